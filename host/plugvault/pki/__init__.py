@@ -1,0 +1,1 @@
+"""Certificates on the host: profiles, issuing from token keys, verification, path policy."""

@@ -1,0 +1,30 @@
+"""ECDSA P-256 verification on the host: `evcc`'s `verify` argument, done by `cryptography`.
+
+Takes the raw forms the EV module uses (point, digest, r‖s) so that path validation and
+EXI signatures of `evcc` run on the host with a fast, reviewed implementation beneath.
+Public data only.
+"""
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.hashes import SHA256
+
+_CURVE = ec.SECP256R1()
+_ECDSA = ec.ECDSA(utils.Prehashed(SHA256()))
+
+
+def verify_p256(point: bytes, digest: bytes, signature: bytes) -> bool:
+    """True when `signature` is over `digest` and made with the private key of `point`.
+
+    point: 65 bytes, 0x04‖X‖Y. digest: 32 bytes. signature: 64 bytes, r‖s.
+    Anything malformed (lengths, compressed or off-curve point, r or s out of range) is False.
+    """
+    if len(point) != 65 or point[0] != 4 or len(digest) != 32 or len(signature) != 64:
+        return False
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    try:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, point)
+        key.verify(utils.encode_dss_signature(r, s), digest, _ECDSA)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
