@@ -1,0 +1,152 @@
+"""Small named files in one folder of flash or disk, each written whole or not at all.
+
+A write goes to a temporary name, is flushed to the medium, takes its name by `rename`, and the
+folder is flushed too: a power cut at any point leaves the old bytes or the new ones. Flushing is
+`os.fsync` on CPython; MicroPython's Unix port does the same inside `flush()`, of a folder as
+well; a board's littlefs commits at `close()` and replaces atomically in `rename`. On a board
+with FAT `rename` is two steps, so littlefs is the file system to use there.
+
+Not for secrets: keys live in the token.
+"""
+
+import errno
+import os
+
+from evcc.errors import EvccError
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+_NAME_LIMIT = 64
+_TEMPORARY = ".new"
+
+_ENOSPC = 28  # by number: MicroPython's errno names neither this one nor the next two
+_REASONS = {
+    _ENOSPC: "full",
+    122: "full",  # EDQUOT
+    30: "read-only",  # EROFS
+    errno.EACCES: "read-only",
+    errno.EPERM: "read-only",
+}
+
+
+class StoreError(EvccError):
+    """The store could not do it; what was stored before is still there."""
+
+    REASONS = ("name", "full", "read-only", "io")
+
+
+class Files:
+    """The folder `folder`, made if it is not there. Half-written leftovers are removed.
+
+    Raises: StoreError.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        try:
+            if not _is_folder(folder):
+                os.mkdir(folder)
+            for name in os.listdir(folder):
+                if name.endswith(_TEMPORARY):
+                    os.remove(folder + "/" + name)
+        except OSError as error:
+            raise _store_error(error, folder)
+
+    def read(self, name: str) -> "bytes | None":
+        """The bytes of `name`, or None when there is no such file. Raises: StoreError."""
+        try:
+            with open(self._path(name), "rb") as file:
+                return file.read()
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise _store_error(error, name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace `name` by `data`, atomically; durable on return. Raises: StoreError."""
+        path = self._path(name)
+        temporary = path + _TEMPORARY
+        try:
+            with open(temporary, "wb") as file:
+                if file.write(data) != len(data):
+                    raise OSError(_ENOSPC, "short write")
+                _flush(file)
+            os.rename(temporary, path)
+        except OSError as error:
+            _discard(temporary)
+            raise _store_error(error, name)
+        _flush_folder(self._folder)
+
+    def delete(self, name: str) -> None:
+        """Remove `name`; no error when it is not there. Raises: StoreError."""
+        try:
+            os.remove(self._path(name))
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return
+            raise _store_error(error, name)
+        _flush_folder(self._folder)
+
+    def names(self) -> "list[str]":
+        """The names there are, sorted. Raises: StoreError."""
+        try:
+            return sorted(n for n in os.listdir(self._folder) if not n.endswith(_TEMPORARY))
+        except OSError as error:
+            raise _store_error(error, self._folder)
+
+    def _path(self, name: str) -> str:
+        """A name can never leave the folder, nor pass for a leftover."""
+        if (
+            not 0 < len(name) <= _NAME_LIMIT
+            or name[0] == "."
+            or name.endswith(_TEMPORARY)
+            or not all(letter in _LETTERS for letter in name)
+        ):
+            raise StoreError("name", repr(name[:_NAME_LIMIT]))
+        return self._folder + "/" + name
+
+
+def _flush(file) -> None:
+    file.flush()
+    if hasattr(os, "fsync"):
+        os.fsync(file.fileno())
+
+
+def _flush_folder(path: str) -> None:
+    """Make a rename or removal durable.
+
+    A failure is not an error of the caller's: every reader already sees the new state, and
+    raising would make the caller undo what cannot be undone. (littlefs and FAT open no folders:
+    there the rename itself is the commit.)
+    """
+    try:
+        if not hasattr(os, "fsync"):
+            with open(path, "rb") as folder:
+                folder.flush()
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        pass
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return bool(os.stat(path)[0] & 0x4000)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+
+
+def _discard(path: str) -> None:
+    try:
+        os.remove(path)
+    except OSError:
+        pass  # it may never have been made; the next start removes what is left
+
+
+def _store_error(error: OSError, name: str) -> StoreError:
+    return StoreError(_REASONS.get(error.errno, "io"), name + ": errno " + str(error.errno))

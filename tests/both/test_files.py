@@ -1,0 +1,168 @@
+"""The file store: whole or not at all, whatever happens in the middle."""
+
+import builtins
+import os
+
+from evcc.ports import files
+from evcc.ports.files import Files, StoreError
+
+from helpers import raises
+
+
+class Cut(BaseException):
+    """The power goes: nothing after this runs, not even the clean-up."""
+
+
+class _Scene:
+    """Stands in for `open` and `os` (whose `open` it also is) and fails at step `at`."""
+
+    def __init__(self, at, error):
+        self.at = at
+        self.error = error
+        self.step = 0
+
+    def tick(self):
+        self.step += 1
+        if self.step == self.at or (self.step > self.at and isinstance(self.error, Cut)):
+            raise self.error
+
+    def __getattr__(self, name):
+        original = getattr(os, name)
+        if name not in ("rename", "remove", "fsync"):
+            return original
+
+        def stepped(*args):
+            self.tick()
+            return original(*args)
+
+        return stepped
+
+    def open(self, *args):
+        self.tick()
+        if len(args) == 2 and isinstance(args[1], int):
+            return os.open(*args)
+        return _File(self, builtins.open(*args))
+
+
+class _File:
+    def __init__(self, scene, file):
+        self.scene = scene
+        self.file = file
+        self.fileno = getattr(file, "fileno", None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.file.close()
+
+    def read(self):
+        return self.file.read()
+
+    def write(self, data):
+        self.scene.tick()
+        half = len(data) // 2
+        self.file.write(data[:half])
+        self.file.flush()
+        self.scene.tick()
+        return half + self.file.write(data[half:])
+
+    def flush(self):
+        self.scene.tick()
+        self.file.flush()
+
+
+def _folder():
+    return (os.getenv("TMPDIR") or "/tmp") + "/plugvault-" + os.urandom(8).hex()
+
+
+def _remove(folder):
+    for name in os.listdir(folder):
+        os.remove(folder + "/" + name)
+    os.rmdir(folder)
+
+
+def _attempt(folder, at, error):
+    """One write that fails at step `at`; returns whether the write got that far."""
+    store = Files(folder)
+    scene = _Scene(at, error)
+    files.os = scene
+    files.open = scene.open
+    try:
+        store.write("slots", b"new" * 100)
+    except (Cut, StoreError):
+        pass
+    finally:
+        files.os = os
+        del files.open
+    return scene.step >= at
+
+
+def test_what_was_written_is_read_back_by_the_next_start():
+    folder = _folder()
+    Files(folder).write("slots", b"\x00\x01")
+    store = Files(folder)
+    assert store.read("slots") == b"\x00\x01"
+    assert store.read("other") is None
+    store.write("a", b"")
+    assert store.names() == ["a", "slots"]
+    store.delete("slots")
+    store.delete("slots")
+    assert store.names() == ["a"]
+    _remove(folder)
+
+
+def test_power_cut_at_every_step_leaves_old_or_new():
+    folder = _folder()
+    outcomes = set()
+    at = 1
+    while True:
+        Files(folder).write("slots", b"old" * 100)
+        reached = _attempt(folder, at, Cut())
+        store = Files(folder)
+        outcomes.add(store.read("slots"))
+        assert os.listdir(folder) == ["slots"]
+        if not reached:
+            break
+        at += 1
+    assert outcomes == {b"old" * 100, b"new" * 100}
+    assert at > 5
+    _remove(folder)
+
+
+def test_full_flash_at_every_step_keeps_the_old_bytes_and_leaves_nothing_behind():
+    folder = _folder()
+    refused = 0
+    for at in range(1, 6):
+        store = Files(folder)
+        store.write("slots", b"old")
+        scene = _Scene(at, OSError(28, "no space"))
+        files.os = scene
+        files.open = scene.open
+        try:
+            store.write("slots", b"new")
+        except StoreError as error:
+            refused += 1
+            assert error.reason == "full"
+            assert store.read("slots") == b"old"
+        finally:
+            files.os = os
+            del files.open
+        assert os.listdir(folder) == ["slots"]
+    assert refused >= 5
+    _remove(folder)
+
+
+def test_a_name_cannot_leave_the_folder_or_pass_for_a_leftover():
+    folder = _folder()
+    store = Files(folder)
+    for name in ("", ".", "..", ".hidden", "a/b", "../x", "a\x00", "x" * 65, "slots.new", "ä"):
+        raises(StoreError, "name", store.read, name)
+        raises(StoreError, "name", store.write, name, b"x")
+        raises(StoreError, "name", store.delete, name)
+    assert store.names() == []
+    _remove(folder)
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error():
+    raises(StoreError, "io", Files, "/no-such-folder/at-all")
