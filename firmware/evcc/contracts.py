@@ -1,0 +1,241 @@
+"""The contracts in the car: which there are, which is active, and their chains.
+
+One index file is the truth, replaced atomically: writing it is the commit point of an
+installation. Chains lie in files of their own, written before the index names them. What the index
+does not name (a chain, a key of ours in the token) is what an interrupted installation left, and
+`recover` removes it; a contract whose key is gone is kept and named, never repaired silently.
+
+The index also remembers certificates that were replaced or removed, so that an old message cannot
+bring one back.
+"""
+
+import struct
+
+from .errors import EvccError
+from .record import RecordError, pack, unpack
+
+SLOTS = 5
+RETIRED = 32  # fingerprints kept; 16 bytes each
+INDEX = "contracts"
+
+
+class ContractError(EvccError):
+    """A request the contract store refuses."""
+
+    REASONS = ("full", "not-found", "expired", "replayed", "older", "damaged", "key-lost")
+
+
+class Contract:
+    """One contract. emaid: 14..15 characters; key: id in the vault; custody: e.g. "L1+";
+    operator: O of the certificate; not_before, not_after: unix seconds; fingerprint: the first 16
+    bytes of the leaf's SHA-256; active: whether the car pays with it; lost: its key is gone."""
+
+    def __init__(self, emaid, key, custody, operator, not_before, not_after, fingerprint) -> None:
+        self.emaid = emaid
+        self.key = key
+        self.custody = custody
+        self.operator = operator
+        self.not_before = not_before
+        self.not_after = not_after
+        self.fingerprint = fingerprint
+        self.active = False
+        self.lost = False
+
+    def valid(self, now: int) -> bool:
+        return self.not_before <= now <= self.not_after
+
+
+class Contracts:
+    """files: a `ports.files.Files`. slots: how many contracts fit."""
+
+    def __init__(self, files, slots: int = SLOTS) -> None:
+        self._files = files
+        self._slots = slots
+        self._contracts: list = []
+        self._retired: list = []
+        stored = files.read(INDEX)
+        self._indexed = stored is not None
+        if stored is not None:
+            try:
+                self._load(unpack(stored))
+            except (RecordError, ValueError, IndexError) as e:
+                raise ContractError("damaged", "the contract index: " + str(e))
+
+    def all(self) -> list:
+        """Every contract, oldest installation first."""
+        return list(self._contracts)
+
+    def get(self, emaid: str):
+        """The contract of this EMAID (normalised), or None."""
+        for contract in self._contracts:
+            if contract.emaid == emaid:
+                return contract
+        return None
+
+    def active(self):
+        """The contract the car pays with, or None."""
+        for contract in self._contracts:
+            if contract.active:
+                return contract
+        return None
+
+    def usable(self, now: int, emaid=None):
+        """The contract to charge with: the one named, else the active one.
+
+        Raises ContractError("not-found" | "expired" | "key-lost").
+        """
+        contract = self.active() if emaid is None else self.get(emaid)
+        if contract is None:
+            raise ContractError("not-found", emaid or "no contract is active")
+        if not contract.valid(now):
+            raise ContractError("expired", contract.emaid)
+        if contract.lost:
+            raise ContractError("key-lost", contract.emaid)
+        return contract
+
+    def chain(self, emaid: str) -> list:
+        """[leaf, sub-CA 2, sub-CA 1], DER. Raises ContractError("not-found" | "damaged")."""
+        contract = self._named(emaid)
+        stored = self._files.read(_chain_file(contract.key))
+        try:
+            if stored is None:
+                raise RecordError("damaged", "missing")
+            return unpack(stored)
+        except RecordError as e:
+            raise ContractError("damaged", "the chain of " + emaid + ": " + str(e))
+
+    def admit(self, emaid: str, fingerprint: bytes, not_before: int) -> None:
+        """Whether such a contract may come in now; asked before a private key is touched.
+
+        Raises ContractError("full" | "replayed" | "older").
+        """
+        current = self.get(emaid)
+        if fingerprint in self._retired or (current and current.fingerprint == fingerprint):
+            raise ContractError("replayed", emaid)
+        if current is None and len(self._contracts) >= self._slots:
+            raise ContractError("full", "%d of %d slots in use" % (self._slots, self._slots))
+        if current is not None and not_before < current.not_before:
+            raise ContractError("older", emaid)
+
+    def commit(self, contract: Contract, chain: list):
+        """Make a contract part of the car: THE commit point.
+
+        Replaces the one with the same EMAID, and is active if that was, or if it is the first.
+        Returns the key of the replaced contract, for its owner to delete, or None.
+        Raises StoreError from the files (nothing changed then).
+        """
+        old = self.get(contract.emaid)
+        contract.active = old.active if old else not self._contracts
+        kept = [contract if c is old else c for c in self._contracts]
+        if old is None:
+            kept.append(contract)
+        name = _chain_file(contract.key)
+        try:
+            self._files.write(name, pack(chain))
+            self._store(kept, [old.fingerprint] if old else [])
+        except Exception:
+            self._files.delete(name)
+            raise
+        if old is None:
+            return None
+        self._files.delete(_chain_file(old.key))
+        return old.key
+
+    def choose(self, emaid: str) -> None:
+        """Pay with this one from now on. Raises ContractError("not-found")."""
+        chosen = self._named(emaid)
+        before = self.active()
+        for contract in self._contracts:
+            contract.active = contract is chosen
+        try:
+            self._store(self._contracts, [])
+        except Exception:
+            chosen.active = False
+            if before is not None:
+                before.active = True
+            raise
+
+    def delete(self, emaid: str) -> bytes:
+        """Remove a contract; no other becomes active by itself: who pays is the owner's choice.
+
+        Returns its key, for its owner to delete. Raises ContractError("not-found").
+        """
+        gone = self._named(emaid)
+        self._store([c for c in self._contracts if c is not gone], [gone.fingerprint])
+        self._files.delete(_chain_file(gone.key))
+        return gone.key
+
+    def recover(self, vault) -> list:
+        """After a start: remove what no contract owns, name what is missing.
+
+        vault: its `keys()` lists only keys this module made. Returns sentences for the log.
+        """
+        found = []
+        keys = [key for key, _ in vault.keys()]
+        if not self._indexed:  # a wrong folder must not cost anybody a key
+            return ["no contract index: %d keys left alone" % len(keys)] if keys else []
+        ours = [contract.key for contract in self._contracts]
+        names = [_chain_file(key) for key in ours]
+        for key in keys:
+            if key not in ours and len(key) == 16:
+                vault.delete(key)
+                found.append("removed a key without a contract: " + _hex(key))
+        for name in self._files.names():
+            if name.startswith("chain-") and name not in names:
+                self._files.delete(name)
+                found.append("removed a chain without a contract: " + name)
+        for contract in self._contracts:
+            contract.lost = contract.key not in keys
+            if contract.lost:
+                found.append("the key of " + contract.emaid + " is not in the token")
+        return found
+
+    def _named(self, emaid: str) -> Contract:
+        contract = self.get(emaid)
+        if contract is None:
+            raise ContractError("not-found", emaid)
+        return contract
+
+    def _store(self, contracts: list, retired: list) -> None:
+        retired = (self._retired + retired)[-RETIRED:]
+        fields = [b"".join(retired)]
+        for c in contracts:
+            fields += [
+                c.emaid.encode(),
+                c.key,
+                c.custody.encode(),
+                c.operator.encode(),
+                # a 9999 date does not fit 32 bits
+                struct.pack(">QQB", max(c.not_before, 0), c.not_after, int(c.active)),
+                c.fingerprint,
+            ]
+        self._files.write(INDEX, pack(fields))
+        self._contracts = contracts
+        self._retired = retired
+        self._indexed = True
+
+    def _load(self, fields: list) -> None:
+        retired = fields[0]
+        self._retired = [retired[i : i + 16] for i in range(0, len(retired), 16)]
+        for i in range(1, len(fields), 6):
+            emaid, key, custody, operator, numbers, fingerprint = fields[i : i + 6]
+            not_before, not_after, active = struct.unpack(">QQB", numbers)
+            contract = Contract(
+                emaid.decode(),
+                key,
+                custody.decode(),
+                operator.decode(),
+                not_before,
+                not_after,
+                fingerprint,
+            )
+            contract.active = active == 1
+            self._contracts.append(contract)
+
+
+def _chain_file(key: bytes) -> str:
+    return "chain-" + _hex(key)
+
+
+def _hex(data: bytes) -> str:
+    return "".join("%02x" % b for b in data)

@@ -1,0 +1,58 @@
+"""How the module writes a list of byte strings to flash, and knows again what is damaged.
+
+    magic (2 bytes) | count u16 | count x (length u16 | bytes) | CRC-32 of all before
+
+The checksum finds torn and rotten files; it is no protection against a forger, who would need
+the flash itself. Atomicity is the port's work (`ports.files`).
+"""
+
+import binascii
+import struct
+
+from .errors import EvccError
+
+MAGIC = b"PV"
+
+
+class RecordError(EvccError):
+    """A stored file that is not whole."""
+
+    REASONS = ("damaged",)
+
+
+def pack(fields: list) -> bytes:
+    """fields: byte strings of up to 65,535 bytes each."""
+    out = bytearray(MAGIC)
+    out += struct.pack(">H", len(fields))
+    for field in fields:
+        if len(field) > 0xFFFF:  # struct would cut it silently on MicroPython
+            raise ValueError("field too long")
+        out += struct.pack(">H", len(field))
+        out += field
+    out += struct.pack(">I", binascii.crc32(out))
+    return bytes(out)
+
+
+def unpack(data: bytes) -> list:
+    """The fields again. Raises RecordError("damaged")."""
+    end = len(data) - 4
+    if (
+        end < 4
+        or data[:2] != MAGIC
+        or struct.unpack(">I", data[end:])[0] != binascii.crc32(data[:end])
+    ):
+        raise RecordError("damaged", "checksum")
+    (count,) = struct.unpack(">H", data[2:4])
+    fields = []
+    at = 4
+    for _ in range(count):
+        if at + 2 > end:
+            raise RecordError("damaged", "count")
+        (length,) = struct.unpack(">H", data[at : at + 2])
+        at += 2 + length
+        if at > end:
+            raise RecordError("damaged", "length")
+        fields.append(data[at - length : at])
+    if at != end:
+        raise RecordError("damaged", "size")
+    return fields

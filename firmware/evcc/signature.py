@@ -1,0 +1,138 @@
+"""XML signatures over EXI, as ISO 15118-2 uses them: made and verified.
+
+A message carries a `Signature` in its header. It names elements of the body by their Id, gives the
+SHA-256 of each one's EXI fragment, and signs the EXI fragment of `SignedInfo`, coded with the
+xmldsig schema alone [V2G2-764..771, annex J]. The digests are always taken over a fragment made
+anew from the decoded values: what is checked is what is used, whatever the bytes looked like.
+
+Nothing here touches a key: signing and verifying ECDSA are functions given by the caller.
+"""
+
+import hashlib
+
+from . import exi
+from .errors import EvccError
+from .p256 import N
+
+CANONICAL_EXI = "http://www.w3.org/TR/canonical-exi/"
+ECDSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"
+SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
+
+MAX_REFERENCES = 4  # [V2G2-909]
+
+
+class SignatureError(EvccError):
+    """A signature that does not hold. `reason` says at which step."""
+
+    REASONS = ("members", "algorithm", "references", "digest", "signature")
+
+
+def sign(parts: list, sign) -> dict:
+    """Sign elements; return the `Signature` element.
+
+    parts: [(id, element name, value)] in the order the references shall have.
+    sign: digest (32 bytes) -> r‖s (64 bytes).
+    """
+    info = {
+        "CanonicalizationMethod": {"Algorithm": CANONICAL_EXI},
+        "SignatureMethod": {"Algorithm": ECDSA_SHA256},
+        "Reference": [
+            {
+                "URI": "#" + ident,
+                "Transforms": {"Transform": [{"Algorithm": CANONICAL_EXI}]},
+                "DigestMethod": {"Algorithm": SHA256},
+                "DigestValue": digest(name, value),
+            }
+            for ident, name, value in parts
+        ],
+    }
+    return {"SignedInfo": info, "SignatureValue": {"value": sign(signed_info_digest(info))}}
+
+
+def verify(signature: dict, parts: list, point: bytes, verify, legacy_emaid: bool = False) -> bool:
+    """Check a `Signature` against exactly the elements it must cover.
+
+    signature: the decoded element. parts: [(id, element name, value)], every one to be referenced
+    once and nothing else. point: 65 bytes, the signer's key. verify: (point, digest, r‖s) -> bool.
+    legacy_emaid: also accept the eMAID digest of peers that code its fragment by its own type
+    instead of the element-fragment grammar of EXI 1.0 section 8.5.3.
+
+    Returns True when that legacy form was needed (to be reported), else False.
+    Raises SignatureError(reason).
+    """
+    info = _member(signature, "SignedInfo", ("SignedInfo", "SignatureValue"))
+    raw = _member(signature["SignatureValue"], "value", ("value",))
+    digests = _referenced(info)
+    if len(digests) != len(parts):
+        raise SignatureError("references", "%d where %d belong" % (len(digests), len(parts)))
+    legacy = False
+    for ident, name, value in parts:
+        expected = digests.pop("#" + ident, None)
+        if expected is None:  # also when two parts carry one Id: the second finds nothing
+            raise SignatureError("references", name + " is not signed")
+        if expected != digest(name, value):
+            if not (legacy_emaid and expected == digest(name, value, True)):
+                raise SignatureError("digest", name)
+            legacy = True
+    if not in_range(raw) or not verify(point, signed_info_digest(info), raw):
+        raise SignatureError("signature", "SignedInfo is not signed by this key")
+    return legacy
+
+
+def digest(name: str, value, typed: bool = False) -> bytes:
+    """SHA-256 of one element's EXI fragment; `typed`: the peers' form of an ambiguous name."""
+    return hashlib.sha256(exi.fragment(name, value, "iso2", typed)).digest()
+
+
+def signed_info_digest(info: dict) -> bytes:
+    """What ECDSA signs: SHA-256 of SignedInfo as a fragment of the xmldsig schema."""
+    return hashlib.sha256(exi.fragment("SignedInfo", info, "xmldsig")).digest()
+
+
+def in_range(raw: bytes) -> bool:
+    """Whether r‖s is 64 bytes with 1 <= r, s < n: not every library checks it."""
+    if len(raw) != 64:
+        return False
+    r = int.from_bytes(raw[:32], "big")
+    s = int.from_bytes(raw[32:], "big")
+    return 0 < r < N and 0 < s < N
+
+
+def _referenced(info: dict) -> dict:
+    """{URI: digest} of a SignedInfo in which everything is as [V2G2-767..771] wants it."""
+    allowed = ("CanonicalizationMethod", "SignatureMethod", "Reference")
+    _algorithm(_member(info, "CanonicalizationMethod", allowed), CANONICAL_EXI)
+    _algorithm(_member(info, "SignatureMethod", allowed), ECDSA_SHA256)
+    references = _member(info, "Reference", allowed)
+    if len(references) > MAX_REFERENCES:
+        raise SignatureError("references", "more than %d" % MAX_REFERENCES)
+    found = {}
+    for reference in references:
+        allowed = ("URI", "Transforms", "DigestMethod", "DigestValue")
+        uri = _member(reference, "URI", allowed)
+        transforms = _member(
+            _member(reference, "Transforms", allowed), "Transform", ("Transform",)
+        )
+        if len(transforms) != 1:
+            raise SignatureError("algorithm", "%d transforms" % len(transforms))
+        _algorithm(transforms[0], CANONICAL_EXI)
+        _algorithm(_member(reference, "DigestMethod", allowed), SHA256)
+        if uri in found:
+            raise SignatureError("references", uri + " twice")
+        found[uri] = _member(reference, "DigestValue", allowed)
+    return found
+
+
+def _member(element: dict, name: str, allowed: tuple):
+    """One member of an element that may hold only the `allowed` ones [V2G2-771]."""
+    for present in element:
+        if present not in allowed:
+            raise SignatureError("members", present + " must not be there")
+    if name not in element:
+        raise SignatureError("members", name + " is missing")
+    return element[name]
+
+
+def _algorithm(element: dict, wanted: str) -> None:
+    if _member(element, "Algorithm", ("Algorithm",)) != wanted:
+        raise SignatureError("algorithm", element["Algorithm"])

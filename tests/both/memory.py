@@ -1,0 +1,40 @@
+"""What the stores need around them, in memory: files that can fail, a vault that only has keys."""
+
+from evcc.ports.files import StoreError
+
+
+class MemoryFiles:
+    """A `ports.files.Files` whose writes fail once `budget` of them are done (None: never)."""
+
+    def __init__(self, budget=None):
+        self.content = {}
+        self.budget = budget
+
+    def read(self, name):
+        return self.content.get(name)
+
+    def write(self, name, data):
+        if self.budget is not None:
+            if self.budget == 0:
+                raise StoreError("full", name)
+            self.budget -= 1
+        self.content[name] = bytes(data)
+
+    def delete(self, name):
+        self.content.pop(name, None)
+
+    def names(self):
+        return sorted(self.content)
+
+
+class KeyList:
+    """The part of a vault that `Contracts.recover` uses."""
+
+    def __init__(self, keys):
+        self.held = list(keys)
+
+    def keys(self):
+        return [(key, b"") for key in self.held]
+
+    def delete(self, key):
+        self.held.remove(key)
