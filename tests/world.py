@@ -5,21 +5,27 @@
     bad = world.cps_sub2.issue("CPS", dc="CPO")      # any other certificate, in one call
     world.response(point)                            # a CertificateInstallationRes that installs
     world.response(point, cps=bad)                   # the same, signed by the wrong leaf
+    world.response(point, edit=lambda m: ...)        # the same, changed after it was signed
 
 Profiles as ISO 15118-2 Annex F and the published Hubject samples have them. Nothing here is the
-product's: what it makes is made by `cryptography`, so that two implementations have to agree.
+product's but the EXI codec: what is made here is made by `cryptography`, so that two
+implementations have to agree.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -54,11 +60,20 @@ def name(cn: str, dc: str | None, organisation: str, country: str | None) -> x50
 
 
 def usage(*names: str) -> x509.KeyUsage:
-    fields = (
-        "digital_signature content_commitment key_encipherment data_encipherment key_agreement "
-        "key_cert_sign crl_sign encipher_only decipher_only"
-    ).split()
-    return x509.KeyUsage(**{field: field in names for field in fields})
+    return x509.KeyUsage(**{field: field in names for field in _USAGES})
+
+
+_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
 
 
 CA_USAGE = usage("key_cert_sign", "crl_sign")
@@ -237,6 +252,133 @@ class World:
         return self.oem_sub2.issue(
             pcid, **{"dc": "OEM", "public_key": public, "key_usage": _AGREE, **changes}
         )
+
+    def response(
+        self,
+        provisioning_point: bytes,
+        *,
+        edit_body: Edit | None = None,
+        edit_signed_info: Edit | None = None,
+        edit: Edit | None = None,
+        **changes,
+    ) -> bytes:
+        """A CertificateInstallationRes, signed by the CPS, that the vehicle whose provisioning key
+        is `provisioning_point` can install. EXI.
+
+        changes: see `body`, and `cps` (Issued: chain and signing key), `session_id` (8 bytes),
+        `references` (element names to sign, in that order).
+        edit_body: changes the CertificateInstallationRes before it is signed.
+        edit_signed_info: changes SignedInfo before SignatureValue is made.
+        edit: changes the whole message after it was signed.
+        """
+        from evcc import exi
+
+        cps: Issued = changes.pop("cps", self.cps)
+        session_id: bytes = changes.pop("session_id", SESSION_ID)
+        references: Sequence[str] = changes.pop("references", SIGNED)
+        body = self.body(provisioning_point, **{"cps_chain": cps.chain, **changes})
+        if edit_body:
+            edit_body(body)
+        info = signed_info([(body[name]["Id"], name, body[name]) for name in references])
+        if edit_signed_info:
+            edit_signed_info(info)
+        assert cps.key is not None
+        value = sign(cps.key, exi.fragment("SignedInfo", info, "xmldsig"))
+        signature = {"SignedInfo": info, "SignatureValue": {"value": value}}
+        message = {
+            "V2G_Message": {
+                "Header": {"SessionID": session_id, "Signature": signature},
+                "Body": {"CertificateInstallationRes": body},
+            }
+        }
+        if edit:
+            edit(message)
+        return exi.encode(message)
+
+    def body(
+        self,
+        provisioning_point: bytes,
+        *,
+        contract: Issued | None = None,
+        emaid: str | None = None,
+        code: str = "OK",
+        cps_chain: list[bytes] | None = None,
+        contract_chain: list[bytes] | None = None,
+        scalar: bytes | None = None,
+        ephemeral: ec.EllipticCurvePrivateKey | None = None,
+        dh: bytes | None = None,
+        encrypted: bytes | None = None,
+        ids: Sequence[str] = ("id1", "id2", "id3", "id4"),
+    ) -> dict[str, Any]:
+        """The unsigned CertificateInstallationRes. Chains are [leaf, sub2, sub1] in DER; `scalar`
+        is what gets encrypted (the contract's key), `dh` what DHpublickey says (its own)."""
+        contract = contract or self.contract
+        emaid = emaid or contract.cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        ephemeral = ephemeral or ec.generate_private_key(ec.SECP256R1())
+        if scalar is None:
+            assert contract.key is not None
+            scalar = contract.key.private_numbers().private_value.to_bytes(32, "big")
+        if encrypted is None:
+            encrypted = seal(scalar, ephemeral, provisioning_point)
+        return {
+            "ResponseCode": code,
+            "SAProvisioningCertificateChain": chain(cps_chain or self.cps.chain),
+            "ContractSignatureCertChain": chain(contract_chain or contract.chain, ids[0]),
+            "ContractSignatureEncryptedPrivateKey": {"Id": ids[1], "value": encrypted},
+            "DHpublickey": {"Id": ids[2], "value": dh or point(ephemeral)},
+            "eMAID": {"Id": ids[3], "value": emaid},
+        }
+
+
+Edit = Callable[[dict[str, Any]], object]
+
+SESSION_ID = bytes(range(1, 9))
+SIGNED = (
+    "ContractSignatureCertChain",
+    "ContractSignatureEncryptedPrivateKey",
+    "DHpublickey",
+    "eMAID",
+)
+
+CANONICAL_EXI = "http://www.w3.org/TR/canonical-exi/"
+
+
+def chain(ders: list[bytes], ident: str | None = None) -> dict[str, Any]:
+    """CertificateChainType of [leaf, sub2, sub1]."""
+    element: dict[str, Any] = {"Id": ident} if ident else {}
+    element["Certificate"] = ders[0]
+    if ders[1:]:
+        element["SubCertificates"] = {"Certificate": list(ders[1:])}
+    return element
+
+
+def signed_info(parts: Sequence[tuple[str, str, Any]]) -> dict[str, Any]:
+    """SignedInfo over [(id, element name, value)] in that order."""
+    from evcc import exi
+
+    return {
+        "CanonicalizationMethod": {"Algorithm": CANONICAL_EXI},
+        "SignatureMethod": {"Algorithm": "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"},
+        "Reference": [
+            {
+                "URI": "#" + ident,
+                "Transforms": {"Transform": [{"Algorithm": CANONICAL_EXI}]},
+                "DigestMethod": {"Algorithm": "http://www.w3.org/2001/04/xmlenc#sha256"},
+                "DigestValue": hashlib.sha256(exi.fragment(name, value)).digest(),
+            }
+            for ident, name, value in parts
+        ],
+    }
+
+
+def seal(scalar: bytes, ephemeral: ec.EllipticCurvePrivateKey, recipient: bytes) -> bytes:
+    """ContractSignatureEncryptedPrivateKey: IV and AES-128-CBC of the scalar [V2G2-818..822]."""
+    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), recipient)
+    secret = ephemeral.exchange(ec.ECDH(), public)
+    key = ConcatKDFHash(hashes.SHA256(), 16, b"\x01\x55\x56").derive(secret)
+    iv = os.urandom(16)
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
+    return iv + encryptor.update(scalar) + encryptor.finalize()
 
 
 _AGREE = usage("digital_signature", "key_agreement")
