@@ -1,0 +1,78 @@
+"""`plugvault`: finds the sub-command's file and imports only that one.
+
+A row of `COMMANDS` is all a new command needs. An area whose libraries are missing says so when
+it is called, and the others go on working.
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import plugvault
+
+# name: (module, attribute, help). A Typer is a group of commands; a function is one command.
+COMMANDS = {
+    "demo": ("plugvault.cli.demo", "demo", "tell the whole story, every key in a token"),
+    "doctor": ("plugvault.cli.doctor", "doctor", "say what is here, what is missing, what to do"),
+    "exi": ("plugvault.cli.exi", "app", "EXI to JSON and back: decode, encode, fragment"),
+    "inspect": ("plugvault.cli.inspect", "inspect", "explain files, with every check's verdict"),
+}
+
+
+def usage() -> str:
+    rows = "\n".join(f"  {name:<9} {text}" for name, (_, _, text) in COMMANDS.items())
+    return (
+        "Usage: plugvault COMMAND [ARGS]...\n\n"
+        "Plug & Charge from the car's side, its keys in an HSM, and the world around it.\n\n"
+        f"Commands:\n{rows}\n\n"
+        "  plugvault COMMAND --help   says more\n"
+        "  plugvault --version        prints the version"
+    )
+
+
+def refuse(text: str) -> int:
+    print(f"plugvault: {text}", file=sys.stderr)
+    return 2
+
+
+def unknown(name: str) -> int:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(COMMANDS)}."
+    return refuse(f"no command is called `{name}`; {hint}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name). Returns, or exits with, its status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if first in ("-V", "--version"):
+        print(f"plugvault {plugvault.__version__}")
+        return 0
+    if first not in COMMANDS:
+        return unknown(first)
+    return run(first, arguments[1:])
+
+
+def run(name: str, arguments: list[str]) -> int:
+    module, attribute, _ = COMMANDS[name]
+    try:
+        import typer
+
+        found: Any = getattr(importlib.import_module(module), attribute)
+    except ImportError as e:
+        return refuse(f"`{name}` cannot start: {e}. `make` installs what is missing.")
+    app = found
+    if not isinstance(found, typer.Typer):
+        app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+        app.command()(found)
+    app(args=arguments, prog_name=f"plugvault {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

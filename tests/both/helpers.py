@@ -1,0 +1,29 @@
+"""What the tests in this folder share, on CPython and on MicroPython alike."""
+
+VECTORS = __file__.rsplit("/", 1)[0] + "/../vectors/"
+
+
+class Skip(Exception):  # noqa: N818 - not an error: the test does not apply here
+    """This test cannot run on this interpreter; the text says why."""
+
+
+def skip(why: str) -> None:
+    raise Skip(why)
+
+
+def raises(error: type, reason, fn, *args, **kwargs):
+    """Call `fn`; it must raise `error` with `.reason == reason` (None: any). Returns the error."""
+    try:
+        result = fn(*args, **kwargs)
+    except error as e:
+        got = getattr(e, "reason", None)
+        if reason is not None and got != reason:
+            raise AssertionError("reason {!r}, not {!r}: {}".format(got, reason, e))
+        return e
+    raise AssertionError("{} was not raised; got {!r}".format(error.__name__, result))
+
+
+def vector(name: str) -> bytes:
+    """The bytes of `tests/vectors/NAME`."""
+    with open(VECTORS + name, "rb") as file:
+        return file.read()

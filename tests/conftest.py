@@ -1,0 +1,45 @@
+"""What every test may ask for. Fixtures of one area live in `tests/fixtures/AREA.py`."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+
+collect_ignore = ["both"]  # test_runtimes.py runs those, on every interpreter
+pytest_plugins = [
+    f"fixtures.{path.stem}" for path in sorted((HERE / "fixtures").glob("[a-z]*.py"))
+]
+
+# Two cores shared with token processes: a deadline per example would measure the neighbours.
+# Under CI the same examples every time: a red run there is about the change, not about luck.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of published vectors beside the project; not part of it, so it may be absent."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no ../shared beside the project: its published vectors are not here")
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many evcc tests ran on each interpreter: test_runtimes.py leaves the numbers behind."""
+    ran: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "call":
+                for name, value in report.user_properties:
+                    if name.startswith("evcc "):
+                        ran[name.removeprefix("evcc ")] += int(value)
+    if ran:
+        counts = ", ".join(f"{name} {number}" for name, number in ran.items())
+        terminalreporter.write_line(f"evcc tests: {counts}")
