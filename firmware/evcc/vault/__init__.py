@@ -1,0 +1,56 @@
+"""The vault: the only way to a private key. Small on purpose, with no raw ECDH.
+
+One interface, several key stores behind it: `pkcs11` (a token, through ffi on MicroPython's Unix
+port; the host gives the same vault python-pkcs11's calls) and `service` (a client of a vault that
+runs in a process of its own). Every vault has exactly:
+
+    generate_provisioning_key() -> point             "exists" if there is one
+    public(key) -> point                             "not-found"
+    sign(key, digest) -> signature                   ECDSA over a finished SHA-256 digest
+    open_contract_key(scheme, dh_point, wrapped, aad, expected_public) -> key
+    verify(point, digest, signature) -> bool         public data only
+    delete(key)                                      "not-found"
+    keys() -> [(key, point)]                         the vault's own keys, no others in the token
+    custody(key) -> level                            what of the key was ever outside: "L1+", "L3"
+    random(n) -> bytes                               1 <= n <= 256
+    close()
+
+key: `PROVISIONING`, or the 16 random bytes `open_contract_key` returned. point: 65 bytes,
+0x04 | X | Y. digest: 32 bytes. signature: 64 bytes, r | s, as XML signatures have it.
+`keys` gives b"" for the point of a key of which half is missing: it can only be deleted.
+
+open_contract_key [V2G2-814..823]: scheme: a row of `schemes` ("iso2"); dh_point: the sender's
+ephemeral point; wrapped: IV | ciphertext; aad: b"" for "iso2"; expected_public: the point of the
+contract certificate. Derives, decrypts, checks the range of the scalar, imports it as a key that
+can only sign, and has it sign a nonce that must verify under expected_public. Whatever fails,
+every object made is destroyed and nothing is left behind. All the reasons it can fail for that an
+attacker could tell apart ("key-mismatch" for a scalar out of range as for one of another
+certificate) are one.
+
+Does not decide whether a contract is to be trusted: see `installation`. Every method raises
+VaultError; "unavailable" may pass, "pin" is never tried again by the vault itself.
+"""
+
+from evcc.errors import EvccError
+
+PROVISIONING = b"provisioning"
+
+
+class VaultError(EvccError):
+    REASONS = (
+        "pin",
+        "pin-locked",
+        "token-missing",
+        "module-missing",
+        "unavailable",
+        "exists",
+        "not-found",
+        "scheme",
+        "point",
+        "wrapped-length",
+        "key-mismatch",
+        "digest-length",
+        "full",
+        "refused",
+        "protocol",
+    )

@@ -1,0 +1,76 @@
+"""Make a PKCS#11 token: a script run in a process of its own by `softhsm.TokenStore`.
+
+Reads {"module", "label", "user", "so"} as JSON from stdin. Exit 0, or 1 with "reason: detail" on
+stdout. Imports nothing of this package, so that it starts fast and runs isolated. Calls the
+library through ctypes, for python-pkcs11 has no C_InitToken.
+"""
+
+import ctypes
+import json
+import sys
+from typing import NoReturn
+
+CKF_SERIAL_SESSION, CKF_RW_SESSION, CKF_TOKEN_INITIALIZED = 4, 2, 0x400
+CKU_SO = 0
+# CK_TOKEN_INFO: label[32], manufacturer[32], model[16], serial[16], then CK_ULONGs: flags, four
+# session counts, the longest PIN, the shortest PIN, and more.
+TOKEN_INFO_SIZE, NUMBERS = 512, 96
+FLAGS, PIN_MAX, PIN_MIN = 0, 5, 6
+
+REASONS = {0xA0: "pin", 0xA1: "pin", 0xA2: "pin", 0x31: "full", 0x02: "full"}
+
+
+def fail(reason: str, detail: str) -> NoReturn:
+    sys.stdout.write(f"{reason}: {detail}")
+    raise SystemExit(1)
+
+
+def main() -> None:
+    wanted = json.load(sys.stdin)
+    label = wanted["label"].encode()
+    if not 1 <= len(label) <= 32:
+        fail("refused", "a token label has 1 to 32 bytes")
+    label = label.ljust(32)
+    try:
+        library = ctypes.CDLL(wanted["module"])
+    except OSError as error:
+        fail("module-missing", str(error))
+
+    def call(name: str, *args: object) -> None:
+        code = library[name](*args)
+        if code:
+            fail(REASONS.get(code, "unavailable"), f"{name} returned 0x{code:x}")
+
+    ulong = ctypes.c_ulong
+    call("C_Initialize", None)
+    count = ulong()
+    call("C_GetSlotList", 1, None, ctypes.byref(count))
+    slots = (ulong * count.value)()
+    call("C_GetSlotList", 1, slots, ctypes.byref(count))
+    free, shortest, longest = None, 0, 0
+    for slot in slots:
+        info = ctypes.create_string_buffer(TOKEN_INFO_SIZE)
+        call("C_GetTokenInfo", ulong(slot), info)
+        numbers = (ulong * 7).from_buffer(info, NUMBERS)
+        if not numbers[FLAGS] & CKF_TOKEN_INITIALIZED:
+            free, shortest, longest = slot, numbers[PIN_MIN], numbers[PIN_MAX]
+        elif info.raw[:32] == label:
+            fail("exists", "a token with this label is there")
+    if free is None:
+        fail("refused", "no free slot")
+
+    so, user = wanted["so"].encode(), wanted["user"].encode()
+    # Before anything is written: a token whose user PIN was refused would be left half made.
+    if not all(shortest <= len(pin) <= longest for pin in (so, user)):
+        fail("pin", f"a PIN has {shortest} to {longest} bytes")
+    session = ulong()
+    call("C_InitToken", ulong(free), so, ulong(len(so)), label)
+    flags = CKF_SERIAL_SESSION | CKF_RW_SESSION
+    call("C_OpenSession", ulong(free), ulong(flags), None, None, ctypes.byref(session))
+    call("C_Login", session, ulong(CKU_SO), so, ulong(len(so)))
+    call("C_InitPIN", session, user, ulong(len(user)))
+    call("C_Finalize", None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""PKCS#11 tokens on the host: open them, and use their P-256 keys as `cryptography` keys.
+
+python-pkcs11 initialises a library without telling it about threads and lets go of the
+interpreter lock inside each call; two calls at once then crash SoftHSM. So a library has one lock
+here, held for each whole operation: the "no two threads at once" that C_Initialize(NULL) promises
+[PKCS#11 2.40, 5.4], without the cost of handing every call to a thread.
+
+Keys are found by CKA_ID, which for a role's key is its label: SoftHSM's search by label can fail
+for every key once one object is damaged. A process can have many tokens open, of one store.
+"""
+
+import hashlib
+import hmac
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, Self, cast
+
+import pkcs11
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from pkcs11.util.ec import encode_named_curve_parameters
+
+from evcc.vault import VaultError
+
+P256 = encode_named_curve_parameters("1.2.840.10045.3.1.7")
+
+_REASONS: dict[type[Exception], str] = {
+    pkcs11.PinIncorrect: "pin",
+    pkcs11.PinInvalid: "pin",
+    pkcs11.PinLenRange: "pin",
+    pkcs11.UserPinNotInitialized: "pin",
+    pkcs11.PinLocked: "pin-locked",
+    pkcs11.PinExpired: "pin-locked",
+    pkcs11.NoSuchToken: "token-missing",
+    pkcs11.TokenNotPresent: "token-missing",
+    pkcs11.TokenNotRecognised: "token-missing",
+    pkcs11.DeviceMemory: "full",
+    pkcs11.HostMemory: "full",
+    pkcs11.TokenWriteProtected: "full",
+}
+
+
+class _Library:
+    """One initialised PKCS#11 library: its lock, its open tokens and who uses it."""
+
+    def __init__(self, path: str, conf: str | None) -> None:
+        self.path, self.conf, self.users = path, conf, 0
+        self.lock = threading.RLock()
+        self.tokens: dict[str, Token] = {}
+        if conf:
+            os.environ["SOFTHSM2_CONF"] = conf
+        try:
+            self.lib = pkcs11.lib(path)
+        except (RuntimeError, OSError) as error:
+            # An instance that failed to initialise would be handed out again as if it worked.
+            pkcs11.unload(path)
+            raise VaultError("unavailable", f"{path} does not start: {error!r}") from error
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """One operation on the library: alone in it, its failure a VaultError."""
+        with self.lock:
+            try:
+                yield
+            except pkcs11.PKCS11Error as error:
+                reason = _REASONS.get(type(error), "unavailable")
+                raise VaultError(reason, f"{type(error).__name__} {error}".strip()) from error
+
+    def find_token(self, label: str) -> Any:
+        with self.call():
+            if not self.tokens:
+                self.lib.reinitialize()  # sees the tokens made since; there is no handle to lose
+            return self.lib.get_token(token_label=label)
+
+
+_libraries: dict[str, _Library] = {}
+_libraries_lock = threading.Lock()
+
+
+class Hsm:
+    """A PKCS#11 library, opened for this process; `with` or close() gives it back.
+
+    module: the library's path; conf: the file for SOFTHSM2_CONF, where the library is SoftHSM.
+    Several may be open at once on the same module and conf, and share it.
+    Raises: VaultError("module-missing" | "unavailable" | "refused": another conf is open).
+    """
+
+    def __init__(self, module: Path | str, conf: Path | str | None = None) -> None:
+        if not Path(module).is_file():
+            raise VaultError("module-missing", f"{module} does not exist")
+        path = os.path.realpath(module)  # a symbolic link would be initialised a second time
+        wanted = os.path.realpath(conf) if conf else None
+        with _libraries_lock:
+            library = _libraries.get(path)
+            if library is None:
+                library = _libraries[path] = _Library(path, wanted)
+            elif library.conf != wanted:
+                raise VaultError("refused", "this process has the library open on another store")
+            library.users += 1
+        self._library: _Library | None = library
+
+    def token(self, label: str, pin: str) -> "Token":
+        """The token of that label, logged in. The PIN is tried once.
+
+        Raises: VaultError("token-missing" | "pin" | "pin-locked" | "unavailable").
+        """
+        library = self._library
+        if library is None:
+            raise VaultError("unavailable", "closed")
+        with library.lock:
+            token = library.tokens.get(label)
+            if token is None:
+                token = library.tokens[label] = Token(library, label, pin)
+            elif not token.is_pin(pin):
+                raise VaultError("pin", label)
+            return token
+
+    def close(self) -> None:
+        library, self._library = self._library, None
+        if library is None:
+            return
+        with _libraries_lock, library.lock:
+            library.users -= 1
+            if not library.users:
+                del _libraries[library.path]
+                library.tokens.clear()
+                pkcs11.unload(library.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Token:
+    """A token that is logged in: the keys of one role. Made by `Hsm.token`."""
+
+    def __init__(self, library: _Library, label: str, pin: str) -> None:
+        self.label = label
+        self.call = library.call
+        # To know the same PIN again without keeping it.
+        self._salt = os.urandom(16)
+        self._pin = self._hash(pin)
+        token = library.find_token(label)
+        with self.call():
+            self.session = token.open(rw=True, user_pin=pin)
+
+    def _hash(self, pin: str) -> bytes:
+        return hashlib.scrypt(pin.encode(), salt=self._salt, n=1024, r=8, p=1)
+
+    def is_pin(self, pin: str) -> bool:
+        return hmac.compare_digest(self._pin, self._hash(pin))
+
+    def generate(self, label: str, usage: tuple[str, ...] = ("sign",)) -> "TokenKey":
+        """Make a P-256 key pair that never leaves the token. usage: of "sign", "derive".
+
+        Raises: VaultError("exists" | "full" | "unavailable"); nothing half made is left.
+        """
+        key_id = label.encode()
+        with self.call():
+            if self._find(key_id, ObjectClass.PRIVATE_KEY):
+                raise VaultError("exists", label)
+            common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: label}
+            try:
+                parameters = self.session.create_domain_parameters(
+                    KeyType.EC, {Attribute.EC_PARAMS: P256}, local=True
+                )
+                parameters.generate_keypair(
+                    mechanism=Mechanism.EC_KEY_PAIR_GEN,
+                    store=True,
+                    public_template={**common, Attribute.VERIFY: True, Attribute.PRIVATE: False},
+                    private_template={
+                        **common,
+                        Attribute.PRIVATE: True,
+                        Attribute.SENSITIVE: True,
+                        Attribute.EXTRACTABLE: False,
+                        Attribute.MODIFIABLE: False,
+                        Attribute.SIGN: "sign" in usage,
+                        Attribute.DERIVE: "derive" in usage,
+                        **dict.fromkeys((Attribute.DECRYPT, Attribute.UNWRAP), False),
+                    },
+                )
+            except pkcs11.PKCS11Error:
+                for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
+                    for half in self._find(key_id, kind):
+                        half.destroy()
+                raise
+            return self.key(label)
+
+    def key(self, label: str) -> "TokenKey":
+        """The key of that label. Raises: VaultError("not-found")."""
+        key_id = label.encode()
+        with self.call():
+            private = self._find(key_id, ObjectClass.PRIVATE_KEY)
+            public = self._find(key_id, ObjectClass.PUBLIC_KEY)
+            if not (private and public):
+                raise VaultError("not-found", label)
+            # A token gives the point bare or as a DER octet string: its last 65 bytes either way.
+            return TokenKey(self, label, private[0], public[0][Attribute.EC_POINT][-65:])
+
+    def sign(self, label: str, digest: bytes) -> bytes:
+        """`self.key(label).sign_digest(digest)`."""
+        return self.key(label).sign_digest(digest)
+
+    def _find(self, key_id: bytes, kind: ObjectClass) -> list[Any]:
+        # A list, never a running search: a search left open blocks the session for every caller.
+        return list(self.session.get_objects({Attribute.CLASS: kind, Attribute.ID: key_id}))
+
+    def __repr__(self) -> str:
+        return f"Token({self.label!r})"
+
+
+class TokenKey(ec.EllipticCurvePrivateKey):
+    """A P-256 private key in a token, for certificate and CSR builders. Cannot be exported.
+
+    `point`: the public key, 65 bytes, 0x04 | X | Y.
+    """
+
+    def __init__(self, token: Token, label: str, private: Any, point: bytes) -> None:
+        self.label = label
+        self.point = point
+        self._token = token
+        self._private = private
+        self._public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """ECDSA over a finished digest of 32 bytes: 64 bytes, r | s.
+
+        Raises: VaultError("digest-length" | "refused" | "unavailable").
+        """
+        if len(digest) != 32:  # SoftHSM signs any length without a word
+            raise VaultError("digest-length", str(len(digest)))
+        with self._token.call():
+            if not hasattr(self._private, "sign"):
+                raise VaultError("refused", f"{self.label} is not for signing")
+            return cast(bytes, self._private.sign(digest, mechanism=Mechanism.ECDSA))
+
+    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        """DER signature. Only ECDSA with SHA-256, the data or `Prehashed`."""
+        wanted = signature_algorithm.algorithm
+        digest = bytes(data)
+        if isinstance(wanted, hashes.SHA256):
+            digest = hashlib.sha256(digest).digest()
+        elif not (isinstance(wanted, Prehashed) and wanted.digest_size == 32):
+            raise UnsupportedAlgorithm("these keys sign ECDSA with SHA-256")
+        signature = self.sign_digest(digest)
+        return encode_dss_signature(
+            int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+        )
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._public
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        return self._public.curve
+
+    @property
+    def key_size(self) -> int:
+        return self._public.key_size
+
+    def __copy__(self) -> "TokenKey":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "TokenKey":
+        return self
+
+    def exchange(self, *_: Any) -> NoReturn:
+        raise VaultError("refused", "no raw ECDH")
+
+    def private_numbers(self) -> NoReturn:
+        raise VaultError("refused", "the key stays in its token")
+
+    def private_bytes(self, *_: Any, **__: Any) -> NoReturn:
+        raise VaultError("refused", "the key stays in its token")
+
+    def __repr__(self) -> str:
+        return f"TokenKey({self._token.label!r}, {self.label!r})"
