@@ -1,0 +1,177 @@
+"""Path validation (RFC 5280 section 6, as far as Plug & Charge needs it), for one leaf and one role.
+
+The path is built from the leaf upwards by name, checked for everything that costs nothing, and
+only then are signatures verified, from the trust anchor down. Trust comes from the anchors given
+and never from the message: a root that travels with a chain is passed over. Revocation is not
+looked at here.
+"""
+
+from evcc.ids import IdError, parse_emaid, parse_pcid
+from evcc.x509 import DIGITAL_SIGNATURE, KEY_AGREEMENT, KEY_CERT_SIGN, CertificateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Sequence
+
+    from evcc.x509 import Certificate
+
+CPS = "CPS"
+CPO = "CPO"
+CONTRACT = "contract"
+PROVISIONING = "provisioning"
+
+MAX_SUBS = 4  # that a message can carry (XSD)
+MAX_PATH = 4  # leaf, Sub2, Sub1, root [V2G2-656]
+
+# role: DC values accepted (None: without one), what the CN must parse as, key usage needed where
+# the certificate has that extension. Real contract and provisioning leaves may lack a DC.
+_ROLES = {
+    CPS: (("CPS",), str, DIGITAL_SIGNATURE),
+    CPO: (("CPO",), str, DIGITAL_SIGNATURE),
+    CONTRACT: ((None, "MO"), parse_emaid, DIGITAL_SIGNATURE),
+    PROVISIONING: ((None, "OEM"), parse_pcid, DIGITAL_SIGNATURE | KEY_AGREEMENT),
+}
+
+
+def validate(
+    leaf: "Certificate",
+    subs: "Sequence[Certificate]",
+    anchors: "Sequence[Certificate]",
+    role: str,
+    now: int,
+    verify: "Callable[[bytes, bytes, bytes], bool]",
+    transitive: bool = False,
+) -> "Certificate | None":
+    """The trust anchor that `leaf` chains up to.
+
+    subs: the certificates that came with it, in any order, at most four. anchors: from the trust
+    store only. role: CPS, CPO, CONTRACT or PROVISIONING. now: seconds since 1970.
+    verify(point, digest, signature): see p256.verify.
+    transitive: a chain that ends below no known anchor is accepted when its own links verify, and
+    None is returned: for the operator's chain that the CPS signature vouches for. An anchor of
+    the name at its top must still verify it.
+    Raises: CertificateError.
+    """
+    if len(subs) > MAX_SUBS:
+        raise CertificateError("too-long", "%d sub-CA certificates" % len(subs))
+    _check_role(leaf, role)
+    path, issuers = _build(leaf, subs, anchors)
+    if not issuers and not transitive:
+        for cert in subs:
+            if cert.subject == cert.issuer == path[-1].issuer:
+                raise CertificateError("root-in-message", _title(cert))
+        raise CertificateError("untrusted", "no trust anchor issued " + _title(path[-1]))
+    if len(path) >= MAX_PATH:
+        raise CertificateError("too-long", "%d certificates below the root" % len(path))
+    _check_current(leaf, now)
+    for below, cert in enumerate(path[1:]):
+        _check_ca(cert, below, now)
+    anchor = None
+    if issuers:
+        issuers = _usable(issuers, len(path) - 1, now)
+        anchor = _verify_link(path[-1], issuers, verify)
+    for at in range(len(path) - 2, -1, -1):
+        _verify_link(path[at], path[at + 1 : at + 2], verify)
+    return anchor
+
+
+def is_anchor(
+    cert: "Certificate", now: int, verify: "Callable[[bytes, bytes, bytes], bool]"
+) -> None:
+    """Check that `cert` may become a trust anchor: a CA, in date, signed with its own key.
+
+    Raises: CertificateError: "not-a-root" where it is something else.
+    """
+    if cert.issuer != cert.subject or not cert.is_ca:
+        raise CertificateError("not-a-root", _title(cert))
+    _check_ca(cert, 0, now)
+    if not verify(cert.point, cert.tbs_digest, cert.signature):
+        raise CertificateError("not-a-root", _title(cert) + " is not signed with its own key")
+
+
+def _check_role(leaf, role):
+    domains, parse_name, usage = _ROLES[role]
+    if leaf.is_ca:
+        raise CertificateError("leaf-is-ca", _title(leaf))
+    if leaf.names.get("DC") not in domains:
+        raise CertificateError("role", "%s has DC=%s" % (_title(leaf), leaf.names.get("DC")))
+    try:
+        parse_name(leaf.names.get("CN", ""))
+    except IdError as e:
+        raise CertificateError("role", "%s: %s" % (_title(leaf), e)) from e
+    if leaf.key_usage is not None and leaf.key_usage & usage != usage:
+        raise CertificateError("key-usage", _title(leaf))
+
+
+def _build(leaf, subs, anchors):
+    """(path from leaf to the last sub-CA, anchors that may have issued that one)."""
+    path = [leaf]
+    while True:
+        top = path[-1]
+        issuers = _issuers(top, anchors)
+        if issuers:
+            return path, issuers
+        unused = [c for c in subs if c.subject != c.issuer and c not in path]
+        issuers = _issuers(top, unused)
+        if not issuers:
+            return path, []
+        path.append(issuers[0])
+
+
+def _issuers(cert, candidates):
+    """Those of the issuer's name; where any has the key identifier asked for, only those."""
+    named = [c for c in candidates if c.subject == cert.issuer]
+    keyed = [c for c in named if cert.aki is not None and c.ski == cert.aki]
+    return keyed or named
+
+
+def _check_current(cert, now):
+    if now < cert.not_before:
+        raise CertificateError("not-yet-valid", _title(cert))
+    if now > cert.not_after:
+        raise CertificateError("expired", _title(cert))
+    if cert.unknown_critical:
+        raise CertificateError("critical-extension", _title(cert))
+
+
+def _check_ca(cert, below, now):
+    """An issuer with `below` CA certificates between it and the leaf."""
+    signs = cert.key_usage is not None and cert.key_usage & KEY_CERT_SIGN
+    if not cert.is_ca:
+        # Without either mark it is somebody's leaf; with one it is a CA made badly.
+        raise CertificateError("no-ca-flag" if signs else "leaf-as-ca", _title(cert))
+    if cert.key_usage is not None and not signs:
+        raise CertificateError("key-usage", _title(cert))
+    if cert.path_length is not None and below > cert.path_length:
+        raise CertificateError("path-length", _title(cert))
+    _check_current(cert, now)
+
+
+def _usable(anchors, below, now):
+    """Those that pass, or the error of the last: a root and its renewal share one name."""
+    usable = []
+    for cert in anchors:
+        try:
+            _check_ca(cert, below, now)
+            usable.append(cert)
+        except CertificateError as e:
+            error = e
+    if not usable:
+        raise error
+    return usable
+
+
+def _verify_link(cert, issuers, verify):
+    """The issuer under whose key `cert` verifies."""
+    digest = cert.tbs_digest
+    for issuer in issuers:
+        if verify(issuer.point, digest, cert.signature):
+            return issuer
+    ski = issuers[0].ski
+    if ski is not None and cert.aki is not None and ski != cert.aki:
+        raise CertificateError("wrong-issuer-key", _title(cert))
+    raise CertificateError("signature", _title(cert))
+
+
+def _title(cert):
+    return cert.names.get("CN", "a certificate without CN")
