@@ -48,15 +48,15 @@ def validate(
     store only. role: CPS, CPO, CONTRACT or PROVISIONING. now: seconds since 1970.
     verify(point, digest, signature): see p256.verify.
     transitive: a chain that ends below no known anchor is accepted when its own links verify, and
-    None is returned: for the operator's chain that the CPS signature vouches for. An anchor of
-    the name at its top must still verify it.
+    None is returned: for the operator's chain that the CPS signature vouches for. The leaf must
+    hang from a sub-CA that came with it, and an anchor of the name at the top must verify it.
     Raises: CertificateError.
     """
     if len(subs) > MAX_SUBS:
         raise CertificateError("too-long", "%d sub-CA certificates" % len(subs))
     _check_role(leaf, role)
     path, issuers = _build(leaf, subs, anchors)
-    if not issuers and not transitive:
+    if not issuers and (not transitive or len(path) == 1):
         for cert in subs:
             if cert.subject == cert.issuer == path[-1].issuer:
                 raise CertificateError("root-in-message", _title(cert))

@@ -171,7 +171,8 @@ class Contracts:
         vault: its `keys()` lists only keys this module made. Returns sentences for the log.
         """
         found = []
-        keys = [key for key, _ in vault.keys()]
+        held = vault.keys()
+        keys = [key for key, _ in held]
         if not self._indexed:  # a wrong folder must not cost anybody a key
             return ["no contract index: %d keys left alone" % len(keys)] if keys else []
         ours = [contract.key for contract in self._contracts]
