@@ -1,0 +1,290 @@
+"""The vault on a PKCS#11 token: which objects it makes, in which order, and what it leaves.
+
+Written on a dozen calls of PKCS#11 2.40 ("the calls"): `pkcs11_api` gives them through ffi on
+MicroPython's Unix port, the host through python-pkcs11. Custody of a contract key is L1+: the
+ECDH secret Z is made and hashed inside the token; the content key K and the scalar pass through
+this process's memory and are wiped.
+
+The calls: create(template), generate(public, private), find(template), attribute(object, type),
+destroy(object), sign(key, digest), verify(point, digest, signature), derive(key, point, template),
+digest(mechanism, parts), decrypt_cbc(key, iv, data, into), random(n), close(). A template is a
+list of (attribute, value) with int, bool or bytes; objects are whatever the calls make of them.
+
+Objects are found by CKA_ID, never by label: a damaged object can make every search by label fail.
+Labels say whose an object is, and how a contract key came here.
+"""
+
+import hashlib
+
+from . import PROVISIONING, VaultError
+from .schemes import SCHEMES
+
+CKA_CLASS, CKA_TOKEN, CKA_PRIVATE, CKA_LABEL, CKA_VALUE = 0x0, 0x1, 0x2, 0x3, 0x11
+CKA_KEY_TYPE, CKA_ID, CKA_SENSITIVE = 0x100, 0x102, 0x103
+CKA_SIGN, CKA_VERIFY, CKA_DERIVE = 0x108, 0x10A, 0x10C
+CKA_VALUE_LEN, CKA_EXTRACTABLE, CKA_MODIFIABLE = 0x161, 0x162, 0x170
+CKA_EC_PARAMS, CKA_EC_POINT = 0x180, 0x181
+CKO_PUBLIC_KEY, CKO_PRIVATE_KEY, CKO_SECRET_KEY = 2, 3, 4
+CKK_EC, CKK_GENERIC_SECRET = 0x3, 0x10
+
+_OURS = b"plugvault-"
+_PROVISIONING_LABEL = _OURS + b"provisioning"
+_CONTRACT_LABEL = _OURS + b"contract "  # and the custody level
+_LEVEL = b"L1+"
+_CURVE = SCHEMES["iso2"]  # of the provisioning key, and of what `verify` verifies
+
+
+def open(module_path: str, token_label: str, pin: str) -> "TokenVault":  # noqa: A001
+    """The vault in the token `token_label`, through ffi. Tries the PIN once.
+
+    Raises: VaultError("module-missing" | "token-missing" | "pin" | "pin-locked" | "unavailable").
+    """
+    from .pkcs11_api import Calls  # needs ffi, which only some interpreters have
+
+    return TokenVault(Calls(module_path, token_label, pin))
+
+
+class TokenVault:
+    """The vault interface (see the package) on `calls`."""
+
+    def __init__(self, calls) -> None:
+        self._calls = calls
+        self._known = {}  # key id -> (private object, point)
+
+    def generate_provisioning_key(self) -> bytes:
+        if self._find(CKO_PRIVATE_KEY, PROVISIONING):
+            raise VaultError("exists", "the token has a provisioning key")
+        common = [(CKA_TOKEN, True), (CKA_ID, PROVISIONING), (CKA_LABEL, _PROVISIONING_LABEL)]
+        public = common + [(CKA_PRIVATE, False), (CKA_VERIFY, True)]
+        public += [(CKA_EC_PARAMS, _CURVE.ec_params)]
+        with _UndoUnlessDone(self, PROVISIONING) as undo:
+            self._calls.generate(public, common + _private_flags(derive=True))
+            point = self.public(PROVISIONING)
+            undo.done = True
+        return point
+
+    def public(self, key: bytes) -> bytes:
+        return self._whole(key)[1]
+
+    def sign(self, key: bytes, digest: bytes) -> bytes:
+        if len(digest) != 32:  # a token may sign any length without a word
+            raise VaultError("digest-length", "%d bytes" % len(digest))
+        return self._use(key, lambda private: self._calls.sign(private, digest))
+
+    def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
+        if len(digest) != 32:
+            raise VaultError("digest-length", "%d bytes" % len(digest))
+        if len(signature) != 64 or not _CURVE.on_curve(point):
+            return False
+        return self._calls.verify(point, digest, signature)
+
+    def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public) -> bytes:
+        row = SCHEMES.get(scheme)
+        if row is None or (aad and not row.has_aad):
+            raise VaultError("scheme", str(scheme))
+        # The caller has checked all this; here it is checked for whoever calls next.
+        for point in (dh_point, expected_public):
+            if len(point) != row.point_length or not row.on_curve(point):
+                raise VaultError("point", "not an uncompressed point of the curve")
+        if dh_point == self.public(PROVISIONING):
+            raise VaultError("point", "our own provisioning key")
+        if len(wrapped) != row.wrapped_length:
+            raise VaultError("wrapped-length", "%d bytes" % len(wrapped))
+        scalar = bytearray(len(row.order))
+        try:
+            self._decrypt(row, dh_point, wrapped, scalar)
+            # Tokens take any number for a scalar. Compared as bytes: an int could not be wiped.
+            if not bytes(len(scalar)) < scalar < row.order:
+                raise VaultError("key-mismatch")
+            return self._import(row, scalar, expected_public)
+        finally:
+            _wipe(scalar)
+
+    def delete(self, key: bytes) -> None:
+        self._known.pop(key, None)
+        if not self._destroy(key):
+            raise VaultError("not-found", "no such key")
+
+    def keys(self) -> list:
+        halves = {}
+        for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY):
+            for found in self._calls.find([(CKA_CLASS, kind)]):
+                try:
+                    if self._is_ours(found):
+                        key = self._calls.attribute(found, CKA_ID)
+                        halves[key] = halves.get(key, 0) + 1
+                except VaultError:
+                    continue  # a torn object: nothing can be said of it
+        return [(key, self.public(key) if n == 2 else b"") for key, n in halves.items()]
+
+    def custody(self, key: bytes) -> str:
+        if key == PROVISIONING:
+            self._whole(key)
+            return "L3"  # made in the token, never outside
+        label = self._calls.attribute(self._whole(key)[0], CKA_LABEL)
+        return label[len(_CONTRACT_LABEL) :].decode()
+
+    def random(self, n: int) -> bytes:
+        if not 1 <= n <= 256:
+            raise VaultError("refused", "1 to 256 bytes")
+        return self._calls.random(n)
+
+    def close(self) -> None:
+        self._known = {}
+        self._calls.close()
+
+    def _decrypt(self, row, dh_point, wrapped, into) -> None:
+        """`wrapped` opened into `into` [V2G2-818]. Z never leaves the token, K not this call."""
+        secret = [
+            (CKA_CLASS, CKO_SECRET_KEY),
+            (CKA_KEY_TYPE, CKK_GENERIC_SECRET),
+            (CKA_TOKEN, False),
+            (CKA_PRIVATE, True),
+            (CKA_SENSITIVE, True),
+            (CKA_EXTRACTABLE, False),
+            (CKA_VALUE_LEN, len(row.order)),  # full width: a shorter Z loses its leading bytes
+        ]
+        calls = self._calls
+        z = self._use(PROVISIONING, lambda private: calls.derive(private, dh_point, secret))
+        try:
+            k = calls.digest(row.hash, (b"\x00\x00\x00\x01", z, row.other_info))
+        finally:
+            calls.destroy(z)
+        try:
+            _OPEN[row.cipher](calls, row, k, wrapped, into)
+        finally:
+            _wipe(k)
+
+    def _import(self, row, scalar, point) -> bytes:
+        """The scalar as a key of the token that has proved to be the one of `point`; its id."""
+        calls = self._calls
+        key = calls.random(16)
+        common = [
+            (CKA_TOKEN, True),
+            (CKA_KEY_TYPE, CKK_EC),
+            (CKA_EC_PARAMS, row.ec_params),
+            (CKA_ID, key),
+            (CKA_LABEL, _CONTRACT_LABEL + _LEVEL),
+        ]
+        public = [(CKA_CLASS, CKO_PUBLIC_KEY), (CKA_PRIVATE, False), (CKA_VERIFY, True)]
+        private = [(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_VALUE, scalar)]
+        with _UndoUnlessDone(self, key) as undo:
+            # The public half first: alone it is worth nothing to anybody.
+            calls.create(common + public + [(CKA_EC_POINT, _octet_string(point))])
+            calls.create(common + private + _private_flags(derive=False))
+            # Of the stored key, found as every later use finds it. CBC has no integrity [823].
+            nonce = calls.random(32)
+            digest = hashlib.sha256(b"plugvault proof of possession" + nonce).digest()
+            if self.public(key) != point or not calls.verify(
+                point, digest, self.sign(key, digest)
+            ):
+                raise VaultError("key-mismatch")
+            undo.done = True
+        return key
+
+    def _whole(self, key: bytes) -> tuple:
+        """(private object, point) of a key of which both halves are there."""
+        known = self._known.get(key)
+        if known is None:
+            private = self._find(CKO_PRIVATE_KEY, key)
+            public = self._find(CKO_PUBLIC_KEY, key)
+            if not (private and public):
+                raise VaultError("not-found", "no such key")
+            # A token gives the point bare or as a DER octet string: its end is the same.
+            point = self._calls.attribute(public[0], CKA_EC_POINT)[-_CURVE.point_length :]
+            known = self._known[key] = (private[0], point)
+        return known
+
+    def _use(self, key: bytes, operation):
+        """operation(private object), forgetting the object if it fails: it may be gone."""
+        try:
+            return operation(self._whole(key)[0])
+        except VaultError:
+            self._known.pop(key, None)
+            raise
+
+    def _find(self, kind: int, key: bytes) -> list:
+        if key != PROVISIONING and len(key) != 16:
+            return []
+        found = self._calls.find([(CKA_CLASS, kind), (CKA_ID, key)])
+        return [one for one in found if self._is_ours(one)]
+
+    def _is_ours(self, found) -> bool:
+        return self._calls.attribute(found, CKA_LABEL).startswith(_OURS)
+
+    def _destroy(self, key: bytes) -> int:
+        """Every object of the key, the private half first; how many there were."""
+        count = 0
+        for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY):
+            for found in self._find(kind, key):
+                self._calls.destroy(found)
+                count += 1
+        return count
+
+
+class _UndoUnlessDone:
+    """All or nothing: on any way out but `done`, every object of the key is destroyed."""
+
+    def __init__(self, vault: TokenVault, key: bytes) -> None:
+        self._vault = vault
+        self._key = key
+        self.done = False
+
+    def __enter__(self) -> "_UndoUnlessDone":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.done:
+            return
+        self._vault._known.pop(self._key, None)
+        try:
+            self._vault._destroy(self._key)
+        except VaultError:
+            pass  # the first failure is the one to report; `keys` shows what was left
+
+
+def _private_flags(derive: bool) -> list:
+    """A private key that only does what it is for, and cannot be made to do more later."""
+    return [
+        (CKA_PRIVATE, True),
+        (CKA_SENSITIVE, True),
+        (CKA_EXTRACTABLE, False),
+        (CKA_MODIFIABLE, False),
+        (CKA_SIGN, True),
+        (CKA_DERIVE, derive),
+    ]
+
+
+def session_public_key(point: bytes) -> list:
+    """The template of a public key that goes with the session, to verify with."""
+    return [
+        (CKA_CLASS, CKO_PUBLIC_KEY),
+        (CKA_KEY_TYPE, CKK_EC),
+        (CKA_TOKEN, False),
+        (CKA_PRIVATE, False),
+        (CKA_VERIFY, True),
+        (CKA_EC_PARAMS, _CURVE.ec_params),
+        (CKA_EC_POINT, _octet_string(point)),
+    ]
+
+
+def _open_cbc(calls, row, k, wrapped, into) -> None:
+    key = k[: row.key_length]
+    try:
+        calls.decrypt_cbc(key, wrapped[:16], wrapped[16:], into)
+    finally:
+        _wipe(key)
+
+
+_OPEN = {"aes-cbc": _open_cbc}
+
+
+def _octet_string(point: bytes) -> bytes:
+    """CKA_EC_POINT as PKCS#11 2.40 wants it: the point in a DER octet string."""
+    length = len(point)
+    return (b"\x04" if length < 128 else b"\x04\x81") + bytes((length,)) + bytes(point)
+
+
+def _wipe(buffer: bytearray) -> None:
+    for i in range(len(buffer)):
+        buffer[i] = 0

@@ -1,0 +1,271 @@
+"""The PKCS#11 calls the vault is written on, through ffi: MicroPython's Unix port with a token.
+
+Follows PKCS#11 2.40 with its structures in natural alignment (every Unix). Single-threaded, as
+C_Initialize(NULL) promises. Knows no keys and no policy: see `pkcs11`.
+
+Addresses inside packed structures are invisible to the collector, which would free what they
+point to: whatever is named by address is kept by a `_Packed` until the call is over.
+"""
+
+import struct
+
+import ffi
+import uctypes
+from cryptolib import aes
+
+from . import VaultError
+from .pkcs11 import session_public_key
+
+# name: (index in CK_FUNCTION_LIST, its arguments). L: CK_ULONG, P: pointer, B: CK_BBOOL.
+_FUNCTIONS = {
+    "Initialize": (0, "P"),
+    "Finalize": (1, "P"),
+    "GetSlotList": (4, "BPP"),
+    "GetTokenInfo": (6, "LP"),
+    "OpenSession": (12, "LLPPP"),
+    "CloseSession": (13, "L"),
+    "Login": (18, "LLPL"),
+    "CreateObject": (20, "LPLP"),
+    "DestroyObject": (22, "LL"),
+    "GetAttributeValue": (24, "LLPL"),
+    "FindObjectsInit": (26, "LPL"),
+    "FindObjects": (27, "LPLP"),
+    "FindObjectsFinal": (28, "L"),
+    "DigestInit": (37, "LP"),
+    "DigestUpdate": (39, "LPL"),
+    "DigestKey": (40, "LL"),
+    "DigestFinal": (41, "LPP"),
+    "SignInit": (42, "LPL"),
+    "Sign": (43, "LPLPP"),
+    "VerifyInit": (48, "LPL"),
+    "Verify": (49, "LPLPL"),
+    "GenerateKeyPair": (59, "LPPLPLPP"),
+    "DeriveKey": (62, "LPLPLP"),
+    "GenerateRandom": (64, "LPL"),
+}
+_REASONS = {
+    0x02: "full",  # HOST_MEMORY
+    0x31: "full",  # DEVICE_MEMORY
+    0x32: "token-missing",  # DEVICE_REMOVED
+    0xA0: "pin",
+    0xA1: "pin",
+    0xA2: "pin",
+    0xA3: "pin-locked",  # PIN_EXPIRED
+    0xA4: "pin-locked",
+    0xE0: "token-missing",
+    0xE1: "token-missing",
+    0xE2: "refused",  # TOKEN_WRITE_PROTECTED
+    0x102: "pin",  # USER_PIN_NOT_INITIALIZED
+}
+_ALREADY_INITIALIZED = 0x191
+_SIGNATURE_INVALID = (0xC0, 0xC1)
+_RW_SERIAL_SESSION = 2 | 4
+_TOKEN_INITIALIZED = 0x400
+_CKU_USER = 1
+_CKM_EC_KEY_PAIR_GEN, _CKM_ECDSA, _CKM_ECDH1_DERIVE = 0x1040, 0x1041, 0x1050
+_CKD_NULL = 1
+_LONGEST_ATTRIBUTE = 256
+_AT_ONCE = 64  # objects per FindObjects
+_WORD = struct.calcsize("L")
+
+
+class _Packed:
+    """A C structure in `data` (None: NULL) and every buffer it names by address."""
+
+    def __init__(self, data, keep=()) -> None:
+        self.data = data
+        self.keep = keep
+
+
+def _attributes(template) -> _Packed:
+    """CK_ATTRIBUTE[] of a list of (type, value)."""
+    data = bytearray(len(template) * struct.calcsize("LPL"))
+    keep = []
+    for at, (kind, value) in enumerate(template):
+        if isinstance(value, bool):
+            value = b"\x01" if value else b"\x00"
+        elif isinstance(value, int):
+            value = struct.pack("L", value)
+        keep.append(value)
+        struct.pack_into(
+            "LPL",
+            data,
+            at * struct.calcsize("LPL"),
+            kind,
+            uctypes.addressof(value),
+            len(value),
+        )
+    return _Packed(data, keep)
+
+
+def _mechanism(kind: int, parameter=None) -> _Packed:
+    """CK_MECHANISM; `parameter`: the _Packed structure of its parameter."""
+    if parameter is None:
+        return _Packed(struct.pack("LPL", kind, 0, 0))
+    data = struct.pack("LPL", kind, uctypes.addressof(parameter.data), len(parameter.data))
+    return _Packed(data, parameter)
+
+
+class Calls:
+    """A session, logged in, on the token of that label. See `pkcs11` for what each call means."""
+
+    def __init__(self, module_path: str, token_label: str, pin: str) -> None:
+        try:
+            self._library = ffi.open(module_path)  # kept: closing it would unload the code
+        except OSError as error:
+            raise VaultError("module-missing", module_path + ", errno " + str(error.errno))
+        table = bytearray(_WORD)
+        self._library.func("L", "C_GetFunctionList", "P")(table)
+        table = struct.unpack("P", table)[0]
+        self._functions = {}
+        for name, (index, arguments) in _FUNCTIONS.items():
+            # The version before the pointers takes one word.
+            pointer = struct.unpack("P", uctypes.bytes_at(table + (index + 1) * _WORD, _WORD))[0]
+            self._functions[name] = ffi.func("L", pointer, arguments)
+        code = self._functions["Initialize"](None)
+        if code not in (0, _ALREADY_INITIALIZED):
+            raise _error("Initialize", code)
+        session = bytearray(_WORD)
+        self._call("OpenSession", self._slot(token_label), _RW_SERIAL_SESSION, None, None, session)
+        self._session = struct.unpack("L", session)[0]
+        secret = bytearray(pin.encode())
+        code = self._functions["Login"](self._session, _CKU_USER, secret, len(secret))
+        for i in range(len(secret)):
+            secret[i] = 0
+        if code:
+            self.close()
+            raise _error("Login", code)
+
+    def close(self) -> None:
+        self._functions["CloseSession"](self._session)  # the last session: logs out
+        self._functions["Finalize"](None)
+
+    def create(self, template) -> int:
+        packed, made = _attributes(template), bytearray(_WORD)
+        self._call("CreateObject", self._session, packed.data, len(template), made)
+        return struct.unpack("L", made)[0]
+
+    def generate(self, public, private) -> None:
+        mechanism, mine, yours = (
+            _mechanism(_CKM_EC_KEY_PAIR_GEN),
+            bytearray(_WORD),
+            bytearray(_WORD),
+        )
+        public_, private_ = _attributes(public), _attributes(private)
+        self._call(
+            "GenerateKeyPair",
+            self._session,
+            mechanism.data,
+            public_.data,
+            len(public),
+            private_.data,
+            len(private),
+            yours,
+            mine,
+        )
+
+    def find(self, template) -> list:
+        packed, found = _attributes(template), []
+        handles, count = bytearray(_AT_ONCE * _WORD), bytearray(_WORD)
+        try:
+            self._call("FindObjectsInit", self._session, packed.data, len(template))
+            while True:
+                self._call("FindObjects", self._session, handles, _AT_ONCE, count)
+                n = struct.unpack("L", count)[0]
+                found += struct.unpack("%dL" % n, handles[: n * _WORD])
+                if n < _AT_ONCE:
+                    return found
+        finally:
+            self._functions["FindObjectsFinal"](self._session)
+
+    def attribute(self, handle: int, kind: int) -> bytes:
+        value = bytearray(_LONGEST_ATTRIBUTE)
+        packed = _attributes([(kind, value)])
+        self._call("GetAttributeValue", self._session, handle, packed.data, 1)
+        return bytes(value[: struct.unpack("LPL", packed.data)[2]])
+
+    def destroy(self, handle: int) -> None:
+        self._call("DestroyObject", self._session, handle)
+
+    def sign(self, handle: int, digest: bytes) -> bytes:
+        mechanism, signature = _mechanism(_CKM_ECDSA), bytearray(64)
+        self._call("SignInit", self._session, mechanism.data, handle)
+        length = struct.pack("L", len(signature))
+        self._call("Sign", self._session, digest, len(digest), signature, length)
+        return bytes(signature)
+
+    def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
+        """In the token, by a public key object that lives for this call."""
+        handle = self.create(session_public_key(point))
+        try:
+            mechanism = _mechanism(_CKM_ECDSA)
+            self._call("VerifyInit", self._session, mechanism.data, handle)
+            code = self._functions["Verify"](
+                self._session, digest, len(digest), signature, len(signature)
+            )
+            if code and code not in _SIGNATURE_INVALID:
+                raise _error("Verify", code)
+            return not code
+        finally:
+            self.destroy(handle)
+
+    def derive(self, handle: int, point: bytes, template) -> int:
+        keep = bytes(point)
+        parameter = struct.pack("LLPLP", _CKD_NULL, 0, 0, len(keep), uctypes.addressof(keep))
+        mechanism = _mechanism(_CKM_ECDH1_DERIVE, _Packed(parameter, keep))
+        packed, made = _attributes(template), bytearray(_WORD)
+        self._call(
+            "DeriveKey", self._session, mechanism.data, handle, packed.data, len(template), made
+        )
+        return struct.unpack("L", made)[0]
+
+    def digest(self, mechanism: int, parts) -> bytearray:
+        """Of `parts` in order; an int is the handle of a secret, hashed inside the token."""
+        out, length = bytearray(64), struct.pack("L", 64)
+        kind = _mechanism(mechanism)
+        self._call("DigestInit", self._session, kind.data)
+        try:
+            for part in parts:
+                if isinstance(part, int):
+                    self._call("DigestKey", self._session, part)
+                else:
+                    self._call("DigestUpdate", self._session, part, len(part))
+        finally:  # ends the operation in any case: one left active would block the session
+            code = self._functions["DigestFinal"](self._session, out, length)
+        if code:
+            raise _error("DigestFinal", code)
+        return out
+
+    def decrypt_cbc(self, key, iv, data, into) -> None:
+        aes(key, 2, iv).decrypt(data, into)
+
+    def random(self, n: int) -> bytes:
+        out = bytearray(n)
+        self._call("GenerateRandom", self._session, out, n)
+        return bytes(out)
+
+    def _call(self, name: str, *args) -> None:
+        code = self._functions[name](*args)
+        if code:
+            raise _error(name, code)
+
+    def _slot(self, token_label: str) -> int:
+        """The slot of the token of that label. Slot numbers are not stable, labels are."""
+        count = bytearray(_WORD)
+        self._call("GetSlotList", 1, None, count)
+        n = struct.unpack("L", count)[0]
+        slots = bytearray(n * _WORD)
+        self._call("GetSlotList", 1, slots, count)
+        wanted = token_label.encode()
+        wanted += b" " * (32 - len(wanted))
+        for slot in struct.unpack("%dL" % n, slots):
+            info = bytearray(512)  # CK_TOKEN_INFO: label[32], three more texts, flags at 96
+            code = self._functions["GetTokenInfo"](slot, info)
+            flags = struct.unpack_from("L", info, 96)[0]
+            if not code and flags & _TOKEN_INITIALIZED and info[:32] == wanted:
+                return slot
+        raise VaultError("token-missing", token_label)
+
+
+def _error(name: str, code: int) -> VaultError:
+    return VaultError(_REASONS.get(code, "unavailable"), "C_%s: 0x%x" % (name, code))
