@@ -1,0 +1,41 @@
+# Each target sets up what it needs first; see tools/setup/README.md.
+
+PYTHON := .venv/bin/python
+
+.PHONY: setup ready demo test bench lint ruff mypy pyright format clean
+.DEFAULT_GOAL := setup
+
+setup: ## get everything that is missing, then say what is here
+	@tools/setup/all --again
+	@.venv/bin/plugvault doctor
+
+ready: # what is missing, without trying again what could not be had
+	@tools/setup/all
+
+demo: ready ## tell the whole story; ARGS="--runtime cpython --json" are handed on
+	@.venv/bin/plugvault demo $(ARGS)
+
+test: ready ## the whole suite on two cores; ARGS="-k name" are handed on
+	@.venv/bin/pytest -n 2 $(ARGS)
+
+bench: ready ## speed, size and memory, beside their budgets
+	@$(PYTHON) tools/bench/run.py $(ARGS)
+
+lint: ruff mypy pyright ## style and types, as CI checks them
+
+ruff: ready
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+mypy: ready
+	.venv/bin/mypy
+pyright: ready
+	@tools/setup/stubs
+	.venv/bin/pyright
+
+format: ready ## mend what ruff can mend
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean: ## everything made in this folder; the cache of interpreters stays
+	rm -rf .venv build dist typings .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,196 @@
+"""`plugvault doctor`: what is here, what each thing can do, what is missing and how to mend it.
+
+Looks and tries; changes nothing. A thing the main job needs makes the verdict; the others are
+said and leave it as it is.
+"""
+
+import importlib.metadata
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OLDEST_PYTHON = (3, 11)
+DISK_NEEDED = 200  # MB: tokens, databases and captures of a few stories
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `needed`: the main job cannot do without it."""
+
+    what: str
+    good: bool
+    found: str
+    mend: str = ""
+    needed: bool = True
+
+
+def python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(
+        "Python",
+        sys.version_info >= OLDEST_PYTHON,
+        f"{version}, {sys.executable}",
+        "install Python 3.11 or later, then `make`",
+    )
+
+
+def packages() -> Iterator[Finding]:
+    """The libraries that the package says it needs."""
+    try:
+        needs = importlib.metadata.requires("plugvault") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("packages", False, "plugvault itself is not installed", "`make`")
+        return
+    names = [re.split(r"[^\w.-]", need)[0] for need in needs if "extra ==" not in need]
+    versions = {name: _version(name) for name in names}
+    missing = [name for name, version in versions.items() if version is None]
+    found = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    if missing:
+        found = f"not installed: {', '.join(missing)}"
+    yield Finding("packages", not missing, found, "`make`")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def token() -> Iterator[Finding]:
+    """The token library, by what it answers and by a throw-away token made and opened in it."""
+    install = "`make` as root, or ask an administrator for: apt-get install softhsm2"
+    try:
+        from plugvault.hsm import TokenStore, VaultError, find_module
+    except ImportError as e:
+        yield Finding("token library", False, f"not tried: {e}", "`make`")
+        return
+    try:
+        module = find_module()
+    except VaultError as e:
+        yield Finding("token library", False, str(e), install)
+        return
+    with tempfile.TemporaryDirectory(prefix="plugvault-doctor-") as folder:
+        try:
+            store = TokenStore(folder)
+            store.init_token("doctor", secrets.token_hex(8), secrets.token_hex(8))
+            os.environ.update(store.env())
+            answer = _library(module)
+        except Exception as e:  # noqa: BLE001 - whatever goes wrong is the finding
+            yield Finding("token library", False, f"{module}: {e or type(e).__name__}", install)
+            return
+    yield Finding("token library", True, f"{answer}, {module}; made and opened a token")
+
+
+def _library(module: Path) -> str:
+    """What C_GetInfo says of the library at `module`."""
+    import pkcs11
+
+    library = pkcs11.lib(str(module))
+    if not any(slot.get_token().label == "doctor" for slot in library.get_slots(True)):
+        raise LookupError("the token just made is not to be seen")
+    version = ".".join(map(str, library.library_version))
+    return f"{library.manufacturer_id.strip()} {version}"
+
+
+def interpreters() -> Iterator[Finding]:
+    from plugvault import runtimes
+
+    for name in runtimes.NAMES[1:]:
+        runtime = runtimes.get(name)
+        if runtime is None:
+            yield Finding(f"MicroPython {name}", False, "not here", "`make` says why", False)
+            continue
+        can = ["drives a token by itself (ffi)" if runtime.has_ffi else "uses the vault service"]
+        can += ["has AES"] if runtime.has_cryptolib else []
+        found = f"{runtime.version}, {runtime.bits} bits; {', '.join(can)}; {runtime.argv[0]}"
+        yield Finding(f"MicroPython {name}", True, found, needed=False)
+
+
+def serial_ports() -> Iterator[Finding]:
+    try:
+        from serial.tools import list_ports
+    except ImportError as e:
+        yield Finding("serial ports", False, str(e), "`make`", needed=False)
+        return
+    ports = [f"{port.device} ({port.description})" for port in list_ports.comports()]
+    shut = [port.device for port in list_ports.comports() if not os.access(port.device, os.W_OK)]
+    found = ", ".join(ports) or "none: a board is not plugged in; the demo makes its own line"
+    if shut:
+        found += f"; not allowed to open {', '.join(shut)}"
+    mend = "ask an administrator for: usermod -aG dialout " + (os.environ.get("USER") or "YOU")
+    yield Finding("serial ports", not shut, found, mend, needed=False)
+
+
+def disk() -> Iterator[Finding]:
+    from plugvault import runtimes
+
+    places = (
+        ("cache", runtimes.cache(), "XDG_CACHE_HOME"),
+        ("temporary files", Path(tempfile.gettempdir()), "TMPDIR"),
+    )
+    for what, folder, variable in places:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free // 2**20
+        writable = os.access(there, os.W_OK)
+        found = f"{folder}, {free} MB free" + ("" if writable else ", not writable")
+        mend = f"free {DISK_NEEDED} MB there, or set {variable} to another folder"
+        yield Finding(what, writable and free >= DISK_NEEDED, found, mend)
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    python,
+    packages,
+    token,
+    interpreters,
+    serial_ports,
+    disk,
+)
+
+
+def examine() -> list[Finding]:
+    """Every finding, in order."""
+    return [finding for check in CHECKS for finding in check()]
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="The same as data.")] = False,
+) -> None:
+    """Say what is here, what is missing, and what to type to mend it.
+
+    Exits 0 when the main job can run.
+    """
+    findings = examine()
+    well = all(finding.good for finding in findings if finding.needed)
+    if as_json:
+        rows = [asdict(finding) for finding in findings]
+        typer.echo(json.dumps({"well": well, "findings": rows}, indent=2))
+    else:
+        for finding in findings:
+            _show(finding)
+        typer.echo("The main job can run." if well else "The main job cannot run yet.")
+    raise typer.Exit(0 if well else 1)
+
+
+def _show(finding: Finding) -> None:
+    mark, colour = (
+        ("ok", "green")
+        if finding.good
+        else ("MISSING", "red")
+        if finding.needed
+        else ("-", "yellow")
+    )
+    typer.secho(f"{mark:>8}", fg=colour, bold=True, nl=False)
+    typer.echo(f"  {finding.what:<20} {finding.found}")
+    if not finding.good and finding.mend:
+        typer.echo(f"{'':>10}{'to mend it:':<20} {finding.mend}")

@@ -1,0 +1,194 @@
+"""Rule 1 of the architecture, read from the imports: one direction, and effects in one place.
+
+`evcc` imports nothing of `plugvault`. Inside it only `ports` and `vault` touch hardware, sockets,
+files, time, randomness or `ffi`; the rest imports what is listed here as pure, and opens nothing.
+Inside `plugvault` an area imports only areas that stand below it.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EVCC = ROOT / "firmware/evcc"
+PLUGVAULT = ROOT / "host/plugvault"
+
+EFFECTS_ALLOWED = ("ports", "vault")
+PURE = {
+    "array", "binascii", "collections", "errno", "evcc", "gc", "hashlib", "json", "micropython",
+    "struct", "sys", "typing",
+}  # fmt: skip
+PLAIN = ("evcc.vault.schemes",)  # a table that stands in an effectful package and is pure itself
+EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
+
+# What each area of plugvault may import of plugvault, besides itself. Everyone may use `evcc`.
+BELOW = {
+    "contract": set(),
+    "pki": set(),
+    "link": set(),
+    "runtimes": set(),
+    "exi_json": set(),
+    "hsm": set(),
+    "store": {"pools"},  # the SQL side implements the interface that the pools state
+    "pools": {"contract", "pki"},
+    "roles": {"contract", "pki"},
+    "inspection": {"contract", "pki", "exi_json"},
+    "opcp": {"pools", "roles", "contract", "pki"},
+    "station": {"pools", "roles", "contract", "pki"},
+    "telematics": {"pools", "roles", "contract", "pki", "link"},
+    "car": {"hsm", "link", "runtimes", "telematics"},
+    "ecosystem": {"opcp", "pools", "roles", "contract", "pki", "store", "hsm"},
+}
+TOP = {"cli", "story"}  # these put the world together; nothing below imports them
+
+
+def imports(tree: ast.Module, package: str) -> list[tuple[int, str]]:
+    """(line, absolute dotted name) of every import in `tree`, wherever in the file it stands.
+
+    `package`: the dotted package the file is in, for relative imports. `from a import b` gives
+    "a.b": b may be a module.
+    """
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                kept = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*kept, *([node.module] if node.module else [])])
+            found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return found
+
+
+def calls(tree: ast.Module) -> list[tuple[int, str]]:
+    """(line, name) of every call of a plain name."""
+    return [
+        (node.lineno, node.func.id)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+
+
+def reaches_an_effect(name: str) -> bool:
+    """Whether importing `name` hands a pure module of evcc a way to an effect."""
+    parts = name.split(".")
+    if parts[0] not in PURE:
+        return True
+    if name.startswith(PLAIN) or parts[0] != "evcc" or len(parts) < 3:
+        return False
+    # Errors and constants that an effectful package states are plain values; its drivers are not.
+    return parts[1] in EFFECTS_ALLOWED and not (len(parts) == 3 and parts[2][0].isupper())
+
+
+def evcc_violations(path: Path, source: str) -> list[str]:
+    """`path`: relative to the evcc package."""
+    tree = ast.parse(source)
+    found = imports(tree, ".".join(["evcc", *path.parent.parts]))
+    module = ".".join(["evcc", *path.with_suffix("").parts])
+    if path.parts[0] in EFFECTS_ALLOWED and module not in PLAIN:
+        return [
+            f"{path}:{line} imports {name}" for line, name in found if top(name) == "plugvault"
+        ]
+    return [f"{path}:{line} imports {name}" for line, name in found if reaches_an_effect(name)] + [
+        f"{path}:{line} calls {name}" for line, name in calls(tree) if name in EFFECTFUL_CALLS
+    ]
+
+
+def host_violations(path: Path, source: str) -> list[str]:
+    """`path`: relative to the plugvault package."""
+    area = path.parts[0].removesuffix(".py")
+    if area in TOP or area == "__init__":
+        return []
+    package = ".".join(["plugvault", *path.parent.parts])
+    allowed = BELOW.get(area)
+    if allowed is None:
+        return [f"{path}: the area {area} has no place in the order; give it one in BELOW"]
+    wrong = []
+    for line, name in imports(ast.parse(source), package):
+        first, _, rest = name.partition(".")
+        target = rest.split(".")[0]
+        if first == "plugvault" and target not in allowed | {area, "__version__"}:
+            wrong.append(f"{path}:{line} imports {name}")
+    return wrong
+
+
+def top(name: str) -> str:
+    return name.split(".", maxsplit=1)[0]
+
+
+def sources(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*.py"))
+
+
+def test_evcc_is_pure_outside_ports_and_vault() -> None:
+    wrong = [w for path in sources(EVCC) for w in evcc_violations(path, (EVCC / path).read_text())]
+    assert wrong == []
+
+
+def test_plugvault_imports_downwards_only() -> None:
+    wrong = [
+        w
+        for path in sources(PLUGVAULT)
+        for w in host_violations(path, (PLUGVAULT / path).read_text())
+    ]
+    assert wrong == []
+
+
+def test_order_of_areas_has_no_circle() -> None:
+    above: set[str] = set()
+    rest = dict(BELOW)
+    while rest:
+        ready = [area for area, below in rest.items() if below <= above]
+        assert ready, f"a circle among {sorted(rest)}"
+        above.update(ready)
+        for area in ready:
+            del rest[area]
+
+
+@pytest.mark.parametrize(
+    "path, source",
+    [
+        ("x509.py", "import plugvault"),
+        ("vault/service.py", "from plugvault.hsm import Hsm"),
+        ("x509.py", "import os"),
+        ("session.py", "def f():\n    import time"),
+        ("exi/walker.py", "from socket import AF_INET"),
+        ("exi/walker.py", "from ..ports import files"),
+        ("trust.py", "from evcc.ports.files import Files"),
+        ("trust.py", "open('anchors')"),
+        ("session.py", "from evcc.vault import pkcs11"),
+        ("vault/schemes.py", "import os"),
+    ],
+)  # fmt: skip
+def test_violation_in_evcc_is_caught(path: str, source: str) -> None:
+    assert evcc_violations(Path(path), source)
+
+
+@pytest.mark.parametrize(
+    "path, source",
+    [
+        ("ports/clock.py", "import time"),
+        ("vault/pkcs11.py", "import ffi"),
+        ("installation.py", "from .vault import PROVISIONING, VaultError, schemes"),
+        ("exi/walker.py", "from ..errors import EvccError"),
+    ],
+)  # fmt: skip
+def test_right_import_in_evcc_passes(path: str, source: str) -> None:
+    assert evcc_violations(Path(path), source) == []
+
+
+@pytest.mark.parametrize(
+    "path, source",
+    [
+        ("pools/pcp.py", "from plugvault.opcp import app"),
+        ("pools/pcp.py", "from plugvault.store import sql"),
+        ("contract/seal.py", "from ..pools import ccp"),
+        ("pki/issue.py", "from plugvault import hsm"),
+        ("hsm/token.py", "import plugvault.cli.app"),
+        ("weather/rain.py", ""),
+    ],
+)  # fmt: skip
+def test_violation_in_plugvault_is_caught(path: str, source: str) -> None:
+    assert host_violations(Path(path), source)

