@@ -5,7 +5,6 @@ import os
 
 from evcc.ports import files
 from evcc.ports.files import Files, StoreError
-
 from helpers import raises
 
 

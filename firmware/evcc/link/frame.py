@@ -1,0 +1,90 @@
+"""Frames on a noisy byte line: COBS, a CRC-32, and a zero byte between frames.
+
+COBS (Cheshire and Baker, 1999) leaves no zero in a frame, so the next zero always starts afresh,
+whatever noise came before. What is damaged is dropped here; `evcc.link.mux` sends it again.
+A CRC is no protection against a person.
+"""
+
+import binascii
+
+_CRC_BYTES = 4
+
+
+def encode(body: bytes, seed: int = 0) -> bytes:
+    """The frame of `body`, with its closing zero. `seed`: as for `unseal`."""
+    crc = binascii.crc32(body, seed) & 0xFFFFFFFF
+    data = body + crc.to_bytes(_CRC_BYTES, "big")
+    out = bytearray()
+    start = 0
+    while True:
+        zero = data.find(b"\x00", start)
+        stop = zero if zero >= 0 else len(data)
+        while stop - start >= 254:
+            out.append(255)
+            out.extend(data[start : start + 254])
+            start += 254
+        out.append(stop - start + 1)
+        out.extend(data[start:stop])
+        if zero < 0:
+            out.append(0)
+            return bytes(out)
+        start = zero + 1
+
+
+def unseal(raw: bytes, seed: int = 0) -> "bytes | None":
+    """The body of one frame as `Reader` gives it, or None when it is damaged.
+
+    `seed`: start value of the CRC. Both ends derive it from what they must agree on, so that a
+    frame of another connection is as good as a damaged one.
+    """
+    data = bytearray()
+    i = 0
+    while i < len(raw):
+        stop = i + raw[i]
+        if stop > len(raw) or stop == i:
+            return None
+        data.extend(raw[i + 1 : stop])
+        if stop < len(raw) and raw[i] < 255:
+            data.append(0)
+        i = stop
+    body = bytes(data[:-_CRC_BYTES])
+    crc = int.from_bytes(data[-_CRC_BYTES:], "big")
+    if len(data) <= _CRC_BYTES or binascii.crc32(body, seed) & 0xFFFFFFFF != crc:
+        return None
+    return body
+
+
+class Reader:
+    """Cuts a byte stream at its zeros. `limit`: bytes of the longest body to expect.
+
+    What is longer is dropped as it comes in, never collected. `dropped` counts those.
+    """
+
+    def __init__(self, limit: int) -> None:
+        data = limit + _CRC_BYTES
+        self._limit = data + data // 254 + 1
+        self._buffer = bytearray()
+        self._skipping = False
+        self.dropped = 0
+
+    def feed(self, data: bytes) -> "list[bytes]":
+        """The frames completed by `data`, still sealed. Any bytes do."""
+        frames = []
+        start = 0
+        while True:
+            zero = data.find(b"\x00", start)
+            stop = zero if zero >= 0 else len(data)
+            if len(self._buffer) + stop - start > self._limit:
+                self._buffer = bytearray()
+                self._skipping = True
+            elif not self._skipping:
+                self._buffer.extend(data[start:stop])
+            if zero < 0:
+                return frames
+            if self._skipping:
+                self.dropped += 1
+            elif self._buffer:
+                frames.append(bytes(self._buffer))
+            self._buffer = bytearray()
+            self._skipping = False
+            start = zero + 1

@@ -1,0 +1,29 @@
+"""A TCP stream to a host: the module's link where there is a network instead of a UART.
+
+No TLS: the link's channels authenticate for themselves (`evcc.telematics`).
+"""
+
+import socket
+
+from evcc.ports.stream import PortError, Stream, of_socket
+
+_IPPROTO_TCP = 6
+_TCP_NODELAY = 1
+
+
+def connect(host: str, port: int) -> Stream:
+    """A stream to `host`:`port`. Raises: PortError("unavailable")."""
+    sock = None
+    try:
+        address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
+        sock = socket.socket(address[0], address[1])
+        sock.connect(address[-1])
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        raise PortError("unavailable", host + ":" + str(port) + ", errno " + str(error.errno))
+    try:
+        sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
+    except OSError:
+        pass  # only speed: some boards' stacks have no such option
+    return of_socket(sock)

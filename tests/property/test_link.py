@@ -1,0 +1,76 @@
+"""The link under any noise and any bytes, by hypothesis, on a simulated clock."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evcc.link import frame, v2gtp
+from evcc.link.mux import LIMITS, Mux
+
+sys.path.append(str(Path(__file__).parents[1] / "both"))
+from noise import Line
+
+MESSAGES = st.lists(
+    st.tuples(st.integers(0, 1), st.sampled_from(sorted(LIMITS)), st.binary(max_size=400)),
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(MESSAGES, st.integers(0, 1000), st.integers(0, 12), st.sampled_from([3, 11, 200]))
+def test_whole_in_order_exactly_once(messages, seed, per_thousand, rate):
+    line = Line(Mux(1), Mux(2), seed, per_thousand, rate)
+    for end, channel, data in messages:
+        line.ends[end].send(channel, data)
+    line.run(limit_ms=120_000)
+    for end in (0, 1):
+        for channel in LIMITS:
+            sent = [data for e, c, data in messages if (e, c) == (end, channel)]
+            assert [data for c, data in line.got[1 - end] if c == channel] == sent
+
+
+@given(st.binary(min_size=1, max_size=700), st.integers(0, 2**32 - 1))
+def test_every_body_survives_framing(body, seed):
+    (raw,) = frame.Reader(len(body)).feed(frame.encode(body, seed))
+    assert frame.unseal(raw, seed) == body
+
+
+@given(st.lists(st.binary(max_size=300)))
+def test_no_bytes_upset_the_link(chunks):
+    mux = Mux(7)
+    for now, chunk in enumerate(chunks):
+        assert mux.feed(chunk, now) == []
+        mux.poll(now)
+
+
+@given(st.lists(st.binary(max_size=100), max_size=5), st.lists(st.integers(1, 50), max_size=40))
+def test_v2gtp_is_the_same_in_any_pieces(payloads, cuts):
+    stream = b"".join(v2gtp.encode(payload) for payload in payloads)
+    reader, got = v2gtp.Reader(), []
+    for cut in [*cuts, len(stream)]:
+        got += reader.feed(stream[:cut])
+        stream = stream[cut:]
+    assert got == payloads
+
+
+@given(st.lists(st.binary(max_size=60)))
+def test_v2gtp_says_no_with_one_error(chunks):
+    reader = v2gtp.Reader(limit=100)
+    try:
+        for chunk in chunks:
+            for payload in reader.feed(chunk):
+                assert len(payload) <= 100
+    except v2gtp.V2gtpError as error:
+        assert error.reason in v2gtp.V2gtpError.REASONS
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_real_response_passes_at_one_byte_in_a_hundred(seed):
+    line = Line(Mux(1), Mux(2), seed, per_thousand=10)
+    line.ends[0].send(1, bytes(4424))
+    took = line.run()
+    assert line.got[1] == [(1, bytes(4424))]
+    assert took < 5000  # the station's timer for CertificateInstallation, at 115200 bits a second
