@@ -1,4 +1,4 @@
-"""Path validation (RFC 5280 section 6, as far as Plug & Charge needs it), for one leaf and one role.
+"""Path validation (RFC 5280 section 6, as far as Plug & Charge needs it): one leaf, one role.
 
 The path is built from the leaf upwards by name, checked for everything that costs nothing, and
 only then are signatures verified, from the trust anchor down. Trust comes from the anchors given
@@ -98,7 +98,7 @@ def _check_role(leaf, role):
     try:
         parse_name(leaf.names.get("CN", ""))
     except IdError as e:
-        raise CertificateError("role", "%s: %s" % (_title(leaf), e)) from e
+        raise CertificateError("role", "%s: %s" % (_title(leaf), e))
     if leaf.key_usage is not None and leaf.key_usage & usage != usage:
         raise CertificateError("key-usage", _title(leaf))
 

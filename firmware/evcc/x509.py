@@ -110,7 +110,7 @@ def parse(data: bytes, limit: int = 800) -> Certificate:
     try:
         return _parse(bytes(data))
     except der.DerError as e:
-        raise CertificateError("der", str(e)) from e
+        raise CertificateError("der", str(e))
 
 
 def names(name: bytes) -> "dict[str, str]":
@@ -147,7 +147,7 @@ def _text(tag, raw):
     try:
         return raw.decode()
     except UnicodeError:
-        raise CertificateError("name", "not UTF-8") from None
+        raise CertificateError("name", "not UTF-8")
 
 
 def _parse(data):

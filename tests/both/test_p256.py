@@ -1,0 +1,54 @@
+"""evcc.p256 against cases that OpenSSL judged: tests/vectors/p256.json, tools/make_vectors.py."""
+
+import json
+
+from evcc import p256
+from helpers import vector
+
+
+def _cases():
+    for name, point, digest, signature, ok in json.loads(vector("p256.json")):
+        yield name, bytes.fromhex(point), bytes.fromhex(digest), bytes.fromhex(signature), ok
+
+
+def test_every_case_is_judged_as_openssl_does():
+    seen = set()
+    for name, point, digest, signature, ok in _cases():
+        assert p256.verify(point, digest, signature) is ok, name
+        seen.add(name)
+    for name in ("sum is infinity", "both products equal", "r + n is the coordinate", "r zero"):
+        assert name in seen
+
+
+def test_lengths_other_than_the_right_ones_are_no():
+    _, point, digest, signature, ok = next(_cases())
+    assert ok
+    assert not p256.verify(point, digest, signature[:63])
+    assert not p256.verify(point, digest, signature + b"\0")
+    assert not p256.verify(point, digest[:31], signature)
+    assert not p256.verify(point, digest + b"\0", signature)
+    assert not p256.verify(point[:64], digest, signature)
+    assert not p256.verify(point + b"\0", digest, signature)
+    assert not p256.verify(b"", b"", b"")
+
+
+def test_on_curve_takes_uncompressed_points_only():
+    _, point, _, _, _ = next(_cases())
+    assert p256.on_curve(point)
+    compressed = bytes([2 + (point[64] & 1)])
+    assert not p256.on_curve(compressed + point[1:33])
+    assert not p256.on_curve(compressed + point[1:])
+    assert not p256.on_curve(b"\x06" + point[1:])
+    assert not p256.on_curve(b"\0")
+    assert not p256.on_curve(b"")
+    assert not p256.on_curve(b"\4" + bytes(64))
+    assert not p256.on_curve(b"\4" + point[33:] + point[1:33])
+
+
+def test_on_curve_refuses_coordinates_beyond_the_field():
+    # 5 is the x of a point on the curve; 5 + P is the same number modulo P.
+    x = 5
+    b = (p256._B + x * x * x - 3 * x) % p256.P
+    y = pow(b, (p256.P + 1) // 4, p256.P)
+    assert p256.on_curve(b"\4" + x.to_bytes(32, "big") + y.to_bytes(32, "big"))
+    assert not p256.on_curve(b"\4" + (x + p256.P).to_bytes(32, "big") + y.to_bytes(32, "big"))
