@@ -21,7 +21,8 @@ from .schemes import SCHEMES
 
 CKA_CLASS, CKA_TOKEN, CKA_PRIVATE, CKA_LABEL, CKA_VALUE = 0x0, 0x1, 0x2, 0x3, 0x11
 CKA_KEY_TYPE, CKA_ID, CKA_SENSITIVE = 0x100, 0x102, 0x103
-CKA_SIGN, CKA_VERIFY, CKA_DERIVE = 0x108, 0x10A, 0x10C
+CKA_DECRYPT, CKA_UNWRAP, CKA_SIGN, CKA_SIGN_RECOVER = 0x105, 0x107, 0x108, 0x109
+CKA_VERIFY, CKA_DERIVE = 0x10A, 0x10C
 CKA_VALUE_LEN, CKA_EXTRACTABLE, CKA_MODIFIABLE = 0x161, 0x162, 0x170
 CKA_EC_PARAMS, CKA_EC_POINT = 0x180, 0x181
 CKO_PUBLIC_KEY, CKO_PRIVATE_KEY, CKO_SECRET_KEY = 2, 3, 4
@@ -252,6 +253,9 @@ def _private_flags(derive: bool) -> list:
         (CKA_MODIFIABLE, False),
         (CKA_SIGN, True),
         (CKA_DERIVE, derive),
+        (CKA_DECRYPT, False),  # what is not forbidden a token may allow
+        (CKA_UNWRAP, False),
+        (CKA_SIGN_RECOVER, False),
     ]
 
 

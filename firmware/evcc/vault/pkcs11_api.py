@@ -67,6 +67,7 @@ _CKD_NULL = 1
 _LONGEST_ATTRIBUTE = 256
 _AT_ONCE = 64  # objects per FindObjects
 _WORD = struct.calcsize("L")
+_ATTRIBUTE = struct.calcsize("LPL")
 
 
 class _Packed:
@@ -77,24 +78,20 @@ class _Packed:
         self.keep = keep
 
 
+def _raw(value):
+    """An attribute's value as the token takes it."""
+    if isinstance(value, bool):
+        return b"\x01" if value else b"\x00"
+    return struct.pack("L", value) if isinstance(value, int) else value
+
+
 def _attributes(template) -> _Packed:
     """CK_ATTRIBUTE[] of a list of (type, value)."""
-    data = bytearray(len(template) * struct.calcsize("LPL"))
-    keep = []
-    for at, (kind, value) in enumerate(template):
-        if isinstance(value, bool):
-            value = b"\x01" if value else b"\x00"
-        elif isinstance(value, int):
-            value = struct.pack("L", value)
-        keep.append(value)
-        struct.pack_into(
-            "LPL",
-            data,
-            at * struct.calcsize("LPL"),
-            kind,
-            uctypes.addressof(value),
-            len(value),
-        )
+    keep = [_raw(value) for _, value in template]
+    data = bytearray(len(template) * _ATTRIBUTE)
+    for i, value in enumerate(keep):
+        at = uctypes.addressof(value)
+        struct.pack_into("LPL", data, i * _ATTRIBUTE, template[i][0], at, len(value))
     return _Packed(data, keep)
 
 

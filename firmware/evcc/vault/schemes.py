@@ -7,7 +7,7 @@ Says what the numbers are; `pkcs11` does the work.
 
 from collections import namedtuple
 
-from ..p256 import on_curve
+from evcc.p256 import on_curve
 
 Scheme = namedtuple(
     "Scheme",

@@ -23,7 +23,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
-from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from evcc.vault import VaultError
@@ -169,14 +169,9 @@ class Token:
                 raise VaultError("exists", label)
             common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: label}
             try:
-                parameters = self.session.create_domain_parameters(
-                    KeyType.EC, {Attribute.EC_PARAMS: P256}, local=True
-                )
-                parameters.generate_keypair(
-                    mechanism=Mechanism.EC_KEY_PAIR_GEN,
-                    store=True,
-                    public_template={**common, Attribute.VERIFY: True, Attribute.PRIVATE: False},
-                    private_template={
+                self.generate_pair(
+                    {**common, Attribute.VERIFY: True, Attribute.PRIVATE: False},
+                    {
                         **common,
                         Attribute.PRIVATE: True,
                         Attribute.SENSITIVE: True,
@@ -184,7 +179,6 @@ class Token:
                         Attribute.MODIFIABLE: False,
                         Attribute.SIGN: "sign" in usage,
                         Attribute.DERIVE: "derive" in usage,
-                        **dict.fromkeys((Attribute.DECRYPT, Attribute.UNWRAP), False),
                     },
                 )
             except pkcs11.PKCS11Error:
@@ -193,6 +187,19 @@ class Token:
                         half.destroy()
                 raise
             return self.key(label)
+
+    def generate_pair(self, public: dict[Attribute, Any], private: dict[Attribute, Any]) -> None:
+        """C_GenerateKeyPair for P-256 with exactly these flags; for use within `call`."""
+        parameters = self.session.create_domain_parameters(
+            KeyType.EC, {Attribute.EC_PARAMS: P256}, local=True
+        )
+        parameters.generate_keypair(
+            mechanism=Mechanism.EC_KEY_PAIR_GEN,
+            capabilities=MechanismFlag(0),  # none but what the templates say
+            store=True,
+            public_template=public,
+            private_template=private,
+        )
 
     def key(self, label: str) -> "TokenKey":
         """The key of that label. Raises: VaultError("not-found")."""
