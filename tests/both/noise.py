@@ -1,4 +1,4 @@
-"""A simulated line for the tests of the link: slow, noisy, first in first out, on its own clock."""
+"""A simulated line for tests of the link: slow, noisy, first in first out, on its own clock."""
 
 
 class Chance:

@@ -17,8 +17,7 @@ def test_bodies_of_every_shape_come_back():
         bodies.append(b"\x07" * n + b"\x00")
         bodies.append(b"\x00" + b"\x07" * n)
     chance = Chance(5)
-    for n in range(1, 40):
-        bodies.append(chance.bytes(n))
+    bodies += [chance.bytes(n) for n in range(1, 40)]
     for body in bodies:
         assert 0 not in frame.encode(body)[:-1]
         assert _through(body) == body

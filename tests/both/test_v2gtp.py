@@ -19,6 +19,9 @@ def test_messages_come_out_however_they_come_in():
         for start in range(0, len(stream), size):
             got += reader.feed(stream[start : start + size])
         assert got == payloads
+        assert reader.pending == 0
+        reader.feed(stream[:5])
+        assert reader.pending == 5
 
 
 def test_length_over_limit_is_refused_from_the_header_alone():

@@ -19,7 +19,7 @@ def connect(path: str) -> Stream:
         raise PortError("unavailable", "socket path longer than 107 bytes: " + path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if sys.implementation[0] == "micropython":
+        if sys.implementation.name == "micropython":
             sock.connect(struct.pack("H", socket.AF_UNIX) + raw + b"\x00")
         else:
             sock.connect(path)
