@@ -37,11 +37,6 @@ class Reader:
         """Bytes of a message that has begun and not ended."""
         return len(self._buffer)
 
-    @property
-    def pending(self) -> int:
-        """Bytes that have come of a message not yet whole."""
-        return len(self._buffer)
-
     def feed(self, data: bytes) -> "list[bytes]":
         """The payloads completed by `data`.
 

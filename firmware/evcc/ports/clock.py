@@ -33,4 +33,4 @@ else:
 
     def ticks_ms() -> int:
         """Milliseconds since an arbitrary start; never goes back."""
-        return time.monotonic_ns() // 1000000
+        return time.monotonic_ns() // 1000000  # pyright: ignore[reportAttributeAccessIssue]

@@ -123,7 +123,7 @@ def _flush_folder(path: str) -> None:
             with open(path, "rb") as folder:
                 folder.flush()
             return
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)  # pyright: ignore[reportAttributeAccessIssue]
         try:
             os.fsync(descriptor)
         finally:
@@ -149,4 +149,4 @@ def _discard(path: str) -> None:
 
 
 def _store_error(error: OSError, name: str) -> StoreError:
-    return StoreError(_REASONS.get(error.errno, "io"), name + ": errno " + str(error.errno))
+    return StoreError(_REASONS.get(error.errno or 0, "io"), name + ": errno " + str(error.errno))

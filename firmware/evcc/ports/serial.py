@@ -28,7 +28,7 @@ def open_uart(number: int, baud: int = 115200, **pins) -> Stream:
     import machine
 
     uart = machine.UART(number, baud, rxbuf=_BOARD_BUFFER, timeout=0, **pins)
-    return Stream(uart, uart.read, uart.write)
+    return Stream(uart, uart.read, uart.write)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _make_raw(termios, descriptor: int, speed: int) -> None:
