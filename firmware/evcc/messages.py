@@ -1,0 +1,175 @@
+"""The ISO 15118-2 messages of a session up to authorization, as plain values for the EXI codec.
+
+Builders make the bodies the vehicle sends, readers take what it needs out of the station's; both
+ends share the envelope, the response codes and the service numbers. ISO 15118-2:2014, 8.3 (message
+frame), 8.4.3 (bodies), 8.6.3 table 105 (services). Nothing here is encoded, signed or checked
+against a session: see `exi`, `signature` and `session`.
+"""
+
+NAMESPACE = "urn:iso:15118:2:2013:MsgDef"
+VERSION = (2, 0)
+
+CERTIFICATE_SERVICE = 2  # ServiceID of the contract certificate service
+INSTALLATION = 1  # its ParameterSetID for CertificateInstallation (2 would be the update)
+
+NO_SESSION = b"\0"  # the SessionID of a SessionSetupReq that begins a new session
+
+# responseCodeType, in the schema's order: everything a station may answer
+RESPONSE_CODES = (
+    "OK",
+    "OK_NewSessionEstablished",
+    "OK_OldSessionJoined",
+    "OK_CertificateExpiresSoon",
+    "FAILED",
+    "FAILED_SequenceError",
+    "FAILED_ServiceIDInvalid",
+    "FAILED_UnknownSession",
+    "FAILED_ServiceSelectionInvalid",
+    "FAILED_PaymentSelectionInvalid",
+    "FAILED_CertificateExpired",
+    "FAILED_SignatureError",
+    "FAILED_NoCertificateAvailable",
+    "FAILED_CertChainError",
+    "FAILED_ChallengeInvalid",
+    "FAILED_ContractCanceled",
+    "FAILED_WrongChargeParameter",
+    "FAILED_PowerDeliveryNotApplied",
+    "FAILED_TariffSelectionInvalid",
+    "FAILED_ChargingProfileInvalid",
+    "FAILED_MeteringSignatureNotValid",
+    "FAILED_NoChargeServiceSelected",
+    "FAILED_WrongEnergyTransferMode",
+    "FAILED_ContactorError",
+    "FAILED_CertificateNotAllowedAtThisEVSE",
+    "FAILED_CertificateRevoked",
+)
+
+
+def envelope(session_id: bytes, name: str, body: dict, signature=None) -> dict:
+    """A V2G_Message with one body element. signature: the `Signature` element, or None."""
+    header = {"SessionID": session_id}
+    if signature is not None:
+        header["Signature"] = signature
+    return {"V2G_Message": {"Header": header, "Body": {name: body}}}
+
+
+def opened(message: dict) -> tuple:
+    """(session id, name of the body element, its value, signature or None) of a V2G_Message.
+
+    The name is "" when the body is empty, which the schema allows.
+    """
+    header = message["V2G_Message"]["Header"]
+    for name, body in message["V2G_Message"]["Body"].items():
+        return header["SessionID"], name, body, header.get("Signature")
+    return header["SessionID"], "", {}, header.get("Signature")
+
+
+def supported_app_protocol_req(schema_id: int = 1) -> dict:
+    """Offer ISO 15118-2 and nothing else. A message of its own: it has no V2G_Message around."""
+    offer = {
+        "ProtocolNamespace": NAMESPACE,
+        "VersionNumberMajor": VERSION[0],
+        "VersionNumberMinor": VERSION[1],
+        "SchemaID": schema_id,
+        "Priority": 1,
+    }
+    return {"AppProtocol": [offer]}
+
+
+def session_setup_req(evccid: bytes) -> dict:
+    """evccid: 6 bytes, a MAC address."""
+    return {"EVCCID": evccid}
+
+
+def service_discovery_req() -> dict:
+    return {}
+
+
+def service_detail_req(service_id: int) -> dict:
+    return {"ServiceID": service_id}
+
+
+def payment_service_selection_req(option: str, services: list) -> dict:
+    """option: "Contract" or "ExternalPayment". services: [(ServiceID, ParameterSetID or None)]."""
+    selected = []
+    for service_id, parameter_set in services:
+        service = {"ServiceID": service_id}
+        if parameter_set is not None:
+            service["ParameterSetID"] = parameter_set
+        selected.append(service)
+    return {"SelectedPaymentOption": option, "SelectedServiceList": {"SelectedService": selected}}
+
+
+def certificate_installation_req(ident: str, certificate: bytes, roots: list) -> dict:
+    """ident: the Id the signature refers to. certificate: the provisioning leaf, DER, <= 800
+    bytes. roots: 1..20 x509.Certificate, the V2G roots an answer may lead to."""
+    ids = [
+        {"X509IssuerName": distinguished_name(root.names), "X509SerialNumber": root.serial}
+        for root in roots
+    ]
+    return {
+        "Id": ident,
+        "OEMProvisioningCert": certificate,
+        "ListOfRootCertificateIDs": {"RootCertificateID": ids},
+    }
+
+
+def payment_details_req(emaid: str, chain: list) -> dict:
+    """emaid: 14..15 characters. chain: [leaf, sub-CA 2, sub-CA 1], DER."""
+    return {"eMAID": emaid, "ContractSignatureCertChain": certificate_chain(chain)}
+
+
+def authorization_req(ident: str, challenge: bytes) -> dict:
+    """challenge: the 16 bytes of the PaymentDetailsRes."""
+    return {"Id": ident, "GenChallenge": challenge}
+
+
+def session_stop_req() -> dict:
+    return {"ChargingSession": "Terminate"}
+
+
+def certificate_chain(ders: list) -> dict:
+    """CertificateChainType of [leaf, sub-CA 2, sub-CA 1]."""
+    element = {"Certificate": ders[0]}
+    if len(ders) > 1:
+        element["SubCertificates"] = {"Certificate": list(ders[1:])}
+    return element
+
+
+def certificates(chain: dict) -> list:
+    """[leaf, sub-CA 2, sub-CA 1] of a CertificateChainType, DER, as many as it holds."""
+    subs = chain.get("SubCertificates", {})
+    return [chain["Certificate"]] + list(subs.get("Certificate", []))
+
+
+def services(body: dict) -> list:
+    """The ServiceIDs a ServiceDiscoveryRes offers beside charging."""
+    offered = body.get("ServiceList", {})
+    return [service["ServiceID"] for service in offered.get("Service", [])]
+
+
+def installation_parameter_set(body: dict):
+    """The ParameterSetID of a ServiceDetailRes that means installation, or None."""
+    offered = body.get("ServiceParameterList", {})
+    for parameter_set in offered.get("ParameterSet", []):
+        for parameter in parameter_set["Parameter"]:
+            if parameter["Name"] == "Service" and parameter.get("stringValue") == "Installation":
+                return parameter_set["ParameterSetID"]
+    return None
+
+
+def distinguished_name(names: dict) -> str:
+    """An issuer's name as text in the manner of RFC 4514, "CN=V2G Root,O=...,C=DE,DC=V2G".
+
+    names: {"CN": ..., "O": ...}. Peers order the parts differently, so whoever reads it compares
+    it as a set; here the order is fixed, for what is signed must be the same on every runtime.
+    """
+    kinds = [kind for kind in ("CN", "OU", "O", "C", "DC") if kind in names]
+    return ",".join(kind + "=" + _escaped(names[kind]) for kind in kinds)
+
+
+def _escaped(value: str) -> str:
+    text = "".join("\\" + c if c in ',+"\\<>;=' else c for c in value)
+    if text[:1] in ("#", " "):
+        text = "\\" + text
+    return text
