@@ -133,6 +133,7 @@ def certificates():
         end=datetime(2025, 6, 1, tzinfo=UTC),
     )  # fmt: skip
     emaid = "DEABC123456789X"
+    loop_a, loop_b = Maker("Loop A", "V2G", ca=0), Maker("Loop B", "V2G", ca=0)
     made = {
         "root": root,
         "sub1": sub1,
@@ -175,6 +176,9 @@ def certificates():
         "plain1": plain1,
         "plain2": plain2,
         "plain3": plain3,
+        "loop_a": Maker("Loop A", "V2G", loop_b, ca=0, key=loop_a.key, ski=loop_a.ski),
+        "loop_b": Maker("Loop B", "V2G", loop_a, ca=0, key=loop_b.key, ski=loop_b.ski),
+        "contract_by_loop": Maker(emaid, "MO", loop_a),
         "cps": Maker("CPS 1", "CPS", sub2, extensions=[EXPLICIT_NO_CA, OCSP]),
         "cps_no_dc": Maker("CPS 1", None, sub2),
         "cpo": Maker("DEABCE0001", "CPO", sub2),
@@ -192,6 +196,7 @@ def certificates():
             end=datetime(9999, 12, 31, 23, 59, tzinfo=UTC),
         ),
         "not_ca_root": Maker("No CA", "V2G", extensions=[NO_CA]),
+        "renamed_root": Maker("Renamed", "V2G", root, ca="any", key=root.key),
         "forged_root": Maker("Forged", "V2G", Maker("Forged", "V2G", ca="any"), ca="any"),
     }  # fmt: skip
     return {name: made[name].der.hex() for name in made}
@@ -294,6 +299,18 @@ def ecdsa():
             r, s = _signed(d, k, e)
             add("key is " + name, q, e, r, s, True)
             add("key is " + name + ", wrong", q, (e + 1) % N, r, s, False)
+
+    # u1*G + u2*Q with scalars chosen so that additions meet the same point, or its negative.
+    def add_with_scalars(name, u1, u2, d, ok=True):
+        total = _multiply((u1 + u2 * d) % N, G)
+        r = total[0] % N if total else random()
+        s = r * pow(u2, -1, N) % N
+        add(name, _point(_multiply(d, G)), u1 * s % N, r, s, ok)
+
+    add_with_scalars("u1*G = u2*Q at once", 1, 1, 1)
+    add_with_scalars("u1*G = -u2*Q at once", 1, 1, N - 1, ok=False)
+    add_with_scalars("infinity on the way", 2**100 + 1, 2**100, N - 1)
+    add_with_scalars("infinity on the way, Q goes on", 2**200, 2**200 + 2, N - 1)
     # A coordinate of R between n and p, where r is the coordinate minus n.
     x = N
     while True:

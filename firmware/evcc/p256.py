@@ -48,9 +48,8 @@ def verify(point: bytes, digest: bytes, signature: bytes) -> bool:
         _naf(r * w % N, _Q_WIDTH),
         _odd_multiples(q, _Q_WIDTH),
     )
-    if not z:
-        return False
-    # x/z^2 mod P, then mod N, must be r. N < P, so r + N may be the coordinate too.
+    # x/z^2 mod P, then mod N, must be r. N < P, so r + N may be the coordinate too. Infinity is
+    # (1, 1, 0), which no r fits.
     zz = z * z % P
     return (r * zz - x) % P == 0 or (r + N < P and ((r + N) * zz - x) % P == 0)
 

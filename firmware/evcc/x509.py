@@ -18,6 +18,7 @@ KEY_CERT_SIGN = 32
 
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _EC_KEY = bytes.fromhex("06072a8648ce3d0201")
+# SubjectPublicKeyInfo of a P-256 key up to its point, whose 65 bytes the lengths in it imply.
 _P256_KEY = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
 _NAMES = {
     bytes.fromhex("550403"): "CN",
@@ -187,9 +188,7 @@ def _parse_tbs(cert, data, at, end):
     cert.names = names(cert.subject)
     at = _public_key(cert, data, stop, end)
     if at < end:
-        start, at = der.expect(data, at, end, 0xA3)
-        if at != end:
-            raise der.DerError("trailing")
+        start, _ = der.expect(data, at, end, 0xA3)
         _extensions(cert, data, start, end)
 
 
@@ -204,7 +203,7 @@ def _algorithm(data, at, end):
 def _public_key(cert, data, at, end):
     start, stop = der.expect(data, at, end, der.SEQUENCE)
     point = at + len(_P256_KEY)
-    if data[at:point] == _P256_KEY and stop - point == 65 and data[point] == 4:
+    if data[at:point] == _P256_KEY and data[point] == 4:
         cert.point = data[point:stop]
         return stop
     # Not what we can use: find out why.

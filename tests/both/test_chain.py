@@ -30,6 +30,14 @@ def refused(reason, leaf, subs, anchors, *args, **more):
     return raises(CertificateError, reason, validate, leaf, subs, anchors, *args, **more)
 
 
+def changed(name, **attributes):
+    """A certificate with attributes that its DER does not have: the signature stays good."""
+    cert = x509.parse(bytes.fromhex(_made[name]))
+    for attribute, value in attributes.items():
+        setattr(cert, attribute, value)
+    return cert
+
+
 SUBS = ("sub2", "sub1")
 ROOT = ("root",)
 
@@ -123,6 +131,11 @@ def test_rejects_sub_ca_that_may_not_sign_certificates():
     refused("key-usage", "contract_by_no_usage", ("no_usage", "sub1"), ROOT)
 
 
+def test_a_ca_may_lack_key_usage():
+    subs = [changed("sub2", key_usage=None), c("sub1")]
+    chain.validate(c("contract"), subs, [c("root")], chain.CONTRACT, NOW, p256.verify)
+
+
 def test_rejects_path_length_exceeded():
     refused("path-length", "contract_too_deep", ("short2", "short1"), ROOT)
 
@@ -159,11 +172,29 @@ def test_rejects_chain_to_no_anchor():
     refused("untrusted", "contract_self", (), ROOT)
 
 
+def test_cas_that_issued_each_other_end_nowhere():
+    refused("untrusted", "contract_by_loop", ("loop_a", "loop_b"), ROOT)
+
+
 def test_rejects_same_name_different_key_issuer():
     refused("wrong-issuer-key", "contract", ("impostor_sub2", "sub1"), ROOT)
     refused("signature", "contract_by_impostor", SUBS, ROOT)
     refused("wrong-issuer-key", "contract_by_impostor_keyed", SUBS, ROOT)
     refused("wrong-issuer-key", "contract", SUBS, ("impostor_root",))
+
+
+def test_without_key_identifiers_a_wrong_key_is_a_wrong_signature():
+    for leaf, sub in (
+        (changed("contract", aki=None), c("impostor_sub2")),
+        (c("contract"), changed("impostor_sub2", ski=None)),
+    ):
+        args = (leaf, [sub, c("sub1")], [c("root")], chain.CONTRACT, NOW, p256.verify)
+        raises(CertificateError, "signature", chain.validate, *args)
+
+
+def test_a_wrong_key_identifier_beside_a_good_signature_is_tolerated():
+    leaf = changed("contract", aki=bytes(8))
+    chain.validate(leaf, [c("sub2"), c("sub1")], [c("root")], chain.CONTRACT, NOW, p256.verify)
 
 
 def test_of_two_issuers_of_one_name_the_key_identifier_decides():
@@ -230,7 +261,14 @@ def test_is_anchor_takes_roots():
 
 
 def test_is_anchor_rejects_what_is_no_root():
-    for name in ("sub1", "contract", "contract_self", "not_ca_root", "forged_root"):
+    for name in (
+        "sub1",
+        "contract",
+        "contract_self",
+        "not_ca_root",
+        "forged_root",
+        "renamed_root",
+    ):
         raises(CertificateError, "not-a-root", chain.is_anchor, c(name), NOW, p256.verify)
     raises(CertificateError, "expired", chain.is_anchor, c("expired_twin_root"), NOW, p256.verify)
     raises(CertificateError, "not-yet-valid", chain.is_anchor, c("root"), 0, p256.verify)

@@ -16,7 +16,7 @@ def test_every_case_is_judged_as_openssl_does():
     for name, point, digest, signature, ok in _cases():
         assert p256.verify(point, digest, signature) is ok, name
         seen.add(name)
-    for name in ("sum is infinity", "both products equal", "r + n is the coordinate", "r zero"):
+    for name in ("sum is infinity", "u1*G = u2*Q at once", "r + n is the coordinate", "r zero"):
         assert name in seen
 
 
@@ -24,6 +24,8 @@ def test_lengths_other_than_the_right_ones_are_no():
     _, point, digest, signature, ok = next(_cases())
     assert ok
     assert not p256.verify(point, digest, signature[:63])
+    assert not p256.verify(point, digest, signature[:32] + b"\0" + signature[32:])
+    assert not p256.verify(point, b"\0" + digest, signature)
     assert not p256.verify(point, digest, signature + b"\0")
     assert not p256.verify(point, digest[:31], signature)
     assert not p256.verify(point, digest + b"\0", signature)
@@ -46,9 +48,11 @@ def test_on_curve_takes_uncompressed_points_only():
 
 
 def test_on_curve_refuses_coordinates_beyond_the_field():
-    # 5 is the x of a point on the curve; 5 + P is the same number modulo P.
-    x = 5
-    b = (p256._B + x * x * x - 3 * x) % p256.P
-    y = pow(b, (p256.P + 1) // 4, p256.P)
-    assert p256.on_curve(b"\4" + x.to_bytes(32, "big") + y.to_bytes(32, "big"))
-    assert not p256.on_curve(b"\4" + (x + p256.P).to_bytes(32, "big") + y.to_bytes(32, "big"))
+    # Two points with one small coordinate: that coordinate plus P is the same number modulo P.
+    b = (p256._B + 5 * 5 * 5 - 3 * 5) % p256.P
+    small_x = (5, pow(b, (p256.P + 1) // 4, p256.P))
+    small_y = (0xD7325D7646CD60D80A92738CEB345F844CFFAF35841022CAB176F692DE8DE1D7, 5)
+    for (x, y), dx, dy in ((small_x, p256.P, 0), (small_y, 0, p256.P)):
+        assert p256.on_curve(b"\4" + x.to_bytes(32, "big") + y.to_bytes(32, "big"))
+        beyond = (x + dx).to_bytes(32, "big") + (y + dy).to_bytes(32, "big")
+        assert not p256.on_curve(b"\4" + beyond)

@@ -359,6 +359,14 @@ def test_nothing_may_follow_the_last_field():
     refused("der", after=h("0500"))
     refused("der", after=h("8100"))  # issuerUniqueID
     refused("der", extensions=[extension("ski", h("0400"))], after=h("0500"))
+    ski = der.tlv(der.OID, h(OIDS["ski"])) + h("04020400")
+    refused("der", extensions=[der.tlv(der.SEQUENCE, ski, h("0500"))])
+    ski, aki = extension("ski", h("0400")), extension("aki", h("3000"))
+    refused("der", after=der.tlv(0xA3, der.tlv(der.SEQUENCE, ski), aki))
+    refused("der", extensions=[], after=h("3000"))
+    refused_extension("extension", "ku", h("0302010600"))
+    refused_extension("der", "aki", h("30000500"))
+    refused_extension("der", "aia", h("3000") + h("300d06082b06010505073001860175"))
     three = der.tlv(der.UTC_TIME, b"250101000000Z") * 3
     refused("der", validity=der.tlv(der.SEQUENCE, three))
 
