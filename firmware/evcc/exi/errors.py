@@ -1,0 +1,25 @@
+"""The one error of the EXI codec."""
+
+from evcc.errors import EvccError
+
+
+class ExiError(EvccError):
+    """The bytes are not a message of the schema, or the message is not one it can write.
+
+    `detail` starts with the path of the member, where there is one.
+    """
+
+    REASONS = (
+        "header",  # not 0x80: other EXI options, or not EXI
+        "truncated",
+        "trailing",  # bytes other than zero after the document's end
+        "event",  # an event code the grammar does not have, or an abstract element
+        "length",  # a length beyond the bytes that remain
+        "value",  # out of the type's range, or no value of it
+        "bounds",  # more items than the schema allows
+        "type",  # a member of the wrong Python or JSON type
+        "missing",  # a required member is not there
+        "unknown",  # a member, element or schema nobody declared
+        "unsupported",  # legal EXI that no V2G message uses (wildcards, xsi:type, mixed text)
+        "memory",
+    )

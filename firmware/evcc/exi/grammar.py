@@ -1,0 +1,268 @@
+"""EXI 1.0 section 8.5.4 grammars, unfolded state by state from a schema's compact tables.
+
+A complex type is a program of instructions; a grammar state is a place in it, and its events are
+what can be reached from there without consuming anything. States are made when first visited and
+kept. Tables (one module per schema, made by `tools/exi_tables`) hold:
+
+    NAMES       local names, each between zero bytes
+    OFFSETS     u16 into NAMES per name: elements by (local, URI), attributes likewise, enum values
+    ATTRIBUTES  how many attribute names
+    ELEMENTS    per element name: flags u8, place of its type u16
+    CODE        programs, and rows of simple types
+
+Instruction: opcode in the low three bits, flags above. ELEMENT (complex), SIMPLE (element of a
+simple type), ATTRIBUTE and TEXT have name u16, place of the type u16, and with LIST the maximum
+u16 (0: no bound); SPLIT and JUMP a distance u16 (modulo 65536) from their own place; END and ANY
+nothing. Row of a simple type: kind u8, then ENUM: first name u16, count u16; BITS: low i16, span
+u16; INTEGER and UNSIGNED: two bounds as length u8 (255: none) and magnitude.
+
+Event codes are those of strict=false without fidelity options: each state has one more code than
+events, the way to undeclared ones. Length facets are not EXI's business and are not checked.
+"""
+
+from evcc.exi.errors import ExiError
+
+END = 0
+ELEMENT = 1
+SIMPLE = 2
+ATTRIBUTE = 3
+TEXT = 4
+ANY = 5
+SPLIT = 6
+JUMP = 7
+OP = 7
+NAMED = (ELEMENT, SIMPLE, ATTRIBUTE)
+OPTIONAL = 0x08
+LIST = 0x10
+ABSTRACT = 0x20
+MIXED = 0x40
+GLOBAL = 0x08  # in ELEMENTS
+RELAXED = 0x10  # in ELEMENTS: places of a complex and a simple type follow at the place
+
+# Kinds of value, and what else an event can be.
+COMPLEX = 0
+STRING = 1
+BASE64 = 2
+HEX = 3
+ENUM = 4
+BITS = 5
+BOOLEAN = 6
+UNSIGNED = 7
+INTEGER = 8
+STOP = 9
+REFUSED = 10
+
+MOST = 1024  # items of a list the schema leaves without a bound
+
+_STOP = (STOP, "", None, None, 0, 0, None)
+_REFUSED = (REFUSED, "", None, None, 0, 0, None)
+
+
+class Grammar:
+    """The grammars of one schema.
+
+    State: `[16 - width of its event codes, mask of that width, events]`, events None until
+    `fill`. Event: a place in CODE until `event` makes it the tuple (kind, member name, type, next
+    state, opcode, maximum, state after the maximum); maximum 0: the member is no list. Type: the
+    start state for COMPLEX, else (first, count, width) for ENUM, (low, span, width) for BITS,
+    (low, high) for integers.
+    """
+
+    def __init__(self, tables) -> None:
+        self.tables = tables
+        self.code = tables.CODE
+        self._states: dict = {}
+        self._types: dict = {}
+        self._names: dict = {}
+
+    def u16(self, at: int) -> int:
+        return self.code[at] << 8 | self.code[at + 1]
+
+    def name(self, index: int) -> str:
+        """Text of one name, made once."""
+        found = self._names.get(index)
+        if found is None:
+            at, names = self._place(index), self.tables.NAMES
+            found = self._names[index] = str(names[at : names.find(b"\0", at)], "utf-8")
+        return found
+
+    def _place(self, index: int) -> int:
+        offsets = self.tables.OFFSETS
+        return offsets[2 * index] << 8 | offsets[2 * index + 1]
+
+    def find(self, text: str, first: int, count: int) -> int:
+        """Index of `text` among `count` names from `first` on, or -1; makes no strings."""
+        try:
+            at = self.tables.NAMES.find(b"\0" + text.encode() + b"\0") + 1
+        except UnicodeError:
+            return -1
+        if at and "\0" not in text:
+            for index in range(first, first + count):
+                if self._place(index) == at:
+                    return index
+        return -1
+
+    def after(self, at: int) -> list:
+        """Keys of the states an event at this place can lead to: the next, the one when full."""
+        op = self.code[at]
+        if op & OP in (END, ANY):
+            return []
+        if not op & LIST:
+            return [at + 5]
+        most = self.u16(at + 5)
+        if most == 1:
+            return [at + 7]
+        return [~at, at + 7] if most else [~at]
+
+    def closure(self, key: int) -> list:
+        """Places of the events of a state, in the order of their codes (8.5.4.3).
+
+        Key: a place; or ~place, where the counted element there may come again.
+        """
+        found: list = []
+        self._reach(~key if key < 0 else key, key < 0, found)
+        # Elements come in schema order, then one SE(*), then EE.
+        wild = [p for p in found if self.code[p] & OP == ANY]
+        ends = [p for p in found if self.code[p] & OP == END]
+        return [p for p in found if self.code[p] & OP not in (ANY, END)] + wild[:1] + ends[:1]
+
+    def _reach(self, at: int, again: bool, found: list) -> None:
+        code = self.code
+        while True:
+            op = code[at]
+            if op & OP == JUMP:
+                at = at + self.u16(at + 1) & 0xFFFF
+            elif op & OP == SPLIT:  # the lower place first: that is schema order
+                other = at + self.u16(at + 1) & 0xFFFF
+                self._reach(min(at + 3, other), False, found)
+                at = max(at + 3, other)
+            else:
+                found.append(at)
+                if op & OP == END or not (op & OPTIONAL or again):
+                    return
+                at += 1 if op & OP == ANY else 7 if op & LIST else 5
+            again = False
+
+    def state(self, key: int) -> list:
+        found = self._states.get(key)
+        if found is None:
+            found = self._states[key] = [key, 0, None]
+        return found
+
+    def fill(self, state: list) -> list:
+        """Give a state its events; returns it."""
+        places = self.closure(state[0])
+        ops = [self.code[p] for p in places]
+        events: list = list(places)
+        for i, op in enumerate(ops):
+            if op & OP == END:
+                events[i] = _STOP
+            elif op & OP == ANY:
+                events[i] = _REFUSED
+        if any(op & MIXED for op in ops):
+            events.append(_REFUSED)
+        width = bits(len(events))
+        state[0], state[1], state[2] = 16 - width, (1 << width) - 1, events
+        return state
+
+    def event(self, events: list, index: int) -> tuple:
+        """Make one event of a state from its place."""
+        at = events[index]
+        op = self.code[at]
+        kind, what = self.type(op, self.u16(at + 3))
+        after = [self.state(k) for k in self.after(at)]
+        most = 0
+        if op & LIST:
+            most = (self.u16(at + 5) if len(after) > 1 else 0) or MOST
+        name = "value" if op & OP == TEXT else self.name(self.u16(at + 1))
+        if op & ABSTRACT:
+            kind = REFUSED
+        full = after[1] if len(after) > 1 else None
+        events[index] = found = (kind, name, what, after[0], op & OP, most, full)
+        return found
+
+    def type(self, op: int, at: int) -> tuple:
+        """(kind, what) of the type at a place; `op` says whether it is complex."""
+        if op & OP == ELEMENT:
+            return COMPLEX, self.state(at)
+        found = self._types.get(at)
+        if found is None:
+            kind, what = self.code[at], None
+            if kind == ENUM:
+                count = self.u16(at + 3)
+                what = (self.u16(at + 1), count, bits(count - 1))
+            elif kind == BITS:
+                low, span = self.u16(at + 1), self.u16(at + 3)
+                what = (low - (low >> 15 << 16), span, bits(span))
+            elif kind in (INTEGER, UNSIGNED):
+                low, at2 = self._bound(at + 1)
+                high, _ = self._bound(at2)
+                what = (-low if low and kind == INTEGER else low, high)
+            found = self._types[at] = (kind, what)
+        return found
+
+    def _bound(self, at: int) -> tuple:
+        size = self.code[at]
+        if size == 255:
+            return None, at + 1
+        return int.from_bytes(self.code[at + 1 : at + 1 + size], "big"), at + 1 + size
+
+    # -- names of elements ------------------------------------------------------------------
+
+    def count(self) -> int:
+        """How many element names the schema has: also the fragment code of SE(*)."""
+        return len(self.tables.ELEMENTS) // 3
+
+    def element(self, index: int) -> tuple:
+        """(flags, place of the type) of an element name."""
+        row = self.tables.ELEMENTS[3 * index : 3 * index + 3]
+        return row[0], row[1] << 8 | row[2]
+
+    def roots(self) -> list:
+        """Indexes of the global elements; the place in it is the document's event code."""
+        flags = self.tables.ELEMENTS
+        return [i for i in range(self.count()) if flags[3 * i] & GLOBAL]
+
+    def members(self, at: int) -> list:
+        """All members of the complex type at a place: (name index or -1 for text, opcode and
+        flags, place of the type)."""
+        found = []
+        while self.code[at] & OP != END:
+            op = self.code[at]
+            if op & OP in (SPLIT, JUMP):
+                at += 3
+            elif op & OP == ANY:
+                at += 1
+            else:
+                name = -1 if op & OP == TEXT else self.u16(at + 1)
+                found.append((name, op, self.u16(at + 3)))
+                at += 7 if op & LIST else 5
+        return found
+
+
+def bits(value: int) -> int:
+    """Bits that hold `value`: the width of a code among value + 1."""
+    width = 0
+    while value:
+        width += 1
+        value >>= 1
+    return width
+
+
+_loaded: dict = {}
+
+
+def load(schema: str) -> Grammar:
+    """The grammars of a schema by its name; its tables are imported on first use."""
+    found = _loaded.get(schema)
+    if found is None:
+        if schema == "iso2":
+            from evcc.exi import iso2 as tables
+        elif schema == "sap":
+            from evcc.exi import sap as tables
+        elif schema == "xmldsig":
+            from evcc.exi import xmldsig as tables
+        else:
+            raise ExiError("unknown", "schema " + schema)
+        found = _loaded[schema] = Grammar(tables)
+    return found

@@ -1,0 +1,51 @@
+"""Make the grammar tables of `evcc.exi` from XML schemas.
+
+    python tools/exi_tables SCHEMAS [--out firmware/evcc/exi]
+
+SCHEMAS is a directory with the layout of the published schemas (`iso15118_2/`, beside it
+`xmldsig-core-schema.xsd` and `V2G_CI_AppProtocol.xsd`). The schemas belong to others and stay
+out of the repository; the tables made from them are committed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FIRMWARE = HERE.parents[1] / "firmware"
+sys.path[:0] = [str(HERE), str(FIRMWARE)]
+
+from compile import Tables, rows  # noqa: E402
+from xsd import Schema  # noqa: E402
+
+SCHEMAS = {
+    "iso2": ("iso15118_2/V2G_CI_MsgDef.xsd", "ISO 15118-2:2013 messages, with XML Signature"),
+    "sap": ("V2G_CI_AppProtocol.xsd", "ISO 15118-2 SupportedAppProtocol handshake"),
+    "xmldsig": ("xmldsig-core-schema.xsd", "XML Signature alone: the grammar of SignedInfo"),
+}
+
+
+def render(title: str, tables: Tables) -> str:
+    """The Python source of one table module."""
+    names = tables.names[1:-1].split(b"\0")
+    text = [f'"""{title}: tables made by tools/exi_tables, not for editing by hand."""', ""]
+    text += [f"ATTRIBUTES = {tables.attributes}", "NAMES = (", r'    b"\0"']
+    text += [f'    b"{name.decode()}\\0"' for name in names]
+    for label in ("elements", "offsets", "code"):
+        text += [")", f"{label.upper()} = (", *rows(getattr(tables, label))]
+    return "\n".join([*text, ")", ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("schemas", type=Path)
+    parser.add_argument("--out", type=Path, default=FIRMWARE / "evcc" / "exi")
+    options = parser.parse_args()
+    for name, (path, title) in SCHEMAS.items():
+        tables = Tables(Schema(options.schemas / path))
+        (options.out / f"{name}.py").write_text(render(title, tables))
+        sizes = (len(tables.elements), len(tables.offsets), len(tables.code), len(tables.names))
+        print(name, "elements %d offsets %d code %d names %d bytes" % sizes)
+
+
+main()

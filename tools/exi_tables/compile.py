@@ -1,0 +1,234 @@
+"""Components to the byte programs that `evcc.exi.grammar` unfolds into EXI grammars.
+
+Each complex type is a small program (attributes in order, then the content model, then END); a
+grammar state is a place in it. The opcodes and their layout are described in `grammar.py`, which
+is where they are read. A list of a thousand is one counted instruction, not a thousand states.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+from evcc.exi import grammar as g
+from xsd import UNBOUNDED, Complex, Element, Particle, Schema, SchemaError, Simple
+
+_KINDS = {
+    "string": g.STRING,
+    "base64": g.BASE64,
+    "hex": g.HEX,
+    "boolean": g.BOOLEAN,
+    "enum": g.ENUM,
+    "integer": g.INTEGER,
+}
+
+
+class Tables:
+    """The finished tables of one schema: `elements`, `attributes`, `offsets`, `code`, `names`."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.code = bytearray()
+        self._done: dict[bytes, int] = {}
+        self._types: dict[Complex, int | None] = {}
+        declared: dict[tuple[str, str], list[Element]] = {}
+        for element in schema.elements:
+            declared.setdefault(element.qname, []).append(element)
+        self._elements = {q: i for i, q in enumerate(sorted(declared))}
+        attributes = sorted({(a.local, a.uri) for a in schema.attributes})
+        self._attributes = {q: len(declared) + i for i, q in enumerate(attributes)}
+        self._strings = [q[0] for q in [*self._elements, *attributes]]
+        self._enums: dict[tuple[str, ...], int] = {}
+        self.attributes = len(attributes)
+        self.elements = b"".join(
+            self._entry(declared[q], [e for e in schema.globals if e.qname == q])
+            for q in self._elements
+        )
+        blob, at = bytearray(b"\0"), {}
+        for text in dict.fromkeys(self._strings):
+            at[text] = len(blob)
+            blob += text.encode() + b"\0"
+        self.names = bytes(blob)
+        self.offsets = b"".join(struct.pack(">H", at[text]) for text in self._strings)
+        if len(self.code) > 0xFFFF or len(blob) > 0xFFFF:
+            raise SchemaError("tables above 64 KiB")
+
+    def _entry(self, elements: list[Element], roots: list[Element]) -> bytes:
+        """One row of the element table: how a root or a fragment of this name is coded."""
+        types = {e.definition: e.type for e in elements}
+        if len(types) == 1:
+            flags, place = self._element_type(elements[0].type)
+        else:  # 8.5.3: several types, so the relaxed grammar
+            if roots:
+                raise SchemaError("global element of a name with several types")
+            shapes = dict(self._element_type(t) for t in types.values())
+            if len(shapes) != len(types):
+                raise SchemaError("several types of one shape for " + elements[0].local)
+            complex_at, simple_at = (shapes.get(op, 0) for op in (g.ELEMENT, g.SIMPLE))
+            flags, place = g.RELAXED, self._place(struct.pack(">HH", complex_at, simple_at))
+        if roots:
+            flags |= g.GLOBAL | (g.ABSTRACT if roots[0].abstract else 0)
+        return struct.pack(">BH", flags, place)
+
+    def _place(self, row: bytes) -> int:
+        if row not in self._done:
+            self._done[row] = len(self.code)
+            self.code += row
+        return self._done[row]
+
+    # -- types ------------------------------------------------------------------------------
+
+    def _element_type(self, kind: Simple | Complex) -> tuple[int, int]:
+        if isinstance(kind, Simple):
+            return g.SIMPLE, self._simple(kind)
+        return g.ELEMENT, self._complex(kind)
+
+    def _simple(self, kind: Simple) -> int:
+        row = bytes([_KINDS[kind.kind]])
+        if kind.kind == "enum":
+            if kind.values not in self._enums:
+                self._enums[kind.values] = len(self._strings)
+                self._strings += kind.values
+            row += struct.pack(">HH", self._enums[kind.values], len(kind.values))
+        elif kind.kind == "integer":
+            low, high = kind.low, kind.high
+            if low is not None and high is not None and high - low < 4096:  # 7.1.5
+                row = struct.pack(">BhH", g.BITS, low, high - low)
+            else:
+                if low is not None and low >= 0:
+                    row = bytes([g.UNSIGNED])
+                row += _bound(low) + _bound(high)
+        return self._place(row)
+
+    def _complex(self, kind: Complex) -> int:
+        if kind in self._types:
+            place = self._types[kind]
+            if place is None:
+                raise SchemaError("recursive type: the depth would have no bound")
+            return place
+        self._types[kind] = None
+        mixed = g.MIXED if kind.mixed else 0
+        program = b"".join(
+            _operand(
+                g.ATTRIBUTE | (0 if a.required else g.OPTIONAL),
+                self._attributes[a.local, a.uri],
+                self._simple(a.type),
+            )
+            for a in kind.attributes
+        )
+        if isinstance(kind.content, Simple):
+            if mixed:
+                raise SchemaError("mixed simple content")
+            program += _operand(g.TEXT, 0, self._simple(kind.content))
+        elif kind.content:
+            often = _occurrences(kind.content)
+            program += self._particle(kind.content, mixed, often)
+        program += bytes([g.END | mixed])
+        place = self._place(program)
+        self._types[kind] = place
+        self._check(place)
+        return place
+
+    def _check(self, place: int) -> None:
+        """No state may offer one member twice: the walker takes the first."""
+        grammar = g.Grammar(SimpleNamespace(CODE=self.code))
+        seen, waiting = set(), [place]
+        while waiting:
+            key = waiting.pop()
+            if key in seen:
+                continue
+            seen.add(key)
+            events = grammar.closure(key)
+            names = [self._member(p) for p in events if self.code[p] & g.OP in g.NAMED]
+            if len(set(names)) != len(names):
+                raise SchemaError("ambiguous content model: " + ", ".join(names))
+            waiting += [k for p in events for k in grammar.after(p)]
+
+    def _member(self, at: int) -> str:
+        return self._strings[int.from_bytes(self.code[at + 1 : at + 3], "big")]
+
+    # -- content models ---------------------------------------------------------------------
+
+    def _particle(self, particle: Particle, mixed: int, often: Counter[str]) -> bytes:
+        low, high, what = particle.low, particle.high, particle.what
+        if what == "any":  # taking it is refused, so it needs no repetition
+            return bytes([g.ANY | mixed | (0 if low else g.OPTIONAL)])
+        if what == "element" and len(particle.item) == 1:
+            return self._counted(particle.item[0], low, high, mixed, often)
+        if what == "element":
+            one = [self._counted(e, 1, 1, mixed, often) for e in particle.item]
+            body = _choice(one)
+        else:
+            parts = [self._particle(p, mixed, often) for p in particle.item]
+            body = _choice(parts) if what == "choice" else b"".join(parts)
+        if not body or (low, high) == (1, 1):
+            return body
+        if (low, high) == (0, 1):
+            return _jump(g.SPLIT, len(body)) + body
+        if (low, high) == (0, UNBOUNDED):
+            return _jump(g.SPLIT, len(body) + 3) + body + _jump(g.JUMP, -len(body) - 6)
+        if (low, high) == (1, UNBOUNDED):
+            return body + _jump(g.SPLIT, -len(body) - 3)
+        raise SchemaError(f"group of {low} to {high}")
+
+    def _counted(
+        self, element: Element, low: int, high: int, mixed: int, often: Counter[str]
+    ) -> bytes:
+        op, place = self._element_type(element.type)
+        op |= mixed | (g.ABSTRACT if element.abstract else 0)
+        name = self._elements[element.qname]
+        many = often[element.local] > 1
+        before = b""
+        if low > 1:
+            before = _operand(op | g.LIST, name, place, 1) * (low - 1)
+            high, low = high and high - low + 1, 1
+        op |= 0 if low else g.OPTIONAL
+        if not many:
+            return _operand(op, name, place)
+        return before + _operand(op | g.LIST, name, place, high)
+
+
+def _occurrences(particle: Particle) -> Counter[str]:
+    """How often each name can occur at most (2 for any more than 1)."""
+    total: Counter[str] = Counter()
+    for item in particle.item:
+        if isinstance(item, Element):
+            total |= Counter({item.local: 1})
+        elif particle.what == "choice":
+            total |= _occurrences(item)
+        else:
+            total += _occurrences(item)
+    if particle.high != 1:
+        total += total
+    return total
+
+
+def _choice(parts: list[bytes]) -> bytes:
+    """SPLIT to the next branch, the branch, JUMP to the end; the last needs neither."""
+    body = parts[-1]
+    for part in reversed(parts[:-1]):
+        body = _jump(g.SPLIT, len(part) + 3) + part + _jump(g.JUMP, len(body)) + body
+    return body
+
+
+def _jump(op: int, distance: int) -> bytes:
+    """`distance` counts from the end of this instruction, the operand from its start."""
+    return struct.pack(">BH", op, distance + 3 & 0xFFFF)
+
+
+def _operand(op: int, name: int, place: int, high: int | None = None) -> bytes:
+    row = struct.pack(">BHH", op, name, place)
+    return row if high is None else row + struct.pack(">H", high)
+
+
+def _bound(value: int | None) -> bytes:
+    """Length octet and magnitude; 255 is no bound."""
+    if value is None:
+        return b"\xff"
+    size = (abs(value).bit_length() + 7) // 8
+    return bytes([size]) + abs(value).to_bytes(size, "big")
+
+
+def rows(data: bytes, width: int = 24) -> Iterator[str]:
+    """The bytes as lines of one implicitly joined literal."""
+    for at in range(0, len(data), width):
+        yield '    b"' + "".join(f"\\x{b:02x}" for b in data[at : at + width]) + '"'
