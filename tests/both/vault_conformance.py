@@ -1,0 +1,230 @@
+"""What every vault must do, whichever key store is behind it, on every interpreter.
+
+    INTERPRETER vault_conformance.py CASES pkcs11 MODULE LABEL EMPTY_LABEL     < PIN
+    INTERPRETER vault_conformance.py CASES service SOCKET EMPTY_SOCKET
+
+Each `on_empty_*` function takes a vault whose token has no key yet, each `on_car_*` one whose
+provisioning key is the known one that CASES was sealed for. CASES (JSON, bytes in hex) has
+"provisioning" (a point), "opens" and "refused": envelopes, and what must become of each.
+`tests/unit/test_vault_conformance.py` makes tokens and cases, and runs this.
+"""
+
+import json
+import sys
+
+from evcc import p256
+from evcc.vault import PROVISIONING, VaultError
+from helpers import raises
+
+DIGEST = bytes(range(32))
+LEVELS = ("L1", "L1+", "L2", "L3")
+
+
+def on_empty_provisioning_key_is_made_once(vault, cases):
+    raises(VaultError, "not-found", vault.public, PROVISIONING)
+    raises(VaultError, "not-found", vault.sign, PROVISIONING, DIGEST)
+    raises(VaultError, "not-found", vault.custody, PROVISIONING)
+    assert vault.keys() == []
+    point = vault.generate_provisioning_key()
+    assert p256.on_curve(point)
+    raises(VaultError, "exists", vault.generate_provisioning_key)
+    assert vault.public(PROVISIONING) == point
+    assert vault.keys() == [(PROVISIONING, point)]
+    assert vault.custody(PROVISIONING) == "L3"
+    vault.delete(PROVISIONING)
+
+
+def on_empty_provisioning_key_deleted_is_gone_and_another_can_be_made(vault, cases):
+    before = vault.generate_provisioning_key()
+    vault.delete(PROVISIONING)
+    raises(VaultError, "not-found", vault.sign, PROVISIONING, DIGEST)
+    raises(VaultError, "not-found", vault.delete, PROVISIONING)
+    assert vault.generate_provisioning_key() != before
+    vault.delete(PROVISIONING)
+    assert vault.keys() == []
+
+
+def on_car_known_answer_opens(vault, cases):
+    """Every envelope that must open: the key found in it signs for the point it belongs to."""
+    for case in cases["opens"]:
+        key = open_case(vault, case)
+        try:
+            assert len(key) == 16, case["name"]
+            assert vault.public(key) == case["public"], case["name"]
+            signature = vault.sign(key, DIGEST)
+            assert p256.verify(case["public"], DIGEST, signature), case["name"]
+        finally:
+            vault.delete(key)
+
+
+def on_car_refuses_every_bad_envelope_and_keeps_nothing_of_it(vault, cases):
+    before = vault.keys()
+    for case in cases["refused"]:
+        try:
+            open_case(vault, case)
+        except VaultError as e:
+            assert e.reason == case["reason"], (case["name"], str(e))
+        else:
+            raise AssertionError("opened: " + case["name"])
+        assert vault.keys() == before, case["name"]
+    assert len(cases["refused"]) > 20
+
+
+def on_car_keys_live_side_by_side(vault, cases):
+    first, second = cases["opens"][:2]
+    keys = [open_case(vault, first), open_case(vault, second), open_case(vault, first)]
+    try:
+        assert len(set(keys)) == 3
+        listed = dict(vault.keys())
+        assert listed == {
+            PROVISIONING: cases["provisioning"],
+            keys[0]: first["public"],
+            keys[1]: second["public"],
+            keys[2]: first["public"],
+        }
+        vault.delete(keys.pop())
+        left = vault.keys()
+        assert sorted(pair[0] for pair in left) == sorted(keys + [PROVISIONING])
+        for key, case in zip(keys, (first, second)):
+            assert p256.verify(case["public"], DIGEST, vault.sign(key, DIGEST))
+            assert vault.custody(key) in LEVELS
+    finally:
+        for key in keys:
+            vault.delete(key)
+
+
+def on_car_deleted_key_is_gone(vault, cases):
+    key = open_case(vault, cases["opens"][0])
+    vault.sign(key, DIGEST)
+    vault.delete(key)
+    raises(VaultError, "not-found", vault.sign, key, DIGEST)
+    raises(VaultError, "not-found", vault.delete, key)
+    raises(VaultError, "not-found", vault.public, key)
+    raises(VaultError, "not-found", vault.custody, key)
+
+
+def on_car_unknown_keys_are_not_found(vault, cases):
+    for key in (b"", b"\0" * 16, b"provisionin", b"provisioning\0", b"\xff" * 15, b"\0" * 17):
+        raises(VaultError, "not-found", vault.public, key)
+        raises(VaultError, "not-found", vault.sign, key, DIGEST)
+        raises(VaultError, "not-found", vault.delete, key)
+
+
+def on_car_signs_only_a_whole_digest(vault, cases):
+    for digest in (b"", DIGEST[:31], DIGEST + b"\0", DIGEST + DIGEST):
+        raises(VaultError, "digest-length", vault.sign, PROVISIONING, digest)
+        raises(
+            VaultError, "digest-length", vault.verify, cases["provisioning"], digest, b"\1" * 64
+        )
+
+
+def on_car_verifies_only_the_signature_of_that_digest_and_point(vault, cases):
+    point = cases["provisioning"]
+    good = vault.sign(PROVISIONING, DIGEST)
+    assert len(good) == 64
+    assert vault.verify(point, DIGEST, good) is True
+    n = p256.N.to_bytes(32, "big")
+    zero = bytes(32)
+    other = cases["opens"][0]["public"]
+    for bad in (
+        (point, DIGEST[:31] + b"\xff", good),
+        (other, DIGEST, good),
+        (point, DIGEST, good[:32] + flip(good[32:])),
+        (point, DIGEST, flip(good[:32]) + good[32:]),
+        (point, DIGEST, zero + good[32:]),
+        (point, DIGEST, good[:32] + zero),
+        (point, DIGEST, n + good[32:]),
+        (point, DIGEST, good[:32] + n),
+        (point, DIGEST, b"\xff" * 64),
+        (point, DIGEST, good[:63]),
+        (point, DIGEST, good + b"\0"),
+        (point, DIGEST, b""),
+        (point[:33], DIGEST, good),
+        (flip(point), DIGEST, good),
+        (b"\4" + zero + zero, DIGEST, good),
+        (b"", DIGEST, good),
+        (b"\0", DIGEST, good),
+    ):
+        assert vault.verify(*bad) is False, bad
+
+
+def on_car_random_is_as_long_as_asked_and_bounded(vault, cases):
+    assert [len(vault.random(n)) for n in (1, 16, 256)] == [1, 16, 256]
+    assert vault.random(16) != vault.random(16)
+    raises(VaultError, "refused", vault.random, 0)
+    raises(VaultError, "refused", vault.random, 257)
+
+
+def on_car_offers_no_raw_ecdh_and_no_secret(vault, cases):
+    """The whole of what a caller can reach; a new name here is a decision, not an accident."""
+    names = sorted(name for name in dir(type(vault)) if not name.startswith("_"))
+    assert names == [
+        "close",
+        "custody",
+        "delete",
+        "generate_provisioning_key",
+        "keys",
+        "open_contract_key",
+        "public",
+        "random",
+        "sign",
+        "verify",
+    ], names
+
+
+def open_case(vault, case) -> bytes:
+    return vault.open_contract_key(
+        case["scheme"], case["dh"], case["wrapped"], case["aad"], case["public"]
+    )
+
+
+def flip(data: bytes) -> bytes:
+    return data[:-1] + bytes((data[-1] ^ 1,))
+
+
+def functions(prefix: str) -> list:
+    """[(name, function)] of this module whose names begin so, in alphabetical order."""
+    found = globals()
+    return [(name, found[name]) for name in sorted(found) if name.startswith(prefix)]
+
+
+def load(path: str) -> dict:
+    """CASES, its hex turned into bytes."""
+    with open(path) as file:
+        cases = json.load(file)
+    for case in cases["opens"] + cases["refused"]:
+        for name in ("dh", "wrapped", "aad", "public"):
+            case[name] = bytes.fromhex(case[name])
+    cases["provisioning"] = bytes.fromhex(cases["provisioning"])
+    return cases
+
+
+def main(arguments: list) -> int:
+    from run import outcome
+
+    cases, kind = load(arguments[0]), arguments[1]
+    if kind == "pkcs11":
+        from evcc.vault import pkcs11
+
+        pin = sys.stdin.readline().strip()
+        module, label, empty = arguments[2:]
+        open_car = lambda: pkcs11.open(module, label, pin)  # noqa: E731
+        open_empty = lambda: pkcs11.open(module, empty, pin)  # noqa: E731
+    else:
+        from evcc.ports import unix
+        from evcc.vault import service
+
+        label, empty = arguments[2:]
+        open_car = lambda: service.connect(lambda: unix.connect(label))  # noqa: E731
+        open_empty = lambda: service.connect(lambda: unix.connect(empty))  # noqa: E731
+    outcomes = []
+    for prefix, opened in (("on_empty_", open_empty), ("on_car_", open_car)):
+        vault = opened()
+        for name, function in functions(prefix):
+            outcomes.append(outcome(name, lambda f=function, v=vault: f(v, cases)))
+        vault.close()
+    return 1 if "FAIL" in outcomes or not outcomes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
