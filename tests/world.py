@@ -29,6 +29,8 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from evcc import exi
+
 NOW = 1_790_000_000  # 2026-09-21, a Monday: the world's clock, so that no test depends on today
 DAY = 86_400
 EMAID = "DEPVT0000000012"  # the last character is the check digit
@@ -271,8 +273,6 @@ class World:
         edit_signed_info: changes SignedInfo before SignatureValue is made.
         edit: changes the whole message after it was signed.
         """
-        from evcc import exi
-
         cps: Issued = changes.pop("cps", self.cps)
         session_id: bytes = changes.pop("session_id", SESSION_ID)
         references: Sequence[str] = changes.pop("references", SIGNED)
@@ -354,8 +354,6 @@ def chain(ders: list[bytes], ident: str | None = None) -> dict[str, Any]:
 
 def signed_info(parts: Sequence[tuple[str, str, Any]]) -> dict[str, Any]:
     """SignedInfo over [(id, element name, value)] in that order."""
-    from evcc import exi
-
     return {
         "CanonicalizationMethod": {"Algorithm": CANONICAL_EXI},
         "SignatureMethod": {"Algorithm": "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"},
