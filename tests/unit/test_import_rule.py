@@ -24,7 +24,7 @@ EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 
 # What each area of plugvault may import of plugvault, besides itself. Everyone may use `evcc`.
 BELOW = {
-    "contract": set(),
+    "contract": {"pki"},
     "pki": set(),
     "link": set(),
     "runtimes": set(),

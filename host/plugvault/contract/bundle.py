@@ -1,0 +1,69 @@
+"""Bundle a contract into a signed CertificateInstallationRes [ISO 15118-2, 8.4.3.8.3].
+
+The four signed parts carry the Ids id1 to id4; the CPS's own chain and the ResponseCode are not
+signed, as the standard has it. The message is made with an empty SessionID (one zero byte) and
+gets the session's own when somebody sends it: the SessionID is outside the signature.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from evcc import exi, signature
+from plugvault.contract.issue import ContractData
+
+Message = dict[str, Any]
+
+ISO2 = "urn:iso:15118:2:2013:MsgDef"  # how OPCP names this kind of message
+NO_SESSION = b"\x00"
+SIGNED = (
+    ("id1", "ContractSignatureCertChain"),
+    ("id2", "ContractSignatureEncryptedPrivateKey"),
+    ("id3", "DHpublickey"),
+    ("id4", "eMAID"),
+)
+
+
+def bundle(
+    contract: ContractData,
+    cps: bytes,
+    cps_subs: Sequence[bytes],
+    sign: Callable[[bytes], bytes],
+) -> Message:
+    """The signed message as a dict. `sign(digest: 32 bytes) -> r | s` with the CPS leaf's key.
+
+    `cps`: DER of the CPS leaf; `cps_subs`: DER, Sub2 first.
+    """
+    parts = {
+        "ContractSignatureCertChain": chain(contract.certificate, contract.subs),
+        "ContractSignatureEncryptedPrivateKey": {"value": contract.wrapped},
+        "DHpublickey": {"value": contract.dh_point},
+        "eMAID": {"value": contract.emaid},
+    }
+    signed = [(mark, name, {"Id": mark, **parts[name]}) for mark, name in SIGNED]
+    return {
+        "V2G_Message": {
+            "Header": {
+                "SessionID": NO_SESSION,
+                "Signature": signature.sign(signed, sign),
+            },
+            "Body": {
+                "CertificateInstallationRes": {
+                    "ResponseCode": "OK",
+                    "SAProvisioningCertificateChain": chain(cps, cps_subs),
+                    **{name: value for _, name, value in signed},
+                }
+            },
+        }
+    }
+
+
+def chain(leaf: bytes, subs: Sequence[bytes]) -> Message:
+    """A CertificateChainType; without sub-CAs the element is left out, as the schema wants."""
+    if not subs:
+        return {"Certificate": leaf}
+    return {"Certificate": leaf, "SubCertificates": {"Certificate": list(subs)}}
+
+
+def to_exi(message: Message) -> bytes:
+    """The message as it goes over the wire."""
+    return exi.encode(message)

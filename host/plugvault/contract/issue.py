@@ -1,0 +1,76 @@
+"""Issue one contract: a new key pair, its certificate, and the key sealed for one vehicle.
+
+The operator destroys the plain contract key: it exists only between `generate_private_key` and
+the end of `issue_contract`, is never returned, stored or logged. Python keeps no promise about
+its own copies (the scalar is an int inside the library for a moment): what can be overwritten,
+the bytes that are sealed, is.
+"""
+
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from plugvault.contract.seal import SCALAR, seal
+from plugvault.pki.issue import Authority, der, issue
+
+
+@dataclass(frozen=True)
+class ContractData:
+    """What OPCP calls contractData: everything about a contract but the CPS's signature.
+
+    `certificate`: DER of the contract certificate; `subs`: DER, Sub2 first; `wrapped`: 48 bytes;
+    `dh_point`: 65 bytes; `emaid`: normalised, 14 or 15 characters.
+    """
+
+    emaid: str
+    certificate: bytes
+    subs: tuple[bytes, ...]
+    wrapped: bytes
+    dh_point: bytes
+
+
+def issue_contract(
+    emaid: str,
+    vehicle: bytes,
+    operator: Authority,
+    now: float,
+    *,
+    begins: float | None = None,
+    ends: float | None = None,
+    ocsp: str | None = None,
+) -> ContractData:
+    """A contract for `emaid` that only the vehicle with this provisioning certificate can use.
+
+    `vehicle`: DER of the provisioning certificate, its path already checked; `operator`: the
+    MO Sub2 (its O becomes the contract's); `begins`, `ends`: Unix seconds.
+    Raises `plugvault.pki.issue.IssueError`; ValueError when the vehicle's key is not on P-256.
+    """
+    receiver = x509.load_der_x509_certificate(vehicle).public_key()
+    if not isinstance(receiver, ec.EllipticCurvePublicKey) or receiver.curve.name != "secp256r1":
+        raise ValueError("the provisioning certificate's key is not on P-256")
+    key = ec.generate_private_key(receiver.curve)
+    scalar = bytearray(key.private_numbers().private_value.to_bytes(SCALAR, "big"))
+    try:
+        certificate = issue(
+            "contract",
+            {"O": _organisation(operator.certificate), "CN": emaid},
+            key.public_key(),
+            operator,
+            now,
+            begins=begins,
+            ends=ends,
+            ocsp=ocsp,
+        )
+        sealed = seal(scalar, receiver)
+    finally:
+        scalar[:] = bytes(SCALAR)
+        del key
+    return ContractData(
+        emaid, der(certificate), tuple(operator.path), sealed.wrapped, sealed.dh_point
+    )
+
+
+def _organisation(certificate: x509.Certificate) -> str:
+    attributes = certificate.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
+    return str(attributes[0].value)

@@ -1,0 +1,47 @@
+"""The application: every service of the ecosystem under one address."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+
+from plugvault.opcp import ccp, cps, errors, est, oauth, pcp, rcp
+from plugvault.opcp.limits import BodyLimit
+from plugvault.opcp.services import Services
+
+_DESCRIPTION = """
+A Plug & Charge ecosystem that speaks OPCP 1.0.0. Ask `POST /oauth/token` for an access token with
+the credentials of a role, press *Authorize*, and try the calls.
+
+| pool | holds | written by | read by |
+|---|---|---|---|
+| RCP | root certificates | administrators | everyone |
+| PCP | provisioning certificates of vehicles | makers (OEM) | operators (MO) |
+| CPS | nothing: it signs contract data | operators | |
+| CCP | signed contracts | CPS | makers, charge point operators (CPO) |
+
+Certificates are base64 of DER. Every refusal is `{"errorMessages": [...], "traceId": "..."}`.
+"""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The ASGI application over these services."""
+    app = FastAPI(
+        title="plugvault ecosystem",
+        version=_version(),
+        description=_DESCRIPTION,
+        redirect_slashes=False,
+        swagger_ui_parameters={"defaultModelsExpandDepth": -1},
+    )
+    app.state.services = services
+    app.add_middleware(BodyLimit)
+    errors.install(app)
+    for part in (oauth, rcp, pcp, cps, ccp, est):
+        app.include_router(part.router)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("plugvault")
+    except PackageNotFoundError:
+        return "0"

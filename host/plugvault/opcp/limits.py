@@ -1,0 +1,43 @@
+"""Refuse oversized bodies before they are read into memory."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from plugvault.opcp.errors import answer
+
+LIMIT = 65_536  # bytes: the largest body, a signed bundle as base64 of XML, has about 9,000
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class BodyLimit:
+    """ASGI middleware: 413 for a body over `limit` bytes, announced or not."""
+
+    def __init__(self, app: ASGIApp, limit: int = LIMIT) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refuse = answer(413, [f"The body is larger than {self._limit} bytes."])
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > self._limit:
+            await refuse(scope, receive, send)
+            return
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limit:
+                raise _TooLargeError
+            return message
+
+        try:
+            await self._app(scope, limited, send)
+        except _TooLargeError:
+            await refuse(scope, receive, send)

@@ -1,0 +1,66 @@
+"""Which role may call what [OPCP 1.0.0]; whose vehicles and contracts is the pools' question."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from plugvault.opcp.services import Services, services
+from plugvault.opcp.tokens import TokenError
+from plugvault.pools.caller import (
+    ADMIN,
+    CPO,
+    CPS,
+    MO_EXTERNAL_PKI,
+    MO_HUBJECT_PKI,
+    OEM,
+    OPERATORS,
+    Caller,
+)
+
+EVERYONE = frozenset({OEM, CPO, CPS, ADMIN}) | OPERATORS
+
+RIGHTS: dict[str, frozenset[str]] = {
+    "rcp.read": EVERYONE,
+    "rcp.write": frozenset({ADMIN}),
+    "pcp.write": frozenset({OEM}),
+    "pcp.read": frozenset({OEM, CPS}) | OPERATORS,
+    "cps.signers": EVERYONE,
+    "cps.sign": frozenset({MO_EXTERNAL_PKI}),
+    "cps.generate": frozenset({MO_HUBJECT_PKI}),
+    "ccp.install": frozenset({CPO}),
+    "ccp.lookup": frozenset({OEM, CPO}) | OPERATORS,
+    "ccp.vehicle": frozenset({OEM}),
+    "est.oem": frozenset({OEM}),
+    "est.read": EVERYONE,
+}
+
+_bearer = HTTPBearer(auto_error=False, description="The access_token of POST /oauth/token.")
+
+
+def may(operation: str) -> Callable[..., Awaitable[Caller]]:
+    """A dependency that lets the right roles pass and says who calls. 401 or 403 else."""
+    allowed = RIGHTS[operation]
+
+    async def caller(
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+        found: Annotated[Services, Depends(services)],
+    ) -> Caller:
+        if bearer is None:
+            raise HTTPException(
+                401, "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"}
+            )
+        try:
+            who = found.tokens.read(bearer.credentials)
+        except TokenError as error:
+            raise HTTPException(
+                401, str(error), headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            ) from error
+        if not who.roles & allowed:
+            raise HTTPException(
+                403, f"This call is for {', '.join(sorted(allowed))}, not for {who.name}."
+            )
+        return who
+
+    return caller

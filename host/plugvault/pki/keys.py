@@ -1,0 +1,19 @@
+"""Signatures as ISO 15118 carries them, r | s, from any key that can sign."""
+
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+
+_DIGEST = ec.ECDSA(Prehashed(SHA256()))
+
+
+def raw_signer(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes], bytes]:
+    """sign(digest: 32 bytes) -> r | s, 64 bytes. The key may live in a token."""
+
+    def sign(digest: bytes) -> bytes:
+        r, s = decode_dss_signature(key.sign(digest, _DIGEST))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    return sign

@@ -1,0 +1,69 @@
+"""The host's path policy: evcc's path validation, with the host's verification and its pools.
+
+The rules themselves are `evcc.chain`'s, so that the vehicle and the ecosystem can never disagree
+about a path. Revocation is not looked at here.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from evcc import chain, x509
+from evcc.x509 import Certificate
+from plugvault.pki.verify import verify_p256
+
+
+@lru_cache(maxsize=4096)
+def read(der: bytes) -> Certificate:
+    """Parse a certificate strictly, once. Raises `evcc.x509.CertificateError`."""
+    return x509.parse(der)
+
+
+def validate(
+    leaf: bytes, subs: Sequence[bytes], anchors: Iterable[bytes], role: str, now: float
+) -> Certificate:
+    """The anchor under which `leaf` is good for `role` at `now`.
+
+    `subs`: DER, Sub2 first; `anchors`: DER of roots from a pool or a store, never from the
+    message; `role`: one of evcc.chain's. Raises `evcc.x509.CertificateError`.
+    """
+    anchor: Certificate | None = chain.validate(
+        read(leaf),
+        [read(sub) for sub in subs],
+        [read(anchor) for anchor in anchors],
+        role,
+        int(now),
+        verify_p256,
+    )
+    if anchor is None:  # only with transitive trust, which is the vehicle's to give
+        raise x509.CertificateError("untrusted", "the path ends in no known root")
+    return anchor
+
+
+def validate_transitively(
+    leaf: bytes, subs: Sequence[bytes], anchors: Iterable[bytes], role: str, now: float
+) -> None:
+    """As `validate`, but a path that ends in no known root is accepted when its own links hold.
+
+    For contract chains under an unknown operator's root, where a CPS vouches for the path.
+    """
+    chain.validate(
+        read(leaf),
+        [read(sub) for sub in subs],
+        [read(anchor) for anchor in anchors],
+        role,
+        int(now),
+        verify_p256,
+        transitive=True,
+    )
+
+
+def check_root(der: bytes, now: float) -> Certificate:
+    """A certificate that may be an anchor: self-signed, a CA, signed by its own key."""
+    certificate = read(der)
+    chain.is_anchor(certificate, int(now), verify_p256)
+    return certificate
+
+
+def fingerprint(der: bytes) -> str:
+    """SHA-256 of the DER, lower-case hexadecimal."""
+    return x509.fingerprint(der).hex()

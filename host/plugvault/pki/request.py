@@ -1,0 +1,80 @@
+"""Certificate requests and certs-only answers, as EST carries them [RFC 7030, RFC 2986].
+
+A request proves possession of its key, and only P-256 keys are taken. Who may ask for which
+subject is decided by the caller.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.x509.oid import NameOID
+
+from evcc.errors import EvccError
+
+_PEM = b"-----BEGIN"
+
+
+class RequestError(EvccError):
+    """A certificate request that is refused."""
+
+    REASONS = ("format", "proof-of-possession", "curve", "subject")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a request asks for."""
+
+    common_name: str
+    organisation: str
+    country: str | None
+    public_key: ec.EllipticCurvePublicKey
+
+
+def read(body: bytes) -> Request:
+    """A PKCS#10 request as clients send it: base64 of DER; PEM and base64 of PEM are tolerated.
+
+    Raises RequestError.
+    """
+    try:
+        text = body.strip()
+        if not text.startswith(_PEM):
+            text = base64.b64decode(b"".join(text.split()), validate=True)
+        if text.startswith(_PEM):
+            csr = x509.load_pem_x509_csr(text)
+        else:
+            csr = x509.load_der_x509_csr(text)
+        key = csr.public_key()
+    except (ValueError, TypeError, binascii.Error, UnsupportedAlgorithm) as error:
+        raise RequestError("format", "not a PKCS#10 request in base64") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise RequestError("curve", "the key of the request must be on secp256r1")
+    if not csr.is_signature_valid:
+        raise RequestError("proof-of-possession", "the request is not signed by its own key")
+    names = {attribute.oid: str(attribute.value) for attribute in csr.subject}
+    common_name = names.get(NameOID.COMMON_NAME)
+    organisation = names.get(NameOID.ORGANIZATION_NAME)
+    if not common_name or not organisation:
+        raise RequestError("subject", "CN and O are required")
+    return Request(common_name, organisation, names.get(NameOID.COUNTRY_NAME), key)
+
+
+def certs_only(certificates: Sequence[bytes]) -> bytes:
+    """A degenerate PKCS#7 that carries DER certificates, base64 as EST sends it."""
+    loaded = [x509.load_der_x509_certificate(certificate) for certificate in certificates]
+    return base64.b64encode(pkcs7.serialize_certificates(loaded, Encoding.DER))
+
+
+def read_certs_only(body: bytes) -> list[bytes]:
+    """The DER certificates of such an answer. Raises RequestError("format")."""
+    try:
+        content = base64.b64decode(b"".join(body.split()), validate=True)
+        certificates = pkcs7.load_der_pkcs7_certificates(content)
+    except (ValueError, binascii.Error, UnsupportedAlgorithm) as error:
+        raise RequestError("format", "not a certs-only PKCS#7 in base64") from error
+    return [certificate.public_bytes(Encoding.DER) for certificate in certificates]

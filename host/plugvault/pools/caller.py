@@ -1,0 +1,59 @@
+"""Who calls a pool, and what is theirs: vehicles by WMI, contracts by provider [OPCP 1.0.0].
+
+Identifiers are read here too, with the words OPCP refuses them in, because every pool does it
+first and in the same way.
+"""
+
+from dataclasses import dataclass
+
+from evcc import ids
+from plugvault.pools.errors import PoolError
+
+PCID_PATTERN = r"^[a-zA-Z0-9]{17,18}$"
+EMAID_PATTERN = r"^[A-Za-z]{2}[-]?\w{3}[-]?\w{9}[-]?(\w{1})?$"
+
+OEM = "OEM"
+CPO = "CPO"
+MO_EXTERNAL_PKI = "MO_EXTERNAL_PKI"
+MO_HUBJECT_PKI = "MO_HUBJECT_PKI"
+CPS = "CPS"
+ADMIN = "ADMIN"
+OPERATORS = frozenset({MO_EXTERNAL_PKI, MO_HUBJECT_PKI})
+
+
+@dataclass(frozen=True)
+class Caller:
+    """`roles`: of the constants above; `wmis`: 3 characters each; `providers`: 5 each."""
+
+    name: str
+    roles: frozenset[str]
+    wmis: frozenset[str] = frozenset()
+    providers: frozenset[str] = frozenset()
+
+    def owns_vehicle(self, pcid: str) -> None:
+        """Raises PoolError("forbidden") unless the PCID's WMI is the caller's."""
+        if pcid[:3].upper() not in self.wmis:
+            raise PoolError("forbidden", "The WMI of the PCID does not belong to the caller.")
+
+    def owns_contract(self, emaid: str) -> None:
+        """Raises PoolError("forbidden") unless the EMAID's provider is the caller's."""
+        if emaid[:5] not in self.providers:
+            raise PoolError(
+                "forbidden", "The provider of the EMAID does not belong to the caller."
+            )
+
+
+def read_pcid(text: str) -> str:
+    """A PCID in the case it is written in."""
+    try:
+        return ids.parse_pcid(text)
+    except ids.IdError as error:
+        raise PoolError("invalid", f'pcid : must match "{PCID_PATTERN}"') from error
+
+
+def read_emaid(text: str) -> str:
+    """An EMAID, upper case and without hyphens, whatever way it is written."""
+    try:
+        return ids.parse_emaid(text)
+    except ids.IdError as error:
+        raise PoolError("invalid", f'emaid : must match "{EMAID_PATTERN}"') from error

@@ -1,0 +1,9 @@
+"""What a pool refuses, and why."""
+
+from evcc.errors import EvccError
+
+
+class PoolError(EvccError):
+    """A refusal. `detail` is the message the caller gets: OPCP's own words where it has some."""
+
+    REASONS = ("invalid", "forbidden", "not-found", "unavailable")

@@ -1,0 +1,130 @@
+"""An OPCP client: a token when one is needed, JSON in and out, refusals as one exception."""
+
+import base64
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from evcc.errors import EvccError
+
+TIMEOUT = 10.0  # seconds for one request
+_EARLY = 60  # seconds before its end a token is renewed
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a role asks for a token with (OAuth2 client credentials)."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    audience: str
+
+
+class OpcpError(EvccError):
+    """A call that was refused or did not come through.
+
+    `status`: the HTTP status, 0 without an answer; `messages`: what the server says.
+    """
+
+    REASONS = ("refused", "unreachable", "answer")
+
+    def __init__(self, reason: str, detail: str = "", status: int = 0) -> None:
+        super().__init__(reason, detail)
+        self.status = status
+
+
+class OpcpClient:
+    """Calls of one role. Safe to use from several threads. `close()` when done."""
+
+    def __init__(self, url: str, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False)
+        self._token = ""
+        self._expires = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Any call, with a token; the answer whatever its status."""
+        headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._access()}"}
+        return self._send(method, path, headers=headers, **options)
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """A call that must succeed; its JSON, or None without a body.
+
+        Raises OpcpError with the server's own messages.
+        """
+        return _json(_accepted(self.request(method, path, **options)))
+
+    def content(self, method: str, path: str, **options: Any) -> bytes:
+        """A call that must succeed; its body as it came."""
+        return _accepted(self.request(method, path, **options)).content
+
+    def roots(self, *kinds: str) -> list[bytes]:
+        """DER of the RCP's roots of these kinds ("V2G", "MO", "OEM")."""
+        answer = self.call("GET", "/v1/root/rootCerts")
+        listed = answer["RootCertificateCollection"]["rootCertificates"]
+        return [
+            base64.b64decode(root["caCertificate"]) for root in listed if root["rootType"] in kinds
+        ]
+
+    def _access(self) -> str:
+        if time.monotonic() > self._expires:
+            asked = {
+                "client_id": self._credentials.client_id,
+                "client_secret": self._credentials.client_secret,
+                "audience": self._credentials.audience,
+                "grant_type": "client_credentials",
+            }
+            answer = _json(_accepted(self._send("POST", "/oauth/token", json=asked)))
+            self._token = answer["access_token"]
+            self._expires = time.monotonic() + answer["expires_in"] - _EARLY
+        return self._token
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise OpcpError("unreachable", f"{method} {path}: {type(error).__name__}") from error
+
+
+def encode(data: bytes) -> str:
+    """Base64 as OPCP has it."""
+    return base64.b64encode(data).decode()
+
+
+def _accepted(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    try:
+        said = answer.json()
+        messages = said.get("errorMessages") or [said.get("error_description", "")]
+    except (ValueError, AttributeError):
+        messages = []
+    where = f"{answer.request.method} {answer.request.url.path}"
+    text = " ".join(str(message) for message in messages)
+    raise OpcpError("refused", f"{answer.status_code} {where}: {text}", answer.status_code)
+
+
+def _json(answer: httpx.Response) -> Any:
+    if not answer.content:
+        return None
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise OpcpError("answer", f"not JSON: {answer.request.url.path}") from error

@@ -1,0 +1,147 @@
+"""The vehicle maker: enrols its vehicles, registers them, pulls their contracts for the air.
+
+What it forwards to a vehicle it has checked first, because the pool does not [V2G2-894]: that
+the bundle is signed by a CPS under a V2G root of RCP, and that every certificate is in its dates.
+"""
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evcc import chain, exi, signature
+from evcc.errors import EvccError
+from evcc.x509 import CertificateError
+from plugvault.contract import response
+from plugvault.pki import path
+from plugvault.pki.request import read_certs_only
+from plugvault.pki.verify import verify_p256
+from plugvault.roles.client import OpcpClient, encode
+
+
+class ForwardError(EvccError):
+    """A bundle the maker does not forward to its vehicle."""
+
+    REASONS = ("format", "signature", "path", "expired", "wrong-contract")
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A checked bundle. `message`: the CertificateInstallationRes in EXI."""
+
+    emaid: str
+    pcid: str
+    message: bytes
+
+
+class Maker:
+    """A vehicle maker's backend towards the pools. `clock()`: Unix seconds."""
+
+    def __init__(self, client: OpcpClient, clock: Callable[[], float] = time.time) -> None:
+        self.client = client
+        self._clock = clock
+
+    def enrol(self, csr: bytes) -> tuple[bytes, list[bytes]]:
+        """A provisioning certificate for a vehicle's CSR (DER): the leaf, and [Sub2, Sub1].
+
+        Raises OpcpError; RequestError or CertificateError when the answer is not usable.
+        """
+        answer = self.client.content(
+            "POST",
+            "/.well-known/est/oem/simpleenroll/ISO15118-2",
+            content=base64.b64encode(csr),
+            headers={"Content-Type": "application/pkcs10"},
+        )
+        leaf = read_certs_only(answer)[0]
+        issuers = read_certs_only(self.client.content("GET", "/oem/cacerts/ISO15118-2/secp256r1/"))
+        return leaf, _order(leaf, issuers)
+
+    def register(
+        self, leaf: bytes, subs: Sequence[bytes], v2g_roots: Sequence[bytes] = ()
+    ) -> dict[str, Any]:
+        """Put a vehicle into PCP. `subs`: [Sub2, Sub1] or [Sub1]; `v2g_roots`: DER of the V2G
+        roots in the vehicle. The pool's answer."""
+        *sub2, sub1 = subs
+        identifiers = [(path.read(root).ski or b"").hex(":") for root in v2g_roots]
+        stored: dict[str, Any] = self.client.call(
+            "PUT",
+            "/v1/oem/provCerts",
+            json={
+                "vehicleCertificate": encode(leaf),
+                "subCA1Certificate": encode(sub1),
+                **({"subCA2Certificate": encode(sub2[0])} if sub2 else {}),
+                **({"v2gRootAuthorityKeyIdentifiers": identifiers} if identifiers else {}),
+            },
+        )
+        return stored
+
+    def contracts(self, pcid: str) -> list[dict[str, Any]]:
+        """What CCP holds for a vehicle, as OPCP's XMLContracts."""
+        listed: list[dict[str, Any]] = self.client.call(
+            "GET", f"/v1/ccp/signedContractData/{pcid}"
+        )["XMLContracts"]
+        return listed
+
+    def choose(self, pcid: str, emaid: str) -> None:
+        """Make a contract the one that stations install."""
+        self.client.call("POST", f"/v1/ccp/signedContractData/{pcid}/{emaid}/default")
+
+    def pull(self, emaid: str, pcid: str, session_id: bytes = b"\x00") -> Pulled:
+        """A contract for a vehicle, checked, ready to be forwarded.
+
+        `session_id`: 1 to 8 bytes put into the message's header.
+        Raises OpcpError, or ForwardError when the bundle must not reach the vehicle.
+        """
+        answer = self.client.call(
+            "GET",
+            f"/v1/ccp/provideSignedContractData/{emaid}/{pcid}",
+            params={"sessionID": session_id.hex()},
+        )
+        message = base64.b64decode(answer["certificateInstallationRes"])
+        check(message, emaid, self.client.roots("V2G"), self._clock())
+        return Pulled(emaid, pcid, message)
+
+
+def check(message: bytes, emaid: str, v2g_roots: Sequence[bytes], now: float) -> None:
+    """What a maker must find right before a bundle goes to a vehicle [V2G2-894].
+
+    The operator's root need not be known: the CPS vouches for it. Raises ForwardError.
+    """
+    try:
+        taken = response.read(exi.decode(message))
+    except (exi.ExiError, response.ResponseError) as error:
+        raise ForwardError("format", str(error)) from error
+    contract = taken.contract
+    certificates = (taken.cps, *taken.cps_subs, contract.certificate, *contract.subs)
+    try:
+        if any(path.read(certificate).not_after < now for certificate in certificates):
+            raise ForwardError("expired", "a certificate of the bundle")
+        path.validate(taken.cps, taken.cps_subs, v2g_roots, chain.CPS, now)
+        path.validate_transitively(
+            contract.certificate, contract.subs, v2g_roots, chain.CONTRACT, now
+        )
+    except CertificateError as error:
+        raise ForwardError("path", str(error)) from error
+    try:
+        signature.verify(
+            taken.signature, list(taken.signed), path.read(taken.cps).point, verify_p256
+        )
+    except signature.SignatureError as error:
+        raise ForwardError("signature", str(error)) from error
+    names = {contract.emaid, path.read(contract.certificate).names.get("CN")}
+    if names != {emaid}:
+        raise ForwardError("wrong-contract", f"{sorted(map(str, names))} instead of {emaid}")
+
+
+def _order(leaf: bytes, certificates: Sequence[bytes]) -> list[bytes]:
+    """From whatever EST sends: the sub-CAs above `leaf`, nearest first, without the root."""
+    above = {path.read(der).subject: der for der in certificates}
+    subs: list[bytes] = []
+    current = path.read(leaf)
+    while current.issuer in above and len(subs) < len(above):
+        current = path.read(above[current.issuer])
+        if current.issuer == current.subject:
+            break
+        subs.append(current.der)
+    return subs
