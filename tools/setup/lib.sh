@@ -15,7 +15,7 @@ say() { printf 'set-up: %s\n' "$*"; }
 quietly() {
     "$@" >"$LOG" 2>&1 </dev/null && return
     say "this failed: $*" >&2
-    tail -n 8 "$LOG" | sed 's/^/    /' >&2
+    grep -v WARNING "$LOG" | tail -n 4 | sed 's/^/    /' >&2
     return 1
 }
 

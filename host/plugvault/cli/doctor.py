@@ -109,7 +109,13 @@ def interpreters() -> Iterator[Finding]:
     for name in runtimes.NAMES[1:]:
         runtime = runtimes.get(name)
         if runtime is None:
-            yield Finding(f"MicroPython {name}", False, "not here", "`make` says why", False)
+            yield Finding(
+                f"MicroPython {name}",
+                False,
+                "not here",
+                "`make`; when it cannot, it says why",
+                False,
+            )
             continue
         can = ["drives a token by itself (ffi)" if runtime.has_ffi else "uses the vault service"]
         can += ["has AES"] if runtime.has_cryptolib else []
