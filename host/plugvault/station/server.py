@@ -1,0 +1,227 @@
+"""TCP around the station: one `Secc` per connection, limits, the clock and the contract fetch.
+
+Thin on purpose: what is said and when is `secc`'s. Whatever one client does ends at most its own
+connection. No SDP and no TLS yet; see the package's opening lines for their place.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+from plugvault.station.answers import Offer
+from plugvault.station.secc import (
+    SEQUENCE_TIMEOUT_MS,
+    Authorized,
+    Closed,
+    Event,
+    Fetch,
+    Message,
+    Secc,
+    Step,
+)
+
+FETCH_SECONDS = 4.5  # the vehicle waits 5 s for a CertificateInstallationRes
+MAX_CLIENTS = 8
+_READ_BYTES = 4096
+
+_log = logging.getLogger(__name__)
+
+FetchContract = Callable[[bytes], bytes | Awaitable[bytes]]
+Observe = Callable[[str, str, int, float], None]
+
+
+class Station:
+    """A charging station on a TCP port.
+
+    fetch_contract: CertificateInstallationReq (EXI as received) -> CertificateInstallationRes
+    (EXI); a coroutine function, or a plain one, which then runs in a thread. Whatever it raises,
+    and silence for longer than `fetch_seconds`, becomes ResponseCode FAILED.
+    observe: (direction "in" or "out", message name, bytes on the wire, milliseconds since the
+    message before it on this connection), called for each message.
+    bill: called with the record of each authorization. clock: unix seconds.
+    """
+
+    def __init__(
+        self,
+        offer: Offer,
+        anchors: Iterable[bytes],
+        fetch_contract: FetchContract,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        observe: Observe | None = None,
+        bill: Callable[[Authorized], None] | None = None,
+        clock: Callable[[], float] = time.time,
+        fetch_seconds: float = FETCH_SECONDS,
+        sequence_timeout_ms: int = SEQUENCE_TIMEOUT_MS,
+    ) -> None:
+        self.offer = offer
+        self.anchors = tuple(anchors)
+        self.host, self.port = host, port
+        self.records: list[Authorized] = []
+        self._fetch_contract = fetch_contract
+        self._observe = observe
+        self._bill = bill
+        self._clock = clock
+        self._fetch_seconds = fetch_seconds
+        self._sequence_timeout_ms = sequence_timeout_ms
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen; `port` then says where."""
+        self._server = await asyncio.start_server(self._client, self.host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening and drop every connection."""
+        if self._server is not None:
+            self._server.close()
+        for client in tuple(self._clients):
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+
+    @contextlib.contextmanager
+    def in_thread(self) -> Iterator[tuple[str, int]]:
+        """Run the station beside code that knows no asyncio; gives (host, port)."""
+        ready = threading.Event()
+        loop = asyncio.new_event_loop()
+        stop = asyncio.Event()
+        failure: list[BaseException] = []
+
+        async def run() -> None:
+            try:
+                await self.start()
+            except OSError as error:
+                failure.append(error)
+                return
+            finally:
+                ready.set()
+            await stop.wait()
+            await self.close()
+
+        thread = threading.Thread(
+            target=lambda: loop.run_until_complete(run()), name="station", daemon=True
+        )
+        thread.start()
+        ready.wait()
+        try:
+            if failure:
+                raise failure[0]
+            yield self.host, self.port
+        finally:
+            if not failure:
+                loop.call_soon_threadsafe(stop.set)
+            thread.join()
+            loop.close()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._clients) >= MAX_CLIENTS:
+            writer.close()
+            return
+        self._clients.add(task)
+        try:
+            await self._session(reader, writer)
+        except OSError as error:
+            _log.info("connection lost: %s", error)
+        except Exception:  # noqa: BLE001 - one client's trouble is not the next one's
+            _log.exception("a session failed; the station goes on")
+        finally:
+            self._clients.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        secc = Secc(
+            self.offer,
+            self.anchors,
+            self._clock,
+            _ms(),
+            sequence_timeout_ms=self._sequence_timeout_ms,
+        )
+        watch = _Watch(self._observe)
+        while True:
+            step = await self._read(secc, reader)
+            if step is None:
+                return
+            while True:
+                frames, events = step
+                for frame in frames:
+                    writer.write(frame)
+                request, closed = self._handle(events, watch)
+                # a client that does not read may not keep us waiting, nor fill our memory
+                await asyncio.wait_for(writer.drain(), self._sequence_timeout_ms / 1000)
+                if request is None:
+                    break
+                step = secc.fetched(await self._fetch(request), _ms())
+            if closed:
+                return
+
+    async def _read(self, secc: Secc, reader: asyncio.StreamReader) -> Step | None:
+        """The next step of the session; None when the vehicle has gone."""
+        deadline = secc.deadline
+        wait = None if deadline is None else max(deadline - _ms(), 0) / 1000
+        try:
+            data = await asyncio.wait_for(reader.read(_READ_BYTES), wait)
+        except TimeoutError:
+            return secc.timeout(_ms())
+        return secc.receive(data, _ms()) if data else None
+
+    def _handle(self, events: list[Event], watch: "_Watch") -> tuple[bytes | None, bool]:
+        """(request to fetch a contract for, whether to close)."""
+        request, closed = None, False
+        for event in events:
+            match event:
+                case Message():
+                    watch.saw(event)
+                case Fetch():
+                    request = event.request
+                case Authorized():
+                    self.records.append(event)
+                    if self._bill is not None:
+                        self._bill(event)
+                case Closed():
+                    closed = True
+                    if event.reason:
+                        _log.info("session closed: %s", event.reason)
+        return request, closed
+
+    async def _fetch(self, request: bytes) -> bytes | None:
+        try:
+            return await asyncio.wait_for(self._fetched(request), self._fetch_seconds)
+        except TimeoutError:
+            _log.warning("no contract within %s s", self._fetch_seconds)
+        except Exception:  # noqa: BLE001 - whatever it was, the vehicle gets an answer
+            _log.exception("the contract could not be fetched")
+        return None
+
+    async def _fetched(self, request: bytes) -> bytes:
+        if inspect.iscoroutinefunction(self._fetch_contract):
+            response: bytes = await self._fetch_contract(request)
+            return response
+        answer = await asyncio.to_thread(self._fetch_contract, request)
+        return await answer if inspect.isawaitable(answer) else answer
+
+
+class _Watch:
+    """Tells the observer of one connection's messages, with the time between them."""
+
+    def __init__(self, observe: Observe | None) -> None:
+        self._observe = observe
+        self._last = time.monotonic()
+
+    def saw(self, message: Message) -> None:
+        now = time.monotonic()
+        if self._observe is not None:
+            self._observe(message.direction, message.name, message.size, (now - self._last) * 1000)
+        self._last = now
+
+
+def _ms() -> int:
+    return time.monotonic_ns() // 1_000_000

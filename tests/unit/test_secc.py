@@ -1,0 +1,502 @@
+"""The station's half of a session: what it grants, what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from evcc import exi, messages, signature
+from evcc.link import v2gtp
+from plugvault.contract.response import negative
+from plugvault.station import Authorized, Offer
+from plugvault.station.secc import ALLOWED, CLOSED, FETCHING, NEXT, Closed, Fetch, Message, Secc
+from world import DAY, EMAID, NOW, World, sign
+
+SESSION = bytes(range(0x10, 0x18))
+CHALLENGE = bytes(range(16))
+
+
+def random(n: int) -> bytes:
+    return SESSION if n == 8 else CHALLENGE
+
+
+class Vehicle:
+    """Builds requests, right ones unless told otherwise, and reads the answers."""
+
+    def __init__(self, world: World, **changes: Any) -> None:
+        offer = changes.pop("offer", Offer())
+        anchors = [world.v2g_root.der, world.mo_root.der]
+        self.now = NOW
+        self.secc = Secc(offer, anchors, lambda: self.now, 0, random, **changes)
+        self.world = world
+        self.events: list[Any] = []
+
+    def step(self, result: tuple[list[bytes], list[Any]]) -> Any:
+        """The body of the one answer, or None; keeps the events."""
+        frames, events = result
+        self.events += events
+        if not frames:
+            return None
+        (frame,) = frames
+        (payload,) = v2gtp.Reader().feed(frame)
+        if self.events and any(getattr(e, "name", "").startswith("supp") for e in events):
+            return exi.decode(payload, "sap")["supportedAppProtocolRes"]
+        session_id, self.answered, body, _ = messages.opened(exi.decode(payload))
+        assert session_id == self.secc.session_id
+        return body
+
+    def say(
+        self,
+        name: str,
+        body: dict[str, Any],
+        session_id: bytes = SESSION,
+        signed: dict[str, Any] | None = None,
+    ) -> Any:
+        message = messages.envelope(session_id, name, body, signed)
+        return self.step(self.secc.receive(v2gtp.encode(exi.encode(message)), 1))
+
+    def negotiate(self, **changes: Any) -> Any:
+        request = messages.supported_app_protocol_req()
+        request["AppProtocol"][0].update(changes)
+        payload = exi.encode({"supportedAppProtocolReq": request}, "sap")
+        return self.step(self.secc.receive(v2gtp.encode(payload), 1))
+
+    def set_up(self) -> None:
+        self.negotiate()
+        self.say("SessionSetupReq", messages.session_setup_req(b"\2\0\0\0\0\1"), b"\0")
+
+    def select(self, option: str = "Contract", services: Any = ((1, None), (2, 1))) -> Any:
+        body = messages.payment_service_selection_req(option, list(services))
+        return self.say("PaymentServiceSelectionReq", body)
+
+    def to_payment(self) -> Vehicle:
+        self.set_up()
+        self.say("ServiceDiscoveryReq", {})
+        self.select()
+        return self
+
+    def details(self, chain: list[bytes] | None = None, emaid: str = EMAID) -> Any:
+        chain = chain or self.world.contract.chain
+        return self.say("PaymentDetailsReq", messages.payment_details_req(emaid, chain))
+
+    def to_authorization(self) -> Vehicle:
+        self.to_payment().details()
+        return self
+
+    def authorize(
+        self, challenge: bytes = CHALLENGE, key: Any = None, edit: Any = None, ident: str = "id1"
+    ) -> Any:
+        body = messages.authorization_req(ident, challenge)
+        info = signature.sign([(ident, "AuthorizationReq", body)], lambda _: b"")["SignedInfo"]
+        if edit:
+            edit(info, body)
+        octets = exi.fragment("SignedInfo", info, "xmldsig")
+        value = sign(key or self.world.contract_key, octets)
+        signed = {"SignedInfo": info, "SignatureValue": {"value": value}}
+        return self.say("AuthorizationReq", body, signed=signed)
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def vehicle(world: World) -> Vehicle:
+    return Vehicle(world)
+
+
+def refused(vehicle: Vehicle, body: Any, code: str) -> None:
+    """The answer is this refusal, the session is over, and nobody was billed."""
+    assert body["ResponseCode"] == code
+    assert vehicle.secc.state == CLOSED
+    assert len(vehicle.of(Closed)) == 1
+    assert not vehicle.of(Authorized)
+
+
+def test_a_contract_is_authorized_and_billed_by_its_emaid(vehicle: Vehicle) -> None:
+    body = vehicle.to_authorization().authorize()
+    assert body == {"ResponseCode": "OK", "EVSEProcessing": "Finished"}
+    (record,) = vehicle.of(Authorized)
+    serial = vehicle.world.contract.cert.serial_number
+    assert record == Authorized(EMAID, SESSION, "DE*PVT*E0001", NOW, serial)
+    assert vehicle.say("SessionStopReq", messages.session_stop_req()) == {"ResponseCode": "OK"}
+    assert vehicle.of(Closed) == [Closed("")]
+
+
+def test_every_message_is_reported_with_its_size(vehicle: Vehicle) -> None:
+    vehicle.negotiate()
+    first, second = vehicle.of(Message)
+    assert (first.direction, first.name) == ("in", "supportedAppProtocolReq")
+    assert (second.direction, second.name) == ("out", "supportedAppProtocolRes")
+    assert second.size == 8 + 4
+
+
+def test_the_session_id_is_new_each_time(world: World) -> None:
+    ids = set()
+    for _ in range(20):
+        secc = Secc(Offer(), [], lambda: NOW, 0)
+        vehicle = Vehicle(world)
+        vehicle.secc = secc
+        vehicle.negotiate()
+        vehicle.say("SessionSetupReq", messages.session_setup_req(bytes(6)), b"\0")
+        assert len(secc.session_id) == 8
+        ids.add(secc.session_id)
+    assert len(ids) == 20
+
+
+def test_the_certificate_service_is_offered_with_installation(vehicle: Vehicle) -> None:
+    vehicle.set_up()
+    body = vehicle.say("ServiceDiscoveryReq", {})
+    assert messages.services(body) == [2]
+    assert body["PaymentOptionList"]["PaymentOption"] == ["Contract", "ExternalPayment"]
+    detail = vehicle.say("ServiceDetailReq", {"ServiceID": 2})
+    assert messages.installation_parameter_set(detail) == 1
+
+
+def test_the_certificate_service_can_be_switched_off(world: World) -> None:
+    offer = Offer(certificate_service=False)
+    vehicle = Vehicle(world, offer=offer)
+    vehicle.set_up()
+    body = vehicle.say("ServiceDiscoveryReq", {})
+    assert messages.services(body) == []
+    refused(vehicle, vehicle.say("ServiceDetailReq", {"ServiceID": 2}), "FAILED_ServiceIDInvalid")
+    vehicle = Vehicle(world, offer=offer)
+    vehicle.set_up()
+    vehicle.say("ServiceDiscoveryReq", {})
+    refused(vehicle, vehicle.select(), "FAILED_ServiceSelectionInvalid")
+
+
+def test_another_protocol_is_not_agreed_on(vehicle: Vehicle) -> None:
+    body = vehicle.negotiate(ProtocolNamespace="urn:din:70121:2012:MsgDef")
+    assert body == {"ResponseCode": "Failed_NoNegotiation"}
+    assert vehicle.of(Closed)
+
+
+def test_another_minor_version_will_do(vehicle: Vehicle) -> None:
+    body = vehicle.negotiate(VersionNumberMinor=1, SchemaID=7)
+    code = "OK_SuccessfulNegotiationWithMinorDeviation"
+    assert body == {"ResponseCode": code, "SchemaID": 7}
+
+
+def test_external_payment_needs_no_contract_and_bills_nobody(vehicle: Vehicle) -> None:
+    vehicle.set_up()
+    vehicle.say("ServiceDiscoveryReq", {})
+    vehicle.select("ExternalPayment", [(1, None)])
+    assert vehicle.say("AuthorizationReq", {})["ResponseCode"] == "OK"
+    assert not vehicle.of(Authorized)
+
+
+def test_payment_not_offered_is_refused(world: World) -> None:
+    vehicle = Vehicle(world, offer=Offer(payment=["Contract"]))
+    vehicle.set_up()
+    vehicle.say("ServiceDiscoveryReq", {})
+    body = vehicle.select("ExternalPayment", [(1, None)])
+    refused(vehicle, body, "FAILED_PaymentSelectionInvalid")
+
+
+def test_charging_must_be_among_the_services(vehicle: Vehicle) -> None:
+    vehicle.set_up()
+    vehicle.say("ServiceDiscoveryReq", {})
+    refused(vehicle, vehicle.select(services=[(2, 1)]), "FAILED_NoChargeServiceSelected")
+
+
+# The contract
+
+
+def test_rejects_a_contract_of_a_foreign_root(vehicle: Vehicle) -> None:
+    chain = World().contract.chain
+    refused(vehicle, vehicle.to_payment().details(chain), "FAILED_CertChainError")
+
+
+def test_rejects_a_root_the_vehicle_brought(vehicle: Vehicle) -> None:
+    other = World()
+    chain = [*other.contract.chain, other.mo_root.der]
+    refused(vehicle, vehicle.to_payment().details(chain), "FAILED_CertChainError")
+
+
+def test_rejects_a_chain_with_a_sub_ca_missing(vehicle: Vehicle) -> None:
+    leaf, sub2, _ = vehicle.world.contract.chain
+    refused(vehicle, vehicle.to_payment().details([leaf, sub2]), "FAILED_CertChainError")
+
+
+def test_rejects_a_contract_signed_by_another_contract(vehicle: Vehicle) -> None:
+    contract = vehicle.world.contract
+    leaf = contract.issue(EMAID, dc="MO")
+    refused(vehicle, vehicle.to_payment().details(leaf.chain), "FAILED_CertChainError")
+
+
+def test_rejects_a_leaf_that_is_no_contract(vehicle: Vehicle) -> None:
+    leaf = vehicle.world.cpo
+    refused(vehicle, vehicle.to_payment().details(leaf.chain), "FAILED_CertChainError")
+
+
+def test_rejects_a_chain_that_begins_with_a_sub_ca(vehicle: Vehicle) -> None:
+    _, sub2, sub1 = vehicle.world.contract.chain
+    refused(vehicle, vehicle.to_payment().details([sub2, sub1]), "FAILED_CertChainError")
+
+
+def test_accepts_sub_cas_in_any_order(vehicle: Vehicle) -> None:
+    leaf, sub2, sub1 = vehicle.world.contract.chain
+    assert vehicle.to_payment().details([leaf, sub1, sub2])["ResponseCode"] == "OK"
+
+
+@pytest.mark.parametrize("after", [-DAY, 10 * 365 * DAY], ids=["not yet valid", "expired"])
+def test_rejects_a_contract_out_of_its_dates(vehicle: Vehicle, after: int) -> None:
+    leaf = vehicle.world.new_contract(EMAID, not_before=NOW)
+    vehicle.now = NOW + after
+    refused(vehicle, vehicle.to_payment().details(leaf.chain), "FAILED_CertificateExpired")
+
+
+def test_rejects_an_emaid_that_is_not_the_certificates(vehicle: Vehicle) -> None:
+    body = vehicle.to_payment().details(emaid="DEPVT0000000028")
+    refused(vehicle, body, "FAILED_CertChainError")
+
+
+def test_rejects_bytes_that_are_no_certificate(vehicle: Vehicle) -> None:
+    body = vehicle.to_payment().details([b"\x30\x03\x02\x01\x00"])
+    refused(vehicle, body, "FAILED_CertChainError")
+
+
+# The signed challenge
+
+
+def test_rejects_a_challenge_that_was_not_ours(vehicle: Vehicle) -> None:
+    body = vehicle.to_authorization().authorize(challenge=bytes(16))
+    refused(vehicle, body, "FAILED_ChallengeInvalid")
+
+
+def test_rejects_an_authorization_without_challenge(vehicle: Vehicle) -> None:
+    body = vehicle.to_authorization().say("AuthorizationReq", {"Id": "id1"})
+    refused(vehicle, body, "FAILED_ChallengeInvalid")
+
+
+def test_rejects_another_contracts_key(vehicle: Vehicle) -> None:
+    other = vehicle.world.new_contract("DEPVT0000000028")
+    refused(vehicle, vehicle.to_authorization().authorize(key=other.key), "FAILED_SignatureError")
+
+
+def test_rejects_an_unsigned_authorization(vehicle: Vehicle) -> None:
+    body = messages.authorization_req("id1", CHALLENGE)
+    answer = vehicle.to_authorization().say("AuthorizationReq", body)
+    refused(vehicle, answer, "FAILED_SignatureError")
+
+
+def _second_reference(info: Any, body: Any) -> None:
+    info["Reference"].append({**info["Reference"][0], "URI": "#id2"})
+
+
+def _no_such_id(info: Any, body: Any) -> None:
+    info["Reference"][0]["URI"] = "#id2"
+
+
+def _digest(info: Any, body: Any) -> None:
+    info["Reference"][0]["DigestValue"] = hashlib.sha256(b"").digest()
+
+
+def _sha1(info: Any, body: Any) -> None:
+    method = {"Algorithm": "http://www.w3.org/2000/09/xmldsig#sha1"}
+    info["Reference"][0]["DigestMethod"] = method
+
+
+def _no_id(info: Any, body: Any) -> None:
+    del body["Id"]
+
+
+@pytest.mark.parametrize("edit", [_second_reference, _no_such_id, _digest, _sha1, _no_id])
+def test_rejects_a_signature_over_anything_else(vehicle: Vehicle, edit: Any) -> None:
+    body = vehicle.to_authorization().authorize(edit=edit)
+    refused(vehicle, body, "FAILED_SignatureError")
+
+
+def test_a_challenge_is_good_for_one_session_only(world: World) -> None:
+    vehicle = Vehicle(world)
+    vehicle.to_authorization()
+    assert vehicle.authorize()["ResponseCode"] == "OK"
+    refused_body = vehicle.authorize()
+    assert refused_body["ResponseCode"] == "FAILED_SequenceError"
+
+
+# Sequence and session
+
+
+def test_unknown_session_is_refused_in_every_state(world: World) -> None:
+    stranger = bytes(7) + b"\1"
+    details = messages.payment_details_req(EMAID, world.contract.chain)
+    for reach, name, body in (
+        (Vehicle.set_up, "ServiceDiscoveryReq", {}),
+        (Vehicle.to_payment, "PaymentDetailsReq", details),
+        (Vehicle.to_authorization, "AuthorizationReq", messages.authorization_req("i", CHALLENGE)),
+    ):
+        vehicle = Vehicle(world)
+        reach(vehicle)
+        refused(vehicle, vehicle.say(name, body, stranger), "FAILED_UnknownSession")
+
+
+def test_a_request_out_of_turn_is_a_sequence_error(world: World) -> None:
+    root = type("Root", (), {"names": {"CN": "R"}, "serial": 1})()
+    install = messages.certificate_installation_req("id1", b"\0", [root])
+    selection = messages.payment_service_selection_req("Contract", [(1, None)])
+    requests = {
+        "SessionSetupReq": messages.session_setup_req(bytes(6)),
+        "ServiceDiscoveryReq": {},
+        "ServiceDetailReq": {"ServiceID": 2},
+        "PaymentServiceSelectionReq": selection,
+        "CertificateInstallationReq": install,
+        "PaymentDetailsReq": messages.payment_details_req(EMAID, world.contract.chain),
+        "AuthorizationReq": {},
+        "SessionStopReq": messages.session_stop_req(),
+    }
+    for state in ALLOWED:
+        if state == "app protocol":
+            continue
+        for name, body in requests.items():
+            if name not in ALLOWED[state]:
+                vehicle = Vehicle(world)
+                vehicle.secc.state, vehicle.secc.session_id = state, SESSION
+                refused(vehicle, vehicle.say(name, body), "FAILED_SequenceError")
+                assert vehicle.answered == name.replace("Req", "Res")
+
+
+def test_installation_needs_the_service_to_be_selected(vehicle: Vehicle) -> None:
+    vehicle.set_up()
+    vehicle.say("ServiceDiscoveryReq", {})
+    vehicle.select(services=[(1, None)])
+    refused(vehicle, installation(vehicle), "FAILED_SequenceError")
+
+
+def test_a_message_nobody_asked_for_gets_no_answer(vehicle: Vehicle) -> None:
+    vehicle.set_up()
+    assert vehicle.say("ServiceDiscoveryRes", SERVICES) is None
+    assert vehicle.of(Closed)
+
+
+SERVICES = {
+    "ResponseCode": "OK",
+    "PaymentOptionList": {"PaymentOption": ["Contract"]},
+    "ChargeService": {
+        "ServiceID": 1,
+        "ServiceCategory": "EVCharging",
+        "FreeService": True,
+        "SupportedEnergyTransferMode": {"EnergyTransferMode": ["DC_core"]},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"\x01\xfe\x90\x00\x00\x00\x00\x00",
+        b"\x01\xfe\x80\x01\x00\x00\x20\x01",
+        v2gtp.encode(b""),
+        v2gtp.encode(b"\xff" * 30),
+    ],
+    ids=["http", "sdp", "too long", "empty", "not EXI"],
+)
+def test_garbage_closes_without_an_answer(vehicle: Vehicle, data: bytes) -> None:
+    frames, events = vehicle.secc.receive(data, 1)
+    assert frames == []
+    assert [event for event in events if isinstance(event, Closed)]
+    assert vehicle.secc.receive(data, 1) == ([], [])
+
+
+def test_two_requests_at_once_are_one_too_many(vehicle: Vehicle) -> None:
+    payload = exi.encode({"supportedAppProtocolReq": messages.supported_app_protocol_req()}, "sap")
+    frames, events = vehicle.secc.receive(v2gtp.encode(payload) * 2, 1)
+    assert frames == []
+    assert events == [Closed("more than one request at a time")]
+
+
+def test_silence_ends_the_session(vehicle: Vehicle) -> None:
+    assert vehicle.secc.deadline == 60_000
+    assert vehicle.secc.timeout(59_999) == ([], [])
+    assert vehicle.secc.timeout(60_000) == ([], [Closed("sequence timeout")])
+    assert vehicle.secc.deadline is None
+
+
+def test_an_answer_gives_the_vehicle_its_time_anew(vehicle: Vehicle) -> None:
+    vehicle.negotiate()
+    assert vehicle.secc.deadline == 60_001
+
+
+def test_slow_drip_sender_times_out(vehicle: Vehicle) -> None:
+    for i in range(5):
+        assert vehicle.secc.receive(b"\x01\xfe\x80\x01\0"[i : i + 1], i * 10_000) == ([], [])
+    assert vehicle.secc.receive(b"\0", 60_000) == ([], [Closed("sequence timeout")])
+
+
+# Installation
+
+
+def installation(vehicle: Vehicle) -> Any:
+    root = type("Root", (), {"names": {"CN": "R"}, "serial": 1})()
+    body = messages.certificate_installation_req("id1", b"\0", [root])
+    return vehicle.say("CertificateInstallationReq", body)
+
+
+def test_the_request_goes_to_the_operator_as_it_came(vehicle: Vehicle) -> None:
+    vehicle.to_payment()
+    assert installation(vehicle) is None
+    (fetch,) = vehicle.of(Fetch)
+    assert vehicle.secc.state == FETCHING
+    assert vehicle.secc.deadline is None
+    session_id, name, _, _ = messages.opened(exi.decode(fetch.request))
+    assert (session_id, name) == (SESSION, "CertificateInstallationReq")
+
+
+def test_the_operators_answer_gets_the_sessions_id_and_nothing_else(vehicle: Vehicle) -> None:
+    vehicle.to_payment()
+    installation(vehicle)
+    response = vehicle.world.response(vehicle.world.cpo.point, session_id=b"\0")
+    frames, _ = vehicle.secc.fetched(response, 5)
+    (payload,) = v2gtp.Reader().feed(frames[0])
+    got, wanted = exi.decode(payload), exi.decode(response)
+    assert got["V2G_Message"]["Header"]["SessionID"] == SESSION
+    wanted["V2G_Message"]["Header"]["SessionID"] = SESSION
+    assert got == wanted
+    assert vehicle.details()["ResponseCode"] == "OK"
+
+
+def test_the_operators_no_is_relayed_and_ends_the_session(vehicle: Vehicle) -> None:
+    vehicle.to_payment()
+    installation(vehicle)
+    body = vehicle.step(vehicle.secc.fetched(negative(b"\0"), 5))
+    refused(vehicle, body, "FAILED_NoCertificateAvailable")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        None,
+        b"",
+        b"\x80" * 100,
+        exi.encode(messages.envelope(b"\0", "ServiceDiscoveryRes", SERVICES)),
+    ],
+    ids=["nothing", "empty", "garbage", "another message"],
+)
+def test_without_a_usable_answer_installation_fails(
+    vehicle: Vehicle, response: bytes | None
+) -> None:
+    vehicle.to_payment()
+    installation(vehicle)
+    refused(vehicle, vehicle.step(vehicle.secc.fetched(response, 5)), "FAILED")
+
+
+def test_nothing_may_come_while_the_contract_is_fetched(vehicle: Vehicle) -> None:
+    vehicle.to_payment()
+    installation(vehicle)
+    assert vehicle.details() is None
+    assert vehicle.of(Closed)
+    assert vehicle.secc.fetched(negative(b"\0"), 5) == ([], [])
+
+
+def test_every_transition_leads_somewhere() -> None:
+    for (state, _), following in NEXT.items():
+        assert state in ALLOWED
+        assert following in (*ALLOWED, FETCHING, CLOSED)
