@@ -1,0 +1,102 @@
+"""Who the car is: its PCID, and the OEM provisioning certificate for the key in the vault.
+
+The PCID is given once, with the first signing request; the certificate may be renewed for the
+same key. Both lie in one file, replaced atomically. Not secret.
+"""
+
+from . import chain, x509
+from .csr import build
+from .errors import EvccError
+from .ids import IdError, parse_pcid
+from .record import RecordError, pack, unpack
+from .vault import PROVISIONING
+
+FILE = "identity"
+
+
+class IdentityError(EvccError):
+    """A provisioning step that does not fit this car; nothing has changed."""
+
+    REASONS = (
+        "pcid",  # not one, not this car's, or not in the certificate
+        "certificate",  # not one we accept, or its path does not hold
+        "key",  # for another key than the vault's
+        "damaged",  # the stored file
+    )
+
+
+class Identity:
+    """files: a `ports.files.Files`. vault: has the key the certificate is for.
+
+    `pcid`: "" before the factory. `certificate`: DER, or None. `subs`: DER, leaf's issuer first.
+    """
+
+    def __init__(self, files, vault) -> None:
+        self._files = files
+        self._vault = vault
+        self.pcid = ""
+        self.certificate = None
+        self.subs: list = []
+        stored = files.read(FILE)
+        if stored is not None:
+            try:
+                self._take(unpack(stored))
+            except RecordError as e:
+                raise IdentityError("damaged", str(e))
+
+    def request(self, pcid: str, organisation: str, country: "str | None") -> bytes:
+        """A signing request (PKCS#10, DER) for the provisioning key, and the car's name from now.
+
+        Raises: IdentityError("pcid"); VaultError; StoreError.
+        """
+        try:
+            pcid = parse_pcid(pcid)
+        except IdError as e:
+            raise IdentityError("pcid", str(e))
+        if self.certificate is not None and pcid != self.pcid:
+            raise IdentityError("pcid", "this car is " + self.pcid)
+        vault = self._vault
+        point = vault.public(PROVISIONING)
+        csr = build(pcid, organisation, country, point, lambda d: vault.sign(PROVISIONING, d))
+        self._keep([pcid.encode()] + self._ders())
+        return csr
+
+    def install(self, ders: list, anchors: list, now: int) -> None:
+        """Take the certificate and its sub-CAs. ders: DER, leaf first. anchors: OEM roots.
+
+        Where the car holds no OEM root, its own links must still hold: the maker, who is
+        authenticated, vouches for the rest. Raises: IdentityError; VaultError; StoreError.
+        """
+        try:
+            certificates = [x509.parse(der) for der in ders]
+            leaf = certificates[0]
+            chain.validate(
+                leaf,
+                certificates[1:],
+                anchors,
+                chain.PROVISIONING,
+                now,
+                self._vault.verify,
+                transitive=True,
+            )
+        except IndexError:
+            raise IdentityError("certificate", "there is none")
+        except x509.CertificateError as e:
+            raise IdentityError("certificate", str(e))
+        if leaf.point != self._vault.public(PROVISIONING):
+            raise IdentityError("key", "the certificate is for another key")
+        if not self.pcid or leaf.names.get("CN") != self.pcid:
+            raise IdentityError("pcid", "the certificate is not for " + (self.pcid or "a car yet"))
+        self._keep([self.pcid.encode()] + ders)
+
+    def _ders(self) -> list:
+        return [] if self.certificate is None else [self.certificate] + self.subs
+
+    def _keep(self, fields: list) -> None:
+        self._files.write(FILE, pack(fields))
+        self._take(fields)
+
+    def _take(self, fields: list) -> None:
+        self.pcid = fields[0].decode()
+        self.certificate = fields[1] if len(fields) > 1 else None
+        self.subs = fields[2:]

@@ -1,0 +1,319 @@
+"""The vehicle's end of the maker's channel: who is there, then what the maker asks. Sans-I/O.
+
+Handshake, with fresh nonces of both ends; the maker proves itself first, so that nobody else
+learns who the car is:
+
+    maker > 01 nonce_m          car > 02 nonce_c
+    maker > 03 signature        car > 04 point signature
+
+and from then on records, 05 counter(4) payload signature, one answer to each request. Every
+signature covers a label, both nonces and both keys; a record's covers its direction and counter
+too, so that what is repeated, reflected, reordered or changed is not answered at all. A new
+handshake replaces the session once it is complete, not before. The maker's key is pinned in the
+car; the maker knows the car by its provisioning key.
+
+A payload is a list of byte strings (`evcc.record`), the first being the name of the request, or
+of the answer: "ok", "refused" and a reason, or "rejected". An installation that failed is
+"rejected" for whatever reason: the reason is in the car's own log. (How long it took is not
+hidden.) A request longer than a record comes in pieces, announced with its length and SHA-256.
+
+Authenticates, does not encrypt: a contract's private key is sealed to the car by the operator.
+"""
+
+import hashlib
+
+from . import ids
+from .errors import EvccError
+from .record import pack, unpack
+from .vault import PROVISIONING, VaultError
+
+HELLO = 0x01
+CHALLENGE = 0x02
+MAKER_PROOF = 0x03
+CAR_PROOF = 0x04
+RECORD = 0x05
+
+NONCE_BYTES = 32
+POINT_BYTES = 65
+SIGNATURE_BYTES = 64
+COUNTER_BYTES = 4
+PIECE = 1024  # bytes of a long request in one record
+MAX_REQUEST = 10240  # bytes of a request in pieces: a response of 8,192, or 16 trust anchors
+
+TO_CAR = b"M"
+TO_MAKER = b"C"
+_LABEL = b"plugvault telematics 1\x00"
+
+
+class TelematicsError(EvccError):
+    """A request the vehicle does not take."""
+
+    REASONS = ("request", "piece", "too-long")
+
+
+def transcript(kind: bytes, nonce_m: bytes, nonce_c: bytes, *points: bytes) -> bytes:
+    """32 bytes over what both ends have said. kind: one letter, whose proof or what it is for."""
+    return hashlib.sha256(_LABEL + kind + nonce_m + nonce_c + b"".join(points)).digest()
+
+
+def record_digest(session: bytes, direction: bytes, counter: int, payload: bytes) -> bytes:
+    """What the sender of a record signs. session: `transcript(b"S", ...)`."""
+    head = _LABEL + b"R" + session + direction + counter.to_bytes(COUNTER_BYTES, "big")
+    return hashlib.sha256(head + payload).digest()
+
+
+def seal(session: bytes, direction: bytes, counter: int, payload: bytes, sign) -> bytes:
+    """A record. sign: digest to 64 bytes."""
+    signature = sign(record_digest(session, direction, counter, payload))
+    return bytes([RECORD]) + counter.to_bytes(COUNTER_BYTES, "big") + payload + signature
+
+
+def unseal(record: bytes, session: bytes, direction: bytes, counter: int, point, verify):
+    """The payload of the record that must come now, or None."""
+    start = 1 + COUNTER_BYTES
+    if len(record) < start + SIGNATURE_BYTES or record[0] != RECORD:
+        return None
+    if int.from_bytes(record[1:start], "big") != counter:
+        return None
+    payload = record[start:-SIGNATURE_BYTES]
+    digest = record_digest(session, direction, counter, payload)
+    return payload if verify(point, digest, record[-SIGNATURE_BYTES:]) else None
+
+
+class Vehicle:
+    """The car at the end of this channel.
+
+    maker: the 65-byte point of the maker's telematics key. installer: (response, emaid,
+    session_id) -> Contract, raises EvccError. now: () -> unix seconds. log: (text) for the car's
+    own log. event: (name, text), told of what a user should hear.
+    """
+
+    def __init__(
+        self, maker: bytes, identity, vault, trust, contracts, installer, now, log, event
+    ) -> None:
+        self._maker = maker
+        self._identity = identity
+        self._vault = vault
+        self._trust = trust
+        self._contracts = contracts
+        self._installer = installer
+        self._now = now
+        self._log = log
+        self._event = event
+        self._nonces = None  # of a handshake under way
+        self._session = None
+        self._counter = 0
+        self._offer = None  # (emaid, session_id) of the one announced
+        self._pieces = None  # [total, SHA-256, bytearray]
+
+    def receive(self, message: bytes) -> list:
+        """One message of the channel in, the messages to send out.
+
+        Nothing is raised, and nothing said to a peer that has not proved to be the maker.
+        """
+        try:
+            kind = message[0] if message else 0
+            if kind == HELLO:
+                return self._challenge(message[1:])
+            if kind == MAKER_PROOF:
+                return self._prove(message[1:])
+            if kind == RECORD:
+                return self._answer(message)
+        except VaultError as e:
+            self._log("telematics: " + str(e))
+        return []
+
+    def _challenge(self, nonce: bytes) -> list:
+        if len(nonce) != NONCE_BYTES:
+            return []
+        self._nonces = (nonce, self._vault.random(NONCE_BYTES))
+        return [bytes([CHALLENGE]) + self._nonces[1]]
+
+    def _prove(self, signature: bytes) -> list:
+        """The maker has signed our nonce: be the car it knows, from its first word on."""
+        nonces, self._nonces = self._nonces, None
+        if nonces is None:
+            return []
+        digest = transcript(TO_CAR, nonces[0], nonces[1], self._maker)
+        if not self._vault.verify(self._maker, digest, signature):
+            self._log("telematics: a peer that is not the maker")
+            return []
+        point = self._point()
+        points = (self._maker, point)
+        proof = self._sign(transcript(TO_MAKER, nonces[0], nonces[1], *points))
+        self._session = transcript(b"S", nonces[0], nonces[1], *points)
+        self._counter = 0
+        self._offer = None
+        self._pieces = None
+        return [bytes([CAR_PROOF]) + point + proof]
+
+    def _point(self) -> bytes:
+        """The car's key; a new car makes it now, in the vault."""
+        try:
+            return self._vault.public(PROVISIONING)
+        except VaultError as e:
+            if e.reason != "not-found":
+                raise
+            return self._vault.generate_provisioning_key()
+
+    def _sign(self, digest: bytes) -> bytes:
+        return self._vault.sign(PROVISIONING, digest)
+
+    def _answer(self, record: bytes) -> list:
+        if self._session is None:
+            return []
+        counter = self._counter
+        verify = self._vault.verify
+        payload = unseal(record, self._session, TO_CAR, counter, self._maker, verify)
+        if payload is None:
+            self._log("telematics: a record that is not the maker's next one")
+            return []
+        self._counter += 1
+        answer = pack(self._execute(payload, REQUESTS))
+        return [seal(self._session, TO_MAKER, counter, answer, self._sign)]
+
+    def _execute(self, payload: bytes, requests: dict) -> list:
+        name = b""
+        try:
+            fields = unpack(payload)
+            name = fields[0] if fields else b""
+            if name not in requests:
+                raise TelematicsError("request", repr(name[:24]))
+            count, handler = requests[name]
+            if len(fields) - 1 < count or (len(fields) - 1 > count and name not in _OPEN_ENDED):
+                raise TelematicsError("request", name.decode() + ": number of fields")
+            return handler(self, *fields[1:])
+        except (EvccError, UnicodeError) as e:
+            self._log("telematics: " + _text(name[:24]) + ": " + str(e))
+            if name == b"contract.install":
+                self._event("rejected", "")
+                return [b"rejected"]
+            reason = e.reason if isinstance(e, EvccError) else "request"
+            return [b"refused", reason.encode()]
+
+    # -- long requests --
+
+    def _begin(self, total: bytes, digest: bytes) -> list:
+        self._pieces = None
+        if len(total) != 4 or len(digest) != 32:
+            raise TelematicsError("piece", "length and SHA-256")
+        length = int.from_bytes(total, "big")
+        if length > MAX_REQUEST:
+            raise TelematicsError("too-long", str(length) + " bytes")
+        self._pieces = [length, digest, bytearray()]
+        return [b"ok"]
+
+    def _piece(self, offset: bytes, data: bytes) -> list:
+        """One more piece; with the last, the request they are is carried out."""
+        pieces, self._pieces = self._pieces, None
+        if pieces is None or int.from_bytes(offset, "big") != len(pieces[2]):
+            raise TelematicsError("piece", "not the next one")
+        if not data or len(pieces[2]) + len(data) > pieces[0]:
+            raise TelematicsError("piece", "longer than announced")
+        pieces[2].extend(data)
+        if len(pieces[2]) < pieces[0]:
+            self._pieces = pieces
+            return [b"ok"]
+        whole = bytes(pieces[2])
+        if hashlib.sha256(whole).digest() != pieces[1]:
+            raise TelematicsError("piece", "not what was announced")
+        return self._execute(whole, WHOLE_REQUESTS)
+
+    # -- provisioning --
+
+    def _csr(self, pcid: bytes, organisation: bytes, country: bytes) -> list:
+        name = organisation.decode()
+        return [b"ok", self._identity.request(pcid.decode(), name, country.decode() or None)]
+
+    def _install_certificate(self, *ders: bytes) -> list:
+        self._identity.install(list(ders), self._trust.anchors("OEM"), self._now())
+        self._event("provisioned", self._identity.pcid)
+        return [b"ok"]
+
+    def _install_trust(self, region: bytes, *flat: bytes) -> list:
+        if len(flat) % 2:
+            raise TelematicsError("request", "a kind without an anchor")
+        anchors = [(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
+        self._trust.install(region.decode(), anchors, self._now())
+        self._event("trusted", region.decode())
+        return [b"ok"]
+
+    # -- contracts --
+
+    def _offer_contract(self, emaid: bytes, session_id: bytes) -> list:
+        """A contract is waiting, sealed under that session ID: is there room for it?"""
+        self._offer = None
+        name = ids.parse_emaid(emaid.decode())
+        self._contracts.admit(name, b"", self._now())
+        self._offer = (name, session_id)
+        return [b"ok"]
+
+    def _install_contract(self, response: bytes) -> list:
+        offer, self._offer = self._offer, None
+        emaid, session_id = offer or (None, None)
+        contract = self._installer(response, emaid, session_id)
+        self._event("installed", contract.emaid)
+        return [b"ok", contract.custody.encode()]
+
+    def _choose_contract(self, emaid: bytes) -> list:
+        self._contracts.choose(ids.parse_emaid(emaid.decode()))
+        return [b"ok"]
+
+    def _remove_contract(self, emaid: bytes) -> list:
+        key = self._contracts.delete(ids.parse_emaid(emaid.decode()))
+        try:
+            self._vault.delete(key)
+        except VaultError as e:
+            self._log("telematics: a key without a contract stays till the next start: " + str(e))
+        return [b"ok"]
+
+    def _list_contracts(self) -> list:
+        return [b"ok"] + [
+            pack(
+                [
+                    contract.emaid.encode(),
+                    contract.operator.encode(),
+                    str(contract.not_before).encode(),
+                    str(contract.not_after).encode(),
+                    contract.custody.encode(),
+                    b"active" if contract.active else b"",
+                    b"lost" if contract.lost else b"",
+                ]
+            )
+            for contract in self._contracts.all()
+        ]
+
+    def _status(self) -> list:
+        """PCID, "certified" or "", sales region, number of V2G anchors, contracts, custody."""
+        return [
+            b"ok",
+            self._identity.pcid.encode(),
+            b"certified" if self._identity.certificate else b"",
+            self._trust.region().encode(),
+            str(len(self._trust.anchors("V2G"))).encode(),
+            str(len(self._contracts.all())).encode(),
+            self._vault.custody(PROVISIONING).encode(),
+        ]
+
+
+# name: (fields it needs, what it does). Those that fit one record and those that come in pieces
+# are the same, but for the pieces themselves.
+WHOLE_REQUESTS = {
+    b"provision.csr": (3, Vehicle._csr),
+    b"provision.install": (1, Vehicle._install_certificate),
+    b"trust.install": (1, Vehicle._install_trust),
+    b"contract.offer": (2, Vehicle._offer_contract),
+    b"contract.install": (1, Vehicle._install_contract),
+    b"contract.choose": (1, Vehicle._choose_contract),
+    b"contract.remove": (1, Vehicle._remove_contract),
+    b"contract.list": (0, Vehicle._list_contracts),
+    b"status": (0, Vehicle._status),
+}
+REQUESTS = {b"begin": (2, Vehicle._begin), b"piece": (2, Vehicle._piece)}
+REQUESTS.update(WHOLE_REQUESTS)
+_OPEN_ENDED = (b"provision.install", b"trust.install")
+
+
+def _text(name: bytes) -> str:
+    """For the log, whatever the bytes are."""
+    return "".join(chr(c) if 32 < c < 127 else "?" for c in name)

@@ -1,0 +1,357 @@
+"""The maker's channel, the vehicle's end: the pinned maker is served, nobody else even heard."""
+
+import hashlib
+
+from evcc import telematics
+from evcc.contracts import Contract, Contracts
+from evcc.errors import EvccError
+from evcc.identity import Identity
+from evcc.record import pack, unpack
+from evcc.telematics import TO_CAR, TO_MAKER, Vehicle, seal, transcript, unseal
+from evcc.trust import Trust
+from evcc.vault import PROVISIONING
+from memory import MemoryFiles
+from softvault import SoftVault
+
+NOW = 1790000000
+PCID = b"PVTP0000000000001"
+EMAID = "DEPVT0000000012"
+
+
+class Refusal(EvccError):
+    REASONS = ("signature", "vault")
+
+
+class Car:
+    """A vehicle with everything real but the installer."""
+
+    def __init__(self, maker_point):
+        self.files = MemoryFiles()
+        self.vault = SoftVault()
+        self.trust = Trust(self.files, self.vault.verify)
+        self.contracts = Contracts(self.files)
+        self.identity = Identity(self.files, self.vault)
+        self.installed = []
+        self.refuse = None
+        self.logged = []
+        self.events = []
+        self.vehicle = Vehicle(
+            maker_point,
+            self.identity,
+            self.vault,
+            self.trust,
+            self.contracts,
+            self.install,
+            lambda: NOW,
+            self.logged.append,
+            lambda name, text: self.events.append((name, text)),
+        )
+
+    def install(self, response, emaid, session_id):
+        self.installed.append((response, emaid, session_id))
+        if self.refuse:
+            raise Refusal(self.refuse)
+        return self.hold(EMAID)
+
+    def hold(self, emaid):
+        key = self.vault.add(7)
+        contract = Contract(emaid, key, "L1+", "Operator", NOW, NOW + 9, key)
+        self.contracts.commit(contract, [b"leaf"])
+        return contract
+
+    def state(self):
+        return dict(self.files.content), len(self.vault.keys())
+
+
+class Maker:
+    """The maker's end, as small as it can be."""
+
+    def __init__(self):
+        self.vault = SoftVault()
+        self.point = self.vault.generate_provisioning_key()
+        self.nonce = b"\x11" * 32
+        self.session = None
+        self.counter = 0
+
+    def sign(self, digest):
+        return self.vault.sign(PROVISIONING, digest)
+
+    def hello(self):
+        return b"\x01" + self.nonce
+
+    def proof(self, challenge):
+        assert challenge[0] == 2
+        self.nonce_c = challenge[1:]
+        return b"\x03" + self.sign(transcript(TO_CAR, self.nonce, self.nonce_c, self.point))
+
+    def take(self, answer):
+        assert answer[0] == 4
+        self.car, proof = answer[1:66], answer[66:]
+        nonces = (self.nonce, self.nonce_c)
+        digest = transcript(TO_MAKER, nonces[0], nonces[1], self.point, self.car)
+        assert self.vault.verify(self.car, digest, proof)
+        self.session = transcript(b"S", nonces[0], nonces[1], self.point, self.car)
+        self.counter = 0
+
+    def shake(self, car):
+        (challenge,) = car.vehicle.receive(self.hello())
+        (answer,) = car.vehicle.receive(self.proof(challenge))
+        self.take(answer)
+
+    def record(self, *fields):
+        return seal(self.session, TO_CAR, self.counter, pack(list(fields)), self.sign)
+
+    def opened(self, record):
+        verify = self.vault.verify
+        payload = unseal(record, self.session, TO_MAKER, self.counter, self.car, verify)
+        assert payload is not None
+        self.counter += 1
+        return unpack(payload)
+
+    def ask(self, car, *fields):
+        (record,) = car.vehicle.receive(self.record(*fields))
+        return self.opened(record)
+
+    def ask_in_pieces(self, car, *fields, size=1000):
+        whole = pack(list(fields))
+        total = len(whole).to_bytes(4, "big")
+        answer = self.ask(car, b"begin", total, hashlib.sha256(whole).digest())
+        for at in range(0, len(whole), size):
+            assert answer == [b"ok"]
+            answer = self.ask(car, b"piece", at.to_bytes(4, "big"), whole[at : at + size])
+        return answer
+
+
+def _pair():
+    maker = Maker()
+    car = Car(maker.point)
+    maker.shake(car)
+    return maker, car
+
+
+def test_a_new_car_makes_its_key_for_the_maker_and_signs_a_request_with_it():
+    maker = Maker()
+    car = Car(maker.point)
+    assert car.vault.keys() == []
+    maker.shake(car)
+    assert car.vault.public(PROVISIONING) == maker.car
+    ok, csr = maker.ask(car, b"provision.csr", PCID, b"Maker", b"DE")
+    assert ok == b"ok"
+    assert PCID in csr
+    assert maker.car in csr
+    assert Identity(car.files, car.vault).pcid == PCID.decode()
+    assert maker.ask(car, b"provision.csr", b"short", b"Maker", b"") == [b"refused", b"pcid"]
+
+
+def test_a_peer_that_is_not_the_maker_learns_and_changes_nothing():
+    car = Car(Maker().point)
+    before = car.state()
+    stranger = Maker()
+    (challenge,) = car.vehicle.receive(stranger.hello())
+    assert car.vehicle.receive(stranger.proof(challenge)) == []
+    stranger.session = transcript(b"S", stranger.nonce, challenge[1:], stranger.point)
+    assert car.vehicle.receive(stranger.record(b"status")) == []
+    assert car.state() == before
+    assert car.vault.signed == 0
+
+
+def test_a_proof_counts_once_and_for_its_own_challenge_only():
+    maker = Maker()
+    car = Car(maker.point)
+    (challenge,) = car.vehicle.receive(maker.hello())
+    proof = maker.proof(challenge)
+    assert len(car.vehicle.receive(proof)) == 1
+    assert car.vehicle.receive(proof) == []
+    (second,) = car.vehicle.receive(maker.hello())
+    assert second != challenge
+    assert car.vehicle.receive(proof) == []
+
+
+def test_what_the_car_signed_does_not_pass_for_the_makers():
+    maker, car = _pair()
+    (record,) = car.vehicle.receive(maker.record(b"status"))
+    assert car.vehicle.receive(record) == []
+    (challenge,) = car.vehicle.receive(maker.hello())
+    # the car's own proof over these nonces, if anybody had it, is over another label
+    digest = transcript(TO_MAKER, maker.nonce, challenge[1:], maker.point, maker.car)
+    assert car.vehicle.receive(b"\x03" + maker.sign(digest)) == []
+
+
+def test_a_replayed_or_reordered_record_is_not_answered():
+    maker, car = _pair()
+    first = maker.record(b"contract.list")
+    (answer,) = car.vehicle.receive(first)
+    maker.opened(answer)
+    assert car.vehicle.receive(first) == []
+    maker.counter += 1
+    early = maker.record(b"contract.list")
+    assert car.vehicle.receive(early) == []
+    maker.counter -= 1
+    assert maker.ask(car, b"contract.list") == [b"ok"]
+
+
+def test_a_record_changed_anywhere_is_not_answered():
+    maker, car = _pair()
+    record = maker.record(b"contract.remove", EMAID.encode())
+    for at in (0, 1, 4, 5, 12, len(record) - 65, len(record) - 64, len(record) - 1):
+        changed = bytearray(record)
+        changed[at] ^= 1
+        assert car.vehicle.receive(bytes(changed)) == []
+    for cut in (0, 1, 5, 68, len(record) - 1):
+        assert car.vehicle.receive(record[:cut]) == []
+    (answer,) = car.vehicle.receive(record)
+    assert maker.opened(answer) == [b"refused", b"not-found"]
+
+
+def test_a_record_of_an_earlier_session_is_not_answered():
+    maker, car = _pair()
+    old = maker.record(b"contract.list")
+    maker.nonce = b"\x22" * 32
+    maker.shake(car)
+    assert car.vehicle.receive(old) == []
+    assert maker.ask(car, b"contract.list") == [b"ok"]
+
+
+def test_a_strangers_handshake_does_not_end_the_makers_session():
+    maker, car = _pair()
+    stranger = Maker()
+    (challenge,) = car.vehicle.receive(stranger.hello())
+    assert car.vehicle.receive(stranger.proof(challenge)) == []
+    assert maker.ask(car, b"contract.list") == [b"ok"]
+
+
+def test_a_contract_is_installed_from_checked_pieces():
+    maker, car = _pair()
+    response = bytes(range(256)) * 17 + bytes(64)
+    assert maker.ask(car, b"contract.offer", b"DE-PVT-000000001-2", b"\x05" * 8) == [b"ok"]
+    assert maker.ask_in_pieces(car, b"contract.install", response) == [b"ok", b"L1+"]
+    assert car.installed == [(response, EMAID, b"\x05" * 8)]
+    assert car.events == [("installed", EMAID)]
+    (entry,) = maker.ask(car, b"contract.list")[1:]
+    assert unpack(entry)[0] == EMAID.encode()
+    assert unpack(entry)[5] == b"active"
+
+
+def test_an_offer_serves_one_installation():
+    maker, car = _pair()
+    maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8)
+    car.refuse = "signature"
+    maker.ask(car, b"contract.install", b"x")
+    maker.ask(car, b"contract.install", b"x")
+    assert car.installed == [(b"x", EMAID, b"\x05" * 8), (b"x", None, None)]
+
+
+def test_every_rejection_is_the_same_on_the_wire_and_named_in_the_log():
+    maker, car = _pair()
+    answers = []
+    for reason in Refusal.REASONS:
+        car.refuse = reason
+        maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8)
+        answers.append(maker.ask(car, b"contract.install", b"x"))
+        assert reason in car.logged[-1]
+    assert answers == [[b"rejected"]] * 2
+
+
+def test_pieces_that_are_not_the_announced_ones_install_nothing():
+    maker, car = _pair()
+    whole = pack([b"contract.install", bytes(3000)])
+    digest = hashlib.sha256(whole).digest()
+    refused = [b"refused", b"piece"]
+
+    def begin(total=len(whole)):
+        return maker.ask(car, b"begin", total.to_bytes(4, "big"), digest)
+
+    def piece(offset, data):
+        return maker.ask(car, b"piece", offset.to_bytes(4, "big"), data)
+
+    assert piece(0, whole) == refused  # never announced
+    begin()
+    assert piece(1000, whole[1000:2000]) == refused  # not from the start
+    assert piece(0, whole[:1000]) == refused  # a wrong piece ends it
+    begin()
+    piece(0, whole[:2000])
+    assert piece(1000, whole[1000:]) == refused  # the same bytes twice
+    begin()
+    piece(0, whole[:2000])
+    assert piece(2000, whole[2000:] + b"x") == refused  # longer than announced
+    begin()
+    piece(0, whole[:2000])
+    assert piece(2000, bytes([whole[2000] ^ 1]) + whole[2001:]) == refused  # another hash
+    begin()
+    assert piece(0, b"") == refused
+    assert car.installed == []
+    assert begin(10240) == [b"ok"]
+    assert begin(10241) == [b"refused", b"too-long"]
+    assert piece(0, whole) == refused
+
+
+def test_pieces_cannot_hide_pieces():
+    maker, car = _pair()
+    answer = maker.ask_in_pieces(car, b"begin", bytes(4), bytes(32))
+    assert answer == [b"refused", b"request"]
+
+
+def test_a_full_car_refuses_the_offer_and_takes_a_replacement():
+    maker, car = _pair()
+    for i in range(5):
+        car.hold("DEPVT000000%d012"[:15] % i)
+    before = car.state()
+    assert maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8) == [b"refused", b"full"]
+    held = car.contracts.all()[0].emaid
+    assert maker.ask(car, b"contract.offer", held.encode(), b"\x05" * 8)[0] == b"ok"
+    assert car.state() == before
+
+
+def test_the_driver_chooses_and_removes_contracts():
+    maker, car = _pair()
+    first, second = car.hold("DEPVT0000000012"), car.hold("DEPVT0000000023")
+    assert car.contracts.active() is first
+    assert maker.ask(car, b"contract.choose", b"DEPVT0000000023") == [b"ok"]
+    assert car.contracts.active() is second
+    assert maker.ask(car, b"contract.remove", b"DEPVT0000000023") == [b"ok"]
+    assert [key for key, _ in car.vault.keys()] == [PROVISIONING, first.key] or [
+        key for key, _ in car.vault.keys()
+    ] == [first.key, PROVISIONING]
+    assert maker.ask(car, b"contract.choose", b"DEPVT0000000023") == [b"refused", b"not-found"]
+
+
+def test_malformed_requests_of_the_maker_get_a_reason_and_change_nothing():
+    maker, car = _pair()
+    before = car.state()
+    for fields, reason in (
+        ([], b"request"),
+        ([b"no.such"], b"request"),
+        ([b"\xff\xfe"], b"request"),
+        ([b"status", b"more"], b"request"),
+        ([b"contract.offer", EMAID.encode()], b"request"),
+        ([b"contract.offer", b"\xff", b""], b"request"),
+        ([b"provision.install"], b"request"),
+        ([b"provision.install", b"junk"], b"certificate"),
+        ([b"trust.install", b"EU", b"V2G"], b"request"),
+        ([b"trust.install", b"EU", b"XXX", b"junk"], b"kind"),
+        ([b"trust.install", b"EU", b"V2G", b"junk"], b"not-an-anchor"),
+        ([b"begin", b"", b""], b"piece"),
+    ):
+        assert maker.ask(car, *fields) == [b"refused", reason]
+    assert car.state() == before
+    (record,) = car.vehicle.receive(
+        seal(maker.session, TO_CAR, maker.counter, b"no record at all", maker.sign)
+    )
+    assert maker.opened(record) == [b"refused", b"damaged"]
+
+
+def test_status_says_what_the_maker_may_know():
+    maker, car = _pair()
+    answer = maker.ask(car, b"status")
+    assert answer == [b"ok", b"", b"", b"", b"0", b"0", b"L0"]
+
+
+def test_any_bytes_from_anybody_are_survived():
+    maker, car = _pair()
+    for kind in range(7):
+        for length in (0, 1, 31, 32, 33, 64, 65, 130, 200):
+            assert len(car.vehicle.receive(bytes([kind]) + bytes(length))) == (
+                1 if (kind, length) == (telematics.HELLO, 32) else 0
+            )
+    assert car.vehicle.receive(b"") == []
+    assert maker.ask(car, b"contract.list") == [b"ok"]
