@@ -154,10 +154,9 @@ def _usable(anchors, below, now):
         try:
             _check_ca(cert, below, now)
             usable.append(cert)
-        except CertificateError as e:
-            error = e
-    if not usable:
-        raise error
+        except CertificateError:
+            if cert is anchors[-1] and not usable:
+                raise
     return usable
 
 

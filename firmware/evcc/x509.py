@@ -66,23 +66,31 @@ class CertificateError(EvccError):
 
 
 class Certificate:
-    """One certificate, made by `parse`.
+    """One certificate, made by `parse`."""
 
-    der: bytes. serial: int. issuer, subject: raw DER Names. names: the subject's CN, O, OU, C and
-    DC that are there. not_before, not_after: seconds since 1970. point: 65 bytes, 0x04‖X‖Y.
-    signature: 64 bytes, r‖s. is_ca: bool. path_length: int or None. key_usage: bit n of the
-    extension is 1 << n, None without the extension. ski, aki: bytes or None. ocsp: URL or None.
-    unknown_critical: it has a critical extension that is not understood.
-    """
+    der: bytes
+    serial: int
+    issuer: bytes  # raw DER Name, as subject
+    subject: bytes
+    names: "dict[str, str]"  # the subject's CN, O, OU, C and DC, those that are there
+    not_before: int  # seconds since 1970
+    not_after: int
+    point: bytes  # 65 bytes, 0x04‖X‖Y
+    signature: bytes  # 64 bytes, r‖s
+    key_usage: "int | None"  # bit n of the extension is 1 << n
+    ocsp: "str | None"  # the responder's URL
+    unknown_critical: bool  # has a critical extension that is not understood
+    _tbs_at: int
+    _tbs_end: int
 
     def __init__(self, data: bytes) -> None:
         self.der = data
         self.is_ca = False
         self.path_length: "int | None" = None
-        self.key_usage: "int | None" = None
+        self.key_usage = None
         self.ski: "bytes | None" = None
         self.aki: "bytes | None" = None
-        self.ocsp: "str | None" = None
+        self.ocsp = None
         self.unknown_critical = False
 
     @property
