@@ -1,0 +1,217 @@
+"""A car with a real token at a real station: TCP between them, SoftHSM behind the car."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc import exi, messages, signature, x509
+from evcc.contracts import Contracts
+from evcc.installation import Request, install
+from evcc.link import v2gtp
+from evcc.ports.files import Files
+from evcc.session import Session
+from evcc.trust import Trust
+from plugvault.pki.verify import verify_p256
+from plugvault.station import Offer, Station
+from world import EMAID, NOW, PCID, World
+
+
+def ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class Vehicle:
+    """What the module wires together, without the module: token, stores, a socket."""
+
+    def __init__(self, world: World, vault: Any, folder: Path) -> None:
+        self.vault = vault
+        files = Files(str(folder))
+        self.trust = Trust(files, vault.verify)
+        self.trust.install("EU", world.anchors, NOW)
+        self.contracts = Contracts(files)
+        self.certificate = world.provisioning(vault.generate_provisioning_key()).der
+
+    def install(self, response: bytes, session_id: bytes) -> Any:
+        request = Request.at_station(session_id)
+        return install(response, request, self.trust, self.contracts, self.vault, NOW)
+
+    def charge(self, address: tuple[str, int], **wishes: Any) -> list[tuple[str, str]]:
+        """One session over TCP; its events."""
+        session = Session(
+            self, self.vault, self.trust, self.contracts, NOW, installer=self.install, **wishes
+        )
+        with socket.create_connection(address, timeout=10) as connection:
+            told: list[tuple[str, str]] = []
+            frames = session.start(ms())
+            while session.state != "CLOSED":
+                for frame in frames:
+                    connection.sendall(frame)
+                connection.settimeout(max(session.deadline() - ms(), 1) / 1000)
+                try:
+                    data = connection.recv(1000)
+                except TimeoutError:
+                    frames, events = session.timeout(ms())
+                else:
+                    if not data:
+                        return [*told, ("lost", "")]
+                    frames, events = session.receive(data, ms())
+                told += events
+            return told
+
+
+@pytest.fixture
+def vehicle(world: World, car_token: Any, tmp_path: Path) -> Iterator[Vehicle]:
+    vault = car_token.open()
+    yield Vehicle(world, vault, tmp_path / "store")
+    vault.close()
+
+
+def operator(world: World) -> Any:
+    """What the pool does: checks who asks, and answers for that provisioning key."""
+
+    def fetch(request: bytes) -> bytes:
+        _, name, body, signed = messages.opened(exi.decode(request))
+        provisioning = x509.parse(body["OEMProvisioningCert"])
+        assert provisioning.names["CN"] == PCID
+        signature.verify(signed, [(body["Id"], name, body)], provisioning.point, verify_p256)
+        return world.response(provisioning.point, session_id=b"\0")
+
+    return fetch
+
+
+def station(world: World, fetch: Any = None, **changes: Any) -> Station:
+    roots = [world.v2g_root.der, world.mo_root.der]
+    fetch = fetch or operator(world)
+    return Station(Offer(), roots, fetch, clock=lambda: NOW, **changes)
+
+
+PAID = [("authorized", EMAID), ("closed", "")]
+
+
+def test_a_contract_is_installed_and_pays_then_pays_again(world: World, vehicle: Vehicle) -> None:
+    seen: list[tuple[str, str, int, float]] = []
+    there = station(world, observe=lambda *message: seen.append(message))
+    with there.in_thread() as address:
+        assert vehicle.charge(address) == [("installed", EMAID), *PAID]
+        first = [name for _, name, _, _ in seen]
+        assert vehicle.charge(address) == PAID
+    assert len(first) == 18
+    assert "CertificateInstallationRes" in first
+    assert first.count("AuthorizationReq") == 1
+    assert [name for _, name, _, _ in seen[18:]].count("CertificateInstallationReq") == 0
+    assert all(size > 8 and took >= 0 for _, _, size, took in seen)
+    one, two = there.records
+    assert (one.emaid, one.evseid, one.time) == (EMAID, "DE*PVT*E0001", NOW)
+    assert one.contract_serial == world.contract.cert.serial_number
+    assert one.session_id != two.session_id
+
+
+def test_an_asynchronous_operator_will_do(world: World, vehicle: Vehicle) -> None:
+    fetch = operator(world)
+
+    async def later(request: bytes) -> bytes:
+        await asyncio.sleep(0.01)
+        response: bytes = fetch(request)
+        return response
+
+    with station(world, later).in_thread() as address:
+        assert vehicle.charge(address)[0] == ("installed", EMAID)
+
+
+def test_a_slow_operator_is_a_failed_installation_in_time(world: World, vehicle: Vehicle) -> None:
+    there = station(world, lambda _: time.sleep(1) or b"", fetch_seconds=0.2)
+    with there.in_thread() as address:
+        began = time.monotonic()
+        assert vehicle.charge(address) == [("failed", "response-code"), ("closed", "")]
+        assert time.monotonic() - began < 0.9
+        assert there.records == []
+
+
+def test_an_operator_out_of_order_is_a_failed_installation(
+    world: World, vehicle: Vehicle, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(request: bytes) -> bytes:
+        raise RuntimeError("the backend is on fire")
+
+    with station(world, broken).in_thread() as address:
+        assert vehicle.charge(address) == [("failed", "response-code"), ("closed", "")]
+    assert "on fire" in caplog.text
+
+
+def test_a_tampered_answer_is_rejected_and_only_the_car_knows_why(
+    world: World, vehicle: Vehicle
+) -> None:
+    seen: list[str] = []
+
+    def tampered(request: bytes) -> bytes:
+        point = vehicle.vault.public(b"provisioning")
+        return world.response(point, cps=world.cpo)
+
+    there = station(world, tampered, observe=lambda way, name, *_: seen.append(name))
+    with there.in_thread() as address:
+        events = vehicle.charge(address)
+    assert events == [("rejected", "cps-path"), ("closed", "")]
+    assert seen[-2:] == ["SessionStopReq", "SessionStopRes"]
+    assert vehicle.contracts.all() == []
+
+
+def bad_clients(address: tuple[str, int]) -> None:
+    for data in (
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x01\xfe\x80\x01\xff\xff\xff\xff",
+        b"\x01\xfe\x80\x01\x00\x00\x10\x00half",
+        v2gtp.encode(b"\x80" * 4000),
+    ):
+        with socket.create_connection(address, timeout=5) as connection:
+            connection.sendall(data)
+
+
+def test_bad_clients_never_take_the_station_down(
+    world: World, vehicle: Vehicle, caplog: pytest.LogCaptureFixture
+) -> None:
+    with station(world).in_thread() as address:
+        bad_clients(address)
+        assert vehicle.charge(address)[-2:] == PAID
+        bad_clients(address)
+        assert vehicle.charge(address) == PAID
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR], caplog.text
+
+
+def test_slow_drip_sender_times_out(world: World) -> None:
+    with (
+        station(world, sequence_timeout_ms=300).in_thread() as address,
+        socket.create_connection(address, timeout=5) as connection,
+    ):
+        began = time.monotonic()
+        try:
+            for byte in b"\x01\xfe\x80\x01\x00\x00\x00\x40" + bytes(64):
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+        except OSError:
+            pass
+        assert time.monotonic() - began < 2
+
+
+def test_more_connections_than_a_station_has_cables_are_refused(world: World) -> None:
+    with station(world).in_thread() as address:
+        held = [socket.create_connection(address, timeout=5) for _ in range(8)]
+        with socket.create_connection(address, timeout=5) as one_more:
+            assert one_more.recv(1) == b""
+        for connection in held:
+            connection.close()
+
+
+def test_a_port_that_is_taken_is_said_at_once(world: World) -> None:
+    with station(world).in_thread() as (_, port):
+        second = station(world, port=port)
+        with pytest.raises(OSError, match="in use"), second.in_thread():
+            pass
