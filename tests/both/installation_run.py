@@ -1,0 +1,72 @@
+"""Installations on one interpreter, with a real token: those that pass and those that must not.
+
+    INTERPRETER installation_run.py CASES STORE pkcs11 MODULE LABEL     < PIN
+    INTERPRETER installation_run.py CASES STORE service SOCKET
+
+CASES (JSON, bytes in hex): "now", "session", "anchors" [[kind, DER]], and "cases": in order, each
+with "name", "response", and "reason" and "cause" of its rejection (both null: it installs).
+`tests/attacks/test_on_every_runtime.py` makes them and runs this.
+"""
+
+import json
+import sys
+
+from evcc.contracts import Contracts
+from evcc.installation import RejectedError, Request, install
+from evcc.ports.files import Files
+from evcc.trust import Trust
+
+DIGEST = bytes(range(32))
+
+
+def open_vault(kind, *where):
+    if kind == "pkcs11":
+        from evcc.vault import pkcs11
+
+        return pkcs11.open(*where, sys.stdin.readline().strip())
+    from evcc.ports import unix
+    from evcc.vault import service
+
+    return service.connect(lambda: unix.connect(*where))
+
+
+def stored(files, vault):
+    return [(name, files.read(name)) for name in files.names()], sorted(vault.keys())
+
+
+def run(case, files, trust, contracts, vault, cases):
+    request = Request.at_station(bytes.fromhex(cases["session"]))
+    response = bytes.fromhex(case["response"])
+    before = stored(files, vault)
+    try:
+        contract = install(response, request, trust, contracts, vault, cases["now"])
+    except RejectedError as e:
+        seen = [e.reason, getattr(e.cause, "reason", None)]
+        assert seen == [case["reason"], case["cause"]], seen
+        assert stored(files, vault) == before
+        return
+    assert case["reason"] is None, "installed"
+    point = dict(vault.keys())[contract.key]
+    assert vault.verify(point, DIGEST, vault.sign(contract.key, DIGEST))
+    again = Contracts(files)
+    assert again.get(contract.emaid).key == contract.key
+    assert again.recover(vault) == []
+
+
+def main(arguments):
+    with open(arguments[0]) as file:
+        cases = json.load(file)
+    vault = open_vault(*arguments[2:])
+    files = Files(arguments[1])
+    trust = Trust(files, vault.verify)
+    anchors = [(kind, bytes.fromhex(der)) for kind, der in cases["anchors"]]
+    trust.install("EU", anchors, cases["now"])
+    contracts = Contracts(files)
+    for case in cases["cases"]:
+        run(case, files, trust, contracts, vault, cases)
+        print("ok " + case["name"])
+    vault.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
