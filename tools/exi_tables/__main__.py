@@ -28,12 +28,12 @@ SCHEMAS = {
 def render(title: str, tables: Tables) -> str:
     """The Python source of one table module."""
     names = tables.names[1:-1].split(b"\0")
-    text = [f'"""{title}: tables made by tools/exi_tables, not for editing by hand."""', ""]
+    text = [f'"""{title}. Made by tools/exi_tables, not for editing."""', ""]
     text += [f"ATTRIBUTES = {tables.attributes}", "NAMES = (", r'    b"\0"']
-    text += [f'    b"{name.decode()}\\0"' for name in names]
+    text += [f'    b"{name.decode()}\\0"' for name in names] + [")"]
     for label in ("elements", "offsets", "code"):
-        text += [")", f"{label.upper()} = (", *rows(getattr(tables, label))]
-    return "\n".join([*text, ")", ""])
+        text += [f"{label.upper()} = (", *rows(getattr(tables, label)), ")"]
+    return "\n".join([*text, ""])
 
 
 def main() -> None:
@@ -44,8 +44,8 @@ def main() -> None:
     for name, (path, title) in SCHEMAS.items():
         tables = Tables(Schema(options.schemas / path))
         (options.out / f"{name}.py").write_text(render(title, tables))
-        sizes = (len(tables.elements), len(tables.offsets), len(tables.code), len(tables.names))
-        print(name, "elements %d offsets %d code %d names %d bytes" % sizes)
+        parts = ("elements", "offsets", "code", "names")
+        print(name, *(f"{part} {len(getattr(tables, part))}" for part in parts), "bytes")
 
 
 main()

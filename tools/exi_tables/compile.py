@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-from evcc.exi import grammar as g
 from xsd import UNBOUNDED, Complex, Element, Particle, Schema, SchemaError, Simple
+
+from evcc.exi import grammar as g
 
 _KINDS = {
     "string": g.STRING,
@@ -228,7 +229,7 @@ def _bound(value: int | None) -> bytes:
     return bytes([size]) + abs(value).to_bytes(size, "big")
 
 
-def rows(data: bytes, width: int = 24) -> Iterator[str]:
+def rows(data: bytes, width: int = 22) -> Iterator[str]:
     """The bytes as lines of one implicitly joined literal."""
     for at in range(0, len(data), width):
         yield '    b"' + "".join(f"\\x{b:02x}" for b in data[at : at + width]) + '"'

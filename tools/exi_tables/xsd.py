@@ -14,7 +14,7 @@ XS = "{http://www.w3.org/2001/XMLSchema}"
 UNBOUNDED = 0
 
 _BITS = {"Long": 64, "Int": 32, "Short": 16, "Byte": 8}
-_STRINGS = "string anyURI ID NCName token normalizedString".split()
+_STRINGS = ["string", "anyURI", "ID", "NCName", "token", "normalizedString"]
 _IGNORED = {"length", "minLength", "maxLength", "whiteSpace", "annotation"}
 
 
@@ -97,7 +97,7 @@ class Schema:
     """All components reachable from one schema document."""
 
     def __init__(self, root: Path) -> None:
-        self._top: dict[tuple[str, str, str], tuple[ET.Element, "_Document"]] = {}
+        self._top: dict[tuple[str, str, str], tuple[ET.Element, _Document]] = {}
         self._members: dict[tuple[str, str], list[tuple[str, str]]] = {}
         self._types: dict[object, Simple | Complex] = {}
         self._elements: dict[tuple[str, str], Element] = {}

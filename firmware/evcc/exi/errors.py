@@ -1,4 +1,4 @@
-"""The one error of the EXI codec."""
+"""The one error of the EXI codec, and what it is while it finds out where it happened."""
 
 from evcc.errors import EvccError
 
@@ -23,3 +23,20 @@ class ExiError(EvccError):
         "unsupported",  # legal EXI that no V2G message uses (wildcards, xsi:type, mixed text)
         "memory",
     )
+
+
+class Fault(Exception):  # noqa: N818 - never leaves the codec
+    """An ExiError on its way up, gathering the path of the member."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__()
+        self.reason = reason
+        self.text = text
+        self.path = ""
+
+    def under(self, name: str) -> None:
+        """It happened below this member."""
+        self.path = name + "/" + self.path if self.path else name
+
+    def error(self) -> ExiError:
+        return ExiError(self.reason, self.path + ": " + self.text if self.path else self.text)

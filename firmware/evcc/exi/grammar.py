@@ -74,6 +74,8 @@ class Grammar:
         self._states: dict = {}
         self._types: dict = {}
         self._names: dict = {}
+        self._found: dict = {}
+        self._roots: list = []
 
     def u16(self, at: int) -> int:
         return self.code[at] << 8 | self.code[at + 1]
@@ -92,6 +94,9 @@ class Grammar:
 
     def find(self, text: str, first: int, count: int) -> int:
         """Index of `text` among `count` names from `first` on, or -1; makes no strings."""
+        index = self._found.get((text, first), -1)
+        if index >= 0:
+            return index
         try:
             at = self.tables.NAMES.find(b"\0" + text.encode() + b"\0") + 1
         except UnicodeError:
@@ -99,6 +104,7 @@ class Grammar:
         if at and "\0" not in text:
             for index in range(first, first + count):
                 if self._place(index) == at:
+                    self._found[text, first] = index
                     return index
         return -1
 
@@ -220,8 +226,10 @@ class Grammar:
 
     def roots(self) -> list:
         """Indexes of the global elements; the place in it is the document's event code."""
-        flags = self.tables.ELEMENTS
-        return [i for i in range(self.count()) if flags[3 * i] & GLOBAL]
+        if not self._roots:
+            flags = self.tables.ELEMENTS
+            self._roots = [i for i in range(self.count()) if flags[3 * i] & GLOBAL]
+        return self._roots
 
     def members(self, at: int) -> list:
         """All members of the complex type at a place: (name index or -1 for text, opcode and

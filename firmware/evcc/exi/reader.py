@@ -2,24 +2,15 @@
 
 The walk keeps its position as a bit number in a local variable; binaries and strings move as one
 integer shifted once. Lengths are compared with the bits that remain before anything is copied.
-Reading may run a few octets into zero padding; what it read there is refused at the end.
+Reading may run a few octets into zero padding; that is noticed at the end, and running further
+is an IndexError.
 """
 
 from evcc.exi import grammar as g
-from evcc.exi.errors import ExiError
+from evcc.exi.errors import ExiError, Fault
 
 _PAD = b"\0\0\0\0"
 _MOST_OCTETS = 256  # of one integer: far above any serial number, and no work for long nonsense
-
-
-class _Fault(Exception):
-    """An error on its way up, gathering the path of the member."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__()
-        self.reason = reason
-        self.text = text
-        self.path = ""
 
 
 def decode(data, schema: str = "iso2") -> dict:
@@ -30,36 +21,20 @@ def decode(data, schema: str = "iso2") -> dict:
     Raises ExiError.
     """
     grammar = g.load(schema)
-    end = len(data) * 8
-    octets = bytes(data) + _PAD
+    octets = (data if isinstance(data, bytes) else bytes(data)) + _PAD
+    end = 8 * (len(octets) - len(_PAD))
     try:
         if end and octets[0] != 0x80:
-            raise _Fault("header", "first octet is not 0x80")
-        roots = grammar.roots()
-        code, p = _code(octets, 8, g.bits(len(roots)))
+            raise Fault("header", "first octet is not 0x80")
         if end < 16:
             raise IndexError
-        if code >= len(roots):
-            raise _Fault("event", "no root element of the schema")
-        flags, place = grammar.element(roots[code])
-        if flags & g.ABSTRACT:
-            raise _Fault("event", "abstract root element")
-        name = grammar.name(roots[code])
-        try:
-            if flags & g.OP == g.ELEMENT:
-                value, p = _content(grammar, octets, end, p, grammar.state(place))
-            else:
-                value, p = _simple(grammar, octets, end, p, place)
-        except _Fault as fault:
-            fault.path = name + "/" + fault.path if fault.path else name
-            raise
+        name, value, p = _document(grammar, octets, end)
         if p > end:
             raise IndexError
         if octets[p >> 3] & 0xFF >> (p & 7) or any(octets[(p + 7) >> 3 :]):
-            raise _Fault("trailing", "octets after the end of the document")
-    except _Fault as fault:
-        detail = fault.path + ": " + fault.text if fault.path else fault.text
-        raise ExiError(fault.reason, detail) from None
+            raise Fault("trailing", "octets after the end of the document")
+    except Fault as fault:
+        raise fault.error() from None
     except IndexError:
         raise ExiError("truncated", "ends inside the document") from None
     except MemoryError:
@@ -67,7 +42,28 @@ def decode(data, schema: str = "iso2") -> dict:
     return {name: value}
 
 
-def _content(grammar, d: bytes, end: int, p: int, state: list) -> tuple:
+def _document(grammar, d: bytes, end: int) -> tuple:
+    roots = grammar.roots()
+    code, p = _code(d, 8, g.bits(len(roots)))
+    if code >= len(roots):
+        raise Fault("event", "no root element of the schema")
+    flags, place = grammar.element(roots[code])
+    if flags & g.ABSTRACT:
+        raise Fault("event", "abstract root element")
+    name = grammar.name(roots[code])
+    kind, what = grammar.type(flags, place)
+    try:
+        if kind == g.COMPLEX:
+            value, p = _content(grammar, what, d, end, p)
+        else:
+            value, p = _simple(grammar, kind, what, d, end, p)
+    except Fault as fault:
+        fault.under(name)
+        raise
+    return name, value, p
+
+
+def _content(grammar, state: list, d: bytes, end: int, p: int) -> tuple:
     """Content of a complex element from its start state on: (dict, position after it)."""
     out: dict = {}
     name = ""
@@ -79,61 +75,60 @@ def _content(grammar, d: bytes, end: int, p: int, state: list) -> tuple:
             i = p >> 3
             code = (d[i] << 8 | d[i + 1]) >> shift - (p & 7) & mask
             p += 16 - shift
-            if code < len(events):
-                event = events[code]
-                if type(event) is int:
-                    event = grammar.event(events, code)
-                kind, name, what, state, op, most, full = event
-                if kind == g.COMPLEX:
-                    value, p = _content(grammar, d, end, p, what)
-                elif kind == g.STOP:
-                    return out, p
-                elif op == g.SIMPLE:
-                    if d[p >> 3] & 0x80 >> (p & 7):
-                        value, p = _empty(kind, d, p + 1)
-                    else:
-                        value, p = _value(grammar, kind, what, d, end, p + 1)
-                        if d[p >> 3] & 0x80 >> (p & 7):
-                            raise _Fault("unsupported", "undeclared event after the value")
-                        p += 1
-                else:
-                    value, p = _value(grammar, kind, what, d, end, p)
-            else:
-                # The way to undeclared events. Before simple content, the first is EE.
-                name, last = "", events[-1]
-                if type(last) is int:
-                    last = grammar.event(events, len(events) - 1)
-                kind, name, what, state, op, most, full = last
-                if code > len(events):
-                    raise _Fault("event", "code %d of %d" % (code, len(events)))
-                if op != g.TEXT:
-                    raise _Fault("unsupported", "undeclared event")
-                out[name], p = _empty(kind, d, p)
+            if code >= len(events):
+                name, value, p = _undeclared(grammar, events, code, d, p)
+                out[name] = value
                 return out, p
+            event = events[code]
+            if type(event) is int:
+                event = grammar.event(events, code)
+            kind, name, what, state, op, most, full = event
+            if op == g.SIMPLE:
+                value, p = _simple(grammar, kind, what, d, end, p)
+            elif kind == g.STOP:
+                return out, p
+            else:
+                value, p = _READ[kind](grammar, what, d, end, p)
             if not most:
                 out[name] = value
-            else:
-                items = out.get(name)
-                if items is None:
-                    items = out[name] = []
-                elif full is None and len(items) == most:
-                    raise _Fault("bounds", "more than %d items" % most)
-                items.append(value)
-                if full is not None and len(items) == most:
-                    state = full
-    except _Fault as fault:
-        fault.path = name + "/" + fault.path if fault.path else name
+            elif _append(out, name, value, most, full):
+                state = full
+    except Fault as fault:
+        fault.under(name)
         raise
 
 
-def _simple(grammar, d: bytes, end: int, p: int, place: int) -> tuple:
-    """A whole element of a simple type, as the root of a document."""
-    kind, what = grammar.type(g.SIMPLE, place)
+def _append(out: dict, name: str, value, most: int, full) -> bool:
+    """Add an item to a list member; true when the list is full and the grammar knows."""
+    items = out.get(name)
+    if items is None:
+        items = out[name] = []
+    if len(items) == most:
+        raise Fault("bounds", "more than %d items" % most)
+    items.append(value)
+    return full is not None and len(items) == most
+
+
+def _undeclared(grammar, events: list, code: int, d: bytes, p: int) -> tuple:
+    """The way to undeclared events. Before simple content, EE is taken: the empty value."""
+    if code > len(events):
+        raise Fault("event", "code %d of %d" % (code, len(events)))
+    last = events[-1]
+    if type(last) is int:
+        last = grammar.event(events, len(events) - 1)
+    if last[4] != g.TEXT:
+        raise Fault("unsupported", "undeclared event")
+    value, p = _empty(last[0], d, p)
+    return last[1], value, p
+
+
+def _simple(grammar, kind: int, what, d: bytes, end: int, p: int) -> tuple:
+    """An element of a simple type: a bit for CH, the value, a bit for EE."""
     if d[p >> 3] & 0x80 >> (p & 7):
         return _empty(kind, d, p + 1)
-    value, p = _value(grammar, kind, what, d, end, p + 1)
+    value, p = _READ[kind](grammar, what, d, end, p + 1)
     if d[p >> 3] & 0x80 >> (p & 7):
-        raise _Fault("unsupported", "undeclared event after the value")
+        raise Fault("unsupported", "undeclared event after the value")
     return value, p + 1
 
 
@@ -141,68 +136,110 @@ def _empty(kind: int, d: bytes, p: int) -> tuple:
     """After the escape in a first state before a value: of its seven events only EE is taken."""
     code, p = _code(d, p, 3)
     if code:
-        raise _Fault("unsupported" if code < 7 else "event", "undeclared event")
+        raise Fault("unsupported" if code < 7 else "event", "undeclared event")
     if kind == g.STRING:
         return "", p
     if kind in (g.BASE64, g.HEX):
         return b"", p
-    raise _Fault("value", "empty")
+    raise Fault("value", "empty")
 
 
-def _value(grammar, kind: int, what, d: bytes, end: int, p: int) -> tuple:
-    if kind <= g.HEX:
+# Values: (grammar, type, octets, end, position) to (value, position after it).
+
+
+def _octets(d: bytes, end: int, p: int, less: int) -> tuple:
+    """A length, minus `less`, and that many octets: (octets, position of the first)."""
+    i = p >> 3
+    k = p & 7
+    size = (d[i] << 8 | d[i + 1]) >> 8 - k & 0xFF
+    if size > 0x7F:
+        size, p = _unsigned(d, p, 5)
         i = p >> 3
-        k = p & 7
-        size = (d[i] << 8 | d[i + 1]) >> 8 - k & 0xFF
+    else:
+        i += 1
         p += 8
-        if size > 0x7F:
-            size, p = _unsigned(d, p - 8, 5)
-        if kind == g.STRING:
-            size -= 2
-            if size < 0:
-                raise _Fault("value", "reference to an earlier value")
-        if p + 8 * size > end:
-            raise _Fault("length", "%d octets or more, %d remain" % (size, end - p >> 3))
-        i = p >> 3
-        if k:
-            raw = int.from_bytes(d[i : i + size + 1], "big") >> 8 - k
-            raw = raw.to_bytes(size + 1, "big")[1:]
-        else:
-            raw = d[i : i + size]
-        if kind != g.STRING:
-            return raw, p + 8 * size
-        try:
-            text = str(raw, "utf-8")
-            if len(text) == size:  # then every octet is one ASCII character, as in EXI
-                return text, p + 8 * size
-        except UnicodeError:
-            pass
-        return _characters(d, p, size, end)
-    if kind == g.ENUM:
-        code, p = _code(d, p, what[2])
-        if code >= what[1]:
-            raise _Fault("value", "no such value: number %d of %d" % (code, what[1]))
-        return grammar.name(what[0] + code), p
-    if kind == g.BITS:
-        code, p = _code(d, p, what[2])
-        if code > what[1]:
-            raise _Fault("value", "out of range")
-        return what[0] + code, p
-    if kind == g.BOOLEAN:
-        code, p = _code(d, p, 1)
-        return code == 1, p
-    if kind == g.REFUSED:
-        raise _Fault("unsupported", "wildcard, mixed text or abstract element")
-    negative = 0
-    if kind == g.INTEGER:
-        negative, p = _code(d, p, 1)
+    size -= less
+    if size < 0:
+        raise Fault("value", "reference to an earlier value")
+    if p + 8 * size > end:
+        raise Fault("length", "%d octets or more, %d remain" % (size, end - p >> 3))
+    if not k:
+        return d[i : i + size], p
+    whole = int.from_bytes(d[i : i + size + 1], "big") >> 8 - k
+    return whole.to_bytes(size + 1, "big")[1:], p
+
+
+def _binary(grammar, what, d: bytes, end: int, p: int) -> tuple:
+    value, p = _octets(d, end, p, 0)
+    return value, p + 8 * len(value)
+
+
+def _string(grammar, what, d: bytes, end: int, p: int) -> tuple:
+    raw, p = _octets(d, end, p, 2)  # lengths 0 and 1 stand for references
+    try:
+        text = str(raw, "utf-8")
+        if len(text) == len(raw):  # then every octet is one ASCII character, as in EXI
+            return text, p + 8 * len(raw)
+    except UnicodeError:
+        pass
+    return _characters(d, p, len(raw), end)
+
+
+def _enum(grammar, what, d: bytes, end: int, p: int) -> tuple:
+    first, count, width = what
+    code, p = _code(d, p, width)
+    if code >= count:
+        raise Fault("value", "no such value: number %d of %d" % (code, count))
+    return grammar.name(first + code), p
+
+
+def _bits(grammar, what, d: bytes, end: int, p: int) -> tuple:
+    low, span, width = what
+    code, p = _code(d, p, width)
+    if code > span:
+        raise Fault("value", "out of range")
+    return low + code, p
+
+
+def _boolean(grammar, what, d: bytes, end: int, p: int) -> tuple:
+    return d[p >> 3] & 0x80 >> (p & 7) != 0, p + 1
+
+
+def _natural(grammar, what, d: bytes, end: int, p: int) -> tuple:
     number, p = _unsigned(d, p, _MOST_OCTETS)
-    if negative:
-        number = -number - 1
+    return _within(number, what), p
+
+
+def _integer(grammar, what, d: bytes, end: int, p: int) -> tuple:
+    negative = d[p >> 3] & 0x80 >> (p & 7)
+    number, p = _unsigned(d, p + 1, _MOST_OCTETS)
+    return _within(-number - 1 if negative else number, what), p
+
+
+def _within(number: int, what: tuple) -> int:
     low, high = what
     if (low is not None and number < low) or (high is not None and number > high):
-        raise _Fault("value", "out of range")
-    return number, p
+        raise Fault("value", "out of range")
+    return number
+
+
+def _refused(grammar, what, d: bytes, end: int, p: int) -> tuple:
+    raise Fault("unsupported", "wildcard, mixed text or abstract element")
+
+
+_READ = (
+    _content,
+    _string,
+    _binary,
+    _binary,
+    _enum,
+    _bits,
+    _boolean,
+    _natural,
+    _integer,
+    _refused,  # STOP, which the walk sees first
+    _refused,
+)
 
 
 def _code(d: bytes, p: int, width: int) -> tuple:
@@ -224,7 +261,7 @@ def _unsigned(d: bytes, p: int, most: int) -> tuple:
         i += 1
         if not octet & 0x80:
             return number, p + shift // 7 * 8
-    raise _Fault("value", "integer of more than %d octets" % most)
+    raise Fault("value", "integer of more than %d octets" % most)
 
 
 def _characters(d: bytes, p: int, size: int, end: int) -> tuple:
@@ -235,6 +272,6 @@ def _characters(d: bytes, p: int, size: int, end: int) -> tuple:
         if p > end:
             raise IndexError
         if point > 0x10FFFF or 0xD800 <= point < 0xE000:
-            raise _Fault("value", "no character")
+            raise Fault("value", "no character")
         found.append(chr(point))
     return "".join(found), p

@@ -5,7 +5,7 @@ octets move to the output. Nothing is dropped: a member the grammar has no place
 """
 
 from evcc.exi import grammar as g
-from evcc.exi.errors import ExiError
+from evcc.exi.errors import ExiError, Fault
 
 
 def encode(message: dict, schema: str = "iso2") -> bytes:
@@ -13,19 +13,20 @@ def encode(message: dict, schema: str = "iso2") -> bytes:
     grammar = g.load(schema)
     if not isinstance(message, dict) or len(message) != 1:
         raise ExiError("type", "a message is a dict of one root element")
-    for name in message:
-        roots = grammar.roots()
-        names = [grammar.name(i) for i in roots]
-        if name not in names:
-            raise ExiError("unknown", "root element %s" % (name,))
-        code = names.index(name)
-        flags, place = grammar.element(roots[code])
-        if flags & g.ABSTRACT:
-            raise ExiError("unsupported", name + ": abstract element")
-        bits = _Bits(0x80 << g.bits(len(roots)) | code, 8 + g.bits(len(roots)))
-        _root(bits, grammar, name, flags, place, message[name])
-        return bits.end()
-    raise ExiError("type", "empty message")
+    name = next(iter(message))
+    roots = grammar.roots()
+    index = grammar.find(name, 0, grammar.count()) if isinstance(name, str) else -1
+    while index >= 0 and index not in roots:  # a local element may share the name
+        index = grammar.find(name, index + 1, grammar.count() - index - 1)
+    if index < 0:
+        raise ExiError("unknown", "root element %s" % (name,))
+    flags, place = grammar.element(index)
+    if flags & g.ABSTRACT:
+        raise ExiError("unsupported", name + ": abstract element")
+    width = g.bits(len(roots))
+    bits = _Bits(0x80 << width | roots.index(index), 8 + width)
+    _root(bits, grammar, index, flags, place, message[name])
+    return bits.end()
 
 
 def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
@@ -38,28 +39,23 @@ def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
     """
     grammar = g.load(schema)
     count = grammar.count()
+    index = name
     if isinstance(name, str):
         index = grammar.find(name, 0, count)
         if index < 0:
             raise ExiError("unknown", "element " + name)
         if grammar.find(name, index + 1, count - index - 1) >= 0:
             raise ExiError("unknown", name + ": in several namespaces of the schema")
-    else:
-        index, name = name, grammar.name(name)
     width = g.bits(count + 1)
     flags, place = grammar.element(index)
     bits = _Bits(0x80 << width | index, 8 + width)
-    if not flags & g.RELAXED:
-        _root(bits, grammar, name, flags, place, value)
-    else:
+    if flags & g.RELAXED:
         simple = not isinstance(value, dict)
         place = grammar.u16(place + 2 * simple)
         if not place:
-            raise ExiError("type", name)
-        if typed:
-            _root(bits, grammar, name, g.SIMPLE if simple else g.ELEMENT, place, value)
-        else:
-            _relaxed(bits, grammar, place, value)
+            raise ExiError("type", grammar.name(index))
+        flags = (g.SIMPLE if simple else g.ELEMENT) | (0 if typed else g.RELAXED)
+    _root(bits, grammar, index, flags, place, value)
     bits.put(count + 1, width)
     return bits.end()
 
@@ -81,28 +77,21 @@ class _Bits:
         return bytes(self.octets) + (self.held << pad).to_bytes((self.count + pad) // 8, "big")
 
 
-class _Fault(Exception):
-    """An error on its way up, gathering the path of the member."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__()
-        self.reason = reason
-        self.text = text
-        self.path = ""
-
-
-def _root(bits: _Bits, grammar, name: str, flags: int, place: int, value) -> None:
+def _root(bits: _Bits, grammar, index: int, flags: int, place: int, value) -> None:
     try:
-        if flags & g.OP == g.ELEMENT:
-            _content(bits, grammar, grammar.state(place), value)
+        if flags & g.RELAXED:
+            _relaxed(bits, grammar, place, value)
+            return
+        kind, what = grammar.type(flags, place)
+        if kind == g.COMPLEX:
+            _content(bits, grammar, what, value)
         else:
-            kind, what = grammar.type(g.SIMPLE, place)
             bits.put(0, 1)
-            _value(bits, grammar, kind, what, value)
+            _WRITE[kind](bits, grammar, what, value)
             bits.put(0, 1)
-    except _Fault as fault:
-        path = name + "/" + fault.path if fault.path else name
-        raise ExiError(fault.reason, path + ": " + fault.text) from None
+    except Fault as fault:
+        fault.under(grammar.name(index))
+        raise fault.error() from None
 
 
 def _content(bits: _Bits, grammar, state: list, value) -> None:
@@ -111,78 +100,86 @@ def _content(bits: _Bits, grammar, state: list, value) -> None:
     name = ""
     try:
         if not isinstance(value, dict):
-            raise _Fault("type", "not an object")
+            raise Fault("type", "not an object")
         rest = dict(value)
         while True:
             shift, _, events = state
             if events is None:
                 shift, _, events = grammar.fill(state)
-            code = 0
-            for event in events:
-                if type(event) is int:
-                    event = grammar.event(events, code)
-                kind, name, what, after, op, most, full = event
-                if name in rest or kind == g.STOP:
-                    break
-                code += 1
-            else:
-                _missing(events)
+            code, event = _choose(grammar, events, rest)
+            kind, name, what, state, op, most, full = event
             if kind == g.STOP:
                 if rest:
-                    name = str(list(rest)[0])
-                    _surplus(rest[name])
+                    name = str(next(iter(rest)))
+                    _surplus(rest)
                 bits.put(code, 16 - shift)
                 return
             if not most:
                 item = rest.pop(name)
             else:
-                items = rest[name]
-                if items is value[name]:
-                    if not isinstance(items, list):
-                        raise _Fault("type", "not a list")
-                    items = rest[name] = list(items)
-                    items.reverse()
-                    if not items:
-                        del rest[name]
-                        continue
-                item = items.pop()
-                done = len(value[name]) - len(items)
-                if not items:
-                    del rest[name]
-                if done == most and full is not None:
-                    after = full
-                elif done > most:
-                    raise _Fault("bounds", "more than %d items" % most)
+                item, last = _item(value, rest, name, most)
+                if last and full is not None:
+                    state = full
             if op == g.SIMPLE:
                 bits.held = (bits.held << 16 - shift | code) << 1
                 bits.count += 17 - shift
-                _value(bits, grammar, kind, what, item)
+                _WRITE[kind](bits, grammar, what, item)
                 bits.held <<= 1
                 bits.count += 1
             else:
                 bits.held = bits.held << 16 - shift | code
                 bits.count += 16 - shift
-                if kind == g.COMPLEX:
-                    _content(bits, grammar, what, item)
-                else:
-                    _value(bits, grammar, kind, what, item)
-            state = after
-    except _Fault as fault:
-        fault.path = name + "/" + fault.path if fault.path else name
+                _WRITE[kind](bits, grammar, what, item)
+    except Fault as fault:
+        fault.under(name)
         raise
 
 
-def _missing(events: list) -> None:
-    names = [e[1] for e in events if e[1]]
-    fault = _Fault("missing", "required")
-    fault.path = " or ".join(names)
-    raise fault
+def _choose(grammar, events: list, rest: dict) -> tuple:
+    """The first event that can be taken, and its code."""
+    for code, place in enumerate(events):
+        event = grammar.event(events, code) if type(place) is int else place
+        name = event[1]
+        if name in rest:
+            if not event[5] or rest[name]:
+                return code, event
+            if not isinstance(rest[name], list):
+                raise _at(name, "type", "not a list")
+            del rest[name]  # an empty list is an absent one
+        if event[0] == g.STOP:
+            return code, event
+    names = [event[1] for event in events if event[1]]
+    raise _at(" or ".join(names), "missing", "required")
 
 
-def _surplus(rest) -> None:
-    if isinstance(rest, list):
-        raise _Fault("bounds", "more items than the schema allows")
-    raise _Fault("unknown", "no such member here")
+def _at(name: str, reason: str, text: str) -> Fault:
+    fault = Fault(reason, text)
+    fault.under(name)
+    return fault
+
+
+def _item(value: dict, rest: dict, name: str, most: int) -> tuple:
+    """Take the next item of a list member: (item, whether it is the last the list may have)."""
+    items = rest[name]
+    if items is value[name]:
+        if not isinstance(items, list):
+            raise Fault("type", "not a list")
+        items = rest[name] = list(items)
+        items.reverse()
+    item = items.pop()
+    done = len(value[name]) - len(items)
+    if not items:
+        del rest[name]
+    if done > most:
+        raise Fault("bounds", "more than %d items" % most)
+    return item, done == most
+
+
+def _surplus(rest: dict) -> None:
+    for item in rest.values():
+        if isinstance(item, list):
+            raise Fault("bounds", "more items than the schema allows")
+        raise Fault("unknown", "no such member here")
 
 
 def _relaxed(bits: _Bits, grammar, place: int, value) -> None:
@@ -200,72 +197,114 @@ def _relaxed(bits: _Bits, grammar, place: int, value) -> None:
         if name not in rest:
             if op & g.OPTIONAL:
                 continue
-            raise _Fault("missing", name)
+            raise _at(name, "missing", "required")
         kind, what = grammar.type(op, type_at)
         if kind != g.STRING:
-            raise _Fault("unsupported", name + " in the relaxed grammar")
+            raise _at(name, "unsupported", "no string, in the relaxed grammar")
         bits.put(first - 1 if index < 0 else index - elements, g.bits(first))
-        _value(bits, grammar, kind, what, rest.pop(name))
-    if rest:
-        raise _Fault("unknown", "no such member here: %s" % (list(rest)[0],))
+        _string(bits, grammar, what, rest.pop(name))
+    for name in rest:
+        raise _at(str(name), "unknown", "no such member here")
     bits.put(elements + 1, g.bits(elements + 3))
 
 
-def _value(bits: _Bits, grammar, kind: int, what, value) -> None:
-    if kind <= g.HEX:
-        if kind == g.STRING:
-            if not isinstance(value, str):
-                raise _Fault("type", "not a string")
-            try:
-                octets = value.encode()
-            except UnicodeError:
-                raise _Fault("value", "half of a surrogate pair") from None
-            size = len(octets)
-            if size != len(value):
-                return _characters(bits, value)
-            _unsigned(bits, size + 2)
-        else:
-            if not isinstance(value, (bytes, bytearray, memoryview)):
-                raise _Fault("type", "not bytes")
-            octets = value
-            size = len(octets)
-            _unsigned(bits, size)
-        if size:
-            held = bits.held << 8 * size | int.from_bytes(octets, "big")
-            count = bits.count + 8 * size
-            odd = count & 7
-            bits.octets += (held >> odd).to_bytes(count >> 3, "big")
-            bits.held = octets[-1] & (1 << odd) - 1
-            bits.count = odd
-    elif kind == g.ENUM:
-        if not isinstance(value, str):
-            raise _Fault("type", "not a string")
-        number = grammar.find(value, what[0], what[1])
-        if number < 0:
-            raise _Fault("value", "not one of the schema's values: " + value)
-        bits.put(number - what[0], what[2])
-    elif kind == g.BOOLEAN:
-        if value is not True and value is not False:
-            raise _Fault("type", "not a boolean")
-        bits.put(1 if value else 0, 1)
-    elif kind == g.REFUSED:
-        raise _Fault("unsupported", "wildcard or abstract element")
-    else:
-        if value is True or value is False or not isinstance(value, int):
-            raise _Fault("type", "not an integer")
-        low, high = what[0], what[1]
-        if kind == g.BITS:
-            high += low
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise _Fault("value", "out of range")
-        if kind == g.BITS:
-            bits.put(value - low, what[2])
-            return
-        if kind == g.INTEGER:
-            bits.put(1 if value < 0 else 0, 1)
-            if value < 0:
-                value = -value - 1
-        _unsigned(bits, value)
+# Values: (output, grammar, type, value).
+
+
+def _add(bits: _Bits, octets) -> None:
+    """Whole octets; all complete ones then leave the integer."""
+    size = len(octets)
+    if size:
+        held = bits.held << 8 * size | int.from_bytes(octets, "big")
+        count = bits.count + 8 * size
+        odd = count & 7
+        bits.octets += (held >> odd).to_bytes(count >> 3, "big")
+        bits.held = octets[-1] & (1 << odd) - 1
+        bits.count = odd
+
+
+def _binary(bits: _Bits, grammar, what, value) -> None:
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise Fault("type", "not bytes")
+    _unsigned(bits, len(value))
+    _add(bits, value)
+
+
+def _string(bits: _Bits, grammar, what, value) -> None:
+    if not isinstance(value, str):
+        raise Fault("type", "not a string")
+    size = len(value)
+    _unsigned(bits, size + 2)  # lengths 0 and 1 stand for references
+    try:
+        octets = value.encode()
+    except UnicodeError:
+        raise Fault("value", "half of a surrogate pair") from None
+    if len(octets) == size:
+        _add(bits, octets)
+        return
+    for character in value:  # code points as unsigned integers (7.1.10)
+        if 0xD800 <= ord(character) < 0xE000:
+            raise Fault("value", "half of a surrogate pair")
+        _unsigned(bits, ord(character))
+
+
+def _enum(bits: _Bits, grammar, what, value) -> None:
+    first, count, width = what
+    if not isinstance(value, str):
+        raise Fault("type", "not a string")
+    number = grammar.find(value, first, count)
+    if number < 0:
+        raise Fault("value", "not one of the schema's values: " + value)
+    bits.put(number - first, width)
+
+
+def _bits(bits: _Bits, grammar, what, value) -> None:
+    low, span, width = what
+    _check(value, low, low + span)
+    bits.put(value - low, width)
+
+
+def _boolean(bits: _Bits, grammar, what, value) -> None:
+    if value is not True and value is not False:
+        raise Fault("type", "not a boolean")
+    bits.put(1 if value else 0, 1)
+
+
+def _natural(bits: _Bits, grammar, what, value) -> None:
+    _check(value, what[0], what[1])
+    _unsigned(bits, value)
+
+
+def _integer(bits: _Bits, grammar, what, value) -> None:
+    _check(value, what[0], what[1])
+    bits.put(1 if value < 0 else 0, 1)
+    _unsigned(bits, -value - 1 if value < 0 else value)
+
+
+def _check(value, low, high) -> None:
+    if value is True or value is False or not isinstance(value, int):
+        raise Fault("type", "not an integer")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise Fault("value", "out of range")
+
+
+def _refused(bits: _Bits, grammar, what, value) -> None:
+    raise Fault("unsupported", "wildcard or abstract element")
+
+
+_WRITE = (
+    _content,
+    _string,
+    _binary,
+    _binary,
+    _enum,
+    _bits,
+    _boolean,
+    _natural,
+    _integer,
+    _refused,  # STOP, which the walk sees first
+    _refused,
+)
 
 
 def _unsigned(bits: _Bits, number: int) -> None:
@@ -277,12 +316,3 @@ def _unsigned(bits: _Bits, number: int) -> None:
         number >>= 7
     bits.held = held << 8 | number
     bits.count = count + 8
-
-
-def _characters(bits: _Bits, text: str) -> None:
-    """A string with characters beyond ASCII: code points as unsigned integers (7.1.10)."""
-    _unsigned(bits, len(text) + 2)
-    for character in text:
-        if 0xD800 <= ord(character) < 0xE000:
-            raise _Fault("value", "half of a surrogate pair")
-        _unsigned(bits, ord(character))
