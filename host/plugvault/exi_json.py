@@ -1,0 +1,224 @@
+"""EXI messages as JSON documents and back.
+
+The JSON form has the schema's element names; base64Binary is base64, hexBinary upper-case hex,
+integers are numbers, attributes are members, simple content beside attributes is `value`, and a
+member that can occur more than once is a list. In memory (`evcc.exi`) both binaries are bytes,
+so this needs the types: they come from the same tables the codec walks.
+
+Unknown members and wrong types pass through here: the codec refuses them and names their path.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+from evcc.exi import ExiError, grammar
+
+_MESSAGE = 0x4C  # event code of V2G_Message among the roots of iso2, in 7 bits
+
+
+def detect(data: bytes) -> str:
+    """The schema of a document, from its bytes: SupportedAppProtocol has roots of 2 bits."""
+    if len(data) > 1 and data[1] >> 1 != _MESSAGE and data[1] < 0x80:
+        return "sap"
+    return "iso2"
+
+
+def detect_root(document: object) -> str:
+    """The schema of a JSON document, from the name of its root."""
+    if isinstance(document, dict) and len(document) == 1:
+        for schema in ("iso2", "sap", "xmldsig"):
+            if _root(next(iter(document)), schema) is not None:
+                return schema
+    return "iso2"
+
+
+def loads(text: str | bytes) -> Any:
+    """Parse JSON; a member given twice is an error, as one of the two would be dropped."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise ExiError("value", "JSON nested too deep") from None
+    except ValueError as e:
+        raise ExiError("value", f"not JSON: {e}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ExiError("value", f"member {twice} given twice")
+    return found
+
+
+def to_json(message: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
+    """A decoded message as a JSON document."""
+    return {
+        name: _convert(_OUT, value, _row(name, schema), name) for name, value in message.items()
+    }
+
+
+def from_json(document: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
+    """A JSON document as `evcc.exi.encode` takes it. ExiError("value") for bad base64 or hex."""
+    if not isinstance(document, dict):
+        raise ExiError("type", "a message is an object of one root element")
+    return {
+        name: _convert(_IN, value, _row(name, schema), name) for name, value in document.items()
+    }
+
+
+def fragment_arguments(
+    document: Any, element: str, schema: str | None = None
+) -> tuple[int, Any, str]:
+    """What `evcc.exi.fragment` takes: (index of the name, value, schema).
+
+    `document`: the JSON of a whole message, where the element is looked for, or the element's
+    own, with or without its name around it. SignedInfo is always of schema xmldsig. ExiError if
+    there is no such element, or more than one.
+    """
+    found: list[tuple[int, Any, str]] = []
+    if isinstance(document, dict) and len(document) == 1:
+        root = next(iter(document))
+        where = schema or detect_root(document)
+        index = _root(root, where)
+        if index is not None:
+            row = _row(root, where)
+            found = [(i, v, where) for i, v in _search(element, index, document[root], row)]
+            if len(found) > 1:
+                raise ExiError("value", f"{element}: in {len(found)} places of the message")
+            if not found and root != element:
+                raise ExiError("missing", f"{element}: not in the message")
+        elif root == element:
+            document = document[root]
+    if element == "SignedInfo":
+        schema = "xmldsig"
+    if not found or schema == "xmldsig":
+        schema = schema or "iso2"
+        tables = grammar.load(schema)
+        index = tables.find(element, 0, tables.count())
+        if index < 0:
+            raise ExiError("unknown", f"element {element}")
+        found = [(index, found[0][1] if found else document, schema)]
+    index, value, schema = found[0]
+    return index, _convert(_IN, value, _element(index, schema, value), element), schema
+
+
+# -- types ------------------------------------------------------------------------------------
+
+_Row = tuple[int, bool, int, str]  # kind, list?, place of a complex type, schema
+_NONE: _Row = (grammar.STRING, False, 0, "")
+
+
+def _root(name: str, schema: str) -> int | None:
+    tables = grammar.load(schema)
+    return next((i for i in tables.roots() if tables.name(i) == name), None)
+
+
+@cache
+def _row(root: str, schema: str) -> _Row:
+    index = _root(root, schema)
+    return _NONE if index is None else _element(index, schema, None)
+
+
+def _element(index: int, schema: str, value: object) -> _Row:
+    """Type of an element by its name; where that has two, `value` says which."""
+    tables = grammar.load(schema)
+    flags, place = tables.element(index)
+    if flags & grammar.RELAXED:
+        simple = not isinstance(value, dict)
+        flags = grammar.SIMPLE if simple else grammar.ELEMENT
+        place = tables.u16(place + 2 * simple)
+    kind, _ = tables.type(flags, place)
+    return kind, False, place, schema
+
+
+@cache
+def _members(place: int, schema: str) -> dict[str, tuple[int, _Row]]:
+    """The members of a complex type: name to (index of the name, type)."""
+    tables = grammar.load(schema)
+    found = {}
+    for index, op, at in tables.members(place):
+        kind, _ = tables.type(op, at)
+        many = bool(op & grammar.LIST)
+        found["value" if index < 0 else tables.name(index)] = index, (kind, many, at, schema)
+    return found
+
+
+def _search(name: str, index: int, value: Any, row: _Row) -> Iterator[tuple[int, Any]]:
+    """Every element of a name in a document, with the name's index."""
+    kind, _, place, schema = row
+    if grammar.load(schema).name(index) == name:
+        yield index, value
+    if kind == grammar.COMPLEX and isinstance(value, dict):
+        members = _members(place, schema)
+        for key, inner in value.items():
+            at, type_ = members.get(key, (-1, _NONE))
+            if at >= 0:
+                for item in inner if type_[1] and isinstance(inner, list) else [inner]:
+                    yield from _search(name, at, item, type_)
+
+
+# -- values -----------------------------------------------------------------------------------
+
+_Leaves = dict[int, Callable[[Any, str], Any]]
+
+
+def _convert(leaves: _Leaves, value: Any, row: _Row, path: str) -> Any:
+    kind, many, place, schema = row
+    if many:
+        if not isinstance(value, list):
+            return value
+        one: _Row = (kind, False, place, schema)
+        return [_convert(leaves, item, one, path) for item in value]
+    if kind == grammar.COMPLEX:
+        if not isinstance(value, dict):
+            return value
+        members = _members(place, schema)
+        return {
+            name: _convert(leaves, item, members.get(name, (0, _NONE))[1], f"{path}/{name}")
+            for name, item in value.items()
+        }
+    leaf = leaves.get(kind)
+    return leaf(value, path) if leaf else value
+
+
+def _from_base64(value: Any, path: str) -> Any:
+    if not isinstance(value, str):
+        return _text_wanted(value)
+    try:
+        data = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ExiError("value", f"{path}: not base64") from None
+    if base64.b64encode(data).decode() != value:
+        raise ExiError("value", f"{path}: not base64 in its one form")
+    return data
+
+
+def _from_hex(value: Any, path: str) -> Any:
+    if not isinstance(value, str):
+        return _text_wanted(value)
+    try:
+        return binascii.unhexlify(value)
+    except (binascii.Error, ValueError):
+        raise ExiError("value", f"{path}: not hexadecimal") from None
+
+
+def _text_wanted(value: Any) -> Any:
+    """Anything the codec refuses as bytes; JSON has none, but a caller's dict might."""
+    return None if isinstance(value, bytes | bytearray | memoryview) else value
+
+
+def _to_base64(value: bytes, path: str) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _to_hex(value: bytes, path: str) -> str:
+    return value.hex().upper()
+
+
+_IN: _Leaves = {grammar.BASE64: _from_base64, grammar.HEX: _from_hex}
+_OUT: _Leaves = {grammar.BASE64: _to_base64, grammar.HEX: _to_hex}
