@@ -1,0 +1,229 @@
+"""A whole installation, decode to commit, beside the bare cost of its own cryptography.
+
+CPython: the vault in this process on SoftHSM; the disk's flush is left out (`os.fsync` does
+nothing here), and every installation replaces the last one, as a renewal does. The bare side makes
+the same verifications with `cryptography` and the same token calls with python-pkcs11, and nothing
+else. Both sides take turns, in one run. MicroPython: the same answers through `ffi`, flushes
+included, timed by the module itself.
+"""
+
+import os
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROUNDS = 40
+MOST_RATIO, MOST_MICROPYTHON = 3.0, 100.0
+
+
+class Clock:
+    """Milliseconds of each turn; the median, for these machines are shared."""
+
+    def __init__(self) -> None:
+        self.turns: list[float] = []
+
+    def turn(self, work: Callable[[], object]) -> None:
+        started = time.perf_counter()
+        work()
+        self.turns.append((time.perf_counter() - started) * 1000)
+
+    def median(self) -> float:
+        return statistics.median(self.turns)
+
+
+def answers(world: Any, point: bytes, count: int) -> list[bytes]:
+    """That many answers for one car, each renewing the contract of the one before."""
+    from world import EMAID, NOW
+
+    contracts = [world.new_contract(EMAID, not_before=NOW - 1000 + i) for i in range(count)]
+    return [world.response(point, contract=contract) for contract in contracts]
+
+
+def bare(token: Any, response: bytes, anchors: dict[str, bytes], held: list[Any]) -> None:
+    """The cryptography of one installation: 8 verifications, and the vault's token calls."""
+    from evcc import exi, x509
+    from evcc.signature import signed_info_digest
+    from evcc.vault import pkcs11 as p11
+    from plugvault.pki.verify import verify_p256
+
+    message = exi.decode(response)["V2G_Message"]
+    body = message["Body"]["CertificateInstallationRes"]
+    signature = message["Header"]["Signature"]
+    work = []
+    for name, kind in (
+        ("SAProvisioningCertificateChain", "V2G"),
+        ("ContractSignatureCertChain", "MO"),
+    ):
+        element = body[name]
+        ders = [element["Certificate"], *element["SubCertificates"]["Certificate"], anchors[kind]]
+        path = [x509.parse(der) for der in ders]
+        work += [
+            (above.point, below.tbs_digest, below.signature)
+            for below, above in zip(path, path[1:], strict=False)
+        ]
+    cps = x509.parse(body["SAProvisioningCertificateChain"]["Certificate"]).point
+    info = signed_info_digest(signature["SignedInfo"])
+    work.append((cps, info, signature["SignatureValue"]["value"]))
+    leaf = x509.parse(body["ContractSignatureCertChain"]["Certificate"]).point
+    dh, scalar = body["DHpublickey"]["value"], secrets.token_bytes(32)
+    provisioning = token.provisioning
+    started = time.perf_counter()
+    for point, digest, value in work:
+        assert verify_p256(point, digest, value)
+    calls = token.calls
+    secret = calls.derive(provisioning, dh, token.secret)
+    calls.digest(0x250, (b"\0\0\0\1", secret, b"\1UV"))
+    calls.destroy(secret)
+    key = calls.random(16)
+    common = [(p11.CKA_TOKEN, True), (p11.CKA_KEY_TYPE, p11.CKK_EC), (p11.CKA_ID, key)]
+    common += [(p11.CKA_EC_PARAMS, token.params), (p11.CKA_LABEL, b"bare")]
+    public = [(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), (p11.CKA_EC_POINT, b"\x04\x41" + leaf)]
+    public += [(p11.CKA_PRIVATE, False), (p11.CKA_VERIFY, True)]
+    private = [(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), (p11.CKA_VALUE, scalar)]
+    made = [
+        calls.create(common + public),
+        calls.create(common + private + p11._private_flags(derive=False)),
+    ]
+    calls.random(32)
+    value = calls.sign(made[1], info)
+    calls.verify(leaf, info, value)
+    for old in held:
+        calls.destroy(old)
+    held[:] = made
+    token.clock.turns.append((time.perf_counter() - started) * 1000)
+
+
+class BareToken:
+    """The vault's calls on a second token, its provisioning key found once."""
+
+    def __init__(self, vault: Any) -> None:
+        from evcc.vault import PROVISIONING
+        from evcc.vault import pkcs11 as p11
+        from evcc.vault.schemes import SCHEMES
+
+        vault.generate_provisioning_key()
+        self.calls = vault._calls
+        kind = [(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), (p11.CKA_ID, PROVISIONING)]
+        self.provisioning = self.calls.find(kind)[0]
+        self.params = SCHEMES["iso2"].ec_params
+        self.secret = [
+            (p11.CKA_CLASS, p11.CKO_SECRET_KEY),
+            (p11.CKA_KEY_TYPE, p11.CKK_GENERIC_SECRET),
+            (p11.CKA_TOKEN, False),
+            (p11.CKA_PRIVATE, True),
+            (p11.CKA_SENSITIVE, True),
+            (p11.CKA_EXTRACTABLE, False),
+            (p11.CKA_VALUE_LEN, 32),
+        ]
+        self.clock = Clock()
+
+
+def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
+    from evcc.contracts import Contracts
+    from evcc.installation import Request, install
+    from evcc.ports.files import Files
+    from evcc.trust import Trust
+    from plugvault.hsm import TokenStore
+    from plugvault.hsm.vault import open_vault
+    from world import NOW, SESSION_ID
+
+    store, pin = TokenStore(folder / "hsm"), secrets.token_hex(8)
+    for label in ("car", "bare"):
+        store.init_token(label, pin, secrets.token_hex(8))
+    vault = open_vault(store.module, store.conf, "car", pin)
+    other = open_vault(store.module, store.conf, "bare", pin)
+    token = BareToken(other)
+    files = Files(str(folder / "car"))
+    trust, contracts = Trust(files, vault.verify), Contracts(files)
+    trust.install("EU", world.anchors, NOW)
+    whole, held = Clock(), []
+    anchors = dict(world.anchors)
+    made = answers(world, vault.generate_provisioning_key(), ROUNDS + 1)
+
+    def installs(response: bytes) -> Callable[[], object]:
+        request = Request.at_station(SESSION_ID)
+        return lambda: install(response, request, trust, contracts, vault, NOW)
+
+    flush, os.fsync = os.fsync, lambda descriptor: None
+    try:
+        installs(made.pop(0))()
+        for response in made:
+            whole.turn(installs(response))
+            bare(token, response, anchors, held)
+    finally:
+        os.fsync = flush
+        vault.close()
+        other.close()
+    return [
+        {
+            "name": f"installing {len(made[0]):,} bytes, CPython with SoftHSM, against bare calls",
+            "value": whole.median() / token.clock.median(),
+            "unit": "×",
+            "budget": MOST_RATIO,
+        },
+        {"name": "  whole, decode to commit", "value": whole.median(), "unit": "ms"},
+        {"name": "  its cryptography alone", "value": token.clock.median(), "unit": "ms"},
+    ]
+
+
+def on_micropython(folder: Path, world: Any) -> list[dict[str, object]]:
+    from evcc.ports.files import Files
+    from evcc.trust import Trust
+    from plugvault import runtimes
+    from plugvault.hsm import TokenStore
+    from plugvault.hsm.vault import open_vault
+    from world import NOW, SESSION_ID
+
+    runtime = runtimes.get("debian")
+    if runtime is None:
+        raise RuntimeError("no MicroPython with ffi here; `make` says why")
+    store, pin = TokenStore(folder / "hsm"), secrets.token_hex(8)
+    store.init_token("car", pin, secrets.token_hex(8))
+    vault = open_vault(store.module, store.conf, "car", pin)
+    point = vault.generate_provisioning_key()
+    Trust(Files(str(folder / "car")), vault.verify).install("EU", world.anchors, NOW)
+    vault.close()
+    made = answers(world, point, 11)
+    for i, response in enumerate(made):
+        (folder / f"{i}.exi").write_bytes(response)
+    arguments = [str(folder), str(store.module), "car", str(NOW), SESSION_ID.hex()]
+    ended = subprocess.run(
+        [*runtime.argv, str(HERE / "installation_board.py"), *arguments],
+        env={**runtime.env(), **store.env()},
+        input=pin + "\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if ended.returncode:
+        raise RuntimeError(ended.stdout + ended.stderr)
+    first, *rest = [int(line) / 1000 for line in ended.stdout.split()]
+    return [
+        {
+            "name": f"installing {len(made[0]):,} bytes, MicroPython with ffi",
+            "value": statistics.median(rest),
+            "unit": "ms",
+            "budget": MOST_MICROPYTHON,
+        },
+        {"name": "  the first, which also loads the code", "value": first, "unit": "ms"},
+    ]
+
+
+def bench() -> list[dict[str, object]]:
+    sys.path.insert(0, str(HERE.parents[1] / "tests"))
+    from world import World
+
+    world = World()
+    rows: list[dict[str, object]] = []
+    for part in (on_cpython, on_micropython):
+        with tempfile.TemporaryDirectory(prefix="pv-") as name:
+            rows += part(Path(name), world)
+    return rows
