@@ -7,6 +7,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from plugvault import runtimes
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
@@ -41,5 +43,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     if name.startswith("evcc "):
                         ran[name.removeprefix("evcc ")] += int(value)
     if ran:
-        counts = ", ".join(f"{name} {number}" for name, number in ran.items())
+        counts = ", ".join(f"{name} {ran[name]}" for name in runtimes.NAMES if name in ran)
         terminalreporter.write_line(f"evcc tests: {counts}")

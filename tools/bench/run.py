@@ -40,7 +40,14 @@ def measure(name: str) -> list[Row]:
         rows = importlib.import_module(name).bench()
     except Exception as e:  # noqa: BLE001 - the other files' figures are still wanted
         traceback.print_exc()
-        rows = [{"name": f"could not run: {e}", "value": float("nan"), "unit": "", "budget": 0}]
+        rows = [
+            {
+                "name": f"could not run: {type(e).__name__}",
+                "value": float("nan"),
+                "unit": "",
+                "budget": 0,
+            }
+        ]
     return [{"file": name, **row, "within": within(row)} for row in rows]
 
 

@@ -1,0 +1,36 @@
+"""The CertificateInstallationRes that benchmarks install, as large as a published real one.
+
+The certificates of the tests' world are leaner than an operator's; an extension nobody knows, of
+the size of the addresses that theirs carry, makes up for it.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+from cryptography import x509
+
+from world import EMAID, NOW, SESSION_ID, World
+
+__all__ = ["EMAID", "NOW", "SESSION_ID", "World", "answer"]
+
+SIZE = 4416  # bytes: Hubject's published response
+CERTIFICATES = 6  # in it: two chains of a leaf and two sub-CAs
+OVERHEAD = 20  # bytes of DER around the filling of each
+
+
+def answer(world: World, point: bytes) -> bytes:
+    """EXI of `SIZE` bytes or a few fewer, for the vehicle whose provisioning key is `point`."""
+    missing = SIZE - len(world.response(point)) - CERTIFICATES * OVERHEAD
+    filling = _filling(missing // CERTIFICATES)
+    prov = world.v2g_root.sub("Prov Sub1", 1, **filling).sub("Prov Sub2", **filling)
+    mo = world.mo_root.sub("MO Sub1", 1, "MO", **filling).sub("MO Sub2", dc="MO", **filling)
+    contract = mo.issue(EMAID, dc="MO", country=None, **filling)
+    return world.response(point, cps=prov.issue("CPS", dc="CPS", **filling), contract=contract)
+
+
+def _filling(size: int) -> dict[str, Any]:
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.311.99"), bytes(size))
+    return {"extensions": [(unknown, False)]}
