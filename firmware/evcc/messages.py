@@ -56,8 +56,11 @@ def envelope(session_id: bytes, name: str, body: dict, signature=None) -> dict:
 def opened(message: dict) -> tuple:
     """(session id, name of the body element, its value, signature or None) of a V2G_Message.
 
-    The name is "" when the body is empty, which the schema allows.
+    The name is "" when the body is empty, which the schema allows, and when the document is some
+    other element of the schema, which EXI allows.
     """
+    if "V2G_Message" not in message:
+        return NO_SESSION, "", {}, None
     header = message["V2G_Message"]["Header"]
     for name, body in message["V2G_Message"]["Body"].items():
         return header["SessionID"], name, body, header.get("Signature")

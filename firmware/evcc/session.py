@@ -47,6 +47,7 @@ class SessionError(EvccError):
     UNABLE = (
         "no-contract",  # none to pay with, and none to be had here
         "no-contract-payment",  # this station takes other payment only
+        "not-provisioned",  # without a provisioning certificate no contract can be asked for
         "no-anchor",  # no V2G root that an answer could lead to
         "contract",  # the stored chain cannot be read
         "vault",
@@ -92,7 +93,7 @@ class Session:
         installer=None,
         evccid=None,
     ) -> None:
-        """identity: `.certificate`, the provisioning leaf (DER). now: unix seconds.
+        """identity: `.certificate`, the provisioning leaf (DER) or None. now: unix seconds.
 
         want_contract: ask for a contract even if there is one. emaid: the contract to pay with;
         None: the installed one, else the active one.
@@ -135,7 +136,7 @@ class Session:
             raise UsageError("not-started")
         if self.state == CLOSED:
             return [], []
-        if now_ms >= self.deadline() and self._repeat_at is None:
+        if self._deadline is not None and now_ms >= self._deadline:
             return self.timeout(now_ms)
         return self._step(lambda: self._receive(data, now_ms), now_ms)
 
@@ -235,6 +236,7 @@ class Session:
             self._ongoing_until = now_ms + ONGOING_MS
         if now_ms >= self._ongoing_until:
             raise SessionError("ongoing-timeout", self.state)
+        self._deadline = None
         self._repeat_at = now_ms + REPEAT_MS
 
 
@@ -293,6 +295,8 @@ def _read_payment_service_selection(s, body: dict, payload: bytes) -> str:
 
 
 def _certificate_installation(s) -> tuple:
+    if s.identity.certificate is None:
+        raise SessionError("not-provisioned")
     roots = s.trust.anchors("V2G")[:MAX_ROOTS]
     if not roots:
         raise SessionError("no-anchor")

@@ -52,6 +52,11 @@ def test_a_body_may_be_empty():
     assert messages.opened(exi.decode(exi.encode(message))) == (SESSION_ID, "", {}, None)
 
 
+def test_a_document_that_is_no_message_has_no_body():
+    bare = exi.decode(exi.encode({"SessionStopReq": messages.session_stop_req()}))
+    assert messages.opened(bare) == (messages.NO_SESSION, "", {}, None)
+
+
 def test_a_chain_of_one_has_no_sub_certificates():
     assert messages.certificate_chain([b"leaf"]) == {"Certificate": b"leaf"}
     for ders in ([b"leaf"], [b"leaf", b"sub2", b"sub1"]):

@@ -47,7 +47,8 @@ class Trust:
 
 
 class Identity:
-    certificate = b"a provisioning certificate"
+    def __init__(self):
+        self.certificate = b"a provisioning certificate"
 
 
 class Car:
@@ -57,6 +58,7 @@ class Car:
         self.vault = SoftVault()
         self.vault.generate_provisioning_key()
         self.trust = Trust()
+        self.identity = Identity()
         self.contracts = Contracts(MemoryFiles())
         self.installed = []
         self.rejection = None
@@ -79,7 +81,7 @@ class Car:
     def session(self, **changes):
         args = {"installer": self.install, "evccid": b"\2\0\0\0\0\1"}
         args.update(changes)
-        return Session(Identity(), self.vault, self.trust, self.contracts, NOW, **args)
+        return Session(self.identity, self.vault, self.trust, self.contracts, NOW, **args)
 
 
 def reach(pair, want_contract=True):
@@ -144,7 +146,7 @@ def test_the_installation_request_names_our_roots_and_is_signed_in_the_vault():
     car, station = Car(), Station(OFFERED)
     station.serve(car.session())
     _, body, signed = station.request("CertificateInstallationReq")
-    assert body["OEMProvisioningCert"] == Identity.certificate
+    assert body["OEMProvisioningCert"] == car.identity.certificate
     (root,) = body["ListOfRootCertificateIDs"]["RootCertificateID"]
     assert root["X509SerialNumber"] == Root.serial
     assert root["X509IssuerName"] == "CN=V2G Root,O=Plug\\, Test,DC=V2G"
@@ -218,13 +220,20 @@ def test_what_the_car_cannot_do_ends_politely():
     def no_anchor(car):
         car.trust.roots = []
 
+    def no_certificate(car):
+        car.identity.certificate = None
+
     def no_token(car):
         def sign(key, digest):
             raise VaultError("unavailable")
 
         car.vault.sign = sign
 
-    for breaks, reason in ((no_anchor, "no-anchor"), (no_token, "vault")):
+    for breaks, reason in (
+        (no_anchor, "no-anchor"),
+        (no_certificate, "not-provisioned"),
+        (no_token, "vault"),
+    ):
         car = Car()
         breaks(car)
         requests, events = Station(OFFERED).serve(car.session())
@@ -458,6 +467,12 @@ def test_garbage_in_any_state_is_one_failure():
             session = reach(pair)
             frames, events = session.receive(data, 100)
             assert frames == [] and events == [("failed", reason)] + CLOSED_EVENT, (pair, data)
+
+
+def test_a_body_without_its_message_is_no_answer():
+    session = reach("SessionSetup")
+    frame = v2gtp.encode(exi.encode({"SessionSetupRes": OFFERED["SessionSetup"]}))
+    assert session.receive(frame, 100) == ([], [("failed", "unexpected-message")] + CLOSED_EVENT)
 
 
 def test_after_the_end_nothing_is_said():

@@ -396,10 +396,12 @@ SERVICES = {
         b"\x01\xfe\x80\x01\x00\x00\x20\x01",
         v2gtp.encode(b""),
         v2gtp.encode(b"\xff" * 30),
+        v2gtp.encode(exi.encode({"SessionSetupReq": {"EVCCID": bytes(6)}})),
     ],
-    ids=["http", "sdp", "too long", "empty", "not EXI"],
+    ids=["http", "sdp", "too long", "empty", "not EXI", "a body without its message"],
 )
 def test_garbage_closes_without_an_answer(vehicle: Vehicle, data: bytes) -> None:
+    vehicle.negotiate()
     frames, events = vehicle.secc.receive(data, 1)
     assert frames == []
     assert [event for event in events if isinstance(event, Closed)]

@@ -1,0 +1,70 @@
+"""Fuzz target: the car's session, in any state, on any bytes from the station."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.append(str(Path(__file__).parents[1] / "both"))
+
+from evcc.errors import EvccError
+from evcc.link import v2gtp
+from evcc.session import CLOSED, PAIRS, Session
+from scripted import OFFERED, answer
+
+EMAID = "DEPVT0000000012"
+_STATES = sorted(PAIRS)
+_CONTRACT = SimpleNamespace(emaid=EMAID, key=bytes(16))
+_ROOT = SimpleNamespace(names={"CN": "R"}, serial=1)
+_VAULT = SimpleNamespace(sign=lambda key, digest: bytes(64), random=bytes)
+_TRUST = SimpleNamespace(anchors=lambda *kinds: [_ROOT])
+_CONTRACTS = SimpleNamespace(usable=lambda now, emaid: _CONTRACT, chain=lambda emaid: [b"leaf"])
+_IDENTITY = SimpleNamespace(certificate=b"provisioning certificate")
+
+
+class RefusedError(EvccError):
+    REASONS = ("signature",)
+
+
+def _refuse(response: bytes, session_id: bytes) -> None:
+    raise RefusedError("signature")
+
+
+def reach(state: str) -> Session:
+    """A session that waits for the response of `state`."""
+    session = Session(_IDENTITY, _VAULT, _TRUST, _CONTRACTS, 0, True, None, lambda *_: _CONTRACT)
+    session.start(0)
+    while session.state != state:
+        session.receive(answer(session.state, OFFERED[session.state]), 0)
+    session.installer = _refuse
+    return session
+
+
+def seeds() -> Iterator[bytes]:
+    """Which state, whether to put a header before it, and what the station says."""
+    for number, state in enumerate(_STATES):
+        frame = answer(state, OFFERED[state])
+        yield bytes([number, 0]) + frame
+        yield bytes([number, 1]) + frame[v2gtp.HEADER_BYTES :]
+
+
+def target(data: bytes) -> None:
+    """Whatever comes: silence, the next request, or one end with one reason. Never an exception,
+    and never an authorization that no "Finished" gave."""
+    state = _STATES[data[0] % len(_STATES)] if data else _STATES[0]
+    framed = len(data) > 1 and data[1] & 1
+    session = reach(state)
+    frames, events = session.receive(v2gtp.encode(data[2:]) if framed else data[2:], 1)
+    names = [name for name, _ in events]
+    if len(frames) > 1:
+        raise AssertionError("more than one request")
+    if (session.state == CLOSED) != ("closed" in names) or names.count("closed") > 1:
+        raise AssertionError(names)
+    if session.state == CLOSED and state != "SessionStop" and "failed" not in names:
+        raise AssertionError("closed without a reason")
+    if "authorized" in names and state != "Authorization":
+        raise AssertionError("authorized in " + state)
+    if "installed" in names:
+        raise AssertionError("installed what was refused")
+    if session.state == CLOSED and session.receive(data, 2) != ([], []):
+        raise AssertionError("alive after its end")
