@@ -7,8 +7,9 @@ this process's memory and are wiped.
 
 The calls: create(template), generate(public, private), find(template), attribute(object, type),
 destroy(object), sign(key, digest), verify(point, digest, signature), derive(key, point, template),
-digest(mechanism, parts), decrypt_cbc(key, iv, data, into), random(n), close(). A template is a
-list of (attribute, value) with int, bool or bytes; objects are whatever the calls make of them.
+digest(mechanism, parts), decrypt_cbc(key, iv, data, into), random(n), check_room(), close(). A
+template is a list of (attribute, value) with int, bool or bytes; objects are whatever the calls
+make of them.
 
 Objects are found by CKA_ID, never by label: a damaged object can make every search by label fail.
 Labels say whose an object is, and how a contract key came here.
@@ -55,6 +56,7 @@ class TokenVault:
     def generate_provisioning_key(self) -> bytes:
         if self._find(CKO_PRIVATE_KEY, PROVISIONING):
             raise VaultError("exists", "the token has a provisioning key")
+        self._calls.check_room()
         common = [(CKA_TOKEN, True), (CKA_ID, PROVISIONING), (CKA_LABEL, _PROVISIONING_LABEL)]
         public = common + [(CKA_PRIVATE, False), (CKA_VERIFY, True)]
         public += [(CKA_EC_PARAMS, _CURVE.ec_params)]
@@ -159,6 +161,7 @@ class TokenVault:
     def _import(self, row, scalar, point) -> bytes:
         """The scalar as a key of the token that has proved to be the one of `point`; its id."""
         calls = self._calls
+        calls.check_room()
         key = calls.random(16)
         common = [
             (CKA_TOKEN, True),

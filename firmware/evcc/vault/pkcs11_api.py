@@ -7,6 +7,7 @@ Addresses inside packed structures are invisible to the collector, which would f
 point to: whatever is named by address is kept by a `_Packed` until the call is over.
 """
 
+import os
 import struct
 
 import ffi
@@ -15,6 +16,7 @@ from cryptolib import aes
 
 from . import VaultError
 from .pkcs11 import session_public_key
+from .softhsm import check_room, token_folder
 
 # name: (index in CK_FUNCTION_LIST, its arguments). L: CK_ULONG, P: pointer, B: CK_BBOOL.
 _FUNCTIONS = {
@@ -111,6 +113,7 @@ class Calls:
             self._library = ffi.open(module_path)  # kept: closing it would unload the code
         except OSError as error:
             raise VaultError("module-missing", module_path + ", errno " + str(error.errno))
+        self._folder = token_folder(os.getenv("SOFTHSM2_CONF"))
         table = bytearray(_WORD)
         self._library.func("L", "C_GetFunctionList", "P")(table)
         table = struct.unpack("P", table)[0]
@@ -136,6 +139,9 @@ class Calls:
     def close(self) -> None:
         self._functions["CloseSession"](self._session)  # the last session: logs out
         self._functions["Finalize"](None)
+
+    def check_room(self) -> None:
+        check_room(self._folder)
 
     def create(self, template) -> int:
         packed, made = _attributes(template), bytearray(_WORD)

@@ -34,6 +34,7 @@ OPERATIONS = (  # name, number of fields in a request
 MAX_REQUEST = 1024  # bytes of a frame; the longest request has 252
 MAX_ANSWER = 8192
 _HEAD = 2
+_PIECE = 512  # bytes to read at once
 _TIMEOUT_MS = 5000
 
 
@@ -141,33 +142,43 @@ class ServiceVault:
     def _exchange(self, request: bytes) -> tuple:
         """(code, fields) of the answer to `request`; on any failure the stream is given up."""
         try:
-            if self._stream is None:
-                if self._open is None:
-                    raise VaultError("unavailable", "closed")
-                self._stream = self._open()
+            self._connect()
             self._stream.write(request)
+            pending = b""
             while True:
-                size = frame_size(self._read(_HEAD), MAX_ANSWER) - _HEAD
-                tag, code, fields = unpack(self._read(size))
+                size = frame_size(pending, MAX_ANSWER)
+                if not size or len(pending) < size:
+                    piece = self._stream.read(_PIECE, _TIMEOUT_MS)
+                    if not piece:
+                        raise VaultError("unavailable", "no answer from the vault service")
+                    pending += piece
+                    continue
+                tag, code, fields = unpack(pending[_HEAD:size])
                 if tag == self._tag:
                     return code, fields
+                pending = pending[size:]
         except (EvccError, OSError) as error:  # of the port, or of the answer
-            if self._open is not None:
-                self._give_up()
+            self._give_up()
             if isinstance(error, VaultError):
                 raise
             raise VaultError("unavailable", "vault service: " + str(error))
 
-    def _read(self, n: int) -> bytes:
-        data = b""
-        while len(data) < n:
-            piece = self._stream.read(n - len(data), _TIMEOUT_MS)
-            if not piece:
-                raise VaultError("unavailable", "no answer from the vault service")
-            data += piece
-        return data
+    def _connect(self) -> None:
+        """A stream to ask through. One that broke while nobody asked costs nobody a request."""
+        if self._open is not None and self._stream is not None:
+            try:
+                if self._stream.read(1, 0):
+                    self._give_up()  # an answer nobody waits for: out of step
+            except (EvccError, OSError):
+                self._give_up()
+        if self._stream is None:
+            if self._open is None:
+                raise VaultError("unavailable", "closed")
+            self._stream = self._open()
 
     def _give_up(self) -> None:
+        if self._open is None:
+            return  # the only stream there is
         try:
             self.close()
         except (EvccError, OSError):  # it was lost already

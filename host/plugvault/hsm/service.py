@@ -48,6 +48,13 @@ _HOPELESS = {"pin", "pin-locked", "refused"}  # never tried again
 _PR_SET_DUMPABLE = 4
 
 
+_UNAVAILABLE = VaultError.REASONS.index("unavailable") + 1
+
+
+class TokenLost(Exception):
+    """The library failed in a way that leaves its state unknown."""
+
+
 class Limiter:
     """A token bucket: `rate` a second, and twice that at once. `clock`: seconds."""
 
@@ -118,7 +125,10 @@ def main() -> int:
         return 1
     print("ready", flush=True)
     with socket.socket(fileno=int(sys.argv[1])) as listener:
-        serve(listener, vault, Limiter(wanted["rate"]), sys.stdin.buffer)
+        try:
+            serve(listener, vault, Limiter(wanted["rate"]), sys.stdin.buffer)
+        except TokenLost:
+            return 1  # the supervisor starts a process whose library is as new
     return 0
 
 
@@ -128,7 +138,10 @@ def _no_core_dumps() -> None:
 
 
 def serve(listener: socket.socket, vault: Any, limiter: Limiter, until_closed: IO[bytes]) -> None:
-    """Answer clients of `listener`, one request at a time, until `until_closed` ends."""
+    """Answer clients of `listener`, one request at a time, until `until_closed` ends.
+
+    Raises: TokenLost, after the request that met it was answered.
+    """
     clients: dict[socket.socket, bytearray] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
@@ -165,7 +178,10 @@ def _serve_client(client: socket.socket, pending: bytearray, vault: Any, limiter
         data = client.recv(MAX_REQUEST)
         pending += data
         while (size := frame_size(pending, MAX_REQUEST)) and len(pending) >= size:
-            client.sendall(answer(vault, limiter, bytes(pending[2:size])))
+            frame = answer(vault, limiter, bytes(pending[2:size]))
+            client.sendall(frame)
+            if frame[3] == _UNAVAILABLE:
+                raise TokenLost
             del pending[:size]
     except VaultError as error:  # a frame too long: nothing after it can be trusted
         with contextlib.suppress(OSError):

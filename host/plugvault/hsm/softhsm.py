@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from evcc.vault import VaultError
+from evcc.vault.softhsm import check_room
 
 # Debian and Ubuntu; their multi-arch folder; Fedora; Arch and Alpine; from source; Homebrew.
 _MODULES = (
@@ -82,6 +83,7 @@ class TokenStore:
         label: 1 to 32 bytes of UTF-8; PINs: 4 to 255 characters (SoftHSM's limits).
         Raises: VaultError("exists" | "pin" | "full" | "module-missing" | "unavailable").
         """
+        check_room(str(self.tokens))
         wanted = {"module": str(self.module), "label": label, "user": user_pin, "so": so_pin}
         done = subprocess.run(
             [sys.executable, "-I", str(_INITIALISE)],

@@ -27,6 +27,7 @@ from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from evcc.vault import VaultError
+from evcc.vault.softhsm import check_room, token_folder
 
 P256 = encode_named_curve_parameters("1.2.840.10045.3.1.7")
 
@@ -145,6 +146,7 @@ class Token:
     def __init__(self, library: _Library, label: str, pin: str) -> None:
         self.label = label
         self.call = library.call
+        self._folder = token_folder(library.conf)
         # To know the same PIN again without keeping it.
         self._salt = os.urandom(16)
         self._pin = self._hash(pin)
@@ -167,6 +169,7 @@ class Token:
         with self.call():
             if self._find(key_id, ObjectClass.PRIVATE_KEY):
                 raise VaultError("exists", label)
+            check_room(self._folder)
             common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: label}
             try:
                 self.generate_pair(

@@ -17,6 +17,7 @@ from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag
 
 from evcc.vault import VaultError
 from evcc.vault.pkcs11 import TokenVault
+from evcc.vault.softhsm import check_room, token_folder
 from plugvault.hsm.token import Hsm, Token
 
 Template = list[tuple[int, Any]]
@@ -28,7 +29,7 @@ def open_vault(module: Path | str, conf: Path | str | None, label: str, pin: str
     """The vault in the token `label`, in this process. Raises as `Hsm` and `Hsm.token` do."""
     hsm = Hsm(module, conf)
     try:
-        return TokenVault(Calls(hsm, hsm.token(label, pin)))
+        return TokenVault(Calls(hsm, hsm.token(label, pin), token_folder(conf)))
     except VaultError:
         hsm.close()
         raise
@@ -37,10 +38,14 @@ def open_vault(module: Path | str, conf: Path | str | None, label: str, pin: str
 class Calls:
     """The calls `evcc.vault.pkcs11` is written on; see there for what each means."""
 
-    def __init__(self, hsm: Hsm, token: Token) -> None:
+    def __init__(self, hsm: Hsm, token: Token, folder: str | None) -> None:
         self._hsm = hsm
         self._token = token
         self._session = token.session
+        self._folder = folder
+
+    def check_room(self) -> None:
+        check_room(self._folder)
 
     def create(self, template: Template) -> Any:
         with self._token.call():
