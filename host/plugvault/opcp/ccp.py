@@ -18,6 +18,7 @@ from plugvault.opcp.fields import (
     encode,
 )
 from plugvault.opcp.rights import may
+from plugvault.opcp.services import Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
 from plugvault.pools import ccp
@@ -61,8 +62,7 @@ def install(
             raise
         negative = response.negative(request.session_id)
         return JSONResponse(_answer({"certificateInstallationRes": encode(negative)}), 404)
-    with found.store.write() as records:
-        ccp.mark_delivered(records, contract, now)
+    _delivered(found, contract, now)
     message = response.with_session_id(contract.message, request.session_id)
     return JSONResponse(
         _answer(
@@ -96,8 +96,7 @@ def provide(
         contract = ccp.provide(records, caller, emaid, pcid, now)
     if fingerprint and fingerprint.lower() != contract.root_fingerprint:
         raise PoolError("not-found", ccp.MISSING)
-    with found.store.write() as records:
-        ccp.mark_delivered(records, contract, now)
+    _delivered(found, contract, now)
     message = response.with_session_id(contract.message, session)
     return {
         "certificateInstallationRes": encode(message),
@@ -136,6 +135,12 @@ def set_default(caller: Maker, found: Found, pcid: PcidPath, emaid: EmaidPath) -
     with found.store.write() as records:
         ccp.set_default(records, caller, pcid, emaid)
     return Response()
+
+
+def _delivered(found: Services, contract: Contract, now: float) -> None:
+    if contract.delivered is None:
+        with found.store.write() as records:
+            ccp.mark_delivered(records, contract, now)
 
 
 def _answer(definition: dict[str, Any]) -> dict[str, Any]:

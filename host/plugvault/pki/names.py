@@ -35,9 +35,9 @@ def timestamp(seconds: float) -> str:
 
 def attributes(text: str) -> frozenset[tuple[str, str]]:
     """A written name as a set of attributes, because its order says nothing."""
-    pairs = (part.partition("=") for part in re.split(r"(?<!\\)[,+]", text))
-    named = ((name.strip().upper(), value.strip()) for name, _, value in pairs)
-    return frozenset(pair for pair in named if pair[0] in _COMPARED)
+    pairs = (part.partition("=") for part in re.findall(r"(?:\\.|[^,+\\])+", text))
+    named = ((name.strip().upper(), re.sub(r"\\(.)", r"\1", value)) for name, _, value in pairs)
+    return frozenset((name, value.strip()) for name, value in named if name in _COMPARED)
 
 
 def is_root_of(root: Certificate, issuer_name: str, serial: int) -> bool:

@@ -50,13 +50,13 @@ def read(body: bytes) -> Request:
         else:
             csr = x509.load_der_x509_csr(text)
         key = csr.public_key()
+        names = {attribute.oid: str(attribute.value) for attribute in csr.subject}
     except (ValueError, TypeError, binascii.Error, UnsupportedAlgorithm) as error:
         raise RequestError("format", "not a PKCS#10 request in base64") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise RequestError("curve", "the key of the request must be on secp256r1")
     if not csr.is_signature_valid:
         raise RequestError("proof-of-possession", "the request is not signed by its own key")
-    names = {attribute.oid: str(attribute.value) for attribute in csr.subject}
     common_name = names.get(NameOID.COMMON_NAME)
     organisation = names.get(NameOID.ORGANIZATION_NAME)
     if not common_name or not organisation:

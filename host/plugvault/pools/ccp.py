@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from evcc import chain, exi, signature
 from evcc.x509 import CertificateError
 from plugvault.contract import response
-from plugvault.contract.bundle import ISO2, Message, to_exi
+from plugvault.contract.bundle import ISO2, NO_SESSION, Message, to_exi
 from plugvault.pki import names, path
 from plugvault.pki.verify import verify_p256
 from plugvault.pools import cps, pcp, rcp
@@ -100,7 +100,7 @@ def read_request(raw: bytes) -> Request:
         body = message["Body"]["CertificateInstallationReq"]
         roots = body["ListOfRootCertificateIDs"]["RootCertificateID"]
         return Request(
-            message["Header"]["SessionID"],
+            message["Header"]["SessionID"] or NO_SESSION,
             body["OEMProvisioningCert"],
             tuple((root["X509IssuerName"], root["X509SerialNumber"]) for root in roots),
             message["Header"].get("Signature"),
@@ -185,7 +185,7 @@ def set_default(records: Records, caller: Caller, pcid: str, emaid: str) -> None
 
 
 def mark_delivered(records: Records, contract: Contract, now: float) -> None:
-    """The vehicle, or its maker for it, has the contract."""
+    """The vehicle, or its maker for it, has the contract: this one, not one put since."""
     current = records.contracts.get(contract.emaid, ISO2)
     if current == contract and contract.delivered is None:
         records.contracts.put(replace(contract, delivered=int(now)))

@@ -11,7 +11,7 @@ from evcc.x509 import Certificate, CertificateError
 from plugvault.contract.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pools import rcp
-from plugvault.pools.caller import Caller, read_pcid
+from plugvault.pools.caller import CPS, OPERATORS, Caller, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning, Records
 
@@ -68,7 +68,7 @@ def get(records: Records, caller: Caller, pcid: str, now: float) -> Provisioning
     A maker sees its own vehicles; an operator any whose PCID it was given.
     """
     pcid = read_pcid(pcid)
-    if caller.roles == {"OEM"}:
+    if not caller.roles & (OPERATORS | {CPS}):
         caller.owns_vehicle(pcid)
     found = find(records, pcid)
     if found is None or not is_good(records, found, now):

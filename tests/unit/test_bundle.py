@@ -1,0 +1,121 @@
+"""The signed bundle: what it holds, what is signed, and what becomes of the plain key."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from evcc import exi, signature
+from fixtures.bundles import VEHICLE, WORLD, contract, opened, signed
+from fixtures.pools import authority
+from plugvault.contract import issue as contract_issue
+from plugvault.contract import response
+from plugvault.contract.bundle import NO_SESSION, to_exi
+from plugvault.contract.issue import issue_contract
+from plugvault.contract.response import ResponseError, negative, with_session_id
+from plugvault.pki.verify import verify_p256
+from world import EMAID, NOW
+
+# OPCP 1.0.0, ccp.v1, the negative response (Hubject GmbH, CC BY-SA 4.0)
+PUBLISHED_NEGATIVE = bytes.fromhex(
+    "8098020a8f71b5d5047d91c100c21a8279031b2b93a24b739ba30b6361039ba30ba3ab9886182010024020040330"
+    "00800033000800033001 9800".replace(" ", "")
+)
+
+
+def test_the_sealed_key_is_the_certificates_key():
+    made = contract()
+    scalar = int.from_bytes(opened(made.dh_point, made.wrapped, VEHICLE), "big")
+    certificate = x509.load_der_x509_certificate(made.certificate)
+    assert ec.derive_private_key(scalar, ec.SECP256R1()).public_key() == certificate.public_key()
+
+
+def test_a_bundle_goes_through_exi_and_its_signature_holds():
+    taken = response.read(exi.decode(to_exi(signed())))
+    assert [name for _, name, _ in taken.signed] == [
+        "ContractSignatureCertChain",
+        "ContractSignatureEncryptedPrivateKey",
+        "DHpublickey",
+        "eMAID",
+    ]
+    assert [mark for mark, _, _ in taken.signed] == ["id1", "id2", "id3", "id4"]
+    assert (taken.contract.emaid, taken.cps) == (EMAID, WORLD.cps.der)
+    assert list(taken.cps_subs) == WORLD.cps.chain[1:]
+    assert taken.contract.subs == (WORLD.mo_sub2.der, WORLD.mo_sub1.der)
+    parts = list(taken.signed)
+    assert not signature.verify(taken.signature, parts, WORLD.cps.point, verify_p256)
+
+
+@pytest.mark.parametrize("length", range(1, 9))
+def test_another_session_id_is_what_decoding_and_encoding_would_give(length: int):
+    message = signed()
+    session_id = bytes(range(0xF8, 0xF8 + length))
+    changed = with_session_id(to_exi(message), session_id)
+    message["V2G_Message"]["Header"]["SessionID"] = session_id
+    assert changed == to_exi(message)
+    assert with_session_id(changed, NO_SESSION) == with_session_id(to_exi(message), NO_SESSION)
+
+
+@pytest.mark.parametrize("session_id", [b"", bytes(9)])
+def test_a_session_id_has_1_to_8_bytes(session_id: bytes):
+    with pytest.raises(ResponseError, match="session-id"):
+        with_session_id(to_exi(signed()), session_id)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x80\x98", bytes(64), b"\x80\x98\xff" + bytes(64), b"\x80\x98\x3f" + bytes(64)]
+)
+def test_only_a_v2g_message_gets_a_session_id(data: bytes):
+    with pytest.raises(ResponseError, match="format"):
+        with_session_id(data, b"12345678")
+
+
+def test_the_negative_response_is_the_published_one():
+    assert negative(bytes.fromhex("2a3dc6d75411f647")) == PUBLISHED_NEGATIVE
+    assert len(PUBLISHED_NEGATIVE) == 58
+
+
+def test_a_negative_response_is_not_taken_for_a_contract():
+    with pytest.raises(ResponseError, match="FAILED_NoCertificateAvailable"):
+        response.read(exi.decode(PUBLISHED_NEGATIVE))
+
+
+def test_contract_key_not_retained_after_wrap(monkeypatch: pytest.MonkeyPatch):
+    given: list[bytearray] = []
+    copies: list[bytes] = []
+
+    def spy(scalar, vehicle):
+        given.append(scalar)
+        copies.append(bytes(scalar))
+        return real(scalar, vehicle)
+
+    real = contract_issue.seal
+    monkeypatch.setattr(contract_issue, "seal", spy)
+    made = contract()
+    assert given == [bytearray(32)]
+    assert copies[0] != bytes(32)
+    kept = repr(made).encode() + made.certificate + made.wrapped + made.dh_point
+    assert copies[0] not in kept
+    assert copies[0].hex().encode() not in kept
+
+
+def test_the_plain_key_is_overwritten_when_sealing_fails(monkeypatch: pytest.MonkeyPatch):
+    given: list[bytearray] = []
+
+    def fail(scalar, vehicle):
+        given.append(scalar)
+        raise RuntimeError("no sealing today")
+
+    monkeypatch.setattr(contract_issue, "seal", fail)
+    with pytest.raises(RuntimeError):
+        contract()
+    assert given == [bytearray(32)]
+
+
+def test_a_vehicle_on_another_curve_is_refused():
+    stranger = ec.generate_private_key(ec.SECP384R1())
+    assert WORLD.oem_sub2.key is not None
+    wrong = WORLD.oem_sub2.issue("PVTP0000000000009", dc="OEM", key=stranger)
+    with pytest.raises(ValueError, match="P-256"):
+        issue_contract(EMAID, wrong.der, authority(WORLD.mo_sub2), NOW)

@@ -1,0 +1,139 @@
+"""Access tokens: their documented shape, and forged, foreign and expired ones."""
+
+import base64
+import hmac
+import json
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from plugvault.opcp.tokens import LIFETIME, TokenError, Tokens
+from plugvault.pools.caller import OEM, Caller
+from world import NOW
+
+AUDIENCE = "http://127.0.0.1:8080"
+CALLER = Caller("Maker", frozenset({OEM}), frozenset({"ECD"}), frozenset({"DEECD"}))
+
+
+class Clock:
+    now: float = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def tokens(clock: Clock) -> Tokens:
+    return Tokens(AUDIENCE, clock)
+
+
+@pytest.fixture(scope="module")
+def token(tokens: Tokens) -> str:
+    client_id, secret = tokens.register(CALLER)
+    return tokens.issue(client_id, secret, AUDIENCE)
+
+
+def parts(token: str) -> tuple[dict, dict]:
+    header, claims, _ = token.split(".")
+    return tuple(json.loads(base64.urlsafe_b64decode(part + "==")) for part in (header, claims))
+
+
+def test_a_token_has_the_documented_claims(token: str):
+    header, claims = parts(token)
+    assert (header["alg"], header["typ"]) == ("RS256", "JWT")
+    assert header["kid"]
+    assert claims[f"{AUDIENCE}/role"] == ["OEM"]
+    assert claims[f"{AUDIENCE}/pcid"] == ["ECD"]
+    assert claims[f"{AUDIENCE}/emaid"] == ["DEECD"]
+    assert claims[f"{AUDIENCE}/client_name"] == ["Maker"]
+    assert claims["sub"] == claims["azp"] + "@clients"
+    assert claims["aud"] == AUDIENCE
+    assert claims["exp"] - claims["iat"] == 86_400
+    assert claims["gty"] == "client-credentials"
+    assert claims["permissions"] == claims["scope"].split()
+
+
+def test_a_token_speaks_for_its_caller(tokens: Tokens, token: str):
+    assert tokens.read(token) == CALLER
+
+
+def test_wrong_credentials_get_no_token(tokens: Tokens):
+    client_id, secret = tokens.register(CALLER)
+    for wrong in ((client_id, secret[:-1], AUDIENCE), ("nobody", secret, AUDIENCE)):
+        with pytest.raises(TokenError, match="client_secret"):
+            tokens.issue(*wrong)
+    with pytest.raises(TokenError, match="audience"):
+        tokens.issue(client_id, secret, "https://example.com")
+
+
+def test_an_expired_token_is_refused_even_after_it_was_good(
+    tokens: Tokens, token: str, clock: Clock
+):
+    tokens.read(token)
+    clock.now = NOW + LIFETIME + 1
+    try:
+        with pytest.raises(TokenError, match="expired"):
+            tokens.read(token)
+    finally:
+        clock.now = NOW
+
+
+def forged(claims: dict, key, algorithm: str) -> str:
+    return jwt.encode({"alg": algorithm}, claims, key, algorithms=[algorithm])
+
+
+def test_jwt_alg_none_and_key_confusion_rejected(tokens: Tokens, token: str):
+    _, claims = parts(token)
+    _, payload, signature = token.split(".")
+    none = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').rstrip(b"=").decode()
+    public = tokens._key.as_pem(private=False)
+    start = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=") + b"."
+    start += payload.encode()
+    mac = base64.urlsafe_b64encode(hmac.digest(public, start, "sha256")).rstrip(b"=")
+    confused = (start + b"." + mac).decode()
+    stranger = forged(claims, RSAKey.generate_key(2048), "RS256")
+    for bad in (f"{none}.{payload}.", f"{none}.{payload}.{signature}", confused, stranger):
+        with pytest.raises(TokenError, match="not valid"):
+            tokens.read(bad)
+
+
+def test_a_changed_claim_is_refused(tokens: Tokens, token: str):
+    header, _, signature = token.split(".")
+    _, claims = parts(token)
+    claims[f"{AUDIENCE}/pcid"] = ["XXX"]
+    changed = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    with pytest.raises(TokenError, match="not valid"):
+        tokens.read(f"{header}.{changed}.{signature}")
+
+
+@pytest.mark.parametrize(
+    ("claim", "value"),
+    [
+        ("aud", "https://example.com"),
+        ("iss", "https://example.com/"),
+        ("exp", None),
+        ("exp", "tomorrow"),
+        (f"{AUDIENCE}/role", None),
+    ],
+)
+def test_a_rightly_signed_token_must_say_the_right_things(
+    tokens: Tokens, token: str, claim: str, value: object
+):
+    _, claims = parts(token)
+    claims[claim] = value
+    if value is None:
+        del claims[claim]
+    with pytest.raises(TokenError, match="not valid"):
+        tokens.read(forged(claims, tokens._key, "RS256"))
+
+
+@pytest.mark.parametrize("garbage", ["", "a", "a.b.c", "é.é.é", "." * 5])
+def test_garbage_is_no_token(tokens: Tokens, garbage: str):
+    with pytest.raises(TokenError):
+        tokens.read(garbage)

@@ -1,0 +1,245 @@
+"""CCP: what it takes in, and who gets what out of it."""
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from evcc import exi, x509
+from fixtures.pools import (
+    MAKER,
+    OPERATOR,
+    OTHER_MAKER,
+    OTHER_OPERATOR,
+    STATION,
+    Pools,
+)
+from plugvault.contract import response
+from plugvault.pools import ccp
+from plugvault.pools.caller import Caller
+from plugvault.pools.errors import PoolError
+from world import EMAID, NOW, PCID, root
+
+SECOND = "DEPVTC00000002"
+
+
+@pytest.fixture
+def filled(pools: Pools) -> Pools:
+    """A vehicle with two contracts, the first its default."""
+    pools.register()
+    pools.put()
+    pools.put(pools.sign(pools.data(SECOND)))
+    return pools
+
+
+def refused(pools: Pools, reason: str, message: str, call, *args):
+    with pytest.raises(PoolError, match=message) as caught:
+        call(*args)
+    assert caught.value.reason == reason
+
+
+def defaults(pools: Pools) -> list[str]:
+    with pools.store.read() as records:
+        found = ccp.of_vehicle(records, MAKER, PCID, pools.now)
+        return [contract.emaid for contract in found if contract.default]
+
+
+def test_the_first_contract_is_the_default(filled: Pools):
+    assert defaults(filled) == [EMAID]
+
+
+def test_the_same_emaid_on_the_same_vehicle_is_replaced(filled: Pools):
+    before = filled.contract()
+    filled.put(filled.sign())
+    after = filled.contract()
+    assert before
+    assert after
+    assert after.certificate != before.certificate
+    assert after.default
+    assert len(defaults(filled)) == 1
+
+
+def test_emaid_case_and_hyphen_variants_are_one_contract(filled: Pools):
+    filled.put(filled.sign(filled.data(SECOND)))
+    with filled.store.read() as records:
+        found = ccp.lookup(records, OPERATOR, "de-pvt-C00000002".lower(), None)
+        assert found.emaid == SECOND
+        assert len(ccp.of_vehicle(records, MAKER, PCID, NOW)) == 2
+
+
+def test_concurrent_updates_yield_one_bundle(filled: Pools):
+    bundles = [filled.sign(filled.data(SECOND)) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(filled.put, bundles))
+    with filled.store.read() as records:
+        assert len(ccp.of_vehicle(records, MAKER, PCID, NOW)) == 2
+
+
+def test_an_emaid_of_another_vehicle_is_refused(filled: Pools):
+    other = PCID[:-1] + "2"
+    filled.register(filled.provisioning(other))
+    refused(filled, "invalid", "Invalid Tupple", filled.put, filled.sign(pcid=None), other)
+
+
+def test_an_unknown_vehicle_is_refused(pools: Pools):
+    refused(pools, "invalid", "not available", pools.put, pools.sign(pcid=None))
+
+
+def change(message, name):
+    body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    value = bytearray(body[name]["value"])
+    value[-1] ^= 1
+    body[name]["value"] = bytes(value)
+
+
+@pytest.mark.parametrize("name", ["ContractSignatureEncryptedPrivateKey", "DHpublickey"])
+def test_a_bundle_changed_after_it_was_signed_is_refused(filled: Pools, name: str):
+    message = copy.deepcopy(filled.sign())
+    change(message, name)
+    refused(filled, "invalid", "digest", filled.put, message)
+
+
+def test_a_bundle_signed_under_no_v2g_root_is_refused(pools: Pools):
+    pools.register()
+    stranger = root("Stranger").sub("P1", 1).sub("P2").issue("CPS", dc="CPS")
+    signer = pools.new_signer(stranger, pools.world.v2g_root)
+    refused(pools, "invalid", "untrusted", pools.put, pools.sign(signers=[signer]))
+
+
+def test_a_bundle_signed_by_a_station_is_refused(pools: Pools):
+    pools.register()
+    signer = pools.new_signer(pools.world.cpo, pools.world.v2g_root)
+    refused(pools, "invalid", "role", pools.put, pools.sign(signers=[signer]))
+
+
+def test_an_expired_contract_is_refused_in_the_published_words(pools: Pools):
+    pools.register()
+    message = pools.sign(pools.data(ends=NOW + 10))
+    pools.now += 20
+    words = r"The validUntil date of contract certificate is in the past\."
+    refused(pools, "invalid", words, pools.put, message)
+
+
+# At the station
+
+
+def test_a_vehicle_gets_its_default_contract(filled: Pools):
+    assert filled.install(filled.request(filled.provisioning_der())).emaid == EMAID
+
+
+def test_the_chosen_contract_is_the_one_installed(filled: Pools):
+    with filled.store.write() as records:
+        ccp.set_default(records, MAKER, PCID, SECOND)
+    assert defaults(filled) == [SECOND]
+    assert filled.install(filled.request(filled.provisioning_der())).emaid == SECOND
+
+
+def test_installation_req_with_bad_oem_signature_rejected(filled: Pools):
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    raw = filled.request(filled.provisioning_der(), key=stranger)
+    refused(filled, "invalid", "signature", filled.install, raw)
+
+
+def test_an_unsigned_request_is_refused(filled: Pools):
+    raw = filled.request(filled.provisioning_der(), unsigned=True)
+    refused(filled, "invalid", "signature", filled.install, raw)
+
+
+def test_req_for_a_replaced_provisioning_cert_rejected(filled: Pools):
+    raw = filled.request(filled.provisioning_der())
+    filled.register(filled.provisioning(serial=77))
+    refused(filled, "not-found", "Vehicle not found", filled.install, raw)
+
+
+def test_an_unknown_vehicle_gets_nothing(pools: Pools):
+    raw = pools.request(pools.provisioning().der)
+    refused(pools, "not-found", "Contract or Vehicle not found", pools.install, raw)
+
+
+def test_a_vehicle_without_the_cps_root_gets_nothing(filled: Pools):
+    other = x509.parse(root("V2G Root").der)  # the same name, another serial number
+    raw = filled.request(filled.provisioning_der(), roots=[other])
+    refused(filled, "not-found", "Contract", filled.install, raw)
+
+
+def test_an_expired_contract_is_not_installed(pools: Pools):
+    pools.register()
+    pools.put(pools.sign(pools.data(ends=NOW + 10)))
+    pools.now += 20
+    raw = pools.request(pools.provisioning_der())
+    refused(pools, "not-found", "Contract", pools.install, raw)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x80", b"\x80\x98" + bytes(40), b"<V2G_Message/>"])
+def test_garbage_is_no_exi(pools: Pools, raw: bytes):
+    refused(pools, "invalid", "EXI format is invalid!", pools.install, raw)
+
+
+def test_another_message_is_no_request(filled: Pools):
+    message = exi.encode({"V2G_Message": {"Header": {"SessionID": b"1"}, "Body": {}}})
+    refused(filled, "invalid", "EXI format is invalid!", filled.install, message)
+
+
+# To the maker, and lookups
+
+
+def provide(pools: Pools, caller: Caller, emaid: str = SECOND, pcid: str = PCID):
+    with pools.store.read() as records:
+        return ccp.provide(records, caller, emaid, pcid, pools.now)
+
+
+def lookup(pools: Pools, caller: Caller, emaid: str = EMAID):
+    with pools.store.read() as records:
+        return ccp.lookup(records, caller, emaid, None)
+
+
+def test_the_maker_gets_any_contract_of_its_vehicle(filled: Pools):
+    contract = provide(filled, MAKER)
+    assert response.read(exi.decode(contract.message)).contract.emaid == SECOND
+
+
+def test_oem_of_other_wmi_cannot_pull(filled: Pools):
+    refused(filled, "forbidden", "WMI", provide, filled, OTHER_MAKER)
+
+
+def test_a_contract_of_another_vehicle_is_not_found(filled: Pools):
+    other = PCID[:-1] + "2"
+    refused(filled, "not-found", "not found", provide, filled, MAKER, EMAID, other)
+
+
+def test_mo_of_other_provider_cannot_look_up(filled: Pools):
+    assert lookup(filled, OPERATOR).emaid == EMAID
+    refused(filled, "forbidden", "provider", lookup, filled, OTHER_OPERATOR)
+    refused(filled, "forbidden", "provider", lookup, filled, OTHER_OPERATOR, "DEPVTC11111111")
+
+
+def test_oem_of_other_wmi_cannot_look_up(filled: Pools):
+    assert lookup(filled, MAKER).emaid == lookup(filled, STATION).emaid == EMAID
+    refused(filled, "forbidden", "WMI", lookup, filled, OTHER_MAKER)
+
+
+def test_a_default_must_be_the_vehicles_own(filled: Pools):
+    def choose(caller, emaid):
+        with filled.store.write() as records:
+            ccp.set_default(records, caller, PCID, emaid)
+
+    refused(filled, "forbidden", "WMI", choose, OTHER_MAKER, SECOND)
+    refused(filled, "not-found", "not found", choose, MAKER, "DEPVTC11111111")
+    assert defaults(filled) == [EMAID]
+
+
+def test_delivery_is_noted_once_and_not_for_a_newer_bundle(filled: Pools):
+    contract = provide(filled, MAKER, EMAID)
+    with filled.store.write() as records:
+        ccp.mark_delivered(records, contract, NOW)
+        ccp.mark_delivered(records, contract, NOW + 5)
+    stored = filled.contract()
+    assert stored
+    assert stored.delivered == NOW
+    filled.put(filled.sign())
+    with filled.store.write() as records:
+        ccp.mark_delivered(records, contract, NOW + 9)
+    stored = filled.contract()
+    assert stored
+    assert stored.delivered is None
