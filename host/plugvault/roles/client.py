@@ -2,6 +2,7 @@
 
 import base64
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -37,7 +38,12 @@ class OpcpError(EvccError):
 
 
 class OpcpClient:
-    """Calls of one role. Safe to use from several threads. `close()` when done."""
+    """Calls of one role. Safe to use from several threads. `close()` when done.
+
+    `observe`: set it to be told of each call: (method and path, body bytes sent, and received).
+    """
+
+    observe: Callable[[str, int, int], None] | None = None
 
     def __init__(self, url: str, credentials: Credentials) -> None:
         self._credentials = credentials
@@ -98,9 +104,12 @@ class OpcpClient:
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            return self._http.request(method, path, **options)
+            answer = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise OpcpError("unreachable", f"{method} {path}: {type(error).__name__}") from error
+        if self.observe is not None:
+            self.observe(f"{method} {path}", len(answer.request.content), len(answer.content))
+        return answer
 
 
 def encode(data: bytes) -> str:
