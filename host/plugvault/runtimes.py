@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAMES = ("cpython", "wheel", "debian", "debian32")
+SYSTEM = Path("/usr/bin/micropython")
 
 _ASK = """
 import sys
@@ -101,7 +102,7 @@ def _candidates(name: str) -> list[Path]:
     """Where `name` may be, the best first: the system's own, then the cache, newest first."""
     found = (cache() / "micropython").glob(f"{name}-*/micropython")
     cached = sorted(found, key=lambda path: _natural(path.parent.name), reverse=True)
-    return [Path("/usr/bin/micropython"), *cached] if name == "debian" else cached
+    return [SYSTEM, *cached] if name == "debian" else cached
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
@@ -122,6 +123,8 @@ def _asked(name: str, path: Path) -> Runtime | None:
     _, version, bits, *modules = answer
     if name.startswith("debian") and "ffi" not in modules:
         return None  # a micropython of somebody else's making, without what this one is for
+    if name == "debian32" and int(bits) != 32:
+        return None
     return Runtime(
         name,
         (str(path),),

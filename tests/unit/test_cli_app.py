@@ -1,0 +1,103 @@
+"""The command's front door, and the doctor behind it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import plugvault
+from plugvault.cli import app
+
+HEAVY = ("fastapi", "sqlalchemy", "uvicorn", "httpx", "pkcs11", "joserfc")
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "plugvault.cli.app", *arguments],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"plugvault {plugvault.__version__}\n"
+
+
+def test_no_argument_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in app.COMMANDS)
+
+
+def test_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["inspekt"]) == 2
+    assert "did you mean `inspect`" in capsys.readouterr().err
+
+
+def test_command_whose_libraries_are_missing_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(app.COMMANDS, "exi", ("plugvault.cli.not_there", "app", ""))
+    assert app.main(["exi"]) == 2
+    assert "make" in capsys.readouterr().err
+    assert app.main(["--version"]) == 0
+
+
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_command_can_be_asked_what_it_does(name: str) -> None:
+    ended = run(name, "--help")
+    assert ended.returncode == 0, ended.stderr
+    assert f"plugvault {name}" in ended.stdout
+
+
+def test_exi_starts_without_the_ecosystem() -> None:
+    code = (
+        "import sys\nfrom plugvault.cli.app import main\n"
+        "try: main(['exi', '--help'])\nexcept SystemExit: pass\n"
+        f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "heavy: []" in ended.stdout
+
+
+def test_doctor_tells_the_same_as_data() -> None:
+    ended = run("doctor", "--json")
+    told = json.loads(ended.stdout)
+    assert told["well"] == (ended.returncode == 0)
+    assert {"Python", "packages", "token library"} <= {row["what"] for row in told["findings"]}
+
+
+def test_doctor_without_a_token_library_says_what_to_type() -> None:
+    ended = run("doctor", PLUGVAULT_PKCS11_MODULE="/nowhere/libsofthsm2.so")
+    assert ended.returncode == 1
+    assert "apt-get install softhsm2" in ended.stdout
+    assert "cannot run yet" in ended.stdout
+
+
+def test_doctor_with_a_file_that_is_no_token_library_says_so(tmp_path: Path) -> None:
+    module = tmp_path / "libsofthsm2.so"
+    module.write_text("not a library")
+    ended = run("doctor", PLUGVAULT_PKCS11_MODULE=str(module))
+    assert ended.returncode == 1
+    assert str(module) in ended.stdout
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_doctor_without_micropython_still_lets_the_main_job_run(
+    softhsm: Path, tmp_path: Path
+) -> None:
+    ended = run("doctor", "--json", XDG_CACHE_HOME=str(tmp_path))
+    told = json.loads(ended.stdout)
+    wheel = next(row for row in told["findings"] if row["what"] == "MicroPython wheel")
+    assert not wheel["good"]
+    assert wheel["mend"]
+    assert told["well"]
