@@ -35,8 +35,9 @@ class Fault(Exception):  # noqa: N818 - never leaves the codec
         self.path = ""
 
     def under(self, name: str) -> None:
-        """It happened below this member."""
-        self.path = name + "/" + self.path if self.path else name
+        """It happened below this member (empty: in this one itself)."""
+        if name:
+            self.path = name + "/" + self.path if self.path else name
 
     def error(self) -> ExiError:
         return ExiError(self.reason, self.path + ": " + self.text if self.path else self.text)

@@ -69,6 +69,7 @@ def _content(grammar, state: list, d: bytes, end: int, p: int) -> tuple:
     name = ""
     try:
         while True:
+            name = ""
             shift, mask, events = state
             if events is None:
                 shift, mask, events = grammar.fill(state)

@@ -103,6 +103,7 @@ def _content(bits: _Bits, grammar, state: list, value) -> None:
             raise Fault("type", "not an object")
         rest = dict(value)
         while True:
+            name = ""
             shift, _, events = state
             if events is None:
                 shift, _, events = grammar.fill(state)
@@ -149,7 +150,7 @@ def _choose(grammar, events: list, rest: dict) -> tuple:
         if event[0] == g.STOP:
             return code, event
     names = [event[1] for event in events if event[1]]
-    raise _at(" or ".join(names), "missing", "required")
+    raise _at(" or ".join(names), "missing", "required" if names else "content of a wildcard")
 
 
 def _at(name: str, reason: str, text: str) -> Fault:
