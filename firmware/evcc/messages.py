@@ -105,7 +105,8 @@ def payment_service_selection_req(option: str, services: list) -> dict:
 
 def certificate_installation_req(ident: str, certificate: bytes, roots: list) -> dict:
     """ident: the Id the signature refers to. certificate: the provisioning leaf, DER, <= 800
-    bytes. roots: 1..20 x509.Certificate, the V2G roots an answer may lead to."""
+    bytes. roots: 1..20 x509.Certificate (a trust store holds fewer), the V2G roots an answer may
+    lead to."""
     ids = [
         {"X509IssuerName": distinguished_name(root.names), "X509SerialNumber": root.serial}
         for root in roots

@@ -36,7 +36,6 @@ from .vault import PROVISIONING, VaultError
 MAX_MESSAGE = 8192  # bytes of one EXI document; a real CertificateInstallationRes has 4,416
 ONGOING_MS = 60000  # V2G_EVCC_Ongoing_Timeout: how long a station may keep saying "Ongoing"
 REPEAT_MS = 250  # between an "Ongoing" and the next question
-MAX_ROOTS = 20  # ListOfRootCertificateIDs
 IDENT = "id1"
 
 
@@ -205,8 +204,8 @@ class Session:
         if name != wanted:
             raise SessionError("unexpected-message", name + " instead of " + wanted)
         if self.state == SESSION_SETUP:
-            if not any(session_id):
-                raise SessionError("session-id", "the station gave none")
+            if len(session_id) > 8 or not any(session_id):
+                raise SessionError("session-id", "not one: " + session_id[:9].hex())
             self.session_id = session_id
         elif session_id != self.session_id:
             raise SessionError("session-id", "of another session")
@@ -297,7 +296,7 @@ def _read_payment_service_selection(s, body: dict, payload: bytes) -> str:
 def _certificate_installation(s) -> tuple:
     if s.identity.certificate is None:
         raise SessionError("not-provisioned")
-    roots = s.trust.anchors("V2G")[:MAX_ROOTS]
+    roots = s.trust.anchors("V2G")
     if not roots:
         raise SessionError("no-anchor")
     body = certificate_installation_req(IDENT, s.identity.certificate, roots)

@@ -289,8 +289,8 @@ def test_rejects_res_for_another_session_id():
         assert frames == [] and events == [("failed", "session-id")] + CLOSED_EVENT
 
 
-def test_rejects_a_session_without_id():
-    for session_id in (b"", b"\0", bytes(8)):
+def test_rejects_a_session_without_a_proper_id():
+    for session_id in (b"", b"\0", bytes(8), bytes(8) + b"\1"):
         session = reach("SessionSetup")
         frame = answer("SessionSetup", OFFERED["SessionSetup"], session_id)
         assert session.receive(frame, 100)[1] == [("failed", "session-id")] + CLOSED_EVENT
@@ -327,6 +327,14 @@ def test_every_failed_code_ends_every_pair():
             frames, events = session.receive(frame, 100)
             assert frames == [] and events[0] == ("failed", "response-code"), (pair, code)
             assert session.error.detail == code
+
+
+def test_a_challenge_has_sixteen_bytes():
+    for length in (0, 15, 17):
+        session = reach("PaymentDetails")
+        body = but("PaymentDetails", GenChallenge=bytes(length))["PaymentDetails"]
+        frames, events = session.receive(answer("PaymentDetails", body), 100)
+        assert frames == [] and events == [("failed", "challenge")] + CLOSED_EVENT
 
 
 def test_no_negotiation_ends_the_session():

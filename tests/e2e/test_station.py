@@ -186,7 +186,8 @@ def test_bad_clients_never_take_the_station_down(
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR], caplog.text
 
 
-def test_slow_drip_sender_times_out(world: World) -> None:
+def test_slow_drip_sender_times_out(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     with (
         station(world, sequence_timeout_ms=300).in_thread() as address,
         socket.create_connection(address, timeout=5) as connection,
@@ -199,6 +200,7 @@ def test_slow_drip_sender_times_out(world: World) -> None:
         except OSError:
             pass
         assert time.monotonic() - began < 2
+    assert "sequence timeout" in caplog.text
 
 
 def test_more_connections_than_a_station_has_cables_are_refused(world: World) -> None:

@@ -11,6 +11,7 @@ from evcc import exi, messages, signature
 from evcc.link import v2gtp
 from plugvault.contract.response import negative
 from plugvault.station import Authorized, Offer
+from plugvault.station.answers import supported_app_protocol
 from plugvault.station.secc import ALLOWED, CLOSED, FETCHING, NEXT, Closed, Fetch, Message, Secc
 from world import DAY, EMAID, NOW, World, sign
 
@@ -178,6 +179,18 @@ def test_another_protocol_is_not_agreed_on(vehicle: Vehicle) -> None:
     assert vehicle.of(Closed)
 
 
+def test_only_the_certificate_service_has_details(vehicle: Vehicle) -> None:
+    vehicle.set_up()
+    vehicle.say("ServiceDiscoveryReq", {})
+    refused(vehicle, vehicle.say("ServiceDetailReq", {"ServiceID": 3}), "FAILED_ServiceIDInvalid")
+
+
+def test_of_two_offers_the_vehicles_favourite_is_taken() -> None:
+    first, second = (messages.supported_app_protocol_req(i)["AppProtocol"][0] for i in (1, 2))
+    offers = {"AppProtocol": [{**first, "Priority": 2}, second]}
+    assert supported_app_protocol(offers)["SchemaID"] == 2
+
+
 def test_another_minor_version_will_do(vehicle: Vehicle) -> None:
     body = vehicle.negotiate(VersionNumberMinor=1, SchemaID=7)
     code = "OK_SuccessfulNegotiationWithMinorDeviation"
@@ -253,8 +266,9 @@ def test_rejects_a_contract_out_of_its_dates(vehicle: Vehicle, after: int) -> No
     refused(vehicle, vehicle.to_payment().details(leaf.chain), "FAILED_CertificateExpired")
 
 
-def test_rejects_an_emaid_that_is_not_the_certificates(vehicle: Vehicle) -> None:
-    body = vehicle.to_payment().details(emaid="DEPVT0000000028")
+@pytest.mark.parametrize("emaid", ["DEPVT0000000028", "no EMAID at all"])
+def test_rejects_an_emaid_that_is_not_the_certificates(vehicle: Vehicle, emaid: str) -> None:
+    body = vehicle.to_payment().details(emaid=emaid)
     refused(vehicle, body, "FAILED_CertChainError")
 
 
@@ -478,7 +492,7 @@ def test_the_operators_no_is_relayed_and_ends_the_session(vehicle: Vehicle) -> N
         None,
         b"",
         b"\x80" * 100,
-        exi.encode(messages.envelope(b"\0", "ServiceDiscoveryRes", SERVICES)),
+        exi.encode(messages.envelope(bytes(8), "ServiceDiscoveryRes", SERVICES)),
     ],
     ids=["nothing", "empty", "garbage", "another message"],
 )

@@ -15,7 +15,7 @@ from plugvault.pki.verify import verify_p256
 _EXPIRED = ("expired", "not-yet-valid")
 
 
-class Refusal(Exception):  # noqa: N818 - the word of the field; it is an answer, not an error
+class Refusal(Exception):
     """`code`: the ResponseCode the vehicle gets. The text is for the station's own log."""
 
     def __init__(self, code: str, why: str) -> None:
