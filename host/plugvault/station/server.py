@@ -152,9 +152,9 @@ class Station:
                 return
             while True:
                 frames, events = step
+                request, closed = self._handle(events, watch)  # billed before it is granted
                 for frame in frames:
                     writer.write(frame)
-                request, closed = self._handle(events, watch)
                 # a client that does not read may not keep us waiting, nor fill our memory
                 await asyncio.wait_for(writer.drain(), self._sequence_timeout_ms / 1000)
                 if request is None:
