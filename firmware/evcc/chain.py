@@ -54,7 +54,7 @@ def validate(
     """
     if len(subs) > MAX_SUBS:
         raise CertificateError("too-long", "%d sub-CA certificates" % len(subs))
-    _check_role(leaf, role)
+    check_role(leaf, role)
     path, issuers = _build(leaf, subs, anchors)
     if not issuers and (not transitive or len(path) == 1):
         for cert in subs:
@@ -89,7 +89,11 @@ def is_anchor(
         raise CertificateError("not-a-root", _title(cert) + " is not signed with its own key")
 
 
-def _check_role(leaf, role):
+def check_role(leaf: "Certificate", role: str) -> None:
+    """Check what makes `leaf` a leaf of this role: no CA, its DC, its CN, its key usage.
+
+    Raises: CertificateError.
+    """
     domains, parse_name, usage = _ROLES[role]
     if leaf.is_ca:
         raise CertificateError("leaf-is-ca", _title(leaf))

@@ -1,0 +1,175 @@
+"""Explains any artefact of Plug & Charge: what is in it, and every check with its verdict.
+
+`inspect(data, scope)` finds out by itself what the bytes are: EXI, V2GTP, certificates (DER, PEM,
+PKCS#7), certificate requests, OPCP JSON, XML of a bundle, each also in hexadecimal or base64.
+Nothing is fetched, and no private key is ever needed.
+"""
+
+import base64
+import binascii
+import re
+
+from cryptography import x509 as reference
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
+from evcc import chain, der, x509
+from evcc.errors import EvccError
+from plugvault import exi_json
+from plugvault.inspection.certificates import inspect_certificates
+from plugvault.inspection.messages import inspect_exi
+from plugvault.inspection.opcp import inspect_json, inspect_xml
+from plugvault.inspection.report import Report, Scope, UnreadableError
+from plugvault.inspection.v2gtp import VERSION, inspect_v2gtp
+from plugvault.pki import request
+from plugvault.pki.verify import verify_p256
+
+LIMIT = 1_000_000  # bytes of a file: the greatest real one is a list of roots
+_WRAPPERS = 3  # base64 of PEM of base64: seen; deeper: not
+_PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \\1-----", re.DOTALL)
+_HEX = re.compile(b"(?:[0-9A-Fa-f]{2})+")
+_BASE64 = re.compile(b"[A-Za-z0-9+/]+={0,2}")
+
+
+def inspect(data: bytes, scope: Scope) -> Report:
+    """The report of one artefact. Raises UnreadableError."""
+    if len(data) > LIMIT:
+        raise UnreadableError(f"{len(data)} bytes; nothing of this world has more than {LIMIT}")
+    return _unwrap(data, scope, [])
+
+
+def _unwrap(data: bytes, scope: Scope, wrappers: list[str]) -> Report:
+    text = data.strip()
+    if not text:
+        raise UnreadableError("empty")
+    if len(wrappers) > _WRAPPERS:
+        raise UnreadableError("wrapped too often: " + " in ".join(reversed(wrappers)))
+    report = _text(text, scope, wrappers) if text.isascii() else _binary(data, scope)
+    if report is None:
+        raise UnreadableError("nothing known: neither EXI, V2GTP, certificate, JSON nor XML")
+    if wrappers and "form" not in report.content:
+        report.content = {"form": ", ".join(wrappers), **report.content}
+    return report
+
+
+def _text(text: bytes, scope: Scope, wrappers: list[str]) -> Report | None:
+    if text[:1] in (b"{", b"["):
+        try:
+            return inspect_json(exi_json.loads(text), scope)
+        except EvccError as error:
+            raise UnreadableError(str(error)) from error
+    if text[:1] == b'"' and text[-1:] == b'"':
+        return _unwrap(text[1:-1], scope, [*wrappers, "JSON string"])
+    if text[:1] == b"<":
+        return inspect_xml(text, scope)
+    if text.startswith(b"-----BEGIN"):
+        return _pem(text, scope)
+    joined = b"".join(text.split())
+    if _HEX.fullmatch(joined):
+        return _unwrap(bytes.fromhex(joined.decode()), scope, [*wrappers, "hexadecimal"])
+    if _BASE64.fullmatch(joined):
+        try:
+            return _unwrap(base64.b64decode(joined, validate=True), scope, [*wrappers, "base64"])
+        except binascii.Error as error:
+            raise UnreadableError(f"looks like base64, but: {error}") from error
+    return None
+
+
+def _pem(text: bytes, scope: Scope) -> Report:
+    blocks = [(m[1].decode(), base64.b64decode(m[2])) for m in _PEM.finditer(text)]
+    if any("PRIVATE KEY" in label for label, _ in blocks):
+        raise UnreadableError("a private key: nothing here reads one, and no file should hold one")
+    ders = [content for label, content in blocks if label == "CERTIFICATE"]
+    if ders:
+        report = inspect_certificates(ders, scope)
+    else:
+        found = _binary(blocks[0][1], scope) if blocks else None
+        if found is None:
+            raise UnreadableError("PEM without a certificate or a request")
+        report = found
+    report.content = {"form": "PEM", **report.content}
+    return report
+
+
+def _binary(data: bytes, scope: Scope) -> Report | None:
+    if data[:2] == VERSION:
+        return inspect_v2gtp(data, scope)
+    if data[:1] == b"\x30":
+        return _der(data, scope)
+    if data[:1] == b"\x80":
+        return inspect_exi(data, scope)
+    return None
+
+
+def _der(data: bytes, scope: Scope) -> Report | None:
+    """Certificates after one another, certs-only PKCS#7, or a certificate request."""
+    ders = _split(data)
+    try:
+        found = pkcs7.load_der_pkcs7_certificates(data)
+        certs = [cert.public_bytes(Encoding.DER) for cert in found]
+        if certs:
+            report = inspect_certificates(certs, scope)
+            report.content = {"form": "PKCS#7", **report.content}
+            return report
+    except Exception:  # noqa: BLE001, S110 - whatever it refuses is no PKCS#7
+        pass
+    request = _request(data)
+    if request is not None:
+        return request
+    return inspect_certificates(ders, scope) if ders else None
+
+
+def _split(data: bytes) -> list[bytes]:
+    ders, at = [], 0
+    try:
+        while at < len(data):
+            _, stop = der.expect(data, at, len(data), der.SEQUENCE)
+            ders.append(data[at:stop])
+            at = stop
+    except EvccError:
+        return []
+    return ders if all(_shaped(d) for d in ders) else []
+
+
+def _shaped(data: bytes) -> bool:
+    """Whether it has the outline of a certificate: what then is wrong is a check that fails."""
+    try:
+        at, end = der.whole(data, der.SEQUENCE)
+        _, at = der.expect(data, at, end, der.SEQUENCE)
+        _, at = der.expect(data, at, end, der.SEQUENCE)
+        der.expect(data, at, end, der.BIT_STRING)
+    except EvccError:
+        return False
+    return True
+
+
+def _request(data: bytes) -> Report | None:
+    try:
+        csr = reference.load_der_x509_csr(data)
+        subject = csr.subject.rfc4514_string()
+    except Exception:  # noqa: BLE001 - whatever it refuses is no request
+        return None
+    report = Report("certificate request", {"subject": subject, "bytes": len(data)})
+    try:
+        request.read(base64.b64encode(data))
+        report.add("request as an EST server takes it", True, "P-256, signed with its own key")
+    except EvccError as error:
+        report.add("request as an EST server takes it", False, str(error))
+    return report
+
+
+def read_anchors(data: bytes) -> list[x509.Certificate]:
+    """The roots of a trust file: certificates in any form `inspect` reads, or an RCP answer.
+
+    Raises UnreadableError, also for a certificate that is no root.
+    """
+    anchors = []
+    for one in inspect(data, Scope(0)).certificates:
+        try:
+            cert = x509.parse(one)
+            chain.is_anchor(cert, cert.not_before, verify_p256)  # dates are judged at use
+        except EvccError as error:
+            raise UnreadableError(f"no trust anchor: {error}") from error
+        anchors.append(cert)
+    if not anchors:
+        raise UnreadableError("no certificate in it")
+    return anchors
