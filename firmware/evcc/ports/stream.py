@@ -26,7 +26,7 @@ class Stream:
     """
 
     def __init__(self, source, receive, send) -> None:
-        self._source = source
+        self.source = source
         self._receive = receive
         self._send = send
         self._readable = select.poll()
@@ -65,7 +65,7 @@ class Stream:
 
     def close(self) -> None:
         """Let go of the port."""
-        self._source.close()
+        self.source.close()
 
     def _hung_up(self) -> bool:
         """Readable with nothing to read: a socket's end of stream, or a line hung up."""

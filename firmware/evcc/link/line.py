@@ -1,0 +1,64 @@
+"""A mux on a stream: the one place where the link's bytes meet a port.
+
+Does nothing by itself: the owner calls `pump`, one thread only. What comes in waits in `inbox`.
+"""
+
+
+class Line:
+    """stream: read(n, timeout_ms) -> bytes, write(bytes). mux: `evcc.link.mux.Mux`.
+    ticks_ms: steady milliseconds. `inbox`: messages not yet looked at, (channel, data)."""
+
+    def __init__(self, stream, mux, ticks_ms) -> None:
+        self.stream = stream
+        self.mux = mux
+        self.ticks_ms = ticks_ms
+        self.inbox: list = []
+
+    def send(self, channel: int, data: bytes) -> None:
+        """Queue a message; the next `pump` sends it. Raises: LinkError."""
+        self.mux.send(channel, data)
+
+    def pump(self, wait_ms: int) -> None:
+        """Write what is due; wait up to `wait_ms` for bytes and take them. Raises: PortError."""
+        self.flush()
+        wait_ms = min(wait_ms, self.mux.wait_ms(self.ticks_ms()))
+        data = self.stream.read(1024, wait_ms)
+        if data:
+            self.inbox += self.mux.feed(data, self.ticks_ms())
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is due now. Raises: PortError."""
+        out = self.mux.poll(self.ticks_ms())
+        if out:
+            self.stream.write(out)
+
+
+class ChannelStream:
+    """One channel as a byte stream, for a client that waits for its answers (the vault's)."""
+
+    def __init__(self, line: Line, channel: int) -> None:
+        self._line = line
+        self._channel = channel
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        self._line.send(self._channel, data)
+
+    def read(self, n: int, timeout_ms: int) -> bytes:
+        """At most `n` bytes; b"" after `timeout_ms`. What comes on other channels waits."""
+        line = self._line
+        end = line.ticks_ms() + timeout_ms
+        while not self._rest:
+            line.pump(max(end - line.ticks_ms(), 0))
+            self._rest = b"".join(
+                [data for channel, data in line.inbox if channel == self._channel]
+            )
+            line.inbox = [message for message in line.inbox if message[0] != self._channel]
+            if line.ticks_ms() >= end:
+                break
+        data, self._rest = self._rest[:n], self._rest[n:]
+        return data
+
+    def close(self) -> None:
+        self._rest = b""

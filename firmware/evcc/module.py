@@ -1,0 +1,243 @@
+"""The EV module: one loop that joins the link, the charging session and the maker's channel.
+
+On CONTROL the bench talks JSON, one object a message. Requests carry an "id", which the answer
+repeats:
+
+    {"id": 1, "do": "plug", "want_contract": true, "emaid": "..."}   start a charging session
+    {"id": 2, "do": "unplug"}                                        end it
+    {"id": 3, "do": "status"}
+
+and the module tells {"event": name, "text": ...} by itself: "installed", "rejected",
+"authorized", "failed", "unavailable", "closed" of a session; "provisioned", "trusted",
+"installed", "rejected" of the maker's channel; "check" for each step an installation passed.
+SESSION carries V2GTP bytes to and from the station, TELEMATICS the maker's messages, LOG lines
+of text. Neither ever carries a secret.
+
+Whatever goes wrong in one session or one message, the loop goes on.
+"""
+
+import json
+import sys
+
+from evcc import installation
+from evcc.contracts import Contracts
+from evcc.errors import EvccError
+from evcc.identity import Identity
+from evcc.link.line import Line
+from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, LinkError
+from evcc.session import Session
+from evcc.telematics import Vehicle
+from evcc.trust import Trust
+from evcc.vault import PROVISIONING, VaultError
+
+_IDLE_MS = 1000
+_LOG_BACKLOG = 32  # lines nobody takes; more are not kept
+
+
+class Module:
+    """The module on its line.
+
+    maker: the 65-byte point of the maker's telematics key. vault: see `evcc.vault`. files:
+    `evcc.ports.files.Files`. now: () -> unix seconds. legacy_emaid: accept the peers' other coding
+    of the signed eMAID (reported when used).
+    Raises: the stores' and the vault's errors, when what is stored cannot be used.
+    """
+
+    def __init__(self, line: Line, maker: bytes, vault, files, now, legacy_emaid=False) -> None:
+        self._line = line
+        self._vault = vault
+        self._now = now
+        self._legacy_emaid = legacy_emaid
+        self._session = None
+        self._trust = Trust(files, vault.verify)
+        self._contracts = Contracts(files)
+        self._identity = Identity(files, vault)
+        self._vehicle = Vehicle(
+            maker,
+            self._identity,
+            vault,
+            self._trust,
+            self._contracts,
+            self._install_over_the_air,
+            now,
+            self._log,
+            self._event,
+        )
+        for sentence in self._contracts.recover(vault):
+            self._log(sentence)
+
+    def run(self) -> None:
+        """For ever. Raises: PortError, when the line is gone."""
+        while True:
+            self.step()
+
+    def step(self) -> None:
+        """One turn: wait for what comes first, and see to it. Raises: PortError."""
+        line = self._line
+        line.pump(0 if line.inbox else self._until_deadline())
+        while line.inbox:
+            channel, data = line.inbox.pop(0)
+            handle = _HANDLERS.get(channel)
+            if handle is not None:
+                self._guarded(handle, data)
+        if self._session is not None and self._until_deadline() == 0:
+            self._guarded(Module._session_timeout, b"")
+
+    def _guarded(self, handle, data: bytes) -> None:
+        """Nothing that one message does may end the loop."""
+        try:
+            handle(self, data)
+        except Exception as e:  # noqa: BLE001 - the last line of defence
+            text = str(e) if isinstance(e, EvccError) else ""
+            self._log("internal: " + type(e).__name__ + " " + text)
+            if handle in (Module._session_receive, Module._session_timeout):
+                self._session = None
+                self._event("failed", "internal")
+                self._event("closed", "")
+
+    # -- the bench --
+
+    def _control(self, data: bytes) -> None:
+        try:
+            request = json.loads(data.decode())
+            action = _ACTIONS[request["do"]]
+        except (ValueError, KeyError, TypeError):
+            self._tell({"error": "not a request"})
+            return
+        try:
+            answer = action(self, request)
+        except EvccError as e:
+            answer = {"error": str(e)}
+        answer["id"] = request.get("id")
+        self._tell(answer)
+
+    def _status(self, request: dict) -> dict:
+        """Who the car is, what it holds, what it runs on."""
+        return {
+            "runtime": sys.implementation.name
+            + " %d.%d.%d" % tuple(sys.implementation.version[:3]),
+            "pcid": self._identity.pcid,
+            "certified": self._identity.certificate is not None,
+            "custody": self._custody(),
+            "region": self._trust.region(),
+            "anchors": len(self._trust.anchors("V2G", "MO", "OEM")),
+            "contracts": [
+                {
+                    "emaid": c.emaid,
+                    "operator": c.operator,
+                    "not_before": c.not_before,
+                    "not_after": c.not_after,
+                    "custody": c.custody,
+                    "active": c.active,
+                    "lost": c.lost,
+                }
+                for c in self._contracts.all()
+            ],
+            "charging": self._session is not None,
+        }
+
+    def _custody(self) -> str:
+        """Of the provisioning key; "" before the factory."""
+        try:
+            return self._vault.custody(PROVISIONING)
+        except VaultError as e:
+            if e.reason != "not-found":
+                raise
+            return ""
+
+    def _plug(self, request: dict) -> dict:
+        if self._session is not None:
+            return {"error": "a session is running"}
+        session = Session(
+            self._identity,
+            self._vault,
+            self._trust,
+            self._contracts,
+            self._now(),
+            want_contract=bool(request.get("want_contract")),
+            emaid=request.get("emaid"),
+            installer=self._install_at_station if self._identity.certificate else None,
+        )
+        self._out(session.start(self._line.ticks_ms()), [])
+        self._session = session
+        return {"charging": True}
+
+    def _unplug(self, request: dict) -> dict:
+        self._session = None
+        return {"charging": False}
+
+    # -- the station --
+
+    def _session_receive(self, data: bytes) -> None:
+        if self._session is not None:
+            self._out(*self._session.receive(data, self._line.ticks_ms()))
+
+    def _session_timeout(self, data: bytes) -> None:
+        if self._session is not None:
+            self._out(*self._session.timeout(self._line.ticks_ms()))
+
+    def _out(self, frames: list, events: list) -> None:
+        for frame in frames:
+            self._line.send(SESSION, frame)
+        for name, text in events:
+            if name in ("failed", "rejected") and self._session is not None:
+                self._log("session: " + name + ": " + str(self._session.error))
+            if name == "closed":
+                self._session = None
+            self._event(name, text)
+
+    def _until_deadline(self) -> int:
+        deadline = None if self._session is None else self._session.deadline()
+        if deadline is None:
+            return _IDLE_MS
+        return min(max(deadline - self._line.ticks_ms(), 0), _IDLE_MS)
+
+    # -- contracts --
+
+    def _install_at_station(self, response: bytes, session_id: bytes):
+        return self._install(response, installation.Request.at_station(session_id))
+
+    def _install_over_the_air(self, response: bytes, emaid, session_id):
+        request = installation.Request.over_the_air(emaid, session_id) if emaid else None
+        return self._install(response, request)
+
+    def _install(self, response: bytes, request):
+        return installation.install(
+            response,
+            request,
+            self._trust,
+            self._contracts,
+            self._vault,
+            self._now(),
+            self._legacy_emaid,
+            lambda name: self._event("check", name),
+        )
+
+    # -- the maker --
+
+    def _telematics(self, data: bytes) -> None:
+        for answer in self._vehicle.receive(data):
+            self._line.send(TELEMATICS, answer)
+
+    # -- telling --
+
+    def _event(self, name: str, text: str) -> None:
+        self._tell({"event": name, "text": text})
+
+    def _tell(self, message: dict) -> None:
+        try:
+            self._line.send(CONTROL, json.dumps(message).encode())
+        except LinkError as e:
+            self._log("control: " + str(e))
+
+    def _log(self, text: str) -> None:
+        if self._line.mux.backlog(LOG) < _LOG_BACKLOG:
+            self._line.send(LOG, text.encode()[: LIMITS[LOG]])
+
+
+_ACTIONS = {"status": Module._status, "plug": Module._plug, "unplug": Module._unplug}
+_HANDLERS = {
+    CONTROL: Module._control,
+    SESSION: Module._session_receive,
+    TELEMATICS: Module._telematics,
+}

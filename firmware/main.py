@@ -1,0 +1,93 @@
+"""Wiring: read the configuration, open the ports it names, run the module.
+
+    micropython main.py config.json     (Linux; on a board config.json lies beside this file)
+
+The configuration is JSON:
+
+    "link":  {"kind": "tty", "path": ..., "baud": 115200}
+             {"kind": "uart", "number": 1, "baud": 115200, "tx": 4, "rx": 5}     (boards)
+             {"kind": "tcp", "host": ..., "port": ...}
+    "vault": {"kind": "pkcs11", "module": ..., "token": label, "pin_file": ...}  (needs ffi)
+             {"kind": "service", "socket": path}
+             {"kind": "link"}                        the bench computer's vault, over the link
+    "store": folder for contracts and trust anchors
+    "maker": the maker's telematics key: 65 bytes, 0x04 | X | Y, as hex
+    "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
+"""
+
+import json
+import os
+import sys
+
+from evcc.errors import EvccError
+from evcc.link.line import ChannelStream, Line
+from evcc.link.mux import VAULT, Mux
+from evcc.module import Module
+from evcc.ports import clock
+from evcc.ports.files import Files
+from evcc.ports.stream import PortError
+
+
+def main(path: str) -> None:
+    """Run until the line is gone. Raises: EvccError for what the ports or stores refuse."""
+    with open(path) as file:
+        config = json.load(file)
+    stream = _open_link(config["link"])
+    line = Line(stream, Mux(_epoch()), clock.ticks_ms)
+    vault = _open_vault(config["vault"], line)
+    module = Module(
+        line,
+        bytes.fromhex(config["maker"]),
+        vault,
+        Files(config["store"]),
+        clock.now,
+        bool(config.get("legacy_emaid")),
+    )
+    module.run()
+
+
+def _epoch() -> int:
+    """Not secret, only new."""
+    return int.from_bytes(os.urandom(4), "big") or 1
+
+
+def _open_link(link: dict):
+    """Imports only the port it opens: not every board has every one."""
+    kind = link["kind"]
+    if kind == "tcp":
+        from evcc.ports import tcp
+
+        return tcp.connect(link["host"], link["port"])
+    from evcc.ports import serial
+
+    baud = link.get("baud", 115200)
+    if kind == "tty":
+        return serial.open_tty(link["path"], baud)
+    pins = {name: link[name] for name in ("tx", "rx") if name in link}
+    return serial.open_uart(link["number"], baud, **pins)
+
+
+def _open_vault(vault: dict, line: Line):
+    kind = vault["kind"]
+    if kind == "pkcs11":
+        from evcc.vault import pkcs11
+
+        with open(vault["pin_file"]) as file:
+            pin = file.read().strip()
+        return pkcs11.open(vault["module"], vault["token"], pin)
+    from evcc.vault import service
+
+    if kind == "link":
+        return service.connect(ChannelStream(line, VAULT))
+    from evcc.ports import unix
+
+    return service.connect(lambda: unix.connect(vault["socket"]))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1] if len(sys.argv) > 1 else "config.json")
+    except EvccError as e:
+        if not isinstance(e, PortError) or e.reason != "closed":
+            sys.stderr.write(str(e) + "\n")
+            sys.exit(1)

@@ -1,0 +1,218 @@
+"""A car on this computer: the EV module in a process of its own, and the bench it is wired to.
+
+    with Car(runtime, "serial", folder, maker=key.point, token=Token(store, "car", pin)) as car:
+        maker = car.maker(key)
+        maker.connect()
+        car.charge("127.0.0.1", station.port, want_contract=True)
+
+The module is the same that goes on a board, started as `main.py` under the chosen interpreter.
+Its link is a null-modem cable of two pseudo-terminals, or a TCP connection on the loopback. Its
+vault is the token itself where the interpreter has `ffi`, else a vault service started here.
+Linux, as pseudo-terminals and the vault service are.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from evcc.errors import EvccError
+from evcc.ports.stream import Stream
+from plugvault.hsm.service import VaultService
+from plugvault.hsm.softhsm import TokenStore
+from plugvault.link.bench import Bench
+from plugvault.link.endpoint import of_connection, open_serial
+from plugvault.link.nullmodem import NullModem, Spoil
+from plugvault.runtimes import Runtime, firmware
+
+_START_TIMEOUT = 20.0  # seconds until the module must have answered
+_END_TIMEOUT = 5.0
+
+
+class CarError(EvccError):
+    """The module's process could not be started, or ended by itself; `detail` has its words."""
+
+    REASONS = ("start", "died")
+
+
+@dataclass(frozen=True)
+class CarToken:
+    """The car's token: in which store, under which label, opened by which PIN."""
+
+    store: TokenStore
+    label: str
+    pin: str = field(repr=False)
+
+
+class Car:
+    """The module and its bench, while the context lasts.
+
+    runtime: the interpreter. link: "serial" or "tcp". folder: the car's own, for its
+    configuration and its contracts; entered again, it is the same car. maker: the 65-byte point
+    of the maker's telematics key. vault: "token" (needs ffi), "service", "link" (the service,
+    reached over the link as a board does); None: the first that can be. noise, baud: of the
+    cable, see `NullModem`. heap: of a MicroPython, e.g. "256k". observe: see `Bench`.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        link: str,
+        folder: Path,
+        *,
+        maker: bytes,
+        token: CarToken,
+        vault: str | None = None,
+        noise: Spoil | None = None,
+        baud: int | None = None,
+        heap: str | None = None,
+        legacy_emaid: bool = False,
+        observe: Callable[[str, str], None] = lambda channel, text: None,
+    ) -> None:
+        if link not in ("serial", "tcp"):
+            raise ValueError(f"link {link!r}")
+        self.runtime = runtime
+        self.link = link
+        self.folder = folder
+        self.vault = vault or ("token" if runtime.has_ffi else "service")
+        self._maker = maker
+        self._token = token
+        self._noise = noise
+        self._baud = baud
+        self._heap = heap
+        self._legacy_emaid = legacy_emaid
+        self._observe = observe
+        self._vault_socket: Path | None = None  # of the service the bench passes on
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            vault = self._start_vault(stack)
+            link, connect = self._lay_cable(stack)
+            self._configure(link, vault)
+            stack.callback(self._end)
+            self._process = self._start()
+            self.bench = stack.enter_context(Bench(connect(), self._observe, self._vault_socket))
+            threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
+            self.bench.status(_START_TIMEOUT)
+            self._stack = stack.pop_all()
+        # What anybody does with a car, it does on its bench.
+        self.status, self.request = self.bench.status, self.bench.request
+        self.maker, self.charge = self.bench.maker, self.bench.charge
+        self.bridge_session, self.traffic = self.bench.bridge_session, self.bench.traffic
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the module's process."""
+        return self._process.pid
+
+    @property
+    def stderr(self) -> str:
+        """What the module's interpreter wrote there; empty when all is well."""
+        path = self.folder / "stderr.txt"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _start_vault(self, stack: contextlib.ExitStack) -> dict[str, str]:
+        """Where the module finds its keys: the "vault" of its configuration."""
+        token = self._token
+        if self.vault == "token":
+            _write_private(self.folder / "pin", token.pin)
+            return {
+                "kind": "pkcs11",
+                "module": str(token.store.module),
+                "token": token.label,
+                "pin_file": str(self.folder / "pin"),
+            }
+        # A socket's path is short by nature; the car's folder need not be.
+        short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
+        store = token.store
+        service = VaultService(store.module, store.conf, token.label, token.pin, short / "vault")
+        stack.enter_context(service)
+        if self.vault == "link":
+            self._vault_socket = service.socket_path
+            return {"kind": "link"}
+        return {"kind": "service", "socket": str(service.socket_path)}
+
+    def _lay_cable(
+        self, stack: contextlib.ExitStack
+    ) -> tuple[dict[str, object], Callable[[], Stream]]:
+        """The "link" of the configuration, and what opens this end of it."""
+        if self.link == "serial":
+            cable = stack.enter_context(NullModem(self._noise, self._baud))
+            return {"kind": "tty", "path": str(cable.b)}, lambda: open_serial(cable.a)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        host, port = listener.getsockname()
+        return {"kind": "tcp", "host": host, "port": port}, lambda: self._accept(listener)
+
+    def _accept(self, listener: socket.socket) -> Stream:
+        listener.settimeout(0.1)
+        for _ in range(int(_START_TIMEOUT / 0.1)):
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listener.accept()
+                listener.close()
+                return of_connection(connection)
+            if self._process.poll() is not None:
+                raise self._died(self._process)
+        raise CarError("start", "the module does not connect")
+
+    def _configure(self, link: dict[str, object], vault: dict[str, str]) -> None:
+        config = {
+            "link": link,
+            "vault": vault,
+            "store": str(self.folder / "store"),
+            "maker": self._maker.hex(),
+            "legacy_emaid": self._legacy_emaid,
+        }
+        _write_private(self.folder / "config.json", json.dumps(config, indent=1))
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        runtime = self.runtime
+        heap = runtime.heap(self._heap) if self._heap else ()
+        with (self.folder / "stderr.txt").open("wb") as stderr:
+            return subprocess.Popen(
+                [*runtime.argv, *heap, str(firmware() / "main.py"), "config.json"],
+                cwd=self.folder,
+                env={**runtime.env(), **self._token.store.env()},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                umask=0o077,
+                process_group=0,  # a Ctrl-C in the terminal is for this process to pass on
+            )
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        process.wait()
+        self.bench.fail(self._died(process))
+
+    def _died(self, process: subprocess.Popen[bytes]) -> CarError:
+        words = self.stderr.strip()[-2000:]
+        return CarError("died", f"exit code {process.returncode}: {words or 'without a word'}")
+
+    def _end(self) -> None:
+        process = self._process
+        process.terminate()
+        try:
+            process.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        (self.folder / "pin").unlink(missing_ok=True)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file only its owner can read, from the first byte on."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

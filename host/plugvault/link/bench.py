@@ -1,0 +1,266 @@
+"""What a bench does with an EV module on the link: plug it in, ask it, be its maker, be its cable.
+
+Over any stream: a module in a process here (`plugvault.car`), or a board on a serial port:
+
+    with Bench(open_serial("/dev/ttyACM1")) as bench:
+        print(bench.status())
+"""
+
+import contextlib
+import json
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from evcc.errors import EvccError
+from evcc.link.mux import CONTROL, LOG, SESSION, TELEMATICS, VAULT
+from evcc.ports.stream import PortError, Stream
+from plugvault.link.endpoint import Endpoint, Receive
+from plugvault.telematics import Maker
+from plugvault.telematics.maker import Key
+
+CHANNELS = {
+    CONTROL: "control",
+    SESSION: "session",
+    TELEMATICS: "telematics",
+    VAULT: "vault",
+    LOG: "log",
+}
+_ANSWER_TIMEOUT = 30.0
+_SESSION_TIMEOUT = 120.0
+_PIECE = 4096
+
+Event = tuple[str, str]
+
+
+class BenchError(EvccError):
+    """The module did not do what the bench asked."""
+
+    REASONS = ("lost", "timeout", "refused", "station")
+
+
+class Bench:
+    """The link's host end and what runs over it, while the context lasts.
+
+    vault: the Unix socket of a vault service, for a module that has its vault over the link.
+    observe: called with (channel name, text) for each event and log line as it comes.
+    `events`: (name, text) since the start. `log`: the module's own lines.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        observe: Callable[[str, str], None] = lambda channel, text: None,
+        vault: Path | None = None,
+    ) -> None:
+        self._observe = observe
+        self._vault = vault
+        self._changed = threading.Condition()
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._last_id = 0
+        self._failure: EvccError | None = None
+        self._telematics: queue.Queue[bytes] = queue.Queue()
+        self._station: socket.socket | None = None
+        self._stack = contextlib.ExitStack()
+        self.events: list[Event] = []
+        self.log: list[str] = []
+        self._receivers: dict[int, Receive] = {
+            CONTROL: self._control,
+            LOG: self._logged,
+            SESSION: self._to_station,
+            TELEMATICS: self._telematics.put,
+        }
+        self.endpoint = Endpoint(stream, self._receivers, self.fail)
+
+    def __enter__(self) -> Self:
+        if self._vault is not None:
+            self._bridge_vault(self._vault)
+        self._stack.enter_context(self.endpoint)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._unbridge()
+        self._stack.close()
+
+    def fail(self, error: EvccError) -> None:
+        """Make everybody who waits raise `error`. The first failure stays."""
+        with self._changed:
+            self._failure = self._failure or error
+            self._changed.notify_all()
+
+    # -- asking --
+
+    def request(self, do: str, timeout: float = _ANSWER_TIMEOUT, **fields: Any) -> dict[str, Any]:
+        """One request on CONTROL (see `evcc.module`) and its answer.
+
+        Raises: BenchError("refused" | "timeout" | "lost").
+        """
+        with self._changed:
+            self._last_id += 1
+            ident = self._last_id
+        self.endpoint.send(CONTROL, json.dumps({"id": ident, "do": do, **fields}).encode())
+        self._wait(lambda: ident in self._answers, timeout, f"no answer to {do!r}")
+        answer = self._answers.pop(ident)
+        if "error" in answer:
+            raise BenchError("refused", str(answer["error"]))
+        return answer
+
+    def status(self, timeout: float = _ANSWER_TIMEOUT) -> dict[str, Any]:
+        """Who the car is, its contracts, what it runs on."""
+        return self.request("status", timeout)
+
+    def maker(self, key: Key, car: bytes | None = None, timeout: float = 20.0) -> Maker:
+        """The maker's end of the telematics channel, not yet connected. car: see `Maker`."""
+        while not self._telematics.empty():
+            self._telematics.get_nowait()
+        send = self.endpoint.send
+
+        def receive(seconds: float) -> bytes | None:
+            deadline = time.monotonic() + seconds
+            while self._failure is None:
+                left = min(deadline - time.monotonic(), 0.2)
+                try:
+                    return self._telematics.get(timeout=max(left, 0.001))
+                except queue.Empty:
+                    if time.monotonic() >= deadline:
+                        return None
+            raise self._failure
+
+        return Maker(key, lambda message: send(TELEMATICS, message), receive, car, timeout)
+
+    # -- charging --
+
+    def charge(
+        self,
+        host: str,
+        port: int,
+        want_contract: bool = False,
+        emaid: str | None = None,
+        timeout: float = _SESSION_TIMEOUT,
+    ) -> list[Event]:
+        """A whole charging session at the station `host`:`port`; its events, "closed" left out.
+
+        Raises: BenchError("station") when nobody listens there; "timeout"; "refused"; "lost".
+        """
+        with self.bridge_session(host, port):
+            seen, closed = len(self.events), ("closed", "")
+            self.request("plug", want_contract=want_contract, emaid=emaid)
+            try:
+                self._wait(
+                    lambda: ("closed", "") in self.events[seen:],
+                    timeout,
+                    "the session did not end",
+                )
+            except BenchError:
+                with contextlib.suppress(EvccError):
+                    self.request("unplug")
+                raise
+            events = self.events[seen:]
+        return events[: events.index(closed)]
+
+    @contextlib.contextmanager
+    def bridge_session(self, host: str, port: int) -> Iterator[None]:
+        """Carry the session's bytes to a station's TCP port and back."""
+        try:
+            station = socket.create_connection((host, port), timeout=10)
+        except OSError as error:
+            raise BenchError("station", f"{host}:{port}: {error}") from error
+        station.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        station.settimeout(None)
+        self._station = station
+        reader = threading.Thread(target=self._from_station, args=(station,), daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            self._unbridge()
+            reader.join(timeout=10)
+
+    def _unbridge(self) -> None:
+        station, self._station = self._station, None
+        if station is not None:
+            with contextlib.suppress(OSError):
+                station.shutdown(socket.SHUT_RDWR)
+            station.close()
+
+    def _from_station(self, station: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := station.recv(_PIECE):
+                self.endpoint.send(SESSION, data)
+
+    def _to_station(self, data: bytes) -> None:
+        station = self._station
+        if station is not None:
+            with contextlib.suppress(OSError):  # it hung up: the module's own clock notices
+                station.sendall(data)
+
+    # -- the vault over the link --
+
+    def _bridge_vault(self, path: Path) -> None:
+        """Give the module the vault service at the Unix socket `path`."""
+        service = self._stack.enter_context(socket.socket(socket.AF_UNIX))
+        service.connect(str(path))
+
+        def from_service() -> None:
+            with contextlib.suppress(OSError):
+                while data := service.recv(_PIECE):
+                    self.endpoint.send(VAULT, data)
+
+        self._receivers[VAULT] = service.sendall
+        threading.Thread(target=from_service, name="vault", daemon=True).start()
+
+    # -- listening --
+
+    def wait_event(self, name: str, since: int = 0, timeout: float = _ANSWER_TIMEOUT) -> str:
+        """The text of the first event of this name from index `since` of `events`."""
+
+        def found() -> list[str]:
+            return [text for event, text in self.events[since:] if event == name]
+
+        self._wait(lambda: bool(found()), timeout, f"no event {name!r}")
+        return found()[0]
+
+    def traffic(self) -> dict[str, dict[str, int]]:
+        """Message bytes by channel, "in" from the car and "out" to it; and the wire's own.
+
+        "wire" counts framing and repetition too; "resent" the host's frames sent again.
+        """
+        endpoint = self.endpoint
+        counts = {
+            name: {"in": endpoint.bytes_in[channel], "out": endpoint.bytes_out[channel]}
+            for channel, name in CHANNELS.items()
+        }
+        wire = {"in": endpoint.wire_in, "out": endpoint.wire_out, "resent": endpoint.resent}
+        return {**counts, "wire": wire}
+
+    def _control(self, data: bytes) -> None:
+        message = json.loads(data)
+        with self._changed:
+            if "event" in message:
+                event = (str(message["event"]), str(message.get("text", "")))
+                self.events.append(event)
+            elif message.get("id") is not None:
+                self._answers[message["id"]] = message
+            self._changed.notify_all()
+        if "event" in message:
+            self._observe("event", f"{event[0]} {event[1]}".strip())
+
+    def _logged(self, data: bytes) -> None:
+        text = data.decode(errors="replace")
+        self.log.append(text)
+        self._observe("log", text)
+
+    def _wait(self, done: Callable[[], bool], timeout: float, what: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure is not None or done(), timeout)
+            if done():
+                return
+            if self._failure is not None:
+                if isinstance(self._failure, PortError):
+                    raise BenchError("lost", str(self._failure)) from self._failure
+                raise self._failure
+            raise BenchError("timeout", f"{what} within {timeout:.0f} s")

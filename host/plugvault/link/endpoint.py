@@ -1,0 +1,140 @@
+"""The host's end of the mux: one thread that owns the port; queues for everybody else.
+
+`send` may be called from any thread. What comes in goes to the function registered for its
+channel, called in the endpoint's thread: it must not block.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import serial
+
+from evcc.link.mux import LIMITS, LinkError, Mux
+from evcc.ports.stream import PortError, Stream, of_socket
+
+Receive = Callable[[bytes], None]
+_READ_BYTES = 4096
+
+
+def open_serial(path: Path | str, baud: int = 115200) -> Stream:
+    """A serial port, or a pseudo-terminal, as a stream. Raises: PortError("unavailable")."""
+    try:
+        port = serial.Serial(str(path), baud, timeout=0)
+    except (serial.SerialException, ValueError) as error:
+        raise PortError("unavailable", f"{path}: {error}") from error
+    return Stream(port, port.read, port.write)
+
+
+def of_connection(connection: socket.socket) -> Stream:
+    """An accepted TCP connection as a stream, without Nagle's delay."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return of_socket(connection)
+
+
+class Endpoint:
+    """The link's host end on `stream` while the context lasts.
+
+    receivers: what to call with each message, by channel. lost: called once when the stream is
+    gone. `bytes_in`, `bytes_out`: message bytes by channel. `wire_in`, `wire_out`: bytes on the
+    wire, framing and repetition included. `resent`: frames sent more than once.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        receivers: dict[int, Receive],
+        lost: Callable[[PortError], None] = lambda error: None,
+    ) -> None:
+        self._stream = stream
+        self._receivers = receivers
+        self._lost = lost
+        self._mux = Mux(int.from_bytes(os.urandom(4), "big") or 1)
+        self._lock = threading.Lock()
+        self._outbox: list[tuple[int, bytes]] = []
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        self.bytes_in: Counter[int] = Counter()
+        self.bytes_out: Counter[int] = Counter()
+        self.wire_in = 0
+        self.wire_out = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing.set()
+        self._wake()
+        self._thread.join(timeout=10)
+        self._stream.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    @property
+    def resent(self) -> int:
+        return self._mux.resent
+
+    def send(self, channel: int, data: bytes) -> None:
+        """Queue one message. Raises: LinkError("channel" | "too-long")."""
+        if channel not in LIMITS:
+            raise LinkError("channel", str(channel))
+        if len(data) > LIMITS[channel]:
+            raise LinkError("too-long", f"{len(data)} bytes")
+        with self._lock:
+            self._outbox.append((channel, data))
+            self.bytes_out[channel] += len(data)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has more than enough to wake up for
+            os.write(self._wake_write, b"x")
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._stream.source, select.POLLIN)
+        try:
+            while not self._closing.is_set():
+                self._write_due()
+                poll.poll(self._mux.wait_ms(_now_ms()))
+                self._drain_wakes()
+                self._read()
+        except PortError as error:
+            if not self._closing.is_set():
+                self._lost(error)
+
+    def _drain_wakes(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _write_due(self) -> None:
+        with self._lock:
+            outbox, self._outbox = self._outbox, []
+        for channel, data in outbox:
+            self._mux.send(channel, data)
+        out = self._mux.poll(_now_ms())
+        if out:
+            self.wire_out += len(out)
+            self._stream.write(out)
+
+    def _read(self) -> None:
+        data = self._stream.read(_READ_BYTES, 0)
+        self.wire_in += len(data)
+        for channel, message in self._mux.feed(data, _now_ms()):
+            self.bytes_in[channel] += len(message)
+            receive = self._receivers.get(channel)
+            if receive is not None:
+                receive(message)
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

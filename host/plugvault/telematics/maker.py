@@ -1,0 +1,212 @@
+"""The maker's end: prove to be the maker, know the car by its key, then ask. One car a `Maker`.
+
+The wire is `evcc.telematics`'s. What comes that does not authenticate is passed over, as line
+noise is; the answer that never comes is a "timeout", after which `connect` starts afresh.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from evcc import telematics as wire
+from evcc.errors import EvccError
+from evcc.record import RecordError, pack, unpack
+from plugvault.pki.verify import verify_p256
+
+_TIMEOUT = 20.0  # seconds: a board without help verifies for a while
+
+
+class TelematicsError(EvccError):
+    """The car did not do it.
+
+    "refused" has the car's reason in `detail`; "rejected" has none: an installation that failed
+    tells the wire nothing.
+    """
+
+    REASONS = ("not-connected", "timeout", "stranger", "refused", "rejected", "protocol")
+
+
+class Key(Protocol):
+    """The maker's telematics key; `plugvault.hsm.TokenKey` is one."""
+
+    @property
+    def point(self) -> bytes:
+        """65 bytes, 0x04‖X‖Y."""
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """64 bytes, r‖s, over a SHA-256 digest."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A contract in the car. not_before, not_after: unix seconds. custody: of its key."""
+
+    emaid: str
+    operator: str
+    not_before: int
+    not_after: int
+    custody: str
+    active: bool
+    lost: bool
+
+
+@dataclass(frozen=True)
+class VehicleStatus:
+    """What a car says of itself. anchors: V2G roots. custody: of its provisioning key."""
+
+    pcid: str
+    certified: bool
+    region: str
+    anchors: int
+    contracts: int
+    custody: str
+
+
+class Maker:
+    """send: one message towards the car. receive: the next message from it within so many
+    seconds, or None. car: the point of the car's provisioning key when it is known; a car met
+    for the first time, in the factory, is known after `connect`.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        send: Callable[[bytes], None],
+        receive: Callable[[float], bytes | None],
+        car: bytes | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> None:
+        self._key = key
+        self._send = send
+        self._receive = receive
+        self._timeout = timeout
+        self._session: bytes | None = None
+        self._counter = 0
+        self.car = car
+
+    def connect(self) -> bytes:
+        """Both ends prove themselves; a new session. Returns the car's point, 65 bytes.
+
+        Raises: TelematicsError("timeout" | "stranger"): not the car that `car` is.
+        """
+        self._session = None
+        nonce = os.urandom(wire.NONCE_BYTES)
+        self._send(bytes([wire.HELLO]) + nonce)
+        challenge = self._await(wire.CHALLENGE, wire.NONCE_BYTES)
+        nonces = (nonce, challenge)
+        mine = self._key.point
+        proof = self._key.sign_digest(wire.transcript(wire.TO_CAR, *nonces, mine))
+        self._send(bytes([wire.MAKER_PROOF]) + proof)
+        answer = self._await(wire.CAR_PROOF, wire.POINT_BYTES + wire.SIGNATURE_BYTES)
+        car, signature = answer[: wire.POINT_BYTES], answer[wire.POINT_BYTES :]
+        digest = wire.transcript(wire.TO_MAKER, *nonces, mine, car)
+        if not verify_p256(car, digest, signature):
+            raise TelematicsError("stranger", "its proof does not hold")
+        if self.car not in (None, car):
+            raise TelematicsError("stranger", "another car's key")
+        self.car = car
+        self._session = wire.transcript(b"S", *nonces, mine, car)
+        self._counter = 0
+        return car
+
+    def csr(self, pcid: str, organisation: str, country: str = "") -> bytes:
+        """The car's signing request for its provisioning key: PKCS#10, DER."""
+        return self._ask("provision.csr", pcid.encode(), organisation.encode(), country.encode())[
+            0
+        ]
+
+    def install_certificate(self, chain: Sequence[bytes]) -> None:
+        """The provisioning certificate and its sub-CAs: DER, leaf first."""
+        self._ask("provision.install", *chain)
+
+    def install_trust(self, region: str, anchors: Sequence[tuple[str, bytes]]) -> None:
+        """The trust anchors of a sales region: ("V2G" | "MO" | "OEM", DER). Replaces all."""
+        flat = [part for kind, der in anchors for part in (kind.encode(), der)]
+        self._ask("trust.install", region.encode(), *flat)
+
+    def offer_contract(self, emaid: str, session_id: bytes) -> None:
+        """Announce a contract, sealed in a response with that session ID: is there room?"""
+        self._ask("contract.offer", emaid.encode(), session_id)
+
+    def install_contract(self, response: bytes) -> str:
+        """Deliver what was offered: the CertificateInstallationRes, EXI.
+
+        Returns the custody level of the contract key. Raises: TelematicsError("rejected").
+        """
+        return self._ask("contract.install", response)[0].decode()
+
+    def choose_contract(self, emaid: str) -> None:
+        self._ask("contract.choose", emaid.encode())
+
+    def remove_contract(self, emaid: str) -> None:
+        self._ask("contract.remove", emaid.encode())
+
+    def contracts(self) -> list[Held]:
+        held = []
+        for entry in self._ask("contract.list"):
+            emaid, operator, start, end, custody, active, lost = _texts(entry)
+            held.append(
+                Held(emaid, operator, int(start), int(end), custody, bool(active), bool(lost))
+            )
+        return held
+
+    def status(self) -> VehicleStatus:
+        texts = [field.decode() for field in self._ask("status")]
+        pcid, certified, region, anchors, contracts, custody = texts
+        return VehicleStatus(pcid, bool(certified), region, int(anchors), int(contracts), custody)
+
+    def _ask(self, name: str, *fields: bytes) -> list[bytes]:
+        """One request, in pieces where it is long; the fields of its answer."""
+        payload = pack([name.encode(), *fields])
+        if len(payload) <= wire.PIECE:
+            return self._exchange(payload)
+        total = len(payload).to_bytes(4, "big")
+        answer = self._exchange(pack([b"begin", total, hashlib.sha256(payload).digest()]))
+        for start in range(0, len(payload), wire.PIECE):
+            piece = payload[start : start + wire.PIECE]
+            answer = self._exchange(pack([b"piece", start.to_bytes(4, "big"), piece]))
+        return answer
+
+    def _exchange(self, payload: bytes) -> list[bytes]:
+        if self._session is None or self.car is None:
+            raise TelematicsError("not-connected")
+        session, counter, car = self._session, self._counter, self.car
+        self._send(wire.seal(session, wire.TO_CAR, counter, payload, self._key.sign_digest))
+        deadline = time.monotonic() + self._timeout
+        while True:
+            record = self._next(deadline)
+            answer = wire.unseal(record, session, wire.TO_MAKER, counter, car, verify_p256)
+            if answer is not None:
+                break
+        self._counter += 1
+        try:
+            word, *fields = unpack(answer)
+        except (RecordError, ValueError) as error:
+            raise TelematicsError("protocol", str(error)) from error
+        if word == b"rejected":
+            raise TelematicsError("rejected")
+        if word != b"ok":
+            raise TelematicsError("refused", b" ".join(fields).decode(errors="replace"))
+        return fields
+
+    def _await(self, kind: int, length: int) -> bytes:
+        """The body of the next message of this kind and length."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            message = self._next(deadline)
+            if len(message) == 1 + length and message[0] == kind:
+                return message[1:]
+
+    def _next(self, deadline: float) -> bytes:
+        message = self._receive(max(deadline - time.monotonic(), 0))
+        if message is None:
+            self._session = None
+            raise TelematicsError("timeout", "the car does not answer")
+        return message
+
+
+def _texts(entry: bytes) -> list[str]:
+    return [field.decode() for field in unpack(entry)]
