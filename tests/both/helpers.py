@@ -3,7 +3,7 @@
 VECTORS = __file__.rsplit("/", 1)[0] + "/../vectors/"
 
 
-class Skip(Exception):  # noqa: N818 - not an error: the test does not apply here
+class Skip(Exception):
     """This test cannot run on this interpreter; the text says why."""
 
 
