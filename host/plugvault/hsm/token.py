@@ -61,7 +61,9 @@ class _Library:
         except (RuntimeError, OSError) as error:
             # An instance that failed to initialise would be handed out again as if it worked.
             pkcs11.unload(path)
-            raise VaultError("unavailable", f"{path} does not start: {error!r}") from error
+            # The base class itself is what could not be loaded; the library's own codes are below.
+            reason = "module-missing" if type(error) is pkcs11.PKCS11Error else "unavailable"
+            raise VaultError(reason, f"{path} does not start: {error!r}") from error
 
     @contextmanager
     def call(self) -> Iterator[None]:

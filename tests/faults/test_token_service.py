@@ -1,0 +1,368 @@
+"""The token fails: it is lost, damaged, full, killed, or its PIN is another one now.
+
+Always: a clear error, and the contracts that were there still sign.
+"""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pkcs11
+import pytest
+
+import envelopes
+import world
+from evcc import p256
+from evcc.vault import PROVISIONING, VaultError
+from fixtures.tokens import CarToken
+from plugvault import runtimes
+from plugvault.hsm.service import VaultService
+
+DIGEST = bytes(range(32))
+
+
+def envelope(vault) -> dict:
+    return envelopes.envelope(vault.public(PROVISIONING), envelopes.KNOWN_KEY)
+
+
+def signs(vault, key: bytes, public: bytes) -> bool:
+    return p256.verify(public, DIGEST, vault.sign(key, DIGEST))
+
+
+def eventually(vault, operation):
+    """The operation's result, once the service is back."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return operation(vault)
+        except VaultError as error:
+            if error.reason != "unavailable" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def token_folder(car_token: CarToken) -> Path:
+    (folder,) = [p for p in car_token.store.tokens.iterdir() if p.is_dir()]
+    return folder
+
+
+def object_files(car_token: CarToken) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in token_folder(car_token).glob("*.object")}
+
+
+def damage(file: Path) -> None:
+    """The length of CKA_LABEL in an object file becomes huge: SoftHSM ends its process on it."""
+    data = file.read_bytes()
+    label = b"".join(n.to_bytes(8, "big") for n in (3, 3))  # CKA_LABEL, of the kind "bytes"
+    assert label in data
+    at = data.index(label) + len(label)
+    file.write_bytes(data[:at] + b"\x7f" + b"\xff" * 7 + data[at + 8 :])
+
+
+def test_wrong_pin_is_one_clear_error_and_is_not_tried_again(car_token: CarToken) -> None:
+    socket = car_token.folder / "run" / "v.sock"
+    service = VaultService(car_token.module, car_token.conf, "car", "wrong-pin", socket)
+    started: list[int] = []
+    popen = subprocess.Popen
+
+    class Counting(popen):
+        def __init__(self, *args, **options) -> None:
+            super().__init__(*args, **options)
+            started.append(self.pid)
+
+    subprocess.Popen = Counting
+    try:
+        with pytest.raises(VaultError, match=r"^pin") as caught, service:
+            pass
+    finally:
+        subprocess.Popen = popen
+    assert len(started) == 1
+    assert "wrong-pin" not in str(caught.value)
+    assert not socket.exists()
+
+
+def test_pin_changed_outside_ends_the_service_for_good(car_token: CarToken) -> None:
+    change = (
+        "import sys, pkcs11\n"
+        "old, new = sys.stdin.read().split()\n"
+        "token = pkcs11.lib(sys.argv[1]).get_token(token_label='car')\n"
+        "token.open(rw=True, user_pin=old).set_pin(old, new)\n"
+    )
+    with car_token.service() as service:
+        vault = service.client()
+        vault.generate_provisioning_key()
+        subprocess.run(
+            [sys.executable, "-c", change, car_token.module],
+            input=f"{car_token.pin} another-pin",
+            env={**os.environ, **car_token.store.env()},
+            text=True,
+            check=True,
+        )
+        os.kill(service.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while service.failure is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert service.failure is not None
+        assert service.failure.reason == "pin"
+        assert service.restarts == 0
+        with pytest.raises(VaultError, match="unavailable"):
+            vault.sign(PROVISIONING, DIGEST)
+
+
+def test_missing_token_is_named_and_never_made(car_token: CarToken) -> None:
+    shutil.rmtree(token_folder(car_token))
+    with pytest.raises(VaultError, match="token-missing"), car_token.service():
+        pass
+    with pytest.raises(VaultError, match="token-missing"):
+        car_token.open()
+    assert list(car_token.store.tokens.iterdir()) == []
+
+
+def test_missing_module_is_named(car_token: CarToken) -> None:
+    socket = car_token.folder / "run" / "v.sock"
+    none = VaultService("/no/such/module.so", car_token.conf, "car", car_token.pin, socket)
+    with pytest.raises(VaultError, match="module-missing"), none:
+        pass
+
+
+def test_token_taken_away_and_brought_back_works_again(car_token: CarToken) -> None:
+    with car_token.service() as service:
+        vault = service.client()
+        vault.generate_provisioning_key()
+        case = envelope(vault)
+        key = vault.open_contract_key(*case.values())
+        home = token_folder(car_token)
+        away = home.rename(car_token.folder / "away")
+        os.kill(service.pid, signal.SIGKILL)
+        time.sleep(0.3)
+        away.rename(home)
+        assert eventually(vault, lambda v: signs(v, key, case["public"]))
+        assert service.failure is None
+
+
+@pytest.mark.parametrize("round_", range(4))
+def test_killed_in_the_middle_of_an_installation_keeps_the_old_contract(
+    car_token: CarToken, round_: int
+) -> None:
+    with car_token.service() as service:
+        vault = service.client()
+        vault.generate_provisioning_key()
+        case = envelope(vault)
+        old = vault.open_contract_key(*case.values())
+        acknowledged: list[bytes] = []
+        reasons: list[str] = []
+        killed = threading.Event()
+
+        def install() -> None:
+            other = service.client()
+            while not killed.is_set():
+                try:
+                    acknowledged.append(other.open_contract_key(*case.values()))
+                except VaultError as error:
+                    reasons.append(error.reason)
+
+        thread = threading.Thread(target=install)
+        thread.start()
+        time.sleep(0.02 + 0.013 * round_)
+        os.kill(service.pid, signal.SIGKILL)
+        killed.set()
+        thread.join()
+        assert set(reasons) <= {"unavailable"}
+        assert eventually(vault, lambda v: signs(v, old, case["public"]))
+        for key in acknowledged:
+            assert signs(vault, key, case["public"])
+        new = vault.open_contract_key(*case.values())
+        assert signs(vault, new, case["public"])
+
+
+def test_library_that_ends_its_process_ends_only_the_service(car_token: CarToken) -> None:
+    with car_token.service() as service:
+        vault = service.client()
+        vault.generate_provisioning_key()
+        case = envelope(vault)
+        before = set(object_files(car_token))
+        key = vault.open_contract_key(*case.values())
+        new = sorted(set(object_files(car_token)) - before)[0]
+        file = token_folder(car_token) / new
+        whole = file.read_bytes()
+        damage(file)
+        os.kill(service.pid, signal.SIGKILL)
+        time.sleep(0.5)  # it is started again, and again, and SoftHSM ends it each time
+        assert (service.restarts, service.failure) == (0, None)
+        file.write_bytes(whole)
+        assert eventually(vault, lambda v: signs(v, key, case["public"]))
+
+
+def test_damaged_token_is_a_clear_error_at_the_start(car_token: CarToken) -> None:
+    with car_token.service() as service:
+        service.client().generate_provisioning_key()
+    damage(next(f for f in token_folder(car_token).glob("*.object") if f.stem != "token"))
+    with pytest.raises(VaultError, match=r"unavailable: .*ended with 5"), car_token.service():
+        pass
+
+
+def test_library_in_doubt_is_replaced(car_token: CarToken) -> None:
+    """After "unavailable" the process that met it is not asked again."""
+    with car_token.service() as service:
+        vault = service.client()
+        vault.generate_provisioning_key()
+        case = envelope(vault)
+        first = service.pid
+        away = token_folder(car_token)
+        kept = car_token.folder / "kept"
+        shutil.copytree(away, kept)
+        shutil.rmtree(away)
+        with pytest.raises(VaultError):
+            vault.open_contract_key(*case.values())
+        shutil.copytree(kept, away)
+        key = eventually(vault, lambda v: v.open_contract_key(*case.values()))
+        assert signs(vault, key, case["public"])
+        assert service.pid != first
+
+
+@pytest.fixture
+def small_disk(softhsm: Path, short_dir: Path) -> Iterator[CarToken]:
+    """A token on a file system of its own, 1 MiB large."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(short_dir)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a full disk needs the right to mount a small one (root)")
+    try:
+        yield CarToken(short_dir)
+    finally:
+        subprocess.run(["umount", "-l", str(short_dir)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    file = folder / "fill"
+    with file.open("wb", buffering=0) as out:
+        try:
+            while out.write(bytes(512)):
+                pass
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+    return file
+
+
+def test_full_disk_keeps_old_contracts_and_leaves_nothing_half_made(small_disk: CarToken) -> None:
+    with small_disk.service() as service:
+        vault = service.client()
+        vault.generate_provisioning_key()
+        case = envelope(vault)
+        old = vault.open_contract_key(*case.values())
+        before = object_files(small_disk)
+        filler = fill(small_disk.folder)
+        for _ in range(3):
+            with pytest.raises(VaultError, match=r"^full"):
+                vault.open_contract_key(*case.values())
+        assert object_files(small_disk) == before
+        assert signs(vault, old, case["public"])
+        filler.unlink()
+        new = vault.open_contract_key(*case.values())
+        assert signs(vault, new, case["public"])
+        assert set(dict(vault.keys())) == {PROVISIONING, old, new}
+
+
+def test_full_disk_is_no_place_for_a_role_key_or_a_token(small_disk: CarToken) -> None:
+    from plugvault.hsm import Hsm
+
+    with Hsm(small_disk.module, small_disk.conf) as hsm:
+        token = hsm.token(small_disk.label, small_disk.pin)
+        point = token.generate("old").point
+        fill(small_disk.folder)
+        with pytest.raises(VaultError, match=r"^full"):
+            token.generate("new")
+        with pytest.raises(VaultError, match="not-found"):
+            token.key("new")
+        assert p256.verify(point, DIGEST, token.key("old").sign_digest(DIGEST))
+        with pytest.raises(VaultError, match=r"^full"):
+            small_disk.add("another")
+
+
+FFI = """
+import sys
+from evcc.vault import PROVISIONING, VaultError, pkcs11
+module, label = sys.argv[1:3]
+pin, *case = sys.stdin.readline().split()
+try:
+    vault = pkcs11.open(module, label, pin)
+    if case:
+        scheme, dh, wrapped, public = case
+        vault.open_contract_key(
+            scheme, bytes.fromhex(dh), bytes.fromhex(wrapped), b"", bytes.fromhex(public)
+        )
+    vault.sign(PROVISIONING, bytes(32))
+    print("signed")
+except VaultError as e:
+    print(e.reason, str(e).find(pin))
+"""
+
+
+def through_ffi(
+    car_token: CarToken, module: str = "", pin: str = "", label: str = "car", case: str = ""
+) -> str:
+    """What MicroPython's own vault says: "signed", or the reason, and -1 for "no PIN in it"."""
+    runtime = runtimes.get("debian")
+    if runtime is None:
+        pytest.skip("no interpreter 'debian' here; make says why")
+    script = car_token.folder / "ffi.py"
+    if not script.exists():
+        script.write_text(FFI)
+    ended = subprocess.run(
+        [*runtime.argv, script, module or car_token.module, label],
+        env={**runtime.env(), **car_token.store.env()},
+        input=f"{pin or car_token.pin} {case}\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return ended.stdout.strip() or ended.stderr
+
+
+def test_module_that_drives_the_token_itself_meets_the_same_errors(car_token: CarToken) -> None:
+    vault = car_token.open()
+    vault.generate_provisioning_key()
+    vault.close()
+    assert through_ffi(car_token) == "signed"
+    assert through_ffi(car_token, pin="wrong-pin") == "pin -1"
+    assert through_ffi(car_token, label="nobody") == "token-missing -1"
+    assert through_ffi(car_token, module="/no/such/module.so") == "module-missing -1"
+    car_token.conf.write_text("directories.tokendir = /no/such/folder\n")
+    assert through_ffi(car_token) in ("token-missing -1", "unavailable -1")
+
+
+def test_module_that_drives_the_token_itself_tries_a_wrong_pin_once(car_token: CarToken) -> None:
+    """One wrong PIN at a token makes it say so; the flag is gone after a right one."""
+
+    def low() -> bool:
+        lib = pkcs11.lib(os.path.realpath(car_token.module))
+        try:
+            token = lib.get_token(token_label="car")
+            return bool(token.flags & pkcs11.TokenFlag.USER_PIN_COUNT_LOW)
+        finally:
+            pkcs11.unload(os.path.realpath(car_token.module))
+
+    os.environ.update(car_token.store.env())
+    assert not low()
+    assert through_ffi(car_token, pin="wrong-pin") == "pin -1"
+    assert low()
+
+
+def test_module_that_drives_the_token_itself_meets_a_full_disk(small_disk: CarToken) -> None:
+    static = envelopes.new_key()
+    small_disk.plant_provisioning_key(static)
+    case = envelopes.envelope(world.point(static), envelopes.KNOWN_KEY)
+    words = f"{case['scheme']} {case['dh'].hex()} {case['wrapped'].hex()} {case['public'].hex()}"
+    assert through_ffi(small_disk, case=words) == "signed"
+    before = object_files(small_disk)
+    fill(small_disk.folder)
+    assert through_ffi(small_disk, case=words) == "full -1"
+    assert object_files(small_disk).keys() == before.keys()
+    assert through_ffi(small_disk) == "signed"

@@ -1,0 +1,85 @@
+"""SoftHSM token stores: private to their owner, and PINs that nobody else sees."""
+
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fixtures.tokens import CarToken
+from plugvault.hsm import Hsm, TokenStore, VaultError, find_module
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_store_is_readable_by_its_owner_only(softhsm: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    store = TokenStore(tmp_path / "hsm")
+    assert [mode(p) for p in (store.directory, store.tokens)] == [0o700, 0o700]
+    assert mode(store.conf) == 0o600
+    assert store.env() == {"SOFTHSM2_CONF": str(store.conf)}
+
+
+def test_store_opened_again_has_its_tokens(car_token: CarToken) -> None:
+    again = TokenStore(car_token.store.directory)
+    with Hsm(again.module, again.conf) as hsm:
+        assert hsm.token(car_token.label, car_token.pin).label == car_token.label
+
+
+def test_pins_of_a_new_token_are_on_no_command_line_and_in_no_environment(
+    softhsm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    run = subprocess.run
+
+    def spy(arguments, **options):
+        seen.extend([*arguments, *options["env"].values()])
+        return run(arguments, **options)
+
+    monkeypatch.setattr(subprocess, "run", spy)
+    TokenStore(tmp_path).init_token("t", "user-pin-1357", "so-pin-2468")
+    assert seen
+    assert not [text for text in seen if "pin-" in text]
+
+
+def test_label_is_used_once(car_token: CarToken) -> None:
+    with pytest.raises(VaultError, match="exists"):
+        car_token.store.init_token(car_token.label, "123456", "123456")
+
+
+@pytest.mark.parametrize(("user", "so"), [("123", "123456"), ("123456", "123"), ("", "")])
+def test_refused_pin_leaves_no_token_half_made(
+    softhsm: Path, tmp_path: Path, user: str, so: str
+) -> None:
+    store = TokenStore(tmp_path)
+    with pytest.raises(VaultError, match=r"^pin"):
+        store.init_token("t", user, so)
+    assert list(store.tokens.iterdir()) == []
+    store.init_token("t", "123456", "123456")
+    with Hsm(store.module, store.conf) as hsm:
+        hsm.token("t", "123456")
+
+
+@pytest.mark.parametrize("label", ["", "x" * 33])
+def test_label_that_pkcs11_cannot_hold_is_refused(
+    softhsm: Path, tmp_path: Path, label: str
+) -> None:
+    with pytest.raises(VaultError, match=r"^refused"):
+        TokenStore(tmp_path).init_token(label, "123456", "123456")
+
+
+def test_missing_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUGVAULT_PKCS11_MODULE", "/no/such/module.so")
+    with pytest.raises(VaultError, match=r"module-missing: /no/such/module\.so"):
+        find_module()
+
+
+def test_store_without_a_module_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PLUGVAULT_PKCS11_MODULE", raising=False)
+    monkeypatch.setattr("plugvault.hsm.softhsm._MODULES", ("/no/*.so",))
+    with pytest.raises(VaultError, match=r"module-missing: .*softhsm2"):
+        TokenStore(tmp_path)

@@ -1,0 +1,326 @@
+"""The vault service: its messages, whom it serves, what it limits, and that it comes back."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evcc import p256
+from evcc.vault import PROVISIONING, VaultError
+from evcc.vault import service as codec
+from fixtures.tokens import CarToken
+from plugvault.hsm import service
+from plugvault.hsm.service import Limiter, VaultService
+
+DIGEST = bytes(range(32))
+SIGN = codec.OPERATIONS.index(("sign", 2))
+RANDOM = codec.OPERATIONS.index(("random", 1))
+
+
+class NoKeys:
+    """A vault without keys: whatever gets as far as this is "not-found"."""
+
+    def __getattr__(self, name: str):
+        def call(*args):
+            assert name in [operation for operation, _ in codec.OPERATIONS]
+            raise VaultError("not-found")
+
+        return call
+
+
+class Late:
+    """A stream that answers with the frames it was given, as fast as it is read."""
+
+    def __init__(self, answers: bytes) -> None:
+        self.answers, self.closed = answers, False
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def read(self, n: int, timeout_ms: int) -> bytes:
+        if not timeout_ms:
+            return b""
+        piece, self.answers = self.answers[: min(n, 3)], self.answers[min(n, 3) :]
+        return piece
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def running(car_token: CarToken) -> Iterator[VaultService]:
+    with car_token.service() as started:
+        yield started
+
+
+# Messages
+
+
+@given(st.integers(0, 255), st.integers(0, 255), st.lists(st.binary(max_size=300), max_size=6))
+def test_frames_come_back_as_they_were(tag: int, code: int, fields: list[bytes]) -> None:
+    frame = codec.pack(tag, code, fields)
+    assert codec.frame_size(frame, 10_000) == len(frame)
+    assert codec.unpack(frame[2:]) == (tag, code, fields)
+
+
+@given(st.binary(max_size=400))
+def test_any_request_gets_one_answer_with_a_reason(body: bytes) -> None:
+    frame = service.answer(NoKeys(), Limiter(1e9), body)
+    assert codec.frame_size(frame, codec.MAX_ANSWER) == len(frame)
+    _, code, fields = codec.unpack(frame[2:])
+    assert VaultError.REASONS[code - 1] in ("protocol", "not-found")
+    assert len(fields) == 1
+
+
+@given(st.binary(max_size=64))
+def test_any_answer_is_a_value_or_a_vault_error(data: bytes) -> None:
+    for ask in (lambda v: v.sign(b"k", DIGEST), lambda v: v.keys(), lambda v: v.custody(b"k")):
+        try:
+            ask(codec.connect(Late(data)))
+        except VaultError as error:
+            assert error.reason in VaultError.REASONS
+
+
+def test_link_offers_no_raw_ecdh() -> None:
+    assert [name for name, _ in codec.OPERATIONS] == [
+        "generate_provisioning_key",
+        "public",
+        "sign",
+        "open_contract_key",
+        "verify",
+        "delete",
+        "keys",
+        "custody",
+        "random",
+    ]
+    for code in range(len(codec.OPERATIONS), 256):
+        answer = service.answer(NoKeys(), Limiter(1e9), codec.pack(7, code, [])[2:])
+        assert codec.unpack(answer[2:])[:2] == (7, VaultError.REASONS.index("protocol") + 1)
+
+
+def test_operation_with_too_few_or_too_many_fields_is_refused() -> None:
+    for code, (_, count) in enumerate(codec.OPERATIONS):
+        for wrong in {0, 1, 2, 3, 4, 5, 6} - {count}:
+            answer = service.answer(
+                NoKeys(), Limiter(1e9), codec.pack(1, code, [b"x"] * wrong)[2:]
+            )
+            assert codec.unpack(answer[2:])[1] == VaultError.REASONS.index("protocol") + 1
+
+
+def test_answer_that_comes_too_late_is_not_taken_for_the_next() -> None:
+    late, right = codec.pack(200, 0, [b"old"]), codec.pack(1, 0, [b"new"])
+    assert codec.connect(Late(late + right)).sign(b"k", DIGEST) == b"new"
+
+
+def test_answer_over_the_limit_is_refused_before_it_is_read() -> None:
+    stream = Late(b"\xff\xff" + bytes(100))
+    with pytest.raises(VaultError, match="protocol"):
+        codec.connect(lambda: stream).keys()
+    assert stream.closed
+    assert len(stream.answers) > 90
+
+
+# Whom it serves
+
+
+def test_socket_is_its_owners_alone(running: VaultService) -> None:
+    assert stat.S_IMODE(running.socket_path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(running.socket_path.parent.stat().st_mode) == 0o700
+
+
+def test_folder_open_to_others_is_refused(car_token: CarToken) -> None:
+    folder = car_token.folder / "run"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    with pytest.raises(VaultError, match="refused"), car_token.service():
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_process_of_another_user_is_not_served(running: VaultService) -> None:
+    """Even where the socket itself would let it in."""
+    for path, mode in ((running.socket_path, 0o666), (running.socket_path.parent, 0o755)):
+        path.chmod(mode)
+    running.socket_path.parent.parent.chmod(0o755)
+    ask = (
+        "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
+        "s.connect(sys.argv[1]); s.settimeout(10)\n"
+        "try:\n s.sendall(bytes.fromhex(sys.argv[2])); print(len(s.recv(100)))\n"
+        "except ConnectionError: print(0)"
+    )
+    request = codec.pack(1, RANDOM, [b"\0\x10"]).hex()
+    ended = subprocess.run(
+        ["/usr/bin/env", "python3", "-c", ask, running.socket_path, request],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert ended.stdout == "0\n", ended.stderr
+    assert len(running.client().random(16)) == 16
+
+
+def test_pin_is_on_no_command_line_and_in_no_environment(
+    running: VaultService, car_token: CarToken
+) -> None:
+    proc = Path("/proc") / str(running.pid)
+    assert b"plugvault.hsm.service" in (proc / "cmdline").read_bytes()
+    assert car_token.pin.encode() not in (proc / "cmdline").read_bytes()
+    if os.geteuid() == 0:  # another process may not read it at all, for it is not dumpable
+        assert car_token.pin.encode() not in (proc / "environ").read_bytes()
+    assert car_token.pin not in repr(running)
+
+
+def test_service_dumps_no_core(running: VaultService) -> None:
+    limits = (Path("/proc") / str(running.pid) / "limits").read_text()
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+    assert line.split()[4:6] == ["0", "0"]
+    # Not dumpable: the kernel gives such a process's files to root.
+    status = (Path("/proc") / str(running.pid)).stat()
+    assert (status.st_uid, status.st_gid) == (0, 0)
+
+
+# What it limits
+
+
+def test_limiter_gives_back_with_time() -> None:
+    now = [0.0]
+    limiter = Limiter(2, lambda: now[0])
+    assert [limiter.take() for _ in range(5)] == [True] * 4 + [False]
+    now[0] = 0.5
+    assert [limiter.take() for _ in range(2)] == [True, False]
+    now[0] = 1000.0
+    assert [limiter.take() for _ in range(5)] == [True] * 4 + [False]
+
+
+def test_private_operations_are_limited_and_public_ones_are_not(car_token: CarToken) -> None:
+    with car_token.service(rate=1.0) as running:
+        vault = running.client()
+        point = vault.generate_provisioning_key()
+        signature = vault.sign(PROVISIONING, DIGEST)
+        with pytest.raises(VaultError, match="refused"):
+            vault.sign(PROVISIONING, DIGEST)
+        for _ in range(20):
+            assert vault.verify(point, DIGEST, signature)
+            assert vault.public(PROVISIONING) == point
+        time.sleep(1.1)
+        vault.sign(PROVISIONING, DIGEST)
+
+
+def test_request_over_the_limit_ends_the_connection(running: VaultService) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(running.socket_path))
+        client.settimeout(10)
+        client.sendall((codec.MAX_REQUEST - 1).to_bytes(2, "big"))
+        answer = client.recv(1000)
+        assert answer[3] == VaultError.REASONS.index("protocol") + 1
+        assert client.recv(1000) == b""
+    assert len(running.client().random(16)) == 16
+    with pytest.raises(VaultError, match="refused"):
+        running.client().public(bytes(codec.MAX_REQUEST))
+
+
+def test_unfinished_request_keeps_nobody_waiting(running: VaultService) -> None:
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(str(running.socket_path))
+        slow.sendall(codec.pack(9, RANDOM, [b"\0\x10"])[:-1])
+        assert len(running.client().random(16)) == 16
+        slow.sendall(b"\x10")
+        slow.settimeout(10)
+        assert slow.recv(100)[2:4] == b"\x09\x00"
+
+
+def test_clients_beyond_the_limit_are_turned_away(running: VaultService) -> None:
+    clients = [running.client() for _ in range(16)]
+    for client in clients:
+        client.random(1)
+    with pytest.raises(VaultError, match="unavailable"):
+        running.client().random(1)
+    clients.pop().close()
+    clients[0].random(1)
+    assert len(running.client().random(1)) == 1
+
+
+def test_several_clients_at_once_get_their_own_answers(running: VaultService) -> None:
+    point = running.client().generate_provisioning_key()
+    good: list[bool] = []
+
+    def work(n: int) -> None:
+        vault = running.client()
+        digest = bytes([n]) * 32
+        good.extend(
+            p256.verify(point, digest, vault.sign(PROVISIONING, digest)) for _ in range(10)
+        )
+        vault.close()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert good == [True] * 40
+
+
+# That it comes back
+
+
+def test_client_does_not_notice_a_restart_between_requests(running: VaultService) -> None:
+    vault = running.client()
+    point = vault.generate_provisioning_key()
+    first = running.pid
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while running.restarts == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert running.pid != first
+    assert p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
+
+
+def test_service_ends_with_its_supervisor(car_token: CarToken) -> None:
+    script = (
+        "import sys, time\n"
+        "from plugvault.hsm.service import VaultService\n"
+        "module, conf, path = sys.argv[1:]\n"
+        "with VaultService(module, conf, 'car', sys.stdin.readline().strip(), path) as s:\n"
+        "    print(s.pid, flush=True); time.sleep(60)\n"
+    )
+    path = car_token.folder / "run" / "v.sock"
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", script, car_token.module, car_token.conf, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with supervisor:
+        supervisor.stdin.write(car_token.pin + "\n")
+        supervisor.stdin.flush()
+        pid = int(supervisor.stdout.readline())
+        supervisor.kill()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+            break  # nobody here to reap it, but it ended
+        time.sleep(0.01)
+    else:
+        assert not Path(f"/proc/{pid}").exists()
+    with car_token.service() as again:  # the socket it left behind is no obstacle
+        assert len(again.client().random(16)) == 16
+
+
+def test_socket_and_process_are_gone_after_the_context(car_token: CarToken) -> None:
+    with car_token.service() as running:
+        pid = running.pid
+    assert not running.socket_path.exists()
+    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(VaultError, match="unavailable"):
+        running.client().random(16)
