@@ -161,7 +161,7 @@ def _octets(d: bytes, end: int, p: int, less: int) -> tuple:
         p += 8
     size -= less
     if size < 0:
-        raise Fault("value", "reference to an earlier value")
+        raise Fault("truncated" if p > end else "value", "reference to an earlier value")
     if p + 8 * size > end:
         raise Fault("length", "%d octets or more, %d remain" % (size, end - p >> 3))
     if not k:
