@@ -92,7 +92,7 @@ def main() -> int:
     if wanted.json:
         print(json.dumps(rows, indent=2))
     else:
-        Console().print(table(rows))
+        Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
     return 0 if rows and all(row["within"] for row in rows) else 1
 
 
