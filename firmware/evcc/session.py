@@ -205,7 +205,7 @@ class Session:
             raise SessionError("unexpected-message", name + " instead of " + wanted)
         if self.state == SESSION_SETUP:
             if len(session_id) > 8 or not any(session_id):
-                raise SessionError("session-id", "not one: " + session_id[:9].hex())
+                raise SessionError("session-id", "%d bytes, or only zeros" % len(session_id))
             self.session_id = session_id
         elif session_id != self.session_id:
             raise SessionError("session-id", "of another session")
@@ -304,6 +304,7 @@ def _certificate_installation(s) -> tuple:
 
 
 def _read_certificate_installation(s, body: dict, payload: bytes) -> str:
+    body.clear()  # the installer decodes it anew, and a board has no room for two
     try:
         installed = s.installer(payload, s.session_id)
     except EvccError as e:
