@@ -111,9 +111,9 @@ def certificates():
     root = Maker("V2G Root", "V2G", ca="any")
     sub1 = Maker("Sub1", "V2G", root, ca=1)
     sub2 = Maker("Sub2", "V2G", sub1, ca=0)
-    contract = Maker("DEABC123456789X", "MO", sub2)
-    by_root = Maker("DEABC123456789X", "MO", root)
-    lenient = Maker("DEABC123456789X", None, sub2, extensions=[])
+    contract = Maker("DEABC123456789Y", "MO", sub2)
+    by_root = Maker("DEABC123456789Y", "MO", root)
+    lenient = Maker("DEABC123456789Y", None, sub2, extensions=[])
     other_root = Maker("Other Root", "V2G", ca="any")
     impostor_root = Maker("V2G Root", "V2G", ca="any")
     short1 = Maker("Short Sub1", "V2G", root, ca=0)
@@ -132,7 +132,7 @@ def certificates():
         "V2G Root", "V2G", ca="any", key=root.key, ski=root.ski,
         end=datetime(2025, 6, 1, tzinfo=UTC),
     )  # fmt: skip
-    emaid = "DEABC123456789X"
+    emaid = "DEABC123456789Y"
     loop_a, loop_b = Maker("Loop A", "V2G", ca=0), Maker("Loop B", "V2G", ca=0)
     made = {
         "root": root,

@@ -132,7 +132,7 @@ def test_made_certificates_read_as_made():
     assert certs["contract"].names == {
         "C": "DE",
         "O": "Example",
-        "CN": "DEABC123456789X",
+        "CN": "DEABC123456789Y",
         "DC": "MO",
     }
     assert certs["contract_critical"].unknown_critical

@@ -75,10 +75,13 @@ def _text(text: bytes, scope: Scope, wrappers: list[str]) -> Report | None:
 
 
 def _pem(text: bytes, scope: Scope) -> Report:
-    blocks = [(m[1].decode(), base64.b64decode(m[2])) for m in _PEM.finditer(text)]
-    if any("PRIVATE KEY" in label for label, _ in blocks):
+    if b"PRIVATE KEY" in text:
         raise UnreadableError("a private key: nothing here reads one, and no file should hold one")
-    ders = [content for label, content in blocks if label == "CERTIFICATE"]
+    try:
+        blocks = [(m[1], base64.b64decode(m[2])) for m in _PEM.finditer(text)]
+    except binascii.Error as error:
+        raise UnreadableError(f"PEM, but: {error}") from error
+    ders = [content for label, content in blocks if label == b"CERTIFICATE" and content]
     if ders:
         report = inspect_certificates(ders, scope)
     else:

@@ -1,0 +1,771 @@
+"""`plugvault inspect`: knows what it is given, and each check fails for its own reason only."""
+
+import base64
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from typer.testing import CliRunner
+
+from evcc import csr, exi, signature, x509
+from plugvault import exi_json
+from plugvault.cli import inspect as cli
+from plugvault.inspection import inspect, read_anchors
+from plugvault.inspection.report import FAILED, NOT_CHECKED, OK, Report, Scope, UnreadableError
+from plugvault.inspection.show import show
+from plugvault.pki.names import timestamp
+from world import EMAID, NOW, PCID, World, point
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+MADE = {
+    name: bytes.fromhex(text)
+    for name, text in json.loads((VECTORS / "certificates.json").read_text()).items()
+}
+MADE_AT = 1767225600  # inside the validity of what tests/vectors holds
+HUBJECT_AT = 1640995200  # 2022-01-01, inside that of most published samples
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="module")
+def vehicle() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def scope_of(world: World, *, trust: bool = True) -> Scope:
+    anchors = tuple(x509.parse(der) for _, der in world.anchors)
+    return Scope(NOW, anchors if trust else ())
+
+
+def verdicts(report: Report, verdict: str) -> list[str]:
+    return [check.check for check in report.checks if check.verdict == verdict]
+
+
+def failed(report: Report) -> list[str]:
+    return verdicts(report, FAILED)
+
+
+def made(*names: str) -> Report:
+    pem = b"".join(
+        b"-----BEGIN CERTIFICATE-----\n"
+        + base64.encodebytes(MADE[name])
+        + b"-----END CERTIFICATE-----\n"
+        for name in names
+    )
+    return inspect(pem, Scope(MADE_AT, (x509.parse(MADE["root"]),)))
+
+
+# --- installation responses ---
+
+
+def test_a_good_response_passes_every_check(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    report = inspect(world.response(point(vehicle)), scope_of(world))
+    assert report.kind == "CertificateInstallationRes"
+    assert failed(report) == []
+    assert verdicts(report, NOT_CHECKED) == ["private key belongs to the contract certificate"]
+    for check in (
+        "response code",
+        "CPS chain: role CPS",
+        "CPS chain: signature of Prov Sub2",
+        "CPS chain: path to a trust anchor",
+        "CPS chain: path lengths",
+        "references are exactly the 4 needed",
+        "digest of ContractSignatureCertChain",
+        "digest of ContractSignatureEncryptedPrivateKey",
+        "digest of DHpublickey",
+        "digest of eMAID",
+        "signature of SignedInfo",
+        "signature as the vehicle checks it",
+        "contract chain: role contract",
+        "contract chain: EMAID check digit",
+        "contract chain: path to a trust anchor",
+        "EMAID is the certificate's",
+        "DH public key is an uncompressed point of the curve",
+        "encrypted private key has 48 bytes",
+    ):
+        assert check in verdicts(report, OK)
+
+
+def test_without_anchors_the_path_is_left_open(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    report = inspect(world.response(point(vehicle)), scope_of(world, trust=False))
+    open_checks = [c for c in report.checks if c.verdict == NOT_CHECKED]
+    assert [c.check for c in open_checks] == [
+        "CPS chain: path to a trust anchor",
+        "contract chain: path to a trust anchor",
+        "private key belongs to the contract certificate",
+    ]
+    assert open_checks[0].detail == "no trust anchor given"
+
+
+def test_with_the_v2g_root_alone_the_cps_vouches_for_the_contract(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    scope = Scope(NOW, (x509.parse(world.v2g_root.der),))
+    report = inspect(world.response(point(vehicle)), scope)
+    assert report.ok
+    assert "contract chain: path to a trust anchor" in verdicts(report, NOT_CHECKED)
+
+
+def _swap_dh(message: dict[str, Any]) -> None:
+    body(message)["DHpublickey"]["value"] = point(ec.generate_private_key(ec.SECP256R1()))
+
+
+def body(message: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    return found
+
+
+def _info(message: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = message["V2G_Message"]["Header"]["Signature"]["SignedInfo"]
+    return found
+
+
+VEHICLE = "signature as the vehicle checks it"
+SIGNED_INFO = "signature of SignedInfo"
+
+# What is done to a good response, and the checks that fail, all of them.
+BENT: dict[str, tuple[Callable[[World], dict[str, Any]], list[str]]] = {
+    "another DH key after signing": (
+        lambda w: {"edit": _swap_dh},
+        ["digest of DHpublickey", VEHICLE],
+    ),
+    "another EMAID after signing": (
+        lambda w: {"edit": lambda m: body(m)["eMAID"].update(value="DEPVT0000000023")},
+        ["digest of eMAID", VEHICLE, "EMAID is the certificate's"],
+    ),
+    "another EMAID before signing": (
+        lambda w: {"edit_body": lambda b: b["eMAID"].update(value="DEPVT0000000023")},
+        ["EMAID is the certificate's"],
+    ),
+    "a reference less": (
+        lambda w: {
+            "references": [
+                "ContractSignatureCertChain",
+                "ContractSignatureEncryptedPrivateKey",
+                "DHpublickey",
+            ]
+        },
+        ["references are exactly the 4 needed", "digest of eMAID", VEHICLE],
+    ),
+    "SHA-1": (
+        lambda w: {
+            "edit_signed_info": lambda i: i["Reference"][0]["DigestMethod"].update(
+                Algorithm="http://www.w3.org/2000/09/xmldsig#sha1"
+            )
+        },
+        ["algorithms", VEHICLE],
+    ),
+    "SignedInfo changed after signing": (
+        lambda w: {"edit": lambda m: _info(m)["Reference"].reverse()},
+        [SIGNED_INFO, VEHICLE],
+    ),
+    "signed by the CPO": (
+        lambda w: {"cps": w.cpo},
+        ["CPS chain: role CPS", "CPS chain: path to a trust anchor"],
+    ),
+    "a short sealed key": (
+        lambda w: {"encrypted": bytes(47)},
+        ["encrypted private key has 48 bytes"],
+    ),
+    "a compressed point": (
+        lambda w: {"dh": b"\2" + bytes(32)},
+        ["DH public key is an uncompressed point of the curve"],
+    ),
+    "a point off the curve": (
+        lambda w: {"dh": b"\4" + bytes(64)},
+        ["DH public key is an uncompressed point of the curve"],
+    ),
+    "an expired contract": (
+        lambda w: {"contract": w.new_contract(EMAID, not_before=NOW - 9999, not_after=NOW - 1)},
+        [
+            f"contract chain: valid at {timestamp(NOW)}",
+            "contract chain: path to a trust anchor",
+        ],
+    ),
+    "a contract with a wrong check digit": (
+        lambda w: {"contract": w.new_contract("DEPVT0000000013")},
+        ["contract chain: EMAID check digit"],
+    ),
+    "a contract under a leaf": (
+        lambda w: {"contract": w.contract.issue("DEPVT0000000012", dc="MO")},
+        [
+            "contract chain: CA marks",
+            "contract chain: path lengths",
+            "contract chain: path to a trust anchor",
+        ],
+    ),
+    "a contract chain out of its root's hands": (
+        lambda w: {"contract": World().contract},
+        ["contract chain: path to a trust anchor"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BENT)
+def test_each_wrong_thing_fails_its_checks_and_no_other(
+    case: str, world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    changes, expected = BENT[case]
+    report = inspect(world.response(point(vehicle), **changes(world)), scope_of(world))
+    assert sorted(failed(report)) == sorted(expected)
+    assert not report.ok
+
+
+def test_the_peers_emaid_digest_is_named(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    def typed(info: dict[str, Any]) -> None:
+        value = {"Id": "id4", "value": EMAID}
+        info["Reference"][3]["DigestValue"] = signature.digest("eMAID", value, True)
+
+    report = inspect(world.response(point(vehicle), edit_signed_info=typed), scope_of(world))
+    assert failed(report) == ["digest of eMAID", VEHICLE]
+    detail = next(c.detail for c in report.checks if c.check == "digest of eMAID")
+    assert "some peers use" in detail
+
+
+def test_a_response_without_signature_fails(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    data = world.response(
+        point(vehicle), edit=lambda m: m["V2G_Message"]["Header"].pop("Signature")
+    )
+    assert failed(inspect(data, scope_of(world))) == ["signature"]
+
+
+# --- other messages ---
+
+
+def _message(name: str, value: dict[str, Any], header: dict[str, Any] | None = None) -> bytes:
+    message = {
+        "V2G_Message": {"Header": {"SessionID": bytes(8), **(header or {})}, "Body": {name: value}}
+    }
+    return exi.encode(message)
+
+
+def _request(world: World, key: ec.EllipticCurvePrivateKey) -> tuple[dict[str, Any], Any]:
+    leaf = world.provisioning(point(key))
+    value = {
+        "Id": "id1",
+        "OEMProvisioningCert": leaf.der,
+        "ListOfRootCertificateIDs": {
+            "RootCertificateID": [{"X509IssuerName": "CN=V2G Root", "X509SerialNumber": 1}]
+        },
+    }
+
+    def sign_digest(digest: bytes) -> bytes:
+        from cryptography.hazmat.primitives.asymmetric import utils
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        der = key.sign(digest, ec.ECDSA(utils.Prehashed(SHA256())))
+        r, s = utils.decode_dss_signature(der)
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    made = signature.sign([("id1", "CertificateInstallationReq", value)], sign_digest)
+    return value, made
+
+
+def test_a_request_is_verified_with_the_certificate_inside(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    value, made = _request(world, vehicle)
+    report = inspect(
+        _message("CertificateInstallationReq", value, {"Signature": made}), scope_of(world)
+    )
+    assert report.kind == "CertificateInstallationReq"
+    assert failed(report) == []
+    assert "provisioning certificate: role provisioning" in verdicts(report, OK)
+    assert {SIGNED_INFO, "digest of CertificateInstallationReq"} <= set(verdicts(report, OK))
+    value["ListOfRootCertificateIDs"]["RootCertificateID"][0]["X509SerialNumber"] = 2
+    data = _message("CertificateInstallationReq", value, {"Signature": made})
+    assert failed(inspect(data, scope_of(world))) == [
+        "digest of CertificateInstallationReq",
+        VEHICLE,
+    ]
+
+
+def test_payment_details_are_a_contract_chain(world: World) -> None:
+    ders = world.contract.chain
+    value = {
+        "eMAID": EMAID,
+        "ContractSignatureCertChain": {
+            "Certificate": ders[0],
+            "SubCertificates": {"Certificate": ders[1:]},
+        },
+    }
+    report = inspect(_message("PaymentDetailsReq", value), scope_of(world))
+    assert failed(report) == []
+    assert "contract chain: path to a trust anchor" in verdicts(report, OK)
+    value["eMAID"] = "DEPVT0000000023"
+    report = inspect(_message("PaymentDetailsReq", value), scope_of(world))
+    assert failed(report) == ["EMAID is the certificate's"]
+
+
+def test_an_authorization_request_is_checked_as_far_as_it_goes() -> None:
+    value = {"Id": "id1", "GenChallenge": bytes(16)}
+    made = signature.sign([("id1", "AuthorizationReq", value)], lambda digest: bytes(64))
+    report = inspect(_message("AuthorizationReq", value, {"Signature": made}), Scope(NOW))
+    assert failed(report) == []
+    assert "digest of AuthorizationReq" in verdicts(report, OK)
+    assert verdicts(report, NOT_CHECKED) == [SIGNED_INFO]
+
+
+def test_other_schemas_and_messages_read() -> None:
+    value = {
+        "AppProtocol": [
+            {
+                "ProtocolNamespace": "urn:iso:15118:2:2013:MsgDef",
+                "VersionNumberMajor": 2,
+                "VersionNumberMinor": 0,
+                "SchemaID": 1,
+                "Priority": 1,
+            }
+        ]
+    }
+    data = exi.encode({"supportedAppProtocolReq": value}, "sap")
+    report = inspect(data, Scope(NOW))
+    assert (report.kind, report.content["schema"]) == ("supportedAppProtocolReq", "sap")
+    assert report.content["message"]["supportedAppProtocolReq"] == value
+    report = inspect(_message("SessionSetupReq", {"EVCCID": bytes(6)}), Scope(NOW))
+    assert report.kind == "SessionSetupReq"
+    assert report.ok
+
+
+def test_zero_bytes_after_a_message_are_told(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    report = inspect(world.response(point(vehicle)) + b"\0", scope_of(world))
+    assert report.ok
+    assert report.checks[-1].detail == "1 zero bytes after it"
+
+
+# --- V2GTP ---
+
+
+def test_v2gtp_frames() -> None:
+    payload = _message("SessionSetupReq", {"EVCCID": bytes(6)})
+    frame = b"\x01\xfe\x80\x01" + len(payload).to_bytes(4, "big") + payload
+    report = inspect(frame, Scope(NOW))
+    assert (report.kind, failed(report)) == ("V2GTP, SessionSetupReq", [])
+    assert failed(inspect(frame[:-1], Scope(NOW))) == ["V2GTP length", "payload readable"]
+    both = inspect(frame + frame, Scope(NOW))
+    assert (both.kind, len(both.content["frames"])) == ("V2GTP frames", 2)
+    assert "frame 2 (SessionSetupReq): V2GTP length" in verdicts(both, OK)
+    other = b"\x01\xfe\x80\x02" + frame[4:]
+    assert failed(inspect(other, Scope(NOW))) == ["V2GTP payload type"]
+    assert failed(inspect(frame + b"garbage!", Scope(NOW))) == ["frame 2 (broken): V2GTP header"]
+
+
+def test_sdp_is_named() -> None:
+    request = bytes.fromhex("01fe9000000000020010")
+    assert inspect(request, Scope(NOW)).content["security"] == "TLS"
+    address = bytes.fromhex("fe80000000000000020000fffe000001")
+    answer = bytes.fromhex("01fe900100000014") + address + b"\xea\x60\x10\x00"
+    report = inspect(answer, Scope(NOW))
+    assert report.content["port"] == 60000
+    assert (report.content["security"], report.content["transport"]) == ("none", "TCP")
+
+
+# --- certificates ---
+
+
+def test_a_chain_in_any_order() -> None:
+    report = made("sub1", "contract", "root", "sub2")
+    assert report.kind == "certificate chain"
+    assert failed(report) == []
+    assert "path to a trust anchor" in verdicts(report, OK)
+    assert report.content["certificates"][1]["type"] == "contract certificate"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("contract_expired", "sub2", "sub1"), ["valid at 2026-01-01T00:00:00Z"]),
+        (("contract_critical", "sub2", "sub1"), ["no unknown critical extension"]),
+        (("contract_too_deep", "short2", "short1"), ["path lengths"]),
+        (("contract_by_no_flag", "no_flag", "sub1"), ["CA marks"]),
+        (("contract_by_no_usage", "no_usage", "sub1"), ["CA marks"]),
+        (("contract_by_impostor", "sub2", "sub1"), ["signature of DEABC123456789Y"]),
+        (("cps_no_dc",), []),
+    ],
+)
+def test_each_broken_chain_fails_its_checks(names: tuple[str, ...], expected: list[str]) -> None:
+    report = made(*names)
+    assert failed(report) == [*expected, "path to a trust anchor"]
+
+
+def test_a_key_the_vehicle_cannot_use_is_described_and_fails() -> None:
+    report = inspect(MADE["contract_p384"], Scope(MADE_AT))
+    assert report.content["certificates"][0]["key"] == "secp384r1"
+    assert failed(report) == ["certificates readable"]
+    assert "curve" in report.checks[0].detail
+
+
+def test_a_forged_root_is_seen() -> None:
+    report = inspect(MADE["forged_root"], Scope(MADE_AT))
+    assert failed(report) == ["signature of Forged"]
+    assert inspect(MADE["root"], Scope(MADE_AT)).ok
+
+
+def test_a_heap_of_certificates_is_sorted_into_paths() -> None:
+    report = made("contract", "sub2", "sub1", "other_root")
+    assert "DEABC123456789Y: path to a trust anchor" in verdicts(report, OK)
+    assert failed(report) == ["Other Root: path to a trust anchor"]
+
+
+def test_a_certificate_over_the_schemas_size_fails(world: World) -> None:
+    from cryptography import x509 as builder
+
+    policies = builder.UnrecognizedExtension(builder.ObjectIdentifier("1.2.3"), bytes(600))
+    big = world.cps_sub2.issue("CPS Big", dc="CPS", extensions=[(policies, False)])
+    assert failed(inspect(big.der, Scope(NOW))) == ["sizes of at most 800 bytes"]
+
+
+def test_a_certificate_request(vehicle: ec.EllipticCurvePrivateKey) -> None:
+    def sign_nothing(digest: bytes) -> bytes:
+        return bytes(31) + b"\1" + bytes(31) + b"\1"
+
+    bad = csr.build(PCID, "Plug Test", None, point(vehicle), sign_nothing)
+    report = inspect(bad, Scope(NOW))
+    assert report.kind == "certificate request"
+    assert failed(report) == ["request as an EST server takes it"]
+
+
+# --- forms ---
+
+
+def test_every_form_of_one_certificate_is_the_same() -> None:
+    from cryptography import x509 as reference
+    from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
+    der = MADE["sub2"]
+    loaded = reference.load_der_x509_certificate(der)
+    forms = {
+        "DER": der,
+        "PEM": loaded.public_bytes(Encoding.PEM),
+        "hex": der.hex().encode() + b"\n",
+        "base64": base64.encodebytes(der),
+        "base64 of PEM": base64.b64encode(loaded.public_bytes(Encoding.PEM)),
+        "PKCS#7": pkcs7.serialize_certificates([loaded], Encoding.DER),
+        "EST": base64.b64encode(pkcs7.serialize_certificates([loaded], Encoding.DER)),
+        "JSON string": json.dumps(base64.b64encode(der).decode()).encode(),
+        "JSON list": json.dumps([base64.b64encode(der).decode()]).encode(),
+    }
+    reports = {name: inspect(data, Scope(MADE_AT)) for name, data in forms.items()}
+    for name, report in reports.items():
+        assert report.content["certificates"] == reports["DER"].content["certificates"], name
+        assert report.checks == reports["DER"].checks, name
+
+
+def test_a_message_as_json_is_checked_like_its_exi(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    data = world.response(point(vehicle))
+    document = json.dumps(exi_json.to_json(exi.decode(data)))
+    report = inspect(document.encode(), scope_of(world))
+    assert report.checks == inspect(data, scope_of(world)).checks[:-1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"  \n",
+        b"hello world!",
+        b"{}",
+        b'{"a": 1}',
+        b"[1]",
+        b"{" * 100_000,
+        b'{"contractData": 7}',
+        b'{"CCPResponse": {}}',
+        b'{"V2G_Message": {"Body": {"Nonsense": {}}}}',
+        b"<a/>",
+        b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>",
+        b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----",
+        b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----",
+        b"\x80",
+        b"\xff\xff",
+        b"\x30\x80\x00\x00",
+        bytes(1_000_001),
+    ],
+)
+def test_what_is_nothing_known_is_unreadable(data: bytes) -> None:
+    with pytest.raises(UnreadableError):
+        inspect(data, Scope(NOW))
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=600))
+@pytest.mark.parametrize("head", [b"", b"\x80", b"\x80\x98", b"\x30\x82\x01\xf0", b"\x01\xfe\x80"])
+def test_any_bytes_are_a_report_or_unreadable(head: bytes, data: bytes) -> None:
+    with suppress(UnreadableError):
+        report = inspect(head + data, Scope(NOW))
+        json.dumps(report.content)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_change_to_a_message_is_a_report_or_unreadable(data: st.DataObject) -> None:
+    message = bytearray(_RESPONSE)
+    for _ in range(data.draw(st.integers(1, 3))):
+        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(UnreadableError):
+        report = inspect(bytes(message), Scope(NOW))
+        show(Console(file=StringIO()), "file", report)
+        json.dumps(report.content)
+
+
+_RESPONSE = World().response(point(ec.generate_private_key(ec.SECP256R1())))
+
+
+# --- OPCP ---
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def as_json(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def test_an_answer_of_ccp(world: World, vehicle: ec.EllipticCurvePrivateKey) -> None:
+    item = {
+        "certificateInstallationRes": b64(world.response(point(vehicle))),
+        "emaid": "DE-PVT-000000001-2",
+        "cpsV2GRootCertificateFingerprint": x509.fingerprint(world.v2g_root.der).hex(),
+    }
+    document = {"CCPResponse": {"emaidContent": [{"messageDef": item}]}}
+    report = inspect(as_json(document), scope_of(world))
+    assert (report.kind, failed(report)) == ("CCP response", [])
+    assert "CPS root is a trust anchor" in verdicts(report, OK)
+    item["emaid"] = "DEPVT0000000023"
+    item["cpsV2GRootCertificateFingerprint"] = "00" * 32
+    report = inspect(as_json(document), scope_of(world))
+    assert failed(report) == ["CPS root is a trust anchor", "EMAID is the message's"]
+    bundle = {**item, "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef", "emaid": EMAID}
+    bundle["cpsV2GRootCertificateFingerprint"] = "b1b86334-7c74-4ccc-b78d-d4f773d3b559"
+    assert inspect(as_json(bundle), scope_of(world)).ok
+    bundle["xsdMsgDefNamespace"] = "urn:iso:15118:2:2010:MsgDef"
+    assert failed(inspect(as_json(bundle), scope_of(world))) == ["message namespace"]
+    bundle["certificateInstallationRes"] = b64(b"\x80\x00")
+    assert "certificateInstallationRes readable" in failed(inspect(as_json(bundle), Scope(NOW)))
+
+
+def test_contract_data(world: World) -> None:
+    leaf, sub2, sub1 = map(b64, world.contract.chain)
+    data = {
+        "contractCertificate": leaf,
+        "contractSubCa2Certificate": sub2,
+        "contractSubCa1Certificate": sub1,
+        "contractSignatureEncryptedPrivateKey": b64(bytes(48)),
+        "dHpublickey": b64(world.contract.point),
+    }
+    document = {
+        "contractData": data,
+        "pcid": PCID,
+        "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
+    }
+    report = inspect(as_json(document), scope_of(world))
+    assert (report.kind, failed(report)) == ("contract data (CPS request)", [])
+    assert "path to a trust anchor" in verdicts(report, OK)
+    document["pcid"] = "short"
+    data["contractSignatureEncryptedPrivateKey"] = b64(bytes(32))
+    assert failed(inspect(as_json(document), scope_of(world))) == [
+        "PCID",
+        "encrypted private key has 48 bytes",
+    ]
+    del data["contractSubCa1Certificate"]
+    assert "path to a trust anchor" in failed(inspect(as_json(document), scope_of(world)))
+
+
+def test_a_provisioning_certificate_of_pcp(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    leaf = world.provisioning(point(vehicle))
+    message = {
+        "vehicleCertificate": b64(leaf.der),
+        "subCA2Certificate": b64(world.oem_sub2.der),
+        "subCA1Certificate": b64(world.oem_sub1.der),
+        "fingerprint": x509.fingerprint(leaf.der).hex(),
+        "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
+    }
+    report = inspect(as_json({"OEMMessage": message}), scope_of(world))
+    assert failed(report) == []
+    assert {"role provisioning", "path to a trust anchor"} <= set(verdicts(report, OK))
+    message["fingerprint"] = "00" * 32
+    message["subCA2Certificate"] = message["subCA1Certificate"]
+    report = inspect(as_json(message), scope_of(world))
+    assert "fingerprint is the vehicle certificate's" in failed(report)
+    assert "path to a trust anchor" in failed(report)
+
+
+def test_roots_of_rcp(world: World) -> None:
+    root = x509.parse(world.v2g_root.der)
+    entry = {
+        "caCertificate": b64(root.der),
+        "commonName": "V2G Root",
+        "fingerprint": x509.fingerprint(root.der).hex(),
+        "rootIssuerSerialNumber": f"{root.serial:x}",
+        "rootAuthorityKeyIdentifierHex": (root.ski or b"").hex(),
+        "rootType": "V2G",
+    }
+    document = {"RootCertificateCollection": {"rootCertificates": [entry]}}
+    assert inspect(as_json(document), Scope(NOW)).ok
+    assert inspect(as_json({"RootResponse": entry}), Scope(NOW)).ok
+    assert [a.der for a in read_anchors(as_json(document))] == [root.der]
+    wrong = {**entry, "fingerprint": "00" * 32, "rootIssuerSerialNumber": "1"}
+    assert failed(inspect(as_json({"RootResponse": wrong}), Scope(NOW))) == [
+        "fingerprint is the certificate's",
+        "serial number is the certificate's",
+    ]
+    sub = {"caCertificate": b64(world.cps_sub1.der)}
+    report = inspect(as_json(sub), Scope(NOW))
+    assert failed(report) == ["may be a trust anchor"]
+
+
+def test_contracts_of_ccp(world: World) -> None:
+    entry = {
+        "pcid": PCID,
+        "emaid": EMAID,
+        "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
+        "contractCertificate": b64(world.contract.der),
+        "defaultContract": True,
+    }
+    assert inspect(as_json({"XMLContracts": [entry]}), Scope(NOW)).ok
+    entry["emaid"] = "DEPVT0000000023"
+    report = inspect(as_json({"XMLContracts": [entry]}), Scope(NOW))
+    assert failed(report) == ["DEPVT0000000023: EMAID is the certificate's"]
+
+
+def test_an_error_answer_is_a_failed_check() -> None:
+    report = inspect(as_json({"errorMessages": ["no"], "traceId": "x"}), Scope(NOW))
+    assert (report.kind, report.ok) == ("OPCP error", False)
+
+
+# --- the command ---
+
+
+def run(*arguments: str, stdin: bytes | None = None) -> tuple[int, str]:
+    import typer
+
+    app = typer.Typer()
+    app.command()(cli.inspect)
+    result = CliRunner().invoke(app, list(arguments), input=stdin)
+    return result.exit_code, result.output
+
+
+def test_exit_status_and_json(tmp_path: Path) -> None:
+    good, bad, junk = tmp_path / "good.der", tmp_path / "bad.der", tmp_path / "junk"
+    good.write_bytes(MADE["root"])
+    bad.write_bytes(MADE["forged_root"])
+    junk.write_bytes(b"hello world!")
+    at = ("--at", "2026-01-01")
+    assert run(*at, str(good))[0] == 0
+    assert run(*at, str(good), str(bad))[0] == 1
+    assert run(*at, str(bad), str(junk))[0] == 2
+    assert run(*at, str(tmp_path / "absent"))[0] == 2
+    status, output = run("--json", *at, str(good), str(bad), str(junk))
+    documents = [json.loads(line) for line in output.splitlines()]
+    assert status == 2
+    assert [d["kind"] for d in documents] == ["certificate", "certificate", "unreadable"]
+    assert [d["ok"] for d in documents] == [True, False, False]
+    for document in documents:
+        assert list(document) == ["file", "kind", "content", "checks", "ok"]
+        for check in document["checks"]:
+            assert list(check) == ["check", "verdict", "detail"]
+            assert check["verdict"] in ("ok", "failed", "not checked")
+
+
+def test_stdin_time_and_trust(tmp_path: Path) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(base64.b64encode(MADE["root"]))
+    text = MADE["contract"].hex().encode()
+    for at in ("2026-01-01", "2026-01-01T12:00:00Z", "1767225600"):
+        assert run("-", "--at", at, stdin=text)[0] == 0
+    assert run("-", "--at", "2050-01-01", stdin=text)[0] == 1
+    assert run("-", "--at", "soon", stdin=text)[0] == 2
+    status, output = run("-", "--at", "2026-01-01", "--trust", str(roots), stdin=text)
+    assert status == 1
+    assert "untrusted" in output
+    leaf = tmp_path / "leaf.der"
+    leaf.write_bytes(MADE["contract"])
+    status, output = run("-", "--trust", str(leaf), stdin=text)
+    assert status == 2
+    assert "not-a-root" in output
+
+
+def test_what_a_file_says_cannot_steer_the_terminal() -> None:
+    data = _message("PaymentDetailsReq", {"eMAID": "\x1b[2J[bold]X", **_CHAIN})
+    out = StringIO()
+    show(
+        Console(file=out, force_terminal=False, width=200), "a\x1b]0;b", inspect(data, Scope(NOW))
+    )
+    assert "\x1b" not in out.getvalue()
+    assert "[bold]X" in out.getvalue()
+
+
+_CHAIN = {"ContractSignatureCertChain": {"Certificate": MADE["contract"]}}
+
+
+# --- the published samples ---
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("hubject_ccp_0", "CertificateInstallationRes", []),
+        ("hubject_ccp_1", "CertificateInstallationRes", ["response code"]),
+        ("hubject_ccp_2", "CertificateInstallationReq", []),
+    ],
+)
+def test_the_published_messages(shared: Path, name: str, kind: str, expected: list[str]) -> None:
+    for suffix in (".exi", ".json"):
+        report = inspect((shared / "vectors" / (name + suffix)).read_bytes(), Scope(HUBJECT_AT))
+        assert (report.kind, failed(report)) == (kind, expected)
+
+
+def test_the_published_response_has_expired_since(shared: Path) -> None:
+    data = (shared / "vectors" / "hubject_ccp_0.exi").read_bytes()
+    assert failed(inspect(data, Scope(NOW))) == [
+        f"CPS chain: valid at {timestamp(NOW)}",
+        f"contract chain: valid at {timestamp(NOW)}",
+    ]
+
+
+def test_the_published_opcp_examples(shared: Path) -> None:
+    at = 1646092800  # 2022-03-01
+    digit = "EMAID check digit"  # the samples' own is wrong
+    expected = {
+        ("cps.v1.json", "CreateSignedContractDataRequest"): [digit],
+        ("cps.v1.json", "CreateSignedContractDataResponse"): ["contract chain: " + digit],
+        ("pcp.v1.json", "example complete"): [],
+        ("rcp.v1.json", "caCertificate"): [],
+    }
+    for (file, place), failures in expected.items():
+        document = json.loads((shared / "opcp-1.0.0" / file).read_text())
+        if place == "caCertificate":
+            operation = document["paths"]["/v1/root/rootCerts"]["put"]["requestBody"]
+            example = operation["content"]["application/json"]["examples"]["example-1"]["value"]
+        elif place == "example complete":
+            operation = document["paths"]["/v1/oem/provCerts"]["put"]["requestBody"]
+            example = operation["content"]["application/json"]["examples"][place]["value"]
+        else:
+            examples = document["components"]["schemas"][place]["x-examples"]
+            example = next(iter(examples.values()))
+        assert failed(inspect(as_json(example), Scope(at))) == failures, place
