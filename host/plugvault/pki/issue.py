@@ -7,6 +7,7 @@ wire. Does not decide who may have a certificate: that is EST's and the operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha1
 
 from cryptography import x509
@@ -57,7 +58,7 @@ class Authority:
     key: ec.EllipticCurvePrivateKey = field(repr=False)
     issuers: tuple[x509.Certificate, ...] = ()
 
-    @property
+    @cached_property  # DER costs as much as a signature, and an operator issues many
     def path(self) -> list[bytes]:
         """The sub-CA certificates a leaf of this authority is sent with: DER, Sub2 first."""
         certificates = (self.certificate, *self.issuers)[:-1]
