@@ -2,6 +2,7 @@
 
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,26 @@ def test_store_without_a_module_says_what_to_install(
     monkeypatch.setattr("plugvault.hsm.softhsm._MODULES", ("/no/*.so",))
     with pytest.raises(VaultError, match=r"module-missing: .*softhsm2"):
         TokenStore(tmp_path)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_configuration_to_copy_is_the_one_a_store_writes(softhsm: Path, tmp_path: Path) -> None:
+    store = TokenStore(tmp_path)
+    copy = (ROOT / "softhsm" / "softhsm2.conf").read_text().replace("TOKENS", str(store.tokens))
+    settings = [line for line in copy.splitlines() if not line.startswith("#")]
+    assert settings == store.conf.read_text().splitlines()
+
+
+def test_development_token_is_made_with_pins_from_stdin(softhsm: Path, tmp_path: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, ROOT / "softhsm" / "make_token.py", tmp_path, "dev"],
+        input="user-pin\nso-pin\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout == f"export SOFTHSM2_CONF={tmp_path}/softhsm2.conf\n"
+    with Hsm(softhsm, tmp_path / "softhsm2.conf") as hsm:
+        hsm.token("dev", "user-pin")

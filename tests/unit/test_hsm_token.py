@@ -95,6 +95,21 @@ def test_key_label_is_used_once(token: Token) -> None:
         token.key("other")
 
 
+def test_key_that_failed_to_be_made_leaves_no_half(
+    token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = token.generate_pair
+
+    def fail(public, private):
+        make(public, private)
+        raise pkcs11.GeneralError
+
+    monkeypatch.setattr(token, "generate_pair", fail)
+    with pytest.raises(VaultError, match="unavailable"):
+        token.generate("k")
+    assert list(token.session.get_objects()) == []
+
+
 def test_key_cannot_leave_its_token_or_change_its_use(token: Token) -> None:
     key = token.generate("k")
     flags = {

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Make a SoftHSM token for development: `softhsm/make_token.py FOLDER LABEL`.
+
+The PINs are asked for, or read as two lines from stdin (the user's, the security officer's); they
+are on no command line and in no file. Prints the line that lets other tools see the token.
+"""
+
+import argparse
+import getpass
+import shlex
+import sys
+from pathlib import Path
+
+from plugvault.hsm import TokenStore, VaultError
+
+
+def pins() -> tuple[str, str]:
+    if sys.stdin.isatty():
+        return getpass.getpass("user PIN: "), getpass.getpass("security officer's PIN: ")
+    user, so = sys.stdin.read().splitlines()[:2]
+    return user, so
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make a SoftHSM token for development.")
+    parser.add_argument("folder", type=Path, help="the store; made if it is not there")
+    parser.add_argument("label", help="the token's name, at most 32 bytes")
+    wanted = parser.parse_args()
+    try:
+        store = TokenStore(wanted.folder)
+        store.init_token(wanted.label, *pins())
+    except VaultError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"export SOFTHSM2_CONF={shlex.quote(str(store.conf))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

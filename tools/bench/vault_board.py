@@ -1,0 +1,37 @@
+"""Prints the microseconds of a signature, a verification, and an opened and deleted contract key.
+
+    micropython vault_board.py MODULE LABEL DH WRAPPED PUBLIC     < PIN
+
+`vault.py` makes the token and the envelope, and starts this.
+"""
+
+import sys
+import time
+
+from evcc.vault import PROVISIONING, pkcs11
+
+DIGEST = bytes(range(32))
+
+
+def microseconds(work, count: int) -> int:
+    turns = []
+    for _ in range(count):
+        started = time.ticks_us()
+        work()
+        turns.append(time.ticks_diff(time.ticks_us(), started))
+    return sorted(turns)[count // 2]
+
+
+def main(module: str, label: str, dh: str, wrapped: str, public: str) -> None:
+    vault = pkcs11.open(module, label, sys.stdin.readline().strip())
+    point = vault.public(PROVISIONING)
+    signature = vault.sign(PROVISIONING, DIGEST)
+    case = ("iso2", bytes.fromhex(dh), bytes.fromhex(wrapped), b"", bytes.fromhex(public))
+    print(
+        microseconds(lambda: vault.sign(PROVISIONING, DIGEST), 300),
+        microseconds(lambda: vault.verify(point, DIGEST, signature), 300),
+        microseconds(lambda: vault.delete(vault.open_contract_key(*case)), 20),
+    )
+
+
+main(*sys.argv[1:])
