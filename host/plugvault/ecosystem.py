@@ -92,7 +92,7 @@ class Ecosystem:
 
     url: of the server. oem, mo, mo_v2g, cpo: the roles' clients. v2g_root, oem_root,
     mo_root: DER. telematics_key: the maker's key for the channel to its vehicles; cps, station:
-    leaves with their keys. tokens: the labels of the keys in each token.
+    leaves with their keys. keys: every key made, by the token it is in.
     """
 
     url: str
@@ -122,7 +122,7 @@ class Ecosystem:
         self._clock = clock
         self._stack = ExitStack()
         self._credentials: dict[str, Credentials] = {}
-        self.tokens: dict[str, list[str]] = {}
+        self.keys: dict[str, list[TokenKey]] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -143,6 +143,10 @@ class Ecosystem:
     def credentials(self, role: str) -> Credentials:
         """What a client of this role asks for a token with; role as in OPCP's JWTs, or ADMIN."""
         return self._credentials[role]
+
+    def register(self, caller: Caller) -> Credentials:
+        """Let one more party in: a second maker, a rival operator."""
+        return Credentials(*self._tokens.register(caller), self.url)
 
     def client(self, role: str) -> OpcpClient:
         """A new client with the role's credentials; it is closed with the ecosystem."""
@@ -188,7 +192,7 @@ class Ecosystem:
 
         def key(token: str, name: str) -> TokenKey:
             made = tokens[token].generate(name)
-            self.tokens.setdefault(token, []).append(name)
+            self.keys.setdefault(token, []).append(made)
             return made
 
         def below(above: Authority, token: str, kind: str, prefix: str, owner: str) -> Authority:
@@ -228,11 +232,10 @@ class Ecosystem:
                 ("MO", self.mo_root),
             ):
                 rcp.put(records, certificate, kind, self._clock())
-        tokens = Tokens(self.url, self._clock)
+        self._tokens = Tokens(self.url, self._clock)
         for caller in CALLERS:
-            client_id, secret = tokens.register(caller)
-            for role in caller.roles:
-                self._credentials[role] = Credentials(client_id, secret, tokens.audience)
+            credentials = self.register(caller)
+            self._credentials.update(dict.fromkeys(caller.roles, credentials))
         signer = Signer(
             self.cps.certificate,
             self.cps.subs,
@@ -241,7 +244,7 @@ class Ecosystem:
         )
         return Services(
             store=store,
-            tokens=tokens,
+            tokens=self._tokens,
             signers=[signer],
             enrolment={"oem": pki.vehicles},
             operator=pki.hosted,

@@ -6,8 +6,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bundles import PUBLISHED_NEGATIVE, VEHICLE, WORLD, contract, opened, signed
 from evcc import exi, signature
-from fixtures.bundles import VEHICLE, WORLD, contract, opened, signed
 from fixtures.pools import authority
 from plugvault.contract import issue as contract_issue
 from plugvault.contract import response
@@ -16,12 +16,6 @@ from plugvault.contract.issue import issue_contract
 from plugvault.contract.response import ResponseError, negative, with_session_id
 from plugvault.pki.verify import verify_p256
 from world import EMAID, NOW
-
-# OPCP 1.0.0, ccp.v1, the negative response (Hubject GmbH, CC BY-SA 4.0)
-PUBLISHED_NEGATIVE = bytes.fromhex(
-    "8098020a8f71b5d5047d91c100c21a8279031b2b93a24b739ba30b6361039ba30ba3ab9886182010024020040330"
-    "00800033000800033001 9800".replace(" ", "")
-)
 
 
 def test_the_sealed_key_is_the_certificates_key():

@@ -3,7 +3,7 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fixtures.bundles import opened
+from bundles import opened
 from plugvault.contract.seal import seal
 
 P256 = ec.SECP256R1()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bundles import signed
 from evcc import exi, signature
-from fixtures.bundles import signed
 from plugvault.contract import response, xml
 from plugvault.contract.bundle import NO_SESSION, to_exi
 from plugvault.contract.xml import XmlError

@@ -17,6 +17,7 @@ from plugvault.pools.errors import PoolError
 
 log = logging.getLogger("plugvault.opcp")
 
+_PARTS = ("body", "path", "query", "header")  # of a request, as the validation names them
 STATUS = {"invalid": 400, "forbidden": 403, "not-found": 404, "unavailable": 503}
 
 
@@ -65,7 +66,7 @@ def install(app: FastAPI) -> None:
 
 def _sentence(error: dict[str, Any]) -> str:
     """One complaint of the validation as OPCP writes it: `field : must ...`."""
-    where = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "header"))
+    where = ".".join(str(part) for part in error["loc"] if part not in _PARTS)
     kind, context = error["type"], error.get("ctx", {})
     if kind == "string_pattern_mismatch":
         return f'{where} : must match "{context["pattern"]}"'

@@ -7,10 +7,6 @@ from plugvault.opcp.errors import answer
 LIMIT = 65_536  # bytes: the largest body, a signed bundle as base64 of XML, has about 9,000
 
 
-class _TooLargeError(Exception):
-    pass
-
-
 class BodyLimit:
     """ASGI middleware: 413 for a body over `limit` bytes, announced or not."""
 
@@ -27,17 +23,20 @@ class BodyLimit:
         if not announced.isdigit() or int(announced) > self._limit:
             await refuse(scope, receive, send)
             return
-        size = 0
-
-        async def limited() -> Message:
-            nonlocal size
+        body = bytearray()
+        while True:
             message = await receive()
-            size += len(message.get("body", b""))
-            if size > self._limit:
-                raise _TooLargeError
-            return message
+            if message["type"] != "http.request":
+                return  # the client went away
+            body += message.get("body", b"")
+            if len(body) > self._limit:
+                await refuse(scope, receive, send)
+                return
+            if not message.get("more_body"):
+                break
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body)}]
 
-        try:
-            await self._app(scope, limited, send)
-        except _TooLargeError:
-            await refuse(scope, receive, send)
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self._app(scope, replay, send)
