@@ -147,7 +147,7 @@ class Station:
         )
         watch = _Watch(self._observe)
         while True:
-            step = await self._read(secc, reader)
+            step = await self._read(secc, reader, watch)
             if step is None:
                 return
             while True:
@@ -163,7 +163,9 @@ class Station:
             if closed:
                 return
 
-    async def _read(self, secc: Secc, reader: asyncio.StreamReader) -> Step | None:
+    async def _read(
+        self, secc: Secc, reader: asyncio.StreamReader, watch: "_Watch"
+    ) -> Step | None:
         """The next step of the session; None when the vehicle has gone."""
         deadline = secc.deadline
         wait = None if deadline is None else max(deadline - _ms(), 0) / 1000
@@ -171,6 +173,7 @@ class Station:
             data = await asyncio.wait_for(reader.read(_READ_BYTES), wait)
         except TimeoutError:
             return secc.timeout(_ms())
+        watch.arrived = time.monotonic()
         return secc.receive(data, _ms()) if data else None
 
     def _handle(self, events: list[Event], watch: "_Watch") -> tuple[bytes | None, bool]:
@@ -214,10 +217,11 @@ class _Watch:
 
     def __init__(self, observe: Observe | None) -> None:
         self._observe = observe
-        self._last = time.monotonic()
+        self.arrived = self._last = time.monotonic()
 
     def saw(self, message: Message) -> None:
-        now = time.monotonic()
+        # what came in came before it was worked on
+        now = self.arrived if message.direction == "in" else time.monotonic()
         if self._observe is not None:
             self._observe(message.direction, message.name, message.size, (now - self._last) * 1000)
         self._last = now
