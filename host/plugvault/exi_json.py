@@ -98,10 +98,7 @@ def fragment_arguments(
         schema = "xmldsig"
     if not found or schema == "xmldsig":
         schema = schema or "iso2"
-        tables = grammar.load(schema)
-        index = tables.find(element, 0, tables.count())
-        if index < 0:
-            raise ExiError("unknown", f"element {element}")
+        index = grammar.load(schema).only(element)
         found = [(index, found[0][1] if found else document, schema)]
     index, value, schema = found[0]
     return index, _convert(_IN, value, _element(index, schema, value), element), schema

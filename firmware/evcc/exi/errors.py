@@ -25,7 +25,7 @@ class ExiError(EvccError):
     )
 
 
-class Fault(Exception):  # noqa: N818 - never leaves the codec
+class Fault(Exception):
     """An ExiError on its way up, gathering the path of the member."""
 
     def __init__(self, reason: str, text: str) -> None:

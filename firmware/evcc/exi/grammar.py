@@ -224,6 +224,15 @@ class Grammar:
         row = self.tables.ELEMENTS[3 * index : 3 * index + 3]
         return row[0], row[1] << 8 | row[2]
 
+    def only(self, name: str) -> int:
+        """Index of the one element of this name. ExiError if there is none, or several."""
+        index, count = self.find(name, 0, self.count()), self.count()
+        if index < 0:
+            raise ExiError("unknown", "element " + name)
+        if self.find(name, index + 1, count - index - 1) >= 0:
+            raise ExiError("unknown", name + ": in several namespaces of the schema")
+        return index
+
     def roots(self) -> list:
         """Indexes of the global elements; the place in it is the document's event code."""
         if not self._roots:

@@ -39,13 +39,7 @@ def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
     """
     grammar = g.load(schema)
     count = grammar.count()
-    index = name
-    if isinstance(name, str):
-        index = grammar.find(name, 0, count)
-        if index < 0:
-            raise ExiError("unknown", "element " + name)
-        if grammar.find(name, index + 1, count - index - 1) >= 0:
-            raise ExiError("unknown", name + ": in several namespaces of the schema")
+    index = grammar.only(name) if isinstance(name, str) else name
     width = g.bits(count + 1)
     flags, place = grammar.element(index)
     bits = _Bits(0x80 << width | index, 8 + width)
