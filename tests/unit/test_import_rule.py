@@ -26,7 +26,6 @@ EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 BELOW = {
     "contract": {"pki"},
     "pki": set(),
-    "link": set(),
     "runtimes": set(),
     "exi_json": set(),
     "hsm": set(),
@@ -36,7 +35,8 @@ BELOW = {
     "inspection": {"contract", "pki", "exi_json"},
     "opcp": {"pools", "roles", "contract", "pki"},
     "station": {"pools", "roles", "contract", "pki"},
-    "telematics": {"pools", "roles", "contract", "pki", "link"},
+    "telematics": {"pools", "roles", "contract", "pki"},
+    "link": {"telematics"},
     "car": {"hsm", "link", "runtimes", "telematics"},
     "ecosystem": {"opcp", "pools", "roles", "contract", "pki", "store", "hsm"},
 }
