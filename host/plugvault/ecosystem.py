@@ -29,7 +29,7 @@ from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki import path
-from plugvault.pki.issue import Authority, der, issue, root, subordinate
+from plugvault.pki.issue import Authority, issue, root, subordinate
 from plugvault.pki.keys import raw_signer
 from plugvault.pools import rcp
 from plugvault.pools.caller import (
@@ -207,7 +207,7 @@ class Ecosystem:
             made = key(profile, f"{profile}-leaf")
             names = {**_company(owner), "CN": name}
             certificate = issue(profile, names, made.public_key(), above, now, ocsp=ocsp)
-            return Leaf(der(certificate), tuple(above.path), made)
+            return Leaf(certificate, tuple(above.path), made)
 
         v2g = root("v2g", {**_company(POOL), "CN": "V2G Root CA"}, key("v2g", "root"), now)
         oem = root("oem", {**_company(MAKER), "CN": "OEM Root CA"}, key("oem", "root"), now)

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from plugvault.contract.seal import SCALAR, seal
-from plugvault.pki.issue import Authority, der, issue
+from plugvault.pki.issue import Authority, issue
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ def issue_contract(
     finally:
         scalar[:] = bytes(SCALAR)
         del key
-    return ContractData(
-        emaid, der(certificate), tuple(operator.path), sealed.wrapped, sealed.dh_point
-    )
+    return ContractData(emaid, certificate, tuple(operator.path), sealed.wrapped, sealed.dh_point)
 
 
 def _organisation(certificate: x509.Certificate) -> str:

@@ -15,7 +15,7 @@ from plugvault.opcp.fields import Found
 from plugvault.opcp.rights import may
 from plugvault.opcp.services import Services
 from plugvault.pki import request as pkcs10
-from plugvault.pki.issue import Authority, der, issue
+from plugvault.pki.issue import Authority, issue
 from plugvault.pools.caller import Caller, read_pcid
 from plugvault.pools.errors import PoolError
 
@@ -60,7 +60,7 @@ def _enroll(found: Services, caller: Caller, ca: str, iso: str, body: bytes) -> 
     certificate = issue(
         profile, names, wanted.public_key, authority, found.clock(), ocsp=found.ocsp
     )
-    return _certs([der(certificate)])
+    return _certs([certificate])
 
 
 def cacerts(

@@ -7,7 +7,7 @@ wire. Does not decide who may have a certificate: that is EST's and the operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha1
 
 from cryptography import x509
@@ -64,6 +64,19 @@ class Authority:
         certificates = (self.certificate, *self.issuers)[:-1]
         return [der(certificate) for certificate in certificates]
 
+    @cached_property
+    def identifier(self) -> bytes:
+        """Its key identifier, which what it issues refers to."""
+        return key_identifier(self.key.public_key())
+
+    def may_issue(self, row: Profile) -> bool:
+        """Whether this is a CA, with room below it for a CA if `row` is one."""
+        return self._constraints.ca and not (row.ca and self._constraints.path_length == 0)
+
+    @cached_property
+    def _constraints(self) -> x509.BasicConstraints:
+        return self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+
     @property
     def root(self) -> bytes:
         """The root this authority hangs under: DER."""
@@ -84,8 +97,8 @@ def root(
     kind: str, names: Mapping[str, str], key: ec.EllipticCurvePrivateKey, now: float
 ) -> Authority:
     """A new self-signed root. `kind`: "v2g", "oem" or "mo"; `names`: C, O, CN."""
-    certificate = _build(PROFILES[f"{kind}-root"], names, key.public_key(), key, None, now)
-    return Authority(certificate, key)
+    made = _build(PROFILES[f"{kind}-root"], names, key.public_key(), key, None, now)
+    return Authority(made[0], key)
 
 
 def subordinate(
@@ -97,8 +110,9 @@ def subordinate(
     ocsp: str | None = None,
 ) -> Authority:
     """A new sub-CA below `above`, after a profile such as "v2g-sub1"."""
-    certificate = issue(profile, names, key.public_key(), above, now, ocsp=ocsp)
-    return Authority(certificate, key, (above.certificate, *above.issuers))
+    row = PROFILES[profile]
+    made = _build(row, names, key.public_key(), above.key, above, now, ocsp=ocsp)
+    return Authority(made[0], key, (above.certificate, *above.issuers))
 
 
 def issue(
@@ -111,8 +125,8 @@ def issue(
     begins: float | None = None,
     ends: float | None = None,
     ocsp: str | None = None,
-) -> x509.Certificate:
-    """One certificate after `profile`, signed by `issuer`.
+) -> bytes:
+    """One certificate after `profile`, signed by `issuer`: DER.
 
     `names`: C, O, CN (the DC is the profile's); `now`, `begins`, `ends`: Unix seconds, `begins`
     an hour before now and `ends` after the profile's lifetime when not given, but never after
@@ -123,14 +137,7 @@ def issue(
     "subject".
     """
     row = PROFILES[profile]
-    _may_issue(issuer.certificate, row)
-    return _build(row, names, public_key, issuer.key, issuer.certificate, now, begins, ends, ocsp)
-
-
-def _may_issue(issuer: x509.Certificate, row: Profile) -> None:
-    basic = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-    if not basic.ca or (row.ca and basic.path_length == 0):
-        raise IssueError("not-a-ca", issuer.subject.rfc4514_string())
+    return _build(row, names, public_key, issuer.key, issuer, now, begins, ends, ocsp)[1]
 
 
 def _build(
@@ -138,43 +145,55 @@ def _build(
     names: Mapping[str, str],
     public_key: ec.EllipticCurvePublicKey,
     signer: ec.EllipticCurvePrivateKey,
-    issuer: x509.Certificate | None,
+    issuer: Authority | None,
     now: float,
     begins: float | None = None,
     ends: float | None = None,
     ocsp: str | None = None,
-) -> x509.Certificate:
+) -> tuple[x509.Certificate, bytes]:
     if not isinstance(public_key.curve, ec.SECP256R1):
         raise IssueError("curve", public_key.curve.name)
+    if issuer and not issuer.may_issue(row):
+        raise IssueError("not-a-ca", issuer.certificate.subject.rfc4514_string())
     subject = _subject(names, row.domain)
-    not_before, not_after = _validity(row, issuer, now, begins, ends)
     identifier = key_identifier(public_key)
-    above = key_identifier(signer.public_key())
+    above = issuer.identifier if issuer else identifier
+    certificate = x509.CertificateBuilder(
+        issuer.certificate.subject if issuer else subject,
+        subject,
+        public_key,
+        x509.random_serial_number() >> 32,  # 16 octets, positive
+        *_validity(row, issuer, now, begins, ends),
+        [
+            *_purpose(row),
+            _plain(x509.SubjectKeyIdentifier(identifier)),
+            _plain(x509.AuthorityKeyIdentifier(above, None, None)),
+            *([_responder(ocsp)] if row.ocsp and ocsp else []),
+        ],
+    ).sign(signer, SHA256())
+    encoded = der(certificate)
+    if len(encoded) > LIMIT:
+        raise IssueError("too-long", f"{len(encoded)} bytes, at most {LIMIT}: shorten the subject")
+    return certificate, encoded
+
+
+@lru_cache
+def _purpose(row: Profile) -> tuple[x509.Extension[x509.ExtensionType], ...]:
+    """BasicConstraints and KeyUsage, both critical: the same for each of a kind."""
     basic = x509.BasicConstraints(ca=row.ca, path_length=row.path_length)
     usage = x509.KeyUsage(**{name: name in row.usage for name in _USAGES})
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number() >> 32)  # 16 octets, positive
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
-        .add_extension(basic, critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier(identifier), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier(above, None, None), critical=False)
-    )
-    if row.ocsp and ocsp:
-        access = x509.AccessDescription(
-            AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(ocsp)
-        )
-        builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
-    certificate = builder.sign(signer, SHA256())
-    size = len(der(certificate))
-    if size > LIMIT:
-        raise IssueError("too-long", f"{size} bytes, at most {LIMIT}: shorten the subject")
-    return certificate
+    return x509.Extension(basic.oid, True, basic), x509.Extension(usage.oid, True, usage)
+
+
+@lru_cache(maxsize=64)
+def _responder(url: str) -> x509.Extension[x509.ExtensionType]:
+    address = x509.UniformResourceIdentifier(url)
+    access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, address)
+    return _plain(x509.AuthorityInformationAccess([access]))
+
+
+def _plain(value: x509.ExtensionType) -> x509.Extension[x509.ExtensionType]:
+    return x509.Extension(value.oid, False, value)
 
 
 def key_identifier(public_key: ec.EllipticCurvePublicKey) -> bytes:
@@ -196,7 +215,7 @@ def _subject(names: Mapping[str, str], domain: str) -> x509.Name:
 
 def _validity(
     row: Profile,
-    issuer: x509.Certificate | None,
+    issuer: Authority | None,
     now: float,
     begins: float | None,
     ends: float | None,
@@ -204,7 +223,7 @@ def _validity(
     start = now - BACKDATE if begins is None else begins
     end = start + row.lifetime if ends is None else ends
     if issuer:
-        limit = issuer.not_valid_after_utc.timestamp()
+        limit = issuer.certificate.not_valid_after_utc.timestamp()
         if ends is not None and end > limit:
             raise IssueError("validity", "would outlive its issuer")
         end = min(end, limit)
