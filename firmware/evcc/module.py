@@ -7,9 +7,10 @@ repeats:
     {"id": 2, "do": "unplug"}                                        end it
     {"id": 3, "do": "status"}
 
-and the module tells {"event": name, "text": ...} by itself: "installed", "rejected",
-"authorized", "failed", "unavailable", "closed" of a session; "provisioned", "trusted",
-"installed", "rejected" of the maker's channel; "check" for each step an installation passed.
+and the module tells {"event": name, "text": ..., "session": number} by itself: "installed",
+"rejected", "authorized", "failed", "unavailable", "closed" of the session with the number that
+"plug" answered; "provisioned", "trusted", "installed", "rejected" of the maker's channel, without
+a number; "check" for each step an installation passed.
 SESSION carries V2GTP bytes to and from the station, TELEMATICS the maker's messages, LOG lines
 of text. Neither ever carries a secret.
 
@@ -49,6 +50,7 @@ class Module:
         self._now = now
         self._legacy_emaid = legacy_emaid
         self._session = None
+        self._number = 0  # of the latest session
         self._trust = Trust(files, vault.verify)
         self._contracts = Contracts(files)
         self._identity = Identity(files, vault)
@@ -92,20 +94,21 @@ class Module:
             self._log("internal: " + type(e).__name__ + " " + text)
             if handle in (Module._session_receive, Module._session_timeout):
                 self._session = None
-                self._event("failed", "internal")
-                self._event("closed", "")
+                self._event("failed", "internal", self._number)
+                self._event("closed", "", self._number)
 
     # -- the bench --
 
     def _control(self, data: bytes) -> None:
         try:
             request = json.loads(data.decode())
-            action = _ACTIONS[request["do"]]
-        except (ValueError, KeyError, TypeError):
-            self._tell({"error": "not a request"})
-            return
+        except ValueError:
+            request = None
+        if not isinstance(request, dict):
+            request = {}
+        action = _ACTIONS.get(request.get("do"))
         try:
-            answer = action(self, request)
+            answer = action(self, request) if action else {"error": "not a request"}
         except EvccError as e:
             answer = {"error": str(e)}
         answer["id"] = request.get("id")
@@ -160,11 +163,12 @@ class Module:
         )
         self._out(session.start(self._line.ticks_ms()), [])
         self._session = session
-        return {"charging": True}
+        self._number += 1
+        return {"session": self._number}
 
     def _unplug(self, request: dict) -> dict:
         self._session = None
-        return {"charging": False}
+        return {}
 
     # -- the station --
 
@@ -184,7 +188,7 @@ class Module:
                 self._log("session: " + name + ": " + str(self._session.error))
             if name == "closed":
                 self._session = None
-            self._event(name, text)
+            self._event(name, text, self._number)
 
     def _until_deadline(self) -> int:
         deadline = None if self._session is None else self._session.deadline()
@@ -195,13 +199,14 @@ class Module:
     # -- contracts --
 
     def _install_at_station(self, response: bytes, session_id: bytes):
-        return self._install(response, installation.Request.at_station(session_id))
+        request = installation.Request.at_station(session_id)
+        return self._install(response, request, self._number)
 
     def _install_over_the_air(self, response: bytes, emaid, session_id):
         request = installation.Request.over_the_air(emaid, session_id) if emaid else None
-        return self._install(response, request)
+        return self._install(response, request, None)
 
-    def _install(self, response: bytes, request):
+    def _install(self, response: bytes, request, session):
         return installation.install(
             response,
             request,
@@ -210,7 +215,7 @@ class Module:
             self._vault,
             self._now(),
             self._legacy_emaid,
-            lambda name: self._event("check", name),
+            lambda name: self._event("check", name, session),
         )
 
     # -- the maker --
@@ -221,8 +226,8 @@ class Module:
 
     # -- telling --
 
-    def _event(self, name: str, text: str) -> None:
-        self._tell({"event": name, "text": text})
+    def _event(self, name: str, text: str, session=None) -> None:
+        self._tell({"event": name, "text": text, "session": session})
 
     def _tell(self, message: dict) -> None:
         try:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from evcc.errors import EvccError
-from evcc.ports.stream import Stream
+from evcc.ports.stream import PortError, Stream
 from plugvault.hsm.service import VaultService
 from plugvault.hsm.softhsm import TokenStore
 from plugvault.link.bench import Bench
@@ -100,7 +100,8 @@ class Car:
             self._configure(link, vault)
             stack.callback(self._end)
             self._process = self._start()
-            self.bench = stack.enter_context(Bench(connect(), self._observe, self._vault_socket))
+            bench = Bench(connect(), self._observe, self._vault_socket, self._explain)
+            self.bench = stack.enter_context(bench)
             threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
             self.bench.status(_START_TIMEOUT)
             self._stack = stack.pop_all()
@@ -195,6 +196,13 @@ class Car:
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()
         self.bench.fail(self._died(process))
+
+    def _explain(self, error: PortError) -> EvccError:
+        """A lost line is mostly a process that ended: its last words say more."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+            return self._died(self._process)
+        return error
 
     def _died(self, process: subprocess.Popen[bytes]) -> CarError:
         words = self.stderr.strip()[-2000:]

@@ -12,6 +12,7 @@ import queue
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -47,8 +48,9 @@ class Bench:
     """The link's host end and what runs over it, while the context lasts.
 
     vault: the Unix socket of a vault service, for a module that has its vault over the link.
+    explain: what a lost line means to who owns the other end.
     observe: called with (channel name, text) for each event and log line as it comes.
-    `events`: (name, text) since the start. `log`: the module's own lines.
+    `events`: (name, text) since the start, see `evcc.module`. `log`: the module's own lines.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Bench:
         stream: Stream,
         observe: Callable[[str, str], None] = lambda channel, text: None,
         vault: Path | None = None,
+        explain: Callable[[PortError], EvccError] | None = None,
     ) -> None:
         self._observe = observe
+        self._explain = explain or (lambda error: BenchError("lost", str(error)))
         self._vault = vault
         self._changed = threading.Condition()
         self._answers: dict[int, dict[str, Any]] = {}
@@ -67,6 +71,7 @@ class Bench:
         self._station: socket.socket | None = None
         self._stack = contextlib.ExitStack()
         self.events: list[Event] = []
+        self._told: defaultdict[int | None, list[Event]] = defaultdict(list)  # by session
         self.log: list[str] = []
         self._receivers: dict[int, Receive] = {
             CONTROL: self._control,
@@ -74,7 +79,7 @@ class Bench:
             SESSION: self._to_station,
             TELEMATICS: self._telematics.put,
         }
-        self.endpoint = Endpoint(stream, self._receivers, self.fail)
+        self.endpoint = Endpoint(stream, self._receivers, self._lost)
 
     def __enter__(self) -> Self:
         if self._vault is not None:
@@ -91,6 +96,9 @@ class Bench:
         with self._changed:
             self._failure = self._failure or error
             self._changed.notify_all()
+
+    def _lost(self, error: PortError) -> None:
+        self.fail(self._explain(error))
 
     # -- asking --
 
@@ -142,25 +150,22 @@ class Bench:
         emaid: str | None = None,
         timeout: float = _SESSION_TIMEOUT,
     ) -> list[Event]:
-        """A whole charging session at the station `host`:`port`; its events, "closed" left out.
+        """A whole charging session at the station `host`:`port`.
 
+        want_contract: ask for one even if there is one. emaid: the contract to pay with.
+        Returns its events, (name, text), "closed" left out.
         Raises: BenchError("station") when nobody listens there; "timeout"; "refused"; "lost".
         """
         with self.bridge_session(host, port):
-            seen, closed = len(self.events), ("closed", "")
-            self.request("plug", want_contract=want_contract, emaid=emaid)
+            number = self.request("plug", want_contract=want_contract, emaid=emaid)["session"]
+            told, closed = self._told[number], ("closed", "")
             try:
-                self._wait(
-                    lambda: ("closed", "") in self.events[seen:],
-                    timeout,
-                    "the session did not end",
-                )
+                self._wait(lambda: closed in told, timeout, "the session goes on")
             except BenchError:
                 with contextlib.suppress(EvccError):
                     self.request("unplug")
                 raise
-            events = self.events[seen:]
-        return events[: events.index(closed)]
+        return [event for event in told if event != closed]
 
     @contextlib.contextmanager
     def bridge_session(self, host: str, port: int) -> Iterator[None]:
@@ -241,13 +246,14 @@ class Bench:
         message = json.loads(data)
         with self._changed:
             if "event" in message:
-                event = (str(message["event"]), str(message.get("text", "")))
+                event = (str(message["event"]), str(message["text"]))
                 self.events.append(event)
+                self._told[message["session"]].append(event)
             elif message.get("id") is not None:
                 self._answers[message["id"]] = message
             self._changed.notify_all()
         if "event" in message:
-            self._observe("event", f"{event[0]} {event[1]}".strip())
+            self._observe("event", " ".join(event).strip())
 
     def _logged(self, data: bytes) -> None:
         text = data.decode(errors="replace")
@@ -260,7 +266,5 @@ class Bench:
             if done():
                 return
             if self._failure is not None:
-                if isinstance(self._failure, PortError):
-                    raise BenchError("lost", str(self._failure)) from self._failure
                 raise self._failure
             raise BenchError("timeout", f"{what} within {timeout:.0f} s")

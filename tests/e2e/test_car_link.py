@@ -1,0 +1,286 @@
+"""The real module in a process of its own, on every interpreter here, over a real line."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc import exi, x509
+from plugvault import runtimes
+from plugvault.car import Car, CarError
+from plugvault.hsm import Hsm, Token, TokenKey
+from plugvault.link.bench import BenchError
+from plugvault.link.endpoint import Endpoint, open_serial
+from plugvault.link.nullmodem import NullModem
+from plugvault.station import Offer, Station
+from plugvault.telematics import TelematicsError
+from world import EMAID, PCID, World
+
+SECOND = "DEPVT0000000X19"
+SESSION_ID = bytes(range(8))
+
+
+@pytest.fixture(scope="module")
+def today() -> World:
+    """A world of certificates valid now: the module looks at the computer's clock."""
+    return World(now=int(time.time()))
+
+
+@pytest.fixture
+def makers(car_token: Any) -> Iterator[Token]:
+    """The maker's token."""
+    car_token.add("maker")
+    with Hsm(car_token.module, car_token.conf) as hsm:
+        yield hsm.token("maker", car_token.pin)
+
+
+@pytest.fixture
+def key(makers: Token) -> TokenKey:
+    """The maker's telematics key."""
+    return makers.generate("telematics")
+
+
+def runtime(name: str) -> runtimes.Runtime:
+    found = runtimes.get(name)
+    if found is None:
+        pytest.skip(f"no {name} interpreter here; `make` fetches it")
+    return found
+
+
+def noise(per_thousand: int) -> Any:
+    """Changes, drops and repeats so many bytes in a thousand."""
+    chance = random.Random(per_thousand)
+
+    def spoil(data: bytes) -> bytes:
+        out = bytearray()
+        for byte in data:
+            kind = chance.randrange(3) if chance.randrange(1000) < per_thousand else None
+            out += bytes({None: [byte], 0: [], 1: [byte, byte], 2: [byte ^ 0x55]}[kind])
+        return bytes(out)
+
+    return spoil
+
+
+def provision(car: Car, key: TokenKey, world: World) -> Any:
+    """The factory: a key, a certificate for it, trust anchors. Returns the maker's end."""
+    maker = car.maker(key)
+    point = maker.connect()
+    csr = maker.csr(PCID, "Plug Test", "DE")
+    assert point in csr
+    maker.install_trust("EU", world.anchors)
+    maker.install_certificate(world.provisioning(point).chain)
+    return maker
+
+
+def over_the_air(maker: Any, world: World, emaid: str = EMAID) -> str:
+    response = world.response(maker.car, contract=world.new_contract(emaid), session_id=SESSION_ID)
+    maker.offer_contract(emaid, SESSION_ID)
+    return str(maker.install_contract(response))
+
+
+WAYS = [
+    ("cpython", "serial", "service", 0),
+    ("cpython", "tcp", "service", 0),
+    ("cpython", "serial", "link", 10),
+    ("wheel", "serial", "service", 10),
+    ("wheel", "tcp", "link", 0),
+    ("debian", "serial", "token", 10),
+    ("debian", "tcp", "token", 0),
+    ("debian", "serial", "service", 0),
+    ("debian32", "serial", "service", 0),
+]
+
+
+@pytest.mark.parametrize("name, link, vault, per_thousand", WAYS)
+def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
+    name: str,
+    link: str,
+    vault: str,
+    per_thousand: int,
+    tmp_path: Path,
+    car_token: Any,
+    key: TokenKey,
+    today: World,
+) -> None:
+    def fetch(request: bytes) -> bytes:
+        body = exi.decode(request)["V2G_Message"]["Body"]["CertificateInstallationReq"]
+        leaf = x509.parse(body["OEMProvisioningCert"])
+        return today.response(leaf.point, contract=today.new_contract(SECOND))
+
+    station = Station(Offer(), [today.v2g_root.der, today.mo_root.der], fetch)
+    how = {"vault": vault, "noise": noise(per_thousand) if per_thousand else None}
+    with (
+        station.in_thread() as (host, port),
+        Car(runtime(name), link, tmp_path / "car", maker=key.point, token=car_token, **how) as car,
+    ):
+        maker = provision(car, key, today)
+        assert over_the_air(maker, today) == "L1+"
+        told = car.charge(host, port)
+        assert told == [("authorized", EMAID)]
+        told = car.charge(host, port, want_contract=True)
+        assert [event for event in told if event[0] != "check"] == [
+            ("installed", SECOND),
+            ("authorized", SECOND),
+        ]
+        assert ("check", "cps-path") in told
+        maker.choose_contract(SECOND)
+        assert [(held.emaid, held.active) for held in maker.contracts()] == [
+            (EMAID, False),
+            (SECOND, True),
+        ]
+        maker.remove_contract(EMAID)
+        status = car.status()
+        assert [contract["emaid"] for contract in status["contracts"]] == [SECOND]
+        assert status["pcid"] == PCID
+        assert status["runtime"].startswith("cpython" if name == "cpython" else "micropython")
+        traffic = car.traffic()
+        assert traffic["session"]["in"] > 4000 < traffic["session"]["out"]
+        assert traffic["wire"]["in"] > sum(t["in"] for n, t in traffic.items() if n != "wire")
+        assert (traffic["wire"]["resent"] > 0) == (per_thousand > 0)
+        assert [record.emaid for record in station.records] == [EMAID, SECOND]
+        assert car.stderr == ""
+
+
+def test_the_same_car_after_a_restart(
+    tmp_path: Path, car_token: Any, key: TokenKey, today: World
+) -> None:
+    made = ("serial", tmp_path / "car")
+    with Car(runtime("cpython"), *made, maker=key.point, token=car_token) as car:
+        point = provision(car, key, today).car
+    with Car(runtime("cpython"), *made, maker=key.point, token=car_token) as car:
+        maker = car.maker(key, car=point)
+        assert maker.connect() == point
+        assert over_the_air(maker, today) == "L1+"
+        assert maker.status().pcid == PCID
+
+
+def test_a_module_that_is_killed_is_missed_at_once_with_its_last_words(
+    tmp_path: Path, car_token: Any, key: TokenKey
+) -> None:
+    with Car(
+        runtime("cpython"), "serial", tmp_path / "car", maker=key.point, token=car_token
+    ) as car:
+        os.kill(car.pid, signal.SIGKILL)
+        started = time.monotonic()
+        with pytest.raises(CarError, match="exit code -9"):
+            car.status()
+        assert time.monotonic() - started < 5
+
+
+def test_a_module_that_cannot_start_says_why(tmp_path: Path, car_token: Any) -> None:
+    folder = tmp_path / "car"
+    folder.mkdir()
+    (folder / "store").write_text("not a folder")
+    with (
+        pytest.raises(CarError, match="store") as caught,
+        Car(runtime("cpython"), "tcp", folder, maker=bytes(65), token=car_token),
+    ):
+        pass
+    assert caught.value.reason == "died"
+
+
+@pytest.mark.parametrize("name", ["cpython", "wheel", "debian"])
+def test_a_wrong_pin_is_a_clear_error_and_tried_once(
+    name: str, tmp_path: Path, car_token: Any
+) -> None:
+    how = runtime(name)
+    car_token.pin = "0" * 8
+    with (
+        pytest.raises(Exception, match="pin"),
+        Car(how, "tcp", tmp_path / "car", maker=bytes(65), token=car_token),
+    ):
+        pass
+
+
+def test_another_maker_is_not_answered(
+    tmp_path: Path, car_token: Any, key: TokenKey, makers: Token
+) -> None:
+    other = makers.generate("other")
+    with Car(runtime("cpython"), "tcp", tmp_path / "car", maker=key.point, token=car_token) as car:
+        with pytest.raises(TelematicsError) as caught:
+            car.maker(other, timeout=0.5).connect()
+        assert caught.value.reason == "timeout"
+        assert car.status()["custody"] == ""  # not even a key was made
+        assert "not the maker" in car.bench.log[0]
+
+
+def test_another_car_is_noticed_by_the_maker(
+    tmp_path: Path, car_token: Any, key: TokenKey
+) -> None:
+    with Car(runtime("cpython"), "tcp", tmp_path / "car", maker=key.point, token=car_token) as car:
+        with pytest.raises(TelematicsError) as caught:
+            car.maker(key, car=key.point).connect()
+        assert caught.value.reason == "stranger"
+
+
+def test_the_bench_says_what_it_cannot_do(
+    tmp_path: Path, car_token: Any, key: TokenKey, today: World
+) -> None:
+    station = Station(Offer(), [today.v2g_root.der], lambda request: b"")
+    with Car(runtime("cpython"), "tcp", tmp_path / "car", maker=key.point, token=car_token) as car:
+        with pytest.raises(BenchError, match="not a request"):
+            car.request("fly", timeout=1)
+        with pytest.raises(BenchError, match="station"):
+            car.charge("127.0.0.1", 1)
+        with station.in_thread() as (host, port):
+            assert car.charge(host, port)[-1] == ("failed", "no-contract")
+        assert car.status()["charging"] is False
+
+
+def test_no_secret_in_the_configuration_the_command_line_or_the_log(
+    tmp_path: Path, car_token: Any, key: TokenKey, today: World
+) -> None:
+    how = runtime("debian")
+    with Car(how, "serial", tmp_path / "car", maker=key.point, token=car_token) as car:
+        provision(car, key, today)
+        command = Path(f"/proc/{car.pid}/cmdline").read_bytes()
+        environment = Path(f"/proc/{car.pid}/environ").read_bytes()
+        config = (tmp_path / "car" / "config.json").read_bytes()
+        for place in (command, environment, config, repr(vars(car)).encode()):
+            assert car_token.pin.encode() not in place
+        for name in ("config.json", "pin"):
+            assert (tmp_path / "car" / name).stat().st_mode & 0o777 == 0o600
+        assert car_token.pin not in "".join(car.bench.log)
+    assert not (tmp_path / "car" / "pin").exists()
+
+
+def test_noise_on_a_pty_never_loses_a_message() -> None:
+    got: list[list[bytes]] = [[], []]
+    with NullModem(noise(10)) as cable:
+        ends = [
+            Endpoint(open_serial(path), {1: heard.append})
+            for path, heard in zip((cable.a, cable.b), got, strict=True)
+        ]
+        with ends[0], ends[1]:
+            sent = [os.urandom(1 + 97 * i % 4000) for i in range(30)]
+            for message in sent:
+                ends[0].send(1, message)
+                ends[1].send(1, message[::-1])
+            deadline = time.monotonic() + 60
+            while min(len(got[0]), len(got[1])) < len(sent) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert got == [[message[::-1] for message in sent], sent]
+            assert ends[0].resent > 0
+
+
+def test_a_cable_of_115200_baud_carries_a_response_in_well_under_a_second() -> None:
+    got: list[bytes] = []
+    with NullModem(baud=115_200) as cable:
+        far = Endpoint(open_serial(cable.b), {1: got.append})
+        with Endpoint(open_serial(cable.a), {}) as near, far:
+            near.send(1, b"x")
+            while not got:
+                time.sleep(0.001)
+            started = time.monotonic()
+            near.send(1, bytes(4424))
+            while len(got) < 2:
+                time.sleep(0.001)
+            took = time.monotonic() - started
+    assert 0.38 < took < 0.9
