@@ -91,11 +91,16 @@ def get(name: str) -> Runtime | None:
     if name not in NAMES:
         raise ValueError(f"no runtime is called {name!r}; there are {', '.join(NAMES)}")
     if name == "cpython":
-        version = ".".join(map(str, sys.version_info[:3]))
-        bits = 64 if sys.maxsize > 2**31 else 32
-        return Runtime(name, (sys.executable,), version, bits, has_ffi=False, has_cryptolib=False)
+        return cpython()
     candidates = (_asked(name, path) for path in _candidates(name))
     return next((runtime for runtime in candidates if runtime is not None), None)
+
+
+def cpython() -> Runtime:
+    """The Python that runs this."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    bits = 64 if sys.maxsize > 2**31 else 32
+    return Runtime("cpython", (sys.executable,), version, bits, has_ffi=False, has_cryptolib=False)
 
 
 def _candidates(name: str) -> list[Path]:

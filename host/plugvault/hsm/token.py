@@ -242,6 +242,12 @@ class TokenKey(ec.EllipticCurvePrivateKey):
         self._private = private
         self._public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
 
+    def custody(self) -> str:
+        """"L3" when the token says that this key was made in it and can never leave; else ""."""
+        kinds = (Attribute.LOCAL, Attribute.ALWAYS_SENSITIVE, Attribute.NEVER_EXTRACTABLE)
+        with self._token.call():
+            return "L3" if all(self._private[kind] for kind in kinds) else ""
+
     def sign_digest(self, digest: bytes) -> bytes:
         """ECDSA over a finished digest of 32 bytes: 64 bytes, r | s.
 

@@ -1,0 +1,84 @@
+"""`plugvault demo`: the story, told live, or as data."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from evcc.errors import EvccError
+from plugvault.story import show
+from plugvault.story.record import Record, StoryError
+from plugvault.story.tale import Tale, choose_runtime
+
+
+class RuntimeName(StrEnum):
+    cpython = "cpython"
+    micropython = "micropython"
+
+
+class LinkName(StrEnum):
+    tcp = "tcp"
+    serial = "serial"
+
+
+def demo(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run as data.")] = False,
+    runtime: Annotated[
+        RuntimeName | None,
+        typer.Option(help="What the car's module runs on; MicroPython where there is one."),
+    ] = None,
+    link: Annotated[LinkName, typer.Option(help="How the car is wired to the host.")] = (
+        LinkName.serial
+    ),
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="A new folder that keeps tokens, database and captured messages."),
+    ] = None,
+) -> None:
+    """A car is born, gets two contracts in the two ways the industry uses, and charges with each.
+
+    Exit 0 only when every step was verified.
+    """
+    console = Console(stderr=as_json)
+    record = Record(None if as_json else show.Terminal(console))
+    error = None
+    try:
+        with tempfile.TemporaryDirectory(prefix="plugvault-") as temporary:
+            folder = _new_folder(keep) if keep else Path(temporary)
+            chosen = choose_runtime(runtime.value if runtime else None)
+            Tale(record, chosen, link.value, folder).tell()
+    except Exception as e:  # noqa: BLE001 - whatever it was, `--json` answers with data
+        error = f"{type(e).__name__}: {e}"
+        if not isinstance(e, StoryError | EvccError | OSError):
+            traceback.print_exc()
+    data = record.as_data()
+    if keep:
+        data["kept"] = str(keep)
+    if error:
+        data["ok"] = False
+        data["error"] = error
+    if as_json:
+        print(json.dumps(data, indent=1))
+    elif error:
+        for line in data.get("log", [])[-5:]:
+            console.print(f"the car says: {line}", style="dim", highlight=False)
+        console.print(error, style="red", highlight=False)
+        console.print("If something is missing on this machine, `plugvault doctor` names it.")
+    else:
+        show.summary(console, data)
+    raise typer.Exit(0 if data["ok"] else 1)
+
+
+def _new_folder(folder: Path) -> Path:
+    """`--keep` never mixes two runs, nor writes into what is somebody's."""
+    if folder.exists() and any(folder.iterdir()):
+        raise StoryError(f"{folder} is not empty: name a new folder to keep this run in")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder.resolve()
