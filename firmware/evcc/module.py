@@ -106,7 +106,8 @@ class Module:
             request = None
         if not isinstance(request, dict):
             request = {}
-        action = _ACTIONS.get(request.get("do"))
+        action = _ACTIONS.get(str(request.get("do")))
+        answer: dict
         try:
             answer = action(self, request) if action else {"error": "not a request"}
         except EvccError as e:

@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from evcc.errors import EvccError
 from evcc.link.mux import CONTROL, LOG, SESSION, TELEMATICS, VAULT
@@ -35,7 +35,12 @@ _ANSWER_TIMEOUT = 30.0
 _SESSION_TIMEOUT = 120.0
 _PIECE = 4096
 
-Event = tuple[str, str]
+
+class Event(NamedTuple):
+    """What the module tells by itself: see `evcc.module`."""
+
+    name: str
+    text: str
 
 
 class BenchError(EvccError):
@@ -149,7 +154,7 @@ class Bench:
         want_contract: bool = False,
         emaid: str | None = None,
         timeout: float = _SESSION_TIMEOUT,
-    ) -> list[Event]:
+    ) -> list[tuple[str, str]]:
         """A whole charging session at the station `host`:`port`.
 
         want_contract: ask for one even if there is one. emaid: the contract to pay with.
@@ -158,14 +163,14 @@ class Bench:
         """
         with self.bridge_session(host, port):
             number = self.request("plug", want_contract=want_contract, emaid=emaid)["session"]
-            told, closed = self._told[number], ("closed", "")
+            told, closed = self._told[number], Event("closed", "")
             try:
                 self._wait(lambda: closed in told, timeout, "the session goes on")
             except BenchError:
                 with contextlib.suppress(EvccError):
                     self.request("unplug")
                 raise
-        return [event for event in told if event != closed]
+        return [tuple(event) for event in told if event != closed]
 
     @contextlib.contextmanager
     def bridge_session(self, host: str, port: int) -> Iterator[None]:
@@ -246,7 +251,7 @@ class Bench:
         message = json.loads(data)
         with self._changed:
             if "event" in message:
-                event = (str(message["event"]), str(message["text"]))
+                event = Event(str(message["event"]), str(message["text"]))
                 self.events.append(event)
                 self._told[message["session"]].append(event)
             elif message.get("id") is not None:
