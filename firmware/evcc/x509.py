@@ -11,6 +11,10 @@ import hashlib
 from evcc import der
 from evcc.errors import EvccError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 # key_usage bits, RFC 5280 section 4.2.1.3
 DIGITAL_SIGNATURE = 1
 KEY_AGREEMENT = 16
@@ -66,9 +70,15 @@ class CertificateError(EvccError):
 
 
 class Certificate:
-    """One certificate, made by `parse`."""
+    """One certificate, made by `parse`.
+
+    What can be cut out of `der` is cut out when it is asked for: kept, it would triple the memory
+    of a chain.
+    """
 
     der: bytes
+    tbs: bytes  # the signed part
+    tbs_digest: bytes  # SHA-256 of it: what the issuer's signature is over
     serial: int
     issuer: bytes  # raw DER Name, as subject
     subject: bytes
@@ -77,36 +87,39 @@ class Certificate:
     not_after: int
     point: bytes  # 65 bytes, 0x04‖X‖Y
     signature: bytes  # 64 bytes, r‖s
+    is_ca: bool
+    path_length: "int | None"
     key_usage: "int | None"  # bit n of the extension is 1 << n
+    ski: "bytes | None"
+    aki: "bytes | None"
     ocsp: "str | None"  # the responder's URL
     unknown_critical: bool  # has a critical extension that is not understood
-    _tbs_at: int
-    _tbs_end: int
 
     def __init__(self, data: bytes) -> None:
         self.der = data
         self.is_ca = False
-        self.path_length: "int | None" = None
+        self.path_length = None
         self.key_usage = None
-        self.ski: "bytes | None" = None
-        self.aki: "bytes | None" = None
-        self.ocsp = None
         self.unknown_critical = False
+        self._spans = {}  # name: start << 16 | stop
 
-    @property
-    def tbs(self) -> bytes:
-        """The signed part, cut out anew each time: kept, it would double a chain's memory."""
-        return self.der[self._tbs_at : self._tbs_end]
+    def __getattr__(self, name: str) -> "Any":
+        if name not in _CUT_OUT:
+            raise AttributeError(name)
+        span = self._spans.get(name)
+        if span is None:
+            return None
+        read = _CUT_OUT[name]
+        raw = self.der[span >> 16 : span & 0xFFFF]
+        return read(raw) if read else raw
 
-    @property
-    def tbs_digest(self) -> bytes:
-        """SHA-256 of the signed part, 32 bytes: what the issuer's signature is over."""
-        return hashlib.sha256(memoryview(self.der)[self._tbs_at : self._tbs_end]).digest()
+    def _mark(self, name: str, start: int, stop: int) -> None:
+        self._spans[name] = start << 16 | stop
 
 
 def fingerprint(data: bytes) -> bytes:
     """SHA-256 of a certificate's DER, 32 bytes."""
-    return hashlib.sha256(data).digest()
+    return _sha256(data)
 
 
 def parse(data: bytes, limit: int = 800) -> Certificate:
@@ -159,11 +172,35 @@ def _text(tag, raw):
         raise CertificateError("name", "not UTF-8")
 
 
+def _url(raw):
+    return _text(der.IA5_STRING, raw)
+
+
+def _sha256(raw):
+    return hashlib.sha256(raw).digest()
+
+
+_CUT_OUT = {
+    "tbs": None,
+    "tbs_digest": _sha256,
+    "serial": lambda raw: int.from_bytes(raw, "big"),
+    "issuer": None,
+    "subject": None,
+    "names": names,
+    "point": None,
+    "signature": lambda raw: der.raw_signature(raw, 0, len(raw)),
+    "ski": None,
+    "aki": None,
+    "ocsp": _url,
+}
+
+
 def _parse(data):
     cert = Certificate(data)
     at, end = der.whole(data, der.SEQUENCE)
     start, stop = der.expect(data, at, end, der.SEQUENCE)
-    cert._tbs_at, cert._tbs_end = at, stop
+    cert._mark("tbs", at, stop)
+    cert._mark("tbs_digest", at, stop)
     _parse_tbs(cert, data, start, stop)
     at = _algorithm(data, stop, end)
     start, at = der.expect(data, at, end, der.BIT_STRING)
@@ -171,7 +208,8 @@ def _parse(data):
         raise der.DerError("trailing")
     if start == at or data[start]:
         raise der.DerError("value", "signature is not whole bytes")
-    cert.signature = der.raw_signature(data, start + 1, at)
+    der.raw_signature(data, start + 1, at)
+    cert._mark("signature", start + 1, at)
     return cert
 
 
@@ -182,18 +220,19 @@ def _parse_tbs(cert, data, at, end):
     der.check_integer(data, start, stop)
     if stop - start > 20 + (data[start] == 0):
         raise CertificateError("serial", "longer than 20 bytes")
-    cert.serial = int.from_bytes(data[start:stop], "big")
+    cert._mark("serial", start, stop)
     at = _algorithm(data, stop, end)
     _, stop = der.expect(data, at, end, der.SEQUENCE)
-    cert.issuer = data[at:stop]
+    cert._mark("issuer", at, stop)
     start, at = der.expect(data, stop, end, der.SEQUENCE)
     cert.not_before, start = _time(data, start, at)
     cert.not_after, start = _time(data, start, at)
     if start != at:
         raise der.DerError("trailing")
     _, stop = der.expect(data, at, end, der.SEQUENCE)
-    cert.subject = data[at:stop]
-    cert.names = names(cert.subject)
+    names(data[at:stop])
+    cert._mark("subject", at, stop)
+    cert._mark("names", at, stop)
     at = _public_key(cert, data, stop, end)
     if at < end:
         start, _ = der.expect(data, at, end, 0xA3)
@@ -212,7 +251,7 @@ def _public_key(cert, data, at, end):
     start, stop = der.expect(data, at, end, der.SEQUENCE)
     point = at + len(_P256_KEY)
     if data[at:point] == _P256_KEY and data[point] == 4:
-        cert.point = data[point:stop]
+        cert._mark("point", point, stop)
         return stop
     # Not what we can use: find out why.
     start, key_at = der.expect(data, start, stop, der.SEQUENCE)
@@ -317,7 +356,7 @@ def _subject_key_id(cert, data, at, end):
     start, stop = der.expect(data, at, end, der.OCTET_STRING)
     if stop != end:
         raise der.DerError("trailing")
-    cert.ski = data[start:stop]
+    cert._mark("ski", start, stop)
 
 
 def _authority_key_id(cert, data, at, end):
@@ -326,7 +365,7 @@ def _authority_key_id(cert, data, at, end):
         raise der.DerError("trailing")
     if at < end and data[at] == 0x80:
         start, stop = der.expect(data, at, end, 0x80)
-        cert.aki = data[start:stop]
+        cert._mark("aki", start, stop)
 
 
 def _authority_info_access(cert, data, at, end):
@@ -340,7 +379,8 @@ def _authority_info_access(cert, data, at, end):
         if end_of_location != at:
             raise der.DerError("trailing")
         if tag == 0x86 and data[oid:stop] == _OCSP and cert.ocsp is None:
-            cert.ocsp = _text(der.IA5_STRING, data[start:at])
+            _url(data[start:at])
+            cert._mark("ocsp", start, at)
 
 
 def _ignore(cert, data, at, end):
