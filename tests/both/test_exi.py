@@ -123,6 +123,14 @@ def test_input_may_be_a_memoryview():
     assert exi.decode(memoryview(data)) == exi.decode(bytearray(data)) == message({})
 
 
+def test_every_name_unpacks_and_is_found_again():
+    for schema in ("iso2", "sap", "xmldsig"):
+        tables = grammar.load(schema)
+        for index in range(len(tables.tables.OFFSETS) // 2):
+            name = tables.name(index)
+            assert name[0] > " " and tables.find(name, index, 1) == index
+
+
 # -- values -----------------------------------------------------------------------------------
 
 

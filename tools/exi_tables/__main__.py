@@ -23,15 +23,14 @@ SCHEMAS = {
     "sap": ("V2G_CI_AppProtocol.xsd", "ISO 15118-2 SupportedAppProtocol handshake"),
     "xmldsig": ("xmldsig-core-schema.xsd", "XML Signature alone: the grammar of SignedInfo"),
 }
+PARTS = ("elements", "offsets", "code", "names", "pairs")
 
 
 def render(title: str, tables: Tables) -> str:
     """The Python source of one table module."""
-    names = tables.names[1:-1].split(b"\0")
     text = [f'"""{title}. Made by tools/exi_tables, not for editing."""', ""]
-    text += [f"ATTRIBUTES = {tables.attributes}", "NAMES = (", r'    b"\0"']
-    text += [f'    b"{name.decode()}\\0"' for name in names] + [")"]
-    for label in ("elements", "offsets", "code"):
+    text += [f"ATTRIBUTES = {tables.attributes}"]
+    for label in PARTS:
         text += [f"{label.upper()} = (", *rows(getattr(tables, label)), ")"]
     return "\n".join([*text, ""])
 
@@ -44,8 +43,7 @@ def main() -> None:
     for name, (path, title) in SCHEMAS.items():
         tables = Tables(Schema(options.schemas / path))
         (options.out / f"{name}.py").write_text(render(title, tables))
-        parts = ("elements", "offsets", "code", "names")
-        print(name, *(f"{part} {len(getattr(tables, part))}" for part in parts), "bytes")
+        print(name, *(f"{part} {len(getattr(tables, part))}" for part in PARTS), "bytes")
 
 
 main()

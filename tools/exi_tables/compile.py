@@ -8,6 +8,7 @@ is where they are read. A list of a thousand is one counted instruction, not a t
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from types import SimpleNamespace
 
 from xsd import UNBOUNDED, Complex, Element, Particle, Schema, SchemaError, Simple
@@ -25,7 +26,8 @@ _KINDS = {
 
 
 class Tables:
-    """The finished tables of one schema: `elements`, `attributes`, `offsets`, `code`, `names`."""
+    """The finished tables of one schema: `elements`, `attributes`, `offsets`, `code`, `names`,
+    `pairs`."""
 
     def __init__(self, schema: Schema) -> None:
         self.code = bytearray()
@@ -44,13 +46,12 @@ class Tables:
             self._entry(declared[q], [e for e in schema.globals if e.qname == q])
             for q in self._elements
         )
-        blob, at = bytearray(b"\0"), {}
-        for text in dict.fromkeys(self._strings):
-            at[text] = len(blob)
-            blob += text.encode() + b"\0"
-        self.names = bytes(blob)
+        names = list(dict.fromkeys(self._strings))
+        self.names, self.pairs = _packed(b"\0" + b"".join(n.encode() + b"\0" for n in names))
+        starts = [i + 1 for i, octet in enumerate(self.names) if not octet]
+        at = dict(zip(names, starts, strict=False))
         self.offsets = b"".join(struct.pack(">H", at[text]) for text in self._strings)
-        if len(self.code) > 0xFFFF or len(blob) > 0xFFFF:
+        if len(self.code) > 0xFFFF or len(self.names) > 0xFFFF:
             raise SchemaError("tables above 64 KiB")
 
     def _entry(self, elements: list[Element], roots: list[Element]) -> bytes:
@@ -227,6 +228,22 @@ def _bound(value: int | None) -> bytes:
         return b"\xff"
     size = (abs(value).bit_length() + 7) // 8
     return bytes([size]) + abs(value).to_bytes(size, "big")
+
+
+def _packed(names: bytes) -> tuple[bytes, bytes]:
+    """Byte pair encoding: octets from 128 on stand for the pairs that were most frequent. Names
+    halve; pairs never cross the zeros between names, so each name packs the same by itself."""
+    if max(names) > 0x7F:
+        raise SchemaError("names beyond ASCII")
+    pairs = b""
+    for token in range(0x80, 0x100):
+        seen = Counter(pair for pair in pairwise(names) if all(pair))
+        pair, count = max(seen.items(), key=lambda item: (item[1], item[0]))
+        if count < 4:  # three cost two octets of pair to save three
+            break
+        names = names.replace(bytes(pair), bytes([token]))
+        pairs += bytes(pair)
+    return names, pairs
 
 
 def rows(data: bytes, width: int = 22) -> Iterator[str]:

@@ -4,7 +4,7 @@ A complex type is a program of instructions; a grammar state is a place in it, a
 what can be reached from there without consuming anything. States are made when first visited and
 kept. Tables (one module per schema, made by `tools/exi_tables`) hold:
 
-    NAMES       local names, each between zero bytes
+    NAMES       local names, each between zero bytes; octet 128 + n stands for pair n of PAIRS
     OFFSETS     u16 into NAMES per name: elements by (local, URI), attributes likewise, enum values
     ATTRIBUTES  how many attribute names
     ELEMENTS    per element name: flags u8, place of its type u16
@@ -85,23 +85,39 @@ class Grammar:
         found = self._names.get(index)
         if found is None:
             at, names = self._place(index), self.tables.NAMES
-            found = self._names[index] = str(names[at : names.find(b"\0", at)], "utf-8")
+            octets = self._unpack(names[at : names.find(b"\0", at)])
+            found = self._names[index] = str(octets, "utf-8")
         return found
+
+    def _unpack(self, packed: bytes) -> bytes:
+        octets = b""
+        for octet in packed:
+            if octet < 0x80:
+                octets += bytes((octet,))
+            else:
+                at = 2 * (octet - 0x80)
+                octets += self._unpack(self.tables.PAIRS[at : at + 2])
+        return octets
+
+    def _pack(self, octets: bytes) -> bytes:
+        pairs = self.tables.PAIRS
+        for at in range(0, len(pairs), 2):
+            octets = octets.replace(pairs[at : at + 2], bytes((0x80 + at // 2,)))
+        return octets
 
     def _place(self, index: int) -> int:
         offsets = self.tables.OFFSETS
         return offsets[2 * index] << 8 | offsets[2 * index + 1]
 
     def find(self, text: str, first: int, count: int) -> int:
-        """Index of `text` among `count` names from `first` on, or -1; makes no strings."""
+        """Index of `text` among `count` names from `first` on, or -1."""
         index = self._found.get((text, first), -1)
-        if index >= 0:
+        if index >= 0 or not text:
             return index
-        try:
-            at = self.tables.NAMES.find(b"\0" + text.encode() + b"\0") + 1
-        except UnicodeError:
+        if not all(0 < ord(character) < 0x80 for character in text):
             return -1
-        if at and "\0" not in text:
+        at = self.tables.NAMES.find(b"\0" + self._pack(text.encode()) + b"\0") + 1
+        if at:
             for index in range(first, first + count):
                 if self._place(index) == at:
                     self._found[text, first] = index
