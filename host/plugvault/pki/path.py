@@ -39,24 +39,6 @@ def validate(
     return anchor
 
 
-def validate_transitively(
-    leaf: bytes, subs: Sequence[bytes], anchors: Iterable[bytes], role: str, now: float
-) -> None:
-    """As `validate`, but a path that ends in no known root is accepted when its own links hold.
-
-    For contract chains under an unknown operator's root, where a CPS vouches for the path.
-    """
-    chain.validate(
-        read(leaf),
-        [read(sub) for sub in subs],
-        [read(anchor) for anchor in anchors],
-        role,
-        int(now),
-        verify_p256,
-        transitive=True,
-    )
-
-
 def check_root(der: bytes, now: float) -> Certificate:
     """A certificate that may be an anchor: self-signed, a CA, signed by its own key."""
     certificate = read(der)

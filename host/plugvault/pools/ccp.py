@@ -25,6 +25,13 @@ NOTHING = "Contract or Vehicle not found."
 BAD_EXI = "EXI format is invalid!"
 BAD_SIGNATURE = "The signature of the certificateInstallationReq is invalid."
 
+_NO_BUNDLE = (
+    response.ResponseError,
+    exi.ExiError,
+    CertificateError,
+    signature.SignatureError,
+)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -88,7 +95,7 @@ def check_bundle(records: Records, message: Message, now: float) -> tuple[respon
         point = path.read(taken.cps).point
         signature.verify(taken.signature, list(taken.signed), point, verify_p256)
         path.read(taken.contract.certificate)
-    except (response.ResponseError, CertificateError, signature.SignatureError) as error:
+    except _NO_BUNDLE as error:
         raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error
     return taken, path.fingerprint(anchor.der)
 

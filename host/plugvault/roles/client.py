@@ -83,11 +83,16 @@ class OpcpClient:
 
     def roots(self, *kinds: str) -> list[bytes]:
         """DER of the RCP's roots of these kinds ("V2G", "MO", "OEM")."""
+        listed = self.roots_by_kind()
+        return [root for kind in kinds for root in listed.get(kind, ())]
+
+    def roots_by_kind(self) -> dict[str, list[bytes]]:
+        """DER of all of the RCP's roots, in one call."""
         answer = self.call("GET", "/v1/root/rootCerts")
-        listed = answer["RootCertificateCollection"]["rootCertificates"]
-        return [
-            base64.b64decode(root["caCertificate"]) for root in listed if root["rootType"] in kinds
-        ]
+        found: dict[str, list[bytes]] = {}
+        for root in answer["RootCertificateCollection"]["rootCertificates"]:
+            found.setdefault(root["rootType"], []).append(base64.b64decode(root["caCertificate"]))
+        return found
 
     def _access(self) -> str:
         if time.monotonic() > self._expires:

@@ -1,7 +1,7 @@
 """The vehicle maker: enrols its vehicles, registers them, pulls their contracts for the air.
 
-What it forwards to a vehicle it has checked first, because the pool does not [V2G2-894]: that
-the bundle is signed by a CPS under a V2G root of RCP, and that every certificate is in its dates.
+What it forwards to a vehicle it has checked first, because the pool does not [V2G2-894]: the
+CPS's signature and path, the contract's path, every date, and that it is the contract asked for.
 """
 
 import base64
@@ -99,14 +99,22 @@ class Maker:
             params={"sessionID": session_id.hex()},
         )
         message = base64.b64decode(answer["certificateInstallationRes"])
-        check(message, emaid, self.client.roots("V2G"), self._clock())
+        roots = self.client.roots_by_kind()
+        check(message, emaid, roots.get("V2G", []), roots.get("MO", []), self._clock())
         return Pulled(emaid, pcid, message)
 
 
-def check(message: bytes, emaid: str, v2g_roots: Sequence[bytes], now: float) -> None:
+def check(
+    message: bytes,
+    emaid: str,
+    v2g_roots: Sequence[bytes],
+    mo_roots: Sequence[bytes],
+    now: float,
+) -> None:
     """What a maker must find right before a bundle goes to a vehicle [V2G2-894].
 
-    The operator's root need not be known: the CPS vouches for it. Raises ForwardError.
+    The contract's own path too: a vehicle leaves that to the CPS, and would not see a CPS that
+    signs what it should not. Raises ForwardError.
     """
     try:
         taken = response.read(exi.decode(message))
@@ -118,8 +126,8 @@ def check(message: bytes, emaid: str, v2g_roots: Sequence[bytes], now: float) ->
         if any(path.read(certificate).not_after < now for certificate in certificates):
             raise ForwardError("expired", "a certificate of the bundle")
         path.validate(taken.cps, taken.cps_subs, v2g_roots, chain.CPS, now)
-        path.validate_transitively(
-            contract.certificate, contract.subs, v2g_roots, chain.CONTRACT, now
+        path.validate(
+            contract.certificate, contract.subs, [*mo_roots, *v2g_roots], chain.CONTRACT, now
         )
     except CertificateError as error:
         raise ForwardError("path", str(error)) from error

@@ -1,0 +1,98 @@
+"""What the ecosystem reads from outside: any bytes give a value or the one typed error."""
+
+from __future__ import annotations
+
+import base64
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bundles import VEHICLE, signed
+from evcc import csr
+from evcc.messages import distinguished_name
+from plugvault.contract import xml
+from plugvault.contract.bundle import to_exi
+from plugvault.contract.response import ResponseError, with_session_id
+from plugvault.contract.xml import XmlError
+from plugvault.pki import request
+from plugvault.pki.keys import raw_signer
+from plugvault.pki.names import attributes
+from plugvault.pki.request import RequestError
+from plugvault.pools.ccp import BAD_EXI, read_request
+from plugvault.pools.errors import PoolError
+from world import PCID, point
+
+DOCUMENT = xml.write(signed())
+RESPONSE = to_exi(signed())
+REQUEST = csr.build(PCID, "Example", "DE", point(VEHICLE), raw_signer(VEHICLE))
+
+
+@st.composite
+def mutated(draw: st.DrawFn, original: bytes) -> bytes:
+    """`original` with a few bytes set, cut out or put in."""
+    data = bytearray(original)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data)))
+        data[at : at + draw(st.integers(0, 8))] = draw(st.binary(max_size=8))
+    return bytes(data)
+
+
+@given(st.one_of(st.binary(max_size=400), mutated(DOCUMENT)))
+@example(b"<a>" * 10_000)
+@example(b"<!DOCTYPE a [<!ENTITY b 'bb'><!ENTITY c '&b;&b;'>]><a>&c;</a>")
+@example(b"\xff\xfe<\x00a\x00/\x00>\x00")
+def test_any_bytes_are_a_bundle_or_an_error(data: bytes):
+    try:
+        read = xml.read(data)
+    except XmlError:
+        return
+    assert xml.read(xml.write(read)) == read
+
+
+@given(st.one_of(st.binary(max_size=300), mutated(REQUEST)), st.booleans())
+@example(b"-----BEGIN", False)
+@example(b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----", True)
+def test_any_bytes_are_a_certificate_request_or_an_error(data: bytes, encoded: bool):
+    try:
+        read = request.read(base64.b64encode(data) if encoded else data)
+    except RequestError:
+        return
+    assert read.common_name
+    assert read.organisation
+
+
+@given(st.one_of(st.binary(max_size=300), mutated(RESPONSE)))
+def test_any_bytes_are_a_request_of_a_vehicle_or_bad_exi(data: bytes):
+    try:
+        assert read_request(data).session_id
+    except PoolError as error:
+        assert error.detail == BAD_EXI
+
+
+@given(st.one_of(st.binary(max_size=64), mutated(RESPONSE)), st.binary(min_size=1, max_size=8))
+def test_any_message_gets_the_session_id_or_an_error(data: bytes, session_id: bytes):
+    try:
+        changed = with_session_id(data, session_id)
+    except ResponseError:
+        return
+    assert with_session_id(changed, session_id) == changed
+
+
+@given(st.text(max_size=200))
+@example("CN=" + "\\" * 200)
+def test_any_text_is_read_as_a_name(text: str):
+    for name, value in attributes(text):
+        assert name in {"CN", "OU", "O", "C", "DC"}
+        assert value == value.strip()
+
+
+NAMES = st.dictionaries(
+    st.sampled_from(["CN", "OU", "O", "C", "DC"]),
+    st.text('AZaz09 ,+=\\"<>;#.', min_size=1, max_size=20).filter(lambda t: t == t.strip()),
+    min_size=1,
+)
+
+
+@given(NAMES)
+def test_a_name_as_vehicles_write_it_is_read_back(names: dict[str, str]):
+    assert attributes(distinguished_name(names)) == frozenset(names.items())
