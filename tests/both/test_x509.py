@@ -119,6 +119,10 @@ def test_a_plain_certificate_reads():
     assert x509.fingerprint(data) == hashlib.sha256(data).digest()
 
 
+def test_there_are_no_other_attributes():
+    raises(AttributeError, None, getattr, x509.parse(certificate()), "nonsense")
+
+
 def test_made_certificates_read_as_made():
     made = json.loads(vector("certificates.json"))
     certs = {key: x509.parse(bytes.fromhex(made[key])) for key in made if "p384" not in key}

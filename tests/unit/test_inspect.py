@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from evcc import csr, exi, signature, x509
 from plugvault import exi_json
 from plugvault.cli import inspect as cli
+from plugvault.contract import xml
 from plugvault.inspection import inspect, read_anchors
 from plugvault.inspection.report import FAILED, NOT_CHECKED, OK, Report, Scope, UnreadableError
 from plugvault.inspection.show import show
@@ -248,6 +249,15 @@ def test_a_response_without_signature_fails(
     assert failed(inspect(data, scope_of(world))) == ["signature"]
 
 
+def test_a_refusal_is_not_searched_for_a_signature(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    data = world.response(point(vehicle), code="FAILED_NoCertificateAvailable")
+    report = inspect(data, scope_of(world))
+    assert failed(report) == ["response code"]
+    assert verdicts(report, NOT_CHECKED) == ["everything else"]
+
+
 # --- other messages ---
 
 
@@ -459,6 +469,7 @@ def test_every_form_of_one_certificate_is_the_same() -> None:
         "DER": der,
         "PEM": loaded.public_bytes(Encoding.PEM),
         "hex": der.hex().encode() + b"\n",
+        "hex with colons": der.hex(":").upper().encode(),
         "base64": base64.encodebytes(der),
         "base64 of PEM": base64.b64encode(loaded.public_bytes(Encoding.PEM)),
         "PKCS#7": pkcs7.serialize_certificates([loaded], Encoding.DER),
@@ -651,6 +662,27 @@ def test_contracts_of_ccp(world: World) -> None:
     entry["emaid"] = "DEPVT0000000023"
     report = inspect(as_json({"XMLContracts": [entry]}), Scope(NOW))
     assert failed(report) == ["DEPVT0000000023: EMAID is the certificate's"]
+
+
+def test_signed_data_of_cps(world: World, vehicle: ec.EllipticCurvePrivateKey) -> None:
+    message = exi.decode(world.response(point(vehicle)))
+    document = {
+        "pcid": PCID,
+        "emaid": EMAID,
+        "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
+        "signedData": b64(xml.write(message)),
+        "metaData": "Süd",
+    }
+    report = inspect(json.dumps(document, ensure_ascii=False).encode(), scope_of(world))
+    assert (report.kind, failed(report)) == ("signed contract data (CPS)", [])
+    assert "digest of eMAID" in verdicts(report, OK)
+    assert inspect(xml.write(message), scope_of(world)).kind == "CertificateInstallationRes"
+    del body(message)["eMAID"]
+    with pytest.raises(UnreadableError):
+        inspect(xml.write(message), scope_of(world))
+    body(message)["eMAID"] = {"Id": "id4", "value": "DEPVT0000000023"}
+    document["signedData"] = b64(xml.write(message))
+    assert "EMAID is the message's" in failed(inspect(as_json(document), scope_of(world)))
 
 
 def test_an_error_answer_is_a_failed_check() -> None:

@@ -24,6 +24,7 @@ from plugvault.pki import request
 from plugvault.pki.verify import verify_p256
 
 LIMIT = 1_000_000  # bytes of a file: the greatest real one is a list of roots
+_MARKUP = (b"{", b"[", b"<")  # JSON and XML, which may hold any UTF-8
 _WRAPPERS = 3  # base64 of PEM of base64: seen; deeper: not
 _PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \\1-----", re.DOTALL)
 _HEX = re.compile(b"(?:[0-9A-Fa-f]{2})+")
@@ -38,12 +39,15 @@ def inspect(data: bytes, scope: Scope) -> Report:
 
 
 def _unwrap(data: bytes, scope: Scope, wrappers: list[str]) -> Report:
-    text = data.strip()
+    text = data.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
         raise UnreadableError("empty")
     if len(wrappers) > _WRAPPERS:
         raise UnreadableError("wrapped too often: " + " in ".join(reversed(wrappers)))
-    report = _text(text, scope, wrappers) if text.isascii() else _binary(data, scope)
+    if text.isascii() or text[:1] in _MARKUP:
+        report = _text(text, scope, wrappers)
+    else:
+        report = _binary(data, scope)
     if report is None:
         raise UnreadableError("nothing known: neither EXI, V2GTP, certificate, JSON nor XML")
     if wrappers and "form" not in report.content:
@@ -64,8 +68,9 @@ def _text(text: bytes, scope: Scope, wrappers: list[str]) -> Report | None:
     if text.startswith(b"-----BEGIN"):
         return _pem(text, scope)
     joined = b"".join(text.split())
-    if _HEX.fullmatch(joined):
-        return _unwrap(bytes.fromhex(joined.decode()), scope, [*wrappers, "hexadecimal"])
+    digits = joined.removeprefix(b"0x").replace(b":", b"")
+    if _HEX.fullmatch(digits):
+        return _unwrap(bytes.fromhex(digits.decode()), scope, [*wrappers, "hexadecimal"])
     if _BASE64.fullmatch(joined):
         try:
             return _unwrap(base64.b64decode(joined, validate=True), scope, [*wrappers, "base64"])

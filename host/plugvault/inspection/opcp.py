@@ -306,7 +306,9 @@ def _signed_data(document: Json, scope: Scope) -> Report:
 def inspect_xml(data: bytes, scope: Scope) -> Report:
     """The XML form of a CertificateInstallationRes. Raises UnreadableError."""
     try:
-        return inspect_message(xml.read(data), "iso2", scope)
+        message = xml.read(data)
+        exi.encode(message)  # the XML reader leaves it to the codec to miss what is missing
+        return inspect_message(message, "iso2", scope)
     except EvccError as error:
         raise UnreadableError(f"XML, but no CertificateInstallationRes: {error}") from error
 
