@@ -15,7 +15,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,11 +178,8 @@ class Ecosystem:
         store = TokenStore(self.directory / "tokens", self._module)
         pins = {label: secrets.token_hex(8) for label in LABELS}
 
-        def make(label: str) -> None:
-            store.init_token(label, pins[label], secrets.token_hex(8))
-
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(make, LABELS))
+        for label, pin in pins.items():
+            store.init_token(label, pin, secrets.token_hex(8))
         hsm = self._stack.enter_context(Hsm(store.module, store.conf))
         return {label: hsm.token(label, pins[label]) for label in LABELS}
 

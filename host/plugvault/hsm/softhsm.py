@@ -5,6 +5,7 @@ initialised; so one process sees one store at a time. Making a token is a change
 which an already initialised library does not see: make the tokens first, then open them.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -85,14 +86,17 @@ class TokenStore:
         """
         check_room(str(self.tokens))
         wanted = {"module": str(self.module), "label": label, "user": user_pin, "so": so_pin}
-        done = subprocess.run(
-            [sys.executable, "-I", str(_INITIALISE)],
-            input=json.dumps(wanted).encode(),
-            env={**os.environ, **self.env()},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        with self.conf.open() as lock:
+            # SoftHSM fails on another's half-made token, so they are made one at a time.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = subprocess.run(
+                [sys.executable, "-I", str(_INITIALISE)],
+                input=json.dumps(wanted).encode(),
+                env={**os.environ, **self.env()},
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
         if done.returncode:
             reason, _, detail = done.stdout.decode().partition(": ")
             if reason not in VaultError.REASONS:
