@@ -95,12 +95,13 @@ def check_role(leaf: "Certificate", role: str) -> None:
     Raises: CertificateError.
     """
     domains, parse_name, usage = _ROLES[role]
+    names = leaf.names
     if leaf.is_ca:
         raise CertificateError("leaf-is-ca", _title(leaf))
-    if leaf.names.get("DC") not in domains:
-        raise CertificateError("role", "%s has DC=%s" % (_title(leaf), leaf.names.get("DC")))
+    if names.get("DC") not in domains:
+        raise CertificateError("role", "%s has DC=%s" % (_title(leaf), names.get("DC")))
     try:
-        parse_name(leaf.names.get("CN", ""))
+        parse_name(names.get("CN", ""))
     except IdError as e:
         raise CertificateError("role", "%s: %s" % (_title(leaf), e))
     if leaf.key_usage is not None and leaf.key_usage & usage != usage:
@@ -115,7 +116,7 @@ def _build(leaf, subs, anchors):
         issuers = _issuers(top, anchors)
         if issuers:
             return path, issuers
-        unused = [c for c in subs if c.subject != c.issuer and c not in path]
+        unused = [c for c in subs if c not in path and c.subject != c.issuer]
         issuers = _issuers(top, unused)
         if not issuers:
             return path, []
@@ -124,8 +125,9 @@ def _build(leaf, subs, anchors):
 
 def _issuers(cert, candidates):
     """Those of the issuer's name; where any has the key identifier asked for, only those."""
-    named = [c for c in candidates if c.subject == cert.issuer]
-    keyed = [c for c in named if cert.aki is not None and c.ski == cert.aki]
+    issuer, aki = cert.issuer, cert.aki
+    named = [c for c in candidates if c.subject == issuer]
+    keyed = [c for c in named if aki is not None and c.ski == aki]
     return keyed or named
 
 
