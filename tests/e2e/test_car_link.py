@@ -88,8 +88,8 @@ def over_the_air(maker: Any, world: World, emaid: str = EMAID) -> str:
 WAYS = [
     ("cpython", "serial", "service", 0),
     ("cpython", "tcp", "service", 0),
-    ("cpython", "serial", "link", 10),
-    ("wheel", "serial", "service", 10),
+    ("cpython", "serial", "link", 3),
+    ("wheel", "serial", "service", 3),
     ("wheel", "tcp", "link", 0),
     ("debian", "serial", "token", 10),
     ("debian", "tcp", "token", 0),

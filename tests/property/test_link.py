@@ -1,6 +1,7 @@
 """The link under any noise and any bytes, by hypothesis, on a simulated clock."""
 
 import contextlib
+import importlib
 import sys
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from evcc.link import frame, v2gtp
 from evcc.link.mux import LIMITS, Mux
 
 sys.path.append(str(Path(__file__).parents[1] / "both"))
-from noise import Line
+sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
+from noise import Chance, Line, spoil
 
 MESSAGES = st.lists(
     st.tuples(st.integers(0, 1), st.sampled_from(sorted(LIMITS)), st.binary(max_size=400)),
@@ -72,3 +74,13 @@ def test_a_real_response_passes_at_one_byte_in_a_hundred(seed):
     took = line.run()
     assert line.got[1] == [(1, bytes(4424))]
     assert took < 5000  # the station's timer for CertificateInstallation, at 115200 bits a second
+
+
+@pytest.mark.parametrize("name", ["frame", "mux", "v2gtp", "telematics"])
+def test_the_fuzz_target_holds_for_a_while(name):
+    fuzz = importlib.import_module(name + "_target")
+    chance = Chance(len(name))
+    for seed in fuzz.seeds():
+        fuzz.target(seed)
+        for per_thousand in (10, 50, 200) * 10:
+            fuzz.target(spoil(seed, chance, per_thousand))

@@ -170,7 +170,7 @@ class Bench:
                 with contextlib.suppress(EvccError):
                     self.request("unplug")
                 raise
-        return [tuple(event) for event in told if event != closed]
+        return [(name, text) for name, text in told if (name, text) != closed]
 
     @contextlib.contextmanager
     def bridge_session(self, host: str, port: int) -> Iterator[None]:
