@@ -67,7 +67,7 @@ def bench() -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory(prefix="pv-") as name:
         folder = Path(name)
         bytecode = sum(compile_all(folder / "mpy").values())
-        env = {**runtime.env(), "MICROPYPATH": f"{folder / 'mpy'}:.frozen"}
+        env = {**runtime.env(), "MICROPYPATH": f"{folder / 'mpy'}:{runtimes.firmware()}:.frozen"}
         store, pin = TokenStore(folder / "hsm"), secrets.token_hex(8)
         store.init_token("car", pin, secrets.token_hex(8))
         socket = folder / "run" / "car.sock"

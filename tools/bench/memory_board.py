@@ -11,6 +11,7 @@ import gc
 import json
 import sys
 
+import boot  # sets how often to collect: without that, what stays is strewn all over the heap
 from evcc.contracts import Contracts
 from evcc.exi import iso2, xmldsig
 from evcc.installation import Request, install
@@ -19,7 +20,7 @@ from evcc.ports.files import Files
 from evcc.trust import Trust
 from evcc.vault import service
 
-TABLES = iso2, xmldsig  # code as well, which the first message would load
+USED = boot, iso2, xmldsig  # tables are code as well, which the first message would load
 
 
 def used() -> int:
