@@ -7,6 +7,7 @@ else. Both sides take turns, in one run. MicroPython: the same answers through `
 included, timed by the module itself.
 """
 
+import itertools
 import os
 import secrets
 import statistics
@@ -66,7 +67,7 @@ def bare(token: Any, response: bytes, anchors: dict[str, bytes], held: list[Any]
         path = [x509.parse(der) for der in ders]
         work += [
             (above.point, below.tbs_digest, below.signature)
-            for below, above in zip(path, path[1:], strict=False)
+            for below, above in itertools.pairwise(path)
         ]
     cps = x509.parse(body["SAProvisioningCertificateChain"]["Certificate"]).point
     info = signed_info_digest(signature["SignedInfo"])

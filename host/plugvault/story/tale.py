@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -223,11 +223,9 @@ class Tale:
             return emaid
 
     def _charge_with_each(self, *emaids: str) -> None:
-        for emaid in emaids:
-            came = self.paths[emaid]
-            with self._chapter(
-                f"charge {emaid}", f"Charging with the one that came {came}"
-            ) as step:
+        for number, emaid in enumerate(emaids, 1):
+            title = f"Charging with the one that came {self.paths[emaid]}"
+            with self._chapter(f"charge {number}", title) as step:
                 self.maker.choose_contract(emaid)
                 step.move("maker", "car", f"choose {emaid}", len(emaid), self._line)
                 billed = len(self.station.records)
@@ -303,7 +301,7 @@ class Tale:
 
         return Chapter()
 
-    def _check_installed(self, step: Step, events: list[tuple[str, str]], emaid: str) -> None:
+    def _check_installed(self, step: Step, events: Sequence[tuple[str, str]], emaid: str) -> None:
         passed = [text for name, text in events if name == "check"]
         step.check("the car checked " + ", ".join(INSTALLED[:-2]), passed == INSTALLED, passed)
         step.check(
@@ -311,7 +309,7 @@ class Tale:
         )
         step.check(f"installed {emaid}", ("installed", emaid) in events, events)
 
-    def _check_authorized(self, step: Step, events: list[tuple[str, str]], emaid: str) -> None:
+    def _check_authorized(self, step: Step, events: Sequence[tuple[str, str]], emaid: str) -> None:
         step.check(f"authorized {emaid}", ("authorized", emaid) in events, events)
         record: Authorized = self.station.records[-1]
         step.check(

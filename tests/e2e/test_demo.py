@@ -1,0 +1,136 @@
+"""`plugvault demo`, as a newcomer runs it: on every interpreter, over both links."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from evcc import exi
+from plugvault import runtimes
+from plugvault.car import Car
+from plugvault.cli import demo as command
+from plugvault.story import tale
+from plugvault.story.record import Record, StoryError
+from plugvault.story.tale import Tale
+
+STEPS = ["tokens", "pki", "backend", "factory", "contract", "station", "air"]
+STEPS += ["charge 1", "charge 2"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "plugvault.cli.app", "demo", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def check(data: dict[str, Any]) -> None:
+    """What a run that says "ok" must have in it."""
+    assert data["ok"], data.get("error")
+    assert [step["name"] for step in data["steps"]] == STEPS
+    assert all(step["verified"] and step["checks"] for step in data["steps"])
+    paths = {contract["path"]: contract for contract in data["contracts"]}
+    assert set(paths) == {"at the station", "over the air"}
+    assert [c["active"] for c in data["contracts"]].count(True) == 1
+    assert {k["custody"] for k in data["keys"]} == {"L3", "L1+"}
+    assert all(wire["sent"] > 0 and wire["received"] > 0 for wire in data["wires"])
+    said = [moved["message"] for step in data["steps"] for moved in step["moved"]]
+    assert said.count("CertificateInstallationRes") == 2
+    assert said.count("AuthorizationReq") == 3
+
+
+@pytest.mark.parametrize("link", ["serial", "tcp"])
+@pytest.mark.parametrize("name", ["cpython", "wheel", "debian"])
+def test_the_story_comes_true(name: str, link: str, tmp_path: Path) -> None:
+    runtime = runtimes.get(name)
+    if runtime is None:
+        pytest.skip(f"no interpreter {name!r} here; make says why")
+    record = Record()
+    Tale(record, runtime, link, tmp_path).tell()
+    data = record.as_data()
+    check(data)
+    assert data["runtime"].startswith(name)
+    assert data["vault"] == ("token" if runtime.has_ffi else "service")
+
+
+def test_json_is_the_whole_output_and_keep_keeps_what_it_names(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    ended = run("--json", "--keep", str(kept))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    data = json.loads(ended.stdout)
+    check(data)
+    assert data["kept"] == str(kept)
+    assert (kept / "ecosystem" / "ecosystem.sqlite").stat().st_size > 0
+    assert list((kept / "car-token" / "tokens").iterdir())
+    captures = sorted(path.name for path in (kept / "captures").iterdir())
+    assert captures == [
+        "1-CertificateInstallationReq.exi",
+        "2-CertificateInstallationRes.exi",
+        "3-CertificateInstallationRes-over-the-air.exi",
+    ]
+    for name in captures:
+        assert "V2G_Message" in exi.decode((kept / "captures" / name).read_bytes())
+    assert not list(kept.rglob("pin"))
+
+
+def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    ended = run("--keep", str(tmp_path))
+    assert ended.returncode == 1
+    assert "name a new folder" in ended.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_person_sees_steps_messages_and_the_summary() -> None:
+    ended = run()
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for text in ("✓ 1.", "car → station", "Contracts in the car", "L1+", "steps verified"):
+        assert text in ended.stdout
+
+
+def test_a_story_that_does_not_come_true_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A car that authorizes with nothing: the run ends there, says so, and exits 1."""
+    monkeypatch.setattr(Car, "charge", lambda *args, **kwargs: [], raising=False)
+    monkeypatch.setattr(tale.Tale, "_check_installed", lambda *args: None)
+    original = Car.__enter__
+
+    def enter(self: Car) -> Car:
+        car = original(self)
+        monkeypatch.setattr(car, "charge", lambda *args, **kwargs: [], raising=False)
+        return car
+
+    monkeypatch.setattr(Car, "__enter__", enter)
+    app = command.typer.Typer()
+    app.command()(command.demo)
+    ended = CliRunner().invoke(app, ["--json", "--runtime", "cpython"])
+    assert ended.exit_code == 1
+    data = json.loads(ended.stdout)
+    assert data["ok"] is False
+    assert "authorized" in data["error"]
+    assert data["steps"][-1]["name"] == "station"
+    assert data["steps"][-1]["verified"] is False
+
+
+def test_a_step_that_checks_nothing_is_no_step() -> None:
+    record = Record()
+    with pytest.raises(StoryError, match="nothing was checked"), record.step("x", "Idle"):
+        pass
+    assert record.as_data()["ok"] is False
+
+
+def test_without_a_micropython_asking_for_one_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runtimes, "get", lambda name: None)
+    assert tale.choose_runtime(None).name == "cpython"
+    with pytest.raises(StoryError, match="make"):
+        tale.choose_runtime("micropython")
