@@ -113,6 +113,13 @@ def test_a_bundle_signed_by_a_station_is_refused(pools: Pools):
     refused(pools, "invalid", "role", pools.put, pools.sign(signers=[signer]))
 
 
+def test_a_cps_under_an_mo_root_is_refused(pools: Pools):
+    pools.register()
+    leaf = pools.world.mo_sub2.issue("CPS", dc="CPS")
+    signer = pools.new_signer(leaf, pools.world.v2g_root)
+    refused(pools, "invalid", "untrusted", pools.put, pools.sign(signers=[signer]))
+
+
 def test_an_expired_contract_is_refused_in_the_published_words(pools: Pools):
     pools.register()
     message = pools.sign(pools.data(ends=NOW + 10))
@@ -171,6 +178,15 @@ def test_an_expired_contract_is_not_installed(pools: Pools):
     refused(pools, "not-found", "Contract", pools.install, raw)
 
 
+def test_a_vehicle_whose_own_certificate_has_expired_gets_nothing(pools: Pools):
+    pools.register(pools.provisioning(not_after=NOW + 10))
+    pools.put()
+    raw = pools.request(pools.provisioning_der())
+    assert pools.install(raw)
+    pools.now += 20
+    refused(pools, "not-found", "Contract or Vehicle", pools.install, raw)
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x80", b"\x80\x98" + bytes(40), b"<V2G_Message/>"])
 def test_garbage_is_no_exi(pools: Pools, raw: bytes):
     refused(pools, "invalid", "EXI format is invalid!", pools.install, raw)
@@ -197,6 +213,17 @@ def lookup(pools: Pools, caller: Caller, emaid: str = EMAID):
 def test_the_maker_gets_any_contract_of_its_vehicle(filled: Pools):
     contract = provide(filled, MAKER)
     assert response.read(exi.decode(contract.message)).contract.emaid == SECOND
+
+
+def test_an_expired_contract_is_neither_provided_nor_listed(pools: Pools):
+    pools.register()
+    pools.put(pools.sign(pools.data(SECOND, ends=NOW + 10)))
+    pools.put()
+    pools.now += 20
+    refused(pools, "not-found", "not found", provide, pools, MAKER)
+    with pools.store.read() as records:
+        listed = ccp.of_vehicle(records, MAKER, PCID, pools.now)
+    assert [contract.emaid for contract in listed] == [EMAID]
 
 
 def test_oem_of_other_wmi_cannot_pull(filled: Pools):

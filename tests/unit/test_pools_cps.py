@@ -109,6 +109,17 @@ def test_the_signer_can_be_asked_for_by_fingerprint(pools: Pools):
     refused(pools, "invalid", "not available in RCP", fingerprint="0" * 64)
 
 
+def test_of_two_signers_the_one_asked_for_signs(pools: Pools):
+    second = root("V2G Root 2")
+    leaf = second.sub("P1", 1).sub("P2").issue("CPS 2", dc="CPS")
+    with pools.store.write() as records:
+        rcp.put(records, second.der, "V2G", NOW)
+    signers = [pools.signer, pools.new_signer(leaf, second)]
+    asked = [signer.root_fingerprint for signer in signers]
+    signed = [pools.sign(pcid=None, signers=signers, fingerprint=one) for one in asked]
+    assert [response.read(one).cps for one in signed] == [pools.world.cps.der, leaf.der]
+
+
 def test_the_vehicles_own_key_is_no_contract_key(pools: Pools):
     pools.register()
     leaf = pools.world.new_contract("DEPVT0000000012", key=pools.ecu)
