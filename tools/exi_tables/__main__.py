@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 FIRMWARE = HERE.parents[1] / "firmware"
 sys.path[:0] = [str(HERE), str(FIRMWARE)]
 
-from compile import Tables, rows  # noqa: E402
+from programs import Tables, rows  # noqa: E402
 from xsd import Schema  # noqa: E402
 
 SCHEMAS = {

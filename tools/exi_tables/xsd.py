@@ -7,14 +7,17 @@ unions, lists, patterns, dates, floats, `nillable`) is refused aloud, never skip
 """
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 XS = "{http://www.w3.org/2001/XMLSchema}"
 UNBOUNDED = 0
 
 _BITS = {"Long": 64, "Int": 32, "Short": 16, "Byte": 8}
-_STRINGS = ["string", "anyURI", "ID", "NCName", "token", "normalizedString"]
+_STRINGS = ["string", "anyURI", "ID", "IDREF", "NCName", "token", "normalizedString"]
 _IGNORED = {"length", "minLength", "maxLength", "whiteSpace", "annotation"}
 
 
@@ -62,7 +65,7 @@ class Particle:
     what: str
     low: int
     high: int
-    item: list = field(default_factory=list)
+    item: list[Any] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -102,6 +105,7 @@ class Schema:
         self._types: dict[object, Simple | Complex] = {}
         self._elements: dict[tuple[str, str], Element] = {}
         self._documents: set[Path] = set()
+        self._open: list[ET.Element] = []
         self._load(root.resolve())
         self.elements: list[Element] = []
         self.attributes: list[Attribute] = []
@@ -118,7 +122,7 @@ class Schema:
             return
         self._documents.add(path)
         root = ET.parse(path).getroot()
-        prefixes = {}
+        prefixes: dict[str, str] = {}
         for _, (prefix, uri) in ET.iterparse(path, events=["start-ns"]):
             prefixes.setdefault(prefix, uri)
         document = _Document(prefixes, root)
@@ -135,13 +139,23 @@ class Schema:
             elif what != "annotation":
                 raise SchemaError(f"{path.name}: top-level {what}")
 
+    @contextmanager
+    def _inside(self, node: ET.Element) -> Iterator[None]:
+        """What contains itself would have no bound of depth."""
+        if node in self._open:
+            raise SchemaError("recursive: " + node.attrib["name"])
+        self._open.append(node)
+        yield
+        self._open.pop()
+
     # -- elements ---------------------------------------------------------------------------
 
     def _global(self, name: tuple[str, str] | list[str]) -> Element:
         name = (name[0], name[1])
         if name not in self._elements:
             node, document = self._top["element", *name]
-            self._elements[name] = self._element(node, document, name[0])
+            with self._inside(node):
+                self._elements[name] = self._element(node, document, name[0])
         return self._elements[name]
 
     def _element(self, node: ET.Element, document: "_Document", uri: str) -> Element:
@@ -185,7 +199,9 @@ class Schema:
             elif ("simpleType", *name) in self._top:
                 self._types[name] = self._simple(*self._top["simpleType", *name])
             else:
-                self._types[name] = self._complex(*self._top["complexType", *name])
+                node, document = self._top["complexType", *name]
+                with self._inside(node):
+                    self._types[name] = self._complex(node, document)
         return self._types[name]
 
     def _simple(self, node: ET.Element, document: "_Document") -> Simple:
@@ -260,6 +276,7 @@ class Schema:
         low = int(node.get("minOccurs", "1"))
         most = node.get("maxOccurs", "1")
         high = UNBOUNDED if most == "unbounded" else int(most)
+        item: list[Any]
         if what in ("sequence", "choice"):
             item = [self._particle(n, document) for n in node if n.tag != XS + "annotation"]
         elif what == "any":

@@ -143,27 +143,26 @@ class Grammar:
         """
         found: list = []
         self._reach(~key if key < 0 else key, key < 0, found)
-        # Elements come in schema order, then one SE(*), then EE.
+        found.sort()  # programs are laid out in schema order
         wild = [p for p in found if self.code[p] & OP == ANY]
         ends = [p for p in found if self.code[p] & OP == END]
-        return [p for p in found if self.code[p] & OP not in (ANY, END)] + wild[:1] + ends[:1]
+        # Elements first, then one SE(*), then EE.
+        return [p for p in found if self.code[p] & OP not in (ANY, END)] + wild[:1] + ends
 
     def _reach(self, at: int, again: bool, found: list) -> None:
         code = self.code
-        while True:
+        while at not in found:
             op = code[at]
-            if op & OP == JUMP:
+            if op & OP in (JUMP, SPLIT):
+                if op & OP == SPLIT:
+                    self._reach(at + 3, False, found)
                 at = at + self.u16(at + 1) & 0xFFFF
-            elif op & OP == SPLIT:  # the lower place first: that is schema order
-                other = at + self.u16(at + 1) & 0xFFFF
-                self._reach(min(at + 3, other), False, found)
-                at = max(at + 3, other)
             else:
                 found.append(at)
                 if op & OP == END or not (op & OPTIONAL or again):
                     return
                 at += 1 if op & OP == ANY else 7 if op & LIST else 5
-            again = False
+                again = False
 
     def state(self, key: int) -> list:
         found = self._states.get(key)

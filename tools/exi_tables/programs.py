@@ -32,7 +32,7 @@ class Tables:
     def __init__(self, schema: Schema) -> None:
         self.code = bytearray()
         self._done: dict[bytes, int] = {}
-        self._types: dict[Complex, int | None] = {}
+        self._types: dict[Complex, int] = {}
         declared: dict[tuple[str, str], list[Element]] = {}
         for element in schema.elements:
             declared.setdefault(element.qname, []).append(element)
@@ -103,11 +103,7 @@ class Tables:
 
     def _complex(self, kind: Complex) -> int:
         if kind in self._types:
-            place = self._types[kind]
-            if place is None:
-                raise SchemaError("recursive type: the depth would have no bound")
-            return place
-        self._types[kind] = None
+            return self._types[kind]
         mixed = g.MIXED if kind.mixed else 0
         program = b"".join(
             _operand(
@@ -166,6 +162,8 @@ class Tables:
             return body
         if (low, high) == (0, 1):
             return _jump(g.SPLIT, len(body)) + body
+        if what == "sequence" and sum(p.what != "any" for p in particle.item) > 1:
+            raise SchemaError("repeated sequence: lists of members would lose its order")
         if (low, high) == (0, UNBOUNDED):
             return _jump(g.SPLIT, len(body) + 3) + body + _jump(g.JUMP, -len(body) - 6)
         if (low, high) == (1, UNBOUNDED):
@@ -180,9 +178,8 @@ class Tables:
         name = self._elements[element.qname]
         many = often[element.local] > 1
         before = b""
-        if low > 1:
+        if low > 1:  # the first ones can only go on; the maximum is of the whole list
             before = _operand(op | g.LIST, name, place, 1) * (low - 1)
-            high, low = high and high - low + 1, 1
         op |= 0 if low else g.OPTIONAL
         if not many:
             return _operand(op, name, place)
