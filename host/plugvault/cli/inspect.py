@@ -40,7 +40,7 @@ def inspect(
     Exit status: 0 all readable and no check failed, 1 a check failed, 2 something is unreadable.
     """
     scope = Scope(_seconds(at), _anchors(trust or []))
-    console = Console(highlight=False)
+    console, errors = Console(highlight=False), Console(highlight=False, stderr=True)
     status = 0
     for file in files:
         try:
@@ -50,7 +50,7 @@ def inspect(
             if as_json:
                 _print_json(file, Report("unreadable", {"error": str(error)}), ok=False)
             else:
-                show_unreadable(console, file, str(error))
+                show_unreadable(errors, file, str(error))
             continue
         if not report.ok:
             status = max(status, _FAILED)
