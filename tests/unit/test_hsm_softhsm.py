@@ -16,7 +16,7 @@ def mode(path: Path) -> int:
 
 
 def test_store_is_readable_by_its_owner_only(softhsm: Path, tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
+    (tmp_path / "hsm").mkdir(mode=0o755)
     store = TokenStore(tmp_path / "hsm")
     assert [mode(p) for p in (store.directory, store.tokens)] == [0o700, 0o700]
     assert mode(store.conf) == 0o600

@@ -143,6 +143,19 @@ def test_content_key_and_scalar_are_wiped(vault: TokenVault) -> None:
         vault._calls = spy.calls
 
 
+def test_room_to_decrypt_in_is_wiped(vault: TokenVault, monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[bytearray] = []
+
+    def recording(value):
+        rooms.append(bytearray(value))
+        return rooms[-1]
+
+    monkeypatch.setattr("plugvault.hsm.vault.bytearray", recording, raising=False)
+    vault.open_contract_key(*arguments(vault))
+    assert len(rooms) == 2  # the content key, and the library's room for the scalar
+    assert not any(any(room) for room in rooms)
+
+
 def test_refused_envelopes_leave_no_object_in_the_token(vault: TokenVault) -> None:
     before = objects(vault)
     for name, (reason, bad) in envelopes.refused(vault.public(PROVISIONING)).items():

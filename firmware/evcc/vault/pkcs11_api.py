@@ -3,8 +3,8 @@
 Follows PKCS#11 2.40 with its structures in natural alignment (every Unix). Single-threaded, as
 C_Initialize(NULL) promises. Knows no keys and no policy: see `pkcs11`.
 
-Addresses inside packed structures are invisible to the collector, which would free what they
-point to: whatever is named by address is kept by a `_Packed` until the call is over.
+Nothing promises that the collector looks for addresses inside packed structures (today's does):
+whatever is named by address is kept by a `_Packed` until the call is over.
 """
 
 import os
@@ -62,7 +62,6 @@ _REASONS = {
 _ALREADY_INITIALIZED = 0x191
 _SIGNATURE_INVALID = (0xC0, 0xC1)
 _RW_SERIAL_SESSION = 2 | 4
-_TOKEN_INITIALIZED = 0x400
 _CKU_USER = 1
 _CKM_EC_KEY_PAIR_GEN, _CKM_ECDSA, _CKM_ECDH1_DERIVE = 0x1040, 0x1041, 0x1050
 _CKD_NULL = 1
@@ -149,12 +148,9 @@ class Calls:
         return struct.unpack("L", made)[0]
 
     def generate(self, public, private) -> None:
-        mechanism, mine, yours = (
-            _mechanism(_CKM_EC_KEY_PAIR_GEN),
-            bytearray(_WORD),
-            bytearray(_WORD),
-        )
+        mechanism = _mechanism(_CKM_EC_KEY_PAIR_GEN)
         public_, private_ = _attributes(public), _attributes(private)
+        handles = bytearray(_WORD), bytearray(_WORD)  # nobody asks for them: `find` does
         self._call(
             "GenerateKeyPair",
             self._session,
@@ -163,8 +159,8 @@ class Calls:
             len(public),
             private_.data,
             len(private),
-            yours,
-            mine,
+            handles[0],
+            handles[1],
         )
 
     def find(self, template) -> list:
@@ -193,7 +189,7 @@ class Calls:
     def sign(self, handle: int, digest: bytes) -> bytes:
         mechanism, signature = _mechanism(_CKM_ECDSA), bytearray(64)
         self._call("SignInit", self._session, mechanism.data, handle)
-        length = struct.pack("L", len(signature))
+        length = bytearray(struct.pack("L", len(signature)))
         self._call("Sign", self._session, digest, len(digest), signature, length)
         return bytes(signature)
 
@@ -224,7 +220,7 @@ class Calls:
 
     def digest(self, mechanism: int, parts) -> bytearray:
         """Of `parts` in order; an int is the handle of a secret, hashed inside the token."""
-        out, length = bytearray(64), struct.pack("L", 64)
+        out, length = bytearray(64), bytearray(struct.pack("L", 64))
         kind = _mechanism(mechanism)
         self._call("DigestInit", self._session, kind.data)
         try:
@@ -262,10 +258,9 @@ class Calls:
         wanted = token_label.encode()
         wanted += b" " * (32 - len(wanted))
         for slot in struct.unpack("%dL" % n, slots):
-            info = bytearray(512)  # CK_TOKEN_INFO: label[32], three more texts, flags at 96
+            info = bytearray(512)  # CK_TOKEN_INFO; it begins with the label
             code = self._functions["GetTokenInfo"](slot, info)
-            flags = struct.unpack_from("L", info, 96)[0]
-            if not code and flags & _TOKEN_INITIALIZED and info[:32] == wanted:
+            if not code and info[:32] == wanted:
                 return slot
         raise VaultError("token-missing", token_label)
 

@@ -35,6 +35,7 @@ MAX_REQUEST = 1024  # bytes of a frame; the longest request has 252
 MAX_ANSWER = 8192
 _HEAD = 2
 _PIECE = 512  # bytes to read at once
+_STALE_PIECES = 16  # more than any answer has
 _TIMEOUT_MS = 5000
 
 
@@ -164,12 +165,19 @@ class ServiceVault:
             raise VaultError("unavailable", "vault service: " + str(error))
 
     def _connect(self) -> None:
-        """A stream to ask through. One that broke while nobody asked costs nobody a request."""
-        if self._open is not None and self._stream is not None:
+        """A stream to ask through, with nothing in it that was meant for an earlier request.
+
+        One that broke while nobody asked costs nobody a request.
+        """
+        if self._stream is not None:
             try:
-                if self._stream.read(1, 0):
-                    self._give_up()  # an answer nobody waits for: out of step
+                for _ in range(_STALE_PIECES):
+                    stale = self._stream.read(_PIECE, 0)
+                    if not stale or self._open is not None:
+                        break
             except (EvccError, OSError):
+                stale = b"gone"
+            if stale:
                 self._give_up()
         if self._stream is None:
             if self._open is None:

@@ -59,8 +59,6 @@ class _Library:
         try:
             self.lib = pkcs11.lib(path)
         except (RuntimeError, OSError) as error:
-            # An instance that failed to initialise would be handed out again as if it worked.
-            pkcs11.unload(path)
             # The base class itself is what could not be loaded; the library's own codes are below.
             reason = "module-missing" if type(error) is pkcs11.PKCS11Error else "unavailable"
             raise VaultError(reason, f"{path} does not start: {error!r}") from error
@@ -243,7 +241,7 @@ class TokenKey(ec.EllipticCurvePrivateKey):
         self._public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
 
     def custody(self) -> str:
-        """"L3" when the token says that this key was made in it and can never leave; else ""."""
+        """ "L3" when the token says that this key was made in it and can never leave; else ""."""
         kinds = (Attribute.LOCAL, Attribute.ALWAYS_SENSITIVE, Attribute.NEVER_EXTRACTABLE)
         with self._token.call():
             return "L3" if all(self._private[kind] for kind in kinds) else ""
