@@ -4,6 +4,7 @@ SQLite: WAL, so readers and one writer go on at once; a write takes its lock whe
 that it never has to give up half-way; what was acknowledged survives the end of the process.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -12,9 +13,13 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 
+from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Provisioning, Root
 from plugvault.store import tables
+
+log = logging.getLogger("plugvault.store")
 
 T = TypeVar("T")
 
@@ -117,16 +122,27 @@ class SqlStore:
 
     @contextmanager
     def read(self) -> Iterator[SqlRecords]:
-        with self._engine.connect() as connection:
+        """Raises PoolError("unavailable") when the database cannot be used."""
+        with _available(), self._engine.connect() as connection:
             yield SqlRecords(connection)
 
     @contextmanager
     def write(self) -> Iterator[SqlRecords]:
-        with self._writer.begin() as connection:
+        """As `read`; also when the disk is full or another writer does not come to an end."""
+        with _available(), self._writer.begin() as connection:
             yield SqlRecords(connection)
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+@contextmanager
+def _available() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        log.error("database: %s", error.orig)
+        raise PoolError("unavailable", "The database is not available.") from error
 
 
 def _prepare(connection: Any, _record: Any) -> None:
