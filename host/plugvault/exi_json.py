@@ -12,7 +12,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from evcc.exi import ExiError, grammar
@@ -110,12 +110,13 @@ _Row = tuple[int, bool, int, str]  # kind, list?, place of a complex type, schem
 _NONE: _Row = (grammar.STRING, False, 0, "")
 
 
+@lru_cache(256)
 def _root(name: str, schema: str) -> int | None:
     tables = grammar.load(schema)
     return next((i for i in tables.roots() if tables.name(i) == name), None)
 
 
-@cache
+@lru_cache(256)
 def _row(root: str, schema: str) -> _Row:
     index = _root(root, schema)
     return _NONE if index is None else _element(index, schema, None)

@@ -85,19 +85,20 @@ class Grammar:
         found = self._names.get(index)
         if found is None:
             at, names = self._place(index), self.tables.NAMES
-            octets = self._unpack(names[at : names.find(b"\0", at)])
+            octets = bytearray()
+            while names[at]:
+                self._unpack(names[at], octets)
+                at += 1
             found = self._names[index] = str(octets, "utf-8")
         return found
 
-    def _unpack(self, packed: bytes) -> bytes:
-        octets = b""
-        for octet in packed:
-            if octet < 0x80:
-                octets += bytes((octet,))
-            else:
-                at = 2 * (octet - 0x80)
-                octets += self._unpack(self.tables.PAIRS[at : at + 2])
-        return octets
+    def _unpack(self, octet: int, to: bytearray) -> None:
+        if octet < 0x80:
+            to.append(octet)
+        else:
+            at, pairs = 2 * (octet - 0x80), self.tables.PAIRS
+            self._unpack(pairs[at], to)
+            self._unpack(pairs[at + 1], to)
 
     def _pack(self, octets: bytes) -> bytes:
         pairs = self.tables.PAIRS
