@@ -10,6 +10,7 @@ import base64
 import json
 import logging
 import re
+import socket
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -757,6 +758,14 @@ def test_an_oversized_body_is_refused_announced_or_not(backend: Backend):
     for content in (b" " * 70_000, pieces()):
         answer = backend.ask("OEM", "PUT", "/v1/oem/provCerts", content=content)
         refused(answer, 413, "larger than 65536 bytes")
+
+
+def test_an_announced_oversized_body_is_refused_before_it_is_sent(backend: Backend):
+    address = httpx.URL(backend.ecosystem.url)
+    with socket.create_connection((address.host, address.port or 0), timeout=5) as connection:
+        announced = "PUT /v1/oem/provCerts HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
+        connection.sendall(announced.encode())
+        assert connection.recv(64).startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize(
