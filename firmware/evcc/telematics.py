@@ -208,8 +208,8 @@ class Vehicle:
         pieces, self._pieces = self._pieces, None
         if pieces is None or int.from_bytes(offset, "big") != len(pieces[2]):
             raise TelematicsError("piece", "not the next one")
-        if not data or len(pieces[2]) + len(data) > pieces[0]:
-            raise TelematicsError("piece", "longer than announced")
+        if not data:
+            raise TelematicsError("piece", "empty")
         pieces[2].extend(data)
         if len(pieces[2]) < pieces[0]:
             self._pieces = pieces

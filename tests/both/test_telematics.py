@@ -232,6 +232,27 @@ def test_a_contract_is_installed_from_checked_pieces():
     assert unpack(entry)[5] == b"active"
 
 
+def test_a_new_session_starts_with_nothing_of_the_old_one():
+    maker, car = _pair()
+    whole = pack([b"contract.install", bytes(100)])
+    maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8)
+    maker.ask(car, b"begin", bytes([0, 0, 0, len(whole)]), hashlib.sha256(whole).digest())
+    maker.nonce = b"\x22" * 32
+    maker.shake(car)
+    assert maker.ask(car, b"piece", bytes(4), whole) == [b"refused", b"piece"]
+    maker.ask(car, b"contract.install", b"x")
+    assert car.installed == [(b"x", None, None)]
+
+
+def test_what_is_signed_is_exactly_this():
+    label = b"plugvault telematics 1\x00"
+    said = hashlib.sha256(label + b"K" + b"m" * 32 + b"c" * 32 + b"p" * 65 + b"q" * 65).digest()
+    assert transcript(b"K", b"m" * 32, b"c" * 32, b"p" * 65, b"q" * 65) == said
+    signed = hashlib.sha256(label + b"R" + said + b"C" + b"\x00\x00\x01\x02" + b"payload").digest()
+    assert telematics.record_digest(said, TO_MAKER, 258, b"payload") == signed
+    assert TO_CAR != TO_MAKER
+
+
 def test_an_offer_serves_one_installation():
     maker, car = _pair()
     maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8)
