@@ -177,7 +177,6 @@ class Ecosystem:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = TokenStore(self.directory / "tokens", self._module)
         pins = {label: secrets.token_hex(8) for label in LABELS}
-
         for label, pin in pins.items():
             store.init_token(label, pin, secrets.token_hex(8))
         hsm = self._stack.enter_context(Hsm(store.module, store.conf))

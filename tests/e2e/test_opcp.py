@@ -245,7 +245,7 @@ CALLS: dict[str, tuple[str, str, set[str]]] = {
         {"OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI"},
     ),
     "est enroll": ("POST", "/.well-known/est/oem/simpleenroll/ISO15118-2", {"OEM"}),
-    "est cacerts": ("GET", "/oem/cacerts/ISO15118-2/secp256r1/", {"all"}),
+    "est cacerts": ("GET", "/oem/cacerts/ISO15118-2/secp256r1/", {"OEM"}),
 }
 ROLES = ("OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN")
 
@@ -301,7 +301,7 @@ def test_enrolment_answers_under_published_and_live_paths(
 def test_ca_certificates_answer_under_published_and_live_paths(
     backend: Backend, prefix: str, suffix: str
 ):
-    found = certificates(backend.ask("CPO", "GET", f"{prefix}/acme-oem/cacerts{suffix}"))
+    found = certificates(backend.ask("OEM", "GET", f"{prefix}/acme-oem/cacerts{suffix}"))
     assert len(found) == 3
 
 

@@ -79,6 +79,13 @@ def test_an_unknown_vehicle_is_refused(pools: Pools):
     refused(pools, "invalid", "not available")
 
 
+def test_a_vehicle_whose_certificate_has_expired_is_refused(pools: Pools):
+    pools.register(pools.provisioning(not_after=NOW + 10))
+    data = pools.data()
+    pools.now += 20
+    refused(pools, "invalid", "not available", data=data)
+
+
 def test_an_emaid_of_another_vehicle_is_refused_in_the_published_words(pools: Pools):
     pools.register()
     pools.put()

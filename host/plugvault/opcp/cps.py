@@ -141,8 +141,8 @@ def generate(
         raise PoolError("invalid", "The given contractEnds date is in the past.")
     with found.store.read() as records:
         cps.check_tupple(records, emaid, asked.pcid)
-        vehicle = pcp.find(records, asked.pcid)
-        if vehicle is None or not pcp.is_good(records, vehicle, now):
+        vehicle = pcp.find(records, asked.pcid, now)
+        if vehicle is None:
             raise PoolError("invalid", cps.NO_VEHICLE)
         data = issue_contract(
             emaid,

@@ -20,9 +20,9 @@ from plugvault.pools.caller import Caller, read_pcid
 from plugvault.pools.errors import PoolError
 
 router = APIRouter(tags=["EST: certificates"])
+Oem = Annotated[Caller, Depends(may("est.oem"))]
 
 _CA = re.compile(r"^(?:\w+-)?(mo|cpo|oem|cps|veh)$")
-_PREFIXES = ("/.well-known/est", "/.well-known", "")  # published, live, open test host
 _CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 _ISO2 = "ISO15118-2"
 
@@ -37,16 +37,37 @@ _SUBJECTS: dict[str, tuple[str, Callable[[Caller, str], None]]] = {
 }
 
 
+@router.post(
+    "/.well-known/est/{ca}/simpleenroll/{iso}", summary="A certificate for a signing request"
+)
 async def enroll(
-    caller: Annotated[Caller, Depends(may("est.oem"))],
-    found: Found,
-    request: Request,
-    ca: str,
-    iso: str = _ISO2,
+    caller: Oem, found: Found, request: Request, ca: str, iso: str = _ISO2
 ) -> Response:
     """PKCS#10 in (base64 of DER; PEM is tolerated), a certs-only PKCS#7 with the leaf out."""
     body = await request.body()
     return await run_in_threadpool(_enroll, found, caller, ca, iso, body)
+
+
+@router.get("/{ca}/cacerts/{iso}/{algorithm}/", summary="The CA certificates above the leaves")
+def cacerts(
+    _: Oem, found: Found, ca: str, iso: str = _ISO2, algorithm: str = "secp256r1"
+) -> Response:
+    """Sub2, Sub1 and the root, as a certs-only PKCS#7."""
+    if algorithm != "secp256r1":
+        raise PoolError("not-found", f"No CA with {algorithm} is served here.")
+    _kind, authority = _authority(found, ca, iso)
+    return _certs([*authority.path, authority.root])
+
+
+# The same calls under the paths that live clients use; the page for people has one of each.
+for _prefix in ("/.well-known/est", "/.well-known", ""):
+    for _endpoint, _method, _name, _suffixes in (
+        (enroll, "POST", "simpleenroll", ("", "/{iso}")),
+        (cacerts, "GET", "cacerts", ("", "/{iso}", "/{iso}/{algorithm}")),
+    ):
+        for _path in (f"{_prefix}/{{ca}}/{_name}{_suffix}" for _suffix in _suffixes):
+            for _alias in (_path, _path + "/"):
+                router.add_api_route(_alias, _endpoint, methods=[_method], include_in_schema=False)
 
 
 def _enroll(found: Services, caller: Caller, ca: str, iso: str, body: bytes) -> Response:
@@ -57,44 +78,8 @@ def _enroll(found: Services, caller: Caller, ca: str, iso: str, body: bytes) -> 
     names = {"O": wanted.organisation, "CN": wanted.common_name}
     if wanted.country:
         names["C"] = wanted.country
-    certificate = issue(
-        profile, names, wanted.public_key, authority, found.clock(), ocsp=found.ocsp
-    )
-    return _certs([certificate])
-
-
-def cacerts(
-    _: Annotated[Caller, Depends(may("est.read"))],
-    found: Found,
-    ca: str,
-    iso: str = _ISO2,
-    algorithm: str = "secp256r1",
-) -> Response:
-    """Sub2, Sub1 and the root that leaves of this CA hang under."""
-    if algorithm != "secp256r1":
-        raise PoolError("not-found", f"No CA with {algorithm} is served here.")
-    _kind, authority = _authority(found, ca, iso)
-    return _certs([*authority.path, authority.root])
-
-
-for _index, _prefix in enumerate(_PREFIXES):
-    for _path, _suffixes, _endpoint, _method in (
-        ("/{ca}/simpleenroll", ("/{iso}", ""), enroll, "POST"),
-        ("/{ca}/cacerts", ("/{iso}/{algorithm}", "/{iso}", ""), cacerts, "GET"),
-    ):
-        for _number, _suffix in enumerate(_suffixes):
-            # The page for people shows each call once, under its published path.
-            _published = (_index == 0 if _method == "POST" else _index == 2) and _number == 0
-            for _slash in ("", "/"):
-                router.add_api_route(
-                    _prefix + _path + _suffix + _slash,
-                    _endpoint,
-                    methods=[_method],
-                    include_in_schema=_published and _slash == ("/" if _method == "GET" else ""),
-                    summary="Certificate for a request"
-                    if _method == "POST"
-                    else "CA certificates",
-                )
+    key, now = wanted.public_key, found.clock()
+    return _certs([issue(profile, names, key, authority, now, ocsp=found.ocsp)])
 
 
 def _authority(found: Services, ca: str, iso: str) -> tuple[str, Authority]:

@@ -33,7 +33,6 @@ RIGHTS: dict[str, frozenset[str]] = {
     "ccp.lookup": frozenset({OEM, CPO}) | OPERATORS,
     "ccp.vehicle": frozenset({OEM}),
     "est.oem": frozenset({OEM}),
-    "est.read": EVERYONE,
 }
 
 _bearer = HTTPBearer(auto_error=False, description="The access_token of POST /oauth/token.")

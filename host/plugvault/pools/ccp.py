@@ -63,7 +63,7 @@ def put(
     if leaf.not_after < now:
         raise PoolError("invalid", "The validUntil date of contract certificate is in the past.")
     cps.check_tupple(records, emaid, pcid)
-    if pcp.find(records, pcid) is None:
+    if pcp.find(records, pcid, now) is None:
         raise PoolError("invalid", cps.NO_VEHICLE)
     vehicle = pcid.upper()
     old = records.contracts.get(emaid, ISO2)
@@ -135,10 +135,8 @@ def install(records: Records, request: Request, now: float) -> Contract:
         raise PoolError("invalid", "Invalid certificate format on OEMProvisioningCert") from error
     except signature.SignatureError as error:
         raise PoolError("invalid", BAD_SIGNATURE) from error
-    vehicle = pcp.find(records, pcid)
+    vehicle = pcp.find(records, pcid, now)
     if vehicle is None or vehicle.certificate != request.certificate:
-        raise PoolError("not-found", NOTHING)
-    if not pcp.is_good(records, vehicle, now):
         raise PoolError("not-found", NOTHING)
     for contract in records.contracts.of_vehicle(vehicle.vehicle, ISO2):
         good = contract.default and is_valid(contract, now)

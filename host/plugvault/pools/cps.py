@@ -52,7 +52,7 @@ def sign(
     vehicle = None
     if pcid:
         check_tupple(records, data.emaid, pcid)
-        vehicle = pcp.find(records, pcid)
+        vehicle = pcp.find(records, pcid, now)
         if vehicle is None:
             raise PoolError("invalid", NO_VEHICLE)
         if path.read(vehicle.certificate).point == leaf.point:

@@ -70,24 +70,22 @@ def get(records: Records, caller: Caller, pcid: str, now: float) -> Provisioning
     pcid = read_pcid(pcid)
     if not caller.roles & (OPERATORS | {CPS}):
         caller.owns_vehicle(pcid)
-    found = find(records, pcid)
-    if found is None or not is_good(records, found, now):
+    found = find(records, pcid, now)
+    if found is None:
         raise PoolError("not-found", MISSING)
     return found
 
 
-def find(records: Records, pcid: str) -> Provisioning | None:
-    """For the other pools: no rights, no checks."""
-    return records.vehicles.get(pcid.upper(), ISO2)
-
-
-def is_good(records: Records, provisioning: Provisioning, now: float) -> bool:
-    """Whether what was good when it was stored still is: dates, and a root in RCP."""
+def find(records: Records, pcid: str, now: float) -> Provisioning | None:
+    """For the other pools: whoever asks; None also when what was good once no longer is."""
+    found = records.vehicles.get(pcid.upper(), ISO2)
+    if found is None:
+        return None
     try:
-        _check(records, provisioning.certificate, provisioning.subs, now)
+        _check(records, found.certificate, found.subs, now)
     except PoolError:
-        return False
-    return True
+        return None
+    return found
 
 
 def _read(der: bytes, field: str) -> Certificate:
