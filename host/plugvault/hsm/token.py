@@ -227,6 +227,13 @@ class Token:
         return f"Token({self.label!r})"
 
 
+def custody(token: Token, private: Any) -> str:
+    """ "L3" when the token says that this key was made in it and can never leave; else ""."""
+    kinds = (Attribute.LOCAL, Attribute.ALWAYS_SENSITIVE, Attribute.NEVER_EXTRACTABLE)
+    with token.call():
+        return "L3" if all(private[kind] for kind in kinds) else ""
+
+
 class TokenKey(ec.EllipticCurvePrivateKey):
     """A P-256 private key in a token, for certificate and CSR builders. Cannot be exported.
 
@@ -241,10 +248,8 @@ class TokenKey(ec.EllipticCurvePrivateKey):
         self._public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
 
     def custody(self) -> str:
-        """ "L3" when the token says that this key was made in it and can never leave; else ""."""
-        kinds = (Attribute.LOCAL, Attribute.ALWAYS_SENSITIVE, Attribute.NEVER_EXTRACTABLE)
-        with self._token.call():
-            return "L3" if all(self._private[kind] for kind in kinds) else ""
+        """See the function of this name."""
+        return custody(self._token, self._private)
 
     def sign_digest(self, digest: bytes) -> bytes:
         """ECDSA over a finished digest of 32 bytes: 64 bytes, r | s.
