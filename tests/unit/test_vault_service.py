@@ -91,6 +91,12 @@ def test_any_answer_is_a_value_or_a_vault_error(data: bytes) -> None:
             assert error.reason in VaultError.REASONS
 
 
+def test_answer_that_is_not_text_where_text_belongs_is_a_protocol_error() -> None:
+    for code in (0, 1):
+        with pytest.raises(VaultError, match="protocol"):
+            codec.connect(Late(codec.pack(1, code, [b"\xff\xfe"]))).custody(b"k")
+
+
 def test_link_offers_no_raw_ecdh() -> None:
     assert [name for name, _ in codec.OPERATIONS] == [
         "generate_provisioning_key",

@@ -76,6 +76,13 @@ def frame_size(start: "bytes | bytearray", limit: int) -> int:
     return size
 
 
+def _text(field: bytes) -> str:
+    try:
+        return field.decode()
+    except UnicodeError:
+        raise VaultError("protocol", "not UTF-8")
+
+
 def connect(stream: "Any") -> "ServiceVault":
     """The vault at the other end of `stream`: write(bytes), read(n, timeout_ms) -> bytes, close().
 
@@ -116,7 +123,7 @@ class ServiceVault:
         return [(flat[i], flat[i + 1]) for i in range(0, len(flat) - 1, 2)]
 
     def custody(self, key: bytes) -> str:
-        return self._ask(7, key)[0].decode()
+        return _text(self._ask(7, key)[0])
 
     def random(self, n: int) -> bytes:
         return self._ask(8, bytes((n >> 8 & 255, n & 255)))[0]
@@ -138,7 +145,7 @@ class ServiceVault:
             return answer
         if code > len(VaultError.REASONS):
             raise VaultError("protocol", "answer code %d" % code)
-        raise VaultError(VaultError.REASONS[code - 1], answer[0].decode() if answer else "")
+        raise VaultError(VaultError.REASONS[code - 1], _text(answer[0]) if answer else "")
 
     def _exchange(self, request: bytes) -> tuple:
         """(code, fields) of the answer to `request`; on any failure the stream is given up."""

@@ -84,7 +84,7 @@ def answer(vault: Any, limiter: Limiter, body: bytes) -> bytes:
 
 
 def _refusal(tag: int, error: VaultError) -> bytes:
-    return pack(tag, VaultError.REASONS.index(error.reason) + 1, [error.detail.encode()[:200]])
+    return pack(tag, VaultError.REASONS.index(error.reason) + 1, [error.detail[:100].encode()])
 
 
 def _perform(vault: Any, limiter: Limiter, code: int, fields: list[bytes]) -> list[bytes]:

@@ -1,0 +1,53 @@
+"""Fuzz target: the vault service's requests, and its client's answers, out of any bytes."""
+
+import contextlib
+from collections.abc import Iterator
+
+from evcc.vault import PROVISIONING, VaultError
+from evcc.vault import service as codec
+from plugvault.hsm.service import Limiter, answer
+
+_LIMITER = Limiter(1e12)
+
+
+class _NoKeys:
+    def __getattr__(self, name: str):
+        def call(*arguments):
+            raise VaultError("not-found")
+
+        return call
+
+
+class _Answers:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def read(self, n: int, timeout_ms: int) -> bytes:
+        if not timeout_ms:
+            return b""
+        piece, self.data = self.data[:n], self.data[n:]
+        return piece
+
+
+def seeds() -> Iterator[bytes]:
+    for code, (_, count) in enumerate(codec.OPERATIONS):
+        yield codec.pack(1, code, [PROVISIONING] * count)
+    yield codec.pack(1, 0, [bytes(64)])
+    yield codec.pack(1, 3, [b"exists"])
+
+
+def target(data: bytes) -> None:
+    """Every request gets one frame with a reason; every answer is a value or a VaultError."""
+    frame = answer(_NoKeys(), _LIMITER, data[2:])
+    if codec.frame_size(frame, codec.MAX_ANSWER) != len(frame) or not frame[3]:
+        raise AssertionError("not one refusal")
+    for ask in (
+        lambda vault: vault.sign(PROVISIONING, bytes(32)),
+        lambda vault: vault.keys(),
+        lambda vault: vault.custody(PROVISIONING),
+    ):
+        with contextlib.suppress(VaultError):
+            ask(codec.connect(_Answers(data)))
