@@ -18,8 +18,8 @@ def open_tty(path: str, baud: int = 115200) -> Stream:
     try:
         tty = open(path, "r+b", buffering=0)
         _make_raw(termios, tty.fileno(), speed)
-    except OSError as error:
-        raise PortError("unavailable", path + ", errno " + str(error.errno))
+    except (OSError, getattr(termios, "error", OSError)) as error:
+        raise PortError("unavailable", path + ": " + str(error))
     return Stream(tty, tty.read, tty.write)
 
 

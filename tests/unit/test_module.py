@@ -1,0 +1,155 @@
+"""The module's loop: it answers, it logs without secrets, and nothing one message does ends it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc import exi
+from evcc.link import v2gtp
+from evcc.link.line import ChannelStream, Line
+from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, VAULT, Mux
+from evcc.module import Module
+from evcc.ports import clock
+from evcc.ports.files import Files
+from evcc.ports.stream import PortError, of_socket
+from plugvault.link.bench import Bench, BenchError
+from world import NOW
+
+# upon it the car draws an EVCCID from its vault
+AGREED = {"supportedAppProtocolRes": {"ResponseCode": "OK_SuccessfulNegotiation", "SchemaID": 1}}
+
+
+class Moody:
+    """A vault with moods: `broken` makes every call a bug instead of an answer."""
+
+    def __init__(self, vault: Any) -> None:
+        self.vault = vault
+        self.broken = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.broken:
+            raise RuntimeError("secret 12345")
+        return getattr(self.vault, name)
+
+
+class Wired:
+    """A module in a thread, and the bench it is wired to."""
+
+    def __init__(self, vault: Any, folder: Path) -> None:
+        near, far = socket.socketpair()
+        self.vault = Moody(vault)
+        self.line = Line(of_socket(far), Mux(1), clock.ticks_ms)
+        self.module = Module(self.line, bytes(65), self.vault, Files(str(folder)), lambda: NOW)
+        self.ended: list[str] = []
+        self.thread = threading.Thread(target=self.run)
+        self.bench = Bench(of_socket(near))
+
+    def run(self) -> None:
+        try:
+            self.module.run()
+        except PortError as error:
+            self.ended.append(error.reason)
+
+
+@pytest.fixture
+def wired(car_token: Any, tmp_path: Path) -> Iterator[Wired]:
+    vault = car_token.open()
+    there = Wired(vault, tmp_path / "store")
+    with there.bench:
+        there.thread.start()
+        yield there
+    there.thread.join(5)
+    assert there.ended == ["closed"]
+    vault.close()
+
+
+def test_status_of_a_car_before_the_factory(wired: Wired) -> None:
+    status = wired.bench.status()
+    assert status["pcid"] == status["region"] == status["custody"] == ""
+    assert status["contracts"] == []
+    assert not status["certified"]
+
+
+def test_a_bug_in_one_session_ends_that_session_only(wired: Wired) -> None:
+    wired.bench.request("plug", want_contract=True)
+    wired.vault.broken = True
+    wired.bench.endpoint.send(SESSION, v2gtp.encode(exi.encode(AGREED, "sap")))
+    assert wired.bench.wait_event("failed") == "internal"
+    wired.vault.broken = False
+    assert wired.bench.status()["charging"] is False
+    assert wired.bench.log == ["internal: RuntimeError "]
+    assert wired.bench.request("plug", want_contract=True)["session"] == 2
+
+
+def test_a_bug_in_one_message_of_the_maker_leaves_the_loop(wired: Wired) -> None:
+    wired.vault.broken = True
+    wired.bench.endpoint.send(TELEMATICS, b"\x01" + bytes(32))
+    for _ in range(100):
+        time.sleep(0.01 if not wired.bench.log else 0)
+    assert wired.bench.log == ["internal: RuntimeError "]
+    wired.vault.broken = False
+    assert wired.bench.status()["charging"] is False
+
+
+def test_what_is_no_request_gets_an_answer(wired: Wired) -> None:
+    with pytest.raises(BenchError, match="not a request"):
+        wired.bench.request("fly")
+    for junk in (b"", b"\xff", b"[]", b"3", b'"x"', b"{", b'{"do": []}', b'{"do": {"a": 1}}'):
+        wired.bench.endpoint.send(CONTROL, junk)
+    assert wired.bench.status()["charging"] is False
+
+
+def test_one_session_at_a_time_and_unplugged_at_will(wired: Wired) -> None:
+    assert wired.bench.request("plug", want_contract=True)["session"] == 1
+    with pytest.raises(BenchError, match="session"):
+        wired.bench.request("plug")
+    wired.bench.request("unplug")
+    wired.bench.request("unplug")
+    assert wired.bench.request("plug", want_contract=True)["session"] == 2
+    assert wired.bench.status()["charging"] is True
+
+
+def test_the_log_is_bounded_when_nobody_reads_it(car_token: Any, tmp_path: Path) -> None:
+    vault = car_token.open()
+    near, far = socket.socketpair()
+    line = Line(of_socket(far), Mux(1), clock.ticks_ms)
+    module = Module(line, bytes(65), vault, Files(str(tmp_path / "store")), lambda: NOW)
+    for _ in range(1000):
+        module._log("x" * 1000)
+    assert line.mux.backlog(LOG) < 40
+    vault.close()
+    near.close()
+    far.close()
+
+
+def test_a_channel_as_a_stream_leaves_other_channels_for_later() -> None:
+    near, far = socket.socketpair()
+    ends = [
+        Line(of_socket(sock), Mux(i + 1), clock.ticks_ms) for i, sock in enumerate((near, far))
+    ]
+    ends[0].send(CONTROL, json.dumps({"do": "status"}).encode())
+    ends[0].send(VAULT, b"answer")
+
+    def other_end() -> None:
+        for _ in range(100):
+            ends[0].pump(10)
+
+    thread = threading.Thread(target=other_end)
+    thread.start()
+    channel = ChannelStream(ends[1], VAULT)
+    assert channel.read(3, 2000) == b"ans"
+    assert channel.read(9, 2000) == b"wer"
+    assert channel.read(9, 50) == b""
+    assert ends[1].inbox == [(CONTROL, b'{"do": "status"}')]
+    assert LIMITS[VAULT] >= 1024
+    thread.join()
+    near.close()
+    far.close()
