@@ -171,13 +171,12 @@ class Contracts:
         vault: its `keys()` lists only keys this module made. Returns sentences for the log.
         """
         found = []
-        held = vault.keys()
-        keys = [key for key, _ in held]
+        held = dict(vault.keys())
         if not self._indexed:  # a wrong folder must not cost anybody a key
-            return ["no contract index: %d keys left alone" % len(keys)] if keys else []
+            return ["no contract index: %d keys left alone" % len(held)] if held else []
         ours = [contract.key for contract in self._contracts]
         names = [_chain_file(key) for key in ours]
-        for key in keys:
+        for key in held:
             if key not in ours and len(key) == 16:
                 vault.delete(key)
                 found.append("removed a key without a contract: " + _hex(key))
@@ -186,9 +185,9 @@ class Contracts:
                 self._files.delete(name)
                 found.append("removed a chain without a contract: " + name)
         for contract in self._contracts:
-            contract.lost = contract.key not in keys
+            contract.lost = not held.get(contract.key)  # b"": only half of it is there
             if contract.lost:
-                found.append("the key of " + contract.emaid + " is not in the token")
+                found.append("the key of " + contract.emaid + " is not whole in the token")
         return found
 
     def _named(self, emaid: str) -> Contract:

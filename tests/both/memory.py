@@ -30,11 +30,12 @@ class MemoryFiles:
 class KeyList:
     """The part of a vault that `Contracts.recover` uses."""
 
-    def __init__(self, keys):
+    def __init__(self, keys, halves=()):
         self.held = list(keys)
+        self.halves = halves
 
     def keys(self):
-        return [(key, b"") for key in self.held]
+        return [(key, b"" if key in self.halves else b"\4") for key in self.held]
 
     def delete(self, key):
         self.held.remove(key)

@@ -151,12 +151,15 @@ def test_a_restart_removes_what_no_contract_owns():
     assert files.names() == ["chain-" + "00" * 16, "contracts"]
 
 
-def test_a_contract_whose_key_is_gone_is_named_and_not_used():
-    contracts = filled(2)
-    found = contracts.recover(KeyList([b"\1" * 16]))
-    assert len(found) == 1 and "DEABCC000000000" in found[0]
-    raises(ContractError, "key-lost", contracts.usable, NOW)
-    assert contracts.usable(NOW, "DEABCC000000001").key == b"\1" * 16
+def test_a_contract_whose_key_is_gone_or_half_is_named_and_not_used():
+    zero, one = b"\0" * 16, b"\1" * 16
+    for vault in (KeyList([one]), KeyList([zero, one], halves=[zero])):
+        contracts = filled(2)
+        found = contracts.recover(vault)
+        assert len(found) == 1 and "DEABCC000000000" in found[0]
+        raises(ContractError, "key-lost", contracts.usable, NOW)
+        assert contracts.usable(NOW, "DEABCC000000001").key == one
+        assert vault.held[-1] == one
 
 
 def test_without_an_index_no_key_is_removed():
