@@ -18,6 +18,10 @@ def read(der: bytes) -> Certificate:
     return x509.parse(der)
 
 
+# The same few sub-CAs are above every leaf, and what a signature says does not change.
+_verify = lru_cache(maxsize=4096)(verify_p256)
+
+
 def validate(
     leaf: bytes, subs: Sequence[bytes], anchors: Iterable[bytes], role: str, now: float
 ) -> Certificate:
@@ -32,7 +36,7 @@ def validate(
         [read(anchor) for anchor in anchors],
         role,
         int(now),
-        verify_p256,
+        _verify,
     )
     if anchor is None:  # only with transitive trust, which is the vehicle's to give
         raise x509.CertificateError("untrusted", "the path ends in no known root")
