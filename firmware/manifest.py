@@ -1,0 +1,5 @@
+# pyright: reportUndefinedVariable=false
+# Freezes the module into a board's firmware: make BOARD=… FROZEN_MANIFEST=…/firmware/manifest.py
+# boot.py and main.py stay on the file system: they are the board's own.
+metadata(version="0.1.0", description="Plug & Charge EV module", license="Apache-2.0")  # noqa: F821
+package("evcc", opt=3)  # noqa: F821

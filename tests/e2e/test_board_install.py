@@ -1,0 +1,54 @@
+"""What the firmware's README says about a board, as far as it goes without one."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from plugvault import runtimes
+
+FIRMWARE = Path(__file__).parents[2] / "firmware"
+
+
+def test_package_json_names_every_file_of_the_module() -> None:
+    urls = json.loads((FIRMWARE / "package.json").read_text())["urls"]
+    files = sorted(str(path.relative_to(FIRMWARE)) for path in (FIRMWARE / "evcc").rglob("*.py"))
+    assert urls == [[name, name] for name in files]
+
+
+def test_mip_installs_the_module_and_it_runs_from_there(tmp_path: Path) -> None:
+    wheel = runtimes.get("wheel")
+    if wheel is None:
+        pytest.skip("no wheel interpreter here; `make` fetches it")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(FIRMWARE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/package.json"
+        script = (
+            f"import mip; mip.install({url!r}, target={str(tmp_path / 'lib')!r})\n"
+            f"import sys; sys.path[:] = [{str(tmp_path / 'lib')!r}, '.frozen']\n"
+            "import evcc.module; print(evcc.module.__file__)"
+        )
+        done = subprocess.run(
+            [*wheel.argv, "-c", script],
+            env=wheel.env(),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(str(tmp_path / "lib/evcc/module.py"))
