@@ -59,6 +59,8 @@ def run(path: str) -> list:
 
 
 def main(paths: list) -> int:
+    if hasattr(gc, "threshold"):  # MicroPython: as boot.py does, or the heap is soon in pieces
+        gc.threshold(16384)
     outcomes = []
     for path in paths:
         outcomes.extend(run(path))
