@@ -61,11 +61,12 @@ _REFUSED = (REFUSED, "", None, None, 0, 0, None)
 class Grammar:
     """The grammars of one schema.
 
-    State: `[16 - width of its event codes, mask of that width, events]`, events None until
-    `fill`. Event: a place in CODE until `event` makes it the tuple (kind, member name, type, next
-    state, opcode, maximum, state after the maximum); maximum 0: the member is no list. Type: the
-    start state for COMPLEX, else (first, count, width) for ENUM, (low, span, width) for BITS,
-    (low, high) for integers.
+    State: `[16 - width of its event codes, mask of that width, events, key]`, events None until
+    `fill`, which sets them last: threads may fill a state twice, but never see half of one.
+    Event: a place in CODE until `event` makes it the tuple (kind, member name, type, next state,
+    opcode, maximum, state after the maximum); maximum 0: the member is no list.
+    Type: the start state for COMPLEX, else (first, count, width) for ENUM, (low, span, width) for
+    BITS, (low, high) for integers.
     """
 
     def __init__(self, tables) -> None:
@@ -168,12 +169,12 @@ class Grammar:
     def state(self, key: int) -> list:
         found = self._states.get(key)
         if found is None:
-            found = self._states[key] = [key, 0, None]
+            found = self._states[key] = [0, 0, None, key]
         return found
 
     def fill(self, state: list) -> list:
         """Give a state its events; returns it."""
-        places = self.closure(state[0])
+        places = self.closure(state[3])
         ops = [self.code[p] for p in places]
         events: list = list(places)
         for i, op in enumerate(ops):
@@ -184,12 +185,15 @@ class Grammar:
         if any(op & MIXED for op in ops):
             events.append(_REFUSED)
         width = bits(len(events))
-        state[0], state[1], state[2] = 16 - width, (1 << width) - 1, events
+        state[0], state[1] = 16 - width, (1 << width) - 1
+        state[2] = events
         return state
 
     def event(self, events: list, index: int) -> tuple:
         """Make one event of a state from its place."""
         at = events[index]
+        if type(at) is not int:  # another thread was faster
+            return at
         op = self.code[at]
         kind, what = self.type(op, self.u16(at + 3))
         after = [self.state(k) for k in self.after(at)]

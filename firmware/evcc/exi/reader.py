@@ -70,9 +70,9 @@ def _content(grammar, state: list, d: bytes, end: int, p: int) -> tuple:
     try:
         while True:
             name = ""
-            shift, mask, events = state
+            shift, mask, events, _ = state
             if events is None:
-                shift, mask, events = grammar.fill(state)
+                shift, mask, events, _ = grammar.fill(state)
             i = p >> 3
             code = (d[i] << 8 | d[i + 1]) >> shift - (p & 7) & mask
             p += 16 - shift

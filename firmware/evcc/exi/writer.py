@@ -98,9 +98,9 @@ def _content(bits: _Bits, grammar, state: list, value) -> None:
         rest = dict(value)
         while True:
             name = ""
-            shift, _, events = state
+            shift, _, events, _ = state
             if events is None:
-                shift, _, events = grammar.fill(state)
+                shift, _, events, _ = grammar.fill(state)
             code, event = _choose(grammar, events, rest)
             kind, name, what, state, op, most, full = event
             if kind == g.STOP:
