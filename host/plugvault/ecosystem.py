@@ -23,7 +23,8 @@ from typing import Self
 
 import uvicorn
 
-from plugvault.hsm import Hsm, Token, TokenKey, TokenStore
+from plugvault.hsm import Hsm, Token, TokenKey, TokenStore, rsa
+from plugvault.hsm.rsa import TokenRsaKey
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services
 from plugvault.opcp.tokens import Tokens
@@ -54,7 +55,7 @@ PROVIDER = "DEPVA"  # the operator with its own PKI
 PROVIDER_V2G = "DEPVB"  # the operator that uses the ecosystem's
 EVSE = "DE*PVC*E000001"
 POOL, MAKER, OPERATOR, CHARGE_POINTS = "Example Pool", "Example Cars", "Operator A", "Example CPO"
-LABELS = ("v2g", "oem", "mo", "cps", "cpo")  # one token for each who has keys
+LABELS = ("v2g", "oem", "mo", "cps", "cpo", "auth")  # one token for each who has keys
 
 _START = 10.0  # seconds the server may take to start, or to stop
 
@@ -79,11 +80,13 @@ class Leaf:
 
 @dataclass(frozen=True)
 class _Pki:
-    """The CAs that issue to others: provisioning, contracts of the operator, of the pool."""
+    """The CAs that issue to others: provisioning, contracts of the operator, of the pool; and
+    what signs access tokens."""
 
     vehicles: Authority
     operator: Authority
     hosted: Authority
+    tokens: TokenRsaKey
 
 
 class Ecosystem:
@@ -121,7 +124,7 @@ class Ecosystem:
         self._clock = clock
         self._stack = ExitStack()
         self._credentials: dict[str, Credentials] = {}
-        self.keys: dict[str, list[TokenKey]] = {}
+        self.keys: dict[str, list[TokenKey | TokenRsaKey]] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -211,7 +214,10 @@ class Ecosystem:
         self.telematics_key = key("oem", "telematics")
         self.cps = leaf("cps", "CPS 1", POOL, below(v2g, "v2g", "v2g", "Prov", POOL))
         self.station = leaf("cpo", EVSE, CHARGE_POINTS, below(v2g, "v2g", "v2g", "CPO", POOL))
+        access = rsa.generate(tokens["auth"], "access-tokens")
+        self.keys["auth"] = [access]
         return _Pki(
+            tokens=access,
             vehicles=below(oem, "oem", "oem", "OEM", MAKER),
             operator=below(mo, "mo", "mo", "MO", OPERATOR),
             hosted=below(v2g, "v2g", "v2g", "V2G MO", POOL),
@@ -227,7 +233,7 @@ class Ecosystem:
                 ("MO", self.mo_root),
             ):
                 rcp.put(records, certificate, kind, self._clock())
-        self._tokens = Tokens(self.url, self._clock)
+        self._tokens = Tokens(self.url, self._clock, pki.tokens)
         for caller in CALLERS:
             credentials = self.register(caller)
             self._credentials.update(dict.fromkeys(caller.roles, credentials))

@@ -853,6 +853,6 @@ def test_the_plain_contract_key_is_nowhere(
 def test_each_role_has_a_token_of_its_own_and_no_file_for_others(backend: Backend):
     folder = backend.ecosystem.directory
     tokens = [path for path in (folder / "tokens" / "tokens").iterdir() if path.is_dir()]
-    assert len(tokens) == len(backend.ecosystem.keys) == 5
+    assert len(tokens) == len(backend.ecosystem.keys) == 6
     for path in (folder, *folder.rglob("*")):
         assert path.stat().st_mode & 0o077 == 0, path

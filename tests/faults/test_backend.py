@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from evcc.vault import VaultError
 from fixtures.pools import OPERATOR, Pools, authority
@@ -24,13 +25,14 @@ from plugvault.store import SqlStore, sql
 from world import EMAID, PCID, World
 
 URL = "http://testserver"
+RSA = rsa.generate_private_key(65537, 2048)
 
 
 class Backend:
     """The application over a store, and one operator's call to it."""
 
     def __init__(self, pools: Pools, sign: Callable[[bytes], bytes]) -> None:
-        tokens = Tokens(URL, lambda: pools.now)
+        tokens = Tokens(URL, lambda: pools.now, RSA)
         client_id, secret = tokens.register(OPERATOR)
         self.bearer = tokens.issue(client_id, secret, URL)
         services = Services(

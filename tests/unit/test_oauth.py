@@ -5,6 +5,7 @@ import hmac
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
@@ -30,7 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="module")
 def tokens(clock: Clock) -> Tokens:
-    return Tokens(AUDIENCE, clock)
+    return Tokens(AUDIENCE, clock, rsa.generate_private_key(65537, 2048))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_jwt_alg_none_and_key_confusion_rejected(tokens: Tokens, token: str):
     _, claims = parts(token)
     _, payload, signature = token.split(".")
     none = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').rstrip(b"=").decode()
-    public = tokens._key.as_pem(private=False)
+    public = tokens._public.as_pem(private=False)
     start = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=") + b"."
     start += payload.encode()
     mac = base64.urlsafe_b64encode(hmac.digest(public, start, "sha256")).rstrip(b"=")

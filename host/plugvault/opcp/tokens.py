@@ -1,7 +1,7 @@
 """OAuth2 access tokens: RS256 JWTs with the claims OPCP's clients carry [RFC 6749, 4.4].
 
-Role, WMIs and providers are claims under the audience's name. The signing key lives in memory
-and ends with the process, so tokens of an earlier run are refused.
+Role, WMIs and providers are claims under the audience's name. The signing key is given, and may
+live in a PKCS#11 token; who has a client_id is kept in memory.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
@@ -35,14 +36,15 @@ class _Client:
 class Tokens:
     """Registers clients, gives them tokens, reads tokens back.
 
-    audience: the URL of this ecosystem; clock: () -> Unix seconds.
+    audience: the URL of this ecosystem; clock: () -> Unix seconds; key: signs the tokens.
     """
 
-    def __init__(self, audience: str, clock: Callable[[], float]) -> None:
+    def __init__(self, audience: str, clock: Callable[[], float], key: rsa.RSAPrivateKey) -> None:
         self.audience = audience
         self._clock = clock
         self._clients: dict[str, _Client] = {}
-        self._key = RSAKey.generate_key(2048, {"kid": secrets.token_hex(8), "use": "sig"})
+        self._public = RSAKey.import_key(key.public_key(), {"use": "sig"})
+        self._key = RSAKey(key, self._public.as_dict())
         self._verified = lru_cache(maxsize=1024)(self._verify)
 
     def register(self, caller: Caller) -> tuple[str, str]:
@@ -78,7 +80,8 @@ class Tokens:
             "gty": "client-credentials",
             "permissions": SCOPE.split(),
         }
-        return jwt.encode({"alg": "RS256", "typ": "JWT", "kid": self._key.kid}, claims, self._key)
+        header = {"alg": "RS256", "typ": "JWT", "kid": self._public.thumbprint()}
+        return jwt.encode(header, claims, self._key)
 
     def read(self, token: str) -> Caller:
         """Who a token speaks for. Raises TokenError."""
@@ -89,7 +92,7 @@ class Tokens:
 
     def _verify(self, token: str) -> tuple[Caller, int]:
         try:
-            claims = jwt.decode(token, self._key, algorithms=ALGORITHMS).claims
+            claims = jwt.decode(token, self._public, algorithms=ALGORITHMS).claims
             expected = jwt.JWTClaimsRegistry(
                 now=lambda: int(self._clock()),
                 iss={"essential": True, "value": f"{self.audience}/"},

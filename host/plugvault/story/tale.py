@@ -16,7 +16,7 @@ from typing import Any
 from evcc import chain, installation
 from plugvault import runtimes
 from plugvault.car import Car, CarToken
-from plugvault.ecosystem import EVSE, WMI, Ecosystem
+from plugvault.ecosystem import EVSE, LABELS, WMI, Ecosystem
 from plugvault.hsm import TokenStore
 from plugvault.pki import path
 from plugvault.runtimes import Runtime
@@ -111,7 +111,9 @@ class Tale:
 
     def _check_tokens(self, step: Step) -> None:
         made = list((self.folder / "ecosystem/tokens/tokens").iterdir())
-        step.check(f"{len(made)} tokens, each with a PIN of its own", len(made) == 5, len(made))
+        step.check(
+            f"{len(made)} tokens, each with a PIN of its own", len(made) == len(LABELS), len(made)
+        )
 
     def _check_pki(self, step: Step) -> None:
         world = self.world
