@@ -786,6 +786,11 @@ def test_a_body_that_is_no_json_object_is_refused(backend: Backend, body: bytes)
 def test_the_page_for_people_shows_every_call_once(backend: Backend):
     assert backend.http.get("/docs").status_code == 200
     paths = backend.http.get("/openapi.json").json()["paths"]
+    for call in (call for path in paths.values() for call in path.values()):
+        assert call["summary"]
+        assert call["tags"]
+        assert {"4XX", "5XX"} < set(call["responses"])
+        assert "422" not in call["responses"]
     assert set(paths) == {
         "/oauth/token",
         "/v1/root/rootCerts",

@@ -95,7 +95,9 @@ def test_a_token_that_is_gone_is_503_and_nothing_is_stored(registered: Pools):
     assert registered.contract() is None
 
 
-def test_a_bug_is_500_and_says_nothing_of_the_inside(registered: Pools):
+def test_a_bug_is_500_and_says_nothing_of_the_inside(
+    registered: Pools, caplog: pytest.LogCaptureFixture
+):
     def bug(_: bytes) -> bytes:
         raise RuntimeError("the secret inside")
 
@@ -103,6 +105,9 @@ def test_a_bug_is_500_and_says_nothing_of_the_inside(registered: Pools):
     assert answer.status_code == 500
     assert set(answer.json()) == {"errorMessages", "traceId"}
     assert "secret" not in answer.text
+    (line,) = [line for line in caplog.records if line.name == "plugvault.opcp"]
+    assert answer.json()["traceId"] in line.getMessage()
+    assert line.exc_info
     assert registered.contract() is None
 
 

@@ -29,6 +29,7 @@ def create_app(services: Services) -> FastAPI:
         title="plugvault ecosystem",
         version=_version(),
         description=_DESCRIPTION,
+        responses=errors.RESPONSES,
         redirect_slashes=False,
         swagger_ui_parameters={"defaultModelsExpandDepth": -1},
     )

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from evcc.vault import VaultError
+from plugvault.opcp.fields import Wire
 from plugvault.pki.issue import IssueError
 from plugvault.pki.request import RequestError
 from plugvault.pools.errors import PoolError
@@ -21,15 +22,30 @@ _PARTS = ("body", "path", "query", "header")  # of a request, as the validation 
 STATUS = {"invalid": 400, "forbidden": 403, "not-found": 404, "unavailable": 503}
 
 
-def body(messages: Sequence[str]) -> dict[str, Any]:
-    """The error body; messages are unique."""
-    return {"errorMessages": list(dict.fromkeys(messages)), "traceId": str(uuid.uuid4())}
+class ErrorBody(Wire):
+    """Why a call was refused, in words, and an id to find it by in the server's log."""
+
+    error_messages: list[str]
+    trace_id: uuid.UUID
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "Refused: the messages say what to change"},
+    "5XX": {"model": ErrorBody, "description": "Not the caller's fault"},
+}
 
 
 def answer(
-    status: int, messages: Sequence[str], headers: dict[str, str] | None = None
+    status: int,
+    messages: Sequence[str],
+    headers: dict[str, str] | None = None,
+    cause: Exception | None = None,
 ) -> JSONResponse:
-    return JSONResponse(body(messages), status, headers)
+    """The error body, with each message once, and a line in the log that has its id."""
+    body = {"errorMessages": list(dict.fromkeys(messages)), "traceId": str(uuid.uuid4())}
+    level = logging.ERROR if status >= 500 else logging.INFO
+    log.log(level, "%s %s %r", body["traceId"], status, body["errorMessages"], exc_info=cause)
+    return JSONResponse(body, status, headers)
 
 
 def install(app: FastAPI) -> None:
@@ -54,14 +70,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(VaultError)
     async def _vault(_: Request, error: VaultError) -> JSONResponse:
-        log.error("token unavailable: %s", error.reason)
-        return answer(503, ["The key store is not available."])
+        return answer(503, ["The key store is not available."], cause=error)
 
     @app.exception_handler(Exception)
     async def _unexpected(_: Request, error: Exception) -> JSONResponse:
-        found = answer(500, ["Internal error."])
-        log.error("unexpected %s", type(error).__name__, exc_info=error)
-        return found
+        return answer(500, ["Internal error."], cause=error)
 
 
 def _sentence(error: dict[str, Any]) -> str:

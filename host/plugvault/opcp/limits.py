@@ -18,10 +18,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refuse = answer(413, [f"The body is larger than {self._limit} bytes."])
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > self._limit:
-            await refuse(scope, receive, send)
+            await self._refuse(scope, receive, send)
             return
         body = bytearray()
         while True:
@@ -30,7 +29,7 @@ class BodyLimit:
                 return  # the client went away
             body += message.get("body", b"")
             if len(body) > self._limit:
-                await refuse(scope, receive, send)
+                await self._refuse(scope, receive, send)
                 return
             if not message.get("more_body"):
                 break
@@ -40,3 +39,7 @@ class BodyLimit:
             return whole.pop() if whole else await receive()
 
         await self._app(scope, replay, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = answer(413, [f"The body is larger than {self._limit} bytes."])
+        await refusal(scope, receive, send)
