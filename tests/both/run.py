@@ -59,8 +59,8 @@ def run(path: str) -> list:
 
 
 def main(paths: list) -> int:
-    if hasattr(gc, "threshold"):  # MicroPython: as boot.py does, or the heap is soon in pieces
-        gc.threshold(16384)
+    if hasattr(gc, "threshold"):  # MicroPython: collect before the heap is full, or what stays
+        gc.threshold(1 << 18)  # is strewn all over it; boot.py does so on a board
     outcomes = []
     for path in paths:
         outcomes.extend(run(path))
