@@ -70,7 +70,13 @@ class Request:
 
 
 class _Attempt:
-    """One answer on its way through the checks."""
+    """One answer on its way through the checks; what is named here, a check finds out."""
+
+    cps: x509.Certificate
+    leaf: x509.Certificate
+    emaid: str
+    ders: list
+    fingerprint: bytes
 
     def __init__(self, response, request, trust, contracts, vault, now, legacy_emaid) -> None:
         self.response = response
@@ -84,7 +90,6 @@ class _Attempt:
         self.legacy = False
         self.header: dict = {}
         self.body: dict = {}
-        self.cps = self.leaf = self.emaid = self.ders = self.fingerprint = None
 
 
 def install(
