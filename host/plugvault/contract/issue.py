@@ -39,11 +39,13 @@ def issue_contract(
     begins: float | None = None,
     ends: float | None = None,
     ocsp: str | None = None,
+    organisation: str | None = None,
 ) -> ContractData:
     """A contract for `emaid` that only the vehicle with this provisioning certificate can use.
 
     `vehicle`: DER of the provisioning certificate, its path already checked; `operator`: the
-    MO Sub2 (its O becomes the contract's); `begins`, `ends`: Unix seconds.
+    MO Sub2; `organisation`: the contract's O, that of `operator` when not given; `begins`,
+    `ends`: Unix seconds.
     Raises `plugvault.pki.issue.IssueError`; ValueError when the vehicle's key is not on P-256.
     """
     receiver = x509.load_der_x509_certificate(vehicle).public_key()
@@ -54,7 +56,7 @@ def issue_contract(
     try:
         certificate = issue(
             "contract",
-            {"O": _organisation(operator.certificate), "CN": emaid},
+            {"O": organisation or _organisation(operator.certificate), "CN": emaid},
             key.public_key(),
             operator,
             now,

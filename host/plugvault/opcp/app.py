@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from plugvault.opcp import ccp, cps, errors, est, oauth, pcp, rcp
 from plugvault.opcp.limits import BodyLimit
@@ -25,7 +26,8 @@ Certificates are base64 of DER. Every refusal is `{"errorMessages": [...], "trac
 
 def create_app(services: Services) -> FastAPI:
     """The ASGI application over these services."""
-    app = FastAPI(
+    app = FastAPIOffline(  # its page works without the Internet
+        redoc_url=None,
         title="plugvault ecosystem",
         version=_version(),
         description=_DESCRIPTION,

@@ -152,6 +152,7 @@ def generate(
             begins=begins,
             ends=ends,
             ocsp=found.ocsp,
+            organisation=caller.name,
         )
         message, _ = cps.sign(
             records,
