@@ -94,7 +94,7 @@ class Ecosystem:
 
     url: of the server. oem, mo, mo_v2g, cpo: the roles' clients. v2g_root, oem_root,
     mo_root: DER. telematics_key: the maker's key for the channel to its vehicles; cps, station:
-    leaves with their keys. keys: every key made, by the token it is in.
+    leaves with their keys. keys: every key made, by the token it is in. pins: of each token.
     """
 
     url: str
@@ -124,6 +124,7 @@ class Ecosystem:
         self._clock = clock
         self._stack = ExitStack()
         self._credentials: dict[str, Credentials] = {}
+        self.pins: dict[str, str] = {}
         self.keys: dict[str, list[TokenKey | TokenRsaKey]] = {}
 
     def __enter__(self) -> Self:
@@ -179,11 +180,11 @@ class Ecosystem:
     def _open_tokens(self) -> dict[str, Token]:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = TokenStore(self.directory / "tokens", self._module)
-        pins = {label: secrets.token_hex(8) for label in LABELS}
-        for label, pin in pins.items():
+        self.pins = {label: secrets.token_hex(8) for label in LABELS}
+        for label, pin in self.pins.items():
             store.init_token(label, pin, secrets.token_hex(8))
         hsm = self._stack.enter_context(Hsm(store.module, store.conf))
-        return {label: hsm.token(label, pins[label]) for label in LABELS}
+        return {label: hsm.token(label, self.pins[label]) for label in LABELS}
 
     def _issue(self, tokens: dict[str, Token]) -> _Pki:
         now, ocsp = self._clock(), f"{self.url}/ocsp"

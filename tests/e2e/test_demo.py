@@ -15,6 +15,8 @@ from evcc import exi
 from plugvault import runtimes
 from plugvault.car import Car
 from plugvault.cli import demo as command
+from plugvault.hsm import find_module
+from plugvault.hsm.vault import open_vault
 from plugvault.story import tale
 from plugvault.story.record import Record, StoryError
 from plugvault.story.tale import Tale
@@ -40,6 +42,7 @@ def check(data: dict[str, Any]) -> None:
     assert all(step["verified"] and step["checks"] for step in data["steps"])
     paths = {contract["path"]: contract for contract in data["contracts"]}
     assert set(paths) == {"at the station", "over the air"}
+    assert {c["operator"] for c in paths.values()} == {"Operator A", "Operator B"}
     assert [c["active"] for c in data["contracts"]].count(True) == 1
     assert {k["custody"] for k in data["keys"]} == {"L3", "L1+"}
     assert all(wire["sent"] > 0 and wire["received"] > 0 for wire in data["wires"])
@@ -79,7 +82,31 @@ def test_json_is_the_whole_output_and_keep_keeps_what_it_names(tmp_path: Path) -
     ]
     for name in captures:
         assert "V2G_Message" in exi.decode((kept / "captures" / name).read_bytes())
-    assert not list(kept.rglob("pin"))
+    pins = kept / "pins.json"
+    assert pins.stat().st_mode & 0o777 == 0o600
+    open_vault(find_module(), kept / "car-token" / "softhsm2.conf", "car", pin_of(pins)).close()
+    for name in captures[1:]:
+        shown = inspect(kept / "captures" / name, kept / "roots.pem")
+        assert shown["ok"], shown
+        open_points = [c["check"] for c in shown["checks"] if c["verdict"] != "ok"]
+        assert open_points == ["private key belongs to the contract certificate"]
+
+
+def pin_of(pins: Path) -> str:
+    pin: str = json.loads(pins.read_text())["car"]
+    return pin
+
+
+def inspect(file: Path, roots: Path) -> dict[str, Any]:
+    arguments = ["inspect", "--json", str(file), "--trust", str(roots)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "plugvault.cli.app", *arguments],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    shown: dict[str, Any] = json.loads(ended.stdout)
+    return shown
 
 
 def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import tempfile
 import traceback
 from enum import StrEnum
@@ -16,6 +18,8 @@ from evcc.errors import EvccError
 from plugvault.story import show
 from plugvault.story.record import Record, StoryError
 from plugvault.story.tale import Tale, choose_runtime
+
+_ROOM = 32 << 20  # bytes; a run takes a few
 
 
 class RuntimeName(StrEnum):
@@ -50,10 +54,10 @@ def demo(
     record = Record(None if as_json else show.Terminal(console))
     error = None
     try:
-        with tempfile.TemporaryDirectory(prefix="plugvault-") as temporary:
+        with tempfile.TemporaryDirectory(prefix="plugvault-", dir=_memory()) as temporary:
             folder = _new_folder(keep) if keep else Path(temporary)
             chosen = choose_runtime(runtime.value if runtime else None)
-            Tale(record, chosen, link.value, folder).tell()
+            Tale(record, chosen, link.value, folder, keep is not None).tell()
     except Exception as e:  # noqa: BLE001 - whatever it was, `--json` answers with data
         error = f"{type(e).__name__}: {e}"
         if not isinstance(e, StoryError | EvccError | OSError):
@@ -74,6 +78,13 @@ def demo(
     else:
         show.summary(console, data)
     raise typer.Exit(0 if data["ok"] else 1)
+
+
+def _memory() -> Path | None:
+    """A folder in memory for what is thrown away: SoftHSM writes each object thirty times."""
+    memory = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
+    return memory if roomy and os.access(memory, os.W_OK) else None
 
 
 def _new_folder(folder: Path) -> Path:

@@ -74,13 +74,20 @@ def summary(console: Console, data: dict[str, Any]) -> None:
             f"[bold green]All {count} steps verified[/] in {data['seconds']:.1f} s ({how})"
         )
     if data.get("kept"):
-        console.print(f"Tokens, database and captures are in {data['kept']}")
+        kept = data["kept"]
+        console.print(f"Tokens, database and captures are in {kept}; to look at a message:")
+        console.print(
+            f"  plugvault inspect {kept}/captures/2-*.exi --trust {kept}/roots.pem",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _line(m: Moved, width: int) -> str:
     """One message; what carried it only where a terminal has room for that."""
     ends = f"{m.sender} → {m.receiver}"
-    line = f"    {ends:<22} [cyan]{m.message:<40.40}[/] {m.bytes:>6,} B"
+    shown = m.message if len(m.message) <= 42 else m.message[:41] + "…"
+    line = f"    {ends:<22} [cyan]{shown:<42}[/] {m.bytes:>6,} B"
     return f"{line}  [dim]{m.over}[/]" if width >= WIDE else line
 
 

@@ -6,7 +6,9 @@ module in a process of its own, bytes on a serial line. What a chapter claims it
 
 from __future__ import annotations
 
+import json
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -50,8 +52,13 @@ def choose_runtime(wanted: str | None) -> Runtime:
 class Tale:
     """One run: who is in it, and what has happened so far."""
 
-    def __init__(self, record: Record, runtime: Runtime, link: str, folder: Path) -> None:
+    def __init__(
+        self, record: Record, runtime: Runtime, link: str, folder: Path, keep: bool = False
+    ) -> None:
+        """folder: for everything the run makes. keep: leave in it what is needed to look at it
+        afterwards: the tokens' PINs (`pins.json`, for its owner only), and the roots."""
         self.record = record
+        self.keep = keep
         self.runtime = runtime
         self.link = link
         self.folder = folder
@@ -151,6 +158,8 @@ class Tale:
                 observe=self._heard,
             )
             self._stack.enter_context(self.car)
+            if self.keep:
+                self._keep_keys(pin)
             self.maker: Maker = self.car.maker(self.world.telematics_key)
             point = self.maker.connect()
             step.check("car and maker have proved themselves, each with a key in its token", True)
@@ -324,6 +333,15 @@ class Tale:
         response = self.world.cpo.fetch_contract(request)
         self._capture("CertificateInstallationRes", response)
         return response
+
+    def _keep_keys(self, car_pin: str) -> None:
+        """What opens the kept tokens, and what the captured messages lead to."""
+        pins = self.folder / "pins.json"
+        pins.touch(mode=0o600)
+        pins.write_text(json.dumps({"car": car_pin, **self.world.pins}, indent=1))
+        roots = (self.world.v2g_root, self.world.mo_root, self.world.oem_root)
+        pems = [ssl.DER_cert_to_PEM_cert(root) for root in roots]
+        (self.folder / "roots.pem").write_text("".join(pems))
 
     def _capture(self, name: str, message: bytes) -> None:
         """Keep an EXI message as it went by, for `plugvault inspect` and `plugvault exi`."""
