@@ -129,6 +129,12 @@ def test_every_name_unpacks_and_is_found_again():
         for index in range(len(tables.tables.OFFSETS) // 2):
             name = tables.name(index)
             assert name[0] > " " and tables.find(name, index, 1) == index
+            # Octets that stand for pairs are no text, even if they look like UTF-8.
+            try:
+                packed = str(tables._pack(name.encode()), "utf-8")
+            except UnicodeError:
+                continue
+            assert packed == name or tables.find(packed, index, 1) < 0
 
 
 # -- values -----------------------------------------------------------------------------------
@@ -161,7 +167,14 @@ def test_integers_at_the_ends_of_their_types():
 
 
 def test_text_beyond_ascii():
-    for text in ("é", "grüße €", "\U0001f50c plug", "x" * 200 + "ß", "\x7f\x80\u07ff\u0800\uffff"):
+    for text in (
+        "é",
+        "grüße €",
+        "\u54c3ab",
+        "\U0001f50c plug",
+        "x" * 200 + "ß",
+        "\x7f\x80\u07ff\u0800\uffff",
+    ):
         sent = message({"ServiceDiscoveryReq": {"ServiceScope": text}})
         assert exi.decode(exi.encode(sent)) == sent
 
@@ -255,6 +268,12 @@ def test_refuses_every_truncation():
         assert error.reason in ("truncated", "length"), error
 
 
+def test_refuses_to_make_up_zeros_that_are_not_there():
+    data = octets(STOP + "0 0 0 0" + END)
+    assert data[-1] == 0 and exi.decode(data)
+    raises(ExiError, "truncated", exi.decode, data[:-1])
+
+
 def test_refuses_other_octets_after_the_end():
     data = octets(STOP + "0 0 0 0" + END)
     raises(ExiError, "trailing", exi.decode, data + b"\0\x01")
@@ -271,6 +290,10 @@ def test_refuses_a_root_that_is_none():
 
 def test_refuses_abstract_elements():
     refused("unsupported", BODY + "000010 0 0 0")  # BodyElement
+    tables = grammar.load("iso2")
+    roots = [tables.name(i) for i in tables.roots()]
+    text = "{:07b}".format(roots.index("BodyElement"))
+    refused("event", "10000000 " + text + " 0 0 0")
     unwritable("unsupported", {"BodyElement": {}})
     raises(ExiError, "unsupported", exi.encode, {"BodyElement": {}})
 
@@ -315,7 +338,8 @@ def test_refuses_numbers_outside_their_type():
 
 def test_refuses_an_enumeration_value_there_is_not():
     # SessionSetupRes, ResponseCode: 26 of 26 values in five bits
-    refused("value", BODY + "011110 0 0 11010 0" + "0" * 90)
+    detail = refused("value", BODY + "011110 0 0 11010 0" + "0" * 90)
+    assert detail.startswith("V2G_Message/Body/SessionSetupRes/ResponseCode: ")
 
 
 def test_refuses_an_integer_without_end():
@@ -425,6 +449,7 @@ def test_refuses_values_out_of_range():
     unwritable("value", {"SessionStopReq": {"ChargingSession": "Sleep"}})
     unwritable("value", {"SessionStopReq": {"ChargingSession": "OK"}})  # of another enumeration
     unwritable("value", {"SessionStopReq": {"ChargingSession": ""}})
+    unwritable("value", {"SessionStopReq": {"ChargingSession": "Terminate\0Pause"}})
     for service in (-1, 65536, 1 << 70):
         unwritable("value", {"ServiceDetailReq": {"ServiceID": service}})
     for charge in (-1, 101):

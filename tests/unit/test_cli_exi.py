@@ -1,5 +1,6 @@
 """`plugvault exi`: forms of input and output, finding elements, a message a line."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -160,6 +161,29 @@ def test_bad_base64_names_its_place(text: str) -> None:
     assert caught.value.reason == "value"
     place = "V2G_Message/Body/CertificateInstallationReq/OEMProvisioningCert: "
     assert caught.value.detail.startswith(place)
+
+
+def test_json_of_the_wrong_type_names_its_place() -> None:
+    chain = "ContractSignatureCertChain"
+    for path, wrong in (
+        (["Header", "SessionID"], 5),
+        (["Header", "SessionID"], None),
+        (["Header", "SessionID"], ["00"]),
+        (["Header"], "x"),
+        (["Body"], 5),
+        (["Body", "PaymentDetailsReq"], []),
+        (["Body", "PaymentDetailsReq", chain, "Certificate"], 5),
+        (["Body", "PaymentDetailsReq", chain, "SubCertificates", "Certificate"], "MAA="),
+        (["Body", "PaymentDetailsReq", chain, "SubCertificates", "Certificate"], 5),
+    ):
+        document = copy.deepcopy(REQUEST)
+        place: Any = document["V2G_Message"]
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = wrong
+        found = run("encode", given=document)
+        refused(found, "type")
+        assert "/".join(["V2G_Message", *path]) + ": " in found.stderr
 
 
 def test_a_missing_file_is_one_clear_line() -> None:

@@ -54,6 +54,17 @@ ORDER = """
       <xs:element name="Number" type="xs:hexBinary"/>
     </xs:sequence></xs:extension></xs:complexContent></xs:complexType>
   </xs:element>
+  <xs:complexType name="notes"><xs:sequence>
+    <xs:element name="Note" type="xs:string"/><xs:element name="Blob" type="xs:base64Binary"/>
+  </xs:sequence></xs:complexType>
+  <xs:complexType name="marked"><xs:sequence>
+    <xs:element name="Note"><xs:complexType><xs:simpleContent><xs:extension base="xs:string">
+      <xs:attribute name="a" type="xs:string"/><xs:attribute name="m" type="xs:string"/>
+    </xs:extension></xs:simpleContent></xs:complexType></xs:element>
+    <xs:element name="Blob"><xs:complexType><xs:simpleContent>
+      <xs:extension base="xs:base64Binary"><xs:attribute name="m" type="xs:string"/></xs:extension>
+    </xs:simpleContent></xs:complexType></xs:element>
+  </xs:sequence></xs:complexType>
   <xs:simpleType name="level"><xs:restriction base="xs:string">
     <xs:enumeration value="low"/><xs:enumeration value="high"/><xs:enumeration value="top"/>
   </xs:restriction></xs:simpleType>
@@ -111,6 +122,28 @@ def test_root_of_a_substitution_group(own: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("Note", {"m": "q", "value": "hello"}, "808181b8cc1da195b1b1bf74"),
+        ("Note", {"value": "hello"}, "808983b432b63637ee80"),
+        ("Note", "hello", "808983b432b63637ee80"),
+        ("Card", {"Number": b"\xab"}, "802006acd0"),
+    ],
+)
+def test_fragment_is_coded_as_another_engine_does(
+    own: str, name: str, value: Any, expected: str
+) -> None:
+    assert exi.fragment(name, value, own).hex() == expected
+
+
+@pytest.mark.parametrize("value", [b"x", {"value": b"x"}])
+def test_octets_have_no_form_in_the_relaxed_grammar(own: str, value: Any) -> None:
+    with pytest.raises(exi.ExiError) as caught:
+        exi.fragment("Blob", value, own)
+    assert caught.value.reason == "unsupported"
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"Line": [0]}, "missing"),
@@ -148,6 +181,11 @@ REFUSED = {
     "a group three times": element(
         '<xs:choice maxOccurs="3"><xs:element name="B" type="xs:string"/></xs:choice>'
     ),
+    "one name of two types of one shape": element(
+        '<xs:sequence><xs:element name="B" type="xs:string"/><xs:element ref="C"/></xs:sequence>'
+    )
+    + '<xs:element name="C"><xs:complexType><xs:sequence>'
+    '<xs:element name="B" type="xs:byte"/></xs:sequence></xs:complexType></xs:element>',
     "a list": '<xs:simpleType name="T"><xs:list itemType="xs:byte"/></xs:simpleType>'
     '<xs:element name="A" type="T"/>',
     "a pattern": '<xs:element name="A"><xs:simpleType><xs:restriction base="xs:string">'

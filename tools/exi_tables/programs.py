@@ -63,10 +63,10 @@ class Tables:
             if roots:
                 raise SchemaError("global element of a name with several types")
             shapes = dict(self._element_type(t) for t in types.values())
-            if len(shapes) != len(types):
+            if len(shapes) != len(types):  # a value tells a complex type from a simple one
                 raise SchemaError("several types of one shape for " + elements[0].local)
-            complex_at, simple_at = (shapes.get(op, 0) for op in (g.ELEMENT, g.SIMPLE))
-            flags, place = g.RELAXED, self._place(struct.pack(">HH", complex_at, simple_at))
+            row = struct.pack(">HH", shapes[g.ELEMENT], shapes[g.SIMPLE])
+            flags, place = g.RELAXED, self._place(row)
         if roots:
             flags |= g.GLOBAL | (g.ABSTRACT if roots[0].abstract else 0)
         return struct.pack(">BH", flags, place)

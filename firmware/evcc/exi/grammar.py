@@ -114,16 +114,15 @@ class Grammar:
     def find(self, text: str, first: int, count: int) -> int:
         """Index of `text` among `count` names from `first` on, or -1."""
         index = self._found.get((text, first), -1)
-        if index >= 0 or not text:
+        if index >= 0:
             return index
         if not all(0 < ord(character) < 0x80 for character in text):
             return -1
         at = self.tables.NAMES.find(b"\0" + self._pack(text.encode()) + b"\0") + 1
-        if at:
-            for index in range(first, first + count):
-                if self._place(index) == at:
-                    self._found[text, first] = index
-                    return index
+        for index in range(first, first + count):
+            if self._place(index) == at:
+                self._found[text, first] = index
+                return index
         return -1
 
     def after(self, at: int) -> list:

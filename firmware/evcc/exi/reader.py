@@ -26,8 +26,6 @@ def decode(data, schema: str = "iso2") -> dict:
     try:
         if end and octets[0] != 0x80:
             raise Fault("header", "first octet is not 0x80")
-        if end < 16:
-            raise IndexError
         name, value, p = _document(grammar, octets, end)
         if p > end:
             raise IndexError
@@ -183,7 +181,7 @@ def _string(grammar, what, d: bytes, end: int, p: int) -> tuple:
             return text, p + 8 * len(raw)
     except UnicodeError:
         pass
-    return _characters(d, p, len(raw), end)
+    return _characters(d, p, len(raw))
 
 
 def _enum(grammar, what, d: bytes, end: int, p: int) -> tuple:
@@ -265,13 +263,11 @@ def _unsigned(d: bytes, p: int, most: int) -> tuple:
     raise Fault("value", "integer of more than %d octets" % most)
 
 
-def _characters(d: bytes, p: int, size: int, end: int) -> tuple:
+def _characters(d: bytes, p: int, size: int) -> tuple:
     """A string with characters beyond ASCII: code points as unsigned integers (7.1.10)."""
     found = []
     for _ in range(size):
         point, p = _unsigned(d, p, 3)
-        if p > end:
-            raise IndexError
         if point > 0x10FFFF or 0xD800 <= point < 0xE000:
             raise Fault("value", "no character")
         found.append(chr(point))

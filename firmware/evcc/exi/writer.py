@@ -46,8 +46,6 @@ def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
     if flags & g.RELAXED:
         simple = not isinstance(value, dict)
         place = grammar.u16(place + 2 * simple)
-        if not place:
-            raise ExiError("type", grammar.name(index))
         flags = (g.SIMPLE if simple else g.ELEMENT) | (0 if typed else g.RELAXED)
     _root(bits, grammar, index, flags, place, value)
     bits.put(count + 1, width)
