@@ -67,6 +67,11 @@ def test_binary_hex_and_base64_say_the_same(tmp_path: Path) -> None:
     assert run("encode", "--hex", given=REQUEST).stdout == binary.hex() + "\n"
 
 
+@pytest.mark.parametrize("command", ["decode", "encode"])
+def test_two_forms_at_once_are_refused(command: str) -> None:
+    assert run(command, "--hex", "--base64").exit_code == 2
+
+
 def test_hexadecimal_may_be_spread_over_lines() -> None:
     text = data(REQUEST).hex(" ", 2).replace(" ", "\n").encode()
     assert json.loads(run("decode", "--hex", given=text).stdout) == REQUEST
@@ -228,6 +233,21 @@ def test_a_line_too_long_to_hold_is_answered() -> None:
     assert json.loads(found[0])["error"]["reason"] == "length"
     assert json.loads(found[1]) == REQUEST
     assert len(found) == 2
+
+
+def test_it_ends_quietly_when_nobody_reads_the_answers(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text((data(REQUEST).hex() + "\n") * 5000)
+    with subprocess.Popen(
+        [sys.executable, "-m", "plugvault.cli.app", "exi", "decode", "--lines", "lines"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert json.loads(process.stdout.readline()) == REQUEST
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_a_line_is_answered_before_the_next_is_there() -> None:

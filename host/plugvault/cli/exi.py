@@ -60,6 +60,7 @@ def decode(
         name = schema.value if schema else exi_json.detect(data)
         return exi_json.to_json(exi.decode(data, name), name)
 
+    _one_form(hex_, base64_)
     read = _unbase64 if base64_ else _unhex if hex_ or lines else bytes
     if lines:
         _answer(file, lambda line: json.dumps(one(read(line)), separators=(",", ":")))
@@ -112,6 +113,7 @@ def _write(
     def text(data: bytes) -> str:
         return base64.b64encode(data).decode() if base64_ else data.hex()
 
+    _one_form(hex_, base64_)
     if lines:
         _answer(file, lambda line: text(one(line)))
     elif hex_ or base64_:
@@ -163,6 +165,8 @@ def _answer(file: str, one: Callable[[bytes], str]) -> None:
                     answer = json.dumps({"error": error}, separators=(",", ":"))
                 sys.stdout.write(answer + "\n")
                 sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # nobody reads the answers any more: typer ends quietly
     except OSError as e:
         _fail(f"{file}: {e.strerror}")
 
@@ -176,6 +180,11 @@ def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
             yield None
         else:
             yield line.strip()
+
+
+def _one_form(hex_: bool, base64_: bool) -> None:
+    if hex_ and base64_:
+        raise typer.BadParameter("--hex or --base64, not both")
 
 
 # -- text forms -------------------------------------------------------------------------------
