@@ -1,5 +1,6 @@
-"""Runs before main.py on a board: collect garbage early, so that the heap does not fragment."""
+"""Runs before main.py: collect garbage early, so that a small heap does not fragment."""
 
 import gc
 
-gc.threshold(16384)
+if hasattr(gc, "mem_alloc"):  # MicroPython; CPython's threshold counts objects
+    gc.threshold(16384)

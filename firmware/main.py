@@ -19,6 +19,7 @@ import json
 import os
 import sys
 
+import boot  # noqa: F401 - a board has run it already; elsewhere it is run here
 from evcc.errors import EvccError
 from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import VAULT, Mux

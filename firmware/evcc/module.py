@@ -11,7 +11,8 @@ and the module tells {"event": name, "text": ..., "session": number} by itself: 
 "rejected", "authorized", "failed", "unavailable", "closed" of the session with the number that
 "plug" answered; "provisioned", "trusted", "installed", "rejected" of the maker's channel, without
 a number; "check" for each step an installation passed.
-SESSION carries V2GTP bytes to and from the station, TELEMATICS the maker's messages, LOG lines
+SESSION carries V2GTP bytes to and from the station, and an empty message when the station has
+closed its connection ("failed", "lost"); TELEMATICS the maker's messages, LOG lines
 of text. Neither ever carries a secret.
 
 Whatever goes wrong in one session or one message, the loop goes on.
@@ -93,9 +94,7 @@ class Module:
             text = str(e) if isinstance(e, EvccError) else ""
             self._log("internal: " + type(e).__name__ + " " + text)
             if handle in (Module._session_receive, Module._session_timeout):
-                self._session = None
-                self._event("failed", "internal", self._number)
-                self._event("closed", "", self._number)
+                self._end_session("internal")
 
     # -- the bench --
 
@@ -174,12 +173,21 @@ class Module:
     # -- the station --
 
     def _session_receive(self, data: bytes) -> None:
-        if self._session is not None:
+        if self._session is None:
+            return
+        if data:
             self._out(*self._session.receive(data, self._line.ticks_ms()))
+        else:
+            self._end_session("lost")
 
     def _session_timeout(self, data: bytes) -> None:
         if self._session is not None:
             self._out(*self._session.timeout(self._line.ticks_ms()))
+
+    def _end_session(self, reason: str) -> None:
+        self._session = None
+        self._event("failed", reason, self._number)
+        self._event("closed", "", self._number)
 
     def _out(self, frames: list, events: list) -> None:
         for frame in frames:

@@ -36,10 +36,11 @@ def pack(fields: list) -> bytes:
 def unpack(data: bytes) -> list:
     """The fields again. Raises RecordError("damaged")."""
     end = len(data) - 4
+    view = memoryview(data)  # slices of it copy nothing: a field may be half of a board's memory
     if (
         end < 4
         or data[:2] != MAGIC
-        or struct.unpack(">I", data[end:])[0] != binascii.crc32(data[:end])
+        or struct.unpack(">I", data[end:])[0] != binascii.crc32(view[:end])
     ):
         raise RecordError("damaged", "checksum")
     (count,) = struct.unpack(">H", data[2:4])
@@ -52,7 +53,7 @@ def unpack(data: bytes) -> list:
         at += 2 + length
         if at > end:
             raise RecordError("damaged", "length")
-        fields.append(data[at - length : at])
+        fields.append(bytes(view[at - length : at]))
     if at != end:
         raise RecordError("damaged", "size")
     return fields

@@ -24,7 +24,7 @@ import hashlib
 
 from . import ids
 from .errors import EvccError
-from .record import pack, unpack
+from .record import RecordError, pack, unpack
 from .vault import PROVISIONING, VaultError
 
 HELLO = 0x01
@@ -104,7 +104,7 @@ class Vehicle:
         self._session = None
         self._counter = 0
         self._offer = None  # (emaid, session_id) of the one announced
-        self._pieces = None  # [total, SHA-256, bytearray]
+        self._pieces = None  # [bytes so far, SHA-256, the whole]
 
     def receive(self, message: bytes) -> list:
         """One message of the channel in, the messages to send out.
@@ -169,14 +169,21 @@ class Vehicle:
             self._log("telematics: a record that is not the maker's next one")
             return []
         self._counter += 1
-        answer = pack(self._execute(payload, REQUESTS))
+        answer = pack(self._execute(payload))
         return [seal(self._session, TO_MAKER, counter, answer, self._sign)]
 
-    def _execute(self, payload: bytes, requests: dict) -> list:
-        name = b""
+    def _execute(self, payload: bytes) -> list:
         try:
             fields = unpack(payload)
-            name = fields[0] if fields else b""
+        except RecordError as e:
+            self._log("telematics: " + str(e))
+            return [b"refused", e.reason.encode()]
+        return self._perform(fields, REQUESTS)
+
+    def _perform(self, fields: list, requests: dict) -> list:
+        """Carry out one request, and answer whatever becomes of it."""
+        name = fields[0] if fields else b""
+        try:
             if name not in requests:
                 raise TelematicsError("request", repr(name[:24]))
             count, handler = requests[name]
@@ -200,24 +207,28 @@ class Vehicle:
         length = int.from_bytes(total, "big")
         if length > MAX_REQUEST:
             raise TelematicsError("too-long", str(length) + " bytes")
-        self._pieces = [length, digest, bytearray()]
+        self._pieces = [0, digest, bytearray(length)]
         return [b"ok"]
 
     def _piece(self, offset: bytes, data: bytes) -> list:
         """One more piece; with the last, the request they are is carried out."""
         pieces, self._pieces = self._pieces, None
-        if pieces is None or int.from_bytes(offset, "big") != len(pieces[2]):
+        if pieces is None or int.from_bytes(offset, "big") != pieces[0] or not data:
             raise TelematicsError("piece", "not the next one")
-        if not data:
-            raise TelematicsError("piece", "empty")
-        pieces[2].extend(data)
-        if len(pieces[2]) < pieces[0]:
+        stop = pieces[0] + len(data)
+        whole = pieces[2]
+        if stop > len(whole):
+            raise TelematicsError("piece", "longer than announced")
+        whole[pieces[0] : stop] = data
+        if stop < len(whole):
+            pieces[0] = stop
             self._pieces = pieces
             return [b"ok"]
-        whole = bytes(pieces[2])
         if hashlib.sha256(whole).digest() != pieces[1]:
             raise TelematicsError("piece", "not what was announced")
-        return self._execute(whole, WHOLE_REQUESTS)
+        fields = unpack(whole)
+        whole = pieces = None  # the fields are copies: a board has no room for both
+        return self._perform(fields, WHOLE_REQUESTS)
 
     # -- provisioning --
 

@@ -58,7 +58,8 @@ class Car:
     configuration and its contracts; entered again, it is the same car. maker: the 65-byte point
     of the maker's telematics key. vault: "token" (needs ffi), "service", "link" (the service,
     reached over the link as a board does); None: the first that can be. noise, baud: of the
-    cable, see `NullModem`. heap: of a MicroPython, e.g. "256k". observe: see `Bench`.
+    cable, see `NullModem`. heap: of a MicroPython, e.g. "256k". code: the folder to run
+    instead of the firmware's, such as .mpy beside `main.py` and `boot.py`. observe: see `Bench`.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Car:
         noise: Spoil | None = None,
         baud: int | None = None,
         heap: str | None = None,
+        code: Path | None = None,
         legacy_emaid: bool = False,
         observe: Callable[[str, str], None] = lambda channel, text: None,
     ) -> None:
@@ -87,6 +89,7 @@ class Car:
         self._noise = noise
         self._baud = baud
         self._heap = heap
+        self._code = code or firmware()
         self._legacy_emaid = legacy_emaid
         self._observe = observe
         self._vault_socket: Path | None = None  # of the service the bench passes on
@@ -183,9 +186,9 @@ class Car:
         heap = runtime.heap(self._heap) if self._heap else ()
         with (self.folder / "stderr.txt").open("wb") as stderr:
             return subprocess.Popen(
-                [*runtime.argv, *heap, str(firmware() / "main.py"), "config.json"],
+                [*runtime.argv, *heap, str(self._code / "main.py"), "config.json"],
                 cwd=self.folder,
-                env={**runtime.env(), **self._token.store.env()},
+                env={**runtime.env(self._code), **self._token.store.env()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

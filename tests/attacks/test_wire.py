@@ -294,7 +294,7 @@ def test_v2gtp_length_over_limit_rejected_before_allocation() -> None:
     with pytest.raises(v2gtp.V2gtpError) as caught:
         reader.feed(b"\x01\xfe\x80\x01" + (v2gtp.LIMIT + 1).to_bytes(4, "big"))
     assert caught.value.reason == "too-long"
-    assert reader.pending == 0
+    assert len(reader._payload) == 0
 
 
 def test_truncated_and_concatenated_frames_resync() -> None:

@@ -116,6 +116,28 @@ def test_a_message_announced_longer_than_the_limit_is_refused_before_it_is_colle
     assert line.ends[1].refused == 1
 
 
+def test_a_message_there_is_no_memory_for_is_refused_and_the_line_goes_on():
+    a, b = _met()
+
+    class Full(dict):
+        def __setitem__(self, channel, part):
+            raise MemoryError
+
+    a.send(TELEMATICS, bytes(500))
+    a.send(CONTROL, b"after")
+    b._parts = Full()
+    heard = []
+    for now in range(100):
+        heard += b.feed(a.poll(now), now)
+        a.feed(b.poll(now), now)
+        if now == 1:
+            b._parts = {}
+            a.send(CONTROL, b"later")
+    assert heard == [(CONTROL, b"later")]
+    assert b.refused == 2
+    assert a.idle()
+
+
 def test_what_the_link_does_not_carry_is_refused_at_once():
     mux = Mux(1)
     raises(LinkError, "channel", mux.send, 9, b"")
@@ -185,7 +207,7 @@ def test_a_fragment_that_does_not_fit_its_message_loses_the_message_only():
     ):
         body = bytes([head, number, number + 1]) + answer + payload
         assert b.feed(frame.encode(body, a._seal_out), 0) == []
-        assert len(b._parts.get(0, (0, b""))[1]) <= 5
+        assert b._parts.get(0, (0, b""))[0] <= 5
     body = bytes([0xE0, 6, 7]) + answer + b"\x00\x00\x05abcde"
     assert b.feed(frame.encode(body, a._seal_out), 0) == [(CONTROL, b"abcde")]
 

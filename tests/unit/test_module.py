@@ -19,8 +19,11 @@ from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, VAULT, Mux
 from evcc.module import Module
 from evcc.ports import clock
 from evcc.ports.files import Files
+from evcc.ports.serial import open_tty
 from evcc.ports.stream import PortError, of_socket
 from plugvault.link.bench import Bench, BenchError
+from plugvault.link.endpoint import open_serial
+from plugvault.link.nullmodem import NullModem
 from world import NOW
 
 # upon it the car draws an EVCCID from its vault
@@ -105,6 +108,46 @@ def test_what_is_no_request_gets_an_answer(wired: Wired) -> None:
     for junk in (b"", b"\xff", b"[]", b"3", b'"x"', b"{", b'{"do": []}', b'{"do": {"a": 1}}'):
         wired.bench.endpoint.send(CONTROL, junk)
     assert wired.bench.status()["charging"] is False
+
+
+def test_a_station_that_hangs_up_ends_the_session_at_once(wired: Wired) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as station:
+
+        def hang_up() -> None:
+            connection, _ = station.accept()
+            connection.recv(100)
+            connection.close()
+
+        threading.Thread(target=hang_up).start()
+        began = time.monotonic()
+        told = wired.bench.charge(*station.getsockname(), want_contract=True)
+    assert told == [("failed", "lost")]
+    assert time.monotonic() - began < 1
+    assert wired.bench.status()["charging"] is False
+
+
+def test_a_bench_that_comes_back_is_served_by_the_same_module(
+    car_token: Any, tmp_path: Path
+) -> None:
+    vault = car_token.open()
+    with NullModem() as cable:
+        line = Line(open_tty(str(cable.b)), Mux(1), clock.ticks_ms)
+        module = Module(line, bytes(65), vault, Files(str(tmp_path / "store")), lambda: NOW)
+        done = threading.Event()
+
+        def run() -> None:
+            while not done.is_set():
+                module.step()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        for number in (1, 2, 3):
+            with Bench(open_serial(cable.a)) as bench:
+                assert bench.request("plug", want_contract=True)["session"] == number
+                bench.request("unplug")
+        done.set()
+        thread.join(5)
+    vault.close()
 
 
 def test_one_session_at_a_time_and_unplugged_at_will(wired: Wired) -> None:

@@ -23,9 +23,13 @@ class Line:
         self.flush()
         wait_ms = min(wait_ms, self.mux.wait_ms(self.ticks_ms()))
         data = self.stream.read(1024, wait_ms)
-        if data:
+        if not data:
+            return
+        try:
             self.inbox += self.mux.feed(data, self.ticks_ms())
-            self.flush()
+        except MemoryError:
+            pass  # these bytes are lost, as if to noise: they come again
+        self.flush()
 
     def flush(self) -> None:
         """Write what is due now. Raises: PortError."""

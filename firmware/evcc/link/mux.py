@@ -84,6 +84,7 @@ class Mux:
         self._epoch = epoch
         self._limits = limits
         self._reader = frame.Reader(_FRAME_LIMIT)
+        self._messages = []  # whole, not yet given to the caller
         self._peer = 0
         self._confirmed = False
         self._hello_at = None
@@ -110,7 +111,6 @@ class Mux:
 
     def feed(self, data: bytes, now_ms: int) -> "list[tuple[int, bytes]]":
         """The messages completed by these bytes of the line: (channel, data), in order."""
-        messages = []
         for raw in self._reader.feed(data):
             body = frame.unseal(raw, self._seal_in)
             if body is None or not self._peer:
@@ -123,7 +123,8 @@ class Mux:
                 self._acknowledged(body[3:], now_ms)
                 self._echo = body[2]
                 self._ack_due = True
-                self._arrived(body, messages)
+                self._arrived(body)
+        messages, self._messages = self._messages, []
         return messages
 
     def poll(self, now_ms: int) -> bytes:
@@ -192,7 +193,7 @@ class Mux:
         self._clean = 0
         self._expected = 0
         self._early = {}  # by number: frames that came before one that is missing
-        self._parts = {}  # by channel: [total, bytes so far]
+        self._parts = {}  # by channel: [bytes so far, the whole]
         self._echo = 0
         self._ack_due = False
         self._hello_due = False
@@ -309,16 +310,21 @@ class Mux:
                 bitmap |= 1 << i
         return bytes([self._expected, bitmap >> 8, bitmap & 0xFF, self._echo])
 
-    def _arrived(self, body: bytes, messages: "list[tuple[int, bytes]]") -> None:
+    def _arrived(self, body: bytes) -> None:
         number = body[1]
         if (number - self._expected) & 0xFF >= _WINDOW:
             return  # it came before, and the answer to it was lost
         self._early[number] = body
         while self._expected in self._early:
-            self._collect(self._early.pop(self._expected), messages)
+            body = self._early.pop(self._expected)
+            try:
+                self._collect(body)
+            except MemoryError:  # one message less, and the line goes on
+                self._parts.pop(body[0] & _CHANNEL, None)
+                self.refused += 1
             self._expected = (self._expected + 1) & 0xFF
 
-    def _collect(self, body: bytes, messages: "list[tuple[int, bytes]]") -> None:
+    def _collect(self, body: bytes) -> None:
         """Add one fragment, in order now, to its message."""
         head = body[0]
         channel = head & _CHANNEL
@@ -326,19 +332,22 @@ class Mux:
         if head & _FIRST:
             start += _TOTAL_BYTES
             total = int.from_bytes(body[_DATA_BYTES:start], "big")
-            self._parts[channel] = [total, bytearray()]
-            if total > self._limits.get(channel, -1):
-                del self._parts[channel]
+            self._parts.pop(channel, None)
+            if total <= self._limits.get(channel, -1):
+                self._parts[channel] = [0, bytearray(total)]
+            else:
                 self.refused += 1
         part = self._parts.get(channel)
         if part is None:
             return
-        if len(part[1]) + len(body) - start > part[0]:
+        stop = part[0] + len(body) - start
+        if stop > len(part[1]):
             del self._parts[channel]
             self.refused += 1
             return
-        part[1].extend(body[start:])
+        part[1][part[0] : stop] = body[start:]
+        part[0] = stop
         if head & _LAST:
             del self._parts[channel]
-            if len(part[1]) == part[0]:
-                messages.append((channel, bytes(part[1])))
+            if stop == len(part[1]):
+                self._messages.append((channel, bytes(part[1])))

@@ -30,29 +30,37 @@ class Reader:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._buffer = b""
+        self._header = b""
+        self._payload = bytearray()
+        self._filled = 0
 
     @property
     def pending(self) -> int:
         """Bytes of a message that has begun and not ended."""
-        return len(self._buffer)
+        return len(self._header) + self._filled
 
     def feed(self, data: bytes) -> "list[bytes]":
         """The payloads completed by `data`.
 
         Raises: V2gtpError, as soon as the header is there and before the payload is collected.
         """
-        buffer = self._buffer + data
         payloads = []
-        start = 0
-        while len(buffer) - start >= HEADER_BYTES:
-            length = self._length(buffer[start : start + HEADER_BYTES])
-            stop = start + HEADER_BYTES + length
-            if stop > len(buffer):
-                break
-            payloads.append(buffer[start + HEADER_BYTES : stop])
-            start = stop
-        self._buffer = buffer[start:]
+        at = 0
+        while at < len(data):
+            missing = HEADER_BYTES - len(self._header)
+            if missing:
+                self._header += data[at : at + missing]
+                at += missing
+                if len(self._header) < HEADER_BYTES:
+                    break
+                self._payload = bytearray(self._length(self._header))
+            piece = data[at : at + len(self._payload) - self._filled]
+            self._payload[self._filled : self._filled + len(piece)] = piece
+            self._filled += len(piece)
+            at += len(piece)
+            if self._filled == len(self._payload):
+                payloads.append(bytes(self._payload))
+                self._header, self._payload, self._filled = b"", bytearray(), 0
         return payloads
 
     def _length(self, header: bytes) -> int:

@@ -33,7 +33,7 @@ CHANNELS = {
 }
 _ANSWER_TIMEOUT = 30.0
 _SESSION_TIMEOUT = 120.0
-_PIECE = 4096
+_PIECE = 1024  # what a board has to hold twice while it comes in
 
 
 class Event(NamedTuple):
@@ -201,11 +201,13 @@ class Bench:
         with contextlib.suppress(OSError):
             while data := station.recv(_PIECE):
                 self.endpoint.send(SESSION, data)
+        if self._station is station:  # it hung up, not we
+            self.endpoint.send(SESSION, b"")
 
     def _to_station(self, data: bytes) -> None:
         station = self._station
         if station is not None:
-            with contextlib.suppress(OSError):  # it hung up: the module's own clock notices
+            with contextlib.suppress(OSError):  # it hung up: `_from_station` tells the module
                 station.sendall(data)
 
     # -- the vault over the link --
