@@ -12,8 +12,9 @@ and the module tells {"event": name, "text": ..., "session": number} by itself: 
 "plug" answered; "provisioned", "trusted", "installed", "rejected" of the maker's channel, without
 a number; "check" for each step an installation passed.
 SESSION carries V2GTP bytes to and from the station, and an empty message when the station has
-closed its connection ("failed", "lost"); TELEMATICS the maker's messages, LOG lines
-of text. Neither ever carries a secret.
+closed its connection ("failed", "lost"); TELEMATICS the maker's messages, LOG lines of text. None
+ever carries a secret. Whoever holds the line is the bench: it may plug in, and read who the car
+is. What the car holds changes only by the maker, who authenticates, and by what a CPS has signed.
 
 Whatever goes wrong in one session or one message, the loop goes on.
 """

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -101,8 +101,8 @@ class Car:
             vault = self._start_vault(stack)
             link, connect = self._lay_cable(stack)
             self._configure(link, vault)
-            stack.callback(self._end)
             self._process = self._start()
+            stack.callback(self._end)
             bench = Bench(connect(), self._observe, self._vault_socket, self._explain)
             self.bench = stack.enter_context(bench)
             threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
@@ -184,7 +184,7 @@ class Car:
     def _start(self) -> subprocess.Popen[bytes]:
         runtime = self.runtime
         heap = runtime.heap(self._heap) if self._heap else ()
-        with (self.folder / "stderr.txt").open("wb") as stderr:
+        with (self.folder / "stderr.txt").open("wb") as stderr, _told_as("start"):
             return subprocess.Popen(
                 [*runtime.argv, *heap, str(self._code / "main.py"), "config.json"],
                 cwd=self.folder,
@@ -220,6 +220,14 @@ class Car:
             process.kill()
             process.wait()
         (self.folder / "pin").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told_as(reason: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CarError(reason, str(error)) from error
 
 
 def _write_private(path: Path, text: str) -> None:

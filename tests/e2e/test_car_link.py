@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -184,6 +185,16 @@ def test_a_module_that_cannot_start_says_why(tmp_path: Path, car_token: Any) -> 
     ):
         pass
     assert caught.value.reason == "died"
+
+
+def test_an_interpreter_that_is_not_there_is_a_clear_error(tmp_path: Path, car_token: Any) -> None:
+    gone = dataclasses.replace(runtime("cpython"), argv=("/no/such/python",))
+    with (
+        pytest.raises(CarError, match="No such file") as caught,
+        Car(gone, "serial", tmp_path / "car", maker=bytes(65), token=car_token),
+    ):
+        pass
+    assert caught.value.reason == "start"
 
 
 @pytest.mark.parametrize("name", ["cpython", "wheel", "debian"])
