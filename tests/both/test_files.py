@@ -15,12 +15,15 @@ class Cut(BaseException):
 class _Scene:
     """Stands in for `open` and `os` (whose `open` it also is) and fails at step `at`."""
 
-    def __init__(self, at, error):
+    def __init__(self, at=0, error=None, lost=0):
         self.at = at
         self.error = error
+        self.lost = lost  # bytes that a write leaves out without a word
         self.step = 0
+        self.calls = []
 
-    def tick(self):
+    def tick(self, *call):
+        self.calls.append(call)
         self.step += 1
         if self.step == self.at or (self.step > self.at and isinstance(self.error, Cut)):
             raise self.error
@@ -31,13 +34,13 @@ class _Scene:
             return original
 
         def stepped(*args):
-            self.tick()
+            self.tick(name, *args)
             return original(*args)
 
         return stepped
 
     def open(self, *args):
-        self.tick()
+        self.tick("open", *args)
         if len(args) == 2 and isinstance(args[1], int):
             return os.open(*args)
         return _File(self, builtins.open(*args))
@@ -64,10 +67,10 @@ class _File:
         self.file.write(data[:half])
         self.file.flush()
         self.scene.tick()
-        return half + self.file.write(data[half:])
+        return half + self.file.write(data[half:]) - self.scene.lost
 
     def flush(self):
-        self.scene.tick()
+        self.scene.tick("flush")
         self.file.flush()
 
 
@@ -81,19 +84,23 @@ def _remove(folder):
     os.rmdir(folder)
 
 
-def _attempt(folder, at, error):
-    """One write that fails at step `at`; returns whether the write got that far."""
-    store = Files(folder)
-    scene = _Scene(at, error)
+def _write(store, scene):
     files.os = scene
     files.open = scene.open
     try:
         store.write("slots", b"new" * 100)
-    except (Cut, StoreError):
-        pass
     finally:
         files.os = os
         del files.open
+
+
+def _attempt(folder, at, error):
+    """One write that fails at step `at`; returns whether the write got that far."""
+    scene = _Scene(at, error)
+    try:
+        _write(Files(folder), scene)
+    except (Cut, StoreError):
+        pass
     return scene.step >= at
 
 
@@ -135,20 +142,35 @@ def test_full_flash_at_every_step_keeps_the_old_bytes_and_leaves_nothing_behind(
     for at in range(1, 6):
         store = Files(folder)
         store.write("slots", b"old")
-        scene = _Scene(at, OSError(28, "no space"))
-        files.os = scene
-        files.open = scene.open
         try:
-            store.write("slots", b"new")
+            _write(store, _Scene(at, OSError(28, "no space")))
         except StoreError as error:
             refused += 1
             assert error.reason == "full"
             assert store.read("slots") == b"old"
-        finally:
-            files.os = os
-            del files.open
         assert os.listdir(folder) == ["slots"]
     assert refused >= 5
+    _remove(folder)
+
+
+def test_a_write_that_was_cut_short_without_an_error_is_one():
+    folder = _folder()
+    store = Files(folder)
+    store.write("slots", b"old")
+    raises(StoreError, "full", _write, store, _Scene(lost=1))
+    assert store.read("slots") == b"old"
+    _remove(folder)
+
+
+def test_the_medium_has_the_bytes_before_the_name_and_the_name_before_the_return():
+    folder = _folder()
+    scene = _Scene()
+    _write(Files(folder), scene)
+    steps = [call[0] for call in scene.calls if call]
+    assert steps.index("flush") < steps.index("rename")
+    after = scene.calls[[call[:1] for call in scene.calls].index(("rename",)) + 1 :]
+    assert after[0][:2] == ("open", folder)
+    assert after[1][0] in ("fsync", "flush")
     _remove(folder)
 
 

@@ -332,7 +332,6 @@ class Mux:
         if head & _FIRST:
             start += _TOTAL_BYTES
             total = int.from_bytes(body[_DATA_BYTES:start], "big")
-            self._parts.pop(channel, None)
             if total <= self._limits.get(channel, -1):
                 self._parts[channel] = [0, bytearray(total)]
             else:
