@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +89,20 @@ def over_the_air(maker: Any, world: World, emaid: str = EMAID) -> str:
     return str(maker.install_contract(response))
 
 
+@pytest.fixture(scope="module")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What goes on a board that does not freeze the module: .mpy, and the two files beside."""
+    folder = tmp_path_factory.mktemp("mpy")
+    subprocess.run(
+        [sys.executable, SIZES, "--keep", folder], check=True, stdout=subprocess.DEVNULL
+    )
+    for name in ("boot.py", "main.py"):
+        shutil.copy(runtimes.firmware() / name, folder)
+    return folder
+
+
+SIZES = Path(__file__).parents[2] / "tools/sizes.py"
+
 WAYS = [
     ("cpython", "serial", "service", 0),
     ("cpython", "tcp", "service", 0),
@@ -109,6 +126,7 @@ def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
     car_token: Any,
     key: TokenKey,
     today: World,
+    bytecode: Path,
 ) -> None:
     def fetch(request: bytes) -> bytes:
         body = exi.decode(request)["V2G_Message"]["Body"]["CertificateInstallationReq"]
@@ -116,7 +134,9 @@ def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
         return today.response(leaf.point, contract=today.new_contract(SECOND))
 
     station = Station(Offer(), [today.v2g_root.der, today.mo_root.der], fetch)
-    how = {"vault": vault, "noise": noise(per_thousand) if per_thousand else None}
+    how: dict[str, Any] = {"vault": vault, "noise": noise(per_thousand) if per_thousand else None}
+    if name == "debian32":  # as wide as a board, so as small as one
+        how |= {"code": bytecode, "heap": "192k"}
     with (
         station.in_thread() as (host, port),
         Car(runtime(name), link, tmp_path / "car", maker=key.point, token=car_token, **how) as car,
