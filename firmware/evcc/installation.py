@@ -93,7 +93,7 @@ class _Attempt:
 
 
 def install(
-    response: bytes,
+    response,
     request,
     trust,
     contracts,
@@ -104,9 +104,10 @@ def install(
 ) -> Contract:
     """Check an answer and install its contract.
 
-    response: the EXI document, up to `MAX_MESSAGE` bytes. request: the `Request` it answers, or
-    None when nothing was asked. now: unix seconds. legacy_emaid: accept the peers' other coding of
-    the signed eMAID. report: called with the name of each check that passed (and "legacy-emaid").
+    response: the EXI document, up to `MAX_MESSAGE` bytes, or the message that somebody who had to
+    look into it has decoded. request: the `Request` it answers, or None when nothing was asked.
+    now: unix seconds. legacy_emaid: accept the peers' other coding of the signed eMAID. report:
+    called with the name of each check that passed (and "legacy-emaid").
 
     Returns the `Contract`. Raises RejectedError(reason), with everything stored as before.
     """
@@ -128,10 +129,13 @@ def install(
 
 
 def _decode(a: _Attempt) -> None:
-    if len(a.response) > MAX_MESSAGE:
-        raise RejectedError("message", "%d bytes" % len(a.response))
+    message = a.response
     try:
-        message = exi.decode(a.response)["V2G_Message"]
+        if not isinstance(message, dict):
+            if len(message) > MAX_MESSAGE:
+                raise RejectedError("message", "%d bytes" % len(message))
+            message = exi.decode(message)
+        message = message["V2G_Message"]
         a.header = message["Header"]
         a.body = message["Body"]["CertificateInstallationRes"]
     except exi.ExiError as e:

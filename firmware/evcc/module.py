@@ -208,7 +208,7 @@ class Module:
 
     # -- contracts --
 
-    def _install_at_station(self, response: bytes, session_id: bytes):
+    def _install_at_station(self, response: dict, session_id: bytes):
         request = installation.Request.at_station(session_id)
         return self._install(response, request, self._number)
 

@@ -96,7 +96,7 @@ class Session:
 
         want_contract: ask for a contract even if there is one. emaid: the contract to pay with;
         None: the installed one, else the active one.
-        installer: (CertificateInstallationRes EXI, session id) -> Contract, raises EvccError;
+        installer: (CertificateInstallationRes, decoded, session id) -> Contract, raises EvccError;
         None: never ask. evccid: 6 bytes; None: random, so that nobody can follow the car by it.
         """
         self.session_id = NO_SESSION
@@ -183,20 +183,22 @@ class Session:
         if len(received) > 1 or self._frames.pending:
             raise SessionError("unsolicited", "more than the answer")
         pair = PAIRS[self.state]
-        body = self._open(received[0], pair)
-        outcome = pair.read(self, body, received[0])
+        message = self._decoded(received.pop(), pair)
+        outcome = pair.read(self, self._open(message, pair), message)
         if outcome == "ongoing":
             self._wait(now_ms)
             return []
         return self._request(NEXT[self.state, outcome], now_ms)
 
-    def _open(self, payload: bytes, pair) -> dict:
-        """The body of the one response that may come now."""
-        wanted = self.state + "Res"
+    def _decoded(self, payload: bytes, pair) -> dict:
         try:
-            message = exi.decode(payload, pair.schema)
+            return exi.decode(payload, pair.schema)
         except exi.ExiError as e:
             raise SessionError("message", str(e))
+
+    def _open(self, message: dict, pair) -> dict:
+        """The body of the one response that may come now."""
+        wanted = self.state + "Res"
         if pair.schema == "sap":
             session_id, (name, body) = NO_SESSION, next(iter(message.items()))
         else:
@@ -254,7 +256,7 @@ def _service_discovery(s) -> tuple:
     return service_discovery_req(), None
 
 
-def _read_services(s, body: dict, payload: bytes) -> str:
+def _read_services(s, body: dict, message: dict) -> str:
     if "Contract" not in body["PaymentOptionList"]["PaymentOption"]:
         raise SessionError("no-contract-payment")
     s.services = [(body["ChargeService"]["ServiceID"], None)]
@@ -267,7 +269,7 @@ def _service_detail(s) -> tuple:
     return service_detail_req(CERTIFICATE_SERVICE), None
 
 
-def _read_service_detail(s, body: dict, payload: bytes) -> str:
+def _read_service_detail(s, body: dict, message: dict) -> str:
     parameter_set = installation_parameter_set(body)
     if parameter_set is None:
         return _pay(s)
@@ -289,7 +291,7 @@ def _payment_service_selection(s) -> tuple:
     return payment_service_selection_req("Contract", s.services), None
 
 
-def _read_payment_service_selection(s, body: dict, payload: bytes) -> str:
+def _read_payment_service_selection(s, body: dict, message: dict) -> str:
     return "install" if s.wants else "pay"
 
 
@@ -303,10 +305,9 @@ def _certificate_installation(s) -> tuple:
     return body, _signed(s, CERTIFICATE_INSTALLATION + "Req", body, PROVISIONING)
 
 
-def _read_certificate_installation(s, body: dict, payload: bytes) -> str:
-    body.clear()  # the installer decodes it anew, and a board has no room for two
+def _read_certificate_installation(s, body: dict, message: dict) -> str:
     try:
-        installed = s.installer(payload, s.session_id)
+        installed = s.installer(message, s.session_id)
     except EvccError as e:
         s.error = e
         s.tell("rejected", e.reason)
@@ -327,7 +328,7 @@ def _payment_details(s) -> tuple:
     return payment_details_req(emaid, chain), None
 
 
-def _read_payment_details(s, body: dict, payload: bytes) -> str:
+def _read_payment_details(s, body: dict, message: dict) -> str:
     s.challenge = body["GenChallenge"]
     if len(s.challenge) != 16:
         raise SessionError("challenge", "%d bytes" % len(s.challenge))
@@ -343,7 +344,7 @@ def _authorization(s) -> tuple:
     return body, signed
 
 
-def _read_authorization(s, body: dict, payload: bytes) -> str:
+def _read_authorization(s, body: dict, message: dict) -> str:
     if body["EVSEProcessing"] != "Finished":
         return "ongoing"
     s.tell("authorized", s.contract.emaid)
@@ -368,13 +369,13 @@ def _in_vault(s, fn):
         raise SessionError("vault", str(e))
 
 
-def _go_on(s, body: dict, payload: bytes) -> str:
+def _go_on(s, body: dict, message: dict) -> str:
     return "go-on"
 
 
 class Pair:
     """One request and its response. timeout_ms: for the response; codes: the good ones; build:
-    session -> (body, Signature or None); read: (session, body, EXI) -> outcome."""
+    session -> (body, Signature or None); read: (session, body, message) -> outcome."""
 
     def __init__(self, timeout_ms, build, read=_go_on, codes=("OK",), schema="iso2") -> None:
         self.timeout_ms = timeout_ms
