@@ -216,7 +216,7 @@ class Module:
         request = installation.Request.over_the_air(emaid, session_id) if emaid else None
         return self._install(response, request, None)
 
-    def _install(self, response: bytes, request, session):
+    def _install(self, response, request, session):
         return installation.install(
             response,
             request,

@@ -1,4 +1,4 @@
-"""The CertificateInstallationRes that benchmarks install, as large as a published real one.
+"""The CertificateInstallationRes messages that benchmarks install, as large as a real one.
 
 The certificates of the tests' world are leaner than an operator's; an extension nobody knows, of
 the size of the addresses that theirs carry, makes up for it.
@@ -14,21 +14,26 @@ from cryptography import x509
 
 from world import EMAID, NOW, SESSION_ID, World
 
-__all__ = ["EMAID", "NOW", "SESSION_ID", "World", "answer"]
+__all__ = ["EMAID", "NOW", "SESSION_ID", "World", "answers"]
 
 SIZE = 4416  # bytes: Hubject's published response
 CERTIFICATES = 6  # in it: two chains of a leaf and two sub-CAs
 OVERHEAD = 20  # bytes of DER around the filling of each
 
 
-def answer(world: World, point: bytes) -> bytes:
-    """EXI of `SIZE` bytes or a few fewer, for the vehicle whose provisioning key is `point`."""
+def answers(world: World, point: bytes, count: int = 1) -> list[bytes]:
+    """EXI of `SIZE` bytes or a few fewer each, for the vehicle whose provisioning key is `point`;
+    each renews the contract of the one before."""
     missing = SIZE - len(world.response(point)) - CERTIFICATES * OVERHEAD
     filling = _filling(missing // CERTIFICATES)
     prov = world.v2g_root.sub("Prov Sub1", 1, **filling).sub("Prov Sub2", **filling)
     mo = world.mo_root.sub("MO Sub1", 1, "MO", **filling).sub("MO Sub2", dc="MO", **filling)
-    contract = mo.issue(EMAID, dc="MO", country=None, **filling)
-    return world.response(point, cps=prov.issue("CPS", dc="CPS", **filling), contract=contract)
+    cps = prov.issue("CPS", dc="CPS", **filling)
+    contracts = [
+        mo.issue(EMAID, dc="MO", country=None, not_before=NOW - 1000 + i, **filling)
+        for i in range(count)
+    ]
+    return [world.response(point, cps=cps, contract=contract) for contract in contracts]
 
 
 def _filling(size: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from answer import NOW, SESSION_ID, World, answer
+from answer import NOW, SESSION_ID, World, answers
 from evcc.ports.files import Files
 from evcc.trust import Trust
 from plugvault import runtimes
@@ -33,7 +33,7 @@ STEP = KIB  # how finely the smallest heap is searched
 def prepare(folder: Path, point: bytes, verify: Any) -> tuple[str, int]:
     """A car with anchors, and an answer for it. Returns the answer's time and size in bytes."""
     world = World()
-    response = answer(world, point)
+    (response,) = answers(world, point)
     (folder / "new").mkdir()
     Trust(Files(str(folder / "new")), verify).install("EU", world.anchors, NOW)
     (folder / "response.exi").write_bytes(response)
