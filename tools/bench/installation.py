@@ -1,10 +1,10 @@
 """A whole installation, decode to commit, beside the bare cost of its own cryptography.
 
 CPython: the vault in this process on SoftHSM; the disk is left out (the store is in memory and
-`os.fsync` does nothing here), and every installation replaces the last one, as a renewal does. The bare side makes
-the same verifications with `cryptography` and the same token calls with python-pkcs11, and nothing
-else. Both sides take turns, in one run. MicroPython: the same answers through `ffi`, flushes
-included, timed by the module itself.
+`os.fsync` does nothing here), and every installation replaces the last one, as a renewal does. The
+bare side makes the same verifications with `cryptography` and the same token calls with
+python-pkcs11, and nothing else. Both sides take turns, in one run. MicroPython: the same answers
+through `ffi`, flushes included, timed by the module itself.
 """
 
 import itertools
