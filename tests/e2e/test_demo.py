@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,10 +114,46 @@ def inspect(file: Path, roots: Path) -> dict[str, Any]:
 
 def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
-    ended = run("--keep", str(tmp_path))
-    assert ended.returncode == 1
-    assert "name a new folder" in ended.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    for folder in (tmp_path, tmp_path / "mine"):
+        ended = run("--keep", str(folder))
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "name a new folder" in ended.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_stopped_leaves_nothing_behind(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "plugvault.cli.app", "demo", "--runtime", "cpython"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "200"},
+        start_new_session=True,
+        text=True,
+    ) as process:
+        assert process.stdout
+        while "4. A car is born" not in process.stdout.readline():
+            assert process.poll() is None
+        assert len(running_in(tmp_path)) > 1
+        os.killpg(process.pid, number)
+        process.stdout.read()
+        errors = process.stderr.read() if process.stderr else ""
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert running_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def running_in(folder: Path) -> list[bytes]:
+    """The command lines of processes that work in a folder."""
+    found = []
+    for seen in Path("/proc").glob("[1-9]*"):
+        with contextlib.suppress(OSError):
+            if bytes(folder) in (seen / "environ").read_bytes():
+                found.append((seen / "cmdline").read_bytes())
+    return found
 
 
 def test_a_person_sees_steps_messages_and_the_summary() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import plugvault
 from plugvault.cli import app
+from plugvault.hsm import softhsm
 
 HEAVY = ("fastapi", "sqlalchemy", "uvicorn", "httpx", "pkcs11", "joserfc")
 
@@ -76,11 +77,38 @@ def test_doctor_tells_the_same_as_data() -> None:
     assert {"Python", "packages", "token library"} <= {row["what"] for row in told["findings"]}
 
 
-def test_doctor_without_a_token_library_says_what_to_type() -> None:
+def test_doctor_without_a_token_library_says_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PLUGVAULT_PKCS11_MODULE", raising=False)
+    monkeypatch.setattr(softhsm, "_MODULES", ())
+    with pytest.raises(SystemExit) as ended:
+        app.main(["doctor"])
+    assert ended.value.code == 1
+    shown = capsys.readouterr().out
+    assert "administrator for: apt-get install softhsm2" in shown
+    assert "cannot run yet" in shown
+
+
+def test_doctor_whose_token_library_was_named_says_who_named_it() -> None:
     ended = run("doctor", PLUGVAULT_PKCS11_MODULE="/nowhere/libsofthsm2.so")
     assert ended.returncode == 1
-    assert "apt-get install softhsm2" in ended.stdout
-    assert "cannot run yet" in ended.stdout
+    assert "/nowhere/libsofthsm2.so does not exist" in ended.stdout
+    assert "unset it" in ended.stdout
+
+
+@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"], ["exi", "--help"]])
+def test_output_that_cannot_be_written_is_one_clear_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "plugvault.cli.app", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (1, "plugvault: No space left on device\n")
 
 
 def test_doctor_with_a_file_that_is_no_token_library_says_so(tmp_path: Path) -> None:

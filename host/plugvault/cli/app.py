@@ -6,6 +6,7 @@ it is called, and the others go on working.
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -55,7 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if first not in COMMANDS:
         return unknown(first)
-    return run(first, arguments[1:])
+    try:
+        try:
+            return run(first, arguments[1:])
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except OSError as e:  # nobody can read what is still to be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(e, BrokenPipeError):
+            print(f"plugvault: {e.strerror or e}", file=sys.stderr)
+        return 1
 
 
 def run(name: str, arguments: list[str]) -> int:
@@ -68,7 +80,7 @@ def run(name: str, arguments: list[str]) -> int:
         return refuse(f"`{name}` cannot start: {e}. `make` installs what is missing.")
     app = found
     if not isinstance(found, typer.Typer):
-        app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command()(found)
     app(args=arguments, prog_name=f"plugvault {name}")
     return 0

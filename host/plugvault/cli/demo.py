@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,18 +52,23 @@ def demo(
 ) -> None:
     """A car is born, gets two contracts in the two ways the industry uses, and charges with each.
 
-    Exit 0 only when every step was verified.
+    Exit 0 only when every step was verified, 1 when one was not.
     """
+    if keep:
+        keep = _new_folder(keep)
     console = Console(stderr=as_json)
     record = Record(None if as_json else show.Terminal(console))
     error = None
     try:
-        with tempfile.TemporaryDirectory(prefix="plugvault-", dir=_memory()) as temporary:
-            folder = _new_folder(keep) if keep else Path(temporary)
-            chosen = choose_runtime(runtime.value if runtime else None)
+        chosen = choose_runtime(runtime.value if runtime else None)
+        with (
+            _stoppable(),
+            tempfile.TemporaryDirectory(prefix="plugvault-", dir=_memory()) as temporary,
+        ):
+            folder = keep or Path(temporary)
             Tale(record, chosen, link.value, folder, keep is not None).tell()
     except Exception as e:  # noqa: BLE001 - whatever it was, `--json` answers with data
-        error = f"{type(e).__name__}: {e}"
+        error = str(e) if isinstance(e, StoryError) else f"{type(e).__name__}: {e}"
         if not isinstance(e, StoryError | EvccError | OSError):
             traceback.print_exc()
     data = record.as_data()
@@ -81,7 +90,12 @@ def demo(
 
 
 def _memory() -> Path | None:
-    """A folder in memory for what is thrown away: SoftHSM writes each object thirty times."""
+    """A folder in memory for what is thrown away: SoftHSM writes each object thirty times.
+
+    TMPDIR says where somebody would rather have it.
+    """
+    if os.environ.get("TMPDIR"):
+        return None
     memory = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
     return memory if roomy and os.access(memory, os.W_OK) else None
@@ -89,7 +103,28 @@ def _memory() -> Path | None:
 
 def _new_folder(folder: Path) -> Path:
     """`--keep` never mixes two runs, nor writes into what is somebody's."""
-    if folder.exists() and any(folder.iterdir()):
-        raise StoryError(f"{folder} is not empty: name a new folder to keep this run in")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if any(folder.iterdir()):
+            raise typer.BadParameter(
+                f"{folder} is not empty: name a new folder", param_hint="--keep"
+            )
+    except OSError as e:
+        raise typer.BadParameter(
+            f"{folder}: {e.strerror}: name a new folder", param_hint="--keep"
+        ) from e
     return folder.resolve()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Asked to end, by `kill` or a terminal that closes: clean up as after Ctrl-C."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [
+        signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in signals
+    ]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

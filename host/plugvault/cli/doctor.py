@@ -69,7 +69,9 @@ def _version(name: str) -> str | None:
 
 def token() -> Iterator[Finding]:
     """The token library, by what it answers and by a throw-away token made and opened in it."""
-    install = "`make` as root, or ask an administrator for: apt-get install softhsm2"
+    mend = "`make` as root, or ask an administrator for: apt-get install softhsm2"
+    if os.environ.get("PLUGVAULT_PKCS11_MODULE"):
+        mend = "PLUGVAULT_PKCS11_MODULE names that library: unset it, or name another"
     try:
         from plugvault.hsm import TokenStore, VaultError, find_module
     except ImportError as e:
@@ -78,7 +80,7 @@ def token() -> Iterator[Finding]:
     try:
         module = find_module()
     except VaultError as e:
-        yield Finding("token library", False, str(e), install)
+        yield Finding("token library", False, str(e), mend)
         return
     with tempfile.TemporaryDirectory(prefix="plugvault-doctor-") as folder:
         try:
@@ -87,7 +89,7 @@ def token() -> Iterator[Finding]:
             os.environ.update(store.env())
             answer = _library(module)
         except Exception as e:  # noqa: BLE001 - whatever goes wrong is the finding
-            yield Finding("token library", False, f"{module}: {e or type(e).__name__}", install)
+            yield Finding("token library", False, f"{module}: {e or type(e).__name__}", mend)
             return
     yield Finding("token library", True, f"{answer}, {module}; made and opened a token")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
+from rich.text import Text
 
 from .record import Moved, Step
 
@@ -39,8 +39,10 @@ class Terminal:
         )
         for moved in step.moved:
             self._console.print(_line(moved, self._console.width), highlight=False)
-        if step.checks:
-            self._console.print(Padding(_checks(step), (0, 0, 0, 4)))
+        for claim in step.checks:
+            for n, line in enumerate(Text(claim).wrap(self._console, self._console.width - 6)):
+                line.rstrip()
+                self._console.print("   ", " " if n else "[green]·[/]", line)
 
 
 def summary(console: Console, data: dict[str, Any]) -> None:
@@ -89,13 +91,6 @@ def _line(m: Moved, width: int) -> str:
     shown = m.message if len(m.message) <= 42 else m.message[:41] + "…"
     line = f"    {ends:<22} [cyan]{shown:<42}[/] {m.bytes:>6,} B"
     return f"{line}  [dim]{m.over}[/]" if width >= WIDE else line
-
-
-def _checks(step: Step) -> Table:
-    table = Table.grid(padding=(0, 1))
-    for claim in step.checks:
-        table.add_row("[green]·[/]", claim)
-    return table
 
 
 def _table(title: str, *columns: str) -> Table:

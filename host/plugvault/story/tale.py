@@ -10,10 +10,9 @@ import json
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from evcc import chain, installation
 from plugvault import runtimes
@@ -296,21 +295,15 @@ class Tale:
     def _line(self) -> str:
         return f"telematics, {self.link}"
 
-    def _chapter(self, name: str, title: str) -> Any:
+    @contextmanager
+    def _chapter(self, name: str, title: str) -> Iterator[Step]:
         """A step of the record that the observers of the wires write to."""
-        opened = self.record.step(name, title)
-        tale = self
-
-        class Chapter:
-            def __enter__(self) -> Step:
-                tale._step = opened.__enter__()
-                return tale._step
-
-            def __exit__(self, *exc: Any) -> Any:
-                tale._step = None
-                return opened.__exit__(*exc)
-
-        return Chapter()
+        with self.record.step(name, title) as step:
+            self._step = step
+            try:
+                yield step
+            finally:
+                self._step = None
 
     def _check_installed(self, step: Step, events: Sequence[tuple[str, str]], emaid: str) -> None:
         passed = [text for name, text in events if name == "check"]
