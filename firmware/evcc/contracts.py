@@ -134,11 +134,11 @@ class Contracts:
             self._files.write(name, pack(chain))
             self._store(kept, [old.fingerprint] if old else [])
         except Exception:
-            self._files.delete(name)
+            self._discard(name)
             raise
         if old is None:
             return None
-        self._files.delete(_chain_file(old.key))
+        self._discard(_chain_file(old.key))
         return old.key
 
     def choose(self, emaid: str) -> None:
@@ -162,7 +162,7 @@ class Contracts:
         """
         gone = self._named(emaid)
         self._store([c for c in self._contracts if c is not gone], [gone.fingerprint])
-        self._files.delete(_chain_file(gone.key))
+        self._discard(_chain_file(gone.key))
         return gone.key
 
     def recover(self, vault) -> list:
@@ -189,6 +189,16 @@ class Contracts:
             if contract.lost:
                 found.append("the key of " + contract.emaid + " is not whole in the token")
         return found
+
+    def _discard(self, name: str) -> None:
+        """What the index does not name; if it cannot be removed now, `recover` will.
+
+        An error here would tell the owner that nothing was committed, when all was.
+        """
+        try:
+            self._files.delete(name)
+        except EvccError:
+            pass
 
     def _named(self, emaid: str) -> Contract:
         contract = self.get(emaid)

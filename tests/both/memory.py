@@ -4,11 +4,15 @@ from evcc.ports.files import StoreError
 
 
 class MemoryFiles:
-    """A `ports.files.Files` whose writes fail once `budget` of them are done (None: never)."""
+    """A `ports.files.Files` whose writes fail once `budget` of them are done (None: never).
+
+    `stuck`: nothing can be removed, as when the medium has turned read-only.
+    """
 
     def __init__(self, budget=None):
         self.content = {}
         self.budget = budget
+        self.stuck = False
 
     def read(self, name):
         return self.content.get(name)
@@ -21,6 +25,8 @@ class MemoryFiles:
         self.content[name] = bytes(data)
 
     def delete(self, name):
+        if self.stuck:
+            raise StoreError("read-only", name)
         self.content.pop(name, None)
 
     def names(self):

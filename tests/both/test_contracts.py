@@ -141,6 +141,25 @@ def test_a_full_disk_at_any_write_leaves_the_old_contract():
         assert contracts.all()[0].key[0] == 0
 
 
+def test_what_is_committed_stays_committed_when_the_old_chain_cannot_be_removed():
+    """To its owner an error means the old contract, whose key it would keep, and lose the new."""
+    files = MemoryFiles()
+    contracts = filled(2, files)
+    files.stuck = True
+    assert contracts.commit(contract(7, "DEABCC000000000"), CHAIN) == b"\0" * 16
+    assert contracts.delete("DEABCC000000001") == b"\1" * 16
+    assert [c.key[0] for c in Contracts(files).all()] == [7]
+    files.stuck = False
+    assert len(Contracts(files).recover(KeyList([b"\7" * 16]))) == 2
+
+
+def test_a_full_disk_is_named_even_where_nothing_can_be_removed():
+    files = MemoryFiles()
+    contracts = filled(1, files)
+    files.budget, files.stuck = 1, True
+    raises(StoreError, "full", contracts.commit, contract(7), CHAIN)
+
+
 def test_a_restart_removes_what_no_contract_owns():
     files = MemoryFiles()
     filled(1, files)
