@@ -12,19 +12,30 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any
 
+from evcc import exi
 from evcc.exi import ExiError, grammar
 
 _MESSAGE = 0x4C  # event code of V2G_Message among the roots of iso2, in 7 bits
 
 
 def detect(data: bytes) -> str:
-    """The schema of a document, from its bytes: SupportedAppProtocol has roots of 2 bits."""
-    if len(data) > 1 and data[1] >> 1 != _MESSAGE and data[1] < 0x80:
-        return "sap"
-    return "iso2"
+    """The schema of a document, from its bytes: the one in which they can be read.
+
+    A V2G_Message is known by its first octets. What no schema reads is told to be of the likelier
+    one, whose error says most: SupportedAppProtocol has roots of 2 bits, both begin with 0.
+    """
+    if len(data) < 2 or data[1] >> 1 == _MESSAGE:
+        return "iso2"
+    likely = "sap" if data[1] < 0x80 else "iso2"
+    for schema in dict.fromkeys((likely, "iso2", "xmldsig")):
+        with suppress(ExiError):
+            exi.decode(data, schema)
+            return schema
+    return likely
 
 
 def detect_root(document: object) -> str:
@@ -64,7 +75,7 @@ def to_json(message: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
 
 def from_json(document: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
     """A JSON document as `evcc.exi.encode` takes it. ExiError("value") for bad base64 or hex."""
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or len(document) != 1:
         raise ExiError("type", "a message is an object of one root element")
     return {
         name: _convert(_IN, value, _row(name, schema), name) for name, value in document.items()
@@ -89,7 +100,8 @@ def fragment_arguments(
             row = _row(root, where)
             found = [(i, v, where) for i, v in _search(element, index, document[root], row)]
             if len(found) > 1:
-                raise ExiError("value", f"{element}: in {len(found)} places of the message")
+                places = f"in {len(found)} places of the message: give one alone"
+                raise ExiError("value", f"{element}: {places}")
             if not found and root != element:
                 raise ExiError("missing", f"{element}: not in the message")
         elif root == element:

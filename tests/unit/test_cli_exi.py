@@ -55,6 +55,21 @@ def test_schema_is_found_out_both_ways(document: Any, schema: str) -> None:
     assert json.loads(back.stdout) == document
 
 
+def test_document_of_xmldsig_alone_is_found_out() -> None:
+    document = {"SignedInfo": SIGNED_INFO}
+    for schema in ("xmldsig", "iso2"):
+        written = run("encode", "--schema", schema, given=document).stdout_bytes
+        assert written == data(document, schema)
+        assert json.loads(run("decode", given=written).stdout) == document
+
+
+def test_document_of_one_message_without_its_envelope_is_found_out() -> None:
+    document = {"AuthorizationReq": {"Id": "a", "GenChallenge": "AAAA"}}
+    written = run("encode", given=document).stdout_bytes
+    assert written[1] < 0x80  # as SupportedAppProtocol would begin
+    assert json.loads(run("decode", given=written).stdout) == document
+
+
 def test_binary_hex_and_base64_say_the_same(tmp_path: Path) -> None:
     binary = data(REQUEST)
     (tmp_path / "m.json").write_text(json.dumps(REQUEST))
@@ -141,6 +156,7 @@ def test_a_bad_message_is_one_clear_line() -> None:
     refused(run("encode", given=b"[" * 100_000), "value")
     refused(run("encode", given=b"\xff\xfe\xfa"), "value")
     refused(run("encode", given=b"[]"), "type")
+    refused(run("encode", given={}), "type")
     refused(run("encode", given={"V2G_Message": {}, "Foo": {}}), "type")
     refused(run("encode", given={"Foo": {}}), "unknown")
     refused(run("encode", given=b'{"V2G_Message": {}, "V2G_Message": {}}'), "value")
@@ -189,6 +205,11 @@ def test_json_of_the_wrong_type_names_its_place() -> None:
         found = run("encode", given=document)
         refused(found, "type")
         assert "/".join(["V2G_Message", *path]) + ": " in found.stderr
+
+
+def test_text_where_octets_are_wanted_is_told_what_to_say() -> None:
+    assert "--hex" in run("decode", given=data(REQUEST).hex().encode()).stderr
+    assert "--hex" not in run("decode", given=b"\x81\0\0").stderr
 
 
 def test_a_missing_file_is_one_clear_line() -> None:

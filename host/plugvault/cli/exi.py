@@ -127,16 +127,15 @@ def _write(
 
 
 def _single(file: str, one: Callable[[bytes], _T]) -> _T:
+    with _open(file) as stream:
+        data = stream.read(LONGEST + 1)
+    if len(data) > LONGEST:
+        _fail(f"{file}: longer than {LONGEST} octets")
     try:
-        with _open(file) as stream:
-            data = stream.read(LONGEST + 1)
-        if len(data) > LONGEST:
-            _fail(f"{file}: longer than {LONGEST} octets")
         return one(data)
-    except OSError as e:
-        _fail(f"{file}: {e.strerror}")
     except exi.ExiError as e:
-        _fail(str(e))
+        text = e.reason == "header" and data.isascii()
+        _fail(f"{e}; text? then say --hex or --base64" if text else str(e))
 
 
 def _fail(text: str) -> NoReturn:
@@ -145,7 +144,10 @@ def _fail(text: str) -> NoReturn:
 
 
 def _open(file: str) -> BinaryIO:
-    return sys.stdin.buffer if file == "-" else Path(file).open("rb")
+    try:
+        return sys.stdin.buffer if file == "-" else Path(file).open("rb")
+    except OSError as e:
+        _fail(f"{file}: {e.strerror}")
 
 
 # -- a message a line -------------------------------------------------------------------------
@@ -153,22 +155,16 @@ def _open(file: str) -> BinaryIO:
 
 def _answer(file: str, one: Callable[[bytes], str]) -> None:
     """Answer each line at once; an empty line is an empty message."""
-    try:
-        with _open(file) as stream:
-            for line in _lines(stream):
-                try:
-                    if line is None:
-                        raise exi.ExiError("length", f"a line longer than {LONGEST} octets")
-                    answer = one(line)
-                except exi.ExiError as e:
-                    error = {"reason": e.reason, "detail": e.detail}
-                    answer = json.dumps({"error": error}, separators=(",", ":"))
-                sys.stdout.write(answer + "\n")
-                sys.stdout.flush()
-    except BrokenPipeError:
-        raise  # nobody reads the answers any more: typer ends quietly
-    except OSError as e:
-        _fail(f"{file}: {e.strerror}")
+    with _open(file) as stream:
+        for line in _lines(stream):
+            try:
+                if line is None:
+                    raise exi.ExiError("length", f"a line longer than {LONGEST} octets")
+                answer = one(line)
+            except exi.ExiError as e:
+                error = {"reason": e.reason, "detail": e.detail}
+                answer = json.dumps({"error": error}, separators=(",", ":"))
+            print(answer, flush=True)
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
