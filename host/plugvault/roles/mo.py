@@ -16,7 +16,7 @@ from plugvault.contract.issue import ContractData, issue_contract
 from plugvault.pki import path
 from plugvault.pki.issue import Authority
 from plugvault.pki.names import timestamp
-from plugvault.roles.client import OpcpClient, encode
+from plugvault.roles.client import OpcpClient, OpcpError, encode
 
 _INSTANCE = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _YEAR = 365 * 86_400
@@ -58,7 +58,8 @@ class Operator:
         return base + ids.emaid_check_digit(base)
 
     def vehicle(self, pcid: str) -> Vehicle:
-        """A vehicle from PCP; its path is checked again against the roots of RCP.
+        """A vehicle from PCP: its path is checked again against the roots of RCP, and that it is
+        the vehicle asked for, for whoever has its key can open what is sealed to it.
 
         Raises OpcpError, `evcc.x509.CertificateError`.
         """
@@ -69,6 +70,9 @@ class Operator:
         path.validate(
             certificate, subs, self.client.roots("OEM", "V2G"), chain.PROVISIONING, self._clock()
         )
+        name = path.read(certificate).names["CN"]
+        if name.upper() != pcid.upper():
+            raise OpcpError("answer", f"the vehicle {name} instead of {pcid}")
         return Vehicle(pcid, certificate, subs)
 
     def contract(

@@ -1,0 +1,56 @@
+"""The mobility operator does not take the pool's word for which vehicle it was given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from evcc.x509 import CertificateError
+from plugvault.roles.client import OpcpError, encode
+from plugvault.roles.mo import Operator
+from world import NOW, PCID, Issued, World, point, root
+
+WORLD = World()
+
+
+class Pool:
+    """A client of a pool that answers every question with `leaf`."""
+
+    def __init__(self, leaf: Issued) -> None:
+        self._leaf = leaf
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        leaf, sub2, sub1 = self._leaf.chain
+        certificates = {"subCA1Certificate": encode(sub1), "subCA2Certificate": encode(sub2)}
+        return {"OEMMessage": {"vehicleCertificate": encode(leaf), **certificates}}
+
+    def roots(self, *kinds: str) -> list[bytes]:
+        return [der for kind, der in WORLD.anchors if kind in kinds]
+
+
+def operator(leaf: Issued) -> Operator:
+    client: Any = Pool(leaf)
+    return Operator(client, "DEPVT", clock=lambda: NOW)
+
+
+def vehicle(pcid: str) -> Issued:
+    return WORLD.provisioning(point(ec.generate_private_key(ec.SECP256R1())), pcid)
+
+
+@pytest.mark.parametrize("asked", [PCID, PCID.lower()])
+def test_the_vehicle_asked_for_is_taken_in_either_case(asked: str):
+    asked_for = vehicle(PCID)
+    assert operator(asked_for).vehicle(asked).certificate == asked_for.der
+
+
+def test_another_vehicle_with_a_good_certificate_is_not_sealed_to():
+    with pytest.raises(OpcpError, match="instead of"):
+        operator(vehicle("PVTP0000000000666")).vehicle(PCID)
+
+
+def test_a_vehicle_under_no_known_root_is_not_sealed_to():
+    stranger = root("OEM Root").sub("OEM Sub1", 1).sub("OEM Sub2")
+    with pytest.raises(CertificateError):
+        operator(stranger.issue(PCID, dc="OEM")).vehicle(PCID)
