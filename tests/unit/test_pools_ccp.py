@@ -192,6 +192,13 @@ def test_garbage_is_no_exi(pools: Pools, raw: bytes):
     refused(pools, "invalid", "EXI format is invalid!", pools.install, raw)
 
 
+def test_a_session_id_no_answer_could_carry_is_no_request(filled: Pools):
+    """It is outside the signature: anybody on the way could have made it longer."""
+    message = exi.decode(filled.request(filled.provisioning_der()))
+    message["V2G_Message"]["Header"]["SessionID"] = bytes(9)
+    refused(filled, "invalid", "EXI format is invalid!", filled.install, exi.encode(message))
+
+
 def test_another_message_is_no_request(filled: Pools):
     message = exi.encode({"V2G_Message": {"Header": {"SessionID": b"1"}, "Body": {}}})
     refused(filled, "invalid", "EXI format is invalid!", filled.install, message)

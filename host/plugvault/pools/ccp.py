@@ -20,6 +20,7 @@ from plugvault.pools.caller import OPERATORS, Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Records
 
+SESSION_ID = 8  # bytes at most
 MISSING = "The contract for the given EMAID not found."
 NOTHING = "Contract or Vehicle not found."
 BAD_EXI = "EXI format is invalid!"
@@ -106,8 +107,11 @@ def read_request(raw: bytes) -> Request:
         message = exi.decode(raw)["V2G_Message"]
         body = message["Body"]["CertificateInstallationReq"]
         roots = body["ListOfRootCertificateIDs"]["RootCertificateID"]
+        session_id = message["Header"]["SessionID"] or NO_SESSION
+        if len(session_id) > SESSION_ID:  # EXI has no lengths; nothing signed covers this one
+            raise PoolError("invalid", BAD_EXI)
         return Request(
-            message["Header"]["SessionID"] or NO_SESSION,
+            session_id,
             body["OEMProvisioningCert"],
             tuple((root["X509IssuerName"], root["X509SerialNumber"]) for root in roots),
             message["Header"].get("Signature"),
