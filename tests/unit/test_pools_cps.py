@@ -62,7 +62,10 @@ def test_a_wrapped_key_of_another_length_is_refused(pools: Pools, length: int):
     refused(pools, "invalid", "must have 48 bytes", data=data, pcid=None)
 
 
-@pytest.mark.parametrize("point", [b"", b"\x02" + bytes(32), b"\x02" + bytes(64), bytes(66)])
+@pytest.mark.parametrize(
+    "point",
+    [b"", b"\x02" + bytes(32), b"\x02" + bytes(64), bytes(66), b"\x04" + bytes(64)],
+)
 def test_a_point_in_another_form_is_refused(pools: Pools, point: bytes):
     refused(pools, "invalid", "point", data=replace(pools.data(), dh_point=point), pcid=None)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from evcc import chain
+from evcc.p256 import on_curve
 from evcc.x509 import Certificate, CertificateError
 from plugvault.contract.bundle import ISO2, Message, bundle
 from plugvault.contract.issue import ContractData
@@ -19,7 +20,6 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning, Records, Root
 
 WRAPPED = 48
-POINT = 65
 TUPPLE = "Invalid Tupple - EMAID is already used by other PCID."
 NO_VEHICLE = "The OEM provisioning certificate with the given PCID is not available."
 
@@ -70,8 +70,8 @@ def check(records: Records, caller: Caller, data: ContractData, now: float) -> C
         raise PoolError(
             "invalid", f"contractSignatureEncryptedPrivateKey : must have {WRAPPED} bytes"
         )
-    if len(data.dh_point) != POINT or data.dh_point[0] != 4:
-        raise PoolError("invalid", f"dHpublickey : must be an uncompressed point of {POINT} bytes")
+    if not on_curve(data.dh_point):
+        raise PoolError("invalid", "dHpublickey : must be an uncompressed point of P-256")
     if leaf.names.get("CN", "").replace("-", "").upper() != data.emaid:
         raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
     caller.owns_contract(data.emaid)
