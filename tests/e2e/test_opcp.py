@@ -594,6 +594,7 @@ def test_a_contract_is_made_for_an_operator_without_a_pki(backend: Backend):
         ({"emaid": "DE-PVB-C1234ABC_"}, 400, r"^emaid : must match"),
         ({"pcid": "1"}, 400, r"^pcid : must match"),
         ({"contractBegins": "yesterday"}, 400, "contractBegins"),
+        ({"contractBegins": "0001-01-01T00:00:00Z", "emaid": "DE-PVB-C00000007"}, 400, "1970"),
         ({"contractEnds": "2099-01-01T00:00:00Z", "emaid": "DE-PVB-C00000009"}, 400, "outlive"),
         ({"xsdMsgDefNamespace": "urn:other"}, 400, "xsdMsgDefNamespace : must match"),
     ],

@@ -162,6 +162,19 @@ def test_an_empty_validity_is_refused():
         leaf("contract", EMAID, branch("mo"), begins=NOW, ends=NOW)
 
 
+@pytest.mark.parametrize("begins", [-1.0, -62135596800.0, -62135683200.0])
+def test_a_validity_from_before_computers_is_refused(begins: float):
+    """The year 0 is no date to Python, the year 1 a panic to the library below."""
+    with pytest.raises(IssueError, match="validity"):
+        leaf("contract", EMAID, branch("mo"), begins=begins)
+
+
+@pytest.mark.parametrize("owner", ["Ex\x1b[31mample", "Ex\0ample", "Ex\x9bample", "elpma\u202exE"])
+def test_a_subject_that_hides_something_is_not_certified(owner: str):
+    with pytest.raises(IssueError, match="subject"):
+        issue("contract", {"O": owner, "CN": EMAID}, key().public_key(), branch("mo"), NOW)
+
+
 def test_a_common_name_that_is_too_long_is_refused():
     with pytest.raises(IssueError, match="subject"):
         leaf("cps", "C" * 65, branch("v2g"))

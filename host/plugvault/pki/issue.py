@@ -205,6 +205,8 @@ def key_identifier(public_key: ec.EllipticCurvePublicKey) -> bytes:
 
 def _subject(names: Mapping[str, str], domain: str) -> x509.Name:
     full = {**names, "DC": domain}
+    if not all(value.isprintable() for value in full.values()):
+        raise IssueError("subject", "a character that nobody can see")
     try:
         return x509.Name(
             [x509.NameAttribute(oid, full[name]) for name, oid in _NAMES.items() if name in full]
@@ -221,6 +223,8 @@ def _validity(
     ends: float | None,
 ) -> tuple[datetime, datetime]:
     start = now - BACKDATE if begins is None else begins
+    if start < 0:  # a date without a form in DER ends the library, not with an exception
+        raise IssueError("validity", "begins before 1970")
     end = start + row.lifetime if ends is None else ends
     if issuer:
         limit = issuer.certificate.not_valid_after_utc.timestamp()
