@@ -685,6 +685,29 @@ def test_signed_data_of_cps(world: World, vehicle: ec.EllipticCurvePrivateKey) -
     assert "EMAID is the message's" in failed(inspect(as_json(document), scope_of(world)))
 
 
+def test_signers_of_cps(world: World) -> None:
+    leaf, sub2, sub1 = map(b64, world.cps.chain)
+    entry = {"cpsCertificate": leaf, "cpsCa2Certificate": sub2, "cpsCa1Certificate": sub1}
+    report = inspect(as_json({"cpsCertificates": [entry]}), scope_of(world))
+    assert (report.kind, failed(report)) == ("signers (CPS)", [])
+    entry["cpsCertificate"] = b64(world.contract.chain[0])
+    assert failed(inspect(as_json({"cpsCertificates": [entry]}), scope_of(world))) != []
+
+
+def test_a_contract_to_be_made_by_cps() -> None:
+    wanted = {
+        "pcid": PCID,
+        "emaid": EMAID,
+        "contractBegins": "2026-01-01T00:00:00Z",
+        "contractEnds": "2027-01-01T00:00:00Z",
+        "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
+    }
+    assert inspect(as_json(wanted), Scope(NOW)).ok
+    for member in ("pcid", "emaid", "xsdMsgDefNamespace"):
+        report = inspect(as_json({**wanted, member: "wrong"}), Scope(NOW))
+        assert len(failed(report)) == 1, member
+
+
 def test_an_error_answer_is_a_failed_check() -> None:
     report = inspect(as_json({"errorMessages": ["no"], "traceId": "x"}), Scope(NOW))
     assert (report.kind, report.ok) == ("OPCP error", False)

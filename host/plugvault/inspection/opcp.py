@@ -258,6 +258,28 @@ def _contracts(document: Json, scope: Scope) -> Report:
     return report
 
 
+def _signers(document: Json, scope: Scope) -> Report:
+    members = ("cpsCertificate", "cpsCa2Certificate", "cpsCa1Certificate")
+    report = Report("signers (CPS)", {"signers": []})
+    for entry in document["cpsCertificates"]:
+        part = Report("signer", {k: value for k, value in entry.items() if k not in members})
+        leaf = _chain(part, _ders(entry, *members), chain.CPS, scope)
+        report.content["signers"].append(part.content)
+        report.include(part, leaf.names.get("CN", "") if leaf else "")
+    return report
+
+
+def _wanted_contract(document: Json, scope: Scope) -> Report:
+    """What an operator without a PKI of its own asks for; dates are judged by whom it asks."""
+    report = Report("contract to be made (CPS request)", document)
+    _common(report, document)
+    try:
+        report.add("EMAID", True, ids.parse_emaid(document["emaid"]))
+    except ids.IdError as error:
+        report.add("EMAID", False, str(error))
+    return report
+
+
 def _contract_data(document: Json, scope: Scope) -> Report:
     data = document["contractData"]
     outer = {key: value for key, value in document.items() if key != "contractData"}
@@ -339,7 +361,9 @@ _READERS: dict[str, Callable[[Json, Scope], Report]] = {
     "RootResponse": _root_response,
     "caCertificate": _root,
     "XMLContracts": _contracts,
+    "cpsCertificates": _signers,
     "contractData": _contract_data,
+    "contractEnds": _wanted_contract,
     "signedData": _signed_data,
     "signedContractDataXML": _signed_data,
     "certificates": _certificates,
