@@ -4,10 +4,11 @@ The wire is `evcc.telematics`'s. What comes that does not authenticate is passed
 noise is; the answer that never comes is a "timeout", after which `connect` starts afresh.
 """
 
+import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -114,9 +115,10 @@ class Maker:
 
     def csr(self, pcid: str, organisation: str, country: str = "") -> bytes:
         """The car's signing request for its provisioning key: PKCS#10, DER."""
-        return self._ask("provision.csr", pcid.encode(), organisation.encode(), country.encode())[
-            0
-        ]
+        fields = [text.encode() for text in (pcid, organisation, country)]
+        with _understood():
+            (request,) = self._ask("provision.csr", *fields)
+        return request
 
     def install_certificate(self, chain: Sequence[bytes]) -> None:
         """The provisioning certificate and its sub-CAs: DER, leaf first."""
@@ -136,7 +138,9 @@ class Maker:
 
         Returns the custody level of the contract key. Raises: TelematicsError("rejected").
         """
-        return self._ask("contract.install", response)[0].decode()
+        with _understood():
+            (custody,) = self._ask("contract.install", response)
+            return custody.decode()
 
     def choose_contract(self, emaid: str) -> None:
         self._ask("contract.choose", emaid.encode())
@@ -146,17 +150,20 @@ class Maker:
 
     def contracts(self) -> list[Held]:
         held = []
-        for entry in self._ask("contract.list"):
-            emaid, operator, start, end, custody, active, lost = _texts(entry)
-            held.append(
-                Held(emaid, operator, int(start), int(end), custody, bool(active), bool(lost))
-            )
+        with _understood():
+            for entry in self._ask("contract.list"):
+                emaid, operator, start, end, custody, active, lost = _texts(entry)
+                held.append(
+                    Held(emaid, operator, int(start), int(end), custody, bool(active), bool(lost))
+                )
         return held
 
     def status(self) -> VehicleStatus:
-        texts = [field.decode() for field in self._ask("status")]
-        pcid, certified, region, anchors, contracts, custody = texts
-        return VehicleStatus(pcid, bool(certified), region, int(anchors), int(contracts), custody)
+        with _understood():
+            texts = [field.decode() for field in self._ask("status")]
+            pcid, certified, region, anchors, contracts, custody = texts
+            counts = int(anchors), int(contracts)
+        return VehicleStatus(pcid, bool(certified), region, *counts, custody)
 
     def _ask(self, name: str, *fields: bytes) -> list[bytes]:
         """One request, in pieces where it is long; the fields of its answer."""
@@ -182,10 +189,8 @@ class Maker:
             if answer is not None:
                 break
         self._counter += 1
-        try:
+        with _understood():
             word, *fields = unpack(answer)
-        except (RecordError, ValueError) as error:
-            raise TelematicsError("protocol", str(error)) from error
         if word == b"rejected":
             raise TelematicsError("rejected")
         if word != b"ok":
@@ -201,11 +206,21 @@ class Maker:
                 return message[1:]
 
     def _next(self, deadline: float) -> bytes:
-        message = self._receive(max(deadline - time.monotonic(), 0))
+        left = deadline - time.monotonic()  # also when something comes all the time
+        message = self._receive(left) if left > 0 else None
         if message is None:
             self._session = None
             raise TelematicsError("timeout", "the car does not answer")
         return message
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """A car that has proved who it is may still talk nonsense."""
+    try:
+        yield
+    except (RecordError, ValueError) as error:
+        raise TelematicsError("protocol", str(error)) from error
 
 
 def _texts(entry: bytes) -> list[str]:

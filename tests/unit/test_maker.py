@@ -1,0 +1,110 @@
+"""The maker's end of its channel with a car that is not friendly: always an answer, or a word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from evcc import telematics as wire
+from evcc.record import pack
+from plugvault.pki.keys import raw_signer
+from plugvault.telematics import Maker, TelematicsError
+from world import point
+
+
+class Key:
+    def __init__(self) -> None:
+        private = ec.generate_private_key(ec.SECP256R1())
+        self.point, self.sign_digest = point(private), raw_signer(private)
+
+
+class HostileCar:
+    """Proves its key as a car does, then answers each request with `answer`, signed."""
+
+    def __init__(self, maker: Key, answer: bytes) -> None:
+        self._maker, self._answer, self._key = maker, answer, Key()
+        self._out: list[bytes] = []
+        self._counter = 0
+
+    def take(self, message: bytes) -> None:
+        if message[0] == wire.HELLO:
+            self._nonces = message[1:], bytes(32)
+            self._out.append(bytes([wire.CHALLENGE]) + self._nonces[1])
+        elif message[0] == wire.MAKER_PROOF:
+            points = self._maker.point, self._key.point
+            proof = self._key.sign_digest(wire.transcript(wire.TO_MAKER, *self._nonces, *points))
+            self._session = wire.transcript(b"S", *self._nonces, *points)
+            self._out.append(bytes([wire.CAR_PROOF]) + self._key.point + proof)
+        else:
+            self._out.append(
+                wire.seal(
+                    self._session,
+                    wire.TO_MAKER,
+                    self._counter,
+                    self._answer,
+                    self._key.sign_digest,
+                )
+            )
+            self._counter += 1
+
+    def give(self, seconds: float) -> bytes | None:
+        return self._out.pop(0) if self._out else None
+
+
+def connected(answer: bytes) -> Maker:
+    key = Key()
+    car = HostileCar(key, answer)
+    maker = Maker(key, car.take, car.give)
+    maker.connect()
+    return maker
+
+
+CALLS: dict[str, Callable[[Maker], Any]] = {
+    "csr": lambda maker: maker.csr("PVTP0000000000001", "Maker"),
+    "install": lambda maker: maker.install_contract(b"response"),
+    "contracts": lambda maker: maker.contracts(),
+    "status": lambda maker: maker.status(),
+}
+NONSENSE = {
+    "no record": b"junk",
+    "no word": pack([]),
+    "one field too many": pack([b"ok"] + [b"1"] * 7),
+    "not text": pack([b"ok"] + [b"\xff"] * 6),
+    "not text at all": pack([b"ok", b"\xff"]),
+    "no numbers": pack([b"ok", *[b"x"] * 6]),
+    "a contract without numbers": pack([b"ok", pack([b"x"] * 7)]),
+}
+
+ANSWERS = {("csr", "not text at all"), ("csr", "a contract without numbers")}  # bytes: any will do
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_an_authentic_car_that_talks_nonsense_is_one_clear_error(name: str, kind: str):
+    maker = connected(NONSENSE[kind])
+    try:
+        CALLS[name](maker)
+    except TelematicsError as error:
+        assert error.reason == "protocol"
+    else:
+        assert (name, kind) in ANSWERS
+
+
+def test_an_answer_without_what_was_asked_for_is_none():
+    for call in CALLS.values():
+        if call is not CALLS["contracts"]:
+            with pytest.raises(TelematicsError, match="protocol"):
+                call(connected(pack([b"ok"])))
+
+
+@pytest.mark.parametrize("junk", [b"", b"\x05\x00\x00\x00\x00" + bytes(64), bytes(130)])
+def test_who_is_never_silent_is_given_up_in_time_too(junk: bytes):
+    maker = Maker(Key(), lambda message: None, lambda seconds: junk, timeout=0.1)
+    started = time.monotonic()
+    with pytest.raises(TelematicsError, match="timeout"):
+        maker.connect()
+    assert time.monotonic() - started < 5
