@@ -520,6 +520,13 @@ def test_what_is_nothing_known_is_unreadable(data: bytes) -> None:
         inspect(data, Scope(NOW))
 
 
+def test_a_message_that_breaks_off_is_told_where() -> None:
+    with pytest.raises(UnreadableError, match="EXI, but: length: .*eMAID"):
+        inspect(_RESPONSE[:-20], Scope(NOW))
+    report = inspect(b"\x01\xfe\x80\x01\0\0\0\x40" + _RESPONSE[:64], Scope(NOW))
+    assert failed(report) == ["payload readable"]
+
+
 @settings(max_examples=200)
 @given(st.binary(max_size=600))
 @pytest.mark.parametrize("head", [b"", b"\x80", b"\x80\x98", b"\x30\x82\x01\xf0", b"\x01\xfe\x80"])

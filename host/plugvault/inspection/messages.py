@@ -12,13 +12,11 @@ from evcc.errors import EvccError
 from evcc.x509 import Certificate
 from plugvault import exi_json
 from plugvault.inspection.certificates import check_path, describe, read_all
-from plugvault.inspection.report import Report, Scope, listed
+from plugvault.inspection.report import Report, Scope, UnreadableError, listed
 from plugvault.pki.verify import verify_p256
 
 Message = dict[str, Any]
 Part = tuple[str, str, Any]  # Id, element name, value
-
-SCHEMAS = ("iso2", "sap", "xmldsig")
 
 # Message: the elements its signature must name; () is the message's own body element.
 _FOUR = (
@@ -37,18 +35,17 @@ _SIGNED: dict[str, tuple[str, ...]] = {
 }
 
 
-def inspect_exi(data: bytes, scope: Scope) -> Report | None:
-    """The report of an EXI document of any schema known, or None when it is none."""
-    for schema in SCHEMAS:
-        try:
-            message = exi.decode(data, schema)
-        except EvccError:
-            continue
-        report = inspect_message(message, schema, scope)
-        report.content = {"bytes": len(data), **report.content}
-        _check_form(report, data, message, schema)
-        return report
-    return None
+def inspect_exi(data: bytes, scope: Scope) -> Report:
+    """The report of an EXI document of any schema known. Raises UnreadableError."""
+    schema = exi_json.detect(data)
+    try:
+        message = exi.decode(data, schema)
+    except EvccError as error:
+        raise UnreadableError(f"begins like EXI, but: {error}") from error
+    report = inspect_message(message, schema, scope)
+    report.content = {"bytes": len(data), **report.content}
+    _check_form(report, data, message, schema)
+    return report
 
 
 def _check_form(report: Report, data: bytes, message: Message, schema: str) -> None:

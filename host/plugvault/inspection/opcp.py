@@ -153,9 +153,13 @@ def _around_exi(document: Json, member: str, kind: str, scope: Scope) -> Report:
     report = Report(kind, {**outer})
     _common(report, document)
     _root_fingerprint(report, document, scope)
-    part = inspect_exi(data, scope)
     wanted = member[0].upper() + member[1:]
-    if part is None or part.kind != wanted:
+    try:
+        part = inspect_exi(data, scope)
+    except UnreadableError as error:
+        report.add(f"{member} readable", False, str(error))
+        return report
+    if part.kind != wanted:
         report.add(f"{member} readable", False, f"not EXI of a {wanted}")
         return report
     report.content |= part.content

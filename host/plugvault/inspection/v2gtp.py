@@ -4,7 +4,7 @@ from typing import Any
 
 from evcc.link.v2gtp import EXI, HEADER_BYTES
 from plugvault.inspection.messages import inspect_exi
-from plugvault.inspection.report import Report, Scope
+from plugvault.inspection.report import Report, Scope, UnreadableError
 
 VERSION = b"\x01\xfe"
 SDP_REQUEST, SDP_RESPONSE = 0x9000, 0x9001
@@ -38,7 +38,11 @@ def _frame(data: bytes, at: int, scope: Scope) -> tuple[Report, int]:
     payload_type, length = int.from_bytes(head[2:4], "big"), int.from_bytes(head[4:], "big")
     payload = data[at + HEADER_BYTES : at + HEADER_BYTES + length]
     name = _TYPES.get(payload_type, "unknown payload")
-    inner = _payload(payload_type, payload, scope)
+    inner, why = None, f"not an {name}"
+    try:
+        inner = _payload(payload_type, payload, scope)
+    except UnreadableError as error:
+        why = str(error)
     kind = f"V2GTP, {inner.kind if inner else name}"
     content: dict[str, Any] = {
         "v2gtp": {"payloadType": f"{payload_type:04x}", "means": name, "length": length},
@@ -53,7 +57,7 @@ def _frame(data: bytes, at: int, scope: Scope) -> tuple[Report, int]:
     if inner:
         report.include(inner, "")
     elif payload_type in _TYPES:
-        report.add("payload readable", False, f"not an {name}")
+        report.add("payload readable", False, why)
     return report, at + HEADER_BYTES + length
 
 
