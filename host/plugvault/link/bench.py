@@ -33,6 +33,7 @@ CHANNELS = {
 }
 _ANSWER_TIMEOUT = 30.0
 _SESSION_TIMEOUT = 120.0
+_REDIAL = 0.05  # seconds between attempts to reach a vault service that restarts
 _PIECE = 1024  # what a board has to hold twice while it comes in
 
 
@@ -213,16 +214,34 @@ class Bench:
     # -- the vault over the link --
 
     def _bridge_vault(self, path: Path) -> None:
-        """Give the module the vault service at the Unix socket `path`."""
-        service = self._stack.enter_context(socket.socket(socket.AF_UNIX))
-        service.connect(str(path))
+        """Give the module the vault service at the Unix socket `path`, restarted or not."""
+        service = _dial(path)
+        closing = threading.Event()
+
+        def to_service(data: bytes) -> None:
+            with contextlib.suppress(OSError):  # it restarts: the module will miss its answer
+                service.sendall(data)
 
         def from_service() -> None:
-            with contextlib.suppress(OSError):
-                while data := service.recv(_PIECE):
-                    self.endpoint.send(VAULT, data)
+            nonlocal service
+            while True:
+                with service, contextlib.suppress(OSError):
+                    while data := service.recv(_PIECE):
+                        self.endpoint.send(VAULT, data)
+                while not closing.wait(_REDIAL):
+                    with contextlib.suppress(OSError):
+                        service = _dial(path)
+                        break
+                else:
+                    return
 
-        self._receivers[VAULT] = service.sendall
+        def close() -> None:
+            closing.set()
+            with contextlib.suppress(OSError):
+                service.shutdown(socket.SHUT_RDWR)
+
+        self._receivers[VAULT] = to_service
+        self._stack.callback(close)
         threading.Thread(target=from_service, name="vault", daemon=True).start()
 
     # -- listening --
@@ -250,16 +269,22 @@ class Bench:
         return {**counts, "wire": wire}
 
     def _control(self, data: bytes) -> None:
-        message = json.loads(data)
-        with self._changed:
+        try:
+            message = json.loads(data)
+            event = None
             if "event" in message:
                 event = Event(str(message["event"]), str(message["text"]))
-                self.events.append(event)
-                self._told[message["session"]].append(event)
-            elif message.get("id") is not None:
-                self._answers[message["id"]] = message
-            self._changed.notify_all()
-        if "event" in message:
+            with self._changed:
+                if event is not None:
+                    self._told[message["session"]].append(event)
+                    self.events.append(event)
+                elif message["id"] is not None:
+                    self._answers[message["id"]] = message
+                self._changed.notify_all()
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._logged(b"the module says what nobody understands: " + data[:80])
+            return
+        if event is not None:
             self._observe("event", " ".join(event).strip())
 
     def _logged(self, data: bytes) -> None:
@@ -275,3 +300,13 @@ class Bench:
             if self._failure is not None:
                 raise self._failure
             raise BenchError("timeout", f"{what} within {timeout:.0f} s")
+
+
+def _dial(path: Path) -> socket.socket:
+    service = socket.socket(socket.AF_UNIX)
+    try:
+        service.connect(str(path))
+    except OSError:
+        service.close()
+        raise
+    return service
