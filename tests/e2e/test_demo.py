@@ -114,9 +114,11 @@ def inspect(file: Path, roots: Path) -> dict[str, Any]:
 
 def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
+    app = command.typer.Typer()
+    app.command()(command.demo)
     for folder in (tmp_path, tmp_path / "mine"):
-        ended = run("--keep", str(folder))
-        assert (ended.returncode, ended.stdout) == (2, "")
+        ended = CliRunner().invoke(app, ["--keep", str(folder)])
+        assert (ended.exit_code, ended.stdout) == (2, "")
         assert "name a new folder" in ended.stderr
         assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 

@@ -521,7 +521,7 @@ def test_what_is_nothing_known_is_unreadable(data: bytes) -> None:
 
 
 def test_a_message_that_breaks_off_is_told_where() -> None:
-    with pytest.raises(UnreadableError, match="EXI, but: length: .*eMAID"):
+    with pytest.raises(UnreadableError, match=r"EXI, but: length: .*eMAID"):
         inspect(_RESPONSE[:-20], Scope(NOW))
     report = inspect(b"\x01\xfe\x80\x01\0\0\0\x40" + _RESPONSE[:64], Scope(NOW))
     assert failed(report) == ["payload readable"]
