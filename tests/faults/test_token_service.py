@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pkcs11
 import pytest
@@ -198,6 +199,24 @@ def test_library_that_ends_its_process_ends_only_the_service(car_token: CarToken
         assert (service.restarts, service.failure) == (0, None)
         file.write_bytes(whole)
         assert eventually(vault, lambda v: signs(v, key, case["public"]))
+
+
+def test_service_is_started_again_when_there_was_no_process_to_be_had(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with car_token.service() as service:
+        start, left = service._start, [2]
+
+        def short() -> Any:
+            if left[0]:
+                left[0] -= 1
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            return start()
+
+        monkeypatch.setattr(service, "_start", short)
+        os.kill(service.pid, signal.SIGKILL)
+        assert eventually(service.client(), lambda vault: vault.random(8))
+        assert (left, service.failure) == ([0], None)
 
 
 def test_damaged_token_is_a_clear_error_at_the_start(car_token: CarToken) -> None:

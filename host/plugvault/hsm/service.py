@@ -293,8 +293,8 @@ class VaultService:
                     if self._closing.is_set():
                         return
                     break
-                except VaultError as error:
-                    if error.reason in _HOPELESS:
+                except (VaultError, OSError) as error:  # OSError: no process to be had just now
+                    if isinstance(error, VaultError) and error.reason in _HOPELESS:
                         self.failure = error
                         self._stop_listening()
                         return
