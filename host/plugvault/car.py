@@ -132,12 +132,14 @@ class Car:
         """Where the module finds its keys: the "vault" of its configuration."""
         token = self._token
         if self.vault == "token":
-            _write_private(self.folder / "pin", token.pin)
+            pin_file = self.folder / "pin"
+            stack.callback(pin_file.unlink, missing_ok=True)  # also when nothing starts
+            _write_private(pin_file, token.pin)
             return {
                 "kind": "pkcs11",
                 "module": str(token.store.module),
                 "token": token.label,
-                "pin_file": str(self.folder / "pin"),
+                "pin_file": str(pin_file),
             }
         # A socket's path is short by nature; the car's folder need not be.
         short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
@@ -219,7 +221,6 @@ class Car:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        (self.folder / "pin").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -212,10 +212,11 @@ def test_an_interpreter_that_is_not_there_is_a_clear_error(tmp_path: Path, car_t
     gone = dataclasses.replace(runtime("cpython"), argv=("/no/such/python",))
     with (
         pytest.raises(CarError, match="No such file") as caught,
-        Car(gone, "serial", tmp_path / "car", maker=bytes(65), token=car_token),
+        Car(gone, "serial", tmp_path / "car", maker=bytes(65), token=car_token, vault="token"),
     ):
         pass
     assert caught.value.reason == "start"
+    assert not (tmp_path / "car/pin").exists()
 
 
 @pytest.mark.parametrize("name", ["cpython", "wheel", "debian"])
