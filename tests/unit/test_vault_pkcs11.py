@@ -217,6 +217,17 @@ def test_failure_of_any_call_leaves_no_half_of_a_provisioning_key(car_token: Car
     vault.close()
 
 
+def test_public_half_of_an_attempt_that_was_cut_off_does_not_pass_for_the_key(
+    vault: TokenVault,
+) -> None:
+    private_object(vault, PROVISIONING).destroy()
+    vault._known.clear()
+    point = vault.generate_provisioning_key()
+    signed = vault.sign(PROVISIONING, bytes(32))
+    assert vault.verify(point, bytes(32), signed)
+    assert sum(objects(vault).values()) == 2
+
+
 def test_key_of_which_half_is_missing_is_listed_and_can_be_deleted(vault: TokenVault) -> None:
     key = vault.open_contract_key(*arguments(vault))
     private_object(vault, key).destroy()

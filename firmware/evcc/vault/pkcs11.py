@@ -60,6 +60,9 @@ class TokenVault:
         common = [(CKA_TOKEN, True), (CKA_ID, PROVISIONING), (CKA_LABEL, _PROVISIONING_LABEL)]
         public = common + [(CKA_PRIVATE, False), (CKA_VERIFY, True)]
         public += [(CKA_EC_PARAMS, _CURVE.ec_params)]
+        # A token makes the public half first: alone, it is left of an attempt that was cut off,
+        # and would be taken for this key's.
+        self._destroy(PROVISIONING)
         with _UndoUnlessDone(self, PROVISIONING) as undo:
             self._calls.generate(public, common + _private_flags(derive=True))
             point = self.public(PROVISIONING)
