@@ -204,11 +204,14 @@ def test_a_fragment_that_does_not_fit_its_message_loses_the_message_only():
         (3, 0xC0, b"\x00\x00\x05abc"),
         (4, 0xA0, b""),  # three bytes of five
         (5, 0xA0, b"the end of nothing"),
+        (6, 0xC0, b"\x00\x00\x05abc"),  # never ended
+        (7, 0xC0, b"\xff\xff\xff"),  # over the limit
+        (8, 0xA0, b"de"),
     ):
         body = bytes([head, number, number + 1]) + answer + payload
         assert b.feed(frame.encode(body, a._seal_out), 0) == []
         assert b._parts.get(0, (0, b""))[0] <= 5
-    body = bytes([0xE0, 6, 7]) + answer + b"\x00\x00\x05abcde"
+    body = bytes([0xE0, 9, 10]) + answer + b"\x00\x00\x05abcde"
     assert b.feed(frame.encode(body, a._seal_out), 0) == [(CONTROL, b"abcde")]
 
 

@@ -332,6 +332,7 @@ class Mux:
         if head & _FIRST:
             start += _TOTAL_BYTES
             total = int.from_bytes(body[_DATA_BYTES:start], "big")
+            self._parts.pop(channel, None)  # what never ended is no beginning of this
             if total <= self._limits.get(channel, -1):
                 self._parts[channel] = [0, bytearray(total)]
             else:
