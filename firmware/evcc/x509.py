@@ -167,9 +167,14 @@ def _text(tag, raw):
         if b < 0x20 or b == 0x7F or (b > 0x7F and tag != der.UTF8_STRING):
             raise CertificateError("name", "character %02x" % b)
     try:
-        return raw.decode()
+        text = raw.decode()
     except UnicodeError:
         raise CertificateError("name", "not UTF-8")
+    if len(text) < len(raw):  # U+0080 to U+009F are control characters too: terminals obey them
+        for c in text:
+            if "\x7f" < c < "\xa0":
+                raise CertificateError("name", "control character")
+    return text
 
 
 def _url(raw):

@@ -285,6 +285,7 @@ def test_names_with_strange_characters_are_refused():
     refused("name", subject=name(("CN", b"A\x7f")))
     refused("name", subject=name(("CN", b"\xff"), tag=der.UTF8_STRING))
     refused("name", subject=name(("CN", b"\xc3\xbc")))
+    refused("name", subject=name(("O", b"\xc2\x9b31m"), tag=der.UTF8_STRING))  # CSI
     refused("name", subject=name(("CN", b"A"), tag=0x1E))
 
 
