@@ -8,6 +8,7 @@ public values are written. Everything valid here is checked with `cryptography` 
 
 import json
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID, ObjectIdentifier
 
-VECTORS = Path(__file__).parent.parent / "tests" / "vectors"
+TESTS = Path(__file__).parent.parent / "tests"
+VECTORS = TESTS / "vectors"
+sys.path[:0] = [str(TESTS), str(TESTS / "both")]
+from softvault import B, G, N, P  # noqa: E402
+from world import usage  # noqa: E402
+
 BEGIN, END = datetime(2025, 1, 1, tzinfo=UTC), datetime(2045, 1, 1, tzinfo=UTC)
 
 
@@ -60,25 +66,8 @@ def _name(cn, dc):
     return x509.Name(attributes)
 
 
-USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-    "encipher_only",
-    "decipher_only",
-)
-
-
-def _usage(*names):
-    return x509.KeyUsage(**{usage: usage in names for usage in USAGES})
-
-
-CA_USAGE = (_usage("key_cert_sign", "crl_sign"), True)
-LEAF_USAGE = (_usage("digital_signature", "key_agreement"), True)
+CA_USAGE = (usage("key_cert_sign", "crl_sign"), True)
+LEAF_USAGE = (usage("digital_signature", "key_agreement"), True)
 NO_CA = (x509.BasicConstraints(ca=False, path_length=None), True)
 UNKNOWN = (x509.UnrecognizedExtension(ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\5\0"), True)
 # CA:FALSE written out, as the pools' CPS certificates have it.
@@ -145,7 +134,7 @@ def certificates():
         "contract_critical": Maker(emaid, "MO", sub2, extensions=[UNKNOWN]),
         "contract_ca": Maker(emaid, "MO", sub2, ca=0),
         "contract_no_sign": Maker(
-            emaid, "MO", sub2, extensions=[(_usage("key_encipherment"), True)]
+            emaid, "MO", sub2, extensions=[(usage("key_encipherment"), True)]
         ),
         "contract_p384": Maker(emaid, "MO", sub2, curve=ec.SECP384R1()),
         "contract_no_emaid": Maker("Somebody", "MO", sub2),
@@ -185,7 +174,7 @@ def certificates():
         "provisioning": Maker("WMIP1234567890123", "OEM", sub2),
         "provisioning_lenient": Maker("WMIP1234567890123", None, sub2, extensions=[]),
         "provisioning_no_agreement": Maker(
-            "WMIP1234567890123", "OEM", sub2, extensions=[(_usage("digital_signature"), True)]
+            "WMIP1234567890123", "OEM", sub2, extensions=[(usage("digital_signature"), True)]
         ),
         "other_root": other_root,
         "impostor_root": impostor_root,
@@ -203,14 +192,6 @@ def certificates():
 
 
 # --- ECDSA ---
-
-P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
-N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-G = (
-    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
-    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
-)
 
 
 def _add(a, b):

@@ -7,7 +7,7 @@ vehicle with a car that holds a contract, and between them somebody who reads an
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from evcc.link import frame, v2gtp
 from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, Mux
 from evcc.telematics import Vehicle
 from fixtures.cars import STORED, Car
-from plugvault.hsm import Hsm, Token
+from plugvault.hsm import Token
 from plugvault.telematics import Maker, TelematicsError
 from world import EMAID, NOW, SESSION_ID
 
@@ -101,13 +101,6 @@ class Line:
         before = self.car.stored()
         assert self.vehicle.receive(message) == []
         assert self.car.stored() == before
-
-
-@pytest.fixture
-def makers(car_token: Any) -> Iterator[Token]:
-    car_token.add("maker")
-    with Hsm(car_token.module, car_token.conf) as hsm:
-        yield hsm.token("maker", car_token.pin)
 
 
 @pytest.fixture
