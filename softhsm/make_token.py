@@ -17,8 +17,10 @@ from plugvault.hsm import TokenStore, VaultError
 def pins() -> tuple[str, str]:
     if sys.stdin.isatty():
         return getpass.getpass("user PIN: "), getpass.getpass("security officer's PIN: ")
-    user, so = sys.stdin.read().splitlines()[:2]
-    return user, so
+    lines = sys.stdin.read().splitlines()
+    if len(lines) != 2:
+        sys.exit("two lines wanted on stdin: the user's PIN, the security officer's PIN")
+    return lines[0], lines[1]
 
 
 def main() -> int:
@@ -29,7 +31,7 @@ def main() -> int:
     try:
         store = TokenStore(wanted.folder)
         store.init_token(wanted.label, *pins())
-    except VaultError as error:
+    except (VaultError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"export SOFTHSM2_CONF={shlex.quote(str(store.conf))}")

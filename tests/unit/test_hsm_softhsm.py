@@ -107,3 +107,21 @@ def test_development_token_is_made_with_pins_from_stdin(softhsm: Path, tmp_path:
     assert made.stdout == f"export SOFTHSM2_CONF={tmp_path}/softhsm2.conf\n"
     with Hsm(softhsm, tmp_path / "softhsm2.conf") as hsm:
         hsm.token("dev", "user-pin")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("user-pin\n", "two lines"), ("1\n2\n", "4 to 255 bytes")]
+)
+def test_development_token_without_proper_pins_is_one_clear_line(
+    softhsm: Path, tmp_path: Path, given: str, said: str
+) -> None:
+    made = subprocess.run(
+        [sys.executable, ROOT / "softhsm" / "make_token.py", tmp_path, "dev"],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 1
+    assert said in made.stderr
+    assert made.stderr.count("\n") == 1
