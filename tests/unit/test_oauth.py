@@ -45,6 +45,13 @@ def parts(token: str) -> tuple[dict, dict]:
     return tuple(json.loads(base64.urlsafe_b64decode(part + "==")) for part in (header, claims))
 
 
+def test_credentials_that_json_can_spell_and_utf8_cannot_are_wrong_ones(tokens: Tokens):
+    client_id, secret = tokens.register(CALLER)
+    for wrong in ((client_id, "\ud800"), ("\udfff", secret)):
+        with pytest.raises(TokenError, match="wrong client_secret"):
+            tokens.issue(*wrong, AUDIENCE)
+
+
 def test_a_token_has_the_documented_claims(token: str):
     header, claims = parts(token)
     assert (header["alg"], header["typ"]) == ("RS256", "JWT")

@@ -108,4 +108,5 @@ class Tokens:
 
 
 def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+    # JSON can spell half of a surrogate pair, which UTF-8 cannot.
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
