@@ -243,6 +243,12 @@ def test_transitive_accepts_an_unknown_root_after_verifying_the_links():
     refused("signature", "contract_by_impostor", ("sub2",), (), transitive=True)
 
 
+def test_transitive_still_demands_a_sub_ca_that_vouches_for_the_leaf():
+    """Else anybody's leaf would do: nothing of it would be verified."""
+    refused("untrusted", "contract_by_root", (), (), transitive=True)
+    refused("untrusted", "contract", (), ("other_root",), transitive=True)
+
+
 def test_transitive_still_demands_a_known_name_to_verify():
     assert validate("contract", SUBS, ROOT, transitive=True) is c("root")
     refused("wrong-issuer-key", "contract", SUBS, ("impostor_root",), transitive=True)
