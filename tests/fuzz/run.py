@@ -1,6 +1,6 @@
-"""Throw mutated bytes at one fuzz target until a time is up; keep what broke it.
+"""Throw mutated bytes at a fuzz target until a time is up; keep what broke it.
 
-    python tests/fuzz/run.py x509 [SECONDS]
+    python tests/fuzz/run.py [SECONDS] [NAME...]        30 s each; every target if none is named
 
 A target is `NAME_target.py` beside this file: `seeds()` gives bytes to start from, `target(data)`
 raises for what must not happen. Any coverage-guided fuzzer may call `target` as well.
@@ -37,8 +37,7 @@ def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return bytes(out)
 
 
-def main(name: str, seconds: float) -> int:
-    sys.path.insert(0, str(Path(__file__).parent))
+def fuzz(name: str, seconds: float) -> None:
     module = importlib.import_module(f"{name}_target")
     rng = random.Random()
     pool = list(module.seeds()) or [b""]
@@ -55,8 +54,19 @@ def main(name: str, seconds: float) -> int:
             raise
         runs += 1
     print(f"{name}: {runs} inputs in {seconds:g} s, none broke it")
-    return 0
+
+
+def main(arguments: list[str]) -> None:
+    here = Path(__file__).parent
+    sys.path.insert(0, str(here))
+    every = sorted(path.stem.removesuffix("_target") for path in here.glob("*_target.py"))
+    seconds = float(arguments.pop(0)) if arguments and arguments[0].isdigit() else 30.0
+    for name in arguments:
+        if name not in every:
+            sys.exit(f"no target is called {name}; there are: {', '.join(every)}")
+    for name in arguments or every:
+        fuzz(name, seconds)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 30))
+    main(sys.argv[1:])

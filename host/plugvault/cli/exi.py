@@ -43,7 +43,7 @@ OutBase64 = Annotated[bool, typer.Option("--base64", help="write base64")]
 Which = Annotated[Schema | None, typer.Option("--schema", help="default: found out, else iso2")]
 Lines = Annotated[bool, typer.Option("--lines", help="a message a line, an answer a line")]
 Element = Annotated[str, typer.Option("--element", help="name of the element to be signed")]
-Typed = Annotated[bool, typer.Option("--typed", help="eMAID by its type, as libcbv2g does")]
+Typed = Annotated[bool, typer.Option("--typed", help="eMAID in the other form that peers sign")]
 
 
 @app.command()
@@ -54,7 +54,12 @@ def decode(
     schema: Which = None,
     lines: Lines = False,
 ) -> None:
-    """EXI to JSON. With --lines: a hex (or base64) message a line, a JSON document a line."""
+    """EXI to JSON.
+
+    With --lines: a hexadecimal (or --base64) message a line, answered with a
+    JSON document a line; a bad one is answered {"error": {"reason", "detail"}}
+    and the rest go on.
+    """
 
     def one(data: bytes) -> dict[str, Any]:
         name = schema.value if schema else exi_json.detect(data)
@@ -76,7 +81,12 @@ def encode(
     schema: Which = None,
     lines: Lines = False,
 ) -> None:
-    """JSON to EXI. With --lines: a JSON document a line, a hex (or base64) message a line."""
+    """JSON, in the form that `decode` writes, to EXI.
+
+    With --lines: a JSON document a line, answered with a hexadecimal (or
+    --base64) message a line; a bad one is answered
+    {"error": {"reason", "detail"}} and the rest go on.
+    """
 
     def one(text: bytes) -> bytes:
         document = exi_json.loads(text)
@@ -96,7 +106,13 @@ def fragment(
     lines: Lines = False,
     typed: Typed = False,
 ) -> None:
-    """JSON of a whole message, or of one element, to the EXI fragment a signature digests."""
+    """JSON of a message, or of one element, to the EXI fragment a signature digests.
+
+    Elements that are signed: ContractSignatureCertChain,
+    ContractSignatureEncryptedPrivateKey, DHpublickey, eMAID,
+    CertificateInstallationReq, CertificateUpdateReq, AuthorizationReq,
+    MeteringReceiptReq; and SignedInfo itself, in the schema of xmldsig alone.
+    """
 
     def one(text: bytes) -> bytes:
         name = schema.value if schema else None

@@ -34,10 +34,12 @@ def inspect(
 ) -> None:
     """Explain what is in files, with every check's verdict.
 
-    EXI and V2GTP messages, certificates and chains (DER, PEM, PKCS#7), certificate requests,
-    OPCP requests and answers (JSON), bundles as XML; each also in hexadecimal or base64.
+    Known: EXI and V2GTP messages, certificates and chains (DER, PEM, PKCS#7),
+    certificate requests, OPCP requests and answers (JSON), bundles as XML;
+    each also in hexadecimal or base64.
 
-    Exit status: 0 all readable and no check failed, 1 a check failed, 2 something is unreadable.
+    Exit status: 0 all readable and no check failed, 1 a check failed,
+    2 something is unreadable.
     """
     scope = Scope(_seconds(at), _anchors(trust or []))
     console, errors = Console(highlight=False), Console(highlight=False, stderr=True)
