@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 from evcc import exi, x509
 from plugvault import runtimes
 from plugvault.car import Car, CarError
-from plugvault.hsm import Hsm, Token, TokenKey
+from plugvault.hsm import Token, TokenKey
 from plugvault.link.bench import BenchError
 from plugvault.link.endpoint import Endpoint, open_serial
 from plugvault.link.nullmodem import NullModem
@@ -35,14 +34,6 @@ SESSION_ID = bytes(range(8))
 def today() -> World:
     """A world of certificates valid now: the module looks at the computer's clock."""
     return World(now=int(time.time()))
-
-
-@pytest.fixture
-def makers(car_token: Any) -> Iterator[Token]:
-    """The maker's token."""
-    car_token.add("maker")
-    with Hsm(car_token.module, car_token.conf) as hsm:
-        yield hsm.token("maker", car_token.pin)
 
 
 @pytest.fixture
