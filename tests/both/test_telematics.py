@@ -9,7 +9,7 @@ from evcc.identity import Identity
 from evcc.record import pack, unpack
 from evcc.telematics import TO_CAR, TO_MAKER, Vehicle, seal, transcript, unseal
 from evcc.trust import Trust
-from evcc.vault import PROVISIONING
+from evcc.vault import PROVISIONING, VaultError
 from memory import MemoryFiles
 from softvault import SoftVault
 
@@ -260,6 +260,55 @@ def test_an_offer_serves_one_installation():
     maker.ask(car, b"contract.install", b"x")
     maker.ask(car, b"contract.install", b"x")
     assert car.installed == [(b"x", EMAID, b"\x05" * 8), (b"x", None, None)]
+
+
+def test_a_refused_offer_leaves_none():
+    maker, car = _pair()
+    assert maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8) == [b"ok"]
+    assert maker.ask(car, b"contract.offer", b"D", b"\x06" * 8)[0] == b"refused"
+    maker.ask(car, b"contract.install", b"x")
+    assert car.installed == [(b"x", None, None)]
+
+
+class Failing:
+    """A vault of which one call fails."""
+
+    def __init__(self, vault, name, reason):
+        self._vault = vault
+        self._name = name
+        self._reason = reason
+
+    def __getattr__(self, name):
+        if name != self._name:
+            return getattr(self._vault, name)
+
+        def call(*args):
+            raise VaultError(self._reason)
+
+        return call
+
+
+def test_a_vault_that_is_away_is_logged_and_no_reason_for_a_new_key():
+    maker = Maker()
+    for name in ("random", "verify", "public", "generate_provisioning_key", "sign"):
+        car = Car(maker.point)
+        car.vehicle._vault = Failing(car.vault, name, "unavailable")
+        answers = car.vehicle.receive(maker.hello())
+        if answers:
+            answers = car.vehicle.receive(maker.proof(answers[0]))
+        assert answers == []
+        assert "unavailable" in car.logged[-1]
+        assert len(car.vault.keys()) == (name == "sign")
+        assert car.vehicle._session is None
+
+
+def test_a_contract_is_removed_even_when_its_key_cannot_be():
+    maker, car = _pair()
+    car.hold(EMAID)
+    car.vehicle._vault = Failing(car.vault, "delete", "unavailable")
+    assert maker.ask(car, b"contract.remove", EMAID.encode()) == [b"ok"]
+    assert car.contracts.all() == []
+    assert "next start" in car.logged[-1]
 
 
 def test_every_rejection_is_the_same_on_the_wire_and_named_in_the_log():

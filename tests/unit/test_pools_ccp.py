@@ -2,6 +2,7 @@
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -251,6 +252,38 @@ def test_mo_of_other_provider_cannot_look_up(filled: Pools):
 def test_oem_of_other_wmi_cannot_look_up(filled: Pools):
     assert lookup(filled, MAKER).emaid == lookup(filled, STATION).emaid == EMAID
     refused(filled, "forbidden", "WMI", lookup, filled, OTHER_MAKER)
+
+
+def test_oem_of_other_wmi_cannot_list(filled: Pools):
+    with filled.store.read() as records:
+        refused(
+            filled,
+            "forbidden",
+            "WMI",
+            ccp.of_vehicle,
+            records,
+            OTHER_MAKER,
+            PCID,
+            filled.now,
+        )
+
+
+def test_a_contract_is_found_under_its_own_root_alone(filled: Pools):
+    with filled.store.read() as records:
+        fingerprint = ccp.lookup(records, STATION, EMAID, None).root_fingerprint
+        assert ccp.lookup(records, STATION, EMAID, fingerprint.upper())
+        refused(filled, "not-found", "not found", ccp.lookup, records, STATION, EMAID, "00" * 32)
+
+
+def test_a_contract_from_before_its_time_is_not_handed_out(filled: Pools):
+    raw = filled.request(filled.provisioning_der())
+    contract = filled.contract()
+    assert contract
+    with filled.store.write() as records:
+        later = int(filled.now) + 1
+        records.contracts.put(replace(contract, not_before=later))
+    refused(filled, "not-found", "not found", provide, filled, MAKER, EMAID)
+    refused(filled, "not-found", "not found", filled.install, raw)
 
 
 def test_a_default_must_be_the_vehicles_own(filled: Pools):

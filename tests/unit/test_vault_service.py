@@ -97,6 +97,20 @@ def test_answer_that_is_not_text_where_text_belongs_is_a_protocol_error() -> Non
             codec.connect(Late(codec.pack(1, code, [b"\xff\xfe"]))).custody(b"k")
 
 
+def test_answer_that_makes_no_sense_is_a_protocol_error() -> None:
+    whole = codec.pack(1, 0, [bytes(64)])
+    for nonsense in (
+        codec.pack(1, 0, []),  # nothing where a signature belongs
+        codec.pack(1, len(VaultError.REASONS) + 1, []),
+        codec.pack(1, 255, [b"x"]),
+        whole[:4] + b"\0\x41" + whole[6:],  # a field beyond its frame
+        b"\0\x03\x01\0\0",  # half a length
+    ):
+        with pytest.raises(VaultError) as caught:
+            codec.connect(Late(nonsense)).sign(b"k", DIGEST)
+        assert caught.value.reason == "protocol"
+
+
 def test_link_offers_no_raw_ecdh() -> None:
     assert [name for name, _ in codec.OPERATIONS] == [
         "generate_provisioning_key",
@@ -276,6 +290,23 @@ def test_unfinished_request_keeps_nobody_waiting(running: VaultService) -> None:
         slow.sendall(b"\x10")
         slow.settimeout(10)
         assert slow.recv(100)[2:4] == b"\x09\x00"
+
+
+def test_client_that_takes_no_answers_keeps_nobody_waiting(running: VaultService) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.connect(str(running.socket_path))
+        deaf.setblocking(False)
+        request = codec.pack(9, RANDOM, [b"\1\0"])
+        end = time.monotonic() + 1
+        while time.monotonic() < end:  # until neither side's buffer takes any more
+            try:
+                deaf.send(request * 100)
+            except BlockingIOError:
+                time.sleep(0.01)
+            except BrokenPipeError:
+                break
+        assert len(running.client().random(16)) == 16
+        assert running.restarts == 0
 
 
 def test_clients_beyond_the_limit_are_turned_away(running: VaultService) -> None:

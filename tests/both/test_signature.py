@@ -1,0 +1,119 @@
+"""evcc.signature: each guard by itself, with a verifier that would say yes to anything."""
+
+from evcc import signature
+from evcc.signature import N, SignatureError
+from evcc.vault import PROVISIONING
+from helpers import raises
+from softvault import SoftVault
+
+
+def part(ident, octet=7):
+    return ident, "DHpublickey", {"Id": ident, "value": bytes([octet]) * 65}
+
+
+def sign(*parts):
+    return signature.sign(list(parts), lambda digest: bytes(31) + b"\1" + bytes(31) + b"\1")
+
+
+def verify(signed, *parts):
+    return signature.verify(signed, list(parts), bytes(65), lambda *_: True)
+
+
+def refused(reason, signed, *parts):
+    raises(SignatureError, reason, verify, signed, *parts)
+
+
+def test_what_was_signed_is_accepted():
+    parts = [part("id1"), part("id2", 8), part("Ünïcode"), part("#id1")]
+    assert verify(sign(*parts), *parts) is False
+    assert verify(sign(*parts), *reversed(parts)) is False
+
+
+def test_rejects_a_good_signature_of_another_key():
+    vault, other = SoftVault(), SoftVault()
+    point = vault.generate_provisioning_key()
+    stranger = other.generate_provisioning_key()
+    signed = signature.sign([part("id1")], lambda digest: vault.sign(PROVISIONING, digest))
+    signature.verify(signed, [part("id1")], point, vault.verify)
+    raises(
+        SignatureError,
+        "signature",
+        signature.verify,
+        signed,
+        [part("id1")],
+        stranger,
+        vault.verify,
+    )
+
+
+def test_rejects_numbers_out_of_range_whatever_the_verifier_thinks():
+    one, zero, order = (n.to_bytes(32, "big") for n in (1, 0, N))
+    for raw in (one + zero, zero + one, one + order, order + one, one, one + one + b"\0", b""):
+        signed = sign(part("id1"))
+        signed["SignatureValue"]["value"] = raw
+        refused("signature", signed, part("id1"))
+
+
+def test_rejects_more_references_than_parts():
+    refused("references", sign(part("id1"), part("id2")), part("id1"))
+    refused("references", sign(part("id1")))
+
+
+def test_rejects_more_parts_than_references():
+    refused("references", sign(part("id1")), part("id1"), part("id2"))
+
+
+def test_one_reference_does_not_cover_two_parts():
+    refused("references", sign(part("id1"), part("id2")), part("id1"), part("id1"))
+
+
+def test_rejects_a_reference_given_twice():
+    refused("references", sign(part("id1"), part("id1")), part("id1"))
+    refused("references", sign(part("id1"), part("id1", 8)), part("id1", 8))
+
+
+def test_rejects_more_than_four_references():
+    parts = [part("id%d" % n) for n in range(5)]
+    refused("references", sign(*parts), *parts)
+
+
+def test_rejects_a_reference_in_another_form():
+    for uri in ("id1", "##id1", "#ID1", "#id1 ", "", "#", "#xpointer(id('id1'))"):
+        signed = sign(part("id1"))
+        signed["SignedInfo"]["Reference"][0]["URI"] = uri
+        refused("references", signed, part("id1"))
+
+
+def test_rejects_a_second_transform_or_none():
+    for count in (0, 2):
+        signed = sign(part("id1"))
+        transforms = signed["SignedInfo"]["Reference"][0]["Transforms"]
+        transforms["Transform"] = transforms["Transform"] * count
+        refused("algorithm", signed, part("id1"))
+
+
+def test_rejects_whatever_is_missing_or_too_much():
+    def info(signed):
+        return signed["SignedInfo"]
+
+    def reference(signed):
+        return info(signed)["Reference"][0]
+
+    for element, names in (
+        (lambda signed: signed, ("SignedInfo",)),
+        (info, ("CanonicalizationMethod", "SignatureMethod", "Reference")),
+        (reference, ("URI", "Transforms", "DigestMethod", "DigestValue")),
+        (lambda signed: reference(signed)["DigestMethod"], ("Algorithm",)),
+        (lambda signed: signed["SignatureValue"], ("value",)),
+    ):
+        for name in names:
+            signed = sign(part("id1"))
+            del element(signed)[name]
+            refused("members", signed, part("id1"))
+        signed = sign(part("id1"))
+        element(signed)["Id"] = "x"
+        refused("members", signed, part("id1"))
+
+
+def test_a_changed_value_is_another_digest():
+    refused("digest", sign(part("id1")), part("id1", 8))
