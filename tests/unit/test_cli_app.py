@@ -70,6 +70,14 @@ def test_exi_starts_without_the_ecosystem() -> None:
     assert "heavy: []" in ended.stdout
 
 
+def test_a_terminal_without_our_signs_gets_others(tmp_path: Path) -> None:
+    vectors = Path(__file__).parents[1] / "vectors" / "certificates.json"
+    (tmp_path / "root").write_text(json.loads(vectors.read_text())["forever_root"])
+    ended = run("inspect", str(tmp_path / "root"), PYTHONIOENCODING="ascii")
+    assert ended.returncode == 0, ended.stderr
+    assert "?  certificates readable" in ended.stdout
+
+
 def test_doctor_tells_the_same_as_data() -> None:
     ended = run("doctor", "--json")
     told = json.loads(ended.stdout)

@@ -6,6 +6,7 @@ it is called, and the others go on working.
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if first not in COMMANDS:
         return unknown(first)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without our signs gets others
+            stream.reconfigure(errors="replace")
     try:
         try:
             return run(first, arguments[1:])
