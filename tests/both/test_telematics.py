@@ -400,6 +400,9 @@ def test_malformed_requests_of_the_maker_get_a_reason_and_change_nothing():
         ([b"trust.install", b"EU", b"V2G"], b"request"),
         ([b"trust.install", b"EU", b"XXX", b"junk"], b"kind"),
         ([b"trust.install", b"EU", b"V2G", b"junk"], b"not-an-anchor"),
+        ([b"trust.install", b"EU"] + [b"V2G", b"junk"] * 17, b"too-many"),
+        ([b"trust.install", b""], b"region"),
+        ([b"trust.install", b"x" * 17], b"region"),
         ([b"begin", b"", b""], b"piece"),
     ):
         assert maker.ask(car, *fields) == [b"refused", reason]

@@ -28,16 +28,20 @@ class HostileCar:
     def __init__(self, maker: Key, answer: bytes) -> None:
         self._maker, self._answer, self._key = maker, answer, Key()
         self._out: list[bytes] = []
+        self.nonces = (b"", b"")
         self._counter = 0
+
+    def say(self, kind: int, body: bytes) -> None:
+        self._out.append(bytes([kind]) + body)
 
     def take(self, message: bytes) -> None:
         if message[0] == wire.HELLO:
-            self._nonces = message[1:], bytes(32)
-            self._out.append(bytes([wire.CHALLENGE]) + self._nonces[1])
+            self.nonces = message[1:], bytes(32)
+            self._out.append(bytes([wire.CHALLENGE]) + self.nonces[1])
         elif message[0] == wire.MAKER_PROOF:
             points = self._maker.point, self._key.point
-            proof = self._key.sign_digest(wire.transcript(wire.TO_MAKER, *self._nonces, *points))
-            self._session = wire.transcript(b"S", *self._nonces, *points)
+            proof = self._key.sign_digest(wire.transcript(wire.TO_MAKER, *self.nonces, *points))
+            self._session = wire.transcript(b"S", *self.nonces, *points)
             self._out.append(bytes([wire.CAR_PROOF]) + self._key.point + proof)
         else:
             self._out.append(
@@ -99,6 +103,39 @@ def test_an_answer_without_what_was_asked_for_is_none():
         if call is not CALLS["contracts"]:
             with pytest.raises(TelematicsError, match="protocol"):
                 call(connected(pack([b"ok"])))
+
+
+def test_a_car_that_does_not_prove_its_key_is_a_stranger():
+    """It shows another car's key, with a proof of its own, or with one for other nonces."""
+    key, other = Key(), Key()
+    car = HostileCar(key, b"")
+    for nonces, signer in (((bytes(32), bytes(32)), other), (None, Key())):
+
+        def take(message: bytes, nonces: Any = nonces, signer: Key = signer) -> None:
+            if message[0] == wire.HELLO:
+                car.say(wire.CHALLENGE, bytes(32))
+                car.nonces = nonces or (message[1:], bytes(32))
+            else:
+                points = key.point, other.point
+                said = wire.transcript(wire.TO_MAKER, *car.nonces, *points)
+                car.say(wire.CAR_PROOF, other.point + signer.sign_digest(said))
+
+        maker = Maker(key, take, car.give)
+        with pytest.raises(TelematicsError, match="stranger"):
+            maker.connect()
+        assert maker.car is None
+        with pytest.raises(TelematicsError, match="not-connected"):
+            maker.status()
+
+
+def test_after_an_answer_that_never_came_the_maker_must_connect_again():
+    """The car may have carried it out: its counter is not known any more."""
+    maker = connected(pack([b"ok"]))
+    maker._receive = lambda seconds: None
+    with pytest.raises(TelematicsError, match="timeout"):
+        maker.choose_contract("DEPVT0000000012")
+    with pytest.raises(TelematicsError, match="not-connected"):
+        maker.choose_contract("DEPVT0000000012")
 
 
 @pytest.mark.parametrize("junk", [b"", b"\x05\x00\x00\x00\x00" + bytes(64), bytes(130)])
