@@ -215,6 +215,17 @@ def test_a_fragment_that_does_not_fit_its_message_loses_the_message_only():
     assert b.feed(frame.encode(body, a._seal_out), 0) == [(CONTROL, b"abcde")]
 
 
+def test_what_is_not_quite_a_hello_ends_no_connection():
+    _, b = _met()
+    met, peer = b.generation, b._peer
+    hello = b"\x01PV1" + (7).to_bytes(4, "big") + bytes(4)
+    for body in (b"\x01PV2" + hello[4:], hello + b"x", hello[:-1], hello[:4] + bytes(8)):
+        b.feed(frame.encode(body), 0)
+        assert (b.generation, b._peer) == (met, peer)
+    b.feed(frame.encode(hello), 0)
+    assert (b.generation, b._peer) == (met + 1, 7)
+
+
 def test_an_answer_to_what_was_never_sent_changes_nothing():
     a, b = _met()
     a.send(CONTROL, b"x")

@@ -128,6 +128,25 @@ def test_a_car_that_does_not_prove_its_key_is_a_stranger():
             maker.status()
 
 
+def test_what_the_car_did_not_sign_is_passed_over():
+    maker = connected(pack([b"ok"]))
+    send = maker._send
+    assert maker._session is not None
+    forged = [
+        wire.seal(maker._session, wire.TO_MAKER, 0, pack([b"refused", b"full"]), key.sign_digest)
+        for key in (Key(), maker._key)
+    ]
+
+    def take(message: bytes) -> None:
+        send(message)
+        true = maker._receive
+        maker._receive = lambda seconds: forged.pop() if forged else true(seconds)
+
+    maker._send = take
+    maker.choose_contract("DEPVT0000000012")
+    assert not forged
+
+
 def test_after_an_answer_that_never_came_the_maker_must_connect_again():
     """The car may have carried it out: its counter is not known any more."""
     maker = connected(pack([b"ok"]))
