@@ -228,9 +228,13 @@ def test_public_half_of_an_attempt_that_was_cut_off_does_not_pass_for_the_key(
     assert sum(objects(vault).values()) == 2
 
 
-def test_key_of_which_half_is_missing_is_listed_and_can_be_deleted(vault: TokenVault) -> None:
+@pytest.mark.parametrize("half", [ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY])
+def test_key_of_which_half_is_missing_is_listed_and_can_be_deleted(
+    vault: TokenVault, half: ObjectClass
+) -> None:
     key = vault.open_contract_key(*arguments(vault))
-    private_object(vault, key).destroy()
+    (found,) = vault._calls.find([(Attribute.CLASS, half), (Attribute.ID, key)])
+    found.destroy()
     vault._known.clear()
     assert dict(vault.keys())[key] == b""
     with pytest.raises(VaultError, match="not-found"):
