@@ -170,20 +170,21 @@ class Contracts:
 
         vault: its `keys()` lists only keys this module made. Returns sentences for the log.
         """
-        found = []
         held = dict(vault.keys())
         if not self._indexed:  # a wrong folder must not cost anybody a key
             return ["no contract index: %d keys left alone" % len(held)] if held else []
         ours = [contract.key for contract in self._contracts]
         names = [_chain_file(key) for key in ours]
-        for key in held:
-            if key not in ours and len(key) == 16:
-                vault.delete(key)
-                found.append("removed a key without a contract: " + _hex(key))
-        for name in self._files.names():
-            if name.startswith("chain-") and name not in names:
-                self._files.delete(name)
-                found.append("removed a chain without a contract: " + name)
+        found = [
+            _removed("key", _hex(key), vault.delete, key)
+            for key in held
+            if key not in ours and len(key) == 16
+        ]
+        found += [
+            _removed("chain", name, self._files.delete, name)
+            for name in self._files.names()
+            if name.startswith("chain-") and name not in names
+        ]
         for contract in self._contracts:
             contract.lost = not held.get(contract.key)  # b"": only half of it is there
             if contract.lost:
@@ -241,6 +242,15 @@ class Contracts:
             )
             contract.active = active == 1
             self._contracts.append(contract)
+
+
+def _removed(kind: str, name: str, delete, what) -> str:
+    """Remove a left-over; one that stays is no reason not to start."""
+    try:
+        delete(what)
+    except EvccError as e:
+        return "a " + kind + " without a contract stays: " + name + ": " + str(e)
+    return "removed a " + kind + " without a contract: " + name
 
 
 def _chain_file(key: bytes) -> str:

@@ -26,6 +26,7 @@ from evcc import installation
 from evcc.contracts import Contracts
 from evcc.errors import EvccError
 from evcc.identity import Identity
+from evcc.ids import parse_emaid
 from evcc.link.line import Line
 from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, LinkError
 from evcc.session import Session
@@ -34,7 +35,7 @@ from evcc.trust import Trust
 from evcc.vault import PROVISIONING, VaultError
 
 _IDLE_MS = 1000
-_LOG_BACKLOG = 32  # lines nobody takes; more are not kept
+_BACKLOG = 32  # log lines, and as many answers and events, that nobody takes; more are not kept
 
 
 class Module:
@@ -152,6 +153,7 @@ class Module:
     def _plug(self, request: dict) -> dict:
         if self._session is not None:
             return {"error": "a session is running"}
+        emaid = request.get("emaid")
         session = Session(
             self._identity,
             self._vault,
@@ -159,7 +161,7 @@ class Module:
             self._contracts,
             self._now(),
             want_contract=bool(request.get("want_contract")),
-            emaid=request.get("emaid"),
+            emaid=None if emaid is None else parse_emaid(str(emaid)),
             installer=self._install_at_station if self._identity.certificate else None,
         )
         self._out(session.start(self._line.ticks_ms()), [])
@@ -240,13 +242,15 @@ class Module:
         self._tell({"event": name, "text": text, "session": session})
 
     def _tell(self, message: dict) -> None:
+        if self._line.mux.backlog(CONTROL) >= _BACKLOG:
+            return  # a bench that asks and never takes an answer
         try:
             self._line.send(CONTROL, json.dumps(message).encode())
         except LinkError as e:
             self._log("control: " + str(e))
 
     def _log(self, text: str) -> None:
-        if self._line.mux.backlog(LOG) < _LOG_BACKLOG:
+        if self._line.mux.backlog(LOG) < _BACKLOG:
             self._line.send(LOG, text.encode()[: LIMITS[LOG]])
 
 

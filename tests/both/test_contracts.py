@@ -1,5 +1,6 @@
 from evcc.contracts import RETIRED, Contract, ContractError, Contracts
 from evcc.ports.files import StoreError
+from evcc.vault import VaultError
 from helpers import raises
 from memory import KeyList, MemoryFiles
 
@@ -168,6 +169,23 @@ def test_a_restart_removes_what_no_contract_owns():
     assert len(Contracts(files).recover(vault)) == 2
     assert vault.held == [b"provisioning", b"\0" * 16]
     assert files.names() == ["chain-" + "00" * 16, "contracts"]
+
+
+def test_what_cannot_be_removed_is_named_and_no_reason_not_to_start():
+    class ReadOnly(MemoryFiles):
+        def delete(self, name):
+            raise StoreError("read-only", name)
+
+    class Away(KeyList):
+        def delete(self, key):
+            raise VaultError("unavailable")
+
+    files = ReadOnly()
+    filled(1, files)
+    files.content["chain-" + "09" * 16] = b"left over"
+    vault = Away([b"\0" * 16, b"\x09" * 16])
+    found = Contracts(files).recover(vault)
+    assert len(found) == 2 and all(" stays: " in sentence for sentence in found)
 
 
 def test_a_contract_whose_key_is_gone_or_half_is_named_and_not_used():

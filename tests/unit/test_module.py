@@ -205,14 +205,26 @@ def test_one_session_at_a_time_and_unplugged_at_will(wired: Wired) -> None:
     assert wired.bench.status()["charging"] is True
 
 
-def test_the_log_is_bounded_when_nobody_reads_it(car_token: Any, tmp_path: Path) -> None:
+def test_an_emaid_to_pay_with_may_have_hyphens_and_must_be_one(wired: Wired) -> None:
+    for bad in (3, [], "X", "DE-PVT-000000001234567"):
+        with pytest.raises(BenchError, match="refused"):
+            wired.bench.request("plug", emaid=bad)
+    assert wired.bench.status()["charging"] is False
+    assert wired.bench.request("plug", want_contract=True, emaid="DE-PVT-000000001-2")["session"]
+
+
+def test_log_and_answers_are_bounded_when_nobody_takes_them(
+    car_token: Any, tmp_path: Path
+) -> None:
     vault = car_token.open()
     near, far = socket.socketpair()
     line = Line(of_socket(far), Mux(1), clock.ticks_ms)
     module = Module(line, bytes(65), vault, Files(str(tmp_path / "store")), lambda: NOW)
     for _ in range(1000):
         module._log("x" * 1000)
+        module._control(b'{"do": "status"}')
     assert line.mux.backlog(LOG) < 40
+    assert line.mux.backlog(CONTROL) < 40
     vault.close()
     near.close()
     far.close()
