@@ -3,6 +3,7 @@
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,25 @@ def test_missing_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGVAULT_PKCS11_MODULE", "/no/such/module.so")
     with pytest.raises(VaultError, match=r"module-missing: /no/such/module\.so"):
         find_module()
+
+
+def test_module_is_named_from_the_current_folder_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.so").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLUGVAULT_PKCS11_MODULE", "mine.so")
+    assert find_module() == tmp_path / "mine.so"
+
+
+def test_tokens_made_at_once_do_not_disturb_each_other(softhsm: Path, short_dir: Path) -> None:
+    store = TokenStore(short_dir / "hsm")
+    labels = [f"token {i}" for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda label: store.init_token(label, "1" * 8, "2" * 8), labels))
+    with Hsm(store.module, store.conf) as hsm:
+        for label in labels:
+            hsm.token(label, "1" * 8)
 
 
 def test_store_without_a_module_says_what_to_install(

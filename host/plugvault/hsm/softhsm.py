@@ -44,13 +44,14 @@ def find_module() -> Path:
     Raises: VaultError("module-missing").
     """
     wanted = os.environ.get("PLUGVAULT_PKCS11_MODULE")
-    for pattern in (wanted,) if wanted else _MODULES:
+    if wanted:
+        if not Path(wanted).exists():
+            raise VaultError("module-missing", f"{wanted} does not exist")
+        return Path(wanted).absolute()
+    for pattern in _MODULES:
         for path in sorted(Path("/").glob(pattern.lstrip("/"))):
             return path
-    raise VaultError(
-        "module-missing",
-        f"{wanted} does not exist" if wanted else "no SoftHSM here: apt-get install softhsm2",
-    )
+    raise VaultError("module-missing", "no SoftHSM here: apt-get install softhsm2")
 
 
 class TokenStore:
