@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fixtures.tokens import CarToken
-from plugvault.hsm import TokenStore, VaultError, find_module
+from plugvault.hsm import Hsm, TokenStore, VaultError, find_module
 
 
 def mode(path: Path) -> int:
