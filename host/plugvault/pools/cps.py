@@ -63,9 +63,9 @@ def sign(
 
 def check(records: Records, caller: Caller, data: ContractData, now: float) -> Certificate:
     """Format, EMAID against CN, the caller's provider, then the path to a root in RCP."""
-    leaf = _read(data.certificate, "contractCertificate")
+    leaf = pcp.read_certificate(data.certificate, "contractCertificate")
     for sub in data.subs:
-        _read(sub, "contractSignatureCertChainSubCertificates list")
+        pcp.read_certificate(sub, "contractSignatureCertChainSubCertificates list")
     if len(data.wrapped) != WRAPPED:
         raise PoolError(
             "invalid", f"contractSignatureEncryptedPrivateKey : must have {WRAPPED} bytes"
@@ -118,10 +118,3 @@ def root_of(records: Records, signer: Signer) -> Root:
     if root is None:
         raise PoolError("unavailable", "The V2G root of the CPS is not in RCP.")
     return root
-
-
-def _read(der: bytes, field_name: str) -> Certificate:
-    try:
-        return path.read(der)
-    except CertificateError as error:
-        raise PoolError("invalid", f"Invalid certificate format on {field_name}") from error

@@ -35,11 +35,11 @@ def put(
     The PCID is the certificate's CN. First failing check wins: format, WMI, validity, path.
     A new key under the same PCID deletes the vehicle's contracts: it could not open them.
     """
-    leaf = _read(certificate, "vehicleCertificate")
+    leaf = read_certificate(certificate, "vehicleCertificate")
     subs = [sub for sub in (sub2, sub1) if sub]
     if sub2:
-        _read(sub2, "subCa2Certificate")
-    _read(sub1, "subCa1Certificate")
+        read_certificate(sub2, "subCa2Certificate")
+    read_certificate(sub1, "subCa1Certificate")
     pcid = read_pcid(leaf.names.get("CN", ""))
     caller.owns_vehicle(pcid)
     anchor = _check(records, certificate, subs, now)
@@ -88,7 +88,8 @@ def find(records: Records, pcid: str, now: float) -> Provisioning | None:
     return found
 
 
-def _read(der: bytes, field: str) -> Certificate:
+def read_certificate(der: bytes, field: str) -> Certificate:
+    """A certificate of a request. Raises PoolError that names the request's `field`."""
     try:
         return path.read(der)
     except CertificateError as error:
