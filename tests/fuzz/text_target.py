@@ -1,0 +1,53 @@
+"""Fuzz target: what reads text: identifiers, the JSON form of a message, access tokens."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from functools import cache
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from evcc import exi, ids
+from plugvault import exi_json
+from plugvault.opcp.tokens import TokenError, Tokens
+from plugvault.pools.caller import OEM, Caller
+
+_NOW = 1_790_000_000
+_MESSAGE = {
+    "V2G_Message": {
+        "Header": {"SessionID": "0102030405060708"},
+        "Body": {"AuthorizationReq": {"Id": "id1", "GenChallenge": "AAAAAAAAAAAAAAAAAAAAAA=="}},
+    }
+}
+
+
+@cache
+def _tokens() -> Tokens:
+    return Tokens("http://pool", lambda: _NOW, rsa.generate_private_key(65537, 2048))
+
+
+def seeds() -> Iterator[bytes]:
+    client = _tokens().register(Caller("Maker", frozenset({OEM}), frozenset({"PVT"})))
+    yield _tokens().issue(*client, "http://pool").encode()
+    yield json.dumps(_MESSAGE).encode()
+    yield b"DE-PVT-C0000000-1"
+    yield "PVTP000000000000\u0661".encode()
+
+
+def target(data: bytes) -> None:
+    """Each reader gives a value in its one form, or its own error."""
+    text = data.decode("utf-8", "replace")
+    for read, error in ((ids.parse_emaid, ids.IdError), (ids.parse_pcid, ids.IdError)):
+        try:
+            value = read(text)
+        except error:
+            continue
+        if read(value) != value or not value.isascii():
+            raise AssertionError("two forms of one identifier")
+    try:
+        message = exi_json.from_json(exi_json.loads(data.decode("utf-8", "surrogateescape")))
+        exi.encode(message)
+    except exi.ExiError:
+        pass
+    with contextlib.suppress(TokenError):
+        _tokens().read(text)
