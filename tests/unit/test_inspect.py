@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from io import StringIO
@@ -831,3 +833,24 @@ def test_the_published_opcp_examples(shared: Path) -> None:
             examples = document["components"]["schemas"][place]["x-examples"]
             example = next(iter(examples.values()))
         assert failed(inspect(as_json(example), Scope(at))) == failures, place
+
+
+def test_a_serial_number_below_zero_is_a_failed_check_and_no_librarys_warning(
+    world: World, tmp_path: Path
+) -> None:
+    der = bytearray(world.contract.der)
+    at = der.index(b"\xa0\x03\x02\x01\x02\x02") + 7  # after the version: INTEGER, length, value
+    der[at] |= 0x80
+    file = tmp_path / "negative.der"
+    file.write_bytes(der)
+    ended = subprocess.run(
+        [sys.executable, "-m", "plugvault.cli.app", "inspect", "--json", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == ""
+    failures = [c["check"] for c in json.loads(ended.stdout)["checks"] if c["verdict"] == FAILED]
+    assert any("readable" in check for check in failures)

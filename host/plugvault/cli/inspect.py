@@ -3,11 +3,13 @@
 import json
 import sys
 import time
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography.utils import CryptographyDeprecationWarning
 from rich.console import Console
 
 from evcc.x509 import Certificate
@@ -41,6 +43,8 @@ def inspect(
     Exit status: 0 all readable and no check failed, 1 a check failed,
     2 something is unreadable.
     """
+    # What a certificate does wrong is a check's to say, not a library's, on somebody's terminal.
+    warnings.filterwarnings("ignore", category=CryptographyDeprecationWarning)
     scope = Scope(_seconds(at), _anchors(trust or []))
     console, errors = Console(highlight=False), Console(highlight=False, stderr=True)
     status = 0
