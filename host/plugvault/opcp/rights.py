@@ -16,23 +16,36 @@ from plugvault.pools.caller import (
     MO_HUBJECT_PKI,
     OEM,
     OPERATORS,
+    PEER,
     Caller,
 )
 
-EVERYONE = frozenset({OEM, CPO, CPS, ADMIN}) | OPERATORS
+EVERYONE = frozenset({OEM, CPO, CPS, ADMIN, PEER}) | OPERATORS
 
 RIGHTS: dict[str, frozenset[str]] = {
     "rcp.read": EVERYONE,
     "rcp.write": frozenset({ADMIN}),
     "pcp.write": frozenset({OEM}),
-    "pcp.read": frozenset({OEM, CPS}) | OPERATORS,
+    "pcp.read": frozenset({OEM, CPS, PEER}) | OPERATORS,
     "cps.signers": EVERYONE,
-    "cps.sign": frozenset({MO_EXTERNAL_PKI}),
+    "cps.sign": frozenset({MO_EXTERNAL_PKI, PEER}),
     "cps.generate": frozenset({MO_HUBJECT_PKI}),
-    "ccp.install": frozenset({CPO}),
+    "ccp.install": frozenset({CPO, PEER}),
+    "ccp.put": frozenset({CPS, MO_EXTERNAL_PKI}),
+    "ccp.delete": OPERATORS,
     "ccp.lookup": frozenset({OEM, CPO}) | OPERATORS,
     "ccp.vehicle": frozenset({OEM}),
     "est.oem": frozenset({OEM}),
+    "est.veh": frozenset({OEM}),
+    "est.cpo": frozenset({CPO}),
+    "est.mo": frozenset({MO_HUBJECT_PKI}),
+    "est.cps": frozenset({CPS}),
+    "vra.cpo": frozenset({CPO}),
+    "webhooks": EVERYONE - {PEER},
+    "events": EVERYONE - {PEER},
+    "revoke": OPERATORS | {OEM, CPO, ADMIN},
+    "registry": OPERATORS,
+    "admin": frozenset({ADMIN}),
 }
 
 _bearer = HTTPBearer(auto_error=False, description="The access_token of POST /oauth/token.")

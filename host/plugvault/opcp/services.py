@@ -2,20 +2,60 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fastapi import Request
 
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki.issue import Authority
 from plugvault.pools.cps import Signer
-from plugvault.pools.records import Store
+from plugvault.pools.records import Provisioning, Store
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What whoever runs an ecosystem may choose.
+
+    `open`: anyone may play any role without a token; `dual_control`: a root changes only when a
+    second administrator agrees; `registered_stations`: a station's certificate is issued only
+    after `PUT /v1/vra/cpo/endEntities`; `networks`: as in "127.0.0.0/8", addresses that webhooks
+    and revocation checks may reach although they are not public; `retries` and `retry_after`
+    (seconds): of a webhook delivery.
+    """
+
+    open: bool = False
+    dual_control: bool = False
+    registered_stations: bool = False
+    networks: tuple[str, ...] = ()
+    retries: int = 3
+    retry_after: float = 3600.0
+
+
+class Peers(Protocol):
+    """The other ecosystems, asked when this one has no answer. Nothing here raises because a
+    peer is silent or wrong: that is no answer."""
+
+    def vehicle(self, pcid: str) -> Provisioning | None:
+        """A vehicle of another ecosystem, its path checked against RCP."""
+        ...
+
+    def install(self, request: bytes) -> tuple[bytes, str] | None:
+        """A contract for a vehicle's request (EXI): CertificateInstallationRes in EXI, EMAID."""
+        ...
+
+    def roots(self) -> None:
+        """Fetch the peers' roots into RCP."""
+        ...
 
 
 @dataclass(frozen=True)
 class Services:
     """`signers`: the CPS under each V2G root. `enrolment`: the issuing CA for each name EST
     serves ("oem", ...). `operator`: the MO CA for operators without an own PKI. `ocsp`: the
-    responder's address for certificates issued here. `clock()`: Unix seconds."""
+    responder's address for certificates issued here. `authorities`: every CA whose certificates
+    OCSP and CRLs speak of. `webhook_secret(endpoint_id)`: what its deliveries are signed with.
+    `refresh(certificates, issuers)`: learn the revocation of foreign certificates. `clock()`:
+    Unix seconds."""
 
     store: Store
     tokens: Tokens
@@ -24,6 +64,11 @@ class Services:
     operator: Authority | None
     ocsp: str | None
     clock: Callable[[], float]
+    authorities: Sequence[Authority] = field(default=(), repr=False)
+    webhook_secret: Callable[[str], str] = field(default=lambda _: "", repr=False)
+    refresh: Callable[[Sequence[bytes]], None] = lambda _: None
+    peers: Peers | None = None
+    settings: Settings = Settings()
 
 
 def services(request: Request) -> Services:

@@ -69,6 +69,7 @@ class Tokens:
             f"{self.audience}/role": sorted(caller.roles),
             f"{self.audience}/pcid": sorted(caller.wmis),
             f"{self.audience}/emaid": sorted(caller.providers),
+            f"{self.audience}/evseid": sorted(caller.operators),
             f"{self.audience}/client_name": [caller.name],
             "iss": f"{self.audience}/",
             "sub": f"{client_id}@clients",
@@ -100,11 +101,15 @@ class Tokens:
                 exp={"essential": True},
             )
             expected.validate(claims)
-            read = [claims[f"{self.audience}/{name}"] for name in ("role", "pcid", "emaid")]
+            roles, wmis, providers, operators = (
+                frozenset(claims[f"{self.audience}/{scope}"])
+                for scope in ("role", "pcid", "emaid", "evseid")
+            )
             name = claims[f"{self.audience}/client_name"][0]
+            caller = Caller(name, roles, wmis, providers, operators, str(claims["azp"]))
         except (JoseError, ValueError, KeyError, TypeError) as error:
             raise TokenError(f"The access token is not valid ({type(error).__name__}).") from error
-        return Caller(name, *(frozenset(values) for values in read)), int(claims["exp"])
+        return caller, int(claims["exp"])
 
 
 def _digest(secret: str) -> bytes:

@@ -6,9 +6,11 @@ about a path. Revocation is not looked at here.
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from hashlib import sha256
 
 from evcc import chain, x509
 from evcc.x509 import Certificate
+from plugvault.pki.names import serial_hex
 from plugvault.pki.verify import verify_p256
 
 
@@ -48,6 +50,13 @@ def check_root(der: bytes, now: float) -> Certificate:
     certificate = read(der)
     chain.is_anchor(certificate, int(now), verify_p256)
     return certificate
+
+
+def identity(certificate: Certificate) -> tuple[str, str]:
+    """What a certificate is known by when it is revoked: its issuer's key identifier (a digest of
+    the issuer's name where it carries none) and its serial number, both in hexadecimal."""
+    issuer: bytes = certificate.aki or sha256(certificate.issuer).digest()
+    return issuer.hex(), serial_hex(certificate.serial)
 
 
 def fingerprint(der: bytes) -> str:

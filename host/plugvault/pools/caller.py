@@ -18,29 +18,40 @@ MO_EXTERNAL_PKI = "MO_EXTERNAL_PKI"
 MO_HUBJECT_PKI = "MO_HUBJECT_PKI"
 CPS = "CPS"
 ADMIN = "ADMIN"
+PEER = "PEER"  # another ecosystem
 OPERATORS = frozenset({MO_EXTERNAL_PKI, MO_HUBJECT_PKI})
+ANY = "*"  # a scope that is everyone's: only the open mode gives it
 
 
 @dataclass(frozen=True)
 class Caller:
-    """`roles`: of the constants above; `wmis`: 3 characters each; `providers`: 5 each."""
+    """`roles`: of the constants above; `wmis`: 3 characters each; `providers`: 5 each, as in
+    "DEPVA"; `operators`: of charge points, 5 each, as in "DEPVC". ANY in one of them is all.
+    `client_id`: whose access token it was."""
 
     name: str
     roles: frozenset[str]
     wmis: frozenset[str] = frozenset()
     providers: frozenset[str] = frozenset()
+    operators: frozenset[str] = frozenset()
+    client_id: str = ""
 
     def owns_vehicle(self, pcid: str) -> None:
         """Raises PoolError("forbidden") unless the PCID's WMI is the caller's."""
-        if pcid[:3].upper() not in self.wmis:
-            raise PoolError("forbidden", "The WMI of the PCID does not belong to the caller.")
+        _owns(self.wmis, pcid[:3].upper(), "WMI of the PCID")
 
     def owns_contract(self, emaid: str) -> None:
         """Raises PoolError("forbidden") unless the EMAID's provider is the caller's."""
-        if emaid[:5] not in self.providers:
-            raise PoolError(
-                "forbidden", "The provider of the EMAID does not belong to the caller."
-            )
+        _owns(self.providers, emaid[:5], "provider of the EMAID")
+
+    def owns_station(self, operator: str) -> None:
+        """Raises PoolError("forbidden") unless the operator ("DEPVC") is the caller's."""
+        _owns(self.operators, operator, "operator of the EVSEID")
+
+
+def _owns(scopes: frozenset[str], wanted: str, what: str) -> None:
+    if wanted not in scopes and ANY not in scopes:
+        raise PoolError("forbidden", f"The {what} does not belong to the caller.")
 
 
 def read_pcid(text: str) -> str:

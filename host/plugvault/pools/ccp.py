@@ -81,6 +81,8 @@ def put(
         leaf.not_before,
         leaf.not_after,
         metadata,
+        None,
+        *path.identity(leaf),
     )
     records.contracts.put(contract)
     return contract

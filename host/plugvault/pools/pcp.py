@@ -57,6 +57,8 @@ def put(
         anchor.der,
         ",".join(root.replace(":", "").lower() for root in v2g_roots),
         previous_pcid,
+        min(path.read(der).not_after for der in (certificate, *subs)),
+        *path.identity(leaf),
     )
     records.vehicles.put(stored)
     return stored

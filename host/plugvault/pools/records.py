@@ -1,26 +1,33 @@
 """What the pools keep, and the store they are given.
 
 A record is a plain value; changing one is putting a new one with the same key. `Records` is one
-transaction: all of it happens or nothing. Private keys have no place in any record.
+transaction: all of it happens or nothing. Private keys have no place in any record. Several
+values in one field are joined by commas; moments are Unix seconds; `issuer` with `serial` names a
+certificate: the issuing CA's key identifier and the serial number, both lower-case hexadecimal.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from plugvault.contract.bundle import ISO2
+from plugvault.pools.caller import Caller
 
 
 @dataclass(frozen=True)
 class Root:
-    """A root certificate in RCP. `kind`: "V2G", "MO", "OEM" or "PE"; key: `root_id`."""
+    """A root certificate in RCP. `kind`: "V2G", "MO", "OEM" or "PE"; key: `root_id`.
+
+    `origin`: the ecosystem it was fetched from, empty for one an administrator of this one added.
+    """
 
     root_id: str
     kind: str
     certificate: bytes
     fingerprint: str
     namespace: str = ISO2
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,8 @@ class Provisioning:
     """A vehicle's provisioning certificate in PCP; key: `vehicle` and `namespace`.
 
     `vehicle`: the PCID in upper case; `pcid`: as its certificate writes it; `v2g_roots`: key
-    identifiers of the V2G roots in the vehicle, lower-case hexadecimal, joined by commas.
+    identifiers of the V2G roots in the vehicle, lower-case hexadecimal, joined by commas;
+    `not_after`: when the first certificate of the path ends.
     """
 
     vehicle: str
@@ -40,6 +48,9 @@ class Provisioning:
     root: bytes
     v2g_roots: str = ""
     previous_pcid: str | None = None
+    not_after: int = 0
+    issuer: str = ""
+    serial: str = ""
 
     @property
     def subs(self) -> list[bytes]:
@@ -51,8 +62,8 @@ class Provisioning:
 class Contract:
     """A signed contract bundle in CCP; key: `emaid` and `namespace`.
 
-    `message`: the CertificateInstallationRes in EXI, without a session; `delivered`: Unix
-    seconds, None before the vehicle or its maker got it.
+    `message`: the CertificateInstallationRes in EXI, without a session; `delivered`: None before
+    the vehicle or its maker got it; `issuer`, `serial`: of the contract certificate.
     """
 
     emaid: str
@@ -67,6 +78,197 @@ class Contract:
     not_after: int
     metadata: str | None = None
     delivered: int | None = None
+    issuer: str = ""
+    serial: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of a certificate that was issued here, or that is revoked; key: `issuer` and
+    `serial`. `revoked`: when, None while it is good; `reason`: as in OPNC ("superseded", …)."""
+
+    issuer: str
+    serial: str
+    subject: str
+    not_after: int
+    revoked: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who may ask for access tokens; key: `client_id`. `roles`, `wmis`, `providers`, `operators`:
+    as in `Caller`, joined by commas; `active`: False locks the client out at once."""
+
+    client_id: str
+    secret_digest: bytes = field(repr=False)
+    name: str
+    roles: str
+    wmis: str = ""
+    providers: str = ""
+    operators: str = ""
+    active: bool = True
+
+    @property
+    def caller(self) -> Caller:
+        return Caller(
+            self.name,
+            _set(self.roles),
+            _set(self.wmis),
+            _set(self.providers),
+            _set(self.operators),
+            self.client_id,
+        )
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A webhook; key: `endpoint_id`. `owner`: client_id; `scopes`: the WMIs and providers whose
+    events it gets (an event for all reaches it whatever they are); `events`: kinds it wants.
+
+    Its secret is not here: it is derived where it is used.
+    """
+
+    endpoint_id: str
+    owner: str
+    owner_name: str
+    role: str
+    scopes: str
+    url: str
+    events: str
+    created: int
+    enabled: bool = True
+    api_version: str = "v1"
+    description: str = ""
+    metadata: str = "{}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened; key: `event_id`. `kind`: such as "oem.contract.created".
+
+    `audience`: a WMI, a provider, or "*" for everyone; `vehicle`: upper-case PCID whose events
+    keep their order, or empty; `payload`: JSON; `sequence`: given by the store, it grows in the
+    order in which transactions end.
+    """
+
+    event_id: str
+    kind: str
+    at: int
+    audience: str
+    payload: str
+    vehicle: str = ""
+    namespace: str = ""
+    sequence: int = 0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """An event on its way to one webhook; key: `event_id` and `endpoint_id`.
+
+    `state`: "pending", "sent", "rejected" (the receiver does not want it) or "dead" (given up);
+    `due`: when to try next; `lease`: until when a worker has it in hand; `outcome`: what the
+    last attempt came to, in words.
+    """
+
+    event_id: str
+    endpoint_id: str
+    vehicle: str = ""
+    state: str = "pending"
+    attempts: int = 0
+    due: float = 0.0
+    lease: float = 0.0
+    outcome: str = ""
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One line of the trail that cannot be edited. `digest`: SHA-256 in hexadecimal over the
+    entry before it and this one; the store gives it and the `sequence`."""
+
+    at: int
+    who: str
+    action: str
+    subject: str
+    detail: str = ""
+    sequence: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class RootChange:
+    """A change of RCP that waits for a second person; key: `change_id`. `action`: "add" or
+    "delete"; `state`: "pending", "done" or "refused"; `asked_by`, `decided_by`: client_ids."""
+
+    change_id: str
+    action: str
+    kind: str
+    certificate: bytes
+    root_id: str
+    asked_by: str
+    asked: int
+    state: str = "pending"
+    decided_by: str = ""
+    decided: int | None = None
+
+
+@dataclass(frozen=True)
+class EndEntity:
+    """A charging station announced before its certificate is asked for; key: `common_name`.
+    `body`: JSON, as it was given; `owner`: client_id."""
+
+    common_name: str
+    owner: str
+    body: str
+    created: int
+
+
+@dataclass(frozen=True)
+class RegisteredVehicle:
+    """A row of the vehicle registry; key: `vin`. `document_digest`: SHA-256 of the number of the
+    registration document, which only who may use the vehicle can tell."""
+
+    vin: str
+    plate: str
+    pcid: str
+    document_digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A row of the registry of provider identifiers; key: `provider` ("GBOCT")."""
+
+    provider: str
+    name: str
+    registry: str
+    active: bool = True
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another ecosystem; key: `name`. `state`: "applied", "audited", "active" or "suspended".
+    `client_id`: what it calls this one with."""
+
+    name: str
+    url: str
+    state: str
+    since: int
+    client_id: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Long work that a worker does in small steps; key: `job_id`. `kind`: such as "terminate";
+    `subject`: of what; `state`: "waiting" or "done"; `done`: how many so far."""
+
+    job_id: str
+    kind: str
+    subject: str
+    asked_by: str
+    asked: int
+    state: str = "waiting"
+    done: int = 0
+    lease: float = 0.0
 
 
 class Roots(Protocol):
@@ -74,22 +276,131 @@ class Roots(Protocol):
     def all(self, kind: str | None = None) -> Sequence[Root]: ...
     def by_fingerprint(self, fingerprint: str) -> Root | None: ...
     def put(self, root: Root) -> None: ...
+    def delete(self, root_id: str) -> None: ...
 
 
 class Vehicles(Protocol):
     def get(self, vehicle: str, namespace: str) -> Provisioning | None: ...
     def put(self, provisioning: Provisioning) -> None: ...
+    def delete(self, vehicle: str, namespace: str) -> None: ...
+    def ended(self, now: float, limit: int) -> Sequence[Provisioning]:
+        """Those that have expired, or whose leaf or direct issuer is revoked."""
+        ...
 
 
 class Contracts(Protocol):
     def get(self, emaid: str, namespace: str) -> Contract | None: ...
     def of_vehicle(self, vehicle: str, namespace: str) -> Sequence[Contract]: ...
+    def of_provider(self, provider: str, limit: int) -> Sequence[Contract]: ...
     def put(self, contract: Contract) -> None: ...
     def delete(self, emaid: str, namespace: str) -> None: ...
+    def ended(self, now: float, limit: int) -> Sequence[Contract]:
+        """Those that have expired, or whose leaf or direct issuer is revoked."""
+        ...
+
+
+class Statuses(Protocol):
+    def get(self, issuer: str, serial: str) -> Status | None: ...
+    def put(self, status: Status) -> None: ...
+    def revoked(self, certificates: Sequence[tuple[str, str]]) -> bool:
+        """Whether any of these (issuer, serial) is revoked: one query."""
+        ...
+
+    def revoked_by(self, issuer: str) -> Sequence[Status]: ...
+
+
+class Clients(Protocol):
+    def get(self, client_id: str) -> Client | None: ...
+    def all(self) -> Sequence[Client]: ...
+    def put(self, client: Client) -> None: ...
+
+
+class Endpoints(Protocol):
+    def get(self, endpoint_id: str) -> Endpoint | None: ...
+    def of_owner(self, owner: str) -> Sequence[Endpoint]: ...
+    def all(self) -> Sequence[Endpoint]: ...
+    def listening(self, audience: str) -> Sequence[Endpoint]:
+        """The enabled ones that events for `audience` concern; whatever kinds they want."""
+        ...
+
+    def put(self, endpoint: Endpoint) -> None: ...
+    def delete(self, endpoint_id: str) -> None:
+        """Its deliveries go with it."""
+        ...
+
+
+class Events(Protocol):
+    def add(self, event: Event) -> None: ...
+    def get(self, event_id: str) -> Event | None: ...
+    def since(self, sequence: int, audiences: Sequence[str] | None, limit: int) -> Sequence[Event]:
+        """Later events for these audiences (None: all of them), in order."""
+        ...
+
+    def last(self) -> int:
+        """The highest sequence so far, 0 when there is none."""
+        ...
+
+
+class Deliveries(Protocol):
+    def get(self, event_id: str, endpoint_id: str) -> Delivery | None: ...
+    def put(self, delivery: Delivery) -> None: ...
+    def claim(
+        self, now: float, until: float, limit: int
+    ) -> Sequence[tuple[Delivery, Event, Endpoint]]:
+        """Take what is due and in nobody's hand, and lease it until then. Of each endpoint and
+        vehicle only the first unfinished one, so that a vehicle's events arrive in order."""
+        ...
+
+    def listed(self, state: str | None, limit: int) -> Sequence[tuple[Delivery, Event]]: ...
+
+
+class Audit(Protocol):
+    def add(self, entry: AuditEntry) -> None: ...
+    def since(self, sequence: int, limit: int) -> Sequence[AuditEntry]: ...
+
+
+class RootChanges(Protocol):
+    def get(self, change_id: str) -> RootChange | None: ...
+    def all(self) -> Sequence[RootChange]: ...
+    def put(self, change: RootChange) -> None: ...
+
+
+class EndEntities(Protocol):
+    def get(self, common_name: str) -> EndEntity | None: ...
+    def of_owner(self, owner: str) -> Sequence[EndEntity]: ...
+    def put(self, entity: EndEntity) -> None: ...
+
+
+class Registry(Protocol):
+    def by_vin(self, vin: str) -> RegisteredVehicle | None: ...
+    def by_plate(self, plate: str) -> RegisteredVehicle | None: ...
+    def by_pcid(self, pcid: str) -> RegisteredVehicle | None: ...
+    def put(self, vehicle: RegisteredVehicle) -> None: ...
+
+
+class Providers(Protocol):
+    def get(self, provider: str) -> Provider | None: ...
+    def all(self) -> Sequence[Provider]: ...
+    def put(self, provider: Provider) -> None: ...
+
+
+class Peers(Protocol):
+    def get(self, name: str) -> Peer | None: ...
+    def all(self) -> Sequence[Peer]: ...
+    def put(self, peer: Peer) -> None: ...
+
+
+class Jobs(Protocol):
+    def get(self, job_id: str) -> Job | None: ...
+    def all(self) -> Sequence[Job]: ...
+    def put(self, job: Job) -> None: ...
+    def claim(self, now: float, until: float) -> Job | None:
+        """One waiting job that nobody has in hand, leased until then."""
+        ...
 
 
 class Records(Protocol):
-    """One transaction over everything the pools keep."""
+    """One transaction over everything the ecosystem keeps."""
 
     @property
     def roots(self) -> Roots: ...
@@ -97,6 +408,30 @@ class Records(Protocol):
     def vehicles(self) -> Vehicles: ...
     @property
     def contracts(self) -> Contracts: ...
+    @property
+    def statuses(self) -> Statuses: ...
+    @property
+    def clients(self) -> Clients: ...
+    @property
+    def endpoints(self) -> Endpoints: ...
+    @property
+    def events(self) -> Events: ...
+    @property
+    def deliveries(self) -> Deliveries: ...
+    @property
+    def audit(self) -> Audit: ...
+    @property
+    def changes(self) -> RootChanges: ...
+    @property
+    def entities(self) -> EndEntities: ...
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def providers(self) -> Providers: ...
+    @property
+    def peers(self) -> Peers: ...
+    @property
+    def jobs(self) -> Jobs: ...
 
 
 class Store(Protocol):
@@ -104,3 +439,7 @@ class Store(Protocol):
 
     def read(self) -> AbstractContextManager[Records]: ...
     def write(self) -> AbstractContextManager[Records]: ...
+
+
+def _set(joined: str) -> frozenset[str]:
+    return frozenset(joined.split(",")) if joined else frozenset()

@@ -5,102 +5,22 @@ that it never has to give up half-way; what was acknowledged survives the end of
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Contract, Provisioning, Root
 from plugvault.store import tables
+from plugvault.store.rows import SqlRecords
 
 log = logging.getLogger("plugvault.store")
 
-T = TypeVar("T")
-
 _BUSY = 5000  # milliseconds a writer waits for another
-
-
-class _Records(Generic[T]):
-    """Get, put and delete records of one type by the table's primary key."""
-
-    def __init__(self, connection: Connection, table: Table, record: type[T]) -> None:
-        self._connection = connection
-        self._table = table
-        self._record = record
-        self._key = [column.name for column in table.primary_key]
-
-    def _where(self, **wanted: Any) -> Sequence[T]:
-        query = self._table.select()
-        for name, value in wanted.items():
-            query = query.where(self._table.c[name] == value)
-        return [self._record(**row) for row in self._connection.execute(query).mappings()]
-
-    def _one(self, **wanted: Any) -> T | None:
-        found = self._where(**wanted)
-        return found[0] if found else None
-
-    def put(self, record: T) -> None:
-        values = {column.name: getattr(record, column.name) for column in self._table.columns}
-        update = self._table.update()
-        for name in self._key:
-            update = update.where(self._table.c[name] == values[name])
-        if not self._connection.execute(update.values(values)).rowcount:
-            self._connection.execute(self._table.insert().values(values))
-
-
-class _Roots(_Records[Root]):
-    def get(self, root_id: str) -> Root | None:
-        return self._one(root_id=root_id)
-
-    def all(self, kind: str | None = None) -> Sequence[Root]:
-        return self._where(kind=kind) if kind else self._where()
-
-    def by_fingerprint(self, fingerprint: str) -> Root | None:
-        return self._one(fingerprint=fingerprint)
-
-
-class _Vehicles(_Records[Provisioning]):
-    def get(self, vehicle: str, namespace: str) -> Provisioning | None:
-        return self._one(vehicle=vehicle, namespace=namespace)
-
-
-class _Contracts(_Records[Contract]):
-    def get(self, emaid: str, namespace: str) -> Contract | None:
-        return self._one(emaid=emaid, namespace=namespace)
-
-    def of_vehicle(self, vehicle: str, namespace: str) -> Sequence[Contract]:
-        return self._where(vehicle=vehicle, namespace=namespace)
-
-    def delete(self, emaid: str, namespace: str) -> None:
-        table = self._table
-        self._connection.execute(
-            table.delete().where(table.c.emaid == emaid, table.c.namespace == namespace)
-        )
-
-
-class SqlRecords:
-    """One transaction over the pools' tables."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    @cached_property
-    def roots(self) -> _Roots:
-        return _Roots(self._connection, tables.roots, Root)
-
-    @cached_property
-    def vehicles(self) -> _Vehicles:
-        return _Vehicles(self._connection, tables.vehicles, Provisioning)
-
-    @cached_property
-    def contracts(self) -> _Contracts:
-        return _Contracts(self._connection, tables.contracts, Contract)
 
 
 class SqlStore:
@@ -130,7 +50,9 @@ class SqlStore:
     def write(self) -> Iterator[SqlRecords]:
         """As `read`; also when the disk is full or another writer does not come to an end."""
         with _available(), self._writer.begin() as connection:
-            yield SqlRecords(connection)
+            records = SqlRecords(connection)
+            yield records
+            records.finish()
 
     def close(self) -> None:
         self._engine.dispose()
