@@ -36,7 +36,8 @@ class Provisioning:
 
     `vehicle`: the PCID in upper case; `pcid`: as its certificate writes it; `v2g_roots`: key
     identifiers of the V2G roots in the vehicle, lower-case hexadecimal, joined by commas;
-    `not_after`: when the first certificate of the path ends.
+    `not_after`: when the first certificate of the path ends; `origin`: the ecosystem this is a
+    copy from, empty for a vehicle of this one.
     """
 
     vehicle: str
@@ -51,6 +52,7 @@ class Provisioning:
     not_after: int = 0
     issuer: str = ""
     serial: str = ""
+    origin: str = ""
 
     @property
     def subs(self) -> list[bytes]:

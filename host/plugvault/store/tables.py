@@ -56,6 +56,7 @@ vehicles = Table(
     _some("not_after", BigInteger, index=True),
     _some("issuer", _KEY),
     _some("serial", _KEY),
+    _some("origin", _NAME),
     Index("vehicles_issuer", "issuer", "serial"),
 )
 
