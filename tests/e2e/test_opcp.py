@@ -1,7 +1,6 @@
 """The ecosystem over HTTP, as a client written from the OPCP documents alone sees it.
 
-Real server, real SoftHSM tokens. The vehicle's key is in software here: its token has tests of
-its own. `ask` knows no product code but what makes CSRs and vehicles' messages.
+What a client is and how the server is started is in tests/fixtures/backend.py.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,161 +23,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from bundles import PUBLISHED_NEGATIVE
-from evcc import csr, exi, ids, messages, signature
-from evcc import x509 as strict
+from evcc import csr, exi, ids
+from fixtures.backend import ISO2, SESSION, Backend, Json, Vehicle, b64, certificates, refused
 from plugvault.contract import issue as contract_issue
-from plugvault.ecosystem import Ecosystem
 from plugvault.pki.keys import raw_signer
 from plugvault.pools.caller import CPS, MO_EXTERNAL_PKI, OEM, Caller
 from world import point
-
-ISO2 = "urn:iso:15118:2:2013:MsgDef"
-SESSION = bytes.fromhex("2a3dc6d75411f647")
-Json = dict[str, Any]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return datetime.now(UTC).timestamp() + self.ahead
-
-
-class Vehicle:
-    """A vehicle with its provisioning key in software."""
-
-    def __init__(self, pcid: str) -> None:
-        self.pcid = pcid
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.leaf = b""
-        self.subs: list[bytes] = []
-
-    def csr(self) -> bytes:
-        return csr.build(self.pcid, "Example Cars", "DE", point(self.key), raw_signer(self.key))
-
-    def request(self, root: bytes, key: ec.EllipticCurvePrivateKey | None = None) -> str:
-        """A signed CertificateInstallationReq, as EXI in base64."""
-        body = messages.certificate_installation_req("id1", self.leaf, [strict.parse(root)])
-        part = ("id1", "CertificateInstallationReq", body)
-        signed = signature.sign([part], raw_signer(key or self.key))
-        message = messages.envelope(SESSION, "CertificateInstallationReq", body, signed)
-        return b64(exi.encode(message))
-
-
-class Backend:
-    """The running ecosystem, a clock that can be moved, and everybody's bearer tokens."""
-
-    def __init__(self, ecosystem: Ecosystem, clock: Clock) -> None:
-        self.ecosystem, self.clock = ecosystem, clock
-        self.http = httpx.Client(base_url=ecosystem.url, trust_env=False)
-        self.bearers: dict[str, str] = {}
-        self.count = 0
-
-    def login(self, role: str, credentials: Any = None) -> httpx.Response:
-        credentials = credentials or self.ecosystem.credentials(role)
-        asked = {
-            "client_id": credentials.client_id,
-            "client_secret": credentials.client_secret,
-            "audience": credentials.audience,
-            "grant_type": "client_credentials",
-        }
-        return self.http.post("/oauth/token", json=asked)
-
-    def enter(self, name: str, caller: Caller) -> str:
-        """Let a further party in; its name is then a role for `ask`."""
-        answer = self.login(name, self.ecosystem.register(caller))
-        self.bearers[name] = answer.json()["access_token"]
-        return name
-
-    def ask(self, role: str | None, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = options.pop("headers", {})
-        if role:
-            if role not in self.bearers:
-                self.bearers[role] = self.login(role).json()["access_token"]
-            headers = {**headers, "Authorization": f"Bearer {self.bearers[role]}"}
-        return self.http.request(method, path, headers=headers, **options)
-
-    def vehicle(self) -> Vehicle:
-        """A new vehicle, enrolled and registered."""
-        self.count += 1
-        vehicle = Vehicle(f"PVTP{self.count:013}")
-        answer = self.ask(
-            "OEM",
-            "POST",
-            "/.well-known/est/oem/simpleenroll/ISO15118-2",
-            content=b64(vehicle.csr()),
-        )
-        (leaf,) = certificates(answer)
-        vehicle.leaf = leaf.public_bytes(Encoding.DER)
-        chain = certificates(self.ask("OEM", "GET", "/oem/cacerts/ISO15118-2/secp256r1/"))
-        subs = [one for one in chain if one.subject != one.issuer]
-        subs.sort(key=lambda one: one.subject != leaf.issuer)
-        vehicle.subs = [one.public_bytes(Encoding.DER) for one in subs]
-        answer = self.ask("OEM", "PUT", "/v1/oem/provCerts", json=self.registration(vehicle))
-        assert answer.status_code == 200, answer.text
-        return vehicle
-
-    def registration(self, vehicle: Vehicle) -> Json:
-        return {
-            "vehicleCertificate": b64(vehicle.leaf),
-            "subCA2Certificate": b64(vehicle.subs[0]),
-            "subCA1Certificate": b64(vehicle.subs[1]),
-        }
-
-    def contract_data(self, vehicle: Vehicle, emaid: str | None = None) -> Json:
-        """What an operator with its own PKI sends to the CPS."""
-        operator = self.ecosystem.mo
-        data = operator.issue(operator.vehicle(vehicle.pcid), emaid or operator.new_emaid())
-        return {
-            "contractCertificate": b64(data.certificate),
-            "contractSubCa2Certificate": b64(data.subs[0]),
-            "contractSubCa1Certificate": b64(data.subs[1]),
-            "contractSignatureEncryptedPrivateKey": b64(data.wrapped),
-            "dHpublickey": b64(data.dh_point),
-        }
-
-    def sign(self, data: Json, pcid: str | None, role: str = MO_EXTERNAL_PKI) -> httpx.Response:
-        body = {"contractData": data, "xsdMsgDefNamespace": ISO2}
-        if pcid:
-            body["pcid"] = pcid
-        return self.ask(role, "PUT", "/v1/cps/contractData/signed", json=body)
-
-    def install(self, request: str, **options: Any) -> httpx.Response:
-        body = {"certificateInstallationReq": request, "xsdMsgDefNamespace": ISO2}
-        return self.ask("CPO", "POST", "/v1/ccp/signedContractData", json=body, **options)
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def certificates(answer: httpx.Response) -> list[x509.Certificate]:
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == "application/pkcs7-mime; smime-type=certs-only"
-    return pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer.content))
-
-
-def refused(answer: httpx.Response, status: int, words: str) -> None:
-    """Every refusal has OPCP's one shape."""
-    assert answer.status_code == status, answer.text
-    body = answer.json()
-    assert set(body) == {"errorMessages", "traceId"}
-    assert body["errorMessages"]
-    assert len(set(body["errorMessages"])) == len(body["errorMessages"])
-    uuid.UUID(body["traceId"])
-    assert re.search(words, " ".join(body["errorMessages"])), body
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> Iterator[Backend]:
-    clock = Clock()
-    folder = tmp_path_factory.mktemp("ecosystem")
-    with Ecosystem(folder / "world", softhsm, clock=clock) as ecosystem:
-        yield Backend(ecosystem, clock)
 
 
 @pytest.fixture(scope="module")
