@@ -6,6 +6,8 @@ from typing import Protocol
 
 from fastapi import Request
 
+from plugvault.contract.bundle import Message
+from plugvault.contract.issue import ContractData
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki.issue import Authority
 from plugvault.pools.cps import Signer
@@ -31,20 +33,37 @@ class Settings:
     retry_after: float = 3600.0
 
 
+class Bundle(Protocol):
+    """Another ecosystem's contract for a vehicle. `message`: EXI."""
+
+    @property
+    def message(self) -> bytes: ...
+    @property
+    def emaid(self) -> str: ...
+    @property
+    def root_fingerprint(self) -> str: ...
+    @property
+    def metadata(self) -> str | None: ...
+
+
 class Peers(Protocol):
     """The other ecosystems, asked when this one has no answer. Nothing here raises because a
     peer is silent or wrong: that is no answer."""
 
-    def vehicle(self, pcid: str) -> Provisioning | None:
-        """A vehicle of another ecosystem, its path checked against RCP."""
+    def know(self, pcid: str) -> None:
+        """Have what they say of a vehicle that is not ours, before it is used."""
         ...
 
-    def install(self, request: bytes) -> tuple[bytes, str] | None:
-        """A contract for a vehicle's request (EXI): CertificateInstallationRes in EXI, EMAID."""
+    def install(self, request: bytes) -> Bundle | None:
+        """A contract for a vehicle's CertificateInstallationReq (EXI)."""
         ...
 
-    def roots(self) -> None:
-        """Fetch the peers' roots into RCP."""
+    def sign(self, data: ContractData, vehicle: Provisioning) -> Message | None:
+        """Contract data signed under a root that this vehicle has."""
+        ...
+
+    def roots(self) -> bool:
+        """Fetch their roots into RCP; whether there were new ones."""
         ...
 
 
