@@ -227,13 +227,25 @@ class EndEntity:
 
 @dataclass(frozen=True)
 class RegisteredVehicle:
-    """A row of the vehicle registry; key: `vin`. `document_digest`: SHA-256 of the number of the
-    registration document, which only who may use the vehicle can tell."""
+    """A row of the vehicle registry; key: `vin`. `plate`: None for a vehicle that has none yet;
+    `document_digest`: of the number of the registration document, which only who may use the
+    vehicle can tell; see `pools.registry`."""
 
     vin: str
-    plate: str
+    plate: str | None
     pcid: str
     document_digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """Wrong proofs of one caller for one vehicle; key: `who` (client_id) and `subject`.
+    `wrong`: how many in a row; `last`: when the latest was."""
+
+    who: str
+    subject: str
+    wrong: int
+    last: int
 
 
 @dataclass(frozen=True)
@@ -380,6 +392,12 @@ class Registry(Protocol):
     def put(self, vehicle: RegisteredVehicle) -> None: ...
 
 
+class GuessBook(Protocol):
+    def get(self, who: str, subject: str) -> Guesses | None: ...
+    def put(self, guesses: Guesses) -> None: ...
+    def delete(self, who: str, subject: str) -> None: ...
+
+
 class Providers(Protocol):
     def get(self, provider: str) -> Provider | None: ...
     def all(self) -> Sequence[Provider]: ...
@@ -428,6 +446,8 @@ class Records(Protocol):
     def entities(self) -> EndEntities: ...
     @property
     def registry(self) -> Registry: ...
+    @property
+    def guesses(self) -> GuessBook: ...
     @property
     def providers(self) -> Providers: ...
     @property

@@ -295,6 +295,14 @@ class Registry(Rows[records.RegisteredVehicle]):
         return self._one(pcid=pcid)
 
 
+class GuessBook(Rows[records.Guesses]):
+    def get(self, who: str, subject: str) -> records.Guesses | None:
+        return self._one(who=who, subject=subject)
+
+    def delete(self, who: str, subject: str) -> None:
+        self._delete(who=who, subject=subject)
+
+
 class Providers(Rows[records.Provider]):
     def get(self, provider: str) -> records.Provider | None:
         return self._one(provider=provider)
@@ -373,6 +381,10 @@ class SqlRecords:
     @cached_property
     def registry(self) -> Registry:
         return Registry(self._connection, tables.registry, records.RegisteredVehicle)
+
+    @cached_property
+    def guesses(self) -> GuessBook:
+        return GuessBook(self._connection, tables.guesses, records.Guesses)
 
     @cached_property
     def providers(self) -> Providers:

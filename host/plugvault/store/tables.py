@@ -191,9 +191,18 @@ registry = Table(
     "registered_vehicles",
     metadata,
     _key("vin", String(32)),
-    _some("plate", String(32), unique=True),
+    Column("plate", String(32), unique=True),
     _some("pcid", _PCID, unique=True),
     _some("document_digest", LargeBinary),
+)
+
+guesses = Table(
+    "guesses",
+    metadata,
+    _key("who", _KEY),
+    _key("subject", _NAME),
+    _some("wrong", Integer),
+    _some("last", BigInteger),
 )
 
 providers = Table(
