@@ -1,7 +1,8 @@
-"""The pools' store on SQLAlchemy: one connection and one transaction per `read()` or `write()`.
+"""The ecosystem's store: one connection and one transaction per `read()` or `write()`.
 
 SQLite: WAL, so readers and one writer go on at once; a write takes its lock when it begins, so
 that it never has to give up half-way; what was acknowledged survives the end of the process.
+PostgreSQL: a reader sees one state; writers go on at once.
 """
 
 import logging
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from plugvault.pools.errors import PoolError
 from plugvault.store import tables
@@ -29,15 +31,33 @@ class SqlStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writer = engine.execution_options(write=True)
-        tables.metadata.create_all(engine)
+        tables.metadata.create_all(self._writer)
+
+    @classmethod
+    def open(cls, url: str) -> "SqlStore":
+        """`url`: sqlite:///FILE or postgresql://USER@HOST/DATABASE, as libpq takes it.
+
+        Raises ValueError when it is neither.
+        """
+        try:
+            read = make_url(url)
+        except ArgumentError as error:
+            raise ValueError("not a database's URL") from error
+        if read.drivername == "sqlite" and read.database not in (None, "", ":memory:"):
+            return cls.sqlite(Path(read.database))
+        if read.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+            engine = create_engine(read.set(drivername="postgresql+psycopg"))
+            event.listen(engine, "begin", _begin_postgresql)
+            return cls(engine)
+        raise ValueError("the database's URL must be sqlite:///FILE or postgresql://…")
 
     @classmethod
     def sqlite(cls, file: Path) -> "SqlStore":
         """A database in one file, which its owner alone can read."""
         file.touch(mode=0o600)
         engine = create_engine(URL.create("sqlite", database=str(file)))
-        event.listen(engine, "connect", _prepare)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
         return cls(engine)
 
     @contextmanager
@@ -62,17 +82,22 @@ class SqlStore:
 def _available() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        log.error("database: %s", error.orig)
+    except (DBAPIError, PoolTimeoutError) as error:
+        log.error("database: %s", getattr(error, "orig", error))
         raise PoolError("unavailable", "The database is not available.") from error
 
 
-def _prepare(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where `_begin` says
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin(connection: Connection) -> None:
+def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get("write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if not connection.get_execution_options().get("write"):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
