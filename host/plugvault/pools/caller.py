@@ -36,6 +36,11 @@ class Caller:
     operators: frozenset[str] = frozenset()
     client_id: str = ""
 
+    @property
+    def signature(self) -> str:
+        """Who this is, for the audit trail."""
+        return f"{self.name} ({self.client_id})" if self.client_id else self.name
+
     def owns_vehicle(self, pcid: str) -> None:
         """Raises PoolError("forbidden") unless the PCID's WMI is the caller's."""
         _owns(self.wmis, pcid[:3].upper(), "WMI of the PCID")

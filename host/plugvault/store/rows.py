@@ -3,8 +3,6 @@
 What `plugvault.pools.records` states as protocols, in SQL that SQLite and PostgreSQL share.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from functools import cached_property
@@ -12,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Select, Table, and_, exists, func, or_, select, tuple_
 
-from plugvault.pools import records
+from plugvault.pools import audit, records
 from plugvault.store import tables
 
 T = TypeVar("T")
@@ -256,19 +254,13 @@ class Audit(Rows[records.AuditEntry]):
         before = self._connection.execute(last).scalar() or ""
         row = asdict(entry)
         del row["sequence"]
-        row["digest"] = audit_digest(before, entry)
+        row["digest"] = audit.digest(before, entry)
         self._connection.execute(table.insert().values(row))
 
     def since(self, sequence: int, limit: int) -> Sequence[records.AuditEntry]:
         table = self._table
         query = table.select().where(table.c.sequence > sequence)
         return self._rows(query.order_by(table.c.sequence).limit(limit))
-
-
-def audit_digest(before: str, entry: records.AuditEntry) -> str:
-    """SHA-256 in hexadecimal over the digest before and this entry's own words."""
-    words = [before, entry.at, entry.who, entry.action, entry.subject, entry.detail]
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
 class RootChanges(Rows[records.RootChange]):
