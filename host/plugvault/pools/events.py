@@ -4,13 +4,19 @@
 tell of does. Delivering them is `plugvault.delivery`'s work, and never delays a pool.
 """
 
+import base64
 import json
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from plugvault.contract.bundle import ISO2
-from plugvault.pools.records import Delivery, Event, Records
+from plugvault.pki import path
+from plugvault.pki.names import distinguished_name, serial_hex
+from plugvault.pools.records import Contract, Delivery, Event, Records, Root
 
 EVERYONE = "*"
 
@@ -57,3 +63,44 @@ def publish(
                 Delivery(event.event_id, endpoint.endpoint_id, vehicle, due=float(now))
             )
     return event
+
+
+def contract_payload(records: Records, contract: Contract) -> dict[str, Any]:
+    """What events about a contract say of it."""
+    root = records.roots.by_fingerprint(contract.root_fingerprint)
+    name = path.read(root.certificate).names.get("CN", "") if root else ""
+    return {
+        "emaid": contract.emaid,
+        "pcid": contract.pcid,
+        "contractCert": base64.b64encode(contract.certificate).decode(),
+        "cpsSignerRootFingerprint": contract.root_fingerprint,
+        "cpsSignerRootCommonName": name,
+        "signatureAlgorithm": _algorithm(contract.certificate),
+    }
+
+
+def provisioning_payload(pcid: str, emaid: str) -> dict[str, Any]:
+    """What events about a vehicle's provisioning certificate say: OPCP wants one event for each
+    contract that it touches, and nothing of the operator's other contracts or of other operators.
+    """
+    return {"emaid": emaid, "pcid": pcid}
+
+
+def root_payload(root: Root) -> dict[str, Any]:
+    """What events about a root certificate say of it."""
+    certificate = path.read(root.certificate)
+    return {
+        "rootCertificateId": root.root_id,
+        "distinguishedName": distinguished_name(certificate.names),
+        "commonName": certificate.names.get("CN", ""),
+        "rootType": root.kind,
+        "rootSerialNumber": serial_hex(certificate.serial),
+        "signatureAlgorithm": _algorithm(root.certificate),
+        "fingerprintSHA256": root.fingerprint,
+    }
+
+
+def _algorithm(certificate: bytes) -> str:
+    """The curve, which OPCP calls so: "secp256r1", "secp521r1" or "ed448"."""
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    return key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else "ed448"
