@@ -422,6 +422,12 @@ class Jobs(Protocol):
 class Records(Protocol):
     """One transaction over everything the ecosystem keeps."""
 
+    def lock(self, *names: str) -> None:
+        """Until this transaction ends, no other that locks one of these names goes on: for what
+        is decided from what was read. A vehicle's name is its PCID in upper case. Several names
+        in one call, or one order for all: two that wait for each other are both undone."""
+        ...
+
     @property
     def roots(self) -> Roots: ...
     @property

@@ -326,6 +326,12 @@ class SqlRecords:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    def lock(self, *names: str) -> None:
+        if self._connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+            for name in sorted(names):
+                number = func.hashtextextended(name, 0)
+                self._connection.execute(select(func.pg_advisory_xact_lock(number)))
+
     @cached_property
     def roots(self) -> Roots:
         return Roots(self._connection, tables.roots, records.Root)
