@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from plugvault.opcp import ccp, cps, errors, est, oauth, pcp, rcp
+from plugvault.opcp import ccp, cps, errors, est, oauth, pcp, rcp, registry
 from plugvault.opcp.limits import BodyLimit
 from plugvault.opcp.services import Services
 
@@ -38,7 +38,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.add_middleware(BodyLimit)
     errors.install(app)
-    for part in (oauth, rcp, pcp, cps, ccp, est):
+    for part in (oauth, rcp, pcp, cps, ccp, est, registry):
         app.include_router(part.router)
     return app
 

@@ -45,6 +45,8 @@ RIGHTS: dict[str, frozenset[str]] = {
     "events": EVERYONE - {PEER},
     "revoke": OPERATORS | {OEM, CPO, ADMIN},
     "registry": OPERATORS,
+    "registry.read": EVERYONE,
+    "registry.write": frozenset({OEM}),
     "admin": frozenset({ADMIN}),
 }
 

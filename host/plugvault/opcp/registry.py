@@ -1,0 +1,126 @@
+"""The registries over HTTP: vehicles by VIN and number plate, providers by identifier.
+
+OPCP has no such service; this is an extension of it in its own manner.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import Field
+
+from plugvault.opcp.fields import Found, PcidText, Wire
+from plugvault.opcp.rights import may
+from plugvault.pools import providers, registry
+from plugvault.pools.caller import Caller
+from plugvault.pools.errors import PoolError
+from plugvault.pools.records import Provider
+
+router = APIRouter(prefix="/v1/registry", tags=["Registries (extension)"])
+Reader = Annotated[Caller, Depends(may("registry.read"))]
+Plate = Annotated[str, Field(min_length=2, max_length=24)]
+Document = Annotated[str, Field(min_length=6, max_length=60)]
+Vin = Annotated[str, Field(pattern=registry.VIN_PATTERN)]
+ProviderPath = Annotated[str, Path(pattern=providers.PROVIDER_PATTERN)]
+Country = Annotated[str | None, Query(pattern="^[A-Za-z]{2}$")]
+
+
+class Registration(Wire):
+    vin: Vin
+    plate: Plate | None = None
+    pcid: PcidText
+    registration_document: Document
+
+
+class Question(Wire):
+    """One of `pcid`, `vin` and `plate`, and the proof."""
+
+    pcid: PcidText | None = None
+    vin: Vin | None = None
+    plate: Plate | None = None
+    registration_document: Document
+
+
+class Entry(Wire):
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    registry: Annotated[str | None, Field(max_length=100)] = None
+    active: bool = True
+
+
+@router.put("/vehicles", summary="A maker enters one of its vehicles")
+def register(
+    caller: Annotated[Caller, Depends(may("registry.write"))], found: Found, body: Registration
+) -> dict[str, Any]:
+    """The number of the registration document is kept as a digest only."""
+    with found.store.write() as records:
+        vehicle = registry.register(
+            records,
+            caller,
+            body.vin,
+            body.plate,
+            body.pcid,
+            body.registration_document,
+            found.clock(),
+        )
+    return {"vin": vehicle.vin, "plate": vehicle.plate, "pcid": vehicle.pcid}
+
+
+@router.post("/vehicles/lookup", summary="The PCID of a vehicle, for who may use it")
+def lookup(
+    caller: Annotated[Caller, Depends(may("registry"))], found: Found, body: Question
+) -> dict[str, str]:
+    """The number of the registration document is the proof. 403 when it is wrong or the vehicle
+    unknown; after three wrong proofs, for fifteen minutes whatever the proof."""
+    named = [(k, v) for k in registry.READ if (v := getattr(body, k)) is not None]
+    if len(named) != 1:
+        raise PoolError("invalid", "body : must have one of pcid, vin and plate")
+    with found.store.write() as records:
+        answer = registry.prove(
+            records, caller, *named[0], body.registration_document, found.clock()
+        )
+    if isinstance(answer, PoolError):
+        raise answer
+    return {"pcid": answer.pcid}
+
+
+@router.get("/providers", summary="The provider identifiers that are given out")
+def listed(_: Reader, found: Found, country: Country = None) -> dict[str, Any]:
+    with found.store.read() as records:
+        return {"providers": [_show(entry) for entry in providers.listed(records, country)]}
+
+
+@router.get("/providers/{provider}", summary="Whose a provider identifier is")
+def get(_: Reader, found: Found, provider: ProviderPath) -> dict[str, Any]:
+    with found.store.read() as records:
+        return _show(providers.get(records, provider))
+
+
+@router.put("/providers/{provider}", summary="Enter a provider identifier")
+def enter(
+    caller: Annotated[Caller, Depends(may("admin"))],
+    found: Found,
+    provider: ProviderPath,
+    body: Entry,
+) -> dict[str, Any]:
+    """`registry` is that of the country when not given: EV Roam (GB), Energy Codes & Services
+    (DE)."""
+    with found.store.write() as records:
+        return _show(
+            providers.enter(
+                records,
+                caller,
+                provider,
+                body.name,
+                found.clock(),
+                registry=body.registry,
+                active=body.active,
+            )
+        )
+
+
+def _show(entry: Provider) -> dict[str, Any]:
+    return {
+        "provider": entry.provider,
+        "name": entry.name,
+        "registry": entry.registry,
+        "active": entry.active,
+    }

@@ -1,0 +1,77 @@
+"""The registry of provider identifiers: which company a country's authority gave "GBOCT" to.
+
+An EMAID begins with the identifier, so it says who answers for a contract. In the field EV Roam
+gives identifiers out in the United Kingdom and Energy Codes & Services in Germany; here an
+administrator enters what they have given. Nobody becomes a client of this ecosystem under an
+identifier that is not theirs.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from plugvault.pools.caller import ANY, Caller
+from plugvault.pools.errors import PoolError
+from plugvault.pools.records import AuditEntry, Provider, Records
+
+REGISTRIES = {"GB": "EV Roam", "DE": "Energy Codes & Services"}
+PROVIDER_PATTERN = "^[A-Za-z]{2}-?[A-Za-z0-9]{3}$"
+
+
+def enter(
+    records: Records,
+    caller: Caller,
+    provider: str,
+    company: str,
+    now: float,
+    *,
+    registry: str | None = None,
+    active: bool = True,
+) -> Provider:
+    """Enter an identifier, or change its company or whether it is in use.
+
+    `registry`: who gave it out; that of the country when not given. Raises PoolError.
+    """
+    provider = read_provider(provider)
+    registry = registry or REGISTRIES.get(provider[:2])
+    if registry is None:
+        raise PoolError("invalid", f"registry : must be given, for {provider[:2]} has none here")
+    if not company.strip():
+        raise PoolError("invalid", "name : must be given")
+    entry = Provider(provider, company.strip(), registry, active)
+    records.providers.put(entry)
+    detail = f"{entry.name}, {registry}{'' if active else ', not in use'}"
+    records.audit.add(AuditEntry(int(now), caller.name, "provider.enter", provider, detail))
+    return entry
+
+
+def get(records: Records, provider: str) -> Provider:
+    """Raises PoolError("not-found")."""
+    provider = read_provider(provider)
+    found = records.providers.get(provider)
+    if found is None:
+        raise PoolError("not-found", f"The provider identifier {provider} is given to nobody.")
+    return found
+
+
+def listed(records: Records, country: str | None = None) -> Sequence[Provider]:
+    """All identifiers, or those of one country."""
+    entries = records.providers.all()
+    return [e for e in entries if not country or e.provider.startswith(country.upper())]
+
+
+def check(records: Records, company: str, wanted: Iterable[str]) -> None:
+    """Whether a company may be a client under these identifiers. Raises PoolError("forbidden")."""
+    for provider in wanted:
+        found = records.providers.get(provider) if provider != ANY else None
+        if found is None or not found.active or found.name.casefold() != company.casefold():
+            raise PoolError(
+                "forbidden",
+                f"{provider} is not given to {company} in the registry of provider identifiers.",
+            )
+
+
+def read_provider(text: str) -> str:
+    """Country and provider without the hyphen, in upper case: "GBOCT"."""
+    if not re.fullmatch(PROVIDER_PATTERN, text):
+        raise PoolError("invalid", f'provider : must match "{PROVIDER_PATTERN}"')
+    return text.replace("-", "").upper()

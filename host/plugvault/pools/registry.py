@@ -1,0 +1,128 @@
+"""The vehicle registry: who may use a vehicle learns its PCID from the VIN or the number plate.
+
+OPCP has no such service; in the field a licensing authority or the maker answers. The proof is
+the number of the registration document, which the holder of the vehicle has and nobody else. Only
+a slow digest of it is kept. Every question and every refusal goes into the audit trail, the proof
+never. There is no listing, an unknown vehicle and a wrong proof are refused in the same words, and
+after a few wrong proofs a caller is locked out of that vehicle for a while.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+
+from plugvault.pools.caller import Caller, read_pcid
+from plugvault.pools.errors import PoolError
+from plugvault.pools.records import AuditEntry, Guesses, Records, RegisteredVehicle
+
+TRIES = 3  # wrong proofs in a row
+LOCKED = 900  # seconds
+VIN_PATTERN = "^[A-HJ-NPR-Za-hj-npr-z0-9]{17}$"  # ISO 3779: no I, O, Q
+REFUSED = "No vehicle with this identification and registration document number."
+TOO_MANY = f"Too many wrong proofs for this vehicle; ask again in {LOCKED // 60} minutes."
+
+
+def register(
+    records: Records,
+    caller: Caller,
+    vin: str,
+    plate: str | None,
+    pcid: str,
+    document: str,
+    now: float,
+) -> RegisteredVehicle:
+    """Put a maker's own vehicle into the registry, or new values in its place.
+
+    Both the VIN and the PCID begin with the maker's WMI. Raises PoolError.
+    """
+    vin, pcid = read_vin(vin), read_pcid(pcid).upper()
+    for identifier in (vin, pcid):
+        caller.owns_vehicle(identifier)
+    plate = read_plate(plate) if plate is not None else None
+    digest = _digest(vin, read_document(document))
+    for field, other in (
+        ("plate", records.registry.by_plate(plate) if plate else None),
+        ("pcid", records.registry.by_pcid(pcid)),
+    ):
+        if other and other.vin != vin:
+            raise PoolError("invalid", f"{field} : belongs to another vehicle")
+    vehicle = RegisteredVehicle(vin, plate, pcid, digest)
+    records.registry.put(vehicle)
+    records.audit.add(AuditEntry(int(now), caller.name, "registry.register", vin))
+    return vehicle
+
+
+def prove(
+    records: Records, caller: Caller, kind: str, text: str, document: str, now: float
+) -> RegisteredVehicle | PoolError:
+    """The vehicle, for a caller that has the number of its registration document.
+
+    A refusal is returned and not raised, so that the transaction which counts it stands. Raises
+    PoolError("invalid") for what cannot be an identification or a document number.
+    """
+    name, document = READ[kind](text), read_document(document)
+    subject = f"{kind} {name}"
+    before = records.guesses.get(caller.client_id, subject)
+    wrong = before.wrong if before and now < before.last + LOCKED else 0
+
+    def refused(words: str, detail: str) -> PoolError:
+        records.audit.add(AuditEntry(int(now), caller.name, "registry.refused", subject, detail))
+        return PoolError("forbidden", words)
+
+    if wrong >= TRIES:  # whatever the proof is now
+        return refused(TOO_MANY, "locked")
+    found = _find(records, kind, name)
+    expected = found.document_digest if found else bytes(32)
+    digest = _digest(found.vin if found else "", document)  # as slow for an unknown vehicle
+    if not hmac.compare_digest(digest, expected) or found is None:
+        records.guesses.put(Guesses(caller.client_id, subject, wrong + 1, int(now)))
+        return refused(REFUSED, f"wrong proof or unknown, {wrong + 1} in a row")
+    if before:
+        records.guesses.delete(caller.client_id, subject)
+    records.audit.add(AuditEntry(int(now), caller.name, "registry.answered", subject))
+    return found
+
+
+def read_vin(text: str) -> str:
+    """A VIN in upper case."""
+    if not re.fullmatch(VIN_PATTERN, text):
+        raise PoolError("invalid", f'vin : must match "{VIN_PATTERN}"')
+    return text.upper()
+
+
+def read_plate(text: str) -> str:
+    """A number plate in upper case, without spaces and hyphens, as nobody agrees on them."""
+    plate = re.sub(r"[\s·-]", "", text).upper()
+    if not plate.isalnum() or not 2 <= len(plate) <= 15:
+        raise PoolError("invalid", "plate : must have 2 to 15 letters and digits")
+    return plate
+
+
+def read_document(text: str) -> str:
+    """The number of a registration document, in upper case and without spaces and hyphens."""
+    number = re.sub(r"[\s-]", "", text).upper()
+    if not number.isalnum() or not 6 <= len(number) <= 40:
+        raise PoolError("invalid", "registrationDocument : must have 6 to 40 letters and digits")
+    return number
+
+
+READ: dict[str, Callable[[str], str]] = {
+    "pcid": lambda text: read_pcid(text).upper(),
+    "vin": read_vin,
+    "plate": read_plate,
+}
+
+
+def _find(records: Records, kind: str, name: str) -> RegisteredVehicle | None:
+    find = {
+        "pcid": records.registry.by_pcid,
+        "vin": records.registry.by_vin,
+        "plate": records.registry.by_plate,
+    }
+    return find[kind](name)
+
+
+def _digest(vin: str, document: str) -> bytes:
+    """32 bytes. Slow, and salted with the vehicle: document numbers are short."""
+    return hashlib.scrypt(document.encode(), salt=vin.encode(), n=4096, r=8, p=1, dklen=32)
