@@ -8,7 +8,7 @@ from typing import Any, NoReturn, cast
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
+from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from evcc.vault import VaultError
 from plugvault.hsm.token import Token, custody
@@ -23,7 +23,7 @@ def generate(token: Token, label: str) -> "TokenRsaKey":
     """
     common = {Attribute.TOKEN: True, Attribute.ID: label.encode(), Attribute.LABEL: label}
     with token.call():
-        public, private = token.session.generate_keypair(
+        token.session.generate_keypair(
             KeyType.RSA,
             BITS,
             store=True,
@@ -38,11 +38,23 @@ def generate(token: Token, label: str) -> "TokenRsaKey":
                 Attribute.SIGN: True,
             },
         )
-        numbers = rsa.RSAPublicNumbers(
-            int.from_bytes(public[Attribute.PUBLIC_EXPONENT], "big"),
-            int.from_bytes(public[Attribute.MODULUS], "big"),
+    return key(token, label)
+
+
+def key(token: Token, label: str) -> "TokenRsaKey":
+    """The key of that label. Raises: VaultError("not-found" | "unavailable")."""
+    with token.call():
+        private, public = (
+            list(token.session.get_objects({Attribute.CLASS: kind, Attribute.ID: label.encode()}))
+            for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
         )
-    return TokenRsaKey(token, label, private, numbers.public_key())
+        if not (private and public):
+            raise VaultError("not-found", label)
+        numbers = rsa.RSAPublicNumbers(
+            int.from_bytes(public[0][Attribute.PUBLIC_EXPONENT], "big"),
+            int.from_bytes(public[0][Attribute.MODULUS], "big"),
+        )
+    return TokenRsaKey(token, label, private[0], numbers.public_key())
 
 
 class TokenRsaKey(rsa.RSAPrivateKey):

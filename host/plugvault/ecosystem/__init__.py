@@ -1,0 +1,150 @@
+"""A whole Plug & Charge ecosystem in one process: every role, its token, its server, its clients.
+
+    with Ecosystem(directory) as world:
+        leaf, subs = world.oem.enrol(csr)
+        world.oem.register(leaf, subs, [world.v2g_root])
+        emaid = world.mo.contract(pcid)
+
+`parties` says who lives in it, `authorities` is its PKI, `folder` what it keeps on disk and takes
+up again, `wiring` puts the services together, `server` serves them. The server listens on
+loopback only, in a thread, at a port the system gives.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from plugvault.ecosystem import server, wiring
+from plugvault.ecosystem.authorities import LABELS, Authorities, Leaf
+from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.parties import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
+from plugvault.hsm import TokenKey
+from plugvault.hsm.rsa import TokenRsaKey
+from plugvault.opcp.app import create_app
+from plugvault.opcp.services import Settings
+from plugvault.opcp.tokens import Tokens
+from plugvault.pools.caller import CPO, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, OEM, Caller
+from plugvault.roles.client import Credentials, OpcpClient
+from plugvault.roles.cpo import ChargePointOperator
+from plugvault.roles.mo import Operator
+from plugvault.roles.oem import Maker
+from plugvault.store import SqlStore
+
+__all__ = ["CALLERS", "EVSE", "LABELS", "PROVIDER", "PROVIDER_V2G", "WMI", "Ecosystem", "Leaf"]
+
+Step = Callable[[str, str, float], None]
+
+
+class Ecosystem:
+    """See the module. Everything below is there between `__enter__` and `__exit__`.
+
+    url: of the server. oem, mo, mo_v2g, cpo: the roles' clients. v2g_root, oem_root,
+    mo_root: DER. telematics_key: the maker's key for the channel to its vehicles; cps, station:
+    leaves with their keys. keys: every key made, by the token it is in. pins: of each token.
+    """
+
+    url: str
+    oem: Maker
+    mo: Operator
+    mo_v2g: Operator
+    cpo: ChargePointOperator
+    v2g_root: bytes
+    oem_root: bytes
+    mo_root: bytes
+    telematics_key: TokenKey
+    cps: Leaf
+    station: Leaf
+    keys: dict[str, list[TokenKey | TokenRsaKey]]
+
+    def __init__(
+        self,
+        directory: Path,
+        module: Path | None = None,
+        on_step: Step | None = None,
+        clock: Callable[[], float] = time.time,
+        settings: Settings | None = None,
+        pool: str = POOL,
+        tokens: Path | None = None,
+    ) -> None:
+        """`directory`: see `folder`, which also says when `tokens` is needed.
+        `on_step(name, detail, milliseconds)`: called as each part is done. `pool`: the company
+        that runs it."""
+        self.directory = directory
+        self._folder_options = (module, tokens)
+        self._on_step = on_step
+        self._clock = clock
+        self._settings = settings or Settings()
+        self._pool = pool
+        self._stack = ExitStack()
+        self._credentials: dict[str, Credentials] = {}
+        self.pins: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def credentials(self, role: str) -> Credentials:
+        """What a client of this role asks for a token with; role as in OPCP's JWTs, or ADMIN."""
+        return self._credentials[role]
+
+    def register(self, caller: Caller) -> Credentials:
+        """Let one more party in: a second maker, a rival operator."""
+        return Credentials(*self._tokens.register(caller), self.url)
+
+    def client(self, role: str) -> OpcpClient:
+        """A new client with the role's credentials; it is closed with the ecosystem."""
+        return self._stack.enter_context(OpcpClient(self.url, self.credentials(role)))
+
+    def _start(self) -> None:
+        listener = self._stack.enter_context(server.listen())
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ocsp = f"{self.url}/ocsp"
+        with self._step("tokens", f"{len(LABELS)} tokens, each with its own PIN"):
+            folder = Folder(self.directory, *self._folder_options)
+            tokens = folder.tokens(self._stack, *LABELS)
+            self.pins = {label: folder.pin(label) for label in LABELS}
+        with self._step("pki", "3 roots, their sub-CAs, the CPS and a station"):
+            pki = Authorities(folder, tokens, self._clock(), ocsp, self._pool)
+            self.v2g_root, self.oem_root, self.mo_root = pki.v2g.root, pki.oem.root, pki.mo.root
+            self.cps, self.station = pki.cps, pki.station
+            self.telematics_key, self.keys = pki.telematics, pki.keys
+        with self._step("backend", self.url):
+            store = SqlStore.sqlite(self.directory / "ecosystem.sqlite")
+            self._stack.callback(store.close)
+            wiring.furnish(store, pki, self._clock())
+            self._tokens = Tokens(self.url, self._clock, pki.access)
+            for caller in CALLERS:
+                credentials = self.register(caller)
+                self._credentials.update(dict.fromkeys(caller.roles, credentials))
+            services = wiring.services(store, pki, self._tokens, ocsp, self._clock, self._settings)
+            self._stack.enter_context(server.in_thread(create_app(services), listener))
+            self._connect(pki, ocsp)
+
+    @contextmanager
+    def _step(self, name: str, detail: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        if self._on_step:
+            self._on_step(name, detail, (time.perf_counter() - started) * 1000)
+
+    def _connect(self, pki: Authorities, ocsp: str) -> None:
+        clock = self._clock
+        self.oem = Maker(self.client(OEM), clock)
+        self.mo = Operator(self.client(MO_EXTERNAL_PKI), PROVIDER, pki.operator, ocsp, clock)
+        self.mo_v2g = Operator(self.client(MO_HUBJECT_PKI), PROVIDER_V2G, clock=clock)
+        self.cpo = ChargePointOperator(self.client(CPO))

@@ -1,0 +1,130 @@
+"""The ecosystem's own PKI: which authorities and leaves there are, each key in a token.
+
+What the folder keeps is taken up again; what is missing is made. A certificate that ends within
+a week is issued anew, for the same key.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cryptography import x509
+
+from evcc.vault import VaultError
+from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.parties import CHARGE_POINTS, EVSE, MAKER, OPERATOR, POOL, company
+from plugvault.hsm import Token, TokenKey, rsa
+from plugvault.hsm.rsa import TokenRsaKey
+from plugvault.pki import path
+from plugvault.pki.issue import Authority, der, issue, root, subordinate
+
+T = TypeVar("T")
+
+LABELS = ("v2g", "oem", "mo", "cps", "cpo", "auth")  # one token for each who has keys
+SOON = 7 * 86_400  # seconds before its end a certificate is issued anew
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A certificate with its path and its key in a token."""
+
+    certificate: bytes
+    subs: tuple[bytes, ...]
+    key: TokenKey
+
+
+class Authorities:
+    """See the module.
+
+    v2g, oem, mo: the roots. vehicles, operator, hosted: the Sub2 that issue provisioning
+    certificates, the operator's contracts, and contracts for operators without a PKI. cps,
+    station: leaves. telematics: the maker's key for the channel to its vehicles. access: signs
+    access tokens. keys: every key, by the token it is in. issued: the certificates made now, DER.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        tokens: dict[str, Token],
+        now: float,
+        ocsp: str,
+        pool: str = POOL,
+    ) -> None:
+        """`ocsp`: address of the responder, written into certificates; `pool`: whose V2G root it
+        is."""
+        self._folder, self._tokens, self._now, self._ocsp = folder, tokens, now, ocsp
+        self.keys: dict[str, list[TokenKey | TokenRsaKey]] = {}
+        self.issued: list[bytes] = []
+        self.v2g = self._root("v2g", pool, "V2G Root CA")
+        self.oem = self._root("oem", MAKER, "OEM Root CA")
+        self.mo = self._root("mo", OPERATOR, "MO Root CA")
+        self.telematics = self._key("oem", "telematics")
+        self.cps = self._leaf("cps", "CPS 1", pool, self._below(self.v2g, "v2g", "Prov", pool))
+        stations = self._below(self.v2g, "v2g", "CPO", pool)
+        self.station = self._leaf("cpo", EVSE, CHARGE_POINTS, stations)
+        self.vehicles = self._below(self.oem, "oem", "OEM", MAKER)
+        self.operator = self._below(self.mo, "mo", "MO", OPERATOR)
+        self.hosted = self._below(self.v2g, "v2g", "V2G MO", pool)
+        self.access = _found(
+            lambda: rsa.key(tokens["auth"], "access-tokens"),
+            lambda: rsa.generate(tokens["auth"], "access-tokens"),
+        )
+        self.keys["auth"] = [self.access]
+
+    def _root(self, kind: str, owner: str, name: str) -> Authority:
+        key = self._key(kind, "root")
+        names = {**company(owner), "CN": name}
+        made = self._certified(
+            f"{kind}-root", lambda: der(root(kind, names, key, self._now).certificate)
+        )
+        return Authority(x509.load_der_x509_certificate(made), key)
+
+    def _below(self, above: Authority, kind: str, prefix: str, owner: str) -> Authority:
+        """Sub1 and Sub2 of one branch, their keys in the token `kind`; the Sub2, which issues."""
+        for level in ("sub1", "sub2"):
+            above = self._sub(above, kind, f"{prefix} {level.capitalize()}", level, owner)
+        return above
+
+    def _sub(self, above: Authority, kind: str, name: str, level: str, owner: str) -> Authority:
+        label = name.lower().replace(" ", "-")
+        key = self._key(kind, label)
+        profile, names = f"{kind}-{level}", {**company(owner), "CN": f"{name} CA"}
+
+        def make() -> bytes:
+            return der(subordinate(profile, names, key, above, self._now, self._ocsp).certificate)
+
+        made = x509.load_der_x509_certificate(self._certified(label, make))
+        return Authority(made, key, (above.certificate, *above.issuers))
+
+    def _leaf(self, profile: str, name: str, owner: str, above: Authority) -> Leaf:
+        key = self._key(profile, f"{profile}-leaf")
+        names = {**company(owner), "CN": name}
+        certificate = self._certified(
+            f"{profile}-leaf",
+            lambda: issue(profile, names, key.public_key(), above, self._now, ocsp=self._ocsp),
+        )
+        return Leaf(certificate, tuple(above.path), key)
+
+    def _key(self, token: str, label: str) -> TokenKey:
+        # A key may be there without its certificate: then the start before was interrupted.
+        opened = self._tokens[token]
+        found = _found(lambda: opened.key(label), lambda: opened.generate(label))
+        self.keys.setdefault(token, []).append(found)
+        return found
+
+    def _certified(self, name: str, make: Callable[[], bytes]) -> bytes:
+        kept = self._folder.certificate(name)
+        if kept is None or path.read(kept).not_after < self._now + SOON:
+            kept = make()
+            self._folder.keep_certificate(name, kept)
+            self.issued.append(kept)
+        return kept
+
+
+def _found(find: Callable[[], T], make: Callable[[], T]) -> T:
+    try:
+        return find()
+    except VaultError as error:
+        if error.reason != "not-found":
+            raise
+        return make()

@@ -1,0 +1,103 @@
+"""What an ecosystem keeps on disk beside its database, in one folder for its owner alone.
+
+    secrets.json      0600: the tokens' PINs, the roles' credentials, what webhooks are signed with
+    tokens/           SoftHSM's, one token for each who has keys
+    certificates/     PEM of every authority and leaf of the ecosystem itself
+
+Whatever is here is taken up again: a start finds the same tokens, keys, certificates and
+credentials, and makes only what is missing. So a start that was interrupted is finished by the
+next one. Only one process may make things in a folder at a time; many may read it.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from evcc.vault import VaultError
+from plugvault.hsm import Hsm, Token, TokenStore
+
+T = TypeVar("T")
+
+
+class Folder:
+    """One ecosystem's folder, made when missing.
+
+    `tokens`: a folder of tokens shared with other ecosystems, for a process can have only one
+    open; the tokens' labels then begin with this folder's name. `module`: the PKCS#11 library.
+    """
+
+    def __init__(
+        self, directory: Path, module: Path | None = None, tokens: Path | None = None
+    ) -> None:
+        self.directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        self._prefix = f"{directory.name}-" if tokens else ""
+        self._tokens = TokenStore(tokens or directory / "tokens", module)
+        self._file = directory / "secrets.json"
+        self._secrets: dict[str, dict[str, object]] = {}
+        if self._file.exists():
+            self._secrets = json.loads(self._file.read_text())
+        self._certificates = directory / "certificates"
+        self._certificates.mkdir(exist_ok=True)
+
+    def secret(self, section: str, name: str, make: Callable[[], T]) -> T:
+        """What is kept under this name, made and kept when it is not there: plain JSON."""
+        kept = self._secrets.setdefault(section, {})
+        if name not in kept:
+            kept[name] = make()
+            write(self._file, json.dumps(self._secrets, indent=1).encode())
+        return kept[name]  # type: ignore[return-value]  # what `make` of this name once made
+
+    def pin(self, label: str) -> str:
+        """The PIN of a token of this ecosystem."""
+        return self.secret("pins", label, lambda: secrets.token_hex(8))
+
+    def tokens(self, stack: ExitStack, *labels: str) -> dict[str, Token]:
+        """These tokens, logged in until `stack` ends; made when they are not there."""
+        for label in labels:
+            self._make(label)
+        hsm = stack.enter_context(Hsm(self._tokens.module, self._tokens.conf))
+        return {label: hsm.token(self._prefix + label, self.pin(label)) for label in labels}
+
+    def _make(self, label: str) -> None:
+        # The PIN is kept first: a token that nobody can open would be in the way for ever.
+        pin = self.pin(label)
+
+        def init() -> bool:
+            try:
+                self._tokens.init_token(self._prefix + label, pin, secrets.token_hex(8))
+            except VaultError as error:
+                if error.reason != "exists":
+                    raise
+            return True
+
+        self.secret("made", label, init)
+
+    def certificate(self, name: str) -> bytes | None:
+        """A certificate that is kept here: DER."""
+        file = self._certificates / f"{name}.pem"
+        if not file.exists():
+            return None
+        return x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(Encoding.DER)
+
+    def keep_certificate(self, name: str, certificate: bytes) -> None:
+        pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
+        write(self._certificates / f"{name}.pem", pem)
+
+
+def write(file: Path, content: bytes) -> None:
+    """Put a file in place whole, for its owner alone: a reader sees the old one or the new."""
+    new = file.with_name(f".{file.name}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.replace(file)

@@ -1,0 +1,89 @@
+"""What an ecosystem keeps on disk: for its owner alone, and taken up again."""
+
+from __future__ import annotations
+
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from plugvault.ecosystem.authorities import LABELS, SOON, Authorities
+from plugvault.ecosystem.folder import Folder
+from world import DAY, NOW
+
+OCSP = "http://127.0.0.1/ocsp"
+
+
+def start(directory: Path, softhsm: Path, now: float = NOW) -> Authorities:
+    with ExitStack() as stack:
+        folder = Folder(directory, softhsm)
+        return Authorities(folder, folder.tokens(stack, *LABELS), now, OCSP)
+
+
+def leaves(pki: Authorities) -> dict[str, bytes]:
+    certificates = {name: getattr(pki, name).root for name in ("vehicles", "operator", "hosted")}
+    keys = {
+        f"{token} {key.label}": key.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+        for token, owned in pki.keys.items()
+        for key in owned
+    }
+    return {**certificates, **keys, "cps": pki.cps.certificate, "station": pki.station.certificate}
+
+
+def test_a_second_start_takes_up_tokens_keys_and_certificates(tmp_path: Path, softhsm: Path):
+    first = start(tmp_path / "eco", softhsm)
+    pins = [Folder(tmp_path / "eco", softhsm).pin(label) for label in LABELS]
+    second = start(tmp_path / "eco", softhsm)
+    assert leaves(second) == leaves(first)
+    assert first.issued
+    assert second.issued == []
+    assert [Folder(tmp_path / "eco", softhsm).pin(label) for label in LABELS] == pins
+
+
+def test_a_certificate_that_ends_soon_is_issued_anew_for_the_same_key(
+    tmp_path: Path, softhsm: Path
+):
+    first = start(tmp_path / "eco", softhsm)
+    second = start(tmp_path / "eco", softhsm, NOW + 90 * DAY - SOON)
+    assert len(second.issued) == 2  # the leaves of CPS and station; the CAs have years to go
+    assert second.cps.certificate != first.cps.certificate
+    assert second.cps.key.public_key() == first.cps.key.public_key()
+
+
+def test_an_interrupted_start_is_finished_by_the_next(
+    tmp_path: Path, softhsm: Path, monkeypatch: pytest.MonkeyPatch
+):
+    keep, count = Folder.keep_certificate, []
+
+    def fail_at_the_fifth(self: Folder, name: str, certificate: bytes) -> None:
+        count.append(name)
+        if len(count) == 5:
+            raise OSError("no room")
+        keep(self, name, certificate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "keep_certificate", fail_at_the_fifth)
+        with pytest.raises(OSError, match="no room"):
+            start(tmp_path / "eco", softhsm)
+    second = start(tmp_path / "eco", softhsm)
+    assert leaves(start(tmp_path / "eco", softhsm)) == leaves(second)
+
+
+def test_secrets_are_for_the_owner_alone(tmp_path: Path, softhsm: Path):
+    folder = tmp_path / "eco"
+    folder.mkdir(mode=0o755)
+    start(folder, softhsm)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "secrets.json").stat().st_mode) == 0o600
+    pins = [Folder(folder, softhsm).pin(label).encode() for label in LABELS]
+    tell = [file for file in folder.rglob("*") if file.is_file() and has(file, pins)]
+    assert tell == [folder / "secrets.json"]
+
+
+def has(file: Path, words: list[bytes]) -> bool:
+    content = file.read_bytes()
+    return any(word in content for word in words)
