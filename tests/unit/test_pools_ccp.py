@@ -17,9 +17,11 @@ from fixtures.pools import (
     Pools,
 )
 from plugvault.contract import response
+from plugvault.contract.bundle import ISO2
 from plugvault.pools import ccp
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
+from plugvault.pools.records import Contract, Status
 from world import EMAID, NOW, PCID, root
 
 SECOND = "DEPVTC00000002"
@@ -310,3 +312,52 @@ def test_delivery_is_noted_once_and_not_for_a_newer_bundle(filled: Pools):
     stored = filled.contract()
     assert stored
     assert stored.delivered is None
+
+
+# Removal
+
+
+def remove(pools: Pools, emaid: str = EMAID, **options) -> None:
+    with pools.store.write() as records:
+        contract = records.contracts.get(emaid, ISO2)
+        assert contract
+        ccp.remove(records, contract, pools.now, **options)
+
+
+def published(pools: Pools) -> list[tuple[str, str]]:
+    with pools.store.read() as records:
+        return [(event.kind, event.audience) for event in records.events.since(0, None, 100)]
+
+
+def status(pools: Pools, contract: Contract) -> Status | None:
+    with pools.store.read() as records:
+        return records.statuses.get(contract.issuer, contract.serial)
+
+
+def test_a_removed_contract_is_gone_and_its_maker_is_told(filled: Pools):
+    remove(filled)
+    assert filled.contract() is None
+    assert published(filled)[-1] == ("oem.contract.deleted", "PVT")
+    assert defaults(filled) == []
+
+
+@pytest.mark.parametrize("revoke", [True, False])
+def test_what_our_own_ca_issued_is_revoked_with_it_unless_asked_not_to(
+    filled: Pools, revoke: bool
+):
+    contract = filled.contract()
+    assert contract
+    mine = Status(contract.issuer, contract.serial, EMAID, contract.not_after)
+    with filled.store.write() as records:
+        records.statuses.put(mine)
+    remove(filled, revoke=revoke)
+    known = status(filled, contract)
+    assert known
+    assert known.revoked == (int(filled.now) if revoke else None)
+
+
+def test_what_others_issued_is_theirs_to_revoke(filled: Pools):
+    contract = filled.contract()
+    assert contract
+    remove(filled)
+    assert status(filled, contract) is None
