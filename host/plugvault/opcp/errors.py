@@ -53,7 +53,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(PoolError)
     async def _pool(_: Request, error: PoolError) -> JSONResponse:
-        return answer(STATUS[error.reason], [error.detail])
+        return answer(STATUS[error.reason], error.detail.splitlines())
 
     @app.exception_handler(RequestError)
     @app.exception_handler(IssueError)

@@ -4,6 +4,7 @@ from evcc.errors import EvccError
 
 
 class PoolError(EvccError):
-    """A refusal. `detail` is the message the caller gets: OPCP's own words where it has some."""
+    """A refusal. `detail` is what the caller gets, a message in each line: OPCP's own words where
+    it has some."""
 
     REASONS = ("invalid", "forbidden", "not-found", "unavailable")

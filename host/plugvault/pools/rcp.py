@@ -1,46 +1,98 @@
 """RCP, the root certificate pool: the trust anchors of the ecosystem [OPCP 1.0.0, rcp.v1].
 
-Every role may read; only administrators add. Roots are never trusted because a message carries
-them: all pools ask here.
+Every role may read; only administrators change, and each change is in the audit trail. Roots are
+never trusted because a message carries them: all pools ask here. A root that goes takes nothing
+with it: what hung under it stays where it is and is refused when it is read, until people decide.
+
+What each kind is the anchor of: "V2G" of everything an ecosystem issues; "OEM" of provisioning
+certificates; "MO" of contract certificates; "PE" of the charging stations of one private
+environment (a home, a fleet's yard), for vehicles that were told of it. A private environment is
+in RCP to be read: no path here ever ends in it.
 """
 
 import uuid
 
 from evcc.x509 import CertificateError
+from plugvault.contract.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.path import read
+from plugvault.pools import audit, events
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Records, Root
 
 KINDS = ("V2G", "MO", "OEM", "PE")
+MISSING = "Root certificate with the given ID is not found."
+SETUP = "set-up"  # who adds the roots an ecosystem starts with
 
 
-def put(records: Records, certificate: bytes, kind: str, now: float) -> Root:
-    """Add a root, or find it again. `kind`: of KINDS. Only self-signed CA certificates."""
+def put(
+    records: Records,
+    certificate: bytes,
+    kind: str,
+    now: float,
+    *,
+    who: str = SETUP,
+    origin: str = "",
+) -> Root:
+    """Add a root, or find it again. `kind`: of KINDS; `who`: for the audit trail; `origin`: the
+    ecosystem it comes from. Only self-signed CA certificates; one that is there keeps its kind."""
+    check(records, certificate, kind, now)
+    fingerprint = path.fingerprint(certificate)
+    records.lock(fingerprint)
+    known = records.roots.by_fingerprint(fingerprint)
+    if known:
+        return known
+    root = Root(str(uuid.uuid4()), kind, certificate, fingerprint, origin=origin)
+    records.roots.put(root)
+    audit.note(records, who, "root added", root.root_id, f"{kind} {fingerprint}", now)
+    _tell(records, "root.cert.added", root, now)
+    return root
+
+
+def check(records: Records, certificate: bytes, kind: str, now: float) -> None:
+    """What `put` refuses."""
     if kind not in KINDS:
         raise PoolError("invalid", f"rootType : must be one of {', '.join(KINDS)}")
     try:
         path.check_root(certificate, now)
     except CertificateError as error:
         raise PoolError("invalid", f"caCertificate : not a root certificate ({error})") from error
-    fingerprint = path.fingerprint(certificate)
-    known = records.roots.by_fingerprint(fingerprint)
-    root = Root(known.root_id if known else str(uuid.uuid4()), kind, certificate, fingerprint)
-    records.roots.put(root)
-    return root
+    known = records.roots.by_fingerprint(path.fingerprint(certificate))
+    if known and known.kind != kind:
+        raise PoolError("invalid", f"rootType : this root is in RCP as {known.kind} already")
+
+
+def delete(records: Records, root_id: str, now: float, *, who: str) -> None:
+    """Take a root out, and tell everyone. Raises PoolError("not-found")."""
+    records.lock(get(records, root_id).fingerprint)
+    root = get(records, root_id)
+    remove(records, root, now, who=who)
+
+
+def remove(records: Records, root: Root, now: float, *, who: str) -> None:
+    """Take out a root that is there. Nothing else goes with it."""
+    expired = read(root.certificate).not_after < now
+    records.roots.delete(root.root_id)
+    action = "root expired" if expired else "root deleted"
+    audit.note(records, who, action, root.root_id, f"{root.kind} {root.fingerprint}", now)
+    _tell(records, "root.cert.expired" if expired else "root.cert.revoked", root, now)
 
 
 def get(records: Records, root_id: str) -> Root:
     """Raises PoolError("not-found")."""
     root = records.roots.get(root_id)
     if root is None:
-        raise PoolError("not-found", "Root certificate with the given ID is not found.")
+        raise PoolError("not-found", MISSING)
     return root
 
 
 def anchors(records: Records, *kinds: str) -> list[bytes]:
-    """DER of every root of these kinds."""
-    return [root.certificate for root in records.roots.all() if root.kind in kinds]
+    """DER of every root of these kinds that a path of ISO 15118-2 can end in."""
+    return [
+        root.certificate
+        for root in records.roots.all()
+        if root.kind in kinds and root.namespace == ISO2
+    ]
 
 
 def by_fingerprint(records: Records, fingerprint: str) -> Root:
@@ -57,3 +109,8 @@ def key_identifier(root: Root) -> str:
     """The root's own key identifier, lower-case hexadecimal."""
     identifier = read(root.certificate).ski
     return identifier.hex() if identifier else ""
+
+
+def _tell(records: Records, kind: str, root: Root, now: float) -> None:
+    payload = events.root_payload(root)
+    events.publish(records, kind, events.EVERYONE, payload, now, namespace=root.namespace)
