@@ -1,0 +1,56 @@
+"""Which roots a vehicle is sold with: those of the providers that serve its sales region.
+
+A vehicle cannot hold every root there is, and need not: it charges where it was sold. Which
+provider a root is of is read from its subject's O. A root of none of them belongs to the
+ecosystem the maker is connected to, and goes into every vehicle.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from plugvault.pki import path
+
+LIMIT = 16  # anchors that a vehicle's store has room for
+
+PROVIDERS = {
+    "hubject": "Hubject",
+    "irdeto": "Irdeto",
+    "gireve": "Gireve",
+    "ssi": "SSI",
+    "digicert": "DigiCert",
+}
+REGIONS = {
+    "EU": ("hubject", "irdeto", "gireve"),
+    "NA": ("hubject", "irdeto", "ssi", "digicert"),
+}
+
+
+def anchors(
+    region: str, roots: Mapping[str, Sequence[bytes]], oem: bytes
+) -> list[tuple[str, bytes]]:
+    """The trust anchors for a vehicle: (kind, DER).
+
+    `roots`: DER of RCP's roots by kind; `oem`: the root of the vehicle's own provisioning path.
+    MO roots fill what room is left: a vehicle trusts a contract that a CPS has signed without
+    them. Raises ValueError for a region that is none, or whose V2G roots are too many.
+    """
+    if region not in REGIONS:
+        raise ValueError(f"no region {region!r}; there are {', '.join(REGIONS)}")
+    served = [root for root in roots.get("V2G", ()) if is_served(region, root)]
+    needed = [*(("V2G", root) for root in served), ("OEM", oem)]
+    if len(needed) > LIMIT:
+        raise ValueError(f"{len(needed)} trust anchors in {region}, and room for {LIMIT}")
+    operators = [("MO", root) for root in roots.get("MO", ()) if is_served(region, root)]
+    return needed + operators[: LIMIT - len(needed)]
+
+
+def is_served(region: str, root: bytes) -> bool:
+    """Whether a root is of a provider of this region, or of no provider that has a region."""
+    provider = provider_of(root)
+    return provider is None or provider in REGIONS[region]
+
+
+def provider_of(root: bytes) -> str | None:
+    """A key of PROVIDERS, or None."""
+    words = re.findall(r"\w+", path.read(root).names.get("O", "").casefold())
+    return next((provider for provider in PROVIDERS if provider in words), None)
