@@ -93,9 +93,8 @@ def test_every_question_and_refusal_is_in_the_trail_and_no_proof(store: SqlStore
     asked(store)
     entries = trail(store)
     assert [(entry.who, entry.action, entry.subject) for entry in entries] == [
-        ("Example Cars", "registry.register", VIN),
-        ("Operator A", "registry.refused", "plate AB12CDE"),
-        ("Operator A", "registry.answered", "plate AB12CDE"),
+        (OPERATOR.signature, "vehicle lookup refused", "plate AB12CDE"),
+        (OPERATOR.signature, "vehicle looked up", "plate AB12CDE"),
     ]
     said = repr(entries)
     assert "12345678901" not in said
@@ -163,7 +162,7 @@ def given(store: SqlStore, provider: str = "GB-OCT", company: str = "Octagon", *
 def test_the_country_says_which_registry(store: SqlStore, provider: str, registry_: str):
     entry = given(store, provider)
     assert (entry.provider[2:], entry.registry) == ("OCT", registry_)
-    assert trail(store)[0].action == "provider.enter"
+    assert trail(store)[0].action == "provider entered"
 
 
 def test_a_country_without_a_registry_here_needs_one_named(store: SqlStore):

@@ -9,9 +9,10 @@ identifier that is not theirs.
 import re
 from collections.abc import Iterable, Sequence
 
+from plugvault.pools import audit
 from plugvault.pools.caller import ANY, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import AuditEntry, Provider, Records
+from plugvault.pools.records import Provider, Records
 
 REGISTRIES = {"GB": "EV Roam", "DE": "Energy Codes & Services"}
 PROVIDER_PATTERN = "^[A-Za-z]{2}-?[A-Za-z0-9]{3}$"
@@ -40,7 +41,7 @@ def enter(
     entry = Provider(provider, company.strip(), registry, active)
     records.providers.put(entry)
     detail = f"{entry.name}, {registry}{'' if active else ', not in use'}"
-    records.audit.add(AuditEntry(int(now), caller.name, "provider.enter", provider, detail))
+    audit.note(records, caller.signature, "provider entered", provider, detail, now)
     return entry
 
 

@@ -12,9 +12,10 @@ import hmac
 import re
 from collections.abc import Callable
 
+from plugvault.pools import audit
 from plugvault.pools.caller import Caller, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import AuditEntry, Guesses, Records, RegisteredVehicle
+from plugvault.pools.records import Guesses, Records, RegisteredVehicle
 
 TRIES = 3  # wrong proofs in a row
 LOCKED = 900  # seconds
@@ -49,7 +50,6 @@ def register(
             raise PoolError("invalid", f"{field} : belongs to another vehicle")
     vehicle = RegisteredVehicle(vin, plate, pcid, digest)
     records.registry.put(vehicle)
-    records.audit.add(AuditEntry(int(now), caller.name, "registry.register", vin))
     return vehicle
 
 
@@ -67,7 +67,7 @@ def prove(
     wrong = before.wrong if before and now < before.last + LOCKED else 0
 
     def refused(words: str, detail: str) -> PoolError:
-        records.audit.add(AuditEntry(int(now), caller.name, "registry.refused", subject, detail))
+        audit.note(records, caller.signature, "vehicle lookup refused", subject, detail, now)
         return PoolError("forbidden", words)
 
     if wrong >= TRIES:  # whatever the proof is now
@@ -80,7 +80,7 @@ def prove(
         return refused(REFUSED, f"wrong proof or unknown, {wrong + 1} in a row")
     if before:
         records.guesses.delete(caller.client_id, subject)
-    records.audit.add(AuditEntry(int(now), caller.name, "registry.answered", subject))
+    audit.note(records, caller.signature, "vehicle looked up", subject, "", now)
     return found
 
 
