@@ -25,15 +25,17 @@ EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 # What each area of plugvault may import of plugvault, besides itself. Everyone may use `evcc`.
 BELOW = {
     "contract": {"pki"},
-    "pki": set(),
+    "pki": {"net"},
     "runtimes": set(),
+    "net": set(),
     "exi_json": set(),
     "hsm": set(),
     "store": {"pools"},  # the SQL side implements the interface that the pools state
-    "pools": {"contract", "pki"},
+    "pools": {"contract", "pki", "net"},
+    "delivery": {"pools", "net"},
     "roles": {"contract", "pki"},
     "inspection": {"contract", "pki", "exi_json"},
-    "opcp": {"pools", "roles", "contract", "pki"},
+    "opcp": {"pools", "roles", "contract", "pki", "net"},
     "station": {"pools", "roles", "contract", "pki"},
     "telematics": {"pools", "roles", "contract", "pki"},
     "link": {"telematics"},
