@@ -15,17 +15,18 @@ from plugvault.contract import response
 from plugvault.contract.bundle import ISO2, NO_SESSION, Message, to_exi
 from plugvault.pki import names, path
 from plugvault.pki.verify import verify_p256
-from plugvault.pools import cps, events, pcp, rcp
+from plugvault.pools import contracts, cps, pcp, rcp
 from plugvault.pools.caller import OPERATORS, Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Records
 
-ENDED = "cessationOfOperation"
 SESSION_ID = 8  # bytes at most
 MISSING = "The contract for the given EMAID not found."
 NOTHING = "Contract or Vehicle not found."
 BAD_EXI = "EXI format is invalid!"
 BAD_SIGNATURE = "The signature of the certificateInstallationReq is invalid."
+
+remove = contracts.remove
 
 _NO_BUNDLE = (
     response.ResponseError,
@@ -196,19 +197,6 @@ def set_default(records: Records, caller: Caller, pcid: str, emaid: str) -> None
             records.contracts.put(replace(contract, default=wanted))
 
 
-def remove(records: Records, contract: Contract, now: float, revoke: bool = True) -> None:
-    """Delete a contract, tell its vehicle's maker, and revoke what one of our own CAs issued.
-
-    Revoked first and deleted only if that succeeds. `revoke=False`: the certificate stays good,
-    which its operator asks for. Nothing takes the place of a default that goes.
-    """
-    status = records.statuses.get(contract.issuer, contract.serial) if revoke else None
-    if status and status.revoked is None:
-        records.statuses.put(replace(status, revoked=int(now), reason=ENDED))
-    records.contracts.delete(contract.emaid, contract.namespace)
-    _tell_maker(records, "oem.contract.deleted", contract, now)
-
-
 def mark_delivered(records: Records, contract: Contract, now: float) -> None:
     """The vehicle, or its maker for it, has the contract: this one, not one put since."""
     current = records.contracts.get(contract.emaid, ISO2)
@@ -227,15 +215,3 @@ def _is_listed(records: Records, contract: Contract, roots: Sequence[tuple[str, 
         return False
     certificate = path.read(root.certificate)
     return any(names.is_root_of(certificate, name, serial) for name, serial in roots)
-
-
-def _tell_maker(records: Records, kind: str, contract: Contract, now: float) -> None:
-    events.publish(
-        records,
-        kind,
-        contract.vehicle[:3],
-        events.contract_payload(records, contract),
-        now,
-        contract.vehicle,
-        contract.namespace,
-    )

@@ -13,7 +13,7 @@ from evcc import chain
 from evcc.x509 import Certificate, CertificateError
 from plugvault.contract.bundle import ISO2
 from plugvault.pki import path
-from plugvault.pools import audit, ccp, events, rcp
+from plugvault.pools import audit, contracts, events, rcp
 from plugvault.pools.caller import CPS, OPERATORS, PEER, Caller, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning, Records
@@ -199,14 +199,14 @@ def _keep(
 
 def _purge(records: Records, found: Provisioning, kind: str, now: float) -> int:
     """Delete the vehicle's contracts and tell each operator of each of its own."""
-    contracts = records.contracts.of_vehicle(found.vehicle, found.namespace)
-    for contract in contracts:
-        ccp.remove(records, contract, now)
+    going = records.contracts.of_vehicle(found.vehicle, found.namespace)
+    for contract in going:
+        contracts.remove(records, contract, now)
         payload = events.provisioning_payload(found.pcid, contract.emaid)
         events.publish(
             records, kind, contract.emaid[:5], payload, now, found.vehicle, found.namespace
         )
-    return len(contracts)
+    return len(going)
 
 
 def _check(
