@@ -40,7 +40,8 @@ BELOW = {
     "telematics": {"pools", "roles", "contract", "pki"},
     "link": {"telematics"},
     "car": {"hsm", "link", "runtimes", "telematics"},
-    "ecosystem": {"opcp", "pools", "roles", "contract", "pki", "store", "hsm"},
+    "federation": {"pools", "roles", "contract", "pki"},
+    "ecosystem": {"opcp", "federation", "pools", "roles", "contract", "pki", "store", "hsm"},
 }
 TOP = {"cli", "story"}  # these put the world together; nothing below imports them
 

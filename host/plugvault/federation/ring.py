@@ -1,0 +1,46 @@
+"""Introduce ecosystems to each other: each is given access to each, audited and active.
+
+What a fleet of test ecosystems needs at its birth. Real partners take the steps of
+`plugvault.pools.peers` one by one, with people between them.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from plugvault.pools import peers
+from plugvault.pools.caller import ANY, PEER, Caller
+from plugvault.pools.records import Store
+from plugvault.roles.client import Credentials
+
+
+@dataclass(frozen=True)
+class Party:
+    """One ecosystem. `register(caller)`: gives a client of it its credentials."""
+
+    name: str
+    url: str
+    store: Store
+    register: Callable[[Caller], Credentials]
+
+
+def connect(parties: Iterable[Party], now: float) -> dict[str, dict[str, Credentials]]:
+    """For each ecosystem's name, what it calls each of the others with.
+
+    A partner may ask for any provider's contract data to be signed: it is the path of the
+    contract certificate to a root in RCP that decides, and the partner answers for its operators.
+    """
+    everyone = list(parties)
+    links: dict[str, dict[str, Credentials]] = {party.name: {} for party in everyone}
+    for asking in everyone:
+        for asked in everyone:
+            if asking is asked:
+                continue
+            caller = Caller(asking.name, frozenset({PEER}), providers=frozenset({ANY}))
+            credentials = asked.register(caller)
+            links[asking.name][asked.name] = credentials
+            with asked.store.write() as records:
+                who = "introduction"
+                peers.apply(records, asking.name, asking.url, credentials.client_id, who, now)
+                peers.move(records, asking.name, peers.AUDITED, who, now)
+                peers.move(records, asking.name, peers.ACTIVE, who, now)
+    return links
