@@ -52,10 +52,13 @@ def test_a_token_answer_has_the_documented_members(backend: Backend):
 def test_wrong_credentials_are_refused(backend: Backend):
     asked = {"client_id": "a", "client_secret": "b", "audience": backend.ecosystem.url}
     answer = backend.http.post("/oauth/token", json={**asked, "grant_type": "client_credentials"})
-    assert (answer.status_code, set(answer.json())) == (401, {"error", "error_description"})
+    both = {"error", "error_description", "errorMessages", "traceId"}
+    assert (answer.status_code, set(answer.json())) == (401, both)
     answer = backend.http.post("/oauth/token", json={**asked, "grant_type": "password"})
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
-    refused(backend.http.post("/oauth/token", json=asked), 400, "grant_type : must be given")
+    answer = backend.http.post("/oauth/token", json=asked)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert answer.json()["errorMessages"] == ["grant_type : must be given"]
 
 
 # Rights
@@ -623,7 +626,7 @@ def test_an_announced_oversized_body_is_refused_before_it_is_sent(backend: Backe
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/v1/nothing", 404), ("PATCH", "/v1/oem/provCerts", 405), ("GET", "/", 404)],
+    [("GET", "/v1/nothing", 404), ("PATCH", "/v1/oem/provCerts", 405), ("GET", "/v2", 404)],
 )
 def test_every_refusal_has_the_one_shape(backend: Backend, method: str, path: str, status: int):
     refused(backend.ask("OEM", method, path), status, ".")
@@ -648,7 +651,7 @@ def test_the_page_for_people_shows_every_call_once(backend: Backend):
         assert call["tags"]
         assert {"4XX", "5XX"} < set(call["responses"])
         assert "422" not in call["responses"]
-    assert set(paths) == {
+    assert set(paths) >= {  # OPCP's own; extensions have tests of theirs
         "/oauth/token",
         "/v1/root/rootCerts",
         "/v1/root/rootCerts/{rootCertificateId}",

@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from evcc.vault import VaultError
 from fixtures.pools import OPERATOR, Pools, authority
 from plugvault.contract.bundle import ISO2
+from plugvault.ecosystem import wiring
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services
 from plugvault.opcp.tokens import Tokens
+from plugvault.pools import clients
 from plugvault.pools.errors import PoolError
 from plugvault.store import SqlStore, sql
 from world import EMAID, PCID, World
@@ -32,8 +34,10 @@ class Backend:
     """The application over a store, and one operator's call to it."""
 
     def __init__(self, pools: Pools, sign: Callable[[bytes], bytes]) -> None:
-        tokens = Tokens(URL, lambda: pools.now, RSA)
-        client_id, secret = tokens.register(OPERATOR)
+        tokens = Tokens(URL, lambda: pools.now, RSA, pools.store)
+        client_id, secret = clients.new_credentials()
+        with pools.store.write() as records:
+            wiring.let_in(records, OPERATOR, (client_id, secret), pools.now)
         self.bearer = tokens.issue(client_id, secret, URL)
         services = Services(
             store=pools.store,

@@ -1,16 +1,21 @@
 """Fuzz target: what reads text: identifiers, the JSON form of a message, access tokens."""
 
+import atexit
 import contextlib
 import json
+import tempfile
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from evcc import exi, ids
 from plugvault import exi_json
 from plugvault.opcp.tokens import TokenError, Tokens
+from plugvault.pools import clients
 from plugvault.pools.caller import OEM, Caller
+from plugvault.store import SqlStore
 
 _NOW = 1_790_000_000
 _MESSAGE = {
@@ -23,11 +28,17 @@ _MESSAGE = {
 
 @cache
 def _tokens() -> Tokens:
-    return Tokens("http://pool", lambda: _NOW, rsa.generate_private_key(65537, 2048))
+    folder = tempfile.TemporaryDirectory(prefix="plugvault-fuzz-")
+    atexit.register(folder.cleanup)
+    store = SqlStore.sqlite(Path(folder.name) / "clients.sqlite")
+    return Tokens("http://pool", lambda: _NOW, rsa.generate_private_key(65537, 2048), store)
 
 
 def seeds() -> Iterator[bytes]:
-    client = _tokens().register(Caller("Maker", frozenset({OEM}), frozenset({"PVT"})))
+    client = clients.new_credentials()
+    with _tokens()._store.write() as records:
+        caller = Caller("Maker", frozenset({OEM}), frozenset({"PVT"}))
+        clients.register(records, caller, client, "fuzz", _NOW)
     yield _tokens().issue(*client, "http://pool").encode()
     yield json.dumps(_MESSAGE).encode()
     yield b"DE-PVT-C0000000-1"

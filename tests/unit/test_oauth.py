@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from plugvault.ecosystem import wiring
+from plugvault.opcp import tokens as tokens_module
 from plugvault.opcp.tokens import LIFETIME, TokenError, Tokens
+from plugvault.pools import clients
 from plugvault.pools.caller import OEM, Caller
+from plugvault.store import SqlStore
 from world import NOW
 
 AUDIENCE = "http://127.0.0.1:8080"
@@ -31,13 +36,23 @@ def clock() -> Clock:
 
 
 @pytest.fixture(scope="module")
-def tokens(clock: Clock) -> Tokens:
-    return Tokens(AUDIENCE, clock, rsa.generate_private_key(65537, 2048))
+def tokens(clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tokens]:
+    folder = tmp_path_factory.mktemp("oauth")
+    store = SqlStore.sqlite(folder / "clients.sqlite")
+    yield Tokens(AUDIENCE, clock, rsa.generate_private_key(65537, 2048), store)
+    store.close()
+
+
+def let_in(tokens: Tokens, caller: Caller = CALLER) -> tuple[str, str]:
+    credentials = clients.new_credentials()
+    with tokens._store.write() as records:
+        wiring.let_in(records, caller, credentials, NOW)
+    return credentials
 
 
 @pytest.fixture(scope="module")
 def token(tokens: Tokens) -> str:
-    client_id, secret = tokens.register(CALLER)
+    client_id, secret = let_in(tokens)
     return tokens.issue(client_id, secret, AUDIENCE)
 
 
@@ -47,7 +62,7 @@ def parts(token: str) -> tuple[dict, dict]:
 
 
 def test_credentials_that_json_can_spell_and_utf8_cannot_are_wrong_ones(tokens: Tokens):
-    client_id, secret = tokens.register(CALLER)
+    client_id, secret = let_in(tokens)
     for wrong in ((client_id, "\ud800"), ("\udfff", secret)):
         with pytest.raises(TokenError, match="wrong client_secret"):
             tokens.issue(*wrong, AUDIENCE)
@@ -68,13 +83,57 @@ def test_a_token_has_the_documented_claims(token: str):
     assert claims["permissions"] == claims["scope"].split()
 
 
+def test_the_published_key_checks_a_token(tokens: Tokens, token: str):
+    (key,) = tokens.key_set["keys"]
+    assert set(key) == {"kty", "n", "e", "use", "alg", "kid"}
+    assert parts(token)[0]["kid"] == key["kid"]
+    assert jwt.decode(token, RSAKey.import_key(key)).claims["aud"] == AUDIENCE
+
+
+def test_a_client_locked_out_is_out_with_every_token_it_has(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+):
+    client_id, secret = let_in(tokens)
+    token = tokens.issue(client_id, secret, AUDIENCE)
+    tokens.read(token)
+    assert tokens.known(token)
+    with tokens._store.write() as records:
+        clients.set_active(records, client_id, False, "test", NOW)
+    with pytest.raises(TokenError, match="not let in"):
+        tokens.read(token)
+    with pytest.raises(TokenError, match="not let in"):
+        tokens.issue(client_id, secret, AUDIENCE)
+    later = tokens_module.time.monotonic() + tokens_module.LOOK
+    monkeypatch.setattr(tokens_module.time, "monotonic", lambda: later)
+    assert tokens.known(token) is None
+
+
+def test_a_token_gives_no_more_than_its_client_may_do_now(tokens: Tokens):
+    client_id, secret = let_in(tokens)
+    token = tokens.issue(client_id, secret, AUDIENCE)
+    with tokens._store.write() as records:
+        client = records.clients.get(client_id)
+        assert client
+        records.clients.put(replace(client, wmis="", roles="CPO,OEM"))
+    assert tokens.read(token) == replace(CALLER, wmis=frozenset(), client_id=client_id)
+
+
+def test_what_is_known_of_a_token_ends_with_it(tokens: Tokens, token: str, clock: Clock):
+    tokens.read(token)
+    clock.now = NOW + LIFETIME + 1
+    try:
+        assert tokens.known(token) is None
+    finally:
+        clock.now = NOW
+
+
 def test_a_token_speaks_for_its_caller(tokens: Tokens, token: str):
     client_id = parts(token)[1]["azp"]
     assert tokens.read(token) == replace(CALLER, client_id=client_id)
 
 
 def test_wrong_credentials_get_no_token(tokens: Tokens):
-    client_id, secret = tokens.register(CALLER)
+    client_id, secret = let_in(tokens)
     for wrong in ((client_id, secret[:-1], AUDIENCE), ("nobody", secret, AUDIENCE)):
         with pytest.raises(TokenError, match="client_secret"):
             tokens.issue(*wrong)

@@ -26,6 +26,7 @@ from plugvault.hsm.rsa import TokenRsaKey
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
 from plugvault.opcp.tokens import Tokens
+from plugvault.pools import clients
 from plugvault.pools.caller import CPO, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, OEM, Caller
 from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.cpo import ChargePointOperator
@@ -44,6 +45,7 @@ class Ecosystem:
     url: of the server. oem, mo, mo_v2g, cpo: the roles' clients. v2g_root, oem_root,
     mo_root: DER. telematics_key: the maker's key for the channel to its vehicles; cps, station:
     leaves with their keys. keys: every key made, by the token it is in. pins: of each token.
+    store: its database.
     """
 
     url: str
@@ -58,6 +60,7 @@ class Ecosystem:
     cps: Leaf
     station: Leaf
     keys: dict[str, list[TokenKey | TokenRsaKey]]
+    store: SqlStore
 
     def __init__(
         self,
@@ -68,16 +71,18 @@ class Ecosystem:
         settings: Settings | None = None,
         pool: str = POOL,
         tokens: Path | None = None,
+        database: str | None = None,
     ) -> None:
         """`directory`: see `folder`, which also says when `tokens` is needed.
         `on_step(name, detail, milliseconds)`: called as each part is done. `pool`: the company
-        that runs it."""
+        that runs it. `database`: its URL; a file in the folder when not given."""
         self.directory = directory
         self._folder_options = (module, tokens)
         self._on_step = on_step
         self._clock = clock
         self._settings = settings or Settings()
         self._pool = pool
+        self._database = database or f"sqlite:///{directory / 'ecosystem.sqlite'}"
         self._stack = ExitStack()
         self._credentials: dict[str, Credentials] = {}
         self.pins: dict[str, str] = {}
@@ -104,11 +109,18 @@ class Ecosystem:
 
     def register(self, caller: Caller) -> Credentials:
         """Let one more party in: a second maker, a rival operator."""
-        return Credentials(*self._tokens.register(caller), self.url)
+        credentials = clients.new_credentials()
+        with self.store.write() as records:
+            wiring.let_in(records, caller, credentials, self._clock())
+        return Credentials(*credentials, self.url)
 
     def client(self, role: str) -> OpcpClient:
         """A new client with the role's credentials; it is closed with the ecosystem."""
         return self._stack.enter_context(OpcpClient(self.url, self.credentials(role)))
+
+    def make_tokens(self) -> None:
+        """Before the first of several ecosystems in one process starts: see `folder`."""
+        Folder(self.directory, *self._folder_options).make_tokens(*LABELS)
 
     def _start(self) -> None:
         listener = self._stack.enter_context(server.listen())
@@ -124,14 +136,12 @@ class Ecosystem:
             self.cps, self.station = pki.cps, pki.station
             self.telematics_key, self.keys = pki.telematics, pki.keys
         with self._step("backend", self.url):
-            store = SqlStore.sqlite(self.directory / "ecosystem.sqlite")
-            self._stack.callback(store.close)
-            wiring.furnish(store, pki, self._clock())
-            self._tokens = Tokens(self.url, self._clock, pki.access)
-            for caller in CALLERS:
-                credentials = self.register(caller)
-                self._credentials.update(dict.fromkeys(caller.roles, credentials))
-            services = wiring.services(store, pki, self._tokens, ocsp, self._clock, self._settings)
+            self.store = SqlStore.open(self._database)
+            self._stack.callback(self.store.close)
+            for role, pair in wiring.furnish(self.store, folder, pki, self._clock()).items():
+                self._credentials[role] = Credentials(*pair, self.url)
+            access = Tokens(self.url, self._clock, pki.access, self.store)
+            services = wiring.services(self.store, pki, access, ocsp, self._clock, self._settings)
             self._stack.enter_context(server.in_thread(create_app(services), listener))
             self._connect(pki, ocsp)
 

@@ -46,7 +46,7 @@ class Folder:
         if self._file.exists():
             self._secrets = json.loads(self._file.read_text())
         self._certificates = directory / "certificates"
-        self._certificates.mkdir(exist_ok=True)
+        self._certificates.mkdir(mode=0o700, exist_ok=True)
 
     def secret(self, section: str, name: str, make: Callable[[], T]) -> T:
         """What is kept under this name, made and kept when it is not there: plain JSON."""
@@ -62,10 +62,15 @@ class Folder:
 
     def tokens(self, stack: ExitStack, *labels: str) -> dict[str, Token]:
         """These tokens, logged in until `stack` ends; made when they are not there."""
-        for label in labels:
-            self._make(label)
+        self.make_tokens(*labels)
         hsm = stack.enter_context(Hsm(self._tokens.module, self._tokens.conf))
         return {label: hsm.token(self._prefix + label, self.pin(label)) for label in labels}
+
+    def make_tokens(self, *labels: str) -> None:
+        """Make the tokens that are not there. A process that already has tokens open would not
+        see new ones: where several folders share theirs, make all before the first is opened."""
+        for label in labels:
+            self._make(label)
 
     def _make(self, label: str) -> None:
         # The PIN is kept first: a token that nobody can open would be in the way for ever.

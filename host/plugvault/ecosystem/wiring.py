@@ -3,21 +3,45 @@
 from collections.abc import Callable
 
 from plugvault.ecosystem.authorities import Authorities
+from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.parties import CALLERS
 from plugvault.opcp.services import Services, Settings
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki import path
 from plugvault.pki.keys import raw_signer
-from plugvault.pools import rcp
+from plugvault.pools import clients, providers, rcp
+from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.cps import Signer
-from plugvault.pools.records import Store
+from plugvault.pools.records import Records, Store
+
+SET_UP = Caller("set-up", frozenset({ADMIN}))
+Pair = tuple[str, str]  # client_id, client_secret
 
 
-def furnish(store: Store, pki: Authorities, now: float) -> None:
-    """Put into an empty store what an ecosystem begins with; leave alone what is there."""
+def furnish(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[str, Pair]:
+    """Put into an empty store what an ecosystem begins with; leave alone what is there.
+
+    The credentials of its roles, which the folder keeps.
+    """
+    kept: dict[str, Pair] = {}
     with store.write() as records:
         for kind, authority in (("V2G", pki.v2g), ("OEM", pki.oem), ("MO", pki.mo)):
             if not records.roots.by_fingerprint(path.fingerprint(authority.root)):
                 rcp.put(records, authority.root, kind, now)
+        for caller in CALLERS:
+            client_id, secret = folder.secret("clients", caller.name, clients.new_credentials)
+            if not records.clients.get(client_id):
+                let_in(records, caller, (client_id, secret), now)
+            kept.update(dict.fromkeys(caller.roles, (client_id, secret)))
+    return kept
+
+
+def let_in(records: Records, caller: Caller, credentials: Pair, now: float) -> None:
+    """Register a client, and its provider identifiers for its company before that."""
+    for provider in caller.providers:
+        if not records.providers.get(provider):
+            providers.enter(records, SET_UP, provider, caller.name, now, registry="example")
+    clients.register(records, caller, credentials, SET_UP.name, now)
 
 
 def services(

@@ -5,13 +5,15 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from plugvault.opcp import ccp, cps, errors, est, oauth, pcp, rcp, registry
+from plugvault.opcp import ccp, cps, errors, est, oauth, pcp, rcp, registry, welcome
 from plugvault.opcp.limits import BodyLimit
+from plugvault.opcp.open import WARNING, OpenMode
 from plugvault.opcp.services import Services
 
+_TITLE = "plugvault ecosystem"
 _DESCRIPTION = """
-A Plug & Charge ecosystem that speaks OPCP 1.0.0. Ask `POST /oauth/token` for an access token with
-the credentials of a role, press *Authorize*, and try the calls.
+A Plug & Charge ecosystem that speaks OPCP 1.0.0. Press *Authorize*, enter `client_id` and
+`client_secret` of a role, and try the calls.
 
 | pool | holds | written by | read by |
 |---|---|---|---|
@@ -26,9 +28,10 @@ Certificates are base64 of DER. Every refusal is `{"errorMessages": [...], "trac
 
 def create_app(services: Services) -> FastAPI:
     """The ASGI application over these services."""
+    opened = services.settings.open
     app = FastAPIOffline(  # its page works without the Internet
         redoc_url=None,
-        title="plugvault ecosystem",
+        title=f"{WARNING} · {_TITLE}" if opened else _TITLE,
         version=_version(),
         description=_DESCRIPTION,
         responses=errors.RESPONSES,
@@ -37,8 +40,10 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.add_middleware(BodyLimit)
+    if opened:
+        app.add_middleware(OpenMode)
     errors.install(app)
-    for part in (oauth, rcp, pcp, cps, ccp, est, registry):
+    for part in (oauth, rcp, pcp, cps, ccp, est, registry, welcome):
         app.include_router(part.router)
     return app
 

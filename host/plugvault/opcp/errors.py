@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -40,9 +40,15 @@ def answer(
     messages: Sequence[str],
     headers: dict[str, str] | None = None,
     cause: Exception | None = None,
+    members: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """The error body, with each message once, and a line in the log that has its id."""
-    body = {"errorMessages": list(dict.fromkeys(messages)), "traceId": str(uuid.uuid4())}
+    """The error body, with each message once, and a line in the log that has its id. `members`:
+    what another protocol's refusal says beside them."""
+    body = {
+        **(members or {}),
+        "errorMessages": list(dict.fromkeys(messages)),
+        "traceId": str(uuid.uuid4()),
+    }
     level = logging.ERROR if status >= 500 else logging.INFO
     log.log(level, "%s %s %r", body["traceId"], status, body["errorMessages"], exc_info=cause)
     return JSONResponse(body, status, headers)
@@ -62,7 +68,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(400, [_sentence(found) for found in error.errors()])
+        return answer(400, [sentence(found) for found in error.errors()])
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
@@ -77,7 +83,7 @@ def install(app: FastAPI) -> None:
         return answer(500, ["Internal error."], cause=error)
 
 
-def _sentence(error: dict[str, Any]) -> str:
+def sentence(error: dict[str, Any]) -> str:
     """One complaint of the validation as OPCP writes it: `field : must ...`."""
     where = ".".join(str(part) for part in error["loc"] if part not in _PARTS)
     kind, context = error["type"], error.get("ctx", {})

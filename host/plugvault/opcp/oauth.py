@@ -1,15 +1,26 @@
-"""POST /oauth/token: OAuth2 client credentials, JSON in and out."""
+"""POST /oauth/token: OAuth2 client credentials; and what a client finds the service by.
 
+JSON, as OPCP has it, with all four members; or a form, as OAuth2 has it and the API's page sends
+it, where the audience may be left out and HTTP Basic may carry the credentials [RFC 6749, 2.3.1].
+"""
+
+import base64
+import binascii
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, unquote_plus
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from plugvault.opcp import errors
 from plugvault.opcp.services import Services, services
-from plugvault.opcp.tokens import LIFETIME, SCOPE, TokenError
+from plugvault.opcp.tokens import ALGORITHMS, LIFETIME, SCOPE, TokenError
 
 router = APIRouter(tags=["Access token"])
+Found = Annotated[Services, Depends(services)]
+FORM = "application/x-www-form-urlencoded"
 
 
 class TokenRequest(BaseModel):
@@ -19,15 +30,35 @@ class TokenRequest(BaseModel):
     grant_type: str
 
 
-@router.post("/oauth/token", summary="Get an access token", response_model=None)
-def token(
-    asked: TokenRequest, found: Annotated[Services, Depends(services)]
-) -> dict[str, Any] | JSONResponse:
+_SCHEMA = TokenRequest.model_json_schema()
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": _SCHEMA},
+        FORM: {"schema": {**_SCHEMA, "required": ["grant_type"]}},
+    },
+}
+
+
+@router.post(
+    "/oauth/token",
+    summary="Get an access token",
+    response_model=None,
+    openapi_extra={"requestBody": _BODY},
+)
+async def token(request: Request, found: Found) -> dict[str, Any] | JSONResponse:
     """Client credentials for a bearer token that is good for 24 hours."""
+    try:
+        asked = _asked(request, await request.body(), found.tokens.audience)
+    except ValidationError as error:
+        wrong = [errors.sentence(dict(one)) for one in error.errors(include_url=False)]
+        return _refuse(400, "invalid_request", *wrong)
     if asked.grant_type != "client_credentials":
         return _refuse(400, "unsupported_grant_type", "Only client_credentials is served.")
     try:
-        access = found.tokens.issue(asked.client_id, asked.client_secret, asked.audience)
+        access = await run_in_threadpool(
+            found.tokens.issue, asked.client_id, asked.client_secret, asked.audience
+        )
     except TokenError as error:
         return _refuse(401, "access_denied", str(error))
     return {
@@ -38,5 +69,49 @@ def token(
     }
 
 
-def _refuse(status: int, error: str, description: str) -> JSONResponse:
-    return JSONResponse({"error": error, "error_description": description}, status)
+@router.get("/.well-known/jwks.json", summary="The key that access tokens are signed with")
+def key_set(found: Found) -> dict[str, Any]:
+    return found.tokens.key_set
+
+
+@router.get("/.well-known/openid-configuration", include_in_schema=False)
+@router.get("/.well-known/oauth-authorization-server", summary="Where tokens come from (RFC 8414)")
+def metadata(found: Found) -> dict[str, Any]:
+    at = found.tokens.audience
+    return {
+        "issuer": f"{at}/",
+        "token_endpoint": f"{at}/oauth/token",
+        "jwks_uri": f"{at}/.well-known/jwks.json",
+        "grant_types_supported": ["client_credentials"],
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "scopes_supported": SCOPE.split(),
+    }
+
+
+def _asked(request: Request, body: bytes, audience: str) -> TokenRequest:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != FORM:
+        return TokenRequest.model_validate_json(body)
+    fields = {"audience": audience, **_basic(request.headers.get("authorization", ""))}
+    return TokenRequest.model_validate({**fields, **dict(parse_qsl(body.decode("latin-1")))})
+
+
+def _basic(header: str) -> dict[str, str]:
+    """The credentials in an Authorization header, or nothing."""
+    scheme, _, value = header.partition(" ")
+    try:
+        pair = base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return {}
+    client_id, colon, secret = pair.partition(":")
+    if scheme.lower() != "basic" or not colon:
+        return {}
+    return {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
+
+
+def _refuse(status: int, error: str, *words: str) -> JSONResponse:
+    """OAuth2's refusal, which says what every other refusal here says as well."""
+    said = {"error": error, "error_description": " ".join(words)}
+    return errors.answer(status, words, members=said)

@@ -4,12 +4,15 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.concurrency import run_in_threadpool
+from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
+from fastapi.security import OAuth2
 
 from plugvault.opcp.services import Services, services
 from plugvault.opcp.tokens import TokenError
 from plugvault.pools.caller import (
     ADMIN,
+    ANY,
     CPO,
     CPS,
     MO_EXTERNAL_PKI,
@@ -50,23 +53,41 @@ RIGHTS: dict[str, frozenset[str]] = {
     "admin": frozenset({ADMIN}),
 }
 
-_bearer = HTTPBearer(auto_error=False, description="The access_token of POST /oauth/token.")
+_everything = frozenset({ANY})
+ANYONE = Caller(
+    "anyone (open mode)", EVERYONE - {PEER}, _everything, _everything, _everything, "anyone"
+)
+
+_token = OAuth2(
+    flows=OAuthFlows(clientCredentials=OAuthFlowClientCredentials(tokenUrl="oauth/token")),
+    auto_error=False,
+    description="client_id and client_secret of a role",
+)
 
 
 def may(operation: str) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that lets the right roles pass and says who calls. 401 or 403 else."""
+    """A dependency that lets the right roles pass and says who calls. 401 or 403 else.
+
+    In open mode a call without a token is anyone's; a bad token is refused all the same.
+    """
     allowed = RIGHTS[operation]
 
     async def caller(
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+        authorization: Annotated[str | None, Security(_token)],
         found: Annotated[Services, Depends(services)],
     ) -> Caller:
-        if bearer is None:
+        if authorization is None and found.settings.open:
+            return ANYONE
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
             raise HTTPException(
                 401, "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"}
             )
         try:
-            who = found.tokens.read(bearer.credentials)
+            # Only what asks the store may wait, and then not in everybody's way.
+            who = found.tokens.known(token)
+            if who is None:
+                who = await run_in_threadpool(found.tokens.read, token)
         except TokenError as error:
             raise HTTPException(
                 401, str(error), headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}

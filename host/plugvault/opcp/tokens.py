@@ -1,26 +1,32 @@
 """OAuth2 access tokens: RS256 JWTs with the claims OPCP's clients carry [RFC 6749, 4.4].
 
 Role, WMIs and providers are claims under the audience's name. The signing key is given, and may
-live in a PKCS#11 token; who has a client_id is kept in memory.
+live in a PKCS#11 token; who may have a token is in the store, so that several processes agree.
+A token gives what it says, and no more than its client may do now: that is looked up again every
+LOOK seconds, which is how long a client that is locked out goes on at most.
 """
 
-import hashlib
-import hmac
-import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from plugvault.pools import clients
 from plugvault.pools.caller import Caller
+from plugvault.pools.records import Store
 
 LIFETIME = 86_400  # seconds
+LOOK = 2.0  # seconds
+SKEW = 60  # seconds that another process's clock may be ahead of this one's
 SCOPE = "rcpservice ccpservice pcpservice cpservice pkigateway"
 ALGORITHMS = ["RS256"]  # nothing else, whatever a token's header says
+_KNOWN = 4096  # tokens remembered
 
 
 class TokenError(Exception):
@@ -28,42 +34,49 @@ class TokenError(Exception):
 
 
 @dataclass(frozen=True)
-class _Client:
-    secret_digest: bytes
+class _Known:
     caller: Caller
+    expires: int
+    look: float
 
 
 class Tokens:
-    """Registers clients, gives them tokens, reads tokens back.
+    """Gives clients tokens, reads tokens back.
 
-    audience: the URL of this ecosystem; clock: () -> Unix seconds; key: signs the tokens.
+    audience: the URL of this ecosystem; clock: () -> Unix seconds; key: signs the tokens; store:
+    has the clients.
     """
 
-    def __init__(self, audience: str, clock: Callable[[], float], key: rsa.RSAPrivateKey) -> None:
+    def __init__(
+        self, audience: str, clock: Callable[[], float], key: rsa.RSAPrivateKey, store: Store
+    ) -> None:
         self.audience = audience
         self._clock = clock
-        self._clients: dict[str, _Client] = {}
-        self._public = RSAKey.import_key(key.public_key(), {"use": "sig"})
+        self._store = store
+        self._public = RSAKey.import_key(key.public_key(), {"use": "sig", "alg": "RS256"})
+        self._kid = self._public.thumbprint()
         self._key = RSAKey(key, self._public.as_dict())
         self._verified = lru_cache(maxsize=1024)(self._verify)
+        self._known: dict[str, _Known] = {}
 
-    def register(self, caller: Caller) -> tuple[str, str]:
-        """New credentials: client_id and client_secret. Only the secret's digest stays here."""
-        client_id, secret = secrets.token_urlsafe(24), secrets.token_urlsafe(32)
-        self._clients[client_id] = _Client(_digest(secret), caller)
-        return client_id, secret
+    @property
+    def key_set(self) -> dict[str, Any]:
+        """The public key, for who wants to check tokens alone [RFC 7517]."""
+        return {"keys": [{**self._public.as_dict(private=False), "kid": self._kid}]}
 
     def issue(self, client_id: str, client_secret: str, audience: str) -> str:
-        """A token for the right credentials. Raises TokenError."""
-        client = self._clients.get(client_id)
-        stored = client.secret_digest if client else bytes(32)
-        if not hmac.compare_digest(stored, _digest(client_secret)) or client is None:
+        """A token for the right credentials. Raises TokenError; PoolError without a store."""
+        with self._store.read() as records:
+            client = clients.authenticate(records, client_id, client_secret)
+        if client is None:
             raise TokenError("Unknown client_id or wrong client_secret.")
+        if not client.active:
+            raise TokenError(clients.LOCKED)
         if audience.rstrip("/") != self.audience:
             raise TokenError(f"The audience of this service is {self.audience}.")
-        return self._encode(client_id, client.caller)
+        return self._encode(client.caller)
 
-    def _encode(self, client_id: str, caller: Caller) -> str:
+    def _encode(self, caller: Caller) -> str:
         now = int(self._clock())
         claims = {
             f"{self.audience}/role": sorted(caller.roles),
@@ -72,23 +85,37 @@ class Tokens:
             f"{self.audience}/evseid": sorted(caller.operators),
             f"{self.audience}/client_name": [caller.name],
             "iss": f"{self.audience}/",
-            "sub": f"{client_id}@clients",
+            "sub": f"{caller.client_id}@clients",
             "aud": self.audience,
             "iat": now,
             "exp": now + LIFETIME,
-            "azp": client_id,
+            "azp": caller.client_id,
             "scope": SCOPE,
             "gty": "client-credentials",
             "permissions": SCOPE.split(),
         }
-        header = {"alg": "RS256", "typ": "JWT", "kid": self._public.thumbprint()}
-        return jwt.encode(header, claims, self._key)
+        return jwt.encode({"alg": "RS256", "typ": "JWT", "kid": self._kid}, claims, self._key)
+
+    def known(self, token: str) -> Caller | None:
+        """Who a token speaks for, if that was read a moment ago: never waits for the store."""
+        found = self._known.get(token)
+        if found and found.look > time.monotonic() and found.expires > self._clock():
+            return found.caller
+        return None
 
     def read(self, token: str) -> Caller:
-        """Who a token speaks for. Raises TokenError."""
-        caller, expires = self._verified(token)
+        """Who a token speaks for. Raises TokenError; PoolError without a store."""
+        claimed, expires = self._verified(token)
         if expires <= self._clock():
             raise TokenError("The access token has expired.")
+        with self._store.read() as records:
+            client = records.clients.get(claimed.client_id)
+        if client is None or not client.active:
+            raise TokenError(clients.LOCKED)
+        caller = _both(claimed, client.caller)
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[token] = _Known(caller, expires, time.monotonic() + LOOK)
         return caller
 
     def _verify(self, token: str) -> tuple[Caller, int]:
@@ -96,6 +123,7 @@ class Tokens:
             claims = jwt.decode(token, self._public, algorithms=ALGORITHMS).claims
             expected = jwt.JWTClaimsRegistry(
                 now=lambda: int(self._clock()),
+                leeway=SKEW,
                 iss={"essential": True, "value": f"{self.audience}/"},
                 aud={"essential": True, "value": self.audience},
                 exp={"essential": True},
@@ -112,6 +140,13 @@ class Tokens:
         return caller, int(claims["exp"])
 
 
-def _digest(secret: str) -> bytes:
-    # JSON can spell half of a surrogate pair, which UTF-8 cannot.
-    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+def _both(claimed: Caller, now: Caller) -> Caller:
+    """What a token says and its client may still do."""
+    return Caller(
+        now.name,
+        claimed.roles & now.roles,
+        claimed.wmis & now.wmis,
+        claimed.providers & now.providers,
+        claimed.operators & now.operators,
+        now.client_id,
+    )

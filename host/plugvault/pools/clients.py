@@ -1,0 +1,102 @@
+"""Who may ask for access tokens: registered once, under identifiers that are theirs.
+
+Of a secret only the digest is kept; it is long and random, so a fast digest will do.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+
+from plugvault.pools import audit, providers
+from plugvault.pools.caller import (
+    ADMIN,
+    CPO,
+    CPS,
+    MO_EXTERNAL_PKI,
+    MO_HUBJECT_PKI,
+    OEM,
+    PEER,
+    Caller,
+)
+from plugvault.pools.errors import PoolError
+from plugvault.pools.records import Client, Records
+
+ROLES = (OEM, CPO, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, CPS, ADMIN, PEER)
+WMI_PATTERN = "^[A-HJ-NPR-Z0-9]{3}$"  # ISO 3780
+OPERATOR_PATTERN = "^[A-Z]{2}[A-Z0-9]{3}$"
+
+LOCKED = "This client is not let in any more; ask the administrator."
+
+
+def new_credentials() -> tuple[str, str]:
+    """client_id and client_secret, at random."""
+    return secrets.token_urlsafe(24), secrets.token_urlsafe(32)
+
+
+def register(
+    records: Records, new: Caller, credentials: tuple[str, str], who: str, now: float
+) -> Client:
+    """Let a party in. `new.client_id` is not looked at. Raises PoolError: an unknown role, an
+    identifier that is none, or a provider identifier that is another company's."""
+    unknown = new.roles - set(ROLES)
+    if unknown or not new.roles:
+        raise PoolError("invalid", f"roles : must be of {', '.join(ROLES)}")
+    if not new.name.strip():
+        raise PoolError("invalid", "name : must be given")
+    _each("wmis", new.wmis, WMI_PATTERN)
+    _each("operators", new.operators, OPERATOR_PATTERN)
+    providers.check(records, new.name, new.providers)
+    client_id, secret = credentials
+    client = Client(
+        client_id,
+        digest(secret),
+        new.name,
+        _join(new.roles),
+        _join(new.wmis),
+        _join(new.providers),
+        _join(new.operators),
+    )
+    records.clients.put(client)
+    detail = " ".join(filter(None, (client.roles, client.wmis, client.providers)))
+    audit.note(records, who, "client registered", f"{new.name} ({client_id})", detail, now)
+    return client
+
+
+def set_active(records: Records, client_id: str, active: bool, who: str, now: float) -> Client:
+    """Lock a client out, with every token it has, or let it in again.
+    Raises PoolError("not-found")."""
+    client = records.clients.get(client_id)
+    if client is None:
+        raise PoolError("not-found", f"There is no client {client_id}.")
+    client = replace(client, active=active)
+    records.clients.put(client)
+    action = "client let in" if active else "client locked out"
+    audit.note(records, who, action, f"{client.name} ({client_id})", "", now)
+    return client
+
+
+def authenticate(records: Records, client_id: str, secret: str) -> Client | None:
+    """The client with this secret, locked out or not."""
+    # Whatever JSON can spell may come; a database need not take all of it.
+    known = client_id.isascii() and client_id.isprintable()
+    client = records.clients.get(client_id) if known else None
+    stored = client.secret_digest if client else bytes(32)
+    return client if hmac.compare_digest(stored, digest(secret)) else None
+
+
+def digest(secret: str) -> bytes:
+    """32 bytes."""
+    # JSON can spell half of a surrogate pair, which UTF-8 cannot.
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+
+
+def _each(field: str, values: Iterable[str], pattern: str) -> None:
+    if not all(re.fullmatch(pattern, value) for value in values):
+        raise PoolError("invalid", f'{field} : each must match "{pattern}"')
+
+
+def _join(values: frozenset[str]) -> str:
+    return ",".join(sorted(values))

@@ -1,0 +1,92 @@
+"""How a client finds the ecosystem, gets a token in OAuth2's other forms, and checks it alone."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import httpx
+import pytest
+
+from fixtures.backend import Backend, b64
+from plugvault.opcp.open import HEADER, PREFIX
+
+
+def test_a_closed_ecosystem_has_neither(backend: Backend):
+    answer = backend.ask("OEM", "GET", f"{PREFIX}/v1/root/rootCerts")
+    assert answer.status_code == 404
+    assert HEADER not in answer.headers
+    assert "OPEN MODE" not in backend.http.get("/").text + backend.http.get("/docs").text
+
+
+def test_the_first_page_tells_a_newcomer_what_to_do(backend: Backend):
+    page = backend.http.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.text.count("<li>") == 3
+    (docs,) = re.findall(r'href="([^"]+)"', page.text)
+    assert "swagger" in backend.http.get(f"/{docs}").text
+
+
+# The token endpoint as OAuth2's own clients use it.
+
+
+def form(backend: Backend, *left_out: str) -> dict[str, str]:
+    fields = {**vars(backend.ecosystem.credentials("OEM")), "grant_type": "client_credentials"}
+    return {name: value for name, value in fields.items() if name not in left_out}
+
+
+def works(backend: Backend, answer: httpx.Response) -> None:
+    assert answer.status_code == 200, answer.text
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    assert backend.ask(None, "GET", "/v1/root/rootCerts", headers=headers).status_code == 200
+
+
+def test_a_form_gets_a_token_with_or_without_the_audience(backend: Backend):
+    works(backend, backend.http.post("/oauth/token", data=form(backend)))
+    works(backend, backend.http.post("/oauth/token", data=form(backend, "audience")))
+
+
+def test_a_form_may_have_its_credentials_in_the_header_as_the_api_page_sends_it(
+    backend: Backend,
+):
+    fields = form(backend, "client_id", "client_secret", "audience")
+    credentials = backend.ecosystem.credentials("OEM")
+    pair = (credentials.client_id, credentials.client_secret)
+    works(backend, backend.http.post("/oauth/token", data=fields, auth=pair))
+    wrong = backend.http.post("/oauth/token", data=fields, auth=(pair[0], "x"))
+    assert (wrong.status_code, wrong.json()["error"]) == (401, "access_denied")
+
+
+@pytest.mark.parametrize("header", ["Basic", "Basic %%%", "Basic " + b64(b"nocolon"), "Digest x"])
+def test_a_form_without_usable_credentials_is_told_what_is_missing(backend: Backend, header: str):
+    fields = form(backend, "client_id", "client_secret")
+    answer = backend.http.post("/oauth/token", data=fields, headers={"Authorization": header})
+    assert answer.status_code == 400
+    assert answer.json()["errorMessages"] == [
+        "client_id : must be given",
+        "client_secret : must be given",
+    ]
+
+
+def test_the_form_needs_a_grant_type_and_takes_bytes_that_are_no_text(backend: Backend):
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    for body in (b"", b"\xff\xfe=%ff", b"&&&=", b"client_id=a"):
+        answer = backend.http.post("/oauth/token", content=body, headers=kind)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+def test_a_client_finds_the_token_endpoint_and_the_key(backend: Backend):
+    for name in ("openid-configuration", "oauth-authorization-server"):
+        found = backend.http.get(f"/.well-known/{name}").json()
+        assert found["token_endpoint"] == f"{backend.ecosystem.url}/oauth/token"
+        assert backend.http.get(found["jwks_uri"]).json()["keys"]
+        payload = backend.login("OEM").json()["access_token"].split(".")[1]
+        assert f'"iss":"{found["issuer"]}"' in base64.urlsafe_b64decode(payload + "==").decode()
+
+
+def test_the_api_page_offers_the_roles_credentials(backend: Backend):
+    document = backend.http.get("/openapi.json").json()
+    (scheme,) = document["components"]["securitySchemes"].values()
+    assert scheme["flows"]["clientCredentials"]["tokenUrl"] == "oauth/token"
+    assert document["paths"]["/v1/root/rootCerts"]["get"]["security"]
+    assert "security" not in document["paths"]["/oauth/token"]["post"]
