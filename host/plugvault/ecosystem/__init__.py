@@ -21,6 +21,7 @@ from plugvault.ecosystem import server, wiring
 from plugvault.ecosystem.authorities import LABELS, Authorities, Leaf
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
+from plugvault.federation.peers import Federation
 from plugvault.hsm import TokenKey
 from plugvault.hsm.rsa import TokenRsaKey
 from plugvault.opcp.app import create_app
@@ -45,7 +46,7 @@ class Ecosystem:
     url: of the server. oem, mo, mo_v2g, cpo: the roles' clients. v2g_root, oem_root,
     mo_root: DER. telematics_key: the maker's key for the channel to its vehicles; cps, station:
     leaves with their keys. keys: every key made, by the token it is in. pins: of each token.
-    store: its database.
+    store: its database. links: what it calls its partners with, by their names; empty at first.
     """
 
     url: str
@@ -86,6 +87,7 @@ class Ecosystem:
         self._stack = ExitStack()
         self._credentials: dict[str, Credentials] = {}
         self.pins: dict[str, str] = {}
+        self.links: dict[str, Credentials] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -141,7 +143,11 @@ class Ecosystem:
             for role, pair in wiring.furnish(self.store, folder, pki, self._clock()).items():
                 self._credentials[role] = Credentials(*pair, self.url)
             access = Tokens(self.url, self._clock, pki.access, self.store)
-            services = wiring.services(self.store, pki, access, ocsp, self._clock, self._settings)
+            peers = Federation(self.store, self.links, self._clock)
+            self._stack.callback(peers.close)
+            services = wiring.services(
+                self.store, pki, access, ocsp, self._clock, self._settings, peers
+            )
             self._stack.enter_context(server.in_thread(create_app(services), listener))
             self._connect(pki, ocsp)
 

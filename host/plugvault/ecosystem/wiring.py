@@ -5,7 +5,7 @@ from collections.abc import Callable
 from plugvault.ecosystem.authorities import Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS
-from plugvault.opcp.services import Services, Settings
+from plugvault.opcp.services import Peers, Services, Settings
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki import path
 from plugvault.pki.keys import raw_signer
@@ -51,6 +51,7 @@ def services(
     ocsp: str,
     clock: Callable[[], float],
     settings: Settings,
+    peers: Peers | None = None,
 ) -> Services:
     """`ocsp`: the responder's address, for certificates that are issued from now on."""
     signer = Signer(
@@ -68,4 +69,5 @@ def services(
         ocsp=ocsp,
         clock=clock,
         settings=settings,
+        peers=peers,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from plugvault.pools import peers
-from plugvault.pools.caller import ANY, PEER, Caller
+from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.records import Store
 from plugvault.roles.client import Credentials
 
@@ -24,18 +24,14 @@ class Party:
 
 
 def connect(parties: Iterable[Party], now: float) -> dict[str, dict[str, Credentials]]:
-    """For each ecosystem's name, what it calls each of the others with.
-
-    A partner may ask for any provider's contract data to be signed: it is the path of the
-    contract certificate to a root in RCP that decides, and the partner answers for its operators.
-    """
+    """For each ecosystem's name, what it calls each of the others with."""
     everyone = list(parties)
     links: dict[str, dict[str, Credentials]] = {party.name: {} for party in everyone}
     for asking in everyone:
         for asked in everyone:
             if asking is asked:
                 continue
-            caller = Caller(asking.name, frozenset({PEER}), providers=frozenset({ANY}))
+            caller = Caller(asking.name, frozenset({PEER}))
             credentials = asked.register(caller)
             links[asking.name][asked.name] = credentials
             with asked.store.write() as records:
