@@ -3,23 +3,42 @@
 import base64
 from typing import Annotated
 
-from fastapi import Depends, Path
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Depends, Header, Path
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from plugvault.contract.bundle import ISO2
 from plugvault.opcp.services import Services, services
 from plugvault.pools.caller import EMAID_PATTERN, PCID_PATTERN
 
 BASE64_PATTERN = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+UUID_PATTERN = "^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
+# Both spellings of the same thing: of the specification's text, and of what is used.
+ISO20 = ("urn:iso:15118:20:2020:MsgDef", "urn:iso:15118:20:2022:MsgDef")
+
+
+def _served(namespace: str) -> str:
+    if namespace in ISO20:
+        raise PydanticCustomError(
+            "namespace", "ISO 15118-20 is not served here; use {served}", {"served": ISO2}
+        )
+    if namespace != ISO2:
+        raise PydanticCustomError("namespace", "must be {served}", {"served": ISO2})
+    return namespace
+
 
 Base64 = Annotated[str, Field(pattern=BASE64_PATTERN, min_length=1)]
 PcidText = Annotated[str, Field(pattern=PCID_PATTERN)]
 EmaidText = Annotated[str, Field(pattern=EMAID_PATTERN)]
 PcidPath = Annotated[str, Path(pattern=PCID_PATTERN)]
 EmaidPath = Annotated[str, Path(pattern=EMAID_PATTERN)]
-Namespace = Annotated[str, Field(pattern=f"^{ISO2}$")]
+Namespace = Annotated[
+    str, AfterValidator(_served), WithJsonSchema({"type": "string", "enum": [ISO2]})
+]
 Found = Annotated[Services, Depends(services)]
+# Sent by an ecosystem that asks its partners: answer with what is yours, and ask nobody.
+Broadcast = Annotated[bool, Header(alias="broadcast")]
 
 
 class Wire(BaseModel):

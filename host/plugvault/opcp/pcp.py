@@ -3,12 +3,13 @@
 import base64
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
-from pydantic import Field
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import AfterValidator, Field
 
 from plugvault.contract.bundle import ISO2
-from plugvault.opcp.fields import Found, Namespace, PcidPath, PcidText, Wire, encode
+from plugvault.opcp.fields import Broadcast, Found, Namespace, PcidPath, PcidText, Wire, encode
 from plugvault.opcp.rights import may
+from plugvault.opcp.services import Services
 from plugvault.pki import path
 from plugvault.pki.names import colons, distinguished_name, serial_hex
 from plugvault.pools import pcp
@@ -16,66 +17,123 @@ from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning
 
-router = APIRouter(prefix="/v1/oem/provCerts", tags=["PCP: provisioning certificates"])
+router = APIRouter(prefix="/v1/oem", tags=["PCP: provisioning certificates"])
 Reader = Annotated[Caller, Depends(may("pcp.read"))]
+Maker = Annotated[Caller, Depends(may("pcp.write"))]
 KeyIdentifier = Annotated[str, Field(pattern="^[0-9a-fA-F]{2}(:?[0-9a-fA-F]{2})*$")]
+# A vehicle may have one certificate for each: ISO 15118-2 is secp256r1, and that is what is here.
+Algorithm = Annotated[
+    str | None, Query(alias="signatureAlgorithm", pattern="^(secp256r1|secp521r1|ed448)$")
+]
+ALGORITHM = "secp256r1"
+
+
+def _once(identifiers: list[str]) -> list[str]:
+    if len({one.replace(":", "").lower() for one in identifiers}) != len(identifiers):
+        raise ValueError("must have each key identifier once")
+    return identifiers
 
 
 class ProvisioningCertificate(Wire):
-    """Base64 of DER each. The key identifiers are of the V2G roots in the vehicle."""
+    """Base64 of DER each. The key identifiers are of the V2G roots in the vehicle. What older
+    clients say of the path's root besides is not looked at: it is found in RCP."""
 
     sub1: Annotated[str, Field(alias="subCA1Certificate")]
     sub2: Annotated[str | None, Field(alias="subCA2Certificate")] = None
     vehicle_certificate: str
     xsd_msg_def_namespace: Namespace = ISO2
     v2g_roots: Annotated[
-        list[KeyIdentifier],
-        Field(alias="v2gRootAuthorityKeyIdentifiers", max_length=20, default_factory=list),
-    ]
+        list[KeyIdentifier] | None,
+        Field(alias="v2gRootAuthorityKeyIdentifiers", min_length=1, max_length=20),
+        AfterValidator(lambda given: given and _once(given)),
+    ] = None
     previous_pcid: PcidText | None = None
 
 
-@router.put("", summary="Store or replace a vehicle's certificate")
-def put(
-    caller: Annotated[Caller, Depends(may("pcp.write"))],
-    found: Found,
-    new: ProvisioningCertificate,
-) -> dict[str, Any]:
+@router.put("/provCerts", summary="Store or replace a vehicle's certificate")
+def put(caller: Maker, found: Found, new: ProvisioningCertificate) -> dict[str, Any]:
     """The PCID is the CN of the certificate. The same PCID again overwrites; with a new key the
     vehicle's contracts are deleted."""
     leaf = _certificate(new.vehicle_certificate, "vehicleCertificate")
     sub2 = _certificate(new.sub2, "subCa2Certificate") if new.sub2 else None
     sub1 = _certificate(new.sub1, "subCa1Certificate")
+    given = caller, leaf, sub2, sub1
+    # Whoever answers for revocation is asked between two transactions, never inside one, and
+    # only about certificates that passed all the rest.
+    with found.store.read() as records:
+        pcp.check(records, *given, found.clock(), new.previous_pcid)
+    found.refresh([der for der in given[1:] if der])
     with found.store.write() as records:
         stored = pcp.put(
             records,
-            caller,
-            leaf,
-            sub2,
-            sub1,
+            *given,
             found.clock(),
-            v2g_roots=new.v2g_roots,
+            v2g_roots=new.v2g_roots or (),
             previous_pcid=new.previous_pcid,
         )
     return show(stored)
 
 
-@router.get("/lookupVehicle/{pcid}", summary="Whether a vehicle is known")
-def lookup(caller: Reader, found: Found, pcid: PcidPath) -> Response:
-    with found.store.read() as records:
-        pcp.get(records, caller, pcid, found.clock())
+@router.get("/provCerts/lookupVehicle/{pcid}", summary="Whether a vehicle is known")
+def lookup(caller: Reader, found: Found, pcid: PcidPath, broadcast: Broadcast = False) -> Response:
+    _read(caller, found, pcid, broadcast)
     return Response()
 
 
-@router.head("/{pcid}", summary="Whether a vehicle is known")
-def head(caller: Reader, found: Found, pcid: PcidPath) -> Response:
-    return lookup(caller, found, pcid)
+@router.head("/provCerts/{pcid}", summary="Whether a vehicle is known")
+def head(caller: Reader, found: Found, pcid: PcidPath, broadcast: Broadcast = False) -> Response:
+    return lookup(caller, found, pcid, broadcast)
 
 
-@router.get("/{pcid}", summary="A vehicle's certificate and its sub-CAs")
-def get(caller: Reader, found: Found, pcid: PcidPath) -> dict[str, Any]:
-    with found.store.read() as records:
-        return {"OEMMessage": show(pcp.get(records, caller, pcid, found.clock()))}
+@router.get("/provCerts/{pcid}", summary="A vehicle's certificate and its sub-CAs")
+def get(
+    caller: Reader,
+    found: Found,
+    pcid: PcidPath,
+    broadcast: Broadcast = False,
+    algorithm: Algorithm = None,
+) -> dict[str, Any]:
+    """Path, dates and revocation are checked again. A vehicle that is not here is asked for in
+    the other ecosystems."""
+    pcp.readable(caller, pcid)
+    _available(algorithm)
+    return {"OEMMessage": show(_read(caller, found, pcid, broadcast))}
+
+
+@router.get(
+    "/provCertSigntureAlgorithms/{pcid}",  # spelled as published
+    summary="The algorithms a vehicle has certificates of",
+)
+def algorithms(caller: Reader, found: Found, pcid: PcidPath) -> list[str]:
+    _read(caller, found, pcid, broadcast=True)
+    return [ALGORITHM]
+
+
+@router.delete("/provCerts/{pcid}", summary="Delete a vehicle's certificate and its contracts")
+def delete(
+    caller: Maker,
+    found: Found,
+    pcid: PcidPath,
+    algorithm: Algorithm = None,
+    namespace: Annotated[Namespace | None, Query(alias="xsdMsgDefNamespace")] = None,
+) -> Response:
+    """Contracts that the ecosystem's own CAs issued are revoked. Operators are told."""
+    if algorithm and namespace:
+        raise PoolError("invalid", "Give signatureAlgorithm or xsdMsgDefNamespace, not both.")
+    pcp.readable(caller, pcid)
+    _available(algorithm)
+    with found.store.write() as records:
+        pcp.delete(records, caller, pcid, found.clock())
+    return Response()
+
+
+@router.post("/provCerts/{pcid}/factoryReset", summary="A vehicle was wiped: delete its contracts")
+def reset(caller: Maker, found: Found, pcid: PcidPath) -> Response:
+    """An extension: OPCP has the event and no call. The certificate stays; operators are told
+    not to make the contracts again."""
+    with found.store.write() as records:
+        pcp.reset(records, caller, pcid, found.clock())
+    return Response()
 
 
 def show(stored: Provisioning) -> dict[str, Any]:
@@ -99,6 +157,19 @@ def show(stored: Provisioning) -> dict[str, Any]:
         "fingerprint": path.fingerprint(stored.certificate),
         **{name: value for name, value in optional.items() if value},
     }
+
+
+def _read(caller: Caller, found: Services, pcid: str, broadcast: bool) -> Provisioning:
+    pcp.readable(caller, pcid)
+    if found.peers and not broadcast:
+        found.peers.know(pcid)
+    with found.store.read() as records:
+        return pcp.get(records, caller, pcid, found.clock())
+
+
+def _available(algorithm: str | None) -> None:
+    if algorithm not in (None, ALGORITHM):
+        raise PoolError("not-found", pcp.MISSING)
 
 
 def _certificate(text: str, field: str) -> bytes:

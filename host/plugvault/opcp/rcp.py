@@ -3,19 +3,29 @@
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from plugvault.opcp.fields import Base64, Found, Wire, decode, encode
+from plugvault.opcp import changes as asked
+from plugvault.opcp.fields import UUID_PATTERN, Base64, Broadcast, Found, Wire, decode, encode
 from plugvault.opcp.rights import may
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, serial_hex, timestamp
-from plugvault.pools import rcp
+from plugvault.pools import changes, rcp
 from plugvault.pools.caller import Caller
+from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Root
 
 router = APIRouter(prefix="/v1/root", tags=["RCP: root certificates"])
+router.include_router(asked.router)
 Reader = Annotated[Caller, Depends(may("rcp.read"))]
+Writer = Annotated[Caller, Depends(may("rcp.write"))]
+RootId = Annotated[str, Path(alias="rootCertificateId", pattern=UUID_PATTERN)]
+
+_WAITS: dict[int | str, dict[str, Any]] = {
+    202: {"description": "Waits for a second administrator, who compares the fingerprint"}
+}
 
 
 class NewRoot(Wire):
@@ -30,24 +40,50 @@ def roots(
     root_type: Annotated[
         str | None, Query(alias="rootType", pattern="^(?i:v2g|mo|oem|pe)$")
     ] = None,
+    broadcast: Broadcast = False,
 ) -> dict[str, Any]:
+    """With `broadcast: true` only those of this ecosystem, none it has from partners."""
     with found.store.read() as records:
         listed = records.roots.all(root_type.upper() if root_type else None)
+    if broadcast:
+        listed = [root for root in listed if not root.origin]
     return {"RootCertificateCollection": {"rootCertificates": [show(root) for root in listed]}}
 
 
 @router.get("/rootCerts/{rootCertificateId}", summary="One root certificate")
-def one(
-    _: Reader, found: Found, root_id: Annotated[str, Path(alias="rootCertificateId")]
-) -> dict[str, Any]:
+def one(_: Reader, found: Found, root_id: RootId) -> dict[str, Any]:
     with found.store.read() as records:
         return {"RootResponse": show(rcp.get(records, root_id.lower()))}
 
 
-@router.put("/rootCerts", summary="Add a root certificate", response_model=None)
-def put(_: Annotated[Caller, Depends(may("rcp.write"))], found: Found, root: NewRoot) -> None:
+@router.get("/ctl", summary="The certificate trust list: there is none")
+def ctl(_: Reader) -> None:
+    """OPCP leaves its content open; the roots are at /v1/root/rootCerts."""
+    raise PoolError("not-found", "There is no certificate trust list.")
+
+
+@router.put("/rootCerts", summary="Add a root certificate", responses=_WAITS)
+def put(caller: Writer, found: Found, root: NewRoot) -> Response:
+    der, now = decode(root.ca_certificate), found.clock()
     with found.store.write() as records:
-        rcp.put(records, decode(root.ca_certificate), root.root_type, found.clock())
+        if found.settings.dual_control:
+            change = changes.ask_add(records, caller, der, root.root_type, now)
+            return JSONResponse(asked.show(change), 202)
+        rcp.put(records, der, root.root_type, now, who=caller.signature)
+    return Response()
+
+
+@router.delete(
+    "/rootCerts/{rootCertificateId}", summary="Delete a root certificate", responses=_WAITS
+)
+def delete(caller: Writer, found: Found, root_id: RootId) -> Response:
+    """Everyone is told. What hangs under the root stays, and is refused when it is read."""
+    with found.store.write() as records:
+        if found.settings.dual_control:
+            change = changes.ask_delete(records, caller, root_id.lower(), found.clock())
+            return JSONResponse(asked.show(change), 202)
+        rcp.delete(records, root_id.lower(), found.clock(), who=caller.signature)
+    return Response()
 
 
 def show(root: Root) -> dict[str, Any]:

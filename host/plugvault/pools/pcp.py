@@ -72,9 +72,7 @@ def get(records: Records, caller: Caller, pcid: str, now: float) -> Provisioning
     A maker sees its own vehicles; an operator any whose PCID it was given. PoolError("not-found")
     says why, when what is stored is not good any more.
     """
-    pcid = read_pcid(pcid)
-    if not caller.roles & READERS:
-        caller.owns_vehicle(pcid)
+    pcid = readable(caller, pcid)
     found = records.vehicles.get(pcid.upper(), ISO2)
     if found is None:
         raise PoolError("not-found", MISSING)
@@ -83,6 +81,14 @@ def get(records: Records, caller: Caller, pcid: str, now: float) -> Provisioning
     except PoolError as error:
         raise PoolError("not-found", f"{MISSING}\n{error.detail}") from error
     return found
+
+
+def readable(caller: Caller, pcid: str) -> str:
+    """A PCID that the caller may ask for, whether it exists or not."""
+    pcid = read_pcid(pcid)
+    if not caller.roles & READERS:
+        caller.owns_vehicle(pcid)
+    return pcid
 
 
 def find(records: Records, pcid: str, now: float) -> Provisioning | None:
