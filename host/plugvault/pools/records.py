@@ -65,7 +65,8 @@ class Contract:
     """A signed contract bundle in CCP; key: `emaid` and `namespace`.
 
     `message`: the CertificateInstallationRes in EXI, without a session; `delivered`: None before
-    the vehicle or its maker got it; `issuer`, `serial`: of the contract certificate.
+    the vehicle or its maker got it; `issuer`, `serial`: of the contract certificate; `subs`: what
+    stands above it, Sub2 first.
     """
 
     emaid: str
@@ -82,6 +83,7 @@ class Contract:
     delivered: int | None = None
     issuer: str = ""
     serial: str = ""
+    subs: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
