@@ -245,12 +245,15 @@ class Grammar:
 
     def only(self, name: str) -> int:
         """Index of the one element of this name. ExiError if there is none, or several."""
-        index, count = self.find(name, 0, self.count()), self.count()
-        if index < 0:
-            raise ExiError("unknown", "element " + name)
-        if self.find(name, index + 1, count - index - 1) >= 0:
-            raise ExiError("unknown", name + ": in several namespaces of the schema")
-        return index
+        found = self._found.get((name, -1))
+        if found is None:  # looking for a second one takes long, and finds nothing
+            index, count = self.find(name, 0, self.count()), self.count()
+            if index < 0:
+                raise ExiError("unknown", "element " + name)
+            if self.find(name, index + 1, count - index - 1) >= 0:
+                raise ExiError("unknown", name + ": in several namespaces of the schema")
+            found = self._found[name, -1] = index
+        return found
 
     def roots(self) -> list:
         """Indexes of the global elements; the place in it is the document's event code."""
