@@ -13,11 +13,16 @@ from evcc.x509 import Certificate
 from plugvault.pki.names import serial_hex
 from plugvault.pki.verify import verify_p256
 
+_CUT_OUT = ("tbs_digest", "issuer", "subject", "names", "point", "signature", "ski", "aki")
+
 
 @lru_cache(maxsize=4096)
 def read(der: bytes) -> Certificate:
     """Parse a certificate strictly, once. Raises `evcc.x509.CertificateError`."""
-    return x509.parse(der)
+    certificate = x509.parse(der)
+    for name in _CUT_OUT:  # what a board cuts out of the DER each time, to save memory
+        setattr(certificate, name, getattr(certificate, name))
+    return certificate
 
 
 # The same few sub-CAs are above every leaf, and what a signature says does not change.

@@ -5,12 +5,20 @@ EXI signatures of `evcc` run on the host with a fast, reviewed implementation be
 Public data only.
 """
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256
 
 _CURVE = ec.SECP256R1()
 _ECDSA = ec.ECDSA(utils.Prehashed(SHA256()))
+
+
+@lru_cache(maxsize=256)
+def _key(point: bytes) -> ec.EllipticCurvePublicKey:
+    """Of the few who sign much; of one vehicle it is forgotten soon."""
+    return ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, point)
 
 
 def verify_p256(point: bytes, digest: bytes, signature: bytes) -> bool:
@@ -23,8 +31,7 @@ def verify_p256(point: bytes, digest: bytes, signature: bytes) -> bool:
         return False
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
-        key = ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, point)
-        key.verify(utils.encode_dss_signature(r, s), digest, _ECDSA)
+        _key(point).verify(utils.encode_dss_signature(r, s), digest, _ECDSA)
     except (InvalidSignature, ValueError):
         return False
     return True
