@@ -1,16 +1,35 @@
 """RCP: what may be an anchor, and who is found how."""
 
+import json
+
 import pytest
 
-from fixtures.pools import Pools
-from plugvault.pools import rcp
+from fixtures.pools import OPERATOR, Pools
+from plugvault.contract.bundle import ISO2
+from plugvault.pools import pcp, rcp
 from plugvault.pools.errors import PoolError
-from world import NOW, root
+from plugvault.pools.records import AuditEntry, Event, Root
+from world import NOW, PCID, root, usage
 
 
-def put(pools: Pools, der: bytes, kind: str) -> rcp.Root:
+def put(pools: Pools, der: bytes, kind: str) -> Root:
     with pools.store.write() as records:
         return rcp.put(records, der, kind, NOW)
+
+
+def roots(pools: Pools, kind: str) -> list[Root]:
+    with pools.store.read() as records:
+        return list(records.roots.all(kind))
+
+
+def told_of(pools: Pools, kind: str) -> list[Event]:
+    with pools.store.read() as records:
+        return [event for event in records.events.since(0, None, 1000) if event.kind == kind]
+
+
+def trail(pools: Pools) -> list[AuditEntry]:
+    with pools.store.read() as records:
+        return list(records.audit.since(0, 1000))
 
 
 def test_roots_are_found_by_kind(pools: Pools):
@@ -63,3 +82,81 @@ def test_an_unknown_id_is_not_found(pools: Pools):
     with pools.store.read() as records, pytest.raises(PoolError) as caught:
         rcp.get(records, "b1b86334-7c74-4ccc-b78d-d4f773d3b559")
     assert caught.value.reason == "not-found"
+
+
+def test_an_added_root_is_told_to_everyone_once_and_noted(pools: Pools):
+    new = root("New Root", dc="MO")
+    stored = put(pools, new.der, "MO")
+    put(pools, new.der, "MO")
+    (told,) = [e for e in told_of(pools, "root.cert.added") if stored.root_id in e.payload]
+    assert told.audience == "*"
+    assert json.loads(told.payload)["fingerprintSHA256"] == stored.fingerprint
+    assert [entry.action for entry in trail(pools) if entry.subject == stored.root_id] == [
+        "root added"
+    ]
+
+
+def test_a_root_does_not_change_its_kind(pools: Pools):
+    with pytest.raises(PoolError, match="in RCP as V2G already"):
+        put(pools, pools.world.v2g_root.der, "MO")
+
+
+@pytest.mark.parametrize(
+    ("days", "kind"), [(0, "root.cert.revoked"), (41 * 365, "root.cert.expired")]
+)
+def test_a_deleted_root_is_told_to_everyone_as_what_it_is(pools: Pools, days: int, kind: str):
+    (mo,) = roots(pools, "MO")
+    with pools.store.write() as records:
+        rcp.delete(records, mo.root_id, NOW + days * 86_400, who="Ada (a1)")
+    assert roots(pools, "MO") == []
+    (told,) = told_of(pools, kind)
+    assert (told.audience, json.loads(told.payload)["rootCertificateId"]) == ("*", mo.root_id)
+    assert trail(pools)[-1].who == "Ada (a1)"
+
+
+def test_a_root_that_is_not_there_is_not_deleted(pools: Pools):
+    with pools.store.write() as records, pytest.raises(PoolError, match="not found"):
+        rcp.delete(records, "b1b86334-7c74-4ccc-b78d-d4f773d3b559", NOW, who="Ada")
+
+
+def test_a_deleted_root_takes_nothing_with_it_but_what_hung_under_it_is_refused(pools: Pools):
+    pools.register()
+    pools.put()
+    (oem,) = roots(pools, "OEM")
+    with pools.store.write() as records:
+        rcp.delete(records, oem.root_id, NOW, who="Ada")
+    assert pools.contract()
+    with pools.store.read() as records:
+        assert records.vehicles.get(PCID, ISO2)
+        with pytest.raises(PoolError) as caught:
+            pcp.get(records, OPERATOR, PCID, NOW)
+    assert caught.value.reason == "not-found"
+    assert "leads to no root in RCP" in caught.value.detail
+    put(pools, pools.world.oem_root.der, "OEM")
+    assert pools.provisioning_der(), "and good again when people decide so"
+
+
+# A private environment (PE) anchors the stations of one private place, for vehicles that were
+# told of it: nothing that an ecosystem keeps or signs.
+
+
+def test_no_path_of_a_pool_ends_in_a_private_environment(pools: Pools):
+    private = root("Private", dc="V2G")
+    put(pools, private.der, "PE")
+    sub1 = private.sub("Private Sub1", path_length=1)
+    sub2 = sub1.sub("Private Sub2")
+    both = usage("digital_signature", "key_agreement")
+    vehicle = sub2.issue(PCID, dc="OEM", key=pools.ecu, key_usage=both)
+    with pytest.raises(PoolError, match="leads to no root in RCP"):
+        pools.register(vehicle)
+    pools.register()
+    with pytest.raises(PoolError, match="not valid under RCP"):
+        pools.sign(pools.data(mo=sub2))
+    signer = pools.new_signer(sub2.issue("CPS Leaf", dc="CPS"), private)
+    message = pools.sign(signers=[signer])
+    with pytest.raises(PoolError, match="not valid"):
+        pools.put(message)
+    with pools.store.read() as records:
+        assert [one.certificate for one in records.roots.all("PE")] == [private.der]
+        with pytest.raises(PoolError, match="not available in RCP"):
+            rcp.by_fingerprint(records, roots(pools, "PE")[0].fingerprint)
