@@ -10,7 +10,8 @@ import binascii
 import re
 from collections.abc import Callable
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError, register_namespace, tostring
+from xml.etree.ElementTree import Element, ParseError
+from xml.sax.saxutils import escape, quoteattr
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
@@ -26,14 +27,14 @@ BODY = "urn:iso:15118:2:2013:MsgBody"
 TYPES = "urn:iso:15118:2:2013:MsgDataTypes"
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
 
-for _prefix, _namespace in (
-    ("v2gci_d", DEF),
-    ("v2gci_h", HEADER),
-    ("v2gci_b", BODY),
-    ("v2gci_t", TYPES),
-    ("ds", DSIG),
-):
-    register_namespace(_prefix, _namespace)
+_PREFIX = {
+    DEF: "v2gci_d:",
+    HEADER: "v2gci_h:",
+    BODY: "v2gci_b:",
+    TYPES: "v2gci_t:",
+    DSIG: "ds:",
+}
+_DECLARED = "".join(f' xmlns:{prefix[:-1]}="{name}"' for name, prefix in _PREFIX.items())
 
 
 class XmlError(EvccError):
@@ -131,22 +132,28 @@ def write(message: Message) -> bytes:
     header = dict(content["Header"])
     if header.get("SessionID") == NO_SESSION:
         del header["SessionID"]
-    root = _write(DEF, "V2G_Message", _message, {**content, "Header": header})
-    return bytes(tostring(root, encoding="UTF-8", xml_declaration=True))
+    text = _write(f"{_PREFIX[DEF]}V2G_Message", _message, {**content, "Header": header}, _DECLARED)
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + text.encode()
 
 
-def _write(namespace: str, name: str, node: _Node, value: Any) -> Element:
-    element = Element(f"{{{namespace}}}{name}")
-    if node.text:
-        element.text = node.text[1](value["value"] if node.attributes else value)
+def _write(name: str, node: _Node, value: Any, attributes: str = "") -> str:
     for key, attribute in node.attributes:
         if key in value:
-            element.set(attribute, value[key])
-    for child_namespace, child, inner, many in node.children:
-        if child in value:
-            for item in value[child] if many else (value[child],):
-                element.append(_write(child_namespace, child, inner, item))
-    return element
+            attributes += f" {_prefixed(attribute)}={quoteattr(value[key])}"
+    if node.text:
+        content = escape(node.text[1](value["value"] if node.attributes else value))
+    else:
+        content = "".join(
+            _write(_PREFIX[namespace] + child, inner, item)
+            for namespace, child, inner, many in node.children
+            if child in value
+            for item in (value[child] if many else (value[child],))
+        )
+    return f"<{name}{attributes}>{content}</{name}>"
+
+
+def _prefixed(attribute: str) -> str:
+    return attribute.replace(f"{{{TYPES}}}", _PREFIX[TYPES])
 
 
 def read(document: bytes) -> Message:
