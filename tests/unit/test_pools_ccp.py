@@ -66,7 +66,7 @@ def test_the_same_emaid_on_the_same_vehicle_is_replaced(filled: Pools):
 def test_emaid_case_and_hyphen_variants_are_one_contract(filled: Pools):
     filled.put(filled.sign(filled.data(SECOND)))
     with filled.store.read() as records:
-        found = ccp.lookup(records, OPERATOR, "de-pvt-C00000002".lower(), None)
+        found = ccp.lookup(records, OPERATOR, "de-pvt-C00000002".lower(), NOW)
         assert found.emaid == SECOND
         assert len(ccp.of_vehicle(records, MAKER, PCID, NOW)) == 2
 
@@ -107,20 +107,20 @@ def test_a_bundle_signed_under_no_v2g_root_is_refused(pools: Pools):
     pools.register()
     stranger = root("Stranger").sub("P1", 1).sub("P2").issue("CPS", dc="CPS")
     signer = pools.new_signer(stranger, pools.world.v2g_root)
-    refused(pools, "invalid", "untrusted", pools.put, pools.sign(signers=[signer]))
+    refused(pools, "invalid", "untrusted", pools.put, pools.foreign(signer))
 
 
 def test_a_bundle_signed_by_a_station_is_refused(pools: Pools):
     pools.register()
     signer = pools.new_signer(pools.world.cpo, pools.world.v2g_root)
-    refused(pools, "invalid", "role", pools.put, pools.sign(signers=[signer]))
+    refused(pools, "invalid", "role", pools.put, pools.foreign(signer))
 
 
 def test_a_cps_under_an_mo_root_is_refused(pools: Pools):
     pools.register()
     leaf = pools.world.mo_sub2.issue("CPS", dc="CPS")
     signer = pools.new_signer(leaf, pools.world.v2g_root)
-    refused(pools, "invalid", "untrusted", pools.put, pools.sign(signers=[signer]))
+    refused(pools, "invalid", "untrusted", pools.put, pools.foreign(signer))
 
 
 def test_an_expired_contract_is_refused_in_the_published_words(pools: Pools):
@@ -217,7 +217,7 @@ def provide(pools: Pools, caller: Caller, emaid: str = SECOND, pcid: str = PCID)
 
 def lookup(pools: Pools, caller: Caller, emaid: str = EMAID):
     with pools.store.read() as records:
-        return ccp.lookup(records, caller, emaid, None)
+        return ccp.lookup(records, caller, emaid, pools.now)
 
 
 def test_the_maker_gets_any_contract_of_its_vehicle(filled: Pools):
@@ -272,9 +272,11 @@ def test_oem_of_other_wmi_cannot_list(filled: Pools):
 
 def test_a_contract_is_found_under_its_own_root_alone(filled: Pools):
     with filled.store.read() as records:
-        fingerprint = ccp.lookup(records, STATION, EMAID, None).root_fingerprint
-        assert ccp.lookup(records, STATION, EMAID, fingerprint.upper())
-        refused(filled, "not-found", "not found", ccp.lookup, records, STATION, EMAID, "00" * 32)
+        fingerprint = ccp.lookup(records, STATION, EMAID, NOW).root_fingerprint
+        assert ccp.lookup(records, STATION, EMAID, NOW, fingerprint.upper())
+        refused(
+            filled, "not-found", "not found", ccp.lookup, records, STATION, EMAID, NOW, "00" * 32
+        )
 
 
 def test_a_contract_from_before_its_time_is_not_handed_out(filled: Pools):

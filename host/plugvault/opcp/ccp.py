@@ -5,23 +5,29 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
-from plugvault.contract import response
+from plugvault.contract import response, xml
 from plugvault.contract.bundle import ISO2, NO_SESSION
-from plugvault.opcp.cps import Fingerprint, Metadata
+from plugvault.opcp.contract_data import Fingerprint, Metadata, RootFingerprint
 from plugvault.opcp.fields import (
+    Base64,
+    Broadcast,
     EmaidPath,
+    EmaidText,
     Found,
     Namespace,
     PcidPath,
+    PcidText,
     Wire,
+    decode,
     encode,
 )
 from plugvault.opcp.rights import may
-from plugvault.opcp.services import Services
+from plugvault.opcp.services import Bundle, Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
-from plugvault.pools import ccp
+from plugvault.pools import ccp, installation
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Records
@@ -39,41 +45,87 @@ class InstallationRequest(Wire):
     metadata: Metadata = None
 
 
+class SignedContract(Wire):
+    xsd_msg_def_namespace: Namespace
+    emaid: EmaidText
+    pcid: PcidText
+    signed_contract_data: Annotated[Base64, Field(alias="signedContractDataXML")]
+    metadata: Metadata = None
+    fingerprint: RootFingerprint = None
+
+
 @router.post("/signedContractData", summary="A vehicle at a station asks for its contract")
 def install(
     _: Annotated[Caller, Depends(may("ccp.install"))],
     found: Found,
     asked: InstallationRequest,
     always_exi: Annotated[bool, Header(alias="alwaysReturnEXI")] = True,
-    broadcast: Annotated[bool, Header()] = False,
+    broadcast: Broadcast = False,
 ) -> JSONResponse:
     """CertificateInstallationReq in, CertificateInstallationRes out, both EXI in base64.
 
     When there is no contract the status is 404, with the negative response as EXI, or with an
-    error body when `alwaysReturnEXI` is false.
+    error body when `alwaysReturnEXI` is false. A request that its vehicle has not signed is
+    refused with an error body: there is no vehicle to answer.
     """
-    request = ccp.read_request(_exi(asked.certificate_installation_req))
+    raw = _exi(asked.certificate_installation_req)
+    request = installation.read_request(raw)
     now = found.clock()
     try:
         with found.store.read() as records:
-            contract = ccp.install(records, request, now)
+            contract = installation.install(records, request, now)
     except PoolError as error:
-        if error.reason != "not-found" or not always_exi:
+        if error.reason != "not-found":
+            raise
+        foreign = found.peers.install(raw) if found.peers and not broadcast else None
+        if foreign:
+            return _positive(foreign, request.session_id)
+        if not always_exi:
             raise
         negative = response.negative(request.session_id)
         return JSONResponse(_answer({"certificateInstallationRes": encode(negative)}), 404)
     _delivered(found, contract, now)
-    message = response.with_session_id(contract.message, request.session_id)
-    return JSONResponse(
-        _answer(
-            {
-                "certificateInstallationRes": encode(message),
-                "emaid": contract.emaid,
-                "cpsV2GRootCertificateFingerprint": contract.root_fingerprint,
-                **({"metaData": contract.metadata} if contract.metadata else {}),
-            }
+    return _positive(contract, request.session_id)
+
+
+@router.put("/signedContractData", status_code=201, summary="A CPS brings a signed contract")
+def put(
+    caller: Annotated[Caller, Depends(may("ccp.put"))], found: Found, asked: SignedContract
+) -> Response:
+    """Its signature and both paths are verified, whoever brings it."""
+    try:
+        message = xml.read(decode(asked.signed_contract_data))
+        taken = response.read(message)
+    except (xml.XmlError, response.ResponseError) as error:
+        raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error
+    if found.peers:
+        found.peers.know(asked.pcid)
+    found.refresh((taken.contract.certificate, *taken.contract.subs, taken.cps, *taken.cps_subs))
+    with found.store.write() as records:
+        ccp.put(
+            records,
+            caller,
+            message,
+            asked.pcid,
+            found.clock(),
+            asked.metadata,
+            emaid=asked.emaid,
+            fingerprint=asked.fingerprint,
         )
-    )
+    return Response(status_code=201)
+
+
+@router.delete("/signedContractData/{emaid}", summary="An operator ends a contract")
+def delete(
+    caller: Annotated[Caller, Depends(may("ccp.delete"))],
+    found: Found,
+    emaid: EmaidPath,
+    skip: Annotated[bool, Header(alias="X-Skip-Revocation")] = False,
+) -> Response:
+    """What the ecosystem's own MO CA issued is revoked first, unless that is to be skipped."""
+    with found.store.write() as records:
+        ccp.delete(records, caller, emaid, found.clock(), revoke=not skip)
+    return Response()
 
 
 @router.get(
@@ -93,9 +145,7 @@ def provide(
     session = _session_id(session_id)
     now = found.clock()
     with found.store.read() as records:
-        contract = ccp.provide(records, caller, emaid, pcid, now)
-    if fingerprint and fingerprint.lower() != contract.root_fingerprint:
-        raise PoolError("not-found", ccp.MISSING)
+        contract = ccp.provide(records, caller, emaid, pcid, now, fingerprint)
     _delivered(found, contract, now)
     message = response.with_session_id(contract.message, session)
     return {
@@ -123,7 +173,7 @@ def lookup(
     fingerprint: AskedFingerprint = None,
 ) -> dict[str, Any]:
     with found.store.read() as records:
-        contract = ccp.lookup(records, caller, emaid, fingerprint)
+        contract = ccp.lookup(records, caller, emaid, found.clock(), fingerprint)
         return {"XMLContracts": [_show(records, contract)]}
 
 
@@ -141,6 +191,20 @@ def _delivered(found: Services, contract: Contract, now: float) -> None:
     if contract.delivered is None:
         with found.store.write() as records:
             ccp.mark_delivered(records, contract, now)
+
+
+def _positive(bundle: Bundle | Contract, session_id: bytes) -> JSONResponse:
+    message = response.with_session_id(bundle.message, session_id)
+    return JSONResponse(
+        _answer(
+            {
+                "certificateInstallationRes": encode(message),
+                "emaid": bundle.emaid,
+                "cpsV2GRootCertificateFingerprint": bundle.root_fingerprint,
+                **({"metaData": bundle.metadata} if bundle.metadata else {}),
+            }
+        )
+    )
 
 
 def _answer(definition: dict[str, Any]) -> dict[str, Any]:
@@ -168,12 +232,12 @@ def _exi(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise PoolError("invalid", ccp.BAD_EXI) from error
+        raise PoolError("invalid", installation.BAD_EXI) from error
 
 
 def _session_id(text: str | None) -> bytes:
     try:
-        value = bytes.fromhex(text) if text is not None else NO_SESSION
+        value = bytes.fromhex(text) if text else NO_SESSION
     except ValueError:
         value = b""
     if not 1 <= len(value) <= 8:

@@ -1,88 +1,38 @@
-"""CPS: sign contract data, or make it, and list the signers [OPCP 1.0.0, cps.v1]."""
+"""CPS: sign contract data, or make it, and list the signers [OPCP 1.0.0, cps.v1].
 
-from datetime import datetime
+A signature for a vehicle and what it makes of CCP are one transaction. When none of our own CPS
+stands under a root the vehicle has, other ecosystems are asked, and their bundle is taken as from
+a stranger.
+"""
+
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import AliasChoices, AwareDatetime, Field, model_validator
 
-from evcc import x509 as strict
-from plugvault.contract import xml
-from plugvault.contract.bundle import ISO2
-from plugvault.contract.issue import ContractData, issue_contract
-from plugvault.opcp.fields import (
-    Base64,
-    EmaidText,
-    Found,
-    Namespace,
-    PcidText,
-    Wire,
-    decode,
-    encode,
+from plugvault.contract import response, xml
+from plugvault.contract.bundle import ISO2, Message
+from plugvault.opcp.contract_data import (
+    READERS,
+    DeprecatedSignRequest,
+    GenerateRequest,
+    SignRequest,
+    generate_request,
 )
+from plugvault.opcp.fields import Found, encode
 from plugvault.opcp.rights import may
+from plugvault.opcp.services import Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
-from plugvault.pools import ccp, cps, pcp
-from plugvault.pools.caller import Caller, read_emaid
+from plugvault.pools import ccp, certificates, cps, rcp
+from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Root
+from plugvault.pools.records import Records, Root
 
 router = APIRouter(tags=["CPS: contract data"])
 
-# SHA-256, or the UUID that the published regex asks for.
-Fingerprint = Annotated[str, Field(pattern="^([0-9a-fA-F]{64}|[0-9a-fA-F-]{36})$")]
-RootFingerprint = Annotated[Fingerprint | None, Field(alias="cpsV2GRootCertificateFingerprint")]
-Metadata = Annotated[
-    str | None, Field(validation_alias=AliasChoices("metaData", "metadata"), max_length=4096)
-]
-
-
-class ContractDataModel(Wire):
-    contract_certificate: Base64
-    contract_sub_ca2_certificate: Base64 | None = None
-    contract_sub_ca1_certificate: Base64
-    contract_signature_encrypted_private_key: Base64
-    dh_point: Annotated[Base64, Field(alias="dHpublickey")]
-
-    @model_validator(mode="before")
-    @classmethod
-    def flatten(cls, data: Any) -> Any:
-        """The published example still nests the chain as older calls did."""
-        if not isinstance(data, dict) or not isinstance(
-            nested := data.get("contractSignatureCertChain"), dict
-        ):
-            return data
-        subs = nested.get("contractSignatureCertChainSubCertificates")
-        sub1, sub2 = ([*subs, None, None] if isinstance(subs, list) else [None, None])[:2][::-1]
-        if sub1 is None:
-            sub1, sub2 = sub2, None
-        return {
-            **data,
-            "contractCertificate": nested.get("contractSignatureCertChainCertificate"),
-            "contractSubCa2Certificate": sub2,
-            "contractSubCa1Certificate": sub1,
-        }
-
-
-class SignRequest(Wire):
-    contract_data: ContractDataModel
-    xsd_msg_def_namespace: Namespace
-    pcid: PcidText | None = None
-    emaid: EmaidText | None = None
-    fingerprint: RootFingerprint = None
-    metadata: Metadata = None
-
-
-class GenerateRequest(Wire):
-    contract_begins: AwareDatetime
-    contract_ends: AwareDatetime
-    emaid: EmaidText
-    pcid: PcidText
-    xsd_msg_def_namespace: Namespace
-    subscription_url: str | None = None
-    fingerprint: RootFingerprint = None
-    metadata: Metadata = None
+Signing = Annotated[Caller, Depends(may("cps.sign"))]
+Work = Callable[[Records, float], cps.Signed]
 
 
 @router.put(
@@ -90,81 +40,68 @@ class GenerateRequest(Wire):
     status_code=201,
     summary="Sign an operator's contract data; with a pcid also store it in CCP",
 )
-def sign(
-    caller: Annotated[Caller, Depends(may("cps.sign"))], found: Found, asked: SignRequest
-) -> dict[str, Any]:
-    now = found.clock()
-    data = _contract_data(asked)
-    with found.store.read() as records:
-        message, signer = cps.sign(
-            records,
-            caller,
-            found.signers,
-            data,
-            asked.pcid,
-            now,
-            asked.fingerprint,
-        )
-        root = cps.root_of(records, signer)
-    if asked.pcid:
-        with found.store.write() as records:
-            ccp.put(records, message, asked.pcid, now, asked.metadata)
-    return {
-        "pcid": asked.pcid,
-        "emaid": data.emaid,
-        "xsdMsgDefNamespace": asked.xsd_msg_def_namespace,
-        "signedData": encode(xml.write(message)),
-        "cpsV2GRootCertificateFingerprint": root.fingerprint,
-        "cpsRootDistinguishedName": _name(root),
-        **({"metaData": asked.metadata} if asked.metadata else {}),
-    }
+def sign(caller: Signing, found: Found, asked: SignRequest) -> dict[str, Any]:
+    return _sign(caller, found, asked, asked.pcid is not None)
+
+
+@router.put(
+    "/v1/cps/signedContractData", summary="Deprecated: sign contract data", deprecated=True
+)
+def sign_only(caller: Signing, found: Found, asked: DeprecatedSignRequest) -> dict[str, Any]:
+    return _sign(caller, found, asked, False)
+
+
+@router.put(
+    "/v1/cps/forward/signedContractData",
+    status_code=201,
+    summary="Deprecated: sign contract data and store it in CCP",
+    deprecated=True,
+)
+def sign_and_store(caller: Signing, found: Found, asked: DeprecatedSignRequest) -> dict[str, Any]:
+    _sign(caller, found, asked, True)
+    return {}
+
+
+_GENERATE = GenerateRequest.model_json_schema(by_alias=True)
 
 
 @router.put(
     "/v1/cps/generate/signedContractData",
     status_code=201,
     summary="Make, sign and store a contract for an operator without an own PKI",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {kind: {"schema": _GENERATE} for kind in READERS},
+        }
+    },
 )
 def generate(
     caller: Annotated[Caller, Depends(may("cps.generate"))],
     found: Found,
-    asked: GenerateRequest,
+    asked: Annotated[GenerateRequest, Depends(generate_request)],
 ) -> Response:
     """The ecosystem's MO CA issues the contract and seals its key for the vehicle."""
-    if found.operator is None:
+    operator = found.operator
+    if operator is None:
         raise PoolError("unavailable", "This ecosystem has no MO CA.")
-    now = found.clock()
-    emaid = read_emaid(asked.emaid)
-    caller.owns_contract(emaid)
-    begins, ends = _seconds(asked.contract_begins), _seconds(asked.contract_ends)
-    if ends < now:
-        raise PoolError("invalid", "The given contractEnds date is in the past.")
-    with found.store.read() as records:
-        cps.check_tupple(records, emaid, asked.pcid)
-        vehicle = pcp.find(records, asked.pcid, now)
-        if vehicle is None:
-            raise PoolError("invalid", cps.NO_VEHICLE)
-        data = issue_contract(
-            emaid,
-            vehicle.certificate,
-            found.operator,
-            now,
-            begins=begins,
-            ends=ends,
-            ocsp=found.ocsp,
-            organisation=caller.name,
-        )
-        message, _ = cps.sign(
+
+    def work(records: Records, now: float) -> cps.Signed:
+        return cps.generate(
             records,
             caller,
             found.signers,
-            data,
+            operator,
+            asked.emaid,
             asked.pcid,
             now,
-            asked.fingerprint,
+            begins=asked.contract_begins.timestamp(),
+            ends=asked.contract_ends.timestamp(),
+            ocsp=found.ocsp,
+            fingerprint=asked.fingerprint,
         )
-    with found.store.write() as records:
-        ccp.put(records, message, asked.pcid, now, asked.metadata)
+
+    _provision(found, caller, work, asked.pcid, asked.metadata, stored=True, issued=True)
     return Response(status_code=201)
 
 
@@ -179,24 +116,65 @@ def signers(_: Annotated[Caller, Depends(may("cps.signers"))], found: Found) -> 
         }
 
 
-def _contract_data(asked: SignRequest) -> ContractData:
-    given = asked.contract_data
-    certificate = decode(given.contract_certificate)
+def _sign(caller: Caller, found: Services, asked: SignRequest, stored: bool) -> dict[str, Any]:
+    data = asked.read()
+    found.refresh((data.certificate, *data.subs))
+
+    def work(records: Records, now: float) -> cps.Signed:
+        return cps.sign(records, caller, found.signers, data, asked.pcid, now, asked.fingerprint)
+
+    message, root = _provision(found, caller, work, asked.pcid, asked.metadata, stored=stored)
+    return {
+        "pcid": asked.pcid,
+        "emaid": data.emaid,
+        "xsdMsgDefNamespace": asked.xsd_msg_def_namespace,
+        "signedData": encode(xml.write(message)),
+        "cpsV2GRootCertificateFingerprint": root.fingerprint,
+        "cpsRootDistinguishedName": _name(root),
+        **({"metaData": asked.metadata} if asked.metadata else {}),
+    }
+
+
+def _provision(
+    found: Services,
+    caller: Caller,
+    work: Work,
+    pcid: str | None,
+    metadata: str | None,
+    *,
+    stored: bool,
+    issued: bool = False,
+) -> tuple[Message, Root]:
+    """Sign, and store what was signed for a vehicle: the bundle, and the root above its CPS.
+
+    `issued`: the contract's certificate is one of our own.
+    """
+    if found.peers and pcid:
+        found.peers.know(pcid)
+    now = found.clock()
+    transaction = found.store.write if stored else found.store.read
     try:
-        common_name = path.read(certificate).names.get("CN", "")
-    except strict.CertificateError as error:
-        raise PoolError("invalid", "Invalid certificate format on contractCertificate") from error
-    emaid = read_emaid(common_name)
-    if asked.emaid and read_emaid(asked.emaid) != emaid:
-        raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
-    subs = (given.contract_sub_ca2_certificate, given.contract_sub_ca1_certificate)
-    return ContractData(
-        emaid,
-        certificate,
-        tuple(decode(sub) for sub in subs if sub),
-        decode(given.contract_signature_encrypted_private_key),
-        decode(given.dh_point),
-    )
+        with transaction() as records:
+            signed = work(records, now)
+            if stored:
+                ccp.keep(records, signed, now, metadata)
+            return signed.message, signed.root
+    except cps.NoSigner as missing:
+        data = missing.data
+        message = (
+            found.peers.sign(data, missing.vehicle) if found.peers and missing.vehicle else None
+        )
+        if message is None:
+            raise
+    if response.read(message).contract != data:
+        raise PoolError("unavailable", "The CPS of another ecosystem has signed something else.")
+    with transaction() as records:
+        if stored and pcid:
+            if issued:
+                certificates.record(records, data.certificate)
+            ccp.put(records, caller, message, pcid, now, metadata)
+        _, fingerprint = ccp.check_bundle(records, message, now)
+        return message, rcp.by_fingerprint(records, fingerprint)
 
 
 def _signer(signer: cps.Signer, root: Root) -> dict[str, Any]:
@@ -224,7 +202,3 @@ def _signer(signer: cps.Signer, root: Root) -> dict[str, Any]:
 
 def _name(root: Root) -> str:
     return distinguished_name(path.read(root.certificate).names)
-
-
-def _seconds(moment: datetime) -> float:
-    return moment.timestamp()

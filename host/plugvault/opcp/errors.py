@@ -18,7 +18,8 @@ from plugvault.pools.errors import PoolError
 
 log = logging.getLogger("plugvault.opcp")
 
-_PARTS = ("body", "path", "query", "header")  # of a request, as the validation names them
+# Of a request, and forms of one member, as the validation names them and no caller does.
+_PARTS = ("body", "path", "query", "header", "flat", "nested")
 STATUS = {"invalid": 400, "forbidden": 403, "not-found": 404, "unavailable": 503}
 
 

@@ -24,7 +24,7 @@ def _served(namespace: str) -> str:
             "namespace", "ISO 15118-20 is not served here; use {served}", {"served": ISO2}
         )
     if namespace != ISO2:
-        raise PydanticCustomError("namespace", "must be {served}", {"served": ISO2})
+        raise PydanticCustomError("namespace", 'must match "^{served}$"', {"served": ISO2})
     return namespace
 
 

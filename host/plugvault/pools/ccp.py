@@ -1,30 +1,28 @@
 """CCP, the contract certificate pool: signed contracts, waiting for their vehicles.
 
 [OPCP 1.0.0, ccp.v1]. Contracts come in signed by a CPS under a V2G root of RCP, and go out as
-EXI: to a station in answer to a vehicle's signed request, or to the vehicle's maker. Validity is
-checked on each read. The first contract of a vehicle is its default; nothing replaces a deleted
-default.
+EXI: to a station in answer to a vehicle's signed request (`plugvault.pools.installation`), or to
+the vehicle's maker. Dates and revocation are checked on each read.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from evcc import chain, exi, signature
 from evcc.x509 import CertificateError
 from plugvault.contract import response
-from plugvault.contract.bundle import ISO2, NO_SESSION, Message, to_exi
-from plugvault.pki import names, path
+from plugvault.contract.bundle import ISO2, Message, to_exi
+from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
-from plugvault.pools import contracts, cps, pcp, rcp
-from plugvault.pools.caller import OPERATORS, Caller, read_emaid, read_pcid
+from plugvault.pools import audit, certificates, contracts, cps, rcp
+from plugvault.pools.caller import CPS, OPERATORS, Caller, read_emaid, read_pcid
+from plugvault.pools.contracts import MISSING
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Records
 
-SESSION_ID = 8  # bytes at most
-MISSING = "The contract for the given EMAID not found."
-NOTHING = "Contract or Vehicle not found."
-BAD_EXI = "EXI format is invalid!"
-BAD_SIGNATURE = "The signature of the certificateInstallationReq is invalid."
+PAST = "The validUntil date of contract certificate is in the past."
+OTHER_EMAID = "emaid : must be the one in signedContractDataXML"
+OTHER_ROOT = "cpsV2GRootCertificateFingerprint : must be of the root above the CPS that signed"
 
 remove = contracts.remove
 
@@ -36,58 +34,64 @@ _NO_BUNDLE = (
 )
 
 
-@dataclass(frozen=True)
-class Request:
-    """A CertificateInstallationReq taken apart. `roots`: (issuer name, serial number)."""
-
-    session_id: bytes
-    certificate: bytes
-    roots: tuple[tuple[str, int], ...]
-    signature: Message | None
-    body: Message
+def keep(
+    records: Records, signed: cps.Signed, now: float, metadata: str | None = None
+) -> Contract | None:
+    """Store what our own CPS has signed for a vehicle, in the transaction it was signed in."""
+    if signed.place is None:
+        return None
+    return contracts.store(
+        records,
+        signed.data,
+        to_exi(signed.message),
+        signed.root.fingerprint,
+        signed.place.vehicle,
+        signed.place.replaces,
+        now,
+        metadata,
+    )
 
 
 def put(
     records: Records,
+    caller: Caller,
     message: Message,
     pcid: str,
     now: float,
     metadata: str | None = None,
+    *,
+    emaid: str | None = None,
+    fingerprint: str | None = None,
 ) -> Contract:
     """Store a signed bundle for a vehicle. The same EMAID on the same vehicle is replaced.
 
-    The CPS's signature and its path to a V2G root are verified, whoever brings the bundle.
+    Nothing is believed because a CPS has signed it: its path to a V2G root, its signature and the
+    operator's path are verified, whoever brings the bundle; an operator brings its own EMAIDs
+    only. `emaid`, `fingerprint`: what the bundle must say where they are given.
     """
     pcid = read_pcid(pcid)
+    if emaid and CPS not in caller.roles:
+        caller.owns_contract(read_emaid(emaid))
     taken, root_fingerprint = check_bundle(records, message, now)
-    data = taken.contract
-    emaid = read_emaid(data.emaid)
-    leaf = path.read(data.certificate)
-    if leaf.not_after < now:
-        raise PoolError("invalid", "The validUntil date of contract certificate is in the past.")
-    cps.check_tupple(records, emaid, pcid)
-    if pcp.find(records, pcid, now) is None:
-        raise PoolError("invalid", cps.NO_VEHICLE)
-    vehicle = pcid.upper()
-    old = records.contracts.get(emaid, ISO2)
-    first = not records.contracts.of_vehicle(vehicle, ISO2)
-    contract = Contract(
-        emaid,
-        ISO2,
-        vehicle,
-        pcid,
-        data.certificate,
+    data = replace(taken.contract, emaid=read_emaid(taken.contract.emaid))
+    if emaid and contracts.key(read_emaid(emaid)) != contracts.key(data.emaid):
+        raise PoolError("invalid", OTHER_EMAID)
+    if fingerprint and rcp.by_fingerprint(records, fingerprint).fingerprint != root_fingerprint:
+        raise PoolError("invalid", OTHER_ROOT)
+    leaf = cps.check(records, data, now, None if CPS in caller.roles else caller)
+    place = cps.find_place(records, data.emaid, pcid, now)
+    if path.read(place.vehicle.certificate).point == leaf.point:
+        raise PoolError("invalid", cps.OWN_KEY)
+    return contracts.store(
+        records,
+        data,
         to_exi(message),
         root_fingerprint,
-        old.default if old else first,
-        leaf.not_before,
-        leaf.not_after,
+        place.vehicle,
+        place.replaces,
+        now,
         metadata,
-        None,
-        *path.identity(leaf),
     )
-    records.contracts.put(contract)
-    return contract
 
 
 def check_bundle(records: Records, message: Message, now: float) -> tuple[response.Response, str]:
@@ -99,66 +103,46 @@ def check_bundle(records: Records, message: Message, now: float) -> tuple[respon
         )
         point = path.read(taken.cps).point
         signature.verify(taken.signature, list(taken.signed), point, verify_p256)
-        path.read(taken.contract.certificate)
+        leaf = path.read(taken.contract.certificate)
     except _NO_BUNDLE as error:
         raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error
+    certificates.check(records, (taken.cps, *taken.cps_subs))
+    if leaf.not_after < now:
+        raise PoolError("invalid", PAST)
     return taken, path.fingerprint(anchor.der)
 
 
-def read_request(raw: bytes) -> Request:
-    """Decode a vehicle's request. Raises PoolError("invalid", "EXI format is invalid!")."""
-    try:
-        message = exi.decode(raw)["V2G_Message"]
-        body = message["Body"]["CertificateInstallationReq"]
-        roots = body["ListOfRootCertificateIDs"]["RootCertificateID"]
-        session_id = message["Header"]["SessionID"] or NO_SESSION
-        if len(session_id) > SESSION_ID:  # EXI has no lengths; nothing signed covers this one
-            raise PoolError("invalid", BAD_EXI)
-        return Request(
-            session_id,
-            body["OEMProvisioningCert"],
-            tuple((root["X509IssuerName"], root["X509SerialNumber"]) for root in roots),
-            message["Header"].get("Signature"),
-            body,
-        )
-    except (exi.ExiError, KeyError, TypeError) as error:
-        raise PoolError("invalid", BAD_EXI) from error
+def delete(
+    records: Records, caller: Caller, emaid: str, now: float, revoke: bool = True
+) -> Contract:
+    """End a contract of the caller's. Order of the checks: OPCP's. `revoke`: see `remove`."""
+    emaid = read_emaid(emaid)
+    caller.owns_contract(emaid)
+    contract = contracts.find(records, emaid)
+    if contract:  # its vehicle was not known before; is it still there with nobody's hand on it?
+        records.lock(contract.vehicle, contracts.key(emaid))
+        contract = contracts.find(records, emaid)
+    if contract is None:
+        raise PoolError("not-found", MISSING)
+    remove(records, contract, now, revoke)
+    detail = "" if revoke else "certificate not revoked"
+    audit.note(records, caller.signature, "contract deleted", contract.emaid, detail, now)
+    return contract
 
 
-def install(records: Records, request: Request, now: float) -> Contract:
-    """The contract a vehicle gets at a station: its default, under a root it says it has.
-
-    The request must be signed with the key of the provisioning certificate that PCP holds for
-    this PCID now. Raises PoolError("not-found", "Contract or Vehicle not found.") when there is
-    nothing for it, "invalid" when the request itself is wrong.
-    """
-    try:
-        certificate = path.read(request.certificate)
-        pcid = read_pcid(certificate.names.get("CN", ""))
-        if request.signature is None:
-            raise PoolError("invalid", BAD_SIGNATURE)
-        part = (request.body["Id"], "CertificateInstallationReq", request.body)
-        signature.verify(request.signature, [part], certificate.point, verify_p256)
-    except CertificateError as error:
-        raise PoolError("invalid", "Invalid certificate format on OEMProvisioningCert") from error
-    except signature.SignatureError as error:
-        raise PoolError("invalid", BAD_SIGNATURE) from error
-    vehicle = pcp.find(records, pcid, now)
-    if vehicle is None or vehicle.certificate != request.certificate:
-        raise PoolError("not-found", NOTHING)
-    for contract in records.contracts.of_vehicle(vehicle.vehicle, ISO2):
-        good = contract.default and is_valid(contract, now)
-        if good and _is_listed(records, contract, request.roots):
-            return contract
-    raise PoolError("not-found", NOTHING)
-
-
-def provide(records: Records, caller: Caller, emaid: str, pcid: str, now: float) -> Contract:
+def provide(
+    records: Records,
+    caller: Caller,
+    emaid: str,
+    pcid: str,
+    now: float,
+    fingerprint: str | None = None,
+) -> Contract:
     """A contract for the vehicle's maker, default or not."""
     pcid, emaid = read_pcid(pcid), read_emaid(emaid)
     caller.owns_vehicle(pcid)
-    contract = records.contracts.get(emaid, ISO2)
-    if contract is None or contract.vehicle != pcid.upper() or not is_valid(contract, now):
+    contract = _find(records, emaid, fingerprint)
+    if contract.vehicle != pcid.upper() or not contracts.good(records, [contract], now):
         raise PoolError("not-found", MISSING)
     return contract
 
@@ -167,20 +151,24 @@ def of_vehicle(records: Records, caller: Caller, pcid: str, now: float) -> Seque
     """A vehicle's contracts, for its maker; an empty list when it has none."""
     pcid = read_pcid(pcid)
     caller.owns_vehicle(pcid)
-    found = records.contracts.of_vehicle(pcid.upper(), ISO2)
-    return [contract for contract in found if is_valid(contract, now)]
+    return contracts.good(records, records.contracts.of_vehicle(pcid.upper(), ISO2), now)
 
 
-def lookup(records: Records, caller: Caller, emaid: str, fingerprint: str | None) -> Contract:
-    """One contract by EMAID: its operator, its vehicle's maker, or a charge point operator."""
+def lookup(
+    records: Records, caller: Caller, emaid: str, now: float, fingerprint: str | None = None
+) -> Contract:
+    """One contract by EMAID: its operator, its vehicle's maker, or a charge point operator.
+
+    What is no longer good is not found. A maker is not told either of other makers' contracts.
+    """
     emaid = read_emaid(emaid)
     if caller.roles & OPERATORS:
         caller.owns_contract(emaid)
-    contract = records.contracts.get(emaid, ISO2)
-    if contract is None or (fingerprint and contract.root_fingerprint != fingerprint.lower()):
-        raise PoolError("not-found", MISSING)
+    contract = _find(records, emaid, fingerprint)
     if "OEM" in caller.roles:
         caller.owns_vehicle(contract.pcid)
+    if not contracts.good(records, [contract], now):
+        raise PoolError("not-found", MISSING)
     return contract
 
 
@@ -188,30 +176,29 @@ def set_default(records: Records, caller: Caller, pcid: str, emaid: str) -> None
     """Make one contract of a vehicle the one stations install."""
     pcid, emaid = read_pcid(pcid), read_emaid(emaid)
     caller.owns_vehicle(pcid)
-    contracts = records.contracts.of_vehicle(pcid.upper(), ISO2)
-    if emaid not in {contract.emaid for contract in contracts}:
+    records.lock(pcid.upper())
+    found = records.contracts.of_vehicle(pcid.upper(), ISO2)
+    wanted = [one for one in found if contracts.key(one.emaid) == contracts.key(emaid)]
+    if not wanted:
         raise PoolError("not-found", MISSING)
-    for contract in contracts:
-        wanted = contract.emaid == emaid
-        if contract.default != wanted:
-            records.contracts.put(replace(contract, default=wanted))
+    for contract in found:
+        if contract.default != (contract in wanted):
+            records.contracts.put(replace(contract, default=contract in wanted))
 
 
 def mark_delivered(records: Records, contract: Contract, now: float) -> None:
-    """The vehicle, or its maker for it, has the contract: this one, not one put since."""
-    current = records.contracts.get(contract.emaid, ISO2)
-    if current == contract and contract.delivered is None:
-        records.contracts.put(replace(contract, delivered=int(now)))
+    """See `contracts.deliver`; nothing to do for one that was delivered before."""
+    if contract.delivered is None:
+        contracts.deliver(records, contract, now)
 
 
-def is_valid(contract: Contract, now: float) -> bool:
-    """Inside its dates. Revocation has its place here, and no source yet."""
-    return contract.not_before <= now <= contract.not_after
-
-
-def _is_listed(records: Records, contract: Contract, roots: Sequence[tuple[str, int]]) -> bool:
-    root = records.roots.by_fingerprint(contract.root_fingerprint)
-    if root is None:
-        return False
-    certificate = path.read(root.certificate)
-    return any(names.is_root_of(certificate, name, serial) for name, serial in roots)
+def _find(records: Records, emaid: str, fingerprint: str | None) -> Contract:
+    """`fingerprint`: SHA-256 or identifier of the V2G root it must stand under, if given."""
+    contract = contracts.find(records, emaid)
+    if contract and fingerprint:
+        root = records.roots.by_fingerprint(contract.root_fingerprint)
+        if fingerprint.lower() not in (contract.root_fingerprint, root and root.root_id):
+            contract = None
+    if contract is None:
+        raise PoolError("not-found", MISSING)
+    return contract

@@ -1,14 +1,99 @@
-"""What happens to a contract whoever ends it: its operator, its vehicle's maker, or time.
+"""What happens to a contract whoever does it: stored, replaced, delivered, ended; who is told.
 
 Below CCP and PCP, so that both can end contracts.
+
+An EMAID names one contract whatever way it is written: in either case, with hyphens or without,
+with its check digit or without. OPCP leaves the last one open. The check digit says nothing that
+the 14 characters before it do not; two contracts that differ in it alone would be one customer
+twice, and an operator that deletes one would leave the other good.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from plugvault.pools import events
-from plugvault.pools.records import Contract, Records
+from plugvault.contract.bundle import ISO2
+from plugvault.contract.issue import ContractData
+from plugvault.pki import path
+from plugvault.pools import certificates, events
+from plugvault.pools.records import Contract, Provisioning, Records
 
 ENDED = "cessationOfOperation"
+MISSING = "The contract for the given EMAID not found."
+TUPPLE = "Invalid Tupple - EMAID is already used by other PCID."
+_KEY = 14  # characters of an EMAID before its check digit
+
+
+def key(emaid: str) -> str:
+    """What all spellings of an EMAID have in common, of one that `read_emaid` gave."""
+    return emaid[:_KEY]
+
+
+def find(records: Records, emaid: str) -> Contract | None:
+    """The contract of an EMAID that `read_emaid` gave, with or without its check digit."""
+    found = records.contracts.of_provider(key(emaid), 2)  # a prefix, whatever its length
+    return next((contract for contract in found if contract.namespace == ISO2), None)
+
+
+def store(
+    records: Records,
+    data: ContractData,
+    message: bytes,
+    root_fingerprint: str,
+    vehicle: Provisioning,
+    replaces: Contract | None,
+    now: float,
+    metadata: str | None = None,
+) -> Contract:
+    """Keep a checked bundle and tell the vehicle's maker, with its vehicle and EMAID locked.
+
+    `message`: EXI. A vehicle's first contract is its default; what is replaced hands on whether
+    it was; a vehicle that has others and no default keeps none, until its maker chooses.
+    """
+    leaf = path.read(data.certificate)
+    if replaces:
+        default = replaces.default
+    else:
+        default = not records.contracts.of_vehicle(vehicle.vehicle, ISO2)
+    if replaces and replaces.emaid != data.emaid:
+        records.contracts.delete(replaces.emaid, replaces.namespace)
+    contract = Contract(
+        data.emaid,
+        ISO2,
+        vehicle.vehicle,
+        vehicle.pcid,
+        data.certificate,
+        message,
+        root_fingerprint,
+        default,
+        leaf.not_before,
+        leaf.not_after,
+        metadata,
+        None,
+        *path.identity(leaf),
+    )
+    records.contracts.put(contract)
+    tell_maker(records, f"oem.contract.{'updated' if replaces else 'created'}", contract, now)
+    return contract
+
+
+def good(records: Records, contracts: Sequence[Contract], now: float) -> list[Contract]:
+    """Those inside their dates and not revoked: what may be handed out."""
+    found = [one for one in contracts if one.not_before <= now <= one.not_after]
+    if not found or not records.statuses.revoked([(one.issuer, one.serial) for one in found]):
+        return found
+    return [one for one in found if not records.statuses.revoked([(one.issuer, one.serial)])]
+
+
+def deliver(records: Records, contract: Contract, now: float) -> None:
+    """The vehicle, or its maker for it, has this bundle: its operator is told, once.
+
+    Not of a bundle that was put since: nobody has that one.
+    """
+    records.lock(contract.vehicle)
+    if records.contracts.get(contract.emaid, contract.namespace) != contract:
+        return
+    records.contracts.put(replace(contract, delivered=int(now)))
+    _tell(records, "mo.contract.delivered.to.oem", contract.emaid[:5], contract, now)
 
 
 def remove(records: Records, contract: Contract, now: float, revoke: bool = True) -> None:
@@ -17,19 +102,22 @@ def remove(records: Records, contract: Contract, now: float, revoke: bool = True
     Revoked first and deleted only if that succeeds. `revoke=False`: the certificate stays good,
     which its operator asks for. Nothing takes the place of a default that goes.
     """
-    status = records.statuses.get(contract.issuer, contract.serial) if revoke else None
-    if status and status.revoked is None:
-        records.statuses.put(replace(status, revoked=int(now), reason=ENDED))
+    if revoke and certificates.is_ours(records, contract.issuer, contract.serial):
+        certificates.revoke(records, contract.issuer, contract.serial, ENDED, now)
     records.contracts.delete(contract.emaid, contract.namespace)
     tell_maker(records, "oem.contract.deleted", contract, now)
 
 
 def tell_maker(records: Records, kind: str, contract: Contract, now: float) -> None:
     """`kind`: "oem.contract.created", ".updated" or ".deleted"."""
+    _tell(records, kind, contract.vehicle[:3], contract, now)
+
+
+def _tell(records: Records, kind: str, audience: str, contract: Contract, now: float) -> None:
     events.publish(
         records,
         kind,
-        contract.vehicle[:3],
+        audience,
         events.contract_payload(records, contract),
         now,
         contract.vehicle,

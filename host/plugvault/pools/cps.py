@@ -1,8 +1,10 @@
 """The certificate provisioning service: signs contract data so that vehicles can trust it.
 
 A vehicle knows the V2G root and not every operator; the CPS's signature vouches that the
-operator's path was checked here, against RCP [OPCP 1.0.0, cps.v1]. The signing key is a function:
-where it lives is not this module's business.
+operator's path was checked here, against RCP and what is revoked [OPCP 1.0.0, cps.v1]. The signing
+key is a function: where it lives is not this module's business. Nothing is stored here: with a
+vehicle, `sign` and `generate` belong into the transaction that stores what they return, and what
+they checked of it holds until that ends.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,17 +13,21 @@ from dataclasses import dataclass, field
 from evcc import chain
 from evcc.p256 import on_curve
 from evcc.x509 import Certificate, CertificateError
-from plugvault.contract.bundle import ISO2, Message, bundle
-from plugvault.contract.issue import ContractData
+from plugvault.contract.bundle import Message, bundle
+from plugvault.contract.issue import ContractData, issue_contract
 from plugvault.pki import path
-from plugvault.pools import pcp, rcp
-from plugvault.pools.caller import Caller
+from plugvault.pki.issue import Authority
+from plugvault.pki.verify import verify_p256
+from plugvault.pools import certificates, contracts, pcp, rcp
+from plugvault.pools.caller import Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Provisioning, Records, Root
+from plugvault.pools.records import Contract, Provisioning, Records, Root
 
 WRAPPED = 48
-TUPPLE = "Invalid Tupple - EMAID is already used by other PCID."
 NO_VEHICLE = "The OEM provisioning certificate with the given PCID is not available."
+NO_SIGNER = "No CPS of this ecosystem stands under a root the vehicle trusts."
+OWN_KEY = "The contract must have a key of its own."
+PAST = "The given contractEnds date is in the past."
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,34 @@ class Signer:
     sign: Callable[[bytes], bytes] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a contract goes: the vehicle, and the contract of the same EMAID it replaces."""
+
+    vehicle: Provisioning
+    replaces: Contract | None
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Contract data with its signature. `root`: the V2G root of the CPS; `place`: None when it
+    was signed for no vehicle."""
+
+    message: Message
+    data: ContractData
+    root: Root
+    place: Place | None
+
+
+class NoSigner(PoolError):
+    """None of our CPS stands under a root the vehicle has; somebody else's may. `data`: checked
+    and not signed."""
+
+    def __init__(self, data: ContractData, vehicle: Provisioning | None) -> None:
+        super().__init__("invalid", NO_SIGNER)
+        self.data, self.vehicle = data, vehicle
+
+
 def sign(
     records: Records,
     caller: Caller,
@@ -42,27 +76,66 @@ def sign(
     pcid: str | None,
     now: float,
     fingerprint: str | None = None,
-) -> tuple[Message, Signer]:
+) -> Signed:
     """Check an operator's contract data and sign it.
 
     `pcid`: also check that this vehicle exists and may get the contract; `fingerprint`: of the
-    V2G root whose CPS shall sign, else one that the vehicle has. Changes nothing in the records.
+    V2G root whose CPS shall sign, else one that the vehicle has. Raises PoolError: "unavailable"
+    when the CPS itself is at fault, NoSigner when there is none for this vehicle.
     """
-    leaf = check(records, caller, data, now)
-    vehicle = None
-    if pcid:
-        check_tupple(records, data.emaid, pcid)
-        vehicle = pcp.find(records, pcid, now)
-        if vehicle is None:
-            raise PoolError("invalid", NO_VEHICLE)
-        if path.read(vehicle.certificate).point == leaf.point:
-            raise PoolError("invalid", "The contract must have a key of its own.")
-    signer = choose(records, signers, vehicle, fingerprint)
-    return bundle(data, signer.certificate, signer.subs, signer.sign), signer
+    leaf = check(records, data, now, caller)
+    place = find_place(records, data.emaid, pcid, now) if pcid else None
+    if place and path.read(place.vehicle.certificate).point == leaf.point:
+        raise PoolError("invalid", OWN_KEY)
+    return _sign(records, signers, data, place, now, fingerprint)
 
 
-def check(records: Records, caller: Caller, data: ContractData, now: float) -> Certificate:
-    """Format, EMAID against CN, the caller's provider, then the path to a root in RCP."""
+def generate(
+    records: Records,
+    caller: Caller,
+    signers: Sequence[Signer],
+    operator: Authority,
+    emaid: str,
+    pcid: str,
+    now: float,
+    *,
+    begins: float,
+    ends: float,
+    ocsp: str | None = None,
+    fingerprint: str | None = None,
+) -> Signed:
+    """Make a contract for an operator without an own PKI, and sign it.
+
+    `operator`: the ecosystem's MO CA, which issues the certificate and seals its key for the
+    vehicle; `begins`, `ends`: Unix seconds. Raises as `sign`, and IssueError.
+    """
+    emaid = read_emaid(emaid)
+    caller.owns_contract(emaid)
+    if ends < now:
+        raise PoolError("invalid", PAST)
+    place = find_place(records, emaid, pcid, now)
+    data = issue_contract(
+        emaid,
+        place.vehicle.certificate,
+        operator,
+        now,
+        begins=begins,
+        ends=ends,
+        ocsp=ocsp,
+        organisation=caller.name,
+    )
+    certificates.record(records, data.certificate)
+    check(records, data, now, caller)
+    return _sign(records, signers, data, place, now, fingerprint)
+
+
+def check(
+    records: Records, data: ContractData, now: float, caller: Caller | None = None
+) -> Certificate:
+    """Format, EMAID against CN, the caller's provider, the path to a root in RCP, revocation.
+
+    The leaf. `caller`: None for one who may speak for every operator.
+    """
     leaf = pcp.read_certificate(data.certificate, "contractCertificate")
     for sub in data.subs:
         pcp.read_certificate(sub, "contractSignatureCertChainSubCertificates list")
@@ -72,9 +145,10 @@ def check(records: Records, caller: Caller, data: ContractData, now: float) -> C
         )
     if not on_curve(data.dh_point):
         raise PoolError("invalid", "dHpublickey : must be an uncompressed point of P-256")
-    if leaf.names.get("CN", "").replace("-", "").upper() != data.emaid:
+    if read_emaid(leaf.names.get("CN", "")) != data.emaid:
         raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
-    caller.owns_contract(data.emaid)
+    if caller:
+        caller.owns_contract(data.emaid)
     try:
         path.validate(
             data.certificate, data.subs, rcp.anchors(records, "MO", "V2G"), chain.CONTRACT, now
@@ -83,14 +157,48 @@ def check(records: Records, caller: Caller, data: ContractData, now: float) -> C
         raise PoolError(
             "invalid", f"The contract certificate chain is not valid under RCP ({error})."
         ) from error
+    certificates.check(records, (data.certificate, *data.subs))
     return leaf
 
 
-def check_tupple(records: Records, emaid: str, pcid: str) -> None:
-    """An EMAID belongs to one vehicle until it is deleted."""
-    bound = records.contracts.get(emaid, ISO2)
+def find_place(records: Records, emaid: str, pcid: str, now: float) -> Place:
+    """The vehicle a contract is for, and no other writer's until the transaction ends.
+
+    An EMAID belongs to one vehicle until it is deleted.
+    """
+    pcid = read_pcid(pcid)
+    records.lock(pcid.upper(), contracts.key(emaid))
+    bound = contracts.find(records, emaid)
     if bound and bound.vehicle != pcid.upper():
-        raise PoolError("invalid", TUPPLE)
+        raise PoolError("invalid", contracts.TUPPLE)
+    vehicle = pcp.find(records, pcid, now)
+    if vehicle is None:
+        raise PoolError("invalid", NO_VEHICLE)
+    return Place(vehicle, bound)
+
+
+def _sign(
+    records: Records,
+    signers: Sequence[Signer],
+    data: ContractData,
+    place: Place | None,
+    now: float,
+    fingerprint: str | None,
+) -> Signed:
+    signer = choose(records, signers, place.vehicle if place else None, fingerprint)
+    if signer is None:
+        raise NoSigner(data, place.vehicle if place else None)
+    root = root_of(records, signer)
+    leaf = _check_signer(records, signer, root, now)
+
+    def proven(digest: bytes) -> bytes:
+        """A token that signs wrongly would do so unseen until a vehicle refuses its contract."""
+        value = signer.sign(digest)
+        if not verify_p256(leaf.point, digest, value):
+            raise PoolError("unavailable", "The CPS's token signs wrongly.")
+        return value
+
+    return Signed(bundle(data, signer.certificate, signer.subs, proven), data, root, place)
 
 
 def choose(
@@ -98,18 +206,17 @@ def choose(
     signers: Sequence[Signer],
     vehicle: Provisioning | None,
     fingerprint: str | None,
-) -> Signer:
+) -> Signer | None:
     """The signer under the root that was asked for, else under one the vehicle has."""
     wanted = rcp.by_fingerprint(records, fingerprint).fingerprint if fingerprint else None
     known = vehicle.v2g_roots.split(",") if vehicle and vehicle.v2g_roots else None
     for signer in signers:
         if wanted and signer.root_fingerprint != wanted:
             continue
-        root = root_of(records, signer)
-        if known and rcp.key_identifier(root) not in known:
+        if known and rcp.key_identifier(root_of(records, signer)) not in known:
             continue
         return signer
-    raise PoolError("invalid", "No CPS of this ecosystem stands under a root the vehicle trusts.")
+    return None
 
 
 def root_of(records: Records, signer: Signer) -> Root:
@@ -118,3 +225,13 @@ def root_of(records: Records, signer: Signer) -> Root:
     if root is None:
         raise PoolError("unavailable", "The V2G root of the CPS is not in RCP.")
     return root
+
+
+def _check_signer(records: Records, signer: Signer, root: Root, now: float) -> Certificate:
+    """The CPS's leaf. A vehicle would refuse what an ended or revoked one has signed."""
+    try:
+        path.validate(signer.certificate, signer.subs, [root.certificate], chain.CPS, now)
+        certificates.check(records, (signer.certificate, *signer.subs))
+    except (CertificateError, PoolError) as error:
+        raise PoolError("unavailable", f"The CPS's certificate is not valid ({error}).") from error
+    return path.read(signer.certificate)
