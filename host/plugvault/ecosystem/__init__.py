@@ -21,12 +21,10 @@ from plugvault.ecosystem import server, wiring
 from plugvault.ecosystem.authorities import LABELS, Authorities, Leaf
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
-from plugvault.federation.peers import Federation
 from plugvault.hsm import TokenKey
 from plugvault.hsm.rsa import TokenRsaKey
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
-from plugvault.opcp.tokens import Tokens
 from plugvault.pools import clients
 from plugvault.pools.caller import CPO, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, OEM, Caller
 from plugvault.roles.client import Credentials, OpcpClient
@@ -127,13 +125,12 @@ class Ecosystem:
     def _start(self) -> None:
         listener = self._stack.enter_context(server.listen())
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        ocsp = f"{self.url}/ocsp"
         with self._step("tokens", f"{len(LABELS)} tokens, each with its own PIN"):
             folder = Folder(self.directory, *self._folder_options)
             tokens = folder.tokens(self._stack, *LABELS)
             self.pins = {label: folder.pin(label) for label in LABELS}
         with self._step("pki", "3 roots, their sub-CAs, the CPS and a station"):
-            pki = Authorities(folder, tokens, self._clock(), ocsp, self._pool)
+            pki = Authorities(folder, tokens, self._clock(), f"{self.url}/ocsp", self._pool)
             self.v2g_root, self.oem_root, self.mo_root = pki.v2g.root, pki.oem.root, pki.mo.root
             self.cps, self.station = pki.cps, pki.station
             self.telematics_key, self.keys = pki.telematics, pki.keys
@@ -142,14 +139,17 @@ class Ecosystem:
             self._stack.callback(self.store.close)
             for role, pair in wiring.furnish(self.store, folder, pki, self._clock()).items():
                 self._credentials[role] = Credentials(*pair, self.url)
-            access = Tokens(self.url, self._clock, pki.access, self.store)
-            peers = Federation(self.store, self.links, self._clock)
-            self._stack.callback(peers.close)
-            services = wiring.services(
-                self.store, pki, access, ocsp, self._clock, self._settings, peers
+            services = wiring.open_services(
+                self._stack,
+                pki,
+                self.store,
+                self.url,
+                self._clock,
+                self._settings,
+                self.links,
             )
             self._stack.enter_context(server.in_thread(create_app(services), listener))
-            self._connect(pki, ocsp)
+            self._connect(pki)
 
     @contextmanager
     def _step(self, name: str, detail: str) -> Iterator[None]:
@@ -158,8 +158,8 @@ class Ecosystem:
         if self._on_step:
             self._on_step(name, detail, (time.perf_counter() - started) * 1000)
 
-    def _connect(self, pki: Authorities, ocsp: str) -> None:
-        clock = self._clock
+    def _connect(self, pki: Authorities) -> None:
+        clock, ocsp = self._clock, f"{self.url}/ocsp"
         self.oem = Maker(self.client(OEM), clock)
         self.mo = Operator(self.client(MO_EXTERNAL_PKI), PROVIDER, pki.operator, ocsp, clock)
         self.mo_v2g = Operator(self.client(MO_HUBJECT_PKI), PROVIDER_V2G, clock=clock)

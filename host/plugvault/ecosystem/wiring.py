@@ -1,10 +1,12 @@
 """From what is kept (folder, store, authorities) to the services that the HTTP face is given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from plugvault.ecosystem.authorities import Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS
+from plugvault.federation.peers import Federation
 from plugvault.opcp.services import Peers, Services, Settings
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki import path
@@ -13,9 +15,29 @@ from plugvault.pools import clients, providers, rcp
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.cps import Signer
 from plugvault.pools.records import Records, Store
+from plugvault.roles.client import Credentials
 
 SET_UP = Caller("set-up", frozenset({ADMIN}))
 Pair = tuple[str, str]  # client_id, client_secret
+
+
+def open_services(
+    stack: ExitStack,
+    pki: Authorities,
+    store: Store,
+    url: str,
+    clock: Callable[[], float],
+    settings: Settings,
+    links: Mapping[str, Credentials],
+) -> Services:
+    """What is ready to be served until `stack` ends.
+
+    `url`: the ecosystem's address; `links`: what its partners are called with.
+    """
+    access = Tokens(url, clock, pki.access, store)
+    peers = Federation(store, links, clock)
+    stack.callback(peers.close)
+    return services(store, pki, access, f"{url}/ocsp", clock, settings, peers)
 
 
 def furnish(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[str, Pair]:

@@ -1,0 +1,95 @@
+"""One process of an ecosystem: `python -m plugvault.ecosystem.process FD` [`supervisor`].
+
+It answers on the listening socket FD, which it shares with its siblings, or delivers events. Its
+tokens and certificates are those of the folder in its orders, its records those of the database.
+"""
+
+import json
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from plugvault.ecosystem import server, wiring
+from plugvault.ecosystem.authorities import LABELS, Authorities
+from plugvault.ecosystem.folder import Folder
+from plugvault.opcp.app import create_app
+from plugvault.opcp.services import Services, Settings
+from plugvault.roles.client import Credentials
+from plugvault.store import SqlStore
+
+
+@dataclass(frozen=True)
+class Orders:
+    """`work`: of WORK; `links`: what each partner is called with: name -> the fields of
+    Credentials."""
+
+    work: str
+    directory: str
+    url: str
+    database: str
+    pool: str
+    settings: Settings
+    module: str | None = None
+    links: dict[str, Credentials] = field(default_factory=dict)
+
+    def line(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def read(cls, line: bytes) -> "Orders":
+        said = json.loads(line)
+        said["settings"] = Settings(
+            **{**said["settings"], "networks": tuple(said["settings"]["networks"])}
+        )
+        said["links"] = {name: Credentials(**link) for name, link in said["links"].items()}
+        return cls(**said)
+
+
+def main() -> int:
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(process)d %(name)s: %(message)s"
+    )
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0
+    orders = Orders.read(line)
+    with ExitStack() as stack:
+        store = SqlStore.open(orders.database)
+        stack.callback(store.close)
+        folder = Folder(Path(orders.directory), Path(orders.module) if orders.module else None)
+        tokens = folder.tokens(stack, *LABELS)
+        pki = Authorities(folder, tokens, time.time(), f"{orders.url}/ocsp", orders.pool)
+        services = wiring.open_services(
+            stack, pki, store, orders.url, time.time, orders.settings, orders.links
+        )
+        WORK[orders.work](services)
+    return 0
+
+
+def answer(services: Services) -> None:
+    """Serve HTTP until stdin ends."""
+    made = server.server(create_app(services))
+
+    def follow() -> None:
+        while not made.started and not made.should_exit:
+            time.sleep(0.005)
+        print("ready", flush=True)
+        sys.stdin.buffer.read()
+        made.should_exit = True
+
+    threading.Thread(target=follow, daemon=True).start()
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        made.run(sockets=[listener])
+
+
+WORK: dict[str, Callable[[Services], None]] = {"answer": answer}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
