@@ -63,6 +63,7 @@ def prove(
     """
     name, document = READ[kind](text), read_document(document)
     subject = f"{kind} {name}"
+    records.lock(f"guesses {caller.client_id} {subject}")  # guesses at once count too
     before = records.guesses.get(caller.client_id, subject)
     wrong = before.wrong if before and now < before.last + LOCKED else 0
 
