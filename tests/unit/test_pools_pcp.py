@@ -1,12 +1,17 @@
 """PCP: whose vehicle, which checks in which order, and what a new key does."""
 
+import json
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fixtures.pools import MAKER, OPERATOR, OTHER_MAKER, STATION, Pools
-from plugvault.pools import pcp
-from plugvault.pools.caller import Caller
+from plugvault.contract.bundle import ISO2
+from plugvault.pki import path
+from plugvault.pools import certificates, pcp, rcp
+from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.errors import PoolError
+from plugvault.pools.records import Event, Status, Vehicles
 from world import NOW, PCID, Issued, usage
 
 
@@ -20,7 +25,30 @@ def refused(pools: Pools, reason: str, message: str, leaf: Issued, caller: Calle
         pools.register(leaf, caller)
     assert caught.value.reason == reason
     with pools.store.read() as records:
-        assert records.vehicles.get(PCID, "urn:iso:15118:2:2013:MsgDef") is None
+        assert records.vehicles.get(PCID, ISO2) is None
+
+
+def everything(pools: Pools) -> list[Event]:
+    with pools.store.read() as records:
+        return list(records.events.since(0, None, 1000))
+
+
+def told(pools: Pools, kind: str) -> list[Event]:
+    return [event for event in everything(pools) if event.kind == kind]
+
+
+def noted(pools: Pools) -> list[tuple[str, str, str]]:
+    with pools.store.read() as records:
+        found = records.audit.since(0, 1000)
+    return [(one.who, one.action, one.subject) for one in found if one.who != rcp.SETUP]
+
+
+def revoke(pools: Pools, der: bytes) -> None:
+    found = path.read(der)
+    with pools.store.write() as records:
+        records.statuses.put(
+            Status(*path.identity(found), "", found.not_after, pools.now, "keyCompromise")
+        )
 
 
 def test_a_registered_vehicle_is_read_by_maker_and_operator(pools: Pools):
@@ -116,3 +144,145 @@ def test_new_provisioning_key_purges_old_bundles(pools: Pools):
     pools.put()
     pools.register(pools.provisioning(key=ec.generate_private_key(ec.SECP256R1())))
     assert pools.contract() is None
+
+
+def test_a_new_key_tells_the_operator_and_the_maker_once_for_each_contract(pools: Pools):
+    pools.register()
+    contract = pools.put()
+    pools.register(pools.provisioning(key=ec.generate_private_key(ec.SECP256R1())))
+    (mo,) = told(pools, "mo.prov.cert.updated")
+    assert (mo.audience, mo.vehicle) == ("DEPVT", PCID)
+    assert json.loads(mo.payload) == {"emaid": contract.emaid, "pcid": PCID}
+    (oem,) = told(pools, "oem.contract.deleted")
+    assert oem.audience == "PVT"
+    assert told(pools, "mo.prov.cert.deleted") == []
+
+
+def test_the_same_key_again_tells_nobody(pools: Pools):
+    pools.register()
+    pools.put()
+    before = everything(pools)
+    pools.register(pools.provisioning(not_after=NOW + 50 * 86_400))
+    assert everything(pools) == before
+
+
+def test_a_new_key_revokes_what_our_own_ca_issued(pools: Pools):
+    pools.register()
+    contract = pools.put()
+    with pools.store.write() as records:
+        certificates.record(records, contract.certificate)
+    pools.register(pools.provisioning(key=ec.generate_private_key(ec.SECP256R1())))
+    with pools.store.read() as records:
+        assert records.statuses.revoked([(contract.issuer, contract.serial)])
+
+
+def test_the_previous_pcid_must_be_the_callers_own_too(pools: Pools):
+    with pytest.raises(PoolError, match="WMI"):
+        pools.register(previous_pcid="XXXP0000000000001")
+    assert pools.register(previous_pcid="PVTP0000000000009").previous_pcid == "PVTP0000000000009"
+
+
+@pytest.mark.parametrize(
+    ("level", "field"), [(0, "vehicleCertificate"), (1, "subCa2Certificate"), (2, "subCa1Cert")]
+)
+def test_a_revoked_path_is_refused_by_name_and_on_read(pools: Pools, level: int, field: str):
+    leaf = pools.provisioning()
+    pools.register(leaf)
+    revoke(pools, leaf.chain[level])
+    with pytest.raises(PoolError, match=f"OCSP status of the {field}"):
+        pools.register(leaf)
+    with pytest.raises(PoolError, match=f"OCSP status of the {field}") as caught:
+        get(pools, OPERATOR)
+    assert caught.value.reason == "not-found"
+    with pools.store.read() as records:
+        assert pcp.find(records, PCID, pools.now) is None
+
+
+def test_a_path_to_a_revoked_root_is_refused(pools: Pools):
+    revoke(pools, pools.world.oem_root.der)
+    with pytest.raises(PoolError, match="OCSP status of the root"):
+        pools.register()
+
+
+def test_the_dates_are_checked_before_revocation_and_that_before_the_path(pools: Pools):
+    both = usage("digital_signature", "key_agreement")
+    stranger = pools.world.mo_sub2.issue(PCID, dc="OEM", key=pools.ecu, key_usage=both)
+    revoke(pools, stranger.der)
+    refused(pools, "invalid", "OCSP status", stranger)
+    old = pools.provisioning(not_after=NOW - 1, not_before=1)
+    revoke(pools, old.der)
+    refused(pools, "invalid", "in the past", old)
+
+
+def test_a_chain_with_one_sub_ca_is_enough(pools: Pools):
+    sub = pools.world.oem_root.sub("Only Sub", dc="OEM")
+    both = usage("digital_signature", "key_agreement")
+    leaf = sub.issue(PCID, dc="OEM", key=pools.ecu, key_usage=both)
+    with pools.store.write() as records:
+        stored = pcp.put(records, MAKER, leaf.der, None, sub.der, NOW)
+    assert (stored.sub2, stored.subs) == (None, [sub.der])
+    assert get(pools, OPERATOR) == stored
+
+
+def test_a_deleted_vehicle_is_gone_with_its_contracts(pools: Pools):
+    pools.register()
+    pools.put()
+    with pools.store.write() as records:
+        pcp.delete(records, MAKER, PCID.lower(), pools.now)
+    assert pools.contract() is None
+    assert len(told(pools, "mo.prov.cert.deleted")) == 1
+    assert len(told(pools, "oem.contract.deleted")) == 1
+    with pytest.raises(PoolError, match="not found"):
+        get(pools, MAKER)
+    with pools.store.write() as records, pytest.raises(PoolError, match="not found"):
+        pcp.delete(records, MAKER, PCID, pools.now)
+    assert noted(pools) == [(MAKER.signature, "vehicle deleted", PCID)]
+
+
+def test_a_vehicle_that_is_not_good_any_more_can_be_deleted(pools: Pools):
+    pools.register()
+    with pools.store.write() as records:
+        pcp.delete(records, MAKER, PCID, NOW + 1000 * 86_400)
+        assert records.vehicles.get(PCID, ISO2) is None
+
+
+def test_a_factory_reset_keeps_the_vehicle_and_is_noted(pools: Pools):
+    stored = pools.register()
+    pools.put()
+    with pools.store.write() as records:
+        assert pcp.reset(records, MAKER, PCID, pools.now) == 1
+    assert pools.contract() is None
+    assert get(pools, MAKER) == stored
+    (mo,) = told(pools, "mo.prov.cert.factory.reset")
+    assert mo.audience == "DEPVT"
+    assert noted(pools) == [(MAKER.signature, "factory reset", PCID)]
+
+
+def test_a_copy_of_a_partners_vehicle_is_checked_like_ours_and_says_whose_it_is(pools: Pools):
+    leaf = pools.provisioning()
+    with pools.store.write() as records:
+        assert pcp.adopt(records, "Other Pool", *leaf.chain, NOW).origin == "Other Pool"
+    revoke(pools, leaf.der)
+    with pools.store.write() as records, pytest.raises(PoolError, match="OCSP status"):
+        pcp.adopt(records, "Other Pool", *leaf.chain, NOW)
+
+
+def test_a_partner_cannot_put_a_copy_over_our_own_vehicle(pools: Pools):
+    ours = pools.register()
+    pools.put()
+    theirs = pools.provisioning(key=ec.generate_private_key(ec.SECP256R1()))
+    with pools.store.write() as records:
+        assert pcp.adopt(records, "Other Pool", *theirs.chain, NOW) == ours
+    assert get(pools, MAKER) == ours
+    assert pools.contract()
+
+
+def test_a_partner_may_read_what_it_was_given_the_pcid_of(pools: Pools):
+    stored = pools.register()
+    assert get(pools, Caller("Other Pool", frozenset({PEER}))) == stored
+
+
+def test_the_pool_can_neither_list_nor_count():
+    """What a store offers the pools: one vehicle by its PCID, and those that have ended."""
+    offered = {name for name in vars(Vehicles) if not name.startswith("_")}
+    assert offered == {"get", "put", "delete", "ended"}
