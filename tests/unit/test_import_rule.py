@@ -30,14 +30,14 @@ BELOW = {
     "net": set(),
     "exi_json": set(),
     "hsm": set(),
-    "store": {"pools"},  # the SQL side implements the interface that the pools state
+    "store": {"pools", "pki"},  # the SQL side implements the interface that the pools state
     "pools": {"contract", "pki", "net"},
     "delivery": {"pools", "net"},
-    "roles": {"contract", "pki"},
+    "roles": {"contract", "pki", "net", "telematics"},
     "inspection": {"contract", "pki", "exi_json"},
     "opcp": {"pools", "roles", "contract", "pki", "net"},
     "station": {"pools", "roles", "contract", "pki"},
-    "telematics": {"pools", "roles", "contract", "pki"},
+    "telematics": {"pki"},
     "link": {"telematics"},
     "car": {"hsm", "link", "runtimes", "telematics"},
     "federation": {"pools", "roles", "contract", "pki"},

@@ -1,7 +1,8 @@
 """The vehicle maker: enrols its vehicles, registers them, pulls their contracts for the air.
 
 What it forwards to a vehicle it has checked first, because the pool does not [V2G2-894]: the
-CPS's signature and path, the contract's path, every date, and that it is the contract asked for.
+CPS's signature and path, the contract's path, every date, that nothing is revoked, and that it is
+the contract asked for.
 """
 
 import base64
@@ -15,15 +16,21 @@ from evcc.errors import EvccError
 from evcc.x509 import CertificateError
 from plugvault.contract import response
 from plugvault.pki import path
-from plugvault.pki.request import read_certs_only
 from plugvault.pki.verify import verify_p256
+from plugvault.roles import regions
 from plugvault.roles.client import OpcpClient, encode
+from plugvault.roles.enrolment import enrol
 
 
 class ForwardError(EvccError):
     """A bundle the maker does not forward to its vehicle."""
 
-    REASONS = ("format", "signature", "path", "expired", "wrong-contract")
+    REASONS = ("format", "signature", "path", "expired", "revoked", "wrong-contract")
+
+
+# Whether a certificate of a path is revoked: DER, leaf first, the root last. Raises OpcpError when
+# that cannot be told now.
+Revoked = Callable[[Sequence[bytes]], bool]
 
 
 @dataclass(frozen=True)
@@ -36,26 +43,25 @@ class Pulled:
 
 
 class Maker:
-    """A vehicle maker's backend towards the pools. `clock()`: Unix seconds."""
+    """A vehicle maker's backend towards the pools. `clock()`: Unix seconds; `revoked`: asks the
+    certificates' OCSP responders."""
 
-    def __init__(self, client: OpcpClient, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        client: OpcpClient,
+        clock: Callable[[], float] = time.time,
+        revoked: Revoked = lambda path: False,
+    ) -> None:
         self.client = client
         self._clock = clock
+        self._revoked = revoked
 
     def enrol(self, csr: bytes) -> tuple[bytes, list[bytes]]:
         """A provisioning certificate for a vehicle's CSR (DER): the leaf, and [Sub2, Sub1].
 
         Raises OpcpError; RequestError or CertificateError when the answer is not usable.
         """
-        answer = self.client.content(
-            "POST",
-            "/.well-known/est/oem/simpleenroll/ISO15118-2",
-            content=base64.b64encode(csr),
-            headers={"Content-Type": "application/pkcs10"},
-        )
-        leaf = read_certs_only(answer)[0]
-        issuers = read_certs_only(self.client.content("GET", "/oem/cacerts/ISO15118-2/secp256r1/"))
-        return leaf, _order(leaf, issuers)
+        return enrol(self.client, "oem", csr)
 
     def register(
         self, leaf: bytes, subs: Sequence[bytes], v2g_roots: Sequence[bytes] = ()
@@ -75,6 +81,33 @@ class Maker:
             },
         )
         return stored
+
+    def anchors(self, region: str, leaf: bytes, subs: Sequence[bytes]) -> list[tuple[str, bytes]]:
+        """The trust anchors for a vehicle of this sales region: (kind, DER).
+
+        `leaf`, `subs`: its provisioning certificate and [Sub2, Sub1]. Raises OpcpError,
+        `evcc.x509.CertificateError`, ValueError for a region that is none.
+        """
+        roots = self.client.roots_by_kind()
+        own = [*roots.get("OEM", ()), *roots.get("V2G", ())]
+        anchor = path.validate(leaf, subs, own, chain.PROVISIONING, self._clock())
+        return regions.anchors(region, roots, anchor.der)
+
+    def point(self, pcid: str) -> bytes:
+        """The key of a vehicle's provisioning certificate in PCP: 65 bytes. Raises OpcpError."""
+        found = self.client.call("GET", f"/v1/oem/provCerts/{pcid}")["OEMMessage"]
+        point: bytes = path.read(base64.b64decode(found["vehicleCertificate"])).point
+        return point
+
+    def enter(self, vin: str, plate: str | None, pcid: str, document: str) -> None:
+        """Put a vehicle into the vehicle registry, so that its customer's operator finds it.
+
+        `document`: the number of its registration document. Raises OpcpError.
+        """
+        row = {"vin": vin, "pcid": pcid, "registrationDocument": document}
+        self.client.call(
+            "PUT", "/v1/registry/vehicles", json={**row, **({"plate": plate} if plate else {})}
+        )
 
     def contracts(self, pcid: str) -> list[dict[str, Any]]:
         """What CCP holds for a vehicle, as OPCP's XMLContracts."""
@@ -99,9 +132,17 @@ class Maker:
             params={"sessionID": session_id.hex()},
         )
         message = base64.b64decode(answer["certificateInstallationRes"])
-        roots = self.client.roots_by_kind()
-        check(message, emaid, roots.get("V2G", []), roots.get("MO", []), self._clock())
+        self.check(message, emaid)
         return Pulled(emaid, pcid, message)
+
+    def check(self, message: bytes, emaid: str) -> None:
+        """What must be right before a bundle goes to a vehicle, now. See `check` below.
+
+        Raises ForwardError, and OpcpError when the pool cannot say what its roots are.
+        """
+        roots = self.client.roots_by_kind()
+        v2g, mo = roots.get("V2G", []), roots.get("MO", [])
+        check(message, emaid, v2g, mo, self._clock(), self._revoked)
 
 
 def check(
@@ -110,11 +151,13 @@ def check(
     v2g_roots: Sequence[bytes],
     mo_roots: Sequence[bytes],
     now: float,
+    revoked: Revoked = lambda path: False,
 ) -> None:
     """What a maker must find right before a bundle goes to a vehicle [V2G2-894].
 
     The contract's own path too: a vehicle leaves that to the CPS, and would not see a CPS that
-    signs what it should not. Raises ForwardError.
+    signs what it should not. Revocation is asked last: only certificates of known paths may name
+    an address to call. Raises ForwardError.
     """
     try:
         taken = response.read(exi.decode(message))
@@ -125,8 +168,8 @@ def check(
     try:
         if any(path.read(certificate).not_after < now for certificate in certificates):
             raise ForwardError("expired", "a certificate of the bundle")
-        path.validate(taken.cps, taken.cps_subs, v2g_roots, chain.CPS, now)
-        path.validate(
+        cps_root = path.validate(taken.cps, taken.cps_subs, v2g_roots, chain.CPS, now)
+        mo_root = path.validate(
             contract.certificate, contract.subs, [*mo_roots, *v2g_roots], chain.CONTRACT, now
         )
     except CertificateError as error:
@@ -140,16 +183,9 @@ def check(
     names = {contract.emaid, path.read(contract.certificate).names.get("CN")}
     if names != {emaid}:
         raise ForwardError("wrong-contract", f"{sorted(map(str, names))} instead of {emaid}")
-
-
-def _order(leaf: bytes, certificates: Sequence[bytes]) -> list[bytes]:
-    """From whatever EST sends: the sub-CAs above `leaf`, nearest first, without the root."""
-    above = {path.read(der).subject: der for der in certificates}
-    subs: list[bytes] = []
-    current = path.read(leaf)
-    while current.issuer in above and len(subs) < len(above):
-        current = path.read(above[current.issuer])
-        if current.issuer == current.subject:
-            break
-        subs.append(current.der)
-    return subs
+    for whose, certificates in (
+        ("CPS", (taken.cps, *taken.cps_subs, cps_root.der)),
+        ("contract", (contract.certificate, *contract.subs, mo_root.der)),
+    ):
+        if revoked(certificates):
+            raise ForwardError("revoked", f"a certificate of the {whose}'s path")

@@ -1,0 +1,44 @@
+"""A certificate from the ecosystem's CAs, by EST [RFC 7030], for whoever has a signing request."""
+
+import base64
+from collections.abc import Sequence
+
+from plugvault.pki import path
+from plugvault.pki.request import read_certs_only
+from plugvault.roles.client import OpcpClient
+
+ISO2 = "ISO15118-2"
+
+
+def enrol(client: OpcpClient, ca: str, csr: bytes) -> tuple[bytes, list[bytes]]:
+    """A leaf for a signing request (PKCS#10, DER): the leaf, and [Sub2, Sub1]. `ca`: "oem", "cpo".
+
+    Raises OpcpError; RequestError or CertificateError when the answer is not usable.
+    """
+    answer = client.content(
+        "POST",
+        f"/.well-known/est/{ca}/simpleenroll/{ISO2}",
+        content=base64.b64encode(csr),
+        headers={"Content-Type": "application/pkcs10"},
+    )
+    leaf = read_certs_only(answer)[0]
+    return leaf, issuers(client, ca, leaf)
+
+
+def issuers(client: OpcpClient, ca: str, leaf: bytes) -> list[bytes]:
+    """The sub-CAs above a leaf: [Sub2, Sub1]."""
+    answer = client.content("GET", f"/{ca}/cacerts/{ISO2}/secp256r1/")
+    return _order(leaf, read_certs_only(answer))
+
+
+def _order(leaf: bytes, certificates: Sequence[bytes]) -> list[bytes]:
+    """From whatever EST sends: the sub-CAs above `leaf`, nearest first, without the root."""
+    above = {path.read(der).subject: der for der in certificates}
+    subs: list[bytes] = []
+    current = path.read(leaf)
+    while current.issuer in above and len(subs) < len(above):
+        current = path.read(above[current.issuer])
+        if current.issuer == current.subject:
+            break
+        subs.append(current.der)
+    return subs

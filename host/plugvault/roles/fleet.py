@@ -1,0 +1,181 @@
+"""The maker's vehicles that can be reached now, and the work that reaches them.
+
+Each vehicle that is there has a thread that carries its waiting work over the telematics channel,
+in order, one thing at a time; when it leaves, what is not done waits for its return. A contract is
+checked once more right before it is forwarded, for it may have waited long.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from evcc import exi
+from evcc.errors import EvccError
+from plugvault.contract import response
+from plugvault.pki import path
+from plugvault.roles.backlog import CHOOSE, DONE, INSTALL, REJECTED, REMOVE, WAITING, Backlog, Work
+from plugvault.roles.client import OpcpError
+from plugvault.roles.oem import ForwardError
+from plugvault.telematics import Held, Maker, TelematicsError
+
+log = logging.getLogger("plugvault.roles.fleet")
+
+RETRY = 30.0  # seconds until what could not be checked is tried again
+_END = 25.0  # seconds a vehicle may take to finish what it is at
+
+Connect = Callable[[bytes], Maker]
+Check = Callable[[bytes, str], None]
+
+
+@dataclass
+class _Car:
+    vehicle: str
+    link: Maker
+    wake: threading.Event = field(default_factory=threading.Event)
+    gone: threading.Event = field(default_factory=threading.Event)
+    busy: threading.Lock = field(default_factory=threading.Lock)  # one request at a time
+    connected: bool = False
+    thread: threading.Thread | None = None
+
+
+class Fleet:
+    """`check(message, emaid)`: raises ForwardError for what must not reach a vehicle, OpcpError
+    when that cannot be told now. `close()` when done."""
+
+    def __init__(self, backlog: Backlog, check: Check) -> None:
+        self._backlog = backlog
+        self._check = check
+        self._cars: dict[str, _Car] = {}
+        self._lock = threading.Lock()
+
+    def arrives(self, pcid: str, point: bytes, connect: Connect) -> None:
+        """A vehicle is there: prove to it who calls, and carry out what waits for it.
+
+        `point`: of its provisioning key, 65 bytes; `connect(point)`: the maker's end of a channel
+        to the vehicle with this key, not yet connected.
+        """
+        self.leaves(pcid)
+        car = _Car(pcid.upper(), connect(point))
+        car.thread = threading.Thread(
+            target=self._serve, args=(car,), name=f"vehicle {car.vehicle}", daemon=True
+        )
+        with self._lock:
+            self._cars[car.vehicle] = car
+        car.thread.start()
+
+    def leaves(self, pcid: str) -> None:
+        """A vehicle is gone, or about to go: what is under way comes to its end."""
+        with self._lock:
+            car = self._cars.pop(pcid.upper(), None)
+        if car is not None and car.thread is not None:
+            car.gone.set()
+            car.wake.set()
+            car.thread.join(_END)
+
+    def wake(self, vehicle: str) -> None:
+        """There is new work for a vehicle."""
+        with self._lock:
+            car = self._cars.get(vehicle)
+        if car is not None:
+            car.wake.set()
+
+    def held(self, pcid: str) -> list[Held] | None:
+        """The contracts in a vehicle; None when it is not there."""
+        with self._lock:
+            car = self._cars.get(pcid.upper())
+        if car is None:
+            return None
+        with car.busy:
+            try:
+                return car.link.contracts() if car.connected else None
+            except EvccError as error:
+                log.info("%s: %s", car.vehicle, error)
+                return None
+
+    def close(self) -> None:
+        for vehicle in list(self._cars):
+            self.leaves(vehicle)
+
+    def _serve(self, car: _Car) -> None:
+        try:
+            with car.busy:
+                car.link.connect()
+                car.connected = True
+            while not car.gone.is_set():
+                car.wake.clear()
+                for work in self._backlog.waiting(car.vehicle):
+                    if car.gone.is_set():
+                        return
+                    with car.busy:
+                        state, reason = self._carry_out(car.link, work)
+                    self._backlog.finish(work, state, reason)
+                    log.info("%s %s: %s %s", work.action, work.emaid, state, reason)
+                car.wake.wait(RETRY)
+        except EvccError as error:  # it is gone, or is another: what waits goes on waiting
+            log.info("%s: %s", car.vehicle, error)
+        finally:
+            car.connected = False
+            with self._lock:
+                if self._cars.get(car.vehicle) is car:
+                    del self._cars[car.vehicle]
+
+    def _carry_out(self, link: Maker, work: Work) -> tuple[str, str]:
+        """The work's new state, and why. Raises EvccError when the vehicle is no longer there."""
+        try:
+            return _ACTIONS[work.action](self, link, work)
+        except ForwardError as error:
+            return REJECTED, str(error)
+        except OpcpError as error:
+            return WAITING, str(error)
+        except TelematicsError as error:
+            if error.reason == "refused":
+                return self._refused(work, error.detail)
+            raise
+
+    def _install(self, link: Maker, work: Work) -> tuple[str, str]:
+        self._check(work.message, work.emaid)
+        session_id = os.urandom(8)
+        link.offer_contract(work.emaid, session_id)
+        try:
+            link.install_contract(response.with_session_id(work.message, session_id))
+        except TelematicsError as error:
+            if error.reason != "rejected":
+                raise
+            if not _is_in(work, link.contracts()):  # at a station, or before we were stopped
+                return REJECTED, "the vehicle does not accept it"
+        return DONE, ""
+
+    def _remove(self, link: Maker, work: Work) -> tuple[str, str]:
+        link.remove_contract(work.emaid)
+        return DONE, ""
+
+    def _choose(self, link: Maker, work: Work) -> tuple[str, str]:
+        link.choose_contract(work.emaid)
+        return DONE, ""
+
+    def _refused(self, work: Work, reason: str) -> tuple[str, str]:
+        """What the vehicle gives a reason for."""
+        if reason == "not-found" and work.action == REMOVE:
+            return DONE, "was not in the vehicle"
+        if reason == "full":
+            return WAITING, "no room in the vehicle: its customer must remove a contract"
+        if reason == "not-found" and self._is_coming(work):
+            return WAITING, "comes with the contract"
+        return REJECTED, f"the vehicle refuses it ({reason})"
+
+    def _is_coming(self, work: Work) -> bool:
+        waiting = self._backlog.waiting(work.vehicle)
+        return any(one.action == INSTALL and one.emaid == work.emaid for one in waiting)
+
+
+_ACTIONS = {INSTALL: Fleet._install, REMOVE: Fleet._remove, CHOOSE: Fleet._choose}
+
+
+def _is_in(work: Work, held: list[Held]) -> bool:
+    """Whether the vehicle has this very contract. It tells dates, and every bundle has its own."""
+    contract = response.read(exi.decode(work.message)).contract
+    leaf = path.read(contract.certificate)
+    wanted = (work.emaid, leaf.not_before, leaf.not_after)
+    return any((one.emaid, one.not_before, one.not_after) == wanted for one in held)

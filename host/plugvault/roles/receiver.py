@@ -1,0 +1,89 @@
+"""A webhook's other end: takes a delivery only when its HMAC is right, and answers for it.
+
+OPCP signs with HMAC-SHA256 over the raw body and sends the same value under three header names.
+200: taken; 409: the contract is rejected, do not try again; 503: not now, try again.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from plugvault.roles.client import OpcpError
+
+log = logging.getLogger("plugvault.roles.receiver")
+
+LIMIT = 65_536  # bytes of a delivery
+TIMEOUT = 10.0  # seconds for a sender that says nothing
+HEADERS = ("payload-signature", "x-hubject-signature", "x-operator-signature")
+
+Take = Callable[[Mapping[str, Any]], str]
+
+
+def is_signed(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:
+    """Whether one of the signature headers is right, and none of them wrong.
+
+    `headers`: by lower-case name.
+    """
+    expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
+    given = [headers[name].removeprefix("sha256=") for name in HEADERS if name in headers]
+    right = [hmac.compare_digest(expected, one.lower().encode()) for one in given]
+    return bool(right) and all(right)
+
+
+def answer(take: Take, secret: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str]:
+    """The status and the words for one delivery. `take`: see `Backend.take`."""
+    if not is_signed(secret, body, headers):
+        return 401, "The signature is not that of this webhook."
+    try:
+        reason = take(json.loads(body))
+    except (ValueError, TypeError, RecursionError) as error:
+        return 400, f"Not an event: {type(error).__name__}."
+    except OpcpError as error:
+        return 503, f"Try again: {error}"
+    return (409, reason) if reason else (200, "")
+
+
+@contextmanager
+def receiving(
+    take: Take, secret: Callable[[], str], host: str = "127.0.0.1", port: int = 0
+) -> Iterator[str]:
+    """Serve deliveries in a thread; the URL to register. `secret()`: what the pool gave out when
+    it was registered."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = TIMEOUT
+
+        def do_POST(self) -> None:
+            length = self.headers.get("Content-Length", "")
+            if not length.isdecimal() or int(length) > LIMIT:
+                self._say(413, f"At most {LIMIT} bytes, and their length first.")
+                return
+            body = self.rfile.read(int(length))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            self._say(*answer(take, secret(), body, headers))
+
+        def _say(self, status: int, words: str) -> None:
+            body = json.dumps({"errorMessages": [words]}).encode() if words else b""
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, words: str, *args: Any) -> None:
+            log.info(words, *args)
+
+    with ThreadingHTTPServer((host, port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, name="webhooks", daemon=True)
+        thread.start()
+        try:
+            yield f"http://{host}:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
