@@ -11,7 +11,7 @@ from dataclasses import replace
 from evcc import chain, exi, signature
 from evcc.x509 import CertificateError
 from plugvault.contract import response
-from plugvault.contract.bundle import ISO2, Message, to_exi
+from plugvault.contract.bundle import ISO2, Message
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
 from plugvault.pools import audit, certificates, contracts, cps, rcp
@@ -42,8 +42,7 @@ def keep(
         return None
     return contracts.store(
         records,
-        signed.data,
-        to_exi(signed.message),
+        signed.message,
         signed.root.fingerprint,
         signed.place.vehicle,
         signed.place.replaces,
@@ -83,14 +82,7 @@ def put(
     if path.read(place.vehicle.certificate).point == leaf.point:
         raise PoolError("invalid", cps.OWN_KEY)
     return contracts.store(
-        records,
-        data,
-        to_exi(message),
-        root_fingerprint,
-        place.vehicle,
-        place.replaces,
-        now,
-        metadata,
+        records, message, root_fingerprint, place.vehicle, place.replaces, now, metadata
     )
 
 

@@ -10,11 +10,13 @@ twice, and an operator that deletes one would leave the other good.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
-from plugvault.contract.bundle import ISO2
-from plugvault.contract.issue import ContractData
+from plugvault.contract import response
+from plugvault.contract.bundle import ISO2, Message, to_exi
 from plugvault.pki import path
 from plugvault.pools import certificates, events
+from plugvault.pools.caller import read_emaid
 from plugvault.pools.records import Contract, Provisioning, Records
 
 ENDED = "cessationOfOperation"
@@ -36,8 +38,7 @@ def find(records: Records, emaid: str) -> Contract | None:
 
 def store(
     records: Records,
-    data: ContractData,
-    message: bytes,
+    message: Message,
     root_fingerprint: str,
     vehicle: Provisioning,
     replaces: Contract | None,
@@ -46,23 +47,25 @@ def store(
 ) -> Contract:
     """Keep a checked bundle and tell the vehicle's maker, with its vehicle and EMAID locked.
 
-    `message`: EXI. A vehicle's first contract is its default; what is replaced hands on whether
-    it was; a vehicle that has others and no default keeps none, until its maker chooses.
+    A vehicle's first contract is its default; what is replaced hands on whether it was; a vehicle
+    that has others and no default keeps none, until its maker chooses.
     """
-    leaf = path.read(data.certificate)
+    taken = response.read(message)
+    emaid = read_emaid(taken.contract.emaid)
+    leaf = path.read(taken.contract.certificate)
     if replaces:
         default = replaces.default
+        if replaces.emaid != emaid:  # the check digit came or went
+            records.contracts.delete(replaces.emaid, replaces.namespace)
     else:
         default = not records.contracts.of_vehicle(vehicle.vehicle, ISO2)
-    if replaces and replaces.emaid != data.emaid:
-        records.contracts.delete(replaces.emaid, replaces.namespace)
     contract = Contract(
-        data.emaid,
+        emaid,
         ISO2,
         vehicle.vehicle,
         vehicle.pcid,
-        data.certificate,
-        message,
+        leaf.der,
+        to_exi(message),
         root_fingerprint,
         default,
         leaf.not_before,
@@ -70,6 +73,7 @@ def store(
         metadata,
         None,
         *path.identity(leaf),
+        (*taken.contract.subs, taken.cps, *taken.cps_subs),
     )
     records.contracts.put(contract)
     tell_maker(records, f"oem.contract.{'updated' if replaces else 'created'}", contract, now)
@@ -77,11 +81,20 @@ def store(
 
 
 def good(records: Records, contracts: Sequence[Contract], now: float) -> list[Contract]:
-    """Those inside their dates and not revoked: what may be handed out."""
-    found = [one for one in contracts if one.not_before <= now <= one.not_after]
-    if not found or not records.statuses.revoked([(one.issuer, one.serial) for one in found]):
-        return found
-    return [one for one in found if not records.statuses.revoked([(one.issuer, one.serial)])]
+    """Those inside their dates, with nothing revoked that they hang on: what may be handed out."""
+    found = {one: _certificates(one) for one in contracts if _is_current(one, now)}
+    if not found or not records.statuses.revoked(list({*chain.from_iterable(found.values())})):
+        return list(found)
+    return [one for one, hangs in found.items() if not records.statuses.revoked(hangs)]
+
+
+def _is_current(contract: Contract, now: float) -> bool:
+    return contract.not_before <= now <= contract.not_after
+
+
+def _certificates(contract: Contract) -> list[tuple[str, str]]:
+    above = [path.identity(path.read(der)) for der in contract.subs]
+    return [(contract.issuer, contract.serial), *above]
 
 
 def deliver(records: Records, contract: Contract, now: float) -> None:

@@ -66,7 +66,7 @@ class Contract:
 
     `message`: the CertificateInstallationRes in EXI, without a session; `delivered`: None before
     the vehicle or its maker got it; `issuer`, `serial`: of the contract certificate; `subs`: what
-    stands above it, Sub2 first.
+    stands above it, Sub2 first, and then the CPS's leaf with what stands above that.
     """
 
     emaid: str
