@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from plugvault.contract.bundle import ISO2
 from plugvault.pki import path
-from plugvault.pki.names import distinguished_name, serial_hex
+from plugvault.pki.names import distinguished_name, serial_hex, timestamp
+from plugvault.pools.caller import ANY, Caller
 from plugvault.pools.records import Contract, Delivery, Event, Records, Root
 
 EVERYONE = "*"
@@ -63,6 +64,23 @@ def publish(
                 Delivery(event.event_id, endpoint.endpoint_id, vehicle, due=float(now))
             )
     return event
+
+
+def envelope(event: Event) -> dict[str, Any]:
+    """An event as its receivers get it."""
+    return {
+        "timestamp": timestamp(event.at),
+        "eventId": event.event_id,
+        "eventType": event.kind,
+        "xsdMsgDefNamespace": event.namespace or ISO2,
+        "payload": json.loads(event.payload),
+    }
+
+
+def audiences(caller: Caller) -> frozenset[str] | None:
+    """Whose events a caller gets; None: all there are."""
+    scopes = caller.wmis | caller.providers
+    return None if ANY in scopes else scopes | {EVERYONE}
 
 
 def contract_payload(records: Records, contract: Contract) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -80,6 +81,26 @@ class OpcpClient:
     def content(self, method: str, path: str, **options: Any) -> bytes:
         """A call that must succeed; its body as it came."""
         return _accepted(self.request(method, path, **options)).content
+
+    @contextmanager
+    def stream(
+        self, method: str, path: str, silence: float, **options: Any
+    ) -> Iterator[httpx.Response]:
+        """A call whose answer comes bit by bit, for `with`; it is broken off after `silence`
+        seconds without one. Raises OpcpError, also while the answer is read."""
+        headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._access()}"}
+        timeout = httpx.Timeout(TIMEOUT, read=silence)
+        try:
+            with self._http.stream(
+                method, path, headers=headers, timeout=timeout, **options
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                if answer.status_code == 401:
+                    self._expires = 0.0  # the next call asks for a new one
+                yield _accepted(answer)
+        except httpx.HTTPError as error:
+            raise OpcpError("unreachable", f"{method} {path}: {type(error).__name__}") from error
 
     def roots(self, *kinds: str) -> list[bytes]:
         """DER of the RCP's roots of these kinds ("V2G", "MO", "OEM")."""

@@ -1,0 +1,81 @@
+"""Events by publish-subscribe, beside webhooks: one stream of server-sent events for each
+subscriber [WHATWG HTML, 9.2]. An addition of this ecosystem's: OPCP 1.0.0 has webhooks alone.
+
+Each message's `id` is the event's place; who names the last one it saw gets everything after it,
+so that every event arrives at least once and in order. `data` is a webhook's body. Nothing is
+signed: the subscriber has asked for the stream itself, with its access token.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from plugvault.opcp.feed import Feed, feed
+from plugvault.opcp.fields import Found
+from plugvault.opcp.rights import may
+from plugvault.opcp.tokens import TokenError, Tokens
+from plugvault.pools.caller import Caller
+from plugvault.pools.errors import PoolError
+from plugvault.pools.events import audiences, envelope
+from plugvault.pools.records import Event
+
+router = APIRouter(tags=["Events: webhooks and stream"])
+
+HEARTBEAT = 5.0  # seconds of silence after which a comment shows that the stream is alive
+_RETRY = 1000  # milliseconds a browser waits before it comes back
+_LARGEST = 2**63 - 1
+
+
+@router.get(
+    "/v1/events",
+    summary="Every event that concerns the caller, as it happens",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events"}},
+)
+async def follow(
+    request: Request,
+    caller: Annotated[Caller, Depends(may("events"))],
+    found: Found,
+    source: Annotated[Feed, Depends(feed)],
+    last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=_LARGEST)] = None,
+    since: Annotated[int | None, Query(ge=0, le=_LARGEST)] = None,
+) -> StreamingResponse:
+    """From now on, or after the event with this id: `Last-Event-ID`, else `since`. The stream
+    ends when the access token does."""
+    start = since if last_event_id is None else last_event_id
+    token = request.headers.get("authorization", "").partition(" ")[2]
+    return StreamingResponse(
+        _messages(source, caller, start, found.tokens, token),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _messages(
+    source: Feed, caller: Caller, start: int | None, tokens: Tokens, token: str
+) -> AsyncIterator[str]:
+    async with source.listening() as last:
+        position = last if start is None else start
+        # An id without data: who is cut off before the first event knows where to go on.
+        yield f"retry: {_RETRY}\nid: {position}\n\n"
+        while True:
+            try:
+                position, events = await source.after(position, audiences(caller), HEARTBEAT)
+                if token:  # there is none in open mode
+                    known = tokens.known(token)
+                    if known is None:
+                        known = await run_in_threadpool(tokens.read, token)
+                    caller = known
+            except (TokenError, PoolError):
+                return
+            yield "".join(_written(events)) or ":\n\n"
+
+
+def _written(events: Iterable[Event]) -> Iterable[str]:
+    for event in events:
+        body = json.dumps(envelope(event))
+        yield f"id: {event.sequence}\nevent: {event.kind}\ndata: {body}\n\n"
