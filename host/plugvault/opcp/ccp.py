@@ -70,10 +70,13 @@ def install(
     """
     raw = _exi(asked.certificate_installation_req)
     request = installation.read_request(raw)
+    pcid = installation.check_signature(request)
+    if found.peers:  # whoever asks: a copy of another ecosystem's vehicle may have ended there
+        found.peers.know(pcid)
     now = found.clock()
     try:
         with found.store.read() as records:
-            contract = installation.install(records, request, now)
+            contract = installation.install(records, request, pcid, now)
     except PoolError as error:
         if error.reason != "not-found":
             raise

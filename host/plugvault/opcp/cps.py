@@ -153,12 +153,21 @@ def _provision(
         found.peers.know(pcid)
     now = found.clock()
     transaction = found.store.write if stored else found.store.read
-    try:
+
+    def attempt() -> tuple[Message, Root]:
         with transaction() as records:
             signed = work(records, now)
             if stored:
                 ccp.keep(records, signed, now, metadata)
             return signed.message, signed.root
+
+    try:
+        try:
+            return attempt()
+        except cps.UnknownRoot:
+            if not (found.peers and found.peers.roots()):
+                raise
+            return attempt()
     except cps.NoSigner as missing:
         data = missing.data
         message = (

@@ -19,7 +19,7 @@ from plugvault.pki import path
 from plugvault.pki.issue import Authority
 from plugvault.pki.verify import verify_p256
 from plugvault.pools import certificates, contracts, pcp, rcp
-from plugvault.pools.caller import Caller, read_emaid, read_pcid
+from plugvault.pools.caller import PEER, Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Provisioning, Records, Root
 
@@ -59,6 +59,10 @@ class Signed:
     place: Place | None
 
 
+class UnknownRoot(PoolError):
+    """The operator's path leads to no root in RCP: a partner of this ecosystem may have it."""
+
+
 class NoSigner(PoolError):
     """None of our CPS stands under a root the vehicle has; somebody else's may. `data`: checked
     and not signed."""
@@ -83,7 +87,8 @@ def sign(
     V2G root whose CPS shall sign, else one that the vehicle has. Raises PoolError: "unavailable"
     when the CPS itself is at fault, NoSigner when there is none for this vehicle.
     """
-    leaf = check(records, data, now, caller)
+    # A partner answers for its operators; what it brings must all the same hang from their root.
+    leaf = check(records, data, now, None if PEER in caller.roles else caller)
     place = find_place(records, data.emaid, pcid, now) if pcid else None
     if place and path.read(place.vehicle.certificate).point == leaf.point:
         raise PoolError("invalid", OWN_KEY)
@@ -154,7 +159,7 @@ def check(
             data.certificate, data.subs, rcp.anchors(records, "MO", "V2G"), chain.CONTRACT, now
         )
     except CertificateError as error:
-        raise PoolError(
+        raise UnknownRoot(
             "invalid", f"The contract certificate chain is not valid under RCP ({error})."
         ) from error
     certificates.check(records, (data.certificate, *data.subs))

@@ -74,13 +74,12 @@ def check_signature(request: Request) -> str:
     return pcid
 
 
-def install(records: Records, request: Request, now: float) -> Contract:
+def install(records: Records, request: Request, pcid: str, now: float) -> Contract:
     """The contract a vehicle gets at a station: its default, under a root it says it has.
 
-    Raises PoolError("not-found", "Contract or Vehicle not found.") when there is nothing for it,
-    "invalid" when the request itself is wrong.
+    `pcid`: what `check_signature` found. Raises PoolError("not-found", "Contract or Vehicle not
+    found.") when there is nothing for it.
     """
-    pcid = check_signature(request)
     vehicle = pcp.find(records, pcid, now)
     if vehicle is None or vehicle.certificate != request.certificate:
         raise PoolError("not-found", NOTHING)
