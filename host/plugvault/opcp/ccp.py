@@ -24,6 +24,7 @@ from plugvault.opcp.fields import (
     encode,
 )
 from plugvault.opcp.rights import may
+from plugvault.opcp.route import PlainRoute
 from plugvault.opcp.services import Bundle, Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
@@ -32,7 +33,7 @@ from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Records
 
-router = APIRouter(prefix="/v1/ccp", tags=["CCP: signed contracts"])
+router = APIRouter(prefix="/v1/ccp", tags=["CCP: signed contracts"], route_class=PlainRoute)
 Maker = Annotated[Caller, Depends(may("ccp.vehicle"))]
 AskedNamespace = Annotated[Namespace, Query(alias="xsdMsgDefNamespace")]
 SessionId = Annotated[str | None, Query(alias="sessionID")]

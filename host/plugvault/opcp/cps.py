@@ -21,6 +21,7 @@ from plugvault.opcp.contract_data import (
 )
 from plugvault.opcp.fields import Found, encode
 from plugvault.opcp.rights import may
+from plugvault.opcp.route import PlainRoute
 from plugvault.opcp.services import Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
@@ -29,7 +30,7 @@ from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Records, Root
 
-router = APIRouter(tags=["CPS: contract data"])
+router = APIRouter(tags=["CPS: contract data"], route_class=PlainRoute)
 
 Signing = Annotated[Caller, Depends(may("cps.sign"))]
 Work = Callable[[Records, float], cps.Signed]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from plugvault.contract.bundle import ISO2
 from plugvault.opcp.fields import Broadcast, Found, Namespace, PcidPath, PcidText, Wire, encode
 from plugvault.opcp.rights import may
+from plugvault.opcp.route import PlainRoute
 from plugvault.opcp.services import Services
 from plugvault.pki import path
 from plugvault.pki.names import colons, distinguished_name, serial_hex
@@ -17,7 +18,9 @@ from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning
 
-router = APIRouter(prefix="/v1/oem", tags=["PCP: provisioning certificates"])
+router = APIRouter(
+    prefix="/v1/oem", tags=["PCP: provisioning certificates"], route_class=PlainRoute
+)
 Reader = Annotated[Caller, Depends(may("pcp.read"))]
 Maker = Annotated[Caller, Depends(may("pcp.write"))]
 KeyIdentifier = Annotated[str, Field(pattern="^[0-9a-fA-F]{2}(:?[0-9a-fA-F]{2})*$")]

@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Security
+from fastapi import Depends, HTTPException, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
 from fastapi.security import OAuth2
 
+from plugvault.opcp.route import SHORT
 from plugvault.opcp.services import Services, services
 from plugvault.opcp.tokens import TokenError
 from plugvault.pools.caller import (
@@ -98,4 +99,10 @@ def may(operation: str) -> Callable[..., Awaitable[Caller]]:
             )
         return who
 
+    def at_once(request: Request) -> Caller | None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        who = services(request).tokens.known(token) if scheme == "Bearer" else None
+        return who if who and who.roles & allowed else None
+
+    SHORT[caller] = at_once
     return caller
