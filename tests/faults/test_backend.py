@@ -125,7 +125,7 @@ def test_a_token_that_signs_wrongly_stores_nothing(registered: Pools):
 def impatient(
     tmp_path: Path, pool_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Pools, Path]]:
-    monkeypatch.setattr(sql, "_BUSY", 20)
+    monkeypatch.setattr(sql, "BUSY", 20)
     store = SqlStore.sqlite(tmp_path / "pools.sqlite")
     pools = Pools(store, pool_world)
     pools.register()
@@ -147,11 +147,16 @@ def test_a_database_that_is_locked_is_503_and_recovers(impatient: tuple[Pools, P
     assert backend.sign().status_code == 201
 
 
+def full(store: SqlStore) -> None:
+    """The database may not grow from here on."""
+    with store.write() as records:
+        records._transaction._connection.execute("PRAGMA max_page_count = 1")
+
+
 def test_a_full_disk_keeps_what_was_there(impatient: tuple[Pools, Path]):
     pools, _ = impatient
     before = pools.put()
-    with pools.store._engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count = 1")  # as small as it is now
+    full(pools.store)
     failed = 0
     for number in range(40):
         try:

@@ -1,12 +1,14 @@
 """The SQL store: whole transactions or none, on SQLite and on PostgreSQL alike."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from plugvault.pools.records import ISO2, Provisioning, Root
-from plugvault.store import SqlStore
+from plugvault.store import SqlStore, outbox, pools, rows
 
 ROOT = Root("id", "V2G", b"der", "ab" * 32)
 Open = Callable[[str], SqlStore]
@@ -55,3 +57,28 @@ def test_the_database_file_is_its_owners_alone(tmp_path: Path, sqlite_store: Sql
 def test_any_other_database_is_refused(url: str):
     with pytest.raises(ValueError, match="database"):
         SqlStore.open(url)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        (pools.Roots, []),
+        (pools.Contracts, []),
+        (pools.Statuses, []),
+        (rows.Clients, []),
+        (outbox.Endpoints, []),
+        (outbox.Events, []),
+        (outbox.Deliveries, ["sequence"]),
+        (outbox.Audit, []),
+        (rows.RootChanges, []),
+        (rows.EndEntities, []),
+        (rows.Registry, []),
+        (rows.GuessBook, []),
+        (rows.Providers, []),
+        (rows.Peers, []),
+        (outbox.Jobs, []),
+    ],
+)
+def test_a_record_is_its_row(kind: type[rows.Rows[Any]], more: list[str]):
+    names = [field.name.replace("subs", "chain") for field in fields(kind.record)]
+    assert [*names, *more] == list(kind.table.columns.keys())

@@ -2,102 +2,152 @@
 
 SQLite: WAL, so readers and one writer go on at once; a write takes its lock when it begins, so
 that it never has to give up half-way; what was acknowledged survives the end of the process.
-PostgreSQL: a reader sees one state; writers go on at once.
+PostgreSQL: a reader sees one state; writers go on at once, and wait for one another where they
+lock the same vehicle, contract or other thing that two might change.
 """
 
 import logging
+import select
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+import psycopg
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from plugvault.pools.errors import PoolError
 from plugvault.store import tables
-from plugvault.store.rows import SqlRecords
+from plugvault.store.chains import Memory
+from plugvault.store.records import SqlRecords
+from plugvault.store.transaction import Transaction
 
 log = logging.getLogger("plugvault.store")
 
-_BUSY = 5000  # milliseconds a writer waits for another
+BUSY = 5000  # milliseconds a writer waits for another
+WAIT = 10  # seconds a transaction waits for a connection
+
+# A server has some hundred connections for all processes; a file has as many as are opened.
+_POOL: dict[str, dict[str, Any]] = {
+    "sqlite": {"pool_size": 8, "max_overflow": 56},
+    "postgresql": {"pool_size": 8, "max_overflow": 8, "paramstyle": "format"},
+}
+# SQLSTATE: serialisation, deadlock, and a key that another has put there meanwhile
+_LOST = ("40001", "40P01", "23505")
 
 
 class SqlStore:
     """Opens transactions over one database. `close()` when done."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._writer = engine.execution_options(write=True)
-        tables.metadata.create_all(self._writer)
+    def __init__(self, url: URL) -> None:
+        self._engine = _engine(url)
+        self._memory = Memory()
+        with _refusals():
+            tables.metadata.create_all(self._engine)
 
     @classmethod
     def open(cls, url: str) -> "SqlStore":
         """`url`: sqlite:///FILE or postgresql://USER@HOST/DATABASE, as libpq takes it.
 
-        Raises ValueError when it is neither.
+        Raises ValueError when it is neither, PoolError("unavailable") when it cannot be used.
         """
         try:
             read = make_url(url)
         except ArgumentError as error:
             raise ValueError("not a database's URL") from error
         if read.drivername == "sqlite" and read.database not in (None, "", ":memory:"):
-            return cls.sqlite(Path(read.database))
+            return cls(read)
         if read.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-            engine = create_engine(read.set(drivername="postgresql+psycopg"))
-            event.listen(engine, "begin", _begin_postgresql)
-            return cls(engine)
+            return cls(read.set(drivername="postgresql+psycopg"))
         raise ValueError("the database's URL must be sqlite:///FILE or postgresql://…")
 
     @classmethod
     def sqlite(cls, file: Path) -> "SqlStore":
         """A database in one file, which its owner alone can read."""
-        file.touch(mode=0o600)
-        engine = create_engine(URL.create("sqlite", database=str(file)))
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return cls(engine)
+        return cls(URL.create("sqlite", database=str(file)))
 
     @contextmanager
     def read(self) -> Iterator[SqlRecords]:
         """Raises PoolError("unavailable") when the database cannot be used."""
-        with _available(), self._engine.connect() as connection:
-            yield SqlRecords(connection)
+        with self._transaction(write=False) as records:
+            yield records
 
     @contextmanager
     def write(self) -> Iterator[SqlRecords]:
-        """As `read`; also when the disk is full or another writer does not come to an end."""
-        with _available(), self._writer.begin() as connection:
-            records = SqlRecords(connection)
+        """As `read`; also when the disk is full, another writer does not come to an end, or has
+        changed the same at the same moment: then the same call may succeed when made again."""
+        with self._transaction(write=True) as records:
             yield records
             records.finish()
+
+    @contextmanager
+    def _transaction(self, write: bool) -> Iterator[SqlRecords]:
+        with _refusals():
+            held = self._engine.raw_connection()
+            try:
+                transaction = Transaction(held.driver_connection, self._engine.dialect, write)
+                transaction.begin()
+                yield SqlRecords(transaction, self._memory)
+                transaction.commit()
+            finally:
+                held.close()  # undoes what was not committed
 
     def close(self) -> None:
         self._engine.dispose()
 
 
 @contextmanager
-def _available() -> Iterator[None]:
+def _refusals() -> Iterator[None]:
+    """What the database does not do, as the pools say it."""
     try:
         yield
-    except (DBAPIError, PoolTimeoutError) as error:
-        log.error("database: %s", getattr(error, "orig", error))
-        raise PoolError("unavailable", "The database is not available.") from error
+    except UnicodeEncodeError as error:
+        raise PoolError("invalid", "The request has text that is not Unicode.") from error
+    except psycopg.DataError as error:
+        raise PoolError("invalid", "The request has a value that cannot be kept.") from error
+    except (sqlite3.OperationalError, psycopg.Error, SQLAlchemyError) as error:
+        cause = getattr(error, "orig", None) or error
+        if getattr(cause, "sqlstate", None) in _LOST:
+            raise PoolError(
+                "unavailable", "Another request changed the same just now; send this one again."
+            ) from error
+        if not isinstance(error, psycopg.ProgrammingError):
+            log.error("database: %s", cause)
+            raise PoolError("unavailable", "The database is not available.") from error
+        raise
+
+
+def _engine(url: URL) -> Engine:
+    name = url.get_backend_name()
+    if name == "sqlite":
+        Path(str(url.database)).touch(mode=0o600)
+    engine = create_engine(url, poolclass=QueuePool, pool_timeout=WAIT, **_POOL[name])
+    event.listen(engine, "connect", _PREPARE[name])
+    if name == "postgresql":
+        event.listen(engine, "checkout", _check)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY}"):
+    connection.isolation_level = None  # transactions begin where `Transaction` says
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    write = connection.get_execution_options().get("write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    connection.autocommit = True  # likewise
 
 
-def _begin_postgresql(connection: Connection) -> None:
-    if not connection.get_execution_options().get("write"):
-        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+def _check(connection: Any, _record: Any, _proxy: Any) -> None:
+    """A server that has gone has closed its end: then all connections are made anew."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise InvalidatePoolError
+
+
+_PREPARE = {"sqlite": _prepare_sqlite, "postgresql": _prepare_postgresql}

@@ -1,4 +1,10 @@
-"""The tables, one per record of `plugvault.pools.records`, columns named as its fields."""
+"""The tables, one per record of `plugvault.pools.records`, its columns named and placed as the
+record's fields; what only the store needs stands after them.
+
+Beside them: `chains` keeps what stands above many certificates once, `listeners` the scopes of
+each webhook where an index finds them, and `versions` says whether a copy in memory is still good.
+A change here needs a step in `migrations/versions`; a test compares the two.
+"""
 
 from typing import Any
 
@@ -11,196 +17,232 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
+    PrimaryKeyConstraint,
     Table,
     Text,
+    text,
 )
 
 metadata = MetaData()
 
-_PCID, _ID, _KEY, _NAME = String(64), String(36), String(64), String(255)
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only an INTEGER
+_SORTED = Text().with_variant(Text(collation="C"), "postgresql")  # an index finds its prefixes
 
 
-def _key(name: str, kind: Any, **options: Any) -> Column[Any]:
+def _key(name: str, kind: Any = Text, **options: Any) -> Column[Any]:
     return Column(name, kind, primary_key=True, **options)
 
 
-def _some(name: str, kind: Any, **options: Any) -> Column[Any]:
+def _some(name: str, kind: Any = Text, **options: Any) -> Column[Any]:
     return Column(name, kind, nullable=False, **options)
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Of an index over a part of its table: statements must say the condition in these words."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 roots = Table(
     "roots",
     metadata,
-    _key("root_id", _ID),
-    _some("kind", String(3)),
+    _key("root_id"),
+    _some("kind"),
     _some("certificate", LargeBinary),
-    _some("fingerprint", _KEY, unique=True),
-    _some("namespace", String(64)),
-    _some("origin", _NAME),
+    _some("fingerprint"),
+    _some("namespace"),
+    _some("origin"),
+    Index("roots_fingerprint", "fingerprint", unique=True),
+)
+
+chains = Table(
+    "chains",
+    metadata,
+    _key("chain", _NUMBER, autoincrement=True),
+    _some("digest", LargeBinary),
+    _some("certificates", LargeBinary),
+    _some("issuer"),
+    _some("serial"),
+    Index("chains_digest", "digest", unique=True),
 )
 
 vehicles = Table(
     "vehicles",
     metadata,
-    _key("vehicle", _PCID),
-    _key("namespace", String(64)),
-    _some("pcid", _PCID),
+    _key("vehicle"),
+    _key("namespace"),
+    _some("pcid"),
     _some("certificate", LargeBinary),
-    Column("sub2", LargeBinary),
-    _some("sub1", LargeBinary),
-    _some("root", LargeBinary),
-    _some("v2g_roots", Text),
-    Column("previous_pcid", _PCID),
-    _some("not_after", BigInteger, index=True),
-    _some("issuer", _KEY),
-    _some("serial", _KEY),
-    _some("origin", _NAME),
+    _some("v2g_roots"),
+    Column("previous_pcid", Text),
+    _some("not_after", BigInteger),
+    _some("issuer"),
+    _some("serial"),
+    _some("origin"),
+    _some("chain", BigInteger),
+    Index("vehicles_not_after", "not_after"),
     Index("vehicles_issuer", "issuer", "serial"),
+    Index("vehicles_chain", "chain"),
 )
 
 contracts = Table(
     "contracts",
     metadata,
-    _key("emaid", _ID),
-    _key("namespace", String(64)),
-    _some("vehicle", _PCID),
-    _some("pcid", _PCID),
+    _key("emaid", _SORTED),
+    _key("namespace"),
+    _some("vehicle"),
+    _some("pcid"),
     _some("certificate", LargeBinary),
     _some("message", LargeBinary),
-    _some("root_fingerprint", _KEY),
+    _some("root_fingerprint"),
     _some("default", Boolean),
     _some("not_before", BigInteger),
-    _some("not_after", BigInteger, index=True),
+    _some("not_after", BigInteger),
     Column("metadata", Text),
     Column("delivered", BigInteger),
-    _some("issuer", _KEY),
-    _some("serial", _KEY),
-    Index("contracts_of_vehicle", "vehicle", "namespace"),
+    _some("issuer"),
+    _some("serial"),
+    _some("chain", BigInteger),
+    Index("contracts_vehicle", "vehicle", "namespace"),
+    Index("contracts_not_after", "not_after"),
     Index("contracts_issuer", "issuer", "serial"),
+    Index("contracts_chain", "chain"),
 )
 
+REVOKED = "revoked IS NOT NULL"
 statuses = Table(
     "statuses",
     metadata,
-    _key("issuer", _KEY),
-    _key("serial", _KEY),
-    _some("subject", _NAME),
+    _key("issuer"),
+    _key("serial"),
+    _some("subject"),
     _some("not_after", BigInteger),
     Column("revoked", BigInteger),
-    _some("reason", String(32)),
+    _some("reason"),
+    Index("statuses_revoked", "not_after", **_where(REVOKED)),
+    Index("statuses_revoked_by", "issuer", **_where(REVOKED)),
 )
 
 clients = Table(
     "clients",
     metadata,
-    _key("client_id", _KEY),
+    _key("client_id"),
     _some("secret_digest", LargeBinary),
-    _some("name", _NAME),
-    _some("roles", Text),
-    _some("wmis", Text),
-    _some("providers", Text),
-    _some("operators", Text),
+    _some("name"),
+    _some("roles"),
+    _some("wmis"),
+    _some("providers"),
+    _some("operators"),
     _some("active", Boolean),
 )
 
 endpoints = Table(
     "endpoints",
     metadata,
-    _key("endpoint_id", _ID),
-    _some("owner", _KEY, index=True),
-    _some("owner_name", _NAME),
-    _some("role", String(32)),
-    _some("scopes", Text),
-    _some("url", Text),
-    _some("events", Text),
+    _key("endpoint_id"),
+    _some("owner"),
+    _some("owner_name"),
+    _some("role"),
+    _some("scopes"),
+    _some("url"),
+    _some("events"),
     _some("created", BigInteger),
     _some("enabled", Boolean),
-    _some("api_version", String(16)),
-    _some("description", Text),
-    _some("metadata", Text),
+    _some("api_version"),
+    _some("description"),
+    _some("metadata"),
+    Index("endpoints_owner", "owner"),
 )
+
+listeners = Table("listeners", metadata, _key("scope"), _key("endpoint_id"))
 
 events = Table(
     "events",
     metadata,
-    _key("sequence", _NUMBER, autoincrement=True),
-    _some("event_id", _ID, unique=True),
-    _some("kind", String(64)),
+    _some("event_id"),
+    _some("kind"),
     _some("at", BigInteger),
-    _some("audience", String(16)),
-    _some("payload", Text),
-    _some("vehicle", _PCID),
-    _some("namespace", String(64)),
+    _some("audience"),
+    _some("payload"),
+    _some("vehicle"),
+    _some("namespace"),
+    _key("sequence", _NUMBER, autoincrement=True),
+    Index("events_event_id", "event_id", unique=True),
     Index("events_audience", "audience", "sequence"),
 )
 
+PENDING = "state = 'pending'"
 deliveries = Table(
     "deliveries",
     metadata,
-    _key("event_id", _ID),
-    _key("endpoint_id", _ID),
-    _some("vehicle", _PCID),
-    _some("state", String(16)),
+    _some("event_id"),
+    _some("endpoint_id"),
+    _some("vehicle"),
+    _some("state"),
     _some("attempts", Integer),
     _some("due", Float),
     _some("lease", Float),
-    _some("outcome", Text),
-    Index("deliveries_due", "state", "due"),
-    Index("deliveries_order", "endpoint_id", "vehicle", "state"),
+    _some("outcome"),
+    _some("sequence", BigInteger),
+    PrimaryKeyConstraint("endpoint_id", "event_id"),
+    Index("deliveries_due", "due", "sequence", **_where(PENDING)),
+    Index("deliveries_order", "endpoint_id", "vehicle", "sequence", **_where(PENDING)),
+    Index("deliveries_sequence", "sequence"),
+    Index("deliveries_state", "state", "sequence"),
 )
 
 audit = Table(
     "audit",
     metadata,
-    _key("sequence", _NUMBER, autoincrement=True),
     _some("at", BigInteger),
-    _some("who", _NAME),
-    _some("action", String(64)),
-    _some("subject", Text),
-    _some("detail", Text),
-    _some("digest", _KEY),
+    _some("who"),
+    _some("action"),
+    _some("subject"),
+    _some("detail"),
+    _key("sequence", _NUMBER, autoincrement=True),
+    _some("digest"),
 )
 
 changes = Table(
     "root_changes",
     metadata,
-    _key("change_id", _ID),
-    _some("action", String(16)),
-    _some("kind", String(3)),
+    _key("change_id"),
+    _some("action"),
+    _some("kind"),
     _some("certificate", LargeBinary),
-    _some("root_id", _ID),
-    _some("asked_by", _KEY),
+    _some("root_id"),
+    _some("asked_by"),
     _some("asked", BigInteger),
-    _some("state", String(16)),
-    _some("decided_by", _KEY),
+    _some("state"),
+    _some("decided_by"),
     Column("decided", BigInteger),
 )
 
 entities = Table(
     "end_entities",
     metadata,
-    _key("common_name", _NAME),
-    _some("owner", _KEY, index=True),
-    _some("body", Text),
+    _key("common_name"),
+    _some("owner"),
+    _some("body"),
     _some("created", BigInteger),
+    Index("end_entities_owner", "owner"),
 )
 
 registry = Table(
     "registered_vehicles",
     metadata,
-    _key("vin", String(32)),
-    Column("plate", String(32), unique=True),
-    _some("pcid", _PCID, unique=True),
+    _key("vin"),
+    Column("plate", Text),
+    _some("pcid"),
     _some("document_digest", LargeBinary),
+    Index("registered_vehicles_plate", "plate", unique=True),
+    Index("registered_vehicles_pcid", "pcid", unique=True),
 )
 
 guesses = Table(
     "guesses",
     metadata,
-    _key("who", _KEY),
-    _key("subject", _NAME),
+    _key("who"),
+    _key("subject"),
     _some("wrong", Integer),
     _some("last", BigInteger),
 )
@@ -208,31 +250,35 @@ guesses = Table(
 providers = Table(
     "providers",
     metadata,
-    _key("provider", String(8)),
-    _some("name", _NAME),
-    _some("registry", _NAME),
+    _key("provider"),
+    _some("name"),
+    _some("registry"),
     _some("active", Boolean),
 )
 
 peers = Table(
     "peers",
     metadata,
-    _key("name", _NAME),
-    _some("url", Text),
-    _some("state", String(16)),
+    _key("name"),
+    _some("url"),
+    _some("state"),
     _some("since", BigInteger),
-    _some("client_id", _KEY),
+    _some("client_id"),
 )
 
+WAITING = "state = 'waiting'"
 jobs = Table(
     "jobs",
     metadata,
-    _key("job_id", _ID),
-    _some("kind", String(32)),
-    _some("subject", _NAME),
-    _some("asked_by", _KEY),
+    _key("job_id"),
+    _some("kind"),
+    _some("subject"),
+    _some("asked_by"),
     _some("asked", BigInteger),
-    _some("state", String(16), index=True),
+    _some("state"),
     _some("done", BigInteger),
     _some("lease", Float),
+    Index("jobs_waiting", "asked", **_where(WAITING)),
 )
+
+versions = Table("versions", metadata, _key("name"), _some("number", BigInteger))

@@ -1,0 +1,313 @@
+"""Events, who hears of them, and how far each has come; the audit trail; long work.
+
+Events and lines of the trail are numbered at the very end of a transaction, one transaction at a
+time, so that numbers grow in the order in which transactions end: who has read up to a number
+has missed none below it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Executable,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+)
+
+from plugvault.pools import audit, records
+from plugvault.store import tables
+from plugvault.store.rows import INSERT, Rows, delete_by, upsert
+from plugvault.store.transaction import Row, Transaction
+
+EVERYONE = "*"
+_LIMIT: BindParameter[int] = bindparam("limit")
+
+
+class Endpoints(Rows[records.Endpoint]):
+    table, record = tables.endpoints, records.Endpoint
+
+    def get(self, endpoint_id: str) -> records.Endpoint | None:
+        return self._one(endpoint_id=endpoint_id)
+
+    def of_owner(self, owner: str) -> Sequence[records.Endpoint]:
+        return self._where(owner=owner)
+
+    def listening(self, audience: str) -> Sequence[records.Endpoint]:
+        """An endpoint listens to EVERYONE and, with that as a scope, to everything."""
+        if audience == EVERYONE:
+            return self._rows(_ENABLED)
+        return self._rows(_LISTENING, audience=audience)
+
+    def put(self, record: records.Endpoint) -> None:
+        super().put(record)
+        self._transaction.run(_FORGET_LISTENER, vars(record))
+        scopes = {scope for scope in record.scopes.split(",") if scope}
+        listener = upsert(tables.listeners, self._transaction.database)
+        rows = [{"scope": scope, "endpoint_id": record.endpoint_id} for scope in sorted(scopes)]
+        self._transaction.many(listener, rows)
+
+    def delete(self, endpoint_id: str) -> None:
+        for table in (tables.endpoints, tables.listeners, tables.deliveries):
+            key = {"endpoint_id": endpoint_id}
+            self._transaction.run(delete_by(table, ("endpoint_id",)), key)
+
+
+_endpoint = tables.endpoints.c
+_FORGET_LISTENER = delete_by(tables.listeners, ("endpoint_id",))
+_ENABLED = tables.endpoints.select().where(_endpoint.enabled.is_(True))
+_LISTENING = _ENABLED.where(
+    _endpoint.endpoint_id.in_(
+        select(tables.listeners.c.endpoint_id).where(
+            tables.listeners.c.scope.in_([bindparam("audience"), literal_column("'*'")])
+        )
+    )
+)
+
+
+class Outbox:
+    """What one transaction has to say, until it is numbered."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self.events: list[records.Event] = []
+        self.deliveries: list[records.Delivery] = []
+        self.lines: list[records.AuditEntry] = []
+
+    def flush(self) -> None:
+        """Number all of it. From here on others wait until this transaction has ended."""
+        if not (self.events or self.lines):
+            return
+        transaction = self._transaction
+        transaction.lock_order()
+        transaction.many(_NEW_EVENT, map(vars, self.events))
+        transaction.many(_put_delivery(transaction.database), map(vars, self.deliveries))
+        before = ""
+        if self.lines:
+            last = transaction.rows(_LAST_LINE, {})
+            before = last[0][0] if last else ""
+        for line in self.lines:
+            before = audit.digest(before, line)
+            transaction.run(_NEW_LINE, {**vars(line), "digest": before})
+        self.events, self.deliveries, self.lines = [], [], []
+
+
+def _numbered(table: Any) -> Executable:
+    """A new row, whose number the database gives."""
+    names = [column.name for column in table.columns if column.name != "sequence"]
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    inserted: Executable = table.insert().inline().values(values)
+    return inserted
+
+
+_NEW_EVENT = _numbered(tables.events)
+_NEW_LINE = _numbered(tables.audit)
+_LAST_LINE = (
+    select(tables.audit.c.digest)
+    .order_by(tables.audit.c.sequence.desc())
+    .limit(literal_column("1"))
+)
+
+
+class Events(Rows[records.Event]):
+    table, record = tables.events, records.Event
+
+    def __init__(self, transaction: Transaction, outbox: Outbox) -> None:
+        super().__init__(transaction)
+        self._outbox = outbox
+
+    def add(self, event: records.Event) -> None:
+        self._outbox.events.append(event)
+
+    def get(self, event_id: str) -> records.Event | None:
+        self._outbox.flush()
+        return self._one(event_id=event_id)
+
+    def since(
+        self, sequence: int, audiences: Sequence[str] | None, limit: int
+    ) -> Sequence[records.Event]:
+        self._outbox.flush()
+        at = {"sequence": sequence, "limit": limit}
+        if audiences is None:
+            return self._rows(_LATER, **at)
+        found = [self._rows(_LATER_FOR, audience=one, **at) for one in dict.fromkeys(audiences)]
+        return sorted(chain.from_iterable(found), key=lambda event: event.sequence)[:limit]
+
+    def last(self) -> int:
+        self._outbox.flush()
+        ((last,),) = self._transaction.rows(_LAST, {})
+        return last or 0
+
+
+_event = tables.events.c
+_LAST = select(func.max(_event.sequence))
+_LATER = (
+    tables.events.select()
+    .where(_event.sequence > bindparam("sequence"))
+    .order_by(_event.sequence)
+    .limit(_LIMIT)
+)
+_LATER_FOR = _LATER.where(_event.audience == bindparam("audience"))
+
+
+class Deliveries(Rows[records.Delivery]):
+    table, record = tables.deliveries, records.Delivery
+
+    def __init__(self, transaction: Transaction, outbox: Outbox) -> None:
+        super().__init__(transaction)
+        self._outbox = outbox
+
+    def _read(self, row: Row) -> records.Delivery:
+        return records.Delivery(*row[:-1])
+
+    def get(self, event_id: str, endpoint_id: str) -> records.Delivery | None:
+        self._outbox.flush()
+        return self._one(event_id=event_id, endpoint_id=endpoint_id)
+
+    def put(self, record: records.Delivery) -> None:
+        if any(event.event_id == record.event_id for event in self._outbox.events):
+            self._outbox.deliveries.append(record)  # its event has no number yet
+        else:
+            self._transaction.run(_put_delivery(self._transaction.database), vars(record))
+
+    def claim(
+        self, now: float, until: float, limit: int
+    ) -> Sequence[tuple[records.Delivery, records.Event, records.Endpoint]]:
+        self._outbox.flush()
+        values = {"now": now, "limit": limit}
+        rows = self._transaction.rows(_DUE, values)
+        taken = [(replace(self._read(row[:_D]), lease=until), row) for row in rows]
+        keys = [
+            {"of_event": one.event_id, "of_endpoint": one.endpoint_id, "until": until}
+            for one, _ in taken
+        ]
+        self._transaction.many(_LEASE, keys)
+        to = Endpoints(self._transaction)
+        return [(one, records.Event(*row[_D:_E]), to._read(row[_E:])) for one, row in taken]
+
+    def listed(
+        self, state: str | None, limit: int
+    ) -> Sequence[tuple[records.Delivery, records.Event]]:
+        self._outbox.flush()
+        statement, values = (_IN_STATE, {"state": state}) if state else (_LISTED, {})
+        rows = self._transaction.rows(statement, {**values, "limit": limit})
+        return [(self._read(row[:_D]), records.Event(*row[_D:])) for row in rows]
+
+
+_delivery = tables.deliveries.c
+_D = len(tables.deliveries.columns)  # where an event's columns begin, and where they end
+_E = _D + len(tables.events.columns)
+_PENDING: ColumnElement[str] = literal_column("'pending'")
+
+_earlier = tables.deliveries.alias("earlier")
+_DUE = (
+    select(
+        tables.deliveries,
+        tables.events,
+        tables.endpoints,
+    )
+    .where(
+        _delivery.state == _PENDING,
+        _delivery.due <= bindparam("now"),
+        _delivery.lease <= bindparam("now"),
+        _event.event_id == _delivery.event_id,
+        _endpoint.endpoint_id == _delivery.endpoint_id,
+        ~exists().where(
+            _earlier.c.state == _PENDING,
+            _earlier.c.endpoint_id == _delivery.endpoint_id,
+            _earlier.c.vehicle == _delivery.vehicle,
+            _earlier.c.vehicle != literal_column("''"),
+            _earlier.c.sequence < _delivery.sequence,
+        ),
+    )
+    .order_by(_delivery.due, _delivery.sequence)
+    .limit(_LIMIT)
+    .with_for_update(of=tables.deliveries, skip_locked=True)  # another worker has those in hand
+)
+_LEASE = (
+    tables.deliveries.update()
+    .where(
+        _delivery.event_id == bindparam("of_event"),
+        _delivery.endpoint_id == bindparam("of_endpoint"),
+    )
+    .values(lease=bindparam("until"))
+)
+_LISTED = (
+    select(tables.deliveries, tables.events)
+    .where(_event.event_id == _delivery.event_id)
+    .order_by(_delivery.sequence.desc())
+    .limit(_LIMIT)
+)
+_IN_STATE = _LISTED.where(_delivery.state == bindparam("state"))
+
+
+@cache
+def _put_delivery(database: str) -> Executable:
+    """With its event's number beside it, by which a vehicle's deliveries keep their order."""
+    number = select(_event.sequence).where(_event.event_id == bindparam("event_id"))
+    names = [one.name for one in fields(records.Delivery)]
+    insert = INSERT[database](tables.deliveries).values(
+        {**{name: bindparam(name) for name in names}, "sequence": number.scalar_subquery()}
+    )
+    key = ("endpoint_id", "event_id")
+    rest = {name: insert.excluded[name] for name in names if name not in key}
+    made: Executable = insert.on_conflict_do_update(index_elements=key, set_=rest)
+    return made
+
+
+class Audit(Rows[records.AuditEntry]):
+    """Lines only ever come to it: the database refuses to change or delete one."""
+
+    table, record = tables.audit, records.AuditEntry
+
+    def __init__(self, transaction: Transaction, outbox: Outbox) -> None:
+        super().__init__(transaction)
+        self._outbox = outbox
+
+    def add(self, entry: records.AuditEntry) -> None:
+        self._outbox.lines.append(entry)
+
+    def since(self, sequence: int, limit: int) -> Sequence[records.AuditEntry]:
+        self._outbox.flush()
+        return self._rows(_LINES, sequence=sequence, limit=limit)
+
+
+_line = tables.audit.c
+_LINES = (
+    tables.audit.select()
+    .where(_line.sequence > bindparam("sequence"))
+    .order_by(_line.sequence)
+    .limit(_LIMIT)
+)
+
+
+class Jobs(Rows[records.Job]):
+    table, record = tables.jobs, records.Job
+
+    def get(self, job_id: str) -> records.Job | None:
+        return self._one(job_id=job_id)
+
+    def claim(self, now: float, until: float) -> records.Job | None:
+        found = self._rows(_FREE_JOB, now=now)
+        if not found:
+            return None
+        job = replace(found[0], lease=until)
+        self.put(job)
+        return job
+
+
+_job = tables.jobs.c
+_FREE_JOB = (
+    tables.jobs.select()
+    .where(_job.state == literal_column("'waiting'"), _job.lease <= bindparam("now"))
+    .order_by(_job.asked)
+    .limit(literal_column("1"))
+    .with_for_update(skip_locked=True)
+)

@@ -1,0 +1,232 @@
+"""What the pools keep: roots, vehicles, contracts, and what is known of certificates."""
+
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Executable,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    exists,
+    literal_column,
+    or_,
+    select,
+)
+
+from plugvault.pools import records
+from plugvault.store import tables
+from plugvault.store.chains import Chains, Memory
+from plugvault.store.rows import INSERT, Rows, T, by_columns
+from plugvault.store.transaction import Row, Transaction
+
+_LIMIT: BindParameter[int] = bindparam("limit")
+_status = tables.statuses.c
+_version = tables.versions.c
+_ROOTS: ColumnElement[str] = literal_column("'roots'")
+_VERSION = select(_version.number).where(_version.name == _ROOTS)
+
+
+class Roots(Rows[records.Root]):
+    """All of them stay in memory, with their version; a transaction asks for the version."""
+
+    table, record = tables.roots, records.Root
+
+    def __init__(self, transaction: Transaction, memory: Memory) -> None:
+        super().__init__(transaction)
+        self._memory = memory
+        self._known: tuple[records.Root, ...] | None = None
+        self._changed = False
+
+    def all(self, kind: str | None = None) -> Sequence[records.Root]:
+        found = self._all()
+        return [root for root in found if root.kind == kind] if kind else found
+
+    def get(self, root_id: str) -> records.Root | None:
+        return next((root for root in self._all() if root.root_id == root_id), None)
+
+    def by_fingerprint(self, fingerprint: str) -> records.Root | None:
+        return next((root for root in self._all() if root.fingerprint == fingerprint), None)
+
+    def put(self, record: records.Root) -> None:
+        self._change()
+        super().put(record)
+
+    def delete(self, root_id: str) -> None:
+        self._change()
+        self._delete(root_id=root_id)
+
+    def _all(self) -> tuple[records.Root, ...]:
+        if self._known is None:
+            found = self._transaction.rows(_VERSION, {})
+            version = found[0][0] if found else 0
+            if self._changed or version != self._memory.roots[0]:
+                self._known = tuple(super().all())
+            else:
+                self._known = self._memory.roots[1]
+            if not self._changed:  # what might yet be undone is not for others
+                self._memory.roots = version, self._known
+        return self._known
+
+    def _change(self) -> None:
+        if not self._changed:
+            self._transaction.run(_next_version(self._transaction.database), {})
+        self._changed, self._known = True, None
+
+
+@cache
+def _next_version(database: str) -> Executable:
+    one: ColumnElement[int] = literal_column("1")
+    insert = INSERT[database](tables.versions).values(name=_ROOTS, number=one)
+    following = {"number": _version.number + one}
+    made: Executable = insert.on_conflict_do_update(index_elements=["name"], set_=following)
+    return made
+
+
+class _Chained(Rows[T]):
+    """What has a certificate that can end, under a chain kept beside it."""
+
+    def __init__(self, transaction: Transaction, memory: Memory) -> None:
+        super().__init__(transaction)
+        self._chains = Chains(transaction, memory)
+
+    def ended(self, now: float, limit: int) -> Sequence[T]:
+        """Each way to end asked for by itself, so that an index answers it."""
+        at = {"now": int(now), "limit": limit}
+        found = self._rows(_expired(self.table), **at)
+        found += self._rows(_revoked(self.table), **at)
+        for (chain,) in self._transaction.rows(_REVOKED_CHAINS, {}):
+            under = _under(self.table)
+            found += self._rows(under, chain=chain, limit=limit)
+        return list(dict.fromkeys(found))[:limit]
+
+
+_REVOKED_CHAINS = select(tables.chains.c.chain).where(
+    exists().where(
+        _status.issuer == tables.chains.c.issuer,
+        _status.serial == tables.chains.c.serial,
+        _status.revoked.is_not(None),
+    )
+)
+
+
+@cache
+def _expired(table: Table) -> Select[Any]:
+    ended = table.c.not_after < bindparam("now")
+    return table.select().where(ended).limit(_LIMIT)
+
+
+@cache
+def _revoked(table: Table) -> Select[Any]:
+    """Of those that have not expired too, which keeps the revoked ones to look at few."""
+    return (
+        table.select()
+        .where(
+            _status.revoked.is_not(None),
+            _status.not_after >= bindparam("now"),
+            table.c.issuer == _status.issuer,
+            table.c.serial == _status.serial,
+        )
+        .limit(_LIMIT)
+    )
+
+
+@cache
+def _under(table: Table) -> Select[Any]:
+    wanted = table.c.chain == bindparam("chain")
+    return table.select().where(wanted).limit(_LIMIT)
+
+
+class Vehicles(_Chained[records.Provisioning]):
+    table, record = tables.vehicles, records.Provisioning
+
+    def get(self, vehicle: str, namespace: str) -> records.Provisioning | None:
+        return self._one(vehicle=vehicle, namespace=namespace)
+
+    def delete(self, vehicle: str, namespace: str) -> None:
+        self._delete(vehicle=vehicle, namespace=namespace)
+
+    def _read(self, row: Row) -> records.Provisioning:
+        *subs, root = self._chains.get(row[-1])
+        sub1 = subs.pop()
+        sub2 = subs.pop() if subs else None
+        values = (*row[:4], sub2, sub1, root, *row[4:-1])
+        return records.Provisioning(*values)
+
+    def _values(self, record: records.Provisioning) -> dict[str, Any]:
+        chain = self._chains.number((*record.subs, record.root))
+        return {**vars(record), "chain": chain}
+
+
+class Contracts(_Chained[records.Contract]):
+    table, record = tables.contracts, records.Contract
+
+    def get(self, emaid: str, namespace: str) -> records.Contract | None:
+        return self._one(emaid=emaid, namespace=namespace)
+
+    def of_vehicle(self, vehicle: str, namespace: str) -> Sequence[records.Contract]:
+        return self._rows(_OF_VEHICLE, vehicle=vehicle, namespace=namespace)
+
+    def of_provider(self, provider: str, limit: int) -> Sequence[records.Contract]:
+        above = provider[:-1] + chr(ord(provider[-1]) + 1)  # a range, which an index serves
+        return self._rows(_OF_PROVIDER, provider=provider, above=above, limit=limit)
+
+    def delete(self, emaid: str, namespace: str) -> None:
+        self._delete(emaid=emaid, namespace=namespace)
+
+    def _read(self, row: Row) -> records.Contract:
+        chain = self._chains.get(row[-1])
+        return records.Contract(*(*self._plain(row)[:-1], chain))
+
+    def _values(self, record: records.Contract) -> dict[str, Any]:
+        return {**vars(record), "chain": self._chains.number(record.subs)}
+
+
+_contract = tables.contracts.c
+_OF_VEHICLE = by_columns(tables.contracts, ("vehicle", "namespace")).order_by(_contract.emaid)
+_OF_PROVIDER = (
+    tables.contracts.select()
+    .where(_contract.emaid >= bindparam("provider"), _contract.emaid < bindparam("above"))
+    .order_by(_contract.emaid)
+    .limit(_LIMIT)
+)
+
+
+class Statuses(Rows[records.Status]):
+    table, record = tables.statuses, records.Status
+
+    def get(self, issuer: str, serial: str) -> records.Status | None:
+        return self._one(issuer=issuer, serial=serial)
+
+    def revoked(self, certificates: Sequence[tuple[str, str]]) -> bool:
+        if not certificates:
+            return False
+        values: dict[str, str] = {}
+        for number, (issuer, serial) in enumerate(certificates):
+            values |= {f"issuer{number}": issuer, f"serial{number}": serial}
+        return bool(self._transaction.rows(_any_revoked(len(certificates)), values))
+
+    def revoked_by(self, issuer: str) -> Sequence[records.Status]:
+        return self._rows(_REVOKED_BY, issuer=issuer)
+
+
+_REVOKED_BY = by_columns(tables.statuses, ("issuer",)).where(_status.revoked.is_not(None))
+
+
+@lru_cache(maxsize=32)
+def _any_revoked(count: int) -> Select[Any]:
+    any_of = [
+        and_(_status.issuer == bindparam(f"issuer{i}"), _status.serial == bindparam(f"serial{i}"))
+        for i in range(count)
+    ]
+    one: ColumnElement[int] = literal_column("1")
+    return (
+        select(one)
+        .select_from(tables.statuses)
+        .where(or_(*any_of), _status.revoked.is_not(None))
+        .limit(one)
+    )

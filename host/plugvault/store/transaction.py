@@ -1,0 +1,107 @@
+"""One transaction on one connection, and statements that are compiled once.
+
+Statements are SQLAlchemy's, so that both databases run the same ones; they are compiled to text
+when first used and then go straight to the driver: building or interpreting one for each request
+would cost more than running it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import Dialect, Executable
+
+Row = Sequence[Any]
+
+# How a transaction begins, for a reader and for a writer. SQLite's writer takes the lock at once;
+# PostgreSQL's reader sees one state, its writers see what others have committed meanwhile.
+BEGIN = {
+    "sqlite": ("BEGIN", "BEGIN IMMEDIATE"),
+    "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "BEGIN"),
+}
+
+_ORDER = "SELECT pg_advisory_xact_lock(7, 0)"  # two numbers: apart from the locks of keys
+_LOCK = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS name"
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """`names`: of the parameters, in order; `fixed`: values that the statement has itself."""
+
+    text: str
+    names: tuple[str, ...]
+    fixed: Mapping[str, Any]
+
+    def row(self, values: Mapping[str, Any]) -> list[Any]:
+        if self.fixed:
+            values = {**self.fixed, **values}
+        return [values[name] for name in self.names]
+
+
+_statements: dict[tuple[str, Executable], _Compiled] = {}
+
+
+def _compiled(dialect: Dialect, statement: Executable) -> _Compiled:
+    found = _statements.get((dialect.name, statement))
+    if found is None:
+        made = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+        fixed = {name: value for name, value in made.params.items() if value is not None}
+        found = _Compiled(str(made), tuple(made.positiontup or ()), fixed)
+        _statements[dialect.name, statement] = found
+    return found
+
+
+class Transaction:
+    """Runs statements. `write`: whether what is read may be locked."""
+
+    def __init__(self, connection: Any, dialect: Dialect, write: bool) -> None:
+        self._connection, self._dialect = connection, dialect
+        self.write = write
+        self._locks = write and dialect.name == "postgresql"
+        self.committed: list[Callable[[], None]] = []  # called when it has been
+
+    @property
+    def database(self) -> str:
+        return self._dialect.name
+
+    def run(self, statement: Executable, values: Mapping[str, Any]) -> Any:
+        """A driver's cursor with the rows."""
+        compiled = _compiled(self._dialect, statement)
+        return self._connection.execute(compiled.text, compiled.row(values))
+
+    def rows(self, statement: Executable, values: Mapping[str, Any]) -> list[Row]:
+        found: list[Row] = self.run(statement, values).fetchall()
+        return found
+
+    def many(self, statement: Executable, values: Iterable[Mapping[str, Any]]) -> None:
+        """The same statement with each of `values`."""
+        compiled = _compiled(self._dialect, statement)
+        rows = [compiled.row(one) for one in values]
+        if rows:
+            self._connection.cursor().executemany(compiled.text, rows)
+
+    def lock(self, *names: str) -> None:
+        """No other transaction that locks one of these goes on before this one ends. SQLite has
+        one writer at a time and needs no such lock."""
+        if not self._locks:
+            return
+        numbers = sorted(
+            int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
+            for name in names
+        )
+        self._connection.execute(_LOCK, [numbers])
+
+    def lock_order(self) -> None:
+        """From here to the end one transaction at a time: what it numbers is then numbered in
+        the order in which transactions end."""
+        if self._locks:
+            self._connection.execute(_ORDER)
+
+    def begin(self) -> None:
+        self._connection.execute(BEGIN[self._dialect.name][self.write])
+
+    def commit(self) -> None:
+        self._connection.execute("COMMIT")
+        for done in self.committed:
+            done()
