@@ -1,0 +1,160 @@
+"""The feed behind the streams of events: everything in order, at one reader's cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from plugvault.opcp import feed
+from plugvault.opcp.feed import Feed
+from plugvault.pools import events
+from plugvault.pools.records import Event, Store
+
+MINE, OTHER = "PVT", "XXX"
+PATIENCE = 20.0
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "EVERY", 0.01)
+
+
+def tell(store: Store, audience: str = MINE, count: int = 1) -> None:
+    for number in range(count):
+        with store.write() as records:
+            payload = {"emaid": f"DEPVTC{number:08}", "pcid": f"{audience}P0000000000001"}
+            events.publish(records, "oem.contract.created", audience, payload, 1.0)
+
+
+class Counting(Feed):
+    """Counts what it asks the store."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.pages: list[int] = []
+
+    def _since(self, position: int, audiences: frozenset[str] | None) -> Sequence[Event]:
+        if audiences is not None:
+            self.pages.append(position)
+        return super()._since(position, audiences)
+
+
+async def collect(
+    source: Feed, count: int, audiences: frozenset[str] | None, start: int | None = None
+) -> list[Event]:
+    found: list[Event] = []
+    async with source.listening() as last:
+        position = last if start is None else start
+        while len(found) < count:
+            position, page = await source.after(position, audiences, PATIENCE)
+            found += page
+    return found
+
+
+def test_every_listener_gets_its_own_events_and_none_asks_the_store(store: Store):
+    source = Counting(store)
+
+    async def run() -> list[list[Event]]:
+        async with source.listening():  # so that all begin at the same place
+            listeners = [
+                asyncio.create_task(collect(source, 20, frozenset({one, "*"})))
+                for one in (MINE, OTHER) * 10
+            ]
+            await asyncio.sleep(0)
+            for _ in range(10):
+                for audience in (MINE, OTHER, "*"):
+                    await asyncio.to_thread(tell, store, audience)
+            return await asyncio.gather(*listeners)
+
+    for number, found in enumerate(asyncio.run(run())):
+        mine = (MINE, OTHER)[number % 2]
+        assert [event.audience for event in found] == [mine, "*"] * 10 or number % 2
+        assert {event.audience for event in found} == {mine, "*"}
+        places = [event.sequence for event in found]
+        assert places == sorted(set(places))
+    assert source.pages == []
+
+
+def test_who_was_away_reads_what_it_missed(store: Store):
+    tell(store, MINE, 5)
+    tell(store, OTHER, 5)
+    tell(store, MINE, 5)
+    source = Feed(store)
+    found = asyncio.run(collect(source, 10, frozenset({MINE}), 0))
+    assert [event.audience for event in found] == [MINE] * 10
+    later = asyncio.run(collect(source, 7, frozenset({MINE}), found[2].sequence))
+    assert later == found[3:]
+
+
+def test_who_reads_slowly_misses_nothing_and_memory_stays_bounded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(feed, "RECENT", 8)
+    monkeypatch.setattr(feed, "PAGE", 5)
+    source = Counting(store)
+
+    async def run() -> list[Event]:
+        async with source.listening() as last:
+            await asyncio.to_thread(tell, store, MINE, 60)
+            deadline = asyncio.get_running_loop().time() + PATIENCE
+            while source._known < last + 60:
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.01)
+            assert len(source._recent) == 8
+            found: list[Event] = []
+            position = last
+            while len(found) < 60:
+                position, page = await source.after(position, None, PATIENCE)
+                assert len(page) <= 8
+                found += page
+            return found
+
+    found = asyncio.run(run())
+    assert [event.sequence for event in found] == sorted({event.sequence for event in found})
+
+
+def test_silence_ends_with_patience_and_the_place_is_kept(sqlite_store: Store):
+    async def run() -> tuple[int, Sequence[Event], int]:
+        source = Feed(sqlite_store)
+        async with source.listening() as last:
+            place, page = await source.after(last, None, 0.05)
+            return last, page, place
+
+    last, page, place = asyncio.run(run())
+    assert (place, list(page)) == (last, [])
+
+
+def test_nothing_is_looked_at_while_nobody_listens(sqlite_store: Store):
+    async def run() -> None:
+        source = Feed(sqlite_store)
+        async with source.listening(), source.listening():
+            assert source._task
+        assert source._task is None
+        tell(sqlite_store)
+        async with source.listening() as last:  # starts anew, where the store is now
+            assert last == 1
+
+    asyncio.run(run())
+
+
+def test_a_store_that_is_away_for_a_while_costs_nothing(sqlite_store: Store):
+    source = Feed(sqlite_store)
+    real, failing = source._since, [3]
+
+    def sometimes(position: int, audiences: frozenset[str] | None) -> Sequence[Event]:
+        if failing[0]:
+            failing[0] -= 1
+            raise feed.PoolError("unavailable", "for a while")
+        return real(position, audiences)
+
+    source._since = sometimes  # type: ignore[method-assign]
+
+    async def run() -> list[Event]:
+        async with source.listening() as last:
+            await asyncio.to_thread(tell, sqlite_store)
+            return await collect(source, 1, None, last)
+
+    assert len(asyncio.run(run())) == 1
+    assert failing == [0]
