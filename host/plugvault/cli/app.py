@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("plugvault.cli.demo", "demo", "tell the whole story, every key in a token"),
     "doctor": ("plugvault.cli.doctor", "doctor", "say what is here, what is missing, what to do"),
     "exi": ("plugvault.cli.exi", "app", "EXI to JSON and back: decode, encode, fragment"),
+    "sandbox": ("plugvault.cli.sandbox", "sandbox", "the whole ecosystem on one port"),
     "inspect": ("plugvault.cli.inspect", "inspect", "explain files, with every check's verdict"),
 }
 

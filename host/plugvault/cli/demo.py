@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,11 +13,10 @@ import typer
 from rich.console import Console
 
 from evcc.errors import EvccError
+from plugvault.cli.folders import memory, stoppable
 from plugvault.story import show
 from plugvault.story.record import Record, StoryError
 from plugvault.story.tale import Tale, choose_runtime
-
-_ROOM = 32 << 20  # bytes; a run takes a few
 
 
 class RuntimeName(StrEnum):
@@ -62,8 +55,8 @@ def demo(
     try:
         chosen = choose_runtime(runtime.value if runtime else None)
         with (
-            _stoppable(),
-            tempfile.TemporaryDirectory(prefix="plugvault-", dir=_memory()) as temporary,
+            stoppable(),
+            tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as temporary,
         ):
             folder = keep or Path(temporary)
             Tale(record, chosen, link.value, folder, keep is not None).tell()
@@ -89,18 +82,6 @@ def demo(
     raise typer.Exit(0 if data["ok"] else 1)
 
 
-def _memory() -> Path | None:
-    """A folder in memory for what is thrown away: SoftHSM writes each object thirty times.
-
-    TMPDIR says where somebody would rather have it.
-    """
-    if os.environ.get("TMPDIR"):
-        return None
-    memory = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
-    return memory if roomy and os.access(memory, os.W_OK) else None
-
-
 def _new_folder(folder: Path) -> Path:
     """`--keep` never mixes two runs, nor writes into what is somebody's."""
     try:
@@ -114,17 +95,3 @@ def _new_folder(folder: Path) -> Path:
             f"{folder}: {e.strerror}: name a new folder", param_hint="--keep"
         ) from e
     return folder.resolve()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Asked to end, by `kill` or a terminal that closes: clean up as after Ctrl-C."""
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = [
-        signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in signals
-    ]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

@@ -65,7 +65,7 @@ class Authorities:
         self.vehicles = self._below(self.oem, "oem", "OEM", MAKER)
         self.operator = self._below(self.mo, "mo", "MO", OPERATOR)
         self.hosted = self._below(self.v2g, "v2g", "V2G MO", pool)
-        self.access = _found(
+        self.access = found(
             lambda: rsa.key(tokens["auth"], "access-tokens"),
             lambda: rsa.generate(tokens["auth"], "access-tokens"),
         )
@@ -108,9 +108,9 @@ class Authorities:
     def _key(self, token: str, label: str) -> TokenKey:
         # A key may be there without its certificate: then the start before was interrupted.
         opened = self._tokens[token]
-        found = _found(lambda: opened.key(label), lambda: opened.generate(label))
-        self.keys.setdefault(token, []).append(found)
-        return found
+        key = found(lambda: opened.key(label), lambda: opened.generate(label))
+        self.keys.setdefault(token, []).append(key)
+        return key
 
     def _certified(self, name: str, make: Callable[[], bytes]) -> bytes:
         kept = self._folder.certificate(name)
@@ -121,7 +121,8 @@ class Authorities:
         return kept
 
 
-def _found(find: Callable[[], T], make: Callable[[], T]) -> T:
+def found(find: Callable[[], T], make: Callable[[], T]) -> T:
+    """A key in a token, or a new one."""
     try:
         return find()
     except VaultError as error:

@@ -35,7 +35,15 @@ def server(app: FastAPI) -> uvicorn.Server:
     """A server that says nothing; run it with `run(sockets=[...])`."""
     return uvicorn.Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            app,
+            loop="uvloop",  # with httptools three times as fast as what is in the box
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
         )
     )
 

@@ -1,0 +1,188 @@
+"""`plugvault sandbox`: the whole ecosystem on one port, ready to be talked to."""
+
+import ipaddress
+import json
+import signal
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from evcc.errors import EvccError
+from plugvault.cli.folders import memory, stoppable
+from plugvault.ecosystem import server
+from plugvault.ecosystem.sandbox import Plan, Sandbox
+from plugvault.ecosystem.supervisor import ProcessError
+from plugvault.opcp.open import WARNING
+from plugvault.opcp.services import Settings
+
+PORT = 8080
+POOL = "Example Pool"
+_CAR = ("pcid", "vin", "plate", "document", "emaid")
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(help="0: one that is free.", min=0, max=65535)] = PORT,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    url: Annotated[
+        str | None,
+        typer.Option(help="The address clients use, where that is not http://HOST:PORT."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="What to call it with, as one line of JSON.")
+    ] = False,
+    open_mode: Annotated[
+        bool, typer.Option("--open", help="Anyone may play any role without a token.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps keys, credentials and database for the next time."),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="postgresql://USER@HOST/NAME in place of a file.")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="That answer.", min=1, max=64)] = 1,
+    workers: Annotated[int, typer.Option(help="That deliver events.", min=1, max=64)] = 1,
+    providers: Annotated[
+        str | None,
+        typer.Option(help="Several ecosystems that are partners: hubject,irdeto,gireve"),
+    ] = None,
+    dual_control: Annotated[
+        bool, typer.Option("--dual-control", help="Two administrators to change a root.")
+    ] = False,
+    allow_network: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Network that webhooks may reach although it is not public.", metavar="CIDR"
+        ),
+    ] = None,
+) -> None:
+    """Run the whole Plug & Charge ecosystem on one port, with nothing to set up.
+
+    Roles, credentials and sample vehicles are ready and printed once; Ctrl-C ends it. The page at
+    / says what to do first. With --json one line comes when it answers:
+    {"url", "token_url", "roles": {"OEM": {"client_id", "client_secret", "audience"}, "CPO",
+    "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"}, "vehicles": [{"pcid", "vin", "plate",
+    "document", "emaid"}]}, with --providers also {"providers": {NAME: {the same}}}.
+
+    Without --data everything is thrown away at the end. A folder of an earlier run is taken up
+    again, with its keys and credentials.
+
+    On more than one machine: give each a copy of one --data folder (it holds the keys and
+    client secrets: copy it as you would a password), the same --database postgresql://... and
+    the same --url, the one of what shares the load among them. The folder must have been filled
+    by one start before it is copied.
+
+    With --providers each has a port of its own, from --port on, and a database of its own:
+    --database then holds the word {provider}.
+    """
+    names = _names(providers)
+    console = Console(stderr=as_json, highlight=False)
+    settings = Settings(
+        open=open_mode, dual_control=dual_control, networks=_networks(allow_network or [])
+    )
+    with ExitStack() as stack:
+        stack.enter_context(stoppable())
+        folder = data
+        if folder is None:
+            temporary = tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory())
+            folder = Path(stack.enter_context(temporary))
+        plans = [
+            _plan(stack, name, index, folder, host, port, url, database)
+            for index, name in enumerate(names)
+        ]
+        try:
+            run = stack.enter_context(
+                Sandbox(plans, settings, {"answer": processes, "deliver": workers})
+            )
+        except (EvccError, ProcessError, OSError, ValueError) as error:
+            console.print(f"The sandbox did not start: {error}", style="red")
+            raise typer.Exit(1) from error
+        if as_json:
+            print(json.dumps(run.report), flush=True)
+        else:
+            _show(console, run.report, open_mode)
+        signal.pause()
+
+
+def _names(providers: str | None) -> list[str]:
+    if providers is None:
+        return [POOL]
+    names = [name.strip() for name in providers.split(",")]
+    if not all(name.isalnum() and len(name) <= 20 for name in names):
+        raise typer.BadParameter("names of letters and digits, joined by commas")
+    if len(set(names)) != len(names) or not 2 <= len(names) <= 9:
+        raise typer.BadParameter("two to nine names, each once")
+    return names
+
+
+def _networks(given: list[str]) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_network(one)) for one in given)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}", param_hint="--allow-network") from error
+
+
+def _plan(
+    stack: ExitStack,
+    name: str,
+    index: int,
+    folder: Path,
+    host: str,
+    port: int,
+    url: str | None,
+    database: str | None,
+) -> Plan:
+    wanted = port + index if port else 0
+    try:
+        listener = stack.enter_context(server.listen(host, wanted))
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{host}:{wanted}: {error.strerror or error}; --port 0 takes one that is free"
+        ) from error
+    several = name != POOL
+    if several:
+        folder = folder / name
+    if several and (url or (database and "{provider}" not in database)):
+        raise typer.BadParameter("several ecosystems: no --url, and {provider} in --database")
+    shown = f"[{host}]" if ":" in host else host
+    return Plan(
+        name=name,
+        folder=folder,
+        listener=listener,
+        url=(url or f"http://{shown}:{listener.getsockname()[1]}").rstrip("/"),
+        database=(database or f"sqlite:///{folder / 'ecosystem.sqlite'}").replace(
+            "{provider}", name
+        ),
+    )
+
+
+def _show(console: Console, report: dict[str, Any], opened: bool) -> None:
+    if opened:
+        console.print(Panel(WARNING, style="bold white on red"))
+    for name, one in report.get("providers", {"": report}).items():
+        console.print(f"\n[bold]{name or 'The ecosystem'}[/], for Ctrl-C to end")
+        for what, address in (
+            ("start here", f"{one['url']}/"),
+            ("every call", f"{one['url']}/docs"),
+            ("tokens", one["token_url"]),
+            ("audience", one["url"]),
+        ):
+            console.print(f"  {what:<11} [cyan]{address}[/]")
+        roles = Table("role", "client_id, client_secret", box=box.SIMPLE_HEAD, pad_edge=False)
+        for role, given in one["roles"].items():
+            # One below the other: a secret that a narrow terminal cuts is none.
+            roles.add_row(role, f"{given['client_id']}\n{given['client_secret']}")
+        cars = Table(
+            "PCID", "VIN", "plate", "document", "contract", box=box.SIMPLE_HEAD, pad_edge=False
+        )
+        for car in one["vehicles"]:
+            cars.add_row(*(car.get(key, "-") for key in _CAR))
+        console.print(roles)
+        console.print(cars)

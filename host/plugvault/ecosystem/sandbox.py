@@ -1,0 +1,192 @@
+"""The ecosystem for people and their programs: real processes, one address, nothing to set up.
+
+For each ecosystem: processes that answer, on one listening socket, and processes that deliver
+events, all supervised [`supervisor`], over one folder and one database. This process prepares
+what they need, makes the sample vehicles over HTTP, and then has no key open. Several ecosystems
+get to know each other as partners.
+"""
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from plugvault.ecosystem import samples, wiring
+from plugvault.ecosystem.authorities import LABELS, Authorities
+from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.process import WORK, Orders
+from plugvault.ecosystem.supervisor import Supervised
+from plugvault.federation import ring
+from plugvault.hsm import Token
+from plugvault.opcp.services import Settings
+from plugvault.pools import clients
+from plugvault.pools.caller import Caller
+from plugvault.roles.client import Credentials
+from plugvault.store import SqlStore
+
+_PROCESS = "plugvault.ecosystem.process"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One ecosystem to run. `name`: what its partners call it, and the company that runs it;
+    `listener`: a listening socket; `url`: the address clients use; `database`: its URL."""
+
+    name: str
+    folder: Path
+    listener: socket.socket
+    url: str
+    database: str
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What the first look into an ecosystem's tokens left behind."""
+
+    credentials: dict[str, Credentials]
+    v2g_root: bytes
+
+
+class Sandbox:
+    """Up between `__enter__` and `__exit__`. `processes`: of each ecosystem, by their work.
+
+    report: what clients need to know, as `plugvault sandbox --help` says. Raises what preparing
+    raises (VaultError, PoolError, OSError), ProcessError, and OpcpError when the sample vehicles
+    cannot be made.
+    """
+
+    report: dict[str, Any]
+
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        settings: Settings,
+        processes: dict[str, int],
+        module: Path | None = None,
+    ) -> None:
+        self._plans = plans
+        self._settings = settings
+        self._processes = processes
+        self._module = module
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        # They load their libraries while this process makes keys and certificates.
+        waiting = [
+            (plan, work, self._spawn(plan))
+            for plan in self._plans
+            for work in WORK
+            for _ in range(self._processes[work])
+        ]
+        ready = {plan.name: self._prepare(plan) for plan in self._plans}
+        links = self._introduce()
+        for plan, work, process in waiting:
+            process.start(self._orders(plan, work, links[plan.name]).line())
+        trusts = [one.v2g_root for one in ready.values()]
+        worlds = {}
+        for series, plan in enumerate(self._plans, 1):
+            credentials = ready[plan.name].credentials
+            with self._opened(plan, samples.TOKEN) as (folder, pki, token):
+                cars = samples.provide(folder, token, pki, plan.url, credentials, trusts, series)
+            worlds[plan.name] = _report(plan, credentials, cars)
+        first = worlds[self._plans[0].name]
+        self.report = first if len(worlds) == 1 else {**first, "providers": worlds}
+
+    def _spawn(self, plan: Plan) -> Supervised:
+        fd = plan.listener.fileno()
+        process = Supervised(_PROCESS, str(fd), pass_fds=[fd])
+        self._stack.callback(process.close)
+        return process
+
+    @contextmanager
+    def _opened(self, plan: Plan, label: str) -> Iterator[tuple[Folder, Authorities, Token]]:
+        """An ecosystem's keys, and one token more; one ecosystem at a time."""
+        with ExitStack() as stack:
+            folder = Folder(plan.folder, self._module)
+            tokens = folder.tokens(stack, *LABELS, label)
+            pki = Authorities(folder, tokens, time.time(), f"{plan.url}/ocsp", plan.name)
+            yield folder, pki, tokens[label]
+
+    def _prepare(self, plan: Plan) -> _Ready:
+        with (
+            self._opened(plan, samples.TOKEN) as (folder, pki, _),
+            closing(SqlStore.open(plan.database)) as store,
+        ):
+            roles = wiring.furnish(store, folder, pki, time.time())
+            credentials = {role: Credentials(*pair, plan.url) for role, pair in roles.items()}
+            return _Ready(credentials, pki.v2g.root)
+
+    def _introduce(self) -> dict[str, dict[str, Credentials]]:
+        """Make partners of those who are not yet; what each calls the others with."""
+        links: dict[str, dict[str, Credentials]] = {}
+        now = time.time()
+        with ExitStack() as stack:
+            parties = []
+            for plan in self._plans:
+                store = stack.enter_context(closing(SqlStore.open(plan.database)))
+                with store.read() as records:
+                    known = bool(records.peers.all())
+
+                def register(
+                    caller: Caller, plan: Plan = plan, store: SqlStore = store
+                ) -> Credentials:
+                    kept = self._link(plan, caller.name)
+                    with store.write() as records:
+                        pair = (kept.client_id, kept.client_secret)
+                        clients.register(records, caller, pair, wiring.SET_UP.name, now)
+                    return kept
+
+                if not known:
+                    parties.append(ring.Party(plan.name, plan.url, store, register))
+            ring.connect(parties, now)
+        for asking in self._plans:
+            others = [asked for asked in self._plans if asked is not asking]
+            links[asking.name] = {asked.name: self._link(asked, asking.name) for asked in others}
+        return links
+
+    def _link(self, asked: Plan, asking: str) -> Credentials:
+        folder = Folder(asked.folder, self._module)
+        return Credentials(*folder.secret("partners", asking, clients.new_credentials), asked.url)
+
+    def _orders(self, plan: Plan, work: str, links: dict[str, Credentials]) -> Orders:
+        return Orders(
+            work=work,
+            directory=str(plan.folder),
+            url=plan.url,
+            database=plan.database,
+            pool=plan.name,
+            settings=self._settings,
+            module=str(self._module) if self._module else None,
+            links=links,
+        )
+
+
+def _report(
+    plan: Plan, credentials: dict[str, Credentials], cars: Sequence[samples.Sample]
+) -> dict[str, Any]:
+    return {
+        "url": plan.url,
+        "token_url": f"{plan.url}/oauth/token",
+        "roles": {role: vars(given) for role, given in credentials.items()},
+        "vehicles": [car.as_data() for car in cars],
+    }

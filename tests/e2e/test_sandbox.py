@@ -1,0 +1,132 @@
+"""`plugvault sandbox`: what a newcomer and a program find without setting anything up."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixtures.sandbox import Running
+
+ROLES = {"OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"}
+
+
+def test_the_line_has_what_a_client_needs(sandbox: Running):
+    said = sandbox.said
+    assert said["token_url"] == f"{said['url']}/oauth/token"
+    assert set(said["roles"]) == ROLES
+    for given in said["roles"].values():
+        assert set(given) == {"client_id", "client_secret", "audience"}
+        assert given["audience"] == said["url"]
+    first, *others = said["vehicles"]
+    assert set(first) == {"pcid", "vin", "plate", "document", "emaid"}
+    assert others
+    assert all(set(car) == {"pcid", "vin", "plate", "document"} for car in others)
+
+
+def test_the_first_calls_work(sandbox: Running):
+    car = sandbox.said["vehicles"][0]
+    maker, operator = sandbox.bearer("OEM"), sandbox.bearer("MO_EXTERNAL_PKI")
+    found = sandbox.http.get(f"/v1/oem/provCerts/{car['pcid']}", headers=operator)
+    assert found.status_code == 200
+    contracts = sandbox.http.get(f"/v1/ccp/signedContractData/{car['pcid']}", headers=maker)
+    (contract,) = contracts.json()["XMLContracts"]
+    assert contract["emaid"] == car["emaid"]
+
+
+def test_a_sample_is_found_by_plate_and_document(sandbox: Running):
+    operator = sandbox.bearer("MO_HUBJECT_PKI")
+    for car in sandbox.said["vehicles"]:
+        asked = {"plate": car["plate"], "registrationDocument": car["document"]}
+        answer = sandbox.http.post("/v1/registry/vehicles/lookup", json=asked, headers=operator)
+        assert answer.json() == {"pcid": car["pcid"]}
+
+
+def test_the_folder_is_taken_up_again(tmp_path: Path, softhsm: Path):
+    options = ("--port", "0", "--data", str(tmp_path / "data"))
+    said = []
+    for _ in range(2):
+        running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
+        said.append(running.said)
+        maker = running.bearer("OEM")
+        roots = running.http.get("/v1/root/rootCerts", headers=maker).json()
+        said[-1]["roots"] = roots
+        assert running.end() == 130
+    first, second = said
+    for role in ROLES:
+        for member in ("client_id", "client_secret"):
+            assert first["roles"][role][member] == second["roles"][role][member]
+    assert first["vehicles"] == second["vehicles"]
+    assert first["roots"] == second["roots"]
+    folder = tmp_path / "data"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    secrets = [first["roles"][role]["client_secret"].encode() for role in ROLES]
+    told = [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and any(secret in file.read_bytes() for secret in secrets)
+    ]
+    assert told == [folder / "secrets.json"]
+    assert stat.S_IMODE(told[0].stat().st_mode) == 0o600
+
+
+def test_open_mode_needs_no_token(softhsm: Path):
+    running = Running("--port", "0", "--open", PLUGVAULT_PKCS11_MODULE=str(softhsm))
+    try:
+        answer = running.http.get("/v1/root/rootCerts")
+        assert answer.status_code == 200
+        assert answer.headers["x-open-mode"].startswith("OPEN MODE")
+    finally:
+        running.end()
+
+
+def test_several_providers_know_each_others_vehicles(softhsm: Path):
+    running = Running(
+        "--port", "0", "--providers", "north,south", PLUGVAULT_PKCS11_MODULE=str(softhsm)
+    )
+    try:
+        said = running.said
+        north, south = said["providers"]["north"], said["providers"]["south"]
+        assert {key: said[key] for key in north} == north
+        assert {car["pcid"] for car in north["vehicles"]}.isdisjoint(
+            car["pcid"] for car in south["vehicles"]
+        )
+        operator = running.bearer("MO_EXTERNAL_PKI")
+        for car in south["vehicles"]:
+            found = running.http.get(f"/v1/oem/provCerts/{car['pcid']}", headers=operator)
+            assert found.status_code == 200, found.text
+    finally:
+        running.end()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--providers", "one"), "two to nine"),
+        (("--providers", "a,a"), "two to nine"),
+        (("--providers", "a,../b"), "letters and digits"),
+        (("--providers", "a,b", "--database", "postgresql://h/d"), "{provider}"),
+        (("--allow-network", "10.0.0.0/99"), "10.0.0.0/99"),
+        (("--database", "mysql://h/d"), "sqlite:///FILE or postgresql://"),
+    ],
+)
+def test_options_that_cannot_be_are_told(options: tuple[str, ...], words: str):
+    assert words in refusal("--port", "0", *options)
+
+
+def test_a_taken_port_is_told_with_the_way_out():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = refusal("--port", str(taken.getsockname()[1]))
+    assert "--port 0" in said
+
+
+def refusal(*options: str) -> str:
+    command = [sys.executable, "-m", "plugvault.cli.app", "sandbox", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    return " ".join((done.stderr + done.stdout).replace("│", " ").split())

@@ -1,0 +1,101 @@
+"""The sandbox when its processes are killed: what was acknowledged is there, and it answers on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import httpx
+
+from fixtures.sandbox import Running, alive, children, eventually
+
+
+def enter(sandbox: Running, admin: dict[str, str], provider: str) -> bool:
+    """A write; whether it was acknowledged."""
+    body = {"name": f"Company {provider}", "registry": "test"}
+    try:
+        answer = sandbox.http.put(f"/v1/registry/providers/{provider}", json=body, headers=admin)
+    except httpx.HTTPError:
+        return False  # killed in the middle: nobody was told that it is there
+    assert answer.status_code == 200, answer.text
+    return True
+
+
+def test_killed_processes_lose_no_acknowledged_write_and_come_again(sandbox: Running):
+    admin = sandbox.bearer("ADMIN")
+    acknowledged: list[str] = []
+    stop = threading.Event()
+
+    def write(letter: str) -> None:
+        for number in range(1000):
+            provider = (
+                f"ZZ{letter}{number // 36:X}"[:4]
+                + "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[number % 36]
+            )
+            if stop.is_set() or number >= 36 * 16:
+                return
+            if enter(sandbox, admin, provider):
+                acknowledged.append(provider)
+
+    writers = [threading.Thread(target=write, args=(letter,)) for letter in "AB"]
+    for writer in writers:
+        writer.start()
+    killed: set[int] = set()
+    for _ in range(3):
+        had = len(acknowledged)
+        eventually(lambda had=had: len(acknowledged) > had + 5 or not any_alive(writers))
+        victims = sandbox.children()
+        killed.update(victims)
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: sandbox.http.get("/").status_code == 200)
+    stop.set()
+    for writer in writers:
+        writer.join(60)
+    assert len(acknowledged) > 15
+    listed = sandbox.http.get("/v1/registry/providers", headers=admin).json()["providers"]
+    assert {entry["provider"] for entry in listed} >= set(acknowledged)
+    running = eventually(lambda: len(sandbox.children()) >= 2 and sandbox.children())
+    assert not killed & set(running)
+
+
+def any_alive(threads: list[threading.Thread]) -> bool:
+    return any(thread.is_alive() for thread in threads)
+
+
+def test_one_process_answers_while_the_other_is_dead(sandbox: Running):
+    """Stopped rather than killed, so that it cannot come again meanwhile."""
+    admin = sandbox.bearer("ADMIN")
+    for pid in eventually(lambda: len(sandbox.children()) >= 2 and sandbox.children()):
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            eventually(lambda: fresh(sandbox, admin))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def fresh(sandbox: Running, headers: dict[str, str]) -> bool:
+    """Asked on a connection of its own, which whoever is free takes."""
+    at = sandbox.said["url"]
+    with httpx.Client(base_url=at, trust_env=False, timeout=2) as http:
+        return http.get("/v1/root/rootCerts", headers=headers).status_code == 200
+
+
+def test_ctrl_c_ends_every_process_and_leaves_no_folder(tmp_path: Path, softhsm: Path):
+    running = Running("--port", "0", TMPDIR=str(tmp_path), PLUGVAULT_PKCS11_MODULE=str(softhsm))
+    pids = running.children()
+    assert pids
+    assert any(tmp_path.iterdir())
+    assert running.end(signal.SIGINT) == 130
+    assert not any(alive(pid) for pid in pids)
+    assert not any(tmp_path.iterdir())
+
+
+def test_processes_do_not_outlive_a_killed_parent(tmp_path: Path, softhsm: Path):
+    running = Running("--port", "0", "--data", str(tmp_path), PLUGVAULT_PKCS11_MODULE=str(softhsm))
+    pids = children(running.process.pid)
+    assert pids
+    running.end(signal.SIGKILL)
+    eventually(lambda: not any(alive(pid) for pid in pids))
