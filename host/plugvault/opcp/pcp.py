@@ -98,7 +98,6 @@ def get(
 ) -> dict[str, Any]:
     """Path, dates and revocation are checked again. A vehicle that is not here is asked for in
     the other ecosystems."""
-    pcp.readable(caller, pcid)
     _available(algorithm)
     return {"OEMMessage": show(_read(caller, found, pcid, broadcast))}
 
@@ -108,7 +107,7 @@ def get(
     summary="The algorithms a vehicle has certificates of",
 )
 def algorithms(caller: Reader, found: Found, pcid: PcidPath) -> list[str]:
-    _read(caller, found, pcid, broadcast=True)
+    _read(caller, found, pcid, broadcast=False)
     return [ALGORITHM]
 
 
@@ -167,7 +166,10 @@ def _read(caller: Caller, found: Services, pcid: str, broadcast: bool) -> Provis
     if found.peers and not broadcast:
         found.peers.know(pcid)
     with found.store.read() as records:
-        return pcp.get(records, caller, pcid, found.clock())
+        vehicle = pcp.get(records, caller, pcid, found.clock())
+    if broadcast and vehicle.origin:
+        raise PoolError("not-found", pcp.MISSING)  # a copy: its own ecosystem answers for it
+    return vehicle
 
 
 def _available(algorithm: str | None) -> None:
