@@ -1,4 +1,4 @@
-"""PKCS#11 tokens on the host: open them, and use their P-256 keys as `cryptography` keys.
+"""PKCS#11 tokens on the host: open them, and use their EC keys as `cryptography` keys.
 
 python-pkcs11 initialises a library without telling it about threads and lets go of the
 interpreter lock inside each call; two calls at once then crash SoftHSM. So a library has one lock
@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self, cast
 
@@ -29,7 +30,30 @@ from pkcs11.util.ec import encode_named_curve_parameters
 from evcc.vault import VaultError
 from evcc.vault.softhsm import check_room, token_folder
 
-P256 = encode_named_curve_parameters("1.2.840.10045.3.1.7")
+
+@dataclass(frozen=True)
+class Curve:
+    """`hash`: what its keys sign with, and no other."""
+
+    parameters: bytes
+    curve: ec.EllipticCurve
+    hash: hashes.HashAlgorithm
+
+    @property
+    def size(self) -> int:
+        """Bytes of a coordinate."""
+        return (self.curve.key_size + 7) // 8
+
+
+CURVES = {
+    "secp256r1": Curve(
+        encode_named_curve_parameters("1.2.840.10045.3.1.7"), ec.SECP256R1(), hashes.SHA256()
+    ),
+    "secp521r1": Curve(
+        encode_named_curve_parameters("1.3.132.0.35"), ec.SECP521R1(), hashes.SHA512()
+    ),
+}
+_BY_PARAMETERS = {curve.parameters: curve for curve in CURVES.values()}
 
 _REASONS: dict[type[Exception], str] = {
     pkcs11.PinIncorrect: "pin",
@@ -160,8 +184,11 @@ class Token:
     def is_pin(self, pin: str) -> bool:
         return hmac.compare_digest(self._pin, self._hash(pin))
 
-    def generate(self, label: str, usage: tuple[str, ...] = ("sign",)) -> "TokenKey":
-        """Make a P-256 key pair that never leaves the token. usage: of "sign", "derive".
+    def generate(
+        self, label: str, usage: tuple[str, ...] = ("sign",), curve: str = "secp256r1"
+    ) -> "TokenKey":
+        """Make a key pair that never leaves the token. usage: of "sign", "derive"; curve: of
+        CURVES.
 
         Raises: VaultError("exists" | "full" | "unavailable"); nothing half made is left.
         """
@@ -173,7 +200,12 @@ class Token:
             common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: label}
             try:
                 self.generate_pair(
-                    {**common, Attribute.VERIFY: True, Attribute.PRIVATE: False},
+                    {
+                        **common,
+                        Attribute.EC_PARAMS: CURVES[curve].parameters,
+                        Attribute.VERIFY: True,
+                        Attribute.PRIVATE: False,
+                    },
                     {
                         **common,
                         Attribute.PRIVATE: True,
@@ -192,10 +224,10 @@ class Token:
             return self.key(label)
 
     def generate_pair(self, public: dict[Attribute, Any], private: dict[Attribute, Any]) -> None:
-        """C_GenerateKeyPair for P-256 with exactly these flags; for use within `call`."""
-        parameters = self.session.create_domain_parameters(
-            KeyType.EC, {Attribute.EC_PARAMS: P256}, local=True
-        )
+        """C_GenerateKeyPair on the curve of `public` with exactly these flags; for use within
+        `call`."""
+        curve = {Attribute.EC_PARAMS: public[Attribute.EC_PARAMS]}
+        parameters = self.session.create_domain_parameters(KeyType.EC, curve, local=True)
         parameters.generate_keypair(
             mechanism=Mechanism.EC_KEY_PAIR_GEN,
             capabilities=MechanismFlag(0),  # none but what the templates say
@@ -212,8 +244,12 @@ class Token:
             public = self._find(key_id, ObjectClass.PUBLIC_KEY)
             if not (private and public):
                 raise VaultError("not-found", label)
-            # A token gives the point bare or as a DER octet string: its last 65 bytes either way.
-            return TokenKey(self, label, private[0], public[0][Attribute.EC_POINT][-65:])
+            curve = _BY_PARAMETERS.get(public[0][Attribute.EC_PARAMS])
+            if curve is None:
+                raise VaultError("not-found", f"{label} is on a curve that is not used here")
+            # A token gives the point bare or as a DER octet string: its last bytes either way.
+            point = public[0][Attribute.EC_POINT][-2 * curve.size - 1 :]
+            return TokenKey(self, label, private[0], point, curve)
 
     def sign(self, label: str, digest: bytes) -> bytes:
         """`self.key(label).sign_digest(digest)`."""
@@ -235,28 +271,29 @@ def custody(token: Token, private: Any) -> str:
 
 
 class TokenKey(ec.EllipticCurvePrivateKey):
-    """A P-256 private key in a token, for certificate and CSR builders. Cannot be exported.
+    """An EC private key in a token, for certificate and CSR builders. Cannot be exported.
 
-    `point`: the public key, 65 bytes, 0x04 | X | Y.
+    `point`: the public key, 0x04 | X | Y: 65 bytes on P-256, 133 on P-521.
     """
 
-    def __init__(self, token: Token, label: str, private: Any, point: bytes) -> None:
+    def __init__(self, token: Token, label: str, private: Any, point: bytes, curve: Curve) -> None:
         self.label = label
         self.point = point
         self._token = token
         self._private = private
-        self._public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        self._curve = curve
+        self._public = ec.EllipticCurvePublicKey.from_encoded_point(curve.curve, point)
 
     def custody(self) -> str:
         """See the function of this name."""
         return custody(self._token, self._private)
 
     def sign_digest(self, digest: bytes) -> bytes:
-        """ECDSA over a finished digest of 32 bytes: 64 bytes, r | s.
+        """ECDSA over a finished digest of 32 bytes (64 on P-521): r | s, 64 bytes (132).
 
         Raises: VaultError("digest-length" | "refused" | "unavailable").
         """
-        if len(digest) != 32:  # SoftHSM signs any length without a word
+        if len(digest) != self._curve.hash.digest_size:  # SoftHSM signs any length without a word
             raise VaultError("digest-length", str(len(digest)))
         with self._token.call():
             if not hasattr(self._private, "sign"):
@@ -264,16 +301,16 @@ class TokenKey(ec.EllipticCurvePrivateKey):
             return cast(bytes, self._private.sign(digest, mechanism=Mechanism.ECDSA))
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        """DER signature. Only ECDSA with SHA-256, the data or `Prehashed`."""
-        wanted = signature_algorithm.algorithm
+        """DER signature. Only ECDSA with the curve's hash, the data or `Prehashed`."""
+        wanted, own = signature_algorithm.algorithm, self._curve.hash
         digest = bytes(data)
-        if isinstance(wanted, hashes.SHA256):
-            digest = hashlib.sha256(digest).digest()
-        elif not (isinstance(wanted, Prehashed) and wanted.digest_size == 32):
-            raise UnsupportedAlgorithm("these keys sign ECDSA with SHA-256")
-        signature = self.sign_digest(digest)
+        if isinstance(wanted, type(own)):
+            digest = hashlib.new(own.name, digest).digest()
+        elif not (isinstance(wanted, Prehashed) and wanted.digest_size == own.digest_size):
+            raise UnsupportedAlgorithm(f"this key signs ECDSA with {own.name}")
+        signature, half = self.sign_digest(digest), self._curve.size
         return encode_dss_signature(
-            int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+            int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
         )
 
     def public_key(self) -> ec.EllipticCurvePublicKey:

@@ -1,25 +1,35 @@
 """Issue certificates after a profile, with any key that can sign [ISO 15118-2 Annex F].
 
-Only P-256 with ecdsa-with-SHA256, and never more than the 800 bytes a certificate may have on the
-wire. Does not decide who may have a certificate: that is EST's and the operators' work.
+The issuer's key is of one scheme (`plugvault.pki.schemes`): that says the hash, the edition whose
+keys it certifies, and how large a certificate may be on the wire. There is no CRL address in
+any of them: what the 800 bytes leave is the responder's. Does not decide who may have a
+certificate: that is EST's and the operators' work.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from hashlib import sha1
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from evcc.errors import EvccError
 from plugvault.pki.profiles import PROFILES, Profile
+from plugvault.pki.schemes import (
+    SCHEMES,
+    PrivateKey,
+    PublicKey,
+    Scheme,
+    public_bits,
+    scheme_of,
+)
 
-LIMIT = 800  # bytes of DER: the schema's certificateType
+LIMIT = SCHEMES["secp256r1"].limit  # bytes of DER: the schema's certificateType
 BACKDATE = 3600  # seconds: clocks in vehicles and stations are not exact
 
 _NAMES = {
@@ -55,7 +65,7 @@ class Authority:
     """
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    key: PrivateKey = field(repr=False)
     issuers: tuple[x509.Certificate, ...] = ()
 
     @cached_property  # DER costs as much as a signature, and an operator issues many
@@ -68,6 +78,11 @@ class Authority:
     def identifier(self) -> bytes:
         """Its key identifier, which what it issues refers to."""
         return key_identifier(self.key.public_key())
+
+    @cached_property
+    def scheme(self) -> Scheme:
+        """What it signs with. Raises IssueError("curve")."""
+        return _scheme(self.key)
 
     def may_issue(self, row: Profile) -> bool:
         """Whether this is a CA, with room below it for a CA if `row` is one."""
@@ -90,12 +105,10 @@ def der(certificate: x509.Certificate) -> bytes:
 
 def point(key: ec.EllipticCurvePublicKey) -> bytes:
     """65 bytes, 0x04 | X | Y."""
-    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return public_bits(key)
 
 
-def root(
-    kind: str, names: Mapping[str, str], key: ec.EllipticCurvePrivateKey, now: float
-) -> Authority:
+def root(kind: str, names: Mapping[str, str], key: PrivateKey, now: float) -> Authority:
     """A new self-signed root. `kind`: "v2g", "oem" or "mo"; `names`: C, O, CN."""
     made = _build(PROFILES[f"{kind}-root"], names, key.public_key(), key, None, now)
     return Authority(made[0], key)
@@ -104,7 +117,7 @@ def root(
 def subordinate(
     profile: str,
     names: Mapping[str, str],
-    key: ec.EllipticCurvePrivateKey,
+    key: PrivateKey,
     above: Authority,
     now: float,
     ocsp: str | None = None,
@@ -118,41 +131,45 @@ def subordinate(
 def issue(
     profile: str,
     names: Mapping[str, str],
-    public_key: ec.EllipticCurvePublicKey,
+    public_key: PublicKey,
     issuer: Authority,
     now: float,
     *,
     begins: float | None = None,
     ends: float | None = None,
     ocsp: str | None = None,
+    hosts: Sequence[str] = (),
 ) -> bytes:
     """One certificate after `profile`, signed by `issuer`: DER.
 
     `names`: C, O, CN (the DC is the profile's); `now`, `begins`, `ends`: Unix seconds, `begins`
     an hour before now and `ends` after the profile's lifetime when not given, but never after
-    the issuer's own end; `ocsp`: address of the responder, used where the profile carries one.
+    the issuer's own end; `ocsp`: address of the responder, used where the profile carries one;
+    `hosts`: names and addresses a server is reached at.
 
-    Raises IssueError: "too-long" (DER over 800 bytes), "curve" (not P-256), "validity" (empty,
-    or `ends` asked for beyond the issuer's), "not-a-ca" (the issuer may not sign this),
-    "subject".
+    Raises IssueError: "too-long" (DER over the scheme's limit), "curve" (of no scheme, or of
+    another edition than the issuer's), "validity" (empty, or `ends` asked for beyond the
+    issuer's), "not-a-ca" (the issuer may not sign this), "subject".
     """
     row = PROFILES[profile]
-    return _build(row, names, public_key, issuer.key, issuer, now, begins, ends, ocsp)[1]
+    return _build(row, names, public_key, issuer.key, issuer, now, begins, ends, ocsp, hosts)[1]
 
 
 def _build(
     row: Profile,
     names: Mapping[str, str],
-    public_key: ec.EllipticCurvePublicKey,
-    signer: ec.EllipticCurvePrivateKey,
+    public_key: PublicKey,
+    signer: PrivateKey,
     issuer: Authority | None,
     now: float,
     begins: float | None = None,
     ends: float | None = None,
     ocsp: str | None = None,
+    hosts: Sequence[str] = (),
 ) -> tuple[x509.Certificate, bytes]:
-    if not isinstance(public_key.curve, ec.SECP256R1):
-        raise IssueError("curve", public_key.curve.name)
+    scheme, certified = _scheme(signer), _scheme(public_key)
+    if certified.edition != scheme.edition:
+        raise IssueError("curve", f"{certified.name} is not for a CA of {scheme.edition}")
     if issuer and not issuer.may_issue(row):
         raise IssueError("not-a-ca", issuer.certificate.subject.rfc4514_string())
     subject = _subject(names, row.domain)
@@ -169,11 +186,13 @@ def _build(
             _plain(x509.SubjectKeyIdentifier(identifier)),
             _plain(x509.AuthorityKeyIdentifier(above, None, None)),
             *([_responder(ocsp)] if row.ocsp and ocsp else []),
+            *([_plain(x509.SubjectAlternativeName(map(_host, hosts)))] if hosts else []),
         ],
-    ).sign(signer, SHA256())
+    ).sign(signer, scheme.hash)
     encoded = der(certificate)
-    if len(encoded) > LIMIT:
-        raise IssueError("too-long", f"{len(encoded)} bytes, at most {LIMIT}: shorten the subject")
+    if len(encoded) > scheme.limit:
+        size = f"{len(encoded)} bytes, at most {scheme.limit}"
+        raise IssueError("too-long", f"{size}: shorten the subject")
     return certificate, encoded
 
 
@@ -196,9 +215,23 @@ def _plain(value: x509.ExtensionType) -> x509.Extension[x509.ExtensionType]:
     return x509.Extension(value.oid, False, value)
 
 
-def key_identifier(public_key: ec.EllipticCurvePublicKey) -> bytes:
+def _host(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _scheme(key: object) -> Scheme:
+    scheme = scheme_of(key)
+    if scheme is None:
+        raise IssueError("curve", "neither secp256r1, secp521r1 nor ed448")
+    return scheme
+
+
+def key_identifier(public_key: PublicKey) -> bytes:
     """8 bytes [RFC 5280, 4.2.1.2, method 2]: the length ISO 15118-20 counts on."""
-    digest = bytearray(sha1(point(public_key), usedforsecurity=False).digest()[-8:])
+    digest = bytearray(sha1(public_bits(public_key), usedforsecurity=False).digest()[-8:])
     digest[0] = 0x40 | digest[0] & 0x0F
     return bytes(digest)
 

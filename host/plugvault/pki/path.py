@@ -1,7 +1,8 @@
 """The host's path policy: evcc's path validation, with the host's verification and its pools.
 
 The rules themselves are `evcc.chain`'s, so that the vehicle and the ecosystem can never disagree
-about a path. Revocation is not looked at here.
+about a path: of ISO 15118-2 as a vehicle reads it, and of ISO 15118-20 (`plugvault.pki.iso20`)
+where only the host looks. Revocation is not looked at here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,8 @@ from functools import lru_cache
 from hashlib import sha256
 
 from evcc import chain, x509
-from evcc.x509 import Certificate
+from evcc.x509 import Certificate, CertificateError
+from plugvault.pki import iso20
 from plugvault.pki.names import serial_hex
 from plugvault.pki.verify import verify_p256
 
@@ -25,8 +27,33 @@ def read(der: bytes) -> Certificate:
     return certificate
 
 
+@lru_cache(maxsize=4096)
+def read_any(der: bytes) -> Certificate:
+    """A certificate of either edition. Raises `evcc.x509.CertificateError`."""
+    try:
+        return read(der)
+    except CertificateError as error:
+        if error.reason not in ("algorithm", "curve", "size"):
+            raise
+        try:
+            return iso20.read(der)
+        except CertificateError as other:
+            raise (error if other.reason == "curve" else other) from None
+
+
+def curve(certificate: Certificate) -> str:
+    """ "secp256r1", "secp521r1" or "ed448": of its key."""
+    return certificate.curve if isinstance(certificate, iso20.Certificate) else "secp256r1"
+
+
+def verify(point: bytes, digest: bytes, signature: bytes) -> bool:
+    """`evcc`'s argument of this name, for both editions."""
+    check = verify_p256 if len(point) == 65 else iso20.verify
+    return check(point, digest, signature)
+
+
 # The same few sub-CAs are above every leaf, and what a signature says does not change.
-_verify = lru_cache(maxsize=4096)(verify_p256)
+_verify = lru_cache(maxsize=4096)(verify)
 
 
 def validate(
@@ -38,9 +65,9 @@ def validate(
     message; `role`: one of evcc.chain's. Raises `evcc.x509.CertificateError`.
     """
     anchor: Certificate | None = chain.validate(
-        read(leaf),
-        [read(sub) for sub in subs],
-        [read(anchor) for anchor in anchors],
+        read_any(leaf),
+        [read_any(sub) for sub in subs],
+        [read_any(anchor) for anchor in anchors],
         role,
         int(now),
         _verify,
@@ -51,9 +78,10 @@ def validate(
 
 
 def check_root(der: bytes, now: float) -> Certificate:
-    """A certificate that may be an anchor: self-signed, a CA, signed by its own key."""
-    certificate = read(der)
-    chain.is_anchor(certificate, int(now), verify_p256)
+    """A certificate that may be an anchor: self-signed, a CA, signed by its own key. Of either
+    edition."""
+    certificate = read_any(der)
+    chain.is_anchor(certificate, int(now), verify)
     return certificate
 
 

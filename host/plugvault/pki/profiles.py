@@ -1,7 +1,8 @@
 """The certificates an ecosystem issues, one row each [ISO 15118-2 Annex F].
 
 A profile says what a certificate is for; who it is for, and how long (inside the profile's usual
-lifetime), is decided by whoever issues. ISO 15118-20's curves and sizes come as more rows.
+lifetime), is decided by whoever issues. The same rows serve both editions: curves and sizes are
+the issuer's key's (`plugvault.pki.schemes`).
 """
 
 from dataclasses import dataclass
@@ -49,4 +50,6 @@ PROFILES: dict[str, Profile] = {
     "contract": Profile(frozenset({SIGN, COMMIT, ENCIPHER, AGREE}), "MO", YEAR, ocsp=True),
     "cps": Profile(frozenset({SIGN}), "CPS", 90 * DAY),
     "cpo": Profile(frozenset({SIGN, AGREE}), "CPO", 90 * DAY),
+    "vehicle": Profile(frozenset({SIGN, AGREE}), "OEM", 4 * YEAR),  # -20: mutual TLS
+    "server": Profile(frozenset({SIGN}), "TLS", 90 * DAY),  # no role in Plug & Charge has this DC
 }

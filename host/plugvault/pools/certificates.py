@@ -28,7 +28,7 @@ REVOKED = "A certificate of the chain has been revoked."
 
 def record(records: Records, der: bytes) -> Status:
     """Enter a certificate that one of our own CAs has just issued. DER."""
-    certificate = path.read(der)
+    certificate = path.read_any(der)
     status = Status(
         *path.identity(certificate), distinguished_name(certificate.names), certificate.not_after
     )
@@ -60,5 +60,5 @@ def revoke(records: Records, issuer: str, serial: str, reason: str, now: float) 
 def check(records: Records, certificates: Iterable[bytes]) -> None:
     """Raises PoolError("invalid") when any of these (DER, a leaf and what is above it) is
     revoked. One query."""
-    if records.statuses.revoked([path.identity(path.read(der)) for der in certificates]):
+    if records.statuses.revoked([path.identity(path.read_any(der)) for der in certificates]):
         raise PoolError("invalid", REVOKED)

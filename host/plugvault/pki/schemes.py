@@ -1,0 +1,58 @@
+"""The algorithms of ISO 15118's two editions, one row each.
+
+ISO 15118-2: P-256 with SHA-256, certificates of at most 800 bytes. ISO 15118-20: P-521 with
+SHA-512, or Ed448 [V2G20-2674, V2G20-2319], certificates of at most 1600. A CA issues within its
+own edition only.
+"""
+
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
+from cryptography.hazmat.primitives.hashes import SHA256, SHA512
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+PublicKey = ec.EllipticCurvePublicKey | ed448.Ed448PublicKey
+PrivateKey = ec.EllipticCurvePrivateKey | ed448.Ed448PrivateKey
+
+EDITION2, EDITION20 = "ISO15118-2", "ISO15118-20"
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """`name`: as OPCP names the curve; `edition`: as OPCP's paths do; `namespace`: as its bodies
+    do; `limit`: bytes of a certificate's DER; `hash`: None where the signature has its own."""
+
+    name: str
+    edition: str
+    namespace: str
+    limit: int
+    hash: SHA256 | SHA512 | None
+
+
+_ISO2, _ISO20 = "urn:iso:15118:2:2013:MsgDef", "urn:iso:15118:20:2022:MsgDef"
+SCHEMES = {
+    scheme.name: scheme
+    for scheme in (
+        Scheme("secp256r1", EDITION2, _ISO2, 800, SHA256()),
+        Scheme("secp521r1", EDITION20, _ISO20, 1600, SHA512()),
+        Scheme("ed448", EDITION20, _ISO20, 1600, None),
+    )
+}
+# Two spellings are in use for -20; the later one is written.
+EDITIONS = {_ISO2: EDITION2, _ISO20: EDITION20, "urn:iso:15118:20:2020:MsgDef": EDITION20}
+
+
+def scheme_of(key: object) -> Scheme | None:
+    """The scheme of a key, public or private; None for any other algorithm."""
+    if isinstance(key, ed448.Ed448PublicKey | ed448.Ed448PrivateKey):
+        return SCHEMES["ed448"]
+    if isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey):
+        return SCHEMES.get(key.curve.name)
+    return None
+
+
+def public_bits(key: PublicKey) -> bytes:
+    """What the certificate's public key bit string holds: 0x04 | X | Y, or Ed448's 57 bytes."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return key.public_bytes_raw()
