@@ -30,7 +30,11 @@ BELOW = {
     "net": set(),
     "exi_json": set(),
     "hsm": set(),
-    "store": {"pools", "pki"},  # the SQL side implements the interface that the pools state
+    "store": {
+        "pools",
+        "contract",
+        "pki",
+    },  # the SQL side implements the interface that the pools state
     "pools": {"contract", "pki", "net"},
     "delivery": {"pools", "net"},
     "roles": {"contract", "pki", "net", "telematics"},

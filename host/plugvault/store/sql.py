@@ -21,8 +21,8 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from plugvault.pools.errors import PoolError
-from plugvault.store import tables
 from plugvault.store.chains import Memory
+from plugvault.store.migrate import migrate
 from plugvault.store.records import SqlRecords
 from plugvault.store.transaction import Transaction
 
@@ -47,13 +47,14 @@ class SqlStore:
         self._engine = _engine(url)
         self._memory = Memory()
         with _refusals():
-            tables.metadata.create_all(self._engine)
+            migrate(self._engine)
 
     @classmethod
     def open(cls, url: str) -> "SqlStore":
         """`url`: sqlite:///FILE or postgresql://USER@HOST/DATABASE, as libpq takes it.
 
-        Raises ValueError when it is neither, PoolError("unavailable") when it cannot be used.
+        Makes its tables or brings them up. Raises ValueError when it is neither,
+        PoolError("unavailable") when it cannot be used, StoreError("newer").
         """
         try:
             read = make_url(url)
@@ -134,7 +135,7 @@ def _engine(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `Transaction` says
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY}"):
+    for pragma in (f"busy_timeout={BUSY}", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 

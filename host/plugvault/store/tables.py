@@ -184,10 +184,10 @@ deliveries = Table(
     _some("outcome"),
     _some("sequence", BigInteger),
     PrimaryKeyConstraint("endpoint_id", "event_id"),
-    Index("deliveries_due", "due", "sequence", **_where(PENDING)),
+    Index("deliveries_due", "endpoint_id", "due", **_where(PENDING)),
     Index("deliveries_order", "endpoint_id", "vehicle", "sequence", **_where(PENDING)),
     Index("deliveries_sequence", "sequence"),
-    Index("deliveries_state", "state", "sequence"),
+    Index("deliveries_state", "endpoint_id", "state", "sequence"),
 )
 
 audit = Table(

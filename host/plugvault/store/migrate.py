@@ -1,0 +1,59 @@
+"""Brings a database to the layout of `tables`, whatever it was made by [alembic].
+
+Several processes may open a new database at once: one of them migrates it, the others wait. A
+step happens whole or not at all. There is no way back down: a database from before the first
+step is taken up, one from a later plugvault is refused.
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect
+
+from evcc.errors import EvccError
+
+LATEST = "0002"
+
+_LOCK = {
+    "sqlite": ("BEGIN IMMEDIATE",),
+    "postgresql": ("BEGIN", "SELECT pg_advisory_xact_lock(7, 1)"),
+}
+
+
+class StoreError(EvccError):
+    """A database that this plugvault must not touch."""
+
+    REASONS = ("newer",)
+
+
+def migrate(engine: Engine) -> None:
+    """Raises StoreError("newer")."""
+    with engine.connect() as connection:
+        if _revision(connection) == LATEST:
+            return
+        connection.rollback()
+        for statement in _LOCK[engine.dialect.name]:
+            connection.exec_driver_sql(statement)
+        revision = _revision(connection)  # another process may just have done it
+        known = {step.revision for step in ScriptDirectory(_place()).walk_revisions()}
+        if revision is not None and revision not in known:
+            raise StoreError(
+                "newer", f"The database was last used by a later plugvault ({revision})."
+            )
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", _place().replace("%", "%%"))
+        command.upgrade(config, "head")
+        connection.commit()
+
+
+def _place() -> str:
+    return str(Path(__file__).parent / "migrations")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if found is None else str(found)
