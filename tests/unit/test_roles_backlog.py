@@ -41,19 +41,23 @@ def test_it_survives_its_process(file: Path):
     backlog = Backlog(file)
     backlog.settle("1", "", (CAR, EMAID, INSTALL, b"bundle"))
     backlog.settle("2", "expired")
-    backlog.go_on("7")
+    backlog.memory.go_on("7")
     backlog.know(CAR, b"point")
     del backlog  # without a close, as after a crash
     again = Backlog(file)
     (work,) = again.waiting(CAR)
     assert (work.emaid, work.action, work.message) == (EMAID, INSTALL, b"bundle")
-    assert (again.verdict("1"), again.verdict("2"), again.verdict("3")) == ("", "expired", None)
-    assert (again.place(), again.point(CAR), again.point(OTHER)) == ("7", b"point", None)
+    assert (again.memory.verdict("1"), again.memory.verdict("2"), again.memory.verdict("3")) == (
+        "",
+        "expired",
+        None,
+    )
+    assert (again.memory.place(), again.point(CAR), again.point(OTHER)) == ("7", b"point", None)
     again.close()
 
 
 def test_it_begins_at_the_beginning(backlog: Backlog):
-    assert backlog.place() == "0"
+    assert backlog.memory.place() == "0"
 
 
 def test_only_its_owner_can_read_it(backlog: Backlog, file: Path):
@@ -65,7 +69,7 @@ def test_an_event_told_twice_makes_work_once(backlog: Backlog):
         backlog.settle("1", "", (CAR, EMAID, INSTALL, b"bundle"))
     backlog.settle("1", "expired")
     assert told(backlog) == [(INSTALL, EMAID, WAITING)]
-    assert backlog.verdict("1") == ""
+    assert backlog.memory.verdict("1") == ""
 
 
 def test_each_vehicle_has_its_own_in_the_order_it_came(backlog: Backlog):

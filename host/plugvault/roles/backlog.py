@@ -5,23 +5,15 @@ goes on where it was: nothing is lost, and what is told twice is done once. No k
 contract's is sealed to its vehicle.
 """
 
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from plugvault.roles.memory import Memory, Run, Values, is_news
 
 INSTALL, REMOVE, CHOOSE = "install", "remove", "choose"
 WAITING, DONE, REJECTED, REPLACED = "waiting", "done", "rejected", "replaced"
 
-Values = tuple[object, ...] | dict[str, object]
-_Run = Callable[[str, Values], int]  # a statement and its values: how many rows it changed
-
 _TABLES = """
-CREATE TABLE IF NOT EXISTS seen (event_id TEXT PRIMARY KEY, reason TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), last TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS vehicles (vehicle TEXT PRIMARY KEY, point BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS work (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -48,50 +40,38 @@ class Work:
 
 
 class Backlog:
-    """Safe to use from several threads of one process. `close()` when done."""
+    """`memory`: its place in the events, and what has become of them. `close()` when done."""
 
     def __init__(self, file: Path) -> None:
-        """`file`: made when missing, for its owner only."""
-        file.touch(mode=0o600)
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-        self._database.executescript(
-            f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES}"
-        )
+        self.memory = Memory(file, _TABLES)
 
     def close(self) -> None:
-        with self._lock:
-            self._database.close()
-
-    def verdict(self, event_id: str) -> str | None:
-        """Why an event was rejected, "" for one that was taken, None for one not seen yet."""
-        found = self._all("SELECT reason FROM seen WHERE event_id = ?", event_id)
-        return str(found[0][0]) if found else None
+        self.memory.close()
 
     def settle(self, event_id: str, reason: str = "", *work: tuple[str, str, str, bytes]) -> None:
         """An event is dealt with. `reason`: why it is rejected; `work`: what it makes, each
         (vehicle, EMAID, action, message). Waiting work on the same EMAID is replaced."""
-        with self._transaction() as run:
-            if not run("INSERT OR IGNORE INTO seen VALUES (?, ?)", (event_id, reason)):
-                return  # another thread was told at the same time
+        with self.memory.transaction() as run:
+            if not is_news(run, event_id, reason):
+                return
             for vehicle, emaid, action, message in work:
                 _add(run, vehicle, emaid, action, message)
 
     def add(self, vehicle: str, emaid: str, action: str, message: bytes = b"") -> None:
         """Work that no event made."""
-        with self._transaction() as run:
+        with self.memory.transaction() as run:
             _add(run, vehicle, emaid, action, message)
 
     def waiting(self, vehicle: str) -> list[Work]:
         """In the order it came."""
-        found = self._all(
+        found = self.memory.rows(
             "SELECT * FROM work WHERE vehicle = ? AND state = ? ORDER BY number", vehicle, WAITING
         )
         return [Work(*row) for row in found]
 
     def finish(self, work: Work, state: str, reason: str = "") -> None:
         """Unless newer work has replaced it in the meantime."""
-        with self._transaction() as run:
+        with self.memory.transaction() as run:
             run(
                 "UPDATE work SET state = ?, reason = ? WHERE number = ? AND state = ?",
                 (state, reason, work.number, WAITING),
@@ -99,47 +79,20 @@ class Backlog:
 
     def history(self, vehicle: str) -> list[Work]:
         """All work for a vehicle, whatever its state."""
-        found = self._all("SELECT * FROM work WHERE vehicle = ? ORDER BY number", vehicle)
+        found = self.memory.rows("SELECT * FROM work WHERE vehicle = ? ORDER BY number", vehicle)
         return [Work(*row) for row in found]
-
-    def place(self) -> str:
-        """The place of the last event read from the stream, "0" at the beginning."""
-        found = self._all("SELECT last FROM place")
-        return str(found[0][0]) if found else "0"
-
-    def go_on(self, last: str) -> None:
-        with self._transaction() as run:
-            run("INSERT INTO place VALUES (1, ?) ON CONFLICT DO UPDATE SET last = ?", (last, last))
 
     def know(self, vehicle: str, point: bytes) -> None:
         """The 65-byte point of a vehicle's provisioning key."""
-        with self._transaction() as run:
+        with self.memory.transaction() as run:
             run(
                 "INSERT INTO vehicles VALUES (?, ?) ON CONFLICT DO UPDATE SET point = ?",
                 (vehicle, point, point),
             )  # fmt: skip
 
     def point(self, vehicle: str) -> bytes | None:
-        found = self._all("SELECT point FROM vehicles WHERE vehicle = ?", vehicle)
+        found = self.memory.rows("SELECT point FROM vehicles WHERE vehicle = ?", vehicle)
         return bytes(found[0][0]) if found else None
-
-    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._database.execute(query, values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[_Run]:
-        def run(statement: str, values: Values) -> int:
-            return self._database.execute(statement, values).rowcount
-
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield run
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
 
 
 # Work that new work takes the place of while it waits: a choice that of any choice before, for a
@@ -157,7 +110,7 @@ VALUES (:vehicle, :emaid, :action, :message, :waiting, '')
 """
 
 
-def _add(run: _Run, vehicle: str, emaid: str, action: str, message: bytes) -> None:
+def _add(run: Run, vehicle: str, emaid: str, action: str, message: bytes) -> None:
     values: Values = {
         "vehicle": vehicle, "emaid": emaid, "action": action, "message": message,
         "waiting": WAITING, "replaced": REPLACED,

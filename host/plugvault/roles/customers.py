@@ -1,0 +1,172 @@
+"""An operator's customers: who has which contract for which vehicle, and what became of it.
+
+What the pools tell an operator about its contracts is noted here and acted on as OPCP wants it:
+after a new provisioning key the customer is asked before there is a new contract, after a factory
+reset there is none, and neither is ever made silently.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evcc import ids
+from evcc.errors import EvccError
+from plugvault.roles.client import OpcpError
+from plugvault.roles.follower import Follower
+from plugvault.roles.memory import Memory, Run, is_news
+from plugvault.roles.mo import Operator
+
+SIGNED, QUEUED, SENT, DELIVERED = "signed", "queued", "sent", "delivered"
+ASK, RESET, REJECTED, ENDED, DECLINED = "ask", "reset", "rejected", "ended", "declined"
+
+_OPEN = (SIGNED, QUEUED, SENT, DELIVERED)  # a contract that is there; the rest is over, or waits
+
+# What an event makes of a contract that is there.
+_BECOMES = {
+    "mo.prov.cert.updated": ASK,
+    "mo.prov.cert.updated.factory.reset": ASK,  # the old name of the same
+    "mo.prov.cert.factory.reset": RESET,
+    "mo.prov.cert.deleted": ENDED,
+    "mo.contract.rejected.by.oem": REJECTED,
+    "mo.contract.queued.to.oem": QUEUED,
+    "mo.contract.created.sent.to.oem": SENT,
+    "mo.contract.updated.sent.to.oem": SENT,
+    "mo.contract.delivered.to.oem": DELIVERED,
+}
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS contracts (
+    emaid TEXT PRIMARY KEY, pcid TEXT NOT NULL, state TEXT NOT NULL
+);
+"""
+
+
+class CustomerError(EvccError):
+    """What cannot be done for a customer as things are."""
+
+    REASONS = ("unknown", "state")
+
+
+@dataclass(frozen=True)
+class Customer:
+    """`state`: one of the constants above."""
+
+    emaid: str
+    pcid: str
+    state: str
+
+
+class Customers:
+    """An operator's book. `file`: made when missing. `close()` when done.
+
+    Whatever calls the pools raises OpcpError as `Operator` does.
+    """
+
+    def __init__(self, operator: Operator, file: Path) -> None:
+        self._operator = operator
+        self._memory = Memory(file, _TABLES)
+        self._follower: Follower | None = None
+
+    def close(self) -> None:
+        if self._follower is not None:
+            self._follower.close()
+        self._memory.close()
+
+    def follow(self) -> None:
+        """Read the operator's events from the stream in a thread, from where it was left."""
+        self._follower = Follower(self._operator.client, self._memory, self.take)
+
+    def take(self, event: Mapping[str, Any]) -> str:
+        """Note what an event says of a contract. The same event again changes nothing. "": none
+        is ever rejected. Raises ValueError when it is no event."""
+        try:
+            event_id, becomes = str(event["eventId"]), _BECOMES.get(event["eventType"])
+            if becomes is None:
+                return ""
+            emaid = ids.parse_emaid(event["payload"]["emaid"])
+        except (KeyError, TypeError, ids.IdError) as error:
+            raise ValueError(f"not an event: {error}") from error
+        with self._memory.transaction() as run:
+            if is_news(run, event_id):
+                run(
+                    "UPDATE contracts SET state = ? WHERE emaid = ? AND state IN (?, ?, ?, ?)",
+                    (becomes, emaid, *_OPEN),
+                )
+        return ""
+
+    def onboard(self, kind: str, text: str, document: str) -> str:
+        """See `Operator.onboard`; the EMAID is in the book before anything is signed."""
+        pcid = self._operator.identify(kind, text, document)
+        return self._sign(self._operator.new_emaid(), pcid)
+
+    def renew(self, emaid: str) -> None:
+        """A new key and certificate under the same EMAID."""
+        customer = self._with(emaid, *_OPEN)
+        self._operator.contract(customer.pcid, customer.emaid)
+
+    def replace(self, emaid: str) -> str:
+        """A new EMAID in the place of this one, which ends."""
+        customer = self._with(emaid, *_OPEN)
+        new = self._sign(self._operator.new_emaid(), customer.pcid)
+        self.terminate(customer.emaid)
+        return new
+
+    def terminate(self, emaid: str) -> None:
+        customer = self._with(emaid, *_OPEN)
+        self._operator.terminate(customer.emaid)
+        self._note(Customer(customer.emaid, customer.pcid, ENDED))
+
+    def answer(self, emaid: str, wanted: bool) -> None:
+        """The customer who was asked has answered: the contract is made anew for the vehicle's
+        new key, or is over."""
+        customer = self._with(emaid, ASK)
+        if wanted:
+            self._sign(customer.emaid, customer.pcid)
+        else:
+            self._note(Customer(customer.emaid, customer.pcid, DECLINED))
+
+    def get(self, emaid: str) -> Customer:
+        """Raises CustomerError("unknown")."""
+        rows = self._memory.rows("SELECT * FROM contracts WHERE emaid = ?", ids.parse_emaid(emaid))
+        if not rows:
+            raise CustomerError("unknown", emaid)
+        return Customer(*rows[0])
+
+    def all(self, *states: str) -> list[Customer]:
+        """Those in one of these states, or all."""
+        rows = self._memory.rows("SELECT * FROM contracts ORDER BY rowid")
+        return [one for row in rows if (one := Customer(*row)).state in (states or (one.state,))]
+
+    def _with(self, emaid: str, *states: str) -> Customer:
+        customer = self.get(emaid)
+        if customer.state not in states:
+            raise CustomerError("state", f"{customer.emaid}: {customer.state}")
+        return customer
+
+    def _sign(self, emaid: str, pcid: str) -> str:
+        """In the book first: its events may come before the answer does."""
+        before = self._memory.rows("SELECT * FROM contracts WHERE emaid = ?", emaid)
+        self._note(Customer(emaid, pcid, SIGNED))
+        try:
+            self._operator.contract(pcid, emaid)
+        except Exception as error:
+            if isinstance(error, OpcpError) and not 400 <= error.status < 500:
+                raise  # it may be there all the same: `renew` makes sure of it
+            with self._memory.transaction() as run:
+                run("DELETE FROM contracts WHERE emaid = ?", (emaid,))
+                for row in before:
+                    _put(run, Customer(*row))
+            raise
+        return emaid
+
+    def _note(self, customer: Customer) -> None:
+        with self._memory.transaction() as run:
+            _put(run, customer)
+
+
+def _put(run: Run, customer: Customer) -> None:
+    run(
+        "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?)",
+        (customer.emaid, customer.pcid, customer.state),
+    )

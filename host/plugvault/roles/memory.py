@@ -1,0 +1,78 @@
+"""What a role's backend remembers on its own: a small SQLite file, and its place in the events.
+
+What is written is on the disk when the call returns, so that an acknowledged event is never lost.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Values = tuple[object, ...] | dict[str, object]
+Run = Callable[[str, Values], int]  # a statement and its values: how many rows it changed
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS seen (event_id TEXT PRIMARY KEY, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), last TEXT NOT NULL);
+"""
+
+
+class Memory:
+    """`file`: made when missing, for its owner only; `tables`: SQL that makes what is missing.
+
+    Safe to use from several threads of one process. `close()` when done.
+    """
+
+    def __init__(self, file: Path, tables: str) -> None:
+        file.touch(mode=0o600)
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        self._database.executescript(
+            f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES} {tables}"
+        )
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Run]:
+        """All of it or nothing."""
+
+        def run(statement: str, values: Values) -> int:
+            return self._database.execute(statement, values).rowcount
+
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield run
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def verdict(self, event_id: str) -> str | None:
+        """Why an event was rejected, "" for one that was taken, None for one not seen yet."""
+        found = self.rows("SELECT reason FROM seen WHERE event_id = ?", event_id)
+        return str(found[0][0]) if found else None
+
+    def place(self) -> str:
+        """The place of the last event read from the stream, "0" at the beginning."""
+        found = self.rows("SELECT last FROM place")
+        return str(found[0][0]) if found else "0"
+
+    def go_on(self, last: str) -> None:
+        with self.transaction() as run:
+            run("INSERT INTO place VALUES (1, ?) ON CONFLICT DO UPDATE SET last = ?", (last, last))
+
+
+def is_news(run: Run, event_id: str, reason: str = "") -> bool:
+    """Note an event in the transaction that deals with it; False when that has been done before,
+    perhaps by another thread that was told at the same time."""
+    return run("INSERT OR IGNORE INTO seen VALUES (?, ?)", (event_id, reason)) == 1
