@@ -5,7 +5,20 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from plugvault.opcp import ccp, cps, errors, est, oauth, pcp, rcp, registry, stream, welcome
+from plugvault.opcp import (
+    ccp,
+    cps,
+    deadletter,
+    errors,
+    est,
+    oauth,
+    pcp,
+    rcp,
+    registry,
+    stream,
+    webhooks,
+    welcome,
+)
 from plugvault.opcp.limits import BodyLimit
 from plugvault.opcp.open import WARNING, OpenMode
 from plugvault.opcp.services import Services
@@ -43,7 +56,7 @@ def create_app(services: Services) -> FastAPI:
     if opened:
         app.add_middleware(OpenMode)
     errors.install(app)
-    for part in (oauth, rcp, pcp, cps, ccp, est, registry, stream, welcome):
+    for part in (oauth, rcp, pcp, cps, ccp, est, registry, webhooks, deadletter, stream, welcome):
         app.include_router(part.router)
     return app
 

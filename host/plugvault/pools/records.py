@@ -360,14 +360,27 @@ class Events(Protocol):
 class Deliveries(Protocol):
     def get(self, event_id: str, endpoint_id: str) -> Delivery | None: ...
     def put(self, delivery: Delivery) -> None: ...
-    def claim(
-        self, now: float, until: float, limit: int
-    ) -> Sequence[tuple[Delivery, Event, Endpoint]]:
-        """Take what is due and in nobody's hand, and lease it until then. Of each endpoint and
-        vehicle only the first unfinished one, so that a vehicle's events arrive in order."""
+    def due(self, now: float) -> Sequence[Endpoint]:
+        """The enabled ones that something waits for which is due and in nobody's hand."""
         ...
 
-    def listed(self, state: str | None, limit: int) -> Sequence[tuple[Delivery, Event]]: ...
+    def claim(
+        self, endpoint_id: str, now: float, until: float, limit: int
+    ) -> Sequence[tuple[Delivery, Event]]:
+        """Take what is due and in nobody's hand, and lease it until then. Of each vehicle only
+        the first unfinished one, so that a vehicle's events arrive in order."""
+        ...
+
+    def settle(self, taken: Delivery, after: Delivery) -> bool:
+        """Put what became of a delivery that `claim` gave; False, and nothing happens, when it
+        is no longer in the hand that took it."""
+        ...
+
+    def of_endpoint(
+        self, endpoint_id: str, state: str | None, limit: int
+    ) -> Sequence[tuple[Delivery, Event]]:
+        """The latest first."""
+        ...
 
 
 class Audit(Protocol):

@@ -177,48 +177,59 @@ class Deliveries(Rows[records.Delivery]):
         else:
             self._transaction.run(_put_delivery(self._transaction.database), vars(record))
 
-    def claim(
-        self, now: float, until: float, limit: int
-    ) -> Sequence[tuple[records.Delivery, records.Event, records.Endpoint]]:
+    def due(self, now: float) -> Sequence[records.Endpoint]:
         self._outbox.flush()
-        values = {"now": now, "limit": limit}
+        return Endpoints(self._transaction)._rows(_WAITED_FOR, now=now)
+
+    def claim(
+        self, endpoint_id: str, now: float, until: float, limit: int
+    ) -> Sequence[tuple[records.Delivery, records.Event]]:
+        self._outbox.flush()
+        values = {"of_endpoint": endpoint_id, "now": now, "limit": limit}
         rows = self._transaction.rows(_DUE, values)
-        taken = [(replace(self._read(row[:_D]), lease=until), row) for row in rows]
+        taken = [
+            (replace(self._read(row[:_D]), lease=until), records.Event(*row[_D:])) for row in rows
+        ]
         keys = [
-            {"of_event": one.event_id, "of_endpoint": one.endpoint_id, "until": until}
+            {"of_event": one.event_id, "of_endpoint": endpoint_id, "until": until}
             for one, _ in taken
         ]
         self._transaction.many(_LEASE, keys)
-        to = Endpoints(self._transaction)
-        return [(one, records.Event(*row[_D:_E]), to._read(row[_E:])) for one, row in taken]
+        return taken
 
-    def listed(
-        self, state: str | None, limit: int
+    def settle(self, taken: records.Delivery, after: records.Delivery) -> bool:
+        values = {**vars(after), "of_event": taken.event_id, "of_endpoint": taken.endpoint_id}
+        done = self._transaction.run(_SETTLE, {**values, "in_hand": taken.lease})
+        return bool(done.rowcount)
+
+    def of_endpoint(
+        self, endpoint_id: str, state: str | None, limit: int
     ) -> Sequence[tuple[records.Delivery, records.Event]]:
         self._outbox.flush()
-        statement, values = (_IN_STATE, {"state": state}) if state else (_LISTED, {})
-        rows = self._transaction.rows(statement, {**values, "limit": limit})
+        values = {"of_endpoint": endpoint_id, "limit": limit, "state": state}
+        rows = self._transaction.rows(_IN_STATE if state else _LISTED, values)
         return [(self._read(row[:_D]), records.Event(*row[_D:])) for row in rows]
 
 
 _delivery = tables.deliveries.c
-_D = len(tables.deliveries.columns)  # where an event's columns begin, and where they end
-_E = _D + len(tables.events.columns)
+_D = len(tables.deliveries.columns)  # where an event's columns begin
 _PENDING: ColumnElement[str] = literal_column("'pending'")
 
 _earlier = tables.deliveries.alias("earlier")
+_FREE = (
+    _delivery.state == _PENDING,
+    _delivery.due <= bindparam("now"),
+    _delivery.lease <= bindparam("now"),
+)
+_WAITED_FOR = _ENABLED.where(
+    exists().where(_delivery.endpoint_id == _endpoint.endpoint_id, *_FREE)
+)
 _DUE = (
-    select(
-        tables.deliveries,
-        tables.events,
-        tables.endpoints,
-    )
+    select(tables.deliveries, tables.events)
     .where(
-        _delivery.state == _PENDING,
-        _delivery.due <= bindparam("now"),
-        _delivery.lease <= bindparam("now"),
+        _delivery.endpoint_id == bindparam("of_endpoint"),
+        *_FREE,
         _event.event_id == _delivery.event_id,
-        _endpoint.endpoint_id == _delivery.endpoint_id,
         ~exists().where(
             _earlier.c.state == _PENDING,
             _earlier.c.endpoint_id == _delivery.endpoint_id,
@@ -239,9 +250,22 @@ _LEASE = (
     )
     .values(lease=bindparam("until"))
 )
+_SETTLE = (
+    tables.deliveries.update()
+    .where(
+        _delivery.event_id == bindparam("of_event"),
+        _delivery.endpoint_id == bindparam("of_endpoint"),
+        _delivery.state == _PENDING,
+        _delivery.lease == bindparam("in_hand"),
+    )
+    .values({name: bindparam(name) for name in ("state", "attempts", "due", "lease", "outcome")})
+)
 _LISTED = (
     select(tables.deliveries, tables.events)
-    .where(_event.event_id == _delivery.event_id)
+    .where(
+        _delivery.endpoint_id == bindparam("of_endpoint"),
+        _event.event_id == _delivery.event_id,
+    )
     .order_by(_delivery.sequence.desc())
     .limit(_LIMIT)
 )

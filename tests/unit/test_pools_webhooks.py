@@ -1,0 +1,308 @@
+"""Webhooks' rules, and how deliveries are handed to workers, on both databases."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from plugvault.net import Outbound
+from plugvault.pools import events, webhooks
+from plugvault.pools.caller import (
+    ADMIN,
+    CPO,
+    CPS,
+    MO_EXTERNAL_PKI,
+    MO_HUBJECT_PKI,
+    OEM,
+    Caller,
+)
+from plugvault.pools.errors import PoolError
+from plugvault.pools.events import KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
+from plugvault.pools.records import Delivery, Endpoint, Event
+from plugvault.pools.webhooks import Wanted
+from plugvault.store import SqlStore
+
+NOW = 1_790_000_000.0
+URL = "https://maker.example/hook"
+MAKER = Caller("maker", frozenset({OEM}), wmis=frozenset({"PVT", "PVU"}), client_id="m")
+RIVAL = Caller("rival", frozenset({OEM}), wmis=frozenset({"XXX"}), client_id="r")
+OPERATOR = Caller(
+    "operator", frozenset({MO_HUBJECT_PKI}), providers=frozenset({"DEPVA"}), client_id="o"
+)
+NET = Outbound()
+
+
+def create(
+    store: SqlStore,
+    caller: Caller = MAKER,
+    kinds: Sequence[str] = OEM_EVENTS,
+    url: str = URL,
+    **more: object,
+) -> Endpoint:
+    with store.write() as records:
+        return webhooks.create(records, caller, Wanted(url, kinds, **more), NET, NOW)  # type: ignore[arg-type]
+
+
+def tell(
+    store: SqlStore,
+    kind: str = "oem.contract.created",
+    audience: str = "PVT",
+    vehicle: str = "PVTP0000000000001",
+) -> Event:
+    with store.write() as records:
+        payload = {"emaid": "DEPVAC12345678", "pcid": vehicle}
+        return events.publish(records, kind, audience, payload, NOW, vehicle)
+
+
+def claim(
+    store: SqlStore, endpoint: Endpoint, now: float = NOW, limit: int = 100
+) -> list[Delivery]:
+    with store.write() as records:
+        taken = records.deliveries.claim(endpoint.endpoint_id, now, now + 60, limit)
+    return [delivery for delivery, _ in taken]
+
+
+def of(store: SqlStore, endpoint: Endpoint, state: str | None = None) -> list[Delivery]:
+    with store.read() as records:
+        found = records.deliveries.of_endpoint(endpoint.endpoint_id, state, 100)
+    return [delivery for delivery, _ in found]
+
+
+def settle(store: SqlStore, taken: Delivery, state: str) -> bool:
+    with store.write() as records:
+        after = Delivery(taken.event_id, taken.endpoint_id, taken.vehicle, state, 1, NOW)
+        return records.deliveries.settle(taken, after)
+
+
+# -- rules --
+
+
+@pytest.mark.parametrize(
+    "roles, kinds",
+    [
+        ({OEM}, ROOT_EVENTS + OEM_EVENTS),
+        ({MO_EXTERNAL_PKI}, ROOT_EVENTS + MO_EVENTS),
+        ({MO_HUBJECT_PKI}, ROOT_EVENTS + MO_EVENTS),
+        ({CPO}, ROOT_EVENTS),
+        ({CPS}, ROOT_EVENTS),
+        ({ADMIN}, ROOT_EVENTS),
+        ({OEM, CPO}, ROOT_EVENTS + OEM_EVENTS),
+    ],
+)
+def test_role_may_choose_the_events_that_concern_it(
+    sqlite_store: SqlStore, roles: set[str], kinds: tuple[str, ...]
+):
+    caller = Caller("one", frozenset(roles), client_id="one")
+    made = create(sqlite_store, caller, kinds)
+    assert set(made.events.split(",")) == set(kinds)
+    for kind in set(KINDS) - set(kinds):
+        with pytest.raises(PoolError, match=f"{re.escape(kind)} does not concern the role"):
+            create(sqlite_store, caller, [kind])
+
+
+@pytest.mark.parametrize(
+    "kinds, words",
+    [
+        ([], "at least one event"),
+        (["contract.created"], "contract.created is not an event"),
+        ([*OEM_EVENTS, "oem.contract.*"], "is not an event"),
+    ],
+)
+def test_events_that_are_none_are_refused(sqlite_store: SqlStore, kinds: list[str], words: str):
+    with pytest.raises(PoolError, match=words):
+        create(sqlite_store, kinds=kinds)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/", "ftp://maker.example/", "https://a:b@maker.example/", ""]
+)
+def test_url_that_must_not_be_called_is_refused_at_once(sqlite_store: SqlStore, url: str):
+    with pytest.raises(PoolError, match=r"^invalid: url : "):
+        create(sqlite_store, url=url)
+    made = create(sqlite_store)
+    with sqlite_store.write() as records, pytest.raises(PoolError, match=r"^invalid: url : "):
+        webhooks.update(records, MAKER, made.endpoint_id, Wanted(url), NET)
+
+
+@pytest.mark.parametrize("stranger", [RIVAL, OPERATOR, replace(MAKER, client_id="its other one")])
+def test_owner_alone_sees_changes_and_deletes_its_endpoint(store: SqlStore, stranger: Caller):
+    made = create(store)
+    identity = made.endpoint_id
+    with store.write() as records:
+        assert webhooks.listed(records, stranger) == []
+        for act in (
+            lambda: webhooks.get(records, stranger, identity),
+            lambda: webhooks.delete(records, stranger, identity),
+            lambda: webhooks.update(records, stranger, identity, Wanted(URL), NET),
+            lambda: webhooks.deliveries(records, stranger, identity, None),
+            lambda: webhooks.replay(records, stranger, identity, NOW),
+        ):
+            with pytest.raises(PoolError) as refusal:
+                act()
+            assert refusal.value.reason == "not-found"
+    with store.write() as records:
+        assert webhooks.get(records, MAKER, identity) == made
+        webhooks.delete(records, MAKER, identity)
+        assert webhooks.listed(records, MAKER) == []
+
+
+def test_update_keeps_what_it_does_not_name(store: SqlStore):
+    made = create(store, description="mine", metadata={"a": 1}, enabled=False)
+    with store.write() as records:
+        changed = webhooks.update(
+            records, MAKER, made.endpoint_id, Wanted("https://other.example/"), NET
+        )
+    assert changed.url == "https://other.example/"
+    assert (changed.events, changed.description, changed.metadata, changed.enabled) == (
+        made.events,
+        "mine",
+        '{"a": 1}',
+        False,
+    )
+
+
+def test_owner_has_so_many_endpoints_and_no_more(sqlite_store: SqlStore):
+    for _ in range(webhooks.MOST):
+        create(sqlite_store)
+    with pytest.raises(PoolError, match="delete one first"):
+        create(sqlite_store)
+    create(sqlite_store, RIVAL)
+
+
+# -- who gets what --
+
+
+def test_event_goes_to_the_enabled_endpoints_of_its_audience_that_want_it(store: SqlStore):
+    wants = create(store)
+    others = [
+        create(store, kinds=["oem.contract.deleted"]),
+        create(store, enabled=False),
+        create(store, RIVAL),
+        create(store, OPERATOR, MO_EVENTS),
+    ]
+    event = tell(store)
+    assert [one.event_id for one in of(store, wants)] == [event.event_id]
+    assert [of(store, one) for one in others] == [[]] * 4
+
+
+def test_event_for_everyone_goes_to_every_role(store: SqlStore):
+    mine = create(store, kinds=ROOT_EVENTS)
+    theirs = create(store, OPERATOR, ROOT_EVENTS)
+    tell(store, "root.cert.added", events.EVERYONE, "")
+    assert len(of(store, mine)) == len(of(store, theirs)) == 1
+
+
+def test_event_of_a_transaction_that_fails_is_never_delivered(store: SqlStore):
+    endpoint = create(store)
+
+    def fail() -> None:
+        with store.write() as records:
+            events.publish(records, "oem.contract.created", "PVT", {}, NOW)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert of(store, endpoint) == []
+    with store.read() as records:
+        assert records.events.last() == 0
+
+
+# -- in whose hand --
+
+
+def test_of_a_vehicle_only_the_first_unfinished_is_handed_out(store: SqlStore):
+    endpoint = create(store)
+    first, second = tell(store), tell(store)
+    other = tell(store, vehicle="PVTP0000000000002")
+    taken = claim(store, endpoint)
+    assert [one.event_id for one in taken] == [first.event_id, other.event_id]
+    assert claim(store, endpoint) == []
+    assert settle(store, taken[0], "sent")
+    assert [one.event_id for one in claim(store, endpoint)] == [second.event_id]
+
+
+def test_events_of_no_vehicle_wait_for_nothing(store: SqlStore):
+    endpoint = create(store, kinds=ROOT_EVENTS)
+    for _ in range(3):
+        tell(store, "root.cert.added", events.EVERYONE, "")
+    assert len(claim(store, endpoint)) == 3
+
+
+def test_what_a_worker_dropped_is_handed_out_again_and_its_word_no_longer_counts(store: SqlStore):
+    endpoint = create(store)
+    tell(store)
+    (dropped,) = claim(store, endpoint)
+    assert claim(store, endpoint, NOW + 59) == []
+    (again,) = claim(store, endpoint, NOW + 61)
+    assert again.event_id == dropped.event_id
+    assert not settle(store, dropped, "dead")
+    assert of(store, endpoint)[0].state == "pending"
+    assert settle(store, again, "sent")
+    assert not settle(store, again, "dead")
+    assert of(store, endpoint)[0].state == "sent"
+
+
+def test_endpoints_that_something_waits_for_are_told(store: SqlStore):
+    first, second, idle = create(store), create(store, RIVAL), create(store)
+    tell(store)
+    tell(store, audience="XXX", vehicle="XXXP0000000000001")
+    claim(store, idle)
+
+    def due(now: float = NOW) -> set[str]:
+        with store.read() as records:
+            return {one.endpoint_id for one in records.deliveries.due(now)}
+
+    assert due() == {first.endpoint_id, second.endpoint_id}
+    claim(store, first)
+    assert due() == {second.endpoint_id}
+    assert due(NOW + 61) == {first.endpoint_id, second.endpoint_id, idle.endpoint_id}
+    assert due(NOW - 1) == set()
+    with store.write() as records:
+        webhooks.update(records, RIVAL, second.endpoint_id, Wanted(URL, enabled=False), NET)
+    assert due() == set()
+
+
+# -- dead letters --
+
+
+def test_dead_letters_are_listed_and_sent_again(store: SqlStore):
+    endpoint = create(store)
+    told = [tell(store, vehicle=f"PVTP000000000000{number}") for number in range(4)]
+    for taken, state in zip(
+        claim(store, endpoint), ("dead", "dead", "rejected", "sent"), strict=True
+    ):
+        settle(store, taken, state)
+    with store.write() as records:
+        listed = webhooks.deliveries(records, MAKER, endpoint.endpoint_id, "dead")
+        assert [event.event_id for _, event in listed] == [told[1].event_id, told[0].event_id]
+        assert webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW, told[2].event_id) == 1
+    assert [one.event_id for one in of(store, endpoint, "pending")] == [told[2].event_id]
+    with store.write() as records:
+        assert webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW) == 2
+        assert webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW) == 0
+    assert len(claim(store, endpoint)) == 3
+    with store.write() as records, pytest.raises(PoolError) as refusal:
+        webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW, "no such event")
+    assert refusal.value.reason == "not-found"
+
+
+def test_what_is_on_its_way_is_not_started_again(store: SqlStore):
+    endpoint = create(store)
+    event = tell(store)
+    (taken,) = claim(store, endpoint)
+    with store.write() as records:
+        assert webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW, event.event_id) == 0
+    assert of(store, endpoint) == [taken]
+
+
+def test_deliveries_go_with_their_endpoint(store: SqlStore):
+    endpoint = create(store)
+    tell(store)
+    (taken,) = claim(store, endpoint)
+    with store.write() as records:
+        webhooks.delete(records, MAKER, endpoint.endpoint_id)
+    assert of(store, endpoint) == []
+    assert not settle(store, taken, "sent")
