@@ -1,0 +1,212 @@
+"""A partner ecosystem that lies: an active one, with a good access token, and bad intentions."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from evcc import exi
+from fixtures.backend import b64
+from fixtures.pools import Pools, authority
+from plugvault.contract.bundle import bundle
+from plugvault.contract.issue import issue_contract
+from plugvault.federation.peers import Federation
+from plugvault.pools import peers
+from plugvault.roles.client import Credentials
+from world import PCID, Issued, World, point
+
+OTHER = "PVTP9990000000001"
+Answers = dict[str, Any]
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+class Partner:
+    """What it says, by method and path; 404 for the rest. `asked`: everything it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: Answers = {}
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    def vehicle(self, pcid: str, leaf: Issued) -> None:
+        _, sub2, sub1 = leaf.chain
+        message = {
+            "vehicleCertificate": b64(leaf.der),
+            "subCA2Certificate": b64(sub2),
+            "subCA1Certificate": b64(sub1),
+        }
+        self.answers[f"GET /v1/oem/provCerts/{pcid}"] = {"OEMMessage": message}
+
+    def roots(self, *roots: tuple[str, bytes]) -> None:
+        listed = [{"rootType": kind, "caCertificate": b64(der)} for kind, der in roots]
+        self.answers["GET /v1/root/rootCerts"] = {
+            "RootCertificateCollection": {"rootCertificates": listed}
+        }
+
+
+@contextmanager
+def serving(partner: Partner) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            call = f"{self.command} {self.path}"
+            partner.asked.append((call, dict(self.headers)))
+            token = {"access_token": "x", "expires_in": 3600}
+            said = token if self.path == "/oauth/token" else partner.answers.get(call)
+            body = said if isinstance(said, bytes) else json.dumps(said or {}).encode()
+            self.send_response(200 if said is not None else 404)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = answer  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def partner() -> Partner:
+    return Partner()
+
+
+@pytest.fixture
+def federation(pools: Pools, partner: Partner) -> Iterator[Federation]:
+    with serving(partner) as url:
+        with pools.store.write() as records:
+            peers.apply(records, "irdeto", url, "c", "test", pools.now)
+            peers.move(records, "irdeto", peers.AUDITED, "test", pools.now)
+            peers.move(records, "irdeto", peers.ACTIVE, "test", pools.now)
+        made = Federation(pools.store, {"irdeto": Credentials("c", "s", url)}, lambda: pools.now)
+        yield made
+        made.close()
+
+
+def known(pools: Pools, pcid: str) -> str | None:
+    """Where the vehicle is from, None when it is not known."""
+    with pools.store.read() as records:
+        found = records.vehicles.get(pcid, "urn:iso:15118:2:2013:MsgDef")
+    return found.origin if found else None
+
+
+def test_a_partner_that_tells_the_truth_is_believed(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    partner.vehicle(OTHER, pools.provisioning(OTHER))
+    federation.know(OTHER)
+    assert known(pools, OTHER) == "irdeto"
+    call, headers = partner.asked[-1]
+    assert call == f"GET /v1/oem/provCerts/{OTHER}"
+    assert headers["broadcast"] == "true"
+
+
+def test_rejects_another_vehicle_than_the_one_asked_for(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    partner.vehicle(OTHER, pools.provisioning(PCID))
+    federation.know(OTHER)
+    assert known(pools, OTHER) is None
+    assert known(pools, PCID) is None
+
+
+def test_rejects_a_vehicle_under_a_root_that_no_partner_lists(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    stranger = World()
+    partner.vehicle(OTHER, stranger.provisioning(point(pools.ecu), OTHER))
+    partner.roots()
+    federation.know(OTHER)
+    assert known(pools, OTHER) is None
+    assert partner.asked[-1][0] == "GET /v1/root/rootCerts"  # it was looked for, and not found
+
+
+def test_a_partner_cannot_replace_a_vehicle_of_ours(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    ours = pools.register()
+    partner.vehicle(PCID, pools.provisioning(PCID, key=new_key()))
+    federation.know(PCID)
+    assert known(pools, PCID) == ""
+    assert pools.provisioning_der() == ours.certificate
+    assert partner.asked == []
+
+
+def test_rejects_a_partners_root_that_is_not_one(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    stranger = World()
+    partner.roots(("V2G", stranger.cps_sub1.der), ("V2G", b"\x30\x00"), ("XXX", b"\x00"))
+    assert federation.roots() is False
+    with pools.store.read() as records:
+        assert all(root.origin == "" for root in records.roots.all())
+
+
+def install_answer(pools: Pools, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    world = pools.world
+    data = issue_contract(
+        "DEPVTC1234567", pools.provisioning().der, authority(world.mo_sub2), pools.now
+    )
+    signer = pools.signer
+    message = bundle(data, signer.certificate, signer.subs, signer.sign)
+    change(message["V2G_Message"]["Body"]["CertificateInstallationRes"])
+    definition = {"certificateInstallationRes": b64(exi.encode(message)), "emaid": data.emaid}
+    return {"CCPResponse": {"emaidContent": [{"messageDef": definition}]}}
+
+
+def test_a_partners_bundle_is_given_out_only_with_a_good_signature(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    call = "POST /v1/ccp/signedContractData"
+    partner.answers[call] = install_answer(pools, lambda body: None)
+    found = federation.install(b"request")
+    assert found is not None
+    assert found.emaid == "DEPVTC1234567"
+
+    def swap(body: dict[str, Any]) -> None:
+        body["DHpublickey"]["value"] = point(new_key())
+
+    partner.answers[call] = install_answer(pools, swap)
+    assert federation.install(b"request") is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"not json", b"[]", b'{"CCPResponse": {"emaidContent": []}}', b'{"CCPResponse": 5}', b"\xff"],
+)
+def test_garbage_is_no_answer(federation: Federation, partner: Partner, said: bytes):
+    partner.answers["POST /v1/ccp/signedContractData"] = said
+    partner.answers[f"GET /v1/oem/provCerts/{OTHER}"] = said
+    partner.answers["GET /v1/root/rootCerts"] = said
+    assert federation.install(b"request") is None
+    federation.know(OTHER)
+    assert federation.roots() is False
+
+
+def test_a_partner_that_is_not_active_is_not_asked(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    with pools.store.write() as records:
+        peers.move(records, "irdeto", peers.SUSPENDED, "test", pools.now)
+    partner.vehicle(OTHER, pools.provisioning(OTHER))
+    federation.know(OTHER)
+    assert federation.install(b"request") is None
+    assert known(pools, OTHER) is None
+    assert partner.asked == []
