@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import plugvault
-from plugvault.cli import app
+from plugvault.cli import app, doctor
 from plugvault.hsm import softhsm
 
 HEAVY = ("fastapi", "sqlalchemy", "uvicorn", "httpx", "pkcs11", "joserfc")
@@ -96,6 +96,30 @@ def test_doctor_without_a_token_library_says_what_to_type(
     shown = capsys.readouterr().out
     assert "administrator for: apt-get install softhsm2" in shown
     assert "cannot run yet" in shown
+
+
+def test_doctor_without_postgresql_says_what_to_type_and_lets_the_main_job_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "SERVERS", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (missing,) = doctor.postgresql()
+    assert (missing.good, missing.needed) == (False, False)
+    assert "apt-get install postgresql" in missing.mend
+
+
+def test_doctor_names_the_newest_postgresql(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for version in ("9.6", "15", "17"):
+        server = tmp_path / version / "bin" / "postgres"
+        server.parent.mkdir(parents=True)
+        server.write_text(f"#!/bin/sh\necho PostgreSQL {version}\n")
+        server.chmod(0o755)
+    monkeypatch.setattr(doctor, "SERVERS", tmp_path)
+    (found,) = doctor.postgresql()
+    assert found.good
+    assert found.found.startswith("PostgreSQL 17,")
 
 
 def test_doctor_whose_token_library_was_named_says_who_named_it() -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from typing import Annotated
 import typer
 
 OLDEST_PYTHON = (3, 11)
+SERVERS = Path("/usr/lib/postgresql")  # a folder for each version
 DISK_NEEDED = 200  # MB: tokens, databases and captures of a few stories
 
 
@@ -125,6 +127,24 @@ def interpreters() -> Iterator[Finding]:
         yield Finding(f"MicroPython {name}", True, found, needed=False)
 
 
+def postgresql() -> Iterator[Finding]:
+    """The server's programs: the newest of those Debian keeps off the PATH, or the PATH's."""
+    newest = sorted(SERVERS.glob("[0-9]*/bin/postgres"), key=lambda path: float(path.parts[-3]))
+    server = str(newest[-1]) if newest else shutil.which("postgres")
+    if server is None:
+        yield Finding(
+            "PostgreSQL",
+            False,
+            "no server here: the pools keep their records in SQLite, and its tests are skipped",
+            "`make` as root, or ask an administrator for: apt-get install postgresql",
+            needed=False,
+        )
+        return
+    asked = subprocess.run([server, "--version"], capture_output=True, text=True, check=False)
+    words = (asked.stdout or asked.stderr).strip()
+    yield Finding("PostgreSQL", asked.returncode == 0, f"{words}, {server}", needed=False)
+
+
 def serial_ports() -> Iterator[Finding]:
     try:
         from serial.tools import list_ports
@@ -161,6 +181,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     packages,
     token,
     interpreters,
+    postgresql,
     serial_ports,
     disk,
 )
