@@ -1,0 +1,40 @@
+"""The secret in a token from which webhooks' secrets are derived."""
+
+from __future__ import annotations
+
+import re
+
+import pkcs11
+import pytest
+from pkcs11 import Attribute
+
+from evcc.vault import VaultError
+from plugvault.hsm import Token, secret
+
+
+def test_derived_secrets_differ_by_name_and_stay_the_same(makers: Token):
+    made = secret.generate(makers, "webhooks")
+    first = made.derive("endpoint 1")
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    assert first != made.derive("endpoint 2")
+    assert first == secret.find(makers, "webhooks").derive("endpoint 1")
+
+
+def test_another_key_gives_other_secrets(makers: Token):
+    one, other = (secret.generate(makers, label) for label in ("one", "other"))
+    assert one.derive("endpoint") != other.derive("endpoint")
+
+
+def test_secret_never_leaves_its_token(makers: Token):
+    made = secret.generate(makers, "webhooks")
+    assert made._key[Attribute.SENSITIVE]
+    assert not made._key[Attribute.EXTRACTABLE]
+    assert made._key[Attribute.NEVER_EXTRACTABLE]
+    with pytest.raises(pkcs11.AttributeSensitive):
+        made._key[Attribute.VALUE]
+
+
+def test_secret_that_is_not_there_is_not_found(makers: Token):
+    with pytest.raises(VaultError) as missing:
+        secret.find(makers, "webhooks")
+    assert missing.value.reason == "not-found"
