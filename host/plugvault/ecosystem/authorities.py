@@ -13,7 +13,7 @@ from cryptography import x509
 from evcc.vault import VaultError
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CHARGE_POINTS, EVSE, MAKER, OPERATOR, POOL, company
-from plugvault.hsm import Token, TokenKey, rsa
+from plugvault.hsm import Token, TokenKey, rsa, secret
 from plugvault.hsm.rsa import TokenRsaKey
 from plugvault.pki import path
 from plugvault.pki.issue import Authority, der, issue, root, subordinate
@@ -39,7 +39,8 @@ class Authorities:
     v2g, oem, mo: the roots. vehicles, operator, hosted: the Sub2 that issue provisioning
     certificates, the operator's contracts, and contracts for operators without a PKI. cps,
     station: leaves. telematics: the maker's key for the channel to its vehicles. access: signs
-    access tokens. keys: every key, by the token it is in. issued: the certificates made now, DER.
+    access tokens. webhooks: what their secrets are derived from. keys: every key, by the token it
+    is in. issued: the certificates made now, DER.
     """
 
     def __init__(
@@ -68,6 +69,10 @@ class Authorities:
         self.access = found(
             lambda: rsa.key(tokens["auth"], "access-tokens"),
             lambda: rsa.generate(tokens["auth"], "access-tokens"),
+        )
+        self.webhooks = found(
+            lambda: secret.find(tokens["auth"], "webhooks"),
+            lambda: secret.generate(tokens["auth"], "webhooks"),
         )
         self.keys["auth"] = [self.access]
 

@@ -90,6 +90,7 @@ def services(
         operator=pki.hosted,
         ocsp=ocsp,
         clock=clock,
+        webhook_secret=pki.webhooks.derive,
         settings=settings,
         peers=peers,
     )
