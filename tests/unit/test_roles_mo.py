@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from evcc.ids import IdError
 from evcc.x509 import CertificateError
 from plugvault.roles.client import OpcpError, encode
-from plugvault.roles.mo import Operator
+from plugvault.roles.mo import Operator, with_check_digit
 from world import NOW, PCID, Issued, World, point, root
 
 WORLD = World()
@@ -54,3 +55,56 @@ def test_a_vehicle_under_no_known_root_is_not_sealed_to():
     stranger = root("OEM Root").sub("OEM Sub1", 1).sub("OEM Sub2")
     with pytest.raises(CertificateError):
         operator(stranger.issue(PCID, dc="OEM")).vehicle(PCID)
+
+
+def test_the_path_is_left_to_the_pool_when_the_operator_says_so_and_the_identity_never():
+    stranger = root("OEM Root").sub("OEM Sub1", 1).sub("OEM Sub2").issue(PCID, dc="OEM")
+    client: Any = Pool(stranger)
+    trusting = Operator(client, "DEPVT", clock=lambda: NOW, check_path=False)
+    assert trusting.vehicle(PCID).certificate == stranger.der
+    with pytest.raises(OpcpError, match="instead of"):
+        trusting.vehicle("PVTP0000000000666")
+
+
+@pytest.mark.parametrize(
+    "text, emaid",
+    [
+        ("GB-OCT-C1234ABCD", "GBOCTC1234ABCDJ"),
+        ("gboctc1234abcdj", "GBOCTC1234ABCDJ"),
+        ("NL-TNM-000122045", "NLTNM000122045U"),
+    ],
+)
+def test_an_emaid_gets_its_check_digit(text: str, emaid: str):
+    assert with_check_digit(text) == emaid
+
+
+def test_a_wrong_check_digit_is_no_typing_error_to_pass_over():
+    with pytest.raises(IdError, match="check digit"):
+        with_check_digit("GB-OCT-C1234ABCD-K")
+
+
+def test_an_emaid_that_is_taken_is_not_given_again():
+    asked = []
+
+    class Ccp:
+        def call(self, method: str, path: str) -> None:
+            asked.append(path.rsplit("/", 1)[1])
+            if len(asked) < 3:
+                return
+            raise OpcpError("refused", "404", 404)
+
+    client: Any = Ccp()
+    emaid = Operator(client, "GBOCT").new_emaid()
+    assert len(set(asked)) == 3
+    assert asked[-1] == emaid == with_check_digit(emaid)
+    assert emaid.startswith("GBOCTC")
+
+
+def test_no_emaid_is_given_while_nobody_knows_which_are_taken():
+    class Ccp:
+        def call(self, method: str, path: str) -> None:
+            raise OpcpError("unreachable")
+
+    client: Any = Ccp()
+    with pytest.raises(OpcpError):
+        Operator(client, "GBOCT").new_emaid()

@@ -6,7 +6,7 @@ reset there is none, and neither is ever made silently.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,7 @@ class Customers:
 
 def _put(run: Run, customer: Customer) -> None:
     run(
-        "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?)",
-        (customer.emaid, customer.pcid, customer.state),
+        "INSERT INTO contracts VALUES (:emaid, :pcid, :state)"
+        " ON CONFLICT DO UPDATE SET pcid = :pcid, state = :state",
+        asdict(customer),
     )

@@ -1,0 +1,168 @@
+"""An operator's book: what events make of a contract, and what is never done by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugvault.roles import customers as book
+from plugvault.roles.client import OpcpError
+from plugvault.roles.customers import CustomerError, Customers
+
+PCID = "PVTP0000000000001"
+
+
+class Operator:
+    """An operator whose pools are far away: what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, ...]] = []
+        self.fails: Exception | None = None
+
+    def identify(self, *proof: str) -> str:
+        return PCID
+
+    def new_emaid(self) -> str:
+        return f"DEPVT{len(self.done):09}Z"
+
+    def contract(self, pcid: str, emaid: str) -> str:
+        if self.fails:
+            raise self.fails
+        self.done.append(("contract", emaid))
+        return emaid
+
+    def terminate(self, emaid: str) -> None:
+        self.done.append(("terminate", emaid))
+
+
+@pytest.fixture
+def operator() -> Operator:
+    return Operator()
+
+
+@pytest.fixture
+def customers(operator: Any, tmp_path: Path) -> Iterator[Customers]:
+    opened = Customers(operator, tmp_path / "customers.sqlite")
+    yield opened
+    opened.close()
+
+
+def tell(customers: Customers, kind: str, emaid: str, event_id: str = "") -> str:
+    event = {
+        "eventId": event_id or kind,
+        "eventType": kind,
+        "payload": {"emaid": emaid, "pcid": PCID},
+    }
+    customers.take(event)
+    return customers.get(emaid).state
+
+
+@pytest.mark.parametrize(
+    "kind, state",
+    [
+        ("mo.prov.cert.updated", book.ASK),
+        ("mo.prov.cert.updated.factory.reset", book.ASK),
+        ("mo.prov.cert.factory.reset", book.RESET),
+        ("mo.prov.cert.deleted", book.ENDED),
+        ("mo.contract.rejected.by.oem", book.REJECTED),
+        ("mo.contract.queued.to.oem", book.QUEUED),
+        ("mo.contract.created.sent.to.oem", book.SENT),
+        ("mo.contract.delivered.to.oem", book.DELIVERED),
+        ("mo.contract.deleted.sent.to.oem", book.SIGNED),
+        ("root.cert.added", book.SIGNED),
+    ],
+)
+def test_an_event_is_noted_and_makes_no_contract(
+    customers: Customers, operator: Operator, kind: str, state: str
+):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    assert tell(customers, kind, emaid) == state
+    assert operator.done == [("contract", emaid)]
+
+
+def test_after_a_new_key_there_is_a_contract_only_when_the_customer_wants_one(
+    customers: Customers, operator: Operator
+):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    tell(customers, "mo.prov.cert.updated", emaid, "1")
+    with pytest.raises(CustomerError):  # not silently, in whatever way
+        customers.renew(emaid)
+    customers.answer(emaid, wanted=True)
+    assert customers.get(emaid).state == book.SIGNED
+    assert operator.done == [("contract", emaid)] * 2
+    assert tell(customers, "mo.prov.cert.updated", emaid, "1") == book.SIGNED  # told again
+    assert tell(customers, "mo.prov.cert.updated", emaid, "2") == book.ASK
+    customers.answer(emaid, wanted=False)
+    assert customers.get(emaid).state == book.DECLINED
+    assert len(operator.done) == 2
+
+
+@pytest.mark.parametrize("kind", ["mo.prov.cert.factory.reset", "mo.prov.cert.deleted"])
+def test_what_is_over_is_not_made_again(customers: Customers, operator: Operator, kind: str):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    tell(customers, kind, emaid)
+    for act in (
+        lambda: customers.answer(emaid, wanted=True),
+        lambda: customers.renew(emaid),
+        lambda: customers.replace(emaid),
+        lambda: customers.terminate(emaid),
+    ):
+        with pytest.raises(CustomerError, match=emaid):
+            act()
+    assert tell(customers, "mo.contract.delivered.to.oem", emaid) != book.DELIVERED
+    assert operator.done == [("contract", emaid)]
+
+
+def test_renewing_keeps_the_emaid_and_replacing_does_not(customers: Customers, operator: Operator):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    customers.renew(emaid)
+    new = customers.replace(emaid)
+    assert operator.done[1:] == [("contract", emaid), ("contract", new), ("terminate", emaid)]
+    assert [(one.emaid, one.state) for one in customers.all()] == [
+        (emaid, book.ENDED),
+        (new, book.SIGNED),
+    ]
+    assert [one.emaid for one in customers.all(book.SIGNED, book.ASK)] == [new]
+
+
+def test_a_contract_that_was_refused_is_not_in_the_book(customers: Customers, operator: Operator):
+    operator.fails = OpcpError("refused", "400", 400)
+    with pytest.raises(OpcpError):
+        customers.onboard("plate", "AB12", "123456")
+    assert customers.all() == []
+
+
+def test_one_whose_answer_was_lost_stays_in_the_book(customers: Customers, operator: Operator):
+    operator.fails = OpcpError("unreachable")
+    with pytest.raises(OpcpError):
+        customers.onboard("plate", "AB12", "123456")
+    (customer,) = customers.all()
+    operator.fails = None
+    customers.renew(customer.emaid)
+
+
+def test_the_book_survives_its_process(customers: Customers, operator: Any, tmp_path: Path):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    tell(customers, "mo.prov.cert.updated", emaid, "1")
+    customers.answer(emaid, wanted=True)
+    customers.close()
+    again = Customers(operator, tmp_path / "customers.sqlite")
+    assert tell(again, "mo.prov.cert.updated", emaid, "1") == book.SIGNED
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"eventId": "1", "eventType": "mo.prov.cert.updated"},
+        {"eventId": "1", "eventType": "mo.prov.cert.updated", "payload": {"emaid": "x"}},
+        {"eventId": "1", "eventType": "mo.prov.cert.updated", "payload": None},
+    ],
+)
+def test_what_is_no_event_is_said_to_be_none(customers: Customers, event: dict[str, Any]):
+    with pytest.raises(ValueError, match="not an event"):
+        customers.take(event)
