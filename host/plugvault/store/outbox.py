@@ -109,10 +109,8 @@ def _numbered(table: Any) -> Executable:
 
 _NEW_EVENT = _numbered(tables.events)
 _NEW_LINE = _numbered(tables.audit)
-_LAST_LINE = (
-    select(tables.audit.c.digest)
-    .order_by(tables.audit.c.sequence.desc())
-    .limit(literal_column("1"))
+_LAST_LINE = select(tables.audit.c.digest).where(
+    tables.audit.c.sequence == select(func.max(tables.audit.c.sequence)).scalar_subquery()
 )
 
 

@@ -153,7 +153,13 @@ endpoints = Table(
     Index("endpoints_owner", "owner"),
 )
 
-listeners = Table("listeners", metadata, _key("scope"), _key("endpoint_id"))
+listeners = Table(
+    "listeners",
+    metadata,
+    _key("scope"),
+    _key("endpoint_id"),
+    Index("listeners_endpoint", "endpoint_id"),
+)
 
 events = Table(
     "events",

@@ -147,7 +147,13 @@ Table(
     Index("endpoints_owner", "owner"),
 )
 
-Table("listeners", metadata, _key("scope"), _key("endpoint_id"))
+Table(
+    "listeners",
+    metadata,
+    _key("scope"),
+    _key("endpoint_id"),
+    Index("listeners_endpoint", "endpoint_id"),
+)
 
 Table(
     "events",
