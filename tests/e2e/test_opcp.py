@@ -668,6 +668,8 @@ def test_the_page_for_people_shows_every_call_once(backend: Backend):
         "/v1/ccp/signedContractData/{pcid}/{emaid}/default",
         "/v1/ccp/provideSignedContractData/{emaid}/{pcid}",
         "/v1/ccp/lookupContract/{emaid}",
+        "/v1/ccp/terminate/{provider}",
+        "/v1/ccp/terminate/{provider}/{jobId}",
         "/.well-known/est/{ca}/simpleenroll/{iso}",
         "/{ca}/cacerts/{iso}/{algorithm}/",
     }

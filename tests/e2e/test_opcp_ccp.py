@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evcc import exi
 from fixtures.backend import ISO2, Backend, Json, Vehicle, b64, refused
 from plugvault.pki import path
+from plugvault.pools import termination
 from plugvault.pools.caller import CPS, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, OEM, Caller
 
 POOL = "/v1/ccp/signedContractData"
@@ -356,3 +357,35 @@ def test_two_contracts_that_differ_in_their_check_digit_are_one(
     other = backend.vehicle()
     data = backend.contract_data(other, with_digit)
     refused(backend.sign(data, other.pcid), 400, "Invalid Tupple")
+
+
+# An operator leaves
+
+
+def test_an_operator_leaves_and_all_its_contracts_go(backend: Backend, vehicle: Vehicle):
+    caller = Caller("Leaver", frozenset({MO_EXTERNAL_PKI}), providers=frozenset({"DELVR"}))
+    leaver = backend.enter("leaver", caller)
+    for number in range(3):
+        data = backend.contract_data(vehicle, f"DELVRC{number:08}")
+        assert backend.sign(data, vehicle.pcid, leaver).status_code == 201
+    other = stored(backend, vehicle)
+    asked = backend.ask(leaver, "POST", "/v1/ccp/terminate/DE-LVR")
+    assert asked.status_code == 202, asked.text
+    where = asked.headers["location"]
+    assert asked.json()["state"] == "waiting"
+    assert backend.ask("ADMIN", "GET", where).json() == asked.json()
+    with backend.ecosystem.store.read() as records:
+        job = records.jobs.get(asked.json()["jobId"])
+    while job and job.state == termination.WAITING:
+        job = termination.step(backend.ecosystem.store, job, backend.clock(), 2)
+    done = backend.ask(leaver, "GET", where).json()
+    assert (done["state"], done["contractsEnded"]) == ("done", 3)
+    assert [one["emaid"] for one in listed(backend, vehicle)] == [other]
+
+
+def test_a_termination_is_nobody_elses_to_ask_for(backend: Backend, rival: str):
+    refused(backend.ask(rival, "POST", "/v1/ccp/terminate/DEPVA"), 403, "provider")
+    refused(backend.ask("CPO", "POST", "/v1/ccp/terminate/DEPVA"), 403, "This call is for")
+    refused(backend.ask("ADMIN", "POST", "/v1/ccp/terminate/DEP"), 400, "^provider : must match")
+    nothing = "/v1/ccp/terminate/DEPVA/00000000-0000-0000-0000-000000000000"
+    refused(backend.ask("ADMIN", "GET", nothing), 404, "no such termination")

@@ -16,6 +16,7 @@ from plugvault.opcp import (
     rcp,
     registry,
     stream,
+    termination,
     webhooks,
     welcome,
 )
@@ -56,7 +57,20 @@ def create_app(services: Services) -> FastAPI:
     if opened:
         app.add_middleware(OpenMode)
     errors.install(app)
-    for part in (oauth, rcp, pcp, cps, ccp, est, registry, webhooks, deadletter, stream, welcome):
+    for part in (
+        oauth,
+        rcp,
+        pcp,
+        cps,
+        ccp,
+        termination,
+        est,
+        registry,
+        webhooks,
+        deadletter,
+        stream,
+        welcome,
+    ):
         app.include_router(part.router)
     return app
 

@@ -37,6 +37,7 @@ RIGHTS: dict[str, frozenset[str]] = {
     "ccp.install": frozenset({CPO, PEER}),
     "ccp.put": frozenset({CPS, MO_EXTERNAL_PKI}),
     "ccp.delete": OPERATORS,
+    "ccp.terminate": OPERATORS | {ADMIN},
     "ccp.lookup": frozenset({OEM, CPO}) | OPERATORS,
     "ccp.vehicle": frozenset({OEM}),
     "est.oem": frozenset({OEM}),
@@ -59,7 +60,7 @@ ANYONE = Caller(
     "anyone (open mode)", EVERYONE - {PEER}, _everything, _everything, _everything, "anyone"
 )
 
-_token = OAuth2(
+access_token = OAuth2(
     flows=OAuthFlows(clientCredentials=OAuthFlowClientCredentials(tokenUrl="oauth/token")),
     auto_error=False,
     description="client_id and client_secret of a role",
@@ -74,7 +75,7 @@ def may(operation: str) -> Callable[..., Awaitable[Caller]]:
     allowed = RIGHTS[operation]
 
     async def caller(
-        authorization: Annotated[str | None, Security(_token)],
+        authorization: Annotated[str | None, Security(access_token)],
         found: Annotated[Services, Depends(services)],
     ) -> Caller:
         if authorization is None and found.settings.open:

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from plugvault.pools import records
 from plugvault.store import tables
 from plugvault.store.chains import Chains, Memory
-from plugvault.store.rows import INSERT, Rows, T, by_columns
+from plugvault.store.rows import INSERT, Rows, T, by_columns, delete_by
 from plugvault.store.transaction import Row, Transaction
 
 _LIMIT: BindParameter[int] = bindparam("limit")
@@ -141,8 +141,16 @@ def _under(table: Table) -> Select[Any]:
     return table.select().where(wanted).limit(_LIMIT)
 
 
+_vehicle = tables.vehicles.c.vehicle
+_AFTER = tables.vehicles.select().where(_vehicle > bindparam("vehicle")).order_by(_vehicle)
+_AFTER = _AFTER.limit(_LIMIT)
+
+
 class Vehicles(_Chained[records.Provisioning]):
     table, record = tables.vehicles, records.Provisioning
+
+    def after(self, vehicle: str, limit: int) -> Sequence[records.Provisioning]:
+        return self._rows(_AFTER, vehicle=vehicle, limit=limit)
 
     def get(self, vehicle: str, namespace: str) -> records.Provisioning | None:
         return self._one(vehicle=vehicle, namespace=namespace)
@@ -178,6 +186,10 @@ class Contracts(_Chained[records.Contract]):
     def delete(self, emaid: str, namespace: str) -> None:
         self._delete(emaid=emaid, namespace=namespace)
 
+    def delete_all(self, contracts: Sequence[records.Contract]) -> None:
+        delete = delete_by(tables.contracts, ("emaid", "namespace"))
+        self._transaction.many(delete, map(vars, contracts))
+
     def _read(self, row: Row) -> records.Contract:
         chain = self._chains.get(row[-1])
         return records.Contract(*(*self._plain(row)[:-1], chain))
@@ -210,10 +222,26 @@ class Statuses(Rows[records.Status]):
             values |= {f"issuer{number}": issuer, f"serial{number}": serial}
         return bool(self._transaction.rows(_any_revoked(len(certificates)), values))
 
+    def revoke(self, certificates: Sequence[tuple[str, str]], reason: str, at: int) -> None:
+        rows = [
+            {"of_issuer": issuer, "of_serial": serial, "why": reason, "at": at}
+            for issuer, serial in certificates
+        ]
+        self._transaction.many(_REVOKE, rows)
+
     def revoked_by(self, issuer: str) -> Sequence[records.Status]:
         return self._rows(_REVOKED_BY, issuer=issuer)
 
 
+_REVOKE = (
+    tables.statuses.update()
+    .where(
+        _status.issuer == bindparam("of_issuer"),
+        _status.serial == bindparam("of_serial"),
+        _status.revoked.is_(None),
+    )
+    .values(revoked=bindparam("at"), reason=bindparam("why"))
+)
 _REVOKED_BY = by_columns(tables.statuses, ("issuer",)).where(_status.revoked.is_not(None))
 
 

@@ -1,0 +1,53 @@
+"""An operator leaves: the call that has its contracts ended. An extension of OPCP 1.0.0."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path
+from fastapi.responses import JSONResponse
+
+from plugvault.opcp.fields import UUID_PATTERN, Found
+from plugvault.opcp.rights import may
+from plugvault.pki.names import timestamp
+from plugvault.pools import termination
+from plugvault.pools.caller import Caller
+from plugvault.pools.records import Job
+
+router = APIRouter(prefix="/v1/ccp/terminate", tags=["CCP: signed contracts"])
+Leaving = Annotated[Caller, Depends(may("ccp.terminate"))]
+ProviderPath = Annotated[str, Path(pattern=termination.PROVIDER_PATTERN)]
+
+
+@router.post(
+    "/{provider}",
+    status_code=202,
+    summary="Extension: remove and revoke all contracts of an operator that leaves",
+)
+def begin(caller: Leaving, found: Found, provider: ProviderPath) -> JSONResponse:
+    """For administrators and the operator itself. It goes on in the background: `Location` says
+    where to ask how far it is."""
+    with found.store.write() as records:
+        job = termination.begin(records, caller, provider, found.clock())
+    where = f"{router.prefix}/{job.subject}/{job.job_id}"
+    return JSONResponse(_show(job), 202, {"Location": where})
+
+
+@router.get("/{provider}/{jobId}", summary="Extension: how far a termination is")
+def progress(
+    caller: Leaving,
+    found: Found,
+    provider: ProviderPath,
+    job_id: Annotated[str, Path(alias="jobId", pattern=UUID_PATTERN)],
+) -> dict[str, Any]:
+    with found.store.read() as records:
+        return _show(termination.progress(records, caller, provider, job_id.lower()))
+
+
+def _show(job: Job) -> dict[str, Any]:
+    """`contractsEnded`: so far."""
+    return {
+        "jobId": job.job_id,
+        "provider": job.subject,
+        "state": job.state,
+        "contractsEnded": job.done,
+        "asked": timestamp(job.asked),
+    }
