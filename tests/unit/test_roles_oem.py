@@ -33,7 +33,7 @@ def test_a_good_bundle_is_forwarded():
     check(signed(), EMAID, V2G, MO, NOW)
 
 
-def test_oem_performs_v2g2_894_before_forwarding():
+def test_what_has_expired_is_not_forwarded():
     refused("expired", signed(), now=NOW + 400 * DAY)
     refused("expired", signed(ends=NOW + DAY), now=NOW + 2 * DAY)
 
