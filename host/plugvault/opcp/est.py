@@ -1,61 +1,99 @@
-"""EST: enrolment and CA certificates, under the published and the live paths [RFC 7030].
+"""EST: enrolment, renewal and CA certificates, published and live paths [RFC 7030, OPCP est.v1].
 
-Served for `oem` now; `cpo`, `mo`, `cps` and `veh` are further rows of `Services.enrolment` and of
-`_SUBJECTS`. Renewal over mutual TLS (`simplereenroll`) is not served here yet.
+Renewal (`simplereenroll`) takes the current certificate of a mutual TLS connection in place of a
+token (`plugvault.opcp.tls` brings it here); or, where TLS ends before this server, a token, whose
+scope then decides as at enrolment. Server-side keys and CSR attributes are not served.
 """
 
 import re
-from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from cryptography import x509
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from starlette.concurrency import run_in_threadpool
 
 from plugvault.opcp.fields import Found
-from plugvault.opcp.rights import may
+from plugvault.opcp.rights import access_token, may
 from plugvault.opcp.services import Services
 from plugvault.pki import request as pkcs10
-from plugvault.pki.issue import Authority, issue
-from plugvault.pools.caller import Caller, read_pcid
+from plugvault.pki.issue import Authority, der
+from plugvault.pki.schemes import EDITION2, EDITION20, EDITIONS, SCHEMES
+from plugvault.pools import enrolment
+from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 
 router = APIRouter(tags=["EST: certificates"])
-Oem = Annotated[Caller, Depends(may("est.oem"))]
 
-_CA = re.compile(r"^(?:\w+-)?(mo|cpo|oem|cps|veh)$")
+_CA = re.compile(r"(?:\w+-)?(mo|cpo|oem|cps|veh)", re.ASCII)  # with a tenant's prefix
 _CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
-_ISO2 = "ISO15118-2"
+_MAY = {kind: may(f"est.{kind}") for kind in enrolment.KINDS}
+
+Namespace = Annotated[str | None, Query(alias="xsdMsgDefNamespace")]
+AccessToken = Annotated[str | None, Security(access_token)]
 
 
-def _vehicle(caller: Caller, common_name: str) -> None:
-    caller.owns_vehicle(read_pcid(common_name))
+async def _caller(ca: str, found: Found, token: AccessToken) -> Caller:
+    return await _MAY[_kind(ca)](token, found)
 
 
-# CA name: the profile of its leaves, and who may have which common name.
-_SUBJECTS: dict[str, tuple[str, Callable[[Caller, str], None]]] = {
-    "oem": ("provisioning", _vehicle),
-}
+async def _holder(
+    ca: str, found: Found, request: Request, token: AccessToken
+) -> Caller | x509.Certificate:
+    """Who renews: the caller of a token, else the holder of the connection's certificate."""
+    presented = request.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
+    if token is None and presented:
+        return x509.load_pem_x509_certificate(presented[0].encode())
+    return await _caller(ca, found, token)
 
 
 @router.post(
     "/.well-known/est/{ca}/simpleenroll/{iso}", summary="A certificate for a signing request"
 )
 async def enroll(
-    caller: Oem, found: Found, request: Request, ca: str, iso: str = _ISO2
+    caller: Annotated[Caller, Depends(_caller)],
+    found: Found,
+    request: Request,
+    ca: str,
+    iso: str | None = None,
+    namespace: Namespace = None,
 ) -> Response:
     """PKCS#10 in (base64 of DER; PEM is tolerated), a certs-only PKCS#7 with the leaf out."""
     body = await request.body()
-    return await run_in_threadpool(_enroll, found, caller, ca, iso, body)
+    return await run_in_threadpool(_issue, found, caller, ca, _edition(iso, namespace), body)
+
+
+@router.post(
+    "/.well-known/est/{ca}/simplereenroll/{iso}", summary="The next certificate of a holder"
+)
+async def reenroll(
+    holder: Annotated[Caller | x509.Certificate, Depends(_holder)],
+    found: Found,
+    request: Request,
+    ca: str,
+    iso: str | None = None,
+    namespace: Namespace = None,
+) -> Response:
+    """As enrolment, for the subject of the certificate that the TLS connection was made with."""
+    body = await request.body()
+    return await run_in_threadpool(_issue, found, holder, ca, _edition(iso, namespace), body)
 
 
 @router.get("/{ca}/cacerts/{iso}/{algorithm}/", summary="The CA certificates above the leaves")
 def cacerts(
-    _: Oem, found: Found, ca: str, iso: str = _ISO2, algorithm: str = "secp256r1"
+    _: Annotated[Caller, Depends(_caller)],
+    found: Found,
+    ca: str,
+    iso: str | None = None,
+    algorithm: str | None = None,
 ) -> Response:
     """Sub2, Sub1 and the root, as a certs-only PKCS#7."""
-    if algorithm != "secp256r1":
-        raise PoolError("not-found", f"No CA with {algorithm} is served here.")
-    _kind, authority = _authority(found, ca, iso)
+    if algorithm is None and iso in SCHEMES:  # the edition may be left out before it
+        iso, algorithm = SCHEMES[iso].edition, iso
+    edition = _edition(iso, None)
+    algorithm = algorithm or ("secp256r1" if edition == EDITION2 else "secp521r1")
+    if algorithm not in SCHEMES or SCHEMES[algorithm].edition != edition:
+        raise PoolError("not-found", f"No CA with {algorithm} is served here for {edition}.")
+    authority = _authority(found, ca, algorithm)
     return _certs([*authority.path, authority.root])
 
 
@@ -63,6 +101,7 @@ def cacerts(
 for _prefix in ("/.well-known/est", "/.well-known", ""):
     for _endpoint, _method, _name, _suffixes in (
         (enroll, "POST", "simpleenroll", ("", "/{iso}")),
+        (reenroll, "POST", "simplereenroll", ("", "/{iso}")),
         (cacerts, "GET", "cacerts", ("", "/{iso}", "/{iso}/{algorithm}")),
     ):
         for _path in (f"{_prefix}/{{ca}}/{_name}{_suffix}" for _suffix in _suffixes):
@@ -70,25 +109,50 @@ for _prefix in ("/.well-known/est", "/.well-known", ""):
                 router.add_api_route(_alias, _endpoint, methods=[_method], include_in_schema=False)
 
 
-def _enroll(found: Services, caller: Caller, ca: str, iso: str, body: bytes) -> Response:
-    kind, authority = _authority(found, ca, iso)
-    profile, check = _SUBJECTS[kind]
-    wanted = pkcs10.read(body)
-    check(caller, wanted.common_name)
-    names = {"O": wanted.organisation, "CN": wanted.common_name}
-    if wanted.country:
-        names["C"] = wanted.country
-    key, now = wanted.public_key, found.clock()
-    return _certs([issue(profile, names, key, authority, now, ocsp=found.ocsp)])
+def _issue(
+    found: Services, who: Caller | x509.Certificate, ca: str, edition: str, body: bytes
+) -> Response:
+    wanted, kind, now = pkcs10.read(body, edition), _kind(ca), found.clock()
+    authority = _authority(found, ca, wanted.curve)
+    with found.store.write() as records:
+        if isinstance(who, Caller):
+            made = enrolment.enroll(
+                records, who, kind, authority, wanted, now,
+                ocsp=found.ocsp, registered=found.settings.registered_stations,
+            )  # fmt: skip
+        else:
+            made = enrolment.renew(
+                records, der(who), kind, authority, wanted, now, ocsp=found.ocsp
+            )
+    return _certs([made])
 
 
-def _authority(found: Services, ca: str, iso: str) -> tuple[str, Authority]:
-    match = _CA.match(ca)
-    if not match or match[1] not in found.enrolment or match[1] not in _SUBJECTS:
+def _kind(ca: str) -> str:
+    match = _CA.fullmatch(ca)
+    if not match:
         raise PoolError("not-found", f"No CA named {ca!r} is served here.")
-    if iso != _ISO2:
-        raise PoolError("invalid", f"iso-version : only {_ISO2} is served here")
-    return match[1], found.enrolment[match[1]]
+    return match[1]
+
+
+def _edition(iso: str | None, namespace: str | None) -> str:
+    named = EDITIONS.get(namespace) if namespace else None
+    if namespace and named is None:
+        known = ", ".join(EDITIONS)
+        raise PoolError("invalid", f"xsdMsgDefNamespace : must be one of {known}")
+    if iso not in (None, EDITION2, EDITION20):
+        raise PoolError("invalid", f"iso-version : must be {EDITION2} or {EDITION20}")
+    if iso and named and iso != named:
+        raise PoolError("invalid", f"xsdMsgDefNamespace : is not that of {iso}")
+    return iso or named or EDITION2
+
+
+def _authority(found: Services, ca: str, algorithm: str) -> Authority:
+    """`Services.enrolment` has P-256 under the kind alone, as in "oem"; others as "oem/ed448"."""
+    kind = _kind(ca)
+    authority = found.enrolment.get(kind if algorithm == "secp256r1" else f"{kind}/{algorithm}")
+    if authority is None:
+        raise PoolError("not-found", f"No CA named {ca!r} is served here with {algorithm}.")
+    return authority
 
 
 def _certs(certificates: list[bytes]) -> Response:

@@ -1,7 +1,7 @@
 """Certificate requests and certs-only answers, as EST carries them [RFC 7030, RFC 2986].
 
-A request proves possession of its key, and only P-256 keys are taken. Who may ask for which
-subject is decided by the caller.
+A request proves possession of its key, and only keys of the edition that was asked for are taken.
+Who may ask for which subject is decided by the caller.
 """
 
 import base64
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 
 from evcc.errors import EvccError
+from plugvault.pki.schemes import EDITION2, SCHEMES, PublicKey, scheme_of
 
 _PEM = b"-----BEGIN"
 
@@ -28,15 +28,16 @@ class RequestError(EvccError):
 
 @dataclass(frozen=True)
 class Request:
-    """What a request asks for."""
+    """What a request asks for. `curve`: of its key, a name in `SCHEMES`."""
 
     common_name: str
     organisation: str
     country: str | None
-    public_key: ec.EllipticCurvePublicKey
+    public_key: PublicKey
+    curve: str = "secp256r1"
 
 
-def read(body: bytes) -> Request:
+def read(body: bytes, edition: str = EDITION2) -> Request:
     """A PKCS#10 request as clients send it: base64 of DER; PEM and base64 of PEM are tolerated.
 
     Raises RequestError.
@@ -53,15 +54,17 @@ def read(body: bytes) -> Request:
         names = {attribute.oid: str(attribute.value) for attribute in csr.subject}
     except (ValueError, TypeError, binascii.Error, UnsupportedAlgorithm) as error:
         raise RequestError("format", "not a PKCS#10 request in base64") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise RequestError("curve", "the key of the request must be on secp256r1")
+    scheme = scheme_of(key)
+    if not isinstance(key, PublicKey) or scheme is None or scheme.edition != edition:
+        curves = " or ".join(name for name, one in SCHEMES.items() if one.edition == edition)
+        raise RequestError("curve", f"the key of the request must be on {curves}")
     if not csr.is_signature_valid:
         raise RequestError("proof-of-possession", "the request is not signed by its own key")
     common_name = names.get(NameOID.COMMON_NAME)
     organisation = names.get(NameOID.ORGANIZATION_NAME)
     if not common_name or not organisation:
         raise RequestError("subject", "CN and O are required")
-    return Request(common_name, organisation, names.get(NameOID.COUNTRY_NAME), key)
+    return Request(common_name, organisation, names.get(NameOID.COUNTRY_NAME), key, scheme.name)
 
 
 def certs_only(certificates: Sequence[bytes]) -> bytes:

@@ -1,0 +1,153 @@
+"""Who may have which certificate from the ecosystem's CAs, and again before it ends.
+
+[OPCP 1.0.0, est.v1; RFC 7030]. A request proves its key (`plugvault.pki.request`); here its
+common name has to be an identifier of the kind the CA is for, and the caller's own. What is issued
+is entered in the same transaction. Renewal with the current certificate needs no caller: it gives
+that certificate's subject to another key, and nothing else.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from evcc.x509 import CertificateError
+from plugvault.pki import path
+from plugvault.pki.issue import Authority, der, issue
+from plugvault.pki.profiles import PROFILES
+from plugvault.pki.request import Request
+from plugvault.pki.schemes import EDITION2
+from plugvault.pools import certificates
+from plugvault.pools.caller import Caller, read_emaid, read_pcid
+from plugvault.pools.errors import PoolError
+from plugvault.pools.records import Records
+
+UNANNOUNCED = "The station must be announced first: PUT /v1/vra/cpo/endEntities."
+NOT_CURRENT = "The certificate that asks for renewal"
+
+EVSEID = re.compile(r"([A-Za-z]{2})\*?([A-Za-z0-9]{3})\*?E[A-Za-z0-9*]{1,30}")
+SECCID = re.compile(r"([A-Za-z]{2})-?([A-Za-z0-9]{3})-?S-?[A-Za-z0-9]{1,50}(?:-[A-Za-z0-9])?")
+_LONG_PCID = re.compile(r"[A-Za-z0-9]{17,64}")
+
+
+def station_operator(text: str) -> str:
+    """The operator ("DEPVC") of an EVSEID or a SECCID. Raises PoolError("invalid")."""
+    return _operator(text, EVSEID, SECCID)
+
+
+def _operator(text: str, *forms: re.Pattern[str]) -> str:
+    for form in forms:
+        match = form.fullmatch(text)
+        if match:
+            return (match[1] + match[2]).upper()
+    name = "SECCID" if forms == (SECCID,) else "EVSEID"
+    raise PoolError("invalid", f'{name} : must match "^{forms[0].pattern}$"')
+
+
+def _station(caller: Caller, name: str, edition: str) -> None:
+    caller.owns_station(_operator(name, EVSEID if edition == EDITION2 else SECCID))
+
+
+def _vehicle(caller: Caller, name: str, edition: str) -> None:
+    # ISO 15118-20 has longer ones.
+    fits = edition != EDITION2 and _LONG_PCID.fullmatch(name)
+    caller.owns_vehicle(name if fits else read_pcid(name))
+
+
+def _contract(caller: Caller, name: str, _edition: str) -> None:
+    if read_emaid(name) != name:
+        raise PoolError("invalid", "emaid : must be written in upper case and without hyphens")
+    caller.owns_contract(name)
+
+
+def _anyone(_caller: Caller, _name: str, _edition: str) -> None:
+    """A CPS may call itself what it likes: its role is the CA's."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a CA of EST issues: after which profile, and whose a common name is."""
+
+    profile: str
+    owns: Callable[[Caller, str, str], None]
+
+
+KINDS = {
+    "oem": Kind("provisioning", _vehicle),
+    "veh": Kind("vehicle", _vehicle),
+    "cpo": Kind("cpo", _station),
+    "mo": Kind("contract", _contract),
+    "cps": Kind("cps", _anyone),
+}
+
+
+def enroll(
+    records: Records,
+    caller: Caller,
+    kind: str,
+    authority: Authority,
+    wanted: Request,
+    now: float,
+    *,
+    ocsp: str | None = None,
+    registered: bool = False,
+) -> bytes:
+    """A certificate for the request, DER. `kind`: of KINDS; `registered`: a station must have
+    been announced. Raises PoolError, `plugvault.pki.issue.IssueError`."""
+    KINDS[kind].owns(caller, wanted.common_name, authority.scheme.edition)
+    if kind == "cpo" and registered and records.entities.get(wanted.common_name) is None:
+        raise PoolError("forbidden", UNANNOUNCED)
+    return _issue(records, kind, authority, wanted, now, ocsp)
+
+
+def renew(
+    records: Records,
+    current: bytes,
+    kind: str,
+    authority: Authority,
+    wanted: Request,
+    now: float,
+    *,
+    ocsp: str | None = None,
+) -> bytes:
+    """A certificate for the holder of `current` (DER, its key proven by TLS): the same subject
+    from the same CA. Raises PoolError("forbidden") when `current` does not give that right."""
+    try:
+        held = path.read_any(current)
+    except CertificateError as error:
+        raise PoolError("forbidden", f"{NOT_CURRENT} cannot be read ({error}).") from error
+    above = path.read_any(der(authority.certificate))
+    if (
+        held.issuer != above.subject
+        or not path.verify(above.point, held.tbs_digest, held.signature)
+        or held.names.get("DC") != PROFILES[KINDS[kind].profile].domain
+        or not certificates.is_ours(records, *path.identity(held))
+    ):
+        raise PoolError("forbidden", f"{NOT_CURRENT} was not issued by this CA.")
+    if not held.not_before <= now <= held.not_after:
+        raise PoolError("forbidden", f"{NOT_CURRENT} is not valid now.")
+    if records.statuses.revoked([path.identity(held)]):
+        raise PoolError("forbidden", f"{NOT_CURRENT} has been revoked.")
+    named = {"CN": wanted.common_name, "O": wanted.organisation, "C": wanted.country}
+    if any(held.names.get(part) != value for part, value in named.items()):
+        raise PoolError("forbidden", "The request's subject is not that of the certificate.")
+    return _issue(records, kind, authority, wanted, now, ocsp)
+
+
+def _issue(
+    records: Records,
+    kind: str,
+    authority: Authority,
+    wanted: Request,
+    now: float,
+    ocsp: str | None,
+) -> bytes:
+    try:
+        certificates.check(records, authority.path)
+    except PoolError as error:
+        raise PoolError("unavailable", "The CA has been revoked.") from error
+    names = {"O": wanted.organisation, "CN": wanted.common_name}
+    if wanted.country:
+        names["C"] = wanted.country
+    made = issue(KINDS[kind].profile, names, wanted.public_key, authority, now, ocsp=ocsp)
+    certificates.record(records, made)
+    return made
