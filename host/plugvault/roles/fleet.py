@@ -132,19 +132,17 @@ class Fleet:
         except TelematicsError as error:
             if error.reason == "refused":
                 return self._refused(work, error.detail)
+            if error.reason == "rejected":  # it keeps its reason to itself
+                return REJECTED, "the vehicle does not accept it"
             raise
 
     def _install(self, link: Maker, work: Work) -> tuple[str, str]:
+        if _is_in(work, link.contracts()):  # it came at a station, or before we were stopped
+            return DONE, "was in the vehicle"
         self._check(work.message, work.emaid)
         session_id = os.urandom(8)
         link.offer_contract(work.emaid, session_id)
-        try:
-            link.install_contract(response.with_session_id(work.message, session_id))
-        except TelematicsError as error:
-            if error.reason != "rejected":
-                raise
-            if not _is_in(work, link.contracts()):  # at a station, or before we were stopped
-                return REJECTED, "the vehicle does not accept it"
+        link.install_contract(response.with_session_id(work.message, session_id))
         return DONE, ""
 
     def _remove(self, link: Maker, work: Work) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,8 @@ from plugvault.car import Car, CarToken
 from plugvault.ecosystem import EVSE, LABELS, WMI, Ecosystem
 from plugvault.hsm import TokenStore
 from plugvault.pki import path
+from plugvault.roles.backend import Backend
+from plugvault.roles.backlog import DONE
 from plugvault.runtimes import Runtime
 from plugvault.station import Authorized, Offer, Station
 from plugvault.telematics import Maker
@@ -66,6 +69,7 @@ class Tale:
         self._captures = 0
         self._station_bytes = {"in": 0, "out": 0}
         self._http_bytes = {"in": 0, "out": 0}
+        self._counting = threading.Lock()
         self._step: Step | None = None
         self._stack = ExitStack()
         self._log: list[str] = []
@@ -165,11 +169,7 @@ class Tale:
             csr = self.maker.csr(self.pcid, MAKER, COUNTRY)
             step.move("car", "maker", "signing request", len(csr), self._line)
             leaf, subs = self.world.oem.enrol(csr)
-            anchors = [
-                ("V2G", self.world.v2g_root),
-                ("MO", self.world.mo_root),
-                ("OEM", self.world.oem_root),
-            ]
+            anchors = self.world.oem.anchors(REGION, leaf, subs)
             self.maker.install_trust(REGION, anchors)
             size = sum(len(der) for _, der in anchors)
             step.move("maker", "car", f"{len(anchors)} trust anchors, {REGION}", size, self._line)
@@ -211,24 +211,32 @@ class Tale:
             self._check_authorized(step, events, emaid)
 
     def _over_the_air(self) -> str:
-        with self._chapter("air", "Operator B's contract comes over the air") as step:
-            emaid = self.world.mo_v2g.contract(self.pcid)
-            self.paths[emaid] = "over the air"
-            session_id = secrets.token_bytes(8)
-            pulled = self.world.oem.pull(emaid, self.pcid, session_id)
-            step.check(
-                "the maker has checked the signature and both paths before it forwards", True
-            )
-            self._capture("CertificateInstallationRes-over-the-air", pulled.message)
+        """Nobody tells the maker anything but the contract pool's event."""
+        with (
+            self._chapter("air", "Operator B's contract comes over the air") as step,
+            Backend(self.world.oem, self.folder / "maker.sqlite") as backend,
+        ):
+            backend.follow()
             seen = len(self.car.bench.events)
-            self.maker.offer_contract(emaid, session_id)
-            custody = self.maker.install_contract(pulled.message)
-            step.move(
-                "maker", "car", "CertificateInstallationRes", len(pulled.message), self._line
+            backend.arrives(
+                self.pcid, lambda point: self.car.maker(self.world.telematics_key, point)
             )
+            emaid = self.world.mo_v2g.new_emaid()
+            self.paths[emaid] = "over the air"
+            self.world.mo_v2g.contract(self.pcid, emaid)
             self.car.bench.wait_event("installed", seen)
+            backend.leaves(self.pcid)
+            work = backend.backlog.history(self.pcid)[-1]
+            step.check(
+                "told by the contract pool, the maker's backend has checked and forwarded it",
+                (work.emaid, work.state) == (emaid, DONE),
+            )
+            self._capture("CertificateInstallationRes-over-the-air", work.message)
+            step.move("maker", "car", "CertificateInstallationRes", len(work.message), self._line)
             told = [(event[0], event[1]) for event in self.car.bench.events[seen:]]
             self._check_installed(step, told, emaid)
+            self.maker.connect()
+            custody = {held.emaid: held.custody for held in self.maker.contracts()}[emaid]
             step.check(f"its key is in the token, custody {custody}", custody != "")
             return emaid
 
@@ -355,12 +363,14 @@ class Tale:
 
     def _http(self, who: str) -> Callable[[str, int, int], None]:
         def observe(call: str, sent: int, received: int) -> None:
-            self._http_bytes["out"] += sent
-            self._http_bytes["in"] += received
-            if self._step is not None:
-                for emaid in self.paths:
+            with self._counting:  # the maker's backend calls from a thread of its own
+                self._http_bytes["out"] += sent
+                self._http_bytes["in"] += received
+            step = self._step
+            if step is not None:
+                for emaid in list(self.paths):
                     call = call.replace(emaid, "{emaid}")
                 call = call.replace(self.pcid, "{pcid}")
-                self._step.move(who, "pools", call, sent, f"HTTP, {received:,} B back")
+                step.move(who, "pools", call, sent, f"HTTP, {received:,} B back")
 
         return observe
