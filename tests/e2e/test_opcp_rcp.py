@@ -8,8 +8,10 @@ import time
 import uuid
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
 
 from fixtures.backend import Backend, Json, b64, refused
+from plugvault.pki import issue
 from plugvault.pki.path import fingerprint
 from world import root
 
@@ -119,3 +121,26 @@ def test_an_id_that_is_no_uuid_is_refused(backend: Backend, method: str):
 def test_there_is_no_trust_list(backend: Backend):
     refused(backend.ask("CPO", "GET", "/v1/root/ctl"), 404, "no certificate trust list")
     refused(backend.ask(None, "GET", "/v1/root/ctl"), 401, "bearer token")
+
+
+@pytest.mark.parametrize(
+    ("curve", "key"),
+    [
+        ("secp521r1", lambda: ec.generate_private_key(ec.SECP521R1())),
+        ("ed448", ed448.Ed448PrivateKey.generate),
+    ],
+)
+def test_a_root_of_iso_15118_20_is_read_beside_the_others(backend: Backend, curve: str, key):
+    names = {"C": "DE", "O": "Pool", "CN": f"V2G-20 Root {curve}"}
+    der = issue.root("v2g", names, key(), backend.clock()).root
+    answer = put(backend, der, "V2G")
+    assert answer.status_code == 200, answer.text
+    one = entry(backend, der)
+    assert one
+    assert one["signatureAlgorithm"] == curve
+    assert one["xsdMsgDefNamespace"] == "urn:iso:15118:20:2022:MsgDef"
+    assert one["distinguishedName"] == f"CN={names['CN']}, DC=V2G, O=Pool, C=DE"
+    assert fingerprint(der) in [found["fingerprint"] for found in listed(backend, "v2g")]
+    assert der not in backend.ecosystem.client("OEM").roots("V2G"), "no use to such a vehicle"
+    vehicle = backend.vehicle()
+    assert backend.sign(backend.contract_data(vehicle), vehicle.pcid).status_code == 201

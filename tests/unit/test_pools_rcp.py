@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
 
 from fixtures.pools import OPERATOR, Pools
 from plugvault.contract.bundle import ISO2
+from plugvault.pki import issue
 from plugvault.pools import pcp, rcp
+from plugvault.pools.cleansing import cleanse
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import AuditEntry, Event, Root
 from world import NOW, PCID, root, usage
@@ -160,3 +163,29 @@ def test_no_path_of_a_pool_ends_in_a_private_environment(pools: Pools):
         assert [one.certificate for one in records.roots.all("PE")] == [private.der]
         with pytest.raises(PoolError, match="not available in RCP"):
             rcp.by_fingerprint(records, roots(pools, "PE")[0].fingerprint)
+
+
+# ISO 15118-20's roots are kept and told of; nothing of ISO 15118-2 ends in one
+
+
+@pytest.mark.parametrize(
+    ("curve", "key"),
+    [
+        ("secp521r1", lambda: ec.generate_private_key(ec.SECP521R1())),
+        ("ed448", ed448.Ed448PrivateKey.generate),
+    ],
+)
+def test_a_root_of_iso_15118_20_is_kept_as_what_it_is(pools: Pools, curve: str, key):
+    pools.register()
+    new = issue.root("v2g", {"C": "DE", "O": "Pool", "CN": "V2G-20 Root"}, key(), NOW).root
+    stored = put(pools, new, "V2G")
+    assert stored.namespace == "urn:iso:15118:20:2022:MsgDef"
+    (told,) = [e for e in told_of(pools, "root.cert.added") if stored.root_id in e.payload]
+    assert json.loads(told.payload)["signatureAlgorithm"] == curve
+    assert told.namespace == stored.namespace
+    with pools.store.read() as records:
+        assert new not in rcp.anchors(records, "V2G")
+        assert pcp.get(records, OPERATOR, PCID, NOW), "the others read on beside it"
+    pools.put()
+    assert cleanse(pools.store, NOW + 41 * 365 * 86_400).roots == 4
+    assert any(stored.root_id in e.payload for e in told_of(pools, "root.cert.expired"))

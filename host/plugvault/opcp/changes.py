@@ -66,7 +66,7 @@ def show(change: RootChange) -> dict[str, Any]:
         "action": change.action,
         "state": change.state,
         "rootType": change.kind,
-        "distinguishedName": distinguished_name(path.read(change.certificate).names),
+        "distinguishedName": distinguished_name(path.read_any(change.certificate).names),
         "fingerprint": path.fingerprint(change.certificate),
         "caCertificate": encode(change.certificate),
         "askedBy": change.asked_by,

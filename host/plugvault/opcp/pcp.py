@@ -122,7 +122,6 @@ def delete(
     """Contracts that the ecosystem's own CAs issued are revoked. Operators are told."""
     if algorithm and namespace:
         raise PoolError("invalid", "Give signatureAlgorithm or xsdMsgDefNamespace, not both.")
-    pcp.readable(caller, pcid)
     _available(algorithm)
     with found.store.write() as records:
         pcp.delete(records, caller, pcid, found.clock())

@@ -87,7 +87,7 @@ def delete(caller: Writer, found: Found, root_id: RootId) -> Response:
 
 
 def show(root: Root) -> dict[str, Any]:
-    certificate = path.read(root.certificate)
+    certificate = path.read_any(root.certificate)
     identifier = certificate.ski or b""
     return {
         "rootCertificateId": root.root_id,
@@ -104,5 +104,5 @@ def show(root: Root) -> dict[str, Any]:
         "fingerprint": root.fingerprint,
         "fingerprintSha1": hashlib.sha1(root.certificate, usedforsecurity=False).hexdigest(),
         "xsdMsgDefNamespace": root.namespace,
-        "signatureAlgorithm": "secp256r1",
+        "signatureAlgorithm": path.curve(certificate),
     }

@@ -81,5 +81,5 @@ def _roots(store: Store, now: float) -> int:
 
 
 def _has_ended(records: Records, root: Root, now: float) -> bool:
-    certificate = path.read(root.certificate)
+    certificate = path.read_any(root.certificate)
     return certificate.not_after < now or records.statuses.revoked([path.identity(certificate)])

@@ -106,7 +106,7 @@ def provisioning_payload(pcid: str, emaid: str) -> dict[str, Any]:
 
 def root_payload(root: Root) -> dict[str, Any]:
     """What events about a root certificate say of it."""
-    certificate = path.read(root.certificate)
+    certificate = path.read_any(root.certificate)
     return {
         "rootCertificateId": root.root_id,
         "distinguishedName": distinguished_name(certificate.names),

@@ -7,7 +7,8 @@ with it: what hung under it stays where it is and is refused when it is read, un
 What each kind is the anchor of: "V2G" of everything an ecosystem issues; "OEM" of provisioning
 certificates; "MO" of contract certificates; "PE" of the charging stations of one private
 environment (a home, a fleet's yard), for vehicles that were told of it. A private environment is
-in RCP to be read: no path here ever ends in it.
+in RCP to be read: no path here ever ends in it. Roots of ISO 15118-20 (P-521, Ed448) are kept and
+read as well; vehicles and contracts here are of ISO 15118-2, and end in its roots.
 """
 
 import uuid
@@ -15,7 +16,8 @@ import uuid
 from evcc.x509 import CertificateError
 from plugvault.contract.bundle import ISO2
 from plugvault.pki import path
-from plugvault.pki.path import read
+from plugvault.pki.path import read_any as read
+from plugvault.pki.schemes import SCHEMES
 from plugvault.pools import audit, events
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Records, Root
@@ -42,7 +44,9 @@ def put(
     known = records.roots.by_fingerprint(fingerprint)
     if known:
         return known
-    root = Root(str(uuid.uuid4()), kind, certificate, fingerprint, origin=origin)
+    curve = path.curve(read(certificate))
+    namespace = SCHEMES[curve].namespace
+    root = Root(str(uuid.uuid4()), kind, certificate, fingerprint, namespace, origin)
     records.roots.put(root)
     audit.note(records, who, "root added", root.root_id, f"{kind} {fingerprint}", now)
     _tell(records, "root.cert.added", root, now)

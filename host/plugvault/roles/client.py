@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx
 
 from evcc.errors import EvccError
+from plugvault.contract.bundle import ISO2
 
 TIMEOUT = 10.0  # seconds for one request
 _EARLY = 60  # seconds before its end a token is renewed
@@ -108,11 +109,13 @@ class OpcpClient:
         return [root for kind in kinds for root in listed.get(kind, ())]
 
     def roots_by_kind(self) -> dict[str, list[bytes]]:
-        """DER of all of the RCP's roots, in one call."""
+        """DER of all of the RCP's roots that ISO 15118-2 can use, in one call."""
         answer = self.call("GET", "/v1/root/rootCerts")
         found: dict[str, list[bytes]] = {}
         for root in answer["RootCertificateCollection"]["rootCertificates"]:
-            found.setdefault(root["rootType"], []).append(base64.b64decode(root["caCertificate"]))
+            if root.get("xsdMsgDefNamespace", ISO2) == ISO2:
+                der = base64.b64decode(root["caCertificate"])
+                found.setdefault(root["rootType"], []).append(der)
         return found
 
     def _access(self) -> str:
