@@ -18,6 +18,7 @@ import plugvault
 COMMANDS = {
     "demo": ("plugvault.cli.demo", "demo", "tell the whole story, every key in a token"),
     "doctor": ("plugvault.cli.doctor", "doctor", "say what is here, what is missing, what to do"),
+    "ecosystem": ("plugvault.cli.ecosystem", "app", "look into an ecosystem, and change it"),
     "exi": ("plugvault.cli.exi", "app", "EXI to JSON and back: decode, encode, fragment"),
     "sandbox": ("plugvault.cli.sandbox", "sandbox", "the whole ecosystem on one port"),
     "inspect": ("plugvault.cli.inspect", "inspect", "explain files, with every check's verdict"),

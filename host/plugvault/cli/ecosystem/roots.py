@@ -1,0 +1,139 @@
+"""`plugvault ecosystem roots`: what RCP has, and what waits for a second administrator."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plugvault.cli.ecosystem.common import done, me, moment, new_group, one, reading, rows, writing
+from plugvault.inspection import read_anchors
+from plugvault.inspection.report import UnreadableError
+from plugvault.pki import path
+from plugvault.pki.names import distinguished_name
+from plugvault.pools import changes, rcp
+from plugvault.pools.records import Root
+
+app = new_group("Root certificates in RCP, and changes of it that need a second person.")
+Ask = Annotated[bool, typer.Option("--ask", help="Leave it to another administrator to agree.")]
+Change = Annotated[str, typer.Argument(metavar="CHANGE")]
+
+
+@app.command("list")
+def listed(
+    context: typer.Context,
+    kind: Annotated[str | None, typer.Option(help="V2G, OEM, MO or PE.")] = None,
+) -> None:
+    """All of them, or those of one kind."""
+    with reading(context) as records:
+        found = records.roots.all(kind.upper() if kind else None)
+    rows(
+        context,
+        [_show(root) for root in found],
+        *("kind", "name", "valid_until", "from", "root_id"),
+        none="no roots",
+    )
+
+
+@app.command()
+def show(context: typer.Context, root_id: str) -> None:
+    """One root."""
+    with reading(context) as records:
+        root = rcp.get(records, root_id.lower())
+    one(context, {**_show(root), "fingerprint": root.fingerprint})
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="PEM or DER of one root")],
+    kind: Annotated[str, typer.Option(help="V2G, OEM, MO or PE.")],
+    ask: Ask = False,
+) -> None:
+    """Trust a root. Compare its fingerprint with what its owner told you first."""
+    try:
+        (root,) = read_anchors(file.read_bytes())
+    except (OSError, UnreadableError, ValueError) as error:
+        raise typer.BadParameter(f"{file}: {error}: one root certificate is needed") from error
+    who, now = me(), time.time()
+    with writing(context) as records:
+        if ask:
+            change = changes.ask_add(records, who, root.der, kind.upper(), now)
+        else:
+            added = rcp.put(records, root.der, kind.upper(), now, who=who.name)
+    if ask:
+        done(context, f"change {change.change_id} waits for another", change=change.change_id)
+    else:
+        done(context, f"root {added.root_id} is trusted", root_id=added.root_id)
+
+
+@app.command()
+def remove(context: typer.Context, root_id: str, ask: Ask = False) -> None:
+    """Trust a root no more. What hangs under it stays where it is, and is refused when read."""
+    who, now = me(), time.time()
+    with writing(context) as records:
+        if ask:
+            change = changes.ask_delete(records, who, root_id.lower(), now)
+        else:
+            rcp.delete(records, root_id.lower(), now, who=who.name)
+    if ask:
+        done(context, f"change {change.change_id} waits for another", change=change.change_id)
+    else:
+        done(context, f"root {root_id} deleted", root_id=root_id)
+
+
+@app.command("changes")
+def waiting(context: typer.Context) -> None:
+    """What was asked for, and what became of it."""
+    with reading(context) as records:
+        found = [
+            {
+                "change_id": change.change_id,
+                "action": change.action,
+                "kind": change.kind,
+                "state": change.state,
+                "asked_by": change.asked_by,
+                "asked": moment(change.asked),
+                "fingerprint": path.fingerprint(change.certificate),
+            }
+            for change in records.changes.all()
+        ]
+    rows(
+        context,
+        found,
+        *("state", "action", "kind", "asked_by", "asked", "change_id"),
+        none="no changes",
+    )
+
+
+@app.command()
+def approve(
+    context: typer.Context,
+    change_id: Change,
+    fingerprint: Annotated[
+        str, typer.Option(help="SHA-256 of the root, as its owner told you: not from here.")
+    ],
+) -> None:
+    """Agree to what another administrator asked for."""
+    with writing(context) as records:
+        changes.approve(records, me(), change_id, fingerprint, time.time())
+    done(context, f"change {change_id} is done", change=change_id)
+
+
+@app.command()
+def refuse(context: typer.Context, change_id: Change) -> None:
+    """Leave RCP as it is."""
+    with writing(context) as records:
+        changes.refuse(records, me(), change_id, time.time())
+    done(context, f"change {change_id} is refused", change=change_id)
+
+
+def _show(root: Root) -> dict[str, Any]:
+    certificate = path.read(root.certificate)
+    return {
+        "root_id": root.root_id,
+        "kind": root.kind,
+        "name": distinguished_name(certificate.names),
+        "valid_until": moment(certificate.not_after),
+        "from": root.origin or None,
+    }

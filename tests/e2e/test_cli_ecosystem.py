@@ -1,0 +1,213 @@
+"""`plugvault ecosystem`: looking into a database and changing it, with the pools' own rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from typer.testing import CliRunner
+
+from fixtures.pools import Pools
+from plugvault.cli.ecosystem import app
+from plugvault.pki import path
+from plugvault.pools import clients
+from plugvault.pools.records import Delivery, Endpoint
+from plugvault.store import SqlStore
+from world import EMAID, NOW, PCID, World
+from world import root as new_root
+
+Tell = Callable[..., Any]
+
+
+@pytest.fixture
+def pools(tmp_path: Path, pool_world: World) -> Any:
+    store = SqlStore.sqlite(tmp_path / "ecosystem.sqlite")
+    made = Pools(store, pool_world)
+    made.register()
+    made.put()
+    yield made
+    store.close()
+
+
+@pytest.fixture
+def ecosystem(pools: Pools, tmp_path: Path) -> Tell:
+    """Runs a command; its JSON."""
+
+    def run(*arguments: str, status: int = 0) -> Any:
+        ended = CliRunner().invoke(app, ["--data", str(tmp_path), "--json", *arguments])
+        assert ended.exit_code == status, ended.output
+        return json.loads(ended.stdout) if ended.stdout.startswith(("[", "{")) else ended.stderr
+
+    return run
+
+
+@pytest.fixture
+def people(pools: Pools, tmp_path: Path) -> Callable[..., str]:
+    """Runs a command; what people see."""
+
+    def run(*arguments: str) -> str:
+        ended = CliRunner().invoke(app, ["--data", str(tmp_path), *arguments])
+        assert ended.exit_code == 0, ended.output
+        return ended.stdout
+
+    return run
+
+
+def done(trail: Any) -> list[str]:
+    return [entry["action"] for entry in trail]
+
+
+def test_vehicles_are_listed_page_by_page(ecosystem: Tell, pools: Pools):
+    pools.register(pools.provisioning("PVTP0000000000002"))
+    first, second = ecosystem("vehicles", "list")
+    assert (first["pcid"], second["pcid"]) == (PCID, "PVTP0000000000002")
+    assert first["contracts"] == [EMAID]
+    assert ecosystem("vehicles", "list", "--limit", "1") == [first]
+    assert ecosystem("vehicles", "list", "--after", PCID.lower()) == [second]
+
+
+def test_a_vehicle_is_shown_reset_and_removed(ecosystem: Tell):
+    shown = ecosystem("vehicles", "show", PCID.lower())
+    assert (shown["pcid"], shown["contracts"]) == (PCID, [EMAID])
+    assert ecosystem("vehicles", "reset", PCID)["contracts"] == 1
+    assert ecosystem("vehicles", "show", PCID)["contracts"] == []
+    ecosystem("vehicles", "remove", PCID)
+    assert "No vehicle is known" in ecosystem("vehicles", "show", PCID, status=1)
+    kinds = [event["kind"] for event in ecosystem("events", "list")]
+    assert "mo.prov.cert.factory.reset" in kinds
+    assert done(ecosystem("audit"))[-2:] == ["factory reset", "vehicle deleted"]
+
+
+def test_contracts_are_listed_by_provider_and_vehicle_and_removed(ecosystem: Tell):
+    (found,) = ecosystem("contracts", "list", "--provider", "DE-PVT")
+    assert [found] == ecosystem("contracts", "list", "--vehicle", PCID)
+    assert ecosystem("contracts", "show", EMAID)["default"] is True
+    ecosystem("contracts", "remove", EMAID)
+    assert "not found" in ecosystem("contracts", "show", EMAID, status=1)
+    assert ecosystem("contracts", "list", "--provider", "DEPVT") == []
+    assert done(ecosystem("audit"))[-1] == "contract deleted"
+
+
+def test_an_operator_is_terminated_by_a_job(ecosystem: Tell):
+    asked = ecosystem("contracts", "terminate", "DEPVT")
+    (job,) = ecosystem("jobs")
+    assert (job["job"], job["state"], job["subject"]) == (asked["job"], "waiting", "DEPVT")
+
+
+def test_a_root_is_added_from_a_file_and_removed(ecosystem: Tell, tmp_path: Path):
+    new = new_root("Another Root")
+    file = tmp_path / "root.pem"
+    file.write_bytes(new.cert.public_bytes(Encoding.PEM))
+    added = ecosystem("roots", "add", str(file), "--kind", "v2g")
+    shown = ecosystem("roots", "show", added["root_id"])
+    assert (shown["kind"], shown["fingerprint"]) == ("V2G", path.fingerprint(new.der))
+    ecosystem("roots", "remove", added["root_id"])
+    assert added["root_id"] not in {root["root_id"] for root in ecosystem("roots", "list")}
+    assert done(ecosystem("audit"))[-2:] == ["root added", "root deleted"]
+
+
+def test_a_file_that_is_no_root_is_refused(ecosystem: Tell, tmp_path: Path):
+    file = tmp_path / "root.pem"
+    file.write_bytes(b"no certificate")
+    assert "one root" in ecosystem("roots", "add", str(file), "--kind", "V2G", status=2)
+
+
+def test_who_asked_for_a_root_cannot_agree_to_it(
+    ecosystem: Tell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    new = new_root("Another Root")
+    file = tmp_path / "root.der"
+    file.write_bytes(new.der)
+    change = ecosystem("roots", "add", str(file), "--kind", "V2G", "--ask")["change"]
+    agree = ("roots", "approve", change, "--fingerprint", path.fingerprint(new.der))
+    assert "Another administrator" in ecosystem(*agree, status=1)
+    monkeypatch.setattr("getpass.getuser", lambda: "somebody-else")
+    ecosystem(*agree)
+    (made,) = ecosystem("roots", "changes")
+    assert made["state"] == "done"
+    assert any("Another Root" in root["name"] for root in ecosystem("roots", "list"))
+
+
+def test_what_was_given_up_is_sent_again(ecosystem: Tell, pools: Pools):
+    with pools.store.write() as records:
+        event = records.events.since(0, None, 1)[0]
+        endpoint = Endpoint("one", "owner", "Maker", "OEM", "PVT", "http://x", event.kind, NOW)
+        records.endpoints.put(endpoint)
+        records.deliveries.put(
+            Delivery(event.event_id, "one", state="dead", attempts=3, outcome="no answer")
+        )
+    (dead,) = ecosystem("events", "deliveries", "--state", "dead")
+    assert (dead["attempts"], dead["outcome"]) == (3, "no answer")
+    assert ecosystem("events", "replay")["deliveries"] == 1
+    (waiting,) = ecosystem("events", "deliveries")
+    assert (waiting["state"], waiting["attempts"]) == ("pending", 0)
+    assert "nothing to send" in ecosystem("events", "replay", status=1)
+    assert ecosystem("events", "webhooks")[0]["owner"] == "Maker"
+
+
+def test_a_client_is_let_in_locked_out_and_let_in_again(ecosystem: Tell, pools: Pools):
+    ecosystem("partners", "provider", "GB-OCT", "Octopus", "--registry", "EV Roam")
+    added = ecosystem(
+        "partners", "add", "Octopus", "--role", "MO_EXTERNAL_PKI", "--provider", "GB-OCT"
+    )
+    with pools.store.read() as records:
+        client = clients.authenticate(records, added["client_id"], added["client_secret"])
+    assert client
+    assert client.caller.providers == {"GBOCT"}
+    ecosystem("partners", "suspend", added["client_id"])
+    assert [one["active"] for one in ecosystem("partners", "list")] == [False]
+    ecosystem("partners", "readmit", added["client_id"])
+    assert [one["active"] for one in ecosystem("partners", "list")] == [True]
+
+
+def test_nobody_is_let_in_under_anothers_identifier(ecosystem: Tell):
+    ecosystem("partners", "provider", "GB-OCT", "Octopus", "--registry", "EV Roam")
+    asked = ("partners", "add", "Rival", "--role", "MO_EXTERNAL_PKI", "--provider", "GBOCT")
+    assert "not given to Rival" in ecosystem(*asked, status=1)
+    assert ecosystem("partners", "list") == []
+
+
+def test_an_edited_trail_is_noticed(ecosystem: Tell, pools: Pools):
+    verdict = ecosystem("audit", "--verify")
+    assert verdict["whole"] is True
+    assert ecosystem("audit", "--verify", "--head", "0" * 64, status=1)["whole"] is False
+    assert ecosystem("audit", "--verify", "--head", verdict["head"])["whole"] is True
+
+
+def test_people_see_tables(people: Callable[..., str]):
+    assert PCID in people("vehicles", "list")
+    assert "valid until" in people("vehicles", "show", PCID)
+    assert EMAID in people("contracts", "list", "--vehicle", PCID)
+    assert "V2G Root" in people("roots", "list")
+    assert "root.cert.added" in people("events", "list")
+    for nothing in (
+        ("jobs",),
+        ("partners", "list"),
+        ("events", "deliveries"),
+        ("roots", "changes"),
+    ):
+        assert people(*nothing).startswith("no ")
+    assert "root added" in people("audit")
+
+
+def test_no_place_is_told(tmp_path: Path):
+    for arguments in ([], ["--data", str(tmp_path)]):
+        ended = CliRunner().invoke(app, [*arguments, "roots", "list"])
+        assert ended.exit_code == 2
+        assert "where is the" in ended.stderr
+
+
+def test_the_pools_rules_hold_for_administrators_too(
+    ecosystem: Tell, pools: Pools, tmp_path: Path
+):
+    file = tmp_path / "root.der"
+    file.write_bytes(pools.world.v2g_root.der)
+    known_as_v2g = ecosystem("roots", "add", str(file), "--kind", "MO", status=1)
+    assert "in RCP as V2G already" in known_as_v2g
+    assert "must be one of" in ecosystem("roots", "add", str(file), "--kind", "XYZ", status=1)
+    file.write_bytes(pools.provisioning_der())
+    assert "one root" in ecosystem("roots", "add", str(file), "--kind", "OEM", status=2)
