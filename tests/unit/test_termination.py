@@ -117,6 +117,22 @@ def test_a_step_that_fails_leaves_nothing_half_done(many: Pools, monkeypatch: py
     assert finish(many, job).done == COUNT
 
 
+def test_workers_take_jobs_that_nobody_has_in_hand(many: Pools, monkeypatch):
+    monkeypatch.setattr(termination, "TURN", 0.0)
+    assert termination.work(many.store, many.now) is None
+    job = begin(many)
+    with many.store.write() as records:
+        assert records.jobs.claim(many.now, many.now + termination.LEASE)
+    assert termination.work(many.store, many.now) is None, "another worker has it"
+    many.now += termination.LEASE + 1  # and was killed
+    assert termination.work(many.store, many.now) == replace(job, lease=many.now + 60.0)
+    monkeypatch.setattr(termination, "TURN", 10.0)
+    done = termination.work(many.store, many.now, 4)
+    assert done
+    assert (done.state, done.done) == (termination.DONE, COUNT)
+    assert termination.work(many.store, many.now) is None
+
+
 def test_what_is_stored_meanwhile_goes_too(many: Pools):
     job = termination.step(many.store, begin(many), many.now, 20)
     many.put()

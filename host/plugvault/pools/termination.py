@@ -7,6 +7,7 @@ before the last step goes too; that it can store no more is for who took its acc
 """
 
 import re
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,9 @@ from plugvault.pools.records import Contract, Job, Records, Store
 
 KIND = "terminate"
 WAITING, DONE = "waiting", "done"
-BATCH = 200  # contracts: some 20 ms of the database
+BATCH = 100  # contracts: some 10 ms of the database
+PAUSE = 0.02  # seconds after a step: SQLite's other writers look again, they do not queue
+TURN = 1.0  # seconds of steps before `work` comes back
 LEASE = 60.0  # seconds without a step after which another worker takes the job
 PROVIDER_PATTERN = r"^[A-Za-z]{2}-?[0-9A-Za-z]{3}$"
 MISSING = "There is no such termination."
@@ -65,6 +68,27 @@ def step(store: Store, job: Job, now: float, batch: int = BATCH) -> Job:
             detail = f"{after.done} contracts"
             audit.note(records, KIND, "termination done", job.subject, detail, now)
         return after
+
+
+def work(store: Store, now: float, batch: int = BATCH) -> Job | None:
+    """Take a job nobody has in hand and do steps of it for a while; None when there is none.
+
+    For a worker to call again and again: what is left is free for the next call, anybody's.
+    """
+    ends = time.monotonic() + TURN
+    with store.write() as records:
+        job = records.jobs.claim(now, now + LEASE)
+    if job is None or job.kind != KIND:
+        return None
+    while job.state == WAITING and time.monotonic() < ends:
+        job = step(store, job, now, batch)
+        time.sleep(PAUSE)
+    with store.write() as records:
+        records.lock(job.job_id)
+        current = records.jobs.get(job.job_id)
+        if current == job and job.state == WAITING:
+            records.jobs.put(replace(job, lease=0.0))
+    return job
 
 
 def _take(records: Records, provider: str, batch: int) -> Sequence[Contract]:
