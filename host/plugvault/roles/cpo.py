@@ -1,14 +1,45 @@
-"""The charge point operator: carries a vehicle's request to CCP and the answer back.
+"""The charge point operator: its stations' certificates, and vehicles' requests carried to CCP.
 
-It forwards EXI as it is. What a charging station needs to know the vehicles' contracts by, the
-roots of RCP, comes from here too.
+It announces a station before it asks for the station's certificate, and forwards EXI as it is.
+What a charging station needs to know the vehicles' contracts by, the roots of RCP, comes from
+here too.
 """
 
 import base64
+from dataclasses import dataclass
 from typing import Any
 
 from plugvault.contract.bundle import ISO2
+from plugvault.roles import enrolment
 from plugvault.roles.client import OpcpClient, OpcpError, encode
+
+_ENTITIES = "/v1/vra/cpo/endEntities"
+_ENTITY = {  # the field here, and as live clients spell it
+    "name": "commonName",
+    "manufacturer": "manufacture",
+    "device": "deviceName",
+    "software": "deviceSWVersion",
+    "serial": "evseSerialNumber",
+    "iso": "evseISOversion",
+    "ocpp": "ocppVersion",
+    "charge_box": "chargeBoxSerialNumber",
+}
+
+
+@dataclass(frozen=True)
+class StationEntry:
+    """A charging station as the ecosystem knows it. `name`: the EVSEID, or the SECCID of ISO
+    15118-20, which is the common name of its certificate; `evse_ids`: what it charges at."""
+
+    name: str
+    evse_ids: tuple[str, ...]
+    manufacturer: str = ""
+    device: str = ""
+    software: str = ""
+    serial: str = ""
+    iso: str = "15118-2"
+    ocpp: str = "2.0.1"
+    charge_box: str = ""
 
 
 class ChargePointOperator:
@@ -16,6 +47,33 @@ class ChargePointOperator:
 
     def __init__(self, client: OpcpClient) -> None:
         self.client = client
+
+    def announce(self, station: StationEntry) -> None:
+        """Make a station known, so that it may have a certificate. Raises OpcpError."""
+        body = {wire: getattr(station, name) for name, wire in _ENTITY.items()}
+        body["evseID"] = list(station.evse_ids)
+        self.client.call("PUT", _ENTITIES, json=body)
+
+    def stations(self) -> list[StationEntry]:
+        """The operator's own view: its stations. Raises OpcpError."""
+        return [
+            StationEntry(
+                **{name: entry.get(wire, "") for name, wire in _ENTITY.items()},
+                evse_ids=tuple(entry.get("evseID", ())),
+            )
+            for entry in self.client.call("GET", _ENTITIES)
+        ]
+
+    def enrol(self, csr: bytes) -> tuple[bytes, list[bytes]]:
+        """A certificate for a station's signing request (PKCS#10, DER): the leaf, [Sub2, Sub1].
+
+        Raises as `enrolment.enrol`.
+        """
+        return enrolment.enrol(self.client, "cpo", csr)
+
+    def renew(self, csr: bytes) -> tuple[bytes, list[bytes]]:
+        """The station's next certificate, before the current one ends."""
+        return enrolment.enrol(self.client, "cpo", csr, renew=True)
 
     def fetch_contract(self, request: bytes) -> bytes:
         """CertificateInstallationReq in, CertificateInstallationRes out, both raw EXI.

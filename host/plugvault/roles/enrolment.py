@@ -10,14 +10,17 @@ from plugvault.roles.client import OpcpClient
 ISO2 = "ISO15118-2"
 
 
-def enrol(client: OpcpClient, ca: str, csr: bytes) -> tuple[bytes, list[bytes]]:
-    """A leaf for a signing request (PKCS#10, DER): the leaf, and [Sub2, Sub1]. `ca`: "oem", "cpo".
+def enrol(
+    client: OpcpClient, ca: str, csr: bytes, renew: bool = False
+) -> tuple[bytes, list[bytes]]:
+    """A leaf for a signing request (PKCS#10, DER): the leaf, and [Sub2, Sub1]. `ca`: "oem", "cpo";
+    `renew`: it is the next one of a subject that has a certificate.
 
     Raises OpcpError; RequestError or CertificateError when the answer is not usable.
     """
     answer = client.content(
         "POST",
-        f"/.well-known/est/{ca}/simpleenroll/{ISO2}",
+        f"/.well-known/est/{ca}/simple{'re' if renew else ''}enroll/{ISO2}",
         content=base64.b64encode(csr),
         headers={"Content-Type": "application/pkcs10"},
     )
