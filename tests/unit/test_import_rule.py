@@ -45,7 +45,17 @@ BELOW = {
     "link": {"telematics"},
     "car": {"hsm", "link", "runtimes", "telematics"},
     "federation": {"pools", "roles", "contract", "pki"},
-    "ecosystem": {"opcp", "federation", "pools", "roles", "contract", "pki", "store", "hsm"},
+    "ecosystem": {
+        "opcp",
+        "delivery",
+        "federation",
+        "pools",
+        "roles",
+        "contract",
+        "pki",
+        "store",
+        "hsm",
+    },
 }
 TOP = {"cli", "story"}  # these put the world together; nothing below imports them
 

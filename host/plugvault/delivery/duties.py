@@ -1,0 +1,66 @@
+"""What has to be done again and again, beside deliveries: cleansing, ending an operator.
+
+Each duty is done in small transactions by whoever comes first, so that every worker may have all
+of them.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from evcc.errors import EvccError
+from plugvault.delivery.outcome import Settings
+from plugvault.delivery.worker import Worker
+from plugvault.pools import termination
+from plugvault.pools.cleansing import cleanse
+from plugvault.pools.records import Store
+
+log = logging.getLogger("plugvault.delivery")
+
+LOOK = 0.2  # seconds until the end of one of the threads is noticed
+
+
+@dataclass(frozen=True)
+class Duty:
+    """`do(store, now)` every so many seconds. An EvccError is noted, and it is tried again."""
+
+    name: str
+    every: float
+    do: Callable[[Store, float], object]
+
+
+DUTIES = (Duty("cleansing", 60.0, cleanse), Duty("termination", 1.0, termination.work))
+
+
+def run(
+    store: Store,
+    secret: Callable[[str], str],
+    settings: Settings,
+    clock: Callable[[], float],
+    stop: threading.Event,
+    duties: Sequence[Duty] = DUTIES,
+) -> None:
+    """Deliver events and do the duties until `stop`; arguments as of `Worker`.
+
+    Raises what no part of it expected, so that whoever keeps the process alive starts it anew.
+    """
+    worker = Worker(store, secret, settings, clock)
+    with ThreadPoolExecutor(len(duties) + 1, "plugvault-duty") as threads:
+        running = [threads.submit(worker.run, stop)]
+        running += [threads.submit(_repeat, duty, store, clock, stop) for duty in duties]
+        while not stop.wait(LOOK):
+            if any(one.done() for one in running):
+                stop.set()
+        for one in running:
+            one.result()
+
+
+def _repeat(duty: Duty, store: Store, clock: Callable[[], float], stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            duty.do(store, clock())
+        except EvccError as error:
+            log.warning("%s: %s", duty.name, error)
+        stop.wait(duty.every)

@@ -1,0 +1,17 @@
+"""How a delivery shows that it is from here [OPCP 1.0.0, webhook.payload.v1].
+
+HMAC-SHA256 over the body as it is sent, under the webhook's secret, in hexadecimal. The documents
+of the protocol and its users name three headers for it; all are sent.
+"""
+
+import hashlib
+import hmac
+
+
+def headers(secret: str, body: bytes) -> dict[str, str]:
+    digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return {
+        "payload-signature": digest,
+        "X-Hubject-Signature": f"sha256={digest}",
+        "X-Operator-Signature": f"sha256={digest}",
+    }

@@ -1,0 +1,399 @@
+"""Deliveries to webhooks: what is sent, what becomes of it, and who is told."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import re
+import threading
+from typing import Any
+
+import pytest
+
+from evcc.vault import VaultError
+from fixtures.receiver import Receiver, receiving, until
+from plugvault.delivery import Duty, Worker, run
+from plugvault.net import Outbound
+from plugvault.opcp.services import Settings
+from plugvault.pools import events, webhooks
+from plugvault.pools.caller import MO_EXTERNAL_PKI, OEM, Caller
+from plugvault.pools.errors import PoolError
+from plugvault.pools.events import KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
+from plugvault.pools.records import Delivery, Endpoint, Event
+from plugvault.pools.webhooks import Wanted
+from plugvault.store import SqlStore
+
+NOW = 1_790_000_000.0
+HERE = ("127.0.0.0/8",)
+MAKER = Caller("maker", frozenset({OEM}), wmis=frozenset({"PVT"}), client_id="m")
+OPERATOR = Caller(
+    "operator", frozenset({MO_EXTERNAL_PKI}), providers=frozenset({"DEPVA"}), client_id="o"
+)
+EMAID, PCID = "DEPVAC12345678", "PVTP0000000000001"
+
+
+def secret(endpoint_id: str) -> str:
+    return f"secret of {endpoint_id}"
+
+
+class Setup:
+    """A store, a worker whose clock is `now`, and the maker's webhook at `receiver`."""
+
+    def __init__(self, store: SqlStore, receiver: Receiver, **settings: Any) -> None:
+        self.store, self.receiver, self.now = store, receiver, NOW
+        self.settings = Settings(networks=HERE, **settings)
+        self.worker = Worker(store, secret, self.settings, lambda: self.now)
+        self.endpoint = self.hook(receiver.url)
+
+    def hook(
+        self,
+        url: str,
+        caller: Caller = MAKER,
+        kinds: tuple[str, ...] = OEM_EVENTS + ROOT_EVENTS,
+    ) -> Endpoint:
+        with self.store.write() as records:
+            wanted = Wanted(url, kinds)
+            return webhooks.create(records, caller, wanted, Outbound(HERE), self.now)
+
+    def tell(
+        self, kind: str = "oem.contract.created", vehicle: str = PCID, **payload: Any
+    ) -> Event:
+        with self.store.write() as records:
+            payload = {"emaid": EMAID, "pcid": vehicle, **payload}
+            return events.publish(records, kind, "PVT", payload, self.now, vehicle)
+
+    def delivery(self, event: Event, endpoint: Endpoint | None = None) -> Delivery:
+        with self.store.read() as records:
+            wanted = (endpoint or self.endpoint).endpoint_id
+            found = records.deliveries.get(event.event_id, wanted)
+        assert found
+        return found
+
+    def told(self, audience: str = "DEPVA") -> list[Event]:
+        with self.store.read() as records:
+            return list(records.events.since(0, [audience], 100))
+
+
+@pytest.fixture
+def setup(store: SqlStore, receiver: Receiver) -> Setup:
+    return Setup(store, receiver)
+
+
+@pytest.fixture
+def quick(sqlite_store: SqlStore, receiver: Receiver) -> Setup:
+    """On one database, for what does not depend on it."""
+    return Setup(sqlite_store, receiver)
+
+
+# -- what is sent --
+
+
+def test_body_and_signature_are_what_opcp_says(quick: Setup):
+    event = quick.tell(contractCert="MII=")
+    assert quick.worker.step() == 1
+    ((headers, body),) = quick.receiver.got
+    assert json.loads(body) == {
+        "timestamp": "2026-09-21T14:13:20Z",
+        "eventId": event.event_id,
+        "eventType": "oem.contract.created",
+        "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
+        "payload": {"emaid": EMAID, "pcid": PCID, "contractCert": "MII="},
+    }
+    key = secret(quick.endpoint.endpoint_id).encode()
+    expected = hmac.new(key, body, hashlib.sha256).hexdigest()
+    assert headers["payload-signature"] == expected
+    assert headers["x-hubject-signature"] == f"sha256={expected}"
+    assert headers["x-operator-signature"] == f"sha256={expected}"
+    assert headers["content-type"] == "application/json"
+
+
+def test_each_webhook_gets_its_own_signature(quick: Setup):
+    quick.hook(quick.receiver.url)
+    quick.tell()
+    assert quick.worker.step() == 2
+    first, second = (headers["payload-signature"] for headers, _ in quick.receiver.got)
+    assert first != second
+
+
+def test_every_kind_of_event_is_delivered(quick: Setup):
+    quick.hook(quick.receiver.url, OPERATOR, MO_EVENTS)
+    for kind in KINDS:
+        audience = {"o": "PVT", "m": "DEPVA"}.get(kind[0], events.EVERYONE)
+        with quick.store.write() as records:
+            events.publish(records, kind, audience, {"emaid": "", "pcid": PCID}, NOW)
+    while quick.worker.step():
+        pass
+    assert {event["eventType"] for event in quick.receiver.events} == set(KINDS)
+
+
+# -- what becomes of it --
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_delivery_that_is_taken_is_sent_once(quick: Setup, status: int):
+    quick.receiver.answer = lambda _: status
+    event = quick.tell()
+    assert quick.worker.step() == 1
+    assert quick.worker.step() == 0
+    assert quick.delivery(event).state == "sent"
+    assert len(quick.receiver.got) == 1
+
+
+@pytest.mark.parametrize("status", [400, 409])
+def test_delivery_that_is_rejected_is_not_tried_again(setup: Setup, status: int):
+    setup.receiver.answer = lambda _: status
+    event = setup.tell()
+    setup.worker.step()
+    setup.now += 10**6
+    assert setup.worker.step() == 0
+    assert setup.delivery(event).state == "rejected"
+    assert [one.kind for one in setup.told()] == ["mo.contract.rejected.by.oem"]
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 429, 500, 503])
+def test_delivery_that_fails_is_tried_again_with_longer_waits_and_then_dead(
+    quick: Setup, status: int
+):
+    quick.receiver.answer = lambda _: status
+    event = quick.tell()
+    waits = []
+    while quick.delivery(event).state == "pending":
+        assert quick.worker.step() == 1
+        assert quick.worker.step() == 0
+        waits.append(quick.delivery(event).due - quick.now)
+        quick.now = max(quick.now, quick.delivery(event).due - 1)
+        assert quick.worker.step() == 0
+        quick.now += 1
+    assert waits[:3] == [3600, 7200, 14400]
+    dead = quick.delivery(event)
+    assert (dead.state, dead.attempts) == ("dead", 4)
+    assert dead.outcome == f"The receiver answered {status}."
+    assert [one.kind for one in quick.told()] == ["mo.contract.queued.to.oem"]
+
+
+def test_receiver_that_is_not_there_is_tried_again_and_the_reason_is_kept(
+    quick: Setup, receiver: Receiver
+):
+    receiver.close()
+    event = quick.tell()
+    quick.worker.step()
+    assert quick.delivery(event).state == "pending"
+    assert re.search("unreachable: .*refused", quick.delivery(event).outcome)
+    receiver.__init__(receiver.port)  # type: ignore[misc]
+    quick.now += 3601
+    quick.worker.step()
+    assert quick.delivery(event).state == "sent"
+
+
+def test_address_that_is_no_longer_allowed_is_not_called(quick: Setup):
+    event = quick.tell()
+    Worker(quick.store, secret, Settings(), lambda: quick.now).step()
+    assert quick.delivery(event).outcome.startswith("refused: ")
+    assert quick.receiver.got == []
+
+
+def test_receiver_that_is_gone_is_asked_no_more(setup: Setup):
+    setup.receiver.answer = lambda _: 410
+    event, second = setup.tell(), setup.tell()
+    setup.worker.step()
+    assert setup.worker.step() == 0
+    assert setup.delivery(event).state == "dead"
+    with setup.store.write() as records:
+        assert not webhooks.get(records, MAKER, setup.endpoint.endpoint_id).enabled
+        wanted = Wanted(setup.receiver.url, enabled=True)
+        webhooks.update(records, MAKER, setup.endpoint.endpoint_id, wanted, Outbound(HERE))
+    setup.receiver.answer = lambda _: 200
+    setup.worker.step()
+    assert setup.delivery(second).state == "sent"
+
+
+def test_dead_letter_that_is_sent_again_arrives(quick: Setup):
+    quick.receiver.answer = lambda _: 500
+    settings = Settings(networks=HERE, retries=0)
+    event = quick.tell()
+    Worker(quick.store, secret, settings, lambda: quick.now).step()
+    assert quick.delivery(event).state == "dead"
+    with quick.store.write() as records:
+        webhooks.replay(records, MAKER, quick.endpoint.endpoint_id, quick.now)
+    quick.receiver.answer = lambda _: 200
+    assert quick.worker.step() == 1
+    assert quick.delivery(event).state == "sent"
+    assert [one["eventId"] for one in quick.receiver.events] == [event.event_id] * 2
+
+
+# -- who is told --
+
+
+@pytest.mark.parametrize("what", ["created", "updated", "deleted"])
+def test_operator_learns_that_the_maker_has_it(setup: Setup, what: str):
+    setup.hook(setup.receiver.url, OPERATOR, MO_EVENTS)
+    setup.tell(f"oem.contract.{what}", contractCert="MII=")
+    while setup.worker.step():
+        pass
+    (follow_up,) = setup.told()
+    assert (follow_up.kind, follow_up.vehicle) == (f"mo.contract.{what}.sent.to.oem", PCID)
+    assert setup.receiver.events[1]["eventType"] == follow_up.kind
+    assert setup.receiver.events[1]["payload"] == setup.receiver.events[0]["payload"]
+
+
+def test_nobody_is_told_of_deliveries_to_operators_or_of_roots(quick: Setup):
+    quick.hook(quick.receiver.url, OPERATOR, MO_EVENTS)
+    for status in (200, 400, 500):
+        quick.receiver.answer = lambda _, status=status: status
+        quick.tell("root.cert.added")
+        with quick.store.write() as records:
+            payload = {"emaid": EMAID, "pcid": PCID}
+            events.publish(records, "mo.prov.cert.deleted", "DEPVA", payload, NOW)
+        quick.worker.step()
+    assert {one.kind for one in quick.told()} == {"mo.prov.cert.deleted"}
+
+
+# -- in order, and nobody held up --
+
+
+def test_events_of_a_vehicle_wait_for_the_one_before(setup: Setup):
+    setup.receiver.answer = lambda event: 500 if event["eventType"].endswith("created") else 200
+    first, second = setup.tell(), setup.tell("oem.contract.deleted")
+    other = setup.tell("oem.contract.deleted", "PVTP0000000000002")
+    while setup.worker.step():
+        pass
+    assert setup.delivery(second).state == "pending"
+    assert setup.delivery(other).state == "sent"
+    setup.receiver.answer = lambda _: 200
+    setup.now += 3600
+    while setup.worker.step():
+        pass
+    of_vehicle = [
+        one["eventId"] for one in setup.receiver.events if one["payload"]["pcid"] == PCID
+    ]
+    assert of_vehicle == [first.event_id, first.event_id, second.event_id]
+
+
+def test_slow_receiver_holds_up_nobody_else(setup: Setup):
+    done = threading.Event()
+    with receiving() as slow:
+        slow.answer = lambda _: 200 if done.wait(30) else 500
+        held = setup.hook(slow.url)
+        for number in range(100):
+            setup.tell(vehicle=f"PVTP{number:013}")
+        stop = threading.Event()
+        thread = threading.Thread(target=setup.worker.run, args=(stop,))
+        thread.start()
+        try:
+            until(lambda: len(setup.receiver.got) == 100, "the quick one")
+            assert 0 < len(slow.got) <= 4
+        finally:
+            done.set()
+        until(lambda: len(slow.got) == 100, "the slow one")
+        stop.set()
+        thread.join(30)
+    with setup.store.read() as records:
+        sent = records.deliveries.of_endpoint(held.endpoint_id, "sent", 200)
+    assert len(sent) == 100
+
+
+def test_answer_without_end_is_broken_off(quick: Setup, monkeypatch: pytest.MonkeyPatch):
+    never = threading.Event()
+    quick.receiver.answer = lambda _: 200 if never.wait(30) else 500
+    quick.worker._outbound = Outbound(HERE, timeout=0.2)
+    event = quick.tell()
+    quick.worker.step()
+    never.set()
+    assert quick.delivery(event).state == "pending"
+    assert "Timeout" in quick.delivery(event).outcome
+
+
+def test_two_workers_share_the_work(setup: Setup):
+    other = Worker(setup.store, secret, setup.settings, lambda: setup.now)
+    for number in range(60):
+        setup.tell(vehicle=f"PVTP{number % 10:013}")
+    stop = threading.Event()
+    threads = [
+        threading.Thread(target=worker.run, args=(stop,)) for worker in (setup.worker, other)
+    ]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(setup.receiver.got) >= 60)
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    assert len({one["eventId"] for one in setup.receiver.events}) == len(setup.receiver.got) == 60
+
+
+# -- when something is missing --
+
+
+def test_without_its_secret_nothing_is_sent_and_nothing_lost(quick: Setup):
+    def gone(_: str) -> str:
+        raise VaultError("token-missing", "pulled out")
+
+    event = quick.tell()
+    Worker(quick.store, gone, quick.settings, lambda: quick.now).step()
+    assert quick.receiver.got == []
+    assert quick.delivery(event).state == "pending"
+    quick.now += 61
+    quick.worker.step()
+    assert quick.delivery(event).state == "sent"
+
+
+def test_worker_that_came_too_late_lets_it_be(quick: Setup):
+    quick.tell()
+    late = iter([NOW, NOW + 55])
+    Worker(quick.store, secret, quick.settings, lambda: next(late)).step()
+    assert quick.receiver.got == []
+    quick.now += 61
+    assert quick.worker.step() == 1
+    assert len(quick.receiver.got) == 1
+
+
+def test_outcome_of_one_who_took_too_long_does_not_count(quick: Setup):
+    def slow(_: object) -> int:
+        quick.now += 100
+        quick.receiver.answer = lambda _: 200
+        quick.worker.step()  # another took it meanwhile
+        return 400
+
+    event = quick.tell()
+    quick.receiver.answer = slow
+    Worker(quick.store, secret, quick.settings, lambda: quick.now).step()
+    assert quick.delivery(event).state == "sent"
+    assert [one.kind for one in quick.told()] == ["mo.contract.created.sent.to.oem"]
+
+
+# -- running --
+
+
+def test_duties_are_done_beside_deliveries_and_survive_a_failure(quick: Setup, caplog: Any):
+    stop, times = threading.Event(), []
+
+    def duty(store: object, now: float) -> None:
+        assert store is quick.store
+        times.append(now)
+        if len(times) == 1:
+            raise PoolError("unavailable", "for a moment")
+
+    duties = [Duty("counting", 0.01, duty)]
+    thread = threading.Thread(
+        target=run,
+        args=(quick.store, secret, quick.settings, lambda: quick.now, stop, duties),
+    )
+    with caplog.at_level(logging.WARNING, "plugvault.delivery"):
+        thread.start()
+        quick.tell()
+        until(lambda: len(times) >= 3 and quick.receiver.got)
+    stop.set()
+    thread.join(30)
+    assert set(times) == {NOW}
+    assert "counting: unavailable: for a moment" in caplog.text
+
+
+def test_a_bug_in_a_duty_ends_the_process_that_it_may_start_anew(quick: Setup):
+    def bug(*_: object) -> None:
+        raise KeyError("bug")
+
+    stop = threading.Event()
+    with pytest.raises(KeyError):
+        run(quick.store, secret, quick.settings, lambda: NOW, stop, [Duty("bug", 1, bug)])
+    assert stop.is_set()
