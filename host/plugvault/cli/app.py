@@ -16,6 +16,7 @@ import plugvault
 
 # name: (module, attribute, help). A Typer is a group of commands; a function is one command.
 COMMANDS = {
+    "customer": ("plugvault.cli.customer", "customer", "what a vehicle's customer sees"),
     "demo": ("plugvault.cli.demo", "demo", "tell the whole story, every key in a token"),
     "doctor": ("plugvault.cli.doctor", "doctor", "say what is here, what is missing, what to do"),
     "ecosystem": ("plugvault.cli.ecosystem", "app", "look into an ecosystem, and change it"),
