@@ -305,7 +305,7 @@ class Vehicles(Protocol):
         ...
 
     def ended(self, now: float, limit: int) -> Sequence[Provisioning]:
-        """Those that have expired, or whose leaf or direct issuer is revoked."""
+        """Those that have expired, or whose leaf or one of its sub-CAs is revoked."""
         ...
 
 
@@ -317,7 +317,7 @@ class Contracts(Protocol):
     def delete(self, emaid: str, namespace: str) -> None: ...
     def delete_all(self, contracts: Sequence[Contract]) -> None: ...
     def ended(self, now: float, limit: int) -> Sequence[Contract]:
-        """Those that have expired, or whose leaf or direct issuer is revoked."""
+        """Those that have expired, or whose leaf or one of its sub-CAs is revoked."""
         ...
 
 
@@ -332,7 +332,14 @@ class Statuses(Protocol):
         """Those of them that are here and good; of the others nothing is said."""
         ...
 
+    def revoke_issued_by(self, issuer: str, reason: str, at: int) -> None:
+        """Every good one of an issuer's."""
+        ...
+
     def revoked_by(self, issuer: str) -> Sequence[Status]: ...
+    def revocations(self, issuer: str) -> int:
+        """How many `revoked_by` has."""
+        ...
 
 
 class Clients(Protocol):

@@ -67,6 +67,15 @@ class Chains:
         self._learn(int(number), chain)
         return int(number)
 
+    def identities(self, number: int) -> list[tuple[str, str]]:
+        """What the chain's sub-CAs would be revoked as. A root that is revoked ends nothing by
+        itself: people decide that."""
+        try:
+            found = [path.read_any(der) for der in self.get(number)]
+        except CertificateError:
+            return []
+        return [path.identity(one) for one in found if one.subject != one.issuer]
+
     def _learn(self, number: int, chain: Chain) -> None:
         self._transaction.committed.append(lambda: self._memory.learn(number, chain))
 

@@ -12,7 +12,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
-    exists,
+    func,
     literal_column,
     or_,
     select,
@@ -99,19 +99,14 @@ class _Chained(Rows[T]):
         at = {"now": int(now), "limit": limit}
         found = self._rows(_expired(self.table), **at)
         found += self._rows(_revoked(self.table), **at)
-        for (chain,) in self._transaction.rows(_REVOKED_CHAINS, {}):
-            under = _under(self.table)
-            found += self._rows(under, chain=chain, limit=limit)
+        statuses = Statuses(self._transaction)
+        for (chain,) in self._transaction.rows(_CHAINS, {}):  # the world has some hundred
+            if statuses.revoked(self._chains.identities(chain)):
+                found += self._rows(_under(self.table), chain=chain, limit=limit)
         return list(dict.fromkeys(found))[:limit]
 
 
-_REVOKED_CHAINS = select(tables.chains.c.chain).where(
-    exists().where(
-        _status.issuer == tables.chains.c.issuer,
-        _status.serial == tables.chains.c.serial,
-        _status.revoked.is_not(None),
-    )
-)
+_CHAINS = select(tables.chains.c.chain)
 
 
 @cache
@@ -229,8 +224,16 @@ class Statuses(Rows[records.Status]):
         ]
         self._transaction.many(_REVOKE, rows)
 
+    def revoke_issued_by(self, issuer: str, reason: str, at: int) -> None:
+        values = {"of_issuer": issuer, "why": reason, "at": at}
+        self._transaction.run(_REVOKE_ISSUED_BY, values)
+
     def revoked_by(self, issuer: str) -> Sequence[records.Status]:
         return self._rows(_REVOKED_BY, issuer=issuer)
+
+    def revocations(self, issuer: str) -> int:
+        ((count,),) = self._transaction.rows(_REVOCATIONS, {"issuer": issuer})
+        return int(count)
 
 
 _REVOKE = (
@@ -242,7 +245,15 @@ _REVOKE = (
     )
     .values(revoked=bindparam("at"), reason=bindparam("why"))
 )
+_REVOKE_ISSUED_BY = (
+    tables.statuses.update()
+    .where(_status.issuer == bindparam("of_issuer"), _status.revoked.is_(None))
+    .values(revoked=bindparam("at"), reason=bindparam("why"))
+)
 _REVOKED_BY = by_columns(tables.statuses, ("issuer",)).where(_status.revoked.is_not(None))
+_REVOCATIONS = select(func.count()).where(
+    _status.issuer == bindparam("issuer"), _status.revoked.is_not(None)
+)
 
 
 @lru_cache(maxsize=32)
