@@ -1,15 +1,26 @@
 """PCP: whose vehicle, which checks in which order, and what a new key does."""
 
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fixtures.pools import MAKER, OPERATOR, OTHER_MAKER, STATION, Pools
+from fixtures.pools import (
+    MAKER,
+    OPERATOR,
+    OTHER_MAKER,
+    OTHER_OPERATOR,
+    STATION,
+    Pools,
+    authority,
+)
 from plugvault.contract.bundle import ISO2
+from plugvault.contract.issue import ContractData
 from plugvault.pki import path
-from plugvault.pools import certificates, pcp, rcp
+from plugvault.pools import ccp, certificates, cps, pcp, rcp
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Event, Status
@@ -290,3 +301,31 @@ def test_no_call_lists_vehicles():
     sources = [file for area in areas for file in area.glob("*.py")]
     assert home / "pools" / "pcp.py" in sources
     assert [file.name for file in sources if "vehicles.after(" in file.read_text()] == []
+
+
+def test_a_key_replaced_while_a_contract_is_made_leaves_no_bundle_for_the_old_one(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+):
+    pools.register()
+    new = pools.provisioning(key=ec.generate_private_key(ec.SECP256R1()))
+    replacing = threading.Thread(target=pools.register, args=(new,))
+    real = cps.issue_contract
+
+    def slow(*arguments: Any, **options: Any) -> ContractData:
+        """The vehicle has been read; its maker comes while the contract is sealed to it."""
+        replacing.start()
+        replacing.join(0.5)  # it has to wait: nothing depends on for how long
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(cps, "issue_contract", slow)
+    with pools.store.write() as records:
+        signed = cps.generate(
+            records, OTHER_OPERATOR, [pools.signer], authority(pools.world.mo_sub2),
+            "FRXYZ000000001", PCID, NOW, begins=NOW, ends=NOW + 86_400,
+        )  # fmt: skip
+        assert ccp.keep(records, signed, NOW)
+    replacing.join()
+    assert pools.provisioning_der() == new.der
+    with pools.store.read() as records:
+        assert records.contracts.of_vehicle(PCID, ISO2) == []
+    assert len(told(pools, "mo.prov.cert.updated")) == 1
