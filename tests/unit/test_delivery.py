@@ -17,7 +17,7 @@ from fixtures.receiver import Receiver, receiving, until
 from plugvault.delivery import Duty, Worker, run
 from plugvault.net import Outbound
 from plugvault.opcp.services import Settings
-from plugvault.pools import events, webhooks
+from plugvault.pools import events, termination, webhooks
 from plugvault.pools.caller import MO_EXTERNAL_PKI, OEM, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
@@ -387,6 +387,39 @@ def test_duties_are_done_beside_deliveries_and_survive_a_failure(quick: Setup, c
     thread.join(30)
     assert set(times) == {NOW}
     assert "counting: unavailable: for a moment" in caplog.text
+
+
+def test_duty_with_more_to_do_goes_on_at_once(quick: Setup):
+    stop, left = threading.Event(), [5]
+
+    def duty(*_: object) -> bool:
+        left[0] -= 1
+        if not left[0]:
+            stop.set()
+        return bool(left[0])
+
+    run(quick.store, secret, quick.settings, lambda: NOW, stop, [Duty("long", 600.0, duty)])
+    assert left == [0]
+
+
+def test_an_operator_that_leaves_is_a_duty(quick: Setup):
+    admin = Caller("admin", frozenset({"ADMIN"}), client_id="a")
+    with quick.store.write() as records:
+        job = termination.begin(records, admin, "DEPVA", NOW)
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=run, args=(quick.store, secret, quick.settings, lambda: NOW, stop)
+    )
+    thread.start()
+
+    def done() -> bool:
+        with quick.store.read() as records:
+            found = records.jobs.get(job.job_id)
+        return found is not None and found.state == "done"
+
+    until(done)
+    stop.set()
+    thread.join(30)
 
 
 def test_a_bug_in_a_duty_ends_the_process_that_it_may_start_anew(quick: Setup):

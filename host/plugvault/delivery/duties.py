@@ -24,14 +24,19 @@ LOOK = 0.2  # seconds until the end of one of the threads is noticed
 
 @dataclass(frozen=True)
 class Duty:
-    """`do(store, now)` every so many seconds. An EvccError is noted, and it is tried again."""
+    """`do(store, now)` every so many seconds, and again at once when it gives True. An EvccError
+    is noted, and it is tried again."""
 
     name: str
     every: float
     do: Callable[[Store, float], object]
 
 
-DUTIES = (Duty("cleansing", 60.0, cleanse), Duty("termination", 1.0, termination.work))
+def _end_operators(store: Store, now: float) -> bool:
+    return termination.work(store, now) is not None
+
+
+DUTIES = (Duty("cleansing", 60.0, cleanse), Duty("termination", 1.0, _end_operators))
 
 
 def run(
@@ -59,8 +64,10 @@ def run(
 
 def _repeat(duty: Duty, store: Store, clock: Callable[[], float], stop: threading.Event) -> None:
     while not stop.is_set():
+        more: object = False
         try:
-            duty.do(store, clock())
+            more = duty.do(store, clock())
         except EvccError as error:
             log.warning("%s: %s", duty.name, error)
-        stop.wait(duty.every)
+        if more is not True:
+            stop.wait(duty.every)

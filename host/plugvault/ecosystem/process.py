@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from plugvault import delivery
 from plugvault.ecosystem import server, wiring
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
@@ -88,7 +89,21 @@ def answer(services: Services) -> None:
         made.run(sockets=[listener])
 
 
-WORK: dict[str, Callable[[Services], None]] = {"answer": answer}
+def deliver(services: Services) -> None:
+    """Deliver events and do the regular duties until stdin ends."""
+    stop = threading.Event()
+
+    def follow() -> None:
+        print("ready", flush=True)
+        sys.stdin.buffer.read()
+        stop.set()
+
+    threading.Thread(target=follow, daemon=True).start()
+    secret, settings = services.webhook_secret, services.settings
+    delivery.run(services.store, secret, settings, services.clock, stop)
+
+
+WORK: dict[str, Callable[[Services], None]] = {"answer": answer, "deliver": deliver}
 
 
 if __name__ == "__main__":
