@@ -57,6 +57,11 @@ def revoke(records: Records, issuer: str, serial: str, reason: str, now: float) 
     return status
 
 
+def revoke_below(records: Records, key_identifier: str, reason: str, now: float) -> None:
+    """Everything good that was issued with a CA's key. `key_identifier`: hexadecimal."""
+    records.statuses.revoke_issued_by(key_identifier, reason, int(now))
+
+
 def check(records: Records, certificates: Iterable[bytes]) -> None:
     """Raises PoolError("invalid") when any of these (DER, a leaf and what is above it) is
     revoked. One query."""

@@ -1,0 +1,206 @@
+"""OCSP and CRLs of every CA of the ecosystem, for everybody [RFC 6960, RFC 5019, RFC 5280].
+
+A signature costs a turn of the token, so signed answers are kept: an OCSP answer while the
+certificate's status is what it says and half of its time is left; a CRL until something is
+revoked. The status itself is read for each answer, so that all processes on one database agree.
+What is answered with a nonce is signed for it alone.
+"""
+
+import base64
+import binascii
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from hashlib import sha1
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from evcc.vault import VaultError
+from plugvault.opcp.services import Services, services
+from plugvault.pki import responder
+from plugvault.pki.issue import Authority, der
+from plugvault.pki.names import distinguished_name, serial_hex
+from plugvault.pki.path import read_any
+from plugvault.pki.responder import Asked, Known, ResponderError, Revocation
+from plugvault.pools.errors import PoolError
+from plugvault.pools.records import Status
+
+router = APIRouter(tags=["Revocation"])
+
+VALID = 3600.0  # seconds an OCSP answer holds
+CRL_VALID = 86_400.0  # seconds a revocation list holds
+KEPT = 20_000  # answers
+PATIENCE = 10  # a list is not made again before ten times as long as it took has passed
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """`basis`: what it says, to see whether that still holds; `cost`: seconds to make it."""
+
+    body: bytes
+    basis: Any
+    made: float
+    until: float
+    cost: float = 0.0
+
+    def fresh(self, now: float) -> bool:
+        return self.made <= now <= (self.made + self.until) / 2
+
+    def dear(self, now: float) -> bool:
+        return now < self.made + PATIENCE * self.cost
+
+
+class Responder:
+    """The answers of one application. Safe to use from several threads."""
+
+    def __init__(self, found: Services) -> None:
+        self._found, self.clock = found, found.clock
+        self._by_request = responder.by_request(found.authorities)
+        self._by_name = {one.identifier.hex(): one for one in found.authorities}
+        self._answers: OrderedDict[tuple[Any, ...], _Signed] = OrderedDict()
+        self._lists: dict[str, _Signed] = {}
+        self._lock = threading.Lock()
+
+    def ocsp(self, request: bytes) -> tuple[bytes, _Signed | None]:
+        """The response, DER; and what is kept of it, None for an answer of that moment."""
+        try:
+            asked = responder.read(request)
+            authority = self._by_request.get(asked.issuer)
+            if authority is None:
+                raise ResponderError("unauthorized", "no CA of ours")
+            if asked.nonce is not None:
+                return self._sign(
+                    authority, asked, self._known(authority, asked.serial)
+                ).body, None
+            signed = self._kept(authority, asked)
+            return signed.body, signed
+        except ResponderError as error:
+            return responder.failure(error.reason), None
+        except PoolError:
+            return responder.failure("try-later"), None
+        except VaultError:
+            return responder.failure("internal"), None
+
+    def _kept(self, authority: Authority, asked: Asked) -> _Signed:
+        known, key = self._known(authority, asked.serial), (asked.issuer, asked.serial)
+        with self._lock:
+            signed = self._answers.get(key)
+        if signed is None or signed.basis != known or not signed.fresh(self.clock()):
+            signed = self._sign(authority, asked, known)
+            with self._lock:
+                self._answers[key] = signed
+                self._answers.move_to_end(key)
+                while len(self._answers) > KEPT:
+                    self._answers.popitem(last=False)
+        return signed
+
+    def _sign(self, authority: Authority, asked: Asked, known: Known) -> _Signed:
+        now = self.clock()
+        body = responder.answer(authority, asked, known, now, now + VALID)
+        return _Signed(body, known, now, now + VALID)
+
+    def _known(self, authority: Authority, serial: int) -> Known:
+        with self._found.store.read() as records:
+            status = records.statuses.get(authority.identifier.hex(), serial_hex(serial))
+        if status is None:
+            return "unknown"
+        return "good" if status.revoked is None else _revocation(status)
+
+    def revocation_list(self, name: str) -> bytes:
+        """The CRL of a CA, DER. `name`: its key identifier, hexadecimal."""
+        authority = self._by_name.get(name.lower())
+        if authority is None:
+            raise PoolError("not-found", "There is no revocation list of this name.")
+        identifier, now = authority.identifier.hex(), self.clock()
+        with self._found.store.read() as records:
+            count = records.statuses.revocations(identifier)
+            kept = self._lists.get(identifier)
+            if kept and kept.fresh(now) and (kept.basis == count or kept.dear(now)):
+                return kept.body
+            revoked = records.statuses.revoked_by(identifier)
+        started = time.perf_counter()
+        entries = [_revocation(one) for one in revoked if one.not_after >= now]
+        body = responder.revocation_list(authority, entries, now, now + CRL_VALID)
+        cost = time.perf_counter() - started
+        self._lists[identifier] = _Signed(body, count, now, now + CRL_VALID, cost)
+        return body
+
+    def lists(self) -> list[dict[str, str]]:
+        """Whose lists there are."""
+        return [
+            {
+                "distinguishedName": distinguished_name(
+                    read_any(der(authority.certificate)).names
+                ),
+                "keyIdentifier": name,
+                "url": f"/crl/{name}.crl",
+            }
+            for name, authority in self._by_name.items()
+        ]
+
+
+async def _responder(request: Request) -> Responder:
+    state = request.app.state
+    if not hasattr(state, "responder"):
+        state.responder = Responder(services(request))
+    made: Responder = state.responder
+    return made
+
+
+Answers = Annotated[Responder, Depends(_responder)]
+
+
+class OcspResponse(Response):
+    media_type = "application/ocsp-response"
+
+
+@router.post("/ocsp", summary="The status of a certificate", response_class=OcspResponse)
+async def ocsp(answers: Answers, request: Request) -> Response:
+    """An OCSP request in DER; no token is needed."""
+    body, _ = await run_in_threadpool(answers.ocsp, await request.body())
+    return OcspResponse(body)
+
+
+@router.get(
+    "/ocsp/{request:path}", summary="The status of a certificate", response_class=OcspResponse
+)
+def ocsp_get(answers: Answers, request: str) -> Response:
+    """The OCSP request as base64 in the address: answers that caches may keep."""
+    try:
+        text = request.replace("-", "+").replace("_", "/").rstrip("=")
+        asked = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return OcspResponse(responder.failure("malformed"))
+    body, signed = answers.ocsp(asked)
+    return OcspResponse(body, headers=_cached(signed, answers.clock()) if signed else None)
+
+
+@router.get("/crl", summary="Whose revocation lists there are")
+def crls(answers: Answers) -> list[dict[str, str]]:
+    return answers.lists()
+
+
+@router.get("/crl/{name}.crl", summary="The revocation list of a CA", response_class=Response)
+def crl(answers: Answers, name: str) -> Response:
+    """The certificates of this CA that were revoked and have not ended; DER."""
+    return Response(answers.revocation_list(name), media_type="application/pkix-crl")
+
+
+def _cached(signed: _Signed, now: float) -> Mapping[str, str]:
+    """What RFC 5019, 6.2 lets caches do."""
+    left = int(signed.until - now)
+    return {
+        "Cache-Control": f"max-age={left}, public, no-transform, must-revalidate",
+        "ETag": f'"{sha1(signed.body, usedforsecurity=False).hexdigest()}"',
+        "Last-Modified": formatdate(signed.made, usegmt=True),
+        "Expires": formatdate(signed.until, usegmt=True),
+    }
+
+
+def _revocation(status: Status) -> Revocation:
+    return Revocation(int(status.serial, 16), status.revoked or 0, status.reason)

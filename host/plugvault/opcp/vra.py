@@ -1,0 +1,50 @@
+"""VRA: a charging station is announced before its certificate is asked for.
+
+Not in OPCP's documents: live services want it before `cpo/simpleenroll`, with the members below,
+`manufacture` spelled as they spell it. Whether it is wanted here is a setting.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from plugvault.opcp.fields import Found, Wire
+from plugvault.opcp.rights import may
+from plugvault.pools import stations
+from plugvault.pools.caller import Caller
+
+router = APIRouter(prefix="/v1/vra/cpo", tags=["VRA: announced stations"])
+Operator = Annotated[Caller, Depends(may("vra.cpo"))]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Text = Annotated[str | None, Field(max_length=255)]
+
+
+class EndEntity(Wire):
+    """A station: the CN of its certificate, its charge points and what it is."""
+
+    common_name: Name
+    manufacture: Text = None
+    device_name: Text = None
+    device_sw_version: Annotated[Text, Field(alias="deviceSWVersion")] = None
+    evse_serial_number: Text = None
+    evse_id: Annotated[list[Name], Field(alias="evseID", max_length=100, default_factory=list)]
+    evse_iso_version: Annotated[
+        str | None, Field(alias="evseISOversion", pattern="^15118-(2|20)$")
+    ] = None
+    ocpp_version: Text = None
+    charge_box_serial_number: Text = None
+
+
+@router.put("/endEntities", summary="Announce a station", response_model=None)
+def put(caller: Operator, found: Found, entity: EndEntity) -> None:
+    """Its EVSEIDs or SECCID must be of the caller's operator. The same again replaces."""
+    body = entity.model_dump(by_alias=True, exclude_none=True)
+    with found.store.write() as records:
+        stations.announce(records, caller, body, found.clock())
+
+
+@router.get("/endEntities", summary="The stations the caller announced")
+def get(caller: Operator, found: Found) -> list[dict[str, Any]]:
+    with found.store.read() as records:
+        return stations.announced(records, caller)

@@ -1,0 +1,169 @@
+"""What a CA says about its certificates: OCSP responses and revocation lists [RFC 6960, 5280].
+
+Signed by the CA's own key, so that whoever has the CA's certificate needs no other. One
+certificate per request [RFC 5019, 2.1.1]. Where a status comes from, and what is kept of an
+answer, is the caller's.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from evcc.errors import EvccError
+from plugvault.pki.issue import Authority
+from plugvault.pki.schemes import public_bits
+
+LIMIT = 2048  # bytes of a request: one certificate's takes about a hundred
+NONCE = 32  # bytes at most [RFC 8954]
+_HASHES = (hashes.SHA1(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512())  # noqa: S303 - a name for a key, no proof
+_FAILURES = {
+    "malformed": ocsp.OCSPResponseStatus.MALFORMED_REQUEST,
+    "unauthorized": ocsp.OCSPResponseStatus.UNAUTHORIZED,
+    "try-later": ocsp.OCSPResponseStatus.TRY_LATER,
+    "internal": ocsp.OCSPResponseStatus.INTERNAL_ERROR,
+}
+
+
+class ResponderError(EvccError):
+    """A request that gets an unsigned refusal: `failure(reason)`."""
+
+    REASONS = tuple(_FAILURES)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`issuer`: hash algorithm, hash of the issuer's name, hash of its key. `nonce`: as sent."""
+
+    issuer: tuple[str, bytes, bytes]
+    serial: int
+    algorithm: hashes.HashAlgorithm
+    nonce: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """`at`: Unix seconds; `reason`: as RFC 5280 names it, "superseded"."""
+
+    serial: int
+    at: int
+    reason: str
+
+
+Known = Literal["good", "unknown"] | Revocation
+
+
+def read(request: bytes) -> Asked:
+    """An OCSP request, DER. Raises ResponderError: "malformed"; "unauthorized" for what is well
+    formed and not answered here."""
+    if len(request) > LIMIT:
+        raise ResponderError("malformed", f"{len(request)} bytes, at most {LIMIT}")
+    try:
+        asked = ocsp.load_der_ocsp_request(request)
+        algorithm = asked.hash_algorithm
+        issuer = (algorithm.name, asked.issuer_name_hash, asked.issuer_key_hash)
+        nonces = [
+            extension.value.nonce
+            for extension in asked.extensions
+            if isinstance(extension.value, x509.OCSPNonce)
+        ]
+        serial = asked.serial_number
+    except (NotImplementedError, UnsupportedAlgorithm) as error:  # several, or a strange hash
+        raise ResponderError("unauthorized", str(error)) from error
+    except ValueError as error:
+        raise ResponderError("malformed", str(error)) from error
+    if nonces and not 0 < len(nonces[0]) <= NONCE:
+        raise ResponderError("malformed", "the nonce must have 1 to 32 bytes")
+    return Asked(issuer, serial, algorithm, nonces[0] if nonces else None)
+
+
+def failure(reason: str) -> bytes:
+    """The unsigned refusal for a reason of ResponderError."""
+    return ocsp.OCSPResponseBuilder.build_unsuccessful(_FAILURES[reason]).public_bytes(
+        Encoding.DER
+    )
+
+
+def by_request(authorities: Iterable[Authority]) -> dict[tuple[str, bytes, bytes], Authority]:
+    """Each authority under every way a request may name it: `Asked.issuer`."""
+    found = {}
+    for authority in authorities:
+        name = authority.certificate.subject.public_bytes()
+        key = public_bits(authority.key.public_key())
+        for algorithm in _HASHES:
+            found[algorithm.name, _hash(algorithm, name), _hash(algorithm, key)] = authority
+    return found
+
+
+def answer(authority: Authority, asked: Asked, known: Known, now: float, until: float) -> bytes:
+    """The signed response, DER. `until`: when there will be a newer one."""
+    revoked = known if isinstance(known, Revocation) else None
+    status = {"good": ocsp.OCSPCertStatus.GOOD, "unknown": ocsp.OCSPCertStatus.UNKNOWN}
+    builder = (
+        ocsp.OCSPResponseBuilder()
+        .add_response_by_hash(
+            issuer_name_hash=asked.issuer[1],
+            issuer_key_hash=asked.issuer[2],
+            serial_number=asked.serial,
+            algorithm=asked.algorithm,
+            cert_status=ocsp.OCSPCertStatus.REVOKED if revoked else status[str(known)],
+            this_update=_date(now),
+            next_update=_date(until),
+            revocation_time=_date(revoked.at) if revoked else None,
+            revocation_reason=_reason(revoked.reason) if revoked else None,
+        )
+        .responder_id(ocsp.OCSPResponderEncoding.HASH, authority.certificate)
+    )
+    if asked.nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(asked.nonce), critical=False)
+    return builder.sign(authority.key, authority.scheme.hash).public_bytes(Encoding.DER)
+
+
+def revocation_list(
+    authority: Authority, revoked: Sequence[Revocation], now: float, until: float
+) -> bytes:
+    """The CRL of an authority, DER. Its number is the moment it was made."""
+    above = x509.AuthorityKeyIdentifier(authority.identifier, None, None)
+    builder = x509.CertificateRevocationListBuilder(
+        authority.certificate.subject,
+        _date(now).replace(tzinfo=None),
+        _date(until).replace(tzinfo=None),
+        [
+            x509.Extension(above.oid, False, above),
+            x509.Extension(x509.CRLNumber.oid, False, x509.CRLNumber(int(now))),
+        ],
+        # Given whole: adding one by one copies the list each time.
+        [_entry(one) for one in revoked],
+    )
+    return builder.sign(authority.key, authority.scheme.hash).public_bytes(Encoding.DER)
+
+
+def _entry(revoked: Revocation) -> x509.RevokedCertificate:
+    builder = x509.RevokedCertificateBuilder(
+        revoked.serial, _date(revoked.at).replace(tzinfo=None)
+    )
+    reason = _reason(revoked.reason)
+    if reason:
+        builder = builder.add_extension(x509.CRLReason(reason), critical=False)
+    return builder.build()
+
+
+def _reason(name: str) -> x509.ReasonFlags | None:
+    """None for "unspecified", which is said by saying nothing [RFC 5280, 5.3.1]."""
+    return None if name in ("", "unspecified") else x509.ReasonFlags(name)
+
+
+def _hash(algorithm: hashes.HashAlgorithm, data: bytes) -> bytes:
+    digest = hashes.Hash(algorithm)
+    digest.update(data)
+    return digest.finalize()
+
+
+def _date(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)

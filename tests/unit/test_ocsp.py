@@ -1,0 +1,330 @@
+"""The OCSP responder and the revocation lists, as a client that trusts only the CA sees them."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from evcc.vault import VaultError
+from fixtures.office import Office, branch, levels
+from plugvault.opcp import ocsp as served
+from plugvault.pki import path, responder
+from plugvault.pki.issue import der
+from plugvault.pki.schemes import SCHEMES
+from plugvault.pools import certificates
+from plugvault.pools.errors import PoolError
+
+PCID = "PVTP0000000000001"
+GOOD, REVOKED, UNKNOWN = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED, (
+    ocsp.OCSPCertStatus.UNKNOWN
+)  # fmt: skip
+Status = ocsp.OCSPResponseStatus
+
+
+def request(
+    leaf: x509.Certificate,
+    issuer: x509.Certificate,
+    algorithm: hashes.HashAlgorithm | None = None,
+    nonce: bytes | None = None,
+) -> bytes:
+    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, algorithm or hashes.SHA256())
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def read(answer: httpx.Response) -> ocsp.OCSPResponse:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/ocsp-response"
+    return ocsp.load_der_ocsp_response(answer.content)
+
+
+def ask(
+    office: Office, leaf: x509.Certificate, issuer: x509.Certificate, **options: Any
+) -> ocsp.OCSPResponse:
+    found = read(office.ask(None, "POST", "/ocsp", content=request(leaf, issuer, **options)))
+    assert found.response_status == Status.SUCCESSFUL
+    return found
+
+
+def proven(response: ocsp.OCSPResponse, issuer: x509.Certificate) -> None:
+    key = issuer.public_key()
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        scheme = SCHEMES[key.curve.name]
+        assert scheme.hash
+        key.verify(response.signature, response.tbs_response_bytes, ec.ECDSA(scheme.hash))
+    else:
+        key.verify(response.signature, response.tbs_response_bytes)  # type: ignore[union-attr,call-arg]
+
+
+def revoke(office: Office, leaf: x509.Certificate, reason: str = "superseded") -> None:
+    with office.store.write() as records:
+        identity = path.identity(path.read_any(der(leaf)))
+        certificates.revoke(records, *identity, reason, office.now)
+
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+@pytest.mark.parametrize("curve", ["secp256r1", "secp521r1", "ed448"])
+@pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256(), hashes.SHA512()])
+def test_each_ca_speaks_for_what_it_issued(
+    office: Office, curve: str, algorithm: hashes.HashAlgorithm
+):
+    leaf, issuer = office.enroll("OEM", "oem", PCID, curve), branch("oem", curve).certificate
+    found = ask(office, leaf, issuer, algorithm=algorithm)
+    proven(found, issuer)
+    assert (found.certificate_status, found.serial_number) == (GOOD, leaf.serial_number)
+    assert found.hash_algorithm.name == algorithm.name
+    assert found.this_update_utc == moment(office.now)
+    assert found.next_update_utc == moment(office.now + served.VALID)
+    revoke(office, leaf, "keyCompromise")
+    found = ask(office, leaf, issuer, algorithm=algorithm)
+    proven(found, issuer)
+    assert found.certificate_status == REVOKED
+    assert found.revocation_time_utc == moment(office.now)
+    assert found.revocation_reason == x509.ReasonFlags.key_compromise
+
+
+def test_what_was_never_issued_is_unknown(office: Office):
+    never = x509.load_der_x509_certificate(office.issue("oem", "provisioning", PCID))
+    found = ask(office, never, branch("oem").certificate)
+    proven(found, branch("oem").certificate)
+    assert found.certificate_status == UNKNOWN
+
+
+def test_a_sub_ca_has_a_status_too(office: Office):
+    top, sub1, _ = levels("oem", "secp256r1")
+    with office.store.write() as records:
+        certificates.record(records, der(sub1.certificate))
+    assert ask(office, sub1.certificate, top.certificate).certificate_status == GOOD
+
+
+def test_an_unspecified_reason_is_not_written(office: Office):
+    leaf = office.enroll("OEM", "oem", PCID)
+    revoke(office, leaf, "unspecified")
+    assert ask(office, leaf, branch("oem").certificate).revocation_reason is None
+
+
+def test_a_nonce_comes_back(office: Office):
+    leaf = office.enroll("OEM", "oem", PCID)
+    for nonce in (b"1", bytes(range(32))):
+        found = ask(office, leaf, branch("oem").certificate, nonce=nonce)
+        assert found.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
+
+
+@pytest.mark.parametrize("nonce", [b"", bytes(33)])
+def test_a_nonce_out_of_bounds_is_malformed(office: Office, nonce: bytes):
+    leaf = office.enroll("OEM", "oem", PCID)
+    body = request(leaf, branch("oem").certificate, nonce=nonce)
+    answer = office.ask(None, "POST", "/ocsp", content=body)
+    assert read(answer).response_status == Status.MALFORMED_REQUEST
+
+
+def several(office: Office) -> bytes:
+    """One request for two certificates, as RFC 6960 allows: the library builds none."""
+    leaf = office.enroll("OEM", "oem", PCID)
+    one = request(leaf, branch("oem").certificate)
+    single = one[6:] if one[1] < 0x80 else one[9:]
+    while len(single) + 6 < len(one) and single[0] != 0x30:
+        single = single[1:]
+
+    def wrap(content: bytes) -> bytes:
+        size = bytes([len(content)]) if len(content) < 0x80 else bytes([0x81, len(content)])
+        return b"\x30" + size + content
+
+    made = wrap(wrap(wrap(single * 2)))
+    with pytest.raises(NotImplementedError):
+        _ = ocsp.load_der_ocsp_request(made).serial_number
+    return made
+
+
+def test_several_at_once_are_refused(office: Office):
+    answer = office.ask(None, "POST", "/ocsp", content=several(office))
+    assert read(answer).response_status == Status.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("body", [b"", b"0\x00", b"hello", b"0" * 2049, b"0\x82\x10\x00"])
+def test_what_is_no_request_is_malformed(office: Office, body: bytes):
+    for answer in (
+        office.ask(None, "POST", "/ocsp", content=body),
+        office.ask(None, "GET", f"/ocsp/{quote(base64.b64encode(body or b'?'), safe='')}"),
+        office.ask(None, "GET", "/ocsp/%25%25"),
+    ):
+        assert read(answer).response_status == Status.MALFORMED_REQUEST
+
+
+def test_a_ca_that_is_not_ours_is_refused_unsigned(office: Office):
+    leaf = office.enroll("OEM", "oem", PCID)
+    answer = office.ask(None, "POST", "/ocsp", content=request(leaf, leaf))
+    assert read(answer).response_status == Status.UNAUTHORIZED
+
+
+def test_an_issuers_name_with_anothers_key_is_no_ca_of_ours(office: Office):
+    leaf = office.enroll("OEM", "oem", PCID)
+    mixed = request(leaf, branch("cpo").certificate)  # the name is taken from the leaf
+    answer = office.ask(None, "POST", "/ocsp", content=mixed)
+    assert read(answer).response_status == Status.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_it_answers_a_get_that_caches_may_keep(office: Office, encode: Any):
+    leaf, issuer = office.enroll("OEM", "oem", PCID), branch("oem").certificate
+    text = encode(request(leaf, issuer)).decode()
+    for written in (text, quote(text, safe=""), text.rstrip("=")):
+        answer = office.ask(None, "GET", f"/ocsp/{written}")
+        assert read(answer).certificate_status == GOOD
+    assert answer.headers["cache-control"].startswith("max-age=3600, public")
+    assert answer.headers["etag"]
+    assert read(answer).next_update_utc == datetime.strptime(
+        answer.headers["expires"], "%a, %d %b %Y %H:%M:%S GMT"
+    ).replace(tzinfo=UTC)
+    asked = encode(request(leaf, issuer, nonce=b"n")).decode()
+    answer = office.ask(None, "GET", f"/ocsp/{quote(asked, safe='')}")
+    assert "cache-control" not in answer.headers
+
+
+def test_a_signed_answer_is_kept_while_it_holds(office: Office, monkeypatch: pytest.MonkeyPatch):
+    signed = []
+    real = responder.answer
+    monkeypatch.setattr(responder, "answer", lambda *args: signed.append(args) or real(*args))
+    leaf, issuer = office.enroll("OEM", "oem", PCID), branch("oem").certificate
+    for _ in range(3):
+        assert ask(office, leaf, issuer).certificate_status == GOOD
+    assert len(signed) == 1
+    office.now += served.VALID / 2 + 1
+    assert ask(office, leaf, issuer).this_update_utc == moment(office.now)
+    revoke(office, leaf)
+    for _ in range(3):
+        assert ask(office, leaf, issuer).certificate_status == REVOKED
+    assert len(signed) == 3
+
+
+def test_a_status_changed_by_another_process_is_seen_at_once(office: Office):
+    leaf, issuer = office.enroll("OEM", "oem", PCID), branch("oem").certificate
+    assert ask(office, leaf, issuer).certificate_status == GOOD
+    other = Office(office.store)
+    assert ask(other, leaf, issuer).certificate_status == GOOD
+    revoke(other, leaf)
+    assert ask(office, leaf, issuer).certificate_status == REVOKED
+
+
+def test_answers_are_kept_in_bounds(office: Office, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(served, "KEPT", 2)
+    issuer = branch("oem").certificate
+    for number in range(4):
+        ask(office, office.enroll("OEM", "oem", f"PVTP000000000000{number}"), issuer)
+    assert len(office.app.state.responder._answers) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (PoolError("unavailable", "database"), Status.TRY_LATER),
+        (VaultError("unavailable", "token"), Status.INTERNAL_ERROR),
+    ],
+)
+def test_what_fails_behind_it_is_said_in_its_own_words(
+    office: Office, monkeypatch: pytest.MonkeyPatch, error: Exception, status: Status
+):
+    leaf, issuer = office.enroll("OEM", "oem", PCID), branch("oem").certificate
+
+    def fails(*_: Any) -> bytes:
+        raise error
+
+    monkeypatch.setattr(responder, "answer", fails)
+    answer = office.ask(None, "POST", "/ocsp", content=request(leaf, issuer))
+    assert read(answer).response_status == status
+
+
+# Revocation lists
+
+
+def crl(office: Office, authority: Any) -> x509.CertificateRevocationList:
+    answer = office.ask(None, "GET", f"/crl/{authority.identifier.hex()}.crl")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/pkix-crl"
+    return x509.load_der_x509_crl(answer.content)
+
+
+@pytest.mark.parametrize("curve", ["secp256r1", "secp521r1", "ed448"])
+def test_a_ca_lists_what_it_revoked(office: Office, curve: str):
+    authority = branch("oem", curve)
+    good, bad = (office.enroll("OEM", "oem", PCID, curve) for _ in range(2))
+    assert len(crl(office, authority)) == 0
+    revoke(office, bad, "superseded")
+    office.now += 1
+    found = crl(office, authority)
+    assert found.is_signature_valid(authority.certificate.public_key())  # type: ignore[arg-type]
+    assert found.get_revoked_certificate_by_serial_number(good.serial_number) is None
+    entry = found.get_revoked_certificate_by_serial_number(bad.serial_number)
+    assert entry
+    assert entry.revocation_date_utc == moment(office.now - 1)
+    reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    assert reason == x509.ReasonFlags.superseded
+    above = found.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    assert above.key_identifier == authority.identifier
+    assert found.next_update_utc == moment(office.now + served.CRL_VALID)
+
+
+def test_a_list_is_kept_until_something_is_revoked(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
+    made = []
+    real = responder.revocation_list
+    monkeypatch.setattr(
+        responder, "revocation_list", lambda *args: made.append(args) or real(*args)
+    )
+    leaves = [office.enroll("OEM", "oem", PCID) for _ in range(2)]
+    for expected, step in ((1, None), (1, None), (2, leaves[0]), (3, leaves[1])):
+        if step:
+            revoke(office, step)
+        office.now += 60
+        crl(office, branch("oem"))
+        assert len(made) == expected
+    office.now += served.CRL_VALID / 2 + 1
+    crl(office, branch("oem"))
+    assert len(made) == 4
+
+
+def test_a_list_that_took_long_is_not_made_for_every_revocation(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
+    ticks = iter(range(0, 1000, 10))  # each list takes ten seconds
+    monkeypatch.setattr(served.time, "perf_counter", lambda: next(ticks))
+    leaf = office.enroll("OEM", "oem", PCID)
+    assert len(crl(office, branch("oem"))) == 0
+    revoke(office, leaf)
+    office.now += 99
+    assert len(crl(office, branch("oem"))) == 0
+    office.now += 1
+    assert len(crl(office, branch("oem"))) == 1
+
+
+def test_an_ended_certificate_leaves_the_list(office: Office):
+    leaf = office.enroll("CPO", "cpo", "DE*PVC*E000001")
+    revoke(office, leaf)
+    office.now += 1
+    assert len(crl(office, branch("cpo"))) == 1
+    office.now += 91 * 86_400
+    assert len(crl(office, branch("cpo"))) == 0
+
+
+def test_whose_lists_there_are_can_be_asked(office: Office):
+    listed = office.ask(None, "GET", "/crl").json()
+    assert "CN=oem Sub2, DC=OEM, O=Example, C=DE" in {one["distinguishedName"] for one in listed}
+    for one in listed:
+        assert office.ask(None, "GET", one["url"]).status_code == 200
+    answer = office.ask(None, "GET", "/crl/4b45ff8225fc1096.crl")
+    assert answer.status_code == 404
