@@ -45,10 +45,12 @@ BELOW = {
     "link": {"telematics"},
     "car": {"hsm", "link", "runtimes", "telematics"},
     "federation": {"pools", "roles", "contract", "pki"},
+    "requests": {"roles", "pki", "hsm"},
     "ecosystem": {
         "opcp",
         "delivery",
         "federation",
+        "requests",
         "pools",
         "roles",
         "contract",

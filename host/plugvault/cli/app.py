@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": ("plugvault.cli.doctor", "doctor", "say what is here, what is missing, what to do"),
     "ecosystem": ("plugvault.cli.ecosystem", "app", "look into an ecosystem, and change it"),
     "exi": ("plugvault.cli.exi", "app", "EXI to JSON and back: decode, encode, fragment"),
+    "requests": ("plugvault.cli.requests", "requests", "carry out files of HTTP requests"),
     "sandbox": ("plugvault.cli.sandbox", "sandbox", "the whole ecosystem on one port"),
     "inspect": ("plugvault.cli.inspect", "inspect", "explain files, with every check's verdict"),
 }

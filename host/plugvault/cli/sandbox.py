@@ -53,6 +53,12 @@ def sandbox(
         str | None,
         typer.Option(help="Several ecosystems that are partners: hubject,irdeto,gireve"),
     ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write HTTP requests for each business process here; they hold secrets."
+        ),
+    ] = None,
     dual_control: Annotated[
         bool, typer.Option("--dual-control", help="Two administrators to change a root.")
     ] = False,
@@ -99,7 +105,7 @@ def sandbox(
         ]
         try:
             run = stack.enter_context(
-                Sandbox(plans, settings, {"answer": processes, "deliver": workers})
+                Sandbox(plans, settings, {"answer": processes, "deliver": workers}, requests)
             )
         except (EvccError, ProcessError, OSError, ValueError) as error:
             console.print(f"The sandbox did not start: {error}", style="red")

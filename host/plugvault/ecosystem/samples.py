@@ -5,17 +5,15 @@ over HTTP, so what a newcomer tries first has just been done.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from evcc import csr
-from plugvault.ecosystem.authorities import Authorities, found
+from plugvault.ecosystem.authorities import found
 from plugvault.ecosystem.folder import Folder
-from plugvault.ecosystem.parties import MAKER, PROVIDER
+from plugvault.ecosystem.parties import MAKER
 from plugvault.hsm import Token
 from plugvault.pki.keys import raw_signer
-from plugvault.pools.caller import MO_EXTERNAL_PKI, OEM
-from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.mo import Operator
 from plugvault.roles.oem import Maker
 
@@ -43,9 +41,8 @@ CARS = (("B-PV {}01E", True), ("M-PV {}02E", False), ("LB2{} PVT", False))
 def provide(
     folder: Folder,
     token: Token,
-    pki: Authorities,
-    url: str,
-    credentials: Mapping[str, Credentials],
+    maker: Maker,
+    operator: Operator,
     trusts: Sequence[bytes],
     series: int = 1,
 ) -> list[Sample]:
@@ -53,24 +50,18 @@ def provide(
 
     `trusts`: the V2G roots in them, DER; `series`: 1 to 9, another for each ecosystem.
     """
-    with (
-        OpcpClient(url, credentials[OEM]) as oem,
-        OpcpClient(url, credentials[MO_EXTERNAL_PKI]) as mo,
-    ):
-        maker = Maker(oem)
-        operator = Operator(mo, PROVIDER, pki.operator, f"{url}/ocsp")
-        samples = []
-        for number, (plate, contracted) in enumerate(CARS, 1):
-            pcid, vin = f"PVTPSAMPLE0000{series}0{number}", f"PVTZZZ9PZRA000{series}0{number}"
-            document = folder.secret("documents", pcid, lambda: secrets.token_hex(5).upper())
-            sample = Sample(pcid, vin, plate.format(series), document)
-            if not _known(maker, pcid):
-                _register(token, maker, trusts, sample)
-                if contracted:
-                    operator.contract(pcid)
-            emaids = [contract["emaid"] for contract in maker.contracts(pcid)]
-            samples.append(replace(sample, emaid=emaids[0] if emaids else None))
-        return samples
+    samples = []
+    for number, (plate, contracted) in enumerate(CARS, 1):
+        pcid, vin = f"PVTPSAMPLE0000{series}0{number}", f"PVTZZZ9PZRA000{series}0{number}"
+        document = folder.secret("documents", pcid, lambda: secrets.token_hex(5).upper())
+        sample = Sample(pcid, vin, plate.format(series), document)
+        if not _known(maker, pcid):
+            _register(token, maker, trusts, sample)
+            if contracted:
+                operator.contract(pcid)
+        emaids = [contract["emaid"] for contract in maker.contracts(pcid)]
+        samples.append(replace(sample, emaid=emaids[0] if emaids else None))
+    return samples
 
 
 def _known(maker: Maker, pcid: str) -> bool:

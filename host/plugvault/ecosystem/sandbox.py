@@ -18,14 +18,19 @@ from typing import Any, Self
 from plugvault.ecosystem import samples, wiring
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.parties import EVSE, MAKER, PROVIDER, PROVIDER_V2G
 from plugvault.ecosystem.process import WORK, Orders
 from plugvault.ecosystem.supervisor import Supervised
 from plugvault.federation import ring
 from plugvault.hsm import Token
 from plugvault.opcp.services import Settings
 from plugvault.pools import clients
-from plugvault.pools.caller import Caller
-from plugvault.roles.client import Credentials
+from plugvault.pools.caller import MO_EXTERNAL_PKI, OEM, Caller
+from plugvault.requests import values
+from plugvault.requests.write import write
+from plugvault.roles.client import Credentials, OpcpClient
+from plugvault.roles.mo import Operator
+from plugvault.roles.oem import Maker
 from plugvault.store import SqlStore
 
 _PROCESS = "plugvault.ecosystem.process"
@@ -66,9 +71,12 @@ class Sandbox:
         plans: Sequence[Plan],
         settings: Settings,
         processes: dict[str, int],
+        requests: Path | None = None,
         module: Path | None = None,
     ) -> None:
+        """`requests`: a folder to put the collection of HTTP requests into."""
         self._plans = plans
+        self._requests = requests
         self._settings = settings
         self._processes = processes
         self._module = module
@@ -103,14 +111,36 @@ class Sandbox:
         for plan, work, process in waiting:
             process.start(self._orders(plan, work, links[plan.name]).line())
         trusts = [one.v2g_root for one in ready.values()]
-        worlds = {}
+        worlds, variables = {}, []
         for series, plan in enumerate(self._plans, 1):
             credentials = ready[plan.name].credentials
-            with self._opened(plan, samples.TOKEN) as (folder, pki, token):
-                cars = samples.provide(folder, token, pki, plan.url, credentials, trusts, series)
-            worlds[plan.name] = _report(plan, credentials, cars)
+            with self._opened(plan, samples.TOKEN) as (folder, pki, token), ExitStack() as stack:
+                oem, mo = (
+                    stack.enter_context(OpcpClient(plan.url, credentials[role]))
+                    for role in (OEM, MO_EXTERNAL_PKI)
+                )
+                maker = Maker(oem)
+                operator = Operator(mo, PROVIDER, pki.operator, f"{plan.url}/ocsp")
+                cars = samples.provide(folder, token, maker, operator, trusts, series)
+                worlds[plan.name] = _report(plan, credentials, cars)
+                if self._requests and series <= 2:  # the first, and one to be its partner
+                    bench = values.Bench(
+                        url=plan.url,
+                        credentials=credentials,
+                        vehicles=token,
+                        maker=maker,
+                        operator=operator,
+                        company=MAKER,
+                        v2g_roots=[pki.v2g.root, *trusts],
+                        hosted=PROVIDER_V2G,
+                        evseid=EVSE,
+                    )
+                    make = values.values if series == 1 else values.partner
+                    variables.append(make(bench, [car.as_data() for car in cars]))
         first = worlds[self._plans[0].name]
         self.report = first if len(worlds) == 1 else {**first, "providers": worlds}
+        if self._requests:
+            write(self._requests, {name: one[name] for one in variables for name in one})
 
     def _spawn(self, plan: Plan) -> Supervised:
         fd = plan.listener.fileno()

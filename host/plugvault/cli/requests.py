@@ -1,0 +1,60 @@
+"""`plugvault requests`: carry out files of HTTP requests."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plugvault.requests.run import Outcome, RequestsError, read_values, run
+from plugvault.requests.write import ENVIRONMENT
+
+
+def requests(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="`.http` files")],
+    env: Annotated[
+        Path | None,
+        typer.Option(help=f"Variables; default: {ENVIRONMENT} beside the first file."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a request.")] = False,
+) -> None:
+    """Carry out HTTP requests and compare each status with the one its file expects.
+
+    `plugvault sandbox --requests DIR` writes files for each business process, with variables for
+    the sandbox that runs; VS Code's REST Client and kindred tools read the same files.
+
+    Exit status: 0 when every request came out as expected, 1 when one did not, 2 when a file
+    cannot be carried out.
+    """
+    unexpected = 0
+    try:
+        values = read_values(env or files[0].parent / ENVIRONMENT)
+        for file in files:
+            if not as_json:
+                typer.secho(file.name, bold=True)
+            for outcome in run(_read(file), values):
+                unexpected += not outcome.ok
+                _say(file, outcome, as_json)
+    except RequestsError as error:
+        typer.secho(f"plugvault requests: {error.detail}", err=True, fg="red")
+        raise typer.Exit(2) from error
+    raise typer.Exit(1 if unexpected else 0)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, ValueError) as error:
+        raise RequestsError("file", f"{file}: {error}") from error
+
+
+def _say(file: Path, outcome: Outcome, as_json: bool) -> None:
+    request = outcome.request
+    if as_json:
+        said = {"file": file.name, "title": request.title, "status": outcome.status}
+        typer.echo(json.dumps({**said, "expected": request.expect, "ok": outcome.ok}))
+        return
+    mark, colour = ("✓", "green") if outcome.ok else ("✗", "red")
+    typer.echo(f"  {typer.style(mark, fg=colour)} {outcome.status:3}  {request.title}")
+    if not outcome.ok:
+        typer.echo(f"        expected {request.expect or 'a success'}: {outcome.said[:500]}")

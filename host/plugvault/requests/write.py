@@ -1,0 +1,29 @@
+"""Put the collection into a folder, with what its variables stand for."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from plugvault.requests import PARTNERS, collection
+
+ENVIRONMENT = "http-client.env.json"
+
+
+def write(folder: Path, values: Mapping[str, str], name: str = "sandbox") -> None:
+    """Files, and their variables both ways: the environment file of JetBrains' and others', and
+    VS Code's settings. The variables hold client secrets: for their owner alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in collection():
+        if file.name != PARTNERS or "partner_pcid" in values:
+            (folder / file.name).write_bytes(file.read_bytes())
+    (folder / ".vscode").mkdir(mode=0o700, exist_ok=True)
+    _private(folder / ENVIRONMENT, {name: dict(values)})
+    settings = {"rest-client.environmentVariables": {"$shared": dict(values)}}
+    _private(folder / ".vscode" / "settings.json", settings)
+
+
+def _private(file: Path, content: object) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        os.fchmod(stream.fileno(), 0o600)
+        json.dump(content, stream, indent=1)
