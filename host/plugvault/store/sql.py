@@ -9,6 +9,7 @@ lock the same vehicle, contract or other thing that two might change.
 import logging
 import select
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from plugvault.store.transaction import Transaction
 
 log = logging.getLogger("plugvault.store")
 
+UNAVAILABLE = "The database is not available."
 BUSY = 5000  # milliseconds a writer waits for another
 WAIT = 10  # seconds a transaction waits for a connection
 
@@ -46,6 +48,9 @@ class SqlStore:
     def __init__(self, url: URL) -> None:
         self._engine = _engine(url)
         self._memory = Memory()
+        # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
+        # writers of one process take turns before they ask for its lock.
+        self._turn = threading.Lock() if url.get_backend_name() == "sqlite" else None
         with _refusals():
             migrate(self._engine)
 
@@ -81,9 +86,19 @@ class SqlStore:
     def write(self) -> Iterator[SqlRecords]:
         """As `read`; also when the disk is full, another writer does not come to an end, or has
         changed the same at the same moment: then the same call may succeed when made again."""
-        with self._transaction(write=True) as records:
+        with self._writing(), self._transaction(write=True) as records:
             yield records
             records.finish()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._turn and not self._turn.acquire(timeout=BUSY / 1000):
+            raise PoolError("unavailable", UNAVAILABLE)
+        try:
+            yield
+        finally:
+            if self._turn:
+                self._turn.release()
 
     @contextmanager
     def _transaction(self, write: bool) -> Iterator[SqlRecords]:
@@ -118,7 +133,7 @@ def _refusals() -> Iterator[None]:
             ) from error
         if not isinstance(error, psycopg.ProgrammingError):
             log.error("database: %s", cause)
-            raise PoolError("unavailable", "The database is not available.") from error
+            raise PoolError("unavailable", UNAVAILABLE) from error
         raise
 
 
