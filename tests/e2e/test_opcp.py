@@ -6,15 +6,11 @@ What a client is and how the server is started is in tests/fixtures/backend.py.
 from __future__ import annotations
 
 import base64
-import json
-import logging
 import re
 import socket
-import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,7 +24,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from bundles import PUBLISHED_NEGATIVE
 from evcc import csr, exi, ids
 from fixtures.backend import ISO2, SESSION, Backend, Json, Vehicle, b64, certificates, refused
-from plugvault.contract import issue as contract_issue
 from plugvault.pki.keys import raw_signer
 from plugvault.pools.caller import CPS, MO_EXTERNAL_PKI, OEM, Caller
 from world import point
@@ -674,50 +669,6 @@ def test_the_page_for_people_shows_every_call_once(backend: Backend):
         "/.well-known/est/{ca}/simplereenroll/{iso}",
         "/{ca}/cacerts/{iso}/{algorithm}/",
     }
-
-
-def forms(scalar: bytes) -> list[bytes]:
-    """How a key might be written down by mistake."""
-    number = int.from_bytes(scalar, "big")
-    hexadecimal = scalar.hex(), scalar.hex().upper(), f"{number:x}"
-    texts = (*hexadecimal, b64(scalar), str(number), repr(scalar)[2:-1])
-    return [scalar, scalar[::-1], *(text.encode() for text in texts)]
-
-
-def test_the_plain_contract_key_is_nowhere(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    caplog.set_level(logging.DEBUG)
-    vehicle = backend.vehicle()
-    scalars: list[bytes] = []
-    real: Callable[..., Any] = contract_issue.seal
-
-    def spy(scalar: bytearray, receiver: Any) -> Any:
-        scalars.append(bytes(scalar))
-        return real(scalar, receiver)
-
-    monkeypatch.setattr(contract_issue, "seal", spy)
-    backend.ecosystem.mo.contract(vehicle.pcid)
-    backend.ecosystem.mo_v2g.contract(vehicle.pcid)
-    assert len(scalars) == 2
-    files = [path for path in backend.ecosystem.directory.rglob("*") if path.is_file()]
-    kept = {path.name: path.read_bytes() for path in files}
-    assert any(name.startswith("ecosystem.sqlite") for name in kept)
-    assert any(name.endswith(".object") for name in kept)
-    with closing(sqlite3.connect(backend.ecosystem.directory / "ecosystem.sqlite")) as database:
-        # Row by row too: in its file a value may be cut by the end of a page.
-        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
-            kept[table] = repr(database.execute(f"SELECT * FROM {table}").fetchall()).encode()
-    kept["the log"] = (
-        caplog.text.encode()
-        + json.dumps([vars(record) for record in caplog.records], default=repr).encode()
-    )
-    # The search itself works: the certificates are found where they belong.
-    public = base64.b64decode(contracts(backend, vehicle)[0]["contractCertificate"])
-    assert repr(public)[2:-1].encode() in kept["contracts"]
-    for scalar in scalars:
-        for form in forms(scalar):
-            assert [name for name, content in kept.items() if form in content] == []
 
 
 def test_each_role_has_a_token_of_its_own_and_no_file_for_others(backend: Backend):

@@ -75,7 +75,7 @@ def test_a_negative_response_is_not_taken_for_a_contract():
         response.read(exi.decode(PUBLISHED_NEGATIVE))
 
 
-def test_contract_key_not_retained_after_wrap(monkeypatch: pytest.MonkeyPatch):
+def test_the_plain_key_is_overwritten_when_it_is_sealed(monkeypatch: pytest.MonkeyPatch):
     given: list[bytearray] = []
     copies: list[bytes] = []
 

@@ -1,11 +1,9 @@
 """CCP: what it takes in, and who gets what out of it."""
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc import exi, x509
 from fixtures.pools import (
@@ -61,22 +59,6 @@ def test_the_same_emaid_on_the_same_vehicle_is_replaced(filled: Pools):
     assert after.certificate != before.certificate
     assert after.default
     assert len(defaults(filled)) == 1
-
-
-def test_emaid_case_and_hyphen_variants_are_one_contract(filled: Pools):
-    filled.put(filled.sign(filled.data(SECOND)))
-    with filled.store.read() as records:
-        found = ccp.lookup(records, OPERATOR, "de-pvt-C00000002".lower(), NOW)
-        assert found.emaid == SECOND
-        assert len(ccp.of_vehicle(records, MAKER, PCID, NOW)) == 2
-
-
-def test_concurrent_updates_yield_one_bundle(filled: Pools):
-    bundles = [filled.sign(filled.data(SECOND)) for _ in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(filled.put, bundles))
-    with filled.store.read() as records:
-        assert len(ccp.of_vehicle(records, MAKER, PCID, NOW)) == 2
 
 
 def test_an_emaid_of_another_vehicle_is_refused(filled: Pools):
@@ -143,12 +125,6 @@ def test_the_chosen_contract_is_the_one_installed(filled: Pools):
         ccp.set_default(records, MAKER, PCID, SECOND)
     assert defaults(filled) == [SECOND]
     assert filled.install(filled.request(filled.provisioning_der())).emaid == SECOND
-
-
-def test_installation_req_with_bad_oem_signature_rejected(filled: Pools):
-    stranger = ec.generate_private_key(ec.SECP256R1())
-    raw = filled.request(filled.provisioning_der(), key=stranger)
-    refused(filled, "invalid", "signature", filled.install, raw)
 
 
 def test_an_unsigned_request_is_refused(filled: Pools):
