@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from fixtures.fleet import PCID, Garage, until
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fixtures.fleet import DOCUMENT, PCID, PLATE, Garage, until
+from plugvault.delivery import Worker
+from plugvault.opcp.services import Settings
+from plugvault.pools.events import OEM_EVENTS
+from plugvault.roles.customers import DELIVERED, REJECTED, Customers
+from plugvault.roles.oem import Maker
+from plugvault.roles.receiver import receiving
+from plugvault.store import SqlStore
 
 INSTALL, REMOVE, CHOOSE = "install", "remove", "choose"
 
@@ -124,3 +136,70 @@ def test_another_car_on_the_line_gets_nothing(garage: Garage):
     until(lambda: tried and garage.backend.customer_view(PCID).reachable is False, "refused")
     assert garage.work("waiting") == [(INSTALL, emaid)]
     assert garage.held() == {}
+
+
+# The same by webhook.
+
+
+@contextmanager
+def delivered(garage: Garage) -> Iterator[None]:
+    """A webhook of the maker, and a worker of the ecosystem that delivers to it."""
+    secrets: dict[str, str] = {}
+    store = SqlStore.open(f"sqlite:///{garage.world.directory / 'ecosystem.sqlite'}")
+    settings = Settings(networks=("127.0.0.0/8",), retry_after=0.1)
+    stop = threading.Event()
+    worker = Worker(store, secrets.__getitem__, settings, time.time)
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    with receiving(garage.backend.take, lambda: "".join(secrets.values())) as url:
+        wanted = {"url": url, "enabledEvents": list(OEM_EVENTS)}
+        made = garage.world.oem.client.call("POST", "/v1/webhook/endpoints", json=wanted)
+        secrets[made["id"]] = made["secret"]
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            store.close()
+
+
+def test_a_webhook_will_do_as_well(garage: Garage):
+    garage.stop()
+    garage.start(follow=False)
+    garage.arrives()
+    with delivered(garage):
+        emaid = garage.world.mo.contract(PCID)
+        until(lambda: garage.work("done") == [(INSTALL, emaid)], "installed")
+        garage.world.mo.terminate(emaid)
+        until(lambda: (REMOVE, emaid) in garage.work("done"), "removed")
+    assert garage.held() == {}
+
+
+def test_a_contract_that_the_maker_rejects_is_told_to_its_operator(garage: Garage):
+    garage.stop()
+    strict = Maker(garage.world.client("OEM"), revoked=lambda path: True)
+    garage.start(strict, follow=False)
+    garage.arrives()
+    customers = Customers(garage.world.mo, garage.folder / "customers.sqlite")
+    try:
+        customers.follow()
+        with delivered(garage):
+            emaid = customers.onboard("plate", PLATE, DOCUMENT)
+            until(lambda: customers.get(emaid).state == REJECTED, "the operator knows")
+    finally:
+        customers.close()
+    assert garage.work() == []
+    assert garage.held() == {}
+
+
+def test_onboarding_by_number_plate_ends_in_the_cars_token(garage: Garage):
+    garage.arrives()
+    customers = Customers(garage.world.mo, garage.folder / "customers.sqlite")
+    try:
+        customers.follow()
+        emaid = customers.onboard("plate", PLATE, DOCUMENT)
+        until(lambda: customers.get(emaid).state == DELIVERED, "the operator knows")
+    finally:
+        customers.close()
+    until(lambda: garage.work("done") == [(INSTALL, emaid)], "installed")
+    assert garage.held()[emaid].custody == "L1+"
