@@ -1,0 +1,191 @@
+"""Deliveries when workers are killed and receivers are away: nothing lost, the order kept."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from fixtures.receiver import Json, Receiver, receiving, until
+from plugvault.delivery import Worker
+from plugvault.net import Outbound
+from plugvault.opcp.services import Settings
+from plugvault.pools import events, webhooks
+from plugvault.pools.caller import OEM, Caller
+from plugvault.pools.events import OEM_EVENTS
+from plugvault.pools.records import Endpoint
+from plugvault.pools.webhooks import Wanted
+from plugvault.store import SqlStore
+
+HERE = ("127.0.0.0/8",)
+SETTINGS = Settings(networks=HERE, retries=20, retry_after=0.01)
+MAKER = Caller("maker", frozenset({OEM}), wmis=frozenset({"PVT"}), client_id="m")
+VEHICLES = [f"PVTP{number:013}" for number in range(12)]
+
+# A worker as a process of its own. It may be killed, so what it had in hand is soon free again.
+WORKER = """
+import sys, threading, time
+from plugvault.delivery import run, worker
+from plugvault.opcp.services import Settings
+from plugvault.store import SqlStore
+worker.LEASE, worker.TIMEOUT = 2.0, 1.0
+settings = Settings(networks=("127.0.0.0/8",), retries=20, retry_after=0.01)
+store = SqlStore.open(sys.argv[1])
+run(store, lambda endpoint: "secret of " + endpoint, settings, time.time, threading.Event(), ())
+"""
+
+
+@contextmanager
+def workers(url: str, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Killed at the end, whoever of them is left."""
+    running = [start(url) for _ in range(count)]
+    try:
+        yield running
+    finally:
+        for one in running:
+            kill(one)
+
+
+def start(url: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WORKER, url])
+
+
+def kill(one: subprocess.Popen[bytes]) -> None:
+    one.send_signal(signal.SIGKILL)
+    one.wait()
+
+
+def subscribe(store: SqlStore, url: str) -> Endpoint:
+    with store.write() as records:
+        return webhooks.create(
+            records, MAKER, Wanted(url, OEM_EVENTS), Outbound(HERE), time.time()
+        )
+
+
+def tell(store: SqlStore, vehicle: str) -> str:
+    payload = {"emaid": "DEPVAC12345678", "pcid": vehicle}
+    with store.write() as records:
+        kind, now = "oem.contract.updated", time.time()
+        return events.publish(records, kind, "PVT", payload, now, vehicle).event_id
+
+
+def in_state(store: SqlStore, endpoint: Endpoint, state: str) -> int:
+    with store.read() as records:
+        return len(records.deliveries.of_endpoint(endpoint.endpoint_id, state, 10_000))
+
+
+def arrived_in_order(receiver: Receiver, told: dict[str, list[str]]) -> None:
+    """Every event at least once; of a vehicle none after a later one, but for repetitions."""
+    for vehicle, expected in told.items():
+        got = [one["eventId"] for one in receiver.events if one["payload"]["pcid"] == vehicle]
+        assert [event for event, _ in itertools.groupby(got)] == expected
+
+
+def sometimes(failing: random.Random) -> Callable[[Json], int]:
+    """A receiver that takes a moment, and now and then fails."""
+
+    def answer(_: Json) -> int:
+        time.sleep(failing.random() * 0.01)
+        return 500 if failing.random() < 0.1 else 200
+
+    return answer
+
+
+def test_workers_killed_at_any_moment_lose_nothing_and_keep_the_order(
+    store: SqlStore, store_url: str, receiver: Receiver
+):
+    chance = random.Random(os.environ.get("CI"))
+    receiver.answer = sometimes(chance)
+    endpoint = subscribe(store, receiver.url)
+    told: dict[str, list[str]] = {vehicle: [] for vehicle in VEHICLES}
+    count = 0
+    with workers(store_url, 2) as running:
+        for _ in range(4):
+            for _ in range(60):
+                vehicle = chance.choice(VEHICLES)
+                told[vehicle].append(tell(store, vehicle))
+            count += 60
+            before = len(receiver.got)
+            until(lambda before=before: len(receiver.got) > before + 10, "deliveries go on")
+            time.sleep(chance.random() * 0.2)
+            kill(running.pop(0))
+            running.append(start(store_url))
+        until(lambda: in_state(store, endpoint, "sent") == count, "all are sent")
+    assert in_state(store, endpoint, "dead") == in_state(store, endpoint, "pending") == 0
+    arrived_in_order(receiver, told)
+
+
+def test_two_processes_share_the_work(store: SqlStore, store_url: str, receiver: Receiver):
+    both = threading.Barrier(8)  # each process has at most four at once to one receiver
+
+    def answer(_: Json) -> int:
+        both.wait(60)
+        return 200
+
+    receiver.answer = answer
+    endpoint = subscribe(store, receiver.url)
+    with workers(store_url, 2):
+        for number in range(16):
+            tell(store, f"PVTP{number:013}")
+        until(lambda: in_state(store, endpoint, "sent") == 16)
+    assert len({one["eventId"] for one in receiver.events}) == 16
+
+
+def test_receiver_that_was_away_gets_everything_in_order(store: SqlStore):
+    with receiving() as away:
+        port = away.port
+        endpoint = subscribe(store, away.url)
+    told = {vehicle: [tell(store, vehicle) for _ in range(4)] for vehicle in VEHICLES[:5]}
+    stop = threading.Event()
+    worker = Worker(store, lambda one: one, SETTINGS, time.time)
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+
+    def tried() -> bool:
+        with store.read() as records:
+            found = records.deliveries.of_endpoint(endpoint.endpoint_id, "pending", 100)
+        return sum(one.attempts for one, _ in found) >= 10
+
+    until(tried, "attempts")
+    with receiving(port) as back:
+        until(lambda: in_state(store, endpoint, "sent") == 20, "all are sent")
+        stop.set()
+        thread.join(60)
+        arrived_in_order(back, told)
+
+
+def test_store_that_was_away_stops_nothing_for_good(
+    sqlite_store: SqlStore, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    endpoint = subscribe(sqlite_store, receiver.url)
+    stop = threading.Event()
+    real, chance = sqlite_store.write, random.Random(os.environ.get("CI"))
+
+    @contextmanager
+    def often_away() -> Iterator[object]:
+        if chance.random() < 0.4:
+            raise webhooks.PoolError("unavailable", "for a moment")
+        with real() as records:
+            yield records
+
+    for vehicle in VEHICLES:
+        tell(sqlite_store, vehicle)
+    monkeypatch.setattr(sqlite_store, "write", often_away)
+    monkeypatch.setattr("plugvault.delivery.worker.LEASE", 1.0)
+    monkeypatch.setattr("plugvault.delivery.worker.TIMEOUT", 0.5)
+    worker = Worker(sqlite_store, lambda one: one, SETTINGS, time.time)
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    until(lambda: in_state(sqlite_store, endpoint, "sent") == len(VEHICLES))
+    stop.set()
+    thread.join(60)
+    assert {one["payload"]["pcid"] for one in receiver.events} == set(VEHICLES)
