@@ -3,14 +3,19 @@
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc import signature
-from fixtures.pools import OTHER_OPERATOR, Pools
+from evcc.vault import VaultError
+from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools, authority
 from plugvault.contract import response
+from plugvault.pki import path
+from plugvault.pki.keys import raw_signer
 from plugvault.pki.verify import verify_p256
-from plugvault.pools import rcp
+from plugvault.pools import ccp, cps, rcp
 from plugvault.pools.errors import PoolError
-from world import NOW, PCID, root
+from plugvault.pools.records import Status
+from world import EMAID, NOW, PCID, root
 
 
 def refused(pools: Pools, reason: str, message: str, **what):
@@ -135,3 +140,138 @@ def test_the_vehicles_own_key_is_no_contract_key(pools: Pools):
     leaf = pools.world.new_contract("DEPVT0000000012", key=pools.ecu)
     data = replace(pools.data(), certificate=leaf.der)
     refused(pools, "invalid", "key of its own", data=data)
+
+
+# What is revoked, and a CPS at fault
+
+
+def revoke(pools: Pools, *ders: bytes) -> None:
+    with pools.store.write() as records:
+        for der in ders:
+            records.statuses.put(Status(*path.identity(path.read(der)), "", NOW + 1, NOW, "x"))
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_no_link_of_the_operators_chain_may_be_revoked(pools: Pools, which: int):
+    data = pools.data()
+    revoke(pools, (data.certificate, *data.subs)[which])
+    refused(pools, "invalid", "revoked", data=data, pcid=None)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_revoked_cps_signs_nothing(pools: Pools, which: int):
+    revoke(pools, (pools.signer.certificate, *pools.signer.subs)[which])
+    refused(pools, "unavailable", "The CPS's certificate is not valid", pcid=None)
+
+
+def test_a_cps_that_has_ended_signs_nothing(pools: Pools):
+    leaf = pools.world.cps_sub2.issue("CPS old", dc="CPS", not_after=NOW - 1)
+    signer = pools.new_signer(leaf, pools.world.v2g_root)
+    refused(pools, "unavailable", "not valid", signers=[signer], pcid=None)
+
+
+def test_a_station_is_no_cps(pools: Pools):
+    signer = pools.new_signer(pools.world.cpo, pools.world.v2g_root)
+    refused(pools, "unavailable", "role", signers=[signer], pcid=None)
+
+
+@pytest.mark.parametrize("value", [b"", bytes(64), b"\x01" * 64])
+def test_a_token_that_signs_wrongly_gives_no_bundle(pools: Pools, value: bytes):
+    signer = replace(pools.signer, sign=lambda _: value)
+    refused(pools, "unavailable", "token signs wrongly", signers=[signer], pcid=None)
+
+
+def test_a_token_with_another_key_gives_no_bundle(pools: Pools):
+    other = raw_signer(ec.generate_private_key(ec.SECP256R1()))
+    refused(
+        pools,
+        "unavailable",
+        "token signs wrongly",
+        signers=[replace(pools.signer, sign=other)],
+        pcid=None,
+    )
+
+
+def test_a_token_that_fails_leaves_nothing_behind(pools: Pools):
+    """Signed and stored in one transaction: neither happens."""
+
+    def fail(_: bytes) -> bytes:
+        raise VaultError("unavailable", "gone")
+
+    pools.register()
+    signers = [replace(pools.signer, sign=fail)]
+    with pytest.raises(VaultError), pools.store.write() as records:
+        generate(pools, records, signers)
+    assert pools.contract() is None
+    with pools.store.read() as records:
+        assert records.statuses.all() == []
+        assert not [one for one in records.events.since(0, None, 99) if "contract" in one.kind]
+
+
+def test_a_root_that_has_left_rcp_is_no_longer_signed_under(pools: Pools):
+    with pools.store.write() as records:
+        root_id = rcp.by_fingerprint(records, pools.signer.root_fingerprint).root_id
+        records.roots.delete(root_id)
+    refused(pools, "unavailable", "not in RCP", pcid=None)
+
+
+# Made by the ecosystem
+
+
+def generate(pools: Pools, records, signers=None, emaid: str = EMAID, **changes):
+    options = {"begins": NOW, "ends": NOW + 1000, **changes}
+    signed = cps.generate(
+        records,
+        options.pop("caller", OPERATOR),
+        signers or [pools.signer],
+        authority(pools.world.mo_sub2),
+        emaid,
+        options.pop("pcid", PCID),
+        pools.now,
+        **options,
+    )
+    return ccp.keep(records, signed, pools.now)
+
+
+def test_what_is_made_is_recorded_as_our_own(pools: Pools):
+    pools.register()
+    with pools.store.write() as records:
+        contract = generate(pools, records)
+        status = records.statuses.get(contract.issuer, contract.serial)
+    assert status
+    assert (status.revoked, status.not_after) == (None, NOW + 1000)
+    with pools.store.write() as records:
+        ccp.delete(records, OPERATOR, EMAID, pools.now)
+        assert records.statuses.get(contract.issuer, contract.serial).revoked == NOW
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "words"),
+    [
+        ({"caller": OTHER_OPERATOR}, "forbidden", "provider"),
+        ({"ends": NOW - 1}, "invalid", r"^invalid: The given contractEnds date is in the past\.$"),
+        ({"pcid": "PVTP9999999999999"}, "invalid", "not available"),
+        ({"pcid": "1"}, "invalid", "pcid : must match"),
+        ({"emaid": "1"}, "invalid", "emaid : must match"),
+        ({"fingerprint": "0" * 64}, "invalid", "not available in RCP"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_a_key_is(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch, changes, reason: str, words: str
+):
+    pools.register()
+    if "fingerprint" not in changes:
+        monkeypatch.setattr(cps, "issue_contract", None)
+    with pytest.raises(PoolError, match=words) as caught, pools.store.write() as records:
+        generate(pools, records, **changes)
+    assert caught.value.reason == reason
+    assert pools.contract() is None
+
+
+def test_none_of_our_cps_says_what_another_may_sign(pools: Pools):
+    """So that another ecosystem's can be asked for the same data."""
+    vehicle = pools.register(v2g_roots=["40:00:00:00:00:00:00:01"])
+    data = pools.data()
+    with pytest.raises(cps.NoSigner) as caught:
+        pools.sign(data)
+    assert (caught.value.data, caught.value.vehicle) == (data, vehicle)
