@@ -1,6 +1,7 @@
 """CCP: what it takes in, and who gets what out of it."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -11,12 +12,14 @@ from fixtures.pools import (
     OPERATOR,
     OTHER_MAKER,
     OTHER_OPERATOR,
+    SIGNING,
     STATION,
     Pools,
 )
 from plugvault.contract import response
 from plugvault.contract.bundle import ISO2
-from plugvault.pools import ccp
+from plugvault.pki import path
+from plugvault.pools import ccp, rcp
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Status
@@ -339,3 +342,115 @@ def test_what_others_issued_is_theirs_to_revoke(filled: Pools):
     assert contract
     remove(filled)
     assert status(filled, contract) is None
+
+
+# Brought by others
+
+
+def bring(pools: Pools, caller: Caller, message=None, **options) -> Contract:
+    with pools.store.write() as records:
+        message = message or pools.foreign(pools.signer)
+        return ccp.put(records, caller, message, PCID, pools.now, **options)
+
+
+def test_an_operator_brings_its_own_contracts_and_a_cps_anyones(pools: Pools):
+    pools.register()
+    assert bring(pools, OPERATOR).emaid == EMAID
+    assert bring(pools, SIGNING, emaid=EMAID.lower()).emaid == EMAID
+    refused(pools, "forbidden", "provider", bring, pools, OTHER_OPERATOR)
+
+
+def test_a_bundle_must_be_what_it_is_said_to_be(pools: Pools):
+    pools.register()
+
+    def call(**options):
+        return lambda: bring(pools, SIGNING, **options)
+
+    refused(pools, "invalid", "must be the one in", call(emaid=SECOND))
+    refused(pools, "invalid", "not available in RCP", call(fingerprint="0" * 64))
+    second = root("V2G Root 2")
+    with pools.store.write() as records:
+        other = rcp.put(records, second.der, "V2G", NOW).fingerprint
+    refused(pools, "invalid", "must be of the root above", call(fingerprint=other))
+    assert bring(pools, SIGNING, fingerprint=pools.signer.root_fingerprint)
+
+
+def revoke(pools: Pools, der: bytes) -> None:
+    with pools.store.write() as records:
+        records.statuses.put(Status(*path.identity(path.read(der)), "", NOW + 1, NOW, "x"))
+
+
+CHAIN = ("contract", "its Sub2", "its Sub1", "CPS", "its Sub2", "its Sub1")
+
+
+def above(contract: Contract) -> list[bytes]:
+    return [contract.certificate, *contract.subs]
+
+
+@pytest.mark.parametrize("which", range(6), ids=CHAIN)
+def test_no_link_of_what_is_brought_may_be_revoked(pools: Pools, which: int):
+    pools.register()
+    message = pools.foreign(pools.signer)
+    contract = bring(pools, SIGNING, message)
+    revoke(pools, above(contract)[which])
+    refused(pools, "invalid", "revoked", bring, pools, SIGNING, message)
+
+
+@pytest.mark.parametrize("which", range(6), ids=CHAIN)
+def test_nothing_that_hangs_on_a_revoked_certificate_is_handed_out(filled: Pools, which: int):
+    contract = filled.contract()
+    assert contract
+    raw = filled.request(filled.provisioning_der())
+    assert filled.install(raw)
+    revoke(filled, above(contract)[which])
+    refused(filled, "not-found", "not found", filled.install, raw)
+    refused(filled, "not-found", "not found", provide, filled, MAKER, EMAID)
+    refused(filled, "not-found", "not found", lookup, filled, OPERATOR)
+    with filled.store.read() as records:
+        listed = ccp.of_vehicle(records, MAKER, PCID, NOW)
+    assert [one.emaid for one in listed] == ([SECOND] if which == 0 else [])
+
+
+def test_each_change_of_a_contract_is_told_to_its_maker_and_delivery_to_its_operator(
+    pools: Pools,
+):
+    pools.register()
+    before = len(published(pools))
+    pools.put()
+    contract = pools.put()
+    with pools.store.write() as records:
+        ccp.mark_delivered(records, contract, NOW)
+        ccp.mark_delivered(records, contract, NOW)
+    with pools.store.write() as records:
+        ccp.delete(records, OPERATOR, EMAID, NOW)
+    assert published(pools)[before:] == [
+        ("oem.contract.created", "PVT"),
+        ("oem.contract.updated", "PVT"),
+        ("mo.contract.delivered.to.oem", "DEPVT"),
+        ("oem.contract.deleted", "PVT"),
+    ]
+
+
+def test_a_bundle_is_delivered_once_however_many_ask_at_once(filled: Pools):
+    contract = filled.contract()
+    assert contract
+
+    def deliver(_) -> None:
+        with filled.store.write() as records:
+            ccp.mark_delivered(records, contract, NOW)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(deliver, range(8)))
+    assert [kind for kind, _ in published(filled)].count("mo.contract.delivered.to.oem") == 1
+
+
+def test_a_deletion_stands_in_the_trail(filled: Pools):
+    with filled.store.write() as records:
+        ccp.delete(records, OPERATOR, EMAID, NOW, revoke=False)
+    with filled.store.read() as records:
+        line = list(records.audit.since(0, 100))[-1]
+    assert (line.action, line.subject, line.detail) == (
+        "contract deleted",
+        EMAID,
+        "certificate not revoked",
+    )
