@@ -159,6 +159,20 @@ def test_rejects_a_partners_root_that_is_not_one(
         assert all(root.origin == "" for root in records.roots.all())
 
 
+@pytest.mark.parametrize("dual_control", [False, True])
+def test_a_partners_root_needs_an_administrator_where_a_root_takes_two(
+    pools: Pools, federation: Federation, partner: Partner, dual_control: bool
+):
+    federation._dual_control = dual_control
+    partner.roots(("V2G", World().v2g_root.der))
+    assert federation.roots() is not dual_control
+    with pools.store.read() as records:
+        assert [root.origin for root in records.roots.all() if root.origin] == (
+            [] if dual_control else ["irdeto"]
+        )
+        assert [change.state for change in records.changes.all()] == ["pending"] * dual_control
+
+
 def install_answer(pools: Pools, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     world = pools.world
     data = issue_contract(

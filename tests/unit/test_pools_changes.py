@@ -6,7 +6,7 @@ import pytest
 
 from fixtures.pools import Pools
 from plugvault.pki import path
-from plugvault.pools import changes, rcp
+from plugvault.pools import changes, peers, rcp
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import RootChange
@@ -141,3 +141,26 @@ def test_an_unknown_change_is_not_found(pools: Pools):
     with pools.store.write() as records, pytest.raises(PoolError) as caught:
         changes.approve(records, BEN, "b1b86334-7c74-4ccc-b78d-d4f773d3b559", "", NOW)
     assert caught.value.reason == "not-found"
+
+
+def test_a_partners_root_waits_for_an_administrator_and_is_asked_for_once(pools: Pools):
+    with pools.store.write() as records:
+        peers.apply(records, "Other Pool", "https://other.example", "o1", "Ada", NOW)
+        for _ in range(2):
+            assert not peers.adopt_root(records, "Other Pool", NEW.der, "MO", NOW, ask=True)
+        (change,) = records.changes.all()
+    assert change.asked_by == "o1"
+    assert not in_rcp(pools)
+    done = approve(pools, change, ADA)
+    with pools.store.write() as records:
+        assert rcp.get(records, done.root_id).origin == "Other Pool"
+        assert not peers.adopt_root(records, "Other Pool", NEW.der, "MO", NOW, ask=True)
+
+
+def test_a_partners_root_that_was_refused_is_not_asked_for_again(pools: Pools):
+    with pools.store.write() as records:
+        peers.apply(records, "Other Pool", "https://other.example", "o1", "Ada", NOW)
+        peers.adopt_root(records, "Other Pool", NEW.der, "MO", NOW, ask=True)
+        changes.refuse(records, ADA, records.changes.all()[0].change_id, NOW)
+        peers.adopt_root(records, "Other Pool", NEW.der, "MO", NOW, ask=True)
+        assert [one.state for one in records.changes.all()] == [changes.REFUSED]

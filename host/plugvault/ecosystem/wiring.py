@@ -35,7 +35,7 @@ def open_services(
     `url`: the ecosystem's address; `links`: what its partners are called with.
     """
     access = Tokens(url, clock, pki.access, store)
-    peers = Federation(store, links, clock)
+    peers = Federation(store, links, clock, settings.dual_control)
     stack.callback(peers.close)
     return services(store, pki, access, f"{url}/ocsp", clock, settings, peers)
 

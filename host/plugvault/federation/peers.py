@@ -59,11 +59,17 @@ class Installed:
 
 class Federation:
     """`links`: what each partner is called with, by its name; more may come while this is in
-    use. `clock()`: Unix seconds. `close()` when done."""
+    use. `clock()`: Unix seconds. `dual_control`: an administrator has to agree to the partners'
+    roots. `close()` when done."""
 
     def __init__(
-        self, store: Store, links: Mapping[str, Credentials], clock: Callable[[], float]
+        self,
+        store: Store,
+        links: Mapping[str, Credentials],
+        clock: Callable[[], float],
+        dual_control: bool = False,
     ) -> None:
+        self._dual_control = dual_control
         self._store = store
         self._known = links
         self._clock = clock
@@ -250,7 +256,9 @@ class Federation:
     def _adopt_root(self, name: str, certificate: bytes, kind: str) -> bool:
         try:
             with self._store.write() as records:
-                return peers.adopt_root(records, name, certificate, kind, self._clock())
+                return peers.adopt_root(
+                    records, name, certificate, kind, self._clock(), self._dual_control
+                )
         except PoolError as error:
             log.warning("a root of %s is not usable: %s", name, error)
             return False

@@ -46,7 +46,10 @@ def approve(
         raise PoolError("invalid", "fingerprint : is not the SHA-256 of this root certificate")
     who = f"{caller.signature}, asked by {change.asked_by}"
     if change.action == ADD:
-        root = rcp.put(records, change.certificate, change.kind, now, who=who)
+        partners = (one.name for one in records.peers.all() if one.client_id == change.asked_by)
+        root = rcp.put(
+            records, change.certificate, change.kind, now, who=who, origin=next(partners, "")
+        )
         change = replace(change, root_id=root.root_id)
     else:
         rcp.delete(records, change.root_id, now, who=who)

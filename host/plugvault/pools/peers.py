@@ -8,7 +8,8 @@ suspended they stay, because what hangs under them is not decided by one adminis
 from dataclasses import replace
 
 from plugvault.pki import path
-from plugvault.pools import audit, rcp
+from plugvault.pools import audit, changes, rcp
+from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Peer, Records
 
@@ -59,9 +60,22 @@ def active(records: Records) -> list[str]:
     return [peer.name for peer in records.peers.all() if peer.state == ACTIVE]
 
 
-def adopt_root(records: Records, peer: str, certificate: bytes, kind: str, now: float) -> bool:
-    """Take a partner's root into RCP; False when it is there. Raises PoolError as `rcp.put`."""
+def adopt_root(
+    records: Records, peer: str, certificate: bytes, kind: str, now: float, ask: bool = False
+) -> bool:
+    """Take a partner's root into RCP; False when it is there. Raises PoolError as `rcp.put`.
+
+    `ask`: where a root takes two, the partner is one, and an administrator the other: it is asked
+    for, once, and False until then.
+    """
     if records.roots.by_fingerprint(path.fingerprint(certificate)):
+        return False
+    if ask:
+        if not any(one.certificate == certificate for one in records.changes.all()):
+            partner = Caller(
+                peer, frozenset({PEER}), client_id=get(records, peer).client_id or peer
+            )
+            changes.ask_add(records, partner, certificate, kind, now)
         return False
     rcp.put(records, certificate, kind, now, who=peer, origin=peer)
     return True
