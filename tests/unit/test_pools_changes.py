@@ -76,7 +76,11 @@ def test_who_is_nobody_can_neither_ask_nor_agree(pools: Pools, asked: RootChange
         changes.ask_add(records, nobody, root("Other").der, "V2G", NOW)
 
 
-@pytest.mark.parametrize("said", ["", "00", FINGERPRINT[:-1], FINGERPRINT[:-2] + "zz"])
+@pytest.mark.parametrize(
+    "said",
+    ["", "00", FINGERPRINT[:-1], FINGERPRINT[:-2] + "zz"],
+    ids=["nothing", "another", "cut", "not hexadecimal"],
+)
 def test_another_fingerprint_is_refused(pools: Pools, asked: RootChange, said: str):
     with pytest.raises(PoolError, match="fingerprint : is not"):
         approve(pools, asked, said=said)
