@@ -1,0 +1,85 @@
+"""Send prepared HTTP requests over a few connections, and say how long the answers took.
+
+    opcp_load.py PORT CONNECTIONS RATE < requests
+
+`requests`: a marshalled list of whole HTTP/1.1 requests. RATE: requests per second, which arrive
+at random moments whatever the server does, and wait here when it is slow: that waiting counts.
+0: the next request as soon as a connection is free. Prints JSON: "seconds" for all of them,
+"latencies" in milliseconds, sorted, "statuses", "cpu" (share of one core spent here), "refused"
+(the first answer that is no success).
+
+Plain sockets and nothing else, for it runs on the cores of what it measures.
+"""
+
+import json
+import marshal
+import random
+import select
+import socket
+import sys
+import time
+from collections import Counter, deque
+
+
+def arrivals(count: int, rate: float) -> list[float]:
+    """Seconds from the start at which requests arrive."""
+    chance, at, found = random.Random(1), 0.0, []  # the same moments each time
+    for _ in range(count):
+        found.append(at)
+        at += chance.expovariate(rate) if rate else 0.0
+    return found
+
+
+def whole(answer: bytes) -> bool:
+    head = answer.find(b"\r\n\r\n")
+    if head < 0:
+        return False
+    at = answer.index(b"content-length: ") + 16
+    return len(answer) >= head + 4 + int(answer[at : answer.index(b"\r", at)])
+
+
+def run(port: int, connections: int, rate: float, requests: list[bytes]) -> dict[str, object]:
+    due = arrivals(len(requests), rate)
+    poll, sockets = select.epoll(), {}
+    for _ in range(connections):
+        one = socket.create_connection(("127.0.0.1", port))
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sockets[one.fileno()] = one
+        poll.register(one, select.EPOLLIN)
+    free, began, answers = deque(sockets), {}, dict.fromkeys(sockets, b"")
+    statuses: Counter[str] = Counter()
+    latencies, refused, sent = [], None, 0
+    cpu, start = time.process_time(), time.perf_counter()
+    while len(latencies) < len(requests):
+        now = time.perf_counter() - start
+        while sent < len(requests) and free and due[sent] <= now:
+            at = free.popleft()
+            began[at] = due[sent] if rate else now
+            sockets[at].sendall(requests[sent])
+            sent += 1
+        pause = max(0.0, due[sent] - now) if sent < len(requests) and free else -1
+        for at, _ in poll.poll(pause):
+            answer = answers[at] + sockets[at].recv(1 << 16)
+            if not whole(answer):
+                answers[at] = answer
+                continue
+            answers[at] = b""
+            latencies.append((time.perf_counter() - start - began[at]) * 1000)
+            status = answer[9:12].decode()
+            statuses[status] += 1
+            if status[0] != "2" and refused is None:
+                refused = answer.decode(errors="replace")
+            free.append(at)
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "latencies": sorted(latencies),
+        "statuses": statuses,
+        "cpu": (time.process_time() - cpu) / seconds,
+        "refused": refused,
+    }
+
+
+if __name__ == "__main__":
+    port, connections, rate = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    print(json.dumps(run(port, connections, rate, marshal.loads(sys.stdin.buffer.read()))))
