@@ -1,0 +1,173 @@
+"""OCSP as a maker asks it: who is believed, about what, and when nothing is known."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from bundles import PROVISIONING, WORLD
+from fixtures.pools import authority
+from plugvault.contract.issue import issue_contract
+from plugvault.pki import responder
+from plugvault.pki.responder import Revocation
+from plugvault.roles.client import OpcpError
+from plugvault.roles.revocation import Responders
+from world import EMAID, NOW, Issued, root
+
+LOOPBACK = ("127.0.0.0/8",)
+ISSUER = WORLD.mo_sub2
+STRANGER = root("MO Root", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
+
+
+class Place:
+    """A responder's address; `answers(request)` is what it says."""
+
+    def __init__(self) -> None:
+        place, self.asked = self, []
+        self.answers: Callable[[bytes], bytes] = lambda request: b""
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = self.rfile.read(int(self.headers["Content-Length"]))
+                place.asked.append(self.headers["Content-Type"])
+                body = place.answers(request)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, words: str, *args: Any) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/ocsp"
+
+    def path(self) -> list[bytes]:
+        """A contract's path whose leaf leads here: leaf first, root last."""
+        data = issue_contract(EMAID, PROVISIONING.der, authority(ISSUER), NOW, ocsp=self.url)
+        return [data.certificate, *data.subs, WORLD.mo_root.der]
+
+    def is_revoked(self, clock: float = NOW) -> bool:
+        return Responders(LOOPBACK, lambda: clock)(self.path())
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    made = Place()
+    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+
+
+def says(known: responder.Known, by: Issued = ISSUER, at: float = NOW) -> Callable[[bytes], bytes]:
+    def answer(request: bytes) -> bytes:
+        return responder.answer(authority(by), responder.read(request), known, at, at + 3600)
+
+    return answer
+
+
+def revoked(request: bytes) -> bytes:
+    serial = responder.read(request).serial
+    return says(Revocation(serial, int(NOW), "keyCompromise"))(request)
+
+
+@pytest.mark.parametrize(
+    "answers, is_revoked", [(says("good"), False), (revoked, True), (says("unknown"), True)]
+)
+def test_the_issuers_word_counts(
+    place: Place, answers: Callable[[bytes], bytes], is_revoked: bool
+):
+    place.answers = answers
+    assert place.is_revoked() is is_revoked
+    assert place.asked == ["application/ocsp-request"]
+
+
+def test_a_certificate_without_a_responder_is_not_asked_about(place: Place):
+    assert not Responders(LOOPBACK, lambda: NOW)(place.path()[1:])
+    assert place.asked == []
+
+
+def about_another(request: bytes) -> bytes:
+    other = ocsp.OCSPRequestBuilder().add_certificate(
+        WORLD.mo_sub2.cert, WORLD.mo_root.cert, hashes.SHA1()
+    )
+    return says("good")(other.build().public_bytes(Encoding.DER))
+
+
+def delegated(**changes: Any) -> Callable[[bytes], bytes]:
+    """Signed by a responder that the issuer has certified, or not quite."""
+
+    def answer(request: bytes) -> bytes:
+        usage = changes.get("usage", [ExtendedKeyUsageOID.OCSP_SIGNING])
+        below = changes.get("below", ISSUER)
+        extensions = [(x509.ExtendedKeyUsage(usage), False)] if usage else []
+        signer = below.issue("Responder", extensions=extensions, **changes.get("dates", {}))
+        asked = ocsp.load_der_ocsp_request(request)
+        now = datetime.fromtimestamp(NOW, UTC)
+        return (
+            ocsp.OCSPResponseBuilder()
+            .add_response_by_hash(
+                issuer_name_hash=asked.issuer_name_hash,
+                issuer_key_hash=asked.issuer_key_hash,
+                serial_number=asked.serial_number,
+                algorithm=hashes.SHA1(),
+                cert_status=ocsp.OCSPCertStatus.GOOD,
+                this_update=now,
+                next_update=None,
+                revocation_time=None,
+                revocation_reason=None,
+            )
+            .responder_id(ocsp.OCSPResponderEncoding.HASH, signer.cert)
+            .certificates([signer.cert])
+            .sign(signer.key, hashes.SHA256())
+            .public_bytes(Encoding.DER)
+        )
+
+    return answer
+
+
+def test_a_responder_that_the_issuer_certified_may_answer(place: Place):
+    place.answers = delegated()
+    assert place.is_revoked() is False
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        lambda request: b"",
+        lambda request: b"<html>",
+        lambda request: responder.failure("unauthorized"),
+        lambda request: responder.failure("try-later"),
+        about_another,
+        says("good", by=STRANGER),
+        says("good", at=NOW - 86_400),
+        says("good", at=NOW + 86_400),
+        delegated(usage=[]),
+        delegated(usage=[ExtendedKeyUsageOID.SERVER_AUTH]),
+        delegated(below=STRANGER),
+        delegated(dates={"not_before": NOW - 86_400, "not_after": NOW - 1}),
+    ],
+)
+def test_no_word_that_counts_is_no_verdict(place: Place, answers: Callable[[bytes], bytes]):
+    place.answers = answers
+    with pytest.raises(OpcpError, match="OCSP"):
+        place.is_revoked()
+
+
+def test_an_address_that_is_not_public_is_not_called(place: Place):
+    place.answers = says("good")
+    with pytest.raises(OpcpError, match="not public"):
+        Responders((), lambda: NOW)(place.path())
+    assert place.asked == []
