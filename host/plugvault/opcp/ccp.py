@@ -28,7 +28,7 @@ from plugvault.opcp.route import PlainRoute
 from plugvault.opcp.services import Bundle, Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
-from plugvault.pools import ccp, installation
+from plugvault.pools import ccp, installation, pcp
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Records
@@ -65,9 +65,11 @@ def install(
 ) -> JSONResponse:
     """CertificateInstallationReq in, CertificateInstallationRes out, both EXI in base64.
 
-    When there is no contract the status is 404, with the negative response as EXI, or with an
-    error body when `alwaysReturnEXI` is false. A request that its vehicle has not signed is
-    refused with an error body: there is no vehicle to answer.
+    When there is no contract the status is 404, with the negative response as EXI for the vehicle,
+    or with an error body when `alwaysReturnEXI` is false. Not 200, which one of the published
+    examples suggests: callers that do not look into the EXI would take it for an installation.
+    A request that its vehicle has not signed is refused with an error body either way: there is
+    no vehicle to answer.
     """
     raw = _exi(asked.certificate_installation_req)
     request = installation.read_request(raw)
@@ -104,7 +106,10 @@ def put(
         raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error
     if found.peers:
         found.peers.know(asked.pcid)
-    found.refresh((taken.contract.certificate, *taken.contract.subs, taken.cps, *taken.cps_subs))
+    given = (taken.contract.certificate, *taken.contract.subs, taken.cps, *taken.cps_subs)
+    for der in given:
+        pcp.read_certificate(der, "signedContractDataXML")
+    found.refresh(given)
     with found.store.write() as records:
         ccp.put(
             records,

@@ -10,9 +10,6 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from plugvault.contract.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, serial_hex, timestamp
@@ -120,5 +117,4 @@ def root_payload(root: Root) -> dict[str, Any]:
 
 def _algorithm(certificate: bytes) -> str:
     """The curve, which OPCP calls so: "secp256r1", "secp521r1" or "ed448"."""
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    return key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else "ed448"
+    return path.curve(path.read_any(certificate))

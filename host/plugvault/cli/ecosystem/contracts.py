@@ -78,9 +78,9 @@ def terminate(
 
 
 def _find(records: Records, emaid: str) -> Contract:
-    found = records.contracts.get(read_emaid(emaid), ISO2)
+    found = contracts.find(records, read_emaid(emaid))
     if found is None:
-        raise PoolError("not-found", "The contract for the given EMAID not found.")
+        raise PoolError("not-found", contracts.MISSING)
     return found
 
 
