@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.sandbox import Running
+from fixtures.sandbox import Running, eventually
 
 ROLES = {"OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"}
 
@@ -99,6 +102,44 @@ def test_several_providers_know_each_others_vehicles(softhsm: Path):
         for car in south["vehicles"]:
             found = running.http.get(f"/v1/oem/provCerts/{car['pcid']}", headers=operator)
             assert found.status_code == 200, found.text
+    finally:
+        running.end()
+
+
+def test_two_machines_are_one_ecosystem(tmp_path: Path, softhsm: Path, postgresql_url: str):
+    """Each has a copy of the folder; database and the clients' address are common."""
+    common = ("--port", "0", "--url", "http://ecosystem.example", "--database", postgresql_url)
+    environment = {"PLUGVAULT_PKCS11_MODULE": str(softhsm)}
+    first = Running(*common, "--data", str(tmp_path / "first"), **environment)
+    try:
+        shutil.copytree(tmp_path / "first", tmp_path / "second")
+        second = Running(*common, "--data", str(tmp_path / "second"), **environment)
+        try:
+            assert first.said == second.said
+            tokens = [machine.bearer("ADMIN") for machine in (first, second)]
+            body = {"name": "Somebody", "registry": "test"}
+            put = first.http.put("/v1/registry/providers/ZZ001", json=body, headers=tokens[1])
+            assert put.status_code == 200, put.text
+            got = second.http.get("/v1/registry/providers/ZZ001", headers=tokens[0])
+            assert got.json()["name"] == "Somebody"
+        finally:
+            second.end()
+    finally:
+        first.end()
+
+
+def test_a_killed_process_on_postgresql_comes_again(softhsm: Path, postgresql_url: str):
+    running = Running(
+        *("--port", "0", "--database", postgresql_url), PLUGVAULT_PKCS11_MODULE=str(softhsm)
+    )
+    try:
+        admin = running.bearer("ADMIN")
+        for pid in running.children():
+            os.kill(pid, signal.SIGKILL)
+        car = running.said["vehicles"][0]["pcid"]
+        at = f"/v1/oem/provCerts/lookupVehicle/{car}"
+        eventually(lambda: running.http.get(at, headers=running.bearer("OEM")).is_success)
+        assert running.http.get("/v1/root/rootCerts", headers=admin).status_code == 200
     finally:
         running.end()
 

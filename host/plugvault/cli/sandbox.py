@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import signal
+import socket
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,7 @@ from plugvault.opcp.services import Settings
 
 PORT = 8080
 POOL = "Example Pool"
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where everybody may call, so may we
 _CAR = ("pcid", "vin", "plate", "document", "emaid")
 
 
@@ -45,7 +47,10 @@ def sandbox(
         typer.Option(help="Folder that keeps keys, credentials and database for the next time."),
     ] = None,
     database: Annotated[
-        str | None, typer.Option(help="postgresql://USER@HOST/NAME in place of a file.")
+        str | None,
+        typer.Option(
+            help="postgresql://USER@HOST/NAME in place of a file.", envvar="PLUGVAULT_DATABASE"
+        ),
     ] = None,
     processes: Annotated[int, typer.Option(help="That answer.", min=1, max=64)] = 1,
     workers: Annotated[int, typer.Option(help="That deliver events.", min=1, max=64)] = 1,
@@ -157,16 +162,22 @@ def _plan(
         folder = folder / name
     if several and (url or (database and "{provider}" not in database)):
         raise typer.BadParameter("several ecosystems: no --url, and {provider} in --database")
-    shown = f"[{host}]" if ":" in host else host
+    at = listener.getsockname()[1]
+    known_as = socket.gethostname() if host in _HERE else host
     return Plan(
         name=name,
         folder=folder,
         listener=listener,
-        url=(url or f"http://{shown}:{listener.getsockname()[1]}").rstrip("/"),
+        local=f"http://{_shown(_HERE.get(host, host))}:{at}",
+        url=(url or f"http://{_shown(known_as)}:{at}").rstrip("/"),
         database=(database or f"sqlite:///{folder / 'ecosystem.sqlite'}").replace(
             "{provider}", name
         ),
     )
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _show(console: Console, report: dict[str, Any], opened: bool) -> None:

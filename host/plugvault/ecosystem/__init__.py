@@ -18,11 +18,10 @@ from types import TracebackType
 from typing import Self
 
 from plugvault.ecosystem import server, wiring
-from plugvault.ecosystem.authorities import LABELS, Authorities, Leaf
+from plugvault.ecosystem.authorities import LABELS, AnyKey, Authorities, Leaf
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
 from plugvault.hsm import TokenKey
-from plugvault.hsm.rsa import TokenRsaKey
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
 from plugvault.pools import clients
@@ -58,7 +57,7 @@ class Ecosystem:
     telematics_key: TokenKey
     cps: Leaf
     station: Leaf
-    keys: dict[str, list[TokenKey | TokenRsaKey]]
+    keys: dict[str, list[AnyKey]]
     store: SqlStore
 
     def __init__(

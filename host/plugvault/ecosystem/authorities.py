@@ -13,14 +13,17 @@ from cryptography import x509
 from evcc.vault import VaultError
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CHARGE_POINTS, EVSE, MAKER, OPERATOR, POOL, company
-from plugvault.hsm import Token, TokenKey, rsa, secret
+from plugvault.hsm import Token, TokenKey, ed448, rsa, secret
+from plugvault.hsm.ed448 import TokenEd448Key
 from plugvault.hsm.rsa import TokenRsaKey
 from plugvault.pki import path
 from plugvault.pki.issue import Authority, der, issue, root, subordinate
 
 T = TypeVar("T")
+AnyKey = TokenKey | TokenEd448Key | TokenRsaKey
 
 LABELS = ("v2g", "oem", "mo", "cps", "cpo", "auth")  # one token for each who has keys
+P256 = "secp256r1"
 SOON = 7 * 86_400  # seconds before its end a certificate is issued anew
 
 
@@ -41,6 +44,10 @@ class Authorities:
     station: leaves. telematics: the maker's key for the channel to its vehicles. access: signs
     access tokens. webhooks: what their secrets are derived from. keys: every key, by the token it
     is in. issued: the certificates made now, DER.
+
+    enrolment: the Sub2 for each name of EST, as `opcp.services` has them. every: all CAs.
+    certificates: all but the roots', DER. newer: the roots of ISO 15118-20, on P-521 and Ed448,
+    with their branches below the first; empty unless asked for.
     """
 
     def __init__(
@@ -50,22 +57,35 @@ class Authorities:
         now: float,
         ocsp: str,
         pool: str = POOL,
+        edition20: bool = False,
     ) -> None:
         """`ocsp`: address of the responder, written into certificates; `pool`: whose V2G root it
-        is."""
+        is; `edition20`: with the CAs of ISO 15118-20 too. A folder that has them keeps them."""
         self._folder, self._tokens, self._now, self._ocsp = folder, tokens, now, ocsp
-        self.keys: dict[str, list[TokenKey | TokenRsaKey]] = {}
+        self.keys: dict[str, list[AnyKey]] = {}
         self.issued: list[bytes] = []
+        self.certificates: list[bytes] = []
+        self.every: list[Authority] = []
         self.v2g = self._root("v2g", pool, "V2G Root CA")
         self.oem = self._root("oem", MAKER, "OEM Root CA")
         self.mo = self._root("mo", OPERATOR, "MO Root CA")
         self.telematics = self._key("oem", "telematics")
-        self.cps = self._leaf("cps", "CPS 1", pool, self._below(self.v2g, "v2g", "Prov", pool))
+        signers = self._below(self.v2g, "v2g", "Prov", pool)
+        self.cps = self._leaf("cps", "CPS 1", pool, signers)
         stations = self._below(self.v2g, "v2g", "CPO", pool)
         self.station = self._leaf("cpo", EVSE, CHARGE_POINTS, stations)
         self.vehicles = self._below(self.oem, "oem", "OEM", MAKER)
         self.operator = self._below(self.mo, "mo", "MO", OPERATOR)
         self.hosted = self._below(self.v2g, "v2g", "V2G MO", pool)
+        self.enrolment = {
+            "oem": self.vehicles,
+            "cpo": stations,
+            "mo": self.hosted,
+            "cps": signers,
+        }
+        self.newer: list[Authority] = []
+        if edition20 or folder.certificate("v2g-root-secp521r1"):
+            self._make_newer(pool)
         self.access = found(
             lambda: rsa.key(tokens["auth"], "access-tokens"),
             lambda: rsa.generate(tokens["auth"], "access-tokens"),
@@ -76,30 +96,52 @@ class Authorities:
         )
         self.keys["auth"] = [self.access]
 
-    def _root(self, kind: str, owner: str, name: str) -> Authority:
-        key = self._key(kind, "root")
+    def _make_newer(self, pool: str) -> None:
+        """One root for everybody's branches, and one on Ed448 that vehicles may trust beside."""
+        top = self._root("v2g", pool, "V2G-20 Root CA", "secp521r1")
+        self.newer = [top, self._root("v2g", pool, "V2G-20 Root CA Ed448", "ed448")]
+        branches = {"cps": ("Prov-20", pool), "cpo": ("CPO-20", pool), "mo": ("MO-20", pool)}
+        branches["oem"] = ("OEM-20", MAKER)
+        for kind, (prefix, owner) in branches.items():
+            below = self._below(top, "v2g", prefix, owner, "secp521r1")
+            self.enrolment[f"{kind}/secp521r1"] = below
+        self.enrolment["veh/secp521r1"] = self.enrolment["oem/secp521r1"]
+
+    def _root(self, kind: str, owner: str, name: str, curve: str = P256) -> Authority:
+        label = "root" if curve == P256 else f"root-{curve}"
+        key = self._ca_key(kind, label, curve)
         names = {**company(owner), "CN": name}
         made = self._certified(
-            f"{kind}-root", lambda: der(root(kind, names, key, self._now).certificate)
+            f"{kind}-{label}", lambda: der(root(kind, names, key, self._now).certificate)
         )
-        return Authority(x509.load_der_x509_certificate(made), key)
+        return self._entered(Authority(x509.load_der_x509_certificate(made), key))
 
-    def _below(self, above: Authority, kind: str, prefix: str, owner: str) -> Authority:
+    def _entered(self, authority: Authority) -> Authority:
+        self.every.append(authority)
+        return authority
+
+    def _below(
+        self, above: Authority, kind: str, prefix: str, owner: str, curve: str = P256
+    ) -> Authority:
         """Sub1 and Sub2 of one branch, their keys in the token `kind`; the Sub2, which issues."""
         for level in ("sub1", "sub2"):
-            above = self._sub(above, kind, f"{prefix} {level.capitalize()}", level, owner)
+            above = self._sub(above, kind, f"{prefix} {level.capitalize()}", level, owner, curve)
         return above
 
-    def _sub(self, above: Authority, kind: str, name: str, level: str, owner: str) -> Authority:
+    def _sub(
+        self, above: Authority, kind: str, name: str, level: str, owner: str, curve: str
+    ) -> Authority:
         label = name.lower().replace(" ", "-")
-        key = self._key(kind, label)
+        key = self._ca_key(kind, label, curve)
         profile, names = f"{kind}-{level}", {**company(owner), "CN": f"{name} CA"}
 
         def make() -> bytes:
             return der(subordinate(profile, names, key, above, self._now, self._ocsp).certificate)
 
-        made = x509.load_der_x509_certificate(self._certified(label, make))
-        return Authority(made, key, (above.certificate, *above.issuers))
+        made = self._certified(label, make)
+        self.certificates.append(made)
+        certificate = x509.load_der_x509_certificate(made)
+        return self._entered(Authority(certificate, key, (above.certificate, *above.issuers)))
 
     def _leaf(self, profile: str, name: str, owner: str, above: Authority) -> Leaf:
         key = self._key(profile, f"{profile}-leaf")
@@ -108,6 +150,7 @@ class Authorities:
             f"{profile}-leaf",
             lambda: issue(profile, names, key.public_key(), above, self._now, ocsp=self._ocsp),
         )
+        self.certificates.append(certificate)
         return Leaf(certificate, tuple(above.path), key)
 
     def _key(self, token: str, label: str) -> TokenKey:
@@ -117,9 +160,21 @@ class Authorities:
         self.keys.setdefault(token, []).append(key)
         return key
 
+    def _ca_key(self, token: str, label: str, curve: str) -> TokenKey | TokenEd448Key:
+        if curve == P256:
+            return self._key(token, label)
+        opened = self._tokens[token]
+        key: TokenKey | TokenEd448Key
+        if curve == "ed448":
+            key = found(lambda: ed448.key(opened, label), lambda: ed448.generate(opened, label))
+        else:
+            key = found(lambda: opened.key(label), lambda: opened.generate(label, curve=curve))
+        self.keys.setdefault(token, []).append(key)
+        return key
+
     def _certified(self, name: str, make: Callable[[], bytes]) -> bytes:
         kept = self._folder.certificate(name)
-        if kept is None or path.read(kept).not_after < self._now + SOON:
+        if kept is None or path.read_any(kept).not_after < self._now + SOON:
             kept = make()
             self._folder.keep_certificate(name, kept)
             self.issued.append(kept)

@@ -39,11 +39,13 @@ _PROCESS = "plugvault.ecosystem.process"
 @dataclass(frozen=True)
 class Plan:
     """One ecosystem to run. `name`: what its partners call it, and the company that runs it;
-    `listener`: a listening socket; `url`: the address clients use; `database`: its URL."""
+    `listener`: a listening socket, `local`: its address from this machine; `url`: the address
+    clients use, which may lead elsewhere first; `database`: its URL."""
 
     name: str
     folder: Path
     listener: socket.socket
+    local: str
     url: str
     database: str
 
@@ -116,7 +118,7 @@ class Sandbox:
             credentials = ready[plan.name].credentials
             with self._opened(plan, samples.TOKEN) as (folder, pki, token), ExitStack() as stack:
                 oem, mo = (
-                    stack.enter_context(OpcpClient(plan.url, credentials[role]))
+                    stack.enter_context(OpcpClient(plan.local, credentials[role]))
                     for role in (OEM, MO_EXTERNAL_PKI)
                 )
                 maker = Maker(oem)
@@ -154,7 +156,9 @@ class Sandbox:
         with ExitStack() as stack:
             folder = Folder(plan.folder, self._module)
             tokens = folder.tokens(stack, *LABELS, label)
-            pki = Authorities(folder, tokens, time.time(), f"{plan.url}/ocsp", plan.name)
+            pki = Authorities(
+                folder, tokens, time.time(), f"{plan.url}/ocsp", plan.name, edition20=True
+            )
             yield folder, pki, tokens[label]
 
     def _prepare(self, plan: Plan) -> _Ready:

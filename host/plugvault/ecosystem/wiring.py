@@ -11,7 +11,7 @@ from plugvault.opcp.services import Peers, Services, Settings
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki import path
 from plugvault.pki.keys import raw_signer
-from plugvault.pools import clients, providers, rcp
+from plugvault.pools import certificates, clients, providers, rcp
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.cps import Signer
 from plugvault.pools.records import Records, Store
@@ -47,9 +47,13 @@ def furnish(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[
     """
     kept: dict[str, Pair] = {}
     with store.write() as records:
-        for kind, authority in (("V2G", pki.v2g), ("OEM", pki.oem), ("MO", pki.mo)):
+        newer = [("V2G", authority) for authority in pki.newer]
+        for kind, authority in (("V2G", pki.v2g), ("OEM", pki.oem), ("MO", pki.mo), *newer):
             if not records.roots.by_fingerprint(path.fingerprint(authority.root)):
                 rcp.put(records, authority.root, kind, now)
+        for certificate in pki.certificates:
+            if not certificates.is_ours(records, *path.identity(path.read_any(certificate))):
+                certificates.record(records, certificate)
         for caller in CALLERS:
             client_id, secret = folder.secret("clients", caller.name, clients.new_credentials)
             if not records.clients.get(client_id):
@@ -86,10 +90,11 @@ def services(
         store=store,
         tokens=tokens,
         signers=[signer],
-        enrolment={"oem": pki.vehicles},
+        enrolment=pki.enrolment,
         operator=pki.hosted,
         ocsp=ocsp,
         clock=clock,
+        authorities=pki.every,
         webhook_secret=pki.webhooks.derive,
         settings=settings,
         peers=peers,
