@@ -44,7 +44,8 @@ class Operator:
     """A mobility operator's backend. `provider`: country and provider, as in "DEABC".
 
     `authority`: the Sub2 of its own PKI, None for an operator that uses the ecosystem's;
-    `check_path`: check a vehicle's path again, which PCP has checked already.
+    `check_path`: check a vehicle's path again, which PCP has checked already; `on_issue`: told of
+    each certificate (DER) its own PKI issues, for who answers for their status at `ocsp`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Operator:
         ocsp: str | None = None,
         clock: Callable[[], float] = time.time,
         check_path: bool = True,
+        on_issue: Callable[[bytes], object] = lambda certificate: None,
     ) -> None:
         self.client = client
         self.provider = provider
@@ -62,6 +64,7 @@ class Operator:
         self._ocsp = ocsp
         self._clock = clock
         self._check_path = check_path
+        self._on_issue = on_issue
 
     def new_emaid(self) -> str:
         """A new EMAID of this provider, with its check digit, that no contract in CCP has.
@@ -163,7 +166,7 @@ class Operator:
         """Issue and seal with the own PKI; the plain key is gone when this returns."""
         if self._authority is None:
             raise ValueError("this operator has no PKI of its own")
-        return issue_contract(
+        data = issue_contract(
             emaid,
             vehicle.certificate,
             self._authority,
@@ -172,6 +175,8 @@ class Operator:
             ends=ends,
             ocsp=self._ocsp,
         )
+        self._on_issue(data.certificate)
+        return data
 
     def sign(self, data: ContractData, pcid: str | None = None) -> bytes:
         """Have the CPS sign contract data, and with `pcid` store it; the signed XML."""
