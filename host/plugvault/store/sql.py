@@ -11,7 +11,7 @@ import select
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,15 @@ _POOL: dict[str, dict[str, Any]] = {
     "sqlite": {"pool_size": 8, "max_overflow": 56},
     "postgresql": {"pool_size": 8, "max_overflow": 8, "paramstyle": "format"},
 }
-# SQLSTATE: serialisation, deadlock, and a key that another has put there meanwhile
-_LOST = ("40001", "40P01", "23505")
+# Serialisation, deadlock, and a key that another has put there meanwhile.
+_LOST = {"40001", "40P01", "23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}
+# Nobody's but ours, and no reason to say that the database is away.
+_MISTAKES = (
+    psycopg.ProgrammingError,
+    psycopg.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.IntegrityError,
+)
 
 
 class SqlStore:
@@ -125,22 +132,24 @@ def _refusals() -> Iterator[None]:
         raise PoolError("invalid", "The request has text that is not Unicode.") from error
     except psycopg.DataError as error:
         raise PoolError("invalid", "The request has a value that cannot be kept.") from error
-    except (sqlite3.OperationalError, psycopg.Error, SQLAlchemyError) as error:
+    except (sqlite3.Error, psycopg.Error, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
-        if getattr(cause, "sqlstate", None) in _LOST:
+        code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
+        if code in _LOST:
             raise PoolError(
                 "unavailable", "Another request changed the same just now; send this one again."
             ) from error
-        if not isinstance(error, psycopg.ProgrammingError):
-            log.error("database: %s", cause)
-            raise PoolError("unavailable", UNAVAILABLE) from error
-        raise
+        if isinstance(cause, _MISTAKES) or code == "SQLITE_ERROR":
+            raise
+        log.error("database: %s", cause)
+        raise PoolError("unavailable", "The database is not available.") from error
 
 
 def _engine(url: URL) -> Engine:
     name = url.get_backend_name()
     if name == "sqlite":
-        Path(str(url.database)).touch(mode=0o600)
+        with suppress(OSError):  # SQLite says it better
+            Path(str(url.database)).touch(mode=0o600)
     engine = create_engine(url, poolclass=QueuePool, pool_timeout=WAIT, **_POOL[name])
     event.listen(engine, "connect", _PREPARE[name])
     if name == "postgresql":
