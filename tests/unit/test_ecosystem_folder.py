@@ -11,15 +11,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from plugvault.ecosystem.authorities import LABELS, SOON, Authorities
 from plugvault.ecosystem.folder import Folder
+from plugvault.pki import path
 from world import DAY, NOW
 
 OCSP = "http://127.0.0.1/ocsp"
 
 
-def start(directory: Path, softhsm: Path, now: float = NOW) -> Authorities:
+def start(directory: Path, softhsm: Path, now: float = NOW, **options: bool) -> Authorities:
     with ExitStack() as stack:
         folder = Folder(directory, softhsm)
-        return Authorities(folder, folder.tokens(stack, *LABELS), now, OCSP)
+        return Authorities(folder, folder.tokens(stack, *LABELS), now, OCSP, **options)
 
 
 def leaves(pki: Authorities) -> dict[str, bytes]:
@@ -52,6 +53,22 @@ def test_a_certificate_that_ends_soon_is_issued_anew_for_the_same_key(
     assert len(second.issued) == 2  # the leaves of CPS and station; the CAs have years to go
     assert second.cps.certificate != first.cps.certificate
     assert second.cps.key.public_key() == first.cps.key.public_key()
+
+
+def test_the_newer_edition_has_cas_of_its_own_and_keeps_them(short_dir: Path, softhsm: Path):
+    first = start(short_dir / "eco", softhsm, edition20=True)
+    curves = [path.curve(path.check_root(one.root, NOW)) for one in first.newer]
+    assert curves == ["secp521r1", "ed448"]
+    assert {name for name in first.enrolment if "/" in name} == {
+        f"{kind}/secp521r1" for kind in ("cps", "cpo", "mo", "oem", "veh")
+    }
+    for name, authority in first.enrolment.items():
+        newer = "/" in name
+        assert (authority.scheme.name == "secp521r1") == newer
+        assert (authority.root == first.newer[0].root) == newer
+    second = start(short_dir / "eco", softhsm)
+    assert leaves(second) == leaves(first)
+    assert [one.root for one in second.newer] == [one.root for one in first.newer]
 
 
 def test_an_interrupted_start_is_finished_by_the_next(

@@ -30,6 +30,7 @@ from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.cpo import ChargePointOperator
 from plugvault.roles.mo import Operator
 from plugvault.roles.oem import Maker
+from plugvault.roles.revocation import Responders
 from plugvault.store import SqlStore
 
 __all__ = ["CALLERS", "EVSE", "LABELS", "PROVIDER", "PROVIDER_V2G", "WMI", "Ecosystem", "Leaf"]
@@ -159,7 +160,15 @@ class Ecosystem:
 
     def _connect(self, pki: Authorities) -> None:
         clock, ocsp = self._clock, f"{self.url}/ocsp"
-        self.oem = Maker(self.client(OEM), clock)
-        self.mo = Operator(self.client(MO_EXTERNAL_PKI), PROVIDER, pki.operator, ocsp, clock)
+        # The responder of everybody's CAs here is the ecosystem itself, on loopback.
+        self.oem = Maker(self.client(OEM), clock, Responders(["127.0.0.0/8"], clock))
+        self.mo = Operator(
+            self.client(MO_EXTERNAL_PKI),
+            PROVIDER,
+            pki.operator,
+            ocsp,
+            clock,
+            on_issue=wiring.register_of(self.store),
+        )
         self.mo_v2g = Operator(self.client(MO_HUBJECT_PKI), PROVIDER_V2G, clock=clock)
         self.cpo = ChargePointOperator(self.client(CPO))

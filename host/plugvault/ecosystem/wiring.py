@@ -99,3 +99,13 @@ def services(
         settings=settings,
         peers=peers,
     )
+
+
+def register_of(store: Store) -> Callable[[bytes], None]:
+    """Enters certificates (DER) that a CA answered for here has issued on its own."""
+
+    def enter(certificate: bytes) -> None:
+        with store.write() as records:
+            certificates.record(records, certificate)
+
+    return enter

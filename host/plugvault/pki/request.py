@@ -62,8 +62,9 @@ def read(body: bytes, edition: str = EDITION2) -> Request:
         raise RequestError("proof-of-possession", "the request is not signed by its own key")
     common_name = names.get(NameOID.COMMON_NAME)
     organisation = names.get(NameOID.ORGANIZATION_NAME)
-    if not common_name or not organisation:
-        raise RequestError("subject", "CN and O are required")
+    if not common_name or not organisation or len(names) < len(list(csr.subject)):
+        # A second CN would leave open which of them was looked at.
+        raise RequestError("subject", "CN and O are required, each attribute once")
     return Request(common_name, organisation, names.get(NameOID.COUNTRY_NAME), key, scheme.name)
 
 
