@@ -13,17 +13,21 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bundles import opened
+from bundles import PUBLISHED_NEGATIVE, opened
 from evcc import exi, ids
 from fixtures.backend import Backend
 from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools, authority
 from plugvault.contract import issue as contract_issue
 from plugvault.contract import response
+from plugvault.opcp import cps as opcp_cps
+from plugvault.opcp.contract_data import SignRequest
+from plugvault.opcp.fields import encode
 from plugvault.pki import path
 from plugvault.pools import ccp, cps
 from plugvault.pools.errors import PoolError
@@ -328,3 +332,47 @@ def test_a_stolen_signature_covers_nothing_else(pools: Pools) -> None:
     first, second = pools.foreign(pools.signer), pools.foreign(pools.signer, pools.data())
     first["V2G_Message"]["Header"] = second["V2G_Message"]["Header"]
     refused("invalid", "signedContractDataXML is not valid", pools.put, first)
+
+
+def lying_partner(pools: Pools, message: Any) -> Any:
+    """The services of an ecosystem none of whose CPS the vehicle trusts; its partner's answer to
+    a request for a signature is `message`."""
+    return SimpleNamespace(
+        store=pools.store,
+        clock=lambda: pools.now,
+        refresh=lambda _: None,
+        signers=[],
+        peers=SimpleNamespace(
+            know=lambda _: None, sign=lambda *_: message, roots=lambda: False
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_partners_cps_cannot_exchange_what_it_signs(pools: Pools, stored: bool) -> None:
+    pools.register()
+    data = pools.data()
+    asked = SignRequest.model_validate(
+        {
+            "contractData": {
+                "contractCertificate": encode(data.certificate),
+                "contractSubCa2Certificate": encode(data.subs[0]),
+                "contractSubCa1Certificate": encode(data.subs[1]),
+                "contractSignatureEncryptedPrivateKey": encode(data.wrapped),
+                "dHpublickey": encode(data.dh_point),
+            },
+            "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
+            "pcid": PCID,
+        }
+    )
+
+    def sign(message: Any) -> Any:
+        return opcp_cps._sign(OPERATOR, lying_partner(pools, message), asked, stored)
+
+    other = pools.foreign(pools.signer, pools.data())  # as good, and another key
+    for answer in (other, exi.decode(PUBLISHED_NEGATIVE)):
+        refused("unavailable", "signed something else", sign, answer)
+    refused("invalid", "No CPS of this ecosystem", sign, None)
+    assert everything(pools) == []
+    assert sign(pools.foreign(pools.signer, data))["emaid"] == EMAID
+    assert len(everything(pools)) == stored

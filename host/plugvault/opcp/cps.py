@@ -170,14 +170,7 @@ def _provision(
                 raise
             return attempt()
     except cps.NoSigner as missing:
-        data = missing.data
-        message = (
-            found.peers.sign(data, missing.vehicle) if found.peers and missing.vehicle else None
-        )
-        if message is None:
-            raise
-    if response.read(message).contract != data:
-        raise PoolError("unavailable", "The CPS of another ecosystem has signed something else.")
+        data, message = missing.data, _signed_elsewhere(found, missing)
     with transaction() as records:
         if stored and pcid:
             if issued:
@@ -185,6 +178,22 @@ def _provision(
             ccp.put(records, caller, message, pcid, now, metadata)
         _, fingerprint = ccp.check_bundle(records, message, now)
         return message, rcp.by_fingerprint(records, fingerprint)
+
+
+def _signed_elsewhere(found: Services, missing: cps.NoSigner) -> Message:
+    """What the CPS of a partner makes of the data; raises `missing` when there is none."""
+    message = None
+    if found.peers and missing.vehicle:
+        message = found.peers.sign(missing.data, missing.vehicle)
+    if message is None:
+        raise missing
+    try:
+        same = response.read(message).contract == missing.data
+    except response.ResponseError:
+        same = False
+    if not same:
+        raise PoolError("unavailable", "The CPS of another ecosystem has signed something else.")
+    return message
 
 
 def _signer(signer: cps.Signer, root: Root) -> dict[str, Any]:
