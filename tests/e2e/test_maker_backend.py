@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
+from evcc import exi
 from fixtures.fleet import DOCUMENT, PCID, PLATE, Garage, until
+from plugvault.contract import response
 from plugvault.delivery import Worker
 from plugvault.opcp.services import Settings
 from plugvault.pools.events import OEM_EVENTS
+from plugvault.roles.client import encode
 from plugvault.roles.customers import DELIVERED, REJECTED, Customers
 from plugvault.roles.oem import Maker
 from plugvault.roles.receiver import receiving
@@ -203,3 +209,38 @@ def test_onboarding_by_number_plate_ends_in_the_cars_token(garage: Garage):
         customers.close()
     until(lambda: garage.work("done") == [(INSTALL, emaid)], "installed")
     assert garage.held()[emaid].custody == "L1+"
+
+
+# Revocation, from the responder that the certificates name.
+
+
+def revoke(garage: Garage, role: str, certificate: bytes) -> None:
+    body = {"certificate": encode(certificate), "revocationReason": "keyCompromise"}
+    client = garage.world.client(role)
+    client.call("POST", "/opnc/v1/pki/pki/revokeCertificate", json=body)
+
+
+@pytest.mark.parametrize("whose", ["own PKI", "the ecosystem's PKI"])
+def test_a_contract_revoked_while_it_waited_is_not_forwarded(garage: Garage, whose: str):
+    world = garage.world
+    operator, role = (
+        (world.mo, "MO_EXTERNAL_PKI") if whose == "own PKI" else (world.mo_v2g, "MO_HUBJECT_PKI")
+    )
+    emaid, other = operator.contract(PCID), operator.contract(PCID)
+    until(lambda: len(garage.work("waiting")) == 2, "seen")
+    listed = {one["emaid"]: one["contractCertificate"] for one in world.oem.contracts(PCID)}
+    revoke(garage, role, base64.b64decode(listed[emaid]))
+    garage.arrives()
+    until(lambda: garage.work("rejected") == [(INSTALL, emaid)], "not forwarded")
+    until(lambda: garage.work("done") == [(INSTALL, other)], "the other one is")
+    assert set(garage.held()) == {other}
+
+
+def test_a_contract_below_a_revoked_sub_ca_is_not_forwarded(garage: Garage):
+    emaid = garage.world.mo.contract(PCID)
+    until(lambda: garage.work("waiting") == [(INSTALL, emaid)], "seen")
+    (work,) = garage.backend.backlog.waiting(PCID)
+    revoke(garage, "ADMIN", response.read(exi.decode(work.message)).contract.subs[0])
+    garage.arrives()
+    until(lambda: garage.work("rejected") == [(INSTALL, emaid)], "not forwarded")
+    assert garage.held() == {}
