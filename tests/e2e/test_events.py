@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from fixtures.backend import Backend, refused
+from fixtures.receiver import until
 from plugvault.opcp import stream
 from plugvault.pools import events
 from plugvault.pools.caller import CPO, MO_EXTERNAL_PKI, OEM, Caller
@@ -117,6 +118,21 @@ def test_place_that_is_none_is_refused(backend: Backend, value: str):
     refused(backend.ask(OEM, "GET", "/v1/events", params={"since": value}), 400, "since : ")
     headers = {"Last-Event-ID": value}
     refused(backend.ask(OEM, "GET", "/v1/events", headers=headers), 400, "Last-Event-ID : ")
+
+
+def test_client_has_so_many_streams_and_no_more(backend: Backend, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream, "MOST", 2)
+    with listening(backend, OEM), listening(backend, OEM):
+        refused(backend.ask(OEM, "GET", "/v1/events"), 429, "close one first")
+        with listening(backend, CPO):
+            pass
+    headers = {"Authorization": f"Bearer {backend.bearers[OEM]}"}
+
+    def opens() -> bool:
+        with backend.http.stream("GET", "/v1/events", headers=headers) as got:
+            return got.status_code == 200
+
+    until(opens, "the places of those that were closed are free")
 
 
 def test_stream_needs_a_token(backend: Backend):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -11,6 +11,7 @@ from plugvault.opcp import feed
 from plugvault.opcp.feed import Feed
 from plugvault.pools import events
 from plugvault.pools.records import Event, Store
+from plugvault.store import SqlStore
 
 MINE, OTHER = "PVT", "XXX"
 PATIENCE = 20.0
@@ -75,6 +76,24 @@ def test_every_listener_gets_its_own_events_and_none_asks_the_store(store: Store
         places = [event.sequence for event in found]
         assert places == sorted(set(places))
     assert source.pages == []
+
+
+def test_each_process_gives_what_any_of_them_wrote(
+    store_url: str, open_store: Callable[[str], SqlStore]
+):
+    stores = [open_store(store_url) for _ in range(2)]
+    sources = [Feed(store) for store in stores]
+
+    async def run() -> list[list[Event]]:
+        async with sources[0].listening(), sources[1].listening():
+            listeners = [asyncio.create_task(collect(source, 10, None, 0)) for source in sources]
+            for number in range(10):
+                await asyncio.to_thread(tell, stores[number % 2])
+            return await asyncio.gather(*listeners)
+
+    first, second = asyncio.run(run())
+    assert first == second
+    assert len({event.event_id for event in first}) == 10
 
 
 def test_who_was_away_reads_what_it_missed(store: Store):

@@ -7,7 +7,7 @@ number of listeners makes the store busier. Nothing is polled while nobody liste
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -32,15 +32,15 @@ class Feed:
         self._recent: deque[Event] = deque(maxlen=RECENT)
         self._floor = 0  # every event later than this one, up to `known`, is in `recent`
         self._known = 0
-        self._listeners = 0
+        self.listeners: Counter[str] = Counter()  # by client
         self._news = asyncio.Event()
         self._starting = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[int]:
+    async def listening(self, client: str = "") -> AsyncIterator[int]:
         """While inside, the store is looked at. Gives the place of the last event so far."""
-        self._listeners += 1
+        self.listeners[client] += 1
         try:
             async with self._starting:
                 if self._task is None or self._task.done():
@@ -49,8 +49,8 @@ class Feed:
                     self._task = asyncio.create_task(self._look())
             yield self._known
         finally:
-            self._listeners -= 1
-            if not self._listeners and self._task:
+            self.listeners -= Counter({client: 1})  # which leaves no zeros behind
+            if not self.listeners and self._task:
                 self._task.cancel()
                 self._task = None
 

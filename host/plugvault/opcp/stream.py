@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator, Iterable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -26,6 +26,7 @@ from plugvault.pools.records import Event
 router = APIRouter(tags=["Events: webhooks and stream"])
 
 HEARTBEAT = 5.0  # seconds of silence after which a comment shows that the stream is alive
+MOST = 50  # streams of one client at a process
 _RETRY = 1000  # milliseconds a browser waits before it comes back
 _LARGEST = 2**63 - 1
 
@@ -46,6 +47,8 @@ async def follow(
 ) -> StreamingResponse:
     """From now on, or after the event with this id: `Last-Event-ID`, else `since`. The stream
     ends when the access token does."""
+    if source.listeners[caller.client_id] >= MOST:
+        raise HTTPException(429, f"There are {MOST} streams already; close one first.")
     start = since if last_event_id is None else last_event_id
     token = request.headers.get("authorization", "").partition(" ")[2]
     return StreamingResponse(
@@ -58,7 +61,7 @@ async def follow(
 async def _messages(
     source: Feed, caller: Caller, start: int | None, tokens: Tokens, token: str
 ) -> AsyncIterator[str]:
-    async with source.listening() as last:
+    async with source.listening(caller.client_id) as last:
         position = last if start is None else start
         # An id without data: who is cut off before the first event knows where to go on.
         yield f"retry: {_RETRY}\nid: {position}\n\n"
