@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import httpx
 
+from evcc import ids
+from fixtures.receiver import Receiver
 from fixtures.sandbox import Running, alive, children, eventually
+from plugvault.contract.bundle import ISO2
+from plugvault.pki.names import timestamp
 
 
 def enter(sandbox: Running, admin: dict[str, str], provider: str) -> bool:
@@ -91,6 +96,34 @@ def test_ctrl_c_ends_every_process_and_leaves_no_folder(tmp_path: Path, softhsm:
     assert running.end(signal.SIGINT) == 130
     assert not any(alive(pid) for pid in pids)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_webhook_is_told_though_every_process_was_killed(softhsm: Path, receiver: Receiver):
+    """On this machine only because the network was allowed."""
+    options = ("--port", "0", "--allow-network", "127.0.0.0/8")
+    running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
+    try:
+        maker, operator = running.bearer("OEM"), running.bearer("MO_HUBJECT_PKI")
+        wanted = {"url": receiver.url, "enabledEvents": ["oem.contract.created"]}
+        made = running.http.post("/v1/webhook/endpoints", json=wanted, headers=maker)
+        assert made.status_code == 201, made.text
+        pcid, emaid = running.said["vehicles"][1]["pcid"], "DEPVBC12345678"
+        emaid += ids.emaid_check_digit(emaid)
+        order = {
+            "contractBegins": timestamp(time.time() - 3600),
+            "contractEnds": timestamp(time.time() + 86_400),
+            "emaid": emaid,
+            "pcid": pcid,
+            "xsdMsgDefNamespace": ISO2,
+        }
+        put = running.http.put("/v1/cps/generate/signedContractData", json=order, headers=operator)
+        assert put.status_code == 201, put.text
+        for pid in running.children():
+            os.kill(pid, signal.SIGKILL)
+        event = eventually(lambda: receiver.events)[0]
+        assert (event["eventType"], event["payload"]["emaid"]) == ("oem.contract.created", emaid)
+    finally:
+        running.end()
 
 
 def test_processes_do_not_outlive_a_killed_parent(tmp_path: Path, softhsm: Path):

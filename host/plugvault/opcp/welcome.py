@@ -30,7 +30,7 @@ strong.open {{ display: block; background: #b3261e; color: #fff; padding: .7rem 
   code {{ background: #202a33 }} a {{ color: #78b7ee }}
 }}
 </style></head><body>
-{banner}<h1>{title}</h1>
+{banner}<h1>plugvault ecosystem</h1>
 <p>A Plug &amp; Charge ecosystem that speaks OPCP 1.0.0.</p>
 <ol>{steps}</ol>
 </body></html>
