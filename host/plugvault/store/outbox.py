@@ -19,6 +19,7 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    or_,
     select,
 )
 
@@ -184,6 +185,7 @@ class Deliveries(Rows[records.Delivery]):
     ) -> Sequence[tuple[records.Delivery, records.Event]]:
         self._outbox.flush()
         values = {"of_endpoint": endpoint_id, "now": now, "limit": limit}
+        self._transaction.keep_index_order()
         rows = self._transaction.rows(_DUE, values)
         taken = [
             (replace(self._read(row[:_D]), lease=until), records.Event(*row[_D:])) for row in rows
@@ -213,7 +215,20 @@ _delivery = tables.deliveries.c
 _D = len(tables.deliveries.columns)  # where an event's columns begin
 _PENDING: ColumnElement[str] = literal_column("'pending'")
 
-_earlier = tables.deliveries.alias("earlier")
+# Of the same vehicle and endpoint. Said as one value, the database looks it up for each row that
+# it comes to; said as "there is no earlier one" it may compare every row with every other.
+_other = tables.deliveries.alias("other")
+_first = (
+    select(_other.c.sequence)
+    .where(
+        _other.c.state == _PENDING,
+        _other.c.endpoint_id == _delivery.endpoint_id,
+        _other.c.vehicle == _delivery.vehicle,
+    )
+    .order_by(_other.c.sequence)
+    .limit(literal_column("1"))
+    .scalar_subquery()
+)
 _FREE = (
     _delivery.state == _PENDING,
     _delivery.due <= bindparam("now"),
@@ -228,13 +243,7 @@ _DUE = (
         _delivery.endpoint_id == bindparam("of_endpoint"),
         *_FREE,
         _event.event_id == _delivery.event_id,
-        ~exists().where(
-            _earlier.c.state == _PENDING,
-            _earlier.c.endpoint_id == _delivery.endpoint_id,
-            _earlier.c.vehicle == _delivery.vehicle,
-            _earlier.c.vehicle != literal_column("''"),
-            _earlier.c.sequence < _delivery.sequence,
-        ),
+        or_(_delivery.vehicle == literal_column("''"), _delivery.sequence == _first),
     )
     .order_by(_delivery.due, _delivery.sequence)
     .limit(_LIMIT)

@@ -165,6 +165,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
     connection.autocommit = True  # likewise
+    connection.execute("SET jit = off")  # compiling takes longer than any statement here
 
 
 def _check(connection: Any, _record: Any, _proxy: Any) -> None:

@@ -190,9 +190,9 @@ deliveries = Table(
     _some("outcome"),
     _some("sequence", BigInteger),
     PrimaryKeyConstraint("endpoint_id", "event_id"),
-    Index("deliveries_due", "endpoint_id", "due", **_where(PENDING)),
+    Index("deliveries_due", "endpoint_id", "due", "sequence", **_where(PENDING)),
     Index("deliveries_order", "endpoint_id", "vehicle", "sequence", **_where(PENDING)),
-    Index("deliveries_sequence", "sequence"),
+    Index("deliveries_latest", "endpoint_id", "sequence"),
     Index("deliveries_state", "endpoint_id", "state", "sequence"),
 )
 

@@ -184,9 +184,9 @@ Table(
     _some("outcome"),
     _some("sequence", BigInteger),
     PrimaryKeyConstraint("endpoint_id", "event_id"),
-    Index("deliveries_due", "endpoint_id", "due", **_where(_PENDING)),
+    Index("deliveries_due", "endpoint_id", "due", "sequence", **_where(_PENDING)),
     Index("deliveries_order", "endpoint_id", "vehicle", "sequence", **_where(_PENDING)),
-    Index("deliveries_sequence", "sequence"),
+    Index("deliveries_latest", "endpoint_id", "sequence"),
     Index("deliveries_state", "endpoint_id", "state", "sequence"),
 )
 
