@@ -121,8 +121,15 @@ class Sandbox:
                     stack.enter_context(OpcpClient(plan.local, credentials[role]))
                     for role in (OEM, MO_EXTERNAL_PKI)
                 )
+                store = stack.enter_context(closing(SqlStore.open(plan.database)))
                 maker = Maker(oem)
-                operator = Operator(mo, PROVIDER, pki.operator, f"{plan.url}/ocsp")
+                operator = Operator(
+                    mo,
+                    PROVIDER,
+                    pki.operator,
+                    f"{plan.url}/ocsp",
+                    on_issue=wiring.register_of(store),
+                )
                 cars = samples.provide(folder, token, maker, operator, trusts, series)
                 worlds[plan.name] = _report(plan, credentials, cars)
                 if self._requests and series <= 2:  # the first, and one to be its partner
