@@ -4,6 +4,7 @@ It answers on the listening socket FD, which it shares with its siblings, or del
 tokens and certificates are those of the folder in its orders, its records those of the database.
 """
 
+import gc
 import json
 import logging
 import socket
@@ -85,6 +86,8 @@ def answer(services: Services) -> None:
         made.should_exit = True
 
     threading.Thread(target=follow, daemon=True).start()
+    gc.collect()
+    gc.freeze()  # what is here now stays: looking through it again holds every request up
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         made.run(sockets=[listener])
 

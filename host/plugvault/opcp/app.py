@@ -60,17 +60,17 @@ def create_app(services: Services) -> FastAPI:
     if opened:
         app.add_middleware(OpenMode)
     errors.install(app)
-    for part in (
-        oauth,
-        rcp,
-        pcp,
-        cps,
+    for part in (  # they are looked through in this order: the most asked for come first
         ccp,
+        cps,
+        ocsp,
+        pcp,
+        rcp,
+        oauth,
         termination,
         est,
         vra,
         revoke,
-        ocsp,
         registry,
         webhooks,
         deadletter,

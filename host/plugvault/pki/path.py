@@ -85,6 +85,7 @@ def check_root(der: bytes, now: float) -> Certificate:
     return certificate
 
 
+@lru_cache(maxsize=4096)
 def identity(certificate: Certificate) -> tuple[str, str]:
     """What a certificate is known by when it is revoked: its issuer's key identifier (a digest of
     the issuer's name where it carries none) and its serial number, both in hexadecimal."""
