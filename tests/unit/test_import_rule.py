@@ -36,6 +36,7 @@ BELOW = {
         "pki",
     },  # the SQL side implements the interface that the pools state
     "pools": {"contract", "pki", "net"},
+    "refresh": {"pools", "pki", "net"},
     "delivery": {"pools", "net"},
     "roles": {"contract", "pki", "net", "telematics"},
     "inspection": {"contract", "pki", "exi_json"},
@@ -47,6 +48,8 @@ BELOW = {
     "federation": {"pools", "roles", "contract", "pki"},
     "requests": {"roles", "pki", "hsm"},
     "ecosystem": {
+        "refresh",
+        "net",
         "opcp",
         "delivery",
         "federation",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from bundles import PROVISIONING, WORLD
 from fixtures.pools import authority
+from fixtures.responders import Listener
 from plugvault.contract.issue import issue_contract
 from plugvault.pki import responder
 from plugvault.pki.responder import Revocation
@@ -29,28 +28,7 @@ ISSUER = WORLD.mo_sub2
 STRANGER = root("MO Root", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
 
 
-class Place:
-    """A responder's address; `answers(request)` is what it says."""
-
-    def __init__(self) -> None:
-        place, self.asked = self, []
-        self.answers: Callable[[bytes], bytes] = lambda request: b""
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                request = self.rfile.read(int(self.headers["Content-Length"]))
-                place.asked.append(self.headers["Content-Type"])
-                body = place.answers(request)
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, words: str, *args: Any) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/ocsp"
-
+class Place(Listener):
     def path(self) -> list[bytes]:
         """A contract's path whose leaf leads here: leaf first, root last."""
         data = issue_contract(EMAID, PROVISIONING.der, authority(ISSUER), NOW, ocsp=self.url)
@@ -62,13 +40,8 @@ class Place:
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    made = Place()
-    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
+    with Place() as made:
+        yield made
 
 
 def says(known: responder.Known, by: Issued = ISSUER, at: float = NOW) -> Callable[[bytes], bytes]:

@@ -7,6 +7,7 @@ from plugvault.ecosystem.authorities import Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS
 from plugvault.federation.peers import Federation
+from plugvault.net import Outbound
 from plugvault.opcp.services import Peers, Services, Settings
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki import path
@@ -15,6 +16,7 @@ from plugvault.pools import certificates, clients, providers, rcp
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.cps import Signer
 from plugvault.pools.records import Records, Store
+from plugvault.refresh import TIMEOUT, Refresh
 from plugvault.roles.client import Credentials
 
 SET_UP = Caller("set-up", frozenset({ADMIN}))
@@ -95,6 +97,12 @@ def services(
         ocsp=ocsp,
         clock=clock,
         authorities=pki.every,
+        refresh=Refresh(
+            store,
+            (one.identifier.hex() for one in pki.every),
+            Outbound(settings.networks, TIMEOUT),
+            clock,
+        ),
         webhook_secret=pki.webhooks.derive,
         settings=settings,
         peers=peers,

@@ -1,0 +1,151 @@
+"""What others have revoked is learnt before the pools decide, and only from whom to believe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from bundles import WORLD
+from fixtures.pools import Pools, authority
+from fixtures.responders import Listener
+from plugvault import refresh as learn
+from plugvault.net import Outbound
+from plugvault.pki import path, responder
+from plugvault.pki.responder import Known, Revocation
+from plugvault.pools import certificates
+from plugvault.pools.errors import PoolError
+from plugvault.refresh import Refresh
+from world import NOW, PCID, Issued, root
+
+
+class Foreign:
+    """A foreign CA below a root of RCP, its responder, and an ecosystem that learns from it."""
+
+    def __init__(self, pools: Pools, place: Listener, issuer: Issued | None = None) -> None:
+        self.pools, self.place = pools, place
+        self.issuer = issuer or pools.world.oem_sub2
+        self.leaf = self.issue()
+        self.refresh = self.other()
+
+    def other(self, own: tuple[str, ...] = (), networks: tuple[str, ...] = ("127.0.0.0/8",)):
+        outbound = Outbound(networks, learn.TIMEOUT)
+        return Refresh(self.pools.store, own, outbound, lambda: self.pools.now)
+
+    def issue(self, **changes) -> Issued:
+        address = x509.UniformResourceIdentifier(self.place.url)
+        access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, address)
+        extension = (x509.AuthorityInformationAccess([access]), False)
+        return self.issuer.issue(PCID, dc="OEM", extensions=[extension], **changes)
+
+    def says(self, known: Known, by: Issued | None = None) -> None:
+        def answer(request: bytes) -> bytes:
+            asked, now = responder.read(request), self.pools.now
+            return responder.answer(authority(by or self.issuer), asked, known, now, now + 7200)
+
+        self.place.answers = answer
+
+    def revoked(self, reason: str = "keyCompromise") -> Revocation:
+        return Revocation(self.leaf.cert.serial_number, int(NOW) - 60, reason)
+
+    def status(self):
+        with self.pools.store.read() as records:
+            return records.statuses.get(*path.identity(path.read(self.leaf.der)))
+
+
+@pytest.fixture
+def foreign(pools: Pools) -> Iterator[Foreign]:
+    with Listener() as place:
+        yield Foreign(pools, place)
+
+
+def test_what_is_revoked_elsewhere_is_refused_here(foreign: Foreign):
+    foreign.says(foreign.revoked())
+    foreign.refresh(foreign.leaf.chain)
+    status = foreign.status()
+    assert status
+    assert (status.revoked, status.reason) == (int(NOW) - 60, "keyCompromise")
+    with foreign.pools.store.read() as records, pytest.raises(PoolError, match="revoked"):
+        certificates.check(records, foreign.leaf.chain)
+
+
+@pytest.mark.parametrize("known", ["good", "unknown"])
+def test_nothing_is_entered_of_what_is_not_revoked(foreign: Foreign, known: Known):
+    foreign.says(known)
+    foreign.refresh(foreign.leaf.chain)
+    assert foreign.status() is None
+    assert foreign.place.asked == ["application/ocsp-request"]
+
+
+def test_a_stranger_revokes_nothing(foreign: Foreign, caplog: pytest.LogCaptureFixture):
+    foreign.says(foreign.revoked(), by=root("Stranger").sub("Stranger"))
+    foreign.refresh(foreign.leaf.chain)
+    assert foreign.status() is None
+    assert "signed by nobody who may" in caplog.text
+
+
+def test_a_silent_responder_stops_nothing_and_is_left_alone_for_a_while(
+    foreign: Foreign, caplog: pytest.LogCaptureFixture
+):
+    for _ in range(3):
+        foreign.refresh(foreign.leaf.chain)
+    assert len(foreign.place.asked) == 1
+    assert f"from {foreign.place.url}: format" in caplog.text
+    foreign.says(foreign.revoked())
+    foreign.pools.now += int(learn.SILENT)
+    foreign.refresh(foreign.leaf.chain)
+    assert foreign.status()
+
+
+def test_an_answer_is_not_asked_for_again_while_it_holds(foreign: Foreign):
+    foreign.says("good")
+    for _ in range(3):
+        foreign.refresh(foreign.leaf.chain)
+    assert len(foreign.place.asked) == 1
+    foreign.says(foreign.revoked())
+    foreign.pools.now += int(learn.AGAIN)
+    foreign.refresh(foreign.leaf.chain)
+    assert len(foreign.place.asked) == 2
+    assert foreign.status()
+
+
+def test_our_own_cas_are_not_asked(foreign: Foreign):
+    issuer, _ = path.identity(path.read(foreign.leaf.der))
+    foreign.other(own=(issuer,))(foreign.leaf.chain)
+    assert foreign.place.asked == []
+
+
+def test_an_address_that_is_not_public_is_not_called(
+    foreign: Foreign, caplog: pytest.LogCaptureFixture
+):
+    foreign.says(foreign.revoked())
+    foreign.other(networks=())(foreign.leaf.chain)
+    assert foreign.place.asked == []
+    assert foreign.status() is None
+    assert "refused" in caplog.text
+
+
+def test_who_stands_below_no_root_of_ours_makes_nobody_call(pools: Pools):
+    with Listener() as place:
+        stranger = Foreign(pools, place, root("Stranger").sub("S1", 1).sub("S2"))
+        stranger.says(stranger.revoked())
+        stranger.refresh(stranger.leaf.chain)
+        assert place.asked == []
+
+
+def test_a_path_that_only_names_its_issuer_makes_nobody_call(pools: Pools):
+    """A stranger's CA with the name and key identifier of a real one, but its own key."""
+    real = pools.world.oem_sub2
+    with Listener() as place:
+        fake = Issued(real.cert, WORLD.cps.key, real.issuer, NOW)
+        attacker = Foreign(pools, place, fake)
+        attacker.says(attacker.revoked())
+        attacker.refresh([attacker.leaf.der, *real.chain])
+        assert place.asked == []
+
+
+def test_what_cannot_be_read_is_left_to_who_decides(foreign: Foreign):
+    foreign.refresh([foreign.leaf.der, b"0"])
+    assert foreign.place.asked == []
