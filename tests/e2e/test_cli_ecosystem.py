@@ -40,7 +40,8 @@ def ecosystem(pools: Pools, tmp_path: Path) -> Tell:
     def run(*arguments: str, status: int = 0) -> Any:
         ended = CliRunner().invoke(app, ["--data", str(tmp_path), "--json", *arguments])
         assert ended.exit_code == status, ended.output
-        return json.loads(ended.stdout) if ended.stdout.startswith(("[", "{")) else ended.stderr
+        said = " ".join(ended.stderr.replace("│", " ").split())  # unboxed
+        return json.loads(ended.stdout) if ended.stdout.startswith(("[", "{")) else said
 
     return run
 
@@ -113,7 +114,7 @@ def test_a_root_is_added_from_a_file_and_removed(ecosystem: Tell, tmp_path: Path
 def test_a_file_that_is_no_root_is_refused(ecosystem: Tell, tmp_path: Path):
     file = tmp_path / "root.pem"
     file.write_bytes(b"no certificate")
-    assert "one root" in ecosystem("roots", "add", str(file), "--kind", "V2G", status=2)
+    assert "not one certificate" in ecosystem("roots", "add", str(file), "--kind", "V2G", status=2)
 
 
 def test_who_asked_for_a_root_cannot_agree_to_it(
@@ -210,4 +211,4 @@ def test_the_pools_rules_hold_for_administrators_too(
     assert "in RCP as V2G already" in known_as_v2g
     assert "must be one of" in ecosystem("roots", "add", str(file), "--kind", "XYZ", status=1)
     file.write_bytes(pools.provisioning_der())
-    assert "one root" in ecosystem("roots", "add", str(file), "--kind", "OEM", status=2)
+    assert "not a root" in ecosystem("roots", "add", str(file), "--kind", "OEM", status=1)

@@ -26,6 +26,7 @@ from plugvault.opcp.services import Settings
 PORT = 8080
 POOL = "Example Pool"
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where everybody may call, so may we
+_PLAIN: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False}
 _CAR = ("pcid", "vin", "plate", "document", "emaid")
 
 
@@ -184,7 +185,7 @@ def _show(console: Console, report: dict[str, Any], opened: bool) -> None:
     if opened:
         console.print(Panel(WARNING, style="bold white on red"))
     for name, one in report.get("providers", {"": report}).items():
-        console.print(f"\n[bold]{name or 'The ecosystem'}[/], for Ctrl-C to end")
+        console.print(f"\n[bold]{name or 'The ecosystem'}[/] is up; Ctrl-C ends it")
         for what, address in (
             ("start here", f"{one['url']}/"),
             ("every call", f"{one['url']}/docs"),
@@ -192,14 +193,14 @@ def _show(console: Console, report: dict[str, Any], opened: bool) -> None:
             ("audience", one["url"]),
         ):
             console.print(f"  {what:<11} [cyan]{address}[/]")
-        roles = Table("role", "client_id, client_secret", box=box.SIMPLE_HEAD, pad_edge=False)
+        roles = Table("role", "client_id, client_secret", **_PLAIN)
         for role, given in one["roles"].items():
             # One below the other: a secret that a narrow terminal cuts is none.
             roles.add_row(role, f"{given['client_id']}\n{given['client_secret']}")
-        cars = Table(
-            "PCID", "VIN", "plate", "document", "contract", box=box.SIMPLE_HEAD, pad_edge=False
-        )
+        cars = Table("PCID", "VIN", "plate", "document", "contract", **_PLAIN)
         for car in one["vehicles"]:
             cars.add_row(*(car.get(key, "-") for key in _CAR))
+        console.print()
         console.print(roles)
+        console.print()
         console.print(cars)

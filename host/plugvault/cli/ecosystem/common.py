@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from plugvault.pools.records import Records
 from plugvault.store import SqlStore
 
 Row = Mapping[str, Any]
+_WIDE = 250  # columns where no terminal says how many there are
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,13 @@ def rows(context: typer.Context, found: Sequence[Row], *columns: str, none: str 
     if not found:
         typer.echo(none)
         return
-    table = Table(*(_title(name) for name in columns), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in columns:  # what is cut cannot be typed into the next command
+        table.add_column(_title(name), overflow="fold")
     for row in found:
         table.add_row(*(_text(row.get(name)) for name in columns))
-    Console(highlight=False).print(table)
+    wide = None if sys.stdout.isatty() else _WIDE
+    Console(highlight=False, width=wide).print(table)
 
 
 def one(context: typer.Context, found: Row) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from plugvault.cli.ecosystem.common import done, me, moment, new_group, one, reading, rows, writing
-from plugvault.inspection import read_anchors
-from plugvault.inspection.report import UnreadableError
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools import changes, rcp
@@ -30,7 +30,7 @@ def listed(
     rows(
         context,
         [_show(root) for root in found],
-        *("kind", "name", "valid_until", "from", "root_id"),
+        *("kind", "name", "curve", "valid_until", "from", "root_id"),
         none="no roots",
     )
 
@@ -51,16 +51,12 @@ def add(
     ask: Ask = False,
 ) -> None:
     """Trust a root. Compare its fingerprint with what its owner told you first."""
-    try:
-        (root,) = read_anchors(file.read_bytes())
-    except (OSError, UnreadableError, ValueError) as error:
-        raise typer.BadParameter(f"{file}: {error}: one root certificate is needed") from error
-    who, now = me(), time.time()
+    root, who, now = _read(file), me(), time.time()
     with writing(context) as records:
         if ask:
-            change = changes.ask_add(records, who, root.der, kind.upper(), now)
+            change = changes.ask_add(records, who, root, kind.upper(), now)
         else:
-            added = rcp.put(records, root.der, kind.upper(), now, who=who.name)
+            added = rcp.put(records, root, kind.upper(), now, who=who.name)
     if ask:
         done(context, f"change {change.change_id} waits for another", change=change.change_id)
     else:
@@ -128,12 +124,26 @@ def refuse(context: typer.Context, change_id: Change) -> None:
     done(context, f"change {change_id} is refused", change=change_id)
 
 
+def _read(file: Path) -> bytes:
+    """DER of the one certificate in a file. Whether it is a root is RCP's to say."""
+    try:
+        content = file.read_bytes()
+        if b"-----BEGIN" in content:
+            (one,) = x509.load_pem_x509_certificates(content)
+        else:
+            one = x509.load_der_x509_certificate(content)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{file}: not one certificate, PEM or DER ({error})") from error
+    return one.public_bytes(Encoding.DER)
+
+
 def _show(root: Root) -> dict[str, Any]:
-    certificate = path.read(root.certificate)
+    certificate = path.read_any(root.certificate)
     return {
         "root_id": root.root_id,
         "kind": root.kind,
         "name": distinguished_name(certificate.names),
         "valid_until": moment(certificate.not_after),
+        "curve": path.curve(certificate),
         "from": root.origin or None,
     }
