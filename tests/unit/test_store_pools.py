@@ -1,0 +1,167 @@
+"""What the store keeps in memory is what the database holds; what has ended is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from fixtures.pools import Pools
+from plugvault.pki import path
+from plugvault.pools.records import ISO2, Contract, Delivery, Event, Provisioning, Root, Status
+from plugvault.store import SqlStore, chains
+from plugvault.store.outbox import _DUE
+from plugvault.store.transaction import _compiled
+from world import World
+
+Open = Callable[[str], SqlStore]
+ROOT = Root("id", "V2G", b"der", "ab" * 32)
+VEHICLE = Provisioning("V", ISO2, "v", b"c", b"sub2", b"sub1", b"root", not_after=9)
+
+
+def roots(store: SqlStore) -> list[Root]:
+    with store.read() as records:
+        return list(records.roots.all())
+
+
+def vehicle(store: SqlStore, name: str = "V") -> Provisioning | None:
+    with store.read() as records:
+        return records.vehicles.get(name, ISO2)
+
+
+def test_a_root_changed_by_another_process_is_seen_at_once(store_url: str, open_store: Open):
+    one, other = open_store(store_url), open_store(store_url)
+    assert roots(one) == []
+    with other.write() as records:
+        records.roots.put(ROOT)
+    assert roots(one) == [ROOT]
+    with other.write() as records:
+        records.roots.put(replace(ROOT, kind="OEM"))
+    with one.read() as records:
+        assert records.roots.all("V2G") == []
+        assert records.roots.by_fingerprint(ROOT.fingerprint) == replace(ROOT, kind="OEM")
+    with other.write() as records:
+        records.roots.delete("id")
+    assert roots(one) == []
+
+
+def test_a_root_that_was_undone_is_in_nobodys_memory(store: SqlStore):
+    def undone() -> None:
+        with store.write() as records:
+            records.roots.put(ROOT)
+            assert list(records.roots.all()) == [ROOT]
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        undone()
+    assert roots(store) == []
+    other = replace(ROOT, root_id="other")
+    with store.write() as records:
+        records.roots.put(other)
+    assert roots(store) == [other]
+
+
+def test_vehicles_under_one_chain_keep_it_once(store: SqlStore):
+    names = [f"V{number}" for number in range(5)]
+    with store.write() as records:
+        for name in names:
+            records.vehicles.put(replace(VEHICLE, vehicle=name))
+        records.vehicles.put(replace(VEHICLE, vehicle="short", sub2=None))
+    with store.read() as records:
+        kept = records._transaction._connection.execute("SELECT count(*) FROM chains").fetchone()
+    assert kept[0] == 2
+    assert [vehicle(store, name) for name in names] == [
+        replace(VEHICLE, vehicle=name) for name in names
+    ]
+    assert vehicle(store, "short") == replace(VEHICLE, vehicle="short", sub2=None)
+
+
+def test_a_chain_that_was_undone_is_in_nobodys_memory(store: SqlStore):
+    def undone() -> None:
+        with store.write() as records:
+            records.vehicles.put(VEHICLE)
+            assert records.vehicles.get("V", ISO2) == VEHICLE
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        undone()
+    other = replace(VEHICLE, vehicle="W", sub1=b"another")
+    with store.write() as records:
+        records.vehicles.put(other)  # may get the number that was given and taken back
+        records.vehicles.put(VEHICLE)
+    assert vehicle(store, "W") == other
+    assert vehicle(store) == VEHICLE
+
+
+def test_a_chain_is_read_by_who_has_not_seen_it(store_url: str, open_store: Open):
+    one, other = open_store(store_url), open_store(store_url)
+    with one.write() as records:
+        records.vehicles.put(VEHICLE)
+    assert vehicle(other) == vehicle(one) == VEHICLE
+
+
+def test_the_memory_of_chains_is_bounded(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(chains, "MOST", 3)
+    many = [replace(VEHICLE, vehicle=f"V{n}", sub1=bytes([n])) for n in range(8)]
+    for one in many:
+        with store.write() as records:
+            records.vehicles.put(one)
+        assert len(store._memory.chains) <= 3
+    assert [vehicle(store, one.vehicle) for one in many] == many
+
+
+def test_what_has_expired_or_is_revoked_has_ended(store: SqlStore):
+    good = Contract("A", ISO2, "V", "v", b"c", b"m", "f", True, 1, 99, issuer="ca", serial="1")
+    with store.write() as records:
+        for emaid, serial, end in (("A", "1", 99), ("B", "2", 99), ("C", "3", 4)):
+            records.contracts.put(replace(good, emaid=emaid, serial=serial, not_after=end))
+        records.statuses.put(Status("ca", "1", "A", 99))
+        records.statuses.put(Status("ca", "2", "B", 99, revoked=3))
+    with store.read() as records:
+        assert {one.emaid for one in records.contracts.ended(5, 10)} == {"B", "C"}
+        assert len(records.contracts.ended(5, 1)) == 1
+
+
+def test_what_stands_under_a_revoked_sub_ca_has_ended(store: SqlStore, pool_world: World):
+    pools = Pools(store, pool_world)
+    registered, contract = pools.register(), pools.put()
+    with store.write() as records:
+        assert not records.vehicles.ended(pools.now, 10)
+        assert not records.contracts.ended(pools.now, 10)
+        for sub in (registered.subs[0], contract.subs[0]):
+            certificate = path.read(sub)
+            issuer, serial = path.identity(certificate)
+            records.statuses.put(Status(issuer, serial, "", certificate.not_after, revoked=1))
+    with store.read() as records:
+        assert records.vehicles.ended(pools.now, 10) == [registered]
+        assert records.contracts.ended(pools.now, 10) == [contract]
+
+
+def test_contracts_of_a_provider_are_its_own(store: SqlStore):
+    good = Contract("A", ISO2, "V", "v", b"c", b"m", "f", True, 1, 99)
+    emaids = ["DEPVS999", "DEPVT000", "DEPVTZZZ", "DEPVU000", "DEPV"]
+    with store.write() as records:
+        for emaid in emaids:
+            records.contracts.put(replace(good, emaid=emaid))
+    with store.read() as records:
+        found = [one.emaid for one in records.contracts.of_provider("DEPVT", 10)]
+        assert found == ["DEPVT000", "DEPVTZZZ"]
+        assert len(records.contracts.of_provider("DEPVT", 1)) == 1
+
+
+def test_a_long_queue_is_not_sorted_to_take_its_first(postgresql_url: str, open_store: Open):
+    store = open_store(postgresql_url)
+    with store.write() as records:
+        for number in range(300):
+            records.events.add(Event(f"{number}", "kind", 1, "PVT", "{}", f"V{number}"))
+            records.deliveries.put(Delivery(f"{number}", "w", f"V{number}"))
+    with store.write() as records:
+        connection = records._transaction._connection
+        connection.execute("ANALYZE deliveries")
+        records.deliveries.claim("w", 1, 9, 1)
+        due = _compiled(store._engine.dialect, _DUE)
+        row = due.row({"of_endpoint": "w", "now": 1, "limit": 20})
+        plan = connection.execute(f"EXPLAIN {due.text}", row).fetchall()
+    bad = ("Sort", "Seq Scan on deliveries")
+    assert not [line for (line,) in plan if any(word in line for word in bad)], plan
