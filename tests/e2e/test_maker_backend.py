@@ -236,11 +236,18 @@ def test_a_contract_revoked_while_it_waited_is_not_forwarded(garage: Garage, who
     assert set(garage.held()) == {other}
 
 
-def test_a_contract_below_a_revoked_sub_ca_is_not_forwarded(garage: Garage):
+@pytest.mark.parametrize("whose", ["the operator's Sub2", "the CPS", "the CPS's Sub2"])
+def test_a_contract_whose_path_is_revoked_is_not_forwarded(garage: Garage, whose: str):
     emaid = garage.world.mo.contract(PCID)
     until(lambda: garage.work("waiting") == [(INSTALL, emaid)], "seen")
     (work,) = garage.backend.backlog.waiting(PCID)
-    revoke(garage, "ADMIN", response.read(exi.decode(work.message)).contract.subs[0])
+    taken = response.read(exi.decode(work.message))
+    above = {
+        "the operator's Sub2": taken.contract.subs[0],
+        "the CPS": taken.cps,
+        "the CPS's Sub2": taken.cps_subs[0],
+    }
+    revoke(garage, "ADMIN", above[whose])
     garage.arrives()
     until(lambda: garage.work("rejected") == [(INSTALL, emaid)], "not forwarded")
     assert garage.held() == {}

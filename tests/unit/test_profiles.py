@@ -51,7 +51,7 @@ EXPECTED = {
         None,
         True,
     ),
-    "cps": ("CPS", {"digital_signature"}, None, False),
+    "cps": ("CPS", {"digital_signature"}, None, True),
     "cpo": ("CPO", {"digital_signature", "key_agreement"}, None, False),
 }
 LEAVES = {"provisioning": PCID, "contract": EMAID, "cps": "CPS 1", "cpo": "DE*PVT*E1"}

@@ -48,7 +48,7 @@ PROFILES: dict[str, Profile] = {
     **_authorities("mo", "MO", 40 * YEAR, 20 * YEAR, 4 * YEAR),
     "provisioning": Profile(frozenset({SIGN, AGREE}), "OEM", 4 * YEAR),
     "contract": Profile(frozenset({SIGN, COMMIT, ENCIPHER, AGREE}), "MO", YEAR, ocsp=True),
-    "cps": Profile(frozenset({SIGN}), "CPS", 90 * DAY),
+    "cps": Profile(frozenset({SIGN}), "CPS", 90 * DAY, ocsp=True),
     "cpo": Profile(frozenset({SIGN, AGREE}), "CPO", 90 * DAY),
     "vehicle": Profile(frozenset({SIGN, AGREE}), "OEM", 4 * YEAR),  # -20: mutual TLS
     "server": Profile(frozenset({SIGN}), "TLS", 90 * DAY),  # no role in Plug & Charge has this DC
