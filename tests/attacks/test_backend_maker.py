@@ -51,11 +51,16 @@ class Pool:
         self.bundle = b""
         self.anchors = WORLD.anchors
         self.reachable = True
+        self.gone = False
+        self.pulled = 0
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         if not self.reachable:
             raise OpcpError("unreachable")
         if "provideSignedContractData" in path:
+            self.pulled += 1
+            if self.gone:
+                raise OpcpError("refused", "404", 404)
             return {"certificateInstallationRes": encode(self.bundle)}
         assert path == f"/v1/oem/provCerts/{PCID}"
         return {"OEMMessage": {"vehicleCertificate": encode(PROVISIONING.der)}}
@@ -219,3 +224,41 @@ def test_what_cannot_be_checked_now_is_neither_taken_nor_rejected(scene: Scene):
     scene._events = 0  # the same event again
     assert scene.told(signed()) == ""
     assert scene.states() == ["waiting"]
+
+
+@pytest.mark.parametrize("attack", ["expired", "no known MO"])
+def test_the_same_event_again_has_the_same_answer_and_no_other_effect(scene: Scene, attack: str):
+    make, reason = BUNDLES[attack]
+    assert scene.told(make()).startswith(reason)
+    scene._events = 0
+    assert scene.told(signed()).startswith(reason)  # whatever is in the pool by then
+    assert scene.told(signed()) == ""
+    scene._events = 1
+    assert scene.told(make()) == ""
+    assert scene.pool.pulled == 2
+    assert scene.states() == ["waiting"]
+
+
+def test_a_contract_that_is_gone_again_is_no_rejection(scene: Scene):
+    scene.pool.gone = True
+    assert scene.told(b"") == ""
+    assert scene.states() == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"eventId": "1", "eventType": "oem.contract.created", "payload": {"emaid": EMAID}},
+        {"eventId": "1", "eventType": "oem.contract.deleted", "payload": None},
+        {
+            "eventId": "1",
+            "eventType": "oem.contract.created",
+            "payload": {"emaid": EMAID, "pcid": "../../root"},
+        },
+    ],
+)
+def test_what_is_no_event_is_said_to_be_none(scene: Scene, event: dict[str, Any]):
+    with pytest.raises(ValueError, match="not an event"):
+        scene.backend.take(event)
+    assert scene.pool.pulled == 0
