@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import json
 import logging
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from evcc.vault import VaultError
+from fixtures.pools import Pools
 from fixtures.receiver import Receiver, receiving, until
-from plugvault.delivery import Duty, Worker, run
+from plugvault.delivery import AskAgain, Duty, Worker, revocation, run
 from plugvault.net import Outbound
 from plugvault.opcp.services import Settings
 from plugvault.pools import events, termination, webhooks
@@ -430,3 +433,49 @@ def test_a_bug_in_a_duty_ends_the_process_that_it_may_start_anew(quick: Setup):
     with pytest.raises(KeyError):
         run(quick.store, secret, quick.settings, lambda: NOW, stop, [Duty("bug", 1, bug)])
     assert stop.is_set()
+
+
+# -- what others have revoked --
+
+
+def test_everything_of_foreign_cas_is_asked_about_again_and_nothing_of_ours(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(revocation, "PAGE", 2)
+    stored = []
+    for number in range(5):
+        pcid = f"PVTP{number:013}"
+        vehicle = pools.register(pools.provisioning(pcid))
+        stored.append((vehicle.certificate, *vehicle.subs))
+    contract = pools.put(pools.sign(pools.data()), PCID)
+    asked: list[Sequence[bytes]] = []
+    ask = AskAgain(asked.append, frozenset({contract.issuer}))
+
+    def round_of_pages() -> int:
+        asked.clear()
+        return next(number for number in itertools.count() if not ask(pools.store, NOW))
+
+    assert round_of_pages() == 3
+    assert sorted(asked) == sorted(stored)
+    assert round_of_pages() == 3, "and so on, round after round"
+    everything = AskAgain(asked.append)
+    asked.clear()
+    while everything(pools.store, NOW):
+        pass
+    assert sorted(asked) == sorted([*stored, (contract.certificate, *contract.subs)])
+
+
+def test_a_round_that_breaks_off_begins_anew(pools: Pools):
+    pools.register(pools.provisioning())
+    failing = [True]
+
+    def refresh(_: object) -> None:
+        if failing.pop():
+            raise PoolError("unavailable", "for a moment")
+        failing.append(False)
+
+    ask = AskAgain(refresh)
+    with pytest.raises(PoolError):
+        ask(pools.store, NOW)
+    failing.append(False)
+    assert any(ask(pools.store, NOW) for _ in range(3))

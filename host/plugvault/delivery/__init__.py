@@ -7,6 +7,7 @@ somebody has it in hand, and settled in one transaction with what follows from i
 """
 
 from plugvault.delivery.duties import DUTIES, Duty, run
+from plugvault.delivery.revocation import AskAgain
 from plugvault.delivery.worker import Worker
 
-__all__ = ["DUTIES", "Duty", "Worker", "run"]
+__all__ = ["DUTIES", "AskAgain", "Duty", "Worker", "run"]

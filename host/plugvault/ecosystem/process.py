@@ -25,6 +25,8 @@ from plugvault.opcp.services import Services, Settings
 from plugvault.roles.client import Credentials
 from plugvault.store import SqlStore
 
+ASK_AGAIN = 3600.0  # seconds between two rounds of asking foreign CAs what they have revoked
+
 
 @dataclass(frozen=True)
 class Orders:
@@ -102,8 +104,16 @@ def deliver(services: Services) -> None:
         stop.set()
 
     threading.Thread(target=follow, daemon=True).start()
-    secret, settings = services.webhook_secret, services.settings
-    delivery.run(services.store, secret, settings, services.clock, stop)
+    own = frozenset(one.identifier.hex() for one in services.authorities)
+    ask_again = delivery.AskAgain(services.refresh, own)
+    delivery.run(
+        services.store,
+        services.webhook_secret,
+        services.settings,
+        services.clock,
+        stop,
+        (*delivery.DUTIES, delivery.Duty("revocation", ASK_AGAIN, ask_again)),
+    )
 
 
 WORK: dict[str, Callable[[Services], None]] = {"answer": answer, "deliver": deliver}

@@ -105,6 +105,12 @@ class _Chained(Rows[T]):
                 found += self._rows(_under(self.table), chain=chain, limit=limit)
         return list(dict.fromkeys(found))[:limit]
 
+    def issuers(self) -> Sequence[str]:
+        return [issuer for (issuer,) in self._transaction.rows(_issuers(self.table), {})]
+
+    def of_issuer(self, issuer: str, serial: str, limit: int) -> Sequence[T]:
+        return self._rows(_of_issuer(self.table), issuer=issuer, serial=serial, limit=limit)
+
 
 _CHAINS = select(tables.chains.c.chain)
 
@@ -128,6 +134,17 @@ def _revoked(table: Table) -> Select[Any]:
         )
         .limit(_LIMIT)
     )
+
+
+@cache
+def _issuers(table: Table) -> Select[Any]:
+    return select(table.c.issuer).distinct()
+
+
+@cache
+def _of_issuer(table: Table) -> Select[Any]:
+    wanted = table.c.issuer == bindparam("issuer"), table.c.serial > bindparam("serial")
+    return table.select().where(*wanted).order_by(table.c.serial).limit(_LIMIT)
 
 
 @cache
