@@ -44,7 +44,7 @@ EXPECTED = {
     "v2g-root": ("V2G", SIGNS_CERTIFICATES, None, False),
     "v2g-sub1": ("V2G", SIGNS_CERTIFICATES, 1, True),
     "v2g-sub2": ("V2G", SIGNS_CERTIFICATES, 0, True),
-    "provisioning": ("OEM", {"digital_signature", "key_agreement"}, None, False),
+    "provisioning": ("OEM", {"digital_signature", "key_agreement"}, None, True),
     "contract": (
         "MO",
         {"digital_signature", "content_commitment", "key_encipherment", "key_agreement"},
@@ -52,7 +52,7 @@ EXPECTED = {
         True,
     ),
     "cps": ("CPS", {"digital_signature"}, None, True),
-    "cpo": ("CPO", {"digital_signature", "key_agreement"}, None, False),
+    "cpo": ("CPO", {"digital_signature", "key_agreement"}, None, True),
 }
 LEAVES = {"provisioning": PCID, "contract": EMAID, "cps": "CPS 1", "cpo": "DE*PVT*E1"}
 

@@ -46,10 +46,10 @@ PROFILES: dict[str, Profile] = {
     **_authorities("v2g", "V2G", 40 * YEAR, 4 * YEAR, 2 * YEAR),
     **_authorities("oem", "OEM", 40 * YEAR, 20 * YEAR, 10 * YEAR),
     **_authorities("mo", "MO", 40 * YEAR, 20 * YEAR, 4 * YEAR),
-    "provisioning": Profile(frozenset({SIGN, AGREE}), "OEM", 4 * YEAR),
+    "provisioning": Profile(frozenset({SIGN, AGREE}), "OEM", 4 * YEAR, ocsp=True),
     "contract": Profile(frozenset({SIGN, COMMIT, ENCIPHER, AGREE}), "MO", YEAR, ocsp=True),
     "cps": Profile(frozenset({SIGN}), "CPS", 90 * DAY, ocsp=True),
-    "cpo": Profile(frozenset({SIGN, AGREE}), "CPO", 90 * DAY),
-    "vehicle": Profile(frozenset({SIGN, AGREE}), "OEM", 4 * YEAR),  # -20: mutual TLS
+    "cpo": Profile(frozenset({SIGN, AGREE}), "CPO", 90 * DAY, ocsp=True),
+    "vehicle": Profile(frozenset({SIGN, AGREE}), "OEM", 4 * YEAR, ocsp=True),  # -20: mutual TLS
     "server": Profile(frozenset({SIGN}), "TLS", 90 * DAY),  # no role in Plug & Charge has this DC
 }
