@@ -112,6 +112,8 @@ class Fleet:
                         state, reason = self._carry_out(car.link, work)
                     self._backlog.finish(work, state, reason)
                     log.info("%s %s: %s %s", work.action, work.emaid, state, reason)
+                    if work.action == REMOVE:
+                        car.wake.set()  # there may be room now for what came before
                 car.wake.wait(RETRY)
         except EvccError as error:  # it is gone, or is another: what waits goes on waiting
             log.info("%s: %s", car.vehicle, error)

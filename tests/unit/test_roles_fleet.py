@@ -1,0 +1,147 @@
+"""What becomes of work when the car says no, or nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundles import signed
+from evcc import exi
+from fixtures.fleet import until
+from plugvault.roles.backlog import CHOOSE, INSTALL, REMOVE, Backlog
+from plugvault.roles.client import OpcpError
+from plugvault.roles.fleet import Fleet
+from plugvault.telematics import TelematicsError
+from world import EMAID, PCID
+
+OTHER = "DEPVT0000000X19"
+FULL = TelematicsError("refused", "full")
+NOT_FOUND = TelematicsError("refused", "not-found")
+BUNDLE = exi.encode(signed())
+
+
+class Car:
+    """`says`: what a request is answered with; `heard`: the requests."""
+
+    def __init__(self) -> None:
+        self.says: dict[str, Exception] = {}
+        self.heard: list[tuple[str, str]] = []
+        self.room = ""  # the request that makes room
+
+    def connect(self) -> bytes:
+        if "connect" in self.says:
+            raise self.says["connect"]
+        return b""
+
+    def contracts(self) -> list[Any]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(first: Any, *_: Any) -> None:
+            self.heard.append((name, first if isinstance(first, str) else ""))
+            if name == self.room:
+                del self.says["offer_contract"]
+            if name in self.says:
+                raise self.says[name]
+
+        return ask
+
+
+class Yard:
+    def __init__(self, folder: Path) -> None:
+        self.backlog = Backlog(folder / "backend.sqlite")
+        self.unchecked: Exception | None = None
+        self.fleet = Fleet(self.backlog, self._check)
+        self.car = Car()
+
+    def _check(self, message: bytes, emaid: str) -> None:
+        if self.unchecked:
+            raise self.unchecked
+
+    def arrives(self) -> None:
+        car: Any = self.car
+        self.fleet.arrives(PCID, b"", lambda point: car)
+
+    def add(self, action: str, emaid: str = EMAID) -> None:
+        self.backlog.add(PCID, emaid, action, BUNDLE if action == INSTALL else b"")
+        self.fleet.wake(PCID)
+
+    def seen(self) -> list[tuple[str, str]]:
+        """(action, state) of all work that has been looked at."""
+        return [(one.action, one.state) for one in self.backlog.history(PCID)]
+
+    def reasons(self) -> list[str]:
+        return [one.reason for one in self.backlog.history(PCID)]
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    made = Yard(tmp_path)
+    yield made
+    made.fleet.close()
+    made.backlog.close()
+
+
+def test_a_contract_for_which_there_is_no_room_waits_until_there_is(yard: Yard):
+    yard.car.says["offer_contract"] = FULL
+    yard.add(INSTALL)
+    yard.arrives()
+    until(lambda: "no room" in yard.reasons()[0], "the car is full")
+    assert yard.seen() == [(INSTALL, "waiting")]
+    assert "install_contract" not in [name for name, _ in yard.car.heard]
+    yard.car.room = "remove_contract"
+    yard.add(REMOVE, OTHER)
+    until(lambda: yard.seen() == [(INSTALL, "done"), (REMOVE, "done")], "room is made")
+
+
+def test_one_that_cannot_be_checked_now_waits_and_holds_up_nothing(yard: Yard):
+    yard.unchecked = OpcpError("unreachable", "OCSP")
+    yard.add(INSTALL)
+    yard.add(REMOVE, OTHER)
+    yard.arrives()
+    until(lambda: yard.seen() == [(INSTALL, "waiting"), (REMOVE, "done")], "the rest is done")
+    assert "offer_contract" not in [name for name, _ in yard.car.heard]
+    yard.unchecked = None
+    yard.fleet.wake(PCID)
+    until(lambda: (INSTALL, "done") in yard.seen(), "and then it is installed")
+
+
+def test_what_is_not_in_the_car_need_not_be_removed(yard: Yard):
+    yard.car.says["remove_contract"] = NOT_FOUND
+    yard.add(REMOVE)
+    yard.arrives()
+    until(lambda: yard.seen() == [(REMOVE, "done")], "done")
+
+
+def test_a_choice_waits_for_its_contract_and_for_no_other(yard: Yard):
+    yard.car.says |= {"choose_contract": NOT_FOUND, "offer_contract": FULL}
+    yard.add(INSTALL)
+    yard.add(CHOOSE)
+    yard.arrives()
+    until(lambda: "" not in yard.reasons(), "both were tried")
+    assert yard.seen() == [(INSTALL, "waiting"), (CHOOSE, "waiting")]
+    yard.add(CHOOSE, OTHER)
+    until(lambda: yard.seen()[2] == (CHOOSE, "rejected"), "there is no such contract")
+
+
+def test_a_refusal_without_a_reason_is_final(yard: Yard):
+    yard.car.says["install_contract"] = TelematicsError("rejected")
+    yard.add(INSTALL)
+    yard.arrives()
+    until(lambda: yard.seen() == [(INSTALL, "rejected")], "rejected")
+
+
+@pytest.mark.parametrize("when", ["connect", "offer_contract", "install_contract"])
+def test_a_car_that_falls_silent_gets_its_contract_when_it_is_back(yard: Yard, when: str):
+    yard.car.says[when] = TelematicsError("timeout")
+    yard.add(INSTALL)
+    yard.arrives()
+    until(lambda: not yard.fleet._cars, "it is gone")
+    assert yard.seen() == [(INSTALL, "waiting")]
+    assert yard.fleet.held(PCID) is None
+    yard.car.says.clear()
+    yard.arrives()
+    until(lambda: yard.seen() == [(INSTALL, "done")], "installed")
