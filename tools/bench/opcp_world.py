@@ -8,17 +8,19 @@ are sent by `opcp_load.py`, in a process of its own, on the same two cores.
 import json
 import marshal
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import Table
 
 from evcc import exi, ids, messages, signature, x509
 from plugvault.contract.bundle import ISO2
@@ -34,7 +36,7 @@ from plugvault.store import SqlStore
 
 HERE = Path(__file__).parent
 CONNECTIONS = 8
-BATCH = 5000  # vehicles in one transaction
+BATCH, PART = 5_000, 20_000  # rows in one transaction, with `put` and as copies
 
 
 class Server:
@@ -88,6 +90,24 @@ class Server:
             raise RuntimeError(f"{found['statuses']}: {found['refused']}")
 
 
+def multiply(file: Path, table: Table, count: int, changed: Mapping[str, str]) -> None:
+    """Fill a table of a SQLite database with copies of its last row. `changed`: SQL expressions
+    for columns in which they differ, by their number `i`, from 1 on."""
+    names = ", ".join(f'"{name}"' for name in table.columns.keys())  # noqa: SIM118
+    values = ", ".join(changed.get(name, f't."{name}"') for name in table.columns.keys())  # noqa: SIM118
+    with closing(sqlite3.connect(file)) as database:
+        (last,) = database.execute(f"SELECT max(rowid) FROM {table.name}").fetchone()
+        for first in range(0, count, PART):  # others write meanwhile
+            database.execute(
+                f"WITH RECURSIVE n(i) AS (SELECT {first + 1} UNION ALL"
+                f" SELECT i + 1 FROM n WHERE i < {min(first + PART, count)})"
+                f" INSERT INTO {table.name} ({names})"
+                f" SELECT {values} FROM n CROSS JOIN {table.name} AS t WHERE t.rowid = {last}"
+            )
+            database.commit()
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 @contextmanager
 def serving(folder: Path, database: str | None = None, processes: int = 1) -> Iterator[Server]:
     server = Server(folder, database or f"sqlite:///{folder / 'ecosystem.sqlite'}", processes)
@@ -99,18 +119,19 @@ def serving(folder: Path, database: str | None = None, processes: int = 1) -> It
 
 @dataclass(frozen=True)
 class Call:
-    """One request. `role`: whose access token it carries."""
+    """One request. `role`: whose access token it carries; `media`: type of the body."""
 
     method: str
     path: str
     role: str
     body: bytes = b""
+    media: str = "application/json"
 
     def wire(self, tokens: dict[str, str]) -> bytes:
         head = (
             f"{self.method} {self.path} HTTP/1.1\r\nHost: localhost\r\n"
             f"Authorization: Bearer {tokens[self.role]}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(self.body)}\r\n\r\n"
+            f"Content-Type: {self.media}\r\nContent-Length: {len(self.body)}\r\n\r\n"
         )
         return head.encode() + self.body
 
@@ -123,13 +144,17 @@ class Car:
 
 
 class Fleet:
-    """Vehicles and contracts of a sandbox's own maker and operator, made with its keys."""
+    """Vehicles and contracts of a sandbox's own maker and operator, made with its keys.
+
+    `hosted`: the CA that issues for operators without a PKI.
+    """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.now = time.time()
         kept = Folder(folder)
         self._pki = Authorities(kept, kept.tokens(stack, *LABELS), self.now, "http://localhost")
         self._v2g = x509.parse(self._pki.v2g.root)
+        self.hosted = self._pki.hosted
 
     def car(self, number: int) -> Car:
         key, pcid = ec.generate_private_key(ec.SECP256R1()), f"PVTB{number:013}"
