@@ -6,11 +6,13 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from fixtures.sandbox import Running, eventually
@@ -144,6 +146,24 @@ def test_a_killed_process_on_postgresql_comes_again(softhsm: Path, postgresql_ur
         running.end()
 
 
+def test_https_is_trusted_under_the_v2g_root(tmp_path: Path, softhsm: Path):
+    options = ("--port", "0", "--tls", "--data", str(tmp_path))
+    running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
+    try:
+        url = running.said["url"]
+        assert url.startswith("https://127.0.0.1:")
+        trust = ssl.create_default_context(cafile=tmp_path / "certificates" / "v2g-root.pem")
+        with httpx.Client(base_url=url, verify=trust, trust_env=False) as http:
+            asked = {**running.said["roles"]["OEM"], "grant_type": "client_credentials"}
+            token = http.post("/oauth/token", json=asked).json()["access_token"]
+            headers = {"Authorization": f"Bearer {token}"}
+            assert http.get("/v1/root/rootCerts", headers=headers).status_code == 200
+        with httpx.Client(base_url=url, trust_env=False) as http, pytest.raises(httpx.HTTPError):
+            http.get("/")
+    finally:
+        running.end()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -151,6 +171,7 @@ def test_a_killed_process_on_postgresql_comes_again(softhsm: Path, postgresql_ur
         (("--providers", "a,a"), "two to nine"),
         (("--providers", "a,../b"), "letters and digits"),
         (("--providers", "a,b", "--database", "postgresql://h/d"), "{provider}"),
+        (("--providers", "a,b", "--tls"), "no --tls"),
         (("--allow-network", "10.0.0.0/99"), "10.0.0.0/99"),
         (("--database", "mysql://h/d"), "sqlite:///FILE or postgresql://"),
     ],

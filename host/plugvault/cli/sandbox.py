@@ -65,6 +65,9 @@ def sandbox(
             help="Write HTTP requests for each business process here; they hold secrets."
         ),
     ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="HTTPS, under the ecosystem's own V2G root.")
+    ] = False,
     dual_control: Annotated[
         bool, typer.Option("--dual-control", help="Two administrators to change a root.")
     ] = False,
@@ -91,6 +94,9 @@ def sandbox(
     the same --url, the one of what shares the load among them. The folder must have been filled
     by one start before it is copied.
 
+    With --tls the root to trust is certificates/v2g-root.pem of the --data folder. A charging
+    station may renew its certificate with the one it has (EST simplereenroll).
+
     With --providers each has a port of its own, from --port on, and a database of its own:
     --database then holds the word {provider}.
     """
@@ -106,12 +112,12 @@ def sandbox(
             temporary = tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory())
             folder = Path(stack.enter_context(temporary))
         plans = [
-            _plan(stack, name, index, folder, host, port, url, database)
+            _plan(stack, name, index, folder, host, port, url, database, tls)
             for index, name in enumerate(names)
         ]
         try:
             run = stack.enter_context(
-                Sandbox(plans, settings, {"answer": processes, "deliver": workers}, requests)
+                Sandbox(plans, settings, {"answer": processes, "deliver": workers}, requests, tls)
             )
         except (EvccError, ProcessError, OSError, ValueError) as error:
             console.print(f"The sandbox did not start: {error}", style="red")
@@ -150,6 +156,7 @@ def _plan(
     port: int,
     url: str | None,
     database: str | None,
+    tls: bool,
 ) -> Plan:
     wanted = port + index if port else 0
     try:
@@ -161,16 +168,19 @@ def _plan(
     several = name != POOL
     if several:
         folder = folder / name
-    if several and (url or (database and "{provider}" not in database)):
-        raise typer.BadParameter("several ecosystems: no --url, and {provider} in --database")
+    if several and (url or tls or (database and "{provider}" not in database)):
+        raise typer.BadParameter(
+            "several ecosystems: no --url, no --tls, and {provider} in --database"
+        )
     at = listener.getsockname()[1]
+    scheme = "https" if tls else "http"
     known_as = socket.gethostname() if host in _HERE else host
     return Plan(
         name=name,
         folder=folder,
         listener=listener,
-        local=f"http://{_shown(_HERE.get(host, host))}:{at}",
-        url=(url or f"http://{_shown(known_as)}:{at}").rstrip("/"),
+        local=f"{scheme}://{_shown(_HERE.get(host, host))}:{at}",
+        url=(url or f"{scheme}://{_shown(known_as)}:{at}").rstrip("/"),
         database=(database or f"sqlite:///{folder / 'ecosystem.sqlite'}").replace(
             "{provider}", name
         ),

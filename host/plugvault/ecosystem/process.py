@@ -30,8 +30,8 @@ ASK_AGAIN = 3600.0  # seconds between two rounds of asking foreign CAs what they
 
 @dataclass(frozen=True)
 class Orders:
-    """`work`: of WORK; `links`: what each partner is called with: name -> the fields of
-    Credentials."""
+    """`work`: of WORK; `links`: what each partner is called with; `secured`: the folder with what
+    HTTPS needs."""
 
     work: str
     directory: str
@@ -40,6 +40,7 @@ class Orders:
     pool: str
     settings: Settings
     module: str | None = None
+    secured: str | None = None
     links: dict[str, Credentials] = field(default_factory=dict)
 
     def line(self) -> bytes:
@@ -72,13 +73,13 @@ def main() -> int:
         services = wiring.open_services(
             stack, pki, store, orders.url, time.time, orders.settings, orders.links
         )
-        WORK[orders.work](services)
+        WORK[orders.work](services, Path(orders.secured) if orders.secured else None)
     return 0
 
 
-def answer(services: Services) -> None:
+def answer(services: Services, secured: Path | None) -> None:
     """Serve HTTP until stdin ends."""
-    made = server.server(create_app(services))
+    made = server.server(create_app(services), secured)
 
     def follow() -> None:
         while not made.started and not made.should_exit:
@@ -94,7 +95,7 @@ def answer(services: Services) -> None:
         made.run(sockets=[listener])
 
 
-def deliver(services: Services) -> None:
+def deliver(services: Services, _: Path | None) -> None:
     """Deliver events and do the regular duties until stdin ends."""
     stop = threading.Event()
 
@@ -116,7 +117,7 @@ def deliver(services: Services) -> None:
     )
 
 
-WORK: dict[str, Callable[[Services], None]] = {"answer": answer, "deliver": deliver}
+WORK: dict[str, Callable[[Services, Path | None], None]] = {"answer": answer, "deliver": deliver}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ get to know each other as partners.
 """
 
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
-from plugvault.ecosystem import samples, wiring
+from plugvault.ecosystem import samples, server, wiring
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import EVSE, MAKER, PROVIDER, PROVIDER_V2G
@@ -23,8 +25,9 @@ from plugvault.ecosystem.process import WORK, Orders
 from plugvault.ecosystem.supervisor import Supervised
 from plugvault.federation import ring
 from plugvault.hsm import Token
+from plugvault.opcp import tls
 from plugvault.opcp.services import Settings
-from plugvault.pools import clients
+from plugvault.pools import certificates, clients
 from plugvault.pools.caller import MO_EXTERNAL_PKI, OEM, Caller
 from plugvault.requests import values
 from plugvault.requests.write import write
@@ -52,10 +55,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Ready:
-    """What the first look into an ecosystem's tokens left behind."""
+    """What the first look into an ecosystem's tokens left behind. `trust`: to call it with."""
 
     credentials: dict[str, Credentials]
     v2g_root: bytes
+    trust: ssl.SSLContext | None
 
 
 class Sandbox:
@@ -74,15 +78,19 @@ class Sandbox:
         settings: Settings,
         processes: dict[str, int],
         requests: Path | None = None,
+        secured: bool = False,
         module: Path | None = None,
     ) -> None:
-        """`requests`: a folder to put the collection of HTTP requests into."""
+        """`requests`: a folder to put the collection of HTTP requests into; `secured`: HTTPS, by
+        a certificate under the ecosystem's own V2G root, for one ecosystem alone."""
+        self._secured = secured
         self._plans = plans
         self._requests = requests
         self._settings = settings
         self._processes = processes
         self._module = module
         self._stack = ExitStack()
+        self._running: list[Supervised] = []
 
     def __enter__(self) -> Self:
         try:
@@ -102,6 +110,7 @@ class Sandbox:
 
     def _start(self) -> None:
         # They load their libraries while this process makes keys and certificates.
+        self._stack.callback(self._end)
         waiting = [
             (plan, work, self._spawn(plan))
             for plan in self._plans
@@ -118,7 +127,9 @@ class Sandbox:
             credentials = ready[plan.name].credentials
             with self._opened(plan, samples.TOKEN) as (folder, pki, token), ExitStack() as stack:
                 oem, mo = (
-                    stack.enter_context(OpcpClient(plan.local, credentials[role]))
+                    stack.enter_context(
+                        OpcpClient(plan.local, credentials[role], ready[plan.name].trust)
+                    )
                     for role in (OEM, MO_EXTERNAL_PKI)
                 )
                 store = stack.enter_context(closing(SqlStore.open(plan.database)))
@@ -154,8 +165,14 @@ class Sandbox:
     def _spawn(self, plan: Plan) -> Supervised:
         fd = plan.listener.fileno()
         process = Supervised(_PROCESS, str(fd), pass_fds=[fd])
-        self._stack.callback(process.close)
+        self._running.append(process)
         return process
+
+    def _end(self) -> None:
+        for process in self._running:  # all at once: each may take its time
+            process.ask_to_end()
+        for process in self._running:
+            process.close()
 
     @contextmanager
     def _opened(self, plan: Plan, label: str) -> Iterator[tuple[Folder, Authorities, Token]]:
@@ -175,7 +192,8 @@ class Sandbox:
         ):
             roles = wiring.furnish(store, folder, pki, time.time())
             credentials = {role: Credentials(*pair, plan.url) for role, pair in roles.items()}
-            return _Ready(credentials, pki.v2g.root)
+            trust = _secure(plan, pki, store) if self._secured else None
+            return _Ready(credentials, pki.v2g.root, trust)
 
     def _introduce(self) -> dict[str, dict[str, Credentials]]:
         """Make partners of those who are not yet; what each calls the others with."""
@@ -218,8 +236,30 @@ class Sandbox:
             pool=plan.name,
             settings=self._settings,
             module=str(self._module) if self._module else None,
+            secured=str(_tls(plan)) if self._secured else None,
             links=links,
         )
+
+
+def _tls(plan: Plan) -> Path:
+    return plan.folder / "tls"
+
+
+def _secure(plan: Plan, pki: Authorities, store: SqlStore) -> ssl.SSLContext:
+    """Make what HTTPS needs; how to trust it."""
+    hosts = [urlsplit(url).hostname or "" for url in (plan.url, plan.local)]
+    made = tls.prepare(
+        _tls(plan),
+        pki.enrolment["cpo"],
+        pki.enrolment.values(),
+        list(dict.fromkeys([*hosts, "localhost", "127.0.0.1"])),
+        time.time(),
+    )
+    if made:
+        with store.write() as records:
+            certificates.record(records, made)
+    server.forget_errors()
+    return ssl.create_default_context(cadata=pki.v2g.root)
 
 
 def _report(

@@ -5,13 +5,18 @@ known before anything is served.
 """
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+
+from plugvault.opcp import tls
 
 _START = 10.0  # seconds the server may take to start, or to stop
 
@@ -31,21 +36,32 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     return listener
 
 
-def server(app: FastAPI) -> uvicorn.Server:
-    """A server that says nothing; run it with `run(sockets=[...])`."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",  # with httptools three times as fast as what is in the box
-            http="httptools",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=2,
-        )
-    )
+def server(app: FastAPI, secured: Path | None = None) -> uvicorn.Server:
+    """A server that says nothing; run it with `run(sockets=[...])`. `secured`: HTTPS, with what
+    `tls.prepare` has put into that folder."""
+    options: dict[str, Any] = {
+        "loop": "uvloop",  # with httptools three times as fast as what is in the box
+        "http": "httptools",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "lifespan": "off",
+        "timeout_graceful_shutdown": 2,
+        **(tls.options(secured) if secured else {}),
+    }
+    config = uvicorn.Config(app, **options)
+    if secured:
+        forget_errors()
+        config.load()
+    return uvicorn.Server(config)
+
+
+def forget_errors() -> None:
+    """SoftHSM leaves errors in the queue that its OpenSSL shares with Python's, where `ssl` takes
+    the last one for its own. A cipher that does not exist is refused, and the queue emptied."""
+    with suppress(ssl.SSLError):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers("NONE")
 
 
 @contextmanager

@@ -44,14 +44,17 @@ class Supervised:
     def pid(self) -> int:
         return self._process.pid
 
+    def ask_to_end(self) -> None:
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            cast(IO[bytes], self._process.stdin).close()
+
     def close(self) -> None:
         """Ask it to end, and see to it that it does."""
-        self._closing.set()
-        stdin = cast(IO[bytes], self._process.stdin)
-        with contextlib.suppress(OSError):
-            stdin.close()
+        self.ask_to_end()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP)
+        self._process.kill()
         if self._thread:
             self._thread.join(_START)
         self._end()
@@ -93,6 +96,8 @@ class Supervised:
                 try:
                     self._process = self._spawn()
                     self._begin()
+                    if self._closing.is_set():  # nobody asked this one to end
+                        return
                     break
                 except (ProcessError, OSError):  # OSError: no process to be had just now
                     wait = min(5.0, 2 * wait + 0.05)

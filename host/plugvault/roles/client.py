@@ -1,6 +1,7 @@
 """An OPCP client: a token when one is needed, JSON in and out, refusals as one exception."""
 
 import base64
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,14 +43,20 @@ class OpcpError(EvccError):
 class OpcpClient:
     """Calls of one role. Safe to use from several threads. `close()` when done.
 
+    `trust`: the roots of an HTTPS server that are not this machine's own.
+
     `observe`: set it to be told of each call: (method and path, body bytes sent, and received).
     """
 
     observe: Callable[[str, int, int], None] | None = None
 
-    def __init__(self, url: str, credentials: Credentials) -> None:
+    def __init__(
+        self, url: str, credentials: Credentials, trust: ssl.SSLContext | None = None
+    ) -> None:
         self._credentials = credentials
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False)
+        self._http = httpx.Client(
+            base_url=url, timeout=TIMEOUT, trust_env=False, verify=trust or True
+        )
         self._token = ""
         self._expires = 0.0
 
