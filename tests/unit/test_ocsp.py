@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -310,6 +313,24 @@ def test_a_list_that_took_long_is_not_made_for_every_revocation(
     assert len(crl(office, branch("oem"))) == 0
     office.now += 1
     assert len(crl(office, branch("oem"))) == 1
+
+
+def test_a_list_is_made_once_however_many_ask(office: Office, monkeypatch: pytest.MonkeyPatch):
+    made = []
+    real, both = responder.revocation_list, threading.Barrier(2)
+
+    def slow(*args: Any) -> bytes:
+        made.append(args)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # a second one that also makes it comes here too
+        return real(*args)
+
+    monkeypatch.setattr(responder, "revocation_list", slow)
+    office.ask(None, "GET", "/crl")  # a test client has a loop for each call, a server has one
+    with ThreadPoolExecutor(2) as threads:
+        lists = list(threads.map(lambda _: crl(office, branch("oem")), range(2)))
+    assert len(made) == 1
+    assert lists[0] == lists[1]
 
 
 def test_an_ended_certificate_leaves_the_list(office: Office):

@@ -64,7 +64,7 @@ class Responder:
         self._by_name = {one.identifier.hex(): one for one in found.authorities}
         self._answers: OrderedDict[tuple[Any, ...], _Signed] = OrderedDict()
         self._lists: dict[str, _Signed] = {}
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
 
     def ocsp(self, request: bytes) -> tuple[bytes, _Signed | None]:
         """The response, DER; and what is kept of it, None for an answer of that moment."""
@@ -116,18 +116,28 @@ class Responder:
         authority = self._by_name.get(name.lower())
         if authority is None:
             raise PoolError("not-found", "There is no revocation list of this name.")
+        with self._making:  # a long list is not made twice at once: the second finds the first's
+            return self._current(authority) or self._make(authority)
+
+    def _current(self, authority: Authority) -> bytes | None:
         identifier, now = authority.identifier.hex(), self.clock()
+        kept = self._lists.get(identifier)
+        if kept is None or not kept.fresh(now):
+            return None
+        if kept.dear(now):
+            return kept.body
         with self._found.store.read() as records:
-            count = records.statuses.revocations(identifier)
-            kept = self._lists.get(identifier)
-            if kept and kept.fresh(now) and (kept.basis == count or kept.dear(now)):
-                return kept.body
+            holds = kept.basis == records.statuses.revocations(identifier)
+        return kept.body if holds else None
+
+    def _make(self, authority: Authority) -> bytes:
+        identifier, now, started = authority.identifier.hex(), self.clock(), time.perf_counter()
+        with self._found.store.read() as records:
             revoked = records.statuses.revoked_by(identifier)
-        started = time.perf_counter()
         entries = [_revocation(one) for one in revoked if one.not_after >= now]
         body = responder.revocation_list(authority, entries, now, now + CRL_VALID)
         cost = time.perf_counter() - started
-        self._lists[identifier] = _Signed(body, count, now, now + CRL_VALID, cost)
+        self._lists[identifier] = _Signed(body, len(revoked), now, now + CRL_VALID, cost)
         return body
 
     def lists(self) -> list[dict[str, str]]:

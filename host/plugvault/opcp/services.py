@@ -70,11 +70,11 @@ class Peers(Protocol):
 @dataclass(frozen=True)
 class Services:
     """`signers`: the CPS under each V2G root. `enrolment`: the issuing CA for each name EST
-    serves ("oem", ...). `operator`: the MO CA for operators without an own PKI. `ocsp`: the
-    responder's address for certificates issued here. `authorities`: every CA whose certificates
-    OCSP and CRLs speak of. `webhook_secret(endpoint_id)`: what its deliveries are signed with.
-    `refresh(certificates, issuers)`: learn the revocation of foreign certificates. `clock()`:
-    Unix seconds."""
+    serves: "oem", …, and on other curves than P-256 "oem/secp521r1", …. `operator`: the MO CA for
+    operators without an own PKI. `ocsp`: the responder's address for certificates issued here.
+    `authorities`: every CA whose certificates OCSP and CRLs speak of.
+    `webhook_secret(endpoint_id)`: what its deliveries are signed with. `refresh(certificates)`:
+    learn the revocation of foreign ones, a path's DER. `clock()`: Unix seconds."""
 
     store: Store
     tokens: Tokens
