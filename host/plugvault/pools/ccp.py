@@ -69,8 +69,6 @@ def put(
     only. `emaid`, `fingerprint`: what the bundle must say where they are given.
     """
     pcid = read_pcid(pcid)
-    if emaid and CPS not in caller.roles:
-        caller.owns_contract(read_emaid(emaid))
     taken, root_fingerprint = check_bundle(records, message, now)
     data = replace(taken.contract, emaid=read_emaid(taken.contract.emaid))
     if emaid and contracts.key(read_emaid(emaid)) != contracts.key(data.emaid):
