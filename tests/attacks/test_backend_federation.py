@@ -19,8 +19,10 @@ from plugvault.contract.bundle import bundle
 from plugvault.contract.issue import issue_contract
 from plugvault.federation.peers import Federation
 from plugvault.pools import peers
+from plugvault.pools.caller import PEER, Caller
+from plugvault.pools.errors import PoolError
 from plugvault.roles.client import Credentials
-from world import PCID, Issued, World, point
+from world import PCID, Issued, World, point, root
 
 OTHER = "PVTP9990000000001"
 Answers = dict[str, Any]
@@ -199,6 +201,24 @@ def test_a_partners_bundle_is_given_out_only_with_a_good_signature(
 
     partner.answers[call] = install_answer(pools, swap)
     assert federation.install(b"request") is None
+
+
+def test_a_partner_cannot_put_a_contract_of_its_own_in_anothers_place(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    """Its root is in RCP as any partner's; the EMAID and the vehicle are a customer's of ours."""
+    pools.register()
+    kept = pools.put()
+    own = root("Evil MO", dc="MO")
+    partner.roots(("MO", own.der))
+    assert federation.roots()
+    data = pools.data(mo=own.sub("S1", 1, dc="MO").sub("S2", dc="MO"))
+    evil = Caller("irdeto", frozenset({PEER}))
+    with pytest.raises(PoolError, match="stores its contracts itself") as caught:
+        pools.sign(data=data, caller=evil)
+    assert caught.value.reason == "forbidden"
+    assert pools.contract() == kept
+    assert pools.sign(data=data, caller=evil, pcid=None)  # which its own operators may need
 
 
 @pytest.mark.parametrize(

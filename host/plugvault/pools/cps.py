@@ -28,6 +28,7 @@ NO_VEHICLE = "The OEM provisioning certificate with the given PCID is not availa
 NO_SIGNER = "No CPS of this ecosystem stands under a root the vehicle trusts."
 OWN_KEY = "The contract must have a key of its own."
 PAST = "The given contractEnds date is in the past."
+NO_PARTNERS = "A partner has contract data signed; it stores its contracts itself."
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,11 @@ def sign(
     when the CPS itself is at fault, NoSigner when there is none for this vehicle.
     """
     # A partner answers for its operators; what it brings must all the same hang from their root.
-    leaf = check(records, data, now, None if PEER in caller.roles else caller)
+    # That root may be its own: it has nothing to say of the contracts that are kept here.
+    partner = PEER in caller.roles
+    if partner and pcid:
+        raise PoolError("forbidden", NO_PARTNERS)
+    leaf = check(records, data, now, None if partner else caller)
     place = find_place(records, data.emaid, pcid, now) if pcid else None
     if place and path.read(place.vehicle.certificate).point == leaf.point:
         raise PoolError("invalid", OWN_KEY)
