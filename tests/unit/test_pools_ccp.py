@@ -3,6 +3,7 @@
 import copy
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import pytest
 
@@ -431,16 +432,27 @@ def test_each_change_of_a_contract_is_told_to_its_maker_and_delivery_to_its_oper
     ]
 
 
-def test_a_bundle_is_delivered_once_however_many_ask_at_once(filled: Pools):
+def test_a_bundle_is_delivered_once_though_two_ask_at_once(filled: Pools):
+    """The second one looks before the first one's transaction has ended."""
     contract = filled.contract()
     assert contract
+    begun, ended = Event(), Event()
 
-    def deliver(_) -> None:
+    def first() -> None:
         with filled.store.write() as records:
             ccp.mark_delivered(records, contract, NOW)
+            begun.set()
+            ended.wait(0.3)  # which the second cannot before this one has: it is only given time
 
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(deliver, range(8)))
+    def second() -> None:
+        begun.wait()
+        with filled.store.write() as records:
+            ccp.mark_delivered(records, contract, NOW)
+        ended.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        for one in [threads.submit(call) for call in (first, second)]:
+            one.result()
     assert [kind for kind, _ in published(filled)].count("mo.contract.delivered.to.oem") == 1
 
 

@@ -3,12 +3,13 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import pytest
 
 from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools
 from plugvault.contract.bundle import ISO2
-from plugvault.pools import termination
+from plugvault.pools import ccp, termination
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Job, Status
@@ -145,6 +146,49 @@ def test_asked_for_again_it_is_the_same_job_until_it_is_done(many: Pools):
     assert begin(many, ADMINISTRATOR, "de-pvt") == job
     finish(many, job)
     assert begin(many).job_id != job.job_id
+
+
+def test_asked_for_twice_at_once_it_is_one_job(many: Pools):
+    begun, ended = Event(), Event()
+
+    def first() -> Job:
+        with many.store.write() as records:
+            job = termination.begin(records, OPERATOR, "DEPVT", many.now)
+            begun.set()
+            ended.wait(0.3)  # which the second cannot before this one has: it is only given time
+            return job
+
+    def second() -> Job:
+        begun.wait()
+        job = begin(many, ADMINISTRATOR)
+        ended.set()
+        return job
+
+    with ThreadPoolExecutor(2) as threads:
+        jobs = [one.result() for one in [threads.submit(call) for call in (first, second)]]
+    assert jobs[0] == jobs[1]
+
+
+def test_a_step_leaves_alone_what_another_ends_just_now(many: Pools):
+    """An operator deletes one contract itself while all of its are ended: its maker hears once."""
+    job = begin(many)
+    begun, ended = Event(), Event()
+
+    def delete() -> None:
+        with many.store.write() as records:
+            ccp.delete(records, OPERATOR, "DEPVTC00000000", many.now)
+            begun.set()
+            ended.wait(0.3)
+
+    def end() -> None:
+        begun.wait()
+        finish(many, job, COUNT)
+        ended.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        for one in [threads.submit(call) for call in (delete, end)]:
+            one.result()
+    assert deleted(many) == Counter(f"DEPVTC{number:08}" for number in range(COUNT))
 
 
 def test_it_is_for_the_operator_itself_and_administrators(many: Pools):
