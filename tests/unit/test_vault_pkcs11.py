@@ -11,6 +11,7 @@ import envelopes
 import world
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault.pkcs11 import TokenVault
+from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
 
 
@@ -247,7 +248,7 @@ def test_objects_of_others_are_not_listed_used_or_deleted(vault: TokenVault) -> 
     theirs = bytes(16)
     before = objects(vault)
     pair = [(Attribute.ID, theirs), (Attribute.LABEL, b"theirs"), (Attribute.TOKEN, True)]
-    vault._calls.generate(pair, pair)
+    vault._calls.generate([*pair, (Attribute.EC_PARAMS, SCHEMES["iso2"].ec_params)], pair)
     for operation in (vault.public, vault.delete, lambda key: vault.sign(key, bytes(32))):
         with pytest.raises(VaultError, match="not-found"):
             operation(theirs)
