@@ -43,6 +43,13 @@ def test_the_first_calls_work(sandbox: Running):
     assert contract["emaid"] == car["emaid"]
 
 
+def test_both_editions_have_their_roots(sandbox: Running):
+    roots = sandbox.http.get("/v1/root/rootCerts", headers=sandbox.bearer("CPO")).json()
+    listed = roots["RootCertificateCollection"]["rootCertificates"]
+    curves = {root["signatureAlgorithm"] for root in listed if root["rootType"] == "V2G"}
+    assert curves == {"secp256r1", "secp521r1", "ed448"}
+
+
 def test_a_sample_is_found_by_plate_and_document(sandbox: Running):
     operator = sandbox.bearer("MO_HUBJECT_PKI")
     for car in sandbox.said["vehicles"]:
