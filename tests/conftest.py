@@ -12,6 +12,8 @@ from plugvault import runtimes
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
+pytest.register_assert_rewrite("fixtures")  # they import each other before they are plugins
+
 collect_ignore = ["both"]  # test_runtimes.py runs those, on every interpreter
 pytest_plugins = [
     f"fixtures.{path.stem}" for path in sorted((HERE / "fixtures").glob("[a-z]*.py"))
