@@ -32,8 +32,8 @@ LOCKED = "This client is not let in any more; ask the administrator."
 
 
 def new_credentials() -> tuple[str, str]:
-    """client_id and client_secret, at random."""
-    return secrets.token_urlsafe(24), secrets.token_urlsafe(32)
+    """client_id and client_secret, at random; neither looks like an option to a command line."""
+    return secrets.token_hex(16), secrets.token_hex(32)
 
 
 def register(
