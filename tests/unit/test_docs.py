@@ -1,0 +1,50 @@
+"""The documents: what they link to is there, every test they name, every part of the package."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from plugvault.cli.app import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "host/README.md")),
+    *sorted((ROOT / "host/docs").glob("*.md")),
+    *(ROOT / folder / "README.md" for folder in ("firmware", "softhsm", "tests", "tools")),
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_a_document_names_is_there(document: Path):
+    text = document.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (document.parent / link).exists()] == []
+    named = re.findall(r"(tests/[\w/]*test_\w+\.py)(?:::(\w+))?", text)
+    assert [file for file, _ in named if not (ROOT / file).exists()] == []
+    assert [name for file, name in named if name and name not in functions(ROOT / file)] == []
+
+
+def functions(file: Path) -> set[str]:
+    tree = ast.walk(ast.parse(file.read_text()))
+    return {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_every_part_of_the_package_is_on_the_map():
+    text = (ROOT / "host/README.md").read_text()
+    parts = {
+        f"{one.name}/" if one.is_dir() else one.name
+        for one in (ROOT / "host/plugvault").iterdir()
+        if one.name[0] not in "_."
+    }
+    assert {part for part in parts if f"`{part}`" not in text} == set()
+    listed = set(re.findall(r"^\| `(\w+/)` \|", text, re.M))
+    assert listed <= parts
+
+
+def test_every_command_is_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in COMMANDS if f"plugvault {name}" not in text] == []
