@@ -19,10 +19,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fixtures.backend import Backend, b64, refused
+from plugvault.pools import events
 from plugvault.pools.caller import ADMIN, CPO, CPS, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, OEM
 from world import World
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+import jsonschema_rs  # noqa: E402 (schemathesis brings it)
 from schemathesis.checks import CHECKS  # noqa: E402
 
 EXAMPLES = 25  # requests of each kind for each operation
@@ -175,6 +177,18 @@ CORRECTIONS: dict[str, list[tuple[tuple[Any, ...], Any, str]]] = {
     ],
 }
 
+PAYLOAD = "webhook.payload"
+CORRECTIONS[PAYLOAD] = [
+    (
+        (
+            *("paths", "/customer.defined.pcid.emaid.event.webhook.path", "post", "requestBody"),
+            *(*_SCHEMA, "properties", "payload", "properties", "contractCert", "pattern"),
+        ),
+        None,
+        "a sentence in the place of the pattern: that it is base64 of DER",
+    )
+]
+
 # Nothing to break in them: no parameter, or one that is any text.
 UNBREAKABLE = {
     "GET /v1/root/rootCerts/{rootCertificateId}",
@@ -299,3 +313,42 @@ def test_no_operation_without_a_token(
     answer = backend.http.request(method, path, headers=headers, content=b"not JSON")
     refused(answer, 401, "token")
     assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def happenings(backend: Backend) -> set[str]:
+    """Let everything happen that the pools tell of; the kinds of events."""
+    root = {"caCertificate": b64(World().oem_root.der), "rootType": "PE"}
+    assert backend.ask(ADMIN, "PUT", "/v1/root/rootCerts", json=root).status_code == 200
+    listed = backend.ask(CPO, "GET", "/v1/root/rootCerts?rootType=pe").json()
+    for each in listed["RootCertificateCollection"]["rootCertificates"]:
+        where = f"/v1/root/rootCerts/{each['rootCertificateId']}"
+        assert backend.ask(ADMIN, "DELETE", where).status_code == 200
+    for ending in ("POST /v1/oem/provCerts/{}/factoryReset", "DELETE /v1/oem/provCerts/{}"):
+        vehicle = backend.vehicle()
+        data = backend.contract_data(vehicle)
+        emaid = backend.sign(data, vehicle.pcid).json()["emaid"]
+        assert backend.sign(data, vehicle.pcid).status_code == 201
+        pull = f"/v1/ccp/provideSignedContractData/{emaid}/{vehicle.pcid}"
+        assert backend.ask(OEM, "GET", pull).status_code == 200
+        method, path = ending.format(vehicle.pcid).split()
+        assert backend.ask(OEM, method, path).status_code == 200
+    return {
+        *("root.cert.added", "root.cert.revoked", "mo.contract.delivered.to.oem"),
+        *("oem.contract.created", "oem.contract.updated", "oem.contract.deleted"),
+        *("mo.prov.cert.factory.reset", "mo.prov.cert.deleted"),
+    }
+
+
+def test_events_are_as_the_file_has_them(backend: Backend, shared: Path):
+    expected = happenings(backend)
+    document = corrected(shared / f"opcp-1.0.0/{PAYLOAD}.v1.json", CORRECTIONS[PAYLOAD])
+    schemas = {}
+    for path in document["paths"].values():
+        content = path["post"]["requestBody"]["content"]["application/json"]
+        for kind in content["schema"]["properties"]["eventType"]["enum"]:
+            schemas[kind] = content["schema"]
+    with backend.ecosystem.store.read() as records:
+        happened = records.events.since(0, None, 10_000)
+    assert expected <= {event.kind for event in happened}
+    for event in happened:
+        jsonschema_rs.validate(schemas[event.kind], events.envelope(event))
