@@ -134,6 +134,27 @@ def test_who_reads_slowly_misses_nothing_and_memory_stays_bounded(
     assert [event.sequence for event in found] == sorted({event.sequence for event in found})
 
 
+def test_more_at_once_than_memory_holds_reaches_who_waits(
+    sqlite_store: SqlStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(feed, "RECENT", 8)
+    source = Feed(sqlite_store)
+
+    def tell_at_once() -> None:
+        with sqlite_store.write() as records:
+            for _ in range(30):
+                events.publish(records, "root.cert.added", events.EVERYONE, {}, 1.0)
+
+    async def run() -> list[Event]:
+        async with source.listening() as last:
+            waiting = asyncio.create_task(collect(source, 30, None, last))
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(tell_at_once)
+            return await asyncio.wait_for(waiting, PATIENCE)
+
+    assert [event.sequence for event in asyncio.run(run())] == list(range(1, 31))
+
+
 def test_silence_ends_with_patience_and_the_place_is_kept(sqlite_store: Store):
     async def run() -> tuple[int, Sequence[Event], int]:
         source = Feed(sqlite_store)
