@@ -186,7 +186,15 @@ CORRECTIONS[PAYLOAD] = [
         ),
         None,
         "a sentence in the place of the pattern: that it is base64 of DER",
-    )
+    ),
+    (
+        (
+            *("paths", "/customer.defined.root.event.webhook.path", "post", "requestBody"),
+            *(*_SCHEMA, "properties", "payload", "properties", "rootType", "enum"),
+        ),
+        ["MO", "OEM", "V2G", "PE"],
+        "three of the four types that the file of RCP has",
+    ),
 ]
 
 # Nothing to break in them: no parameter, or one that is any text.
