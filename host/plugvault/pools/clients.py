@@ -33,7 +33,7 @@ LOCKED = "This client is not let in any more; ask the administrator."
 
 def new_credentials() -> tuple[str, str]:
     """client_id and client_secret, at random; neither looks like an option to a command line."""
-    return secrets.token_hex(16), secrets.token_hex(32)
+    return secrets.token_hex(16), secrets.token_hex(24)
 
 
 def register(
