@@ -10,6 +10,7 @@ up again, `wiring` puts the services together, `server` serves them. The server 
 loopback only, in a thread, at a port the system gives.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from plugvault.ecosystem import server, wiring
+from plugvault.ecosystem import server, wiring, work
 from plugvault.ecosystem.authorities import LABELS, AnyKey, Authorities, Leaf
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
@@ -118,6 +119,21 @@ class Ecosystem:
         """A new client with the role's credentials; it is closed with the ecosystem."""
         return self._stack.enter_context(OpcpClient(self.url, self.credentials(role)))
 
+    def deliver(self) -> None:
+        """From now on webhooks are called and the pools cleaned, by a thread of this process;
+        without it events wait in the store, and only the stream of events tells of them."""
+        stop = threading.Event()
+        thread = threading.Thread(
+            target=work.deliver, args=(self._services, stop), name="plugvault-deliver", daemon=True
+        )
+
+        def end() -> None:
+            stop.set()
+            thread.join()
+
+        self._stack.callback(end)
+        thread.start()
+
     def make_tokens(self) -> None:
         """Before the first of several ecosystems in one process starts: see `folder`."""
         Folder(self.directory, *self._folder_options).make_tokens(*LABELS)
@@ -139,7 +155,7 @@ class Ecosystem:
             self._stack.callback(self.store.close)
             for role, pair in wiring.furnish(self.store, folder, pki, self._clock()).items():
                 self._credentials[role] = Credentials(*pair, self.url)
-            services = wiring.open_services(
+            self._services = wiring.open_services(
                 self._stack,
                 pki,
                 self.store,
@@ -148,7 +164,7 @@ class Ecosystem:
                 self._settings,
                 self.links,
             )
-            self._stack.enter_context(server.in_thread(create_app(services), listener))
+            self._stack.enter_context(server.in_thread(create_app(self._services), listener))
             self._connect(pki)
 
     @contextmanager

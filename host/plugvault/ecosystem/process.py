@@ -16,16 +16,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from plugvault import delivery
-from plugvault.ecosystem import server, wiring
+from plugvault.ecosystem import server, wiring, work
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services, Settings
 from plugvault.roles.client import Credentials
 from plugvault.store import SqlStore
-
-ASK_AGAIN = 3600.0  # seconds between two rounds of asking foreign CAs what they have revoked
 
 
 @dataclass(frozen=True)
@@ -105,16 +102,7 @@ def deliver(services: Services, _: Path | None) -> None:
         stop.set()
 
     threading.Thread(target=follow, daemon=True).start()
-    own = frozenset(one.identifier.hex() for one in services.authorities)
-    ask_again = delivery.AskAgain(services.refresh, own)
-    delivery.run(
-        services.store,
-        services.webhook_secret,
-        services.settings,
-        services.clock,
-        stop,
-        (*delivery.DUTIES, delivery.Duty("revocation", ASK_AGAIN, ask_again)),
-    )
+    work.deliver(services, stop)
 
 
 WORK: dict[str, Callable[[Services, Path | None], None]] = {"answer": answer, "deliver": deliver}

@@ -1,0 +1,23 @@
+"""What an ecosystem does beside answering: deliver events, clean its pools, end operators, ask
+foreign CAs what they have revoked."""
+
+import threading
+
+from plugvault import delivery
+from plugvault.opcp.services import Services
+
+ASK_AGAIN = 3600.0  # seconds between two rounds of asking foreign CAs
+
+
+def deliver(services: Services, stop: threading.Event) -> None:
+    """Until `stop`. Any number of threads, processes and machines may do it at once."""
+    own = frozenset(one.identifier.hex() for one in services.authorities)
+    ask_again = delivery.AskAgain(services.refresh, own)
+    delivery.run(
+        services.store,
+        services.webhook_secret,
+        services.settings,
+        services.clock,
+        stop,
+        (*delivery.DUTIES, delivery.Duty("revocation", ASK_AGAIN, ask_again)),
+    )
