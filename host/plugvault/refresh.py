@@ -127,9 +127,13 @@ def _issuer(
 
 
 def _issued(above: Certificate, below: Certificate) -> bool:
+    """Also that `path.identity` says so: what is learned is entered under that, and a CA that
+    names another's key for its own would revoke what the other has issued."""
     return (
         above.is_ca
         and above.subject == below.issuer
-        and (below.aki is None or above.ski == below.aki)
+        and below.aki is not None
+        and above.ski == below.aki
+        and path.is_named_by_its_key(above)
         and path.verify(above.point, below.tbs_digest, below.signature)
     )

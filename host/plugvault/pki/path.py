@@ -7,12 +7,20 @@ where only the host looks. Revocation is not looked at here.
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import new, sha256
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
 
 from evcc import chain, x509
 from evcc.x509 import Certificate, CertificateError
 from plugvault.pki import iso20
 from plugvault.pki.names import serial_hex
+from plugvault.pki.schemes import PublicKey, public_bits
 from plugvault.pki.verify import verify_p256
 
 _CUT_OUT = ("tbs_digest", "issuer", "subject", "names", "point", "signature", "ski", "aki")
@@ -91,6 +99,29 @@ def identity(certificate: Certificate) -> tuple[str, str]:
     the issuer's name where it carries none) and its serial number, both in hexadecimal."""
     issuer: bytes = certificate.aki or sha256(certificate.issuer).digest()
     return issuer.hex(), serial_hex(certificate.serial)
+
+
+def is_named_by_its_key(certificate: Certificate) -> bool:
+    """Whether a CA's key identifier is a digest of its key, as CAs of the field make it: over the
+    key or the whole SubjectPublicKeyInfo, whole or cut [RFC 5280, 4.2.1.2; RFC 7093]. Any other
+    may have been chosen to be another CA's, and `identity` says no more than that."""
+    point = certificate.point
+    key = (
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        if len(point) == 65
+        else load_der_public_key(point)
+    )
+    if not isinstance(key, PublicKey):
+        return False
+    info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    digests = [
+        new(name, data, usedforsecurity=False).digest()
+        for data in (public_bits(key), info)
+        for name in ("sha1", "sha256", "sha384", "sha512")
+    ]
+    marked = [bytes([0x40 | one[-8] & 0x0F]) + one[-7:] for one in digests]
+    ways = (*digests, *(one[:20] for one in digests), *(one[-8:] for one in digests), *marked)
+    return certificate.ski in ways
 
 
 def fingerprint(der: bytes) -> str:

@@ -8,6 +8,7 @@ issued, and for foreign ones that are known to be revoked. What is revoked stays
 from collections.abc import Iterable
 from dataclasses import replace
 
+from evcc.x509 import Certificate
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools.errors import PoolError
@@ -24,6 +25,7 @@ REASONS = (
     "aACompromise",
 )
 REVOKED = "A certificate of the chain has been revoked."
+ANOTHERS = "The certificate names the issuer and the serial number of another's."
 
 
 def record(records: Records, der: bytes) -> Status:
@@ -67,3 +69,12 @@ def check(records: Records, certificates: Iterable[bytes]) -> None:
     revoked. One query."""
     if records.statuses.revoked([path.identity(path.read_any(der)) for der in certificates]):
         raise PoolError("invalid", REVOKED)
+
+
+def check_unique(records: Records, certificate: Certificate) -> None:
+    """Raises PoolError("invalid") for a certificate that would be taken for one of our own: its
+    CA wrote the key identifier of one of ours into it, and the serial number of what that has
+    issued. Whoever ended it would revoke the other."""
+    known = records.statuses.get(*path.identity(certificate))
+    if known and known.subject != distinguished_name(certificate.names):
+        raise PoolError("invalid", ANOTHERS)

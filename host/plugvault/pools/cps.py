@@ -168,6 +168,7 @@ def check(
             "invalid", f"The contract certificate chain is not valid under RCP ({error})."
         ) from error
     certificates.check(records, (data.certificate, *data.subs))
+    certificates.check_unique(records, leaf)
     return leaf
 
 

@@ -1,0 +1,124 @@
+"""Attacks on what is known of certificates: a CA writes another CA's key identifier into what it
+issues, with the serial number of what that one has issued, and has its own revoked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from fixtures.pools import OPERATOR, Pools, authority
+from fixtures.responders import Listener
+from plugvault.net import Outbound
+from plugvault.pki import path, responder
+from plugvault.pki.responder import Revocation
+from plugvault.pools import ccp, certificates, cps, rcp
+from plugvault.pools.errors import PoolError
+from plugvault.refresh import Refresh
+from world import CA_USAGE, EMAID, NOW, PCID, Issued, name, root, usage
+
+
+def forged(
+    issuer: Issued,
+    names: x509.Name,
+    victim: Issued,
+    *,
+    serial: int | None = None,
+    identifier: bytes | None = None,
+    url: str = "",
+) -> Issued:
+    """A certificate by `issuer` that says to be by the victim's issuer, under `serial`; with an
+    `identifier` a CA that says to have the key of that name."""
+    assert issuer.key
+    key = ec.generate_private_key(ec.SECP256R1())
+    above = victim.cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    now = datetime.fromtimestamp(NOW, UTC)
+    builder = (
+        x509.CertificateBuilder(issuer.cert.subject, names, key.public_key())
+        .serial_number(serial or x509.random_serial_number() >> 33)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=90))
+    )
+    if identifier:
+        builder = (
+            builder.add_extension(CA_USAGE, critical=True)
+            .add_extension(x509.BasicConstraints(True, 0), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier(identifier), critical=False)
+        )
+    else:
+        builder = builder.add_extension(
+            usage("digital_signature", "key_agreement"), critical=True
+        ).add_extension(above, critical=False)
+    if url:
+        place = x509.UniformResourceIdentifier(url)
+        access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, place)
+        builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
+    return Issued(builder.sign(issuer.key, SHA256()), key, issuer, NOW)
+
+
+def test_a_contract_cannot_take_anothers_certificate_along_when_it_ends(pools: Pools):
+    """The operator's CA is its own; it names the ecosystem's, and the serial number of the CPS."""
+    pools.register()
+    victim = pools.world.cps
+    with pools.store.write() as records:
+        certificates.record(records, victim.der)
+    attack = forged(
+        pools.world.mo_sub2,
+        name(EMAID, "MO", "Plug Test", "DE"),
+        victim,
+        serial=victim.cert.serial_number,
+    )
+    assert path.identity(path.read(attack.der)) == path.identity(path.read(victim.der))
+    data = replace(pools.data(), certificate=attack.der)
+    with contextlib.suppress(PoolError), pools.store.write() as records:
+        signed = cps.sign(records, OPERATOR, [pools.signer], data, PCID, pools.now)
+        ccp.keep(records, signed, pools.now)
+        ccp.delete(records, OPERATOR, EMAID, pools.now)
+    with pools.store.read() as records:
+        certificates.check(records, [victim.der])
+
+
+@pytest.fixture
+def place() -> Iterator[Listener]:
+    with Listener() as made:
+        yield made
+
+
+@pytest.mark.parametrize("ca", ["the victim's identifier for its key", "its own identifier"])
+def test_a_ca_cannot_revoke_what_another_has_issued(pools: Pools, place: Listener, ca: str):
+    """Both CAs hang from roots of RCP; the responder of one says that its own leaf is revoked."""
+    victim = pools.provisioning()
+    hostile = root("Hostile Root", dc="OEM")
+    with pools.store.write() as records:
+        rcp.put(records, hostile.der, "OEM", NOW)
+    above = victim.cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    identifier = above.key_identifier if ca.startswith("the victim") else b"12345678"
+    sub = forged(hostile, name("Sub CA", "OEM", "H", "DE"), victim, identifier=identifier)
+    leaf = forged(
+        sub,
+        name("XXXP0000000000001", "OEM", "H", "DE"),
+        victim,
+        serial=victim.cert.serial_number,
+        url=place.url,
+    )
+    asked: list[int] = []
+
+    def answer(request: bytes) -> bytes:
+        found = responder.read(request)
+        asked.append(found.serial)
+        revoked = Revocation(found.serial, NOW - 60, "keyCompromise")
+        return responder.answer(authority(sub), found, revoked, NOW, NOW + 7200)
+
+    place.answers = answer
+    refresh = Refresh(pools.store, (), Outbound(["127.0.0.0/8"], 2.0), lambda: NOW)
+    refresh([leaf.der, sub.der])
+    with pools.store.read() as records:
+        certificates.check(records, victim.chain)
