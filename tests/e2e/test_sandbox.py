@@ -16,6 +16,8 @@ import httpx
 import pytest
 
 from fixtures.sandbox import Running, eventually
+from plugvault.requests.run import read_values, run
+from plugvault.requests.write import ENVIRONMENT
 
 ROLES = {"OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"}
 
@@ -67,6 +69,7 @@ def test_the_folder_is_taken_up_again(tmp_path: Path, softhsm: Path):
         maker = running.bearer("OEM")
         roots = running.http.get("/v1/root/rootCerts", headers=maker).json()
         said[-1]["roots"] = roots
+        assert "another sandbox is using it" in refusal(*options)
         assert running.end() == 130
     first, second = said
     for role in ROLES:
@@ -154,7 +157,8 @@ def test_a_killed_process_on_postgresql_comes_again(softhsm: Path, postgresql_ur
 
 
 def test_https_is_trusted_under_the_v2g_root(tmp_path: Path, softhsm: Path):
-    options = ("--port", "0", "--tls", "--data", str(tmp_path))
+    made = tmp_path / "requests"
+    options = ("--port", "0", "--tls", "--data", str(tmp_path), "--requests", str(made))
     running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
     try:
         url = running.said["url"]
@@ -165,6 +169,10 @@ def test_https_is_trusted_under_the_v2g_root(tmp_path: Path, softhsm: Path):
             token = http.post("/oauth/token", json=asked).json()["access_token"]
             headers = {"Authorization": f"Bearer {token}"}
             assert http.get("/v1/root/rootCerts", headers=headers).status_code == 200
+        values = read_values(made / ENVIRONMENT)
+        text = (made / "09-roots.http").read_text()
+        root = tmp_path / "certificates" / "v2g-root.pem"
+        assert all(outcome.ok for outcome in run(text, values, root))
         with httpx.Client(base_url=url, trust_env=False) as http, pytest.raises(httpx.HTTPError):
             http.get("/")
     finally:
@@ -179,6 +187,8 @@ def test_https_is_trusted_under_the_v2g_root(tmp_path: Path, softhsm: Path):
         (("--providers", "a,../b"), "letters and digits"),
         (("--providers", "a,b", "--database", "postgresql://h/d"), "{provider}"),
         (("--providers", "a,b", "--tls"), "no --tls"),
+        (("--url", "ecosystem.example"), "https://"),
+        (("--requests", "/proc/nowhere"), "/proc/nowhere: No such"),
         (("--allow-network", "10.0.0.0/99"), "10.0.0.0/99"),
         (("--database", "mysql://h/d"), "sqlite:///FILE or postgresql://"),
     ],

@@ -88,7 +88,9 @@ def run(name: str, arguments: list[str]) -> int:
         return refuse(f"`{name}` cannot start: {e}. `make` installs what is missing.")
     app = found
     if not isinstance(found, typer.Typer):
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app = typer.Typer(
+            add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+        )
         app.command()(found)
     app(args=arguments, prog_name=f"plugvault {name}")
     return 0

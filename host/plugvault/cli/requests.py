@@ -16,6 +16,9 @@ def requests(
         Path | None,
         typer.Option(help=f"Variables; default: {ENVIRONMENT} beside the first file."),
     ] = None,
+    trust: Annotated[
+        Path | None, typer.Option(help="Roots of a server with HTTPS: a file of PEM.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a request.")] = False,
 ) -> None:
     """Carry out HTTP requests and compare each status with the one its file expects.
@@ -28,11 +31,12 @@ def requests(
     """
     unexpected = 0
     try:
+        texts = {file: _read(file) for file in files}
         values = read_values(env or files[0].parent / ENVIRONMENT)
-        for file in files:
+        for file, text in texts.items():
             if not as_json:
                 typer.secho(file.name, bold=True)
-            for outcome in run(_read(file), values):
+            for outcome in run(text, values, trust):
                 unexpected += not outcome.ok
                 _say(file, outcome, as_json)
     except RequestsError as error:
@@ -45,7 +49,9 @@ def _read(file: Path) -> str:
     try:
         return file.read_text()
     except (OSError, ValueError) as error:
-        raise RequestsError("file", f"{file}: {error}") from error
+        raise RequestsError(
+            "file", f"{file}: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def _say(file: Path, outcome: Outcome, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """`plugvault sandbox`: the whole ecosystem on one port, ready to be talked to."""
 
+import errno
 import ipaddress
 import json
 import signal
@@ -8,6 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from rich import box
@@ -18,6 +20,7 @@ from rich.table import Table
 from evcc.errors import EvccError
 from plugvault.cli.folders import memory, stoppable
 from plugvault.ecosystem import server
+from plugvault.ecosystem.parties import CALLERS
 from plugvault.ecosystem.sandbox import Plan, Sandbox
 from plugvault.ecosystem.supervisor import ProcessError
 from plugvault.opcp.open import WARNING
@@ -27,6 +30,13 @@ PORT = 8080
 POOL = "Example Pool"
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where everybody may call, so may we
 _PLAIN: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False}
+# What begins the identifiers a role may act for: PCIDs (WMI), EMAIDs, EVSEIDs.
+_SCOPES = {
+    role: ", ".join(sorted(caller.wmis | caller.providers | caller.operators))
+    for caller in CALLERS
+    for role in caller.roles
+}
+_PORT = (errno.EADDRINUSE, errno.EACCES)  # another port may do
 _CAR = ("pcid", "vin", "plate", "document", "emaid")
 
 
@@ -53,8 +63,10 @@ def sandbox(
             help="postgresql://USER@HOST/NAME in place of a file.", envvar="PLUGVAULT_DATABASE"
         ),
     ] = None,
-    processes: Annotated[int, typer.Option(help="That answer.", min=1, max=64)] = 1,
-    workers: Annotated[int, typer.Option(help="That deliver events.", min=1, max=64)] = 1,
+    processes: Annotated[int, typer.Option(help="Processes that answer.", min=1, max=64)] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Processes that deliver events.", min=1, max=64)
+    ] = 1,
     providers: Annotated[
         str | None,
         typer.Option(help="Several ecosystems that are partners: hubject,irdeto,gireve"),
@@ -102,6 +114,7 @@ def sandbox(
     """
     names = _names(providers)
     console = Console(stderr=as_json, highlight=False)
+    _known_as(url)
     settings = Settings(
         open=open_mode, dual_control=dual_control, networks=_networks(allow_network or [])
     )
@@ -116,17 +129,35 @@ def sandbox(
             for index, name in enumerate(names)
         ]
         try:
-            run = stack.enter_context(
-                Sandbox(plans, settings, {"answer": processes, "deliver": workers}, requests, tls)
-            )
+            if requests:
+                requests.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with console.status("Starting") as status:
+                run = stack.enter_context(
+                    Sandbox(
+                        plans,
+                        settings,
+                        {"answer": processes, "deliver": workers},
+                        requests,
+                        tls,
+                        on_step=status.update,
+                    )
+                )
         except (EvccError, ProcessError, OSError, ValueError) as error:
-            console.print(f"The sandbox did not start: {error}", style="red")
+            console.print(f"The sandbox did not start: {_why(error)}", style="red")
             raise typer.Exit(1) from error
         if as_json:
             print(json.dumps(run.report), flush=True)
         else:
-            _show(console, run.report, open_mode)
+            _show(console, run.report, settings, _hints(folder, requests, tls))
         signal.pause()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, EvccError):
+        return error.detail or error.reason
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _names(providers: str | None) -> list[str]:
@@ -147,6 +178,12 @@ def _networks(given: list[str]) -> tuple[str, ...]:
         raise typer.BadParameter(f"{error}", param_hint="--allow-network") from error
 
 
+def _known_as(url: str | None) -> None:
+    at = urlsplit(url or "http://here")
+    if at.scheme not in ("http", "https") or not at.hostname or at.query or at.fragment:
+        raise typer.BadParameter("http://... or https://...", param_hint="--url")
+
+
 def _plan(
     stack: ExitStack,
     name: str,
@@ -162,15 +199,14 @@ def _plan(
     try:
         listener = stack.enter_context(server.listen(host, wanted))
     except OSError as error:
-        raise typer.BadParameter(
-            f"{host}:{wanted}: {error.strerror or error}; --port 0 takes one that is free"
-        ) from error
+        way_out = "; --port 0 takes one that is free" if error.errno in _PORT else ""
+        raise typer.BadParameter(f"{host}:{wanted}: {error.strerror or error}{way_out}") from error
     several = name != POOL
     if several:
         folder = folder / name
     if several and (url or tls or (database and "{provider}" not in database)):
         raise typer.BadParameter(
-            "several ecosystems: no --url, no --tls, and {provider} in --database"
+            "with --providers: no --url, no --tls, and {provider} in --database"
         )
     at = listener.getsockname()[1]
     scheme = "https" if tls else "http"
@@ -191,22 +227,35 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _show(console: Console, report: dict[str, Any], opened: bool) -> None:
-    if opened:
+def _hints(folder: Path, requests: Path | None, tls: bool) -> dict[str, str]:
+    root = folder / "certificates" / "v2g-root.pem"
+    hints = {"to trust": str(root)} if tls else {}
+    if requests:
+        trust = f"--trust {root} " if tls else ""
+        hints["requests"] = f"plugvault requests {trust}{requests}/*.http"
+    return hints
+
+
+def _show(
+    console: Console, report: dict[str, Any], settings: Settings, hints: dict[str, str]
+) -> None:
+    if settings.open:
         console.print(Panel(WARNING, style="bold white on red"))
     for name, one in report.get("providers", {"": report}).items():
         console.print(f"\n[bold]{name or 'The ecosystem'}[/] is up; Ctrl-C ends it")
-        for what, address in (
-            ("start here", f"{one['url']}/"),
-            ("every call", f"{one['url']}/docs"),
-            ("tokens", one["token_url"]),
-            ("audience", one["url"]),
-        ):
-            console.print(f"  {what:<11} [cyan]{address}[/]")
-        roles = Table("role", "client_id, client_secret", **_PLAIN)
+        addresses = {
+            "start here": f"{one['url']}/",
+            "every call": f"{one['url']}/docs",
+            "tokens": one["token_url"],
+            "audience": one["url"],
+        }
+        for what, said in (addresses | ({} if name else hints)).items():
+            console.print(f"  {what:<11} [cyan]{said}[/]", soft_wrap=True)
+        roles = Table("role", "acts for", "client_id, client_secret", **_PLAIN)
         for role, given in one["roles"].items():
             # One below the other: a secret that a narrow terminal cuts is none.
-            roles.add_row(role, f"{given['client_id']}\n{given['client_secret']}")
+            pair = f"{given['client_id']}\n{given['client_secret']}"
+            roles.add_row(role, _SCOPES.get(role, ""), pair)
         cars = Table("PCID", "VIN", "plate", "document", "contract", **_PLAIN)
         for car in one["vehicles"]:
             cars.add_row(*(car.get(key, "-") for key in _CAR))

@@ -9,11 +9,13 @@ credentials, and makes only what is missing. So a start that was interrupted is 
 next one. Only one process may make things in a folder at a time; many may read it.
 """
 
+import errno
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,6 +98,22 @@ class Folder:
     def keep_certificate(self, name: str, certificate: bytes) -> None:
         pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
         write(self._certificates / f"{name}.pem", pem)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """One sandbox at a time works on a folder, made when missing. Raises OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            said = "another sandbox is using it"
+            raise OSError(errno.EBUSY, said, str(directory)) from error
+        yield
+    finally:
+        os.close(opened)
 
 
 def write(file: Path, content: bytes) -> None:

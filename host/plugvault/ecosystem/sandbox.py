@@ -9,7 +9,7 @@ get to know each other as partners.
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from plugvault.ecosystem import samples, server, wiring
 from plugvault.ecosystem.authorities import LABELS, Authorities
-from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.folder import Folder, alone
 from plugvault.ecosystem.parties import EVSE, MAKER, PROVIDER, PROVIDER_V2G
 from plugvault.ecosystem.process import WORK, Orders
 from plugvault.ecosystem.supervisor import Supervised
@@ -80,9 +80,12 @@ class Sandbox:
         requests: Path | None = None,
         secured: bool = False,
         module: Path | None = None,
+        on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`requests`: a folder to put the collection of HTTP requests into; `secured`: HTTPS, by
-        a certificate under the ecosystem's own V2G root, for one ecosystem alone."""
+        a certificate under the ecosystem's own V2G root, for one ecosystem alone; `on_step`: is
+        told what is being done, while it starts."""
+        self._on_step = on_step
         self._secured = secured
         self._plans = plans
         self._requests = requests
@@ -109,6 +112,8 @@ class Sandbox:
         self._stack.close()
 
     def _start(self) -> None:
+        for plan in self._plans:
+            self._stack.enter_context(alone(plan.folder))
         # They load their libraries while this process makes keys and certificates.
         self._stack.callback(self._end)
         waiting = [
@@ -117,12 +122,15 @@ class Sandbox:
             for work in WORK
             for _ in range(self._processes[work])
         ]
+        self._on_step("Keys in tokens, certificates, roles")
         ready = {plan.name: self._prepare(plan) for plan in self._plans}
         links = self._introduce()
+        self._on_step("Processes that answer and deliver")
         for plan, work, process in waiting:
             process.start(self._orders(plan, work, links[plan.name]).line())
         trusts = [one.v2g_root for one in ready.values()]
         worlds, variables = {}, []
+        self._on_step("Sample vehicles")
         for series, plan in enumerate(self._plans, 1):
             credentials = ready[plan.name].credentials
             with self._opened(plan, samples.TOKEN) as (folder, pki, token), ExitStack() as stack:

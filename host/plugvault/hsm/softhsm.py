@@ -46,7 +46,7 @@ def find_module() -> Path:
     wanted = os.environ.get("PLUGVAULT_PKCS11_MODULE")
     if wanted:
         if not Path(wanted).exists():
-            raise VaultError("module-missing", f"{wanted} does not exist")
+            raise VaultError("module-missing", f"{wanted} does not exist; PLUGVAULT_PKCS11_MODULE names it")
         return Path(wanted).absolute()
     for pattern in _MODULES:
         for path in sorted(Path("/").glob(pattern.lstrip("/"))):

@@ -42,6 +42,16 @@ A Plug & Charge ecosystem that speaks OPCP 1.0.0. Press *Authorize*, enter `clie
 Certificates are base64 of DER. Every refusal is `{"errorMessages": [...], "traceId": "..."}`.
 """
 
+# In the order in which a newcomer meets them.
+_TAGS = (
+    "Access token",
+    "RCP: root certificates",
+    "EST: certificates",
+    "PCP: provisioning certificates",
+    "CPS: contract data",
+    "CCP: signed contracts",
+)
+
 
 def create_app(services: Services) -> FastAPI:
     """The ASGI application over these services."""
@@ -51,6 +61,7 @@ def create_app(services: Services) -> FastAPI:
         title=f"{WARNING} · {_TITLE}" if opened else _TITLE,
         version=_version(),
         description=_DESCRIPTION,
+        openapi_tags=[{"name": tag} for tag in _TAGS],
         responses=errors.RESPONSES,
         redirect_slashes=False,
         swagger_ui_parameters={"defaultModelsExpandDepth": -1},

@@ -7,6 +7,7 @@ lines of `###`, `# @name`, `{{variable}}`, `{{name.response.body.$.member[0]}}`.
 
 import json
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +66,13 @@ def parse(text: str) -> list[Request]:
     return [_request(title.strip(), part) for title, part in pairs]
 
 
-def run(text: str, values: Mapping[str, str]) -> Iterator[Outcome]:
-    """Carry out a file's requests, one after the other, to the end or a silent server."""
+def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iterator[Outcome]:
+    """Carry out a file's requests, one after the other, to the end or a silent server.
+
+    `trust`: a file with the roots of a server that speaks HTTPS.
+    """
     answers: dict[str, httpx.Response] = {}
-    with httpx.Client(timeout=TIMEOUT, trust_env=False) as http:
+    with httpx.Client(timeout=TIMEOUT, trust_env=False, verify=_trust(trust)) as http:
         for request in parse(text):
             filled = [_fill(part, values, answers) for part in (request.url, request.body)]
             headers = [(name, _fill(value, values, answers)) for name, value in request.headers]
@@ -92,6 +96,13 @@ def read_values(file: Path, environment: str | None = None) -> dict[str, str]:
         return {str(name): str(value) for name, value in chosen.items()}
     except (OSError, ValueError, KeyError, StopIteration, AttributeError) as error:
         raise RequestsError("file", f"{file}: no environment to be had ({error})") from error
+
+
+def _trust(file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise RequestsError("file", f"{file}: no root certificates in it") from error
 
 
 def _request(title: str, part: str) -> Request:
