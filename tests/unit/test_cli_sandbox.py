@@ -8,6 +8,7 @@ from rich.console import Console
 
 from plugvault.cli.sandbox import _show
 from plugvault.ecosystem.parties import CALLERS
+from plugvault.opcp.services import Settings
 from plugvault.pools import clients
 
 CAR = {
@@ -27,7 +28,7 @@ def test_nothing_is_cut_in_80_columns():
     url = "http://127.0.0.1:8080"
     report = {"url": url, "token_url": f"{url}/oauth/token", "roles": roles, "vehicles": [CAR]}
     console = Console(file=io.StringIO(), width=80, highlight=False)
-    _show(console, report, opened=True)
+    _show(console, report, Settings(open=True), {})
     words = console.file.getvalue().replace("B-PV 101E", "plate").split()  # type: ignore[attr-defined]
     for given in roles.values():
         assert set(given.values()) <= set(words)
