@@ -46,7 +46,8 @@ def find_module() -> Path:
     wanted = os.environ.get("PLUGVAULT_PKCS11_MODULE")
     if wanted:
         if not Path(wanted).exists():
-            raise VaultError("module-missing", f"{wanted} does not exist; PLUGVAULT_PKCS11_MODULE names it")
+            said = f"{wanted} does not exist; PLUGVAULT_PKCS11_MODULE names it"
+            raise VaultError("module-missing", said)
         return Path(wanted).absolute()
     for pattern in _MODULES:
         for path in sorted(Path("/").glob(pattern.lstrip("/"))):

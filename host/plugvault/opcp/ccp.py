@@ -1,6 +1,5 @@
 """CCP: signed contracts for stations and makers [OPCP 1.0.0, ccp.v1]."""
 
-import base64
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -20,6 +19,7 @@ from plugvault.opcp.fields import (
     PcidPath,
     PcidText,
     Wire,
+    checked,
     decode,
     encode,
 )
@@ -71,7 +71,7 @@ def install(
     A request that its vehicle has not signed is refused with an error body either way: there is
     no vehicle to answer.
     """
-    raw = _exi(asked.certificate_installation_req)
+    raw = checked(asked.certificate_installation_req, installation.BAD_EXI)
     request = installation.read_request(raw)
     pcid = installation.check_signature(request)
     if found.peers:  # whoever asks: a copy of another ecosystem's vehicle may have ended there
@@ -235,13 +235,6 @@ def _show(records: Records, contract: Contract) -> dict[str, Any]:
         else "",
         "cpsV2GRootCertificateFingerprint": contract.root_fingerprint,
     }
-
-
-def _exi(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise PoolError("invalid", installation.BAD_EXI) from error
 
 
 def _session_id(text: str | None) -> bytes:

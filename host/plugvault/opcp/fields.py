@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from plugvault.contract.bundle import ISO2
 from plugvault.opcp.services import Services, services
 from plugvault.pools.caller import EMAID_PATTERN, PCID_PATTERN
+from plugvault.pools.errors import PoolError
 
 BASE64_PATTERN = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 UUID_PATTERN = "^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
@@ -50,6 +51,14 @@ class Wire(BaseModel):
 def decode(text: str) -> bytes:
     """Base64 that the pattern has let through."""
     return base64.b64decode(text)
+
+
+def checked(text: str, words: str) -> bytes:
+    """Base64 that may be none: then it is refused with these words. Raises PoolError."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise PoolError("invalid", words) from error
 
 
 def encode(data: bytes) -> str:

@@ -1,13 +1,21 @@
 """PCP: provisioning certificates [OPCP 1.0.0, pcp.v1]."""
 
-import base64
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, Field
 
 from plugvault.contract.bundle import ISO2
-from plugvault.opcp.fields import Broadcast, Found, Namespace, PcidPath, PcidText, Wire, encode
+from plugvault.opcp.fields import (
+    Broadcast,
+    Found,
+    Namespace,
+    PcidPath,
+    PcidText,
+    Wire,
+    checked,
+    encode,
+)
 from plugvault.opcp.rights import may
 from plugvault.opcp.route import PlainRoute
 from plugvault.opcp.services import Services
@@ -177,7 +185,4 @@ def _available(algorithm: str | None) -> None:
 
 
 def _certificate(text: str, field: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise PoolError("invalid", f"Invalid certificate format on {field}") from error
+    return checked(text, f"Invalid certificate format on {field}")

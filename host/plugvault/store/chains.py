@@ -80,16 +80,9 @@ class Chains:
         self._transaction.committed.append(lambda: self._memory.learn(number, chain))
 
 
-def row_of(chain: Chain) -> dict[str, bytes | str]:
-    """`issuer`, `serial`: what the chain's lowest certificate would be revoked as."""
+def row_of(chain: Chain) -> dict[str, bytes]:
     packed = b"".join(len(der).to_bytes(4, "big") + der for der in chain)
-    issuer, serial = _identity(chain)
-    return {
-        "digest": sha256(packed).digest(),
-        "certificates": packed,
-        "issuer": issuer,
-        "serial": serial,
-    }
+    return {"digest": sha256(packed).digest(), "certificates": packed}
 
 
 def unpack(packed: bytes) -> Chain:
@@ -101,17 +94,9 @@ def unpack(packed: bytes) -> Chain:
     return tuple(found)
 
 
-def _identity(chain: Chain) -> tuple[str, str]:
-    try:
-        return path.identity(path.read(chain[0])) if chain else ("", "")
-    except CertificateError:
-        return "", ""
-
-
 @cache
 def _new(database: str) -> Executable:
-    names = ("digest", "certificates", "issuer", "serial")
-    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    values: dict[str, Any] = {name: bindparam(name) for name in ("digest", "certificates")}
     insert = INSERT[database](tables.chains).values(values)
     made: Executable = insert.on_conflict_do_nothing()
     return made

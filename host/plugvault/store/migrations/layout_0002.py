@@ -54,8 +54,6 @@ Table(
     _key("chain", _NUMBER, autoincrement=True),
     _some("digest", LargeBinary),
     _some("certificates", LargeBinary),
-    _some("issuer"),
-    _some("serial"),
     Index("chains_digest", "digest", unique=True),
 )
 
