@@ -7,10 +7,10 @@ do with any; SoftHSM from 2.6 on has it, and a token that has not says so at onc
 from typing import Any, NoReturn, cast
 
 from cryptography.hazmat.primitives.asymmetric import ed448
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
 
 from evcc.vault import VaultError
-from plugvault.hsm.token import Token, custody
+from plugvault.hsm.token import Token, custody, templates
 
 _OID = bytes.fromhex("06032b6571")
 _SIZE = 57  # bytes of a public key
@@ -21,7 +21,7 @@ def generate(token: Token, label: str) -> "TokenEd448Key":
 
     Raises: VaultError("full" | "unavailable").
     """
-    common = {Attribute.TOKEN: True, Attribute.ID: label.encode(), Attribute.LABEL: label}
+    public, private = templates(label)
     with token.call():
         parameters = token.session.create_domain_parameters(
             KeyType.EC_EDWARDS, {Attribute.EC_PARAMS: _OID}, local=True
@@ -30,15 +30,8 @@ def generate(token: Token, label: str) -> "TokenEd448Key":
             mechanism=Mechanism.EC_EDWARDS_KEY_PAIR_GEN,
             capabilities=MechanismFlag(0),
             store=True,
-            public_template={**common, Attribute.VERIFY: True, Attribute.PRIVATE: False},
-            private_template={
-                **common,
-                Attribute.PRIVATE: True,
-                Attribute.SENSITIVE: True,
-                Attribute.EXTRACTABLE: False,
-                Attribute.MODIFIABLE: False,
-                Attribute.SIGN: True,
-            },
+            public_template=public,
+            private_template=private,
         )
     return key(token, label)
 
@@ -46,14 +39,9 @@ def generate(token: Token, label: str) -> "TokenEd448Key":
 def key(token: Token, label: str) -> "TokenEd448Key":
     """The key of that label. Raises: VaultError("not-found" | "unavailable")."""
     with token.call():
-        private, public = (
-            list(token.session.get_objects({Attribute.CLASS: kind, Attribute.ID: label.encode()}))
-            for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
-        )
-        if not (private and public):
-            raise VaultError("not-found", label)
-        point = public[0][Attribute.EC_POINT][-_SIZE:]
-    return TokenEd448Key(token, label, private[0], point)
+        private, public = token.pair(label)
+        point = public[Attribute.EC_POINT][-_SIZE:]
+    return TokenEd448Key(token, label, private, point)
 
 
 class TokenEd448Key(ed448.Ed448PrivateKey):

@@ -8,10 +8,10 @@ from typing import Any, NoReturn, cast
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
 
 from evcc.vault import VaultError
-from plugvault.hsm.token import Token, custody
+from plugvault.hsm.token import Token, custody, templates
 
 BITS = 2048
 
@@ -21,22 +21,15 @@ def generate(token: Token, label: str) -> "TokenRsaKey":
 
     Raises: VaultError("full" | "unavailable").
     """
-    common = {Attribute.TOKEN: True, Attribute.ID: label.encode(), Attribute.LABEL: label}
+    public, private = templates(label)
     with token.call():
         token.session.generate_keypair(
             KeyType.RSA,
             BITS,
             store=True,
             capabilities=MechanismFlag(0),
-            public_template={**common, Attribute.VERIFY: True, Attribute.PRIVATE: False},
-            private_template={
-                **common,
-                Attribute.PRIVATE: True,
-                Attribute.SENSITIVE: True,
-                Attribute.EXTRACTABLE: False,
-                Attribute.MODIFIABLE: False,
-                Attribute.SIGN: True,
-            },
+            public_template=public,
+            private_template=private,
         )
     return key(token, label)
 
@@ -44,17 +37,12 @@ def generate(token: Token, label: str) -> "TokenRsaKey":
 def key(token: Token, label: str) -> "TokenRsaKey":
     """The key of that label. Raises: VaultError("not-found" | "unavailable")."""
     with token.call():
-        private, public = (
-            list(token.session.get_objects({Attribute.CLASS: kind, Attribute.ID: label.encode()}))
-            for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
-        )
-        if not (private and public):
-            raise VaultError("not-found", label)
+        private, public = token.pair(label)
         numbers = rsa.RSAPublicNumbers(
-            int.from_bytes(public[0][Attribute.PUBLIC_EXPONENT], "big"),
-            int.from_bytes(public[0][Attribute.MODULUS], "big"),
+            int.from_bytes(public[Attribute.PUBLIC_EXPONENT], "big"),
+            int.from_bytes(public[Attribute.MODULUS], "big"),
         )
-    return TokenRsaKey(token, label, private[0], numbers.public_key())
+    return TokenRsaKey(token, label, private, numbers.public_key())
 
 
 class TokenRsaKey(rsa.RSAPrivateKey):

@@ -197,24 +197,10 @@ class Token:
             if self._find(key_id, ObjectClass.PRIVATE_KEY):
                 raise VaultError("exists", label)
             check_room(self._folder)
-            common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: label}
+            public, private = templates(label, usage)
             try:
                 self.generate_pair(
-                    {
-                        **common,
-                        Attribute.EC_PARAMS: CURVES[curve].parameters,
-                        Attribute.VERIFY: True,
-                        Attribute.PRIVATE: False,
-                    },
-                    {
-                        **common,
-                        Attribute.PRIVATE: True,
-                        Attribute.SENSITIVE: True,
-                        Attribute.EXTRACTABLE: False,
-                        Attribute.MODIFIABLE: False,
-                        Attribute.SIGN: "sign" in usage,
-                        Attribute.DERIVE: "derive" in usage,
-                    },
+                    {**public, Attribute.EC_PARAMS: CURVES[curve].parameters}, private
                 )
             except pkcs11.PKCS11Error:
                 for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
@@ -238,18 +224,23 @@ class Token:
 
     def key(self, label: str) -> "TokenKey":
         """The key of that label. Raises: VaultError("not-found")."""
-        key_id = label.encode()
         with self.call():
-            private = self._find(key_id, ObjectClass.PRIVATE_KEY)
-            public = self._find(key_id, ObjectClass.PUBLIC_KEY)
-            if not (private and public):
-                raise VaultError("not-found", label)
-            curve = _BY_PARAMETERS.get(public[0][Attribute.EC_PARAMS])
+            private, public = self.pair(label)
+            curve = _BY_PARAMETERS.get(public[Attribute.EC_PARAMS])
             if curve is None:
                 raise VaultError("not-found", f"{label} is on a curve that is not used here")
             # A token gives the point bare or as a DER octet string: its last bytes either way.
-            point = public[0][Attribute.EC_POINT][-2 * curve.size - 1 :]
-            return TokenKey(self, label, private[0], point, curve)
+            point = public[Attribute.EC_POINT][-2 * curve.size - 1 :]
+            return TokenKey(self, label, private, point, curve)
+
+    def pair(self, label: str) -> tuple[Any, Any]:
+        """The token's two objects of a key, private and public, whatever its kind; for use within
+        `call`. Raises: VaultError("not-found")."""
+        kinds = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
+        private, public = (self._find(label.encode(), kind) for kind in kinds)
+        if not (private and public):
+            raise VaultError("not-found", label)
+        return private[0], public[0]
 
     def sign(self, label: str, digest: bytes) -> bytes:
         """`self.key(label).sign_digest(digest)`."""
@@ -261,6 +252,25 @@ class Token:
 
     def __repr__(self) -> str:
         return f"Token({self.label!r})"
+
+
+def templates(
+    label: str, usage: tuple[str, ...] = ("sign",)
+) -> tuple[dict[Attribute, Any], dict[Attribute, Any]]:
+    """What both halves of a key pair are made with, public and private: it never leaves its
+    token. usage: of "sign", "derive"."""
+    common = {Attribute.TOKEN: True, Attribute.ID: label.encode(), Attribute.LABEL: label}
+    public = {**common, Attribute.VERIFY: True, Attribute.PRIVATE: False}
+    private = {
+        **common,
+        Attribute.PRIVATE: True,
+        Attribute.SENSITIVE: True,
+        Attribute.EXTRACTABLE: False,
+        Attribute.MODIFIABLE: False,
+        Attribute.SIGN: "sign" in usage,
+        Attribute.DERIVE: "derive" in usage,
+    }
+    return public, private
 
 
 def custody(token: Token, private: Any) -> str:
