@@ -71,18 +71,16 @@ class Ecosystem:
         settings: Settings | None = None,
         pool: str = POOL,
         tokens: Path | None = None,
-        database: str | None = None,
     ) -> None:
         """`directory`: see `folder`, which also says when `tokens` is needed.
         `on_step(name, detail, milliseconds)`: called as each part is done. `pool`: the company
-        that runs it. `database`: its URL; a file in the folder when not given."""
+        that runs it."""
         self.directory = directory
         self._folder_options = (module, tokens)
         self._on_step = on_step
         self._clock = clock
         self._settings = settings or Settings()
         self._pool = pool
-        self._database = database or f"sqlite:///{directory / 'ecosystem.sqlite'}"
         self._stack = ExitStack()
         self._credentials: dict[str, Credentials] = {}
         self.pins: dict[str, str] = {}
@@ -151,7 +149,7 @@ class Ecosystem:
             self.cps, self.station = pki.cps, pki.station
             self.telematics_key, self.keys = pki.telematics, pki.keys
         with self._step("backend", self.url):
-            self.store = SqlStore.open(self._database)
+            self.store = SqlStore.sqlite(self.directory / "ecosystem.sqlite")
             self._stack.callback(self.store.close)
             for role, pair in wiring.furnish(self.store, folder, pki, self._clock()).items():
                 self._credentials[role] = Credentials(*pair, self.url)

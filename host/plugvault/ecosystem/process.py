@@ -36,7 +36,6 @@ class Orders:
     database: str
     pool: str
     settings: Settings
-    module: str | None = None
     secured: str | None = None
     links: dict[str, Credentials] = field(default_factory=dict)
 
@@ -64,7 +63,7 @@ def main() -> int:
     with ExitStack() as stack:
         store = SqlStore.open(orders.database)
         stack.callback(store.close)
-        folder = Folder(Path(orders.directory), Path(orders.module) if orders.module else None)
+        folder = Folder(Path(orders.directory))
         tokens = folder.tokens(stack, *LABELS)
         pki = Authorities(folder, tokens, time.time(), f"{orders.url}/ocsp", orders.pool)
         services = wiring.open_services(

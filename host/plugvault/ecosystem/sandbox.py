@@ -79,7 +79,6 @@ class Sandbox:
         processes: dict[str, int],
         requests: Path | None = None,
         secured: bool = False,
-        module: Path | None = None,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`requests`: a folder to put the collection of HTTP requests into; `secured`: HTTPS, by
@@ -91,7 +90,6 @@ class Sandbox:
         self._requests = requests
         self._settings = settings
         self._processes = processes
-        self._module = module
         self._stack = ExitStack()
         self._running: list[Supervised] = []
 
@@ -186,7 +184,7 @@ class Sandbox:
     def _opened(self, plan: Plan, label: str) -> Iterator[tuple[Folder, Authorities, Token]]:
         """An ecosystem's keys, and one token more; one ecosystem at a time."""
         with ExitStack() as stack:
-            folder = Folder(plan.folder, self._module)
+            folder = Folder(plan.folder)
             tokens = folder.tokens(stack, *LABELS, label)
             pki = Authorities(
                 folder, tokens, time.time(), f"{plan.url}/ocsp", plan.name, edition20=True
@@ -232,7 +230,7 @@ class Sandbox:
         return links
 
     def _link(self, asked: Plan, asking: str) -> Credentials:
-        folder = Folder(asked.folder, self._module)
+        folder = Folder(asked.folder)
         return Credentials(*folder.secret("partners", asking, clients.new_credentials), asked.url)
 
     def _orders(self, plan: Plan, work: str, links: dict[str, Credentials]) -> Orders:
@@ -243,7 +241,6 @@ class Sandbox:
             database=plan.database,
             pool=plan.name,
             settings=self._settings,
-            module=str(self._module) if self._module else None,
             secured=str(_tls(plan)) if self._secured else None,
             links=links,
         )

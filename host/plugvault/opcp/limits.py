@@ -8,18 +8,17 @@ LIMIT = 65_536  # bytes: the largest body, a signed bundle as base64 of XML, has
 
 
 class BodyLimit:
-    """ASGI middleware: 413 for a body over `limit` bytes, announced or not."""
+    """ASGI middleware: 413 for a body over LIMIT bytes, announced or not."""
 
-    def __init__(self, app: ASGIApp, limit: int = LIMIT) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > self._limit:
+        if not announced.isdigit() or int(announced) > LIMIT:
             await self._refuse(scope, receive, send)
             return
         body = bytearray()
@@ -28,7 +27,7 @@ class BodyLimit:
             if message["type"] != "http.request":
                 return  # the client went away
             body += message.get("body", b"")
-            if len(body) > self._limit:
+            if len(body) > LIMIT:
                 await self._refuse(scope, receive, send)
                 return
             if not message.get("more_body"):
@@ -41,5 +40,5 @@ class BodyLimit:
         await self._app(scope, replay, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = answer(413, [f"The body is larger than {self._limit} bytes."])
+        refusal = answer(413, [f"The body is larger than {LIMIT} bytes."])
         await refusal(scope, receive, send)

@@ -88,11 +88,11 @@ def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iter
             yield Outcome(request, answer.status_code, answer.text)
 
 
-def read_values(file: Path, environment: str | None = None) -> dict[str, str]:
-    """The variables of an environment file; of its first environment when none is named."""
+def read_values(file: Path) -> dict[str, str]:
+    """The variables of an environment file's first environment. Raises RequestsError("file")."""
     try:
         found = json.loads(file.read_text())
-        chosen = found[environment] if environment else next(iter(found.values()))
+        chosen = next(iter(found.values()))
         return {str(name): str(value) for name, value in chosen.items()}
     except (OSError, ValueError, KeyError, StopIteration, AttributeError) as error:
         raise RequestsError("file", f"{file}: no environment to be had ({error})") from error

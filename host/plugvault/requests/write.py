@@ -10,7 +10,7 @@ from plugvault.requests import PARTNERS, collection
 ENVIRONMENT = "http-client.env.json"
 
 
-def write(folder: Path, values: Mapping[str, str], name: str = "sandbox") -> None:
+def write(folder: Path, values: Mapping[str, str]) -> None:
     """Files, and their variables both ways: the environment file of JetBrains' and others', and
     VS Code's settings. The variables hold client secrets: for their owner alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -18,7 +18,7 @@ def write(folder: Path, values: Mapping[str, str], name: str = "sandbox") -> Non
         if file.name != PARTNERS or "partner_pcid" in values:
             (folder / file.name).write_bytes(file.read_bytes())
     (folder / ".vscode").mkdir(mode=0o700, exist_ok=True)
-    _private(folder / ENVIRONMENT, {name: dict(values)})
+    _private(folder / ENVIRONMENT, {"sandbox": dict(values)})
     settings = {"rest-client.environmentVariables": {"$shared": dict(values)}}
     _private(folder / ".vscode" / "settings.json", settings)
 

@@ -120,17 +120,13 @@ class Maker:
         """Make a contract the one that stations install."""
         self.client.call("POST", f"/v1/ccp/signedContractData/{pcid}/{emaid}/default")
 
-    def pull(self, emaid: str, pcid: str, session_id: bytes = b"\x00") -> Pulled:
+    def pull(self, emaid: str, pcid: str) -> Pulled:
         """A contract for a vehicle, checked, ready to be forwarded.
 
-        `session_id`: 1 to 8 bytes put into the message's header.
         Raises OpcpError, or ForwardError when the bundle must not reach the vehicle.
         """
-        answer = self.client.call(
-            "GET",
-            f"/v1/ccp/provideSignedContractData/{emaid}/{pcid}",
-            params={"sessionID": session_id.hex()},
-        )
+        at = f"/v1/ccp/provideSignedContractData/{emaid}/{pcid}"
+        answer = self.client.call("GET", at)
         message = base64.b64decode(answer["certificateInstallationRes"])
         self.check(message, emaid)
         return Pulled(emaid, pcid, message)
