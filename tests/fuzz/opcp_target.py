@@ -14,8 +14,8 @@ from plugvault.contract.bundle import to_exi
 from plugvault.contract.response import ResponseError, with_session_id
 from plugvault.pki import request
 from plugvault.pki.keys import raw_signer
-from plugvault.pools.ccp import read_request
 from plugvault.pools.errors import PoolError
+from plugvault.pools.installation import read_request
 from world import PCID, point
 
 

@@ -18,8 +18,8 @@ from plugvault.pki import request
 from plugvault.pki.keys import raw_signer
 from plugvault.pki.names import attributes
 from plugvault.pki.request import RequestError
-from plugvault.pools.ccp import BAD_EXI, read_request
 from plugvault.pools.errors import PoolError
+from plugvault.pools.installation import BAD_EXI, read_request
 from world import PCID, point
 
 DOCUMENT = xml.write(signed())
