@@ -16,7 +16,7 @@ from fixtures.receiver import Receiver, receiving
 from plugvault.delivery import Worker, signature
 from plugvault.net import Outbound
 from plugvault.opcp.services import Settings
-from plugvault.pools import events, webhooks
+from plugvault.pools import clients, events, webhooks
 from plugvault.pools.caller import OEM, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import OEM_EVENTS
@@ -76,6 +76,24 @@ class Resolver:
             )
             for one in now
         ]
+
+
+def test_who_is_locked_out_hears_nothing_any_more(sqlite_store: SqlStore, victim: Receiver):
+    """Neither what happens then nor what waited; let in again, it gets what waited."""
+    with sqlite_store.write() as records:
+        client = clients.register(records, MAKER, ("m", "s"), "test", NOW)
+        outbound = Outbound(["127.0.0.0/8"])
+        webhooks.create(records, MAKER, Wanted(victim.url, OEM_EVENTS), outbound, NOW)
+        events.publish(records, "oem.contract.created", "PVT", {"emaid": "E" * 14}, NOW)
+        clients.set_active(records, client.client_id, False, "test", NOW)
+        events.publish(records, "oem.contract.deleted", "PVT", {"emaid": "E" * 14}, NOW)
+    settings = Settings(networks=("127.0.0.0/8",))
+    worker = Worker(sqlite_store, lambda _: SECRET, settings, lambda: NOW)
+    assert worker.step() == 0
+    with sqlite_store.write() as records:
+        clients.set_active(records, client.client_id, True, "test", NOW)
+    assert worker.step() == 1
+    assert worker.step() == 0
 
 
 # -- 62 --

@@ -63,7 +63,9 @@ class Endpoints(Rows[records.Endpoint]):
 
 _endpoint = tables.endpoints.c
 _FORGET_LISTENER = delete_by(tables.listeners, ("endpoint_id",))
-_ENABLED = tables.endpoints.select().where(_endpoint.enabled.is_(True))
+_client = tables.clients.c
+_LOCKED_OUT = exists().where(_client.client_id == _endpoint.owner, _client.active.is_(False))
+_ENABLED = tables.endpoints.select().where(_endpoint.enabled.is_(True), ~_LOCKED_OUT)
 _LISTENING = _ENABLED.where(
     _endpoint.endpoint_id.in_(
         select(tables.listeners.c.endpoint_id).where(
