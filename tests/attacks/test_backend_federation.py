@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,12 +20,13 @@ from fixtures.backend import b64
 from fixtures.pools import Pools, authority
 from plugvault.contract.bundle import bundle
 from plugvault.contract.issue import issue_contract
+from plugvault.federation import peers as asked_by
 from plugvault.federation.peers import Federation
 from plugvault.pools import peers
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.roles.client import Credentials
-from world import PCID, Issued, World, point, root
+from plugvault.roles.client import Credentials, OpcpClient, OpcpError
+from world import EMAID, PCID, Issued, World, point, root
 
 OTHER = "PVTP9990000000001"
 Answers = dict[str, Any]
@@ -64,6 +68,9 @@ def serving(partner: Partner) -> Iterator[str]:
             partner.asked.append((call, dict(self.headers)))
             token = {"access_token": "x", "expires_in": 3600}
             said = token if self.path == "/oauth/token" else partner.answers.get(call)
+            if callable(said):
+                said(self)
+                return
             body = said if isinstance(said, bytes) else json.dumps(said or {}).encode()
             self.send_response(200 if said is not None else 404)
             self.send_header("content-length", str(len(body)))
@@ -244,3 +251,79 @@ def test_a_partner_that_is_not_active_is_not_asked(
     assert federation.install(b"request") is None
     assert known(pools, OTHER) is None
     assert partner.asked == []
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    """More and more of a body, as fast as it is read."""
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        while True:
+            handler.wfile.write(b" " * 65_536)
+
+
+def packed(handler: BaseHTTPRequestHandler) -> None:
+    """Few bytes that are many when unpacked."""
+    packer = zlib.compressobj(wbits=31)
+    body = packer.compress(b" " * 2**20) + packer.flush()
+    handler.send_response(200)
+    handler.send_header("content-encoding", "gzip")
+    handler.send_header("content-length", str(len(body)))
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        handler.wfile.write(body)
+
+
+def drop_by_drop(handler: BaseHTTPRequestHandler) -> None:
+    """A byte whenever the one who waits is about to give up, for half a minute."""
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        for _ in range(300):
+            handler.wfile.write(b" ")
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("way", [endless, packed, drop_by_drop])
+def test_a_body_without_end_is_no_answer(partner: Partner, way: Any):
+    partner.answers["GET /v1/root/rootCerts"] = way
+    with serving(partner) as url, OpcpClient(url, Credentials("c", "s", url)) as link:
+        with pytest.raises(OpcpError) as caught:
+            link.request("GET", "/v1/root/rootCerts", timeout=0.5)
+        assert caught.value.reason == "answer"
+
+
+def test_a_partner_that_says_nothing_holds_up_nobody_for_long(
+    monkeypatch: pytest.MonkeyPatch, federation: Federation
+):
+    """Its head comes drop by drop, so that no single wait is long."""
+    monkeypatch.setattr(asked_by, "PATIENCE", 0.3)
+    stop = threading.Event()
+    ended = threading.Event()
+
+    def silent(*_: object) -> None:
+        stop.wait(20)
+        ended.set()
+
+    monkeypatch.setattr(federation, "_vehicle", silent)
+    federation.know(OTHER)
+    assert not ended.is_set()
+    stop.set()
+
+
+def test_the_emaid_of_a_partners_bundle_is_the_one_that_was_signed(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    message = exi.encode(pools.sign(pcid=None))
+    given: dict[str, Any] = {
+        "certificateInstallationRes": b64(message),
+        "emaid": "DEXXX0000000000",
+        "cpsV2GRootCertificateFingerprint": "0" * 64,
+    }
+    content = {"CCPResponse": {"emaidContent": [{"messageDef": given}]}}
+    partner.answers["POST /v1/ccp/signedContractData"] = content
+    found = federation.install(b"")
+    assert found
+    assert (found.emaid, found.root_fingerprint) == (EMAID, pools.signer.root_fingerprint)
+    given["metaData"] = {"not": "text"}
+    assert federation.install(b"") is None

@@ -31,11 +31,13 @@ log = logging.getLogger("plugvault.federation")
 
 T = TypeVar("T")
 TIMEOUT = 1.5  # seconds: a vehicle at a station waits 5 for everything [V2G2-711]
-_THREADS = 16  # questions at once, of all requests together
+PATIENCE = 4.0  # seconds for all that one answer takes, a token and roots with it
+_THREADS = 8  # questions to one partner at once, of all requests together
 PAUSE = 1.0  # seconds between two fetches of the partners' roots
 ONLY_YOURS = {"broadcast": "true"}
 
 _UNUSABLE = (
+    TimeoutError,
     OpcpError,
     PoolError,
     CertificateError,
@@ -74,12 +76,13 @@ class Federation:
         self._known = links
         self._clock = clock
         self._links: dict[str, OpcpClient] = {}
-        self._pool = ThreadPoolExecutor(_THREADS, "plugvault-peers")
+        self._threads: dict[str, ThreadPoolExecutor] = {}  # nobody's slowness in another's way
         self._lock = Lock()
         self._fetched = float("-inf")
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(cancel_futures=True)
         for link in self._links.values():
             link.close()
 
@@ -125,13 +128,13 @@ class Federation:
 
     def _fetch_roots(self) -> bool:
         asked = {
-            name: self._pool.submit(self._roots, link)
+            name: self._threads[name].submit(self._roots, link)
             for name, link in self._reached(self._active())
         }
         new = False
         for name, future in asked.items():
             try:
-                listed = future.result()
+                listed = future.result(PATIENCE)
             except _UNUSABLE as error:
                 log.warning("no roots from %s: %s", name, error)
                 continue
@@ -144,18 +147,24 @@ class Federation:
     ) -> tuple[T | None, bool]:
         """The first usable answer of all who are asked at once; and whether one was silent."""
         asked = {
-            self._pool.submit(ask, name, link): name for name, link in self._reached(partners)
+            self._threads[name].submit(ask, name, link): name
+            for name, link in self._reached(partners)
         }
         silent = False
-        for future in as_completed(asked):
-            try:
-                answer = future.result()
-            except _UNUSABLE as error:
-                log.warning("no usable answer from %s: %s", asked[future], error)
-                silent = True
-                continue
-            if answer is not None:
-                return answer, silent
+        try:
+            for future in as_completed(asked, PATIENCE):
+                try:
+                    answer = future.result()
+                except _UNUSABLE as error:
+                    log.warning("no usable answer from %s: %s", asked[future], error)
+                    silent = True
+                    continue
+                if answer is not None:
+                    return answer, silent
+        except TimeoutError:
+            late = {name for future, name in asked.items() if not future.done()}
+            log.warning("no answer in time from %s", ", ".join(sorted(late)))
+            silent = True
         return None, silent
 
     def _active(self) -> list[str]:
@@ -168,6 +177,7 @@ class Federation:
         for name in names:
             if name in self._known and name not in self._links:
                 to = self._known[name]
+                self._threads[name] = ThreadPoolExecutor(_THREADS, f"plugvault-{name}")
                 self._links[name] = OpcpClient(to.audience, to)
         return [(name, self._links[name]) for name in names if name in self._links]
 
@@ -207,13 +217,15 @@ class Federation:
         given = said["CCPResponse"]["emaidContent"][0]["messageDef"]
         message = base64.b64decode(given["certificateInstallationRes"], validate=True)
 
-        def check() -> str:
+        def check() -> Installed:
             with self._store.read() as records:
-                return ccp.check_bundle(records, exi.decode(message), self._clock())[1]
+                taken, root = ccp.check_bundle(records, exi.decode(message), self._clock())
+            return Installed(message, taken.contract.emaid, root, metadata)
 
-        return Installed(
-            message, str(given["emaid"]), self._with_roots(check), given.get("metaData")
-        )
+        metadata = given.get("metaData")
+        if metadata is not None and not isinstance(metadata, str):
+            raise TypeError("metaData is no text")
+        return self._with_roots(check)
 
     def _signed(
         self, link: OpcpClient, data: ContractData, wanted: Sequence[str]

@@ -14,7 +14,8 @@ import httpx
 from evcc.errors import EvccError
 from plugvault.contract.bundle import ISO2
 
-TIMEOUT = 10.0  # seconds for one request
+TIMEOUT = 10.0  # seconds for one request, and as many for the body of its answer
+LIMIT = 4_194_304  # bytes of an answer: some hundred roots have half a million
 _EARLY = 60  # seconds before its end a token is renewed
 
 
@@ -55,7 +56,11 @@ class OpcpClient:
     ) -> None:
         self._credentials = credentials
         self._http = httpx.Client(
-            base_url=url, timeout=TIMEOUT, trust_env=False, verify=trust or True
+            base_url=url,
+            timeout=TIMEOUT,
+            trust_env=False,
+            verify=trust or True,
+            headers={"Accept-Encoding": "identity"},
         )
         self._token = ""
         self._expires = 0.0
@@ -140,12 +145,28 @@ class OpcpClient:
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = self._http.request(method, path, **options)
+            with self._http.stream(method, path, **options) as coming:
+                answer = _whole(coming, options.get("timeout", TIMEOUT))
         except httpx.HTTPError as error:
             raise OpcpError("unreachable", f"{method} {path}: {type(error).__name__}") from error
         if self.observe is not None:
             self.observe(f"{method} {path}", len(answer.request.content), len(answer.content))
         return answer
+
+
+def _whole(answer: httpx.Response, patience: float) -> httpx.Response:
+    """The answer with its body, however large or slow the server makes it. Nothing was asked for
+    in a coding, so that none can be small on the way and large here."""
+    if "content-encoding" in answer.headers:
+        raise OpcpError("answer", "an encoded body")
+    ends, body = time.monotonic() + patience, bytearray()
+    for part in answer.iter_raw():
+        body += part
+        if len(body) > LIMIT or time.monotonic() > ends:
+            raise OpcpError("answer", "a body without end")
+    return httpx.Response(
+        answer.status_code, headers=answer.headers, content=bytes(body), request=answer.request
+    )
 
 
 def encode(data: bytes) -> str:
