@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from plugvault.opcp import tls
+from plugvault.opcp.protocol import HttpProtocol
 
 _START = 10.0  # seconds the server may take to start, or to stop
 
@@ -41,7 +42,7 @@ def server(app: FastAPI, secured: Path | None = None) -> uvicorn.Server:
     `tls.prepare` has put into that folder."""
     options: dict[str, Any] = {
         "loop": "uvloop",  # with httptools three times as fast as what is in the box
-        "http": "httptools",
+        "http": HttpProtocol,
         "log_config": None,
         "access_log": False,
         "proxy_headers": False,

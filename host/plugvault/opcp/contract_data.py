@@ -155,7 +155,7 @@ async def generate_request(request: Request) -> GenerateRequest:
 async def _json(request: Request) -> Any:
     try:
         return await request.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PoolError("invalid", "The body is not JSON.") from error
 
 

@@ -20,8 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from plugvault.opcp.protocol import HttpProtocol
 from plugvault.pki.issue import Authority, issue
 
 SOON = 7 * 86_400  # seconds before its end a certificate is made anew
@@ -66,8 +66,8 @@ def options(folder: Path) -> dict[str, Any]:
     }
 
 
-class TlsProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which also tells the application who is at the other end."""
+class TlsProtocol(HttpProtocol):
+    """Ours, which also tells the application who is at the other end."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -44,8 +44,8 @@ class EndpointUpdate(Wire):
         named = [names for names in (self.enabled_events, self.events) if names is not None]
         if len(named) == 2 and set(named[0]) != set(named[1]):
             raise PoolError("invalid", "events : must be the same as enabledEvents")
-        if self.metadata is not None and len(json.dumps(self.metadata)) > 4096:
-            raise PoolError("invalid", "metadata : must have at most 4096 characters")
+        if self.metadata is not None:
+            _check_metadata(self.metadata)
         return Wanted(
             self.url,
             named[0] if named else None,
@@ -117,6 +117,16 @@ def show(endpoint: Endpoint) -> dict[str, Any]:
         "userRole": endpoint.role,
         "userName": endpoint.owner_name,
     }
+
+
+def _check_metadata(given: dict[str, Any]) -> None:
+    """What could not be written again would be in the way of every answer that shows it."""
+    try:
+        written = json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise PoolError("invalid", "metadata : must be JSON in Unicode") from error
+    if len(written) > 4096:
+        raise PoolError("invalid", "metadata : must have at most 4096 characters")
 
 
 def _outbound(found: Services) -> Outbound:

@@ -78,6 +78,8 @@ def read(request: bytes) -> Asked:
         raise ResponderError("unauthorized", str(error)) from error
     except ValueError as error:
         raise ResponderError("malformed", str(error)) from error
+    if serial < 0:  # nobody's, and no answer could say it
+        raise ResponderError("malformed", "a negative serial number")
     if nonces and not 0 < len(nonces[0]) <= NONCE:
         raise ResponderError("malformed", "the nonce must have 1 to 32 bytes")
     return Asked(issuer, serial, algorithm, nonces[0] if nonces else None)
