@@ -212,3 +212,10 @@ def test_the_pools_rules_hold_for_administrators_too(
     assert "must be one of" in ecosystem("roots", "add", str(file), "--kind", "XYZ", status=1)
     file.write_bytes(pools.provisioning_der())
     assert "not a root" in ecosystem("roots", "add", str(file), "--kind", "OEM", status=1)
+
+
+def test_what_others_wrote_is_shown_and_does_nothing(people: Callable[..., str]):
+    """Neither the table's markup, nor lines of its own, nor what moves a terminal's cursor."""
+    people("partners", "provider", "GB-OCT", "Ev[/]il [red]\x1b[2J\nDEPVT  Good")
+    shown = people("partners", "providers")
+    assert r"Ev[/]il [red]\x1b[2J\nDEPVT  Good" in shown

@@ -13,6 +13,7 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from plugvault.pools.caller import ADMIN, ANY, OEM, OPERATORS, Caller
 from plugvault.pools.errors import PoolError
@@ -86,7 +87,7 @@ def rows(context: typer.Context, found: Sequence[Row], *columns: str, none: str 
     for name in columns:  # what is cut cannot be typed into the next command
         table.add_column(_title(name), overflow="fold")
     for row in found:
-        table.add_row(*(_text(row.get(name)) for name in columns))
+        table.add_row(*(Text(_text(row.get(name))) for name in columns))
     wide = None if sys.stdout.isatty() else _WIDE
     Console(highlight=False, width=wide).print(table)
 
@@ -122,4 +123,5 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return "\n".join(map(_text, value)) or "-"
-    return str(value)
+    # Others wrote some of it: neither their line breaks nor what moves a terminal's cursor.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
