@@ -8,14 +8,13 @@ import itertools
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 from fastapi.testclient import TestClient
 
 from evcc import chain
 from fixtures.backend import refused
-from fixtures.office import KEYS, Office, branch, certs, request
+from fixtures.office import KEYS, Office, branch, certs, forged, request
 from plugvault.pki import path
 from plugvault.pki.issue import der
 from plugvault.pools import certificates
@@ -266,17 +265,7 @@ def test_a_certificate_that_is_not_in_the_register_renews_nothing(office: Office
 
 def test_a_forged_certificate_renews_nothing(office: Office):
     leaf = office.enroll("CPO", "cpo", EVSEID)
-    stranger = KEYS["secp256r1"]()
-    assert isinstance(stranger, ec.EllipticCurvePrivateKey)
-    forged = (
-        x509.CertificateBuilder(leaf.issuer, leaf.subject, stranger.public_key())
-        .serial_number(leaf.serial_number)
-        .not_valid_before(leaf.not_valid_before_utc)
-        .not_valid_after(leaf.not_valid_after_utc)
-    )
-    for extension in leaf.extensions:
-        forged = forged.add_extension(extension.value, extension.critical)
-    made = forged.sign(stranger, leaf.signature_hash_algorithm)
+    made = forged(leaf)
     refused(Holder(office, made).renew(request(EVSEID)), 403, "not issued by this CA")
 
 

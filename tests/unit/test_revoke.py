@@ -7,10 +7,9 @@ import base64
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from fixtures.backend import refused
-from fixtures.office import KEYS, Office, branch, levels
+from fixtures.office import Office, branch, forged, levels
 from plugvault.pki import path
 from plugvault.pki.issue import der
 from plugvault.pools import certificates
@@ -73,18 +72,8 @@ def test_nobody_revokes_what_is_anothers(office: Office, kind: str):
 def test_a_stranger_cannot_revoke_by_anothers_number(office: Office):
     """The same issuer, serial and key identifier, under a subject of one's own."""
     victim = office.enroll("OEM", "oem", "PVTP0000000000001")
-    key = KEYS["secp256r1"]()
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
     cpo = office.enroll("CPO", "cpo", EVSEID)
-    forged = (
-        x509.CertificateBuilder(victim.issuer, cpo.subject, key.public_key())
-        .serial_number(victim.serial_number)
-        .not_valid_before(victim.not_valid_before_utc)
-        .not_valid_after(victim.not_valid_after_utc)
-    )
-    for extension in victim.extensions:
-        forged = forged.add_extension(extension.value, extension.critical)
-    made = forged.sign(key, victim.signature_hash_algorithm)
+    made = forged(victim, cpo.subject)
     refused(revoke(office, "CPO", made), 404, "not issued here")
     assert status(office, victim).revoked is None
 
