@@ -8,7 +8,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -327,3 +327,25 @@ def test_the_emaid_of_a_partners_bundle_is_the_one_that_was_signed(
     assert (found.emaid, found.root_fingerprint) == (EMAID, pools.signer.root_fingerprint)
     given["metaData"] = {"not": "text"}
     assert federation.install(b"") is None
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["taken at once", "asked for"])
+def test_a_partner_cannot_fill_the_root_pool(
+    monkeypatch: pytest.MonkeyPatch, pools: Pools, partner: Partner, asked: bool
+):
+    """Another few roots at each fetch."""
+    monkeypatch.setattr(peers, "MOST", 3)
+    monkeypatch.setattr(asked_by, "PAUSE", 0.0)
+    with serving(partner) as url:
+        with pools.store.write() as records:
+            peers.apply(records, "irdeto", url, "c", "test", pools.now)
+            peers.move(records, "irdeto", peers.AUDITED, "test", pools.now)
+            peers.move(records, "irdeto", peers.ACTIVE, "test", pools.now)
+        links = {"irdeto": Credentials("c", "s", url)}
+        with closing(Federation(pools.store, links, lambda: pools.now, asked)) as federation:
+            for _ in range(3):
+                partner.roots(*(("V2G", root("Another").der) for _ in range(2)))
+                federation.roots()
+    with pools.store.read() as records:
+        found = records.changes.all() if asked else records.roots.all()
+        assert sum(getattr(one, "origin", "irdeto") == "irdeto" for one in found) == 3

@@ -262,7 +262,7 @@ class Federation:
         listed = answer["RootCertificateCollection"]["rootCertificates"]
         return [
             (str(root["rootType"]), base64.b64decode(root["caCertificate"], validate=True))
-            for root in listed
+            for root in listed[: peers.MOST]
         ]
 
     def _adopt_root(self, name: str, certificate: bytes, kind: str) -> bool:

@@ -13,6 +13,7 @@ from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Peer, Records
 
+MOST = 100  # roots of one partner: every path that is checked is checked against all roots
 APPLIED, AUDITED, ACTIVE, SUSPENDED = "applied", "audited", "active", "suspended"
 NEXT = {
     APPLIED: (AUDITED, SUSPENDED),
@@ -70,11 +71,13 @@ def adopt_root(
     """
     if records.roots.by_fingerprint(path.fingerprint(certificate)):
         return False
+    partner = Caller(peer, frozenset({PEER}), client_id=get(records, peer).client_id or peer)
+    asked = records.changes.all()
+    theirs = [one for one in asked if one.asked_by == partner.client_id]
+    if sum(one.origin == peer for one in records.roots.all()) + len(theirs) >= MOST:
+        raise PoolError("invalid", f"{peer} has {MOST} roots here already.")
     if ask:
-        if not any(one.certificate == certificate for one in records.changes.all()):
-            partner = Caller(
-                peer, frozenset({PEER}), client_id=get(records, peer).client_id or peer
-            )
+        if not any(one.certificate == certificate for one in asked):
             changes.ask_add(records, partner, certificate, kind, now)
         return False
     rcp.put(records, certificate, kind, now, who=peer, origin=peer)
