@@ -15,16 +15,18 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from evcc import exi
+from evcc import exi, x509
 from fixtures.backend import b64
 from fixtures.pools import Pools, authority
 from plugvault.contract.bundle import bundle
 from plugvault.contract.issue import issue_contract
 from plugvault.federation import peers as asked_by
 from plugvault.federation.peers import Federation
-from plugvault.pools import peers
+from plugvault.pki.names import distinguished_name
+from plugvault.pools import pcp, peers
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.errors import PoolError
+from plugvault.roles import client
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError
 from world import EMAID, PCID, Issued, World, point, root
 
@@ -194,12 +196,25 @@ def install_answer(pools: Pools, change: Callable[[dict[str, Any]], None]) -> di
     return {"CCPResponse": {"emaidContent": [{"messageDef": definition}]}}
 
 
+def listed(pools: Pools) -> list[tuple[str, int]]:
+    """The V2G root of the test world, as a vehicle's request lists it."""
+    root = x509.parse(pools.world.v2g_root.der)
+    return [(distinguished_name(root.names), root.serial)]
+
+
+def test_a_partners_bundle_under_a_root_that_the_vehicle_lacks_is_no_answer(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    partner.answers["POST /v1/ccp/signedContractData"] = install_answer(pools, lambda body: None)
+    assert federation.install(b"request", [("CN=Another Root", 1)]) is None
+
+
 def test_a_partners_bundle_is_given_out_only_with_a_good_signature(
     pools: Pools, federation: Federation, partner: Partner
 ):
     call = "POST /v1/ccp/signedContractData"
     partner.answers[call] = install_answer(pools, lambda body: None)
-    found = federation.install(b"request")
+    found = federation.install(b"request", listed(pools))
     assert found is not None
     assert found.emaid == "DEPVTC1234567"
 
@@ -207,7 +222,7 @@ def test_a_partners_bundle_is_given_out_only_with_a_good_signature(
         body["DHpublickey"]["value"] = point(new_key())
 
     partner.answers[call] = install_answer(pools, swap)
-    assert federation.install(b"request") is None
+    assert federation.install(b"request", listed(pools)) is None
 
 
 def test_a_partner_cannot_put_a_contract_of_its_own_in_anothers_place(
@@ -232,11 +247,11 @@ def test_a_partner_cannot_put_a_contract_of_its_own_in_anothers_place(
     "said",
     [b"not json", b"[]", b'{"CCPResponse": {"emaidContent": []}}', b'{"CCPResponse": 5}', b"\xff"],
 )
-def test_garbage_is_no_answer(federation: Federation, partner: Partner, said: bytes):
+def test_garbage_is_no_answer(pools: Pools, federation: Federation, partner: Partner, said: bytes):
     partner.answers["POST /v1/ccp/signedContractData"] = said
     partner.answers[f"GET /v1/oem/provCerts/{OTHER}"] = said
     partner.answers["GET /v1/root/rootCerts"] = said
-    assert federation.install(b"request") is None
+    assert federation.install(b"request", listed(pools)) is None
     federation.know(OTHER)
     assert federation.roots() is False
 
@@ -248,7 +263,7 @@ def test_a_partner_that_is_not_active_is_not_asked(
         peers.move(records, "irdeto", peers.SUSPENDED, "test", pools.now)
     partner.vehicle(OTHER, pools.provisioning(OTHER))
     federation.know(OTHER)
-    assert federation.install(b"request") is None
+    assert federation.install(b"request", listed(pools)) is None
     assert known(pools, OTHER) is None
     assert partner.asked == []
 
@@ -322,11 +337,11 @@ def test_the_emaid_of_a_partners_bundle_is_the_one_that_was_signed(
     }
     content = {"CCPResponse": {"emaidContent": [{"messageDef": given}]}}
     partner.answers["POST /v1/ccp/signedContractData"] = content
-    found = federation.install(b"")
+    found = federation.install(b"", listed(pools))
     assert found
     assert (found.emaid, found.root_fingerprint) == (EMAID, pools.signer.root_fingerprint)
     given["metaData"] = {"not": "text"}
-    assert federation.install(b"") is None
+    assert federation.install(b"", listed(pools)) is None
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["taken at once", "asked for"])
@@ -349,3 +364,24 @@ def test_a_partner_cannot_fill_the_root_pool(
     with pools.store.read() as records:
         found = records.changes.all() if asked else records.roots.all()
         assert sum(getattr(one, "origin", "irdeto") == "irdeto" for one in found) == 3
+
+
+def test_a_body_of_too_many_bytes_is_no_answer(monkeypatch: pytest.MonkeyPatch, partner: Partner):
+    """However fast they come."""
+    partner.answers["GET /"] = b" " * 1001
+    partner.answers["GET /some"] = b" " * 1000
+    monkeypatch.setattr(client, "LIMIT", 1000)
+    with serving(partner) as url, OpcpClient(url, Credentials("c", "s", url)) as link:
+        assert link.request("GET", "/some").content == b" " * 1000
+        with pytest.raises(OpcpError, match="without end"):
+            link.request("GET", "/")
+
+
+def test_a_copy_that_comes_late_does_not_replace_a_vehicle_of_ours(pools: Pools):
+    """Its maker stored it while the partner was asked."""
+    ours = pools.register()
+    other = pools.provisioning(key=new_key())
+    _, sub2, sub1 = other.chain
+    with pools.store.write() as records:
+        assert pcp.adopt(records, "irdeto", other.der, sub2, sub1, pools.now) == ours
+    assert pools.provisioning_der() == ours.certificate

@@ -21,7 +21,7 @@ from evcc.x509 import CertificateError
 from plugvault.contract import xml
 from plugvault.contract.bundle import ISO2, Message
 from plugvault.contract.issue import ContractData
-from plugvault.pools import ccp, pcp, peers, rcp
+from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning, Records, Store
@@ -103,9 +103,9 @@ class Federation:
             with self._store.write() as records:
                 pcp.remove(records, known, self._clock())
 
-    def install(self, request: bytes) -> Installed | None:
+    def install(self, request: bytes, roots: Sequence[tuple[str, int]]) -> Installed | None:
         """A contract that a partner has for a vehicle's request (EXI), or None."""
-        return self._first(self._active(), lambda _, link: self._contract(link, request))[0]
+        return self._first(self._active(), lambda _, link: self._contract(link, request, roots))[0]
 
     def sign(self, data: ContractData, vehicle: Provisioning) -> Message | None:
         """Contract data signed by the partner whose CPS stands under a root the vehicle has."""
@@ -204,7 +204,9 @@ class Federation:
 
         return self._with_roots(keep)
 
-    def _contract(self, link: OpcpClient, request: bytes) -> Installed | None:
+    def _contract(
+        self, link: OpcpClient, request: bytes, roots: Sequence[tuple[str, int]]
+    ) -> Installed | None:
         said = _json(
             link,
             "POST",
@@ -220,6 +222,8 @@ class Federation:
         def check() -> Installed:
             with self._store.read() as records:
                 taken, root = ccp.check_bundle(records, exi.decode(message), self._clock())
+                if not installation.is_listed(records, root, roots):
+                    raise PoolError("invalid", "a bundle under a root that the vehicle lacks")
             return Installed(message, taken.contract.emaid, root, metadata)
 
         metadata = given.get("metaData")

@@ -83,7 +83,8 @@ def install(
     except PoolError as error:
         if error.reason != "not-found":
             raise
-        foreign = found.peers.install(raw) if found.peers and not broadcast else None
+        peers = None if broadcast else found.peers
+        foreign = peers.install(raw, request.roots) if peers else None
         if foreign:
             return _positive(foreign, request.session_id)
         if not always_exi:

@@ -54,8 +54,9 @@ class Peers(Protocol):
         """Have what they say of a vehicle that is not ours, before it is used."""
         ...
 
-    def install(self, request: bytes) -> Bundle | None:
-        """A contract for a vehicle's CertificateInstallationReq (EXI)."""
+    def install(self, request: bytes, roots: Sequence[tuple[str, int]]) -> Bundle | None:
+        """A contract for a vehicle's CertificateInstallationReq (EXI), under one of the roots it
+        lists: (issuer name, serial number)."""
         ...
 
     def sign(self, data: ContractData, vehicle: Provisioning) -> Message | None:

@@ -86,13 +86,14 @@ def install(records: Records, request: Request, pcid: str, now: float) -> Contra
     of_vehicle = records.contracts.of_vehicle(vehicle.vehicle, ISO2)
     default = [contract for contract in of_vehicle if contract.default]
     for contract in contracts.good(records, default, now):
-        if _is_listed(records, contract, request.roots):
+        if is_listed(records, contract.root_fingerprint, request.roots):
             return contract
     raise PoolError("not-found", NOTHING)
 
 
-def _is_listed(records: Records, contract: Contract, roots: Sequence[tuple[str, int]]) -> bool:
-    root = records.roots.by_fingerprint(contract.root_fingerprint)
+def is_listed(records: Records, fingerprint: str, roots: Sequence[tuple[str, int]]) -> bool:
+    """Whether a V2G root of RCP is among those that a vehicle's request lists."""
+    root = records.roots.by_fingerprint(fingerprint)
     if root is None:
         return False
     certificate = path.read(root.certificate)
