@@ -132,7 +132,6 @@ def _issued(above: Certificate, below: Certificate) -> bool:
     return (
         above.is_ca
         and above.subject == below.issuer
-        and below.aki is not None
         and above.ski == below.aki
         and path.is_named_by_its_key(above)
         and path.verify(above.point, below.tbs_digest, below.signature)

@@ -52,6 +52,7 @@ def forged(
             builder.add_extension(CA_USAGE, critical=True)
             .add_extension(x509.BasicConstraints(True, 0), critical=True)
             .add_extension(x509.SubjectKeyIdentifier(identifier), critical=False)
+            .add_extension(_above(issuer), critical=False)
         )
     else:
         builder = builder.add_extension(
@@ -62,6 +63,11 @@ def forged(
         access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, place)
         builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
     return Issued(builder.sign(issuer.key, SHA256()), key, issuer, NOW)
+
+
+def _above(issuer: Issued) -> x509.AuthorityKeyIdentifier:
+    own = issuer.cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier(own.digest, None, None)
 
 
 def test_a_contract_cannot_take_anothers_certificate_along_when_it_ends(pools: Pools):
@@ -100,8 +106,12 @@ def test_a_ca_cannot_revoke_what_another_has_issued(pools: Pools, place: Listene
     with pools.store.write() as records:
         rcp.put(records, hostile.der, "OEM", NOW)
     above = victim.cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-    identifier = above.key_identifier if ca.startswith("the victim") else b"12345678"
-    sub = forged(hostile, name("Sub CA", "OEM", "H", "DE"), victim, identifier=identifier)
+    names = name("Sub CA", "OEM", "H", "DE")
+    sub = (
+        forged(hostile, names, victim, identifier=above.key_identifier)
+        if ca.startswith("the victim")
+        else hostile.sub("Sub CA", dc="OEM")
+    )
     leaf = forged(
         sub,
         name("XXXP0000000000001", "OEM", "H", "DE"),
@@ -122,3 +132,22 @@ def test_a_ca_cannot_revoke_what_another_has_issued(pools: Pools, place: Listene
     refresh([leaf.der, sub.der])
     with pools.store.read() as records:
         certificates.check(records, victim.chain)
+
+
+def test_a_strangers_address_is_not_called(pools: Pools, place: Listener):
+    """Its certificate names a CA below a root of RCP, which has not signed it."""
+    stranger = replace_key(pools.world.oem_sub2)
+    leaf = forged(
+        stranger,
+        name(PCID, "OEM", "H", "DE"),
+        pools.provisioning(),
+        url=place.url,
+    )
+    refresh = Refresh(pools.store, (), Outbound(["127.0.0.0/8"], 2.0), lambda: NOW)
+    refresh([leaf.der, *pools.world.oem_sub2.chain])
+    assert place.asked == []
+
+
+def replace_key(issuer: Issued) -> Issued:
+    """What is of the same name and has another key."""
+    return Issued(issuer.cert, ec.generate_private_key(ec.SECP256R1()), issuer.issuer, NOW)
