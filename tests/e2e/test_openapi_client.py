@@ -92,8 +92,11 @@ class Car:
         sub2 = next(ca for ca in subs if ca.subject == self.leaf.issuer)
         sub1 = next(ca for ca in subs if ca.subject == sub2.issuer)
         roots = world.maker.call("GET", "/v1/root/rootCerts?rootType=v2g").json()
-        root = roots["RootCertificateCollection"]["rootCertificates"][0]
-        hexadecimal = root["rootAuthorityKeyIdentifierHex"]
+        trusted = [
+            bytes.fromhex(root["rootAuthorityKeyIdentifierHex"]).hex(":")
+            for root in roots["RootCertificateCollection"]["rootCertificates"]
+            if root["signatureAlgorithm"] == "secp256r1"  # ISO 15118-2
+        ]
         self.stored = world.maker.call(
             "PUT",
             "/v1/oem/provCerts",
@@ -101,7 +104,7 @@ class Car:
                 "vehicleCertificate": text(self.leaf),
                 "subCA2Certificate": text(sub2),
                 "subCA1Certificate": text(sub1),
-                "v2gRootAuthorityKeyIdentifiers": [bytes.fromhex(hexadecimal).hex(":")],
+                "v2gRootAuthorityKeyIdentifiers": trusted,
             },
         ).json()
 
