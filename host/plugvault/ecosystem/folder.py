@@ -22,7 +22,6 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from evcc.vault import VaultError
 from plugvault.hsm import Hsm, Token, TokenStore
 
 T = TypeVar("T")
@@ -71,22 +70,15 @@ class Folder:
     def make_tokens(self, *labels: str) -> None:
         """Make the tokens that are not there. A process that already has tokens open would not
         see new ones: where several folders share theirs, make all before the first is opened."""
-        for label in labels:
-            self._make(label)
-
-    def _make(self, label: str) -> None:
+        missing = [label for label in labels if label not in self._secrets.get("made", {})]
+        if not missing:
+            return
         # The PIN is kept first: a token that nobody can open would be in the way for ever.
-        pin = self.pin(label)
-
-        def init() -> bool:
-            try:
-                self._tokens.init_token(self._prefix + label, pin, secrets.token_hex(8))
-            except VaultError as error:
-                if error.reason != "exists":
-                    raise
-            return True
-
-        self.secret("made", label, init)
+        self._tokens.init_tokens(
+            {self._prefix + label: (self.pin(label), secrets.token_hex(8)) for label in missing}
+        )
+        for label in missing:
+            self.secret("made", label, lambda: True)
 
     def certificate(self, name: str) -> bytes | None:
         """A certificate that is kept here: DER."""

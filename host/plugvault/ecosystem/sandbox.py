@@ -124,6 +124,8 @@ class Sandbox:
         ready = {plan.name: self._prepare(plan) for plan in self._plans}
         links = self._introduce()
         self._on_step("Processes that answer and deliver")
+        # One after the other: who logs in to a token writes to it, and SoftHSM does not find a
+        # token that is being written to.
         for plan, work, process in waiting:
             process.start(self._orders(plan, work, links[plan.name]).line())
         trusts = [one.v2g_root for one in ready.values()]

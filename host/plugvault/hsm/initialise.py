@@ -1,8 +1,9 @@
-"""Make a PKCS#11 token: a script run in a process of its own by `softhsm.TokenStore`.
+"""Make PKCS#11 tokens: a script run in a process of its own by `softhsm.TokenStore`.
 
-Reads {"module", "label", "user", "so"} as JSON from stdin. Exit 0, or 1 with "reason: detail" on
-stdout. Imports nothing of this package, so that it starts fast and runs isolated. Calls the
-library through ctypes, for python-pkcs11 has no C_InitToken.
+Reads {"module", "tokens": [{"label", "user", "so"}], "keep"} as JSON from stdin; `keep`: a token
+that is there already is no failure. Exit 0, or 1 with "reason: detail" on stdout. Imports nothing
+of this package, so that it starts fast and runs isolated. Calls the library through ctypes, for
+python-pkcs11 has no C_InitToken.
 """
 
 import ctypes
@@ -27,14 +28,19 @@ def fail(reason: str, detail: str) -> NoReturn:
 
 def main() -> None:
     wanted = json.load(sys.stdin)
-    label = wanted["label"].encode()
-    if not 1 <= len(label) <= 32:
-        fail("refused", "a token label has 1 to 32 bytes")
-    label = label.ljust(32)
     try:
         library = ctypes.CDLL(wanted["module"])
     except OSError as error:
         fail("module-missing", str(error))
+    for token in wanted["tokens"]:
+        make(library, token, wanted["keep"])
+
+
+def make(library: ctypes.CDLL, token: dict[str, str], keep: bool) -> None:
+    label = token["label"].encode()
+    if not 1 <= len(label) <= 32:
+        fail("refused", "a token label has 1 to 32 bytes")
+    label = label.ljust(32)
 
     def call(name: str, *args: object) -> None:
         code = library[name](*args)
@@ -55,11 +61,14 @@ def main() -> None:
         if not numbers[FLAGS] & CKF_TOKEN_INITIALIZED:
             free, shortest, longest = slot, numbers[PIN_MIN], numbers[PIN_MAX]
         elif info.raw[:32] == label:
+            if keep:
+                call("C_Finalize", None)
+                return
             fail("exists", "a token with this label is there")
     if free is None:
         fail("refused", "no free slot")
 
-    so, user = wanted["so"].encode(), wanted["user"].encode()
+    so, user = token["so"].encode(), token["user"].encode()
     # Before anything is written: a token whose user PIN was refused would be left half made.
     if not all(shortest <= len(pin) <= longest for pin in (so, user)):
         fail("pin", f"a PIN has {shortest} to {longest} bytes")

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from evcc.vault import VaultError
@@ -80,14 +81,23 @@ class TokenStore:
         return {"SOFTHSM2_CONF": str(self.conf)}
 
     def init_token(self, label: str, user_pin: str, so_pin: str) -> None:
-        """Make an empty token. In a process of its own, the PINs on its stdin: they are never on
-        a command line, and a library this process already uses is left alone.
+        """Make an empty token, as `init_tokens` does. Raises VaultError, also "exists"."""
+        self._init([{"label": label, "user": user_pin, "so": so_pin}], keep=False)
+
+    def init_tokens(self, pins: Mapping[str, tuple[str, str]]) -> None:
+        """Make empty tokens, but those that are there: user PIN and SO PIN by their labels. In one
+        process of its own, the PINs on its stdin: they are never on a command line, and a library
+        this process already uses is left alone.
 
         label: 1 to 32 bytes of UTF-8; PINs: 4 to 255 characters (SoftHSM's limits).
-        Raises: VaultError("exists" | "pin" | "full" | "module-missing" | "unavailable").
+        Raises: VaultError("pin" | "full" | "module-missing" | "unavailable").
         """
+        tokens = [{"label": label, "user": user, "so": so} for label, (user, so) in pins.items()]
+        self._init(tokens, keep=True)
+
+    def _init(self, tokens: list[dict[str, str]], keep: bool) -> None:
         check_room(str(self.tokens))
-        wanted = {"module": str(self.module), "label": label, "user": user_pin, "so": so_pin}
+        wanted = {"module": str(self.module), "tokens": tokens, "keep": keep}
         with self.conf.open() as lock:
             # SoftHSM fails on another's half-made token, so they are made one at a time.
             fcntl.flock(lock, fcntl.LOCK_EX)
