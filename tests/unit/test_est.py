@@ -258,6 +258,15 @@ def test_a_certificate_of_another_ca_renews_nothing(office: Office):
     refused(Holder(office, leaf).renew(request(EVSEID)), 403, "not issued by this CA")
 
 
+def test_the_servers_certificate_does_not_become_a_stations(office: Office):
+    """The same CA issues both, so that clients need one root."""
+    made = office.issue("cpo", "server", EVSEID)
+    with office.store.write() as records:
+        certificates.record(records, made)
+    holder = Holder(office, x509.load_der_x509_certificate(made))
+    refused(holder.renew(request(EVSEID)), 403, "not issued by this CA")
+
+
 def test_a_certificate_that_is_not_in_the_register_renews_nothing(office: Office):
     made = x509.load_der_x509_certificate(office.issue("cpo", "cpo", EVSEID))
     refused(Holder(office, made).renew(request(EVSEID)), 403, "not issued by this CA")
