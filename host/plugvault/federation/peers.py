@@ -25,7 +25,7 @@ from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning, Records, Store
-from plugvault.roles.client import Credentials, OpcpClient, OpcpError, encode
+from plugvault.roles.client import Credentials, OpcpClient, OpcpError, contract_data, encode
 
 log = logging.getLogger("plugvault.federation")
 
@@ -242,19 +242,12 @@ class Federation:
             fitting = [root for root in _v2g(records, names) if rcp.key_identifier(root) in wanted]
         if not fitting:
             return None
-        *sub2, sub1 = data.subs
         answer = _json(
             link,
             "PUT",
             "/v1/cps/contractData/signed",
             json={
-                "contractData": {
-                    "contractCertificate": encode(data.certificate),
-                    **({"contractSubCa2Certificate": encode(sub2[0])} if sub2 else {}),
-                    "contractSubCa1Certificate": encode(sub1),
-                    "contractSignatureEncryptedPrivateKey": encode(data.wrapped),
-                    "dHpublickey": encode(data.dh_point),
-                },
+                "contractData": contract_data(data),
                 "xsdMsgDefNamespace": ISO2,
                 "cpsV2GRootCertificateFingerprint": fitting[0].fingerprint,
             },

@@ -13,6 +13,7 @@ import httpx
 
 from evcc.errors import EvccError
 from plugvault.contract.bundle import ISO2
+from plugvault.contract.issue import ContractData
 
 TIMEOUT = 10.0  # seconds for one request, and as many for the body of its answer
 LIMIT = 4_194_304  # bytes of an answer: some hundred roots have half a million
@@ -172,6 +173,18 @@ def _whole(answer: httpx.Response, patience: float) -> httpx.Response:
 def encode(data: bytes) -> str:
     """Base64 as OPCP has it."""
     return base64.b64encode(data).decode()
+
+
+def contract_data(data: ContractData) -> dict[str, str]:
+    """An operator's contract data as the CPS takes it to sign."""
+    *sub2, sub1 = data.subs
+    return {
+        "contractCertificate": encode(data.certificate),
+        **({"contractSubCa2Certificate": encode(sub2[0])} if sub2 else {}),
+        "contractSubCa1Certificate": encode(sub1),
+        "contractSignatureEncryptedPrivateKey": encode(data.wrapped),
+        "dHpublickey": encode(data.dh_point),
+    }
 
 
 def _accepted(answer: httpx.Response) -> httpx.Response:

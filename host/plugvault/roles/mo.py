@@ -18,7 +18,7 @@ from plugvault.contract.issue import ContractData, issue_contract
 from plugvault.pki import path
 from plugvault.pki.issue import Authority
 from plugvault.pki.names import timestamp
-from plugvault.roles.client import OpcpClient, OpcpError, encode
+from plugvault.roles.client import OpcpClient, OpcpError, contract_data
 
 _INSTANCE = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _YEAR = 365 * 86_400
@@ -180,18 +180,11 @@ class Operator:
 
     def sign(self, data: ContractData, pcid: str | None = None) -> bytes:
         """Have the CPS sign contract data, and with `pcid` store it; the signed XML."""
-        *sub2, sub1 = data.subs
         answer = self.client.call(
             "PUT",
             "/v1/cps/contractData/signed",
             json={
-                "contractData": {
-                    "contractCertificate": encode(data.certificate),
-                    **({"contractSubCa2Certificate": encode(sub2[0])} if sub2 else {}),
-                    "contractSubCa1Certificate": encode(sub1),
-                    "contractSignatureEncryptedPrivateKey": encode(data.wrapped),
-                    "dHpublickey": encode(data.dh_point),
-                },
+                "contractData": contract_data(data),
                 "xsdMsgDefNamespace": ISO2,
                 **({"pcid": pcid} if pcid else {}),
             },
