@@ -167,7 +167,7 @@ def test_https_is_trusted_under_the_v2g_root(tmp_path: Path, softhsm: Path):
         url = running.said["url"]
         assert url.startswith("https://127.0.0.1:")
         trust = ssl.create_default_context(cafile=tmp_path / "certificates" / "v2g-root.pem")
-        with httpx.Client(base_url=url, verify=trust, trust_env=False) as http:
+        with httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=20) as http:
             asked = {**running.said["roles"]["OEM"], "grant_type": "client_credentials"}
             token = http.post("/oauth/token", json=asked).json()["access_token"]
             headers = {"Authorization": f"Bearer {token}"}
