@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from evcc.link.line import ChannelStream, Line
-from evcc.link.mux import CONTROL, VAULT, Mux
+from evcc.link.mux import CONTROL, SESSION, VAULT, Mux
 from evcc.ports import clock
 from evcc.ports.stream import of_socket
 from evcc.vault import VaultError, service
@@ -55,6 +57,52 @@ def test_a_module_that_talks_nonsense_is_heard_out(ends: tuple[Any, Line]):
             line.pump(10)
         assert bench.events == [("trusted", "")]
         assert len(bench.log) == len(NONSENSE)
+
+
+def test_what_a_station_said_last_never_reaches_the_next_session(ends: tuple[Any, Line]):
+    stream, line = ends
+    came: list[tuple[int, Any]] = []
+
+    def take(done: Callable[[], bool]) -> None:
+        end = time.monotonic() + 10
+        while not done() and time.monotonic() < end:
+            line.pump(10)
+            came.extend(line.inbox)
+            line.inbox.clear()
+
+    def plugged(times: int) -> bool:
+        return [channel for channel, _ in came].count(CONTROL) == times
+
+    def says(**words: Any) -> None:
+        line.send(CONTROL, json.dumps(words).encode())
+        line.flush()
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as station,
+        Bench(stream) as bench,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pool.submit(bench.charge, *station.getsockname())
+        take(lambda: plugged(1))
+        says(id=1, session=1)
+        connection, _ = station.accept()
+        connection.sendall(bytes(8000))  # more than the line carries while nobody takes it
+        connection.close()
+        end = time.monotonic() + 10
+        while bench.endpoint.bytes_out[SESSION] < 8000 and time.monotonic() < end:
+            time.sleep(0.001)
+        again = pool.submit(bench.charge, *station.getsockname())
+        says(event="closed", text="", session=1)
+        station.settimeout(0.3)  # the time in which the next session may try to overtake
+        with contextlib.suppress(TimeoutError):
+            station.accept()
+        take(lambda: plugged(2))
+        assert [channel for channel, _ in came].index(CONTROL, 1) == len(came) - 1
+        assert sum(len(data) for channel, data in came if channel == SESSION) == 8000
+        says(id=2, session=2)
+        says(event="closed", text="", session=2)
+        take(again.done)
+        assert again.result() == []
 
 
 def test_a_vault_that_restarts_is_there_again_over_the_link(

@@ -33,6 +33,7 @@ CHANNELS = {
 }
 _ANSWER_TIMEOUT = 30.0
 _SESSION_TIMEOUT = 120.0
+_SETTLE_TIMEOUT = 5.0
 _REDIAL = 0.05  # seconds between attempts to reach a vault service that restarts
 _PIECE = 1024  # what a board has to hold twice while it comes in
 
@@ -190,6 +191,8 @@ class Bench:
         finally:
             self._unbridge()
             reader.join(timeout=10)
+            # "It hung up" must not be overtaken by a "plug": it would end the next session.
+            self.endpoint.settle(_SETTLE_TIMEOUT)
 
     def _unbridge(self) -> None:
         station, self._station = self._station, None

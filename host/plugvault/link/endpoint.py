@@ -61,6 +61,8 @@ class Endpoint:
         self._outbox: list[tuple[int, bytes]] = []
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._closing = threading.Event()
+        self._settled = threading.Event()
+        self._settled.set()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
         self.bytes_in: Counter[int] = Counter()
         self.bytes_out: Counter[int] = Counter()
@@ -92,7 +94,15 @@ class Endpoint:
         with self._lock:
             self._outbox.append((channel, data))
             self.bytes_out[channel] += len(data)
+            self._settled.clear()
         self._wake()
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until all that was sent has arrived, or cannot any more; False when time is up.
+
+        Channels overtake one another: this is how to send one message after another's.
+        """
+        return self._settled.wait(timeout)
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it has more than enough to wake up for
@@ -108,9 +118,14 @@ class Endpoint:
                 poll.poll(self._mux.wait_ms(_now_ms()))
                 self._drain_wakes()
                 self._read()
+                with self._lock:
+                    if not self._outbox and self._mux.idle():
+                        self._settled.set()
         except PortError as error:
             if not self._closing.is_set():
                 self._lost(error)
+        finally:
+            self._settled.set()
 
     def _drain_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
