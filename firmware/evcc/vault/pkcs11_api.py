@@ -15,6 +15,7 @@ import uctypes
 from cryptolib import aes
 
 from . import VaultError
+from .pin import tries_left
 from .pkcs11 import session_public_key
 from .softhsm import check_room, token_folder
 
@@ -66,6 +67,7 @@ _CKU_USER = 1
 _CKM_EC_KEY_PAIR_GEN, _CKM_ECDSA, _CKM_ECDH1_DERIVE = 0x1040, 0x1041, 0x1050
 _CKD_NULL = 1
 _LONGEST_ATTRIBUTE = 256
+_TOKEN_INFO, _FLAGS = 512, 96  # room for CK_TOKEN_INFO, which begins with the label; its flags
 _AT_ONCE = 64  # objects per FindObjects
 _WORD = struct.calcsize("L")
 _ATTRIBUTE = struct.calcsize("LPL")
@@ -125,15 +127,18 @@ class Calls:
         if code not in (0, _ALREADY_INITIALIZED):
             raise _error("Initialize", code)
         session = bytearray(_WORD)
-        self._call("OpenSession", self._slot(token_label), _RW_SERIAL_SESSION, None, None, session)
+        slot = self._slot(token_label)
+        self._call("OpenSession", slot, _RW_SERIAL_SESSION, None, None, session)
         self._session = struct.unpack("L", session)[0]
         secret = bytearray(pin.encode())
         code = self._functions["Login"](self._session, _CKU_USER, secret, len(secret))
         for i in range(len(secret)):
             secret[i] = 0
         if code:
+            info = bytearray(_TOKEN_INFO)
+            self._functions["GetTokenInfo"](slot, info)
             self.close()
-            raise _error("Login", code)
+            raise _error("Login", code, tries_left(struct.unpack_from("L", info, _FLAGS)[0]))
 
     def close(self) -> None:
         self._functions["CloseSession"](self._session)  # the last session: logs out
@@ -258,12 +263,13 @@ class Calls:
         wanted = token_label.encode()
         wanted += b" " * (32 - len(wanted))
         for slot in struct.unpack("%dL" % n, slots):
-            info = bytearray(512)  # CK_TOKEN_INFO; it begins with the label
+            info = bytearray(_TOKEN_INFO)
             code = self._functions["GetTokenInfo"](slot, info)
             if not code and info[:32] == wanted:
                 return slot
         raise VaultError("token-missing", token_label)
 
 
-def _error(name: str, code: int) -> VaultError:
-    return VaultError(_REASONS.get(code, "unavailable"), "C_%s: 0x%x" % (name, code))
+def _error(name: str, code: int, more: str = "") -> VaultError:
+    said = "C_%s: 0x%x" % (name, code)
+    return VaultError(_REASONS.get(code, "unavailable"), said + "; " + more if more else said)

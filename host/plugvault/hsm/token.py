@@ -14,7 +14,7 @@ import hmac
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self, cast
@@ -28,7 +28,9 @@ from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from evcc.vault import VaultError
+from evcc.vault.pin import tries_left
 from evcc.vault.softhsm import check_room, token_folder
+from plugvault.hsm.pin import fingerprint, once
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,21 @@ class _Library:
                 self.lib.reinitialize()  # sees the tokens made since; there is no handle to lose
             return self.lib.get_token(token_label=label)
 
+    def log_in(self, label: str, pin: str) -> Any:
+        """A session. A refused PIN is told with what the token says of the tries left."""
+        token = self.find_token(label)
+        try:
+            with self.call():
+                return token.open(rw=True, user_pin=pin)
+        except VaultError as error:
+            if error.reason not in ("pin", "pin-locked"):
+                raise
+            left = ""
+            with suppress(VaultError), self.call():
+                left = tries_left(self.lib.get_token(token_label=label).flags)
+            refused = VaultError(error.reason, "; ".join(filter(None, (error.detail, left))))
+        raise refused
+
 
 _libraries: dict[str, _Library] = {}
 _libraries_lock = threading.Lock()
@@ -171,18 +188,12 @@ class Token:
         self.label = label
         self.call = library.call
         self._folder = token_folder(library.conf)
-        # To know the same PIN again without keeping it.
-        self._salt = os.urandom(16)
-        self._pin = self._hash(pin)
-        token = library.find_token(label)
-        with self.call():
-            self.session = token.open(rw=True, user_pin=pin)
-
-    def _hash(self, pin: str) -> bytes:
-        return hashlib.scrypt(pin.encode(), salt=self._salt, n=1024, r=8, p=1)
+        self._pin = fingerprint(pin)
+        with once(pin, library.path, library.conf or "", label):
+            self.session = library.log_in(label, pin)
 
     def is_pin(self, pin: str) -> bool:
-        return hmac.compare_digest(self._pin, self._hash(pin))
+        return hmac.compare_digest(self._pin, fingerprint(pin))
 
     def generate(
         self, label: str, usage: tuple[str, ...] = ("sign",), curve: str = "secp256r1"

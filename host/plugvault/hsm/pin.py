@@ -1,0 +1,119 @@
+"""Where a token's PIN comes from, and that a wrong one is not tried twice.
+
+    file:PATH    the file's first line; the file is for its owner alone (mode 0600)
+    env:NAME     a variable, which is taken out of the environment: no child inherits it
+    prompt       asked for on the terminal, without showing it
+    a function   called without arguments, from a program of one's own
+
+There is no way to say a PIN itself, so none can be on a command line: those are there for every
+user of the machine to read. No error of here carries a PIN, nor what was given in place of a
+source, which may be one.
+
+A token counts wrong PINs and locks itself after a few. So each is tried once, by nobody again in
+this process [`once`]; what starts processes again must look at their exit (`firmware/main.py`
+says which).
+"""
+
+import getpass
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from evcc.vault import VaultError
+
+Source = str | Callable[[], str]
+
+WAYS = "file:PATH, env:NAME or prompt"
+
+
+def read(source: Source, token: str = "") -> str:
+    """The PIN from its source. token: the label, for who is asked.
+
+    Raises: VaultError("pin"), saying what to do.
+    """
+    if callable(source):
+        pin = _called(source)
+    else:
+        kind, _, name = source.partition(":")
+        way = _WAYS.get(kind)
+        if way is None or bool(name) == (kind == "prompt"):
+            raise VaultError("pin", f"say where the PIN is, never the PIN: {WAYS}")
+        pin = way(name or token)
+    if not pin:
+        raise VaultError("pin", "the PIN is empty")
+    return pin
+
+
+def _of_file(name: str) -> str:
+    try:
+        with Path(name).open(encoding="utf-8") as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise VaultError("pin", f"others may read {name}: chmod 600 {name}")
+            return file.readline().rstrip("\r\n")
+    except OSError as error:
+        said = f"{name}: {error.strerror}; write the PIN there, for its owner alone"
+    except UnicodeError:  # whose text would show what it could not read
+        said = f"{name} is not text"
+    raise VaultError("pin", said)
+
+
+def _of_environment(name: str) -> str:
+    try:
+        return os.environ.pop(name)
+    except KeyError:
+        said = f"{name} is not in the environment, or was read before: each is read once"
+    raise VaultError("pin", said)
+
+
+def _asked(token: str) -> str:
+    if not sys.stdin.isatty():  # getpass would show what is typed
+        raise VaultError("pin", "no terminal to ask on: use file:PATH or env:NAME")
+    return getpass.getpass(f"PIN of {token or 'the token'}: ")
+
+
+def _called(source: Callable[[], str]) -> str:
+    try:
+        pin: object = source()
+    except Exception as error:  # noqa: BLE001 - somebody else's, and it may hold the PIN
+        said = f"the function that gives it failed: {type(error).__name__}"
+    else:
+        if isinstance(pin, str):
+            return pin
+        said = f"the function that gives it gave {type(pin).__name__}"
+    raise VaultError("pin", said)  # here, where the error does not hang on to the other
+
+
+_WAYS: dict[str, Callable[[str], str]] = {
+    "file": _of_file,
+    "env": _of_environment,
+    "prompt": _asked,
+}
+
+_SALT = os.urandom(16)
+_wrong: set[bytes] = set()
+
+
+def fingerprint(pin: str, *token: str) -> bytes:
+    """To know a token's PIN again without keeping it; of this process only."""
+    said = "\0".join((pin, *token)).encode()
+    return hashlib.scrypt(said, salt=_SALT, n=1024, r=8, p=1)
+
+
+@contextmanager
+def once(pin: str, *token: str) -> Iterator[None]:
+    """A login to the token of these names with this PIN: refused when it was wrong before.
+
+    Raises: VaultError("pin"), without asking the token.
+    """
+    known = fingerprint(pin, *token)
+    if known in _wrong:
+        raise VaultError("pin", "wrong before, not tried again by this process")
+    try:
+        yield
+    except VaultError as error:
+        if error.reason == "pin":
+            _wrong.add(known)
+        raise

@@ -1,0 +1,330 @@
+"""PINs: where they come from, where they are never seen, and that a wrong one is tried once."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc.vault import VaultError
+from evcc.vault.pin import tries_left
+from fixtures.tokens import CarToken
+from plugvault import runtimes
+from plugvault.hsm import Hsm, pin
+from plugvault.hsm import token as hosted
+
+SECRET = "4711-0815-secret"
+
+
+@pytest.fixture
+def pin_file(tmp_path: Path) -> Path:
+    file = tmp_path / "pin"
+    file.write_text(SECRET + "\n")
+    file.chmod(0o600)
+    return file
+
+
+def refused(source: Any) -> VaultError:
+    with pytest.raises(VaultError) as caught:
+        pin.read(source)
+    assert caught.value.reason == "pin"
+    return caught.value
+
+
+def everything_of(error: BaseException) -> str:
+    """As whoever logs an error with all that hangs on it would see it."""
+    return "".join(traceback.format_exception(error)) + repr(error.__context__) + repr(vars(error))
+
+
+def test_pin_comes_from_a_file(pin_file: Path) -> None:
+    assert pin.read(f"file:{pin_file}") == SECRET
+
+
+def test_pin_comes_from_the_environment_and_is_gone_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CAR_PIN", SECRET)
+    assert pin.read("env:CAR_PIN") == SECRET
+    said = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
+    assert SECRET not in said
+    assert "CAR_PIN" in refused("env:CAR_PIN").detail
+
+
+def test_pin_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(getpass, "getpass", lambda words: asked.append(words) or SECRET)
+    assert pin.read("prompt", "car 17") == SECRET
+    assert asked == ["PIN of car 17: "]
+
+
+def test_pin_is_not_asked_for_where_nobody_could_hide_it() -> None:
+    code = "from plugvault.hsm import pin; pin.read('prompt')"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], input=SECRET, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "no terminal to ask on: use file:PATH" in ended.stderr
+    assert SECRET not in ended.stdout + ended.stderr
+
+
+def test_pin_comes_from_a_function() -> None:
+    assert pin.read(lambda: SECRET) == SECRET
+
+
+def raising() -> str:
+    raise ValueError(f"the vault's {SECRET}")
+
+
+@pytest.mark.parametrize("source", [raising, SECRET.encode, lambda: [SECRET]])
+def test_function_that_fails_shows_nothing_of_the_pin(source: Callable[[], Any]) -> None:
+    error = refused(source)
+    assert "the function that gives it" in error.detail
+    # Its own lines of source are in the traceback; the value must not be.
+    assert SECRET not in str(error) + repr(error.__context__) + repr(error.__cause__)
+
+
+@pytest.mark.parametrize(
+    "source", [SECRET, f"pin:{SECRET}", f"prompt:{SECRET}", "file:", "env:", "", "file"]
+)
+def test_pin_cannot_be_said_itself(source: str) -> None:
+    error = refused(source)
+    assert "never the PIN: file:PATH, env:NAME or prompt" in error.detail
+    assert SECRET not in str(error)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_file_that_others_may_read_is_refused(pin_file: Path, mode: int) -> None:
+    pin_file.chmod(mode)
+    assert f"chmod 600 {pin_file}" in refused(f"file:{pin_file}").detail
+
+
+def test_file_that_gives_no_pin_says_what_to_do(pin_file: Path, tmp_path: Path) -> None:
+    assert "write the PIN there" in refused(f"file:{tmp_path}/none").detail
+    pin_file.write_text("\n")
+    assert refused(f"file:{pin_file}").detail == "the PIN is empty"
+    pin_file.write_bytes(b"\xff" + SECRET.encode())
+    assert SECRET not in everything_of(refused(f"file:{pin_file}"))
+
+
+class Logins:
+    """C_Login as it reaches the library, counted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        real = hosted._Library.find_token
+
+        class Counted:
+            def __init__(self, token: Any) -> None:
+                self._token = token
+
+            def open(token, **how: Any) -> Any:  # noqa: N805
+                self.count += 1
+                return token._token.open(**how)
+
+        monkeypatch.setattr(hosted._Library, "find_token", lambda *args: Counted(real(*args)))
+
+
+def attempt(car_token: CarToken, pin_: str) -> VaultError | None:
+    try:
+        with Hsm(car_token.module, car_token.conf) as hsm:
+            hsm.token(car_token.label, pin_)
+    except VaultError as error:
+        return error
+    return None
+
+
+def test_wrong_pin_reaches_the_token_once(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logins = Logins(monkeypatch)
+    for words in ("PinIncorrect", "wrong before, not tried again", "wrong before"):
+        error = attempt(car_token, "9999-not-it")
+        assert error
+        assert error.reason == "pin"
+        assert words in error.detail
+    assert logins.count == 1
+    assert attempt(car_token, "9998-not-it") is not None  # another one is another try
+    assert attempt(car_token, car_token.pin) is None
+    assert logins.count == 3
+
+
+def test_token_that_fails_otherwise_is_tried_again(car_token: CarToken) -> None:
+    """Only what the token said of the PIN is remembered."""
+    key = ("right", "some module", "car")
+    with pytest.raises(VaultError, match="unavailable"), pin.once(*key):
+        raise VaultError("unavailable")
+    with pin.once(*key):
+        pass
+
+
+def test_wrong_pin_is_remembered_without_being_kept(car_token: CarToken) -> None:
+    attempt(car_token, "9997-not-it")
+    kept = repr(pin._wrong) + repr(vars(pin))
+    assert pin._wrong
+    assert "9997-not-it" not in kept
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (0x40D, ""),
+        (0x1040D, "at least once"),
+        (0x3040D, "one try left"),
+        (0x4040D, "locked"),
+        (0x7040D, "locked"),
+    ],
+)
+def test_tries_left_are_what_the_token_says(flags: int, words: str) -> None:
+    assert words in tries_left(flags)
+    assert bool(tries_left(flags)) == bool(words)
+
+
+def test_softhsm_says_that_the_pin_was_wrong_before(car_token: CarToken) -> None:
+    error = attempt(car_token, "9999-not-it")
+    assert error
+    assert error.detail.endswith("wrong at least once since it was last right")
+
+
+FFI = """
+import sys
+from evcc.vault import VaultError, pkcs11
+try:
+    pkcs11.open(sys.argv[1], sys.argv[2], sys.stdin.readline().strip())
+except VaultError as error:
+    print(error)
+"""
+
+
+def test_module_through_ffi_says_it_too(car_token: CarToken, tmp_path: Path) -> None:
+    runtime = runtimes.get("debian")
+    if runtime is None:
+        pytest.skip("no interpreter 'debian' here; make says why")
+    script = tmp_path / "script.py"
+    script.write_text(FFI)
+    ended = subprocess.run(
+        [*runtime.argv, str(script), str(car_token.module), car_token.label],
+        env={**runtime.env(), **car_token.store.env()},
+        input="9999-not-it\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == ("pin: C_Login: 0xa0; wrong at least once since it was last right\n"), (
+        ended.stderr
+    )
+
+
+# SoftHSM never locks. Here it does, after three: the two calls that differ are put into its
+# function list, in a process that ends with the test.
+LOCKING = """
+import ctypes, sys
+from evcc.vault import VaultError
+from plugvault.hsm import Hsm
+
+module, conf, label, right = [*sys.argv[1:], sys.stdin.readline().strip()]
+ulong, text = ctypes.c_ulong, ctypes.c_void_p
+table = ctypes.c_void_p()
+library = ctypes.CDLL(module)
+library.C_GetFunctionList(ctypes.byref(table))
+functions = (ctypes.c_void_p * 68).from_address(table.value + ctypes.sizeof(text))
+GET_TOKEN_INFO, LOGIN = 6, 18
+Info = ctypes.CFUNCTYPE(ulong, ulong, text)
+Login = ctypes.CFUNCTYPE(ulong, ulong, ulong, text, ulong)
+info_of, login_of = Info(functions[GET_TOKEN_INFO]), Login(functions[LOGIN])
+wrong = 0
+
+def info(slot, at):
+    code = info_of(slot, at)
+    flags = ulong.from_address(at + 96)
+    flags.value = flags.value & ~0x10000 | (0, 0x10000, 0x30000, 0x70000)[min(wrong, 3)]
+    return code
+
+def login(session, user, pin, length):
+    global wrong
+    if wrong >= 3:
+        return 0xA4  # CKR_PIN_LOCKED
+    code = login_of(session, user, pin, length)
+    wrong += code == 0xA0  # CKR_PIN_INCORRECT
+    return code
+
+put = Info(info), Login(login)
+functions[GET_TOKEN_INFO], functions[LOGIN] = (ctypes.cast(f, text).value for f in put)
+with Hsm(module, conf) as hsm:
+    for n, pin in enumerate(["wrong-1", "wrong-2", "wrong-2", "wrong-3", right]):
+        try:
+            hsm.token(label, pin)
+        except VaultError as error:
+            print(error)
+print(wrong)
+"""
+
+
+def test_last_try_and_a_locked_token_are_said(car_token: CarToken) -> None:
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-c", LOCKING),
+            *(str(car_token.module), str(car_token.conf), car_token.label),
+        ],
+        input=car_token.pin,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.splitlines() == [
+        "pin: PinIncorrect; wrong at least once since it was last right",
+        "pin: PinIncorrect; one try left: the next wrong PIN locks the token",
+        "pin: wrong before, not tried again by this process",
+        "pin: PinIncorrect; locked, the security officer must set a new one",
+        "pin-locked: PinLocked; locked, the security officer must set a new one",
+        "3",
+    ]
+
+
+def test_pin_is_in_no_process_list_environment_or_log(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A car's token opened in a process of its own, by a PIN from the environment: looked for
+    while the processes run, in all of them, and in all that was written."""
+    monkeypatch.setenv("CAR_PIN", car_token.pin)
+    secret = car_token.pin = pin.read("env:CAR_PIN")
+    caplog.set_level(logging.DEBUG)
+    with car_token.service() as service:
+        service.client().random(8)
+        seen = dict(processes())
+        assert str(service.pid) in seen
+        assert [number for number, said in seen.items() if secret.encode() in said] == []
+        assert secret not in repr(service)
+    car_token.pin = "9999-not-it"
+    with pytest.raises(VaultError, match=r"^pin") as caught, car_token.service():
+        pass
+    texts = [caplog.text, everything_of(caught.value)]
+    assert [text for text in texts if secret in text or "9999-not-it'" in text] == []
+    files = [file for file in car_token.folder.rglob("*") if file.is_file()]
+    assert files
+    assert [file for file in files if secret.encode() in file.read_bytes()] == []
+
+
+def processes() -> list[tuple[str, bytes]]:
+    """What other users (the command line) and this one (the environment) read of each process.
+    What this process started with is not here any more to be changed."""
+    found = []
+    for folder in Path("/proc").glob("[1-9]*"):
+        said = b""
+        for name in ("cmdline", "environ"):
+            if name == "environ" and folder.name == str(os.getpid()):
+                continue
+            try:
+                said += (folder / name).read_bytes()
+            except OSError:  # ended, or another user's, or one that may not be looked into
+                continue
+        found.append((folder.name, said))
+    return found
