@@ -1,22 +1,27 @@
 """The contracts in the car: which there are, which is active, and their chains.
 
 One index file is the truth, replaced atomically: writing it is the commit point of an
-installation. Chains lie in files of their own, written before the index names them. What the index
-does not name (a chain, a key of ours in the token) is what an interrupted installation left, and
-`recover` removes it; a contract whose key is gone is kept and named, never repaired silently.
+installation. For each contract it names the key's id in the vault and the hash of its public half.
+Chains lie in files of their own, written before the index names them. What the index does not name
+(a chain, a key of ours in the token) is what an interrupted installation left, and `recover`
+removes it; a contract whose key does not prove itself is kept and named, never repaired silently.
 
 The index also remembers certificates that were replaced or removed, so that an old message cannot
 bring one back.
 """
 
+import hashlib
 import struct
 
 from .errors import EvccError
 from .record import RecordError, pack, unpack
+from .vault import VaultError
 
 SLOTS = 5
 RETIRED = 32  # fingerprints kept; 16 bytes each
 INDEX = "contracts"
+_FIELDS = 7  # of a contract, in the index
+_TRIES = 3  # of what a vault that dies of something else may owe us
 
 
 class ContractError(EvccError):
@@ -26,13 +31,17 @@ class ContractError(EvccError):
 
 
 class Contract:
-    """One contract. emaid: 14..15 characters; key: id in the vault; custody: e.g. "L1+";
-    operator: O of the certificate; not_before, not_after: unix seconds; fingerprint: the first 16
-    bytes of the leaf's SHA-256; active: whether the car pays with it; lost: its key is gone."""
+    """One contract. emaid: 14..15 characters; key: id in the vault; public: SHA-256 of its point;
+    custody: e.g. "L1+"; operator: O of the certificate; not_before, not_after: unix seconds;
+    fingerprint: the first 16 bytes of the leaf's SHA-256; active: whether the car pays with it;
+    lost: its key or its chain is gone."""
 
-    def __init__(self, emaid, key, custody, operator, not_before, not_after, fingerprint) -> None:
+    def __init__(
+        self, emaid, key, public, custody, operator, not_before, not_after, fingerprint
+    ) -> None:
         self.emaid = emaid
         self.key = key
+        self.public = public
         self.custody = custody
         self.operator = operator
         self.not_before = not_before
@@ -110,7 +119,9 @@ class Contracts:
         Raises ContractError("full" | "replayed" | "older").
         """
         current = self.get(emaid)
-        if fingerprint in self._retired or (current and current.fingerprint == fingerprint):
+        again = current is not None and current.fingerprint == fingerprint
+        # What is there, but damaged, may come once more: that is how it is mended.
+        if fingerprint in self._retired or (again and not current.lost):
             raise ContractError("replayed", emaid)
         if current is None and len(self._contracts) >= self._slots:
             raise ContractError("full", "%d of %d slots in use" % (self._slots, self._slots))
@@ -132,7 +143,7 @@ class Contracts:
         name = _chain_file(contract.key)
         try:
             self._files.write(name, pack(chain))
-            self._store(kept, [old.fingerprint] if old else [])
+            self._store(kept, [old.fingerprint] if old and not old.lost else [])
         except Exception:
             self._discard(name)
             raise
@@ -166,30 +177,56 @@ class Contracts:
         return gone.key
 
     def recover(self, vault) -> list:
-        """After a start: remove what no contract owns, name what is missing.
+        """After a start: prove every contract, remove what none owns, name what is missing.
 
         vault: its `keys()` lists only keys this module made. Returns sentences for the log.
+        Raises VaultError when it is the vault that fails, and not one key.
         """
-        held = dict(vault.keys())
+        held = dict(_patiently(vault.keys))
         if not self._indexed:  # a wrong folder must not cost anybody a key
             return ["no contract index: %d keys left alone" % len(held)] if held else []
+        found = []
+        for contract in self._contracts:
+            missing = self._missing(contract, held.get(contract.key), vault)
+            contract.lost = bool(missing)
+            if missing:
+                found.append(missing)
         ours = [contract.key for contract in self._contracts]
         names = [_chain_file(key) for key in ours]
-        found = [
-            _removed("key", _hex(key), vault.delete, key)
+        found += [
+            _removed("key", _hex(key) or "without a name", vault.delete, key)
             for key in held
-            if key not in ours and len(key) == 16
+            if key not in ours and len(key) in (0, 16)
         ]
         found += [
             _removed("chain", name, self._files.delete, name)
             for name in self._files.names()
             if name.startswith("chain-") and name not in names
         ]
-        for contract in self._contracts:
-            contract.lost = not held.get(contract.key)  # b"": only half of it is there
-            if contract.lost:
-                found.append("the key of " + contract.emaid + " is not whole in the token")
         return found
+
+    def _missing(self, contract: Contract, point, vault) -> str:
+        """What of a contract is not as it was committed; "" when all of it is.
+
+        A torn or damaged key may be listed like any other: only one that signs is there.
+        """
+        try:
+            leaf = self.chain(contract.emaid)[0]
+            if hashlib.sha256(leaf).digest()[:16] != contract.fingerprint:
+                return "the chain of " + contract.emaid + " is another one"
+        except ContractError as e:
+            return e.detail
+        name = "the key of " + contract.emaid
+        if not point:  # b"": only half of it is there
+            return name + " is not whole in the token"
+        if hashlib.sha256(point).digest() != contract.public:
+            return name + " is another one in the token"
+        try:
+            if _patiently(lambda: _signs(vault, contract.key, point)):
+                return ""
+        except VaultError:
+            vault.random(1)  # raises when it is the vault that is gone, and not the key
+        return name + " does not sign: it is damaged in the token"
 
     def _discard(self, name: str) -> None:
         """What the index does not name; if it cannot be removed now, `recover` will.
@@ -214,6 +251,7 @@ class Contracts:
             fields += [
                 c.emaid.encode(),
                 c.key,
+                c.public,
                 c.custody.encode(),
                 c.operator.encode(),
                 # a 9999 date does not fit 32 bits
@@ -228,12 +266,13 @@ class Contracts:
     def _load(self, fields: list) -> None:
         retired = fields[0]
         self._retired = [retired[i : i + 16] for i in range(0, len(retired), 16)]
-        for i in range(1, len(fields), 6):
-            emaid, key, custody, operator, numbers, fingerprint = fields[i : i + 6]
+        for i in range(1, len(fields), _FIELDS):
+            emaid, key, public, custody, operator, numbers, fingerprint = fields[i : i + _FIELDS]
             not_before, not_after, active = struct.unpack(">QQB", numbers)
             contract = Contract(
                 emaid.decode(),
                 key,
+                public,
                 custody.decode(),
                 operator.decode(),
                 not_before,
@@ -242,6 +281,23 @@ class Contracts:
             )
             contract.active = active == 1
             self._contracts.append(contract)
+
+
+def _patiently(operation):
+    """The operation's result. One vault serves many: what somebody else asked may have ended its
+    process, and this answer with it."""
+    for _ in range(_TRIES - 1):
+        try:
+            return operation()
+        except VaultError as e:
+            if e.reason != "unavailable":
+                raise
+    return operation()
+
+
+def _signs(vault, key: bytes, point: bytes) -> bool:
+    digest = hashlib.sha256(b"plugvault proof of possession" + vault.random(32)).digest()
+    return vault.verify(point, digest, vault.sign(key, digest))
 
 
 def _removed(kind: str, name: str, delete, what) -> str:

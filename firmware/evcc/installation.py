@@ -260,6 +260,7 @@ def _open_and_commit(a: _Attempt, report) -> Contract:
         contract = Contract(
             a.emaid,
             key,
+            hashlib.sha256(a.leaf.point).digest(),
             a.vault.custody(key),
             a.leaf.names.get("O", ""),
             a.leaf.not_before,

@@ -1,6 +1,12 @@
 """What the stores need around them, in memory: files that can fail, a vault that only has keys."""
 
 from evcc.ports.files import StoreError
+from evcc.vault import VaultError
+
+
+def point(key):
+    """What `KeyList` has for the public half of a key."""
+    return b"\4" + key
 
 
 class MemoryFiles:
@@ -34,14 +40,27 @@ class MemoryFiles:
 
 
 class KeyList:
-    """The part of a vault that `Contracts.recover` uses."""
+    """The part of a vault that `Contracts.recover` uses. halves: keys of which half is missing;
+    torn: keys that are listed and do not sign."""
 
-    def __init__(self, keys, halves=()):
+    def __init__(self, keys, halves=(), torn=()):
         self.held = list(keys)
         self.halves = halves
+        self.torn = torn
 
     def keys(self):
-        return [(key, b"" if key in self.halves else b"\4") for key in self.held]
+        return [(key, b"" if key in self.halves else point(key)) for key in self.held]
+
+    def random(self, n):
+        return bytes(n)
+
+    def sign(self, key, digest):
+        if key in self.torn:
+            raise VaultError("unavailable", "C_Sign: 0x5")
+        return key + digest
+
+    def verify(self, of, digest, signature):
+        return signature == of[1:] + digest
 
     def delete(self, key):
         self.held.remove(key)

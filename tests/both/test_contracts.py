@@ -1,29 +1,40 @@
+import hashlib
+
 from evcc.contracts import RETIRED, Contract, ContractError, Contracts
 from evcc.ports.files import StoreError
+from evcc.record import pack
 from evcc.vault import VaultError
 from helpers import raises
-from memory import KeyList, MemoryFiles
+from memory import KeyList, MemoryFiles, point
 
 NOW = 1_800_000_000
-CHAIN = [b"leaf", b"sub 2", b"sub 1"]
 
 
 def contract(n, emaid=None, not_before=NOW - 10, not_after=NOW + 10):
     return Contract(
         emaid or "DEABCC00000000" + str(n),
         bytes([n]) * 16,
+        hashlib.sha256(point(bytes([n]) * 16)).digest(),
         "L1+",
         "Operator",
         not_before,
         not_after,
-        bytes([100 + n]) * 16,
+        hashlib.sha256(leaf(n)).digest()[:16],
     )
+
+
+def leaf(n):
+    return b"leaf %d" % n
+
+
+def chain(n):
+    return [leaf(n), b"sub 2", b"sub 1"]
 
 
 def filled(count=1, files=None):
     contracts = Contracts(files or MemoryFiles())
     for n in range(count):
-        contracts.commit(contract(n), CHAIN)
+        contracts.commit(contract(n), chain(n))
     return contracts
 
 
@@ -38,13 +49,17 @@ def test_a_contract_survives_a_restart_whole():
     assert [c.emaid for c in again.all()] == ["DEABCC000000000", "DEABCC000000001"]
     c = again.get("DEABCC000000001")
     assert (c.key, c.custody, c.operator) == (b"\1" * 16, "L1+", "Operator")
-    assert (c.not_before, c.not_after, c.fingerprint) == (NOW - 10, NOW + 10, b"e" * 16)
-    assert again.chain(c.emaid) == CHAIN
+    assert (c.not_before, c.not_after, c.fingerprint) == (
+        NOW - 10,
+        NOW + 10,
+        hashlib.sha256(leaf(1)).digest()[:16],
+    )
+    assert again.chain(c.emaid) == chain(1)
 
 
 def test_a_date_of_the_year_9999_is_kept():
     files = MemoryFiles()
-    Contracts(files).commit(contract(1, not_after=253402300799), CHAIN)
+    Contracts(files).commit(contract(1, not_after=253402300799), chain(1))
     assert Contracts(files).all()[0].not_after == 253402300799
 
 
@@ -75,7 +90,7 @@ def test_a_failed_choice_leaves_the_old_one():
 def test_the_same_emaid_replaces_and_stays_active():
     files = MemoryFiles()
     contracts = filled(2, files)
-    old = contracts.commit(contract(7, "DEABCC000000000"), CHAIN)
+    old = contracts.commit(contract(7, "DEABCC000000000"), chain(7))
     assert old == b"\0" * 16
     again = Contracts(files)
     assert [c.key[0] for c in again.all()] == [7, 1]
@@ -98,7 +113,7 @@ def test_an_older_certificate_does_not_replace_a_newer():
 def test_what_is_installed_or_was_cannot_be_installed_again():
     contracts = filled()
     raises(ContractError, "replayed", admit, contracts, contract(0))
-    contracts.commit(contract(7, "DEABCC000000000"), CHAIN)
+    contracts.commit(contract(7, "DEABCC000000000"), chain(7))
     raises(ContractError, "replayed", admit, contracts, contract(0))
     contracts.delete("DEABCC000000000")
     raises(ContractError, "replayed", admit, contracts, contract(7, "DEABCC000000000"))
@@ -108,10 +123,10 @@ def test_the_memory_of_old_certificates_is_bounded():
     files = MemoryFiles()
     contracts = Contracts(files)
     for n in range(RETIRED + 5):
-        contracts.commit(contract(n, "DEABCC000000000"), CHAIN)
+        contracts.commit(contract(n, "DEABCC000000000"), chain(n))
     size = len(files.read("contracts"))
     for n in range(RETIRED + 5, RETIRED + 50):
-        contracts.commit(contract(n, "DEABCC000000000"), CHAIN)
+        contracts.commit(contract(n, "DEABCC000000000"), chain(n))
     assert len(files.read("contracts")) == size
 
 
@@ -137,7 +152,7 @@ def test_a_full_disk_at_any_write_leaves_the_old_contract():
         contracts = filled(1, files)
         before = dict(files.content)
         files.budget = budget
-        raises(StoreError, "full", contracts.commit, contract(7, "DEABCC000000000"), CHAIN)
+        raises(StoreError, "full", contracts.commit, contract(7, "DEABCC000000000"), chain(7))
         assert files.content == before
         assert contracts.all()[0].key[0] == 0
 
@@ -147,7 +162,7 @@ def test_what_is_committed_stays_committed_when_the_old_chain_cannot_be_removed(
     files = MemoryFiles()
     contracts = filled(2, files)
     files.stuck = True
-    assert contracts.commit(contract(7, "DEABCC000000000"), CHAIN) == b"\0" * 16
+    assert contracts.commit(contract(7, "DEABCC000000000"), chain(7)) == b"\0" * 16
     assert contracts.delete("DEABCC000000001") == b"\1" * 16
     assert [c.key[0] for c in Contracts(files).all()] == [7]
     files.stuck = False
@@ -158,7 +173,7 @@ def test_a_full_disk_is_named_even_where_nothing_can_be_removed():
     files = MemoryFiles()
     contracts = filled(1, files)
     files.budget, files.stuck = 1, True
-    raises(StoreError, "full", contracts.commit, contract(7), CHAIN)
+    raises(StoreError, "full", contracts.commit, contract(7), chain(7))
 
 
 def test_a_restart_removes_what_no_contract_owns():
@@ -188,15 +203,79 @@ def test_what_cannot_be_removed_is_named_and_no_reason_not_to_start():
     assert len(found) == 2 and all(" stays: " in sentence for sentence in found)
 
 
-def test_a_contract_whose_key_is_gone_or_half_is_named_and_not_used():
+def test_a_contract_whose_key_is_gone_half_torn_or_anothers_is_named_and_not_used():
     zero, one = b"\0" * 16, b"\1" * 16
-    for vault in (KeyList([one]), KeyList([zero, one], halves=[zero])):
+
+    class Another(KeyList):
+        def keys(self):
+            return [(zero, point(one)), (one, point(one))]
+
+    for vault in (
+        KeyList([one]),
+        KeyList([zero, one], halves=[zero]),
+        KeyList([zero, one], torn=[zero]),
+        Another([zero, one]),
+    ):
         contracts = filled(2)
         found = contracts.recover(vault)
         assert len(found) == 1 and "DEABCC000000000" in found[0]
         raises(ContractError, "key-lost", contracts.usable, NOW)
         assert contracts.usable(NOW, "DEABCC000000001").key == one
         assert vault.held[-1] == one
+
+
+def test_a_contract_whose_chain_is_gone_or_anothers_is_named_and_not_used():
+    for damage in (lambda f, name: f.delete(name), lambda f, name: f.write(name, pack(chain(5)))):
+        files = MemoryFiles()
+        contracts = filled(2, files)
+        damage(files, "chain-" + "00" * 16)
+        found = contracts.recover(KeyList([b"\0" * 16, b"\1" * 16]))
+        assert len(found) == 1 and "chain of DEABCC000000000" in found[0]
+        raises(ContractError, "key-lost", contracts.usable, NOW)
+        assert contracts.usable(NOW, "DEABCC000000001").key == b"\1" * 16
+
+
+def test_what_was_damaged_may_be_installed_once_more_and_what_is_whole_may_not():
+    contracts = filled(1)
+    for n in (7, 8):
+        raises(ContractError, "replayed", admit, contracts, contract(0))
+        contracts.recover(KeyList([]))
+        admit(contracts, contract(0))
+        again = contract(n, "DEABCC000000000")
+        again.fingerprint = contract(0).fingerprint
+        contracts.commit(again, chain(0))
+        assert contracts.recover(KeyList([again.key])) == []
+
+
+def test_one_answer_lost_is_no_key_lost_and_a_vault_that_is_gone_is_said_to_be():
+    class Flaky(KeyList):
+        left = 2
+
+        def _answer(self, operation, *arguments):
+            if self.left:
+                self.left -= 1
+                raise VaultError("unavailable")
+            return operation(self, *arguments)
+
+        def keys(self):
+            return self._answer(KeyList.keys)
+
+        def sign(self, key, digest):
+            return self._answer(KeyList.sign, key, digest)
+
+    class Dead(KeyList):
+        def random(self, n):
+            raise VaultError("unavailable")
+
+    contracts = filled(1)
+    assert contracts.recover(Flaky([b"\0" * 16])) == []
+    raises(VaultError, "unavailable", contracts.recover, Dead([b"\0" * 16]))
+
+
+def test_a_key_without_a_name_is_removed_like_any_that_no_contract_owns():
+    vault = KeyList([b"\0" * 16, b""], halves=[b""])
+    assert len(filled(1).recover(vault)) == 1
+    assert vault.held == [b"\0" * 16]
 
 
 def test_without_an_index_no_key_is_removed():

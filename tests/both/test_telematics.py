@@ -55,7 +55,7 @@ class Car:
 
     def hold(self, emaid):
         key = self.vault.add(7)
-        contract = Contract(emaid, key, "L1+", "Operator", NOW, NOW + 9, key)
+        contract = Contract(emaid, key, b"", "L1+", "Operator", NOW, NOW + 9, key)
         self.contracts.commit(contract, [b"leaf"])
         return contract
 
