@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
-from plugvault.hsm.service import Limiter, answer
+from plugvault.hsm.answers import Answers, Limiter
 
 _LIMITER = Limiter(1e12)
 
@@ -41,7 +41,7 @@ def seeds() -> Iterator[bytes]:
 
 def target(data: bytes) -> None:
     """Every request gets one frame with a reason; every answer is a value or a VaultError."""
-    frame = answer(_NoKeys(), _LIMITER, data[2:])
+    frame = Answers(_NoKeys()).answer(_LIMITER, data[2:])
     if codec.frame_size(frame, codec.MAX_ANSWER) != len(frame) or not frame[3]:
         raise AssertionError("not one refusal")
     for ask in (

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evcc import p256
+from evcc.ports import tcp
+from evcc.ports.stream import PortError
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
 from fixtures.tokens import CarToken
-from plugvault.hsm import service
-from plugvault.hsm.service import Limiter, VaultService
+from plugvault.hsm import serving
+from plugvault.hsm.answers import Answers, Limiter
+from plugvault.hsm.service import VaultService
+from plugvault.hsm.serving import Server
 
 DIGEST = bytes(range(32))
 SIGN = codec.OPERATIONS.index(("sign", 2))
@@ -57,6 +62,11 @@ class Late:
         self.closed = True
 
 
+def sealed(running: VaultService, name: str, key: bytes) -> codec.ServiceVault:
+    """A client that comes over TCP."""
+    return codec.connect(lambda: tcp.connect(*running.address), name, key)
+
+
 @pytest.fixture
 def running(car_token: CarToken) -> Iterator[VaultService]:
     with car_token.service() as started:
@@ -75,7 +85,7 @@ def test_frames_come_back_as_they_were(tag: int, code: int, fields: list[bytes])
 
 @given(st.binary(max_size=400))
 def test_any_request_gets_one_answer_with_a_reason(body: bytes) -> None:
-    frame = service.answer(NoKeys(), Limiter(1e9), body)
+    frame = Answers(NoKeys()).answer(Limiter(1e9), body)
     assert codec.frame_size(frame, codec.MAX_ANSWER) == len(frame)
     _, code, fields = codec.unpack(frame[2:])
     assert VaultError.REASONS[code - 1] in ("protocol", "not-found")
@@ -123,17 +133,19 @@ def test_link_offers_no_raw_ecdh() -> None:
         "custody",
         "random",
     ]
-    for code in range(len(codec.OPERATIONS), 256):
-        answer = service.answer(NoKeys(), Limiter(1e9), codec.pack(7, code, [])[2:])
+    for code in range(256):
+        if code & ~codec.AGAIN < len(codec.OPERATIONS):
+            continue
+        request = codec.pack(7, code, [])[2:]
+        answer = Answers(NoKeys()).answer(Limiter(1e9), request)
         assert codec.unpack(answer[2:])[:2] == (7, VaultError.REASONS.index("protocol") + 1)
 
 
 def test_operation_with_too_few_or_too_many_fields_is_refused() -> None:
     for code, (_, count) in enumerate(codec.OPERATIONS):
-        for wrong in {0, 1, 2, 3, 4, 5, 6} - {count}:
-            answer = service.answer(
-                NoKeys(), Limiter(1e9), codec.pack(1, code, [b"x"] * wrong)[2:]
-            )
+        for wrong in {0, 1, 2, 3, 4, 5, 6, 7} - {count}:
+            request = codec.pack(1, code, [b"x"] * wrong)[2:]
+            answer = Answers(NoKeys()).answer(Limiter(1e9), request)
             assert codec.unpack(answer[2:])[1] == VaultError.REASONS.index("protocol") + 1
 
 
@@ -162,13 +174,53 @@ def test_rest_of_a_late_answer_on_the_only_line_is_thrown_away() -> None:
     assert codec.connect(line).sign(b"k", DIGEST) == b"new"
 
 
-def test_connection_out_of_step_is_opened_again() -> None:
-    opened = [Line(b"\0\0", b""), Line(b"", codec.pack(1, 0, [b"new"]))]
-    first = opened[0]
-    vault = codec.connect(lambda: opened.pop(0))
-    vault._stream = vault._open()
-    assert vault.sign(b"k", DIGEST) == b"new"
-    assert first.closed
+class Broken(Late):
+    """A connection whose service dies at the request."""
+
+    def __init__(self, asked: list[bytes]) -> None:
+        super().__init__(b"")
+        self.asked = asked
+
+    def write(self, data: bytes) -> None:
+        self.asked.append(data)
+
+    def read(self, n: int, timeout_ms: int) -> bytes:
+        raise PortError("closed", "the other end is gone")
+
+
+def test_lost_answer_is_asked_for_again_and_says_so() -> None:
+    asked: list[bytes] = []
+    streams = [Broken(asked), Broken(asked), Late(codec.pack(3, 0, [b"new"]))]
+    opened = list(streams)
+    assert codec.connect(lambda: opened.pop(0)).sign(b"k", DIGEST) == b"new"
+    assert [frame[3] for frame in asked] == [SIGN, SIGN | codec.AGAIN]
+    assert [stream.closed for stream in streams] == [True, True, False]
+
+
+def test_request_that_its_service_dies_of_is_not_asked_for_ever() -> None:
+    asked: list[bytes] = []
+    with pytest.raises(VaultError, match="unavailable"):
+        codec.connect(lambda: Broken(asked)).sign(b"k", DIGEST)
+    assert len(asked) == 3
+
+
+def test_silent_service_on_a_line_is_asked_again() -> None:
+    class Silent(Late):
+        asked = 0
+
+        def write(self, data: bytes) -> None:
+            self.asked += 1
+            if self.asked == 2:
+                self.answers = codec.pack(data[2], 0, [b"new"])
+
+    assert codec.connect(Silent(b"")).sign(b"k", DIGEST) == b"new"
+
+
+def test_word_for_whoever_asks_is_the_answer() -> None:
+    """Where no process can be had for the token, the supervisor knows no request, only why."""
+    why = codec.pack(0, VaultError.REASONS.index("token-missing") + 1, [b"car"])
+    with pytest.raises(VaultError, match="token-missing: car"):
+        codec.connect(lambda: Late(why)).sign(b"k", DIGEST)
 
 
 def test_answer_over_the_limit_is_refused_before_it_is_read() -> None:
@@ -223,7 +275,7 @@ def test_pin_is_on_no_command_line_and_in_no_environment(
     running: VaultService, car_token: CarToken
 ) -> None:
     proc = Path("/proc") / str(running.pid)
-    assert b"plugvault.hsm.service" in (proc / "cmdline").read_bytes()
+    assert b"plugvault.hsm.serving" in (proc / "cmdline").read_bytes()
     assert car_token.pin.encode() not in (proc / "cmdline").read_bytes()
     if os.geteuid() == 0:  # another process may not read it at all, for it is not dumpable
         assert car_token.pin.encode() not in (proc / "environ").read_bytes()
@@ -235,7 +287,7 @@ def test_service_dumps_no_core(running: VaultService) -> None:
     (line,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
     assert line.split()[4:6] == ["0", "0"]
     inside = (
-        "import ctypes; from plugvault.hsm import service; service._no_core_dumps();"
+        "import ctypes; from plugvault.hsm import serving; serving._no_core_dumps();"
         "print(ctypes.CDLL(None).prctl(3))"  # PR_GET_DUMPABLE
     )
     ended = subprocess.run([sys.executable, "-c", inside], capture_output=True, check=True)
@@ -309,15 +361,71 @@ def test_client_that_takes_no_answers_keeps_nobody_waiting(running: VaultService
         assert running.restarts == 0
 
 
-def test_clients_beyond_the_limit_are_turned_away(running: VaultService) -> None:
-    clients = [running.client() for _ in range(16)]
-    for client in clients:
-        client.random(1)
-    with pytest.raises(VaultError, match="unavailable"):
-        running.client().random(1)
-    clients.pop().close()
-    clients[0].random(1)
-    assert len(running.client().random(1)) == 1
+def test_client_loses_its_own_oldest_connection_and_nobody_elses(running: VaultService) -> None:
+    """However many one process opens; and it does not even notice."""
+    ask = (
+        "import sys; from evcc.ports import unix; from evcc.vault import service\n"
+        "vault = service.connect(lambda: unix.connect(sys.argv[1])); vault.random(1)\n"
+        "first = vault._stream; print('asked', flush=True); sys.stdin.readline()\n"
+        "vault.random(1); print(vault._stream is first)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", ask, running.socket_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "asked\n"
+        clients = [running.client() for _ in range(serving.CLIENTS + 5)]
+        for client in clients:
+            client.random(1)
+        first = clients[0]._stream
+        assert len(clients[0].random(1)) == 1
+        assert clients[0]._stream is not first
+        assert other.communicate("\n")[0] == "True\n"
+
+
+def test_clients_take_turns(short_dir: Path) -> None:
+    """Who has sent a hundred requests at once is no reason for another to wait for them all."""
+    order: list[bytes] = []
+    stopped, stop = os.pipe()
+    greedy, modest = b"g" * 32, b"m" * 32
+
+    class Vault:
+        def sign(self, key: bytes, digest: bytes) -> bytes:
+            order.append(digest)
+            if len(order) == 102:
+                os.close(stop)
+            return digest * 2
+
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(short_dir / "s"))
+        listener.listen()
+        for digest, count in ((greedy, 100), (modest, 2)):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(short_dir / "s"))
+            client.sendall(codec.pack(1, SIGN, [b"k", digest]) * count)
+        Server([listener], Answers(Vault()), 1e6, {}).serve(stopped)
+    os.close(stopped)
+    assert len(order) == 102
+    assert order.index(modest) <= 2
+    assert order[: order.index(modest) + 4].count(modest) == 2
+
+
+def test_limit_is_each_clients_own(car_token: CarToken) -> None:
+    """Who has used up its share takes nothing from the others."""
+    keys = {name: os.urandom(32) for name in ("one", "other")}
+    with car_token.service(rate=1.0, tcp=("127.0.0.1", 0), keys=keys) as running:
+        one, other = (sealed(running, name, key) for name, key in keys.items())
+        one.generate_provisioning_key()
+        one.sign(PROVISIONING, DIGEST)
+        with pytest.raises(VaultError, match="too many"):
+            one.sign(PROVISIONING, DIGEST)
+        one.close()
+        with pytest.raises(VaultError, match="too many"):  # nor does a new connection help it
+            one.sign(PROVISIONING, DIGEST)
+        other.sign(PROVISIONING, DIGEST)
 
 
 def test_several_clients_at_once_get_their_own_answers(running: VaultService) -> None:

@@ -6,15 +6,24 @@ computer. The other end is `plugvault.hsm.service`.
 A frame is length (2 bytes, of what follows), tag (1), code (1), then fields: length (2) and
 bytes. In a request the code is the operation's place in `OPERATIONS`; in an answer it is 0, or
 the place of the reason in `VaultError.REASONS` plus one, the detail as the only field. The tag
-comes back as it went: an answer that came too late is not taken for the next one's.
+comes back as it went, 1 to 255: an answer that came too late is not taken for the next one's.
+An answer with tag 0 is for whatever was asked: there is nobody to answer, and why.
+
+The process that has the token can die, the answer to a request with it. The client asks again and
+says so (`AGAIN`); the service then gives the outcome of the first time, if there was one. What
+makes that possible: the client draws the id of the key that `open_contract_key` makes, and asks
+whether there is a provisioning key before it has one made.
 
 What is not in `OPERATIONS` does not exist: there is no raw ECDH, and nothing that answers with a
-secret. The stream authenticates (a Unix socket by its owner); the frames do not.
+secret. A Unix socket authenticates by its owner; for any other way see `seal`, whose connection
+begins with `HELLO`: name and nonce there, a nonce back.
 """
+
+import os
 
 from evcc.errors import EvccError
 
-from . import VaultError
+from . import PROVISIONING, VaultError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,19 +33,28 @@ OPERATIONS = (  # name, number of fields in a request
     ("generate_provisioning_key", 0),
     ("public", 1),
     ("sign", 2),
-    ("open_contract_key", 5),
+    ("open_contract_key", 6),  # the arguments, and the id the key will have
     ("verify", 3),
     ("delete", 1),
     ("keys", 0),
     ("custody", 1),
     ("random", 1),
 )
-MAX_REQUEST = 1024  # bytes of a frame; the longest request has 252
+HELLO = 0x7F
+AGAIN = 0x80  # in a request's code: the answer to it was lost, it may have been done
+MAX_REQUEST = 1024  # bytes of a frame; the longest request has 288
 MAX_ANSWER = 8192
 _HEAD = 2
+_SEAL = 18  # bytes a seal adds
 _PIECE = 512  # bytes to read at once
 _STALE_PIECES = 16  # more than any answer has
 _TIMEOUT_MS = 5000
+_LINE_TIMEOUT_MS = 2500  # of silence on a line, where nothing tells that the answer was lost
+_SENDS = 3  # of a request: it may be the request itself that the service dies of
+
+
+class _LostError(Exception):
+    """A request was sent, and its answer will not come."""
 
 
 def pack(tag: int, code: int, fields) -> bytes:
@@ -83,25 +101,35 @@ def _text(field: bytes) -> str:
         raise VaultError("protocol", "not UTF-8")
 
 
-def connect(stream: "Any") -> "ServiceVault":
+def connect(stream: "Any", name: str = "", key: bytes = b"") -> "ServiceVault":
     """The vault at the other end of `stream`: write(bytes), read(n, timeout_ms) -> bytes, close().
 
     stream: such a stream; or a function that opens one, which is then called at first use and
-    again after a connection is lost: the call that found out raises "unavailable", the next works.
+    again after a connection is lost. name, key: the client's name and the 32 bytes it shares with
+    the service, where the stream does not authenticate.
     """
-    return ServiceVault(stream)
+    return ServiceVault(stream, name, key)
 
 
 class ServiceVault:
     """The vault interface (see the package), asked for over a stream."""
 
-    def __init__(self, stream: "Any") -> None:
+    def __init__(self, stream: "Any", name: str = "", key: bytes = b"") -> None:
         self._open = stream if callable(stream) else None
         self._stream: Any = None if callable(stream) else stream
         self._tag = 0
+        self._name = name.encode()
+        self._key = key
+        self._seal: Any = None
 
     def generate_provisioning_key(self) -> bytes:
-        return self._ask(0)[0]
+        try:
+            self.public(PROVISIONING)
+        except VaultError as error:
+            if error.reason != "not-found":
+                raise
+            return self._ask(0)[0]
+        raise VaultError("exists", "the token has a provisioning key")
 
     def public(self, key: bytes) -> bytes:
         return self._ask(1, key)[0]
@@ -110,7 +138,8 @@ class ServiceVault:
         return self._ask(2, key, digest)[0]
 
     def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public) -> bytes:
-        return self._ask(3, scheme.encode(), dh_point, wrapped, aad, expected_public)[0]
+        key = os.urandom(16)
+        return self._ask(3, scheme.encode(), dh_point, wrapped, aad, expected_public, key)[0]
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         return self._ask(4, point, digest, signature)[0] == b"\x01"
@@ -129,16 +158,13 @@ class ServiceVault:
         return self._ask(8, bytes((n >> 8 & 255, n & 255)))[0]
 
     def close(self) -> None:
+        self._seal = None
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
     def _ask(self, operation: int, *fields: bytes) -> list:
-        self._tag = (self._tag + 1) & 255
-        request = pack(self._tag, operation, fields)
-        if len(request) > MAX_REQUEST:
-            raise VaultError("refused", "request of %d bytes" % len(request))
-        code, answer = self._exchange(request)
+        code, answer = self._asked(operation, fields)
         if code == 0:
             if not answer and OPERATIONS[operation][0] not in ("delete", "keys"):
                 raise VaultError("protocol", "an empty answer")
@@ -147,51 +173,107 @@ class ServiceVault:
             raise VaultError("protocol", "answer code %d" % code)
         raise VaultError(VaultError.REASONS[code - 1], _text(answer[0]) if answer else "")
 
-    def _exchange(self, request: bytes) -> tuple:
-        """(code, fields) of the answer to `request`; on any failure the stream is given up."""
+    def _asked(self, code: int, fields: tuple) -> tuple:
+        """(code, fields) of the answer, asked for again when it was lost."""
+        left = _SENDS
+        while True:
+            left -= 1
+            try:
+                if self._stream is None or (self._key and self._seal is None):
+                    self._connect()
+                return self._exchange(code, fields)
+            except _LostError as error:
+                if not left:
+                    raise VaultError("unavailable", "vault service: " + str(error))
+                code |= AGAIN
+
+    def _exchange(self, code: int, fields: tuple) -> tuple:
+        """(code, fields) of the answer to one request; on any failure the stream is given up."""
+        self._tag = self._tag % 255 + 1
+        request = pack(self._tag, code, fields)
+        if len(request) + _SEAL > MAX_REQUEST:
+            raise VaultError("refused", "request of %d bytes" % len(request))
+        if self._seal is not None:
+            request = self._seal.seal(request)
         try:
-            self._connect()
-            self._stream.write(request)
-            pending = b""
-            while True:
-                size = frame_size(pending, MAX_ANSWER)
-                if not size or len(pending) < size:
-                    piece = self._stream.read(_PIECE, _TIMEOUT_MS)
-                    if not piece:
-                        raise VaultError("unavailable", "no answer from the vault service")
-                    pending += piece
-                    continue
-                tag, code, fields = unpack(pending[_HEAD:size])
-                if tag == self._tag:
-                    return code, fields
-                pending = pending[size:]
+            if self._open is None:
+                self._skip_stale()
+            try:
+                self._stream.write(request)
+            except (EvccError, OSError):
+                pass  # it is broken, as reading will tell; or there is a word why
+            return self._answer()
         except (EvccError, OSError) as error:  # of the port, or of the answer
             self._give_up()
             if isinstance(error, VaultError):
                 raise
-            raise VaultError("unavailable", "vault service: " + str(error))
+            if self._open is None:
+                raise VaultError("unavailable", "vault service: " + str(error))
+            raise _LostError(str(error))
+
+    def _answer(self) -> tuple:
+        """(code, fields) of the next answer that is not too late."""
+        pending = b""
+        while True:
+            size = frame_size(pending, MAX_ANSWER)
+            if not size or len(pending) < size:
+                wait = _TIMEOUT_MS if self._open else _LINE_TIMEOUT_MS
+                piece = self._stream.read(_PIECE, wait)
+                if not piece:
+                    self._silence()
+                pending += piece
+                continue
+            tag, code, fields = unpack(self._unsealed(pending[_HEAD:size]))
+            if tag == self._tag or not tag:
+                return code, fields
+            pending = pending[size:]
+
+    def _silence(self) -> None:
+        """A connection tells when its service is lost; a line does not."""
+        self._give_up()
+        if self._open is None:
+            raise _LostError("no answer")
+        raise VaultError("unavailable", "no answer from the vault service")
+
+    def _unsealed(self, body: bytes) -> bytes:
+        if self._seal is None:
+            return body
+        try:
+            return self._seal.unseal(body)
+        except VaultError as error:
+            if self._open is None:  # a service that started again answers, and knows no seal yet
+                self._give_up()
+                raise _LostError(str(error))
+            raise
 
     def _connect(self) -> None:
-        """A stream to ask through, with nothing in it that was meant for an earlier request.
-
-        One that broke while nobody asked costs nobody a request.
-        """
-        if self._stream is not None:
-            try:
-                for _ in range(_STALE_PIECES):
-                    stale = self._stream.read(_PIECE, 0)
-                    if not stale or self._open is not None:
-                        break
-            except (EvccError, OSError):
-                stale = b"gone"
-            if stale:
-                self._give_up()
+        """Open the stream, if there is none, and know who is there."""
         if self._stream is None:
             if self._open is None:
                 raise VaultError("unavailable", "closed")
-            self._stream = self._open()
+            try:
+                self._stream = self._open()
+            except (EvccError, OSError) as error:
+                raise VaultError("unavailable", "vault service: " + str(error))
+        if not self._key:
+            return
+        from . import seal
+
+        nonce = os.urandom(seal.NONCE)
+        code, fields = self._exchange(HELLO, (self._name, nonce))
+        if code or len(fields) != 1 or len(fields[0]) != seal.NONCE:
+            self._give_up()  # whoever says so has not proved to be the service
+            raise VaultError("unavailable", "vault service: no greeting")
+        self._seal = seal.Seal(self._key, self._name, nonce + fields[0], True)
+
+    def _skip_stale(self) -> None:
+        """The rest of a late answer lies in the only stream there is."""
+        for _ in range(_STALE_PIECES):
+            if not self._stream.read(_PIECE, 0):
+                break
 
     def _give_up(self) -> None:
+        self._seal = None
         if self._open is None:
             return  # the only stream there is
         try:

@@ -1,206 +1,52 @@
-"""The vault service: a token in a supervised process of its own, behind a Unix socket.
+"""The vault service: a token in a supervised process of its own, behind a socket.
 
 A damaged token file can make SoftHSM end the whole process, so the process that holds the token
-holds nothing else. `VaultService` starts it, gives it the PIN on its stdin (never a command line,
-an environment variable or a file), owns the listening socket, and starts it again when it dies:
-a client sees "unavailable" for the request that was lost and finds the service there again.
+(`serving`) holds nothing else. `VaultService` starts it, gives it the PIN on its stdin (never a
+command line, an environment variable or a file), owns the listening sockets, and starts it again
+when it dies. Requests that come meanwhile wait; a client whose answer was lost asks again and gets
+the outcome, see `answers`. While no process can be started, whoever asks is told why.
 
-Who may ask: processes of the same user, by the socket's permissions and by its peer credentials.
-What they may ask: `evcc.vault.service.OPERATIONS`, one at a time, the private ones at a limited
-rate. Core dumps are off in the service. Linux only.
+Who may ask: processes of the same user, on a Unix socket, by its permissions and by the peer's
+credentials; over TCP whoever shares a key with the service, and makes sure of the service by it
+(`evcc.vault.seal`). What they may ask: `evcc.vault.service.OPERATIONS`, the private ones at a
+limited rate. Core dumps are off in the service. Linux only.
 """
 
 import contextlib
-import ctypes
 import json
 import os
-import resource
-import selectors
+import select
 import socket
 import stat
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
 from evcc.ports import unix
 from evcc.vault import VaultError
-from evcc.vault.service import (
-    MAX_REQUEST,
-    OPERATIONS,
-    ServiceVault,
-    connect,
-    frame_size,
-    pack,
-    unpack,
-)
+from evcc.vault.service import ServiceVault, connect
+from plugvault.hsm import pin
+from plugvault.hsm.answers import refusal
 
-RATE = 100.0  # private operations a second; twice as many at once
-_CLIENTS = 16
-_PRIVATE = {"generate_provisioning_key", "sign", "open_contract_key", "delete"}
-_SEND_TIMEOUT = 2.0  # seconds for a client to take its answer
+RATE = 100.0  # private operations a second for each client; twice as many at once
+_BACKLOG = 64
 _START_TIMEOUT = 20.0
-_HOPELESS = {"pin", "pin-locked", "refused"}  # never tried again
-_PR_SET_DUMPABLE = 4
-
-
-_UNAVAILABLE = VaultError.REASONS.index("unavailable") + 1
-
-
-class TokenLost(Exception):
-    """The library failed in a way that leaves its state unknown."""
-
-
-class Limiter:
-    """A token bucket: `rate` a second, and twice that at once. `clock`: seconds."""
-
-    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._clock = rate, clock
-        self._left, self._at = 2 * rate, clock()
-
-    def take(self) -> bool:
-        """Whether one more operation may be done now."""
-        now = self._clock()
-        self._left = min(2 * self._rate, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
-def answer(vault: Any, limiter: Limiter, body: bytes) -> bytes:
-    """The frame that answers a request's frame (without its length), whatever its bytes are."""
-    tag = body[0] if body else 0
-    try:
-        tag, code, fields = unpack(body)
-        return pack(tag, 0, _perform(vault, limiter, code, fields))
-    except VaultError as error:
-        return _refusal(tag, error)
-
-
-def _refusal(tag: int, error: VaultError) -> bytes:
-    return pack(tag, VaultError.REASONS.index(error.reason) + 1, [error.detail[:100].encode()])
-
-
-def _perform(vault: Any, limiter: Limiter, code: int, fields: list[bytes]) -> list[bytes]:
-    if code >= len(OPERATIONS) or len(fields) != OPERATIONS[code][1]:
-        raise VaultError("protocol", "no such operation")
-    name = OPERATIONS[code][0]
-    if name in _PRIVATE and not limiter.take():
-        raise VaultError("refused", "too many operations a second")
-    if name == "open_contract_key":
-        return [vault.open_contract_key(fields[0].decode("ascii", "replace"), *fields[1:])]
-    if name == "random":
-        return [vault.random(int.from_bytes(fields[0], "big"))]
-    result = getattr(vault, name)(*fields)
-    if name == "keys":
-        return [part for pair in result for part in pair]
-    return {"verify": [b"\x01" if result else b"\x00"], "delete": []}.get(
-        name, [result.encode() if isinstance(result, str) else result]
-    )
-
-
-# The service's own process.
-
-
-def main() -> int:
-    """`python -m plugvault.hsm.service FD`: serve on the listening socket FD until stdin ends.
-
-    The first line of stdin is {"module", "conf", "label", "pin", "rate"}; stdout gets "ready", or
-    "reason: detail" and the process ends with 1.
-    """
-    _no_core_dumps()
-    wanted = json.loads(sys.stdin.buffer.readline())
-    from plugvault.hsm.vault import open_vault  # after the limits: it loads the token's library
-
-    try:
-        vault = open_vault(wanted["module"], wanted["conf"], wanted["label"], wanted.pop("pin"))
-    except VaultError as error:
-        print(error, flush=True)
-        return 1
-    print("ready", flush=True)
-    with socket.socket(fileno=int(sys.argv[1])) as listener:
-        try:
-            serve(listener, vault, Limiter(wanted["rate"]), sys.stdin.buffer)
-        except TokenLost:
-            return 1  # the supervisor starts a process whose library is as new
-    return 0
-
-
-def _no_core_dumps() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # nor may another process read this one's memory
-
-
-def serve(listener: socket.socket, vault: Any, limiter: Limiter, until_closed: IO[bytes]) -> None:
-    """Answer clients of `listener`, one request at a time, until `until_closed` ends.
-
-    Raises: TokenLost, after the request that met it was answered.
-    """
-    clients: dict[socket.socket, bytearray] = {}
-    with selectors.DefaultSelector() as selector:
-        selector.register(listener, selectors.EVENT_READ)
-        selector.register(until_closed, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                source: Any = key.fileobj
-                if source is until_closed:
-                    return
-                if source is listener:
-                    client = listener.accept()[0]
-                    if len(clients) < _CLIENTS and is_same_user(client):
-                        client.settimeout(_SEND_TIMEOUT)
-                        clients[client] = bytearray()
-                        selector.register(client, selectors.EVENT_READ)
-                    else:
-                        client.close()
-                elif not _serve_client(source, clients[source], vault, limiter):
-                    selector.unregister(source)
-                    del clients[source]
-                    source.close()
-
-
-def is_same_user(client: socket.socket) -> bool:
-    """Whether the process at the other end runs as this process's user."""
-    peer = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", peer)
-    return bool(uid == os.geteuid())
-
-
-def _serve_client(client: socket.socket, pending: bytearray, vault: Any, limiter: Limiter) -> bool:
-    """Take what the client sent and answer what is whole. False: the client is done with."""
-    try:
-        data = client.recv(MAX_REQUEST)
-        pending += data
-        while (size := frame_size(pending, MAX_REQUEST)) and len(pending) >= size:
-            frame = answer(vault, limiter, bytes(pending[2:size]))
-            client.sendall(frame)
-            if frame[3] == _UNAVAILABLE:
-                raise TokenLost
-            del pending[:size]
-    except VaultError as error:  # a frame too long: nothing after it can be trusted
-        with contextlib.suppress(OSError):
-            client.sendall(_refusal(0, error))
-        return False
-    except OSError:
-        return False
-    return bool(data)
-
-
-# The supervisor, in the process that starts the service.
+_HOPELESS = {"pin", "pin-locked", "refused", "custody"}  # never tried again
 
 
 class VaultService:
     """Runs the service for the token `label` while the context lasts.
 
-    socket_path: where to listen, at most 107 bytes, in a folder that only its owner may enter
-    (made if it is not there). rate: private operations a second. `restarts`: how often the
-    process had to be started again; `failure`: why it is not started any more, or None.
+    module, conf, label, user_pin, options, minimum_custody: as `open_vault` has them. socket_path:
+    where to listen, at most 107 bytes, in a folder that only its owner may enter (made if it is
+    not there). rate: private operations a second, for each client. tcp: (host, port) to listen on
+    too, port 0 for any, see `address`; keys: 32 random bytes by the name of each client that may
+    come that way. `restarts`: how often the process had to be started again; `failure`: why it is
+    not started any more, or None.
     Raises on entry: VaultError("pin" | "token-missing" | "module-missing" | "refused" | ...).
     """
 
@@ -209,54 +55,87 @@ class VaultService:
         module: Path | str,
         conf: Path | str | None,
         label: str,
-        pin: str,
+        user_pin: str,
         socket_path: Path | str,
         rate: float = RATE,
+        *,
+        options: str = "",
+        minimum_custody: str = "",
+        tcp: tuple[str, int] | None = None,
+        keys: Mapping[str, bytes] = {},
     ) -> None:
         self.socket_path = Path(socket_path)
         self.restarts = 0
         self.failure: VaultError | None = None
-        wanted = {"module": str(module), "conf": str(conf) if conf else None}
-        self._orders = {**wanted, "label": label, "pin": pin, "rate": rate}
-        self._closing = threading.Event()
+        self._label, self._tcp = label, tcp
+        self._orders: dict[str, Any] = {
+            "open": {
+                "module": str(module),
+                "conf": str(conf) if conf else None,
+                "label": label,
+                "pin": user_pin,
+                "options": options,
+                "minimum_custody": minimum_custody,
+            },
+            "rate": rate,
+            "keys": {name: key.hex() for name, key in keys.items()},
+        }
+        if not all(keys) or any(len(key) != 32 for key in keys.values()):
+            raise VaultError("refused", "a client has a name and a key of 32 bytes")
 
     def __enter__(self) -> Self:
-        self._listener = _listen(self.socket_path)
+        self._listeners = [_listen(self.socket_path)]
         try:
+            if self._tcp:
+                self._listeners.append(_listen_tcp(self._tcp))
             self._process = self._start()
         except VaultError:
             self._stop_listening()
             raise
+        self._closing, self._close = os.pipe()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
         self._supervisor.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._closing.set()
+        os.close(self._close)
         if self._process.stdin:
             self._process.stdin.close()
         self._supervisor.join(timeout=5)
         _end(self._process)
         self._stop_listening()
+        os.close(self._closing)
 
     @property
     def pid(self) -> int:
         """Of the process that holds the token."""
         return self._process.pid
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens on TCP."""
+        host, port = self._listeners[1].getsockname()[:2]
+        return str(host), int(port)
+
     def client(self) -> ServiceVault:
         """A vault that asks this service, and connects again after a restart."""
         return connect(lambda: unix.connect(str(self.socket_path)))
 
     def __repr__(self) -> str:
-        return f"VaultService({self._orders['label']!r}, {str(self.socket_path)!r})"
+        return f"VaultService({self._label!r}, {str(self.socket_path)!r})"
 
     def _start(self) -> subprocess.Popen[bytes]:
+        opened = self._orders["open"]
+        with pin.once(*(opened[name] or "" for name in ("pin", "module", "conf", "label"))):
+            return self._start_process()
+
+    def _start_process(self) -> subprocess.Popen[bytes]:
+        sockets = [listener.fileno() for listener in self._listeners]
         process = subprocess.Popen(
-            [sys.executable, "-m", "plugvault.hsm.service", str(self._listener.fileno())],
+            [sys.executable, "-m", "plugvault.hsm.serving", *map(str, sockets)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=[self._listener.fileno()],
+            pass_fds=sockets,
             start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor
         )
         stdin, stdout = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
@@ -281,30 +160,53 @@ class VaultService:
         while True:
             started = time.monotonic()
             self._process.wait()
-            if self._closing.wait(wait):
-                return
             _end(self._process)
             # At once the first time; slower and slower for one that keeps dying.
             wait = 0.0 if time.monotonic() - started > 10 else min(5.0, 2 * wait + 0.05)
+            why: VaultError | None = None
             while True:
+                if self._closes(wait, why):
+                    return
                 try:
                     self._process = self._start()
                     self.restarts += 1
-                    if self._closing.is_set():
-                        return
                     break
                 except (VaultError, OSError) as error:  # OSError: no process to be had just now
-                    if isinstance(error, VaultError) and error.reason in _HOPELESS:
-                        self.failure = error
-                        self._stop_listening()
-                        return
+                    why = error if isinstance(error, VaultError) else None
                     wait = min(5.0, 2 * wait + 0.05)
-                    if self._closing.wait(wait):
-                        return
+                    if why and why.reason in _HOPELESS:
+                        self.failure, wait = why, -1
+
+    def _closes(self, seconds: float, why: VaultError | None) -> bool:
+        """Whether the service is to end; else after `seconds` (-1: never). Who asks is told `why`
+        there is no answer, if anything is known."""
+        until = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self._closing)
+        listeners = {listener.fileno(): listener for listener in self._listeners if why}
+        for fd in listeners:
+            poll.register(fd, select.POLLIN)
+        while True:
+            left = max(0.0, until - time.monotonic()) * 1000 if seconds >= 0 else None
+            ready = poll.poll(left)
+            if not ready:
+                return False
+            for fd, _ in ready:
+                if fd == self._closing:
+                    return True
+                with contextlib.suppress(OSError):
+                    _turn_away(listeners[fd], cast(VaultError, why))
 
     def _stop_listening(self) -> None:
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         self.socket_path.unlink(missing_ok=True)
+
+
+def _turn_away(listener: socket.socket, why: VaultError) -> None:
+    with listener.accept()[0] as client:
+        client.settimeout(0)
+        client.send(refusal(0, why))
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
@@ -326,17 +228,23 @@ def _listen(path: Path) -> socket.socket:
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise VaultError("refused", f"{folder} must belong to its user alone (mode 0700)")
     if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as other, contextlib.suppress(OSError):
+            other.connect(str(path))
+            raise VaultError("refused", f"another service listens at {path}")
         path.unlink()  # of a service that was killed
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
         path.chmod(0o600)
-        listener.listen(_CLIENTS)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise VaultError("unavailable", f"{path}: {error.strerror or error}") from error
     return listener
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _listen_tcp(address: tuple[str, int]) -> socket.socket:
+    try:
+        return socket.create_server(address, backlog=_BACKLOG)
+    except OSError as error:
+        raise VaultError("unavailable", f"{address[0]}:{address[1]}: {error}") from error

@@ -1,0 +1,287 @@
+"""The process that has the token: `python -m plugvault.hsm.serving FD...`, started by `service`.
+
+One thread does everything, so the library never meets two calls at once, and a request crosses no
+queue. Clients take turns, a request each; what one of them does not fetch waits with its
+connection, and when there are too many connections, whoever has most of them loses the one that
+was silent longest. A call that does not come back ends the process, as its supervisor expects.
+
+The first line of stdin is {"open": arguments of `open_vault`, "rate", "keys": {name: hex}};
+stdout gets "ready", or "reason: detail" and the process ends with 1. Linux only.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from evcc.vault import VaultError
+from evcc.vault.seal import NONCE, Seal
+from evcc.vault.service import HELLO, MAX_REQUEST, frame_size, pack, unpack
+from plugvault.hsm.answers import Answers, Limiter, TokenLost, refusal
+
+CLIENTS = 64
+_STRANGERS = 16  # of them that have not said who they are
+_INTRODUCTION = 5.0  # seconds for that
+_HANG = 20  # seconds; no call of a token takes that long
+_SPIN = 60e-6  # seconds of looking for the next request before going to sleep
+_PR_SET_DUMPABLE = 4
+_STRANGER = ""
+
+Peer = int | str  # the process id of this user's process, or the name of who has a key
+
+
+def main() -> int:
+    _no_core_dumps()
+    orders = _orders()
+    from plugvault.hsm.vault import open_vault  # after the limits: it loads the token's library
+
+    signal.alarm(_HANG)
+    try:
+        vault = open_vault(**orders.pop("open"))
+    except VaultError as error:
+        print(error, flush=True)
+        return 1
+    signal.alarm(0)
+    print("ready", flush=True)
+    keys = {name.encode(): bytes.fromhex(key) for name, key in orders["keys"].items()}
+    listeners = [socket.socket(fileno=int(fd)) for fd in sys.argv[1:]]
+    try:
+        Server(listeners, Answers(vault), orders["rate"], keys).serve(sys.stdin.fileno())
+    except TokenLost:
+        return 1  # the supervisor starts a process whose library is as new
+    return 0
+
+
+def _no_core_dumps() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # nor may another process read this one's memory
+
+
+def _orders() -> Any:
+    """The line of stdin; the bytes of the PIN in it are wiped."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 4096)
+        if not piece:
+            raise SystemExit(1)
+        line += piece
+    try:
+        return json.loads(line)
+    finally:
+        line[:] = bytes(len(line))
+
+
+class _Client:
+    """A connection: whose it is, what came of it and what it has not fetched."""
+
+    def __init__(self, connection: socket.socket, peer: Peer) -> None:
+        self.socket, self.peer, self.at = connection, peer, time.monotonic()
+        self.pending = bytearray()
+        self.unsent = b""
+        self.name = b""  # that it says it has
+        self.seal: Seal | None = None
+
+    def waits(self) -> bool:
+        """Whether it has asked, and can be answered."""
+        if self.unsent or self.socket.fileno() < 0:
+            return False
+        try:
+            size = frame_size(self.pending, MAX_REQUEST)
+        except VaultError:
+            return True  # a frame too long: that is the answer
+        return bool(size) and len(self.pending) >= size
+
+
+class Server:
+    """Answers the clients of `listeners`. rate: private operations a second, for each peer."""
+
+    def __init__(
+        self,
+        listeners: list[socket.socket],
+        answers: Answers,
+        rate: float,
+        keys: Mapping[bytes, bytes],
+    ) -> None:
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._answers, self._rate, self._keys = answers, rate, keys
+        self._clients: dict[int, _Client] = {}
+        self._strangers: list[_Client] = []  # oldest first
+        self._limiters: dict[Peer, Limiter] = {}
+        self._poll = select.epoll()
+
+    def serve(self, until_closed: int) -> None:
+        """Until there is something to read from `until_closed`, or its end. Raises: TokenLost."""
+        self._poll.register(until_closed, select.EPOLLIN)
+        for fd, listener in self._listeners.items():
+            listener.setblocking(False)
+            self._poll.register(fd, select.EPOLLIN)
+        turns: list[_Client] = []  # who has asked
+        while True:
+            for fd, event in self._poll.poll(0) if turns else self._wait():
+                if fd == until_closed:
+                    return
+                client = self._clients.get(fd)
+                if fd in self._listeners:
+                    self._accept(self._listeners[fd])
+                elif client and client not in turns:
+                    if event & select.EPOLLOUT:
+                        self._send(client, b"")
+                    else:
+                        self._receive(client)
+                    if client.waits():
+                        turns.append(client)
+            for client in turns:
+                self._serve(client)
+            turns = [client for client in turns if client.waits()]
+
+    def _wait(self) -> list[tuple[int, int]]:
+        """What happened. To go to sleep and be woken can cost more than a signature: so look about
+        for as long first, and let whoever else needs this processor have it meanwhile."""
+        until = time.perf_counter() + _SPIN
+        while time.perf_counter() < until:
+            if events := self._poll.poll(0):
+                return events
+            os.sched_yield()
+        signal.alarm(0)
+        events = self._poll.poll(_INTRODUCTION / 5 if self._strangers else -1)
+        late = time.monotonic() - _INTRODUCTION
+        for client in [client for client in self._strangers if client.at < late]:
+            self._drop(client)
+        return events
+
+    # -- connections --
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection = listener.accept()[0]
+        except OSError:
+            return  # it went away again
+        peer: Peer = _STRANGER
+        if connection.family == socket.AF_UNIX:
+            peer, uid = _credentials(connection)
+            if uid != os.geteuid():
+                connection.close()
+                return
+        self._make_room(peer)
+        connection.setblocking(False)
+        client = self._clients[connection.fileno()] = _Client(connection, peer)
+        if peer == _STRANGER:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._strangers.append(client)
+        self._poll.register(connection, select.EPOLLIN)
+
+    def _make_room(self, peer: Peer) -> None:
+        """Nobody is turned away. A client connects again when it has something to ask."""
+        if peer == _STRANGER and len(self._strangers) >= _STRANGERS:
+            self._drop(self._strangers[0])
+        if len(self._clients) >= CLIENTS:
+            count = Counter(client.peer for client in self._clients.values())
+            count[peer] += 1
+            self._drop(min(self._clients.values(), key=lambda c: (-count[c.peer], c.at)))
+
+    def _drop(self, client: _Client) -> None:
+        if client.socket.fileno() < 0:
+            return
+        del self._clients[client.socket.fileno()]
+        self._known(client)
+        client.socket.close()  # and epoll forgets it
+
+    def _known(self, client: _Client) -> None:
+        if client in self._strangers:
+            self._strangers.remove(client)
+
+    def _receive(self, client: _Client) -> None:
+        try:
+            data = client.socket.recv(MAX_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        client.pending += data
+        if not data:
+            self._drop(client)
+
+    def _send(self, client: _Client, data: bytes) -> None:
+        """What it takes now; it is asked nothing more until it has taken the rest."""
+        held, data = bool(client.unsent), client.unsent + data
+        try:
+            sent = client.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._drop(client)
+            return
+        client.unsent = data[sent:]
+        if bool(client.unsent) != held:
+            event = select.EPOLLOUT if client.unsent else select.EPOLLIN
+            self._poll.modify(client.socket, event)
+
+    # -- requests --
+
+    def _serve(self, client: _Client) -> None:
+        """The next request of a client that waits."""
+        if not client.waits():
+            return  # it was dropped since
+        signal.alarm(_HANG)
+        client.at = time.monotonic()
+        try:
+            size = frame_size(client.pending, MAX_REQUEST)
+            body = bytes(client.pending[2:size])
+            del client.pending[:size]
+            self._send(client, self._answer(client, body))
+        except VaultError as error:  # nothing after it can be trusted
+            self._send(client, refusal(0, error))
+            self._drop(client)
+        except TokenLost as lost:
+            if lost.answer:
+                self._send(client, self._sealed(client, lost.answer))
+            raise
+
+    def _answer(self, client: _Client, body: bytes) -> bytes:
+        """Raises: VaultError: of the connection; TokenLost."""
+        if body[1:2] == bytes((HELLO,)):
+            return self._greet(client, body)
+        if client.seal is not None:
+            body = client.seal.unseal(body)
+            client.peer = client.name.decode()  # now it has proved it
+            self._known(client)
+        elif client.peer == _STRANGER:
+            raise VaultError("refused", "asked by nobody known")
+        limiter = self._limiters.get(client.peer)
+        if limiter is None:
+            self._limiters = {p: one for p, one in self._limiters.items() if not one.is_full()}
+            limiter = self._limiters[client.peer] = Limiter(self._rate)
+        return self._sealed(client, self._answers.answer(limiter, body))
+
+    def _greet(self, client: _Client, body: bytes) -> bytes:
+        """From here on each frame is sealed; a name nobody has finds out by its first request."""
+        tag, _, fields = unpack(body)
+        if len(fields) != 2 or len(fields[1]) != NONCE:
+            raise VaultError("protocol", "no greeting")
+        client.name, nonce = fields[0], os.urandom(NONCE)
+        key = self._keys.get(client.name) or os.urandom(32)
+        client.seal = Seal(key, client.name, fields[1] + nonce, False)
+        return pack(tag, 0, [nonce])
+
+    def _sealed(self, client: _Client, frame: bytes) -> bytes:
+        return client.seal.seal(frame) if client.seal else frame
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int]:
+    """(process id, user id) of the other end."""
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", peer)
+    return pid, uid
+
+
+if __name__ == "__main__":
+    sys.exit(main())
