@@ -21,7 +21,7 @@ from fixtures.pools import Pools, authority
 from plugvault.contract.bundle import bundle
 from plugvault.contract.issue import issue_contract
 from plugvault.federation import peers as asked_by
-from plugvault.federation.peers import Federation
+from plugvault.federation.peers import Federation, Link
 from plugvault.pki.names import distinguished_name
 from plugvault.pools import pcp, peers
 from plugvault.pools.caller import PEER, Caller
@@ -106,7 +106,7 @@ def federation(pools: Pools, partner: Partner) -> Iterator[Federation]:
             peers.apply(records, "irdeto", url, "c", "test", pools.now)
             peers.move(records, "irdeto", peers.AUDITED, "test", pools.now)
             peers.move(records, "irdeto", peers.ACTIVE, "test", pools.now)
-        made = Federation(pools.store, {"irdeto": Credentials("c", "s", url)}, lambda: pools.now)
+        made = Federation(pools.store, {"irdeto": Link("c", "s", url)}, lambda: pools.now)
         yield made
         made.close()
 
@@ -356,7 +356,7 @@ def test_a_partner_cannot_fill_the_root_pool(
             peers.apply(records, "irdeto", url, "c", "test", pools.now)
             peers.move(records, "irdeto", peers.AUDITED, "test", pools.now)
             peers.move(records, "irdeto", peers.ACTIVE, "test", pools.now)
-        links = {"irdeto": Credentials("c", "s", url)}
+        links = {"irdeto": Link("c", "s", url)}
         with closing(Federation(pools.store, links, lambda: pools.now, asked)) as federation:
             for _ in range(3):
                 partner.roots(*(("V2G", root("Another").der) for _ in range(2)))

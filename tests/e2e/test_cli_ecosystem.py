@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 
 from fixtures.pools import Pools
 from plugvault.cli.ecosystem import app
+from plugvault.ecosystem.links import Links
+from plugvault.federation.peers import Link
 from plugvault.pki import path
 from plugvault.pools import clients
 from plugvault.pools.records import Delivery, Endpoint
@@ -37,8 +40,9 @@ def pools(tmp_path: Path, pool_world: World) -> Any:
 def ecosystem(pools: Pools, tmp_path: Path) -> Tell:
     """Runs a command; its JSON."""
 
-    def run(*arguments: str, status: int = 0) -> Any:
-        ended = CliRunner().invoke(app, ["--data", str(tmp_path), "--json", *arguments])
+    def run(*arguments: str, status: int = 0, typed: str = "") -> Any:
+        command = ["--data", str(tmp_path), "--json", *arguments]
+        ended = CliRunner().invoke(app, command, input=typed)
         assert ended.exit_code == status, ended.output
         said = " ".join(ended.stderr.replace("│", " ").split())  # unboxed
         return json.loads(ended.stdout) if ended.stdout.startswith(("[", "{")) else said
@@ -170,6 +174,37 @@ def test_nobody_is_let_in_under_anothers_identifier(ecosystem: Tell):
     asked = ("partners", "add", "Rival", "--role", "MO_EXTERNAL_PKI", "--provider", "GBOCT")
     assert "not given to Rival" in ecosystem(*asked, status=1)
     assert ecosystem("partners", "list") == []
+
+
+def test_a_link_to_another_ecosystem_is_kept_beside_the_database(ecosystem: Tell, tmp_path: Path):
+    assert "url :" in ecosystem("partners", "apply", "there", "there.example", status=1)
+    given = ecosystem("partners", "apply", "there", "https://there.example/")
+    assert given["state"] == "applied"
+    assert "already" in ecosystem("partners", "apply", "there", "https://other.example", status=1)
+    assert len(ecosystem("partners", "list")) == 1  # nobody was let in for what was refused
+    assert "no link yet" in ecosystem("partners", "check", "there", status=2)
+    link = ("partners", "link", "there", "--client-id", "we")
+    empty = tmp_path / "empty.pem"
+    empty.write_text("no certificate")
+    told = ecosystem(*link, "--trust", str(empty), typed="secret\n", status=1)
+    assert "no certificate in PEM" in told
+    nobody = ("partners", "link", "nobody", "--client-id", "we")
+    assert "no partner named nobody" in ecosystem(*nobody, typed="secret\n", status=1)
+    assert not Links(tmp_path)
+    ecosystem(*link, typed="secret\n")
+    assert dict(Links(tmp_path)) == {"there": Link("we", "secret", "https://there.example")}
+    assert stat.S_IMODE((tmp_path / "partners.json").stat().st_mode) == 0o600
+    assert b"secret" not in (tmp_path / "ecosystem.sqlite").read_bytes()
+    assert done(ecosystem("audit"))[-1] == "partner linked"
+
+
+def test_a_link_needs_the_folder(ecosystem: Tell, tmp_path: Path):
+    ecosystem("partners", "apply", "there", "https://there.example")
+    database = f"sqlite:///{tmp_path / 'ecosystem.sqlite'}"
+    for words in (("link", "there", "--client-id", "we"), ("check", "there")):
+        ended = CliRunner().invoke(app, ["--database", database, "partners", *words], input="s\n")
+        assert ended.exit_code == 2
+        assert "--data" in ended.stderr
 
 
 def test_an_edited_trail_is_noticed(ecosystem: Tell, pools: Pools):

@@ -21,6 +21,7 @@ from fixtures.sandbox import Running, eventually
 from plugvault.cli import sandbox as command
 from plugvault.requests.run import read_values, run
 from plugvault.requests.write import ENVIRONMENT
+from plugvault.roles.client import Credentials, OpcpClient
 
 ROLES = {"OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"}
 
@@ -102,10 +103,9 @@ def test_open_mode_needs_no_token(softhsm: Path):
         running.end()
 
 
-def test_several_providers_know_each_others_vehicles(softhsm: Path):
-    running = Running(
-        "--port", "0", "--providers", "north,south", PLUGVAULT_PKCS11_MODULE=str(softhsm)
-    )
+def test_several_providers_know_each_others_vehicles_over_https(tmp_path: Path, softhsm: Path):
+    options = ("--port", "0", "--providers", "north,south", "--tls", "--data", str(tmp_path))
+    running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
     try:
         said = running.said
         north, south = said["providers"]["north"], said["providers"]["south"]
@@ -113,10 +113,12 @@ def test_several_providers_know_each_others_vehicles(softhsm: Path):
         assert {car["pcid"] for car in north["vehicles"]}.isdisjoint(
             car["pcid"] for car in south["vehicles"]
         )
-        operator = running.bearer("MO_EXTERNAL_PKI")
-        for car in south["vehicles"]:
-            found = running.http.get(f"/v1/oem/provCerts/{car['pcid']}", headers=operator)
-            assert found.status_code == 200, found.text
+        root = tmp_path / "north" / "certificates" / "v2g-root.pem"
+        trust = ssl.create_default_context(cafile=root)
+        operator = Credentials(**north["roles"]["MO_EXTERNAL_PKI"])
+        with OpcpClient(north["url"], operator, trust) as client:
+            for car in south["vehicles"]:
+                assert client.call("GET", f"/v1/oem/provCerts/{car['pcid']}")
     finally:
         running.end()
 
@@ -189,7 +191,7 @@ def test_https_is_trusted_under_the_v2g_root(tmp_path: Path, softhsm: Path):
         (("--providers", "a,a"), "two to nine"),
         (("--providers", "a,../b"), "letters and digits"),
         (("--providers", "a,b", "--database", "postgresql://h/d"), "{provider}"),
-        (("--providers", "a,b", "--tls"), "no --tls"),
+        (("--providers", "a,b", "--url", "http://a"), "no --url"),
         (("--url", "ecosystem.example"), "https://"),
         (("--requests", "/proc/nowhere"), "/proc/nowhere: No such"),
         (("--allow-network", "10.0.0.0/99"), "10.0.0.0/99"),

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,8 +107,9 @@ def sandbox(
     the same --url, the one of what shares the load among them. The folder must have been filled
     by one start before it is copied.
 
-    With --tls the root to trust is certificates/v2g-root.pem of the --data folder. A charging
-    station may renew its certificate with the one it has (EST simplereenroll).
+    With --tls the root to trust is certificates/v2g-root.pem of the --data folder, or of each
+    provider's folder in it. A charging station may renew its certificate with the one it has
+    (EST simplereenroll).
 
     With --providers each has a port of its own, from --port on, and a database of its own:
     --database then holds the word {provider}.
@@ -148,7 +150,7 @@ def sandbox(
         if as_json:
             print(json.dumps(run.report), flush=True)
         else:
-            _show(console, run.report, settings, _hints(folder, requests, tls))
+            _show(console, run.report, settings, _hints(plans, requests, tls))
         signal.pause()
 
 
@@ -204,10 +206,8 @@ def _plan(
     several = name != POOL
     if several:
         folder = folder / name
-    if several and (url or tls or (database and "{provider}" not in database)):
-        raise typer.BadParameter(
-            "with --providers: no --url, no --tls, and {provider} in --database"
-        )
+    if several and (url or (database and "{provider}" not in database)):
+        raise typer.BadParameter("with --providers: no --url, and {provider} in --database")
     at = listener.getsockname()[1]
     scheme = "https" if tls else "http"
     known_as = socket.gethostname() if host in _HERE else host
@@ -227,17 +227,24 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _hints(folder: Path, requests: Path | None, tls: bool) -> dict[str, str]:
-    root = folder / "certificates" / "v2g-root.pem"
-    hints = {"to trust": str(root)} if tls else {}
-    if requests:
-        trust = f"--trust {root} " if tls else ""
-        hints["requests"] = f"plugvault requests {trust}{requests}/*.http"
+def _hints(plans: Sequence[Plan], requests: Path | None, tls: bool) -> dict[str, dict[str, str]]:
+    """What more there is to know, by the ecosystem's name."""
+    hints: dict[str, dict[str, str]] = {plan.name: {} for plan in plans}
+    trust = ""
+    for plan in reversed(plans) if tls else ():
+        root = plan.folder / "certificates" / "v2g-root.pem"
+        hints[plan.name]["to trust"] = str(root)
+        trust = f"--trust {root} "
+    if requests:  # they are for the first
+        hints[plans[0].name]["requests"] = f"plugvault requests {trust}{requests}/*.http"
     return hints
 
 
 def _show(
-    console: Console, report: dict[str, Any], settings: Settings, hints: dict[str, str]
+    console: Console,
+    report: dict[str, Any],
+    settings: Settings,
+    hints: Mapping[str, Mapping[str, str]],
 ) -> None:
     if settings.open:
         console.print(Panel(WARNING, style="bold white on red"))
@@ -249,7 +256,7 @@ def _show(
             "tokens": one["token_url"],
             "audience": one["url"],
         }
-        for what, said in (addresses | ({} if name else hints)).items():
+        for what, said in {**addresses, **hints.get(name or POOL, {})}.items():
             console.print(f"  {what:<11} [cyan]{said}[/]", soft_wrap=True)
         roles = Table("role", "acts for", "client_id, client_secret", **_PLAIN)
         for role, given in one["roles"].items():

@@ -22,6 +22,7 @@ from plugvault.ecosystem import server, wiring, work
 from plugvault.ecosystem.authorities import LABELS, AnyKey, Authorities, Leaf
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
+from plugvault.federation.peers import Link
 from plugvault.hsm import TokenKey
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
@@ -84,7 +85,7 @@ class Ecosystem:
         self._stack = ExitStack()
         self._credentials: dict[str, Credentials] = {}
         self.pins: dict[str, str] = {}
-        self.links: dict[str, Credentials] = {}
+        self.links: dict[str, Link] = {}
 
     def __enter__(self) -> Self:
         try:

@@ -3,6 +3,7 @@
     secrets.json      0600: the tokens' PINs, the roles' credentials, what webhooks are signed with
     tokens/           SoftHSM's, one token for each who has keys
     certificates/     PEM of every authority and leaf of the ecosystem itself
+    partners.json     0600: what other ecosystems are called with [`links`]
 
 Whatever is here is taken up again: a start finds the same tokens, keys, certificates and
 credentials, and makes only what is missing. So a start that was interrupted is finished by the

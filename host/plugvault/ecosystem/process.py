@@ -13,22 +13,21 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from plugvault.ecosystem import server, wiring, work
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.links import Links
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services, Settings
-from plugvault.roles.client import Credentials
 from plugvault.store import SqlStore
 
 
 @dataclass(frozen=True)
 class Orders:
-    """`work`: of WORK; `links`: what each partner is called with; `secured`: the folder with what
-    HTTPS needs."""
+    """`work`: of WORK; `secured`: the folder with what HTTPS needs."""
 
     work: str
     directory: str
@@ -37,7 +36,6 @@ class Orders:
     pool: str
     settings: Settings
     secured: str | None = None
-    links: dict[str, Credentials] = field(default_factory=dict)
 
     def line(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -48,7 +46,6 @@ class Orders:
         said["settings"] = Settings(
             **{**said["settings"], "networks": tuple(said["settings"]["networks"])}
         )
-        said["links"] = {name: Credentials(**link) for name, link in said["links"].items()}
         return cls(**said)
 
 
@@ -66,8 +63,9 @@ def main() -> int:
         folder = Folder(Path(orders.directory))
         tokens = folder.tokens(stack, *LABELS)
         pki = Authorities(folder, tokens, time.time(), f"{orders.url}/ocsp", orders.pool)
+        links = Links(folder.directory)
         services = wiring.open_services(
-            stack, pki, store, orders.url, time.time, orders.settings, orders.links
+            stack, pki, store, orders.url, time.time, orders.settings, links
         )
         WORK[orders.work](services, Path(orders.secured) if orders.secured else None)
     return 0

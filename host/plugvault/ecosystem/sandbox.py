@@ -9,7 +9,7 @@ get to know each other as partners.
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,12 @@ from urllib.parse import urlsplit
 from plugvault.ecosystem import samples, server, wiring
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder, alone
+from plugvault.ecosystem.links import Links
 from plugvault.ecosystem.parties import EVSE, MAKER, PROVIDER, PROVIDER_V2G
 from plugvault.ecosystem.process import WORK, Orders
 from plugvault.ecosystem.supervisor import Supervised
 from plugvault.federation import ring
+from plugvault.federation.peers import Link
 from plugvault.hsm import Token
 from plugvault.opcp import tls
 from plugvault.opcp.services import Settings
@@ -82,8 +84,8 @@ class Sandbox:
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`requests`: a folder to put the collection of HTTP requests into; `secured`: HTTPS, by
-        a certificate under the ecosystem's own V2G root, for one ecosystem alone; `on_step`: is
-        told what is being done, while it starts."""
+        a certificate under the ecosystem's own V2G root; `on_step`: is told what is being
+        done, while it starts."""
         self._on_step = on_step
         self._secured = secured
         self._plans = plans
@@ -122,12 +124,12 @@ class Sandbox:
         ]
         self._on_step("Keys in tokens, certificates, roles")
         ready = {plan.name: self._prepare(plan) for plan in self._plans}
-        links = self._introduce()
+        self._introduce(ready)
         self._on_step("Processes that answer and deliver")
         # One after the other: who logs in to a token writes to it, and SoftHSM does not find a
         # token that is being written to.
         for plan, work, process in waiting:
-            process.start(self._orders(plan, work, links[plan.name]).line())
+            process.start(self._orders(plan, work).line())
         trusts = [one.v2g_root for one in ready.values()]
         worlds, variables = {}, []
         self._on_step("Sample vehicles")
@@ -203,9 +205,8 @@ class Sandbox:
             trust = _secure(plan, pki, store) if self._secured else None
             return _Ready(credentials, pki.v2g.root, trust)
 
-    def _introduce(self) -> dict[str, dict[str, Credentials]]:
-        """Make partners of those who are not yet; what each calls the others with."""
-        links: dict[str, dict[str, Credentials]] = {}
+    def _introduce(self, ready: Mapping[str, _Ready]) -> None:
+        """Make partners of those who are not yet; keep what each calls the others with."""
         now = time.time()
         with ExitStack() as stack:
             parties = []
@@ -226,16 +227,24 @@ class Sandbox:
                 if not known:
                     parties.append(ring.Party(plan.name, plan.url, store, register))
             ring.connect(parties, now)
+        roots = {name: ssl.DER_cert_to_PEM_cert(one.v2g_root) for name, one in ready.items()}
         for asking in self._plans:
-            others = [asked for asked in self._plans if asked is not asking]
-            links[asking.name] = {asked.name: self._link(asked, asking.name) for asked in others}
-        return links
+            links = {
+                asked.name: Link(
+                    **vars(self._link(asked, asking.name)),
+                    trust=roots[asked.name] if self._secured else None,
+                )
+                for asked in self._plans
+                if asked is not asking
+            }
+            if links:
+                Links(asking.folder).keep(links)
 
     def _link(self, asked: Plan, asking: str) -> Credentials:
         folder = Folder(asked.folder)
         return Credentials(*folder.secret("partners", asking, clients.new_credentials), asked.url)
 
-    def _orders(self, plan: Plan, work: str, links: dict[str, Credentials]) -> Orders:
+    def _orders(self, plan: Plan, work: str) -> Orders:
         return Orders(
             work=work,
             directory=str(plan.folder),
@@ -244,7 +253,6 @@ class Sandbox:
             pool=plan.name,
             settings=self._settings,
             secured=str(_tls(plan)) if self._secured else None,
-            links=links,
         )
 
 

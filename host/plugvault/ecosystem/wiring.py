@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from plugvault.ecosystem.authorities import Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS
-from plugvault.federation.peers import Federation
+from plugvault.federation.peers import Federation, Link
 from plugvault.net import Outbound
 from plugvault.opcp.services import Peers, Services, Settings
 from plugvault.opcp.tokens import Tokens
@@ -17,7 +17,6 @@ from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.cps import Signer
 from plugvault.pools.records import Records, Store
 from plugvault.refresh import TIMEOUT, Refresh
-from plugvault.roles.client import Credentials
 
 SET_UP = Caller("set-up", frozenset({ADMIN}))
 Pair = tuple[str, str]  # client_id, client_secret
@@ -30,7 +29,7 @@ def open_services(
     url: str,
     clock: Callable[[], float],
     settings: Settings,
-    links: Mapping[str, Credentials],
+    links: Mapping[str, Link],
 ) -> Services:
     """What is ready to be served until `stack` ends.
 

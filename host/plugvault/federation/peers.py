@@ -7,6 +7,7 @@ that its new key or its end there also ends here what was made for it.
 
 import base64
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -50,6 +51,24 @@ _UNUSABLE = (
 
 
 @dataclass(frozen=True)
+class Link(Credentials):
+    """What a partner is called with, at `audience`. `trust`: PEM of the roots its HTTPS stands
+    under, where they are not this machine's own."""
+
+    trust: str | None = None
+
+    def open(self) -> OpcpClient:
+        """Close it when done. Raises ValueError when `trust` cannot be read."""
+        trust = None
+        if self.trust is not None:
+            try:
+                trust = ssl.create_default_context(cadata=self.trust)
+            except ssl.SSLError as error:
+                raise ValueError("no certificate in PEM") from error
+        return OpcpClient(self.audience, self, trust)
+
+
+@dataclass(frozen=True)
 class Installed:
     """A partner's contract for a vehicle. `message`: CertificateInstallationRes in EXI."""
 
@@ -67,7 +86,7 @@ class Federation:
     def __init__(
         self,
         store: Store,
-        links: Mapping[str, Credentials],
+        links: Mapping[str, Link],
         clock: Callable[[], float],
         dual_control: bool = False,
     ) -> None:
@@ -76,6 +95,7 @@ class Federation:
         self._known = links
         self._clock = clock
         self._links: dict[str, OpcpClient] = {}
+        self._opened: dict[str, Link] = {}  # what those were opened with
         self._threads: dict[str, ThreadPoolExecutor] = {}  # nobody's slowness in another's way
         self._lock = Lock()
         self._fetched = float("-inf")
@@ -175,10 +195,12 @@ class Federation:
 
     def _reached(self, names: Sequence[str]) -> list[tuple[str, OpcpClient]]:
         for name in names:
-            if name in self._known and name not in self._links:
-                to = self._known[name]
-                self._threads[name] = ThreadPoolExecutor(_THREADS, f"plugvault-{name}")
-                self._links[name] = OpcpClient(to.audience, to)
+            to = self._known.get(name)
+            if to and to != self._opened.get(name):
+                if name not in self._threads:
+                    self._threads[name] = ThreadPoolExecutor(_THREADS, f"plugvault-{name}")
+                self._links[name] = to.open()
+                self._opened[name] = to
         return [(name, self._links[name]) for name in names if name in self._links]
 
     def _vehicle(self, name: str, link: OpcpClient, pcid: str) -> Provisioning | None:

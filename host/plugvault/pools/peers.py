@@ -6,6 +6,7 @@ suspended they stay, because what hangs under them is not decided by one adminis
 """
 
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from plugvault.pki import path
 from plugvault.pools import audit, changes, rcp
@@ -25,10 +26,14 @@ NEXT = {
 
 def apply(records: Records, name: str, url: str, client_id: str, who: str, now: float) -> Peer:
     """A partner introduces itself. `client_id`: what it will call this ecosystem with; it is
-    locked until the partner is active. Raises PoolError when the name is taken."""
+    locked until the partner is active. Raises PoolError when the name is taken or `url` is none.
+    """
     if records.peers.get(name):
         raise PoolError("invalid", f"There is a partner named {name} already.")
-    peer = Peer(name, url, APPLIED, int(now), client_id)
+    at = urlsplit(url)
+    if at.scheme not in ("http", "https") or not at.hostname or at.query or at.fragment:
+        raise PoolError("invalid", "url : must begin with https:// or http:// and name a host")
+    peer = Peer(name, url.rstrip("/"), APPLIED, int(now), client_id)
     records.peers.put(peer)
     _lock(records, peer)
     audit.note(records, who, "partner applied", name, url, now)

@@ -49,4 +49,4 @@ def where(
             said = f"{data} has no ecosystem.sqlite" if data else "say --data or --database"
             raise typer.BadParameter(f"{said}: where is the ecosystem?", param_hint="--data")
         database = f"sqlite:///{file}"
-    context.obj = Place(database, as_json)
+    context.obj = Place(database, data, as_json)

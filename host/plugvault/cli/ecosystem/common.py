@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -26,9 +27,10 @@ _WIDE = 250  # columns where no terminal says how many there are
 
 @dataclass(frozen=True)
 class Place:
-    """Where the ecosystem is, and how to say things."""
+    """Where the ecosystem is, and how to say things. `folder`: where --data was given."""
 
     database: str
+    folder: Path | None
     as_json: bool
 
 

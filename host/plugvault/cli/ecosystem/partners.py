@@ -1,14 +1,19 @@
 """`plugvault ecosystem partners`: clients, other ecosystems, provider identifiers."""
 
+import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from plugvault.cli.ecosystem.common import done, me, moment, new_group, reading, rows, writing
-from plugvault.pools import clients, peers, providers
-from plugvault.pools.caller import Caller
+from plugvault.ecosystem.links import Links
+from plugvault.federation.peers import ONLY_YOURS, Link
+from plugvault.pools import audit, clients, peers, providers
+from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.records import Client
+from plugvault.roles.client import OpcpError
 
 app = new_group("Clients and their scopes, other ecosystems, identifiers of providers.")
 ClientId = Annotated[str, typer.Argument(metavar="CLIENT_ID")]
@@ -46,13 +51,7 @@ def add(
     )
     with writing(context) as records:
         clients.register(records, new, credentials, me().name, time.time())
-    client_id, secret = credentials
-    done(
-        context,
-        f"client_id      {client_id}\nclient_secret  {secret}",
-        client_id=client_id,
-        client_secret=secret,
-    )
+    _say_once(context, credentials)
 
 
 @app.command()
@@ -65,6 +64,75 @@ def suspend(context: typer.Context, client_id: ClientId) -> None:
 def readmit(context: typer.Context, client_id: ClientId) -> None:
     """Let a client in again."""
     _activate(context, client_id, True)
+
+
+@app.command()
+def apply(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What it is called here.")],
+    url: Annotated[str, typer.Argument(help="Its address, as its clients know it.")],
+) -> None:
+    """Take another ecosystem's application. Its secret is said once and kept nowhere.
+
+    Give both to the people who run it; they are good for nothing before `move NAME audited` and
+    `move NAME active`. What they give you in return is for `link`.
+    """
+    credentials = clients.new_credentials()
+    who, now = me().name, time.time()
+    with writing(context) as records:
+        clients.register(records, Caller(name, frozenset({PEER})), credentials, who, now)
+        peer = peers.apply(records, name, url, credentials[0], who, now)
+    _say_once(context, credentials, state=peer.state)
+
+
+@app.command()
+def link(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Of another ecosystem.")],
+    client_id: Annotated[str, typer.Option(help="That it gave to this one.")],
+    trust: Annotated[
+        Path | None,
+        typer.Option(help="PEM of the root its HTTPS stands under, where it is not public."),
+    ] = None,
+) -> None:
+    """Keep what another ecosystem is called with; its client_secret is asked for, or read from
+    stdin. In use at once. On several machines: once on each."""
+    links = _links(context)
+    secret = (
+        typer.prompt("client_secret", hide_input=True)
+        if sys.stdin.isatty()
+        else sys.stdin.readline().strip()
+    )
+    with writing(context) as records:
+        peer = peers.get(records, name)
+        root = trust.read_text() if trust else None
+        new = Link(client_id, secret, peer.url, root)
+        new.open().close()  # a root that cannot be read is told here
+        audit.note(records, me().name, "partner linked", name, peer.url, time.time())
+        links.keep({name: new})
+    done(context, f"{name} is called at {peer.url}", name=name, url=peer.url)
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Of another ecosystem.")],
+) -> None:
+    """Ask another ecosystem for its roots: whether the link holds and it lets us in."""
+    with reading(context) as records:
+        state = peers.get(records, name).state
+    links = _links(context)
+    if name not in links:
+        raise typer.BadParameter(f"{name} has no link yet: `partners link`")
+    try:
+        with links[name].open() as there:
+            found = there.call("GET", "/v1/root/rootCerts", headers=ONLY_YOURS)
+    except OpcpError as error:
+        typer.secho(f"plugvault ecosystem: {name}: {error.detail}", err=True, fg="red")
+        raise typer.Exit(1) from error
+    count = len(found["RootCertificateCollection"]["rootCertificates"])
+    said = f"{name} answers and has {count} roots; here it is {state}"
+    done(context, said, name=name, roots=count, state=state)
 
 
 @app.command()
@@ -140,6 +208,19 @@ def _activate(context: typer.Context, client_id: str, active: bool) -> None:
     with writing(context) as records:
         client = clients.set_active(records, client_id, active, me().name, time.time())
     done(context, f"{client.name} is {'let in' if active else 'locked out'}", active=active)
+
+
+def _say_once(context: typer.Context, credentials: tuple[str, str], **members: Any) -> None:
+    client_id, secret = credentials
+    said = f"client_id      {client_id}\nclient_secret  {secret}"
+    done(context, said, client_id=client_id, client_secret=secret, **members)
+
+
+def _links(context: typer.Context) -> Links:
+    folder = context.obj.folder
+    if folder is None or not folder.is_dir():
+        raise typer.BadParameter("the folder keeps what partners are called with: say --data")
+    return Links(folder)
 
 
 def _show(client: Client) -> dict[str, Any]:
