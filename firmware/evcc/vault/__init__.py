@@ -8,10 +8,11 @@ runs in a process of its own). Every vault has exactly:
     public(key) -> point                             "not-found"
     sign(key, digest) -> signature                   ECDSA over a finished SHA-256 digest
     open_contract_key(scheme, dh_point, wrapped, aad, expected_public) -> key
+                                                     "custody" if the token has no way to
     verify(point, digest, signature) -> bool         public data only
     delete(key)                                      "not-found"
     keys() -> [(key, point)]                         the vault's own keys, no others in the token
-    custody(key) -> level                            what of the key was ever outside: "L1+", "L3"
+    custody(key) -> level                            what of it was ever outside: `custody`
     random(n) -> bytes                               1 <= n <= 256
     close()
 
@@ -21,11 +22,14 @@ key: `PROVISIONING`, or the 16 random bytes `open_contract_key` returned. point:
 
 open_contract_key [V2G2-814..823]: scheme: a row of `schemes` ("iso2"); dh_point: the sender's
 ephemeral point; wrapped: IV | ciphertext; aad: b"" for "iso2"; expected_public: the point of the
-contract certificate. Derives, decrypts, checks the range of the scalar, imports it as a key that
-can only sign, and has it sign a nonce that must verify under expected_public. Whatever fails,
-every object made is destroyed and nothing is left behind. All the reasons it can fail for that an
-attacker could tell apart ("key-mismatch" for a scalar out of range as for one of another
-certificate) are one.
+contract certificate. Derives, decrypts and imports with the best custody that the token allows,
+as a key that can only sign, and has it sign a nonce that must verify under expected_public.
+Whatever fails, every object made is destroyed and nothing is left behind. All the reasons it can
+fail for that an attacker could tell apart ("key-mismatch" for a scalar out of range as for one of
+another certificate) are one.
+
+A vault on a token is opened with a `minimum_custody`, or none: "custody" if the token, tried with
+throw-away keys, does not reach it.
 
 Does not decide whether a contract is to be trusted: see `installation`. Every method raises
 VaultError; "unavailable" may pass, "pin" is never tried again by the vault itself.
@@ -53,4 +57,5 @@ class VaultError(EvccError):
         "full",
         "refused",
         "protocol",
+        "custody",
     )

@@ -1,57 +1,88 @@
 """The vault on a PKCS#11 token: which objects it makes, in which order, and what it leaves.
 
-Written on a dozen calls of PKCS#11 2.40 ("the calls"): `pkcs11_api` gives them through ffi on
-MicroPython's Unix port, the host through python-pkcs11. Custody of a contract key is L1+: the
-ECDH secret Z is made and hashed inside the token; the content key K and the scalar pass through
-this process's memory and are wiped.
+Written on a few calls of PKCS#11 2.40 ("the calls"): `pkcs11_api` gives them through ffi on
+MicroPython's Unix port, the host through python-pkcs11. How much of a contract key's opening
+happens inside of the token is `custody`'s to find out and `opening`'s to do.
 
-The calls: create(template), generate(public, private), find(template), attribute(object, type),
-destroy(object), sign(key, digest), verify(point, digest, signature), derive(key, point, template),
-digest(mechanism, parts), decrypt_cbc(key, iv, data, into), random(n), check_room(), close(). A
-template is a list of (attribute, value) with int, bool or bytes; objects are whatever the calls
-make of them.
+The calls: create(template), generate(public, private), generate_secret(template), find(template),
+attribute(object, type), destroy(object), sign(key, digest), verify(point, digest, signature),
+derive(mechanism, key, data, template), digest(mechanism, parts), wrap(mechanism, key, iv, object),
+unwrap(mechanism, key, iv, data, template), decrypt_cbc(key, iv, data, into),
+ecb(key, is_encryption, block), random(n), check_room(), close(). A template is a list of
+(attribute, value) with int, bool or bytes; objects are whatever the calls make of them.
 
 Objects are found by CKA_ID, never by label: a damaged object can make every search by label fail.
-Labels say whose an object is, and how a contract key came here.
+Labels say whose an object is, and the custody of a contract key.
 """
 
 import hashlib
 
-from . import PROVISIONING, VaultError
+from . import PROVISIONING, VaultError, custody
+from .cryptoki import (
+    CKA_CLASS,
+    CKA_DECRYPT,
+    CKA_DERIVE,
+    CKA_EC_PARAMS,
+    CKA_EC_POINT,
+    CKA_EXTRACTABLE,
+    CKA_ID,
+    CKA_KEY_TYPE,
+    CKA_LABEL,
+    CKA_MODIFIABLE,
+    CKA_NSS_DB,
+    CKA_PRIVATE,
+    CKA_SENSITIVE,
+    CKA_SIGN,
+    CKA_SIGN_RECOVER,
+    CKA_TOKEN,
+    CKA_UNWRAP,
+    CKA_VERIFY,
+    CKK_EC,
+    CKO_PRIVATE_KEY,
+    CKO_PUBLIC_KEY,
+)
+from .opening import Opening
 from .schemes import SCHEMES
-
-CKA_CLASS, CKA_TOKEN, CKA_PRIVATE, CKA_LABEL, CKA_VALUE = 0x0, 0x1, 0x2, 0x3, 0x11
-CKA_KEY_TYPE, CKA_ID, CKA_SENSITIVE = 0x100, 0x102, 0x103
-CKA_DECRYPT, CKA_UNWRAP, CKA_SIGN, CKA_SIGN_RECOVER = 0x105, 0x107, 0x108, 0x109
-CKA_VERIFY, CKA_DERIVE = 0x10A, 0x10C
-CKA_VALUE_LEN, CKA_EXTRACTABLE, CKA_MODIFIABLE = 0x161, 0x162, 0x170
-CKA_EC_PARAMS, CKA_EC_POINT = 0x180, 0x181
-CKO_PUBLIC_KEY, CKO_PRIVATE_KEY, CKO_SECRET_KEY = 2, 3, 4
-CKK_EC, CKK_GENERIC_SECRET = 0x3, 0x10
 
 _OURS = b"plugvault-"
 _PROVISIONING_LABEL = _OURS + b"provisioning"
 _CONTRACT_LABEL = _OURS + b"contract "  # and the custody level
-_LEVEL = b"L1+"
 _CURVE = SCHEMES["iso2"]  # of the provisioning key, and of what `verify` verifies
 
 
-def open(module_path: str, token_label: str, pin: str) -> "TokenVault":  # noqa: A001
+def open(  # noqa: A001
+    module_path: str, token_label: str, pin: str, options: str = "", minimum_custody: str = ""
+) -> "TokenVault":
     """The vault in the token `token_label`, through ffi. Tries the PIN once.
 
-    Raises: VaultError("module-missing" | "token-missing" | "pin" | "pin-locked" | "unavailable").
+    options: what C_Initialize is given, for a library that wants it (NSS); minimum_custody: of
+    `custody.LEVELS`, or "" to take what the token can do.
+    Raises: VaultError("module-missing" | "token-missing" | "pin" | "pin-locked" | "custody" |
+    "unavailable").
     """
     from .pkcs11_api import Calls  # needs ffi, which only some interpreters have
 
-    return TokenVault(Calls(module_path, token_label, pin))
+    return TokenVault(Calls(module_path, token_label, pin, options), minimum_custody)
+
+
+def schemes(vault: "TokenVault") -> dict:
+    """{scheme: (level, why)}: the custody this vault gives a contract key, and what the next level
+    lacks. Found out with throw-away keys at the first time."""
+    return {name: found[:2] for name, found in vault._survey().items()}
 
 
 class TokenVault:
     """The vault interface (see the package) on `calls`."""
 
-    def __init__(self, calls) -> None:
+    def __init__(self, calls, minimum_custody="") -> None:
         self._calls = calls
         self._known = {}  # key id -> (private object, point)
+        self._found = None  # of `custody.survey`
+        try:
+            self._require(minimum_custody)
+        except VaultError:
+            self.close()
+            raise
 
     def generate_provisioning_key(self) -> bytes:
         if self._find(CKO_PRIVATE_KEY, PROVISIONING):
@@ -84,27 +115,48 @@ class TokenVault:
             return False
         return self._calls.verify(point, digest, signature)
 
-    def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public) -> bytes:
-        row = SCHEMES.get(scheme)
-        if row is None or (aad and not row.has_aad):
-            raise VaultError("scheme", str(scheme))
-        # The caller has checked all this; here it is checked for whoever calls next.
-        for point in (dh_point, expected_public):
-            if len(point) != row.point_length or not row.on_curve(point):
-                raise VaultError("point", "not an uncompressed point of the curve")
-        if dh_point == self.public(PROVISIONING):
-            raise VaultError("point", "our own provisioning key")
-        if len(wrapped) != row.wrapped_length:
-            raise VaultError("wrapped-length", "%d bytes" % len(wrapped))
-        scalar = bytearray(len(row.order))
-        try:
-            self._decrypt(row, dh_point, wrapped, scalar)
-            # Tokens take any number for a scalar. Compared as bytes: an int could not be wiped.
-            if not bytes(len(scalar)) < scalar < row.order:
+    def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public, key=b"") -> bytes:
+        row = self._checked(scheme, dh_point, wrapped, aad, expected_public)
+        if key and (len(key) != 16 or self._find(CKO_PRIVATE_KEY, key)):
+            raise VaultError("exists", "a key's id has 16 bytes and is new")
+        level, why, recipe, is_nss = self._survey()[scheme]
+        if not recipe:
+            raise VaultError("custody", why)
+        calls = self._calls
+        calls.check_room()
+        key = key or calls.random(16)
+        common = [
+            (CKA_TOKEN, True),
+            (CKA_ID, key),
+            (CKA_LABEL, _CONTRACT_LABEL + level.encode()),
+        ]
+        public = common + [(CKA_CLASS, CKO_PUBLIC_KEY), (CKA_KEY_TYPE, CKK_EC)]
+        public += [(CKA_PRIVATE, False), (CKA_VERIFY, True), (CKA_EC_PARAMS, row.ec_params)]
+        private = common + _private_flags(derive=False)
+        if is_nss:
+            private.append((CKA_NSS_DB, expected_public))
+
+        def opened(static):
+            return Opening(calls, row, static, dh_point, wrapped, private).run(recipe)
+
+        with _UndoUnlessDone(self, key) as undo:
+            # The public half first: alone it is worth nothing to anybody.
+            calls.create(public + [(CKA_EC_POINT, _octet_string(expected_public))])
+            try:
+                self._known[key] = (self._use(PROVISIONING, opened), expected_public)
+                # Proof of possession, for CBC has no integrity [V2G2-823]. Needs no plaintext.
+                nonce = calls.random(32)
+                digest = hashlib.sha256(b"plugvault proof of possession" + nonce).digest()
+                proved = calls.verify(expected_public, digest, self.sign(key, digest))
+            except VaultError as error:
+                # A token that sees what no one else does may refuse a scalar that is none.
+                if error.reason != "refused":
+                    raise
+                proved = False
+            if not proved:
                 raise VaultError("key-mismatch")
-            return self._import(row, scalar, expected_public)
-        finally:
-            _wipe(scalar)
+            undo.done = True
+        return key
 
     def delete(self, key: bytes) -> None:
         self._known.pop(key, None)
@@ -139,54 +191,35 @@ class TokenVault:
         self._known = {}
         self._calls.close()
 
-    def _decrypt(self, row, dh_point, wrapped, into) -> None:
-        """`wrapped` opened into `into` [V2G2-818]. Z never leaves the token, K not this call."""
-        secret = [
-            (CKA_CLASS, CKO_SECRET_KEY),
-            (CKA_KEY_TYPE, CKK_GENERIC_SECRET),
-            (CKA_TOKEN, False),
-            (CKA_PRIVATE, True),
-            (CKA_SENSITIVE, True),
-            (CKA_EXTRACTABLE, False),
-            (CKA_VALUE_LEN, len(row.order)),  # full width: a shorter Z loses its leading bytes
-        ]
-        calls = self._calls
-        z = self._use(PROVISIONING, lambda private: calls.derive(private, dh_point, secret))
-        try:
-            k = calls.digest(row.hash, (b"\x00\x00\x00\x01", z, row.other_info))
-        finally:
-            calls.destroy(z)
-        try:
-            _OPEN[row.cipher](calls, row, k, wrapped, into)
-        finally:
-            _wipe(k)
+    def _checked(self, scheme, dh_point, wrapped, aad, expected_public):
+        """The row of the scheme, whose envelope looks as it must."""
+        row = SCHEMES.get(scheme)
+        if row is None or (aad and not row.has_aad):
+            raise VaultError("scheme", str(scheme))
+        # The caller has checked all this; here it is checked for whoever calls next.
+        for point in (dh_point, expected_public):
+            if len(point) != row.point_length or not row.on_curve(point):
+                raise VaultError("point", "not an uncompressed point of the curve")
+        if dh_point == self.public(PROVISIONING):
+            raise VaultError("point", "our own provisioning key")
+        if len(wrapped) != row.wrapped_length:
+            raise VaultError("wrapped-length", "%d bytes" % len(wrapped))
+        return row
 
-    def _import(self, row, scalar, point) -> bytes:
-        """The scalar as a key of the token that has proved to be the one of `point`; its id."""
-        calls = self._calls
-        calls.check_room()
-        key = calls.random(16)
-        common = [
-            (CKA_TOKEN, True),
-            (CKA_KEY_TYPE, CKK_EC),
-            (CKA_EC_PARAMS, row.ec_params),
-            (CKA_ID, key),
-            (CKA_LABEL, _CONTRACT_LABEL + _LEVEL),
-        ]
-        public = [(CKA_CLASS, CKO_PUBLIC_KEY), (CKA_PRIVATE, False), (CKA_VERIFY, True)]
-        private = [(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_VALUE, scalar)]
-        with _UndoUnlessDone(self, key) as undo:
-            # The public half first: alone it is worth nothing to anybody.
-            calls.create(common + public + [(CKA_EC_POINT, _octet_string(point))])
-            made = calls.create(common + private + _private_flags(derive=False))
-            self._known[key] = (made, point)
-            # Proof of possession, for CBC has no integrity [V2G2-823]. Needs no plaintext.
-            nonce = calls.random(32)
-            digest = hashlib.sha256(b"plugvault proof of possession" + nonce).digest()
-            if not calls.verify(point, digest, self.sign(key, digest)):
-                raise VaultError("key-mismatch")
-            undo.done = True
-        return key
+    def _survey(self) -> dict:
+        if self._found is None:
+            self._found = custody.survey(self._calls)
+        return self._found
+
+    def _require(self, minimum) -> None:
+        if not minimum:
+            return
+        if minimum not in custody.LEVELS:
+            raise VaultError("refused", "custody is one of " + ", ".join(custody.LEVELS))
+        for name, (level, why, _, _) in self._survey().items():
+            if not custody.at_least(level, minimum):
+                text = "%s is asked for, this token gives %s for %s: %s"
+                raise VaultError("custody", text % (minimum, level or "nothing", name, why))
 
     def _whole(self, key: bytes) -> tuple:
         """(private object, point) of a key of which both halves are there."""
@@ -277,23 +310,7 @@ def session_public_key(point: bytes) -> list:
     ]
 
 
-def _open_cbc(calls, row, k, wrapped, into) -> None:
-    key = k[: row.key_length]
-    try:
-        calls.decrypt_cbc(key, wrapped[:16], wrapped[16:], into)
-    finally:
-        _wipe(key)
-
-
-_OPEN = {"aes-cbc": _open_cbc}
-
-
 def _octet_string(point: bytes) -> bytes:
     """CKA_EC_POINT as PKCS#11 2.40 wants it: the point in a DER octet string."""
     length = len(point)
     return (b"\x04" if length < 128 else b"\x04\x81") + bytes((length,)) + bytes(point)
-
-
-def _wipe(buffer: bytearray) -> None:
-    for i in range(len(buffer)):
-        buffer[i] = 0

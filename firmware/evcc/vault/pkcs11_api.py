@@ -15,6 +15,7 @@ import uctypes
 from cryptolib import aes
 
 from . import VaultError
+from .cryptoki import CKM_ECDH1_DERIVE
 from .pin import tries_left
 from .pkcs11 import session_public_key
 from .softhsm import check_room, token_folder
@@ -42,12 +43,16 @@ _FUNCTIONS = {
     "Sign": (43, "LPLPP"),
     "VerifyInit": (48, "LPL"),
     "Verify": (49, "LPLPL"),
+    "GenerateKey": (58, "LPPLP"),
     "GenerateKeyPair": (59, "LPPLPLPP"),
+    "WrapKey": (60, "LPLLPP"),
+    "UnwrapKey": (61, "LPLPLPLP"),
     "DeriveKey": (62, "LPLPLP"),
     "GenerateRandom": (64, "LPL"),
 }
 _REASONS = {
     0x02: "full",  # HOST_MEMORY
+    0x06: "refused",  # FUNCTION_FAILED
     0x31: "full",  # DEVICE_MEMORY
     0x32: "token-missing",  # DEVICE_REMOVED
     0xA0: "pin",
@@ -59,14 +64,17 @@ _REASONS = {
     0xE1: "token-missing",
     0xE2: "refused",  # TOKEN_WRITE_PROTECTED
     0x102: "pin",  # USER_PIN_NOT_INITIALIZED
+    0x110: "refused",  # WRAPPED_KEY_INVALID
 }
 _ALREADY_INITIALIZED = 0x191
 _SIGNATURE_INVALID = (0xC0, 0xC1)
 _RW_SERIAL_SESSION = 2 | 4
 _CKU_USER = 1
-_CKM_EC_KEY_PAIR_GEN, _CKM_ECDSA, _CKM_ECDH1_DERIVE = 0x1040, 0x1041, 0x1050
+_CKM_EC_KEY_PAIR_GEN, _CKM_ECDSA, _CKM_AES_KEY_GEN = 0x1040, 0x1041, 0x1080
 _CKD_NULL = 1
+_CKF_OS_LOCKING_OK = 2
 _LONGEST_ATTRIBUTE = 256
+_LONGEST_WRAPPED = 256
 _TOKEN_INFO, _FLAGS = 512, 96  # room for CK_TOKEN_INFO, which begins with the label; its flags
 _AT_ONCE = 64  # objects per FindObjects
 _WORD = struct.calcsize("L")
@@ -98,6 +106,10 @@ def _attributes(template) -> _Packed:
     return _Packed(data, keep)
 
 
+def _unpack(word) -> int:
+    return struct.unpack("L", word)[0]
+
+
 def _mechanism(kind: int, parameter=None) -> _Packed:
     """CK_MECHANISM; `parameter`: the _Packed structure of its parameter."""
     if parameter is None:
@@ -109,7 +121,7 @@ def _mechanism(kind: int, parameter=None) -> _Packed:
 class Calls:
     """A session, logged in, on the token of that label. See `pkcs11` for what each call means."""
 
-    def __init__(self, module_path: str, token_label: str, pin: str) -> None:
+    def __init__(self, module_path: str, token_label: str, pin: str, options: str = "") -> None:
         try:
             self._library = ffi.open(module_path)  # kept: closing it would unload the code
         except OSError as error:
@@ -123,13 +135,18 @@ class Calls:
             # The version before the pointers takes one word.
             pointer = struct.unpack("P", uctypes.bytes_at(table + (index + 1) * _WORD, _WORD))[0]
             self._functions[name] = ffi.func("L", pointer, arguments)
-        code = self._functions["Initialize"](None)
+        arguments = None
+        if options:  # CK_C_INITIALIZE_ARGS, its reserved member the string; NSS reads one more
+            text = options.encode() + b"\x00"
+            where = uctypes.addressof(text)
+            arguments = struct.pack("PPPPLPP", 0, 0, 0, 0, _CKF_OS_LOCKING_OK, where, 0)
+        code = self._functions["Initialize"](arguments)
         if code not in (0, _ALREADY_INITIALIZED):
             raise _error("Initialize", code)
         session = bytearray(_WORD)
         slot = self._slot(token_label)
         self._call("OpenSession", slot, _RW_SERIAL_SESSION, None, None, session)
-        self._session = struct.unpack("L", session)[0]
+        self._session = _unpack(session)
         secret = bytearray(pin.encode())
         code = self._functions["Login"](self._session, _CKU_USER, secret, len(secret))
         for i in range(len(secret)):
@@ -150,12 +167,12 @@ class Calls:
     def create(self, template) -> int:
         packed, made = _attributes(template), bytearray(_WORD)
         self._call("CreateObject", self._session, packed.data, len(template), made)
-        return struct.unpack("L", made)[0]
+        return _unpack(made)
 
-    def generate(self, public, private) -> None:
+    def generate(self, public, private) -> tuple:
         mechanism = _mechanism(_CKM_EC_KEY_PAIR_GEN)
         public_, private_ = _attributes(public), _attributes(private)
-        handles = bytearray(_WORD), bytearray(_WORD)  # nobody asks for them: `find` does
+        handles = bytearray(_WORD), bytearray(_WORD)
         self._call(
             "GenerateKeyPair",
             self._session,
@@ -167,6 +184,13 @@ class Calls:
             handles[0],
             handles[1],
         )
+        return tuple(_unpack(handle) for handle in handles)
+
+    def generate_secret(self, template) -> int:
+        packed, made = _attributes(template), bytearray(_WORD)
+        mechanism = _mechanism(_CKM_AES_KEY_GEN)
+        self._call("GenerateKey", self._session, mechanism.data, packed.data, len(template), made)
+        return _unpack(made)
 
     def find(self, template) -> list:
         packed, found = _attributes(template), []
@@ -175,7 +199,7 @@ class Calls:
             self._call("FindObjectsInit", self._session, packed.data, len(template))
             while True:
                 self._call("FindObjects", self._session, handles, _AT_ONCE, count)
-                n = struct.unpack("L", count)[0]
+                n = _unpack(count)
                 found += struct.unpack("%dL" % n, handles[: n * _WORD])
                 if n < _AT_ONCE:
                     return found
@@ -213,15 +237,43 @@ class Calls:
         finally:
             self.destroy(handle)
 
-    def derive(self, handle: int, point: bytes, template) -> int:
-        keep = bytes(point)
-        parameter = struct.pack("LLPLP", _CKD_NULL, 0, 0, len(keep), uctypes.addressof(keep))
-        mechanism = _mechanism(_CKM_ECDH1_DERIVE, _Packed(parameter, keep))
+    def derive(self, kind: int, handle: int, data, template) -> int:
+        """data: the other's point for ECDH1_DERIVE, else what a mechanism joins to the key."""
+        parameter = None
+        if data is not None:
+            keep = bytes(data)
+            words = (uctypes.addressof(keep), len(keep))
+            if kind == CKM_ECDH1_DERIVE:
+                words = (_CKD_NULL, 0, 0, words[1], words[0])
+            parameter = _Packed(struct.pack("LLPLP" if words[2:] else "PL", *words), keep)
+        mechanism = _mechanism(kind, parameter)
         packed, made = _attributes(template), bytearray(_WORD)
         self._call(
             "DeriveKey", self._session, mechanism.data, handle, packed.data, len(template), made
         )
-        return struct.unpack("L", made)[0]
+        return _unpack(made)
+
+    def wrap(self, kind: int, handle: int, iv: bytes, wrapped: int) -> bytes:
+        mechanism = _mechanism(kind, _Packed(iv))
+        out, length = bytearray(_LONGEST_WRAPPED), bytearray(struct.pack("L", _LONGEST_WRAPPED))
+        self._call("WrapKey", self._session, mechanism.data, handle, wrapped, out, length)
+        return bytes(out[: _unpack(length)])
+
+    def unwrap(self, kind: int, handle: int, iv: bytes, data: bytes, template) -> int:
+        mechanism = _mechanism(kind, _Packed(iv))
+        packed, made = _attributes(template), bytearray(_WORD)
+        self._call(
+            "UnwrapKey",
+            self._session,
+            mechanism.data,
+            handle,
+            data,
+            len(data),
+            packed.data,
+            len(template),
+            made,
+        )
+        return _unpack(made)
 
     def digest(self, mechanism: int, parts) -> bytearray:
         """Of `parts` in order; an int is the handle of a secret, hashed inside the token."""
@@ -243,6 +295,10 @@ class Calls:
     def decrypt_cbc(self, key, iv, data, into) -> None:
         aes(key, 2, iv).decrypt(data, into)
 
+    def ecb(self, key, is_encryption: bool, block) -> bytes:
+        cipher = aes(key, 1)
+        return cipher.encrypt(block) if is_encryption else cipher.decrypt(block)
+
     def random(self, n: int) -> bytes:
         out = bytearray(n)
         self._call("GenerateRandom", self._session, out, n)
@@ -257,7 +313,7 @@ class Calls:
         """The slot of the token of that label. Slot numbers are not stable, labels are."""
         count = bytearray(_WORD)
         self._call("GetSlotList", 1, None, count)
-        n = struct.unpack("L", count)[0]
+        n = _unpack(count)
         slots = bytearray(n * _WORD)
         self._call("GetSlotList", 1, slots, count)
         wanted = token_label.encode()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from evcc.vault import VaultError
 from evcc.vault.softhsm import check_room
@@ -101,16 +102,21 @@ class TokenStore:
         with self.conf.open() as lock:
             # SoftHSM fails on another's half-made token, so they are made one at a time.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            done = subprocess.run(
-                [sys.executable, "-I", str(_INITIALISE)],
-                input=json.dumps(wanted).encode(),
-                env={**os.environ, **self.env()},
-                capture_output=True,
-                timeout=60,
-                check=False,
-            )
-        if done.returncode:
-            reason, _, detail = done.stdout.decode().partition(": ")
-            if reason not in VaultError.REASONS:
-                reason, detail = "unavailable", f"the token library ended with {done.returncode}"
-            raise VaultError(reason, detail)
+            initialise(wanted, self.env())
+
+
+def initialise(wanted: dict[str, Any], env: dict[str, str]) -> None:
+    """Have the script of this name do `wanted`, with `env` added. Raises VaultError."""
+    done = subprocess.run(
+        [sys.executable, "-I", str(_INITIALISE)],
+        input=json.dumps(wanted).encode(),
+        env={**os.environ, **env},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        reason, _, detail = done.stdout.decode().partition(": ")
+        if reason not in VaultError.REASONS:
+            reason, detail = "unavailable", f"the token library ended with {done.returncode}"
+        raise VaultError(reason, detail)

@@ -25,11 +25,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from pkcs11.attributes import AttributeMapper
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from evcc.vault import VaultError
+from evcc.vault.cryptoki import CKA_NSS_DB
 from evcc.vault.pin import tries_left
 from evcc.vault.softhsm import check_room, token_folder
+from plugvault.hsm.library import Library
 from plugvault.hsm.pin import fingerprint, once
 
 
@@ -57,6 +60,10 @@ CURVES = {
 }
 _BY_PARAMETERS = {curve.parameters: curve for curve in CURVES.values()}
 
+# What python-pkcs11 does not know: see `evcc.vault.cryptoki`.
+_MAPPER = AttributeMapper()
+_MAPPER.register_handler(cast(Attribute, CKA_NSS_DB), bytes, bytes)
+
 _REASONS: dict[type[Exception], str] = {
     pkcs11.PinIncorrect: "pin",
     pkcs11.PinInvalid: "pin",
@@ -70,20 +77,22 @@ _REASONS: dict[type[Exception], str] = {
     pkcs11.DeviceMemory: "full",
     pkcs11.HostMemory: "full",
     pkcs11.TokenWriteProtected: "full",
+    pkcs11.FunctionFailed: "refused",
+    pkcs11.WrappedKeyInvalid: "refused",
 }
 
 
 class _Library:
     """One initialised PKCS#11 library: its lock, its open tokens and who uses it."""
 
-    def __init__(self, path: str, conf: str | None) -> None:
-        self.path, self.conf, self.users = path, conf, 0
+    def __init__(self, path: str, conf: str | None, options: str) -> None:
+        self.path, self.conf, self.options, self.users = path, conf, options, 0
         self.lock = threading.RLock()
         self.tokens: dict[str, Token] = {}
         if conf:
             os.environ["SOFTHSM2_CONF"] = conf
         try:
-            self.lib = pkcs11.lib(path)
+            self.lib: Any = Library(path, options) if options else pkcs11.lib(path)
         except (RuntimeError, OSError) as error:
             # The base class itself is what could not be loaded; the library's own codes are below.
             reason = "module-missing" if type(error) is pkcs11.PKCS11Error else "unavailable"
@@ -99,6 +108,12 @@ class _Library:
                 reason = _REASONS.get(type(error), "unavailable")
                 raise VaultError(reason, f"{type(error).__name__} {error}".strip()) from error
 
+    def unload(self) -> None:
+        if self.options:
+            self.lib.close()
+        else:
+            pkcs11.unload(self.path)
+
     def find_token(self, label: str) -> Any:
         with self.call():
             if not self.tokens:
@@ -110,7 +125,7 @@ class _Library:
         token = self.find_token(label)
         try:
             with self.call():
-                return token.open(rw=True, user_pin=pin)
+                return token.open(rw=True, user_pin=pin, attribute_mapper=_MAPPER)
         except VaultError as error:
             if error.reason not in ("pin", "pin-locked"):
                 raise
@@ -128,12 +143,15 @@ _libraries_lock = threading.Lock()
 class Hsm:
     """A PKCS#11 library, opened for this process; `with` or close() gives it back.
 
-    module: the library's path; conf: the file for SOFTHSM2_CONF, where the library is SoftHSM.
-    Several may be open at once on the same module and conf, and share it.
-    Raises: VaultError("module-missing" | "unavailable" | "refused": another conf is open).
+    module: the library's path; conf: the file for SOFTHSM2_CONF, where the library is SoftHSM;
+    options: what C_Initialize is given, for a library that wants it [`library`].
+    Several may be open at once on the same module, conf and options, and share it.
+    Raises: VaultError("module-missing" | "unavailable" | "refused": another store is open).
     """
 
-    def __init__(self, module: Path | str, conf: Path | str | None = None) -> None:
+    def __init__(
+        self, module: Path | str, conf: Path | str | None = None, options: str = ""
+    ) -> None:
         if not Path(module).is_file():
             raise VaultError("module-missing", f"{module} does not exist")
         path = os.path.realpath(module)  # a symbolic link would be initialised a second time
@@ -141,8 +159,8 @@ class Hsm:
         with _libraries_lock:
             library = _libraries.get(path)
             if library is None:
-                library = _libraries[path] = _Library(path, wanted)
-            elif library.conf != wanted:
+                library = _libraries[path] = _Library(path, wanted, options)
+            elif (library.conf, library.options) != (wanted, options):
                 raise VaultError("refused", "this process has the library open on another store")
             library.users += 1
         self._library: _Library | None = library
@@ -163,6 +181,14 @@ class Hsm:
                 raise VaultError("pin", label)
             return token
 
+    def tokens(self) -> list[Any]:
+        """Every token there is, as python-pkcs11 describes it, and no one logged in."""
+        library = self._library
+        if library is None:
+            raise VaultError("unavailable", "closed")
+        with library.call():
+            return list(library.lib.get_tokens())
+
     def close(self) -> None:
         library, self._library = self._library, None
         if library is None:
@@ -172,7 +198,7 @@ class Hsm:
             if not library.users:
                 del _libraries[library.path]
                 library.tokens.clear()
-                pkcs11.unload(library.path)
+                library.unload()
 
     def __enter__(self) -> Self:
         return self
@@ -189,7 +215,7 @@ class Token:
         self.call = library.call
         self._folder = token_folder(library.conf)
         self._pin = fingerprint(pin)
-        with once(pin, library.path, library.conf or "", label):
+        with once(pin, library.path, library.conf or library.options, label):
             self.session = library.log_in(label, pin)
 
     def is_pin(self, pin: str) -> bool:
@@ -220,18 +246,21 @@ class Token:
                 raise
             return self.key(label)
 
-    def generate_pair(self, public: dict[Attribute, Any], private: dict[Attribute, Any]) -> None:
-        """C_GenerateKeyPair on the curve of `public` with exactly these flags; for use within
-        `call`."""
+    def generate_pair(
+        self, public: dict[Attribute, Any], private: dict[Attribute, Any]
+    ) -> tuple[Any, Any]:
+        """C_GenerateKeyPair on the curve of `public` with exactly these flags, public half first;
+        for use within `call`."""
         curve = {Attribute.EC_PARAMS: public[Attribute.EC_PARAMS]}
         parameters = self.session.create_domain_parameters(KeyType.EC, curve, local=True)
-        parameters.generate_keypair(
+        pair: tuple[Any, Any] = parameters.generate_keypair(
             mechanism=Mechanism.EC_KEY_PAIR_GEN,
             capabilities=MechanismFlag(0),  # none but what the templates say
             store=True,
             public_template=public,
             private_template=private,
         )
+        return pair
 
     def key(self, label: str) -> "TokenKey":
         """The key of that label. Raises: VaultError("not-found")."""

@@ -4,7 +4,10 @@ One implementation of the rules for both runtimes; this file only gives it the c
 cannot do: K passes as an immutable `bytes` of python-pkcs11, which nothing can wipe.
 """
 
-from collections.abc import Iterable
+import ctypes
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag
+from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from evcc.vault import VaultError
+from evcc.vault.cryptoki import CKA_LABEL
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.softhsm import check_room, token_folder
 from plugvault.hsm.token import Hsm, Token
@@ -25,14 +29,25 @@ Template = list[tuple[int, Any]]
 _ECDSA = ec.ECDSA(Prehashed(hashes.SHA256()))
 
 
-def open_vault(module: Path | str, conf: Path | str | None, label: str, pin: str) -> TokenVault:
-    """The vault in the token `label`, in this process. Raises as `Hsm` and `Hsm.token` do."""
-    hsm = Hsm(module, conf)
+def open_vault(
+    module: Path | str,
+    conf: Path | str | None,
+    label: str,
+    pin: str,
+    options: str = "",
+    minimum_custody: str = "",
+) -> TokenVault:
+    """The vault in the token `label`, in this process. minimum_custody: of `custody.LEVELS`.
+
+    Raises as `Hsm` and `Hsm.token` do, and VaultError("custody") for a weaker token.
+    """
+    hsm = Hsm(module, conf, options)
     try:
-        return TokenVault(Calls(hsm, hsm.token(label, pin), token_folder(conf)))
+        calls = Calls(hsm, hsm.token(label, pin), token_folder(conf))
     except VaultError:
         hsm.close()
         raise
+    return TokenVault(calls, minimum_custody)  # closes them if it refuses
 
 
 class Calls:
@@ -51,9 +66,20 @@ class Calls:
         with self._token.call():
             return self._session.create_object(_attributes(template))
 
-    def generate(self, public: Template, private: Template) -> None:
+    def generate(self, public: Template, private: Template) -> tuple[Any, Any]:
         with self._token.call():
-            self._token.generate_pair(_attributes(public), _attributes(private))
+            return self._token.generate_pair(_attributes(public), _attributes(private))
+
+    def generate_secret(self, template: Template) -> Any:
+        attributes = _attributes(template)
+        with self._token.call():
+            return self._session.generate_key(
+                KeyType.AES,
+                attributes[Attribute.VALUE_LEN] * 8,
+                mechanism=Mechanism.AES_KEY_GEN,
+                capabilities=MechanismFlag(0),
+                template=attributes,
+            )
 
     def find(self, template: Template) -> list[Any]:
         with self._token.call():
@@ -82,15 +108,38 @@ class Calls:
             return False
         return True
 
-    def derive(self, private: Any, point: bytes, template: Template) -> Any:
+    def derive(self, mechanism: int, key: Any, data: bytes | None, template: Template) -> Any:
         attributes = _attributes(template)
-        with self._token.call():
-            return private.derive_key(
-                KeyType.GENERIC_SECRET,
+        parameter: Any = None
+        if mechanism == Mechanism.ECDH1_DERIVE:
+            parameter = (KDF.NULL, None, data)
+        elif data is not None:  # CK_KEY_DERIVATION_STRING_DATA
+            kept = ctypes.create_string_buffer(data, len(data))
+            parameter = struct.pack("@PL", ctypes.addressof(kept), len(data))
+        with self._call_on(key, "derive_key") as derive:
+            return derive(
+                KeyType(attributes[Attribute.KEY_TYPE]),
                 attributes[Attribute.VALUE_LEN] * 8,
                 capabilities=MechanismFlag(0),
-                mechanism=Mechanism.ECDH1_DERIVE,
-                mechanism_param=(KDF.NULL, None, bytes(point)),
+                mechanism=Mechanism(mechanism),
+                mechanism_param=parameter,
+                template=attributes,
+            )
+
+    def wrap(self, mechanism: int, key: Any, iv: bytes, wrapped: Any) -> bytes:
+        with self._call_on(key, "wrap_key") as wrap:
+            return bytes(wrap(wrapped, mechanism=Mechanism(mechanism), mechanism_param=iv))
+
+    def unwrap(self, mechanism: int, key: Any, iv: bytes, data: bytes, template: Template) -> Any:
+        attributes = _attributes(template)
+        with self._call_on(key, "unwrap_key") as unwrap:
+            return unwrap(
+                ObjectClass(attributes[Attribute.CLASS]),
+                KeyType(attributes[Attribute.KEY_TYPE]),
+                data,
+                mechanism=Mechanism(mechanism),
+                mechanism_param=iv,
+                capabilities=MechanismFlag(0),
                 template=attributes,
             )
 
@@ -108,6 +157,10 @@ class Calls:
         finally:
             room[:] = bytes(len(room))
 
+    def ecb(self, key: bytes | bytearray, is_encryption: bool, block: bytes) -> bytes:
+        cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - single blocks, of CBC
+        return (cipher.encryptor() if is_encryption else cipher.decryptor()).update(block)
+
     def random(self, n: int) -> bytes:
         with self._token.call():
             return bytes(self._session.generate_random(n * 8))
@@ -115,9 +168,15 @@ class Calls:
     def close(self) -> None:
         self._hsm.close()
 
+    @contextmanager
+    def _call_on(self, found: Any, name: str) -> Iterator[Any]:
+        """One operation of an object; python-pkcs11 has it if the token says the object does."""
+        with self._token.call():
+            if not hasattr(found, name):
+                raise VaultError("refused", name)
+            yield getattr(found, name)
 
-def _attributes(template: Template) -> dict[Attribute, Any]:
-    return {
-        Attribute(kind): value.decode() if kind == Attribute.LABEL else value
-        for kind, value in template
-    }
+
+def _attributes(template: Template) -> dict[Any, Any]:
+    """Numbers for python-pkcs11's names: they are equal, and some it does not know."""
+    return {kind: value.decode() if kind == CKA_LABEL else value for kind, value in template}

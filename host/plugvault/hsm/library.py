@@ -1,0 +1,62 @@
+"""python-pkcs11's library object for a library that C_Initialize has to tell something.
+
+python-pkcs11 calls C_Initialize(NULL). NSS wants CK_C_INITIALIZE_ARGS with a string in the place
+of the reserved member, which says where its database is. So this subclass overrides the one
+method that initialises: no change to python-pkcs11, no p11-kit, no configuration of the system.
+NSS softoken is initialised once in a process; where something else already did that, this fails.
+"""
+
+import ctypes
+from typing import Any
+
+from pkcs11 import _pkcs11, exceptions
+
+_CKF_OS_LOCKING_OK = 2
+_INITIALIZE, _FINALIZE = 1, 2  # places in CK_FUNCTION_LIST, whose first word is the version
+_CALL = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
+_SAID = {
+    0x07: "it does not take these options",  # ARGUMENTS_BAD
+    0x191: "something else in this process uses it",  # CRYPTOKI_ALREADY_INITIALIZED
+}
+
+
+class _Arguments(ctypes.Structure):
+    """CK_C_INITIALIZE_ARGS and the word that NSS looks for after it."""
+
+    _fields_ = (
+        ("mutex_functions", ctypes.c_void_p * 4),
+        ("flags", ctypes.c_ulong),
+        ("options", ctypes.c_char_p),
+        ("reserved", ctypes.c_void_p),
+    )
+
+
+class Library(_pkcs11.lib):
+    """Load the library at `path` and initialise it with `options`.
+
+    Raises: pkcs11.PKCS11Error, or a subclass when it was the library that refused.
+    """
+
+    def __new__(cls, path: str, options: str) -> Any:
+        return super().__new__(cls, path)  # type: ignore[call-arg]
+
+    def __init__(self, path: str, options: str) -> None:
+        self._arguments = _Arguments(flags=_CKF_OS_LOCKING_OK, options=options.encode())
+        library = ctypes.CDLL(path)
+        table = ctypes.POINTER(ctypes.c_void_p)()
+        library.C_GetFunctionList(ctypes.byref(table))
+        self._initialize = _CALL(table[_INITIALIZE])
+        self._finalize = _CALL(table[_FINALIZE])
+        super().__init__(path)
+
+    def initialize(self) -> None:
+        code = self._initialize(ctypes.addressof(self._arguments))
+        if code:
+            raise exceptions.FunctionFailed(_SAID.get(code, f"C_Initialize: 0x{code:x}"))
+
+    def finalize(self) -> None:
+        self._finalize(None)
+
+    def close(self) -> None:
+        self.finalize()
+        self.unload()
