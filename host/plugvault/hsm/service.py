@@ -35,6 +35,7 @@ from plugvault.hsm.answers import refusal
 RATE = 100.0  # private operations a second for each client; twice as many at once
 _BACKLOG = 64
 _START_TIMEOUT = 20.0
+_PATIENCE = 1.0  # seconds between two starts, at most: a client waits five for its answer
 _HOPELESS = {"pin", "pin-locked", "refused", "custody"}  # never tried again
 
 
@@ -162,7 +163,7 @@ class VaultService:
             self._process.wait()
             _end(self._process)
             # At once the first time; slower and slower for one that keeps dying.
-            wait = 0.0 if time.monotonic() - started > 10 else min(5.0, 2 * wait + 0.05)
+            wait = 0.0 if time.monotonic() - started > 10 else min(_PATIENCE, 2 * wait + 0.05)
             why: VaultError | None = None
             while True:
                 if self._closes(wait, why):
@@ -173,7 +174,7 @@ class VaultService:
                     break
                 except (VaultError, OSError) as error:  # OSError: no process to be had just now
                     why = error if isinstance(error, VaultError) else None
-                    wait = min(5.0, 2 * wait + 0.05)
+                    wait = min(_PATIENCE, 2 * wait + 0.05)
                     if why and why.reason in _HOPELESS:
                         self.failure, wait = why, -1
 
