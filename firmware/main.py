@@ -7,12 +7,16 @@ The configuration is JSON:
     "link":  {"kind": "tty", "path": ..., "baud": 115200}
              {"kind": "uart", "number": 1, "baud": 115200, "tx": 4, "rx": 5}     (boards)
              {"kind": "tcp", "host": ..., "port": ...}
-    "vault": {"kind": "pkcs11", "module": ..., "token": label, "pin_file": ...}  (needs ffi)
+    "vault": {"kind": "pkcs11", "module": ..., "token": label, "pin_file": ...,  (needs ffi)
+              "options": for NSS, "minimum_custody": refuse a weaker token; both may be absent}
              {"kind": "service", "socket": path}
              {"kind": "link"}                        the bench computer's vault, over the link
     "store": folder for contracts and trust anchors
     "maker": the maker's telematics key: 65 bytes, 0x04 | X | Y, as hex
     "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
+
+Ends with 1 after a failure, with 78 (EX_CONFIG) after one that a new start would only repeat: a
+wrong PIN, which a token counts, or a token that is too weak.
 """
 
 import json
@@ -27,6 +31,8 @@ from evcc.module import Module
 from evcc.ports import clock
 from evcc.ports.files import Files
 from evcc.ports.stream import PortError
+
+_FINAL = ("pin", "pin-locked", "custody")
 
 
 def main(path: str) -> None:
@@ -75,7 +81,8 @@ def _open_vault(vault: dict, line: Line):
 
         with open(vault["pin_file"]) as file:
             pin = file.read().strip()
-        return pkcs11.open(vault["module"], vault["token"], pin)
+        more = vault.get("options", ""), vault.get("minimum_custody", "")
+        return pkcs11.open(vault["module"], vault["token"], pin, *more)
     from evcc.vault import service
 
     if kind == "link":
@@ -91,4 +98,4 @@ if __name__ == "__main__":
     except EvccError as e:
         if not isinstance(e, PortError) or e.reason != "closed":
             sys.stderr.write(str(e) + "\n")
-            sys.exit(1)
+            sys.exit(78 if e.reason in _FINAL else 1)

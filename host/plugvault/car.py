@@ -1,6 +1,6 @@
 """A car on this computer: the EV module in a process of its own, and the bench it is wired to.
 
-    with Car(runtime, "serial", folder, maker=key.point, token=Token(store, "car", pin)) as car:
+    with Car(runtime, "serial", folder, maker=key.point, token=Chosen(place, pin)) as car:
         maker = car.maker(key)
         maker.connect()
         car.charge("127.0.0.1", station.port, want_contract=True)
@@ -19,14 +19,13 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from evcc.errors import EvccError
 from evcc.ports.stream import PortError, Stream
+from plugvault.hsm.selection import Chosen
 from plugvault.hsm.service import VaultService
-from plugvault.hsm.softhsm import TokenStore
 from plugvault.link.bench import Bench
 from plugvault.link.endpoint import of_connection, open_serial
 from plugvault.link.nullmodem import NullModem, Spoil
@@ -42,21 +41,13 @@ class CarError(EvccError):
     REASONS = ("start", "died")
 
 
-@dataclass(frozen=True)
-class CarToken:
-    """The car's token: in which store, under which label, opened by which PIN."""
-
-    store: TokenStore
-    label: str
-    pin: str = field(repr=False)
-
-
 class Car:
     """The module and its bench, while the context lasts.
 
     runtime: the interpreter. link: "serial" or "tcp". folder: the car's own, for its
     configuration and its contracts; entered again, it is the same car. maker: the 65-byte point
-    of the maker's telematics key. vault: "token" (needs ffi), "service", "link" (the service,
+    of the maker's telematics key. token: a weaker one than its `minimum_custody` ends
+    the module at its start. vault: "token" (needs ffi), "service", "link" (the service,
     reached over the link as a board does); None: the first that can be. noise, baud: of the
     cable, see `NullModem`. heap: of a MicroPython, e.g. "256k". code: the folder to run
     instead of the firmware's, such as .mpy beside `main.py` and `boot.py`. observe: see `Bench`.
@@ -69,7 +60,7 @@ class Car:
         folder: Path,
         *,
         maker: bytes,
-        token: CarToken,
+        token: Chosen,
         vault: str | None = None,
         noise: Spoil | None = None,
         baud: int | None = None,
@@ -130,21 +121,30 @@ class Car:
 
     def _start_vault(self, stack: contextlib.ExitStack) -> dict[str, str]:
         """Where the module finds its keys: the "vault" of its configuration."""
-        token = self._token
+        token, place = self._token, self._token.place
         if self.vault == "token":
             pin_file = self.folder / "pin"
             stack.callback(pin_file.unlink, missing_ok=True)  # also when nothing starts
             _write_private(pin_file, token.pin)
             return {
                 "kind": "pkcs11",
-                "module": str(token.store.module),
-                "token": token.label,
+                "module": str(place.module),
+                "token": place.label,
                 "pin_file": str(pin_file),
+                "options": place.options,
+                "minimum_custody": token.minimum_custody,
             }
         # A socket's path is short by nature; the car's folder need not be.
         short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
-        store = token.store
-        service = VaultService(store.module, store.conf, token.label, token.pin, short / "vault")
+        service = VaultService(
+            place.module,
+            place.conf,
+            place.label,
+            token.pin,
+            short / "vault",
+            options=place.options,
+            minimum_custody=token.minimum_custody,
+        )
         stack.enter_context(service)
         if self.vault == "link":
             self._vault_socket = service.socket_path
@@ -190,7 +190,7 @@ class Car:
             return subprocess.Popen(
                 [*runtime.argv, *heap, str(self._code / "main.py"), "config.json"],
                 cwd=self.folder,
-                env={**runtime.env(self._code), **self._token.store.env()},
+                env={**runtime.env(self._code), **self._token.place.env()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

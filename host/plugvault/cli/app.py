@@ -23,6 +23,7 @@ COMMANDS = {
     "exi": ("plugvault.cli.exi", "app", "EXI to JSON and back: decode, encode, fragment"),
     "requests": ("plugvault.cli.requests", "requests", "carry out files of HTTP requests"),
     "sandbox": ("plugvault.cli.sandbox", "sandbox", "the whole ecosystem on one port"),
+    "vault": ("plugvault.cli.vault", "app", "tokens: which are here, what each can do"),
     "inspect": ("plugvault.cli.inspect", "inspect", "explain files, with every check's verdict"),
 }
 

@@ -14,6 +14,8 @@ from rich.console import Console
 
 from evcc.errors import EvccError
 from plugvault.cli.folders import memory, stoppable
+from plugvault.cli.tokens import Conf, Config, Minimum, Module, Options, Pin, Token, selected
+from plugvault.hsm.selection import choose
 from plugvault.story import show
 from plugvault.story.record import Record, StoryError
 from plugvault.story.tale import Tale, choose_runtime
@@ -42,11 +44,22 @@ def demo(
         Path | None,
         typer.Option(help="A new folder that keeps tokens, database and captured messages."),
     ] = None,
+    module: Module = None,
+    token: Token = None,
+    pin: Pin = None,
+    conf: Conf = None,
+    options: Options = None,
+    config: Config = None,
+    minimum_custody: Minimum = None,
 ) -> None:
     """A car is born, gets two contracts in the two ways the industry uses, and charges with each.
 
     Exit 0 only when every step was verified, 1 when one was not.
+
+    With --token the car's keys are in a token of yours, which must hold no car's keys and is
+    given back without.
     """
+    said = selected(locals())
     if keep:
         keep = _new_folder(keep)
     console = Console(stderr=as_json)
@@ -59,7 +72,7 @@ def demo(
             tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as temporary,
         ):
             folder = keep or Path(temporary)
-            Tale(record, chosen, link.value, folder, keep is not None).tell()
+            Tale(record, chosen, link.value, folder, keep is not None, choose(*said)).tell()
     except Exception as e:  # noqa: BLE001 - whatever it was, `--json` answers with data
         error = str(e) if isinstance(e, StoryError) else f"{type(e).__name__}: {e}"
         if not isinstance(e, StoryError | EvccError | OSError):

@@ -17,9 +17,11 @@ from pathlib import Path
 
 from evcc import chain, installation
 from plugvault import runtimes
-from plugvault.car import Car, CarToken
+from plugvault.car import Car
 from plugvault.ecosystem import EVSE, LABELS, WMI, Ecosystem
-from plugvault.hsm import TokenStore
+from plugvault.hsm import providers
+from plugvault.hsm.borrow import borrowed
+from plugvault.hsm.selection import NOTHING, Chosen, Selection
 from plugvault.pki import path
 from plugvault.roles.backend import Backend
 from plugvault.roles.backlog import DONE
@@ -55,12 +57,20 @@ class Tale:
     """One run: who is in it, and what has happened so far."""
 
     def __init__(
-        self, record: Record, runtime: Runtime, link: str, folder: Path, keep: bool = False
+        self,
+        record: Record,
+        runtime: Runtime,
+        link: str,
+        folder: Path,
+        keep: bool = False,
+        selection: Selection = NOTHING,
     ) -> None:
         """folder: for everything the run makes. keep: leave in it what is needed to look at it
-        afterwards: the tokens' PINs (`pins.json`, for its owner only), and the roots."""
+        afterwards: the tokens' PINs (`pins.json`, for its owner only), and the roots. selection:
+        tokens of somebody's own; the car's holds no car's keys, and is given back without."""
         self.record = record
         self.keep = keep
+        self._selection = selection
         self.runtime = runtime
         self.link = link
         self.folder = folder
@@ -149,20 +159,18 @@ class Tale:
 
     def _car_is_born(self) -> None:
         with self._chapter("factory", "A car is born: key, certificate, trust anchors") as step:
-            store = TokenStore(self.folder / "car-token")
-            pin = secrets.token_hex(8)
-            store.init_token("car", pin, secrets.token_hex(8))
+            token = self._car_token()
             self.car = Car(
                 self.runtime,
                 self.link,
                 self.folder / "car",
                 maker=self.world.telematics_key.point,
-                token=CarToken(store, "car", pin),
+                token=token,
                 observe=self._heard,
             )
             self._stack.enter_context(self.car)
             if self.keep:
-                self._keep_keys(pin)
+                self._keep_keys(token.pin)
             self.maker: Maker = self.car.maker(self.world.telematics_key)
             point = self.maker.connect()
             step.check("car and maker have proved themselves, each with a key in its token", True)
@@ -299,6 +307,16 @@ class Tale:
 
     # -- what several chapters need --
 
+    def _car_token(self) -> Chosen:
+        """The one that was chosen, to be emptied at the end, or a new one."""
+        chosen = self._selection.vault
+        if chosen is None:
+            pin = secrets.token_hex(8)
+            place = providers.make(providers.SOFTHSM, self.folder / "car-token", "car", pin)
+            return Chosen(place, pin, self._selection.minimum_custody)
+        self._stack.enter_context(borrowed(chosen))
+        return chosen
+
     @property
     def _line(self) -> str:
         return f"telematics, {self.link}"
@@ -339,7 +357,8 @@ class Tale:
         """What opens the kept tokens, and what the captured messages lead to."""
         pins = self.folder / "pins.json"
         pins.touch(mode=0o600)
-        pins.write_text(json.dumps({"car": car_pin, **self.world.pins}, indent=1))
+        made = {} if self._selection.vault else {"car": car_pin}  # nobody's own PIN
+        pins.write_text(json.dumps({**made, **self.world.pins}, indent=1))
         roots = (self.world.v2g_root, self.world.mo_root, self.world.oem_root)
         pems = [ssl.DER_cert_to_PEM_cert(root) for root in roots]
         (self.folder / "roots.pem").write_text("".join(pems))

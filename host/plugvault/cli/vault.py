@@ -1,0 +1,264 @@
+"""`plugvault vault`: which tokens are here, what one of them can do, and what keys it holds.
+
+Each look at a token is a process of its own [`plugvault.hsm.apart`]; what is said of a token is
+what it did, with keys that are thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evcc.vault import VaultError
+from evcc.vault.custody import LEVELS, at_least
+from evcc.vault.pin import tries_left
+from plugvault.cli.folders import memory
+from plugvault.cli.tokens import Conf, Config, Minimum, Module, Options, Pin, Token, selected
+from plugvault.hsm import apart, modules, pin, providers
+from plugvault.hsm.selection import checked_level, choose
+
+app = typer.Typer(
+    help="Tokens: which are here, what each can do, what keys it holds.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_WIDE = 250  # columns where no terminal says how many there are
+_INITIALIZED, _HAS_PIN = 0x400, 0x8
+
+
+class Provider(StrEnum):
+    softhsm = "softhsm"
+    nss = "nss"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except VaultError as error:
+        way_out = _WAYS_OUT.get(error.reason, "")
+        said = f"{error.detail or error.reason}{'; ' if way_out else ''}{way_out}"
+        typer.secho(f"plugvault vault: {said}", err=True, fg="red")
+        raise typer.Exit(1) from error
+
+
+_WAYS_OUT = {
+    "token-missing": "`plugvault vault list` shows those that are there",
+    "module-missing": "`plugvault doctor` says what to install",
+    "pin": "it was tried once and is not tried again",
+    "pin-locked": "its security officer can set a new PIN",
+    "unavailable": "`plugvault vault list` says which libraries answer",
+    "exists": "a token is never made over one that is there: take another label or folder",
+    "custody": "`plugvault vault test` says what this token lacks",
+}
+
+
+@app.command("list")
+def list_(
+    module: Module = None, conf: Conf = None, options: Options = None, as_json: AsJson = False
+) -> None:
+    """The tokens of every PKCS#11 library that is known here, or of one.
+
+    Known are SoftHSM's and those that p11-kit's configuration names. JSON: [{"module", "slot",
+    "label", "serial", "manufacturer", "model", "flags": [...]}]; a library that does not answer is
+    {"module", "error"}.
+    """
+    found: list[dict[str, Any]] = []
+    with _explained():
+        for name in [module] if module else modules.known():
+            try:
+                found += apart.ask("tokens", module=name, conf=conf, options=options or "")
+            except VaultError as error:
+                found.append({"module": name, "error": str(error)})
+    shown = [{**one, "state": _state(one)} for one in found]
+    _rows(as_json, found, shown, ("label", "serial", "model", "slot", "state", "module"))
+    if not any("label" in one for one in found):
+        raise typer.Exit(1)
+
+
+def _state(token: Mapping[str, Any]) -> str:
+    if "error" in token:
+        return str(token["error"])
+    flags = token["flags"]
+    if not flags & _INITIALIZED:
+        return "empty: `plugvault vault init`"
+    return tries_left(flags) or ("ready" if flags & _HAS_PIN else "has no PIN yet")
+
+
+@app.command("test")
+def self_test(
+    provider: Annotated[
+        Provider | None, typer.Option(help="Make a throw-away token of this kind first.")
+    ] = None,
+    module: Module = None,
+    token: Token = None,
+    pin: Pin = None,
+    conf: Conf = None,
+    options: Options = None,
+    config: Config = None,
+    minimum_custody: Minimum = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a token can do: the best custody it gives for each scheme, and what is missing for
+    more.
+
+    By doing it, with keys that are thrown away; what is in the token stays as it is. JSON:
+    {"module", "token", "schemes": {"iso2": {"level", "why"}}}. Exit 1 where a scheme has no
+    level, or one below --minimum-custody.
+    """
+    said = locals()
+    with _explained(), _at_hand(provider, said) as (place, secret, minimum):
+        report = apart.ask("report", pin=secret, **place)
+    schemes = report["schemes"]
+    table = [{"scheme": name, **one} for name, one in schemes.items()]
+    _rows(as_json, report, table, ("scheme", "level", "why"))
+    weak = [
+        name for name, one in schemes.items() if not at_least(one["level"], minimum or LEVELS[0])
+    ]
+    if weak:
+        typer.secho(f"below {minimum or 'any level'}: {', '.join(weak)}", err=True, fg="red")
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _at_hand(
+    provider: Provider | None, said: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """A token as `apart` wants it, its PIN, and the custody it must give."""
+    if provider is None:
+        chosen = choose(*selected(said)).vault
+        if chosen is None:
+            raise VaultError("refused", "which token? --token LABEL, or --provider softhsm|nss")
+        yield asdict(chosen.place), chosen.pin, chosen.minimum_custody
+        return
+    minimum = checked_level(said["minimum_custody"] or "")
+    with tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as folder:
+        secret = secrets.token_hex(8)
+        place = providers.make(
+            providers.PROVIDERS[provider.value], Path(folder) / "token", "self-test", secret
+        )
+        yield asdict(place), secret, minimum
+
+
+@app.command()
+def status(
+    module: Module = None,
+    token: Token = None,
+    pin: Pin = None,
+    conf: Conf = None,
+    options: Options = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """The vault's keys in a token, and the custody of each: what of it was ever outside.
+
+    A key of which half is missing has none: nothing signs with it, and the car removes it.
+    JSON: [{"key", "custody", "point"}], the point as 0x04, X, Y in hexadecimal digits.
+    """
+    with _explained(), _at_hand(None, locals()) as (place, secret, _):
+        found = apart.ask("keys", pin=secret, **place)
+    _rows(as_json, found, found, ("key", "custody"), "no keys of a car in this token")
+
+
+@app.command()
+def init(
+    token: Annotated[str, typer.Option(help="The new token's label.", metavar="LABEL")],
+    pin_: Annotated[
+        str, typer.Option("--pin", help=f"Where its PIN is: {pin.WAYS}.", metavar="SOURCE")
+    ] = "prompt",
+    so_pin: Annotated[
+        str,
+        typer.Option(help="Where its security officer's PIN is, for --module.", metavar="SOURCE"),
+    ] = "prompt",
+    provider: Annotated[
+        Provider | None, typer.Option(help="Make a token of this kind in --folder.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the token and its configuration are to be.")
+    ] = None,
+    module: Module = None,
+    conf: Conf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token: in a folder of its own (--provider, --folder), or in a free slot of a library
+    (--module).
+
+    Never over one that is there. Prints the configuration that opens it, for --config.
+    """
+    with _explained():
+        if (provider is None) == (module is None) or (provider is None) != (folder is None):
+            raise VaultError("refused", "say --provider and --folder, or --module")
+        user = pin.read(_twice if pin_ == "prompt" else pin_, token)
+        if provider and folder:
+            place = providers.make(
+                providers.PROVIDERS[provider.value], folder.absolute(), token, user
+            )
+        else:
+            officer = pin.read(_twice if so_pin == "prompt" else so_pin, token)
+            place = modules.new_token(str(module), conf, token, user, officer)
+    keys = {
+        "module": str(place.module),
+        "token": place.label,
+        "conf": str(place.conf or ""),
+        "options": place.options,
+        "pin": "prompt" if pin_.startswith("env:") else pin_,
+    }
+    said = {key: value for key, value in keys.items() if value}
+    if as_json:
+        typer.echo(json.dumps(said))
+    else:
+        typer.echo("\n".join(f"{key} = {json.dumps(value)}" for key, value in said.items()))
+        typer.echo("Made. With these lines in a file, --config FILE opens it.", err=True)
+
+
+def _twice() -> str:
+    """A PIN that was mistyped would make a token that nobody can open."""
+    first, again = (pin.read("prompt", word) for word in ("the new token", "it again"))
+    if first != again:
+        raise VaultError("pin", "the two are not the same")
+    return first
+
+
+def _rows(
+    as_json: bool,
+    data: Any,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    none: str = "none",
+) -> None:
+    if as_json:
+        typer.echo(json.dumps(data, indent=1))
+        return
+    if not rows:
+        typer.echo(none)
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_printable(row.get(name, ""))) for name in columns))
+    wide = None if sys.stdout.isatty() else _WIDE
+    Console(highlight=False, width=wide).print(table)
+
+
+def _printable(value: Any) -> str:
+    """A label is whatever somebody wrote into a token: nothing of it moves a terminal's cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value)) or "-"

@@ -1,0 +1,129 @@
+"""Look at a token from a process of its own: a damaged one can make its library end the process.
+
+    python -m plugvault.hsm.apart
+
+Reads one line of JSON from stdin, {"do": a name of `DO`, and its arguments}, PINs among them;
+prints what it found as JSON, or {"reason", "detail"}. `ask` is the other end.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evcc.vault import VaultError
+
+_PATIENCE = 120.0  # seconds; a card takes its time to make a key
+
+
+def ask(do: str, **arguments: Any) -> Any:
+    """What the function of `DO` by this name returns. Raises VaultError as it does."""
+    orders = json.dumps({"do": do, **arguments}, default=str)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "plugvault.hsm.apart"],
+            input=orders.encode(),
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise VaultError("unavailable", f"no answer within {_PATIENCE:.0f} s") from None
+    try:
+        said = json.loads(done.stdout)
+    except ValueError:
+        said = {"reason": "unavailable", "detail": f"its library ended with {done.returncode}"}
+    if isinstance(said, dict) and "reason" in said:
+        raise VaultError(said["reason"], said["detail"])
+    return said
+
+
+def tokens(module: str, conf: str | None, options: str) -> list[dict[str, Any]]:
+    """Every token of the library, whether anybody has its PIN or not."""
+    from plugvault.hsm.token import Hsm
+
+    with Hsm(module, conf, options) as hsm:
+        return [
+            {
+                "module": module,
+                "slot": token.slot.slot_id,
+                "label": token.label,
+                "serial": token.serial.decode(errors="replace").strip(),
+                "manufacturer": token.manufacturer_id.strip(),
+                "model": token.model.strip(),
+                "flags": int(token.flags),
+            }
+            for token in hsm.tokens()
+        ]
+
+
+def report(pin: str, **place: Any) -> dict[str, Any]:
+    from plugvault.hsm import selftest
+
+    return selftest.report(_place(place), pin)
+
+
+def keys(pin: str, **place: Any) -> list[dict[str, str]]:
+    """The vault's keys in a token. A key of which half is missing has no custody."""
+    from evcc.vault import PROVISIONING
+
+    vault = _place(place).open(pin)
+    try:
+        held = vault.keys()
+        return [
+            {
+                "key": "provisioning" if key == PROVISIONING else f"contract {key.hex()}",
+                "custody": vault.custody(key) if point else "",
+                "point": bytes(point).hex(),
+            }
+            for key, point in held
+        ]
+    finally:
+        vault.close()
+
+
+def empty(pin: str, **place: Any) -> int:
+    """Destroy the vault's keys in a token; how many there were."""
+    vault = _place(place).open(pin)
+    try:
+        held = vault.keys()
+        for key, _ in held:
+            vault.delete(key)
+        return len(held)
+    finally:
+        vault.close()
+
+
+def _place(said: dict[str, Any]) -> Any:
+    from plugvault.hsm.providers import Place
+
+    return Place(
+        module=Path(said["module"]),
+        label=said["label"],
+        conf=Path(said["conf"]) if said["conf"] else None,
+        options=said["options"],
+    )
+
+
+DO: dict[str, Callable[..., Any]] = {
+    "tokens": tokens,
+    "report": report,
+    "keys": keys,
+    "empty": empty,
+}
+
+
+def main() -> int:
+    said = json.loads(sys.stdin.buffer.readline())
+    try:
+        found = DO[said.pop("do")](**said)
+    except VaultError as error:
+        found = {"reason": error.reason, "detail": error.detail}
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

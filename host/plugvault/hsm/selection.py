@@ -1,0 +1,145 @@
+"""Which token to use, where somebody has one: said once, for every part of the project.
+
+A small file names it, variables of the environment or a command's options do, each before the one
+named first here:
+
+    module = "/usr/lib/vendor/libvendor.so"     PLUGVAULT_PKCS11_MODULE    --module
+    token = "car 17"                            PLUGVAULT_TOKEN            --token
+    pin = "file:/run/secrets/pin"               PLUGVAULT_PIN              --pin
+    minimum_custody = "L2"                      PLUGVAULT_MINIMUM_CUSTODY  --minimum-custody
+    conf = "/etc/softhsm/softhsm2.conf"         SOFTHSM2_CONF              --conf
+    options = "configdir='sql:/srv/nss'"                                   --options
+
+    [role.v2g]                                  # this role's keys are in a token of its own
+    module = ...                                # and token, pin, conf, options
+
+The file is what `--config` or PLUGVAULT_CONFIG names. `pin` says where the PIN is [`pin.read`],
+never the PIN. `conf`: SoftHSM's configuration; `options`: what C_Initialize is given (NSS).
+Without a token nothing is chosen, and whoever asks makes a throw-away one of its own. A
+`minimum_custody` counts for that one too: what it refuses is what would open contract keys, for
+the keys of roles are made where they stay.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evcc.vault import VaultError
+from evcc.vault.custody import LEVELS
+from evcc.vault.pkcs11 import TokenVault
+from plugvault.hsm import pin
+from plugvault.hsm.providers import Place
+from plugvault.hsm.softhsm import find_module
+
+CONFIG = "PLUGVAULT_CONFIG"
+_VARIABLES = {
+    "module": "PLUGVAULT_PKCS11_MODULE",
+    "token": "PLUGVAULT_TOKEN",
+    "pin": "PLUGVAULT_PIN",
+    "minimum_custody": "PLUGVAULT_MINIMUM_CUSTODY",
+    "conf": "SOFTHSM2_CONF",
+}
+_OF_A_TOKEN = ("module", "token", "pin", "conf", "options")
+_OF_ALL = (*_OF_A_TOKEN, "minimum_custody")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A token, and what opens it."""
+
+    place: Place
+    pin: str = field(repr=False)
+    minimum_custody: str = ""
+
+    def open(self) -> TokenVault:
+        """Its vault, in this process. Raises as `Place.open` does."""
+        return self.place.open(self.pin, self.minimum_custody)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was said. `vault`: the token for a car's keys, None where none was named; `roles`: by
+    the role's name."""
+
+    vault: Chosen | None = None
+    roles: Mapping[str, Chosen] = field(default_factory=dict)
+    minimum_custody: str = ""
+
+
+NOTHING = Selection()
+
+
+def choose(
+    said: Mapping[str, Any] | None = None,
+    file: Path | str | None = None,
+    environ: MutableMapping[str, str] = os.environ,
+) -> Selection:
+    """said: options by the names of the keys above; None is not said. file: in place of
+    PLUGVAULT_CONFIG's. The PINs of what was chosen are read now.
+
+    Raises: VaultError("refused" | "pin" | "module-missing"), saying what to change.
+    """
+    named = file or environ.get(CONFIG)
+    keys = _read(Path(named)) if named else {}
+    roles = keys.pop("role", {})
+    keys |= {key: environ[name] for key, name in _VARIABLES.items() if environ.get(name)}
+    keys |= {key: value for key, value in (said or {}).items() if value}
+    minimum = checked_level(keys.pop("minimum_custody", ""))
+    if not keys.get("token") and keys.get("pin"):
+        raise VaultError("refused", "a PIN without its token: say --token LABEL too")
+    return Selection(
+        _chosen(keys, minimum) if keys.get("token") else None,
+        {name: _chosen(role, "", f"[role.{name}]") for name, role in roles.items()},
+        minimum,
+    )
+
+
+def checked_level(minimum: str) -> str:
+    """A `minimum_custody`, or "". Raises: VaultError("refused")."""
+    if minimum and minimum not in LEVELS:
+        raise VaultError("refused", f"minimum_custody is one of {', '.join(LEVELS)}")
+    return minimum
+
+
+def _chosen(keys: Mapping[str, str], minimum: str, where: str = "") -> Chosen:
+    label, source = keys.get("token"), keys.get("pin")
+    if not label:
+        raise VaultError("refused", f"{where} lacks token = LABEL")
+    if not source:
+        said = f"{where or '--token'} {label}: where is its PIN? --pin, or pin = {pin.WAYS}"
+        raise VaultError("refused", said)
+    conf = keys.get("conf")
+    place = Place(
+        module=Path(keys.get("module") or find_module()),
+        label=label,
+        conf=Path(conf) if conf else None,
+        options=keys.get("options", ""),
+    )
+    return Chosen(place, pin.read(source, label), minimum)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as opened:
+            keys = tomllib.load(opened)
+    except OSError as error:
+        raise VaultError("refused", f"{file}: {error.strerror}") from error
+    except ValueError as error:
+        raise VaultError("refused", f"{file} is not TOML: {error}") from error
+    _check(file, "", {k: v for k, v in keys.items() if k != "role"}, _OF_ALL)
+    roles = keys.get("role", {})
+    for name, role in roles.items() if isinstance(roles, dict) else [("NAME", None)]:
+        _check(file, f"[role.{name}] ", role, _OF_A_TOKEN)
+    return keys
+
+
+def _check(file: Path, where: str, table: Any, known: tuple[str, ...]) -> None:
+    wrong = [""]
+    if isinstance(table, dict):
+        wrong = [k for k, v in table.items() if k not in known or not isinstance(v, str)]
+    if wrong:
+        said = f"{file}: {where}{wrong[0]}: texts by the names {', '.join(known)}; [role.NAME]"
+        raise VaultError("refused", said)

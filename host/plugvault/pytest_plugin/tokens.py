@@ -1,0 +1,124 @@
+"""Tokens for one test: made for it, or somebody's own, lent to it and given back as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from evcc.vault import VaultError
+from evcc.vault.pkcs11 import TokenVault
+from evcc.vault.service import ServiceVault
+from plugvault.hsm import providers
+from plugvault.hsm.borrow import borrowed
+from plugvault.hsm.selection import Chosen, Selection
+from plugvault.hsm.service import VaultService
+
+LABEL = "test"
+_RATE = 1e6  # operations a second: tests may do what no car would
+
+
+class ThrowAway:
+    """An empty token with a PIN of its own.
+
+    module, label, conf, options: what opens it, see `plugvault.hsm.providers.Place`. folder: its
+    own; files and sockets of the test may be put there.
+    """
+
+    def __init__(self, provider: str, folder: Path, label: str = LABEL) -> None:
+        self.folder = folder
+        self.pin = secrets.token_hex(8)
+        self.place = providers.make(
+            providers.PROVIDERS[provider], folder / "token", label, self.pin
+        )
+        self.label = self.place.label
+        self.module, self.conf = self.place.module, self.place.conf
+        self.options = self.place.options
+
+    def env(self) -> dict[str, str]:
+        """What a process that opens it needs in its environment."""
+        return self.place.env()
+
+    def open(self, minimum_custody: str = "") -> TokenVault:
+        """Its vault, in this process, which has one store of SoftHSM open at a time."""
+        return self.place.open(self.pin, minimum_custody)
+
+    def service(self, minimum_custody: str = "", rate: float = _RATE) -> VaultService:
+        """Its vault in a process of its own, not yet started."""
+        return _service(Chosen(self.place, self.pin, minimum_custody), self.folder, rate)
+
+
+@contextlib.contextmanager
+def throw_away(provider: str, label: str = LABEL) -> Iterator[ThrowAway]:
+    with short_folder() as folder:
+        try:
+            token = ThrowAway(provider, folder, label)
+        except VaultError as error:
+            if error.reason != "module-missing" or os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+        with pytest.MonkeyPatch.context() as environment, forgotten(token.module):
+            for name, value in token.env().items():
+                environment.setenv(name, value)
+            yield token
+
+
+@contextlib.contextmanager
+def vault(selection: Selection) -> Iterator[ServiceVault]:
+    """See the fixture of this name."""
+    with contextlib.ExitStack() as stack:
+        chosen = selection.vault
+        if chosen:
+            folder = stack.enter_context(short_folder())
+            stack.enter_context(borrowed(chosen))
+        else:
+            token = stack.enter_context(throw_away("softhsm"))
+            chosen, folder = (
+                Chosen(token.place, token.pin, selection.minimum_custody),
+                token.folder,
+            )
+        opened = stack.enter_context(_service(chosen, folder)).client()
+        stack.callback(opened.close)
+        yield opened
+
+
+def _service(chosen: Chosen, folder: Path, rate: float = _RATE) -> VaultService:
+    place = chosen.place
+    return VaultService(
+        place.module,
+        place.conf,
+        place.label,
+        chosen.pin,
+        folder / "run" / "vault",
+        rate,
+        options=place.options,
+        minimum_custody=chosen.minimum_custody,
+    )
+
+
+@contextlib.contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder with a short name: a socket's path has at most 107 bytes, pytest's are longer.
+
+    In memory where there is such a place: SoftHSM rewrites an object's file some thirty times.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
+    place = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="pv-", dir=place) as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def forgotten(module: Path) -> Iterator[None]:
+    """A library that the test's own code loads by python-pkcs11 is unloaded with its token: it
+    would show the next test this one's."""
+    yield
+    pkcs11 = sys.modules.get("pkcs11")
+    if pkcs11 is not None and str(module) in pkcs11._loaded:
+        pkcs11.unload(str(module))

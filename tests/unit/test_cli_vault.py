@@ -1,0 +1,239 @@
+"""`plugvault vault`, as a person or a script runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc.vault import VaultError
+from evcc.vault.custody import LEVELS
+from fixtures.tokens import CarToken
+from plugvault.hsm import apart
+from plugvault.hsm.modules import known
+
+COMMAND = [sys.executable, "-m", "plugvault.cli.app", "vault"]
+MINE = ("PLUGVAULT_", "SOFTHSM2_CONF", "COLUMNS")
+
+
+def plain(**more: str) -> dict[str, str]:
+    """An environment in which nobody has chosen a token."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(MINE)} | more
+
+
+def run(*arguments: object, code: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=plain(**environ),
+    )
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended
+
+
+def said(*arguments: object, **more: Any) -> Any:
+    return json.loads(run(*arguments, "--json", **more).stdout)
+
+
+@pytest.fixture
+def pin_file(car_token: CarToken) -> Path:
+    return private(car_token.folder / "pin", car_token.pin)
+
+
+def private(file: Path, text: str) -> Path:
+    file.write_text(text)
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
+def here(car_token: CarToken, pin_file: Path) -> list[object]:
+    """The options that name the car's token."""
+    conf, label = car_token.conf, car_token.label
+    return ["--conf", conf, "--token", label, "--pin", f"file:{pin_file}"]
+
+
+@pytest.mark.parametrize("provider", ["softhsm", "nss"])
+def test_a_throw_away_token_says_what_it_can(provider: str, tmp_path: Path, softhsm: Path) -> None:
+    report = said("test", "--provider", provider, TMPDIR=str(tmp_path))
+    assert set(report) == {"module", "token", "schemes"}
+    assert report["schemes"]["iso2"]["level"] in LEVELS
+    assert report["schemes"]["iso2"]["why"] or report["schemes"]["iso2"]["level"] == "L3"
+    assert list(tmp_path.iterdir()) == []
+    table = run("test", "--provider", provider).stdout
+    assert all(word in table for word in ("iso2", report["schemes"]["iso2"]["level"]))
+
+
+def test_a_test_leaves_a_token_as_it_was(car_token: CarToken, here: list[object]) -> None:
+    vault = car_token.open()
+    vault.generate_provisioning_key()
+    before, objects = vault.keys(), len(vault._calls.find([]))
+    assert said("test", *here)["token"] == car_token.label
+    assert vault.keys() == before
+    assert len(vault._calls.find([])) == objects
+    vault.close()
+
+
+def test_a_token_below_the_minimum_fails(here: list[object]) -> None:
+    run("test", *here, "--minimum-custody", "L1")
+    ended = run("test", *here, "--minimum-custody", "L3", code=1)
+    assert "below L3: iso2" in ended.stderr
+
+
+def test_status_shows_keys_and_their_custody(car_token: CarToken, here: list[object]) -> None:
+    assert run("status", *here).stdout == "no keys of a car in this token\n"
+    assert said("status", *here) == []
+    vault = car_token.open()
+    point = vault.generate_provisioning_key()
+    vault.close()
+    (key,) = said("status", *here)
+    assert key == {"key": "provisioning", "custody": "L3", "point": point.hex()}
+    assert run("status", *here).stdout.splitlines()[-1].split() == ["provisioning", "L3"]
+
+
+def test_a_configuration_names_the_token_for_every_command(
+    car_token: CarToken, pin_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "plugvault.toml"
+    lines = {"token": car_token.label, "conf": car_token.conf, "pin": f"file:{pin_file}"}
+    file.write_text("".join(f"{k} = {json.dumps(str(v))}\n" for k, v in lines.items()))
+    assert said("status", "--config", file) == []
+    assert said("status", PLUGVAULT_CONFIG=str(file)) == []
+    assert said("test", "--config", file)["token"] == car_token.label
+
+
+@pytest.mark.parametrize("provider", ["softhsm", "nss"])
+def test_init_makes_a_token_that_its_lines_open(
+    provider: str, short_dir: Path, softhsm: Path
+) -> None:
+    pin = private(short_dir / "pin", "1234-abcd")
+    new = ["--provider", provider, "--folder", short_dir / "new", "--token", "car 18"]
+    ended = run("init", *new, "--pin", f"file:{pin}")
+    assert tomllib.loads(ended.stdout)["token"] == "car 18"
+    config = private(short_dir / "plugvault.toml", ended.stdout)
+    assert said("status", "--config", config) == []
+
+
+@pytest.mark.parametrize("provider", ["softhsm", "nss"])
+def test_init_never_makes_one_over_another(provider: str, short_dir: Path, softhsm: Path) -> None:
+    pin, other = (private(short_dir / name, f"1234-{name}") for name in ("pin", "other"))
+    new = ["--provider", provider, "--folder", short_dir / "new", "--token", "car 18"]
+    config = private(
+        short_dir / "plugvault.toml", run("init", *new, "--pin", f"file:{pin}").stdout
+    )
+    before = contents(short_dir / "new")
+    ended = run("init", *new, "--pin", f"file:{other}", code=1)
+    assert "never made over one that is there" in ended.stderr
+    assert contents(short_dir / "new") == before
+    assert said("status", "--config", config) == []
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_init_takes_a_free_slot_of_a_library(
+    car_token: CarToken, pin_file: Path, short_dir: Path
+) -> None:
+    officer = private(short_dir / "so", "so-1234")
+    new = ["--module", car_token.module, "--conf", car_token.conf, "--token", "second"]
+    pins = ["--pin", f"file:{pin_file}", "--so-pin", f"file:{officer}"]
+    config = private(short_dir / "plugvault.toml", run("init", *new, *pins).stdout)
+    assert said("status", "--config", config) == []
+    assert "take another label" in run("init", *new, *pins, code=1).stderr
+    shown = said("list", "--module", car_token.module, "--conf", car_token.conf)
+    assert {"car", "second"} <= {token["label"] for token in shown}
+
+
+def test_list_shows_tokens_and_what_is_the_matter_with_them(
+    car_token: CarToken, here: list[object]
+) -> None:
+    asked = ["list", "--module", car_token.module, "--conf", car_token.conf]
+    assert [one["label"] for one in said(*asked)].count("car") == 1
+    token = next(one for one in said(*asked) if one["label"] == "car")
+    assert {"module", "slot", "label", "serial", "manufacturer", "model", "flags"} <= set(token)
+    assert "ready" in run(*asked).stdout
+    assert "empty: `plugvault vault init`" in run(*asked).stdout
+    wrong = private(car_token.folder / "wrong", "9999-not-it")
+    ended = run("status", *here[:-1], f"file:{wrong}", code=1)
+    assert "tried once and is not tried again" in ended.stderr
+    assert "9999-not-it" not in ended.stderr
+    assert "wrong at least once" in run(*asked).stdout
+
+
+def test_list_knows_softhsm_and_names_a_library_that_does_not_answer(
+    car_token: CarToken, tmp_path: Path
+) -> None:
+    assert os.path.realpath(car_token.module) in known()
+    assert "car" in run("list", SOFTHSM2_CONF=str(car_token.conf)).stdout
+    junk = tmp_path / "junk.so"
+    junk.write_bytes(b"not a library")
+    ((only),) = said("list", "--module", junk, code=1)
+    assert only["module"] == str(junk)
+    assert only["error"].startswith("module-missing")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["status"], "which token? --token LABEL"),
+        (["test"], "--provider softhsm|nss"),
+        (["status", "--token", "car"], "where is its PIN?"),
+        (["status", "--token", "car", "--pin", "4711-0815"], "never the PIN: file:PATH"),
+        (["init", "--token", "car"], "--provider and --folder, or --module"),
+        (["init", "--token", "car", "--provider", "nss"], "--provider and --folder"),
+        (["test", "--provider", "softhsm", "--minimum-custody", "L9"], "is one of L1, L1+"),
+    ],
+)
+def test_an_error_says_what_to_do(arguments: list[str], words: str) -> None:
+    ended = run(*arguments, code=1)
+    assert words in ended.stderr
+    assert "4711-0815" not in ended.stderr + ended.stdout
+
+
+def test_a_token_that_is_not_there_is_said(here: list[object]) -> None:
+    said_ = [*here[:2], "--token", "nobody", *here[4:]]
+    assert "`plugvault vault list` shows those" in run("status", *said_, code=1).stderr
+
+
+def test_a_library_that_ends_its_process_is_an_error_like_any() -> None:
+    with pytest.raises(VaultError, match="unavailable: its library ended with"):
+        apart.ask("no such thing")
+
+
+def test_pin_is_on_no_command_line_and_in_no_child_s_environment(
+    car_token: CarToken, here: list[object]
+) -> None:
+    arguments = [*map(str, here[:-1]), "env:CAR_PIN"]
+    seen, children = [], set()
+    with subprocess.Popen(
+        [*COMMAND, "status", *arguments],
+        stdout=subprocess.PIPE,
+        env=plain(CAR_PIN=car_token.pin),
+    ) as process:
+        while process.poll() is None:
+            for folder in Path("/proc").glob("[1-9]*"):
+                line, environ = (read(folder / name) for name in ("cmdline", "environ"))
+                if folder.name != str(process.pid) and b"plugvault.hsm.apart" in line:
+                    children.add(folder.name)
+                    seen.append(environ)
+                seen.append(line)
+    assert process.returncode == 0
+    assert children
+    assert [one for one in seen if car_token.pin.encode() in one] == []
+
+
+def read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""

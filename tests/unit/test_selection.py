@@ -1,0 +1,115 @@
+"""Which token is used: the file, the environment and the options that say so, and what is wrong
+with what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc.vault import VaultError
+from plugvault.hsm.selection import Selection, choose
+
+SECRET = "0815-4711-secret"
+ALL = """
+module = "{module}"
+token = "car 17"
+pin = "file:{pin}"
+minimum_custody = "L2"
+
+[role.v2g]
+module = "/usr/lib/vendor.so"
+token = "v2g root"
+pin = "file:{pin}"
+options = "some"
+"""
+
+
+@pytest.fixture
+def pin_file(tmp_path: Path) -> Path:
+    file = tmp_path / "pin"
+    file.write_text(SECRET)
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
+def config(tmp_path: Path, pin_file: Path, softhsm: Path) -> Path:
+    file = tmp_path / "plugvault.toml"
+    file.write_text(ALL.format(pin=pin_file, module=softhsm))
+    return file
+
+
+def refused(*arguments: Any, **more: Any) -> str:
+    with pytest.raises(VaultError) as caught:
+        choose(*arguments, **{"environ": {}, **more})
+    assert SECRET not in str(caught.value)
+    return caught.value.detail
+
+
+def test_nothing_said_is_nothing_chosen() -> None:
+    assert choose({"token": None}, environ={}) == Selection()
+
+
+def test_a_file_names_the_car_s_token_and_those_of_roles(config: Path, softhsm: Path) -> None:
+    for said in ({"file": config, "environ": {}}, {"environ": {"PLUGVAULT_CONFIG": str(config)}}):
+        selection = choose(**said)
+        chosen, v2g = selection.vault, selection.roles["v2g"]
+        assert chosen
+        assert (chosen.place.module, chosen.place.label) == (softhsm, "car 17")
+        assert (chosen.pin, chosen.minimum_custody) == (SECRET, "L2")
+        assert (v2g.place.label, v2g.place.options, v2g.pin) == ("v2g root", "some", SECRET)
+        assert SECRET not in repr(selection)
+
+
+def test_an_option_counts_before_a_variable_and_that_before_the_file(
+    config: Path, tmp_path: Path
+) -> None:
+    environ = {"PLUGVAULT_TOKEN": "of the environment", "SOFTHSM2_CONF": "/some/conf"}
+    chosen = choose(file=config, environ=environ).vault
+    assert chosen
+    assert (chosen.place.label, chosen.place.conf) == ("of the environment", Path("/some/conf"))
+    chosen = choose({"token": "said", "pin": None}, config, environ).vault
+    assert chosen
+    assert (chosen.place.label, chosen.pin) == ("said", SECRET)
+
+
+def test_a_pin_of_the_environment_is_read_from_where_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CAR_PIN", SECRET)
+    chosen = choose(environ={"PLUGVAULT_TOKEN": "car", "PLUGVAULT_PIN": "env:CAR_PIN"}).vault
+    assert chosen
+    assert chosen.pin == SECRET
+    said = refused(environ={"PLUGVAULT_TOKEN": "car", "PLUGVAULT_PIN": SECRET})
+    assert "never the PIN" in said
+
+
+def test_a_minimum_counts_for_a_throw_away_token_too() -> None:
+    assert choose({"minimum_custody": "L3"}, environ={}) == Selection(minimum_custody="L3")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("token =", "is not TOML"),
+        ("tokn = 'car'", "tokn: texts by the names module, token, pin"),
+        ("token = 17", "token: texts"),
+        ("minimum_custody = 'L4'", "minimum_custody is one of L1, L1+, L2, L3"),
+        ("token = 'car'", "where is its PIN?"),
+        ("pin = 'file:/pin'", "say --token LABEL"),
+        ("[role.v2g]\npin = 'prompt'", "[role.v2g] lacks token"),
+        ("[role.v2g]\ntoken = 'car'", "[role.v2g] car: where is its PIN?"),
+        ("[role.v2g]\nminimum_custody = 'L2'", "[role.v2g] minimum_custody: texts"),
+        ("role = 'v2g'", "role"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "plugvault.toml"
+    file.write_text(text)
+    assert words in refused(file=file)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert "none.toml: No such file" in refused(file=tmp_path / "none.toml")
