@@ -1,11 +1,12 @@
 """What every vault must do, whichever key store is behind it, on every interpreter.
 
-    INTERPRETER vault_conformance.py CASES pkcs11 MODULE LABEL EMPTY_LABEL     < PIN
+    INTERPRETER vault_conformance.py CASES pkcs11 MODULE LABEL EMPTY_LABEL OPTIONS     < PIN
     INTERPRETER vault_conformance.py CASES service SOCKET EMPTY_SOCKET
 
 Each `on_empty_*` function takes a vault whose token has no key yet, each `on_car_*` one whose
 provisioning key is the known one that CASES was sealed for. CASES (JSON, bytes in hex) has
-"provisioning" (a point), "opens" and "refused": envelopes, and what must become of each.
+"provisioning" (a point), "opens", "refused" and "congruent": envelopes, and what must become of
+each.
 `tests/unit/test_vault_conformance.py` makes tokens and cases, and runs this.
 """
 
@@ -68,6 +69,19 @@ def on_car_refuses_every_bad_envelope_and_keeps_nothing_of_it(vault, cases):
             raise AssertionError("opened: " + case["name"])
         assert vault.keys() == before, case["name"]
     assert len(cases["refused"]) > 20
+
+
+def on_car_scalar_out_of_range_is_refused_by_whoever_sees_it(vault, cases):
+    """n + 5 for 5. Where the scalar stays in the token nobody sees it; the key is the same."""
+    for case in cases["congruent"]:
+        try:
+            key = open_case(vault, case)
+        except VaultError as e:
+            assert e.reason == "key-mismatch", str(e)
+            continue
+        assert vault.custody(key) in ("L2", "L3")
+        assert p256.verify(case["public"], DIGEST, vault.sign(key, DIGEST))
+        vault.delete(key)
 
 
 def on_car_keys_live_side_by_side(vault, cases):
@@ -192,7 +206,7 @@ def load(path: str) -> dict:
     """CASES, its hex turned into bytes."""
     with open(path) as file:
         cases = json.load(file)
-    for case in cases["opens"] + cases["refused"]:
+    for case in cases["opens"] + cases["refused"] + cases["congruent"]:
         for name in ("dh", "wrapped", "aad", "public"):
             case[name] = bytes.fromhex(case[name])
     cases["provisioning"] = bytes.fromhex(cases["provisioning"])
@@ -207,9 +221,9 @@ def main(arguments: list) -> int:
         from evcc.vault import pkcs11
 
         pin = sys.stdin.readline().strip()
-        module, label, empty = arguments[2:]
-        open_car = lambda: pkcs11.open(module, label, pin)  # noqa: E731
-        open_empty = lambda: pkcs11.open(module, empty, pin)  # noqa: E731
+        module, label, empty, options = arguments[2:]
+        open_car = lambda: pkcs11.open(module, label, pin, options)  # noqa: E731
+        open_empty = lambda: pkcs11.open(module, empty, pin, options)  # noqa: E731
     else:
         from evcc.ports import unix
         from evcc.vault import service

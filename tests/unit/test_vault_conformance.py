@@ -31,16 +31,18 @@ def cases(static: envelopes.ec.EllipticCurvePrivateKey) -> dict:
     return {
         "provisioning": recipient,
         "opens": [{"name": name, **case} for name, case in opens.items()],
+        "congruent": [{"name": "n + 5 for 5", **envelopes.congruent(recipient)}],
         "refused": [{"name": n, "reason": reason, **case} for n, (reason, case) in bad.items()],
     }
 
 
 @pytest.fixture
-def prepared(car_token: CarToken) -> tuple[CarToken, Path]:
+def prepared(each_token: CarToken) -> tuple[CarToken, Path]:
     """A token with the known provisioning key, an empty one beside it, and the file of cases."""
+    car_token = each_token
     static = envelopes.private_key(envelopes.KNOWN_STATIC)
-    car_token.plant_provisioning_key(static)
     car_token.add(EMPTY)
+    car_token.plant_provisioning_key(static)
     file = car_token.folder / "cases.json"
     file.write_text(json.dumps(cases(static), default=bytes.hex))
     return car_token, file
@@ -77,8 +79,9 @@ def test_vault_through_ffi(
     prepared: tuple[CarToken, Path], record_property: Callable[[str, object], None]
 ) -> None:
     car_token, file = prepared
-    arguments = [str(file), "pkcs11", str(car_token.module), car_token.label, EMPTY]
-    run("debian", record_property, arguments, car_token.store.env(), car_token.pin)
+    place = car_token.place
+    arguments = [str(file), "pkcs11", str(place.module), place.label, EMPTY, place.options]
+    run("debian", record_property, arguments, place.env(), car_token.pin)
 
 
 def run(
