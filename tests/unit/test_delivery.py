@@ -17,7 +17,7 @@ import pytest
 from evcc.vault import VaultError
 from fixtures.pools import Pools
 from fixtures.receiver import Receiver, receiving, until
-from plugvault.delivery import AskAgain, Duty, Worker, revocation, run
+from plugvault.delivery import AskAgain, Duty, Forget, Worker, duties, revocation, run
 from plugvault.net import Outbound
 from plugvault.opcp.services import Settings
 from plugvault.pools import events, termination, webhooks
@@ -390,6 +390,34 @@ def test_duties_are_done_beside_deliveries_and_survive_a_failure(quick: Setup, c
     thread.join(30)
     assert set(times) == {NOW}
     assert "counting: unavailable: for a moment" in caplog.text
+
+
+def test_events_are_forgotten_when_they_were_delivered_long_enough_ago(
+    quick: Setup, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(duties, "BATCH", 2)
+    for _ in range(5):
+        quick.tell()
+    while quick.worker.step():
+        pass
+    quick.receiver.answer = lambda _: 500
+    waiting = quick.tell()
+    quick.worker.step()
+    assert quick.delivery(waiting).state == "pending"
+    quick.tell()
+    forget = Forget(100.0)
+
+    def left() -> int:
+        while forget(quick.store, quick.now):
+            pass
+        with quick.store.read() as records:
+            return len(records.events.since(0, None, 1000))
+
+    everything = left()
+    assert everything > 7
+    quick.now += 101
+    assert left() == 2
+    assert quick.delivery(waiting).state == "pending"
 
 
 def test_duty_with_more_to_do_goes_on_at_once(quick: Setup):

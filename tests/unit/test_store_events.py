@@ -92,6 +92,63 @@ def test_who_reads_on_from_the_last_number_misses_nothing(store: SqlStore):
         assert own == [f"{number}.{count}" for count in range(each)]
 
 
+def forget(store: SqlStore, before: float, after: int = 0, limit: int = 100) -> int | None:
+    with store.write() as records:
+        return records.events.forget(after, before, limit)
+
+
+def test_only_what_is_old_and_done_with_is_forgotten(store: SqlStore):
+    states = ("sent", "rejected", "pending", "dead")
+    with store.write() as records:
+        for name in ("w", "x"):
+            records.endpoints.put(endpoint(name))
+        for at, age in enumerate(("old", "young"), 1):
+            for state in states:
+                records.events.add(replace(event(f"{age} {state}"), at=at))
+                records.deliveries.put(Delivery(f"{age} {state}", "w", state="sent"))
+                records.deliveries.put(Delivery(f"{age} {state}", "x", state=state))
+            records.events.add(replace(event(f"{age} to nobody"), at=at))
+    assert forget(store, before=2) is None
+    young = [f"young {state}" for state in (*states, "to nobody")]
+    assert names(store) == ["old pending", "old dead", *young]
+    with store.read() as records:
+        left = [one.event_id for one, _ in records.deliveries.of_endpoint("x", None, 100)]
+        assert left[::-1] == ["old pending", "old dead", *young[:-1]]
+        assert records.deliveries.get("old sent", "w") is None
+    with store.write() as records:  # what is left is delivered, or sent again, at last
+        for state in ("pending", "dead"):
+            records.deliveries.put(Delivery(f"old {state}", "x", state="sent"))
+    forget(store, before=2)
+    assert names(store) == young
+
+
+def test_the_latest_event_is_never_forgotten(store: SqlStore):
+    """Its number would be given to the next, which nobody who has seen it would read."""
+    add(store, "a", "b")
+    with store.read() as records:
+        last = records.events.last()
+    forget(store, before=9)
+    assert names(store) == ["b"]
+    add(store, "c")
+    assert names(store, last) == ["c"]
+
+
+def test_forgetting_goes_on_after_what_has_to_stay(store: SqlStore):
+    with store.write() as records:
+        records.endpoints.put(endpoint("w"))
+        for number in range(7):
+            records.events.add(event(str(number)))
+            if number < 2:
+                records.deliveries.put(Delivery(str(number), "w", state="dead"))
+    after: int | None = 0
+    rounds = 0
+    while after is not None:
+        after = forget(store, before=9, after=after, limit=2)
+        rounds += 1
+    assert rounds == 4
+    assert names(store) == ["0", "1", "6"]
+
+
 def test_what_was_undone_leaves_no_event_and_no_delivery(store: SqlStore):
     def fail() -> None:
         with store.write() as records:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,12 @@ DELIVERY = Delivery("e", "w", "V")
 ENDPOINT = Endpoint("w", "me", "Me", "OEM", "PVT,PVU", "https://w.example", "", 1)
 GOOD = Status("a", "1", "CN=v", 9)
 
+
+def forget(records: SqlRecords) -> None:
+    records.events.add(replace(EVENT, event_id="later"))
+    records.events.forget(0, 9, 10)
+
+
 CALLS: dict[str, Callable[[SqlRecords], Any]] = {
     "vehicle": lambda r: r.vehicles.get("V", ISO2),
     "vehicle put": lambda r: r.vehicles.put(VEHICLE),
@@ -66,6 +73,7 @@ CALLS: dict[str, Callable[[SqlRecords], Any]] = {
     "events of some": lambda r: r.events.since(0, ["PVT", "*"], 10),
     "events of all": lambda r: r.events.since(0, None, 10),
     "last event": lambda r: r.events.last(),
+    "events forgotten": lambda r: forget(r),
     "delivery": lambda r: r.deliveries.get("e", "w"),
     "delivery put": lambda r: r.deliveries.put(DELIVERY),
     "delivery settled": lambda r: r.deliveries.settle(DELIVERY, DELIVERY),
@@ -102,6 +110,7 @@ WHOLE = {
     "vehicles ended": {"chains"},
     "contracts ended": {"chains"},
     "deliveries due": {"endpoints"},
+    "events forgotten": {"endpoints"},
     "job claimed": {"jobs"},  # the waiting ones, by the index that holds no others
 }
 

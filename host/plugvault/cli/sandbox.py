@@ -84,6 +84,9 @@ def sandbox(
     dual_control: Annotated[
         bool, typer.Option("--dual-control", help="Two administrators to change a root.")
     ] = False,
+    keep_events: Annotated[
+        float, typer.Option(help="Days an event stays after it was delivered.", min=1)
+    ] = 30,
     allow_network: Annotated[
         list[str] | None,
         typer.Option(
@@ -118,7 +121,10 @@ def sandbox(
     console = Console(stderr=as_json, highlight=False)
     _known_as(url)
     settings = Settings(
-        open=open_mode, dual_control=dual_control, networks=_networks(allow_network or [])
+        open=open_mode,
+        dual_control=dual_control,
+        networks=_networks(allow_network or []),
+        keep_events=keep_events * 86_400,
     )
     with ExitStack() as stack:
         stack.enter_context(stoppable())

@@ -1,4 +1,5 @@
-"""What has to be done again and again, beside deliveries: cleansing, ending an operator.
+"""What has to be done again and again, beside deliveries: cleansing, ending an operator, and
+forgetting what everybody was told long ago.
 
 Each duty is done in small transactions by whoever comes first, so that every worker may have all
 of them.
@@ -19,6 +20,7 @@ from plugvault.pools.records import Store
 
 log = logging.getLogger("plugvault.delivery")
 
+BATCH = 200  # events looked at in one transaction
 LOOK = 0.2  # seconds until the end of one of the threads is noticed
 
 
@@ -37,6 +39,22 @@ def _end_operators(store: Store, now: float) -> bool:
 
 
 DUTIES = (Duty("cleansing", 60.0, cleanse), Duty("termination", 1.0, _end_operators))
+
+
+class Forget:
+    """Delete events that are older than so many seconds. What is still to be delivered stays, and
+    what was given up, until it has been sent. Who follows the stream has this long to come back.
+    """
+
+    def __init__(self, keep: float) -> None:
+        self._keep = keep
+        self._after = 0
+
+    def __call__(self, store: Store, now: float) -> bool:
+        with store.write() as records:
+            after = records.events.forget(self._after, now - self._keep, BATCH)
+        self._after = after or 0
+        return after is not None
 
 
 def run(

@@ -1,5 +1,5 @@
-"""What an ecosystem does beside answering: deliver events, clean its pools, end operators, ask
-foreign CAs what they have revoked."""
+"""What an ecosystem does beside answering: deliver events and forget old ones, clean its pools, end
+operators, ask foreign CAs what they have revoked."""
 
 import threading
 
@@ -7,6 +7,7 @@ from plugvault import delivery
 from plugvault.opcp.services import Services
 
 ASK_AGAIN = 3600.0  # seconds between two rounds of asking foreign CAs
+FORGET = 600.0  # seconds between two looks for old events
 
 
 def deliver(services: Services, stop: threading.Event) -> None:
@@ -19,5 +20,9 @@ def deliver(services: Services, stop: threading.Event) -> None:
         services.settings,
         services.clock,
         stop,
-        (*delivery.DUTIES, delivery.Duty("revocation", ASK_AGAIN, ask_again)),
+        (
+            *delivery.DUTIES,
+            delivery.Duty("revocation", ASK_AGAIN, ask_again),
+            delivery.Duty("old events", FORGET, delivery.Forget(services.settings.keep_events)),
+        ),
     )

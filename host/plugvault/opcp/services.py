@@ -22,7 +22,7 @@ class Settings:
     second administrator agrees; `registered_stations`: a station's certificate is issued only
     after `PUT /v1/vra/cpo/endEntities`; `networks`: as in "127.0.0.0/8", addresses that webhooks
     and revocation checks may reach although they are not public; `retries` and `retry_after`
-    (seconds): of a webhook delivery.
+    (seconds): of a webhook delivery; `keep_events`: seconds an event stays that was delivered.
     """
 
     open: bool = False
@@ -31,6 +31,7 @@ class Settings:
     networks: tuple[str, ...] = ()
     retries: int = 3
     retry_after: float = 3600.0
+    keep_events: float = 30 * 86_400.0
 
 
 class Bundle(Protocol):

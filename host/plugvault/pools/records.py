@@ -389,6 +389,12 @@ class Events(Protocol):
         """The highest sequence so far, 0 when there is none."""
         ...
 
+    def forget(self, after: int, before: float, limit: int) -> int | None:
+        """Delete events of before that time, and their deliveries, but for those with a delivery
+        that is pending or dead, and the latest of all. Looks at `limit` events after this
+        sequence: the one to go on after, None when there are no more that are old."""
+        ...
+
 
 class Deliveries(Protocol):
     def get(self, event_id: str, endpoint_id: str) -> Delivery | None: ...

@@ -8,7 +8,7 @@ has missed none below it.
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import cache
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any
 
 from sqlalchemy import (
@@ -146,6 +146,23 @@ class Events(Rows[records.Event]):
         ((last,),) = self._transaction.rows(_LAST, {})
         return last or 0
 
+    def forget(self, after: int, before: float, limit: int) -> int | None:
+        self._transaction.lock("events.forget")
+        latest = self.last()  # stays, so that no number is given twice
+        page = self._rows(_LATER, sequence=after, limit=limit)
+        old = [
+            event.sequence
+            for event in takewhile(lambda event: event.at < before, page)
+            if event.sequence < latest
+        ]
+        if old:
+            between = {"first": old[0], "last": old[-1]}
+            self._transaction.run(_FORGET_DELIVERIES, between)
+            kept = {sequence for (sequence,) in self._transaction.rows(_KEPT, between)}
+            gone = [{"place": sequence} for sequence in old if sequence not in kept]
+            self._transaction.many(_FORGET, gone)
+        return old[-1] if len(old) == limit else None
+
 
 _event = tables.events.c
 _LAST = select(func.max(_event.sequence))
@@ -156,6 +173,7 @@ _LATER = (
     .limit(_LIMIT)
 )
 _LATER_FOR = _LATER.where(_event.audience == bindparam("audience"))
+_FORGET = tables.events.delete().where(_event.sequence == bindparam("place"))
 
 
 class Deliveries(Rows[records.Delivery]):
@@ -279,6 +297,17 @@ _LISTED = (
     .limit(_LIMIT)
 )
 _IN_STATE = _LISTED.where(_delivery.state == bindparam("state"))
+
+# By endpoint, as the index has them.
+_OF_OLD = (
+    _delivery.endpoint_id.in_(select(_endpoint.endpoint_id)),
+    _delivery.sequence.between(bindparam("first"), bindparam("last")),
+)
+_UNFINISHED: tuple[ColumnElement[str], ...] = (_PENDING, literal_column("'dead'"))
+_FORGET_DELIVERIES = tables.deliveries.delete().where(
+    *_OF_OLD, _delivery.state.not_in(_UNFINISHED)
+)
+_KEPT = select(_delivery.sequence).where(*_OF_OLD)
 
 
 @cache
