@@ -80,7 +80,7 @@ def killed(car_token: CarToken, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kil
     code, armed = car_token.folder / "code", car_token.folder / "armed"
     code.mkdir()
     (code / "sitecustomize.py").write_text(KILLER)
-    monkeypatch.setenv("PYTHONPATH", str(code))
+    monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
     monkeypatch.setenv("PLUGVAULT_ARMED", str(armed))
     monkeypatch.setattr(supervisor, "_PATIENCE", 0.01)
     with car_token.service() as service:

@@ -143,9 +143,12 @@ def test_token_taken_away_is_named_and_works_again_when_it_is_back(car_token: Ca
         vault.generate_provisioning_key()
         case = envelope(vault)
         key = vault.open_contract_key(*case.values())
-        before = vault.keys()
         home = token_folder(car_token)
-        for ask in (vault.keys, lambda: vault.sign(key, DIGEST)):
+        other = vault.open_contract_key(*case.values())
+        before = vault.keys()
+        asks = (vault.keys, lambda: vault.sign(key, DIGEST), lambda: vault.delete(other))
+        for ask in asks:
+            vault.public(other)
             away = home.rename(car_token.folder / "away")
             for _ in range(2):
                 with pytest.raises(VaultError, match=r"^token-missing"):

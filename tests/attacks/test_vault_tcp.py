@@ -1,0 +1,278 @@
+"""The vault service on TCP: only who shares a key is answered, and only the service is believed.
+
+The attacker reads and changes everything on the way, and has the same name as the client.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from evcc import p256
+from evcc.ports import tcp
+from evcc.ports.stream import Stream
+from evcc.vault import PROVISIONING, VaultError, service
+from evcc.vault.seal import NONCE, Seal
+from fixtures.tokens import CarToken
+from plugvault.hsm.service import VaultService
+
+DIGEST = bytes(range(32))
+KEY = os.urandom(32)
+SIGN = service.OPERATIONS.index(("sign", 2))
+RANDOM = service.OPERATIONS.index(("random", 1))
+
+
+@pytest.fixture
+def running(car_token: CarToken) -> Iterator[VaultService]:
+    keys = {"car": KEY, "bench": os.urandom(32)}
+    with car_token.service(tcp=("127.0.0.1", 0), keys=keys) as started:
+        started.client().generate_provisioning_key()
+        yield started
+
+
+def client(running: VaultService, name: str = "car", key: bytes = KEY) -> service.ServiceVault:
+    return service.connect(lambda: tcp.connect(*running.address), name, key)
+
+
+class Middle:
+    """A stream to the service through hands that change what they like.
+
+    out, back: what is made of the n-th piece (from 1) that goes, or comes.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        out: Callable[[int, bytes], bytes] = lambda n, data: data,
+        back: Callable[[int, bytes], bytes] = lambda n, data: data,
+    ) -> None:
+        self._stream, self._change_out, self._change_back = stream, out, back
+        self._sent = self._taken = 0
+        self.seen: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self._sent += 1
+        self.seen.append(data)
+        self._stream.write(self._change_out(self._sent, data))
+
+    def read(self, n: int, timeout_ms: int) -> bytes:
+        data = self._stream.read(n, timeout_ms)
+        if not data:
+            return b""
+        self._taken += 1
+        return self._change_back(self._taken, data)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def raw(running: VaultService) -> socket.socket:
+    connection = socket.create_connection(running.address)
+    connection.settimeout(10)
+    return connection
+
+
+def is_refused(connection: socket.socket) -> bool:
+    """A word of refusal at most, and the end."""
+    answer = b""
+    try:
+        while data := connection.recv(1000):
+            answer += data
+    except ConnectionError:
+        pass
+    return not answer or answer[3] in (
+        VaultError.REASONS.index("refused") + 1,
+        VaultError.REASONS.index("protocol") + 1,
+    )
+
+
+def test_who_shares_the_key_is_answered(running: VaultService) -> None:
+    vault = client(running)
+    point = vault.public(PROVISIONING)
+    assert all(p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST)) for _ in range(5))
+    with pytest.raises(VaultError, match=r"^exists"):
+        vault.generate_provisioning_key()
+
+
+def test_restart_is_not_noticed_on_tcp(running: VaultService) -> None:
+    vault = client(running)
+    before = vault.public(PROVISIONING)
+    os.kill(running.pid, 9)
+    assert vault.public(PROVISIONING) == before
+
+
+def test_nobody_is_answered_without_a_key(running: VaultService) -> None:
+    with raw(running) as stranger:
+        stranger.sendall(service.pack(1, RANDOM, [b"\0\x10"]))
+        assert is_refused(stranger)
+    with raw(running) as stranger:
+        stranger.sendall(service.pack(1, service.HELLO, [b"car", bytes(NONCE)]))
+        assert len(stranger.recv(100)) == 4 + 2 + NONCE
+        stranger.sendall(service.pack(2, RANDOM, [b"\0\x10"]))
+        assert is_refused(stranger)
+    plain = service.connect(lambda: tcp.connect(*running.address))
+    with pytest.raises(VaultError, match=r"^refused"):
+        plain.random(16)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("car", os.urandom(32)), ("bench", KEY), ("nobody", KEY), ("", KEY)]
+)
+def test_wrong_key_or_name_is_refused(running: VaultService, name: str, key: bytes) -> None:
+    with pytest.raises(VaultError, match=r"^(refused|unavailable)"):
+        client(running, name, key).random(16)
+
+
+def test_false_service_is_not_believed() -> None:
+    """It answers whatever is asked, and knows everything but the key."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def lie() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                hello = connection.recv(1000)
+                connection.sendall(service.pack(hello[2], 0, [bytes(NONCE)]))
+                request = connection.recv(1000)
+                nonces = service.unpack(hello[2:])[2][1] + bytes(NONCE)
+                forged = Seal(bytes(32), b"car", nonces, False)
+                connection.sendall(forged.seal(service.pack(request[2], 0, [bytes(64)])))
+                connection.recv(1)
+
+        liar = threading.Thread(target=lie)
+        liar.start()
+        vault = service.connect(lambda: tcp.connect(*listener.getsockname()), "car", KEY)
+        with pytest.raises(VaultError, match=r"^refused"):
+            vault.sign(PROVISIONING, DIGEST)
+        vault.close()
+        liar.join(timeout=10)
+
+
+def test_unsealed_word_of_the_false_service_is_not_believed() -> None:
+    """Nobody on the way says that a key is gone or a PIN wrong."""
+    for reason in ("pin", "not-found"):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def lie(listener: socket.socket = listener, reason: str = reason) -> None:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1000)
+                    said = VaultError.REASONS.index(reason) + 1
+                    connection.sendall(service.pack(0, said, [b"so"]))
+                    connection.recv(1)
+
+            liar = threading.Thread(target=lie)
+            liar.start()
+            vault = service.connect(lambda: tcp.connect(*listener.getsockname()), "car", KEY)
+            with pytest.raises(VaultError, match=r"^unavailable"):
+                vault.public(PROVISIONING)
+            vault.close()
+            liar.join(timeout=10)
+
+
+def flipped(at: int) -> Callable[[int, bytes], bytes]:
+    """The second piece, which is the first after the greeting, with another bit at `at`."""
+
+    def change(n: int, data: bytes) -> bytes:
+        where = at % len(data)
+        return data if n != 2 else data[:where] + bytes((data[where] ^ 1,)) + data[where + 1 :]
+
+    return change
+
+
+@pytest.mark.parametrize("at", [2, 3, 5, 30, -20, -17, -16, -1])
+def test_changed_request_is_refused(running: VaultService, at: int) -> None:
+    vault = service.connect(
+        lambda: Middle(tcp.connect(*running.address), out=flipped(at)), "car", KEY
+    )
+    with pytest.raises(VaultError, match=r"^refused"):
+        vault.sign(PROVISIONING, DIGEST)
+
+
+@pytest.mark.parametrize("at", [2, 3, 5, 40, -1])
+def test_changed_answer_is_not_believed(running: VaultService, at: int) -> None:
+    vault = service.connect(
+        lambda: Middle(tcp.connect(*running.address), back=flipped(at)), "car", KEY
+    )
+    with pytest.raises(VaultError, match=r"^(refused|protocol|unavailable)"):
+        vault.sign(PROVISIONING, DIGEST)
+
+
+def test_recorded_request_is_worth_nothing(running: VaultService) -> None:
+    """Neither again on the same connection, nor with its greeting on another."""
+    recorder = Middle(tcp.connect(*running.address))
+    vault = service.connect(recorder, "car", KEY)
+    vault._open = lambda: recorder
+    vault.sign(PROVISIONING, DIGEST)
+    recorder._stream.write(recorder.seen[-1])
+    assert recorder._stream.read(100, 5000)[3] == VaultError.REASONS.index("refused") + 1
+    with raw(running) as attacker:
+        attacker.sendall(recorder.seen[0])
+        assert len(attacker.recv(100)) == 4 + 2 + NONCE
+        attacker.sendall(recorder.seen[1])
+        assert is_refused(attacker)
+
+
+def test_own_frame_sent_back_is_no_answer() -> None:
+    nonces = os.urandom(2 * NONCE)
+    mine, its = (Seal(KEY, b"car", nonces, side) for side in (True, False))
+    frame = mine.seal(service.pack(1, SIGN, [b"k", DIGEST]))
+    with pytest.raises(VaultError, match=r"^refused"):
+        mine.unseal(frame[2:])
+    assert its.unseal(frame[2:]) == service.pack(1, SIGN, [b"k", DIGEST])[2:]
+
+
+def test_frames_left_out_or_exchanged_are_noticed() -> None:
+    nonces = os.urandom(2 * NONCE)
+    mine = Seal(KEY, b"car", nonces, True)
+    frames = [mine.seal(service.pack(n, RANDOM, [b"\0\1"])) for n in (1, 2)]
+    for before, then in ([], frames[1]), ([frames[0]], frames[0]):
+        its = Seal(KEY, b"car", nonces, False)
+        for frame in before:
+            its.unseal(frame[2:])
+        with pytest.raises(VaultError, match=r"^refused"):
+            its.unseal(then[2:])
+
+
+def test_both_nonces_and_the_name_are_in_the_keys() -> None:
+    frame = service.pack(1, RANDOM, [b"\0\1"])
+    sealed = Seal(KEY, b"car", bytes(32), True).seal(frame)
+    for name, nonces in (
+        (b"caR", bytes(32)),
+        (b"car", b"\1" + bytes(31)),
+        (b"car", bytes(31) + b"\1"),
+    ):
+        with pytest.raises(VaultError, match=r"^refused"):
+            Seal(KEY, name, nonces, False).unseal(sealed[2:])
+
+
+def test_strangers_keep_nobody_out(running: VaultService) -> None:
+    """However many connect and say nothing, who has a key is served."""
+    vault = client(running)
+    vault.random(1)
+    silent = [raw(running) for _ in range(100)]
+    try:
+        assert len(vault.random(1)) == 1
+        assert len(client(running).random(1)) == 1
+        ended = sum(is_closed(one) for one in silent)
+        assert ended >= 100 - 16
+    finally:
+        for one in silent:
+            one.close()
+
+
+def is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_short_key_is_refused_before_anything_starts(car_token: CarToken) -> None:
+    for keys in ({"car": bytes(31)}, {"": bytes(32)}):
+        with pytest.raises(VaultError, match=r"^refused"):
+            car_token.service(tcp=("127.0.0.1", 0), keys=keys)
