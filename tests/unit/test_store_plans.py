@@ -73,7 +73,7 @@ CALLS: dict[str, Callable[[SqlRecords], Any]] = {
     "events of some": lambda r: r.events.since(0, ["PVT", "*"], 10),
     "events of all": lambda r: r.events.since(0, None, 10),
     "last event": lambda r: r.events.last(),
-    "events forgotten": lambda r: forget(r),
+    "events forgotten": forget,
     "delivery": lambda r: r.deliveries.get("e", "w"),
     "delivery put": lambda r: r.deliveries.put(DELIVERY),
     "delivery settled": lambda r: r.deliveries.settle(DELIVERY, DELIVERY),

@@ -1,5 +1,5 @@
-"""What an ecosystem does beside answering: deliver events and forget old ones, clean its pools, end
-operators, ask foreign CAs what they have revoked."""
+"""What an ecosystem does beside answering: deliver events and forget old ones, clean its pools,
+end operators, ask foreign CAs what they have revoked."""
 
 import threading
 
