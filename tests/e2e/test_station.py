@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from evcc.ports.files import Files
 from evcc.session import Session
 from evcc.trust import Trust
 from plugvault.pki.verify import verify_p256
+from plugvault.roles.customers import CustomerError, Customers
 from plugvault.station import Offer, Station
+from plugvault.station.secc import Authorized
 from world import EMAID, NOW, PCID, World
 
 
@@ -112,6 +115,36 @@ def test_a_contract_is_installed_and_pays_then_pays_again(world: World, vehicle:
     assert (one.emaid, one.evseid, one.time) == (EMAID, "DE*PVT*E0001", NOW)
     assert one.contract_serial == world.contract.cert.serial_number
     assert one.session_id != two.session_id
+
+
+def test_a_session_comes_onto_the_account_of_the_contracts_customer(
+    world: World, vehicle: Vehicle, tmp_path: Path
+) -> None:
+    class Mobility:
+        """An operator whose one contract is the world's."""
+
+        def identify(self, *proof: str) -> str:
+            return PCID
+
+        def new_emaid(self) -> str:
+            return EMAID
+
+        def contract(self, pcid: str, emaid: str) -> str:
+            return emaid
+
+    mobility: Any = Mobility()
+    with closing(Customers(mobility, tmp_path / "book.sqlite")) as customers:
+        with pytest.raises(CustomerError, match="unknown"):  # a stranger's is nobody's to pay
+            customers.bill(Authorized(EMAID, b"1", "DE*PVT*E0001", NOW, 1))
+        customers.onboard("plate", "AB12", "123456")
+        there = station(world, bill=customers.bill)
+        with there.in_thread() as address:
+            vehicle.charge(address)
+            vehicle.charge(address)
+        account = [(NOW, "DE*PVT*E0001")] * 2
+        assert customers.account(EMAID) == account
+        assert [customers.bill(record) for record in there.records] == [False, False]
+        assert customers.account(EMAID) == account
 
 
 def test_an_asynchronous_operator_will_do(world: World, vehicle: Vehicle) -> None:

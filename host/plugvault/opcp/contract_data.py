@@ -127,7 +127,7 @@ class DeprecatedSignRequest(SignRequest):
 
 
 class GenerateRequest(Wire):
-    """`subscription_url`: taken and not used; OPCP does not say what for."""
+    """`subscription_url`: checked and not kept; OPCP has no call that would give it to anybody."""
 
     contract_begins: AwareDatetime
     contract_ends: AwareDatetime

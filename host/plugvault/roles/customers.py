@@ -1,4 +1,5 @@
-"""An operator's customers: who has which contract for which vehicle, and what became of it.
+"""An operator's customers: who has which contract for which vehicle, what became of it, and what
+was charged on it.
 
 What the pools tell an operator about its contracts is noted here and acted on as OPCP wants it:
 after a new provisioning key the customer is asked before there is a new contract, after a factory
@@ -8,7 +9,7 @@ reset there is none, and neither is ever made silently.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from evcc import ids
 from evcc.errors import EvccError
@@ -39,6 +40,11 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS contracts (
     emaid TEXT PRIMARY KEY, pcid TEXT NOT NULL, state TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS sessions (
+    evseid TEXT, session_id BLOB, emaid TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (evseid, session_id)
+);
+CREATE INDEX IF NOT EXISTS sessions_emaid ON sessions (emaid, at);
 """
 
 
@@ -55,6 +61,19 @@ class Customer:
     emaid: str
     pcid: str
     state: str
+
+
+class Charged(Protocol):
+    """A station's record of who pays for a session. `time`: Unix seconds."""
+
+    @property
+    def emaid(self) -> str: ...
+    @property
+    def session_id(self) -> bytes: ...
+    @property
+    def evseid(self) -> str: ...
+    @property
+    def time(self) -> int: ...
 
 
 class Customers:
@@ -125,6 +144,21 @@ class Customers:
             self._sign(customer.emaid, customer.pcid)
         else:
             self._note(Customer(customer.emaid, customer.pcid, DECLINED))
+
+    def bill(self, session: Charged) -> bool:
+        """Put a session that a charge point operator reports on the contract's account; False
+        when it is there, for what is reported twice is paid once. Whether the contract has ended
+        meanwhile does not matter. Raises CustomerError("unknown") for an EMAID of nobody here."""
+        customer = self.get(session.emaid)
+        values = (session.evseid, session.session_id, customer.emaid, session.time)
+        with self._memory.transaction() as run:
+            return run("INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, ?)", values) == 1
+
+    def account(self, emaid: str) -> list[tuple[int, str]]:
+        """(Unix seconds, EVSEID) of each session to pay for, the earliest first.
+        Raises CustomerError("unknown")."""
+        query = "SELECT at, evseid FROM sessions WHERE emaid = ? ORDER BY at"
+        return [(at, evse) for at, evse in self._memory.rows(query, self.get(emaid).emaid)]
 
     def get(self, emaid: str) -> Customer:
         """Raises CustomerError("unknown")."""

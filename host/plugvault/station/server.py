@@ -54,7 +54,7 @@ class Station:
         host: str = "127.0.0.1",
         port: int = 0,
         observe: Observe | None = None,
-        bill: Callable[[Authorized], None] | None = None,
+        bill: Callable[[Authorized], object] | None = None,
         clock: Callable[[], float] = time.time,
         fetch_seconds: float = FETCH_SECONDS,
         sequence_timeout_ms: int = SEQUENCE_TIMEOUT_MS,
