@@ -50,8 +50,8 @@ def at_least(level: str, minimum: str) -> bool:
 def survey(calls) -> dict:
     """{scheme: (level, why, recipe, is_nss)} of the token of `calls`. Leaves nothing in it.
 
-    why: what the next level lacks. level "", recipe None: no way there is works, or the token did
-    not make the keys for a trial. is_nss: whether a key's template needs CKA_NSS_DB.
+    why: what the next level lacks. level "", recipe None: no way works. is_nss: whether a key's
+    template needs CKA_NSS_DB. Raises VaultError when the token does not make the keys for a trial.
     """
     return {name: _Trial(calls, row).outcome() for name, row in SCHEMES.items()}
 
@@ -65,18 +65,14 @@ class _Trial:
         self._objects = []
 
     def outcome(self) -> tuple:
-        why = "it has no way"
         try:
-            try:
-                self._seal()
-            except VaultError as error:
-                return "", "a trial failed: " + str(error), None, False
-            why = ""
+            self._seal()
+            why = "nothing is missing"
             for level, recipe in RECIPES[self._row.cipher]:
                 for is_nss in (False, True):
                     fault, last = self._fault(level, recipe, is_nss)
                     if not fault:
-                        return level, why or "nothing is missing", recipe, is_nss
+                        return level, why, recipe, is_nss
                     if not last:
                         break
                 why = "%s needs %s" % (level, fault)
@@ -115,7 +111,7 @@ class _Trial:
             self._wrapped += block
 
     def _fault(self, level, recipe, is_nss) -> tuple:
-        """(what the recipe failed at or "", whether all but the making of the key was done)."""
+        """(what the recipe failed at or "", whether that was the making of the key)."""
         calls, row = self._calls, self._row
         template = [
             (CKA_TOKEN, False),
@@ -140,11 +136,12 @@ class _Trial:
 
         try:
             key = opening.run(recipe, inspect)
-            if len(readable) > (level == "L1"):  # L1 has to read Z
-                return "objects that cannot be read", True
-            opening.step = "a key that proves itself"
-            if calls.verify(row.trial[1], _DIGEST, calls.sign(key, _DIGEST)):
-                return "", True
+            opening.last = False  # that was done
+            opening.step = "objects that cannot be read"
+            if len(readable) <= (level == "L1"):  # L1 has to read Z
+                opening.step = "a key that proves itself"
+                if calls.verify(row.trial[1], _DIGEST, calls.sign(key, _DIGEST)):
+                    return "", False
         except VaultError:
             pass
         return opening.step, opening.last

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from evcc.vault import VaultError
 from evcc.vault.pkcs11 import schemes
+from evcc.vault.schemes import SCHEMES
 from plugvault.hsm.providers import Place
 
 
@@ -15,6 +17,8 @@ def report(place: Place, pin: str) -> dict[str, Any]:
     vault = place.open(pin)
     try:
         found = schemes(vault)
+    except VaultError as error:
+        found = dict.fromkeys(SCHEMES, ("", f"no keys for a trial: {error}"))
     finally:
         vault.close()
     return {

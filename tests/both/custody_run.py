@@ -1,0 +1,128 @@
+"""What of a contract key is ever outside of a token, for each way in, on every interpreter.
+
+    INTERPRETER custody_run.py MODULE LABEL OPTIONS CASE     < PIN
+
+CASE (JSON, bytes in hex): the arguments of `open_contract_key`, and "secrets": what must be seen
+only where the level says so, by name. Prints JSON, by the level of the way in:
+
+    "trial"     what `survey` says of this way alone: (level, what the next level lacks)
+    "readable"  objects, by the call that made them, that were read though they are sensitive
+    "left"      objects that were made on the way and are still there afterwards
+    "seen"      secrets that passed between this process and the token, or were decrypted in it
+    "custody"   of the key, and whether it signs for the certificate; or the reason it failed for
+
+and under "best" what the token is found to give. `tests/unit/test_custody.py` has what it must be.
+"""
+
+import json
+import sys
+
+from evcc import p256
+from evcc.vault import VaultError, custody, pkcs11
+from evcc.vault.cryptoki import CKA_CLASS, CKA_SENSITIVE, CKA_VALUE
+
+MAKERS = ("create", "derive", "unwrap", "generate_secret")
+DIGEST = bytes(range(32))
+
+
+class Witness:
+    """The calls of a vault, watched: every object is tried to be read, every byte is kept."""
+
+    def __init__(self, calls):
+        self.calls = calls
+        self.made = []  # (name of the call, object)
+        self.readable = []
+        self.passed = []  # bytes, copied: the vault wipes its own
+
+    def __getattr__(self, name):
+        real = getattr(self.calls, name)
+
+        def call(*args):
+            self._keep(args)
+            result = real(*args)
+            self._keep((result,) + args)  # some calls write into what they are given
+            if name in MAKERS:
+                self.made.append((name, result))
+                self._try_to_read(name, result, args[-1])
+            return result
+
+        return call
+
+    def _keep(self, values):
+        for value in values:
+            if isinstance(value, (bytes, bytearray)):
+                self.passed.append(bytes(value))
+            elif isinstance(value, (list, tuple)):
+                self._keep(value)
+
+    def _try_to_read(self, name, found, template):
+        is_sensitive = dict(template).get(CKA_SENSITIVE)
+        try:
+            self.calls.attribute(found, CKA_VALUE)
+            if is_sensitive:
+                self.readable.append(name)
+        except VaultError:
+            pass
+
+    def left(self):
+        found = []
+        for name, made in self.made:
+            try:
+                self.calls.attribute(made, CKA_CLASS)
+                found.append(name)
+            except VaultError:
+                pass
+        return found
+
+    def seen(self, secrets):
+        everything = b"|".join(self.passed)
+        return sorted(name for name in secrets if secrets[name] in everything)
+
+
+def one_way(vault, level, recipe, case, secrets):
+    told = {}
+    calls, all_ways = vault._calls, custody.RECIPES
+    custody.RECIPES = {"aes-cbc": ((level, recipe),)}
+    vault._found = None
+    try:
+        told["trial"] = pkcs11.schemes(vault)["iso2"]
+        witness = vault._calls = Witness(calls)
+        try:
+            key = vault.open_contract_key(*case)
+            proved = p256.verify(case[4], DIGEST, vault.sign(key, DIGEST))
+            told["custody"] = [vault.custody(key), proved]
+            vault.delete(key)
+        except VaultError as e:
+            told["custody"] = e.reason
+        told["readable"] = witness.readable
+        told["left"] = witness.left()
+        told["seen"] = witness.seen(secrets)
+        return told
+    finally:
+        vault._calls, custody.RECIPES, vault._found = calls, all_ways, None
+
+
+def run(vault, given):
+    """The object that is printed, for a vault that is open."""
+    secrets = {name: bytes.fromhex(value) for name, value in given["secrets"].items()}
+    case = [given["scheme"]]
+    case += [bytes.fromhex(given[name]) for name in ("dh", "wrapped", "aad", "public")]
+    told = {
+        level: one_way(vault, level, recipe, case, secrets)
+        for level, recipe in custody.RECIPES["aes-cbc"]
+    }
+    told["best"] = pkcs11.schemes(vault)
+    return told
+
+
+def main(arguments):
+    module, label, options, case = arguments
+    with open(case) as file:
+        given = json.load(file)
+    vault = pkcs11.open(module, label, sys.stdin.readline().strip(), options)
+    print(json.dumps(run(vault, given)))
+    vault.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,355 @@
+"""The matrix: provider, runtime and scheme, and what a contract key's custody is there.
+
+A level that is better than the table says fails as one that is worse does: then what is told to
+users about that token is out of date.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+import envelopes
+import world
+from evcc.vault import PROVISIONING, VaultError, custody
+from evcc.vault.cryptoki import CKA_VALUE
+from evcc.vault.pkcs11 import TokenVault, schemes
+from fixtures.tokens import CarToken
+from plugvault import runtimes
+from plugvault.hsm import Hsm, selftest
+
+BOTH = Path(__file__).parents[1] / "both"
+sys.path.append(str(BOTH))
+
+import custody_run  # noqa: E402
+
+NOTHING = "nothing is missing"
+
+# By provider and the version of its library: for each way in, what it lacks on this token.
+LACKS = {
+    ("softhsm", "2.6"): {
+        "L3": "CONCATENATE_DATA_AND_BASE",
+        "L2": "unwrapping an EC key by AES_CBC_PAD",
+        "L1+": "",
+        "L1": "",
+    },
+    ("nss", "3"): {"L3": "", "L2": "", "L1+": "", "L1": ""},
+}
+# (provider, its version, runtime, scheme): the level, and what the next one lacks.
+EXPECTED = {
+    ("softhsm", "2.6", "cpython", "iso2"): ("L1+", "L2 needs unwrapping an EC key by AES_CBC_PAD"),
+    ("softhsm", "2.6", "debian", "iso2"): ("L1+", "L2 needs unwrapping an EC key by AES_CBC_PAD"),
+    ("nss", "3", "cpython", "iso2"): ("L3", NOTHING),
+    ("nss", "3", "debian", "iso2"): ("L3", NOTHING),
+}
+# What passes between this process and the token, or is decrypted here, at each level.
+SEEN: dict[str, list[str]] = {
+    "L3": [],
+    "L2": ["content key"],
+    "L1+": ["content key", "scalar"],
+    "L1": ["content key", "scalar", "shared secret"],
+}
+
+
+def row_of(token: CarToken) -> tuple[str, str]:
+    """Its provider and version, as the tables have them."""
+    with Hsm(token.module, token.conf, token.place.options) as hsm:
+        version = "{}.{}".format(*hsm._library.lib.library_version)
+    for name, known in LACKS:
+        if name == token.provider.name and f"{version}.".startswith(f"{known}."):
+            return name, known
+    pytest.fail(f"{token.provider.name} {version} is in no table: see what it does, and add it")
+
+
+@pytest.fixture
+def case(each_token: CarToken) -> dict[str, Any]:
+    """An envelope that must open, and every secret in it; each is random but the scalar."""
+    vault = each_token.open()
+    point = vault.generate_provisioning_key()
+    vault.close()
+    ephemeral = envelopes.new_key()
+    recipient = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    z = ephemeral.exchange(ec.ECDH(), recipient)
+    return {
+        **envelopes.envelope(point, envelopes.KNOWN_KEY, ephemeral=ephemeral),
+        "secrets": {
+            "shared secret": z,
+            "content key": hashlib.sha256(b"\0\0\0\1" + z + b"\1UV").digest()[:16],
+            "scalar": envelopes.KNOWN_KEY.to_bytes(32, "big"),
+        },
+    }
+
+
+def told(runtime: str, token: CarToken, case: dict[str, Any]) -> dict[str, Any]:
+    """What tests/both/custody_run.py prints on that interpreter."""
+    file = token.folder / "case.json"
+    file.write_text(json.dumps(case, default=bytes.hex))
+    if runtime == "cpython":
+        vault = token.open()
+        try:
+            found: dict[str, Any] = json.loads(
+                json.dumps(custody_run.run(vault, json.loads(file.read_text())))
+            )
+        finally:
+            vault.close()
+        return found
+    interpreter = runtimes.get(runtime)
+    if interpreter is None:
+        pytest.skip(f"no interpreter {runtime!r} here; make says why")
+    place = token.place
+    arguments = [str(place.module), place.label, place.options, str(file)]
+    ended = subprocess.run(
+        [*interpreter.argv, *interpreter.heap("2M"), str(BOTH / "custody_run.py"), *arguments],
+        env={**interpreter.env(BOTH), **place.env()},
+        input=token.pin + "\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return json.loads(ended.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("runtime", ["cpython", "debian"])
+def test_custody_is_what_the_tables_say_no_worse_and_no_better(
+    runtime: str, each_token: CarToken, case: dict[str, Any]
+) -> None:
+    provider, version = row_of(each_token)
+    found = told(runtime, each_token, case)
+    for scheme, (level, why) in found.pop("best").items():
+        assert (level, why) == EXPECTED[provider, version, runtime, scheme]
+    assert sorted(found) == sorted(custody.LEVELS)  # MicroPython keeps no order
+    for level, result in found.items():
+        lacks = LACKS[provider, version][level]
+        said = ["", f"{level} needs {lacks}"] if lacks else [level, NOTHING]
+        assert result["trial"] == said, level
+        assert result["custody"] == ("custody" if lacks else [level, True]), level
+        # No object that is sensitive was read, while it was there, and none is there any more.
+        assert result["readable"] == [], level
+        assert result["left"] == [], level
+        assert result["seen"] == ([] if lacks else SEEN[level]), level
+
+
+def test_report_is_what_was_found(each_token: CarToken) -> None:
+    level, why = EXPECTED[*row_of(each_token), "cpython", "iso2"]
+    assert selftest.report(each_token.place, each_token.pin) == {
+        "module": str(each_token.module),
+        "token": "car",
+        "schemes": {"iso2": {"level": level, "why": why}},
+    }
+
+
+class Tampered:
+    """The calls of a vault, some of them replaced."""
+
+    def __init__(self, calls: Any, **replaced: Any) -> None:
+        self.calls, self.replaced = calls, replaced
+
+    def __getattr__(self, name: str) -> Any:
+        return self.replaced.get(name) or getattr(self.calls, name)
+
+
+@pytest.fixture
+def vault(nss_token: CarToken):
+    opened = nss_token.open()
+    opened.generate_provisioning_key()
+    yield opened
+    opened.close()
+
+
+def found_with(vault: TokenVault, **replaced: Any) -> tuple[str, str]:
+    calls = vault._calls
+    vault._calls, vault._found = Tampered(calls, **replaced), None
+    try:
+        level, why = schemes(vault)["iso2"]
+        return level, why
+    finally:
+        vault._calls, vault._found = calls, None
+
+
+def refuse(*_: Any) -> Any:
+    raise VaultError("unavailable", "made to fail")
+
+
+@pytest.mark.parametrize(
+    ("missing", "level", "why"),
+    [
+        ("wrap", "L2", "L3 needs wrapping a secret by AES_CBC_PAD"),
+        ("generate_secret", "L2", "L3 needs a wrapping key of the token"),
+        ("unwrap", "L1+", "L2 needs unwrapping an EC key by AES_CBC_PAD"),
+    ],
+)
+def test_token_without_a_call_gives_the_level_that_does_without(
+    vault: TokenVault, missing: str, level: str, why: str
+) -> None:
+    assert found_with(vault, **{missing: refuse}) == (level, why)
+
+
+def test_token_that_hashes_no_secret_gives_l1(vault: TokenVault) -> None:
+    assert found_with(vault, digest=refuse, unwrap=refuse) == (
+        "L1",
+        "L1+ needs C_DigestKey of the secret",
+    )
+
+
+def test_token_that_imports_nothing_gives_no_level(vault: TokenVault) -> None:
+    assert found_with(vault, create=refuse, unwrap=refuse) == ("", "L1 needs importing an EC key")
+    vault._calls = Tampered(vault._calls, create=refuse, unwrap=refuse)
+    before = vault.keys()
+    with pytest.raises(VaultError, match=r"^custody: L1 needs"):
+        vault.open_contract_key(*envelope(vault).values())
+    assert vault.keys() == before
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_token_that_lets_an_object_be_read_does_not_have_the_level(
+    vault: TokenVault, at: int
+) -> None:
+    """Any of the eight: Z, three of the KDF, scalar, structure, W, and the key at the end."""
+    made: list[Any] = []
+    readable: list[Any] = []
+    calls = vault._calls
+
+    def kept(name: str) -> Any:
+        def call(*args: Any) -> Any:
+            made.append(getattr(calls, name)(*args))
+            return made[-1]
+
+        return call
+
+    def attribute(found: Any, kind: int) -> bytes:
+        if kind == CKA_VALUE and len(made) > 8 and not readable:  # the first look at a whole way
+            readable.append(made[-8:][at])
+        if kind == CKA_VALUE and found in readable:
+            return b"x"
+        return calls.attribute(found, kind)  # type: ignore[no-any-return]
+
+    names = ("derive", "unwrap", "generate_secret")
+    found = found_with(vault, attribute=attribute, **{name: kept(name) for name in names})
+    assert found == ("L2", "L3 needs objects that cannot be read")
+
+
+def test_key_that_does_not_prove_itself_in_a_trial_is_no_way(vault: TokenVault) -> None:
+    assert found_with(vault, verify=lambda *_: False) == ("", "L1 needs a key that proves itself")
+
+
+def test_trial_leaves_nothing(each_token: CarToken) -> None:
+    opened = each_token.open()
+    try:
+        assert opened._calls.find([]) == []
+        schemes(opened)
+        assert opened._calls.find([]) == []
+        opened._calls = Tampered(opened._calls, sign=refuse)
+        opened._found = None
+        schemes(opened)
+        assert opened._calls.find([]) == []
+    finally:
+        opened.close()
+
+
+def test_token_that_makes_no_keys_for_a_trial_is_not_said_to_be_weak(vault: TokenVault) -> None:
+    """It may be gone for a moment; the next opening tries again."""
+    calls = vault._calls
+    vault._calls = Tampered(calls, generate=refuse)
+    with pytest.raises(VaultError, match=r"^unavailable"):
+        vault.open_contract_key(*envelope(vault).values())
+    vault._calls = calls
+    assert vault.custody(vault.open_contract_key(*envelope(vault).values())) == "L3"
+
+
+def test_trial_is_made_once_for_an_open_vault(vault: TokenVault) -> None:
+    made = []
+    calls = vault._calls
+
+    def generate(*args: Any) -> Any:
+        made.append(args)
+        return calls.generate(*args)
+
+    vault._calls = Tampered(calls, generate=generate)
+    for _ in range(2):
+        vault.open_contract_key(*envelope(vault).values())
+    assert len(made) == 2  # the receiver's and the sender's
+
+
+def test_report_of_a_token_without_elliptic_curves_says_so(
+    nss_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugvault.hsm.vault.Calls.generate", refuse)
+    found = selftest.report(nss_token.place, nss_token.pin)["schemes"]["iso2"]
+    assert found == {
+        "level": "",
+        "why": "no keys for a trial: unavailable: made to fail",
+    }
+
+
+def envelope(vault: TokenVault) -> dict[str, Any]:
+    return envelopes.envelope(vault.public(PROVISIONING), envelopes.KNOWN_KEY)
+
+
+# A minimum.
+
+
+@pytest.mark.parametrize("minimum", ["L2", "L3"])
+def test_weaker_token_is_refused_before_anything_is_opened(
+    car_token: CarToken, minimum: str
+) -> None:
+    expected = rf"^custody: {minimum} is asked for, this token gives L1\+ for iso2: L2 needs"
+    with pytest.raises(VaultError, match=expected):
+        car_token.open(minimum_custody=minimum)
+    car_token.add("other")  # which the library sees: the refused vault has given it back
+    car_token.open("other").close()
+
+
+@pytest.mark.parametrize("minimum", ["", *custody.LEVELS])
+def test_strong_token_opens_with_every_minimum(nss_token: CarToken, minimum: str) -> None:
+    nss_token.open(minimum_custody=minimum).close()
+
+
+def test_enough_is_enough(car_token: CarToken) -> None:
+    car_token.open(minimum_custody="L1+").close()
+
+
+def test_minimum_that_is_no_level_is_refused(car_token: CarToken) -> None:
+    with pytest.raises(VaultError, match=r"^refused: custody is one of L1, L1\+, L2, L3"):
+        car_token.open(minimum_custody="L4")
+
+
+def test_weaker_token_is_refused_through_ffi_too(car_token: CarToken) -> None:
+    interpreter = runtimes.get("debian")
+    if interpreter is None:
+        pytest.skip("no interpreter 'debian' here; make says why")
+    place = car_token.place
+    code = (
+        "import sys\nfrom evcc.vault import VaultError, pkcs11\n"
+        "for minimum in ('L2', 'L1+'):\n"
+        "    try:\n"
+        "        pkcs11.open(sys.argv[1], 'car', sys.argv[2], '', minimum).close()\n"
+        "        print('open')\n"
+        "    except VaultError as e:\n"
+        "        print(e.reason)\n"
+    )
+    file = car_token.folder / "open.py"
+    file.write_text(code)
+    ended = subprocess.run(
+        [*interpreter.argv, file, place.module, car_token.pin],
+        env={**interpreter.env(), **place.env()},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert ended.stdout.split() == ["custody", "open"]
+
+
+def test_sealed_for_another_is_a_mismatch_at_every_level(vault: TokenVault) -> None:
+    bad = {**envelope(vault), "public": world.point(envelopes.new_key())}
+    for level, recipe in custody.RECIPES["aes-cbc"]:
+        vault._found = {"iso2": (level, "", recipe, True)}
+        with pytest.raises(VaultError, match=r"^key-mismatch"):
+            vault.open_contract_key(*bad.values())
