@@ -102,7 +102,7 @@ def test_a_vault_that_dies_before_the_old_key_is_deleted_leaves_it_for_the_next_
 
 
 def test_a_foreign_key_in_the_token_survives_the_recovery(car: Car, world: World) -> None:
-    from evcc.vault import pkcs11 as p11
+    from evcc.vault import cryptoki as p11
 
     scalar = world.contract_key.private_numbers().private_value.to_bytes(32, "big")
     template = [

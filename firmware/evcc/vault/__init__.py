@@ -18,7 +18,8 @@ runs in a process of its own). Every vault has exactly:
 
 key: `PROVISIONING`, or the 16 random bytes `open_contract_key` returned. point: 65 bytes,
 0x04 | X | Y. digest: 32 bytes. signature: 64 bytes, r | s, as XML signatures have it.
-`keys` gives b"" for the point of a key of which half is missing: it can only be deleted.
+`keys` gives b"" for the point of a key of which half is missing: it can only be deleted; and one
+such key with the id b"" for what creations left that were cut off before there was an id.
 
 open_contract_key [V2G2-814..823]: scheme: a row of `schemes` ("iso2"); dh_point: the sender's
 ephemeral point; wrapped: IV | ciphertext; aad: b"" for "iso2"; expected_public: the point of the

@@ -8,10 +8,11 @@ The calls: create(template), generate(public, private), generate_secret(template
 attribute(object, type), destroy(object), sign(key, digest), verify(point, digest, signature),
 derive(mechanism, key, data, template), digest(mechanism, parts), wrap(mechanism, key, iv, object),
 unwrap(mechanism, key, iv, data, template), decrypt_cbc(key, iv, data, into),
-ecb(key, is_encryption, block), random(n), check_room(), close(). A template is a list of
+ecb(key, is_encryption, block), random(n), check_room(), reopen(), close(). A template is a list of
 (attribute, value) with int, bool or bytes; objects are whatever the calls make of them.
 
 Objects are found by CKA_ID, never by label: a damaged object can make every search by label fail.
+Where one has made every search by id fail too, the keys are enumerated and looked at one by one.
 Labels say whose an object is, and the custody of a contract key.
 """
 
@@ -76,6 +77,7 @@ class TokenVault:
 
     def __init__(self, calls, minimum_custody="") -> None:
         self._calls = calls
+        self._poisoned = False  # searches by id do not work any more
         self._known = {}  # key id -> (private object, point)
         self._found = None  # of `custody.survey`
         try:
@@ -166,14 +168,11 @@ class TokenVault:
     def keys(self) -> list:
         halves = {}
         for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY):
-            for found in self._calls.find([(CKA_CLASS, kind)]):
-                try:
-                    if self._is_ours(found):
-                        key = self._calls.attribute(found, CKA_ID)
-                        halves[key] = halves.get(key, 0) + 1
-                except VaultError:
-                    continue  # a torn object: nothing can be said of it
-        return [(key, self.public(key) if n == 2 else b"") for key, n in halves.items()]
+            for found in self._every(kind):
+                key = self._id(found)
+                if key is not None:
+                    halves.setdefault(key, []).append(kind)
+        return [(key, self._point(key, kinds)) for key, kinds in halves.items()]
 
     def custody(self, key: bytes) -> str:
         if key == PROVISIONING:
@@ -243,13 +242,46 @@ class TokenVault:
             raise
 
     def _find(self, kind: int, key: bytes) -> list:
-        if key != PROVISIONING and len(key) != 16:
+        if key and key != PROVISIONING and len(key) != 16:
             return []
-        found = self._calls.find([(CKA_CLASS, kind), (CKA_ID, key)])
-        return [one for one in found if self._is_ours(one)]
+        found = None
+        if key and not self._poisoned:
+            try:
+                found = self._calls.find([(CKA_CLASS, kind), (CKA_ID, key)])
+            except VaultError:
+                # One damaged object can make every search by id fail, and leave the session in
+                # the middle of that search. What is looked for may be as whole as ever.
+                self._calls.reopen()
+                self._poisoned = True
+                self._known = {}
+        if found is None:
+            found = self._every(kind)
+        return [one for one in found if self._id(one) == key]
 
-    def _is_ours(self, found) -> bool:
-        return self._calls.attribute(found, CKA_LABEL).startswith(_OURS)
+    def _every(self, kind: int) -> list:
+        # By what no object is without for long, and no damage can hide from a token's search.
+        return self._calls.find([(CKA_CLASS, kind), (CKA_KEY_TYPE, CKK_EC)])
+
+    def _id(self, found):
+        """The id of an object of ours; b"" for one that has neither name nor value: what a
+        creation leaves that was cut off. None: it is another's, or cannot even be read."""
+        try:
+            key = self._calls.attribute(found, CKA_ID)
+            label = self._calls.attribute(found, CKA_LABEL)
+            if label.startswith(_OURS):
+                return key
+            if not (key or label or self._calls.attribute(found, CKA_EC_PARAMS)):
+                return key
+        except VaultError:
+            pass
+        return None
+
+    def _point(self, key: bytes, kinds: list) -> bytes:
+        """For `keys`: b"" where the key is not whole."""
+        try:
+            return self.public(key) if len(kinds) > 1 else b""
+        except VaultError:
+            return b""
 
     def _destroy(self, key: bytes) -> int:
         """Every object of the key, the private half first; how many there were."""

@@ -19,6 +19,7 @@ from .cryptoki import CKM_ECDH1_DERIVE
 from .pin import tries_left
 from .pkcs11 import session_public_key
 from .softhsm import check_room, token_folder
+from .softhsm_files import keep, mend
 
 # name: (index in CK_FUNCTION_LIST, its arguments). L: CK_ULONG, P: pointer, B: CK_BBOOL.
 _FUNCTIONS = {
@@ -135,6 +136,7 @@ class Calls:
             # The version before the pointers takes one word.
             pointer = struct.unpack("P", uctypes.bytes_at(table + (index + 1) * _WORD, _WORD))[0]
             self._functions[name] = ffi.func("L", pointer, arguments)
+        mend(self._folder)
         arguments = None
         if options:  # CK_C_INITIALIZE_ARGS, its reserved member the string; NSS reads one more
             text = options.encode() + b"\x00"
@@ -144,7 +146,7 @@ class Calls:
         if code not in (0, _ALREADY_INITIALIZED):
             raise _error("Initialize", code)
         session = bytearray(_WORD)
-        slot = self._slot(token_label)
+        slot = self._slot_id = self._slot(token_label)
         self._call("OpenSession", slot, _RW_SERIAL_SESSION, None, None, session)
         self._session = _unpack(session)
         secret = bytearray(pin.encode())
@@ -156,6 +158,14 @@ class Calls:
             self._functions["GetTokenInfo"](slot, info)
             self.close()
             raise _error("Login", code, tries_left(struct.unpack_from("L", info, _FLAGS)[0]))
+        keep(self._folder, token_label)
+
+    def reopen(self) -> None:
+        """Another session, logged in by the one it replaces, which the token left unusable."""
+        session = bytearray(_WORD)
+        self._call("OpenSession", self._slot_id, _RW_SERIAL_SESSION, None, None, session)
+        self._functions["CloseSession"](self._session)
+        self._session = _unpack(session)
 
     def close(self) -> None:
         self._functions["CloseSession"](self._session)  # the last session: logs out

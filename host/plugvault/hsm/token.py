@@ -32,6 +32,7 @@ from evcc.vault import VaultError
 from evcc.vault.cryptoki import CKA_NSS_DB
 from evcc.vault.pin import tries_left
 from evcc.vault.softhsm import check_room, token_folder
+from evcc.vault.softhsm_files import keep, mend
 from plugvault.hsm.library import Library
 from plugvault.hsm.pin import fingerprint, once
 
@@ -91,6 +92,7 @@ class _Library:
         self.tokens: dict[str, Token] = {}
         if conf:
             os.environ["SOFTHSM2_CONF"] = conf
+            mend(token_folder(conf))
         try:
             self.lib: Any = Library(path, options) if options else pkcs11.lib(path)
         except (RuntimeError, OSError) as error:
@@ -217,6 +219,13 @@ class Token:
         self._pin = fingerprint(pin)
         with once(pin, library.path, library.conf or library.options, label):
             self.session = library.log_in(label, pin)
+        keep(self._folder, label)
+
+    def reopen(self) -> None:
+        """Another session, for one that the token left unusable. That one stays open: it is the
+        one that logged in."""
+        with self.call():
+            self.session = self.session.token.open(rw=True, attribute_mapper=_MAPPER)
 
     def is_pin(self, pin: str) -> bool:
         return hmac.compare_digest(self._pin, fingerprint(pin))

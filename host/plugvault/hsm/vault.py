@@ -87,8 +87,15 @@ class Calls:
 
     def attribute(self, found: Any, kind: int) -> bytes:
         with self._token.call():
-            value = found[Attribute(kind)]
+            try:
+                value = found[Attribute(kind)]
+            except UnicodeDecodeError as error:
+                raise VaultError("unavailable", "a damaged label in the token") from error
         return value.encode() if isinstance(value, str) else bytes(value)
+
+    def reopen(self) -> None:
+        self._token.reopen()
+        self._session = self._token.session
 
     def destroy(self, found: Any) -> None:
         with self._token.call():

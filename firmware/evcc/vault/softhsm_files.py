@@ -1,0 +1,89 @@
+"""SoftHSM's files after a process died: the token that is gone, the file that ends the next one.
+
+SoftHSM rewrites a file in place: it empties it, then writes. At every login that file is
+`token.object`, and a token whose `token.object` is empty or cut off is not listed any more, with
+all that is in it. So a copy of it is kept beside it (`token.kept`, for which SoftHSM has no eyes)
+after each login, and put back when the original is not whole. What is put back is what was there:
+nothing is initialised. A PIN changed since, by another program, is the old one again.
+
+A length in a file that no file has makes SoftHSM end its process while it only looks what is
+there. Such a file is renamed, X.object to X.damaged: one key is missing then, not all of them.
+
+Neither touches a file that is only empty or cut off: it may be one that is being written.
+"""
+
+import os
+import struct
+
+from evcc.errors import EvccError
+from evcc.ports.files import Files
+
+_TOKEN, _KEPT = "token.object", "token.kept"
+_HEAD = 8  # the file's generation, one more for each writing
+_TOO_LONG = 1 << 20
+_WHOLE, _CUT_OFF, _FATAL = 0, 1, 2
+_PLAIN = {1: 1, 2: 8}  # kinds of attributes that have one size: a bool, a number
+_COUNTED = {3: 1, 4: 1, 5: 8}  # that begin with a count: of bytes, of bytes, of mechanisms
+
+
+def mend(folder) -> None:
+    """Before the library looks into its folder of tokens (None: it is not SoftHSM)."""
+    for token in _tokens(folder):
+        try:
+            for name in os.listdir(token):
+                if name.endswith(".object") and _state(_read(token + "/" + name)) == _FATAL:
+                    os.rename(token + "/" + name, token + "/" + name[:-6] + "damaged")
+            kept = _read(token + "/" + _KEPT)
+            data = _read(token + "/" + _TOKEN)
+            # Cut off between two attributes it looks whole: then it is the beginning of the copy.
+            short = len(data) < len(kept) and kept[_HEAD:].startswith(data[_HEAD:])
+            if kept and (short or _state(data) != _WHOLE):
+                Files(token).write(_TOKEN, kept)
+        except (OSError, EvccError):
+            pass  # no right to do it, no room: the library will say what it is without
+
+
+def keep(folder, label: str) -> None:
+    """After a login to the token of that label."""
+    wanted = label.encode()
+    wanted += b" " * (32 - len(wanted))
+    for token in _tokens(folder):
+        data = _read(token + "/" + _TOKEN)
+        if wanted not in data or _state(data) != _WHOLE:
+            continue
+        try:
+            if _read(token + "/" + _KEPT)[_HEAD:] != data[_HEAD:]:
+                Files(token).write(_KEPT, data)
+        except (OSError, EvccError):
+            pass  # a full disk is no reason not to use the token
+
+
+def _tokens(folder) -> list:
+    try:
+        return [folder + "/" + name for name in os.listdir(folder)] if folder else []
+    except OSError:
+        return []
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _state(data: bytes) -> int:
+    """Of an object file: its generation, then attributes: type, kind, value."""
+    at, end = _HEAD, len(data)
+    while at < end:
+        kind, length = struct.unpack(">QQ", (data[at + 8 : at + 24] + bytes(16))[:16])
+        if kind in _PLAIN:
+            at += 16 + _PLAIN[kind]
+        elif kind not in _COUNTED or at + 24 > end:
+            return _CUT_OFF
+        elif length > _TOO_LONG:
+            return _FATAL
+        else:
+            at += 24 + length * _COUNTED[kind]
+    return _WHOLE if at == end > _HEAD else _CUT_OFF

@@ -1,0 +1,118 @@
+"""What is mended of SoftHSM's files, and what is left alone."""
+
+import os
+import struct
+
+from evcc.vault.softhsm_files import keep, mend
+
+
+def attribute(value, length=None):
+    head = struct.pack(">Q", 0x80005349)
+    if isinstance(value, bytes):
+        size = len(value) if length is None else length
+        return head + struct.pack(">QQ", 3, size) + value
+    if isinstance(value, bool):
+        return head + struct.pack(">QB", 1, value)
+    return head + struct.pack(">QQ", 2, value)
+
+
+def objectfile(*values, generation=1):
+    return struct.pack(">Q", generation) + b"".join(attribute(value) for value in values)
+
+
+TOKEN = objectfile(b"car" + b" " * 29, 0x42D, b"sealed" * 12)
+KEY = objectfile(3, True, b"id", b"sealed" * 20)
+
+
+class Store:
+    """A folder of tokens with two in it, "a" (labelled "car") and "b"."""
+
+    def __init__(self):
+        self.folder = (os.getenv("TMPDIR") or "/tmp") + "/plugvault-" + os.urandom(8).hex()
+        os.mkdir(self.folder)
+        for token in "ab":
+            os.mkdir(self.folder + "/" + token)
+        self.write("a/token.object", TOKEN)
+        self.write("b/token.object", objectfile(b"another" + b" " * 25))
+        self.write("a/1.object", KEY)
+
+    def write(self, name, data):
+        with open(self.folder + "/" + name, "wb") as file:
+            file.write(data)
+
+    def read(self, name):
+        with open(self.folder + "/" + name, "rb") as file:
+            return file.read()
+
+    def names(self, token="a"):
+        return sorted(os.listdir(self.folder + "/" + token))
+
+    def remove(self):
+        for token in "ab":
+            for name in self.names(token):
+                os.remove(self.folder + "/" + token + "/" + name)
+            os.rmdir(self.folder + "/" + token)
+        os.rmdir(self.folder)
+
+
+def test_a_token_that_was_cut_off_while_it_was_written_is_put_back():
+    store = Store()
+    keep(store.folder, "car")
+    assert store.names("b") == ["token.object"]  # a stranger's token is not ours to keep
+    for n in range(len(TOKEN)):
+        store.write("a/token.object", TOKEN[:n])
+        mend(store.folder)
+        assert store.read("a/token.object") == TOKEN, n
+    os.remove(store.folder + "/a/token.object")
+    mend(store.folder)
+    assert store.read("a/token.object") == TOKEN
+    store.remove()
+
+
+def test_what_is_kept_is_the_latest_and_never_what_is_not_whole():
+    store = Store()
+    keep(store.folder, "car")
+    kept = store.read("a/token.kept")
+    store.write("a/token.object", struct.pack(">Q", 2) + TOKEN[8:])  # a login, and no more
+    keep(store.folder, "car")
+    assert store.read("a/token.kept") == kept
+    store.write("a/token.object", TOKEN[:-1])
+    keep(store.folder, "car")
+    assert store.read("a/token.kept") == kept
+    another = objectfile(b"car" + b" " * 29, 0x42D, b"opened" * 12)  # another PIN
+    store.write("a/token.object", another)
+    mend(store.folder)
+    assert store.read("a/token.object") == another
+    keep(store.folder, "car")
+    assert store.read("a/token.kept") == another
+    store.remove()
+
+
+def test_a_token_never_seen_whole_stays_as_it_is():
+    store = Store()
+    store.write("a/token.object", b"")
+    mend(store.folder)
+    assert store.read("a/token.object") == b""
+    assert store.names() == ["1.object", "token.object"]
+    store.remove()
+
+
+def test_a_length_that_no_file_has_is_put_aside_and_what_is_only_short_is_not():
+    store = Store()
+    fatal = objectfile(3, True) + attribute(b"id", 1 << 40) + attribute(b"")
+    others = {"2": b"", "3": KEY[:-1], "4": KEY[:8], "5": KEY[:40], "6": KEY}
+    for name, data in others.items():
+        store.write("a/" + name + ".object", data)
+    store.write("a/9.object", fatal)
+    mend(store.folder)
+    assert store.read("a/9.damaged") == fatal
+    for name, data in others.items():
+        assert store.read("a/" + name + ".object") == data
+    assert "9.object" not in store.names()
+    store.remove()
+
+
+def test_without_softhsm_there_is_nothing_to_do():
+    mend(None)
+    mend("/no/such/folder")
+    keep(None, "car")
