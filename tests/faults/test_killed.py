@@ -1,0 +1,104 @@
+"""Kill -9, at any moment of an installation: the old contract or the new one, each able to sign.
+
+By ptrace where a moment is to be hit exactly (every change of a file, every request to the vault),
+by the clock otherwise. Not with a debugger attached to the tests: a process has one tracer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fixtures.grounds import Ground
+from fixtures.tokens import CarToken
+from grounds import objects
+from plugvault.hsm.service import VaultService
+from world import World
+
+Some = Callable[..., list[Any]]
+KILLED = -9
+
+
+def test_killed_at_any_change_of_a_file(ground: Ground, some: Some) -> None:
+    """The car that drives its token itself: SoftHSM's own files, the chains and the index."""
+    calls = ground("install")["calls"]
+    names = [call for call, _ in calls]
+    assert calls[names.index("ftruncate")][1] == "token.object"  # the login is one of the moments
+    assert ["rename", "contracts.new"] in calls
+    first = names.index("ftruncate") + 1  # the token's file is empty now
+    index = calls.index(["rename", "contracts.new"])
+    seen: Counter[str] = Counter()
+    for at in sorted({first, index, index + 1, *some(range(len(calls)), 15)}):
+        ground.restore()
+        assert ground("install", before=at)["code"] == KILLED
+        seen[ground.survived()] += 1
+    assert set(seen) == {"old", "new"}
+    print(f"killed before each of {sum(seen.values())} changes of files: {dict(seen)}")
+
+
+def test_killed_while_it_recovers(ground: Ground, some: Some) -> None:
+    """What the second start finds is what the first one would have made."""
+    calls = ground("install")["calls"]
+    index = calls.index(["rename", "contracts.new"])
+    count = 0
+    for before in (index, index + 1):  # a key too many, and two
+        ground.restore()
+        ground("install", before=before)
+        ground.keep()
+        steps = range(len(ground("start")["calls"]))
+        for at in some(steps, 4):
+            ground.restore()
+            assert ground("start", before=at)["code"] == KILLED
+            ground.survived()
+            count += 1
+    print(f"killed before each of {count} changes of files by two recoveries")
+
+
+@pytest.fixture
+def served(world: World, car_token: CarToken) -> Iterator[tuple[Ground, VaultService]]:
+    """A car whose token is in a service of its own; nothing is left over in the end."""
+    service = car_token.service()
+    ground = Ground(world, car_token, str(service.socket_path))
+    with service:
+        yield ground, service
+    ground.close()
+    vault = car_token.open()
+    assert objects(vault) == 6
+    vault.close()
+
+
+def victims(service: VaultService, who: str) -> list[int]:
+    """As `tracing` has them: 0 is the module."""
+    return [0] * (who != "service") + [service.pid] * (who != "module")
+
+
+@pytest.mark.parametrize("who", ["module", "service", "both"])
+def test_killed_at_any_step_of_the_module(
+    served: tuple[Ground, VaultService], some: Some, who: str
+) -> None:
+    """Before every request to the vault and every change of the store."""
+    ground, service = served
+    calls = ground("install")["calls"]
+    assert ["sendto", "socket"] in calls
+    ground.survived()
+    seen: Counter[str] = Counter()
+    for at in some(range(len(calls)), 4):
+        ground.renew()
+        ground("install", before=at, victims=victims(service, who))
+        seen[ground.survived()] += 1
+    print(f"{who} killed before each of {sum(seen.values())} steps of the module: {dict(seen)}")
+
+
+@pytest.mark.parametrize("who", ["module", "service", "both"])
+def test_killed_at_random(served: tuple[Ground, VaultService], whole: bool, who: str) -> None:
+    ground, service = served
+    seen: Counter[str] = Counter()
+    for _ in range(200 if whole else 3):
+        ground.renew()
+        ground("race", after=random.uniform(0, 0.08), victims=victims(service, who))
+        seen[ground.survived()] += 1
+    print(f"{who} killed at {sum(seen.values())} random moments: {dict(seen)}")

@@ -1,0 +1,240 @@
+"""The power goes at any moment of an installation: what the medium has is the old or the new.
+
+What the store did to its folder is recorded, and the disk is a model: a file's bytes are there for
+sure once it is flushed, a name once its folder is; what is not flushed may be there, or in part,
+or not, whatever came before it. Every state that allows is looked at, after every step.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc.contracts import ContractError, Contracts
+from evcc.ports import files as port
+from evcc.ports.files import Files
+from fixtures.cars import STORED, Car
+from world import EMAID, NOW
+
+
+class Recorder:
+    """`os` and `open` as `ports.files` uses them, with all that it changes in `steps`."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Any, ...]] = []
+        self._inodes = itertools.count(1)
+        self._open: dict[int, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def open(self, path: str, mode: Any, *_: Any) -> Any:
+        if isinstance(mode, int):  # of the folder, to flush it
+            descriptor = os.open(path, mode)
+            self._open[descriptor] = "folder"
+            return descriptor
+        file = builtins.open(path, mode)  # noqa: PTH123, SIM115 - it stands for `open`
+        if "w" in mode:
+            inode = next(self._inodes)
+            self._open[file.fileno()] = inode
+            self.steps.append(("create", Path(path).name, inode))
+            return Written(file, inode, self.steps)
+        return file
+
+    def fsync(self, descriptor: int) -> None:
+        what = self._open[descriptor]
+        self.steps.append(("flush-folder",) if what == "folder" else ("flush", what))
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        del self._open[descriptor]
+        os.close(descriptor)
+
+    def rename(self, old: str, new: str) -> None:
+        self.steps.append(("rename", Path(old).name, Path(new).name))
+        os.rename(old, new)  # noqa: PTH104
+
+    def remove(self, path: str) -> None:
+        self.steps.append(("remove", Path(path).name))
+        os.remove(path)  # noqa: PTH107
+
+
+class Written:
+    def __init__(self, file: Any, inode: int, steps: list[tuple[Any, ...]]) -> None:
+        self._file, self._inode, self._steps = file, inode, steps
+        self.flush, self.fileno = file.flush, file.fileno
+
+    def __enter__(self) -> Written:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> int:
+        self._steps.append(("write", self._inode, bytes(data)))
+        return int(self._file.write(data))
+
+
+def media(before: dict[str, bytes], steps: list[tuple[Any, ...]]) -> Iterator[dict[str, bytes]]:
+    """Every state that a disk can be in when the power goes after `steps`.
+
+    Bytes that are not flushed: all, none, or half of them. Names that are not flushed: any of the
+    changes may have reached the medium and any not.
+    """
+    data: dict[int, list[bytes]] = {}  # inode -> what it may hold
+    names: dict[str, int | bytes] = dict(before)  # for sure
+    pending: list[tuple[Any, ...]] = []
+    for step in steps:
+        kind = step[0]
+        if kind == "write":
+            whole = step[2]
+            data[step[1]] = [whole, b"", whole[: len(whole) // 2], bytes(len(whole))]
+        elif kind == "flush":
+            data[step[1]] = data[step[1]][:1]
+        elif kind == "flush-folder":
+            names = changed(names, pending)
+            pending = []
+        elif kind != "vault":
+            if kind == "create":
+                data[step[2]] = [b""]
+            pending.append(step)
+    for n in range(len(pending) + 1):
+        for chosen in itertools.combinations(pending, n):
+            yield from contents(changed(names, chosen), data)
+
+
+def changed(names: dict[str, Any], steps: Any) -> dict[str, Any]:
+    names = dict(names)
+    for kind, *arguments in steps:
+        if kind == "create":
+            names[arguments[0]] = arguments[1]
+        elif kind == "remove":
+            names.pop(arguments[0], None)
+        elif arguments[0] in names:  # a rename of what is not there changes nothing
+            names[arguments[1]] = names.pop(arguments[0])
+    return names
+
+
+def contents(names: dict[str, Any], data: dict[int, list[bytes]]) -> Iterator[dict[str, bytes]]:
+    unknown = [name for name, what in names.items() if isinstance(what, int)]
+    for choice in itertools.product(*(data[names[name]] for name in unknown)):
+        yield {**names, **dict(zip(unknown, choice, strict=True))}
+
+
+class Watched:
+    """A vault whose deletions are steps as well: they are for ever."""
+
+    def __init__(self, vault: Any, steps: list[tuple[Any, ...]]) -> None:
+        self._vault, self._steps = vault, steps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vault, name)
+
+    def delete(self, key: bytes) -> None:
+        self._steps.append(("vault", key))
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    made = Recorder()
+    monkeypatch.setattr(port, "os", made)
+    monkeypatch.setattr(port, "open", made.open, raising=False)
+    return made
+
+
+def content(path: str) -> dict[str, bytes]:
+    return {one.name: one.read_bytes() for one in Path(path).iterdir()}
+
+
+def whole(contracts: Contracts, gone: set[bytes]) -> None:
+    """Every contract has its chain, and a key that nobody has deleted."""
+    for one in contracts.all():
+        assert one.key not in gone
+        leaf = contracts.chain(one.emaid)[0]
+        assert hashlib.sha256(leaf).digest()[:16] == one.fingerprint
+
+
+def cut(car: Car, recorder: Recorder, folder: Path, operation: str) -> int:
+    """Do it, with the power going after each step; how many states of a disk that were."""
+    do = operations(car, Watched(car.vault, recorder.steps))[operation]
+    before, old = content(car.folder), state(car.contracts)
+    recorder.steps.clear()
+    do()
+    steps, new = list(recorder.steps), state(car.contracts)
+    assert old != new
+    looked = 0
+    for n in range(len(steps) + 1):
+        gone = {step[1] for step in steps[:n] if step[0] == "vault"}
+        outcomes = set()
+        for medium in unique(media(before, steps[:n])):
+            put(folder, medium)
+            contracts = Contracts(Files(str(folder)))
+            whole(contracts, gone)
+            found = state(contracts)
+            assert found in (old, new), (steps[:n], sorted(medium))
+            outcomes.add(found == new)
+            looked += 1
+        assert n or outcomes == {False}
+    assert outcomes == {True}, "what is done is done, and nothing left to the disk's goodwill"
+    print(f"{operation}: {looked} states of a disk after {len(steps)} steps")
+    return looked
+
+
+@pytest.mark.parametrize("operation", ["renew", "add", "delete", "choose"])
+def test_power_cut_at_any_step(
+    car: Car, recorder: Recorder, tmp_path: Path, operation: str
+) -> None:
+    assert cut(car, recorder, tmp_path / "cut", operation) > 10
+
+
+@pytest.mark.parametrize("forgotten", ["_flush", "_flush_folder"])
+def test_a_store_that_does_not_flush_is_found_out(
+    car: Car,
+    recorder: Recorder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    forgotten: str,
+) -> None:
+    """The model is worth something: without either flush a contract is lost in it."""
+    monkeypatch.setattr(port, forgotten, lambda _: None)
+    with pytest.raises((AssertionError, ContractError)):
+        cut(car, recorder, tmp_path / "cut", "renew")
+
+
+def operations(car: Car, vault: Any) -> dict[str, Callable[[], Any]]:
+    """A car with two contracts, and what can be done to them."""
+    car.installs(car.world.response(car.point))  # EMAID
+
+    def install(emaid: str) -> None:
+        contract = car.world.new_contract(emaid, not_before=NOW - 60)
+        car.install(car.world.response(car.point, contract=contract), vault=vault)
+
+    return {
+        "renew": lambda: install(STORED),
+        "add": lambda: install("DEPVT000000004"),
+        "delete": lambda: vault.delete(car.contracts.delete(EMAID)),
+        "choose": lambda: car.contracts.choose(EMAID),
+    }
+
+
+def state(contracts: Contracts) -> list[tuple[Any, ...]]:
+    return [(c.emaid, c.key, c.fingerprint, c.active) for c in contracts.all()]
+
+
+def unique(found: Iterator[dict[str, bytes]]) -> list[dict[str, bytes]]:
+    return [dict(one) for one in {tuple(sorted(medium.items())) for medium in found}]
+
+
+def put(path: Path, medium: dict[str, bytes]) -> None:
+    path.mkdir(exist_ok=True)
+    for one in path.iterdir():
+        one.unlink()
+    for name, data in medium.items():
+        (path / name).write_bytes(data)

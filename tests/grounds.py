@@ -1,0 +1,160 @@
+"""A car in a process of its own, which may be killed at any moment: a new one for each job.
+
+    python tests/grounds.py < JSON lines
+
+The first line is the car ("module", "conf", "label", "pin", "socket", "store"; a socket means
+that the vault is a service); each further line is a job, with the answer to install ("response"):
+
+    {"do": "install", "before": 7, "victims": [0]}  start, and install the answer: see `tracing`
+    {"do": "start", "before": 7, "victims": [0]}    only start
+    {"do": "race", "after": 0.01, "victims": [0]}   start and install, killed after so many seconds
+    {"do": "look"}                                  start, and tell what is there
+
+Every job forks a process that has everything imported and nothing open. It is answered by a line:
+"calls" and "code" of an installation, the fields of `look`, or {"died": code}.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import tracing
+from evcc import x509
+from evcc.contracts import Contracts
+from evcc.errors import EvccError
+from evcc.installation import Request, install
+from evcc.ports import unix
+from evcc.ports.files import Files
+from evcc.trust import Trust
+from evcc.vault import pkcs11
+from evcc.vault.service import connect
+from plugvault.hsm.vault import open_vault
+from world import NOW, SESSION_ID
+
+DIGEST = bytes(range(32))
+
+
+def vault(car: dict[str, Any]) -> Any:
+    if car["socket"]:
+        return connect(lambda: unix.connect(car["socket"]))
+    return open_vault(car["module"], car["conf"], car["label"], car["pin"])
+
+
+def start(car: dict[str, Any], keys: Any) -> tuple[Trust, Contracts, list[str]]:
+    """As `evcc.module` starts."""
+    files = Files(car["store"])
+    trust = Trust(files, keys.verify)
+    contracts = Contracts(files)
+    return trust, contracts, contracts.recover(keys)
+
+
+def starts(car: dict[str, Any]) -> None:
+    start(car, vault(car))
+
+
+def installs(car: dict[str, Any]) -> None:
+    keys = vault(car)
+    trust, contracts, _ = start(car, keys)
+    request = Request.at_station(SESSION_ID)
+    install(bytes.fromhex(car["response"]), request, trust, contracts, keys, NOW)
+
+
+def look(car: dict[str, Any]) -> dict[str, Any]:
+    """What a start finds and says; `again`: what the next one says; of each contract: EMAID,
+    serial number of the certificate, whether it is lost, whether it signs for its certificate."""
+    try:
+        keys = vault(car)
+        _, contracts, found = start(car, keys)
+        _, again, later = start(car, keys)
+    except EvccError as error:
+        return {"error": str(error)}
+    assert [c.key for c in contracts.all()] == [c.key for c in again.all()]
+    return {
+        "found": found,
+        "again": later,
+        "contracts": [contract(c, contracts, keys) for c in contracts.all()],
+        "keys": len(keys.keys()),
+        "objects": objects(keys),
+        "files": sorted(one.name for one in Path(car["store"]).iterdir()),
+    }
+
+
+def contract(one: Any, contracts: Contracts, keys: Any) -> list[Any]:
+    try:
+        leaf = x509.parse(contracts.chain(one.emaid)[0])
+        signs = keys.verify(leaf.point, DIGEST, keys.sign(one.key, DIGEST))
+    except EvccError as error:
+        return [one.emaid, 0, one.lost, str(error)]
+    return [one.emaid, leaf.serial, one.lost, signs]
+
+
+def objects(keys: Any) -> int:
+    """Keys, public and private, of whomever; a service does not say."""
+    calls = getattr(keys, "_calls", None)
+    kinds = (pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY)
+    template = [[(pkcs11.CKA_CLASS, k), (pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC)] for k in kinds]
+    return sum(len(calls.find(one)) for one in template) if calls else 0
+
+
+def told(car: dict[str, Any]) -> dict[str, Any]:
+    """`look`, from a process that may not live to tell."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.write(writer, json.dumps(look(car)).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        text = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return {"died": code} if code else json.loads(text)
+
+
+def race(car: dict[str, Any], after: float, victims: list[int]) -> dict[str, Any]:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            installs(car)
+            code = 0
+        except EvccError:
+            pass
+        finally:
+            os._exit(code)
+    time.sleep(after)
+    for victim in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim or child, signal.SIGKILL)
+    return {"code": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
+
+
+def work(car: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    kind = job.pop("do")
+    car["response"] = job.pop("response", "")
+    if kind == "look":
+        return told(car)
+    if kind == "race":
+        return race(car, **job)
+    folder = Path(car["store"]).parent
+    function = starts if kind == "start" else installs
+    calls, code = tracing.follow(tracing.fork(lambda: function(car)), folder, **job)
+    return {"calls": calls, "code": code}
+
+
+def main() -> None:
+    car = json.loads(sys.stdin.readline())
+    for line in sys.stdin:
+        print(json.dumps(work(car, json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
