@@ -6,12 +6,12 @@ gets the session's own when somebody sends it: the SessionID is outside the sign
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from evcc import exi, signature
+from evcc import signature
+from plugvault.contract import shapes
 from plugvault.contract.issue import ContractData
 
-Message = dict[str, Any]
+Message = shapes.Message
 
 ISO2 = "urn:iso:15118:2:2013:MsgDef"  # how OPCP names this kind of message
 NO_SESSION = b"\x00"
@@ -44,7 +44,7 @@ def bundle(
         "V2G_Message": {
             "Header": {
                 "SessionID": NO_SESSION,
-                "Signature": signature.sign(signed, sign),
+                "Signature": signature.sign(signed, sign, shapes.fragment),
             },
             "Body": {
                 "CertificateInstallationRes": {
@@ -66,4 +66,4 @@ def chain(leaf: bytes, subs: Sequence[bytes]) -> Message:
 
 def to_exi(message: Message) -> bytes:
     """The message as it goes over the wire."""
-    return exi.encode(message)
+    return shapes.encode(message)

@@ -8,7 +8,10 @@ SessionID is left out when writing and put back when reading.
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape, quoteattr
@@ -17,6 +20,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from evcc.errors import EvccError
+from plugvault.contract import shapes
 from plugvault.contract.bundle import NO_SESSION, Message
 
 LIMIT = 32_768  # characters: a bundle has about 6,000
@@ -132,8 +136,55 @@ def write(message: Message) -> bytes:
     header = dict(content["Header"])
     if header.get("SessionID") == NO_SESSION:
         del header["SessionID"]
-    text = _write(f"{_PREFIX[DEF]}V2G_Message", _message, {**content, "Header": header}, _DECLARED)
+    content = {**content, "Header": header}
+    seen = shapes.look(content)
+    if seen is None:
+        return _document(content)
+    shape, values = seen
+    around = _known.get(shape, lambda: _around(content, values))
+    if around is None:
+        return _document(content)
+    texts = [_text(values[at]) for at in around.order]
+    return b"".join(chain.from_iterable(zip(around.texts, (*texts, b""), strict=True)))
+
+
+def _text(value: shapes.Value) -> bytes:
+    return base64.b64encode(value) if isinstance(value, bytes) else escape(value).encode()
+
+
+def _document(content: Message) -> bytes:
+    text = _write(f"{_PREFIX[DEF]}V2G_Message", _message, content, _DECLARED)
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + text.encode()
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What stands around the values; `order`: in which they stand between the `texts`."""
+
+    texts: tuple[bytes, ...]
+    order: tuple[int, ...]
+
+
+_known: shapes.Known[_Around] = shapes.Known()
+
+
+def _around(content: Message, values: Sequence[shapes.Value]) -> _Around | None:
+    """None where octets are not written in base64."""
+    digests = [sha256(bytes([at])).digest() for at in range(len(values))]
+    marks = [
+        mark if isinstance(value, bytes) else mark.hex()
+        for mark, value in zip(digests, values, strict=True)
+    ]
+    document = _document(shapes.fill(content, iter(marks)))
+    texts = [_text(mark) for mark in marks]
+    if any(document.count(text) != 1 for text in texts):
+        return None
+    order = sorted(range(len(texts)), key=lambda at: document.index(texts[at]))
+    between = []
+    for at in order:
+        before, _, document = document.partition(texts[at])
+        between.append(before)
+    return _Around((*between, document), tuple(order))
 
 
 def _write(name: str, node: _Node, value: Any, attributes: str = "") -> str:
