@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httpcore
 
 from evcc.errors import EvccError
+from plugvault.patience import wait
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -77,6 +78,7 @@ class Outbound:
         HTTP).
         """
         self.check(url)
+        wait()
         guard = _Guard(self._networks, time.monotonic() + self._timeout)
         times = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)
         with httpcore.ConnectionPool(_trust(), network_backend=guard) as pool:

@@ -27,25 +27,27 @@ BELOW = {
     "contract": {"pki"},
     "pki": {"net"},
     "runtimes": set(),
-    "net": set(),
+    "patience": set(),
+    "net": {"patience"},
     "exi_json": set(),
     "hsm": set(),
     "store": {
         "pools",
         "contract",
         "pki",
+        "patience",
     },  # the SQL side implements the interface that the pools state
     "pools": {"contract", "pki", "net"},
     "refresh": {"pools", "pki", "net"},
     "delivery": {"pools", "net"},
     "roles": {"contract", "pki", "net", "telematics"},
     "inspection": {"contract", "pki", "exi_json"},
-    "opcp": {"pools", "roles", "contract", "pki", "net"},
+    "opcp": {"pools", "roles", "contract", "pki", "net", "patience"},
     "station": {"pools", "roles", "contract", "pki"},
     "telematics": {"pki"},
     "link": {"telematics"},
     "car": {"hsm", "link", "runtimes", "telematics"},
-    "federation": {"pools", "roles", "contract", "pki"},
+    "federation": {"pools", "roles", "contract", "pki", "patience"},
     "requests": {"roles", "pki", "hsm"},
     "ecosystem": {
         "refresh",
@@ -62,7 +64,7 @@ BELOW = {
         "hsm",
     },
 }
-TOP = {"cli", "story"}  # these put the world together; nothing below imports them
+TOP = {"cli", "pytest_plugin", "story"}  # these put the world together; nothing below imports them
 
 
 def imports(tree: ast.Module, package: str) -> list[tuple[int, str]]:

@@ -22,6 +22,7 @@ from evcc.x509 import CertificateError
 from plugvault.contract import xml
 from plugvault.contract.bundle import ISO2, Message
 from plugvault.contract.issue import ContractData
+from plugvault.patience import wait
 from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
@@ -138,6 +139,8 @@ class Federation:
 
     def roots(self) -> bool:
         """Fetch the partners' own roots into RCP; whether there were new ones."""
+        if self._known:
+            wait()
         with self._lock:  # whoever comes while another fetches waits, and finds them there
             if time.monotonic() < self._fetched + PAUSE:
                 return False
@@ -194,6 +197,8 @@ class Federation:
             return peers.active(records)
 
     def _reached(self, names: Sequence[str]) -> list[tuple[str, OpcpClient]]:
+        if names:
+            wait()
         for name in names:
             to = self._known.get(name)
             if to and to != self._opened.get(name):

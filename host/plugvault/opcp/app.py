@@ -25,6 +25,7 @@ from plugvault.opcp import (
 )
 from plugvault.opcp.limits import BodyLimit
 from plugvault.opcp.open import WARNING, OpenMode
+from plugvault.opcp.route import ShortWay
 from plugvault.opcp.services import Services
 
 _TITLE = "plugvault ecosystem"
@@ -67,6 +68,7 @@ def create_app(services: Services) -> FastAPI:
         swagger_ui_parameters={"defaultModelsExpandDepth": -1},
     )
     app.state.services = services
+    app.add_middleware(ShortWay)
     app.add_middleware(BodyLimit)
     if opened:
         app.add_middleware(OpenMode)

@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from plugvault.contract import response, xml
@@ -24,8 +23,8 @@ from plugvault.opcp.fields import (
     encode,
 )
 from plugvault.opcp.rights import may
-from plugvault.opcp.route import PlainRoute
-from plugvault.opcp.services import Bundle, Services
+from plugvault.opcp.route import Json, PlainRoute
+from plugvault.opcp.services import Bundle
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
 from plugvault.pools import ccp, installation, pcp
@@ -62,7 +61,7 @@ def install(
     asked: InstallationRequest,
     always_exi: Annotated[bool, Header(alias="alwaysReturnEXI")] = True,
     broadcast: Broadcast = False,
-) -> JSONResponse:
+) -> Json:
     """CertificateInstallationReq in, CertificateInstallationRes out, both EXI in base64.
 
     When there is no contract the status is 404, with the negative response as EXI for the vehicle,
@@ -78,7 +77,7 @@ def install(
         found.peers.know(pcid)
     now = found.clock()
     try:
-        with found.store.read() as records:
+        with found.store.write() as records:
             contract = installation.install(records, request, pcid, now)
     except PoolError as error:
         if error.reason != "not-found":
@@ -90,8 +89,7 @@ def install(
         if not always_exi:
             raise
         negative = response.negative(request.session_id)
-        return JSONResponse(_answer({"certificateInstallationRes": encode(negative)}), 404)
-    _delivered(found, contract, now)
+        return Json(_answer({"certificateInstallationRes": encode(negative)}), 404)
     return _positive(contract, request.session_id)
 
 
@@ -156,7 +154,9 @@ def provide(
     now = found.clock()
     with found.store.read() as records:
         contract = ccp.provide(records, caller, emaid, pcid, now, fingerprint)
-    _delivered(found, contract, now)
+    if contract.delivered is None:
+        with found.store.write() as records:
+            ccp.mark_delivered(records, contract, now)
     message = response.with_session_id(contract.message, session)
     return {
         "certificateInstallationRes": encode(message),
@@ -197,15 +197,9 @@ def set_default(caller: Maker, found: Found, pcid: PcidPath, emaid: EmaidPath) -
     return Response()
 
 
-def _delivered(found: Services, contract: Contract, now: float) -> None:
-    if contract.delivered is None:
-        with found.store.write() as records:
-            ccp.mark_delivered(records, contract, now)
-
-
-def _positive(bundle: Bundle | Contract, session_id: bytes) -> JSONResponse:
+def _positive(bundle: Bundle | Contract, session_id: bytes) -> Json:
     message = response.with_session_id(bundle.message, session_id)
-    return JSONResponse(
+    return Json(
         _answer(
             {
                 "certificateInstallationRes": encode(message),

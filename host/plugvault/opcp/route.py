@@ -1,11 +1,14 @@
 """The short way to an endpoint, for requests in which nothing is out of the ordinary.
 
-FastAPI's general way (a tree of dependencies solved anew, a thread by way of anyio) takes several
-times as long as a pool needs to answer. An endpoint of this route class is still an ordinary
-FastAPI endpoint: documented, validated and refused as any other. But where its signature is of
-the plain kind (the caller, the services, one JSON body, scalars of path and headers) and a
-request fits it at once, the arguments are made right here and the endpoint runs in a thread.
-Whatever does not fit, wrong or only unusual, goes the general way, which has the words for it.
+FastAPI's general way (a search through all routes, a tree of dependencies solved anew, a thread
+by way of anyio) takes several times as long as a pool needs to answer. An endpoint of this route
+class is still an ordinary FastAPI endpoint: documented, validated and refused as any other. But
+where its signature is of the plain kind (the caller, the services, one JSON body, scalars of path
+and headers) and a request fits it at once, the arguments are made right here and the endpoint is
+called: on the event loop, for handing it to a thread would cost more than most answers, and in a
+thread when something would have to wait (`plugvault.patience`). `ShortWay` finds endpoints by
+their whole path before FastAPI looks for them. Whatever does not fit, wrong or only unusual, goes
+the general way, which has the words for it.
 """
 
 import asyncio
@@ -13,14 +16,17 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from fastapi import Request, Response, params
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plugvault.opcp.services import services
+from plugvault.patience import WouldWait, at_once
 
 THREADS = 40  # endpoints at once in a process; they wait for the database, the token, or peers
 
@@ -33,41 +39,111 @@ Read = Callable[[Request], Any]
 _threads = ThreadPoolExecutor(THREADS, "plugvault-endpoint")
 
 
+class Json(JSONResponse):
+    """Written by the library that reads requests; the standard one takes three times as long."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content)
+
+
 class _Unusual(Exception):
     """The request is for the general way."""
 
 
+class _Short:
+    """The short way to one endpoint. `status`: of an answer that is not a Response."""
+
+    def __init__(
+        self,
+        endpoint: Callable[..., Any],
+        status: int,
+        arguments: Mapping[str, Read],
+        body: tuple[str, type[BaseModel]] | None,
+    ) -> None:
+        self._endpoint, self._status = endpoint, status
+        self._arguments, self._body = arguments, body
+
+    def fit(self, request: Request, body: bytes) -> Callable[[], Any]:
+        """The endpoint with its arguments. Raises _Unusual."""
+        try:
+            values = {name: read(request) for name, read in self._arguments.items()}
+            if self._body:
+                if not request.headers.get("content-type", "").startswith("application/json"):
+                    raise _Unusual
+                name, model = self._body
+                values[name] = model.model_validate_json(body)
+        except ValidationError:
+            raise _Unusual from None
+        return partial(self._endpoint, **values)
+
+    async def go(self, work: Callable[[], Any]) -> Response:
+        try:
+            with at_once():
+                answer = work()
+        except WouldWait:
+            answer = await asyncio.get_running_loop().run_in_executor(_threads, work)
+        if isinstance(answer, Response):
+            return answer
+        return Json(answer, self._status)
+
+
 class PlainRoute(APIRoute):
-    """See the module: `APIRouter(route_class=PlainRoute)`."""
+    """See the module: `APIRouter(route_class=PlainRoute)`. `whole`: the short ways to endpoints
+    whose path has no parameters, by method and path."""
+
+    whole: ClassVar[dict[tuple[str, str], _Short]] = {}
 
     def get_route_handler(self) -> Handler:
         general = super().get_route_handler()
-        endpoint, status = self.endpoint, self.status_code or 200
-        found = None if self.dependencies else _arguments(endpoint)
+        found = None if self.dependencies else _arguments(self.endpoint)
         if found is None:
             return general
-        arguments, body = found
+        short = _Short(self.endpoint, self.status_code or 200, *found)
+        if not self.param_convertors:
+            self.whole.update({(method, self.path): short for method in self.methods or ()})
 
         async def handle(request: Request) -> Response:
             try:
-                values = {name: read(request) for name, read in arguments.items()}
-                if body:
-                    values[body[0]] = await _body(request, body[1])
-            except (_Unusual, ValidationError):
+                work = short.fit(request, await request.body())
+            except _Unusual:
                 return await general(request)
-            work = partial(endpoint, **values)
-            answer = await asyncio.get_running_loop().run_in_executor(_threads, work)
-            if isinstance(answer, Response):
-                return answer
-            return Response(to_json(answer), status, media_type="application/json")
+            return await short.go(work)
 
         return handle
 
 
-async def _body(request: Request, model: type[BaseModel]) -> BaseModel:
-    if not request.headers.get("content-type", "").startswith("application/json"):
-        raise _Unusual
-    return model.model_validate_json(await request.body())
+class ShortWay:
+    """ASGI middleware, where bodies come whole: to the endpoint without looking for it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        short = PlainRoute.whole.get((scope.get("method", ""), scope.get("path", "")))
+        if short is None:
+            await self._app(scope, receive, send)
+            return
+        whole = await receive()
+        request = Request(scope)
+        try:
+            work = short.fit(request, whole.get("body", b""))
+        except _Unusual:
+            first = [whole]
+
+            async def replay() -> Message:
+                return first.pop() if first else await receive()
+
+            await self._app(scope, replay, send)
+            return
+        try:
+            answer = await short.go(work)
+        except Exception as error:
+            handlers = scope["app"].exception_handlers
+            kinds = [kind for kind in type(error).__mro__ if kind in handlers]
+            if not kinds or kinds[0] is Exception:
+                raise
+            answer = await handlers[kinds[0]](request, error)
+        await answer(scope, receive, send)
 
 
 def _arguments(

@@ -6,6 +6,7 @@ hexadecimal without separators. Vehicles write the name of a root in any order t
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from evcc.x509 import Certificate
 
@@ -33,6 +34,7 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@lru_cache(maxsize=1024)  # the names of a few roots, in each vehicle's request
 def attributes(text: str) -> frozenset[tuple[str, str]]:
     """A written name as a set of attributes, because its order says nothing."""
     pairs = (part.partition("=") for part in re.findall(r"(?:\\.|[^,+\\])+", text))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from evcc import chain, exi, signature
 from evcc.x509 import CertificateError
-from plugvault.contract import response
+from plugvault.contract import response, shapes
 from plugvault.contract.bundle import ISO2, Message
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
@@ -92,7 +92,9 @@ def check_bundle(records: Records, message: Message, now: float) -> tuple[respon
             taken.cps, taken.cps_subs, rcp.anchors(records, "V2G"), chain.CPS, now
         )
         point = path.read(taken.cps).point
-        signature.verify(taken.signature, list(taken.signed), point, verify_p256)
+        signature.verify(
+            taken.signature, list(taken.signed), point, verify_p256, fragment=shapes.fragment
+        )
         leaf = path.read(taken.contract.certificate)
     except _NO_BUNDLE as error:
         raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error
@@ -177,8 +179,9 @@ def set_default(records: Records, caller: Caller, pcid: str, emaid: str) -> None
 
 
 def mark_delivered(records: Records, contract: Contract, now: float) -> None:
-    """See `contracts.deliver`; nothing to do for one that was delivered before."""
-    if contract.delivered is None:
+    """See `contracts.deliver`. Not of a bundle that was put since: nobody has that one."""
+    records.lock(contract.vehicle)
+    if records.contracts.get(contract.emaid, contract.namespace) == contract:
         contracts.deliver(records, contract, now)
 
 

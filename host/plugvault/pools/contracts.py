@@ -9,7 +9,6 @@ twice, and an operator that deletes one would leave the other good.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 
 from plugvault.contract import response
@@ -98,14 +97,11 @@ def _certificates(contract: Contract) -> list[tuple[str, str]]:
 
 
 def deliver(records: Records, contract: Contract, now: float) -> None:
-    """The vehicle, or its maker for it, has this bundle: its operator is told, once.
-
-    Not of a bundle that was put since: nobody has that one.
-    """
-    records.lock(contract.vehicle)
-    if records.contracts.get(contract.emaid, contract.namespace) != contract:
+    """The vehicle, or its maker for it, has this bundle: its operator is told, once. With its
+    vehicle locked since it was read."""
+    if contract.delivered is not None:
         return
-    records.contracts.put(replace(contract, delivered=int(now)))
+    records.contracts.deliver(contract.emaid, contract.namespace, int(now))
     _tell(records, "mo.contract.delivered.to.oem", contract.emaid[:5], contract, now)
 
 

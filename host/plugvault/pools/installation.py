@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from evcc import exi, signature
 from evcc.x509 import CertificateError
+from plugvault.contract import shapes
 from plugvault.contract.bundle import ISO2, NO_SESSION, Message
 from plugvault.pki import names, path
 from plugvault.pki.verify import verify_p256
@@ -37,7 +38,7 @@ class Request:
 def read_request(raw: bytes) -> Request:
     """Decode a vehicle's request. Raises PoolError("invalid", "EXI format is invalid!")."""
     try:
-        message = exi.decode(raw)["V2G_Message"]
+        message = shapes.decode(raw)["V2G_Message"]
         body = message["Body"]["CertificateInstallationReq"]
         roots = body["ListOfRootCertificateIDs"]["RootCertificateID"]
         session_id = message["Header"]["SessionID"] or NO_SESSION
@@ -66,7 +67,9 @@ def check_signature(request: Request) -> str:
         if request.signature is None:
             raise PoolError("invalid", BAD_SIGNATURE)
         part = (request.body["Id"], "CertificateInstallationReq", request.body)
-        signature.verify(request.signature, [part], certificate.point, verify_p256)
+        signature.verify(
+            request.signature, [part], certificate.point, verify_p256, fragment=shapes.fragment
+        )
     except CertificateError as error:
         raise PoolError("invalid", "Invalid certificate format on OEMProvisioningCert") from error
     except signature.SignatureError as error:
@@ -75,11 +78,13 @@ def check_signature(request: Request) -> str:
 
 
 def install(records: Records, request: Request, pcid: str, now: float) -> Contract:
-    """The contract a vehicle gets at a station: its default, under a root it says it has.
+    """The contract a vehicle gets at a station: its default, under a root it says it has. Its
+    operator is told.
 
     `pcid`: what `check_signature` found. Raises PoolError("not-found", "Contract or Vehicle not
     found.") when there is nothing for it.
     """
+    records.lock(pcid.upper())
     vehicle = pcp.find(records, pcid, now)
     if vehicle is None or vehicle.certificate != request.certificate:
         raise PoolError("not-found", NOTHING)
@@ -87,6 +92,7 @@ def install(records: Records, request: Request, pcid: str, now: float) -> Contra
     default = [contract for contract in of_vehicle if contract.default]
     for contract in contracts.good(records, default, now):
         if is_listed(records, contract.root_fingerprint, request.roots):
+            contracts.deliver(records, contract, now)
             return contract
     raise PoolError("not-found", NOTHING)
 

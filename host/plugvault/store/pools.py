@@ -195,6 +195,9 @@ class Contracts(_Chained[records.Contract]):
         above = provider[:-1] + chr(ord(provider[-1]) + 1)  # a range, which an index serves
         return self._rows(_OF_PROVIDER, provider=provider, above=above, limit=limit)
 
+    def deliver(self, emaid: str, namespace: str, at: int) -> None:
+        self._transaction.run(_DELIVER, {"one": emaid, "edition": namespace, "at": at})
+
     def delete(self, emaid: str, namespace: str) -> None:
         self._delete(emaid=emaid, namespace=namespace)
 
@@ -212,6 +215,11 @@ class Contracts(_Chained[records.Contract]):
 
 _contract = tables.contracts.c
 _OF_VEHICLE = by_columns(tables.contracts, ("vehicle", "namespace")).order_by(_contract.emaid)
+_DELIVER = (
+    tables.contracts.update()
+    .where(_contract.emaid == bindparam("one"), _contract.namespace == bindparam("edition"))
+    .values(delivered=bindparam("at"))
+)
 _OF_PROVIDER = (
     tables.contracts.select()
     .where(_contract.emaid >= bindparam("provider"), _contract.emaid < bindparam("above"))

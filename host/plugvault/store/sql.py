@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
+from plugvault.patience import hurried, wait
 from plugvault.pools.errors import PoolError
 from plugvault.store.chains import Memory
 from plugvault.store.migrate import migrate
@@ -55,6 +56,7 @@ class SqlStore:
     def __init__(self, url: URL) -> None:
         self._engine = _engine(url)
         self._memory = Memory()
+        self._ready: list[Any] = []  # connections that do not wait
         # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
         # writers of one process take turns before they ask for its lock.
         self._turn = threading.Lock() if url.get_backend_name() == "sqlite" else None
@@ -99,8 +101,10 @@ class SqlStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        if self._turn and not self._turn.acquire(timeout=BUSY / 1000):
-            raise PoolError("unavailable", UNAVAILABLE)
+        if self._turn and not self._turn.acquire(blocking=False):
+            wait()
+            if not self._turn.acquire(timeout=BUSY / 1000):
+                raise PoolError("unavailable", UNAVAILABLE)
         try:
             yield
         finally:
@@ -109,17 +113,52 @@ class SqlStore:
 
     @contextmanager
     def _transaction(self, write: bool) -> Iterator[SqlRecords]:
-        with _refusals():
+        if not self._turn:
+            wait()  # for the server, and for others' locks in it
+        with _refusals(), self._connection() as connection:
+            transaction = Transaction(connection, self._engine.dialect, write)
+            try:
+                transaction.begin()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                    wait()  # for another process that writes
+                raise
+            yield SqlRecords(transaction, self._memory)
+            transaction.commit()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """What is not committed on it is undone."""
+        if not hurried():
             held = self._engine.raw_connection()
             try:
-                transaction = Transaction(held.driver_connection, self._engine.dialect, write)
-                transaction.begin()
-                yield SqlRecords(transaction, self._memory)
-                transaction.commit()
+                yield held.driver_connection
             finally:
-                held.close()  # undoes what was not committed
+                held.close()
+            return
+        try:
+            connection = self._ready.pop()
+        except IndexError:
+            connection = self._open()
+        try:
+            yield connection
+        finally:
+            if connection.in_transaction:
+                connection.rollback()
+            self._ready.append(connection)
+
+    def _open(self) -> Any:
+        """A connection that never waits, for those who must not. They come one after the other:
+        the pool, which sees to many at once, would take longer than what they ask."""
+        held = self._engine.raw_connection()
+        connection: Any = held.driver_connection
+        held.detach()
+        connection.execute("PRAGMA busy_timeout=0")
+        return connection
 
     def close(self) -> None:
+        while self._ready:
+            self._ready.pop().close()
         self._engine.dispose()
 
 

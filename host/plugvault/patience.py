@@ -1,0 +1,39 @@
+"""Work that must not wait: what an event loop does itself, while everybody else stands by.
+
+Whoever is about to wait for another process, a network or a writer calls `wait` first. Within
+`at_once` that ends the attempt with WouldWait, and it is made again where waiting is allowed; so
+nothing that lasts may be done before the first thing that may have to wait. A file's database and
+a token in this process count as at hand: both take less time than a thread does to begin.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_hurried = ContextVar("hurried", default=False)
+
+
+class WouldWait(BaseException):
+    """Not now and not here: do it again in a thread. No `Exception`: those who see to it that a
+    silent partner is no failure must not take this for one."""
+
+
+def hurried() -> bool:
+    """Whether the work at hand must not wait."""
+    return _hurried.get()
+
+
+def wait() -> None:
+    """Say that what follows waits. Raises WouldWait where it must not."""
+    if _hurried.get():
+        raise WouldWait
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Within this, nothing waits."""
+    token = _hurried.set(True)
+    try:
+        yield
+    finally:
+        _hurried.reset(token)
