@@ -1,4 +1,4 @@
-"""The vault: through `ffi` on MicroPython, in process beside bare python-pkcs11, as a service.
+"""The vault: through `ffi` on MicroPython, and in process beside bare python-pkcs11.
 
 Signing is the token's arithmetic. Opening a contract key is mostly SoftHSM writing the two objects
 of the key to its files, some thirty times each; both sides of a ratio do that. The store is in
@@ -120,7 +120,6 @@ def rows(token: Any) -> list[dict[str, Any]]:
 
     vault = token.open()
     point = vault.generate_provisioning_key()
-    signature = vault.sign(PROVISIONING, DIGEST)
     case = envelopes.envelope(point, envelopes.KNOWN_KEY)
     static = vault._whole(PROVISIONING)[0]
 
@@ -132,23 +131,14 @@ def rows(token: Any) -> list[dict[str, Any]]:
     bare_open = microseconds(bare_opening(vault, case), OPENINGS)
     opened = microseconds(opening(vault), OPENINGS)
     vault.close()
-    with token.service() as service:
-        client = service.client()
-        asked = microseconds(lambda: client.sign(PROVISIONING, DIGEST), SIGNATURES)
-        checked = microseconds(lambda: client.verify(point, DIGEST, signature), SIGNATURES)
-        client_opened = microseconds(opening(client), OPENINGS)
     board = through_ffi(token, case)
     found = [
         {"name": "sign, python-pkcs11 alone", "value": bare_sign, "unit": "µs"},
         {"name": "sign, vault in process", "value": sign, "unit": "µs"},
         {"name": "in process, of bare calls", "value": bare_sign / sign, "unit": "×"},
-        {"name": "sign, vault service", "value": asked, "unit": "µs"},
-        {"name": "service, of bare calls", "value": bare_sign / asked, "unit": "×"},
-        {"name": "verify, vault service", "value": checked, "unit": "µs"},
         {"name": "open and delete, python-pkcs11 alone", "value": bare_open, "unit": "µs"},
         {"name": "open and delete, vault in process", "value": opened, "unit": "µs"},
         {"name": "in process, of bare calls", "value": bare_open / opened, "unit": "×"},
-        {"name": "open and delete, vault service", "value": client_opened, "unit": "µs"},
     ]
     names = ("sign", "verify", "open and delete")
     budgets = ({"budget": 200}, {}, {"budget": 100_000})
