@@ -85,6 +85,7 @@ def test_what_is_kept_is_the_latest_and_never_what_is_not_whole():
     assert store.read("a/token.object") == another
     keep(store.folder, "car")
     assert store.read("a/token.kept") == another
+    assert store.read("a/token.before") == kept
     store.remove()
 
 

@@ -4,7 +4,9 @@ SoftHSM rewrites a file in place: it empties it, then writes. At every login tha
 `token.object`, and a token whose `token.object` is empty or cut off is not listed any more, with
 all that is in it. So a copy of it is kept beside it (`token.kept`, for which SoftHSM has no eyes)
 after each login, and put back when the original is not whole. What is put back is what was there:
-nothing is initialised. A PIN changed since, by another program, is the old one again.
+nothing is initialised. A PIN changed since, by another program, is the old one again. When the
+original has changed the copy before stays too (`token.before`): to a library a bit turned over in
+there can look like another PIN, and only a person can tell.
 
 A length in a file that no file has makes SoftHSM end its process while it only looks what is
 there. Such a file is renamed, X.object to X.damaged: one key is missing then, not all of them.
@@ -18,7 +20,7 @@ import struct
 from evcc.errors import EvccError
 from evcc.ports.files import Files
 
-_TOKEN, _KEPT = "token.object", "token.kept"
+_TOKEN, _KEPT, _BEFORE = "token.object", "token.kept", "token.before"
 _HEAD = 8  # the file's generation, one more for each writing
 _TOO_LONG = 1 << 20
 _WHOLE, _CUT_OFF, _FATAL = 0, 1, 2
@@ -52,7 +54,10 @@ def keep(folder, label: str) -> None:
         if wanted not in data or _state(data) != _WHOLE:
             continue
         try:
-            if _read(token + "/" + _KEPT)[_HEAD:] != data[_HEAD:]:
+            kept = _read(token + "/" + _KEPT)
+            if kept[_HEAD:] != data[_HEAD:]:
+                if kept:
+                    os.rename(token + "/" + _KEPT, token + "/" + _BEFORE)
                 Files(token).write(_KEPT, data)
         except (OSError, EvccError):
             pass  # a full disk is no reason not to use the token

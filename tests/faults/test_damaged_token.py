@@ -1,0 +1,152 @@
+"""The token's files are damaged: every one cut off at every length, and with bits turned over.
+
+The contracts of other files work; the one that is damaged works too, or is named and not used; and
+whoever holds the token lives. Of `token.object` a bit may cost the token (its label, its PIN, the
+key that the others are sealed with): then that is said, and nothing is made anew.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc.vault import PROVISIONING, VaultError
+from evcc.vault.cryptoki import CKA_CLASS, CKA_ID, CKO_PRIVATE_KEY
+from fixtures.grounds import CONTRACTS, Ground
+from plugvault import runtimes
+
+Some = Callable[..., list[Any]]
+STEP = 7
+OWNER = "token.object"
+
+
+def files(ground: Ground) -> list[Path]:
+    found = [one for one in ground.tokens.rglob("*") if one.is_file() and one.suffix != ".lock"]
+    return sorted(found, key=lambda one: (one.name == OWNER, one.name))
+
+
+def outcome(ground: Ground, file: Path) -> str:
+    """What a start makes of it: how many of the two contracts sign, "none" of them by name."""
+    seen = ground("look")
+    if "error" in seen:
+        assert file.name == OWNER, seen
+        return "no token: " + seen["error"].split(":")[0]
+    assert "died" not in seen, seen
+    lost = 0
+    for emaid, (named, _, is_lost, signs) in zip(CONTRACTS, seen["contracts"], strict=True):
+        assert named == emaid
+        assert is_lost or signs is True, seen
+        if is_lost:
+            lost += 1
+            assert any(emaid in sentence for sentence in seen["found"]), seen
+    assert lost <= 1 or file.name == OWNER, "one file is one key's"
+    return f"{2 - lost} of 2"
+
+
+def damaged(
+    ground: Ground, cases: list[tuple[Path, int, bytes]]
+) -> tuple[Counter[str], list[Any]]:
+    seen: Counter[str] = Counter()
+    wrong = []
+    for file, where, data in cases:
+        ground.restore()
+        file.write_bytes(data)
+        try:
+            seen[outcome(ground, file)] += 1
+        except AssertionError as error:
+            wrong.append((file.name, where, str(error)))
+    return seen, wrong
+
+
+def test_token_files_cut_off_anywhere(ground: Ground, some: Some) -> None:
+    cases = [
+        (file, n, file.read_bytes()[:n])
+        for file in files(ground)
+        for n in range(0, file.stat().st_size, STEP)
+    ]
+    seen, wrong = damaged(ground, some(cases, 24))
+    assert wrong == []
+    assert set(seen) == {"2 of 2", "1 of 2"}, "a token that is cut off comes back"
+    print(f"cut off: {dict(seen)}")
+
+
+def test_token_files_with_a_bit_turned_over(ground: Ground, some: Some) -> None:
+    cases = []
+    for file in files(ground):
+        data = file.read_bytes()
+        for at in range(len(data)):
+            flipped = bytes((*data[:at], data[at] ^ 1 << at % 8, *data[at + 1 :]))
+            cases.append((file, at, flipped))
+    seen, wrong = damaged(ground, some(cases, 24))
+    assert wrong == []
+    assert seen["1 of 2"]
+    print(f"one bit: {dict(seen)}")
+
+
+def poison(file: Path) -> None:
+    """The sealed CKA_ID of a private key opens no more; with it no search by id ends well."""
+    data = file.read_bytes()
+    attribute = b"".join(n.to_bytes(8, "big") for n in (0x102, 3))  # CKA_ID, of the kind "bytes"
+    at = data.index(attribute) + len(attribute)
+    end = at + 8 + int.from_bytes(data[at : at + 8], "big")
+    file.write_bytes(data[: end - 1] + bytes((data[end - 1] ^ 1,)) + data[end:])
+
+
+def private_files(ground: Ground) -> list[Path]:
+    """Of the private keys: theirs are longer than the public ones'."""
+    return sorted(files(ground)[:-1], key=lambda one: one.stat().st_size)[-3:]
+
+
+def test_one_damaged_key_does_not_hide_the_others_from_every_search(ground: Ground) -> None:
+    seen: Counter[str] = Counter()
+    for file in private_files(ground):
+        ground.restore()
+        poison(file)
+        with pytest.raises(VaultError, match="unavailable"):
+            found_by_id(ground)
+        seen[outcome(ground, file)] += 1
+    assert seen == {"1 of 2": 2, "2 of 2": 1}  # the third key is the provisioning key
+
+
+def found_by_id(ground: Ground) -> None:
+    """Every key by its id, as any program would look for it."""
+    vault = ground.token.open()
+    try:
+        for key in (PROVISIONING, *(bytes([n]) * 16 for n in range(3))):
+            vault._calls.find([(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_ID, key)])
+    finally:
+        vault.close()
+
+
+ENUMERATE = """
+import sys
+from evcc.vault import pkcs11
+vault = pkcs11.open(sys.argv[1], sys.argv[2], sys.stdin.readline().strip())
+signed = 0
+for key, point in vault.keys():
+    if point:
+        signed += vault.verify(point, bytes(32), vault.sign(key, bytes(32)))
+print(signed)
+"""
+
+
+def test_nor_from_the_module_that_drives_the_token_itself(ground: Ground) -> None:
+    runtime = runtimes.get("debian")
+    if runtime is None:
+        pytest.skip("no interpreter 'debian' here; make says why")
+    poison(private_files(ground)[0])
+    ended = subprocess.run(
+        [*runtime.argv, "-c", ENUMERATE, ground.token.module, ground.token.label],
+        env={**runtime.env(), **ground.token.store.env()},
+        input=ground.token.pin + "\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.stdout.strip() == "2", ended.stderr
