@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from evcc.vault import VaultError
-from plugvault.hsm.selection import Selection, choose
+from plugvault.hsm.selection import Selection, choose, choose_roles
 
 SECRET = "0815-4711-secret"
 ALL = """
@@ -41,9 +41,12 @@ def config(tmp_path: Path, pin_file: Path, softhsm: Path) -> Path:
     return file
 
 
-def refused(*arguments: Any, **more: Any) -> str:
-    with pytest.raises(VaultError) as caught:
-        choose(*arguments, **{"environ": {}, **more})
+def refused(**said: Any) -> str:
+    """Why, of whichever of the two refuses."""
+    said = {"environ": {}, **said}
+    with pytest.raises(VaultError) as caught:  # noqa: PT012 - either may be the one
+        choose_roles(said.get("file"), said["environ"])
+        choose(**said)
     assert SECRET not in str(caught.value)
     return caught.value.detail
 
@@ -54,13 +57,12 @@ def test_nothing_said_is_nothing_chosen() -> None:
 
 def test_a_file_names_the_car_s_token_and_those_of_roles(config: Path, softhsm: Path) -> None:
     for said in ({"file": config, "environ": {}}, {"environ": {"PLUGVAULT_CONFIG": str(config)}}):
-        selection = choose(**said)
-        chosen, v2g = selection.vault, selection.roles["v2g"]
+        chosen, v2g = choose(**said).vault, choose_roles(**said)["v2g"]
         assert chosen
         assert (chosen.place.module, chosen.place.label) == (softhsm, "car 17")
         assert (chosen.pin, chosen.minimum_custody) == (SECRET, "L2")
         assert (v2g.place.label, v2g.place.options, v2g.pin) == ("v2g root", "some", SECRET)
-        assert SECRET not in repr(selection)
+        assert SECRET not in repr(chosen) + repr(v2g)
 
 
 def test_an_option_counts_before_a_variable_and_that_before_the_file(
@@ -70,9 +72,11 @@ def test_an_option_counts_before_a_variable_and_that_before_the_file(
     chosen = choose(file=config, environ=environ).vault
     assert chosen
     assert (chosen.place.label, chosen.place.conf) == ("of the environment", Path("/some/conf"))
-    chosen = choose({"token": "said", "pin": None}, config, environ).vault
+    said = {"token": "said", "pin": None, "conf": "/said/conf"}
+    chosen = choose(said, config, environ).vault
     assert chosen
-    assert (chosen.place.label, chosen.pin) == ("said", SECRET)
+    assert (chosen.place.label, chosen.place.conf) == ("said", Path("/said/conf"))
+    assert chosen.pin == SECRET
 
 
 def test_a_pin_of_the_environment_is_read_from_where_it_says(

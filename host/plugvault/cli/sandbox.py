@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -19,11 +20,14 @@ from rich.panel import Panel
 from rich.table import Table
 
 from evcc.errors import EvccError
+from evcc.vault import VaultError
 from plugvault.cli.folders import memory, stoppable
+from plugvault.cli.tokens import Config
 from plugvault.ecosystem import server
 from plugvault.ecosystem.parties import CALLERS
 from plugvault.ecosystem.sandbox import Plan, Sandbox
 from plugvault.ecosystem.supervisor import ProcessError
+from plugvault.hsm.selection import choose_roles
 from plugvault.opcp.open import WARNING
 from plugvault.opcp.services import Settings
 
@@ -93,6 +97,7 @@ def sandbox(
             help="Network that webhooks may reach although it is not public.", metavar="CIDR"
         ),
     ] = None,
+    config: Config = None,
 ) -> None:
     """Run the whole Plug & Charge ecosystem on one port, with nothing to set up.
 
@@ -116,6 +121,9 @@ def sandbox(
 
     With --providers each has a port of its own, from --port on, and a database of its own:
     --database then holds the word {provider}.
+
+    A --config file with a table [role.v2g] (oem, mo, cps, cpo, auth) has that role's keys in the
+    token that it names, wherever that is; the others are made in the folder.
     """
     names = _names(providers)
     console = Console(stderr=as_json, highlight=False)
@@ -137,6 +145,7 @@ def sandbox(
             for index, name in enumerate(names)
         ]
         try:
+            plans = _with_tokens(plans, config)
             if requests:
                 requests.mkdir(mode=0o700, parents=True, exist_ok=True)
             with console.status("Starting") as status:
@@ -158,6 +167,13 @@ def sandbox(
         else:
             _show(console, run.report, settings, _hints(plans, requests, tls))
         signal.pause()
+
+
+def _with_tokens(plans: list[Plan], config: Path | None) -> list[Plan]:
+    roles = choose_roles(config)
+    if roles and len(plans) > 1:
+        raise VaultError("refused", "tokens of your own are for one ecosystem: no --providers")
+    return [replace(plan, elsewhere=roles) for plan in plans]
 
 
 def _why(error: Exception) -> str:

@@ -12,7 +12,7 @@ loopback only, in a thread, at a port the system gives.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
 from plugvault.federation.peers import Link
 from plugvault.hsm import TokenKey
+from plugvault.hsm.selection import NOWHERE, Chosen
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
 from plugvault.pools import clients
@@ -45,7 +46,8 @@ class Ecosystem:
 
     url: of the server. oem, mo, mo_v2g, cpo: the roles' clients. v2g_root, oem_root,
     mo_root: DER. telematics_key: the maker's key for the channel to its vehicles; cps, station:
-    leaves with their keys. keys: every key made, by the token it is in. pins: of each token.
+    leaves with their keys. keys: every key made, by the token it is in. pins: of each token
+    made here.
     store: its database. links: what it calls its partners with, by their names; empty at first.
     """
 
@@ -72,12 +74,13 @@ class Ecosystem:
         settings: Settings | None = None,
         pool: str = POOL,
         tokens: Path | None = None,
+        elsewhere: Mapping[str, Chosen] = NOWHERE,
     ) -> None:
-        """`directory`: see `folder`, which also says when `tokens` is needed.
+        """`directory`: see `folder`, which also says when `tokens` is needed, and `elsewhere`.
         `on_step(name, detail, milliseconds)`: called as each part is done. `pool`: the company
         that runs it."""
         self.directory = directory
-        self._folder_options = (module, tokens)
+        self._folder_options = (module, tokens, elsewhere)
         self._on_step = on_step
         self._clock = clock
         self._settings = settings or Settings()
@@ -142,8 +145,9 @@ class Ecosystem:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with self._step("tokens", f"{len(LABELS)} tokens, each with its own PIN"):
             folder = Folder(self.directory, *self._folder_options)
+            elsewhere = self._folder_options[2]
             tokens = folder.tokens(self._stack, *LABELS)
-            self.pins = {label: folder.pin(label) for label in LABELS}
+            self.pins = {label: folder.pin(label) for label in LABELS if label not in elsewhere}
         with self._step("pki", "3 roots, their sub-CAs, the CPS and a station"):
             pki = Authorities(folder, tokens, self._clock(), f"{self.url}/ocsp", self._pool)
             self.v2g_root, self.oem_root, self.mo_root = pki.v2g.root, pki.oem.root, pki.mo.root

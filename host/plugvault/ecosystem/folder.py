@@ -15,15 +15,17 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from plugvault.hsm import Hsm, Token, TokenStore
+from plugvault.hsm import Hsm, Token, TokenStore, VaultError
+from plugvault.hsm.selection import NOWHERE, Chosen
 
 T = TypeVar("T")
 
@@ -33,12 +35,18 @@ class Folder:
 
     `tokens`: a folder of tokens shared with other ecosystems, for a process can have only one
     open; the tokens' labels then begin with this folder's name. `module`: the PKCS#11 library.
+    `elsewhere`: tokens of somebody's own, that are used for these labels in place of one here.
     """
 
     def __init__(
-        self, directory: Path, module: Path | None = None, tokens: Path | None = None
+        self,
+        directory: Path,
+        module: Path | None = None,
+        tokens: Path | None = None,
+        elsewhere: Mapping[str, Chosen] = NOWHERE,
     ) -> None:
         self.directory = directory
+        self._elsewhere = elsewhere
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         self._prefix = f"{directory.name}-" if tokens else ""
@@ -63,15 +71,47 @@ class Folder:
         return self.secret("pins", label, lambda: secrets.token_hex(8))
 
     def tokens(self, stack: ExitStack, *labels: str) -> dict[str, Token]:
-        """These tokens, logged in until `stack` ends; made when they are not there."""
+        """These tokens, logged in until `stack` ends; made when they are not there.
+
+        Raises VaultError, "refused" where a role's keys would be in another token than before.
+        """
+        self._check_elsewhere(labels)
         self.make_tokens(*labels)
         hsm = stack.enter_context(Hsm(self._tokens.module, self._tokens.conf))
-        return {label: hsm.token(self._prefix + label, self.pin(label)) for label in labels}
+        opened = {}
+        for label in labels:
+            chosen = self._elsewhere.get(label)
+            if chosen is None:
+                opened[label] = hsm.token(self._prefix + label, self.pin(label))
+            else:
+                place = chosen.place
+                other = stack.enter_context(Hsm(place.module, place.conf, place.options))
+                opened[label] = other.token(place.label, chosen.pin)
+        return opened
+
+    def _check_elsewhere(self, labels: Sequence[str]) -> None:
+        """A role whose keys were in one token would get others in another, under certificates
+        that are for the first."""
+        tokens = {role: _named(chosen) for role, chosen in self._elsewhere.items()}
+        if unknown := set(tokens) - set(labels):
+            raise VaultError("refused", f"no role {min(unknown)}: there are {', '.join(labels)}")
+        if len(set(tokens.values())) < len(tokens):
+            raise VaultError("refused", "each role needs a token of its own")
+        for label in labels:
+            kept = self._secrets.get("elsewhere", {}).get(label)
+            if label in self._secrets.get("made", {}):
+                kept = "this folder"
+            now = tokens.get(label, "this folder")
+            if kept and kept != now:
+                raise VaultError("refused", f"the keys of {label} are in {kept}, not in {now}")
+        for label, token in tokens.items():
+            self.secret("elsewhere", label, partial(str, token))
 
     def make_tokens(self, *labels: str) -> None:
         """Make the tokens that are not there. A process that already has tokens open would not
         see new ones: where several folders share theirs, make all before the first is opened."""
-        missing = [label for label in labels if label not in self._secrets.get("made", {})]
+        there = {**self._secrets.get("made", {}), **self._elsewhere}
+        missing = [label for label in labels if label not in there]
         if not missing:
             return
         # The PIN is kept first: a token that nobody can open would be in the way for ever.
@@ -91,6 +131,10 @@ class Folder:
     def keep_certificate(self, name: str, certificate: bytes) -> None:
         pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
         write(self._certificates / f"{name}.pem", pem)
+
+
+def _named(chosen: Chosen) -> str:
+    return f"{chosen.place.label} of {chosen.place.module}"
 
 
 @contextmanager

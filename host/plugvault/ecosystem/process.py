@@ -11,15 +11,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from plugvault.ecosystem import server, wiring, work
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.links import Links
+from plugvault.hsm.selection import Chosen, place_of
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services, Settings
 from plugvault.store import SqlStore
@@ -27,7 +28,8 @@ from plugvault.store import SqlStore
 
 @dataclass(frozen=True)
 class Orders:
-    """`work`: of WORK; `secured`: the folder with what HTTPS needs."""
+    """`work`: of WORK; `secured`: the folder with what HTTPS needs; `elsewhere`: see `Folder`,
+    with the PINs: orders go through a pipe."""
 
     work: str
     directory: str
@@ -36,9 +38,10 @@ class Orders:
     pool: str
     settings: Settings
     secured: str | None = None
+    elsewhere: Mapping[str, Chosen] = field(default_factory=dict)
 
     def line(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(asdict(self), default=str).encode()
 
     @classmethod
     def read(cls, line: bytes) -> "Orders":
@@ -46,6 +49,10 @@ class Orders:
         said["settings"] = Settings(
             **{**said["settings"], "networks": tuple(said["settings"]["networks"])}
         )
+        said["elsewhere"] = {
+            role: Chosen(**{**chosen, "place": place_of(chosen["place"])})
+            for role, chosen in said["elsewhere"].items()
+        }
         return cls(**said)
 
 
@@ -60,7 +67,7 @@ def main() -> int:
     with ExitStack() as stack:
         store = SqlStore.open(orders.database)
         stack.callback(store.close)
-        folder = Folder(Path(orders.directory))
+        folder = Folder(Path(orders.directory), elsewhere=orders.elsewhere)
         tokens = folder.tokens(stack, *LABELS)
         pki = Authorities(folder, tokens, time.time(), f"{orders.url}/ocsp", orders.pool)
         links = Links(folder.directory)

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +27,7 @@ from plugvault.ecosystem.supervisor import Supervised
 from plugvault.federation import ring
 from plugvault.federation.peers import Link
 from plugvault.hsm import Token
+from plugvault.hsm.selection import Chosen
 from plugvault.opcp import tls
 from plugvault.opcp.services import Settings
 from plugvault.pools import certificates, clients
@@ -45,7 +46,7 @@ _PROCESS = "plugvault.ecosystem.process"
 class Plan:
     """One ecosystem to run. `name`: what its partners call it, and the company that runs it;
     `listener`: a listening socket, `local`: its address from this machine; `url`: the address
-    clients use, which may lead elsewhere first; `database`: its URL."""
+    clients use, which may lead elsewhere first; `database`: its URL; `elsewhere`: see `Folder`."""
 
     name: str
     folder: Path
@@ -53,6 +54,7 @@ class Plan:
     local: str
     url: str
     database: str
+    elsewhere: Mapping[str, Chosen] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class Sandbox:
     def _opened(self, plan: Plan, label: str) -> Iterator[tuple[Folder, Authorities, Token]]:
         """An ecosystem's keys, and one token more; one ecosystem at a time."""
         with ExitStack() as stack:
-            folder = Folder(plan.folder)
+            folder = Folder(plan.folder, elsewhere=plan.elsewhere)
             tokens = folder.tokens(stack, *LABELS, label)
             pki = Authorities(
                 folder, tokens, time.time(), f"{plan.url}/ocsp", plan.name, edition20=True
@@ -253,6 +255,7 @@ class Sandbox:
             pool=plan.name,
             settings=self._settings,
             secured=str(_tls(plan)) if self._secured else None,
+            elsewhere=plan.elsewhere,
         )
 
 

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from evcc.vault import VaultError
@@ -61,15 +60,17 @@ def tokens(module: str, conf: str | None, options: str) -> list[dict[str, Any]]:
 
 def report(pin: str, **place: Any) -> dict[str, Any]:
     from plugvault.hsm import selftest
+    from plugvault.hsm.selection import place_of
 
-    return selftest.report(_place(place), pin)
+    return selftest.report(place_of(place), pin)
 
 
 def keys(pin: str, **place: Any) -> list[dict[str, str]]:
     """The vault's keys in a token. A key of which half is missing has no custody."""
     from evcc.vault import PROVISIONING
+    from plugvault.hsm.selection import place_of
 
-    vault = _place(place).open(pin)
+    vault = place_of(place).open(pin)
     try:
         held = vault.keys()
         return [
@@ -86,7 +87,9 @@ def keys(pin: str, **place: Any) -> list[dict[str, str]]:
 
 def empty(pin: str, **place: Any) -> int:
     """Destroy the vault's keys in a token; how many there were."""
-    vault = _place(place).open(pin)
+    from plugvault.hsm.selection import place_of
+
+    vault = place_of(place).open(pin)
     try:
         held = vault.keys()
         for key, _ in held:
@@ -94,17 +97,6 @@ def empty(pin: str, **place: Any) -> int:
         return len(held)
     finally:
         vault.close()
-
-
-def _place(said: dict[str, Any]) -> Any:
-    from plugvault.hsm.providers import Place
-
-    return Place(
-        module=Path(said["module"]),
-        label=said["label"],
-        conf=Path(said["conf"]) if said["conf"] else None,
-        options=said["options"],
-    )
 
 
 DO: dict[str, Callable[..., Any]] = {

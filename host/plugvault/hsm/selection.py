@@ -7,14 +7,16 @@ named first here:
     token = "car 17"                            PLUGVAULT_TOKEN            --token
     pin = "file:/run/secrets/pin"               PLUGVAULT_PIN              --pin
     minimum_custody = "L2"                      PLUGVAULT_MINIMUM_CUSTODY  --minimum-custody
-    conf = "/etc/softhsm/softhsm2.conf"         SOFTHSM2_CONF              --conf
+    conf = "/etc/softhsm/softhsm2.conf"                                    --conf
     options = "configdir='sql:/srv/nss'"                                   --options
 
     [role.v2g]                                  # this role's keys are in a token of its own
     module = ...                                # and token, pin, conf, options
 
 The file is what `--config` or PLUGVAULT_CONFIG names. `pin` says where the PIN is [`pin.read`],
-never the PIN. `conf`: SoftHSM's configuration; `options`: what C_Initialize is given (NSS).
+never the PIN. `conf`: SoftHSM's configuration, else SOFTHSM2_CONF names it; `options`: what
+C_Initialize is given (NSS).
+
 Without a token nothing is chosen, and whoever asks makes a throw-away one of its own. A
 `minimum_custody` counts for that one too: what it refuses is what would open contract keys, for
 the keys of roles are made where they stay.
@@ -40,7 +42,6 @@ _VARIABLES = {
     "token": "PLUGVAULT_TOKEN",
     "pin": "PLUGVAULT_PIN",
     "minimum_custody": "PLUGVAULT_MINIMUM_CUSTODY",
-    "conf": "SOFTHSM2_CONF",
 }
 _OF_A_TOKEN = ("module", "token", "pin", "conf", "options")
 _OF_ALL = (*_OF_A_TOKEN, "minimum_custody")
@@ -61,15 +62,14 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Selection:
-    """What was said. `vault`: the token for a car's keys, None where none was named; `roles`: by
-    the role's name."""
+    """What was said for a car's keys. `vault`: their token, None where none was named."""
 
     vault: Chosen | None = None
-    roles: Mapping[str, Chosen] = field(default_factory=dict)
     minimum_custody: str = ""
 
 
 NOTHING = Selection()
+NOWHERE: Mapping[str, Chosen] = {}  # no role has a token of somebody's own
 
 
 def choose(
@@ -82,18 +82,32 @@ def choose(
 
     Raises: VaultError("refused" | "pin" | "module-missing"), saying what to change.
     """
-    named = file or environ.get(CONFIG)
-    keys = _read(Path(named)) if named else {}
-    roles = keys.pop("role", {})
+    keys = _read(file, environ)
+    del keys["role"]
     keys |= {key: environ[name] for key, name in _VARIABLES.items() if environ.get(name)}
     keys |= {key: value for key, value in (said or {}).items() if value}
     minimum = checked_level(keys.pop("minimum_custody", ""))
     if not keys.get("token") and keys.get("pin"):
         raise VaultError("refused", "a PIN without its token: say --token LABEL too")
     return Selection(
-        _chosen(keys, minimum) if keys.get("token") else None,
-        {name: _chosen(role, "", f"[role.{name}]") for name, role in roles.items()},
+        _chosen(keys, environ, minimum) if keys.get("token") else None,
         minimum,
+    )
+
+
+def choose_roles(
+    file: Path | str | None = None, environ: MutableMapping[str, str] = os.environ
+) -> dict[str, Chosen]:
+    """The tokens of an ecosystem's roles, by the role's name. Raises as `choose`."""
+    roles = _read(file, environ)["role"]
+    return {name: _chosen(role, environ, where=f"[role.{name}]") for name, role in roles.items()}
+
+
+def place_of(said: Mapping[str, Any]) -> Place:
+    """A place that went to another process as JSON."""
+    conf = said["conf"]
+    return Place(
+        Path(said["module"]), said["label"], Path(conf) if conf else None, said["options"]
     )
 
 
@@ -104,14 +118,16 @@ def checked_level(minimum: str) -> str:
     return minimum
 
 
-def _chosen(keys: Mapping[str, str], minimum: str, where: str = "") -> Chosen:
+def _chosen(
+    keys: Mapping[str, str], environ: Mapping[str, str], minimum: str = "", where: str = ""
+) -> Chosen:
     label, source = keys.get("token"), keys.get("pin")
     if not label:
         raise VaultError("refused", f"{where} lacks token = LABEL")
     if not source:
         said = f"{where or '--token'} {label}: where is its PIN? --pin, or pin = {pin.WAYS}"
         raise VaultError("refused", said)
-    conf = keys.get("conf")
+    conf = keys.get("conf") or environ.get("SOFTHSM2_CONF")
     place = Place(
         module=Path(keys.get("module") or find_module()),
         label=label,
@@ -121,7 +137,12 @@ def _chosen(keys: Mapping[str, str], minimum: str, where: str = "") -> Chosen:
     return Chosen(place, pin.read(source, label), minimum)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(named: Path | str | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The file's keys, and "role" in any case."""
+    named = named or environ.get(CONFIG)
+    if not named:
+        return {"role": {}}
+    file = Path(named)
     try:
         with file.open("rb") as opened:
             keys = tomllib.load(opened)
@@ -133,7 +154,7 @@ def _read(file: Path) -> dict[str, Any]:
     roles = keys.get("role", {})
     for name, role in roles.items() if isinstance(roles, dict) else [("NAME", None)]:
         _check(file, f"[role.{name}] ", role, _OF_A_TOKEN)
-    return keys
+    return {"role": {}, **keys}
 
 
 def _check(file: Path, where: str, table: Any, known: tuple[str, ...]) -> None:

@@ -67,7 +67,7 @@ class Tale:
     ) -> None:
         """folder: for everything the run makes. keep: leave in it what is needed to look at it
         afterwards: the tokens' PINs (`pins.json`, for its owner only), and the roots. selection:
-        tokens of somebody's own; the car's holds no car's keys, and is given back without."""
+        of a token of somebody's own for the car; it holds no car's keys and is given back so."""
         self.record = record
         self.keep = keep
         self._selection = selection
