@@ -3,6 +3,8 @@
     calls, code = follow(fork(function), folder)  # all of them: [("ftruncate", "a.object")]
     calls, code = follow(fork(function), folder, 7)  # killed (SIGKILL) before the 8th
 
+    python tests/tracing.py FOLDER COMMAND...        # the calls of another program, as JSON
+
 By ptrace, so that nothing in the process has to help: C libraries and every interpreter are seen
 alike. What counts: calls that change what is below `folder`, `fsync` of what is there, and what is
 sent through a socket. Linux on amd64 or arm64, from one thread only; the process must have none of
@@ -10,9 +12,11 @@ its own that write.
 """
 
 import ctypes
+import json
 import os
 import signal
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -81,8 +85,9 @@ def follow(
         _, status = os.waitpid(child, 0)
         if not os.WIFSTOPPED(status):
             return calls, os.waitstatus_to_exitcode(status)
-        pending = 0 if os.WSTOPSIG(status) == _SYSCALL_STOP else os.WSTOPSIG(status)
-        if pending:
+        stopped = os.WSTOPSIG(status)
+        pending = stopped if stopped not in (_SYSCALL_STOP, signal.SIGTRAP) else 0
+        if stopped != _SYSCALL_STOP:
             continue
         call = _change(child, names, folder)
         if call is None:
@@ -150,3 +155,13 @@ def _string(child: int, address: int) -> str:
 def _ptrace(request: int, pid: int, address: int, data: int) -> None:
     if _libc.ptrace(request, pid, address, data) < 0:
         raise OSError(ctypes.get_errno(), f"ptrace request {request:#x}")
+
+
+def main(folder: str, *command: str) -> int:
+    calls, code = follow(fork(lambda: os.execvp(command[0], command)), Path(folder))
+    print(json.dumps(calls))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -10,7 +10,10 @@ from __future__ import annotations
 import builtins
 import hashlib
 import itertools
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,10 @@ from evcc.contracts import ContractError, Contracts
 from evcc.ports import files as port
 from evcc.ports.files import Files
 from fixtures.cars import STORED, Car
+from plugvault import runtimes
 from world import EMAID, NOW
+
+TRACING = Path(__file__).parents[1] / "tracing.py"
 
 
 class Recorder:
@@ -238,3 +244,46 @@ def put(path: Path, medium: dict[str, bytes]) -> None:
         one.unlink()
     for name, data in medium.items():
         (path / name).write_bytes(data)
+
+
+STORE = """
+import sys
+from evcc.ports.files import Files
+files = Files(sys.argv[1] + "/store")
+files.write("contracts", b"what counts")
+files.delete("contracts")
+"""
+
+
+@pytest.mark.parametrize("name", [name for name in runtimes.NAMES if name != "debian32"])
+def test_every_interpreter_flushes_in_this_order(tmp_path: Path, name: str) -> None:
+    """What reaches the system, not what was asked for: `flush` is not the same everywhere."""
+    runtime = runtimes.get(name)
+    if runtime is None:
+        pytest.skip(f"no interpreter {name!r} here; make says why")
+    script = tmp_path / "store.py"
+    script.write_text(STORE)
+    command = [*runtime.argv, str(script), str(tmp_path)]
+    ended = subprocess.run(
+        [sys.executable, TRACING, tmp_path, *command],
+        env=runtime.env(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    kinds = {"renameat": "rename", "renameat2": "rename", "unlinkat": "unlink", "mkdirat": "mkdir"}
+    calls = [(kinds.get(call, call), what) for call, what in json.loads(ended.stdout)]
+    new = "contracts.new"
+    assert calls == [
+        ("mkdir", "store"),
+        ("fsync", tmp_path.name),
+        ("create", new),
+        ("write", new),
+        ("fsync", new),
+        ("rename", new),
+        ("fsync", "store"),
+        ("unlink", "contracts"),
+        ("fsync", "store"),
+    ]

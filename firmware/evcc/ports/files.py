@@ -45,6 +45,7 @@ class Files:
         try:
             if not _is_folder(folder):
                 os.mkdir(folder)
+                _flush_folder(folder + "/..")
             for name in os.listdir(folder):
                 if name.endswith(_TEMPORARY):
                     os.remove(folder + "/" + name)
