@@ -1,0 +1,189 @@
+"""The pytest plugin, in processes of pytest that know nothing of this repository's tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from plugvault.hsm import apart, providers
+
+EXAMPLE = Path(__file__).parents[2] / "host/examples/own-tests"
+FIXTURES = ("softhsm_token", "nss_token", "vault", "plug_and_charge")
+
+
+def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """pytest in `folder`, as somebody else would run it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST", "PLUGVAULT", "SOFTHSM2", "CI"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments],
+        cwd=folder,
+        env={**kept, "PYTHONDONTWRITEBYTECODE": "1", **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def passed(ended: subprocess.CompletedProcess[str], count: int) -> None:
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.search(rf"\b{count} passed in ", ended.stdout), ended.stdout
+
+
+def project(folder: Path, tests: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "test_own.py").write_text(tests)
+    return folder
+
+
+def test_it_is_installed_with_the_package() -> None:
+    (found,) = [one for one in entry_points(group="pytest11") if one.name == "plugvault"]
+    assert found.value == "plugvault.pytest_plugin"
+
+
+@pytest.mark.parametrize("arguments", [[], ["-n", "2"]], ids=["alone", "in parallel"])
+def test_the_example_project_s_tests_pass(
+    arguments: list[str], softhsm: Path, tmp_path: Path
+) -> None:
+    passed(run(EXAMPLE, "--basetemp", str(tmp_path / "t"), *arguments, CI="1"), 5)
+
+
+ISOLATED = """
+import json, os, pathlib, pkcs11, pytest
+
+@pytest.mark.parametrize("n", range(3))
+@pytest.mark.parametrize("kind", ["softhsm_token", "nss_token"])
+def test_every_test_has_a_token_of_its_own(kind, n, request):
+    token = request.getfixturevalue(kind)
+    with open(os.environ["SEEN"], "a") as file:
+        file.write(json.dumps([str(token.folder), token.pin, token.place.env()]) + "\\n")
+    vault = token.open()
+    assert vault.keys() == []
+    vault.generate_provisioning_key()
+    vault.close()
+
+@pytest.mark.parametrize("n", range(2))
+def test_own_use_of_the_library_sees_the_token_of_this_test(softhsm_token, n):
+    token = pkcs11.lib(str(softhsm_token.module)).get_token(token_label=softhsm_token.label)
+    with token.open(rw=True, user_pin=softhsm_token.pin) as session:
+        assert list(session.get_objects()) == []
+        session.generate_key(pkcs11.KeyType.AES, 128, store=True)
+
+def test_what_was_there_before_is_there_after():
+    assert os.environ.get("SOFTHSM2_CONF") == "/somewhere"
+
+def test_several_at_once(vault, softhsm_token, nss_token):
+    opened = [vault, softhsm_token.open(), nss_token.open()]
+    assert len({one.generate_provisioning_key() for one in opened}) == 3
+    for one in opened[1:]:
+        one.close()
+"""
+
+
+def test_every_test_has_its_own_and_leaves_nothing(softhsm: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    folder = project(tmp_path / "own", ISOLATED)
+    passed(run(folder, "-n", "2", SEEN=str(seen), SOFTHSM2_CONF="/somewhere"), 10)
+    rows = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert len({folder for folder, _, _ in rows}) == 6
+    assert len({pin for _, pin, _ in rows}) == 6
+    assert [folder for folder, _, _ in rows if Path(folder).exists()] == []
+
+
+NAMED = """
+import pytest
+
+@pytest.mark.parametrize("n", range(3))
+def test_on_a_token_of_our_own(vault, n):
+    assert vault.keys() == []
+    vault.generate_provisioning_key()
+    assert vault.custody(b"provisioning") == "L3"
+"""
+
+
+def test_vault_is_on_the_token_that_was_named_and_leaves_it_empty(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    pin = secrets.token_hex(8)
+    place = providers.make(providers.NSS, short_dir / "nss", "ours", pin)
+    config = short_dir / "plugvault.toml"
+    lines = {"module": str(place.module), "token": "ours", "pin": "env:OUR_PIN"}
+    lines |= {"options": place.options, "minimum_custody": "L3"}
+    config.write_text("\n".join(f"{name} = {json.dumps(said)}" for name, said in lines.items()))
+    named = {"PLUGVAULT_CONFIG": str(config), "OUR_PIN": pin}
+    passed(run(project(tmp_path / "own", NAMED), "-n", "2", **named), 3)
+    assert apart.ask("keys", pin=pin, **vars(place)) == []
+    vault = place.open(pin)
+    vault.generate_provisioning_key()
+    held = vault.keys()
+    vault.close()
+    ended = run(tmp_path / "own", **named)
+    assert ended.returncode == 1
+    assert "name a token without" in ended.stdout
+    assert pin not in ended.stdout
+    vault = place.open(pin)
+    assert vault.keys() == held
+    vault.close()
+
+
+def test_vault_is_refused_on_a_token_that_gives_less(softhsm: Path, tmp_path: Path) -> None:
+    named = {"PLUGVAULT_MINIMUM_CUSTODY": "L3"}
+    ended = run(project(tmp_path / "own", NAMED), **named)
+    assert ended.returncode == 1
+    assert "VaultError: custody" in ended.stdout
+
+
+def test_without_a_library_tests_are_skipped_but_not_where_nobody_would_see_it(
+    tmp_path: Path,
+) -> None:
+    tests = "def test_one(softhsm_token): pass\n"
+    missing = {"PLUGVAULT_PKCS11_MODULE": str(tmp_path / "none.so")}
+    folder = project(tmp_path / "own", tests)
+    ended = run(folder, **missing)
+    assert ended.returncode == 0
+    assert "1 skipped" in ended.stdout
+    assert "none.so does not exist" in ended.stdout
+    ended = run(folder, CI="1", **missing)
+    assert ended.returncode == 1
+    assert "none.so does not exist" in ended.stdout
+
+
+LAZY = """
+import sys
+
+def test_nothing_is_loaded_that_was_not_asked_for():
+    ours = {name for name in sys.modules if name.split(".")[0] in ("plugvault", "evcc")}
+    assert ours == {"plugvault", "plugvault.pytest_plugin"}
+    assert not {"pkcs11", "cryptography", "fastapi", "sqlalchemy", "typer"} & set(sys.modules)
+"""
+
+
+def test_others_pytest_runs_load_nothing_of_it(tmp_path: Path) -> None:
+    folder = project(tmp_path / "own", LAZY)
+    # Plugins of others load what they like.
+    passed(
+        run(
+            folder, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS="-p plugvault.pytest_plugin"
+        ),
+        1,
+    )
+    ended = run(folder, "-p", "no:plugvault", "--fixtures")
+    assert ended.returncode == 0
+    assert not [name for name in FIXTURES if re.search(rf"^{name}\b", ended.stdout, re.M)]
+
+
+def test_its_fixtures_say_what_they_are(tmp_path: Path) -> None:
+    shown = run(project(tmp_path / "own", LAZY), "--fixtures").stdout
+    assert [name for name in FIXTURES if not re.search(rf"^{name} -- .*plugin", shown, re.M)] == []
