@@ -10,10 +10,12 @@ environment is used, an exchange has an end in time and in size.
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -159,7 +161,7 @@ class _Guard(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Any = None,
     ) -> httpcore.NetworkStream:
-        found = _resolve(host, port)
+        found = _resolved(host, port, _left(self._deadline, httpcore.ConnectTimeout))
         permitted = [one for one in found if is_permitted(one, self._networks)]
         if found and not permitted:
             raise NetError("refused", f"{host} leads to an address that is not public")
@@ -219,6 +221,17 @@ def _resolve(host: str, port: int | None, flags: int = 0) -> list[Address]:
     except (socket.gaierror, UnicodeError):
         return []
     return [ipaddress.ip_address(where[0]) for *_, where in found]
+
+
+def _resolved(host: str, port: int, seconds: float) -> list[Address]:
+    """`_resolve`, which the system gives no end in time. Raises httpcore.ConnectTimeout."""
+    found: SimpleQueue[list[Address]] = SimpleQueue()
+    ask = threading.Thread(target=lambda: found.put(_resolve(host, port)), daemon=True)
+    ask.start()
+    try:
+        return found.get(timeout=seconds)
+    except Empty as error:
+        raise httpcore.ConnectTimeout(f"{host} is not found in time") from error
 
 
 def _literal(host: str) -> Address | None:

@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from fixtures.backend import Backend, b64
+from fixtures.sandbox import eventually
 from plugvault.opcp.open import HEADER, PREFIX
+from plugvault.pools.caller import CPO, Caller
 
 
 def test_a_closed_ecosystem_has_neither(backend: Backend):
@@ -55,6 +57,27 @@ def test_a_form_may_have_its_credentials_in_the_header_as_the_api_page_sends_it(
     works(backend, backend.http.post("/oauth/token", data=fields, auth=pair))
     wrong = backend.http.post("/oauth/token", data=fields, auth=(pair[0], "x"))
     assert (wrong.status_code, wrong.json()["error"]) == (401, "access_denied")
+
+
+def test_who_is_refused_again_and_again_waits_and_nobody_else(backend: Backend):
+    given = backend.ecosystem.register(Caller("Clumsy", frozenset({CPO})))
+    right = {**vars(given), "grant_type": "client_credentials"}
+    assert backend.http.post("/oauth/token", json=right).status_code == 200
+    answer = None
+    for _ in range(50):  # more than it may, and more than is given back meanwhile
+        answer = backend.http.post("/oauth/token", json={**right, "client_secret": "wrong"})
+        assert answer.status_code == 401
+        if "Retry-After" in answer.headers:
+            break
+    assert answer
+    assert answer.headers["Retry-After"] == "1"
+    assert "Too many refused tries" in answer.json()["error_description"]
+    works(backend, backend.http.post("/oauth/token", data=form(backend)))
+
+    def again() -> bool:
+        return backend.http.post("/oauth/token", json=right).status_code == 200
+
+    assert eventually(again)
 
 
 @pytest.mark.parametrize("header", ["Basic", "Basic %%%", "Basic " + b64(b"nocolon"), "Digest x"])

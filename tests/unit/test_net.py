@@ -184,3 +184,23 @@ def test_a_name_without_address_is_unreachable(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(NetError) as nowhere:
         Outbound().request("GET", "http://nowhere.example/")
     assert nowhere.value.reason == "unreachable"
+
+
+def test_a_name_that_is_looked_up_for_ever_ends_with_the_exchange(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    real, over = socket.getaddrinfo, threading.Event()
+
+    def slow(host: str, *rest: object, **options: object) -> object:
+        if host == "slow.example" and not options.get("flags"):  # as a name, not as a number
+            over.wait(30)
+        return real(host, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    try:
+        with pytest.raises(NetError, match="not found in time") as caught:
+            Outbound(timeout=0.2).request("GET", "http://slow.example/")
+        assert caught.value.reason == "unreachable"
+        assert not over.is_set()
+    finally:
+        over.set()

@@ -14,8 +14,8 @@ from joserfc.jwk import RSAKey
 from plugvault.ecosystem import wiring
 from plugvault.opcp import tokens as tokens_module
 from plugvault.opcp.tokens import LIFETIME, TokenError, Tokens
-from plugvault.pools import clients
-from plugvault.pools.caller import OEM, Caller
+from plugvault.pools import clients, providers
+from plugvault.pools.caller import ADMIN, MO_EXTERNAL_PKI, OEM, Caller
 from plugvault.store import SqlStore
 from world import NOW
 
@@ -130,6 +130,22 @@ def test_what_is_known_of_a_token_ends_with_it(tokens: Tokens, token: str, clock
 def test_a_token_speaks_for_its_caller(tokens: Tokens, token: str):
     client_id = parts(token)[1]["azp"]
     assert tokens.read(token) == replace(CALLER, client_id=client_id)
+
+
+def test_a_token_loses_what_its_company_has_lost(tokens: Tokens):
+    """And so does the next one."""
+    operator = Caller("Operator", frozenset({MO_EXTERNAL_PKI}), providers=frozenset({"DEPVZ"}))
+    admin = Caller("admin", frozenset({ADMIN}))
+    pair = clients.new_credentials()
+    with tokens._store.write() as records:
+        providers.enter(records, admin, "DEPVZ", "Operator", NOW)
+        clients.register(records, operator, pair, "test", NOW)
+    token = tokens.issue(*pair, AUDIENCE)
+    assert tokens.read(token).providers == {"DEPVZ"}
+    with tokens._store.write() as records:
+        providers.enter(records, admin, "DEPVZ", "Operator", NOW, active=False)
+    assert tokens.read(token).providers == frozenset()
+    assert parts(tokens.issue(*pair, AUDIENCE))[1][f"{AUDIENCE}/emaid"] == []
 
 
 def test_wrong_credentials_get_no_token(tokens: Tokens):

@@ -214,6 +214,26 @@ def test_a_signed_answer_is_kept_while_it_holds(office: Office, monkeypatch: pyt
     assert len(signed) == 3
 
 
+def test_an_address_has_only_so_many_signatures_and_gets_what_is_kept(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(served, "SIGNATURES", 2)
+    monkeypatch.setattr(served, "PER_SECOND", 1e-6)
+    issuer = branch("oem").certificate
+    first, second, third = (office.enroll("OEM", "oem", f"{PCID[:-1]}{n}") for n in range(3))
+    ask(office, first, issuer)
+    nonce = ask(office, first, issuer, nonce=b"n").extensions
+    assert nonce.get_extension_for_class(x509.OCSPNonce)
+    for leaf in (second, third):
+        answer = office.ask(None, "POST", "/ocsp", content=request(leaf, issuer))
+        assert read(answer).response_status == Status.TRY_LATER
+    assert ask(office, first, issuer).certificate_status == GOOD
+    assert not list(ask(office, first, issuer, nonce=b"n").extensions)  # it is the kept one
+    revoke(office, first)  # which holds no longer
+    answer = office.ask(None, "POST", "/ocsp", content=request(first, issuer))
+    assert read(answer).response_status == Status.TRY_LATER
+
+
 def test_a_status_changed_by_another_process_is_seen_at_once(office: Office):
     leaf, issuer = office.enroll("OEM", "oem", PCID), branch("oem").certificate
     assert ask(office, leaf, issuer).certificate_status == GOOD

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from plugvault.pools import providers, registry
+from plugvault.pools import clients, providers, registry
 from plugvault.pools.caller import ADMIN, MO_EXTERNAL_PKI, OEM, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import AuditEntry, RegisteredVehicle
+from plugvault.pools.records import AuditEntry, Endpoint, RegisteredVehicle
 from plugvault.store import SqlStore
 
 MAKER = Caller("Example Cars", frozenset({OEM}), wmis=frozenset({"PVT"}), client_id="maker")
@@ -21,8 +21,7 @@ NOW = 1_790_000_000.0
 
 def entered(store: SqlStore, vin: str = VIN, **changes: str | None) -> RegisteredVehicle:
     row = {"plate": PLATE, "pcid": PCID, "document": DOCUMENT, **changes}
-    with store.write() as records:
-        return registry.register(records, MAKER, vin, now=NOW, **row)  # type: ignore[arg-type]
+    return registry.register(store, MAKER, vin, **row)  # type: ignore[arg-type]
 
 
 def asked(
@@ -34,9 +33,12 @@ def asked(
     caller: Caller = OPERATOR,
 ) -> str:
     """The PCID, or the words of the refusal."""
-    with store.write() as records:
-        answer = registry.prove(records, caller, kind, text, document, now)
-    return answer.detail if isinstance(answer, PoolError) else answer.pcid
+    try:
+        return registry.prove(store, caller, kind, text, document, now).pcid
+    except PoolError as error:
+        if error.reason != "forbidden":
+            raise
+        return error.detail
 
 
 def trail(store: SqlStore) -> list[AuditEntry]:
@@ -85,6 +87,30 @@ def test_a_right_proof_forgets_the_wrong_ones_before(store: SqlStore):
         assert asked(store, document="99999999") == registry.REFUSED
         assert asked(store, document="99999999") == registry.REFUSED
         assert asked(store) == PCID
+
+
+def test_the_slow_digest_holds_no_writer_up(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+    real, wrote = registry._digest, []
+
+    def slow(vin: str, document: str) -> bytes:
+        with store.write() as records:  # somebody else, meanwhile
+            records.guesses.delete("nobody", "nothing")
+        wrote.append(vin)
+        return real(vin, document)
+
+    monkeypatch.setattr(registry, "_digest", slow)
+    entered(store)
+    assert asked(store) == PCID
+    assert asked(store, text="ZZ99 ZZZ") == registry.REFUSED
+    assert wrote == [VIN, VIN, ""]
+
+
+def test_who_is_locked_out_costs_no_digest(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+    entered(store)
+    for _ in range(registry.TRIES):
+        asked(store, document="99999999")
+    monkeypatch.setattr(registry, "_digest", None)
+    assert asked(store) == registry.TOO_MANY
 
 
 def test_every_question_and_refusal_is_in_the_trail_and_no_proof(store: SqlStore):
@@ -206,3 +232,27 @@ def test_nobody_becomes_a_client_under_anothers_identifier(store: SqlStore):
             with pytest.raises(PoolError, match="not given to") as caught:
                 providers.check(records, company, ["GBOCT", wanted])
             assert caught.value.reason == "forbidden"
+
+
+def test_a_withdrawn_identifier_is_its_clients_no_more(store: SqlStore):
+    """Nor is one that another company was given; a company that has it back has it as before."""
+    given(store)
+    octagon = Caller("Octagon", frozenset({MO_EXTERNAL_PKI}), providers=frozenset({"GBOCT"}))
+    hook = Endpoint("w", "id", "Octagon", "MO", "GBOCT", "https://w.example", "", 1)
+    with store.write() as records:
+        client = clients.register(records, octagon, ("id", "secret"), "test", NOW)
+        records.endpoints.put(hook)
+
+    def seen() -> tuple[frozenset[str], int]:
+        """What it may act for, and how many of its webhooks are told."""
+        with store.read() as records:
+            told = records.endpoints.listening("GBOCT")
+            return providers.current(records, client.caller).providers, len(told)
+
+    theirs = (frozenset({"GBOCT"}), 1)
+    assert seen() == theirs
+    for change in ({"active": False}, {"company": "Rival"}):
+        given(store, **change)  # type: ignore[arg-type]
+        assert seen() == (frozenset(), 0)
+        given(store)
+        assert seen() == theirs

@@ -6,6 +6,7 @@ it, where the audience may be left out and HTTP Basic may carry the credentials 
 
 import base64
 import binascii
+import math
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -15,12 +16,38 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
 from plugvault.opcp import errors
+from plugvault.opcp.budget import Budget, address
 from plugvault.opcp.services import Services, services
 from plugvault.opcp.tokens import ALGORITHMS, LIFETIME, SCOPE, TokenError
 
 router = APIRouter(tags=["Access token"])
 Found = Annotated[Services, Depends(services)]
 FORM = "application/x-www-form-urlencoded"
+
+
+class Tries:
+    """Who was refused again and again waits. Wrong secrets are not guessed at this rate at any
+    other either, but whoever tries costs work."""
+
+    def __init__(self) -> None:
+        self._pairs = Budget(20, 1.0)  # of one client_id from one address
+        self._addresses = Budget(1000, 100.0)
+
+    def wait(self, client_id: str, at: str) -> int:
+        """Seconds; 0 for who may try."""
+        return math.ceil(max(self._pairs.wait((client_id, at)), self._addresses.wait(at)))
+
+    def refused(self, client_id: str, at: str) -> None:
+        self._pairs.spend((client_id, at))
+        self._addresses.spend(at)
+
+
+async def _tries(request: Request) -> Tries:
+    state = request.app.state
+    if not hasattr(state, "tries"):
+        state.tries = Tries()
+    made: Tries = state.tries
+    return made
 
 
 class TokenRequest(BaseModel):
@@ -46,7 +73,9 @@ _BODY = {
     response_model=None,
     openapi_extra={"requestBody": _BODY},
 )
-async def token(request: Request, found: Found) -> dict[str, Any] | JSONResponse:
+async def token(
+    request: Request, found: Found, tries: Annotated[Tries, Depends(_tries)]
+) -> dict[str, Any] | JSONResponse:
     """Client credentials for a bearer token that is good for 24 hours."""
     try:
         asked = _asked(request, await request.body(), found.tokens.audience)
@@ -55,11 +84,16 @@ async def token(request: Request, found: Found) -> dict[str, Any] | JSONResponse
         return _refuse(400, "invalid_request", *wrong)
     if asked.grant_type != "client_credentials":
         return _refuse(400, "unsupported_grant_type", "Only client_credentials is served.")
+    at = address(request)
+    if wait := tries.wait(asked.client_id, at):  # 401 as ever: OPCP declares no 429 here
+        words = f"Too many refused tries; the next is looked at in {wait} seconds."
+        return _refuse(401, "access_denied", words, wait=wait)
     try:
         access = await run_in_threadpool(
             found.tokens.issue, asked.client_id, asked.client_secret, asked.audience
         )
     except TokenError as error:
+        tries.refused(asked.client_id, at)
         return _refuse(401, "access_denied", str(error))
     return {
         "access_token": access,
@@ -111,7 +145,8 @@ def _basic(header: str) -> dict[str, str]:
     return {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
 
 
-def _refuse(status: int, error: str, *words: str) -> JSONResponse:
+def _refuse(status: int, error: str, *words: str, wait: int = 0) -> JSONResponse:
     """OAuth2's refusal, which says what every other refusal here says as well."""
     said = {"error": error, "error_description": " ".join(words)}
-    return errors.answer(status, words, members=said)
+    headers = {"Retry-After": str(wait)} if wait else None
+    return errors.answer(status, words, headers, members=said)

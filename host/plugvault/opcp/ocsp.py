@@ -3,7 +3,9 @@
 A signature costs a turn of the token, so signed answers are kept: an OCSP answer while the
 certificate's status is what it says and half of its time is left; a CRL until something is
 revoked. The status itself is read for each answer, so that all processes on one database agree.
-What is answered with a nonce is signed for it alone.
+What is answered with a nonce is signed for it alone. So that nobody keeps the token busy, an
+address has only so many signatures a second: what is kept is for everybody, without a nonce, as
+RFC 6960, 4.4.1 allows, and where nothing is kept the answer is "try later".
 """
 
 import base64
@@ -21,6 +23,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from evcc.vault import VaultError
+from plugvault.opcp.budget import Budget, address
 from plugvault.opcp.services import Services, services
 from plugvault.pki import responder
 from plugvault.pki.issue import Authority, der
@@ -35,7 +38,12 @@ router = APIRouter(tags=["Revocation"])
 VALID = 3600.0  # seconds an OCSP answer holds
 CRL_VALID = 86_400.0  # seconds a revocation list holds
 KEPT = 20_000  # answers
+SIGNATURES = 1000  # for one address at once
+PER_SECOND = 500.0  # and from then on
 PATIENCE = 10  # a list is not made again before ten times as long as it took has passed
+
+
+_Key = tuple[tuple[str, bytes, bytes], int]  # the issuer as asked for, the serial number
 
 
 @dataclass(frozen=True)
@@ -62,23 +70,31 @@ class Responder:
         self._found, self.clock = found, found.clock
         self._by_request = responder.by_request(found.authorities)
         self._by_name = {one.identifier.hex(): one for one in found.authorities}
-        self._answers: OrderedDict[tuple[Any, ...], _Signed] = OrderedDict()
+        self._answers: OrderedDict[_Key, _Signed] = OrderedDict()
         self._lists: dict[str, _Signed] = {}
+        self._signatures = Budget(SIGNATURES, PER_SECOND)
         self._lock, self._making = threading.Lock(), threading.Lock()
 
-    def ocsp(self, request: bytes) -> tuple[bytes, _Signed | None]:
-        """The response, DER; and what is kept of it, None for an answer of that moment."""
+    def ocsp(self, request: bytes, at: str) -> tuple[bytes, _Signed | None]:
+        """The response, DER; and what is kept of it, None for an answer of that moment. `at`:
+        the address that asks."""
         try:
             asked = responder.read(request)
             authority = self._by_request.get(asked.issuer)
             if authority is None:
                 raise ResponderError("unauthorized", "no CA of ours")
-            if asked.nonce is not None:
-                return self._sign(
-                    authority, asked, self._known(authority, asked.serial)
-                ).body, None
-            signed = self._kept(authority, asked)
-            return signed.body, signed
+            known, key = self._known(authority, asked.serial), (asked.issuer, asked.serial)
+            kept = self._kept(key, known)
+            if kept is None or asked.nonce is not None:
+                if not self._signatures.wait(at):
+                    self._signatures.spend(at)
+                    kept = self._sign(authority, asked, known)
+                    if asked.nonce is not None:
+                        return kept.body, None
+                    self._keep(key, kept)
+                elif kept is None:
+                    raise ResponderError("try-later", at)
+            return kept.body, kept
         except ResponderError as error:
             return responder.failure(error.reason), None
         except PoolError:
@@ -86,18 +102,18 @@ class Responder:
         except VaultError:
             return responder.failure("internal"), None
 
-    def _kept(self, authority: Authority, asked: Asked) -> _Signed:
-        known, key = self._known(authority, asked.serial), (asked.issuer, asked.serial)
+    def _kept(self, key: _Key, known: Known) -> _Signed | None:
         with self._lock:
             signed = self._answers.get(key)
-        if signed is None or signed.basis != known or not signed.fresh(self.clock()):
-            signed = self._sign(authority, asked, known)
-            with self._lock:
-                self._answers[key] = signed
-                self._answers.move_to_end(key)
-                while len(self._answers) > KEPT:
-                    self._answers.popitem(last=False)
-        return signed
+        holds = signed is not None and signed.basis == known and signed.fresh(self.clock())
+        return signed if holds else None
+
+    def _keep(self, key: _Key, signed: _Signed) -> None:
+        with self._lock:
+            self._answers[key] = signed
+            self._answers.move_to_end(key)
+            while len(self._answers) > KEPT:
+                self._answers.popitem(last=False)
 
     def _sign(self, authority: Authority, asked: Asked, known: Known) -> _Signed:
         now = self.clock()
@@ -172,21 +188,21 @@ class OcspResponse(Response):
 @router.post("/ocsp", summary="The status of a certificate", response_class=OcspResponse)
 async def ocsp(answers: Answers, request: Request) -> Response:
     """An OCSP request in DER; no token is needed."""
-    body, _ = await run_in_threadpool(answers.ocsp, await request.body())
+    body, _ = await run_in_threadpool(answers.ocsp, await request.body(), address(request))
     return OcspResponse(body)
 
 
 @router.get(
     "/ocsp/{request:path}", summary="The status of a certificate", response_class=OcspResponse
 )
-def ocsp_get(answers: Answers, request: str) -> Response:
+def ocsp_get(answers: Answers, request: str, came: Request) -> Response:
     """The OCSP request as base64 in the address: answers that caches may keep."""
     try:
         text = request.replace("-", "+").replace("_", "/").rstrip("=")
         asked = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (ValueError, binascii.Error):
         return OcspResponse(responder.failure("malformed"))
-    body, signed = answers.ocsp(asked)
+    body, signed = answers.ocsp(asked, address(came))
     return OcspResponse(body, headers=_cached(signed, answers.clock()) if signed else None)
 
 

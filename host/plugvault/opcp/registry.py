@@ -51,16 +51,9 @@ def register(
     caller: Annotated[Caller, Depends(may("registry.write"))], found: Found, body: Registration
 ) -> dict[str, Any]:
     """The number of the registration document is kept as a digest only."""
-    with found.store.write() as records:
-        vehicle = registry.register(
-            records,
-            caller,
-            body.vin,
-            body.plate,
-            body.pcid,
-            body.registration_document,
-            found.clock(),
-        )
+    vehicle = registry.register(
+        found.store, caller, body.vin, body.plate, body.pcid, body.registration_document
+    )
     return {"vin": vehicle.vin, "plate": vehicle.plate, "pcid": vehicle.pcid}
 
 
@@ -73,13 +66,8 @@ def lookup(
     named = [(k, v) for k in registry.READ if (v := getattr(body, k)) is not None]
     if len(named) != 1:
         raise PoolError("invalid", "body : must have one of pcid, vin and plate")
-    with found.store.write() as records:
-        answer = registry.prove(
-            records, caller, *named[0], body.registration_document, found.clock()
-        )
-    if isinstance(answer, PoolError):
-        raise answer
-    return {"pcid": answer.pcid}
+    document, now = body.registration_document, found.clock()
+    return {"pcid": registry.prove(found.store, caller, *named[0], document, now).pcid}
 
 
 @router.get("/providers", summary="The provider identifiers that are given out")

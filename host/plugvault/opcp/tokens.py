@@ -17,7 +17,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from plugvault.pools import clients
+from plugvault.pools import clients, providers
 from plugvault.pools.caller import Caller
 from plugvault.pools.records import Store
 
@@ -68,13 +68,14 @@ class Tokens:
         """A token for the right credentials. Raises TokenError; PoolError without a store."""
         with self._store.read() as records:
             client = clients.authenticate(records, client_id, client_secret)
-        if client is None:
+            caller = providers.current(records, client.caller) if client else None
+        if client is None or caller is None:
             raise TokenError("Unknown client_id or wrong client_secret.")
         if not client.active:
             raise TokenError(clients.LOCKED)
         if audience.rstrip("/") != self.audience:
             raise TokenError(f"The audience of this service is {self.audience}.")
-        return self._encode(client.caller)
+        return self._encode(caller)
 
     def _encode(self, caller: Caller) -> str:
         now = int(self._clock())
@@ -110,9 +111,9 @@ class Tokens:
             raise TokenError("The access token has expired.")
         with self._store.read() as records:
             client = records.clients.get(claimed.client_id)
-        if client is None or not client.active:
-            raise TokenError(clients.LOCKED)
-        caller = _both(claimed, client.caller)
+            if client is None or not client.active:
+                raise TokenError(clients.LOCKED)
+            caller = _both(claimed, providers.current(records, client.caller))
         if len(self._known) >= _KNOWN:
             self._known.clear()
         self._known[token] = _Known(caller, expires, time.monotonic() + LOOK)

@@ -8,9 +8,10 @@ identifier that is not theirs.
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from plugvault.pools import audit
-from plugvault.pools.caller import ANY, Caller
+from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provider, Records
 
@@ -28,7 +29,8 @@ def enter(
     registry: str | None = None,
     active: bool = True,
 ) -> Provider:
-    """Enter an identifier, or change its company or whether it is in use.
+    """Enter an identifier, or change its company or whether it is in use: who has it no more acts
+    for it no more, and hears no more of it.
 
     `registry`: who gave it out; that of the country when not given. Raises PoolError.
     """
@@ -42,6 +44,12 @@ def enter(
     records.providers.put(entry)
     detail = f"{entry.name}, {registry}{'' if active else ', not in use'}"
     audit.note(records, caller.signature, "provider entered", provider, detail, now)
+    for client in records.clients.all():
+        if provider in client.caller.providers:
+            theirs = current(records, client.caller)
+            scopes = ",".join(sorted(theirs.wmis | theirs.providers))
+            for endpoint in records.endpoints.of_owner(client.client_id):
+                records.endpoints.put(replace(endpoint, scopes=scopes))
     return entry
 
 
@@ -63,12 +71,23 @@ def listed(records: Records, country: str | None = None) -> Sequence[Provider]:
 def check(records: Records, company: str, wanted: Iterable[str]) -> None:
     """Whether a company may be a client under these identifiers. Raises PoolError("forbidden")."""
     for provider in wanted:
-        found = records.providers.get(provider) if provider != ANY else None
-        if found is None or not found.active or found.name.casefold() != company.casefold():
+        if not _belongs(records, company, provider):
             raise PoolError(
                 "forbidden",
                 f"{provider} is not given to {company} in the registry of provider identifiers.",
             )
+
+
+def current(records: Records, caller: Caller) -> Caller:
+    """A client without the identifiers that are its company's no more."""
+    held = caller.providers
+    kept = frozenset(one for one in held if _belongs(records, caller.name, one))
+    return caller if kept == held else replace(caller, providers=kept)
+
+
+def _belongs(records: Records, company: str, provider: str) -> bool:
+    found = records.providers.get(provider)
+    return found is not None and found.active and found.name.casefold() == company.casefold()
 
 
 def read_provider(text: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from plugvault.pools import audit
 from plugvault.pools.caller import Caller, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Guesses, Records, RegisteredVehicle
+from plugvault.pools.records import Guesses, Records, RegisteredVehicle, Store
 
 TRIES = 3  # wrong proofs in a row
 LOCKED = 900  # seconds
@@ -25,13 +25,7 @@ TOO_MANY = f"Too many wrong proofs for this vehicle; ask again in {LOCKED // 60}
 
 
 def register(
-    records: Records,
-    caller: Caller,
-    vin: str,
-    plate: str | None,
-    pcid: str,
-    document: str,
-    now: float,
+    store: Store, caller: Caller, vin: str, plate: str | None, pcid: str, document: str
 ) -> RegisteredVehicle:
     """Put a maker's own vehicle into the registry, or new values in its place.
 
@@ -41,31 +35,47 @@ def register(
     for identifier in (vin, pcid):
         caller.owns_vehicle(identifier)
     plate = read_plate(plate) if plate is not None else None
-    digest = _digest(vin, read_document(document))
-    for field, other in (
-        ("plate", records.registry.by_plate(plate) if plate else None),
-        ("pcid", records.registry.by_pcid(pcid)),
-    ):
-        if other and other.vin != vin:
-            raise PoolError("invalid", f"{field} : belongs to another vehicle")
+    digest = _digest(vin, read_document(document))  # slow: before anybody waits for this writer
     vehicle = RegisteredVehicle(vin, plate, pcid, digest)
-    records.registry.put(vehicle)
+    with store.write() as records:
+        for field, other in (
+            ("plate", records.registry.by_plate(plate) if plate else None),
+            ("pcid", records.registry.by_pcid(pcid)),
+        ):
+            if other and other.vin != vin:
+                raise PoolError("invalid", f"{field} : belongs to another vehicle")
+        records.registry.put(vehicle)
     return vehicle
 
 
 def prove(
-    records: Records, caller: Caller, kind: str, text: str, document: str, now: float
-) -> RegisteredVehicle | PoolError:
+    store: Store, caller: Caller, kind: str, text: str, document: str, now: float
+) -> RegisteredVehicle:
     """The vehicle, for a caller that has the number of its registration document.
 
-    A refusal is returned and not raised, so that the transaction which counts it stands. Raises
-    PoolError("invalid") for what cannot be an identification or a document number.
+    Raises PoolError: "invalid" for what cannot be an identification or a document number;
+    "forbidden" when the proof is wrong, once that has been counted.
     """
     name, document = READ[kind](text), read_document(document)
     subject = f"{kind} {name}"
+    with store.read() as records:
+        seen = _find(records, kind, name)
+        locked = _wrong(records, caller, subject, now) >= TRIES
+    # Slow, also for an unknown vehicle, and so done while no writer waits.
+    digest = b"" if locked else _digest(seen.vin if seen else "", document)
+    with store.write() as records:
+        answer = _judged(records, caller, kind, name, digest, now)
+    if isinstance(answer, PoolError):  # the transaction that counts it stands
+        raise answer
+    return answer
+
+
+def _judged(
+    records: Records, caller: Caller, kind: str, name: str, digest: bytes, now: float
+) -> RegisteredVehicle | PoolError:
+    subject = f"{kind} {name}"
     records.lock(f"guesses {caller.client_id} {subject}")  # guesses at once count too
-    before = records.guesses.get(caller.client_id, subject)
-    wrong = before.wrong if before and now < before.last + LOCKED else 0
+    wrong = _wrong(records, caller, subject, now)
 
     def refused(words: str, detail: str) -> PoolError:
         audit.note(records, caller.signature, "vehicle lookup refused", subject, detail, now)
@@ -75,14 +85,18 @@ def prove(
         return refused(TOO_MANY, "locked")
     found = _find(records, kind, name)
     expected = found.document_digest if found else bytes(32)
-    digest = _digest(found.vin if found else "", document)  # as slow for an unknown vehicle
     if not hmac.compare_digest(digest, expected) or found is None:
         records.guesses.put(Guesses(caller.client_id, subject, wrong + 1, int(now)))
         return refused(REFUSED, f"wrong proof or unknown, {wrong + 1} in a row")
-    if before:
-        records.guesses.delete(caller.client_id, subject)
+    records.guesses.delete(caller.client_id, subject)
     audit.note(records, caller.signature, "vehicle looked up", subject, "", now)
     return found
+
+
+def _wrong(records: Records, caller: Caller, subject: str, now: float) -> int:
+    """How many wrong proofs there were in a row."""
+    before = records.guesses.get(caller.client_id, subject)
+    return before.wrong if before and now < before.last + LOCKED else 0
 
 
 def read_vin(text: str) -> str:
