@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -113,3 +114,28 @@ def test_the_api_page_offers_the_roles_credentials(backend: Backend):
     assert scheme["flows"]["clientCredentials"]["tokenUrl"] == "oauth/token"
     assert document["paths"]["/v1/root/rootCerts"]["get"]["security"]
     assert "security" not in document["paths"]["/oauth/token"]["post"]
+
+
+def test_who_presses_authorize_on_the_api_page_may_call(backend: Backend):
+    """What the page does, request by request, as a browser was seen to send it."""
+    page = str(backend.http.get("/docs").url)
+    (where,) = re.findall(r"url: '([^']+)'", backend.http.get(page).text)
+    document = backend.http.get(urljoin(page, where)).json()
+    (name,) = document["components"]["securitySchemes"]
+    call = document["paths"]["/v1/root/rootCerts"]["get"]
+    assert [name] == [used for one in call["security"] for used in one]
+    flow = document["components"]["securitySchemes"][name]["flows"]["clientCredentials"]
+    given = backend.ecosystem.credentials("OEM")
+    answer = backend.http.post(
+        urljoin(page, flow["tokenUrl"]),
+        content="grant_type=client_credentials",
+        headers={
+            "Accept": "application/json, text/plain, */*",
+            "Authorization": "Basic " + b64(f"{given.client_id}:{given.client_secret}".encode()),
+            "Content-Type": "application/x-www-form-urlencoded",
+            "X-Requested-With": "XMLHttpRequest",
+            "Referer": page,
+        },
+    )
+    assert answer.json()["token_type"] == "Bearer"
+    works(backend, answer)
