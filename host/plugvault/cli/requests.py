@@ -24,7 +24,7 @@ def requests(
     """Carry out HTTP requests and compare each status with the one its file expects.
 
     `plugvault sandbox --requests DIR` writes files for each business process, with variables for
-    the sandbox that runs; VS Code's REST Client and kindred tools read the same files.
+    the sandbox that runs; VS Code's REST Client reads the same files.
 
     Exit status: 0 when every request came out as expected, 1 when one did not, 2 when a file
     cannot be carried out.

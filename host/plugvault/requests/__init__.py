@@ -1,9 +1,10 @@
 """A collection of HTTP requests that walks through each business process, for people and tests.
 
-The `.http` files here are what VS Code's REST Client and kindred tools read: requests between
-lines of `###`, `# @name` to refer to an answer, `{{variable}}`, and as a comment of our own
-`# @expect STATUS`. `values` makes what a person cannot type: signed requests, sealed keys;
-`write` puts files and values into a folder; `run` carries the files out.
+The `.http` files here are what VS Code's REST Client reads: requests between lines of `###`,
+`# @name` to refer to an answer, `{{variable}}`, and as a comment of our own `# @expect STATUS`.
+JetBrains' HTTP client has another way to refer to an answer, which REST Client would send along.
+`values` makes what a person cannot type: signed requests, sealed keys; `write` puts files and
+values into a folder; `run` carries the files out.
 """
 
 from importlib.resources import files
