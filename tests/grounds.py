@@ -2,8 +2,9 @@
 
     python tests/grounds.py < JSON lines
 
-The first line is the car ("module", "conf", "label", "pin", "socket", "store"; a socket means
-that the vault is a service); each further line is a job, with the answer to install ("response"):
+The first line is the car ("module", "conf", "options", "label", "pin", "socket", "store"; a
+socket means that the vault is a service); each further line is a job, with the answer to install
+("response"):
 
     {"do": "install", "before": 7, "victims": [0]}  start, and install the answer: see `tracing`
     {"do": "start", "before": 7, "victims": [0]}    only start
@@ -31,7 +32,7 @@ from evcc.installation import Request, install
 from evcc.ports import unix
 from evcc.ports.files import Files
 from evcc.trust import Trust
-from evcc.vault import pkcs11
+from evcc.vault import cryptoki as p11
 from evcc.vault.service import connect
 from plugvault.hsm.vault import open_vault
 from world import NOW, SESSION_ID
@@ -42,7 +43,7 @@ DIGEST = bytes(range(32))
 def vault(car: dict[str, Any]) -> Any:
     if car["socket"]:
         return connect(lambda: unix.connect(car["socket"]))
-    return open_vault(car["module"], car["conf"], car["label"], car["pin"])
+    return open_vault(car["module"], car["conf"] or None, car["label"], car["pin"], car["options"])
 
 
 def start(car: dict[str, Any], keys: Any) -> tuple[Trust, Contracts, list[str]]:
@@ -96,8 +97,8 @@ def contract(one: Any, contracts: Contracts, keys: Any) -> list[Any]:
 def objects(keys: Any) -> int:
     """Keys, public and private, of whomever; a service does not say."""
     calls = getattr(keys, "_calls", None)
-    kinds = (pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY)
-    template = [[(pkcs11.CKA_CLASS, k), (pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC)] for k in kinds]
+    kinds = (p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY)
+    template = [[(p11.CKA_CLASS, kind), (p11.CKA_KEY_TYPE, p11.CKK_EC)] for kind in kinds]
     return sum(len(calls.find(one)) for one in template) if calls else 0
 
 

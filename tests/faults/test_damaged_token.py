@@ -26,7 +26,11 @@ OWNER = "token.object"
 
 
 def files(ground: Ground) -> list[Path]:
-    found = [one for one in ground.tokens.rglob("*") if one.is_file() and one.suffix != ".lock"]
+    found = [
+        one
+        for one in ground.token.store.tokens.rglob("*")
+        if one.is_file() and one.suffix != ".lock"
+    ]
     return sorted(found, key=lambda one: (one.name == OWNER, one.name))
 
 
@@ -69,7 +73,7 @@ def test_token_files_cut_off_anywhere(ground: Ground, some: Some) -> None:
         for file in files(ground)
         for n in range(0, file.stat().st_size, STEP)
     ]
-    seen, wrong = damaged(ground, some(cases, 24))
+    seen, wrong = damaged(ground, some(cases, 20))
     assert wrong == []
     assert set(seen) == {"2 of 2", "1 of 2"}, "a token that is cut off comes back"
     print(f"cut off: {dict(seen)}")
@@ -82,7 +86,7 @@ def test_token_files_with_a_bit_turned_over(ground: Ground, some: Some) -> None:
         for at in range(len(data)):
             flipped = bytes((*data[:at], data[at] ^ 1 << at % 8, *data[at + 1 :]))
             cases.append((file, at, flipped))
-    seen, wrong = damaged(ground, some(cases, 24))
+    seen, wrong = damaged(ground, some(cases, 20))
     assert wrong == []
     assert seen["1 of 2"]
     print(f"one bit: {dict(seen)}")

@@ -1,0 +1,97 @@
+"""Installation after installation: no more objects, files, memory or time than for the first."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc.contracts import RETIRED, Contracts
+from evcc.installation import Request, install
+from evcc.ports.files import Files
+from evcc.trust import Trust
+from fixtures.cars import STORED
+from fixtures.tokens import CarToken
+from grounds import objects
+from world import NOW, SESSION_ID, World
+
+WARM = RETIRED + 8  # installations before anything is measured: what is remembered is full then
+PAGE = os.sysconf("SC_PAGE_SIZE")
+MAY_GROW = 4 << 20  # bytes, whatever the number of installations
+MAY_SLOW = 1.5  # times, from the first hundred to the last
+
+
+class Holder:
+    """A vault, and the process that holds the token."""
+
+    def __init__(self, vault: Any, pid: int) -> None:
+        self.vault, self.pid = vault, pid
+
+    def resident(self) -> int:
+        gc.collect()
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE
+
+    def open_files(self) -> int:
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+
+@pytest.fixture(params=["in process", "service"])
+def holder(request: pytest.FixtureRequest, each_token: CarToken) -> Iterator[Holder]:
+    if request.param == "service":
+        with each_token.service() as service:
+            yield Holder(service.client(), service.pid)
+        return
+    vault = each_token.open()
+    yield Holder(vault, os.getpid())
+    vault.close()
+
+
+def files(folder: Path) -> int:
+    return sum(one.is_file() for one in folder.rglob("*"))
+
+
+def test_installations_in_a_row(
+    holder: Holder, each_token: CarToken, world: World, whole: bool
+) -> None:
+    vault = holder.vault
+    point = vault.generate_provisioning_key()
+    store = Files(str(each_token.folder / "store"))
+    trust, contracts = Trust(store, vault.verify), Contracts(store)
+    trust.install("EU", world.anchors, NOW)
+
+    def renew(n: int) -> float:
+        contract = world.new_contract(STORED, not_before=NOW - 100_000 + n)
+        response = world.response(point, contract=contract)
+        start = time.perf_counter()
+        install(response, Request(SESSION_ID), trust, contracts, vault, NOW)
+        return time.perf_counter() - start
+
+    def counted() -> list[int]:
+        return [
+            len(vault.keys()),
+            objects(vault),
+            files(each_token.folder),
+            len(store.read("contracts") or b""),
+            holder.open_files(),
+        ]
+
+    for n in range(WARM):
+        renew(n)
+    before, memory = counted(), holder.resident()
+    count = 10_000 if whole else 20
+    times = [renew(WARM + n) for n in range(count)]
+    assert counted() == before
+    grown = holder.resident() - memory
+    assert grown < MAY_GROW
+    if whole:
+        first, last = (sorted(part)[len(part) // 2] for part in (times[:100], times[-100:]))
+        assert last < first * MAY_SLOW
+        print(
+            f"{count}: {grown} bytes, {first * 1e3:.1f} ms at first, {last * 1e3:.1f} in the end"
+        )
+    assert Contracts(store).recover(vault) == []
