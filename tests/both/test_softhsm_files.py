@@ -59,6 +59,8 @@ def test_a_token_that_was_cut_off_while_it_was_written_is_put_back():
     store = Store()
     keep(store.folder, "car")
     assert store.names("b") == ["token.object"]  # a stranger's token is not ours to keep
+    if hasattr(os, "chmod"):
+        assert os.stat(store.folder + "/a/token.kept")[0] & 0o777 == 0o600
     for n in range(len(TOKEN)):
         store.write("a/token.object", TOKEN[:n])
         mend(store.folder)

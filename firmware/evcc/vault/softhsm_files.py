@@ -40,7 +40,7 @@ def mend(folder) -> None:
             # Cut off between two attributes it looks whole: then it is the beginning of the copy.
             short = len(data) < len(kept) and kept[_HEAD:].startswith(data[_HEAD:])
             if kept and (short or _state(data) != _WHOLE):
-                Files(token).write(_TOKEN, kept)
+                _write(token, _TOKEN, kept)
         except (OSError, EvccError):
             pass  # no right to do it, no room: the library will say what it is without
 
@@ -58,7 +58,7 @@ def keep(folder, label: str) -> None:
             if kept[_HEAD:] != data[_HEAD:]:
                 if kept:
                     os.rename(token + "/" + _KEPT, token + "/" + _BEFORE)
-                Files(token).write(_KEPT, data)
+                _write(token, _KEPT, data)
         except (OSError, EvccError):
             pass  # a full disk is no reason not to use the token
 
@@ -68,6 +68,12 @@ def _tokens(folder) -> list:
         return [folder + "/" + name for name in os.listdir(folder)] if folder else []
     except OSError:
         return []
+
+
+def _write(token: str, name: str, data: bytes) -> None:
+    Files(token).write(name, data)
+    if hasattr(os, "chmod"):  # MicroPython has none; the token's folder keeps others out
+        os.chmod(token + "/" + name, 0o600)
 
 
 def _read(path: str) -> bytes:
