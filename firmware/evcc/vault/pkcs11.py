@@ -17,6 +17,7 @@ Labels say whose an object is, and the custody of a contract key.
 """
 
 import hashlib
+import time
 
 from . import PROVISIONING, VaultError, custody
 from .cryptoki import (
@@ -48,6 +49,7 @@ from .schemes import SCHEMES
 _OURS = b"plugvault-"
 _PROVISIONING_LABEL = _OURS + b"provisioning"
 _CONTRACT_LABEL = _OURS + b"contract "  # and the custody level
+_MAKING = 0.3  # seconds: many times as long as a token takes to make a key
 _CURVE = SCHEMES["iso2"]  # of the provisioning key, and of what `verify` verifies
 
 
@@ -285,12 +287,14 @@ class TokenVault:
 
     def _destroy(self, key: bytes) -> int:
         """Every object of the key, the private half first; how many there were."""
-        count = 0
-        for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY):
-            for found in self._find(kind, key):
-                self._calls.destroy(found)
-                count += 1
-        return count
+        found = self._find(CKO_PRIVATE_KEY, key) + self._find(CKO_PUBLIC_KEY, key)
+        if found and not key:
+            # Another program's object has no name either while it is being made.
+            time.sleep(_MAKING)
+            found = [one for one in found if self._id(one) == key]
+        for one in found:
+            self._calls.destroy(one)
+        return len(found)
 
 
 class _UndoUnlessDone:
