@@ -119,9 +119,9 @@ class Contracts:
         Raises ContractError("full" | "replayed" | "older").
         """
         current = self.get(emaid)
-        again = current is not None and current.fingerprint == fingerprint
         # What is there, but damaged, may come once more: that is how it is mended.
-        if fingerprint in self._retired or (again and not current.lost):
+        there = current is not None and not current.lost and current.fingerprint == fingerprint
+        if there or fingerprint in self._retired:
             raise ContractError("replayed", emaid)
         if current is None and len(self._contracts) >= self._slots:
             raise ContractError("full", "%d of %d slots in use" % (self._slots, self._slots))
