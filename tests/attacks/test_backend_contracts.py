@@ -173,6 +173,13 @@ def test_ephemeral_key_never_reused(sealed: list[Any]) -> None:
     assert len({one.dh_point for one in sealed}) == len(sealed)
 
 
+def test_contract_key_never_reused(pools: Pools) -> None:
+    """One vehicle, one EMAID, one operator: another key for each contract all the same."""
+    pools.register()
+    made = [pools.data() for _ in range(32)]
+    assert len({path.read(one.certificate).point for one in made}) == len(made)
+
+
 def test_iv_never_reused(sealed: list[Any]) -> None:
     assert len({one.wrapped[:16] for one in sealed}) == len(sealed)
     assert len({one.wrapped[16:] for one in sealed}) == len(sealed)

@@ -116,6 +116,15 @@ def test_broadcast_true_is_not_forwarded(ring_of_three: Ring):
     refused(answer, 404, "not found")
 
 
+def test_a_stations_request_with_broadcast_true_is_not_passed_on(ring_of_three: Ring):
+    vehicle = ring_of_three.vehicle("irdeto")
+    assert ring_of_three.contract("irdeto", vehicle).status_code == 201
+    asked = {"trusts": "irdeto", "broadcast": "true", "alwaysReturnEXI": "false"}
+    refused(ring_of_three.install("gireve", vehicle, **asked), 404, "not found")
+    del asked["broadcast"]
+    assert ring_of_three.install("gireve", vehicle, **asked).status_code == 200
+
+
 def test_a_copy_is_nobody_elses_to_give(ring_of_three: Ring):
     """Hubject knows the vehicle from Irdeto; asked by a partner, it is not Hubject's to tell."""
     vehicle = ring_of_three.vehicle("irdeto")

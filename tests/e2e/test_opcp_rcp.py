@@ -17,6 +17,7 @@ from world import root
 
 ROOTS = "/v1/root/rootCerts"
 CHANGES = "/v1/root/changes"
+OTHERS = ("OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS")  # than administrators
 UUID0 = str(uuid.UUID(int=0))
 
 
@@ -106,7 +107,14 @@ def test_what_is_no_root_is_refused(backend: Backend, body: Json, words: str):
     refused(backend.ask("ADMIN", "PUT", ROOTS, json=body), 400, words)
 
 
-@pytest.mark.parametrize("role", ["OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS"])
+@pytest.mark.parametrize("role", [*OTHERS, "ADMIN"])
+def test_everyone_reads_roots(backend: Backend, role: str):
+    answer = backend.ask(role, "GET", ROOTS).json()
+    found = answer["RootCertificateCollection"]["rootCertificates"]
+    assert {one["rootType"] for one in found} >= {"V2G", "OEM", "MO"}
+
+
+@pytest.mark.parametrize("role", OTHERS)
 def test_only_administrators_change_roots(backend: Backend, role: str):
     refused(put(backend, new_root(), role=role), 403, "This call is for ADMIN")
     refused(backend.ask(role, "DELETE", f"{ROOTS}/{UUID0}"), 403, "This call is for ADMIN")
