@@ -1,0 +1,83 @@
+"""host/docs/vault.md says what a token reaches and how to name one: held to the reports of the
+tokens that are here, and to what the code takes."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.main import get_command
+
+from evcc.vault.custody import LEVELS
+from plugvault import pytest_plugin
+from plugvault.cli import vault as command
+from plugvault.hsm import pin, selection
+from plugvault.hsm.providers import PROVIDERS
+from plugvault.pytest_plugin.tokens import module_of
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "host/docs/vault.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("table", ROOT / "tools/custody_table.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_table_says_what_the_token_here_reports(
+    name: str, tool: ModuleType, short_dir: Path
+) -> None:
+    module_of(PROVIDERS[name])
+    rows = tool.reported(PROVIDERS[name], short_dir)
+    assert rows
+    assert set(rows) <= set(tool.written()), "tools/custody_table.py writes it anew"
+
+
+def test_tool_keeps_what_it_cannot_see_and_replaces_what_it_can(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = tmp_path / "vault.md"
+    other = "| SoftHSM 9.9 | iso2 | L3 | nothing is missing |\n"
+    stale = re.sub(r"iso2 \| L\S+ \| [^|]*\|\n", "iso2 | L1 | stale |\n", TEXT)
+    assert stale != TEXT
+    document.write_text(stale.replace("<!-- /reports -->", other + "<!-- /reports -->"))
+    monkeypatch.setattr(tool, "DOCUMENT", document)
+    for provider in PROVIDERS.values():
+        module_of(provider)
+    tool.main()
+    assert document.read_text().replace(other, "") == TEXT
+
+
+def test_every_level_has_its_row_against_every_attacker() -> None:
+    attacks = TEXT.partition("## What an attacker can do")[2].partition("\n## ")[0]
+    rows = {row.split(" | ")[0].strip("| "): row for row in re.findall(r"^\| .*$", attacks, re.M)}
+    assert set(LEVELS) <= set(rows)
+    assert {rows[level].count(" | ") for level in LEVELS} == {4}
+
+
+def test_configuration_of_the_document_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    file = tmp_path / "plugvault.toml"
+    file.write_text(text)
+    assert selection._read(file, {}) == tomllib.loads(text)
+    named = set(re.findall(r"PLUGVAULT_\w+", TEXT))
+    assert named == {*selection._VARIABLES.values(), selection.CONFIG}
+
+
+def test_every_command_way_and_fixture_is_in_it() -> None:
+    commands = get_command(command.app).commands  # type: ignore[attr-defined]
+    assert [name for name in commands if f"plugvault vault {name}" not in TEXT] == []
+    assert [way for way in pin._WAYS if f"`{way}" not in TEXT] == []
+    fixtures = ("softhsm_token", "nss_token", "vault", "plug_and_charge")
+    assert [name for name in fixtures if f"`{name}`" not in TEXT] == []
+    assert [name for name in fixtures if not hasattr(pytest_plugin, name)] == []
