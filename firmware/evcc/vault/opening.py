@@ -65,13 +65,17 @@ class Opening:
         """The object of the contract key, made by `recipe`, of this module.
 
         inspect(objects): called while what was made on the way is there, and the key.
-        Raises VaultError; "key-mismatch" for a scalar that is seen to be out of range.
+        Raises VaultError; "key-mismatch" for a scalar that is seen to be none.
         """
         try:
             key = recipe(self)
             if inspect:
                 inspect(self._objects + [key])
             return key
+        except VaultError as error:
+            if self.last and error.reason == "refused":  # it sees the scalar that nobody else does
+                raise VaultError("key-mismatch")
+            raise
         finally:
             self._leave_nothing()
 

@@ -80,7 +80,7 @@ class TokenVault:
     def __init__(self, calls, minimum_custody="") -> None:
         self._calls = calls
         self._poisoned = False  # searches by id do not work any more
-        self._known = {}  # key id -> (private object, point)
+        self._known = {}  # key id -> (private object, point, public object)
         self._found = None  # of `custody.survey`
         try:
             self._require(minimum_custody)
@@ -145,25 +145,22 @@ class TokenVault:
 
         with _UndoUnlessDone(self, key) as undo:
             # The public half first: alone it is worth nothing to anybody.
-            calls.create(public + [(CKA_EC_POINT, _octet_string(expected_public))])
-            try:
-                self._known[key] = (self._use(PROVISIONING, opened), expected_public)
-                # Proof of possession, for CBC has no integrity [V2G2-823]. Needs no plaintext.
-                nonce = calls.random(32)
-                digest = hashlib.sha256(b"plugvault proof of possession" + nonce).digest()
-                proved = calls.verify(expected_public, digest, self.sign(key, digest))
-            except VaultError as error:
-                # A token that sees what no one else does may refuse a scalar that is none.
-                if error.reason != "refused":
-                    raise
-                proved = False
-            if not proved:
+            half = calls.create(public + [(CKA_EC_POINT, _octet_string(expected_public))])
+            self._known[key] = (self._use(PROVISIONING, opened), expected_public, half)
+            if not self._proves(key, expected_public):
                 raise VaultError("key-mismatch")
             undo.done = True
         return key
 
     def delete(self, key: bytes) -> None:
-        self._known.pop(key, None)
+        known = self._known.pop(key, None)
+        if known:
+            try:
+                self._calls.destroy(known[0])
+                self._calls.destroy(known[2])
+                return
+            except VaultError:
+                pass  # another has done so, or half of it: look for what is there
         if not self._destroy(key):
             raise VaultError("not-found", "no such key")
 
@@ -207,6 +204,17 @@ class TokenVault:
             raise VaultError("wrapped-length", "%d bytes" % len(wrapped))
         return row
 
+    def _proves(self, key, point) -> bool:
+        """Proof of possession, for CBC has no integrity [V2G2-823]. Needs no plaintext."""
+        nonce = self._calls.random(32)
+        digest = hashlib.sha256(b"plugvault proof of possession" + nonce).digest()
+        try:
+            return self._calls.verify(point, digest, self.sign(key, digest))
+        except VaultError as error:
+            if error.reason != "refused":  # as a token does whose scalar is 0
+                raise
+            return False
+
     def _survey(self) -> dict:
         if self._found is None:
             self._found = custody.survey(self._calls)
@@ -223,7 +231,7 @@ class TokenVault:
                 raise VaultError("custody", text % (minimum, level or "nothing", name, why))
 
     def _whole(self, key: bytes) -> tuple:
-        """(private object, point) of a key of which both halves are there."""
+        """(private object, point, public object) of a key of which both halves are there."""
         known = self._known.get(key)
         if known is None:
             private = self._find(CKO_PRIVATE_KEY, key)
@@ -232,7 +240,7 @@ class TokenVault:
                 raise VaultError("not-found", "no such key")
             # A token gives the point bare or as a DER octet string: its end is the same.
             point = self._calls.attribute(public[0], CKA_EC_POINT)[-_CURVE.point_length :]
-            known = self._known[key] = (private[0], point)
+            known = self._known[key] = (private[0], point, public[0])
         return known
 
     def _use(self, key: bytes, operation):

@@ -7,9 +7,16 @@ NSS softoken is initialised once in a process; where something else already did 
 """
 
 import ctypes
-from typing import Any
+from typing import Any, cast
 
-from pkcs11 import _pkcs11, exceptions
+from pkcs11 import Attribute, _pkcs11, exceptions
+from pkcs11.attributes import AttributeMapper
+
+from evcc.vault.cryptoki import CKA_NSS_DB
+
+# How attributes are packed, with the one that python-pkcs11 does not know.
+MAPPER = AttributeMapper()
+MAPPER.register_handler(cast(Attribute, CKA_NSS_DB), bytes, bytes)
 
 _CKF_OS_LOCKING_OK = 2
 _INITIALIZE, _FINALIZE = 1, 2  # places in CK_FUNCTION_LIST, whose first word is the version

@@ -13,8 +13,7 @@ import hashlib
 import hmac
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self, cast
@@ -25,15 +24,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
-from pkcs11.attributes import AttributeMapper
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from evcc.vault import VaultError
-from evcc.vault.cryptoki import CKA_NSS_DB
 from evcc.vault.pin import tries_left
 from evcc.vault.softhsm import check_room, token_folder
 from evcc.vault.softhsm_files import keep, mend
-from plugvault.hsm.library import Library
+from plugvault.hsm.library import MAPPER, Library
 from plugvault.hsm.pin import fingerprint, once
 
 
@@ -61,10 +58,6 @@ CURVES = {
 }
 _BY_PARAMETERS = {curve.parameters: curve for curve in CURVES.values()}
 
-# What python-pkcs11 does not know: see `evcc.vault.cryptoki`.
-_MAPPER = AttributeMapper()
-_MAPPER.register_handler(cast(Attribute, CKA_NSS_DB), bytes, bytes)
-
 _REASONS: dict[type[Exception], str] = {
     pkcs11.PinIncorrect: "pin",
     pkcs11.PinInvalid: "pin",
@@ -83,12 +76,30 @@ _REASONS: dict[type[Exception], str] = {
 }
 
 
+class _Call:
+    """See `_Library.call`. One object for every call: a generator for each would cost a twentieth
+    of a signature."""
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._lock.release()
+        if isinstance(error, pkcs11.PKCS11Error):
+            reason = _REASONS.get(type(error), "unavailable")
+            raise VaultError(reason, f"{type(error).__name__} {error}".strip()) from error
+
+
 class _Library:
     """One initialised PKCS#11 library: its lock, its open tokens and who uses it."""
 
     def __init__(self, path: str, conf: str | None, options: str) -> None:
         self.path, self.conf, self.options, self.users = path, conf, options, 0
         self.lock = threading.RLock()
+        self._call = _Call(self.lock)
         self.tokens: dict[str, Token] = {}
         if conf:
             os.environ["SOFTHSM2_CONF"] = conf
@@ -100,15 +111,9 @@ class _Library:
             reason = "module-missing" if type(error) is pkcs11.PKCS11Error else "unavailable"
             raise VaultError(reason, f"{path} does not start: {error!r}") from error
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """One operation on the library: alone in it, its failure a VaultError."""
-        with self.lock:
-            try:
-                yield
-            except pkcs11.PKCS11Error as error:
-                reason = _REASONS.get(type(error), "unavailable")
-                raise VaultError(reason, f"{type(error).__name__} {error}".strip()) from error
+    def call(self) -> "_Call":
+        """`with` it: one operation on the library, alone in it, its failure a VaultError."""
+        return self._call
 
     def unload(self) -> None:
         if self.options:
@@ -127,7 +132,7 @@ class _Library:
         token = self.find_token(label)
         try:
             with self.call():
-                return token.open(rw=True, user_pin=pin, attribute_mapper=_MAPPER)
+                return token.open(rw=True, user_pin=pin, attribute_mapper=MAPPER)
         except VaultError as error:
             if error.reason not in ("pin", "pin-locked"):
                 raise
@@ -225,7 +230,7 @@ class Token:
         """Another session, for one that the token left unusable. That one stays open: it is the
         one that logged in."""
         with self.call():
-            self.session = self.session.token.open(rw=True, attribute_mapper=_MAPPER)
+            self.session = self.session.token.open(rw=True, attribute_mapper=MAPPER)
 
     def is_pin(self, pin: str) -> bool:
         return hmac.compare_digest(self._pin, fingerprint(pin))

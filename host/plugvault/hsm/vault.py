@@ -1,10 +1,10 @@
 """The module's vault on a token of this process: `evcc`'s own vault over python-pkcs11's calls.
 
-One implementation of the rules for both runtimes; this file only gives it the calls. What CPython
-cannot do: K passes as an immutable `bytes` of python-pkcs11, which nothing can wipe.
+One implementation of the rules for both runtimes; this file only gives it the calls.
 """
 
 import ctypes
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from evcc.vault import VaultError
-from evcc.vault.cryptoki import CKA_LABEL
+from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN
 from evcc.vault.pkcs11 import TokenVault
-from evcc.vault.softhsm import check_room, token_folder
+from evcc.vault.softhsm import check_room, in_two_steps, token_folder
 from plugvault.hsm.token import Hsm, Token
+from plugvault.hsm.wiped import Wiped
 
 Template = list[tuple[int, Any]]
 
@@ -43,7 +44,7 @@ def open_vault(
     """
     hsm = Hsm(module, conf, options)
     try:
-        calls = Calls(hsm, hsm.token(label, pin), token_folder(conf))
+        calls = Calls(hsm, hsm.token(label, pin), module, token_folder(conf))
     except VaultError:
         hsm.close()
         raise
@@ -53,18 +54,32 @@ def open_vault(
 class Calls:
     """The calls `evcc.vault.pkcs11` is written on; see there for what each means."""
 
-    def __init__(self, hsm: Hsm, token: Token, folder: str | None) -> None:
+    def __init__(self, hsm: Hsm, token: Token, module: Path | str, folder: str | None) -> None:
         self._hsm = hsm
         self._token = token
         self._session = token.session
         self._folder = folder
+        self._wiped = Wiped(os.path.realpath(module))
 
     def check_room(self) -> None:
         check_room(self._folder)
 
     def create(self, template: Template) -> Any:
         with self._token.call():
-            return self._session.create_object(_attributes(template))
+            if not (self._folder and (CKA_TOKEN, True) in template):
+                return self._create(template)
+            first, late = in_two_steps(template)
+            made = self._create(first)
+            try:
+                return made.copy(_attributes(late))
+            finally:
+                made.destroy()
+
+    def _create(self, template: Template) -> Any:
+        attributes = _attributes(template)
+        if not isinstance(attributes.get(Attribute.VALUE, b""), bytes):  # a secret, to be wiped
+            return self._wiped.create(self._session, attributes)
+        return self._session.create_object(attributes)
 
     def generate(self, public: Template, private: Template) -> tuple[Any, Any]:
         with self._token.call():
@@ -152,7 +167,7 @@ class Calls:
 
     def digest(self, mechanism: int, parts: Iterable[Any]) -> bytearray:
         with self._token.call():
-            return bytearray(self._session.digest(iter(parts), mechanism=Mechanism(mechanism)))
+            return self._wiped.digest(self._session, mechanism, parts)
 
     def decrypt_cbc(self, key: bytearray, iv: bytes, data: bytes, into: bytearray) -> None:
         decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()

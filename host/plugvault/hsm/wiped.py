@@ -1,0 +1,110 @@
+"""The two calls through which a secret passes, without the copies that nothing can wipe.
+
+python-pkcs11 takes and gives immutable `bytes` and copies them on the way, so of a scalar that was
+imported 24 bytes of 32 could be found in the process hours later. Here the library reads it from
+the caller's own `bytearray`, and writes a digest into one, on the same session; each caller wipes
+what is its own. Nobody else may be in the library meanwhile: see `Token.call`.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from pkcs11 import exceptions
+
+from evcc.vault.cryptoki import CKA_CLASS, CKA_ID, CKA_VALUE
+from plugvault.hsm.library import MAPPER
+
+# Places in CK_FUNCTION_LIST, whose first word is the version [PKCS#11 2.40, 5.3].
+_CREATE_OBJECT, _DIGEST_INIT, _DIGEST_UPDATE, _DIGEST_KEY, _DIGEST_FINAL = 21, 38, 40, 41, 42
+_ULONG = ctypes.c_ulong
+_PACK = MAPPER.pack_attribute
+_ROOM = 64  # bytes, of the longest digest there is
+
+_ERRORS: dict[int, type[exceptions.PKCS11Error]] = {
+    0x02: exceptions.HostMemory,
+    0x06: exceptions.FunctionFailed,
+    0x13: exceptions.AttributeValueInvalid,
+    0x31: exceptions.DeviceMemory,
+    0xE2: exceptions.TokenWriteProtected,
+}
+
+
+class _Attribute(ctypes.Structure):
+    _fields_ = (("type", _ULONG), ("value", ctypes.c_void_p), ("length", _ULONG))
+
+
+class Wiped:
+    """On the library at `path`, which python-pkcs11 has loaded and initialised."""
+
+    def __init__(self, path: str) -> None:
+        library = ctypes.CDLL(path)
+        table = ctypes.POINTER(ctypes.c_void_p)()
+        library.C_GetFunctionList(ctypes.byref(table))
+        pointer = ctypes.c_void_p
+
+        def function(place: int, *arguments: Any) -> Any:
+            return ctypes.CFUNCTYPE(_ULONG, _ULONG, *arguments)(table[place])  # a session first
+
+        self._create = function(_CREATE_OBJECT, pointer, _ULONG, pointer)
+        self._digest_init = function(_DIGEST_INIT, pointer)
+        self._digest_update = function(_DIGEST_UPDATE, ctypes.c_char_p, _ULONG)
+        self._digest_key = function(_DIGEST_KEY, _ULONG)
+        self._digest_final = function(_DIGEST_FINAL, pointer, pointer)
+
+    def create(self, session: Any, template: dict[Any, Any]) -> Any:
+        """The object that C_CreateObject made. template: its CKA_VALUE is a bytearray.
+
+        Raises: pkcs11.PKCS11Error.
+        """
+        template = {CKA_ID: os.urandom(16), **template}  # to find it by
+        packed = {
+            kind: value if kind == CKA_VALUE else bytearray(_PACK(kind, value))
+            for kind, value in template.items()
+        }
+        views = [(ctypes.c_char * len(value)).from_buffer(value) for value in packed.values()]
+        attributes = (_Attribute * len(views))()
+        for each, kind, view in zip(attributes, packed, views, strict=True):
+            each.type, each.value, each.length = kind, ctypes.addressof(view), len(view)
+        handle = _ULONG()
+        _check(
+            self._create(session.handle, attributes, len(views), ctypes.byref(handle)),
+            "C_CreateObject",
+        )
+        wanted = {kind: template[kind] for kind in (CKA_CLASS, CKA_ID)}
+        (found,) = [one for one in session.get_objects(wanted) if one.handle == handle.value]
+        return found
+
+    def digest(self, session: Any, mechanism: int, parts: Iterable[Any]) -> bytearray:
+        """The digest of parts, each bytes or a key. Raises: pkcs11.PKCS11Error."""
+        handle, length, failed = session.handle, _ULONG(), 0
+        how = (_ULONG * 3)(mechanism, 0, 0)  # CK_MECHANISM without a parameter
+        _check(self._digest_init(handle, how), "C_DigestInit")
+        for part in parts:
+            is_key = hasattr(part, "handle")
+            code = (
+                self._digest_key(handle, part.handle)
+                if is_key
+                else self._digest_update(handle, part, len(part))
+            )
+            failed = failed or code
+        # To the end also of one that failed: it would stay open.
+        failed = failed or self._digest_final(handle, None, ctypes.byref(length))
+        result = bytearray(length.value or _ROOM)  # never shrunk: that may leave a copy
+        view = (ctypes.c_char * len(result)).from_buffer(result)
+        length.value = len(result)
+        code = self._digest_final(handle, view, ctypes.byref(length))
+        if failed or code:
+            _wipe(result)
+        _check(failed or code, "C_DigestKey, C_DigestFinal")
+        return result
+
+
+def _wipe(buffer: bytearray) -> None:
+    buffer[:] = bytes(len(buffer))
+
+
+def _check(code: int, name: str) -> None:
+    if code:
+        raise _ERRORS.get(code, exceptions.GeneralError)(f"{name} 0x{code:x}")
