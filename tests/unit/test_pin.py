@@ -166,6 +166,16 @@ def test_token_that_fails_otherwise_is_tried_again(car_token: CarToken) -> None:
         pass
 
 
+def test_wrong_pin_reaches_the_token_once_through_the_service_too(car_token: CarToken) -> None:
+    right, car_token.pin = car_token.pin, "9996-not-it"
+    for words in ("PinIncorrect", "wrong before, not tried again"):
+        with pytest.raises(VaultError, match=words), car_token.service():
+            pass
+    car_token.pin = right
+    with car_token.service() as service:
+        service.client().random(1)
+
+
 def test_wrong_pin_is_remembered_without_being_kept(car_token: CarToken) -> None:
     attempt(car_token, "9997-not-it")
     kept = repr(pin._wrong) + repr(vars(pin))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from evcc.vault import VaultError
+from plugvault.hsm import find_module
 from plugvault.hsm.selection import Selection, choose, choose_roles
 
 SECRET = "0815-4711-secret"
@@ -88,6 +89,21 @@ def test_a_pin_of_the_environment_is_read_from_where_it_says(
     assert chosen.pin == SECRET
     said = refused(environ={"PLUGVAULT_TOKEN": "car", "PLUGVAULT_PIN": SECRET})
     assert "never the PIN" in said
+
+
+def test_a_library_of_one_s_own_is_not_taken_for_softhsm(
+    softhsm: Path, pin_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was chosen for one token is not used where throw-away ones are made."""
+    environ = {"PLUGVAULT_MODULE": "/usr/lib/vendor.so", "PLUGVAULT_TOKEN": "car"}
+    monkeypatch.setenv("PLUGVAULT_MODULE", "/usr/lib/vendor.so")
+    chosen = choose({"pin": f"file:{pin_file}"}, environ=environ).vault
+    assert chosen
+    assert chosen.place.module == Path("/usr/lib/vendor.so")
+    assert find_module() == softhsm
+    chosen = choose({"token": "car", "pin": f"file:{pin_file}"}, environ={}).vault
+    assert chosen
+    assert chosen.place.module == softhsm
 
 
 def test_a_minimum_counts_for_a_throw_away_token_too() -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from evcc.vault import VaultError
+from evcc.vault import PROVISIONING, VaultError
 
 _PATIENCE = 120.0  # seconds; a card takes its time to make a key
 
@@ -67,7 +67,6 @@ def report(pin: str, **place: Any) -> dict[str, Any]:
 
 def keys(pin: str, **place: Any) -> list[dict[str, str]]:
     """The vault's keys in a token. A key of which half is missing has no custody."""
-    from evcc.vault import PROVISIONING
     from plugvault.hsm.selection import place_of
 
     vault = place_of(place).open(pin)
@@ -75,7 +74,7 @@ def keys(pin: str, **place: Any) -> list[dict[str, str]]:
         held = vault.keys()
         return [
             {
-                "key": "provisioning" if key == PROVISIONING else f"contract {key.hex()}",
+                "key": _name(key),
                 "custody": vault.custody(key) if point else "",
                 "point": bytes(point).hex(),
             }
@@ -83,6 +82,12 @@ def keys(pin: str, **place: Any) -> list[dict[str, str]]:
         ]
     finally:
         vault.close()
+
+
+def _name(key: bytes) -> str:
+    if key == PROVISIONING:
+        return "provisioning"
+    return f"contract {key.hex()}" if key else "damaged, without a name"
 
 
 def empty(pin: str, **place: Any) -> int:

@@ -3,7 +3,7 @@
 A small file names it, variables of the environment or a command's options do, each before the one
 named first here:
 
-    module = "/usr/lib/vendor/libvendor.so"     PLUGVAULT_PKCS11_MODULE    --module
+    module = "/usr/lib/vendor/libvendor.so"     PLUGVAULT_MODULE           --module
     token = "car 17"                            PLUGVAULT_TOKEN            --token
     pin = "file:/run/secrets/pin"               PLUGVAULT_PIN              --pin
     minimum_custody = "L2"                      PLUGVAULT_MINIMUM_CUSTODY  --minimum-custody
@@ -15,7 +15,7 @@ named first here:
 
 The file is what `--config` or PLUGVAULT_CONFIG names. `pin` says where the PIN is [`pin.read`],
 never the PIN. `conf`: SoftHSM's configuration, else SOFTHSM2_CONF names it; `options`: what
-C_Initialize is given (NSS).
+C_Initialize is given (NSS). No module said is SoftHSM's.
 
 Without a token nothing is chosen, and whoever asks makes a throw-away one of its own. A
 `minimum_custody` counts for that one too: what it refuses is what would open contract keys, for
@@ -38,7 +38,7 @@ from plugvault.hsm.softhsm import find_module
 
 CONFIG = "PLUGVAULT_CONFIG"
 _VARIABLES = {
-    "module": "PLUGVAULT_PKCS11_MODULE",
+    "module": "PLUGVAULT_MODULE",
     "token": "PLUGVAULT_TOKEN",
     "pin": "PLUGVAULT_PIN",
     "minimum_custody": "PLUGVAULT_MINIMUM_CUSTODY",
