@@ -1,0 +1,127 @@
+"""After an installation nobody finds the contract key: in memory, in the files, in what was said.
+
+The memory is the service's, in which the token's library is, so a token in software is searched
+with it. Of each secret every piece of eight bytes is looked for: who frees memory overwrites the
+beginning of it, and leaves the rest. A level at which more has to pass through the process than
+can be wiped says here what may be found of it.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+import envelopes
+import image
+from fixtures.tokens import CarToken, module_of
+from plugvault.hsm.providers import PROVIDERS
+
+DIGEST = bytes(range(32))
+MAY_BE_FOUND = {
+    "L1": {"Z", "K"},  # read from the token as `bytes`, which nothing can wipe
+    "L1+": set[str](),
+    "L2": set[str](),
+    "L3": set[str](),
+}
+LEVELS = [("softhsm", "L1+"), ("softhsm", "L1"), ("nss", "L3"), ("nss", "L2"), ("nss", "L1")]
+
+FORCE = """
+import os, sys
+if "plugvault.hsm.serving" in sys.orig_argv:
+    from evcc.vault import custody
+
+    level = os.environ["PLUGVAULT_LEVEL"]
+    for cipher, recipes in custody.RECIPES.items():
+        custody.RECIPES[cipher] = tuple(row for row in recipes if row[0] == level)
+"""
+
+
+@pytest.fixture
+def car(request: pytest.FixtureRequest, short_dir: Path, monkeypatch: Any) -> CarToken:
+    """A token whose service opens contract keys at that level, and no better."""
+    name, level = request.param
+    code = short_dir / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(FORCE)
+    monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
+    monkeypatch.setenv("PLUGVAULT_LEVEL", level)
+    module_of(PROVIDERS[name])
+    return CarToken(short_dir, PROVIDERS[name])
+
+
+def sealed(recipient: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """An envelope, and what nobody may know of it."""
+    contract, ephemeral = envelopes.new_key(), envelopes.new_key()
+    scalar = contract.private_numbers().private_value
+    static = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), recipient)
+    z = ephemeral.exchange(ec.ECDH(), static)
+    secrets = {
+        "scalar": scalar.to_bytes(32, "big"),
+        "Z": z,
+        "K": hashlib.sha256(b"\0\0\0\1" + z + b"\1UV").digest()[:16],
+    }
+    return envelopes.envelope(recipient, scalar, ephemeral=ephemeral), secrets
+
+
+def pieces(secrets: dict[str, bytes]) -> dict[str, bytes]:
+    """All of eight bytes, by the name of the whole and where they are in it."""
+    return {
+        f"{name}@{at}": value[at : at + 8]
+        for name, value in secrets.items()
+        for at in range(0, len(value) - 7, 4)
+    }
+
+
+def in_files(folder: Path, secrets: dict[str, bytes]) -> set[str]:
+    data = b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+    assert len(data) > 500
+    return {name for name, value in secrets.items() if value in data or value.hex() in str(data)}
+
+
+def names(found: Any) -> set[str]:
+    return {name.partition("@")[0] for name in found}
+
+
+@pytest.mark.parametrize(("car", "level"), [(one, one[1]) for one in LEVELS], indirect=["car"])
+def test_nothing_of_the_contract_key_is_left(
+    car: CarToken, level: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with car.service() as service:
+        if not image.may_read(service.pid):
+            pytest.skip("only root may read the memory of the service: it is not dumpable")
+        vault = service.client()
+        envelope, secrets = sealed(vault.generate_provisioning_key())
+        key = vault.open_contract_key(*envelope.values())
+        assert vault.custody(key) == level
+        secrets["PIN"] = car.pin.encode()
+        assert image.search(service.pid, {"no secret": envelope["public"]})
+        assert names(image.search(service.pid, pieces(secrets))) <= MAY_BE_FOUND[level]
+        vault.sign(key, DIGEST)
+        vault.delete(key)
+        assert names(image.search(service.pid, pieces(secrets))) <= MAY_BE_FOUND[level]
+        assert names(in_files(car.folder, pieces(secrets))) == set()
+    said = "".join(capfd.readouterr())
+    assert not any(value.hex() in said or str(value) in said for value in secrets.values())
+
+
+def test_search_finds_what_is_there_in_either_byte_order() -> None:
+    hold = (
+        "import sys; secret = sys.stdin.buffer.read(16)[:: int(sys.argv[1])]\n"
+        "print('held', flush=True); sys.stdin.buffer.read()"
+    )
+    for order in ("1", "-1"):
+        secret = os.urandom(16)
+        with subprocess.Popen(
+            [sys.executable, "-c", hold, order], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            process.stdin.write(secret)
+            process.stdin.flush()
+            assert process.stdout.readline() == b"held\n"
+            wanted = pieces({"secret": secret, "another": os.urandom(16)})
+            assert names(image.search(process.pid, wanted)) == {"secret"}
+            process.stdin.close()
