@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import tomllib
@@ -137,6 +138,42 @@ def test_init_never_makes_one_over_another(provider: str, short_dir: Path, softh
     assert said("status", "--config", config) == []
 
 
+@pytest.mark.parametrize("again, code", [("1234-abcd", 0), ("1234-abcde", 1)])
+def test_init_asks_twice_on_a_terminal_and_shows_nothing(
+    again: str, code: int, short_dir: Path, softhsm: Path
+) -> None:
+    new = ["--provider", "softhsm", "--folder", str(short_dir / "new"), "--token", "car 18"]
+    ours, terminal = pty.openpty()
+    with (
+        os.fdopen(ours, "r+b", buffering=0) as keyboard,
+        subprocess.Popen(
+            [*COMMAND, "init", *new],
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=plain(),
+            start_new_session=True,  # no other terminal to ask on than this one
+        ) as process,
+    ):
+        assert process.stderr
+        for word, typed in (("the new token", "1234-abcd"), ("it again", again)):
+            prompt = f"PIN of {word}: ".encode()
+            said = b""
+            while not said.endswith(prompt):
+                piece = process.stderr.read(1)
+                assert piece, said
+                said += piece
+            keyboard.write(typed.encode() + b"\n")
+        assert process.wait(60) == code
+        rest = process.stderr.read() + (process.stdout.read() if process.stdout else b"")
+        os.set_blocking(ours, False)
+        shown = keyboard.read(1000) or b""
+        os.close(terminal)
+    assert b"1234" not in rest + shown
+    assert (b"the two are not the same" in rest) == bool(code)
+    assert (short_dir / "new").exists() != bool(code)
+
+
 def contents(folder: Path) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
@@ -165,7 +202,7 @@ def test_list_shows_tokens_and_what_is_the_matter_with_them(
     assert "empty: `plugvault vault init`" in run(*asked).stdout
     wrong = private(car_token.folder / "wrong", "9999-not-it")
     ended = run("status", *here[:-1], f"file:{wrong}", code=1)
-    assert "tried once and is not tried again" in ended.stderr
+    assert "a wrong one is tried once" in ended.stderr
     assert "9999-not-it" not in ended.stderr
     assert "wrong at least once" in run(*asked).stdout
 

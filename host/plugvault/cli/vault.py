@@ -63,7 +63,7 @@ def _explained() -> Iterator[None]:
 _WAYS_OUT = {
     "token-missing": "`plugvault vault list` shows those that are there",
     "module-missing": "`plugvault doctor` says what to install",
-    "pin": "it was tried once and is not tried again",
+    "pin": "look at where it comes from (--pin); a wrong one is tried once",
     "pin-locked": "its security officer can set a new PIN",
     "unavailable": "`plugvault vault list` says which libraries answer",
     "exists": "a token is never made over one that is there: take another label or folder",

@@ -77,6 +77,8 @@ def _asked(token: str) -> str:
 def _called(source: Callable[[], str]) -> str:
     try:
         pin: object = source()
+    except VaultError:  # says what to do, and no PIN
+        raise
     except Exception as error:  # noqa: BLE001 - somebody else's, and it may hold the PIN
         said = f"the function that gives it failed: {type(error).__name__}"
     else:
