@@ -10,7 +10,7 @@ import pytest
 
 import plugvault
 from plugvault.cli import app, doctor
-from plugvault.hsm import softhsm
+from plugvault.hsm import nss, softhsm
 
 HEAVY = ("fastapi", "sqlalchemy", "uvicorn", "httpx", "pkcs11", "joserfc")
 
@@ -96,6 +96,15 @@ def test_doctor_without_a_token_library_says_what_to_type(
     shown = capsys.readouterr().out
     assert "administrator for: apt-get install softhsm2" in shown
     assert "cannot run yet" in shown
+
+
+def test_doctor_without_nss_says_what_to_type_and_lets_the_main_job_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nss, "_MODULES", ())
+    (missing,) = doctor.strong_token()
+    assert (missing.good, missing.needed) == (False, False)
+    assert "apt-get install libnss3" in missing.mend
 
 
 def test_doctor_without_postgresql_says_what_to_type_and_lets_the_main_job_run(

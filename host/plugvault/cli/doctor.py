@@ -107,6 +107,19 @@ def _library(module: Path) -> str:
     return f"{library.manufacturer_id.strip()} {version}"
 
 
+def strong_token() -> Iterator[Finding]:
+    """The library whose tokens keep everything of a contract key inside."""
+    try:
+        from plugvault.hsm import VaultError, nss
+    except ImportError:  # which `token` has said
+        return
+    try:
+        yield Finding("NSS softoken", True, str(nss.find_module()), needed=False)
+    except VaultError as e:
+        mend = "`make` as root, or ask an administrator for: apt-get install libnss3"
+        yield Finding("NSS softoken", False, e.detail, mend, needed=False)
+
+
 def interpreters() -> Iterator[Finding]:
     from plugvault import runtimes
 
@@ -180,6 +193,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     python,
     packages,
     token,
+    strong_token,
     interpreters,
     postgresql,
     serial_ports,
