@@ -7,7 +7,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, PKCS11Error
+from pkcs11._pkcs11 import SearchIter  # type: ignore[attr-defined]
 
 from evcc.vault import VaultError
 from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN
@@ -97,8 +98,17 @@ class Calls:
             )
 
     def find(self, template: Template) -> list[Any]:
-        with self._token.call():
-            return list(self._session.get_objects(_attributes(template)))
+        """Without those that cannot even be taken in the hand: torn, or destroyed meanwhile by
+        another process. `get_objects` would end at the first of them."""
+        found: list[Any] = []
+        with (
+            self._token.call(),
+            SearchIter(self._session, _attributes(template), 1) as search,
+        ):
+            for one in search:
+                with suppress(PKCS11Error):
+                    found += one
+        return found
 
     def attribute(self, found: Any, kind: int) -> bytes:
         with self._token.call():
