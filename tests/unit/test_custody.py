@@ -156,8 +156,8 @@ class Tampered:
 
 
 @pytest.fixture
-def vault(nss_token: CarToken):
-    opened = nss_token.open()
+def vault(nss_car: CarToken):
+    opened = nss_car.open()
     opened.generate_provisioning_key()
     yield opened
     opened.close()
@@ -278,10 +278,10 @@ def test_trial_is_made_once_for_an_open_vault(vault: TokenVault) -> None:
 
 
 def test_report_of_a_token_without_elliptic_curves_says_so(
-    nss_token: CarToken, monkeypatch: pytest.MonkeyPatch
+    nss_car: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("plugvault.hsm.vault.Calls.generate", refuse)
-    found = selftest.report(nss_token.place, nss_token.pin)["schemes"]["iso2"]
+    found = selftest.report(nss_car.place, nss_car.pin)["schemes"]["iso2"]
     assert found == {
         "level": "",
         "why": "no keys for a trial: unavailable: made to fail",
@@ -307,8 +307,8 @@ def test_weaker_token_is_refused_before_anything_is_opened(
 
 
 @pytest.mark.parametrize("minimum", ["", *custody.LEVELS])
-def test_strong_token_opens_with_every_minimum(nss_token: CarToken, minimum: str) -> None:
-    nss_token.open(minimum_custody=minimum).close()
+def test_strong_token_opens_with_every_minimum(nss_car: CarToken, minimum: str) -> None:
+    nss_car.open(minimum_custody=minimum).close()
 
 
 def test_enough_is_enough(car_token: CarToken) -> None:

@@ -118,10 +118,10 @@ def test_object_that_cannot_be_destroyed_keeps_no_other_alive(
 
 
 def test_token_that_refuses_the_key_itself_says_it_is_none(
-    nss_token: CarToken,
+    nss_car: CarToken,
 ) -> None:
     """At its making, or when it is to sign: no one else has seen that scalar. Not before."""
-    vault = nss_token.open()
+    vault = nss_car.open()
     vault.generate_provisioning_key()
     force(vault, "L3", True)
     good, before, calls = envelope(vault), objects(vault), vault._calls

@@ -82,8 +82,11 @@ class _Call:
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
+        self.is_forked = False
 
     def __enter__(self) -> None:
+        if self.is_forked:
+            raise VaultError("unavailable", "its parent process has this token open")
         self._lock.acquire()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -145,6 +148,15 @@ class _Library:
 
 _libraries: dict[str, _Library] = {}
 _libraries_lock = threading.Lock()
+
+
+def _forked() -> None:
+    """In a child: the parent's sessions are not its own, though NSS would take it at its word."""
+    for library in _libraries.values():
+        library.call().is_forked = True
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class Hsm:
