@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,71 @@ def test_damaged_key_is_unavailable_and_no_reason_to_start_again(car_token: CarT
                 vault.sign(torn, DIGEST)
             assert signs(vault, whole, case["public"])
         assert service.pid == first
+
+
+def test_call_that_does_not_come_back_ends_the_process(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a card that was pulled. A pipe in place of a file: SoftHSM waits for its writer."""
+    code = car_token.folder / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(
+        "import signal; alarm = signal.alarm; signal.alarm = lambda n: alarm(min(n, 3))"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
+    with car_token.service() as service:
+        vault = service.client()
+        vault.generate_provisioning_key()
+        case = envelope(vault)
+        key = vault.open_contract_key(*case.values())
+        first, file = service.pid, token_folder(car_token) / "generation"
+        data = file.read_bytes()
+        file.unlink()
+        os.mkfifo(file)
+        with pytest.raises(VaultError, match=r"^unavailable"):
+            vault.open_contract_key(*case.values())
+        file.unlink()
+        file.write_bytes(data)
+        assert eventually(vault, lambda v: signs(v, key, case["public"]))
+        assert service.pid != first
+
+
+def test_weak_token_is_refused_before_anybody_may_ask(car_token: CarToken) -> None:
+    strict = car_token.service(minimum_custody="L3")
+    with pytest.raises(VaultError, match=r"^custody: .*L3"), strict:
+        pass
+    with car_token.service(minimum_custody="L1+") as service:
+        assert len(service.client().random(8)) == 8
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Nobody can write to it, not even root."""
+    bind = ["mount", "--bind", folder, folder]
+    if os.geteuid() != 0 or subprocess.run(bind, capture_output=True, check=False).returncode:
+        pytest.skip("a read-only folder needs the right to mount one (root)")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_read_only_token_signs_and_says_why_it_takes_no_key(each_token: CarToken) -> None:
+    with each_token.service() as service:
+        vault = service.client()
+        vault.generate_provisioning_key()
+        case = envelope(vault)
+        key = vault.open_contract_key(*case.values())
+        held = {PROVISIONING, key}
+        with read_only(each_token.folder / "hsm"):
+            with pytest.raises(VaultError, match=r"^full: .*(read-only|WriteProtected)"):
+                vault.open_contract_key(*case.values())
+            assert signs(vault, key, case["public"])
+            assert set(dict(vault.keys())) == held
+        held.add(vault.open_contract_key(*case.values()))
+        assert set(dict(vault.keys())) == held
+        assert service.restarts == 0
 
 
 @pytest.fixture

@@ -27,10 +27,12 @@ def token_folder(conf) -> "str | None":
 
 
 def check_room(folder) -> None:
-    """Raises VaultError("full") when the disk of `folder` has no room for a key."""
+    """Raises VaultError("full") when the disk of `folder` takes no key."""
     if folder is None:
         return
-    disk = os.statvfs(folder)  # block size, fragment size, ..., blocks available at 4
+    disk = os.statvfs(folder)  # block size, fragment size, ..., blocks available at 4, flags at 8
+    if disk[8] & 1:
+        raise VaultError("full", "the disk of the token is read-only")
     if disk[1] * disk[4] < _ROOM:
         raise VaultError("full", "no room on the disk of the token")
 

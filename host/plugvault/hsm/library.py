@@ -23,6 +23,7 @@ _INITIALIZE, _FINALIZE = 1, 2  # places in CK_FUNCTION_LIST, whose first word is
 _CALL = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
 _SAID = {
     0x07: "it does not take these options",  # ARGUMENTS_BAD
+    0xE2: "its database cannot be written",  # TOKEN_WRITE_PROTECTED
     0x191: "something else in this process uses it",  # CRYPTOKI_ALREADY_INITIALIZED
 }
 

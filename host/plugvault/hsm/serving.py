@@ -31,7 +31,7 @@ from plugvault.hsm.answers import Answers, Limiter, TokenLost, refusal
 CLIENTS = 64
 _STRANGERS = 16  # of them that have not said who they are
 _INTRODUCTION = 5.0  # seconds for that
-_HANG = 20  # seconds; no call of a token takes that long
+_HANG = 10  # seconds; no request takes that long
 _SPIN = 60e-6  # seconds of looking for the next request before going to sleep
 _PR_SET_DUMPABLE = 4
 _STRANGER = ""
