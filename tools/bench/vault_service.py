@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vault import DIGEST, bare_opening, microseconds
+from vault import DIGEST, OPENINGS, SIGNATURES, bare_opening, in_turns
 
-TURNS, SIGNATURES, OPENINGS = 10, 100, 5
 CLIENTS, SECONDS = 4, 2.0
 
 CLIENT = """
@@ -34,15 +33,6 @@ while time.monotonic() < end:
     count += 1
 print(count)
 """
-
-
-def in_turns(works: list[tuple[Callable[[], object], int]]) -> list[float]:
-    """Median µs of each work: (work, calls in a turn)."""
-    times: list[list[float]] = [[] for _ in works]
-    for _ in range(TURNS):
-        for taken, (work, count) in zip(times, works, strict=True):
-            taken.append(microseconds(work, count))
-    return [statistics.median(taken) for taken in times]
 
 
 def together(socket: Path) -> float:
