@@ -9,8 +9,9 @@ The configuration is JSON:
              {"kind": "tcp", "host": ..., "port": ...}
     "vault": {"kind": "pkcs11", "module": ..., "token": label, "pin_file": ...,  (needs ffi)
               "options": for NSS, "minimum_custody": refuse a weaker token; both may be absent}
-             {"kind": "service", "socket": path}
+             {"kind": "service", "socket": path}     or "host": ..., "port": ..., with a key
              {"kind": "link"}                        the bench computer's vault, over the link
+              "name": ..., "key_file": ...           for these two: what is shared with the service
     "store": folder for contracts and trust anchors
     "maker": the maker's telematics key: 65 bytes, 0x04 | X | Y, as hex
     "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
@@ -85,11 +86,19 @@ def _open_vault(vault: dict, line: Line):
         return pkcs11.open(vault["module"], vault["token"], pin, *more)
     from evcc.vault import service
 
+    shared = "", b""
+    if "key_file" in vault:
+        with open(vault["key_file"]) as file:
+            shared = vault["name"], bytes.fromhex(file.read().strip())
     if kind == "link":
-        return service.connect(ChannelStream(line, VAULT))
+        return service.connect(ChannelStream(line, VAULT), *shared)
+    if "host" in vault:
+        from evcc.ports import tcp
+
+        return service.connect(lambda: tcp.connect(vault["host"], vault["port"]), *shared)
     from evcc.ports import unix
 
-    return service.connect(lambda: unix.connect(vault["socket"]))
+    return service.connect(lambda: unix.connect(vault["socket"]), *shared)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ Linux, as pseudo-terminals and the vault service are.
 import contextlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -33,6 +34,7 @@ from plugvault.runtimes import Runtime, firmware
 
 _START_TIMEOUT = 20.0  # seconds until the module must have answered
 _END_TIMEOUT = 5.0
+_NAME = "car"  # of the module, to a vault service that it reaches over the link
 
 
 class CarError(EvccError):
@@ -136,6 +138,7 @@ class Car:
             }
         # A socket's path is short by nature; the car's folder need not be.
         short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
+        key_file, key = self.folder / "vault-key", secrets.token_bytes(32)
         service = VaultService(
             place.module,
             place.conf,
@@ -144,11 +147,14 @@ class Car:
             short / "vault",
             options=place.options,
             minimum_custody=token.minimum_custody,
+            keys={_NAME: key},
         )
         stack.enter_context(service)
         if self.vault == "link":
             self._vault_socket = service.socket_path
-            return {"kind": "link"}
+            stack.callback(key_file.unlink, missing_ok=True)
+            _write_private(key_file, key.hex())
+            return {"kind": "link", "name": _NAME, "key_file": str(key_file)}
         return {"kind": "service", "socket": str(service.socket_path)}
 
     def _lay_cable(

@@ -2,6 +2,7 @@
 
     INTERPRETER vault_conformance.py CASES pkcs11 MODULE LABEL EMPTY_LABEL OPTIONS     < PIN
     INTERPRETER vault_conformance.py CASES service SOCKET EMPTY_SOCKET
+    INTERPRETER vault_conformance.py CASES tcp PORT EMPTY_PORT                         < KEY
 
 Each `on_empty_*` function takes a vault whose token has no key yet, each `on_car_*` one whose
 provisioning key is the known one that CASES was sealed for. CASES (JSON, bytes in hex) has
@@ -224,6 +225,19 @@ def main(arguments: list) -> int:
         module, label, empty, options = arguments[2:]
         open_car = lambda: pkcs11.open(module, label, pin, options)  # noqa: E731
         open_empty = lambda: pkcs11.open(module, empty, pin, options)  # noqa: E731
+    elif kind == "tcp":
+        from evcc.ports import tcp
+        from evcc.vault import service
+
+        shared = "car", bytes.fromhex(sys.stdin.readline().strip())
+        local = "127.0.0.1"
+        port, empty_port = int(arguments[2]), int(arguments[3])
+        open_car = lambda: service.connect(  # noqa: E731
+            lambda: tcp.connect(local, port), *shared
+        )
+        open_empty = lambda: service.connect(  # noqa: E731
+            lambda: tcp.connect(local, empty_port), *shared
+        )
     else:
         from evcc.ports import unix
         from evcc.vault import service

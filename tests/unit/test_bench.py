@@ -18,7 +18,7 @@ from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import CONTROL, SESSION, VAULT, Mux
 from evcc.ports import clock
 from evcc.ports.stream import of_socket
-from evcc.vault import VaultError, service
+from evcc.vault import PROVISIONING, VaultError, service
 from plugvault.link.bench import Bench
 
 
@@ -105,24 +105,31 @@ def test_what_a_station_said_last_never_reaches_the_next_session(ends: tuple[Any
         assert again.result() == []
 
 
-def test_a_vault_that_restarts_is_there_again_over_the_link(
-    ends: tuple[Any, Line], car_token: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("key", [b"", os.urandom(32)], ids=["plain", "sealed"])
+def test_restart_of_the_vault_is_not_noticed_over_the_link(
+    ends: tuple[Any, Line], car_token: Any, key: bytes, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(service, "_TIMEOUT_MS", 500)
+    monkeypatch.setattr(service, "_LINE_TIMEOUT_MS", 1000)
     stream, line = ends
     with (
-        car_token.service() as running,
+        car_token.service(keys={"board": key} if key else {}) as running,
         Bench(stream, vault=running.socket_path),
     ):
-        vault = service.connect(ChannelStream(line, VAULT))
+        vault = service.connect(ChannelStream(line, VAULT), "board", key)
         point = vault.generate_provisioning_key()
-        os.kill(running.pid, signal.SIGKILL)
-        lost = 0
-        while True:
-            try:
-                assert vault.public(b"provisioning") == point
-                break
-            except VaultError as error:
-                assert error.reason == "unavailable"
-                lost += 1
-        assert lost < 40
+        for _ in range(2):
+            os.kill(running.pid, signal.SIGKILL)
+            assert vault.public(PROVISIONING) == point
+
+
+def test_bench_computer_cannot_answer_for_the_vault(ends: tuple[Any, Line], car_token: Any):
+    """It is the module that finds out, by the key it shares with the service."""
+    stream, line = ends
+    with (
+        car_token.service(keys={"board": os.urandom(32)}) as running,
+        Bench(stream, vault=running.socket_path),
+    ):
+        running.client().generate_provisioning_key()
+        vault = service.connect(ChannelStream(line, VAULT), "board", os.urandom(32))
+        with pytest.raises(VaultError, match=r"^unavailable"):
+            vault.public(PROVISIONING)

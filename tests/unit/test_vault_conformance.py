@@ -1,6 +1,7 @@
 """The same vault contract (tests/both/vault_conformance.py) for each key store and interpreter."""
 
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,16 +37,19 @@ def cases(static: envelopes.ec.EllipticCurvePrivateKey) -> dict:
     }
 
 
+def prepare(token: CarToken) -> Path:
+    """Give it the known provisioning key and an empty token beside it; the file of cases."""
+    static = envelopes.private_key(envelopes.KNOWN_STATIC)
+    token.add(EMPTY)
+    token.plant_provisioning_key(static)
+    file = token.folder / "cases.json"
+    file.write_text(json.dumps(cases(static), default=bytes.hex))
+    return file
+
+
 @pytest.fixture
 def prepared(each_token: CarToken) -> tuple[CarToken, Path]:
-    """A token with the known provisioning key, an empty one beside it, and the file of cases."""
-    car_token = each_token
-    static = envelopes.private_key(envelopes.KNOWN_STATIC)
-    car_token.add(EMPTY)
-    car_token.plant_provisioning_key(static)
-    file = car_token.folder / "cases.json"
-    file.write_text(json.dumps(cases(static), default=bytes.hex))
-    return car_token, file
+    return each_token, prepare(each_token)
 
 
 def test_vault_in_process(prepared: tuple[CarToken, Path]) -> None:
@@ -73,6 +77,22 @@ def test_vault_service(
         ]
         sockets = [str(service.socket_path) for service in services]
         run(name, record_property, [str(file), "service", *sockets])
+
+
+@pytest.mark.parametrize("name", runtimes.NAMES)
+def test_vault_service_on_tcp(
+    name: str,
+    car_token: CarToken,
+    record_property: Callable[[str, object], None],
+) -> None:
+    file, key = prepare(car_token), secrets.token_bytes(32)
+    with ExitStack() as stack:
+        services = [
+            stack.enter_context(car_token.service(label, tcp=("127.0.0.1", 0), keys={"car": key}))
+            for label in (car_token.label, EMPTY)
+        ]
+        ports = [str(service.address[1]) for service in services]
+        run(name, record_property, [str(file), "tcp", *ports], pin=key.hex())
 
 
 def test_vault_through_ffi(
