@@ -6,6 +6,7 @@ use from the next question on, in every process. Each machine has a copy of its 
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,9 @@ class Links(Mapping[str, Link]):
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """One command at a time changes the file; a sandbox that runs holds the folder itself."""
-    with (directory / f".{_FILE}.lock").open("w") as lock:
+    lock = os.open(directory / f".{_FILE}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)

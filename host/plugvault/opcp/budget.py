@@ -42,7 +42,10 @@ class Budget:
 
 
 def address(request: Request) -> str:
-    """Where a request comes from: an IPv4 address, or the network that an IPv6 host has."""
+    """Where a request comes from: an IPv4 address, or the network that an IPv6 host has.
+
+    Of the connection, for what a header says anybody can write: behind a proxy all are one.
+    """
     host = request.client.host if request.client else ""
     try:
         found = ipaddress.ip_address(host.partition("%")[0])
