@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import envelopes
 from evcc import p256
 from evcc.ports import tcp
 from evcc.ports.stream import PortError
@@ -461,6 +462,26 @@ def test_client_does_not_notice_a_restart_between_requests(running: VaultService
         time.sleep(0.01)
     assert running.pid != first
     assert p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
+
+
+def test_process_is_replaced_before_what_its_library_keeps_has_grown(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = car_token.folder / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'plugvault.hsm.serving' in sys.orig_argv:\n"
+        "    from plugvault.hsm import answers; answers._FRESH_AFTER = 3"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
+    with car_token.service() as running:
+        vault = running.client()
+        case = envelopes.envelope(vault.generate_provisioning_key(), envelopes.KNOWN_KEY)
+        for _ in range(7):  # nobody notices
+            vault.delete(vault.open_contract_key(*case.values()))
+        assert running.restarts == 2
+        assert set(dict(vault.keys())) == {PROVISIONING}
 
 
 def test_service_ends_with_its_supervisor(car_token: CarToken) -> None:

@@ -18,11 +18,12 @@ from evcc.vault.service import AGAIN, OPERATIONS, pack, unpack
 _PRIVATE = {"generate_provisioning_key", "sign", "open_contract_key", "delete"}
 _OF_A_KEY = {"public", "sign", "delete", "custody"}
 _KEY_ID = 16
+_FRESH_AFTER = 1000  # contract keys opened: libraries keep one or ten KiB of each for ever
 _CODES = {reason: code for code, reason in enumerate(VaultError.REASONS, 1)}
 
 
 class TokenLost(Exception):
-    """The library is in doubt: this process must end. `answer`: what is sent before, or b""."""
+    """The library is in doubt, or worn: this process must end. `answer`: to send before, or b""."""
 
     def __init__(self, answer: bytes = b"") -> None:
         super().__init__()
@@ -61,6 +62,7 @@ class Answers:
     def __init__(self, vault: Any) -> None:
         self._vault = vault
         self._seen: set[bytes] = set()  # keys that were there
+        self._opened = 0
 
     def answer(self, limiter: Limiter, body: bytes) -> bytes:
         """The frame that answers a request's (without its length), whatever its bytes are.
@@ -79,7 +81,10 @@ class Answers:
                 key = fields[0]
             if name in _PRIVATE and not limiter.take():
                 raise VaultError("refused", "too many operations a second")
-            return pack(tag, 0, self._perform(name, fields, again))
+            said = pack(tag, 0, self._perform(name, fields, again))
+            if name == "open_contract_key" and self._opened >= _FRESH_AFTER:
+                raise TokenLost(said)
+            return said
         except VaultError as error:
             said = refusal(tag, error)
             if self._is_doubtful(error, key):
@@ -126,6 +131,7 @@ class Answers:
         *arguments, key = fields
         if len(key) != _KEY_ID:
             raise VaultError("protocol", "a key's id has 16 bytes")
+        self._opened += 1
         if not (again and self._is_made(key, arguments[-1])):
             scheme = arguments[0].decode("ascii", "replace")
             self._vault.open_contract_key(scheme, *arguments[1:], key=key)
