@@ -30,7 +30,7 @@ from plugvault.hsm.service import VaultService
 from plugvault.link.bench import Bench
 from plugvault.link.endpoint import of_connection, open_serial
 from plugvault.link.nullmodem import NullModem, Spoil
-from plugvault.runtimes import Runtime, firmware
+from plugvault.runtimes import Runtime, program
 
 _START_TIMEOUT = 20.0  # seconds until the module must have answered
 _END_TIMEOUT = 5.0
@@ -82,7 +82,7 @@ class Car:
         self._noise = noise
         self._baud = baud
         self._heap = heap
-        self._code = code or firmware()
+        self._code = code or program()
         self._legacy_emaid = legacy_emaid
         self._observe = observe
         self._vault_socket: Path | None = None  # of the service the bench passes on

@@ -67,11 +67,18 @@ class Runtime:
 
 
 def firmware() -> Path:
-    """The folder that holds the `evcc` package, `main.py` and `boot.py`."""
+    """The folder that holds the `evcc` package."""
     spec = importlib.util.find_spec("evcc")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("the evcc package is not installed; `make` installs it")
     return Path(spec.origin).parent.parent
+
+
+def program() -> Path:
+    """The folder that holds the module's `main.py` and `boot.py`: beside `evcc`, but in a package
+    that was installed in this one, for they are no modules of everybody's."""
+    installed = Path(__file__).with_name("firmware")
+    return installed if installed.is_dir() else firmware()
 
 
 def cache() -> Path:

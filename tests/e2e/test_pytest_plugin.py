@@ -6,16 +6,17 @@ import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import pytest
-
 from plugvault.hsm import apart, providers
 
-EXAMPLE = Path(__file__).parents[2] / "host/examples/own-tests"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "host/examples/own-tests"
 FIXTURES = ("softhsm_token", "nss_token", "vault", "plug_and_charge")
 
 
@@ -53,12 +54,35 @@ def test_it_is_installed_with_the_package() -> None:
     assert found.value == "plugvault.pytest_plugin"
 
 
-@pytest.mark.parametrize("arguments", [[], ["-n", "2"]], ids=["alone", "in parallel"])
-def test_the_example_project_s_tests_pass(
-    arguments: list[str], softhsm: Path, tmp_path: Path
-) -> None:
-    passed(run(EXAMPLE, "--basetemp", str(tmp_path / "t"), *arguments, CI="1"), 5)
+def test_the_example_project_s_tests_pass(softhsm: Path, tmp_path: Path) -> None:
+    passed(run(EXAMPLE, "--basetemp", str(tmp_path / "t"), "-n", "2", CI="1"), 5)
 
+
+def test_they_pass_with_what_the_wheel_has_in_it(softhsm: Path, tmp_path: Path) -> None:
+    """A copy laid out as `pyproject.toml` says, in front of the checkout."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    wheel = wheel["targets"]["wheel"]
+    site = tmp_path / "site"
+    for package in wheel["packages"]:
+        folder = ROOT / package
+        shutil.copytree(folder, site / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for source, target in wheel["force-include"].items():
+        (site / target).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / source, site / target)
+    folder = project(tmp_path / "own", FROM_THE_WHEEL)
+    passed(run(folder, PYTHONPATH=str(site), SITE=str(site)), 1)
+
+
+FROM_THE_WHEEL = """
+import os, sys
+
+def test_a_car_charges(plug_and_charge):
+    emaid = plug_and_charge.contract()
+    assert plug_and_charge.charge() == emaid
+    for name in ("plugvault", "evcc"):
+        assert sys.modules[name].__file__.startswith(os.environ["SITE"])
+    assert not plug_and_charge.car.stderr
+"""
 
 ISOLATED = """
 import json, os, pathlib, pkcs11, pytest
