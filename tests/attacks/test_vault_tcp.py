@@ -118,7 +118,9 @@ def test_nobody_is_answered_without_a_key(running: VaultService) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "key"), [("car", os.urandom(32)), ("bench", KEY), ("nobody", KEY), ("", KEY)]
+    ("name", "key"),
+    [("car", os.urandom(32)), ("bench", KEY), ("nobody", KEY), ("", KEY)],
+    ids=["another key", "another's name", "no such name", "no name"],
 )
 def test_wrong_key_or_name_is_refused(running: VaultService, name: str, key: bytes) -> None:
     with pytest.raises(VaultError, match=r"^(refused|unavailable)"):
