@@ -23,7 +23,7 @@ _CODES = {reason: code for code, reason in enumerate(VaultError.REASONS, 1)}
 
 
 class TokenLost(Exception):
-    """The library is in doubt, or worn: this process must end. `answer`: to send before, or b""."""
+    """The library is in doubt, or worn: this process must end. `answer`: sent before, or b""."""
 
     def __init__(self, answer: bytes = b"") -> None:
         super().__init__()

@@ -171,6 +171,9 @@ class VaultService:
                 try:
                     self._process = self._start()
                     self.restarts += 1
+                    if self._closes(0, None):  # meanwhile: nobody else would end this one
+                        _end(self._process)
+                        return
                     break
                 except (VaultError, OSError) as error:  # OSError: no process to be had just now
                     why = error if isinstance(error, VaultError) else None
