@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: setup ready demo test bench lint ruff mypy pyright format clean
+.PHONY: setup ready demo test soak bench lint ruff mypy pyright format clean
 .DEFAULT_GOAL := setup
 
 setup: ## get everything that is missing, then say what is here
@@ -17,6 +17,9 @@ demo: ready ## tell the whole story; ARGS="--runtime cpython --json" are handed 
 
 test: ready ## the whole suite on two cores; ARGS="-k name" are handed on
 	@.venv/bin/pytest -n 2 $(ARGS)
+
+soak: ready ## the sweeps of the fault tests whole: an hour or so; ARGS as for test
+	@PLUGVAULT_SOAK=1 .venv/bin/pytest -n 2 -rP tests/faults $(ARGS)
 
 bench: ready ## speed, size and memory, beside their budgets
 	@$(PYTHON) tools/bench/run.py $(ARGS)

@@ -1,4 +1,8 @@
-"""Installation after installation: no more objects, files, memory or time than for the first."""
+"""Installation after installation: no more objects, files, memory or time than for the first.
+
+Of memory the libraries themselves keep something of each token object that was ever made in a
+process (bare C_CreateObject and C_DestroyObject show it): that is allowed for, and no more.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from world import NOW, SESSION_ID, World
 WARM = RETIRED + 8  # installations before anything is measured: what is remembered is full then
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MAY_GROW = 4 << 20  # bytes, whatever the number of installations
+MAY_KEEP = {"softhsm": 4 << 10, "nss": 16 << 10}  # bytes of each, by the library
 MAY_SLOW = 1.5  # times, from the first hundred to the last
 
 
@@ -87,11 +92,11 @@ def test_installations_in_a_row(
     times = [renew(WARM + n) for n in range(count)]
     assert counted() == before
     grown = holder.resident() - memory
-    assert grown < MAY_GROW
+    assert grown < MAY_GROW + count * MAY_KEEP[each_token.provider.name]
     if whole:
         first, last = (sorted(part)[len(part) // 2] for part in (times[:100], times[-100:]))
         assert last < first * MAY_SLOW
         print(
-            f"{count}: {grown} bytes, {first * 1e3:.1f} ms at first, {last * 1e3:.1f} in the end"
+            f"{count}: {grown >> 10} KiB more, {first * 1e3:.1f} ms at first, {last * 1e3:.1f} in the end"
         )
     assert Contracts(store).recover(vault) == []
