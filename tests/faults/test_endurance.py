@@ -96,7 +96,6 @@ def test_installations_in_a_row(
     if whole:
         first, last = (sorted(part)[len(part) // 2] for part in (times[:100], times[-100:]))
         assert last < first * MAY_SLOW
-        print(
-            f"{count}: {grown >> 10} KiB more, {first * 1e3:.1f} ms at first, {last * 1e3:.1f} in the end"
-        )
+        speed = f"{first * 1e3:.1f} ms at first, {last * 1e3:.1f} in the end"
+        print(f"{count} installations: {grown >> 10} KiB more, {speed}")
     assert Contracts(store).recover(vault) == []
