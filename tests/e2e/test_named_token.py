@@ -1,0 +1,50 @@
+"""The whole story with the car's keys in the token that this machine's owner has named.
+
+    PLUGVAULT_CONFIG=FILE .venv/bin/pytest tests/e2e/test_named_token.py
+
+For a token that is neither SoftHSM's nor NSS's. Without one there is nothing to do here: the other
+tests make theirs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evcc.vault import PROVISIONING, VaultError
+from evcc.vault.custody import at_least
+from evcc.vault.service import ServiceVault
+from plugvault import runtimes
+from plugvault.hsm.selection import Selection
+from plugvault.story.record import Record
+from plugvault.story.tale import Tale
+
+
+@pytest.fixture
+def named(_plugvault_selection: Selection) -> Selection:
+    if _plugvault_selection.vault is None:
+        pytest.skip("no token was named: PLUGVAULT_CONFIG, or PLUGVAULT_TOKEN and PLUGVAULT_PIN")
+    return _plugvault_selection
+
+
+@pytest.mark.parametrize("name", ["cpython", "debian"])
+def test_the_story_comes_true(name: str, named: Selection, tmp_path: Path) -> None:
+    runtime = runtimes.get(name)
+    if runtime is None:
+        pytest.skip(f"no interpreter {name!r} here; make says why")
+    record = Record()
+    Tale(record, runtime, "tcp", tmp_path, selection=named).tell()
+    data = record.as_data()
+    assert data["ok"]
+    assert len(data["contracts"]) == 2
+    lowest = named.minimum_custody or "L1"
+    assert all(at_least(contract["custody"], lowest) for contract in data["contracts"])
+
+
+def test_a_key_signs_is_removed_and_signs_no_more(named: Selection, vault: ServiceVault) -> None:
+    point, digest = vault.generate_provisioning_key(), bytes(range(32))
+    assert vault.verify(point, digest, vault.sign(PROVISIONING, digest))
+    vault.delete(PROVISIONING)
+    with pytest.raises(VaultError, match="not-found"):
+        vault.sign(PROVISIONING, digest)
