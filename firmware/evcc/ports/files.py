@@ -45,7 +45,7 @@ class Files:
         try:
             if not _is_folder(folder):
                 os.mkdir(folder)
-                _flush_folder(folder + "/..")
+                flush_path(folder + "/..")
             for name in os.listdir(folder):
                 if name.endswith(_TEMPORARY):
                     os.remove(folder + "/" + name)
@@ -75,7 +75,7 @@ class Files:
         except OSError as error:
             _discard(temporary)
             raise _store_error(error, name)
-        _flush_folder(self._folder)
+        flush_path(self._folder)
 
     def delete(self, name: str) -> None:
         """Remove `name`; no error when it is not there. Raises: StoreError."""
@@ -85,7 +85,7 @@ class Files:
             if error.errno == errno.ENOENT:
                 return
             raise _store_error(error, name)
-        _flush_folder(self._folder)
+        flush_path(self._folder)
 
     def names(self) -> "list[str]":
         """The names there are, sorted. Raises: StoreError."""
@@ -112,8 +112,8 @@ def _flush(file) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(path: str) -> None:
-    """Make a rename or removal durable.
+def flush_path(path: str) -> None:
+    """Make durable what was done to a file, or in a folder: a rename, a removal.
 
     A failure is not an error of the caller's: every reader already sees the new state, and
     raising would make the caller undo what cannot be undone. (littlefs and FAT open no folders:

@@ -12,13 +12,17 @@ A length in a file that no file has makes SoftHSM end its process while it only 
 there. Such a file is renamed, X.object to X.damaged: one key is missing then, not all of them.
 
 Neither touches a file that is only empty or cut off: it may be one that is being written.
+
+SoftHSM flushes nothing: a key it has acknowledged is lost when the power goes within seconds, and
+the contract store, which flushes, would name a key that is not there. So its files are flushed
+after it.
 """
 
 import os
 import struct
 
 from evcc.errors import EvccError
-from evcc.ports.files import Files
+from evcc.ports.files import Files, flush_path
 
 _TOKEN, _KEPT, _BEFORE = "token.object", "token.kept", "token.before"
 _HEAD = 8  # the file's generation, one more for each writing
@@ -47,11 +51,9 @@ def mend(folder) -> None:
 
 def keep(folder, label: str) -> None:
     """After a login to the token of that label."""
-    wanted = label.encode()
-    wanted += b" " * (32 - len(wanted))
-    for token in _tokens(folder):
+    for token in _tokens(folder, label):
         data = _read(token + "/" + _TOKEN)
-        if wanted not in data or _state(data) != _WHOLE:
+        if _state(data) != _WHOLE:
             continue
         try:
             kept = _read(token + "/" + _KEPT)
@@ -63,11 +65,24 @@ def keep(folder, label: str) -> None:
             pass  # a full disk is no reason not to use the token
 
 
-def _tokens(folder) -> list:
+def flush(folder, label: str) -> None:
+    """After a key was made in the token of that label, and before anybody relies on it."""
+    for token in _tokens(folder, label):
+        for name in os.listdir(token):
+            if name.endswith(".object"):
+                flush_path(token + "/" + name)
+        flush_path(token)
+
+
+def _tokens(folder, label: str = "") -> list:
+    """The folders of all tokens, or of those with that label."""
     try:
-        return [folder + "/" + name for name in os.listdir(folder)] if folder else []
+        found = [folder + "/" + name for name in os.listdir(folder)] if folder else []
     except OSError:
         return []
+    wanted = label.encode()
+    wanted += b" " * (32 - len(wanted))
+    return [one for one in found if not label or wanted in _read(one + "/" + _TOKEN)]
 
 
 def _write(token: str, name: str, data: bytes) -> None:
