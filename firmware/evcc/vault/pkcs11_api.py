@@ -19,7 +19,7 @@ from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE
 from .pin import tries_left
 from .pkcs11 import session_public_key
 from .softhsm import check_room, in_two_steps, token_folder
-from .softhsm_files import keep, mend
+from .softhsm_files import flush, keep, mend
 
 # name: (index in CK_FUNCTION_LIST, its arguments). L: CK_ULONG, P: pointer, B: CK_BBOOL.
 _FUNCTIONS = {
@@ -160,6 +160,7 @@ class Calls:
             self.close()
             raise _error("Login", code, tries_left(struct.unpack_from("L", info, _FLAGS)[0]))
         keep(self._folder, token_label)
+        self._label = token_label
 
     def reopen(self) -> None:
         """Another session, logged in by the one it replaces, which the token left unusable."""
@@ -174,6 +175,9 @@ class Calls:
 
     def check_room(self) -> None:
         check_room(self._folder)
+
+    def flush(self) -> None:
+        flush(self._folder, self._label)
 
     def create(self, template) -> int:
         if self._folder and (CKA_TOKEN, True) in template:
