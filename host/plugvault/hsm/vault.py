@@ -23,6 +23,7 @@ from evcc.vault import VaultError
 from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.softhsm import check_room, in_two_steps, token_folder
+from evcc.vault.softhsm_files import flush
 from plugvault.hsm.token import Hsm, Token
 from plugvault.hsm.wiped import Wiped
 
@@ -64,6 +65,9 @@ class Calls:
 
     def check_room(self) -> None:
         check_room(self._folder)
+
+    def flush(self) -> None:
+        flush(self._folder, self._token.label)
 
     def create(self, template: Template) -> Any:
         with self._token.call():
