@@ -8,8 +8,8 @@ The calls: create(template), generate(public, private), generate_secret(template
 attribute(object, type), destroy(object), sign(key, digest), verify(point, digest, signature),
 derive(mechanism, key, data, template), digest(mechanism, parts), wrap(mechanism, key, iv, object),
 unwrap(mechanism, key, iv, data, template), decrypt_cbc(key, iv, data, into),
-ecb(key, is_encryption, block), random(n), check_room(), reopen(), close(). A template is a list of
-(attribute, value) with int, bool or bytes; objects are whatever the calls make of them.
+ecb(key, is_encryption, block), random(n), check_room(), flush(), reopen(), close(). A template is
+a list of (attribute, value) with int, bool or bytes; objects are whatever the calls make of them.
 
 Objects are found by CKA_ID, never by label: a damaged object can make every search by label fail.
 Where one has made every search by id fail too, the keys are enumerated and looked at one by one.
@@ -101,6 +101,7 @@ class TokenVault:
         with _UndoUnlessDone(self, PROVISIONING) as undo:
             self._calls.generate(public, common + _private_flags(derive=True))
             point = self.public(PROVISIONING)
+            self._calls.flush()
             undo.done = True
         return point
 
@@ -149,6 +150,7 @@ class TokenVault:
             self._known[key] = (self._use(PROVISIONING, opened), expected_public, half)
             if not self._proves(key, expected_public):
                 raise VaultError("key-mismatch")
+            calls.flush()
             undo.done = True
         return key
 
