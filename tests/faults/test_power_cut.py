@@ -24,6 +24,7 @@ from evcc.contracts import ContractError, Contracts
 from evcc.ports import files as port
 from evcc.ports.files import Files
 from fixtures.cars import STORED, Car
+from fixtures.grounds import Ground
 from plugvault import runtimes
 from world import EMAID, NOW
 
@@ -200,7 +201,7 @@ def test_power_cut_at_any_step(
     assert cut(car, recorder, tmp_path / "cut", operation) > 10
 
 
-@pytest.mark.parametrize("forgotten", ["_flush", "_flush_folder"])
+@pytest.mark.parametrize("forgotten", ["_flush", "flush_path"])
 def test_a_store_that_does_not_flush_is_found_out(
     car: Car,
     recorder: Recorder,
@@ -287,3 +288,17 @@ def test_every_interpreter_flushes_in_this_order(tmp_path: Path, name: str) -> N
         ("unlink", "contracts"),
         ("fsync", "store"),
     ]
+
+
+def test_softhsm_is_made_to_flush_before_the_contract_is_committed(ground: Ground) -> None:
+    """It does not by itself; the index must not outlive the key that it names."""
+    calls = [tuple(call) for call in ground("install")["calls"]]
+    calls = calls[: calls.index(("rename", "contracts.new"))]
+    last = {what: at for at, (call, what) in enumerate(calls) if call == "write"}
+    made = {what for call, what in calls if call == "create" and what.endswith(".object")}
+    made -= {"token.object"}
+    assert len(made) >= 2
+    for what in made:
+        assert ("fsync", what) in calls[last[what] :]
+    (folder,) = (one.name for one in ground.token.store.tokens.iterdir())
+    assert ("fsync", folder) in calls[max(last[what] for what in made) :]
