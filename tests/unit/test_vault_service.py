@@ -409,6 +409,7 @@ def test_clients_take_turns(short_dir: Path) -> None:
             client.sendall(codec.pack(1, SIGN, [b"k", digest]) * count)
         Server([listener], Answers(Vault()), 1e6, {}).serve(stopped)
     os.close(stopped)
+    assert signal.alarm(0) == 0  # what would end a process that hangs
     assert len(order) == 102
     assert order.index(modest) <= 2
     assert order[: order.index(modest) + 4].count(modest) == 2

@@ -124,6 +124,12 @@ class Server:
         for fd, listener in self._listeners.items():
             listener.setblocking(False)
             self._poll.register(fd, select.EPOLLIN)
+        try:
+            self._take_turns(until_closed)
+        finally:
+            signal.alarm(0)
+
+    def _take_turns(self, until_closed: int) -> None:
         turns: list[_Client] = []  # who has asked
         while True:
             for fd, event in self._poll.poll(0) if turns else self._wait():
