@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
+from evcc.vault.seal import Seal
 from plugvault.hsm.answers import Answers, Limiter
 
 _LIMITER = Limiter(1e12)
@@ -49,5 +50,12 @@ def target(data: bytes) -> None:
         lambda vault: vault.keys(),
         lambda vault: vault.custody(PROVISIONING),
     ):
-        with contextlib.suppress(VaultError):
-            ask(codec.connect(_Answers(data)))
+        for name, key in (("", b""), ("car", bytes(32))):
+            with contextlib.suppress(VaultError):
+                ask(codec.connect(_Answers(data), name, key))
+    seal = Seal(bytes(32), b"car", bytes(32), is_client=False)
+    try:
+        seal.unseal(data)
+    except VaultError:
+        return
+    raise AssertionError("sealed without the key of the other side")
