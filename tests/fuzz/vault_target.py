@@ -14,7 +14,7 @@ _LIMITER = Limiter(1e12)
 class _NoKeys:
     def __getattr__(self, name: str):
         def call(*arguments):
-            raise VaultError("not-found")
+            raise VaultError("full")  # "not-found" is no refusal of a deletion asked for again
 
         return call
 

@@ -34,12 +34,12 @@ RANDOM = codec.OPERATIONS.index(("random", 1))
 
 
 class NoKeys:
-    """A vault without keys: whatever gets as far as this is "not-found"."""
+    """A vault that does nothing: whatever gets as far as this is "full"."""
 
     def __getattr__(self, name: str):
         def call(*args):
             assert name in [operation for operation, _ in codec.OPERATIONS]
-            raise VaultError("not-found")
+            raise VaultError("full")
 
         return call
 
@@ -89,7 +89,7 @@ def test_any_request_gets_one_answer_with_a_reason(body: bytes) -> None:
     frame = Answers(NoKeys()).answer(Limiter(1e9), body)
     assert codec.frame_size(frame, codec.MAX_ANSWER) == len(frame)
     _, code, fields = codec.unpack(frame[2:])
-    assert VaultError.REASONS[code - 1] in ("protocol", "not-found")
+    assert VaultError.REASONS[code - 1] in ("protocol", "full")
     assert len(fields) == 1
 
 
