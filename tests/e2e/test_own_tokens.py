@@ -101,6 +101,11 @@ def test_token_below_the_minimum_gets_no_contract(runtime: str, car_token: CarTo
     assert keys(chosen) == []
 
 
+def test_minimum_counts_for_the_demo_s_own_token_too(softhsm: Path) -> None:
+    data = demo("--minimum-custody", "L3", "--runtime", "cpython")
+    assert "L3 is asked for, this token gives L1+" in data["error"]
+
+
 @pytest.mark.parametrize("change, code", [({}, 0), ({"pin": "9999-not-it"}, 78), ({"min": 1}, 78)])
 def test_module_ends_with_78_when_a_new_start_would_only_repeat_it(
     change: dict[str, Any], code: int, car_token: CarToken

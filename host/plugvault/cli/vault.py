@@ -38,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _WIDE = 250  # columns where no terminal says how many there are
+_COLUMNS = ("label", "serial", "model", "slot", "state", "module")
 _INITIALIZED, _HAS_PIN = 0x400, 0x8
 
 
@@ -78,8 +79,8 @@ def list_(
     """The tokens of every PKCS#11 library that is known here, or of one.
 
     Known are SoftHSM's and those that p11-kit's configuration names. JSON: [{"module", "slot",
-    "label", "serial", "manufacturer", "model", "flags": [...]}]; a library that does not answer is
-    {"module", "error"}.
+    "label", "serial", "manufacturer", "model", "flags"}], the flags those of CK_TOKEN_INFO; a
+    library that does not answer is {"module", "error"}. Exit 1 where there is no token.
     """
     found: list[dict[str, Any]] = []
     with _explained():
@@ -89,7 +90,7 @@ def list_(
             except VaultError as error:
                 found.append({"module": name, "error": str(error)})
     shown = [{**one, "state": _state(one)} for one in found]
-    _rows(as_json, found, shown, ("label", "serial", "model", "slot", "state", "module"))
+    _rows(as_json, found, shown, _COLUMNS, "none: `plugvault doctor` says what to install")
     if not any("label" in one for one in found):
         raise typer.Exit(1)
 
