@@ -21,6 +21,7 @@ import image
 from fixtures.tokens import CarToken, module_of
 from plugvault.hsm.providers import PROVIDERS
 
+pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
 MAY_BE_FOUND = {
     "L1": {"Z", "K"},  # read from the token as `bytes`, which nothing can wipe

@@ -18,6 +18,7 @@ from evcc.vault.seal import NONCE, Seal
 from fixtures.tokens import CarToken
 from plugvault.hsm.service import VaultService
 
+pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
 KEY = os.urandom(32)
 SIGN = service.OPERATIONS.index(("sign", 2))

@@ -23,6 +23,7 @@ from fixtures.tokens import CarToken
 from plugvault.hsm import service as supervisor
 from plugvault.hsm.service import VaultService
 
+pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
 SOAK = bool(os.environ.get("PLUGVAULT_SOAK"))
 STRIDE = 1 if SOAK else 4  # of the points of a long request

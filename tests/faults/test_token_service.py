@@ -27,6 +27,7 @@ from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.hsm.service import VaultService
 
+pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
 
 
