@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pkcs11
 import pytest
@@ -269,3 +270,24 @@ def test_many_threads_create_find_and_sign_at_once(car_token: CarToken) -> None:
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr
+
+
+FORGETFUL = """
+import sys
+from plugvault.hsm import Hsm
+hsm = Hsm(sys.argv[1], options=sys.argv[2])
+token = hsm.token(sys.argv[3], sys.stdin.readline().strip())
+token.generate("k")
+"""
+
+
+def test_process_that_ends_without_closing_its_token_ends_in_silence(nss_token: Any) -> None:
+    place = nss_token.place
+    ended = subprocess.run(
+        [sys.executable, "-c", FORGETFUL, str(place.module), place.options, place.label],
+        input=nss_token.pin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -9,6 +9,8 @@ Keys are found by CKA_ID, which for a role's key is its label: SoftHSM's search 
 for every key once one object is damaged. A process can have many tokens open, of one store.
 """
 
+import atexit
+import ctypes
 import hashlib
 import hmac
 import os
@@ -148,6 +150,16 @@ class _Library:
 
 _libraries: dict[str, _Library] = {}
 _libraries_lock = threading.Lock()
+
+
+@atexit.register
+def _close_what_is_open() -> None:
+    """NSS's libraries, and never let go of them: python-pkcs11 would call a method of theirs when
+    Python has taken the methods away already, and says so on stderr."""
+    for library in _libraries.values():
+        if library.options and library.lock.acquire(timeout=1):
+            library.unload()
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(library.lib))
 
 
 def _forked() -> None:
