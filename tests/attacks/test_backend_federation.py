@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -190,7 +191,7 @@ def install_answer(pools: Pools, change: Callable[[dict[str, Any]], None]) -> di
         "DEPVTC1234567", pools.provisioning().der, authority(world.mo_sub2), pools.now
     )
     signer = pools.signer
-    message = bundle(data, signer.certificate, signer.subs, signer.sign)
+    message = deepcopy(bundle(data, signer.certificate, signer.subs, signer.sign))
     change(message["V2G_Message"]["Body"]["CertificateInstallationRes"])
     definition = {"certificateInstallationRes": b64(exi.encode(message)), "emaid": data.emaid}
     return {"CCPResponse": {"emaidContent": [{"messageDef": definition}]}}

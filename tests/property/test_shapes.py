@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,32 @@ def test_a_bundle_is_written_as_by_the_codec(leaf: bytes, emaid: str) -> None:
         assert made == exi.fragment("SignedInfo", info, "xmldsig")
 
 
+def test_a_bundle_knows_its_shape() -> None:
+    message = bundled(b"leaf", "DEPVAC12345678")
+    assert isinstance(message, shapes.Shaped)
+    whole = shapes.look(deepcopy(message))
+    assert whole is not None
+    assert list(whole[1]) == list(message.said)
+    body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    for name, part in body.items():
+        if isinstance(part, shapes.Shaped):
+            seen = shapes.look(dict(part))
+            assert seen is not None, name
+            assert list(seen[1]) == list(part.said)
+
+
+def test_a_bundle_stays_as_it_is() -> None:
+    message = bundled(b"leaf", "DEPVAC12345678")
+    body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    with pytest.raises(TypeError):
+        body["ResponseCode"] = "FAILED"
+    with pytest.raises(TypeError):
+        body["eMAID"].update(value="DEPVAC87654321")
+    copy = deepcopy(message)
+    copy["V2G_Message"]["Body"]["CertificateInstallationRes"]["eMAID"]["value"] = "other"
+    assert shapes.encode(message) == exi.encode(message) != shapes.encode(copy)
+
+
 def test_xml_that_was_learnt_is_the_xml_that_was_written_before() -> None:
     first, other = bundled(b"one", "DEPVAC12345678"), bundled(b"two", "DEPVAC87654321")
     for _ in range(3):
@@ -129,13 +156,16 @@ def test_what_was_read_is_nobody_elses() -> None:
     ],
 )
 def test_what_the_codec_refuses_is_refused_however_often_it_comes(wrong: dict[Any, Any]) -> None:
-    message = bundled(b"leaf", "DEPVAC12345678")
+    message = deepcopy(bundled(b"leaf", "DEPVAC12345678"))
     message["V2G_Message"]["Body"]["CertificateInstallationRes"] |= wrong
     for _ in range(4):
         assert outcome(shapes.encode, message) == outcome(exi.encode, message)
 
 
-@pytest.mark.parametrize(("one", "two"), [(1, True), (0, False), (b"", ""), ({}, []), (3, b"abc")])
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [(1, True), (0, False), (b"", ""), ({}, []), (3, b"abc"), ("3", b"abc"), (3, "abc")],
+)
 def test_values_that_are_alike_have_shapes_of_their_own(one: Any, two: Any) -> None:
     assert shapes.look({"member": one}) != shapes.look({"member": two})
 

@@ -78,7 +78,7 @@ def test_what_fails_at_once_is_undone(here: SqlStore):
         assert names(here) == ["two"]
 
 
-def test_a_writer_of_this_process_is_not_waited_for(here: SqlStore):
+def test_a_writer_of_this_process_is_not_waited_for_long(here: SqlStore):
     with here.write():
         with at_once(), pytest.raises(WouldWait):
             write(here, "one")
@@ -86,7 +86,7 @@ def test_a_writer_of_this_process_is_not_waited_for(here: SqlStore):
             assert names(here) == []
 
 
-def test_a_writer_of_another_process_is_not_waited_for(here: SqlStore, file: Path):
+def test_a_writer_of_another_process_is_not_waited_for_long(here: SqlStore, file: Path):
     with another_process_writes(file):
         with at_once(), pytest.raises(WouldWait):
             write(here, "one")

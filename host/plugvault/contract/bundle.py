@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from evcc import signature
 from plugvault.contract import shapes
 from plugvault.contract.issue import ContractData
+from plugvault.contract.shapes import Fixed, Shaped
 
 Message = shapes.Message
 
@@ -33,28 +34,46 @@ def bundle(
 
     `cps`: DER of the CPS leaf; `cps_subs`: DER, Sub2 first.
     """
-    parts = {
-        "ContractSignatureCertChain": chain(contract.certificate, contract.subs),
-        "ContractSignatureEncryptedPrivateKey": {"value": contract.wrapped},
-        "DHpublickey": {"value": contract.dh_point},
-        "eMAID": {"value": contract.emaid},
+    path = contract.certificate, *contract.subs
+    parts: dict[str, tuple[Message, Sequence[shapes.Value]]] = {
+        "ContractSignatureCertChain": (chain(contract.certificate, contract.subs), path),
+        "ContractSignatureEncryptedPrivateKey": ({"value": contract.wrapped}, [contract.wrapped]),
+        "DHpublickey": ({"value": contract.dh_point}, [contract.dh_point]),
+        "eMAID": ({"value": contract.emaid}, [contract.emaid]),
     }
-    signed = [(mark, name, {"Id": mark, **parts[name]}) for mark, name in SIGNED]
-    return {
-        "V2G_Message": {
-            "Header": {
-                "SessionID": NO_SESSION,
-                "Signature": signature.sign(signed, sign, shapes.fragment),
-            },
-            "Body": {
-                "CertificateInstallationRes": {
-                    "ResponseCode": "OK",
-                    "SAProvisioningCertificateChain": chain(cps, cps_subs),
-                    **{name: value for _, name, value in signed},
-                }
-            },
-        }
+    signed = []
+    for mark, name in SIGNED:
+        members, values = parts[name]
+        signed.append((mark, name, Shaped({"Id": mark, **members}, mark, values)))
+    by = signature.sign(signed, sign, _fragment)
+    digests = [reference["DigestValue"] for reference in by["SignedInfo"]["Reference"]]
+    header = {"SessionID": NO_SESSION, "Signature": Fixed(by)}
+    body = {
+        "ResponseCode": "OK",
+        "SAProvisioningCertificateChain": chain(cps, cps_subs),
+        **{name: value for _, name, value in signed},
     }
+    content = {"Header": Fixed(header), "Body": Fixed({"CertificateInstallationRes": Fixed(body)})}
+    message = {"V2G_Message": Fixed(content)}
+    value = by["SignatureValue"]["value"]
+    octets = (
+        NO_SESSION,
+        *digests,
+        value,
+        cps,
+        *cps_subs,
+        *path,
+        contract.wrapped,
+        contract.dh_point,
+    )
+    return Shaped(message, f"bundle {len(path)}", (*octets, contract.emaid))
+
+
+def _fragment(name: str, value: Message, schema: str, typed: bool = False) -> bytes:
+    if name == "SignedInfo":  # which `signature` makes, the same each time but for the digests
+        digests = [reference["DigestValue"] for reference in value["Reference"]]
+        value = Shaped(value, "of a bundle", digests)
+    return shapes.fragment(name, value, schema, typed)
 
 
 def chain(leaf: bytes, subs: Sequence[bytes]) -> Message:

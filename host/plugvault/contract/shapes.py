@@ -12,9 +12,12 @@ who sends ever new ones costs what `evcc.exi` costs. Nothing is assumed of the c
 looked at: what one learns must make the very bytes the codec made, or is not kept.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from json import JSONEncoder
+from typing import Any, Generic, NoReturn, TypeVar
 
 from evcc import exi
 
@@ -23,68 +26,81 @@ Message = dict[str, Any]
 MOST = 512  # shapes of one kind: an operator's certificates come in a few lengths
 ALIKE = 16  # messages of one length that differ in more than their octets
 
-Shape = tuple[Any, ...]
+Shape = str
 Value = bytes | str
 Learnt = TypeVar("Learnt")
 
-TEXT = "value"  # the one text that is another in every message: the content of eMAID
-_END = object()
+# The one text that is another in every message: the content of eMAID. In a shape it stands as
+# JSON, where no other text can look like it.
+_TEXT = re.compile(r'"value": "([0-9A-Za-z]+)"')
+_PLAIN = re.compile("[0-9A-Za-z]+")
 
 
-class _Strange(Exception):
-    """A value that has no shape."""
+class Fixed(Message):
+    """A message, or an element of one, that stays as it is. A deep copy can be changed."""
+
+    def _stay(self, *_: Any) -> NoReturn:
+        raise TypeError("this message stays as it is; change a deep copy")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _stay  # type: ignore[assignment]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Message:
+        return {name: deepcopy(item, memo) for name, item in self.items()}
 
 
-def look(message: Any) -> tuple[Shape, list[Value]] | None:
-    """A message's shape, and what it says nothing of, in order: the octet strings, and TEXT.
-    None for what the codec would refuse."""
-    if type(message) is not dict:
-        return None
+class Shaped(Fixed):
+    """A message whose shape need not be looked for, for who makes it knows it. `kind`: all of the
+    shape but how long the values are; `said`: the values, as `look` has them."""
+
+    def __init__(self, members: Message, kind: str, said: Sequence[Value]) -> None:
+        super().__init__(members)
+        self.kind, self.said = kind, said
+
+    @property
+    def shape(self) -> Shape:
+        return f"{self.kind} {[*map(len, self.said)]}"
+
+
+def look(message: Message) -> tuple[Shape, Sequence[Value]] | None:
+    """A message's shape, and what it says nothing of: the octet strings in order, and then the
+    texts. None for what the codec would refuse."""
+    if isinstance(message, Shaped):
+        return message.shape, message.said
     values: list[Value] = []
-    try:
-        return _look(message.items(), values.append), values
-    except _Strange:
+
+    def octets(value: Any) -> str:
+        if type(value) is not bytes:
+            raise TypeError
+        values.append(value)
+        return f"\0{len(value)}"
+
+    def text(found: re.Match[str]) -> str:
+        values.append(found[1])
+        return f'"value": {len(found[1])}'
+
+    try:  # the library's writer passes through a message faster than anything written here
+        return _TEXT.sub(text, JSONEncoder(default=octets).encode(message)), values
+    except (TypeError, ValueError, RecursionError):
         return None
 
 
-def _look(items: Iterable[tuple[Any, Any]], take: Callable[[Value], None]) -> Shape:
-    """Of the members of an object, or of a list's with their numbers for names."""
-    shape: list[Any] = []
-    for name, item in items:
-        kind = type(item)
-        if kind is bytes:
-            take(item)
-            shape.append((name, bytes, len(item)))
-        elif kind is dict:
-            shape.append((name, dict, _look(item.items(), take)))
-        elif kind is str:
-            if name == TEXT and item.isascii():
-                take(item)
-                shape.append((name, TEXT, len(item)))
-            else:
-                shape.append((name, str, item))
-        elif kind is list:
-            shape.append((name, list, _look(enumerate(item), take)))
-        elif kind is int or kind is bool:
-            shape.append((name, kind, item))
-        else:
-            raise _Strange
-    return tuple(shape)
-
-
-def fill(message: Message, values: Iterator[Value]) -> Message:
+def fill(message: Message, values: Sequence[Value]) -> Message:
     """A message of the same shape with other values."""
-    return {name: _fill(name, item, values) for name, item in message.items()}
+    octets = iter([value for value in values if isinstance(value, bytes)])
+    texts = iter([value for value in values if isinstance(value, str)])
+    return {name: _fill(name, item, octets, texts) for name, item in message.items()}
 
 
-def _fill(name: Any, item: Any, values: Iterator[Value]) -> Any:
+def _fill(name: Any, item: Any, octets: Iterator[bytes], texts: Iterator[str]) -> Any:
     kind = type(item)
-    if kind is bytes or (name == TEXT and kind is str and item.isascii()):
-        return next(values)
-    if kind is dict:
-        return {name: _fill(name, inner, values) for name, inner in item.items()}
+    if kind is bytes:
+        return next(octets)
+    if kind is str:
+        return next(texts) if name == "value" and _PLAIN.fullmatch(item) else item
+    if isinstance(item, dict):
+        return {name: _fill(name, inner, octets, texts) for name, inner in item.items()}
     if kind is list:
-        return [_fill(None, inner, values) for inner in item]
+        return [_fill(None, inner, octets, texts) for inner in item]
     return item
 
 
@@ -93,16 +109,15 @@ class Known(Generic[Learnt]):
 
     def __init__(self) -> None:
         self._learnt: dict[Shape, Learnt | None] = {}
-        self._once: dict[int, None] = {}
+        self._once: dict[Shape, None] = {}
 
     def get(self, shape: Shape, learn: Callable[[], Learnt | None]) -> Learnt | None:
         """`learn` is asked when a shape comes for the second time."""
         found = self._learnt.get(shape)
         if found is not None or shape in self._learnt:
             return found
-        mark = hash(shape)
-        if mark not in self._once:
-            _keep(self._once, mark, None)
+        if shape not in self._once:
+            _keep(self._once, shape, None)
             return None
         found = learn()
         _keep(self._learnt, shape, found)
@@ -118,46 +133,42 @@ def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
 
 @dataclass(frozen=True)
 class _Bits:
-    """`rest`: the bits with all values zero; `shifts`: of each value, from the end; `size`: in
-    octets."""
+    """`rest`: the bits of a message, those of its values zero; `shifts`: where each value lies,
+    from the end; `size`: in octets."""
 
     rest: int
     size: int
     shifts: tuple[int, ...]
 
-    def put(self, values: list[Value]) -> bytes:
+    def put(self, values: Sequence[Value]) -> bytes:
         bits = self.rest
         for value, shift in zip(values, self.shifts, strict=True):
-            octets = value if type(value) is bytes else value.encode()  # type: ignore[union-attr]
+            octets = value if isinstance(value, bytes) else value.encode()
             bits |= int.from_bytes(octets, "big") << shift
         return bits.to_bytes(self.size, "big")
 
 
-def _zeros(value: Value) -> Value:
-    return bytes(len(value)) if isinstance(value, bytes) else "\0" * len(value)
+def _ends(value: Value) -> tuple[Value, Value, int]:
+    """Two values of the same length that differ in all bits that are a value's, and those bits: a
+    character has seven of its octet."""
+    size = len(value)
+    if isinstance(value, bytes):
+        return bytes(size), b"\xff" * size, (1 << 8 * size) - 1
+    return "0" * size, "O" * size, int.from_bytes(b"\x7f" * size, "big")
 
 
-def _ones(value: Value) -> Value:
-    return b"\xff" * len(value) if isinstance(value, bytes) else "\x7f" * len(value)
-
-
-def _run(value: Value) -> int:
-    """The bits that are a value's: a character has seven of its octet."""
-    ones = _ones(value)
-    return int.from_bytes(ones if isinstance(ones, bytes) else ones.encode(), "big")
-
-
-def _learn(message: Any, values: list[Value], code: Callable[[Any], bytes]) -> _Bits | None:
-    zeros = [_zeros(value) for value in values]
+def _learn(message: Any, values: Sequence[Value], code: Callable[[Any], bytes]) -> _Bits | None:
+    low, high, runs = zip(*map(_ends, values), strict=True) if values else ((), (), ())
     try:
-        blank = code(fill(message, iter(zeros)))
+        blank = code(fill(message, low))
         rest, shifts = int.from_bytes(blank, "big"), []
-        for at, value in enumerate(values):
-            ones = [*zeros[:at], _ones(value), *zeros[at + 1 :]]
-            run = int.from_bytes(code(fill(message, iter(ones))), "big") ^ rest
-            shift = (run & -run).bit_length() - 1 if run else 0
-            if run >> shift != _run(value):
+        for at, run in enumerate(runs):
+            one = code(fill(message, (*low[:at], high[at], *low[at + 1 :])))
+            changed = int.from_bytes(one, "big") ^ int.from_bytes(blank, "big")
+            shift = (changed & -changed).bit_length() - 1 if changed else 0
+            if changed >> shift != run:
                 return None
+            rest &= ~(run << shift)
             shifts.append(shift)
         found = _Bits(rest, len(blank), tuple(shifts))
         return found if found.put(values) == code(message) else None
@@ -166,27 +177,28 @@ def _learn(message: Any, values: list[Value], code: Callable[[Any], bytes]) -> _
 
 
 _codings: Known[_Bits] = Known()
+_DOCUMENT = ""
 
 
-def _coded(what: tuple[Any, ...], message: Any, code: Callable[[Any], bytes]) -> bytes:
+def _coded(what: str, message: Any, code: Callable[[Any], bytes]) -> bytes:
     """`what`: all that `code` depends on beside the message."""
     seen = look(message)
     if seen is None:
         return code(message)
     shape, values = seen
-    bits = _codings.get((*what, *shape), lambda: _learn(message, values, code))
+    bits = _codings.get(what + shape, lambda: _learn(message, values, code))
     return bits.put(values) if bits else code(message)
 
 
 def encode(message: Message) -> bytes:
     """As `exi.encode`, of the ISO 15118-2 schema."""
-    return _coded(("document",), message, exi.encode)
+    return _coded(_DOCUMENT, message, exi.encode)
 
 
 def fragment(name: str, value: Any, schema: str = "iso2", typed: bool = False) -> bytes:
     """As `exi.fragment`."""
     return _coded(
-        (name, schema, typed), value, lambda value: exi.fragment(name, value, schema, typed)
+        f"{name} {schema} {typed}", value, lambda value: exi.fragment(name, value, schema, typed)
     )
 
 
@@ -197,17 +209,58 @@ class _Form:
 
     message: Message
     bits: _Bits
-    values: list[Value]
+    values: Sequence[Value]
     fixed: int
+    parts: tuple["_Part", ...]
 
     def read(self, given: int) -> Message:
-        return fill(self.message, self._values(given))
+        values = list(self._values(given))
+        message = fill(self.message, values)
+        for part in self.parts:
+            part.mark(message, values)
+        return message
 
     def _values(self, given: int) -> Iterator[Value]:
         for old, shift in zip(self.values, self.bits.shifts, strict=True):
             size = len(old)
             octets = (given >> shift & (1 << 8 * size) - 1).to_bytes(size, "big")
             yield octets if isinstance(old, bytes) else octets.decode()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An element that is coded again, to be verified. `places`: of its values among all."""
+
+    path: tuple[str, ...]
+    kind: str
+    places: tuple[int, ...]
+
+    def mark(self, message: Message, values: Sequence[Value]) -> None:
+        *above, last = self.path
+        for name in above:
+            message = message[name]
+        message[last] = Shaped(message[last], self.kind, [values[at] for at in self.places])
+
+
+_VERIFIED = (
+    ("V2G_Message", "Header", "Signature", "SignedInfo"),
+    ("V2G_Message", "Body", "CertificateInstallationReq"),
+)
+
+
+def _parts(message: Message, values: Sequence[Value]) -> Iterator[_Part]:
+    marks = [
+        at.to_bytes(2, "big") if isinstance(value, bytes) else str(at)
+        for at, value in enumerate(values)
+    ]
+    marked = fill(message, marks)
+    for path in _VERIFIED:
+        part: Any = marked
+        for name in path:
+            part = part.get(name, {})
+        seen = look(part) if part else None
+        if seen:
+            yield _Part(path, seen[0], tuple(map(marks.index, seen[1])))
 
 
 _forms: dict[int, list[_Form]] = {}
@@ -229,10 +282,11 @@ def _remember(message: Message, raw: bytes) -> None:
     if seen is None:
         return
     shape, values = seen
-    bits = _codings.get(("document", *shape), lambda: _learn(message, values, exi.encode))
+    bits = _codings.get(_DOCUMENT + shape, lambda: _learn(message, values, exi.encode))
     if bits is None or bits.put(values) != raw:  # there may be other ways to say the same
         return
-    runs = sum(_run(value) << at for value, at in zip(values, bits.shifts, strict=True))
-    form = _Form(message, bits, values, (1 << 8 * len(raw)) - 1 ^ runs)
+    runs = sum(_ends(value)[2] << at for value, at in zip(values, bits.shifts, strict=True))
+    fixed = (1 << 8 * len(raw)) - 1 ^ runs
+    form = _Form(message, bits, values, fixed, tuple(_parts(message, values)))
     alike = _forms.pop(len(raw), [])
     _keep(_forms, len(raw), [form, *alike[: ALIKE - 1]])

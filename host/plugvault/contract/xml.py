@@ -5,7 +5,6 @@ nothing, its elements and their order do. Only CertificateInstallationRes is kno
 SessionID is left out when writing and put back when reading.
 """
 
-import base64
 import binascii
 import re
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape, quoteattr
 
+import pybase64
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
@@ -53,7 +53,7 @@ _Text = tuple[Callable[[str], Any], Callable[[Any], str]]
 
 
 def _decode(text: str) -> bytes:
-    return base64.b64decode("".join(text.split()), validate=True)
+    return pybase64.b64decode("".join(text.split()), validate=True)
 
 
 def _hex(text: str) -> bytes:
@@ -62,7 +62,7 @@ def _hex(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-BASE64: _Text = (_decode, lambda value: base64.b64encode(value).decode())
+BASE64: _Text = (_decode, pybase64.b64encode_as_string)
 HEX: _Text = (_hex, lambda value: value.hex().upper())
 STRING: _Text = (str, str)
 
@@ -137,6 +137,8 @@ def write(message: Message) -> bytes:
     if header.get("SessionID") == NO_SESSION:
         del header["SessionID"]
     content = {**content, "Header": header}
+    if isinstance(message, shapes.Shaped) and "SessionID" not in header:
+        content = shapes.Shaped(content, message.kind, message.said[1:])
     seen = shapes.look(content)
     if seen is None:
         return _document(content)
@@ -149,7 +151,7 @@ def write(message: Message) -> bytes:
 
 
 def _text(value: shapes.Value) -> bytes:
-    return base64.b64encode(value) if isinstance(value, bytes) else escape(value).encode()
+    return pybase64.b64encode(value) if isinstance(value, bytes) else escape(value).encode()
 
 
 def _document(content: Message) -> bytes:
@@ -175,7 +177,7 @@ def _around(content: Message, values: Sequence[shapes.Value]) -> _Around | None:
         mark if isinstance(value, bytes) else mark.hex()
         for mark, value in zip(digests, values, strict=True)
     ]
-    document = _document(shapes.fill(content, iter(marks)))
+    document = _document(shapes.fill(content, marks))
     texts = [_text(mark) for mark in marks]
     if any(document.count(text) != 1 for text in texts):
         return None

@@ -1,8 +1,8 @@
 """Fields that several services share: base64, identifiers, and how values are written."""
 
-import base64
 from typing import Annotated
 
+import pybase64
 from fastapi import Depends, Header, Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -50,16 +50,16 @@ class Wire(BaseModel):
 
 def decode(text: str) -> bytes:
     """Base64 that the pattern has let through."""
-    return base64.b64decode(text)
+    return pybase64.b64decode(text)
 
 
 def checked(text: str, words: str) -> bytes:
     """Base64 that may be none: then it is refused with these words. Raises PoolError."""
     try:
-        return base64.b64decode(text, validate=True)
+        return pybase64.b64decode(text, validate=True)
     except ValueError as error:
         raise PoolError("invalid", words) from error
 
 
 def encode(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    return pybase64.b64encode_as_string(data)

@@ -4,11 +4,12 @@
 tell of does. Delivering them is `plugvault.delivery`'s work, and never delays a pool.
 """
 
-import base64
 import json
 import uuid
 from collections.abc import Mapping
 from typing import Any
+
+import pybase64
 
 from plugvault.contract.bundle import ISO2
 from plugvault.pki import path
@@ -87,7 +88,7 @@ def contract_payload(records: Records, contract: Contract) -> dict[str, Any]:
     return {
         "emaid": contract.emaid,
         "pcid": contract.pcid,
-        "contractCert": base64.b64encode(contract.certificate).decode(),
+        "contractCert": pybase64.b64encode_as_string(contract.certificate),
         "cpsSignerRootFingerprint": contract.root_fingerprint,
         "cpsSignerRootCommonName": name,
         "signatureAlgorithm": _algorithm(contract.certificate),

@@ -32,6 +32,7 @@ log = logging.getLogger("plugvault.store")
 
 UNAVAILABLE = "The database is not available."
 BUSY = 5000  # milliseconds a writer waits for another
+HURRY = 10  # likewise, where it should not: who is sent away at once does all its work twice
 WAIT = 10  # seconds a transaction waits for a connection
 
 # A server has some hundred connections for all processes; a file has as many as are opened.
@@ -56,7 +57,7 @@ class SqlStore:
     def __init__(self, url: URL) -> None:
         self._engine = _engine(url)
         self._memory = Memory()
-        self._ready: list[Any] = []  # connections that do not wait
+        self._ready: list[Any] = []  # connections that hardly wait
         # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
         # writers of one process take turns before they ask for its lock.
         self._turn = threading.Lock() if url.get_backend_name() == "sqlite" else None
@@ -101,10 +102,9 @@ class SqlStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        if self._turn and not self._turn.acquire(blocking=False):
+        if self._turn and not self._turn.acquire(timeout=(HURRY if hurried() else BUSY) / 1000):
             wait()
-            if not self._turn.acquire(timeout=BUSY / 1000):
-                raise PoolError("unavailable", UNAVAILABLE)
+            raise PoolError("unavailable", UNAVAILABLE)
         try:
             yield
         finally:
@@ -148,12 +148,12 @@ class SqlStore:
             self._ready.append(connection)
 
     def _open(self) -> Any:
-        """A connection that never waits, for those who must not. They come one after the other:
+        """A connection that hardly waits, for those who must not. They come one after the other:
         the pool, which sees to many at once, would take longer than what they ask."""
         held = self._engine.raw_connection()
         connection: Any = held.driver_connection
         held.detach()
-        connection.execute("PRAGMA busy_timeout=0")
+        connection.execute(f"PRAGMA busy_timeout={HURRY}")
         return connection
 
     def close(self) -> None:
