@@ -5,10 +5,11 @@
 "put", contract data signed and stored: the signatures over the contract certificate and over the
 vehicle's provisioning certificate are verified, SignedInfo is signed by the CPS leaf's key in its
 SoftHSM token; SHA-256 of both certificates, the four signed elements and SignedInfo. "post", a
-vehicle's request answered: the signatures over its request and over its provisioning certificate
-are verified; SHA-256 of both, and of SignedInfo. Signatures that are the same for every request
-(of sub-CAs, of the access token) are not counted, and there is no ECDH in either: sealing is the
-operator's, opening the vehicle's. Keys are loaded beforehand. Prints rounds per second.
+vehicle's request answered: the vehicle's key, which nobody has seen before, is taken from its
+point, and the signatures over its request and over its provisioning certificate are verified;
+SHA-256 of both, and of SignedInfo. Signatures that are the same for every request (of sub-CAs, of
+the access token) are not counted, and there is no ECDH in either: sealing is the operator's,
+opening the vehicle's. Keys of CAs and of the CPS are loaded beforehand. Prints rounds per second.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pkcs11 import Mechanism
 
 from plugvault.ecosystem.folder import Folder
@@ -38,11 +40,13 @@ def loop(folder: Path, kind: str, stack: ExitStack) -> Callable[[], None]:
     digest = hashlib.sha256(CERTIFICATE).digest()
     key = ec.generate_private_key(ec.SECP256R1())
     public, signature = key.public_key(), key.sign(digest, ECDSA)
+    point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     leaf = Folder(folder).tokens(stack, "cps")["cps"].key("cps-leaf")._private
 
     def post() -> None:
         sha256(CERTIFICATE, CERTIFICATE, BINARY)
-        public.verify(signature, digest, ECDSA)
+        vehicle = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        vehicle.verify(signature, digest, ECDSA)
         public.verify(signature, digest, ECDSA)
 
     def put() -> None:
