@@ -8,6 +8,7 @@ only where the level says so, by name. Prints JSON, by the level of the way in:
     "trial"     what `survey` says of this way alone: (level, what the next level lacks)
     "readable"  objects, by the call that made them, that were read though they are sensitive
     "left"      objects that were made on the way and are still there afterwards
+    "uses"      what each secret on the way may be used for: [call, sum of places in USES]
     "seen"      secrets that passed between this process and the token, or were decrypted in it
     "custody"   of the key, and whether it signs for the certificate; or the reason it failed for
 
@@ -19,9 +20,10 @@ import sys
 
 from evcc import p256
 from evcc.vault import VaultError, custody, pkcs11
-from evcc.vault.cryptoki import CKA_CLASS, CKA_SENSITIVE, CKA_VALUE
+from evcc.vault.cryptoki import CKA_CLASS, CKA_SENSITIVE, CKA_VALUE, CKO_SECRET_KEY
+from evcc.vault.opening import USES
 
-MAKERS = ("create", "derive", "unwrap", "generate_secret")
+MAKERS = ("create", "copy", "derive", "unwrap", "generate_secret")
 DIGEST = bytes(range(32))
 
 
@@ -32,6 +34,7 @@ class Witness:
         self.calls = calls
         self.made = []  # (name of the call, object)
         self.readable = []
+        self.uses = []
         self.passed = []  # bytes, copied: the vault wipes its own
 
     def __getattr__(self, name):
@@ -43,7 +46,7 @@ class Witness:
             self._keep((result,) + args)  # some calls write into what they are given
             if name in MAKERS:
                 self.made.append((name, result))
-                self._try_to_read(name, result, args[-1])
+                self._try_to_read(name, result, dict(args[-1]))
             return result
 
         return call
@@ -56,10 +59,12 @@ class Witness:
                 self._keep(value)
 
     def _try_to_read(self, name, found, template):
-        is_sensitive = dict(template).get(CKA_SENSITIVE)
+        if template.get(CKA_CLASS) == CKO_SECRET_KEY:
+            allowed = [self.calls.attribute(found, use) for use in USES]
+            self.uses.append([name, sum(1 << i for i, is_ in enumerate(allowed) if any(is_))])
         try:
             self.calls.attribute(found, CKA_VALUE)
-            if is_sensitive:
+            if template.get(CKA_SENSITIVE) or name == "copy":
                 self.readable.append(name)
         except VaultError:
             pass
@@ -95,6 +100,7 @@ def one_way(vault, level, recipe, case, secrets):
         except VaultError as e:
             told["custody"] = e.reason
         told["readable"] = witness.readable
+        told["uses"] = witness.uses
         told["left"] = witness.left()
         told["seen"] = witness.seen(secrets)
         return told

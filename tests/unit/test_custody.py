@@ -54,6 +54,21 @@ SEEN: dict[str, list[str]] = {
     "L1+": ["content key", "scalar"],
     "L1": ["content key", "scalar", "shared secret"],
 }
+# What a secret on the way may be used for: bits of `opening.USES`. Nothing may decrypt.
+_WRAP, _UNWRAP, _DERIVE = 1 << 2, 1 << 3, 1 << 6
+_Z = ["derive", _DERIVE]
+USES: dict[str, list[list[Any]]] = {
+    "L3": [
+        *[_Z] * 3,
+        ["derive", _UNWRAP],  # K
+        ["unwrap", _DERIVE],  # the scalar
+        ["derive", 0],  # its structure
+        ["generate_secret", _WRAP | _UNWRAP],
+    ],
+    "L2": [_Z, ["create", _UNWRAP]],
+    "L1+": [_Z],
+    "L1": [_Z],
+}
 
 
 def row_of(token: CarToken) -> tuple[str, str]:
@@ -133,6 +148,7 @@ def test_custody_is_what_the_tables_say_no_worse_and_no_better(
         # No object that is sensitive was read, while it was there, and none is there any more.
         assert result["readable"] == [], level
         assert result["left"] == [], level
+        assert result["uses"] == ([] if lacks else USES[level]), level
         assert result["seen"] == ([] if lacks else SEEN[level]), level
 
 
@@ -236,7 +252,10 @@ def test_token_that_lets_an_object_be_read_does_not_have_the_level(
 
 
 def test_key_that_does_not_prove_itself_in_a_trial_is_no_way(vault: TokenVault) -> None:
-    assert found_with(vault, verify=lambda *_: False) == ("", "L1 needs a key that proves itself")
+    assert found_with(vault, verify=lambda *_: False) == (
+        "",
+        "L1 needs a key that can only sign and proves itself",
+    )
 
 
 def test_trial_leaves_nothing(each_token: CarToken) -> None:

@@ -119,6 +119,7 @@ class _Trial:
             (CKA_SENSITIVE, True),
             (CKA_EXTRACTABLE, False),
             (CKA_SIGN, True),
+            (CKA_DERIVE, False),
         ]
         if is_nss:
             template.append((CKA_NSS_DB, row.trial[1]))
@@ -139,7 +140,9 @@ class _Trial:
             opening.last = False  # that was done
             opening.step = "objects that cannot be read"
             if len(readable) <= (level == "L1"):  # L1 has to read Z
-                opening.step = "a key that proves itself"
+                opening.step = "a key that can only sign and proves itself"
+                if any(calls.attribute(key, CKA_DERIVE)):
+                    raise VaultError("refused")
                 if calls.verify(row.trial[1], _DIGEST, calls.sign(key, _DIGEST)):
                     return "", False
         except VaultError:

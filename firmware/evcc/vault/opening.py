@@ -15,16 +15,21 @@ import hashlib
 from . import VaultError
 from .cryptoki import (
     CKA_CLASS,
+    CKA_DECRYPT,
     CKA_DERIVE,
     CKA_EC_PARAMS,
+    CKA_ENCRYPT,
     CKA_EXTRACTABLE,
     CKA_KEY_TYPE,
+    CKA_NSS_DB,
     CKA_PRIVATE,
     CKA_SENSITIVE,
+    CKA_SIGN,
     CKA_TOKEN,
     CKA_UNWRAP,
     CKA_VALUE,
     CKA_VALUE_LEN,
+    CKA_VERIFY,
     CKA_WRAP,
     CKK_AES,
     CKK_EC,
@@ -36,9 +41,19 @@ from .cryptoki import (
     CKM_ECDH1_DERIVE,
     CKO_PRIVATE_KEY,
     CKO_SECRET_KEY,
+    in_two_steps,
 )
 
 COUNTER = b"\x00\x00\x00\x01"
+USES = (
+    CKA_ENCRYPT,
+    CKA_DECRYPT,
+    CKA_WRAP,
+    CKA_UNWRAP,
+    CKA_SIGN,
+    CKA_VERIFY,
+    CKA_DERIVE,
+)
 _BLOCK = 16  # bytes, of AES
 
 
@@ -93,7 +108,7 @@ class Opening:
             CKM_CONCATENATE_BASE_AND_DATA, joined, row.other_info, secret_template(length)
         )
         self.step = "deriving a key by a hash of a secret"
-        template = secret_template(row.key_length, CKK_AES, CKA_UNWRAP)
+        template = secret_template(row.key_length, CKK_AES, (CKA_UNWRAP,))
         k = self._derive(row.hash_derivation, joined, None, template)
         self.step = "unwrapping a secret by AES_CBC"
         # It must be possible to wrap them, yet never to read them.
@@ -105,10 +120,10 @@ class Opening:
             CKM_CONCATENATE_DATA_AND_BASE,
             scalar,
             start,
-            secret_template(len(start) + size, extractable=True),
+            secret_template(len(start) + size, uses=(), extractable=True),
         )
         self.step = "a wrapping key of the token"
-        template = secret_template(_BLOCK, CKK_AES, CKA_UNWRAP) + [(CKA_WRAP, True)]
+        template = secret_template(_BLOCK, CKK_AES, (CKA_WRAP, CKA_UNWRAP))
         w = self._keep(calls.generate_secret(template))
         self.step = "wrapping a secret by AES_CBC_PAD"
         iv = calls.random(_BLOCK)
@@ -118,7 +133,7 @@ class Opening:
         calls, row = self._calls, self._row
         key = self._content_key()
         self.step = "importing an unwrapping key"
-        template = secret_template(len(key), CKK_AES, CKA_UNWRAP)[1:] + [(CKA_VALUE, key)]
+        template = secret_template(len(key), CKK_AES, (CKA_UNWRAP,))[1:] + [(CKA_VALUE, key)]
         k = self._keep(calls.create(template))
         start = _pkcs8(row, _BLOCK)
         blocks = [self._iv]
@@ -150,7 +165,12 @@ class Opening:
 
     def _unwrap(self, key, iv, data):
         self.step, self.last = "unwrapping an EC key by AES_CBC_PAD", True
-        return self._calls.unwrap(CKM_AES_CBC_PAD, key, iv, data, self._template)
+        calls, template = self._calls, self._template
+        if CKA_NSS_DB not in [kind for kind, _ in template]:
+            return calls.unwrap(CKM_AES_CBC_PAD, key, iv, data, template)
+        # NSS gives a key that it unwraps the right to derive, whatever the template says.
+        first, late = in_two_steps(template, (CKA_DERIVE,))
+        return calls.copy(self._keep(calls.unwrap(CKM_AES_CBC_PAD, key, iv, data, first)), late)
 
     def _z(self, sensitive=True):
         self.step = "ECDH1_DERIVE"
@@ -193,7 +213,7 @@ class Opening:
 
 
 def secret_template(
-    size, kind=CKK_GENERIC_SECRET, use=CKA_DERIVE, sensitive=True, extractable=False
+    size, kind=CKK_GENERIC_SECRET, uses=(CKA_DERIVE,), sensitive=True, extractable=False
 ):
     """The template of a secret of `size` bytes that lives for this opening at most."""
     return [
@@ -204,8 +224,7 @@ def secret_template(
         (CKA_PRIVATE, True),
         (CKA_SENSITIVE, sensitive),
         (CKA_EXTRACTABLE, extractable),
-        (use, True),
-    ]
+    ] + [(use, use in uses) for use in USES]  # what is not forbidden a token may allow
 
 
 def _pkcs8(row, block=1) -> bytes:

@@ -4,7 +4,8 @@ Written on a few calls of PKCS#11 2.40 ("the calls"): `pkcs11_api` gives them th
 MicroPython's Unix port, the host through python-pkcs11. How much of a contract key's opening
 happens inside of the token is `custody`'s to find out and `opening`'s to do.
 
-The calls: create(template), generate(public, private), generate_secret(template), find(template),
+The calls: create(template), copy(object, template), generate(public, private),
+generate_secret(template), find(template),
 attribute(object, type), destroy(object), sign(key, digest), verify(point, digest, signature),
 derive(mechanism, key, data, template), digest(mechanism, parts), wrap(mechanism, key, iv, object),
 unwrap(mechanism, key, iv, data, template), decrypt_cbc(key, iv, data, into),

@@ -15,10 +15,10 @@ import uctypes
 from cryptolib import aes
 
 from . import VaultError
-from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE
+from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE, in_two_steps
 from .pin import tries_left
 from .pkcs11 import session_public_key
-from .softhsm import check_room, in_two_steps, token_folder
+from .softhsm import check_room, token_folder
 from .softhsm_files import flush, keep, mend
 
 # name: (index in CK_FUNCTION_LIST, its arguments). L: CK_ULONG, P: pointer, B: CK_BBOOL.
@@ -181,20 +181,22 @@ class Calls:
 
     def create(self, template) -> int:
         if self._folder and (CKA_TOKEN, True) in template:
-            return self._create_in_two_steps(template)
+            # SoftHSM writes the file of an object that is created some thirty times, half an
+            # object each time but the last; of one that is copied, three times.
+            first, late = in_two_steps(template)
+            handle = self.create(first)
+            try:
+                return self.copy(handle, late)
+            finally:
+                self.destroy(handle)
         packed, made = _attributes(template), bytearray(_WORD)
         self._call("CreateObject", self._session, packed.data, len(template), made)
         return _unpack(made)
 
-    def _create_in_two_steps(self, template) -> int:
-        first, late = in_two_steps(template)
-        handle = self.create(first)
-        try:
-            packed, made = _attributes(late), bytearray(_WORD)
-            self._call("CopyObject", self._session, handle, packed.data, len(late), made)
-            return _unpack(made)
-        finally:
-            self.destroy(handle)
+    def copy(self, handle: int, template) -> int:
+        packed, made = _attributes(template), bytearray(_WORD)
+        self._call("CopyObject", self._session, handle, packed.data, len(template), made)
+        return _unpack(made)
 
     def generate(self, public, private) -> tuple:
         mechanism = _mechanism(_CKM_EC_KEY_PAIR_GEN)

@@ -7,7 +7,6 @@ leaves empty files behind when it does not. It cannot be asked, so the disk is.
 import os
 
 from . import VaultError
-from .cryptoki import CKA_MODIFIABLE, CKA_TOKEN
 
 _ROOM = 65536  # bytes; a contract key takes two files and their locks
 
@@ -35,13 +34,3 @@ def check_room(folder) -> None:
         raise VaultError("full", "the disk of the token is read-only")
     if disk[1] * disk[4] < _ROOM:
         raise VaultError("full", "no room on the disk of the token")
-
-
-def in_two_steps(template) -> tuple:
-    """The templates of an object of the session, and of its copy that stays in the token.
-
-    SoftHSM writes the file of a key that is created some thirty times, half a key each time but
-    the last; of one that is copied, three times.
-    """
-    late = [one for one in template if one[0] in (CKA_TOKEN, CKA_MODIFIABLE)]
-    return [one for one in template if one not in late] + [(CKA_TOKEN, False)], late

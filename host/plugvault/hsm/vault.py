@@ -20,10 +20,11 @@ from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClas
 from pkcs11._pkcs11 import SearchIter  # type: ignore[attr-defined]
 
 from evcc.vault import VaultError
-from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN
+from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN, in_two_steps
 from evcc.vault.pkcs11 import TokenVault
-from evcc.vault.softhsm import check_room, in_two_steps, token_folder
+from evcc.vault.softhsm import check_room, token_folder
 from evcc.vault.softhsm_files import flush
+from plugvault.hsm.library import MAPPER
 from plugvault.hsm.token import Hsm, Token
 from plugvault.hsm.wiped import Wiped
 
@@ -73,12 +74,17 @@ class Calls:
         with self._token.call():
             if not (self._folder and (CKA_TOKEN, True) in template):
                 return self._create(template)
+            # As on MicroPython: SoftHSM writes a copied object's file in far fewer steps.
             first, late = in_two_steps(template)
             made = self._create(first)
             try:
                 return made.copy(_attributes(late))
             finally:
                 made.destroy()
+
+    def copy(self, found: Any, template: Template) -> Any:
+        with self._token.call():
+            return found.copy(_attributes(template))
 
     def _create(self, template: Template) -> Any:
         attributes = _attributes(template)
@@ -120,7 +126,7 @@ class Calls:
                 value = found[Attribute(kind)]
             except UnicodeDecodeError as error:
                 raise VaultError("unavailable", "a damaged label in the token") from error
-        return value.encode() if isinstance(value, str) else bytes(value)
+        return MAPPER.pack_attribute(Attribute(kind), value)
 
     def reopen(self) -> None:
         self._token.reopen()
