@@ -59,11 +59,12 @@ def put_whole(
     return put(who, "1", asked, loud, kind)
 
 
-def app(route_class: type) -> TestClient:
+def app(route_class: type, at_hand: bool = True) -> TestClient:
     router = APIRouter(route_class=route_class)
     router.put("/things/{code}", status_code=201)(put)
     router.put("/whole/path", status_code=201)(put_whole)
     made = FastAPI()
+    made.state.at_hand = at_hand
     if route_class is PlainRoute:
         made.add_middleware(ShortWay)
         made.add_middleware(BodyLimit)
@@ -135,6 +136,11 @@ def test_what_is_wrong_or_unusual_is_answered_as_ever(request_: dict[str, Any], 
 
 def test_what_would_have_to_wait_is_done_in_a_thread(url: str):
     status, body = send(app(PlainRoute), {"url": url, "json": {"code": "slow"}})
+    assert (status, way(body["thread"])) == (201, "thread")
+
+
+def test_where_everything_waits_nothing_is_tried_before(url: str):
+    status, body = send(app(PlainRoute, at_hand=False), {"url": url})
     assert (status, way(body["thread"])) == (201, "thread")
 
 

@@ -6,9 +6,10 @@ class is still an ordinary FastAPI endpoint: documented, validated and refused a
 where its signature is of the plain kind (the caller, the services, one JSON body, scalars of path
 and headers) and a request fits it at once, the arguments are made right here and the endpoint is
 called: on the event loop, for handing it to a thread would cost more than most answers, and in a
-thread when something would have to wait (`plugvault.patience`). `ShortWay` finds endpoints by
-their whole path before FastAPI looks for them. Whatever does not fit, wrong or only unusual, goes
-the general way, which has the words for it.
+thread when something would have to wait (`plugvault.patience`), or when the application's
+`state.at_hand` says that everything would. `ShortWay` finds endpoints by their whole path before
+FastAPI looks for them. Whatever does not fit, wrong or only unusual, goes the general way, which
+has the words for it.
 """
 
 import asyncio
@@ -76,8 +77,10 @@ class _Short:
             raise _Unusual from None
         return partial(self._endpoint, **values)
 
-    async def go(self, work: Callable[[], Any]) -> Response:
+    async def go(self, request: Request, work: Callable[[], Any]) -> Response:
         try:
+            if not request.app.state.at_hand:
+                raise WouldWait
             with at_once():
                 answer = work()
         except WouldWait:
@@ -107,7 +110,7 @@ class PlainRoute(APIRoute):
                 work = short.fit(request, await request.body())
             except _Unusual:
                 return await general(request)
-            return await short.go(work)
+            return await short.go(request, work)
 
         return handle
 
@@ -136,7 +139,7 @@ class ShortWay:
             await self._app(scope, replay, send)
             return
         try:
-            answer = await short.go(work)
+            answer = await short.go(request, work)
         except Exception as error:
             handlers = scope["app"].exception_handlers
             kinds = [kind for kind in type(error).__mro__ if kind in handlers]

@@ -521,8 +521,11 @@ class Records(Protocol):
 
 
 class Store(Protocol):
-    """Opens transactions. `write` is atomic: an exception inside undoes all of it."""
+    """Opens transactions. `write` is atomic: an exception inside undoes all of it. `at_hand`:
+    nothing has to be waited for but another writer (`plugvault.patience`)."""
 
+    @property
+    def at_hand(self) -> bool: ...
     def read(self) -> AbstractContextManager[Records]: ...
     def write(self) -> AbstractContextManager[Records]: ...
 

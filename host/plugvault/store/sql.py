@@ -86,6 +86,10 @@ class SqlStore:
         """A database in one file, which its owner alone can read."""
         return cls(URL.create("sqlite", database=str(file)))
 
+    @property
+    def at_hand(self) -> bool:
+        return self._turn is not None
+
     @contextmanager
     def read(self) -> Iterator[SqlRecords]:
         """Raises PoolError("unavailable") when the database cannot be used."""
@@ -113,7 +117,7 @@ class SqlStore:
 
     @contextmanager
     def _transaction(self, write: bool) -> Iterator[SqlRecords]:
-        if not self._turn:
+        if not self.at_hand:
             wait()  # for the server, and for others' locks in it
         with _refusals(), self._connection() as connection:
             transaction = Transaction(connection, self._engine.dialect, write)
