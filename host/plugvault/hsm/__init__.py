@@ -2,7 +2,8 @@
 
 `softhsm` finds the SoftHSM library and makes token stores; `token` opens tokens and signs with
 their keys (`Hsm`, `Token`, `TokenKey`); `vault` is the module's vault on such a token; `service`
-serves that vault from a supervised process of its own. Every failure is `evcc.vault.VaultError`.
+serves that vault from a supervised process of its own (`serving`, `answers`). Every failure is
+`evcc.vault.VaultError`.
 """
 
 from evcc.vault import VaultError

@@ -3,8 +3,9 @@
 A damaged token file can make SoftHSM end the whole process, so the process that holds the token
 (`serving`) holds nothing else. `VaultService` starts it, gives it the PIN on its stdin (never a
 command line, an environment variable or a file), owns the listening sockets, and starts it again
-when it dies. Requests that come meanwhile wait; a client whose answer was lost asks again and gets
-the outcome, see `answers`. While no process can be started, whoever asks is told why.
+when it dies, for which it keeps the PIN. Requests that come meanwhile wait; a client whose answer
+was lost asks again and gets the outcome, see `answers`. While no process can be started, whoever
+asks is told why.
 
 Who may ask: processes of the same user, on a Unix socket, by its permissions and by the peer's
 credentials; over TCP whoever shares a key with the service, and makes sure of the service by it
