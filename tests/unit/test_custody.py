@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 import envelopes
 import world
 from evcc.vault import PROVISIONING, VaultError, custody
-from evcc.vault.cryptoki import CKA_VALUE
+from evcc.vault.cryptoki import CKA_DERIVE, CKA_VALUE
 from evcc.vault.pkcs11 import TokenVault, schemes
 from fixtures.tokens import CarToken
 from plugvault import runtimes
@@ -253,6 +253,18 @@ def test_token_that_lets_an_object_be_read_does_not_have_the_level(
 
 def test_key_that_does_not_prove_itself_in_a_trial_is_no_way(vault: TokenVault) -> None:
     assert found_with(vault, verify=lambda *_: False) == (
+        "",
+        "L1 needs a key that can only sign and proves itself",
+    )
+
+
+def test_key_that_could_do_more_than_sign_is_no_way(vault: TokenVault) -> None:
+    attribute = vault._calls.attribute
+
+    def may_derive(found: Any, kind: int) -> bytes:
+        return b"\x01" if kind == CKA_DERIVE else attribute(found, kind)
+
+    assert found_with(vault, attribute=may_derive) == (
         "",
         "L1 needs a key that can only sign and proves itself",
     )

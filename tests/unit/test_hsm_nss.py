@@ -20,6 +20,15 @@ def store(nss_car: CarToken) -> NssStore:
     return NssStore(nss_car.folder / "hsm")
 
 
+def test_folder_that_others_could_read_is_closed_to_them(
+    nss_car: CarToken, tmp_path: Path
+) -> None:
+    folder = tmp_path / "nss"
+    folder.mkdir(mode=0o755)
+    NssStore(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
 def test_store_is_readable_by_its_owner_only(store: NssStore) -> None:
     vault = providers.Place(store.module, "car", options=store.options)
     assert vault.env() == {}
