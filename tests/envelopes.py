@@ -133,7 +133,10 @@ def refused(recipient: bytes) -> dict[str, tuple[str, dict[str, Any]]]:
     }
     cases |= {name: ("key-mismatch", arguments) for name, arguments in mismatch.items()}
     return cases | {
-        "certificate key off the curve": ("point", {**good, "public": public[:-1] + b"\x00"}),
+        "certificate key off the curve": (
+            "point",
+            {**good, "public": public[:-1] + bytes([public[-1] ^ 1])},
+        ),
         "certificate key compressed": ("point", {**good, "public": compressed}),
         "unknown scheme": ("scheme", {**good, "scheme": "iso20"}),
         "no scheme": ("scheme", {**good, "scheme": ""}),
