@@ -6,7 +6,8 @@ CASE (JSON, bytes in hex): the arguments of `open_contract_key`, and "secrets": 
 only where the level says so, by name. Prints JSON, by the level of the way in:
 
     "trial"     what `survey` says of this way alone: (level, what the next level lacks)
-    "readable"  objects, by the call that made them, that were read though they are sensitive
+    "readable"  objects, by the call that made them, that were read though they are sensitive:
+                themselves, or a copy that was asked to be less than they are
     "left"      objects that were made on the way and are still there afterwards
     "uses"      what each secret on the way may be used for: [call, sum of places in USES]
     "seen"      secrets that passed between this process and the token, or were decrypted in it
@@ -20,11 +21,23 @@ import sys
 
 from evcc import p256
 from evcc.vault import VaultError, custody, pkcs11
-from evcc.vault.cryptoki import CKA_CLASS, CKA_SENSITIVE, CKA_VALUE, CKO_SECRET_KEY
+from evcc.vault.cryptoki import (
+    CKA_CLASS,
+    CKA_EXTRACTABLE,
+    CKA_SENSITIVE,
+    CKA_TOKEN,
+    CKA_VALUE,
+    CKO_SECRET_KEY,
+)
 from evcc.vault.opening import USES
 
 MAKERS = ("create", "copy", "derive", "unwrap", "generate_secret")
 DIGEST = bytes(range(32))
+LESS = (  # what a thief would ask of a copy
+    [(CKA_SENSITIVE, False)],
+    [(CKA_EXTRACTABLE, True)],
+    [(CKA_SENSITIVE, False), (CKA_EXTRACTABLE, True)],
+)
 
 
 class Witness:
@@ -62,12 +75,27 @@ class Witness:
         if template.get(CKA_CLASS) == CKO_SECRET_KEY:
             allowed = [self.calls.attribute(found, use) for use in USES]
             self.uses.append([name, sum(1 << i for i, is_ in enumerate(allowed) if any(is_))])
+        if name != "copy" and not template.get(CKA_SENSITIVE):
+            assert self._reads_copy(found, []), "no way to read what is below"
+            return
+        if self._reads(found) or any(self._reads_copy(found, less) for less in LESS):
+            self.readable.append(name)
+
+    def _reads(self, found):
         try:
-            self.calls.attribute(found, CKA_VALUE)
-            if template.get(CKA_SENSITIVE) or name == "copy":
-                self.readable.append(name)
+            return bool(self.calls.attribute(found, CKA_VALUE))
         except VaultError:
-            pass
+            return False
+
+    def _reads_copy(self, found, less):
+        try:
+            made = self.calls.copy(found, [(CKA_TOKEN, False)] + less)
+        except VaultError:
+            return False
+        try:
+            return self._reads(made)
+        finally:
+            self.calls.destroy(made)
 
     def left(self):
         found = []
