@@ -8,6 +8,7 @@ socket means that the vault is a service); each further line is a job, with the 
 
     {"do": "install", "before": 7, "victims": [0]}  start, and install the answer: see `tracing`
     {"do": "start", "before": 7, "victims": [0]}    only start
+        for both: "by": {"command": [...], "env": {...}}, an interpreter that does it in its place
     {"do": "race", "after": 0.01, "victims": [0]}   start and install, killed after so many seconds
     {"do": "look"}                                  start, and tell what is there
 
@@ -63,6 +64,16 @@ def installs(car: dict[str, Any]) -> None:
     trust, contracts, _ = start(car, keys)
     request = Request.at_station(SESSION_ID)
     install(bytes.fromhex(car["response"]), request, trust, contracts, keys, NOW)
+
+
+def elsewhere(car: dict[str, Any], by: dict[str, Any], answer: str) -> None:
+    """tests/both/start_run.py becomes this process."""
+    reader, writer = os.pipe()
+    os.write(writer, f"{car['pin']}\n{answer}\n".encode())
+    os.close(writer)
+    os.dup2(reader, 0)
+    what = [car["module"], car["label"], car["options"], car["store"], str(NOW), SESSION_ID.hex()]
+    os.execve(by["command"][0], [*by["command"], *what], by["env"])
 
 
 def look(car: dict[str, Any]) -> dict[str, Any]:
@@ -146,8 +157,12 @@ def work(car: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     if kind == "race":
         return race(car, **job)
     folder = Path(car["store"]).parent
-    function = starts if kind == "start" else installs
-    calls, code = tracing.follow(tracing.fork(lambda: function(car)), folder, **job)
+    if by := job.pop("by", None):
+        answer = car["response"] if kind == "install" else ""
+        child = tracing.fork(lambda: elsewhere(car, by, answer))
+    else:
+        child = tracing.fork(lambda: (starts if kind == "start" else installs)(car))
+    calls, code = tracing.follow(child, folder, **job)
     return {"calls": calls, "code": code}
 
 

@@ -290,9 +290,12 @@ def test_every_interpreter_flushes_in_this_order(tmp_path: Path, name: str) -> N
     ]
 
 
-def test_softhsm_is_made_to_flush_before_the_contract_is_committed(ground: Ground) -> None:
+@pytest.mark.parametrize("runtime", ["cpython", "debian"])
+def test_softhsm_is_made_to_flush_before_the_contract_is_committed(
+    ground: Ground, runtime: str
+) -> None:
     """It does not by itself; the index must not outlive the key that it names."""
-    calls = [tuple(call) for call in ground("install")["calls"]]
+    calls = [tuple(call) for call in ground("install", **ground.on(runtime))["calls"]]
     calls = calls[: calls.index(("rename", "contracts.new"))]
     last = {what: at for at, (call, what) in enumerate(calls) if call == "write"}
     made = {what for call, what in calls if call == "create" and what.endswith(".object")}
