@@ -1,8 +1,9 @@
 """Installation after installation: no more objects, files, memory or time than for the first.
 
-Of memory the libraries themselves keep something of each token object that was ever made in a
-process (bare C_CreateObject and C_DestroyObject show it): that is allowed for, and no more. The
-service starts a fresh process before it is much.
+Of memory SoftHSM itself keeps something of each token object that was ever made in a process (bare
+C_CreateObject and C_DestroyObject show it): that is allowed for, and no more. The service starts a
+fresh process before it is much. NSS takes some once, for its database. Time is counted in that of
+making the contract, which is done beside it: whatever else the machine does, it does to both.
 """
 
 from __future__ import annotations
@@ -23,20 +24,22 @@ from evcc.trust import Trust
 from fixtures.cars import STORED
 from fixtures.tokens import CarToken
 from grounds import objects
+from plugvault.hsm.answers import _FRESH_AFTER
 from world import NOW, SESSION_ID, World
 
 WARM = RETIRED + 8  # installations before anything is measured: what is remembered is full then
 PAGE = os.sysconf("SC_PAGE_SIZE")
-MAY_GROW = 4 << 20  # bytes, whatever the number of installations
-MAY_KEEP = {"softhsm": 4 << 10, "nss": 16 << 10}  # bytes of each, by the library
-MAY_SLOW = 1.5  # times, from the first hundred to the last
+MAY_GROW = 8 << 20  # bytes, whatever the number of installations
+MAY_KEEP = {"softhsm": 3 << 10, "nss": 0}  # bytes of each, by the library
+MAY_SLOW = 1.5  # times, from the first hundreds to the last
 
 
 class Holder:
     """A vault, and the process that holds the token: another one now and then."""
 
-    def __init__(self, vault: Any, pid: Callable[[], int]) -> None:
+    def __init__(self, vault: Any, pid: Callable[[], int], lasts: int) -> None:
         self.vault, self._pid = vault, pid
+        self.lasts = lasts  # installations, until it is another one
 
     def resident(self) -> int:
         gc.collect()
@@ -59,10 +62,10 @@ class Holder:
 def holder(request: pytest.FixtureRequest, each_token: CarToken) -> Iterator[Holder]:
     if request.param == "service":
         with each_token.service() as service:
-            yield Holder(service.client(), lambda: service.pid)
+            yield Holder(service.client(), lambda: service.pid, _FRESH_AFTER)
         return
     vault = each_token.open()
-    yield Holder(vault, os.getpid)
+    yield Holder(vault, os.getpid, 1_000_000)
     vault.close()
 
 
@@ -80,11 +83,13 @@ def test_installations_in_a_row(
     trust.install("EU", world.anchors, NOW)
 
     def renew(n: int) -> float:
+        """How long it takes, in the time that a contract takes to be made."""
+        start = time.perf_counter()
         contract = world.new_contract(STORED, not_before=NOW - 100_000 + n)
         response = world.response(point, contract=contract)
-        start = time.perf_counter()
+        made = time.perf_counter()
         install(response, Request(SESSION_ID), trust, contracts, vault, NOW)
-        return time.perf_counter() - start
+        return (time.perf_counter() - made) / (made - start)
 
     def counted() -> list[int]:
         return [
@@ -102,10 +107,9 @@ def test_installations_in_a_row(
     times = [renew(WARM + n) for n in range(count)]
     assert counted() == before
     grown = holder.resident() - memory
-    assert grown < MAY_GROW + count * MAY_KEEP[each_token.provider.name]
+    assert grown < MAY_GROW + min(count, holder.lasts) * MAY_KEEP[each_token.provider.name]
     if whole:
-        first, last = (sorted(part)[len(part) // 2] for part in (times[:100], times[-100:]))
+        first, last = (sorted(part)[250] for part in (times[:500], times[-500:]))
         assert last < first * MAY_SLOW
-        speed = f"{first * 1e3:.1f} ms at first, {last * 1e3:.1f} in the end"
-        print(f"{count} installations: {grown >> 10} KiB more, {speed}")
+        print(f"{count} installations: {grown >> 10} KiB more, {last / first:.2f} times as long")
     assert Contracts(store).recover(vault) == []
