@@ -14,7 +14,7 @@ from rich.console import Console
 
 from evcc.errors import EvccError
 from plugvault.cli.folders import memory, stoppable
-from plugvault.cli.tokens import Conf, Config, Minimum, Module, Options, Pin, Token, selected
+from plugvault.cli.tokens import Said, names_a_token
 from plugvault.hsm.selection import choose
 from plugvault.story import show
 from plugvault.story.record import Record, StoryError
@@ -31,7 +31,9 @@ class LinkName(StrEnum):
     serial = "serial"
 
 
+@names_a_token
 def demo(
+    said: Said,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run as data.")] = False,
     runtime: Annotated[
         RuntimeName | None,
@@ -44,13 +46,6 @@ def demo(
         Path | None,
         typer.Option(help="A new folder that keeps tokens, database and captured messages."),
     ] = None,
-    module: Module = None,
-    token: Token = None,
-    pin: Pin = None,
-    conf: Conf = None,
-    options: Options = None,
-    config: Config = None,
-    minimum_custody: Minimum = None,
 ) -> None:
     """A car is born, gets two contracts in the two ways the industry uses, and charges with each.
 
@@ -59,7 +54,6 @@ def demo(
     With --token the car's keys are in a token of yours, which must hold no car's keys and is
     given back without.
     """
-    said = selected(locals())
     if keep:
         keep = _new_folder(keep)
     console = Console(stderr=as_json)

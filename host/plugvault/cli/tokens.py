@@ -1,6 +1,8 @@
 """The options that name a token, the same for every command [`plugvault.hsm.selection`]."""
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,9 +27,37 @@ Minimum = Annotated[
     str | None,
     typer.Option(help="Refuse a token that gives less custody.", metavar="L1+|L2|L3"),
 ]
-_NAMES = ("module", "token", "pin", "conf", "options", "minimum_custody")
+_OPTIONS = {
+    "module": Module,
+    "token": Token,
+    "pin": Pin,
+    "conf": Conf,
+    "options": Options,
+    "config": Config,
+    "minimum_custody": Minimum,
+}
+Said = tuple[dict[str, Any], Path | None]
+Command = Callable[..., None]
 
 
-def selected(said: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:
-    """What a command was given, for `selection.choose`."""
-    return {name: said.get(name) for name in _NAMES}, said.get("config")
+def names_a_token(command: Command, but: str = "") -> Command:
+    """The command with these options after its own, all `but` one. Its parameter `said` gets what
+    was said of them, for `selection.choose`."""
+    names = [name for name in _OPTIONS if name != but]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        said = {name: given.pop(name) for name in names}
+        file = said.pop("config")
+        command(said=(said, file), **given)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [one for one in signature.parameters.values() if one.name != "said"]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _OPTIONS.items()
+        if name in names
+    ]
+    called.__signature__ = signature.replace(parameters=own + more)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in own + more}
+    return called

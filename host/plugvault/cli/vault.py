@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ from evcc.vault import VaultError
 from evcc.vault.custody import LEVELS, at_least
 from evcc.vault.pin import tries_left
 from plugvault.cli.folders import memory
-from plugvault.cli.tokens import Conf, Config, Minimum, Module, Options, Pin, Token, selected
+from plugvault.cli.tokens import Conf, Module, Options, Said, names_a_token
 from plugvault.hsm import apart, modules, pin, providers
 from plugvault.hsm.selection import checked_level, choose
 
@@ -105,27 +106,20 @@ def _state(token: Mapping[str, Any]) -> str:
 
 
 @app.command("test")
+@names_a_token
 def self_test(
+    said: Said,
     provider: Annotated[
         Provider | None, typer.Option(help="Make a throw-away token of this kind first.")
     ] = None,
-    module: Module = None,
-    token: Token = None,
-    pin: Pin = None,
-    conf: Conf = None,
-    options: Options = None,
-    config: Config = None,
-    minimum_custody: Minimum = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a token can do: the best custody it gives for each scheme, and what is missing for
-    more.
+    """What a token can do: the best custody it gives, and what is missing for more.
 
-    By doing it, with keys that are thrown away; what is in the token stays as it is. JSON:
-    {"module", "token", "schemes": {"iso2": {"level", "why"}}}. Exit 1 where a scheme has no
-    level, or one below --minimum-custody.
+    For each scheme, by doing it, with keys that are thrown away; what is in the token stays as it
+    is. JSON: {"module", "token", "schemes": {"iso2": {"level", "why"}}}. Exit 1 where a scheme has
+    no level, or one below --minimum-custody.
     """
-    said = locals()
     with _explained(), _at_hand(provider, said) as (place, secret, minimum):
         report = apart.ask("report", pin=secret, **place)
     schemes = report["schemes"]
@@ -140,17 +134,15 @@ def self_test(
 
 
 @contextmanager
-def _at_hand(
-    provider: Provider | None, said: Mapping[str, Any]
-) -> Iterator[tuple[dict[str, Any], str, str]]:
+def _at_hand(provider: Provider | None, said: Said) -> Iterator[tuple[dict[str, Any], str, str]]:
     """A token as `apart` wants it, its PIN, and the custody it must give."""
     if provider is None:
-        chosen = choose(*selected(said)).vault
+        chosen = choose(*said).vault
         if chosen is None:
             raise VaultError("refused", "which token? --token LABEL, or --provider softhsm|nss")
         yield asdict(chosen.place), chosen.pin, chosen.minimum_custody
         return
-    minimum = checked_level(said["minimum_custody"] or "")
+    minimum = checked_level(said[0]["minimum_custody"] or "")
     with tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as folder:
         secret = secrets.token_hex(8)
         place = providers.make(
@@ -160,21 +152,14 @@ def _at_hand(
 
 
 @app.command()
-def status(
-    module: Module = None,
-    token: Token = None,
-    pin: Pin = None,
-    conf: Conf = None,
-    options: Options = None,
-    config: Config = None,
-    as_json: AsJson = False,
-) -> None:
-    """The vault's keys in a token, and the custody of each: what of it was ever outside.
+@partial(names_a_token, but="minimum_custody")
+def status(said: Said, as_json: AsJson = False) -> None:
+    """The vault's keys in a token, and the custody of each: what of it was outside.
 
     A key of which half is missing has none: nothing signs with it, and the car removes it.
     JSON: [{"key", "custody", "point"}], the point as 0x04, X, Y in hexadecimal digits.
     """
-    with _explained(), _at_hand(None, locals()) as (place, secret, _):
+    with _explained(), _at_hand(None, said) as (place, secret, _):
         found = apart.ask("keys", pin=secret, **place)
     _rows(as_json, found, found, ("key", "custody"), "no keys of a car in this token")
 
@@ -199,10 +184,10 @@ def init(
     conf: Conf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token: in a folder of its own (--provider, --folder), or in a free slot of a library
-    (--module).
+    """Make a token, never over one that is there.
 
-    Never over one that is there. Prints the configuration that opens it, for --config.
+    In a folder of its own (--provider, --folder), or in a free slot of a library (--module).
+    Prints the configuration that opens it, for --config.
     """
     with _explained():
         if (provider is None) == (module is None) or (provider is None) != (folder is None):
