@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,14 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from evcc.vault import VaultError
 from evcc.vault.custody import LEVELS, at_least
 from evcc.vault.pin import tries_left
+from plugvault.cli import table
 from plugvault.cli.folders import memory
 from plugvault.cli.tokens import Conf, Module, Options, Said, names_a_token
 from plugvault.hsm import apart, modules, pin, providers
@@ -38,7 +34,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_WIDE = 250  # columns where no terminal says how many there are
 _COLUMNS = ("label", "serial", "model", "slot", "state", "module")
 _INITIALIZED, _HAS_PIN = 0x400, 0x8
 
@@ -123,8 +118,8 @@ def self_test(
     with _explained(), _at_hand(provider, said) as (place, secret, minimum):
         report = apart.ask("report", pin=secret, **place)
     schemes = report["schemes"]
-    table = [{"scheme": name, **one} for name, one in schemes.items()]
-    _rows(as_json, report, table, ("scheme", "level", "why"))
+    found = [{"scheme": name, **one} for name, one in schemes.items()]
+    _rows(as_json, report, found, ("scheme", "level", "why"))
     weak = [
         name for name, one in schemes.items() if not at_least(one["level"], minimum or LEVELS[0])
     ]
@@ -236,15 +231,5 @@ def _rows(
     if not rows:
         typer.echo(none)
         return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_printable(row.get(name, ""))) for name in columns))
-    wide = None if sys.stdout.isatty() else _WIDE
-    Console(highlight=False, width=wide).print(table)
-
-
-def _printable(value: Any) -> str:
-    """A label is whatever somebody wrote into a token: nothing of it moves a terminal's cursor."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value)) or "-"
+    shown = ([table.printable(row.get(name, "")) or "-" for name in columns] for row in rows)
+    table.show(columns, shown)

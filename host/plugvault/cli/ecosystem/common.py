@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,18 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from plugvault.cli import table
 from plugvault.pools.caller import ADMIN, ANY, OEM, OPERATORS, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Records
 from plugvault.store import SqlStore
 
 Row = Mapping[str, Any]
-_WIDE = 250  # columns where no terminal says how many there are
 
 
 @dataclass(frozen=True)
@@ -85,13 +80,8 @@ def rows(context: typer.Context, found: Sequence[Row], *columns: str, none: str 
     if not found:
         typer.echo(none)
         return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in columns:  # what is cut cannot be typed into the next command
-        table.add_column(_title(name), overflow="fold")
-    for row in found:
-        table.add_row(*(Text(_text(row.get(name))) for name in columns))
-    wide = None if sys.stdout.isatty() else _WIDE
-    Console(highlight=False, width=wide).print(table)
+    shown = ([_text(row.get(name)) for name in columns] for row in found)
+    table.show([_title(name) for name in columns], shown)
 
 
 def one(context: typer.Context, found: Row) -> None:
@@ -125,5 +115,4 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return "\n".join(map(_text, value)) or "-"
-    # Others wrote some of it: neither their line breaks nor what moves a terminal's cursor.
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
+    return table.printable(value)
