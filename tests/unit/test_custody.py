@@ -6,6 +6,7 @@ users about that token is out of date.
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ import custody_run  # noqa: E402
 NOTHING = "nothing is missing"
 
 # By provider and the version of its library: for each way in, what it lacks on this token.
+# SoftHSM 2.7's rows are of one built by hand: no distribution that CI has has it.
 LACKS = {
     ("softhsm", "2.6"): {
         "L3": "CONCATENATE_DATA_AND_BASE",
@@ -38,12 +40,22 @@ LACKS = {
         "L1+": "",
         "L1": "",
     },
+    ("softhsm", "2.7"): {
+        "L3": "deriving a key by a hash of a secret",
+        "L2": "",
+        "L1+": "",
+        "L1": "",
+    },
     ("nss", "3"): {"L3": "", "L2": "", "L1+": "", "L1": ""},
 }
+_NO_HASH = "L3 needs deriving a key by a hash of a secret"
+
 # (provider, its version, runtime, scheme): the level, and what the next one lacks.
 EXPECTED = {
     ("softhsm", "2.6", "cpython", "iso2"): ("L1+", "L2 needs unwrapping an EC key by AES_CBC_PAD"),
     ("softhsm", "2.6", "debian", "iso2"): ("L1+", "L2 needs unwrapping an EC key by AES_CBC_PAD"),
+    ("softhsm", "2.7", "cpython", "iso2"): ("L2", _NO_HASH),
+    ("softhsm", "2.7", "debian", "iso2"): ("L2", _NO_HASH),
     ("nss", "3", "cpython", "iso2"): ("L3", NOTHING),
     ("nss", "3", "debian", "iso2"): ("L3", NOTHING),
 }
@@ -330,8 +342,11 @@ def envelope(vault: TokenVault) -> dict[str, Any]:
 def test_weaker_token_is_refused_before_anything_is_opened(
     car_token: CarToken, minimum: str
 ) -> None:
-    expected = rf"^custody: {minimum} is asked for, this token gives L1\+ for iso2: L2 needs"
-    with pytest.raises(VaultError, match=expected):
+    level, why = EXPECTED[*row_of(car_token), "cpython", "iso2"]
+    if custody.at_least(level, minimum):
+        pytest.skip(f"this one is not weaker than {minimum}")
+    expected = f"custody: {minimum} is asked for, this token gives {level} for iso2: {why}"
+    with pytest.raises(VaultError, match=f"^{re.escape(expected)}"):
         car_token.open(minimum_custody=minimum)
     car_token.add("other")  # which the library sees: the refused vault has given it back
     car_token.open("other").close()
@@ -358,7 +373,7 @@ def test_weaker_token_is_refused_through_ffi_too(car_token: CarToken) -> None:
     place = car_token.place
     code = (
         "import sys\nfrom evcc.vault import VaultError, pkcs11\n"
-        "for minimum in ('L2', 'L1+'):\n"
+        "for minimum in ('L3', 'L1+'):\n"
         "    try:\n"
         "        pkcs11.open(sys.argv[1], 'car', sys.argv[2], '', minimum).close()\n"
         "        print('open')\n"
