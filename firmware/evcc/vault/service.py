@@ -59,26 +59,25 @@ class _LostError(Exception):
 
 def pack(tag: int, code: int, fields) -> bytes:
     """One frame."""
-    out = bytearray((0, 0, tag, code))
+    body = bytes((tag, code))
     for field in fields:
-        out += len(field).to_bytes(2, "big")
-        out += field
-    out[:_HEAD] = (len(out) - _HEAD).to_bytes(2, "big")
-    return bytes(out)
+        body += len(field).to_bytes(2, "big") + field
+    return len(body).to_bytes(2, "big") + body
 
 
 def unpack(body: bytes) -> tuple:
     """(tag, code, [field]) of a frame without its length. Raises: VaultError("protocol")."""
-    if len(body) < 2:
-        raise VaultError("protocol", "short frame")
     fields, at = [], 2
-    while at < len(body):
-        end = at + 2 + int.from_bytes(body[at : at + 2], "big")
-        if at + 2 > len(body) or end > len(body):
-            raise VaultError("protocol", "field beyond its frame")
-        fields.append(bytes(body[at + 2 : end]))
-        at = end
-    return body[0], body[1], fields
+    try:
+        while at < len(body):
+            start = at + 2
+            at = start + (body[at] << 8 | body[at + 1])
+            fields.append(body[start:at])
+        if at == len(body):
+            return body[0], body[1], fields
+    except IndexError:
+        pass
+    raise VaultError("protocol", "field beyond its frame")
 
 
 def frame_size(start: "bytes | bytearray", limit: int) -> int:

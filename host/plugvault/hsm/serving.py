@@ -35,6 +35,7 @@ _HANG = 10  # seconds; no request takes that long
 _SPIN = 60e-6  # seconds of looking for the next request before going to sleep
 _PR_SET_DUMPABLE = 4
 _STRANGER = ""
+_HELLO = bytes((HELLO,))
 
 Peer = int | str  # the process id of this user's process, or the name of who has a key
 
@@ -85,20 +86,17 @@ class _Client:
 
     def __init__(self, connection: socket.socket, peer: Peer) -> None:
         self.socket, self.peer, self.at = connection, peer, time.monotonic()
-        self.pending = bytearray()
-        self.unsent = b""
+        self.pending = self.unsent = b""
         self.name = b""  # that it says it has
         self.seal: Seal | None = None
 
-    def waits(self) -> bool:
-        """Whether it has asked, and can be answered."""
-        if self.unsent or self.socket.fileno() < 0:
-            return False
-        try:
-            size = frame_size(self.pending, MAX_REQUEST)
-        except VaultError:
-            return True  # a frame too long: that is the answer
-        return bool(size) and len(self.pending) >= size
+    def request(self) -> bytes | None:
+        """The body of the next one, if it is there and can be answered. Raises: VaultError."""
+        size = 0 if self.unsent else frame_size(self.pending, MAX_REQUEST)
+        if not 0 < size <= len(self.pending):
+            return None
+        body, self.pending = self.pending[2:size], self.pending[size:]
+        return body
 
 
 class Server:
@@ -130,7 +128,7 @@ class Server:
             signal.alarm(0)
 
     def _take_turns(self, until_closed: int) -> None:
-        turns: list[_Client] = []  # who has asked
+        turns: list[_Client] = []  # who may have asked
         while True:
             for fd, event in self._poll.poll(0) if turns else self._wait():
                 if fd == until_closed:
@@ -143,11 +141,8 @@ class Server:
                         self._send(client, b"")
                     else:
                         self._receive(client)
-                    if client.waits():
-                        turns.append(client)
-            for client in turns:
-                self._serve(client)
-            turns = [client for client in turns if client.waits()]
+                    turns.append(client)
+            turns = [client for client in turns if self._serve(client)]
 
     def _wait(self) -> list[tuple[int, int]]:
         """What happened. To go to sleep and be woken can cost more than a signature: so look about
@@ -198,6 +193,7 @@ class Server:
         if client.socket.fileno() < 0:
             return
         del self._clients[client.socket.fileno()]
+        client.pending = b""
         self._known(client)
         client.socket.close()  # and epoll forgets it
 
@@ -233,16 +229,14 @@ class Server:
 
     # -- requests --
 
-    def _serve(self, client: _Client) -> None:
-        """The next request of a client that waits."""
-        if not client.waits():
-            return  # it was dropped since
-        signal.alarm(_HANG)
-        client.at = time.monotonic()
+    def _serve(self, client: _Client) -> bool:
+        """Answer the next request of a client; whether there may be another."""
         try:
-            size = frame_size(client.pending, MAX_REQUEST)
-            body = bytes(client.pending[2:size])
-            del client.pending[:size]
+            body = client.request()
+            if body is None:
+                return False
+            signal.alarm(_HANG)
+            client.at = time.monotonic()
             self._send(client, self._answer(client, body))
         except VaultError as error:  # nothing after it can be trusted
             self._send(client, refusal(0, error))
@@ -251,10 +245,11 @@ class Server:
             if lost.answer:
                 self._send(client, self._sealed(client, lost.answer))
             raise
+        return bool(client.pending)
 
     def _answer(self, client: _Client, body: bytes) -> bytes:
         """Raises: VaultError: of the connection; TokenLost."""
-        if body[1:2] == bytes((HELLO,)):
+        if body[1:2] == _HELLO:
             return self._greet(client, body)
         if client.seal is not None:
             body = client.seal.unseal(body)
