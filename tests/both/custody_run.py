@@ -9,6 +9,8 @@ only where the level says so, by name. Prints JSON, by the level of the way in:
     "readable"  objects, by the call that made them, that were read though they are sensitive:
                 themselves, or a copy that was asked to be less than they are
     "left"      objects that were made on the way and are still there afterwards
+    "failed"    how often it was tried with one call of the token failing, each in its turn, and
+                how many objects that left
     "uses"      what each secret on the way may be used for: [call, sum of places in USES]
     "seen"      secrets that passed between this process and the token, or were decrypted in it
     "custody"   of the key, and whether it signs for the certificate; or the reason it failed for
@@ -113,6 +115,43 @@ class Witness:
         return sorted(name for name in secrets if secrets[name] in everything)
 
 
+class Failing:
+    """The calls of a vault, of which one fails: the `at`-th that is not there to undo another."""
+
+    def __init__(self, calls, at):
+        self.calls = calls
+        self.at = at
+
+    def __getattr__(self, name):
+        real = getattr(self.calls, name)
+        if name in ("destroy", "find", "attribute"):
+            return real
+
+        def call(*args):
+            self.at -= 1
+            if self.at == -1:
+                raise VaultError("unavailable", "made to fail")
+            return real(*args)
+
+        return call
+
+
+def failures(vault, case):
+    calls, left = vault._calls, 0
+    before = len(calls.find([]))
+    for at in range(40):  # there are not so many calls
+        vault._calls = Failing(calls, at)
+        try:
+            vault.delete(vault.open_contract_key(*case))
+            return [at, left]
+        except VaultError as e:
+            assert e.reason == "unavailable", str(e)
+            left += len(calls.find([])) - before
+        finally:
+            vault._calls = calls
+    raise AssertionError("it never came to its end")
+
+
 def one_way(vault, level, recipe, case, secrets):
     told = {}
     calls, all_ways = vault._calls, custody.RECIPES
@@ -126,6 +165,8 @@ def one_way(vault, level, recipe, case, secrets):
             proved = p256.verify(case[4], DIGEST, vault.sign(key, DIGEST))
             told["custody"] = [vault.custody(key), proved]
             vault.delete(key)
+            vault._calls = calls
+            told["failed"] = failures(vault, case)
         except VaultError as e:
             told["custody"] = e.reason
         told["readable"] = witness.readable

@@ -170,7 +170,7 @@ def test_another_program_on_the_same_token(each_ground: Ground, whole: bool) -> 
     other.stdin.flush()
     assert other.stdout.readline() == "ready\n"
     refused = 0
-    for _ in range(200 if whole else 4):
+    for _ in range(50 if whole else 4):
         ground.renew()
         done = ground.installs()
         seen = ground("look")

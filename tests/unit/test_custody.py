@@ -160,6 +160,10 @@ def test_custody_is_what_the_tables_say_no_worse_and_no_better(
         # No object that is sensitive was read, while it was there, and none is there any more.
         assert result["readable"] == [], level
         assert result["left"] == [], level
+        if not lacks:
+            tried, left = result["failed"]
+            assert tried > 8, level
+            assert left == 0, level
         assert result["uses"] == ([] if lacks else USES[level]), level
         assert result["seen"] == ([] if lacks else SEEN[level]), level
 
