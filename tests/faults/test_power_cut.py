@@ -201,6 +201,38 @@ def test_power_cut_at_any_step(
     assert cut(car, recorder, tmp_path / "cut", operation) > 10
 
 
+class Killed(BaseException):
+    """No handler of anybody's sees a kill."""
+
+
+def test_power_cut_after_a_start_that_followed_a_kill(
+    car: Car, recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when the new index is there, and not yet for sure. The start finds it, and removes
+    the old key: whatever the medium has of the index from then on names the new one."""
+    renew = operations(car, car.vault)["renew"]
+    before = content(car.folder)
+    recorder.steps.clear()
+
+    def killed(path: str) -> None:
+        if recorder.steps[-1][:2] == ("rename", "contracts.new"):
+            raise Killed
+        flush(path)
+
+    flush = port.flush_path
+    with monkeypatch.context() as patched:
+        patched.setattr(port, "flush_path", killed)
+        with pytest.raises(Killed):
+            renew()
+    steps = recorder.steps
+    Contracts(Files(car.folder)).recover(Watched(car.vault, steps))
+    (removed,) = (at for at, step in enumerate(steps) if step[0] == "vault")
+    for n in range(removed + 1, len(steps) + 1):
+        for medium in unique(media(before, steps[:n])):
+            put(tmp_path / "cut", medium)
+            whole(Contracts(Files(str(tmp_path / "cut"))), {steps[removed][1]})
+
+
 @pytest.mark.parametrize("forgotten", ["_flush", "flush_path"])
 def test_a_store_that_does_not_flush_is_found_out(
     car: Car,
@@ -280,6 +312,7 @@ def test_every_interpreter_flushes_in_this_order(tmp_path: Path, name: str) -> N
     assert calls == [
         ("mkdir", "store"),
         ("fsync", tmp_path.name),
+        ("fsync", "store"),
         ("create", new),
         ("write", new),
         ("fsync", new),

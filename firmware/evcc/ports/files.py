@@ -49,6 +49,9 @@ class Files:
             for name in os.listdir(folder):
                 if name.endswith(_TEMPORARY):
                     os.remove(folder + "/" + name)
+            # Who wrote here last may have been killed before it did so, and on what is read now
+            # something will be done that lasts.
+            flush_path(folder)
         except OSError as error:
             raise _store_error(error, folder)
 
