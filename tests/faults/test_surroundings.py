@@ -143,7 +143,8 @@ with Hsm(module, conf or None, options) as hsm:
         except VaultError as error:
             print(error, file=sys.stderr)
         if len(made) > 10:
-            made[-10]._private.destroy()
+            for half in token.pair(f"key {len(made) - 10}"):
+                half.destroy()
     for key in (made[0], *made[-9:]):
         key.sign_digest(bytes(32))
     print(len(made))
