@@ -323,13 +323,18 @@ def test_every_interpreter_flushes_in_this_order(tmp_path: Path, name: str) -> N
     ]
 
 
+def until_committed(ground: Ground, runtime: str) -> list[tuple[str, ...]]:
+    """What an installation does to files, up to the index that names the new key."""
+    calls = [tuple(call) for call in ground("install", **ground.on(runtime))["calls"]]
+    return calls[: calls.index(("rename", "contracts.new"))]
+
+
 @pytest.mark.parametrize("runtime", ["cpython", "debian"])
 def test_softhsm_is_made_to_flush_before_the_contract_is_committed(
     ground: Ground, runtime: str
 ) -> None:
     """It does not by itself; the index must not outlive the key that it names."""
-    calls = [tuple(call) for call in ground("install", **ground.on(runtime))["calls"]]
-    calls = calls[: calls.index(("rename", "contracts.new"))]
+    calls = until_committed(ground, runtime)
     last = {what: at for at, (call, what) in enumerate(calls) if call == "write"}
     made = {what for call, what in calls if call == "create" and what.endswith(".object")}
     made -= {"token.object"}
@@ -338,3 +343,15 @@ def test_softhsm_is_made_to_flush_before_the_contract_is_committed(
         assert ("fsync", what) in calls[last[what] :]
     (folder,) = (one.name for one in ground.token.store.tokens.iterdir())
     assert ("fsync", folder) in calls[max(last[what] for what in made) :]
+
+
+@pytest.mark.parametrize("runtime", ["cpython", "debian"])
+@pytest.mark.parametrize("each_token", ["nss"], indirect=True)
+def test_nss_cannot_take_a_key_back_once_its_contract_is_committed(
+    each_ground: Ground, runtime: str
+) -> None:
+    """A journal of SQLite's that is there again would undo the key."""
+    calls = until_committed(each_ground, runtime)
+    removed = [at for at, call in enumerate(calls) if call[0] == "unlink"]
+    assert {calls[at][1] for at in removed} == {"key4.db-journal", "cert9.db-journal"}
+    assert ("fsync", each_ground.token.label) in calls[removed[-1] :]

@@ -14,7 +14,7 @@ import ffi
 import uctypes
 from cryptolib import aes
 
-from . import VaultError
+from . import VaultError, nss_files
 from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE, in_two_steps
 from .pin import tries_left
 from .pkcs11 import session_public_key
@@ -160,7 +160,7 @@ class Calls:
             self.close()
             raise _error("Login", code, tries_left(struct.unpack_from("L", info, _FLAGS)[0]))
         keep(self._folder, token_label)
-        self._label = token_label
+        self._label, self._options = token_label, options
 
     def reopen(self) -> None:
         """Another session, logged in by the one it replaces, which the token left unusable."""
@@ -178,6 +178,7 @@ class Calls:
 
     def flush(self) -> None:
         flush(self._folder, self._label)
+        nss_files.flush(self._options, self._label)
 
     def create(self, template) -> int:
         if self._folder and (CKA_TOKEN, True) in template:

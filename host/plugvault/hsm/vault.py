@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, PKCS11Error
 from pkcs11._pkcs11 import SearchIter  # type: ignore[attr-defined]
 
-from evcc.vault import VaultError
+from evcc.vault import VaultError, nss_files
 from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN, in_two_steps
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.softhsm import check_room, token_folder
@@ -47,7 +47,7 @@ def open_vault(
     """
     hsm = Hsm(module, conf, options)
     try:
-        calls = Calls(hsm, hsm.token(label, pin), module, token_folder(conf))
+        calls = Calls(hsm, hsm.token(label, pin), module, token_folder(conf), options)
     except VaultError:
         hsm.close()
         raise
@@ -57,11 +57,13 @@ def open_vault(
 class Calls:
     """The calls `evcc.vault.pkcs11` is written on; see there for what each means."""
 
-    def __init__(self, hsm: Hsm, token: Token, module: Path | str, folder: str | None) -> None:
+    def __init__(
+        self, hsm: Hsm, token: Token, module: Path | str, folder: str | None, options: str
+    ) -> None:
         self._hsm = hsm
         self._token = token
         self._session = token.session
-        self._folder = folder
+        self._folder, self._options = folder, options
         self._wiped = Wiped(os.path.realpath(module))
 
     def check_room(self) -> None:
@@ -69,6 +71,7 @@ class Calls:
 
     def flush(self) -> None:
         flush(self._folder, self._token.label)
+        nss_files.flush(self._options, self._token.label)
 
     def create(self, template: Template) -> Any:
         with self._token.call():
