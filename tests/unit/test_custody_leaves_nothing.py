@@ -266,6 +266,24 @@ def test_copy_that_fails_leaves_no_original(
     vault.close()
 
 
+def test_object_that_is_not_found_again_is_destroyed(car_token: CarToken) -> None:
+    vault = car_token.open()
+    calls = vault._calls
+
+    class Session:
+        handle = calls._session.handle
+
+        def get_objects(self, wanted: Any) -> Any:
+            assert objects(vault) == 1
+            raise pkcs11.GeneralError
+
+    template = dict(secret_template(16, CKK_AES)[1:])
+    with pytest.raises(pkcs11.GeneralError):
+        calls._wiped.create(Session(), {**template, CKA_VALUE: bytearray(16)})
+    assert objects(vault) == 0
+    vault.close()
+
+
 # The key that came out.
 
 

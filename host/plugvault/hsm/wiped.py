@@ -7,17 +7,17 @@ what is its own. Nobody else may be in the library meanwhile: see `Token.call`.
 """
 
 import ctypes
-import os
 from collections.abc import Iterable
 from typing import Any
 
 from pkcs11 import exceptions
 
-from evcc.vault.cryptoki import CKA_CLASS, CKA_ID, CKA_VALUE
+from evcc.vault.cryptoki import CKA_CLASS, CKA_KEY_TYPE, CKA_TOKEN, CKA_VALUE
 from plugvault.hsm.library import MAPPER
 
 # Places in CK_FUNCTION_LIST, whose first word is the version [PKCS#11 2.40, 5.3].
-_CREATE_OBJECT, _DIGEST_INIT, _DIGEST_UPDATE, _DIGEST_KEY, _DIGEST_FINAL = 21, 38, 40, 41, 42
+_CREATE_OBJECT, _DESTROY_OBJECT = 21, 23
+_DIGEST_INIT, _DIGEST_UPDATE, _DIGEST_KEY, _DIGEST_FINAL = 38, 40, 41, 42
 _ULONG = ctypes.c_ulong
 _PACK = MAPPER.pack_attribute
 _ROOM = 64  # bytes, of the longest digest there is
@@ -48,6 +48,7 @@ class Wiped:
             return ctypes.CFUNCTYPE(_ULONG, _ULONG, *arguments)(table[place])  # a session first
 
         self._create = function(_CREATE_OBJECT, pointer, _ULONG, pointer)
+        self._destroy = function(_DESTROY_OBJECT, _ULONG)
         self._digest_init = function(_DIGEST_INIT, pointer)
         self._digest_update = function(_DIGEST_UPDATE, ctypes.c_char_p, _ULONG)
         self._digest_key = function(_DIGEST_KEY, _ULONG)
@@ -58,7 +59,6 @@ class Wiped:
 
         Raises: pkcs11.PKCS11Error.
         """
-        template = {CKA_ID: os.urandom(16), **template}  # to find it by
         packed = {
             kind: value if kind == CKA_VALUE else bytearray(_PACK(kind, value))
             for kind, value in template.items()
@@ -72,8 +72,14 @@ class Wiped:
             self._create(session.handle, attributes, len(views), ctypes.byref(handle)),
             "C_CreateObject",
         )
-        wanted = {kind: template[kind] for kind in (CKA_CLASS, CKA_ID)}
-        (found,) = [one for one in session.get_objects(wanted) if one.handle == handle.value]
+        # python-pkcs11 has only what it finds. By attributes that no token seals: a damaged object
+        # makes a search by any other fail.
+        wanted = {kind: template[kind] for kind in (CKA_CLASS, CKA_KEY_TYPE, CKA_TOKEN)}
+        try:
+            (found,) = [one for one in session.get_objects(wanted) if one.handle == handle.value]
+        except Exception:
+            self._destroy(session.handle, handle)
+            raise
         return found
 
     def digest(self, session: Any, mechanism: int, parts: Iterable[Any]) -> bytearray:
