@@ -345,6 +345,30 @@ def test_unfinished_request_keeps_nobody_waiting(running: VaultService) -> None:
         assert slow.recv(100)[2:4] == b"\x09\x00"
 
 
+def test_requests_are_cut_where_they_end(running: VaultService) -> None:
+    """However they come: the empty one, one and a half, the rest and another."""
+    ask = codec.pack(9, RANDOM, [b"\0\x10"])
+    answered, nonsense = b"\x09\x00", bytes((0, VaultError.REASONS.index("protocol") + 1))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(running.socket_path))
+        client.settimeout(10)
+        for piece, words in (
+            (b"\0\0", [nonsense]),
+            (b"\0\0" + ask + ask[:3], [nonsense, answered]),
+            (ask[3:] + ask, [answered, answered]),
+        ):
+            client.sendall(piece)
+            got = b""
+            while words:
+                size = codec.frame_size(got, codec.MAX_ANSWER)
+                if not size or len(got) < size:
+                    got += client.recv(1000)
+                    continue
+                assert got[2:4] == words.pop(0)
+                got = got[size:]
+            assert got == b""
+
+
 def test_client_that_takes_no_answers_keeps_nobody_waiting(running: VaultService) -> None:
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.connect(str(running.socket_path))
