@@ -9,7 +9,9 @@ making the contract, which is done beside it: whatever else the machine does, it
 from __future__ import annotations
 
 import gc
+import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import envelopes
 from evcc.contracts import RETIRED, Contracts
 from evcc.installation import Request, install
 from evcc.ports.files import Files
@@ -24,6 +27,7 @@ from evcc.trust import Trust
 from fixtures.cars import STORED
 from fixtures.tokens import CarToken
 from grounds import objects
+from plugvault import runtimes
 from plugvault.hsm.answers import _FRESH_AFTER
 from world import NOW, SESSION_ID, World
 
@@ -113,3 +117,32 @@ def test_installations_in_a_row(
         assert last < first * MAY_SLOW
         print(f"{count} installations: {grown >> 10} KiB more, {last / first:.2f} times as long")
     assert Contracts(store).recover(vault) == []
+
+
+def test_openings_in_a_row_on_micropython(each_token: CarToken, whole: bool) -> None:
+    """The vault that is reached by ffi: neither its heap nor the token holds more afterwards."""
+    runtime = runtimes.get("debian")
+    if runtime is None:
+        pytest.skip("no interpreter 'debian' here; make says why")
+    place, count = each_token.place, 10_000 if whole else 50
+    vault = each_token.open()
+    case = envelopes.envelope(vault.generate_provisioning_key(), envelopes.KNOWN_KEY)
+    vault.close()
+    file = each_token.folder / "case.json"
+    file.write_text(json.dumps(case, default=bytes.hex))
+    both = Path(__file__).parents[1] / "both"
+    what = [str(count), str(file), str(place.module), place.label, place.options]
+    ended = subprocess.run(
+        [*runtime.argv, *runtime.heap("2M"), str(both / "endurance_run.py"), *what],
+        env={**runtime.env(both), **place.env()},
+        input=each_token.pin + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (heap, memory, held), (heap_after, memory_after, held_after) = json.loads(ended.stdout)
+    assert held_after == held == 2
+    assert heap_after - heap < 4096
+    assert memory_after - memory < MAY_GROW + count * MAY_KEEP[each_token.provider.name]
+    print(f"{count} openings: {heap_after - heap} bytes more of its heap")
