@@ -102,7 +102,7 @@ def test_nss_files_damaged_anywhere_cost_nothing_once_they_are_put_back(
         places = range(0, len(data), STEP)
         cases = [data[:at] for at in places]
         cases += [bytes((*data[:at], data[at] ^ 1 << at % 8, *data[at + 1 :])) for at in places]
-        for damage in some(cases, 16):
+        for damage in some(cases, 8):
             file.write_bytes(damage)
             seen[outcome(ground, file)] += 1
             file.write_bytes(data)
