@@ -64,6 +64,11 @@ def damaged(
     return seen, wrong
 
 
+def turned_over(data: bytes, at: int) -> bytes:
+    """With another bit in the byte there."""
+    return data[:at] + bytes((data[at] ^ 1 << at % 8,)) + data[at + 1 :]
+
+
 def test_token_files_cut_off_anywhere(ground: Ground, some: Some) -> None:
     cases = [
         (file, n, file.read_bytes()[:n])
@@ -80,9 +85,7 @@ def test_token_files_with_a_bit_turned_over(ground: Ground, some: Some) -> None:
     cases = []
     for file in files(ground):
         data = file.read_bytes()
-        for at in range(len(data)):
-            flipped = bytes((*data[:at], data[at] ^ 1 << at % 8, *data[at + 1 :]))
-            cases.append((file, at, flipped))
+        cases += [(file, at, turned_over(data, at)) for at in range(len(data))]
     seen, wrong = damaged(ground, some(cases, 20))
     assert wrong == []
     assert seen["1 of 2"]
@@ -100,10 +103,8 @@ def test_nss_files_damaged_anywhere_cost_nothing_once_they_are_put_back(
     for file in files(ground):
         data = file.read_bytes()
         places = range(0, len(data), STEP)
-        cases = [data[:at] for at in places]
-        cases += [bytes((*data[:at], data[at] ^ 1 << at % 8, *data[at + 1 :])) for at in places]
-        for damage in some(cases, 8):
-            file.write_bytes(damage)
+        for at, is_cut in some([(at, is_cut) for is_cut in (True, False) for at in places], 8):
+            file.write_bytes(data[:at] if is_cut else turned_over(data, at))
             seen[outcome(ground, file)] += 1
             file.write_bytes(data)
     assert ground.survived() == "old"
