@@ -83,23 +83,6 @@ def test_wrong_pin_does_not_retry_until_locked(car_token: Any, monkeypatch: Any)
     car_token.open().close()
 
 
-def test_link_offers_no_raw_ecdh() -> None:
-    """The whole list of what the vault service does: a new row here is a decision."""
-    from evcc.vault import service
-
-    assert sorted(name for name, _ in service.OPERATIONS) == [
-        "custody",
-        "delete",
-        "generate_provisioning_key",
-        "keys",
-        "open_contract_key",
-        "public",
-        "random",
-        "sign",
-        "verify",
-    ]
-
-
 def test_older_contract_cannot_replace_newer(car: Car) -> None:
     newer = car.world.new_contract(EMAID, not_before=NOW - 60)
     car.installs(car.world.response(car.point, contract=newer))

@@ -89,25 +89,6 @@ def test_provisioning_key_is_never_extractable(vault: TokenVault) -> None:
             key[flag] = value
 
 
-def test_contract_key_can_do_nothing_but_sign(vault: TokenVault) -> None:
-    key = private_object(vault, vault.open_contract_key(*arguments(vault)))
-    flags = {
-        Attribute.SENSITIVE: True,
-        Attribute.EXTRACTABLE: False,
-        Attribute.PRIVATE: True,
-        Attribute.MODIFIABLE: False,
-        Attribute.SIGN: True,
-        Attribute.DERIVE: False,
-        Attribute.DECRYPT: False,
-        Attribute.UNWRAP: False,
-    }
-    assert {flag: key[flag] for flag in flags} == flags
-    with pytest.raises(pkcs11.AttributeSensitive):
-        key[Attribute.VALUE]
-    with pytest.raises(pkcs11.PKCS11Error):
-        key[Attribute.DERIVE] = True
-
-
 def test_ecdh_secret_is_sensitive_and_destroyed_after_use(vault: TokenVault) -> None:
     spy = Spy(vault)
     seen = []
