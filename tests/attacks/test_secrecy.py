@@ -7,6 +7,7 @@ can be wiped says here what may be found of it.
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 import envelopes
 import image
 from fixtures.tokens import CarToken, module_of
+from plugvault import runtimes
 from plugvault.hsm.providers import PROVIDERS
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -108,6 +110,42 @@ def test_nothing_of_the_contract_key_is_left(
         assert names(in_files(car.folder, pieces(secrets))) == set()
     said = "".join(capfd.readouterr())
     assert not any(value.hex() in said or str(value) in said for value in secrets.values())
+
+
+@pytest.mark.parametrize(("name", "level"), LEVELS)
+def test_nor_in_a_module_that_drives_its_token_itself(
+    name: str, level: str, short_dir: Path
+) -> None:
+    """But the PIN, which came as text."""
+    runtime = runtimes.get("debian")
+    if runtime is None:
+        pytest.skip("no interpreter 'debian' here; make says why")
+    module_of(PROVIDERS[name])
+    car = CarToken(short_dir, PROVIDERS[name])
+    vault = car.open()
+    envelope, secrets = sealed(vault.generate_provisioning_key())
+    vault.close()
+    file = car.folder / "case.json"
+    file.write_text(json.dumps(envelope, default=bytes.hex))
+    place, both = car.place, Path(__file__).parents[1] / "both"
+    what = [str(place.module), place.label, place.options, level, str(file)]
+    with subprocess.Popen(
+        [*runtime.argv, *runtime.heap("2M"), str(both / "held_run.py"), *what],
+        env={**runtime.env(both), **place.env()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(car.pin + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == level + "\n"
+        if not image.may_read(process.pid):
+            pytest.skip("this system lets no process read the memory of another")
+        assert image.search(process.pid, {"no secret": envelope["public"]})
+        assert names(image.search(process.pid, pieces(secrets))) <= MAY_BE_FOUND[level]
+        process.stdin.close()
 
 
 def test_search_finds_what_is_there_in_either_byte_order() -> None:

@@ -80,6 +80,7 @@ _LONGEST_WRAPPED = 256
 _TOKEN_INFO, _FLAGS = 512, 96  # room for CK_TOKEN_INFO, which begins with the label; its flags
 _AT_ONCE = 64  # objects per FindObjects
 _WORD = struct.calcsize("L")
+_SCHEDULE = 208  # bytes: what AES-128 needs of it, and what stands before; the rest is longer
 _ATTRIBUTE = struct.calcsize("LPL")
 
 
@@ -323,11 +324,15 @@ class Calls:
         return out
 
     def decrypt_cbc(self, key, iv, data, into) -> None:
-        aes(key, 2, iv).decrypt(data, into)
+        cipher = aes(key, 2, iv)
+        cipher.decrypt(data, into)
+        _wipe(cipher)
 
     def ecb(self, key, is_encryption: bool, block) -> bytes:
         cipher = aes(key, 1)
-        return cipher.encrypt(block) if is_encryption else cipher.decrypt(block)
+        result = cipher.encrypt(block) if is_encryption else cipher.decrypt(block)
+        _wipe(cipher)
+        return result
 
     def random(self, n: int) -> bytes:
         out = bytearray(n)
@@ -354,6 +359,16 @@ class Calls:
             if not code and info[:32] == wanted:
                 return slot
         raise VaultError("token-missing", token_label)
+
+
+def _wipe(cipher) -> None:
+    """The key in a cipher that is not used again: nothing else would, until its room is needed.
+
+    `id` is its address; after its type comes the key's schedule, first of all, in each of the two
+    libraries that MicroPython is built with."""
+    schedule = uctypes.bytearray_at(id(cipher) + _WORD, _SCHEDULE)
+    for i in range(_SCHEDULE):
+        schedule[i] = 0
 
 
 def _error(name: str, code: int, more: str = "") -> VaultError:

@@ -1,0 +1,37 @@
+"""A process to look into: it has opened a contract key in a token, and goes on.
+
+    INTERPRETER held_run.py MODULE LABEL OPTIONS LEVEL CASE     < PIN, and a line to end it
+
+LEVEL: of custody, and no better. CASE (JSON, bytes in hex): the arguments of `open_contract_key`.
+Prints the custody of the key.
+"""
+
+import json
+import sys
+
+from evcc.vault import custody, pkcs11
+
+
+def opened(vault, file):
+    """In a function of its own, as what calls it would have no part of it."""
+    with open(file) as text:
+        case = json.load(text)
+    for name in ("dh", "wrapped", "aad", "public"):
+        case[name] = bytes.fromhex(case[name])
+    key = vault.open_contract_key(
+        case["scheme"], case["dh"], case["wrapped"], case["aad"], case["public"]
+    )
+    return vault.custody(key)
+
+
+def main(arguments):
+    module, label, options, level, file = arguments
+    for cipher, recipes in custody.RECIPES.items():
+        custody.RECIPES[cipher] = tuple([row for row in recipes if row[0] == level])
+    vault = pkcs11.open(module, label, sys.stdin.readline().strip(), options)
+    print(opened(vault, file))
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
