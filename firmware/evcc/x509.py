@@ -13,6 +13,7 @@ from evcc.errors import EvccError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 # key_usage bits, RFC 5280 section 4.2.1.3
@@ -141,6 +142,19 @@ def names(name: bytes) -> "dict[str, str]":
     Raises: CertificateError("name"), DerError.
     """
     out: "dict[str, str]" = {}
+    for key, tag, start, stop in attributes(name):
+        if key is None:
+            continue
+        if key not in out:
+            out[key] = _text(tag, name[start:stop])
+        elif key in _UNIQUE_NAMES:
+            raise CertificateError("name", "more than one " + key)
+    return out
+
+
+def attributes(name: bytes) -> "Iterator[tuple[str | None, int, int, int]]":
+    """(CN, O, OU, C, DC or None; tag, start, stop of its value) of each attribute of a raw DER
+    Name. Raises: DerError."""
     at, end = der.whole(name, der.SEQUENCE)
     while at < end:
         rdn, at = der.expect(name, at, end, der.SET)
@@ -150,14 +164,7 @@ def names(name: bytes) -> "dict[str, str]":
             tag, text, text_end = der.header(name, oid_end, rdn)
             if text_end != rdn:
                 raise der.DerError("trailing")
-            key = _NAMES.get(name[oid:oid_end])
-            if key is None:
-                continue
-            if key not in out:
-                out[key] = _text(tag, name[text:text_end])
-            elif key in _UNIQUE_NAMES:
-                raise CertificateError("name", "more than one " + key)
-    return out
+            yield _NAMES.get(name[oid:oid_end]), tag, text, text_end
 
 
 def _text(tag, raw):
@@ -230,8 +237,8 @@ def _parse_tbs(cert, data, at, end):
     _, stop = der.expect(data, at, end, der.SEQUENCE)
     cert._mark("issuer", at, stop)
     start, at = der.expect(data, stop, end, der.SEQUENCE)
-    cert.not_before, start = _time(data, start, at)
-    cert.not_after, start = _time(data, start, at)
+    cert.not_before, start = instant(data, start, at)
+    cert.not_after, start = instant(data, start, at)
     if start != at:
         raise der.DerError("trailing")
     _, stop = der.expect(data, at, end, der.SEQUENCE)
@@ -267,8 +274,11 @@ def _public_key(cert, data, at, end):
     raise CertificateError("point", "not an uncompressed point")
 
 
-def _time(data, at, end):
-    """(seconds since 1970, where it stops) of a UTCTime or GeneralizedTime in its DER form."""
+def instant(data: bytes, at: int, end: int) -> "tuple[int, int]":
+    """(seconds since 1970, where it stops) of a UTCTime or GeneralizedTime in its DER form.
+
+    Raises: CertificateError("time"), DerError.
+    """
     tag, start, stop = der.header(data, at, end)
     digits = data[start : stop - 1]
     expected = {der.UTC_TIME: 12, der.GENERALIZED_TIME: 14}.get(tag)

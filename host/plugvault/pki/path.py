@@ -18,21 +18,16 @@ from cryptography.hazmat.primitives.serialization import (
 
 from evcc import chain, x509
 from evcc.x509 import Certificate, CertificateError
-from plugvault.pki import iso20
+from plugvault.pki import iso20, moulds
 from plugvault.pki.names import serial_hex
 from plugvault.pki.schemes import PublicKey, public_bits
 from plugvault.pki.verify import verify_p256
-
-_CUT_OUT = ("tbs_digest", "issuer", "subject", "names", "point", "signature", "ski", "aki")
 
 
 @lru_cache(maxsize=4096)
 def read(der: bytes) -> Certificate:
     """Parse a certificate strictly, once. Raises `evcc.x509.CertificateError`."""
-    certificate = x509.parse(der)
-    for name in _CUT_OUT:  # what a board cuts out of the DER each time, to save memory
-        setattr(certificate, name, getattr(certificate, name))
-    return certificate
+    return moulds.read(der)
 
 
 @lru_cache(maxsize=4096)

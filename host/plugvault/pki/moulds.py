@@ -1,0 +1,142 @@
+"""Certificates by comparison, for those that are like one which was read before.
+
+A CA makes its certificates alike: serial number, dates, the subject's texts, key, key identifier
+and signature are others in each, and nothing else is. So `evcc.x509` reads the first ones of a
+kind, strictly, and they become a mould: all their bytes, and for the values that may be others
+what `evcc.x509` would take there, or less. A certificate that fits is good for the same reasons.
+Whatever does not fit is read strictly, and refused in `evcc`'s words.
+
+A kind is learnt when its length comes a second time, and a limited number is kept: who sends ever
+new ones costs what `evcc.x509` costs.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from evcc import der, x509
+from evcc.x509 import Certificate, CertificateError
+
+MOST = 256  # lengths of which there are moulds
+ALIKE = 16  # moulds of one length
+
+# What a board cuts out of the DER each time, to save memory; and what of it a mould knows.
+_CUT_OUT = ("tbs_digest", "issuer", "subject", "names", "point", "signature", "ski", "aki")
+_OTHERS = ("tbs_digest", "subject", "point", "ski")
+_HEADER = 2  # bytes, of what is shorter than 128
+
+Span = tuple[int, int]
+
+
+def read(data: bytes) -> Certificate:
+    """As `evcc.x509.parse`, with all that a certificate says cut out of it."""
+    alike = _moulds.get(len(data))
+    for mould in alike or ():
+        made = mould.read(data)
+        if made:
+            return made
+    certificate = x509.parse(data)
+    for name in _CUT_OUT:
+        setattr(certificate, name, getattr(certificate, name))
+    if alike is None and len(_moulds) >= MOST:
+        _moulds.pop(next(iter(_moulds)), None)
+    learnt = [] if alike is None else [Mould(certificate), *alike[: ALIKE - 1]]
+    _moulds[len(data)] = learnt
+    return certificate
+
+
+class Mould:
+    """The kind of certificate that `model` is, which was read strictly."""
+
+    def __init__(self, model: Certificate) -> None:
+        data, spans = model.der, {name: _span(model, name) for name in ("serial", "signature")}
+        self._model = dict(vars(model))
+        self._serial, signature = spans["serial"], spans["signature"]
+        self._dates = tuple(_dates(data, _span(model, "issuer")[1] + _HEADER))
+        self._texts = dict(_texts(model))
+        self._halves = tuple(_elements(data, signature[0] + _HEADER, signature[1]))
+        free = [(span, _integer(data[slice(*span)])) for span in (self._serial, *self._halves)]
+        free += [
+            ((start + _HEADER, stop), rb"\d{%d}Z" % (stop - start - _HEADER - 1))
+            for start, stop in self._dates
+        ]
+        free += [(span, b"[ -~]{%d}" % (span[1] - span[0])) for span in self._texts.values()]
+        point, at = _span(model, "point"), 0
+        free += [((point[0] + 1, point[1]), b".{64}")]
+        if model.ski is not None:
+            ski = _span(model, "ski")
+            free += [(ski, b".{%d}" % (ski[1] - ski[0]))]
+        pattern = b""
+        for (start, stop), any_of in sorted(free):
+            pattern += re.escape(data[at:start]) + any_of
+            at = stop
+        self._fits = re.compile(pattern + re.escape(data[at:]), re.DOTALL).fullmatch
+
+    def read(self, data: bytes) -> Certificate | None:
+        """A certificate of this kind; None for any other."""
+        if not self._fits(data):
+            return None
+        made = Certificate(data)
+        try:
+            dates = [_seconds(data[start:stop]) for start, stop in self._dates]
+        except CertificateError:
+            return None
+        vars(made).update(self._model)
+        made.der = data
+        made.not_before, made.not_after = dates
+        for name in _OTHERS:
+            setattr(made, name, made.__getattr__(name))
+        texts = {name: data[slice(*span)].decode() for name, span in self._texts.items()}
+        made.names = {**made.names, **texts}
+        made.signature = b"".join(
+            data[start:stop][-32:].rjust(32, b"\0") for start, stop in self._halves
+        )
+        return made
+
+
+_moulds: dict[int, list[Mould]] = {}
+
+
+def _span(model: Certificate, name: str) -> Span:
+    packed = model._spans[name]
+    return packed >> 16, packed & 0xFFFF
+
+
+def _elements(data: bytes, at: int, end: int) -> Iterator[Span]:
+    """The contents of what stands there, one after the other."""
+    while at < end:
+        _, start, at = der.header(data, at, end)
+        yield start, at
+
+
+def _dates(data: bytes, at: int) -> Iterator[Span]:
+    """notBefore and notAfter, with their headers."""
+    for _ in range(2):
+        _, _, stop = der.header(data, at, len(data))
+        yield at, stop
+        at = stop
+
+
+def _texts(model: Certificate) -> Iterator[tuple[str, Span]]:
+    """Where the subject's names are, the first of each."""
+    seen = set()
+    begin = _span(model, "subject")[0]
+    for name, _, start, stop in x509.attributes(model.subject):
+        if name and name not in seen:
+            seen.add(name)
+            yield name, (begin + start, begin + stop)
+
+
+def _integer(content: bytes) -> bytes:
+    """What fits an INTEGER of the same length, in its shortest form and not negative."""
+    size = len(content)
+    if size == 1:
+        return rb"[\x00-\x7f]"
+    if content[0] == 0:
+        return rb"\x00[\x80-\xff].{%d}" % (size - 2)
+    return rb"[\x01-\x7f].{%d}" % (size - 1)
+
+
+@lru_cache(maxsize=1024)
+def _seconds(date: bytes) -> int:
+    return x509.instant(date, 0, len(date))[0]

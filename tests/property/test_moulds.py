@@ -1,0 +1,132 @@
+"""A certificate read by comparison is the certificate that `evcc.x509` reads: all of it, or the
+same refusal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evcc import x509
+from plugvault.pki import moulds
+from world import World
+
+VECTORS = Path(__file__).parents[1] / "vectors/certificates.json"
+SEEDS = [bytes.fromhex(text) for text in json.loads(VECTORS.read_text()).values()]
+SAID = (
+    *("der", "tbs", "tbs_digest", "serial", "issuer", "subject", "names", "not_before"),
+    *("not_after", "point", "signature", "is_ca", "path_length", "key_usage", "ski", "aki"),
+    *("ocsp", "unknown_critical"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moulds, "_moulds", {})
+
+
+def outcome(read: Any, data: bytes) -> Any:
+    try:
+        certificate = read(data)
+    except x509.CertificateError as error:
+        return error.reason, str(error)
+    return {name: getattr(certificate, name) for name in SAID}
+
+
+def model_of(data: bytes) -> x509.Certificate:
+    """Read strictly, and all of it cut out."""
+    moulds._moulds.clear()
+    try:
+        return moulds.read(data)
+    finally:
+        moulds._moulds.clear()
+
+
+def readable() -> Iterator[bytes]:
+    for seed in SEEDS:
+        try:
+            x509.parse(seed)
+        except x509.CertificateError:
+            continue
+        yield seed
+
+
+MODELS = list(readable())
+
+
+def agrees(mould: moulds.Mould, data: bytes) -> bool:
+    """Whether the mould takes it; it must be what it says."""
+    made = mould.read(data)
+    if made is None:
+        return False
+    assert outcome(lambda _: made, data) == outcome(x509.parse, data)
+    return True
+
+
+def test_every_kind_of_certificate_fits_its_own_mould() -> None:
+    taken = [agrees(moulds.Mould(model_of(model)), model) for model in MODELS]
+    assert sum(taken) > len(taken) * 0.9  # what has texts beyond ASCII is always read strictly
+    assert len(taken) > 10
+
+
+@pytest.mark.parametrize("model", MODELS[:8], ids=range(8))
+def test_no_byte_may_be_another_but_where_evcc_would_take_it_too(model: bytes) -> None:
+    mould = moulds.Mould(model_of(model))
+    for at in range(len(model)):
+        for flip in (0x01, 0x20, 0x80, 0xFF):
+            data = bytearray(model)
+            data[at] ^= flip
+            agrees(mould, bytes(data))
+
+
+def test_what_one_ca_issues_is_read_by_one_mould() -> None:
+    world = World()
+    leaves = [
+        world.oem_sub2.issue(f"PVTP{number:013}", dc="OEM").der  # type: ignore[attr-defined]
+        for number in range(40)
+    ]
+    alike = [leaf for leaf in leaves if len(leaf) == len(leaves[0])]
+    mould = moulds.Mould(model_of(alike[0]))
+    taken = [leaf for leaf in alike if agrees(mould, leaf)]
+    assert len(taken) > 1
+    assert {x509.parse(leaf).names["CN"] for leaf in taken} <= {
+        f"PVTP{number:013}" for number in range(40)
+    }
+
+
+@st.composite
+def changed(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    model = draw(st.sampled_from(MODELS))
+    data = bytearray(model)
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(0, len(data) - 1))
+        data[at : at + 1] = bytes([draw(st.integers(0, 255))])
+    return model, bytes(data)
+
+
+@given(changed())
+def test_what_a_mould_takes_evcc_takes_and_reads_the_same(pair: tuple[bytes, bytes]) -> None:
+    model, data = pair
+    agrees(moulds.Mould(model_of(model)), data)
+
+
+@given(changed())
+def test_whatever_was_learnt_reading_says_what_evcc_says(pair: tuple[bytes, bytes]) -> None:
+    model, data = pair
+    for _ in range(3):
+        moulds.read(model)
+    assert outcome(moulds.read, data) == outcome(x509.parse, data)
+
+
+def test_a_kind_is_learnt_when_its_length_comes_again_and_only_so_many_are_kept() -> None:
+    model = MODELS[0]
+    moulds.read(model)
+    assert moulds._moulds == {len(model): []}
+    moulds.read(model)
+    moulds.read(model)
+    assert [len(alike) for alike in moulds._moulds.values()] == [1]
