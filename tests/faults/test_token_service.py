@@ -235,6 +235,18 @@ def test_file_that_ends_the_process_costs_one_key_and_is_put_aside(car_token: Ca
         assert file.with_suffix(".damaged").read_bytes() == damaged
 
 
+@pytest.mark.parametrize("left", [0, 100])
+def test_service_killed_at_its_login_comes_back(car_token: CarToken, left: int) -> None:
+    """SoftHSM rewrites `token.object` then; empty or cut off it hides the token and every key."""
+    with car_token.service() as service:
+        vault = service.client()
+        point = vault.generate_provisioning_key()
+        os.truncate(token_folder(car_token) / "token.object", left)
+        os.kill(service.pid, signal.SIGKILL)
+        assert vault.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
+        assert service.restarts == 1
+
+
 def test_service_is_started_again_when_there_was_no_process_to_be_had(
     car_token: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
