@@ -23,11 +23,12 @@ from plugvault import runtimes
 Some = Callable[..., list[Any]]
 STEP = 7
 OWNER = "token.object"
-KINDS = (".object", ".kept", ".db")  # SoftHSM's, what is kept beside them, NSS's
 
 
 def files(ground: Ground) -> list[Path]:
-    found = [one for one in ground.tokens.rglob("*") if one.is_file() and one.suffix in KINDS]
+    """Of the token, whichever provider's; a library's configuration is none."""
+    found = [one for one in ground.tokens.rglob("*") if one.is_file()]
+    found = [one for one in found if one.suffix not in (".lock", ".conf")]
     return sorted(found, key=lambda one: (one.name == OWNER, one.name))
 
 
