@@ -9,11 +9,14 @@ generate_secret(template), find(template),
 attribute(object, type), destroy(object), sign(key, digest), verify(point, digest, signature),
 derive(mechanism, key, data, template), digest(mechanism, parts), wrap(mechanism, key, iv, object),
 unwrap(mechanism, key, iv, data, template), decrypt_cbc(key, iv, data, into),
-ecb(key, is_encryption, block), random(n), check_room(), flush(), reopen(), close(). A template is
-a list of (attribute, value) with int, bool or bytes; objects are whatever the calls make of them.
+ecb(key, is_encryption, block), random(n), check_room(), flush(), look_again(), reopen(), close().
+A template is a list of (attribute, value) with int, bool or bytes; objects are whatever the calls
+make of them.
 
 Objects are found by CKA_ID, never by label: a damaged object can make every search by label fail.
 Where one has made every search by id fail too, the keys are enumerated and looked at one by one.
+Nothing is "not there" before the token has been told to look again: another process may have made
+it, unseen.
 Labels say whose an object is, and the custody of a contract key.
 """
 
@@ -168,6 +171,7 @@ class TokenVault:
             raise VaultError("not-found", "no such key")
 
     def keys(self) -> list:
+        self._calls.look_again()
         halves = {}
         for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY):
             for found in self._every(kind):
@@ -257,6 +261,14 @@ class TokenVault:
     def _find(self, kind: int, key: bytes) -> list:
         if key and key != PROVISIONING and len(key) != 16:
             return []
+        found = self._seen(kind, key)
+        if not found:
+            self._calls.look_again()
+            found = self._seen(kind, key)
+        return found
+
+    def _seen(self, kind: int, key: bytes) -> list:
+        """What the token finds by itself."""
         found = None
         if key and not self._poisoned:
             try:

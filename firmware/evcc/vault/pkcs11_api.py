@@ -19,7 +19,7 @@ from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE, in_two_steps
 from .pin import tries_left
 from .pkcs11 import session_public_key
 from .softhsm import check_room, token_folder
-from .softhsm_files import flush, keep, mend
+from .softhsm_files import flush, keep, look_again, mend
 
 # name: (index in CK_FUNCTION_LIST, its arguments). L: CK_ULONG, P: pointer, B: CK_BBOOL.
 _FUNCTIONS = {
@@ -180,6 +180,9 @@ class Calls:
     def flush(self) -> None:
         flush(self._folder, self._label)
         nss_files.flush(self._options, self._label)
+
+    def look_again(self) -> None:
+        look_again(self._folder, self._label)
 
     def create(self, template) -> int:
         if self._folder and (CKA_TOKEN, True) in template:

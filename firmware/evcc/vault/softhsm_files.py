@@ -25,7 +25,7 @@ from evcc.errors import EvccError
 from evcc.ports.files import Files, flush_path
 
 _TOKEN, _KEPT, _BEFORE = "token.object", "token.kept", "token.before"
-_HEAD = 8  # the file's generation, one more for each writing
+_HEAD = 8  # a generation: a file's, one more for each writing, or the token's
 _TOO_LONG = 1 << 20
 _WHOLE, _CUT_OFF, _FATAL = 0, 1, 2
 _PLAIN = {1: 1, 2: 8}  # kinds of attributes that have one size: a bool, a number
@@ -72,6 +72,22 @@ def flush(folder, label: str) -> None:
             if name.endswith(".object"):
                 flush_path(token + "/" + name)
         flush_path(token)
+
+
+def look_again(folder, label: str) -> None:
+    """SoftHSM, in every process, reads the folder of the token of that label once more.
+
+    It does so when the number in `generation` is not the one it knows, and adds one at a change
+    of its own: so of two processes that change the token at once, the second takes the number of
+    both for its own and never sees what the first did. A number that nobody can know is news to
+    all. No lock: whatever SoftHSM writes over it is as new.
+    """
+    for token in _tokens(folder, label):
+        try:
+            with open(token + "/generation", "r+b") as file:
+                file.write(os.urandom(_HEAD))
+        except OSError:
+            pass  # it is not there, so SoftHSM looks every time; or nothing changes, read-only
 
 
 def _tokens(folder, label: str = "") -> list:

@@ -6,7 +6,6 @@ nowhere: it is HMAC-SHA256 of the webhook's id under a key that never leaves its
 
 from typing import Any, cast
 
-import pkcs11
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from evcc.vault import VaultError
@@ -55,9 +54,8 @@ def generate(token: Token, label: str) -> TokenSecret:
 
 def find(token: Token, label: str) -> TokenSecret:
     """The secret of that label. Raises VaultError("not-found" | "unavailable")."""
-    wanted = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.ID: label.encode()}
     with token.call():
-        found: list[pkcs11.Object] = list(token.session.get_objects(wanted))
+        found = token.find(label.encode(), ObjectClass.SECRET_KEY)
     if not found:
         raise VaultError("not-found", label)
     return TokenSecret(token, found[0])

@@ -31,7 +31,7 @@ from pkcs11.util.ec import encode_named_curve_parameters
 from evcc.vault import VaultError
 from evcc.vault.pin import tries_left
 from evcc.vault.softhsm import check_room, token_folder
-from evcc.vault.softhsm_files import keep, mend
+from evcc.vault.softhsm_files import keep, look_again, mend
 from plugvault.hsm.library import MAPPER, Library
 from plugvault.hsm.pin import fingerprint, once
 
@@ -269,7 +269,7 @@ class Token:
         """
         key_id = label.encode()
         with self.call():
-            if self._find(key_id, ObjectClass.PRIVATE_KEY):
+            if self.find(key_id, ObjectClass.PRIVATE_KEY):
                 raise VaultError("exists", label)
             check_room(self._folder)
             public, private = templates(label, usage)
@@ -279,7 +279,7 @@ class Token:
                 )
             except pkcs11.PKCS11Error:
                 for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
-                    for half in self._find(key_id, kind):
+                    for half in self.find(key_id, kind):
                         half.destroy()
                 raise
             return self.key(label)
@@ -315,7 +315,7 @@ class Token:
         """The token's two objects of a key, private and public, whatever its kind; for use within
         `call`. Raises: VaultError("not-found")."""
         kinds = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
-        private, public = (self._find(label.encode(), kind) for kind in kinds)
+        private, public = (self.find(label.encode(), kind) for kind in kinds)
         if not (private and public):
             raise VaultError("not-found", label)
         return private[0], public[0]
@@ -324,9 +324,15 @@ class Token:
         """`self.key(label).sign_digest(digest)`."""
         return self.key(label).sign_digest(digest)
 
-    def _find(self, key_id: bytes, kind: ObjectClass) -> list[Any]:
+    def find(self, key_id: bytes, kind: ObjectClass) -> list[Any]:
+        """The token's objects of that id and class; for use within `call`."""
+        wanted = {Attribute.CLASS: kind, Attribute.ID: key_id}
         # A list, never a running search: a search left open blocks the session for every caller.
-        return list(self.session.get_objects({Attribute.CLASS: kind, Attribute.ID: key_id}))
+        found = list(self.session.get_objects(wanted))
+        if not found:  # or another process made it, unseen
+            look_again(self._folder, self.label)
+            found = list(self.session.get_objects(wanted))
+        return found
 
     def __repr__(self) -> str:
         return f"Token({self.label!r})"

@@ -23,7 +23,7 @@ from evcc.vault import VaultError, nss_files
 from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN, in_two_steps
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.softhsm import check_room, token_folder
-from evcc.vault.softhsm_files import flush
+from evcc.vault.softhsm_files import flush, look_again
 from plugvault.hsm.library import MAPPER
 from plugvault.hsm.token import Hsm, Token
 from plugvault.hsm.wiped import Wiped
@@ -72,6 +72,9 @@ class Calls:
     def flush(self) -> None:
         flush(self._folder, self._token.label)
         nss_files.flush(self._options, self._token.label)
+
+    def look_again(self) -> None:
+        look_again(self._folder, self._token.label)
 
     def create(self, template: Template) -> Any:
         with self._token.call():
