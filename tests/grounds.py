@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,8 @@ def told(car: dict[str, Any]) -> dict[str, Any]:
         try:
             os.write(writer, json.dumps(look(car)).encode())
             code = 0
+        except Exception:  # noqa: BLE001 - whatever it is, it is to be seen
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writer)

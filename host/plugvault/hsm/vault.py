@@ -30,6 +30,8 @@ from plugvault.hsm.wiped import Wiped
 
 Template = list[tuple[int, Any]]
 
+# What python-pkcs11 makes of an attribute that is no text, or not as long as its type is.
+_DAMAGED = (UnicodeDecodeError, struct.error)
 _ECDSA = ec.ECDSA(Prehashed(hashes.SHA256()))
 
 
@@ -122,7 +124,7 @@ class Calls:
             SearchIter(self._session, _attributes(template), 1) as search,
         ):
             for one in search:
-                with suppress(PKCS11Error):
+                with suppress(PKCS11Error, *_DAMAGED):
                     found += one
         return found
 
@@ -130,8 +132,8 @@ class Calls:
         with self._token.call():
             try:
                 value = found[Attribute(kind)]
-            except UnicodeDecodeError as error:
-                raise VaultError("unavailable", "a damaged label in the token") from error
+            except _DAMAGED as error:
+                raise VaultError("unavailable", "a damaged attribute in the token") from error
         return MAPPER.pack_attribute(Attribute(kind), value)
 
     def reopen(self) -> None:
