@@ -216,6 +216,17 @@ def test_key_softhsm_overlooked_is_there(car_token: CarToken, sees: Any) -> None
         assert sees(vault)
 
 
+def test_provisioning_key_another_process_made_anew_is_listed(car_token: CarToken) -> None:
+    with car_token.service() as service, closing(car_token.open()) as vault:
+        other = service.client()
+        first = other.generate_provisioning_key()
+        assert vault.public(PROVISIONING) == first
+        other.delete(PROVISIONING)
+        second = other.generate_provisioning_key()
+        assert dict(vault.keys()) == {PROVISIONING: second} != {PROVISIONING: first}
+        assert signs(vault, PROVISIONING, second)
+
+
 def test_key_of_a_role_softhsm_overlooked_is_there(car_token: CarToken) -> None:
     from plugvault.hsm import Hsm
 

@@ -172,6 +172,7 @@ class TokenVault:
 
     def keys(self) -> list:
         self._calls.look_again()
+        self._known.pop(PROVISIONING, None)  # the one id that a key can have anew
         halves = {}
         for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY):
             for found in self._every(kind):
