@@ -79,7 +79,8 @@ def elsewhere(car: dict[str, Any], by: dict[str, Any], answer: str) -> None:
 
 def look(car: dict[str, Any]) -> dict[str, Any]:
     """What a start finds and says; `again`: what the next one says; of each contract: EMAID,
-    serial number of the certificate, whether it is lost, whether it signs for its certificate."""
+    serial number of the certificate, whether it is lost, whether it signs for its certificate;
+    `keys`: the vault's, "" for what has no name."""
     try:
         keys = vault(car)
         _, contracts, found = start(car, keys)
@@ -91,7 +92,7 @@ def look(car: dict[str, Any]) -> dict[str, Any]:
         "found": found,
         "again": later,
         "contracts": [contract(c, contracts, keys) for c in contracts.all()],
-        "keys": len(keys.keys()),
+        "keys": sorted(pair[0].hex() for pair in keys.keys()),
         "objects": objects(keys),
         "files": sorted(one.name for one in Path(car["store"]).iterdir()),
     }

@@ -140,11 +140,12 @@ with Hsm(module, conf or None, options) as hsm:
     while not select.select([sys.stdin], [], [], 0)[0]:
         try:
             made.append(token.generate(f"key {len(made)}"))
+            if len(made) > 10:
+                with token.call():
+                    for half in token.pair(f"key {len(made) - 10}"):
+                        half.destroy()
         except VaultError as error:
             print(error, file=sys.stderr)
-        if len(made) > 10:
-            for half in token.pair(f"key {len(made) - 10}"):
-                half.destroy()
     for key in (made[0], *made[-9:]):
         key.sign_digest(bytes(32))
     print(len(made))
@@ -180,7 +181,8 @@ def test_another_program_on_the_same_token(each_ground: Ground, whole: bool) -> 
         if "error" not in seen:
             assert seen["contracts"][0][1:] == [ground.new if done else ground.old, False, True]
             assert seen["contracts"][1][1:] == [ground.other, False, True]
-            assert seen["keys"] == 3
+            ours = [key for key in seen["keys"] if key]  # theirs has no name while it is made
+            assert len(ours) == 3, seen
         if done:
             ground.old = ground.new
     made, errors = other.communicate("\n", timeout=60)
