@@ -53,7 +53,7 @@ from .schemes import SCHEMES
 _OURS = b"plugvault-"
 _PROVISIONING_LABEL = _OURS + b"provisioning"
 _CONTRACT_LABEL = _OURS + b"contract "  # and the custody level
-_MAKING = 0.3  # seconds: many times as long as a token takes to make a key
+_MAKING = 1.0  # seconds: many times as long as a token takes to make a key
 _CURVE = SCHEMES["iso2"]  # of the provisioning key, and of what `verify` verifies
 
 
