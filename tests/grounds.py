@@ -92,7 +92,7 @@ def look(car: dict[str, Any]) -> dict[str, Any]:
         "found": found,
         "again": later,
         "contracts": [contract(c, contracts, keys) for c in contracts.all()],
-        "keys": sorted(pair[0].hex() for pair in keys.keys()),
+        "keys": sorted(key.hex() for key in dict(keys.keys())),
         "objects": objects(keys),
         "files": sorted(one.name for one in Path(car["store"]).iterdir()),
     }
