@@ -69,8 +69,8 @@ def test_vehicles_under_one_chain_keep_it_once(store: SqlStore):
             records.vehicles.put(replace(VEHICLE, vehicle=name))
         records.vehicles.put(replace(VEHICLE, vehicle="short", sub2=None))
     with store.read() as records:
-        kept = records._transaction._connection.execute("SELECT count(*) FROM chains").fetchone()
-    assert kept[0] == 2
+        kept = records._transaction._connection.execute("SELECT count(*) FROM chains").fetchall()
+    assert kept == [(2,)]
     assert [vehicle(store, name) for name in names] == [
         replace(VEHICLE, vehicle=name) for name in names
     ]

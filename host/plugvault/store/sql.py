@@ -25,6 +25,7 @@ from plugvault.patience import hurried, wait
 from plugvault.pools.errors import PoolError
 from plugvault.store.chains import Memory
 from plugvault.store.migrate import migrate
+from plugvault.store.postgresql import Line
 from plugvault.store.records import SqlRecords
 from plugvault.store.transaction import Transaction
 
@@ -136,7 +137,8 @@ class SqlStore:
         if not hurried():
             held = self._engine.raw_connection()
             try:
-                yield held.driver_connection
+                driver: Any = held.driver_connection
+                yield driver if self.at_hand else Line(driver, held.info)
             finally:
                 held.close()
             return

@@ -21,7 +21,7 @@ BEGIN = {
     "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "BEGIN"),
 }
 
-_NO_SORT = "SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off"
+_NO_SORT = ("SET LOCAL enable_sort = off", "SET LOCAL enable_incremental_sort = off")
 _ORDER = "SELECT pg_advisory_xact_lock(7, 0)"  # two numbers: apart from the locks of keys
 _LOCK = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS name"
 
@@ -67,7 +67,7 @@ class Transaction:
         return self._dialect.name
 
     def run(self, statement: Executable, values: Mapping[str, Any]) -> Any:
-        """A driver's cursor with the rows."""
+        """What has the rows: `fetchall()`, and how many were changed: `rowcount`."""
         compiled = _compiled(self._dialect, statement)
         return self._connection.execute(compiled.text, compiled.row(values))
 
@@ -80,7 +80,7 @@ class Transaction:
         compiled = _compiled(self._dialect, statement)
         rows = [compiled.row(one) for one in values]
         if rows:
-            self._connection.cursor().executemany(compiled.text, rows)
+            self._connection.executemany(compiled.text, rows)
 
     def lock(self, *names: str) -> None:
         """No other transaction that locks one of these goes on before this one ends. SQLite has
@@ -103,12 +103,13 @@ class Transaction:
         """From here on take the first rows of an index one by one, and never sort all that wait
         to take the first: what a long queue's statistics make PostgreSQL prefer."""
         if self.database == "postgresql":
-            self._connection.execute(_NO_SORT)
+            for setting in _NO_SORT:
+                self._connection.execute(setting)
 
     def begin(self) -> None:
         self._connection.execute(BEGIN[self._dialect.name][self.write])
 
     def commit(self) -> None:
-        self._connection.execute("COMMIT")
+        self._connection.execute("COMMIT").fetchall()
         for done in self.committed:
             done()

@@ -1,0 +1,202 @@
+"""A transaction's way to PostgreSQL: statements prepared once, values in binary, few waits.
+
+psycopg makes the connection and keeps it; but its cursors take longer over a small statement than
+the server does. So a transaction talks to libpq through psycopg's own wrapper of it. Values go in
+PostgreSQL's binary formats, by the types that the server named when the statement was prepared.
+
+A statement whose answer nobody asks for goes out with the next one that somebody does ask: a
+transaction waits as often as it reads, and once more at its end, where an error shows that came
+before.
+"""
+
+import re
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from select import POLLIN, POLLOUT, poll
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg.errors import error_from_result
+
+MOST = 500  # statements that go out together
+
+_BINARY = pq.Format.BINARY
+_GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+_INT8 = 20  # the number of this type: see pg_type
+
+Row = tuple[Any, ...]
+
+
+def _numbers(values: Sequence[int]) -> bytes:
+    """An array of bigint."""
+    head = struct.pack(">iiiii", 1, 0, _INT8, len(values), 1)
+    return head + b"".join(struct.pack(">iq", 8, value) for value in values)
+
+
+def _unpack(form: str) -> Callable[[bytes], Any]:
+    one = struct.Struct(form)
+    return lambda raw: one.unpack(raw)[0]
+
+
+_WRITE: dict[int, Callable[[Any], bytes]] = {
+    16: struct.Struct(">?").pack,
+    17: bytes,
+    _INT8: struct.Struct(">q").pack,
+    23: struct.Struct(">i").pack,
+    25: str.encode,
+    1043: str.encode,
+    701: struct.Struct(">d").pack,
+    1016: _numbers,
+}
+_READ: dict[int, Callable[[bytes], Any]] = {
+    16: _unpack(">?"),
+    17: bytes,
+    _INT8: _unpack(">q"),
+    23: _unpack(">i"),
+    25: bytes.decode,
+    1043: bytes.decode,
+    701: _unpack(">d"),
+    2278: lambda _: None,  # void
+}
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    name: bytes
+    write: Sequence[Callable[[Any], bytes]]
+    formats: Sequence[pq.Format]
+    read: Sequence[Callable[[bytes], Any]]
+
+    def values(self, values: Sequence[Any]) -> list[Any]:
+        try:
+            return [
+                None if value is None else write(value)
+                for write, value in zip(self.write, values, strict=True)
+            ]
+        except struct.error as error:
+            raise psycopg.DataError(str(error)) from error
+
+
+class Answer:
+    """To one statement; whoever asks for it waits."""
+
+    def __init__(self, line: "Line", prepared: _Prepared) -> None:
+        self._line, self._prepared = line, prepared
+        self.result: pq.abc.PGresult | None = None
+
+    def fetchall(self) -> list[Row]:
+        result, read = self._result(), self._prepared.read
+        return [
+            tuple(
+                None if (raw := result.get_value(row, column)) is None else one(raw)
+                for column, one in enumerate(read)
+            )
+            for row in range(result.ntuples)
+        ]
+
+    @property
+    def rowcount(self) -> int:
+        return self._result().command_tuples or 0
+
+    def _result(self) -> pq.abc.PGresult:
+        if self.result is None:
+            self._line.flush()
+        if self.result is None:
+            raise psycopg.OperationalError("a statement before this one has failed")
+        return self.result
+
+
+class Line:
+    """Of one transaction. `known`: what is prepared on its connection, filled here.
+
+    Raises psycopg.Error.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], known: dict[str, _Prepared]) -> None:
+        self._libpq, self._known = connection.pgconn, known
+        self._unsaid: list[tuple[_Prepared, list[Any], Answer]] = []
+        self._socket = poll()
+
+    def execute(self, text: str, values: Sequence[Any] = ()) -> Answer:
+        """`text`: with %s for values."""
+        prepared = self._known.get(text) or self._prepare(text)
+        answer = Answer(self, prepared)
+        self._unsaid.append((prepared, prepared.values(values), answer))
+        if len(self._unsaid) >= MOST:
+            self.flush()
+        return answer
+
+    def executemany(self, text: str, rows: Iterable[Sequence[Any]]) -> None:
+        for values in rows:
+            self.execute(text, values)
+
+    def flush(self) -> None:
+        """Say all, and wait for all the answers."""
+        unsaid, self._unsaid = self._unsaid, []
+        if not unsaid:
+            return
+        if len(unsaid) == 1:
+            ((prepared, values, answer),) = unsaid
+            answer.result = _good(
+                self._libpq.exec_prepared(prepared.name, values, prepared.formats, _BINARY)
+            )
+            return
+        self._libpq.enter_pipeline_mode()
+        for prepared, values, _ in unsaid:
+            self._libpq.send_query_prepared(prepared.name, values, prepared.formats, _BINARY)
+        self._libpq.pipeline_sync()
+        while self._libpq.flush():
+            self._wait(POLLIN | POLLOUT)
+        failed: psycopg.Error | None = None
+        for _, _, answer in unsaid:
+            try:
+                answer.result = _good(self._next())
+            except psycopg.Error as error:
+                failed = failed or error  # what follows the first was not even tried
+            self._next()  # nothing: its end
+        self._next()  # the end of all
+        self._libpq.exit_pipeline_mode()
+        if failed:
+            raise failed
+
+    def _next(self) -> pq.abc.PGresult | None:
+        while self._libpq.is_busy():
+            self._wait(POLLIN)
+        return self._libpq.get_result()
+
+    def _wait(self, what: int) -> None:
+        """Others go on meanwhile, which libpq's own waiting for a result does not allow."""
+        self._socket.register(self._libpq.socket, what)
+        self._socket.poll()
+        self._libpq.consume_input()
+
+    def _prepare(self, text: str) -> _Prepared:
+        if self._unsaid:
+            self.flush()
+        name = b"plugvault_%d" % len(self._known)
+        counted = iter(range(1, text.count("%") + 1))
+        numbered = re.sub("%[s%]", lambda one: _place(one[0], counted), text)
+        _good(self._libpq.prepare(name, numbered.encode()))
+        found = _good(self._libpq.describe_prepared(name))
+        made = _Prepared(
+            name,
+            [_WRITE[found.param_type(number)] for number in range(found.nparams)],
+            [_BINARY] * found.nparams,
+            [_READ[found.ftype(number)] for number in range(found.nfields)],
+        )
+        self._known[text] = made
+        return made
+
+
+def _place(mark: str, counted: Any) -> str:
+    return "%" if mark == "%%" else f"${next(counted)}"
+
+
+def _good(result: pq.abc.PGresult | None) -> pq.abc.PGresult:
+    if result is None:
+        raise psycopg.OperationalError("the connection is lost")
+    if result.status not in _GOOD:
+        raise error_from_result(result)
+    return result
