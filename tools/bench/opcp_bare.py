@@ -1,13 +1,14 @@
-"""The cryptography that a request to the pools cannot do without, in a bare loop.
+"""The cryptography of a request to the pools, in a bare loop.
 
     opcp_bare.py FOLDER SECONDS put|post        FOLDER: a sandbox's --data
 
 "put", contract data signed and stored: the signatures over the contract certificate and over the
 vehicle's provisioning certificate are verified, SignedInfo is signed by the CPS leaf's key in its
-SoftHSM token; SHA-256 of both certificates, the four signed elements and SignedInfo. "post", a
-vehicle's request answered: the vehicle's key, which nobody has seen before, is taken from its
-point, and the signatures over its request and over its provisioning certificate are verified;
-SHA-256 of both, and of SignedInfo. Signatures that are the same for every request (of sub-CAs, of
+SoftHSM token, and that signature verified before a vehicle would refuse it; SHA-256 of both
+certificates, the four signed elements and SignedInfo. "post", a vehicle's request answered: the
+vehicle's key, which nobody has seen before, is taken from its point, and the signatures over its
+request and over its provisioning certificate are verified; SHA-256 of both, and of SignedInfo.
+Signatures that are the same for every request (of sub-CAs, of
 the access token) are not counted, and there is no ECDH in either: sealing is the operator's,
 opening the vehicle's. Keys of CAs and of the CPS are loaded beforehand. Prints rounds per second.
 """
@@ -54,6 +55,7 @@ def loop(folder: Path, kind: str, stack: ExitStack) -> Callable[[], None]:
         public.verify(signature, digest, ECDSA)
         public.verify(signature, digest, ECDSA)
         leaf.sign(digest, mechanism=Mechanism.ECDSA)
+        public.verify(signature, digest, ECDSA)
 
     return {"put": put, "post": post}[kind]
 
