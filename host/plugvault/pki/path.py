@@ -24,13 +24,13 @@ from plugvault.pki.schemes import PublicKey, public_bits
 from plugvault.pki.verify import verify_p256
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def read(der: bytes) -> Certificate:
     """Parse a certificate strictly, once. Raises `evcc.x509.CertificateError`."""
     return moulds.read(der)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def read_any(der: bytes) -> Certificate:
     """A certificate of either edition. Raises `evcc.x509.CertificateError`."""
     try:
@@ -56,7 +56,7 @@ def verify(point: bytes, digest: bytes, signature: bytes) -> bool:
 
 
 # The same few sub-CAs are above every leaf, and what a signature says does not change.
-_verify = lru_cache(maxsize=4096)(verify)
+_verify = lru_cache(maxsize=512)(verify)
 
 
 def validate(
@@ -88,7 +88,7 @@ def check_root(der: bytes, now: float) -> Certificate:
     return certificate
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def identity(certificate: Certificate) -> tuple[str, str]:
     """What a certificate is known by when it is revoked: its issuer's key identifier (a digest of
     the issuer's name where it carries none) and its serial number, both in hexadecimal."""

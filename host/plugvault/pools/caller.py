@@ -60,7 +60,7 @@ def _owns(scopes: frozenset[str], wanted: str, what: str) -> None:
         raise PoolError("forbidden", f"The {what} does not belong to the caller.")
 
 
-@lru_cache(maxsize=4096)  # each rule of a request asks again
+@lru_cache(maxsize=512)  # each rule of a request asks again
 def read_pcid(text: str) -> str:
     """A PCID in the case it is written in."""
     try:
@@ -69,7 +69,7 @@ def read_pcid(text: str) -> str:
         raise PoolError("invalid", f'pcid : must match "{PCID_PATTERN}"') from error
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def read_emaid(text: str) -> str:
     """An EMAID, upper case and without hyphens, whatever way it is written."""
     try:
