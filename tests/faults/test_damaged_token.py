@@ -121,15 +121,22 @@ def test_nss_files_damaged_anywhere_cost_nothing_once_they_are_put_back(
 
 
 @pytest.mark.parametrize("each_token", ["nss"], indirect=True)
-@pytest.mark.parametrize(("column", "value"), [("a10a", b"\1\1"), ("a3", b"\xff")])
+@pytest.mark.parametrize(
+    ("name", "table", "column", "value"),
+    [
+        ("cert9.db", "nssPublic", "a10a", b"\1\1"),  # CKA_VERIFY
+        ("cert9.db", "nssPublic", "a3", b"\xff"),  # CKA_LABEL
+        ("key4.db", "nssPrivate", "a100", b"\0\0\3"),  # CKA_KEY_TYPE, of which `sign` asks
+    ],
+)
 def test_attribute_of_a_wrong_size_or_no_text_costs_one_key(
-    each_ground: Ground, column: str, value: bytes
+    each_ground: Ground, name: str, table: str, column: str, value: bytes
 ) -> None:
-    """CKA_VERIFY and CKA_LABEL of a public half: what python-pkcs11 cannot read."""
-    file = next(one for one in files(each_ground) if one.name == "cert9.db")
+    """What python-pkcs11 cannot read."""
+    file = next(one for one in files(each_ground) if one.name == name)
     with contextlib.closing(sqlite3.connect(file)) as database, database:
-        where = "id = (SELECT max(id) FROM nssPublic)"
-        database.execute(f"UPDATE nssPublic SET {column} = ? WHERE {where}", (value,))
+        where = f"id = (SELECT max(id) FROM {table})"
+        database.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value,))
     assert outcome(each_ground, file) == "1 of 2"
 
 

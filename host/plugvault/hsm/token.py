@@ -14,6 +14,7 @@ import ctypes
 import hashlib
 import hmac
 import os
+import struct
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ CURVES = {
 }
 _BY_PARAMETERS = {curve.parameters: curve for curve in CURVES.values()}
 
+# What python-pkcs11 makes of an attribute that is no text, or not as long as its type is.
+DAMAGED = (UnicodeDecodeError, struct.error)
 _REASONS: dict[type[Exception], str] = {
     pkcs11.PinIncorrect: "pin",
     pkcs11.PinInvalid: "pin",
@@ -96,6 +99,8 @@ class _Call:
         if isinstance(error, pkcs11.PKCS11Error):
             reason = _REASONS.get(type(error), "unavailable")
             raise VaultError(reason, f"{type(error).__name__} {error}".strip()) from error
+        if isinstance(error, DAMAGED):
+            raise VaultError("unavailable", "an attribute in the token is damaged") from error
 
 
 class _Library:

@@ -25,13 +25,11 @@ from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.softhsm import check_room, token_folder
 from evcc.vault.softhsm_files import flush, look_again
 from plugvault.hsm.library import MAPPER
-from plugvault.hsm.token import Hsm, Token
+from plugvault.hsm.token import DAMAGED, Hsm, Token
 from plugvault.hsm.wiped import Wiped
 
 Template = list[tuple[int, Any]]
 
-# What python-pkcs11 makes of an attribute that is no text, or not as long as its type is.
-_DAMAGED = (UnicodeDecodeError, struct.error)
 _ECDSA = ec.ECDSA(Prehashed(hashes.SHA256()))
 
 
@@ -124,16 +122,13 @@ class Calls:
             SearchIter(self._session, _attributes(template), 1) as search,
         ):
             for one in search:
-                with suppress(PKCS11Error, *_DAMAGED):
+                with suppress(PKCS11Error, *DAMAGED):
                     found += one
         return found
 
     def attribute(self, found: Any, kind: int) -> bytes:
         with self._token.call():
-            try:
-                value = found[Attribute(kind)]
-            except _DAMAGED as error:
-                raise VaultError("unavailable", "a damaged attribute in the token") from error
+            value = found[Attribute(kind)]
         return MAPPER.pack_attribute(Attribute(kind), value)
 
     def reopen(self) -> None:
