@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from select import POLLIN, POLLOUT, poll
 from typing import Any
 
@@ -173,25 +174,20 @@ class Line:
         self._libpq.consume_input()
 
     def _prepare(self, text: str) -> _Prepared:
-        if self._unsaid:
-            self.flush()
+        self.flush()
         name = b"plugvault_%d" % len(self._known)
-        counted = iter(range(1, text.count("%") + 1))
-        numbered = re.sub("%[s%]", lambda one: _place(one[0], counted), text)
+        number = count(1)
+        numbered = re.sub("%[s%]", lambda one: "%" if one[0] == "%%" else f"${next(number)}", text)
         _good(self._libpq.prepare(name, numbered.encode()))
         found = _good(self._libpq.describe_prepared(name))
         made = _Prepared(
             name,
-            [_WRITE[found.param_type(number)] for number in range(found.nparams)],
+            [_WRITE[found.param_type(place)] for place in range(found.nparams)],
             [_BINARY] * found.nparams,
-            [_READ[found.ftype(number)] for number in range(found.nfields)],
+            [_READ[found.ftype(place)] for place in range(found.nfields)],
         )
         self._known[text] = made
         return made
-
-
-def _place(mark: str, counted: Any) -> str:
-    return "%" if mark == "%%" else f"${next(counted)}"
 
 
 def _good(result: pq.abc.PGresult | None) -> pq.abc.PGresult:

@@ -138,7 +138,9 @@ class SqlStore:
             held = self._engine.raw_connection()
             try:
                 driver: Any = held.driver_connection
-                yield driver if self.at_hand else Line(driver, held.info)
+                yield (
+                    driver if self.at_hand else Line(driver, held.info.setdefault("prepared", {}))
+                )
             finally:
                 held.close()
             return
