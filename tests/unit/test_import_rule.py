@@ -24,8 +24,9 @@ EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 
 # What each area of plugvault may import of plugvault, besides itself. Everyone may use `evcc`.
 BELOW = {
-    "contract": {"pki"},
-    "pki": {"net"},
+    "bounded": set(),
+    "contract": {"bounded", "pki"},
+    "pki": {"bounded", "net"},
     "runtimes": set(),
     "patience": set(),
     "net": {"patience"},

@@ -20,6 +20,7 @@ from json import JSONEncoder
 from typing import Any, Generic, NoReturn, TypeVar
 
 from evcc import exi
+from plugvault.bounded import keep
 
 Message = dict[str, Any]
 
@@ -117,18 +118,11 @@ class Known(Generic[Learnt]):
         if found is not None or shape in self._learnt:
             return found
         if shape not in self._once:
-            _keep(self._once, shape, None)
+            keep(self._once, MOST, shape, None)
             return None
         found = learn()
-        _keep(self._learnt, shape, found)
+        keep(self._learnt, MOST, shape, found)
         return found
-
-
-def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
-    """The oldest goes for it."""
-    if len(kept) >= MOST:
-        kept.pop(next(iter(kept)), None)
-    kept[key] = value
 
 
 @dataclass(frozen=True)
@@ -289,4 +283,4 @@ def _remember(message: Message, raw: bytes) -> None:
     fixed = (1 << 8 * len(raw)) - 1 ^ runs
     form = _Form(message, bits, values, fixed, tuple(_parts(message, values)))
     alike = _forms.pop(len(raw), [])
-    _keep(_forms, len(raw), [form, *alike[: ALIKE - 1]])
+    keep(_forms, MOST, len(raw), [form, *alike[: ALIKE - 1]])

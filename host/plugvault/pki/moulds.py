@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from evcc import der, x509
 from evcc.x509 import Certificate, CertificateError
+from plugvault.bounded import keep
 
 MOST = 256  # lengths of which there are moulds
 ALIKE = 16  # moulds of one length
@@ -38,10 +39,8 @@ def read(data: bytes) -> Certificate:
     certificate = x509.parse(data)
     for name in _CUT_OUT:
         setattr(certificate, name, getattr(certificate, name))
-    if alike is None and len(_moulds) >= MOST:
-        _moulds.pop(next(iter(_moulds)), None)
     learnt = [] if alike is None else [Mould(certificate), *alike[: ALIKE - 1]]
-    _moulds[len(data)] = learnt
+    keep(_moulds, MOST, len(data), learnt)
     return certificate
 
 
