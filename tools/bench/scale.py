@@ -6,6 +6,7 @@ differ in PCID and serial number.
 """
 
 import random
+import shutil
 import statistics
 import tempfile
 from contextlib import ExitStack
@@ -46,12 +47,13 @@ def slower(few: Server, many: Server, calls: list[Call]) -> float:
 def bench() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="pv-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
-        files = {count: folder / f"{count}.sqlite" for count in (FEW, MANY)}
-        few, many = (
-            stack.enter_context(serving(folder / "data", f"sqlite:///{file}"))
-            for file in files.values()
-        )
-        fleet = Fleet(folder / "data", stack)
+        folders = {count: folder / f"{count}" for count in (FEW, MANY)}
+        with serving(folders[FEW]):
+            pass  # it makes the keys, which the other has too
+        shutil.copytree(folders[FEW], folders[MANY])
+        files = {count: one / "ecosystem.sqlite" for count, one in folders.items()}
+        few, many = (stack.enter_context(serving(one)) for one in folders.values())
+        fleet = Fleet(folders[FEW], stack)
         places = random.Random(1).sample(range(MANY), CARS)
         cars = [fleet.car(place * APART + 1) for place in places]
         for count, file in files.items():
