@@ -127,9 +127,10 @@ def test_nss_files_damaged_anywhere_cost_nothing_once_they_are_put_back(
         ("cert9.db", "nssPublic", "a10a", b"\1\1"),  # CKA_VERIFY
         ("cert9.db", "nssPublic", "a3", b"\xff"),  # CKA_LABEL
         ("key4.db", "nssPrivate", "a100", b"\0\0\3"),  # CKA_KEY_TYPE, of which `sign` asks
+        ("key4.db", "nssPrivate", "a100", b"\0\0\4\3"),
     ],
 )
-def test_attribute_of_a_wrong_size_or_no_text_costs_one_key(
+def test_attribute_that_is_none_costs_one_key(
     each_ground: Ground, name: str, table: str, column: str, value: bytes
 ) -> None:
     """What python-pkcs11 cannot read."""

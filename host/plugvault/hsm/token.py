@@ -61,8 +61,9 @@ CURVES = {
 }
 _BY_PARAMETERS = {curve.parameters: curve for curve in CURVES.values()}
 
-# What python-pkcs11 makes of an attribute that is no text, or not as long as its type is.
-DAMAGED = (UnicodeDecodeError, struct.error)
+# What python-pkcs11 makes of an attribute that is no text, none of the numbers there are, or not
+# as long as its type is.
+DAMAGED = (ValueError, struct.error)
 _REASONS: dict[type[Exception], str] = {
     pkcs11.PinIncorrect: "pin",
     pkcs11.PinInvalid: "pin",
