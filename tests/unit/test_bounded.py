@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from plugvault.bounded import keep
@@ -20,14 +21,27 @@ def test_what_is_put_again_drives_nothing_out() -> None:
     assert kept == {"a": 1, "b": 3}
 
 
-def test_it_never_holds_more_whoever_writes() -> None:
-    kept: dict[int, int] = {}
+class Watched(dict[int, int]):
+    """`most`: how many were in the middle of putting something in at once."""
+
+    inside = most = 0
+
+    def __len__(self) -> int:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        time.sleep(0.001)
+        self.inside -= 1
+        return super().__len__()
+
+
+def test_threads_put_in_one_after_the_other() -> None:
+    kept = Watched()
 
     def fill(start: int) -> None:
-        for number in range(start, start + 20_000):
+        for number in range(start, start + 20):
             keep(kept, 8, number, number)
-            assert len(kept) <= 8
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(fill, range(0, 80_000, 20_000)))
+        list(pool.map(fill, range(0, 80, 20)))
+    assert kept.most == 1
     assert len(kept) == 8

@@ -76,6 +76,22 @@ def test_an_error_shows_with_the_next_answer_and_nothing_after_it_is_done(
     assert start().execute(ALL).fetchall() == []
 
 
+def test_an_answer_that_an_error_took_away_is_an_error_too(
+    start: Start, connection: psycopg.Connection[Any]
+) -> None:
+    line = start()
+    line.execute("BEGIN")
+    line.execute("SELECT 1 / %s::int", (1,))
+    line.execute(ALL).fetchall()  # all is prepared now
+    line.execute("SELECT 1 / %s::int", (0,))
+    lost = line.execute(ALL)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        lost.fetchall()
+    connection.rollback()
+    with pytest.raises(psycopg.OperationalError, match="before this one"):
+        lost.fetchall()
+
+
 def test_a_line_is_good_again_after_an_error(
     start: Start, connection: psycopg.Connection[Any]
 ) -> None:
