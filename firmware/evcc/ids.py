@@ -10,6 +10,7 @@ ecosystem's own published samples carry wrong ones, so `parse_emaid` does not re
 from evcc.errors import EvccError
 
 _ALNUM = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_EITHER_CASE = _ALNUM + _ALNUM[10:].lower()
 _HYPHEN_AFTER = (2, 5, 14)
 
 # Annex H.1: each character as q1 + 2*q2 + 4*r1 + 16*r2, in the order of _ALNUM.
@@ -36,7 +37,7 @@ def parse_emaid(text: str) -> str:
             hyphen = True
             continue
         hyphen = False
-        if not _is_alnum(c) or (len(out) < 2 and c.isdigit()):
+        if c not in _EITHER_CASE or (len(out) < 2 and c.isdigit()):
             raise IdError("character", "in an EMAID")
         out += c.upper()
         if len(out) > 15:
@@ -75,7 +76,7 @@ def parse_pcid(text: str) -> str:
     if len(text) not in (17, 18):
         raise IdError("length", "a PCID has 17 or 18 characters")
     for c in text:
-        if not _is_alnum(c):
+        if c not in _EITHER_CASE:
             raise IdError("character", "in a PCID")
     return text
 
@@ -86,8 +87,3 @@ def provider(emaid: str) -> str:
     Raises: IdError.
     """
     return parse_emaid(emaid)[:5]
-
-
-def _is_alnum(c):
-    # ASCII first: upper() turns some other letters (U+0131, U+017F) into ASCII ones.
-    return c < "\x80" and c.upper() in _ALNUM

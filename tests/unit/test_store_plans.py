@@ -60,6 +60,7 @@ CALLS: dict[str, Callable[[SqlRecords], Any]] = {
     "status": lambda r: r.statuses.get("a", "1"),
     "status put": lambda r: r.statuses.put(GOOD),
     "a path's statuses": lambda r: r.statuses.revoked([("a", "1"), ("b", "2"), ("c", "3")]),
+    "what is known of a path": lambda r: r.statuses.known([("a", "1"), ("b", "2"), ("c", "3")]),
     "statuses revoked": lambda r: r.statuses.revoke([("a", "1")], "superseded", 5),
     "statuses of a CRL": lambda r: r.statuses.revoked_by("a"),
     "roots": lambda r: r.roots.by_fingerprint("f"),

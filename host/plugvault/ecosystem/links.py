@@ -40,10 +40,9 @@ class Links(Mapping[str, Link]):
             write(self._file, json.dumps(kept, indent=1).encode())
 
     def _now(self) -> dict[str, Link]:
-        try:
-            found = self._file.stat()
-        except FileNotFoundError:
+        if not os.access(self._file, os.F_OK):  # asked for each request; an exception costs more
             return {}
+        found = self._file.stat()
         version = (found.st_ino, found.st_mtime_ns, found.st_size)
         if version != self._read[0]:
             said = json.loads(self._file.read_text())

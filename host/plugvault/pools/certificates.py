@@ -71,10 +71,16 @@ def check(records: Records, certificates: Iterable[bytes]) -> None:
         raise PoolError("invalid", REVOKED)
 
 
-def check_unique(records: Records, certificate: Certificate) -> None:
-    """Raises PoolError("invalid") for a certificate that would be taken for one of our own: its
-    CA wrote the key identifier of one of ours into it, and the serial number of what that has
-    issued. Whoever ended it would revoke the other."""
-    known = records.statuses.get(*path.identity(certificate))
-    if known and known.subject != distinguished_name(certificate.names):
+def check_new(records: Records, leaf: Certificate, above: Iterable[bytes]) -> None:
+    """As `check`; and for a leaf that would be taken for one of our own: its CA wrote the key
+    identifier of one of ours into it, and the serial number of what that has issued. Whoever
+    ended it would revoke the other. One query."""
+    identity = path.identity(leaf)
+    known = records.statuses.known(
+        [identity, *(path.identity(path.read_any(der)) for der in above)]
+    )
+    if any(one.revoked is not None for one in known):
+        raise PoolError("invalid", REVOKED)
+    subject = distinguished_name(leaf.names)
+    if any((one.issuer, one.serial) == identity and one.subject != subject for one in known):
         raise PoolError("invalid", ANOTHERS)

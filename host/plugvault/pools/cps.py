@@ -168,8 +168,7 @@ def check(
         raise UnknownRoot(
             "invalid", f"The contract certificate chain is not valid under RCP ({error})."
         ) from error
-    certificates.check(records, (data.certificate, *data.subs))
-    certificates.check_unique(records, leaf)
+    certificates.check_new(records, leaf, data.subs)
     return leaf
 
 

@@ -234,13 +234,14 @@ class Statuses(Rows[records.Status]):
     def get(self, issuer: str, serial: str) -> records.Status | None:
         return self._one(issuer=issuer, serial=serial)
 
+    def known(self, certificates: Sequence[tuple[str, str]]) -> Sequence[records.Status]:
+        return self._rows(_any_of(len(certificates)), **_numbered(certificates))
+
     def revoked(self, certificates: Sequence[tuple[str, str]]) -> bool:
         if not certificates:
             return False
-        values: dict[str, str] = {}
-        for number, (issuer, serial) in enumerate(certificates):
-            values |= {f"issuer{number}": issuer, f"serial{number}": serial}
-        return bool(self._transaction.rows(_any_revoked(len(certificates)), values))
+        statement = _any_revoked(len(certificates))
+        return bool(self._transaction.rows(statement, _numbered(certificates)))
 
     def revoke(self, certificates: Sequence[tuple[str, str]], reason: str, at: int) -> None:
         rows = [
@@ -281,16 +282,23 @@ _REVOCATIONS = select(func.count()).where(
 )
 
 
+def _numbered(certificates: Sequence[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for number, (issuer, serial) in enumerate(certificates):
+        values |= {f"issuer{number}": issuer, f"serial{number}": serial}
+    return values
+
+
 @lru_cache(maxsize=32)
-def _any_revoked(count: int) -> Select[Any]:
+def _any_of(count: int) -> Select[Any]:
     any_of = [
         and_(_status.issuer == bindparam(f"issuer{i}"), _status.serial == bindparam(f"serial{i}"))
         for i in range(count)
     ]
+    return tables.statuses.select().where(or_(*any_of))
+
+
+@lru_cache(maxsize=32)
+def _any_revoked(count: int) -> Select[Any]:
     one: ColumnElement[int] = literal_column("1")
-    return (
-        select(one)
-        .select_from(tables.statuses)
-        .where(or_(*any_of), _status.revoked.is_not(None))
-        .limit(one)
-    )
+    return _any_of(count).with_only_columns(one).where(_status.revoked.is_not(None)).limit(one)

@@ -1,6 +1,7 @@
 """One transaction over everything the ecosystem keeps."""
 
-from functools import cached_property
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from plugvault.store.chains import Memory
 from plugvault.store.outbox import Audit, Deliveries, Endpoints, Events, Jobs, Outbox
@@ -15,6 +16,20 @@ from plugvault.store.rows import (
     RootChanges,
 )
 from plugvault.store.transaction import Transaction
+
+T = TypeVar("T")
+
+
+class _Part(Generic[T]):
+    """Made when first asked for. `functools.cached_property` takes a lock for each until Python
+    3.12, and a request asks for six."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+
+    def __get__(self, records: Any, _kind: Any = None) -> T:
+        made = vars(records)[self._make.__name__] = self._make(records)
+        return made
 
 
 class SqlRecords:
@@ -31,66 +46,66 @@ class SqlRecords:
     def lock(self, *names: str) -> None:
         self._transaction.lock(*names)
 
-    @cached_property
+    @_Part
     def roots(self) -> Roots:
         return Roots(self._transaction, self._memory)
 
-    @cached_property
+    @_Part
     def vehicles(self) -> Vehicles:
         return Vehicles(self._transaction, self._memory)
 
-    @cached_property
+    @_Part
     def contracts(self) -> Contracts:
         return Contracts(self._transaction, self._memory)
 
-    @cached_property
+    @_Part
     def statuses(self) -> Statuses:
         return Statuses(self._transaction)
 
-    @cached_property
+    @_Part
     def clients(self) -> Clients:
         return Clients(self._transaction)
 
-    @cached_property
+    @_Part
     def endpoints(self) -> Endpoints:
         return Endpoints(self._transaction)
 
-    @cached_property
+    @_Part
     def events(self) -> Events:
         return Events(self._transaction, self._outbox)
 
-    @cached_property
+    @_Part
     def deliveries(self) -> Deliveries:
         return Deliveries(self._transaction, self._outbox)
 
-    @cached_property
+    @_Part
     def audit(self) -> Audit:
         return Audit(self._transaction, self._outbox)
 
-    @cached_property
+    @_Part
     def changes(self) -> RootChanges:
         return RootChanges(self._transaction)
 
-    @cached_property
+    @_Part
     def entities(self) -> EndEntities:
         return EndEntities(self._transaction)
 
-    @cached_property
+    @_Part
     def registry(self) -> Registry:
         return Registry(self._transaction)
 
-    @cached_property
+    @_Part
     def guesses(self) -> GuessBook:
         return GuessBook(self._transaction)
 
-    @cached_property
+    @_Part
     def providers(self) -> Providers:
         return Providers(self._transaction)
 
-    @cached_property
+    @_Part
     def peers(self) -> Peers:
         return Peers(self._transaction)
 
-    @cached_property
+    @_Part
     def jobs(self) -> Jobs:
         return Jobs(self._transaction)

@@ -10,8 +10,8 @@ import logging
 import select
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,11 @@ class SqlStore:
         # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
         # writers of one process take turns before they ask for its lock.
         self._turn = threading.Lock() if url.get_backend_name() == "sqlite" else None
-        with _refusals():
+        try:
             migrate(self._engine)
+        except Exception as error:
+            _refuse(error)
+            raise
 
     @classmethod
     def open(cls, url: str) -> "SqlStore":
@@ -91,69 +94,55 @@ class SqlStore:
     def at_hand(self) -> bool:
         return self._turn is not None
 
-    @contextmanager
-    def read(self) -> Iterator[SqlRecords]:
+    def read(self) -> "_Session":
         """Raises PoolError("unavailable") when the database cannot be used."""
-        with self._transaction(write=False) as records:
-            yield records
+        return _Session(self, write=False)
 
-    @contextmanager
-    def write(self) -> Iterator[SqlRecords]:
+    def write(self) -> "_Session":
         """As `read`; also when the disk is full, another writer does not come to an end, or has
         changed the same at the same moment: then the same call may succeed when made again."""
-        with self._writing(), self._transaction(write=True) as records:
-            yield records
-            records.finish()
+        return _Session(self, write=True)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _take_turn(self) -> None:
+        """Before a write, which then has to `_release_turn`."""
         if self._turn and not self._turn.acquire(timeout=(HURRY if hurried() else BUSY) / 1000):
             wait()
             raise PoolError("unavailable", UNAVAILABLE)
-        try:
-            yield
-        finally:
-            if self._turn:
-                self._turn.release()
 
-    @contextmanager
-    def _transaction(self, write: bool) -> Iterator[SqlRecords]:
+    def _release_turn(self) -> None:
+        if self._turn:
+            self._turn.release()
+
+    def _begin(self, write: bool) -> tuple[Transaction, Callable[[], None]]:
+        """A transaction, and what gives its connection back; what is not committed is undone."""
         if not self.at_hand:
             wait()  # for the server, and for others' locks in it
-        with _refusals(), self._connection() as connection:
-            transaction = Transaction(connection, self._engine.dialect, write)
-            try:
-                transaction.begin()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                    wait()  # for another process that writes
-                raise
-            yield SqlRecords(transaction, self._memory)
-            transaction.commit()
+        connection, give_back = self._connect()
+        transaction = Transaction(connection, self._engine.dialect, write)
+        try:
+            transaction.begin()
+        except BaseException as error:
+            give_back()
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                wait()  # for another process that writes
+            raise
+        return transaction, give_back
 
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
-        """What is not committed on it is undone."""
+    def _connect(self) -> tuple[Any, Callable[[], None]]:
         if not hurried():
             held = self._engine.raw_connection()
-            try:
-                driver: Any = held.driver_connection
-                yield (
-                    driver if self.at_hand else Line(driver, held.info.setdefault("prepared", {}))
-                )
-            finally:
-                held.close()
-            return
-        try:
-            connection = self._ready.pop()
-        except IndexError:
-            connection = self._open()
-        try:
-            yield connection
-        finally:
+            driver: Any = held.driver_connection
+            if not self.at_hand:
+                driver = Line(driver, held.info.setdefault("prepared", {}))
+            return driver, held.close
+        connection = self._ready.pop() if self._ready else self._open()
+
+        def give_back() -> None:
             if connection.in_transaction:
                 connection.rollback()
             self._ready.append(connection)
+
+        return connection, give_back
 
     def _open(self) -> Any:
         """A connection that hardly waits, for those who must not. They come one after the other:
@@ -170,26 +159,62 @@ class SqlStore:
         self._engine.dispose()
 
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """What the database does not do, as the pools say it."""
-    try:
-        yield
-    except UnicodeEncodeError as error:
-        raise PoolError("invalid", "The request has text that is not Unicode.") from error
-    except psycopg.DataError as error:
-        raise PoolError("invalid", "The request has a value that cannot be kept.") from error
-    except (sqlite3.Error, psycopg.Error, SQLAlchemyError) as error:
-        cause = getattr(error, "orig", None) or error
-        code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
-        if code in _LOST:
-            raise PoolError(
-                "unavailable", "Another request changed the same just now; send this one again."
-            ) from error
-        if isinstance(cause, _MISTAKES) or code == "SQLITE_ERROR":
+class _Session:
+    """One transaction: `with` it. No generator, of which several would cost a query's time."""
+
+    def __init__(self, store: SqlStore, write: bool) -> None:
+        self._store, self._write = store, write
+
+    def __enter__(self) -> SqlRecords:
+        if self._write:
+            self._store._take_turn()
+        try:
+            self._transaction, self._give_back = self._store._begin(self._write)
+        except BaseException as error:
+            self._leave(error)
             raise
-        log.error("database: %s", cause)
-        raise PoolError("unavailable", "The database is not available.") from error
+        self._records = SqlRecords(self._transaction, self._store._memory)
+        return self._records
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        try:
+            try:
+                if error is None:
+                    if self._write:
+                        self._records.finish()
+                    self._transaction.commit()
+            finally:
+                self._give_back()
+        except BaseException as failed:
+            self._leave(failed)
+            raise
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        if self._write:
+            self._store._release_turn()
+        if error is not None:
+            _refuse(error)
+
+
+def _refuse(error: BaseException) -> None:
+    """Raise what the pools say when the database does not do something; nothing for the rest."""
+    if isinstance(error, UnicodeEncodeError):
+        raise PoolError("invalid", "The request has text that is not Unicode.") from error
+    if isinstance(error, psycopg.DataError):
+        raise PoolError("invalid", "The request has a value that cannot be kept.") from error
+    if not isinstance(error, (sqlite3.Error, psycopg.Error, SQLAlchemyError)):
+        return
+    cause = getattr(error, "orig", None) or error
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
+    if code in _LOST:
+        raise PoolError(
+            "unavailable", "Another request changed the same just now; send this one again."
+        ) from error
+    if isinstance(cause, _MISTAKES) or code == "SQLITE_ERROR":
+        return
+    log.error("database: %s", cause)
+    raise PoolError("unavailable", UNAVAILABLE) from error
 
 
 def _engine(url: URL) -> Engine:
