@@ -52,14 +52,15 @@ class Mould:
         self._model = dict(vars(model))
         self._serial, signature = spans["serial"], spans["signature"]
         self._dates = tuple(_dates(data, _span(model, "issuer")[1] + _HEADER))
-        self._texts = dict(_texts(model))
+        texts = dict(_texts(model))
+        self._texts = tuple((name, *span) for name, span in texts.items())
         self._halves = tuple(_elements(data, signature[0] + _HEADER, signature[1]))
         free = [(span, _integer(data[slice(*span)])) for span in (self._serial, *self._halves)]
         free += [
             ((start + _HEADER, stop), rb"\d{%d}Z" % (stop - start - _HEADER - 1))
             for start, stop in self._dates
         ]
-        free += [(span, b"[ -~]{%d}" % (span[1] - span[0])) for span in self._texts.values()]
+        free += [(span, b"[ -~]{%d}" % (span[1] - span[0])) for span in texts.values()]
         point, at = _span(model, "point"), 0
         free += [((point[0] + 1, point[1]), b".{64}")]
         if model.ski is not None:
@@ -75,21 +76,24 @@ class Mould:
         """A certificate of this kind; None for any other."""
         if not self._fits(data):
             return None
-        made = Certificate(data)
         try:
-            dates = [_seconds(data[start:stop]) for start, stop in self._dates]
+            not_before, not_after = [_seconds(data[start:stop]) for start, stop in self._dates]
         except CertificateError:
             return None
-        vars(made).update(self._model)
-        made.der = data
-        made.not_before, made.not_after = dates
-        for name in _OTHERS:
-            setattr(made, name, made.__getattr__(name))
-        texts = {name: data[slice(*span)].decode() for name, span in self._texts.items()}
-        made.names = {**made.names, **texts}
-        made.signature = b"".join(
-            data[start:stop][-32:].rjust(32, b"\0") for start, stop in self._halves
+        names = {name: data[start:stop].decode() for name, start, stop in self._texts}
+        r, s = [data[start:stop][-32:].rjust(32, b"\0") for start, stop in self._halves]
+        made = Certificate.__new__(Certificate)
+        others = vars(made)
+        others.update(
+            self._model,
+            der=data,
+            not_before=not_before,
+            not_after=not_after,
+            names={**self._model["names"], **names},
+            signature=r + s,
         )
+        for name in _OTHERS:
+            others[name] = made.__getattr__(name)
         return made
 
 

@@ -18,6 +18,7 @@ from plugvault.pools.caller import ANY, Caller
 from plugvault.pools.records import Contract, Delivery, Event, Records, Root
 
 EVERYONE = "*"
+CURVE = "secp256r1"  # of contracts, which are of ISO 15118-2; OPCP calls it their algorithm
 
 ROOT_EVENTS = ("root.cert.added", "root.cert.expired", "root.cert.revoked")
 MO_EVENTS = (
@@ -91,7 +92,7 @@ def contract_payload(records: Records, contract: Contract) -> dict[str, Any]:
         "contractCert": pybase64.b64encode_as_string(contract.certificate),
         "cpsSignerRootFingerprint": contract.root_fingerprint,
         "cpsSignerRootCommonName": name,
-        "signatureAlgorithm": _algorithm(contract.certificate),
+        "signatureAlgorithm": CURVE,
     }
 
 
@@ -111,11 +112,6 @@ def root_payload(root: Root) -> dict[str, Any]:
         "commonName": certificate.names.get("CN", ""),
         "rootType": root.kind,
         "rootSerialNumber": serial_hex(certificate.serial),
-        "signatureAlgorithm": _algorithm(root.certificate),
+        "signatureAlgorithm": path.curve(certificate),
         "fingerprintSHA256": root.fingerprint,
     }
-
-
-def _algorithm(certificate: bytes) -> str:
-    """The curve, which OPCP calls so: "secp256r1", "secp521r1" or "ed448"."""
-    return path.curve(path.read_any(certificate))
