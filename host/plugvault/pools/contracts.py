@@ -9,6 +9,7 @@ twice, and an operator that deletes one would leave the other good.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 
 from plugvault.contract import response
@@ -96,13 +97,21 @@ def _certificates(contract: Contract) -> list[tuple[str, str]]:
     return [(contract.issuer, contract.serial), *above]
 
 
+def foresee(records: Records, contracts: Sequence[Contract], now: float) -> None:
+    """That they will be delivered if they are good."""
+    records.ahead(lambda: good(records, contracts, now))
+    for contract in contracts:
+        if contract.delivered is None:
+            records.ahead(partial(records.endpoints.listening, _operator(contract)))
+
+
 def deliver(records: Records, contract: Contract, now: float) -> None:
     """The vehicle, or its maker for it, has this bundle: its operator is told, once. With its
     vehicle locked since it was read."""
     if contract.delivered is not None:
         return
     records.contracts.deliver(contract.emaid, contract.namespace, int(now))
-    _tell(records, "mo.contract.delivered.to.oem", contract.emaid[:5], contract, now)
+    _tell(records, "mo.contract.delivered.to.oem", _operator(contract), contract, now)
 
 
 def remove(records: Records, contract: Contract, now: float, revoke: bool = True) -> None:
@@ -119,7 +128,16 @@ def remove(records: Records, contract: Contract, now: float, revoke: bool = True
 
 def tell_maker(records: Records, kind: str, contract: Contract, now: float) -> None:
     """`kind`: "oem.contract.created", ".updated" or ".deleted"."""
-    _tell(records, kind, contract.vehicle[:3], contract, now)
+    _tell(records, kind, maker(contract.vehicle), contract, now)
+
+
+def maker(vehicle: str) -> str:
+    """Who is told of what happens to its contracts: its WMI."""
+    return vehicle[:3]
+
+
+def _operator(contract: Contract) -> str:
+    return contract.emaid[:5]
 
 
 def _tell(records: Records, kind: str, audience: str, contract: Contract, now: float) -> None:

@@ -9,12 +9,12 @@ they checked of it holds until that ends.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from evcc import chain
 from evcc.p256 import on_curve
 from evcc.x509 import Certificate, CertificateError
-from plugvault.contract.bundle import Message, bundle
+from plugvault.contract.bundle import ISO2, Message, bundle
 from plugvault.contract.issue import ContractData, issue_contract
 from plugvault.pki import path
 from plugvault.pki.issue import Authority
@@ -40,6 +40,11 @@ class Signer:
     subs: tuple[bytes, ...]
     root_fingerprint: str
     sign: Callable[[bytes], bytes] = field(repr=False)
+
+    @property
+    def path(self) -> tuple[bytes, ...]:
+        """Leaf first, without the root."""
+        return self.certificate, *self.subs
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,8 @@ def sign(
     partner = PEER in caller.roles
     if partner and pcid:
         raise PoolError("forbidden", NO_PARTNERS)
+    if pcid:
+        _foresee(records, signers, data.emaid, pcid.upper())
     leaf = check(records, data, now, None if partner else caller)
     place = find_place(records, data.emaid, pcid, now) if pcid else None
     if place and path.read(place.vehicle.certificate).point == leaf.point:
@@ -160,6 +167,7 @@ def check(
         raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
     if caller:
         caller.owns_contract(data.emaid)
+    records.ahead(lambda: certificates.check_new(records, leaf, data.subs))
     try:
         path.validate(
             data.certificate, data.subs, rcp.anchors(records, "MO", "V2G"), chain.CONTRACT, now
@@ -170,6 +178,18 @@ def check(
         ) from error
     certificates.check_new(records, leaf, data.subs)
     return leaf
+
+
+def _foresee(records: Records, signers: Sequence[Signer], emaid: str, vehicle: str) -> None:
+    """What `sign` and the storing of what it returns ask, with nobody else's hand on it."""
+    records.lock(vehicle, contracts.key(emaid))
+    records.ahead(
+        lambda: contracts.find(records, emaid),
+        lambda: records.vehicles.get(vehicle, ISO2),
+        lambda: records.contracts.of_vehicle(vehicle, ISO2),
+        lambda: records.endpoints.listening(contracts.maker(vehicle)),
+        *(partial(certificates.check, records, signer.path) for signer in signers),
+    )
 
 
 def find_place(records: Records, emaid: str, pcid: str, now: float) -> Place:
@@ -247,7 +267,7 @@ def _check_signer(records: Records, signer: Signer, root: Root, now: float) -> C
     """The CPS's leaf. A vehicle would refuse what an ended or revoked one has signed."""
     try:
         _validate(signer.certificate, signer.subs, root.certificate, int(now))
-        certificates.check(records, (signer.certificate, *signer.subs))
+        certificates.check(records, signer.path)
     except (CertificateError, PoolError) as error:
         raise PoolError("unavailable", f"The CPS's certificate is not valid ({error}).") from error
     return path.read(signer.certificate)

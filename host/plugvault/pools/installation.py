@@ -85,11 +85,13 @@ def install(records: Records, request: Request, pcid: str, now: float) -> Contra
     found.") when there is nothing for it.
     """
     records.lock(pcid.upper())
+    records.ahead(lambda: records.vehicles.get(pcid.upper(), ISO2), records.roots.all)
+    of_vehicle = records.contracts.of_vehicle(pcid.upper(), ISO2)
+    default = [contract for contract in of_vehicle if contract.default]
+    contracts.foresee(records, default, now)
     vehicle = pcp.find(records, pcid, now)
     if vehicle is None or vehicle.certificate != request.certificate:
         raise PoolError("not-found", NOTHING)
-    of_vehicle = records.contracts.of_vehicle(vehicle.vehicle, ISO2)
-    default = [contract for contract in of_vehicle if contract.default]
     for contract in contracts.good(records, default, now):
         if is_listed(records, contract.root_fingerprint, request.roots):
             contracts.deliver(records, contract, now)

@@ -6,7 +6,7 @@ values in one field are joined by commas; moments are Unix seconds; `issuer` wit
 certificate: the issuing CA's key identifier and the serial number, both lower-case hexadecimal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -488,6 +488,12 @@ class Records(Protocol):
         """Until this transaction ends, no other that locks one of these names goes on: for what
         is decided from what was read. A vehicle's name is its PCID in upper case. Several names
         in one call, or one order for all: two that wait for each other are both undone."""
+        ...
+
+    def ahead(self, *asks: Callable[[], object]) -> None:
+        """A hint: what each of these asks first will be asked below. A database that is far away
+        is asked all of it together with the next question; what was asked is asked again when
+        something has been written, or locked, in between. What these return is lost."""
         ...
 
     @property

@@ -46,6 +46,9 @@ class SqlRecords:
     def lock(self, *names: str) -> None:
         self._transaction.lock(*names)
 
+    def ahead(self, *asks: Callable[[], object]) -> None:
+        self._transaction.ahead(*asks)
+
     @_Part
     def roots(self) -> Roots:
         return Roots(self._transaction, self._memory)

@@ -6,6 +6,7 @@ would cost more than running it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -53,6 +54,10 @@ def _compiled(dialect: Dialect, statement: Executable) -> _Compiled:
     return found
 
 
+class _Later(Exception):
+    """The answer is not there yet."""
+
+
 class Transaction:
     """Runs statements. `write`: whether what is read may be locked."""
 
@@ -60,6 +65,9 @@ class Transaction:
         self._connection, self._dialect = connection, dialect
         self.write = write
         self._locks = write and dialect.name == "postgresql"
+        self._held: set[str] = set()  # names that are locked
+        self._is_ahead = False
+        self._asked: dict[tuple[Any, ...], Any] = {}  # ahead: what, with which values
         self.committed: list[Callable[[], None]] = []  # called when it has been
 
     @property
@@ -69,7 +77,28 @@ class Transaction:
     def run(self, statement: Executable, values: Mapping[str, Any]) -> Any:
         """What has the rows: `fetchall()`, and how many were changed: `rowcount`."""
         compiled = _compiled(self._dialect, statement)
-        return self._connection.execute(compiled.text, compiled.row(values))
+        row = compiled.row(values)
+        if self._is_ahead:
+            self._asked[compiled.text, *row] = self._connection.execute(compiled.text, row)
+            raise _Later
+        if self._asked:
+            if not statement.is_select:
+                self._forget(statement)
+            elif (answer := self._asked.get((compiled.text, *row))) is not None:
+                return answer
+        return self._connection.execute(compiled.text, row)
+
+    def ahead(self, *asks: Callable[[], object]) -> None:
+        """See `Records`. What a file's database is asked costs no more one by one."""
+        if self.database != "postgresql":
+            return
+        self._is_ahead = True
+        try:
+            for ask in asks:
+                with suppress(_Later):
+                    ask()
+        finally:
+            self._is_ahead = False
 
     def rows(self, statement: Executable, values: Mapping[str, Any]) -> list[Row]:
         found: list[Row] = self.run(statement, values).fetchall()
@@ -80,13 +109,21 @@ class Transaction:
         compiled = _compiled(self._dialect, statement)
         rows = [compiled.row(one) for one in values]
         if rows:
+            self._forget(statement)
             self._connection.executemany(compiled.text, rows)
+
+    def _forget(self, written: Any) -> None:
+        """What was asked ahead of a table that is now another."""
+        name = written.table.name
+        self._asked = {what: one for what, one in self._asked.items() if name not in what[0]}
 
     def lock(self, *names: str) -> None:
         """No other transaction that locks one of these goes on before this one ends. SQLite has
         one writer at a time and needs no such lock."""
-        if not self._locks:
+        if not self._locks or self._held.issuperset(names):
             return
+        self._held.update(names)
+        self._asked.clear()
         numbers = sorted(
             int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
             for name in names

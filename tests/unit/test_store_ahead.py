@@ -1,0 +1,150 @@
+"""Asked ahead: a database that is far away is asked once what a request asks piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from evcc import ids
+from fixtures.pools import OPERATOR, Pools, authority
+from plugvault.contract.issue import issue_contract
+from plugvault.pools import ccp, cps
+from plugvault.pools.records import ISO2, Endpoint, Provisioning
+from plugvault.store import SqlStore
+from plugvault.store.postgresql import Line
+from plugvault.store.records import SqlRecords
+from world import World
+
+VEHICLE = Provisioning("V", ISO2, "v", b"c", b"sub2", b"sub1", b"root", not_after=9)
+ENDPOINT = Endpoint("hook", "me", "Me", "OEM", "AAA", "https://example.com/", "x", 1)
+
+
+class Waits:
+    """How often the database was waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        flush = Line.flush
+
+        def counted(line: Line) -> None:
+            self.count += bool(line._unsaid)
+            flush(line)
+
+        monkeypatch.setattr(Line, "flush", counted)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    return Waits(monkeypatch)
+
+
+@pytest.fixture
+def far(postgresql_url: str, open_store: Callable[[str], SqlStore]) -> SqlStore:
+    store = open_store(postgresql_url)
+    with store.write() as records:
+        records.vehicles.put(VEHICLE)
+    with store.write() as records:  # learns the chain, and has its statements prepared
+        records.lock("V")
+        records.vehicles.get("V", ISO2)
+        records.endpoints.listening("AAA")
+    return store
+
+
+def ask(records: SqlRecords) -> None:
+    records.ahead(
+        lambda: records.vehicles.get("V", ISO2),
+        lambda: records.endpoints.listening("AAA"),
+    )
+
+
+def test_what_is_asked_ahead_goes_out_with_the_next_question(far: SqlStore, waits: Waits):
+    with far.write() as records:
+        ask(records)
+        assert waits.count == 0
+        assert records.vehicles.get("V", ISO2) == VEHICLE
+        assert records.endpoints.listening("AAA") == []
+        assert records.vehicles.get("V", ISO2) == VEHICLE
+        assert waits.count == 1
+
+
+def test_other_values_are_another_question(far: SqlStore):
+    with far.write() as records:
+        ask(records)
+        assert records.vehicles.get("W", ISO2) is None
+        assert records.vehicles.get("V", ISO2) == VEHICLE
+
+
+def test_what_was_written_is_read_whatever_was_asked_before(store: SqlStore):
+    with store.write() as records:
+        records.vehicles.put(VEHICLE)
+    with store.write() as records:
+        ask(records)
+        assert records.vehicles.get("V", ISO2) == VEHICLE
+        changed = replace(VEHICLE, not_after=10)
+        records.vehicles.put(changed)
+        assert records.vehicles.get("V", ISO2) == changed
+        records.endpoints.put(ENDPOINT)  # several rows at once, in a table beside it
+        assert records.endpoints.listening("AAA") == [ENDPOINT]
+
+
+def test_writing_elsewhere_leaves_the_answers(far: SqlStore, waits: Waits):
+    with far.write() as records:
+        ask(records)
+        records.vehicles.get("V", ISO2)
+        records.vehicles.put(VEHICLE)
+        before = waits.count
+        records.endpoints.listening("AAA")
+        assert waits.count == before
+
+
+def test_a_lock_sees_what_was_there_when_it_was_taken(far: SqlStore):
+    with far.write() as records:
+        ask(records)
+        records.vehicles.get("V", ISO2)
+        changed = replace(VEHICLE, not_after=10)
+        with far.write() as others:
+            others.vehicles.put(changed)
+        records.lock("V")
+        assert records.vehicles.get("V", ISO2) == changed
+
+
+def test_a_lock_that_is_held_costs_nothing(far: SqlStore, waits: Waits):
+    with far.write() as records:
+        records.lock("V", "other")
+        ask(records)
+        records.lock("V")
+        records.vehicles.get("V", ISO2)
+        records.lock("other")
+        records.endpoints.listening("AAA")
+        assert waits.count == 1
+
+
+def test_a_file_is_asked_nothing_ahead(sqlite_store: SqlStore):
+    with sqlite_store.write() as records:
+        records.ahead(lambda: pytest.fail("asked"))
+
+
+def test_a_contract_is_signed_stored_and_delivered_in_six_waits(
+    far: SqlStore, pool_world: World, waits: Waits
+):
+    """Three for each of its requests: for what it decides by, for what that names, and to have it
+    written."""
+    pools, found = Pools(far, pool_world), []
+    for number in range(3):  # what is asked for the first time is prepared, and waited for
+        pcid, emaid = f"PVTA000000000100{number}", f"DEPVTC0000100{number}"
+        leaf = pools.provisioning(pcid)
+        pools.register(leaf)
+        emaid += ids.emaid_check_digit(emaid)
+        data = issue_contract(emaid, leaf.der, authority(pool_world.mo_sub2), pools.now)
+        request = pools.request(leaf.der)
+        waits.count = 0
+        with far.write() as records:
+            signed = cps.sign(records, OPERATOR, [pools.signer], data, pcid, pools.now)
+            assert ccp.keep(records, signed, pools.now)
+        stored = waits.count
+        contract = pools.install(request)
+        assert contract.emaid == emaid
+        found.append((stored, waits.count - stored))
+    assert found[-1] == (3, 3)
