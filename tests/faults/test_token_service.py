@@ -161,6 +161,38 @@ def test_token_taken_away_is_named_and_works_again_when_it_is_back(car_token: Ca
         assert service.failure is None
 
 
+def test_clients_that_ask_while_the_token_is_away_are_all_answered_when_it_is_back(
+    car_token: CarToken,
+) -> None:
+    """Also those whose request waited when the process gave up."""
+    with car_token.service() as service:
+        point = service.client().generate_provisioning_key()
+        home = token_folder(car_token)
+        signed: list[bool] = []
+        stop = threading.Event()
+
+        def work() -> None:
+            vault = service.client()
+            while not stop.is_set():
+                eventually(vault, lambda v: signs(v, PROVISIONING, point))
+            signed.append(eventually(vault, lambda v: signs(v, PROVISIONING, point)))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(2):
+            away = home.rename(car_token.folder / "away")
+            with pytest.raises(VaultError, match=r"^token-missing"):
+                service.client().keys()
+            away.rename(home)
+            eventually(service.client(), lambda v: v.public(PROVISIONING))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert signed == [True] * 4
+        assert service.failure is None
+
+
 def test_key_another_process_deleted_is_not_found(car_token: CarToken) -> None:
     """Two processes on one token: what the other did is no fault of the library."""
     with car_token.service() as service:

@@ -1,9 +1,14 @@
 """The process that has the token: `python -m plugvault.hsm.serving FD...`, started by `service`.
 
 One thread does everything, so the library never meets two calls at once, and a request crosses no
-queue. Clients take turns, a request each; what one of them does not fetch waits with its
-connection, and when there are too many connections, whoever has most of them loses the one that
-was silent longest. A call that does not come back ends the process, as its supervisor expects.
+queue: a second thread for the sockets was tried, and each hand-over between two threads wakes
+one of them, which costs more than what it takes off the other. To wake the client is the dearest
+thing here beside the token's work, and far less so when another was woken just before; so the
+answers of clients who asked at the same time are sent together, as long as the token is quick.
+
+Clients take turns, a request each; what one of them does not fetch waits with its connection, and
+when there are too many connections, whoever has most of them loses the one that was silent
+longest. A call that does not come back ends the process, as its supervisor expects.
 
 The first line of stdin is {"open": arguments of `open_vault`, "rate", "keys": {name: hex}};
 stdout gets "ready", or "reason: detail" and the process ends with 1. Linux only.
@@ -25,17 +30,20 @@ from typing import Any
 
 from evcc.vault import VaultError
 from evcc.vault.seal import NONCE, Seal
-from evcc.vault.service import HELLO, MAX_REQUEST, frame_size, pack, unpack
+from evcc.vault.service import HELLO, MAX_REQUEST, OPERATIONS, frame_size, pack, unpack
 from plugvault.hsm.answers import Answers, Limiter, TokenLost, refusal
 
 CLIENTS = 64
 _STRANGERS = 16  # of them that have not said who they are
 _INTRODUCTION = 5.0  # seconds for that
 _HANG = 10  # seconds; no request takes that long
+_REARM = 1  # seconds between two settings of the alarm for that
+_QUICK = 150e-6  # seconds of a signature that answers wait for
 _SPIN = 60e-6  # seconds of looking for the next request before going to sleep
 _PR_SET_DUMPABLE = 4
 _STRANGER = ""
 _HELLO = bytes((HELLO,))
+_SIGN = bytes((OPERATIONS.index(("sign", 2)),))
 
 Peer = int | str  # the process id of this user's process, or the name of who has a key
 
@@ -115,6 +123,8 @@ class Server:
         self._strangers: list[_Client] = []  # oldest first
         self._limiters: dict[Peer, Limiter] = {}
         self._poll = select.epoll()
+        self._answered: list[tuple[_Client, bytes]] = []  # in this turn, and not sent yet
+        self._began = self._armed = 0.0  # the last request; the alarm
 
     def serve(self, until_closed: int) -> None:
         """Until there is something to read from `until_closed`, or its end. Raises: TokenLost."""
@@ -143,6 +153,7 @@ class Server:
                         self._receive(client)
                     turns.append(client)
             turns = [client for client in turns if self._serve(client)]
+            self._send_answers()
 
     def _wait(self) -> list[tuple[int, int]]:
         """What happened. To go to sleep and be woken can cost more than a signature: so look about
@@ -153,6 +164,7 @@ class Server:
                 return events
             os.sched_yield()
         signal.alarm(0)
+        self._armed = 0.0
         events = self._poll.poll(_INTRODUCTION / 5 if self._strangers else -1)
         late = time.monotonic() - _INTRODUCTION
         for client in [client for client in self._strangers if client.at < late]:
@@ -235,17 +247,32 @@ class Server:
             body = client.request()
             if body is None:
                 return False
-            signal.alarm(_HANG)
-            client.at = time.monotonic()
-            self._send(client, self._answer(client, body))
+            self._begin(client, body)
+            self._answered.append((client, self._answer(client, body)))
         except VaultError as error:  # nothing after it can be trusted
             self._send(client, refusal(0, error))
             self._drop(client)
         except TokenLost as lost:
+            self._send_answers()
             if lost.answer:
                 self._send(client, self._sealed(client, lost.answer))
             raise
         return bool(client.pending)
+
+    def _begin(self, client: _Client, body: bytes) -> None:
+        """A request: nobody's answer waits for it, unless it takes hardly any time."""
+        client.at = now = time.monotonic()
+        if now - self._began > _QUICK or body[1:2] != _SIGN:
+            self._send_answers()
+        if now - self._armed >= _REARM:
+            signal.alarm(_HANG + _REARM)
+            self._armed = now
+        self._began = now
+
+    def _send_answers(self) -> None:
+        for client, answer in self._answered:
+            self._send(client, answer)
+        self._answered.clear()
 
     def _answer(self, client: _Client, body: bytes) -> bytes:
         """Raises: VaultError: of the connection; TokenLost."""
