@@ -601,6 +601,34 @@ def test_each_request_is_under_an_alarm(several: Several, monkeypatch: pytest.Mo
     assert alarms[-1][1] == 0
 
 
+def test_noise_does_not_make_the_alarm_of_the_last_request_go_off(
+    several: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever keeps the service from sleeping, and asks nothing."""
+    now, due, asks = [1000.0], [float("inf")], [*request(ONE)]
+
+    def set_alarm(seconds: int) -> int:
+        due[0] = now[0] + seconds if seconds else float("inf")
+        return 0
+
+    def noise() -> None:
+        """Two seconds have passed, and there is another byte."""
+        now[0] += 2
+        assert now[0] < due[0]
+        if asks:
+            several.clients[0].sendall(bytes((asks.pop(0),)))
+
+    clock = SimpleNamespace(**vars(time) | {"monotonic": lambda: now[0]})
+    monkeypatch.setattr(serving, "time", clock)
+    monkeypatch.setattr(serving, "_SPIN", 3600)
+    monkeypatch.setattr(os, "sched_yield", noise)
+    monkeypatch.setattr(signal, "alarm", set_alarm)
+    several.last.sendall(request(FIRST))
+    vault = Script(2, {})
+    serve(several.listener, vault)
+    assert vault.digests == [FIRST, ONE]
+
+
 def test_limit_is_each_clients_own(car_token: CarToken) -> None:
     """Who has used up its share takes nothing from the others."""
     keys = {name: os.urandom(32) for name in ("one", "other")}

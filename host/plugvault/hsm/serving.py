@@ -158,13 +158,14 @@ class Server:
     def _wait(self) -> list[tuple[int, int]]:
         """What happened. To go to sleep and be woken can cost more than a signature: so look about
         for as long first, and let whoever else needs this processor have it meanwhile."""
+        if self._armed and time.monotonic() - self._armed > _REARM:
+            self._disarm()  # there may be no sleep: of some it is only noise that comes
         until = time.perf_counter() + _SPIN
         while time.perf_counter() < until:
             if events := self._poll.poll(0):
                 return events
             os.sched_yield()
-        signal.alarm(0)
-        self._armed = 0.0
+        self._disarm()
         events = self._poll.poll(_INTRODUCTION / 5 if self._strangers else -1)
         late = time.monotonic() - _INTRODUCTION
         for client in [client for client in self._strangers if client.at < late]:
@@ -268,6 +269,10 @@ class Server:
             signal.alarm(_HANG + _REARM)
             self._armed = now
         self._began = now
+
+    def _disarm(self) -> None:
+        signal.alarm(0)
+        self._armed = 0.0
 
     def _send_answers(self) -> None:
         for client, answer in self._answered:
