@@ -2,9 +2,9 @@
 
 Whoever is about to wait for another process, a network or a writer calls `wait` first. Within
 `at_once` that ends the attempt with WouldWait, and it is made again where waiting is allowed; so
-nothing that lasts may be done before the first thing that may have to wait. A file's database and
-a token in this process count as at hand: both take less time than a thread does to begin, and
-so does the other writer who is nearly done.
+nothing that lasts may be done before the first thing that may have to wait. A file's database, a
+database server on this machine and a token in this process count as at hand: they take less time
+than a thread does to begin, and so does the other writer who is nearly done.
 """
 
 from collections.abc import Iterator

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.store import Cluster, cluster
+from plugvault.patience import WouldWait, at_once
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import ISO2, Contract, Provider, Root
 from plugvault.store import SqlStore, sql
@@ -103,6 +104,22 @@ def test_a_database_that_was_restarted_is_used_again_at_once(own: Cluster, open_
     for _ in range(3):
         with store.read() as records:
             assert records.roots.get("id") == ROOT
+
+
+def test_a_database_that_was_restarted_is_used_again_in_a_hurry(own: Cluster, open_store: Open):
+    store = open_store(own.create())
+    with store.write() as records:
+        records.roots.put(ROOT)
+    with at_once(), store.read() as records:
+        assert records.roots.get("id") == ROOT
+    own.stop()
+    own.start()
+    with at_once(), pytest.raises(WouldWait), store.read():
+        pass
+    with store.read() as records:
+        assert records.roots.get("id") == ROOT
+    with at_once(), store.read() as records:
+        assert records.roots.get("id") == ROOT
 
 
 def test_a_database_that_is_away_is_said_and_found_again(own: Cluster, open_store: Open):

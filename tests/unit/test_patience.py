@@ -1,16 +1,22 @@
 """Work on the event loop never waits: it is ended before it would, with nothing done."""
 
+import os
+import signal
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from plugvault.net import Outbound
 from plugvault.patience import WouldWait, at_once, hurried, wait
 from plugvault.pools.records import Client
-from plugvault.store import SqlStore
+from plugvault.store import SqlStore, sql
+
+Open = Callable[[str], SqlStore]
 
 
 @pytest.fixture
@@ -97,14 +103,105 @@ def test_a_writer_of_another_process_is_not_waited_for_long(here: SqlStore, file
     assert names(here) == ["two"]
 
 
-def test_a_server_is_waited_for(postgresql_url: str):
-    store = SqlStore.open(postgresql_url)
+def test_a_server_that_is_far_is_waited_for(
+    postgresql_url: str, open_store: Open, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sql, "_is_local", lambda _: False)
+    far = open_store(postgresql_url)
+    for _ in range(2):
+        with at_once(), pytest.raises(WouldWait):
+            names(far)
+        assert names(far) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("postgresql:///db", True),
+        ("postgresql://user@/db?host=%2Frun%2Fpostgresql", True),
+        ("postgresql://localhost/db", False),
+        ("postgresql://user@/db?host=db.example.com", False),
+    ],
+)
+def test_a_server_on_this_machine_has_a_socket_among_its_files(
+    url: str, here: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("PGHOST", raising=False)
+    assert sql._is_local(make_url(url)) is here
+    monkeypatch.setenv("PGHOST", "db.example.com")
+    assert sql._is_local(make_url("postgresql:///db")) is False
+
+
+@pytest.fixture
+def server(postgresql_url: str, open_store: Open) -> SqlStore:
+    """On this machine, and known: to connect is to wait."""
+    store = open_store(postgresql_url)
+    with at_once(), pytest.raises(WouldWait):
+        names(store)
+    assert names(store) == []
+    return store
+
+
+def stopped(store: SqlStore) -> int:
+    """The server's process that speaks with who is in a hurry says nothing more."""
+    (connection, _), *_ = store._ready
+    pid: int = connection.info.backend_pid
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def test_a_server_on_this_machine_is_read_and_written_at_once(server: SqlStore):
+    with at_once():
+        write(server, "one")
+        assert names(server) == ["one"]
+        with pytest.raises(LookupError):
+            fail(server)
+        write(server, "two")
+        assert names(server) == ["one", "two"]
+    assert names(server) == ["one", "two"]
+
+
+def test_a_lock_at_a_server_is_not_waited_for_long(server: SqlStore):
+    def lock() -> None:
+        with server.write() as records:
+            records.clients.put(client("one"))
+            records.lock("V")
+            records.clients.all()
+
+    with server.write() as records:
+        records.lock("V")
+        records.clients.all()  # now it is held
+        with at_once(), pytest.raises(WouldWait):
+            lock()
+        with at_once():
+            assert names(server) == []
+    with at_once():
+        lock()
+        assert names(server) == ["one"]
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_long(server: SqlStore):
+    pid = stopped(server)
     try:
         with at_once(), pytest.raises(WouldWait):
-            names(store)
-        assert names(store) == []
+            names(server)
+        write(server, "one")  # by another process of the server's, which is as well as ever
+        with at_once():
+            assert names(server) == ["one"]
     finally:
-        store.close()
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_what_became_of_a_commit_is_waited_for(server: SqlStore):
+    pid = stopped(server)
+    os.kill(pid, signal.SIGCONT)
+    with at_once():
+        with server.write() as records:
+            records.clients.put(client("one"))
+            records.clients.all()
+            os.kill(pid, signal.SIGSTOP)
+            threading.Timer(2.5 * sql.SILENCE / 1000, os.kill, (pid, signal.SIGCONT)).start()
+        assert names(server) == ["one"]
 
 
 def test_nobody_is_called_at_once():

@@ -22,6 +22,7 @@ from psycopg import pq
 from psycopg.errors import error_from_result
 
 MOST = 500  # statements that go out together
+COMMIT = "COMMIT"
 
 _BINARY = pq.Format.BINARY
 _GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
@@ -109,19 +110,31 @@ class Answer:
         return self.result
 
 
+class Silent(psycopg.OperationalError):
+    """The server does not answer; its connection is of no more use."""
+
+
 class Line:
-    """Of one transaction. `known`: what is prepared on its connection, filled here.
+    """Of one transaction. `known`: what is prepared on its connection, filled here; `patience`:
+    milliseconds of silence before Silent, but never of what COMMIT came to: that nobody could say.
 
     Raises psycopg.Error.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], known: dict[str, _Prepared]) -> None:
-        self._libpq, self._known = connection.pgconn, known
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        known: dict[str, _Prepared],
+        patience: int | None = None,
+    ) -> None:
+        self._libpq, self._known, self._patience = connection.pgconn, known, patience
         self._unsaid: list[tuple[_Prepared, list[Any], Answer]] = []
         self._socket = poll()
 
     def execute(self, text: str, values: Sequence[Any] = ()) -> Answer:
         """`text`: with %s for values."""
+        if text == COMMIT:
+            self._patience = None
         prepared = self._known.get(text) or self._prepare(text)
         answer = Answer(self, prepared)
         self._unsaid.append((prepared, prepared.values(values), answer))
@@ -138,29 +151,34 @@ class Line:
         unsaid, self._unsaid = self._unsaid, []
         if not unsaid:
             return
-        if len(unsaid) == 1:
-            ((prepared, values, answer),) = unsaid
-            answer.result = _good(
-                self._libpq.exec_prepared(prepared.name, values, prepared.formats, _BINARY)
-            )
-            return
-        self._libpq.enter_pipeline_mode()
+        together = len(unsaid) > 1
+        if together:
+            self._libpq.enter_pipeline_mode()
         for prepared, values, _ in unsaid:
             self._libpq.send_query_prepared(prepared.name, values, prepared.formats, _BINARY)
-        self._libpq.pipeline_sync()
+        if together:
+            self._libpq.pipeline_sync()
         while self._libpq.flush():
             self._wait(POLLIN | POLLOUT)
         failed: psycopg.Error | None = None
         for _, _, answer in unsaid:
+            result = self._next()
             try:
-                answer.result = _good(self._next())
+                answer.result = _good(result)
             except psycopg.Error as error:
                 failed = failed or error  # what follows the first was not even tried
             self._next()  # nothing: its end
-        self._next()  # the end of all
-        self._libpq.exit_pipeline_mode()
+        if together:
+            self._next()  # the end of all
+            self._libpq.exit_pipeline_mode()
         if failed:
             raise failed
+
+    def _only(self) -> pq.abc.PGresult:
+        """The result of what was sent alone."""
+        result = self._next()
+        self._next()  # nothing: its end
+        return _good(result)
 
     def _next(self) -> pq.abc.PGresult | None:
         while self._libpq.is_busy():
@@ -170,7 +188,8 @@ class Line:
     def _wait(self, what: int) -> None:
         """Others go on meanwhile, which libpq's own waiting for a result does not allow."""
         self._socket.register(self._libpq.socket, what)
-        self._socket.poll()
+        if not self._socket.poll(self._patience):
+            raise Silent("the server does not answer")
         self._libpq.consume_input()
 
     def _prepare(self, text: str) -> _Prepared:
@@ -178,8 +197,10 @@ class Line:
         name = b"plugvault_%d" % len(self._known)
         number = count(1)
         numbered = re.sub("%[s%]", lambda one: "%" if one[0] == "%%" else f"${next(number)}", text)
-        _good(self._libpq.prepare(name, numbered.encode()))
-        found = _good(self._libpq.describe_prepared(name))
+        self._libpq.send_prepare(name, numbered.encode())
+        self._only()
+        self._libpq.send_describe_prepared(name)
+        found = self._only()
         made = _Prepared(
             name,
             [_WRITE[found.param_type(place)] for place in range(found.nparams)],
@@ -196,3 +217,10 @@ def _good(result: pq.abc.PGresult | None) -> pq.abc.PGresult:
     if result.status not in _GOOD:
         raise error_from_result(result)
     return result
+
+
+def has_gone(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has closed its end, or says what nobody has asked."""
+    looked = poll()
+    looked.register(connection.fileno(), POLLIN)
+    return bool(looked.poll(0))

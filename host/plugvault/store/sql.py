@@ -7,7 +7,7 @@ lock the same vehicle, contract or other thing that two might change.
 """
 
 import logging
-import select
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import pq
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
@@ -25,7 +26,7 @@ from plugvault.patience import hurried, wait
 from plugvault.pools.errors import PoolError
 from plugvault.store.chains import Memory
 from plugvault.store.migrate import migrate
-from plugvault.store.postgresql import Line
+from plugvault.store.postgresql import Line, Silent, has_gone
 from plugvault.store.records import SqlRecords
 from plugvault.store.transaction import Transaction
 
@@ -34,6 +35,7 @@ log = logging.getLogger("plugvault.store")
 UNAVAILABLE = "The database is not available."
 BUSY = 5000  # milliseconds a writer waits for another
 HURRY = 10  # likewise, where it should not: who is sent away at once does all its work twice
+SILENCE = 200  # milliseconds in which a server on this machine answers, if it answers soon
 WAIT = 10  # seconds a transaction waits for a connection
 
 # A server has some hundred connections for all processes; a file has as many as are opened.
@@ -58,10 +60,13 @@ class SqlStore:
     def __init__(self, url: URL) -> None:
         self._engine = _engine(url)
         self._memory = Memory()
-        self._ready: list[Any] = []  # connections that hardly wait
+        self._ready: list[tuple[Any, dict[str, Any]]] = []  # connections that hardly wait
+        self._is_file = url.get_backend_name() == "sqlite"
+        self._is_here = self._is_file or _is_local(url)
+        self._opening = threading.Lock()
         # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
         # writers of one process take turns before they ask for its lock.
-        self._turn = threading.Lock() if url.get_backend_name() == "sqlite" else None
+        self._turn = threading.Lock() if self._is_file else None
         try:
             migrate(self._engine)
         except Exception as error:
@@ -92,7 +97,7 @@ class SqlStore:
 
     @property
     def at_hand(self) -> bool:
-        return self._turn is not None
+        return self._is_here
 
     def read(self) -> "_Session":
         """Raises PoolError("unavailable") when the database cannot be used."""
@@ -116,46 +121,82 @@ class SqlStore:
     def _begin(self, write: bool) -> tuple[Transaction, Callable[[], None]]:
         """A transaction, and what gives its connection back; what is not committed is undone."""
         if not self.at_hand:
-            wait()  # for the server, and for others' locks in it
+            wait()  # for the network, and others' locks at its other end
         connection, give_back = self._connect()
         transaction = Transaction(connection, self._engine.dialect, write)
         try:
             transaction.begin()
-        except BaseException as error:
+        except BaseException:
             give_back()
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                wait()  # for another process that writes
             raise
         return transaction, give_back
 
     def _connect(self) -> tuple[Any, Callable[[], None]]:
         if not hurried():
+            self._keep_one_ready()
             held = self._engine.raw_connection()
             driver: Any = held.driver_connection
-            if not self.at_hand:
+            if not self._is_file:
                 driver = Line(driver, held.info.setdefault("prepared", {}))
             return driver, held.close
-        connection = self._ready.pop() if self._ready else self._open()
+        connection, prepared = self._ready_one()
 
         def give_back() -> None:
-            if connection.in_transaction:
-                connection.rollback()
-            self._ready.append(connection)
+            if self._is_clean(connection):
+                self._ready.append((connection, prepared))
+            else:
+                connection.close()
 
-        return connection, give_back
+        return (connection if self._is_file else Line(connection, prepared, SILENCE)), give_back
 
-    def _open(self) -> Any:
+    def _ready_one(self) -> tuple[Any, dict[str, Any]]:
         """A connection that hardly waits, for those who must not. They come one after the other:
         the pool, which sees to many at once, would take longer than what they ask."""
+        while self._ready:
+            connection, prepared = self._ready.pop()
+            if self._is_file or not has_gone(connection):
+                return connection, prepared
+            connection.close()
+        if not self._is_file:
+            wait()  # for the server to take a connection: see `_keep_one_ready`
+        return self._open_one()
+
+    def _keep_one_ready(self) -> None:
+        """To a server; by who may wait for that."""
+        if self._ready or self._is_file or not self._is_here:
+            return
+        if self._opening.acquire(blocking=False):
+            try:
+                self._ready.append(self._open_one())
+            finally:
+                self._opening.release()
+
+    def _open_one(self) -> tuple[Any, dict[str, Any]]:
         held = self._engine.raw_connection()
         connection: Any = held.driver_connection
+        prepared = held.info.setdefault("prepared", {})
         held.detach()
-        connection.execute(f"PRAGMA busy_timeout={HURRY}")
-        return connection
+        setting = "PRAGMA busy_timeout" if self._is_file else "SET lock_timeout"
+        connection.execute(f"{setting}={HURRY}")
+        return connection, prepared
+
+    def _is_clean(self, connection: Any) -> bool:
+        """With nothing begun on it any more; or it is of no use."""
+        if self._is_file:
+            if connection.in_transaction:
+                connection.rollback()
+            return True
+        if connection.pgconn.transaction_status in (
+            pq.TransactionStatus.INTRANS,
+            pq.TransactionStatus.INERROR,
+        ):
+            with suppress(psycopg.Error):
+                connection.rollback()
+        return bool(connection.pgconn.transaction_status == pq.TransactionStatus.IDLE)
 
     def close(self) -> None:
         while self._ready:
-            self._ready.pop().close()
+            self._ready.pop()[0].close()
         self._engine.dispose()
 
 
@@ -194,7 +235,16 @@ class _Session:
         if self._write:
             self._store._release_turn()
         if error is not None:
+            if _is_for_another(error):
+                wait()
             _refuse(error)
+
+
+def _is_for_another(error: BaseException) -> bool:
+    """Whether it is only that another had not done yet what this one must not wait for."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY or isinstance(
+        error, (Silent, psycopg.errors.LockNotAvailable)
+    )
 
 
 def _refuse(error: BaseException) -> None:
@@ -215,6 +265,12 @@ def _refuse(error: BaseException) -> None:
         return
     log.error("database: %s", cause)
     raise PoolError("unavailable", UNAVAILABLE) from error
+
+
+def _is_local(url: URL) -> bool:
+    """Whether a server is on this machine, at a socket among its files: as libpq reads it."""
+    host = url.host or url.query.get("host") or os.environ.get("PGHOST", "/")
+    return str(host).startswith(("/", "@"))
 
 
 def _engine(url: URL) -> Engine:
@@ -241,10 +297,8 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
 
 
 def _check(connection: Any, _record: Any, _proxy: Any) -> None:
-    """A server that has gone has closed its end: then all connections are made anew."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
+    """When the server has gone, all connections are made anew."""
+    if has_gone(connection):
         raise InvalidatePoolError
 
 

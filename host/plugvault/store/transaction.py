@@ -13,6 +13,8 @@ from typing import Any
 
 from sqlalchemy import Dialect, Executable
 
+from plugvault.store.postgresql import COMMIT
+
 Row = Sequence[Any]
 
 # How a transaction begins, for a reader and for a writer. SQLite's writer takes the lock at once;
@@ -147,6 +149,6 @@ class Transaction:
         self._connection.execute(BEGIN[self._dialect.name][self.write])
 
     def commit(self) -> None:
-        self._connection.execute("COMMIT").fetchall()
+        self._connection.execute(COMMIT).fetchall()
         for done in self.committed:
             done()
