@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
+from fixtures.store import cluster
 from plugvault.net import Outbound
 from plugvault.patience import WouldWait, at_once, hurried, wait
 from plugvault.pools.records import Client
@@ -185,23 +187,46 @@ def test_a_server_that_does_not_answer_is_not_waited_for_long(server: SqlStore):
     try:
         with at_once(), pytest.raises(WouldWait):
             names(server)
+        assert not server.at_hand
         write(server, "one")  # by another process of the server's, which is as well as ever
-        with at_once():
-            assert names(server) == ["one"]
+        assert names(server) == ["one"]
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def test_a_server_that_answers_slowly_is_left_alone_for_a_while(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+):
+    """A disk that takes 20 ms for what is to stay."""
+    with cluster(fsync="on", commit_delay="20000", commit_siblings="0") as running:
+        server = open_store(running.create())
+        assert server.at_hand
+        assert names(server) == []
+        written = 0
+        with at_once():
+            while server.at_hand and written < sql.LATELY:
+                write(server, str(written))
+                written += 1
+            assert 1 <= written < sql.LATELY
+            with pytest.raises(WouldWait):
+                write(server, "more")
+        assert len(names(server)) == written
+        later = time.monotonic() + sql.AWAY
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        assert server.at_hand
+        with at_once():
+            assert len(names(server)) == written
 
 
 def test_what_became_of_a_commit_is_waited_for(server: SqlStore):
     pid = stopped(server)
     os.kill(pid, signal.SIGCONT)
-    with at_once():
-        with server.write() as records:
-            records.clients.put(client("one"))
-            records.clients.all()
-            os.kill(pid, signal.SIGSTOP)
-            threading.Timer(2.5 * sql.SILENCE / 1000, os.kill, (pid, signal.SIGCONT)).start()
-        assert names(server) == ["one"]
+    with at_once(), server.write() as records:
+        records.clients.put(client("one"))
+        records.clients.all()
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(2.5 * sql.SILENCE / 1000, os.kill, (pid, signal.SIGCONT)).start()
+    assert names(server) == ["one"]
 
 
 def test_nobody_is_called_at_once():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -64,7 +65,7 @@ def app(route_class: type, at_hand: bool = True) -> TestClient:
     router.put("/things/{code}", status_code=201)(put)
     router.put("/whole/path", status_code=201)(put_whole)
     made = FastAPI()
-    made.state.at_hand = at_hand
+    made.state.services = SimpleNamespace(store=SimpleNamespace(at_hand=at_hand))
     if route_class is PlainRoute:
         made.add_middleware(ShortWay)
         made.add_middleware(BodyLimit)

@@ -68,7 +68,6 @@ def create_app(services: Services) -> FastAPI:
         swagger_ui_parameters={"defaultModelsExpandDepth": -1},
     )
     app.state.services = services
-    app.state.at_hand = services.store.at_hand
     app.add_middleware(ShortWay)
     app.add_middleware(BodyLimit)
     if opened:

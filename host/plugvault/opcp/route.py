@@ -6,10 +6,9 @@ class is still an ordinary FastAPI endpoint: documented, validated and refused a
 where its signature is of the plain kind (the caller, the services, one JSON body, scalars of path
 and headers) and a request fits it at once, the arguments are made right here and the endpoint is
 called: on the event loop, for handing it to a thread would cost more than most answers, and in a
-thread when something would have to wait (`plugvault.patience`), or when the application's
-`state.at_hand` says that everything would. `ShortWay` finds endpoints by their whole path before
-FastAPI looks for them. Whatever does not fit, wrong or only unusual, goes the general way, which
-has the words for it.
+thread when something would have to wait (`plugvault.patience`), or everything would, for the store
+is not at hand. `ShortWay` finds endpoints by their whole path before FastAPI looks for them.
+Whatever does not fit, wrong or only unusual, goes the general way, which has the words for it.
 """
 
 import asyncio
@@ -79,7 +78,7 @@ class _Short:
 
     async def go(self, request: Request, work: Callable[[], Any]) -> Response:
         try:
-            if not request.app.state.at_hand:
+            if not services(request).store.at_hand:
                 raise WouldWait
             with at_once():
                 answer = work()

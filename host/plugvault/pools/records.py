@@ -532,7 +532,7 @@ class Records(Protocol):
 
 class Store(Protocol):
     """Opens transactions. `write` is atomic: an exception inside undoes all of it. `at_hand`:
-    nothing has to be waited for but another writer (`plugvault.patience`)."""
+    now nothing has to be waited for but another writer (`plugvault.patience`)."""
 
     @property
     def at_hand(self) -> bool: ...

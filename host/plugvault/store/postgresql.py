@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from select import POLLIN, POLLOUT, poll
+from time import perf_counter
 from typing import Any
 
 import psycopg
@@ -130,6 +131,7 @@ class Line:
         self._libpq, self._known, self._patience = connection.pgconn, known, patience
         self._unsaid: list[tuple[_Prepared, list[Any], Answer]] = []
         self._socket = poll()
+        self.waited = 0.0  # seconds, for answers
 
     def execute(self, text: str, values: Sequence[Any] = ()) -> Answer:
         """`text`: with %s for values."""
@@ -188,7 +190,10 @@ class Line:
     def _wait(self, what: int) -> None:
         """Others go on meanwhile, which libpq's own waiting for a result does not allow."""
         self._socket.register(self._libpq.socket, what)
-        if not self._socket.poll(self._patience):
+        began = perf_counter()
+        answers = self._socket.poll(self._patience)
+        self.waited += perf_counter() - began
+        if not answers:
             raise Silent("the server does not answer")
         self._libpq.consume_input()
 

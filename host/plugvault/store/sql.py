@@ -10,6 +10,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +38,9 @@ BUSY = 5000  # milliseconds a writer waits for another
 HURRY = 10  # likewise, where it should not: who is sent away at once does all its work twice
 SILENCE = 200  # milliseconds in which a server on this machine answers, if it answers soon
 WAIT = 10  # seconds a transaction waits for a connection
+SLOW = 0.005  # seconds a server's answers take, on an average of as many as these transactions
+LATELY = 16
+AWAY = 1.0  # seconds in which a server that is slow is left to those who may wait
 
 # A server has some hundred connections for all processes; a file has as many as are opened.
 _POOL: dict[str, dict[str, Any]] = {
@@ -64,6 +68,8 @@ class SqlStore:
         self._is_file = url.get_backend_name() == "sqlite"
         self._is_here = self._is_file or _is_local(url)
         self._opening = threading.Lock()
+        self._waited = 0.0  # seconds, lately, for a server that is here
+        self._away_until = 0.0
         # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
         # writers of one process take turns before they ask for its lock.
         self._turn = threading.Lock() if self._is_file else None
@@ -97,7 +103,7 @@ class SqlStore:
 
     @property
     def at_hand(self) -> bool:
-        return self._is_here
+        return self._is_here and (self._is_file or time.monotonic() >= self._away_until)
 
     def read(self) -> "_Session":
         """Raises PoolError("unavailable") when the database cannot be used."""
@@ -140,14 +146,23 @@ class SqlStore:
                 driver = Line(driver, held.info.setdefault("prepared", {}))
             return driver, held.close
         connection, prepared = self._ready_one()
+        line = None if self._is_file else Line(connection, prepared, SILENCE)
 
         def give_back() -> None:
+            if line:
+                self._note(line.waited)
             if self._is_clean(connection):
                 self._ready.append((connection, prepared))
             else:
                 connection.close()
 
-        return (connection if self._is_file else Line(connection, prepared, SILENCE)), give_back
+        return line or connection, give_back
+
+    def _note(self, waited: float) -> None:
+        """Who cannot wait stands still for as long: on a slow disk it is too long."""
+        self._waited += (waited - self._waited) / LATELY
+        if self._waited > SLOW:
+            self._waited, self._away_until = 0.0, time.monotonic() + AWAY
 
     def _ready_one(self) -> tuple[Any, dict[str, Any]]:
         """A connection that hardly waits, for those who must not. They come one after the other:
