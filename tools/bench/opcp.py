@@ -25,7 +25,7 @@ from opcp_world import HERE, Call, Fleet, Server, percentile, rate, serving
 AT_LEAST = 0.25  # of the bare loop
 MOST_P99 = 50.0  # milliseconds
 LOAD = 0.8
-ROUNDS, CALLS, WARM, PACED = 10, 150, 600, 1200
+ROUNDS, CALLS, WARM, PACED = 8, 500, 600, 1200
 CARS = WARM + ROUNDS * CALLS + PACED
 SECONDS = 0.25
 KINDS = {"put": "PUT contractData/signed", "post": "POST signedContractData"}

@@ -28,8 +28,9 @@ from plugvault.store import SqlStore
 
 @dataclass(frozen=True)
 class Orders:
-    """`work`: of WORK; `secured`: the folder with what HTTPS needs; `elsewhere`: see `Folder`,
-    with the PINs: orders go through a pipe."""
+    """`work`: of WORK; `secured`: the folder with what HTTPS needs; `shared`: whether others
+    answer on the same socket; `elsewhere`: see `Folder`, with the PINs: orders go through a pipe.
+    """
 
     work: str
     directory: str
@@ -38,6 +39,7 @@ class Orders:
     pool: str
     settings: Settings
     secured: str | None = None
+    shared: bool = False
     elsewhere: Mapping[str, Chosen] = field(default_factory=dict)
 
     def line(self) -> bytes:
@@ -74,13 +76,14 @@ def main() -> int:
         services = wiring.open_services(
             stack, pki, store, orders.url, time.time, orders.settings, links
         )
-        WORK[orders.work](services, Path(orders.secured) if orders.secured else None)
+        WORK[orders.work](services, orders)
     return 0
 
 
-def answer(services: Services, secured: Path | None) -> None:
+def answer(services: Services, orders: Orders) -> None:
     """Serve HTTP until stdin ends."""
-    made = server.server(create_app(services), secured)
+    secured = Path(orders.secured) if orders.secured else None
+    made = server.server(create_app(services), secured, orders.shared)
 
     def follow() -> None:
         while not made.started and not made.should_exit:
@@ -96,7 +99,7 @@ def answer(services: Services, secured: Path | None) -> None:
         made.run(sockets=[listener])
 
 
-def deliver(services: Services, _: Path | None) -> None:
+def deliver(services: Services, _: Orders) -> None:
     """Deliver events and do the regular duties until stdin ends."""
     stop = threading.Event()
 
@@ -109,7 +112,7 @@ def deliver(services: Services, _: Path | None) -> None:
     work.deliver(services, stop)
 
 
-WORK: dict[str, Callable[[Services, Path | None], None]] = {"answer": answer, "deliver": deliver}
+WORK: dict[str, Callable[[Services, Orders], None]] = {"answer": answer, "deliver": deliver}
 
 
 if __name__ == "__main__":

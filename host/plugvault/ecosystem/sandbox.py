@@ -255,6 +255,7 @@ class Sandbox:
             pool=plan.name,
             settings=self._settings,
             secured=str(_tls(plan)) if self._secured else None,
+            shared=self._processes["answer"] > 1,
             elsewhere=plan.elsewhere,
         )
 

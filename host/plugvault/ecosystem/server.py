@@ -4,6 +4,8 @@ Every certificate pool behind one listening socket, which is opened first, so th
 known before anything is served.
 """
 
+import asyncio
+import errno
 import socket
 import ssl
 import threading
@@ -20,6 +22,9 @@ from plugvault.opcp import tls
 from plugvault.opcp.protocol import HttpProtocol
 
 _START = 10.0  # seconds the server may take to start, or to stop
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_BREATH = 1.0  # seconds until there may be room again
+_AFTER_YOU = 0.001  # seconds in which a sibling takes the next connection
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
@@ -37,9 +42,71 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     return listener
 
 
-def server(app: FastAPI, secured: Path | None = None) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """Takes one connection at a time. `shared`: others listen on the same socket, and are let go
+    first then: each has as many, and who is busy fewer. A loop would take all that wait, and its
+    siblings had nothing to do."""
+
+    def __init__(self, config: uvicorn.Config, shared: bool) -> None:
+        super().__init__(config)
+        self._shared = shared
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([])
+        self._opening: set[asyncio.Task[Any]] = set()
+        for listener in sockets or []:
+            listener.setblocking(False)
+            self._listen(listener)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or []:
+            asyncio.get_running_loop().remove_reader(listener)
+        await super().shutdown(sockets)
+
+    def _listen(self, listener: socket.socket) -> None:
+        if not self.should_exit:
+            asyncio.get_running_loop().add_reader(listener, self.accept, listener)
+
+    def _pause(self, listener: socket.socket, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(seconds, self._listen, listener)
+
+    def accept(self, listener: socket.socket) -> None:
+        """One of the connections that wait, if one does."""
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._pause(listener, _BREATH)
+            return  # or a sibling was quicker, or whoever it was went away again
+        if self._shared:
+            self._pause(listener, _AFTER_YOU)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opening = loop.create_task(
+            loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+        )
+        self._opening.add(opening)
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[Any]) -> None:
+        self._opening.discard(opening)
+        if not opening.cancelled():
+            opening.exception()  # of a handshake that failed: the other end has been told
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        return made
+
+
+def server(app: FastAPI, secured: Path | None = None, shared: bool = False) -> Server:
     """A server that says nothing; run it with `run(sockets=[...])`. `secured`: HTTPS, with what
-    `tls.prepare` has put into that folder."""
+    `tls.prepare` has put into that folder; `shared`: see `Server`."""
     options: dict[str, Any] = {
         "loop": "uvloop",  # with httptools three times as fast as what is in the box
         "http": HttpProtocol,
@@ -55,7 +122,7 @@ def server(app: FastAPI, secured: Path | None = None) -> uvicorn.Server:
     if secured:
         forget_errors()
         config.load()
-    return uvicorn.Server(config)
+    return Server(config, shared)
 
 
 def forget_errors() -> None:

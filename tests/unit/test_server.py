@@ -1,0 +1,114 @@
+"""Processes that share a listening socket share what comes to it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+from fastapi import FastAPI
+
+from plugvault.ecosystem import server
+
+ASKED = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with server.listen() as listening:
+        yield listening
+
+
+@asynccontextmanager
+async def up(listener: socket.socket, shared: bool = False):  # type: ignore[no-untyped-def]
+    """A server that has begun, and takes nothing by itself."""
+    app = FastAPI()
+    app.get("/")(lambda: "here")
+    made = server.server(app, shared=shared)
+    made.config.load()
+    made.lifespan = made.config.lifespan_class(made.config)
+    await made.startup([listener])
+    yield made
+    await made.shutdown([listener])
+
+
+def clients(listener: socket.socket, stack: ExitStack, count: int) -> list[socket.socket]:
+    return [
+        stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(count)
+    ]
+
+
+async def taken(made: server.Server, count: int) -> None:
+    deadline = asyncio.get_running_loop().time() + 10
+    while len(made.server_state.connections) < count:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.001)
+
+
+def test_connections_are_taken_one_at_a_time(listener: socket.socket):
+    async def story() -> None:
+        with ExitStack() as stack:
+            async with up(listener) as made:
+                asyncio.get_running_loop().remove_reader(listener)
+                clients(listener, stack, 3)
+                made.accept(listener)
+                await taken(made, 1)
+                assert len(made.server_state.connections) == 1
+                for _ in range(2):
+                    listener.accept()[0].close()  # they were left for others
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_sibling_is_let_go_first(listener: socket.socket, shared: bool):
+    async def story() -> None:
+        with ExitStack() as stack:
+            async with up(listener, shared) as made:
+                clients(listener, stack, 1)
+                made.accept(listener)
+                assert asyncio.get_running_loop().remove_reader(listener) is not shared
+
+    asyncio.run(story())
+
+
+def test_all_are_taken_in_the_end(listener: socket.socket):
+    async def story() -> None:
+        with ExitStack() as stack:
+            async with up(listener, shared=True) as made:
+                asked = clients(listener, stack, 20)
+                await taken(made, 20)
+                for one in asked:
+                    one.sendall(ASKED)
+                    one.setblocking(False)
+                    async with asyncio.timeout(10):
+                        answer = await asyncio.get_running_loop().sock_recv(one, 4096)
+                    assert answer.endswith(b'"here"')
+
+    asyncio.run(story())
+
+
+def test_who_has_no_room_takes_the_next_when_there_is(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+):
+    class Full:
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "too many open files")
+
+        def fileno(self) -> int:
+            return listener.fileno()
+
+    async def story() -> None:
+        monkeypatch.setattr(server, "_BREATH", 0.05)
+        with ExitStack() as stack:
+            async with up(listener) as made:
+                made.accept(Full())
+                assert not asyncio.get_running_loop().remove_reader(listener)
+                clients(listener, stack, 1)
+                made._listen(listener)
+                await taken(made, 1)
+
+    asyncio.run(story())
