@@ -8,14 +8,16 @@ from dataclasses import replace
 import pytest
 
 from evcc import ids
-from fixtures.pools import OPERATOR, Pools, authority
+from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools, authority
 from plugvault.contract.issue import issue_contract
-from plugvault.pools import ccp, cps
+from plugvault.patience import WouldWait, at_once
+from plugvault.pools import ccp, contracts, cps
+from plugvault.pools.errors import PoolError
 from plugvault.pools.records import ISO2, Endpoint, Provisioning
 from plugvault.store import SqlStore
 from plugvault.store.postgresql import Line
 from plugvault.store.records import SqlRecords
-from world import World
+from world import PCID, World
 
 VEHICLE = Provisioning("V", ISO2, "v", b"c", b"sub2", b"sub1", b"root", not_after=9)
 ENDPOINT = Endpoint("hook", "me", "Me", "OEM", "AAA", "https://example.com/", "x", 1)
@@ -124,6 +126,21 @@ def test_a_lock_that_is_held_costs_nothing(far: SqlStore, waits: Waits):
 def test_a_file_is_asked_nothing_ahead(sqlite_store: SqlStore):
     with sqlite_store.write() as records:
         records.ahead(lambda: pytest.fail("asked"))
+
+
+def test_nobody_has_a_hand_on_what_is_anothers(far: SqlStore, pool_world: World):
+    """Who asked for it all the time would keep its operator from it."""
+    pools = Pools(far, pool_world)
+    pools.register()
+    data = pools.data()
+    with far.write() as records:
+        records.lock(PCID.upper(), contracts.key(data.emaid))
+        records.clients.all()  # now it is held
+        with at_once(), pytest.raises(PoolError) as refused, far.write() as others:
+            cps.sign(others, OTHER_OPERATOR, [pools.signer], data, PCID, pools.now)
+        assert refused.value.reason == "forbidden"
+        with at_once(), pytest.raises(WouldWait), far.write() as others:
+            cps.sign(others, OPERATOR, [pools.signer], data, PCID, pools.now)
 
 
 def test_a_contract_is_signed_stored_and_delivered_in_six_waits(

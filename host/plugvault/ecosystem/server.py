@@ -22,6 +22,7 @@ from plugvault.opcp import tls
 from plugvault.opcp.protocol import HttpProtocol
 
 _START = 10.0  # seconds the server may take to start, or to stop
+_WAITING = 2048  # connections, until they are taken
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _BREATH = 1.0  # seconds until there may be room again
 _AFTER_YOU = 0.001  # seconds in which a sibling takes the next connection
@@ -35,7 +36,7 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(128)
+        listener.listen(_WAITING)
     except BaseException:
         listener.close()
         raise

@@ -99,9 +99,10 @@ def sign(
     partner = PEER in caller.roles
     if partner and pcid:
         raise PoolError("forbidden", NO_PARTNERS)
-    if pcid:
+    leaf = _check_form(data, None if partner else caller)
+    if pcid:  # with a hand on what is the caller's, and on nobody else's
         _foresee(records, signers, data.emaid, pcid.upper())
-    leaf = check(records, data, now, None if partner else caller)
+    _check_path(records, data, leaf, now)
     place = find_place(records, data.emaid, pcid, now) if pcid else None
     if place and path.read(place.vehicle.certificate).point == leaf.point:
         raise PoolError("invalid", OWN_KEY)
@@ -154,6 +155,13 @@ def check(
 
     The leaf. `caller`: None for one who may speak for every operator.
     """
+    leaf = _check_form(data, caller)
+    _check_path(records, data, leaf, now)
+    return leaf
+
+
+def _check_form(data: ContractData, caller: Caller | None) -> Certificate:
+    """As `check`, as far as nothing has to be looked up."""
     leaf = pcp.read_certificate(data.certificate, "contractCertificate")
     for sub in data.subs:
         pcp.read_certificate(sub, "contractSignatureCertChainSubCertificates list")
@@ -167,6 +175,10 @@ def check(
         raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
     if caller:
         caller.owns_contract(data.emaid)
+    return leaf
+
+
+def _check_path(records: Records, data: ContractData, leaf: Certificate, now: float) -> None:
     records.ahead(lambda: certificates.check_new(records, leaf, data.subs))
     try:
         path.validate(
@@ -177,7 +189,6 @@ def check(
             "invalid", f"The contract certificate chain is not valid under RCP ({error})."
         ) from error
     certificates.check_new(records, leaf, data.subs)
-    return leaf
 
 
 def _foresee(records: Records, signers: Sequence[Signer], emaid: str, vehicle: str) -> None:

@@ -491,9 +491,9 @@ class Records(Protocol):
         ...
 
     def ahead(self, *asks: Callable[[], object]) -> None:
-        """A hint: what each of these asks first will be asked below. A database that is far away
-        is asked all of it together with the next question; what was asked is asked again when
-        something has been written, or locked, in between. What these return is lost."""
+        """A hint: what each of these asks first will be asked below. A database that has to be
+        waited for is asked all of it together with the next question, and once more what was
+        written, or locked, in between. What these return is lost."""
         ...
 
     @property
