@@ -16,7 +16,7 @@ from fixtures.store import cluster
 from plugvault.net import Outbound
 from plugvault.patience import WouldWait, at_once, hurried, wait
 from plugvault.pools.records import Client
-from plugvault.store import SqlStore, sql
+from plugvault.store import SqlStore, hurry
 
 Open = Callable[[str], SqlStore]
 
@@ -108,7 +108,7 @@ def test_a_writer_of_another_process_is_not_waited_for_long(here: SqlStore, file
 def test_a_server_that_is_far_is_waited_for(
     postgresql_url: str, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sql, "_is_local", lambda _: False)
+    monkeypatch.setattr(hurry, "is_local", lambda _: False)
     far = open_store(postgresql_url)
     for _ in range(2):
         with at_once(), pytest.raises(WouldWait):
@@ -129,9 +129,9 @@ def test_a_server_on_this_machine_has_a_socket_among_its_files(
     url: str, here: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("PGHOST", raising=False)
-    assert sql._is_local(make_url(url)) is here
+    assert hurry.is_local(make_url(url)) is here
     monkeypatch.setenv("PGHOST", "db.example.com")
-    assert sql._is_local(make_url("postgresql:///db")) is False
+    assert hurry.is_local(make_url("postgresql:///db")) is False
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def server(postgresql_url: str, open_store: Open) -> SqlStore:
 
 def stopped(store: SqlStore) -> int:
     """The server's process that speaks with who is in a hurry says nothing more."""
-    (connection, _), *_ = store._ready
+    (connection, _), *_ = store._hurry._ready
     pid: int = connection.info.backend_pid
     os.kill(pid, signal.SIGSTOP)
     return pid
@@ -204,14 +204,14 @@ def test_a_server_that_answers_slowly_is_left_alone_for_a_while(
         assert names(server) == []
         written = 0
         with at_once():
-            while server.at_hand and written < sql.LATELY:
+            while server.at_hand and written < hurry.LATELY:
                 write(server, str(written))
                 written += 1
-            assert 1 <= written < sql.LATELY
+            assert 1 <= written < hurry.LATELY
             with pytest.raises(WouldWait):
                 write(server, "more")
         assert len(names(server)) == written
-        later = time.monotonic() + sql.AWAY
+        later = time.monotonic() + hurry.AWAY
         monkeypatch.setattr(time, "monotonic", lambda: later)
         assert server.at_hand
         with at_once():
@@ -225,7 +225,7 @@ def test_what_became_of_a_commit_is_waited_for(server: SqlStore):
         records.clients.put(client("one"))
         records.clients.all()
         os.kill(pid, signal.SIGSTOP)
-        threading.Timer(2.5 * sql.SILENCE / 1000, os.kill, (pid, signal.SIGCONT)).start()
+        threading.Timer(2.5 * hurry.SILENCE / 1000, os.kill, (pid, signal.SIGCONT)).start()
     assert names(server) == ["one"]
 
 

@@ -7,17 +7,14 @@ lock the same vehicle, contract or other thing that two might change.
 """
 
 import logging
-import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg import pq
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
@@ -26,6 +23,7 @@ from sqlalchemy.pool import QueuePool
 from plugvault.patience import hurried, wait
 from plugvault.pools.errors import PoolError
 from plugvault.store.chains import Memory
+from plugvault.store.hurry import HURRY, Hurry
 from plugvault.store.migrate import migrate
 from plugvault.store.postgresql import Line, Silent, has_gone
 from plugvault.store.records import SqlRecords
@@ -35,12 +33,7 @@ log = logging.getLogger("plugvault.store")
 
 UNAVAILABLE = "The database is not available."
 BUSY = 5000  # milliseconds a writer waits for another
-HURRY = 10  # likewise, where it should not: who is sent away at once does all its work twice
-SILENCE = 200  # milliseconds in which a server on this machine answers, if it answers soon
 WAIT = 10  # seconds a transaction waits for a connection
-SLOW = 0.005  # seconds a server's answers take, on an average of as many as these transactions
-LATELY = 16
-AWAY = 1.0  # seconds in which a server that is slow is left to those who may wait
 
 # A server has some hundred connections for all processes; a file has as many as are opened.
 _POOL: dict[str, dict[str, Any]] = {
@@ -64,15 +57,10 @@ class SqlStore:
     def __init__(self, url: URL) -> None:
         self._engine = _engine(url)
         self._memory = Memory()
-        self._ready: list[tuple[Any, dict[str, Any]]] = []  # connections that hardly wait
-        self._is_file = url.get_backend_name() == "sqlite"
-        self._is_here = self._is_file or _is_local(url)
-        self._opening = threading.Lock()
-        self._waited = 0.0  # seconds, lately, for a server that is here
-        self._away_until = 0.0
+        self._hurry = Hurry(self._engine)
         # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
         # writers of one process take turns before they ask for its lock.
-        self._turn = threading.Lock() if self._is_file else None
+        self._turn = threading.Lock() if url.get_backend_name() == "sqlite" else None
         try:
             migrate(self._engine)
         except Exception as error:
@@ -103,7 +91,7 @@ class SqlStore:
 
     @property
     def at_hand(self) -> bool:
-        return self._is_here and (self._is_file or time.monotonic() >= self._away_until)
+        return self._hurry.at_hand
 
     def read(self) -> "_Session":
         """Raises PoolError("unavailable") when the database cannot be used."""
@@ -138,80 +126,17 @@ class SqlStore:
         return transaction, give_back
 
     def _connect(self) -> tuple[Any, Callable[[], None]]:
-        if not hurried():
-            self._keep_one_ready()
-            held = self._engine.raw_connection()
-            driver: Any = held.driver_connection
-            if not self._is_file:
-                driver = Line(driver, held.info.setdefault("prepared", {}))
-            return driver, held.close
-        connection, prepared = self._ready_one()
-        line = None if self._is_file else Line(connection, prepared, SILENCE)
-
-        def give_back() -> None:
-            if line:
-                self._note(line.waited)
-            if self._is_clean(connection):
-                self._ready.append((connection, prepared))
-            else:
-                connection.close()
-
-        return line or connection, give_back
-
-    def _note(self, waited: float) -> None:
-        """Who cannot wait stands still for as long: on a slow disk it is too long."""
-        self._waited += (waited - self._waited) / LATELY
-        if self._waited > SLOW:
-            self._waited, self._away_until = 0.0, time.monotonic() + AWAY
-
-    def _ready_one(self) -> tuple[Any, dict[str, Any]]:
-        """A connection that hardly waits, for those who must not. They come one after the other:
-        the pool, which sees to many at once, would take longer than what they ask."""
-        while self._ready:
-            connection, prepared = self._ready.pop()
-            if self._is_file or not has_gone(connection):
-                return connection, prepared
-            connection.close()
-        if not self._is_file:
-            wait()  # for the server to take a connection: see `_keep_one_ready`
-        return self._open_one()
-
-    def _keep_one_ready(self) -> None:
-        """To a server; by who may wait for that."""
-        if self._ready or self._is_file or not self._is_here:
-            return
-        if self._opening.acquire(blocking=False):
-            try:
-                self._ready.append(self._open_one())
-            finally:
-                self._opening.release()
-
-    def _open_one(self) -> tuple[Any, dict[str, Any]]:
+        if hurried():
+            return self._hurry.connect()
+        self._hurry.keep_one()
         held = self._engine.raw_connection()
-        connection: Any = held.driver_connection
-        prepared = held.info.setdefault("prepared", {})
-        held.detach()
-        setting = "PRAGMA busy_timeout" if self._is_file else "SET lock_timeout"
-        connection.execute(f"{setting}={HURRY}")
-        return connection, prepared
-
-    def _is_clean(self, connection: Any) -> bool:
-        """With nothing begun on it any more; or it is of no use."""
-        if self._is_file:
-            if connection.in_transaction:
-                connection.rollback()
-            return True
-        if connection.pgconn.transaction_status in (
-            pq.TransactionStatus.INTRANS,
-            pq.TransactionStatus.INERROR,
-        ):
-            with suppress(psycopg.Error):
-                connection.rollback()
-        return bool(connection.pgconn.transaction_status == pq.TransactionStatus.IDLE)
+        driver: Any = held.driver_connection
+        if self._turn is None:
+            driver = Line(driver, held.info.setdefault("prepared", {}))
+        return driver, held.close
 
     def close(self) -> None:
-        while self._ready:
-            self._ready.pop()[0].close()
+        self._hurry.close()
         self._engine.dispose()
 
 
@@ -280,12 +205,6 @@ def _refuse(error: BaseException) -> None:
         return
     log.error("database: %s", cause)
     raise PoolError("unavailable", UNAVAILABLE) from error
-
-
-def _is_local(url: URL) -> bool:
-    """Whether a server is on this machine, at a socket among its files: as libpq reads it."""
-    host = url.host or url.query.get("host") or os.environ.get("PGHOST", "/")
-    return str(host).startswith(("/", "@"))
 
 
 def _engine(url: URL) -> Engine:
