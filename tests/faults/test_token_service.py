@@ -23,7 +23,7 @@ import envelopes
 import world
 from evcc import p256
 from evcc.vault import PROVISIONING, VaultError
-from fixtures.tokens import CarToken
+from fixtures.tokens import CarToken, restarts
 from plugvault import runtimes
 from plugvault.hsm.service import VaultService
 
@@ -332,7 +332,7 @@ def test_service_killed_at_its_login_comes_back(car_token: CarToken, left: int) 
         os.truncate(token_folder(car_token) / "token.object", left)
         os.kill(service.pid, signal.SIGKILL)
         assert vault.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
-        assert service.restarts == 1
+        assert restarts(service, 1) == 1
 
 
 def test_service_is_started_again_when_there_was_no_process_to_be_had(
