@@ -412,6 +412,7 @@ def test_call_that_does_not_come_back_ends_the_process(
         file.unlink()
         file.write_bytes(data)
         assert eventually(vault, lambda v: signs(v, key, case["public"]))
+        assert restarts(service, 1) >= 1
         assert service.pid != first
 
 
