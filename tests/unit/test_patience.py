@@ -135,7 +135,14 @@ def test_a_server_on_this_machine_has_a_socket_among_its_files(
 
 
 @pytest.fixture
-def server(postgresql_url: str, open_store: Open) -> SqlStore:
+def calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server is as quick as the machine that tests it, which may be busy."""
+    monkeypatch.setattr(hurry, "SILENCE", 20_000)
+    monkeypatch.setattr(hurry, "SLOW", 20.0)
+
+
+@pytest.fixture
+def server(postgresql_url: str, open_store: Open, calm: None) -> SqlStore:
     """On this machine, and known: to connect is to wait."""
     store = open_store(postgresql_url)
     with at_once(), pytest.raises(WouldWait):
@@ -182,7 +189,11 @@ def test_a_lock_at_a_server_is_not_waited_for_long(server: SqlStore):
         assert names(server) == ["one"]
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for_long(server: SqlStore):
+def test_a_server_that_does_not_answer_is_not_waited_for_long(
+    server: SqlStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(hurry, "SILENCE", 200)
+    monkeypatch.setattr(hurry, "SLOW", 0.005)
     pid = stopped(server)
     try:
         with at_once(), pytest.raises(WouldWait):
@@ -198,6 +209,7 @@ def test_a_server_that_answers_slowly_is_left_alone_for_a_while(
     open_store: Open, monkeypatch: pytest.MonkeyPatch
 ):
     """A disk that takes 20 ms for what is to stay."""
+    monkeypatch.setattr(hurry, "SILENCE", 20_000)
     with cluster(fsync="on", commit_delay="20000", commit_siblings="0") as running:
         server = open_store(running.create())
         assert server.at_hand
@@ -218,7 +230,8 @@ def test_a_server_that_answers_slowly_is_left_alone_for_a_while(
             assert len(names(server)) == written
 
 
-def test_what_became_of_a_commit_is_waited_for(server: SqlStore):
+def test_what_became_of_a_commit_is_waited_for(server: SqlStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hurry, "SILENCE", 1000)
     pid = stopped(server)
     os.kill(pid, signal.SIGCONT)
     with at_once(), server.write() as records:
