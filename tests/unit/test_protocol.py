@@ -48,12 +48,13 @@ class Page:
     """An application whose body comes in two pieces; the second when `go` is set."""
 
     def __init__(self) -> None:
-        self.go = asyncio.Event()
+        self.go, self.answered = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
         await send(HEAD)
         if self.go.is_set():
             await send(piece(b"here"))
+            self.answered.set()
             return
         await asyncio.sleep(0)
         await send(piece(b"he", more=True))
@@ -61,7 +62,9 @@ class Page:
         await send(piece(b"re"))
 
 
-async def asked(wire: Wire, at_once: bool, request: bytes = ASKED + b"\r\n") -> Page:
+async def asked(
+    wire: Wire, at_once: bool, request: bytes = ASKED + b"\r\n", turns: int = 5
+) -> Page:
     page = Page()
     if at_once:
         page.go.set()
@@ -70,7 +73,7 @@ async def asked(wire: Wire, at_once: bool, request: bytes = ASKED + b"\r\n") -> 
     protocol = HttpProtocol(config, ServerState(), {})
     protocol.connection_made(wire)
     protocol.data_received(request)
-    for _ in range(5):
+    for _ in range(turns):
         await asyncio.sleep(0)
     return page
 
@@ -81,6 +84,19 @@ def test_an_answer_leaves_in_one_piece():
     (whole,) = wire.written
     assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
     assert whole.endswith(b"\r\n\r\nhere")
+
+
+def test_an_answer_waits_for_no_other():
+    """Eight requests that come together are answered one after the other, in one turn."""
+
+    async def story() -> None:
+        wire = Wire()
+        page = await asked(wire, at_once=True, turns=0)
+        while not page.answered.is_set():  # noqa: ASYNC110 - waiting for it takes a turn more
+            await asyncio.sleep(0)
+        assert wire.written
+
+    asyncio.run(story())
 
 
 def test_what_is_there_does_not_wait_for_the_rest():
