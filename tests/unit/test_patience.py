@@ -6,9 +6,10 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -149,6 +150,32 @@ def server(postgresql_url: str, open_store: Open, calm: None) -> SqlStore:
         names(store)
     assert names(store) == []
     return store
+
+
+def test_no_connection_to_spare_costs_nobody_a_request(
+    postgresql_url: str, open_store: Open, monkeypatch: pytest.MonkeyPatch
+):
+    def refused(_: hurry.Hurry) -> None:
+        raise psycopg.OperationalError("sorry, too many clients already")
+
+    server = open_store(postgresql_url)
+    with monkeypatch.context() as none:
+        none.setattr(hurry.Hurry, "_open", refused)
+        write(server, "one")
+    assert names(server) == ["one"]
+    with at_once():
+        assert names(server) == ["one"]
+
+
+def test_who_has_no_connection_comes_before_one_to_spare(
+    server: SqlStore, monkeypatch: pytest.MonkeyPatch
+):
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(server.read())
+        server._hurry.close()
+        monkeypatch.setattr(hurry.Hurry, "_open", lambda _: pytest.fail("opened"))
+        assert names(server) == []
 
 
 def stopped(store: SqlStore) -> int:

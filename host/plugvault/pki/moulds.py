@@ -83,8 +83,8 @@ class Mould:
         names = {name: data[start:stop].decode() for name, start, stop in self._texts}
         r, s = [data[start:stop][-32:].rjust(32, b"\0") for start, stop in self._halves]
         made = Certificate.__new__(Certificate)
-        others = vars(made)
-        others.update(
+        values = vars(made)
+        values.update(
             self._model,
             der=data,
             not_before=not_before,
@@ -93,7 +93,7 @@ class Mould:
             signature=r + s,
         )
         for name in _OTHERS:
-            others[name] = made.__getattr__(name)
+            values[name] = made.__getattr__(name)
         return made
 
 

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg import pq
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from plugvault.patience import wait
 from plugvault.store.postgresql import Line, has_gone
@@ -62,12 +64,17 @@ class Hurry:
         return line or connection, give_back
 
     def keep_one(self) -> None:
-        """Have one ready, by who may wait for a server to take it."""
+        """Have one ready, by who may wait for a server to take it. When there is none to be had,
+        who asks has one from the pool all the same."""
         if self._ready or self._is_file or not self._is_here:
+            return
+        pool = cast(QueuePool, self._engine.pool)
+        if pool.checkedout() >= pool.size():  # who has none yet comes first
             return
         if self._opening.acquire(blocking=False):
             try:
-                self._ready.append(self._open())
+                with suppress(psycopg.Error, SQLAlchemyError):
+                    self._ready.append(self._open())
             finally:
                 self._opening.release()
 
