@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -69,12 +72,28 @@ def test_vehicles_under_one_chain_keep_it_once(store: SqlStore):
             records.vehicles.put(replace(VEHICLE, vehicle=name))
         records.vehicles.put(replace(VEHICLE, vehicle="short", sub2=None))
     with store.read() as records:
-        kept = records._transaction._connection.execute("SELECT count(*) FROM chains").fetchall()
+        kept = records._transaction.connection.execute("SELECT count(*) FROM chains").fetchall()
     assert kept == [(2,)]
     assert [vehicle(store, name) for name in names] == [
         replace(VEHICLE, vehicle=name) for name in names
     ]
     assert vehicle(store, "short") == replace(VEHICLE, vehicle="short", sub2=None)
+
+
+def test_a_contract_is_delivered_without_writing_it_anew(sqlite_store: SqlStore, tmp_path: Path):
+    bundle = b"\x00" * 6000
+    contract = Contract("E", ISO2, "V", "v", b"der", bundle, "ab", True, 1, 9, subs=(b"sub",))
+    with sqlite_store.write() as records:
+        records.contracts.put(contract)
+    (log,) = tmp_path.glob("*.sqlite-wal")
+    with closing(sqlite3.connect(str(log).removesuffix("-wal"))) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with sqlite_store.write() as records:
+        records.contracts.deliver("E", ISO2, 1_800_000_000)
+    header, page = 32, 24 + 4096
+    assert log.stat().st_size == header + page
+    with sqlite_store.read() as records:
+        assert records.contracts.get("E", ISO2) == replace(contract, delivered=1_800_000_000)
 
 
 def test_a_chain_that_was_undone_is_in_nobodys_memory(store: SqlStore):
@@ -157,7 +176,7 @@ def test_a_long_queue_is_not_sorted_to_take_its_first(postgresql_url: str, open_
             records.events.add(Event(f"{number}", "kind", 1, "PVT", "{}", f"V{number}"))
             records.deliveries.put(Delivery(f"{number}", "w", f"V{number}"))
     with store.write() as records:
-        connection = records._transaction._connection
+        connection = records._transaction.connection
         connection.execute("ANALYZE deliveries")
         records.deliveries.claim("w", 1, 9, 1)
         due = _compiled(store._engine.dialect, _DUE)

@@ -207,13 +207,21 @@ class Contracts(_Chained[records.Contract]):
 
     def _read(self, row: Row) -> records.Contract:
         chain = self._chains.get(row[-1])
-        return records.Contract(*(*self._plain(row)[:-1], chain))
+        values = [*self._plain(row)[:-1], chain]
+        if values[_DELIVERED] == _NEVER:
+            values[_DELIVERED] = None
+        return records.Contract(*values)
 
     def _values(self, record: records.Contract) -> dict[str, Any]:
-        return {**vars(record), "chain": self._chains.number(record.subs)}
+        at = _NEVER if record.delivered is None else record.delivered
+        return {**vars(record), "chain": self._chains.number(record.subs), "delivered": at}
 
 
 _contract = tables.contracts.c
+# As long as a time: SQLite changes that in its place, and else writes the whole row anew, with all
+# that the vehicle gets. NULL, of databases from before, says the same.
+_NEVER = -(1 << 31)
+_DELIVERED = list(_contract.keys()).index("delivered")
 _OF_VEHICLE = by_columns(tables.contracts, ("vehicle", "namespace")).order_by(_contract.emaid)
 _DELIVER = (
     tables.contracts.update()
