@@ -150,7 +150,7 @@ def test_a_database_that_is_locked_is_503_and_recovers(impatient: tuple[Pools, P
 def full(store: SqlStore) -> None:
     """The database may not grow from here on."""
     with store.write() as records:
-        records._transaction._connection.execute("PRAGMA max_page_count = 1")
+        records._transaction.connection.execute("PRAGMA max_page_count = 1")
 
 
 def test_a_full_disk_keeps_what_was_there(impatient: tuple[Pools, Path]):

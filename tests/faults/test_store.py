@@ -261,7 +261,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(sqlite_store: SqlStore):
 
     with sqlite_store.write() as records:
         records.contracts.put(contract(0))
-        records._transaction._connection.execute("PRAGMA max_page_count = 1")
+        records._transaction.connection.execute("PRAGMA max_page_count = 1")
     failed = 0
     for number in range(1, 20):
         try:
@@ -295,7 +295,7 @@ def test_text_that_cannot_be_kept_is_the_callers_fault(text: str, store: SqlStor
 def test_a_mistake_in_a_statement_is_not_called_a_missing_database(store: SqlStore):
     def run() -> None:
         with store.write() as records:
-            records._transaction._connection.execute("SELECT 1 FROM nowhere")
+            records._transaction.connection.execute("SELECT 1 FROM nowhere")
 
     with pytest.raises(Exception, match="nowhere") as caught:
         run()

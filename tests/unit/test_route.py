@@ -65,12 +65,12 @@ def app(route_class: type, at_hand: bool = True) -> TestClient:
     router.put("/things/{code}", status_code=201)(put)
     router.put("/whole/path", status_code=201)(put_whole)
     made = FastAPI()
-    made.state.services = SimpleNamespace(store=SimpleNamespace(at_hand=at_hand))
-    if route_class is PlainRoute:
-        made.add_middleware(ShortWay)
-        made.add_middleware(BodyLimit)
+    store = SimpleNamespace(at_hand=at_hand, kept=lambda: None)
+    made.state.services = SimpleNamespace(store=store)
     install(made)
     made.include_router(router)
+    if route_class is PlainRoute:
+        made.middleware_stack = BodyLimit(ShortWay(made.build_middleware_stack()))
     return TestClient(made, raise_server_exceptions=False)
 
 

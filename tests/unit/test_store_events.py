@@ -310,7 +310,7 @@ def test_the_trail_refuses_to_be_edited(
         records.audit.add(line("did"))
 
     def run(records: SqlRecords) -> None:
-        records._transaction._connection.execute(edit)
+        records._transaction.connection.execute(edit)
 
     with pytest.raises(Exception, match="cannot be edited") as caught, store.write() as records:
         run(records)

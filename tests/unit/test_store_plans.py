@@ -119,7 +119,7 @@ WHOLE = {
 
 def full_scans(records: SqlRecords, text: str, row: Any) -> set[str]:
     """The tables that one statement reads from end to end."""
-    connection = records._transaction._connection
+    connection = records._transaction.connection
     if records._transaction.database == "sqlite":
         plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", row).fetchall()
         scans = [line[3].split()[1] for line in plan if line[3].startswith("SCAN")]

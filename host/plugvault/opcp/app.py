@@ -66,12 +66,9 @@ def create_app(services: Services) -> FastAPI:
         responses=errors.RESPONSES,
         redirect_slashes=False,
         swagger_ui_parameters={"defaultModelsExpandDepth": -1},
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
-    app.add_middleware(ShortWay)
-    app.add_middleware(BodyLimit)
-    if opened:
-        app.add_middleware(OpenMode)
     errors.install(app)
     for part in (  # they are looked through in this order: the most asked for come first
         ccp,
@@ -91,6 +88,9 @@ def create_app(services: Services) -> FastAPI:
         welcome,
     ):
         app.include_router(part.router)
+    # Around all that FastAPI has around endpoints, of which the short way needs nothing.
+    outer = BodyLimit(ShortWay(app.build_middleware_stack()))
+    app.middleware_stack = OpenMode(outer) if opened else outer
     return app
 
 

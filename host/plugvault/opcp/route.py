@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plugvault.opcp.services import services
 from plugvault.patience import WouldWait, at_once
+from plugvault.pools.records import Store
 
 THREADS = 40  # endpoints at once in a process; they wait for the database, the token, or peers
 
@@ -78,15 +79,25 @@ class _Short:
 
     async def go(self, request: Request, work: Callable[[], Any]) -> Response:
         try:
-            if not services(request).store.at_hand:
-                raise WouldWait
-            with at_once():
-                answer = work()
+            answer = await _here(services(request).store, work)
         except WouldWait:
             answer = await asyncio.get_running_loop().run_in_executor(_threads, work)
         if isinstance(answer, Response):
             return answer
         return Json(answer, self._status)
+
+
+async def _here(store: Store, work: Callable[[], Any]) -> Any:
+    """What it gives on this event loop. Raises WouldWait, with nothing done."""
+    if not store.at_hand:
+        raise WouldWait
+    try:
+        with at_once():
+            return work()
+    finally:  # before a refusal, too: it may be for what is not kept
+        kept = store.kept()
+        if kept and not await kept:
+            raise WouldWait
 
 
 class PlainRoute(APIRoute):
@@ -141,10 +152,12 @@ class ShortWay:
             answer = await short.go(request, work)
         except Exception as error:
             handlers = scope["app"].exception_handlers
-            kinds = [kind for kind in type(error).__mro__ if kind in handlers]
-            if not kinds or kinds[0] is Exception:
-                raise
-            answer = await handlers[kinds[0]](request, error)
+            kind = next(kind for kind in type(error).__mro__ if kind in handlers)
+            refusal = await handlers[kind](request, error)
+            await refusal(scope, receive, send)
+            if kind is Exception:
+                raise  # what nobody expected is the server's to tell too
+            return
         await answer(scope, receive, send)
 
 

@@ -6,7 +6,7 @@ values in one field are joined by commas; moments are Unix seconds; `issuer` wit
 certificate: the issuing CA's key identifier and the serial number, both lower-case hexadecimal.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -532,10 +532,13 @@ class Records(Protocol):
 
 class Store(Protocol):
     """Opens transactions. `write` is atomic: an exception inside undoes all of it. `at_hand`:
-    now nothing has to be waited for but another writer (`plugvault.patience`)."""
+    now nothing has to be waited for but another writer (`plugvault.patience`). `kept`: what an
+    event loop waits for before it answers, if anything: whether what was read and written at once
+    is kept. If not, nothing was done."""
 
     @property
     def at_hand(self) -> bool: ...
+    def kept(self) -> Awaitable[bool] | None: ...
     def read(self) -> AbstractContextManager[Records]: ...
     def write(self) -> AbstractContextManager[Records]: ...
 

@@ -6,10 +6,11 @@ PostgreSQL: a reader sees one state; writers go on at once, and wait for one ano
 lock the same vehicle, contract or other thing that two might change.
 """
 
+import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from sqlalchemy.pool import QueuePool
 
 from plugvault.patience import hurried, wait
 from plugvault.pools.errors import PoolError
-from plugvault.store.chains import Memory
+from plugvault.store.chains import NOTHING, Memory
 from plugvault.store.hurry import HURRY, Hurry
 from plugvault.store.migrate import migrate
 from plugvault.store.postgresql import Line, Silent, has_gone
 from plugvault.store.records import SqlRecords
+from plugvault.store.together import Together
 from plugvault.store.transaction import Transaction
 
 log = logging.getLogger("plugvault.store")
@@ -61,6 +63,7 @@ class SqlStore:
         # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
         # writers of one process take turns before they ask for its lock.
         self._turn = threading.Lock() if url.get_backend_name() == "sqlite" else None
+        self._together: Together | None = None
         try:
             migrate(self._engine)
         except Exception as error:
@@ -95,12 +98,49 @@ class SqlStore:
 
     def read(self) -> "_Session":
         """Raises PoolError("unavailable") when the database cannot be used."""
-        return _Session(self, write=False)
+        return _Member(self, write=False) if self._company() else _Session(self, write=False)
 
     def write(self) -> "_Session":
         """As `read`; also when the disk is full, another writer does not come to an end, or has
         changed the same at the same moment: then the same call may succeed when made again."""
+        if self._turn and hurried() and _loop():
+            return _Member(self, write=True)
         return _Session(self, write=True)
+
+    def kept(self) -> Awaitable[bool] | None:
+        company = self._company()
+        return company.kept() if company else None
+
+    def _company(self) -> Together | None:
+        """Those of this turn of this event loop who have begun to write, if it is one's turn."""
+        found = self._together
+        return found if found and found.loop is _loop() else None
+
+    def _join(self, write: bool) -> Together:
+        found = self._company()
+        if found and write and found.is_late:
+            if not found.commit():
+                wait()  # for what one may have written there oneself
+            found = None
+        if found:
+            return found
+        loop = asyncio.get_running_loop()
+        self._take_turn()
+        try:
+            transaction, give_back = self._begin(True)
+        except BaseException:
+            self._release_turn()
+            raise
+
+        def over(kept: bool) -> None:
+            self._together = None
+            if not kept:
+                self._memory.roots = NOTHING  # some may have read what was undone
+            give_back()
+            self._release_turn()
+
+        self._together = Together(loop, transaction.connection, over)
+        return self._together
 
     def _take_turn(self) -> None:
         """Before a write, which then has to `_release_turn`."""
@@ -175,9 +215,49 @@ class _Session:
         if self._write:
             self._store._release_turn()
         if error is not None:
-            if _is_for_another(error):
-                wait()
-            _refuse(error)
+            _explain(error)
+
+
+class _Member(_Session):
+    """One's part of a transaction that is shared with others of the same turn."""
+
+    def __enter__(self) -> SqlRecords:
+        try:
+            self._shared = self._store._join(self._write)
+        except BaseException as error:
+            _explain(error)
+            raise
+        dialect = self._store._engine.dialect
+        self._transaction = Transaction(self._shared.connection, dialect, self._write)
+        self._records = SqlRecords(self._transaction, self._store._memory)
+        return self._records
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        try:
+            if error is None and self._write:
+                self._records.finish()
+        except BaseException as failed:
+            self._spoil()
+            _explain(failed)
+            raise
+        if error is None:
+            self._shared.add(self._transaction)
+            return
+        self._spoil()
+        _explain(error)
+
+    def _spoil(self) -> None:
+        if self._shared.is_spoilt(self._transaction):
+            self._shared.end()
+            wait()  # and once more, by himself
+
+
+def _explain(error: BaseException) -> None:
+    """Raise what the pools say of it, or that it has to wait; nothing for what is not of the
+    database."""
+    if _is_for_another(error):
+        wait()
+    _refuse(error)
 
 
 def _is_for_another(error: BaseException) -> bool:
@@ -205,6 +285,14 @@ def _refuse(error: BaseException) -> None:
         return
     log.error("database: %s", cause)
     raise PoolError("unavailable", UNAVAILABLE) from error
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs here."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _engine(url: URL) -> Engine:

@@ -64,12 +64,13 @@ class Transaction:
     """Runs statements. `write`: whether what is read may be locked."""
 
     def __init__(self, connection: Any, dialect: Dialect, write: bool) -> None:
-        self._connection, self._dialect = connection, dialect
+        self.connection, self._dialect = connection, dialect
         self.write = write
         self._locks = write and dialect.name == "postgresql"
         self._held: set[str] = set()  # names that are locked
         self._is_ahead = False
         self._asked: dict[tuple[Any, ...], Any] = {}  # ahead: what, with which values
+        self.has_written = False
         self.committed: list[Callable[[], None]] = []  # called when it has been
 
     @property
@@ -80,15 +81,17 @@ class Transaction:
         """What has the rows: `fetchall()`, and how many were changed: `rowcount`."""
         compiled = _compiled(self._dialect, statement)
         row = compiled.row(values)
+        if not statement.is_select:
+            self.has_written = True
         if self._is_ahead:
-            self._asked[compiled.text, *row] = self._connection.execute(compiled.text, row)
+            self._asked[compiled.text, *row] = self.connection.execute(compiled.text, row)
             raise _Later
         if self._asked:
             if not statement.is_select:
                 self._forget(statement)
             elif (answer := self._asked.get((compiled.text, *row))) is not None:
                 return answer
-        return self._connection.execute(compiled.text, row)
+        return self.connection.execute(compiled.text, row)
 
     def ahead(self, *asks: Callable[[], object]) -> None:
         """See `Records`. What a file's database is asked costs no more one by one."""
@@ -111,8 +114,9 @@ class Transaction:
         compiled = _compiled(self._dialect, statement)
         rows = [compiled.row(one) for one in values]
         if rows:
+            self.has_written = True
             self._forget(statement)
-            self._connection.executemany(compiled.text, rows)
+            self.connection.executemany(compiled.text, rows)
 
     def _forget(self, written: Any) -> None:
         """What was asked ahead of a table that is now another."""
@@ -130,25 +134,25 @@ class Transaction:
             int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
             for name in names
         )
-        self._connection.execute(_LOCK, [numbers])
+        self.connection.execute(_LOCK, [numbers])
 
     def lock_order(self) -> None:
         """From here to the end one transaction at a time: what it numbers is then numbered in
         the order in which transactions end."""
         if self._locks:
-            self._connection.execute(_ORDER)
+            self.connection.execute(_ORDER)
 
     def keep_index_order(self) -> None:
         """From here on take the first rows of an index one by one, and never sort all that wait
         to take the first: what a long queue's statistics make PostgreSQL prefer."""
         if self.database == "postgresql":
             for setting in _NO_SORT:
-                self._connection.execute(setting)
+                self.connection.execute(setting)
 
     def begin(self) -> None:
-        self._connection.execute(BEGIN[self._dialect.name][self.write])
+        self.connection.execute(BEGIN[self._dialect.name][self.write])
 
     def commit(self) -> None:
-        self._connection.execute(COMMIT).fetchall()
+        self.connection.execute(COMMIT).fetchall()
         for done in self.committed:
             done()
