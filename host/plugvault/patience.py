@@ -7,6 +7,7 @@ database server on this machine and a token in this process count as at hand: th
 than a thread does to begin, and so does the other writer who is nearly done.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -38,3 +39,27 @@ def at_once() -> Iterator[None]:
         yield
     finally:
         _hurried.reset(token)
+
+
+class _Coming(threading.local):
+    """On the event loop of this thread. A guess: nothing is wrong when it is."""
+
+    requests = 0
+
+
+_coming = _Coming()
+
+
+def comes() -> None:
+    """A request is there, and will be worked on in its turn."""
+    _coming.requests += 1
+
+
+def begins() -> None:
+    """Its turn has come."""
+    _coming.requests = max(0, _coming.requests - 1)
+
+
+def is_last() -> bool:
+    """Whether nobody else is there whose turn is yet to come."""
+    return not _coming.requests

@@ -142,12 +142,16 @@ def test_attribute_that_is_none_costs_one_key(
 
 
 def poison(file: Path) -> None:
-    """The sealed CKA_ID of a private key opens no more; with it no search by id ends well."""
+    """The sealed CKA_ID of a private key opens no more; with it no search by id ends well.
+
+    A bit of the block before the last (or of what stands before the first) is that bit of the
+    last one's text [CBC]: of how much is added to fill it, which is then not what is there.
+    """
     data = file.read_bytes()
     attribute = b"".join(n.to_bytes(8, "big") for n in (0x102, 3))  # CKA_ID, of the kind "bytes"
     at = data.index(attribute) + len(attribute)
     end = at + 8 + int.from_bytes(data[at : at + 8], "big")
-    file.write_bytes(data[: end - 1] + bytes((data[end - 1] ^ 1,)) + data[end:])
+    file.write_bytes(data[: end - 17] + bytes((data[end - 17] ^ 1,)) + data[end - 16 :])
 
 
 def private_files(ground: Ground) -> list[Path]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -186,6 +188,21 @@ def test_event_goes_to_the_enabled_endpoints_of_its_audience_that_want_it(store:
     event = tell(store)
     assert [one.event_id for one in of(store, wants)] == [event.event_id]
     assert [of(store, one) for one in others] == [[]] * 4
+
+
+def test_ids_of_events_are_uuids_that_begin_with_the_time(sqlite_store: SqlStore):
+    before = time.time_ns() // 1_000_000
+    with sqlite_store.write() as records:
+        ids = [
+            events.publish(records, "root.cert.added", events.EVERYONE, {}, 0.0).event_id
+            for _ in range(64)
+        ]
+    found = [UUID(one) for one in ids]
+    assert len(set(ids)) == 64
+    assert [str(one) for one in found] == ids
+    assert {(one.version, one.variant) for one in found} == {(7, RFC_4122)}
+    after = time.time_ns() // 1_000_000
+    assert all(before <= one.int >> 80 <= after for one in found)
 
 
 def test_event_for_everyone_goes_to_every_role(store: SqlStore):

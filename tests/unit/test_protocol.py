@@ -9,7 +9,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from plugvault.opcp.limits import BodyLimit
 from plugvault.opcp.protocol import HttpProtocol
+from plugvault.patience import begins, comes, is_last
 
 ASKED = b"GET / HTTP/1.1\r\nHost: x\r\n"
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]}
@@ -140,3 +142,23 @@ def test_nothing_is_written_to_a_connection_that_has_gone():
         assert wire.written == []
 
     asyncio.run(story())
+
+
+def test_who_has_come_is_known_before_his_turn():
+    async def two_at_once() -> None:
+        while not is_last():
+            begins()
+        config = uvicorn.Config(BodyLimit(Page()), log_config=None)
+        config.load()
+        for _ in range(2):
+            protocol = HttpProtocol(config, ServerState(), {})
+            protocol.connection_made(Wire())
+            protocol.data_received(ASKED + b"\r\n")
+        assert not is_last()
+        begins()
+        assert not is_last()
+        comes()
+        await asyncio.sleep(0)
+        assert is_last()
+
+    asyncio.run(two_at_once())

@@ -31,7 +31,7 @@ async def caller(request: Request) -> str:
     return who
 
 
-SHORT[caller] = lambda request: request.headers.get("x-caller")
+SHORT[caller] = lambda _, headers: headers.get(b"x-caller", b"").decode() or None
 
 
 def put(
@@ -65,7 +65,7 @@ def app(route_class: type, at_hand: bool = True) -> TestClient:
     router.put("/things/{code}", status_code=201)(put)
     router.put("/whole/path", status_code=201)(put_whole)
     made = FastAPI()
-    store = SimpleNamespace(at_hand=at_hand, kept=lambda: None)
+    store = SimpleNamespace(at_hand=at_hand, kept=lambda: True)
     made.state.services = SimpleNamespace(store=store)
     install(made)
     made.include_router(router)
@@ -81,6 +81,7 @@ PLAIN: list[dict[str, Any]] = [
 ]
 UNUSUAL: list[dict[str, Any]] = [
     {"headers": {}},
+    {"headers": [("x-caller", "me"), ("x-caller", "somebody else")]},
     {"headers": {"x-caller": "me", "beLoud": "perhaps"}},
     {"params": {"ofKind": "some"}},
     {"params": {"ofKind": "7"}},

@@ -1,5 +1,6 @@
 """An operator leaves: everything of its own goes, once, whatever happens on the way."""
 
+import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -54,7 +55,7 @@ def finish(pools: Pools, job: Job, batch: int = 4) -> Job:
 def deleted(pools: Pools) -> Counter[str]:
     with pools.store.read() as records:
         return Counter(
-            event.payload.split('"emaid": "')[1][:14]
+            json.loads(event.payload)["emaid"][:14]
             for event in records.events.since(0, None, 1000)
             if event.kind == "oem.contract.deleted"
         )

@@ -2,33 +2,44 @@
 
 import asyncio
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from plugvault.opcp.route import _here
-from plugvault.patience import WouldWait
+from plugvault.patience import WouldWait, begins, comes, hurried, is_last
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Client, Root
-from plugvault.store import SqlStore, together
+from plugvault.pools.records import Client, Endpoint, Event, Root, Status
+from plugvault.store import SqlStore, hurry, together
 
 Work = Callable[[], Any]
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "ecosystem.sqlite"
+def store(
+    store_url: str, open_store: Callable[[str], SqlStore], monkeypatch: pytest.MonkeyPatch
+) -> SqlStore:
+    # A server is as quick as the machine that tests it, which may be busy.
+    for name, patience in (("SILENCE", 20_000), ("SLOW", 20.0)):
+        monkeypatch.setattr(hurry, name, patience)
+    monkeypatch.setattr(together, "LATE", 20.0)
+    store = open_store(store_url)
+    names(store)  # to connect is to wait
+    return store
 
 
 @pytest.fixture
-def store(file: Path) -> Iterator[SqlStore]:
-    store = SqlStore.sqlite(file)
-    yield store
-    store.close()
+def other(store: SqlStore, store_url: str, open_store: Callable[[str], SqlStore]) -> SqlStore:
+    """Sees what is in the database."""
+    return open_store(store_url)
+
+
+@pytest.fixture(autouse=True)
+def nobody_else() -> None:
+    while not is_last():
+        begins()
 
 
 @pytest.fixture
@@ -43,11 +54,6 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(together.Together, "__init__", count)
     return made
-
-
-def in_file(file: Path) -> list[str]:
-    with closing(sqlite3.connect(file)) as other:
-        return [name for (name,) in other.execute("SELECT client_id FROM clients ORDER BY 1")]
 
 
 def names(store: SqlStore) -> list[str]:
@@ -76,6 +82,7 @@ def refused(store: SqlStore, after: str | None = None) -> Work:
 
 async def answer(store: SqlStore, work: Work) -> Any:
     """What a request is answered: as `_Short.go`, with its refusal as a result."""
+    begins()
     try:
         try:
             return await _here(store, work)
@@ -87,34 +94,45 @@ async def answer(store: SqlStore, work: Work) -> Any:
 
 def answers(store: SqlStore, *works: Work) -> list[Any]:
     async def all_at_once() -> list[Any]:
-        return await asyncio.gather(*(answer(store, work) for work in works))
+        return await asyncio.gather(*come(store, *works))
 
     return asyncio.run(all_at_once())
 
 
-def test_what_comes_together_is_written_together(store: SqlStore, file: Path, begun: list[Any]):
+def come(store: SqlStore, *works: Work, more: int = 0) -> list[asyncio.Task[Any]]:
+    """Requests of one turn. `more`: others who come to nothing: the turn is over all the same."""
+    for _ in range(len(works) + more):
+        comes()
+    return [asyncio.create_task(answer(store, work)) for work in works]
+
+
+def test_what_comes_together_is_written_together(
+    store: SqlStore, other: SqlStore, begun: list[Any]
+):
     assert answers(store, *(writer(store, name) for name in "abc")) == ["a", "b", "c"]
-    assert in_file(file) == ["a", "b", "c"]
+    assert names(other) == ["a", "b", "c"]
     assert len(begun) == 1
 
 
-def test_nobody_is_answered_before_it_is_in_the_file(store: SqlStore, file: Path):
+def test_nobody_is_answered_before_it_is_in_the_file(store: SqlStore, other: SqlStore):
     seen = []
 
-    async def ask(name: str) -> None:
-        await answer(store, writer(store, name))
-        seen.append(in_file(file))
+    async def ask(asked: asyncio.Task[Any]) -> None:
+        await asked
+        seen.append(names(other))
 
     async def both() -> None:
-        await asyncio.gather(ask("a"), ask("b"))
+        await asyncio.gather(*map(ask, come(store, writer(store, "a"), writer(store, "b"))))
 
     asyncio.run(both())
     assert seen == [["a", "b"]] * 2
 
 
-def test_who_reads_in_the_same_turn_sees_what_he_is_answered_after(store: SqlStore, file: Path):
+def test_who_reads_in_the_same_turn_sees_what_he_is_answered_after(
+    store: SqlStore, other: SqlStore
+):
     assert answers(store, writer(store, "a"), lambda: names(store)) == ["a", ["a"]]
-    assert in_file(file) == ["a"]
+    assert names(other) == ["a"]
 
 
 def test_who_is_refused_before_he_wrote_is_nobody_elses_affair(store: SqlStore, begun: list[Any]):
@@ -143,11 +161,8 @@ def test_a_refusal_for_what_is_undone_is_thought_over(store: SqlStore, himself: 
         return "there is none"
 
     async def turn() -> Any:
-        loop = asyncio.get_running_loop()
-        gone, second, third = [
-            loop.create_task(answer(store, work))
-            for work in (writer(store, "a"), only_without_a, refused(store, after="c"))
-        ]
+        works = writer(store, "a"), only_without_a, refused(store, after="c")
+        gone, second, third = come(store, *works)
         await asyncio.sleep(0)
         gone.cancel()
         return await asyncio.gather(second, third)
@@ -156,36 +171,88 @@ def test_a_refusal_for_what_is_undone_is_thought_over(store: SqlStore, himself: 
     assert names(store) == (["b"] if himself else [])
 
 
-class Full:
+class Ending:
     """A connection on which nothing can be committed."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, connection: Any, error: Exception) -> None:
+        self._connection, self._error = connection, error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     def execute(self, text: str, *values: Any) -> Any:
         if text == "COMMIT":
-            raise sqlite3.OperationalError("database or disk is full")
+            raise self._error
         return self._connection.execute(text, *values)
 
 
+@pytest.fixture
+def ending(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
+    """Has what an event loop writes end with this error, the first time."""
+
+    def fail(error: Exception) -> None:
+        begin, errors = store._begin, [error]
+
+        def begun(write: bool) -> Any:
+            transaction, give_back = begin(write)
+            if write and hurried() and errors:
+                errors.clear()
+                transaction.connection = Ending(transaction.connection, error)
+            return transaction, give_back
+
+        monkeypatch.setattr(store, "_begin", begun)
+
+    return fail
+
+
 def test_what_cannot_be_kept_is_done_again_by_each(
-    store: SqlStore, begun: list[Any], monkeypatch: pytest.MonkeyPatch
+    store: SqlStore, begun: list[Any], ending: Callable[[Exception], None]
 ):
-    begin = store._begin
-
-    def full(write: bool) -> Any:
-        transaction, give_back = begin(write)
-        if write and threading.current_thread() is threading.main_thread():
-            transaction.connection = Full(transaction.connection)
-        return transaction, give_back
-
-    monkeypatch.setattr(store, "_begin", full)
+    ending(sqlite3.OperationalError("database or disk is full"))
     assert answers(store, writer(store, "a"), writer(store, "b")) == ["a", "b"]
     assert names(store) == ["a", "b"]
     assert len(begun) == 1
+
+
+def test_what_nobody_knows_to_be_kept_is_not_done_again(
+    store: SqlStore, ending: Callable[[Exception], None]
+):
+    ending(psycopg.OperationalError("the connection is lost"))
+    assert answers(store, writer(store, "a"), writer(store, "b")) == [together.UNAVAILABLE] * 2
+    assert names(store) == []
+
+
+def teller(store: SqlStore, text: str, *, refuse: bool = False) -> Work:
+    def tell() -> None:
+        with store.write() as records:
+            records.events.add(Event(text, "kind", 1, "who", text, "", "urn"))
+            if refuse:
+                raise PoolError("invalid", "No.")
+
+    return tell
+
+
+def told(store: SqlStore) -> list[str]:
+    with store.read() as records:
+        return [event.event_id for event in records.events.since(0, None, 9)]
+
+
+def test_what_is_told_is_told_in_the_order_of_the_turn(store: SqlStore):
+    assert answers(store, *(teller(store, name) for name in "cab")) == [None] * 3
+    assert told(store) == ["c", "a", "b"]
+
+
+def test_who_is_refused_has_told_nothing(store: SqlStore, begun: list[Any]):
+    works = teller(store, "a"), teller(store, "bad", refuse=True), teller(store, "b")
+    assert answers(store, *works) == [None, "No.", None]
+    assert told(store) == ["a", "b"]
+    assert len(begun) == 1
+
+
+def test_what_no_database_can_keep_is_refused_to_who_brought_it(store: SqlStore):
+    works = teller(store, "a"), teller(store, "\ud800"), teller(store, "b")
+    assert answers(store, *works) == [None, "The request has text that is not Unicode.", None]
+    assert sorted(told(store)) == ["a", "b"]
 
 
 def test_what_was_read_and_then_undone_is_forgotten(store: SqlStore):
@@ -201,17 +268,35 @@ def test_what_was_read_and_then_undone_is_forgotten(store: SqlStore):
             return [one.root_id for one in records.roots.all()]
 
     async def turn() -> None:
-        loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(answer(store, work)) for work in (putter("undone"), roots)]
+        tasks = come(store, putter("undone"), roots, more=1)
         await asyncio.sleep(0)  # both have had their say, and nothing is kept
         assert store._together
-        store._together.end()
+        next(iter(store._together.values())).end()
         for task in tasks:
             task.cancel()
 
     asyncio.run(turn())
     putter("kept")()  # which has the number that the other would have had
     assert roots() == ["kept"]
+
+
+def test_what_is_changed_in_a_turn_is_changed_for_who_comes_after(store: SqlStore):
+    def look() -> tuple[Any, ...]:
+        with store.write() as records:
+            heard = records.endpoints.listening("WMI")
+            roots = records.roots.all()
+            return len(heard), len(roots), records.statuses.revoked([("issuer", "1")])
+
+    def change() -> None:
+        with store.write() as records:
+            records.endpoints.put(
+                Endpoint("1", "who", "name", "OEM", "WMI", "https://example.com", "kind", 1)
+            )
+            records.roots.put(Root("1", "V2G", b"der", "ab", "urn"))
+            records.statuses.put(Status("issuer", "1", "subject", 9, revoked=1, reason="gone"))
+
+    found = answers(store, look, change, look)
+    assert found == [(0, 0, False), None, (1, 1, True)]
 
 
 def test_who_comes_late_does_not_keep_the_first_waiting(
@@ -223,26 +308,50 @@ def test_who_comes_late_does_not_keep_the_first_waiting(
     assert len(begun) == 3
 
 
-def test_who_does_not_wait_for_his_answer_leaves_the_others_theirs(store: SqlStore, file: Path):
+def test_who_wrote_twice_and_lost_the_first_writes_both_again(
+    store: SqlStore, ending: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch
+):
+    """The second comes too late for the transaction of the first, which then fails."""
+    monkeypatch.setattr(together, "LATE", 0.0)
+    ending(sqlite3.OperationalError("database or disk is full"))
+
+    def both() -> None:
+        writer(store, "a")()
+        writer(store, "b")()
+
+    assert answers(store, both) == [None]
+    assert names(store) == ["a", "b"]
+
+
+def test_who_does_not_wait_for_his_answer_leaves_the_others_theirs(
+    store: SqlStore, other: SqlStore
+):
     async def one_goes_away() -> Any:
-        loop = asyncio.get_running_loop()
-        first, second = [
-            loop.create_task(answer(store, writer(store, name))) for name in ("a", "b")
-        ]
+        first, second = come(store, writer(store, "a"), writer(store, "b"), more=1)
         await asyncio.sleep(0)
         first.cancel()
         return await second
 
     assert asyncio.run(one_goes_away()) == "b"
-    assert in_file(file) == ["a", "b"]
+    assert names(other) == ["a", "b"]
 
 
-def test_a_thread_writes_after_the_turn(store: SqlStore, file: Path):
+def test_a_thread_writes_after_the_turn(store: SqlStore, other: SqlStore):
     async def both() -> None:
-        task = asyncio.create_task(answer(store, writer(store, "a")))
+        (task,) = come(store, writer(store, "a"), more=1)
         await asyncio.sleep(0)
-        assert in_file(file) == []
+        assert names(other) == []
         await asyncio.gather(task, asyncio.to_thread(writer(store, "b")))
 
     asyncio.run(both())
-    assert in_file(file) == ["a", "b"]
+    assert names(other) == ["a", "b"]
+
+
+def test_who_is_alone_is_answered_at_once(store: SqlStore, other: SqlStore):
+    async def alone() -> list[str]:
+        (task,) = come(store, writer(store, "a"))
+        await asyncio.sleep(0)
+        assert task.done()
+        return names(other)
+
+    assert asyncio.run(alone()) == ["a"]

@@ -3,6 +3,7 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plugvault.opcp.errors import answer
+from plugvault.patience import begins
 
 LIMIT = 65_536  # bytes: the largest body, a signed bundle as base64 of XML, has about 9,000
 
@@ -17,22 +18,24 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        begins()
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > LIMIT:
             await self._refuse(scope, receive, send)
             return
-        body = bytearray()
-        while True:
+        pieces: list[bytes] = []
+        size, more = 0, True
+        while more:
             message = await receive()
             if message["type"] != "http.request":
                 return  # the client went away
-            body += message.get("body", b"")
-            if len(body) > LIMIT:
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > LIMIT:
                 await self._refuse(scope, receive, send)
                 return
-            if not message.get("more_body"):
-                break
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body)}]
+            more = message.get("more_body", False)
+        whole: list[Message] = [{"type": "http.request", "body": b"".join(pieces)}]
 
         async def replay() -> Message:
             return whole.pop() if whole else await receive()

@@ -13,6 +13,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from plugvault.patience import comes
+
 PATIENCE = 30.0  # seconds from the first byte of a request, or from the connection, to its end
 HEAD = 65_536  # bytes: the longest address, an OCSP request in base64, has some 3,000
 
@@ -46,6 +48,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head, self._in_body = 0, True
         super().on_headers_complete()
+        comes()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
 from fastapi.security import OAuth2
 
-from plugvault.opcp.route import SHORT
+from plugvault.opcp.route import SHORT, Headers
 from plugvault.opcp.services import Services, services
 from plugvault.opcp.tokens import TokenError
 from plugvault.pools.caller import (
@@ -100,8 +100,8 @@ def may(operation: str) -> Callable[..., Awaitable[Caller]]:
             )
         return who
 
-    def at_once(request: Request) -> Caller | None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    def at_once(request: Request, headers: Headers) -> Caller | None:
+        scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         who = services(request).tokens.known(token) if scheme == "Bearer" else None
         return who if who and who.roles & allowed else None
 

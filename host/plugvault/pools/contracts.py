@@ -9,7 +9,7 @@ twice, and an operator that deletes one would leave the other good.
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 
 from plugvault.contract import response
@@ -93,8 +93,12 @@ def _is_current(contract: Contract, now: float) -> bool:
 
 
 def _certificates(contract: Contract) -> list[tuple[str, str]]:
-    above = [path.identity(path.read(der)) for der in contract.subs]
-    return [(contract.issuer, contract.serial), *above]
+    return [(contract.issuer, contract.serial), *_identities(contract.subs)]
+
+
+@lru_cache(maxsize=64)  # the same few above very many
+def _identities(subs: tuple[bytes, ...]) -> list[tuple[str, str]]:
+    return [path.identity(path.read(der)) for der in subs]
 
 
 def foresee(records: Records, contracts: Sequence[Contract], now: float) -> None:

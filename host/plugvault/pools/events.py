@@ -5,11 +5,13 @@ tell of does. Delivering them is `plugvault.delivery`'s work, and never delays a
 """
 
 import json
-import uuid
+import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import pybase64
+from pydantic_core import to_json
 
 from plugvault.contract.bundle import ISO2
 from plugvault.pki import path
@@ -53,9 +55,8 @@ def publish(
     """
     if kind not in KINDS:
         raise ValueError(kind)
-    event = Event(
-        str(uuid.uuid4()), kind, int(now), audience, json.dumps(payload), vehicle, namespace
-    )
+    written = to_json(payload).decode()
+    event = Event(_new_id(), kind, int(now), audience, written, vehicle, namespace)
     records.events.add(event)
     for endpoint in records.endpoints.listening(audience):
         if kind in endpoint.events.split(","):
@@ -63,6 +64,15 @@ def publish(
                 Delivery(event.event_id, endpoint.endpoint_id, vehicle, due=float(now))
             )
     return event
+
+
+def _new_id() -> str:
+    """A UUID that begins with the time [RFC 9562, version 7]: an index has neighbours on one page,
+    where random ones would each be on another."""
+    random = os.urandom(10)
+    bits = time.time_ns() // 1_000_000 << 80 | int.from_bytes(random, "big")
+    text = f"{bits & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def envelope(event: Event) -> dict[str, Any]:

@@ -532,13 +532,13 @@ class Records(Protocol):
 
 class Store(Protocol):
     """Opens transactions. `write` is atomic: an exception inside undoes all of it. `at_hand`:
-    now nothing has to be waited for but another writer (`plugvault.patience`). `kept`: what an
-    event loop waits for before it answers, if anything: whether what was read and written at once
-    is kept. If not, nothing was done."""
+    now nothing has to be waited for but another writer (`plugvault.patience`). `kept`: whether
+    what an event loop has read and written at once is kept, which it has to know before it
+    answers. If not, nothing was done."""
 
     @property
     def at_hand(self) -> bool: ...
-    def kept(self) -> Awaitable[bool] | None: ...
+    def kept(self) -> Awaitable[bool] | bool: ...
     def read(self) -> AbstractContextManager[Records]: ...
     def write(self) -> AbstractContextManager[Records]: ...
 

@@ -26,15 +26,11 @@ _CERTIFICATES = select(_table.certificates).where(_table.chain == bindparam("cha
 _NUMBER = select(_table.chain).where(_table.digest == bindparam("digest"))
 
 
-Known = tuple[int, tuple[Root, ...]]
-NOTHING: Known = (-1, ())
-
-
 @dataclass
 class Memory:
     """What one process knows of one database: `roots` with their version, and chains."""
 
-    roots: Known = NOTHING
+    roots: tuple[int, tuple[Root, ...]] = (-1, ())
     numbers: dict[Chain, int] = field(default_factory=dict)
     chains: dict[int, Chain] = field(default_factory=dict)
 

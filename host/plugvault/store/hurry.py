@@ -48,14 +48,14 @@ class Hurry:
     def at_hand(self) -> bool:
         return self._is_here and (self._is_file or time.monotonic() >= self._away_until)
 
-    def connect(self) -> tuple[Any, Callable[[], None]]:
-        """A connection, and what gives it back."""
+    def connect(self) -> tuple[Any, Callable[..., None]]:
+        """A connection, and what gives it back, with how many have shared it."""
         connection, prepared = self._take()
         line = None if self._is_file else Line(connection, prepared, SILENCE)
 
-        def give_back() -> None:
+        def give_back(members: int = 1) -> None:
             if line:
-                self._note(line.waited)
+                self._note(line.waited / max(1, members))
             if self._is_clean(connection):
                 self._ready.append((connection, prepared))
             else:

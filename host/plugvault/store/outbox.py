@@ -29,6 +29,7 @@ from plugvault.store.rows import INSERT, Rows, delete_by, upsert
 from plugvault.store.transaction import Row, Transaction
 
 EVERYONE = "*"
+Mark = tuple[int, int, int]
 _LIMIT: BindParameter[int] = bindparam("limit")
 
 
@@ -43,9 +44,13 @@ class Endpoints(Rows[records.Endpoint]):
 
     def listening(self, audience: str) -> Sequence[records.Endpoint]:
         """An endpoint listens to EVERYONE and, with that as a scope, to everything."""
-        if audience == EVERYONE:
-            return self._rows(_ENABLED)
-        return self._rows(_LISTENING, audience=audience)
+        memo, wanted = self._transaction.memo, (Endpoints, audience)
+        if wanted not in memo and audience == EVERYONE:
+            memo[wanted] = self._rows(_ENABLED)
+        elif wanted not in memo:
+            memo[wanted] = self._rows(_LISTENING, audience=audience)
+        found: Sequence[records.Endpoint] = memo[wanted]
+        return found
 
     def put(self, record: records.Endpoint) -> None:
         super().put(record)
@@ -83,6 +88,15 @@ class Outbox:
         self.events: list[records.Event] = []
         self.deliveries: list[records.Delivery] = []
         self.lines: list[records.AuditEntry] = []
+
+    def mark(self) -> Mark:
+        """How much there is."""
+        return len(self.events), len(self.deliveries), len(self.lines)
+
+    def cut(self, mark: Mark) -> None:
+        """Forget what came after that."""
+        events, deliveries, lines = mark
+        del self.events[events:], self.deliveries[deliveries:], self.lines[lines:]
 
     def flush(self) -> None:
         """Number all of it. From here on others wait until this transaction has ended."""

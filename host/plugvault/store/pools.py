@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -189,7 +190,8 @@ class Contracts(_Chained[records.Contract]):
         return self._one(emaid=emaid, namespace=namespace)
 
     def of_vehicle(self, vehicle: str, namespace: str) -> Sequence[records.Contract]:
-        return self._rows(_OF_VEHICLE, vehicle=vehicle, namespace=namespace)
+        found = self._where(vehicle=vehicle, namespace=namespace)
+        return sorted(found, key=_EMAID) if len(found) > 1 else found  # one, nearly always
 
     def of_provider(self, provider: str, limit: int) -> Sequence[records.Contract]:
         above = provider[:-1] + chr(ord(provider[-1]) + 1)  # a range, which an index serves
@@ -222,7 +224,7 @@ _contract = tables.contracts.c
 # that the vehicle gets. NULL, of databases from before, says the same.
 _NEVER = -(1 << 31)
 _DELIVERED = list(_contract.keys()).index("delivered")
-_OF_VEHICLE = by_columns(tables.contracts, ("vehicle", "namespace")).order_by(_contract.emaid)
+_EMAID = attrgetter("emaid")
 _DELIVER = (
     tables.contracts.update()
     .where(_contract.emaid == bindparam("one"), _contract.namespace == bindparam("edition"))
@@ -246,10 +248,14 @@ class Statuses(Rows[records.Status]):
         return self._rows(_any_of(len(certificates)), **_numbered(certificates))
 
     def revoked(self, certificates: Sequence[tuple[str, str]]) -> bool:
-        if not certificates:
+        good = self._transaction.memo.setdefault(Statuses, set())  # the same few CAs, mostly
+        asked = [one for one in certificates if one not in good]
+        if not asked:
             return False
-        statement = _any_revoked(len(certificates))
-        return bool(self._transaction.rows(statement, _numbered(certificates)))
+        if self._transaction.rows(_any_revoked(len(asked)), _numbered(asked)):
+            return True
+        good.update(asked)
+        return False
 
     def revoke(self, certificates: Sequence[tuple[str, str]], reason: str, at: int) -> None:
         rows = [

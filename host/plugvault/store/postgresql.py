@@ -148,6 +148,12 @@ class Line:
         for values in rows:
             self.execute(text, values)
 
+    @property
+    def in_transaction(self) -> bool:
+        """And not in one that has failed; or it has not been said yet that one begins."""
+        idle = pq.TransactionStatus.IDLE if self._unsaid else None
+        return self._libpq.transaction_status in (pq.TransactionStatus.INTRANS, idle)
+
     def flush(self) -> None:
         """Say all, and wait for all the answers."""
         unsaid, self._unsaid = self._unsaid, []

@@ -37,11 +37,11 @@ class SqlRecords:
 
     def __init__(self, transaction: Transaction, memory: Memory) -> None:
         self._transaction, self._memory = transaction, memory
-        self._outbox = Outbox(transaction)
+        self.outbox = Outbox(transaction)
 
     def finish(self) -> None:
         """What a transaction does last."""
-        self._outbox.flush()
+        self.outbox.flush()
 
     def lock(self, *names: str) -> None:
         self._transaction.lock(*names)
@@ -75,15 +75,15 @@ class SqlRecords:
 
     @_Part
     def events(self) -> Events:
-        return Events(self._transaction, self._outbox)
+        return Events(self._transaction, self.outbox)
 
     @_Part
     def deliveries(self) -> Deliveries:
-        return Deliveries(self._transaction, self._outbox)
+        return Deliveries(self._transaction, self.outbox)
 
     @_Part
     def audit(self) -> Audit:
-        return Audit(self._transaction, self._outbox)
+        return Audit(self._transaction, self.outbox)
 
     @_Part
     def changes(self) -> RootChanges:

@@ -23,17 +23,16 @@ from sqlalchemy.pool import QueuePool
 
 from plugvault.patience import hurried, wait
 from plugvault.pools.errors import PoolError
-from plugvault.store.chains import NOTHING, Memory
+from plugvault.store.chains import Memory
 from plugvault.store.hurry import HURRY, Hurry
 from plugvault.store.migrate import migrate
 from plugvault.store.postgresql import Line, Silent, has_gone
 from plugvault.store.records import SqlRecords
-from plugvault.store.together import Together
+from plugvault.store.together import UNAVAILABLE, Together
 from plugvault.store.transaction import Transaction
 
 log = logging.getLogger("plugvault.store")
 
-UNAVAILABLE = "The database is not available."
 BUSY = 5000  # milliseconds a writer waits for another
 WAIT = 10  # seconds a transaction waits for a connection
 
@@ -63,7 +62,7 @@ class SqlStore:
         # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
         # writers of one process take turns before they ask for its lock.
         self._turn = threading.Lock() if url.get_backend_name() == "sqlite" else None
-        self._together: Together | None = None
+        self._together: dict[asyncio.AbstractEventLoop, Together] = {}
         try:
             migrate(self._engine)
         except Exception as error:
@@ -103,18 +102,18 @@ class SqlStore:
     def write(self) -> "_Session":
         """As `read`; also when the disk is full, another writer does not come to an end, or has
         changed the same at the same moment: then the same call may succeed when made again."""
-        if self._turn and hurried() and _loop():
+        if hurried() and _loop():
             return _Member(self, write=True)
         return _Session(self, write=True)
 
-    def kept(self) -> Awaitable[bool] | None:
+    def kept(self) -> Awaitable[bool] | bool:
         company = self._company()
-        return company.kept() if company else None
+        return company.kept() if company else True
 
     def _company(self) -> Together | None:
         """Those of this turn of this event loop who have begun to write, if it is one's turn."""
-        found = self._together
-        return found if found and found.loop is _loop() else None
+        loop = _loop() if self._together else None
+        return self._together.get(loop) if loop else None
 
     def _join(self, write: bool) -> Together:
         found = self._company()
@@ -132,15 +131,16 @@ class SqlStore:
             self._release_turn()
             raise
 
-        def over(kept: bool) -> None:
-            self._together = None
-            if not kept:
-                self._memory.roots = NOTHING  # some may have read what was undone
-            give_back()
-            self._release_turn()
+        def over(members: int) -> None:
+            del self._together[loop]
+            try:
+                give_back(members)
+            finally:
+                self._release_turn()
 
-        self._together = Together(loop, transaction.connection, over)
-        return self._together
+        records = SqlRecords(transaction, self._memory)
+        made = self._together[loop] = Together(loop, transaction, records, over)
+        return made
 
     def _take_turn(self) -> None:
         """Before a write, which then has to `_release_turn`."""
@@ -152,8 +152,9 @@ class SqlStore:
         if self._turn:
             self._turn.release()
 
-    def _begin(self, write: bool) -> tuple[Transaction, Callable[[], None]]:
-        """A transaction, and what gives its connection back; what is not committed is undone."""
+    def _begin(self, write: bool) -> tuple[Transaction, Callable[..., None]]:
+        """A transaction, and what gives its connection back, with how many have shared it; what is
+        not committed is undone."""
         if not self.at_hand:
             wait()  # for the network, and others' locks at its other end
         connection, give_back = self._connect()
@@ -165,7 +166,7 @@ class SqlStore:
             raise
         return transaction, give_back
 
-    def _connect(self) -> tuple[Any, Callable[[], None]]:
+    def _connect(self) -> tuple[Any, Callable[..., None]]:
         if hurried():
             return self._hurry.connect()
         self._hurry.keep_one()
@@ -173,7 +174,7 @@ class SqlStore:
         driver: Any = held.driver_connection
         if self._turn is None:
             driver = Line(driver, held.info.setdefault("prepared", {}))
-        return driver, held.close
+        return driver, lambda _=1: held.close()
 
     def close(self) -> None:
         self._hurry.close()
@@ -227,29 +228,15 @@ class _Member(_Session):
         except BaseException as error:
             _explain(error)
             raise
-        dialect = self._store._engine.dialect
-        self._transaction = Transaction(self._shared.connection, dialect, self._write)
-        self._records = SqlRecords(self._transaction, self._store._memory)
-        return self._records
+        self._before = self._shared.join()
+        return self._shared.records
 
     def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        try:
-            if error is None and self._write:
-                self._records.finish()
-        except BaseException as failed:
-            self._spoil()
-            _explain(failed)
-            raise
         if error is None:
-            self._shared.add(self._transaction)
             return
-        self._spoil()
-        _explain(error)
-
-    def _spoil(self) -> None:
-        if self._shared.is_spoilt(self._transaction):
-            self._shared.end()
+        if not self._shared.leave(self._before):
             wait()  # and once more, by himself
+        _explain(error)
 
 
 def _explain(error: BaseException) -> None:

@@ -5,7 +5,7 @@ when first used and then go straight to the driver: building or interpreting one
 would cost more than running it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -24,6 +24,8 @@ BEGIN = {
     "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "BEGIN"),
 }
 
+# Tables of which nobody keeps anything in a `memo`.
+_MANY = {"vehicles", "contracts", "chains", "events", "deliveries", "audit"}
 _NO_SORT = ("SET LOCAL enable_sort = off", "SET LOCAL enable_incremental_sort = off")
 _ORDER = "SELECT pg_advisory_xact_lock(7, 0)"  # two numbers: apart from the locks of keys
 _LOCK = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS name"
@@ -43,16 +45,16 @@ class _Compiled:
         return [values[name] for name in self.names]
 
 
-_statements: dict[tuple[str, Executable], _Compiled] = {}
+_statements: dict[str, dict[Executable, _Compiled]] = {"sqlite": {}, "postgresql": {}}
 
 
 def _compiled(dialect: Dialect, statement: Executable) -> _Compiled:
-    found = _statements.get((dialect.name, statement))
+    known = _statements[dialect.name]
+    found = known.get(statement)
     if found is None:
         made = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
         fixed = {name: value for name, value in made.params.items() if value is not None}
-        found = _Compiled(str(made), tuple(made.positiontup or ()), fixed)
-        _statements[dialect.name, statement] = found
+        found = known[statement] = _Compiled(str(made), tuple(made.positiontup or ()), fixed)
     return found
 
 
@@ -65,13 +67,20 @@ class Transaction:
 
     def __init__(self, connection: Any, dialect: Dialect, write: bool) -> None:
         self.connection, self._dialect = connection, dialect
+        self._memo: dict[Hashable, Any] = {}
         self.write = write
         self._locks = write and dialect.name == "postgresql"
         self._held: set[str] = set()  # names that are locked
         self._is_ahead = False
         self._asked: dict[tuple[Any, ...], Any] = {}  # ahead: what, with which values
-        self.has_written = False
+        self.changes = 0  # statements that may have changed something
         self.committed: list[Callable[[], None]] = []  # called when it has been
+
+    @property
+    def memo(self) -> dict[Hashable, Any]:
+        """What needs not be asked again. SQLite shows a transaction one state of all tables, and
+        this is emptied when the transaction changes any but those of `_MANY`."""
+        return self._memo if self.database == "sqlite" else {}
 
     @property
     def database(self) -> str:
@@ -82,7 +91,7 @@ class Transaction:
         compiled = _compiled(self._dialect, statement)
         row = compiled.row(values)
         if not statement.is_select:
-            self.has_written = True
+            self._note(statement)
         if self._is_ahead:
             self._asked[compiled.text, *row] = self.connection.execute(compiled.text, row)
             raise _Later
@@ -114,9 +123,14 @@ class Transaction:
         compiled = _compiled(self._dialect, statement)
         rows = [compiled.row(one) for one in values]
         if rows:
-            self.has_written = True
+            self._note(statement)
             self._forget(statement)
             self.connection.executemany(compiled.text, rows)
+
+    def _note(self, written: Any) -> None:
+        self.changes += 1
+        if self._memo and written.table.name not in _MANY:
+            self._memo.clear()
 
     def _forget(self, written: Any) -> None:
         """What was asked ahead of a table that is now another."""
@@ -148,6 +162,12 @@ class Transaction:
         if self.database == "postgresql":
             for setting in _NO_SORT:
                 self.connection.execute(setting)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it goes on after a statement that failed: PostgreSQL ends it then, and SQLite
+        when the disk is full."""
+        return bool(self.connection.in_transaction)
 
     def begin(self) -> None:
         self.connection.execute(BEGIN[self._dialect.name][self.write])
