@@ -5,6 +5,9 @@ Whoever is about to wait for another process, a network or a writer calls `wait`
 nothing that lasts may be done before the first thing that may have to wait. A file's database, a
 database server on this machine and a token in this process count as at hand: they take less time
 than a thread does to begin, and so does the other writer who is nearly done.
+
+Requests that an event loop finds together are worked on in one turn (`comes`, `begins`), and the
+last of them knows it (`is_last`): what can be done once for all of them is done then.
 """
 
 import threading

@@ -2,7 +2,9 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -355,3 +357,34 @@ def test_who_is_alone_is_answered_at_once(store: SqlStore, other: SqlStore):
         return names(other)
 
     assert asyncio.run(alone()) == ["a"]
+
+
+def test_turns_of_two_processes_that_lock_crosswise_both_come_to_an_end(
+    postgresql_url: str, open_store: Callable[[str], SqlStore]
+):
+    """A loop waits hardly at all for another's lock; then each is done by himself, and no one of
+    them has what the other waits for."""
+    both = threading.Barrier(2)
+
+    def locker(store: SqlStore, name: str, meet: bool) -> Work:
+        def lock() -> str:
+            with store.write() as records:
+                records.lock(name)
+                records.clients.put(Client(name, b"digest", "OEM", name))
+                names = [one.client_id for one in records.clients.all()]
+                if meet and hurried():
+                    both.wait(20)  # each has the first lock, and goes on to the second
+            assert name in names
+            return name
+
+        return lock
+
+    def turn(order: str) -> list[Any]:
+        store = open_store(postgresql_url)
+        names(store)
+        works = [locker(store, name, at == 0) for at, name in enumerate(order)]
+        return answers(store, *works)
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(turn, ("xy", "yx"))) == [["x", "y"], ["y", "x"]]
+    assert names(open_store(postgresql_url)) == ["x", "y"]
