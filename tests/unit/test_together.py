@@ -14,7 +14,7 @@ from plugvault.opcp.route import _here
 from plugvault.patience import WouldWait, begins, comes, hurried, is_last
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Client, Endpoint, Event, Root, Status
-from plugvault.store import SqlStore, hurry, together
+from plugvault.store import SqlStore, hurry, together, transaction
 
 Work = Callable[[], Any]
 
@@ -388,3 +388,28 @@ def test_turns_of_two_processes_that_lock_crosswise_both_come_to_an_end(
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(turn, ("xy", "yx"))) == [["x", "y"], ["y", "x"]]
     assert names(open_store(postgresql_url)) == ["x", "y"]
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_the_end_of_a_turn_waits_for_anothers_end(
+    store: SqlStore, store_url: str, begun: list[Any], monkeypatch: pytest.MonkeyPatch
+):
+    """Longer than a question would, after which all would have to do their work again."""
+    monkeypatch.setattr(transaction, "_PATIENT", "SET LOCAL lock_timeout = 20000")
+    asked = []
+
+    def tell(name: str) -> Work:
+        def work() -> None:
+            asked.append(name)
+            teller(store, name)()
+
+        return work
+
+    with psycopg.connect(store_url, autocommit=True) as another:
+        another.execute("SELECT pg_advisory_lock(7, 0)")
+        later = threading.Timer(0.04, another.execute, ["SELECT pg_advisory_unlock(7, 0)"])
+        later.start()
+        answers(store, tell("a"), tell("b"))
+        later.join()
+    assert asked == told(store) == ["a", "b"]
+    assert len(begun) == 1

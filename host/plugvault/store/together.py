@@ -89,6 +89,7 @@ class Together:
         if self._over is None:
             return self._kept is True
         try:
+            self._transaction.be_patient()
             self.records.finish()
             self._end_transaction()
         except _FAILED as error:  # whoever does it again is told

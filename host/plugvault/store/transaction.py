@@ -28,6 +28,7 @@ BEGIN = {
 _MANY = {"vehicles", "contracts", "chains", "events", "deliveries", "audit"}
 _NO_SORT = ("SET LOCAL enable_sort = off", "SET LOCAL enable_incremental_sort = off")
 _ORDER = "SELECT pg_advisory_xact_lock(7, 0)"  # two numbers: apart from the locks of keys
+_PATIENT = "SET LOCAL lock_timeout = 100"  # milliseconds
 _LOCK = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS name"
 
 
@@ -155,6 +156,12 @@ class Transaction:
         the order in which transactions end."""
         if self._locks:
             self.connection.execute(_ORDER)
+
+    def be_patient(self) -> None:
+        """What comes now is the end of much work: to do that again would take longer than others'
+        ends do."""
+        if self._locks:
+            self.connection.execute(_PATIENT)
 
     def keep_index_order(self) -> None:
         """From here on take the first rows of an index one by one, and never sort all that wait
