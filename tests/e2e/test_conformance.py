@@ -97,6 +97,12 @@ _SCHEMA = ("content", "application/json", "schema")
 DEFAULT = "/v1/ccp/signedContractData/{pcid}/{emaid}/default"
 UNDECLARED = {"description": "refused"}
 FINGERPRINT = "^[0-9a-fA-F]{64}$"
+NAME = "^((CN|OU|O|C|DC|ST)=[^,]+,? ?)+$"
+UUIDS = "described as a SHA-256, with the pattern of a UUID"
+_LOOKUP = ("LookupContractResponse", "properties", "XMLContracts", "items")
+_INSTALLED = ("GetSignedContractDataResponse", "properties", "CCPResponse", "properties")
+_MESSAGE = ("emaidContent", "items", "properties", "messageDef")
+_CPS_ROOT = "cpsV2GRootCertificateFingerprint"
 CORRECTIONS: dict[str, list[tuple[tuple[Any, ...], Any, str]]] = {
     "rcp": [
         (
@@ -124,10 +130,23 @@ CORRECTIONS: dict[str, list[tuple[tuple[Any, ...], Any, str]]] = {
                 "pattern",
             ),
             FINGERPRINT,
-            "described as a SHA-256, with the pattern of a UUID",
+            UUIDS,
         ),
     ],
     "ccp": [
+        *(
+            (
+                ("components", "schemas", *schema, "properties", member, "pattern"),
+                pattern,
+                why,
+            )
+            for schema, member, pattern, why in (
+                (_LOOKUP, _CPS_ROOT, FINGERPRINT, "a SHA-256, with the pattern of a name"),
+                (_LOOKUP, "cpsRootCertificateDN", NAME, "a name, with the pattern of a UUID"),
+                (("ProvideContractDataResponse",), _CPS_ROOT, FINGERPRINT, UUIDS),
+                ((*_INSTALLED, *_MESSAGE), _CPS_ROOT, FINGERPRINT, UUIDS),
+            )
+        ),
         (
             ("paths", INSTALL, "post", "responses", "404", *_SCHEMA, "required"),
             None,
