@@ -3,9 +3,12 @@
 `PUT /v1/cps/contractData/signed` with a PCID: contract data is checked, signed by the CPS and
 stored. `POST /v1/ccp/signedContractData`: a vehicle's request is verified and answered, its
 operator told. Every request is another vehicle's and another contract's; connections are kept.
-`opcp_bare.py` says which cryptography it is; both take short turns, in one run, on the same two
-cores, which the requests' sender uses too, and the ratio is the median of the turns': a machine's
-speed changes within seconds. At 80 % of that load requests arrive at random moments.
+`opcp_bare.py` says which cryptography it is.
+
+A machine's speed changes within seconds. So the bare loops and the ecosystems of both databases
+take short turns, all alive in one run, on the same two cores, which the requests' sender uses too,
+and each ratio is the median of the turns'. At the end of a turn requests arrive at random moments,
+at 80 % of what the turn reached.
 
 Databases and tokens are in memory where there is such a place (/dev/shm): it is not the disk
 that is measured. PostgreSQL is a private cluster with flushes on, and two processes answer.
@@ -15,7 +18,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from operator import truediv
 from pathlib import Path
 from typing import Any
@@ -25,8 +30,8 @@ from opcp_world import HERE, Call, Fleet, Server, percentile, rate, serving
 AT_LEAST = 0.25  # of the bare loop
 MOST_P99 = 50.0  # milliseconds
 LOAD = 0.8
-ROUNDS, CALLS, WARM, PACED = 8, 500, 600, 1200
-CARS = WARM + ROUNDS * CALLS + PACED
+WARM, ROUNDS, CALLS, PACED = 600, 10, 400, 150
+CARS = WARM + ROUNDS * (CALLS + PACED)
 SECONDS = 0.25
 KINDS = {"put": "PUT contractData/signed", "post": "POST signedContractData"}
 
@@ -56,99 +61,113 @@ def bare(folder: Path, kind: str, processes: int) -> float:
     return sum(found)
 
 
-def measure(server: Server, kind: str, calls: list[Call], processes: int) -> dict[str, float]:
-    server.send(calls[:WARM])
-    ours, alone = [], []
-    for turn in range(ROUNDS):
-        first = WARM + turn * CALLS
-        alone.append(bare(server.folder, kind, processes))
-        ours.append(rate(server.send(calls[first : first + CALLS])))
-    reached = statistics.median(ours)
-    paced = server.send(calls[-PACED:], LOAD * reached)
-    return {
-        "rate": reached,
-        "bare": statistics.median(alone),
-        "ratio": statistics.median(map(truediv, ours, alone)),
-        "p50": percentile(paced, 0.5),
-        "p99": percentile(paced, 0.99),
-        "sender": paced["cpu"],
-    }
+class Side:
+    """An ecosystem on one database, and what came of asking it. `processes` answer."""
 
+    def __init__(self, title: str, server: Server, processes: int) -> None:
+        self.title, self._server, self._processes = title, server, processes
+        with ExitStack() as stack:
+            fleet = Fleet(server.folder, stack)
+            cars = [fleet.car(number) for number in range(CARS)]
+            self._calls = {
+                "put": [fleet.put(car, number) for number, car in enumerate(cars)],
+                "post": [fleet.post(car) for car in cars],
+            }
+            fleet.register(server.database, (fleet.record(car.pcid, car.leaf) for car in cars))
 
-def measured(
-    folder: Path, database: str | None, processes: int, calls: dict[str, list[Call]] | None
-) -> tuple[dict[str, dict[str, float]], dict[str, list[Call]]]:
-    """Figures for each kind, and the calls, which another database can be asked too."""
-    with serving(folder, database, processes) as server, ExitStack() as stack:
-        fleet = Fleet(folder, stack)
-        cars = [fleet.car(number) for number in range(CARS)] if calls is None else []
-        calls = calls or {
-            "put": [fleet.put(car, number) for number, car in enumerate(cars)],
-            "post": [fleet.post(car) for car in cars],
-            "cars": cars,
-        }
-        vehicles = (fleet.record(car.pcid, car.leaf) for car in calls["cars"])
-        fleet.register(server.database, vehicles)
-        found = {kind: measure(server, kind, calls[kind], processes) for kind in KINDS}
-    return found, calls
+    def begin(self, kind: str) -> None:
+        self._kind, self._left = kind, iter(self._calls[kind])
+        self.reached: list[float] = []
+        self._bare: list[float] = []
+        self._paced: list[dict[str, Any]] = []
+        self._server.send(self._next(WARM))
 
+    def turn(self) -> None:
+        self._bare.append(bare(self._server.folder, self._kind, self._processes))
+        reached = rate(self._server.send(self._next(CALLS)))
+        self.reached.append(reached)
+        self._paced.append(self._server.send(self._next(PACED), LOAD * reached))
 
-def rows(where: str, found: dict[str, dict[str, float]]) -> list[Row]:
-    made: list[Row] = []
-    for kind, title in KINDS.items():
-        one = found[kind]
-        share = f"sender: {one['sender']:.0%} of a core"
-        made += [
+    def _next(self, count: int) -> list[Call]:
+        return list(islice(self._left, count))
+
+    def rows(self) -> list[Row]:
+        title = f"{KINDS[self._kind]} on {self.title}, of its bare cryptography"
+        sender = statistics.median(one["cpu"] for one in self._paced)
+        return [
             {
-                "name": f"{title} on {where}, of its bare cryptography",
-                "value": one["ratio"],
+                "name": title,
+                "value": statistics.median(map(truediv, self.reached, self._bare)),
                 "unit": "×",
             },
-            {"name": "  requests", "value": one["rate"], "unit": "/s"},
-            {"name": "  bare cryptography", "value": one["bare"], "unit": "/s"},
-            {"name": "  p50 at 80 % of that load", "value": one["p50"], "unit": "ms"},
+            {"name": "  requests", "value": statistics.median(self.reached), "unit": "/s"},
+            {
+                "name": "  bare cryptography",
+                "value": statistics.median(self._bare),
+                "unit": "/s",
+            },
+            {
+                "name": "  p50 at 80 % of that load",
+                "value": percentile(self._paced, 0.5),
+                "unit": "ms",
+            },
             {
                 "name": "  p99 at 80 % of that load",
-                "value": one["p99"],
+                "value": percentile(self._paced, 0.99),
                 "unit": "ms",
                 "budget": MOST_P99,
-                "note": share,
+                "note": f"sender: {sender:.0%} of a core",
             },
         ]
-    return made
 
 
-def on_postgresql(folder: Path, calls: dict[str, list[Call]]) -> dict[str, dict[str, float]]:
-    """Nothing where there is no PostgreSQL."""
+@contextmanager
+def postgresql() -> Iterator[str | None]:
+    """The URL of a database; None where there is no PostgreSQL."""
     sys.path.append(str(HERE.parents[1] / "tests"))
     import pytest
 
     from fixtures.store import cluster
 
-    try:
-        with cluster(fsync="on", autovacuum="on", shared_buffers="256MB") as running:
-            return measured(folder, running.create(), 2, calls)[0]
-    except pytest.skip.Exception:
-        return {}
+    with ExitStack() as stack:
+        try:
+            options = {"fsync": "on", "autovacuum": "on", "shared_buffers": "256MB"}
+            database = stack.enter_context(cluster(**options)).create()
+        except pytest.skip.Exception:
+            database = None
+        yield database
 
 
 def bench() -> list[Row]:
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        prefix="pv-", dir=memory if memory.is_dir() else None
-    ) as folder:
-        data = Path(folder) / "data"
-        sqlite, calls = measured(data, None, 1, None)
-        postgresql = on_postgresql(data, calls)
-    found = rows("SQLite, one process", sqlite)
-    for row in found:
-        if row["unit"] == "×":
-            row["at_least"] = AT_LEAST
-    if not postgresql:
-        return found
-    found += rows("PostgreSQL, two processes", postgresql)
-    for kind, title in KINDS.items():
-        ratio = postgresql[kind]["rate"] / sqlite[kind]["rate"]
-        name = f"{title}, PostgreSQL of SQLite"
-        found.append({"name": name, "value": ratio, "unit": "×", "at_least": 1.0})
+    found: list[Row] = []
+    with ExitStack() as stack:
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="pv-", dir=memory if memory.is_dir() else None)
+        )
+        server = stack.enter_context(serving(Path(folder) / "sqlite"))
+        sides = [Side("SQLite, one process", server, 1)]
+        database = stack.enter_context(postgresql())
+        if database:
+            server = stack.enter_context(serving(Path(folder) / "postgresql", database, 2))
+            sides.append(Side("PostgreSQL, two processes", server, 2))
+        for kind in KINDS:
+            for side in sides:
+                side.begin(kind)
+            for _ in range(ROUNDS):
+                for side in sides:
+                    side.turn()
+            found += compared(kind, sides)
     return found
+
+
+def compared(kind: str, sides: list[Side]) -> list[Row]:
+    first, *others = sides
+    rows = first.rows()
+    rows[0]["at_least"] = AT_LEAST
+    for other in others:
+        rows += other.rows()
+        ratio = statistics.median(map(truediv, other.reached, first.reached))
+        name = f"{KINDS[kind]}, PostgreSQL of SQLite"
+        rows.append({"name": name, "value": ratio, "unit": "×", "at_least": 1.0})
+    return rows

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -221,12 +222,12 @@ class Fleet:
         return Call("POST", "/v1/ccp/signedContractData", "CPO", json.dumps(body).encode())
 
 
-def percentile(sent: dict[str, Any], share: float) -> float:
-    """Milliseconds."""
-    found: list[float] = sent["latencies"]
+def percentile(sent: Sequence[dict[str, Any]], share: float) -> float:
+    """Milliseconds, of all that was sent."""
+    found: list[float] = sorted(chain.from_iterable(one["latencies"] for one in sent))
     return found[min(len(found) - 1, int(share * len(found)))]
 
 
 def rate(sent: dict[str, Any]) -> float:
     """Requests per second."""
-    return len(sent["latencies"]) / float(sent["seconds"])
+    return float(sent["rate"])
