@@ -55,7 +55,7 @@ def validate(
     if len(subs) > MAX_SUBS:
         raise CertificateError("too-long", "%d sub-CA certificates" % len(subs))
     check_role(leaf, role)
-    path, issuers = _build(leaf, subs, anchors)
+    path, issuers = build(leaf, subs, anchors)
     if not issuers and (not transitive or len(path) == 1):
         for cert in subs:
             if cert.subject == cert.issuer == path[-1].issuer:
@@ -63,15 +63,15 @@ def validate(
         raise CertificateError("untrusted", "no trust anchor issued " + _title(path[-1]))
     if len(path) >= MAX_PATH:
         raise CertificateError("too-long", "%d certificates below the root" % len(path))
-    _check_current(leaf, now)
+    check_current(leaf, now)
     for below, cert in enumerate(path[1:]):
         _check_ca(cert, below, now)
     anchor = None
     if issuers:
         issuers = _usable(issuers, len(path) - 1, now)
-        anchor = _verify_link(path[-1], issuers, verify)
+        anchor = verify_link(path[-1], issuers, verify)
     for at in range(len(path) - 2, -1, -1):
-        _verify_link(path[at], path[at + 1 : at + 2], verify)
+        verify_link(path[at], path[at + 1 : at + 2], verify)
     return anchor
 
 
@@ -108,7 +108,9 @@ def check_role(leaf: "Certificate", role: str) -> None:
         raise CertificateError("key-usage", _title(leaf))
 
 
-def _build(leaf, subs, anchors):
+def build(
+    leaf: "Certificate", subs: "Sequence[Certificate]", anchors: "Sequence[Certificate]"
+) -> "tuple[list[Certificate], list[Certificate]]":
     """(path from leaf to the last sub-CA, anchors that may have issued that one)."""
     path = [leaf]
     while True:
@@ -131,7 +133,8 @@ def _issuers(cert, candidates):
     return keyed or named
 
 
-def _check_current(cert, now):
+def check_current(cert: "Certificate", now: int) -> None:
+    """That it is inside its dates and has no critical extension that nobody here understands."""
     if now < cert.not_before:
         raise CertificateError("not-yet-valid", _title(cert))
     if now > cert.not_after:
@@ -150,7 +153,7 @@ def _check_ca(cert, below, now):
         raise CertificateError("key-usage", _title(cert))
     if cert.path_length is not None and below > cert.path_length:
         raise CertificateError("path-length", _title(cert))
-    _check_current(cert, now)
+    check_current(cert, now)
 
 
 def _usable(anchors, below, now):
@@ -166,7 +169,11 @@ def _usable(anchors, below, now):
     return usable
 
 
-def _verify_link(cert, issuers, verify):
+def verify_link(
+    cert: "Certificate",
+    issuers: "Sequence[Certificate]",
+    verify: "Callable[[bytes, bytes, bytes], bool]",
+) -> "Certificate":
     """The issuer under whose key `cert` verifies."""
     digest = cert.tbs_digest
     for issuer in issuers:

@@ -10,7 +10,9 @@ ecosystem's own published samples carry wrong ones, so `parse_emaid` does not re
 from evcc.errors import EvccError
 
 _ALNUM = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_EITHER_CASE = _ALNUM + _ALNUM[10:].lower()
+_LETTERS = frozenset(_ALNUM[10:])
+_UPPER_CASE = frozenset(_ALNUM)
+_EITHER_CASE = frozenset(_ALNUM + _ALNUM[10:].lower())
 _HYPHEN_AFTER = (2, 5, 14)
 
 # Annex H.1: each character as q1 + 2*q2 + 4*r1 + 16*r2, in the order of _ALNUM.
@@ -28,6 +30,8 @@ def parse_emaid(text: str) -> str:
 
     Raises: IdError.
     """
+    if len(text) in (14, 15) and _UPPER_CASE.issuperset(text) and _LETTERS.issuperset(text[:2]):
+        return text  # as certificates have it
     out = ""
     hyphen = False
     for c in text:
@@ -75,9 +79,8 @@ def parse_pcid(text: str) -> str:
     """
     if len(text) not in (17, 18):
         raise IdError("length", "a PCID has 17 or 18 characters")
-    for c in text:
-        if c not in _EITHER_CASE:
-            raise IdError("character", "in a PCID")
+    if not _EITHER_CASE.issuperset(text):
+        raise IdError("character", "in a PCID")
     return text
 
 

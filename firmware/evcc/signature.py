@@ -20,6 +20,13 @@ SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 
 MAX_REFERENCES = 4  # [V2G2-909]
 
+_SIGNATURE = frozenset(("SignedInfo", "SignatureValue"))
+_SIGNED_INFO = frozenset(("CanonicalizationMethod", "SignatureMethod", "Reference"))
+_REFERENCE = frozenset(("URI", "Transforms", "DigestMethod", "DigestValue"))
+_TRANSFORMS = frozenset(("Transform",))
+_ALGORITHM = frozenset(("Algorithm",))
+_VALUE = frozenset(("value",))
+
 
 class SignatureError(EvccError):
     """A signature that does not hold. `reason` says at which step."""
@@ -68,8 +75,9 @@ def verify(
     Returns True when that legacy form was needed (to be reported), else False.
     Raises SignatureError(reason).
     """
-    info = _member(signature, "SignedInfo", ("SignedInfo", "SignatureValue"))
-    raw = _member(signature["SignatureValue"], "value", ("value",))
+    _exactly(signature, _SIGNATURE)
+    info = signature["SignedInfo"]
+    raw = _exactly(signature["SignatureValue"], _VALUE)["value"]
     digests = _referenced(info)
     if len(digests) != len(parts):
         raise SignatureError("references", "%d where %d belong" % (len(digests), len(parts)))
@@ -108,39 +116,32 @@ def in_range(raw: bytes) -> bool:
 
 def _referenced(info: dict) -> dict:
     """{URI: digest} of a SignedInfo in which everything is as [V2G2-767..771] wants it."""
-    allowed = ("CanonicalizationMethod", "SignatureMethod", "Reference")
-    _algorithm(_member(info, "CanonicalizationMethod", allowed), CANONICAL_EXI)
-    _algorithm(_member(info, "SignatureMethod", allowed), ECDSA_SHA256)
-    references = _member(info, "Reference", allowed)
-    if len(references) > MAX_REFERENCES:
+    _exactly(info, _SIGNED_INFO)
+    _algorithm(info["CanonicalizationMethod"], CANONICAL_EXI)
+    _algorithm(info["SignatureMethod"], ECDSA_SHA256)
+    if len(info["Reference"]) > MAX_REFERENCES:
         raise SignatureError("references", "more than %d" % MAX_REFERENCES)
     found = {}
-    for reference in references:
-        allowed = ("URI", "Transforms", "DigestMethod", "DigestValue")
-        uri = _member(reference, "URI", allowed)
-        transforms = _member(
-            _member(reference, "Transforms", allowed), "Transform", ("Transform",)
-        )
+    for reference in info["Reference"]:
+        uri = _exactly(reference, _REFERENCE)["URI"]
+        transforms = _exactly(reference["Transforms"], _TRANSFORMS)["Transform"]
         if len(transforms) != 1:
             raise SignatureError("algorithm", "%d transforms" % len(transforms))
         _algorithm(transforms[0], CANONICAL_EXI)
-        _algorithm(_member(reference, "DigestMethod", allowed), SHA256)
+        _algorithm(reference["DigestMethod"], SHA256)
         if uri in found:
             raise SignatureError("references", uri + " twice")
-        found[uri] = _member(reference, "DigestValue", allowed)
+        found[uri] = reference["DigestValue"]
     return found
 
 
-def _member(element: dict, name: str, allowed: tuple):
-    """One member of an element that may hold only the `allowed` ones [V2G2-771]."""
-    for present in element:
-        if present not in allowed:
-            raise SignatureError("members", present + " must not be there")
-    if name not in element:
-        raise SignatureError("members", name + " is missing")
-    return element[name]
+def _exactly(element: dict, names: frozenset) -> dict:
+    """An element that holds these members and no others [V2G2-771]."""
+    if set(element) != names:
+        raise SignatureError("members", "%s where %s belong" % (sorted(element), sorted(names)))
+    return element
 
 
 def _algorithm(element: dict, wanted: str) -> None:
-    if _member(element, "Algorithm", ("Algorithm",)) != wanted:
+    if _exactly(element, _ALGORITHM)["Algorithm"] != wanted:
         raise SignatureError("algorithm", element["Algorithm"])

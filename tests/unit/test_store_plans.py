@@ -136,8 +136,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     real_run, real_many = Transaction.run, Transaction.many
 
     def note(transaction: Transaction, statement: Any, values: Any) -> None:
-        compiled = transaction_module._compiled(transaction._dialect, statement)
-        statements.append((compiled.text, compiled.row(values)))
+        compiled = transaction_module.compiled(transaction._dialect, statement)
+        row = values if isinstance(values, tuple) else compiled.row(values)
+        statements.append((compiled.text, row))
 
     def run(self: Transaction, statement: Any, values: Any) -> Any:
         note(self, statement, values)

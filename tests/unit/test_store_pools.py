@@ -15,7 +15,7 @@ from plugvault.pki import path
 from plugvault.pools.records import ISO2, Contract, Delivery, Event, Provisioning, Root, Status
 from plugvault.store import SqlStore, chains
 from plugvault.store.outbox import _DUE
-from plugvault.store.transaction import _compiled
+from plugvault.store.transaction import compiled
 from world import World
 
 Open = Callable[[str], SqlStore]
@@ -179,7 +179,7 @@ def test_a_long_queue_is_not_sorted_to_take_its_first(postgresql_url: str, open_
         connection = records._transaction.connection
         connection.execute("ANALYZE deliveries")
         records.deliveries.claim("w", 1, 9, 1)
-        due = _compiled(store._engine.dialect, _DUE)
+        due = compiled(store._engine.dialect, _DUE)
         row = due.row({"of_endpoint": "w", "now": 1, "limit": 20})
         plan = connection.execute(f"EXPLAIN {due.text}", row).fetchall()
     bad = ("Sort", "Seq Scan on deliveries")

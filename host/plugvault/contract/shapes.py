@@ -14,10 +14,12 @@ looked at: what one learns must make the very bytes the codec made, or is not ke
 
 import marshal
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import repeat
 from json import JSONEncoder
+from operator import and_, itemgetter, lshift, or_, rshift
 from typing import Any, Generic, NoReturn, TypeVar
 
 from evcc import exi
@@ -28,7 +30,7 @@ Message = dict[str, Any]
 MOST = 512  # shapes of one kind: an operator's certificates come in a few lengths
 ALIKE = 16  # messages of one length that differ in more than their octets
 
-Shape = str
+Shape = Hashable
 Value = bytes | str
 Learnt = TypeVar("Learnt")
 
@@ -54,13 +56,13 @@ class Shaped(Fixed):
     """A message whose shape need not be looked for, for who makes it knows it. `kind`: all of the
     shape but how long the values are; `said`: the values, as `look` has them."""
 
-    def __init__(self, members: Message, kind: str, said: Sequence[Value]) -> None:
+    def __init__(self, members: Message, kind: Shape, said: Sequence[Value]) -> None:
         super().__init__(members)
         self.kind, self.said = kind, said
 
     @property
     def shape(self) -> Shape:
-        return f"{self.kind} {[*map(len, self.said)]}"
+        return self.kind, *map(len, self.said)
 
 
 def look(message: Message) -> tuple[Shape, Sequence[Value]] | None:
@@ -110,10 +112,11 @@ class Known(Generic[Learnt]):
     """What was learnt of shapes. None: that there is nothing to learn."""
 
     def __init__(self) -> None:
-        self._learnt: dict[Shape, Learnt | None] = {}
-        self._once: dict[Shape, None] = {}
+        self._learnt: dict[Hashable, Learnt | None] = {}
+        self._once: dict[Hashable, None] = {}
+        self.found = self._learnt.get
 
-    def get(self, shape: Shape, learn: Callable[[], Learnt | None]) -> Learnt | None:
+    def get(self, shape: Hashable, learn: Callable[[], Learnt | None]) -> Learnt | None:
         """`learn` is asked when a shape comes for the second time."""
         found = self._learnt.get(shape)
         if found is not None or shape in self._learnt:
@@ -126,21 +129,67 @@ class Known(Generic[Learnt]):
         return found
 
 
-@dataclass(frozen=True)
-class _Bits:
-    """`rest`: the bits of a message, those of its values zero; `shifts`: where each value lies,
-    from the end; `size`: in octets."""
+_number: Callable[[Any, Any], int] = int.from_bytes
+_octets: Callable[[Any, Any, Any], bytes] = int.to_bytes
 
-    rest: int
-    size: int
-    shifts: tuple[int, ...]
+
+class _Bits:
+    """`rest`: the bits of a message, those of its values zero; `size`: in octets; `runs`: where
+    each value lies, from the end, and how long it is, in octets; `texts`: values that are none.
+
+    What follows the values one by one is left to `map`, which needs no interpreter for it."""
+
+    def __init__(
+        self, rest: int, size: int, runs: Sequence[tuple[int, int]], texts: Sequence[int]
+    ) -> None:
+        self.rest, self.runs, self.texts = rest, runs, texts
+        spans = [_span(size, shift, length) for shift, length in runs]
+        order = sorted(range(len(runs)), key=lambda at: spans[at].start)
+        self._ordered = _picker(order)
+        self._as_given = _picker(sorted(range(len(order)), key=order.__getitem__))
+        self._texts = [order.index(at) for at in texts]
+        self._spans = [spans[at] for at in order]
+        blank, done = rest.to_bytes(size, "big"), 0
+        self._between: list[bytes] = []
+        for span in self._spans:
+            if span.start < done:
+                raise ValueError("two values share an octet")
+            self._between += [blank[done : span.start], b""]
+            done = span.stop
+        self._between.append(blank[done:])
+        self._shifts = [runs[at][0] & 7 for at in order]
+        self._around = [int.from_bytes(blank[span], "big") for span in self._spans]
+        self._sizes = [span.stop - span.start for span in self._spans]
+        self._lengths = [runs[at][1] for at in order]
+        self._ones = [(1 << 8 * length) - 1 for length in self._lengths]
 
     def put(self, values: Sequence[Value]) -> bytes:
-        bits = self.rest
-        for value, shift in zip(values, self.shifts, strict=True):
-            octets = value if isinstance(value, bytes) else value.encode()
-            bits |= int.from_bytes(octets, "big") << shift
-        return bits.to_bytes(self.size, "big")
+        octets = list(self._ordered(values))
+        for at in self._texts:
+            octets[at] = octets[at].encode()
+        numbers = map(lshift, map(_number, octets, repeat("big")), self._shifts)
+        made = list(self._between)
+        made[1::2] = map(_octets, map(or_, numbers, self._around), self._sizes, repeat("big"))
+        return b"".join(made)
+
+    def take(self, raw: bytes) -> list[Any]:
+        """The octets of the values."""
+        parts = map(_number, map(raw.__getitem__, self._spans), repeat("big"))
+        numbers = map(and_, map(rshift, parts, self._shifts), self._ones)
+        found = list(map(_octets, numbers, self._lengths, repeat("big")))
+        return list(self._as_given(found))
+
+
+def _picker(order: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What gives these of a sequence."""
+    return itemgetter(*order) if len(order) > 1 else lambda values: values
+
+
+def _span(size: int, shift: int, length: int) -> slice:
+    """The octets in which a value's bits are."""
+    return (
+        slice(size - (shift + 8 * length + 7) // 8, size - shift // 8) if length else slice(0, 0)
+    )
 
 
 def _ends(value: Value) -> tuple[Value, Value, int]:
@@ -152,11 +201,15 @@ def _ends(value: Value) -> tuple[Value, Value, int]:
     return "0" * size, "O" * size, int.from_bytes(b"\x7f" * size, "big")
 
 
+def _texts(values: Sequence[Value]) -> list[int]:
+    return [at for at, value in enumerate(values) if isinstance(value, str)]
+
+
 def _learn(message: Any, values: Sequence[Value], code: Callable[[Any], bytes]) -> _Bits | None:
     low, high, runs = zip(*map(_ends, values), strict=True) if values else ((), (), ())
     try:
         blank = code(fill(message, low))
-        rest, shifts = int.from_bytes(blank, "big"), []
+        rest, found = int.from_bytes(blank, "big"), []
         for at, run in enumerate(runs):
             one = code(fill(message, (*low[:at], high[at], *low[at + 1 :])))
             changed = int.from_bytes(one, "big") ^ int.from_bytes(blank, "big")
@@ -164,63 +217,63 @@ def _learn(message: Any, values: Sequence[Value], code: Callable[[Any], bytes]) 
             if changed >> shift != run:
                 return None
             rest &= ~(run << shift)
-            shifts.append(shift)
-        found = _Bits(rest, len(blank), tuple(shifts))
-        return found if found.put(values) == code(message) else None
-    except (exi.ExiError, OverflowError):
+            found.append((shift, len(values[at])))
+        bits = _Bits(rest, len(blank), found, _texts(values))
+        return bits if bits.put(values) == code(message) else None
+    except (exi.ExiError, OverflowError, ValueError):
         return None
 
 
 _codings: Known[_Bits] = Known()
-_DOCUMENT = ""
 
 
-def _coded(what: str, message: Any, code: Callable[[Any], bytes]) -> bytes:
+def _coded(what: tuple[Any, ...], message: Any, code: Callable[..., bytes]) -> bytes:
     """`what`: all that `code` depends on beside the message."""
     seen = look(message)
     if seen is None:
-        return code(message)
+        return code(message, *what)
     shape, values = seen
-    bits = _codings.get(what + shape, lambda: _learn(message, values, code))
-    return bits.put(values) if bits else code(message)
+    bits = _codings.found((what, shape)) or _codings.get(
+        (what, shape), lambda: _learn(message, values, lambda one: code(one, *what))
+    )
+    return bits.put(values) if bits else code(message, *what)
 
 
 def encode(message: Message) -> bytes:
     """As `exi.encode`, of the ISO 15118-2 schema."""
-    return _coded(_DOCUMENT, message, exi.encode)
+    return _coded((), message, exi.encode)
 
 
 def fragment(name: str, value: Any, schema: str = "iso2", typed: bool = False) -> bytes:
     """As `exi.fragment`."""
-    return _coded(
-        f"{name} {schema} {typed}", value, lambda value: exi.fragment(name, value, schema, typed)
-    )
+    return _coded((name, schema, typed), value, _fragment)
+
+
+def _fragment(value: Any, name: str, schema: str, typed: bool) -> bytes:
+    return exi.fragment(name, value, schema, typed)
 
 
 @dataclass(frozen=True)
 class _Form:
-    """Messages of one shape, as bits. `values`: of one of them; `fixed`: the bits that are no
-    value's; `cast`: the message as `marshal` has it, which makes it faster than anything written
-    here, with the places of the values' octets in it."""
+    """Messages of one shape, as bits. `fixed`: the bits that are no value's; `cast`: the message
+    as `marshal` has it, which makes it faster than anything written here, with empty places for
+    the values' octets; `places`: in it, with whose they are."""
 
     bits: _Bits
-    values: Sequence[Value]
     fixed: int
-    cast: Sequence[bytes | int]
+    cast: Sequence[bytes]
+    places: Sequence[tuple[int, int]]
     parts: tuple["_Part", ...]
 
-    def read(self, given: int) -> Message:
-        octets = [
-            (given >> shift & (1 << 8 * len(old)) - 1).to_bytes(len(old), "big")
-            for old, shift in zip(self.values, self.bits.shifts, strict=True)
-        ]
-        whole = [octets[one] if isinstance(one, int) else one for one in self.cast]
+    def read(self, raw: bytes) -> Message:
+        values = self.bits.take(raw)
+        whole = list(self.cast)
+        for place, at in self.places:
+            whole[place] = values[at]
         # Nothing of it is anybody else's but octets, as many as there were.
         message: Message = marshal.loads(b"".join(whole))  # noqa: S302
-        values = [
-            one if isinstance(old, bytes) else one.decode()
-            for old, one in zip(self.values, octets, strict=True)
-        ]
+        for at in self.bits.texts:
+            values[at] = values[at].decode()
         for part in self.parts:
             part.mark(message, values)
         return message
@@ -229,7 +282,7 @@ class _Form:
 _MARSHAL = 2  # the last edition that says everything at its place, and twice what comes twice
 
 
-def _cast(message: Message, values: Sequence[Value]) -> list[bytes | int]:
+def _cast(message: Message, values: Sequence[Value]) -> tuple[list[bytes], list[tuple[int, int]]]:
     ends = [_ends(value)[:2] for value in values]
     low = [one for one, _ in ends]
     blank, places = marshal.dumps(fill(message, low), _MARSHAL), {}
@@ -237,12 +290,14 @@ def _cast(message: Message, values: Sequence[Value]) -> list[bytes | int]:
         if high:
             one = marshal.dumps(fill(message, [*low[:at], high, *low[at + 1 :]]), _MARSHAL)
             places[next(place for place, octet in enumerate(one) if octet != blank[place])] = at
-    made: list[bytes | int] = []
+    made: list[bytes] = []
+    slots = []
     done = 0
     for place, at in sorted(places.items()):
-        made += [blank[done:place], at]
+        made += [blank[done:place], b""]
+        slots.append((len(made) - 1, at))
         done = place + len(values[at])
-    return [*made, blank[done:]]
+    return [*made, blank[done:]], slots
 
 
 @dataclass(frozen=True)
@@ -250,7 +305,7 @@ class _Part:
     """An element that is coded again, to be verified. `places`: of its values among all."""
 
     path: tuple[str, ...]
-    kind: str
+    kind: Shape
     places: tuple[int, ...]
 
     def mark(self, message: Message, values: Sequence[Value]) -> None:
@@ -289,7 +344,7 @@ def decode(raw: bytes) -> Message:
     given = int.from_bytes(raw, "big")
     for form in _forms.get(len(raw), ()):
         if (given ^ form.bits.rest) & form.fixed == 0:
-            return form.read(given)
+            return form.read(raw)
     message: Message = exi.decode(raw)
     _remember(message, raw)
     return message
@@ -300,14 +355,15 @@ def _remember(message: Message, raw: bytes) -> None:
     if seen is None:
         return
     shape, values = seen
-    bits = _codings.get(_DOCUMENT + shape, lambda: _learn(message, values, exi.encode))
+    bits = _codings.get(((), shape), lambda: _learn(message, values, exi.encode))
     if bits is None or bits.put(values) != raw:  # there may be other ways to say the same
         return
-    runs = sum(_ends(value)[2] << at for value, at in zip(values, bits.shifts, strict=True))
+    runs = sum(
+        _ends(value)[2] << shift for value, (shift, _) in zip(values, bits.runs, strict=True)
+    )
     fixed = (1 << 8 * len(raw)) - 1 ^ runs
-    parts = tuple(_parts(message, values))
-    form = _Form(bits, values, fixed, _cast(message, values), parts)
-    if form.read(int.from_bytes(raw, "big")) != message:
+    form = _Form(bits, fixed, *_cast(message, values), tuple(_parts(message, values)))
+    if form.read(raw) != message:
         return
     alike = _forms.pop(len(raw), [])
     keep(_forms, MOST, len(raw), [form, *alike[: ALIKE - 1]])

@@ -146,12 +146,12 @@ def write(message: Message) -> bytes:
     around = _known.get(shape, lambda: _around(content, values))
     if around is None:
         return _document(content)
-    texts = [_text(values[at]) for at in around.order]
+    texts = [text(values[at]) for at, text in around.order]
     return b"".join(chain.from_iterable(zip(around.texts, (*texts, b""), strict=True)))
 
 
-def _text(value: shapes.Value) -> bytes:
-    return pybase64.b64encode(value) if isinstance(value, bytes) else escape(value).encode()
+def _text(value: str) -> bytes:
+    return escape(value).encode()
 
 
 def _document(content: Message) -> bytes:
@@ -161,10 +161,11 @@ def _document(content: Message) -> bytes:
 
 @dataclass(frozen=True)
 class _Around:
-    """What stands around the values; `order`: in which they stand between the `texts`."""
+    """What stands around the values; `order`: which stands after each of the `texts`, and what
+    writes it."""
 
     texts: tuple[bytes, ...]
-    order: tuple[int, ...]
+    order: tuple[tuple[int, Callable[[Any], bytes]], ...]
 
 
 _known: shapes.Known[_Around] = shapes.Known()
@@ -178,7 +179,10 @@ def _around(content: Message, values: Sequence[shapes.Value]) -> _Around | None:
         for mark, value in zip(digests, values, strict=True)
     ]
     document = _document(shapes.fill(content, marks))
-    texts = [_text(mark) for mark in marks]
+    writers: list[Callable[[Any], bytes]] = [
+        pybase64.b64encode if isinstance(one, bytes) else _text for one in marks
+    ]
+    texts = [write(mark) for write, mark in zip(writers, marks, strict=True)]
     if any(document.count(text) != 1 for text in texts):
         return None
     order = sorted(range(len(texts)), key=lambda at: document.index(texts[at]))
@@ -186,7 +190,7 @@ def _around(content: Message, values: Sequence[shapes.Value]) -> _Around | None:
     for at in order:
         before, _, document = document.partition(texts[at])
         between.append(before)
-    return _Around((*between, document), tuple(order))
+    return _Around((*between, document), tuple((at, writers[at]) for at in order))
 
 
 def _write(name: str, node: _Node, value: Any, attributes: str = "") -> str:

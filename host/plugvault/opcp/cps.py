@@ -6,6 +6,7 @@ a stranger.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
@@ -131,7 +132,7 @@ def _sign(caller: Caller, found: Services, asked: SignRequest, stored: bool) -> 
         "xsdMsgDefNamespace": asked.xsd_msg_def_namespace,
         "signedData": encode(xml.write(message)),
         "cpsV2GRootCertificateFingerprint": root.fingerprint,
-        "cpsRootDistinguishedName": _name(root),
+        "cpsRootDistinguishedName": _name(root.certificate),
         **({"metaData": asked.metadata} if asked.metadata else {}),
     }
 
@@ -206,7 +207,7 @@ def _signer(signer: cps.Signer, root: Root) -> dict[str, Any]:
         "validTo": timestamp(certificate.not_after),
         "organizationName": certificate.names.get("O", ""),
         "cpsV2GRootCertificateFingerprint": root.fingerprint,
-        "cpsRootDistinguishedName": _name(root),
+        "cpsRootDistinguishedName": _name(root.certificate),
         "cpsSubCa1Certificate": encode(sub1),
         "cpsCa1Certificate": encode(sub1),
         **{
@@ -219,5 +220,6 @@ def _signer(signer: cps.Signer, root: Root) -> dict[str, Any]:
     }
 
 
-def _name(root: Root) -> str:
-    return distinguished_name(path.read(root.certificate).names)
+@lru_cache(maxsize=64)  # of the few that all contracts are signed under
+def _name(root: bytes) -> str:
+    return distinguished_name(path.read(root).names)

@@ -6,24 +6,29 @@ kind, strictly, and they become a mould: all their bytes, and for the values tha
 what `evcc.x509` would take there, or less. A certificate that fits is good for the same reasons.
 Whatever does not fit is read strictly, and refused in `evcc`'s words.
 
-A kind is learnt when its length comes a second time, and a limited number is kept: who sends ever
-new ones costs what `evcc.x509` costs.
+A kind is learnt when its lengths, of the whole and of what is signed, come a second time, and a
+limited number is kept: who sends ever new ones costs what `evcc.x509` costs.
 """
 
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from hashlib import sha256
 
 from evcc import der, x509
 from evcc.x509 import Certificate, CertificateError
 from plugvault.bounded import keep
 
-MOST = 256  # lengths of which there are moulds
-ALIKE = 16  # moulds of one length
+MOST = 256  # beginnings of which there are moulds
+ALIKE = 16  # moulds of one beginning
 
 # What a board cuts out of the DER each time, to save memory; and what of it a mould knows.
-_CUT_OUT = ("tbs_digest", "issuer", "subject", "names", "point", "signature", "ski", "aki")
-_OTHERS = ("tbs_digest", "subject", "point", "ski")
+_CUT_OUT = (
+    *("tbs_digest", "issuer", "subject", "names", "point"),
+    *("signature", "ski", "aki", "ocsp"),
+)
+_OTHERS = ("subject", "point", "ski")
+_BEGIN = 8  # bytes: both headers before what is signed
 _HEADER = 2  # bytes, of what is shorter than 128
 
 Span = tuple[int, int]
@@ -31,7 +36,8 @@ Span = tuple[int, int]
 
 def read(data: bytes) -> Certificate:
     """As `evcc.x509.parse`, with all that a certificate says cut out of it."""
-    alike = _moulds.get(len(data))
+    begin = data[:_BEGIN]
+    alike = _moulds.get(begin)
     for mould in alike or ():
         made = mould.read(data)
         if made:
@@ -40,7 +46,7 @@ def read(data: bytes) -> Certificate:
     for name in _CUT_OUT:
         setattr(certificate, name, getattr(certificate, name))
     learnt = [] if alike is None else [Mould(certificate), *alike[: ALIKE - 1]]
-    keep(_moulds, MOST, len(data), learnt)
+    keep(_moulds, MOST, begin, learnt)
     return certificate
 
 
@@ -48,17 +54,25 @@ class Mould:
     """The kind of certificate that `model` is, which was read strictly."""
 
     def __init__(self, model: Certificate) -> None:
-        data, spans = model.der, {name: _span(model, name) for name in ("serial", "signature")}
+        data = model.der
+        serial, signature = _span(model, "serial"), _span(model, "signature")
         self._model = dict(vars(model))
-        self._serial, signature = spans["serial"], spans["signature"]
-        self._dates = tuple(_dates(data, _span(model, "issuer")[1] + _HEADER))
+        self._signed = slice(*_span(model, "tbs"))
+        self._others = [
+            (name, slice(*_span(model, name)))
+            for name in _OTHERS
+            if getattr(model, name) is not None
+        ]
+        dates = tuple(_dates(data, _span(model, "issuer")[1] + _HEADER))
+        self._from, self._to = (slice(*span) for span in dates)
         texts = dict(_texts(model))
-        self._texts = tuple((name, *span) for name, span in texts.items())
-        self._halves = tuple(_elements(data, signature[0] + _HEADER, signature[1]))
-        free = [(span, _integer(data[slice(*span)])) for span in (self._serial, *self._halves)]
+        self._texts = [(name, slice(*span)) for name, span in texts.items()]
+        halves = tuple(_elements(data, signature[0] + _HEADER, signature[1]))
+        self._r, self._s = (slice(*span) for span in halves)
+        free = [(span, _integer(data[slice(*span)])) for span in (serial, *halves)]
         free += [
             ((start + _HEADER, stop), rb"\d{%d}Z" % (stop - start - _HEADER - 1))
-            for start, stop in self._dates
+            for start, stop in dates
         ]
         free += [(span, b"[ -~]{%d}" % (span[1] - span[0])) for span in texts.values()]
         point, at = _span(model, "point"), 0
@@ -77,27 +91,30 @@ class Mould:
         if not self._fits(data):
             return None
         try:
-            not_before, not_after = [_seconds(data[start:stop]) for start, stop in self._dates]
+            not_before, not_after = _seconds(data[self._from]), _seconds(data[self._to])
         except CertificateError:
             return None
-        names = {name: data[start:stop].decode() for name, start, stop in self._texts}
-        r, s = [data[start:stop][-32:].rjust(32, b"\0") for start, stop in self._halves]
+        names = dict(self._model["names"])
+        for name, span in self._texts:
+            names[name] = data[span].decode()
+        r, s = data[self._r][-32:], data[self._s][-32:]
         made = Certificate.__new__(Certificate)
         values = vars(made)
         values.update(
             self._model,
             der=data,
+            tbs_digest=sha256(data[self._signed]).digest(),
+            names=names,
             not_before=not_before,
             not_after=not_after,
-            names={**self._model["names"], **names},
-            signature=r + s,
+            signature=r.rjust(32, b"\0") + s.rjust(32, b"\0"),
         )
-        for name in _OTHERS:
-            values[name] = made.__getattr__(name)
+        for name, span in self._others:
+            values[name] = data[span]
         return made
 
 
-_moulds: dict[int, list[Mould]] = {}
+_moulds: dict[bytes, list[Mould]] = {}
 
 
 def _span(model: Certificate, name: str) -> Span:

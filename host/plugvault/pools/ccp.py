@@ -43,6 +43,8 @@ def keep(
     return contracts.store(
         records,
         signed.message,
+        signed.data,
+        signed.cps,
         signed.root.fingerprint,
         signed.place.vehicle,
         signed.place.replaces,
@@ -80,7 +82,15 @@ def put(
     if path.read(place.vehicle.certificate).point == leaf.point:
         raise PoolError("invalid", cps.OWN_KEY)
     return contracts.store(
-        records, message, root_fingerprint, place.vehicle, place.replaces, now, metadata
+        records,
+        message,
+        data,
+        (taken.cps, *taken.cps_subs),
+        root_fingerprint,
+        place.vehicle,
+        place.replaces,
+        now,
+        metadata,
     )
 
 

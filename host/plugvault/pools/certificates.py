@@ -81,6 +81,6 @@ def check_new(records: Records, leaf: Certificate, above: Iterable[bytes]) -> No
     )
     if any(one.revoked is not None for one in known):
         raise PoolError("invalid", REVOKED)
-    subject = distinguished_name(leaf.names)
-    if any((one.issuer, one.serial) == identity and one.subject != subject for one in known):
-        raise PoolError("invalid", ANOTHERS)
+    for one in known:
+        if (one.issuer, one.serial) == identity and one.subject != distinguished_name(leaf.names):
+            raise PoolError("invalid", ANOTHERS)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import chain
 
-from plugvault.contract import response
 from plugvault.contract.bundle import ISO2, Message, to_exi
+from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pools import certificates, events
 from plugvault.pools.caller import read_emaid
@@ -39,6 +39,8 @@ def find(records: Records, emaid: str) -> Contract | None:
 def store(
     records: Records,
     message: Message,
+    data: ContractData,
+    cps: Sequence[bytes],
     root_fingerprint: str,
     vehicle: Provisioning,
     replaces: Contract | None,
@@ -47,12 +49,12 @@ def store(
 ) -> Contract:
     """Keep a checked bundle and tell the vehicle's maker, with its vehicle and EMAID locked.
 
+    `data`: the contract in it; `cps`: who has signed it, DER of the leaf and of what is above.
     A vehicle's first contract is its default; what is replaced hands on whether it was; a vehicle
     that has others and no default keeps none, until its maker chooses.
     """
-    taken = response.read(message)
-    emaid = read_emaid(taken.contract.emaid)
-    leaf = path.read(taken.contract.certificate)
+    emaid = read_emaid(data.emaid)
+    leaf = path.read(data.certificate)
     if replaces:
         default = replaces.default
         if replaces.emaid != emaid:  # the check digit came or went
@@ -73,7 +75,7 @@ def store(
         metadata,
         None,
         *path.identity(leaf),
-        (*taken.contract.subs, taken.cps, *taken.cps_subs),
+        (*data.subs, *cps),
     )
     records.contracts.put(contract)
     tell_maker(records, f"oem.contract.{'updated' if replaces else 'created'}", contract, now)
@@ -82,10 +84,11 @@ def store(
 
 def good(records: Records, contracts: Sequence[Contract], now: float) -> list[Contract]:
     """Those inside their dates, with nothing revoked that they hang on: what may be handed out."""
-    found = {one: _certificates(one) for one in contracts if _is_current(one, now)}
-    if not found or not records.statuses.revoked(list({*chain.from_iterable(found.values())})):
-        return list(found)
-    return [one for one, hangs in found.items() if not records.statuses.revoked(hangs)]
+    found = [one for one in contracts if _is_current(one, now)]
+    hang = [_certificates(one) for one in found]
+    if not found or not records.statuses.revoked(list({*chain.from_iterable(hang)})):
+        return found
+    return [one for one, on in zip(found, hang, strict=True) if not records.statuses.revoked(on)]
 
 
 def _is_current(contract: Contract, now: float) -> bool:

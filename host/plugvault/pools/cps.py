@@ -57,11 +57,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Signed:
-    """Contract data with its signature. `root`: the V2G root of the CPS; `place`: None when it
-    was signed for no vehicle."""
+    """Contract data with its signature. `cps`: whose it is, DER of the leaf and of what is above;
+    `root`: the V2G root above that; `place`: None when it was signed for no vehicle."""
 
     message: Message
     data: ContractData
+    cps: tuple[bytes, ...]
     root: Root
     place: Place | None
 
@@ -240,7 +241,8 @@ def _sign(
             raise PoolError("unavailable", "The CPS's token signs wrongly.")
         return value
 
-    return Signed(bundle(data, signer.certificate, signer.subs, proven), data, root, place)
+    message = bundle(data, signer.certificate, signer.subs, proven)
+    return Signed(message, data, signer.path, root, place)
 
 
 def choose(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -22,7 +23,7 @@ from sqlalchemy import (
 from plugvault.pools import records
 from plugvault.store import tables
 from plugvault.store.chains import Chains, Memory
-from plugvault.store.rows import INSERT, Rows, T, by_columns, delete_by
+from plugvault.store.rows import INSERT, Rows, T, by_columns, delete_by, names
 from plugvault.store.transaction import Row, Transaction
 
 _LIMIT: BindParameter[int] = bindparam("limit")
@@ -101,9 +102,9 @@ class _Chained(Rows[T]):
         found = self._rows(_expired(self.table), **at)
         found += self._rows(_revoked(self.table), **at)
         statuses = Statuses(self._transaction)
-        for (chain,) in self._transaction.rows(_CHAINS, {}):  # the world has some hundred
-            if statuses.revoked(self._chains.identities(chain)):
-                found += self._rows(_under(self.table), chain=chain, limit=limit)
+        for (number,) in self._transaction.rows(_CHAINS, {}):  # the world has some hundred
+            if statuses.revoked(self._chains.identities(number)):
+                found += self._rows(_under(self.table), chain=number, limit=limit)
         return list(dict.fromkeys(found))[:limit]
 
     def issuers(self) -> Sequence[str]:
@@ -172,11 +173,10 @@ class Vehicles(_Chained[records.Provisioning]):
         self._delete(vehicle=vehicle, namespace=namespace)
 
     def _read(self, row: Row) -> records.Provisioning:
-        *subs, root = self._chains.get(row[-1])
-        sub1 = subs.pop()
-        sub2 = subs.pop() if subs else None
-        values = (*row[:4], sub2, sub1, root, *row[4:-1])
-        return records.Provisioning(*values)
+        said = dict(zip(names(self.table), row, strict=True))
+        *sub2, sub1, root = self._chains.get(said.pop("chain"))
+        said |= {"sub2": sub2[0] if sub2 else None, "sub1": sub1, "root": root}
+        return self._made(said)
 
     def _values(self, record: records.Provisioning) -> dict[str, Any]:
         chain = self._chains.number((*record.subs, record.root))
@@ -208,11 +208,11 @@ class Contracts(_Chained[records.Contract]):
         self._transaction.many(delete, map(vars, contracts))
 
     def _read(self, row: Row) -> records.Contract:
-        chain = self._chains.get(row[-1])
-        values = [*self._plain(row)[:-1], chain]
-        if values[_DELIVERED] == _NEVER:
-            values[_DELIVERED] = None
-        return records.Contract(*values)
+        said = dict(zip(names(self.table), row, strict=True))
+        said["subs"] = self._chains.get(said.pop("chain"))
+        if said["delivered"] == _NEVER:
+            said["delivered"] = None
+        return self._made(said)
 
     def _values(self, record: records.Contract) -> dict[str, Any]:
         at = _NEVER if record.delivered is None else record.delivered
@@ -223,7 +223,6 @@ _contract = tables.contracts.c
 # As long as a time: SQLite changes that in its place, and else writes the whole row anew, with all
 # that the vehicle gets. NULL, of databases from before, says the same.
 _NEVER = -(1 << 31)
-_DELIVERED = list(_contract.keys()).index("delivered")
 _EMAID = attrgetter("emaid")
 _DELIVER = (
     tables.contracts.update()
@@ -245,14 +244,14 @@ class Statuses(Rows[records.Status]):
         return self._one(issuer=issuer, serial=serial)
 
     def known(self, certificates: Sequence[tuple[str, str]]) -> Sequence[records.Status]:
-        return self._rows(_any_of(len(certificates)), **_numbered(certificates))
+        return self._all_of(_any_of(len(certificates)), tuple(chain.from_iterable(certificates)))
 
     def revoked(self, certificates: Sequence[tuple[str, str]]) -> bool:
         good = self._transaction.memo.setdefault(Statuses, set())  # the same few CAs, mostly
         asked = [one for one in certificates if one not in good]
         if not asked:
             return False
-        if self._transaction.rows(_any_revoked(len(asked)), _numbered(asked)):
+        if self._transaction.rows(_any_revoked(len(asked)), tuple(chain.from_iterable(asked))):
             return True
         good.update(asked)
         return False
@@ -296,15 +295,9 @@ _REVOCATIONS = select(func.count()).where(
 )
 
 
-def _numbered(certificates: Sequence[tuple[str, str]]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for number, (issuer, serial) in enumerate(certificates):
-        values |= {f"issuer{number}": issuer, f"serial{number}": serial}
-    return values
-
-
 @lru_cache(maxsize=32)
 def _any_of(count: int) -> Select[Any]:
+    """Each known by an issuer and a serial number, one after the other."""
     any_of = [
         and_(_status.issuer == bindparam(f"issuer{i}"), _status.serial == bindparam(f"serial{i}"))
         for i in range(count)
@@ -315,4 +308,4 @@ def _any_of(count: int) -> Select[Any]:
 @lru_cache(maxsize=32)
 def _any_revoked(count: int) -> Select[Any]:
     one: ColumnElement[int] = literal_column("1")
-    return _any_of(count).with_only_columns(one).where(_status.revoked.is_not(None)).limit(one)
+    return _any_of(count).with_only_columns(one).where(_status.revoked.is_not(None))

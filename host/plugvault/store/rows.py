@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from plugvault.pools import records
 from plugvault.store import tables
-from plugvault.store.transaction import Row, Transaction
+from plugvault.store.transaction import Row, Transaction, Values
 
 T = TypeVar("T")
 
@@ -27,30 +27,37 @@ class Rows(Generic[T]):
     """Of `record`, in `table`."""
 
     table: ClassVar[Table]
-    record: ClassVar[Callable[..., Any]]
+    record: ClassVar[type]
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
     def _read(self, row: Row) -> T:
         """`row`: all columns of the table."""
-        found: T = self.record(*self._plain(row))
-        return found
+        return self._made(dict(zip(names(self.table), row, strict=True)))
 
-    def _plain(self, row: Row) -> Row:
+    def _made(self, said: dict[str, Any]) -> T:
+        """A record of these. To put the values of a frozen one in their places one by one takes
+        longer than to have them from the database."""
         if self._transaction.database == "sqlite":  # which has no type for yes and no
-            for place in booleans(self.table):
-                row = (*row[:place], bool(row[place]), *row[place + 1 :])
-        return row
+            for name in booleans(self.table):
+                said[name] = bool(said[name])
+        made: T = object.__new__(self.record)
+        vars(made).update(said)
+        return made
 
     def _values(self, record: T) -> Mapping[str, Any]:
         return vars(record)
 
     def _rows(self, statement: Executable, **values: Any) -> list[T]:
+        return self._all_of(statement, values)
+
+    def _all_of(self, statement: Executable, values: Values) -> list[T]:
         return [self._read(row) for row in self._transaction.rows(statement, values)]
 
     def _where(self, **wanted: Any) -> list[T]:
-        return self._rows(by_columns(self.table, tuple(wanted)), **wanted)
+        statement = by_columns(self.table, tuple(wanted))
+        return self._all_of(statement, tuple(wanted.values()))
 
     def _one(self, **wanted: Any) -> T | None:
         found = self._where(**wanted)
@@ -68,9 +75,13 @@ class Rows(Generic[T]):
 
 
 @cache
-def booleans(table: Table) -> list[int]:
-    """Where in a row they stand."""
-    return [place for place, one in enumerate(table.columns) if isinstance(one.type, Boolean)]
+def names(table: Table) -> tuple[str, ...]:
+    return tuple(one.name for one in table.columns)
+
+
+@cache
+def booleans(table: Table) -> list[str]:
+    return [one.name for one in table.columns if isinstance(one.type, Boolean)]
 
 
 @cache

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Dialect, Executable
@@ -16,6 +17,7 @@ from sqlalchemy import Dialect, Executable
 from plugvault.store.postgresql import COMMIT
 
 Row = Sequence[Any]
+Values = Mapping[str, Any] | tuple[Any, ...]  # by name, or as a statement has them
 
 # How a transaction begins, for a reader and for a writer. SQLite's writer takes the lock at once;
 # PostgreSQL's reader sees one state, its writers see what others have committed meanwhile.
@@ -34,29 +36,37 @@ _LOCK = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS name"
 
 @dataclass(frozen=True)
 class _Compiled:
-    """`names`: of the parameters, in order; `fixed`: values that the statement has itself."""
+    """`pick`: the parameters of their names, in order; `fixed`: values that the statement has
+    itself; `written`: the table that it changes, "" for none."""
 
     text: str
-    names: tuple[str, ...]
+    pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
     fixed: Mapping[str, Any]
+    written: str
 
-    def row(self, values: Mapping[str, Any]) -> list[Any]:
-        if self.fixed:
-            values = {**self.fixed, **values}
-        return [values[name] for name in self.names]
+    def row(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        return self.pick({**self.fixed, **values} if self.fixed else values)
 
 
 _statements: dict[str, dict[Executable, _Compiled]] = {"sqlite": {}, "postgresql": {}}
 
 
-def _compiled(dialect: Dialect, statement: Executable) -> _Compiled:
+def compiled(dialect: Dialect, statement: Any) -> _Compiled:
     known = _statements[dialect.name]
-    found = known.get(statement)
+    found: _Compiled | None = known.get(statement)
     if found is None:
-        made = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+        made = statement.compile(dialect=dialect)
         fixed = {name: value for name, value in made.params.items() if value is not None}
-        found = known[statement] = _Compiled(str(made), tuple(made.positiontup or ()), fixed)
+        written = "" if statement.is_select else statement.table.name
+        pick = _picker(tuple(made.positiontup or ()))
+        found = known[statement] = _Compiled(str(made), pick, fixed, written)
     return found
+
+
+def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple(values[name] for name in names)
 
 
 class _Later(Exception):
@@ -67,7 +77,8 @@ class Transaction:
     """Runs statements. `write`: whether what is read may be locked."""
 
     def __init__(self, connection: Any, dialect: Dialect, write: bool) -> None:
-        self.connection, self._dialect = connection, dialect
+        self.connection, self.database, self._dialect = connection, dialect.name, dialect
+        self._compiled = _statements[dialect.name]
         self._memo: dict[Hashable, Any] = {}
         self.write = write
         self._locks = write and dialect.name == "postgresql"
@@ -83,25 +94,18 @@ class Transaction:
         this is emptied when the transaction changes any but those of `_MANY`."""
         return self._memo if self.database == "sqlite" else {}
 
-    @property
-    def database(self) -> str:
-        return self._dialect.name
-
-    def run(self, statement: Executable, values: Mapping[str, Any]) -> Any:
+    def run(self, statement: Executable, values: Values) -> Any:
         """What has the rows: `fetchall()`, and how many were changed: `rowcount`."""
-        compiled = _compiled(self._dialect, statement)
-        row = compiled.row(values)
-        if not statement.is_select:
-            self._note(statement)
+        one = self._compiled.get(statement) or compiled(self._dialect, statement)
+        row = values if isinstance(values, tuple) else one.row(values)
+        if one.written:
+            self._note(one.written)
         if self._is_ahead:
-            self._asked[compiled.text, *row] = self.connection.execute(compiled.text, row)
+            self._asked[one.text, *row] = self.connection.execute(one.text, row)
             raise _Later
-        if self._asked:
-            if not statement.is_select:
-                self._forget(statement)
-            elif (answer := self._asked.get((compiled.text, *row))) is not None:
-                return answer
-        return self.connection.execute(compiled.text, row)
+        if self._asked and (answer := self._asked.get((one.text, *row))) is not None:
+            return answer
+        return self.connection.execute(one.text, row)
 
     def ahead(self, *asks: Callable[[], object]) -> None:
         """See `Records`. What a file's database is asked costs no more one by one."""
@@ -115,28 +119,27 @@ class Transaction:
         finally:
             self._is_ahead = False
 
-    def rows(self, statement: Executable, values: Mapping[str, Any]) -> list[Row]:
+    def rows(self, statement: Executable, values: Values) -> list[Row]:
         found: list[Row] = self.run(statement, values).fetchall()
         return found
 
     def many(self, statement: Executable, values: Iterable[Mapping[str, Any]]) -> None:
         """The same statement with each of `values`."""
-        compiled = _compiled(self._dialect, statement)
-        rows = [compiled.row(one) for one in values]
+        one = compiled(self._dialect, statement)
+        rows = [one.row(each) for each in values]
         if rows:
-            self._note(statement)
-            self._forget(statement)
-            self.connection.executemany(compiled.text, rows)
+            self._note(one.written)
+            self.connection.executemany(one.text, rows)
 
-    def _note(self, written: Any) -> None:
+    def _note(self, written: str) -> None:
+        """What was kept of a table that is now another, or asked ahead of it, is forgotten."""
         self.changes += 1
-        if self._memo and written.table.name not in _MANY:
+        if self._memo and written not in _MANY:
             self._memo.clear()
-
-    def _forget(self, written: Any) -> None:
-        """What was asked ahead of a table that is now another."""
-        name = written.table.name
-        self._asked = {what: one for what, one in self._asked.items() if name not in what[0]}
+        if self._asked:
+            self._asked = {
+                what: one for what, one in self._asked.items() if written not in what[0]
+            }
 
     def lock(self, *names: str) -> None:
         """No other transaction that locks one of these goes on before this one ends. SQLite has
