@@ -11,8 +11,6 @@ last of them knows it (`is_last`): what can be done once for all of them is done
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 _hurried = ContextVar("hurried", default=False)
@@ -34,14 +32,14 @@ def wait() -> None:
         raise WouldWait
 
 
-@contextmanager
-def at_once() -> Iterator[None]:
+class at_once:  # noqa: N801
     """Within this, nothing waits."""
-    token = _hurried.set(True)
-    try:
-        yield
-    finally:
-        _hurried.reset(token)
+
+    def __enter__(self) -> None:
+        self._token = _hurried.set(True)
+
+    def __exit__(self, *_: object) -> None:
+        _hurried.reset(self._token)
 
 
 class _Coming(threading.local):

@@ -43,13 +43,14 @@ REQUEST = exi.encode(
 def _nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "_codings", shapes.Known())
     monkeypatch.setattr(shapes, "_forms", {})
+    monkeypatch.setattr(shapes, "_uris", shapes.Known())
     monkeypatch.setattr(xml, "_known", shapes.Known())
 
 
 def outcome(work: Callable[[Any], Any], given: Any) -> Any:
     try:
         return work(given)
-    except exi.ExiError as error:
+    except (exi.ExiError, signature.SignatureError) as error:
         return error.reason, str(error)
 
 
@@ -131,6 +132,27 @@ def test_any_bit_of_a_known_message_may_be_another(flips: list[tuple[int]]) -> N
         bits ^= 1 << at
     raw = bits.to_bytes(len(REQUEST), "big")
     assert outcome(shapes.decode, raw) == outcome(exi.decode, raw)
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(st.integers(0, 8 * len(REQUEST) - 1), max_size=3), st.binary(min_size=1, max_size=40)
+)
+def test_what_a_signature_names_is_what_evcc_says(flips: list[int], digest: bytes) -> None:
+    message = exi.decode(REQUEST)
+    info = message["V2G_Message"]["Header"]["Signature"]["SignedInfo"]
+    info["Reference"][0]["DigestValue"] = digest
+    raw = exi.encode(message)
+    bits = int.from_bytes(raw, "big")
+    for at in flips:
+        bits ^= 1 << at % (8 * len(raw))
+    for _ in range(4):  # strictly, and then as learnt
+        for one in (raw, bits.to_bytes(len(raw), "big")):
+            try:
+                said = shapes.decode(one)["V2G_Message"]["Header"]["Signature"]["SignedInfo"]
+            except (exi.ExiError, KeyError):
+                continue
+            assert outcome(shapes.references, said) == outcome(signature.referenced, dict(said))
 
 
 def test_what_was_read_is_nobody_elses() -> None:

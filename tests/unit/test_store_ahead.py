@@ -13,7 +13,7 @@ from plugvault.contract.issue import issue_contract
 from plugvault.patience import WouldWait, at_once
 from plugvault.pools import ccp, contracts, cps
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import ISO2, Endpoint, Provisioning
+from plugvault.pools.records import ISO2, Endpoint, Provisioning, Status
 from plugvault.store import SqlStore
 from plugvault.store.postgresql import Line
 from plugvault.store.records import SqlRecords
@@ -126,6 +126,32 @@ def test_a_lock_that_is_held_costs_nothing(far: SqlStore, waits: Waits):
 def test_a_file_is_asked_nothing_ahead(sqlite_store: SqlStore):
     with sqlite_store.write() as records:
         records.ahead(lambda: pytest.fail("asked"))
+
+
+def test_a_file_is_asked_once_of_all_whose_revocation_is_expected(sqlite_store: SqlStore):
+    asked: list[str] = []
+    with sqlite_store.read() as records:
+        records._transaction.connection.set_trace_callback(asked.append)
+        records.statuses.expect([("ca", "1"), ("ca", "2")])
+        assert not records.statuses.revoked([("ca", "1")])
+        assert not records.statuses.revoked([("ca", "2")])
+        records._transaction.connection.set_trace_callback(None)
+    assert len(asked) == 1
+
+
+def test_a_far_database_is_not_asked_for_what_is_expected(far: SqlStore, waits: Waits):
+    with far.read() as records:
+        waits.count = 0
+        records.statuses.expect([("ca", "1")])
+        assert waits.count == 0
+
+
+def test_who_is_revoked_is_so_whatever_was_expected(store: SqlStore):
+    with store.write() as records:
+        records.statuses.put(Status("ca", "2", "CN=It", 9, revoked=7, reason="superseded"))
+        records.statuses.expect([("ca", "1"), ("ca", "2")])
+        assert not records.statuses.revoked([("ca", "1")])
+        assert records.statuses.revoked([("ca", "2")])
 
 
 def test_nobody_has_a_hand_on_what_is_anothers(far: SqlStore, pool_world: World):

@@ -22,7 +22,7 @@ from json import JSONEncoder
 from operator import and_, itemgetter, lshift, or_, rshift
 from typing import Any, Generic, NoReturn, TypeVar
 
-from evcc import exi
+from evcc import exi, signature
 from plugvault.bounded import keep
 
 Message = dict[str, Any]
@@ -367,3 +367,22 @@ def _remember(message: Message, raw: bytes) -> None:
         return
     alike = _forms.pop(len(raw), [])
     keep(_forms, MOST, len(raw), [form, *alike[: ALIKE - 1]])
+
+
+_uris: Known[tuple[str, ...]] = Known()
+
+
+def references(info: Message) -> dict[str, Any]:
+    """As `evcc.signature.referenced`: which elements a SignedInfo names is said by its shape."""
+    if not isinstance(info, Shaped):
+        return signature.referenced(info)
+    uris = _uris.found(info.shape) or _uris.get(info.shape, lambda: _learn_uris(info))
+    return dict(zip(uris, info.said, strict=True)) if uris else signature.referenced(info)
+
+
+def _learn_uris(info: Shaped) -> tuple[str, ...] | None:
+    try:
+        found = signature.referenced(info)
+    except signature.SignatureError:
+        return None
+    return tuple(found) if list(found.values()) == list(info.said) else None

@@ -85,18 +85,20 @@ def store(
 def good(records: Records, contracts: Sequence[Contract], now: float) -> list[Contract]:
     """Those inside their dates, with nothing revoked that they hang on: what may be handed out."""
     found = [one for one in contracts if _is_current(one, now)]
-    hang = [_certificates(one) for one in found]
-    if not found or not records.statuses.revoked(list({*chain.from_iterable(hang)})):
+    if not found or not records.statuses.revoked(hang_on(found)):
         return found
-    return [one for one, on in zip(found, hang, strict=True) if not records.statuses.revoked(on)]
+    return [one for one in found if not records.statuses.revoked(hang_on([one]))]
 
 
 def _is_current(contract: Contract, now: float) -> bool:
     return contract.not_before <= now <= contract.not_after
 
 
-def _certificates(contract: Contract) -> list[tuple[str, str]]:
-    return [(contract.issuer, contract.serial), *_identities(contract.subs)]
+def hang_on(contracts: Sequence[Contract]) -> list[tuple[str, str]]:
+    """The certificates that contracts hang on, as they would be revoked; each once."""
+    above = dict.fromkeys(one.subs for one in contracts)
+    leaves = [(one.issuer, one.serial) for one in contracts]
+    return [*leaves, *dict.fromkeys(chain.from_iterable(map(_identities, above)))]
 
 
 @lru_cache(maxsize=64)  # the same few above very many

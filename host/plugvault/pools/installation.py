@@ -68,7 +68,12 @@ def check_signature(request: Request) -> str:
             raise PoolError("invalid", BAD_SIGNATURE)
         part = (request.body["Id"], "CertificateInstallationReq", request.body)
         signature.verify(
-            request.signature, [part], certificate.point, verify_p256, fragment=shapes.fragment
+            request.signature,
+            [part],
+            certificate.point,
+            verify_p256,
+            fragment=shapes.fragment,
+            references=shapes.references,
         )
     except CertificateError as error:
         raise PoolError("invalid", "Invalid certificate format on OEMProvisioningCert") from error
@@ -89,6 +94,9 @@ def install(records: Records, request: Request, pcid: str, now: float) -> Contra
     of_vehicle = records.contracts.of_vehicle(pcid.upper(), ISO2)
     default = [contract for contract in of_vehicle if contract.default]
     contracts.foresee(records, default, now)
+    records.statuses.expect(
+        [path.identity(path.read(request.certificate)), *contracts.hang_on(default)]
+    )
     vehicle = pcp.find(records, pcid, now)
     if vehicle is None or vehicle.certificate != request.certificate:
         raise PoolError("not-found", NOTHING)

@@ -352,6 +352,11 @@ class Statuses(Protocol):
         """Whether any of these (issuer, serial) is revoked: one query."""
         ...
 
+    def expect(self, certificates: Sequence[tuple[str, str]]) -> None:
+        """A hint, as `Records.ahead`: `revoked` will be asked of these, some at a time. A database
+        in a file is asked of all of them now; its readers see the same until they end."""
+        ...
+
     def revoke(self, certificates: Sequence[tuple[str, str]], reason: str, at: int) -> None:
         """Those of them that are here and good; of the others nothing is said."""
         ...
