@@ -248,9 +248,9 @@ class Statuses(Rows[records.Status]):
 
     def revoked(self, certificates: Sequence[tuple[str, str]]) -> bool:
         good = self._transaction.memo.setdefault(Statuses, set())  # the same few CAs, mostly
-        asked = [one for one in certificates if one not in good]
-        if not asked:
+        if good.issuperset(certificates):
             return False
+        asked = [one for one in certificates if one not in good]
         if self._transaction.rows(_any_revoked(len(asked)), tuple(chain.from_iterable(asked))):
             return True
         good.update(asked)
