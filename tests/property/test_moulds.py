@@ -129,3 +129,31 @@ def test_a_kind_is_learnt_when_its_lengths_come_again_and_only_so_many_are_kept(
     moulds.read(model)
     moulds.read(model)
     assert [len(alike) for alike in moulds._moulds.values()] == [1]
+
+
+def tlv(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    return bytes([tag, *([0x82, size >> 8] if size > 0x7F else []), size & 0xFF]) + content
+
+
+def signed(tbs: bytes, r: int, s: int) -> bytes:
+    """A certificate with this signature, which nobody has made."""
+    halves = [tlv(2, one.to_bytes(one.bit_length() // 8 + 1, "big")) for one in (r, s)]
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    return tlv(0x30, tbs + algorithm + tlv(3, b"\0" + tlv(0x30, b"".join(halves))))
+
+
+@pytest.mark.parametrize("r", [1, 0x7F, 0x80, 1 << 240, (1 << 248) - 1, 1 << 248, 1 << 255])
+def test_halves_of_a_signature_have_their_whole_length_again(r: int) -> None:
+    data = signed(x509.parse(MODELS[0]).tbs, r, 1 << 254)
+    assert agrees(moulds.Mould(model_of(data)), data)
+
+
+def test_only_so_many_kinds_of_one_beginning_are_kept() -> None:
+    tbs = x509.parse(MODELS[0]).tbs
+    issuer = x509.parse(MODELS[0]).issuer
+    for _ in range(2):
+        for number in range(moulds.ALIKE + 5):
+            named = issuer[:-1] + bytes([0x41 + number])
+            moulds.read(signed(tbs.replace(issuer, named, 1), 1 << 254, 1 << 254))
+    assert [len(alike) for alike in moulds._moulds.values()] == [moulds.ALIKE]

@@ -79,9 +79,10 @@ def test_whatever_was_validated_before_evccs_rules_hold(
 
 
 def test_what_was_good_a_second_ago_is_looked_at_again() -> None:
-    agrees("contract", **BELOW_ROOT, role=chain.CONTRACT, now=NOW)
-    ends = path.read_any(MADE["sub2"]).not_after
-    assert agrees("contract", **BELOW_ROOT, role=chain.CONTRACT, now=ends + 1)[0] == "expired"
+    below = {"subs": ("old_sub", "sub1"), "anchors": ("root",), "role": chain.CONTRACT}
+    ends = path.read_any(MADE["old_sub"]).not_after
+    assert agrees("contract_by_old", **below, now=ends) == MADE["root"]
+    assert agrees("contract_by_old", **below, now=ends + 1)[0] == "expired"
 
 
 def test_no_more_is_known_than_said() -> None:

@@ -155,6 +155,25 @@ def test_what_a_signature_names_is_what_evcc_says(flips: list[int], digest: byte
             assert outcome(shapes.references, said) == outcome(signature.referenced, dict(said))
 
 
+def test_what_a_signature_names_is_not_learnt_of_one_that_says_something_else() -> None:
+    info = exi.decode(REQUEST)["V2G_Message"]["Header"]["Signature"]["SignedInfo"]
+    for _ in range(3):
+        marked = shapes.Shaped(info, "wrongly marked", [bytes(32)])
+        assert shapes.references(marked) == signature.referenced(info)
+
+
+def test_values_are_taken_in_the_order_in_which_they_are_given() -> None:
+    bits = shapes._Bits(0xA0 << 20, 5, [(0, 1), (10, 1), (19, 0)], [])
+    whole = bits.put([b"a", b"b", b""])
+    assert int.from_bytes(whole, "big") == 0xA0 << 20 | ord("b") << 10 | ord("a")
+    assert bits.take(whole) == [b"a", b"b", b""]
+
+
+def test_values_that_share_an_octet_are_the_codecs() -> None:
+    with pytest.raises(ValueError, match="share"):
+        shapes._Bits(0, 3, [(12, 1), (4, 1)], [])
+
+
 def test_what_was_read_is_nobody_elses() -> None:
     for _ in range(3):
         shapes.decode(REQUEST)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from plugvault.pools.records import ISO2, Provisioning, Root
+from plugvault.pools.records import ISO2, Client, Provisioning, Root
 from plugvault.store import SqlStore, outbox, pools, rows
 
 ROOT = Root("id", "V2G", b"der", "ab" * 32)
@@ -19,6 +19,15 @@ def test_what_was_written_is_there_after_opening_again(store_url: str, open_stor
         records.roots.put(ROOT)
     with open_store(store_url).read() as records:
         assert records.roots.get("id") == ROOT
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_yes_and_no_are_read_as_such(store: SqlStore, active: bool):
+    with store.write() as records:
+        records.clients.put(Client("me", b"digest", "Me", "OEM", active=active))
+        found = records.clients.get("me")
+        assert found
+        assert found.active is active
 
 
 def test_an_exception_undoes_the_whole_transaction(store: SqlStore):
