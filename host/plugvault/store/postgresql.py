@@ -19,7 +19,8 @@ from time import perf_counter
 from typing import Any
 
 import psycopg
-from psycopg import pq
+from psycopg import adapt, pq
+from psycopg.abc import Transformer
 from psycopg.errors import error_from_result
 
 MOST = 500  # statements that go out together
@@ -38,11 +39,6 @@ def _numbers(values: Sequence[int]) -> bytes:
     return head + b"".join(struct.pack(">iq", 8, value) for value in values)
 
 
-def _unpack(form: str) -> Callable[[bytes], Any]:
-    one = struct.Struct(form)
-    return lambda raw: one.unpack(raw)[0]
-
-
 _WRITE: dict[int, Callable[[Any], bytes]] = {
     16: struct.Struct(">?").pack,
     17: bytes,
@@ -53,16 +49,6 @@ _WRITE: dict[int, Callable[[Any], bytes]] = {
     701: struct.Struct(">d").pack,
     1016: _numbers,
 }
-_READ: dict[int, Callable[[bytes], Any]] = {
-    16: _unpack(">?"),
-    17: bytes,
-    _INT8: _unpack(">q"),
-    23: _unpack(">i"),
-    25: bytes.decode,
-    1043: bytes.decode,
-    701: _unpack(">d"),
-    2278: lambda _: None,  # void
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +56,7 @@ class _Prepared:
     name: bytes
     write: Sequence[Callable[[Any], bytes]]
     formats: Sequence[pq.Format]
-    read: Sequence[Callable[[bytes], Any]]
+    rows: Transformer  # psycopg's reader of values, which knows the columns' types
 
     def values(self, values: Sequence[Any]) -> list[Any]:
         try:
@@ -90,14 +76,9 @@ class Answer:
         self.result: pq.abc.PGresult | None = None
 
     def fetchall(self) -> list[Row]:
-        result, read = self._result(), self._prepared.read
-        return [
-            tuple(
-                None if (raw := result.get_value(row, column)) is None else one(raw)
-                for column, one in enumerate(read)
-            )
-            for row in range(result.ntuples)
-        ]
+        result, rows = self._result(), self._prepared.rows
+        rows.set_pgresult(result, set_loaders=False)
+        return rows.load_rows(0, result.ntuples, tuple)
 
     @property
     def rowcount(self) -> int:
@@ -128,7 +109,8 @@ class Line:
         known: dict[str, _Prepared],
         patience: int | None = None,
     ) -> None:
-        self._libpq, self._known, self._patience = connection.pgconn, known, patience
+        self._connection, self._libpq = connection, connection.pgconn
+        self._known, self._patience = known, patience
         self._unsaid: list[tuple[_Prepared, list[Any], Answer]] = []
         self._socket = poll()
         self.waited = 0.0  # seconds, for answers
@@ -212,11 +194,13 @@ class Line:
         self._only()
         self._libpq.send_describe_prepared(name)
         found = self._only()
+        rows: Transformer = adapt.Transformer(self._connection)
+        rows.set_pgresult(found, format=_BINARY)
         made = _Prepared(
             name,
             [_WRITE[found.param_type(place)] for place in range(found.nparams)],
             [_BINARY] * found.nparams,
-            [_READ[found.ftype(place)] for place in range(found.nfields)],
+            rows,
         )
         self._known[text] = made
         return made
