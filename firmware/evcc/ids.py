@@ -10,7 +10,6 @@ ecosystem's own published samples carry wrong ones, so `parse_emaid` does not re
 from evcc.errors import EvccError
 
 _ALNUM = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LETTERS = frozenset(_ALNUM[10:])
 _UPPER_CASE = frozenset(_ALNUM)
 _EITHER_CASE = frozenset(_ALNUM + _ALNUM[10:].lower())
 _HYPHEN_AFTER = (2, 5, 14)
@@ -30,7 +29,7 @@ def parse_emaid(text: str) -> str:
 
     Raises: IdError.
     """
-    if len(text) in (14, 15) and _UPPER_CASE.issuperset(text) and _LETTERS.issuperset(text[:2]):
+    if len(text) in (14, 15) and _UPPER_CASE.issuperset(text) and min(text[:2]) > "9":
         return text  # as certificates have it
     out = ""
     hyphen = False

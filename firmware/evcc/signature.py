@@ -20,12 +20,12 @@ SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 
 MAX_REFERENCES = 4  # [V2G2-909]
 
-_SIGNATURE = frozenset(("SignedInfo", "SignatureValue"))
-_SIGNED_INFO = frozenset(("CanonicalizationMethod", "SignatureMethod", "Reference"))
-_REFERENCE = frozenset(("URI", "Transforms", "DigestMethod", "DigestValue"))
-_TRANSFORMS = frozenset(("Transform",))
-_ALGORITHM = frozenset(("Algorithm",))
-_VALUE = frozenset(("value",))
+_SIGNATURE = ("SignedInfo", "SignatureValue")
+_SIGNED_INFO = ("CanonicalizationMethod", "SignatureMethod", "Reference")
+_REFERENCE = ("URI", "Transforms", "DigestMethod", "DigestValue")
+_TRANSFORMS = ("Transform",)
+_ALGORITHM = ("Algorithm",)
+_VALUE = ("value",)
 
 
 class SignatureError(EvccError):
@@ -140,10 +140,13 @@ def referenced(info: dict) -> dict:
     return found
 
 
-def _exactly(element: dict, names: frozenset) -> dict:
+def _exactly(element: dict, names: tuple) -> dict:
     """An element that holds these members and no others [V2G2-771]."""
-    if set(element) != names:
-        raise SignatureError("members", "%s where %s belong" % (sorted(element), sorted(names)))
+    good = len(element) == len(names)
+    for name in names:
+        good = good and name in element
+    if not good:
+        raise SignatureError("members", "%s where %s belong" % (sorted(element), names))
     return element
 
 
