@@ -182,7 +182,7 @@ def _around(content: Message, values: Sequence[shapes.Value]) -> _Around | None:
     writers: list[Callable[[Any], bytes]] = [
         pybase64.b64encode if isinstance(one, bytes) else _text for one in marks
     ]
-    texts = [write(mark) for write, mark in zip(writers, marks, strict=True)]
+    texts = [text(mark) for text, mark in zip(writers, marks, strict=True)]
     if any(document.count(text) != 1 for text in texts):
         return None
     order = sorted(range(len(texts)), key=lambda at: document.index(texts[at]))
