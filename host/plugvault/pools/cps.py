@@ -9,7 +9,7 @@ they checked of it holds until that ends.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 
 from evcc import chain
 from evcc.p256 import on_curve
@@ -271,15 +271,10 @@ def root_of(records: Records, signer: Signer) -> Root:
     return root
 
 
-@lru_cache(maxsize=64)  # the same few for all the contracts of a second
-def _validate(leaf: bytes, subs: tuple[bytes, ...], root: bytes, second: int) -> None:
-    path.validate(leaf, subs, [root], chain.CPS, second)
-
-
 def _check_signer(records: Records, signer: Signer, root: Root, now: float) -> Certificate:
     """The CPS's leaf. A vehicle would refuse what an ended or revoked one has signed."""
     try:
-        _validate(signer.certificate, signer.subs, root.certificate, int(now))
+        path.validate(signer.certificate, signer.subs, [root.certificate], chain.CPS, now)
         certificates.check(records, signer.path)
     except (CertificateError, PoolError) as error:
         raise PoolError("unavailable", f"The CPS's certificate is not valid ({error}).") from error
