@@ -139,11 +139,29 @@ def test_a_file_is_asked_once_of_all_whose_revocation_is_expected(sqlite_store: 
     assert len(asked) == 1
 
 
-def test_a_far_database_is_not_asked_for_what_is_expected(far: SqlStore, waits: Waits):
-    with far.read() as records:
-        waits.count = 0
-        records.statuses.expect([("ca", "1")])
-        assert waits.count == 0
+def test_so_is_a_far_database_and_of_what_was_asked_ahead(far: SqlStore, waits: Waits):
+    def all_of_it() -> int:
+        with far.write() as records:
+            ask(records)
+            waits.count = 0
+            records.statuses.expect([("ca", "1"), ("ca", "2")])
+            assert not records.statuses.revoked([("ca", "1")])
+            assert not records.statuses.revoked([("ca", "2")])
+            assert records.vehicles.get("V", ISO2) == VEHICLE
+            return waits.count
+
+    all_of_it()  # prepares its statement
+    assert all_of_it() == 1
+
+
+def test_a_lock_sees_who_has_been_revoked(far: SqlStore):
+    """Not what was said of him before another's end was waited for."""
+    with far.write() as records:
+        records.statuses.expect([("ca", "2")])
+        with far.write() as others:
+            others.statuses.put(Status("ca", "2", "CN=It", 9, revoked=7, reason="superseded"))
+        records.lock("V")
+        assert records.statuses.revoked([("ca", "2")])
 
 
 def test_who_is_revoked_is_so_whatever_was_expected(store: SqlStore):

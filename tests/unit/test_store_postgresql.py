@@ -107,6 +107,17 @@ def test_a_number_too_large_for_its_column_is_the_values_fault(start: Start, val
         start().execute(PUT, ("a", value, b""))
 
 
+@pytest.mark.parametrize("values", [("a", 1), ("a", 1, b"", 2), ("a", None, b"", 2)])
+def test_values_are_as_many_as_the_statement_has(start: Start, values: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        start().execute(PUT, values)
+
+
+def test_a_statement_that_is_none_is_refused(start: Start) -> None:
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        start().execute("SELECT name FROM nothing")
+
+
 def test_text_with_a_nul_is_refused_and_not_cut_short(start: Start) -> None:
     with pytest.raises(psycopg.DataError):
         start().execute(PUT, ("a\0b", 1, b"")).fetchall()
@@ -134,3 +145,5 @@ def test_a_connection_that_is_lost_is_an_error(
         line.executemany(ALL, [()] * statements)
         with pytest.raises(psycopg.Error):
             line.execute(ALL).fetchall()
+    with pytest.raises(psycopg.OperationalError):
+        start().execute("SELECT 1")  # is not even prepared

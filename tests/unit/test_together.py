@@ -301,6 +301,32 @@ def test_what_is_changed_in_a_turn_is_changed_for_who_comes_after(store: SqlStor
     assert found == [(0, 0, False), None, (1, 1, True)]
 
 
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_what_another_process_changes_in_a_turn_is_changed_for_who_comes_after(
+    store: SqlStore, other: SqlStore
+):
+    def look() -> tuple[Any, ...]:
+        with store.write() as records:
+            heard = records.endpoints.listening("WMI")
+            return len(heard), records.statuses.revoked([("issuer", "1")])
+
+    def change() -> None:
+        with other.write() as records:
+            records.endpoints.put(
+                Endpoint("1", "who", "name", "OEM", "WMI", "https://example.com", "kind", 1)
+            )
+            records.statuses.put(Status("issuer", "1", "subject", 9, revoked=1, reason="gone"))
+
+    def in_another_process() -> None:
+        thread = threading.Thread(target=change)
+        thread.start()
+        thread.join()
+
+    look()  # prepares its statements
+    found = answers(store, look, in_another_process, look)
+    assert found == [(0, False), None, (1, True)]
+
+
 def test_who_comes_late_does_not_keep_the_first_waiting(
     store: SqlStore, begun: list[Any], monkeypatch: pytest.MonkeyPatch
 ):

@@ -106,9 +106,8 @@ def _identities(subs: tuple[bytes, ...]) -> list[tuple[str, str]]:
     return [path.identity(path.read(der)) for der in subs]
 
 
-def foresee(records: Records, contracts: Sequence[Contract], now: float) -> None:
-    """That they will be delivered if they are good."""
-    records.ahead(lambda: good(records, contracts, now))
+def foresee(records: Records, contracts: Sequence[Contract]) -> None:
+    """That they will be delivered."""
     for contract in contracts:
         if contract.delivered is None:
             records.ahead(partial(records.endpoints.listening, _operator(contract)))

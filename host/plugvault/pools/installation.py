@@ -89,16 +89,17 @@ def install(records: Records, request: Request, pcid: str, now: float) -> Contra
     `pcid`: what `check_signature` found. Raises PoolError("not-found", "Contract or Vehicle not
     found.") when there is nothing for it.
     """
-    records.lock(pcid.upper())
-    records.ahead(lambda: records.vehicles.get(pcid.upper(), ISO2), records.roots.all)
-    of_vehicle = records.contracts.of_vehicle(pcid.upper(), ISO2)
-    default = [contract for contract in of_vehicle if contract.default]
-    contracts.foresee(records, default, now)
-    records.statuses.expect(
-        [path.identity(path.read(request.certificate)), *contracts.hang_on(default)]
-    )
-    vehicle = pcp.find(records, pcid, now)
+    name = pcid.upper()
+    records.lock(name)
+    records.ahead(lambda: records.contracts.of_vehicle(name, ISO2), records.roots.all)
+    vehicle = records.vehicles.get(name, ISO2)
     if vehicle is None or vehicle.certificate != request.certificate:
+        raise PoolError("not-found", NOTHING)
+    of_vehicle = records.contracts.of_vehicle(name, ISO2)
+    default = [contract for contract in of_vehicle if contract.default]
+    contracts.foresee(records, default)
+    records.statuses.expect([*pcp.hangs_on(vehicle), *contracts.hang_on(default)])
+    if not pcp.is_good(records, vehicle, now):
         raise PoolError("not-found", NOTHING)
     for contract in contracts.good(records, default, now):
         if is_listed(records, contract.root_fingerprint, request.roots):

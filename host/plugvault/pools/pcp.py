@@ -8,6 +8,7 @@ When a vehicle's key goes, its contracts go: nobody could open them any more.
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from evcc import chain
 from evcc.x509 import Certificate, CertificateError
@@ -25,6 +26,7 @@ PAST = "The validUntil date of a certificate is in the past."
 
 # As the messages call the certificates of a path, leaf first.
 _FIELDS = ("vehicleCertificate", "subCa2Certificate", "subCa1Certificate")
+_NOT_AFTER = attrgetter("not_after")
 
 
 def put(
@@ -94,13 +96,22 @@ def readable(caller: Caller, pcid: str) -> str:
 def find(records: Records, pcid: str, now: float) -> Provisioning | None:
     """For the other pools: whoever asks; None also when what was good once no longer is."""
     found = records.vehicles.get(pcid.upper(), ISO2)
-    if found is None:
-        return None
+    return found if found and is_good(records, found, now) else None
+
+
+def is_good(records: Records, vehicle: Provisioning, now: float) -> bool:
+    """Whether a vehicle's path is good now, with nothing on it revoked."""
     try:
-        _check(records, found.certificate, found.sub2, found.sub1, now)
+        _check(records, vehicle.certificate, vehicle.sub2, vehicle.sub1, now)
     except PoolError:
-        return None
-    return found
+        return False
+    return True
+
+
+def hangs_on(vehicle: Provisioning) -> list[tuple[str, str]]:
+    """The certificates that a vehicle hangs on, as they would be revoked."""
+    ders = (vehicle.certificate, *vehicle.subs, vehicle.root)
+    return list(map(path.identity, map(path.read, ders)))
 
 
 def delete(records: Records, caller: Caller, pcid: str, now: float) -> None:
@@ -219,25 +230,21 @@ def _check(
     records: Records, certificate: bytes, sub2: bytes | None, sub1: bytes, now: float
 ) -> Certificate:
     """The root of a path that is good now. The order of the refusals is OPCP's."""
-    ders = {
-        field: path.read(der)
-        for field, der in zip(_FIELDS, (certificate, sub2, sub1), strict=True)
-        if der is not None
-    }
-    if any(one.not_after < now for one in ders.values()):
+    ders = [certificate, *(sub for sub in (sub2, sub1) if sub)]
+    given = list(map(path.read, ders))
+    if min(map(_NOT_AFTER, given)) < now:
         raise PoolError("invalid", PAST)
     untrusted = None
-    subs = [sub for sub in (sub2, sub1) if sub]
     try:
-        anchor = path.validate(
-            certificate, subs, rcp.anchors(records, *ANCHORS), chain.PROVISIONING, now
-        )
-        ders["root certificate"] = anchor
+        anchors = rcp.anchors(records, *ANCHORS)
+        anchor = path.validate(certificate, ders[1:], anchors, chain.PROVISIONING, now)
+        given.append(anchor)
     except CertificateError as error:
         untrusted = error
-    identities = [path.identity(one) for one in ders.values()]
+    identities = list(map(path.identity, given))
     if records.statuses.revoked(identities):
-        for (field, _), identity in zip(ders.items(), identities, strict=True):
+        fields = _FIELDS if sub2 else (_FIELDS[0], _FIELDS[2])
+        for field, identity in zip((*fields, "root certificate"), identities, strict=False):
             if records.statuses.revoked([identity]):
                 raise PoolError("invalid", f"The OCSP status of the {field} is revoked.")
     if untrusted:

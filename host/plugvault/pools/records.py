@@ -353,8 +353,8 @@ class Statuses(Protocol):
         ...
 
     def expect(self, certificates: Sequence[tuple[str, str]]) -> None:
-        """A hint, as `Records.ahead`: `revoked` will be asked of these, some at a time. A database
-        in a file is asked of all of them now; its readers see the same until they end."""
+        """A hint: `revoked` will be asked of these, some at a time. The database is asked of all
+        of them now, and not again before something is locked or written."""
         ...
 
     def revoke(self, certificates: Sequence[tuple[str, str]], reason: str, at: int) -> None:

@@ -257,8 +257,7 @@ class Statuses(Rows[records.Status]):
         return False
 
     def expect(self, certificates: Sequence[tuple[str, str]]) -> None:
-        if self._transaction.database == "sqlite":
-            self.revoked(certificates)
+        self.revoked(certificates)  # which it keeps in mind
 
     def revoke(self, certificates: Sequence[tuple[str, str]], reason: str, at: int) -> None:
         rows = [

@@ -11,9 +11,11 @@ before.
 
 import re
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, repeat, starmap
+from operator import call
 from select import POLLIN, POLLOUT, poll
 from time import perf_counter
 from typing import Any
@@ -26,8 +28,10 @@ from psycopg.errors import error_from_result
 MOST = 500  # statements that go out together
 COMMIT = "COMMIT"
 
+_do: Callable[[Iterable[Any]], object] = deque(maxlen=0).extend
+
 _BINARY = pq.Format.BINARY
-_GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+_GOOD = {pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK}
 _INT8 = 20  # the number of this type: see pg_type
 
 Row = tuple[Any, ...]
@@ -60,10 +64,10 @@ class _Prepared:
 
     def values(self, values: Sequence[Any]) -> list[Any]:
         try:
-            return [
-                None if value is None else write(value)
-                for write, value in zip(self.write, values, strict=True)
-            ]
+            each = zip(self.write, values, strict=True)
+            if None in values:
+                return [None if value is None else write(value) for write, value in each]
+            return list(starmap(call, each))  # no interpreter between them
         except struct.error as error:
             raise psycopg.DataError(str(error)) from error
 
@@ -111,7 +115,8 @@ class Line:
     ) -> None:
         self._connection, self._libpq = connection, connection.pgconn
         self._known, self._patience = known, patience
-        self._unsaid: list[tuple[_Prepared, list[Any], Answer]] = []
+        self._unsaid: list[tuple[Any, ...]] = []  # as libpq takes them
+        self._answers: list[Answer] = []  # to those
         self._socket = poll()
         self.waited = 0.0  # seconds, for answers
 
@@ -121,7 +126,8 @@ class Line:
             self._patience = None
         prepared = self._known.get(text) or self._prepare(text)
         answer = Answer(self, prepared)
-        self._unsaid.append((prepared, prepared.values(values), answer))
+        self._unsaid.append((prepared.name, prepared.values(values), prepared.formats, _BINARY))
+        self._answers.append(answer)
         if len(self._unsaid) >= MOST:
             self.flush()
         return answer
@@ -137,43 +143,46 @@ class Line:
         return self._libpq.transaction_status in (pq.TransactionStatus.INTRANS, idle)
 
     def flush(self) -> None:
-        """Say all, and wait for all the answers."""
-        unsaid, self._unsaid = self._unsaid, []
+        """Say all, and wait for all the answers. What follows statements one by one is left to
+        `map`, which needs no interpreter for it."""
+        unsaid, answers, self._unsaid, self._answers = self._unsaid, self._answers, [], []
         if not unsaid:
             return
-        together = len(unsaid) > 1
+        libpq, together = self._libpq, len(unsaid) > 1
         if together:
-            self._libpq.enter_pipeline_mode()
-        for prepared, values, _ in unsaid:
-            self._libpq.send_query_prepared(prepared.name, values, prepared.formats, _BINARY)
+            libpq.enter_pipeline_mode()
+        _do(starmap(libpq.send_query_prepared, unsaid))
         if together:
-            self._libpq.pipeline_sync()
-        while self._libpq.flush():
+            libpq.pipeline_sync()
+        while libpq.flush():
             self._wait(POLLIN | POLLOUT)
-        failed: psycopg.Error | None = None
-        for _, _, answer in unsaid:
-            result = self._next()
-            try:
-                answer.result = _good(result)
-            except psycopg.Error as error:
-                failed = failed or error  # what follows the first was not even tried
-            self._next()  # nothing: its end
+        results = self._results(2 * len(unsaid) + together)  # each and its end; the end of all
         if together:
-            self._next()  # the end of all
-            self._libpq.exit_pipeline_mode()
-        if failed:
-            raise failed
+            libpq.exit_pipeline_mode()
+        results = results[: 2 * len(unsaid) : 2]
+        states = list(map(getattr, results, repeat("status"), repeat(None)))  # None: it is lost
+        good = len(results)
+        if not _GOOD.issuperset(states):  # what follows the first of them was not even tried
+            good = next(at for at, state in enumerate(states) if state not in _GOOD)
+        _do(map(setattr, answers, repeat("result"), results[:good]))
+        if good < len(results):
+            raise _error(results[good])
 
     def _only(self) -> pq.abc.PGresult:
         """The result of what was sent alone."""
-        result = self._next()
-        self._next()  # nothing: its end
-        return _good(result)
+        result, _ = self._results(2)  # and its end
+        if result is None or result.status not in _GOOD:
+            raise _error(result)
+        return result
 
-    def _next(self) -> pq.abc.PGresult | None:
-        while self._libpq.is_busy():
-            self._wait(POLLIN)
-        return self._libpq.get_result()
+    def _results(self, many: int) -> list[pq.abc.PGresult | None]:
+        is_busy, get_result = self._libpq.is_busy, self._libpq.get_result
+        found: list[pq.abc.PGresult | None] = []
+        for _ in range(many):
+            while is_busy():
+                self._wait(POLLIN)
+            found.append(get_result())
+        return found
 
     def _wait(self, what: int) -> None:
         """Others go on meanwhile, which libpq's own waiting for a result does not allow."""
@@ -206,12 +215,10 @@ class Line:
         return made
 
 
-def _good(result: pq.abc.PGresult | None) -> pq.abc.PGresult:
+def _error(result: pq.abc.PGresult | None) -> psycopg.Error:
     if result is None:
-        raise psycopg.OperationalError("the connection is lost")
-    if result.status not in _GOOD:
-        raise error_from_result(result)
-    return result
+        return psycopg.OperationalError("the connection is lost")
+    return error_from_result(result)
 
 
 def has_gone(connection: psycopg.Connection[Any]) -> bool:

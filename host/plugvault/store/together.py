@@ -73,6 +73,7 @@ class Together:
     def join(self) -> Said:
         """What has been said before one who has his say now."""
         self._members += 1
+        self._transaction.forget()
         return self._transaction.changes, self.records.outbox.mark()
 
     def leave(self, before: Said) -> bool:

@@ -79,7 +79,7 @@ class Transaction:
     def __init__(self, connection: Any, dialect: Dialect, write: bool) -> None:
         self.connection, self.database, self._dialect = connection, dialect.name, dialect
         self._compiled = _statements[dialect.name]
-        self._memo: dict[Hashable, Any] = {}
+        self.memo: dict[Hashable, Any] = {}  # what needs not be asked again
         self.write = write
         self._locks = write and dialect.name == "postgresql"
         self._held: set[str] = set()  # names that are locked
@@ -88,11 +88,12 @@ class Transaction:
         self.changes = 0  # statements that may have changed something
         self.committed: list[Callable[[], None]] = []  # called when it has been
 
-    @property
-    def memo(self) -> dict[Hashable, Any]:
-        """What needs not be asked again. SQLite shows a transaction one state of all tables, and
-        this is emptied when the transaction changes any but those of `_MANY`."""
-        return self._memo if self.database == "sqlite" else {}
+    def forget(self) -> None:
+        """Another's requests follow on this transaction. SQLite shows it one state of all tables
+        to its end; PostgreSQL's writer sees what others have committed meanwhile."""
+        if self._locks:
+            self.memo.clear()
+            self._asked.clear()
 
     def run(self, statement: Executable, values: Values) -> Any:
         """What has the rows: `fetchall()`, and how many were changed: `rowcount`."""
@@ -134,8 +135,8 @@ class Transaction:
     def _note(self, written: str) -> None:
         """What was kept of a table that is now another, or asked ahead of it, is forgotten."""
         self.changes += 1
-        if self._memo and written not in _MANY:
-            self._memo.clear()
+        if self.memo and written not in _MANY:
+            self.memo.clear()
         if self._asked:
             self._asked = {
                 what: one for what, one in self._asked.items() if written not in what[0]
@@ -147,7 +148,7 @@ class Transaction:
         if not self._locks or self._held.issuperset(names):
             return
         self._held.update(names)
-        self._asked.clear()
+        self.forget()
         numbers = sorted(
             int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
             for name in names
