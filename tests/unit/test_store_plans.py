@@ -47,6 +47,7 @@ def forget(records: SqlRecords) -> None:
 
 CALLS: dict[str, Callable[[SqlRecords], Any]] = {
     "vehicle": lambda r: r.vehicles.get("V", ISO2),
+    "vehicle with contracts": lambda r: r.vehicle_with_contracts("V", ISO2),
     "vehicle put": lambda r: r.vehicles.put(VEHICLE),
     "vehicle deleted": lambda r: r.vehicles.delete("V", ISO2),
     "vehicles ended": lambda r: r.vehicles.ended(5, 10),

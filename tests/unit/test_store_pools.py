@@ -157,6 +157,25 @@ def test_what_stands_under_a_revoked_sub_ca_has_ended(store: SqlStore, pool_worl
         assert records.contracts.ended(pools.now, 10) == [contract]
 
 
+def test_a_vehicle_comes_with_its_contracts_and_nobody_elses(store: SqlStore):
+    one = Contract(
+        "DEPVT1", ISO2, "V", "v", b"c", b"m", "f", True, 1, 9, "note", None, subs=(b"a",)
+    )
+    two = replace(one, emaid="DEPVT0", default=False, delivered=5)
+    bare = replace(VEHICLE, vehicle="W", pcid="w")
+    with store.write() as records:
+        for vehicle in (VEHICLE, bare, replace(VEHICLE, namespace="urn:iso:std:iso:15118:-20")):
+            records.vehicles.put(vehicle)
+        for contract in (one, two):
+            records.contracts.put(contract)
+        records.contracts.put(replace(one, emaid="DEPVT2", vehicle="X"))
+        records.contracts.put(replace(one, namespace="urn:iso:std:iso:15118:-20"))
+    with store.read() as records:
+        assert records.vehicle_with_contracts("V", ISO2) == (VEHICLE, [two, one])
+        assert records.vehicle_with_contracts("W", ISO2) == (bare, [])
+        assert records.vehicle_with_contracts("X", ISO2) == (None, [])
+
+
 def test_contracts_of_a_provider_are_its_own(store: SqlStore):
     good = Contract("A", ISO2, "V", "v", b"c", b"m", "f", True, 1, 99)
     emaids = ["DEPVS999", "DEPVT000", "DEPVTZZZ", "DEPVU000", "DEPV"]

@@ -46,8 +46,7 @@ def keep(
         signed.data,
         signed.cps,
         signed.root.fingerprint,
-        signed.place.vehicle,
-        signed.place.replaces,
+        signed.place,
         now,
         metadata,
     )
@@ -87,8 +86,7 @@ def put(
         data,
         (taken.cps, *taken.cps_subs),
         root_fingerprint,
-        place.vehicle,
-        place.replaces,
+        place,
         now,
         metadata,
     )

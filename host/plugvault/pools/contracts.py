@@ -9,6 +9,7 @@ twice, and an operator that deletes one would leave the other good.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
 
@@ -23,6 +24,16 @@ ENDED = "cessationOfOperation"
 MISSING = "The contract for the given EMAID not found."
 TUPPLE = "Invalid Tupple - EMAID is already used by other PCID."
 _KEY = 14  # characters of an EMAID before its check digit
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a contract goes: the vehicle, the contract of the same EMAID that it replaces, and
+    whether the vehicle has any."""
+
+    vehicle: Provisioning
+    replaces: Contract | None
+    has_contracts: bool
 
 
 def key(emaid: str) -> str:
@@ -42,8 +53,7 @@ def store(
     data: ContractData,
     cps: Sequence[bytes],
     root_fingerprint: str,
-    vehicle: Provisioning,
-    replaces: Contract | None,
+    place: Place,
     now: float,
     metadata: str | None = None,
 ) -> Contract:
@@ -55,12 +65,13 @@ def store(
     """
     emaid = read_emaid(data.emaid)
     leaf = path.read(data.certificate)
+    vehicle, replaces = place.vehicle, place.replaces
     if replaces:
         default = replaces.default
         if replaces.emaid != emaid:  # the check digit came or went
             records.contracts.delete(replaces.emaid, replaces.namespace)
     else:
-        default = not records.contracts.of_vehicle(vehicle.vehicle, ISO2)
+        default = not place.has_contracts
     contract = Contract(
         emaid,
         ISO2,

@@ -22,7 +22,7 @@ from plugvault.pki.verify import verify_p256
 from plugvault.pools import certificates, contracts, pcp, rcp
 from plugvault.pools.caller import PEER, Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Contract, Provisioning, Records, Root
+from plugvault.pools.records import Provisioning, Records, Root
 
 WRAPPED = 48
 NO_VEHICLE = "The OEM provisioning certificate with the given PCID is not available."
@@ -48,14 +48,6 @@ class Signer:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a contract goes: the vehicle, and the contract of the same EMAID it replaces."""
-
-    vehicle: Provisioning
-    replaces: Contract | None
-
-
-@dataclass(frozen=True)
 class Signed:
     """Contract data with its signature. `cps`: whose it is, DER of the leaf and of what is above;
     `root`: the V2G root above that; `place`: None when it was signed for no vehicle."""
@@ -64,7 +56,7 @@ class Signed:
     data: ContractData
     cps: tuple[bytes, ...]
     root: Root
-    place: Place | None
+    place: contracts.Place | None
 
 
 class UnknownRoot(PoolError):
@@ -197,14 +189,13 @@ def _foresee(records: Records, signers: Sequence[Signer], emaid: str, vehicle: s
     records.lock(vehicle, contracts.key(emaid))
     records.ahead(
         lambda: contracts.find(records, emaid),
-        lambda: records.vehicles.get(vehicle, ISO2),
-        lambda: records.contracts.of_vehicle(vehicle, ISO2),
+        lambda: records.vehicle_with_contracts(vehicle, ISO2),
         lambda: records.endpoints.listening(contracts.maker(vehicle)),
         *(partial(certificates.check, records, signer.path) for signer in signers),
     )
 
 
-def find_place(records: Records, emaid: str, pcid: str, now: float) -> Place:
+def find_place(records: Records, emaid: str, pcid: str, now: float) -> contracts.Place:
     """The vehicle a contract is for, and no other writer's until the transaction ends.
 
     An EMAID belongs to one vehicle until it is deleted.
@@ -214,17 +205,17 @@ def find_place(records: Records, emaid: str, pcid: str, now: float) -> Place:
     bound = contracts.find(records, emaid)
     if bound and bound.vehicle != pcid.upper():
         raise PoolError("invalid", contracts.TUPPLE)
-    vehicle = pcp.find(records, pcid, now)
-    if vehicle is None:
+    vehicle, its_contracts = records.vehicle_with_contracts(pcid.upper(), ISO2)
+    if vehicle is None or not pcp.is_good(records, vehicle, now):
         raise PoolError("invalid", NO_VEHICLE)
-    return Place(vehicle, bound)
+    return contracts.Place(vehicle, bound, bool(its_contracts))
 
 
 def _sign(
     records: Records,
     signers: Sequence[Signer],
     data: ContractData,
-    place: Place | None,
+    place: contracts.Place | None,
     now: float,
     fingerprint: str | None,
 ) -> Signed:

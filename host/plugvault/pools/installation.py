@@ -91,11 +91,10 @@ def install(records: Records, request: Request, pcid: str, now: float) -> Contra
     """
     name = pcid.upper()
     records.lock(name)
-    records.ahead(lambda: records.contracts.of_vehicle(name, ISO2), records.roots.all)
-    vehicle = records.vehicles.get(name, ISO2)
+    records.ahead(records.roots.all)
+    vehicle, of_vehicle = records.vehicle_with_contracts(name, ISO2)
     if vehicle is None or vehicle.certificate != request.certificate:
         raise PoolError("not-found", NOTHING)
-    of_vehicle = records.contracts.of_vehicle(name, ISO2)
     default = [contract for contract in of_vehicle if contract.default]
     contracts.foresee(records, default)
     records.statuses.expect([*pcp.hangs_on(vehicle), *contracts.hang_on(default)])

@@ -501,6 +501,12 @@ class Records(Protocol):
         written, or locked, in between. What these return is lost."""
         ...
 
+    def vehicle_with_contracts(
+        self, vehicle: str, namespace: str
+    ) -> tuple[Provisioning | None, Sequence[Contract]]:
+        """`vehicles.get` and `contracts.of_vehicle`, of a vehicle that is there: one query."""
+        ...
+
     @property
     def roots(self) -> Roots: ...
     @property

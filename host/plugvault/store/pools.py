@@ -190,8 +190,7 @@ class Contracts(_Chained[records.Contract]):
         return self._one(emaid=emaid, namespace=namespace)
 
     def of_vehicle(self, vehicle: str, namespace: str) -> Sequence[records.Contract]:
-        found = self._where(vehicle=vehicle, namespace=namespace)
-        return sorted(found, key=_EMAID) if len(found) > 1 else found  # one, nearly always
+        return in_order(self._where(vehicle=vehicle, namespace=namespace))
 
     def of_provider(self, provider: str, limit: int) -> Sequence[records.Contract]:
         above = provider[:-1] + chr(ord(provider[-1]) + 1)  # a range, which an index serves
@@ -217,6 +216,11 @@ class Contracts(_Chained[records.Contract]):
     def _values(self, record: records.Contract) -> dict[str, Any]:
         at = _NEVER if record.delivered is None else record.delivered
         return {**vars(record), "chain": self._chains.number(record.subs), "delivered": at}
+
+
+def in_order(contracts: list[records.Contract]) -> list[records.Contract]:
+    """By EMAID. One, nearly always."""
+    return sorted(contracts, key=_EMAID) if len(contracts) > 1 else contracts
 
 
 _contract = tables.contracts.c

@@ -14,8 +14,8 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count, repeat, starmap
-from operator import call
+from itertools import count, islice, repeat, starmap
+from operator import call, itemgetter
 from select import POLLIN, POLLOUT, poll
 from time import perf_counter
 from typing import Any
@@ -30,6 +30,7 @@ COMMIT = "COMMIT"
 
 _do: Callable[[Iterable[Any]], object] = deque(maxlen=0).extend
 
+_RESULT = itemgetter(1)
 _BINARY = pq.Format.BINARY
 _GOOD = {pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK}
 _INT8 = 20  # the number of this type: see pg_type
@@ -75,22 +76,21 @@ class _Prepared:
 class Answer:
     """To one statement; whoever asks for it waits."""
 
-    def __init__(self, line: "Line", prepared: _Prepared) -> None:
-        self._line, self._prepared = line, prepared
+    def __init__(self, line: "Line", rows: Transformer) -> None:
+        self._line, self._rows = line, rows
         self.result: pq.abc.PGresult | None = None
 
     def fetchall(self) -> list[Row]:
-        result, rows = self._result(), self._prepared.rows
-        rows.set_pgresult(result, set_loaders=False)
-        return rows.load_rows(0, result.ntuples, tuple)
+        result = self.result or self._ask()
+        self._rows.set_pgresult(result, set_loaders=False)
+        return self._rows.load_rows(0, result.ntuples, tuple)
 
     @property
     def rowcount(self) -> int:
-        return self._result().command_tuples or 0
+        return (self.result or self._ask()).command_tuples or 0
 
-    def _result(self) -> pq.abc.PGresult:
-        if self.result is None:
-            self._line.flush()
+    def _ask(self) -> pq.abc.PGresult:
+        self._line.flush()
         if self.result is None:
             raise psycopg.OperationalError("a statement before this one has failed")
         return self.result
@@ -125,7 +125,7 @@ class Line:
         if text == COMMIT:
             self._patience = None
         prepared = self._known.get(text) or self._prepare(text)
-        answer = Answer(self, prepared)
+        answer = Answer(self, prepared.rows)
         self._unsaid.append((prepared.name, prepared.values(values), prepared.formats, _BINARY))
         self._answers.append(answer)
         if len(self._unsaid) >= MOST:
@@ -176,13 +176,13 @@ class Line:
         return result
 
     def _results(self, many: int) -> list[pq.abc.PGresult | None]:
-        is_busy, get_result = self._libpq.is_busy, self._libpq.get_result
-        found: list[pq.abc.PGresult | None] = []
-        for _ in range(many):
-            while is_busy():
+        found: list[tuple[int, pq.abc.PGresult | None]] = []
+        while len(found) < many:
+            not_busy, results = iter(self._libpq.is_busy, 1), iter(self._libpq.get_result, self)
+            found += islice(zip(not_busy, results, strict=False), many - len(found))
+            if len(found) < many:
                 self._wait(POLLIN)
-            found.append(get_result())
-        return found
+        return list(map(_RESULT, found))
 
     def _wait(self, what: int) -> None:
         """Others go on meanwhile, which libpq's own waiting for a result does not allow."""

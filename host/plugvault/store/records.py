@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from sqlalchemy import and_, bindparam, select
+
+from plugvault.pools.records import Contract, Provisioning
+from plugvault.store import tables
 from plugvault.store.chains import Memory
 from plugvault.store.outbox import Audit, Deliveries, Endpoints, Events, Jobs, Outbox
-from plugvault.store.pools import Contracts, Roots, Statuses, Vehicles
+from plugvault.store.pools import Contracts, Roots, Statuses, Vehicles, in_order
 from plugvault.store.rows import (
     Clients,
     EndEntities,
@@ -18,6 +22,20 @@ from plugvault.store.rows import (
 from plugvault.store.transaction import Transaction
 
 T = TypeVar("T")
+
+_vehicle, _contract = tables.vehicles.c, tables.contracts.c
+_OF_VEHICLE = len(tables.vehicles.columns)  # where a contract's columns begin
+_WITH_CONTRACTS = (
+    select(tables.vehicles, tables.contracts)
+    .outerjoin(
+        tables.contracts,
+        and_(
+            _contract.vehicle == _vehicle.vehicle,
+            _contract.namespace == _vehicle.namespace,
+        ),
+    )
+    .where(_vehicle.vehicle == bindparam("vehicle"), _vehicle.namespace == bindparam("namespace"))
+)
 
 
 class _Part(Generic[T]):
@@ -48,6 +66,16 @@ class SqlRecords:
 
     def ahead(self, *asks: Callable[[], object]) -> None:
         self._transaction.ahead(*asks)
+
+    def vehicle_with_contracts(
+        self, vehicle: str, namespace: str
+    ) -> tuple[Provisioning | None, list[Contract]]:
+        rows = self._transaction.rows(_WITH_CONTRACTS, (vehicle, namespace))
+        if not rows:
+            return None, []
+        found = [row[_OF_VEHICLE:] for row in rows if row[_OF_VEHICLE] is not None]
+        contracts = list(map(self.contracts._read, found))
+        return self.vehicles._read(rows[0][:_OF_VEHICLE]), in_order(contracts)
 
     @_Part
     def roots(self) -> Roots:
