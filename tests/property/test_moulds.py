@@ -149,6 +149,42 @@ def test_halves_of_a_signature_have_their_whole_length_again(r: int) -> None:
     assert agrees(moulds.Mould(model_of(data)), data)
 
 
+def with_serial(content: bytes) -> bytes:
+    model = x509.parse(MODELS[0])
+    start, stop = moulds._span(model, "serial")
+    begin = moulds._span(model, "tbs")[0] + 4  # bytes of its header
+    tbs = (
+        model.der[begin : start - 2]
+        + tlv(2, content)
+        + model.der[stop : begin - 4 + len(model.tbs)]
+    )
+    return signed(tlv(0x30, tbs), 1 << 254, 1 << 254)
+
+
+@pytest.mark.parametrize("size", [2, 8, 20])
+def test_a_serial_number_fits_its_length_with_a_zero_before_it_or_without(size: int) -> None:
+    rest = bytes(size - 2)
+    forms = [with_serial(begin + rest) for begin in (b"\0\x80", b"\0\xff", b"\1\0", b"\x7f\xff")]
+    for model in forms:
+        mould = moulds.Mould(model_of(model))
+        assert all(agrees(mould, data) for data in forms)
+        for begin in (b"\0\x7f", b"\x80\0", b"\xff\xff", b"\0\0"):
+            assert not agrees(mould, with_serial(begin + rest))
+
+
+def test_a_serial_number_of_20_bytes_has_a_21st_only_for_its_zero() -> None:
+    mould = moulds.Mould(model_of(with_serial(b"\0\x80" + bytes(19))))
+    assert agrees(mould, with_serial(b"\0\xff" + bytes(19)))
+    assert not agrees(mould, with_serial(b"\1" + bytes(20)))
+
+
+def test_a_half_of_32_bytes_has_a_33rd_only_for_its_zero() -> None:
+    model = signed(x509.parse(MODELS[0]).tbs, 1 << 255, 1 << 254)
+    zero = model.rindex(b"\2\x21\0\x80") + 2
+    longer = model[:zero] + b"\1" + model[zero + 1 :]
+    assert not agrees(moulds.Mould(model_of(model)), longer)
+
+
 def test_only_so_many_kinds_of_one_beginning_are_kept() -> None:
     tbs = x509.parse(MODELS[0]).tbs
     issuer = x509.parse(MODELS[0]).issuer

@@ -23,19 +23,17 @@ class BodyLimit:
         if not announced.isdigit() or int(announced) > LIMIT:
             await self._refuse(scope, receive, send)
             return
-        pieces: list[bytes] = []
-        size, more = 0, True
+        body, more = bytearray(), True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 return  # the client went away
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > LIMIT:
+            body += message.get("body", b"")
+            if len(body) > LIMIT:
                 await self._refuse(scope, receive, send)
                 return
             more = message.get("more_body", False)
-        whole: list[Message] = [{"type": "http.request", "body": b"".join(pieces)}]
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body)}]
 
         async def replay() -> Message:
             return whole.pop() if whole else await receive()

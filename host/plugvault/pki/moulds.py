@@ -23,13 +23,12 @@ MOST = 256  # beginnings of which there are moulds
 ALIKE = 16  # moulds of one beginning
 
 # What a board cuts out of the DER each time, to save memory; and what of it a mould knows.
-_CUT_OUT = (
-    *("tbs_digest", "issuer", "subject", "names", "point"),
-    *("signature", "ski", "aki", "ocsp"),
-)
+_CUT_OUT = ["tbs_digest", "issuer", "subject", "names", "point", "signature", "ski", "aki", "ocsp"]
 _OTHERS = ("subject", "point", "ski")
 _BEGIN = 8  # bytes: both headers before what is signed
 _HEADER = 2  # bytes, of what is shorter than 128
+_SERIAL = 20  # bytes at most, as a number
+_HALF = 32  # bytes at most, of a signature's halves
 
 Span = tuple[int, int]
 
@@ -69,7 +68,10 @@ class Mould:
         self._texts = [(name, slice(*span)) for name, span in texts.items()]
         halves = tuple(_elements(data, signature[0] + _HEADER, signature[1]))
         self._r, self._s = (slice(*span) for span in halves)
-        free = [(span, _integer(data[slice(*span)])) for span in (serial, *halves)]
+        free = [
+            (span, _integer(span[1] - span[0], most))
+            for span, most in ((serial, _SERIAL), *((half, _HALF) for half in halves))
+        ]
         free += [
             ((start + _HEADER, stop), rb"\d{%d}Z" % (stop - start - _HEADER - 1))
             for start, stop in dates
@@ -147,14 +149,14 @@ def _texts(model: Certificate) -> Iterator[tuple[str, Span]]:
             yield name, (begin + start, begin + stop)
 
 
-def _integer(content: bytes) -> bytes:
-    """What fits an INTEGER of the same length, in its shortest form and not negative."""
-    size = len(content)
+def _integer(size: int, most: int) -> bytes:
+    """What fits an INTEGER of this length, in its shortest form and not negative: a number of no
+    more than `most` bytes, whether or not it has a zero before it."""
     if size == 1:
         return rb"[\x00-\x7f]"
-    if content[0] == 0:
-        return rb"\x00[\x80-\xff].{%d}" % (size - 2)
-    return rb"[\x01-\x7f].{%d}" % (size - 1)
+    with_zero = rb"\x00[\x80-\xff]"
+    begin = with_zero if size > most else rb"(?:%b|[\x01-\x7f].)" % with_zero
+    return begin + rb".{%d}" % (size - 2)
 
 
 @lru_cache(maxsize=1024)
