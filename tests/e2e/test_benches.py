@@ -1,0 +1,49 @@
+"""Benchmarks run: all of them, or a figure of the README is nobody's any more."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plugvault import runtimes
+
+RUN = Path(__file__).parents[2] / "tools/bench/run.py"
+SHORT = ("bundle", "certificates", "exi", "installation", "link", "memory")  # seconds
+
+
+def run(*names: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, RUN, *names, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_benchmark_has_its_figures(name: str):
+    if runtimes.get("debian") is None or runtimes.get("debian32") is None:
+        pytest.skip("Debian's MicroPythons are not here")
+    ended = run(name)
+    assert ended.stdout, ended.stderr
+    rows = json.loads(ended.stdout)
+    assert rows
+    for row in rows:  # whether it is within its budget, a busy machine cannot say
+        assert row["file"] == name
+        assert math.isfinite(row["value"])
+        assert row["value"] > 0
+
+
+def test_one_that_cannot_run_leaves_the_others_theirs():
+    ended = run("nothing", "exi")
+    failed, *rows = json.loads(ended.stdout)
+    assert (failed["file"], failed["within"]) == ("nothing", False)
+    assert {row["file"] for row in rows} == {"exi"}
+    assert "No module named 'nothing'" in ended.stderr
+    assert ended.returncode == 1
