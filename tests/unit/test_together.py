@@ -421,7 +421,8 @@ def test_the_end_of_a_turn_waits_for_anothers_end(
     store: SqlStore, store_url: str, begun: list[Any], monkeypatch: pytest.MonkeyPatch
 ):
     """Longer than a question would, after which all would have to do their work again."""
-    monkeypatch.setattr(transaction, "_PATIENT", "SET LOCAL lock_timeout = 20000")
+    longer = transaction._PATIENTLY.replace("'100'", "'20000'")
+    monkeypatch.setattr(transaction, "_PATIENTLY", longer)
     asked = []
 
     def tell(name: str) -> Work:

@@ -178,10 +178,10 @@ class Line:
     def _results(self, many: int) -> list[pq.abc.PGresult | None]:
         found: list[tuple[int, pq.abc.PGresult | None]] = []
         while len(found) < many:
+            if self._libpq.is_busy():
+                self._wait(POLLIN)
             not_busy, results = iter(self._libpq.is_busy, 1), iter(self._libpq.get_result, self)
             found += islice(zip(not_busy, results, strict=False), many - len(found))
-            if len(found) < many:
-                self._wait(POLLIN)
         return list(map(_RESULT, found))
 
     def _wait(self, what: int) -> None:

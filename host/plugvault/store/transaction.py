@@ -30,7 +30,7 @@ BEGIN = {
 _MANY = {"vehicles", "contracts", "chains", "events", "deliveries", "audit"}
 _NO_SORT = ("SET LOCAL enable_sort = off", "SET LOCAL enable_incremental_sort = off")
 _ORDER = "SELECT pg_advisory_xact_lock(7, 0)"  # two numbers: apart from the locks of keys
-_PATIENT = "SET LOCAL lock_timeout = 100"  # milliseconds
+_PATIENTLY = "SELECT set_config('lock_timeout', '100', true), pg_advisory_xact_lock(7, 0)"  # ms
 _LOCK = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS name"
 
 
@@ -83,7 +83,7 @@ class Transaction:
         self.write = write
         self._locks = write and dialect.name == "postgresql"
         self._held: set[str] = set()  # names that are locked
-        self._is_ahead = False
+        self._is_ahead = self._is_patient = False
         self._asked: dict[tuple[Any, ...], Any] = {}  # ahead: what, with which values
         self.changes = 0  # statements that may have changed something
         self.committed: list[Callable[[], None]] = []  # called when it has been
@@ -159,13 +159,12 @@ class Transaction:
         """From here to the end one transaction at a time: what it numbers is then numbered in
         the order in which transactions end."""
         if self._locks:
-            self.connection.execute(_ORDER)
+            self.connection.execute(_PATIENTLY if self._is_patient else _ORDER)
 
     def be_patient(self) -> None:
         """What comes now is the end of much work: to do that again would take longer than others'
-        ends do."""
-        if self._locks:
-            self.connection.execute(_PATIENT)
+        ends do, which `lock_order` waits for."""
+        self._is_patient = True
 
     def keep_index_order(self) -> None:
         """From here on take the first rows of an index one by one, and never sort all that wait
