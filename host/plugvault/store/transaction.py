@@ -79,7 +79,8 @@ class Transaction:
     def __init__(self, connection: Any, dialect: Dialect, write: bool) -> None:
         self.connection, self.database, self._dialect = connection, dialect.name, dialect
         self._compiled = _statements[dialect.name]
-        self.memo: dict[Hashable, Any] = {}  # what needs not be asked again
+        # What needs not be asked again, until `forget`, or a change of a table not in `_MANY`.
+        self.memo: dict[Hashable, Any] = {}
         self.write = write
         self._locks = write and dialect.name == "postgresql"
         self._held: set[str] = set()  # names that are locked
@@ -89,8 +90,9 @@ class Transaction:
         self.committed: list[Callable[[], None]] = []  # called when it has been
 
     def forget(self) -> None:
-        """Another's requests follow on this transaction. SQLite shows it one state of all tables
-        to its end; PostgreSQL's writer sees what others have committed meanwhile."""
+        """What was asked may have another answer now: another's end was waited for, or another's
+        request has joined. SQLite shows a transaction one state of all tables to its end;
+        PostgreSQL's writer sees what others have committed meanwhile."""
         if self._locks:
             self.memo.clear()
             self._asked.clear()
