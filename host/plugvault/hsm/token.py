@@ -19,7 +19,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Self, cast
+from typing import Any, NoReturn, Self
 
 import pkcs11
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,6 +33,7 @@ from evcc.vault import VaultError
 from evcc.vault.pin import tries_left
 from evcc.vault.softhsm import check_room, token_folder
 from evcc.vault.softhsm_files import keep, look_again, mend
+from plugvault.hsm.direct import Direct
 from plugvault.hsm.library import MAPPER, Library
 from plugvault.hsm.pin import fingerprint, once
 
@@ -72,6 +73,7 @@ _REASONS: dict[type[Exception], str] = {
     pkcs11.PinLocked: "pin-locked",
     pkcs11.PinExpired: "pin-locked",
     pkcs11.NoSuchToken: "token-missing",
+    pkcs11.DeviceRemoved: "token-missing",
     pkcs11.TokenNotPresent: "token-missing",
     pkcs11.TokenNotRecognised: "token-missing",
     pkcs11.DeviceMemory: "full",
@@ -121,6 +123,7 @@ class _Library:
             # The base class itself is what could not be loaded; the library's own codes are below.
             reason = "module-missing" if type(error) is pkcs11.PKCS11Error else "unavailable"
             raise VaultError(reason, f"{path} does not start: {error!r}") from error
+        self.direct = Direct(path)
 
     def call(self) -> "_Call":
         """`with` it: one operation on the library, alone in it, its failure a VaultError."""
@@ -250,6 +253,7 @@ class Token:
     def __init__(self, library: _Library, label: str, pin: str) -> None:
         self.label = label
         self.call = library.call
+        self.direct = library.direct
         self._folder = token_folder(library.conf)
         self._pin = fingerprint(pin)
         with once(pin, library.path, library.conf or library.options, label):
@@ -398,7 +402,7 @@ class TokenKey(ec.EllipticCurvePrivateKey):
         with self._token.call():
             if not hasattr(self._private, "sign"):
                 raise VaultError("refused", f"{self.label} is not for signing")
-            return cast(bytes, self._private.sign(digest, mechanism=Mechanism.ECDSA))
+            return self._token.direct.ecdsa(self._token.session, self._private, digest)
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
         """DER signature. Only ECDSA with the curve's hash, the data or `Prehashed`."""

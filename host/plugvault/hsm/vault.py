@@ -4,7 +4,6 @@ One implementation of the rules for both runtimes; this file only gives it the c
 """
 
 import ctypes
-import os
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +25,6 @@ from evcc.vault.softhsm import check_room, token_folder
 from evcc.vault.softhsm_files import flush, look_again
 from plugvault.hsm.library import MAPPER
 from plugvault.hsm.token import DAMAGED, Hsm, Token
-from plugvault.hsm.wiped import Wiped
 
 Template = list[tuple[int, Any]]
 
@@ -47,7 +45,7 @@ def open_vault(
     """
     hsm = Hsm(module, conf, options)
     try:
-        calls = Calls(hsm, hsm.token(label, pin), module, token_folder(conf), options)
+        calls = Calls(hsm, hsm.token(label, pin), token_folder(conf), options)
     except VaultError:
         hsm.close()
         raise
@@ -57,14 +55,12 @@ def open_vault(
 class Calls:
     """The calls `evcc.vault.pkcs11` is written on; see there for what each means."""
 
-    def __init__(
-        self, hsm: Hsm, token: Token, module: Path | str, folder: str | None, options: str
-    ) -> None:
+    def __init__(self, hsm: Hsm, token: Token, folder: str | None, options: str) -> None:
         self._hsm = hsm
         self._token = token
         self._session = token.session
         self._folder, self._options = folder, options
-        self._wiped = Wiped(os.path.realpath(module))
+        self._direct = token.direct
 
     def check_room(self) -> None:
         check_room(self._folder)
@@ -95,7 +91,7 @@ class Calls:
     def _create(self, template: Template) -> Any:
         attributes = _attributes(template)
         if not isinstance(attributes.get(Attribute.VALUE, b""), bytes):  # a secret, to be wiped
-            return self._wiped.create(self._session, attributes)
+            return self._direct.create(self._session, attributes)
         return self._session.create_object(attributes)
 
     def generate(self, public: Template, private: Template) -> tuple[Any, Any]:
@@ -141,7 +137,7 @@ class Calls:
 
     def sign(self, private: Any, digest: bytes) -> bytes:
         with self._token.call():
-            return bytes(private.sign(digest, mechanism=Mechanism.ECDSA))
+            return self._direct.ecdsa(self._session, private, digest)
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         """Public data: the library that verifies fastest."""
@@ -190,7 +186,7 @@ class Calls:
 
     def digest(self, mechanism: int, parts: Iterable[Any]) -> bytearray:
         with self._token.call():
-            return self._wiped.digest(self._session, mechanism, parts)
+            return self._direct.digest(self._session, mechanism, parts)
 
     def decrypt_cbc(self, key: bytearray, iv: bytes, data: bytes, into: bytearray) -> None:
         decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()

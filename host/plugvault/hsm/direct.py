@@ -1,16 +1,17 @@
-"""The two calls through which a secret passes, without the copies that nothing can wipe.
+"""The three calls that are made without python-pkcs11, on the session that it has opened.
 
-python-pkcs11 takes and gives immutable `bytes` and copies them on the way, so of a scalar that was
-imported 24 bytes of 32 could be found in the process hours later. Here the library reads it from
-the caller's own `bytearray`, and writes a digest into one, on the same session; each caller wipes
-what is its own. Nobody else may be in the library meanwhile: see `Token.call`.
+Through two of them a secret passes. python-pkcs11 takes and gives immutable `bytes` and copies
+them on the way, so of a scalar that was imported 24 bytes of 32 could be found in the process
+hours later. Here the library reads it from the caller's own `bytearray`, and writes a digest into
+one; each caller wipes what is its own. The third is ECDSA, the one that is called all day: a tenth
+of its time was python-pkcs11's. Nobody else may be in the library meanwhile: see `Token.call`.
 """
 
 import ctypes
 from collections.abc import Iterable
 from typing import Any
 
-from pkcs11 import exceptions
+from pkcs11 import Mechanism, exceptions
 
 from evcc.vault.cryptoki import CKA_CLASS, CKA_KEY_TYPE, CKA_TOKEN, CKA_VALUE
 from plugvault.hsm.library import MAPPER
@@ -18,15 +19,20 @@ from plugvault.hsm.library import MAPPER
 # Places in CK_FUNCTION_LIST, whose first word is the version [PKCS#11 2.40, 5.3].
 _CREATE_OBJECT, _DESTROY_OBJECT = 21, 23
 _DIGEST_INIT, _DIGEST_UPDATE, _DIGEST_KEY, _DIGEST_FINAL = 38, 40, 41, 42
+_SIGN_INIT, _SIGN = 43, 44
 _ULONG = ctypes.c_ulong
 _PACK = MAPPER.pack_attribute
 _ROOM = 64  # bytes, of the longest digest there is
+_RS = ctypes.c_char * 132  # the signature of a key on P-521, the longest there is
 
 _ERRORS: dict[int, type[exceptions.PKCS11Error]] = {
     0x02: exceptions.HostMemory,
     0x06: exceptions.FunctionFailed,
     0x13: exceptions.AttributeValueInvalid,
     0x31: exceptions.DeviceMemory,
+    0x32: exceptions.DeviceRemoved,
+    0xE0: exceptions.TokenNotPresent,
+    0xE1: exceptions.TokenNotRecognised,
     0xE2: exceptions.TokenWriteProtected,
 }
 
@@ -35,7 +41,12 @@ class _Attribute(ctypes.Structure):
     _fields_ = (("type", _ULONG), ("value", ctypes.c_void_p), ("length", _ULONG))
 
 
-class Wiped:
+def _mechanism(kind: int) -> Any:
+    """CK_MECHANISM without a parameter."""
+    return (_ULONG * 3)(kind, 0, 0)
+
+
+class Direct:
     """On the library at `path`, which python-pkcs11 has loaded and initialised."""
 
     def __init__(self, path: str) -> None:
@@ -53,6 +64,11 @@ class Wiped:
         self._digest_update = function(_DIGEST_UPDATE, ctypes.c_char_p, _ULONG)
         self._digest_key = function(_DIGEST_KEY, _ULONG)
         self._digest_final = function(_DIGEST_FINAL, pointer, pointer)
+        self._sign_init = function(_SIGN_INIT, pointer, _ULONG)
+        self._sign = function(_SIGN, ctypes.c_char_p, _ULONG, pointer, pointer)
+        # One for every signature, and their addresses: to make them anew takes a microsecond.
+        self._ecdsa, self._signature, self._length = _mechanism(Mechanism.ECDSA), _RS(), _ULONG()
+        self._at = [ctypes.addressof(o) for o in (self._ecdsa, self._signature, self._length)]
 
     def create(self, session: Any, template: dict[Any, Any]) -> Any:
         """The object that C_CreateObject made. template: its CKA_VALUE is a bytearray.
@@ -85,8 +101,7 @@ class Wiped:
     def digest(self, session: Any, mechanism: int, parts: Iterable[Any]) -> bytearray:
         """The digest of parts, each bytes or a key. Raises: pkcs11.PKCS11Error."""
         handle, length, failed = session.handle, _ULONG(), 0
-        how = (_ULONG * 3)(mechanism, 0, 0)  # CK_MECHANISM without a parameter
-        _check(self._digest_init(handle, how), "C_DigestInit")
+        _check(self._digest_init(handle, _mechanism(mechanism)), "C_DigestInit")
         for part in parts:
             is_key = hasattr(part, "handle")
             code = (
@@ -105,6 +120,14 @@ class Wiped:
             _wipe(result)
         _check(failed or code, "C_DigestKey, C_DigestFinal")
         return result
+
+    def ecdsa(self, session: Any, private: Any, digest: bytes) -> bytes:
+        """r | s over `digest` by the EC key `private`. Raises: pkcs11.PKCS11Error."""
+        handle, (mechanism, signature, length) = session.handle, self._at
+        _check(self._sign_init(handle, mechanism, private.handle), "C_SignInit")
+        self._length.value = ctypes.sizeof(_RS)
+        _check(self._sign(handle, digest, len(digest), signature, length), "C_Sign")
+        return self._signature.raw[: self._length.value]
 
 
 def _wipe(buffer: bytearray) -> None:
