@@ -624,3 +624,46 @@ def test_module_that_drives_the_token_itself_meets_a_full_disk(small_disk: CarTo
     assert through_ffi(small_disk, case=words) == "full -1"
     assert object_files(small_disk).keys() == before.keys()
     assert through_ffi(small_disk) == "signed"
+
+
+OPENING_LATER = """
+import sys
+from evcc.vault import VaultError, pkcs11
+module, label, options = sys.argv[1:]
+vault = pkcs11.open(module, label, sys.stdin.readline().strip(), options)
+print(vault.generate_provisioning_key().hex())
+while True:
+    case = sys.stdin.readline().split()
+    if not case:
+        break
+    dh, wrapped, public = [bytes.fromhex(one) for one in case]
+    try:
+        print(vault.open_contract_key("iso2", dh, wrapped, b"", public).hex())
+    except VaultError as e:
+        print(e.reason, len(vault.keys()))
+"""
+
+
+def test_module_that_drives_the_token_itself_meets_one_that_became_read_only(
+    each_token: CarToken,
+) -> None:
+    """And does not say of a good envelope that it is a bad one."""
+    runtime = runtimes.get("debian")
+    if runtime is None:
+        pytest.skip("no interpreter 'debian' here; make says why")
+    script, place = each_token.folder / "later.py", each_token.place
+    script.write_text(OPENING_LATER)
+    argv = [*runtime.argv, script, str(place.module), place.label, place.options]
+    env = {**runtime.env(), **place.env()}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(argv, env=env, bufsize=1, **pipes) as module:
+        module.stdin.write(each_token.pin + "\n")
+        point = bytes.fromhex(module.stdout.readline())
+        case = envelopes.envelope(point, envelopes.KNOWN_KEY)
+        words = " ".join(case[name].hex() for name in ("dh", "wrapped", "public")) + "\n"
+        with read_only(each_token.folder / "hsm"):
+            module.stdin.write(words)
+            assert module.stdout.readline() == "full 1\n"
+        module.stdin.write(words)
+        assert len(module.stdout.readline().strip()) == 32, "the id of a key"
+        module.stdin.write("\n")

@@ -64,7 +64,7 @@ _REASONS = {
     0xA4: "pin-locked",
     0xE0: "token-missing",
     0xE1: "token-missing",
-    0xE2: "refused",  # TOKEN_WRITE_PROTECTED
+    0xE2: "full",  # TOKEN_WRITE_PROTECTED
     0x102: "pin",  # USER_PIN_NOT_INITIALIZED
     0x110: "refused",  # WRAPPED_KEY_INVALID
 }
@@ -81,7 +81,7 @@ _TOKEN_INFO, _FLAGS = 512, 96  # room for CK_TOKEN_INFO, which begins with the l
 _AT_ONCE = 64  # objects per FindObjects
 _WORD = struct.calcsize("L")
 _SCHEDULE = 208  # bytes: what AES-128 needs of it, and what stands before; the rest is longer
-_ATTRIBUTE = struct.calcsize("LPL")
+_TRUE, _FALSE = b"\x01", b"\x00"  # CK_BBOOL
 
 
 class _Packed:
@@ -92,21 +92,19 @@ class _Packed:
         self.keep = keep
 
 
-def _raw(value):
-    """An attribute's value as the token takes it."""
-    if isinstance(value, bool):
-        return b"\x01" if value else b"\x00"
-    return struct.pack("L", value) if isinstance(value, int) else value
-
-
 def _attributes(template) -> _Packed:
     """CK_ATTRIBUTE[] of a list of (type, value)."""
-    keep = [_raw(value) for _, value in template]
-    data = bytearray(len(template) * _ATTRIBUTE)
-    for i, value in enumerate(keep):
-        at = uctypes.addressof(value)
-        struct.pack_into("LPL", data, i * _ATTRIBUTE, template[i][0], at, len(value))
-    return _Packed(data, keep)
+    keep, words = [], []
+    for kind, given in template:
+        if given is True:
+            value = _TRUE
+        elif given is False:
+            value = _FALSE
+        else:
+            value = struct.pack("L", given) if isinstance(given, int) else given
+        keep.append(value)
+        words += (kind, uctypes.addressof(value), len(value))
+    return _Packed(bytearray(struct.pack("LPL" * len(keep), *words)), keep)
 
 
 def _unpack(word) -> int:
