@@ -3,7 +3,6 @@
 Always: a clear error, and the contracts that were there still sign.
 """
 
-import errno
 import os
 import shutil
 import signal
@@ -11,20 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pkcs11
 import pytest
 
 import envelopes
-import world
 from evcc import p256
 from evcc.vault import PROVISIONING, VaultError
+from fixtures.disks import fill, object_files, overlooked, read_only, token_folder
 from fixtures.tokens import CarToken, restarts
-from plugvault import runtimes
 from plugvault.hsm.service import VaultService
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -50,15 +46,6 @@ def eventually(vault, operation):
             if not passes or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-
-
-def token_folder(car_token: CarToken) -> Path:
-    (folder,) = [p for p in car_token.store.tokens.iterdir() if p.is_dir()]
-    return folder
-
-
-def object_files(car_token: CarToken) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in token_folder(car_token).glob("*.object")}
 
 
 def damage(file: Path) -> None:
@@ -211,17 +198,6 @@ def test_key_another_process_deleted_is_not_found(car_token: CarToken) -> None:
             vault.sign(keys[0], DIGEST)
         assert set(dict(vault.keys())) == {PROVISIONING, keys[2], new}
         assert signs(vault, new, case["public"])
-
-
-@contextmanager
-def overlooked(car_token: CarToken) -> Iterator[None]:
-    """SoftHSM counts changes in `generation`, its own too: of two at once it overlooks another's
-    when that took the number it expects after its own. Here: the number it has seen last."""
-    number = token_folder(car_token) / "generation"
-    seen = number.read_bytes()
-    yield
-    assert number.read_bytes() != seen
-    number.write_bytes(seen)
 
 
 def is_taken(vault: Any) -> bool:
@@ -424,19 +400,6 @@ def test_weak_token_is_refused_before_anybody_may_ask(car_token: CarToken) -> No
         assert len(service.client().random(8)) == 8
 
 
-@contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """Nobody can write to it, not even root."""
-    bind = ["mount", "--bind", folder, folder]
-    if os.geteuid() != 0 or subprocess.run(bind, capture_output=True, check=False).returncode:
-        pytest.skip("a read-only folder needs the right to mount one (root)")
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_read_only_token_signs_and_says_why_it_takes_no_key(each_token: CarToken) -> None:
     with each_token.service() as service:
         vault = service.client()
@@ -452,29 +415,6 @@ def test_read_only_token_signs_and_says_why_it_takes_no_key(each_token: CarToken
         held.add(vault.open_contract_key(*case.values()))
         assert set(dict(vault.keys())) == held
         assert service.restarts == 0
-
-
-@pytest.fixture
-def small_disk(softhsm: Path, short_dir: Path) -> Iterator[CarToken]:
-    """A token on a file system of its own, 1 MiB large."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(short_dir)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a full disk needs the right to mount a small one (root)")
-    try:
-        yield CarToken(short_dir)
-    finally:
-        subprocess.run(["umount", "-l", str(short_dir)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    file = folder / "fill"
-    with file.open("wb", buffering=0) as out:
-        try:
-            while out.write(bytes(512)):
-                pass
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
-    return file
 
 
 def test_full_disk_keeps_old_contracts_and_leaves_nothing_half_made(small_disk: CarToken) -> None:
@@ -510,160 +450,3 @@ def test_full_disk_is_no_place_for_a_role_key_or_a_token(small_disk: CarToken) -
         assert p256.verify(point, DIGEST, token.key("old").sign_digest(DIGEST))
         with pytest.raises(VaultError, match=r"^full"):
             small_disk.add("another")
-
-
-FFI = """
-import sys
-from evcc.vault import PROVISIONING, VaultError, pkcs11
-module, label = sys.argv[1:3]
-pin, *case = sys.stdin.readline().split()
-try:
-    vault = pkcs11.open(module, label, pin)
-    if case:
-        scheme, dh, wrapped, public = case
-        vault.open_contract_key(
-            scheme, bytes.fromhex(dh), bytes.fromhex(wrapped), b"", bytes.fromhex(public)
-        )
-    vault.sign(PROVISIONING, bytes(32))
-    print("signed")
-except VaultError as e:
-    print(e.reason, str(e).find(pin))
-"""
-
-
-def through_ffi(
-    car_token: CarToken, module: str = "", pin: str = "", label: str = "car", case: str = ""
-) -> str:
-    """What MicroPython's own vault says: "signed", or the reason, and -1 for "no PIN in it"."""
-    runtime = runtimes.get("debian")
-    if runtime is None:
-        pytest.skip("no interpreter 'debian' here; make says why")
-    script = car_token.folder / "ffi.py"
-    if not script.exists():
-        script.write_text(FFI)
-    ended = subprocess.run(
-        [*runtime.argv, script, module or car_token.module, label],
-        env={**runtime.env(), **car_token.store.env()},
-        input=f"{pin or car_token.pin} {case}\n",
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return ended.stdout.strip() or ended.stderr
-
-
-def test_module_that_drives_the_token_itself_meets_the_same_errors(car_token: CarToken) -> None:
-    vault = car_token.open()
-    vault.generate_provisioning_key()
-    vault.close()
-    assert through_ffi(car_token) == "signed"
-    assert through_ffi(car_token, pin="wrong-pin") == "pin -1"
-    assert through_ffi(car_token, label="nobody") == "token-missing -1"
-    assert through_ffi(car_token, module="/no/such/module.so") == "module-missing -1"
-    car_token.conf.write_text("directories.tokendir = /no/such/folder\n")
-    assert through_ffi(car_token) in ("token-missing -1", "unavailable -1")
-
-
-WAITING = """
-import sys
-from evcc.vault import PROVISIONING, pkcs11
-vault = pkcs11.open(sys.argv[1], sys.argv[2], sys.stdin.readline().strip())
-print(len(vault.keys()))
-sys.stdin.readline()
-print(vault.public(PROVISIONING) == vault.keys()[0][1])
-"""
-
-
-def test_module_that_drives_the_token_itself_sees_what_softhsm_overlooked(
-    car_token: CarToken,
-) -> None:
-    runtime = runtimes.get("debian")
-    if runtime is None:
-        pytest.skip("no interpreter 'debian' here; make says why")
-    script = car_token.folder / "waiting.py"
-    script.write_text(WAITING)
-    argv = [*runtime.argv, script, car_token.module, "car"]
-    env = {**runtime.env(), **car_token.store.env()}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    module = subprocess.Popen(argv, env=env, bufsize=1, **pipes)
-    with module, closing(car_token.open()) as vault:
-        module.stdin.write(car_token.pin + "\n")
-        assert module.stdout.readline() == "0\n"
-        with overlooked(car_token):
-            vault.generate_provisioning_key()
-        module.stdin.write("go\n")
-        assert module.stdout.readline() == "True\n"
-
-
-def test_module_that_drives_the_token_itself_tries_a_wrong_pin_once(car_token: CarToken) -> None:
-    """One wrong PIN at a token makes it say so; the flag is gone after a right one."""
-
-    def low() -> bool:
-        lib = pkcs11.lib(os.path.realpath(car_token.module))
-        try:
-            token = lib.get_token(token_label="car")
-            return bool(token.flags & pkcs11.TokenFlag.USER_PIN_COUNT_LOW)
-        finally:
-            pkcs11.unload(os.path.realpath(car_token.module))
-
-    os.environ.update(car_token.store.env())
-    assert not low()
-    assert through_ffi(car_token, pin="wrong-pin") == "pin -1"
-    assert low()
-
-
-def test_module_that_drives_the_token_itself_meets_a_full_disk(small_disk: CarToken) -> None:
-    static = envelopes.new_key()
-    small_disk.plant_provisioning_key(static)
-    case = envelopes.envelope(world.point(static), envelopes.KNOWN_KEY)
-    words = f"{case['scheme']} {case['dh'].hex()} {case['wrapped'].hex()} {case['public'].hex()}"
-    assert through_ffi(small_disk, case=words) == "signed"
-    before = object_files(small_disk)
-    fill(small_disk.folder)
-    assert through_ffi(small_disk, case=words) == "full -1"
-    assert object_files(small_disk).keys() == before.keys()
-    assert through_ffi(small_disk) == "signed"
-
-
-OPENING_LATER = """
-import sys
-from evcc.vault import VaultError, pkcs11
-module, label, options = sys.argv[1:]
-vault = pkcs11.open(module, label, sys.stdin.readline().strip(), options)
-print(vault.generate_provisioning_key().hex())
-while True:
-    case = sys.stdin.readline().split()
-    if not case:
-        break
-    dh, wrapped, public = [bytes.fromhex(one) for one in case]
-    try:
-        print(vault.open_contract_key("iso2", dh, wrapped, b"", public).hex())
-    except VaultError as e:
-        print(e.reason, len(vault.keys()))
-"""
-
-
-def test_module_that_drives_the_token_itself_meets_one_that_became_read_only(
-    each_token: CarToken,
-) -> None:
-    """And does not say of a good envelope that it is a bad one."""
-    runtime = runtimes.get("debian")
-    if runtime is None:
-        pytest.skip("no interpreter 'debian' here; make says why")
-    script, place = each_token.folder / "later.py", each_token.place
-    script.write_text(OPENING_LATER)
-    argv = [*runtime.argv, script, str(place.module), place.label, place.options]
-    env = {**runtime.env(), **place.env()}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(argv, env=env, bufsize=1, **pipes) as module:
-        module.stdin.write(each_token.pin + "\n")
-        point = bytes.fromhex(module.stdout.readline())
-        case = envelopes.envelope(point, envelopes.KNOWN_KEY)
-        words = " ".join(case[name].hex() for name in ("dh", "wrapped", "public")) + "\n"
-        with read_only(each_token.folder / "hsm"):
-            module.stdin.write(words)
-            assert module.stdout.readline() == "full 1\n"
-        module.stdin.write(words)
-        assert len(module.stdout.readline().strip()) == 32, "the id of a key"
-        module.stdin.write("\n")
