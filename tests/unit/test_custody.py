@@ -20,6 +20,7 @@ import world
 from evcc.vault import PROVISIONING, VaultError, custody
 from evcc.vault.cryptoki import CKA_DERIVE, CKA_VALUE
 from evcc.vault.pkcs11 import TokenVault, schemes
+from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.hsm import Hsm, selftest
@@ -175,6 +176,29 @@ def test_report_is_what_was_found(each_token: CarToken) -> None:
         "token": "car",
         "schemes": {"iso2": {"level": level, "why": why}},
     }
+
+
+def test_scheme_of_another_hash_and_key_length_is_a_row_more(
+    each_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the KDF of ISO 15118-20: SHA-512, 32 bytes for the cipher's key."""
+    other = SCHEMES["iso2"]._replace(
+        hash=0x270,
+        hashed=lambda data: hashlib.sha512(data).digest(),
+        hash_derivation=0x395,
+        key_length=32,
+        other_info=b"longer than the other",
+    )
+    monkeypatch.setitem(SCHEMES, "other", other)
+    opened = each_token.open()
+    found = schemes(opened)
+    opened.close()
+    assert found["other"] == found["iso2"]
+    monkeypatch.setitem(SCHEMES, "other", other._replace(hash=0x250, hash_derivation=0x393))
+    opened = each_token.open()
+    found = schemes(opened)
+    opened.close()
+    assert found["other"][0] == "L1", "a wrong hash in the token is seen"
 
 
 class Tampered:

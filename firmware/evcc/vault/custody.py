@@ -11,8 +11,6 @@ sign. Says nothing of a process that is under another's control: whoever may use
 the token do anything that its flags allow.
 """
 
-import hashlib
-
 from . import VaultError
 from .cryptoki import (
     CKA_DERIVE,
@@ -104,7 +102,7 @@ class _Trial:
         z = calls.derive(CKM_ECDH1_DERIVE, ephemeral, point, template)
         self._objects.append(z)
         z = calls.attribute(z, CKA_VALUE)
-        key = hashlib.sha256(COUNTER + z + row.other_info).digest()[: row.key_length]
+        key = row.hashed(COUNTER + z + row.other_info)[: row.key_length]
         block = self._wrapped = calls.random(16)
         for at in range(0, len(row.trial[0]), 16):
             block = calls.ecb(key, True, xor(block, row.trial[0][at : at + 16]))

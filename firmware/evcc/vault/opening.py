@@ -10,8 +10,6 @@ the structure from the scalar's: of the blocks before, and of the padding, only 
 the same key. Which key it is has not been proved by any of them: see `pkcs11`.
 """
 
-import hashlib
-
 from . import VaultError
 from .cryptoki import (
     CKA_CLASS,
@@ -150,7 +148,7 @@ class Opening:
         row = self._row
         self.step = "reading the secret of ECDH1_DERIVE"
         z = self._calls.attribute(self._z(sensitive=False), CKA_VALUE)
-        hashed = hashlib.sha256(COUNTER + z + row.other_info).digest()
+        hashed = row.hashed(COUNTER + z + row.other_info)
         return self._import(self._wiped_later(bytearray(hashed[: row.key_length])))
 
     def _import(self, key):

@@ -5,6 +5,7 @@ SHA-256, AES-128-CBC. ISO 15118-20's secp521r1 with AES-256-GCM is another row o
 Says what the numbers are; `pkcs11` does the work.
 """
 
+import hashlib
 from collections import namedtuple
 
 from evcc.p256 import on_curve
@@ -19,6 +20,7 @@ Scheme = namedtuple(
         "point_length",  # 0x04 | X | Y
         "other_info",  # of the KDF: AlgorithmID, PartyUInfo, PartyVInfo
         "hash",  # of the KDF: CKM_*
+        "hashed",  # the same of bytes, where the token is not to do it: bytes -> bytes
         "hash_derivation",  # a key derived by that hash of another: CKM_*
         "key_length",  # leading bytes of the hash that are the cipher's key
         "cipher",  # which of the vault's ways to open `wrapped`
@@ -53,6 +55,7 @@ SCHEMES = {
         point_length=65,
         other_info=b"\x01UV",
         hash=0x250,  # CKM_SHA256
+        hashed=lambda data: hashlib.sha256(data).digest(),
         hash_derivation=0x393,  # CKM_SHA256_KEY_DERIVATION
         key_length=16,
         cipher="aes-cbc",
