@@ -33,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 _COLUMNS = ("label", "serial", "model", "slot", "state", "module")
 _INITIALIZED, _HAS_PIN = 0x400, 0x8

@@ -72,7 +72,6 @@ _REASONS: dict[type[Exception], str] = {
     pkcs11.UserPinNotInitialized: "pin",
     pkcs11.PinLocked: "pin-locked",
     pkcs11.PinExpired: "pin-locked",
-    pkcs11.NoSuchToken: "token-missing",
     pkcs11.DeviceRemoved: "token-missing",
     pkcs11.TokenNotPresent: "token-missing",
     pkcs11.TokenNotRecognised: "token-missing",
@@ -139,7 +138,10 @@ class _Library:
         with self.call():
             if not self.tokens:
                 self.lib.reinitialize()  # sees the tokens made since; there is no handle to lose
-            return self.lib.get_token(token_label=label)
+            try:
+                return self.lib.get_token(token_label=label)
+            except pkcs11.NoSuchToken:
+                raise VaultError("token-missing", f"there is no token {label!r}") from None
 
     def log_in(self, label: str, pin: str) -> Any:
         """A session. A refused PIN is told with what the token says of the tries left."""

@@ -32,7 +32,11 @@ class Place:
 def new_group(words: str) -> typer.Typer:
     """An area's commands."""
     return typer.Typer(
-        help=words, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+        help=words,
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
     )
 
 
