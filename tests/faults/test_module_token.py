@@ -13,6 +13,7 @@ import pytest
 
 import envelopes
 import world
+from evcc.vault import PROVISIONING, VaultError
 from fixtures.disks import fill, object_files, overlooked, read_only
 from fixtures.tokens import CarToken
 from plugvault import runtimes
@@ -129,6 +130,59 @@ def test_module_meets_a_full_disk(small_disk: CarToken) -> None:
     assert through_ffi(small_disk, case=words) == "full -1"
     assert object_files(small_disk).keys() == before.keys()
     assert through_ffi(small_disk) == "signed"
+
+
+# What both ways to a token make of what its library says when it is asked to sign.
+SAID = {
+    0x02: "full",  # HOST_MEMORY
+    0x06: "refused",  # FUNCTION_FAILED
+    0x31: "full",  # DEVICE_MEMORY
+    0x32: "token-missing",  # DEVICE_REMOVED
+    0x82: "unavailable",  # OBJECT_HANDLE_INVALID
+    0xE0: "token-missing",  # TOKEN_NOT_PRESENT
+    0xE1: "token-missing",  # TOKEN_NOT_RECOGNIZED
+    0xE2: "full",  # TOKEN_WRITE_PROTECTED
+}
+SAYING = """
+import sys
+from evcc.vault import PROVISIONING, VaultError, pkcs11
+vault = pkcs11.open(sys.argv[1], "car", sys.stdin.readline().strip())
+vault.generate_provisioning_key()
+for code in sys.argv[2:]:
+    vault._calls._functions["SignInit"] = lambda *_: int(code)
+    try:
+        vault.sign(PROVISIONING, bytes(32))
+    except VaultError as e:
+        print(e.reason)
+"""
+
+
+def test_module_is_told_what_the_library_says(car_token: CarToken) -> None:
+    runtime = runtimes.get("debian")
+    if runtime is None:
+        pytest.skip("no interpreter 'debian' here; make says why")
+    script = car_token.folder / "saying.py"
+    script.write_text(SAYING)
+    ended = subprocess.run(
+        [*runtime.argv, script, car_token.module, *map(str, SAID)],
+        env={**runtime.env(), **car_token.store.env()},
+        input=car_token.pin + "\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert ended.stdout.split() == list(SAID.values())
+
+
+def test_host_is_told_the_same(car_token: CarToken) -> None:
+    with closing(car_token.open()) as vault:
+        vault.generate_provisioning_key()
+        for code, reason in SAID.items():
+            vault._calls._direct._sign_init = lambda *_, code=code: code
+            with pytest.raises(VaultError) as caught:
+                vault.sign(PROVISIONING, bytes(32))
+            assert caught.value.reason == reason
 
 
 OPENING_LATER = """
