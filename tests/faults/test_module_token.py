@@ -5,7 +5,8 @@ What is common to both ways, and not a fault, is in tests/both/vault_conformance
 
 import os
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pkcs11
@@ -17,6 +18,30 @@ from evcc.vault import PROVISIONING, VaultError
 from fixtures.disks import fill, object_files, overlooked, read_only
 from fixtures.tokens import CarToken
 from plugvault import runtimes
+
+
+@contextmanager
+def module_running(token: CarToken, code: str, *more: object) -> Iterator[Any]:
+    """`code` on a MicroPython with `ffi`: its arguments are the library, the token's label, the
+    library's options and `more`; the first line of its stdin is the PIN."""
+    runtime = runtimes.get("debian")
+    if runtime is None:
+        pytest.skip("no interpreter 'debian' here; make says why")
+    script, place = token.folder / "module.py", token.place
+    script.write_text(code)
+    argv = [*runtime.argv, script, place.module, place.label, place.options, *more]
+    with subprocess.Popen(
+        list(map(str, argv)),
+        env={**runtime.env(), **place.env()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as module:
+        assert module.stdin is not None
+        module.stdin.write(token.pin + "\n")
+        yield module
+
 
 FFI = """
 import sys
@@ -81,20 +106,8 @@ print(vault.public(PROVISIONING) == vault.keys()[0][1])
 """
 
 
-def test_module_sees_what_softhsm_overlooked(
-    car_token: CarToken,
-) -> None:
-    runtime = runtimes.get("debian")
-    if runtime is None:
-        pytest.skip("no interpreter 'debian' here; make says why")
-    script = car_token.folder / "waiting.py"
-    script.write_text(WAITING)
-    argv = [*runtime.argv, script, car_token.module, "car"]
-    env = {**runtime.env(), **car_token.store.env()}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    module = subprocess.Popen(argv, env=env, bufsize=1, **pipes)
-    with module, closing(car_token.open()) as vault:
-        module.stdin.write(car_token.pin + "\n")
+def test_module_sees_what_softhsm_overlooked(car_token: CarToken) -> None:
+    with module_running(car_token, WAITING) as module, closing(car_token.open()) as vault:
         assert module.stdout.readline() == "0\n"
         with overlooked(car_token):
             vault.generate_provisioning_key()
@@ -146,9 +159,9 @@ SAID = {
 SAYING = """
 import sys
 from evcc.vault import PROVISIONING, VaultError, pkcs11
-vault = pkcs11.open(sys.argv[1], "car", sys.stdin.readline().strip())
+vault = pkcs11.open(sys.argv[1], sys.argv[2], sys.stdin.readline().strip())
 vault.generate_provisioning_key()
-for code in sys.argv[2:]:
+for code in sys.argv[4:]:
     vault._calls._functions["SignInit"] = lambda *_: int(code)
     try:
         vault.sign(PROVISIONING, bytes(32))
@@ -158,21 +171,8 @@ for code in sys.argv[2:]:
 
 
 def test_module_is_told_what_the_library_says(car_token: CarToken) -> None:
-    runtime = runtimes.get("debian")
-    if runtime is None:
-        pytest.skip("no interpreter 'debian' here; make says why")
-    script = car_token.folder / "saying.py"
-    script.write_text(SAYING)
-    ended = subprocess.run(
-        [*runtime.argv, script, car_token.module, *map(str, SAID)],
-        env={**runtime.env(), **car_token.store.env()},
-        input=car_token.pin + "\n",
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert ended.stdout.split() == list(SAID.values())
+    with module_running(car_token, SAYING, *SAID) as module:
+        assert module.stdout.read().split() == list(SAID.values())
 
 
 def test_host_is_told_the_same(car_token: CarToken) -> None:
@@ -203,20 +203,9 @@ while True:
 """
 
 
-def test_module_meets_one_that_became_read_only(
-    each_token: CarToken,
-) -> None:
+def test_module_meets_one_that_became_read_only(each_token: CarToken) -> None:
     """And does not say of a good envelope that it is a bad one."""
-    runtime = runtimes.get("debian")
-    if runtime is None:
-        pytest.skip("no interpreter 'debian' here; make says why")
-    script, place = each_token.folder / "later.py", each_token.place
-    script.write_text(OPENING_LATER)
-    argv = [*runtime.argv, script, str(place.module), place.label, place.options]
-    env = {**runtime.env(), **place.env()}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(argv, env=env, bufsize=1, **pipes) as module:
-        module.stdin.write(each_token.pin + "\n")
+    with module_running(each_token, OPENING_LATER) as module:
         point = bytes.fromhex(module.stdout.readline())
         case = envelopes.envelope(point, envelopes.KNOWN_KEY)
         words = " ".join(case[name].hex() for name in ("dh", "wrapped", "public")) + "\n"
