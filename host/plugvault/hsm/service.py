@@ -35,8 +35,8 @@ from plugvault.hsm.answers import refusal
 
 RATE = 100.0  # private operations a second for each client; twice as many at once
 _BACKLOG = 64
-# SoftHSM makes and frees hundreds of little numbers for a signature.
-_MALLOC = "glibc.malloc.tcache_count=127:glibc.malloc.tcache_max=65536"
+# SoftHSM makes and frees hundreds of little numbers for a signature: keep them at hand.
+_MALLOC = "glibc.malloc.tcache_count=127"
 _START_TIMEOUT = 20.0
 _PATIENCE = 1.0  # seconds between two starts, at most: a client waits five for its answer
 _HOPELESS = {"pin", "pin-locked", "refused", "custody"}  # never tried again
