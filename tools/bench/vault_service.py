@@ -149,6 +149,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
                 "value": signed / of_bare,
                 "unit": "×",
                 "at_least": 0.75,
+                "note": "aim 0.9",
             },
         ]
     return found
