@@ -6,9 +6,8 @@ vault has SoftHSM copy a key of the session, which writes less, and gives more c
 two sides are measured in turns. The store is in memory where there is such a place, so that it is
 not the disk that is measured.
 
-Through `ffi` a signature may take 60 µs and an ECDH 150 where `openssl speed` signs in 13.1: that
-is the machine that the budgets are for. On a slower one they are as many times as long as its
-signature is.
+The budgets through `ffi` are absolute, and of a machine where `openssl speed` signs in 13 µs: what
+it needs here stands beside them, for a slower machine misses them.
 """
 
 import functools
@@ -26,7 +25,6 @@ from typing import Any
 HERE = Path(__file__).parent
 TURNS, SIGNATURES, OPENINGS = 10, 100, 5
 DIGEST = bytes(range(32))
-OPENSSL_SIGN = 13.1  # µs, of the machine the budgets are for
 
 
 def microseconds(work: Callable[[], object], count: int) -> float:
@@ -181,9 +179,10 @@ def rows(token: Any) -> list[dict[str, Any]]:
         {"name": "in process, of bare calls", "value": bare_open / opened, "unit": "×", **least},
     ]
     if openssl:
-        found.insert(
-            3, {"name": "in process, of openssl speed", "value": openssl / sign, "unit": "×"}
-        )
+        found[3:3] = [
+            {"name": "in process, of openssl speed", "value": openssl / sign, "unit": "×"},
+            {"name": "sign, openssl speed", "value": openssl, "unit": "µs"},
+        ]
     names = ("sign", "verify", "ECDH", f"open and delete, {level}")
     for name, value in zip(names, board or (), strict=bool(board)):
         found.append({"name": f"{name}, ffi on MicroPython", "value": value, "unit": "µs"})
@@ -195,8 +194,7 @@ def bench() -> list[dict[str, Any]]:
     from fixtures.tokens import CarToken
     from plugvault.hsm.providers import NSS, SOFTHSM
 
-    slower = max(1, (openssl_sign() or OPENSSL_SIGN) / OPENSSL_SIGN)
-    budgets = {"sign": 60 * slower, "ECDH": 150 * slower}
+    budgets = {"sign": 60, "ECDH": 150}
     memory = Path("/dev/shm")  # the store's files, not a secret's copy
     found = []
     for provider in (SOFTHSM, NSS):

@@ -148,8 +148,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
                 "name": "  of a bare loop",
                 "value": signed / of_bare,
                 "unit": "×",
-                "at_least": 0.75,
-                "note": "aim 0.9",
+                "at_least": 0.9,
             },
         ]
     return found
