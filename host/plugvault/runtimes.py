@@ -20,6 +20,9 @@ from pathlib import Path
 
 NAMES = ("cpython", "wheel", "debian", "debian32")
 SYSTEM = Path("/usr/bin/micropython")
+# Beneath the environment of a process that drives a token: SoftHSM makes and frees hundreds of
+# little numbers for one signature, which glibc keeps at hand if it is told so.
+ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=127"}
 
 _ASK = """
 import sys
@@ -61,9 +64,10 @@ class Runtime:
     def env(self, *paths: Path) -> dict[str, str]:
         """A whole environment in which `paths`, then the firmware's folder, can be imported."""
         folders = [str(path) for path in (*paths, firmware())]
-        if self.micropython:
-            return {**os.environ, "MICROPYPATH": ":".join([*folders, ".frozen"])}
-        return {**os.environ, "PYTHONPATH": ":".join(folders)}
+        if not self.micropython:
+            return {**os.environ, "PYTHONPATH": ":".join(folders)}
+        beneath = ALLOCATOR if self.has_ffi else {}
+        return {**beneath, **os.environ, "MICROPYPATH": ":".join([*folders, ".frozen"])}
 
 
 def firmware() -> Path:

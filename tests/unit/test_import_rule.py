@@ -31,7 +31,7 @@ BELOW = {
     "patience": set(),
     "net": {"patience"},
     "exi_json": set(),
-    "hsm": set(),
+    "hsm": {"runtimes"},
     "store": {
         "pools",
         "contract",

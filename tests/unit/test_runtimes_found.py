@@ -89,3 +89,15 @@ def test_environment_keeps_the_callers(cache: Path, monkeypatch: pytest.MonkeyPa
     assert cpython is not None
     assert cpython.env()["SOFTHSM2_CONF"] == "here"
     assert cpython.env()["PYTHONPATH"].split(os.pathsep) == [str(runtimes.firmware())]
+
+
+def test_interpreter_that_can_drive_a_token_gets_the_allocator_set_for_it(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(cache / "debian-1.25")
+    found = runtimes.get("debian")
+    assert found is not None
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert found.env()["GLIBC_TUNABLES"] == runtimes.ALLOCATOR["GLIBC_TUNABLES"]
+    monkeypatch.setenv("GLIBC_TUNABLES", "the callers")
+    assert found.env()["GLIBC_TUNABLES"] == "the callers"

@@ -131,7 +131,8 @@ class Opening:
         calls, row = self._calls, self._row
         key = self._content_key()
         self.step = "importing an unwrapping key"
-        template = secret_template(len(key), CKK_AES, (CKA_UNWRAP,))[1:] + [(CKA_VALUE, key)]
+        template = list(secret_template(len(key), CKK_AES, (CKA_UNWRAP,))[1:])
+        template.append((CKA_VALUE, key))
         k = self._keep(calls.create(template))
         start = _pkcs8(row, _BLOCK)
         blocks = [self._iv]
@@ -214,7 +215,7 @@ def secret_template(
     size, kind=CKK_GENERIC_SECRET, uses=(CKA_DERIVE,), sensitive=True, extractable=False
 ):
     """The template of a secret of `size` bytes that lives for this opening at most."""
-    return [
+    return (
         (CKA_VALUE_LEN, size),
         (CKA_CLASS, CKO_SECRET_KEY),
         (CKA_KEY_TYPE, kind),
@@ -222,7 +223,7 @@ def secret_template(
         (CKA_PRIVATE, True),
         (CKA_SENSITIVE, sensitive),
         (CKA_EXTRACTABLE, extractable),
-    ] + [(use, use in uses) for use in USES]  # what is not forbidden a token may allow
+    ) + tuple([(use, use in uses) for use in USES])  # what is not forbidden a token may allow
 
 
 def _pkcs8(row, block=1) -> bytes:

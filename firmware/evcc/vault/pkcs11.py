@@ -10,8 +10,8 @@ attribute(object, type), destroy(object), sign(key, digest), verify(point, diges
 derive(mechanism, key, data, template), digest(mechanism, parts), wrap(mechanism, key, iv, object),
 unwrap(mechanism, key, iv, data, template), decrypt_cbc(key, iv, data, into),
 ecb(key, is_encryption, block), random(n), check_room(), flush(), look_again(), reopen(), close().
-A template is a list of (attribute, value) with int, bool or bytes; objects are whatever the calls
-make of them.
+A template is a list of (attribute, value) with int, bool or bytes, or a tuple that the calls may
+keep; objects are whatever the calls make of them.
 
 Objects are found by CKA_ID, never by label: a damaged object can make every search by label fail.
 Where one has made every search by id fail too, the keys are enumerated and looked at one by one.

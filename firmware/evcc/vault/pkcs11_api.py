@@ -92,8 +92,21 @@ class _Packed:
         self.keep = keep
 
 
+_constant = {}  # template -> its _Packed
+
+
 def _attributes(template) -> _Packed:
-    """CK_ATTRIBUTE[] of a list of (type, value)."""
+    """CK_ATTRIBUTE[] of (type, value) in a list or a tuple. A tuple's is made once and kept: none
+    with a secret in it, for that is a bytearray, and not hashable."""
+    if not isinstance(template, tuple):
+        return _pack_attributes(template)
+    packed = _constant.get(template)
+    if packed is None:
+        packed = _constant[template] = _pack_attributes(template)
+    return packed
+
+
+def _pack_attributes(template) -> _Packed:
     keep, words = [], []
     for kind, given in template:
         if given is True:

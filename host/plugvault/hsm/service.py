@@ -32,11 +32,10 @@ from evcc.vault import VaultError
 from evcc.vault.service import ServiceVault, connect
 from plugvault.hsm import pin
 from plugvault.hsm.answers import refusal
+from plugvault.runtimes import ALLOCATOR
 
 RATE = 100.0  # private operations a second for each client; twice as many at once
 _BACKLOG = 64
-# SoftHSM makes and frees hundreds of little numbers for a signature: keep them at hand.
-_MALLOC = "glibc.malloc.tcache_count=127"
 _START_TIMEOUT = 20.0
 _PATIENCE = 1.0  # seconds between two starts, at most: a client waits five for its answer
 _HOPELESS = {"pin", "pin-locked", "refused", "custody"}  # never tried again
@@ -141,7 +140,7 @@ class VaultService:
             stdout=subprocess.PIPE,
             pass_fds=sockets,
             start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor
-            env={"GLIBC_TUNABLES": _MALLOC, **os.environ},
+            env={**ALLOCATOR, **os.environ},
         )
         stdin, stdout = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
         word = ""
