@@ -18,12 +18,10 @@ from plugvault.hsm.answers import Answers, TokenLost
 from plugvault.hsm.serving import Server
 
 SIGN = codec.OPERATIONS.index(("sign", 2))
-RANDOM = codec.OPERATIONS.index(("random", 1))
 
 
 class Script:
-    """A vault that does `steps[n]` at its n-th signature, and `steps[0]` when it is asked for
-    random bytes; the last signature ends the server."""
+    """A vault that does `steps[n]` at its n-th signature; the last one ends the server."""
 
     def __init__(self, last: int, steps: dict[int, Callable[[], object]]) -> None:
         self.digests: list[bytes] = []
@@ -36,10 +34,6 @@ class Script:
             os.close(self._end)
         self._steps.get(len(self.digests), lambda: None)()
         return digest * 2
-
-    def random(self, n: int) -> bytes:
-        self._steps[0]()
-        return bytes(n)
 
     def keys(self) -> list[tuple[bytes, bytes]]:
         raise VaultError("token-missing")
@@ -93,7 +87,6 @@ def several(short_dir: Path) -> Iterator[Several]:
 
 
 FIRST, ONE, OTHER, THIRD = (bytes([n]) * 32 for n in range(4))
-QUICK, SLOW = 3600.0, 0.0  # whatever a signature takes is
 
 
 def test_clients_take_turns(several: Several) -> None:
@@ -110,46 +103,25 @@ def test_clients_take_turns(several: Several) -> None:
     assert order[: order.index(modest) + 4].count(modest) == 2
 
 
-def test_answers_of_quick_signatures_are_sent_together(
-    several: Several, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serving, "_QUICK", QUICK)
+def test_no_answer_waits_for_the_next_request(several: Several) -> None:
+    """Of those that were found together, each has his before the token works for the next."""
     before: list[bytes] = []
     steps = {
         1: lambda: several.ask(*map(request, (ONE, OTHER, THIRD))),
-        4: lambda: before.extend(map(has_come, several.clients)),
+        2: lambda: before.append(has_come(several.last)),
+        3: lambda: before.append(has_come(several.clients[0])),
     }
     several.last.sendall(request(FIRST))
     serve(several.listener, Script(4, steps))
-    assert before == [b""] * 3
+    assert before == [codec.pack(1, 0, [digest * 2]) for digest in (FIRST, ONE)]
     for client, digest in zip(several.clients, (ONE, OTHER, THIRD), strict=True):
         assert has_come(client) == codec.pack(1, 0, [digest * 2])
 
 
-@pytest.mark.parametrize(
-    ("quick", "second", "step"),
-    [(SLOW, request(OTHER), 3), (QUICK, codec.pack(1, RANDOM, [b"\0\1"]), 0)],
-    ids=["slow token", "another operation"],
-)
-def test_no_answer_waits_for_what_may_take_long(
-    several: Several, monkeypatch: pytest.MonkeyPatch, quick: float, second: bytes, step: int
-) -> None:
-    monkeypatch.setattr(serving, "_QUICK", quick)
-    before: list[bytes] = []
-    steps = {
-        1: lambda: several.ask(request(ONE), second, request(THIRD)),
-        step: lambda: before.append(has_come(several.clients[0])),
-    }
-    several.last.sendall(request(FIRST))
-    serve(several.listener, Script(4 if step else 3, steps))
-    assert before == [codec.pack(1, 0, [ONE * 2])]
-
-
 def test_token_that_is_lost_takes_no_answer_with_it_and_nobody_elses_request(
-    several: Several, monkeypatch: pytest.MonkeyPatch
+    several: Several,
 ) -> None:
     """What was done is answered; what waits is not, and is asked again of the next process."""
-    monkeypatch.setattr(serving, "_QUICK", QUICK)
 
     def lose() -> None:
         raise VaultError("unavailable")

@@ -115,7 +115,11 @@ class TokenVault:
     def sign(self, key: bytes, digest: bytes) -> bytes:
         if len(digest) != 32:  # a token may sign any length without a word
             raise VaultError("digest-length", "%d bytes" % len(digest))
-        return self._use(key, lambda private: self._calls.sign(private, digest))
+        try:
+            return self._calls.sign(self._whole(key)[0], digest)
+        except VaultError:
+            self._known.pop(key, None)  # the object may be gone
+            raise
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         if len(digest) != 32:
@@ -144,14 +148,16 @@ class TokenVault:
         private = common + _private_flags(derive=False)
         if is_nss:
             private.append((CKA_NSS_DB, expected_public))
-
-        def opened(static):
-            return Opening(calls, row, static, dh_point, wrapped, private).run(recipe)
-
         with _UndoUnlessDone(self, key) as undo:
             # The public half first: alone it is worth nothing to anybody.
             half = calls.create(public + [(CKA_EC_POINT, _octet_string(expected_public))])
-            self._known[key] = (self._use(PROVISIONING, opened), expected_public, half)
+            try:
+                static = self._whole(PROVISIONING)[0]
+                made = Opening(calls, row, static, dh_point, wrapped, private).run(recipe)
+            except VaultError:
+                self._known.pop(PROVISIONING, None)
+                raise
+            self._known[key] = (made, expected_public, half)
             if not self._proves(key, expected_public):
                 raise VaultError("key-mismatch")
             calls.flush()
@@ -250,14 +256,6 @@ class TokenVault:
             point = self._calls.attribute(public[0], CKA_EC_POINT)[-_CURVE.point_length :]
             known = self._known[key] = (private[0], point, public[0])
         return known
-
-    def _use(self, key: bytes, operation):
-        """operation(private object), forgetting the object if it fails: it may be gone."""
-        try:
-            return operation(self._whole(key)[0])
-        except VaultError:
-            self._known.pop(key, None)
-            raise
 
     def _find(self, kind: int, key: bytes) -> list:
         if key and key != PROVISIONING and len(key) != 16:

@@ -20,6 +20,7 @@ begins with `HELLO`: name and nonce there, a nonce back.
 """
 
 import os
+import struct
 
 from evcc.errors import EvccError
 
@@ -61,21 +62,24 @@ class _LostError(Exception):
 
 def pack(tag: int, code: int, fields) -> bytes:
     """One frame."""
-    body = bytes((tag, code))
+    if len(fields) == 1:  # as in almost every answer: in half the time
+        size = len(fields[0])
+        return struct.pack(">HBBH", size + 4, tag, code, size) + fields[0]
+    body = b""
     for field in fields:
-        body += len(field).to_bytes(2, "big") + field
-    return len(body).to_bytes(2, "big") + body
+        body += struct.pack(">H", len(field)) + field
+    return struct.pack(">HBB", len(body) + 2, tag, code) + body
 
 
 def unpack(body: bytes) -> tuple:
     """(tag, code, [field]) of a frame without its length. Raises: VaultError("protocol")."""
-    fields, at = [], 2
+    fields, at, end = [], 2, len(body)
     try:
-        while at < len(body):
+        while at < end:
             start = at + 2
             at = start + (body[at] << 8 | body[at + 1])
             fields.append(body[start:at])
-        if at == len(body):
+        if at == end:
             return body[0], body[1], fields
     except IndexError:
         pass
@@ -89,7 +93,7 @@ def frame_size(start: "bytes | bytearray", limit: int) -> int:
     """
     if len(start) < _HEAD:
         return 0
-    size = _HEAD + int.from_bytes(start[:_HEAD], "big")
+    size = _HEAD + (start[0] << 8 | start[1])
     if size > limit:
         raise VaultError("protocol", "frame of %d bytes" % size)
     return size

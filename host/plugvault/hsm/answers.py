@@ -19,6 +19,7 @@ _PRIVATE = {"generate_provisioning_key", "sign", "open_contract_key", "delete"}
 _OF_A_KEY = {"public", "sign", "delete", "custody"}
 _KEY_ID = 16
 _FRESH_AFTER = 1000  # contract keys opened: libraries keep one or ten KiB of each for ever
+_Operation = Callable[[list[bytes], bool], list[bytes]]  # (fields, whether it is asked again)
 _CODES = {reason: code for code, reason in enumerate(VaultError.REASONS, 1)}
 
 
@@ -35,25 +36,22 @@ class Limiter:
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._clock = rate, clock
-        self._left, self._at = 2 * rate, clock()
+        self._left = self._most = 2 * rate
+        self._at = clock()
 
     def take(self) -> bool:
         """Whether one more operation may be done now."""
-        self._refill()
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
+        now = self._clock()
+        left = self._left + (now - self._at) * self._rate
+        if left > self._most:
+            left = self._most
+        may = left >= 1
+        self._left, self._at = left - may, now
+        return may
 
     def is_full(self) -> bool:
         """Whether this one says no more than a new one."""
-        self._refill()
-        return self._left >= 2 * self._rate
-
-    def _refill(self) -> None:
-        now = self._clock()
-        self._left = min(2 * self._rate, self._left + (now - self._at) * self._rate)
-        self._at = now
+        return self._left + (self._clock() - self._at) * self._rate >= self._most
 
 
 class Answers:
@@ -63,6 +61,11 @@ class Answers:
         self._vault = vault
         self._seen: set[bytes] = set()  # keys that were there
         self._opened = 0
+        # By code: number of fields, private, of a key, what does it. Looked up once, for all.
+        self._operations: list[tuple[int, bool, bool, _Operation]] = [
+            (fields, name in _PRIVATE, name in _OF_A_KEY, getattr(self, "_" + name))
+            for name, fields in OPERATIONS
+        ]
 
     def answer(self, limiter: Limiter, body: bytes) -> bytes:
         """The frame that answers a request's (without its length), whatever its bytes are.
@@ -73,46 +76,64 @@ class Answers:
         key, again = PROVISIONING, False
         try:
             tag, code, fields = unpack(body)
-            again, code = bool(code & AGAIN), code & ~AGAIN
-            if code >= len(OPERATIONS) or len(fields) != OPERATIONS[code][1]:
+            if code >= AGAIN:
+                again, code = True, code - AGAIN
+            if code >= len(self._operations):
                 raise VaultError("protocol", "no such operation")
-            name = OPERATIONS[code][0]
-            if name in _OF_A_KEY:
+            count, is_private, is_of_a_key, perform = self._operations[code]
+            if len(fields) != count:
+                raise VaultError("protocol", "fields too few or too many")
+            if is_of_a_key:
                 key = fields[0]
-            if name in _PRIVATE and not limiter.take():
+            if is_private and not limiter.take():
                 raise VaultError("refused", "too many operations a second")
-            said = pack(tag, 0, self._perform(name, fields, again))
-            if name == "open_contract_key" and self._opened >= _FRESH_AFTER:
-                raise TokenLost(said)
-            return said
+            said = pack(tag, 0, perform(fields, again))
         except VaultError as error:
             said = refusal(tag, error)
             if self._is_doubtful(error, key):
                 raise TokenLost(said if again else b"") from None
             return said
+        if self._opened >= _FRESH_AFTER:
+            raise TokenLost(said)
+        return said
 
-    def _perform(self, name: str, fields: list[bytes], again: bool) -> list[bytes]:
-        vault = self._vault
-        if name == "generate_provisioning_key":
-            self._seen.discard(PROVISIONING)
-            return [self._generate(again)]
-        if name == "open_contract_key":
-            return [self._open(fields, again)]
-        if name == "delete":
-            self._delete(fields[0], again)
-            return []
-        if name == "random":
-            return [vault.random(int.from_bytes(fields[0], "big"))]
-        if name == "keys":
-            return [part for pair in self._keys() for part in pair]
-        result = getattr(vault, name)(*fields)
-        if name == "verify":
-            return [b"\x01" if result else b"\x00"]
-        self._seen.add(fields[0])
-        return [result.encode() if isinstance(result, str) else result]
+    # The operations: a method for each, by its name; what it says.
 
-    def _generate(self, again: bool) -> bytes:
+    def _sign(self, fields: list[bytes], again: bool) -> list[bytes]:
+        key, digest = fields
+        signature = self._vault.sign(key, digest)
+        self._seen.add(key)
+        return [signature]
+
+    def _public(self, fields: list[bytes], again: bool) -> list[bytes]:
+        (key,) = fields
+        point = self._vault.public(key)
+        self._seen.add(key)
+        return [point]
+
+    def _custody(self, fields: list[bytes], again: bool) -> list[bytes]:
+        (key,) = fields
+        level = self._vault.custody(key)
+        self._seen.add(key)
+        return [level.encode()]
+
+    def _verify(self, fields: list[bytes], again: bool) -> list[bytes]:
+        return [b"\x01" if self._vault.verify(*fields) else b"\x00"]
+
+    def _random(self, fields: list[bytes], again: bool) -> list[bytes]:
+        return [self._vault.random(int.from_bytes(fields[0], "big"))]
+
+    def _keys(self, fields: list[bytes], again: bool) -> list[bytes]:
+        found: list[tuple[bytes, bytes]] = self._vault.keys()
+        held = {key for key, _ in found}
+        if not self._seen <= held:
+            raise TokenLost
+        self._seen = held
+        return [part for pair in found for part in pair]
+
+    def _generate_provisioning_key(self, fields: list[bytes], again: bool) -> list[bytes]:
         vault = self._vault
+        self._seen.discard(PROVISIONING)
         try:
             point = vault.generate_provisioning_key()
         except VaultError as error:
@@ -125,9 +146,9 @@ class Answers:
                 vault.delete(PROVISIONING)
                 point = vault.generate_provisioning_key()
         self._seen.add(PROVISIONING)
-        return bytes(point)
+        return [point]
 
-    def _open(self, fields: list[bytes], again: bool) -> bytes:
+    def _open_contract_key(self, fields: list[bytes], again: bool) -> list[bytes]:
         *arguments, key = fields
         if len(key) != _KEY_ID:
             raise VaultError("protocol", "a key's id has 16 bytes")
@@ -136,7 +157,7 @@ class Answers:
             scheme = arguments[0].decode("ascii", "replace")
             self._vault.open_contract_key(scheme, *arguments[1:], key=key)
         self._seen.add(key)
-        return key
+        return [key]
 
     def _is_made(self, key: bytes, point: bytes) -> bool:
         """Whether the first time made this key; what it left of one is removed."""
@@ -148,7 +169,7 @@ class Answers:
             raise VaultError("exists", "another key has this id")
         if found and self._signs(key, point):
             return True
-        self._delete(key, again=True)
+        self._delete([key], again=True)
         return False
 
     def _signs(self, key: bytes, point: bytes) -> bool:
@@ -159,21 +180,15 @@ class Answers:
         except VaultError:
             return False
 
-    def _delete(self, key: bytes, again: bool) -> None:
+    def _delete(self, fields: list[bytes], again: bool) -> list[bytes]:
+        (key,) = fields
         try:
             self._vault.delete(key)
         except VaultError as error:
             if error.reason != "not-found" or not again:
                 raise
         self._seen.discard(key)
-
-    def _keys(self) -> list[tuple[bytes, bytes]]:
-        found: list[tuple[bytes, bytes]] = self._vault.keys()
-        held = {key for key, _ in found}
-        if not self._seen <= held:
-            raise TokenLost
-        self._seen = held
-        return found
+        return []
 
     def _is_doubtful(self, error: VaultError, key: bytes) -> bool:
         """Whether the library, and not the key that was asked for, is the reason."""

@@ -23,7 +23,8 @@ _SIGN_INIT, _SIGN = 43, 44
 _ULONG = ctypes.c_ulong
 _PACK = MAPPER.pack_attribute
 _ROOM = 64  # bytes, of the longest digest there is
-_RS = ctypes.c_char * 132  # the signature of a key on P-521, the longest there is
+_ROOM_RS = 132  # bytes, of the longest signature there is: of a key on P-521
+_RS = ctypes.c_char * _ROOM_RS
 
 _ERRORS: dict[int, type[exceptions.PKCS11Error]] = {
     0x02: exceptions.HostMemory,
@@ -124,9 +125,11 @@ class Direct:
     def ecdsa(self, session: Any, private: Any, digest: bytes) -> bytes:
         """r | s over `digest` by the EC key `private`. Raises: pkcs11.PKCS11Error."""
         handle, (mechanism, signature, length) = session.handle, self._at
-        _check(self._sign_init(handle, mechanism, private.handle), "C_SignInit")
-        self._length.value = ctypes.sizeof(_RS)
-        _check(self._sign(handle, digest, len(digest), signature, length), "C_Sign")
+        if code := self._sign_init(handle, mechanism, private.handle):
+            _check(code, "C_SignInit")
+        self._length.value = _ROOM_RS
+        if code := self._sign(handle, digest, len(digest), signature, length):
+            _check(code, "C_Sign")
         return self._signature.raw[: self._length.value]
 
 

@@ -98,6 +98,8 @@ class _Call:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._lock.release()
+        if error is None:
+            return
         if isinstance(error, pkcs11.PKCS11Error):
             reason = _REASONS.get(type(error), "unavailable")
             raise VaultError(reason, f"{type(error).__name__} {error}".strip()) from error

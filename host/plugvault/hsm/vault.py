@@ -60,7 +60,7 @@ class Calls:
         self._token = token
         self._session = token.session
         self._folder, self._options = folder, options
-        self._direct = token.direct
+        self._direct, self._alone = token.direct, token.call()
 
     def check_room(self) -> None:
         check_room(self._folder)
@@ -73,7 +73,7 @@ class Calls:
         look_again(self._folder, self._token.label)
 
     def create(self, template: Template) -> Any:
-        with self._token.call():
+        with self._alone:
             if not (self._folder and (CKA_TOKEN, True) in template):
                 return self._create(template)
             # As on MicroPython: SoftHSM writes a copied object's file in far fewer steps.
@@ -85,7 +85,7 @@ class Calls:
                 made.destroy()
 
     def copy(self, found: Any, template: Template) -> Any:
-        with self._token.call():
+        with self._alone:
             return found.copy(_attributes(template))
 
     def _create(self, template: Template) -> Any:
@@ -95,12 +95,12 @@ class Calls:
         return self._session.create_object(attributes)
 
     def generate(self, public: Template, private: Template) -> tuple[Any, Any]:
-        with self._token.call():
+        with self._alone:
             return self._token.generate_pair(_attributes(public), _attributes(private))
 
     def generate_secret(self, template: Template) -> Any:
         attributes = _attributes(template)
-        with self._token.call():
+        with self._alone:
             return self._session.generate_key(
                 KeyType.AES,
                 attributes[Attribute.VALUE_LEN] * 8,
@@ -114,7 +114,7 @@ class Calls:
         another process. `get_objects` would end at the first of them."""
         found: list[Any] = []
         with (
-            self._token.call(),
+            self._alone,
             SearchIter(self._session, _attributes(template), 1) as search,
         ):
             for one in search:
@@ -123,7 +123,7 @@ class Calls:
         return found
 
     def attribute(self, found: Any, kind: int) -> bytes:
-        with self._token.call():
+        with self._alone:
             value = found[Attribute(kind)]
         return MAPPER.pack_attribute(Attribute(kind), value)
 
@@ -132,11 +132,11 @@ class Calls:
         self._session = self._token.session
 
     def destroy(self, found: Any) -> None:
-        with self._token.call():
+        with self._alone:
             found.destroy()
 
     def sign(self, private: Any, digest: bytes) -> bytes:
-        with self._token.call():
+        with self._alone:
             return self._direct.ecdsa(self._session, private, digest)
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
@@ -185,7 +185,7 @@ class Calls:
             )
 
     def digest(self, mechanism: int, parts: Iterable[Any]) -> bytearray:
-        with self._token.call():
+        with self._alone:
             return self._direct.digest(self._session, mechanism, parts)
 
     def decrypt_cbc(self, key: bytearray, iv: bytes, data: bytes, into: bytearray) -> None:
@@ -203,7 +203,7 @@ class Calls:
         return (cipher.encryptor() if is_encryption else cipher.decryptor()).update(block)
 
     def random(self, n: int) -> bytes:
-        with self._token.call():
+        with self._alone:
             return bytes(self._session.generate_random(n * 8))
 
     def close(self) -> None:
@@ -212,7 +212,7 @@ class Calls:
     @contextmanager
     def _call_on(self, found: Any, name: str) -> Iterator[Any]:
         """One operation of an object; python-pkcs11 has it if the token says the object does."""
-        with self._token.call():
+        with self._alone:
             if not hasattr(found, name):
                 raise VaultError("refused", name)
             yield getattr(found, name)
