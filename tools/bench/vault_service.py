@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vault import DIGEST, OPENINGS, SIGNATURES, bare_opening, in_turns
+from vault import DIGEST, OPENINGS, SIGNATURES, bare_opening, in_turns, of_openssl
 
 ROUNDS = 5  # of many turns
 CLIENTS = (2, 4, 8)
@@ -141,6 +141,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
             "at_least": 0.5,
         },
     ]
+    found += of_openssl(sign, opening)
     for count, signed in several.items():
         found += [
             {"name": f"sign, {count} clients together", "value": signed, "unit": "/s"},
