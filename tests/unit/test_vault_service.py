@@ -1,15 +1,19 @@
 """The vault service: whom it serves, what it limits, and that it comes back."""
 
+import array
+import fcntl
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +23,7 @@ from evcc.ports import tcp
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
 from fixtures.tokens import CarToken, restarts
+from plugvault import runtimes
 from plugvault.hsm import serving
 from plugvault.hsm.answers import Limiter
 from plugvault.hsm.service import VaultService
@@ -99,6 +104,25 @@ def test_service_dumps_no_core(running: VaultService) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", inside], capture_output=True, check=True)
     assert ended.stdout == b"0\n"
+
+
+def test_service_gets_the_allocator_that_suits_its_token_unless_the_caller_has_set_one(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, found = subprocess.Popen, []
+
+    def start(*args: Any, **options: Any) -> Any:
+        found.append(options["env"]["GLIBC_TUNABLES"])
+        return started(*args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    with car_token.service() as service:
+        service.client().random(16)
+    monkeypatch.setenv("GLIBC_TUNABLES", "the callers")
+    with car_token.service() as service:
+        service.client().random(16)
+    assert found == [runtimes.ALLOCATOR["GLIBC_TUNABLES"], "the callers"]
 
 
 # What it limits
@@ -190,6 +214,35 @@ def test_client_that_takes_no_answers_keeps_nobody_waiting(running: VaultService
                 break
         assert len(running.client().random(16)) == 16
         assert running.restarts == 0
+
+
+def test_client_that_takes_its_answers_late_gets_each_and_is_served_again(
+    running: VaultService,
+) -> None:
+    """More than the socket holds: what is left waits until there is room."""
+    tags = [n % 255 + 1 for n in range(3000)]
+    size = len(codec.pack(9, 0, [bytes(256)]))
+    with socket.socket(socket.AF_UNIX) as late:
+        late.connect(str(running.socket_path))
+        late.settimeout(10)
+        for _ in range(2):
+            late.sendall(b"".join(codec.pack(tag, RANDOM, [b"\1\0"]) for tag in tags))
+            before = 0
+            while not before or waiting(late) != before:  # it is still being filled
+                before = waiting(late)
+                time.sleep(0.2)
+            assert before < len(tags) * size
+            got = b""
+            while len(got) < len(tags) * size:
+                got += late.recv(100_000)
+            assert [got[at + 2] for at in range(0, len(got), size)] == tags
+
+
+def waiting(connection: socket.socket) -> int:
+    """Bytes that could be read from it."""
+    found = array.array("i", [0])
+    fcntl.ioctl(connection, termios.FIONREAD, found)
+    return found[0]
 
 
 def test_client_loses_its_own_oldest_connection_and_nobody_elses(running: VaultService) -> None:
