@@ -1,5 +1,7 @@
 """What goes to the vault service and back, and what a client makes of an answer, or of none."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from plugvault.hsm.answers import Answers, Limiter
 
 DIGEST = bytes(range(32))
 SIGN = codec.OPERATIONS.index(("sign", 2))
+KEYS = codec.OPERATIONS.index(("keys", 0))
 
 
 class NoKeys:
@@ -28,10 +31,10 @@ class Late:
     """A stream that answers with the frames it was given, as fast as it is read."""
 
     def __init__(self, answers: bytes) -> None:
-        self.answers, self.closed = answers, False
+        self.answers, self.closed, self.written = answers, False, b""
 
     def write(self, data: bytes) -> None:
-        pass
+        self.written += data
 
     def read(self, n: int, timeout_ms: int) -> bytes:
         if not timeout_ms:
@@ -224,6 +227,31 @@ def test_word_for_whoever_asks_is_the_answer() -> None:
     why = codec.pack(0, VaultError.REASONS.index("token-missing") + 1, [b"car"])
     with pytest.raises(VaultError, match="token-missing: car"):
         codec.connect(lambda: Late(why)).sign(b"k", DIGEST)
+
+
+@pytest.mark.parametrize("size", [codec.MAX_REQUEST, 70_000])
+def test_request_that_is_too_long_is_refused_and_not_sent(size: int) -> None:
+    """Also one whose length two bytes cannot say."""
+    stream = Late(codec.pack(1, 0, [DIGEST]))
+    vault = codec.connect(stream)
+    with pytest.raises(VaultError, match="refused: request of"):
+        vault.sign(b"k", bytes(size))
+    assert stream.written == b""
+    assert not stream.closed
+
+
+@pytest.mark.parametrize("count", [1, 96, 97, 800])
+def test_keys_are_all_in_one_answer_or_it_says_that_they_are_too_many(count: int) -> None:
+    keys = [(n.to_bytes(16, "big"), bytes(65)) for n in range(count)]
+    answers = Answers(SimpleNamespace(keys=lambda: keys))
+    frame = answers.answer(Limiter(1e9), codec.pack(1, KEYS, [])[2:])
+    vault = codec.connect(Late(frame))
+    if count <= 96:
+        assert len(frame) + codec.SEAL <= codec.MAX_ANSWER
+        assert vault.keys() == keys
+    else:
+        with pytest.raises(VaultError, match=f"full: {count} keys"):
+            vault.keys()
 
 
 def test_answer_over_the_limit_is_refused_before_it_is_read() -> None:

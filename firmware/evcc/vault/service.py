@@ -46,7 +46,7 @@ AGAIN = 0x80  # in a request's code: the answer to it was lost, it may have been
 MAX_REQUEST = 1024  # bytes of a frame; the longest request has 288
 MAX_ANSWER = 8192
 _HEAD = 2
-_SEAL = 18  # bytes a seal adds
+SEAL = 18  # bytes a seal adds
 _PIECE = 512  # bytes to read at once
 _STALE_PIECES = 16  # more than any answer has
 _TIMEOUT_MS = 5000
@@ -195,9 +195,10 @@ class ServiceVault:
     def _exchange(self, code: int, fields: tuple) -> tuple:
         """(code, fields) of the answer to one request; on any failure the stream is given up."""
         self._tag = self._tag % 255 + 1
+        size = 4 + sum([2 + len(field) for field in fields])
+        if size + SEAL > MAX_REQUEST:
+            raise VaultError("refused", "request of %d bytes" % size)
         request = pack(self._tag, code, fields)
-        if len(request) + _SEAL > MAX_REQUEST:
-            raise VaultError("refused", "request of %d bytes" % len(request))
         if self._seal is not None:
             request = self._seal.seal(request)
         try:

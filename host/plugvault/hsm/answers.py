@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 from evcc.vault import PROVISIONING, VaultError
-from evcc.vault.service import AGAIN, OPERATIONS, pack, unpack
+from evcc.vault.service import AGAIN, MAX_ANSWER, OPERATIONS, SEAL, pack, unpack
 
 _PRIVATE = {"generate_provisioning_key", "sign", "open_contract_key", "delete"}
 _OF_A_KEY = {"public", "sign", "delete", "custody"}
 _KEY_ID = 16
+_ROOM = MAX_ANSWER - SEAL - 4  # bytes of an answer's fields: some 96 keys
 _FRESH_AFTER = 1000  # contract keys opened: libraries keep one or ten KiB of each for ever
 _Operation = Callable[[list[bytes], bool], list[bytes]]  # (fields, whether it is asked again)
 _CODES = {reason: code for code, reason in enumerate(VaultError.REASONS, 1)}
@@ -129,7 +130,10 @@ class Answers:
         if not self._seen <= held:
             raise TokenLost
         self._seen = held
-        return [part for pair in found for part in pair]
+        parts = [part for pair in found for part in pair]
+        if sum(2 + len(part) for part in parts) > _ROOM:
+            raise VaultError("full", f"{len(found)} keys are more than an answer holds")
+        return parts
 
     def _generate_provisioning_key(self, fields: list[bytes], again: bool) -> list[bytes]:
         vault = self._vault
