@@ -3,11 +3,12 @@
 import os
 import struct
 
+from evcc.vault import VaultError
 from evcc.vault.softhsm_files import keep, mend
 
 
-def attribute(value, length=None):
-    head = struct.pack(">Q", 0x80005349)
+def attribute(value, length=None, kind=0x80005349):
+    head = struct.pack(">Q", kind)
     if isinstance(value, bytes):
         size = len(value) if length is None else length
         return head + struct.pack(">QQ", 3, size) + value
@@ -112,6 +113,50 @@ def test_a_length_that_no_file_has_is_put_aside_and_what_is_only_short_is_not():
     for name, data in others.items():
         assert store.read("a/" + name + ".object") == data
     assert "9.object" not in store.names()
+    store.remove()
+
+
+def token(serial):
+    return objectfile(b"car" + b" " * 29) + attribute(serial, kind=0x8000534A) + attribute(0x42D)
+
+
+def test_a_serial_number_that_would_be_the_empty_slots_is_put_back():
+    """Two tokens: the empty slot has number 2. Number 1 may be another's, who is not counted."""
+    whole = token(b"7a8fa5182a30b2df")
+    for last in (b"2\xe130b2df", b"02g0b2df", b" 2x0b2df", b"0x2!b2df", b"00000001", b"+2 0b2df"):
+        store, damaged = Store(), token(b"7a8fa518" + last)
+        store.write("a/token.object", whole)
+        keep(store.folder, "car")
+        store.write("a/token.object", damaged)
+        mend(store.folder)
+        assert store.read("a/token.object") == whole, last
+        assert store.read("a/token.damaged") == damaged
+        store.remove()
+
+
+def test_a_serial_number_that_is_damaged_otherwise_is_the_librarys_to_read():
+    for damaged in (b"", b"7a8fa518xa30b2df", b"7a8fa5183-30b2df", b"7a8fa518" * 3):
+        store = Store()
+        keep(store.folder, "car")
+        store.write("a/token.object", token(damaged))
+        mend(store.folder)
+        assert store.read("a/token.object") == token(damaged)
+        store.remove()
+
+
+def test_two_copies_of_a_token_are_left_alone_and_named():
+    store = Store()
+    store.write("a/token.object", token(b"7a8fa5182a30b2df"))
+    store.write("b/token.object", token(b"000000002a30b2df"))
+    try:
+        mend(store.folder)
+    except VaultError as error:
+        assert error.reason == "unavailable"
+        assert store.folder + "/a" in error.detail
+        assert store.folder + "/b" in error.detail
+    else:
+        raise AssertionError("not said")
+    assert store.read("b/token.object") == token(b"000000002a30b2df")
     store.remove()
 
 

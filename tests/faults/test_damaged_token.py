@@ -8,6 +8,7 @@ key that the others are sealed with): then that is said, and nothing is made ane
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import subprocess
 from collections import Counter
@@ -196,12 +197,12 @@ print(signed)
 """
 
 
-def test_nor_from_the_module_that_drives_the_token_itself(ground: Ground) -> None:
+def enumerated(ground: Ground) -> subprocess.CompletedProcess[str]:
+    """Of a module that drives the token itself: it prints how many keys sign."""
     runtime = runtimes.get("debian")
     if runtime is None:
         pytest.skip("no interpreter 'debian' here; make says why")
-    poison(private_files(ground)[0])
-    ended = subprocess.run(
+    return subprocess.run(
         [*runtime.argv, "-c", ENUMERATE, ground.token.module, ground.token.label],
         env={**runtime.env(), **ground.token.store.env()},
         input=ground.token.pin + "\n",
@@ -210,4 +211,44 @@ def test_nor_from_the_module_that_drives_the_token_itself(ground: Ground) -> Non
         timeout=30,
         check=False,
     )
+
+
+def test_nor_from_the_module_that_drives_the_token_itself(ground: Ground) -> None:
+    poison(private_files(ground)[0])
+    ended = enumerated(ground)
     assert ended.stdout.strip() == "2", ended.stderr
+
+
+def owner(ground: Ground) -> Path:
+    (found,) = [file for file in files(ground) if file.name == OWNER]
+    return found
+
+
+def number_of_the_empty_slot(ground: Ground) -> None:
+    """In the last eight digits of the serial number, all but the first of which are none now."""
+    file = owner(ground)
+    data, last = file.read_bytes(), file.parent.name.encode()[-8:]
+    assert data.count(last) == 1
+    file.write_bytes(data.replace(last, b"1\xff" + last[2:]))
+
+
+def test_serial_number_that_is_the_empty_slots_ends_nobody_and_costs_nothing(
+    ground: Ground,
+) -> None:
+    number_of_the_empty_slot(ground)
+    assert outcome(ground, owner(ground)) == "2 of 2"
+    number_of_the_empty_slot(ground)
+    ended = enumerated(ground)
+    assert ended.stdout.strip() == "3", ended.stderr
+
+
+def test_copy_of_a_token_beside_it_ends_nobody_and_is_said(ground: Ground) -> None:
+    folder = owner(ground).parent
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
+    for said in (ground("look")["error"], enumerated(ground).stderr):
+        assert "unavailable: one serial number for two tokens" in said
+        assert str(folder) in said
+        assert str(copy) in said
+    shutil.rmtree(copy)
+    assert outcome(ground, owner(ground)) == "2 of 2"

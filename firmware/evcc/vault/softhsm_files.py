@@ -9,7 +9,11 @@ original has changed the copy before stays too (`token.before`): to a library a 
 there can look like another PIN, and only a person can tell.
 
 A length in a file that no file has makes SoftHSM end its process while it only looks what is
-there. Such a file is renamed, X.object to X.damaged: one key is missing then, not all of them.
+there. Such a file is renamed, X.object to X.damaged: one key is missing then, not all of them. It
+ends it too where two slots would have one number: that is made of the last digits of a token's
+serial number, as far as they are digits, and the empty slot has the number of tokens. A token
+whose serial number is damaged that way is renamed and put back likewise; but which of two copies
+of one token is to stay, nobody here can know.
 
 Neither touches a file that is only empty or cut off: it may be one that is being written.
 
@@ -24,20 +28,30 @@ import struct
 from evcc.errors import EvccError
 from evcc.ports.files import Files, flush_path
 
+from . import VaultError
+
 _TOKEN, _KEPT, _BEFORE = "token.object", "token.kept", "token.before"
 _HEAD = 8  # a generation: a file's, one more for each writing, or the token's
 _TOO_LONG = 1 << 20
 _WHOLE, _CUT_OFF, _FATAL = 0, 1, 2
 _PLAIN = {1: 1, 2: 8}  # kinds of attributes that have one size: a bool, a number
 _COUNTED = {3: 1, 4: 1, 5: 8}  # that begin with a count: of bytes, of bytes, of mechanisms
+_SERIAL = struct.pack(">QQ", 0x8000534A, 3)  # type and kind of that attribute
 
 
 def mend(folder) -> None:
-    """Before the library looks into its folder of tokens (None: it is not SoftHSM)."""
-    for token in _tokens(folder):
+    """Before the library looks into its folder of tokens (None: it is not SoftHSM).
+
+    Raises: VaultError("unavailable") where two tokens are one.
+    """
+    tokens, slots = _tokens(folder), {}
+    for token in tokens:
         try:
             for name in os.listdir(token):
-                if name.endswith(".object") and _state(_read(token + "/" + name)) == _FATAL:
+                if not name.endswith(".object"):
+                    continue
+                data = _read(token + "/" + name)
+                if _state(data) == _FATAL or (name == _TOKEN and 0 < _slot(data) <= len(tokens)):
                     os.rename(token + "/" + name, token + "/" + name[:-6] + "damaged")
             kept = _read(token + "/" + _KEPT)
             data = _read(token + "/" + _TOKEN)
@@ -47,6 +61,12 @@ def mend(folder) -> None:
                 _write(token, _TOKEN, kept)
         except (OSError, EvccError):
             pass  # no right to do it, no room: the library will say what it is without
+        slot = _slot(_read(token + "/" + _TOKEN))
+        if slot in slots:
+            text = "one serial number for two tokens: move away either %s or %s"
+            raise VaultError("unavailable", text % (slots[slot], token))
+        if slot >= 0:
+            slots[slot] = token
 
 
 def keep(folder, label: str) -> None:
@@ -113,6 +133,23 @@ def _read(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def _slot(data: bytes) -> int:
+    """The number SoftHSM gives to the slot of the token with this file; -1: none."""
+    at = data.find(_SERIAL)
+    if at < 0 or _state(data) != _WHOLE:
+        return -1
+    at += 24
+    digits = data[at : at + struct.unpack(">Q", data[at - 8 : at])[0]][-8:].lower()
+    digits = digits.lstrip(b" \t\n\v\f\r+")  # as C's strtoul reads it
+    number = 0
+    for digit in digits[2:] if digits[:2] == b"0x" else digits:
+        value = b"0123456789abcdef".find(bytes((digit,)))
+        if value < 0:
+            break
+        number = number * 16 + value
+    return number & 0x7FFFFFFF
 
 
 def _state(data: bytes) -> int:
