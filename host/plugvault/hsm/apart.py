@@ -33,7 +33,9 @@ def ask(do: str, **arguments: Any) -> Any:
     try:
         said = json.loads(done.stdout)
     except ValueError:
-        said = {"reason": "unavailable", "detail": f"its library ended with {done.returncode}"}
+        why = "a damaged file does that, or two copies of one token in SoftHSM's folder"
+        detail = f"its library ended with {done.returncode}: {why}"
+        said = {"reason": "unavailable", "detail": detail}
     if isinstance(said, dict) and "reason" in said:
         raise VaultError(said["reason"], said["detail"])
     return said
