@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from evcc.ports.stream import PortError
 from evcc.vault import VaultError
 from evcc.vault import service as codec
-from plugvault.hsm.answers import Answers, Limiter
+from plugvault.hsm.answers import Answers, Limiter, TokenLost
 
 DIGEST = bytes(range(32))
 SIGN = codec.OPERATIONS.index(("sign", 2))
@@ -238,6 +238,29 @@ def test_request_that_is_too_long_is_refused_and_not_sent(size: int) -> None:
         vault.sign(b"k", bytes(size))
     assert stream.written == b""
     assert not stream.closed
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "result"),
+    [("sign", [DIGEST], bytes(64)), ("public", [], bytes(65)), ("custody", [], "L3")],
+)
+def test_key_that_was_there_and_is_not_found_is_the_librarys_doubt(
+    name: str, arguments: list[bytes], result: object
+) -> None:
+    there = [True]
+
+    def found(*_: bytes) -> object:
+        if not there.pop():
+            raise VaultError("not-found")
+        return result
+
+    operation = [one for one, _ in codec.OPERATIONS].index(name)
+    request = codec.pack(1, operation, [b"k", *arguments])[2:]
+    answers = Answers(SimpleNamespace(**{name: found}))
+    assert codec.unpack(answers.answer(Limiter(1e9), request)[2:])[1] == 0
+    there.append(False)
+    with pytest.raises(TokenLost):
+        answers.answer(Limiter(1e9), request)
 
 
 @pytest.mark.parametrize("count", [1, 96, 97, 800])

@@ -139,6 +139,17 @@ def test_room_to_decrypt_in_is_wiped(vault: TokenVault, monkeypatch: pytest.Monk
     assert not any(any(room) for room in rooms)
 
 
+@pytest.mark.parametrize("call", ["_sign_init", "_sign"])
+def test_signature_that_the_token_refuses_is_not_the_one_before(
+    vault: TokenVault, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """They come in the same place."""
+    assert len(vault.sign(PROVISIONING, bytes(32))) == 64
+    monkeypatch.setattr(vault._calls._direct, call, lambda *_: 0x06)
+    with pytest.raises(VaultError, match="refused: FunctionFailed"):
+        vault.sign(PROVISIONING, bytes(32))
+
+
 def test_refused_envelopes_leave_no_object_in_the_token(vault: TokenVault) -> None:
     before = objects(vault)
     for name, (reason, bad) in envelopes.refused(vault.public(PROVISIONING)).items():
