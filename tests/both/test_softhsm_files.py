@@ -144,6 +144,14 @@ def test_a_serial_number_that_is_damaged_otherwise_is_the_librarys_to_read():
         store.remove()
 
 
+def test_a_label_that_looks_like_a_serial_number_is_no_reason_to_fail():
+    store, odd = Store(), objectfile(0x42D, struct.pack(">QQ", 0x8000534A, 3))
+    store.write("a/token.object", odd)
+    mend(store.folder)
+    assert store.read("a/token.object") == odd
+    store.remove()
+
+
 def test_two_copies_of_a_token_are_left_alone_and_named():
     store = Store()
     store.write("a/token.object", token(b"7a8fa5182a30b2df"))

@@ -150,6 +150,29 @@ def test_signature_that_the_token_refuses_is_not_the_one_before(
         vault.sign(PROVISIONING, bytes(32))
 
 
+@pytest.mark.parametrize("call", ["sign", "derive"])
+def test_key_that_failed_is_looked_for_again(
+    vault: TokenVault, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Another process may have made it anew: the object is another one then."""
+    vault.sign(PROVISIONING, bytes(32))
+    envelope = arguments(vault)
+
+    def fails(*_: object) -> None:
+        raise VaultError("unavailable")
+
+    use = vault.sign if call == "sign" else vault.open_contract_key
+    with monkeypatch.context() as broken:
+        broken.setattr(vault._calls, call, fails)
+        with pytest.raises(VaultError, match="unavailable"):
+            use(*((PROVISIONING, bytes(32)) if call == "sign" else envelope))
+    spy = Spy(vault)
+    vault.sign(PROVISIONING, bytes(32))
+    assert len(spy.of("find")) == 2
+    vault.sign(PROVISIONING, bytes(32))
+    assert len(spy.of("find")) == 2
+
+
 def test_refused_envelopes_leave_no_object_in_the_token(vault: TokenVault) -> None:
     before = objects(vault)
     for name, (reason, bad) in envelopes.refused(vault.public(PROVISIONING)).items():

@@ -141,8 +141,8 @@ def _slot(data: bytes) -> int:
     if at < 0 or _state(data) != _WHOLE:
         return -1
     at += 24
-    digits = data[at : at + struct.unpack(">Q", data[at - 8 : at])[0]][-8:].lower()
-    digits = digits.lstrip(b" \t\n\v\f\r+")  # as C's strtoul reads it
+    serial = data[at : at + int.from_bytes(data[at - 8 : at], "big")]
+    digits = serial[-8:].lower().lstrip(b" \t\n\v\f\r+")  # as C's strtoul reads it
     number = 0
     for digit in digits[2:] if digits[:2] == b"0x" else digits:
         value = b"0123456789abcdef".find(bytes((digit,)))
