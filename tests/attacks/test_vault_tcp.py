@@ -21,7 +21,7 @@ from plugvault.hsm.service import VaultService
 pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
 KEY = os.urandom(32)
-SIGN = service.OPERATIONS.index(("sign", 2))
+SIGN = service.OPERATIONS.index(("sign", 3))
 RANDOM = service.OPERATIONS.index(("random", 1))
 
 
@@ -220,10 +220,10 @@ def test_recorded_request_is_worth_nothing(running: VaultService) -> None:
 def test_own_frame_sent_back_is_no_answer() -> None:
     nonces = os.urandom(2 * NONCE)
     mine, its = (Seal(KEY, b"car", nonces, side) for side in (True, False))
-    frame = mine.seal(service.pack(1, SIGN, [b"k", DIGEST]))
+    frame = mine.seal(service.pack(1, SIGN, [b"", b"k", DIGEST]))
     with pytest.raises(VaultError, match=r"^refused"):
         mine.unseal(frame[2:])
-    assert its.unseal(frame[2:]) == service.pack(1, SIGN, [b"k", DIGEST])[2:]
+    assert its.unseal(frame[2:]) == service.pack(1, SIGN, [b"", b"k", DIGEST])[2:]
 
 
 def test_frames_left_out_or_exchanged_are_noticed() -> None:

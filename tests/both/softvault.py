@@ -23,6 +23,9 @@ class SoftVault:
         self._keys = {}
         self.signed = 0  # how often a private key was used
 
+    def claim(self, owner):
+        """One car alone has this vault."""
+
     def generate_provisioning_key(self):
         if PROVISIONING in self._keys:
             raise VaultError("exists")
@@ -47,7 +50,7 @@ class SoftVault:
     def verify(self, point, digest, signature):
         return ecdsa_verify(point, digest, signature)
 
-    def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public):
+    def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public, key=b""):
         if scheme != "iso2" or aad:
             raise VaultError("scheme")
         if len(wrapped) != 48:
@@ -60,7 +63,7 @@ class SoftVault:
         scalar = int.from_bytes(aes_cbc_decrypt(derived, wrapped), "big")
         if not 0 < scalar < N or encoded(multiply(scalar, G)) != expected_public:
             raise VaultError("key-mismatch")
-        return self.add(scalar)
+        return self.add(scalar, key)
 
     def delete(self, key):
         self._key(key)

@@ -174,6 +174,7 @@ def on_car_offers_no_raw_ecdh_and_no_secret(vault, cases):
     """The whole of what a caller can reach; a new name here is a decision, not an accident."""
     names = sorted(name for name in dir(type(vault)) if not name.startswith("_"))
     assert names == [
+        "claim",
         "close",
         "custody",
         "delete",
@@ -185,6 +186,38 @@ def on_car_offers_no_raw_ecdh_and_no_secret(vault, cases):
         "sign",
         "verify",
     ], names
+
+
+def on_car_another_owner_sees_and_touches_nothing_of_it(vault, cases):
+    mine = vault.public(PROVISIONING)
+    key = open_case(vault, cases["opens"][0])
+    try:
+        vault.claim(b"neighbor")
+        assert vault.keys() == []
+        for name in (PROVISIONING, key):
+            raises(VaultError, "not-found", vault.public, name)
+            raises(VaultError, "not-found", vault.sign, name, DIGEST)
+            raises(VaultError, "not-found", vault.delete, name)
+        assert vault.generate_provisioning_key() != mine
+        assert vault.keys() == [(PROVISIONING, vault.public(PROVISIONING))]
+        vault.delete(PROVISIONING)
+    finally:
+        vault.claim(b"")
+    assert vault.public(PROVISIONING) == mine
+    assert len(vault.sign(key, DIGEST)) == 64
+    vault.delete(key)
+
+
+def on_car_an_owner_has_eight_bytes_or_none(vault, cases):
+    raises(VaultError, "refused", vault.claim, b"seven b")
+
+
+def on_car_a_key_has_the_id_that_was_asked_for_once(vault, cases):
+    case = cases["opens"][0]
+    arguments = (case["scheme"], case["dh"], case["wrapped"], case["aad"], case["public"])
+    assert vault.open_contract_key(*arguments, key=b"sixteen bytes id") == b"sixteen bytes id"
+    raises(VaultError, "exists", vault.open_contract_key, *arguments, key=b"sixteen bytes id")
+    vault.delete(b"sixteen bytes id")
 
 
 def open_case(vault, case) -> bytes:

@@ -12,8 +12,8 @@ from evcc.vault import service as codec
 from plugvault.hsm.answers import Answers, Limiter, TokenLost
 
 DIGEST = bytes(range(32))
-SIGN = codec.OPERATIONS.index(("sign", 2))
-KEYS = codec.OPERATIONS.index(("keys", 0))
+SIGN = codec.OPERATIONS.index(("sign", 3))
+KEYS = codec.OPERATIONS.index(("keys", 1))
 
 
 class NoKeys:
@@ -255,7 +255,7 @@ def test_key_that_was_there_and_is_not_found_is_the_librarys_doubt(
         return result
 
     operation = [one for one, _ in codec.OPERATIONS].index(name)
-    request = codec.pack(1, operation, [b"k", *arguments])[2:]
+    request = codec.pack(1, operation, [b"", b"k", *arguments])[2:]
     answers = Answers(SimpleNamespace(**{name: found}))
     assert codec.unpack(answers.answer(Limiter(1e9), request)[2:])[1] == 0
     there.append(False)
@@ -267,7 +267,7 @@ def test_key_that_was_there_and_is_not_found_is_the_librarys_doubt(
 def test_keys_are_all_in_one_answer_or_it_says_that_they_are_too_many(count: int) -> None:
     keys = [(n.to_bytes(16, "big"), bytes(65)) for n in range(count)]
     answers = Answers(SimpleNamespace(keys=lambda: keys))
-    frame = answers.answer(Limiter(1e9), codec.pack(1, KEYS, [])[2:])
+    frame = answers.answer(Limiter(1e9), codec.pack(1, KEYS, [b""])[2:])
     vault = codec.connect(Late(frame))
     if count <= 96:
         assert len(frame) + codec.SEAL <= codec.MAX_ANSWER

@@ -17,7 +17,7 @@ from plugvault.hsm import serving
 from plugvault.hsm.answers import Answers, TokenLost
 from plugvault.hsm.serving import Server
 
-SIGN = codec.OPERATIONS.index(("sign", 2))
+SIGN = codec.OPERATIONS.index(("sign", 3))
 
 
 class Script:
@@ -47,7 +47,7 @@ def serve(listener: socket.socket, vault: Script) -> None:
 
 
 def request(digest: bytes) -> bytes:
-    return codec.pack(1, SIGN, [b"k", digest])
+    return codec.pack(1, SIGN, [b"", b"k", digest])
 
 
 def has_come(client: socket.socket) -> bytes:

@@ -17,13 +17,14 @@ Objects are found by CKA_ID, never by label: a damaged object can make every sea
 Where one has made every search by id fail too, the keys are enumerated and looked at one by one.
 Nothing is "not there" before the token has been told to look again: another process may have made
 it, unseen.
-Labels say whose an object is, and the custody of a contract key.
+A label says what an object is, the custody of a contract key, and the car that owns it.
 """
 
+import binascii
 import hashlib
 import time
 
-from . import PROVISIONING, VaultError, custody
+from . import OWNER, PROVISIONING, VaultError, custody
 from .cryptoki import (
     CKA_CLASS,
     CKA_DECRYPT,
@@ -50,9 +51,8 @@ from .cryptoki import (
 from .opening import Opening
 from .schemes import SCHEMES
 
-_OURS = b"plugvault-"
-_PROVISIONING_LABEL = _OURS + b"provisioning"
-_CONTRACT_LABEL = _OURS + b"contract "  # and the custody level
+_PROVISIONING_LABEL = b"plugvault-provisioning"  # and " owner", where there is one
+_CONTRACT_LABEL = b"plugvault-contract "  # the custody level, and " owner"
 _MAKING = 1.0  # seconds: many times as long as a token takes to make a key
 _CURVE = SCHEMES["iso2"]  # of the provisioning key, and of what `verify` verifies
 
@@ -78,11 +78,33 @@ def schemes(vault: "TokenVault") -> dict:
     return {name: found[:2] for name, found in vault._survey().items()}
 
 
+def of(vault: "TokenVault", owner: bytes) -> "TokenVault":
+    """The keys of another owner in the same token. Only one of the two is to be closed."""
+    other = TokenVault(vault._calls)
+    other._found = vault._found
+    other.claim(owner)
+    return other
+
+
+def owners(vault: "TokenVault") -> list:
+    """Who has keys in the token; b"" for those that were made without an owner."""
+    calls, found = vault._calls, set()
+    calls.look_again()
+    for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY):
+        for one in vault._every(kind):
+            try:
+                found.add(_owner(calls.attribute(one, CKA_LABEL)))
+            except VaultError:
+                pass  # it is torn
+    return sorted(found - {None})
+
+
 class TokenVault:
     """The vault interface (see the package) on `calls`."""
 
     def __init__(self, calls, minimum_custody="") -> None:
         self._calls = calls
+        self._owner = b""
         self._poisoned = False  # searches by id do not work any more
         self._known = {}  # key id -> (private object, point, public object)
         self._found = None  # of `custody.survey`
@@ -92,11 +114,21 @@ class TokenVault:
             self.close()
             raise
 
+    def claim(self, owner: bytes) -> None:
+        if len(owner) not in (0, OWNER):
+            raise VaultError("refused", "an owner has %d bytes, or none" % OWNER)
+        self._owner = owner
+        self._known = {}
+
     def generate_provisioning_key(self) -> bytes:
         if self._find(CKO_PRIVATE_KEY, PROVISIONING):
             raise VaultError("exists", "the token has a provisioning key")
         self._calls.check_room()
-        common = [(CKA_TOKEN, True), (CKA_ID, PROVISIONING), (CKA_LABEL, _PROVISIONING_LABEL)]
+        common = [
+            (CKA_TOKEN, True),
+            (CKA_ID, self._token_id(PROVISIONING)),
+            (CKA_LABEL, _label(_PROVISIONING_LABEL, self._owner)),
+        ]
         public = common + [(CKA_PRIVATE, False), (CKA_VERIFY, True)]
         public += [(CKA_EC_PARAMS, _CURVE.ec_params)]
         # A token makes the public half first: alone, it is left of an attempt that was cut off,
@@ -141,7 +173,7 @@ class TokenVault:
         common = [
             (CKA_TOKEN, True),
             (CKA_ID, key),
-            (CKA_LABEL, _CONTRACT_LABEL + level.encode()),
+            (CKA_LABEL, _label(_CONTRACT_LABEL + level.encode(), self._owner)),
         ]
         public = common + [(CKA_CLASS, CKO_PUBLIC_KEY), (CKA_KEY_TYPE, CKK_EC)]
         public += [(CKA_PRIVATE, False), (CKA_VERIFY, True), (CKA_EC_PARAMS, row.ec_params)]
@@ -192,7 +224,7 @@ class TokenVault:
             self._whole(key)
             return "L3"  # made in the token, never outside
         label = self._calls.attribute(self._whole(key)[0], CKA_LABEL)
-        return label[len(_CONTRACT_LABEL) :].decode()
+        return label[len(_CONTRACT_LABEL) :].split(b" ")[0].decode()
 
     def random(self, n: int) -> bytes:
         if not 1 <= n <= 256:
@@ -271,7 +303,7 @@ class TokenVault:
         found = None
         if key and not self._poisoned:
             try:
-                found = self._calls.find([(CKA_CLASS, kind), (CKA_ID, key)])
+                found = self._calls.find([(CKA_CLASS, kind), (CKA_ID, self._token_id(key))])
             except VaultError:
                 # One damaged object can make every search by id fail, and leave the session in
                 # the middle of that search. What is looked for may be as whole as ever.
@@ -286,14 +318,18 @@ class TokenVault:
         # By what no object is without for long, and no damage can hide from a token's search.
         return self._calls.find([(CKA_CLASS, kind), (CKA_KEY_TYPE, CKK_EC)])
 
+    def _token_id(self, key: bytes) -> bytes:
+        """CKA_ID of a key: each owner has a provisioning key of its own."""
+        return key + self._owner if key == PROVISIONING else key
+
     def _id(self, found):
-        """The id of an object of ours; b"" for one that has neither name nor value: what a
+        """The id of an object of this owner; b"" for one that has neither name nor value: what a
         creation leaves that was cut off. None: it is another's, or cannot even be read."""
         try:
             key = self._calls.attribute(found, CKA_ID)
             label = self._calls.attribute(found, CKA_LABEL)
-            if label.startswith(_OURS):
-                return key
+            if _owner(label) == self._owner:
+                return PROVISIONING if key == self._token_id(PROVISIONING) else key
             if not (key or label or self._calls.attribute(found, CKA_EC_PARAMS)):
                 return key
         except VaultError:
@@ -353,6 +389,23 @@ def _private_flags(derive: bool) -> list:
         (CKA_UNWRAP, False),
         (CKA_SIGN_RECOVER, False),
     ]
+
+
+def _label(kind: bytes, owner: bytes) -> bytes:
+    return kind + b" " + binascii.hexlify(owner) if owner else kind
+
+
+def _owner(label: bytes):
+    """Whose an object with this label is; None: no vault's."""
+    for kind, words in ((_CONTRACT_LABEL, 2), (_PROVISIONING_LABEL, 1)):
+        if label.startswith(kind):
+            owner = label.split(b" ")[words:] or [b""]
+            try:
+                owner = binascii.unhexlify(owner[0]) if len(owner) == 1 else None
+            except ValueError:
+                return None
+            return owner if owner is None or len(owner) in (0, OWNER) else None
+    return None
 
 
 def session_public_key(point: bytes) -> list:

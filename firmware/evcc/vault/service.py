@@ -24,26 +24,26 @@ import struct
 
 from evcc.errors import EvccError
 
-from . import PROVISIONING, VaultError
+from . import OWNER, PROVISIONING, VaultError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 OPERATIONS = (  # name, number of fields in a request
-    ("generate_provisioning_key", 0),
-    ("public", 1),
-    ("sign", 2),
-    ("open_contract_key", 6),  # the arguments, and the id the key will have
+    ("generate_provisioning_key", 1),  # whose key: the owner is the first field of most
+    ("public", 2),
+    ("sign", 3),
+    ("open_contract_key", 7),  # the owner, the arguments, and the id the key will have
     ("verify", 3),
-    ("delete", 1),
-    ("keys", 0),
-    ("custody", 1),
+    ("delete", 2),
+    ("keys", 1),
+    ("custody", 2),
     ("random", 1),
 )
 HELLO = 0x7F
 AGAIN = 0x80  # in a request's code: the answer to it was lost, it may have been done
-MAX_REQUEST = 1024  # bytes of a frame; the longest request has 288
+MAX_REQUEST = 1024  # bytes of a frame; the longest request has 298
 MAX_ANSWER = 8192
 _HEAD = 2
 SEAL = 18  # bytes a seal adds
@@ -126,6 +126,12 @@ class ServiceVault:
         self._name = name.encode()
         self._key = key
         self._seal: Any = None
+        self._owner = b""
+
+    def claim(self, owner: bytes) -> None:
+        if len(owner) not in (0, OWNER):
+            raise VaultError("refused", "an owner has %d bytes, or none" % OWNER)
+        self._owner = owner
 
     def generate_provisioning_key(self) -> bytes:
         try:
@@ -133,31 +139,31 @@ class ServiceVault:
         except VaultError as error:
             if error.reason != "not-found":
                 raise
-            return self._ask(0)[0]
+            return self._ask(0, self._owner)[0]
         raise VaultError("exists", "the token has a provisioning key")
 
     def public(self, key: bytes) -> bytes:
-        return self._ask(1, key)[0]
+        return self._ask(1, self._owner, key)[0]
 
     def sign(self, key: bytes, digest: bytes) -> bytes:
-        return self._ask(2, key, digest)[0]
+        return self._ask(2, self._owner, key, digest)[0]
 
-    def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public) -> bytes:
-        key = os.urandom(16)
-        return self._ask(3, scheme.encode(), dh_point, wrapped, aad, expected_public, key)[0]
+    def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public, key=b"") -> bytes:
+        fields = scheme.encode(), dh_point, wrapped, aad, expected_public, key or os.urandom(16)
+        return self._ask(3, self._owner, *fields)[0]
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         return self._ask(4, point, digest, signature)[0] == b"\x01"
 
     def delete(self, key: bytes) -> None:
-        self._ask(5, key)
+        self._ask(5, self._owner, key)
 
     def keys(self) -> list:
-        flat = self._ask(6)
+        flat = self._ask(6, self._owner)
         return [(flat[i], flat[i + 1]) for i in range(0, len(flat) - 1, 2)]
 
     def custody(self, key: bytes) -> str:
-        return _text(self._ask(7, key)[0])
+        return _text(self._ask(7, self._owner, key)[0])
 
     def random(self, n: int) -> bytes:
         return self._ask(8, bytes((n >> 8 & 255, n & 255)))[0]

@@ -13,14 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 from evcc.vault import PROVISIONING, VaultError
+from evcc.vault.pkcs11 import of
 from evcc.vault.service import AGAIN, MAX_ANSWER, OPERATIONS, SEAL, pack, unpack
 
 _PRIVATE = {"generate_provisioning_key", "sign", "open_contract_key", "delete"}
 _OF_A_KEY = {"public", "sign", "delete", "custody"}
+_OF_AN_OWNER = _PRIVATE | _OF_A_KEY | {"keys"}
+_OWNERS = 64  # whose state is kept at once
 _KEY_ID = 16
 _ROOM = MAX_ANSWER - SEAL - 4  # bytes of an answer's fields: some 96 keys
 _FRESH_AFTER = 1000  # contract keys opened: libraries keep one or ten KiB of each for ever
-_Operation = Callable[[list[bytes], bool], list[bytes]]  # (fields, whether it is asked again)
+_Operation = Callable[["Owned", list[bytes], bool], list[bytes]]  # last: whether asked again
 _CODES = {reason: code for code, reason in enumerate(VaultError.REASONS, 1)}
 
 
@@ -55,16 +58,29 @@ class Limiter:
         return self._left + (self._clock() - self._at) * self._rate >= self._most
 
 
+class Owned:
+    """The keys of one owner in the token: their vault, and which of them were there."""
+
+    def __init__(self, vault: Any) -> None:
+        self.vault = vault
+        self.seen: set[bytes] = set()
+
+
 class Answers:
     """Of one vault, in one process."""
 
     def __init__(self, vault: Any) -> None:
-        self._vault = vault
-        self._seen: set[bytes] = set()  # keys that were there
+        self._owned = {b"": Owned(vault)}
         self._opened = 0
-        # By code: number of fields, private, of a key, what does it. Looked up once, for all.
-        self._operations: list[tuple[int, bool, bool, _Operation]] = [
-            (fields, name in _PRIVATE, name in _OF_A_KEY, getattr(self, "_" + name))
+        # By code: number of fields, private, of a key, of an owner, what does it. Looked up once.
+        self._operations: list[tuple[int, bool, bool, bool, _Operation]] = [
+            (
+                fields,
+                name in _PRIVATE,
+                name in _OF_A_KEY,
+                name in _OF_AN_OWNER,
+                getattr(self, "_" + name),
+            )
             for name, fields in OPERATIONS
         ]
 
@@ -74,70 +90,81 @@ class Answers:
         Raises: TokenLost.
         """
         tag = body[0] if body else 0
-        key, again = PROVISIONING, False
+        key, again, owned = PROVISIONING, False, self._owned[b""]
         try:
             tag, code, fields = unpack(body)
             if code >= AGAIN:
                 again, code = True, code - AGAIN
             if code >= len(self._operations):
                 raise VaultError("protocol", "no such operation")
-            count, is_private, is_of_a_key, perform = self._operations[code]
+            count, is_private, is_of_a_key, is_of_an_owner, perform = self._operations[code]
             if len(fields) != count:
                 raise VaultError("protocol", "fields too few or too many")
+            if is_of_an_owner:
+                owned = self._owned.get(fields[0]) or self._new_owner(fields[0])
+                del fields[0]
             if is_of_a_key:
                 key = fields[0]
             if is_private and not limiter.take():
                 raise VaultError("refused", "too many operations a second")
-            said = pack(tag, 0, perform(fields, again))
+            said = pack(tag, 0, perform(owned, fields, again))
         except VaultError as error:
             said = refusal(tag, error)
-            if self._is_doubtful(error, key):
+            if self._is_doubtful(owned, error, key):
                 raise TokenLost(said if again else b"") from None
             return said
         if self._opened >= _FRESH_AFTER:
             raise TokenLost(said)
         return said
 
+    def _new_owner(self, owner: bytes) -> Owned:
+        if len(self._owned) > _OWNERS:
+            self._owned = {b"": self._owned[b""]}
+        owned = self._owned[owner] = Owned(of(self._owned[b""].vault, owner))
+        return owned
+
     # The operations: a method for each, by its name; what it says.
 
-    def _sign(self, fields: list[bytes], again: bool) -> list[bytes]:
+    def _sign(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
         key, digest = fields
-        signature = self._vault.sign(key, digest)
-        self._seen.add(key)
+        signature = owned.vault.sign(key, digest)
+        owned.seen.add(key)
         return [signature]
 
-    def _public(self, fields: list[bytes], again: bool) -> list[bytes]:
+    def _public(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
         (key,) = fields
-        point = self._vault.public(key)
-        self._seen.add(key)
+        point = owned.vault.public(key)
+        owned.seen.add(key)
         return [point]
 
-    def _custody(self, fields: list[bytes], again: bool) -> list[bytes]:
+    def _custody(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
         (key,) = fields
-        level = self._vault.custody(key)
-        self._seen.add(key)
+        level = owned.vault.custody(key)
+        owned.seen.add(key)
         return [level.encode()]
 
-    def _verify(self, fields: list[bytes], again: bool) -> list[bytes]:
-        return [b"\x01" if self._vault.verify(*fields) else b"\x00"]
+    def _verify(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
+        return [b"\x01" if owned.vault.verify(*fields) else b"\x00"]
 
-    def _random(self, fields: list[bytes], again: bool) -> list[bytes]:
-        return [self._vault.random(int.from_bytes(fields[0], "big"))]
+    def _random(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
+        return [owned.vault.random(int.from_bytes(fields[0], "big"))]
 
-    def _keys(self, fields: list[bytes], again: bool) -> list[bytes]:
-        found: list[tuple[bytes, bytes]] = self._vault.keys()
+    def _keys(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
+        found: list[tuple[bytes, bytes]] = owned.vault.keys()
         held = {key for key, _ in found}
-        if not self._seen <= held:
+        if not owned.seen <= held:
             raise TokenLost
-        self._seen = held
+        owned.seen = held
         parts = [part for pair in found for part in pair]
         if sum(2 + len(part) for part in parts) > _ROOM:
             raise VaultError("full", f"{len(found)} keys are more than an answer holds")
         return parts
 
-    def _generate_provisioning_key(self, fields: list[bytes], again: bool) -> list[bytes]:
-        vault = self._vault
-        self._seen.discard(PROVISIONING)
+    def _generate_provisioning_key(
+        self, owned: Owned, fields: list[bytes], again: bool
+    ) -> list[bytes]:
+        vault = owned.vault
+        owned.seen.discard(PROVISIONING)
         try:
             point = vault.generate_provisioning_key()
         except VaultError as error:
@@ -146,65 +173,65 @@ class Answers:
             # The client asked whether there was one: this was made for it, or half made. A private
             # half alone was not, for a token makes it last; that one is not ours to remove.
             point = vault.public(PROVISIONING)
-            if not self._signs(PROVISIONING, point):
+            if not self._signs(owned, PROVISIONING, point):
                 vault.delete(PROVISIONING)
                 point = vault.generate_provisioning_key()
-        self._seen.add(PROVISIONING)
+        owned.seen.add(PROVISIONING)
         return [point]
 
-    def _open_contract_key(self, fields: list[bytes], again: bool) -> list[bytes]:
+    def _open_contract_key(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
         *arguments, key = fields
         if len(key) != _KEY_ID:
             raise VaultError("protocol", "a key's id has 16 bytes")
         self._opened += 1
-        if not (again and self._is_made(key, arguments[-1])):
+        if not (again and self._is_made(owned, key, arguments[-1])):
             scheme = arguments[0].decode("ascii", "replace")
-            self._vault.open_contract_key(scheme, *arguments[1:], key=key)
-        self._seen.add(key)
+            owned.vault.open_contract_key(scheme, *arguments[1:], key=key)
+        owned.seen.add(key)
         return [key]
 
-    def _is_made(self, key: bytes, point: bytes) -> bool:
+    def _is_made(self, owned: Owned, key: bytes, point: bytes) -> bool:
         """Whether the first time made this key; what it left of one is removed."""
         try:
-            found = self._vault.public(key)
+            found = owned.vault.public(key)
         except VaultError:  # there is none, or nothing whole
             found = b""
         if found and found != point:
             raise VaultError("exists", "another key has this id")
-        if found and self._signs(key, point):
+        if found and self._signs(owned, key, point):
             return True
-        self._delete([key], again=True)
+        self._delete(owned, [key], again=True)
         return False
 
-    def _signs(self, key: bytes, point: bytes) -> bool:
+    def _signs(self, owned: Owned, key: bytes, point: bytes) -> bool:
         """A torn key can be listed, and fails when it is used."""
         digest = hashlib.sha256(b"plugvault proof of possession" + os.urandom(32)).digest()
         try:
-            return bool(self._vault.verify(point, digest, self._vault.sign(key, digest)))
+            return bool(owned.vault.verify(point, digest, owned.vault.sign(key, digest)))
         except VaultError:
             return False
 
-    def _delete(self, fields: list[bytes], again: bool) -> list[bytes]:
+    def _delete(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
         (key,) = fields
         try:
-            self._vault.delete(key)
+            owned.vault.delete(key)
         except VaultError as error:
             if error.reason != "not-found" or not again:
                 raise
-        self._seen.discard(key)
+        owned.seen.discard(key)
         return []
 
-    def _is_doubtful(self, error: VaultError, key: bytes) -> bool:
+    def _is_doubtful(self, owned: Owned, error: VaultError, key: bytes) -> bool:
         """Whether the library, and not the key that was asked for, is the reason."""
         if error.reason == "not-found":
-            return key in self._seen
+            return key in owned.seen
         if error.reason != "unavailable":
             return False
         try:
-            found: list[tuple[bytes, bytes]] = self._vault.keys()
+            found: list[tuple[bytes, bytes]] = owned.vault.keys()
         except VaultError:
             return True
-        return not self._seen <= {key for key, _ in found}
+        return not owned.seen <= {key for key, _ in found}
 
 
 def refusal(tag: int, error: VaultError) -> bytes:

@@ -1,0 +1,150 @@
+"""Which envelopes a provisioning key has been asked to open: the end of the envelope oracle.
+
+ISO 15118-2 seals a contract key with AES-CBC, which has no integrity. Whoever may send a recorded
+envelope again, changed and with a certificate of his choice, is told one bit of the contract key
+by "opened" or "key-mismatch", and needs 256 such questions. All of them need the ephemeral point
+of the recording. So a point comes once: with another envelope, or another certificate, it is
+refused before a private key is used. The same three again are no question: a lost answer may be
+asked for once more. Only the X coordinate counts, for a point and its negation give one secret.
+
+An honest sender never seals a key that is not its certificate's. After `MISMATCHES` of them in the
+life of a provisioning key nothing is opened any more, until its owner has lifted the lock.
+
+What was seen is never forgotten while the provisioning key is the same: a table that is full takes
+no more, so that nobody can flush an entry out with others.
+
+Pure data. Whoever holds it stores `packed()` before the token is asked.
+"""
+
+import hashlib
+import struct
+
+from .errors import EvccError
+
+ROOM = 128  # envelopes in the life of a car, 37 bytes each
+MISMATCHES = 5
+ASKED, OPENED, MISMATCHED = 0, 1, 2  # what became of an envelope
+_HASH = 12  # bytes
+_ENTRY = 3 * _HASH + 1
+_HEAD = _HASH + 1
+
+
+class EnvelopeError(EvccError):
+    """An envelope that is not to be opened."""
+
+    REASONS = (
+        "seen",  # its point has come before, with another envelope or certificate
+        "mismatched",  # it has been tried: its key is not its certificate's
+        "locked",
+        "full",
+        "damaged",  # what was stored
+    )
+
+
+class Envelopes:
+    """room: how many fit. stored: what `packed` gave, or b"" for none.
+
+    `mismatches`: envelopes whose key was not their certificate's, in the life of the provisioning
+    key or since the lock was lifted. Raises EnvelopeError("damaged").
+    """
+
+    def __init__(self, room: int = ROOM, stored: bytes = b"") -> None:
+        self._room = room
+        self._key = bytes(_HASH)  # of the provisioning key they were sealed to
+        self._entries: list = []
+        self.mismatches = 0
+        if stored:
+            self._load(stored)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def locked(self) -> bool:
+        return self.mismatches >= MISMATCHES
+
+    def unlock(self) -> None:
+        """Lift the lock. What was seen stays seen."""
+        self.mismatches = 0
+
+    def opened(self, leaf: bytes) -> bool:
+        """Whether the contract key of this certificate was opened before. leaf: as in `add`."""
+        return any(entry[2] == _hash(leaf) and entry[3] == OPENED for entry in self._entries)
+
+    def check(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
+        """Whether this envelope may be opened. The arguments are those of `add`.
+
+        Raises EnvelopeError("seen" | "mismatched" | "locked" | "full").
+        """
+        if _hash(provisioning) != self._key:
+            return  # another key: nothing of before can be asked of it
+        entry = self._find(dh_point)
+        if entry is not None and entry[1:3] != [_hash(wrapped), _hash(leaf)]:
+            raise EnvelopeError("seen", "the ephemeral key came with another envelope")
+        if entry is not None and entry[3] == MISMATCHED:
+            raise EnvelopeError("mismatched", "not the key of its certificate, as before")
+        if self.locked:
+            raise EnvelopeError("locked", "%d keys were not their certificates'" % self.mismatches)
+        if entry is None and len(self._entries) >= self._room:
+            raise EnvelopeError("full", "%d envelopes" % len(self._entries))
+
+    def add(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
+        """It is going to be asked for; to be stored before it is.
+
+        provisioning: the point of the provisioning key. dh_point: 0x04 | X | Y. wrapped: IV |
+        ciphertext. leaf: the contract certificate, or what stands for it: anything that another
+        certificate has not. Raises as `check`.
+        """
+        self.check(provisioning, dh_point, wrapped, leaf)
+        if _hash(provisioning) != self._key:
+            self._key = _hash(provisioning)
+            self._entries = []
+            self.mismatches = 0
+        if self._find(dh_point) is None:
+            self._entries.append([_x(dh_point), _hash(wrapped), _hash(leaf), ASKED])
+
+    def settle(self, dh_point: bytes, is_match: bool) -> None:
+        """What became of an envelope that was added."""
+        entry = self._find(dh_point)
+        if entry is None:
+            return
+        if not is_match:
+            self.mismatches = min(self.mismatches + 1, 255)
+        entry[3] = OPENED if is_match else MISMATCHED
+
+    def packed(self) -> bytes:
+        """For `stored`: 13 bytes, and 37 for each envelope."""
+        out = bytearray(self._key)
+        out.append(self.mismatches)
+        for x, wrapped, leaf, state in self._entries:
+            out += x + wrapped + leaf
+            out.append(state)
+        return bytes(out)
+
+    def _find(self, dh_point: bytes):
+        x = _x(dh_point)
+        for entry in self._entries:
+            if entry[0] == x:
+                return entry
+        return None
+
+    def _load(self, stored: bytes) -> None:
+        count, rest = divmod(len(stored) - _HEAD, _ENTRY)
+        if count < 0 or rest or count > self._room:
+            raise EnvelopeError("damaged", "%d bytes of envelopes" % len(stored))
+        self._key, self.mismatches = struct.unpack("%dsB" % _HASH, stored[:_HEAD])
+        row = "%ds%ds%dsB" % (_HASH, _HASH, _HASH)
+        for at in range(_HEAD, len(stored), _ENTRY):
+            entry = list(struct.unpack(row, stored[at : at + _ENTRY]))
+            if entry[3] > MISMATCHED:
+                raise EnvelopeError("damaged", "state %d" % entry[3])
+            self._entries.append(entry)
+
+
+def _x(point: bytes) -> bytes:
+    """Of the X coordinate alone."""
+    return _hash(point[1 : 1 + len(point) // 2])
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:_HASH]

@@ -1,0 +1,103 @@
+from evcc.envelopes import MISMATCHES, EnvelopeError, Envelopes
+from helpers import raises
+
+CAR = b"\4" + b"car" * 21 + b"!"
+POINT = b"\4" + b"x" * 32 + b"y" * 32
+NEGATED = b"\4" + b"x" * 32 + b"Y" * 32
+OTHER = b"\4" + b"z" * 32 + b"y" * 32
+WRAPPED, LEAF = b"w" * 48, b"certificate"
+
+
+def added(point=POINT, wrapped=WRAPPED, leaf=LEAF, room=4):
+    envelopes = Envelopes(room)
+    envelopes.add(CAR, point, wrapped, leaf)
+    return envelopes
+
+
+def fill(envelopes, count, first=0):
+    for n in range(first, first + count):
+        envelopes.add(CAR, point(n), WRAPPED, b"certificate %d" % n)
+
+
+def point(n):
+    return b"\4" + bytes([n]) * 64
+
+
+def reread(envelopes, room=4):
+    return Envelopes(room, envelopes.packed())
+
+
+def test_a_point_that_comes_with_another_envelope_or_certificate_was_seen():
+    for envelopes in (added(), reread(added())):
+        for wrapped, leaf in ((b"W" + WRAPPED[1:], LEAF), (WRAPPED, b"another")):
+            raises(EnvelopeError, "seen", envelopes.check, CAR, POINT, wrapped, leaf)
+            raises(EnvelopeError, "seen", envelopes.add, CAR, POINT, wrapped, leaf)
+
+
+def test_the_negated_point_is_the_same_one():
+    raises(EnvelopeError, "seen", added().check, CAR, NEGATED, b"W" * 48, LEAF)
+
+
+def test_the_same_envelope_may_be_asked_for_again():
+    envelopes = added()
+    envelopes.add(CAR, POINT, WRAPPED, LEAF)
+    envelopes.settle(POINT, True)
+    envelopes.add(CAR, POINT, WRAPPED, LEAF)
+    assert len(envelopes) == 1
+
+
+def test_another_point_is_another_envelope():
+    added().check(CAR, OTHER, WRAPPED, LEAF)
+
+
+def test_an_envelope_that_did_not_match_is_not_tried_again():
+    envelopes = added()
+    envelopes.settle(POINT, False)
+    raises(EnvelopeError, "mismatched", reread(envelopes).check, CAR, POINT, WRAPPED, LEAF)
+    assert reread(envelopes).mismatches == 1
+
+
+def test_the_fifth_mismatch_locks_and_the_fourth_does_not():
+    envelopes = Envelopes(MISMATCHES + 1)
+    for n in range(MISMATCHES):
+        assert not reread(envelopes, MISMATCHES + 1).locked
+        envelopes.add(CAR, point(n), WRAPPED, LEAF)
+        envelopes.settle(point(n), False)
+    for locked in (envelopes, reread(envelopes, MISMATCHES + 1)):
+        assert locked.locked
+        raises(EnvelopeError, "locked", locked.check, CAR, OTHER, WRAPPED, LEAF)
+    envelopes.unlock()
+    envelopes.check(CAR, OTHER, WRAPPED, LEAF)
+    raises(EnvelopeError, "mismatched", envelopes.check, CAR, point(0), WRAPPED, LEAF)
+
+
+def test_a_full_table_takes_no_more_and_forgets_nothing():
+    envelopes = Envelopes(4)
+    fill(envelopes, 4)
+    raises(EnvelopeError, "full", envelopes.add, CAR, OTHER, WRAPPED, LEAF)
+    raises(EnvelopeError, "seen", reread(envelopes).check, CAR, point(0), b"W" * 48, LEAF)
+    fill(envelopes, 4)  # the same again
+
+
+def test_a_new_provisioning_key_begins_anew():
+    envelopes = added()
+    envelopes.settle(POINT, False)
+    envelopes.add(OTHER, POINT, b"W" * 48, LEAF)
+    assert len(envelopes) == 1 and envelopes.mismatches == 0
+    raises(EnvelopeError, "seen", reread(envelopes).check, OTHER, POINT, WRAPPED, LEAF)
+
+
+def test_only_what_was_opened_is_said_to_have_been():
+    envelopes = added()
+    assert not envelopes.opened(LEAF)
+    envelopes.settle(POINT, True)
+    assert reread(envelopes).opened(LEAF) and not envelopes.opened(b"another")
+
+
+def test_what_is_not_whole_is_damaged():
+    whole = added().packed()
+    for stored in (whole[:-1], whole + b"\0", whole[:5], whole[:-1] + b"\3"):
+        raises(EnvelopeError, "damaged", Envelopes, 4, stored)
+    five = Envelopes(5)
+    fill(five, 5)
+    raises(EnvelopeError, "damaged", Envelopes, 4, five.packed())
