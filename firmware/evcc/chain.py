@@ -2,8 +2,8 @@
 
 The path is built from the leaf upwards by name, checked for everything that costs nothing, and
 only then are signatures verified, from the trust anchor down. Trust comes from the anchors given
-and never from the message: a root that travels with a chain is passed over. Revocation is not
-looked at here.
+and never from the message: a root that travels with a chain is passed over. What is revoked is
+for the caller to know.
 """
 
 from evcc.ids import IdError, parse_emaid, parse_pcid
@@ -41,6 +41,7 @@ def validate(
     now: int,
     verify: "Callable[[bytes, bytes, bytes], bool]",
     transitive: bool = False,
+    is_revoked: "Callable[[Certificate], bool] | None" = None,
 ) -> "Certificate | None":
     """The trust anchor that `leaf` chains up to.
 
@@ -50,6 +51,7 @@ def validate(
     transitive: a chain that ends below no known anchor is accepted when its own links verify, and
     None is returned: for the operator's chain that the CPS signature vouches for. The leaf must
     hang from a sub-CA that came with it, and an anchor of the name at the top must verify it.
+    is_revoked: asked of the leaf and of each sub-CA above it.
     Raises: CertificateError.
     """
     if len(subs) > MAX_SUBS:
@@ -66,6 +68,9 @@ def validate(
     check_current(leaf, now)
     for below, cert in enumerate(path[1:]):
         _check_ca(cert, below, now)
+    for cert in path if is_revoked else ():
+        if is_revoked(cert):
+            raise CertificateError("revoked", _title(cert))
     anchor = None
     if issuers:
         issuers = _usable(issuers, len(path) - 1, now)

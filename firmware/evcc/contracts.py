@@ -2,24 +2,31 @@
 
 One index file is the truth, replaced atomically: writing it is the commit point of an
 installation. For each contract it names the key's id in the vault and the hash of its public half.
-Chains lie in files of their own, written before the index names them. What the index does not name
-(a chain, a key of ours in the token) is what an interrupted installation left, and `recover`
-removes it; a contract whose key does not prove itself is kept and named, never repaired silently.
+Chains lie in files of their own, written before the index names them.
 
-The index also remembers certificates that were replaced or removed, so that an old message cannot
-bring one back.
+The index also holds who the car is to a token (`owner`), the envelopes that were opened
+(`envelopes`), and the journal: the ids of keys that are to go, a new one until its contract is
+committed, an old one from then on. `recover` destroys what the journal names and no contract. Any
+other key that no contract names stays and is told: the index may be an older copy. That is known
+by its generation, one more at every write, with which the id of each new key begins. A contract
+whose key does not prove itself is kept and named, never repaired silently.
 """
 
 import hashlib
 import struct
 
+from .envelopes import ROOM, Envelopes
 from .errors import EvccError
 from .record import RecordError, pack, unpack
-from .vault import VaultError
+from .vault import OWNER, PROVISIONING, VaultError
 
 SLOTS = 5
-RETIRED = 32  # fingerprints kept; 16 bytes each
 INDEX = "contracts"
+_VERSION = 1
+_JOURNAL = 16  # keys at most that a failing token may owe us
+_KEY = 16  # bytes of a key's id
+_GENERATION = 4  # bytes of it
+_FIRST = 4  # of the index's fields is a contract's
 _FIELDS = 7  # of a contract, in the index
 _TRIES = 3  # of what a vault that dies of something else may owe us
 
@@ -55,19 +62,28 @@ class Contract:
 
 
 class Contracts:
-    """files: a `ports.files.Files`. slots: how many contracts fit."""
+    """files: a `ports.files.Files`. slots: how many contracts fit.
+
+    `owner`: what the car's keys are claimed with; b"" until `recover` has drawn it. `envelopes`:
+    see `evcc.envelopes`. `unnamed`: keys of ours that `recover` found and no contract names.
+    Raises: ContractError("damaged"); StoreError.
+    """
 
     def __init__(self, files, slots: int = SLOTS) -> None:
         self._files = files
         self._slots = slots
         self._contracts: list = []
-        self._retired: list = []
+        self._journal: list = []
+        self._generation = 0
+        self.owner = b""
+        self.envelopes = Envelopes()
+        self.unnamed: list = []
         stored = files.read(INDEX)
         self._indexed = stored is not None
         if stored is not None:
             try:
                 self._load(unpack(stored))
-            except (RecordError, ValueError, IndexError) as e:
+            except (EvccError, ValueError) as e:
                 raise ContractError("damaged", "the contract index: " + str(e))
 
     def all(self) -> list:
@@ -120,18 +136,55 @@ class Contracts:
         """
         current = self.get(emaid)
         # What is there, but damaged, may come once more: that is how it is mended.
-        there = current is not None and not current.lost and current.fingerprint == fingerprint
-        if there or fingerprint in self._retired:
+        same = current is not None and current.fingerprint == fingerprint
+        if (same and not current.lost) or (not same and self.envelopes.opened(fingerprint)):
             raise ContractError("replayed", emaid)
         if current is None and len(self._contracts) >= self._slots:
             raise ContractError("full", "%d of %d slots in use" % (self._slots, self._slots))
         if current is not None and not_before < current.not_before:
             raise ContractError("older", emaid)
 
-    def commit(self, contract: Contract, chain: list):
+    def begin(self, vault, dh_point: bytes, wrapped: bytes, fingerprint: bytes) -> bytes:
+        """The vault is going to be asked to open an envelope; the id of the key it will make.
+
+        dh_point, wrapped: the envelope. fingerprint: of its contract. What is needed to know both
+        again is durable on return. Raises EnvelopeError, StoreError or VaultError, with everything
+        as before.
+        """
+        before = self.envelopes.packed()
+        self.envelopes.add(vault.public(PROVISIONING), dh_point, wrapped, fingerprint)
+        generation = (self._generation + 1) & 0xFFFFFFFF
+        try:
+            key = generation.to_bytes(_GENERATION, "big") + vault.random(_KEY - _GENERATION)
+            self._store(self._contracts, self._journal + [key])
+        except Exception:
+            self.envelopes = Envelopes(ROOM, before)
+            raise
+        return key
+
+    def mismatched(self, dh_point: bytes) -> None:
+        """The envelope that was begun holds another key than its certificate's."""
+        self.envelopes.settle(dh_point, False)
+        try:
+            self._store(self._contracts, self._journal)
+        except EvccError:
+            pass  # that it was asked is stored, and the next write stores this
+
+    def unlock(self) -> None:
+        """Open envelopes again after too many that did not match. Raises StoreError."""
+        mismatches = self.envelopes.mismatches
+        self.envelopes.unlock()
+        try:
+            self._store(self._contracts, self._journal)
+        except Exception:
+            self.envelopes.mismatches = mismatches
+            raise
+
+    def commit(self, contract: Contract, chain: list, dh_point: bytes = b""):
         """Make a contract part of the car: THE commit point.
 
-        Replaces the one with the same EMAID, and is active if that was, or if it is the first.
+        dh_point: of the envelope its key was in, as begun. Replaces the one with the same EMAID,
+        and is active if that was, or if it is the first.
         Returns the key of the replaced contract, for its owner to delete, or None.
         Raises StoreError from the files (nothing changed then).
         """
@@ -140,11 +193,15 @@ class Contracts:
         kept = [contract if c is old else c for c in self._contracts]
         if old is None:
             kept.append(contract)
+        journal = [key for key in self._journal if key != contract.key]
         name = _chain_file(contract.key)
+        before = self.envelopes.packed()
         try:
             self._files.write(name, pack(chain))
-            self._store(kept, [old.fingerprint] if old and not old.lost else [])
+            self.envelopes.settle(dh_point, True)
+            self._store(kept, journal + [old.key] if old else journal)
         except Exception:
+            self.envelopes = Envelopes(ROOM, before)
             self._discard(name)
             raise
         if old is None:
@@ -159,7 +216,7 @@ class Contracts:
         for contract in self._contracts:
             contract.active = contract is chosen
         try:
-            self._store(self._contracts, [])
+            self._store(self._contracts, self._journal)
         except Exception:
             chosen.active = False
             if before is not None:
@@ -172,19 +229,22 @@ class Contracts:
         Returns its key, for its owner to delete. Raises ContractError("not-found").
         """
         gone = self._named(emaid)
-        self._store([c for c in self._contracts if c is not gone], [gone.fingerprint])
+        kept = [c for c in self._contracts if c is not gone]
+        self._store(kept, self._journal + [gone.key])
         self._discard(_chain_file(gone.key))
         return gone.key
 
     def recover(self, vault) -> list:
-        """After a start: prove every contract, remove what none owns, name what is missing.
+        """After a start: claim the car's keys, prove every contract, remove what is to go, name
+        what is missing and what is too much. Returns sentences for the log.
 
-        vault: its `keys()` lists only keys this module made. Returns sentences for the log.
-        Raises VaultError when it is the vault that fails, and not one key.
+        Raises VaultError when it is the vault that fails, and not one key; StoreError where a new
+        car cannot write down who it is.
         """
+        if not self._indexed:
+            return self._begin_anew(vault)
+        vault.claim(self.owner)
         held = dict(_patiently(vault.keys))
-        if not self._indexed:  # a wrong folder must not cost anybody a key
-            return ["no contract index: %d keys left alone" % len(held)] if held else []
         found = []
         for contract in self._contracts:
             missing = self._missing(contract, held.get(contract.key), vault)
@@ -193,16 +253,48 @@ class Contracts:
                 found.append(missing)
         ours = [contract.key for contract in self._contracts]
         names = [_chain_file(key) for key in ours]
+        spare = [key for key in held if key not in ours and key != PROVISIONING]
         found += [
             _removed("key", _hex(key) or "without a name", vault.delete, key)
-            for key in held
-            if key not in ours and len(key) in (0, 16)
+            for key in spare
+            if key in self._journal or not key
         ]
+        self.unnamed = [key for key in spare if key and key not in self._journal]
+        found += self._told_of_unnamed()
         found += [
             _removed("chain", name, self._files.delete, name)
             for name in self._files.names()
             if name.startswith("chain-") and name not in names
         ]
+        return found
+
+    def discard_unnamed(self, vault) -> None:
+        """Destroy the keys that no contract names: somebody who may has said that they are not
+        wanted. Raises VaultError."""
+        while self.unnamed:
+            try:
+                vault.delete(self.unnamed[-1])
+            except VaultError as e:
+                if e.reason != "not-found":
+                    raise
+            self.unnamed.pop()
+
+    def _begin_anew(self, vault) -> list:
+        """A new car, or one whose folder is another: nothing in the token is its own."""
+        held = [key for key, _ in _patiently(vault.keys)]
+        self.owner = vault.random(OWNER)
+        self._store([], [])
+        vault.claim(self.owner)
+        return ["no contract index: %d keys left alone" % len(held)] if held else []
+
+    def _told_of_unnamed(self) -> list:
+        found = ["a key that no contract names stays: " + _hex(key) for key in self.unnamed]
+        generations = [int.from_bytes(key[:_GENERATION], "big") for key in self.unnamed]
+        newest = max(generations) if generations else 0
+        if newest > self._generation:
+            text = "the contract index is older than the token: %d, where a key is of %d"
+            found.insert(0, text % (self._generation, newest))
+            self._generation = newest  # what comes now is newer than both
         return found
 
     def _missing(self, contract: Contract, point, vault) -> str:
@@ -244,9 +336,10 @@ class Contracts:
             raise ContractError("not-found", emaid)
         return contract
 
-    def _store(self, contracts: list, retired: list) -> None:
-        retired = (self._retired + retired)[-RETIRED:]
-        fields = [b"".join(retired)]
+    def _store(self, contracts: list, journal: list) -> None:
+        journal = journal[-_JOURNAL:]
+        head = bytes([_VERSION]) + (self._generation + 1).to_bytes(8, "big")
+        fields = [head, self.owner, b"".join(journal), self.envelopes.packed()]
         for c in contracts:
             fields += [
                 c.emaid.encode(),
@@ -259,28 +352,49 @@ class Contracts:
                 c.fingerprint,
             ]
         self._files.write(INDEX, pack(fields))
+        self._generation += 1
         self._contracts = contracts
-        self._retired = retired
+        self._journal = journal
         self._indexed = True
 
     def _load(self, fields: list) -> None:
-        retired = fields[0]
-        self._retired = [retired[i : i + 16] for i in range(0, len(retired), 16)]
-        for i in range(1, len(fields), _FIELDS):
-            emaid, key, public, custody, operator, numbers, fingerprint = fields[i : i + _FIELDS]
-            not_before, not_after, active = struct.unpack(">QQB", numbers)
-            contract = Contract(
-                emaid.decode(),
-                key,
-                public,
-                custody.decode(),
-                operator.decode(),
-                not_before,
-                not_after,
-                fingerprint,
-            )
-            contract.active = active == 1
-            self._contracts.append(contract)
+        """Raises: RecordError, EnvelopeError, ValueError for what `_store` does not write."""
+        if len(fields) < _FIRST or (len(fields) - _FIRST) % _FIELDS:
+            raise RecordError("damaged", "%d fields" % len(fields))
+        head, self.owner, journal, envelopes = fields[:_FIRST]
+        if len(head) != 9 or head[0] != _VERSION:
+            raise RecordError("damaged", "of another version")
+        if len(self.owner) not in (0, OWNER) or len(journal) % _KEY:
+            raise RecordError("damaged", "owner or journal")
+        self._generation = int.from_bytes(head[1:], "big")
+        self._journal = [journal[i : i + _KEY] for i in range(0, len(journal), _KEY)]
+        self.envelopes = Envelopes(ROOM, envelopes)
+        for i in range(_FIRST, len(fields), _FIELDS):
+            self._contracts.append(_contract(fields[i : i + _FIELDS]))
+        emaids = [contract.emaid for contract in self._contracts]
+        if len(set(emaids)) < len(emaids) or sum(c.active for c in self._contracts) > 1:
+            raise RecordError("damaged", "a contract twice")
+
+
+def _contract(fields: list) -> Contract:
+    """Raises: RecordError; ValueError for text that is none."""
+    emaid, key, public, custody, operator, numbers, fingerprint = fields
+    sizes = [len(field) for field in (key, public, numbers, fingerprint)]
+    if sizes != [_KEY, 32, 17, 16] or numbers[16] > 1:
+        raise RecordError("damaged", "a contract")
+    not_before, not_after, active = struct.unpack(">QQB", numbers)
+    contract = Contract(
+        emaid.decode(),
+        key,
+        public,
+        custody.decode(),
+        operator.decode(),
+        not_before,
+        not_after,
+        fingerprint,
+    )
+    contract.active = active == 1
+    return contract
 
 
 def _patiently(operation):

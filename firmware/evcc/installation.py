@@ -14,6 +14,7 @@ import hashlib
 
 from . import chain, exi, ids, p256, signature, x509
 from .contracts import Contract, ContractError
+from .envelopes import EnvelopeError
 from .errors import EvccError
 from .vault import PROVISIONING, VaultError, schemes
 
@@ -34,6 +35,7 @@ class RejectedError(EvccError):
         "response-code",
         "unsolicited",
         "session",
+        "revocation",  # the list of revoked certificates is out of date
         "cps-path",
         "signature",
         "contract-path",
@@ -41,6 +43,7 @@ class RejectedError(EvccError):
         "not-admitted",  # no free slot, replayed, or older than what is there
         "dh-point",
         "wrapped-length",
+        "envelope",  # its ephemeral key came before with another one, or the car is locked
         "vault",
         "storage",
     )
@@ -77,6 +80,8 @@ class _Attempt:
     emaid: str
     ders: list
     fingerprint: bytes
+    dh_point: bytes
+    wrapped: bytes
 
     def __init__(self, response, request, trust, contracts, vault, now, legacy_emaid) -> None:
         self.response = response
@@ -157,10 +162,23 @@ def _asked(a: _Attempt) -> None:
         raise RejectedError("session", "the answer names another session")
 
 
+def _revocation(a: _Attempt) -> None:
+    if a.trust.revocation.is_stale(a.now):
+        raise RejectedError("revocation", "the maker's list of revoked certificates is too old")
+
+
 def _cps_path(a: _Attempt) -> None:
     try:
         leaf, subs, _ = _chain(a.body["SAProvisioningCertificateChain"])
-        chain.validate(leaf, subs, a.trust.anchors("V2G"), chain.CPS, a.now, a.vault.verify)
+        chain.validate(
+            leaf,
+            subs,
+            a.trust.anchors("V2G"),
+            chain.CPS,
+            a.now,
+            a.vault.verify,
+            is_revoked=a.trust.revocation.includes,
+        )
     except x509.CertificateError as e:
         raise RejectedError("cps-path", cause=e)
     a.cps = leaf
@@ -188,7 +206,14 @@ def _contract_path(a: _Attempt) -> None:
         a.leaf, subs, a.ders = _chain(a.body["ContractSignatureCertChain"])
         anchors = a.trust.anchors("V2G", "MO")
         chain.validate(
-            a.leaf, subs, anchors, chain.CONTRACT, a.now, a.vault.verify, transitive=True
+            a.leaf,
+            subs,
+            anchors,
+            chain.CONTRACT,
+            a.now,
+            a.vault.verify,
+            transitive=True,
+            is_revoked=a.trust.revocation.includes,
         )
     except x509.CertificateError as e:
         raise RejectedError("contract-path", cause=e)
@@ -215,7 +240,7 @@ def _admitted(a: _Attempt) -> None:
 
 
 def _dh_point(a: _Attempt) -> None:
-    point = a.body["DHpublickey"]["value"]
+    a.dh_point = point = a.body["DHpublickey"]["value"]
     if len(point) != a.scheme.point_length or not p256.on_curve(point):
         raise RejectedError("dh-point", "not an uncompressed point of the curve")
     if point == a.vault.public(PROVISIONING):
@@ -223,15 +248,27 @@ def _dh_point(a: _Attempt) -> None:
 
 
 def _wrapped(a: _Attempt) -> None:
-    length = len(a.body["ContractSignatureEncryptedPrivateKey"]["value"])
-    if length != a.scheme.wrapped_length:
-        raise RejectedError("wrapped-length", "%d bytes" % length)
+    a.wrapped = a.body["ContractSignatureEncryptedPrivateKey"]["value"]
+    if len(a.wrapped) != a.scheme.wrapped_length:
+        raise RejectedError("wrapped-length", "%d bytes" % len(a.wrapped))
+
+
+def _envelope(a: _Attempt) -> None:
+    # AES-CBC has no integrity: a changed envelope with a chosen certificate is a question about
+    # the key in the first one. See `envelopes`.
+    try:
+        a.contracts.envelopes.check(
+            a.vault.public(PROVISIONING), a.dh_point, a.wrapped, a.fingerprint
+        )
+    except EnvelopeError as e:
+        raise RejectedError("envelope", cause=e)
 
 
 CHECKS = (
     ("decode", _decode),
     ("response-code", _response_code),
     ("asked", _asked),
+    ("revocation", _revocation),
     ("cps-path", _cps_path),
     ("signature", _signature),
     ("contract-path", _contract_path),
@@ -239,20 +276,24 @@ CHECKS = (
     ("admitted", _admitted),
     ("dh-point", _dh_point),
     ("wrapped-length", _wrapped),
+    ("envelope", _envelope),
 )
 
 
 def _open_and_commit(a: _Attempt, report) -> Contract:
-    """The private half: the key into the token, the contract into the index, the old key out."""
+    """The private half: the envelope on record, the key into the token, the contract into the
+    index, the old key out."""
     try:
-        key = a.vault.open_contract_key(
-            a.scheme.name,
-            a.body["DHpublickey"]["value"],
-            a.body["ContractSignatureEncryptedPrivateKey"]["value"],
-            b"",
-            a.leaf.point,
-        )
+        key = a.contracts.begin(a.vault, a.dh_point, a.wrapped, a.fingerprint)
     except VaultError as e:
+        raise RejectedError("vault", cause=e)
+    except EvccError as e:
+        raise RejectedError("storage", cause=e)
+    try:
+        a.vault.open_contract_key(a.scheme.name, a.dh_point, a.wrapped, b"", a.leaf.point, key)
+    except VaultError as e:
+        if e.reason == "key-mismatch":
+            a.contracts.mismatched(a.dh_point)
         raise RejectedError("vault", cause=e)
     if report is not None:
         report("key-opened")
@@ -267,7 +308,7 @@ def _open_and_commit(a: _Attempt, report) -> Contract:
             a.leaf.not_after,
             a.fingerprint,
         )
-        replaced = a.contracts.commit(contract, a.ders)
+        replaced = a.contracts.commit(contract, a.ders, a.dh_point)
     except Exception as e:
         _discard(a.vault, key)
         if not isinstance(e, EvccError):

@@ -10,7 +10,8 @@ repeats:
 and the module tells {"event": name, "text": ..., "session": number} by itself: "installed",
 "rejected", "authorized", "failed", "unavailable", "closed" of the session with the number that
 "plug" answered; "provisioned", "trusted", "installed", "rejected" of the maker's channel, without
-a number; "check" for each step an installation passed.
+a number; "check" for each step an installation passed; "locked" when nothing more is installed
+until the maker says so.
 SESSION carries V2GTP bytes to and from the station, and an empty message when the station has
 closed its connection ("failed", "lost"); TELEMATICS the maker's messages, LOG lines of text. None
 ever carries a secret. Whoever holds the line is the bench: it may plug in, and read who the car
@@ -31,6 +32,7 @@ from evcc.link.line import Line
 from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, LinkError
 from evcc.session import Session
 from evcc.telematics import Vehicle
+from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
 from evcc.vault import PROVISIONING, VaultError
 
@@ -50,12 +52,13 @@ class Module:
     def __init__(self, line: Line, maker: bytes, vault, files, now, legacy_emaid=False) -> None:
         self._line = line
         self._vault = vault
-        self._now = now
+        self._time = Timekeeper(files, now, line.ticks_ms)
         self._legacy_emaid = legacy_emaid
         self._session = None
         self._number = 0  # of the latest session
-        self._trust = Trust(files, vault.verify)
         self._contracts = Contracts(files)
+        recovered = self._contracts.recover(vault)  # first of all: whose keys the vault's are
+        self._trust = Trust(files, vault.verify)
         self._identity = Identity(files, vault)
         self._vehicle = Vehicle(
             maker,
@@ -64,11 +67,11 @@ class Module:
             self._trust,
             self._contracts,
             self._install_over_the_air,
-            now,
+            self._time,
             self._log,
             self._event,
         )
-        for sentence in self._contracts.recover(vault):
+        for sentence in recovered:
             self._log(sentence)
 
     def run(self) -> None:
@@ -139,7 +142,17 @@ class Module:
                 for c in self._contracts.all()
             ],
             "charging": self._session is not None,
+            "locked": self._contracts.envelopes.locked,
+            "unnamed_keys": len(self._contracts.unnamed),
+            "time": self._time.now(),
+            "revocation": self._revocation(),
         }
+
+    def _revocation(self) -> str:
+        revocation = self._trust.revocation
+        if not revocation.issued:
+            return "not checked"
+        return "stale" if revocation.is_stale(self._time.now()) else "checked"
 
     def _custody(self) -> str:
         """Of the provisioning key; "" before the factory."""
@@ -159,7 +172,7 @@ class Module:
             self._vault,
             self._trust,
             self._contracts,
-            self._now(),
+            self._time.now(),
             want_contract=bool(request.get("want_contract")),
             emaid=None if emaid is None else parse_emaid(str(emaid)),
             installer=self._install_at_station if self._identity.certificate else None,
@@ -219,16 +232,22 @@ class Module:
         return self._install(response, request, None)
 
     def _install(self, response, request, session):
-        return installation.install(
-            response,
-            request,
-            self._trust,
-            self._contracts,
-            self._vault,
-            self._now(),
-            self._legacy_emaid,
-            lambda name: self._event("check", name, session),
-        )
+        was_locked = self._contracts.envelopes.locked
+        try:
+            return installation.install(
+                response,
+                request,
+                self._trust,
+                self._contracts,
+                self._vault,
+                self._time.now(),
+                self._legacy_emaid,
+                lambda name: self._event("check", name, session),
+            )
+        finally:
+            if self._contracts.envelopes.locked and not was_locked:
+                self._log("installation is locked: too many keys were not their certificates'")
+                self._event("locked", "", session)
 
     # -- the maker --
 

@@ -84,12 +84,12 @@ class Vehicle:
     """The car at the end of this channel.
 
     maker: the 65-byte point of the maker's telematics key. installer: (response, emaid,
-    session_id) -> Contract, raises EvccError. now: () -> unix seconds. log: (text) for the car's
-    own log. event: (name, text), told of what a user should hear.
+    session_id) -> Contract, raises EvccError. time: a `timekeeper.Timekeeper`. log: (text) for
+    the car's own log. event: (name, text), told of what a user should hear.
     """
 
     def __init__(
-        self, maker: bytes, identity, vault, trust, contracts, installer, now, log, event
+        self, maker: bytes, identity, vault, trust, contracts, installer, time, log, event
     ) -> None:
         self._maker = maker
         self._identity = identity
@@ -97,7 +97,7 @@ class Vehicle:
         self._trust = trust
         self._contracts = contracts
         self._installer = installer
-        self._now = now
+        self._time = time
         self._log = log
         self._event = event
         self._nonces = None  # of a handshake under way
@@ -237,7 +237,7 @@ class Vehicle:
         return [b"ok", self._identity.request(pcid.decode(), name, country.decode() or None)]
 
     def _install_certificate(self, *ders: bytes) -> list:
-        self._identity.install(list(ders), self._trust.anchors("OEM"), self._now())
+        self._identity.install(list(ders), self._trust.anchors("OEM"), self._time.now())
         self._event("provisioned", self._identity.pcid)
         return [b"ok"]
 
@@ -245,17 +245,41 @@ class Vehicle:
         if len(flat) % 2:
             raise TelematicsError("request", "a kind without an anchor")
         anchors = [(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
-        self._trust.install(region.decode(), anchors, self._now())
+        self._trust.install(region.decode(), anchors, self._time.now())
         self._event("trusted", region.decode())
         return [b"ok"]
 
+    def _install_revoked(self, issued: bytes, until: bytes, *names: bytes) -> list:
+        """The certificates not to be trusted, by `revocation.name`; the dates have 4 bytes."""
+        dates = [int.from_bytes(date, "big") for date in (issued, until) if len(date) == 4]
+        if len(dates) != 2:
+            raise TelematicsError("request", "dates of 4 bytes")
+        self._trust.revocation.install(dates[0], dates[1], list(names))
+        return [b"ok"]
+
+    def _set_time(self, now: bytes) -> list:
+        if len(now) != 4:
+            raise TelematicsError("request", "a time of 4 bytes")
+        self._time.set(int.from_bytes(now, "big"))
+        return [b"ok"]
+
     # -- contracts --
+
+    def _unlock(self) -> list:
+        """After too many envelopes whose key was not their certificate's: see `envelopes`."""
+        self._contracts.unlock()
+        return [b"ok"]
+
+    def _discard_keys(self) -> list:
+        """The keys in the token that no contract names are of no use to anybody."""
+        self._contracts.discard_unnamed(self._vault)
+        return [b"ok"]
 
     def _offer_contract(self, emaid: bytes, session_id: bytes) -> list:
         """A contract is waiting, sealed under that session ID: is there room for it?"""
         self._offer = None
         name = ids.parse_emaid(emaid.decode())
-        self._contracts.admit(name, b"", self._now())
+        self._contracts.admit(name, b"", self._time.now())
         self._offer = (name, session_id)
         return [b"ok"]
 
@@ -295,15 +319,23 @@ class Vehicle:
         ]
 
     def _status(self) -> list:
-        """PCID, "certified" or "", sales region, number of V2G anchors, contracts, custody."""
+        """PCID, "certified" or "", sales region, number of V2G anchors, contracts, custody,
+        "locked" or "", envelopes opened, keys without a contract, the time, and the date of the
+        list of revoked certificates, 0 for none."""
+        contracts = self._contracts
         return [
             b"ok",
             self._identity.pcid.encode(),
             b"certified" if self._identity.certificate else b"",
             self._trust.region().encode(),
             str(len(self._trust.anchors("V2G"))).encode(),
-            str(len(self._contracts.all())).encode(),
+            str(len(contracts.all())).encode(),
             self._vault.custody(PROVISIONING).encode(),
+            b"locked" if contracts.envelopes.locked else b"",
+            str(len(contracts.envelopes)).encode(),
+            str(len(contracts.unnamed)).encode(),
+            str(self._time.now()).encode(),
+            str(self._trust.revocation.issued).encode(),
         ]
 
 
@@ -318,11 +350,15 @@ WHOLE_REQUESTS = {
     b"contract.choose": (1, Vehicle._choose_contract),
     b"contract.remove": (1, Vehicle._remove_contract),
     b"contract.list": (0, Vehicle._list_contracts),
+    b"contract.unlock": (0, Vehicle._unlock),
+    b"keys.discard": (0, Vehicle._discard_keys),
+    b"time.set": (1, Vehicle._set_time),
+    b"revoked.install": (2, Vehicle._install_revoked),
     b"status": (0, Vehicle._status),
 }
 REQUESTS = {b"begin": (2, Vehicle._begin), b"piece": (2, Vehicle._piece)}
 REQUESTS.update(WHOLE_REQUESTS)
-_OPEN_ENDED = (b"provision.install", b"trust.install")
+_OPEN_ENDED = (b"provision.install", b"trust.install", b"revoked.install")
 
 
 def _text(name: bytes) -> str:

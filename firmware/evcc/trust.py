@@ -8,6 +8,7 @@ The store is bounded, because a board's flash is.
 from . import chain, x509
 from .errors import EvccError
 from .record import pack, unpack
+from .revocation import Revocation
 
 KINDS = ("V2G", "MO", "OEM")
 MAX_ANCHORS = 16
@@ -21,11 +22,15 @@ class TrustError(EvccError):
 
 
 class Trust:
-    """files: a `ports.files.Files`; verify: (point, digest, r‖s) -> bool."""
+    """files: a `ports.files.Files`; verify: (point, digest, r‖s) -> bool.
+
+    `revocation`: which certificates below the anchors are not to be trusted.
+    """
 
     def __init__(self, files, verify) -> None:
         self._files = files
         self._verify = verify
+        self.revocation = Revocation(files)
         self._region = ""
         self._anchors: list = []  # [(kind, Certificate)]
         stored = files.read(FILE)

@@ -67,6 +67,7 @@ class CertificateError(EvccError):
         "wrong-issuer-key",
         "signature",
         "not-a-root",
+        "revoked",
     )
 
 

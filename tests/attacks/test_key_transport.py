@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from evcc import installation
+from evcc import exi, installation
 from evcc.installation import RejectedError, Request
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.cars import Car, Spy
@@ -85,34 +85,39 @@ def test_rejects_mode_2_wrap_in_minus_20_and_reverse(car: Car) -> None:
 def test_no_private_key_operation_before_all_public_checks_pass(car: Car) -> None:
     """Whatever public check fails, the vault was asked for nothing but verifications."""
     world, point_ = car.world, car.point
+    installed = world.response(point_)
+    seen = exi.decode(installed)["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    newer = world.new_contract(EMAID, not_before=NOW - 60)
     failing = {
         "decode": b"\x80\x98",
         "response-code": world.response(point_, code="FAILED"),
         "asked": world.response(point_, session_id=bytes(8)),
+        "revocation": world.response(point_),
         "cps-path": world.response(point_, cps=world.cpo),
         "signature": world.response(point_, references=("DHpublickey", "eMAID")),
         "contract-path": world.response(
             point_, contract=world.new_contract(EMAID, not_after=NOW - 1)
         ),
         "emaid": world.response(point_, emaid="DEPVT0000000Z27"),
-        "admitted": None,
-        "dh-point": world.response(point_, dh=point_),
-        "wrapped-length": world.response(point_, encrypted=bytes(47)),
+        "admitted": installed,
+        "dh-point": world.response(point_, contract=newer, dh=point_),
+        "wrapped-length": world.response(point_, contract=newer, encrypted=bytes(47)),
+        "envelope": world.response(point_, contract=newer, dh=seen["DHpublickey"]["value"]),
     }
     assert list(failing) == [name for name, _ in installation.CHECKS]
-    car.installs(world.response(point_))
-    failing["admitted"] = world.response(point_)
+    car.installs(installed)
     for name, response in failing.items():
-        assert response is not None
         spy = Spy(car.vault)
+        car.trust.revocation.until = NOW - 1 if name == "revocation" else 0
+        passed: list[str] = []
         with pytest.raises(RejectedError):
-            car.install(response, vault=spy)
+            car.install(response, vault=spy, report=passed.append)
+        assert [*passed, name] == list(failing)[: len(passed) + 1]
         assert set(spy.calls) <= {"verify", "public"}, name
     spy = Spy(car.vault)
-    newer = world.new_contract(EMAID, not_before=NOW - 60)
     car.install(world.response(point_, contract=newer), vault=spy)
     private = [call for call in spy.calls if call not in ("verify", "public")]
-    assert private == ["open_contract_key", "custody", "delete"]
+    assert private == ["random", "open_contract_key", "custody", "delete"]
 
 
 def test_a_vault_that_fails_in_the_public_part_rejects(car: Car) -> None:

@@ -11,7 +11,7 @@ with "name", "response", and "reason" and "cause" of its rejection (both null: i
 import json
 import sys
 
-from evcc.contracts import Contracts
+from evcc.contracts import INDEX, Contracts
 from evcc.installation import RejectedError, Request, install
 from evcc.ports.files import Files
 from evcc.trust import Trust
@@ -31,7 +31,9 @@ def open_vault(kind, *where):
 
 
 def stored(files, vault):
-    return [(name, files.read(name)) for name in files.names()], sorted(vault.keys())
+    names = [name for name in files.names() if name != INDEX]  # it says what was tried
+    held = [(c.emaid, c.key, c.active) for c in Contracts(files).all()]
+    return [(name, files.read(name)) for name in names], held, sorted(vault.keys())
 
 
 def run(case, files, trust, contracts, vault, cases):

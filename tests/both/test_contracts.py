@@ -1,9 +1,10 @@
 import hashlib
 
-from evcc.contracts import RETIRED, Contract, ContractError, Contracts
+from evcc.contracts import Contract, ContractError, Contracts
+from evcc.envelopes import MISMATCHES, ROOM, EnvelopeError
 from evcc.ports.files import StoreError
-from evcc.record import pack
-from evcc.vault import VaultError
+from evcc.record import pack, unpack
+from evcc.vault import PROVISIONING, VaultError
 from helpers import raises
 from memory import KeyList, MemoryFiles, point
 
@@ -36,6 +37,24 @@ def filled(count=1, files=None):
     for n in range(count):
         contracts.commit(contract(n), chain(n))
     return contracts
+
+
+def begun(contracts, n, vault=None):
+    """Contract n on its way in: (the contract, its envelope's point)."""
+    c = contract(n, "DEABCC000000000")
+    c.key = contracts.begin(vault or KeyList([]), sender(n), b"w" * 48, c.fingerprint)
+    c.public = hashlib.sha256(point(c.key)).digest()
+    return c, sender(n)
+
+
+def sender(n):
+    return b"\4" + bytes([n]) * 64
+
+
+def install(contracts, n, vault=None):
+    c, point = begun(contracts, n, vault)
+    contracts.commit(c, chain(n), point)
+    return c
 
 
 def admit(contracts, c):
@@ -111,23 +130,66 @@ def test_an_older_certificate_does_not_replace_a_newer():
 
 
 def test_what_is_installed_or_was_cannot_be_installed_again():
-    contracts = filled()
-    raises(ContractError, "replayed", admit, contracts, contract(0))
-    contracts.commit(contract(7, "DEABCC000000000"), chain(7))
-    raises(ContractError, "replayed", admit, contracts, contract(0))
+    contracts = Contracts(MemoryFiles())
+    for n in (0, 7):
+        install(contracts, n)
+        raises(ContractError, "replayed", admit, contracts, contract(0, "DEABCC000000000"))
     contracts.delete("DEABCC000000000")
     raises(ContractError, "replayed", admit, contracts, contract(7, "DEABCC000000000"))
 
 
-def test_the_memory_of_old_certificates_is_bounded():
+def test_a_removed_contract_stays_out_after_any_number_of_others():
     files = MemoryFiles()
     contracts = Contracts(files)
-    for n in range(RETIRED + 5):
-        contracts.commit(contract(n, "DEABCC000000000"), chain(n))
-    size = len(files.read("contracts"))
-    for n in range(RETIRED + 5, RETIRED + 50):
-        contracts.commit(contract(n, "DEABCC000000000"), chain(n))
-    assert len(files.read("contracts")) == size
+    for n in range(ROOM):
+        install(contracts, n)
+    contracts.delete("DEABCC000000000")
+    again = Contracts(files)
+    for n in range(ROOM):
+        raises(ContractError, "replayed", admit, again, contract(n, "DEABCC000000000"))
+    raises(EnvelopeError, "full", again.begin, KeyList([]), sender(ROOM), b"w" * 48, b"new")
+
+
+def test_an_envelope_is_on_record_before_the_vault_is_asked():
+    files = MemoryFiles()
+    begun(Contracts(files), 1)
+    again = Contracts(files)
+    raises(EnvelopeError, "seen", again.begin, KeyList([]), sender(1), b"W" * 48, b"other")
+    begun(again, 1)  # the very same may come again
+
+
+def test_an_envelope_that_cannot_be_written_down_is_not_begun():
+    files = MemoryFiles(budget=0)
+    contracts = Contracts(files)
+    raises(StoreError, "full", begun, contracts, 1)
+    assert len(contracts.envelopes) == 0 and files.names() == []
+
+
+def test_mismatches_are_counted_over_restarts_and_lifted_only_by_unlocking():
+    files = MemoryFiles()
+    for n in range(MISMATCHES):
+        contracts = Contracts(files)
+        assert not contracts.envelopes.locked
+        begun(contracts, n)
+        contracts.mismatched(sender(n))
+    contracts = Contracts(files)
+    raises(EnvelopeError, "locked", begun, contracts, MISMATCHES)
+    files.budget = 0
+    raises(StoreError, "full", contracts.unlock)
+    assert contracts.envelopes.locked
+    files.budget = None
+    contracts.unlock()
+    begun(Contracts(files), MISMATCHES)
+
+
+def test_a_mismatch_on_a_full_disk_counts_until_it_can_be_stored():
+    files = MemoryFiles()
+    contracts = Contracts(files)
+    begun(contracts, 1)
+    files.budget = 0
+    contracts.mismatched(sender(1))
+    assert contracts.envelopes.mismatches == 1
+    raises(EnvelopeError, "mismatched", begun, contracts, 1)
 
 
 def test_deleting_the_active_contract_chooses_no_other():
@@ -176,14 +238,62 @@ def test_a_full_disk_is_named_even_where_nothing_can_be_removed():
     raises(StoreError, "full", contracts.commit, contract(7), chain(7))
 
 
-def test_a_restart_removes_what_no_contract_owns():
+def test_a_restart_removes_what_an_installation_left_and_what_it_replaced():
     files = MemoryFiles()
-    filled(1, files)
+    contracts = Contracts(files)
+    old, new = install(contracts, 1), install(contracts, 2)
+    cut_off, _ = begun(contracts, 3)
     files.content["chain-" + "09" * 16] = b"left over"
-    vault = KeyList([b"provisioning", b"\0" * 16, b"\x09" * 16])
-    assert len(Contracts(files).recover(vault)) == 2
-    assert vault.held == [b"provisioning", b"\0" * 16]
-    assert files.names() == ["chain-" + "00" * 16, "contracts"]
+    vault = KeyList([PROVISIONING, old.key, new.key, cut_off.key])
+    assert len(Contracts(files).recover(vault)) == 3
+    assert vault.held == [PROVISIONING, new.key]
+    assert len(files.names()) == 2
+
+
+def test_a_key_that_no_contract_and_no_journal_names_stays_until_somebody_says_so():
+    files = MemoryFiles()
+    kept = install(Contracts(files), 1)
+    stray = b"\0" * 15 + b"?"
+    vault = KeyList([kept.key, stray])
+    contracts = Contracts(files)
+    assert contracts.recover(vault) == ["a key that no contract names stays: " + "00" * 15 + "3f"]
+    assert vault.held == [kept.key, stray] and contracts.unnamed == [stray]
+    contracts.discard_unnamed(vault)
+    assert vault.held == [kept.key] and contracts.unnamed == []
+
+
+def test_an_older_index_costs_no_key():
+    """A copy of the index is put back, and the car started and used."""
+    files = MemoryFiles()
+    contracts = Contracts(files)
+    first = install(contracts, 1)
+    copy = dict(files.content)
+    second = install(contracts, 2)
+    files.content = copy
+    vault = KeyList([second.key])  # the first one's was removed
+    again = Contracts(files)
+    told = again.recover(vault)
+    assert "older than the token" in told[1] and second.key in again.unnamed
+    third = install(again, 3)
+    vault.held.append(third.key)
+    again = Contracts(files)
+    again.recover(vault)
+    assert vault.held == [second.key, third.key] and first.key not in vault.held
+
+
+def test_a_car_claims_its_keys_and_a_new_one_draws_who_it_is():
+    files = MemoryFiles()
+
+    class Random(KeyList):
+        def random(self, n):
+            return b"R" * n
+
+    vault = Random([])
+    assert Contracts(files).recover(vault) == []
+    assert vault.owner == b"R" * 8 == Contracts(files).owner
+    again = KeyList([])
+    Contracts(files).recover(again)
+    assert again.owner == b"R" * 8
 
 
 def test_what_cannot_be_removed_is_named_and_no_reason_not_to_start():
@@ -196,9 +306,10 @@ def test_what_cannot_be_removed_is_named_and_no_reason_not_to_start():
             raise VaultError("unavailable")
 
     files = ReadOnly()
-    filled(1, files)
+    contracts = Contracts(files)
+    kept, (cut_off, _) = install(contracts, 1), begun(contracts, 2)
     files.content["chain-" + "09" * 16] = b"left over"
-    vault = Away([b"\0" * 16, b"\x09" * 16])
+    vault = Away([kept.key, cut_off.key])
     found = Contracts(files).recover(vault)
     assert len(found) == 2 and all(" stays: " in sentence for sentence in found)
 
@@ -282,6 +393,19 @@ def test_without_an_index_no_key_is_removed():
     vault = KeyList([b"\1" * 16])
     assert len(Contracts(MemoryFiles()).recover(vault)) == 1
     assert vault.held == [b"\1" * 16]
+
+
+def test_an_index_that_names_a_contract_twice_or_two_active_ones_is_damaged():
+    for change in (
+        lambda fields: fields + fields[4:11],
+        lambda fields: fields[:16] + [fields[9]] + fields[17:],  # as active as the first
+        lambda fields: [b"\2" + fields[0][1:]] + fields[1:],
+        lambda fields: fields[:3],
+    ):
+        files = MemoryFiles()
+        filled(2, files)
+        files.content["contracts"] = pack(change(unpack(files.content["contracts"])))
+        raises(ContractError, "damaged", Contracts, files)
 
 
 def test_a_damaged_index_or_chain_is_named():

@@ -68,7 +68,7 @@ class Car:
     def add(self, emaid):
         key = self.vault.add(len(self.contracts.all()) + 7)
         fingerprint = (emaid + "/").encode()[:16]
-        contract = Contract(emaid, key, b"", "L1+", "Plug Test", 0, NOW + 1, fingerprint)
+        contract = Contract(emaid, key, bytes(32), "L1+", "Plug Test", 0, NOW + 1, fingerprint)
         self.contracts.commit(contract, [b"leaf of " + emaid.encode(), b"sub2", b"sub1"])
         return contract
 

@@ -4,10 +4,12 @@ import hashlib
 
 from evcc import telematics
 from evcc.contracts import Contract, Contracts
+from evcc.envelopes import MISMATCHES
 from evcc.errors import EvccError
 from evcc.identity import Identity
 from evcc.record import pack, unpack
 from evcc.telematics import TO_CAR, TO_MAKER, Vehicle, seal, transcript, unseal
+from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
 from evcc.vault import PROVISIONING, VaultError
 from memory import MemoryFiles
@@ -26,6 +28,7 @@ class Car:
     """A vehicle with everything real but the installer."""
 
     def __init__(self, maker_point):
+        self.clock = NOW
         self.files = MemoryFiles()
         self.vault = SoftVault()
         self.trust = Trust(self.files, self.vault.verify)
@@ -42,7 +45,7 @@ class Car:
             self.trust,
             self.contracts,
             self.install,
-            lambda: NOW,
+            Timekeeper(self.files, lambda: self.clock, lambda: 0),
             self.logged.append,
             lambda name, text: self.events.append((name, text)),
         )
@@ -55,12 +58,13 @@ class Car:
 
     def hold(self, emaid):
         key = self.vault.add(7)
-        contract = Contract(emaid, key, b"", "L1+", "Operator", NOW, NOW + 9, key)
+        contract = Contract(emaid, key, bytes(32), "L1+", "Operator", NOW, NOW + 9, key)
         self.contracts.commit(contract, [b"leaf"])
         return contract
 
     def state(self):
-        return dict(self.files.content), len(self.vault.keys())
+        files = [item for item in sorted(self.files.content.items()) if item[0] != "time"]
+        return files, len(self.vault.keys())
 
 
 class Maker:
@@ -416,7 +420,8 @@ def test_malformed_requests_of_the_maker_get_a_reason_and_change_nothing():
 def test_status_says_what_the_maker_may_know():
     maker, car = _pair()
     answer = maker.ask(car, b"status")
-    assert answer == [b"ok", b"", b"", b"", b"0", b"0", b"L0"]
+    assert answer[:7] == [b"ok", b"", b"", b"", b"0", b"0", b"L0"]
+    assert answer[7:] == [b"", b"0", b"0", str(NOW).encode(), b"0"]
 
 
 def test_any_bytes_from_anybody_are_survived():
@@ -428,3 +433,43 @@ def test_any_bytes_from_anybody_are_survived():
             )
     assert car.vehicle.receive(b"") == []
     assert maker.ask(car, b"contract.list") == [b"ok"]
+
+
+def test_the_maker_sets_the_time_forward_and_backward():
+    maker, car = _pair()
+    for now in (NOW + 500_000, NOW - 500_000):
+        assert maker.ask(car, b"time.set", now.to_bytes(4, "big")) == [b"ok"]
+        assert maker.ask(car, b"status")[10] == str(now).encode()
+    assert maker.ask(car, b"time.set", b"now") == [b"refused", b"request"]
+
+
+def test_the_maker_says_what_is_revoked_and_never_an_older_list():
+    maker, car = _pair()
+    dates = [(NOW + days).to_bytes(4, "big") for days in (0, 9)]
+    assert maker.ask(car, b"revoked.install", *dates, b"n" * 16) == [b"ok"]
+    assert len(car.trust.revocation) == 1
+    assert maker.ask(car, b"status")[11] == str(NOW).encode()
+    older = (NOW - 1).to_bytes(4, "big")
+    assert maker.ask(car, b"revoked.install", older, dates[1]) == [b"refused", b"older"]
+    assert maker.ask(car, b"revoked.install", *dates, b"short") == [b"refused", b"list"]
+    assert maker.ask(car, b"revoked.install", b"", dates[1]) == [b"refused", b"request"]
+    assert len(car.trust.revocation) == 1
+
+
+def test_the_maker_alone_lifts_the_lock():
+    maker, car = _pair()
+    car.contracts.envelopes.mismatches = MISMATCHES
+    assert maker.ask(car, b"status")[7] == b"locked"
+    assert maker.ask(car, b"contract.unlock") == [b"ok"]
+    assert maker.ask(car, b"status")[7] == b""
+    assert not Contracts(car.files).envelopes.locked
+
+
+def test_the_maker_may_have_keys_destroyed_that_no_contract_names():
+    maker, car = _pair()
+    stray = car.vault.add(5)
+    car.contracts.unnamed = [stray]
+    assert maker.ask(car, b"status")[9] == b"1"
+    assert maker.ask(car, b"keys.discard") == [b"ok"]
+    assert maker.ask(car, b"status")[9] == b"0"
+    assert stray not in dict(car.vault.keys())

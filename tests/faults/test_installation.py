@@ -25,7 +25,7 @@ class FullFiles(Files):
         super().write(name, data)
 
 
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("after", [0, 1, 2])
 @pytest.mark.parametrize("emaid", [STORED, EMAID])
 def test_full_flash_keeps_old_contract(car: Car, after: int, emaid: str) -> None:
     """Whichever write fails, renewal or new contract: the old one signs, no key is left over."""
@@ -38,7 +38,7 @@ def test_full_flash_keeps_old_contract(car: Car, after: int, emaid: str) -> None
     key = Contracts(car.files).get(STORED).key
     digest = bytes(32)
     assert car.vault.verify(car.vault.public(key), digest, car.vault.sign(key, digest))
-    full.after = 2
+    full.after = 3
     car.installs(response)
 
 

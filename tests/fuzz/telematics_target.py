@@ -16,6 +16,7 @@ from evcc import telematics as wire
 from evcc.contracts import Contracts
 from evcc.identity import Identity
 from evcc.record import pack
+from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
 from evcc.vault import PROVISIONING, VaultError
 from memory import MemoryFiles
@@ -78,7 +79,7 @@ def target(data: bytes) -> None:
         Trust(files, vault.verify),
         Contracts(files),
         _refuse,
-        lambda: 0,
+        Timekeeper(files, lambda: 0, lambda: 0),
         log.append,
         lambda name, text: None,
     )

@@ -76,10 +76,10 @@ CALLS: dict[str, Callable[[Maker], Any]] = {
 NONSENSE = {
     "no record": b"junk",
     "no word": pack([]),
-    "one field too many": pack([b"ok"] + [b"1"] * 7),
-    "not text": pack([b"ok"] + [b"\xff"] * 6),
+    "one field too many": pack([b"ok"] + [b"1"] * 12),
+    "not text": pack([b"ok"] + [b"\xff"] * 11),
     "not text at all": pack([b"ok", b"\xff"]),
-    "no numbers": pack([b"ok", *[b"x"] * 6]),
+    "no numbers": pack([b"ok", *[b"x"] * 11]),
     "a contract without numbers": pack([b"ok", pack([b"x"] * 7)]),
 }
 

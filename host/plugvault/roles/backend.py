@@ -11,7 +11,8 @@ is in a file: it can be stopped anywhere and goes on from there.
 """
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,7 @@ from plugvault.roles.customer import View, view
 from plugvault.roles.fleet import Connect, Fleet
 from plugvault.roles.follower import Follower
 from plugvault.roles.oem import ForwardError, Maker
+from plugvault.telematics import Maker as Channel
 
 log = logging.getLogger("plugvault.roles.backend")
 
@@ -33,12 +35,18 @@ Event = Mapping[str, Any]
 
 
 class Backend:
-    """`maker`: its calls of the pools; `file`: what it remembers, made when missing."""
+    """`maker`: its calls of the pools; `file`: what it remembers, made when missing; `clock()`:
+    Unix seconds, the time that vehicles are told.
 
-    def __init__(self, maker: Maker, file: Path) -> None:
+    `locked`: the vehicles, by PCID, that were locked when they came: see `unlock`.
+    """
+
+    def __init__(self, maker: Maker, file: Path, clock: Callable[[], float] = time.time) -> None:
         self._maker = maker
+        self._clock = clock
         self.backlog = Backlog(file)
-        self._fleet = Fleet(self.backlog, maker.check)
+        self.locked: set[str] = set()
+        self._fleet = Fleet(self.backlog, maker.check, self._greet)
         self._follower: Follower | None = None
 
     def __enter__(self) -> Self:
@@ -125,6 +133,27 @@ class Backend:
     def leaves(self, pcid: str) -> None:
         """A vehicle can no longer be reached, or its channel is needed for something else."""
         self._fleet.leaves(pcid)
+
+    def _greet(self, vehicle: str, link: Channel) -> None:
+        """The time, what is revoked, and whether somebody has tried keys on it."""
+        link.set_time(int(self._clock()))
+        if revoked := self.backlog.revoked():
+            link.install_revoked(revoked, int(self._clock()))
+        if link.status().locked:
+            log.warning("%s is locked: too many keys were not their certificates'", vehicle)
+            self.locked.add(vehicle)
+
+    def unlock(self, pcid: str) -> bool:
+        """Let a vehicle install again, once it is clear who has sent it keys that were not their
+        certificates'; whether it was there to hear it. Raises TelematicsError."""
+        done = self._fleet.ask(pcid, Channel.unlock)
+        if done:
+            self.locked.discard(pcid.upper())
+        return done
+
+    def revoke(self, certificate: bytes) -> None:
+        """No vehicle trusts this certificate (DER) any more, from when it comes next."""
+        self.backlog.revoke(certificate)
 
     # -- its customers --
 

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS work (
     vehicle TEXT NOT NULL, emaid TEXT NOT NULL, action TEXT NOT NULL, message BLOB NOT NULL,
     state TEXT NOT NULL, reason TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS revoked (certificate BLOB PRIMARY KEY);
 CREATE INDEX IF NOT EXISTS work_waiting ON work (vehicle, state, number);
 """
 
@@ -89,6 +90,14 @@ class Backlog:
                 "INSERT INTO vehicles VALUES (?, ?) ON CONFLICT DO UPDATE SET point = ?",
                 (vehicle, point, point),
             )  # fmt: skip
+
+    def revoke(self, certificate: bytes) -> None:
+        """Not to be trusted by any vehicle from now on. DER."""
+        with self.memory.transaction() as run:
+            run("INSERT OR IGNORE INTO revoked VALUES (?)", (certificate,))
+
+    def revoked(self) -> list[bytes]:
+        return [bytes(row[0]) for row in self.memory.rows("SELECT certificate FROM revoked")]
 
     def point(self, vehicle: str) -> bytes | None:
         found = self.memory.rows("SELECT point FROM vehicles WHERE vehicle = ?", vehicle)

@@ -27,6 +27,7 @@ _END = 25.0  # seconds a vehicle may take to finish what it is at
 
 Connect = Callable[[bytes], Maker]
 Check = Callable[[bytes, str], None]
+Greet = Callable[[str, Maker], None]
 
 
 @dataclass
@@ -42,11 +43,15 @@ class _Car:
 
 class Fleet:
     """`check(message, emaid)`: raises ForwardError for what must not reach a vehicle, OpcpError
-    when that cannot be told now. `close()` when done."""
+    when that cannot be told now. `greet(pcid, link)`: what a vehicle hears first when it has come,
+    raises TelematicsError. `close()` when done."""
 
-    def __init__(self, backlog: Backlog, check: Check) -> None:
+    def __init__(
+        self, backlog: Backlog, check: Check, greet: Greet = lambda pcid, link: None
+    ) -> None:
         self._backlog = backlog
         self._check = check
+        self._greet = greet
         self._cars: dict[str, _Car] = {}
         self._lock = threading.Lock()
 
@@ -94,6 +99,17 @@ class Fleet:
                 log.info("%s: %s", car.vehicle, error)
                 return None
 
+    def ask(self, pcid: str, request: Callable[[Maker], None]) -> bool:
+        """Have a vehicle do something now; False when it is not there. Raises TelematicsError."""
+        with self._lock:
+            car = self._cars.get(pcid.upper())
+        if car is None:
+            return False
+        with car.busy:
+            if car.connected:
+                request(car.link)
+            return car.connected
+
     def close(self) -> None:
         for vehicle in list(self._cars):
             self.leaves(vehicle)
@@ -102,6 +118,7 @@ class Fleet:
         try:
             with car.busy:
                 car.link.connect()
+                self._greet(car.vehicle, car.link)
                 car.connected = True
             while not car.gone.is_set():
                 car.wake.clear()

@@ -8,10 +8,11 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from evcc import revocation, x509
 from evcc import telematics as wire
 from evcc.errors import EvccError
 from evcc.record import RecordError, pack, unpack
@@ -56,7 +57,10 @@ class Held:
 
 @dataclass(frozen=True)
 class VehicleStatus:
-    """What a car says of itself. anchors: V2G roots. custody: of its provisioning key."""
+    """What a car says of itself. anchors: V2G roots. custody: of its provisioning key. locked:
+    nothing is installed before `unlock`. envelopes: opened so far. unnamed_keys: in its token and
+    of no contract. time: by its clock; revoked: date of its list of revoked certificates, 0 for
+    none; both unix seconds."""
 
     pcid: str
     certified: bool
@@ -64,6 +68,11 @@ class VehicleStatus:
     anchors: int
     contracts: int
     custody: str
+    locked: bool
+    envelopes: int
+    unnamed_keys: int
+    time: int
+    revoked: int
 
 
 class Maker:
@@ -161,9 +170,36 @@ class Maker:
     def status(self) -> VehicleStatus:
         with _understood():
             texts = [field.decode() for field in self._ask("status")]
-            pcid, certified, region, anchors, contracts, custody = texts
+            pcid, certified, region, anchors, contracts, custody, locked, *rest = texts
+            envelopes, unnamed, now, revoked = map(int, rest)
             counts = int(anchors), int(contracts)
-        return VehicleStatus(pcid, bool(certified), region, *counts, custody)
+        return VehicleStatus(
+            pcid, bool(certified), region, *counts, custody, bool(locked), envelopes, unnamed, now,
+            revoked,
+        )  # fmt: skip
+
+    def set_time(self, now: int) -> None:
+        """The time that the car judges certificates by, forward or backward: unix seconds."""
+        self._ask("time.set", now.to_bytes(4, "big"))
+
+    def install_revoked(
+        self, certificates: Iterable[bytes], issued: int, until: int = revocation.NEVER
+    ) -> None:
+        """The certificates (DER) not to be trusted any more. Replaces the list. issued: unix
+        seconds, no earlier than of the list before; until: when the car must have a newer one to
+        install anything."""
+        read = [x509.parse(der) for der in certificates]
+        names = [revocation.name(one.issuer, one.serial) for one in read]
+        dates = [date.to_bytes(4, "big") for date in (issued, until)]
+        self._ask("revoked.install", *dates, *names)
+
+    def unlock(self) -> None:
+        """Let the car install again after too many keys that were not their certificates'."""
+        self._ask("contract.unlock")
+
+    def discard_keys(self) -> None:
+        """Destroy the keys in the car's token that none of its contracts names."""
+        self._ask("keys.discard")
 
     def _ask(self, name: str, *fields: bytes) -> list[bytes]:
         """One request, in pieces where it is long; the fields of its answer."""

@@ -1,0 +1,83 @@
+"""The certificates that the maker has told the car not to trust any more.
+
+A car asks no responder: at a charging station it has no way to one, and what a station would hand
+over comes with TLS only. So the maker, who can ask, gives it the list over the authenticated
+channel: of CPS, of sub-CAs and of contracts, by issuer and serial number. A list says when it is
+out of date; from then on nothing is installed before there is a new one. Without a list nothing is
+looked up, and the status says so.
+"""
+
+import hashlib
+
+from .errors import EvccError
+from .record import RecordError, pack, unpack
+
+FILE = "revoked"
+ROOM = 256  # certificates
+NAME = 16  # bytes that stand for one
+NEVER = 0xFFFFFFFF  # `until` of a list that is not renewed
+
+
+class RevocationError(EvccError):
+    """A list that is not taken; the one before stays."""
+
+    REASONS = (
+        "list",  # not of whole names, or too long
+        "older",  # than the one the car has
+        "damaged",  # the stored one
+    )
+
+
+def name(issuer: bytes, serial: int) -> bytes:
+    """What stands for a certificate: 16 bytes. issuer: its DER Name."""
+    return hashlib.sha256(issuer + serial.to_bytes(20, "big")).digest()[:NAME]
+
+
+class Revocation:
+    """files: a `ports.files.Files`. Raises: RevocationError("damaged"); StoreError."""
+
+    def __init__(self, files) -> None:
+        self._files = files
+        self.issued = self.until = 0  # unix seconds; 0: there is no list
+        self._names: list = []
+        stored = files.read(FILE)
+        if stored is not None:
+            try:
+                self._take(unpack(stored))
+            except (RecordError, RevocationError, ValueError) as e:
+                raise RevocationError("damaged", "the revoked certificates: " + str(e))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def includes(self, certificate) -> bool:
+        """Whether a certificate (`evcc.x509`) is revoked."""
+        return name(certificate.issuer, certificate.serial) in self._names
+
+    def is_stale(self, now: int) -> bool:
+        """Whether there is a list, and a newer one should have come."""
+        return 0 < self.until < now
+
+    def install(self, issued: int, until: int, names: list) -> None:
+        """Replace the list. issued, until: unix seconds; until: `NEVER` for no end.
+
+        Raises: RevocationError("list" | "older"); StoreError.
+        """
+        if issued < self.issued:
+            raise RevocationError("older", "%d after %d" % (issued, self.issued))
+        fields = [issued.to_bytes(4, "big"), until.to_bytes(4, "big"), b"".join(names)]
+        if not issued or until < issued or any(len(one) != NAME for one in names):
+            raise RevocationError("list", "dates or names")
+        if len(names) > ROOM:
+            raise RevocationError("list", "%d, room for %d" % (len(names), ROOM))
+        self._files.write(FILE, pack(fields))
+        self._take(fields)
+
+    def _take(self, fields: list) -> None:
+        if [len(field) for field in fields[:2]] != [4, 4] or len(fields) != 3:
+            raise RevocationError("list", "%d fields" % len(fields))
+        flat = fields[2]
+        if len(flat) % NAME or len(flat) > ROOM * NAME:
+            raise RevocationError("list", "%d bytes of names" % len(flat))
+        self.issued, self.until = (int.from_bytes(field, "big") for field in fields[:2])
+        self._names = [flat[i : i + NAME] for i in range(0, len(flat), NAME)]

@@ -1,0 +1,74 @@
+from evcc.ports.files import StoreError
+from evcc.record import pack
+from evcc.timekeeper import FILE, STEP, TimeError, Timekeeper
+from helpers import raises
+from memory import MemoryFiles
+
+NOW = 1_800_000_000
+
+
+class Clocks:
+    def __init__(self, now=NOW):
+        self.now = now
+        self.ticks = 5_000
+
+    def keeper(self, files):
+        return Timekeeper(files, lambda: self.now, lambda: self.ticks)
+
+
+def test_a_clock_that_is_set_back_does_not_turn_the_time_back():
+    files, clocks = MemoryFiles(), Clocks()
+    time = clocks.keeper(files)
+    assert time.now() == NOW
+    clocks.now -= 400_000
+    assert time.now() == NOW
+    assert clocks.keeper(files).now() == NOW
+    clocks.now = NOW + 1
+    assert clocks.keeper(files).now() == NOW + 1
+
+
+def test_a_restart_loses_less_than_a_step():
+    files, clocks = MemoryFiles(), Clocks()
+    time = clocks.keeper(files)
+    time.now()
+    clocks.now = NOW + STEP - 1
+    assert time.now() == NOW + STEP - 1
+    clocks.now = 0
+    assert clocks.keeper(files).now() == NOW
+    clocks.now = NOW + STEP
+    time.now()
+    clocks.now = 0
+    assert clocks.keeper(files).now() == NOW + STEP
+
+
+def test_the_makers_word_counts_forward_and_backward_and_goes_on_by_itself():
+    files, clocks = MemoryFiles(), Clocks()
+    time = clocks.keeper(files)
+    time.now()
+    for told in (NOW + 1_000_000, NOW - 1_000_000):
+        time.set(told)
+        clocks.ticks += 2_500
+        clocks.now += 77_777  # whatever the clock says
+        assert time.now() == told + 2
+        clocks.now = 0
+        assert clocks.keeper(files).now() == told
+
+
+def test_a_word_that_cannot_be_kept_is_not_taken():
+    files, clocks = MemoryFiles(), Clocks()
+    time = clocks.keeper(files)
+    time.now()
+    files.budget = 0
+    raises(StoreError, "full", time.set, NOW - 9)
+    assert time.now() == NOW
+
+
+def test_a_full_disk_is_no_reason_not_to_tell_the_time():
+    assert Clocks().keeper(MemoryFiles(budget=0)).now() == NOW
+
+
+def test_a_file_that_is_no_time_is_damaged():
+    for stored in (b"?", pack([]), pack([b"1234567"]), pack([bytes(8), b""])):
+        files = MemoryFiles()
+        files.content[FILE] = stored
+        raises(TimeError, "damaged", Clocks().keeper, files)
