@@ -7,7 +7,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ObjectIdentifier
 
+from evcc.revocation import name
 from evcc.trust import TrustError
+from evcc.x509 import parse
 from fixtures.cars import Car
 from world import CA_USAGE, DAY, EMAID, NOW, Issued, World, root, usage
 
@@ -142,3 +144,23 @@ def test_rejects_chain_of_more_than_four(car: Car) -> None:
     sub2 = sub1.sub("Prov 2", path_length=2)
     sub3 = sub2.sub("Prov 3", path_length=1)
     car.attack("cps-path", "too-long", cps=sub3.issue("CPS Leaf", dc="CPS"))
+
+
+def test_rejects_revoked_subca_or_stale_ocsp(car: Car) -> None:
+    """By the maker's list: a car has no way to a responder. Too old a list is as none."""
+    world, revocation = car.world, car.trust.revocation
+    response = world.response(car.point)
+    for issued, reason in (
+        (world.cps, "cps-path"),
+        (world.cps_sub2, "cps-path"),
+        (world.cps_sub1, "cps-path"),
+        (world.contract, "contract-path"),
+        (world.mo_sub2, "contract-path"),
+        (world.mo_sub1, "contract-path"),
+    ):
+        revoked = parse(issued.der)
+        revocation.install(NOW, NOW + DAY, [name(revoked.issuer, revoked.serial)])
+        car.rejects(reason, "revoked", response)
+    revocation.install(NOW, NOW + DAY, [])
+    car.rejects("revocation", None, response, now=NOW + DAY + 1)
+    car.installs(response, now=NOW + DAY)
