@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc import exi
 from evcc.contracts import Contracts
-from evcc.envelopes import MISMATCHES, Envelopes
+from evcc.envelopes import MISMATCHES
 from evcc.installation import RejectedError, Request
 from fixtures.cars import Car
-from oracle import Envelope, first_question, recover
+from oracle import Envelope, Forgetful, first_question, recover
 from world import DAY, NOW, SESSION_ID, Issued, root, seal
 
 
@@ -78,19 +78,6 @@ def victim(car: Car) -> tuple[Envelope, int]:
     response = car.world.response(car.point, contract=certificate)
     car.installs(response)
     return recorded(response, certificate), certificate.key.private_numbers().private_value
-
-
-class Forgetful(Envelopes):
-    """A car as it was: every envelope is news to it."""
-
-    def check(self, *envelope: Any) -> None:
-        """Whatever it is."""
-
-    def add(self, *envelope: Any) -> None:
-        """Nothing is kept."""
-
-    def opened(self, leaf: bytes) -> bool:
-        return False
 
 
 @pytest.mark.parametrize("way", ["station", "telematics"])

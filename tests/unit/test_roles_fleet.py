@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from bundles import signed
 from evcc import exi
 from fixtures.fleet import until
+from plugvault.roles.backend import Backend
 from plugvault.roles.backlog import CHOOSE, INSTALL, REMOVE, Backlog
 from plugvault.roles.client import OpcpError
 from plugvault.roles.fleet import Fleet
 from plugvault.telematics import TelematicsError
-from world import EMAID, PCID
+from world import EMAID, NOW, PCID
 
 OTHER = "DEPVT0000000X19"
 FULL = TelematicsError("refused", "full")
@@ -40,7 +42,7 @@ class Car:
         return []
 
     def __getattr__(self, name: str) -> Any:
-        def ask(first: Any, *_: Any) -> None:
+        def ask(first: Any = None, *_: Any) -> None:
             self.heard.append((name, first if isinstance(first, str) else ""))
             if name == self.room:
                 del self.says["offer_contract"]
@@ -145,3 +147,45 @@ def test_a_car_that_falls_silent_gets_its_contract_when_it_is_back(yard: Yard, w
     yard.car.says.clear()
     yard.arrives()
     until(lambda: yard.seen() == [(INSTALL, "done")], "installed")
+
+
+class Told(Car):
+    """A car that says whether it is locked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.locked = True
+
+    def status(self) -> Any:
+        return SimpleNamespace(locked=self.locked)
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[Backend]:
+    maker: Any = SimpleNamespace(check=lambda *_: None, point=lambda pcid: b"point")
+    with Backend(maker, tmp_path / "backend.sqlite", lambda: NOW) as made:
+        yield made
+
+
+def test_a_car_that_comes_hears_the_time_and_what_is_revoked(backend: Backend):
+    car: Any = Told()
+    backend.revoke(b"a certificate")
+    backend.arrives(PCID, lambda point: car)
+    until(lambda: len(car.heard) == 2, "it was greeted")
+    assert [name for name, _ in car.heard] == ["set_time", "install_revoked"]
+
+
+def test_nothing_revoked_is_no_list(backend: Backend):
+    car: Any = Told()
+    backend.arrives(PCID, lambda point: car)
+    until(lambda: backend.locked == {PCID}, "it was greeted")
+    assert [name for name, _ in car.heard] == ["set_time"]
+
+
+def test_a_locked_car_is_told_of_and_unlocked_while_it_is_there(backend: Backend):
+    car: Any = Told()
+    assert not backend.unlock(PCID)
+    backend.arrives(PCID, lambda point: car)
+    until(lambda: backend.locked == {PCID}, "it was greeted")
+    until(lambda: backend.unlock(PCID), "it is there")
+    assert backend.locked == set()

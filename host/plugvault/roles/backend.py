@@ -146,7 +146,7 @@ class Backend:
     def unlock(self, pcid: str) -> bool:
         """Let a vehicle install again, once it is clear who has sent it keys that were not their
         certificates'; whether it was there to hear it. Raises TelematicsError."""
-        done = self._fleet.ask(pcid, Channel.unlock)
+        done = self._fleet.ask(pcid, lambda link: link.unlock())
         if done:
             self.locked.discard(pcid.upper())
         return done
