@@ -68,8 +68,8 @@ def validate(
     check_current(leaf, now)
     for below, cert in enumerate(path[1:]):
         _check_ca(cert, below, now)
-    for cert in path if is_revoked else ():
-        if is_revoked(cert):
+    for cert in path:
+        if is_revoked is not None and is_revoked(cert):
             raise CertificateError("revoked", _title(cert))
     anchor = None
     if issuers:

@@ -135,9 +135,10 @@ class Contracts:
         Raises ContractError("full" | "replayed" | "older").
         """
         current = self.get(emaid)
-        # What is there, but damaged, may come once more: that is how it is mended.
-        same = current is not None and current.fingerprint == fingerprint
-        if (same and not current.lost) or (not same and self.envelopes.opened(fingerprint)):
+        has_been = self.envelopes.opened(fingerprint)
+        if current is not None and current.fingerprint == fingerprint:
+            has_been = not current.lost  # what is damaged may come once more: so it is mended
+        if has_been:
             raise ContractError("replayed", emaid)
         if current is None and len(self._contracts) >= self._slots:
             raise ContractError("full", "%d of %d slots in use" % (self._slots, self._slots))
