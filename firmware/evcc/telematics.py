@@ -48,7 +48,7 @@ _LABEL = b"plugvault telematics 1\x00"
 class TelematicsError(EvccError):
     """A request the vehicle does not take."""
 
-    REASONS = ("request", "piece", "too-long")
+    REASONS = ("request", "piece", "too-long", "locked")
 
 
 def transcript(kind: bytes, nonce_m: bytes, nonce_c: bytes, *points: bytes) -> bytes:
@@ -278,6 +278,8 @@ class Vehicle:
     def _offer_contract(self, emaid: bytes, session_id: bytes) -> list:
         """A contract is waiting, sealed under that session ID: is there room for it?"""
         self._offer = None
+        if self._contracts.envelopes.locked:
+            raise TelematicsError("locked", "until contract.unlock")
         name = ids.parse_emaid(emaid.decode())
         self._contracts.admit(name, b"", self._time.now())
         self._offer = (name, session_id)

@@ -460,6 +460,7 @@ def test_the_maker_alone_lifts_the_lock():
     maker, car = _pair()
     car.contracts.envelopes.mismatches = MISMATCHES
     assert maker.ask(car, b"status")[7] == b"locked"
+    assert maker.ask(car, b"contract.offer", EMAID.encode(), b"s") == [b"refused", b"locked"]
     assert maker.ask(car, b"contract.unlock") == [b"ok"]
     assert maker.ask(car, b"status")[7] == b""
     assert not Contracts(car.files).envelopes.locked

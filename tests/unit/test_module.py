@@ -14,6 +14,8 @@ import pytest
 
 from evcc import exi, session
 from evcc.contracts import Contracts
+from evcc.envelopes import MISMATCHES
+from evcc.installation import RejectedError
 from evcc.link import v2gtp
 from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, VAULT, Mux
@@ -253,3 +255,19 @@ def test_a_channel_as_a_stream_leaves_other_channels_for_later() -> None:
     thread.join()
     near.close()
     far.close()
+
+
+def test_a_car_that_locks_itself_tells_it_once(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mismatch(*_: Any) -> None:
+        wired.module._contracts.envelopes.mismatches += 1
+        raise RejectedError("vault")
+
+    monkeypatch.setattr("evcc.module.installation.install", mismatch)
+    assert wired.bench.status()["locked"] is False
+    for _ in range(MISMATCHES + 1):
+        with pytest.raises(RejectedError):
+            wired.module._install(b"", None, None)
+    assert wired.bench.status()["locked"] is True
+    assert [name for name, _ in wired.bench.events] == ["locked"]

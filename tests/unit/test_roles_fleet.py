@@ -22,6 +22,7 @@ from world import EMAID, NOW, PCID
 OTHER = "DEPVT0000000X19"
 FULL = TelematicsError("refused", "full")
 NOT_FOUND = TelematicsError("refused", "not-found")
+LOCKED = TelematicsError("refused", "locked")
 BUNDLE = exi.encode(signed())
 
 
@@ -97,6 +98,17 @@ def test_a_contract_for_which_there_is_no_room_waits_until_there_is(yard: Yard):
     yard.car.room = "remove_contract"
     yard.add(REMOVE, OTHER)
     until(lambda: yard.seen() == [(INSTALL, "done"), (REMOVE, "done")], "room is made")
+
+
+def test_a_contract_for_a_locked_car_waits_until_that_is_lifted(yard: Yard):
+    yard.car.says["offer_contract"] = LOCKED
+    yard.add(INSTALL)
+    yard.arrives()
+    until(lambda: "locked" in yard.reasons()[0], "the car is locked")
+    assert yard.seen() == [(INSTALL, "waiting")]
+    del yard.car.says["offer_contract"]
+    yard.fleet.wake(PCID)
+    until(lambda: yard.seen() == [(INSTALL, "done")], "it is lifted")
 
 
 def test_one_that_cannot_be_checked_now_waits_and_holds_up_nothing(yard: Yard):

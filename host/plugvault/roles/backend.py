@@ -149,6 +149,7 @@ class Backend:
         done = self._fleet.ask(pcid, lambda link: link.unlock())
         if done:
             self.locked.discard(pcid.upper())
+            self._fleet.wake(pcid.upper())
         return done
 
     def revoke(self, certificate: bytes) -> None:

@@ -176,6 +176,8 @@ class Fleet:
         """What the vehicle gives a reason for."""
         if reason == "not-found" and work.action == REMOVE:
             return DONE, "was not in the vehicle"
+        if reason == "locked":
+            return WAITING, "the vehicle is locked, until its maker lifts that"
         if reason == "full":
             return WAITING, "no room in the vehicle: its customer must remove a contract"
         if reason == "not-found" and self._is_coming(work):
