@@ -24,6 +24,7 @@ from vault import bare_opening
 HERE = Path(__file__).parent
 ROUNDS = 40
 MOST_RATIO, MOST_MICROPYTHON = 3.0, 100.0
+MOST_CHECK = 0.1  # of an installation
 
 
 class Clock:
@@ -77,6 +78,25 @@ def bare(vault: Any, response: bytes, anchors: dict[str, bytes]) -> Callable[[],
     return work
 
 
+def checked_envelope() -> Callable[[], None]:
+    """What an installation does with the table of envelopes, where it has room for just one."""
+    from evcc.envelopes import ROOM, Envelopes
+
+    table = Envelopes()
+    for _ in range(ROOM - 1):
+        table.add(b"car", b"\4" + secrets.token_bytes(64), b"wrapped", secrets.token_bytes(16))
+    point = b"\4" + secrets.token_bytes(64)
+
+    def work() -> None:
+        table.check(b"car", point, b"wrapped", b"certificate")
+        table.add(b"car", point, b"wrapped", b"certificate")
+        table.packed()
+        table.settle(point, True)
+        table.packed()
+
+    return work
+
+
 def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
     from evcc.contracts import Contracts
     from evcc.installation import Request, install
@@ -103,11 +123,13 @@ def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
         return lambda: install(response, request, trust, contracts, vault, NOW)
 
     flush, os.fsync = os.fsync, lambda descriptor: None
+    check = Clock()
     try:
         installs(made.pop(0))()
         for response in made:
             whole.turn(installs(response))
             alone.turn(bare(other, response, anchors))
+            check.turn(checked_envelope())
     finally:
         os.fsync = flush
         vault.close()
@@ -121,6 +143,12 @@ def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
         },
         {"name": "  whole, decode to commit", "value": whole.median(), "unit": "ms"},
         {"name": "  its cryptography alone", "value": alone.median(), "unit": "ms"},
+        {
+            "name": "  whether its envelope is new, in an old car's table, of the whole",
+            "value": check.median() / whole.median(),
+            "unit": "×",
+            "budget": MOST_CHECK,
+        },
     ]
 
 
