@@ -109,7 +109,7 @@ class Envelopes:
         if entry is None:
             return
         if not is_match:
-            self.mismatches = min(self.mismatches + 1, 255)
+            self.mismatches += 1
         entry[3] = OPENED if is_match else MISMATCHED
 
     def packed(self) -> bytes:

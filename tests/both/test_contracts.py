@@ -250,6 +250,16 @@ def test_a_restart_removes_what_an_installation_left_and_what_it_replaced():
     assert len(files.names()) == 2
 
 
+def test_a_restart_removes_the_key_of_a_contract_that_was_removed():
+    files = MemoryFiles()
+    contracts = Contracts(files)
+    key = install(contracts, 1).key
+    contracts.delete("DEABCC000000000")
+    vault = KeyList([key])
+    assert len(Contracts(files).recover(vault)) == 1
+    assert vault.held == []
+
+
 def test_a_key_that_no_contract_and_no_journal_names_stays_until_somebody_says_so():
     files = MemoryFiles()
     kept = install(Contracts(files), 1)
@@ -276,9 +286,9 @@ def test_an_older_index_costs_no_key():
     assert "older than the token" in told[1] and second.key in again.unnamed
     third = install(again, 3)
     vault.held.append(third.key)
-    again = Contracts(files)
-    again.recover(vault)
+    told = Contracts(files).recover(vault)
     assert vault.held == [second.key, third.key] and first.key not in vault.held
+    assert len(told) == 1 and "stays" in told[0]  # what was made since is newer than both
 
 
 def test_a_car_claims_its_keys_and_a_new_one_draws_who_it_is():
