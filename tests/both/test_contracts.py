@@ -250,6 +250,15 @@ def test_a_restart_removes_what_an_installation_left_and_what_it_replaced():
     assert len(files.names()) == 2
 
 
+def test_the_journal_keeps_the_last_keys_that_are_owed_and_no_more():
+    files = MemoryFiles()
+    contracts = Contracts(files)
+    keys = [begun(contracts, n)[0].key for n in range(20)]
+    vault = KeyList(keys)
+    assert len(Contracts(files).recover(vault)) == 20
+    assert vault.held == keys[:4]
+
+
 def test_a_restart_removes_the_key_of_a_contract_that_was_removed():
     files = MemoryFiles()
     contracts = Contracts(files)
@@ -407,7 +416,7 @@ def test_without_an_index_no_key_is_removed():
 
 def test_an_index_that_names_a_contract_twice_or_two_active_ones_is_damaged():
     for change in (
-        lambda fields: fields + fields[4:11],
+        lambda fields: fields + fields[11:18],
         lambda fields: fields[:16] + [fields[9]] + fields[17:],  # as active as the first
         lambda fields: [b"\2" + fields[0][1:]] + fields[1:],
         lambda fields: fields[:3],
