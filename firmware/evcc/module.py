@@ -17,7 +17,11 @@ closed its connection ("failed", "lost"); TELEMATICS the maker's messages, LOG l
 ever carries a secret. Whoever holds the line is the bench: it may plug in, and read who the car
 is. What the car holds changes only by the maker, who authenticates, and by what a CPS has signed.
 
-Whatever goes wrong in one session or one message, the loop goes on.
+Whatever goes wrong in one session or one message, the loop goes on. Nothing grows when the other
+end takes nothing: a request that could not be answered is not carried out, on CONTROL and on
+TELEMATICS; a session whose frames nobody takes, or whose bytes came faster than they could be
+read, ends: "failed", "stalled". The answers and events that were not told are counted in "missed"
+of the next one, the lines of LOG in front of the next one.
 """
 
 import json
@@ -29,7 +33,7 @@ from evcc.errors import EvccError
 from evcc.identity import Identity
 from evcc.ids import parse_emaid
 from evcc.link.line import Line
-from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, LinkError
+from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, VAULT, LinkError
 from evcc.session import Session
 from evcc.telematics import Vehicle
 from evcc.timekeeper import Timekeeper
@@ -37,7 +41,13 @@ from evcc.trust import Trust
 from evcc.vault import PROVISIONING, VaultError
 
 _IDLE_MS = 1000
-_BACKLOG = 32  # log lines, and as many answers and events, that nobody takes; more are not kept
+_NAMES = {
+    CONTROL: "control",
+    SESSION: "session",
+    TELEMATICS: "telematics",
+    VAULT: "vault",
+    LOG: "log",
+}
 
 
 class Module:
@@ -56,6 +66,7 @@ class Module:
         self._legacy_emaid = legacy_emaid
         self._session = None
         self._number = 0  # of the latest session
+        self._missed = {CONTROL: 0, LOG: 0}  # what could not be told, since something was
         self._contracts = Contracts(files)
         recovered = self._contracts.recover(vault)  # first of all: whose keys the vault's are
         self._trust = Trust(files, vault.verify)
@@ -88,6 +99,7 @@ class Module:
             handle = _HANDLERS.get(channel)
             if handle is not None:
                 self._guarded(handle, data)
+        self._see_to_dropped()
         if self._session is not None and self._until_deadline() == 0:
             self._guarded(Module._session_timeout, b"")
 
@@ -101,9 +113,25 @@ class Module:
             if handle in (Module._session_receive, Module._session_timeout):
                 self._end_session("internal")
 
+    def _see_to_dropped(self) -> None:
+        """What came in faster than it could be read: a session misses bytes of its stream."""
+        dropped, self._line.dropped = self._line.dropped, {}
+        for channel in dropped:
+            self._log("%s: %d messages found no room" % (_NAMES[channel], dropped[channel]))
+        if SESSION in dropped and self._session is not None:
+            self._end_session("stalled")
+
+    def _answers_are_taken(self, channel: int) -> bool:
+        """Whether there is room for one more answer, whatever it will be."""
+        return self._line.mux.room(channel) >= LIMITS[channel]
+
     # -- the bench --
 
     def _control(self, data: bytes) -> None:
+        if not self._answers_are_taken(CONTROL):
+            self._missed[CONTROL] += 1
+            self._log("control: a request is not carried out, nobody takes the answers")
+            return
         try:
             request = json.loads(data.decode())
         except ValueError:
@@ -177,7 +205,8 @@ class Module:
             emaid=None if emaid is None else parse_emaid(str(emaid)),
             installer=self._install_at_station if self._identity.certificate else None,
         )
-        self._out(session.start(self._line.ticks_ms()), [])
+        if not self._frames_are_taken(session.start(self._line.ticks_ms())):
+            return {"error": "nobody takes the session's frames"}
         self._session = session
         self._number += 1
         return {"session": self._number}
@@ -206,14 +235,24 @@ class Module:
         self._event("closed", "", self._number)
 
     def _out(self, frames: list, events: list) -> None:
-        for frame in frames:
-            self._line.send(SESSION, frame)
+        taken = self._frames_are_taken(frames)
         for name, text in events:
             if name in ("failed", "rejected") and self._session is not None:
                 self._log("session: " + name + ": " + str(self._session.error))
             if name == "closed":
                 self._session = None
             self._event(name, text, self._number)
+        if not taken and self._session is not None:
+            self._end_session("stalled")
+
+    def _frames_are_taken(self, frames: list) -> bool:
+        try:
+            for frame in frames:
+                self._line.send(SESSION, frame)
+        except LinkError as e:
+            self._log("session: " + str(e))
+            return False
+        return True
 
     def _until_deadline(self) -> int:
         deadline = None if self._session is None else self._session.deadline()
@@ -252,6 +291,9 @@ class Module:
     # -- the maker --
 
     def _telematics(self, data: bytes) -> None:
+        if not self._answers_are_taken(TELEMATICS):
+            self._log("telematics: a message is not looked at, nobody takes the answers")
+            return
         for answer in self._vehicle.receive(data):
             self._line.send(TELEMATICS, answer)
 
@@ -261,16 +303,26 @@ class Module:
         self._tell({"event": name, "text": text, "session": session})
 
     def _tell(self, message: dict) -> None:
-        if self._line.mux.backlog(CONTROL) >= _BACKLOG:
-            return  # a bench that asks and never takes an answer
+        if self._missed[CONTROL]:
+            message["missed"] = self._missed[CONTROL]
         try:
             self._line.send(CONTROL, json.dumps(message).encode())
         except LinkError as e:
-            self._log("control: " + str(e))
+            self._missed[CONTROL] += 1
+            if e.reason != "full":
+                self._log("control: " + str(e))
+        else:
+            self._missed[CONTROL] = 0
 
     def _log(self, text: str) -> None:
-        if self._line.mux.backlog(LOG) < _BACKLOG:
+        if self._missed[LOG]:
+            text = "(%d lines before this one are missing) " % self._missed[LOG] + text
+        try:
             self._line.send(LOG, text.encode()[: LIMITS[LOG]])
+        except LinkError:
+            self._missed[LOG] += 1
+        else:
+            self._missed[LOG] = 0
 
 
 _ACTIONS = {"status": Module._status, "plug": Module._plug, "unplug": Module._unplug}

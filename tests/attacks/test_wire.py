@@ -269,7 +269,7 @@ def test_frame_length_over_limit_rejected_before_allocation() -> None:
 
 
 def test_message_length_over_limit_rejected_before_allocation() -> None:
-    roomy = Mux(1, dict.fromkeys(LIMITS, 1 << 24))
+    roomy = Mux(1, dict.fromkeys(LIMITS, 1 << 24), dict.fromkeys(LIMITS, 1 << 24))
     mux = Mux(2)
     roomy.send(CONTROL, bytes(1 << 20))
     roomy.send(LOG, b"after")

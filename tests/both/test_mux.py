@@ -1,7 +1,17 @@
 """The link's channels: whole, in order, exactly once, over whatever line."""
 
 from evcc.link import frame
-from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, LinkError, Mux
+from evcc.link.mux import (
+    CONTROL,
+    EACH,
+    LIMITS,
+    LOG,
+    QUEUES,
+    SESSION,
+    TELEMATICS,
+    LinkError,
+    Mux,
+)
 from helpers import raises
 from noise import Chance, Line
 
@@ -58,7 +68,8 @@ def test_one_byte_in_a_hundred_lost_costs_time_and_never_a_message():
 
 
 def test_numbers_go_round_in_noise_and_nothing_comes_twice():
-    line = Line(Mux(1), Mux(2), 7, per_thousand=6, rate=200)
+    roomy = {SESSION: 32000}
+    line = Line(Mux(1, queues=roomy), Mux(2), 7, per_thousand=6, rate=200)
     messages = [(SESSION, Chance(i).bytes(2000 + i)) for i in range(14)]
     for channel, data in messages:
         line.ends[0].send(channel, data)
@@ -105,7 +116,7 @@ def test_restarts_in_noise_never_mix_two_lives():
 def test_a_message_announced_longer_than_the_limit_is_refused_before_it_is_collected():
     roomy = dict(LIMITS)
     roomy[CONTROL] = 1000000
-    line = Line(Mux(1, roomy), Mux(2), rate=1000)
+    line = Line(Mux(1, roomy, roomy), Mux(2), rate=1000)
     line.ends[0].send(CONTROL, bytes(20000))
     line.ends[0].send(LOG, b"still here")
     for _ in range(40):
@@ -143,6 +154,35 @@ def test_what_the_link_does_not_carry_is_refused_at_once():
     raises(LinkError, "channel", mux.send, 9, b"")
     raises(LinkError, "too-long", mux.send, CONTROL, bytes(LIMITS[CONTROL] + 1))
     assert mux.idle()
+
+
+def test_what_waits_on_one_channel_is_bounded_and_leaves_the_others_alone():
+    for full in LIMITS:
+        mux = Mux(1)
+        for size in (0, 1, 300, LIMITS[full]):
+            while size <= mux.room(full):
+                mux.send(full, bytes(size))
+            raises(LinkError, "full", mux.send, full, bytes(size))
+        waiting = mux._queues[full]
+        assert sum([len(message) for message in waiting]) <= QUEUES[full]
+        assert len(waiting) <= QUEUES[full] // EACH
+        for other in LIMITS:
+            if other != full:
+                mux.send(other, bytes(LIMITS[other]))
+
+
+def test_a_channel_has_room_again_when_the_peer_has_taken_something():
+    a, b = _met()
+    while a.room(LOG) >= 0:
+        a.send(LOG, bytes(min(a.room(LOG), LIMITS[LOG])))
+    raises(LinkError, "full", a.send, LOG, b"")
+    heard = []
+    for now in range(100):
+        heard += b.feed(a.poll(now), now)
+        a.feed(b.poll(now), now)
+    a.send(LOG, b"again")
+    heard += b.feed(a.poll(100), 100)
+    assert heard[-1] == (LOG, b"again")
 
 
 def test_an_idle_line_stays_silent():

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from evcc.link.line import ChannelStream, Line
-from evcc.link.mux import CONTROL, SESSION, VAULT, Mux
+from evcc.link.mux import CONTROL, QUEUES, SESSION, VAULT, LinkError, Mux, weight
 from evcc.ports import clock
 from evcc.ports.stream import of_socket
 from evcc.vault import PROVISIONING, VaultError, service
-from plugvault.link.bench import Bench
+from plugvault.link.bench import Bench, BenchError
+from plugvault.link.endpoint import Endpoint
 
 
 @pytest.fixture
@@ -133,3 +134,66 @@ def test_bench_computer_cannot_answer_for_the_vault(ends: tuple[Any, Line], car_
         vault = service.connect(ChannelStream(line, VAULT), "board", os.urandom(32))
         with pytest.raises(VaultError, match=r"^unavailable"):
             vault.public(PROVISIONING)
+
+
+def test_what_the_module_could_not_tell_is_in_the_log(ends: tuple[Any, Line]):
+    stream, line = ends
+    with Bench(stream) as bench:
+        told = {"event": "trusted", "text": "", "session": None, "missed": 3}
+        line.send(CONTROL, json.dumps(told).encode())
+        end = time.monotonic() + 10
+        while not bench.events and time.monotonic() < end:
+            line.pump(10)
+        assert bench.log == ["answers or events lost before this one: 3"]
+
+
+def test_a_module_that_takes_nothing_gets_no_more_than_fits(ends: tuple[Any, Line]):
+    stream, line = ends
+    with Endpoint(stream, {}) as endpoint:
+        with pytest.raises(LinkError, match="full"):
+            for _ in range(100):
+                endpoint.send(SESSION, bytes(1024), patience=0)
+        assert weight(endpoint._outbox[SESSION]) <= QUEUES[SESSION]
+        endpoint.send(CONTROL, b"other channels go on", patience=0)
+        sent, came = endpoint.bytes_out[SESSION], 0
+        end = time.monotonic() + 10
+        while came < sent and time.monotonic() < end:
+            line.pump(10)
+            came += sum(len(data) for channel, data in line.inbox if channel == SESSION)
+            line.inbox.clear()
+        assert came == sent
+        endpoint.send(SESSION, b"and again", patience=0)
+
+
+def test_who_waits_for_room_is_let_go_when_the_line_is_gone():
+    near, far = socket.socketpair()
+    with Endpoint(of_socket(near), {}) as endpoint, ThreadPoolExecutor() as pool:
+        fill(endpoint, SESSION)
+        waits = pool.submit(endpoint.send, SESSION, bytes(1024), 30)
+        far.close()
+        assert waits.result(timeout=10) is None
+
+
+def test_a_request_to_a_module_that_takes_nothing_times_out(
+    ends: tuple[Any, Line], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Endpoint.send, "__defaults__", (0,))
+    with Bench(ends[0]) as bench:
+        fill(bench.endpoint, CONTROL)
+        with pytest.raises(BenchError, match="timeout"):
+            bench.request("status", emaid="x" * 3000)
+
+
+def fill(endpoint: Endpoint, channel: int) -> None:
+    with pytest.raises(LinkError, match="full"):
+        for _ in range(1000):
+            endpoint.send(channel, bytes(1024), patience=0)
+
+
+def test_what_no_maker_reads_is_kept_to_the_last_messages(ends: tuple[Any, Line]):
+    stream, _ = ends
+    with Bench(stream) as bench:
+        for number in range(200):
+            bench._to_maker(bytes([number]))
+        assert bench._telematics.qsize() == 64
+        assert bench._telematics.get() == bytes([136])

@@ -1,18 +1,23 @@
 """A mux on a stream: the one place where the link's bytes meet a port.
 
-Does nothing by itself: the owner calls `pump`, one thread only. What comes in waits in `inbox`.
+Does nothing by itself: the owner calls `pump`, one thread only. What comes in waits in `inbox`,
+as much of each channel as may wait on the way out; more is dropped, and counted.
 """
+
+from evcc.link.mux import weight
 
 
 class Line:
     """stream: read(n, timeout_ms) -> bytes, write(bytes). mux: `evcc.link.mux.Mux`.
-    ticks_ms: steady milliseconds. `inbox`: messages not yet looked at, (channel, data)."""
+    ticks_ms: steady milliseconds. `inbox`: messages not yet looked at, (channel, data).
+    `dropped`: by channel, how many found no room there; the owner clears it."""
 
     def __init__(self, stream, mux, ticks_ms) -> None:
         self.stream = stream
         self.mux = mux
         self.ticks_ms = ticks_ms
         self.inbox: list = []
+        self.dropped: dict = {}
 
     def send(self, channel: int, data: bytes) -> None:
         """Queue a message; the next `pump` sends it. Raises: LinkError."""
@@ -26,10 +31,19 @@ class Line:
         if not data:
             return
         try:
-            self.inbox += self.mux.feed(data, self.ticks_ms())
+            messages = self.mux.feed(data, self.ticks_ms())
         except MemoryError:
-            pass  # these bytes are lost, as if to noise: they come again
+            messages = []  # these bytes are lost, as if to noise: they come again
+        for channel, message in messages:
+            self._take(channel, message)
         self.flush()
+
+    def _take(self, channel: int, message: bytes) -> None:
+        waiting = [data for other, data in self.inbox if other == channel]
+        if weight(waiting + [message]) > self.mux.queues[channel]:
+            self.dropped[channel] = self.dropped.get(channel, 0) + 1
+        else:
+            self.inbox.append((channel, message))
 
     def flush(self) -> None:
         """Write what is due now. Raises: PortError."""
@@ -47,6 +61,7 @@ class ChannelStream:
         self._rest = b""
 
     def write(self, data: bytes) -> None:
+        """Queue it. Raises: LinkError."""
         self._line.send(self._channel, data)
 
     def read(self, n: int, timeout_ms: int) -> bytes:

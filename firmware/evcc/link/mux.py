@@ -8,7 +8,8 @@ the line is noisy, because a short frame has the better chance.
 
 Each end has an epoch, drawn at random at its start. A HELLO frame tells it; all other frames
 are sealed with both epochs in their CRC, so that what a restarted peer's predecessor left on the
-line is noise. When the peer restarts, what was queued for its predecessor is dropped.
+line is noise. When the peer restarts, what was queued for its predecessor is dropped. What waits
+for a peer that takes nothing is bounded too, by channel: more is refused, and the owner decides.
 
 Sans-I/O: the caller moves the bytes and brings the time. Authenticates nobody.
 """
@@ -26,6 +27,11 @@ LOG = 4
 
 # Bytes of the longest message of each channel; more is refused before it is collected.
 LIMITS = {CONTROL: 4096, SESSION: 8192 + 8, TELEMATICS: 4096, VAULT: 4096, LOG: 512}
+
+# Bytes that may wait on each channel, every message counting `EACH` more: two of the longest of
+# those that are answered one by one, and one of SESSION and VAULT with something small beside it.
+QUEUES = {CONTROL: 9216, SESSION: 9216, TELEMATICS: 9216, VAULT: 5120, LOG: 4096}
+EACH = 32
 
 _HELLO = b"\x01PV1"
 _ACK = 0x02
@@ -52,9 +58,14 @@ _PATIENCE_MAX = 2
 
 
 class LinkError(EvccError):
-    """The caller asked for what the link does not carry."""
+    """The caller asked for what the link does not carry, or not now: "full"."""
 
-    REASONS = ("channel", "too-long")
+    REASONS = ("channel", "too-long", "full")
+
+
+def weight(messages: "list[bytes]") -> int:
+    """What messages that wait count for, in bytes."""
+    return sum([len(message) + EACH for message in messages])
 
 
 class _Fragment:
@@ -74,15 +85,19 @@ class Mux:
     """One end of a link.
 
     `epoch`: random, 1 to 2^32-1, new at each start. `limits`: message limit by channel, bytes.
+    `queues`: what may wait by channel, bytes.
     `generation` counts the peers met: it changes when the peer has restarted.
     `resent` counts the frames sent more than once, `refused` the messages over the limit.
     """
 
-    def __init__(self, epoch: int, limits: "dict[int, int]" = LIMITS) -> None:
+    def __init__(
+        self, epoch: int, limits: "dict[int, int]" = LIMITS, queues: "dict[int, int]" = QUEUES
+    ) -> None:
         if not 0 < epoch < 1 << 32:
             raise ValueError("epoch")
         self._epoch = epoch
         self._limits = limits
+        self.queues = queues
         self._reader = frame.Reader(_FRAME_LIMIT)
         self._messages = []  # whole, not yet given to the caller
         self._peer = 0
@@ -94,16 +109,18 @@ class Mux:
         self._meet(0)
 
     def send(self, channel: int, data: bytes) -> None:
-        """Queue one message. Raises: LinkError("channel"), LinkError("too-long")."""
+        """Queue one message. Raises: LinkError("channel" | "too-long" | "full")."""
         if channel not in self._limits:
             raise LinkError("channel", str(channel))
         if len(data) > self._limits[channel]:
             raise LinkError("too-long", str(len(data)) + " bytes on channel " + str(channel))
+        if len(data) > self.room(channel):
+            raise LinkError("full", "nobody takes what waits on channel " + str(channel))
         self._queues[channel].append(bytes(data))
 
-    def backlog(self, channel: int) -> int:
-        """Messages of `channel` not yet wholly handed to the line."""
-        return len(self._queues[channel])
+    def room(self, channel: int) -> int:
+        """Bytes of the longest message that `channel` has room for; less than 0: for none."""
+        return self.queues[channel] - EACH - weight(self._queues[channel])
 
     def idle(self) -> bool:
         """Whether everything sent has arrived."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from evcc.errors import EvccError
-from evcc.link.mux import CONTROL, LOG, SESSION, TELEMATICS, VAULT
+from evcc.link.mux import CONTROL, LOG, SESSION, TELEMATICS, VAULT, LinkError
 from evcc.ports.stream import PortError, Stream
 from plugvault.link.endpoint import Endpoint, Receive
 from plugvault.telematics import Maker
@@ -36,6 +36,7 @@ _SESSION_TIMEOUT = 120.0
 _SETTLE_TIMEOUT = 5.0
 _REDIAL = 0.05  # seconds between attempts to reach a vault service that restarts
 _PIECE = 1024  # what a board has to hold twice while it comes in
+_UNREAD = 64  # messages of the car that no maker has read; the oldest are dropped
 
 
 class Event(NamedTuple):
@@ -74,7 +75,7 @@ class Bench:
         self._answers: dict[int, dict[str, Any]] = {}
         self._last_id = 0
         self._failure: EvccError | None = None
-        self._telematics: queue.Queue[bytes] = queue.Queue()
+        self._telematics: queue.Queue[bytes] = queue.Queue(_UNREAD)
         self._station: socket.socket | None = None
         self._stack = contextlib.ExitStack()
         self.events: list[Event] = []
@@ -84,7 +85,7 @@ class Bench:
             CONTROL: self._control,
             LOG: self._logged,
             SESSION: self._to_station,
-            TELEMATICS: self._telematics.put,
+            TELEMATICS: self._to_maker,
         }
         self.endpoint = Endpoint(stream, self._receivers, self._lost)
 
@@ -117,7 +118,7 @@ class Bench:
         with self._changed:
             self._last_id += 1
             ident = self._last_id
-        self.endpoint.send(CONTROL, json.dumps({"id": ident, "do": do, **fields}).encode())
+        self._send(CONTROL, json.dumps({"id": ident, "do": do, **fields}).encode())
         self._wait(lambda: ident in self._answers, timeout, f"no answer to {do!r}")
         answer = self._answers.pop(ident)
         if "error" in answer:
@@ -132,7 +133,6 @@ class Bench:
         """The maker's end of the telematics channel, not yet connected. car: see `Maker`."""
         while not self._telematics.empty():
             self._telematics.get_nowait()
-        send = self.endpoint.send
 
         def receive(seconds: float) -> bytes | None:
             deadline = time.monotonic() + seconds
@@ -145,7 +145,21 @@ class Bench:
                         return None
             raise self._failure
 
-        return Maker(key, lambda message: send(TELEMATICS, message), receive, car, timeout)
+        return Maker(key, lambda message: self._send(TELEMATICS, message), receive, car, timeout)
+
+    def _send(self, channel: int, data: bytes) -> None:
+        try:
+            self.endpoint.send(channel, data)
+        except LinkError as error:
+            if error.reason != "full":
+                raise
+            raise BenchError("timeout", str(error)) from error
+
+    def _to_maker(self, data: bytes) -> None:
+        if self._telematics.full():
+            with contextlib.suppress(queue.Empty):
+                self._telematics.get_nowait()
+        self._telematics.put_nowait(data)
 
     # -- charging --
 
@@ -202,11 +216,12 @@ class Bench:
             station.close()
 
     def _from_station(self, station: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, LinkError):  # or the module takes nothing
             while data := station.recv(_PIECE):
                 self.endpoint.send(SESSION, data)
         if self._station is station:  # it hung up, not we
-            self.endpoint.send(SESSION, b"")
+            with contextlib.suppress(LinkError):
+                self.endpoint.send(SESSION, b"")
 
     def _to_station(self, data: bytes) -> None:
         station = self._station
@@ -228,7 +243,7 @@ class Bench:
         def from_service() -> None:
             nonlocal service
             while True:
-                with service, contextlib.suppress(OSError):
+                with service, contextlib.suppress(OSError, LinkError):
                     while data := service.recv(_PIECE):
                         self.endpoint.send(VAULT, data)
                 while not closing.wait(_REDIAL):
@@ -275,6 +290,8 @@ class Bench:
         try:
             message = json.loads(data)
             event = None
+            if "missed" in message:
+                self._logged(b"answers or events lost before this one: %d" % message["missed"])
             if "event" in message:
                 event = Event(str(message["event"]), str(message["text"]))
             with self._changed:

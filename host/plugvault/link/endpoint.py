@@ -1,7 +1,8 @@
 """The host's end of the mux: one thread that owns the port; queues for everybody else.
 
-`send` may be called from any thread. What comes in goes to the function registered for its
-channel, called in the endpoint's thread: it must not block.
+`send` may be called from any other thread, and waits while the module takes nothing. What comes
+in goes to the function registered for its channel, called in the endpoint's thread: it must not
+block, nor send.
 """
 
 import contextlib
@@ -17,11 +18,12 @@ from typing import Self
 
 import serial
 
-from evcc.link.mux import LIMITS, LinkError, Mux
+from evcc.link.mux import EACH, LIMITS, QUEUES, LinkError, Mux, weight
 from evcc.ports.stream import PortError, Stream, of_socket
 
 Receive = Callable[[bytes], None]
 _READ_BYTES = 4096
+_PATIENCE = 5.0  # seconds for which `send` waits for room
 
 
 def open_serial(path: Path | str, baud: int = 115200) -> Stream:
@@ -58,7 +60,9 @@ class Endpoint:
         self._lost = lost
         self._mux = Mux(int.from_bytes(os.urandom(4), "big") or 1)
         self._lock = threading.Lock()
-        self._outbox: list[tuple[int, bytes]] = []
+        self._room = threading.Condition(self._lock)
+        self._ended = False
+        self._outbox: dict[int, list[bytes]] = {channel: [] for channel in LIMITS}
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._closing = threading.Event()
         self._settled = threading.Event()
@@ -85,14 +89,25 @@ class Endpoint:
     def resent(self) -> int:
         return self._mux.resent
 
-    def send(self, channel: int, data: bytes) -> None:
-        """Queue one message. Raises: LinkError("channel" | "too-long")."""
+    def send(self, channel: int, data: bytes, patience: float = _PATIENCE) -> None:
+        """Queue one message; once the line is gone, nothing.
+
+        patience: seconds to wait for room. Raises: LinkError("channel" | "too-long" | "full").
+        """
         if channel not in LIMITS:
             raise LinkError("channel", str(channel))
         if len(data) > LIMITS[channel]:
             raise LinkError("too-long", f"{len(data)} bytes")
-        with self._lock:
-            self._outbox.append((channel, data))
+        with self._room:
+            waiting = self._outbox[channel]
+            if not self._room.wait_for(
+                lambda: self._ended or weight(waiting) + len(data) + EACH <= QUEUES[channel],
+                patience,
+            ):
+                raise LinkError("full", f"the module takes nothing on channel {channel}")
+            if self._ended:
+                return
+            waiting.append(data)
             self.bytes_out[channel] += len(data)
             self._settled.clear()
         self._wake()
@@ -119,23 +134,27 @@ class Endpoint:
                 self._drain_wakes()
                 self._read()
                 with self._lock:
-                    if not self._outbox and self._mux.idle():
+                    if not any(self._outbox.values()) and self._mux.idle():
                         self._settled.set()
         except PortError as error:
             if not self._closing.is_set():
                 self._lost(error)
         finally:
-            self._settled.set()
+            with self._room:
+                self._ended = True
+                self._settled.set()
+                self._room.notify_all()
 
     def _drain_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
 
     def _write_due(self) -> None:
-        with self._lock:
-            outbox, self._outbox = self._outbox, []
-        for channel, data in outbox:
-            self._mux.send(channel, data)
+        with self._room:
+            for channel, waiting in self._outbox.items():
+                while waiting and len(waiting[0]) <= self._mux.room(channel):
+                    self._mux.send(channel, waiting.pop(0))
+            self._room.notify_all()
         out = self._mux.poll(_now_ms())
         if out:
             self.wire_out += len(out)

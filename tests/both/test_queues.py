@@ -1,0 +1,219 @@
+"""A bench that takes nothing, and one that says too much: what waits is bounded, and said."""
+
+import json
+
+from evcc.link.line import ChannelStream, Line
+from evcc.link.mux import CONTROL, LIMITS, LOG, QUEUES, SESSION, TELEMATICS, VAULT, Mux, weight
+from evcc.module import Module
+from evcc.vault import VaultError, service
+from helpers import raises
+from memory import MemoryFiles
+from scripted import OFFERED, answer
+from softvault import SoftVault
+
+HELLO = b"\x01" + bytes(32)
+
+
+class Port:
+    """The module's stream: what the bench's mux said goes in, what comes out is for it."""
+
+    def __init__(self):
+        self.coming = b""
+        self.gone = b""
+
+    def read(self, n, timeout_ms):
+        data, self.coming = self.coming[:n], self.coming[n:]
+        return data
+
+    def write(self, data):
+        self.gone += data
+
+
+class Counting:
+    """A vault that counts what it is asked."""
+
+    def __init__(self, vault):
+        self._vault = vault
+        self.asked = 0
+
+    def __getattr__(self, name):
+        self.asked += 1
+        return getattr(self._vault, name)
+
+
+class Bench:
+    """A module, and a bench that only takes what the module says when it is told to."""
+
+    def __init__(self):
+        self.port = Port()
+        self.line = Line(self.port, Mux(1), lambda: 0)
+        self.vault = Counting(SoftVault())
+        files = MemoryFiles()
+        self.module = Module(self.line, bytes(65), self.vault, files, lambda: 1790000000)
+        self.mux = Mux(2)
+        self.heard = []
+        self.now = 0
+
+    def take(self, rounds=60):
+        """The bench takes all there is."""
+        for _ in range(rounds):
+            self.exchange()
+            self.module.step()
+
+    def exchange(self):
+        self.now += 1
+        self.heard += self.mux.feed(self.port.gone, self.now)
+        self.port.gone = b""
+        self.port.coming += self.mux.poll(self.now)
+
+    def deaf(self, channel, *messages):
+        """They reach the module, as if the line had carried them; nothing is taken from it."""
+        for message in messages:
+            self.line.inbox.append((channel, message))
+            self.module.step()
+            self.port.gone = b""
+
+    def told(self, channel):
+        return [data for other, data in self.heard if other == channel]
+
+    def bounded(self):
+        for channel in LIMITS:
+            assert weight(self.line.mux._queues[channel]) <= QUEUES[channel]
+
+
+def plug():
+    return json.dumps({"id": 1, "do": "plug", "want_contract": True}).encode()
+
+
+def test_a_maker_who_takes_no_answers_gets_no_more_work_done():
+    bench = Bench()
+    bench.deaf(TELEMATICS, *[HELLO] * 300)
+    asked = bench.vault.asked
+    bench.deaf(TELEMATICS, *[HELLO] * 300)
+    assert bench.vault.asked == asked < 300
+    bench.bounded()
+    waiting = len(bench.line.mux._queues[TELEMATICS])
+    assert bench.line.mux.room(TELEMATICS) < LIMITS[TELEMATICS]
+    bench.take()
+    assert len(bench.told(TELEMATICS)) == waiting
+    assert any(b"nobody takes the answers" in line for line in bench.told(LOG))
+    bench.deaf(TELEMATICS, HELLO)  # who takes them is served again
+    bench.take()
+    assert len(bench.told(TELEMATICS)) == waiting + 1
+
+
+def test_a_long_answer_under_way_does_not_keep_the_maker_from_the_next_request():
+    bench = Bench()
+    bench.line.send(TELEMATICS, bytes(LIMITS[TELEMATICS]))
+    bench.deaf(TELEMATICS, HELLO)
+    assert len(bench.line.mux._queues[TELEMATICS]) == 2
+
+
+def test_a_request_that_could_not_be_answered_is_not_carried_out_and_counted():
+    bench = Bench()
+    status = json.dumps({"id": 1, "do": "status"}).encode()
+    bench.deaf(CONTROL, *[status] * 100)
+    answered = len(bench.line.mux._queues[CONTROL])
+    assert answered < 100
+    bench.deaf(CONTROL, plug())
+    assert bench.module._session is None
+    bench.bounded()
+    bench.take()
+    bench.deaf(CONTROL, plug())
+    bench.take()
+    told = [json.loads(data) for data in bench.told(CONTROL)]
+    assert [message["missed"] for message in told if "missed" in message] == [101 - answered]
+    assert told[-1]["session"] == 1
+
+
+def test_events_and_log_lines_that_nobody_took_are_counted_in_the_next():
+    bench = Bench()
+    for _ in range(1000):
+        bench.module._event("check", "x" * 50)
+        bench.module._log("y" * 50)
+    bench.bounded()
+    events, lines = [len(bench.line.mux._queues[channel]) for channel in (CONTROL, LOG)]
+    bench.take()
+    bench.module._event("check", "the next")
+    bench.module._log("the next")
+    bench.module._event("check", "and one more")
+    bench.module._log("and one more")
+    bench.take()
+    told = [json.loads(data) for data in bench.told(CONTROL)]
+    assert told[-2]["missed"] == 1000 - events
+    assert "missed" not in told[-1]
+    log = bench.told(LOG)
+    assert log[-2] == b"(%d lines before this one are missing) the next" % (1000 - lines)
+    assert log[-1] == b"and one more"
+
+
+def test_a_session_whose_frames_nobody_takes_is_ended():
+    bench = Bench()
+    bench.deaf(CONTROL, plug())
+    while bench.line.mux.room(SESSION) >= 0:  # what an earlier one has left there
+        bench.line.send(SESSION, bytes(min(LIMITS[SESSION], bench.line.mux.room(SESSION))))
+    pair = "supportedAppProtocol"
+    bench.deaf(SESSION, answer(pair, OFFERED[pair]))
+    assert bench.module._session is None
+    bench.bounded()
+    bench.take()
+    events = [json.loads(data) for data in bench.told(CONTROL)][1:]
+    assert [(event["event"], event["text"], event["session"]) for event in events] == [
+        ("failed", "stalled", 1),
+        ("closed", "", 1),
+    ]
+
+
+def test_plug_after_plug_that_nobody_listens_to_ends_in_a_refusal():
+    bench = Bench()
+    unplug = json.dumps({"id": 2, "do": "unplug"}).encode()
+    answers = []
+    for _ in range(400):
+        bench.deaf(CONTROL, plug(), unplug)
+        answers += bench.line.mux._queues[CONTROL]
+        bench.line.mux._queues[CONTROL] = []
+        bench.bounded()
+    assert b"nobody takes the session's frames" in answers[-2]
+    assert bench.module._session is None
+
+
+def test_what_comes_faster_than_it_is_read_is_dropped_and_ends_the_session():
+    bench = Bench()
+    bench.deaf(CONTROL, plug())
+    stream = ChannelStream(bench.line, VAULT)
+    bench.take()
+    told = len(bench.heard)
+    ticks = iter(range(1000))
+    bench.line.ticks_ms = lambda: next(ticks)
+    for _ in range(100):  # while the module waits for its vault
+        for channel in (CONTROL, SESSION, TELEMATICS):
+            if bench.mux.room(channel) >= 1000:
+                bench.mux.send(channel, bytes(1000))
+        bench.exchange()
+        stream.read(1, 1)
+        for channel in LIMITS:
+            held = [data for other, data in bench.line.inbox if other == channel]
+            assert weight(held) <= QUEUES[channel]
+    assert bench.line.dropped[SESSION] > 0
+    bench.line.ticks_ms = lambda: 0
+    bench.line.inbox = []  # what was kept would end the session for another reason
+    bench.port.coming = b""
+    bench.module.step()
+    assert bench.line.dropped == {}
+    assert bench.module._session is None
+    bench.take()
+    events = [json.loads(data) for channel, data in bench.heard[told:] if channel == CONTROL]
+    assert ("failed", "stalled") in [(e.get("event"), e.get("text")) for e in events]
+    log = [data for channel, data in bench.heard[told:] if channel == LOG]
+    assert any(line.startswith(b"session: ") and b"found no room" in line for line in log)
+
+
+def test_a_vault_behind_a_line_that_takes_nothing_is_unavailable():
+    bench = Bench()
+    while bench.line.mux.room(VAULT) >= 0:
+        bench.line.send(VAULT, bytes(min(LIMITS[VAULT], bench.line.mux.room(VAULT))))
+    ticks = iter(range(0, 1000000, 100))
+    bench.line.ticks_ms = lambda: next(ticks)
+    vault = service.connect(ChannelStream(bench.line, VAULT))
+    raises(VaultError, "unavailable", vault.random, 1)
+    bench.bounded()
