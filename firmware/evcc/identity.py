@@ -8,7 +8,7 @@ from . import chain, x509
 from .csr import build
 from .errors import EvccError
 from .ids import IdError, parse_pcid
-from .record import RecordError, pack, unpack
+from .record import RecordError, pack, text, unpack
 from .vault import PROVISIONING
 
 FILE = "identity"
@@ -29,6 +29,7 @@ class Identity:
     """files: a `ports.files.Files`. vault: has the key the certificate is for.
 
     `pcid`: "" before the factory. `certificate`: DER, or None. `subs`: DER, leaf's issuer first.
+    Raises: IdentityError("damaged"); StoreError.
     """
 
     def __init__(self, files, vault) -> None:
@@ -40,9 +41,18 @@ class Identity:
         stored = files.read(FILE)
         if stored is not None:
             try:
-                self._take(unpack(stored))
-            except RecordError as e:
-                raise IdentityError("damaged", str(e))
+                self._load(unpack(stored))
+            except (RecordError, IdError, x509.CertificateError) as e:
+                raise IdentityError("damaged", "the car's identity: " + str(e))
+
+    def _load(self, fields: list) -> None:
+        if not 0 < len(fields) <= 2 + chain.MAX_SUBS:
+            raise RecordError("damaged", "number of fields")
+        pcid = parse_pcid(text(fields[0]))
+        certificates = [x509.parse(der) for der in fields[1:]]
+        if certificates and certificates[0].names.get("CN") != pcid:
+            raise RecordError("damaged", "a certificate of another car")
+        self._take(pcid, fields[1:])
 
     def request(self, pcid: str, organisation: str, country: "str | None") -> bytes:
         """A signing request (PKCS#10, DER) for the provisioning key, and the car's name from now.
@@ -58,7 +68,7 @@ class Identity:
         vault = self._vault
         point = vault.public(PROVISIONING)
         csr = build(pcid, organisation, country, point, lambda d: vault.sign(PROVISIONING, d))
-        self._keep([pcid.encode()] + self._ders())
+        self._keep(pcid, self._ders())
         return csr
 
     def install(self, ders: list, anchors: list, now: int) -> None:
@@ -87,16 +97,16 @@ class Identity:
             raise IdentityError("key", "the certificate is for another key")
         if not self.pcid or leaf.names.get("CN") != self.pcid:
             raise IdentityError("pcid", "the certificate is not for " + (self.pcid or "a car yet"))
-        self._keep([self.pcid.encode()] + ders)
+        self._keep(self.pcid, ders)
 
     def _ders(self) -> list:
         return [] if self.certificate is None else [self.certificate] + self.subs
 
-    def _keep(self, fields: list) -> None:
-        self._files.write(FILE, pack(fields))
-        self._take(fields)
+    def _keep(self, pcid: str, ders: list) -> None:
+        self._files.write(FILE, pack([pcid.encode()] + ders))
+        self._take(pcid, ders)
 
-    def _take(self, fields: list) -> None:
-        self.pcid = fields[0].decode()
-        self.certificate = fields[1] if len(fields) > 1 else None
-        self.subs = fields[2:]
+    def _take(self, pcid: str, ders: list) -> None:
+        self.pcid = pcid
+        self.certificate = ders[0] if ders else None
+        self.subs = ders[1:]

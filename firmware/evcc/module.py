@@ -27,7 +27,7 @@ of the next one, the lines of LOG in front of the next one.
 import json
 import sys
 
-from evcc import installation
+from evcc import installation, utf8
 from evcc.contracts import Contracts
 from evcc.errors import EvccError
 from evcc.identity import Identity
@@ -133,7 +133,7 @@ class Module:
             self._log("control: a request is not carried out, nobody takes the answers")
             return
         try:
-            request = json.loads(data.decode())
+            request = json.loads(utf8.decode(data))
         except ValueError:
             request = None
         if not isinstance(request, dict):

@@ -9,6 +9,7 @@ the flash itself. Atomicity is the port's work (`ports.files`).
 import binascii
 import struct
 
+from . import utf8
 from .errors import EvccError
 
 MAGIC = b"PV"
@@ -57,3 +58,21 @@ def unpack(data: bytes) -> list:
     if at != end:
         raise RecordError("damaged", "size")
     return fields
+
+
+def text(field: bytes) -> str:
+    """A field that is UTF-8. Raises RecordError("damaged")."""
+    try:
+        return utf8.decode(field)
+    except UnicodeError:
+        raise RecordError("damaged", "not UTF-8")
+
+
+def numbers(layout: str, field: bytes) -> tuple:
+    """A field of exactly this `struct` layout. Raises RecordError("damaged").
+
+    `struct` alone raises another error on each runtime, and MicroPython's takes more bytes.
+    """
+    if len(field) != struct.calcsize(layout):
+        raise RecordError("damaged", "%d bytes where %s belongs" % (len(field), layout))
+    return struct.unpack(layout, field)

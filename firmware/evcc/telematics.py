@@ -22,7 +22,7 @@ Authenticates, does not encrypt: a contract's private key is sealed to the car b
 
 import hashlib
 
-from . import ids
+from . import ids, utf8
 from .errors import EvccError
 from .record import RecordError, pack, unpack
 from .vault import PROVISIONING, VaultError
@@ -233,8 +233,8 @@ class Vehicle:
     # -- provisioning --
 
     def _csr(self, pcid: bytes, organisation: bytes, country: bytes) -> list:
-        name = organisation.decode()
-        return [b"ok", self._identity.request(pcid.decode(), name, country.decode() or None)]
+        texts = [utf8.decode(field) for field in (pcid, organisation, country)]
+        return [b"ok", self._identity.request(texts[0], texts[1], texts[2] or None)]
 
     def _install_certificate(self, *ders: bytes) -> list:
         self._identity.install(list(ders), self._trust.anchors("OEM"), self._time.now())
@@ -244,9 +244,9 @@ class Vehicle:
     def _install_trust(self, region: bytes, *flat: bytes) -> list:
         if len(flat) % 2:
             raise TelematicsError("request", "a kind without an anchor")
-        anchors = [(flat[i].decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
-        self._trust.install(region.decode(), anchors, self._time.now())
-        self._event("trusted", region.decode())
+        anchors = [(utf8.decode(flat[i]), flat[i + 1]) for i in range(0, len(flat), 2)]
+        self._trust.install(utf8.decode(region), anchors, self._time.now())
+        self._event("trusted", utf8.decode(region))
         return [b"ok"]
 
     def _install_revoked(self, issued: bytes, until: bytes, *names: bytes) -> list:
@@ -280,7 +280,7 @@ class Vehicle:
         self._offer = None
         if self._contracts.envelopes.locked:
             raise TelematicsError("locked", "until contract.unlock")
-        name = ids.parse_emaid(emaid.decode())
+        name = ids.parse_emaid(utf8.decode(emaid))
         self._contracts.admit(name, b"", self._time.now())
         self._offer = (name, session_id)
         return [b"ok"]
@@ -293,11 +293,11 @@ class Vehicle:
         return [b"ok", contract.custody.encode()]
 
     def _choose_contract(self, emaid: bytes) -> list:
-        self._contracts.choose(ids.parse_emaid(emaid.decode()))
+        self._contracts.choose(ids.parse_emaid(utf8.decode(emaid)))
         return [b"ok"]
 
     def _remove_contract(self, emaid: bytes) -> list:
-        key = self._contracts.delete(ids.parse_emaid(emaid.decode()))
+        key = self._contracts.delete(ids.parse_emaid(utf8.decode(emaid)))
         try:
             self._vault.delete(key)
         except VaultError as e:

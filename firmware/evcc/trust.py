@@ -7,24 +7,26 @@ The store is bounded, because a board's flash is.
 
 from . import chain, x509
 from .errors import EvccError
-from .record import pack, unpack
+from .record import RecordError, pack, text, unpack
 from .revocation import Revocation
 
 KINDS = ("V2G", "MO", "OEM")
 MAX_ANCHORS = 16
+MAX_REGION = 16  # characters
 FILE = "trust"
 
 
 class TrustError(EvccError):
-    """A set of anchors that cannot be installed."""
+    """A set of anchors that cannot be installed, or a stored one that cannot be read."""
 
-    REASONS = ("kind", "region", "too-many", "not-an-anchor")
+    REASONS = ("kind", "region", "too-many", "not-an-anchor", "damaged")
 
 
 class Trust:
     """files: a `ports.files.Files`; verify: (point, digest, r‖s) -> bool.
 
     `revocation`: which certificates below the anchors are not to be trusted.
+    Raises: TrustError("damaged"); StoreError.
     """
 
     def __init__(self, files, verify) -> None:
@@ -35,10 +37,18 @@ class Trust:
         self._anchors: list = []  # [(kind, Certificate)]
         stored = files.read(FILE)
         if stored is not None:
-            fields = unpack(stored)
-            self._region = fields[0].decode()
-            for i in range(1, len(fields), 2):
-                self._anchors.append((fields[i].decode(), x509.parse(fields[i + 1])))
+            try:
+                self._load(unpack(stored))
+            except (RecordError, TrustError) as e:
+                raise TrustError("damaged", "the trust anchors: " + str(e))
+
+    def _load(self, fields: list) -> None:
+        if len(fields) % 2 == 0:
+            raise RecordError("damaged", "number of fields")
+        anchors = [(text(fields[i]), fields[i + 1]) for i in range(1, len(fields), 2)]
+        region = text(fields[0])
+        self._anchors = _parsed(region, anchors)
+        self._region = region
 
     def region(self) -> str:
         """The sales region of the installed set, e.g. "EU"; "" before the factory."""
@@ -54,23 +64,31 @@ class Trust:
         region: 1..16 characters. anchors: [(kind, DER)]. now: unix seconds.
         Raises TrustError(reason); the cause is in its `detail`.
         """
-        if not 0 < len(region) <= 16:
-            raise TrustError("region", "1 to 16 characters")
-        if len(anchors) > MAX_ANCHORS:
-            raise TrustError("too-many", "%d, room for %d" % (len(anchors), MAX_ANCHORS))
-        parsed = []
+        parsed = _parsed(region, anchors)
         fields = [region.encode()]
-        for kind, der in anchors:
-            if kind not in KINDS:
-                raise TrustError("kind", str(kind))
+        for kind, certificate in parsed:
             try:
-                certificate = x509.parse(der)
                 chain.is_anchor(certificate, now, self._verify)
             except x509.CertificateError as e:
                 raise TrustError("not-an-anchor", str(e))
-            parsed.append((kind, certificate))
-            fields.append(kind.encode())
-            fields.append(der)
+            fields += [kind.encode(), certificate.der]
         self._files.write(FILE, pack(fields))
         self._region = region
         self._anchors = parsed
+
+
+def _parsed(region: str, anchors: list) -> list:
+    """[(kind, Certificate)] of a set whose form is right: no dates or signatures yet."""
+    if not 0 < len(region) <= MAX_REGION:
+        raise TrustError("region", "1 to %d characters" % MAX_REGION)
+    if len(anchors) > MAX_ANCHORS:
+        raise TrustError("too-many", "%d, room for %d" % (len(anchors), MAX_ANCHORS))
+    parsed = []
+    for kind, der in anchors:
+        if kind not in KINDS:
+            raise TrustError("kind", str(kind))
+        try:
+            parsed.append((kind, x509.parse(der)))
+        except x509.CertificateError as e:
+            raise TrustError("not-an-anchor", str(e))
+    return parsed

@@ -8,7 +8,7 @@ Signatures, dates and trust are not looked at here: see `chain`.
 
 import hashlib
 
-from evcc import der
+from evcc import der, utf8
 from evcc.errors import EvccError
 
 TYPE_CHECKING = False
@@ -175,7 +175,7 @@ def _text(tag, raw):
         if b < 0x20 or b == 0x7F or (b > 0x7F and tag != der.UTF8_STRING):
             raise CertificateError("name", "character %02x" % b)
     try:
-        text = raw.decode()
+        text = utf8.decode(raw)
     except UnicodeError:
         raise CertificateError("name", "not UTF-8")
     if len(text) < len(raw):  # U+0080 to U+009F are control characters too: terminals obey them

@@ -150,9 +150,9 @@ def test_what_the_module_could_not_tell_is_in_the_log(ends: tuple[Any, Line]):
 def test_a_module_that_takes_nothing_gets_no_more_than_fits(ends: tuple[Any, Line]):
     stream, line = ends
     with Endpoint(stream, {}) as endpoint:
+        fill(endpoint, SESSION)
         with pytest.raises(LinkError, match="full"):
-            for _ in range(100):
-                endpoint.send(SESSION, bytes(1024), patience=0)
+            endpoint.send(SESSION, bytes(1024), patience=0)
         assert weight(endpoint._outbox[SESSION]) <= QUEUES[SESSION]
         endpoint.send(CONTROL, b"other channels go on", patience=0)
         sent, came = endpoint.bytes_out[SESSION], 0
@@ -185,8 +185,8 @@ def test_a_request_to_a_module_that_takes_nothing_times_out(
 
 
 def fill(endpoint: Endpoint, channel: int) -> None:
-    with pytest.raises(LinkError, match="full"):
-        for _ in range(1000):
+    with contextlib.suppress(LinkError):
+        while True:
             endpoint.send(channel, bytes(1024), patience=0)
 
 

@@ -1,0 +1,20 @@
+"""Text out of bytes, with one verdict on every runtime (RFC 3629).
+
+MicroPython's own `decode` also takes overlong forms, surrogates and numbers above U+10FFFF.
+"""
+
+
+def decode(raw: "bytes | bytearray") -> str:
+    """Raises: UnicodeError."""
+    text = str(raw, "utf-8")
+    if len(text) == len(raw):  # ASCII
+        return text
+    size = 0
+    for character in text:
+        point = ord(character)
+        if point > 0x10FFFF or 0xD800 <= point < 0xE000:
+            raise UnicodeError("no character")
+        size += 1 + (point > 0x7F) + (point > 0x7FF) + (point > 0xFFFF)
+    if size != len(raw):
+        raise UnicodeError("overlong")
+    return text

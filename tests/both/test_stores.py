@@ -1,0 +1,234 @@
+"""What is stored is read as it was written, or is "damaged": also when its checksum is right.
+
+A store is one row of `STORES`.
+"""
+
+import binascii
+import json
+import struct
+
+from evcc import x509
+from evcc.errors import EvccError
+from evcc.identity import FILE as IDENTITY
+from evcc.identity import Identity, IdentityError
+from evcc.record import RecordError, numbers, pack, text, unpack
+from evcc.trust import FILE as TRUST
+from evcc.trust import MAX_ANCHORS, Trust, TrustError
+from helpers import raises, vector
+from memory import MemoryFiles
+from noise import Chance
+
+_made = json.loads(vector("certificates.json"))
+ROUNDS = 600  # alterations of each store
+
+
+def der(name):
+    return bytes.fromhex(_made[name])
+
+
+def pcid():
+    return x509.parse(der("provisioning")).names["CN"].encode()
+
+
+def open_trust(files):
+    trust = Trust(files, None)
+    return [trust.region()] + [c.names for c in trust.anchors("V2G", "MO", "OEM")]
+
+
+def open_identity(files):
+    identity = Identity(files, None)
+    return [identity.pcid] + [
+        x509.parse(one).names for one in [identity.certificate] + identity.subs if one
+    ]
+
+
+# file, what it holds, how it is opened and all of it looked at
+STORES = (
+    (TRUST, lambda: [b"EU", b"V2G", der("root"), b"MO", der("other_root")], open_trust),
+    (TRUST, lambda: [b"EU"], open_trust),
+    (IDENTITY, lambda: [pcid(), der("provisioning"), der("sub2"), der("sub1")], open_identity),
+    (IDENTITY, lambda: [pcid()], open_identity),
+)
+
+MALFORMED = (  # what is no UTF-8 by RFC 3629
+    b"\x80",
+    b"\xc3",
+    b"\xff",
+    b"\xc1\x81",  # overlong: A
+    b"\xc0\x80",
+    b"\xe0\x9f\xbf",
+    b"\xf0\x8f\xbf\xbf",
+    b"\xed\xa0\x80",  # surrogates
+    b"\xed\xbf\xbf",
+    b"\xf4\x90\x80\x80",  # above U+10FFFF
+    b"\xf7\xbf\xbf\xbf",
+    b"\xf8\x88\x80\x80\x80",
+)
+
+
+def _drop(chance, fields, i):
+    del fields[i]
+
+
+def _repeat(chance, fields, i):
+    fields.insert(i, fields[chance.below(len(fields))])
+
+
+def _many(chance, fields, i):
+    fields += fields[i:] * chance.below(60)
+
+
+def _swap(chance, fields, i):
+    j = chance.below(len(fields))
+    fields[i], fields[j] = fields[j], fields[i]
+
+
+def _empty(chance, fields, i):
+    fields[i] = b""
+
+
+def _cut(chance, fields, i):
+    fields[i] = fields[i][: chance.below(len(fields[i]) + 1)]
+
+
+def _lengthen(chance, fields, i):
+    fields[i] += chance.bytes(1 + chance.below(20))
+
+
+def _replace(chance, fields, i):
+    fields[i] = chance.bytes(chance.below(40))
+
+
+def _ones(chance, fields, i):
+    fields[i] = b"\xff" * len(fields[i])
+
+
+def _flip(chance, fields, i):
+    if fields[i]:
+        at = chance.below(len(fields[i]))
+        bit = bytes([fields[i][at] ^ 1 << chance.below(8)])
+        fields[i] = fields[i][:at] + bit + fields[i][at + 1 :]
+
+
+def _no_text(chance, fields, i):
+    fields[i] = MALFORMED[chance.below(len(MALFORMED))] + fields[i]
+
+
+ALTERATIONS = (
+    _drop,
+    _repeat,
+    _many,
+    _swap,
+    _empty,
+    _cut,
+    _lengthen,
+    _replace,
+    _ones,
+    _flip,
+    _no_text,
+)
+
+
+def sealed(body):
+    """The body of a record with the checksum that fits."""
+    return body + struct.pack(">I", binascii.crc32(body) & 0xFFFFFFFF)
+
+
+def altered(chance, fields):
+    fields = list(fields)
+    for _ in range(1 + chance.below(3)):
+        if fields:
+            ALTERATIONS[chance.below(len(ALTERATIONS))](chance, fields, chance.below(len(fields)))
+    body = bytearray(pack(fields)[:-4])
+    if not chance.below(4):  # the counts and lengths between the fields too
+        body[chance.below(min(len(body), 8))] = chance.below(256)
+    if not chance.below(8):
+        body = body[: chance.below(len(body))]
+    return sealed(bytes(body))
+
+
+def test_store_altered_with_right_checksum_is_damaged_not_a_crash():
+    for name, fields, look in STORES:
+        files = MemoryFiles()
+        files.write(name, pack(fields()))
+        whole = look(files)
+        refused = 0
+        for seed in range(ROUNDS):
+            files.write(name, altered(Chance(seed), fields()))
+            try:
+                look(files)
+            except EvccError as error:
+                assert error.reason == "damaged", (name, seed, str(error))
+                refused += 1
+        assert ROUNDS // 2 < refused < ROUNDS
+        files.write(name, pack(fields()))
+        assert look(files) == whole
+
+
+def damaged(error, name, fields, look):
+    files = MemoryFiles()
+    files.write(name, pack(fields))
+    raises(error, "damaged", look, files)
+
+
+def test_each_way_in_which_a_trust_store_can_be_wrong():
+    root = der("root")
+    for fields in (
+        [],
+        [b"EU", b"V2G"],
+        [b""],
+        [b"x" * 17],
+        [b"\xed\xa0\x80"],
+        [b"EU", b"CPS", root],
+        [b"EU", b"\xff", root],
+        [b"EU", b"V2G", root[:-1]],
+        [b"EU", b"V2G", b""],
+        [b"EU"] + [b"V2G", root] * (MAX_ANCHORS + 1),
+    ):
+        damaged(TrustError, TRUST, fields, open_trust)
+    files = MemoryFiles()
+    files.write(TRUST, pack([b"x" * 16] + [b"V2G", root] * MAX_ANCHORS))
+    assert len(open_trust(files)) == 1 + MAX_ANCHORS
+
+
+def test_each_way_in_which_an_identity_can_be_wrong():
+    leaf, sub = der("provisioning"), der("sub2")
+    other = der("contract")
+    for fields in (
+        [],
+        [b""],
+        [b"PVTP000000000001"],
+        [b"\xed\xa0\x80" + b"P" * 16],
+        [pcid(), leaf[:-1]],
+        [pcid(), b""],
+        [pcid(), other],
+        [pcid(), leaf, b"junk"],
+        [pcid(), leaf] + [sub] * 5,
+    ):
+        damaged(IdentityError, IDENTITY, fields, open_identity)
+    files = MemoryFiles()
+    files.write(IDENTITY, pack([pcid(), leaf] + [sub] * 4))
+    assert len(open_identity(files)) == 6
+
+
+def test_a_field_is_text_or_numbers_of_just_that_layout_or_damaged():
+    assert text("grüße \U0001f50c".encode()) == "grüße \U0001f50c"
+    for bad in MALFORMED:
+        raises(RecordError, "damaged", text, b"a" + bad)
+    layout = ">QQB"
+    whole = struct.pack(layout, 1, 253402300799, 1)
+    assert numbers(layout, whole) == (1, 253402300799, 1)
+    for size in (0, 1, 16, 18):
+        raises(RecordError, "damaged", numbers, layout, (whole + b"x")[:size])
+
+
+def test_counts_and_lengths_that_do_not_fit_are_damage_whatever_the_checksum():
+    body = bytearray(pack([b"one", b"", b"three"])[:-4])
+    good = [b"one", b"", b"three"]
+    assert unpack(sealed(bytes(body))) == good
+    for at, value in ((0, 0), (2, 1), (3, 2), (3, 4), (4, 1), (5, 2), (5, 4), (10, 1), (12, 6)):
+        changed = bytearray(body)
+        changed[at] = value
+        raises(RecordError, "damaged", unpack, sealed(bytes(changed)))
+    for size in range(len(body)):
+        raises(RecordError, "damaged", unpack, sealed(bytes(body[:size])))
