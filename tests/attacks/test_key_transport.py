@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evcc import exi, installation
 from evcc.installation import RejectedError, Request
 from evcc.vault import PROVISIONING, VaultError
+from evcc.vault.schemes import SCHEMES
 from fixtures.cars import Car, Spy
 from world import EMAID, NOW, SESSION_ID, point, seal
 
@@ -138,3 +139,9 @@ def test_a_rejection_leaves_the_request_used_up(car: Car) -> None:
     failed = car.world.response(car.point, code="FAILED")
     car.rejects("response-code", None, failed, request=request)
     car.rejects("unsolicited", None, car.world.response(car.point), request=request)
+
+
+def test_gcm_tag_truncation_rejected() -> None:
+    """AES-GCM comes with ISO 15118-20; a scheme that has it fails here until it has this test."""
+    assert {scheme.cipher for scheme in SCHEMES.values()} == {"aes-cbc"}
+    pytest.skip("not yet: ISO 15118-20")

@@ -307,3 +307,8 @@ def test_4100_byte_response_accepted() -> None:
         near.feed(far.poll(now), now)
     ((_, message),) = heard
     assert v2gtp.Reader().feed(message) == [bytes(4100)]
+
+
+def test_pnc_refused_without_tls() -> None:
+    """The session's bytes come from whoever owns the connection: only that one can know."""
+    pytest.skip("not yet: TLS")

@@ -378,7 +378,7 @@ def test_each_channel_carries_its_longest_message_and_no_longer_one():
     longest[mux.LOG] = 512
     waits = {mux.CONTROL: 9216, mux.SESSION: 9216, mux.TELEMATICS: 9216, mux.VAULT: 5120}
     waits[mux.LOG] = 4096
-    assert mux.LIMITS == longest and mux.QUEUES == waits and mux.EACH == 32
+    assert longest == mux.LIMITS and waits == mux.QUEUES and mux.EACH == 32
     for channel, limit in longest.items():
         one = mux.Mux(1)
         raises(mux.LinkError, "too-long", one.send, channel, bytes(limit + 1))

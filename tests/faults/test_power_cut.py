@@ -195,7 +195,7 @@ def cut(car: Car, recorder: Recorder, folder: Path, operation: str) -> int:
 
 
 @pytest.mark.parametrize("operation", ["renew", "add", "delete", "choose"])
-def test_power_cut_at_any_step(
+def test_power_cut_at_every_write_leaves_old_or_new_contract(
     car: Car, recorder: Recorder, tmp_path: Path, operation: str
 ) -> None:
     assert cut(car, recorder, tmp_path / "cut", operation) > 10
