@@ -52,8 +52,6 @@ def unpack(data: bytes) -> list:
             raise RecordError("damaged", "count")
         (length,) = struct.unpack(">H", data[at : at + 2])
         at += 2 + length
-        if at > end:
-            raise RecordError("damaged", "length")
         fields.append(bytes(view[at - length : at]))
     if at != end:
         raise RecordError("damaged", "size")

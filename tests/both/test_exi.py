@@ -381,12 +381,17 @@ def test_refuses_lists_without_end_where_the_schema_has_no_bound():
     while bits[at] == two[at]:
         at += 1
     one = two[at : at + len(two.rstrip("0")) - len(bits.rstrip("0"))]
-    whole, size = int(two[:at], 2), at + len(one) * (grammar.MOST + 1) + len(two) - at
-    for _ in range(grammar.MOST + 1):
-        whole = whole << len(one) | int(one, 2)
-    whole = (whole << len(two) - at | int(two[at:], 2)) << -size % 8
-    forged = whole.to_bytes((size + 7) // 8, "big")
-    raises(ExiError, "bounds", exi.decode, forged, "xmldsig")
+
+    def forged(more):  # two items, and so many more
+        whole, size = int(two[:at], 2), at + len(one) * more + len(two) - at
+        for _ in range(more):
+            whole = whole << len(one) | int(one, 2)
+        whole = (whole << len(two) - at | int(two[at:], 2)) << -size % 8
+        return whole.to_bytes((size + 7) // 8, "big")
+
+    info["Reference"] = [reference] * grammar.MOST
+    assert exi.decode(forged(grammar.MOST - 2), "xmldsig") == sent
+    raises(ExiError, "bounds", exi.decode, forged(grammar.MOST - 1), "xmldsig")
 
 
 def test_refuses_wildcards_and_mixed_text():

@@ -23,6 +23,12 @@ def test_bodies_of_every_shape_come_back():
         assert _through(body) == body
 
 
+def test_a_frame_of_nothing_is_none():
+    for seed in (0, 7):
+        (raw,) = frame.Reader(9).feed(frame.encode(b"", seed))
+        assert frame.unseal(raw, seed) is None
+
+
 def test_cobs_is_as_published():
     # Cheshire and Baker, 1999: 45 00 00 2C 4C 79 is 02 45 01 04 2C 4C 79. The CRC-32 follows.
     encoded = frame.encode(bytes.fromhex("4500002c4c79"))

@@ -82,6 +82,8 @@ def test_only_the_installation_parameter_set_is_taken():
     assert messages.installation_parameter_set(offered(update, installation)) == 7
     assert messages.installation_parameter_set(offered(update)) is None
     assert messages.installation_parameter_set(offered((1, "Service", "intValue", 1))) is None
+    other = (1, "Other", "stringValue", "Installation")
+    assert messages.installation_parameter_set(offered(other)) is None
     assert messages.installation_parameter_set({}) is None
 
 
@@ -89,3 +91,4 @@ def test_names_are_written_in_one_order_and_escaped():
     names = {"DC": "V2G", "C": "DE", "CN": "Root", "O": 'A, B + "C"'}
     assert messages.distinguished_name(names) == 'CN=Root,O=A\\, B \\+ \\"C\\",C=DE,DC=V2G'
     assert messages.distinguished_name({"CN": "#1"}) == "CN=\\#1"
+    assert messages.distinguished_name({"CN": " 1"}) == "CN=\\ 1"

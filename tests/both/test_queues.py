@@ -217,3 +217,27 @@ def test_a_vault_behind_a_line_that_takes_nothing_is_unavailable():
     vault = service.connect(ChannelStream(bench.line, VAULT))
     raises(VaultError, "unavailable", vault.random, 1)
     bench.bounded()
+
+
+def test_one_session_at_a_time():
+    bench = Bench()
+    bench.deaf(CONTROL, plug())
+    first = bench.module._session
+    bench.deaf(CONTROL, plug())
+    assert bench.module._session is first
+
+
+def test_a_bug_in_one_step_ends_that_session_only():
+    bench = Bench()
+    bench.deaf(CONTROL, plug())
+
+    def bug(data, now_ms):
+        raise RuntimeError("secret 12345")
+
+    bench.module._session.receive = bug
+    bench.deaf(SESSION, b"x")
+    assert bench.module._session is None
+    bench.deaf(CONTROL, plug())
+    assert bench.module._session is not None
+    bench.take()
+    assert not any(b"12345" in line for line in bench.told(LOG))

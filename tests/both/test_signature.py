@@ -92,6 +92,28 @@ def test_rejects_a_second_transform_or_none():
         refused("algorithm", signed, part("id1"))
 
 
+def test_rejects_another_algorithm_in_each_place():
+    for place in (
+        lambda info: info["CanonicalizationMethod"],
+        lambda info: info["SignatureMethod"],
+        lambda info: info["Reference"][0]["Transforms"]["Transform"][0],
+        lambda info: info["Reference"][0]["DigestMethod"],
+    ):
+        signed = sign(part("id1"))
+        place(signed["SignedInfo"])["Algorithm"] += "x"
+        refused("algorithm", signed, part("id1"))
+
+
+def test_the_peers_form_of_the_emaid_counts_only_where_it_is_allowed():
+    emaid = "id4", "eMAID", {"Id": "id4", "value": "DEPVT0000000012"}
+    signed = sign(emaid)
+    typed = signature.digest("eMAID", emaid[2], typed=True)
+    assert verify(signed, emaid) is False
+    signed["SignedInfo"]["Reference"][0]["DigestValue"] = typed
+    refused("digest", signed, emaid)
+    assert signature.verify(signed, [emaid], bytes(65), lambda *_: True, legacy_emaid=True)
+
+
 def test_rejects_whatever_is_missing_or_too_much():
     def info(signed):
         return signed["SignedInfo"]

@@ -7,7 +7,7 @@ import binascii
 import json
 import struct
 
-from evcc import x509
+from evcc import p256, x509
 from evcc.errors import EvccError
 from evcc.identity import FILE as IDENTITY
 from evcc.identity import Identity, IdentityError
@@ -19,6 +19,7 @@ from memory import MemoryFiles
 from noise import Chance
 
 _made = json.loads(vector("certificates.json"))
+NOW = 1767225600  # 2026-01-01
 ROUNDS = 600  # alterations of each store
 
 
@@ -232,3 +233,52 @@ def test_counts_and_lengths_that_do_not_fit_are_damage_whatever_the_checksum():
         raises(RecordError, "damaged", unpack, sealed(bytes(changed)))
     for size in range(len(body)):
         raises(RecordError, "damaged", unpack, sealed(bytes(body[:size])))
+
+
+def test_only_roots_that_are_valid_now_and_sign_themselves_become_anchors():
+    trust = Trust(MemoryFiles(), p256.verify)
+    trust.install("EU", [("V2G", der("root"))], NOW)
+    for name, now in (
+        ("sub1", NOW),
+        ("not_ca_root", NOW),
+        ("forged_root", NOW),
+        ("renamed_root", NOW),
+        ("root", x509.parse(der("root")).not_before - 1),
+        ("root", x509.parse(der("root")).not_after + 1),
+    ):
+        raises(TrustError, "not-an-anchor", trust.install, "NA", [("V2G", der(name))], now)
+    assert (trust.region(), len(trust.anchors("V2G"))) == ("EU", 1)
+
+
+def test_a_car_takes_the_certificate_of_its_own_key_and_name_only_and_keeps_its_name():
+    leaf = x509.parse(der("provisioning"))
+    chain = [der("provisioning"), der("sub2"), der("sub1")]
+    vault = OneKey(leaf.point)
+    roots = [x509.parse(der("root"))]
+    identity = Identity(MemoryFiles(), vault)
+    raises(IdentityError, "pcid", identity.install, chain, roots, NOW)
+    identity.request("PVTP0000000000009", "Maker", None)
+    raises(IdentityError, "pcid", identity.install, chain, roots, NOW)
+    identity.request(pcid().decode(), "Maker", None)
+    vault.point = b"\4" + bytes(64)
+    raises(IdentityError, "key", identity.install, chain, roots, NOW)
+    vault.point = leaf.point
+    identity.install(chain, roots, NOW)
+    raises(IdentityError, "pcid", identity.request, "PVTP0000000000009", "Maker", None)
+    assert (identity.pcid, identity.certificate) == (pcid().decode(), chain[0])
+
+
+class OneKey:
+    """A vault with one key, as much of it as an identity asks for."""
+
+    def __init__(self, point):
+        self.point = point
+
+    def public(self, key):
+        return self.point
+
+    def sign(self, key, digest):
+        return digest + digest
+
+    def verify(self, point, digest, signature):
+        return p256.verify(point, digest, signature)

@@ -408,6 +408,10 @@ def test_malformed_requests_of_the_maker_get_a_reason_and_change_nothing():
         ([b"trust.install", b""], b"region"),
         ([b"trust.install", b"x" * 17], b"region"),
         ([b"begin", b"", b""], b"piece"),
+        ([b"begin", bytes(3), bytes(32)], b"piece"),
+        ([b"begin", bytes(5), bytes(32)], b"piece"),
+        ([b"begin", bytes(4), bytes(31)], b"piece"),
+        ([b"begin", bytes(4), bytes(33)], b"piece"),
     ):
         assert maker.ask(car, *fields) == [b"refused", reason]
     assert car.state() == before

@@ -252,7 +252,10 @@ def test_times_that_do_not_exist_are_refused():
     ):
         refused("time", validity=times(text, "350101000000Z"))
         refused("time", validity=times("250101000000Z", text))
-    refused("time", validity=times("21000229000000Z", "350101000000Z", der.GENERALIZED_TIME))
+    refused("time", validity=times("21000229000000Z", "21010101000000Z", der.GENERALIZED_TIME))
+    x509.parse(
+        certificate(validity=times("21000228000000Z", "21010101000000Z", der.GENERALIZED_TIME))
+    )
     refused("time", validity=times("250101000000Z", "350101000000Z", der.GENERALIZED_TIME))
     refused("time", validity=times("20250101000000Z", "20350101000000Z", der.UTC_TIME))
     refused("time", validity=times("250101000000Z", "350101000000Z", der.IA5_STRING))
@@ -285,7 +288,10 @@ def test_names_with_strange_characters_are_refused():
     refused("name", subject=name(("CN", b"A\x7f")))
     refused("name", subject=name(("CN", b"\xff"), tag=der.UTF8_STRING))
     refused("name", subject=name(("CN", b"\xc3\xbc")))
-    refused("name", subject=name(("O", b"\xc2\x9b31m"), tag=der.UTF8_STRING))  # CSI
+    for control in (b"\xc2\x80", b"\xc2\x9b31m", b"\xc2\x9f"):  # the second is CSI
+        refused("name", subject=name(("O", control), tag=der.UTF8_STRING))
+    space = name(("O", b"\xc2\xa0"), tag=der.UTF8_STRING)
+    assert x509.parse(certificate(subject=space)).names == {"O": "\xa0"}
     refused("name", subject=name(("CN", b"A"), tag=0x1E))
 
 
@@ -357,6 +363,13 @@ def test_the_ocsp_address():
     )
     tail = der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE, ocsp, h("0500")))
     refused_extension("der", "aia", tail)
+    second = h("06082b060105050730018603") + b"u:c"
+    both = der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE, ocsp), der.tlv(der.SEQUENCE, second))
+    assert with_extension("aia", both).ocsp == "u:a"
+    for bad in (b"u\n:", b"u:\xe9"):
+        strange = h("06082b060105050730018603") + bad
+        strange = der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE, strange))
+        refused_extension("name", "aia", strange)
 
 
 def test_nothing_may_follow_the_last_field():
