@@ -95,7 +95,7 @@ class Identity:
             raise IdentityError("certificate", str(e))
         if leaf.point != self._vault.public(PROVISIONING):
             raise IdentityError("key", "the certificate is for another key")
-        if not self.pcid or leaf.names.get("CN") != self.pcid:
+        if leaf.names.get("CN") != self.pcid:
             raise IdentityError("pcid", "the certificate is not for " + (self.pcid or "a car yet"))
         self._keep(self.pcid, ders)
 

@@ -202,6 +202,14 @@ def test_of_two_issuers_of_one_name_the_key_identifier_decides():
     assert validate("contract", SUBS, ("impostor_root", "root")) is c("root")
 
 
+def test_without_a_key_identifier_every_issuer_of_the_name_is_tried():
+    leaf = changed("contract_by_root", aki=None)
+    without = changed("impostor_root", ski=None)
+    for anchors in ([without, c("root")], [c("root"), without]):
+        found = chain.validate(leaf, [], anchors, chain.CONTRACT, NOW, p256.verify)
+        assert found is c("root")
+
+
 def test_rejects_other_curves():
     raises(CertificateError, "curve", x509.parse, bytes.fromhex(_made["contract_p384"]))
 

@@ -389,6 +389,8 @@ def test_each_channel_carries_its_longest_message_and_no_longer_one():
             other._collect(bytes([0xC0 | channel, 0, 0, 0, 0, 0, 0]) + total + b"x")
             assert (channel in other._parts) == kept
             assert other.refused == extra
+        other._collect(bytes([0xC0 | 9, 0, 0, 0, 0, 0, 0]) + b"\0\0\1")  # no such channel
+        assert 9 not in other._parts
         full = mux.Mux(1, {channel: 1 << 20}, waits)
         raises(mux.LinkError, "full", full.send, channel, bytes(waits[channel] - 31))
         full.send(channel, bytes(waits[channel] - 32))

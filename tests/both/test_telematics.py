@@ -207,6 +207,21 @@ def test_a_record_changed_anywhere_is_not_answered():
     assert maker.opened(answer) == [b"refused", b"not-found"]
 
 
+def test_what_is_no_record_opens_to_nothing_at_either_end():
+    maker, car = _pair()
+    record = maker.record(b"status")
+
+    def opened(data):
+        verify = maker.vault.verify
+        return unseal(data, maker.session, TO_CAR, maker.counter, maker.point, verify)
+
+    assert unpack(opened(record)) == [b"status"]
+    for kind in (0, 4, 6):  # it is not part of what is signed
+        assert opened(bytes([kind]) + record[1:]) is None
+    for size in (0, 1, 5, 68):
+        assert opened(record[:size]) is None
+
+
 def test_a_record_of_an_earlier_session_is_not_answered():
     maker, car = _pair()
     old = maker.record(b"contract.list")
@@ -348,7 +363,8 @@ def test_pieces_that_are_not_the_announced_ones_install_nothing():
     assert piece(1000, whole[1000:]) == refused  # the same bytes twice
     begin()
     piece(0, whole[:2000])
-    assert piece(2000, whole[2000:] + b"x") == refused  # longer than announced
+    assert piece(2000, whole[2000:] + b"x") == refused
+    assert car.logged[-1].endswith("longer than announced")
     begin()
     piece(0, whole[:2000])
     assert piece(2000, bytes([whole[2000] ^ 1]) + whole[2001:]) == refused  # another hash
