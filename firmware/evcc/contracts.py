@@ -15,9 +15,10 @@ whose key does not prove itself is kept and named, never repaired silently.
 import hashlib
 import struct
 
+from .chain import MAX_SUBS
 from .envelopes import ROOM, Envelopes
 from .errors import EvccError
-from .record import RecordError, pack, unpack
+from .record import RecordError, pack, text, unpack
 from .vault import OWNER, PROVISIONING, VaultError
 
 SLOTS = 5
@@ -125,7 +126,10 @@ class Contracts:
         try:
             if stored is None:
                 raise RecordError("damaged", "missing")
-            return unpack(stored)
+            ders = unpack(stored)
+            if not 0 < len(ders) <= 1 + MAX_SUBS:
+                raise RecordError("damaged", "%d certificates" % len(ders))
+            return ders
         except RecordError as e:
             raise ContractError("damaged", "the chain of " + emaid + ": " + str(e))
 
@@ -378,18 +382,18 @@ class Contracts:
 
 
 def _contract(fields: list) -> Contract:
-    """Raises: RecordError; ValueError for text that is none."""
+    """Raises: RecordError."""
     emaid, key, public, custody, operator, numbers, fingerprint = fields
     sizes = [len(field) for field in (key, public, numbers, fingerprint)]
     if sizes != [_KEY, 32, 17, 16] or numbers[16] > 1:
         raise RecordError("damaged", "a contract")
     not_before, not_after, active = struct.unpack(">QQB", numbers)
     contract = Contract(
-        emaid.decode(),
+        text(emaid),
         key,
         public,
-        custody.decode(),
-        operator.decode(),
+        text(custody),
+        text(operator),
         not_before,
         not_after,
         fingerprint,
