@@ -17,6 +17,7 @@ from evcc.identity import Identity
 from evcc.link import frame, v2gtp
 from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, Mux
 from evcc.telematics import Vehicle
+from evcc.timekeeper import Timekeeper
 from fixtures.cars import STORED, Car
 from plugvault.hsm import Token
 from plugvault.telematics import Maker, TelematicsError
@@ -54,7 +55,7 @@ class Line:
             car.trust,
             car.contracts,
             self.install,
-            lambda: NOW,
+            Timekeeper(car.files, lambda: NOW, lambda: 0),
             self.log.append,
             lambda name, text: None,
         )

@@ -4,17 +4,20 @@ so that a changed constant is noticed too."""
 import os
 
 from evcc import chain, der, exi, ids, installation, record, signature, telematics, trust, x509
+from evcc.contracts import ContractError
 from evcc.exi import grammar as g
 from evcc.exi import reader
 from evcc.link import frame, mux, v2gtp
 from evcc.messages import envelope
 from evcc.ports.files import Files, StoreError
 from evcc.ports.stream import PortError
+from evcc.revocation import Revocation, RevocationError
 from evcc.session import SessionError
 from helpers import raises
 from memory import MemoryFiles
 from scripted import OFFERED, answer
 from test_chain import NOW, ROOT, SUBS, c, changed
+from test_contracts import filled
 from test_queues import Bench
 from test_session import reach
 from test_signature import part, sign, verify
@@ -255,6 +258,15 @@ def common_names(n):
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 CERTIFICATE = x509.CertificateError
 
+
+def slots(n):
+    filled(n - 1).admit("DEABCC000000009", b"new", NOW)
+
+
+def revoked(n):
+    Revocation(MemoryFiles()).install(1, 2, [bytes(16)] * n)
+
+
 MOST = (  # what, the most there may be, how to try it, what one more is refused with
     ("bytes of a certificate", 800, padded_certificate, CERTIFICATE, "size"),
     ("bytes of a serial number", 20, serial, CERTIFICATE, "serial"),
@@ -271,6 +283,8 @@ MOST = (  # what, the most there may be, how to try it, what one more is refused
     ("bytes of DER we write", 65535, lambda n: der.tlv(4, bytes(n)), der.DerError, "length"),
     ("s of ECDSA", N - 1, number_of_ecdsa, signature.SignatureError, "signature"),
     ("references", 4, references, signature.SignatureError, "references"),
+    ("contracts", 5, slots, ContractError, "full"),
+    ("revoked certificates", 256, revoked, RevocationError, "list"),
     ("anchors", 16, anchors, trust.TrustError, "too-many"),
     ("characters of a region", 16, region, trust.TrustError, "region"),
     ("bytes of a field", 65535, lambda n: record.pack([bytes(n)]), ValueError, None),

@@ -208,7 +208,7 @@ def test_a_record_changed_anywhere_is_not_answered():
 
 
 def test_what_is_no_record_opens_to_nothing_at_either_end():
-    maker, car = _pair()
+    maker, _ = _pair()
     record = maker.record(b"status")
 
     def opened(data):
