@@ -281,6 +281,20 @@ def test_a_key_that_no_contract_and_no_journal_names_stays_until_somebody_says_s
     assert vault.held == [kept.key] and contracts.unnamed == []
 
 
+def test_unnamed_keys_go_but_for_those_that_the_vault_keeps():
+    class Vault(KeyList):
+        def delete(self, key):
+            raise VaultError(self.reason)
+
+    contracts, vault = Contracts(MemoryFiles()), Vault([])
+    contracts.unnamed, vault.reason = [b"k" * 16], "unavailable"
+    raises(VaultError, "unavailable", contracts.discard_unnamed, vault)
+    assert contracts.unnamed == [b"k" * 16]
+    vault.reason = "not-found"
+    contracts.discard_unnamed(vault)
+    assert contracts.unnamed == []
+
+
 def test_an_older_index_costs_no_key():
     """A copy of the index is put back, and the car started and used."""
     files = MemoryFiles()
@@ -414,12 +428,17 @@ def test_without_an_index_no_key_is_removed():
     assert vault.held == [b"\1" * 16]
 
 
-def test_an_index_that_names_a_contract_twice_or_two_active_ones_is_damaged():
+def test_an_index_that_says_what_is_never_written_is_damaged():
     for change in (
         lambda fields: fields + fields[11:18],
         lambda fields: fields[:16] + [fields[9]] + fields[17:],  # as active as the first
         lambda fields: [b"\2" + fields[0][1:]] + fields[1:],
         lambda fields: fields[:3],
+        lambda fields: fields[:1] + [b"seven b"] + fields[2:],
+        lambda fields: fields[:2] + [b"a key cut off"] + fields[3:],
+        lambda fields: fields[:9] + [fields[9][:16] + b"\2"] + fields[10:],
+        lambda fields: fields[:6] + [b"31 bytes"] + fields[7:],
+        lambda fields: fields[:10] + [b"15 bytes"] + fields[11:],
     ):
         files = MemoryFiles()
         filled(2, files)

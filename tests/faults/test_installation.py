@@ -70,6 +70,7 @@ def test_a_vault_that_dies_while_opening_keeps_the_old_contract(car: Car) -> Non
             return getattr(car.vault, name)
 
     car.rejects("vault", "unavailable", car.world.response(car.point), vault=Dead())
+    assert car.contracts.envelopes.mismatches == 0
     car.installs(car.world.response(car.point))
 
 
