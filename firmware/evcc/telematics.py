@@ -40,6 +40,8 @@ COUNTER_BYTES = 4
 PIECE = 1024  # bytes of a long request in one record
 MAX_REQUEST = 10240  # bytes of a request in pieces: a response of 8,192, or 16 trust anchors
 
+MAX_NAME = 64  # bytes of an organisation's [RFC 5280, A.1]
+
 TO_CAR = b"M"
 TO_MAKER = b"C"
 _LABEL = b"plugvault telematics 1\x00"
@@ -233,6 +235,8 @@ class Vehicle:
     # -- provisioning --
 
     def _csr(self, pcid: bytes, organisation: bytes, country: bytes) -> list:
+        if len(organisation) > MAX_NAME or len(country) not in (0, 2):
+            raise TelematicsError("request", "a name of %d bytes" % len(organisation))
         texts = [utf8.decode(field) for field in (pcid, organisation, country)]
         return [b"ok", self._identity.request(texts[0], texts[1], texts[2] or None)]
 

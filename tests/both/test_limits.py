@@ -5,6 +5,7 @@ import os
 
 from evcc import chain, der, exi, ids, installation, record, signature, telematics, trust, x509
 from evcc.contracts import ContractError
+from evcc.envelopes import EnvelopeError, Envelopes
 from evcc.exi import grammar as g
 from evcc.exi import reader
 from evcc.link import frame, mux, v2gtp
@@ -38,6 +39,35 @@ def padded_certificate(n):
     data = certificate(extensions=[extension("eku", bytes(400 + n - plain))])
     assert len(data) == n
     return x509.parse(data)
+
+
+def envelopes_opened(n):
+    envelopes = Envelopes()
+    for i in range(n):
+        envelopes.add(
+            b"car", b"\4" + i.to_bytes(32, "big") + bytes(32), b"wrapped", b"certificate %d" % i
+        )
+
+
+def mismatched(n):
+    """And one more that might match."""
+    envelopes = Envelopes()
+    for i in range(n + 1):
+        envelopes.add(b"car", b"\4" + bytes([i]) * 64, b"wrapped", b"certificate")
+        envelopes.settle(b"\4" + bytes([i]) * 64, False)
+
+
+def revoked_in_a_file(n):
+    files = MemoryFiles()
+    files.content["revoked"] = record.pack([b"\0\0\0\1", b"\0\0\0\2", bytes(16 * n)])
+    Revocation(files)
+
+
+def organisation(n):
+    maker, car = _pair()
+    said = maker.ask(car, b"provision.csr", b"PVTP0000000000001", b"o" * n, b"DE")
+    if said[0] != b"ok":
+        raise telematics.TelematicsError(said[1].decode())
 
 
 def anchors(n):
@@ -285,6 +315,10 @@ MOST = (  # what, the most there may be, how to try it, what one more is refused
     ("references", 4, references, signature.SignatureError, "references"),
     ("contracts", 5, slots, ContractError, "full"),
     ("revoked certificates", 256, revoked, RevocationError, "list"),
+    ("revoked certificates in a file", 256, revoked_in_a_file, RevocationError, "damaged"),
+    ("envelopes", 128, envelopes_opened, EnvelopeError, "full"),
+    ("keys that do not match", 4, mismatched, EnvelopeError, "locked"),
+    ("bytes of an organisation", 64, organisation, telematics.TelematicsError, "request"),
     ("anchors", 16, anchors, trust.TrustError, "too-many"),
     ("characters of a region", 16, region, trust.TrustError, "region"),
     ("bytes of a field", 65535, lambda n: record.pack([bytes(n)]), ValueError, None),
