@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from evcc import chain
 from fixtures.backend import refused
-from fixtures.office import KEYS, Office, branch, certs, forged, request
+from fixtures.office import KEYS, URL, Office, branch, certs, forged, request
 from plugvault.pki import path
 from plugvault.pki.issue import der
 from plugvault.pools import certificates
@@ -215,7 +215,8 @@ class Holder:
             scope["extensions"] = {"tls": {"client_cert_chain": [self.pem]}}
             await self.office.app(scope, receive, send)
 
-        return TestClient(app, raise_server_exceptions=False).post(path_, content=body)
+        http = TestClient(app, base_url=URL, raise_server_exceptions=False)
+        return http.post(path_, content=body)
 
     def renew(self, body: bytes, iso: str = "ISO15118-2") -> httpx.Response:
         return self.post(f"/.well-known/cpo/simplereenroll/{iso}", body)

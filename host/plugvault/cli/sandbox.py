@@ -131,6 +131,7 @@ def sandbox(
     settings = Settings(
         open=open_mode,
         dual_control=dual_control,
+        hosts=(host,),
         networks=_networks(allow_network or []),
         keep_events=keep_events * 86_400,
     )

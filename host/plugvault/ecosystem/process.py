@@ -48,9 +48,8 @@ class Orders:
     @classmethod
     def read(cls, line: bytes) -> "Orders":
         said = json.loads(line)
-        said["settings"] = Settings(
-            **{**said["settings"], "networks": tuple(said["settings"]["networks"])}
-        )
+        lists = {name: tuple(said["settings"][name]) for name in ("hosts", "networks")}
+        said["settings"] = Settings(**{**said["settings"], **lists})
         said["elsewhere"] = {
             role: Chosen(**{**chosen, "place": place_of(chosen["place"])})
             for role, chosen in said["elsewhere"].items()

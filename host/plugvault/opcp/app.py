@@ -23,6 +23,7 @@ from plugvault.opcp import (
     webhooks,
     welcome,
 )
+from plugvault.opcp.browser import OwnPages
 from plugvault.opcp.limits import BodyLimit
 from plugvault.opcp.open import WARNING, OpenMode
 from plugvault.opcp.route import ShortWay
@@ -89,7 +90,9 @@ def create_app(services: Services) -> FastAPI:
     ):
         app.include_router(part.router)
     # Around all that FastAPI has around endpoints, of which the short way needs nothing.
-    outer = BodyLimit(ShortWay(app.build_middleware_stack()))
+    inner = ShortWay(app.build_middleware_stack())
+    own = OwnPages(inner, services.tokens.audience, services.settings.hosts)
+    outer = BodyLimit(own)
     app.middleware_stack = OpenMode(outer) if opened else outer
     return app
 

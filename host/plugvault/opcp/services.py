@@ -20,14 +20,16 @@ class Settings:
 
     `open`: anyone may play any role without a token; `dual_control`: a root changes only when a
     second administrator agrees; `registered_stations`: a station's certificate is issued only
-    after `PUT /v1/vra/cpo/endEntities`; `networks`: as in "127.0.0.0/8", addresses that webhooks
-    and revocation checks may reach although they are not public; `retries` and `retry_after`
-    (seconds): of a webhook delivery; `keep_events`: seconds an event stays that was delivered.
+    after `PUT /v1/vra/cpo/endEntities`; `hosts`: names of this server beside that of its address
+    and the loopback's; `networks`: as in "127.0.0.0/8", addresses that webhooks and revocation
+    checks may reach although they are not public; `retries` and `retry_after` (seconds): of a
+    webhook delivery; `keep_events`: seconds an event stays that was delivered.
     """
 
     open: bool = False
     dual_control: bool = False
     registered_stations: bool = False
+    hosts: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     retries: int = 3
     retry_after: float = 3600.0
