@@ -42,6 +42,10 @@ class Caller:
         """Who this is, for the audit trail."""
         return f"{self.name} ({self.client_id})" if self.client_id else self.name
 
+    def has_vehicle(self, pcid: str) -> bool:
+        """Whether the PCID's WMI is the caller's."""
+        return _has(self.wmis, pcid[:3].upper())
+
     def owns_vehicle(self, pcid: str) -> None:
         """Raises PoolError("forbidden") unless the PCID's WMI is the caller's."""
         _owns(self.wmis, pcid[:3].upper(), "WMI of the PCID")
@@ -55,8 +59,12 @@ class Caller:
         _owns(self.operators, operator, "operator of the EVSEID")
 
 
+def _has(scopes: frozenset[str], wanted: str) -> bool:
+    return wanted in scopes or ANY in scopes
+
+
 def _owns(scopes: frozenset[str], wanted: str, what: str) -> None:
-    if wanted not in scopes and ANY not in scopes:
+    if not _has(scopes, wanted):
         raise PoolError("forbidden", f"The {what} does not belong to the caller.")
 
 

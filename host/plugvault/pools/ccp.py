@@ -15,7 +15,7 @@ from plugvault.contract.bundle import ISO2, Message
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
 from plugvault.pools import audit, certificates, contracts, cps, rcp
-from plugvault.pools.caller import CPS, OPERATORS, Caller, read_emaid, read_pcid
+from plugvault.pools.caller import CPS, OEM, OPERATORS, Caller, read_emaid, read_pcid
 from plugvault.pools.contracts import MISSING
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Records
@@ -159,15 +159,15 @@ def lookup(
 ) -> Contract:
     """One contract by EMAID: its operator, its vehicle's maker, or a charge point operator.
 
-    What is no longer good is not found. A maker is not told either of other makers' contracts.
+    What is no longer good is not found, and neither is another maker's by a maker: an EMAID does
+    not say whose vehicle it is for, so "not yours" would say that the contract exists.
     """
     emaid = read_emaid(emaid)
     if caller.roles & OPERATORS:
         caller.owns_contract(emaid)
     contract = _find(records, emaid, fingerprint)
-    if "OEM" in caller.roles:
-        caller.owns_vehicle(contract.pcid)
-    if not contracts.good(records, [contract], now):
+    anothers = OEM in caller.roles and not caller.has_vehicle(contract.pcid)
+    if anothers or not contracts.good(records, [contract], now):
         raise PoolError("not-found", MISSING)
     return contract
 
