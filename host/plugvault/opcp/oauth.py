@@ -26,19 +26,20 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class Tries:
-    """Who was refused again and again waits. Wrong secrets are not guessed at this rate at any
-    other either, but whoever tries costs work."""
+    """Who is refused again and again is told to wait. That is for who has a wrong secret alone:
+    the right one is never refused for what others tried under the same name or address, and a
+    secret is too long to be guessed at any rate."""
 
     def __init__(self) -> None:
         self._pairs = Budget(20, 1.0)  # of one client_id from one address
         self._addresses = Budget(1000, 100.0)
 
     def wait(self, client_id: str, at: str) -> int:
-        """Seconds; 0 for who may try."""
-        return math.ceil(max(self._pairs.wait((client_id, at)), self._addresses.wait(at)))
+        """Seconds; 0 for who has not tried too often."""
+        return math.ceil(max(self._pairs.wait(client_id, at), self._addresses.wait(at)))
 
     def refused(self, client_id: str, at: str) -> None:
-        self._pairs.spend((client_id, at))
+        self._pairs.spend(client_id, at)
         self._addresses.spend(at)
 
 
@@ -84,15 +85,15 @@ async def token(
         return _refuse(400, "invalid_request", *wrong)
     if asked.grant_type != "client_credentials":
         return _refuse(400, "unsupported_grant_type", "Only client_credentials is served.")
-    at = address(request)
-    if wait := tries.wait(asked.client_id, at):  # 401 as ever: OPCP declares no 429 here
-        words = f"Too many refused tries; the next is looked at in {wait} seconds."
-        return _refuse(401, "access_denied", words, wait=wait)
     try:
         access = await run_in_threadpool(
             found.tokens.issue, asked.client_id, asked.client_secret, asked.audience
         )
     except TokenError as error:
+        at = address(request)
+        if wait := tries.wait(asked.client_id, at):  # 401 as ever: OPCP declares no 429 here
+            words = f"Too many refused tries; wait {wait} seconds before the next."
+            return _refuse(401, "access_denied", str(error), words, wait=wait)
         tries.refused(asked.client_id, at)
         return _refuse(401, "access_denied", str(error))
     return {

@@ -9,7 +9,6 @@ LOOK seconds, which is how long a client that is locked out goes on at most.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -17,6 +16,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from plugvault.bounded import keep
+from plugvault.opcp.budget import digest
 from plugvault.pools import clients, providers
 from plugvault.pools.caller import Caller
 from plugvault.pools.records import Store
@@ -56,8 +57,9 @@ class Tokens:
         self._public = RSAKey.import_key(key.public_key(), {"use": "sig", "alg": "RS256"})
         self._kid = self._public.thumbprint()
         self._key = RSAKey(key, self._public.as_dict())
-        self._verified = lru_cache(maxsize=1024)(self._verify)
-        self._known: dict[str, _Known] = {}
+        # By digests: a signature can be written in many ways, and at any length.
+        self._verified: dict[bytes, tuple[Caller, int]] = {}
+        self._known: dict[bytes, _Known] = {}
 
     @property
     def key_set(self) -> dict[str, Any]:
@@ -99,14 +101,17 @@ class Tokens:
 
     def known(self, token: str) -> Caller | None:
         """Who a token speaks for, if that was read a moment ago: never waits for the store."""
-        found = self._known.get(token)
+        found = self._known.get(digest(token))
         if found and found.look > time.monotonic() and found.expires > self._clock():
             return found.caller
         return None
 
     def read(self, token: str) -> Caller:
         """Who a token speaks for. Raises TokenError; PoolError without a store."""
-        claimed, expires = self._verified(token)
+        named = digest(token)
+        verified = self._verified.get(named) or self._verify(token)
+        keep(self._verified, _KNOWN, named, verified)
+        claimed, expires = verified
         if expires <= self._clock():
             raise TokenError("The access token has expired.")
         with self._store.read() as records:
@@ -114,9 +119,7 @@ class Tokens:
             if client is None or not client.active:
                 raise TokenError(clients.LOCKED)
             caller = _both(claimed, providers.current(records, client.caller))
-        if len(self._known) >= _KNOWN:
-            self._known.clear()
-        self._known[token] = _Known(caller, expires, time.monotonic() + LOOK)
+        keep(self._known, _KNOWN, named, _Known(caller, expires, time.monotonic() + LOOK))
         return caller
 
     def _verify(self, token: str) -> tuple[Caller, int]:

@@ -22,6 +22,7 @@ from plugvault.pki.schemes import public_bits
 
 LIMIT = 2048  # bytes of a request: one certificate's takes about a hundred
 NONCE = 32  # bytes at most [RFC 8954]
+SERIAL = 20  # bytes of a certificate's number at most [RFC 5280, 4.1.2.2]
 _HASHES = (hashes.SHA1(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512())  # noqa: S303 - a name for a key, no proof
 _FAILURES = {
     "malformed": ocsp.OCSPResponseStatus.MALFORMED_REQUEST,
@@ -78,8 +79,8 @@ def read(request: bytes) -> Asked:
         raise ResponderError("unauthorized", str(error)) from error
     except ValueError as error:
         raise ResponderError("malformed", str(error)) from error
-    if serial < 0:  # nobody's, and no answer could say it
-        raise ResponderError("malformed", "a negative serial number")
+    if not 0 <= serial < 1 << 8 * SERIAL - 1:  # nobody's
+        raise ResponderError("malformed", "no serial number of a certificate")
     if nonces and not 0 < len(nonces[0]) <= NONCE:
         raise ResponderError("malformed", "the nonce must have 1 to 32 bytes")
     return Asked(issuer, serial, algorithm, nonces[0] if nonces else None)
