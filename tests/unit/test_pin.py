@@ -58,6 +58,40 @@ def test_pin_comes_from_the_environment_and_is_gone_from_it(
     assert "CAR_PIN" in refused("env:CAR_PIN").detail
 
 
+def test_pin_is_gone_from_what_the_system_shows_of_the_process() -> None:
+    """Which is the memory that it began with, whatever becomes of its environment."""
+    code = (
+        "from plugvault.hsm import pin; found = pin.read('env:CAR_PIN');"
+        "import sys; print(found[::-1], flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "CAR_PIN": SECRET, "NOT_CAR_PIN": "kept", "CAR_PIN_2": "kept too"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline().strip() == SECRET[::-1]
+        shown = Path(f"/proc/{process.pid}/environ").read_bytes()
+        process.stdin.close()
+    assert b"NOT_CAR_PIN=kept\0" in shown
+    assert b"CAR_PIN_2=kept too\0" in shown
+    assert b"CAR_PIN=" in shown
+    assert SECRET.encode() not in shown
+
+
+def test_pin_is_read_where_the_system_shows_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(_: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setenv("CAR_PIN", SECRET)
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    assert pin.read("env:CAR_PIN") == SECRET
+
+
 def test_pin_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)

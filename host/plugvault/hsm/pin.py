@@ -1,7 +1,8 @@
 """Where a token's PIN comes from, and that a wrong one is not tried twice.
 
     file:PATH    the file's first line; the file is for its owner alone (mode 0600)
-    env:NAME     a variable, which is taken out of the environment: no child inherits it
+    env:NAME     a variable, which is taken out of the environment: no child inherits it, and
+                 /proc/PID/environ shows it no more
     prompt       asked for on the terminal, without showing it
     a function   called without arguments, from a program of one's own
 
@@ -14,9 +15,12 @@ this process [`once`]; what starts processes again must look at their exit (`fir
 says which).
 """
 
+import contextlib
+import ctypes
 import getpass
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +31,8 @@ from evcc.vault import VaultError
 Source = str | Callable[[], str]
 
 WAYS = "file:PATH, env:NAME or prompt"
+
+_ENV_START = 47  # of the fields of /proc/PID/stat behind the name [proc_pid_stat(5): the 50th]
 
 
 def read(source: Source, token: str = "") -> str:
@@ -62,10 +68,23 @@ def _of_file(name: str) -> str:
 
 def _of_environment(name: str) -> str:
     try:
-        return os.environ.pop(name)
+        found = os.environ.pop(name)
     except KeyError:
         said = f"{name} is not in the environment, or was read before: each is read once"
+    else:
+        _wipe(os.fsencode(name))
+        return found
     raise VaultError("pin", said)
+
+
+def _wipe(name: bytes) -> None:
+    """Zeros in place of a variable's value in the memory that this process began with. The system
+    shows that memory as /proc/PID/environ, and no change of the environment reaches it."""
+    with contextlib.suppress(OSError):  # no /proc, or a process that is closed to everybody
+        begin = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[_ENV_START])
+        shown = Path("/proc/self/environ").read_bytes()
+        for found in re.finditer(rb"(?:^|\0)%b=([^\0]*)" % re.escape(name), shown):
+            ctypes.memset(begin + found.start(1), 0, len(found[1]))
 
 
 def _asked(token: str) -> str:
