@@ -9,10 +9,12 @@
 It installs nothing.
 """
 
+import errno
 import functools
 import importlib.util
 import os
 import re
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -89,6 +91,21 @@ def cache() -> Path:
     """The folder that set-up keeps interpreters in."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "plugvault"
+
+
+def run_folder() -> Path:
+    """A folder for what processes of this user share while they run, made when missing; nobody
+    else can put anything there. Raises OSError, also for a folder that is not this user's alone.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(base) / "plugvault" if base else cache() / "run"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    alone = found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    if not (alone and stat.S_ISDIR(found.st_mode)):
+        words = "must be a folder of this user alone, mode 0700: remove it, or set XDG_RUNTIME_DIR"
+        raise PermissionError(errno.EPERM, words, str(folder))
+    return folder
 
 
 def find() -> list[Runtime]:
