@@ -28,7 +28,9 @@ from plugvault.bounded import keep
 Message = dict[str, Any]
 
 MOST = 512  # shapes of one kind: an operator's certificates come in a few lengths
+LENGTHS = 128  # of messages that are read
 ALIKE = 16  # messages of one length that differ in more than their octets
+LARGEST = 8192  # octets of a message, and of a shape: an installation response has some 5,000
 
 Shape = Hashable
 Value = bytes | str
@@ -67,7 +69,7 @@ class Shaped(Fixed):
 
 def look(message: Message) -> tuple[Shape, Sequence[Value]] | None:
     """A message's shape, and what it says nothing of: the octet strings in order, and then the
-    texts. None for what the codec would refuse."""
+    texts. None for what the codec would refuse, and for what is too large to be kept."""
     if isinstance(message, Shaped):
         return message.shape, message.said
     values: list[Value] = []
@@ -83,9 +85,10 @@ def look(message: Message) -> tuple[Shape, Sequence[Value]] | None:
         return f'"value": {len(found[1])}'
 
     try:  # the library's writer passes through a message faster than anything written here
-        return _TEXT.sub(text, JSONEncoder(default=octets).encode(message)), values
+        shape = _TEXT.sub(text, JSONEncoder(default=octets).encode(message))
     except (TypeError, ValueError, RecursionError):
         return None
+    return (shape, values) if len(shape) + sum(map(len, values)) <= LARGEST else None
 
 
 def fill(message: Message, values: Sequence[Value]) -> Message:
@@ -341,6 +344,8 @@ _forms: dict[int, list[_Form]] = {}
 
 def decode(raw: bytes) -> Message:
     """As `exi.decode`, of the ISO 15118-2 schema."""
+    if len(raw) > LARGEST:
+        return exi.decode(raw)  # type: ignore[no-any-return]
     given = int.from_bytes(raw, "big")
     for form in _forms.get(len(raw), ()):
         if (given ^ form.bits.rest) & form.fixed == 0:
@@ -366,7 +371,7 @@ def _remember(message: Message, raw: bytes) -> None:
     if form.read(raw) != message:
         return
     alike = _forms.pop(len(raw), [])
-    keep(_forms, MOST, len(raw), [form, *alike[: ALIKE - 1]])
+    keep(_forms, LENGTHS, len(raw), [form, *alike[: ALIKE - 1]])
 
 
 _uris: Known[tuple[str, ...]] = Known()

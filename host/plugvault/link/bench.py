@@ -12,7 +12,6 @@ import queue
 import socket
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple, Self
 from evcc.errors import EvccError
 from evcc.link.mux import CONTROL, LOG, SESSION, TELEMATICS, VAULT, LinkError
 from evcc.ports.stream import PortError, Stream
+from plugvault.bounded import add, keep
 from plugvault.link.endpoint import Endpoint, Receive
 from plugvault.telematics import Maker
 from plugvault.telematics.maker import Key
@@ -36,7 +36,10 @@ _SESSION_TIMEOUT = 120.0
 _SETTLE_TIMEOUT = 5.0
 _REDIAL = 0.05  # seconds between attempts to reach a vault service that restarts
 _PIECE = 1024  # what a board has to hold twice while it comes in
-_UNREAD = 64  # messages of the car that no maker has read; the oldest are dropped
+_AHEAD = 65_536  # bytes of a station that may be on their way to the module
+_MOST = 10_000  # events and lines that are kept of what a module says
+_SESSIONS = 16  # whose events are kept apart
+_WAITING = 64  # telematics messages that no maker has read; the oldest are dropped
 
 
 class Event(NamedTuple):
@@ -58,7 +61,8 @@ class Bench:
     vault: the Unix socket of a vault service, for a module that has its vault over the link.
     explain: what a lost line means to who owns the other end.
     observe: called with (channel name, text) for each event and log line as it comes.
-    `events`: (name, text) since the start, see `evcc.module`. `log`: the module's own lines.
+    `events`: (name, text), see `evcc.module`; `log`: the module's own lines: of a module that says
+    more than anybody can want to know, the latest.
     """
 
     def __init__(
@@ -73,13 +77,14 @@ class Bench:
         self._vault = vault
         self._changed = threading.Condition()
         self._answers: dict[int, dict[str, Any]] = {}
+        self._asked: set[int] = set()
         self._last_id = 0
         self._failure: EvccError | None = None
-        self._telematics: queue.Queue[bytes] = queue.Queue(_UNREAD)
+        self._telematics: queue.Queue[bytes] = queue.Queue(_WAITING)
         self._station: socket.socket | None = None
         self._stack = contextlib.ExitStack()
         self.events: list[Event] = []
-        self._told: defaultdict[int | None, list[Event]] = defaultdict(list)  # by session
+        self._told: dict[int | None, list[Event]] = {}  # by session
         self.log: list[str] = []
         self._receivers: dict[int, Receive] = {
             CONTROL: self._control,
@@ -118,9 +123,15 @@ class Bench:
         with self._changed:
             self._last_id += 1
             ident = self._last_id
-        self._send(CONTROL, json.dumps({"id": ident, "do": do, **fields}).encode())
-        self._wait(lambda: ident in self._answers, timeout, f"no answer to {do!r}")
-        answer = self._answers.pop(ident)
+            self._asked.add(ident)
+        try:
+            self._send(CONTROL, json.dumps({"id": ident, "do": do, **fields}).encode())
+            self._wait(lambda: ident in self._answers, timeout, f"no answer to {do!r}")
+            answer = self._answers[ident]
+        finally:
+            with self._changed:
+                self._asked.discard(ident)
+                self._answers.pop(ident, None)
         if "error" in answer:
             raise BenchError("refused", str(answer["error"]))
         return answer
@@ -179,7 +190,8 @@ class Bench:
         """
         with self.bridge_session(host, port):
             number = self.request("plug", want_contract=want_contract, emaid=emaid)["session"]
-            told, closed = self._told[number], Event("closed", "")
+            with self._changed:
+                told, closed = self._of_session(number), Event("closed", "")
             try:
                 self._wait(lambda: closed in told, timeout, "the session goes on")
             except BenchError:
@@ -216,9 +228,15 @@ class Bench:
             station.close()
 
     def _from_station(self, station: socket.socket) -> None:
+        ahead = 0
         with contextlib.suppress(OSError, LinkError):  # or the module takes nothing
             while data := station.recv(_PIECE):
                 self.endpoint.send(SESSION, data)
+                ahead += len(data)
+                if ahead >= _AHEAD:  # a station may talk faster than the line
+                    if not self.endpoint.settle(_SETTLE_TIMEOUT):
+                        break
+                    ahead = 0
         if self._station is station:  # it hung up, not we
             with contextlib.suppress(LinkError):
                 self.endpoint.send(SESSION, b"")
@@ -296,9 +314,9 @@ class Bench:
                 event = Event(str(message["event"]), str(message["text"]))
             with self._changed:
                 if event is not None:
-                    self._told[message["session"]].append(event)
-                    self.events.append(event)
-                elif message["id"] is not None:
+                    add(self._of_session(message["session"]), _MOST, event)
+                    add(self.events, _MOST, event)
+                elif message["id"] in self._asked:
                     self._answers[message["id"]] = message
                 self._changed.notify_all()
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -307,9 +325,16 @@ class Bench:
         if event is not None:
             self._observe("event", " ".join(event).strip())
 
+    def _of_session(self, number: int | None) -> list[Event]:
+        found = self._told.get(number)
+        if found is None:
+            found = []
+            keep(self._told, _SESSIONS, number, found)
+        return found
+
     def _logged(self, data: bytes) -> None:
         text = data.decode(errors="replace")
-        self.log.append(text)
+        add(self.log, _MOST, text)
         self._observe("log", text)
 
     def _wait(self, done: Callable[[], bool], timeout: float, what: str) -> None:

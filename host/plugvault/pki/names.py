@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from evcc.x509 import Certificate
 
+LONGEST = 2000  # characters of a written name: a certificate of 800 bytes has no such name
 _COMPARED = frozenset({"CN", "OU", "O", "C", "DC"})  # what evcc.x509 reads of a name
 _ORDER = ("CN", "OU", "DC", "O", "ST", "C")
 
@@ -44,4 +45,6 @@ def attributes(text: str) -> frozenset[tuple[str, str]]:
 
 def is_root_of(root: Certificate, issuer_name: str, serial: int) -> bool:
     """Whether a request's X509IssuerSerial names this root."""
-    return root.serial == serial and attributes(issuer_name) == frozenset(root.names.items())
+    if root.serial != serial or len(issuer_name) > LONGEST:
+        return False
+    return attributes(issuer_name) == frozenset(root.names.items())

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+SEEN = 1_000_000  # events that are known again, the latest
+_NAME = 100  # characters of an event's id at most: everybody's are UUIDs
+
 Values = tuple[object, ...] | dict[str, object]
 Run = Callable[[str, Values], int]  # a statement and its values: how many rows it changed
 
@@ -58,8 +61,9 @@ class Memory:
             self._database.execute("COMMIT")
 
     def verdict(self, event_id: str) -> str | None:
-        """Why an event was rejected, "" for one that was taken, None for one not seen yet."""
-        found = self.rows("SELECT reason FROM seen WHERE event_id = ?", event_id)
+        """Why an event was rejected, "" for one that was taken, None for one not seen yet. Raises
+        ValueError for what is no event's id."""
+        found = self.rows("SELECT reason FROM seen WHERE event_id = ?", _checked(event_id))
         return str(found[0][0]) if found else None
 
     def place(self) -> str:
@@ -74,5 +78,14 @@ class Memory:
 
 def is_news(run: Run, event_id: str, reason: str = "") -> bool:
     """Note an event in the transaction that deals with it; False when that has been done before,
-    perhaps by another thread that was told at the same time."""
-    return run("INSERT OR IGNORE INTO seen VALUES (?, ?)", (event_id, reason)) == 1
+    perhaps by another thread that was told at the same time. Raises ValueError as `verdict`."""
+    new = run("INSERT OR IGNORE INTO seen VALUES (?, ?)", (_checked(event_id), reason)) == 1
+    if new:
+        run("DELETE FROM seen WHERE rowid <= (SELECT MAX(rowid) FROM seen) - ?", (SEEN,))
+    return new
+
+
+def _checked(event_id: object) -> str:
+    if not isinstance(event_id, str) or len(event_id) > _NAME:
+        raise ValueError("not an event: its id is no text, or a long one")
+    return event_id

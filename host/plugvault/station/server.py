@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
+from plugvault.bounded import add
 from plugvault.station.answers import Offer
 from plugvault.station.secc import (
     SEQUENCE_TIMEOUT_MS,
@@ -26,6 +27,7 @@ from plugvault.station.secc import (
 
 FETCH_SECONDS = 4.5  # the vehicle waits 5 s for a CertificateInstallationRes
 MAX_CLIENTS = 8
+RECORDS = 10_000  # authorizations that are kept, the latest: `bill` is told of each
 _READ_BYTES = 4096
 
 _log = logging.getLogger(__name__)
@@ -186,7 +188,7 @@ class Station:
                 case Fetch():
                     request = event.request
                 case Authorized():
-                    self.records.append(event)
+                    add(self.records, RECORDS, event)
                     if self._bill is not None:
                         self._bill(event)
                 case Closed():
