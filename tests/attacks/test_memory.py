@@ -1,0 +1,249 @@
+"""What strangers send must not fill this side's memory: looked at are the sizes of what is kept.
+
+A stranger is whoever needs no access token, and a vehicle, a station or a module, which have none
+either: what they say reaches the pools through a station, and a bench through its line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from evcc import exi, messages
+from evcc import x509 as strict
+from evcc.ports.stream import of_socket
+from fixtures.backend import SESSION
+from fixtures.office import URL, Office, branch
+from plugvault.contract import shapes
+from plugvault.link import bench as benches
+from plugvault.link.bench import Bench
+from plugvault.opcp import budget
+from plugvault.opcp import tokens as tokens_
+from plugvault.pki import names
+from plugvault.roles import memory
+from plugvault.station import server
+from plugvault.station.secc import Authorized
+from plugvault.station.server import Station
+from world import PCID, World
+
+LONG = 60_000  # characters: what a body or a head lets pass
+Status = ocsp.OCSPResponseStatus
+
+
+def size(held: Any) -> int:
+    """Bytes of an object and of all that hangs on it."""
+    seen: set[int] = set()
+    todo, total = [held], 0
+    while todo:
+        one = todo.pop()
+        if id(one) in seen or isinstance(one, type) or callable(one):
+            continue
+        seen.add(id(one))
+        total += sys.getsizeof(one)
+        if isinstance(one, dict):
+            todo += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set | frozenset):
+            todo += one
+        elif hasattr(one, "__dict__"):
+            todo.append(vars(one))
+    return total
+
+
+def client_ids(office: Office, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(budget, "KNOWN", 50)
+    for number in range(60):
+        asked = {"client_id": f"{number:060}" * 1000, "client_secret": "x", "audience": URL}
+        asked["grant_type"] = "client_credentials"
+        answer = office.http.post("/oauth/token", json=asked)
+        assert answer.status_code == 401
+    tries = office.app.state.tries
+    assert len(tries._pairs._left) == 50
+    return size([tries._pairs._left, tries._addresses._left])
+
+
+def serial_numbers(office: Office, _: pytest.MonkeyPatch) -> int:
+    leaf = office.issue("oem", "provisioning", PCID)
+    certificate, above = x509.load_der_x509_certificate(leaf), branch("oem").certificate
+    built = ocsp.OCSPRequestBuilder()
+    for number in range(60):
+        asked = built.add_certificate_by_hash(*named(certificate, above), number + 1, SHA1())
+        answer = office.http.post("/ocsp", content=asked.build().public_bytes(Encoding.DER))
+        assert ocsp.load_der_ocsp_response(answer.content).response_status == Status.SUCCESSFUL
+    answer = office.http.post("/ocsp", content=with_serial(certificate, above, 1000))
+    assert (
+        ocsp.load_der_ocsp_response(answer.content).response_status == Status.MALFORMED_REQUEST
+    )
+    return size(office.app.state.responder._answers)
+
+
+def named(certificate: x509.Certificate, above: x509.Certificate) -> tuple[bytes, bytes]:
+    asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, above, SHA1()).build()
+    return asked.issuer_name_hash, asked.issuer_key_hash
+
+
+def with_serial(certificate: x509.Certificate, above: x509.Certificate, length: int) -> bytes:
+    """An OCSP request for a number that no certificate can have, by hand: no library writes it."""
+    name, key = named(certificate, above)
+    sha1 = bytes.fromhex("300906052b0e03021a0500")
+    number = tlv(0x02, b"\x01" * length)
+    asked = tlv(0x30, sha1 + tlv(0x04, name) + tlv(0x04, key) + number)
+    return tlv(0x30, tlv(0x30, tlv(0x30, tlv(0x30, asked))))
+
+
+def tlv(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    head = bytes([length]) if length < 128 else b"\x82" + length.to_bytes(2, "big")
+    return bytes([tag]) + head + content
+
+
+def forms_of_a_token(office: Office, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A signature in base64 may be written with whatever is no letter of it between."""
+    monkeypatch.setattr(tokens_, "_KNOWN", 50)
+    token = office.bearer("OEM")
+    for number in range(60):
+        written = f"{token}{'!' * (LONG - number)}"
+        office.ask(None, "GET", "/v1/root/rootCerts", headers=bearer(written))
+    assert office.ask("OEM", "GET", "/v1/root/rootCerts").status_code == 200
+    held = office.services.tokens
+    assert {len(one) for one in (*held._known, *held._verified)} == {16}
+    assert len(held._known) <= 50
+    return size([held._known, held._verified])
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def requests_of_vehicles(_: Office, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Each of another form, and of the largest that a pool takes; twice, to be worth learning."""
+    monkeypatch.setattr(shapes, "_codings", shapes.Known())
+    monkeypatch.setattr(shapes, "_forms", {})
+    world = World()
+    root = strict.parse(world.v2g_root.der)
+    body = messages.certificate_installation_req("id1", world.cps.der, [root])
+    for number in range(20):
+        (listed,) = body["ListOfRootCertificateIDs"]["RootCertificateID"]
+        one = {**listed, "X509IssuerName": f"CN={number}," + "x" * 400}
+        many = {**body, "ListOfRootCertificateIDs": {"RootCertificateID": [one] * 20}}
+        raw = exi.encode(messages.envelope(SESSION, "CertificateInstallationReq", many))
+        assert len(raw) > shapes.LARGEST
+        for _ in range(3):
+            assert shapes.decode(raw) == exi.decode(raw)
+    return size([vars(shapes._codings), shapes._forms])
+
+
+def names_of_roots(_: Office, __: pytest.MonkeyPatch) -> int:
+    root = strict.parse(World().v2g_root.der)
+    before = names.attributes.cache_info().misses
+    for number in range(60):
+        assert not names.is_root_of(root, f"CN={number}" + "x" * LONG, root.serial)
+    return (names.attributes.cache_info().misses - before) * LONG
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [client_ids, serial_numbers, forms_of_a_token, requests_of_vehicles, names_of_roots],
+)
+def test_strangers_cannot_fill_memory(
+    office: Office, monkeypatch: pytest.MonkeyPatch, fill: Callable[..., int]
+):
+    """Each sends some megabytes, and leaves less than one of its messages behind."""
+    assert fill(office, monkeypatch) < LONG
+
+
+# A module on a bench's line, a station at the other end of it, a vehicle at a station.
+
+
+@pytest.fixture
+def module() -> Iterator[tuple[Bench, socket.socket]]:
+    near, far = socket.socketpair()
+    yield Bench(of_socket(near)), far
+    near.close()
+    far.close()
+
+
+def test_strangers_cannot_fill_memory_from_a_line(
+    module: tuple[Bench, socket.socket], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(benches, "_MOST", 50)
+    bench, _ = module
+    for number in range(200):
+        event = {"event": "trusted", "text": "x" * 4000, "session": number}
+        bench._control(json.dumps(event).encode())
+        bench._control(json.dumps({"id": number + 7, "x": "y" * 4000}).encode())
+        bench._logged(b"x" * 512)
+        bench._to_maker(bytes(4096))
+    assert bench._answers == {}
+    assert len(bench._told) <= benches._SESSIONS
+    assert len(bench.events) <= 50
+    assert len(bench.log) <= 50
+    assert bench._telematics.qsize() <= benches._WAITING
+    with pytest.raises(queue.Full):
+        bench._telematics.put_nowait(b"")
+
+
+def test_strangers_cannot_fill_memory_from_a_station(module: tuple[Bench, socket.socket]):
+    """A station that talks faster than the line carries is listened to no faster."""
+    bench, line = module
+    with socket.create_server(("127.0.0.1", 0)) as listener, bench:
+        with bench.bridge_session(*listener.getsockname()):
+            station, _ = listener.accept()
+            with station:
+                station.settimeout(1)
+                sent = 0
+                with contextlib.suppress(TimeoutError):
+                    while sent < 64 << 20:  # nobody reads the line: `line` is its other end
+                        sent += station.send(bytes(65_536))
+                waiting = bench.endpoint.bytes_out[benches.SESSION]
+                assert waiting <= benches._AHEAD + 1024
+                assert sent < 64 << 20
+            assert line.fileno() >= 0
+            line.close()  # so that nobody waits for what cannot arrive
+
+
+def test_a_station_keeps_the_latest_of_what_it_billed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "RECORDS", 10)
+    billed: list[Authorized] = []
+    offer: Any = None
+    station = Station(offer, (), lambda _: b"", bill=billed.append)
+    watch = server._Watch(None)
+    for _ in range(100):
+        record: Any = object.__new__(Authorized)
+        station._handle([record], watch)
+    assert len(billed) == 100
+    assert 5 <= len(station.records) <= 10
+    assert station.records[-1] is billed[-1]
+
+
+def test_an_events_id_is_a_short_text_and_the_latest_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(memory, "SEEN", 3)
+    kept = memory.Memory(tmp_path / "memory", "")
+    try:
+        for number in range(10):
+            with kept.transaction() as run:
+                assert memory.is_news(run, f"event {number}")
+                assert not memory.is_news(run, f"event {number}")
+        assert kept.verdict("event 9") == ""
+        assert kept.verdict("event 0") is None
+        assert kept.rows("SELECT COUNT(*) FROM seen") == [(3,)]
+        for wrong in ("x" * 101, 3, None, ["x"], {}):
+            with pytest.raises(ValueError, match="not an event"):
+                kept.verdict(wrong)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="not an event"), kept.transaction() as run:
+                memory.is_news(run, wrong)  # type: ignore[arg-type]
+    finally:
+        kept.close()

@@ -1,0 +1,144 @@
+"""Turns at a token that several processes of one user borrow, and where they are kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from evcc.vault import VaultError
+from plugvault import runtimes
+from plugvault.hsm import apart, borrow
+from plugvault.hsm.selection import Chosen, place_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Chosen:
+    """A token that has no keys of a car; `XDG_RUNTIME_DIR` is a folder of the test's own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(apart, "ask", lambda *_, **__: None)
+    said = {"module": "/lib.so", "conf": None, "label": "car", "options": ""}
+    return Chosen(place_of(said), "1234", "")
+
+
+def unavailable(chosen: Chosen) -> str:
+    with pytest.raises(VaultError) as caught, borrow.borrowed(chosen):
+        pass
+    assert caught.value.reason == "unavailable"
+    return caught.value.detail
+
+
+def test_a_second_borrower_waits_for_its_turn(chosen: Chosen):
+    order = []
+
+    def second() -> None:
+        with borrow.borrowed(chosen):
+            order.append("second")
+
+    with borrow.borrowed(chosen):
+        waits = threading.Thread(target=second)
+        waits.start()
+        waits.join(0.3)
+        order.append("first")
+    waits.join(10)
+    assert order == ["first", "second"]
+
+
+def test_who_waits_too_long_is_told_who_has_it(chosen: Chosen, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(borrow, "PATIENCE", 0.1)
+    with borrow.borrowed(chosen):
+        assert unavailable(chosen) == f"the token is in use by process {os.getpid()}, still"
+    with borrow.borrowed(chosen):  # and the next one's turn comes
+        pass
+
+
+def test_a_lock_is_free_when_its_process_is_gone(chosen: Chosen):
+    code = (
+        "import os; from plugvault.hsm import borrow\n"
+        "with borrow._alone('x'): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    with borrow._alone("x"):
+        pass
+
+
+def test_the_folder_is_made_for_this_user_alone(chosen: Chosen, tmp_path: Path):
+    before = os.umask(0)
+    try:
+        with borrow.borrowed(chosen):
+            folder = tmp_path / "plugvault"
+            assert folder.stat().st_mode & 0o777 == 0o700
+            assert [file.stat().st_mode & 0o777 for file in folder.iterdir()] == [0o600]
+    finally:
+        os.umask(before)
+
+
+def test_a_folder_that_others_may_enter_is_refused(chosen: Chosen, tmp_path: Path):
+    folder = tmp_path / "plugvault"
+    folder.mkdir()
+    for mode in (0o701, 0o710, 0o777):
+        folder.chmod(mode)
+        assert "must be a folder of this user alone" in unavailable(chosen)
+
+
+def test_a_folder_of_another_user_is_refused(
+    chosen: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "plugvault").mkdir(mode=0o700)
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    assert "set XDG_RUNTIME_DIR" in unavailable(chosen)
+
+
+def test_a_link_to_a_folder_or_a_file_is_not_followed(chosen: Chosen, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (tmp_path / "plugvault").symlink_to(elsewhere)
+    assert "must be a folder of this user alone" in unavailable(chosen)
+    (tmp_path / "plugvault").unlink()
+    with borrow.borrowed(chosen):
+        (lock,) = (tmp_path / "plugvault").iterdir()
+    lock.unlink()
+    lock.symlink_to(elsewhere / "made")
+    assert "no folder for locks" in unavailable(chosen)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_without_a_folder_of_the_system_it_is_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert runtimes.run_folder() == tmp_path / "plugvault" / "run"
+
+
+# In a folder of everybody's a name that can be guessed can be taken first, by a link to elsewhere
+# or by a file of somebody else's. `tempfile` makes names that cannot, for their owner alone.
+_SHARED = re.compile(r"[\"'](?:/tmp|/var/tmp|/dev/shm)/|gettempdir|\bmktemp\b(?! -d)|TMPDIR\}?/")
+
+
+def test_nothing_has_a_name_that_can_be_guessed_in_a_folder_of_everybodys():
+    sources = [
+        file
+        for part in ("host/plugvault", "firmware", "tools", "softhsm", ".ci")
+        for file in (ROOT / part).rglob("*")
+        if file.is_file() and file.suffix in ("", ".py", ".sh", ".toml")
+    ]
+    assert len(sources) > 200
+    found = {
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for file in sources
+        for line in file.read_text(errors="replace").splitlines()
+        if _SHARED.search(line)
+    }
+    assert found == {
+        # How much room there is, nothing more.
+        'host/plugvault/cli/doctor.py: ("temporary files", Path(tempfile.gettempdir()), "TMPDIR"),'
+    }
