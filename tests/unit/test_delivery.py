@@ -297,6 +297,26 @@ def test_slow_receiver_holds_up_nobody_else(setup: Setup):
     assert len(sent) == 100
 
 
+def test_a_worker_that_is_asked_to_end_waits_for_what_is_under_way(quick: Setup):
+    """And takes nothing more."""
+    go_on, stop = threading.Event(), threading.Event()
+    quick.receiver.answer = lambda _: 200 if go_on.wait(30) else 500
+    under_way = quick.tell()
+    thread = threading.Thread(target=quick.worker.run, args=(stop,))
+    thread.start()
+    until(lambda: quick.receiver.got, "the delivery")
+    stop.set()
+    later = quick.tell(vehicle="PVTP0000000000002")
+    thread.join(0.5)
+    assert thread.is_alive()
+    go_on.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert quick.delivery(under_way).state == "sent"
+    assert quick.delivery(later).state == "pending"
+    assert not any(one.is_alive() for one in quick.worker._threads._threads)
+
+
 def test_answer_without_end_is_broken_off(quick: Setup, monkeypatch: pytest.MonkeyPatch):
     never = threading.Event()
     quick.receiver.answer = lambda _: 200 if never.wait(30) else 500

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, asynccontextmanager
 
@@ -112,3 +115,85 @@ def test_who_has_no_room_takes_the_next_when_there_is(
                 await taken(made, 1)
 
     asyncio.run(story())
+
+
+# The end of a server.
+
+
+def opened() -> set[str]:
+    """What this process has open, but for the list itself."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def test_a_request_under_way_is_answered_and_everything_closed():
+    begun = threading.Event()
+    app = FastAPI()
+
+    @app.get("/")
+    def slow() -> str:
+        begun.set()
+        time.sleep(0.5)
+        return "to its end"
+
+    with server.listen() as first, server.in_thread(app, first):
+        pass  # what the libraries open once and keep
+    before = opened()
+    with socket.socket() as client, server.listen() as listener:
+        with server.in_thread(app, listener):
+            client.connect(listener.getsockname())
+            client.sendall(ASKED)
+            assert begun.wait(10)
+        client.settimeout(10)
+        answer = b""
+        while piece := client.recv(4096):
+            answer += piece
+        assert answer.endswith(b'"to its end"')
+    assert opened() == before
+    assert not [one for one in threading.enumerate() if one.name == "plugvault-opcp"]
+
+
+def test_a_server_that_does_not_start_is_told_of(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server.Server, "run", lambda *_, **__: None)
+    before = opened()
+    with (
+        server.listen() as listener,
+        pytest.raises(RuntimeError, match="did not start"),
+        server.in_thread(FastAPI(), listener),
+    ):
+        pass
+    assert opened() == before
+
+
+def test_a_port_that_is_taken_leaves_nothing_open():
+    with server.listen() as listener:
+        before = opened()
+        with pytest.raises(OSError, match="in use"):
+            server.listen(port=listener.getsockname()[1])
+        assert opened() == before
+
+
+def test_a_handshake_that_never_comes_does_not_outlive_its_server(listener: socket.socket):
+    async def story() -> None:
+        with ExitStack() as stack:
+            async with up(listener) as made:
+                never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                opening = asyncio.get_running_loop().create_task(_wait_for(never))
+                made._opening.add(opening)
+                opening.add_done_callback(made._opened)
+                clients(listener, stack, 1)
+                await taken(made, 1)
+            await asyncio.sleep(0)
+            assert opening.cancelled()
+            assert made._opening == set()
+
+    asyncio.run(story())
+
+
+async def _wait_for(future: asyncio.Future[None]) -> None:
+    await future

@@ -62,7 +62,7 @@ def main() -> int:
         level=logging.WARNING, format="%(asctime)s %(process)d %(name)s: %(message)s"
     )
     line = sys.stdin.buffer.readline()
-    if not line:
+    if not line.endswith(b"\n"):  # who gives the orders has ended, maybe in the middle of them
         return 0
     orders = Orders.read(line)
     with ExitStack() as stack:

@@ -62,6 +62,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in sockets or []:
             asyncio.get_running_loop().remove_reader(listener)
+        for opening in self._opening:  # a handshake that nobody waits for any more
+            opening.cancel()
         await super().shutdown(sockets)
 
     def _listen(self, listener: socket.socket) -> None:

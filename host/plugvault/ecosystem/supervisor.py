@@ -73,7 +73,8 @@ class Supervised:
         timer = threading.Timer(_START, self._process.kill)
         timer.start()
         word = b""
-        with contextlib.suppress(OSError):  # it ended before it read its orders
+        # OSError: it ended before it read its orders. ValueError: it was asked to end before that.
+        with contextlib.suppress(OSError, ValueError):
             stdin.write(self._orders + b"\n")
             stdin.flush()
             word = stdout.readline().strip()

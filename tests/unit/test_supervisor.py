@@ -1,0 +1,123 @@
+"""The ends of processes: those that get no orders, that are at work, that are being started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fixtures.sandbox import alive, eventually
+from plugvault.ecosystem import process as processes
+from plugvault.ecosystem.supervisor import ProcessError, Supervised
+
+# Notes its orders; is at work when its stdin ends, and comes to the end of that.
+WORKER = """
+import os, sys, time
+orders = sys.stdin.readline().strip()
+with open(orders, "a") as file:
+    file.write(f"begun {os.getpid()}\\n")
+print("ready", flush=True)
+sys.stdin.read()
+time.sleep(0.3)
+with open(orders, "a") as file:
+    file.write("done\\n")
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "plugvault_test_worker.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    yield "plugvault_test_worker"
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.mark.parametrize("said", [b"", b'{"work": "answer", "direc'], ids=["none", "half"])
+def test_a_process_whose_orders_never_come_ends_with_who_would_give_them(said: bytes):
+    ended = subprocess.run(
+        [sys.executable, "-m", processes.__name__, "0"],
+        input=said,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+def test_one_that_was_never_started_ends_and_leaves_nothing_open(module: str):
+    before = descriptors()
+    made = Supervised(module)
+    pid = made.pid
+    made.close()
+    assert not alive(pid)
+    assert descriptors() == before
+
+
+def test_what_is_under_way_comes_to_its_end(module: str, tmp_path: Path):
+    before, file = descriptors(), tmp_path / "orders"
+    made = Supervised(module)
+    made.start(str(file).encode())
+    made.close()
+    assert [line.split()[0] for line in lines(file)] == ["begun", "done"]
+    assert descriptors() == before
+
+
+def test_one_that_is_started_again_and_again_leaves_nothing_open(module: str, tmp_path: Path):
+    before, file = descriptors(), tmp_path / "orders"
+    made = Supervised(module)
+    made.start(str(file).encode())
+    for number in range(1, 4):
+        os.kill(int(lines(file)[-1].split()[1]), signal.SIGKILL)
+        eventually(lambda number=number: len(lines(file)) > number)
+    made.close()
+    assert len([line for line in lines(file) if line.startswith("begun")]) == 4
+    assert descriptors() == before
+    assert not alive(int(lines(file)[-2].split()[1]))
+
+
+def test_one_that_does_not_get_ready_is_told_of_and_leaves_nothing_open(module: str):
+    before = descriptors()
+    made = Supervised(module)
+    with pytest.raises(ProcessError, match="before it was ready"):
+        made.start(b"/nowhere/at/all")
+    made.close()
+    assert descriptors() == before
+
+
+def test_one_that_is_asked_to_end_while_it_is_started_again_is_not_left_behind(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file, failures = tmp_path / "orders", []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    made = Supervised(module)
+    made.start(str(file).encode())
+    spawn = made._spawn
+    spawned = []
+
+    def meanwhile() -> subprocess.Popen[bytes]:
+        new = spawn()
+        spawned.append(new)
+        made._process = new
+        made.ask_to_end()
+        return new
+
+    monkeypatch.setattr(made, "_spawn", meanwhile)
+    os.kill(made.pid, signal.SIGKILL)
+    eventually(lambda: spawned and spawned[0].poll() is not None)
+    made.close()
+    assert failures == []
+    assert len(spawned) == 1
+    assert not alive(spawned[0].pid)
