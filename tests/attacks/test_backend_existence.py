@@ -7,7 +7,7 @@ was there and is gone. The answers must be the same, to the last word.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,13 +120,14 @@ def strangers(backend: Backend) -> dict[str, str]:
     for role, theirs in scopes.items():
         backend.enter(f"stranger {role}", Caller(f"stranger {role}", frozenset({role}), **theirs))
     own = enrolled(backend, f"stranger {OEM}", OURS)
-    put = backend.ask(f"stranger {OEM}", "PUT", "/v1/oem/provCerts", json=backend.registration(own))
+    body = backend.registration(own)
+    put = backend.ask(f"stranger {OEM}", "PUT", "/v1/oem/provCerts", json=body)
     assert put.status_code == 200, put.text
     return {role: f"stranger {role}" for role in scopes}
 
 
 @pytest.fixture(scope="module")
-def things(backend: Backend, strangers: dict[str, str]) -> Iterator[tuple[Thing, Thing]]:
+def things(backend: Backend, strangers: dict[str, str]) -> tuple[Thing, Thing]:
     """What another has, and what it had."""
     assert strangers
     there, gone = (thing(backend) for _ in range(2))
@@ -139,7 +140,7 @@ def things(backend: Backend, strangers: dict[str, str]) -> Iterator[tuple[Thing,
         (OEM, f"/v1/webhook/endpoints/{names['id']}"),
     ):
         assert backend.ask(role, "DELETE", path).status_code == 200
-    yield there, Thing({**names, "jobId": names["id"]}, gone.bodies)
+    return there, Thing({**names, "jobId": names["id"]}, gone.bodies)
 
 
 def thing(backend: Backend) -> Thing:

@@ -44,7 +44,7 @@ def roles(who: str) -> frozenset[str]:
 @pytest.fixture(scope="module")
 def face() -> TestClient:
     """The application with nothing behind it but a token of somebody who may do nothing."""
-    tokens = SimpleNamespace(known=lambda _: NOBODY)
+    tokens = SimpleNamespace(known=lambda _: NOBODY, audience="http://testserver")
     store = SimpleNamespace(at_hand=True)
     services: Any = SimpleNamespace(settings=Settings(), tokens=tokens, store=store)
     return TestClient(create_app(services), raise_server_exceptions=False)

@@ -50,7 +50,10 @@ def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     url: Annotated[
         str | None,
-        typer.Option(help="The address clients use, where that is not http://HOST:PORT."),
+        typer.Option(
+            help="The address clients use, where that is not http://HOST:PORT. Requests by other"
+            " names than this one's, --host's and the loopback's are refused."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="What to call it with, as one line of JSON.")

@@ -30,7 +30,7 @@ Message = dict[str, Any]
 MOST = 512  # shapes of one kind: an operator's certificates come in a few lengths
 LENGTHS = 128  # of messages that are read
 ALIKE = 16  # messages of one length that differ in more than their octets
-LARGEST = 8192  # octets of a message, and of a shape: an installation response has some 5,000
+LARGEST = 8192  # of a shape and its values: an installation response has some 5,000
 
 Shape = Hashable
 Value = bytes | str
@@ -344,8 +344,6 @@ _forms: dict[int, list[_Form]] = {}
 
 def decode(raw: bytes) -> Message:
     """As `exi.decode`, of the ISO 15118-2 schema."""
-    if len(raw) > LARGEST:
-        return exi.decode(raw)  # type: ignore[no-any-return]
     given = int.from_bytes(raw, "big")
     for form in _forms.get(len(raw), ()):
         if (given ^ form.bits.rest) & form.fixed == 0:

@@ -2,10 +2,11 @@
 
 A signature costs a turn of the token, so signed answers are kept: an OCSP answer while the
 certificate's status is what it says and half of its time is left, of numbers that a CA has given
-out and not of those that anybody makes up; a CRL until something is revoked. The status itself is read for each answer, so that all processes on one database agree.
-What is answered with a nonce is signed for it alone. So that nobody keeps the token busy, an
-address has only so many signatures a second: what is kept is for everybody, without a nonce, as
-RFC 6960, 4.4.1 allows, and where nothing is kept the answer is "try later".
+out and not of those that anybody makes up; a CRL until something is revoked. The status itself is
+read for each answer, so that all processes on one database agree. What is answered with a nonce is
+signed for it alone. So that nobody keeps the token busy, an address has only so many signatures a
+second: what is kept is for everybody, without a nonce, as RFC 6960, 4.4.1 allows, and where
+nothing is kept the answer is "try later".
 """
 
 import base64
