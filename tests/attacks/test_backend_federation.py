@@ -188,7 +188,7 @@ def test_a_partners_root_needs_an_administrator_where_a_root_takes_two(
 def install_answer(pools: Pools, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     world = pools.world
     data = issue_contract(
-        "DEPVTC1234567", pools.provisioning().der, authority(world.mo_sub2), pools.now
+        "DEPVTC12345678", pools.provisioning().der, authority(world.mo_sub2), pools.now
     )
     signer = pools.signer
     message = deepcopy(bundle(data, signer.certificate, signer.subs, signer.sign))
@@ -217,7 +217,7 @@ def test_a_partners_bundle_is_given_out_only_with_a_good_signature(
     partner.answers[call] = install_answer(pools, lambda body: None)
     found = federation.install(b"request", listed(pools))
     assert found is not None
-    assert found.emaid == "DEPVTC1234567"
+    assert found.emaid == "DEPVTC12345678"
 
     def swap(body: dict[str, Any]) -> None:
         body["DHpublickey"]["value"] = point(new_key())

@@ -247,10 +247,12 @@ class Federation:
         message = base64.b64decode(given["certificateInstallationRes"], validate=True)
 
         def check() -> Installed:
-            with self._store.read() as records:
-                taken, root = ccp.check_bundle(records, exi.decode(message), self._clock())
+            now = self._clock()
+            with self._store.write() as records:
+                taken, root = ccp.check_bundle(records, exi.decode(message), now)
                 if not installation.is_listed(records, root, roots):
                     raise PoolError("invalid", "a bundle under a root that the vehicle lacks")
+                ccp.pass_on(records, taken.contract, now)
             return Installed(message, taken.contract.emaid, root, metadata)
 
         metadata = given.get("metaData")

@@ -1,6 +1,6 @@
 """CPS: sign contract data, or make it, and list the signers [OPCP 1.0.0, cps.v1].
 
-A signature for a vehicle and what it makes of CCP are one transaction. When none of our own CPS
+A signature, what is kept of its DH point, and what it makes of CCP are one transaction. When none of our own CPS
 stands under a root the vehicle has, other ecosystems are asked, and their bundle is taken as from
 a stranger.
 """
@@ -26,7 +26,7 @@ from plugvault.opcp.route import PlainRoute
 from plugvault.opcp.services import Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
-from plugvault.pools import ccp, certificates, cps, rcp
+from plugvault.pools import ccp, certificates, cps, envelopes, rcp
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Records, Root
@@ -154,10 +154,9 @@ def _provision(
     if found.peers and pcid:
         found.peers.know(pcid)
     now = found.clock()
-    transaction = found.store.write if stored else found.store.read
 
     def attempt() -> tuple[Message, Root]:
-        with transaction() as records:
+        with found.store.write() as records:
             signed = work(records, now)
             if stored:
                 ccp.keep(records, signed, now, metadata)
@@ -172,11 +171,13 @@ def _provision(
             return attempt()
     except cps.NoSigner as missing:
         data, message = missing.data, _signed_elsewhere(found, missing)
-    with transaction() as records:
+    with found.store.write() as records:
         if stored and pcid:
             if issued:
                 certificates.record(records, data.certificate)
             ccp.put(records, caller, message, pcid, now, metadata)
+        else:
+            envelopes.take(records, data, now)
         _, fingerprint = ccp.check_bundle(records, message, now)
         return message, rcp.by_fingerprint(records, fingerprint)
 

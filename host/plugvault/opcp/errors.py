@@ -20,7 +20,13 @@ log = logging.getLogger("plugvault.opcp")
 
 # Of a request, and forms of one member, as the validation names them and no caller does.
 _PARTS = ("body", "path", "query", "header", "flat", "nested")
-STATUS = {"invalid": 400, "forbidden": 403, "not-found": 404, "unavailable": 503}
+STATUS = {
+    "invalid": 400,
+    "forbidden": 403,
+    "not-found": 404,
+    "conflict": 409,
+    "unavailable": 503,
+}
 
 
 class ErrorBody(Wire):

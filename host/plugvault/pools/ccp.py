@@ -12,9 +12,10 @@ from evcc import chain, exi, signature
 from evcc.x509 import CertificateError
 from plugvault.contract import response, shapes
 from plugvault.contract.bundle import ISO2, Message
+from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
-from plugvault.pools import audit, certificates, contracts, cps, rcp
+from plugvault.pools import audit, certificates, contracts, cps, envelopes, rcp
 from plugvault.pools.caller import CPS, OEM, OPERATORS, Caller, read_emaid, read_pcid
 from plugvault.pools.contracts import MISSING
 from plugvault.pools.errors import PoolError
@@ -37,7 +38,8 @@ _NO_BUNDLE = (
 def keep(
     records: Records, signed: cps.Signed, now: float, metadata: str | None = None
 ) -> Contract | None:
-    """Store what our own CPS has signed for a vehicle, in the transaction it was signed in."""
+    """Store what our own CPS has signed for a vehicle, in the transaction it was signed in, which
+    has its DH point and its key."""
     if signed.place is None:
         return None
     return contracts.store(
@@ -68,6 +70,7 @@ def put(
     Nothing is believed because a CPS has signed it: its path to a V2G root, its signature and the
     operator's path are verified, whoever brings the bundle; an operator brings its own EMAIDs
     only. `emaid`, `fingerprint`: what the bundle must say where they are given.
+    Raises PoolError, "conflict" for a DH point or a key that was another contract's.
     """
     pcid = read_pcid(pcid)
     taken, root_fingerprint = check_bundle(records, message, now)
@@ -76,10 +79,11 @@ def put(
         raise PoolError("invalid", OTHER_EMAID)
     if fingerprint and rcp.by_fingerprint(records, fingerprint).fingerprint != root_fingerprint:
         raise PoolError("invalid", OTHER_ROOT)
-    leaf = cps.check(records, data, now, None if CPS in caller.roles else caller)
+    leaf = cps.check(records, data, pcid, now, None if CPS in caller.roles else caller)
     place = cps.find_place(records, data.emaid, pcid, now)
     if path.read(place.vehicle.certificate).point == leaf.point:
         raise PoolError("invalid", cps.OWN_KEY)
+    envelopes.take(records, data, now)
     return contracts.store(
         records,
         message,
@@ -90,6 +94,17 @@ def put(
         now,
         metadata,
     )
+
+
+def pass_on(records: Records, contract: ContractData, now: float) -> None:
+    """Have seen the contract of a checked bundle that goes to its vehicle and is not kept here.
+
+    Raises PoolError, "conflict" for a DH point or a key that was another contract's.
+    """
+    leaf = path.read(contract.certificate)
+    data = replace(contract, emaid=read_emaid(leaf.names.get("CN", "")))
+    cps.check_envelope(data)
+    envelopes.take(records, data, now)
 
 
 def check_bundle(records: Records, message: Message, now: float) -> tuple[response.Response, str]:

@@ -29,8 +29,9 @@ class Counts:
 def cleanse(store: Store, now: float, batch: int = BATCH) -> Counts:
     """Do all there is to do at `now`. `batch`: vehicles or contracts in one transaction.
 
-    Contracts of a vehicle that goes are not counted apart.
+    Contracts of a vehicle that goes are not counted apart; what is forgotten is not counted.
     """
+    _batches(store, batch, lambda records: records.seen.forget(now, batch))
     return Counts(
         _roots(store, now),
         _batches(store, batch, lambda records: _vehicles(records, now, batch)),

@@ -2,9 +2,10 @@
 
 A vehicle knows the V2G root and not every operator; the CPS's signature vouches that the
 operator's path was checked here, against RCP and what is revoked [OPCP 1.0.0, cps.v1]. The signing
-key is a function: where it lives is not this module's business. Nothing is stored here: with a
+key is a function: where it lives is not this module's business. No contract is stored here: with a
 vehicle, `sign` and `generate` belong into the transaction that stores what they return, and what
-they checked of it holds until that ends.
+they checked of it holds until that ends. Only the DH points and contract keys of what was signed
+are kept, so that nobody has another envelope signed for them [`envelopes`].
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from plugvault.contract.issue import ContractData, issue_contract
 from plugvault.pki import path
 from plugvault.pki.issue import Authority
 from plugvault.pki.verify import verify_p256
-from plugvault.pools import certificates, contracts, pcp, rcp
+from plugvault.pools import certificates, contracts, envelopes, pcp, rcp
 from plugvault.pools.caller import PEER, Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning, Records, Root
@@ -85,7 +86,8 @@ def sign(
 
     `pcid`: also check that this vehicle exists and may get the contract; `fingerprint`: of the
     V2G root whose CPS shall sign, else one that the vehicle has. Raises PoolError: "unavailable"
-    when the CPS itself is at fault, NoSigner when there is none for this vehicle.
+    when the CPS itself is at fault, "conflict" for a DH point or key that was another contract's,
+    NoSigner when there is none for this vehicle.
     """
     # A partner answers for its operators; what it brings must all the same hang from their root.
     # That root may be its own: it has nothing to say of the contracts that are kept here.
@@ -93,7 +95,8 @@ def sign(
     if partner and pcid:
         raise PoolError("forbidden", NO_PARTNERS)
     leaf = _check_form(data, None if partner else caller)
-    if pcid:  # with a hand on what is the caller's, and on nobody else's
+    _lock(records, data, pcid)  # with a hand on what is the caller's, and on nobody else's
+    if pcid:
         _foresee(records, signers, data.emaid, pcid.upper())
     _check_path(records, data, leaf, now)
     place = find_place(records, data.emaid, pcid, now) if pcid else None
@@ -137,18 +140,20 @@ def generate(
         organisation=caller.name,
     )
     certificates.record(records, data.certificate)
-    check(records, data, now, caller)
+    _check_path(records, data, _check_form(data, caller), now)
     return _sign(records, signers, data, place, now, fingerprint)
 
 
 def check(
-    records: Records, data: ContractData, now: float, caller: Caller | None = None
+    records: Records, data: ContractData, pcid: str, now: float, caller: Caller | None = None
 ) -> Certificate:
     """Format, EMAID against CN, the caller's provider, the path to a root in RCP, revocation.
 
-    The leaf. `caller`: None for one who may speak for every operator.
+    The leaf. No other writer has what it is for, its DH point or its key, until the transaction
+    ends. `caller`: None for one who may speak for every operator.
     """
     leaf = _check_form(data, caller)
+    _lock(records, data, pcid)
     _check_path(records, data, leaf, now)
     return leaf
 
@@ -158,12 +163,7 @@ def _check_form(data: ContractData, caller: Caller | None) -> Certificate:
     leaf = pcp.read_certificate(data.certificate, "contractCertificate")
     for sub in data.subs:
         pcp.read_certificate(sub, "contractSignatureCertChainSubCertificates list")
-    if len(data.wrapped) != WRAPPED:
-        raise PoolError(
-            "invalid", f"contractSignatureEncryptedPrivateKey : must have {WRAPPED} bytes"
-        )
-    if not on_curve(data.dh_point):
-        raise PoolError("invalid", "dHpublickey : must be an uncompressed point of P-256")
+    check_envelope(data)
     if read_emaid(leaf.names.get("CN", "")) != data.emaid:
         raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
     if caller:
@@ -171,8 +171,21 @@ def _check_form(data: ContractData, caller: Caller | None) -> Certificate:
     return leaf
 
 
+def check_envelope(data: ContractData) -> None:
+    """The form of a sealed key. Raises PoolError("invalid")."""
+    if len(data.wrapped) != WRAPPED:
+        raise PoolError(
+            "invalid", f"contractSignatureEncryptedPrivateKey : must have {WRAPPED} bytes"
+        )
+    if not on_curve(data.dh_point):
+        raise PoolError("invalid", "dHpublickey : must be an uncompressed point of P-256")
+
+
 def _check_path(records: Records, data: ContractData, leaf: Certificate, now: float) -> None:
-    records.ahead(lambda: certificates.check_new(records, leaf, data.subs))
+    records.ahead(
+        lambda: certificates.check_new(records, leaf, data.subs),
+        lambda: envelopes.check(records, data),
+    )
     try:
         path.validate(
             data.certificate, data.subs, rcp.anchors(records, "MO", "V2G"), chain.CONTRACT, now
@@ -184,9 +197,13 @@ def _check_path(records: Records, data: ContractData, leaf: Certificate, now: fl
     certificates.check_new(records, leaf, data.subs)
 
 
+def _lock(records: Records, data: ContractData, pcid: str | None) -> None:
+    place = (pcid.upper(), contracts.key(data.emaid)) if pcid else ()
+    records.lock(*place, *envelopes.names(data))
+
+
 def _foresee(records: Records, signers: Sequence[Signer], emaid: str, vehicle: str) -> None:
-    """What `sign` and the storing of what it returns ask, with nobody else's hand on it."""
-    records.lock(vehicle, contracts.key(emaid))
+    """What `sign` and the storing of what it returns ask, of what is locked."""
     records.ahead(
         lambda: contracts.find(records, emaid),
         lambda: records.vehicle_with_contracts(vehicle, ISO2),
@@ -221,9 +238,11 @@ def _sign(
 ) -> Signed:
     signer = choose(records, signers, place.vehicle if place else None, fingerprint)
     if signer is None:
+        envelopes.check(records, data)  # a partner's CPS is not asked for what we refuse
         raise NoSigner(data, place.vehicle if place else None)
     root = root_of(records, signer)
     leaf = _check_signer(records, signer, root, now)
+    envelopes.take(records, data, now)
 
     def proven(digest: bytes) -> bytes:
         """A token that signs wrongly would do so unseen until a vehicle refuses its contract."""

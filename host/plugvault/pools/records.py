@@ -100,6 +100,18 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A DH point or a contract key that was used; key: `mark`, its hash. `holds`: a hash of what
+    it was used for; `of_key`: the mark of the contract key; `until`: when it may be forgotten.
+    See `pools.envelopes`."""
+
+    mark: bytes
+    holds: bytes
+    of_key: bytes
+    until: int
+
+
+@dataclass(frozen=True)
 class Client:
     """Who may ask for access tokens; key: `client_id`. `roles`, `wmis`, `providers`, `operators`:
     as in `Caller`, joined by commas; `active`: False locks the client out at once."""
@@ -371,6 +383,21 @@ class Statuses(Protocol):
         ...
 
 
+class SeenMarks(Protocol):
+    def known(self, marks: Sequence[bytes]) -> Sequence[Seen]:
+        """Those of them that are here: one query."""
+        ...
+
+    def add(self, seen: Sequence[Seen]) -> None:
+        """Of marks that are not here. Another writer that adds one of them at once is refused."""
+        ...
+
+    def extend(self, mark: bytes, until: int) -> None: ...
+    def forget(self, now: float, limit: int) -> int:
+        """Delete what may be forgotten, as long as its key may be too; how many."""
+        ...
+
+
 class Clients(Protocol):
     def get(self, client_id: str) -> Client | None: ...
     def all(self) -> Sequence[Client]: ...
@@ -515,6 +542,8 @@ class Records(Protocol):
     def contracts(self) -> Contracts: ...
     @property
     def statuses(self) -> Statuses: ...
+    @property
+    def seen(self) -> SeenMarks: ...
     @property
     def clients(self) -> Clients: ...
     @property

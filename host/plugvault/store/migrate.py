@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, inspect
 
 from evcc.errors import EvccError
 
-LATEST = "0002"
+LATEST = "0003"
 
 _LOCK = {
     "sqlite": ("BEGIN IMMEDIATE",),

@@ -19,6 +19,7 @@ from plugvault.store.rows import (
     Registry,
     RootChanges,
 )
+from plugvault.store.seen import SeenMarks
 from plugvault.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -92,6 +93,10 @@ class SqlRecords:
     @_Part
     def statuses(self) -> Statuses:
         return Statuses(self._transaction)
+
+    @_Part
+    def seen(self) -> SeenMarks:
+        return SeenMarks(self._transaction)
 
     @_Part
     def clients(self) -> Clients:

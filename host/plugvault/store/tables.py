@@ -120,6 +120,17 @@ statuses = Table(
     Index("statuses_revoked_by", "issuer", **_where(REVOKED)),
 )
 
+seen = Table(
+    "seen",
+    metadata,
+    _key("mark", LargeBinary),
+    _some("holds", LargeBinary),
+    _some("of_key", LargeBinary),
+    _some("until", BigInteger),
+    Index("seen_until", "until"),
+    sqlite_with_rowid=False,  # the table is the index of its hashes
+)
+
 clients = Table(
     "clients",
     metadata,

@@ -27,7 +27,7 @@ BEGIN = {
 }
 
 # Tables of which nobody keeps anything in a `memo`.
-_MANY = {"vehicles", "contracts", "chains", "events", "deliveries", "audit"}
+_MANY = {"vehicles", "contracts", "chains", "seen", "events", "deliveries", "audit"}
 _NO_SORT = ("SET LOCAL enable_sort = off", "SET LOCAL enable_incremental_sort = off")
 _ORDER = "SELECT pg_advisory_xact_lock(7, 0)"  # two numbers: apart from the locks of keys
 _PATIENTLY = "SELECT set_config('lock_timeout', '100', true), pg_advisory_xact_lock(7, 0)"  # ms
