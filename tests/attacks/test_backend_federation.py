@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import threading
@@ -10,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evcc import exi, x509
 from fixtures.backend import b64
 from fixtures.pools import Pools, authority
+from plugvault.contract import response
 from plugvault.contract.bundle import bundle
 from plugvault.contract.issue import issue_contract
 from plugvault.federation import peers as asked_by
@@ -185,14 +188,21 @@ def test_a_partners_root_needs_an_administrator_where_a_root_takes_two(
         assert [change.state for change in records.changes.all()] == ["pending"] * dual_control
 
 
-def install_answer(pools: Pools, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def install_answer(
+    pools: Pools, change: Callable[[dict[str, Any]], None], before: bool = False
+) -> dict[str, Any]:
+    """`change`: of the body, after it was signed, or `before` that."""
     world = pools.world
     data = issue_contract(
         "DEPVTC12345678", pools.provisioning().der, authority(world.mo_sub2), pools.now
     )
     signer = pools.signer
     message = deepcopy(bundle(data, signer.certificate, signer.subs, signer.sign))
-    change(message["V2G_Message"]["Body"]["CertificateInstallationRes"])
+    body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    change(body)
+    if before:
+        changed = replace(data, dh_point=body["DHpublickey"]["value"])
+        message = bundle(changed, signer.certificate, signer.subs, signer.sign)
     definition = {"certificateInstallationRes": b64(exi.encode(message)), "emaid": data.emaid}
     return {"CCPResponse": {"emaidContent": [{"messageDef": definition}]}}
 
@@ -224,6 +234,29 @@ def test_a_partners_bundle_is_given_out_only_with_a_good_signature(
 
     partner.answers[call] = install_answer(pools, swap)
     assert federation.install(b"request", listed(pools)) is None
+
+
+def test_a_partners_bundle_with_our_customers_dh_point_is_no_answer(
+    pools: Pools, federation: Federation, partner: Partner
+):
+    pools.register()
+    ours = response.read(exi.decode(pools.put().message)).contract
+
+    def swap(body: dict[str, Any]) -> None:
+        body["DHpublickey"]["value"] = ours.dh_point
+
+    call = "POST /v1/ccp/signedContractData"
+    partner.answers[call] = install_answer(pools, swap, before=True)
+    assert federation.install(b"request", listed(pools)) is None
+    theirs = partner.answers[call] = install_answer(pools, lambda body: None)
+    for _ in range(2):
+        assert federation.install(b"request", listed(pools)) is not None
+    given = theirs["CCPResponse"]["emaidContent"][0]["messageDef"]["certificateInstallationRes"]
+    data = response.read(exi.decode(base64.b64decode(given))).contract
+    rivals = replace(pools.data(), dh_point=data.dh_point)
+    with pytest.raises(PoolError, match="dHpublickey") as caught:
+        pools.sign(rivals)
+    assert caught.value.reason == "conflict"
 
 
 def test_a_partner_cannot_put_a_contract_of_its_own_in_anothers_place(

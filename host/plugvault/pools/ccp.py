@@ -79,7 +79,7 @@ def put(
         raise PoolError("invalid", OTHER_EMAID)
     if fingerprint and rcp.by_fingerprint(records, fingerprint).fingerprint != root_fingerprint:
         raise PoolError("invalid", OTHER_ROOT)
-    leaf = cps.check(records, data, pcid, now, None if CPS in caller.roles else caller)
+    leaf = cps.check(records, data, now, None if CPS in caller.roles else caller)
     place = cps.find_place(records, data.emaid, pcid, now)
     if path.read(place.vehicle.certificate).point == leaf.point:
         raise PoolError("invalid", cps.OWN_KEY)

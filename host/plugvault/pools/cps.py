@@ -95,7 +95,10 @@ def sign(
     if partner and pcid:
         raise PoolError("forbidden", NO_PARTNERS)
     leaf = _check_form(data, None if partner else caller)
-    _lock(records, data, pcid)  # with a hand on what is the caller's, and on nobody else's
+    if pcid:  # with a hand on what is the caller's, and on nobody else's
+        records.lock(pcid.upper(), contracts.key(data.emaid))
+    records.lock(*envelopes.names(data))
+    records.ahead(lambda: envelopes.check(records, data))
     if pcid:
         _foresee(records, signers, data.emaid, pcid.upper())
     _check_path(records, data, leaf, now)
@@ -140,20 +143,18 @@ def generate(
         organisation=caller.name,
     )
     certificates.record(records, data.certificate)
-    _check_path(records, data, _check_form(data, caller), now)
+    check(records, data, now, caller)
     return _sign(records, signers, data, place, now, fingerprint)
 
 
 def check(
-    records: Records, data: ContractData, pcid: str, now: float, caller: Caller | None = None
+    records: Records, data: ContractData, now: float, caller: Caller | None = None
 ) -> Certificate:
     """Format, EMAID against CN, the caller's provider, the path to a root in RCP, revocation.
 
-    The leaf. No other writer has what it is for, its DH point or its key, until the transaction
-    ends. `caller`: None for one who may speak for every operator.
+    The leaf. `caller`: None for one who may speak for every operator.
     """
     leaf = _check_form(data, caller)
-    _lock(records, data, pcid)
     _check_path(records, data, leaf, now)
     return leaf
 
@@ -182,10 +183,7 @@ def check_envelope(data: ContractData) -> None:
 
 
 def _check_path(records: Records, data: ContractData, leaf: Certificate, now: float) -> None:
-    records.ahead(
-        lambda: certificates.check_new(records, leaf, data.subs),
-        lambda: envelopes.check(records, data),
-    )
+    records.ahead(lambda: certificates.check_new(records, leaf, data.subs))
     try:
         path.validate(
             data.certificate, data.subs, rcp.anchors(records, "MO", "V2G"), chain.CONTRACT, now
@@ -195,11 +193,6 @@ def _check_path(records: Records, data: ContractData, leaf: Certificate, now: fl
             "invalid", f"The contract certificate chain is not valid under RCP ({error})."
         ) from error
     certificates.check_new(records, leaf, data.subs)
-
-
-def _lock(records: Records, data: ContractData, pcid: str | None) -> None:
-    place = (pcid.upper(), contracts.key(data.emaid)) if pcid else ()
-    records.lock(*place, *envelopes.names(data))
 
 
 def _foresee(records: Records, signers: Sequence[Signer], emaid: str, vehicle: str) -> None:

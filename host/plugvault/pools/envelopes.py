@@ -38,7 +38,7 @@ def seen(data: ContractData, until: int) -> tuple[Seen, Seen]:
 
 
 def names(data: ContractData) -> tuple[str, ...]:
-    """What `take` locks, for who locks more at once."""
+    """What `take` locks, after the vehicle and the EMAID."""
     return tuple(f"seen {mark.hex()}" for mark in marks(data))
 
 

@@ -1,0 +1,342 @@
+"""The envelope oracle with an honest CPS's help: a rival operator has the victim's DH point signed
+once more, with a bit of the victim's envelope flipped and a certificate for a key to match.
+
+Installed or not would tell the bit. The points P and -P give one secret.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from evcc import exi
+from fixtures.backend import ISO2, Backend, b64, refused
+from fixtures.pools import MAKER, OPERATOR, SIGNING, Pools, authority
+from plugvault.contract import response, xml
+from plugvault.contract.bundle import bundle
+from plugvault.contract.issue import ContractData, issue_contract
+from plugvault.opcp import cps as opcp_cps
+from plugvault.pki import path
+from plugvault.pools import ccp, cps, envelopes, pcp, rcp
+from plugvault.pools.caller import MO_EXTERNAL_PKI, PEER, Caller
+from plugvault.pools.cleansing import cleanse
+from plugvault.pools.errors import PoolError
+from plugvault.pools.records import Records
+from world import DAY, EMAID, NOW, PCID, point, root
+from world import _CONTRACT as CONTRACT_USAGE
+
+P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
+RIVALS = "FRXYZC00000001"
+RIVAL = Caller("rival", frozenset({MO_EXTERNAL_PKI}), providers=frozenset({"FRXYZ"}))
+PARTNER = Caller("partner", frozenset({PEER}))
+POINT, KEY = "^conflict: dHpublickey :", "^conflict: contractCertificate :"
+
+
+def negated(point: bytes) -> bytes:
+    return point[:33] + (P - int.from_bytes(point[33:], "big")).to_bytes(32, "big")
+
+
+def moved(at: bytes, bit: int) -> bytes:
+    """The point and 2^bit times the generator."""
+    step = point(ec.derive_private_key(1 << bit, ec.SECP256R1()))
+    (x1, y1), (x2, y2) = (
+        (int.from_bytes(one[1:33], "big"), int.from_bytes(one[33:], "big")) for one in (at, step)
+    )
+    slope = (y2 - y1) * pow(x2 - x1, -1, P) % P
+    x = (slope * slope - x1 - x2) % P
+    y = (slope * (x1 - x) - y1) % P
+    return b"\x04" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
+
+
+def flipped(wrapped: bytes, bit: int) -> bytes:
+    """With this bit of the IV the other way round, and so that of the key's upper half."""
+    return (int.from_bytes(wrapped, "big") ^ 1 << 8 * 32 + bit).to_bytes(len(wrapped), "big")
+
+
+def question(pools: Pools, victims: ContractData, bit: int, **changes: Any) -> ContractData:
+    """What the rival sends for one bit, with its own operator's certificate for P'."""
+    to_match = moved(path.read(victims.certificate).point, 128 + bit)
+    leaf = pools.world.new_contract(RIVALS, public_key=to_match, **changes)
+    asked = {"emaid": RIVALS, "certificate": leaf.der, "wrapped": flipped(victims.wrapped, bit)}
+    return replace(victims, **asked)
+
+
+def others(pools: Pools, victims: ContractData) -> dict[str, tuple[str, ContractData]]:
+    """All that is not exactly the victim's bundle."""
+    asked = question(pools, victims, 0)
+    fresh = pools.data(RIVALS)
+    renewed = pools.world.new_contract(EMAID, public_key=path.read(victims.certificate).point)
+    stolen = pools.world.new_contract(RIVALS, public_key=path.read(victims.certificate).point)
+    return {
+        "a question": (POINT, asked),
+        "another": (POINT, question(pools, victims, 127)),
+        "with -P": (POINT, replace(asked, dh_point=negated(victims.dh_point))),
+        "a contract of its own": (POINT, replace(fresh, dh_point=victims.dh_point)),
+        "another envelope": (POINT, replace(victims, wrapped=flipped(victims.wrapped, 0))),
+        "another certificate": (POINT, replace(victims, certificate=renewed.der)),
+        "the same with -P": (POINT, replace(victims, dh_point=negated(victims.dh_point))),
+        "the victim's key": (KEY, replace(fresh, certificate=stolen.der)),
+    }
+
+
+Way = Callable[[Pools, ContractData], Any]
+
+
+def signs(pools: Pools, data: ContractData, pcid: str | None, caller: Caller) -> None:
+    with pools.store.write() as records:
+        signed = cps.sign(records, caller, [pools.signer], data, pcid, pools.now)
+        ccp.keep(records, signed, pools.now)
+
+
+def stranger(pools: Pools, data: ContractData) -> dict[str, Any]:
+    """Signed by a CPS that looks at nothing."""
+    return bundle(data, pools.signer.certificate, pools.signer.subs, pools.signer.sign)
+
+
+def puts(pools: Pools, data: ContractData, caller: Caller) -> None:
+    with pools.store.write() as records:
+        ccp.put(records, caller, stranger(pools, data), PCID, pools.now)
+
+
+def passes_on(pools: Pools, data: ContractData) -> None:
+    with pools.store.write() as records:
+        taken, _ = ccp.check_bundle(records, stranger(pools, data), pools.now)
+        ccp.pass_on(records, taken.contract, pools.now)
+
+
+def owner(data: ContractData) -> Caller:
+    return RIVAL if data.emaid == RIVALS else OPERATOR
+
+
+WAYS: dict[str, Way] = {
+    "signed for a vehicle": lambda pools, data: signs(pools, data, PCID, owner(data)),
+    "only signed": lambda pools, data: signs(pools, data, None, owner(data)),
+    "signed for a partner": lambda pools, data: signs(pools, data, None, PARTNER),
+    "put by its operator": lambda pools, data: puts(pools, data, owner(data)),
+    "put by a CPS": lambda pools, data: puts(pools, data, SIGNING),
+    "passed on from a partner": passes_on,
+}
+
+
+@pytest.mark.parametrize("first", WAYS)
+def test_cps_and_ccp_refuse_another_contracts_dh_point(pools: Pools, first: str) -> None:
+    """Whichever way it came in first, and whichever way it is tried after that."""
+    pools.register()
+    victims = pools.data()
+    WAYS[first](pools, victims)
+    asked = others(pools, victims).items()
+    for then, (name, (words, data)) in product(WAYS, asked):
+        with pytest.raises(PoolError, match=words):
+            WAYS[then](pools, data)
+            pytest.fail(f"{name}, {then}")
+    for then in WAYS:  # exactly the same, again
+        WAYS[then](pools, victims)
+
+
+def test_a_refused_question_leaves_nothing(pools: Pools) -> None:
+    """Else the rival's second question would be the first of its kind."""
+    pools.register()
+    victims = pools.data()
+    WAYS["signed for a vehicle"](pools, victims)
+    asked = question(pools, victims, 5)
+    with pytest.raises(PoolError, match=POINT):
+        WAYS["put by a CPS"](pools, asked)
+    own = pools.data(RIVALS)
+    WAYS["put by a CPS"](pools, replace(own, certificate=asked.certificate))  # its key was not kept
+
+
+def test_no_partner_is_asked_to_sign_what_is_refused(pools: Pools) -> None:
+    pools.register()
+    victims = pools.data()
+    WAYS["signed for a vehicle"](pools, victims)
+    with pools.store.write() as records:
+        for data, refusal in ((question(pools, victims, 0), "conflict"), (victims, "invalid")):
+            with pytest.raises(PoolError) as caught:
+                cps.sign(records, owner(data), [], data, PCID, pools.now)
+            assert caught.value.reason == refusal
+
+
+def test_to_delete_the_contract_frees_nothing_of_it(pools: Pools) -> None:
+    pools.register()
+    victims = pools.data()
+    WAYS["signed for a vehicle"](pools, victims)
+    with pools.store.write() as records:
+        ccp.delete(records, OPERATOR, EMAID, pools.now)
+    cleanse(pools.store, pools.now)
+    with pytest.raises(PoolError, match=POINT):
+        WAYS["signed for a vehicle"](pools, question(pools, victims, 0))
+    with pools.store.write() as records:
+        pcp.delete(records, MAKER, PCID, pools.now)
+    pools.register()
+    with pytest.raises(PoolError, match=POINT):
+        WAYS["signed for a vehicle"](pools, question(pools, victims, 0))
+    WAYS["signed for a vehicle"](pools, victims)
+
+
+def kept(pools: Pools) -> int:
+    with pools.store.read() as records:
+        return len(records.seen.all())
+
+
+def test_what_was_seen_is_forgotten_with_the_certificate_and_not_before(pools: Pools) -> None:
+    pools.register()
+    leaf = pools.world.new_contract(EMAID, not_after=NOW + 3 * 365 * DAY)
+    victims = replace(pools.data(), certificate=leaf.der)
+    WAYS["only signed"](pools, victims)
+    not_after = path.read(victims.certificate).not_after
+    assert not_after > NOW + envelopes.LEAST
+    cleanse(pools.store, not_after)
+    assert kept(pools) == 2
+    cleanse(pools.store, not_after + 1, batch=1)
+    assert kept(pools) == 0
+
+
+def test_a_certificate_that_ends_soon_gives_no_second_question(pools: Pools) -> None:
+    """The rival alone has seen the victim's envelope, and chooses when its certificates end."""
+    victims = pools.data()
+    for bit in range(2):
+        asked = question(pools, victims, bit, not_after=pools.now + 60)
+        if bit == 0:
+            WAYS["only signed"](pools, asked)
+            continue
+        with pytest.raises(PoolError, match=POINT):
+            WAYS["only signed"](pools, asked)
+        pools.now = NOW + envelopes.LEAST
+        cleanse(pools.store, pools.now)
+        assert kept(pools) == 2
+
+
+def test_a_renewed_key_keeps_its_first_envelope(pools: Pools) -> None:
+    """The first certificate has ended, but the key in its envelope is still in use."""
+    pools.register()
+    long = {"not_after": NOW + 5 * 365 * DAY}
+    victims = pools.data()
+    WAYS["only signed"](pools, victims)
+    public = path.read(victims.certificate).point
+    renewed = pools.world.new_contract(EMAID, public_key=public, **long)
+    WAYS["only signed"](pools, replace(pools.data(), certificate=renewed.der))
+    cleanse(pools.store, NOW + envelopes.LEAST + 1)
+    assert kept(pools) == 3
+    with pytest.raises(PoolError, match=POINT):
+        WAYS["only signed"](pools, question(pools, victims, 0))
+    cleanse(pools.store, long["not_after"] + 1)
+    assert kept(pools) == 0
+
+
+def test_an_envelope_with_a_known_key_and_a_new_point_is_its_owners(pools: Pools) -> None:
+    """A renewal, also of an EMAID whose check digit came or went."""
+    victims = pools.data()
+    WAYS["only signed"](pools, victims)
+    public = path.read(victims.certificate).point
+    for emaid in (EMAID, EMAID[:14]):
+        renewed = pools.world.new_contract(emaid, public_key=public)
+        data = replace(pools.data(), certificate=renewed.der, emaid=emaid)
+        WAYS["only signed"](pools, data)
+
+
+def test_what_a_partners_cps_has_signed_for_us_is_kept_too(pools: Pools) -> None:
+    """Of a vehicle that trusts none of our own CPS, signed and not stored."""
+    pools.register()
+    victims = pools.data()
+    message = stranger(pools, victims)
+    services: Any = SimpleNamespace(
+        store=pools.store,
+        clock=lambda: pools.now,
+        signers=[],
+        peers=SimpleNamespace(know=lambda _: None, sign=lambda *_: message),
+    )
+
+    def work(records: Records, now: float) -> cps.Signed:
+        return cps.sign(records, OPERATOR, [], victims, PCID, now)
+
+    for _ in range(2):
+        opcp_cps._provision(services, OPERATOR, work, PCID, None, stored=False)
+    with pytest.raises(PoolError, match=POINT):
+        WAYS["put by a CPS"](pools, question(pools, victims, 0))
+
+
+class Attacked:
+    """A running ecosystem with the victim's contract in it, and a rival that has an operator's
+    PKI of its own, under an MO root that is in RCP."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.services = backend, backend.ecosystem._services
+        now = int(self.services.clock())
+        own = root("Rival MO", now, dc="MO")
+        self.sub2 = own.sub("Rival Sub1", 1, dc="MO").sub("Rival Sub2", dc="MO")
+        with self.services.store.write() as records:
+            rcp.put(records, own.der, "MO", now)
+        self.rival = backend.enter("oracle's rival", RIVAL)
+        self.vehicle = backend.vehicle()
+        answer = backend.sign(backend.contract_data(self.vehicle), self.vehicle.pcid)
+        assert answer.status_code == 201, answer.text
+        self.victims = self.recorded()
+
+    def recorded(self) -> ContractData:
+        """What a station sees on its wire: point, envelope and certificate."""
+        answer = self.backend.install(self.vehicle.request(self.backend.ecosystem.v2g_root))
+        (content,) = answer.json()["CCPResponse"]["emaidContent"]
+        told = base64.b64decode(content["messageDef"]["certificateInstallationRes"])
+        return response.read(exi.decode(told)).contract
+
+    def question(self, bit: int) -> ContractData:
+        to_match = moved(path.read(self.victims.certificate).point, 128 + bit)
+        leaf = self.sub2.issue(
+            RIVALS, dc="MO", public_key=to_match, country=None, key_usage=CONTRACT_USAGE
+        )
+        return ContractData(
+            RIVALS,
+            leaf.der,
+            tuple(leaf.chain[1:]),
+            flipped(self.victims.wrapped, bit),
+            self.victims.dh_point,
+        )
+
+    def signs(self, data: ContractData, stored: bool) -> httpx.Response:
+        sub2, sub1 = data.subs
+        body = {
+            "contractCertificate": b64(data.certificate),
+            "contractSubCa2Certificate": b64(sub2),
+            "contractSubCa1Certificate": b64(sub1),
+            "contractSignatureEncryptedPrivateKey": b64(data.wrapped),
+            "dHpublickey": b64(data.dh_point),
+        }
+        return self.backend.sign(body, self.vehicle.pcid if stored else None, self.rival)
+
+    def puts(self, data: ContractData) -> httpx.Response:
+        """Signed by a CPS that did not look."""
+        (signer,) = self.services.signers
+        message = bundle(data, signer.certificate, signer.subs, signer.sign)
+        body = {
+            "xsdMsgDefNamespace": ISO2,
+            "emaid": data.emaid,
+            "pcid": self.vehicle.pcid,
+            "signedContractDataXML": b64(xml.write(message)),
+        }
+        return self.backend.ask(self.rival, "PUT", "/v1/ccp/signedContractData", json=body)
+
+    def fresh(self) -> ContractData:
+        """An honest contract of the rival's."""
+        now = self.services.clock()
+        return issue_contract(RIVALS, self.vehicle.leaf, authority(self.sub2), now)
+
+
+def test_a_rival_operator_learns_nothing_with_our_cpss_help(backend: Backend) -> None:
+    attacked = Attacked(backend)
+    words = "^dHpublickey : was used for another contract or another envelope$"
+    for bit in (0, 1, 64, 127):
+        asked = attacked.question(bit)
+        refused(attacked.signs(asked, stored=True), 409, words)
+        refused(attacked.signs(asked, stored=False), 409, words)
+        refused(attacked.puts(asked), 409, words)
+    assert attacked.recorded() == attacked.victims  # a station still gets the victim's
+    assert attacked.signs(attacked.fresh(), stored=True).status_code == 201
+    assert attacked.puts(attacked.fresh()).status_code == 201
