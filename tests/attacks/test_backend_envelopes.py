@@ -30,8 +30,8 @@ from plugvault.pools.caller import MO_EXTERNAL_PKI, PEER, Caller
 from plugvault.pools.cleansing import cleanse
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Records
-from world import DAY, EMAID, NOW, PCID, point, root
 from world import _CONTRACT as CONTRACT_USAGE
+from world import DAY, EMAID, NOW, PCID, point, root
 
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
 RIVALS = "FRXYZC00000001"
@@ -133,12 +133,11 @@ def test_cps_and_ccp_refuse_another_contracts_dh_point(pools: Pools, first: str)
     victims = pools.data()
     WAYS[first](pools, victims)
     asked = others(pools, victims).items()
-    for then, (name, (words, data)) in product(WAYS, asked):
+    for (_, again), (_, (words, data)) in product(WAYS.items(), asked):
         with pytest.raises(PoolError, match=words):
-            WAYS[then](pools, data)
-            pytest.fail(f"{name}, {then}")
-    for then in WAYS:  # exactly the same, again
-        WAYS[then](pools, victims)
+            again(pools, data)
+    for again in WAYS.values():  # exactly the same
+        again(pools, victims)
 
 
 def test_a_refused_question_leaves_nothing(pools: Pools) -> None:
@@ -149,8 +148,8 @@ def test_a_refused_question_leaves_nothing(pools: Pools) -> None:
     asked = question(pools, victims, 5)
     with pytest.raises(PoolError, match=POINT):
         WAYS["put by a CPS"](pools, asked)
-    own = pools.data(RIVALS)
-    WAYS["put by a CPS"](pools, replace(own, certificate=asked.certificate))  # its key was not kept
+    own = replace(pools.data(RIVALS), certificate=asked.certificate)
+    WAYS["put by a CPS"](pools, own)  # the key was not kept as another's
 
 
 def test_no_partner_is_asked_to_sign_what_is_refused(pools: Pools) -> None:

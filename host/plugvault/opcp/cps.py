@@ -1,8 +1,8 @@
 """CPS: sign contract data, or make it, and list the signers [OPCP 1.0.0, cps.v1].
 
-A signature, what is kept of its DH point, and what it makes of CCP are one transaction. When none of our own CPS
-stands under a root the vehicle has, other ecosystems are asked, and their bundle is taken as from
-a stranger.
+A signature, what is kept of its DH point, and what it makes of CCP are one transaction. When none
+of our own CPS stands under a root the vehicle has, other ecosystems are asked, and their bundle is
+taken as from a stranger.
 """
 
 from collections.abc import Callable

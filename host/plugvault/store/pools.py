@@ -41,7 +41,6 @@ class Roots(Rows[records.Root]):
     def __init__(self, transaction: Transaction, memory: Memory) -> None:
         super().__init__(transaction)
         self._memory = memory
-        self._known: tuple[records.Root, ...] | None = None
         self._changed = False
 
     def all(self, kind: str | None = None) -> Sequence[records.Root]:
@@ -63,21 +62,23 @@ class Roots(Rows[records.Root]):
         self._delete(root_id=root_id)
 
     def _all(self) -> tuple[records.Root, ...]:
-        if self._known is None:
+        known: tuple[records.Root, ...] | None = self._transaction.memo.get(Roots)
+        if known is None:
             found = self._transaction.rows(_VERSION, {})
             version = found[0][0] if found else 0
             if self._changed or version != self._memory.roots[0]:
-                self._known = tuple(super().all())
+                known = tuple(super().all())
             else:
-                self._known = self._memory.roots[1]
+                known = self._memory.roots[1]
             if not self._changed:  # what might yet be undone is not for others
-                self._memory.roots = version, self._known
-        return self._known
+                self._memory.roots = version, known
+            self._transaction.memo[Roots] = known
+        return known
 
     def _change(self) -> None:
         if not self._changed:
             self._transaction.run(_next_version(self._transaction.database), {})
-        self._changed, self._known = True, None
+            self._changed = True
 
 
 @cache

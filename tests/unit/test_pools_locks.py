@@ -1,0 +1,280 @@
+"""The second writer stops between what it reads and what it writes: each operation of the pools
+decides by what the writer before it has left, and not by what was there when it was asked.
+
+PostgreSQL alone lets two write at once. The first has changed something and has not committed;
+the second is started, and goes on when the first has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fixtures.pools import MAKER, OPERATOR, SIGNING, Pools, authority
+from plugvault.contract.bundle import bundle
+from plugvault.contract.issue import ContractData
+from plugvault.pools import (
+    ccp,
+    changes,
+    cleansing,
+    cps,
+    installation,
+    pcp,
+    rcp,
+    registry,
+)
+from plugvault.pools.caller import ADMIN, Caller
+from plugvault.pools.errors import PoolError
+from plugvault.pools.records import ISO2, Records, Root, Seen
+from plugvault.store import SqlStore
+from world import DAY, EMAID, NOW, PCID, World, root
+
+OTHER, NEW = PCID[:-1] + "2", PCID[:-1] + "7"
+SECOND = "DEPVTC00000017"
+ANN, BEN, CY = (Caller(name, frozenset({ADMIN}), client_id=name) for name in ("Ann", "Ben", "Cy"))
+LOOKING = replace(OPERATOR, client_id="operator")
+SOON = NOW + 100
+
+
+class Scene:
+    """What is there before: a vehicle with a contract, another without, a root that ends soon, and
+    a change of RCP that waits for a second person."""
+
+    def __init__(self, pools: Pools) -> None:
+        self.pools, self.store = pools, pools.store
+        self.vehicle = pools.register(pools.provisioning(not_after=SOON))
+        pools.register(pools.provisioning(OTHER))
+        self.fresh = pools.data(SECOND)
+        self.contract = pools.put(self.signed(pools.data(ends=SOON)))
+        with self.store.write() as records:
+            ending = root("Ending", dc="OEM", not_after=SOON).der
+            self.root = rcp.put(records, ending, "OEM", NOW)
+            self.change = changes.ask_add(records, ANN, root("New").der, "V2G", NOW)
+        self.wanted = root("Wanted").der
+
+    def signed(self, data: ContractData) -> dict[str, Any]:
+        """By a CPS that looks at nothing."""
+        signer = self.pools.signer
+        return bundle(data, signer.certificate, signer.subs, signer.sign)
+
+    def puts(self, records: Records, data: ContractData, pcid: str = PCID) -> None:
+        ccp.put(records, SIGNING, self.signed(data), pcid, NOW)
+
+    def registers(self, records: Records, pcid: str = PCID, **changes: Any) -> None:
+        leaf, sub2, sub1 = self.pools.provisioning(pcid, **changes).chain
+        pcp.put(records, MAKER, leaf, sub2, sub1, NOW)
+
+    def adopts(self, records: Records) -> None:
+        leaf, sub2, sub1 = self.pools.provisioning(NEW, key=new_key()).chain
+        pcp.adopt(records, "irdeto", leaf, sub2, sub1, NOW)
+
+    def generates(self, records: Records) -> None:
+        mo, signers = authority(self.pools.world.mo_sub2), [self.pools.signer]
+        begins, ends = NOW, NOW + DAY
+        cps.generate(records, OPERATOR, signers, mo, SECOND, PCID, NOW, begins=begins, ends=ends)
+
+    def installs(self, records: Records) -> None:
+        request = installation.read_request(self.pools.request(self.vehicle.certificate))
+        installation.install(records, request, PCID, NOW)
+
+    def guesses(self, records: Records) -> None:
+        for _ in range(registry.TRIES):
+            registry._judged(records, LOOKING, "plate", "XY1", b"", NOW)
+
+    def contracts(self) -> list[str]:
+        with self.store.read() as records:
+            return [one.emaid for one in records.contracts.of_vehicle(PCID, ISO2)]
+
+    def origin(self) -> str:
+        with self.store.read() as records:
+            found = records.vehicles.get(NEW, ISO2)
+        assert found
+        return found.origin
+
+    def waiting(self) -> int:
+        with self.store.read() as records:
+            return sum(one.state == changes.PENDING for one in records.changes.all())
+
+
+Act = Callable[[Scene, Records], Any]
+Check = Callable[[Scene, Any], bool]
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def says(reason: str, words: str = "") -> Check:
+    return lambda _, end: isinstance(end, PoolError) and end.reason == reason and words in str(end)
+
+
+def ends_contract(_: Scene, records: Records) -> None:
+    ccp.delete(records, OPERATOR, EMAID, NOW)
+
+
+def renews_contract(scene: Scene, records: Records) -> None:
+    scene.puts(records, scene.pools.data())
+
+
+def gives_another(scene: Scene, records: Records) -> None:
+    scene.puts(records, scene.fresh)
+
+
+def ends_vehicle(_: Scene, records: Records) -> None:
+    pcp.delete(records, MAKER, PCID, NOW)
+
+
+def ends_root(scene: Scene, records: Records) -> None:
+    rcp.delete(records, scene.root.root_id, NOW, who="somebody")
+
+
+# What the first writer does, what the second does, and what has to come of the second.
+CASES: dict[str, tuple[Act, Act, Check]] = {
+    "pcp.put": (
+        gives_another,
+        lambda scene, records: scene.registers(records, key=new_key()),
+        lambda scene, _: scene.contracts() == [],
+    ),
+    "pcp.adopt": (
+        lambda scene, records: scene.registers(records, NEW),
+        lambda scene, records: scene.adopts(records),
+        lambda scene, _: scene.origin() == "",
+    ),
+    "pcp.delete": (ends_vehicle, ends_vehicle, says("not-found")),
+    "pcp.reset": (
+        ends_vehicle,
+        lambda _, records: pcp.reset(records, MAKER, PCID, NOW),
+        says("not-found"),
+    ),
+    "pcp.remove": (
+        gives_another,
+        lambda scene, records: pcp.remove(records, scene.vehicle, NOW),
+        lambda scene, _: scene.contracts() == [],
+    ),
+    "cps.find_place": (
+        lambda scene, records: scene.puts(records, scene.fresh, OTHER),
+        lambda scene, records: scene.generates(records),
+        says("invalid", "Invalid Tupple"),
+    ),
+    "envelopes.take": (
+        lambda scene, records: scene.puts(records, scene.fresh, OTHER),
+        lambda scene, records: scene.puts(
+            records, replace(scene.pools.data(), dh_point=scene.fresh.dh_point)
+        ),
+        says("conflict"),
+    ),
+    "rcp.put": (
+        lambda scene, records: rcp.put(records, scene.wanted, "V2G", NOW),
+        lambda scene, records: rcp.put(records, scene.wanted, "V2G", NOW),
+        lambda _, end: isinstance(end, Root),
+    ),
+    "rcp.delete": (ends_root, ends_root, says("not-found")),
+    "installation.install": (
+        ends_contract,
+        lambda scene, records: scene.installs(records),
+        says("not-found"),
+    ),
+    "ccp.delete": (ends_contract, ends_contract, says("not-found")),
+    "ccp.set_default": (
+        ends_contract,
+        lambda _, records: ccp.set_default(records, MAKER, PCID, EMAID),
+        says("not-found"),
+    ),
+    "ccp.mark_delivered": (
+        renews_contract,
+        lambda scene, records: ccp.mark_delivered(records, scene.contract, NOW),
+        lambda scene, _: getattr(scene.pools.contract(), "delivered", 0) is None,
+    ),
+    "changes.ask_add": (
+        lambda scene, records: changes.ask_add(records, ANN, scene.wanted, "V2G", NOW),
+        lambda scene, records: changes.ask_add(records, BEN, scene.wanted, "V2G", NOW),
+        lambda scene, _: scene.waiting() == 2,
+    ),
+    "changes.refuse": (
+        lambda scene, records: changes.refuse(records, BEN, scene.change.change_id, NOW),
+        lambda scene, records: changes.refuse(records, CY, scene.change.change_id, NOW),
+        says("invalid", "refused already"),
+    ),
+    "registry.prove": (
+        lambda scene, records: scene.guesses(records),
+        lambda _, records: registry._judged(records, LOOKING, "plate", "XY1", b"", NOW),
+        says("forbidden", "Too many"),
+    ),
+    "cleansing of vehicles": (
+        lambda scene, records: scene.registers(records),
+        lambda _, records: cleansing._vehicles(records, SOON + 1, 10),
+        lambda scene, end: end == 0 and scene.contracts() == [EMAID],
+    ),
+    "cleansing of contracts": (
+        renews_contract,
+        lambda _, records: cleansing._contracts(records, SOON + 1, 10),
+        lambda scene, end: end == 0 and scene.contracts() == [EMAID],
+    ),
+    "cleansing of roots": (
+        ends_root,
+        lambda scene, _: cleansing._roots(scene.store, SOON + 1),
+        lambda _, end: end == 0,
+    ),
+}
+
+
+def stops(url: str, second: Future[Any]) -> None:
+    """Returns when the second writer waits for the first; or has ended, and has not waited."""
+    waiting = """SELECT 1 FROM pg_locks JOIN pg_database ON database = pg_database.oid
+        WHERE NOT granted AND datname = current_database()"""
+    with psycopg.connect(url, autocommit=True) as looking:
+        while not (second.done() or looking.execute(waiting).fetchall()):
+            time.sleep(0.002)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_second_writer_decides_by_what_the_first_has_left(
+    case: str, postgresql_url: str, open_store: Callable[[str], SqlStore], pool_world: World
+) -> None:
+    first, second, check = CASES[case]
+    scene = Scene(Pools(open_store(postgresql_url), pool_world))
+
+    def acts() -> Any:
+        try:
+            with scene.store.write() as records:
+                return second(scene, records)
+        except PoolError as error:
+            return error
+
+    with ThreadPoolExecutor(1) as thread:
+        with scene.store.write() as records:
+            first(scene, records)
+            records.clients.all()  # so that all before it has been said
+            running = thread.submit(acts)
+            stops(postgresql_url, running)
+        end = running.result()
+    assert check(scene, end), end
+
+
+def test_of_two_that_do_not_lock_one_alone_has_a_dh_point(
+    postgresql_url: str, open_store: Callable[[str], SqlStore]
+) -> None:
+    """The database says so, whatever was looked at before."""
+    store, ends = open_store(postgresql_url), []
+
+    def adds(holds: bytes) -> None:
+        with store.write() as records:
+            records.seen.add([Seen(b"mark", holds, b"key", NOW)])
+
+    with ThreadPoolExecutor(1) as thread:
+        with store.write() as records:
+            records.seen.add([Seen(b"mark", b"first", b"key", NOW)])
+            records.clients.all()
+            running = thread.submit(adds, b"second")
+            stops(postgresql_url, running)
+        ends.append(running.exception())
+    assert isinstance(ends[0], PoolError)
+    with store.read() as records:
+        assert [one.holds for one in records.seen.known([b"mark"])] == [b"first"]
