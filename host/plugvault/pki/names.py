@@ -47,4 +47,5 @@ def is_root_of(root: Certificate, issuer_name: str, serial: int) -> bool:
     """Whether a request's X509IssuerSerial names this root."""
     if root.serial != serial or len(issuer_name) > LONGEST:
         return False
-    return attributes(issuer_name) == frozenset(root.names.items())
+    named = frozenset((kind, value.strip()) for kind, value in root.names.items())
+    return attributes(issuer_name) == named

@@ -1,0 +1,218 @@
+"""What we write in a form of our own is read back by us: a partner that runs this software is
+understood. A mistake in either half would refuse nothing, and nobody would notice.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from itertools import pairwise
+
+import pytest
+
+from evcc import ids, messages, x509
+from fixtures.backend import Backend, b64
+from fixtures.office import BRANCHES, KEYS, branch, levels
+from plugvault import refresh as learn
+from plugvault.net import Outbound
+from plugvault.pki import names, ocsp, path, responder
+from plugvault.pki.issue import der, root
+from plugvault.pki.responder import Known, Revocation
+from plugvault.pki.schemes import public_bits
+from plugvault.pools import certificates as statuses
+from plugvault.pools import installation, pcp, rcp
+from plugvault.pools.caller import read_emaid, read_pcid
+from plugvault.refresh import Refresh
+from plugvault.roles.revocation import Responders
+from plugvault.store import SqlStore
+from world import NOW
+
+LOOPBACK = ("127.0.0.0/8",)
+REVOKE = "/opnc/v1/pki/pki/revokeCertificate"
+
+
+class Neighbour:
+    """An ecosystem with the partner's roots in its RCP, which asks the partner's responder."""
+
+    def __init__(self, partner: Backend, store: SqlStore) -> None:
+        self.partner, self.store = partner, store
+        theirs = partner.ecosystem
+        with store.write() as records:
+            for kind, der in (("V2G", theirs.v2g_root), ("OEM", theirs.oem_root),
+                              ("MO", theirs.mo_root)):  # fmt: skip
+                rcp.put(records, der, kind, partner.clock())
+        self.refresh = Refresh(
+            store, (), Outbound(LOOPBACK, learn.TIMEOUT), lambda: partner.clock() + self.ahead
+        )
+        self.ahead = 0.0
+
+    def knows(self, certificate: bytes) -> str | None:
+        """Why it is revoked, as the pools here have it."""
+        with self.store.read() as records:
+            found = records.statuses.get(*path.identity(path.read(certificate)))
+        return found.reason if found else None
+
+
+@pytest.fixture
+def neighbour(backend: Backend, sqlite_store: SqlStore) -> Neighbour:
+    return Neighbour(backend, sqlite_store)
+
+
+def paths(partner: Backend) -> dict[str, list[bytes]]:
+    """A path of each kind that the partner's CAs have issued, leaf first, without the root."""
+    vehicle = partner.vehicle()
+    data = partner.contract_data(vehicle)
+    own = [data[f"contract{name}Certificate"] for name in ("", "SubCa2", "SubCa1")]
+    emaid = partner.ecosystem.mo_v2g.contract(vehicle.pcid)
+    with partner.ecosystem.store.read() as records:
+        made = records.contracts.get(emaid, "urn:iso:15118:2:2013:MsgDef")
+    assert made
+    cps, station = partner.ecosystem.cps, partner.ecosystem.station
+    return {
+        "vehicle": [vehicle.leaf, *vehicle.subs],
+        "contract of an operator's own": [base64.b64decode(one) for one in own],
+        "contract of the ecosystem's": [made.certificate, *made.subs[:2]],
+        "provisioning service": [cps.certificate, *cps.subs],
+        "station": [station.certificate, *station.subs],
+    }
+
+
+def test_a_maker_hears_the_same_of_it(backend: Backend) -> None:
+    vehicle = backend.vehicle()
+    chain = [vehicle.leaf, *vehicle.subs, backend.ecosystem.oem_root]
+    asks = Responders(LOOPBACK, backend.clock)
+    assert not asks(chain)
+    body = {"certificate": b64(vehicle.leaf), "revocationReason": "superseded"}
+    assert backend.ask("OEM", "POST", REVOKE, json=body).status_code == 200
+    backend.clock.ahead += 1
+    assert asks(chain)
+
+
+# Each form by itself: certificates of every kind and curve that our CAs make.
+
+
+@pytest.mark.parametrize("curve", KEYS)
+@pytest.mark.parametrize("kind", BRANCHES)
+def test_a_ca_of_ours_is_named_by_its_key_and_names_what_it_issues(kind: str, curve: str) -> None:
+    top, sub1, sub2 = levels(kind, curve)
+    for ca in (top, sub1, sub2):
+        read = path.read_any(der(ca.certificate))
+        assert path.is_named_by_its_key(read)
+        assert read.ski == ca.identifier == by_method_2(public_bits(ca.key.public_key()))
+    for above, below in pairwise((top, sub1, sub2)):
+        issuer, _ = path.identity(path.read_any(der(below.certificate)))
+        assert issuer == above.identifier.hex()
+
+
+def by_method_2(bits: bytes) -> bytes:
+    """RFC 5280, 4.2.1.2: four bits 0100, and the last 60 bits of the SHA-1."""
+    last = int.from_bytes(hashlib.sha1(bits, usedforsecurity=False).digest(), "big") % (1 << 60)
+    return (0b0100 << 60 | last).to_bytes(8, "big")
+
+
+SAID: list[tuple[str, Known]] = [
+    ("good", "good"),
+    ("unknown", "unknown"),
+    *(
+        (reason, Revocation(0, int(NOW) - 60, reason))
+        for reason in statuses.REASONS
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("curve", KEYS)
+@pytest.mark.parametrize(("words", "known"), SAID, ids=[words for words, _ in SAID])
+def test_our_ocsp_requests_and_answers_are_read(curve: str, words: str, known: Known) -> None:
+    above = levels("oem", curve)[1]
+    asked_of, issuer = der(branch("oem", curve).certificate), der(above.certificate)
+    asked = responder.read(ocsp.request(asked_of, issuer))
+    assert responder.by_request([above])[asked.issuer] is above
+    assert asked.serial == path.read_any(asked_of).serial
+    if isinstance(known, Revocation):
+        known = Revocation(asked.serial, known.at, known.reason)
+    told = ocsp.read(responder.answer(above, asked, known, NOW, NOW + 60), asked_of, issuer, NOW)
+    if isinstance(known, Revocation):
+        assert (told.status, told.revoked, told.reason) == ("revoked", known.at, words)
+    else:
+        assert (told.status, told.revoked) == (words, None)
+    assert told.until == NOW + 60
+
+
+NAMES = (
+    "Plain",
+    "Cars, Inc.",
+    "Cars + Vans",
+    "Cars=Vans; <all>",
+    'The "best" \\ cars',
+    "#1",
+    " before and after ",
+    "Müller Straße, 東京",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_root_is_known_by_the_name_that_a_vehicle_writes(
+    sqlite_store: SqlStore, name: str
+) -> None:
+    made = root("v2g", {"C": "DE", "O": name, "CN": name}, KEYS["secp256r1"](), NOW)
+    with sqlite_store.write() as records:
+        rcp.put(records, made.root, "V2G", NOW)
+        body = messages.certificate_installation_req("id1", b"leaf", [x509.parse(made.root)])
+        listed = [
+            (one["X509IssuerName"], one["X509SerialNumber"])
+            for one in body["ListOfRootCertificateIDs"]["RootCertificateID"]
+        ]
+        assert installation.is_listed(records, path.fingerprint(made.root), listed)
+        nearly = [(text.replace("DC=V2G", "DC=MO"), serial) for text, serial in listed]
+        assert not installation.is_listed(records, path.fingerprint(made.root), nearly)
+
+
+def test_our_identifiers_are_read_as_they_were_written(backend: Backend) -> None:
+    for _ in range(20):
+        emaid = backend.ecosystem.mo.new_emaid()
+        assert read_emaid(emaid) == emaid
+        assert emaid[14] == ids.emaid_check_digit(emaid[:14])
+    vehicle = backend.vehicle()
+    assert read_pcid(vehicle.pcid) == vehicle.pcid
+    assert path.read(vehicle.leaf).names["CN"] == vehicle.pcid
+
+
+def test_a_partner_is_understood_about_the_roots_in_a_vehicle(
+    neighbour: Neighbour, backend: Backend
+) -> None:
+    """In the form in which PCP gives key identifiers, they are those of the roots in RCP."""
+    vehicle = backend.vehicle()
+    root_identifier = path.read(backend.ecosystem.v2g_root).ski
+    body = backend.registration(vehicle)
+    body["v2gRootAuthorityKeyIdentifiers"] = [names.colons(root_identifier)]
+    assert backend.ask("OEM", "PUT", "/v1/oem/provCerts", json=body).status_code == 200
+    told = backend.ask("MO_EXTERNAL_PKI", "GET", f"/v1/oem/provCerts/{vehicle.pcid}").json()
+    said = told["OEMMessage"]["v2gRootAuthorityKeyIdentifiers"]
+    with neighbour.store.write() as records:
+        copy = pcp.adopt(records, "irdeto", vehicle.leaf, *vehicle.subs, backend.clock(), said)
+        (known,) = records.roots.all("V2G")
+        assert copy.v2g_roots == rcp.key_identifier(known)
+
+
+# The last: after it the partner's CAs issue nothing any more.
+
+
+def test_what_a_partner_that_runs_this_software_revokes_is_learnt(
+    neighbour: Neighbour, backend: Backend
+) -> None:
+    """Each certificate of each path, its sub-CAs too: by the address in it, over HTTP."""
+    given = paths(backend)
+    for chain in given.values():
+        neighbour.refresh(chain)
+    each = {one for chain in given.values() for one in chain}
+    assert not [one for one in each if neighbour.knows(one)]
+    with backend.ecosystem.store.write() as records:
+        for one in each:
+            issuer, serial = path.identity(path.read(one))
+            statuses.revoke(records, issuer, serial, "keyCompromise", backend.clock())
+    neighbour.ahead = learn.AGAIN + 1
+    for chain in given.values():
+        neighbour.refresh(chain)
+    for name, chain in given.items():
+        for at, one in enumerate(chain):
+            assert neighbour.knows(one) == "keyCompromise", f"{name}, {at}"
