@@ -1,6 +1,7 @@
 """What every test may ask for. Fixtures of one area live in `tests/fixtures/AREA.py`."""
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from plugvault import runtimes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+
+# A shell has what it starts in the background ignore SIGINT, and so would every process that a
+# test starts and then asks to end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("fixtures")  # they import each other before they are plugins
 

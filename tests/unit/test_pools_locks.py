@@ -27,6 +27,7 @@ from plugvault.pools import (
     cps,
     installation,
     pcp,
+    peers,
     rcp,
     registry,
 )
@@ -57,6 +58,7 @@ class Scene:
             ending = root("Ending", dc="OEM", not_after=SOON).der
             self.root = rcp.put(records, ending, "OEM", NOW)
             self.change = changes.ask_add(records, ANN, root("New").der, "V2G", NOW)
+            peers.apply(records, "south", "https://south.example", "s", "Ann", NOW)
         self.wanted = root("Wanted").der
 
     def signed(self, data: ContractData) -> dict[str, Any]:
@@ -102,6 +104,8 @@ class Scene:
         with self.store.read() as records:
             return sum(one.state == changes.PENDING for one in records.changes.all())
 
+
+WANTED = root("Wanted too").der
 
 Act = Callable[[Scene, Records], Any]
 Check = Callable[[Scene, Any], bool]
@@ -202,6 +206,21 @@ CASES: dict[str, tuple[Act, Act, Check]] = {
         lambda scene, records: changes.refuse(records, CY, scene.change.change_id, NOW),
         says("invalid", "refused already"),
     ),
+    "peers.apply": (
+        lambda _, records: peers.apply(records, "irdeto", "https://x.example", "a", "Ann", NOW),
+        lambda _, records: peers.apply(records, "irdeto", "https://y.example", "b", "Ben", NOW),
+        says("invalid", "already"),
+    ),
+    "peers.move": (
+        lambda _, records: peers.move(records, "south", "suspended", "Ann", NOW),
+        lambda _, records: peers.move(records, "south", "audited", "Ben", NOW),
+        says("invalid", "south is suspended"),
+    ),
+    "peers.adopt_root": (
+        lambda scene, records: peers.adopt_root(records, "south", scene.wanted, "V2G", NOW),
+        lambda _, records: peers.adopt_root(records, "south", WANTED, "V2G", NOW),
+        says("invalid", "roots here already"),
+    ),
     "registry.prove": (
         lambda scene, records: scene.guesses(records),
         lambda _, records: registry._judged(records, LOOKING, "plate", "XY1", b"", NOW),
@@ -236,8 +255,13 @@ def stops(url: str, second: Future[Any]) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_second_writer_decides_by_what_the_first_has_left(
-    case: str, postgresql_url: str, open_store: Callable[[str], SqlStore], pool_world: World
+    case: str,
+    postgresql_url: str,
+    open_store: Callable[[str], SqlStore],
+    pool_world: World,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(peers, "MOST", 1)
     first, second, check = CASES[case]
     scene = Scene(Pools(open_store(postgresql_url), pool_world))
 

@@ -28,6 +28,7 @@ def apply(records: Records, name: str, url: str, client_id: str, who: str, now: 
     """A partner introduces itself. `client_id`: what it will call this ecosystem with; it is
     locked until the partner is active. Raises PoolError when the name is taken or `url` is none.
     """
+    records.lock(f"peer {name}")
     if records.peers.get(name):
         raise PoolError("invalid", f"There is a partner named {name} already.")
     at = urlsplit(url)
@@ -42,6 +43,7 @@ def apply(records: Records, name: str, url: str, client_id: str, who: str, now: 
 
 def move(records: Records, name: str, state: str, who: str, now: float) -> Peer:
     """The next step with a partner. Raises PoolError: unknown, or a step that is not next."""
+    records.lock(f"peer {name}")
     peer = get(records, name)
     if state not in NEXT[peer.state]:
         allowed = " or ".join(NEXT[peer.state])
@@ -74,6 +76,7 @@ def adopt_root(
     `ask`: where a root takes two, the partner is one, and an administrator the other: it is asked
     for, once, and False until then.
     """
+    records.lock(f"peer {peer}")
     if records.roots.by_fingerprint(path.fingerprint(certificate)):
         return False
     partner = Caller(peer, frozenset({PEER}), client_id=get(records, peer).client_id or peer)
