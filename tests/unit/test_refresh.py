@@ -94,7 +94,10 @@ def test_a_silent_responder_stops_nothing_and_is_left_alone_for_a_while(
     assert len(foreign.place.asked) == 1
     assert f"from {foreign.place.url}: format" in caplog.text
     foreign.says(foreign.revoked())
-    foreign.pools.now += int(learn.SILENT)
+    foreign.pools.now += int(learn.SILENT) - 1
+    foreign.refresh(foreign.leaf.chain)
+    assert foreign.status() is None
+    foreign.pools.now += 1
     foreign.refresh(foreign.leaf.chain)
     assert foreign.status()
 
@@ -105,7 +108,10 @@ def test_an_answer_is_not_asked_for_again_while_it_holds(foreign: Foreign):
         foreign.refresh(foreign.leaf.chain)
     assert len(foreign.place.asked) == 1
     foreign.says(foreign.revoked())
-    foreign.pools.now += int(learn.AGAIN)
+    foreign.pools.now += int(learn.AGAIN) - 1
+    foreign.refresh(foreign.leaf.chain)
+    assert len(foreign.place.asked) == 1
+    foreign.pools.now += 1
     foreign.refresh(foreign.leaf.chain)
     assert len(foreign.place.asked) == 2
     assert foreign.status()

@@ -98,6 +98,7 @@ def test_over_http():
         told = client.post(url, content=BODY, headers={"Payload-Signature": HMAC})
         assert (told.status_code, told.json()) == (409, {"errorMessages": ["wrong-contract"]})
         assert client.post(url, content=BODY).status_code == 401
+        assert client.post(url, content=bytes(LIMIT)).status_code == 401
         assert client.post(url, content=bytes(LIMIT + 1)).status_code == 413
     assert len(taker.taken) == 1
     with socket.socket() as probe:  # and it is gone afterwards

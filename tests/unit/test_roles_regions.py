@@ -51,6 +51,7 @@ def test_operators_roots_fill_what_room_is_left():
 
 
 def test_what_a_car_needs_is_never_left_out_silently():
+    assert len(sold("EU", V2G=[ROOTS["Example Pool"].der] * 15)) == regions.LIMIT
     with pytest.raises(ValueError, match="room for 16"):
         sold("EU", V2G=[ROOTS["Example Pool"].der] * 16)
 

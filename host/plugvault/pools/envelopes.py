@@ -11,6 +11,7 @@ has expired, and no later one is for the same key; who asks chooses when his cer
 so it is kept for `LEAST` in any case.
 """
 
+from functools import lru_cache
 from hashlib import sha256
 
 from plugvault.contract.issue import ContractData
@@ -24,14 +25,9 @@ ANOTHERS_POINT = "dHpublickey : was used for another contract or another envelop
 ANOTHERS_KEY = "contractCertificate : its public key was used for another EMAID"
 
 
-def marks(data: ContractData) -> tuple[bytes, bytes]:
-    """What the DH point and the contract's public key are known by, 32 bytes each."""
-    return _mark(b"dh", data.dh_point), _mark(b"key", path.read(data.certificate).point)
-
-
 def seen(data: ContractData, until: int) -> tuple[Seen, Seen]:
     """What is kept of contract data whose form is checked: of its DH point, and of its key."""
-    point, key = marks(data)
+    point, key = _marks(data.dh_point, data.certificate)
     envelope = sha256(data.dh_point + data.wrapped + data.certificate).digest()
     owner = sha256(contracts.key(data.emaid).encode()).digest()
     return Seen(point, envelope, key, until), Seen(key, owner, key, until)
@@ -39,7 +35,7 @@ def seen(data: ContractData, until: int) -> tuple[Seen, Seen]:
 
 def names(data: ContractData) -> tuple[str, ...]:
     """What `take` locks, after the vehicle and the EMAID."""
-    return tuple(f"seen {mark.hex()}" for mark in marks(data))
+    return tuple(f"seen {mark.hex()}" for mark in _marks(data.dh_point, data.certificate))
 
 
 def check(records: Records, data: ContractData) -> None:
@@ -68,5 +64,9 @@ def _known(records: Records, wanted: tuple[Seen, Seen]) -> dict[bytes, Seen]:
     return known
 
 
-def _mark(kind: bytes, point: bytes) -> bytes:
-    return sha256(kind + point[1:33]).digest()
+@lru_cache(maxsize=16)  # a request asks three times
+def _marks(dh_point: bytes, certificate: bytes) -> tuple[bytes, bytes]:
+    """What the DH point and the contract's public key are known by, 32 bytes each."""
+    points = (b"dh", dh_point), (b"key", path.read(certificate).point)
+    first, second = (sha256(kind + point[1:33]).digest() for kind, point in points)
+    return first, second
