@@ -17,8 +17,11 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 
+from evcc import exi
 from evcc.x509 import CertificateError
 from fixtures.pools import Pools
+from plugvault.contract import response
+from plugvault.pools import envelopes
 from plugvault.store import SqlStore, StoreError, migrate, tables
 from world import World
 
@@ -104,6 +107,10 @@ def test_a_database_of_the_first_layout_is_taken_up(
         assert records.roots.all() == (root,)
         assert records.vehicles.get(vehicle.vehicle, vehicle.namespace) == vehicle
         assert records.contracts.get(contract.emaid, contract.namespace) == contract
+    with open_store(empty_url).read() as records:  # its DH point and its key are its own
+        data = response.read(exi.decode(contract.message)).contract
+        until = contract.not_before + envelopes.LEAST
+        assert set(records.seen.all()) == set(envelopes.seen(data, until))
     with open_store(empty_url).write() as records:  # and it is a database like any other
         records.vehicles.put(vehicle)
         records.contracts.put(contract)

@@ -25,6 +25,7 @@ from plugvault.pools.records import (
     Provisioning,
     RegisteredVehicle,
     RootChange,
+    Seen,
     Status,
 )
 from plugvault.store import SqlStore
@@ -37,6 +38,7 @@ CONTRACT = Contract("DEPVT", ISO2, "V", "v", b"c", b"m", "f", True, 1, 9, None, 
 EVENT = Event("e", "oem.contract.created", 1, "PVT", "{}", "V", ISO2)
 DELIVERY = Delivery("e", "w", "V")
 ENDPOINT = Endpoint("w", "me", "Me", "OEM", "PVT,PVU", "https://w.example", "", 1)
+SEEN = Seen(b"point", b"envelope", b"key", 9)
 GOOD = Status("a", "1", "CN=v", 9)
 
 
@@ -64,6 +66,10 @@ CALLS: dict[str, Callable[[SqlRecords], Any]] = {
     "what is known of a path": lambda r: r.statuses.known([("a", "1"), ("b", "2"), ("c", "3")]),
     "statuses revoked": lambda r: r.statuses.revoke([("a", "1")], "superseded", 5),
     "statuses of a CRL": lambda r: r.statuses.revoked_by("a"),
+    "what was seen": lambda r: r.seen.known([b"point", b"key"]),
+    "what was seen put": lambda r: r.seen.add([SEEN]),
+    "what was seen kept on": lambda r: r.seen.extend(b"key", 9),
+    "what was seen forgotten": lambda r: r.seen.forget(5, 10),
     "roots": lambda r: r.roots.by_fingerprint("f"),
     "client": lambda r: r.clients.get("me"),
     "client put": lambda r: r.clients.put(Client("me", b"d", "Me", "OEM")),
