@@ -8,7 +8,11 @@ The configuration is JSON:
              {"kind": "uart", "number": 1, "baud": 115200, "tx": 4, "rx": 5}     (boards)
              {"kind": "tcp", "host": ..., "port": ...}
     "vault": {"kind": "pkcs11", "module": ..., "token": label, "pin_file": ...,  (needs ffi)
-              "options": for NSS, "minimum_custody": refuse a weaker token; both may be absent}
+              "serial": where two tokens have one label,
+              "options": for NSS, "minimum_custody": refuse a weaker token,
+              "provisioning": "pkcs11:object=...;id=...", a key of one's own; these may be absent}
+             token may be a URI [RFC 7512], and say module and PIN file too:
+             "pkcs11:token=...;serial=...?module-path=...&pin-source=file:..."
              {"kind": "service", "socket": path}     or "host": ..., "port": ..., with a key
              {"kind": "link"}                        the bench computer's vault, over the link
               "name": ..., "key_file": ...           for these two: what is shared with the service
@@ -16,15 +20,18 @@ The configuration is JSON:
     "maker": the maker's telematics key: 65 bytes, 0x04 | X | Y, as hex
     "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
 
+A key that is not known, or a value of another type, is an error. A PIN file, and a key file, is
+one line, its owner's alone (mode 0600).
+
 Ends with 1 after a failure, with 78 (EX_CONFIG) after one that a new start would only repeat: a
-wrong PIN, which a token counts, or a token that is too weak.
+wrong PIN, which a token counts, a token that is too weak, or a configuration that is wrong.
 """
 
-import json
 import os
 import sys
 
 import boot  # noqa: F401 - a board has run it already; elsewhere it is run here
+from evcc import config
 from evcc.errors import EvccError
 from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import VAULT, Mux
@@ -33,23 +40,22 @@ from evcc.ports import clock
 from evcc.ports.files import Files
 from evcc.ports.stream import PortError
 
-_FINAL = ("pin", "pin-locked", "custody")
+_FINAL = ("pin", "pin-locked", "custody", "config")
 
 
 def main(path: str) -> None:
     """Run until the line is gone. Raises: EvccError for what the ports or stores refuse."""
-    with open(path) as file:
-        config = json.load(file)
-    stream = _open_link(config["link"])
+    said = config.read(path)
+    stream = _open_link(said["link"])
     line = Line(stream, Mux(_epoch()), clock.ticks_ms)
-    vault = _open_vault(config["vault"], line)
+    vault = _open_vault(said["vault"], line)
     module = Module(
         line,
-        bytes.fromhex(config["maker"]),
+        said["maker"],
         vault,
-        Files(config["store"]),
+        Files(said["store"]),
         clock.now,
-        bool(config.get("legacy_emaid")),
+        said.get("legacy_emaid", False),
     )
     module.run()
 
@@ -78,18 +84,12 @@ def _open_link(link: dict):
 def _open_vault(vault: dict, line: Line):
     kind = vault["kind"]
     if kind == "pkcs11":
-        from evcc.vault import pkcs11
-
-        with open(vault["pin_file"]) as file:
-            pin = file.read().strip()
-        more = vault.get("options", ""), vault.get("minimum_custody", "")
-        return pkcs11.open(vault["module"], vault["token"], pin, *more)
+        return _open_token(vault)
     from evcc.vault import service
 
     shared = "", b""
     if "key_file" in vault:
-        with open(vault["key_file"]) as file:
-            shared = vault["name"], bytes.fromhex(file.read().strip())
+        shared = vault["name"], _shared_key(vault["key_file"])
     if kind == "link":
         return service.connect(ChannelStream(line, VAULT), *shared)
     if "host" in vault:
@@ -99,6 +99,29 @@ def _open_vault(vault: dict, line: Line):
     from evcc.ports import unix
 
     return service.connect(lambda: unix.connect(vault["socket"]), *shared)
+
+
+def _open_token(vault: dict):
+    from evcc.vault import VaultError, pin, pkcs11
+
+    module, token, pin_file = config.token(vault)
+    more = [vault.get(key, "") for key in ("options", "minimum_custody", "provisioning")]
+    try:
+        return pkcs11.open(module, token, pin.of_file(pin_file), *more)
+    except VaultError as e:
+        if e.reason != "refused":
+            raise
+        raise config.ConfigError("config", e.detail)  # two tokens of one name, a key that is none
+
+
+def _shared_key(path: str) -> bytes:
+    from evcc.text import unhex
+    from evcc.vault import pin
+
+    key = unhex(pin.of_file(path, "key"), 32)
+    if key is None:
+        raise config.ConfigError("config", path + " is not 32 bytes as hexadecimal digits")
+    return key
 
 
 if __name__ == "__main__":

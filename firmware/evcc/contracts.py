@@ -19,7 +19,7 @@ from .chain import MAX_SUBS
 from .envelopes import ROOM, Envelopes
 from .errors import EvccError
 from .record import RecordError, pack, text, unpack
-from .vault import OWNER, PROVISIONING, VaultError
+from .vault import OWNER, PROVISIONING, VaultError, levels
 
 SLOTS = 5
 INDEX = "contracts"
@@ -254,6 +254,8 @@ class Contracts:
         for contract in self._contracts:
             missing = self._missing(contract, held.get(contract.key), vault)
             contract.lost = bool(missing)
+            if not missing:
+                contract.custody = _lower_custody(contract, vault)
             if missing:
                 found.append(missing)
         ours = [contract.key for contract in self._contracts]
@@ -400,6 +402,14 @@ def _contract(fields: list) -> Contract:
     )
     contract.active = active == 1
     return contract
+
+
+def _lower_custody(contract: Contract, vault) -> str:
+    """Of what the token says and what the index says: either may have been altered."""
+    try:
+        return levels.lower(vault.custody(contract.key), contract.custody)
+    except VaultError:  # for a moment: the next start asks again
+        return contract.custody
 
 
 def _patiently(operation):

@@ -1,17 +1,21 @@
 """Who the car is: its PCID, and the OEM provisioning certificate for the key in the vault.
 
 The PCID is given once, with the first signing request; the certificate may be renewed for the
-same key. Both lie in one file, replaced atomically. Not secret.
+same key. Both lie in one file, replaced atomically. Another has what was found when the key was
+made: the SHA-256 of its point, and its custody. Not secret.
 """
+
+import hashlib
 
 from . import chain, x509
 from .csr import build
 from .errors import EvccError
 from .ids import IdError, parse_pcid
 from .record import RecordError, pack, text, unpack
-from .vault import PROVISIONING
+from .vault import PROVISIONING, VaultError, levels
 
 FILE = "identity"
+KEY_FILE = "provisioning-key"
 
 
 class IdentityError(EvccError):
@@ -53,6 +57,51 @@ class Identity:
         if certificates and certificates[0].names.get("CN") != pcid:
             raise RecordError("damaged", "a certificate of another car")
         self._take(pcid, fields[1:])
+
+    def point(self) -> bytes:
+        """Of the car's key; a new car makes it now, in the vault, and writes down what it is.
+
+        Raises: VaultError; StoreError, then there is no key if the vault lets go of it.
+        """
+        vault = self._vault
+        try:
+            return vault.public(PROVISIONING)
+        except VaultError as e:
+            if e.reason != "not-found":
+                raise
+        point = vault.generate_provisioning_key()
+        try:
+            found = vault.custody(PROVISIONING)
+            # What a token does not attest, the car knows: it was made there just now.
+            custody = "L3" if found == levels.UNATTESTED else found
+            self._files.write(KEY_FILE, pack([hashlib.sha256(point).digest(), custody.encode()]))
+        except Exception:
+            try:
+                vault.delete(PROVISIONING)
+            except VaultError:
+                pass  # the first failure is the one to report; the key is told as its token does
+            raise
+        return point
+
+    def custody(self) -> str:
+        """Of the car's key: the lower of what the vault says and what the car wrote down; "" before
+        there is one. See `vault.levels`. Raises: VaultError; StoreError."""
+        try:
+            found = self._vault.custody(PROVISIONING)
+            digest = hashlib.sha256(self._vault.public(PROVISIONING)).digest()
+        except VaultError as e:
+            if e.reason != "not-found":
+                raise
+            return ""
+        stored = self._files.read(KEY_FILE)
+        if stored is None:  # adopted, or made before there was such a file
+            return found
+        try:
+            noted, custody = unpack(stored)
+            said = custody.decode() if noted == digest else levels.UNATTESTED
+        except (RecordError, ValueError):
+            said = levels.UNATTESTED
+        return levels.told(found, said)
 
     def request(self, pcid: str, organisation: str, country: "str | None") -> bytes:
         """A signing request (PKCS#10, DER) for the provisioning key, and the car's name from now.

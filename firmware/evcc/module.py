@@ -38,7 +38,6 @@ from evcc.session import Session
 from evcc.telematics import Vehicle
 from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
-from evcc.vault import PROVISIONING, VaultError
 
 _IDLE_MS = 1000
 _NAMES = {
@@ -154,7 +153,7 @@ class Module:
             + " %d.%d.%d" % tuple(sys.implementation.version[:3]),
             "pcid": self._identity.pcid,
             "certified": self._identity.certificate is not None,
-            "custody": self._custody(),
+            "custody": self._identity.custody(),
             "region": self._trust.region(),
             "anchors": len(self._trust.anchors("V2G", "MO", "OEM")),
             "contracts": [
@@ -181,15 +180,6 @@ class Module:
         if not revocation.issued:
             return "not checked"
         return "stale" if revocation.is_stale(self._time.now()) else "checked"
-
-    def _custody(self) -> str:
-        """Of the provisioning key; "" before the factory."""
-        try:
-            return self._vault.custody(PROVISIONING)
-        except VaultError as e:
-            if e.reason != "not-found":
-                raise
-            return ""
 
     def _plug(self, request: dict) -> dict:
         if self._session is not None:

@@ -140,7 +140,7 @@ class Vehicle:
         if not self._vault.verify(self._maker, digest, signature):
             self._log("telematics: a peer that is not the maker")
             return []
-        point = self._point()
+        point = self._identity.point()
         points = (self._maker, point)
         proof = self._sign(transcript(TO_MAKER, nonces[0], nonces[1], *points))
         self._session = transcript(b"S", nonces[0], nonces[1], *points)
@@ -148,15 +148,6 @@ class Vehicle:
         self._offer = None
         self._pieces = None
         return [bytes([CAR_PROOF]) + point + proof]
-
-    def _point(self) -> bytes:
-        """The car's key; a new car makes it now, in the vault."""
-        try:
-            return self._vault.public(PROVISIONING)
-        except VaultError as e:
-            if e.reason != "not-found":
-                raise
-            return self._vault.generate_provisioning_key()
 
     def _sign(self, digest: bytes) -> bytes:
         return self._vault.sign(PROVISIONING, digest)
@@ -336,7 +327,7 @@ class Vehicle:
             self._trust.region().encode(),
             str(len(self._trust.anchors("V2G"))).encode(),
             str(len(contracts.all())).encode(),
-            self._vault.custody(PROVISIONING).encode(),
+            self._identity.custody().encode(),
             b"locked" if contracts.envelopes.locked else b"",
             str(len(contracts.envelopes)).encode(),
             str(len(contracts.unnamed)).encode(),

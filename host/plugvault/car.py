@@ -135,6 +135,7 @@ class Car:
                 "pin_file": str(pin_file),
                 "options": place.options,
                 "minimum_custody": token.minimum_custody,
+                "provisioning": token.provisioning,
             }
         # A socket's path is short by nature; the car's folder need not be.
         short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
@@ -147,6 +148,7 @@ class Car:
             short / "vault",
             options=place.options,
             minimum_custody=token.minimum_custody,
+            provisioning=token.provisioning,
             keys={_NAME: key},
         )
         stack.enter_context(service)

@@ -114,6 +114,7 @@ def test_module_ends_with_78_when_a_new_start_would_only_repeat_it(
     if runtime is None:
         pytest.skip("no interpreter 'debian' here; make says why")
     pin = car_token.folder / "pin"
+    pin.touch(0o600)
     pin.write_text(change.get("pin", car_token.pin))
     vault = {"kind": "pkcs11", "module": str(car_token.module), "token": car_token.label}
     vault |= {"pin_file": str(pin), "minimum_custody": "L3" if "min" in change else "L1"}

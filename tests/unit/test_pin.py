@@ -144,7 +144,7 @@ def test_file_that_others_may_read_is_refused(pin_file: Path, mode: int) -> None
 def test_file_that_gives_no_pin_says_what_to_do(pin_file: Path, tmp_path: Path) -> None:
     assert "write the PIN there" in refused(f"file:{tmp_path}/none").detail
     pin_file.write_text("\n")
-    assert refused(f"file:{pin_file}").detail == "the PIN is empty"
+    assert "is empty" in refused(f"file:{pin_file}").detail
     pin_file.write_bytes(b"\xff" + SECRET.encode())
     assert SECRET not in everything_of(refused(f"file:{pin_file}"))
 

@@ -25,10 +25,10 @@ from .cryptoki import (
     CKA_VALUE,
     CKM_ECDH1_DERIVE,
 )
+from .levels import LEVELS
 from .opening import COUNTER, Opening, secret_template, xor
 from .schemes import SCHEMES
 
-LEVELS = ("L1", "L1+", "L2", "L3")
 RECIPES = {
     "aes-cbc": (
         ("L3", Opening.rewrap),

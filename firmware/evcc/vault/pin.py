@@ -1,10 +1,67 @@
-"""What a token says of its user PIN [PKCS#11 2.40, CK_TOKEN_INFO.flags]. It gives no number."""
+"""A user PIN: how a file holds it, and what a token says of it [PKCS#11 2.40, CK_TOKEN_INFO.flags].
+
+A token counts wrong PINs and locks itself, so what may be read in two ways is refused before it is
+tried. A token gives no number of tries.
+"""
+
+import os
+
+from evcc.text import utf8
+
+from . import VaultError
 
 _FLAGS = (
     (0x40000, "locked, the security officer must set a new one"),
     (0x20000, "one try left: the next wrong PIN locks the token"),
     (0x10000, "wrong at least once since it was last right"),
 )
+_MARK = b"\xef\xbb\xbf"  # of UTF-8 as some editors write it
+
+
+def of_file(path: str, what: str = "PIN") -> str:
+    """The PIN, or another secret, in a file: one line of UTF-8 with or without its end, LF or CRLF.
+
+    Refused: a file that others may use (mode), one that is empty or not text, a byte order mark, a
+    second line, a control character, a space at either end.
+    Raises: VaultError("pin"), without a word of what is in the file.
+    """
+    try:
+        # Where a file system has no owners (a board's) there are no such bits.
+        if os.stat(path)[0] & 0o077:
+            raise VaultError("pin", "others may read %s: chmod 600 %s" % (path, path))
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        text = "%s cannot be read (errno %d): write the %s there, for its owner alone"
+        raise VaultError("pin", text % (path, error.errno, what))
+    fault = _fault(data)
+    if fault:
+        raise VaultError("pin", path + " " + fault)
+    return _line(data).decode()
+
+
+def _fault(data: bytes) -> str:
+    """What is wrong with a PIN file's bytes, or ""."""
+    line = _line(data)
+    if not line:
+        return "is empty"
+    if line[:3] == _MARK:
+        return "begins with a byte order mark: write it without"
+    if utf8(line) is None:
+        return "is not text in UTF-8"
+    if [c for c in line if c < 32 or c == 127]:
+        return "holds more than one line, or a control character"
+    if line != line.strip(b" "):
+        return "has a space at its beginning or end"
+    return ""
+
+
+def _line(data: bytes) -> bytes:
+    if data[-1:] == b"\n":
+        data = data[:-1]
+        if data[-1:] == b"\r":
+            data = data[:-1]
+    return data
 
 
 def tries_left(flags: int) -> str:

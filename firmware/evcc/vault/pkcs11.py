@@ -24,7 +24,8 @@ import binascii
 import hashlib
 import time
 
-from . import OWNER, PROVISIONING, VaultError, custody
+from . import OWNER, PROVISIONING, VaultError, custody, levels, origin
+from .adopted import Adopted
 from .cryptoki import (
     CKA_CLASS,
     CKA_DECRYPT,
@@ -58,18 +59,25 @@ _CURVE = SCHEMES["iso2"]  # of the provisioning key, and of what `verify` verifi
 
 
 def open(  # noqa: A001
-    module_path: str, token_label: str, pin: str, options: str = "", minimum_custody: str = ""
+    module_path: str,
+    token: str,
+    pin: str,
+    options: str = "",
+    minimum_custody: str = "",
+    provisioning: str = "",
 ) -> "TokenVault":
-    """The vault in the token `token_label`, through ffi. Tries the PIN once.
+    """The vault in a token, through ffi. Tries the PIN once.
 
-    options: what C_Initialize is given, for a library that wants it (NSS); minimum_custody: of
-    `custody.LEVELS`, or "" to take what the token can do.
+    token: its label, or a URI [`uri.Name`]; options: what C_Initialize is given, for a library
+    that wants it (NSS); minimum_custody: of `custody.LEVELS`, or "" to take what the token can do;
+    provisioning: the URI of a key that is adopted [`adopted`], or "".
     Raises: VaultError("module-missing" | "token-missing" | "pin" | "pin-locked" | "custody" |
-    "unavailable").
+    "refused" | "unavailable").
     """
     from .pkcs11_api import Calls  # needs ffi, which only some interpreters have
 
-    return TokenVault(Calls(module_path, token_label, pin, options), minimum_custody)
+    adopted = Adopted(provisioning) if provisioning else None
+    return TokenVault(Calls(module_path, token, pin, options), minimum_custody, adopted)
 
 
 def schemes(vault: "TokenVault") -> dict:
@@ -80,8 +88,9 @@ def schemes(vault: "TokenVault") -> dict:
 
 def of(vault: "TokenVault", owner: bytes) -> "TokenVault":
     """The keys of another owner in the same token. Only one of the two is to be closed."""
-    other = TokenVault(vault._calls)
-    other._found = vault._found
+    other = TokenVault(vault._calls, adopted=vault._adopted)
+    other._found, other._attesting = vault._found, vault._attesting
+    other._minimum = vault._minimum
     other.claim(owner)
     return other
 
@@ -100,16 +109,21 @@ def owners(vault: "TokenVault") -> list:
 
 
 class TokenVault:
-    """The vault interface (see the package) on `calls`."""
+    """The vault interface (see the package) on `calls`. adopted: `adopted.Adopted`, or None."""
 
-    def __init__(self, calls, minimum_custody="") -> None:
+    def __init__(self, calls, minimum_custody="", adopted=None) -> None:
         self._calls = calls
+        self._adopted = adopted
+        self._minimum = ""
         self._owner = b""
         self._poisoned = False  # searches by id do not work any more
         self._known = {}  # key id -> (private object, point, public object)
         self._found = None  # of `custody.survey`
+        self._attesting = None  # of `origin.attesting`
         try:
             self._require(minimum_custody)
+            if adopted:
+                self.public(PROVISIONING)
         except VaultError:
             self.close()
             raise
@@ -117,10 +131,15 @@ class TokenVault:
     def claim(self, owner: bytes) -> None:
         if len(owner) not in (0, OWNER):
             raise VaultError("refused", "an owner has %d bytes, or none" % OWNER)
+        if self._adopted:
+            self._adopted.claim(owner)
         self._owner = owner
         self._known = {}
+        self._require_origin()
 
     def generate_provisioning_key(self) -> bytes:
+        if self._adopted:
+            raise VaultError("exists", "the configuration names the provisioning key")
         if self._find(CKO_PRIVATE_KEY, PROVISIONING):
             raise VaultError("exists", "the token has a provisioning key")
         self._calls.check_room()
@@ -197,6 +216,8 @@ class TokenVault:
         return key
 
     def delete(self, key: bytes) -> None:
+        if self._adopted and key == PROVISIONING:
+            raise VaultError("refused", "an adopted key is not the car's to destroy")
         known = self._known.pop(key, None)
         if known:
             try:
@@ -217,14 +238,23 @@ class TokenVault:
                 key = self._id(found)
                 if key is not None:
                     halves.setdefault(key, []).append(kind)
+        if self._adopted:
+            halves[PROVISIONING] = (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY)
         return [(key, self._point(key, kinds)) for key, kinds in halves.items()]
 
     def custody(self, key: bytes) -> str:
+        private = self._whole(key)[0]
         if key == PROVISIONING:
-            self._whole(key)
-            return "L3"  # made in the token, never outside
-        label = self._calls.attribute(self._whole(key)[0], CKA_LABEL)
-        return label[len(_CONTRACT_LABEL) :].split(b" ")[0].decode()
+            return self._origin(private)
+        if origin.can_leave(self._calls, private):
+            return levels.EXTRACTABLE
+        label = self._calls.attribute(private, CKA_LABEL)
+        said = label[len(_CONTRACT_LABEL) :].split(b" ")[0]
+        named = [level for level in levels.LEVELS if said == level.encode()]
+        # Anybody can write a label: what this token cannot do, it has not done.
+        able = [row[0] for row in self._survey().values()]
+        able = [level for level in levels.LEVELS if level in able]
+        return levels.lower(named[0], able[-1]) if named and able else levels.IMPORTED
 
     def random(self, n: int) -> bytes:
         if not 1 <= n <= 256:
@@ -275,18 +305,49 @@ class TokenVault:
             if not custody.at_least(level, minimum):
                 text = "%s is asked for, this token gives %s for %s: %s"
                 raise VaultError("custody", text % (minimum, level or "nothing", name, why))
+        self._minimum = minimum
+        self._require_origin()
+
+    def _require_origin(self) -> None:
+        """A provisioning key from outside opens every envelope to whoever has it too, whatever the
+        token can do. One that is not there yet will be made here."""
+        if not self._minimum:
+            return
+        try:
+            self._whole(PROVISIONING)
+        except VaultError as error:
+            if error.reason != "not-found":
+                raise
+
+    def _origin(self, private) -> str:
+        if self._attesting is None:
+            self._attesting = origin.attesting(self._calls, _CURVE)
+        return origin.of_key(self._calls, private, self._attesting)
+
+    def _checked_origin(self, private) -> None:
+        if self._minimum:
+            found = self._origin(private)
+            if found in (levels.IMPORTED, levels.EXTRACTABLE):
+                text = "%s is asked for, the provisioning key is %s"
+                raise VaultError("custody", text % (self._minimum, found))
 
     def _whole(self, key: bytes) -> tuple:
         """(private object, point, public object) of a key of which both halves are there."""
         known = self._known.get(key)
-        if known is None:
+        if known is None and key == PROVISIONING and self._adopted:
+            known = self._adopted.pair(self._calls)
+        elif known is None:
             private = self._find(CKO_PRIVATE_KEY, key)
             public = self._find(CKO_PUBLIC_KEY, key)
             if not (private and public):
                 raise VaultError("not-found", "no such key")
             # A token gives the point bare or as a DER octet string: its end is the same.
             point = self._calls.attribute(public[0], CKA_EC_POINT)[-_CURVE.point_length :]
-            known = self._known[key] = (private[0], point, public[0])
+            known = (private[0], point, public[0])
+        if key not in self._known:
+            if key == PROVISIONING:
+                self._checked_origin(known[0])
+            self._known[key] = known
         return known
 
     def _find(self, kind: int, key: bytes) -> list:
@@ -329,7 +390,9 @@ class TokenVault:
             key = self._calls.attribute(found, CKA_ID)
             label = self._calls.attribute(found, CKA_LABEL)
             if _owner(label) == self._owner:
-                return PROVISIONING if key == self._token_id(PROVISIONING) else key
+                if key != self._token_id(PROVISIONING):
+                    return key
+                return None if self._adopted else PROVISIONING
             if not (key or label or self._calls.attribute(found, CKA_EC_PARAMS)):
                 return key
         except VaultError:

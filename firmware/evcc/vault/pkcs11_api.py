@@ -14,7 +14,7 @@ import ffi
 import uctypes
 from cryptolib import aes
 
-from . import VaultError, nss_files
+from . import VaultError, nss_files, uri
 from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE, in_two_steps
 from .pin import tries_left
 from .pkcs11 import session_public_key
@@ -133,9 +133,11 @@ def _mechanism(kind: int, parameter=None) -> _Packed:
 
 
 class Calls:
-    """A session, logged in, on the token of that label. See `pkcs11` for what each call means."""
+    """A session, logged in, on the token of that name [`uri.Name`]. See `pkcs11` for what each
+    call means."""
 
-    def __init__(self, module_path: str, token_label: str, pin: str, options: str = "") -> None:
+    def __init__(self, module_path: str, token: str, pin: str, options: str = "") -> None:
+        wanted = uri.Name(token)
         try:
             self._library = ffi.open(module_path)  # kept: closing it would unload the code
         except OSError as error:
@@ -159,7 +161,8 @@ class Calls:
         if code not in (0, _ALREADY_INITIALIZED):
             raise _error("Initialize", code)
         session = bytearray(_WORD)
-        slot = self._slot_id = self._slot(token_label)
+        slot, info = self._slot(wanted)
+        self._slot_id, self._label, self._options = slot, uri.label_of(info), options
         self._call("OpenSession", slot, _RW_SERIAL_SESSION, None, None, session)
         self._session = _unpack(session)
         secret = bytearray(pin.encode())
@@ -171,8 +174,7 @@ class Calls:
             self._functions["GetTokenInfo"](slot, info)
             self.close()
             raise _error("Login", code, tries_left(struct.unpack_from("L", info, _FLAGS)[0]))
-        keep(self._folder, token_label)
-        self._label, self._options = token_label, options
+        keep(self._folder, self._label)
 
     def reopen(self) -> None:
         """Another session, logged in by the one it replaces, which the token left unusable."""
@@ -358,21 +360,19 @@ class Calls:
         if code:
             raise _error(name, code)
 
-    def _slot(self, token_label: str) -> int:
-        """The slot of the token of that label. Slot numbers are not stable, labels are."""
+    def _slot(self, wanted: "uri.Name") -> tuple:
+        """(slot, CK_TOKEN_INFO) of the token. Slot numbers are not stable, names are."""
         count = bytearray(_WORD)
         self._call("GetSlotList", 1, None, count)
         n = _unpack(count)
         slots = bytearray(n * _WORD)
         self._call("GetSlotList", 1, slots, count)
-        wanted = token_label.encode()
-        wanted += b" " * (32 - len(wanted))
+        found = []
         for slot in struct.unpack("%dL" % n, slots):
             info = bytearray(_TOKEN_INFO)
-            code = self._functions["GetTokenInfo"](slot, info)
-            if not code and info[:32] == wanted:
-                return slot
-        raise VaultError("token-missing", token_label)
+            if not self._functions["GetTokenInfo"](slot, info):
+                found.append(((slot, info), info))
+        return wanted.pick(found)
 
 
 def _wipe(cipher) -> None:

@@ -13,7 +13,13 @@ from plugvault.hsm.pin import WAYS
 Module = Annotated[
     str | None, typer.Option(help="The PKCS#11 library. Default: SoftHSM's.", metavar="PATH")
 ]
-Token = Annotated[str | None, typer.Option(help="The token's label.", metavar="LABEL")]
+Token = Annotated[
+    str | None, typer.Option(help="The token's label, or a pkcs11: URI.", metavar="LABEL|URI")
+]
+Serial = Annotated[
+    str | None,
+    typer.Option(help="Its serial number, where two have one label.", metavar="NUMBER"),
+]
 Pin = Annotated[str | None, typer.Option(help=f"Where the PIN is: {WAYS}.", metavar="SOURCE")]
 Conf = Annotated[str | None, typer.Option(help="SoftHSM's configuration file.", metavar="FILE")]
 Options = Annotated[
@@ -30,6 +36,7 @@ Minimum = Annotated[
 _OPTIONS = {
     "module": Module,
     "token": Token,
+    "serial": Serial,
     "pin": Pin,
     "conf": Conf,
     "options": Options,

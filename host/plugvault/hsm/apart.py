@@ -67,20 +67,25 @@ def report(pin: str, **place: Any) -> dict[str, Any]:
     return selftest.report(place_of(place), pin)
 
 
-def keys(pin: str, **place: Any) -> list[dict[str, str]]:
-    """The vault's keys in a token. A key of which half is missing has no custody."""
+def keys(pin: str, provisioning: str = "", **place: Any) -> list[dict[str, str]]:
+    """Every car's keys in a token. A key of which half is missing has no custody."""
+    from evcc.vault.pkcs11 import of, owners
     from plugvault.hsm.selection import place_of
 
-    vault = place_of(place).open(pin)
+    vault = place_of(place).open(pin, provisioning=provisioning)
     try:
-        held = vault.keys()
+        # An adopted key is nobody's until a car claims it.
+        owned = {owner: of(vault, owner) if owner else vault for owner in [b"", *owners(vault)]}
         return [
             {
                 "key": _name(key),
-                "custody": vault.custody(key) if point else "",
+                "custody": one.custody(key) if point else "",
+                "owner": owner.hex(),
                 "point": bytes(point).hex(),
             }
-            for key, point in held
+            for owner, one in owned.items()
+            for key, point in one.keys()
+            if not (owner and provisioning and key == PROVISIONING)
         ]
     finally:
         vault.close()
@@ -93,15 +98,18 @@ def _name(key: bytes) -> str:
 
 
 def empty(pin: str, **place: Any) -> int:
-    """Destroy the vault's keys in a token; how many there were."""
+    """Destroy every car's keys in a token; how many there were."""
+    from evcc.vault.pkcs11 import of, owners
     from plugvault.hsm.selection import place_of
 
-    vault = place_of(place).open(pin)
+    vault, count = place_of(place).open(pin), 0
     try:
-        held = vault.keys()
-        for key, _ in held:
-            vault.delete(key)
-        return len(held)
+        for owner in {b"", *owners(vault)}:
+            own = of(vault, owner)
+            for key, _ in own.keys():
+                own.delete(key)
+                count += 1
+        return count
     finally:
         vault.close()
 

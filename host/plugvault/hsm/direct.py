@@ -20,6 +20,7 @@ from plugvault.hsm.library import MAPPER
 _CREATE_OBJECT, _DESTROY_OBJECT = 21, 23
 _DIGEST_INIT, _DIGEST_UPDATE, _DIGEST_KEY, _DIGEST_FINAL = 38, 40, 41, 42
 _SIGN_INIT, _SIGN = 43, 44
+_GET_TOKEN_INFO, _TOKEN_INFO = 7, 512  # its place, and room for what it tells
 _ULONG = ctypes.c_ulong
 _PACK = MAPPER.pack_attribute
 _ROOM = 64  # bytes, of the longest digest there is
@@ -59,6 +60,7 @@ class Direct:
         def function(place: int, *arguments: Any) -> Any:
             return ctypes.CFUNCTYPE(_ULONG, _ULONG, *arguments)(table[place])  # a session first
 
+        self._token_info = function(_GET_TOKEN_INFO, pointer)
         self._create = function(_CREATE_OBJECT, pointer, _ULONG, pointer)
         self._destroy = function(_DESTROY_OBJECT, _ULONG)
         self._digest_init = function(_DIGEST_INIT, pointer)
@@ -70,6 +72,13 @@ class Direct:
         # One for every signature, and their addresses: to make them anew takes a microsecond.
         self._ecdsa, self._signature, self._length = _mechanism(Mechanism.ECDSA), _RS(), _ULONG()
         self._at = [ctypes.addressof(o) for o in (self._ecdsa, self._signature, self._length)]
+
+    def token_info(self, slot: int) -> bytes:
+        """CK_TOKEN_INFO of a slot: python-pkcs11 tells labels with what is no text replaced, and
+        without spaces that belong to them. Raises: pkcs11.PKCS11Error."""
+        info = ctypes.create_string_buffer(_TOKEN_INFO)
+        _check(self._token_info(slot, info), "C_GetTokenInfo")
+        return info.raw
 
     def create(self, session: Any, template: dict[Any, Any]) -> Any:
         """The object that C_CreateObject made. template: its CKA_VALUE is a bytearray.

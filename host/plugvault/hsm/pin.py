@@ -1,6 +1,6 @@
 """Where a token's PIN comes from, and that a wrong one is not tried twice.
 
-    file:PATH    the file's first line; the file is for its owner alone (mode 0600)
+    file:PATH    the one line in the file, which is for its owner alone (mode 0600): `of_file`
     env:NAME     a variable, which is taken out of the environment: no child inherits it, and
                  /proc/PID/environ shows it no more
     prompt       asked for on the terminal, without showing it
@@ -24,9 +24,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from evcc.vault import VaultError
+from evcc.vault.pin import of_file
 
 Source = str | Callable[[], str]
 
@@ -51,19 +51,6 @@ def read(source: Source, token: str = "") -> str:
     if not pin:
         raise VaultError("pin", "the PIN is empty")
     return pin
-
-
-def _of_file(name: str) -> str:
-    try:
-        with Path(name).open(encoding="utf-8") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise VaultError("pin", f"others may read {name}: chmod 600 {name}")
-            return file.readline().rstrip("\r\n")
-    except OSError as error:
-        said = f"{name}: {error.strerror}; write the PIN there, for its owner alone"
-    except UnicodeError:  # whose text would show what it could not read
-        said = f"{name} is not text"
-    raise VaultError("pin", said)
 
 
 def _of_environment(name: str) -> str:
@@ -108,7 +95,7 @@ def _called(source: Callable[[], str]) -> str:
 
 
 _WAYS: dict[str, Callable[[str], str]] = {
-    "file": _of_file,
+    "file": of_file,
     "env": _of_environment,
     "prompt": _asked,
 }

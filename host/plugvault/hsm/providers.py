@@ -15,8 +15,8 @@ from plugvault.hsm.vault import open_vault
 
 @dataclass(frozen=True)
 class Place:
-    """Where a token is. conf: the file for SOFTHSM2_CONF, of SoftHSM only; options: what
-    C_Initialize is given, "" for nothing."""
+    """Where a token is. label: or a URI that names it [`evcc.vault.uri.Name`]; conf: the file for
+    SOFTHSM2_CONF, of SoftHSM only; options: what C_Initialize is given, "" for nothing."""
 
     module: Path
     label: str
@@ -27,9 +27,10 @@ class Place:
         """What to add to the environment of a process that opens this token."""
         return {"SOFTHSM2_CONF": str(self.conf)} if self.conf else {}
 
-    def open(self, pin: str, minimum_custody: str = "") -> TokenVault:
+    def open(self, pin: str, minimum_custody: str = "", provisioning: str = "") -> TokenVault:
         """Its vault, in this process. Raises as `open_vault` does."""
-        return open_vault(self.module, self.conf, self.label, pin, self.options, minimum_custody)
+        more = self.options, minimum_custody, provisioning
+        return open_vault(self.module, self.conf, self.label, pin, *more)
 
 
 @dataclass(frozen=True)

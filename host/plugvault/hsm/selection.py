@@ -5,17 +5,23 @@ named first here:
 
     module = "/usr/lib/vendor/libvendor.so"     PLUGVAULT_MODULE           --module
     token = "car 17"                            PLUGVAULT_TOKEN            --token
+    serial = "0a1b2c3d"                         PLUGVAULT_SERIAL           --serial
     pin = "file:/run/secrets/pin"               PLUGVAULT_PIN              --pin
     minimum_custody = "L2"                      PLUGVAULT_MINIMUM_CUSTODY  --minimum-custody
     conf = "/etc/softhsm/softhsm2.conf"                                    --conf
     options = "configdir='sql:/srv/nss'"                                   --options
+    provisioning = "pkcs11:object=car%2017"                                (an adopted key)
 
     [role.v2g]                                  # this role's keys are in a token of its own
-    module = ...                                # and token, pin, conf, options
+    module = ...                                # and token, serial, pin, conf, options
 
 The file is what `--config` or PLUGVAULT_CONFIG names. `pin` says where the PIN is [`pin.read`],
 never the PIN. `conf`: SoftHSM's configuration, else SOFTHSM2_CONF names it; `options`: what
-C_Initialize is given (NSS). No module said is SoftHSM's.
+C_Initialize is given (NSS). No module said is SoftHSM's. `serial`: where two tokens have one label,
+or in place of a label. `token` may be a URI [RFC 7512], which says module and PIN file too:
+"pkcs11:token=car%2017;serial=0a1b2c3d?module-path=/usr/lib/x.so&pin-source=file:/run/secrets/pin".
+One thing said twice in one place is an error; a token named in an earlier place takes nothing of
+the name of a later one.
 
 Without a token nothing is chosen, and whoever asks makes a throw-away one of its own. A
 `minimum_custody` counts for that one too: what it refuses is what would open contract keys, for
@@ -29,7 +35,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evcc.vault import VaultError
+from evcc.vault import VaultError, uri
+from evcc.vault.adopted import Adopted
 from evcc.vault.custody import LEVELS
 from evcc.vault.pkcs11 import TokenVault
 from plugvault.hsm import pin
@@ -40,11 +47,12 @@ CONFIG = "PLUGVAULT_CONFIG"
 _VARIABLES = {
     "module": "PLUGVAULT_MODULE",
     "token": "PLUGVAULT_TOKEN",
+    "serial": "PLUGVAULT_SERIAL",
     "pin": "PLUGVAULT_PIN",
     "minimum_custody": "PLUGVAULT_MINIMUM_CUSTODY",
 }
-_OF_A_TOKEN = ("module", "token", "pin", "conf", "options")
-_OF_ALL = (*_OF_A_TOKEN, "minimum_custody")
+_OF_A_TOKEN = ("module", "token", "serial", "pin", "conf", "options")
+_OF_ALL = (*_OF_A_TOKEN, "minimum_custody", "provisioning")
 
 
 @dataclass(frozen=True)
@@ -54,10 +62,11 @@ class Chosen:
     place: Place
     pin: str = field(repr=False)
     minimum_custody: str = ""
+    provisioning: str = ""  # the URI of a key that is adopted
 
     def open(self) -> TokenVault:
         """Its vault, in this process. Raises as `Place.open` does."""
-        return self.place.open(self.pin, self.minimum_custody)
+        return self.place.open(self.pin, self.minimum_custody, self.provisioning)
 
 
 @dataclass(frozen=True)
@@ -84,15 +93,32 @@ def choose(
     """
     keys = _read(file, environ)
     del keys["role"]
-    keys |= {key: environ[name] for key, name in _VARIABLES.items() if environ.get(name)}
-    keys |= {key: value for key, value in (said or {}).items() if value}
+    in_file = keys
+    in_environment = {key: environ[name] for key, name in _VARIABLES.items() if environ.get(name)}
+    keys = {}
+    for source in (in_file, in_environment, said or {}):
+        keys |= _named({key: value for key, value in source.items() if value})
     minimum = checked_level(keys.pop("minimum_custody", ""))
-    if not keys.get("token") and keys.get("pin"):
-        raise VaultError("refused", "a PIN without its token: say --token LABEL too")
-    return Selection(
-        _chosen(keys, environ, minimum) if keys.get("token") else None,
-        minimum,
-    )
+    if not keys.get("token"):
+        for key in ("pin", "provisioning"):
+            if keys.get(key):
+                raise VaultError("refused", f"a {key} without its token: say --token LABEL too")
+        return Selection(None, minimum)
+    return Selection(_chosen(keys, environ, minimum), minimum)
+
+
+def _named(keys: dict[str, str]) -> dict[str, str]:
+    """What one place says, a URI taken to pieces: `token` names the token and no more."""
+    name, module, pin_file = uri.split(keys.get("token", ""))
+    of_uri = {"module": module, "pin": f"file:{pin_file}" if pin_file else ""}
+    twice = [key for key, value in of_uri.items() if value and keys.get(key)]
+    if twice:
+        raise VaultError("refused", f"{twice[0]} is said twice, in the URI too")
+    serial = keys.get("serial", "")
+    if name or serial:
+        of_uri["token"] = uri.named(name, serial)
+    rest = {key: value for key, value in keys.items() if key not in ("token", "serial")}
+    return rest | {key: value for key, value in of_uri.items() if value}
 
 
 def choose_roles(
@@ -100,7 +126,9 @@ def choose_roles(
 ) -> dict[str, Chosen]:
     """The tokens of an ecosystem's roles, by the role's name. Raises as `choose`."""
     roles = _read(file, environ)["role"]
-    return {name: _chosen(role, environ, where=f"[role.{name}]") for name, role in roles.items()}
+    return {
+        name: _chosen(_named(role), environ, where=f"[role.{name}]") for name, role in roles.items()
+    }
 
 
 def place_of(said: Mapping[str, Any]) -> Place:
@@ -134,7 +162,10 @@ def _chosen(
         conf=Path(conf) if conf else None,
         options=keys.get("options", ""),
     )
-    return Chosen(place, pin.read(source, label), minimum)
+    provisioning = keys.get("provisioning", "")
+    if provisioning:
+        Adopted(provisioning)  # refuses a name that is none, before the token is asked
+    return Chosen(place, pin.read(source, label), minimum, provisioning)
 
 
 def _read(named: Path | str | None, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -44,7 +44,8 @@ _HOPELESS = {"pin", "pin-locked", "refused", "custody"}  # never tried again
 class VaultService:
     """Runs the service for the token `label` while the context lasts.
 
-    module, conf, label, user_pin, options, minimum_custody: as `open_vault` has them. socket_path:
+    module, conf, label, user_pin, options, minimum_custody, provisioning: as `open_vault` has
+    them. socket_path:
     where to listen, at most 107 bytes, in a folder that only its owner may enter (made if it is
     not there). rate: private operations a second, for each client. tcp: (host, port) to listen on
     too, port 0 for any, see `address`; keys: 32 random bytes by the name of each client that may
@@ -64,6 +65,7 @@ class VaultService:
         *,
         options: str = "",
         minimum_custody: str = "",
+        provisioning: str = "",
         tcp: tuple[str, int] | None = None,
         keys: Mapping[str, bytes] = {},
     ) -> None:
@@ -79,6 +81,7 @@ class VaultService:
                 "pin": user_pin,
                 "options": options,
                 "minimum_custody": minimum_custody,
+                "provisioning": provisioning,
             },
             "rate": rate,
             "keys": {name: key.hex() for name, key in keys.items()},

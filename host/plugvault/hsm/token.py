@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_ds
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.util.ec import encode_named_curve_parameters
 
-from evcc.vault import VaultError
+from evcc.vault import VaultError, uri
 from evcc.vault.pin import tries_left
 from evcc.vault.softhsm import check_room, token_folder
 from evcc.vault.softhsm_files import keep, look_again, mend
@@ -136,14 +136,24 @@ class _Library:
         else:
             pkcs11.unload(self.path)
 
-    def find_token(self, label: str) -> Any:
+    def find_token(self, name: str) -> Any:
         with self.call():
             if not self.tokens:
                 self.lib.reinitialize()  # sees the tokens made since; there is no handle to lose
-            try:
-                return self.lib.get_token(token_label=label)
-            except pkcs11.NoSuchToken:
-                raise VaultError("token-missing", f"there is no token {label!r}") from None
+            return self._named(name)
+
+    def _named(self, name: str) -> Any:
+        wanted = uri.Name(name)
+        with self.call():
+            found = self.lib.get_tokens()
+            return wanted.pick([(one, self.direct.token_info(one.slot.slot_id)) for one in found])
+
+    def open_by_another_name(self, name: str) -> "Token | None":
+        """A token can be logged in once in a process."""
+        if not self.tokens:
+            return None
+        slot = self._named(name).slot.slot_id
+        return next((token for token in self.tokens.values() if token.slot == slot), None)
 
     def log_in(self, label: str, pin: str) -> Any:
         """A session. A refused PIN is told with what the token says of the tries left."""
@@ -156,7 +166,7 @@ class _Library:
                 raise
             left = ""
             with suppress(VaultError), self.call():
-                left = tries_left(self.lib.get_token(token_label=label).flags)
+                left = tries_left(self._named(label).flags)
             refused = VaultError(error.reason, "; ".join(filter(None, (error.detail, left))))
         raise refused
 
@@ -209,20 +219,21 @@ class Hsm:
             library.users += 1
         self._library: _Library | None = library
 
-    def token(self, label: str, pin: str) -> "Token":
-        """The token of that label, logged in. The PIN is tried once.
+    def token(self, name: str, pin: str) -> "Token":
+        """The token of that name [`uri.Name`], logged in. The PIN is tried once.
 
-        Raises: VaultError("token-missing" | "pin" | "pin-locked" | "unavailable").
+        Raises: VaultError("token-missing" | "refused": several have this name | "pin" |
+        "pin-locked" | "unavailable").
         """
         library = self._library
         if library is None:
             raise VaultError("unavailable", "closed")
         with library.lock:
-            token = library.tokens.get(label)
+            token = library.tokens.get(name) or library.open_by_another_name(name)
             if token is None:
-                token = library.tokens[label] = Token(library, label, pin)
+                token = library.tokens[name] = Token(library, name, pin)
             elif not token.is_pin(pin):
-                raise VaultError("pin", label)
+                raise VaultError("pin", name)
             return token
 
     def tokens(self) -> list[Any]:
@@ -252,17 +263,21 @@ class Hsm:
 
 
 class Token:
-    """A token that is logged in: the keys of one role. Made by `Hsm.token`."""
+    """A token that is logged in: the keys of one role. Made by `Hsm.token`.
 
-    def __init__(self, library: _Library, label: str, pin: str) -> None:
-        self.label = label
+    name: see `uri.Name`.
+    """
+
+    def __init__(self, library: _Library, name: str, pin: str) -> None:
         self.call = library.call
         self.direct = library.direct
         self._folder = token_folder(library.conf)
         self._pin = fingerprint(pin)
-        with once(pin, library.path, library.conf or library.options, label):
-            self.session = library.log_in(label, pin)
-        keep(self._folder, label)
+        with once(pin, library.path, library.conf or library.options, name):
+            self.session = library.log_in(name, pin)
+        self.slot = self.session.token.slot.slot_id
+        self.label = uri.label_of(library.direct.token_info(self.slot))
+        keep(self._folder, self.label)
 
     def reopen(self) -> None:
         """Another session, for one that the token left unusable. That one stays open: it is the

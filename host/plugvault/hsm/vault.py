@@ -19,6 +19,7 @@ from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClas
 from pkcs11._pkcs11 import SearchIter  # type: ignore[attr-defined]
 
 from evcc.vault import VaultError, nss_files
+from evcc.vault.adopted import Adopted
 from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN, in_two_steps
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.softhsm import check_room, token_folder
@@ -38,18 +39,21 @@ def open_vault(
     pin: str,
     options: str = "",
     minimum_custody: str = "",
+    provisioning: str = "",
 ) -> TokenVault:
-    """The vault in the token `label`, in this process. minimum_custody: of `custody.LEVELS`.
+    """The vault in the token `label`, in this process. label: or a URI [`uri.Name`];
+    minimum_custody: of `custody.LEVELS`; provisioning: the URI of a key that is adopted, or "".
 
     Raises as `Hsm` and `Hsm.token` do, and VaultError("custody") for a weaker token.
     """
+    adopted = Adopted(provisioning) if provisioning else None
     hsm = Hsm(module, conf, options)
     try:
         calls = Calls(hsm, hsm.token(label, pin), token_folder(conf), options)
     except VaultError:
         hsm.close()
         raise
-    return TokenVault(calls, minimum_custody)  # closes them if it refuses
+    return TokenVault(calls, minimum_custody, adopted)  # closes them if it refuses
 
 
 class Calls:

@@ -105,6 +105,7 @@ def _service(chosen: Chosen, folder: Path, rate: float = _RATE) -> VaultService:
         rate,
         options=place.options,
         minimum_custody=chosen.minimum_custody,
+        provisioning=chosen.provisioning,
     )
 
 
