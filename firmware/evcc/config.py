@@ -1,4 +1,4 @@
-"""The module's configuration, checked before anything is opened: `main.py` says what each key means.
+"""The module's configuration, checked before anything is opened. `main.py` says what a key means.
 
 Strict: a key that nobody knows, a value of another type, or one thing said twice is an error. What
 is ignored would be something that somebody meant.
@@ -49,6 +49,7 @@ _VAULTS = {
     },
     "link": _SHARED,
 }
+_WHERE = {True: ((False, False),), False: ((True, True),)}  # by "socket": "host" and "port"
 _POINT = 65
 
 
@@ -136,8 +137,8 @@ def _check(where: str, table: dict, known: dict) -> None:
 def _check_vault(vault: dict) -> None:
     if vault["kind"] == "pkcs11":
         token(vault)
-    if vault["kind"] == "service":
-        if ("socket" in vault) == ("host" in vault) or ("host" in vault) != ("port" in vault):
-            raise ConfigError("config", "vault: either socket, or host and port")
+    remote = "host" in vault, "port" in vault
+    if vault["kind"] == "service" and remote not in _WHERE["socket" in vault]:
+        raise ConfigError("config", "vault: either socket, or host and port")
     if ("name" in vault) != ("key_file" in vault):
         raise ConfigError("config", "vault: name and key_file, or neither")

@@ -73,8 +73,7 @@ class Identity:
         try:
             found = vault.custody(PROVISIONING)
             # What a token does not attest, the car knows: it was made there just now.
-            custody = "L3" if found == levels.UNATTESTED else found
-            self._files.write(KEY_FILE, pack([hashlib.sha256(point).digest(), custody.encode()]))
+            self._note(point, "L3" if found == levels.UNATTESTED else found)
         except Exception:
             try:
                 vault.delete(PROVISIONING)
@@ -83,9 +82,32 @@ class Identity:
             raise
         return point
 
+    def adopt(self, ders: list, now: int) -> None:
+        """Take an adopted key, the certificate it has already, and the car's name from that.
+
+        Raises as `install`.
+        """
+        before = self.pcid
+        try:
+            name = parse_pcid(x509.parse(ders[0]).names.get("CN", ""))
+        except (IndexError, x509.CertificateError) as e:
+            raise IdentityError("certificate", str(e))
+        except IdError as e:
+            raise IdentityError("pcid", str(e))
+        if before not in ("", name):
+            raise IdentityError("pcid", "this car is " + before)
+        self.pcid = name
+        try:
+            self.install(ders, [], now)
+        except Exception:
+            self.pcid = before
+            raise
+        vault = self._vault
+        self._note(vault.public(PROVISIONING), vault.custody(PROVISIONING))
+
     def custody(self) -> str:
-        """Of the car's key: the lower of what the vault says and what the car wrote down; "" before
-        there is one. See `vault.levels`. Raises: VaultError; StoreError."""
+        """Of the car's key: the lower of what the vault says and what the car wrote down, ""
+        before there is one: see `vault.levels`. Raises: VaultError; StoreError."""
         try:
             found = self._vault.custody(PROVISIONING)
             digest = hashlib.sha256(self._vault.public(PROVISIONING)).digest()
@@ -147,6 +169,9 @@ class Identity:
         if leaf.names.get("CN") != self.pcid:
             raise IdentityError("pcid", "the certificate is not for " + (self.pcid or "a car yet"))
         self._keep(self.pcid, ders)
+
+    def _note(self, point: bytes, custody: str) -> None:
+        self._files.write(KEY_FILE, pack([hashlib.sha256(point).digest(), custody.encode()]))
 
     def _ders(self) -> list:
         return [] if self.certificate is None else [self.certificate] + self.subs

@@ -1,5 +1,5 @@
-"""A key pair that was in the token before the car, and is its provisioning key: never copied, never
-destroyed by the car.
+"""A key pair that was in the token before the car, and is its provisioning key: never copied, and
+never destroyed by the car.
 
 The configuration names the private key by `object` (CKA_LABEL), `id` (CKA_ID) or both, as in
 "pkcs11:object=car%2017;id=%01". The public half is the one with the same CKA_ID; where the private
@@ -33,7 +33,9 @@ class Adopted:
     def __init__(self, name: str) -> None:
         said = uri.parse(name)
         self._wanted = [
-            (kind, said[word]) for word, kind in (("object", CKA_LABEL), ("id", CKA_ID)) if said[word]
+            (kind, said[word])
+            for word, kind in (("object", CKA_LABEL), ("id", CKA_ID))
+            if said[word]
         ]
         if not self._wanted or said["type"] not in (b"", b"private"):
             raise VaultError("refused", "a key is named by object= or id=: " + name)
@@ -86,6 +88,6 @@ def _matching(calls, kind: int, wanted: list) -> list:
 
 def _is(calls, found, wanted: list) -> bool:
     try:
-        return all([calls.attribute(found, kind) == value for kind, value in wanted])
+        return all(calls.attribute(found, kind) == value for kind, value in wanted)
     except VaultError:
         return False

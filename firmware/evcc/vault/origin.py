@@ -1,8 +1,8 @@
 """Where a key came from, as far as its token attests it.
 
 CKA_LOCAL, CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE say that a key was made in its token and
-can never have been outside [PKCS#11 2.40, 4.4]. Which of them a library keeps to, and which anybody
-can claim for a key that he brings, is found by doing: NSS denies CKA_LOCAL of the keys that it
+can never have been outside [PKCS#11 2.40, 4.4]. Which of them a library keeps to, and which
+anybody can claim for a key that he brings, is found by doing: NSS denies CKA_LOCAL of the keys that it
 made, and grants it to every key that is said to have it.
 
 The flags lie in a token's files beside the key; who may write there can turn them. So the car

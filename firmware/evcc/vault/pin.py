@@ -1,7 +1,7 @@
-"""A user PIN: how a file holds it, and what a token says of it [PKCS#11 2.40, CK_TOKEN_INFO.flags].
+"""A user PIN: how a file holds it, and what a token says of it [PKCS#11 2.40, CK_TOKEN_INFO].
 
-A token counts wrong PINs and locks itself, so what may be read in two ways is refused before it is
-tried. A token gives no number of tries.
+A token counts wrong PINs and locks itself, so what may be read in two ways is refused before it
+is tried. It gives no number of tries.
 """
 
 import os
@@ -19,7 +19,7 @@ _MARK = b"\xef\xbb\xbf"  # of UTF-8 as some editors write it
 
 
 def of_file(path: str, what: str = "PIN") -> str:
-    """The PIN, or another secret, in a file: one line of UTF-8 with or without its end, LF or CRLF.
+    """The PIN, or another secret, in a file: one line of UTF-8, with or without its LF or CRLF.
 
     Refused: a file that others may use (mode), one that is empty or not text, a byte order mark, a
     second line, a control character, a space at either end.

@@ -88,11 +88,39 @@ def schemes(vault: "TokenVault") -> dict:
 
 def of(vault: "TokenVault", owner: bytes) -> "TokenVault":
     """The keys of another owner in the same token. Only one of the two is to be closed."""
-    other = TokenVault(vault._calls, adopted=vault._adopted)
-    other._found, other._attesting = vault._found, vault._attesting
-    other._minimum = vault._minimum
+    other = _beside(vault, vault._adopted)
     other.claim(owner)
     return other
+
+
+def adopting(vault: "TokenVault", name: str) -> "TokenVault":
+    """The same token, its provisioning key the one that the URI `name` names. Only one of the two
+    is to be closed. Raises: VaultError("not-found" | "refused" | "custody")."""
+    other = _beside(vault, Adopted(name))
+    other.public(PROVISIONING)
+    return other
+
+
+def _beside(vault: "TokenVault", adopted) -> "TokenVault":
+    other = TokenVault(vault._calls)
+    other._adopted, other._minimum = adopted, vault._minimum
+    other._found, other._attesting = vault._found, vault._attesting
+    return other
+
+
+def key_templates(key: bytes, label: bytes, point: bytes) -> tuple:
+    """What the two halves of a key from outside are created with, public and private, but the
+    private key's value: it can do what a provisioning key can, and no more."""
+    common = [
+        (CKA_TOKEN, True),
+        (CKA_KEY_TYPE, CKK_EC),
+        (CKA_EC_PARAMS, _CURVE.ec_params),
+        (CKA_ID, key),
+        (CKA_LABEL, label),
+    ]
+    public = common + [(CKA_CLASS, CKO_PUBLIC_KEY), (CKA_EC_POINT, _octet_string(point))]
+    public += [(CKA_PRIVATE, False), (CKA_VERIFY, True)]
+    return public, common + [(CKA_CLASS, CKO_PRIVATE_KEY)] + _private_flags(derive=True)
 
 
 def owners(vault: "TokenVault") -> list:

@@ -36,7 +36,7 @@ def parse(text: str) -> dict:
     path, mark, query = text[len(SCHEME) :].partition("?")
     if mark and not query:
         raise VaultError("refused", "nothing after the ? of the URI")
-    said = dict([(name, b"") for name in _PATH + _QUERY])
+    said = dict.fromkeys(_PATH + _QUERY, b"")
     _read(said, path, ";", _PATH, "&")
     _read(said, query, "&", _QUERY, "/?|")
     if said["type"] not in _TYPES:
@@ -143,7 +143,7 @@ class Name:
     """
 
     def __init__(self, text: str, serial: str = "") -> None:
-        said = dict([(name, b"") for name in _PATH])
+        said = dict.fromkeys(_PATH, b"")
         if is_uri(text):
             said = parse(text)
             if said["module-path"] or said["pin-source"]:
@@ -156,7 +156,9 @@ class Name:
             if said["serial"]:
                 raise VaultError("refused", "the serial number is said twice")
             said["serial"] = _field("a serial number", serial, 16)
-        self._wanted = [said[name].rstrip(b" ") for name in ("token", "serial", "manufacturer", "model")]
+        self._wanted = [
+            said[name].rstrip(b" ") for name in ("token", "serial", "manufacturer", "model")
+        ]
         if not (self._wanted[0] or self._wanted[1]):
             raise VaultError("refused", "a token is named by its label or its serial number")
 
@@ -176,7 +178,7 @@ class Name:
         return found[0][0]
 
     def _means(self, info: bytes) -> bool:
-        return all([not want or want == has for want, has in zip(self._wanted, _fields(info))])
+        return all(not want or want == has for want, has in zip(self._wanted, _fields(info)))
 
     def __str__(self) -> str:
         words = ("", "serial ", "of ", "model ")

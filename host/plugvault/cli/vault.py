@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,8 @@ from evcc.vault.pin import tries_left
 from plugvault.cli import table
 from plugvault.cli.folders import memory
 from plugvault.cli.tokens import Conf, Module, Options, Said, names_a_token
-from plugvault.hsm import apart, modules, pin, providers
-from plugvault.hsm.selection import checked_level, choose
+from plugvault.hsm import adoption, apart, modules, pin, providers
+from plugvault.hsm.selection import Chosen, checked_level, choose
 
 app = typer.Typer(
     help="Tokens: which are here, what each can do, what keys it holds.",
@@ -64,7 +65,7 @@ _WAYS_OUT = {
     "pin": "look at where it comes from (--pin); a wrong one is tried once",
     "pin-locked": "its security officer can set a new PIN",
     "unavailable": "`plugvault vault list` says which libraries answer",
-    "exists": "a token is never made over one that is there: take another label or folder",
+    "exists": "a token or key is never made over one that is there: take another label or folder",
     "custody": "`plugvault vault test` says what this token lacks",
 }
 
@@ -78,6 +79,8 @@ def list_(
     Known are SoftHSM's and those that p11-kit's configuration names. JSON: [{"module", "slot",
     "label", "serial", "manufacturer", "model", "flags"}], the flags those of CK_TOKEN_INFO; a
     library that does not answer is {"module", "error"}. Exit 1 where there is no token.
+
+        plugvault vault list --json
     """
     found: list[dict[str, Any]] = []
     with _explained():
@@ -115,6 +118,8 @@ def self_test(
     For each scheme, by doing it, with keys that are thrown away; what is in the token stays as it
     is. JSON: {"module", "token", "schemes": {"iso2": {"level", "why"}}}. Exit 1 where a scheme has
     no level, or one below --minimum-custody.
+
+        plugvault vault test --provider softhsm
     """
     with _explained(), _at_hand(provider, said) as (place, secret, minimum):
         report = apart.ask("report", pin=secret, **place)
@@ -129,13 +134,18 @@ def self_test(
         raise typer.Exit(1)
 
 
+def _chosen(said: Said, more: str = "") -> Chosen:
+    chosen = choose(*said).vault
+    if chosen is None:
+        raise VaultError("refused", f"which token? --token LABEL{more}")
+    return chosen
+
+
 @contextmanager
 def _at_hand(provider: Provider | None, said: Said) -> Iterator[tuple[dict[str, Any], str, str]]:
     """A token as `apart` wants it, its PIN, and the custody it must give."""
     if provider is None:
-        chosen = choose(*said).vault
-        if chosen is None:
-            raise VaultError("refused", "which token? --token LABEL, or --provider softhsm|nss")
+        chosen = _chosen(said, ", or --provider softhsm|nss")
         yield asdict(chosen.place), chosen.pin, chosen.minimum_custody
         return
     minimum = checked_level(said[0]["minimum_custody"] or "")
@@ -152,12 +162,131 @@ def _at_hand(provider: Provider | None, said: Said) -> Iterator[tuple[dict[str, 
 def status(said: Said, as_json: AsJson = False) -> None:
     """The vault's keys in a token, and the custody of each: what of it was outside.
 
-    A key of which half is missing has none: nothing signs with it, and the car removes it.
-    JSON: [{"key", "custody", "point"}], the point as 0x04, X, Y in hexadecimal digits.
+    A key of which half is missing has none: nothing signs with it, and the car removes it. What
+    the token attests is told, and what a label says beyond it is not: "imported" is a key that was
+    written into it, "extractable" one that can leave it, "unattested" one of a library that
+    attests nothing. The car's own status compares that with what it wrote down.
+
+    JSON: [{"key", "custody", "owner", "point"}], the point as 0x04, X, Y in hexadecimal digits,
+    the owner as the car's random id, "" for keys without.
+
+        plugvault vault status --token "car 17" --pin file:/run/secrets/pin --json
     """
-    with _explained(), _at_hand(None, said) as (place, secret, _):
-        found = apart.ask("keys", pin=secret, **place)
-    _rows(as_json, found, found, ("key", "custody"), "no keys of a car in this token")
+    with _explained():
+        chosen = _chosen(said)
+        place, adopted = asdict(chosen.place), chosen.provisioning
+        found = apart.ask("keys", pin=chosen.pin, provisioning=adopted, **place)
+    _rows(as_json, found, found, ("key", "custody", "owner"), "no keys of a car in this token")
+
+
+_Store = Annotated[
+    Path | None,
+    typer.Option(help="The car's store (`store` of its configuration), to keep it in."),
+]
+
+
+@app.command()
+@names_a_token
+def adopt(
+    said: Said,
+    key: Annotated[
+        str,
+        typer.Option("--object", help="Which key pair.", metavar="LABEL|ID|URI"),
+    ],
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Its provisioning certificate and sub-CAs, PEM.", metavar="FILE"),
+    ] = None,
+    store: _Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key pair that is in a token a car's provisioning key. It is not copied.
+
+    It must be on P-256, whole, the only one that is named, and able to sign and derive, which is
+    tried. Prints the line that names it, for --config and for "vault" in the car's configuration.
+    With --certificate the chain must be for this key; with --store too, the car has its name and
+    certificate from now on.
+
+    JSON: {"provisioning", "custody", "point", "pcid"}.
+
+        plugvault vault adopt --token "car 17" --pin prompt --object factory-key
+    """
+    with _explained():
+        if store and not certificate:
+            raise VaultError("refused", "--store is for a certificate: say --certificate too")
+        chosen = _chosen(said)
+        found = apart.ask(
+            "adopt",
+            pin=chosen.pin,
+            what=key,
+            minimum_custody=chosen.minimum_custody,
+            certificate=certificate and str(certificate.absolute()),
+            store=store and str(store.absolute()),
+            **asdict(chosen.place),
+        )
+    _say_adopted(found, as_json)
+
+
+@app.command("import")
+@names_a_token
+def import_(
+    said: Said,
+    file: Annotated[
+        Path,
+        typer.Option("--key", help="A private key on P-256, PEM, mode 0600.", metavar="FILE"),
+    ],
+    label: Annotated[
+        str | None, typer.Option("--object", help="The key's new label.", metavar="LABEL")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a private key from a file into a token, as a car's provisioning key.
+
+    Its custody is "imported" for ever: whoever had the file may have the key still. So it asks
+    before, and any minimum_custody refuses such a key. The file stays: destroy it yourself.
+    Prints the line that names the key, as `adopt` does.
+
+    JSON: {"provisioning", "custody", "point", "pcid"}.
+
+        plugvault vault import --token "car 17" --pin prompt --key key.pem
+    """
+    with _explained():
+        if not yes:
+            _ask_before(file)
+        chosen = _chosen(said)
+        if chosen.minimum_custody:
+            raise VaultError("custody", f"an imported key is not {chosen.minimum_custody}")
+        scalar, point = adoption.read_key(file)
+        try:
+            name = label or f"imported {secrets.token_hex(4)}"
+            vault = chosen.place.open(chosen.pin)
+            try:
+                found = adoption.adopt(vault, adoption.bring(vault, scalar, point, name))
+            finally:
+                vault.close()
+        finally:
+            adoption.wipe(scalar)
+    _say_adopted(found, as_json)
+
+
+def _ask_before(file: Path) -> None:
+    if not sys.stdin.isatty():
+        raise VaultError("refused", "nobody to ask whether it may be imported: say --yes")
+    words = f"{file} was outside of a token: its key is told as imported for ever. Import it?"
+    typer.confirm(words, abort=True, err=True)
+
+
+def _say_adopted(found: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(f"provisioning = {json.dumps(found['provisioning'])}")
+    of_car = f" It is {found['pcid']}." if found["pcid"] else ""
+    words = (
+        "Custody: {}.{} With this line in the file of --config, and `provisioning` in the car's"
+    )
+    typer.echo(words.format(found["custody"], of_car) + " configuration, it is its key.", err=True)
 
 
 @app.command()
@@ -184,6 +313,8 @@ def init(
 
     In a folder of its own (--provider, --folder), or in a free slot of a library (--module).
     Prints the configuration that opens it, for --config.
+
+        plugvault vault init --token "car 17" --provider softhsm --folder tokens --pin prompt
     """
     with _explained():
         if (provider is None) == (module is None) or (provider is None) != (folder is None):

@@ -10,8 +10,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from evcc.errors import EvccError
 from evcc.vault import PROVISIONING, VaultError
 
 _PATIENCE = 120.0  # seconds; a card takes its time to make a key
@@ -37,7 +39,10 @@ def ask(do: str, **arguments: Any) -> Any:
         detail = f"its library ended with {done.returncode}: {why}"
         said = {"reason": "unavailable", "detail": detail}
     if isinstance(said, dict) and "reason" in said:
-        raise VaultError(said["reason"], said["detail"])
+        reason, detail = said["reason"], said["detail"]
+        if reason not in VaultError.REASONS:  # of the car's store, or its certificate
+            reason, detail = "refused", f"{reason}: {detail}"
+        raise VaultError(reason, detail)
     return said
 
 
@@ -69,26 +74,25 @@ def report(pin: str, **place: Any) -> dict[str, Any]:
 
 def keys(pin: str, provisioning: str = "", **place: Any) -> list[dict[str, str]]:
     """Every car's keys in a token. A key of which half is missing has no custody."""
-    from evcc.vault.pkcs11 import of, owners
+    from evcc.vault.pkcs11 import adopting, of, owners
     from plugvault.hsm.selection import place_of
 
-    vault = place_of(place).open(pin, provisioning=provisioning)
+    def row(name: str, owner: bytes, one: Any, key: bytes, point: bytes) -> dict[str, str]:
+        level = one.custody(key) if point else ""
+        return {"key": name, "custody": level, "owner": owner.hex(), "point": bytes(point).hex()}
+
+    vault, found = place_of(place).open(pin), []
     try:
-        # An adopted key is nobody's until a car claims it.
-        owned = {owner: of(vault, owner) if owner else vault for owner in [b"", *owners(vault)]}
-        return [
-            {
-                "key": _name(key),
-                "custody": one.custody(key) if point else "",
-                "owner": owner.hex(),
-                "point": bytes(point).hex(),
-            }
-            for owner, one in owned.items()
-            for key, point in one.keys()
-            if not (owner and provisioning and key == PROVISIONING)
-        ]
+        if provisioning:
+            one = adopting(vault, provisioning)
+            found = [row("adopted", b"", one, PROVISIONING, one.public(PROVISIONING))]
+        for owner in sorted({b"", *owners(vault)}):
+            one = of(vault, owner)
+            held = one.keys()
+            found += [row(_name(key), owner, one, key, point) for key, point in held]
     finally:
         vault.close()
+    return found
 
 
 def _name(key: bytes) -> str:
@@ -106,10 +110,30 @@ def empty(pin: str, **place: Any) -> int:
     try:
         for owner in {b"", *owners(vault)}:
             own = of(vault, owner)
-            for key, _ in own.keys():
+            held = own.keys()
+            for key, _ in held:
                 own.delete(key)
                 count += 1
         return count
+    finally:
+        vault.close()
+
+
+def adopt(
+    pin: str,
+    what: str,
+    minimum_custody: str,
+    certificate: str | None,
+    store: str | None,
+    **place: Any,
+) -> dict[str, str]:
+    from plugvault.hsm import adoption
+    from plugvault.hsm.selection import place_of
+
+    vault = place_of(place).open(pin, minimum_custody)
+    try:
+        files = [Path(one) if one else None for one in (certificate, store)]
+        return adoption.adopt(vault, what, *files)
     finally:
         vault.close()
 
@@ -119,6 +143,7 @@ DO: dict[str, Callable[..., Any]] = {
     "report": report,
     "keys": keys,
     "empty": empty,
+    "adopt": adopt,
 }
 
 
@@ -126,7 +151,7 @@ def main() -> int:
     said = json.loads(sys.stdin.buffer.readline())
     try:
         found = DO[said.pop("do")](**said)
-    except VaultError as error:
+    except EvccError as error:
         found = {"reason": error.reason, "detail": error.detail}
     print(json.dumps(found))
     return 0

@@ -17,8 +17,8 @@ named first here:
 
 The file is what `--config` or PLUGVAULT_CONFIG names. `pin` says where the PIN is [`pin.read`],
 never the PIN. `conf`: SoftHSM's configuration, else SOFTHSM2_CONF names it; `options`: what
-C_Initialize is given (NSS). No module said is SoftHSM's. `serial`: where two tokens have one label,
-or in place of a label. `token` may be a URI [RFC 7512], which says module and PIN file too:
+C_Initialize is given (NSS). No module said is SoftHSM's. `serial`: where two tokens have one
+label, or in place of a label. `token` may be a URI [RFC 7512], which says module and PIN file too:
 "pkcs11:token=car%2017;serial=0a1b2c3d?module-path=/usr/lib/x.so&pin-source=file:/run/secrets/pin".
 One thing said twice in one place is an error; a token named in an earlier place takes nothing of
 the name of a later one.
@@ -127,7 +127,8 @@ def choose_roles(
     """The tokens of an ecosystem's roles, by the role's name. Raises as `choose`."""
     roles = _read(file, environ)["role"]
     return {
-        name: _chosen(_named(role), environ, where=f"[role.{name}]") for name, role in roles.items()
+        name: _chosen(_named(role), environ, where=f"[role.{name}]")
+        for name, role in roles.items()
     }
 
 
