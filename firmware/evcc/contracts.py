@@ -254,10 +254,10 @@ class Contracts:
         for contract in self._contracts:
             missing = self._missing(contract, held.get(contract.key), vault)
             contract.lost = bool(missing)
-            if not missing:
-                contract.custody = _lower_custody(contract, vault)
             if missing:
                 found.append(missing)
+            else:
+                contract.custody = _lower_custody(contract, vault)
         ours = [contract.key for contract in self._contracts]
         names = [_chain_file(key) for key in ours]
         spare = [key for key in held if key not in ours and key != PROVISIONING]

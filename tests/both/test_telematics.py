@@ -311,7 +311,7 @@ def test_a_vault_that_is_away_is_logged_and_no_reason_for_a_new_key():
     maker = Maker()
     for name in ("random", "verify", "public", "generate_provisioning_key", "sign"):
         car = Car(maker.point)
-        car.vehicle._vault = Failing(car.vault, name, "unavailable")
+        car.vehicle._vault = car.identity._vault = Failing(car.vault, name, "unavailable")
         answers = car.vehicle.receive(maker.hello())
         if answers:
             answers = car.vehicle.receive(maker.proof(answers[0]))

@@ -13,11 +13,11 @@ WORDS = (EXTRACTABLE, IMPORTED, UNATTESTED) + LEVELS  # the lowest first
 
 
 def lower(one: str, other: str) -> str:
-    """The lower of two; a word that nobody knows is the lowest of all."""
-    for word in (one, other):
-        if word not in WORDS:
-            return word
-    return WORDS[min(WORDS.index(one), WORDS.index(other))]
+    """The lower of two; a word that nobody knows attests nothing."""
+    if one == other:
+        return one
+    places = [WORDS.index(word if word in WORDS else UNATTESTED) for word in (one, other)]
+    return WORDS[min(places)]
 
 
 def told(token: str, store: str) -> str:

@@ -34,9 +34,17 @@ def of_file(path: str, what: str = "PIN") -> str:
     except OSError as error:
         text = "%s cannot be read (errno %d): write the %s there, for its owner alone"
         raise VaultError("pin", text % (path, error.errno, what))
+    try:
+        return text_of(data)
+    except VaultError as error:
+        raise VaultError("pin", path + " " + error.detail)
+
+
+def text_of(data: bytes) -> str:
+    """What is in such a file. Raises: VaultError("pin")."""
     fault = _fault(data)
     if fault:
-        raise VaultError("pin", path + " " + fault)
+        raise VaultError("pin", fault)
     return _line(data).decode()
 
 

@@ -172,7 +172,7 @@ class Name:
         if not found:
             raise VaultError("token-missing", "there is no token " + str(self))
         if len(found) > 1:
-            serials = [_shown(_fields(info)[1]) for _, info in found]
+            serials = sorted([_shown(_fields(info)[1]) for _, info in found])
             text = "%d tokens are %s: say which by its serial number: %s"
             raise VaultError("refused", text % (len(found), self, ", ".join(serials)))
         return found[0][0]
