@@ -45,7 +45,7 @@ _FINAL = ("pin", "pin-locked", "custody", "config")
 
 def main(path: str) -> None:
     """Run until the line is gone. Raises: EvccError for what the ports or stores refuse."""
-    said = config.read(path)
+    said = _configuration(path)
     stream = _open_link(said["link"])
     line = Line(stream, Mux(_epoch()), clock.ticks_ms)
     vault = _open_vault(said["vault"], line)
@@ -58,6 +58,18 @@ def main(path: str) -> None:
         said.get("legacy_emaid", False),
     )
     module.run()
+
+
+def _configuration(path: str) -> dict:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as e:
+        raise config.ConfigError("config", "%s cannot be read (errno %d)" % (path, e.errno))
+    try:
+        return config.parse(data)
+    except config.ConfigError as e:
+        raise config.ConfigError("config", path + ": " + e.detail)
 
 
 def _epoch() -> int:

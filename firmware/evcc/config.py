@@ -59,20 +59,15 @@ class ConfigError(EvccError):
     REASONS = ("config",)
 
 
-def read(path: str) -> dict:
-    """The configuration in a file; "maker" is bytes. Raises: ConfigError."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise ConfigError("config", "%s cannot be read (errno %d)" % (path, error.errno))
+def parse(data: bytes) -> dict:
+    """The configuration in a file's bytes; "maker" is bytes. Raises: ConfigError."""
     text = utf8(data)
     try:
         said = None if text is None else json.loads(text)
     except ValueError:
         said = None
     if type(said) is not dict:
-        raise ConfigError("config", path + " is not a JSON object in UTF-8")
+        raise ConfigError("config", "it is not a JSON object in UTF-8")
     return checked(said)
 
 

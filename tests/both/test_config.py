@@ -1,5 +1,7 @@
 """The module's configuration: what is not known, or of another type, is an error."""
 
+import json
+
 from evcc import config
 from evcc.config import ConfigError
 from helpers import raises
@@ -20,7 +22,7 @@ def but(table, **changes):
     """The table with these changed; None: without."""
     made = dict(table)
     made.update(changes)
-    return dict([(key, value) for key, value in made.items() if value is not None])
+    return {key: value for key, value in made.items() if value is not None}
 
 
 GOOD = (
@@ -92,5 +94,21 @@ def test_a_token_is_named_in_pieces_or_by_a_uri():
     assert both == ("/x.so", "pkcs11:token=car;serial=a%20b", "pin")
 
 
-def test_a_file_that_is_not_there_is_named():
-    assert "none.json" in raises(ConfigError, "config", config.read, "none.json").detail
+def test_a_file_is_one_object_in_utf_8():
+    text = json.dumps(whole())
+    assert config.parse(text.encode())["store"] == "store"
+    assert config.parse(b" " + text.encode() + b"\r\n")["store"] == "store"
+    for data in (
+        b"",
+        b"[]",
+        b"null",
+        b'"text"',
+        text.encode()[:-1],
+        text.encode() + b"}",
+        text.encode() + text.encode(),
+        b"\xef\xbb\xbf" + text.encode(),
+        text.replace("127", "\\u0000127").encode()[:-2],
+        text.encode().replace(b"store", b"st\xffre"),
+        text.encode().replace(b"127", b"\xed\xa0\x80"),
+    ):
+        raises(ConfigError, "config", config.parse, data)

@@ -78,7 +78,7 @@ BAD = (
 
 def test_a_uri_means_what_it_says_and_nothing_else():
     for text, wanted in GOOD.items():
-        found = dict([(k, v) for k, v in uri.parse(text).items() if v])
+        found = {k: v for k, v in uri.parse(text).items() if v}
         assert found == wanted, (text, found)
 
 
@@ -88,7 +88,11 @@ def test_a_uri_that_is_not_one_is_refused():
 
 
 def test_a_pin_in_a_uri_is_refused_and_not_repeated():
-    for text in ("pkcs11:token=car?pin-value=4711", "pkcs11:pin-value=4711", "pkcs11:token=%4711%"):
+    for text in (
+        "pkcs11:token=car?pin-value=4711",
+        "pkcs11:pin-value=4711",
+        "pkcs11:token=%4711%",
+    ):
         assert "4711" not in str(raises(VaultError, "refused", uri.parse, text))
 
 

@@ -97,8 +97,9 @@ def test_status_shows_keys_and_their_custody(car_token: CarToken, here: list[obj
     point = vault.generate_provisioning_key()
     vault.close()
     (key,) = said("status", *here)
-    assert key == {"key": "provisioning", "custody": "L3", "point": point.hex()}
-    assert run("status", *here).stdout.splitlines()[-1].split() == ["provisioning", "L3"]
+    told = {"key": "provisioning", "custody": "L3", "owner": "", "point": point.hex()}
+    assert key == told
+    assert run("status", *here).stdout.splitlines()[-1].split() == ["provisioning", "L3", "-"]
 
 
 def test_a_configuration_names_the_token_for_every_command(

@@ -19,7 +19,8 @@ PURE = {
     "array", "binascii", "collections", "errno", "evcc", "gc", "hashlib", "json", "micropython",
     "struct", "sys", "typing",
 }  # fmt: skip
-PLAIN = ("evcc.vault.schemes",)  # a table that stands in an effectful package and is pure itself
+# What stands in an effectful package and is pure itself.
+PLAIN = ("evcc.vault.schemes", "evcc.vault.levels", "evcc.vault.uri")
 EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 
 # What each area of plugvault may import of plugvault, besides itself. Everyone may use `evcc`.

@@ -114,7 +114,7 @@ def test_a_minimum_counts_for_a_throw_away_token_too() -> None:
     "text, words",
     [
         ("token =", "is not TOML"),
-        ("tokn = 'car'", "tokn: texts by the names module, token, pin"),
+        ("tokn = 'car'", "tokn: texts by the names module, token, serial, pin"),
         ("token = 17", "token: texts"),
         ("minimum_custody = 'L4'", "minimum_custody is one of L1, L1+, L2, L3"),
         ("token = 'car'", "where is its PIN?"),

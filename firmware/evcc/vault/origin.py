@@ -16,6 +16,7 @@ from .cryptoki import (
     CKA_DERIVE,
     CKA_EC_PARAMS,
     CKA_EXTRACTABLE,
+    CKA_ID,
     CKA_KEY_TYPE,
     CKA_LOCAL,
     CKA_NEVER_EXTRACTABLE,
@@ -88,22 +89,24 @@ _FLAGS = [
 def _claimed(calls, row, kind: int) -> bool:
     """Whether a key from outside has the attribute, by itself or when it is claimed."""
     scalar, point = row.trial
-    template = [
+    name = [(CKA_ID, calls.random(16))]
+    template = name + [
         (CKA_CLASS, CKO_PRIVATE_KEY),
         (CKA_KEY_TYPE, CKK_EC),
         (CKA_TOKEN, False),
         (CKA_EC_PARAMS, row.ec_params),
         (CKA_VALUE, bytearray(scalar)),
     ] + _FLAGS
-    for more in ([], [(CKA_NSS_DB, point)]):
-        for claim in ([], [(kind, True)]):
-            try:
-                brought = calls.create(template + more + claim)
-            except VaultError:
-                continue  # it takes no such key: nobody can bring one
-            try:
-                if says(calls, brought, kind):
-                    return True
-            finally:
-                calls.destroy(brought)
-    return False
+    try:
+        for more in ([], [(CKA_NSS_DB, point)]):
+            for claim in ([], [(kind, True)]):
+                try:
+                    if says(calls, calls.create(template + more + claim), kind):
+                        return True
+                except VaultError:
+                    pass  # it takes no such key: nobody can bring one
+        return False
+    finally:
+        # SoftHSM leaves half an object of the session where it refuses one.
+        for made in calls.find(name):
+            calls.destroy(made)
