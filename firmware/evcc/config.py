@@ -4,8 +4,7 @@ Strict: a key that nobody knows, a value of another type, or one thing said twic
 is ignored would be something that somebody meant.
 """
 
-import json
-
+from . import objects
 from .errors import EvccError
 from .text import unhex, utf8
 
@@ -62,13 +61,12 @@ class ConfigError(EvccError):
 def parse(data: bytes) -> dict:
     """The configuration in a file's bytes; "maker" is bytes. Raises: ConfigError."""
     text = utf8(data)
+    if text is None:
+        raise ConfigError("config", "it is not UTF-8")
     try:
-        said = None if text is None else json.loads(text)
-    except ValueError:
-        said = None
-    if type(said) is not dict:
-        raise ConfigError("config", "it is not a JSON object in UTF-8")
-    return checked(said)
+        return checked(objects.read(text))
+    except ValueError as error:
+        raise ConfigError("config", str(error))
 
 
 def checked(said: dict) -> dict:

@@ -7,17 +7,31 @@ import os
 import pty
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509 import load_der_x509_certificate
 
+from evcc.identity import Identity
+from evcc.ports.files import Files
 from evcc.vault import VaultError
+from evcc.vault import cryptoki as p11
 from evcc.vault.custody import LEVELS
+from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
-from plugvault.hsm import apart
+from plugvault.hsm import adoption, apart
 from plugvault.hsm.modules import known
+from world import PCID, World
 
 COMMAND = [sys.executable, "-m", "plugvault.cli.app", "vault"]
 MINE = ("PLUGVAULT_", "SOFTHSM2_CONF", "COLUMNS")
@@ -275,3 +289,140 @@ def read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError:
         return b""
+
+
+def made_elsewhere(car_token: CarToken) -> bytes:
+    """A key pair that another program made; its point."""
+    vault = car_token.open()
+    try:
+        common = [(p11.CKA_TOKEN, True), (p11.CKA_ID, b"\x01"), (p11.CKA_LABEL, b"factory key")]
+        curve = SCHEMES["iso2"].ec_params
+        public = [(p11.CKA_PRIVATE, False), (p11.CKA_VERIFY, True), (p11.CKA_EC_PARAMS, curve)]
+        flags = [(p11.CKA_PRIVATE, True), (p11.CKA_SIGN, True), (p11.CKA_DERIVE, True)]
+        flags += [(p11.CKA_SENSITIVE, True), (p11.CKA_EXTRACTABLE, False)]
+        pair = vault._calls.generate(common + public, common + flags)
+        return vault._calls.attribute(pair[0], p11.CKA_EC_POINT)[-65:]
+    finally:
+        vault.close()
+
+
+@pytest.fixture
+def config(car_token: CarToken, pin_file: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "plugvault.toml"
+    lines = {"token": car_token.label, "conf": car_token.conf, "pin": f"file:{pin_file}"}
+    file.write_text("".join(f"{k} = {json.dumps(str(v))}\n" for k, v in lines.items()))
+    return file
+
+
+def test_adopt_prints_the_line_that_names_the_key(car_token: CarToken, config: Path) -> None:
+    point = made_elsewhere(car_token)
+    ended = run("adopt", "--config", config, "--object", "factory key")
+    assert ended.stdout == 'provisioning = "pkcs11:object=factory%20key;id=%01"\n'
+    assert "Custody: L3" in ended.stderr
+    config.write_text(config.read_text() + ended.stdout)
+    told = {"key": "adopted", "custody": "L3", "owner": "", "point": point.hex()}
+    assert said("status", "--config", config) == [told]
+    assert "no private key" in run("adopt", "--config", config, "--object", "x", code=1).stderr
+
+
+def test_adopt_takes_the_certificate_of_this_key_alone(
+    car_token: CarToken, config: Path, tmp_path: Path
+) -> None:
+    point, world = made_elsewhere(car_token), World(int(time.time()))
+    chain = world.provisioning(point).chain
+    own, others = tmp_path / "own.pem", tmp_path / "others.pem"
+    own.write_bytes(pem(chain))
+    others.write_bytes(pem(world.provisioning(world.cps.point).chain))
+    store = tmp_path / "store"
+    adopt = ["adopt", "--config", config, "--object", "01"]
+    assert "another key" in run(*adopt, "--certificate", others, code=1).stderr
+    assert said(*adopt, "--certificate", own)["pcid"] == PCID
+    assert not store.exists()
+    assert "--certificate too" in run(*adopt, "--store", store, code=1).stderr
+    run(*adopt, "--certificate", others, "--store", store, code=1)
+    assert list(store.iterdir()) == []
+    assert said(*adopt, "--certificate", own, "--store", store)["custody"] == "L3"
+    vault = car_token.place.open(car_token.pin, "", "pkcs11:id=%01")
+    identity = Identity(Files(str(store)), vault)
+    assert (identity.pcid, identity.certificate) == (PCID, chain[0])
+    assert identity.custody() == "L3"
+    vault.close()
+
+
+def pem(chain: list[bytes]) -> bytes:
+    found = (load_der_x509_certificate(der) for der in chain)
+    return b"".join(one.public_bytes(Encoding.PEM) for one in found)
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    form = PrivateFormat.PKCS8, NoEncryption()
+    text = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, *form)
+    return private(tmp_path / "key.pem", text.decode())
+
+
+def test_import_asks_before_and_says_that_the_key_is_imported(
+    config: Path, key_file: Path
+) -> None:
+    arguments = ["import", "--config", config, "--key", key_file]
+    assert "say --yes" in run(*arguments, code=1).stderr
+    assert said("status", "--config", config) == []
+    found = said(*arguments, "--yes", "--object", "from a file")
+    assert found["custody"] == "imported"
+    config.write_text(f"{config.read_text()}provisioning = {json.dumps(found['provisioning'])}\n")
+    (key,) = said("status", "--config", config)
+    assert (key["custody"], key["point"]) == ("imported", found["point"])
+    again = run(*arguments, "--yes", "--object", "from a file", code=1)
+    assert "a key called from a file" in again.stderr
+    refused = run("adopt", "--config", config, "--object", "from a file", *LOWEST, code=1)
+    assert "the provisioning key is imported" in refused.stderr
+    assert "not L1" in run(*arguments, "--yes", *LOWEST, code=1).stderr
+
+
+LOWEST = ("--minimum-custody", "L1")
+
+
+def junk(file: Path) -> None:
+    file.write_text("-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n")
+
+
+def another_curve(file: Path) -> None:
+    form = PrivateFormat.PKCS8, NoEncryption()
+    key = ec.generate_private_key(ec.SECP384R1()).private_bytes(Encoding.PEM, *form)
+    file.write_bytes(key)
+
+
+def with_a_password(file: Path) -> None:
+    form = PrivateFormat.PKCS8, BestAvailableEncryption(b"word")
+    file.write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, *form))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (junk, "not a private key in PEM without a password"),
+        (with_a_password, "not a private key in PEM without a password"),
+        (another_curve, "on another curve than P-256"),
+        (lambda file: file.chmod(0o644), "chmod 600"),
+        (lambda file: file.unlink(), "No such file"),
+        (lambda file: file.write_text("x" * 20000), "longer than any key"),
+    ],
+)
+def test_import_refuses_what_is_no_key_of_a_car(
+    config: Path, key_file: Path, change: Any, words: str
+) -> None:
+    change(key_file)
+    ended = run("import", "--config", config, "--key", key_file, "--yes", code=1)
+    assert words in ended.stderr
+
+
+def test_what_was_read_of_a_key_file_is_overwritten(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wiped: list[Any] = []
+    real = adoption.wipe
+    monkeypatch.setattr(adoption, "wipe", lambda data: (wiped.append(data), real(data)))
+    scalar, _ = adoption.read_key(key_file)
+    assert any(scalar)
+    assert [type(data) for data in wiped] == [bytes, bytearray]
+    assert not any(any(data) for data in wiped)

@@ -2,8 +2,8 @@
 
 CKA_LOCAL, CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE say that a key was made in its token and
 can never have been outside [PKCS#11 2.40, 4.4]. Which of them a library keeps to, and which
-anybody can claim for a key that he brings, is found by doing: NSS denies CKA_LOCAL of the keys that it
-made, and grants it to every key that is said to have it.
+anybody can claim for a key that he brings, is found by doing: NSS denies CKA_LOCAL of the keys
+that it made, and grants it to every key that is said to have it.
 
 The flags lie in a token's files beside the key; who may write there can turn them. So the car
 compares them with its own store [`levels.told`].
@@ -90,13 +90,17 @@ def _claimed(calls, row, kind: int) -> bool:
     """Whether a key from outside has the attribute, by itself or when it is claimed."""
     scalar, point = row.trial
     name = [(CKA_ID, calls.random(16))]
-    template = name + [
-        (CKA_CLASS, CKO_PRIVATE_KEY),
-        (CKA_KEY_TYPE, CKK_EC),
-        (CKA_TOKEN, False),
-        (CKA_EC_PARAMS, row.ec_params),
-        (CKA_VALUE, bytearray(scalar)),
-    ] + _FLAGS
+    template = (
+        name
+        + [
+            (CKA_CLASS, CKO_PRIVATE_KEY),
+            (CKA_KEY_TYPE, CKK_EC),
+            (CKA_TOKEN, False),
+            (CKA_EC_PARAMS, row.ec_params),
+            (CKA_VALUE, bytearray(scalar)),
+        ]
+        + _FLAGS
+    )
     try:
         for more in ([], [(CKA_NSS_DB, point)]):
             for claim in ([], [(kind, True)]):

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evcc.vault import VaultError
+from evcc.vault import VaultError, uri
 from evcc.vault.custody import LEVELS, at_least
 from evcc.vault.pin import tries_left
 from plugvault.cli import table
@@ -319,6 +319,8 @@ def init(
     with _explained():
         if (provider is None) == (module is None) or (provider is None) != (folder is None):
             raise VaultError("refused", "say --provider and --folder, or --module")
+        if uri.is_uri(token) or not token.strip(" "):
+            raise VaultError("refused", "a new token has a label, which is no URI")
         user = pin.read(_twice if pin_ == "prompt" else pin_, token)
         if provider and folder:
             place = providers.make(
