@@ -17,7 +17,7 @@ from evcc.contracts import Contract, Contracts
 from evcc.identity import KEY_FILE, Identity
 from evcc.ports.files import Files
 from evcc.record import pack
-from evcc.vault import PROVISIONING, VaultError, custody
+from evcc.vault import PROVISIONING, VaultError, levels
 from evcc.vault import cryptoki as p11
 from evcc.vault.pkcs11 import TokenVault, key_templates, schemes
 from fixtures.tokens import CarToken
@@ -122,7 +122,7 @@ def test_a_key_that_was_made_in_its_token_is_called_l3(each_token: CarToken) -> 
     assert through_ffi(each_token) == ["L3"]
 
 
-@pytest.mark.parametrize("minimum", custody.LEVELS)
+@pytest.mark.parametrize("minimum", levels.LEVELS)
 def test_a_minimum_refuses_an_imported_provisioning_key(car_token: CarToken, minimum: str) -> None:
     vault = car_token.open()
     bring(vault, PROVISIONING, b"plugvault-provisioning")

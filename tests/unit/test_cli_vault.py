@@ -26,7 +26,7 @@ from evcc.identity import Identity
 from evcc.ports.files import Files
 from evcc.vault import VaultError
 from evcc.vault import cryptoki as p11
-from evcc.vault.custody import LEVELS
+from evcc.vault.levels import LEVELS
 from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
 from plugvault.hsm import adoption, apart

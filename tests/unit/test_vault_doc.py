@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from typer.main import get_command
 
-from evcc.vault.custody import LEVELS
+from evcc.vault.levels import LEVELS
 from plugvault import pytest_plugin
 from plugvault.cli import vault as command
 from plugvault.hsm import pin, selection

@@ -69,7 +69,7 @@ def open(  # noqa: A001
     """The vault in a token, through ffi. Tries the PIN once.
 
     token: its label, or a URI [`uri.Name`]; options: what C_Initialize is given, for a library
-    that wants it (NSS); minimum_custody: of `custody.LEVELS`, or "" to take what the token can do;
+    that wants it (NSS); minimum_custody: of `levels.LEVELS`, or "" to take what the token can do;
     provisioning: the URI of a key that is adopted [`adopted`], or "".
     Raises: VaultError("module-missing" | "token-missing" | "pin" | "pin-locked" | "custody" |
     "refused" | "unavailable").
@@ -327,8 +327,8 @@ class TokenVault:
     def _require(self, minimum) -> None:
         if not minimum:
             return
-        if minimum not in custody.LEVELS:
-            raise VaultError("refused", "custody is one of " + ", ".join(custody.LEVELS))
+        if minimum not in levels.LEVELS:
+            raise VaultError("refused", "custody is one of " + ", ".join(levels.LEVELS))
         for name, (level, why, _, _) in self._survey().items():
             if not custody.at_least(level, minimum):
                 text = "%s is asked for, this token gives %s for %s: %s"

@@ -36,7 +36,7 @@ def parse(text: str) -> dict:
     path, mark, query = text[len(SCHEME) :].partition("?")
     if mark and not query:
         raise VaultError("refused", "nothing after the ? of the URI")
-    said = dict.fromkeys(_PATH + _QUERY, b"")
+    said: dict = dict.fromkeys(_PATH + _QUERY, b"")
     _read(said, path, ";", _PATH, "&")
     _read(said, query, "&", _QUERY, "/?|")
     if said["type"] not in _TYPES:
@@ -143,7 +143,7 @@ class Name:
     """
 
     def __init__(self, text: str, serial: str = "") -> None:
-        said = dict.fromkeys(_PATH, b"")
+        said: dict = dict.fromkeys(_PATH, b"")
         if is_uri(text):
             said = parse(text)
             if said["module-path"] or said["pin-source"]:

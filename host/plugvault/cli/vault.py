@@ -21,7 +21,8 @@ from typing import Annotated, Any
 import typer
 
 from evcc.vault import VaultError, uri
-from evcc.vault.custody import LEVELS, at_least
+from evcc.vault.custody import at_least
+from evcc.vault.levels import LEVELS
 from evcc.vault.pin import tries_left
 from plugvault.cli import table
 from plugvault.cli.folders import memory

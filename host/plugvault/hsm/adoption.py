@@ -9,7 +9,7 @@ import ctypes
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -189,7 +189,7 @@ def _prove(vault: TokenVault, point: bytes) -> None:
         raise VaultError("refused", "the private key is not that of its public half")
     calls = vault._calls
     private = vault._whole(PROVISIONING)[0]
-    template = secret_template(len(_CURVE.order), sensitive=True, extractable=False)
+    template = cast(Any, secret_template)(len(_CURVE.order), sensitive=True, extractable=False)
     calls.destroy(calls.derive(p11.CKM_ECDH1_DERIVE, private, _CURVE.trial[1], template))
 
 

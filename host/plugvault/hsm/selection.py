@@ -37,7 +37,7 @@ from typing import Any
 
 from evcc.vault import VaultError, uri
 from evcc.vault.adopted import Adopted
-from evcc.vault.custody import LEVELS
+from evcc.vault.levels import LEVELS
 from evcc.vault.pkcs11 import TokenVault
 from plugvault.hsm import pin
 from plugvault.hsm.providers import Place

@@ -11,7 +11,7 @@ from plugvault.hsm.providers import Place
 def report(place: Place, pin: str) -> dict[str, Any]:
     """{"module", "token", "schemes": {"iso2": {"level", "why"}}}.
 
-    level: of `evcc.vault.custody.LEVELS`, "" where no way works; why: what the next level lacks.
+    level: of `evcc.vault.levels.LEVELS`, "" where no way works; why: what the next level lacks.
     Leaves nothing in the token. Raises as `Place.open` does.
     """
     vault = place.open(pin)

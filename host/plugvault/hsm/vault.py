@@ -42,7 +42,7 @@ def open_vault(
     provisioning: str = "",
 ) -> TokenVault:
     """The vault in the token `label`, in this process. label: or a URI [`uri.Name`];
-    minimum_custody: of `custody.LEVELS`; provisioning: the URI of a key that is adopted, or "".
+    minimum_custody: of `levels.LEVELS`; provisioning: the URI of a key that is adopted, or "".
 
     Raises as `Hsm` and `Hsm.token` do, and VaultError("custody") for a weaker token.
     """
