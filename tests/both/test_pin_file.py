@@ -49,6 +49,21 @@ def test_a_pin_file_of_two_meanings_is_refused_without_a_word_of_it():
         assert "4711" not in str(error)
 
 
+def test_a_file_that_others_may_use_is_refused():
+    path = "/tmp/pin-" + "".join(["%02x" % b for b in os.urandom(16)])
+    with open(path, "wb") as file:
+        file.write(SECRET)
+    try:
+        for mode in ("644", "640", "604", "620", "601"):
+            assert os.system("chmod %s %s" % (mode, path)) == 0
+            assert "chmod 600" in raises(VaultError, "pin", pin.of_file, path).detail
+        for mode in ("600", "400"):
+            assert os.system("chmod %s %s" % (mode, path)) == 0
+            assert pin.of_file(path) == "4711-0815"
+    finally:
+        os.remove(path)
+
+
 def test_a_file_that_is_not_there_is_named():
     name = "none-%s" % "".join(["%02x" % b for b in os.urandom(8)])
     assert name in raises(VaultError, "pin", pin.of_file, name).detail

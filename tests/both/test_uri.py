@@ -93,7 +93,9 @@ def test_a_pin_in_a_uri_is_refused_and_not_repeated():
         "pkcs11:pin-value=4711",
         "pkcs11:token=%4711%",
     ):
-        assert "4711" not in str(raises(VaultError, "refused", uri.parse, text))
+        error = raises(VaultError, "refused", uri.parse, text)
+        assert "4711" not in str(error)
+        assert ("never the PIN" in error.detail) == ("pin-value" in text)
 
 
 def test_what_is_encoded_is_read_again():
