@@ -442,7 +442,7 @@ def another_public_half(vault: TokenVault) -> None:
         (without(p11.CKO_PUBLIC_KEY), "mine", "refused: .* lacks its public half"),
         (may_not(p11.CKA_SIGN), "mine", "refused: .* may not sign"),
         (may_not(p11.CKA_DERIVE), "mine", "refused: .* may not derive"),
-        (on_another_curve, "mine", "refused: .* is not on P-256"),
+        (on_another_curve, "mine", "refused: pkcs11:.* is not on P-256"),
         (twice, "mine", "refused: mine means each of pkcs11:.*01, pkcs11:.*02"),
         (the_same_id, "mine", "refused: 2 private keys are called"),
         (label_and_id, "aa", "refused: aa means each of"),
