@@ -127,10 +127,9 @@ def _open_token(vault: dict):
 
 
 def _shared_key(path: str) -> bytes:
-    from evcc.text import unhex
     from evcc.vault import pin
 
-    key = unhex(pin.of_file(path, "key"), 32)
+    key = config.unhex(pin.of_file(path, "key"), 32)
     if key is None:
         raise config.ConfigError("config", path + " is not 32 bytes as hexadecimal digits")
     return key

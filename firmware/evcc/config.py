@@ -1,12 +1,13 @@
 """The module's configuration, checked before anything is opened. `main.py` says what a key means.
 
-Strict: a key that nobody knows, a value of another type, or one thing said twice is an error. What
-is ignored would be something that somebody meant.
+Strict: a key that nobody knows, a value of another type, or one thing said in two places is an
+error. What is ignored would be something that somebody meant.
 """
 
-from . import objects
+import json
+
+from . import utf8
 from .errors import EvccError
-from .text import unhex, utf8
 
 _TEXT, _NUMBER, _TRUTH, _TABLE = str, int, bool, dict
 _WORDS = {_TEXT: "a text", _NUMBER: "a number", _TRUTH: "true or false", _TABLE: "an object"}
@@ -60,17 +61,19 @@ class ConfigError(EvccError):
 
 def parse(data: bytes) -> dict:
     """The configuration in a file's bytes; "maker" is bytes. Raises: ConfigError."""
-    text = utf8(data)
-    if text is None:
-        raise ConfigError("config", "it is not UTF-8")
     try:
-        return checked(objects.read(text))
+        said = json.loads(utf8.decode(data))
+    except UnicodeError:
+        raise ConfigError("config", "it is not UTF-8")
     except ValueError as error:
-        raise ConfigError("config", str(error))
+        raise ConfigError("config", "it is not JSON: " + str(error))
+    return checked(said)
 
 
-def checked(said: dict) -> dict:
+def checked(said) -> dict:
     """The same with "maker" as bytes. Raises: ConfigError."""
+    if type(said) is not dict:
+        raise ConfigError("config", "it is not an object")
     _check("", said, _WHOLE)
     _check_kind("link", said["link"], _LINKS)
     _check_kind("vault", said["vault"], _VAULTS)
@@ -81,6 +84,13 @@ def checked(said: dict) -> dict:
     found = dict(said)
     found["maker"] = maker
     return found
+
+
+def unhex(text: str, length: int) -> "bytes | None":
+    """The bytes of exactly 2 * length hexadecimal digits and nothing between them, or None."""
+    if len(text) != 2 * length or [c for c in text if c not in "0123456789abcdefABCDEF"]:
+        return None
+    return bytes([int(text[i : i + 2], 16) for i in range(0, len(text), 2)])
 
 
 def token(vault: dict) -> tuple:

@@ -6,7 +6,7 @@ is tried. It gives no number of tries.
 
 import os
 
-from evcc.text import utf8
+from evcc import utf8
 
 from . import VaultError
 
@@ -55,7 +55,9 @@ def _fault(data: bytes) -> str:
         return "is empty"
     if line[:3] == _MARK:
         return "begins with a byte order mark: write it without"
-    if utf8(line) is None:
+    try:
+        utf8.decode(line)
+    except UnicodeError:
         return "is not text in UTF-8"
     if [c for c in line if c < 32 or c == 127]:
         return "holds more than one line, or a control character"

@@ -7,7 +7,7 @@ Strict: an attribute comes once, has a value, and is one that is known here. Not
 for what is ignored names another token than was meant. A PIN itself (pin-value) is refused.
 """
 
-from evcc.text import utf8
+from evcc import utf8
 
 from . import VaultError
 
@@ -85,8 +85,9 @@ def _decoded(name: str, value: str, plain: str) -> bytes:
 
 
 def _text(name: str, value: bytes) -> str:
-    text = utf8(value)
-    if text is None:
+    try:
+        text = utf8.decode(value)
+    except UnicodeError:
         raise VaultError("refused", name + "= is not UTF-8")
     if "\0" in text:
         raise VaultError("refused", name + "= has a zero byte")
@@ -201,7 +202,10 @@ def _fields(info: bytes) -> list:
 
 def label_of(info: bytes) -> str:
     """The label in a CK_TOKEN_INFO; "" where it is no text."""
-    return utf8(_fields(info)[0]) or ""
+    try:
+        return utf8.decode(_fields(info)[0])
+    except UnicodeError:
+        return ""
 
 
 def _shown(value: bytes) -> str:

@@ -24,6 +24,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from evcc.vault import VaultError
 from evcc.vault.pin import of_file
