@@ -3,7 +3,8 @@
     INTERPRETER custody_run.py MODULE LABEL OPTIONS CASE     < PIN
 
 CASE (JSON, bytes in hex): the arguments of `open_contract_key`, and "secrets": what must be seen
-only where the level says so, by name. Prints JSON, by the level of the way in:
+only where the level says so, by name; "bad": other such arguments, of no key of their certificate's.
+Prints JSON, by the level of the way in:
 
     "trial"     what `survey` says of this way alone: (level, what the next level lacks)
     "readable"  objects, by the call that made them, that were read though they are sensitive:
@@ -13,6 +14,7 @@ only where the level says so, by name. Prints JSON, by the level of the way in:
                 how many objects that left
     "uses"      what each secret on the way may be used for: [call, sum of places in USES]
     "seen"      secrets that passed between this process and the token, or were decrypted in it
+    "bad"       the reasons that the cases of CASE's "bad" are refused for
     "custody"   of the key, and whether it signs for the certificate; or the reason it failed for
 
 and under "best" what the token is found to give. `tests/unit/test_custody.py` has what it must be.
@@ -152,7 +154,15 @@ def failures(vault, case):
     raise AssertionError("it never came to its end")
 
 
-def one_way(vault, level, recipe, case, secrets):
+def refused(vault, case):
+    try:
+        vault.open_contract_key(*case)
+        return ""
+    except VaultError as e:
+        return e.reason
+
+
+def one_way(vault, level, recipe, case, secrets, bad):
     told = {}
     calls, all_ways = vault._calls, custody.RECIPES
     custody.RECIPES = {"aes-cbc": ((level, recipe),)}
@@ -169,6 +179,8 @@ def one_way(vault, level, recipe, case, secrets):
             told["failed"] = failures(vault, case)
         except VaultError as e:
             told["custody"] = e.reason
+        vault._calls = calls
+        told["bad"] = [refused(vault, one) for one in bad]
         told["readable"] = witness.readable
         told["uses"] = witness.uses
         told["left"] = witness.left()
@@ -178,21 +190,27 @@ def one_way(vault, level, recipe, case, secrets):
         vault._calls, custody.RECIPES, vault._found = calls, all_ways, None
 
 
+def arguments(given):
+    """Of `open_contract_key`."""
+    case = [given["scheme"]]
+    case += [bytes.fromhex(given[name]) for name in ("dh", "wrapped", "aad", "public")]
+    return case
+
+
 def run(vault, given):
     """The object that is printed, for a vault that is open."""
     secrets = {name: bytes.fromhex(value) for name, value in given["secrets"].items()}
-    case = [given["scheme"]]
-    case += [bytes.fromhex(given[name]) for name in ("dh", "wrapped", "aad", "public")]
+    bad = [arguments(one) for one in given["bad"]]
     told = {
-        level: one_way(vault, level, recipe, case, secrets)
+        level: one_way(vault, level, recipe, arguments(given), secrets, bad)
         for level, recipe in custody.RECIPES["aes-cbc"]
     }
     told["best"] = pkcs11.schemes(vault)
     return told
 
 
-def main(arguments):
-    module, label, options, case = arguments
+def main(words):
+    module, label, options, case = words
     with open(case) as file:
         given = json.load(file)
     vault = pkcs11.open(module, label, sys.stdin.readline().strip(), options)

@@ -103,8 +103,14 @@ def case(each_token: CarToken) -> dict[str, Any]:
     ephemeral = envelopes.new_key()
     recipient = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
     z = ephemeral.exchange(ec.ECDH(), recipient)
+    another = world.point(envelopes.new_key())
+    bad = [
+        envelopes.envelope(point, scalar.to_bytes(32, "big"), another)
+        for scalar in (envelopes.KNOWN_KEY, 0, envelopes.N, 2**256 - 1)
+    ]
     return {
         **envelopes.envelope(point, envelopes.KNOWN_KEY, ephemeral=ephemeral),
+        "bad": bad,
         "secrets": {
             "shared secret": z,
             "content key": hashlib.sha256(b"\0\0\0\1" + z + b"\1UV").digest()[:16],
@@ -158,6 +164,8 @@ def test_custody_is_what_the_tables_say_no_worse_and_no_better(
         said = ["", f"{level} needs {lacks}"] if lacks else [level, NOTHING]
         assert result["trial"] == said, level
         assert result["custody"] == ("custody" if lacks else [level, True]), level
+        # One reason, whatever the library says of another's key, or of what is none.
+        assert set(result["bad"]) == {"custody" if lacks else "key-mismatch"}, level
         # No object that is sensitive was read, while it was there, and none is there any more.
         assert result["readable"] == [], level
         assert result["left"] == [], level

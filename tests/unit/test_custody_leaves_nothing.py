@@ -1,6 +1,7 @@
 """Whatever fails on a contract key's way into a token: nothing of it is left, at any level."""
 
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pkcs11
@@ -20,6 +21,7 @@ from evcc.vault import PROVISIONING, VaultError, custody
 from evcc.vault.cryptoki import (
     CKA_CLASS,
     CKA_ID,
+    CKA_NSS_DB,
     CKA_VALUE,
     CKA_WRAP,
     CKK_AES,
@@ -132,38 +134,95 @@ def test_object_that_cannot_be_destroyed_keeps_no_other_alive(
     assert objects(vault) == before
 
 
-def test_token_that_refuses_the_key_itself_says_it_is_none(
-    nss_car: CarToken,
-) -> None:
-    """At its making, or when it is to sign: no one else has seen that scalar. Not before."""
+def is_making(name: str, args: tuple[Any, ...], point: bytes) -> bool:
+    return name == "unwrap" and (CKA_NSS_DB, point) in args[-1]
+
+
+@pytest.fixture
+def nss(nss_car: CarToken) -> Iterator[TokenVault]:
     vault = nss_car.open()
     vault.generate_provisioning_key()
     force(vault, "L3", True)
-    good, before, calls = envelope(vault), objects(vault), vault._calls
-    for nth, (name, reason) in enumerate(
-        (("unwrap", "refused"), ("unwrap", "key-mismatch"), ("sign", "key-mismatch"))
-    ):
-        seen = []
-
-        def when(called: str, args: Any, name: str = name, nth: int = nth, seen: Any = seen):
-            seen.append(called)
-            return called == name and seen.count(name) == (2 if nth == 1 else 1)
-
-        vault._calls = Failing(calls, when=when, reason="refused")
-        with pytest.raises(VaultError, match=f"^{reason}"):
-            vault.open_contract_key(*good)
-        vault._calls = calls
-        assert objects(vault) == before
-    for scalar in (0, envelopes.N):
-        bad = envelopes.envelope(
-            vault.public(PROVISIONING),
-            scalar.to_bytes(32, "big"),
-            world.point(envelopes.new_key()),
-        )
-        with pytest.raises(VaultError, match=r"^key-mismatch"):
-            vault.open_contract_key(*bad.values())
-    assert objects(vault) == before
+    yield vault
     vault.close()
+
+
+@pytest.mark.parametrize("reason", ["refused", "unavailable", "full"])
+@pytest.mark.parametrize("call", ["unwrap", "sign"])
+def test_token_that_refuses_the_key_itself_says_it_is_none(
+    nss: TokenVault, call: str, reason: str
+) -> None:
+    """At its making, or when it is to sign, in whatever words: nobody else has seen the scalar."""
+    vault, good = nss, envelope(nss)
+    before, calls = objects(vault), vault._calls
+    ours = vault._whole(PROVISIONING)[0]
+
+    def of_this_key(name: str, args: tuple[Any, ...]) -> bool:
+        if call == "unwrap":
+            return is_making(name, args, good[-1])
+        return name == "sign" and args[0] != ours
+
+    vault._calls = Failing(calls, when=of_this_key, reason=reason)
+    with pytest.raises(VaultError, match=r"^key-mismatch"):
+        vault.open_contract_key(*good)
+    vault._calls = calls
+    assert objects(vault) == before
+
+
+@pytest.mark.parametrize("reason", ["refused", "unavailable", "full"])
+@pytest.mark.parametrize("call", ["derive", "unwrap", "sign"])
+def test_token_that_does_it_for_no_key_is_not_the_keys_fault(
+    nss: TokenVault, call: str, reason: str
+) -> None:
+    vault, good = nss, envelope(nss)
+    before, calls = objects(vault), vault._calls
+    vault._calls = Failing(calls, when=lambda name, _: name == call, reason=reason)
+    with pytest.raises(VaultError, match=f"^{reason}"):
+        vault.open_contract_key(*good)
+    vault._calls = calls
+    assert objects(vault) == before
+
+
+@pytest.mark.parametrize("call", ["unwrap", "sign"])
+def test_token_that_fails_once_is_not_the_keys_fault(nss: TokenVault, call: str) -> None:
+    vault, good = nss, envelope(nss)
+    before, calls = objects(vault), vault._calls
+    seen: list[str] = []
+
+    def once(name: str, args: tuple[Any, ...]) -> bool:
+        if name != call or (name == "unwrap" and not is_making(name, args, good[-1])):
+            return False
+        seen.append(name)
+        return len(seen) == 1
+
+    vault._calls = Failing(calls, when=once)
+    with pytest.raises(VaultError, match=r"^unavailable"):
+        vault.open_contract_key(*good)
+    vault._calls = calls
+    assert len(seen) > 1
+    assert objects(vault) == before
+
+
+def test_key_that_another_removes_before_it_has_signed_is_not_the_keys_fault(
+    nss: TokenVault,
+) -> None:
+    vault, good, calls = nss, envelope(nss), nss._calls
+    wanted = bytes(range(16))
+    ours = vault._whole(PROVISIONING)[0]
+    removed: list[Any] = []
+
+    def removes(name: str, args: tuple[Any, ...]) -> bool:
+        if name == "sign" and args[0] != ours and not removed:
+            removed.extend(calls.find([(CKA_ID, wanted)]))
+            for half in removed:
+                half.destroy()
+        return False
+
+    vault._calls = Failing(calls, when=removes)
+    with pytest.raises(VaultError, match=r"^(unavailable|not-found)"):
+        vault.open_contract_key(*good, key=wanted)
+    vault._calls = calls
+    assert len(removed) == 2
 
 
 def test_key_has_the_id_that_was_asked_for_if_that_is_new(vault: TokenVault) -> None:

@@ -51,7 +51,13 @@ def survey(calls) -> dict:
     why: what the next level lacks. level "", recipe None: no way works. is_nss: whether a key's
     template needs CKA_NSS_DB. Raises VaultError when the token does not make the keys for a trial.
     """
-    return {name: _Trial(calls, row).outcome() for name, row in SCHEMES.items()}
+    return {name: _Trial(calls, row).result(_Trial.best) for name, row in SCHEMES.items()}
+
+
+def works(calls, row, way) -> bool:
+    """Whether a way that `survey` found works now. Leaves nothing. Raises VaultError as it does."""
+    level, _, recipe, is_nss = way
+    return _Trial(calls, row).result(lambda trial: not trial.fault(level, recipe, is_nss)[0])
 
 
 class _Trial:
@@ -62,22 +68,26 @@ class _Trial:
         self._row = row
         self._objects = []
 
-    def outcome(self) -> tuple:
+    def result(self, of):
+        """of(this), while the envelope is there."""
         try:
             self._seal()
-            why = "nothing is missing"
-            for level, recipe in RECIPES[self._row.cipher]:
-                for is_nss in (False, True):
-                    fault, last = self._fault(level, recipe, is_nss)
-                    if not fault:
-                        return level, why, recipe, is_nss
-                    if not last:
-                        break
-                why = "%s needs %s" % (level, fault)
-            return "", why, None, False
+            return of(self)
         finally:
             for made in self._objects:
                 self._calls.destroy(made)
+
+    def best(self) -> tuple:
+        why = "nothing is missing"
+        for level, recipe in RECIPES[self._row.cipher]:
+            for is_nss in (False, True):
+                fault, last = self.fault(level, recipe, is_nss)
+                if not fault:
+                    return level, why, recipe, is_nss
+                if not last:
+                    break
+            why = "%s needs %s" % (level, fault)
+        return "", why, None, False
 
     def _pair(self):
         """A key pair of this session, for ECDH only: private object, point."""
@@ -108,7 +118,7 @@ class _Trial:
             block = calls.ecb(key, True, xor(block, row.trial[0][at : at + 16]))
             self._wrapped += block
 
-    def _fault(self, level, recipe, is_nss) -> tuple:
+    def fault(self, level, recipe, is_nss) -> tuple:
         """(what the recipe failed at or "", whether that was the making of the key)."""
         calls, row = self._calls, self._row
         template = [
@@ -135,7 +145,6 @@ class _Trial:
 
         try:
             key = opening.run(recipe, inspect)
-            opening.last = False  # that was done
             opening.step = "objects that cannot be read"
             if len(readable) <= (level == "L1"):  # L1 has to read Z
                 opening.step = "a key that can only sign and proves itself"

@@ -6,8 +6,9 @@ PKCS#8 structure. So `rewrap` unwraps the scalar as a mere secret, puts the stru
 before it, and moves the whole on under W, a key for this once. `splice` makes the ciphertext of
 the structure from the scalar's: of the blocks before, and of the padding, only K has to be known.
 
-`rewrap` and `splice` cannot see whether the scalar is below n: they take n + d for d, which is
-the same key. Which key it is has not been proved by any of them: see `pkcs11`.
+`rewrap` and `splice` cannot see whether the scalar is below n: some tokens take n + d for d, which
+is the same key, others make a key that signs nothing. Which key it is has not been proved by any
+of them: see `pkcs11`.
 """
 
 from . import VaultError
@@ -75,20 +76,19 @@ class Opening:
         self.last = False
 
     def run(self, recipe, inspect=None):
-        """The object of the contract key, made by `recipe`, of this module.
+        """The object of the contract key, made by `recipe`, of this module. Can be run again.
 
         inspect(objects): called while what was made on the way is there, and the key.
-        Raises VaultError; "key-mismatch" for a scalar that is seen to be none.
+        Raises VaultError; "key-mismatch" for a scalar that is seen to be none. Where `last` is
+        true then, it was the token that did not make a key of the scalar, or could not.
         """
+        self._objects, self._secrets, self.last = [], [], False
         try:
             key = recipe(self)
+            self.last = False
             if inspect:
                 inspect(self._objects + [key])
             return key
-        except VaultError as error:
-            if self.last and error.reason == "refused":  # it sees the scalar that nobody else does
-                raise VaultError("key-mismatch")
-            raise
         finally:
             self._leave_nothing()
 
@@ -229,22 +229,26 @@ def secret_template(
 def _pkcs8(row, block=1) -> bytes:
     """What stands before the scalar in its PrivateKeyInfo [RFC 5208, RFC 5915].
 
-    Whole blocks of it: with zeros before the scalar, which DER allows, for it is no INTEGER.
+    Whole blocks of it: BER allows a length more octets than it needs. Zeros before the scalar, which
+    DER would allow, make a key that NSS 3.110 does not sign with.
     """
-    algorithm = _der(0x30, b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01" + row.ec_params)
-    size, zeros = len(row.order), 0
-    while True:
-        scalar = b"\x02\x01\x01\x04" + bytes((zeros + size,)) + bytes(zeros)
-        inner = b"\x04" + bytes((len(scalar) + size + 2, 0x30, len(scalar) + size)) + scalar
-        body = b"\x02\x01\x00" + algorithm + inner
-        whole = b"\x30" + bytes((len(body) + size,)) + body
+    size = len(row.order)
+    oids = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01" + row.ec_params
+    key = _ber(0x30, b"\x02\x01\x01\x04" + bytes((size,)), size)
+    for more in range(block):  # spread: OpenSSL takes four or five octets, and no more
+        algorithm = _ber(0x30, oids, 0, (more + 1) // 3)
+        body = b"\x02\x01\x00" + algorithm + _ber(0x04, key, size, more // 3)
+        whole = _ber(0x30, body, size, (more + 2) // 3)
         if len(whole) % block == 0:
             return whole
-        zeros += 1
 
 
-def _der(tag: int, body: bytes) -> bytes:
-    return bytes((tag, len(body))) + body
+def _ber(tag: int, start: bytes, size: int, more=0) -> bytes:
+    """A value whose content is `start` and `size` bytes that follow; more: octets of its length."""
+    length = bytes((len(start) + size,))
+    if more:
+        length = bytes((0x80 + more,)) + bytes(more - 1) + length
+    return bytes((tag,)) + length + start
 
 
 def xor(a, b) -> bytes:

@@ -211,7 +211,8 @@ class TokenVault:
         row = self._checked(scheme, dh_point, wrapped, aad, expected_public)
         if key and (len(key) != 16 or self._find(CKO_PRIVATE_KEY, key)):
             raise VaultError("exists", "a key's id has 16 bytes and is new")
-        level, why, recipe, is_nss = self._survey()[scheme]
+        way = self._survey()[scheme]
+        level, why, recipe, is_nss = way
         if not recipe:
             raise VaultError("custody", why)
         calls = self._calls
@@ -232,7 +233,8 @@ class TokenVault:
             half = calls.create(public + [(CKA_EC_POINT, _octet_string(expected_public))])
             try:
                 static = self._whole(PROVISIONING)[0]
-                made = Opening(calls, row, static, dh_point, wrapped, private).run(recipe)
+                opening = Opening(calls, row, static, dh_point, wrapped, private)
+                made = self._made(opening, row, way)
             except VaultError:
                 self._known.pop(PROVISIONING, None)
                 raise
@@ -308,16 +310,32 @@ class TokenVault:
             raise VaultError("wrapped-length", "%d bytes" % len(wrapped))
         return row
 
+    def _made(self, opening, row, way):
+        """The object of the contract key."""
+        recipe = way[2]
+        try:
+            return opening.run(recipe)
+        except VaultError:
+            # Only the token sees the scalar now, and what it says of a bad one is its own affair.
+            if not opening.last or not _is_of_the_key(
+                lambda: custody.works(self._calls, row, way), lambda: opening.run(recipe)
+            ):
+                raise
+        raise VaultError("key-mismatch")
+
     def _proves(self, key, point) -> bool:
         """Proof of possession, for CBC has no integrity [V2G2-823]. Needs no plaintext."""
         nonce = self._calls.random(32)
         digest = hashlib.sha256(b"plugvault proof of possession" + nonce).digest()
         try:
-            return self._calls.verify(point, digest, self.sign(key, digest))
-        except VaultError as error:
-            if error.reason != "refused":  # as a token does whose scalar is 0
+            signature = self.sign(key, digest)
+        except VaultError:  # so does a token whose scalar is 0, or not below n
+            if not _is_of_the_key(
+                lambda: self.sign(PROVISIONING, digest), lambda: self.sign(key, digest)
+            ):
                 raise
             return False
+        return self._calls.verify(point, digest, signature)
 
     def _survey(self) -> dict:
         if self._found is None:
@@ -465,6 +483,21 @@ class _UndoUnlessDone:
             self._vault._destroy(self._key)
         except VaultError:
             pass  # the first failure is the one to report; `keys` shows what was left
+
+
+def _is_of_the_key(control, again) -> bool:
+    """Whether the key is why something has failed, and not the token: it fails `again`, while the
+    same with a key that is known, `control`, is done. The reasons that tokens give do not say."""
+    try:
+        if not control():
+            return False
+    except VaultError:
+        return False
+    try:
+        again()
+        return False
+    except VaultError as error:
+        return error.reason != "not-found"  # then another process has removed it
 
 
 def _private_flags(derive: bool) -> list:
