@@ -3,7 +3,7 @@
     INTERPRETER custody_run.py MODULE LABEL OPTIONS CASE     < PIN
 
 CASE (JSON, bytes in hex): the arguments of `open_contract_key`, and "secrets": what must be seen
-only where the level says so, by name; "bad": other such arguments, of no key of their certificate's.
+only where the level says so, by name; "bad": more arguments, each for another key or for none.
 Prints JSON, by the level of the way in:
 
     "trial"     what `survey` says of this way alone: (level, what the next level lacks)

@@ -73,6 +73,32 @@ def test_they_pass_with_what_the_wheel_has_in_it(softhsm: Path, tmp_path: Path) 
     passed(run(folder, PYTHONPATH=str(site), SITE=str(site)), 1)
 
 
+LEAVES_IT_OPEN = """
+import pytest
+
+@pytest.mark.parametrize("name", {names})
+@pytest.mark.parametrize("fails", [True, True, False])
+def test_token(request, name, fails):
+    token = request.getfixturevalue(name)
+    {opens}
+    assert not fails
+"""
+
+
+def test_test_that_fails_with_its_token_open_does_not_fail_the_next(
+    softhsm: Path, tmp_path: Path
+) -> None:
+    """By the plugin's fixtures, and by those of this repository's tests, which open more."""
+    names = ["softhsm_token", "nss_token"]
+    folder = project(tmp_path / "own", LEAVES_IT_OPEN.format(names=names, opens="token.open()"))
+    ended = run(folder)
+    assert re.search(r"\b4 failed, 2 passed in ", ended.stdout), ended.stdout
+    own = {"names": ["car_token", "nss_car"], "opens": "token.open(); token.open()"}
+    folder = project(tmp_path / "ours", LEAVES_IT_OPEN.format(**own))
+    ended = run(folder, "-p", "fixtures.tokens", PYTHONPATH=str(ROOT / "tests"))
+    assert re.search(r"\b4 failed, 2 passed in ", ended.stdout), ended.stdout
+
+
 FROM_THE_WHEEL = """
 import os, sys
 

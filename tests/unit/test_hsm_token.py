@@ -21,6 +21,7 @@ from pkcs11 import Attribute
 from evcc import p256
 from fixtures.tokens import CarToken
 from plugvault.hsm import Hsm, Token, VaultError
+from plugvault.hsm.token import close_library
 
 DIGEST = bytes(range(32))
 NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test")])
@@ -216,6 +217,25 @@ def test_one_process_has_one_store_open_at_a_time(hsm: Hsm, tmp_path: Path) -> N
     other = TokenStore(tmp_path / "other")
     with pytest.raises(VaultError, match="refused"):
         Hsm(other.module, other.conf)
+
+
+def test_library_that_is_closed_for_all_is_open_for_another_store(
+    car_token: CarToken, tmp_path: Path
+) -> None:
+    from plugvault.hsm import TokenStore
+
+    left = [Hsm(car_token.module, car_token.conf) for _ in range(2)]
+    left[0].token(car_token.label, car_token.pin)
+    close_library(car_token.module)
+    close_library(car_token.module)  # nothing is open
+    other = TokenStore(tmp_path / "other")
+    other.init_token("other", "12345678", "87654321")
+    with Hsm(other.module, other.conf) as hsm:
+        for one in left:
+            with pytest.raises(VaultError, match=r"^unavailable: closed"):
+                one.token(car_token.label, car_token.pin)
+            one.close()
+        hsm.token("other", "12345678").generate("key")
 
 
 def test_closed_hsm_opens_no_token(car_token: CarToken) -> None:

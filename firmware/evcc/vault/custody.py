@@ -55,7 +55,7 @@ def survey(calls) -> dict:
 
 
 def works(calls, row, way) -> bool:
-    """Whether a way that `survey` found works now. Leaves nothing. Raises VaultError as it does."""
+    """Whether a way that `survey` found works now. Leaves nothing. Raises as `survey` does."""
     level, _, recipe, is_nss = way
     return _Trial(calls, row).result(lambda trial: not trial.fault(level, recipe, is_nss)[0])
 

@@ -229,22 +229,24 @@ def secret_template(
 def _pkcs8(row, block=1) -> bytes:
     """What stands before the scalar in its PrivateKeyInfo [RFC 5208, RFC 5915].
 
-    Whole blocks of it: BER allows a length more octets than it needs. Zeros before the scalar, which
-    DER would allow, make a key that NSS 3.110 does not sign with.
+    Whole blocks of it: a length in BER may have more octets than it needs. Zeros before the
+    scalar, which DER would allow, make a key that NSS 3.110 does not sign with.
     """
-    size = len(row.order)
+    size, more = len(row.order), 0
     oids = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01" + row.ec_params
     key = _ber(0x30, b"\x02\x01\x01\x04" + bytes((size,)), size)
-    for more in range(block):  # spread: OpenSSL takes four or five octets, and no more
-        algorithm = _ber(0x30, oids, 0, (more + 1) // 3)
-        body = b"\x02\x01\x00" + algorithm + _ber(0x04, key, size, more // 3)
+    while True:
+        # Over three lengths: OpenSSL does not take so many octets in one.
+        body = b"\x02\x01\x00" + _ber(0x30, oids, 0, (more + 1) // 3)
+        body += _ber(0x04, key, size, more // 3)
         whole = _ber(0x30, body, size, (more + 2) // 3)
         if len(whole) % block == 0:
             return whole
+        more += 1
 
 
 def _ber(tag: int, start: bytes, size: int, more=0) -> bytes:
-    """A value whose content is `start` and `size` bytes that follow; more: octets of its length."""
+    """A value of `start` and `size` bytes that follow it, `more` octets added to its length."""
     length = bytes((len(start) + size,))
     if more:
         length = bytes((0x80 + more,)) + bytes(more - 1) + length

@@ -225,9 +225,7 @@ class Hsm:
         Raises: VaultError("token-missing" | "refused": several have this name | "pin" |
         "pin-locked" | "unavailable").
         """
-        library = self._library
-        if library is None:
-            raise VaultError("unavailable", "closed")
+        library = self._opened()
         with library.lock:
             token = library.tokens.get(name) or library.open_by_another_name(name)
             if token is None:
@@ -238,11 +236,15 @@ class Hsm:
 
     def tokens(self) -> list[Any]:
         """Every token there is, as python-pkcs11 describes it, and no one logged in."""
-        library = self._library
-        if library is None:
-            raise VaultError("unavailable", "closed")
+        library = self._opened()
         with library.call():
             return list(library.lib.get_tokens())
+
+    def _opened(self) -> _Library:
+        library = self._library
+        if library is None or library.users < 1:
+            raise VaultError("unavailable", "closed")
+        return library
 
     def close(self) -> None:
         library, self._library = self._library, None
@@ -251,15 +253,30 @@ class Hsm:
         with _libraries_lock, library.lock:
             library.users -= 1
             if not library.users:
-                del _libraries[library.path]
-                library.tokens.clear()
-                library.unload()
+                _close(library)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _close(library: _Library) -> None:
+    del _libraries[library.path]
+    library.tokens.clear()
+    library.unload()
+
+
+def close_library(module: Path | str) -> None:
+    """Close whatever this process has open of the library: for the end of a test, which may have
+    failed before it closed its own. Each `Hsm` that used it is closed then."""
+    with _libraries_lock:
+        library = _libraries.get(os.path.realpath(module))
+        if library:
+            with library.lock:
+                library.users = 0  # below that an `Hsm` which is closed later closes nothing more
+                _close(library)
 
 
 class Token:

@@ -19,6 +19,7 @@ from plugvault.hsm.borrow import borrowed
 from plugvault.hsm.providers import PROVIDERS, Provider
 from plugvault.hsm.selection import Chosen, Selection
 from plugvault.hsm.service import VaultService
+from plugvault.hsm.token import close_library
 
 LABEL = "test"
 _RATE = 1e6  # operations a second: tests may do what no car would
@@ -123,9 +124,16 @@ def short_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def forgotten(module: Path) -> Iterator[None]:
-    """A library that the test's own code loads by python-pkcs11 is unloaded with its token: it
-    would show the next test this one's."""
-    yield
+    """What the test has open of a library, and has not closed as it failed, is closed with its
+    token, and so is what its own code loads by python-pkcs11: the next test has another store."""
+    try:
+        yield
+    finally:
+        close_library(module)
+        _unload(module)
+
+
+def _unload(module: Path) -> None:
     pkcs11 = sys.modules.get("pkcs11")
     if pkcs11 is not None and str(module) in pkcs11._loaded:
         pkcs11.unload(str(module))
