@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: setup ready demo test soak bench lint ruff mypy pyright format clean
+.PHONY: setup ready demo test soak sweeps releases bench lint ruff mypy pyright format clean
 .DEFAULT_GOAL := setup
 
 setup: ## get everything that is missing, then say what is here
@@ -22,8 +22,13 @@ SOAKED := tests/faults tests/attacks/test_secrecy.py tests/e2e/test_pytest_plugi
 	tests/unit/test_custody.py tests/unit/test_custody_leaves_nothing.py \
 	tests/unit/test_vault_conformance.py
 
-soak: ready ## the sweeps of the fault tests whole, and what else tokens are held to: an hour or so
+soak: sweeps releases ## everything that takes long; `make -k soak` goes on after a failure
+
+sweeps: ready ## the sweeps of the fault tests whole, and what else tokens are held to: an hour or so
 	@PLUGVAULT_SOAK=1 .venv/bin/pytest -n 2 -rP $(SOAKED) $(ARGS)
+
+releases: ready ## make demo and make test on the other releases of Debian; needs root
+	@$(PYTHON) tools/other_releases
 
 bench: ready ## speed, size and memory, beside their budgets
 	@$(PYTHON) tools/bench/run.py $(ARGS)

@@ -4,6 +4,7 @@ tokens that are here, and to what the code takes."""
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -34,12 +35,14 @@ def tool() -> ModuleType:
 
 
 def known(tool: ModuleType, name: str, folder: Path) -> list[str]:
-    """The rows that a provider's token here gives, where the document has rows of its version."""
+    """The rows that a provider's token here gives, where the document has rows of its version; it
+    has one of every version that CI has met."""
     module_of(PROVIDERS[name])
     rows: list[str] = tool.reported(PROVIDERS[name], folder)
     assert rows
     if not {tool._key(row) for row in rows} <= {tool._key(row) for row in tool.written()}:
-        pytest.skip(f"no row for this version: tools/custody_table.py adds it: {rows}")
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"no row for this version: tools/custody_table.py adds it: {rows}")
     return rows
 
 
@@ -53,12 +56,12 @@ def test_table_says_what_the_token_here_reports(
 def test_tool_keeps_what_it_cannot_see_and_replaces_what_it_can(
     tool: ModuleType, tmp_path: Path, short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in PROVIDERS:
-        known(tool, name, short_dir)
     document = tmp_path / "vault.md"
     other = "| SoftHSM 9.9 | iso2 | L3 | nothing is missing |\n"
-    stale = re.sub(r"iso2 \| L\S+ \| [^|]*\|\n", "iso2 | L1 | stale |\n", TEXT)
-    assert stale != TEXT
+    stale = TEXT
+    for row in [row for name in PROVIDERS for row in known(tool, name, short_dir)]:
+        assert f"{row}\n" in stale
+        stale = stale.replace(f"{row}\n", f"{tool._key(row)} | L1 | stale |\n")
     document.write_text(stale.replace("<!-- /reports -->", other + "<!-- /reports -->"))
     monkeypatch.setattr(tool, "DOCUMENT", document)
     tool.main()

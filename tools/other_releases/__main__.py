@@ -1,0 +1,160 @@
+"""Run `make demo` and `make test` in the other releases of Debian, each in a system of its own.
+
+    .venv/bin/python tools/other_releases [RELEASE]... [--run COMMAND]... [--fresh]
+
+A release is installed by debootstrap once, into the cache, and brought up to date at every run. It
+gets a clone of what is committed here, and the commands run there as root. Where packages come
+from, this machine's own settings of apt and pip say. Ends with 1 when a command failed, with 2
+when something is lacking here.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import machine
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plugvault/releases"
+LOGS = ROOT / "build/releases"
+RELEASES = ("bookworm", "trixie", "forky")
+PACKAGES = ("ca-certificates", "git", "make", "python3")
+COMMANDS = ("make", "make demo", "make test")
+WORK = "/work"  # in there; the clone is in it, and `shared` where it lies beside this checkout
+_SCRIPTS = Path("/usr/share/debootstrap/scripts")
+_APT = "apt-get -q -y -o DPkg::Options::=--force-confold"
+_UP_TO_DATE = f"{_APT} update && {_APT} dist-upgrade && {_APT} clean"
+
+# Its arguments: the root, pairs of folders, "--", a command. Needs `machine.APART` before it.
+_ENTER = """
+set -e
+root=$1; shift
+mount -t proc proc "$root/proc"
+mount --rbind /sys "$root/sys"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+while [ "$1" != -- ]; do
+    mkdir -p "$root$2"
+    mount --bind -o ro "$1" "$root$2"
+    shift 2
+done
+shift
+exec chroot "$root" "$@"
+"""
+
+
+def say(text: str) -> None:
+    print(f"releases: {text}", flush=True)
+
+
+class Release:
+    """An installed system, and the log of what was done in it."""
+
+    def __init__(self, name: str, is_fresh: bool) -> None:
+        self.name = name
+        self.root = CACHE / name
+        self.log = LOGS / f"{name}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("")
+        if is_fresh:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def install(self) -> bool:
+        """Made elsewhere and renamed into place: one that is half made is never entered."""
+        if self.root.is_dir():
+            return True
+        new = CACHE / f".new-{self.name}"
+        shutil.rmtree(new, ignore_errors=True)
+        CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)  # settings may have passwords in them
+        new.mkdir()
+        script = _SCRIPTS / self.name
+        if not script.exists():
+            script = _SCRIPTS / "sid"  # of one that this machine's debootstrap is older than
+        options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        is_made = self._logged(
+            "debootstrap", ["debootstrap", *options, self.name, new, machine.mirror(), script]
+        )
+        if is_made:
+            new.rename(self.root)
+        return is_made
+
+    def clone(self) -> bool:
+        """What is committed here, in the place of an earlier one."""
+        place = self.root / WORK[1:] / "plugvault"
+        shutil.rmtree(place, ignore_errors=True)
+        place.parent.mkdir(exist_ok=True)
+        return self._logged("clone", ["git", "clone", "-q", "--no-hardlinks", ROOT, place])
+
+    def run(self, command: str, folder: str = f"{WORK}/plugvault", name: str = "") -> bool:
+        folders = {str(one): str(one) for one in machine.put_settings(self.root)}
+        if (ROOT.parent / "shared").is_dir():
+            folders[str(ROOT.parent / "shared")] = f"{WORK}/shared"
+        variables = [f"{name}={value}" for name, value in machine.environment().items()]
+        inside = ["env", "-i", *variables, "sh", "-c", f"cd {folder} && {command}"]
+        pairs = [path for pair in folders.items() for path in pair]
+        arguments = ["sh", "-c", _ENTER, "sh", str(self.root), *pairs, "--", *inside]
+        return self._logged(name or command, [*machine.APART, *arguments])
+
+    def _logged(self, name: str, command: list[str | Path]) -> bool:
+        say(f"{self.name}: {name} …")
+        start = time.monotonic()
+        with self.log.open("a") as log:
+            ended = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            )
+        last = self.log.read_text(errors="replace").rstrip().splitlines()[-1:]
+        word = "FAILED" if ended.returncode else "done"
+        say(f"{self.name}: {name}: {word}, {time.monotonic() - start:.0f} s  {' '.join(last)}")
+        return not ended.returncode
+
+
+def held(name: str, commands: list[str], is_fresh: bool) -> list[str]:
+    """What did not hold in a release."""
+    release = Release(name, is_fresh)
+    for needed, step in (
+        ("installing", release.install),
+        ("packages", lambda: release.run(_UP_TO_DATE, "/", "bring up to date")),
+        ("clone", release.clone),
+    ):
+        if not step():
+            return [f"{name}: {needed}, see {release.log}"]
+    return [f"{name}: {one}, see {release.log}" for one in commands if not release.run(one)]
+
+
+def main() -> int:
+    others = [name for name in RELEASES if name != machine.own_release()]
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="other_releases", description=__doc__, formatter_class=form
+    )
+    parser.add_argument(
+        "release", nargs="*", default=others, help=f"a release's name; else {' '.join(others)}"
+    )
+    parser.add_argument(
+        "--run", action="append", metavar="COMMAND", help=f"else: {', '.join(COMMANDS)}"
+    )
+    parser.add_argument("--fresh", action="store_true", help="install the release anew")
+    wanted = parser.parse_args()
+    lacks = machine.lacking()
+    for what in lacks:
+        say(f"this machine lacks {what}")
+    if lacks:
+        say(f"NOT tried: {' '.join(wanted.release)}")
+        return 2
+    if subprocess.run(["git", "-C", ROOT, "diff", "--quiet", "HEAD"], check=False).returncode:
+        say("what is not committed here is not in the clones")
+    failed = []
+    for name in wanted.release:
+        failed += held(name, wanted.run or list(COMMANDS), wanted.fresh)
+    for what in failed:
+        say(f"does not hold: {what}")
+    say(f"held: {' '.join(wanted.release)}" if not failed else "not all of it holds")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
