@@ -170,17 +170,31 @@ def test_token_that_refuses_the_key_itself_says_it_is_none(
 
 
 @pytest.mark.parametrize("reason", ["refused", "unavailable", "full"])
-@pytest.mark.parametrize("call", ["derive", "unwrap", "sign"])
+@pytest.mark.parametrize("call", ["derive", "unwrap", "making", "sign"])
 def test_token_that_does_it_for_no_key_is_not_the_keys_fault(
     nss: TokenVault, call: str, reason: str
 ) -> None:
     vault, good = nss, envelope(nss)
     before, calls = objects(vault), vault._calls
-    vault._calls = Failing(calls, when=lambda name, _: name == call, reason=reason)
+
+    def of_any_key(name: str, args: tuple[Any, ...]) -> bool:
+        if call == "making":
+            return name == "unwrap" and any(kind == CKA_NSS_DB for kind, _ in args[-1])
+        return name == call
+
+    vault._calls = Failing(calls, when=of_any_key, reason=reason)
     with pytest.raises(VaultError, match=f"^{reason}"):
         vault.open_contract_key(*good)
     vault._calls = calls
     assert objects(vault) == before
+
+
+def test_token_that_refuses_a_sender_s_point_has_not_seen_the_key(nss: TokenVault) -> None:
+    vault, good, calls = nss, envelope(nss), nss._calls
+    vault._calls = Failing(calls, when=lambda name, args: name == "derive" and args[2] == good[1])
+    with pytest.raises(VaultError, match=r"^unavailable"):
+        vault.open_contract_key(*good)
+    vault._calls = calls
 
 
 @pytest.mark.parametrize("call", ["unwrap", "sign"])
