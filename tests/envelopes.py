@@ -90,8 +90,11 @@ def refused(recipient: bytes) -> dict[str, tuple[str, dict[str, Any]]]:
     other = envelope(recipient, next(_scalars()))
     dh, wrapped, public = good["dh"], good["wrapped"], good["public"]
 
-    def flipped(at: int) -> bytes:
-        return wrapped[:at] + bytes([wrapped[at] ^ 1]) + wrapped[at + 1 :]
+    def flipped(at: int) -> dict[str, Any]:
+        fresh = envelope(recipient, next(_scalars()))
+        changed = bytearray(fresh["wrapped"])
+        changed[at] ^= 1
+        return {**fresh, "wrapped": bytes(changed)}
 
     compressed = bytes([2 + (dh[-1] & 1)]) + dh[1:33]
     coordinate_over_p = b"\x04" + P.to_bytes(32, "big") + bytes(32)
@@ -119,14 +122,16 @@ def refused(recipient: bytes) -> dict[str, tuple[str, dict[str, Any]]]:
             "key-mismatch",
             envelope(recipient, scalar.to_bytes(32, "big"), public),
         )
+    # Each with an ephemeral key that has not been there: who remembers them answers otherwise.
+    fresh = [envelope(recipient, next(_scalars())) for _ in range(4)]
     mismatch = {
-        "another certificate": {**good, "public": other["public"]},
-        "another vehicle's envelope": {**good, "wrapped": other["wrapped"]},
-        "another ephemeral point": {**good, "dh": other["dh"]},
-        "negated certificate key": {**good, "public": _negated(public)},
-        "IV altered": {**good, "wrapped": flipped(15)},
-        "first block altered": {**good, "wrapped": flipped(16)},
-        "last byte altered": {**good, "wrapped": flipped(47)},
+        "another certificate": {**fresh[0], "public": public},
+        "another vehicle's envelope": {**fresh[1], "wrapped": other["wrapped"]},
+        "another ephemeral point": {**fresh[2], "dh": other["dh"]},
+        "negated certificate key": {**fresh[3], "public": negated(fresh[3]["public"])},
+        "IV altered": flipped(15),
+        "first block altered": flipped(16),
+        "last byte altered": flipped(47),
         "big-endian and little-endian confused": envelope(
             recipient, next(_scalars()).to_bytes(32, "little"), public
         ),
@@ -166,5 +171,5 @@ def _short_z(recipient: bytes) -> ec.EllipticCurvePrivateKey:
     raise AssertionError
 
 
-def _negated(point: bytes) -> bytes:
+def negated(point: bytes) -> bytes:
     return point[:33] + (P - int.from_bytes(point[33:], "big")).to_bytes(32, "big")

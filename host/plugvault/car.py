@@ -25,6 +25,7 @@ from typing import Self
 
 from evcc.errors import EvccError
 from evcc.ports.stream import PortError, Stream
+from plugvault.hsm.callers import OPENINGS
 from plugvault.hsm.selection import Chosen
 from plugvault.hsm.service import VaultService
 from plugvault.link.bench import Bench
@@ -50,7 +51,8 @@ class Car:
     configuration and its contracts; entered again, it is the same car. maker: the 65-byte point
     of the maker's telematics key. token: a weaker one than its `minimum_custody` ends
     the module at its start. vault: "token" (needs ffi), "service", "link" (the service,
-    reached over the link as a board does); None: the first that can be. noise, baud: of the
+    reached over the link as a board does); None: the first that can be. openings_per_hour: of
+    that service, see `VaultService`. noise, baud: of the
     cable, see `NullModem`. heap: of a MicroPython, e.g. "256k". code: the folder to run
     instead of the firmware's, such as .mpy beside `main.py` and `boot.py`. observe: see `Bench`.
     """
@@ -64,6 +66,7 @@ class Car:
         maker: bytes,
         token: Chosen,
         vault: str | None = None,
+        openings_per_hour: float | None = OPENINGS,
         noise: Spoil | None = None,
         baud: int | None = None,
         heap: str | None = None,
@@ -77,6 +80,7 @@ class Car:
         self.link = link
         self.folder = folder
         self.vault = vault or ("token" if runtime.has_ffi else "service")
+        self._openings = openings_per_hour
         self._maker = maker
         self._token = token
         self._noise = noise
@@ -150,6 +154,7 @@ class Car:
             minimum_custody=token.minimum_custody,
             provisioning=token.provisioning,
             keys={_NAME: key},
+            openings_per_hour=self._openings,
         )
         stack.enter_context(service)
         if self.vault == "link":

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from evcc.vault import PROVISIONING, VaultError
+import envelopes
+from evcc.vault import VaultError
 from evcc.vault.custody import at_least
 from evcc.vault.service import ServiceVault
 from plugvault import runtimes
@@ -43,8 +44,9 @@ def test_the_story_comes_true(name: str, named: Selection, tmp_path: Path) -> No
 
 
 def test_a_key_signs_is_removed_and_signs_no_more(named: Selection, vault: ServiceVault) -> None:
-    point, digest = vault.generate_provisioning_key(), bytes(range(32))
-    assert vault.verify(point, digest, vault.sign(PROVISIONING, digest))
-    vault.delete(PROVISIONING)
+    case = envelopes.envelope(vault.generate_provisioning_key(), envelopes.KNOWN_KEY)
+    key, digest = vault.open_contract_key(*case.values()), bytes(range(32))
+    assert vault.verify(case["public"], digest, vault.sign(key, digest))
+    vault.delete(key)
     with pytest.raises(VaultError, match="not-found"):
-        vault.sign(PROVISIONING, digest)
+        vault.sign(key, digest)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from evcc import p256
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.disks import fill, object_files, overlooked, read_only, token_folder
 from fixtures.tokens import CarToken, restarts
+from plugvault.hsm import apart
 from plugvault.hsm.service import VaultService
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -229,7 +231,8 @@ def test_provisioning_key_another_process_made_anew_is_listed(car_token: CarToke
         other = service.client()
         first = other.generate_provisioning_key()
         assert vault.public(PROVISIONING) == first
-        other.delete(PROVISIONING)
+        assert apart.ask("empty", pin=car_token.pin, **asdict(car_token.place)) == 1
+        assert other.keys() == []
         second = other.generate_provisioning_key()
         assert dict(vault.keys()) == {PROVISIONING: second} != {PROVISIONING: first}
         assert signs(vault, PROVISIONING, second)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
 from evcc.vault.seal import Seal
-from plugvault.hsm.answers import Answers, Limiter
+from plugvault.hsm.answers import Answers
+from plugvault.hsm.callers import Caller
 
-_LIMITER = Limiter(1e12)
+_CALLER = Caller(rate=1e12, openings=None)
 
 
 class _NoKeys:
@@ -17,6 +18,14 @@ class _NoKeys:
             raise VaultError("full")  # "not-found" is no refusal of a deletion asked for again
 
         return call
+
+
+class _NoRecords:
+    def of(self, owner: bytes) -> "_NoRecords":
+        return self
+
+    def owners(self) -> list[bytes]:
+        raise VaultError("full")
 
 
 class _Answers:
@@ -42,7 +51,7 @@ def seeds() -> Iterator[bytes]:
 
 def target(data: bytes) -> None:
     """Every request gets one frame with a reason; every answer is a value or a VaultError."""
-    frame = Answers(_NoKeys()).answer(_LIMITER, data[2:])
+    frame = Answers(_NoKeys(), _NoRecords()).answer(_CALLER, data[2:])
     if codec.frame_size(frame, codec.MAX_ANSWER) != len(frame) or not frame[3]:
         raise AssertionError("not one refusal")
     for ask in (

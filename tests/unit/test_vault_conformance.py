@@ -14,6 +14,7 @@ import envelopes
 import world
 from fixtures.tokens import CarToken
 from plugvault import runtimes
+from plugvault.hsm.callers import Caller
 
 BOTH = Path(__file__).parents[1] / "both"
 sys.path.append(str(BOTH))
@@ -22,6 +23,8 @@ import vault_conformance  # noqa: E402
 
 ON_CAR = vault_conformance.functions("on_car_")
 ON_EMPTY = vault_conformance.functions("on_empty_")
+ON_OWN = vault_conformance.functions("on_own_")
+ON_SERVED = vault_conformance.functions("on_served_")
 EMPTY = "empty"
 
 
@@ -37,11 +40,13 @@ def cases(static: envelopes.ec.EllipticCurvePrivateKey) -> dict:
     }
 
 
-def prepare(token: CarToken) -> Path:
-    """Give it the known provisioning key and an empty token beside it; the file of cases."""
+def prepare(token: CarToken, client: Caller = Caller()) -> Path:  # noqa: B008 - never changed
+    """Give it the known provisioning key, each owner of this client its own, and an empty token
+    beside it; the file of cases."""
     static = envelopes.private_key(envelopes.KNOWN_STATIC)
     token.add(EMPTY)
-    token.plant_provisioning_key(static)
+    owners = [client.owner(claimed) for claimed in (b"", *vault_conformance.OWNERS)]
+    token.plant_provisioning_key(static, owners)
     file = token.folder / "cases.json"
     file.write_text(json.dumps(cases(static), default=bytes.hex))
     return file
@@ -55,7 +60,7 @@ def prepared(each_token: CarToken) -> tuple[CarToken, Path]:
 def test_vault_in_process(prepared: tuple[CarToken, Path]) -> None:
     car_token, file = prepared
     loaded = vault_conformance.load(str(file))
-    for label, functions in ((EMPTY, ON_EMPTY), (car_token.label, ON_CAR)):
+    for label, functions in ((EMPTY, ON_EMPTY + ON_OWN), (car_token.label, ON_CAR)):
         vault = car_token.open(label)
         try:
             for _, function in functions:
@@ -85,7 +90,7 @@ def test_vault_service_on_tcp(
     car_token: CarToken,
     record_property: Callable[[str, object], None],
 ) -> None:
-    file, key = prepare(car_token), secrets.token_bytes(32)
+    file, key = prepare(car_token, Caller(b"car")), secrets.token_bytes(32)
     with ExitStack() as stack:
         services = [
             stack.enter_context(car_token.service(label, tcp=("127.0.0.1", 0), keys={"car": key}))
@@ -126,4 +131,5 @@ def run(
     passed = sum(line.startswith("ok ") for line in ended.stdout.splitlines())
     record_property(f"evcc {runtime.name}", passed)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert passed == len(ON_CAR) + len(ON_EMPTY)
+    own = ON_OWN if arguments[1] == "pkcs11" else ON_SERVED
+    assert passed == len(ON_CAR) + len(ON_EMPTY) + len(own)

@@ -1,6 +1,8 @@
 """What goes to the vault service and back, and what a client makes of an answer, or of none."""
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,11 +11,19 @@ from hypothesis import strategies as st
 from evcc.ports.stream import PortError
 from evcc.vault import VaultError
 from evcc.vault import service as codec
-from plugvault.hsm.answers import Answers, Limiter, TokenLost
+from plugvault.hsm.answers import Answers, TokenLost
+from plugvault.hsm.callers import Caller
+from plugvault.hsm.envelopes import Records
 
 DIGEST = bytes(range(32))
 SIGN = codec.OPERATIONS.index(("sign", 3))
 KEYS = codec.OPERATIONS.index(("keys", 1))
+CALLER = Caller(rate=1e9)
+
+
+def answers_of(vault: Any) -> Answers:
+    CALLER.owned.clear()
+    return Answers(vault, Records(Path("/nowhere")))
 
 
 class NoKeys:
@@ -55,7 +65,7 @@ def test_frames_come_back_as_they_were(tag: int, code: int, fields: list[bytes])
 
 @given(st.binary(max_size=400))
 def test_any_request_gets_one_answer_with_a_reason(body: bytes) -> None:
-    frame = Answers(NoKeys()).answer(Limiter(1e9), body)
+    frame = answers_of(NoKeys()).answer(CALLER, body)
     assert codec.frame_size(frame, codec.MAX_ANSWER) == len(frame)
     _, code, fields = codec.unpack(frame[2:])
     assert VaultError.REASONS[code - 1] in ("protocol", "full")
@@ -102,12 +112,13 @@ def test_link_offers_no_raw_ecdh() -> None:
         "keys",
         "custody",
         "random",
+        "status",
     ]
     for code in range(256):
         if code & ~codec.AGAIN < len(codec.OPERATIONS):
             continue
         request = codec.pack(7, code, [])[2:]
-        answer = Answers(NoKeys()).answer(Limiter(1e9), request)
+        answer = answers_of(NoKeys()).answer(CALLER, request)
         assert codec.unpack(answer[2:])[:2] == (7, VaultError.REASONS.index("protocol") + 1)
 
 
@@ -115,7 +126,7 @@ def test_operation_with_too_few_or_too_many_fields_is_refused() -> None:
     for code, (_, count) in enumerate(codec.OPERATIONS):
         for wrong in {0, 1, 2, 3, 4, 5, 6, 7} - {count}:
             request = codec.pack(1, code, [b"x"] * wrong)[2:]
-            answer = Answers(NoKeys()).answer(Limiter(1e9), request)
+            answer = answers_of(NoKeys()).answer(CALLER, request)
             assert codec.unpack(answer[2:])[1] == VaultError.REASONS.index("protocol") + 1
 
 
@@ -256,18 +267,18 @@ def test_key_that_was_there_and_is_not_found_is_the_librarys_doubt(
 
     operation = [one for one, _ in codec.OPERATIONS].index(name)
     request = codec.pack(1, operation, [b"", b"k", *arguments])[2:]
-    answers = Answers(SimpleNamespace(**{name: found}))
-    assert codec.unpack(answers.answer(Limiter(1e9), request)[2:])[1] == 0
+    answers = answers_of(SimpleNamespace(**{name: found}))
+    assert codec.unpack(answers.answer(CALLER, request)[2:])[1] == 0
     there.append(False)
     with pytest.raises(TokenLost):
-        answers.answer(Limiter(1e9), request)
+        answers.answer(CALLER, request)
 
 
 @pytest.mark.parametrize("count", [1, 96, 97, 800])
 def test_keys_are_all_in_one_answer_or_it_says_that_they_are_too_many(count: int) -> None:
     keys = [(n.to_bytes(16, "big"), bytes(65)) for n in range(count)]
-    answers = Answers(SimpleNamespace(keys=lambda: keys))
-    frame = answers.answer(Limiter(1e9), codec.pack(1, KEYS, [b""])[2:])
+    answers = answers_of(SimpleNamespace(keys=lambda: keys))
+    frame = answers.answer(CALLER, codec.pack(1, KEYS, [b""])[2:])
     vault = codec.connect(Late(frame))
     if count <= 96:
         assert len(frame) + codec.SEAL <= codec.MAX_ANSWER

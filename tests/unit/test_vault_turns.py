@@ -15,6 +15,8 @@ from evcc.vault import VaultError
 from evcc.vault import service as codec
 from plugvault.hsm import serving
 from plugvault.hsm.answers import Answers, TokenLost
+from plugvault.hsm.callers import Caller
+from plugvault.hsm.envelopes import Records
 from plugvault.hsm.serving import Server
 
 SIGN = codec.OPERATIONS.index(("sign", 3))
@@ -41,7 +43,8 @@ class Script:
 
 def serve(listener: socket.socket, vault: Script) -> None:
     try:
-        Server([listener], Answers(vault), 1e6, {}).serve(vault.ended)
+        answers = Answers(vault, Records(Path("/nowhere")))
+        Server([listener], answers, {b"": (b"", Caller(rate=1e6))}).serve(vault.ended)
     finally:
         os.close(vault.ended)
 

@@ -71,7 +71,10 @@ def bench() -> list[dict[str, object]]:
         store, pin = TokenStore(folder / "hsm"), secrets.token_hex(8)
         store.init_token("car", pin, secrets.token_hex(8))
         socket = folder / "run" / "car.sock"
-        with VaultService(store.module, store.conf, "car", pin, socket, 1e6) as service:
+        service = VaultService(
+            store.module, store.conf, "car", pin, socket, 1e6, openings_per_hour=None
+        )
+        with service:
             vault = service.client()
             now, size = prepare(folder, vault.generate_provisioning_key(), vault.verify)
             vault.close()

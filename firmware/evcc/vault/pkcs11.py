@@ -123,6 +123,14 @@ def key_templates(key: bytes, label: bytes, point: bytes) -> tuple:
     return public, common + [(CKA_CLASS, CKO_PRIVATE_KEY)] + _private_flags(derive=True)
 
 
+def check_envelope(vault: "TokenVault", *envelope) -> None:
+    """What `open_contract_key` refuses before it uses a private key. envelope: its arguments.
+
+    Raises: VaultError("scheme" | "point" | "wrapped-length" | "not-found").
+    """
+    vault._checked(*envelope)
+
+
 def owners(vault: "TokenVault") -> list:
     """Who has keys in the token; b"" for those that were made without an owner."""
     calls, found = vault._calls, set()

@@ -40,6 +40,7 @@ OPERATIONS = (  # name, number of fields in a request
     ("keys", 1),
     ("custody", 2),
     ("random", 1),
+    ("status", 1),  # what the service allows; for people, and in no vault's interface
 )
 HELLO = 0x7F
 AGAIN = 0x80  # in a request's code: the answer to it was lost, it may have been done

@@ -345,6 +345,55 @@ def init(
         typer.echo("Made. With these lines in a file, --config FILE opens it.", err=True)
 
 
+@app.command()
+def service(
+    socket: Annotated[Path, typer.Option(help="Where it listens.", metavar="PATH")],
+    as_json: AsJson = False,
+) -> None:
+    """What a running vault service allows its own user, and what it remembers of envelopes.
+
+    JSON: {"client", "rights", "rate", "openings_per_hour": null for any number, "state": the
+    folder of the records, "owners": {owner: {"envelopes", "mismatches", "locked"} or {"error"}},
+    "more": owners that are not listed}.
+    """
+    from plugvault.hsm.service import status_of
+
+    with _explained():
+        found = status_of(socket)
+    owners = found.pop("owners")
+    if as_json:
+        typer.echo(json.dumps({**found, "owners": owners}, indent=1))
+        return
+    for name in ("rights", "rate", "openings_per_hour", "state"):
+        value = ", ".join(found[name]) if name == "rights" else found[name]
+        typer.echo(f"{name}: {'any number' if value is None else table.printable(value)}")
+    rows = [{"owner": owner or "none", **one} for owner, one in owners.items()]
+    _rows(False, rows, rows, ("owner", "envelopes", "mismatches", "locked", "error"))
+
+
+@app.command()
+@partial(names_a_token, but="minimum_custody")
+def unlock(
+    said: Said,
+    state: Annotated[
+        Path | None, typer.Option(help="The service's state=, if it has one.", metavar="DIR")
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Of this owner only: 16 digits, or ''.", metavar="HEX")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lift the lock after too many envelopes whose key was not their certificate's.
+
+    What was seen stays seen. A service that runs knows at once. JSON: [{"owner", "mismatches"}],
+    as many as were counted before.
+    """
+    with _explained(), _at_hand(None, said) as (place, secret, _):
+        found = apart.ask("unlock", pin=secret, state=state, owner=owner, **place)
+    shown = [{**one, "owner": one["owner"] or "none"} for one in found]
+    _rows(as_json, found, shown, ("owner", "mismatches"), "no envelopes were opened here")
+
+
 def _twice() -> str:
     """A PIN that was mistyped would make a token that nobody can open."""
     first, again = (pin.read("prompt", word) for word in ("the new token", "it again"))

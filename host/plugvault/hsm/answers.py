@@ -7,19 +7,27 @@ initialised afresh. So what contradicts what this process has seen is not answer
 """
 
 import hashlib
+import json
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 from evcc.vault import PROVISIONING, VaultError
-from evcc.vault.pkcs11 import of
+from evcc.vault.pkcs11 import check_envelope, of
 from evcc.vault.service import AGAIN, MAX_ANSWER, OPERATIONS, SEAL, pack, unpack
+from plugvault.hsm.callers import Caller, admit_opening
 
-_PRIVATE = {"generate_provisioning_key", "sign", "open_contract_key", "delete"}
+# By operation: the right that it takes. The others use no private key and change nothing.
+_RIGHTS = {
+    "generate_provisioning_key": "make",
+    "sign": "sign",
+    "open_contract_key": "open",
+    "delete": "delete",
+}
 _OF_A_KEY = {"public", "sign", "delete", "custody"}
-_OF_AN_OWNER = _PRIVATE | _OF_A_KEY | {"keys"}
-_OWNERS = 64  # whose state is kept at once
+_OF_AN_OWNER = {*_RIGHTS, *_OF_A_KEY, "keys", "status"}
+_OWNERS = 64  # of one caller, whose state is kept at once
+_TOLD = 32  # owners in a status
 _KEY_ID = 16
 _ROOM = MAX_ANSWER - SEAL - 4  # bytes of an answer's fields: some 96 keys
 _FRESH_AFTER = 1000  # contract keys opened: libraries keep one or ten KiB of each for ever
@@ -35,48 +43,32 @@ class TokenLost(Exception):
         self.answer = answer
 
 
-class Limiter:
-    """A token bucket: `rate` a second, and twice that at once. `clock`: seconds."""
-
-    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._clock = rate, clock
-        self._left = self._most = 2 * rate
-        self._at = clock()
-
-    def take(self) -> bool:
-        """Whether one more operation may be done now."""
-        now = self._clock()
-        left = self._left + (now - self._at) * self._rate
-        if left > self._most:
-            left = self._most
-        may = left >= 1
-        self._left, self._at = left - may, now
-        return may
-
-    def is_full(self) -> bool:
-        """Whether this one says no more than a new one."""
-        return self._left + (self._clock() - self._at) * self._rate >= self._most
-
-
 class Owned:
-    """The keys of one owner in the token: their vault, and which of them were there."""
+    """The keys of one owner in the token: their vault, which of them were there, which envelopes
+    were opened, and how many more may be."""
 
-    def __init__(self, vault: Any) -> None:
-        self.vault = vault
+    def __init__(self, vault: Any, caller: Caller, record: Any) -> None:
+        self.vault, self.caller, self.record = vault, caller, record
         self.seen: set[bytes] = set()
+        self.openings = caller.openings()
+
+    def may_go(self) -> bool:
+        """Whether one made anew would be the same."""
+        return self.openings is None or self.openings.is_full()
 
 
 class Answers:
-    """Of one vault, in one process."""
+    """Of one vault, in one process. records: `envelopes.Records` of its token."""
 
-    def __init__(self, vault: Any) -> None:
-        self._owned = {b"": Owned(vault)}
+    def __init__(self, vault: Any, records: Any) -> None:
+        self._vault, self._records = vault, records
+        self._nobodys = Owned(vault, Caller(), records.of(b""))  # where no owner is named
         self._opened = 0
-        # By code: number of fields, private, of a key, of an owner, what does it. Looked up once.
-        self._operations: list[tuple[int, bool, bool, bool, _Operation]] = [
+        # By code: number of fields, right, of a key, of an owner, what does it. Looked up once.
+        self._operations: list[tuple[int, str, bool, bool, _Operation]] = [
             (
                 fields,
-                name in _PRIVATE,
+                _RIGHTS.get(name, ""),
                 name in _OF_A_KEY,
                 name in _OF_AN_OWNER,
                 getattr(self, "_" + name),
@@ -84,29 +76,29 @@ class Answers:
             for name, fields in OPERATIONS
         ]
 
-    def answer(self, limiter: Limiter, body: bytes) -> bytes:
+    def answer(self, caller: Caller, body: bytes) -> bytes:
         """The frame that answers a request's (without its length), whatever its bytes are.
 
         Raises: TokenLost.
         """
         tag = body[0] if body else 0
-        key, again, owned = PROVISIONING, False, self._owned[b""]
+        key, again, owned = PROVISIONING, False, self._nobodys
         try:
             tag, code, fields = unpack(body)
             if code >= AGAIN:
                 again, code = True, code - AGAIN
             if code >= len(self._operations):
                 raise VaultError("protocol", "no such operation")
-            count, is_private, is_of_a_key, is_of_an_owner, perform = self._operations[code]
+            count, right, is_of_a_key, is_of_an_owner, perform = self._operations[code]
             if len(fields) != count:
                 raise VaultError("protocol", "fields too few or too many")
             if is_of_an_owner:
-                owned = self._owned.get(fields[0]) or self._new_owner(fields[0])
+                owned = caller.owned.get(fields[0]) or self._new_owner(caller, fields[0])
                 del fields[0]
             if is_of_a_key:
                 key = fields[0]
-            if is_private and not limiter.take():
-                raise VaultError("refused", "too many operations a second")
+            if right:
+                caller.admit(right)
             said = pack(tag, 0, perform(owned, fields, again))
         except VaultError as error:
             said = refusal(tag, error)
@@ -117,10 +109,16 @@ class Answers:
             raise TokenLost(said)
         return said
 
-    def _new_owner(self, owner: bytes) -> Owned:
-        if len(self._owned) > _OWNERS:
-            self._owned = {b"": self._owned[b""]}
-        owned = self._owned[owner] = Owned(of(self._owned[b""].vault, owner))
+    def _new_owner(self, caller: Caller, claimed: bytes) -> Owned:
+        owner = caller.owner(claimed)
+        if len(caller.owned) >= _OWNERS:
+            # Who has opened something of late stays: to name others is no way to open more.
+            kept = {c: one for c, one in caller.owned.items() if not one.may_go()}
+            caller.owned = kept
+            if len(kept) >= _OWNERS:
+                raise VaultError("limited", f"{_OWNERS} owners have opened keys in the last hour")
+        vault = of(self._vault, owner) if owner else self._vault
+        owned = caller.owned[claimed] = Owned(vault, caller, self._records.of(owner))
         return owned
 
     # The operations: a method for each, by its name; what it says.
@@ -185,10 +183,25 @@ class Answers:
             raise VaultError("protocol", "a key's id has 16 bytes")
         self._opened += 1
         if not (again and self._is_made(owned, key, arguments[-1])):
-            scheme = arguments[0].decode("ascii", "replace")
-            owned.vault.open_contract_key(scheme, *arguments[1:], key=key)
+            admit_opening(owned.openings)
+            self._open_once(owned, arguments, key)
         owned.seen.add(key)
         return [key]
+
+    def _open_once(self, owned: Owned, arguments: list[bytes], key: bytes) -> None:
+        """What tells something about an envelope is written down before the token is asked."""
+        name, dh_point, wrapped, aad, leaf = arguments
+        scheme = name.decode("ascii", "replace")
+        provisioning = owned.vault.public(PROVISIONING)
+        check_envelope(owned.vault, scheme, dh_point, wrapped, aad, leaf)
+        owned.record.ask(provisioning, dh_point, wrapped, leaf)
+        try:
+            owned.vault.open_contract_key(scheme, dh_point, wrapped, aad, leaf, key=key)
+        except VaultError as error:
+            if error.reason != "key-mismatch":
+                raise
+            owned.record.mismatched(dh_point)
+            raise VaultError("key-mismatch") from None
 
     def _is_made(self, owned: Owned, key: bytes, point: bytes) -> bool:
         """Whether the first time made this key; what it left of one is removed."""
@@ -200,7 +213,7 @@ class Answers:
             raise VaultError("exists", "another key has this id")
         if found and self._signs(owned, key, point):
             return True
-        self._delete(owned, [key], again=True)
+        self._remove(owned, key, again=True)
         return False
 
     def _signs(self, owned: Owned, key: bytes, point: bytes) -> bool:
@@ -213,13 +226,43 @@ class Answers:
 
     def _delete(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
         (key,) = fields
+        if key == PROVISIONING:
+            raise VaultError("refused", "a client deletes contract keys only")
+        self._remove(owned, key, again)
+        return []
+
+    def _remove(self, owned: Owned, key: bytes, again: bool) -> None:
         try:
             owned.vault.delete(key)
         except VaultError as error:
             if error.reason != "not-found" or not again:
                 raise
         owned.seen.discard(key)
-        return []
+
+    def _status(self, owned: Owned, fields: list[bytes], again: bool) -> list[bytes]:
+        """JSON. The service's own user is told of all owners, another client of its own."""
+        caller = owned.caller
+        said: dict[str, Any] = {
+            "client": caller.name.decode(),
+            "rights": sorted(caller.rights),
+            "rate": caller.rate,
+            "openings_per_hour": caller.openings_per_hour,
+        }
+        if caller.name:
+            said |= owned.record.status()  # raises what is wrong with it
+        else:
+            owners = self._records.owners()
+            said["state"] = str(self._records.folder)
+            said["owners"] = {owner.hex(): self._record(owner) for owner in owners[:_TOLD]}
+            said["more"] = len(owners[_TOLD:])
+        return [json.dumps(said).encode()]
+
+    def _record(self, owner: bytes) -> Any:
+        """Its status, or what is wrong with it."""
+        try:
+            return self._records.of(owner).status()
+        except VaultError as error:
+            return {"error": str(error)}
 
     def _is_doubtful(self, owned: Owned, error: VaultError, key: bytes) -> bool:
         """Whether the library, and not the key that was asked for, is the reason."""

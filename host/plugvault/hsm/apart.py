@@ -95,6 +95,27 @@ def keys(pin: str, provisioning: str = "", **place: Any) -> list[dict[str, str]]
     return found
 
 
+def unlock(pin: str, state: str | None, owner: str | None, **place: Any) -> list[dict[str, Any]]:
+    """Lift the lock of an owner's envelopes, or of all: [{"owner", "mismatches"}], those that were
+    counted before. Raises VaultError("not-found") where there is no such record."""
+    from plugvault.hsm.envelopes import records_of
+    from plugvault.hsm.selection import place_of
+
+    where = place_of(place)
+    vault = where.open(pin)
+    try:
+        records = records_of(vault, where.module, where.conf, where.options, state)
+        owners = [one.hex() for one in records.owners()]
+        if owner is not None and owner not in owners:
+            raise VaultError("not-found", f"{records.folder} has no record of {owner or 'nobody'}")
+        return [
+            {"owner": one, "mismatches": records.of(bytes.fromhex(one)).unlock()}
+            for one in (owners if owner is None else [owner])
+        ]
+    finally:
+        vault.close()
+
+
 def _name(key: bytes) -> str:
     if key == PROVISIONING:
         return "provisioning"
@@ -144,6 +165,7 @@ DO: dict[str, Callable[..., Any]] = {
     "keys": keys,
     "empty": empty,
     "adopt": adopt,
+    "unlock": unlock,
 }
 
 

@@ -9,8 +9,9 @@ asks is told why.
 
 Who may ask: processes of the same user, on a Unix socket, by its permissions and by the peer's
 credentials; over TCP whoever shares a key with the service, and makes sure of the service by it
-(`evcc.vault.seal`). What they may ask: `evcc.vault.service.OPERATIONS`, the private ones at a
-limited rate. Core dumps are off in the service. Linux only.
+(`evcc.vault.seal`). What they may ask: `evcc.vault.service.OPERATIONS`, by their rights and at a
+limited rate (`callers`), each envelope once (`envelopes`). Core dumps are off in the service.
+Linux only.
 """
 
 import contextlib
@@ -23,18 +24,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
 from evcc.ports import unix
 from evcc.vault import VaultError
-from evcc.vault.service import ServiceVault, connect
+from evcc.vault.service import OPERATIONS, ServiceVault, connect
 from plugvault.hsm import pin
 from plugvault.hsm.answers import refusal
+from plugvault.hsm.callers import OPENINGS, RATE, RIGHTS
 from plugvault.runtimes import ALLOCATOR
 
-RATE = 100.0  # private operations a second for each client; twice as many at once
 _BACKLOG = 64
 _START_TIMEOUT = 20.0
 _PATIENCE = 1.0  # seconds between two starts, at most: a client waits five for its answer
@@ -47,10 +48,14 @@ class VaultService:
     module, conf, label, user_pin, options, minimum_custody, provisioning: as `open_vault` has
     them. socket_path:
     where to listen, at most 107 bytes, in a folder that only its owner may enter (made if it is
-    not there). rate: private operations a second, for each client. tcp: (host, port) to listen on
-    too, port 0 for any, see `address`; keys: 32 random bytes by the name of each client that may
-    come that way. `restarts`: how often the process had to be started again; `failure`: why it is
-    not started any more, or None.
+    not there). tcp: (host, port) to listen on too, port 0 for any, see `address`; keys: 32 random
+    bytes by the name of each client that may come that way.
+    rate: private operations a second, for each client. openings_per_hour: contract keys, for each
+    owner of a client's; None: any number, for tests. rights: of `callers.RIGHTS`, by the client's
+    name, "" for who comes by the socket; whoever is not named has all. state: the folder for what
+    is remembered of envelopes, else with the token's files, see `envelopes`.
+    `restarts`: how often the process had to be started again; `failure`: why it is not started any
+    more, or None.
     Raises on entry: VaultError("pin" | "token-missing" | "module-missing" | "refused" | ...).
     """
 
@@ -68,6 +73,9 @@ class VaultService:
         provisioning: str = "",
         tcp: tuple[str, int] | None = None,
         keys: Mapping[str, bytes] = {},
+        rights: Mapping[str, Collection[str]] = {},
+        openings_per_hour: float | None = OPENINGS,
+        state: Path | str | None = None,
     ) -> None:
         self.socket_path = Path(socket_path)
         self.restarts = 0
@@ -83,11 +91,24 @@ class VaultService:
                 "minimum_custody": minimum_custody,
                 "provisioning": provisioning,
             },
-            "rate": rate,
-            "keys": {name: key.hex() for name, key in keys.items()},
+            "state": str(state) if state else None,
+            "clients": {
+                name: {
+                    "key": key.hex(),
+                    "rights": sorted(rights.get(name, RIGHTS)),
+                    "rate": rate,
+                    "openings": openings_per_hour,
+                }
+                for name, key in {"": b"", **keys}.items()
+            },
         }
         if not all(keys) or any(len(key) != 32 for key in keys.values()):
             raise VaultError("refused", "a client has a name and a key of 32 bytes")
+        if not set(rights) <= {"", *keys} or not RIGHTS.issuperset(set().union(*rights.values())):
+            said = f"rights are {', '.join(sorted(RIGHTS))}, of those who have a key, or of ''"
+            raise VaultError("refused", said)
+        if rate <= 0 or (openings_per_hour is not None and openings_per_hour <= 0):
+            raise VaultError("refused", "a limit is more than nothing; to forbid, take the right")
 
     def __enter__(self) -> Self:
         self._listeners = [_listen(self.socket_path)]
@@ -211,6 +232,19 @@ class VaultService:
         for listener in self._listeners:
             listener.close()
         self.socket_path.unlink(missing_ok=True)
+
+
+def status_of(socket_path: Path | str) -> dict[str, Any]:
+    """What the service at a Unix socket allows, and remembers: see `plugvault vault service`.
+
+    Raises: VaultError.
+    """
+    client = connect(lambda: unix.connect(str(socket_path)))
+    try:
+        said = client._ask(OPERATIONS.index(("status", 1)), b"")[0]
+        return cast(dict[str, Any], json.loads(said))
+    finally:
+        client.close()
 
 
 def _turn_away(listener: socket.socket, why: VaultError) -> None:

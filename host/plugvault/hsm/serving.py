@@ -10,8 +10,9 @@ Clients take turns, a request each; what one of them does not fetch waits with i
 when there are too many connections, whoever has most of them loses the one that was silent
 longest. A call that does not come back ends the process, as its supervisor expects.
 
-The first line of stdin is {"open": arguments of `open_vault`, "rate", "keys": {name: hex}};
-stdout gets "ready", or "reason: detail" and the process ends with 1. Linux only.
+The first line of stdin is {"open": arguments of `open_vault`, "state": a folder or null,
+"clients": {name: {"key": hex, and arguments of `Caller`}}}, the name "" for who comes by the Unix
+socket; stdout gets "ready", or "reason: detail" and the process ends with 1. Linux only.
 """
 
 import ctypes
@@ -31,7 +32,8 @@ from typing import Any
 from evcc.vault import VaultError
 from evcc.vault.seal import NONCE, Seal
 from evcc.vault.service import HELLO, MAX_REQUEST, frame_size, pack, unpack
-from plugvault.hsm.answers import Answers, Limiter, TokenLost, refusal
+from plugvault.hsm.answers import Answers, TokenLost, refusal
+from plugvault.hsm.callers import Caller
 
 CLIENTS = 64
 _STRANGERS = 16  # of them that have not said who they are
@@ -42,6 +44,7 @@ _SPIN = 60e-6  # seconds of looking for the next request before going to sleep
 _PR_SET_DUMPABLE = 4
 _STRANGER = ""
 _HELLO = bytes((HELLO,))
+_LONGEST = 1 << 18  # bytes of the orders
 
 Peer = int | str  # the process id of this user's process, or the name of who has a key
 
@@ -49,23 +52,35 @@ Peer = int | str  # the process id of this user's process, or the name of who ha
 def main() -> int:
     _no_core_dumps()
     orders = _orders()
-    from plugvault.hsm.vault import open_vault  # after the limits: it loads the token's library
+    # After the limits: these load the token's library.
+    from plugvault.hsm.envelopes import records_of
+    from plugvault.hsm.vault import open_vault
 
+    opened, state = orders["open"], orders["state"]
     signal.alarm(_HANG)
     try:
-        vault = open_vault(**orders.pop("open"))
+        vault = open_vault(**opened)
+        del opened["pin"]
+        records = records_of(vault, opened["module"], opened["conf"], opened["options"], state)
+        answers = Answers(vault, records)
     except VaultError as error:
         print(error, flush=True)
         return 1
     signal.alarm(0)
     print("ready", flush=True)
-    keys = {name.encode(): bytes.fromhex(key) for name, key in orders["keys"].items()}
     listeners = [socket.socket(fileno=int(fd)) for fd in sys.argv[1:]]
     try:
-        Server(listeners, Answers(vault), orders["rate"], keys).serve(sys.stdin.fileno())
+        Server(listeners, answers, _clients(orders["clients"])).serve(sys.stdin.fileno())
     except TokenLost:
         return 1  # the supervisor starts a process whose library is as new
     return 0
+
+
+def _clients(said: Any) -> dict[bytes, tuple[bytes, Caller]]:
+    return {
+        name.encode(): (bytes.fromhex(one.pop("key")), Caller(name.encode(), **one))
+        for name, one in said.items()
+    }
 
 
 def _no_core_dumps() -> None:
@@ -73,15 +88,15 @@ def _no_core_dumps() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # nor may another process read this one's memory
 
 
-def _orders() -> Any:
+def _orders(descriptor: int = 0) -> Any:
     """The line of stdin; the bytes of the PIN in it are wiped."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        piece = os.read(0, 4096)
-        if not piece:
-            raise SystemExit(1)
-        line += piece
+    line, length = bytearray(b" " * _LONGEST), 0
     try:
+        while not line.endswith(b"\n", 0, length):
+            read = os.readv(descriptor, [memoryview(line)[length:]])
+            if not read:
+                raise SystemExit(1)  # there is nobody any more to serve, or too much is said
+            length += read
         return json.loads(line)
     finally:
         line[:] = bytes(len(line))
@@ -95,6 +110,7 @@ class _Client:
         self.pending = self.unsent = b""
         self.name = b""  # that it says it has
         self.seal: Seal | None = None
+        self.caller: Caller | None = None  # None: it has not proved who it is
 
     def request(self) -> bytes | None:
         """The body of the next one, if it is there and can be answered. Raises: VaultError."""
@@ -107,20 +123,19 @@ class _Client:
 
 
 class Server:
-    """Answers the clients of `listeners`. rate: private operations a second, for each peer."""
+    """Answers the clients of `listeners`. known: (shared key, caller) by their names, b"" for who
+    comes by the Unix socket."""
 
     def __init__(
         self,
         listeners: list[socket.socket],
         answers: Answers,
-        rate: float,
-        keys: Mapping[bytes, bytes],
+        known: Mapping[bytes, tuple[bytes, Caller]],
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
-        self._answers, self._rate, self._keys = answers, rate, keys
+        self._answers, self._known = answers, known
         self._clients: dict[int, _Client] = {}
         self._strangers: list[_Client] = []  # oldest first
-        self._limiters: dict[Peer, Limiter] = {}
         self._poll = select.epoll()
         self._armed = 0.0  # when the alarm was set
 
@@ -192,7 +207,9 @@ class Server:
         self._make_room(peer)
         connection.setblocking(False)
         client = self._clients[connection.fileno()] = _Client(connection, peer)
-        if peer == _STRANGER:
+        if peer != _STRANGER:
+            client.caller = self._known[b""][1]
+        else:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._strangers.append(client)
         self._poll.register(connection, select.EPOLLIN)
@@ -211,10 +228,10 @@ class Server:
             return
         del self._clients[client.socket.fileno()]
         client.pending = b""
-        self._known(client)
+        self._introduced(client)
         client.socket.close()  # and epoll forgets it
 
-    def _known(self, client: _Client) -> None:
+    def _introduced(self, client: _Client) -> None:
         if client in self._strangers:
             self._strangers.remove(client)
 
@@ -277,15 +294,12 @@ class Server:
             return self._greet(client, body)
         if client.seal is not None:
             body = client.seal.unseal(body)
-            client.peer = client.name.decode()  # now it has proved it
-            self._known(client)
-        elif client.peer == _STRANGER:
+            if client.caller is None or client.caller.name != client.name:  # now it has proved it
+                client.caller, client.peer = self._known[client.name][1], client.name.decode()
+                self._introduced(client)
+        elif client.caller is None:
             raise VaultError("refused", "asked by nobody known")
-        limiter = self._limiters.get(client.peer)
-        if limiter is None:
-            self._limiters = {p: one for p, one in self._limiters.items() if not one.is_full()}
-            limiter = self._limiters[client.peer] = Limiter(self._rate)
-        return self._sealed(client, self._answers.answer(limiter, body))
+        return self._sealed(client, self._answers.answer(client.caller, body))
 
     def _greet(self, client: _Client, body: bytes) -> bytes:
         """From here on each frame is sealed; a name nobody has finds out by its first request."""
@@ -293,8 +307,8 @@ class Server:
         if len(fields) != 2 or len(fields[1]) != NONCE:
             raise VaultError("protocol", "no greeting")
         client.name, nonce = fields[0], os.urandom(NONCE)
-        key = self._keys.get(client.name) or os.urandom(32)
-        client.seal = Seal(key, client.name, fields[1] + nonce, False)
+        key = self._known[client.name][0] if client.name in self._known else b""
+        client.seal = Seal(key or os.urandom(32), client.name, fields[1] + nonce, False)
         return pack(tag, 0, [nonce])
 
     def _sealed(self, client: _Client, frame: bytes) -> bytes:

@@ -107,6 +107,7 @@ def _service(chosen: Chosen, folder: Path, rate: float = _RATE) -> VaultService:
         options=place.options,
         minimum_custody=chosen.minimum_custody,
         provisioning=chosen.provisioning,
+        openings_per_hour=None,
     )
 
 
