@@ -1,0 +1,282 @@
+"""One client of the vault service against the others: what it may have done, how often, and to
+whose keys."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import envelopes
+from evcc import p256
+from evcc.ports import tcp, unix
+from evcc.vault import PROVISIONING, VaultError, service
+from fixtures.tokens import CarToken
+from plugvault.hsm.callers import RIGHTS, Caller
+from plugvault.hsm.service import VaultService, status_of
+
+pytestmark = pytest.mark.usefixtures("patient")
+DIGEST = bytes(range(32))
+KEYS = {"one": os.urandom(32), "other": os.urandom(32)}
+LOCAL = ("127.0.0.1", 0)
+
+
+def named(running: VaultService, name: str) -> service.ServiceVault:
+    return service.connect(lambda: tcp.connect(*running.address), name, KEYS[name])
+
+
+def by_line(running: VaultService, name: str) -> service.ServiceVault:
+    """As a bench passes a board on: by the socket, and with a key of its own."""
+    return service.connect(lambda: unix.connect(str(running.socket_path)), name, KEYS[name])
+
+
+def opening(vault: service.ServiceVault, scalar: int = 7) -> bytes:
+    case = envelopes.envelope(vault.public(PROVISIONING), scalar)
+    return vault.open_contract_key(*case.values())
+
+
+# How often
+
+
+def test_rate_limit_is_not_reset_by_a_fork(car_token: CarToken) -> None:
+    """Eight processes together sign as often as one."""
+    sign = (
+        "import sys; from evcc.ports import unix; from evcc.vault import VaultError, service\n"
+        "vault = service.connect(lambda: unix.connect(sys.argv[1])); signed = 0\n"
+        "try:\n"
+        "    while True: vault.sign(b'provisioning', bytes(32)); signed += 1\n"
+        "except VaultError as error: print(signed, error.reason)"
+    )
+    with car_token.service() as running:
+        running.client().generate_provisioning_key()
+    with car_token.service(rate=0.001) as running:  # one, and the next a quarter of an hour later
+        forks = [
+            subprocess.run(
+                [sys.executable, "-c", sign, running.socket_path],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split()
+            for _ in range(8)
+        ]
+    assert forks == [["1", "limited"], *[["0", "limited"]] * 7]
+
+
+@pytest.mark.parametrize("way", [named, by_line])
+def test_rate_limit_of_a_name_is_one_however_it_connects(
+    car_token: CarToken, way: Callable[[VaultService, str], service.ServiceVault]
+) -> None:
+    with car_token.service(tcp=LOCAL, keys=KEYS) as running:
+        for name in KEYS:
+            named(running, name).generate_provisioning_key()
+    with car_token.service(rate=0.001, tcp=LOCAL, keys=KEYS) as running:
+        named(running, "one").sign(PROVISIONING, DIGEST)
+        with pytest.raises(VaultError, match=r"^limited: .*ask again in (1000|99\d)\.\d s"):
+            way(running, "one").sign(PROVISIONING, DIGEST)
+        way(running, "other").sign(PROVISIONING, DIGEST)
+        running.client().generate_provisioning_key()
+
+
+def test_openings_are_limited_to_what_a_car_needs_and_it_is_told_at_once(
+    car_token: CarToken,
+) -> None:
+    with VaultService(
+        car_token.module, car_token.conf, "car", car_token.pin, car_token.folder / "run" / "v"
+    ) as running:
+        vault = running.client()
+        vault.generate_provisioning_key()
+        for _ in range(12):
+            vault.delete(opening(vault))
+        for asker in (vault, running.client()):
+            with pytest.raises(VaultError, match=r"^limited: .*ask again in (300|29\d)\.\d s"):
+                opening(asker)
+        assert len(vault.sign(PROVISIONING, DIGEST)) == 64
+        vault.claim(b"neighbor")  # another car of this user's has its own
+        vault.generate_provisioning_key()
+        assert len(opening(vault)) == 16
+
+
+def test_owners_without_number_are_no_way_to_open_more(car_token: CarToken) -> None:
+    """What is kept of an owner is bounded, and the one who has opened a key is not forgotten."""
+    with car_token.service(openings_per_hour=1) as running:
+        vault = running.client()
+        vault.generate_provisioning_key()
+        opening(vault)
+        for n in range(200):
+            vault.claim(n.to_bytes(8, "big"))
+            assert vault.keys() == []
+        vault.claim(b"")
+        with pytest.raises(VaultError, match=r"^limited"):
+            opening(vault)
+
+
+def test_setting_that_lifts_the_limit_is_named_in_the_status(car_token: CarToken) -> None:
+    for limit in (12.0, 100.0, None):
+        with car_token.service(openings_per_hour=limit, rate=50, keys=KEYS, tcp=LOCAL) as running:
+            told = status_of(running.socket_path)
+            assert told["openings_per_hour"] == limit
+            assert told["rate"] == 50
+            assert told["rights"] == sorted(RIGHTS)
+            assert Path(told["state"]).parent.parent == car_token.store.tokens
+
+
+# What
+
+
+@pytest.mark.parametrize("again", [0, service.AGAIN])
+def test_no_client_may_delete_the_provisioning_key(each_token: CarToken, again: int) -> None:
+    delete = service.OPERATIONS.index(("delete", 2)) | again
+    with each_token.service(tcp=LOCAL, keys=KEYS) as running:
+        for vault in (running.client(), named(running, "one"), by_line(running, "other")):
+            point = vault.generate_provisioning_key()
+            with pytest.raises(VaultError, match=r"^refused: .*contract keys only"):
+                vault._ask(delete, b"", PROVISIONING)
+            assert p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
+            vault.delete(opening(vault))
+
+
+def outcomes(vault: service.ServiceVault, key: bytes) -> dict[str, str]:
+    """Of an operation for each right: the reason why not, or ""."""
+    case = envelopes.envelope(vault.public(PROVISIONING), 7)
+    attempts: dict[str, Callable[[], object]] = {
+        "make": lambda: vault._ask(0, b""),
+        "sign": lambda: vault.sign(PROVISIONING, DIGEST),
+        "open": lambda: vault.open_contract_key(*case.values()),
+        "delete": lambda: vault.delete(key),
+    }
+    found = dict.fromkeys(attempts, "")
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except VaultError as error:
+            found[name] = error.reason
+    return found
+
+
+@pytest.mark.parametrize("right", ["make", "sign", "open", "delete"])
+@pytest.mark.parametrize("has_it", [True, False])
+def test_right_is_needed_for_what_it_names_and_for_nothing_else(
+    car_token: CarToken, right: str, has_it: bool
+) -> None:
+    mine = {right} if has_it else RIGHTS - {right}
+    with car_token.service(keys=KEYS, tcp=LOCAL) as running:
+        vault = named(running, "one")
+        vault.generate_provisioning_key()
+        key = opening(vault)
+    with car_token.service(keys=KEYS, tcp=LOCAL, rights={"one": mine}) as running:
+        vault = named(running, "one")
+        allowed = {"make": "exists", "sign": "", "open": "", "delete": ""}
+        expected = {name: allowed[name] if name in mine else "refused" for name in allowed}
+        assert outcomes(vault, key) == expected
+        other = named(running, "other")  # who is not named has all
+        other.generate_provisioning_key()
+        other.delete(opening(other))
+
+
+def test_rights_of_who_comes_by_the_socket(car_token: CarToken) -> None:
+    with car_token.service(rights={"": ("sign",)}, keys=KEYS) as running:
+        with pytest.raises(VaultError, match=r"^refused: .*no right to make"):
+            running.client().generate_provisioning_key()
+        assert status_of(running.socket_path)["rights"] == ["sign"]
+        board = by_line(running, "one")  # whose rights are its own
+        board.generate_provisioning_key()
+        assert len(board.sign(PROVISIONING, DIGEST)) == 64
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rights": {"nobody": ("sign",)}},
+        {"rights": {"one": ("sing",)}},
+        {"rights": {"one": "sign"}},
+        {"rate": 0},
+        {"openings_per_hour": 0},
+    ],
+    ids=str,
+)
+def test_settings_that_mean_nothing_are_refused(
+    car_token: CarToken, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(VaultError, match=r"^refused"):
+        car_token.service(keys=KEYS, **settings)
+
+
+# Whose
+
+
+@contextmanager
+def two_cars(
+    running: VaultService, kind: str
+) -> Iterator[tuple[service.ServiceVault, service.ServiceVault]]:
+    if kind == "names":
+        one, other = named(running, "one"), by_line(running, "other")
+    else:
+        one, other = running.client(), running.client()
+        one.claim(b"car  one")
+        other.claim(b"car  two")
+    yield one, other
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize("kind", ["names", "claims"])
+@pytest.mark.parametrize("claimed", [b"", b"thesame8"])
+def test_two_cars_on_one_token_leave_each_other_alone(
+    each_token: CarToken, kind: str, claimed: bytes
+) -> None:
+    with each_token.service(tcp=LOCAL, keys=KEYS) as running, two_cars(running, kind) as cars:
+        if kind == "names":
+            for car in cars:
+                car.claim(claimed)
+        points = [car.generate_provisioning_key() for car in cars]
+        keys = [opening(car) for car in cars]
+        assert points[0] != points[1]
+        for car, other, point, key in zip(cars, cars[::-1], points, keys, strict=True):
+            assert set(dict(car.keys())) == {PROVISIONING, key}
+            assert car.public(PROVISIONING) == point
+            for reach in (other.public, other.delete, other.custody):
+                with pytest.raises(VaultError, match=r"^not-found"):
+                    reach(key)
+            with pytest.raises(VaultError, match=r"^not-found"):
+                other.sign(key, DIGEST)
+            assert p256.verify(point, DIGEST, car.sign(PROVISIONING, DIGEST))
+            assert len(car.sign(key, DIGEST)) == 64
+
+
+def test_board_cannot_claim_what_is_another_boards_or_the_users(car_token: CarToken) -> None:
+    """Not even by the eight bytes that stand in the token."""
+    with car_token.service(tcp=LOCAL, keys=KEYS) as running:
+        named(running, "one").generate_provisioning_key()
+        running.client().generate_provisioning_key()
+        for claimed in (b"", Caller(b"one").owner(b"")):
+            board = named(running, "other")
+            board.claim(claimed)
+            assert board.keys() == []
+
+
+def test_names_and_claims_run_into_each_other_nowhere() -> None:
+    names, claims = (b"a", b"ab", b"a12345678"), (b"", b"12345678")
+    meant = {Caller(name).owner(claimed) for name in names for claimed in claims}
+    assert len(meant) == len(names) * len(claims)
+    assert all(len(owner) == 8 for owner in meant)
+    with pytest.raises(VaultError, match=r"^refused"):
+        Caller(b"a").owner(b"12345678b")
+
+
+def test_board_is_told_of_its_own_envelopes_only(car_token: CarToken) -> None:
+    with car_token.service(tcp=LOCAL, keys=KEYS) as running:
+        for name in KEYS:
+            vault = named(running, name)
+            vault.generate_provisioning_key()
+            opening(vault)
+        status = service.OPERATIONS.index(("status", 1))
+        told = named(running, "one")._ask(status, b"")[0]
+        assert b'"envelopes": 1' in told
+        assert b'"client": "one"' in told
+        assert b"other" not in told
+        assert b"state" not in told
+        assert len(status_of(running.socket_path)["owners"]) == 2

@@ -1,0 +1,286 @@
+"""The envelope oracle at the vault service: the whole attack, by each way in, on each token.
+
+The limits are lifted, so that it is the record of envelopes alone that answers. The same attack
+without that record gives the key: so it is known to be one.
+"""
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+import envelopes
+from evcc import p256, record
+from evcc.ports import tcp
+from evcc.vault import PROVISIONING, VaultError, service
+from fixtures.tokens import CarToken, restarts
+from oracle import Envelope, recover
+from plugvault.hsm.answers import Answers
+from plugvault.hsm.callers import Caller
+from plugvault.hsm.service import VaultService, status_of
+
+pytestmark = pytest.mark.usefixtures("patient")
+KEY = os.urandom(32)
+DIGEST = bytes(range(32))
+QUESTIONS = 256
+SEEN = "seen: the ephemeral key came with another envelope"
+WAYS: dict[str, Callable[[VaultService], service.ServiceVault]] = {
+    "socket": lambda running: running.client(),
+    "tcp": lambda running: service.connect(lambda: tcp.connect(*running.address), "car", KEY),
+}
+
+
+class NoRecords:
+    """In place of `envelopes.Records`: nothing was ever seen."""
+
+    def of(self, owner: bytes) -> "NoRecords":
+        return self
+
+    def ask(self, *envelope: bytes) -> None:
+        pass
+
+    def mismatched(self, dh_point: bytes) -> None:
+        pass
+
+
+class InProcess:
+    """A stream whose other end is `answers`."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers, self._caller, self._said = answers, Caller(rate=1e6, openings=None), b""
+
+    def write(self, data: bytes) -> None:
+        self._said += self._answers.answer(self._caller, data[2:])
+
+    def read(self, n: int, timeout_ms: int) -> bytes:
+        piece, self._said = self._said[:n], self._said[n:]
+        return piece
+
+    def close(self) -> None:
+        pass
+
+
+class Attacker:
+    """What a client of the service can ask, and what it was told besides."""
+
+    def __init__(self, vault: service.ServiceVault) -> None:
+        self.vault = vault
+        self.reasons: list[str] = []
+
+    def ask(self, envelope: Envelope) -> bool:
+        dh_point, wrapped, public = envelope
+        try:
+            key = self.vault.open_contract_key("iso2", dh_point, wrapped, b"", public)
+        except VaultError as error:
+            self.reasons.append(str(error))
+            return False
+        self.reasons.append("opened")
+        self.vault.delete(key)
+        return True
+
+
+def recorded(vault: service.ServiceVault) -> tuple[int, dict[str, Any]]:
+    """A contract key, and its envelope as it went over the wire."""
+    scalar = 1 + secrets.randbelow(envelopes.N - 1)
+    return scalar, envelopes.envelope(vault.generate_provisioning_key(), scalar)
+
+
+def recovered(case: dict[str, Any], ask: Callable[[Envelope], bool]) -> int:
+    """What the attack reads out of the answers."""
+    return recover(Envelope(case["dh"], case["wrapped"], case["public"]), ask)
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> Callable[[VaultService], service.ServiceVault]:
+    return WAYS[request.param]
+
+
+def started(token: CarToken, **more: Any) -> VaultService:
+    return token.service(tcp=("127.0.0.1", 0), keys={"car": KEY}, **more)
+
+
+def test_envelope_oracle_recovers_nothing(
+    each_token: CarToken, way: Callable[[VaultService], service.ServiceVault]
+) -> None:
+    """Of an envelope that the car has opened: not one bit."""
+    with started(each_token) as running:
+        vault = way(running)
+        scalar, case = recorded(vault)
+        held = vault.open_contract_key(*case.values())
+        attacker = Attacker(way(running))
+        assert recovered(case, attacker.ask) != scalar
+        assert attacker.reasons == [SEEN] * QUESTIONS
+        assert set(dict(vault.keys())) == {PROVISIONING, held}
+        assert p256.verify(case["public"], DIGEST, vault.sign(held, DIGEST))
+        again = vault.open_contract_key(*case.values())  # the car may still ask for it once more
+        assert p256.verify(case["public"], DIGEST, vault.sign(again, DIGEST))
+
+
+def test_envelope_oracle_is_asked_once_of_an_envelope_that_was_caught(
+    each_token: CarToken, way: Callable[[VaultService], service.ServiceVault]
+) -> None:
+    """The car has never had it: the first question is answered, all others alike. In between the
+    process that serves is killed."""
+    with started(each_token) as running:
+        scalar, case = recorded(way(running))
+        attacker = Attacker(way(running))
+
+        def ask(envelope: Envelope) -> bool:
+            if len(attacker.reasons) in (1, 100):
+                os.kill(running.pid, 9)
+                restarts(running, running.restarts + 1)
+            return attacker.ask(envelope)
+
+        assert recovered(case, ask) != scalar
+        assert attacker.reasons[0] in ("opened", "key-mismatch")
+        assert attacker.reasons[1:] == [SEEN] * (QUESTIONS - 1)
+
+
+def test_envelope_oracle_recovers_the_key_where_nothing_is_remembered(
+    each_token: CarToken,
+) -> None:
+    with closing(each_token.open()) as vault:
+        client = service.connect(InProcess(Answers(vault, NoRecords())))
+        scalar, case = recorded(client)
+        attacker = Attacker(client)
+        assert recovered(case, attacker.ask) == scalar
+        assert len(attacker.reasons) == QUESTIONS
+        assert set(attacker.reasons) == {"opened", "key-mismatch"}
+
+
+def test_seen_dh_point_with_another_envelope_is_refused(car_token: CarToken) -> None:
+    """By whatever is another: one bit of the envelope, the certificate, the sign of the point."""
+    with started(car_token) as running:
+        vault = running.client()
+        _, case = recorded(vault)
+        vault.open_contract_key(*case.values())
+        other = envelopes.envelope(vault.public(PROVISIONING), 7)
+        for change in (
+            {"wrapped": case["wrapped"][:-1] + bytes([case["wrapped"][-1] ^ 1])},
+            {"wrapped": other["wrapped"]},
+            {"public": other["public"]},
+            {"dh": envelopes.negated(case["dh"]), "wrapped": other["wrapped"]},
+        ):
+            with pytest.raises(VaultError, match=r"^seen"):
+                vault.open_contract_key(*{**case, **change}.values())
+
+
+def test_retry_of_the_same_envelope_is_not(car_token: CarToken) -> None:
+    """Nor after the service and its process were started again."""
+    with started(car_token) as running:
+        vault = running.client()
+        _, case = recorded(vault)
+        keys = {vault.open_contract_key(*case.values()) for _ in range(2)}
+        os.kill(running.pid, 9)
+        keys.add(vault.open_contract_key(*case.values()))
+    with started(car_token) as running:
+        vault = running.client()
+        keys.add(vault.open_contract_key(*case.values()))
+        assert set(dict(vault.keys())) == {PROVISIONING, *keys}
+        assert len(keys) == 4
+        assert status_of(running.socket_path)["owners"][""]["envelopes"] == 1
+
+
+def mismatching(vault: service.ServiceVault) -> dict[str, Any]:
+    point = vault.public(PROVISIONING)
+    return envelopes.envelope(point, 7, envelopes.envelope(point, 8)["public"])
+
+
+def test_mismatches_are_counted_for_life_and_lock(each_token: CarToken) -> None:
+    """Through kills of the process and starts of the service; and what did not match once is not
+    tried again, nor counted again."""
+    with started(each_token) as running:
+        vault = running.client()
+        _, good = recorded(vault)
+        first = vault.open_contract_key(*good.values())
+        bad = mismatching(vault)
+        for _ in range(3):
+            with pytest.raises(VaultError, match=r"^key-mismatch$"):
+                vault.open_contract_key(*bad.values())
+        os.kill(running.pid, 9)
+        with pytest.raises(VaultError, match=r"^key-mismatch$"):
+            vault.open_contract_key(*mismatching(vault).values())
+    for _ in range(3):
+        with started(each_token) as running, pytest.raises(VaultError, match=r"^key-mismatch$"):
+            running.client().open_contract_key(*mismatching(running.client()).values())
+    with started(each_token) as running:
+        vault = running.client()
+        fresh = envelopes.envelope(vault.public(PROVISIONING), 9)
+        with pytest.raises(VaultError, match=r"^locked: 5 keys .*plugvault vault unlock"):
+            vault.open_contract_key(*fresh.values())
+        assert p256.verify(good["public"], DIGEST, vault.sign(first, DIGEST))
+        told = status_of(running.socket_path)["owners"][""]
+        assert told == {"envelopes": 6, "mismatches": 5, "locked": True}
+
+
+def test_lock_of_one_owner_is_not_anothers(car_token: CarToken) -> None:
+    with started(car_token) as running:
+        one, other = running.client(), running.client()
+        other.claim(b"neighbor")
+        for vault in (one, other):
+            vault.generate_provisioning_key()
+        for _ in range(5):
+            with pytest.raises(VaultError, match=r"^key-mismatch"):
+                one.open_contract_key(*mismatching(one).values())
+        with pytest.raises(VaultError, match=r"^locked"):
+            one.open_contract_key(*mismatching(one).values())
+        case = envelopes.envelope(other.public(PROVISIONING), 9)
+        assert len(other.open_contract_key(*case.values())) == 16
+
+
+def test_two_services_on_one_token_remember_together(car_token: CarToken) -> None:
+    with started(car_token) as one:
+        socket = car_token.folder / "run" / "other.sock"
+        with VaultService(
+            car_token.module, car_token.conf, "car", car_token.pin, socket, openings_per_hour=None
+        ) as other:
+            _, case = recorded(one.client())
+            one.client().open_contract_key(*case.values())
+            attack = {**case, "public": envelopes.envelope(case["dh"], 7)["public"]}
+            with pytest.raises(VaultError, match=r"^seen"):
+                other.client().open_contract_key(*attack.values())
+
+
+@pytest.mark.parametrize("damage", ["cut off", "empty", "a bit", "zeros", "nothing"])
+def test_damaged_record_opens_nothing_and_is_not_begun_anew(
+    car_token: CarToken, damage: str
+) -> None:
+    with started(car_token) as running:
+        vault = running.client()
+        _, case = recorded(vault)
+        key = vault.open_contract_key(*case.values())
+        (file,) = (car_token.folder / "hsm/tokens").glob("*/plugvault/envelopes")
+        whole = file.read_bytes()
+        spoiled = {
+            "cut off": whole[:-9],
+            "empty": b"",
+            "a bit": whole[:30] + bytes([whole[30] ^ 4]) + whole[31:],
+            "zeros": bytes(len(whole)),
+            "nothing": record.pack([b""]),  # whole, and says that there were none
+        }[damage]
+        file.write_bytes(spoiled)
+        for _ in range(2):
+            with pytest.raises(VaultError, match=r"^locked: .*plugvault/envelopes is damaged"):
+                vault.open_contract_key(*case.values())
+            os.kill(running.pid, 9)
+        assert file.read_bytes() == spoiled
+        assert p256.verify(case["public"], DIGEST, vault.sign(key, DIGEST))
+        assert "damaged" in status_of(running.socket_path)["owners"][""]["error"]
+        file.write_bytes(whole)
+        assert len(vault.open_contract_key(*case.values())) == 16
+
+
+def test_what_is_no_envelope_takes_no_place_in_the_record(car_token: CarToken) -> None:
+    with started(car_token) as running:
+        vault = running.client()
+        vault.generate_provisioning_key()
+        refused = envelopes.refused(vault.public(PROVISIONING)).values()
+        bad = [(reason, case) for reason, case in refused if reason != "key-mismatch"]
+        assert {reason for reason, _ in bad} == {"point", "wrapped-length", "scheme"}
+        for reason, case in bad:
+            with pytest.raises(VaultError, match=f"^{reason}"):
+                vault.open_contract_key(*case.values())
+        assert status_of(running.socket_path)["owners"] == {}
