@@ -3,6 +3,7 @@
 The attacker reads and changes everything on the way, and has the same name as the client.
 """
 
+import itertools
 import os
 import socket
 import threading
@@ -29,7 +30,7 @@ RANDOM = service.OPERATIONS.index(("random", 1))
 def running(car_token: CarToken) -> Iterator[VaultService]:
     keys = {"car": KEY, "bench": os.urandom(32)}
     with car_token.service(tcp=("127.0.0.1", 0), keys=keys) as started:
-        started.client().generate_provisioning_key()
+        client(started).generate_provisioning_key()
         yield started
 
 
@@ -118,10 +119,106 @@ def test_nobody_is_answered_without_a_key(running: VaultService) -> None:
         plain.random(16)
 
 
+# Before anybody has proved anything: the one process goes on serving the others.
+
+
+def by_socket(running: VaultService) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(10)
+    connection.connect(str(running.socket_path))
+    return connection
+
+
+def greeting(*fields: bytes) -> bytes:
+    return service.pack(1, service.HELLO, fields)
+
+
+NO_GREETINGS = {
+    "no fields": greeting(),
+    "a name only": greeting(b"car"),
+    "three fields": greeting(b"car", bytes(NONCE), b""),
+    "no nonce": greeting(b"car", b""),
+    "a short nonce": greeting(b"car", bytes(NONCE - 1)),
+    "a long nonce": greeting(b"car", bytes(NONCE + 1)),
+    "a nonce as long as the frame": greeting(b"car", bytes(1000)),
+    "nobody's short nonce": greeting(b"nobody", bytes(NONCE - 1)),
+    "half a field": b"\0\3\1" + bytes((service.HELLO, 0)),
+    "a field beyond its frame": b"\0\5\1" + bytes((service.HELLO, 0, 9, 0)),
+}
+
+
+@pytest.mark.parametrize("connect", [raw, by_socket])
+def test_what_is_no_greeting_ends_its_connection_and_nothing_else(
+    running: VaultService, connect: Callable[[VaultService], socket.socket]
+) -> None:
+    other = client(running)
+    other.random(1)
+    pid, stream = running.pid, other._stream
+    for what, frame in NO_GREETINGS.items():
+        with connect(running) as stranger:
+            stranger.sendall(frame)
+            answer = stranger.recv(100)
+            assert answer[3:4] == bytes((VaultError.REASONS.index("protocol") + 1,)), what
+            assert is_closed_soon(stranger), what
+        assert len(other.sign(PROVISIONING, DIGEST)) == 64, what
+    assert (running.pid, running.restarts, other._stream) == (pid, 0, stream)
+
+
+def is_closed_soon(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.parametrize("connect", [raw, by_socket])
+def test_name_nobody_has_is_greeted_and_ends_its_connection_only(
+    running: VaultService, connect: Callable[[VaultService], socket.socket]
+) -> None:
+    """By the Unix socket too: who has claimed a name there has to prove it."""
+    other = client(running)
+    other.random(1)
+    pid, stream = running.pid, other._stream
+    names = (b"", b"nobody", b"\xff\xfe", b"car\0", b"x" * 900)
+    frames = (b"", b"\1", b"\1\0", bytes(18), bytes(200), b"\1\x08\0\2\0\x10")
+    for name, then in itertools.product(names, frames):
+        with connect(running) as stranger:
+            stranger.sendall(greeting(name, bytes(NONCE)))
+            assert len(stranger.recv(100)) == 4 + 2 + NONCE
+            stranger.sendall(len(then).to_bytes(2, "big") + then)
+            answer = stranger.recv(100)
+            assert answer[3:4] == bytes((VaultError.REASONS.index("refused") + 1,)), (name, then)
+            assert is_closed_soon(stranger), (name, then)
+        assert len(other.sign(PROVISIONING, DIGEST)) == 64, (name, then)
+    assert (running.pid, running.restarts, other._stream) == (pid, 0, stream)
+
+
+def test_second_greeting_gives_nobody_the_name_of_the_first(running: VaultService) -> None:
+    """A client that has proved its name asks for another's: it must prove that too."""
+    nonce = bytes(NONCE)
+    with raw(running) as connection:
+        connection.sendall(greeting(b"car", nonce))
+        mine = Seal(KEY, b"car", nonce + connection.recv(100)[6:], True)
+        connection.sendall(mine.seal(service.pack(2, RANDOM, [b"\0\1"])))
+        assert connection.recv(100)[3] == 0
+        connection.sendall(greeting(b"bench", nonce))
+        assert len(connection.recv(100)) == 4 + 2 + NONCE
+        connection.sendall(mine.seal(service.pack(3, RANDOM, [b"\0\1"])))
+        assert connection.recv(100)[3] == VaultError.REASONS.index("refused") + 1
+        assert is_closed_soon(connection)
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("car", os.urandom(32)), ("bench", KEY), ("nobody", KEY), ("", KEY)],
-    ids=["another key", "another's name", "no such name", "no name"],
+    [
+        ("car", os.urandom(32)),
+        ("bench", KEY),
+        ("nobody", KEY),
+        ("", KEY),
+        ("nobody", bytes(32)),
+        ("", bytes(32)),
+    ],
+    ids=["another key", "another's name", "no such name", "no name", "no key", "nothing"],
 )
 def test_wrong_key_or_name_is_refused(running: VaultService, name: str, key: bytes) -> None:
     with pytest.raises(VaultError, match=r"^(refused|unavailable)"):

@@ -1,0 +1,165 @@
+"""The ends of a vault service: nothing is lost of what is under way, and nothing is left open."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evcc.vault import PROVISIONING, VaultError
+from fixtures.tokens import CarToken
+from plugvault.hsm import serving
+
+DIGEST = bytes(range(32))
+SLOW = """
+import os, sys, time
+if "plugvault.hsm.serving" in sys.orig_argv:
+    from pathlib import Path
+    from plugvault.hsm.vault import Calls
+
+    sign, under_way, go_on = Calls.sign, Path(os.environ["UNDER_WAY"]), Path(os.environ["GO_ON"])
+
+    def slow(*arguments):
+        under_way.touch()
+        while not go_on.exists():
+            time.sleep(0.005)
+        return sign(*arguments)
+
+    Calls.sign = slow
+"""
+
+
+def until(true: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_service_that_is_stopped_answers_what_is_under_way_first(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = car_token.folder / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(SLOW)
+    under_way, go_on = car_token.folder / "under-way", car_token.folder / "go-on"
+    monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
+    monkeypatch.setenv("UNDER_WAY", str(under_way))
+    monkeypatch.setenv("GO_ON", str(go_on))
+    said: list[object] = []
+
+    def sign() -> None:
+        try:
+            said.append(len(vault.sign(PROVISIONING, DIGEST)))
+        except VaultError as error:
+            said.append(str(error))
+
+    with car_token.service() as service:
+        vault = service.client()
+        vault.generate_provisioning_key()
+        process = service._process
+        asking = threading.Thread(target=sign)
+        asking.start()
+        until(under_way.exists)
+
+        def go() -> None:
+            until(lambda: process.stdin is None or process.stdin.closed)
+            go_on.touch()
+
+        going = threading.Thread(target=go)
+        going.start()
+    asking.join()
+    going.join()
+    assert said == [64]
+    assert process.returncode == 0
+
+
+def test_nothing_is_open_after_a_service_and_nobody_listens(car_token: CarToken) -> None:
+    def descriptors() -> list[str]:
+        found = []
+        for one in Path("/proc/self/fd").iterdir():
+            try:
+                found.append(str(one.readlink()))
+            except FileNotFoundError:  # of the listing itself
+                continue
+        return sorted(one for one in found if not one.startswith("/proc"))
+
+    before, threads = descriptors(), threading.active_count()
+    with car_token.service(tcp=("127.0.0.1", 0)) as service:
+        address, path = service.address, str(service.socket_path)
+        client = service.client()
+        client.random(1)
+        client.close()
+        os.kill(service.pid, 9)
+        service.client().random(1)
+    assert descriptors() == before
+    assert threading.active_count() == threads
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(address):
+        pass
+    assert not Path(path).exists()
+
+
+def test_nothing_is_open_after_a_service_that_could_not_start(car_token: CarToken) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        for more in ({"tcp": taken.getsockname()}, {"minimum_custody": "L3"}):
+            with pytest.raises(VaultError), car_token.service(**more):
+                pass
+            assert not list((car_token.folder / "run").iterdir())
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+@pytest.mark.parametrize("said", [b"", b'{"open": {"pin": "1234'], ids=["none", "cut off"])
+def test_service_whose_orders_never_come_ends_and_says_nothing(said: bytes) -> None:
+    """Its supervisor has died before it gave them, or while it did."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "plugvault.hsm.serving"],
+        input=said,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"", b"")
+
+
+def test_service_whose_orders_do_not_end_is_not_waited_for() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb"), os.fdopen(writer, "wb") as out:
+        filling = threading.Thread(target=out.write, args=(b" " * (serving._LONGEST + 1),))
+        filling.start()
+        with pytest.raises(SystemExit) as caught:
+            serving._orders(reader)
+        os.read(reader, 1)
+        filling.join()
+    assert caught.value.code == 1
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["read", "not JSON"])
+def test_line_with_the_pin_is_wiped_once_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    lines: list[bytearray] = []
+    loads = json.loads
+
+    def watched(line: bytearray) -> object:
+        assert b"1234-the-pin" in line
+        lines.append(line)
+        return loads(line)
+
+    monkeypatch.setattr(json, "loads", watched)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb"), os.fdopen(writer, "wb") as out:
+        out.write(b'{"pin": "1234-the-pin"' + b"}" * (not broken) + b"\n")
+        out.flush()
+        if broken:
+            with pytest.raises(ValueError, match="delimiter"):
+                serving._orders(reader)
+        else:
+            assert serving._orders(reader) == {"pin": "1234-the-pin"}
+    assert [set(line) for line in lines] == [{0}]
