@@ -17,9 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vault import DIGEST, OPENINGS, SIGNATURES, bare_opening, in_turns, of_openssl
+from vault import (
+    DIGEST,
+    OPENINGS,
+    SIGNATURES,
+    bare_opening,
+    in_turns,
+    microseconds,
+    of_openssl,
+)
 
 ROUNDS = 5  # of many turns
+NEW = 200  # envelopes
 CLIENTS = (2, 4, 8)
 SECONDS, TURNS = 0.1, 90
 
@@ -99,6 +108,29 @@ def loop(work: Callable[[], object]) -> float:
     return count / SECONDS
 
 
+def remembering(client: Any, point: bytes) -> list[dict[str, Any]]:
+    """What it costs that the service writes down each new envelope before it opens it."""
+    import envelopes
+
+    new = iter([envelopes.envelope(point, envelopes.KNOWN_KEY) for _ in range(NEW)])
+    known = envelopes.envelope(point, envelopes.KNOWN_KEY)
+
+    def opening(case: dict[str, Any]) -> None:
+        client.delete(client.open_contract_key(*case.values()))
+
+    opening(known)
+    times = [
+        (microseconds(lambda: opening(known), 1), microseconds(lambda: opening(next(new)), 1))
+        for _ in range(NEW)
+    ]
+    of_known, of_new = map(min, zip(*times, strict=True))
+    ratio = of_new / of_known
+    return [
+        {"name": "open and delete, an envelope that is new", "value": of_new, "unit": "µs"},
+        {"name": "  of one that is known", "value": ratio, "unit": "×", "budget": 1.15},
+    ]
+
+
 def rows(token: Any) -> list[dict[str, Any]]:
     from pkcs11 import Mechanism
 
@@ -125,6 +157,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
         ]
         rounds = [in_turns(works) for _ in range(ROUNDS)]
         bare_sign, sign, verify, bare_open, opening = map(min, zip(*rounds, strict=True))
+        remembered = remembering(client, point)
         several, of_bare = together(service.socket_path, bare)
     vault.close()
     found: list[dict[str, Any]] = [
@@ -141,6 +174,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
             "at_least": 0.5,
         },
     ]
+    found += remembered
     found += of_openssl(sign, opening)
     for count, signed in several.items():
         found += [
