@@ -170,21 +170,17 @@ def test_token_opened_twice_is_one_and_still_asks_for_its_pin(
 
 
 def test_wrong_pin_is_tried_once(hsm: Hsm, car_token: CarToken) -> None:
-    tries: list[str] = []
-    real = hsm._library.find_token
+    tries: list[bytes] = []
+    real = hsm._library.direct.login
 
-    class Counting:
-        def __init__(self, token) -> None:
-            self.token = token
+    def counting(session, pin) -> None:
+        tries.append(bytes(pin))
+        real(session, pin)
 
-        def open(self, **options):
-            tries.append(options["user_pin"])
-            return self.token.open(**options)
-
-    hsm._library.find_token = lambda label: Counting(real(label))
+    hsm._library.direct.login = counting
     with pytest.raises(VaultError, match=r"^pin"):
         hsm.token(car_token.label, "wrong-pin")
-    assert tries == ["wrong-pin"]
+    assert tries == [b"wrong-pin"]
     hsm.token(car_token.label, car_token.pin)
 
 

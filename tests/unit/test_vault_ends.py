@@ -1,6 +1,5 @@
 """The ends of a vault service: nothing is lost of what is under way, and nothing is left open."""
 
-import json
 import os
 import socket
 import subprocess
@@ -141,25 +140,26 @@ def test_service_whose_orders_do_not_end_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["read", "not JSON"])
-def test_line_with_the_pin_is_wiped_once_it_is_read(
+def test_lines_with_the_pin_are_wiped_once_they_are_read(
     monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
-    lines: list[bytearray] = []
-    loads = json.loads
+    """And the PIN was in nothing that JSON made a text of."""
+    buffers: list[bytearray] = []
+    readv = os.readv
 
-    def watched(line: bytearray) -> object:
-        assert b"1234-the-pin" in line
-        lines.append(line)
-        return loads(line)
+    def watched(descriptor: int, into: list[memoryview]) -> int:
+        buffers.append(into[0].obj)  # type: ignore[arg-type]
+        return readv(descriptor, into)
 
-    monkeypatch.setattr(json, "loads", watched)
+    monkeypatch.setattr(os, "readv", watched)
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb"), os.fdopen(writer, "wb") as out:
-        out.write(b'{"pin": "1234-the-pin"' + b"}" * (not broken) + b"\n")
+        out.write(b'{"state": null' + b"}" * (not broken) + b"\n1234-the-pin\n")
         out.flush()
         if broken:
             with pytest.raises(ValueError, match="delimiter"):
                 serving._orders(reader)
         else:
-            assert serving._orders(reader) == {"pin": "1234-the-pin"}
-    assert [set(line) for line in lines] == [{0}]
+            assert serving._orders(reader) == ({"state": None}, bytearray(b"1234-the-pin"))
+    assert {len(set(buffer)) for buffer in buffers} == {1}
+    assert not any(buffers[0])

@@ -1,10 +1,11 @@
-"""The three calls that are made without python-pkcs11, on the session that it has opened.
+"""The calls that are made without python-pkcs11, on the session that it has opened.
 
-Through two of them a secret passes. python-pkcs11 takes and gives immutable `bytes` and copies
-them on the way, so of a scalar that was imported 24 bytes of 32 could be found in the process
-hours later. Here the library reads it from the caller's own `bytearray`, and writes a digest into
-one; each caller wipes what is its own. The third is ECDSA, the one that is called all day: a tenth
-of its time was python-pkcs11's. Nobody else may be in the library meanwhile: see `Token.call`.
+Through most of them a secret passes: the PIN, a scalar, a digest. python-pkcs11 takes and gives
+immutable `bytes` and copies them on the way, so of a scalar that was imported 24 bytes of 32 could
+be found in the process hours later, and the PIN whole. Here the library reads it from the caller's
+own `bytearray`, and writes a digest into one; each caller wipes what is its own. Another is ECDSA,
+the one that is called all day: a tenth of its time was python-pkcs11's. Nobody else may be in the
+library meanwhile: see `Token.call`.
 """
 
 import ctypes
@@ -20,6 +21,7 @@ from plugvault.hsm.library import MAPPER
 _CREATE_OBJECT, _DESTROY_OBJECT = 21, 23
 _DIGEST_INIT, _DIGEST_UPDATE, _DIGEST_KEY, _DIGEST_FINAL = 38, 40, 41, 42
 _SIGN_INIT, _SIGN = 43, 44
+_LOGIN, _USER = 19, 1  # its place, and CKU_USER
 _GET_TOKEN_INFO, _TOKEN_INFO = 7, 512  # its place, and room for what it tells
 _ULONG = ctypes.c_ulong
 _PACK = MAPPER.pack_attribute
@@ -33,9 +35,17 @@ _ERRORS: dict[int, type[exceptions.PKCS11Error]] = {
     0x13: exceptions.AttributeValueInvalid,
     0x31: exceptions.DeviceMemory,
     0x32: exceptions.DeviceRemoved,
+    0xA0: exceptions.PinIncorrect,
+    0xA1: exceptions.PinInvalid,
+    0xA2: exceptions.PinLenRange,
+    0xA3: exceptions.PinExpired,
+    0xA4: exceptions.PinLocked,
     0xE0: exceptions.TokenNotPresent,
     0xE1: exceptions.TokenNotRecognised,
     0xE2: exceptions.TokenWriteProtected,
+    0x100: exceptions.UserAlreadyLoggedIn,
+    0x102: exceptions.UserPinNotInitialized,
+    0x104: exceptions.AnotherUserAlreadyLoggedIn,
 }
 
 
@@ -61,6 +71,7 @@ class Direct:
             return ctypes.CFUNCTYPE(_ULONG, _ULONG, *arguments)(table[place])  # a session first
 
         self._token_info = function(_GET_TOKEN_INFO, pointer)
+        self._login = function(_LOGIN, _ULONG, pointer, _ULONG)
         self._create = function(_CREATE_OBJECT, pointer, _ULONG, pointer)
         self._destroy = function(_DESTROY_OBJECT, _ULONG)
         self._digest_init = function(_DIGEST_INIT, pointer)
@@ -72,6 +83,15 @@ class Direct:
         # One for every signature, and their addresses: to make them anew takes a microsecond.
         self._ecdsa, self._signature, self._length = _mechanism(Mechanism.ECDSA), _RS(), _ULONG()
         self._at = [ctypes.addressof(o) for o in (self._ecdsa, self._signature, self._length)]
+
+    def login(self, session: Any, pin: bytearray) -> None:
+        """As the token's user. The PIN is read where it is, for its owner to wipe.
+        Raises: pkcs11.PKCS11Error."""
+        view = (ctypes.c_char * len(pin)).from_buffer(pin)
+        code = self._login(session.handle, _USER, ctypes.addressof(view), len(pin))
+        if code in _ERRORS:
+            raise _ERRORS[code]  # whose name says it all to a person
+        _check(code, "C_Login")
 
     def token_info(self, slot: int) -> bytes:
         """CK_TOKEN_INFO of a slot: python-pkcs11 tells labels with what is no text replaced, and

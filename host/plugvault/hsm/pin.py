@@ -105,14 +105,20 @@ _SALT = os.urandom(16)
 _wrong: set[bytes] = set()
 
 
-def fingerprint(pin: str, *token: str) -> bytes:
+def fingerprint(pin: str | bytearray, *token: str) -> bytes:
     """To know a token's PIN again without keeping it; of this process only."""
-    said = "\0".join((pin, *token)).encode()
-    return hashlib.scrypt(said, salt=_SALT, n=1024, r=8, p=1)
+    secret = pin if isinstance(pin, bytearray) else pin.encode()
+    names = "".join("\0" + name for name in token).encode()
+    said = bytearray(len(secret) + len(names))  # filled in place: to grow would leave a copy
+    said[: len(secret)], said[len(secret) :] = secret, names
+    try:
+        return hashlib.scrypt(said, salt=_SALT, n=1024, r=8, p=1)
+    finally:
+        said[:] = bytes(len(said))
 
 
 @contextmanager
-def once(pin: str, *token: str) -> Iterator[None]:
+def once(pin: str | bytearray, *token: str) -> Iterator[None]:
     """A login to the token of these names with this PIN: refused when it was wrong before.
 
     Raises: VaultError("pin"), without asking the token.

@@ -81,12 +81,12 @@ class VaultService:
         self.restarts = 0
         self.failure: VaultError | None = None
         self._label, self._tcp = label, tcp
+        self._pin = user_pin
         self._orders: dict[str, Any] = {
             "open": {
                 "module": str(module),
                 "conf": str(conf) if conf else None,
                 "label": label,
-                "pin": user_pin,
                 "options": options,
                 "minimum_custody": minimum_custody,
                 "provisioning": provisioning,
@@ -153,7 +153,8 @@ class VaultService:
 
     def _start(self) -> subprocess.Popen[bytes]:
         opened = self._orders["open"]
-        with pin.once(*(opened[name] or "" for name in ("pin", "module", "conf", "label"))):
+        names = (opened[name] or "" for name in ("module", "conf", "label"))
+        with pin.once(self._pin, *names):
             return self._start_process()
 
     def _start_process(self) -> subprocess.Popen[bytes]:
@@ -171,7 +172,7 @@ class VaultService:
         timer = threading.Timer(_START_TIMEOUT, process.kill)
         timer.start()
         with contextlib.suppress(OSError):  # died before it read its orders
-            stdin.write(json.dumps(self._orders).encode() + b"\n")
+            stdin.write(json.dumps(self._orders).encode() + b"\n" + self._pin.encode() + b"\n")
             stdin.flush()
             word = stdout.readline().decode().strip()
         timer.cancel()

@@ -12,7 +12,8 @@ longest. A call that does not come back ends the process, as its supervisor expe
 
 The first line of stdin is {"open": arguments of `open_vault`, "state": a folder or null,
 "clients": {name: {"key": hex, and arguments of `Caller`}}}, the name "" for who comes by the Unix
-socket; stdout gets "ready", or "reason: detail" and the process ends with 1. Linux only.
+socket; the second is the PIN, which is never made a text, for nobody could wipe that. stdout gets
+"ready", or "reason: detail" and the process ends with 1. Linux only.
 """
 
 import ctypes
@@ -51,7 +52,7 @@ Peer = int | str  # the process id of this user's process, or the name of who ha
 
 def main() -> int:
     _no_core_dumps()
-    orders = _orders()
+    orders, pin = _orders()
     # After the limits: these load the token's library.
     from plugvault.hsm.envelopes import records_of
     from plugvault.hsm.vault import open_vault
@@ -59,13 +60,14 @@ def main() -> int:
     opened, state = orders["open"], orders["state"]
     signal.alarm(_HANG)
     try:
-        vault = open_vault(**opened)
-        del opened["pin"]
+        vault = open_vault(**opened, pin=pin)
         records = records_of(vault, opened["module"], opened["conf"], opened["options"], state)
         answers = Answers(vault, records)
     except VaultError as error:
         print(error, flush=True)
         return 1
+    finally:
+        pin[:] = bytes(len(pin))
     signal.alarm(0)
     print("ready", flush=True)
     listeners = [socket.socket(fileno=int(fd)) for fd in sys.argv[1:]]
@@ -88,18 +90,19 @@ def _no_core_dumps() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # nor may another process read this one's memory
 
 
-def _orders(descriptor: int = 0) -> Any:
-    """The line of stdin; the bytes of the PIN in it are wiped."""
-    line, length = bytearray(b" " * _LONGEST), 0
+def _orders(descriptor: int = 0) -> tuple[Any, bytearray]:
+    """What the lines of stdin say, and the PIN; the buffer that they came in is wiped."""
+    lines, length = bytearray(b" " * _LONGEST), 0
     try:
-        while not line.endswith(b"\n", 0, length):
-            read = os.readv(descriptor, [memoryview(line)[length:]])
+        while lines.count(b"\n", 0, length) < 2:
+            read = os.readv(descriptor, [memoryview(lines)[length:]])
             if not read:
                 raise SystemExit(1)  # there is nobody any more to serve, or too much is said
             length += read
-        return json.loads(line)
+        end = lines.index(b"\n")
+        return json.loads(lines[:end]), lines[end + 1 : length - 1]
     finally:
-        line[:] = bytes(len(line))
+        lines[:] = bytes(len(lines))
 
 
 class _Client:

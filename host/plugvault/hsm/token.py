@@ -155,12 +155,19 @@ class _Library:
         slot = self._named(name).slot.slot_id
         return next((token for token in self.tokens.values() if token.slot == slot), None)
 
-    def log_in(self, label: str, pin: str) -> Any:
+    def log_in(self, label: str, pin: str | bytearray) -> Any:
         """A session. A refused PIN is told with what the token says of the tries left."""
         token = self.find_token(label)
+        secret = bytearray(pin if isinstance(pin, bytearray) else pin.encode())
         try:
             with self.call():
-                return token.open(rw=True, user_pin=pin, attribute_mapper=MAPPER)
+                session = token.open(rw=True, attribute_mapper=MAPPER)
+                try:
+                    self.direct.login(session, secret)
+                except pkcs11.PKCS11Error:
+                    session.close()
+                    raise
+                return session
         except VaultError as error:
             if error.reason not in ("pin", "pin-locked"):
                 raise
@@ -168,6 +175,8 @@ class _Library:
             with suppress(VaultError), self.call():
                 left = tries_left(self._named(label).flags)
             refused = VaultError(error.reason, "; ".join(filter(None, (error.detail, left))))
+        finally:
+            secret[:] = bytes(len(secret))
         raise refused
 
 
@@ -219,8 +228,9 @@ class Hsm:
             library.users += 1
         self._library: _Library | None = library
 
-    def token(self, name: str, pin: str) -> "Token":
-        """The token of that name [`uri.Name`], logged in. The PIN is tried once.
+    def token(self, name: str, pin: str | bytearray) -> "Token":
+        """The token of that name [`uri.Name`], logged in. The PIN is tried once; a bytearray is
+        for the caller to wipe.
 
         Raises: VaultError("token-missing" | "refused": several have this name | "pin" |
         "pin-locked" | "unavailable").
@@ -285,7 +295,7 @@ class Token:
     name: see `uri.Name`.
     """
 
-    def __init__(self, library: _Library, name: str, pin: str) -> None:
+    def __init__(self, library: _Library, name: str, pin: str | bytearray) -> None:
         self.call = library.call
         self.direct = library.direct
         self._folder = token_folder(library.conf)
@@ -302,7 +312,7 @@ class Token:
         with self.call():
             self.session = self.session.token.open(rw=True, attribute_mapper=MAPPER)
 
-    def is_pin(self, pin: str) -> bool:
+    def is_pin(self, pin: str | bytearray) -> bool:
         return hmac.compare_digest(self._pin, fingerprint(pin))
 
     def generate(

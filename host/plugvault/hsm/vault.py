@@ -36,7 +36,7 @@ def open_vault(
     module: Path | str,
     conf: Path | str | None,
     label: str,
-    pin: str,
+    pin: str | bytearray,
     options: str = "",
     minimum_custody: str = "",
     provisioning: str = "",
