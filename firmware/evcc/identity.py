@@ -120,7 +120,7 @@ class Identity:
             return found
         try:
             noted, custody = unpack(stored)
-            said = custody.decode() if noted == digest else levels.UNATTESTED
+            said = text(custody) if noted == digest else levels.UNATTESTED
         except (RecordError, ValueError):
             said = levels.UNATTESTED
         return levels.told(found, said)
