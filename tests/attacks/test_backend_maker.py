@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,6 +82,12 @@ class Car:
     def connect(self) -> bytes:
         self.there = True
         return PROVISIONING.point
+
+    def set_time(self, now: int) -> None:
+        """Every car hears it first."""
+
+    def status(self) -> Any:
+        return SimpleNamespace(locked=False)
 
     def contracts(self) -> list[Any]:
         return []

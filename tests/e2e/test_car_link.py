@@ -127,7 +127,7 @@ def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
     station = Station(Offer(), [today.v2g_root.der, today.mo_root.der], fetch)
     how: dict[str, Any] = {"vault": vault, "noise": noise(per_thousand) if per_thousand else None}
     if name == "debian32":  # as wide as a board, so as small as one
-        how |= {"code": bytecode, "heap": "192k"}
+        how |= {"code": bytecode, "heap": "216k"}
     with (
         station.in_thread() as (host, port),
         Car(runtime(name), link, tmp_path / "car", maker=key.point, token=car_token, **how) as car,
@@ -193,7 +193,7 @@ def test_a_module_that_cannot_start_says_why(tmp_path: Path, car_token: Any) -> 
     (folder / "store").write_text("not a folder")
     with (
         pytest.raises(CarError, match="store") as caught,
-        Car(runtime("cpython"), "tcp", folder, maker=bytes(65), token=car_token),
+        Car(runtime("cpython"), "tcp", folder, maker=b"\4" + bytes(64), token=car_token),
     ):
         pass
     assert caught.value.reason == "died"
@@ -203,7 +203,7 @@ def test_an_interpreter_that_is_not_there_is_a_clear_error(tmp_path: Path, car_t
     gone = dataclasses.replace(runtime("cpython"), argv=("/no/such/python",))
     with (
         pytest.raises(CarError, match="No such file") as caught,
-        Car(gone, "serial", tmp_path / "car", maker=bytes(65), token=car_token, vault="token"),
+        Car(gone, "serial", tmp_path / "car", maker=b"\4" + bytes(64), token=car_token, vault="token"),
     ):
         pass
     assert caught.value.reason == "start"
@@ -218,7 +218,7 @@ def test_a_wrong_pin_is_a_clear_error_and_tried_once(
     car_token.pin = "0" * 8
     with (
         pytest.raises(Exception, match="pin"),
-        Car(how, "tcp", tmp_path / "car", maker=bytes(65), token=car_token),
+        Car(how, "tcp", tmp_path / "car", maker=b"\4" + bytes(64), token=car_token),
     ):
         pass
 
