@@ -16,7 +16,9 @@ from evcc import p256
 from evcc.ports import tcp, unix
 from evcc.vault import PROVISIONING, VaultError, service
 from fixtures.tokens import CarToken
+from plugvault.hsm.answers import Answers, TokenLost
 from plugvault.hsm.callers import RIGHTS, Caller
+from plugvault.hsm.envelopes import Records
 from plugvault.hsm.service import VaultService, status_of
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -137,6 +139,27 @@ def test_no_client_may_delete_the_provisioning_key(each_token: CarToken, again: 
                 vault._ask(delete, b"", PROVISIONING)
             assert p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
             vault.delete(opening(vault))
+
+
+def test_a_moment_in_which_the_token_fails_costs_no_provisioning_key(
+    each_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who says that an answer was lost has what is half made taken away: not what is whole."""
+    make = service.OPERATIONS.index(("generate_provisioning_key", 1)) | service.AGAIN
+
+    def fail(*_: object) -> bytes:
+        raise VaultError("unavailable", "C_Sign 0x30")
+
+    vault = each_token.open()
+    point = vault.generate_provisioning_key()
+    answers = Answers(vault, Records(each_token.folder / "records"))
+    with monkeypatch.context() as failing:
+        failing.setattr(vault._calls, "sign", fail)
+        with pytest.raises(TokenLost):
+            answers.answer(Caller(), service.pack(1, make, [b""])[2:])
+    assert vault.public(PROVISIONING) == point
+    assert p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
+    vault.close()
 
 
 def outcomes(vault: service.ServiceVault, key: bytes) -> dict[str, str]:

@@ -27,6 +27,7 @@ from plugvault.telematics import TelematicsError
 from world import EMAID, PCID, World
 
 SECOND = "DEPVT0000000X19"
+MAKER = b"\4" + bytes(64)  # a key that has nobody
 SESSION_ID = bytes(range(8))
 
 
@@ -193,7 +194,7 @@ def test_a_module_that_cannot_start_says_why(tmp_path: Path, car_token: Any) -> 
     (folder / "store").write_text("not a folder")
     with (
         pytest.raises(CarError, match="store") as caught,
-        Car(runtime("cpython"), "tcp", folder, maker=b"\4" + bytes(64), token=car_token),
+        Car(runtime("cpython"), "tcp", folder, maker=MAKER, token=car_token),
     ):
         pass
     assert caught.value.reason == "died"
@@ -203,7 +204,14 @@ def test_an_interpreter_that_is_not_there_is_a_clear_error(tmp_path: Path, car_t
     gone = dataclasses.replace(runtime("cpython"), argv=("/no/such/python",))
     with (
         pytest.raises(CarError, match="No such file") as caught,
-        Car(gone, "serial", tmp_path / "car", maker=b"\4" + bytes(64), token=car_token, vault="token"),
+        Car(
+            gone,
+            "serial",
+            tmp_path / "car",
+            maker=MAKER,
+            token=car_token,
+            vault="token",
+        ),
     ):
         pass
     assert caught.value.reason == "start"
@@ -218,7 +226,7 @@ def test_a_wrong_pin_is_a_clear_error_and_tried_once(
     car_token.pin = "0" * 8
     with (
         pytest.raises(Exception, match="pin"),
-        Car(how, "tcp", tmp_path / "car", maker=b"\4" + bytes(64), token=car_token),
+        Car(how, "tcp", tmp_path / "car", maker=MAKER, token=car_token),
     ):
         pass
 

@@ -131,6 +131,16 @@ def check_envelope(vault: "TokenVault", *envelope) -> None:
     vault._checked(*envelope)
 
 
+def is_well(vault: "TokenVault") -> bool:
+    """Whether the token opens and signs with throw-away keys. If not, a key that fails may be as
+    whole as ever."""
+    try:
+        way = vault._survey()[_CURVE.name]
+        return bool(way[2]) and custody.works(vault._calls, _CURVE, way)
+    except VaultError:
+        return False
+
+
 def owners(vault: "TokenVault") -> list:
     """Who has keys in the token; b"" for those that were made without an owner."""
     calls, found = vault._calls, set()

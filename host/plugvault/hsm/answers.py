@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evcc.vault import PROVISIONING, VaultError
-from evcc.vault.pkcs11 import check_envelope, of
+from evcc.vault.pkcs11 import check_envelope, is_well, of
 from evcc.vault.service import AGAIN, MAX_ANSWER, OPERATIONS, SEAL, pack, unpack
 from plugvault.hsm.callers import Caller, admit_opening
 
@@ -172,6 +172,8 @@ class Answers:
             # half alone was not, for a token makes it last; that one is not ours to remove.
             point = vault.public(PROVISIONING)
             if not self._signs(owned, PROVISIONING, point):
+                if not is_well(vault):  # it may be whole: nobody's word makes that key go
+                    raise TokenLost from None
                 vault.delete(PROVISIONING)
                 point = vault.generate_provisioning_key()
         owned.seen.add(PROVISIONING)
