@@ -19,7 +19,7 @@ from evcc.vault.pin import tries_left
 from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.hsm import Hsm, pin
-from plugvault.hsm import token as hosted
+from plugvault.hsm.direct import Direct
 
 SECRET = "4711-0815-secret"
 
@@ -154,17 +154,13 @@ class Logins:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        real = hosted._Library.find_token
+        real = Direct.login
 
-        class Counted:
-            def __init__(self, token: Any) -> None:
-                self._token = token
+        def counted(*call: Any) -> None:
+            self.count += 1
+            real(*call)
 
-            def open(token, **how: Any) -> Any:  # noqa: N805
-                self.count += 1
-                return token._token.open(**how)
-
-        monkeypatch.setattr(hosted._Library, "find_token", lambda *args: Counted(real(*args)))
+        monkeypatch.setattr(Direct, "login", counted)
 
 
 def attempt(car_token: CarToken, pin_: str) -> VaultError | None:

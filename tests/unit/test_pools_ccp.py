@@ -233,7 +233,7 @@ def test_mo_of_other_provider_cannot_look_up(filled: Pools):
 
 def test_oem_of_other_wmi_cannot_look_up(filled: Pools):
     assert lookup(filled, MAKER).emaid == lookup(filled, STATION).emaid == EMAID
-    refused(filled, "forbidden", "WMI", lookup, filled, OTHER_MAKER)
+    refused(filled, "not-found", "not found", lookup, filled, OTHER_MAKER)
 
 
 def test_oem_of_other_wmi_cannot_list(filled: Pools):

@@ -212,9 +212,9 @@ CASES: dict[str, tuple[Act, Act, Check]] = {
         says("invalid", "already"),
     ),
     "peers.move": (
-        lambda _, records: peers.move(records, "south", "suspended", "Ann", NOW),
+        lambda _, records: peers.move(records, "south", "audited", "Ann", NOW),
         lambda _, records: peers.move(records, "south", "audited", "Ben", NOW),
-        says("invalid", "south is suspended"),
+        says("invalid", "south is audited"),
     ),
     "peers.adopt_root": (
         lambda scene, records: peers.adopt_root(records, "south", scene.wanted, "V2G", NOW),

@@ -155,25 +155,27 @@ class _Library:
         slot = self._named(name).slot.slot_id
         return next((token for token in self.tokens.values() if token.slot == slot), None)
 
-    def log_in(self, label: str, pin: str | bytearray) -> Any:
-        """A session. A refused PIN is told with what the token says of the tries left."""
-        token = self.find_token(label)
+    def log_in(self, name: str, pin: str | bytearray) -> tuple[Any, str]:
+        """A session, and the token's label, which SoftHSM on a read-only disk tells before a login
+        only. A refused PIN is told with what the token says of the tries left."""
+        token = self.find_token(name)
         secret = bytearray(pin if isinstance(pin, bytearray) else pin.encode())
         try:
             with self.call():
+                label = uri.label_of(self.direct.token_info(token.slot.slot_id))
                 session = token.open(rw=True, attribute_mapper=MAPPER)
                 try:
                     self.direct.login(session, secret)
                 except pkcs11.PKCS11Error:
                     session.close()
                     raise
-                return session
+                return session, label
         except VaultError as error:
             if error.reason not in ("pin", "pin-locked"):
                 raise
             left = ""
             with suppress(VaultError), self.call():
-                left = tries_left(self._named(label).flags)
+                left = tries_left(self._named(name).flags)
             refused = VaultError(error.reason, "; ".join(filter(None, (error.detail, left))))
         finally:
             secret[:] = bytes(len(secret))
@@ -301,9 +303,8 @@ class Token:
         self._folder = token_folder(library.conf)
         self._pin = fingerprint(pin)
         with once(pin, library.path, library.conf or library.options, name):
-            self.session = library.log_in(name, pin)
+            self.session, self.label = library.log_in(name, pin)
         self.slot = self.session.token.slot.slot_id
-        self.label = uri.label_of(library.direct.token_info(self.slot))
         keep(self._folder, self.label)
 
     def reopen(self) -> None:
