@@ -259,7 +259,6 @@ class Contracts:
             else:
                 contract.custody = _lower_custody(contract, vault)
         ours = [contract.key for contract in self._contracts]
-        names = [_chain_file(key) for key in ours]
         spare = [key for key in held if key not in ours and key != PROVISIONING]
         found += [
             _removed("key", _hex(key) or "without a name", vault.delete, key)
@@ -268,6 +267,7 @@ class Contracts:
         ]
         self.unnamed = [key for key in spare if key and key not in self._journal]
         found += self._told_of_unnamed()
+        names = [_chain_file(key) for key in ours + self.unnamed]
         found += [
             _removed("chain", name, self._files.delete, name)
             for name in self._files.names()

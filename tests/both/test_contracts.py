@@ -300,9 +300,9 @@ def test_an_older_index_costs_no_key():
     files = MemoryFiles()
     contracts = Contracts(files)
     first = install(contracts, 1)
-    copy = dict(files.content)
+    copy = files.content["contracts"]
     second = install(contracts, 2)
-    files.content = copy
+    newer, files.content["contracts"] = files.content["contracts"], copy
     vault = KeyList([second.key])  # the first one's was removed
     again = Contracts(files)
     told = again.recover(vault)
@@ -312,6 +312,8 @@ def test_an_older_index_costs_no_key():
     told = Contracts(files).recover(vault)
     assert vault.held == [second.key, third.key] and first.key not in vault.held
     assert len(told) == 1 and "stays" in told[0]  # what was made since is newer than both
+    files.content["contracts"] = newer
+    assert Contracts(files).chain("DEABCC000000000") == chain(2)
 
 
 def test_a_car_claims_its_keys_and_a_new_one_draws_who_it_is():
