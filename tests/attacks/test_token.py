@@ -57,22 +57,16 @@ def test_derived_secret_destroyed_after_use(car: Car) -> None:
 
 def test_wrong_pin_does_not_retry_until_locked(car_token: Any, monkeypatch: Any) -> None:
     """One C_Login per attempt of the caller, never one of the vault's own."""
-    from plugvault.hsm import token as hosted
+    from plugvault.hsm.direct import Direct
 
     logins = []
-    real = hosted._Library.find_token
+    real = Direct.login
 
-    class Counted:
-        def __init__(self, token: Any) -> None:
-            self._token = token
+    def counted(*call: Any) -> None:
+        logins.append(call)
+        real(*call)
 
-        def open(self, **how: Any) -> Any:
-            logins.append(how)
-            return self._token.open(**how)
-
-    monkeypatch.setattr(
-        hosted._Library, "find_token", lambda *args: Counted(real(*args)), raising=True
-    )
+    monkeypatch.setattr(Direct, "login", counted)
     right, car_token.pin = car_token.pin, "9999-not-it"
     with pytest.raises(VaultError) as caught:
         car_token.open()
