@@ -1,19 +1,20 @@
-"""Which envelopes a provisioning key has been asked to open: the end of the envelope oracle.
+"""The envelopes that a provisioning key has been asked to open: the end of the envelope oracle.
 
-ISO 15118-2 seals a contract key with AES-CBC, which has no integrity. Whoever may send a recorded
-envelope again, changed and with a certificate of his choice, is told one bit of the contract key
-by "opened" or "key-mismatch", and needs 256 such questions. All of them need the ephemeral point
-of the recording. So a point comes once: with another envelope, or another certificate, it is
-refused before a private key is used. The same three again are no question: a lost answer may be
-asked for once more. Only the X coordinate counts, for a point and its negation give one secret.
+ISO 15118-2 seals a contract key with AES-CBC, which has no integrity. An attacker can send a
+recorded envelope again, changed and with a certificate of his choice. The answer, "opened" or
+"key-mismatch", tells one bit of the contract key; 256 such questions tell all of it. Every
+question needs the ephemeral point of the recording. So a point comes once: with another envelope,
+or with another certificate, it is refused before a private key is used. The same three together
+are no new question: a lost answer may be asked for again. Only the X coordinate counts, since a
+point and its negation give one secret.
 
-An honest sender never seals a key that is not its certificate's. After `MISMATCHES` of them in the
-life of a provisioning key nothing is opened any more, until its owner has lifted the lock.
+An honest sender never seals a key that is not its certificate's. `MISMATCHES` of them in the life
+of a provisioning key lock the table: nothing is opened until the lock is lifted.
 
-What was seen is never forgotten while the provisioning key is the same: a table that is full takes
-no more, so that nobody can flush an entry out with others.
+An entry stays as long as the provisioning key does. A full table takes no new envelope, so that
+nobody can flush an entry out with others.
 
-Pure data. Whoever holds it stores `packed()` before the token is asked.
+The table is pure data. Its holder stores `packed()` before the token is asked.
 """
 
 import hashlib
@@ -64,7 +65,7 @@ class Envelopes:
         return self.mismatches >= MISMATCHES
 
     def unlock(self) -> None:
-        """Lift the lock. What was seen stays seen."""
+        """Lift the lock. The entries stay."""
         self.mismatches = 0
 
     def opened(self, leaf: bytes) -> bool:
@@ -89,7 +90,7 @@ class Envelopes:
             raise EnvelopeError("full", "%d envelopes" % len(self._entries))
 
     def add(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
-        """It is going to be asked for; to be stored before it is.
+        """Enter an envelope; the table is to be stored before the token is asked.
 
         provisioning: the point of the provisioning key. dh_point: 0x04 | X | Y. wrapped: IV |
         ciphertext. leaf: the contract certificate, or what stands for it: anything that another
@@ -104,7 +105,7 @@ class Envelopes:
             self._entries.append([_x(dh_point), _hash(wrapped), _hash(leaf), ASKED])
 
     def settle(self, dh_point: bytes, is_match: bool) -> None:
-        """What became of an envelope that was added."""
+        """Note the outcome of an envelope that was added."""
         entry = self._find(dh_point)
         if entry is None:
             return
