@@ -63,6 +63,14 @@ def test_settings_of_this_machine_s_pip_go_along(
     assert f"file://{index}" in again.stdout
 
 
+def test_of_two_pip_files_that_say_the_same_the_later_counts(
+    machine: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "global.cert='/first'\nglobal.timeout='9'\nglobal.cert='/second'\n"
+    monkeypatch.setattr(machine, "_told", lambda *command: said)
+    assert machine._pip_settings() == "[global]\ncert = /second\ntimeout = 9\n"
+
+
 def test_commands_in_there_miss_nothing_silently(
     machine: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

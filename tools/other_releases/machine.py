@@ -72,15 +72,19 @@ def put_settings(root: Path) -> list[Path]:
 
 
 def _pip_settings() -> str:
-    """As one file what every file of pip's says here."""
-    sections: dict[str, str] = {}
+    """As one file what every file of pip's says here; of two that say the same the later counts,
+    as pip has it."""
+    sections: dict[str, dict[str, str]] = {}
     for line in _told(sys.executable, "-m", "pip", "config", "list").splitlines():
         place, _, value = line.partition("=")
         section, _, name = place.partition(".")
         if not place.startswith(":"):  # those are variables
             value = ast.literal_eval(value).strip().replace("\n", "\n    ")
-            sections[section] = sections.get(section, "") + f"{name} = {value}\n"
-    return "".join(f"[{section}]\n{names}" for section, names in sections.items())
+            sections.setdefault(section, {})[name] = value
+    return "".join(
+        f"[{section}]\n" + "".join(f"{name} = {value}\n" for name, value in names.items())
+        for section, names in sections.items()
+    )
 
 
 def _apt_settings() -> str:
