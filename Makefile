@@ -31,7 +31,7 @@ releases: ready ## make demo and make test on the other releases of Debian; need
 	@$(PYTHON) tools/other_releases
 
 bench: ready ## speed, size and memory, beside their budgets
-	@$(PYTHON) tools/bench/run.py $(ARGS)
+	@$(PYTHON) tools/benchmarks/run.py $(ARGS)
 
 lint: ruff mypy pyright ## style and types, as CI checks them
 

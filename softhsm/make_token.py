@@ -11,7 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from plugvault.hsm import TokenStore, VaultError
+from plugvault.tokens import TokenStore, VaultError
 
 
 def pins() -> tuple[str, str]:

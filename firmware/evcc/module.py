@@ -27,14 +27,15 @@ of the next one, the lines of LOG in front of the next one.
 import json
 import sys
 
-from evcc import installation, utf8
+from evcc import utf8
 from evcc.contracts import Contracts
 from evcc.errors import EvccError
 from evcc.identity import Identity
 from evcc.ids import parse_emaid
+from evcc.iso15118_2 import installation
+from evcc.iso15118_2.session import Session
 from evcc.link.line import Line
 from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, VAULT, LinkError
-from evcc.session import Session
 from evcc.telematics import Vehicle
 from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust

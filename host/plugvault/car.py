@@ -25,13 +25,13 @@ from typing import Self
 
 from evcc.errors import EvccError
 from evcc.ports.stream import PortError, Stream
-from plugvault.hsm.callers import OPENINGS
-from plugvault.hsm.selection import Chosen
-from plugvault.hsm.service import VaultService
 from plugvault.link.bench import Bench
 from plugvault.link.endpoint import of_connection, open_serial
 from plugvault.link.nullmodem import NullModem, Spoil
 from plugvault.runtimes import Runtime, program
+from plugvault.tokens.selection import Chosen
+from plugvault.vault_service.callers import OPENINGS
+from plugvault.vault_service.service import VaultService
 
 _START_TIMEOUT = 20.0  # seconds until the module must have answered
 _END_TIMEOUT = 5.0

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evcc import exi
 from fixtures.backend import ISO2, Backend, b64, refused
 from fixtures.pools import MAKER, OPERATOR, SIGNING, Pools, authority
-from plugvault.contract import response, xml
-from plugvault.contract.bundle import bundle
+from plugvault.contract.iso15118_2 import response, xml
+from plugvault.contract.iso15118_2.bundle import bundle
 from plugvault.contract.issue import ContractData, issue_contract
 from plugvault.opcp import cps as opcp_cps
 from plugvault.pki import path

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evcc import exi, x509
 from fixtures.backend import b64
 from fixtures.pools import Pools, authority
-from plugvault.contract import response
-from plugvault.contract.bundle import bundle
+from plugvault.contract.iso15118_2 import response
+from plugvault.contract.iso15118_2.bundle import bundle
 from plugvault.contract.issue import issue_contract
 from plugvault.federation import peers as asked_by
 from plugvault.federation.peers import Federation, Link

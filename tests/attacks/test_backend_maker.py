@@ -17,7 +17,7 @@ from bundles import PROVISIONING, VEHICLE, WORLD
 from evcc import exi
 from fixtures.fleet import until
 from fixtures.pools import authority
-from plugvault.contract.bundle import bundle, to_exi
+from plugvault.contract.iso15118_2.bundle import bundle, to_exi
 from plugvault.contract.issue import issue_contract
 from plugvault.pki.keys import raw_signer
 from plugvault.roles.backend import Backend

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc import ids
 from fixtures.pools import MAKER, OPERATOR, OTHER_MAKER, Pools
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pools import pcp
 from plugvault.pools.errors import PoolError
 from world import EMAID, PCID

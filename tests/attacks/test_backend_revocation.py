@@ -17,12 +17,12 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from fixtures.pools import OPERATOR, Pools, authority
 from fixtures.responders import Listener
+from plugvault.foreign_revocation import ForeignRevocation
 from plugvault.net import Outbound
 from plugvault.pki import path, responder
 from plugvault.pki.responder import Revocation
 from plugvault.pools import ccp, certificates, cps, rcp
 from plugvault.pools.errors import PoolError
-from plugvault.refresh import Refresh
 from world import CA_USAGE, EMAID, NOW, PCID, Issued, name, root, usage
 
 
@@ -128,7 +128,7 @@ def test_a_ca_cannot_revoke_what_another_has_issued(pools: Pools, place: Listene
         return responder.answer(authority(sub), found, revoked, NOW, NOW + 7200)
 
     place.answers = answer
-    refresh = Refresh(pools.store, (), Outbound(["127.0.0.0/8"], 2.0), lambda: NOW)
+    refresh = ForeignRevocation(pools.store, (), Outbound(["127.0.0.0/8"], 2.0), lambda: NOW)
     refresh([leaf.der, sub.der])
     with pools.store.read() as records:
         certificates.check(records, victim.chain)
@@ -143,7 +143,7 @@ def test_a_strangers_address_is_not_called(pools: Pools, place: Listener):
         pools.provisioning(),
         url=place.url,
     )
-    refresh = Refresh(pools.store, (), Outbound(["127.0.0.0/8"], 2.0), lambda: NOW)
+    refresh = ForeignRevocation(pools.store, (), Outbound(["127.0.0.0/8"], 2.0), lambda: NOW)
     refresh([leaf.der, *pools.world.oem_sub2.chain])
     assert place.asked == []
 

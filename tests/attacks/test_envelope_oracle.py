@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evcc import exi
 from evcc.contracts import Contracts
 from evcc.envelopes import MISMATCHES
-from evcc.installation import RejectedError, Request
+from evcc.iso15118_2.installation import RejectedError, Request
 from fixtures.cars import Car
 from oracle import Envelope, Forgetful, first_question, recover
 from world import DAY, NOW, SESSION_ID, Issued, root, seal

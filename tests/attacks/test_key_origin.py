@@ -22,8 +22,8 @@ from evcc.vault import cryptoki as p11
 from evcc.vault.pkcs11 import TokenVault, key_templates, schemes
 from fixtures.tokens import CarToken
 from plugvault import runtimes
-from plugvault.hsm import adoption
-from plugvault.hsm import token as hosted
+from plugvault.cryptoki import token as hosted
+from plugvault.tokens import adoption
 
 FFI = """
 import json, sys

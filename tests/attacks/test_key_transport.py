@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from evcc import exi, installation
-from evcc.installation import RejectedError, Request
+from evcc import exi
+from evcc.iso15118_2 import installation
+from evcc.iso15118_2.installation import RejectedError, Request
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault.schemes import SCHEMES
 from fixtures.cars import Car, Spy

@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from evcc import exi, messages
+from evcc import exi
 from evcc import x509 as strict
+from evcc.iso15118_2 import messages
 from evcc.ports.stream import of_socket
 from fixtures.backend import SESSION
 from fixtures.office import URL, Office, branch
@@ -34,7 +35,7 @@ from plugvault.opcp import tokens as tokens_
 from plugvault.pki import names
 from plugvault.roles import memory
 from plugvault.station import server
-from plugvault.station.secc import Authorized
+from plugvault.station.iso15118_2.secc import Authorized
 from plugvault.station.server import Station
 from world import PCID, World
 

@@ -21,7 +21,7 @@ import envelopes
 import image
 from fixtures.tokens import CarToken, module_of
 from plugvault import runtimes
-from plugvault.hsm.providers import PROVIDERS
+from plugvault.tokens.providers import PROVIDERS
 
 pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
@@ -36,7 +36,7 @@ LEVELS = [("softhsm", "L1+"), ("softhsm", "L1"), ("nss", "L3"), ("nss", "L2"), (
 
 FORCE = """
 import os, sys
-if "plugvault.hsm.serving" in sys.orig_argv:
+if "plugvault.vault_service.server" in sys.orig_argv:
     from evcc.vault import custody
 
     level = os.environ["PLUGVAULT_LEVEL"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evcc.installation import Request
+from evcc.iso15118_2.installation import Request
 from fixtures.cars import Car
 from world import EMAID, NOW, SESSION_ID, World, point, seal
 

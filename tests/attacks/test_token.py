@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11 import Attribute, AttributeSensitive, ObjectClass
 
-from evcc.installation import RejectedError, Request
-from evcc.session import CLOSED, NEXT, Session
+from evcc.iso15118_2.installation import RejectedError, Request
+from evcc.iso15118_2.session import CLOSED, NEXT, Session
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.cars import STORED, Car
 from world import EMAID, NOW, SESSION_ID
@@ -57,7 +57,7 @@ def test_derived_secret_destroyed_after_use(car: Car) -> None:
 
 def test_wrong_pin_does_not_retry_until_locked(car_token: Any, monkeypatch: Any) -> None:
     """One C_Login per attempt of the caller, never one of the vault's own."""
-    from plugvault.hsm.direct import Direct
+    from plugvault.cryptoki.direct import Direct
 
     logins = []
     real = Direct.login
@@ -114,7 +114,7 @@ def test_key_mismatch_and_bad_signature_are_indistinguishable_on_the_wire(car: C
 
 
 def session_outcome(session: Session) -> str:
-    from evcc.session import PAIRS
+    from evcc.iso15118_2.session import PAIRS
 
     outcome: str = PAIRS[session.state].read(session, {}, b"")
     assert session.error is not None

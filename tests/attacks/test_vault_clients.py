@@ -16,10 +16,10 @@ from evcc import p256
 from evcc.ports import tcp, unix
 from evcc.vault import PROVISIONING, VaultError, service
 from fixtures.tokens import CarToken
-from plugvault.hsm.answers import Answers, TokenLost
-from plugvault.hsm.callers import RIGHTS, Caller
-from plugvault.hsm.envelopes import Records
-from plugvault.hsm.service import VaultService, status_of
+from plugvault.vault_service.callers import RIGHTS, Caller
+from plugvault.vault_service.envelopes import Records
+from plugvault.vault_service.handlers import Answers, TokenLost
+from plugvault.vault_service.service import VaultService, status_of
 
 pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))

@@ -18,9 +18,9 @@ from evcc.ports import tcp
 from evcc.vault import PROVISIONING, VaultError, service
 from fixtures.tokens import CarToken, restarts
 from oracle import Envelope, recover
-from plugvault.hsm.answers import Answers
-from plugvault.hsm.callers import Caller
-from plugvault.hsm.service import VaultService, status_of
+from plugvault.vault_service.callers import Caller
+from plugvault.vault_service.handlers import Answers
+from plugvault.vault_service.service import VaultService, status_of
 
 pytestmark = pytest.mark.usefixtures("patient")
 KEY = os.urandom(32)

@@ -17,7 +17,7 @@ from evcc.ports.stream import Stream
 from evcc.vault import PROVISIONING, VaultError, service
 from evcc.vault.seal import NONCE, Seal
 from fixtures.tokens import CarToken
-from plugvault.hsm.service import VaultService
+from plugvault.vault_service.service import VaultService
 
 pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from evcc import installation
 from evcc.identity import Identity
+from evcc.iso15118_2 import installation
 from evcc.link import frame, v2gtp
 from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, Mux
 from evcc.telematics import Vehicle
 from evcc.timekeeper import Timekeeper
 from fixtures.cars import STORED, Car
-from plugvault.hsm import Token
 from plugvault.telematics import Maker, TelematicsError
+from plugvault.tokens import Token
 from world import EMAID, NOW, SESSION_ID
 
 Change = Callable[[bytes], "bytes | None"]

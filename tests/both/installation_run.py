@@ -12,7 +12,7 @@ import json
 import sys
 
 from evcc.contracts import INDEX, Contracts
-from evcc.installation import RejectedError, Request, install
+from evcc.iso15118_2.installation import RejectedError, Request, install
 from evcc.ports.files import Files
 from evcc.trust import Trust
 

@@ -7,8 +7,8 @@
 """
 
 from evcc import exi
+from evcc.iso15118_2.messages import envelope, opened
 from evcc.link import v2gtp
-from evcc.messages import envelope, opened
 
 SESSION_ID = bytes(range(0xA0, 0xA8))
 CHALLENGE = bytes(range(16))

@@ -8,7 +8,7 @@ It is there to be killed: see `tests/grounds.py`.
 import sys
 
 from evcc.contracts import Contracts
-from evcc.installation import Request, install
+from evcc.iso15118_2.installation import Request, install
 from evcc.ports.files import Files
 from evcc.trust import Trust
 from evcc.vault import pkcs11

@@ -3,17 +3,18 @@ so that a changed constant is noticed too."""
 
 import os
 
-from evcc import chain, der, exi, ids, installation, record, signature, telematics, trust, x509
+from evcc import chain, der, exi, ids, record, signature, telematics, trust, x509
 from evcc.contracts import ContractError
 from evcc.envelopes import EnvelopeError, Envelopes
 from evcc.exi import grammar as g
 from evcc.exi import reader
+from evcc.iso15118_2 import installation
+from evcc.iso15118_2.messages import envelope
+from evcc.iso15118_2.session import SessionError
 from evcc.link import frame, mux, v2gtp
-from evcc.messages import envelope
 from evcc.ports.files import Files, StoreError
 from evcc.ports.stream import PortError
 from evcc.revocation import Revocation, RevocationError
-from evcc.session import SessionError
 from helpers import raises
 from memory import MemoryFiles
 from scripted import OFFERED, answer

@@ -1,6 +1,7 @@
 """What the messages look like, and what is read out of the station's."""
 
-from evcc import exi, messages
+from evcc import exi
+from evcc.iso15118_2 import messages
 from scripted import OFFERED, but
 
 SESSION_ID = bytes(range(8))

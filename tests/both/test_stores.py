@@ -7,11 +7,12 @@ import binascii
 import json
 import struct
 
-from evcc import exi, messages, p256, x509
+from evcc import exi, p256, x509
 from evcc.contracts import INDEX, Contracts
 from evcc.errors import EvccError
 from evcc.identity import FILE as IDENTITY
 from evcc.identity import Identity, IdentityError
+from evcc.iso15118_2 import messages
 from evcc.record import RecordError, numbers, pack, text, unpack
 from evcc.revocation import FILE as REVOKED
 from evcc.revocation import Revocation

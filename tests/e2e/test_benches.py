@@ -12,7 +12,7 @@ import pytest
 
 from plugvault import runtimes
 
-RUN = Path(__file__).parents[2] / "tools/bench/run.py"
+RUN = Path(__file__).parents[2] / "tools/benchmarks/run.py"
 SHORT = ("bundle", "certificates", "exi", "installation", "link", "memory")  # seconds
 NEEDS = {"installation": "debian", "memory": "debian32"}  # a MicroPython
 

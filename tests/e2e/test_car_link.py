@@ -18,12 +18,12 @@ import pytest
 from evcc import exi, x509
 from plugvault import runtimes
 from plugvault.car import Car, CarError
-from plugvault.hsm import Token, TokenKey
 from plugvault.link.bench import BenchError
 from plugvault.link.endpoint import Endpoint, open_serial
 from plugvault.link.nullmodem import NullModem
 from plugvault.station import Offer, Station
 from plugvault.telematics import TelematicsError
+from plugvault.tokens import Token, TokenKey
 from world import EMAID, PCID, World
 
 SECOND = "DEPVT0000000X19"

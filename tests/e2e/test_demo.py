@@ -18,11 +18,11 @@ from evcc import exi
 from plugvault import runtimes
 from plugvault.car import Car
 from plugvault.cli import demo as command
-from plugvault.hsm import find_module
-from plugvault.hsm.vault import open_vault
-from plugvault.story import tale
-from plugvault.story.record import Record, StoryError
-from plugvault.story.tale import Tale
+from plugvault.cryptoki.backend import open_vault
+from plugvault.demo import walkthrough
+from plugvault.demo.record import DemoError, Record
+from plugvault.demo.walkthrough import Walkthrough
+from plugvault.tokens import find_module
 
 STEPS = ["tokens", "pki", "backend", "factory", "contract", "station", "air"]
 STEPS += ["charge 1", "charge 2"]
@@ -61,7 +61,7 @@ def test_the_story_comes_true(name: str, link: str, tmp_path: Path) -> None:
     if runtime is None:
         pytest.skip(f"no interpreter {name!r} here; make says why")
     record = Record()
-    Tale(record, runtime, link, tmp_path).tell()
+    Walkthrough(record, runtime, link, tmp_path).tell()
     data = record.as_data()
     check(data)
     assert data["runtime"].startswith(name)
@@ -168,7 +168,7 @@ def test_a_person_sees_steps_messages_and_the_summary() -> None:
 def test_a_story_that_does_not_come_true_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A car that authorizes with nothing: the run ends there, says so, and exits 1."""
     monkeypatch.setattr(Car, "charge", lambda *args, **kwargs: [], raising=False)
-    monkeypatch.setattr(tale.Tale, "_check_installed", lambda *args: None)
+    monkeypatch.setattr(walkthrough.Walkthrough, "_check_installed", lambda *args: None)
     original = Car.__enter__
 
     def enter(self: Car) -> Car:
@@ -190,7 +190,7 @@ def test_a_story_that_does_not_come_true_fails(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_step_that_checks_nothing_is_no_step() -> None:
     record = Record()
-    with pytest.raises(StoryError, match="nothing was checked"), record.step("x", "Idle"):
+    with pytest.raises(DemoError, match="nothing was checked"), record.step("x", "Idle"):
         pass
     assert record.as_data()["ok"] is False
 
@@ -199,6 +199,6 @@ def test_without_a_micropython_asking_for_one_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(runtimes, "get", lambda name: None)
-    assert tale.choose_runtime(None).name == "cpython"
-    with pytest.raises(StoryError, match="make"):
-        tale.choose_runtime("micropython")
+    assert walkthrough.choose_runtime(None).name == "cpython"
+    with pytest.raises(DemoError, match="make"):
+        walkthrough.choose_runtime("micropython")

@@ -19,7 +19,7 @@ from evcc import exi
 from fixtures.backend import ISO2, Backend, Clock, Vehicle, b64, refused
 from plugvault.ecosystem import LABELS, Ecosystem
 from plugvault.ecosystem.folder import Folder
-from plugvault.federation import ring
+from plugvault.federation import mesh
 from plugvault.pki import path
 from plugvault.pools import peers
 from plugvault.pools.caller import CPO, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, OEM
@@ -83,9 +83,9 @@ def ring_of_three(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> It
             backend = Backend(stack.enter_context(ecosystem), three.clock)
             backend.count = 1000 * len(three)  # no two of them have a vehicle of the same PCID
             three[name] = backend
-        links = ring.connect(
+        links = mesh.connect(
             [
-                ring.Party(name, one.ecosystem.url, one.ecosystem.store, one.ecosystem.register)
+                mesh.Partner(name, one.ecosystem.url, one.ecosystem.store, one.ecosystem.register)
                 for name, one in three.items()
             ],
             three.clock(),

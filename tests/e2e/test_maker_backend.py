@@ -12,7 +12,7 @@ import pytest
 
 from evcc import exi
 from fixtures.fleet import DOCUMENT, PCID, PLATE, Garage, until
-from plugvault.contract import response
+from plugvault.contract.iso15118_2 import response
 from plugvault.delivery import Worker
 from plugvault.opcp.services import Settings
 from plugvault.pools.events import OEM_EVENTS

@@ -17,9 +17,9 @@ from evcc.vault import VaultError
 from evcc.vault.custody import at_least
 from evcc.vault.service import ServiceVault
 from plugvault import runtimes
-from plugvault.hsm.selection import Selection
-from plugvault.story.record import Record
-from plugvault.story.tale import Tale
+from plugvault.demo.record import Record
+from plugvault.demo.walkthrough import Walkthrough
+from plugvault.tokens.selection import Selection
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_the_story_comes_true(name: str, named: Selection, tmp_path: Path) -> No
     if runtime is None:
         pytest.skip(f"no interpreter {name!r} here; make says why")
     record = Record()
-    Tale(record, runtime, "tcp", tmp_path, selection=named).tell()
+    Walkthrough(record, runtime, "tcp", tmp_path, selection=named).tell()
     data = record.as_data()
     assert data["ok"]
     assert len(data["contracts"]) == 2

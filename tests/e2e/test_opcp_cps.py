@@ -11,7 +11,7 @@ import pytest
 
 from evcc import exi
 from fixtures.backend import ISO2, Backend, Json, Vehicle, refused
-from plugvault.contract import xml
+from plugvault.contract.iso15118_2 import xml
 from plugvault.pki import path
 from plugvault.pools.caller import MO_EXTERNAL_PKI, MO_HUBJECT_PKI
 

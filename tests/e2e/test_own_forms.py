@@ -10,10 +10,12 @@ from itertools import pairwise
 
 import pytest
 
-from evcc import ids, messages, x509
+from evcc import ids, x509
+from evcc.iso15118_2 import messages
 from fixtures.backend import Backend, b64
 from fixtures.office import BRANCHES, KEYS, branch, levels
-from plugvault import refresh as learn
+from plugvault import foreign_revocation as learn
+from plugvault.foreign_revocation import ForeignRevocation
 from plugvault.net import Outbound
 from plugvault.pki import names, ocsp, path, responder
 from plugvault.pki.issue import der, root
@@ -22,7 +24,6 @@ from plugvault.pki.schemes import public_bits
 from plugvault.pools import certificates as statuses
 from plugvault.pools import installation, pcp, rcp
 from plugvault.pools.caller import read_emaid, read_pcid
-from plugvault.refresh import Refresh
 from plugvault.roles.revocation import Responders
 from plugvault.store import SqlStore
 from world import NOW
@@ -41,7 +42,7 @@ class Neighbour:
             for kind, der in (("V2G", theirs.v2g_root), ("OEM", theirs.oem_root),
                               ("MO", theirs.mo_root)):  # fmt: skip
                 rcp.put(records, der, kind, partner.clock())
-        self.refresh = Refresh(
+        self.refresh = ForeignRevocation(
             store, (), Outbound(LOOPBACK, learn.TIMEOUT), lambda: partner.clock() + self.ahead
         )
         self.ahead = 0.0

@@ -20,8 +20,8 @@ from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
-from plugvault.hsm import Hsm, apart, providers
-from plugvault.hsm.selection import Chosen
+from plugvault.tokens import Hsm, probe, providers
+from plugvault.tokens.selection import Chosen
 from world import NOW
 
 LEVEL_OF_NSS = "L3"
@@ -60,7 +60,7 @@ def demo(*arguments: object) -> dict[str, Any]:
 
 def keys(chosen: Chosen) -> list[dict[str, str]]:
     place = {**vars(chosen.place)}
-    found: list[dict[str, str]] = apart.ask("keys", pin=chosen.pin, **place)
+    found: list[dict[str, str]] = probe.ask("keys", pin=chosen.pin, **place)
     return found
 
 

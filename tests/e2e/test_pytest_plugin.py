@@ -13,7 +13,7 @@ import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from plugvault.hsm import apart, providers
+from plugvault.tokens import probe, providers
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "host/examples/own-tests"
@@ -174,7 +174,7 @@ def test_vault_is_on_the_token_that_was_named_and_leaves_it_empty(
     config.write_text("\n".join(f"{name} = {json.dumps(said)}" for name, said in lines.items()))
     named = {"PLUGVAULT_CONFIG": str(config), "OUR_PIN": pin}
     passed(run(project(tmp_path / "own", NAMED), "-n", "2", **named), 3)
-    assert apart.ask("keys", pin=pin, **vars(place)) == []
+    assert probe.ask("keys", pin=pin, **vars(place)) == []
     vault = place.open(pin)
     vault.generate_provisioning_key()
     held = vault.keys()

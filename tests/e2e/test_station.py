@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from evcc import exi, messages, signature, x509
+from evcc import exi, signature, x509
 from evcc.contracts import Contracts
-from evcc.installation import Request, install
+from evcc.iso15118_2 import messages
+from evcc.iso15118_2.installation import Request, install
+from evcc.iso15118_2.session import Session
 from evcc.link import v2gtp
 from evcc.ports.files import Files
-from evcc.session import Session
 from evcc.trust import Trust
 from plugvault.pki.verify import verify_p256
 from plugvault.roles.customers import CustomerError, Customers
 from plugvault.station import Offer, Station
-from plugvault.station.secc import Authorized
+from plugvault.station.iso15118_2.secc import Authorized
 from world import EMAID, NOW, PCID, World
 
 

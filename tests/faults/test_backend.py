@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from evcc.vault import VaultError
 from fixtures.pools import OPERATOR, Pools, authority
-from plugvault.contract.bundle import ISO2
-from plugvault.ecosystem import wiring
+from plugvault.contract.iso15118_2.bundle import ISO2
+from plugvault.ecosystem import assembly
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services
 from plugvault.opcp.tokens import Tokens
@@ -37,7 +37,7 @@ class Backend:
         tokens = Tokens(URL, lambda: pools.now, RSA, pools.store)
         client_id, secret = clients.new_credentials()
         with pools.store.write() as records:
-            wiring.let_in(records, OPERATOR, (client_id, secret), pools.now)
+            assembly.register_client(records, OPERATOR, (client_id, secret), pools.now)
         self.bearer = tokens.issue(client_id, secret, URL)
         services = Services(
             store=pools.store,

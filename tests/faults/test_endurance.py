@@ -21,7 +21,7 @@ import pytest
 
 import envelopes
 from evcc.contracts import Contracts
-from evcc.installation import Request, install
+from evcc.iso15118_2.installation import Request, install
 from evcc.ports.files import Files
 from evcc.trust import Trust
 from fixtures.cars import STORED
@@ -29,7 +29,7 @@ from fixtures.tokens import CarToken
 from grounds import objects
 from oracle import Forgetful
 from plugvault import runtimes
-from plugvault.hsm.answers import _FRESH_AFTER
+from plugvault.vault_service.handlers import _FRESH_AFTER
 from world import NOW, SESSION_ID, World
 
 WARM = 40  # installations before anything is measured

@@ -76,7 +76,7 @@ def test_a_vault_that_dies_while_opening_keeps_the_old_contract(car: Car) -> Non
 
 def test_a_vault_that_dies_after_opening_leaves_an_orphan_for_the_next_start(car: Car) -> None:
     """The key is in the token, the contract was never committed: the next start removes it."""
-    from evcc.installation import RejectedError
+    from evcc.iso15118_2.installation import RejectedError
 
     dying = Dying(car.vault, "open_contract_key")
     with pytest.raises(RejectedError) as caught:

@@ -16,8 +16,8 @@ import pytest
 from fixtures.grounds import Ground
 from fixtures.tokens import CarToken
 from grounds import objects
-from plugvault.hsm.providers import SOFTHSM
-from plugvault.hsm.service import VaultService
+from plugvault.tokens.providers import SOFTHSM
+from plugvault.vault_service.service import VaultService
 from world import World
 
 Some = Callable[..., list[Any]]

@@ -13,7 +13,7 @@ import httpx
 from evcc import ids
 from fixtures.receiver import Receiver
 from fixtures.sandbox import Running, alive, children, eventually
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki.names import timestamp
 
 

@@ -20,8 +20,8 @@ import envelopes
 from evcc import p256
 from evcc.vault import OWNER, PROVISIONING, VaultError
 from fixtures.tokens import CarToken, restarts
-from plugvault.hsm import service as supervisor
-from plugvault.hsm.service import VaultService
+from plugvault.vault_service import service as supervisor
+from plugvault.vault_service.service import VaultService
 
 pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
@@ -30,10 +30,10 @@ STRIDE = 1 if SOAK else 4  # of the points of a long request
 
 KILLER = """
 import os, signal, sys
-if "plugvault.hsm.serving" in sys.orig_argv:
+if "plugvault.vault_service.server" in sys.orig_argv:
     from pathlib import Path
-    from plugvault.hsm.answers import Answers
-    from plugvault.hsm.vault import Calls
+    from plugvault.vault_service.handlers import Answers
+    from plugvault.cryptoki.backend import Calls
 
     armed = Path(os.environ["PLUGVAULT_ARMED"])
 

@@ -17,7 +17,7 @@ import pytest
 
 from fixtures.grounds import Ground
 from fixtures.tokens import CarToken, module_of
-from plugvault.hsm.providers import PROVIDERS, SOFTHSM
+from plugvault.tokens.providers import PROVIDERS, SOFTHSM
 from world import World
 
 Some = Callable[..., list[Any]]
@@ -102,7 +102,7 @@ def test_token_taken_away_and_brought_back(each_ground: Ground) -> None:
 
 CHANGE = """
 import sys
-from plugvault.hsm.token import Hsm
+from plugvault.cryptoki.token import Hsm
 module, conf, options, label = sys.argv[1:]
 old, new = sys.stdin.read().split()
 with Hsm(module, conf or None, options) as hsm:
@@ -130,7 +130,7 @@ def test_pin_changed_outside(each_ground: Ground) -> None:
 OTHER = """
 import select, sys
 from evcc.vault import VaultError
-from plugvault.hsm.token import Hsm
+from plugvault.cryptoki.token import Hsm
 module, conf, options, label = sys.argv[1:]
 pin = sys.stdin.readline().strip()
 with Hsm(module, conf or None, options) as hsm:

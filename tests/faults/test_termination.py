@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fixtures.pools import OPERATOR, Pools
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pools import termination
 from plugvault.pools.records import Job, Status
 from plugvault.store import SqlStore

@@ -22,8 +22,8 @@ from evcc import p256
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.disks import fill, object_files, overlooked, read_only, token_folder
 from fixtures.tokens import CarToken, restarts
-from plugvault.hsm import apart
-from plugvault.hsm.service import VaultService
+from plugvault.tokens import probe
+from plugvault.vault_service.service import VaultService
 
 pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
@@ -231,7 +231,7 @@ def test_provisioning_key_another_process_made_anew_is_listed(car_token: CarToke
         other = service.client()
         first = other.generate_provisioning_key()
         assert vault.public(PROVISIONING) == first
-        assert apart.ask("empty", pin=car_token.pin, **asdict(car_token.place)) == 1
+        assert probe.ask("empty", pin=car_token.pin, **asdict(car_token.place)) == 1
         assert other.keys() == []
         second = other.generate_provisioning_key()
         assert dict(vault.keys()) == {PROVISIONING: second} != {PROVISIONING: first}
@@ -239,7 +239,7 @@ def test_provisioning_key_another_process_made_anew_is_listed(car_token: CarToke
 
 
 def test_key_of_a_role_softhsm_overlooked_is_there(car_token: CarToken) -> None:
-    from plugvault.hsm import Hsm
+    from plugvault.tokens import Hsm
 
     with car_token.service() as service, Hsm(car_token.module, car_token.conf) as hsm:
         token = hsm.token("car", car_token.pin)
@@ -440,7 +440,7 @@ def test_full_disk_keeps_old_contracts_and_leaves_nothing_half_made(small_disk: 
 
 
 def test_full_disk_is_no_place_for_a_role_key_or_a_token(small_disk: CarToken) -> None:
-    from plugvault.hsm import Hsm
+    from plugvault.tokens import Hsm
 
     with Hsm(small_disk.module, small_disk.conf) as hsm:
         token = hsm.token(small_disk.label, small_disk.pin)

@@ -9,9 +9,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bundles import VEHICLE, signed
 from evcc import csr
-from plugvault.contract import xml
-from plugvault.contract.bundle import to_exi
-from plugvault.contract.response import ResponseError, with_session_id
+from plugvault.contract.iso15118_2 import xml
+from plugvault.contract.iso15118_2.bundle import to_exi
+from plugvault.contract.iso15118_2.response import ResponseError, with_session_id
 from plugvault.pki import request
 from plugvault.pki.keys import raw_signer
 from plugvault.pools.errors import PoolError

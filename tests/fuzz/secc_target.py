@@ -3,10 +3,19 @@
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-from evcc import exi, messages
+from evcc import exi
+from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
 from plugvault.station import Authorized, Offer
-from plugvault.station.secc import ALLOWED, APP_PROTOCOL, CLOSED, EXTERNAL, FETCHING, Closed, Secc
+from plugvault.station.iso15118_2.secc import (
+    ALLOWED,
+    APP_PROTOCOL,
+    CLOSED,
+    EXTERNAL,
+    FETCHING,
+    Closed,
+    Secc,
+)
 
 SESSION_ID = bytes(range(8))
 _STATES = [*sorted(ALLOWED), FETCHING]

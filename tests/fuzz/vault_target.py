@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
 from evcc.vault.seal import Seal
-from plugvault.hsm.answers import Answers
-from plugvault.hsm.callers import Caller
+from plugvault.vault_service.callers import Caller
+from plugvault.vault_service.handlers import Answers
 
 _CALLER = Caller(rate=1e12, openings=None)
 

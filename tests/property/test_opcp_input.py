@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from bundles import VEHICLE, signed
 from evcc import csr
-from evcc.messages import distinguished_name
-from plugvault.contract import xml
-from plugvault.contract.bundle import to_exi
-from plugvault.contract.response import ResponseError, with_session_id
-from plugvault.contract.xml import XmlError
+from evcc.iso15118_2.messages import distinguished_name
+from plugvault.contract.iso15118_2 import xml
+from plugvault.contract.iso15118_2.bundle import to_exi
+from plugvault.contract.iso15118_2.response import ResponseError, with_session_id
+from plugvault.contract.iso15118_2.xml import XmlError
 from plugvault.pki import request
 from plugvault.pki.keys import raw_signer
 from plugvault.pki.names import attributes

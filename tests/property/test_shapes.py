@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evcc import exi, messages, signature
-from plugvault.contract import shapes, xml
-from plugvault.contract.bundle import bundle
+from evcc import exi, signature
+from evcc.iso15118_2 import messages
+from plugvault.contract import shapes
+from plugvault.contract.iso15118_2 import xml
+from plugvault.contract.iso15118_2.bundle import bundle
 from plugvault.contract.issue import ContractData
 
 CORPUS = json.loads((Path(__file__).parents[1] / "vectors/exi_corpus.json").read_text())["vectors"]

@@ -13,8 +13,8 @@ import pytest
 
 from evcc.vault import VaultError
 from plugvault import runtimes
-from plugvault.hsm import apart, borrow
-from plugvault.hsm.selection import Chosen, place_of
+from plugvault.tokens import lease
+from plugvault.tokens.selection import Chosen, place_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[2]
 def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Chosen:
     """A token that has no keys of a car; `XDG_RUNTIME_DIR` is a folder of the test's own."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(apart, "ask", lambda *_, **__: None)
+    monkeypatch.setattr(lease.probe, "ask", lambda *_, **__: None)
     said = {"module": "/lib.so", "conf": None, "label": "car", "options": ""}
     return Chosen(place_of(said), "1234", "")
 
 
 def unavailable(chosen: Chosen) -> str:
-    with pytest.raises(VaultError) as caught, borrow.borrowed(chosen):
+    with pytest.raises(VaultError) as caught, lease.borrowed(chosen):
         pass
     assert caught.value.reason == "unavailable"
     return caught.value.detail
@@ -39,10 +39,10 @@ def test_a_second_borrower_waits_for_its_turn(chosen: Chosen):
     order = []
 
     def second() -> None:
-        with borrow.borrowed(chosen):
+        with lease.borrowed(chosen):
             order.append("second")
 
-    with borrow.borrowed(chosen):
+    with lease.borrowed(chosen):
         waits = threading.Thread(target=second)
         waits.start()
         waits.join(0.3)
@@ -52,27 +52,27 @@ def test_a_second_borrower_waits_for_its_turn(chosen: Chosen):
 
 
 def test_who_waits_too_long_is_told_who_has_it(chosen: Chosen, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(borrow, "PATIENCE", 0.1)
-    with borrow.borrowed(chosen):
+    monkeypatch.setattr(lease, "PATIENCE", 0.1)
+    with lease.borrowed(chosen):
         assert unavailable(chosen) == f"the token is in use by process {os.getpid()}, still"
-    with borrow.borrowed(chosen):  # and the next one's turn comes
+    with lease.borrowed(chosen):  # and the next one's turn comes
         pass
 
 
 def test_a_lock_is_free_when_its_process_is_gone(chosen: Chosen):
     code = (
-        "import os; from plugvault.hsm import borrow\n"
-        "with borrow._alone('x'): os.kill(os.getpid(), 9)"
+        "import os; from plugvault.tokens import lease\n"
+        "with lease._alone('x'): os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    with borrow._alone("x"):
+    with lease._alone("x"):
         pass
 
 
 def test_the_folder_is_made_for_this_user_alone(chosen: Chosen, tmp_path: Path):
     before = os.umask(0)
     try:
-        with borrow.borrowed(chosen):
+        with lease.borrowed(chosen):
             folder = tmp_path / "plugvault"
             assert folder.stat().st_mode & 0o777 == 0o700
             assert [file.stat().st_mode & 0o777 for file in folder.iterdir()] == [0o600]
@@ -103,7 +103,7 @@ def test_a_link_to_a_folder_or_a_file_is_not_followed(chosen: Chosen, tmp_path: 
     (tmp_path / "plugvault").symlink_to(elsewhere)
     assert "must be a folder of this user alone" in unavailable(chosen)
     (tmp_path / "plugvault").unlink()
-    with borrow.borrowed(chosen):
+    with lease.borrowed(chosen):
         (lock,) = (tmp_path / "plugvault").iterdir()
     lock.unlink()
     lock.symlink_to(elsewhere / "made")

@@ -10,7 +10,7 @@ import pytest
 
 import plugvault
 from plugvault.cli import app, doctor
-from plugvault.hsm import nss, softhsm
+from plugvault.tokens import nss, softhsm
 
 HEAVY = ("fastapi", "sqlalchemy", "uvicorn", "httpx", "pkcs11", "joserfc")
 

@@ -29,8 +29,8 @@ from evcc.vault import cryptoki as p11
 from evcc.vault.levels import LEVELS
 from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
-from plugvault.hsm import adoption, apart
-from plugvault.hsm.modules import known
+from plugvault.tokens import adoption, probe
+from plugvault.tokens.modules import known
 from world import PCID, World
 
 COMMAND = [sys.executable, "-m", "plugvault.cli.app", "vault"]
@@ -259,7 +259,7 @@ def test_a_token_that_is_not_there_is_said(here: list[object]) -> None:
 
 def test_a_library_that_ends_its_process_is_an_error_like_any() -> None:
     with pytest.raises(VaultError, match="unavailable: its library ended with"):
-        apart.ask("no such thing")
+        probe.ask("no such thing")
 
 
 def test_pin_is_on_no_command_line_and_in_no_child_s_environment(
@@ -275,7 +275,7 @@ def test_pin_is_on_no_command_line_and_in_no_child_s_environment(
         while process.poll() is None:
             for folder in Path("/proc").glob("[1-9]*"):
                 line, environ = (read(folder / name) for name in ("cmdline", "environ"))
-                if folder.name != str(process.pid) and b"plugvault.hsm.apart" in line:
+                if folder.name != str(process.pid) and b"plugvault.tokens.probe" in line:
                     children.add(folder.name)
                     seen.append(environ)
                 seen.append(line)

@@ -23,7 +23,7 @@ from evcc.vault.pkcs11 import TokenVault, schemes
 from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
 from plugvault import runtimes
-from plugvault.hsm import Hsm, selftest
+from plugvault.tokens import Hsm, selftest
 
 BOTH = Path(__file__).parents[1] / "both"
 sys.path.append(str(BOTH))
@@ -359,7 +359,7 @@ def test_trial_is_made_once_for_an_open_vault(vault: TokenVault) -> None:
 def test_report_of_a_token_without_elliptic_curves_says_so(
     nss_car: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugvault.hsm.vault.Calls.generate", refuse)
+    monkeypatch.setattr("plugvault.cryptoki.backend.Calls.generate", refuse)
     found = selftest.report(nss_car.place, nss_car.pin)["schemes"]["iso2"]
     assert found == {
         "level": "",

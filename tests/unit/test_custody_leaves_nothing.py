@@ -332,7 +332,7 @@ def test_copy_that_fails_leaves_no_original(
         late = [(CKA_CLASS, 99)]
         return [one for one in template if one[0] != 1] + [(1, False)], late
 
-    monkeypatch.setattr("plugvault.hsm.vault.in_two_steps", impossible)
+    monkeypatch.setattr("plugvault.cryptoki.backend.in_two_steps", impossible)
     with pytest.raises(VaultError):
         vault.open_contract_key(*good)
     assert objects(vault) == before

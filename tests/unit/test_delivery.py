@@ -17,7 +17,15 @@ import pytest
 from evcc.vault import VaultError
 from fixtures.pools import Pools
 from fixtures.receiver import Receiver, receiving, until
-from plugvault.delivery import AskAgain, Duty, Forget, Worker, duties, revocation, run
+from plugvault.delivery import (
+    PeriodicTask,
+    PurgeEvents,
+    RecheckRevocation,
+    Worker,
+    periodic,
+    revocation,
+    run,
+)
 from plugvault.net import Outbound
 from plugvault.opcp.services import Settings
 from plugvault.pools import events, termination, webhooks
@@ -397,7 +405,7 @@ def test_duties_are_done_beside_deliveries_and_survive_a_failure(quick: Setup, c
         if len(times) == 1:
             raise PoolError("unavailable", "for a moment")
 
-    duties = [Duty("counting", 0.01, duty)]
+    duties = [PeriodicTask("counting", 0.01, duty)]
     thread = threading.Thread(
         target=run,
         args=(quick.store, secret, quick.settings, lambda: quick.now, stop, duties),
@@ -415,7 +423,7 @@ def test_duties_are_done_beside_deliveries_and_survive_a_failure(quick: Setup, c
 def test_events_are_forgotten_when_they_were_delivered_long_enough_ago(
     quick: Setup, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(duties, "BATCH", 2)
+    monkeypatch.setattr(periodic, "BATCH", 2)
     for _ in range(5):
         quick.tell()
     while quick.worker.step():
@@ -425,7 +433,7 @@ def test_events_are_forgotten_when_they_were_delivered_long_enough_ago(
     quick.worker.step()
     assert quick.delivery(waiting).state == "pending"
     quick.tell()
-    forget = Forget(100.0)
+    forget = PurgeEvents(100.0)
 
     def left() -> int:
         while forget(quick.store, quick.now):
@@ -449,7 +457,9 @@ def test_duty_with_more_to_do_goes_on_at_once(quick: Setup):
             stop.set()
         return bool(left[0])
 
-    run(quick.store, secret, quick.settings, lambda: NOW, stop, [Duty("long", 600.0, duty)])
+    run(
+        quick.store, secret, quick.settings, lambda: NOW, stop, [PeriodicTask("long", 600.0, duty)]
+    )
     assert left == [0]
 
 
@@ -479,7 +489,7 @@ def test_a_bug_in_a_duty_ends_the_process_that_it_may_start_anew(quick: Setup):
 
     stop = threading.Event()
     with pytest.raises(KeyError):
-        run(quick.store, secret, quick.settings, lambda: NOW, stop, [Duty("bug", 1, bug)])
+        run(quick.store, secret, quick.settings, lambda: NOW, stop, [PeriodicTask("bug", 1, bug)])
     assert stop.is_set()
 
 
@@ -497,7 +507,7 @@ def test_everything_of_foreign_cas_is_asked_about_again_and_nothing_of_ours(
         stored.append((vehicle.certificate, *vehicle.subs))
     contract = pools.put(pools.sign(pools.data()), PCID)
     asked: list[Sequence[bytes]] = []
-    ask = AskAgain(asked.append, frozenset({contract.issuer}))
+    ask = RecheckRevocation(asked.append, frozenset({contract.issuer}))
 
     def round_of_pages() -> int:
         asked.clear()
@@ -506,7 +516,7 @@ def test_everything_of_foreign_cas_is_asked_about_again_and_nothing_of_ours(
     assert round_of_pages() == 3
     assert sorted(asked) == sorted(stored)
     assert round_of_pages() == 3, "and so on, round after round"
-    everything = AskAgain(asked.append)
+    everything = RecheckRevocation(asked.append)
     asked.clear()
     while everything(pools.store, NOW):
         pass
@@ -522,7 +532,7 @@ def test_a_round_that_breaks_off_begins_anew(pools: Pools):
             raise PoolError("unavailable", "for a moment")
         failing.append(False)
 
-    ask = AskAgain(refresh)
+    ask = RecheckRevocation(refresh)
     with pytest.raises(PoolError):
         ask(pools.store, NOW)
     failing.append(False)

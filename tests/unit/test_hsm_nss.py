@@ -8,9 +8,10 @@ import pytest
 
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.tokens import CarToken
-from plugvault.hsm import Hsm, nss, providers, secret
-from plugvault.hsm.library import Library
-from plugvault.hsm.nss import NssStore
+from plugvault.cryptoki import secret
+from plugvault.cryptoki.library import Library
+from plugvault.tokens import Hsm, nss, providers
+from plugvault.tokens.nss import NssStore
 
 DIGEST = bytes(32)
 

@@ -12,8 +12,8 @@ from joserfc.jwk import RSAKey
 from pkcs11 import Attribute, AttributeSensitive
 
 from evcc.vault import VaultError
-from plugvault.hsm import Hsm
-from plugvault.hsm.rsa import TokenRsaKey, generate
+from plugvault.cryptoki.rsa import TokenRsaKey, generate
+from plugvault.tokens import Hsm
 
 
 @pytest.fixture

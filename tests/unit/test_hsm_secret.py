@@ -9,7 +9,8 @@ import pytest
 from pkcs11 import Attribute
 
 from evcc.vault import VaultError
-from plugvault.hsm import Token, secret
+from plugvault.cryptoki import secret
+from plugvault.tokens import Token
 
 
 def test_derived_secrets_differ_by_name_and_stay_the_same(makers: Token):

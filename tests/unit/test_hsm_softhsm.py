@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fixtures.tokens import CarToken
-from plugvault.hsm import Hsm, TokenStore, VaultError, find_module
+from plugvault.tokens import Hsm, TokenStore, VaultError, find_module
 
 
 def mode(path: Path) -> int:
@@ -109,7 +109,7 @@ def test_store_without_a_module_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("PLUGVAULT_PKCS11_MODULE", raising=False)
-    monkeypatch.setattr("plugvault.hsm.softhsm._MODULES", ("/no/*.so",))
+    monkeypatch.setattr("plugvault.tokens.softhsm._MODULES", ("/no/*.so",))
     with pytest.raises(VaultError, match=r"module-missing: .*softhsm2"):
         TokenStore(tmp_path)
 

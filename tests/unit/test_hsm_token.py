@@ -20,8 +20,8 @@ from pkcs11 import Attribute
 
 from evcc import p256
 from fixtures.tokens import CarToken
-from plugvault.hsm import Hsm, Token, VaultError
-from plugvault.hsm.token import close_library
+from plugvault.cryptoki.token import close_library
+from plugvault.tokens import Hsm, Token, VaultError
 
 DIGEST = bytes(range(32))
 NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test")])
@@ -208,7 +208,7 @@ def test_missing_store_is_an_error_and_can_be_mended(car_token: CarToken) -> Non
 
 
 def test_one_process_has_one_store_open_at_a_time(hsm: Hsm, tmp_path: Path) -> None:
-    from plugvault.hsm import TokenStore
+    from plugvault.tokens import TokenStore
 
     other = TokenStore(tmp_path / "other")
     with pytest.raises(VaultError, match="refused"):
@@ -218,7 +218,7 @@ def test_one_process_has_one_store_open_at_a_time(hsm: Hsm, tmp_path: Path) -> N
 def test_library_that_is_closed_for_all_is_open_for_another_store(
     car_token: CarToken, tmp_path: Path
 ) -> None:
-    from plugvault.hsm import TokenStore
+    from plugvault.tokens import TokenStore
 
     left = [Hsm(car_token.module, car_token.conf) for _ in range(2)]
     left[0].token(car_token.label, car_token.pin)
@@ -253,7 +253,7 @@ def test_pin_is_in_no_repr_and_no_error(hsm: Hsm, car_token: CarToken) -> None:
 
 THREADS = """
 import sys, threading
-from plugvault.hsm import Hsm
+from plugvault.tokens import Hsm
 module, conf, pin = sys.argv[1:3] + [sys.stdin.readline().strip()]
 failures = []
 with Hsm(module, conf) as hsm:
@@ -290,7 +290,7 @@ def test_many_threads_create_find_and_sign_at_once(car_token: CarToken) -> None:
 
 FORGETFUL = """
 import sys
-from plugvault.hsm import Hsm
+from plugvault.tokens import Hsm
 hsm = Hsm(sys.argv[1], options=sys.argv[2])
 token = hsm.token(sys.argv[3], sys.stdin.readline().strip())
 token.generate("k")

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from evcc import csr, exi, signature, x509
 from plugvault import exi_json
 from plugvault.cli import inspect as cli
-from plugvault.contract import xml
+from plugvault.contract.iso15118_2 import xml
 from plugvault.inspection import inspect, read_anchors
 from plugvault.inspection.report import FAILED, NOT_CHECKED, OK, Report, Scope, UnreadableError
 from plugvault.inspection.show import show

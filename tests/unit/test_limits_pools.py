@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from evcc import exi, messages
+from evcc import exi
 from evcc.errors import EvccError
+from evcc.iso15118_2 import messages
 from fixtures.pools import MAKER, OPERATOR, SIGNING, Pools, authority
-from plugvault.contract import response, xml
-from plugvault.contract.bundle import ISO2, bundle
+from plugvault.contract.iso15118_2 import response, xml
+from plugvault.contract.iso15118_2.bundle import ISO2, bundle
 from plugvault.opcp import ccp as opcp_ccp
 from plugvault.opcp import webhooks as opcp_webhooks
 from plugvault.pki.schemes import EDITION20

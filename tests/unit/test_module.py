@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from evcc import exi, session
+from evcc import exi
 from evcc.contracts import Contracts
 from evcc.envelopes import MISMATCHES
-from evcc.installation import RejectedError
+from evcc.iso15118_2 import session
+from evcc.iso15118_2.installation import RejectedError
 from evcc.link import v2gtp
 from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import CONTROL, LIMITS, LOG, QUEUES, SESSION, TELEMATICS, VAULT, Mux, weight

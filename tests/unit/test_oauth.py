@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from plugvault.ecosystem import wiring
+from plugvault.ecosystem import assembly
 from plugvault.opcp import tokens as tokens_module
 from plugvault.opcp.tokens import LIFETIME, TokenError, Tokens
 from plugvault.pools import clients, providers
@@ -43,16 +43,16 @@ def tokens(clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     store.close()
 
 
-def let_in(tokens: Tokens, caller: Caller = CALLER) -> tuple[str, str]:
+def register_client(tokens: Tokens, caller: Caller = CALLER) -> tuple[str, str]:
     credentials = clients.new_credentials()
     with tokens._store.write() as records:
-        wiring.let_in(records, caller, credentials, NOW)
+        assembly.register_client(records, caller, credentials, NOW)
     return credentials
 
 
 @pytest.fixture(scope="module")
 def token(tokens: Tokens) -> str:
-    client_id, secret = let_in(tokens)
+    client_id, secret = register_client(tokens)
     return tokens.issue(client_id, secret, AUDIENCE)
 
 
@@ -62,7 +62,7 @@ def parts(token: str) -> tuple[dict, dict]:
 
 
 def test_credentials_that_json_can_spell_and_utf8_cannot_are_wrong_ones(tokens: Tokens):
-    client_id, secret = let_in(tokens)
+    client_id, secret = register_client(tokens)
     for wrong in ((client_id, "\ud800"), ("\udfff", secret)):
         with pytest.raises(TokenError, match="wrong client_secret"):
             tokens.issue(*wrong, AUDIENCE)
@@ -93,7 +93,7 @@ def test_the_published_key_checks_a_token(tokens: Tokens, token: str):
 def test_a_client_locked_out_is_out_with_every_token_it_has(
     tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ):
-    client_id, secret = let_in(tokens)
+    client_id, secret = register_client(tokens)
     token = tokens.issue(client_id, secret, AUDIENCE)
     tokens.read(token)
     assert tokens.known(token)
@@ -109,7 +109,7 @@ def test_a_client_locked_out_is_out_with_every_token_it_has(
 
 
 def test_a_token_gives_no_more_than_its_client_may_do_now(tokens: Tokens):
-    client_id, secret = let_in(tokens)
+    client_id, secret = register_client(tokens)
     token = tokens.issue(client_id, secret, AUDIENCE)
     with tokens._store.write() as records:
         client = records.clients.get(client_id)
@@ -149,7 +149,7 @@ def test_a_token_loses_what_its_company_has_lost(tokens: Tokens):
 
 
 def test_wrong_credentials_get_no_token(tokens: Tokens):
-    client_id, secret = let_in(tokens)
+    client_id, secret = register_client(tokens)
     for wrong in ((client_id, secret[:-1], AUDIENCE), ("nobody", secret, AUDIENCE)):
         with pytest.raises(TokenError, match="client_secret"):
             tokens.issue(*wrong)

@@ -18,8 +18,9 @@ from evcc.vault import VaultError
 from evcc.vault.pin import tries_left
 from fixtures.tokens import CarToken
 from plugvault import runtimes
-from plugvault.hsm import Hsm, pin
-from plugvault.hsm.direct import Direct
+from plugvault.cryptoki import pin
+from plugvault.cryptoki.direct import Direct
+from plugvault.tokens import Hsm
 
 SECRET = "4711-0815-secret"
 
@@ -61,7 +62,7 @@ def test_pin_comes_from_the_environment_and_is_gone_from_it(
 def test_pin_is_gone_from_what_the_system_shows_of_the_process() -> None:
     """Which is the memory that it began with, whatever becomes of its environment."""
     code = (
-        "from plugvault.hsm import pin; found = pin.read('env:CAR_PIN');"
+        "from plugvault.cryptoki import pin; found = pin.read('env:CAR_PIN');"
         "import sys; print(found[::-1], flush=True); sys.stdin.read()"
     )
     environment = {**os.environ, "CAR_PIN": SECRET, "NOT_CAR_PIN": "kept", "CAR_PIN_2": "kept too"}
@@ -101,7 +102,7 @@ def test_pin_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_pin_is_not_asked_for_where_nobody_could_hide_it() -> None:
-    code = "from plugvault.hsm import pin; pin.read('prompt')"
+    code = "from plugvault.cryptoki import pin; pin.read('prompt')"
     ended = subprocess.run(
         [sys.executable, "-c", code], input=SECRET, capture_output=True, text=True, check=False
     )
@@ -268,7 +269,7 @@ def test_module_through_ffi_says_it_too(car_token: CarToken, tmp_path: Path) -> 
 LOCKING = """
 import ctypes, sys
 from evcc.vault import VaultError
-from plugvault.hsm import Hsm
+from plugvault.tokens import Hsm
 
 module, conf, label, right = [*sys.argv[1:], sys.stdin.readline().strip()]
 ulong, text = ctypes.c_ulong, ctypes.c_void_p

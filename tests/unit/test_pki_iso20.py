@@ -14,11 +14,11 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 from evcc import chain
 from evcc.x509 import CertificateError
 from fixtures.tokens import CarToken
-from plugvault.hsm import Hsm
-from plugvault.hsm import ed448 as token_ed448
+from plugvault.cryptoki import ed448 as token_ed448
 from plugvault.pki import iso20, path
 from plugvault.pki.issue import Authority, IssueError, der, issue, root, subordinate
 from plugvault.pki.schemes import PrivateKey
+from plugvault.tokens import Hsm
 from world import NOW, PCID
 from world import root as p256_root
 

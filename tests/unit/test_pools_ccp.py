@@ -17,8 +17,8 @@ from fixtures.pools import (
     STATION,
     Pools,
 )
-from plugvault.contract import response
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2 import response
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pools import ccp, rcp
 from plugvault.pools.caller import Caller

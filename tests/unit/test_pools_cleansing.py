@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from fixtures.pools import Pools
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pools import cleansing, rcp
 from plugvault.pools.cleansing import Counts, cleanse

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evcc import signature
 from evcc.vault import VaultError
 from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools, authority
-from plugvault.contract import response
+from plugvault.contract.iso15118_2 import response
 from plugvault.pki import path
 from plugvault.pki.keys import raw_signer
 from plugvault.pki.verify import verify_p256

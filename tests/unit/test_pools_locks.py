@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fixtures.pools import MAKER, OPERATOR, SIGNING, Pools, authority
-from plugvault.contract.bundle import bundle
+from plugvault.contract.iso15118_2.bundle import bundle
 from plugvault.contract.issue import ContractData
 from plugvault.pools import (
     ccp,

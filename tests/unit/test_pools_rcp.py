@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
 
 from fixtures.pools import OPERATOR, Pools
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import issue
 from plugvault.pools import pcp, rcp
 from plugvault.pools.cleansing import cleanse

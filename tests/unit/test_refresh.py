@@ -11,13 +11,13 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from bundles import WORLD
 from fixtures.pools import Pools, authority
 from fixtures.responders import Listener
-from plugvault import refresh as learn
+from plugvault import foreign_revocation as learn
+from plugvault.foreign_revocation import ForeignRevocation
 from plugvault.net import Outbound
 from plugvault.pki import path, responder
 from plugvault.pki.responder import Known, Revocation
 from plugvault.pools import certificates
 from plugvault.pools.errors import PoolError
-from plugvault.refresh import Refresh
 from world import NOW, PCID, Issued, root
 
 
@@ -32,7 +32,7 @@ class Foreign:
 
     def other(self, own: tuple[str, ...] = (), networks: tuple[str, ...] = ("127.0.0.0/8",)):
         outbound = Outbound(networks, learn.TIMEOUT)
-        return Refresh(self.pools.store, own, outbound, lambda: self.pools.now)
+        return ForeignRevocation(self.pools.store, own, outbound, lambda: self.pools.now)
 
     def issue(self, **changes) -> Issued:
         address = x509.UniformResourceIdentifier(self.place.url)

@@ -4,7 +4,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bundles import opened
-from plugvault.contract.seal import seal
+from plugvault.contract.iso15118_2.seal import seal
 
 P256 = ec.SECP256R1()
 

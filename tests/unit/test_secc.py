@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 
-from evcc import exi, messages, signature
+from evcc import exi, signature
+from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
-from plugvault.contract.response import negative
+from plugvault.contract.iso15118_2.response import negative
 from plugvault.station import Authorized, Offer
-from plugvault.station.answers import supported_app_protocol
-from plugvault.station.secc import ALLOWED, CLOSED, FETCHING, NEXT, Closed, Fetch, Message, Secc
+from plugvault.station.iso15118_2.answers import supported_app_protocol
+from plugvault.station.iso15118_2.secc import (
+    ALLOWED,
+    CLOSED,
+    FETCHING,
+    NEXT,
+    Closed,
+    Fetch,
+    Message,
+    Secc,
+)
 from world import DAY, EMAID, NOW, World, sign
 
 SESSION = bytes(range(0x10, 0x18))

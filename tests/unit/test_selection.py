@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from evcc.vault import VaultError
-from plugvault.hsm import find_module
-from plugvault.hsm.selection import Selection, choose, choose_roles
+from plugvault.tokens import find_module
+from plugvault.tokens.selection import Selection, choose, choose_roles
 
 SECRET = "0815-4711-secret"
 ALL = """

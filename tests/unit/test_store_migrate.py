@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from evcc import exi
 from evcc.x509 import CertificateError
 from fixtures.pools import Pools
-from plugvault.contract import response
+from plugvault.contract.iso15118_2 import response
 from plugvault.pools import envelopes
 from plugvault.store import SqlStore, StoreError, migrate, tables
 from world import World

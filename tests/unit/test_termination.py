@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pools import ccp, termination
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.errors import PoolError

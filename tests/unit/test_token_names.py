@@ -14,8 +14,8 @@ import pytest
 from evcc.vault import PROVISIONING, VaultError, uri
 from fixtures.tokens import CarToken
 from plugvault import runtimes
-from plugvault.hsm import Hsm, apart
-from plugvault.hsm.selection import choose, choose_roles
+from plugvault.tokens import Hsm, probe
+from plugvault.tokens.selection import choose, choose_roles
 
 FFI = """
 import sys
@@ -37,7 +37,7 @@ class Twins:
             data = file.read_bytes()
             file.write_bytes(data.replace(b"cat".ljust(32), b"car".ljust(32)))
         self.token = token
-        found = apart.ask("tokens", module=str(token.module), conf=str(token.conf), options="")
+        found = probe.ask("tokens", module=str(token.module), conf=str(token.conf), options="")
         self.serials = sorted(one["serial"] for one in found if one["label"] == "car")
         assert len(self.serials) == 2
         vault = self.opened(f"pkcs11:serial={self.serials[0]}")

@@ -14,7 +14,7 @@ import envelopes
 import world
 from fixtures.tokens import CarToken
 from plugvault import runtimes
-from plugvault.hsm.callers import Caller
+from plugvault.vault_service.callers import Caller
 
 BOTH = Path(__file__).parents[1] / "both"
 sys.path.append(str(BOTH))

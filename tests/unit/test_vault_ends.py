@@ -13,14 +13,14 @@ import pytest
 
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.tokens import CarToken
-from plugvault.hsm import serving
+from plugvault.vault_service import server as serving
 
 DIGEST = bytes(range(32))
 SLOW = """
 import os, sys, time
-if "plugvault.hsm.serving" in sys.orig_argv:
+if "plugvault.vault_service.server" in sys.orig_argv:
     from pathlib import Path
-    from plugvault.hsm.vault import Calls
+    from plugvault.cryptoki.backend import Calls
 
     sign, under_way, go_on = Calls.sign, Path(os.environ["UNDER_WAY"]), Path(os.environ["GO_ON"])
 
@@ -118,7 +118,7 @@ def test_nothing_is_open_after_a_service_that_could_not_start(car_token: CarToke
 def test_service_whose_orders_never_come_ends_and_says_nothing(said: bytes) -> None:
     """Its supervisor has died before it gave them, or while it did."""
     ended = subprocess.run(
-        [sys.executable, "-m", "plugvault.hsm.serving"],
+        [sys.executable, "-m", "plugvault.vault_service.server"],
         input=said,
         capture_output=True,
         timeout=60,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from evcc.ports.stream import PortError
 from evcc.vault import VaultError
 from evcc.vault import service as codec
-from plugvault.hsm.answers import Answers, TokenLost
-from plugvault.hsm.callers import Caller
-from plugvault.hsm.envelopes import Records
+from plugvault.vault_service.callers import Caller
+from plugvault.vault_service.envelopes import Records
+from plugvault.vault_service.handlers import Answers, TokenLost
 
 DIGEST = bytes(range(32))
 SIGN = codec.OPERATIONS.index(("sign", 3))

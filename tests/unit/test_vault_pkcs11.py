@@ -133,7 +133,7 @@ def test_room_to_decrypt_in_is_wiped(vault: TokenVault, monkeypatch: pytest.Monk
         rooms.append(bytearray(value))
         return rooms[-1]
 
-    monkeypatch.setattr("plugvault.hsm.vault.bytearray", recording, raising=False)
+    monkeypatch.setattr("plugvault.cryptoki.backend.bytearray", recording, raising=False)
     vault.open_contract_key(*arguments(vault))
     assert len(rooms) == 1  # the library's, for the scalar
     assert not any(any(room) for room in rooms)

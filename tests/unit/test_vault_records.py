@@ -15,9 +15,9 @@ import envelopes
 from evcc.vault import PROVISIONING, VaultError, service
 from fixtures.disks import token_folder
 from fixtures.tokens import CarToken
-from plugvault.hsm import envelopes as records
-from plugvault.hsm.envelopes import Record, Records, records_of
-from plugvault.hsm.service import VaultService, status_of
+from plugvault.vault_service import envelopes as records
+from plugvault.vault_service.envelopes import Record, Records, records_of
+from plugvault.vault_service.service import VaultService, status_of
 
 COMMAND = [sys.executable, "-m", "plugvault.cli.app", "vault"]
 CAR = b"\4" + bytes(64)

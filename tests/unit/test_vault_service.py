@@ -24,9 +24,9 @@ from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
 from fixtures.tokens import CarToken, restarts
 from plugvault import runtimes
-from plugvault.hsm import serving
-from plugvault.hsm.callers import Limiter
-from plugvault.hsm.service import VaultService
+from plugvault.vault_service import server as serving
+from plugvault.vault_service.callers import Limiter
+from plugvault.vault_service.service import VaultService
 
 DIGEST = bytes(range(32))
 RANDOM = codec.OPERATIONS.index(("random", 1))
@@ -87,7 +87,7 @@ def test_pin_is_on_no_command_line_and_in_no_environment(
     running: VaultService, car_token: CarToken
 ) -> None:
     proc = Path("/proc") / str(running.pid)
-    assert b"plugvault.hsm.serving" in (proc / "cmdline").read_bytes()
+    assert b"plugvault.vault_service.server" in (proc / "cmdline").read_bytes()
     assert car_token.pin.encode() not in (proc / "cmdline").read_bytes()
     if os.geteuid() == 0:  # another process may not read it at all, for it is not dumpable
         assert car_token.pin.encode() not in (proc / "environ").read_bytes()
@@ -99,7 +99,7 @@ def test_service_dumps_no_core(running: VaultService) -> None:
     (line,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
     assert line.split()[4:6] == ["0", "0"]
     inside = (
-        "import ctypes; from plugvault.hsm import serving; serving._no_core_dumps();"
+        "import ctypes; from plugvault.vault_service import server; server._no_core_dumps();"
         "print(ctypes.CDLL(None).prctl(3))"  # PR_GET_DUMPABLE
     )
     ended = subprocess.run([sys.executable, "-c", inside], capture_output=True, check=True)
@@ -325,8 +325,8 @@ def test_process_is_replaced_before_what_its_library_keeps_has_grown(
     code.mkdir()
     (code / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'plugvault.hsm.serving' in sys.orig_argv:\n"
-        "    from plugvault.hsm import answers; answers._FRESH_AFTER = 3"
+        "if 'plugvault.vault_service.server' in sys.orig_argv:\n"
+        "    from plugvault.vault_service import handlers; handlers._FRESH_AFTER = 3"
     )
     monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
     with car_token.service() as running:
@@ -341,7 +341,7 @@ def test_process_is_replaced_before_what_its_library_keeps_has_grown(
 def test_service_ends_with_its_supervisor(car_token: CarToken) -> None:
     script = (
         "import sys, time\n"
-        "from plugvault.hsm.service import VaultService\n"
+        "from plugvault.vault_service.service import VaultService\n"
         "module, conf, path = sys.argv[1:]\n"
         "with VaultService(module, conf, 'car', sys.stdin.readline().strip(), path) as s:\n"
         "    print(s.pid, flush=True); time.sleep(60)\n"

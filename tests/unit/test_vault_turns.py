@@ -13,11 +13,11 @@ import pytest
 
 from evcc.vault import VaultError
 from evcc.vault import service as codec
-from plugvault.hsm import serving
-from plugvault.hsm.answers import Answers, TokenLost
-from plugvault.hsm.callers import Caller
-from plugvault.hsm.envelopes import Records
-from plugvault.hsm.serving import Server
+from plugvault.vault_service import server as serving
+from plugvault.vault_service.callers import Caller
+from plugvault.vault_service.envelopes import Records
+from plugvault.vault_service.handlers import Answers, TokenLost
+from plugvault.vault_service.server import Server
 
 SIGN = codec.OPERATIONS.index(("sign", 3))
 

@@ -11,9 +11,9 @@ import pytest
 
 from bundles import signed
 from evcc import exi, signature
-from plugvault.contract import response, xml
-from plugvault.contract.bundle import NO_SESSION, to_exi
-from plugvault.contract.xml import XmlError
+from plugvault.contract.iso15118_2 import response, xml
+from plugvault.contract.iso15118_2.bundle import NO_SESSION, to_exi
+from plugvault.contract.iso15118_2.xml import XmlError
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
 

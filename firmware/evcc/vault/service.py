@@ -1,7 +1,7 @@
 """The vault behind a byte stream: the messages, and the client's end of them.
 
 For an interpreter without `ffi`, for CPython, and for a board whose vault is on the bench
-computer. The other end is `plugvault.hsm.service`.
+computer. The other end is `plugvault.vault_service.service`.
 
 A frame is length (2 bytes, of what follows), tag (1), code (1), then fields: length (2) and
 bytes. In a request the code is the operation's place in `OPERATIONS`; in an answer it is 0, or

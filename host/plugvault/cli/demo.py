@@ -15,10 +15,10 @@ from rich.console import Console
 from evcc.errors import EvccError
 from plugvault.cli.folders import memory, stoppable
 from plugvault.cli.tokens import Said, names_a_token
-from plugvault.hsm.selection import choose
-from plugvault.story import show
-from plugvault.story.record import Record, StoryError
-from plugvault.story.tale import Tale, choose_runtime
+from plugvault.demo import show
+from plugvault.demo.record import DemoError, Record
+from plugvault.demo.walkthrough import Walkthrough, choose_runtime
+from plugvault.tokens.selection import choose
 
 
 class RuntimeName(StrEnum):
@@ -66,10 +66,10 @@ def demo(
             tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as temporary,
         ):
             folder = keep or Path(temporary)
-            Tale(record, chosen, link.value, folder, keep is not None, choose(*said)).tell()
+            Walkthrough(record, chosen, link.value, folder, keep is not None, choose(*said)).tell()
     except Exception as e:  # noqa: BLE001 - whatever it was, `--json` answers with data
-        error = str(e) if isinstance(e, StoryError) else f"{type(e).__name__}: {e}"
-        if not isinstance(e, StoryError | EvccError | OSError):
+        error = str(e) if isinstance(e, DemoError) else f"{type(e).__name__}: {e}"
+        if not isinstance(e, DemoError | EvccError | OSError):
             traceback.print_exc()
     data = record.as_data()
     if keep:

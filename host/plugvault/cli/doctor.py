@@ -75,7 +75,7 @@ def token() -> Iterator[Finding]:
     if os.environ.get("PLUGVAULT_PKCS11_MODULE"):
         mend = "PLUGVAULT_PKCS11_MODULE names that library: unset it, or name another"
     try:
-        from plugvault.hsm import TokenStore, VaultError, find_module
+        from plugvault.tokens import TokenStore, VaultError, find_module
     except ImportError as e:
         yield Finding("token library", False, f"not tried: {e}", "`make`")
         return
@@ -110,7 +110,7 @@ def _library(module: Path) -> str:
 def strong_token() -> Iterator[Finding]:
     """The library whose tokens keep everything of a contract key inside."""
     try:
-        from plugvault.hsm import VaultError, nss
+        from plugvault.tokens import VaultError, nss
     except ImportError:  # which `token` has said
         return
     try:

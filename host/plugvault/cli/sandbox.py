@@ -27,9 +27,9 @@ from plugvault.ecosystem import server
 from plugvault.ecosystem.parties import CALLERS
 from plugvault.ecosystem.sandbox import Plan, Sandbox
 from plugvault.ecosystem.supervisor import ProcessError
-from plugvault.hsm.selection import choose_roles
 from plugvault.opcp.open import WARNING
 from plugvault.opcp.services import Settings
+from plugvault.tokens.selection import choose_roles
 
 PORT = 8080
 POOL = "Example Pool"

@@ -1,4 +1,4 @@
-"""The options that name a token, the same for every command [`plugvault.hsm.selection`]."""
+"""The options that name a token, the same for every command [`plugvault.tokens.selection`]."""
 
 import functools
 import inspect
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.hsm.pin import WAYS
+from plugvault.cryptoki.pin import WAYS
 
 Module = Annotated[
     str | None, typer.Option(help="The PKCS#11 library. Default: SoftHSM's.", metavar="PATH")

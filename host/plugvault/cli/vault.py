@@ -1,6 +1,6 @@
 """`plugvault vault`: which tokens are here, what one of them can do, and what keys it holds.
 
-Each look at a token is a process of its own [`plugvault.hsm.apart`]; what is said of a token is
+Each look at a token is a process of its own [`plugvault.tokens.probe`]; what is said of a token is
 what it did, with keys that are thrown away.
 """
 
@@ -27,8 +27,9 @@ from evcc.vault.pin import tries_left
 from plugvault.cli import table
 from plugvault.cli.folders import memory
 from plugvault.cli.tokens import Conf, Module, Options, Said, names_a_token
-from plugvault.hsm import adoption, apart, modules, pin, providers
-from plugvault.hsm.selection import Chosen, checked_level, choose
+from plugvault.cryptoki import pin
+from plugvault.tokens import adoption, modules, probe, providers
+from plugvault.tokens.selection import Chosen, checked_level, choose
 
 app = typer.Typer(
     help="Tokens: which are here, what each can do, what keys it holds.",
@@ -87,7 +88,7 @@ def list_(
     with _explained():
         for name in [module] if module else modules.known():
             try:
-                found += apart.ask("tokens", module=name, conf=conf, options=options or "")
+                found += probe.ask("tokens", module=name, conf=conf, options=options or "")
             except VaultError as error:
                 found.append({"module": name, "error": str(error)})
     shown = [{**one, "state": _state(one)} for one in found]
@@ -123,7 +124,7 @@ def self_test(
         plugvault vault test --provider softhsm
     """
     with _explained(), _at_hand(provider, said) as (place, secret, minimum):
-        report = apart.ask("report", pin=secret, **place)
+        report = probe.ask("report", pin=secret, **place)
     schemes = report["schemes"]
     found = [{"scheme": name, **one} for name, one in schemes.items()]
     _rows(as_json, report, found, ("scheme", "level", "why"))
@@ -144,7 +145,7 @@ def _chosen(said: Said, more: str = "") -> Chosen:
 
 @contextmanager
 def _at_hand(provider: Provider | None, said: Said) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """A token as `apart` wants it, its PIN, and the custody it must give."""
+    """A token as `probe` wants it, its PIN, and the custody it must give."""
     if provider is None:
         chosen = _chosen(said, ", or --provider softhsm|nss")
         yield asdict(chosen.place), chosen.pin, chosen.minimum_custody
@@ -176,7 +177,7 @@ def status(said: Said, as_json: AsJson = False) -> None:
     with _explained():
         chosen = _chosen(said)
         place, adopted = asdict(chosen.place), chosen.provisioning
-        found = apart.ask("keys", pin=chosen.pin, provisioning=adopted, **place)
+        found = probe.ask("keys", pin=chosen.pin, provisioning=adopted, **place)
     _rows(as_json, found, found, ("key", "custody", "owner"), "no keys of a car in this token")
 
 
@@ -216,7 +217,7 @@ def adopt(
         if store and not certificate:
             raise VaultError("refused", "--store is for a certificate: say --certificate too")
         chosen = _chosen(said)
-        found = apart.ask(
+        found = probe.ask(
             "adopt",
             pin=chosen.pin,
             what=key,
@@ -356,7 +357,7 @@ def service(
     folder of the records, "owners": {owner: {"envelopes", "mismatches", "locked"} or {"error"}},
     "more": owners that are not listed}.
     """
-    from plugvault.hsm.service import status_of
+    from plugvault.vault_service.service import status_of
 
     with _explained():
         found = status_of(socket)
@@ -389,7 +390,7 @@ def unlock(
     as many as were counted before.
     """
     with _explained(), _at_hand(None, said) as (place, secret, _):
-        found = apart.ask("unlock", pin=secret, state=state, owner=owner, **place)
+        found = probe.ask("unlock", pin=secret, state=state, owner=owner, **place)
     shown = [{**one, "owner": one["owner"] or "none"} for one in found]
     _rows(as_json, found, shown, ("owner", "mismatches"), "no envelopes were opened here")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plugvault.contract.seal import SCALAR, seal
+from plugvault.contract.iso15118_2.seal import SCALAR, seal
 from plugvault.pki.issue import Authority, issue
 
 

@@ -6,8 +6,8 @@ All it knows is in the store, so it may be killed anywhere and go on: a delivery
 somebody has it in hand, and settled in one transaction with what follows from its outcome.
 """
 
-from plugvault.delivery.duties import DUTIES, Duty, Forget, run
-from plugvault.delivery.revocation import AskAgain
+from plugvault.delivery.periodic import TASKS, PeriodicTask, PurgeEvents, run
+from plugvault.delivery.revocation import RecheckRevocation
 from plugvault.delivery.worker import Worker
 
-__all__ = ["DUTIES", "AskAgain", "Duty", "Forget", "Worker", "run"]
+__all__ = ["TASKS", "PeriodicTask", "PurgeEvents", "RecheckRevocation", "Worker", "run"]

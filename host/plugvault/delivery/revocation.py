@@ -16,7 +16,7 @@ _POOLS: tuple[Callable[[Records], Vehicles | Contracts], ...] = (
 )
 
 
-class AskAgain:
+class RecheckRevocation:
     """A duty, in small steps: each call asks about one page and says whether there is another.
 
     `refresh(certificates)`: of `Services`; `own`: key identifiers of our CAs, hexadecimal.

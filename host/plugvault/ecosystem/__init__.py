@@ -18,13 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from plugvault.ecosystem import server, wiring, work
+from plugvault.ecosystem import assembly, server, work
 from plugvault.ecosystem.authorities import LABELS, AnyKey, Authorities, Leaf
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
 from plugvault.federation.peers import Link
-from plugvault.hsm import TokenKey
-from plugvault.hsm.selection import NOWHERE, Chosen
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
 from plugvault.pools import clients
@@ -35,6 +33,8 @@ from plugvault.roles.mo import Operator
 from plugvault.roles.oem import Maker
 from plugvault.roles.revocation import Responders
 from plugvault.store import SqlStore
+from plugvault.tokens import TokenKey
+from plugvault.tokens.selection import NOWHERE, Chosen
 
 __all__ = ["CALLERS", "EVSE", "LABELS", "PROVIDER", "PROVIDER_V2G", "WMI", "Ecosystem", "Leaf"]
 
@@ -114,7 +114,7 @@ class Ecosystem:
         """Let one more party in: a second maker, a rival operator."""
         credentials = clients.new_credentials()
         with self.store.write() as records:
-            wiring.let_in(records, caller, credentials, self._clock())
+            assembly.register_client(records, caller, credentials, self._clock())
         return Credentials(*credentials, self.url)
 
     def client(self, role: str) -> OpcpClient:
@@ -156,9 +156,9 @@ class Ecosystem:
         with self._step("backend", self.url):
             self.store = SqlStore.sqlite(self.directory / "ecosystem.sqlite")
             self._stack.callback(self.store.close)
-            for role, pair in wiring.furnish(self.store, folder, pki, self._clock()).items():
+            for role, pair in assembly.seed(self.store, folder, pki, self._clock()).items():
                 self._credentials[role] = Credentials(*pair, self.url)
-            self._services = wiring.open_services(
+            self._services = assembly.open_services(
                 self._stack,
                 pki,
                 self.store,
@@ -187,7 +187,7 @@ class Ecosystem:
             pki.operator,
             ocsp,
             clock,
-            on_issue=wiring.register_of(self.store),
+            on_issue=assembly.register_of(self.store),
         )
         self.mo_v2g = Operator(self.client(MO_HUBJECT_PKI), PROVIDER_V2G, clock=clock)
         self.cpo = ChargePointOperator(self.client(CPO))

@@ -11,13 +11,14 @@ from typing import TypeVar
 from cryptography import x509
 
 from evcc.vault import VaultError
+from plugvault.cryptoki import ed448, rsa, secret
+from plugvault.cryptoki.ed448 import TokenEd448Key
+from plugvault.cryptoki.rsa import TokenRsaKey
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import CHARGE_POINTS, EVSE, MAKER, OPERATOR, POOL, company
-from plugvault.hsm import Token, TokenKey, ed448, rsa, secret
-from plugvault.hsm.ed448 import TokenEd448Key
-from plugvault.hsm.rsa import TokenRsaKey
 from plugvault.pki import path
 from plugvault.pki.issue import Authority, der, issue, root, subordinate
+from plugvault.tokens import Token, TokenKey
 
 T = TypeVar("T")
 AnyKey = TokenKey | TokenEd448Key | TokenRsaKey

@@ -24,8 +24,8 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from plugvault.hsm import Hsm, Token, TokenStore, VaultError
-from plugvault.hsm.selection import NOWHERE, Chosen
+from plugvault.tokens import Hsm, Token, TokenStore, VaultError
+from plugvault.tokens.selection import NOWHERE, Chosen
 
 T = TypeVar("T")
 

@@ -16,14 +16,14 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from plugvault.ecosystem import server, wiring, work
+from plugvault.ecosystem import assembly, server, work
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.links import Links
-from plugvault.hsm.selection import Chosen, place_of
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services, Settings
 from plugvault.store import SqlStore
+from plugvault.tokens.selection import Chosen, place_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def main() -> int:
         tokens = folder.tokens(stack, *LABELS)
         pki = Authorities(folder, tokens, time.time(), f"{orders.url}/ocsp", orders.pool)
         links = Links(folder.directory)
-        services = wiring.open_services(
+        services = assembly.open_services(
             stack, pki, store, orders.url, time.time, orders.settings, links
         )
         WORK[orders.work](services, orders)

@@ -12,10 +12,10 @@ from evcc import csr
 from plugvault.ecosystem.authorities import found
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.parties import MAKER
-from plugvault.hsm import Token
 from plugvault.pki.keys import raw_signer
 from plugvault.roles.mo import Operator
 from plugvault.roles.oem import Maker
+from plugvault.tokens import Token
 
 TOKEN = "vehicles"  # noqa: S105 - the label of a token, not its PIN
 

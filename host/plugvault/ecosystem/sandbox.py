@@ -17,17 +17,15 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from plugvault.ecosystem import samples, server, wiring
+from plugvault.ecosystem import assembly, samples, server
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder, alone
 from plugvault.ecosystem.links import Links
 from plugvault.ecosystem.parties import EVSE, MAKER, PROVIDER, PROVIDER_V2G
 from plugvault.ecosystem.process import WORK, Orders
 from plugvault.ecosystem.supervisor import Supervised
-from plugvault.federation import ring
+from plugvault.federation import mesh
 from plugvault.federation.peers import Link
-from plugvault.hsm import Token
-from plugvault.hsm.selection import Chosen
 from plugvault.opcp import tls
 from plugvault.opcp.services import Settings
 from plugvault.pools import certificates, clients
@@ -38,6 +36,8 @@ from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.mo import Operator
 from plugvault.roles.oem import Maker
 from plugvault.store import SqlStore
+from plugvault.tokens import Token
+from plugvault.tokens.selection import Chosen
 
 _PROCESS = "plugvault.ecosystem.process"
 
@@ -151,12 +151,12 @@ class Sandbox:
                     PROVIDER,
                     pki.operator,
                     f"{plan.url}/ocsp",
-                    on_issue=wiring.register_of(store),
+                    on_issue=assembly.register_of(store),
                 )
                 cars = samples.provide(folder, token, maker, operator, trusts, series)
                 worlds[plan.name] = _report(plan, credentials, cars)
                 if self._requests and series <= 2:  # the first, and one to be its partner
-                    bench = values.Bench(
+                    bench = values.Inputs(
                         url=plan.url,
                         credentials=credentials,
                         vehicles=token,
@@ -202,7 +202,7 @@ class Sandbox:
             self._opened(plan, samples.TOKEN) as (folder, pki, _),
             closing(SqlStore.open(plan.database)) as store,
         ):
-            roles = wiring.furnish(store, folder, pki, time.time())
+            roles = assembly.seed(store, folder, pki, time.time())
             credentials = {role: Credentials(*pair, plan.url) for role, pair in roles.items()}
             trust = _secure(plan, pki, store) if self._secured else None
             return _Ready(credentials, pki.v2g.root, trust)
@@ -223,12 +223,12 @@ class Sandbox:
                     kept = self._link(plan, caller.name)
                     with store.write() as records:
                         pair = (kept.client_id, kept.client_secret)
-                        clients.register(records, caller, pair, wiring.SET_UP.name, now)
+                        clients.register(records, caller, pair, assembly.SET_UP.name, now)
                     return kept
 
                 if not known:
-                    parties.append(ring.Party(plan.name, plan.url, store, register))
-            ring.connect(parties, now)
+                    parties.append(mesh.Partner(plan.name, plan.url, store, register))
+            mesh.connect(parties, now)
         roots = {name: ssl.DER_cert_to_PEM_cert(one.v2g_root) for name, one in ready.items()}
         for asking in self._plans:
             links = {

@@ -13,7 +13,7 @@ FORGET = 600.0  # seconds between two looks for old events
 def deliver(services: Services, stop: threading.Event) -> None:
     """Until `stop`. Any number of threads, processes and machines may do it at once."""
     own = frozenset(one.identifier.hex() for one in services.authorities)
-    ask_again = delivery.AskAgain(services.refresh, own)
+    ask_again = delivery.RecheckRevocation(services.refresh, own)
     delivery.run(
         services.store,
         services.webhook_secret,
@@ -21,8 +21,10 @@ def deliver(services: Services, stop: threading.Event) -> None:
         services.clock,
         stop,
         (
-            *delivery.DUTIES,
-            delivery.Duty("revocation", ASK_AGAIN, ask_again),
-            delivery.Duty("old events", FORGET, delivery.Forget(services.settings.keep_events)),
+            *delivery.TASKS,
+            delivery.PeriodicTask("revocation", ASK_AGAIN, ask_again),
+            delivery.PeriodicTask(
+                "old events", FORGET, delivery.PurgeEvents(services.settings.keep_events)
+            ),
         ),
     )

@@ -19,8 +19,8 @@ import httpx
 
 from evcc import exi
 from evcc.x509 import CertificateError
-from plugvault.contract import xml
-from plugvault.contract.bundle import ISO2, Message
+from plugvault.contract.iso15118_2 import xml
+from plugvault.contract.iso15118_2.bundle import ISO2, Message
 from plugvault.contract.issue import ContractData
 from plugvault.patience import wait
 from plugvault.pools import ccp, installation, pcp, peers, rcp

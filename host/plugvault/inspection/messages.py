@@ -1,7 +1,7 @@
 """ISO 15118-2 messages: what is in one, and every check a receiver owes it.
 
-The order of the rows is the order of `evcc.installation`. What only the vehicle can check (the
-key behind the contract certificate) is named and left open.
+The order of the rows is the order of `evcc.iso15118_2.installation`. What only the vehicle can
+check (the key behind the contract certificate) is named and left open.
 """
 
 from collections.abc import Callable

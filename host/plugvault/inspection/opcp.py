@@ -13,7 +13,7 @@ from evcc import chain, exi, ids, x509
 from evcc.errors import EvccError
 from evcc.x509 import Certificate
 from plugvault import exi_json
-from plugvault.contract import xml
+from plugvault.contract.iso15118_2 import xml
 from plugvault.inspection.certificates import check_path, describe, inspect_certificates, read_all
 from plugvault.inspection.messages import (
     check_emaid,

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import Field
 
-from plugvault.contract import response, xml
-from plugvault.contract.bundle import ISO2, NO_SESSION
+from plugvault.contract.iso15118_2 import response, xml
+from plugvault.contract.iso15118_2.bundle import ISO2, NO_SESSION
 from plugvault.opcp.contract_data import Fingerprint, Metadata, RootFingerprint
 from plugvault.opcp.fields import (
     Base64,

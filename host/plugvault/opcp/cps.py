@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 
-from plugvault.contract import response, xml
-from plugvault.contract.bundle import ISO2, Message
+from plugvault.contract.iso15118_2 import response, xml
+from plugvault.contract.iso15118_2.bundle import ISO2, Message
 from plugvault.opcp.contract_data import (
     READERS,
     DeprecatedSignRequest,

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.opcp.services import Services, services
 from plugvault.pools.caller import EMAID_PATTERN, PCID_PATTERN
 from plugvault.pools.errors import PoolError

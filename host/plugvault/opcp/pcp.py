@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, Field
 
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.opcp.fields import (
     Broadcast,
     Found,

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from fastapi import Request
 
-from plugvault.contract.bundle import Message
+from plugvault.contract.iso15118_2.bundle import Message
 from plugvault.contract.issue import ContractData
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki.issue import Authority

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from evcc import chain, exi, signature
 from evcc.x509 import CertificateError
-from plugvault.contract import response, shapes
-from plugvault.contract.bundle import ISO2, Message
+from plugvault.contract import shapes
+from plugvault.contract.iso15118_2 import response
+from plugvault.contract.iso15118_2.bundle import ISO2, Message
 from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
 
-from plugvault.contract.bundle import ISO2, Message, to_exi
+from plugvault.contract.iso15118_2.bundle import ISO2, Message, to_exi
 from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pools import certificates, events

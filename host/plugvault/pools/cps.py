@@ -15,7 +15,7 @@ from functools import partial
 from evcc import chain
 from evcc.p256 import on_curve
 from evcc.x509 import Certificate, CertificateError
-from plugvault.contract.bundle import ISO2, Message, bundle
+from plugvault.contract.iso15118_2.bundle import ISO2, Message, bundle
 from plugvault.contract.issue import ContractData, issue_contract
 from plugvault.pki import path
 from plugvault.pki.issue import Authority

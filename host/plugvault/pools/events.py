@@ -13,7 +13,7 @@ from typing import Any
 import pybase64
 from pydantic_core import to_json
 
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, serial_hex, timestamp
 from plugvault.pools.caller import ANY, Caller

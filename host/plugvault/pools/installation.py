@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from evcc import exi, signature
 from evcc.x509 import CertificateError
 from plugvault.contract import shapes
-from plugvault.contract.bundle import ISO2, NO_SESSION, Message
+from plugvault.contract.iso15118_2.bundle import ISO2, NO_SESSION, Message
 from plugvault.pki import names, path
 from plugvault.pki.verify import verify_p256
 from plugvault.pools import contracts, pcp

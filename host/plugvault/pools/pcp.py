@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from evcc import chain
 from evcc.x509 import Certificate, CertificateError
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pools import audit, contracts, events, rcp
 from plugvault.pools.caller import CPS, OPERATORS, PEER, Caller, read_pcid

@@ -14,7 +14,7 @@ read as well; vehicles and contracts here are of ISO 15118-2, and end in its roo
 import uuid
 
 from evcc.x509 import CertificateError
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.path import read_any as read
 from plugvault.pki.schemes import SCHEMES

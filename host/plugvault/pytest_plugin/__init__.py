@@ -6,7 +6,7 @@
     plug_and_charge  an ecosystem and a car that is made, certified and plugged in  [`world`]
 
 Each test has its own, and nothing is left of it. No port, folder or label is fixed, so tests may
-run in parallel (xdist). Who has a token of his own says so [`plugvault.hsm.selection`], and
+run in parallel (xdist). Who has a token of his own says so [`plugvault.tokens.selection`], and
 `vault` is on it: empty it must be, one test at a time has it, and each takes its keys away again.
 
 Where a library is missing a test is skipped; with CI in the environment it fails, for there
@@ -25,9 +25,9 @@ import pytest
 
 if TYPE_CHECKING:
     from evcc.vault.service import ServiceVault
-    from plugvault.hsm.selection import Selection
     from plugvault.pytest_plugin.tokens import ThrowAway
     from plugvault.pytest_plugin.world import PlugAndCharge
+    from plugvault.tokens.selection import Selection
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def nss_token() -> Iterator[ThrowAway]:
 @pytest.fixture(scope="session")
 def _plugvault_selection() -> Selection:
     """The token that this machine's owner chose: read once, as its PIN may be readable once."""
-    from plugvault.hsm import selection
+    from plugvault.tokens import selection
 
     return selection.choose()
 

@@ -15,11 +15,11 @@ import pytest
 from evcc.vault import VaultError
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.service import ServiceVault
-from plugvault.hsm.borrow import borrowed
-from plugvault.hsm.providers import PROVIDERS, Provider
-from plugvault.hsm.selection import Chosen, Selection
-from plugvault.hsm.service import VaultService
-from plugvault.hsm.token import close_library
+from plugvault.cryptoki.token import close_library
+from plugvault.tokens.lease import borrowed
+from plugvault.tokens.providers import PROVIDERS, Provider
+from plugvault.tokens.selection import Chosen, Selection
+from plugvault.vault_service.service import VaultService
 
 LABEL = "test"
 _RATE = 1e6  # operations a second: tests may do what no car would
@@ -28,8 +28,8 @@ _RATE = 1e6  # operations a second: tests may do what no car would
 class ThrowAway:
     """An empty token with a PIN of its own.
 
-    module, label, conf, options: what opens it, see `plugvault.hsm.providers.Place`. folder: its
-    own; files and sockets of the test may be put there.
+    module, label, conf, options: what opens it, see `plugvault.tokens.providers.Place`. folder:
+    its own; files and sockets of the test may be put there.
     """
 
     def __init__(self, provider: Provider, folder: Path, label: str = LABEL) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 from plugvault import runtimes
 from plugvault.car import Car
 from plugvault.ecosystem import EVSE, WMI, Ecosystem
-from plugvault.hsm.selection import Chosen
 from plugvault.station import Offer, Station
+from plugvault.tokens.selection import Chosen
 
 if TYPE_CHECKING:
     from plugvault.pytest_plugin.tokens import ThrowAway

@@ -15,14 +15,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from evcc import csr, exi, ids, messages, signature, x509
-from plugvault.hsm import Token, TokenKey
+from evcc import csr, exi, ids, signature, x509
+from evcc.iso15118_2 import messages
 from plugvault.pki.issue import der, root
 from plugvault.pki.keys import raw_signer
 from plugvault.pki.names import timestamp
 from plugvault.roles.client import Credentials, encode
 from plugvault.roles.mo import Operator, Vehicle
 from plugvault.roles.oem import Maker
+from plugvault.tokens import Token, TokenKey
 
 DAY = 86_400
 _ROLES = {
@@ -35,7 +36,7 @@ _ROLES = {
 
 
 @dataclass(frozen=True)
-class Bench:
+class Inputs:
     """What the values are made with. `vehicles`: the token of the sample vehicles' keys, a key's
     label its PCID; `company`: the maker's name; `v2g_roots`: in the vehicles, DER, this
     ecosystem's first; `hosted`: provider of the operator without a PKI; `made`: keys made here,
@@ -53,60 +54,60 @@ class Bench:
     made: dict[str, TokenKey] = field(default_factory=dict)
 
 
-def values(bench: Bench, cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def values(inputs: Inputs, cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Every variable of the collection, but the partners'. `cars`: three sample vehicles, the
     first with a contract. Raises OpcpError."""
     now = time.time()
-    first, second, third = (bench.operator.vehicle(car["pcid"]) for car in cars)
+    first, second, third = (inputs.operator.vehicle(car["pcid"]) for car in cars)
     new, rekeyed = _pcid(), _pcid()
-    before = _enrolled(bench, rekeyed, "before")
+    before = _enrolled(inputs, rekeyed, "before")
     return {
-        "url": bench.url,
-        "token_url": f"{bench.url}/oauth/token",
-        "audience": bench.url,
-        **_credentials(bench),
+        "url": inputs.url,
+        "token_url": f"{inputs.url}/oauth/token",
+        "audience": inputs.url,
+        **_credentials(inputs),
         **_cars(cars),
-        "v2g_root_key_identifier": (x509.parse(bench.v2g_roots[0]).ski or b"").hex(":"),
+        "v2g_root_key_identifier": (x509.parse(inputs.v2g_roots[0]).ski or b"").hex(":"),
         "begins": timestamp(now - 3600),
         "ends": timestamp(now + 365 * DAY),
-        "hosted_provider": bench.hosted,
-        "hosted_emaid": _emaid(bench.hosted),
-        "leaving_emaid": _emaid(bench.hosted),
+        "hosted_provider": inputs.hosted,
+        "hosted_emaid": _emaid(inputs.hosted),
+        "leaving_emaid": _emaid(inputs.hosted),
         "new_pcid": new,
-        "new_request": encode(_request(bench, new, "first")),
-        **_vehicle("new", _enrolled(bench, new, "first")),
-        **_contract("own", bench, second),
-        **_renewal(bench, third),
-        **_contract("ended", bench, third),
+        "new_request": encode(_request(inputs, new, "first")),
+        **_vehicle("new", _enrolled(inputs, new, "first")),
+        **_contract("own", inputs, second),
+        **_renewal(inputs, third),
+        **_contract("ended", inputs, third),
         "rekeyed_pcid": rekeyed,
         **_vehicle("rekeyed_before", before),
-        **_vehicle("rekeyed_after", _enrolled(bench, rekeyed, "after")),
-        **_contract("rekeyed", bench, before),
-        "installation_request": installation_request(bench, first),
-        "request_without_contract": _stranger(bench),
+        **_vehicle("rekeyed_after", _enrolled(inputs, rekeyed, "after")),
+        **_contract("rekeyed", inputs, before),
+        "installation_request": installation_request(inputs, first),
+        "request_without_contract": _stranger(inputs),
         "another_root": _another_root(now),
         "webhook_url": "https://example.com/plug-and-charge/events",
-        "station_evseid": bench.evseid,
-        "station_request": encode(_station(bench.evseid)),
+        "station_evseid": inputs.evseid,
+        "station_request": encode(_station(inputs.evseid)),
     }
 
 
-def partner(bench: Bench, cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def partner(inputs: Inputs, cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Variables that speak of another ecosystem's sample vehicles."""
     contracted, _, unseen = cars
-    vehicle = bench.operator.vehicle(contracted["pcid"])
+    vehicle = inputs.operator.vehicle(contracted["pcid"])
     return {
         "partner_pcid": contracted["pcid"],
         "partner_unseen_pcid": unseen["pcid"],
-        "partner_installation_request": installation_request(bench, vehicle),
+        "partner_installation_request": installation_request(inputs, vehicle),
     }
 
 
-def installation_request(bench: Bench, vehicle: Vehicle, label: str | None = None) -> str:
+def installation_request(inputs: Inputs, vehicle: Vehicle, label: str | None = None) -> str:
     """A vehicle's CertificateInstallationReq, signed with its key: EXI in base64."""
-    roots = [x509.parse(one) for one in bench.v2g_roots]
+    roots = [x509.parse(one) for one in inputs.v2g_roots]
     body = messages.certificate_installation_req("id1", vehicle.certificate, roots)
-    key = bench.vehicles.key(label or vehicle.pcid)
+    key = inputs.vehicles.key(label or vehicle.pcid)
     signed = signature.sign([("id1", "CertificateInstallationReq", body)], raw_signer(key))
     session = secrets.token_bytes(8)
     return encode(
@@ -114,11 +115,11 @@ def installation_request(bench: Bench, vehicle: Vehicle, label: str | None = Non
     )
 
 
-def _credentials(bench: Bench) -> dict[str, str]:
+def _credentials(inputs: Inputs) -> dict[str, str]:
     found = {}
     for name, role in _ROLES.items():
-        found[f"{name}_id"] = bench.credentials[role].client_id
-        found[f"{name}_secret"] = bench.credentials[role].client_secret
+        found[f"{name}_id"] = inputs.credentials[role].client_id
+        found[f"{name}_secret"] = inputs.credentials[role].client_secret
     return found
 
 
@@ -140,20 +141,20 @@ def _emaid(provider: str) -> str:
     return base + ids.emaid_check_digit(base)
 
 
-def _key(bench: Bench, pcid: str, which: str) -> TokenKey:
+def _key(inputs: Inputs, pcid: str, which: str) -> TokenKey:
     label = f"{pcid}-{which}"
-    if label not in bench.made:
-        bench.made[label] = bench.vehicles.generate(label)
-    return bench.made[label]
+    if label not in inputs.made:
+        inputs.made[label] = inputs.vehicles.generate(label)
+    return inputs.made[label]
 
 
-def _request(bench: Bench, pcid: str, which: str) -> bytes:
-    key = _key(bench, pcid, which)
-    return csr.build(pcid, bench.company, "DE", key.point, raw_signer(key))
+def _request(inputs: Inputs, pcid: str, which: str) -> bytes:
+    key = _key(inputs, pcid, which)
+    return csr.build(pcid, inputs.company, "DE", key.point, raw_signer(key))
 
 
-def _enrolled(bench: Bench, pcid: str, which: str) -> Vehicle:
-    leaf, subs = bench.maker.enrol(_request(bench, pcid, which))
+def _enrolled(inputs: Inputs, pcid: str, which: str) -> Vehicle:
+    leaf, subs = inputs.maker.enrol(_request(inputs, pcid, which))
     return Vehicle(pcid, leaf, tuple(subs))
 
 
@@ -167,10 +168,10 @@ def _vehicle(prefix: str, vehicle: Vehicle) -> dict[str, str]:
 
 
 def _contract(
-    prefix: str, bench: Bench, vehicle: Vehicle, emaid: str | None = None
+    prefix: str, inputs: Inputs, vehicle: Vehicle, emaid: str | None = None
 ) -> dict[str, str]:
-    emaid = emaid or bench.operator.new_emaid()
-    data = bench.operator.issue(vehicle, emaid)
+    emaid = emaid or inputs.operator.new_emaid()
+    data = inputs.operator.issue(vehicle, emaid)
     sub2, sub1 = data.subs
     return {
         f"{prefix}_emaid": emaid,
@@ -182,18 +183,18 @@ def _contract(
     }
 
 
-def _renewal(bench: Bench, vehicle: Vehicle) -> dict[str, str]:
-    emaid = bench.operator.new_emaid()
+def _renewal(inputs: Inputs, vehicle: Vehicle) -> dict[str, str]:
+    emaid = inputs.operator.new_emaid()
     return {
-        **_contract("first", bench, vehicle, emaid),
-        **_contract("renewed", bench, vehicle, emaid),
+        **_contract("first", inputs, vehicle, emaid),
+        **_contract("renewed", inputs, vehicle, emaid),
     }
 
 
-def _stranger(bench: Bench) -> str:
+def _stranger(inputs: Inputs) -> str:
     """A request of a vehicle with a good certificate that is in no pool."""
     pcid = _pcid()
-    return installation_request(bench, _enrolled(bench, pcid, "first"), f"{pcid}-first")
+    return installation_request(inputs, _enrolled(inputs, pcid, "first"), f"{pcid}-first")
 
 
 def _another_root(now: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 
 from evcc.errors import EvccError
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.contract.issue import ContractData
 
 TIMEOUT = 10.0  # seconds for one request, and as many for the body of its answer

@@ -9,7 +9,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.roles import enrolment
 from plugvault.roles.client import OpcpClient, OpcpError, encode
 

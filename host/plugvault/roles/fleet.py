@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from evcc import exi
 from evcc.errors import EvccError
-from plugvault.contract import response
+from plugvault.contract.iso15118_2 import response
 from plugvault.pki import path
 from plugvault.roles.backlog import CHOOSE, DONE, INSTALL, REJECTED, REMOVE, WAITING, Backlog, Work
 from plugvault.roles.client import OpcpError

@@ -14,7 +14,7 @@ from typing import Any
 from evcc import chain, exi, signature
 from evcc.errors import EvccError
 from evcc.x509 import CertificateError
-from plugvault.contract import response
+from plugvault.contract.iso15118_2 import response
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
 from plugvault.roles import regions

@@ -13,8 +13,8 @@ address; TLS is an `ssl` context handed to `asyncio.start_server` there, with th
 leaf (`chain.CPO`); charging itself is more rows in `secc.ALLOWED` and `secc.NEXT`.
 """
 
-from plugvault.station.answers import Offer
-from plugvault.station.secc import Authorized
+from plugvault.station.iso15118_2.answers import Offer
+from plugvault.station.iso15118_2.secc import Authorized
 from plugvault.station.server import Station
 
 __all__ = ["Authorized", "Offer", "Station"]

@@ -13,8 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from plugvault.bounded import add
-from plugvault.station.answers import Offer
-from plugvault.station.secc import (
+from plugvault.station.iso15118_2.answers import Offer
+from plugvault.station.iso15118_2.secc import (
     SEQUENCE_TIMEOUT_MS,
     Authorized,
     Closed,

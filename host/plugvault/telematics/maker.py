@@ -32,7 +32,7 @@ class TelematicsError(EvccError):
 
 
 class Key(Protocol):
-    """The maker's telematics key; `plugvault.hsm.TokenKey` is one."""
+    """The maker's telematics key; `plugvault.tokens.TokenKey` is one."""
 
     @property
     def point(self) -> bytes:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from plugvault.cli.ecosystem.common import done, me, moment, new_group, one, reading, rows, writing
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pools import audit, contracts, termination
 from plugvault.pools.caller import read_emaid, read_pcid
 from plugvault.pools.errors import PoolError

@@ -7,7 +7,7 @@ import typer
 
 from evcc.errors import EvccError
 from plugvault.cli.ecosystem.common import done, me, moment, new_group, one, reading, rows, writing
-from plugvault.contract.bundle import ISO2
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools import pcp, registry

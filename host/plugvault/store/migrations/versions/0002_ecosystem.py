@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from evcc import exi
-from plugvault.contract import response
+from plugvault.contract.iso15118_2 import response
 from plugvault.pki import path
 from plugvault.store.chains import Chain, row_of
 from plugvault.store.migrations.layout_0002 import metadata

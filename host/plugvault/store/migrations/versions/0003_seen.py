@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from evcc import exi
-from plugvault.contract import response
+from plugvault.contract.iso15118_2 import response
 from plugvault.pools import envelopes
 from plugvault.store.rows import INSERT
 

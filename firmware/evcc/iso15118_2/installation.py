@@ -1,0 +1,336 @@
+"""THE HEART: a CertificateInstallationRes becomes a contract in the car, or changes nothing.
+
+The same for a message from a charging station and for one from the maker over the air. `CHECKS` is
+the whole of it, in order: everything that can be known from public data comes first; only then is
+a private key used, once, inside the vault; then one commit. The first check that fails ends it.
+
+`RejectedError.reason` is for the car's own log. What goes back over a wire must be the same for
+every reason: a sender who could tell a bad key from a bad signature would have an oracle.
+
+ISO 15118-2:2014, 7.9.2.4 and 8.4.3.11 [V2G2-814..823, 656, 771, 909].
+"""
+
+import hashlib
+
+from evcc import chain, exi, ids, p256, signature, x509
+from evcc.contracts import Contract, ContractError
+from evcc.envelopes import EnvelopeError
+from evcc.errors import EvccError
+from evcc.vault import PROVISIONING, VaultError, schemes
+
+SIGNED = (  # what the CPS must have signed: each once, nothing else
+    "ContractSignatureCertChain",
+    "ContractSignatureEncryptedPrivateKey",
+    "DHpublickey",
+    "eMAID",
+)
+MAX_MESSAGE = 8192  # bytes; a real response has 4,416
+
+
+class RejectedError(EvccError):
+    """Why an answer was not installed. `cause`: the error below it, where there is one."""
+
+    REASONS = (
+        "message",  # too long, not EXI, or another message
+        "response-code",
+        "unsolicited",
+        "session",
+        "revocation",  # the list of revoked certificates is out of date
+        "cps-path",
+        "signature",
+        "contract-path",
+        "emaid",
+        "not-admitted",  # no free slot, replayed, or older than what is there
+        "dh-point",
+        "wrapped-length",
+        "envelope",  # its ephemeral key came before with another one, or the car is locked
+        "vault",
+        "storage",
+    )
+
+    def __init__(self, reason: str, detail: str = "", cause=None) -> None:
+        super().__init__(reason, detail or (str(cause) if cause else ""))
+        self.cause = cause
+
+
+class Request:
+    """What the car asked for. The first answer uses it up, whatever becomes of it."""
+
+    def __init__(self, session_id: bytes, emaid=None) -> None:
+        self.session_id = session_id
+        self.emaid = emaid
+        self.open = True
+
+    @classmethod
+    def at_station(cls, session_id: bytes):
+        """A CertificateInstallationReq sent in the charging session `session_id` (8 bytes)."""
+        return cls(session_id)
+
+    @classmethod
+    def over_the_air(cls, emaid=None, session_id: bytes = b"\0"):
+        """A contract the maker announced: its EMAID, and the session ID it was fetched with."""
+        return cls(session_id, emaid)
+
+
+class _Attempt:
+    """One answer on its way through the checks; what is named here, a check finds out."""
+
+    cps: x509.Certificate
+    leaf: x509.Certificate
+    emaid: str
+    ders: list
+    fingerprint: bytes
+    dh_point: bytes
+    wrapped: bytes
+
+    def __init__(self, response, request, trust, contracts, vault, now, legacy_emaid) -> None:
+        self.response = response
+        self.request = request
+        self.trust = trust
+        self.contracts = contracts
+        self.vault = vault
+        self.now = now
+        self.legacy_emaid = legacy_emaid
+        self.scheme = schemes.SCHEMES["iso2"]
+        self.legacy = False
+        self.header: dict = {}
+        self.body: dict = {}
+
+
+def install(
+    response,
+    request,
+    trust,
+    contracts,
+    vault,
+    now: int,
+    legacy_emaid: bool = False,
+    report=None,
+) -> Contract:
+    """Check an answer and install its contract.
+
+    response: the EXI document, up to `MAX_MESSAGE` bytes, or the message that somebody who had to
+    look into it has decoded. request: the `Request` it answers, or None when nothing was asked.
+    now: unix seconds. legacy_emaid: accept the peers' other coding of the signed eMAID. report:
+    called with the name of each check that passed (and "legacy-emaid").
+
+    Returns the `Contract`. Raises RejectedError(reason), with everything stored as before.
+    """
+    attempt = _Attempt(response, request, trust, contracts, vault, now, legacy_emaid)
+    if request is not None:
+        was_open, request.open = request.open, False
+        if not was_open:
+            attempt.request = None
+    for name, check in CHECKS:
+        try:
+            check(attempt)
+        except VaultError as e:
+            raise RejectedError("vault", cause=e)
+        if report is not None:
+            report(name)
+    if attempt.legacy and report is not None:
+        report("legacy-emaid")
+    return _open_and_commit(attempt, report)
+
+
+def _decode(a: _Attempt) -> None:
+    message = a.response
+    try:
+        if not isinstance(message, dict):
+            if len(message) > MAX_MESSAGE:
+                raise RejectedError("message", "%d bytes" % len(message))
+            message = exi.decode(message)
+        message = message["V2G_Message"]
+        a.header = message["Header"]
+        a.body = message["Body"]["CertificateInstallationRes"]
+    except exi.ExiError as e:
+        raise RejectedError("message", cause=e)
+    except KeyError:
+        raise RejectedError("message", "not a CertificateInstallationRes")
+
+
+def _response_code(a: _Attempt) -> None:
+    # before all else: on a failure the mandatory fields are dummies and nothing is signed
+    if a.body["ResponseCode"] != "OK":
+        raise RejectedError("response-code", a.body["ResponseCode"])
+
+
+def _asked(a: _Attempt) -> None:
+    if a.request is None:
+        raise RejectedError("unsolicited", "no request is open")
+    if a.header["SessionID"] != a.request.session_id:
+        raise RejectedError("session", "the answer names another session")
+
+
+def _revocation(a: _Attempt) -> None:
+    if a.trust.revocation.is_stale(a.now):
+        raise RejectedError("revocation", "the maker's list of revoked certificates is too old")
+
+
+def _cps_path(a: _Attempt) -> None:
+    try:
+        leaf, subs, _ = _chain(a.body["SAProvisioningCertificateChain"])
+        chain.validate(
+            leaf,
+            subs,
+            a.trust.anchors("V2G"),
+            chain.CPS,
+            a.now,
+            a.vault.verify,
+            is_revoked=a.trust.revocation.includes,
+        )
+    except x509.CertificateError as e:
+        raise RejectedError("cps-path", cause=e)
+    a.cps = leaf
+
+
+def _signature(a: _Attempt) -> None:
+    if "Signature" not in a.header:
+        raise RejectedError("signature", "there is none")
+    parts = [(a.body[name].get("Id"), name, a.body[name]) for name in SIGNED]
+    for ident, name, _ in parts:
+        if not ident:
+            raise RejectedError("signature", name + " has no Id")
+    try:
+        a.legacy = signature.verify(
+            a.header["Signature"], parts, a.cps.point, a.vault.verify, a.legacy_emaid
+        )
+    except signature.SignatureError as e:
+        raise RejectedError("signature", cause=e)
+
+
+def _contract_path(a: _Attempt) -> None:
+    # The operator's root need not be in the car: the CPS, which checked the path, vouches for it
+    # with its signature. Where the car does hold a root of that name, the path must end in it.
+    try:
+        a.leaf, subs, a.ders = _chain(a.body["ContractSignatureCertChain"])
+        anchors = a.trust.anchors("V2G", "MO")
+        chain.validate(
+            a.leaf,
+            subs,
+            anchors,
+            chain.CONTRACT,
+            a.now,
+            a.vault.verify,
+            transitive=True,
+            is_revoked=a.trust.revocation.includes,
+        )
+    except x509.CertificateError as e:
+        raise RejectedError("contract-path", cause=e)
+
+
+def _emaid(a: _Attempt) -> None:
+    try:
+        a.emaid = ids.parse_emaid(a.body["eMAID"]["value"])
+        named = ids.parse_emaid(a.leaf.names.get("CN", ""))
+    except ids.IdError as e:
+        raise RejectedError("emaid", cause=e)
+    if a.emaid != named:
+        raise RejectedError("emaid", a.emaid + " with a certificate of " + named)
+    if a.request.emaid is not None and a.emaid != a.request.emaid:
+        raise RejectedError("emaid", a.emaid + " where " + a.request.emaid + " was announced")
+
+
+def _admitted(a: _Attempt) -> None:
+    a.fingerprint = hashlib.sha256(a.leaf.der).digest()[:16]
+    try:
+        a.contracts.admit(a.emaid, a.fingerprint, a.leaf.not_before)
+    except ContractError as e:
+        raise RejectedError("not-admitted", cause=e)
+
+
+def _dh_point(a: _Attempt) -> None:
+    a.dh_point = point = a.body["DHpublickey"]["value"]
+    if len(point) != a.scheme.point_length or not p256.on_curve(point):
+        raise RejectedError("dh-point", "not an uncompressed point of the curve")
+    if point == a.vault.public(PROVISIONING):
+        raise RejectedError("dh-point", "our own provisioning key")
+
+
+def _wrapped(a: _Attempt) -> None:
+    a.wrapped = a.body["ContractSignatureEncryptedPrivateKey"]["value"]
+    if len(a.wrapped) != a.scheme.wrapped_length:
+        raise RejectedError("wrapped-length", "%d bytes" % len(a.wrapped))
+
+
+def _envelope(a: _Attempt) -> None:
+    # AES-CBC has no integrity: a changed envelope with a chosen certificate is a question about
+    # the key in the first one. See `envelopes`.
+    try:
+        a.contracts.envelopes.check(
+            a.vault.public(PROVISIONING), a.dh_point, a.wrapped, a.fingerprint
+        )
+    except EnvelopeError as e:
+        raise RejectedError("envelope", cause=e)
+
+
+CHECKS = (
+    ("decode", _decode),
+    ("response-code", _response_code),
+    ("asked", _asked),
+    ("revocation", _revocation),
+    ("cps-path", _cps_path),
+    ("signature", _signature),
+    ("contract-path", _contract_path),
+    ("emaid", _emaid),
+    ("admitted", _admitted),
+    ("dh-point", _dh_point),
+    ("wrapped-length", _wrapped),
+    ("envelope", _envelope),
+)
+
+
+def _open_and_commit(a: _Attempt, report) -> Contract:
+    """The private half: the envelope on record, the key into the token, the contract into the
+    index, the old key out."""
+    try:
+        key = a.contracts.begin(a.vault, a.dh_point, a.wrapped, a.fingerprint)
+    except VaultError as e:
+        raise RejectedError("vault", cause=e)
+    except EvccError as e:
+        raise RejectedError("storage", cause=e)
+    try:
+        a.vault.open_contract_key(a.scheme.name, a.dh_point, a.wrapped, b"", a.leaf.point, key)
+    except VaultError as e:
+        if e.reason == "key-mismatch":
+            a.contracts.mismatched(a.dh_point)
+        raise RejectedError("vault", cause=e)
+    if report is not None:
+        report("key-opened")
+    try:
+        contract = Contract(
+            a.emaid,
+            key,
+            hashlib.sha256(a.leaf.point).digest(),
+            a.vault.custody(key),
+            a.leaf.names.get("O", ""),
+            a.leaf.not_before,
+            a.leaf.not_after,
+            a.fingerprint,
+        )
+        replaced = a.contracts.commit(contract, a.ders, a.dh_point)
+    except Exception as e:
+        _discard(a.vault, key)
+        if not isinstance(e, EvccError):
+            raise
+        raise RejectedError("storage", cause=e)
+    if report is not None:
+        report("committed")
+    if replaced is not None:
+        _discard(a.vault, replaced)
+    return contract
+
+
+def _discard(vault, key: bytes) -> None:
+    try:
+        vault.delete(key)
+    except VaultError:
+        pass  # an orphan now; `Contracts.recover` removes it at the next start
+
+
+def _chain(element: dict) -> tuple:
+    """(leaf, subs, [DER, leaf first]) of a CertificateChainType element."""
+    ders = [element["Certificate"]]
+    ders += element.get("SubCertificates", {}).get("Certificate", [])
+    certificates = [x509.parse(der) for der in ders]
+    return certificates[0], certificates[1:], ders

@@ -1,0 +1,114 @@
+"""CertificateInstallationRes as bytes: give it a session, read it, or say there is none.
+
+Reading here means taking the parts out; the checks are the callers' (pools, roles, vehicle).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from evcc import exi
+from evcc.errors import EvccError
+from plugvault.contract.iso15118_2.bundle import SIGNED, Message
+from plugvault.contract.issue import ContractData
+
+_START = b"\x80\x98"  # EXI header, V2G_Message, Header: 18 bits, the rest of them zero
+_SHIFT = 2  # bits of the third byte that belong to them
+
+
+class ResponseError(EvccError):
+    """Bytes or a message that is not a usable CertificateInstallationRes."""
+
+    REASONS = ("format", "session-id")
+
+
+@dataclass(frozen=True)
+class Response:
+    """A positive answer taken apart. `signed`: (Id, name, value) of each signed element."""
+
+    contract: ContractData
+    cps: bytes
+    cps_subs: tuple[bytes, ...]
+    signature: Message
+    signed: tuple[tuple[str, str, Message], ...]
+
+
+def with_session_id(message: bytes, session_id: bytes) -> bytes:
+    """The same EXI message in another session (1 to 8 bytes); the signature stays good.
+
+    The SessionID is the first value of every V2G message and a whole number of bytes long, so
+    nothing behind it moves within its byte. Raises ResponseError.
+    """
+    if not 1 <= len(session_id) <= 8:
+        raise ResponseError("session-id", "1 to 8 bytes")
+    if not message.startswith(_START) or len(message) < 13 or message[2] >> (8 - _SHIFT):
+        raise ResponseError("format", "not a V2G message of ISO 15118-2 in EXI")
+    old = int.from_bytes(message[2:4], "big") >> (8 - _SHIFT) & 0xFF
+    if not old <= 8:
+        raise ResponseError("format", "SessionID longer than 8 bytes")
+    rest = message[3 + old :]
+    keep = 8 - _SHIFT
+    head = len(session_id).to_bytes(1, "big") + session_id
+    shifted = int.from_bytes(head, "big") << keep | rest[0] & (1 << keep) - 1
+    return _START + shifted.to_bytes(len(head) + 1, "big") + rest[1:]
+
+
+def read(message: Message) -> Response:
+    """Take a decoded, positive message apart. Raises ResponseError("format")."""
+    try:
+        header = message["V2G_Message"]["Header"]
+        body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
+        if body["ResponseCode"] != "OK":
+            raise ResponseError("format", body["ResponseCode"])
+        cps, cps_subs = _chain(body["SAProvisioningCertificateChain"])
+        leaf, subs = _chain(body["ContractSignatureCertChain"])
+        return Response(
+            ContractData(
+                body["eMAID"]["value"],
+                leaf,
+                subs,
+                body["ContractSignatureEncryptedPrivateKey"]["value"],
+                body["DHpublickey"]["value"],
+            ),
+            cps,
+            cps_subs,
+            header["Signature"],
+            tuple((body[name]["Id"], name, body[name]) for _, name in SIGNED),
+        )
+    except (KeyError, TypeError) as error:
+        raise ResponseError("format", f"not a positive response: {error}") from error
+
+
+def negative(session_id: bytes) -> bytes:
+    """The pool's answer when it has nothing: FAILED_NoCertificateAvailable, unsigned, 58 bytes.
+
+    The mandatory elements hold dummies and the header says which part of the system speaks, in
+    the form the published pool sends it.
+    """
+    dummy: dict[str, Any] = {"Id": "0", "value": b"\x00"}
+    return exi.encode(
+        {
+            "V2G_Message": {
+                "Header": {
+                    "SessionID": session_id,
+                    "Notification": {
+                        "FaultCode": "UnknownError",
+                        "FaultMsg": "CPO certInstall status",
+                    },
+                },
+                "Body": {
+                    "CertificateInstallationRes": {
+                        "ResponseCode": "FAILED_NoCertificateAvailable",
+                        "SAProvisioningCertificateChain": {"Certificate": b"\x00"},
+                        "ContractSignatureCertChain": {"Certificate": b"\x00"},
+                        "ContractSignatureEncryptedPrivateKey": dummy,
+                        "DHpublickey": dummy,
+                        "eMAID": {"Id": "0", "value": "0"},
+                    }
+                },
+            }
+        }
+    )
+
+
+def _chain(value: Message) -> tuple[bytes, tuple[bytes, ...]]:
+    return value["Certificate"], tuple(value.get("SubCertificates", {}).get("Certificate", ()))

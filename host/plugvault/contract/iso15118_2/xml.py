@@ -1,0 +1,264 @@
+"""The XML form of a signed contract bundle: what CPS answers and CCP takes [OPCP 1.0.0].
+
+The signature is over EXI, so the XML is only a carrier: its prefixes and white space mean
+nothing, its elements and their order do. Only CertificateInstallationRes is known here. An empty
+SessionID is left out when writing and put back when reading.
+"""
+
+import binascii
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+from xml.sax.saxutils import escape, quoteattr
+
+import pybase64
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from evcc.errors import EvccError
+from plugvault.contract import shapes
+from plugvault.contract.iso15118_2.bundle import NO_SESSION, Message
+
+LIMIT = 32_768  # characters: a bundle has about 6,000
+
+DEF = "urn:iso:15118:2:2013:MsgDef"
+HEADER = "urn:iso:15118:2:2013:MsgHeader"
+BODY = "urn:iso:15118:2:2013:MsgBody"
+TYPES = "urn:iso:15118:2:2013:MsgDataTypes"
+DSIG = "http://www.w3.org/2000/09/xmldsig#"
+
+_PREFIX = {
+    DEF: "v2gci_d:",
+    HEADER: "v2gci_h:",
+    BODY: "v2gci_b:",
+    TYPES: "v2gci_t:",
+    DSIG: "ds:",
+}
+_DECLARED = "".join(f' xmlns:{prefix[:-1]}="{name}"' for name, prefix in _PREFIX.items())
+
+
+class XmlError(EvccError):
+    """XML that is not a CertificateInstallationRes."""
+
+    REASONS = ("format", "element", "value", "too-long")
+
+
+# What a name holds: children as (namespace, name, what it holds, more than one?), attributes as
+# (name, namespace or None), or text of one kind.
+_Text = tuple[Callable[[str], Any], Callable[[Any], str]]
+
+
+def _decode(text: str) -> bytes:
+    return pybase64.b64decode("".join(text.split()), validate=True)
+
+
+def _hex(text: str) -> bytes:
+    if not re.fullmatch("(?:[0-9A-Fa-f]{2}){1,8}", text):
+        raise ValueError("not a SessionID")
+    return bytes.fromhex(text)
+
+
+BASE64: _Text = (_decode, pybase64.b64encode_as_string)
+HEX: _Text = (_hex, lambda value: value.hex().upper())
+STRING: _Text = (str, str)
+
+
+class _Node:
+    """One row of the table: an element's attributes, children, or text."""
+
+    def __init__(
+        self,
+        *children: tuple[str, str, "_Node", bool],
+        text: _Text | None = None,
+        attributes: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.children = children
+        self.text = text
+        self.attributes = attributes
+
+
+def _one(namespace: str, name: str, node: _Node) -> tuple[str, str, _Node, bool]:
+    return namespace, name, node, False
+
+
+def _many(namespace: str, name: str, node: _Node) -> tuple[str, str, _Node, bool]:
+    return namespace, name, node, True
+
+
+_ID = (("Id", f"{{{TYPES}}}Id"),)
+_binary = _Node(text=BASE64)
+_algorithm = _Node(attributes=(("Algorithm", "Algorithm"),))
+_certificates = (
+    _one(TYPES, "Certificate", _binary),
+    _one(TYPES, "SubCertificates", _Node(_many(TYPES, "Certificate", _binary))),
+)
+_reference = _Node(
+    _one(DSIG, "Transforms", _Node(_many(DSIG, "Transform", _algorithm))),
+    _one(DSIG, "DigestMethod", _algorithm),
+    _one(DSIG, "DigestValue", _binary),
+    attributes=(("URI", "URI"),),
+)
+_signed_info = _Node(
+    _one(DSIG, "CanonicalizationMethod", _algorithm),
+    _one(DSIG, "SignatureMethod", _algorithm),
+    _many(DSIG, "Reference", _reference),
+)
+_signature = _Node(
+    _one(DSIG, "SignedInfo", _signed_info),
+    _one(DSIG, "SignatureValue", _Node(text=BASE64, attributes=(("Id", "Id"),))),
+)
+_response = _Node(
+    _one(BODY, "ResponseCode", _Node(text=STRING)),
+    _one(BODY, "SAProvisioningCertificateChain", _Node(*_certificates)),
+    _one(BODY, "ContractSignatureCertChain", _Node(*_certificates, attributes=_ID)),
+    _one(BODY, "ContractSignatureEncryptedPrivateKey", _Node(text=BASE64, attributes=_ID)),
+    _one(BODY, "DHpublickey", _Node(text=BASE64, attributes=_ID)),
+    _one(BODY, "eMAID", _Node(text=STRING, attributes=_ID)),
+)
+_message = _Node(
+    _one(
+        DEF,
+        "Header",
+        _Node(_one(HEADER, "SessionID", _Node(text=HEX)), _one(DSIG, "Signature", _signature)),
+    ),
+    _one(DEF, "Body", _Node(_one(BODY, "CertificateInstallationRes", _response))),
+)
+_SIMPLE_WITH_ATTRIBUTES = "value"
+
+
+def write(message: Message) -> bytes:
+    """The message as an XML document, UTF-8."""
+    content = message["V2G_Message"]
+    header = dict(content["Header"])
+    if header.get("SessionID") == NO_SESSION:
+        del header["SessionID"]
+    content = {**content, "Header": header}
+    if isinstance(message, shapes.Shaped) and "SessionID" not in header:
+        content = shapes.Shaped(content, message.kind, message.said[1:])
+    seen = shapes.look(content)
+    if seen is None:
+        return _document(content)
+    shape, values = seen
+    around = _known.get(shape, lambda: _around(content, values))
+    if around is None:
+        return _document(content)
+    texts = [text(values[at]) for at, text in around.order]
+    return b"".join(chain.from_iterable(zip(around.texts, (*texts, b""), strict=True)))
+
+
+def _text(value: str) -> bytes:
+    return escape(value).encode()
+
+
+def _document(content: Message) -> bytes:
+    text = _write(f"{_PREFIX[DEF]}V2G_Message", _message, content, _DECLARED)
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + text.encode()
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What stands around the values; `order`: which stands after each of the `texts`, and what
+    writes it."""
+
+    texts: tuple[bytes, ...]
+    order: tuple[tuple[int, Callable[[Any], bytes]], ...]
+
+
+_known: shapes.Known[_Around] = shapes.Known()
+
+
+def _around(content: Message, values: Sequence[shapes.Value]) -> _Around | None:
+    """None where octets are not written in base64."""
+    digests = [sha256(bytes([at])).digest() for at in range(len(values))]
+    marks = [
+        mark if isinstance(value, bytes) else mark.hex()
+        for mark, value in zip(digests, values, strict=True)
+    ]
+    document = _document(shapes.fill(content, marks))
+    writers: list[Callable[[Any], bytes]] = [
+        pybase64.b64encode if isinstance(one, bytes) else _text for one in marks
+    ]
+    texts = [text(mark) for text, mark in zip(writers, marks, strict=True)]
+    if any(document.count(text) != 1 for text in texts):
+        return None
+    order = sorted(range(len(texts)), key=lambda at: document.index(texts[at]))
+    between = []
+    for at in order:
+        before, _, document = document.partition(texts[at])
+        between.append(before)
+    return _Around((*between, document), tuple((at, writers[at]) for at in order))
+
+
+def _write(name: str, node: _Node, value: Any, attributes: str = "") -> str:
+    for key, attribute in node.attributes:
+        if key in value:
+            attributes += f" {_prefixed(attribute)}={quoteattr(value[key])}"
+    if node.text:
+        content = escape(node.text[1](value["value"] if node.attributes else value))
+    else:
+        content = "".join(
+            _write(_PREFIX[namespace] + child, inner, item)
+            for namespace, child, inner, many in node.children
+            if child in value
+            for item in (value[child] if many else (value[child],))
+        )
+    return f"<{name}{attributes}>{content}</{name}>"
+
+
+def _prefixed(attribute: str) -> str:
+    return attribute.replace(f"{{{TYPES}}}", _PREFIX[TYPES])
+
+
+def read(document: bytes) -> Message:
+    """The message as a dict, as evcc's EXI codec has it. Raises XmlError."""
+    if len(document) > LIMIT:
+        raise XmlError("too-long", f"{len(document)} bytes, at most {LIMIT}")
+    try:
+        root = fromstring(document, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise XmlError("format", str(error)) from error
+    if root.tag != f"{{{DEF}}}V2G_Message":
+        raise XmlError("element", f"{root.tag} where V2G_Message is expected")
+    content = _read(root, _message)
+    content["Header"] = {"SessionID": NO_SESSION, **content.get("Header", {})}
+    return {"V2G_Message": content}
+
+
+def _read(element: Element, node: _Node) -> Any:
+    value: Message = {}
+    attributes = dict(element.attrib)
+    for key, attribute in node.attributes:
+        found = attributes.pop(attribute, None) or attributes.pop(key, None)
+        if found is not None:
+            value[key] = found
+    unknown = [name for name in attributes if not name.startswith("{http://www.w3.org/2001/XML")]
+    if unknown:
+        raise XmlError("element", f"unexpected attribute {unknown[0]} in {element.tag}")
+    if node.text:
+        text = _read_text(element, node.text[0])
+        return {**value, _SIMPLE_WITH_ATTRIBUTES: text} if node.attributes else text
+    expected = {f"{{{ns}}}{name}": (name, inner, many) for ns, name, inner, many in node.children}
+    for child in element:
+        if child.tag not in expected:
+            raise XmlError("element", f"unexpected {child.tag} in {element.tag}")
+        name, inner, many = expected[child.tag]
+        if many:
+            value.setdefault(name, []).append(_read(child, inner))
+        elif name in value:
+            raise XmlError("element", f"{name} more than once in {element.tag}")
+        else:
+            value[name] = _read(child, inner)
+    return value
+
+
+def _read_text(element: Element, convert: Callable[[str], Any]) -> Any:
+    if len(element):
+        raise XmlError("element", f"elements inside {element.tag}")
+    try:
+        return convert((element.text or "").strip())
+    except (ValueError, binascii.Error) as error:
+        raise XmlError("value", f"{element.tag}: {error}") from error

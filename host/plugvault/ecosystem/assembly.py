@@ -1,0 +1,118 @@
+"""From what is kept (folder, store, authorities) to the services that the HTTP face is given."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+from plugvault.ecosystem.authorities import Authorities
+from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.parties import CALLERS
+from plugvault.federation.peers import Federation, Link
+from plugvault.foreign_revocation import TIMEOUT, ForeignRevocation
+from plugvault.net import Outbound
+from plugvault.opcp.services import Peers, Services, Settings
+from plugvault.opcp.tokens import Tokens
+from plugvault.pki import path
+from plugvault.pki.keys import raw_signer
+from plugvault.pools import certificates, clients, providers, rcp
+from plugvault.pools.caller import ADMIN, Caller
+from plugvault.pools.cps import Signer
+from plugvault.pools.records import Records, Store
+
+SET_UP = Caller("set-up", frozenset({ADMIN}))
+Pair = tuple[str, str]  # client_id, client_secret
+
+
+def open_services(
+    stack: ExitStack,
+    pki: Authorities,
+    store: Store,
+    url: str,
+    clock: Callable[[], float],
+    settings: Settings,
+    links: Mapping[str, Link],
+) -> Services:
+    """What is ready to be served until `stack` ends.
+
+    `url`: the ecosystem's address; `links`: what its partners are called with.
+    """
+    access = Tokens(url, clock, pki.access, store)
+    peers = Federation(store, links, clock, settings.dual_control)
+    stack.callback(peers.close)
+    return services(store, pki, access, f"{url}/ocsp", clock, settings, peers)
+
+
+def seed(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[str, Pair]:
+    """Put into an empty store what an ecosystem begins with; leave alone what is there.
+
+    The credentials of its roles, which the folder keeps.
+    """
+    kept: dict[str, Pair] = {}
+    with store.write() as records:
+        newer = [("V2G", authority) for authority in pki.newer]
+        for kind, authority in (("V2G", pki.v2g), ("OEM", pki.oem), ("MO", pki.mo), *newer):
+            if not records.roots.by_fingerprint(path.fingerprint(authority.root)):
+                rcp.put(records, authority.root, kind, now)
+        for certificate in pki.certificates:
+            if not certificates.is_ours(records, *path.identity(path.read_any(certificate))):
+                certificates.record(records, certificate)
+        for caller in CALLERS:
+            client_id, secret = folder.secret("clients", caller.name, clients.new_credentials)
+            if not records.clients.get(client_id):
+                register_client(records, caller, (client_id, secret), now)
+            kept.update(dict.fromkeys(caller.roles, (client_id, secret)))
+    return kept
+
+
+def register_client(records: Records, caller: Caller, credentials: Pair, now: float) -> None:
+    """Register a client, and its provider identifiers for its company before that."""
+    for provider in caller.providers:
+        if not records.providers.get(provider):
+            providers.enter(records, SET_UP, provider, caller.name, now, registry="example")
+    clients.register(records, caller, credentials, SET_UP.name, now)
+
+
+def services(
+    store: Store,
+    pki: Authorities,
+    tokens: Tokens,
+    ocsp: str,
+    clock: Callable[[], float],
+    settings: Settings,
+    peers: Peers | None = None,
+) -> Services:
+    """`ocsp`: the responder's address, for certificates that are issued from now on."""
+    signer = Signer(
+        pki.cps.certificate,
+        pki.cps.subs,
+        path.fingerprint(pki.v2g.root),
+        raw_signer(pki.cps.key),
+    )
+    return Services(
+        store=store,
+        tokens=tokens,
+        signers=[signer],
+        enrolment=pki.enrolment,
+        operator=pki.hosted,
+        ocsp=ocsp,
+        clock=clock,
+        authorities=pki.every,
+        refresh=ForeignRevocation(
+            store,
+            (one.identifier.hex() for one in pki.every),
+            Outbound(settings.networks, TIMEOUT),
+            clock,
+        ),
+        webhook_secret=pki.webhooks.derive,
+        settings=settings,
+        peers=peers,
+    )
+
+
+def register_of(store: Store) -> Callable[[bytes], None]:
+    """Enters certificates (DER) that a CA answered for here has issued on its own."""
+
+    def enter(certificate: bytes) -> None:
+        with store.write() as records:
+            certificates.record(records, certificate)
+
+    return enter

@@ -1,0 +1,77 @@
+"""NSS softoken: where its library is, and a private store of its tokens in a directory.
+
+A token of it is a pair of SQLite files in a folder. It reads no configuration: C_Initialize is
+given a string that names every folder (see `library`), so a store's tokens are made first and then
+opened. The PIN guards the private keys; there is no officer's PIN.
+"""
+
+import shutil
+from pathlib import Path
+
+from evcc.vault import VaultError
+from plugvault.tokens.softhsm import initialise
+
+# Debian and Ubuntu; Fedora; Arch and Alpine; Homebrew.
+_MODULES = (
+    "/usr/lib/*/libsoftokn3.so",
+    "/usr/lib/*/nss/libsoftokn3.so",
+    "/usr/lib64/libsoftokn3.so",
+    "/usr/lib/libsoftokn3.so",
+    "/opt/homebrew/lib/libsoftokn3.so",
+)
+_FIRST_SLOT = 16  # below are those that NSS has for itself
+_QUOTES = set("'\"\\<>[](){}=")
+
+
+def find_module() -> Path:
+    """The library of this machine. Raises: VaultError("module-missing")."""
+    for pattern in _MODULES:
+        for path in sorted(Path("/").glob(pattern.lstrip("/"))):
+            return path
+    raise VaultError("module-missing", "no NSS softoken here: apt-get install libnss3")
+
+
+class NssStore:
+    """A directory of NSS tokens, readable by its owner only; each is a folder named as the token.
+
+    Opening an existing directory again finds the tokens that are in it.
+    """
+
+    def __init__(self, directory: Path | str, module: Path | str | None = None) -> None:
+        self.module = Path(module) if module else find_module()
+        self.directory = Path(directory).resolve()
+        if _QUOTES & set(str(self.directory)):
+            raise VaultError("refused", f"NSS cannot be told of a folder named {self.directory}")
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+
+    @property
+    def options(self) -> str:
+        """What C_Initialize is given to see these tokens: after one was added, another string."""
+        labels = sorted(folder.name for folder in self.directory.iterdir())
+        return "flags=noModDB tokens=<{}>".format(
+            " ".join(
+                f"{slot:#x}=[configDir='sql:{self.directory / label}' tokenDescription='{label}']"
+                for slot, label in enumerate(labels, _FIRST_SLOT)
+            )
+        )
+
+    def init_token(self, label: str, user_pin: str) -> None:
+        """Make an empty token. label: 1 to 32 bytes, a folder's name; user_pin: 1 to 255 bytes.
+
+        Raises: VaultError("exists" | "refused" | "pin" | "full" | "unavailable").
+        """
+        folder = self.directory / label
+        if folder.parent != self.directory or _QUOTES & set(label) or label.startswith("."):
+            raise VaultError("refused", f"NSS tokens are not named {label!r}")
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            raise VaultError("exists", "a token with this label is there") from None
+        tokens = [{"label": label, "user": user_pin, "so": ""}]
+        wanted = {"module": str(self.module), "options": self.options, "keep": False}
+        try:
+            initialise({**wanted, "tokens": tokens}, {})
+        except VaultError:
+            shutil.rmtree(folder)
+            raise

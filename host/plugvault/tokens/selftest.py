@@ -1,0 +1,28 @@
+"""What a token can do, found out by doing it with throw-away keys: the report people read."""
+
+from typing import Any
+
+from evcc.vault import VaultError
+from evcc.vault.pkcs11 import schemes
+from evcc.vault.schemes import SCHEMES
+from plugvault.tokens.providers import Place
+
+
+def report(place: Place, pin: str) -> dict[str, Any]:
+    """{"module", "token", "schemes": {"iso2": {"level", "why"}}}.
+
+    level: of `evcc.vault.levels.LEVELS`, "" where no way works; why: what the next level lacks.
+    Leaves nothing in the token. Raises as `Place.open` does.
+    """
+    vault = place.open(pin)
+    try:
+        found = schemes(vault)
+    except VaultError as error:
+        found = dict.fromkeys(SCHEMES, ("", f"no keys for a trial: {error}"))
+    finally:
+        vault.close()
+    return {
+        "module": str(place.module),
+        "token": place.label,
+        "schemes": {name: {"level": level, "why": why} for name, (level, why) in found.items()},
+    }

@@ -1,0 +1,99 @@
+"""A sealed, signed contract bundle, cryptography only, beside a bare loop of its primitives.
+
+Ours: the operator's `issue_contract` (key pair, certificate after the profile, seal) and the CPS's
+verification and signature. Bare: the same primitives of `cryptography` and nothing around them.
+Both take turns in one run. What EXI adds is shown as an absolute figure; `exi.py` holds it to its
+own budget.
+"""
+
+import hashlib
+import os
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from answer import EMAID, NOW, World
+from plugvault.contract.iso15118_2.bundle import bundle, to_exi
+from plugvault.contract.issue import issue_contract
+from plugvault.pki.issue import Authority
+from plugvault.pki.keys import raw_signer
+from plugvault.pki.verify import verify_p256
+
+AT_LEAST = 0.7
+ROUNDS = 300
+DIGEST = hashlib.sha256(b"SignedInfo").digest()
+
+
+def bare(world: World, vehicle: x509.Certificate, signer: ec.EllipticCurvePrivateKey) -> None:
+    """Every primitive once, with what can be prepared prepared."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(
+        world.mo_sub2.cert.subject,
+        world.contract.cert.subject,
+        key.public_key(),
+        x509.random_serial_number(),
+        datetime.fromtimestamp(NOW, UTC),
+        datetime.fromtimestamp(NOW, UTC) + timedelta(days=700),
+        list(world.contract.cert.extensions),
+    )
+    builder.sign(world.mo_sub2.key, SHA256()).public_bytes(Encoding.DER)
+    ephemeral = ec.generate_private_key(ec.SECP256R1())
+    shared = ephemeral.exchange(ec.ECDH(), vehicle.public_key())
+    wrapping = ConcatKDFHash(SHA256(), 16, b"\x01UV").derive(shared)
+    scalar = key.private_numbers().private_value.to_bytes(32, "big")
+    encryptor = Cipher(algorithms.AES(wrapping), modes.CBC(os.urandom(16))).encryptor()
+    encryptor.update(scalar)
+    signature = signer.sign(DIGEST, ec.ECDSA(SHA256()))
+    signer.public_key().verify(signature, DIGEST, ec.ECDSA(SHA256()))
+
+
+def median(turns: list[float]) -> float:
+    return statistics.median(turns) * 1e6
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def bench() -> list[dict[str, object]]:
+    world = World()
+    vehicle = world.provisioning(world.cpo.point)  # any point will do: nobody opens it here
+    issuers = (world.mo_sub1.cert, world.mo_root.cert)
+    operator = Authority(world.mo_sub2.cert, world.mo_sub2.key, issuers)
+    sign = raw_signer(world.cps.key)
+
+    def ours() -> None:
+        issue_contract(EMAID, vehicle.der, operator, NOW)
+        verify_p256(world.cps.point, DIGEST, sign(DIGEST))
+
+    def with_exi() -> None:
+        made = issue_contract(EMAID, vehicle.der, operator, NOW)
+        to_exi(bundle(made, world.cps.der, world.cps.chain[1:], sign))
+
+    bare_turns, our_turns, exi_turns = [], [], []
+    for _ in range(ROUNDS):
+        bare_turns.append(timed(lambda: bare(world, vehicle.cert, world.cps.key)))
+        our_turns.append(timed(ours))
+        exi_turns.append(timed(with_exi))
+    ratio = median(bare_turns) / median(our_turns)
+    name = "contract issued, sealed and signed, against bare primitives"
+    return [
+        {"name": name, "value": ratio, "unit": "×", "at_least": AT_LEAST},
+        {"name": "  ours, cryptography only", "value": median(our_turns), "unit": "µs"},
+        {"name": "  bare primitives", "value": median(bare_turns), "unit": "µs"},
+        {
+            "name": "  ours, with EXI, to the wire's bytes",
+            "value": median(exi_turns),
+            "unit": "µs",
+        },
+    ]

@@ -1,0 +1,119 @@
+"""What an installation takes of a board's memory: 32-bit MicroPython, code from .mpy, small heap.
+
+The interpreter is Debian's 32-bit build, whose objects are as wide as a board's. Its heap holds
+the loaded code as well, which a board that freezes the module keeps in flash; so the figure for a
+board is what is needed above the code. The peak is found from outside: the smallest heap with
+which a whole installation still passes, every collection and fragment included. The vault is the
+service on the host, as for a bench board.
+"""
+
+import json
+import secrets
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from answer import NOW, SESSION_ID, World, answers
+from evcc.ports.files import Files
+from evcc.trust import Trust
+from plugvault import runtimes
+from plugvault.tokens import TokenStore
+from plugvault.vault_service.service import VaultService
+from sizes import compile_all
+
+HERE = Path(__file__).parent
+KIB = 1024
+HEAP = 160 * KIB
+AIM_ABOVE_CODE = 48 * KIB
+STEP = KIB  # how finely the smallest heap is searched
+
+
+def prepare(folder: Path, point: bytes, verify: Any) -> tuple[str, int]:
+    """A car with anchors, and an answer for it. Returns the answer's time and size in bytes."""
+    world = World()
+    (response,) = answers(world, point)
+    (folder / "new").mkdir()
+    Trust(Files(str(folder / "new")), verify).install("EU", world.anchors, NOW)
+    (folder / "response.exi").write_bytes(response)
+    (folder / "session").write_bytes(SESSION_ID)
+    return str(NOW), len(response)
+
+
+def attempt(argv: tuple[str, ...], env: dict[str, str], heap: int, *args: str) -> dict | None:
+    """One installation with `heap` bytes; what it printed, or None if the memory was too small."""
+    script = str(HERE / "memory_board.py")
+    ended = subprocess.run(
+        [*argv, "-X", f"heapsize={heap}", script, *args],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    if ended.returncode == 0:
+        return json.loads(ended.stdout)
+    if "MemoryError" in said or ": memory: " in said:
+        return None
+    raise RuntimeError(f"not for want of memory: {said}")
+
+
+def bench() -> list[dict[str, object]]:
+    runtime = runtimes.get("debian32")
+    if runtime is None:
+        raise RuntimeError("no 32-bit MicroPython here; `make` says why")
+    with tempfile.TemporaryDirectory(prefix="pv-") as name:
+        folder = Path(name)
+        bytecode = sum(compile_all(folder / "mpy").values())
+        env = {**runtime.env(), "MICROPYPATH": f"{folder / 'mpy'}:{runtimes.firmware()}:.frozen"}
+        store, pin = TokenStore(folder / "hsm"), secrets.token_hex(8)
+        store.init_token("car", pin, secrets.token_hex(8))
+        socket = folder / "run" / "car.sock"
+        service = VaultService(
+            store.module, store.conf, "car", pin, socket, 1e6, openings_per_hour=None
+        )
+        with service:
+            vault = service.client()
+            now, size = prepare(folder, vault.generate_provisioning_key(), vault.verify)
+            vault.close()
+
+            def passes(heap: int) -> dict | None:
+                shutil.rmtree(folder / "car", ignore_errors=True)
+                shutil.copytree(folder / "new", folder / "car")
+                return attempt(runtime.argv, env, heap, str(folder), str(socket), now)
+
+            told = passes(HEAP)
+            if told is None:
+                raise MemoryError(f"an installation does not pass with {HEAP} bytes of heap")
+            low, high = told["ready"], HEAP
+            while high - low > STEP:
+                middle = (low + high) // 2
+                low, high = (low, middle) if passes(middle) else (middle, high)
+    what = f"installing {size:,} bytes, 32 bits"
+    return [
+        {
+            "name": "evcc as .mpy, all of it",
+            "value": bytecode,
+            "unit": "bytes",
+            "note": "aim 65,536",
+        },
+        {"name": f"{what}: smallest heap", "value": high, "unit": "bytes", "budget": HEAP},
+        {
+            "name": "  of it, the code an installation loads",
+            "value": told["code"],
+            "unit": "bytes",
+        },
+        {
+            "name": "  of it, above the code",
+            "value": high - told["code"],
+            "unit": "bytes",
+            "note": f"aim {AIM_ABOVE_CODE:,}",
+        },
+        {
+            "name": "  kept after the commit",
+            "value": told["after"] - told["code"],
+            "unit": "bytes",
+        },
+    ]
