@@ -1,4 +1,4 @@
-"""Numbers of PKCS#11 2.40 that the vault uses; `pkcs11_api` and the host's calls know the rest."""
+"""Numbers of PKCS#11 2.40 that the vault uses: attributes, classes, mechanisms, return codes."""
 
 CKA_CLASS, CKA_TOKEN, CKA_PRIVATE, CKA_LABEL, CKA_VALUE = 0x0, 0x1, 0x2, 0x3, 0x11
 CKA_KEY_TYPE, CKA_ID, CKA_SENSITIVE = 0x100, 0x102, 0x103
@@ -12,6 +12,24 @@ CKO_PUBLIC_KEY, CKO_PRIVATE_KEY, CKO_SECRET_KEY = 2, 3, 4
 CKK_EC, CKK_GENERIC_SECRET, CKK_AES = 0x3, 0x10, 0x1F
 CKM_CONCATENATE_BASE_AND_DATA, CKM_CONCATENATE_DATA_AND_BASE = 0x362, 0x363
 CKM_ECDH1_DERIVE, CKM_AES_CBC, CKM_AES_CBC_PAD = 0x1050, 0x1082, 0x1085
+
+# The reason of the VaultError for a return code (CKR_*); "unavailable" for every other code.
+REASONS = {
+    0x02: "full",  # HOST_MEMORY
+    0x06: "refused",  # FUNCTION_FAILED
+    0x31: "full",  # DEVICE_MEMORY
+    0x32: "token-missing",  # DEVICE_REMOVED
+    0xA0: "pin",  # PIN_INCORRECT
+    0xA1: "pin",  # PIN_INVALID
+    0xA2: "pin",  # PIN_LEN_RANGE
+    0xA3: "pin-locked",  # PIN_EXPIRED
+    0xA4: "pin-locked",  # PIN_LOCKED
+    0xE0: "token-missing",  # TOKEN_NOT_PRESENT
+    0xE1: "token-missing",  # TOKEN_NOT_RECOGNIZED
+    0xE2: "full",  # TOKEN_WRITE_PROTECTED
+    0x102: "pin",  # USER_PIN_NOT_INITIALIZED
+    0x110: "refused",  # WRAPPED_KEY_INVALID
+}
 
 
 def in_two_steps(template, more=()) -> tuple:

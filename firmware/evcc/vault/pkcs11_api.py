@@ -15,7 +15,7 @@ import uctypes
 from cryptolib import aes
 
 from . import VaultError, nss_files, uri
-from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE, in_two_steps
+from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE, REASONS, in_two_steps
 from .pin import tries_left
 from .pkcs11 import session_public_key
 from .softhsm import check_room, token_folder
@@ -51,22 +51,6 @@ _FUNCTIONS = {
     "UnwrapKey": (61, "LPLPLPLP"),
     "DeriveKey": (62, "LPLPLP"),
     "GenerateRandom": (64, "LPL"),
-}
-_REASONS = {
-    0x02: "full",  # HOST_MEMORY
-    0x06: "refused",  # FUNCTION_FAILED
-    0x31: "full",  # DEVICE_MEMORY
-    0x32: "token-missing",  # DEVICE_REMOVED
-    0xA0: "pin",
-    0xA1: "pin",
-    0xA2: "pin",
-    0xA3: "pin-locked",  # PIN_EXPIRED
-    0xA4: "pin-locked",
-    0xE0: "token-missing",
-    0xE1: "token-missing",
-    0xE2: "full",  # TOKEN_WRITE_PROTECTED
-    0x102: "pin",  # USER_PIN_NOT_INITIALIZED
-    0x110: "refused",  # WRAPPED_KEY_INVALID
 }
 _ALREADY_INITIALIZED = 0x191
 _SIGNATURE_INVALID = (0xC0, 0xC1)
@@ -387,4 +371,4 @@ def _wipe(cipher) -> None:
 
 def _error(name: str, code: int, more: str = "") -> VaultError:
     said = "C_%s: 0x%x" % (name, code)
-    return VaultError(_REASONS.get(code, "unavailable"), said + "; " + more if more else said)
+    return VaultError(REASONS.get(code, "unavailable"), said + "; " + more if more else said)
