@@ -16,7 +16,8 @@ from plugvault.net import NetError, Outbound
 from plugvault.pki import ocsp, path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools.certificates import REASONS
-from plugvault.pools.records import Status, Store
+from plugvault.pools.records import Status
+from plugvault.pools.repositories import Store
 
 log = logging.getLogger("plugvault.foreign_revocation")
 

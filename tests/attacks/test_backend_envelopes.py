@@ -29,7 +29,7 @@ from plugvault.pools import ccp, cps, envelopes, pcp, rcp
 from plugvault.pools.caller import MO_EXTERNAL_PKI, PEER, Caller
 from plugvault.pools.cleansing import cleanse
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Records
+from plugvault.pools.repositories import Records
 from world import _CONTRACT as CONTRACT_USAGE
 from world import DAY, EMAID, NOW, PCID, point, root
 

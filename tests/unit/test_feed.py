@@ -10,7 +10,8 @@ import pytest
 from plugvault.opcp import feed
 from plugvault.opcp.feed import Feed
 from plugvault.pools import events
-from plugvault.pools.records import Event, Store
+from plugvault.pools.records import Event
+from plugvault.pools.repositories import Store
 from plugvault.store import SqlStore
 
 MINE, OTHER = "PVT", "XXX"

@@ -33,7 +33,8 @@ from plugvault.pools import (
 )
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import ISO2, Records, Root, Seen
+from plugvault.pools.records import ISO2, Root, Seen
+from plugvault.pools.repositories import Records
 from plugvault.store import SqlStore
 from world import DAY, EMAID, NOW, PCID, World, root
 

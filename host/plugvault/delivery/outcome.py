@@ -14,7 +14,8 @@ from typing import Protocol
 
 from plugvault.pools import events
 from plugvault.pools.events import OEM_EVENTS
-from plugvault.pools.records import Delivery, Event, Records
+from plugvault.pools.records import Delivery, Event
+from plugvault.pools.repositories import Records
 
 REFUSED, GONE = (400, 409), 410
 

@@ -16,7 +16,7 @@ from plugvault.delivery.outcome import Settings
 from plugvault.delivery.worker import Worker
 from plugvault.pools import termination
 from plugvault.pools.cleansing import cleanse
-from plugvault.pools.records import Store
+from plugvault.pools.repositories import Store
 
 log = logging.getLogger("plugvault.delivery")
 

@@ -6,7 +6,7 @@ Certificates of our own CAs are not asked about: their status is in the store.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from plugvault.pools.records import Contracts, Records, Store, Vehicles
+from plugvault.pools.repositories import Contracts, Records, Store, Vehicles
 
 PAGE = 100
 

@@ -19,7 +19,8 @@ from plugvault.delivery.outcome import Settings, settle
 from plugvault.net import NetError, Outbound
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import envelope
-from plugvault.pools.records import Delivery, Endpoint, Event, Store
+from plugvault.pools.records import Delivery, Endpoint, Event
+from plugvault.pools.repositories import Store
 
 log = logging.getLogger("plugvault.delivery")
 

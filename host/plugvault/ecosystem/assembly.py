@@ -16,7 +16,7 @@ from plugvault.pki.keys import raw_signer
 from plugvault.pools import certificates, clients, providers, rcp
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.cps import Signer
-from plugvault.pools.records import Records, Store
+from plugvault.pools.repositories import Records, Store
 
 SET_UP = Caller("set-up", frozenset({ADMIN}))
 Pair = tuple[str, str]  # client_id, client_secret

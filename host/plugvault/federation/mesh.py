@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from plugvault.federation.peers import Link
 from plugvault.pools import peers
 from plugvault.pools.caller import PEER, Caller
-from plugvault.pools.records import Store
+from plugvault.pools.repositories import Store
 from plugvault.roles.client import Credentials
 
 

@@ -26,7 +26,8 @@ from plugvault.patience import wait
 from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Provisioning, Records, Store
+from plugvault.pools.records import Provisioning
+from plugvault.pools.repositories import Records, Store
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError, contract_data, encode
 
 log = logging.getLogger("plugvault.federation")

@@ -30,7 +30,8 @@ from plugvault.pki.names import distinguished_name, timestamp
 from plugvault.pools import ccp, installation, pcp
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Contract, Records
+from plugvault.pools.records import Contract
+from plugvault.pools.repositories import Records
 
 router = APIRouter(prefix="/v1/ccp", tags=["CCP: signed contracts"], route_class=PlainRoute)
 Maker = Annotated[Caller, Depends(may("ccp.vehicle"))]

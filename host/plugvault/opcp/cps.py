@@ -29,7 +29,8 @@ from plugvault.pki.names import distinguished_name, timestamp
 from plugvault.pools import ccp, certificates, cps, envelopes, rcp
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Records, Root
+from plugvault.pools.records import Root
+from plugvault.pools.repositories import Records
 
 router = APIRouter(tags=["CPS: contract data"], route_class=PlainRoute)
 

@@ -15,7 +15,8 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Event, Store
+from plugvault.pools.records import Event
+from plugvault.pools.repositories import Store
 
 log = logging.getLogger("plugvault.opcp")
 

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plugvault.opcp.services import services
 from plugvault.patience import WouldWait, at_once
-from plugvault.pools.records import Store
+from plugvault.pools.repositories import Store
 
 THREADS = 40  # endpoints at once in a process; they wait for the database, the token, or peers
 

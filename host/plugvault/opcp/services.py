@@ -11,7 +11,8 @@ from plugvault.contract.issue import ContractData
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki.issue import Authority
 from plugvault.pools.cps import Signer
-from plugvault.pools.records import Provisioning, Store
+from plugvault.pools.records import Provisioning
+from plugvault.pools.repositories import Store
 
 
 @dataclass(frozen=True)

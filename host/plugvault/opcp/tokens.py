@@ -20,7 +20,7 @@ from plugvault.bounded import keep
 from plugvault.opcp.budget import digest
 from plugvault.pools import clients, providers
 from plugvault.pools.caller import Caller
-from plugvault.pools.records import Store
+from plugvault.pools.repositories import Store
 
 LIFETIME = 86_400  # seconds
 LOOK = 2.0  # seconds

@@ -10,7 +10,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from plugvault.pools.records import AuditEntry, Records
+from plugvault.pools.records import AuditEntry
+from plugvault.pools.repositories import Records
 
 _PAGE = 1000
 

@@ -20,7 +20,8 @@ from plugvault.pools import audit, certificates, contracts, cps, envelopes, rcp
 from plugvault.pools.caller import CPS, OEM, OPERATORS, Caller, read_emaid, read_pcid
 from plugvault.pools.contracts import MISSING
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Contract, Records
+from plugvault.pools.records import Contract
+from plugvault.pools.repositories import Records
 
 PAST = "The validUntil date of contract certificate is in the past."
 OTHER_EMAID = "emaid : must be the one in signedContractDataXML"

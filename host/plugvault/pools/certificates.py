@@ -12,7 +12,8 @@ from evcc.x509 import Certificate
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Records, Status
+from plugvault.pools.records import Status
+from plugvault.pools.repositories import Records
 
 REASONS = (
     "unspecified",

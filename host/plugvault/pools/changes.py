@@ -12,7 +12,8 @@ from plugvault.pki import path
 from plugvault.pools import audit, rcp
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Records, RootChange
+from plugvault.pools.records import RootChange
+from plugvault.pools.repositories import Records
 
 ADD, DELETE = "add", "delete"
 PENDING, DONE, REFUSED = "pending", "done", "refused"

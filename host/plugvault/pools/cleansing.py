@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from plugvault.pki import path
 from plugvault.pools import contracts, pcp, rcp
-from plugvault.pools.records import Records, Root, Store
+from plugvault.pools.records import Root
+from plugvault.pools.repositories import Records, Store
 
 BATCH = 500
 WHO = "cleansing"

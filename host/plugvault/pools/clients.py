@@ -22,7 +22,8 @@ from plugvault.pools.caller import (
     Caller,
 )
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Client, Records
+from plugvault.pools.records import Client
+from plugvault.pools.repositories import Records
 
 ROLES = (OEM, CPO, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, CPS, ADMIN, PEER)
 WMI_PATTERN = "^[A-HJ-NPR-Z0-9]{3}$"  # ISO 3780

@@ -18,7 +18,8 @@ from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pools import certificates, events
 from plugvault.pools.caller import read_emaid
-from plugvault.pools.records import Contract, Provisioning, Records
+from plugvault.pools.records import Contract, Provisioning
+from plugvault.pools.repositories import Records
 
 ENDED = "cessationOfOperation"
 MISSING = "The contract for the given EMAID not found."

@@ -23,7 +23,8 @@ from plugvault.pki.verify import verify_p256
 from plugvault.pools import certificates, contracts, envelopes, pcp, rcp
 from plugvault.pools.caller import PEER, Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Provisioning, Records, Root
+from plugvault.pools.records import Provisioning, Root
+from plugvault.pools.repositories import Records
 
 WRAPPED = 48
 NO_VEHICLE = "The OEM provisioning certificate with the given PCID is not available."

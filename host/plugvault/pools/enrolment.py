@@ -19,7 +19,7 @@ from plugvault.pki.schemes import EDITION2
 from plugvault.pools import certificates
 from plugvault.pools.caller import Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Records
+from plugvault.pools.repositories import Records
 
 UNANNOUNCED = "The station must be announced first: PUT /v1/vra/cpo/endEntities."
 NOT_CURRENT = "The certificate that asks for renewal"

@@ -18,7 +18,8 @@ from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pools import contracts
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Records, Seen
+from plugvault.pools.records import Seen
+from plugvault.pools.repositories import Records
 
 LEAST = 2 * 365 * 86400  # seconds: the longest that a contract certificate is good, as a rule
 ANOTHERS_POINT = "dHpublickey : was used for another contract or another envelope"

@@ -17,7 +17,8 @@ from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, serial_hex, timestamp
 from plugvault.pools.caller import ANY, Caller
-from plugvault.pools.records import Contract, Delivery, Event, Records, Root
+from plugvault.pools.records import Contract, Delivery, Event, Root
+from plugvault.pools.repositories import Records
 
 EVERYONE = "*"
 CURVE = "secp256r1"  # of contracts, which are of ISO 15118-2; OPCP calls it their algorithm

@@ -16,7 +16,8 @@ from plugvault.pki.verify import verify_p256
 from plugvault.pools import contracts, pcp
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Contract, Records
+from plugvault.pools.records import Contract
+from plugvault.pools.repositories import Records
 
 SESSION_ID = 8  # bytes at most
 NOTHING = "Contract or Vehicle not found."

@@ -17,7 +17,8 @@ from plugvault.pki import path
 from plugvault.pools import audit, contracts, events, rcp
 from plugvault.pools.caller import CPS, OPERATORS, PEER, Caller, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Provisioning, Records
+from plugvault.pools.records import Provisioning
+from plugvault.pools.repositories import Records
 
 ANCHORS = ("OEM", "V2G")
 READERS = OPERATORS | {CPS, PEER}  # of any vehicle whose PCID they were given

@@ -12,7 +12,8 @@ from plugvault.pki import path
 from plugvault.pools import audit, changes, rcp
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Peer, Records
+from plugvault.pools.records import Peer
+from plugvault.pools.repositories import Records
 
 MOST = 100  # roots of one partner: every path that is checked is checked against all roots
 APPLIED, AUDITED, ACTIVE, SUSPENDED = "applied", "audited", "active", "suspended"

@@ -13,7 +13,8 @@ from dataclasses import replace
 from plugvault.pools import audit
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Provider, Records
+from plugvault.pools.records import Provider
+from plugvault.pools.repositories import Records
 
 REGISTRIES = {"GB": "EV Roam", "DE": "Energy Codes & Services"}
 PROVIDER_PATTERN = "^[A-Za-z]{2}-?[A-Za-z0-9]{3}$"

@@ -20,7 +20,8 @@ from plugvault.pki.path import read_any as read
 from plugvault.pki.schemes import SCHEMES
 from plugvault.pools import audit, events
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Records, Root
+from plugvault.pools.records import Root
+from plugvault.pools.repositories import Records
 
 KINDS = ("V2G", "MO", "OEM", "PE")
 MISSING = "Root certificate with the given ID is not found."

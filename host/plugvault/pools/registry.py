@@ -15,7 +15,8 @@ from collections.abc import Callable
 from plugvault.pools import audit
 from plugvault.pools.caller import Caller, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Guesses, Records, RegisteredVehicle, Store
+from plugvault.pools.records import Guesses, RegisteredVehicle
+from plugvault.pools.repositories import Records, Store
 
 TRIES = 3  # wrong proofs in a row
 LOCKED = 900  # seconds

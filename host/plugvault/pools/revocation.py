@@ -13,7 +13,8 @@ from plugvault.pki.issue import Authority, der
 from plugvault.pools import certificates, enrolment
 from plugvault.pools.caller import ADMIN, Caller, read_emaid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Records, Status
+from plugvault.pools.records import Status
+from plugvault.pools.repositories import Records
 
 NOT_OURS = "The certificate was not issued here."
 

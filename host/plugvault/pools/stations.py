@@ -10,7 +10,8 @@ from typing import Any
 
 from plugvault.pools.caller import Caller
 from plugvault.pools.enrolment import station_operator
-from plugvault.pools.records import EndEntity, Records
+from plugvault.pools.records import EndEntity
+from plugvault.pools.repositories import Records
 
 
 def announce(records: Records, caller: Caller, body: Mapping[str, Any], now: float) -> EndEntity:

@@ -15,7 +15,8 @@ from dataclasses import replace
 from plugvault.pools import audit, contracts
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Contract, Job, Records, Store
+from plugvault.pools.records import Contract, Job
+from plugvault.pools.repositories import Records, Store
 
 KIND = "terminate"
 WAITING, DONE = "waiting", "done"

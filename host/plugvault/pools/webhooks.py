@@ -15,7 +15,8 @@ from plugvault.net import NetError, Outbound
 from plugvault.pools.caller import OEM, OPERATORS, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
-from plugvault.pools.records import Delivery, Endpoint, Event, Records
+from plugvault.pools.records import Delivery, Endpoint, Event
+from plugvault.pools.repositories import Records
 
 MOST = 20  # endpoints of one owner
 PAGE = 1000  # deliveries looked at or sent again at once

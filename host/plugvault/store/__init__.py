@@ -1,7 +1,7 @@
-"""Where the ecosystem's records are kept: SQL behind the interfaces of `plugvault.pools.records`.
+"""The SQL implementation of `plugvault.pools.repositories`.
 
-SQLite in a file, or PostgreSQL when one machine is not enough; the same statements for both, and
-the same tests. `tables` says what is kept, `migrate` brings a database there.
+SQLite in a file, or PostgreSQL when one machine is not enough; the same statements and the same
+tests for both. `tables` declares the layout, `migrate` brings a database to it.
 """
 
 from plugvault.store.migrate import StoreError

@@ -52,7 +52,7 @@ class _Part(Generic[T]):
 
 
 class SqlRecords:
-    """`plugvault.pools.records.Records` in SQL."""
+    """`plugvault.pools.repositories.Records` in SQL."""
 
     def __init__(self, transaction: Transaction, memory: Memory) -> None:
         self._transaction, self._memory = transaction, memory

@@ -14,7 +14,7 @@ import typer
 from plugvault.cli import table
 from plugvault.pools.caller import ADMIN, ANY, OEM, OPERATORS, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Records
+from plugvault.pools.repositories import Records
 from plugvault.store import SqlStore
 
 Row = Mapping[str, Any]

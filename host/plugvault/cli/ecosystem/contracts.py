@@ -10,7 +10,8 @@ from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pools import audit, contracts, termination
 from plugvault.pools.caller import read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Contract, Records
+from plugvault.pools.records import Contract
+from plugvault.pools.repositories import Records
 
 app = new_group("Contracts in CCP.")
 Emaid = Annotated[str, typer.Argument(metavar="EMAID")]

@@ -10,7 +10,8 @@ import typer
 from plugvault.cli.ecosystem.common import done, me, moment, new_group, reading, rows, writing
 from plugvault.pools import audit
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Delivery, Endpoint, Event, Records
+from plugvault.pools.records import Delivery, Endpoint, Event
+from plugvault.pools.repositories import Records
 
 app = new_group("Events, webhooks, deliveries, and sending again what was given up.")
 _MOST = 1000

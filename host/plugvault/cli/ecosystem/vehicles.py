@@ -13,7 +13,8 @@ from plugvault.pki.names import distinguished_name
 from plugvault.pools import pcp, registry
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Provisioning, Records
+from plugvault.pools.records import Provisioning
+from plugvault.pools.repositories import Records
 
 app = new_group("Vehicles in PCP, and in the registry of VINs and number plates.")
 Vehicle = Annotated[str, typer.Argument(help="PCID, VIN or number plate")]
