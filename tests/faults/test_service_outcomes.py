@@ -20,8 +20,7 @@ import envelopes
 from evcc import p256
 from evcc.vault import OWNER, PROVISIONING, VaultError
 from fixtures.tokens import CarToken, restarts
-from plugvault.vault_service import service as supervisor
-from plugvault.vault_service.service import VaultService
+from plugvault.vault_service.service import ServiceProcess, VaultService
 
 pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
@@ -84,7 +83,7 @@ def started(token: CarToken, monkeypatch: pytest.MonkeyPatch) -> Iterator[Killed
     (code / "sitecustomize.py").write_text(KILLER)
     monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
     monkeypatch.setenv("PLUGVAULT_ARMED", str(armed))
-    monkeypatch.setattr(supervisor, "_PATIENCE", 0.01)
+    monkeypatch.setattr(ServiceProcess, "longest_delay", 0.01)
     with token.service() as service:
         yield Killed(service, armed)
 

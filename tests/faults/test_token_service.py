@@ -318,7 +318,7 @@ def test_service_is_started_again_when_there_was_no_process_to_be_had(
     car_token: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with car_token.service() as service:
-        start, left = service._start, [2]
+        start, left = service._process._spawn, [2]
 
         def short() -> Any:
             if left[0]:
@@ -326,7 +326,7 @@ def test_service_is_started_again_when_there_was_no_process_to_be_had(
                 raise BlockingIOError(11, "Resource temporarily unavailable")
             return start()
 
-        monkeypatch.setattr(service, "_start", short)
+        monkeypatch.setattr(service._process, "_spawn", short)
         os.kill(service.pid, signal.SIGKILL)
         assert eventually(service.client(), lambda vault: vault.random(8))
         assert (left, service.failure) == ([0], None)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fixtures.sandbox import alive, eventually
-from plugvault.ecosystem import process as processes
-from plugvault.ecosystem.supervisor import ProcessError, Supervised
+from plugvault.ecosystem import process as ecosystem_process
+from plugvault.processes import ProcessError, Supervised
 
 # Notes its orders; is at work when its stdin ends, and comes to the end of that.
 WORKER = """
@@ -47,7 +47,7 @@ def lines(file: Path) -> list[str]:
 @pytest.mark.parametrize("said", [b"", b'{"work": "answer", "direc'], ids=["none", "half"])
 def test_a_process_whose_orders_never_come_ends_with_who_would_give_them(said: bytes):
     ended = subprocess.run(
-        [sys.executable, "-m", processes.__name__, "0"],
+        [sys.executable, "-m", ecosystem_process.__name__, "0"],
         input=said,
         capture_output=True,
         timeout=60,

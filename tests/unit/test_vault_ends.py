@@ -62,7 +62,7 @@ def test_service_that_is_stopped_answers_what_is_under_way_first(
     with car_token.service() as service:
         vault = service.client()
         vault.generate_provisioning_key()
-        process = service._process
+        process = service._process._process
         asking = threading.Thread(target=sign)
         asking.start()
         until(under_way.exists)

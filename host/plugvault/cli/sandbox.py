@@ -26,9 +26,9 @@ from plugvault.cli.tokens import Config
 from plugvault.ecosystem import server
 from plugvault.ecosystem.parties import CALLERS
 from plugvault.ecosystem.sandbox import Plan, Sandbox
-from plugvault.ecosystem.supervisor import ProcessError
 from plugvault.opcp.open import WARNING
 from plugvault.opcp.services import Settings
+from plugvault.processes import ProcessError
 from plugvault.tokens.selection import choose_roles
 
 PORT = 8080

@@ -11,7 +11,6 @@ next one. Only one process may make things in a folder at a time; many may read 
 """
 
 import errno
-import fcntl
 import json
 import os
 import secrets
@@ -24,6 +23,7 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from plugvault import file_lock
 from plugvault.tokens import Hsm, Token, TokenStore, VaultError
 from plugvault.tokens.selection import NOWHERE, Chosen
 
@@ -141,16 +141,14 @@ def _named(chosen: Chosen) -> str:
 def alone(directory: Path) -> Iterator[None]:
     """One sandbox at a time works on a folder, made when missing. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    opened = os.open(directory, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            said = "another sandbox is using it"
-            raise OSError(errno.EBUSY, said, str(directory)) from error
+        descriptor = file_lock.acquire(directory, timeout=0)
+    except TimeoutError as error:
+        raise OSError(errno.EBUSY, "another sandbox is using it", str(directory)) from error
+    try:
         yield
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
 def write(file: Path, content: bytes) -> None:

@@ -4,13 +4,12 @@ Written by `plugvault ecosystem partners link` and at the birth of a ring; what 
 use from the next question on, in every process. Each machine has a copy of its own.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
+from plugvault import file_lock
 from plugvault.ecosystem.folder import write
 from plugvault.federation.peers import Link
 
@@ -34,8 +33,9 @@ class Links(Mapping[str, Link]):
         return len(self._now())
 
     def keep(self, new: Mapping[str, Link]) -> None:
-        """Put these in, or in place of those of the same names. Raises OSError."""
-        with _alone(self._file.parent):
+        """Add these, or replace those of the same names. Raises OSError."""
+        # One command at a time changes the file; the folder's own lock is a running sandbox's.
+        with file_lock.locked(self._file.with_name(f".{_FILE}.lock")):
             kept = {name: vars(link) for name, link in {**self._now(), **new}.items()}
             write(self._file, json.dumps(kept, indent=1).encode())
 
@@ -48,14 +48,3 @@ class Links(Mapping[str, Link]):
             said = json.loads(self._file.read_text())
             self._read = (version, {name: Link(**link) for name, link in said.items()})
         return self._read[1]
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One command at a time changes the file; a sandbox that runs holds the folder itself."""
-    lock = os.open(directory / f".{_FILE}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

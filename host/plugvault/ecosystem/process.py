@@ -1,4 +1,4 @@
-"""One process of an ecosystem: `python -m plugvault.ecosystem.process FD` [`supervisor`].
+"""One process of an ecosystem: `python -m plugvault.ecosystem.process FD` [`plugvault.processes`].
 
 It answers on the listening socket FD, which it shares with its siblings, or delivers events. Its
 tokens and certificates are those of the folder in its orders, its records those of the database.

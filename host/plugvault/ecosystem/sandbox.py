@@ -1,9 +1,9 @@
 """The ecosystem for people and their programs: real processes, one address, nothing to set up.
 
-For each ecosystem: processes that answer, on one listening socket, and processes that deliver
-events, all supervised [`supervisor`], over one folder and one database. This process prepares
-what they need, makes the sample vehicles over HTTP, and then has no key open. Several ecosystems
-get to know each other as partners.
+Each ecosystem has processes that answer, on one listening socket, and processes that deliver
+events. All are supervised [`plugvault.processes`] and share one folder and one database. This
+process prepares the folder, makes the sample vehicles over HTTP, and then has no key open.
+Several ecosystems become partners of each other.
 """
 
 import socket
@@ -23,13 +23,13 @@ from plugvault.ecosystem.folder import Folder, alone
 from plugvault.ecosystem.links import Links
 from plugvault.ecosystem.parties import EVSE, MAKER, PROVIDER, PROVIDER_V2G
 from plugvault.ecosystem.process import WORK, Orders
-from plugvault.ecosystem.supervisor import Supervised
 from plugvault.federation import mesh
 from plugvault.federation.peers import Link
 from plugvault.opcp import tls
 from plugvault.opcp.services import Settings
 from plugvault.pools import certificates, clients
 from plugvault.pools.caller import MO_EXTERNAL_PKI, OEM, Caller
+from plugvault.processes import Supervised
 from plugvault.requests import values
 from plugvault.requests.write import write
 from plugvault.roles.client import Credentials, OpcpClient

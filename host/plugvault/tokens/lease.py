@@ -1,20 +1,17 @@
 """Somebody's own token, lent to a test or a demonstration: empty before, and empty after."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
 from evcc.vault import VaultError
-from plugvault import runtimes
+from plugvault import file_lock, runtimes
 from plugvault.tokens import probe
 from plugvault.tokens.selection import Chosen
 
 PATIENCE = 600.0  # seconds until the turn of who waits has to come
-_LOOK = 0.05  # seconds between two looks
 
 
 @contextlib.contextmanager
@@ -41,12 +38,12 @@ def borrowed(chosen: Chosen) -> Iterator[None]:
 def _alone(what: str) -> Iterator[None]:
     name = f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.lock"
     try:
-        path = runtimes.run_folder() / name
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        lock = file_lock.acquire(runtimes.run_folder() / name, PATIENCE)
+    except TimeoutError:
+        raise VaultError("unavailable", f"the token is in use by {_holder(name)}, still") from None
     except OSError as error:
         raise VaultError("unavailable", f"no folder for locks: {error}") from error
     try:
-        _wait(lock)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
         yield
@@ -54,13 +51,5 @@ def _alone(what: str) -> Iterator[None]:
         os.close(lock)
 
 
-def _wait(lock: int) -> None:
-    ends = time.monotonic() + PATIENCE
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if time.monotonic() > ends:
-            holder = os.pread(lock, 64, 0).decode(errors="replace") or "another process"
-            raise VaultError("unavailable", f"the token is in use by {holder}, still")
-        time.sleep(_LOOK)
+def _holder(name: str) -> str:
+    return (runtimes.run_folder() / name).read_text(errors="replace")[:64] or "another process"

@@ -5,7 +5,6 @@ initialised; so one process sees one store at a time. Making a token is a change
 which an already initialised library does not see: make the tokens first, then open them.
 """
 
-import fcntl
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 
 from evcc.vault import VaultError
 from evcc.vault.softhsm import check_room
+from plugvault import file_lock
 
 # Debian and Ubuntu; their multi-arch folder; Fedora; Arch and Alpine; from source; Homebrew.
 _MODULES = (
@@ -99,9 +99,8 @@ class TokenStore:
     def _init(self, tokens: list[dict[str, str]], keep: bool) -> None:
         check_room(str(self.tokens))
         wanted = {"module": str(self.module), "tokens": tokens, "keep": keep}
-        with self.conf.open() as lock:
-            # SoftHSM fails on another's half-made token, so they are made one at a time.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # SoftHSM fails on another's half-made token, so they are made one at a time.
+        with file_lock.locked(self.conf):
             initialise(wanted, self.env())
 
 

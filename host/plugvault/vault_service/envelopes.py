@@ -9,11 +9,9 @@ token. A file that is not whole is never replaced by an empty one.
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from evcc.record import RecordError, pack, unpack
 from evcc.vault import VaultError
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.softhsm import token_folder
+from plugvault import file_lock
 
 ROOM = 1024  # envelopes of an owner, 37 bytes each
 _FOLDER, _NAME = "plugvault", "envelopes"
@@ -175,21 +174,13 @@ def _alone(folder: Path) -> Iterator[None]:
     """No other process reads or writes the records of this folder, which is made if need be."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = file_lock.acquire(folder, _PATIENCE)
+    except TimeoutError:
+        raise VaultError("unavailable", f"another process keeps {folder} to itself") from None
     except OSError as error:
         reason = "full" if error.errno in _FULL else "unavailable"
         raise VaultError(reason, f"{folder}: {error.strerror}") from error
     try:
-        until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    said = f"another process keeps {folder} to itself"
-                    raise VaultError("unavailable", said) from None
-                time.sleep(0.001)
         yield
     finally:
         os.close(descriptor)

@@ -20,25 +20,21 @@ import os
 import select
 import socket
 import stat
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import Any, Self, cast
 
 from evcc.ports import unix
 from evcc.vault import VaultError
 from evcc.vault.service import OPERATIONS, ServiceVault, connect
 from plugvault.cryptoki import pin
+from plugvault.processes import ProcessError, Supervised
 from plugvault.runtimes import ALLOCATOR
 from plugvault.vault_service.callers import OPENINGS, RATE, RIGHTS
 from plugvault.vault_service.handlers import refusal
 
 _BACKLOG = 64
-_START_TIMEOUT = 20.0
-_PATIENCE = 1.0  # seconds between two starts, at most: a client waits five for its answer
 _HOPELESS = {"pin", "pin-locked", "refused", "custody"}  # never tried again
 
 
@@ -78,8 +74,6 @@ class VaultService:
         state: Path | str | None = None,
     ) -> None:
         self.socket_path = Path(socket_path)
-        self.restarts = 0
-        self.failure: VaultError | None = None
         self._label, self._tcp = label, tcp
         self._pin = user_pin
         self._orders: dict[str, Any] = {
@@ -115,28 +109,33 @@ class VaultService:
         try:
             if self._tcp:
                 self._listeners.append(_listen_tcp(self._tcp))
-            self._process = self._start()
+            self._process = ServiceProcess(self._listeners, self._orders, self._pin)
+            try:
+                self._process.start(self._process.lines)
+            except VaultError:
+                self._process.close()
+                raise
         except VaultError:
             self._stop_listening()
             raise
-        self._closing, self._close = os.pipe()
-        self._supervisor = threading.Thread(target=self._supervise, daemon=True)
-        self._supervisor.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        os.close(self._close)
-        if self._process.stdin:
-            self._process.stdin.close()
-        self._supervisor.join(timeout=5)
-        _end(self._process)
+        self._process.close()
         self._stop_listening()
-        os.close(self._closing)
 
     @property
     def pid(self) -> int:
         """Of the process that holds the token."""
         return self._process.pid
+
+    @property
+    def restarts(self) -> int:
+        return self._process.restarts
+
+    @property
+    def failure(self) -> VaultError | None:
+        return self._process.failure
 
     @property
     def address(self) -> tuple[str, int]:
@@ -151,88 +150,82 @@ class VaultService:
     def __repr__(self) -> str:
         return f"VaultService({self._label!r}, {str(self.socket_path)!r})"
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        opened = self._orders["open"]
-        names = (opened[name] or "" for name in ("module", "conf", "label"))
-        with pin.once(self._pin, *names):
-            return self._start_process()
-
-    def _start_process(self) -> subprocess.Popen[bytes]:
-        sockets = [listener.fileno() for listener in self._listeners]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "plugvault.vault_service.server", *map(str, sockets)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=sockets,
-            start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor
-            env={**ALLOCATOR, **os.environ},
-        )
-        stdin, stdout = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
-        word = ""
-        timer = threading.Timer(_START_TIMEOUT, process.kill)
-        timer.start()
-        with contextlib.suppress(OSError):  # died before it read its orders
-            stdin.write(json.dumps(self._orders).encode() + b"\n" + self._pin.encode() + b"\n")
-            stdin.flush()
-            word = stdout.readline().decode().strip()
-        timer.cancel()
-        if word == "ready":
-            return process
-        code = _end(process)
-        reason, _, detail = word.partition(": ")
-        if reason not in VaultError.REASONS:
-            reason, detail = "unavailable", f"the service ended with {code} at its start"
-        raise VaultError(reason, detail)
-
-    def _supervise(self) -> None:
-        wait = 0.0
-        while True:
-            started = time.monotonic()
-            self._process.wait()
-            _end(self._process)
-            # At once the first time; slower and slower for one that keeps dying.
-            wait = 0.0 if time.monotonic() - started > 10 else min(_PATIENCE, 2 * wait + 0.05)
-            why: VaultError | None = None
-            while True:
-                if self._closes(wait, why):
-                    return
-                try:
-                    self._process = self._start()
-                    self.restarts += 1
-                    if self._closes(0, None):  # meanwhile: nobody else would end this one
-                        _end(self._process)
-                        return
-                    break
-                except (VaultError, OSError) as error:  # OSError: no process to be had just now
-                    why = error if isinstance(error, VaultError) else None
-                    wait = min(_PATIENCE, 2 * wait + 0.05)
-                    if why and why.reason in _HOPELESS:
-                        self.failure, wait = why, -1
-
-    def _closes(self, seconds: float, why: VaultError | None) -> bool:
-        """Whether the service is to end; else after `seconds` (-1: never). Who asks is told `why`
-        there is no answer, if anything is known."""
-        until = time.monotonic() + seconds
-        poll = select.poll()
-        poll.register(self._closing)
-        listeners = {listener.fileno(): listener for listener in self._listeners if why}
-        for fd in listeners:
-            poll.register(fd, select.POLLIN)
-        while True:
-            left = max(0.0, until - time.monotonic()) * 1000 if seconds >= 0 else None
-            ready = poll.poll(left)
-            if not ready:
-                return False
-            for fd, _ in ready:
-                if fd == self._closing:
-                    return True
-                with contextlib.suppress(OSError):
-                    _turn_away(listeners[fd], cast(VaultError, why))
-
     def _stop_listening(self) -> None:
         for listener in self._listeners:
             listener.close()
         self.socket_path.unlink(missing_ok=True)
+
+
+class ServiceProcess(Supervised):
+    """The process that holds the token. While none can be started, clients are told why.
+
+    failure: why the process is not started any more, or None.
+    """
+
+    start_timeout = 20.0
+    longest_delay = 1.0  # a client waits five seconds for its answer
+
+    def __init__(
+        self, listeners: Sequence[socket.socket], orders: Mapping[str, Any], user_pin: str
+    ) -> None:
+        self.failure: VaultError | None = None
+        self.lines = json.dumps(orders).encode() + b"\n" + user_pin.encode()
+        self._listeners = listeners
+        names = (orders["open"][name] or "" for name in ("module", "conf", "label"))
+        self._login = (user_pin, *names)
+        fds = [listener.fileno() for listener in listeners]
+        super().__init__(
+            "plugvault.vault_service.server",
+            *map(str, fds),
+            pass_fds=fds,
+            environment={**ALLOCATOR, **os.environ},
+        )
+        self._wake = os.eventfd(0)
+
+    def ask_to_end(self) -> None:
+        os.eventfd_write(self._wake, 1)
+        super().ask_to_end()
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._wake)
+
+    def _begin(self) -> None:
+        with pin.once(*self._login):
+            try:
+                super()._begin()
+            except ProcessError as error:
+                raise _vault_error(error) from None
+
+    def _ends_within(self, seconds: float, error: Exception | None) -> bool:
+        """As `Supervised` has it; after a failure for good it waits without end, and clients that
+        connect meanwhile are told the reason."""
+        reason = error if isinstance(error, VaultError) else None
+        if reason and reason.reason in _HOPELESS:
+            self.failure = reason
+        deadline = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        listeners = {listener.fileno(): listener for listener in self._listeners if reason}
+        for fd in listeners:
+            poll.register(fd, select.POLLIN)
+        while True:
+            left = None if self.failure else max(0.0, deadline - time.monotonic()) * 1000
+            ready = poll.poll(left)
+            if not ready:
+                return False
+            for fd, _ in ready:
+                if fd == self._wake:
+                    return True
+                with contextlib.suppress(OSError):
+                    _turn_away(listeners[fd], cast(VaultError, reason))
+
+
+def _vault_error(error: ProcessError) -> VaultError:
+    reason, _, detail = error.answer.partition(": ")
+    if reason in VaultError.REASONS:
+        return VaultError(reason, detail)
+    return VaultError("unavailable", f"the service ended with {error.code} at its start")
 
 
 def status_of(socket_path: Path | str) -> dict[str, Any]:
@@ -252,17 +245,6 @@ def _turn_away(listener: socket.socket, why: VaultError) -> None:
     with listener.accept()[0] as client:
         client.settimeout(0)
         client.send(refusal(0, why))
-
-
-def _end(process: subprocess.Popen[bytes]) -> int:
-    """No process and no pipe is left; its exit code."""
-    process.kill()
-    code = process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            with contextlib.suppress(OSError):
-                pipe.close()
-    return code
 
 
 def _listen(path: Path) -> socket.socket:

@@ -1,0 +1,157 @@
+"""Child processes that are started again when they end.
+
+A child reads its orders from its stdin, PINs and all, and never from a command line. It writes
+"ready" to its stdout and ends when its stdin does, so no child outlives this process. Its errors
+go to stderr, which is this process's own.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO, cast
+
+from evcc.errors import EvccError
+
+_STOP = 5.0  # seconds a child may take to end when it is asked to
+_STEADY = 10.0  # seconds a child must last before its end counts as its first again
+
+
+class ProcessError(Exception):
+    """A child that did not become ready. `answer`: the line that it wrote instead."""
+
+    def __init__(self, code: int, answer: str = "") -> None:
+        super().__init__(f"ended with {code} before it was ready")
+        self.code = code
+        self.answer = answer
+
+
+class Supervised:
+    """One child, `python -m module arguments`. The constructor starts it, so that it loads its
+    code meanwhile; `start` gives it its orders. `close()` when done.
+
+    restarts: how often the child was started again.
+    """
+
+    start_timeout = 60.0  # seconds a child may take to become ready
+    longest_delay = 5.0  # seconds between two starts, at most
+
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        pass_fds: Sequence[int] = (),
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.restarts = 0
+        self._command = [sys.executable, "-m", module, *arguments]
+        self._fds = tuple(pass_fds)
+        self._environment = environment
+        self._orders = b""
+        self._delay = 0.0
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._process = self._spawn()
+
+    def start(self, orders: bytes) -> None:
+        """Give the child its orders and wait until it is ready. Raises ProcessError.
+
+        `orders`: one or more lines, without the end of the last.
+        """
+        self._orders = orders
+        self._begin()
+        self._thread = threading.Thread(target=self._supervise, daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask_to_end(self) -> None:
+        """Ask the child to end, without waiting for that."""
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            cast(IO[bytes], self._process.stdin).close()
+
+    def close(self) -> None:
+        """Ask the child to end, and kill it when it does not."""
+        self.ask_to_end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP)
+        self._process.kill()
+        if self._thread:
+            self._thread.join(self.start_timeout)
+        self._release()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=self._fds,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor
+            env=self._environment,
+        )
+
+    def _begin(self) -> None:
+        """Give the current child its orders. Raises ProcessError when it does not become ready."""
+        stdin, stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
+        timer = threading.Timer(self.start_timeout, self._process.kill)
+        timer.start()
+        answer = b""
+        # OSError: it ended before it read its orders. ValueError: it was asked to end before that.
+        with contextlib.suppress(OSError, ValueError):
+            stdin.write(self._orders + b"\n")
+            stdin.flush()
+            answer = stdout.readline().strip()
+        timer.cancel()
+        if answer != b"ready":
+            raise ProcessError(self._release(), answer.decode(errors="replace"))
+
+    def _supervise(self) -> None:
+        while True:
+            started = time.monotonic()
+            self._process.wait()
+            self._release()
+            if time.monotonic() - started > _STEADY:
+                self._delay = 0.0
+            else:
+                self._lengthen_delay()
+            if not self._restart():
+                return
+
+    def _restart(self) -> bool:
+        """Start the child again, after growing delays; False when it is to end instead."""
+        error: Exception | None = None
+        while not self._ends_within(self._delay, error):
+            try:
+                self._process = self._spawn()
+                self._begin()
+            except (ProcessError, EvccError, OSError) as e:  # OSError: no room for a process
+                error = e
+                self._lengthen_delay()
+            else:
+                self.restarts += 1
+                return not self._closing.is_set()  # `ask_to_end` may have missed this child
+        return False
+
+    def _ends_within(self, seconds: float, error: Exception | None) -> bool:
+        """Wait before the next start; True as soon as the child is to end. `error`: of the last
+        start."""
+        return self._closing.wait(seconds)
+
+    def _lengthen_delay(self) -> None:
+        self._delay = min(self.longest_delay, 2 * self._delay + 0.05)
+
+    def _release(self) -> int:
+        """Kill the child and close its pipes. Its exit code."""
+        self._process.kill()
+        code = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        return code
