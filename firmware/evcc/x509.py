@@ -10,6 +10,7 @@ import hashlib
 
 from evcc import der, utf8
 from evcc.errors import EvccError
+from evcc.vault.schemes import SCHEMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def fingerprint(data: bytes) -> bytes:
     return _sha256(data)
 
 
-def parse(data: bytes, limit: int = 800) -> Certificate:
-    """Read one certificate; `limit` is its greatest size in bytes (ISO 15118-2: 800).
+def parse(data: bytes, limit: int = SCHEMES["iso2"].certificate_limit) -> Certificate:
+    """Read one certificate; `limit` is its greatest size in bytes.
 
     Raises: CertificateError, for any bytes that are not a certificate this module can use.
     """

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11 import Attribute, AttributeSensitive, ObjectClass
 
 from evcc.iso15118_2.installation import RejectedError, Request
-from evcc.iso15118_2.session import CLOSED, NEXT, Session
+from evcc.iso15118_2.session import NEXT, Session
+from evcc.session_engine import CLOSED
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.cars import STORED, Car
 from world import EMAID, NOW, SESSION_ID

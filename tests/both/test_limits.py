@@ -10,11 +10,11 @@ from evcc.exi import grammar as g
 from evcc.exi import reader
 from evcc.iso15118_2 import installation
 from evcc.iso15118_2.messages import envelope
-from evcc.iso15118_2.session import SessionError
 from evcc.link import frame, mux, v2gtp
 from evcc.ports.files import Files, StoreError
 from evcc.ports.stream import PortError
 from evcc.revocation import Revocation, RevocationError
+from evcc.session_engine import SessionError
 from helpers import raises
 from memory import MemoryFiles
 from scripted import OFFERED, answer

@@ -4,8 +4,9 @@ from evcc import exi, signature
 from evcc.contracts import Contract, Contracts
 from evcc.errors import EvccError
 from evcc.iso15118_2.messages import RESPONSE_CODES
-from evcc.iso15118_2.session import CLOSED, NEXT, PAIRS, START, Session, SessionError, UsageError
+from evcc.iso15118_2.session import NEXT, PAIRS, Session
 from evcc.link import v2gtp
+from evcc.session_engine import CLOSED, START, SessionError, UsageError
 from evcc.vault import PROVISIONING, VaultError
 from helpers import raises
 from memory import MemoryFiles

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 sys.path.append(str(Path(__file__).parents[1] / "both"))
 
 from evcc.errors import EvccError
-from evcc.iso15118_2.session import CLOSED, PAIRS, Session
+from evcc.iso15118_2.session import PAIRS, Session
 from evcc.link import v2gtp
+from evcc.session_engine import CLOSED
 from scripted import OFFERED, answer
 
 EMAID = "DEPVT0000000012"

@@ -6,7 +6,9 @@ frame), 8.4.3 (bodies), 8.6.3 table 105 (services). Nothing here is encoded, sig
 against a session: see `exi`, `signature` and `session`.
 """
 
-NAMESPACE = "urn:iso:15118:2:2013:MsgDef"
+from evcc.vault.schemes import SCHEMES
+
+NAMESPACE = SCHEMES["iso2"].namespace
 VERSION = (2, 0)
 
 CERTIFICATE_SERVICE = 2  # ServiceID of the contract certificate service

@@ -1,8 +1,8 @@
-"""How a contract key travels: the encryption schemes, one row each.
+"""The schemes of ISO 15118: limits of certificates and the transport of a contract key, as rows.
 
 ISO 15118-2 [V2G2-814..823]: one-pass ECDH on secp256r1, the concatenation KDF of SP 800-56A with
 SHA-256, AES-128-CBC. ISO 15118-20's secp521r1 with AES-256-GCM is another row of the same shape.
-Says what the numbers are; `pkcs11` does the work.
+The host's tables (`plugvault.pki.schemes`) take their rows from here. `pkcs11` does the work.
 """
 
 import hashlib
@@ -14,6 +14,10 @@ Scheme = namedtuple(
     "Scheme",
     (
         "name",
+        "edition",  # as OPCP's paths name it
+        "namespace",  # of the edition's messages
+        "curve",  # as OPCP names it
+        "certificate_limit",  # bytes of a certificate's DER
         "on_curve",  # point -> bool: uncompressed, reduced, on the curve, not infinity
         "ec_params",  # CKA_EC_PARAMS: the curve's OID in DER
         "order",  # n of the curve, big-endian, as wide as the scalar
@@ -46,6 +50,10 @@ _TRIAL_POINT = (
 SCHEMES = {
     "iso2": Scheme(
         name="iso2",
+        edition="ISO15118-2",
+        namespace="urn:iso:15118:2:2013:MsgDef",
+        curve="secp256r1",
+        certificate_limit=800,
         on_curve=on_curve,
         ec_params=b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07",
         order=b"\xff\xff\xff\xff\x00\x00\x00\x00"

@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc import chain, ids, x509
 from evcc.errors import EvccError
+from evcc.vault.schemes import SCHEMES
 from evcc.x509 import Certificate
 from plugvault.inspection.report import Report, Scope, listed
 from plugvault.pki.names import distinguished_name, serial_hex, timestamp
 from plugvault.pki.verify import verify_p256
 
-LIMIT = 800  # bytes of DER in ISO 15118-2
+LIMIT = SCHEMES["iso2"].certificate_limit
 _READ_LIMIT = 65_535
 _ANCHORED = "path to a trust anchor"
 

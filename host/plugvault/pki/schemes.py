@@ -2,7 +2,7 @@
 
 ISO 15118-2: P-256 with SHA-256, certificates of at most 800 bytes. ISO 15118-20: P-521 with
 SHA-512, or Ed448 [V2G20-2674, V2G20-2319], certificates of at most 1600. A CA issues within its
-own edition only.
+own edition only. What the car knows too comes from its table, `evcc.vault.schemes`.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from evcc.vault.schemes import SCHEMES as VEHICLE_SCHEMES
+
 PublicKey = ec.EllipticCurvePublicKey | ed448.Ed448PublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | ed448.Ed448PrivateKey
 
-EDITION2, EDITION20 = "ISO15118-2", "ISO15118-20"
+_ISO2 = VEHICLE_SCHEMES["iso2"]
+_ISO20 = "urn:iso:15118:20:2022:MsgDef"
+EDITION2, EDITION20 = _ISO2.edition, "ISO15118-20"
 
 
 @dataclass(frozen=True)
@@ -29,17 +33,20 @@ class Scheme:
     hash: SHA256 | SHA512 | None
 
 
-_ISO2, _ISO20 = "urn:iso:15118:2:2013:MsgDef", "urn:iso:15118:20:2022:MsgDef"
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
-        Scheme("secp256r1", EDITION2, _ISO2, 800, SHA256()),
+        Scheme(_ISO2.curve, EDITION2, _ISO2.namespace, _ISO2.certificate_limit, SHA256()),
         Scheme("secp521r1", EDITION20, _ISO20, 1600, SHA512()),
         Scheme("ed448", EDITION20, _ISO20, 1600, None),
     )
 }
 # Two spellings are in use for -20; the later one is written.
-EDITIONS = {_ISO2: EDITION2, _ISO20: EDITION20, "urn:iso:15118:20:2020:MsgDef": EDITION20}
+EDITIONS = {
+    _ISO2.namespace: EDITION2,
+    _ISO20: EDITION20,
+    "urn:iso:15118:20:2020:MsgDef": EDITION20,
+}
 
 
 def scheme_of(key: object) -> Scheme | None:

@@ -8,13 +8,14 @@ gets the session's own when somebody sends it: the SessionID is outside the sign
 from collections.abc import Callable, Sequence
 
 from evcc import signature
+from evcc.iso15118_2 import messages
 from plugvault.contract import shapes
 from plugvault.contract.issue import ContractData
 from plugvault.contract.shapes import Fixed, Shaped
 
 Message = shapes.Message
 
-ISO2 = "urn:iso:15118:2:2013:MsgDef"  # how OPCP names this kind of message
+ISO2: str = messages.NAMESPACE  # how OPCP names this kind of message
 NO_SESSION = b"\x00"
 SIGNED = (
     ("id1", "ContractSignatureCertChain"),

@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
+from evcc.vault.schemes import SCHEMES
 from plugvault.pki.issue import point
 
-OTHER_INFO = b"\x01UV"  # AlgorithmID 01, the sender 'U', the receiver 'V' [V2G2-818]
-SCALAR = 32
-IV = 16
+_SCHEME = SCHEMES["iso2"]
+SCALAR = len(_SCHEME.order)
+IV = _SCHEME.wrapped_length - SCALAR
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def seal(scalar: bytes | bytearray, vehicle: ec.EllipticCurvePublicKey) -> Seale
         raise ValueError(f"a scalar of {SCALAR} bytes is needed, not {len(scalar)}")
     ephemeral = ec.generate_private_key(vehicle.curve)
     shared = ephemeral.exchange(ec.ECDH(), vehicle)
-    key = ConcatKDFHash(SHA256(), 16, OTHER_INFO).derive(shared)
+    key = ConcatKDFHash(SHA256(), _SCHEME.key_length, _SCHEME.other_info).derive(shared)
     iv = os.urandom(IV)
     encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
     return Sealed(point(ephemeral.public_key()), iv + encryptor.update(scalar))

@@ -1,0 +1,234 @@
+"""The engine of a charging session in the car (EVCC): one request, one response, in a fixed order.
+
+It is common to the editions of ISO 15118. An edition's `Session` is a subclass with its messages
+and two tables: `pairs` says for each message pair how long the response may take, which response
+codes are good, how the request is built and how the response is read; `transitions` holds every
+step from one pair to the next. Sans-I/O: bytes and a clock in, bytes and events out, so that a
+UART, a socket or a test can carry them.
+
+A violation by the station ends the session at once. A failure of the car's own ends it with a
+SessionStopReq, where the tables have one. Finding the station (SDP), TLS, and the 20 s limit for
+all of that up to SessionSetupRes belong to the owner of the connection.
+"""
+
+from collections import namedtuple
+
+from . import exi
+from .errors import EvccError
+from .link import v2gtp
+from .vault import VaultError
+
+MAX_MESSAGE = 8192  # bytes of one EXI document; a real CertificateInstallationRes has 4,416
+ONGOING_MS = 60000  # V2G_EVCC_Ongoing_Timeout: how long a station may keep saying "Ongoing"
+REPEAT_MS = 250  # between an "Ongoing" and the repeated request
+
+START = "START"
+CLOSED = "CLOSED"
+APP_PROTOCOL = "supportedAppProtocol"
+SESSION_SETUP = "SessionSetup"
+
+# name: "unavailable", text: why: a contract was requested and this station provides none;
+# "installed", EMAID; "rejected", reason of the installer's error; "authorized", EMAID;
+# "failed", reason of a SessionError; "closed", "": always the last one.
+Event = namedtuple("Event", ("name", "text"))
+
+
+class SessionError(EvccError):
+    """Why a session ended early."""
+
+    # the car's own failure: it sends a SessionStopReq
+    UNABLE = (
+        "no-contract",  # none to pay with, and none to be installed here
+        "no-contract-payment",  # this station takes other payment only
+        "not-provisioned",  # without a provisioning certificate no contract can be requested
+        "no-anchor",  # no V2G root that an answer could lead to
+        "contract",  # the stored chain cannot be read
+        "vault",
+    )
+    # the station's violation: the car closes the connection
+    REASONS = UNABLE + (
+        "timeout",
+        "ongoing-timeout",
+        "frame",  # not V2GTP with EXI in it, or longer than MAX_MESSAGE
+        "message",  # not an EXI document of the schema
+        "unsolicited",  # more than the response, or data without a request
+        "unexpected-message",  # not the response to the request
+        "session-id",
+        "response-code",
+        "challenge",
+    )
+
+
+class UsageError(EvccError):
+    """The owner called the session in the wrong order."""
+
+    REASONS = ("started", "not-started")
+
+
+def _read_nothing(session, body: dict, message: dict) -> str:
+    return "done"
+
+
+class Pair:
+    """One request and its response.
+
+    timeout_ms: for the response. build: session -> (body, Signature or None). read: (session,
+    body, message) -> outcome, a key of the transitions. codes: the good response codes.
+    """
+
+    def __init__(
+        self, timeout_ms, build, read=_read_nothing, codes=("OK",), schema="iso2"
+    ) -> None:
+        self.timeout_ms = timeout_ms
+        self.build = build
+        self.read = read
+        self.codes = codes
+        self.schema = schema
+
+
+class SessionEngine:
+    """One session: `start` it, then feed `receive` and `timeout` until the event "closed".
+
+    Upon "closed" the owner closes the connection. `error`: the cause of a failure or rejection.
+    """
+
+    def __init__(self, messages, pairs: dict, transitions: dict) -> None:
+        """messages: the edition's module, with `envelope`, `opened` and `NO_SESSION`. pairs:
+        {state: `Pair`}. transitions: {(state, outcome): next state}, from START on; a failure
+        without a row ends in CLOSED."""
+        self.state = START
+        self.session_id = messages.NO_SESSION
+        self.error = None
+        self._messages = messages
+        self._pairs = pairs
+        self._transitions = transitions
+        self._events: list = []
+        self._frames = v2gtp.Reader(MAX_MESSAGE)
+        self._deadline = None
+        self._repeat_at = None
+        self._ongoing_until = None
+
+    def start(self, now_ms: int) -> list:
+        """The frames to send first. now_ms: milliseconds of a clock that never goes back."""
+        if self.state != START:
+            raise UsageError("started", self.state)
+        return self._request(self._transitions[START, "start"], now_ms)
+
+    def receive(self, data: bytes, now_ms: int) -> tuple:
+        """Bytes from the station, in pieces of any size. Returns (frames to send, [Event])."""
+        if self.state == START:
+            raise UsageError("not-started")
+        if self.state == CLOSED:
+            return [], []
+        if self._deadline is not None and now_ms >= self._deadline:
+            return self.timeout(now_ms)
+        return self._step(lambda: self._receive(data, now_ms), now_ms)
+
+    def deadline(self):
+        """When to call `timeout`, on the clock of `now_ms`; None: no timer runs."""
+        return self._deadline if self._repeat_at is None else self._repeat_at
+
+    def timeout(self, now_ms: int) -> tuple:
+        """Time has passed. Returns (frames to send, [Event]); does nothing before `deadline`."""
+        deadline = self.deadline()
+        if deadline is None or now_ms < deadline:
+            return [], []
+        return self._step(lambda: self._expire(now_ms), now_ms)
+
+    def emit(self, name: str, text: str = "") -> None:
+        """Add an event."""
+        self._events.append(Event(name, text))
+
+    def in_vault(self, call):
+        """The result of `call()`, a use of the vault. Raises: SessionError("vault")."""
+        try:
+            return call()
+        except VaultError as e:
+            self.error = e
+            raise SessionError("vault", str(e))
+
+    def _step(self, step, now_ms: int) -> tuple:
+        """Run one step; a SessionError ends the session."""
+        try:
+            frames = step()
+        except SessionError as e:
+            self.error = self.error or e
+            self.emit("failed", e.reason)
+            outcome = "unable" if e.reason in e.UNABLE else "violation"
+            frames = self._request(self._transitions.get((self.state, outcome), CLOSED), now_ms)
+        events, self._events = self._events, []
+        return frames, events
+
+    def _expire(self, now_ms: int) -> list:
+        if self._repeat_at is None:
+            raise SessionError("timeout", "no " + self.state + "Res")
+        return self._request(self._transitions[self.state, "ongoing"], now_ms)
+
+    def _receive(self, data: bytes, now_ms: int) -> list:
+        try:
+            payloads = self._frames.feed(data)
+        except v2gtp.V2gtpError as e:
+            raise SessionError("frame", str(e))
+        if self._repeat_at is not None and data:
+            raise SessionError("unsolicited", "no request is open")
+        if not payloads:
+            return []
+        if len(payloads) > 1 or self._frames.pending:
+            raise SessionError("unsolicited", "more than the response")
+        pair = self._pairs[self.state]
+        message = self._decode(payloads.pop(), pair)
+        outcome = pair.read(self, self._open(message, pair), message)
+        if outcome == "ongoing":
+            self._wait(now_ms)
+            return []
+        return self._request(self._transitions[self.state, outcome], now_ms)
+
+    def _decode(self, payload: bytes, pair) -> dict:
+        try:
+            return exi.decode(payload, pair.schema)
+        except exi.ExiError as e:
+            raise SessionError("message", str(e))
+
+    def _open(self, message: dict, pair) -> dict:
+        """The body of the expected response: its name, session and response code are checked."""
+        expected = self.state + "Res"
+        if pair.schema == "sap":  # a message without a session
+            session_id, (name, body) = self.session_id, next(iter(message.items()))
+        else:
+            session_id, name, body, _ = self._messages.opened(message)
+        if name != expected:
+            raise SessionError("unexpected-message", name + " instead of " + expected)
+        if self.state == SESSION_SETUP:
+            if len(session_id) > 8 or not any(session_id):
+                raise SessionError("session-id", "%d bytes, or only zeros" % len(session_id))
+            self.session_id = session_id
+        elif session_id != self.session_id:
+            raise SessionError("session-id", "of another session")
+        if body["ResponseCode"] not in pair.codes:
+            raise SessionError("response-code", body["ResponseCode"])
+        return body
+
+    def _request(self, state: str, now_ms: int) -> list:
+        """Enter a state: build its request and start its timer."""
+        self._deadline = self._repeat_at = None
+        if state == CLOSED:
+            self.state = CLOSED
+            self.emit("closed")
+            return []
+        pair = self._pairs[state]
+        body, signature = pair.build(self)  # a failure leaves the session in the old state
+        message = {state + "Req": body}
+        if pair.schema != "sap":
+            message = self._messages.envelope(self.session_id, state + "Req", body, signature)
+        self.state = state
+        self._deadline = now_ms + pair.timeout_ms
+        return [v2gtp.encode(exi.encode(message, pair.schema))]
+
+    def _wait(self, now_ms: int) -> None:
+        """The station is not done: repeat the request later, but not for ever."""
+        if self._ongoing_until is None:
+            self._ongoing_until = now_ms + ONGOING_MS
+        if now_ms >= self._ongoing_until:
+            raise SessionError("ongoing-timeout", self.state)
+        self._deadline = None
+        self._repeat_at = now_ms + REPEAT_MS
