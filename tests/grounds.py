@@ -109,7 +109,7 @@ def contract(one: Any, contracts: Contracts, keys: Any) -> list[Any]:
 
 def objects(keys: Any) -> int:
     """Keys, public and private, of whomever; a service does not say."""
-    calls = getattr(keys, "_calls", None)
+    calls = getattr(keys, "_backend", None)
     kinds = (p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY)
     template = [[(p11.CKA_CLASS, kind), (p11.CKA_KEY_TYPE, p11.CKK_EC)] for kind in kinds]
     return sum(len(calls.find(one)) for one in template) if calls else 0

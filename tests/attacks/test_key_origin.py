@@ -19,7 +19,7 @@ from evcc.ports.files import Files
 from evcc.record import pack
 from evcc.vault import PROVISIONING, VaultError, levels
 from evcc.vault import cryptoki as p11
-from evcc.vault.pkcs11 import TokenVault, key_templates, schemes
+from evcc.vault.pkcs11 import TokenVault, custody_by_scheme, key_templates
 from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.cryptoki import token as hosted
@@ -81,11 +81,11 @@ def bring(vault: TokenVault, key: bytes, label: bytes, *claims: tuple[int, Any])
     scalar = bytearray(private_key.private_numbers().private_value.to_bytes(32, "big"))
     public, private = key_templates(key, label, world.point(private_key))
     private += [*claims, (p11.CKA_VALUE, scalar)]
-    vault._calls.create(public)
+    vault._backend.create(public)
     try:
-        vault._calls.create(private)
+        vault._backend.create(private)
     except VaultError:  # NSS, which files it by its point
-        vault._calls.create([*private, (p11.CKA_NSS_DB, world.point(private_key))])
+        vault._backend.create([*private, (p11.CKA_NSS_DB, world.point(private_key))])
 
 
 def claiming(vault: TokenVault, key: bytes, label: bytes) -> int:
@@ -95,8 +95,8 @@ def claiming(vault: TokenVault, key: bytes, label: bytes) -> int:
         try:
             bring(vault, key, label, (claim, True))
         except VaultError:
-            for found in vault._calls.find([(p11.CKA_ID, key)]):
-                vault._calls.destroy(found)
+            for found in vault._backend.find([(p11.CKA_ID, key)]):
+                vault._backend.destroy(found)
             continue
         taken += 1
         assert vault.custody(key) == "imported", hex(claim)
@@ -166,7 +166,7 @@ def test_a_key_that_was_made_to_leave_is_called_extractable(vault: TokenVault) -
     curve = [(p11.CKA_PRIVATE, False), (p11.CKA_VERIFY, True), (p11.CKA_EC_PARAMS, key_curve())]
     flags = [(p11.CKA_PRIVATE, True), (p11.CKA_SIGN, True), (p11.CKA_DERIVE, True)]
     flags += [(p11.CKA_SENSITIVE, True), (p11.CKA_EXTRACTABLE, True)]
-    vault._calls.generate(common + curve, common + flags)
+    vault._backend.generate(common + curve, common + flags)
     assert vault.custody(PROVISIONING) == "extractable"
 
 
@@ -183,7 +183,7 @@ def test_a_label_that_says_more_than_its_token_can_is_told_as_the_lower(
     """told: "" for the best that this token can do."""
     key = bytes(range(16))
     bring(vault, key, b"plugvault-contract " + words.encode())
-    assert vault.custody(key) == (told or schemes(vault)["iso2"][0])
+    assert vault.custody(key) == (told or custody_by_scheme(vault)["iso2"][0])
 
 
 def test_a_contract_key_that_can_leave_is_not_called_by_its_label(vault: TokenVault) -> None:
@@ -192,7 +192,7 @@ def test_a_contract_key_that_can_leave_is_not_called_by_its_label(vault: TokenVa
     curve = [(p11.CKA_PRIVATE, False), (p11.CKA_VERIFY, True), (p11.CKA_EC_PARAMS, key_curve())]
     flags = [(p11.CKA_PRIVATE, True), (p11.CKA_SIGN, True)]
     flags += [(p11.CKA_SENSITIVE, True), (p11.CKA_EXTRACTABLE, True)]
-    vault._calls.generate(common + curve, common + flags)
+    vault._backend.generate(common + curve, common + flags)
     assert vault.custody(key) == "extractable"
 
 
@@ -295,9 +295,9 @@ def test_a_contract_is_told_as_the_lower_of_index_and_token(
 
 def test_the_trial_of_what_a_token_attests_leaves_nothing(vault: TokenVault) -> None:
     vault.generate_provisioning_key()
-    before = len(vault._calls.find([]))
+    before = len(vault._backend.find([]))
     vault.custody(PROVISIONING)
-    assert len(vault._calls.find([])) == before
+    assert len(vault._backend.find([])) == before
 
 
 # Keys of one's own.
@@ -309,8 +309,8 @@ def adoptable(vault: TokenVault, label: bytes = b"mine", key: bytes = b"\x01") -
     curve = [(p11.CKA_PRIVATE, False), (p11.CKA_VERIFY, True), (p11.CKA_EC_PARAMS, key_curve())]
     flags = [(p11.CKA_PRIVATE, True), (p11.CKA_SIGN, True), (p11.CKA_DERIVE, True)]
     flags += [(p11.CKA_SENSITIVE, True), (p11.CKA_EXTRACTABLE, False)]
-    pair = vault._calls.generate(common + curve, common + flags)
-    return vault._calls.attribute(pair[0], p11.CKA_EC_POINT)[-65:]
+    pair = vault._backend.generate(common + curve, common + flags)
+    return vault._backend.attribute(pair[0], p11.CKA_EC_POINT)[-65:]
 
 
 def test_an_adopted_key_is_the_provisioning_key_and_stays_what_it_was(
@@ -318,11 +318,11 @@ def test_an_adopted_key_is_the_provisioning_key_and_stays_what_it_was(
 ) -> None:
     vault = each_token.open()
     point = adoptable(vault)
-    before = len(vault._calls.find([]))
+    before = len(vault._backend.find([]))
     found = adoption.adopt(vault, "mine")
     assert found["point"] == point.hex()
     assert found["custody"] == "L3"
-    assert len(vault._calls.find([])) == before
+    assert len(vault._backend.find([])) == before
     vault.close()
     car = each_token.place.open(each_token.pin, "", found["provisioning"])
     assert car.public(PROVISIONING) == point
@@ -334,7 +334,7 @@ def test_an_adopted_key_is_the_provisioning_key_and_stays_what_it_was(
         car.generate_provisioning_key()
     with pytest.raises(VaultError, match=r"^refused"):
         car.delete(PROVISIONING)
-    assert len(car._calls.find([])) == before
+    assert len(car._backend.find([])) == before
     car.close()
 
 
@@ -384,8 +384,8 @@ def test_an_adopted_key_is_one_car_s_alone(car_token: CarToken) -> None:
 def without(kind: int) -> Callable[[TokenVault], None]:
     def change(vault: TokenVault) -> None:
         adoptable(vault)
-        for found in vault._calls.find([(p11.CKA_CLASS, kind)]):
-            vault._calls.destroy(found)
+        for found in vault._backend.find([(p11.CKA_CLASS, kind)]):
+            vault._backend.destroy(found)
 
     return change
 
@@ -396,8 +396,8 @@ def may_not(flag: int) -> Callable[[TokenVault], None]:
         public, private = key_templates(b"\x01", b"mine", world.point(key))
         scalar = bytearray(key.private_numbers().private_value.to_bytes(32, "big"))
         private = [(k, False if k == flag else v) for k, v in private]
-        vault._calls.create(public)
-        vault._calls.create([*private, (p11.CKA_VALUE, scalar)])
+        vault._backend.create(public)
+        vault._backend.create([*private, (p11.CKA_VALUE, scalar)])
 
     return change
 
@@ -406,7 +406,7 @@ def on_another_curve(vault: TokenVault) -> None:
     common = [(p11.CKA_TOKEN, True), (p11.CKA_ID, b"\x01"), (p11.CKA_LABEL, b"mine")]
     curve = [(p11.CKA_PRIVATE, False), (p11.CKA_EC_PARAMS, b"\x06\x05\x2b\x81\x04\x00\x22")]
     flags = [(p11.CKA_PRIVATE, True), (p11.CKA_SIGN, True), (p11.CKA_DERIVE, True)]
-    vault._calls.generate(common + curve, common + flags)
+    vault._backend.generate(common + curve, common + flags)
 
 
 def twice(vault: TokenVault) -> None:
@@ -428,10 +428,10 @@ def label_and_id(vault: TokenVault) -> None:
 def another_public_half(vault: TokenVault) -> None:
     """The label and CKA_ID of a key, but its public half is another's."""
     adoptable(vault)
-    (found,) = vault._calls.find([(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY)])
-    vault._calls.destroy(found)
+    (found,) = vault._backend.find([(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY)])
+    vault._backend.destroy(found)
     public, _ = key_templates(b"\x01", b"mine", world.point(envelopes.new_key()))
-    vault._calls.create(public)
+    vault._backend.create(public)
 
 
 @pytest.mark.parametrize(
@@ -457,10 +457,10 @@ def test_a_key_that_leaves_a_doubt_is_not_adopted(
 ) -> None:
     vault = car_token.open()
     change(vault)
-    before = len(vault._calls.find([]))
+    before = len(vault._backend.find([]))
     with pytest.raises(VaultError, match=f"^{words}"):
         adoption.adopt(vault, asked)
-    assert len(vault._calls.find([])) == before
+    assert len(vault._backend.find([])) == before
     vault.close()
 
 
@@ -484,7 +484,7 @@ def test_an_import_that_fails_leaves_nothing(
     with pytest.raises(VaultError, match="not that of its public half"):
         adoption.bring(vault, scalar, world.point(envelopes.new_key()), "from a file")
     assert scalar == bytes(32)
-    assert vault._calls.find([]) == []
+    assert vault._backend.find([]) == []
     with pytest.raises(VaultError, match="a label of your own"):
         adoption.bring(vault, bytearray(32), bytes(65), "plugvault-provisioning")
     vault.close()

@@ -9,7 +9,7 @@ from evcc.contracts import Contracts
 from evcc.ports.files import Files
 from evcc.timekeeper import Timekeeper
 from evcc.vault import PROVISIONING
-from evcc.vault.pkcs11 import of, owners
+from evcc.vault.pkcs11 import for_owner, owners
 from fixtures.cars import STORED, Car
 from world import DAY, EMAID, NOW, World
 
@@ -103,7 +103,7 @@ def test_two_cars_on_one_token_leave_each_other_alone(
 ) -> None:
     """Each has its own provisioning key and contract, whoever starts, installs or removes."""
     token = car_token.open()
-    vaults = [of(token, b""), of(token, b"")]
+    vaults = [for_owner(token, b""), for_owner(token, b"")]
     stores = [Files(str(tmp_path / name)) for name in ("one", "two")]
     for store, vault in zip(stores, vaults, strict=True):
         Contracts(store).recover(vault)

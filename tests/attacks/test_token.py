@@ -21,7 +21,7 @@ from world import EMAID, NOW, SESSION_ID
 def objects(car: Car, **template: Any) -> list[Any]:
     """Every object of the token that the logged-in session sees, its own temporary ones too."""
     wanted = {Attribute[name.upper()]: value for name, value in template.items()}
-    return list(car.vault._calls._session.get_objects(wanted))
+    return list(car.vault._backend._session.get_objects(wanted))
 
 
 def test_provisioning_key_is_never_extractable(car: Car) -> None:

@@ -154,7 +154,7 @@ def test_a_moment_in_which_the_token_fails_costs_no_provisioning_key(
     point = vault.generate_provisioning_key()
     answers = Answers(vault, Records(each_token.folder / "records"))
     with monkeypatch.context() as failing:
-        failing.setattr(vault._calls, "sign", fail)
+        failing.setattr(vault._backend, "sign", fail)
         with pytest.raises(TokenLost):
             answers.answer(Caller(), service.pack(1, make, [b""])[2:])
     assert vault.public(PROVISIONING) == point

@@ -139,10 +139,10 @@ class Failing:
 
 
 def failures(vault, case):
-    calls, left = vault._calls, 0
+    calls, left = vault._backend, 0
     before = len(calls.find([]))
     for at in range(40):  # there are not so many calls
-        vault._calls = Failing(calls, at)
+        vault._backend = Failing(calls, at)
         try:
             vault.delete(vault.open_contract_key(*case))
             return [at, left]
@@ -150,7 +150,7 @@ def failures(vault, case):
             assert e.reason == "unavailable", str(e)
             left += len(calls.find([])) - before
         finally:
-            vault._calls = calls
+            vault._backend = calls
     raise AssertionError("it never came to its end")
 
 
@@ -164,22 +164,22 @@ def refused(vault, case):
 
 def one_way(vault, level, recipe, case, secrets, bad):
     told = {}
-    calls, all_ways = vault._calls, custody.RECIPES
+    calls, all_ways = vault._backend, custody.RECIPES
     custody.RECIPES = {"aes-cbc": ((level, recipe),)}
-    vault._found = None
+    vault._survey_result = None
     try:
-        told["trial"] = pkcs11.schemes(vault)["iso2"]
-        witness = vault._calls = Witness(calls)
+        told["trial"] = pkcs11.custody_by_scheme(vault)["iso2"]
+        witness = vault._backend = Witness(calls)
         try:
             key = vault.open_contract_key(*case)
             proved = p256.verify(case[4], DIGEST, vault.sign(key, DIGEST))
             told["custody"] = [vault.custody(key), proved]
             vault.delete(key)
-            vault._calls = calls
+            vault._backend = calls
             told["failed"] = failures(vault, case)
         except VaultError as e:
             told["custody"] = e.reason
-        vault._calls = calls
+        vault._backend = calls
         told["bad"] = [refused(vault, one) for one in bad]
         told["readable"] = witness.readable
         told["uses"] = witness.uses
@@ -187,7 +187,7 @@ def one_way(vault, level, recipe, case, secrets, bad):
         told["seen"] = witness.seen(secrets)
         return told
     finally:
-        vault._calls, custody.RECIPES, vault._found = calls, all_ways, None
+        vault._backend, custody.RECIPES, vault._survey_result = calls, all_ways, None
 
 
 def arguments(given):
@@ -205,7 +205,7 @@ def run(vault, given):
         level: one_way(vault, level, recipe, arguments(given), secrets, bad)
         for level, recipe in custody.RECIPES["aes-cbc"]
     }
-    told["best"] = pkcs11.schemes(vault)
+    told["best"] = pkcs11.custody_by_scheme(vault)
     return told
 
 

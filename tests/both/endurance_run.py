@@ -19,7 +19,7 @@ def measured(vault):
     gc.collect()
     with open("/proc/self/statm") as file:
         resident = int(file.read().split()[1]) * PAGE
-    return [gc.mem_alloc(), resident, len(vault._calls.find([]))]
+    return [gc.mem_alloc(), resident, len(vault._backend.find([]))]
 
 
 def main(arguments):

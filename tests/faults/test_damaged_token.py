@@ -180,7 +180,7 @@ def found_by_id(ground: Ground) -> None:
     vault = ground.token.open()
     try:
         for key in (PROVISIONING, *(bytes([n]) * 16 for n in range(3))):
-            vault._calls.find([(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_ID, key)])
+            vault._backend.find([(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_ID, key)])
     finally:
         vault.close()
 

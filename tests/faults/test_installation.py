@@ -115,6 +115,6 @@ def test_a_foreign_key_in_the_token_survives_the_recovery(car: Car, world: World
         (p11.CKA_LABEL, b"another program's key"),
         (p11.CKA_VALUE, scalar),
     ]
-    foreign = car.vault._calls.create(template)
+    foreign = car.vault._backend.create(template)
     assert Contracts(car.files).recover(car.vault) == []
-    assert car.vault._calls.attribute(foreign, p11.CKA_ID) == b"somebody elses 1"
+    assert car.vault._backend.attribute(foreign, p11.CKA_ID) == b"somebody elses 1"

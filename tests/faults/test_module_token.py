@@ -162,7 +162,7 @@ from evcc.vault import PROVISIONING, VaultError, pkcs11
 vault = pkcs11.open(sys.argv[1], sys.argv[2], sys.stdin.readline().strip())
 vault.generate_provisioning_key()
 for code in sys.argv[4:]:
-    vault._calls._functions["SignInit"] = lambda *_: int(code)
+    vault._backend._functions["SignInit"] = lambda *_: int(code)
     try:
         vault.sign(PROVISIONING, bytes(32))
     except VaultError as e:
@@ -179,7 +179,7 @@ def test_host_is_told_the_same(car_token: CarToken) -> None:
     with closing(car_token.open()) as vault:
         vault.generate_provisioning_key()
         for code, reason in SAID.items():
-            vault._calls._direct._sign_init = lambda *_, code=code: code
+            vault._backend._direct._sign_init = lambda *_, code=code: code
             with pytest.raises(VaultError) as caught:
                 vault.sign(PROVISIONING, bytes(32))
             assert caught.value.reason == reason

@@ -32,7 +32,7 @@ import os, signal, sys
 if "plugvault.vault_service.server" in sys.orig_argv:
     from pathlib import Path
     from plugvault.vault_service.handlers import Answers
-    from plugvault.cryptoki.backend import Calls
+    from plugvault.cryptoki.backend import HostBackend
 
     armed = Path(os.environ["PLUGVAULT_ARMED"])
 
@@ -53,9 +53,9 @@ if "plugvault.vault_service.server" in sys.orig_argv:
             return result
         return wrapped
 
-    for name, call in list(vars(Calls).items()):
+    for name, call in list(vars(HostBackend).items()):
         if callable(call) and not name.startswith("_"):
-            setattr(Calls, name, dangerous(call))
+            setattr(HostBackend, name, dangerous(call))
     Answers.answer = dangerous(Answers.answer)
 """
 

@@ -91,10 +91,10 @@ def test_a_throw_away_token_says_what_it_can(provider: str, tmp_path: Path, soft
 def test_a_test_leaves_a_token_as_it_was(car_token: CarToken, here: list[object]) -> None:
     vault = car_token.open()
     vault.generate_provisioning_key()
-    before, objects = vault.keys(), len(vault._calls.find([]))
+    before, objects = vault.keys(), len(vault._backend.find([]))
     assert said("test", *here)["token"] == car_token.label
     assert vault.keys() == before
-    assert len(vault._calls.find([])) == objects
+    assert len(vault._backend.find([])) == objects
     vault.close()
 
 
@@ -300,8 +300,8 @@ def made_elsewhere(car_token: CarToken) -> bytes:
         public = [(p11.CKA_PRIVATE, False), (p11.CKA_VERIFY, True), (p11.CKA_EC_PARAMS, curve)]
         flags = [(p11.CKA_PRIVATE, True), (p11.CKA_SIGN, True), (p11.CKA_DERIVE, True)]
         flags += [(p11.CKA_SENSITIVE, True), (p11.CKA_EXTRACTABLE, False)]
-        pair = vault._calls.generate(common + public, common + flags)
-        return vault._calls.attribute(pair[0], p11.CKA_EC_POINT)[-65:]
+        pair = vault._backend.generate(common + public, common + flags)
+        return vault._backend.attribute(pair[0], p11.CKA_EC_POINT)[-65:]
     finally:
         vault.close()
 

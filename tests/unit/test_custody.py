@@ -19,7 +19,7 @@ import envelopes
 import world
 from evcc.vault import PROVISIONING, VaultError, custody
 from evcc.vault.cryptoki import CKA_DERIVE, CKA_VALUE
-from evcc.vault.pkcs11 import TokenVault, schemes
+from evcc.vault.pkcs11 import TokenVault, custody_by_scheme
 from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
 from plugvault import runtimes
@@ -199,12 +199,12 @@ def test_scheme_of_another_hash_and_key_length_is_a_row_more(
     )
     monkeypatch.setitem(SCHEMES, "other", other)
     opened = each_token.open()
-    found = schemes(opened)
+    found = custody_by_scheme(opened)
     opened.close()
     assert found["other"] == found["iso2"]
     monkeypatch.setitem(SCHEMES, "other", other._replace(hash=0x250, hash_derivation=0x393))
     opened = each_token.open()
-    found = schemes(opened)
+    found = custody_by_scheme(opened)
     opened.close()
     assert found["other"][0] == "L1", "a wrong hash in the token is seen"
 
@@ -228,13 +228,13 @@ def vault(nss_car: CarToken):
 
 
 def found_with(vault: TokenVault, **replaced: Any) -> tuple[str, str]:
-    calls = vault._calls
-    vault._calls, vault._found = Tampered(calls, **replaced), None
+    calls = vault._backend
+    vault._backend, vault._survey_result = Tampered(calls, **replaced), None
     try:
-        level, why = schemes(vault)["iso2"]
+        level, why = custody_by_scheme(vault)["iso2"]
         return level, why
     finally:
-        vault._calls, vault._found = calls, None
+        vault._backend, vault._survey_result = calls, None
 
 
 def refuse(*_: Any) -> Any:
@@ -264,7 +264,7 @@ def test_token_that_hashes_no_secret_gives_l1(vault: TokenVault) -> None:
 
 def test_token_that_imports_nothing_gives_no_level(vault: TokenVault) -> None:
     assert found_with(vault, create=refuse, unwrap=refuse) == ("", "L1 needs importing an EC key")
-    vault._calls = Tampered(vault._calls, create=refuse, unwrap=refuse)
+    vault._backend = Tampered(vault._backend, create=refuse, unwrap=refuse)
     before = vault.keys()
     with pytest.raises(VaultError, match=r"^custody: L1 needs"):
         vault.open_contract_key(*envelope(vault).values())
@@ -278,7 +278,7 @@ def test_token_that_lets_an_object_be_read_does_not_have_the_level(
     """Any of the eight: Z, three of the KDF, scalar, structure, W, and the key at the end."""
     made: list[Any] = []
     readable: list[Any] = []
-    calls = vault._calls
+    calls = vault._backend
 
     def kept(name: str) -> Any:
         def call(*args: Any) -> Any:
@@ -307,7 +307,7 @@ def test_key_that_does_not_prove_itself_in_a_trial_is_no_way(vault: TokenVault) 
 
 
 def test_key_that_could_do_more_than_sign_is_no_way(vault: TokenVault) -> None:
-    attribute = vault._calls.attribute
+    attribute = vault._backend.attribute
 
     def may_derive(found: Any, kind: int) -> bytes:
         return b"\x01" if kind == CKA_DERIVE else attribute(found, kind)
@@ -321,36 +321,36 @@ def test_key_that_could_do_more_than_sign_is_no_way(vault: TokenVault) -> None:
 def test_trial_leaves_nothing(each_token: CarToken) -> None:
     opened = each_token.open()
     try:
-        assert opened._calls.find([]) == []
-        schemes(opened)
-        assert opened._calls.find([]) == []
-        opened._calls = Tampered(opened._calls, sign=refuse)
-        opened._found = None
-        schemes(opened)
-        assert opened._calls.find([]) == []
+        assert opened._backend.find([]) == []
+        custody_by_scheme(opened)
+        assert opened._backend.find([]) == []
+        opened._backend = Tampered(opened._backend, sign=refuse)
+        opened._survey_result = None
+        custody_by_scheme(opened)
+        assert opened._backend.find([]) == []
     finally:
         opened.close()
 
 
 def test_token_that_makes_no_keys_for_a_trial_is_not_said_to_be_weak(vault: TokenVault) -> None:
     """It may be gone for a moment; the next opening tries again."""
-    calls = vault._calls
-    vault._calls = Tampered(calls, generate=refuse)
+    calls = vault._backend
+    vault._backend = Tampered(calls, generate=refuse)
     with pytest.raises(VaultError, match=r"^unavailable"):
         vault.open_contract_key(*envelope(vault).values())
-    vault._calls = calls
+    vault._backend = calls
     assert vault.custody(vault.open_contract_key(*envelope(vault).values())) == "L3"
 
 
 def test_trial_is_made_once_for_an_open_vault(vault: TokenVault) -> None:
     made = []
-    calls = vault._calls
+    calls = vault._backend
 
     def generate(*args: Any) -> Any:
         made.append(args)
         return calls.generate(*args)
 
-    vault._calls = Tampered(calls, generate=generate)
+    vault._backend = Tampered(calls, generate=generate)
     for _ in range(2):
         vault.open_contract_key(*envelope(vault).values())
     assert len(made) == 2  # the receiver's and the sender's
@@ -359,7 +359,7 @@ def test_trial_is_made_once_for_an_open_vault(vault: TokenVault) -> None:
 def test_report_of_a_token_without_elliptic_curves_says_so(
     nss_car: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugvault.cryptoki.backend.Calls.generate", refuse)
+    monkeypatch.setattr("plugvault.cryptoki.backend.HostBackend.generate", refuse)
     found = selftest.report(nss_car.place, nss_car.pin)["schemes"]["iso2"]
     assert found == {
         "level": "",
@@ -432,6 +432,6 @@ def test_weaker_token_is_refused_through_ffi_too(car_token: CarToken) -> None:
 def test_sealed_for_another_is_a_mismatch_at_every_level(vault: TokenVault) -> None:
     bad = {**envelope(vault), "public": world.point(envelopes.new_key())}
     for level, recipe in custody.RECIPES["aes-cbc"]:
-        vault._found = {"iso2": (level, "", recipe, True)}
+        vault._survey_result = {"iso2": (level, "", recipe, True)}
         with pytest.raises(VaultError, match=r"^key-mismatch"):
             vault.open_contract_key(*bad.values())

@@ -75,7 +75,7 @@ def vault(each_token: CarToken):
 
 
 def force(vault: TokenVault, level: str, is_nss: bool) -> None:
-    vault._found = {"iso2": (level, "", dict(custody.RECIPES["aes-cbc"])[level], is_nss)}
+    vault._survey_result = {"iso2": (level, "", dict(custody.RECIPES["aes-cbc"])[level], is_nss)}
 
 
 def envelope(vault: TokenVault, **changes: Any) -> list[Any]:
@@ -85,7 +85,7 @@ def envelope(vault: TokenVault, **changes: Any) -> list[Any]:
 
 def objects(vault: TokenVault) -> int:
     """In the token and in the session."""
-    return len(vault._calls.find([]))
+    return len(vault._backend.find([]))
 
 
 @pytest.mark.parametrize(("each_token", "level"), WAYS, indirect=["each_token"])
@@ -93,20 +93,20 @@ def test_failure_of_any_call_leaves_nothing(
     each_token: CarToken, level: str, vault: TokenVault
 ) -> None:
     force(vault, level, each_token.provider.name == "nss")
-    good, before, calls = envelope(vault), objects(vault), vault._calls
+    good, before, calls = envelope(vault), objects(vault), vault._backend
     for failures in range(40):  # there are not so many calls
-        failing = vault._calls = Failing(calls, failures)
+        failing = vault._backend = Failing(calls, failures)
         try:
             key = vault.open_contract_key(*good)
         except VaultError as error:
             assert error.reason == "unavailable"
-            vault._calls = calls
+            vault._backend = calls
             assert objects(vault) == before, failures
             assert not any(any(buffer) for buffer in failing.wiped), failures
         else:
             break
     assert 8 < failures < 39
-    vault._calls = calls
+    vault._backend = calls
     assert vault.custody(key) == level
     assert objects(vault) == before + 2
 
@@ -117,7 +117,7 @@ def test_object_that_cannot_be_destroyed_keeps_no_other_alive(
 ) -> None:
     """And the key that was made is not handed out: what lies about could tell it."""
     force(vault, level, each_token.provider.name == "nss")
-    good, before, calls = envelope(vault), objects(vault), vault._calls
+    good, before, calls = envelope(vault), objects(vault), vault._backend
     stuck: list[Any] = []
 
     def first_of_the_session(name: str, args: tuple[Any, ...]) -> bool:
@@ -125,10 +125,10 @@ def test_object_that_cannot_be_destroyed_keeps_no_other_alive(
             stuck.append(args[0])
         return name == "destroy" and args[0] in stuck
 
-    vault._calls = Failing(calls, when=first_of_the_session)
+    vault._backend = Failing(calls, when=first_of_the_session)
     with pytest.raises(VaultError, match=r"^unavailable"):
         vault.open_contract_key(*good)
-    vault._calls = calls
+    vault._backend = calls
     assert objects(vault) == before + 1
     calls.destroy(stuck[0])
     assert objects(vault) == before
@@ -154,18 +154,18 @@ def test_token_that_refuses_the_key_itself_says_it_is_none(
 ) -> None:
     """At its making, or when it is to sign, in whatever words: nobody else has seen the scalar."""
     vault, good = nss, envelope(nss)
-    before, calls = objects(vault), vault._calls
-    ours = vault._whole(PROVISIONING)[0]
+    before, calls = objects(vault), vault._backend
+    ours = vault._pair(PROVISIONING)[0]
 
     def of_this_key(name: str, args: tuple[Any, ...]) -> bool:
         if call == "unwrap":
             return is_making(name, args, good[-1])
         return name == "sign" and args[0] != ours
 
-    vault._calls = Failing(calls, when=of_this_key, reason=reason)
+    vault._backend = Failing(calls, when=of_this_key, reason=reason)
     with pytest.raises(VaultError, match=r"^key-mismatch"):
         vault.open_contract_key(*good)
-    vault._calls = calls
+    vault._backend = calls
     assert objects(vault) == before
 
 
@@ -175,32 +175,34 @@ def test_token_that_does_it_for_no_key_is_not_the_keys_fault(
     nss: TokenVault, call: str, reason: str
 ) -> None:
     vault, good = nss, envelope(nss)
-    before, calls = objects(vault), vault._calls
+    before, calls = objects(vault), vault._backend
 
     def of_any_key(name: str, args: tuple[Any, ...]) -> bool:
         if call == "making":
             return name == "unwrap" and any(kind == CKA_NSS_DB for kind, _ in args[-1])
         return name == call
 
-    vault._calls = Failing(calls, when=of_any_key, reason=reason)
+    vault._backend = Failing(calls, when=of_any_key, reason=reason)
     with pytest.raises(VaultError, match=f"^{reason}"):
         vault.open_contract_key(*good)
-    vault._calls = calls
+    vault._backend = calls
     assert objects(vault) == before
 
 
 def test_token_that_refuses_a_sender_s_point_has_not_seen_the_key(nss: TokenVault) -> None:
-    vault, good, calls = nss, envelope(nss), nss._calls
-    vault._calls = Failing(calls, when=lambda name, args: name == "derive" and args[2] == good[1])
+    vault, good, calls = nss, envelope(nss), nss._backend
+    vault._backend = Failing(
+        calls, when=lambda name, args: name == "derive" and args[2] == good[1]
+    )
     with pytest.raises(VaultError, match=r"^unavailable"):
         vault.open_contract_key(*good)
-    vault._calls = calls
+    vault._backend = calls
 
 
 @pytest.mark.parametrize("call", ["unwrap", "sign"])
 def test_token_that_fails_once_is_not_the_keys_fault(nss: TokenVault, call: str) -> None:
     vault, good = nss, envelope(nss)
-    before, calls = objects(vault), vault._calls
+    before, calls = objects(vault), vault._backend
     seen: list[str] = []
 
     def once(name: str, args: tuple[Any, ...]) -> bool:
@@ -209,10 +211,10 @@ def test_token_that_fails_once_is_not_the_keys_fault(nss: TokenVault, call: str)
         seen.append(name)
         return len(seen) == 1
 
-    vault._calls = Failing(calls, when=once)
+    vault._backend = Failing(calls, when=once)
     with pytest.raises(VaultError, match=r"^unavailable"):
         vault.open_contract_key(*good)
-    vault._calls = calls
+    vault._backend = calls
     assert len(seen) > 1
     assert objects(vault) == before
 
@@ -220,9 +222,9 @@ def test_token_that_fails_once_is_not_the_keys_fault(nss: TokenVault, call: str)
 def test_key_that_another_removes_before_it_has_signed_is_not_the_keys_fault(
     nss: TokenVault,
 ) -> None:
-    vault, good, calls = nss, envelope(nss), nss._calls
+    vault, good, calls = nss, envelope(nss), nss._backend
     wanted = bytes(range(16))
-    ours = vault._whole(PROVISIONING)[0]
+    ours = vault._pair(PROVISIONING)[0]
     removed: list[Any] = []
 
     def removes(name: str, args: tuple[Any, ...]) -> bool:
@@ -232,10 +234,10 @@ def test_key_that_another_removes_before_it_has_signed_is_not_the_keys_fault(
                 half.destroy()
         return False
 
-    vault._calls = Failing(calls, when=removes)
+    vault._backend = Failing(calls, when=removes)
     with pytest.raises(VaultError, match=r"^(unavailable|not-found)"):
         vault.open_contract_key(*good, key=wanted)
-    vault._calls = calls
+    vault._backend = calls
     assert len(removed) == 2
 
 
@@ -262,7 +264,7 @@ def test_key_that_another_deleted_is_not_found(each_token: CarToken, vault: Toke
 def test_key_of_which_another_deleted_half_is_deleted(vault: TokenVault) -> None:
     before = objects(vault)
     key = vault.open_contract_key(*envelope(vault))
-    (half,) = vault._calls.find([(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_ID, key)])
+    (half,) = vault._backend.find([(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_ID, key)])
     half.destroy()
     vault.delete(key)
     assert objects(vault) == before
@@ -304,7 +306,7 @@ def test_contract_key_is_written_at_a_stroke_through_ffi(car_token: CarToken) ->
         "import sys\nfrom evcc.vault import pkcs11\n"
         "vault = pkcs11.open(sys.argv[1], 'car', sys.argv[2])\n"
         f"vault.open_contract_key(*{good!r})\n"
-        "print(len(vault._calls.find([])))\n"
+        "print(len(vault._backend.find([])))\n"
         "vault.close()\n"
     )
     ended = subprocess.run(
@@ -341,7 +343,7 @@ def test_copy_that_fails_leaves_no_original(
 
 def test_object_that_is_not_found_again_is_destroyed(car_token: CarToken) -> None:
     vault = car_token.open()
-    calls = vault._calls
+    calls = vault._backend
 
     class Session:
         handle = calls._session.handle
@@ -366,7 +368,7 @@ def test_contract_key_can_do_nothing_but_sign_however_it_came(
 ) -> None:
     force(vault, level, each_token.provider.name == "nss")
     key = vault.open_contract_key(*envelope(vault))
-    (private,) = vault._calls.find([(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_ID, key)])
+    (private,) = vault._backend.find([(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_ID, key)])
     flags = {
         Attribute.TOKEN: True,
         Attribute.PRIVATE: True,
@@ -411,16 +413,16 @@ def test_key_that_is_not_extractable_is_wrapped_only_where_the_table_says(
     read memory or files, and not against those who control the process."""
     known = bytes(range(16))
     template = secret_template(16, CKK_AES, (CKA_WRAP,))[1:]
-    wrapping = vault._calls.create([*template, (CKA_VALUE, known)])
+    wrapping = vault._backend.create([*template, (CKA_VALUE, known)])
 
     def wrapped(key: Any) -> bytes:
         return bytes(wrapping.wrap_key(key, mechanism=pkcs11.Mechanism.AES_KEY_WRAP_PAD))
 
     # One that may be wrapped is: a refusal below is not of the mechanism.
     template = [*secret_template(32, extractable=True)[1:], (CKA_VALUE, bytes(32))]
-    assert unwrapped(known, wrapped(vault._calls.create(template))) == bytes(32)
+    assert unwrapped(known, wrapped(vault._backend.create(template))) == bytes(32)
     for key in (PROVISIONING, vault.open_contract_key(*envelope(vault))):
-        private = vault._whole(key)[0]
+        private = vault._pair(key)[0]
         assert private[Attribute.EXTRACTABLE] is False
         if KEEPS_ITS_KEYS[each_token.provider.name]:
             with pytest.raises(pkcs11.exceptions.KeyUnextractable):

@@ -10,7 +10,7 @@ from pkcs11 import Attribute, ObjectClass
 import envelopes
 import world
 from evcc.vault import PROVISIONING, VaultError
-from evcc.vault.pkcs11 import TokenVault, schemes
+from evcc.vault.pkcs11 import TokenVault, custody_by_scheme
 from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
 
@@ -19,7 +19,7 @@ from fixtures.tokens import CarToken
 def vault(car_token: CarToken):
     opened = car_token.open()
     opened.generate_provisioning_key()
-    schemes(opened)  # the trials are over: what is counted below is an opening's
+    custody_by_scheme(opened)  # the trials are over: what is counted below is an opening's
     yield opened
     opened.close()
 
@@ -34,12 +34,14 @@ def objects(vault: TokenVault) -> Counter:
     """Everything in the token that this session can see, session objects too."""
     return Counter(
         (found[Attribute.CLASS], found[Attribute.ID], found[Attribute.LABEL])
-        for found in vault._calls.find([])
+        for found in vault._backend.find([])
     )
 
 
 def private_object(vault: TokenVault, key: bytes) -> Any:
-    (found,) = vault._calls.find([(Attribute.CLASS, ObjectClass.PRIVATE_KEY), (Attribute.ID, key)])
+    (found,) = vault._backend.find(
+        [(Attribute.CLASS, ObjectClass.PRIVATE_KEY), (Attribute.ID, key)]
+    )
     return found
 
 
@@ -47,16 +49,16 @@ class Spy:
     """The calls of a vault, each counted and kept; the `fail_at`-th fails."""
 
     def __init__(self, vault: TokenVault, fail_at: int = -1) -> None:
-        self.calls, self.fail_at = vault._calls, fail_at
+        self.calls, self.fail_at = vault._backend, fail_at
         self.made: list[tuple[str, tuple, Any]] = []
-        vault._calls = self
+        vault._backend = self
 
     def __getattr__(self, name: str):
         real = getattr(self.calls, name)
 
         def call(*args):
             # What undoes must be let through, or the failure would be the test's own.
-            if name not in ("destroy", "find", "look_again", "attribute", "close"):
+            if name not in ("destroy", "find", "reload", "attribute", "close"):
                 self.fail_at -= 1
                 if self.fail_at == -1:
                     raise VaultError("unavailable", "made to fail")
@@ -123,7 +125,7 @@ def test_content_key_and_scalar_are_wiped(vault: TokenVault) -> None:
         for buffer in (digest, key, scalar):
             assert isinstance(buffer, bytearray)
             assert not any(buffer)
-        vault._calls = spy.calls
+        vault._backend = spy.calls
 
 
 def test_room_to_decrypt_in_is_wiped(vault: TokenVault, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +147,7 @@ def test_signature_that_the_token_refuses_is_not_the_one_before(
 ) -> None:
     """They come in the same place."""
     assert len(vault.sign(PROVISIONING, bytes(32))) == 64
-    monkeypatch.setattr(vault._calls._direct, call, lambda *_: 0x06)
+    monkeypatch.setattr(vault._backend._direct, call, lambda *_: 0x06)
     with pytest.raises(VaultError, match="refused: FunctionFailed"):
         vault.sign(PROVISIONING, bytes(32))
 
@@ -163,7 +165,7 @@ def test_key_that_failed_is_looked_for_again(
 
     use = vault.sign if call == "sign" else vault.open_contract_key
     with monkeypatch.context() as broken:
-        broken.setattr(vault._calls, call, fails)
+        broken.setattr(vault._backend, call, fails)
         with pytest.raises(VaultError, match="unavailable"):
             use(*((PROVISIONING, bytes(32)) if call == "sign" else envelope))
     spy = Spy(vault)
@@ -195,7 +197,7 @@ def test_envelopes_refused_by_their_looks_use_no_private_key(vault: TokenVault) 
 def test_failure_of_any_call_leaves_nothing_of_a_contract_key(vault: TokenVault) -> None:
     before = objects(vault)
     good = arguments(vault)
-    calls = vault._calls
+    calls = vault._backend
     failures = 0
     while True:
         spy = Spy(vault, fail_at=failures)
@@ -208,7 +210,7 @@ def test_failure_of_any_call_leaves_nothing_of_a_contract_key(vault: TokenVault)
                 for args, result in spy.of(name):
                     wiped = [v for v in (*args, result) if isinstance(v, bytearray)]
                     assert not any(any(buffer) for buffer in wiped), failures
-            vault._calls = calls
+            vault._backend = calls
             failures += 1
         else:
             break
@@ -218,7 +220,7 @@ def test_failure_of_any_call_leaves_nothing_of_a_contract_key(vault: TokenVault)
 
 def test_failure_of_any_call_leaves_no_half_of_a_provisioning_key(car_token: CarToken) -> None:
     vault = car_token.open()
-    calls, failures = vault._calls, 0
+    calls, failures = vault._backend, 0
     while True:
         Spy(vault, fail_at=failures)
         try:
@@ -226,7 +228,7 @@ def test_failure_of_any_call_leaves_no_half_of_a_provisioning_key(car_token: Car
         except VaultError as error:
             assert error.reason == "unavailable"
             assert not objects(vault)
-            vault._calls = calls
+            vault._backend = calls
             failures += 1
         else:
             break
@@ -238,7 +240,7 @@ def test_public_half_of_an_attempt_that_was_cut_off_does_not_pass_for_the_key(
     vault: TokenVault,
 ) -> None:
     private_object(vault, PROVISIONING).destroy()
-    vault._known.clear()
+    vault._key_cache.clear()
     point = vault.generate_provisioning_key()
     signed = vault.sign(PROVISIONING, bytes(32))
     assert vault.verify(point, bytes(32), signed)
@@ -250,9 +252,9 @@ def test_key_of_which_half_is_missing_is_listed_and_can_be_deleted(
     vault: TokenVault, half: ObjectClass
 ) -> None:
     key = vault.open_contract_key(*arguments(vault))
-    (found,) = vault._calls.find([(Attribute.CLASS, half), (Attribute.ID, key)])
+    (found,) = vault._backend.find([(Attribute.CLASS, half), (Attribute.ID, key)])
     found.destroy()
-    vault._known.clear()
+    vault._key_cache.clear()
     assert dict(vault.keys())[key] == b""
     with pytest.raises(VaultError, match="not-found"):
         vault.sign(key, bytes(32))
@@ -264,7 +266,7 @@ def test_objects_of_others_are_not_listed_used_or_deleted(vault: TokenVault) -> 
     theirs = bytes(16)
     before = objects(vault)
     pair = [(Attribute.ID, theirs), (Attribute.LABEL, b"theirs"), (Attribute.TOKEN, True)]
-    vault._calls.generate([*pair, (Attribute.EC_PARAMS, SCHEMES["iso2"].ec_params)], pair)
+    vault._backend.generate([*pair, (Attribute.EC_PARAMS, SCHEMES["iso2"].ec_params)], pair)
     for operation in (vault.public, vault.delete, lambda key: vault.sign(key, bytes(32))):
         with pytest.raises(VaultError, match="not-found"):
             operation(theirs)

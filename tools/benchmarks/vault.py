@@ -53,8 +53,8 @@ def bare_opening(vault: Any, arguments: dict[str, Any]) -> Callable[[], None]:
 
     from evcc.vault import PROVISIONING
 
-    session = vault._calls._session
-    static = vault._whole(PROVISIONING)[0]
+    session = vault._backend._session
+    static = vault._pair(PROVISIONING)[0]
     curve = pkcs11.util.ec.encode_named_curve_parameters("1.2.840.10045.3.1.7")
     no = {Attribute.DECRYPT: False, Attribute.UNWRAP: False, Attribute.SIGN_RECOVER: False}
 
@@ -167,7 +167,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
     vault = token.open()
     point = vault.generate_provisioning_key()
     case = envelopes.envelope(point, envelopes.KNOWN_KEY)
-    static = vault._whole(PROVISIONING)[0]
+    static = vault._pair(PROVISIONING)[0]
     key = vault.open_contract_key(*case.values())
     level = vault.custody(key)
     vault.delete(key)

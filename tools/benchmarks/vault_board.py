@@ -30,7 +30,7 @@ def main(module: str, label: str, options: str, dh: str, wrapped: str, public: s
     point = vault.public(PROVISIONING)
     signature = vault.sign(PROVISIONING, DIGEST)
     case = ("iso2", bytes.fromhex(dh), bytes.fromhex(wrapped), b"", bytes.fromhex(public))
-    calls, static = vault._calls, vault._whole(PROVISIONING)[0]
+    calls, static = vault._backend, vault._pair(PROVISIONING)[0]
     secret = secret_template(32)
     print(
         microseconds(lambda: vault.sign(PROVISIONING, DIGEST), 300),

@@ -140,7 +140,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
     vault = token.open()
     point = vault.generate_provisioning_key()
     case = envelopes.envelope(point, envelopes.KNOWN_KEY)
-    static = vault._whole(PROVISIONING)[0]
+    static = vault._pair(PROVISIONING)[0]
     signature = vault.sign(PROVISIONING, DIGEST)
 
     def bare() -> object:

@@ -1,8 +1,8 @@
 """The vault: the only way to a private key. Small on purpose, with no raw ECDH.
 
 One interface, several key stores behind it: `pkcs11` (a token, through ffi on MicroPython's Unix
-port; the host gives the same vault python-pkcs11's calls) and `service` (a client of a vault that
-runs in a process of its own). Every vault has exactly:
+port; the host gives the same vault a backend over python-pkcs11) and `service` (a client of a
+vault that runs in a process of its own). Every vault has exactly:
 
     claim(owner)                                     whose keys they are, from now on
     generate_provisioning_key() -> point             "exists" if there is one

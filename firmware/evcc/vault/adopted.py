@@ -48,32 +48,32 @@ class Adopted:
             raise VaultError("refused", "the adopted key is another car's")
         self._owner = owner or self._owner
 
-    def pair(self, calls) -> tuple:
+    def pair(self, backend) -> tuple:
         """(private object, point, public object). Raises VaultError("not-found" | "refused")."""
-        private = self._only(calls, CKO_PRIVATE_KEY, self._wanted)
+        private = self._only(backend, CKO_PRIVATE_KEY, self._wanted)
         if private is None:
             raise VaultError("not-found", "no private key is called " + self.name)
-        if calls.attribute(private, CKA_EC_PARAMS) != _CURVE.ec_params:
+        if backend.attribute(private, CKA_EC_PARAMS) != _CURVE.ec_params:
             raise VaultError("refused", self.name + " is not on P-256")
         for kind, word in ((CKA_SIGN, "sign"), (CKA_DERIVE, "derive")):
-            if not any(calls.attribute(private, kind)):
+            if not any(backend.attribute(private, kind)):
                 raise VaultError("refused", self.name + " may not " + word)
-        same = calls.attribute(private, CKA_ID)
-        wanted = [(CKA_ID, same)] if same else [(CKA_LABEL, calls.attribute(private, CKA_LABEL))]
-        public = self._only(calls, CKO_PUBLIC_KEY, wanted)
+        same = backend.attribute(private, CKA_ID)
+        wanted = [(CKA_ID, same)] if same else [(CKA_LABEL, backend.attribute(private, CKA_LABEL))]
+        public = self._only(backend, CKO_PUBLIC_KEY, wanted)
         if public is None:
             raise VaultError("refused", self.name + " lacks its public half")
-        point = calls.attribute(public, CKA_EC_POINT)[-_CURVE.point_length :]
+        point = backend.attribute(public, CKA_EC_POINT)[-_CURVE.point_length :]
         if not _CURVE.on_curve(point):
             raise VaultError("refused", "the public half of " + self.name + " is not on P-256")
         return private, point, public
 
-    def _only(self, calls, kind: int, wanted: list):
+    def _only(self, backend, kind: int, wanted: list):
         """The one object of that kind with these attributes, or None."""
-        found = _matching(calls, kind, wanted)
+        found = _matching(backend, kind, wanted)
         if not found:
-            calls.look_again()
-            found = _matching(calls, kind, wanted)
+            backend.reload()
+            found = _matching(backend, kind, wanted)
         if len(found) > 1:
             half = "private" if kind == CKO_PRIVATE_KEY else "public"
             text = "%d %s keys are called %s: name one by id="
@@ -81,13 +81,13 @@ class Adopted:
         return found[0] if found else None
 
 
-def _matching(calls, kind: int, wanted: list) -> list:
+def _matching(backend, kind: int, wanted: list) -> list:
     # Looked at one by one: a damaged object can make every search by label or id fail.
-    return [one for one in calls.find([(CKA_CLASS, kind)]) if _is(calls, one, wanted)]
+    return [one for one in backend.find([(CKA_CLASS, kind)]) if _is(backend, one, wanted)]
 
 
-def _is(calls, found, wanted: list) -> bool:
+def _is(backend, found, wanted: list) -> bool:
     try:
-        return all(calls.attribute(found, kind) == value for kind, value in wanted)
+        return all(backend.attribute(found, kind) == value for kind, value in wanted)
     except VaultError:
         return False

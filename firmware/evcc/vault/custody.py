@@ -45,26 +45,26 @@ def at_least(level: str, minimum: str) -> bool:
     return level in LEVELS[LEVELS.index(minimum) :]
 
 
-def survey(calls) -> dict:
-    """{scheme: (level, why, recipe, is_nss)} of the token of `calls`. Leaves nothing in it.
+def survey(backend) -> dict:
+    """{scheme: (level, why, recipe, is_nss)} of the token of `backend`. Leaves nothing in it.
 
     why: what the next level lacks. level "", recipe None: no way works. is_nss: whether a key's
     template needs CKA_NSS_DB. Raises VaultError when the token does not make the keys for a trial.
     """
-    return {name: _Trial(calls, row).result(_Trial.best) for name, row in SCHEMES.items()}
+    return {name: _Trial(backend, row).result(_Trial.best) for name, row in SCHEMES.items()}
 
 
-def works(calls, row, way) -> bool:
+def works(backend, row, way) -> bool:
     """Whether a way that `survey` found works now. Leaves nothing. Raises as `survey` does."""
     level, _, recipe, is_nss = way
-    return _Trial(calls, row).result(lambda trial: not trial.fault(level, recipe, is_nss)[0])
+    return _Trial(backend, row).result(lambda trial: not trial.fault(level, recipe, is_nss)[0])
 
 
 class _Trial:
     """Of one scheme: an envelope, made with the token's help, that this session can open."""
 
-    def __init__(self, calls, row) -> None:
-        self._calls = calls
+    def __init__(self, backend, row) -> None:
+        self._backend = backend
         self._row = row
         self._objects = []
 
@@ -75,7 +75,7 @@ class _Trial:
             return of(self)
         finally:
             for made in self._objects:
-                self._calls.destroy(made)
+                self._backend.destroy(made)
 
     def best(self) -> tuple:
         why = "nothing is missing"
@@ -99,28 +99,28 @@ class _Trial:
             (CKA_EXTRACTABLE, False),
             (CKA_DERIVE, True),
         ]
-        pair = self._calls.generate(public, private)
+        pair = self._backend.generate(public, private)
         self._objects += pair
-        return pair[1], self._calls.attribute(pair[0], CKA_EC_POINT)[-self._row.point_length :]
+        return pair[1], self._backend.attribute(pair[0], CKA_EC_POINT)[-self._row.point_length :]
 
     def _seal(self) -> None:
         """What a sender does, but that the token has the ephemeral key and tells Z."""
-        calls, row = self._calls, self._row
+        backend, row = self._backend, self._row
         self._private, point = self._pair()
         ephemeral, self._dh_point = self._pair()
         template = secret_template(len(row.order), sensitive=False, extractable=True)
-        z = calls.derive(CKM_ECDH1_DERIVE, ephemeral, point, template)
+        z = backend.derive(CKM_ECDH1_DERIVE, ephemeral, point, template)
         self._objects.append(z)
-        z = calls.attribute(z, CKA_VALUE)
+        z = backend.attribute(z, CKA_VALUE)
         key = row.hashed(COUNTER + z + row.other_info)[: row.key_length]
-        block = self._wrapped = calls.random(16)
+        block = self._wrapped = backend.random(16)
         for at in range(0, len(row.trial[0]), 16):
-            block = calls.ecb(key, True, xor(block, row.trial[0][at : at + 16]))
+            block = backend.ecb(key, True, xor(block, row.trial[0][at : at + 16]))
             self._wrapped += block
 
     def fault(self, level, recipe, is_nss) -> tuple:
         """(what the recipe failed at or "", whether that was the making of the key)."""
-        calls, row = self._calls, self._row
+        backend, row = self._backend, self._row
         template = [
             (CKA_TOKEN, False),
             (CKA_PRIVATE, True),
@@ -131,14 +131,14 @@ class _Trial:
         ]
         if is_nss:
             template.append((CKA_NSS_DB, row.trial[1]))
-        opening = Opening(calls, row, self._private, self._dh_point, self._wrapped, template)
+        opening = Opening(backend, row, self._private, self._dh_point, self._wrapped, template)
         readable = []
 
         def inspect(objects):
             self._objects.append(objects[-1])
             for one in objects:
                 try:
-                    calls.attribute(one, CKA_VALUE)
+                    backend.attribute(one, CKA_VALUE)
                     readable.append(one)
                 except VaultError:
                     pass
@@ -148,9 +148,9 @@ class _Trial:
             opening.step = "objects that cannot be read"
             if len(readable) <= (level == "L1"):  # L1 has to read Z
                 opening.step = "a key that can only sign and proves itself"
-                if any(calls.attribute(key, CKA_DERIVE)):
+                if any(backend.attribute(key, CKA_DERIVE)):
                     raise VaultError("refused")
-                if calls.verify(row.trial[1], _DIGEST, calls.sign(key, _DIGEST)):
+                if backend.verify(row.trial[1], _DIGEST, backend.sign(key, _DIGEST)):
                     return "", False
         except VaultError:
             pass

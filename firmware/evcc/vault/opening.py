@@ -63,8 +63,8 @@ class Opening:
     `step`: what is being done, in PKCS#11's words; `last`: whether that makes the key.
     """
 
-    def __init__(self, calls, row, private, dh_point, wrapped, template) -> None:
-        self._calls = calls
+    def __init__(self, backend, row, private, dh_point, wrapped, template) -> None:
+        self._backend = backend
         self._row = row
         self._private = private
         self._dh_point = dh_point
@@ -93,7 +93,7 @@ class Opening:
             self._leave_nothing()
 
     def rewrap(self):
-        calls, row = self._calls, self._row
+        backend, row = self._backend, self._row
         size = len(row.order)
         z = self._z()
         self.step = "CONCATENATE_DATA_AND_BASE"
@@ -111,7 +111,7 @@ class Opening:
         self.step = "unwrapping a secret by AES_CBC"
         # It must be possible to wrap them, yet never to read them.
         template = secret_template(size, extractable=True)
-        scalar = self._keep(calls.unwrap(CKM_AES_CBC, k, self._iv, self._ciphertext, template))
+        scalar = self._keep(backend.unwrap(CKM_AES_CBC, k, self._iv, self._ciphertext, template))
         self.step = "CONCATENATE_DATA_AND_BASE"
         start = _pkcs8(row)
         structure = self._derive(
@@ -122,24 +122,26 @@ class Opening:
         )
         self.step = "a wrapping key of the token"
         template = secret_template(_BLOCK, CKK_AES, (CKA_WRAP, CKA_UNWRAP))
-        w = self._keep(calls.generate_secret(template))
+        w = self._keep(backend.generate_secret(template))
         self.step = "wrapping a secret by AES_CBC_PAD"
-        iv = calls.random(_BLOCK)
-        return self._unwrap(w, iv, calls.wrap(CKM_AES_CBC_PAD, w, iv, structure))
+        iv = backend.random(_BLOCK)
+        return self._unwrap(w, iv, backend.wrap(CKM_AES_CBC_PAD, w, iv, structure))
 
     def splice(self):
-        calls, row = self._calls, self._row
+        backend, row = self._backend, self._row
         key = self._content_key()
         self.step = "importing an unwrapping key"
         template = list(secret_template(len(key), CKK_AES, (CKA_UNWRAP,))[1:])
         template.append((CKA_VALUE, key))
-        k = self._keep(calls.create(template))
+        k = self._keep(backend.create(template))
         start = _pkcs8(row, _BLOCK)
         blocks = [self._iv]
         for at in range(len(start) - _BLOCK, -1, -_BLOCK):
-            opened = calls.ecb(key, False, blocks[0])
+            opened = backend.ecb(key, False, blocks[0])
             blocks.insert(0, xor(opened, start[at : at + _BLOCK]))
-        padding = calls.ecb(key, True, xor(self._ciphertext[-_BLOCK:], bytes((_BLOCK,)) * _BLOCK))
+        padding = backend.ecb(
+            key, True, xor(self._ciphertext[-_BLOCK:], bytes((_BLOCK,)) * _BLOCK)
+        )
         return self._unwrap(k, blocks[0], b"".join(blocks[1:]) + self._ciphertext + padding)
 
     def import_hashed(self):
@@ -148,28 +150,30 @@ class Opening:
     def import_read(self):
         row = self._row
         self.step = "reading the secret of ECDH1_DERIVE"
-        z = self._calls.attribute(self._z(sensitive=False), CKA_VALUE)
+        z = self._backend.attribute(self._z(sensitive=False), CKA_VALUE)
         hashed = row.hashed(COUNTER + z + row.other_info)
         return self._import(self._wiped_later(bytearray(hashed[: row.key_length])))
 
     def _import(self, key):
         scalar = self._wiped_later(bytearray(len(self._row.order)))
-        self._calls.decrypt_cbc(key, self._iv, self._ciphertext, scalar)
+        self._backend.decrypt_cbc(key, self._iv, self._ciphertext, scalar)
         # Tokens take any number for a scalar. Compared as bytes: an int could not be wiped.
         if not bytes(len(scalar)) < scalar < self._row.order:
             raise VaultError("key-mismatch")
         self.step, self.last = "importing an EC key", True
         curve = [(CKA_EC_PARAMS, self._row.ec_params), (CKA_VALUE, scalar)]
-        return self._calls.create(self._template + curve)
+        return self._backend.create(self._template + curve)
 
     def _unwrap(self, key, iv, data):
         self.step, self.last = "unwrapping an EC key by AES_CBC_PAD", True
-        calls, template = self._calls, self._template
+        backend, template = self._backend, self._template
         if CKA_NSS_DB not in [kind for kind, _ in template]:
-            return calls.unwrap(CKM_AES_CBC_PAD, key, iv, data, template)
+            return backend.unwrap(CKM_AES_CBC_PAD, key, iv, data, template)
         # NSS gives a key that it unwraps the right to derive, whatever the template says.
         first, late = in_two_steps(template, (CKA_DERIVE,))
-        return calls.copy(self._keep(calls.unwrap(CKM_AES_CBC_PAD, key, iv, data, first)), late)
+        return backend.copy(
+            self._keep(backend.unwrap(CKM_AES_CBC_PAD, key, iv, data, first)), late
+        )
 
     def _z(self, sensitive=True):
         self.step = "ECDH1_DERIVE"
@@ -183,11 +187,11 @@ class Opening:
         """K, of a Z that is hashed inside of the token."""
         row, z = self._row, self._z()
         self.step = "C_DigestKey of the secret"
-        k = self._wiped_later(self._calls.digest(row.hash, (COUNTER, z, row.other_info)))
+        k = self._wiped_later(self._backend.digest(row.hash, (COUNTER, z, row.other_info)))
         return self._wiped_later(k[: row.key_length])
 
     def _derive(self, mechanism, base, data, template):
-        return self._keep(self._calls.derive(mechanism, base, data, template))
+        return self._keep(self._backend.derive(mechanism, base, data, template))
 
     def _keep(self, made):
         self._objects.append(made)
@@ -204,7 +208,7 @@ class Opening:
         failed = None
         for made in self._objects:  # all of them, whatever becomes of one
             try:
-                self._calls.destroy(made)
+                self._backend.destroy(made)
             except VaultError as error:
                 failed = error
         if failed:

@@ -35,44 +35,44 @@ from .levels import EXTRACTABLE, IMPORTED, UNATTESTED
 _ATTESTING = (CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE)
 
 
-def attesting(calls, row) -> tuple:
-    """Which attributes prove a key's origin in the token of `calls`: true of a key made there, and
-    not of one that was written into it, even where its writer says so. Leaves nothing in it.
+def attesting(backend, row) -> tuple:
+    """The attributes that prove a key's origin in the token of `backend`: true of a key made
+    there, and not of one that was written into it with that claim. Leaves nothing in the token.
 
     row: of `schemes.SCHEMES`. Raises VaultError when the token makes no key for the trial.
     """
     common = [(CKA_TOKEN, False)]
     public = common + [(CKA_PRIVATE, False), (CKA_VERIFY, True), (CKA_EC_PARAMS, row.ec_params)]
-    pair = calls.generate(public, common + _FLAGS)
+    pair = backend.generate(public, common + _FLAGS)
     try:
-        made = [kind for kind in _ATTESTING if says(calls, pair[1], kind)]
+        made = [kind for kind in _ATTESTING if says(backend, pair[1], kind)]
     finally:
         for half in pair:
-            calls.destroy(half)
-    return tuple([kind for kind in made if not _claimed(calls, row, kind)])
+            backend.destroy(half)
+    return tuple([kind for kind in made if not _claimed(backend, row, kind)])
 
 
-def of_key(calls, private, attesting) -> str:
+def of_key(backend, private, attesting) -> str:
     """ "L3", or one of this file's words, for a private key object. attesting: as above."""
-    if can_leave(calls, private):
+    if can_leave(backend, private):
         return EXTRACTABLE
     if not attesting:
         return UNATTESTED
-    denied = [kind for kind in attesting if not says(calls, private, kind)]
+    denied = [kind for kind in attesting if not says(backend, private, kind)]
     if not denied:
         return "L3"
     return EXTRACTABLE if CKA_LOCAL in attesting and CKA_LOCAL not in denied else IMPORTED
 
 
-def can_leave(calls, private) -> bool:
+def can_leave(backend, private) -> bool:
     """Whether a private key object can be read or wrapped out, as its token says."""
-    return says(calls, private, CKA_EXTRACTABLE) or not says(calls, private, CKA_SENSITIVE)
+    return says(backend, private, CKA_EXTRACTABLE) or not says(backend, private, CKA_SENSITIVE)
 
 
-def says(calls, found, kind: int) -> bool:
+def says(backend, found, kind: int) -> bool:
     """A flag of an object; one that the token does not have is not set."""
     try:
-        return any(calls.attribute(found, kind))
+        return any(backend.attribute(found, kind))
     except VaultError:
         return False
 
@@ -86,10 +86,10 @@ _FLAGS = [
 ]
 
 
-def _claimed(calls, row, kind: int) -> bool:
+def _claimed(backend, row, kind: int) -> bool:
     """Whether a key from outside has the attribute, by itself or when it is claimed."""
     scalar, point = row.trial
-    name = [(CKA_ID, calls.random(16))]
+    name = [(CKA_ID, backend.random(16))]
     template = (
         name
         + [
@@ -105,12 +105,12 @@ def _claimed(calls, row, kind: int) -> bool:
         for more in ([], [(CKA_NSS_DB, point)]):
             for claim in ([], [(kind, True)]):
                 try:
-                    if says(calls, calls.create(template + more + claim), kind):
+                    if says(backend, backend.create(template + more + claim), kind):
                         return True
                 except VaultError:
                     pass  # it takes no such key: nobody can bring one
         return False
     finally:
         # SoftHSM leaves half an object of the session where it refuses one.
-        for made in calls.find(name):
-            calls.destroy(made)
+        for made in backend.find(name):
+            backend.destroy(made)

@@ -1,17 +1,17 @@
 """The vault on a PKCS#11 token: which objects it makes, in which order, and what it leaves.
 
-Written on a few calls of PKCS#11 2.40 ("the calls"): `pkcs11_api` gives them through ffi on
+Written on a few backend of PKCS#11 2.40 ("the backend"): `ffi_backend` gives them through ffi on
 MicroPython's Unix port, the host through python-pkcs11. How much of a contract key's opening
 happens inside of the token is `custody`'s to find out and `opening`'s to do.
 
-The calls: create(template), copy(object, template), generate(public, private),
+The backend: create(template), copy(object, template), generate(public, private),
 generate_secret(template), find(template),
 attribute(object, type), destroy(object), sign(key, digest), verify(point, digest, signature),
 derive(mechanism, key, data, template), digest(mechanism, parts), wrap(mechanism, key, iv, object),
 unwrap(mechanism, key, iv, data, template), decrypt_cbc(key, iv, data, into),
-ecb(key, is_encryption, block), random(n), check_room(), flush(), look_again(), reopen(), close().
-A template is a list of (attribute, value) with int, bool or bytes, or a tuple that the calls may
-keep; objects are whatever the calls make of them.
+ecb(key, is_encryption, block), random(n), check_room(), flush(), reload(), reopen(), close().
+A template is a list of (attribute, value) with int, bool or bytes, or a tuple that the backend may
+keep; objects are whatever the backend make of them.
 
 Objects are found by CKA_ID, never by label: a damaged object can make every search by label fail.
 Where one has made every search by id fail too, the keys are enumerated and looked at one by one.
@@ -74,26 +74,26 @@ def open(  # noqa: A001
     Raises: VaultError("module-missing" | "token-missing" | "pin" | "pin-locked" | "custody" |
     "refused" | "unavailable").
     """
-    from .pkcs11_api import Calls  # needs ffi, which only some interpreters have
+    from .ffi_backend import FfiBackend  # needs ffi, which only some interpreters have
 
     adopted = Adopted(provisioning) if provisioning else None
-    return TokenVault(Calls(module_path, token, pin, options), minimum_custody, adopted)
+    return TokenVault(FfiBackend(module_path, token, pin, options), minimum_custody, adopted)
 
 
-def schemes(vault: "TokenVault") -> dict:
+def custody_by_scheme(vault: "TokenVault") -> dict:
     """{scheme: (level, why)}: the custody this vault gives a contract key, and what the next level
     lacks. Found out with throw-away keys at the first time."""
     return {name: found[:2] for name, found in vault._survey().items()}
 
 
-def of(vault: "TokenVault", owner: bytes) -> "TokenVault":
+def for_owner(vault: "TokenVault", owner: bytes) -> "TokenVault":
     """The keys of another owner in the same token. Only one of the two is to be closed."""
     other = _beside(vault, vault._adopted)
     other.claim(owner)
     return other
 
 
-def adopting(vault: "TokenVault", name: str) -> "TokenVault":
+def with_adopted_key(vault: "TokenVault", name: str) -> "TokenVault":
     """The same token, its provisioning key the one that the URI `name` names. Only one of the two
     is to be closed. Raises: VaultError("not-found" | "refused" | "custody")."""
     other = _beside(vault, Adopted(name))
@@ -102,9 +102,9 @@ def adopting(vault: "TokenVault", name: str) -> "TokenVault":
 
 
 def _beside(vault: "TokenVault", adopted) -> "TokenVault":
-    other = TokenVault(vault._calls)
+    other = TokenVault(vault._backend)
     other._adopted, other._minimum = adopted, vault._minimum
-    other._found, other._attesting = vault._found, vault._attesting
+    other._survey_result, other._attesting = vault._survey_result, vault._attesting
     return other
 
 
@@ -131,40 +131,40 @@ def check_envelope(vault: "TokenVault", *envelope) -> None:
     vault._checked(*envelope)
 
 
-def is_well(vault: "TokenVault") -> bool:
+def is_working(vault: "TokenVault") -> bool:
     """Whether the token opens and signs with throw-away keys. If not, a key that fails may be as
     whole as ever."""
     try:
         way = vault._survey()[_CURVE.name]
-        return bool(way[2]) and custody.works(vault._calls, _CURVE, way)
+        return bool(way[2]) and custody.works(vault._backend, _CURVE, way)
     except VaultError:
         return False
 
 
 def owners(vault: "TokenVault") -> list:
     """Who has keys in the token; b"" for those that were made without an owner."""
-    calls, found = vault._calls, set()
-    calls.look_again()
+    backend, found = vault._backend, set()
+    backend.reload()
     for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY):
         for one in vault._every(kind):
             try:
-                found.add(_owner(calls.attribute(one, CKA_LABEL)))
+                found.add(_owner(backend.attribute(one, CKA_LABEL)))
             except VaultError:
                 pass  # it is torn
     return sorted(found - {None})
 
 
 class TokenVault:
-    """The vault interface (see the package) on `calls`. adopted: `adopted.Adopted`, or None."""
+    """The vault interface (see the package) on `backend`. adopted: `adopted.Adopted`, or None."""
 
-    def __init__(self, calls, minimum_custody="", adopted=None) -> None:
-        self._calls = calls
+    def __init__(self, backend, minimum_custody="", adopted=None) -> None:
+        self._backend = backend
         self._adopted = adopted
         self._minimum = ""
         self._owner = b""
         self._poisoned = False  # searches by id do not work any more
-        self._known = {}  # key id -> (private object, point, public object)
-        self._found = None  # of `custody.survey`
+        self._key_cache = {}  # key id -> (private object, point, public object)
+        self._survey_result = None  # of `custody.survey`
         self._attesting = None  # of `origin.attesting`
         try:
             self._require(minimum_custody)
@@ -180,7 +180,7 @@ class TokenVault:
         if self._adopted:
             self._adopted.claim(owner)
         self._owner = owner
-        self._known = {}
+        self._key_cache = {}
         self._require_origin()
 
     def generate_provisioning_key(self) -> bytes:
@@ -188,7 +188,7 @@ class TokenVault:
             raise VaultError("exists", "the configuration names the provisioning key")
         if self._find(CKO_PRIVATE_KEY, PROVISIONING):
             raise VaultError("exists", "the token has a provisioning key")
-        self._calls.check_room()
+        self._backend.check_room()
         common = [
             (CKA_TOKEN, True),
             (CKA_ID, self._token_id(PROVISIONING)),
@@ -200,22 +200,22 @@ class TokenVault:
         # and would be taken for this key's.
         self._destroy(PROVISIONING)
         with _UndoUnlessDone(self, PROVISIONING) as undo:
-            self._calls.generate(public, common + _private_flags(derive=True))
+            self._backend.generate(public, common + _private_flags(derive=True))
             point = self.public(PROVISIONING)
-            self._calls.flush()
+            self._backend.flush()
             undo.done = True
         return point
 
     def public(self, key: bytes) -> bytes:
-        return self._whole(key)[1]
+        return self._pair(key)[1]
 
     def sign(self, key: bytes, digest: bytes) -> bytes:
         if len(digest) != 32:  # a token may sign any length without a word
             raise VaultError("digest-length", "%d bytes" % len(digest))
         try:
-            return self._calls.sign(self._whole(key)[0], digest)
+            return self._backend.sign(self._pair(key)[0], digest)
         except VaultError:
-            self._known.pop(key, None)  # the object may be gone
+            self._key_cache.pop(key, None)  # the object may be gone
             raise
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
@@ -223,7 +223,7 @@ class TokenVault:
             raise VaultError("digest-length", "%d bytes" % len(digest))
         if len(signature) != 64 or not _CURVE.on_curve(point):
             return False
-        return self._calls.verify(point, digest, signature)
+        return self._backend.verify(point, digest, signature)
 
     def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public, key=b"") -> bytes:
         row = self._checked(scheme, dh_point, wrapped, aad, expected_public)
@@ -233,9 +233,9 @@ class TokenVault:
         level, why, recipe, is_nss = way
         if not recipe:
             raise VaultError("custody", why)
-        calls = self._calls
-        calls.check_room()
-        key = key or calls.random(16)
+        backend = self._backend
+        backend.check_room()
+        key = key or backend.random(16)
         common = [
             (CKA_TOKEN, True),
             (CKA_ID, key),
@@ -248,29 +248,29 @@ class TokenVault:
             private.append((CKA_NSS_DB, expected_public))
         with _UndoUnlessDone(self, key) as undo:
             # The public half first: alone it is worth nothing to anybody.
-            half = calls.create(public + [(CKA_EC_POINT, _octet_string(expected_public))])
+            half = backend.create(public + [(CKA_EC_POINT, _octet_string(expected_public))])
             try:
-                static = self._whole(PROVISIONING)[0]
-                opening = Opening(calls, row, static, dh_point, wrapped, private)
+                static = self._pair(PROVISIONING)[0]
+                opening = Opening(backend, row, static, dh_point, wrapped, private)
                 made = self._made(opening, row, way)
             except VaultError:
-                self._known.pop(PROVISIONING, None)
+                self._key_cache.pop(PROVISIONING, None)
                 raise
-            self._known[key] = (made, expected_public, half)
+            self._key_cache[key] = (made, expected_public, half)
             if not self._proves(key, expected_public):
                 raise VaultError("key-mismatch")
-            calls.flush()
+            backend.flush()
             undo.done = True
         return key
 
     def delete(self, key: bytes) -> None:
         if self._adopted and key == PROVISIONING:
             raise VaultError("refused", "an adopted key is not the car's to destroy")
-        known = self._known.pop(key, None)
+        known = self._key_cache.pop(key, None)
         if known:
             try:
-                self._calls.destroy(known[0])
-                self._calls.destroy(known[2])
+                self._backend.destroy(known[0])
+                self._backend.destroy(known[2])
                 return
             except VaultError:
                 pass  # another has done so, or half of it: look for what is there
@@ -278,8 +278,8 @@ class TokenVault:
             raise VaultError("not-found", "no such key")
 
     def keys(self) -> list:
-        self._calls.look_again()
-        self._known.pop(PROVISIONING, None)  # the one id that a key can have anew
+        self._backend.reload()
+        self._key_cache.pop(PROVISIONING, None)  # the one id that a key can have anew
         halves = {}
         for kind in (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY):
             for found in self._every(kind):
@@ -291,12 +291,12 @@ class TokenVault:
         return [(key, self._point(key, kinds)) for key, kinds in halves.items()]
 
     def custody(self, key: bytes) -> str:
-        private = self._whole(key)[0]
+        private = self._pair(key)[0]
         if key == PROVISIONING:
             return self._origin(private)
-        if origin.can_leave(self._calls, private):
+        if origin.can_leave(self._backend, private):
             return levels.EXTRACTABLE
-        label = self._calls.attribute(private, CKA_LABEL)
+        label = self._backend.attribute(private, CKA_LABEL)
         said = label[len(_CONTRACT_LABEL) :].split(b" ")[0]
         named = [level for level in levels.LEVELS if said == level.encode()]
         # Anybody can write a label: what this token cannot do, it has not done.
@@ -307,18 +307,18 @@ class TokenVault:
     def random(self, n: int) -> bytes:
         if not 1 <= n <= 256:
             raise VaultError("refused", "1 to 256 bytes")
-        return self._calls.random(n)
+        return self._backend.random(n)
 
     def close(self) -> None:
-        self._known = {}
-        self._calls.close()
+        self._key_cache = {}
+        self._backend.close()
 
     def _checked(self, scheme, dh_point, wrapped, aad, expected_public):
         """The row of the scheme, whose envelope looks as it must."""
         row = SCHEMES.get(scheme)
         if row is None or (aad and not row.has_aad):
             raise VaultError("scheme", str(scheme))
-        # The caller has checked all this; here it is checked for whoever calls next.
+        # The caller has checked all this; here it is checked for whoever backend next.
         for point in (dh_point, expected_public):
             if len(point) != row.point_length or not row.on_curve(point):
                 raise VaultError("point", "not an uncompressed point of the curve")
@@ -336,14 +336,14 @@ class TokenVault:
         except VaultError:
             # Only the token sees the scalar now, and what it says of a bad one is its own affair.
             if not opening.last or not _is_of_the_key(
-                lambda: custody.works(self._calls, row, way), lambda: opening.run(recipe)
+                lambda: custody.works(self._backend, row, way), lambda: opening.run(recipe)
             ):
                 raise
         raise VaultError("key-mismatch")
 
     def _proves(self, key, point) -> bool:
         """Proof of possession, for CBC has no integrity [V2G2-823]. Needs no plaintext."""
-        nonce = self._calls.random(32)
+        nonce = self._backend.random(32)
         digest = hashlib.sha256(b"plugvault proof of possession" + nonce).digest()
         try:
             signature = self.sign(key, digest)
@@ -353,12 +353,12 @@ class TokenVault:
             ):
                 raise
             return False
-        return self._calls.verify(point, digest, signature)
+        return self._backend.verify(point, digest, signature)
 
     def _survey(self) -> dict:
-        if self._found is None:
-            self._found = custody.survey(self._calls)
-        return self._found
+        if self._survey_result is None:
+            self._survey_result = custody.survey(self._backend)
+        return self._survey_result
 
     def _require(self, minimum) -> None:
         if not minimum:
@@ -378,15 +378,15 @@ class TokenVault:
         if not self._minimum:
             return
         try:
-            self._whole(PROVISIONING)
+            self._pair(PROVISIONING)
         except VaultError as error:
             if error.reason != "not-found":
                 raise
 
     def _origin(self, private) -> str:
         if self._attesting is None:
-            self._attesting = origin.attesting(self._calls, _CURVE)
-        return origin.of_key(self._calls, private, self._attesting)
+            self._attesting = origin.attesting(self._backend, _CURVE)
+        return origin.of_key(self._backend, private, self._attesting)
 
     def _checked_origin(self, private) -> None:
         if self._minimum:
@@ -395,23 +395,23 @@ class TokenVault:
                 text = "%s is asked for, the provisioning key is %s"
                 raise VaultError("custody", text % (self._minimum, found))
 
-    def _whole(self, key: bytes) -> tuple:
+    def _pair(self, key: bytes) -> tuple:
         """(private object, point, public object) of a key of which both halves are there."""
-        known = self._known.get(key)
+        known = self._key_cache.get(key)
         if known is None and key == PROVISIONING and self._adopted:
-            known = self._adopted.pair(self._calls)
+            known = self._adopted.pair(self._backend)
         elif known is None:
             private = self._find(CKO_PRIVATE_KEY, key)
             public = self._find(CKO_PUBLIC_KEY, key)
             if not (private and public):
                 raise VaultError("not-found", "no such key")
             # A token gives the point bare or as a DER octet string: its end is the same.
-            point = self._calls.attribute(public[0], CKA_EC_POINT)[-_CURVE.point_length :]
+            point = self._backend.attribute(public[0], CKA_EC_POINT)[-_CURVE.point_length :]
             known = (private[0], point, public[0])
-        if key not in self._known:
+        if key not in self._key_cache:
             if key == PROVISIONING:
                 self._checked_origin(known[0])
-            self._known[key] = known
+            self._key_cache[key] = known
         return known
 
     def _find(self, kind: int, key: bytes) -> list:
@@ -419,7 +419,7 @@ class TokenVault:
             return []
         found = self._seen(kind, key)
         if not found:
-            self._calls.look_again()
+            self._backend.reload()
             found = self._seen(kind, key)
         return found
 
@@ -428,20 +428,20 @@ class TokenVault:
         found = None
         if key and not self._poisoned:
             try:
-                found = self._calls.find([(CKA_CLASS, kind), (CKA_ID, self._token_id(key))])
+                found = self._backend.find([(CKA_CLASS, kind), (CKA_ID, self._token_id(key))])
             except VaultError:
                 # One damaged object can make every search by id fail, and leave the session in
                 # the middle of that search. What is looked for may be as whole as ever.
-                self._calls.reopen()
+                self._backend.reopen()
                 self._poisoned = True
-                self._known = {}
+                self._key_cache = {}
         if found is None:
             found = self._every(kind)
         return [one for one in found if self._id(one) == key]
 
     def _every(self, kind: int) -> list:
         # By what no object is without for long, and no damage can hide from a token's search.
-        return self._calls.find([(CKA_CLASS, kind), (CKA_KEY_TYPE, CKK_EC)])
+        return self._backend.find([(CKA_CLASS, kind), (CKA_KEY_TYPE, CKK_EC)])
 
     def _token_id(self, key: bytes) -> bytes:
         """CKA_ID of a key: each owner has a provisioning key of its own."""
@@ -451,13 +451,13 @@ class TokenVault:
         """The id of an object of this owner; b"" for one that has neither name nor value: what a
         creation leaves that was cut off. None: it is another's, or cannot even be read."""
         try:
-            key = self._calls.attribute(found, CKA_ID)
-            label = self._calls.attribute(found, CKA_LABEL)
+            key = self._backend.attribute(found, CKA_ID)
+            label = self._backend.attribute(found, CKA_LABEL)
             if _owner(label) == self._owner:
                 if key != self._token_id(PROVISIONING):
                     return key
                 return None if self._adopted else PROVISIONING
-            if not (key or label or self._calls.attribute(found, CKA_EC_PARAMS)):
+            if not (key or label or self._backend.attribute(found, CKA_EC_PARAMS)):
                 return key
         except VaultError:
             pass
@@ -478,7 +478,7 @@ class TokenVault:
             time.sleep(_MAKING)
             found = [one for one in found if self._id(one) == key]
         for one in found:
-            self._calls.destroy(one)
+            self._backend.destroy(one)
         return len(found)
 
 
@@ -496,7 +496,7 @@ class _UndoUnlessDone:
     def __exit__(self, *exc: object) -> None:
         if self.done:
             return
-        self._vault._known.pop(self._key, None)
+        self._vault._key_cache.pop(self._key, None)
         try:
             self._vault._destroy(self._key)
         except VaultError:

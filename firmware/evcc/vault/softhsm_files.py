@@ -39,7 +39,7 @@ _COUNTED = {3: 1, 4: 1, 5: 8}  # that begin with a count: of bytes, of bytes, of
 _SERIAL = struct.pack(">QQ", 0x8000534A, 3)  # type and kind of that attribute
 
 
-def mend(folder) -> None:
+def repair(folder) -> None:
     """Before the library looks into its folder of tokens (None: it is not SoftHSM).
 
     Raises: VaultError("unavailable") where two tokens are one.
@@ -69,7 +69,7 @@ def mend(folder) -> None:
             slots[slot] = token
 
 
-def keep(folder, label: str) -> None:
+def back_up(folder, label: str) -> None:
     """After a login to the token of that label."""
     for token in _tokens(folder, label):
         data = _read(token + "/" + _TOKEN)
@@ -94,7 +94,7 @@ def flush(folder, label: str) -> None:
         flush_path(token)
 
 
-def look_again(folder, label: str) -> None:
+def reload(folder, label: str) -> None:
     """SoftHSM, in every process, reads the folder of the token of that label once more.
 
     It does so when the number in `generation` is not the one it knows, and adds one at a change

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, PKCS11Error
 from pkcs11._pkcs11 import SearchIter  # type: ignore[attr-defined]
 
-from evcc.vault import VaultError, nss_files
+from evcc.vault import VaultError, nss
 from evcc.vault.adopted import Adopted
 from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN, in_two_steps
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.softhsm import check_room, token_folder
-from evcc.vault.softhsm_files import flush, look_again
+from evcc.vault.softhsm_files import flush, reload
 from plugvault.cryptoki.library import MAPPER
 from plugvault.cryptoki.token import DAMAGED, Hsm, Token
 
@@ -49,14 +49,14 @@ def open_vault(
     adopted = Adopted(provisioning) if provisioning else None
     hsm = Hsm(module, conf, options)
     try:
-        calls = Calls(hsm, hsm.token(label, pin), token_folder(conf), options)
+        calls = HostBackend(hsm, hsm.token(label, pin), token_folder(conf), options)
     except VaultError:
         hsm.close()
         raise
     return TokenVault(calls, minimum_custody, adopted)  # closes them if it refuses
 
 
-class Calls:
+class HostBackend:
     """The calls `evcc.vault.pkcs11` is written on; see there for what each means."""
 
     def __init__(self, hsm: Hsm, token: Token, folder: str | None, options: str) -> None:
@@ -71,10 +71,10 @@ class Calls:
 
     def flush(self) -> None:
         flush(self._folder, self._token.label)
-        nss_files.flush(self._options, self._token.label)
+        nss.flush(self._options, self._token.label)
 
-    def look_again(self) -> None:
-        look_again(self._folder, self._token.label)
+    def reload(self) -> None:
+        reload(self._folder, self._token.label)
 
     def create(self, template: Template) -> Any:
         with self._alone:

@@ -32,7 +32,7 @@ from pkcs11.util.ec import encode_named_curve_parameters
 from evcc.vault import VaultError, uri
 from evcc.vault.pin import tries_left
 from evcc.vault.softhsm import check_room, token_folder
-from evcc.vault.softhsm_files import keep, look_again, mend
+from evcc.vault.softhsm_files import back_up, reload, repair
 from plugvault.cryptoki.direct import Direct
 from plugvault.cryptoki.library import MAPPER, Library
 from plugvault.cryptoki.pin import fingerprint, once
@@ -117,7 +117,7 @@ class _Library:
         self.tokens: dict[str, Token] = {}
         if conf:
             os.environ["SOFTHSM2_CONF"] = conf
-            mend(token_folder(conf))
+            repair(token_folder(conf))
         try:
             self.lib: Any = Library(path, options) if options else pkcs11.lib(path)
         except (RuntimeError, OSError) as error:
@@ -305,7 +305,7 @@ class Token:
         with once(pin, library.path, library.conf or library.options, name):
             self.session, self.label = library.log_in(name, pin)
         self.slot = self.session.token.slot.slot_id
-        keep(self._folder, self.label)
+        back_up(self._folder, self.label)
 
     def reopen(self) -> None:
         """Another session, for one that the token left unusable. That one stays open: it is the
@@ -387,7 +387,7 @@ class Token:
         # A list, never a running search: a search left open blocks the session for every caller.
         found = list(self.session.get_objects(wanted))
         if not found:  # or another process made it, unseen
-            look_again(self._folder, self.label)
+            reload(self._folder, self.label)
             found = list(self.session.get_objects(wanted))
         return found
 

@@ -27,7 +27,7 @@ from evcc.ports.files import Files
 from evcc.vault import PROVISIONING, VaultError, uri
 from evcc.vault import cryptoki as p11
 from evcc.vault.opening import secret_template
-from evcc.vault.pkcs11 import TokenVault, adopting, key_templates
+from evcc.vault.pkcs11 import TokenVault, key_templates, with_adopted_key
 from evcc.vault.schemes import SCHEMES
 
 _CURVE = SCHEMES["iso2"]
@@ -42,9 +42,9 @@ def name_of(vault: TokenVault, text: str) -> str:
     if uri.is_uri(text):
         return text
     names = set()
-    for found in vault._calls.find([(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY)]):
+    for found in vault._backend.find([(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY)]):
         try:
-            key, label = (vault._calls.attribute(found, kind) for kind in _NAMES)
+            key, label = (vault._backend.attribute(found, kind) for kind in _NAMES)
         except VaultError:  # it is torn
             continue
         if label == text.encode() or (key and key.hex() == text.lower()):
@@ -72,7 +72,7 @@ def adopt(
     Raises: VaultError("not-found" | "refused" | "custody"); IdentityError; StoreError.
     """
     name = name_of(vault, text)
-    adopted = adopting(vault, name)
+    adopted = with_adopted_key(vault, name)
     point = adopted.public(PROVISIONING)
     _prove(adopted, point)
     pcid = ""
@@ -149,7 +149,7 @@ def bring(vault: TokenVault, scalar: bytearray, point: bytes, label: str) -> str
 
     The scalar is wiped. Raises: VaultError("exists": the label is taken | "refused" | "full" | …).
     """
-    calls, made = vault._calls, []
+    calls, made = vault._backend, []
     try:
         if not label or label.startswith(_OURS):
             raise VaultError("refused", f"a label of your own, that does not begin with {_OURS}")
@@ -164,7 +164,7 @@ def bring(vault: TokenVault, scalar: bytearray, point: bytes, label: str) -> str
         made.append(_create_private(calls, [*private, (p11.CKA_VALUE, scalar)], point))
         name = f"{uri.SCHEME}object={uri.encoded(label.encode())};id="
         name += "".join(f"%{byte:02X}" for byte in key)
-        _prove(adopting(vault, name), point)
+        _prove(with_adopted_key(vault, name), point)
         calls.flush()
     except BaseException:
         for one in made:
@@ -187,8 +187,8 @@ def _prove(vault: TokenVault, point: bytes) -> None:
     digest = hashlib.sha256(b"plugvault proof of possession" + vault.random(32)).digest()
     if not vault.verify(point, digest, vault.sign(PROVISIONING, digest)):
         raise VaultError("refused", "the private key is not that of its public half")
-    calls = vault._calls
-    private = vault._whole(PROVISIONING)[0]
+    calls = vault._backend
+    private = vault._pair(PROVISIONING)[0]
     template = cast(Any, secret_template)(len(_CURVE.order), sensitive=True, extractable=False)
     calls.destroy(calls.derive(p11.CKM_ECDH1_DERIVE, private, _CURVE.trial[1], template))
 

@@ -74,7 +74,7 @@ def report(pin: str, **place: Any) -> dict[str, Any]:
 
 def keys(pin: str, provisioning: str = "", **place: Any) -> list[dict[str, str]]:
     """Every car's keys in a token. A key of which half is missing has no custody."""
-    from evcc.vault.pkcs11 import adopting, of, owners
+    from evcc.vault.pkcs11 import for_owner, owners, with_adopted_key
     from plugvault.tokens.selection import place_of
 
     def row(name: str, owner: bytes, one: Any, key: bytes, point: bytes) -> dict[str, str]:
@@ -84,10 +84,10 @@ def keys(pin: str, provisioning: str = "", **place: Any) -> list[dict[str, str]]
     vault, found = place_of(place).open(pin), []
     try:
         if provisioning:
-            one = adopting(vault, provisioning)
+            one = with_adopted_key(vault, provisioning)
             found = [row("adopted", b"", one, PROVISIONING, one.public(PROVISIONING))]
         for owner in sorted({b"", *owners(vault)}):
-            one = of(vault, owner)
+            one = for_owner(vault, owner)
             held = one.keys()
             found += [row(_name(key), owner, one, key, point) for key, point in held]
     finally:
@@ -124,13 +124,13 @@ def _name(key: bytes) -> str:
 
 def empty(pin: str, **place: Any) -> int:
     """Destroy every car's keys in a token; how many there were."""
-    from evcc.vault.pkcs11 import of, owners
+    from evcc.vault.pkcs11 import for_owner, owners
     from plugvault.tokens.selection import place_of
 
     vault, count = place_of(place).open(pin), 0
     try:
         for owner in {b"", *owners(vault)}:
-            own = of(vault, owner)
+            own = for_owner(vault, owner)
             held = own.keys()
             for key, _ in held:
                 own.delete(key)

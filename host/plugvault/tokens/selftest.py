@@ -3,7 +3,7 @@
 from typing import Any
 
 from evcc.vault import VaultError
-from evcc.vault.pkcs11 import schemes
+from evcc.vault.pkcs11 import custody_by_scheme
 from evcc.vault.schemes import SCHEMES
 from plugvault.tokens.providers import Place
 
@@ -16,7 +16,7 @@ def report(place: Place, pin: str) -> dict[str, Any]:
     """
     vault = place.open(pin)
     try:
-        found = schemes(vault)
+        found = custody_by_scheme(vault)
     except VaultError as error:
         found = dict.fromkeys(SCHEMES, ("", f"no keys for a trial: {error}"))
     finally:

@@ -133,7 +133,7 @@ def records_of(
 ) -> Records:
     """The records of an open token. module, conf, options: what opened it. state: a folder for
     them, else it is found as the head of this file says."""
-    token: Any = vault._calls._token.session.token
+    token: Any = vault._backend._token.session.token
     if state is None:
         beside = _of_softhsm(conf, token.serial) or _of_nss(options, token.label)
         if beside:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evcc.vault import PROVISIONING, VaultError
-from evcc.vault.pkcs11 import check_envelope, is_well, of
+from evcc.vault.pkcs11 import check_envelope, for_owner, is_working
 from evcc.vault.service import AGAIN, MAX_ANSWER, OPERATIONS, SEAL, pack, unpack
 from plugvault.vault_service.callers import Caller, admit_opening
 
@@ -117,7 +117,7 @@ class Answers:
             caller.owned = kept
             if len(kept) >= _OWNERS:
                 raise VaultError("limited", f"{_OWNERS} owners have opened keys in the last hour")
-        vault = of(self._vault, owner) if owner else self._vault
+        vault = for_owner(self._vault, owner) if owner else self._vault
         owned = caller.owned[claimed] = Owned(vault, caller, self._records.of(owner))
         return owned
 
@@ -172,7 +172,7 @@ class Answers:
             # half alone was not, for a token makes it last; that one is not ours to remove.
             point = vault.public(PROVISIONING)
             if not self._signs(owned, PROVISIONING, point):
-                if not is_well(vault):  # it may be whole: nobody's word makes that key go
+                if not is_working(vault):  # it may be whole: nobody's word makes that key go
                     raise TokenLost from None
                 vault.delete(PROVISIONING)
                 point = vault.generate_provisioning_key()

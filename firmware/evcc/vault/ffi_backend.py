@@ -1,4 +1,4 @@
-"""The PKCS#11 calls the vault is written on, through ffi: MicroPython's Unix port with a token.
+"""The PKCS#11 backend the vault is written on, through ffi: MicroPython's Unix port with a token.
 
 Follows PKCS#11 2.40 with its structures in natural alignment (every Unix). Single-threaded, as
 C_Initialize(NULL) promises. Knows no keys and no policy: see `pkcs11`.
@@ -14,12 +14,12 @@ import ffi
 import uctypes
 from cryptolib import aes
 
-from . import VaultError, nss_files, uri
+from . import VaultError, nss, uri
 from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE, REASONS, in_two_steps
 from .pin import tries_left
 from .pkcs11 import session_public_key
 from .softhsm import check_room, token_folder
-from .softhsm_files import flush, keep, look_again, mend
+from .softhsm_files import back_up, flush, reload, repair
 
 # name: (index in CK_FUNCTION_LIST, its arguments). L: CK_ULONG, P: pointer, B: CK_BBOOL.
 _FUNCTIONS = {
@@ -116,7 +116,7 @@ def _mechanism(kind: int, parameter=None) -> _Packed:
     return _Packed(data, parameter)
 
 
-class Calls:
+class FfiBackend:
     """A session, logged in, on the token of that name [`uri.Name`]. See `pkcs11` for what each
     call means."""
 
@@ -135,7 +135,7 @@ class Calls:
             # The version before the pointers takes one word.
             pointer = struct.unpack("P", uctypes.bytes_at(table + (index + 1) * _WORD, _WORD))[0]
             self._functions[name] = ffi.func("L", pointer, arguments)
-        mend(self._folder)
+        repair(self._folder)
         arguments = None
         if options:  # CK_C_INITIALIZE_ARGS, its reserved member the string; NSS reads one more
             text = options.encode() + b"\x00"
@@ -158,7 +158,7 @@ class Calls:
             self._functions["GetTokenInfo"](slot, info)
             self.close()
             raise _error("Login", code, tries_left(struct.unpack_from("L", info, _FLAGS)[0]))
-        keep(self._folder, self._label)
+        back_up(self._folder, self._label)
 
     def reopen(self) -> None:
         """Another session, logged in by the one it replaces, which the token left unusable."""
@@ -176,10 +176,10 @@ class Calls:
 
     def flush(self) -> None:
         flush(self._folder, self._label)
-        nss_files.flush(self._options, self._label)
+        nss.flush(self._options, self._label)
 
-    def look_again(self) -> None:
-        look_again(self._folder, self._label)
+    def reload(self) -> None:
+        reload(self._folder, self._label)
 
     def create(self, template) -> int:
         if self._folder and (CKA_TOKEN, True) in template:
