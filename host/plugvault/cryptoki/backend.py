@@ -140,8 +140,8 @@ class HostBackend:
             found.destroy()
 
     def sign(self, private: Any, digest: bytes) -> bytes:
-        with self._alone:
-            return self._direct.ecdsa(self._session, private, digest)
+        with self._call_on(private, "sign") as sign:
+            return bytes(sign(digest, mechanism=Mechanism.ECDSA))
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         """Public data: the library that verifies fastest."""

@@ -3,16 +3,15 @@
 Through most of them a secret passes: the PIN, a scalar, a digest. python-pkcs11 takes and gives
 immutable `bytes` and copies them on the way, so of a scalar that was imported 24 bytes of 32 could
 be found in the process hours later, and the PIN whole. Here the library reads it from the caller's
-own `bytearray`, and writes a digest into one; each caller wipes what is its own. Another is ECDSA,
-the one that is called all day: a tenth of its time was python-pkcs11's. Nobody else may be in the
-library meanwhile: see `Token.call`.
+own `bytearray`, and writes a digest into one; each caller wipes what is its own. No other thread
+may be in the library meanwhile: see `Token.call`.
 """
 
 import ctypes
 from collections.abc import Iterable
 from typing import Any
 
-from pkcs11 import Mechanism, exceptions
+from pkcs11 import exceptions
 
 from evcc.vault.cryptoki import CKA_CLASS, CKA_KEY_TYPE, CKA_TOKEN, CKA_VALUE
 from plugvault.cryptoki.library import MAPPER
@@ -20,14 +19,11 @@ from plugvault.cryptoki.library import MAPPER
 # Places in CK_FUNCTION_LIST, whose first word is the version [PKCS#11 2.40, 5.3].
 _CREATE_OBJECT, _DESTROY_OBJECT = 21, 23
 _DIGEST_INIT, _DIGEST_UPDATE, _DIGEST_KEY, _DIGEST_FINAL = 38, 40, 41, 42
-_SIGN_INIT, _SIGN = 43, 44
 _LOGIN, _USER = 19, 1  # its place, and CKU_USER
 _GET_TOKEN_INFO, _TOKEN_INFO = 7, 512  # its place, and room for what it tells
 _ULONG = ctypes.c_ulong
 _PACK = MAPPER.pack_attribute
 _ROOM = 64  # bytes, of the longest digest there is
-_ROOM_RS = 132  # bytes, of the longest signature there is: of a key on P-521
-_RS = ctypes.c_char * _ROOM_RS
 
 _ERRORS: dict[int, type[exceptions.PKCS11Error]] = {
     0x02: exceptions.HostMemory,
@@ -78,11 +74,6 @@ class Direct:
         self._digest_update = function(_DIGEST_UPDATE, ctypes.c_char_p, _ULONG)
         self._digest_key = function(_DIGEST_KEY, _ULONG)
         self._digest_final = function(_DIGEST_FINAL, pointer, pointer)
-        self._sign_init = function(_SIGN_INIT, pointer, _ULONG)
-        self._sign = function(_SIGN, ctypes.c_char_p, _ULONG, pointer, pointer)
-        # One for every signature, and their addresses: to make them anew takes a microsecond.
-        self._ecdsa, self._signature, self._length = _mechanism(Mechanism.ECDSA), _RS(), _ULONG()
-        self._at = [ctypes.addressof(o) for o in (self._ecdsa, self._signature, self._length)]
 
     def login(self, session: Any, pin: bytearray) -> None:
         """As the token's user. The PIN is read where it is, for its owner to wipe.
@@ -150,16 +141,6 @@ class Direct:
             _wipe(result)
         _check(failed or code, "C_DigestKey, C_DigestFinal")
         return result
-
-    def ecdsa(self, session: Any, private: Any, digest: bytes) -> bytes:
-        """r | s over `digest` by the EC key `private`. Raises: pkcs11.PKCS11Error."""
-        handle, (mechanism, signature, length) = session.handle, self._at
-        if code := self._sign_init(handle, mechanism, private.handle):
-            _check(code, "C_SignInit")
-        self._length.value = _ROOM_RS
-        if code := self._sign(handle, digest, len(digest), signature, length):
-            _check(code, "C_Sign")
-        return self._signature.raw[: self._length.value]
 
 
 def _wipe(buffer: bytearray) -> None:

@@ -449,7 +449,7 @@ class TokenKey(ec.EllipticCurvePrivateKey):
         with self._token.call():
             if not hasattr(self._private, "sign"):
                 raise VaultError("refused", f"{self.label} is not for signing")
-            return self._token.direct.ecdsa(self._token.session, self._private, digest)
+            return bytes(self._private.sign(digest, mechanism=Mechanism.ECDSA))
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
         """DER signature. Only ECDSA with the curve's hash, the data or `Prehashed`."""
