@@ -26,8 +26,8 @@ EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 # What each area of plugvault may import of plugvault, besides itself. Everyone may use `evcc`.
 BELOW = {
     "bounded": set(),
-    "contract": {"bounded", "pki"},
-    "pki": {"bounded", "net"},
+    "contract": {"pki"},
+    "pki": set(),
     "runtimes": set(),
     "contexts": set(),
     "file_lock": set(),

@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from evcc import chain, x509
 from evcc.x509 import Certificate, CertificateError
-from plugvault.bounded import keep
-from plugvault.pki import iso20, moulds
+from plugvault.pki import iso20
 from plugvault.pki.names import serial_hex
 from plugvault.pki.schemes import PublicKey, public_bits
 from plugvault.pki.verify import verify_p256
@@ -27,8 +26,8 @@ from plugvault.pki.verify import verify_p256
 
 @lru_cache(maxsize=512)
 def read(der: bytes) -> Certificate:
-    """Parse a certificate strictly, once. Raises `evcc.x509.CertificateError`."""
-    return moulds.read(der)
+    """`evcc.x509.parse`, in the limits of ISO 15118-2. Raises `evcc.x509.CertificateError`."""
+    return x509.parse(der)
 
 
 @lru_cache(maxsize=512)
@@ -56,12 +55,7 @@ def verify(point: bytes, digest: bytes, signature: bytes) -> bool:
     return check(point, digest, signature)
 
 
-Above = tuple[bytes, bytes | None, tuple[bytes, ...], tuple[bytes, ...], int]
-
-ABOVE = 64  # of which is known, for a second each: a leaf's issuer, and the anchor
-_above: dict[Above, tuple[Certificate, Certificate]] = {}
-
-# The same few sub-CAs are above every leaf, and what a signature says does not change.
+# The same few sub-CAs are above every leaf, and a signature that holds once holds always.
 _verify = lru_cache(maxsize=512)(verify)
 
 
@@ -73,23 +67,17 @@ def validate(
     `subs`: DER, Sub2 first; `anchors`: DER of roots from a pool or a store, never from the
     message; `role`: one of evcc.chain's. Raises `evcc.x509.CertificateError`.
     """
-    first, second = read_any(leaf), int(now)
-    # All that evcc's rules look at but the leaf itself: what is good above one is above the next.
-    above = first.issuer, first.aki, tuple(subs), tuple(anchors), second
-    known = _above.get(above)
-    if known:
-        issuer, anchor = known
-        chain.check_role(first, role)
-        chain.check_current(first, second)
-        chain.verify_link(first, (issuer,), _verify)
-        return anchor
-    between, ends = ([read_any(der) for der in ders] for ders in above[2:4])
-    found = chain.validate(first, between, ends, role, second, _verify)
-    if found is None:  # only with transitive trust, which is the vehicle's to give
-        raise x509.CertificateError("untrusted", "the path ends in no known root")
-    built, _ = chain.build(first, between, ends)
-    keep(_above, ABOVE, above, ([*built, found][1], found))
-    return found
+    anchor = chain.validate(
+        read_any(leaf),
+        [read_any(der) for der in subs],
+        [read_any(der) for der in anchors],
+        role,
+        int(now),
+        _verify,
+    )
+    if anchor is None:  # only with transitive trust, which is the vehicle's to give
+        raise CertificateError("untrusted", "the path ends in no known root")
+    return anchor
 
 
 def check_root(der: bytes, now: float) -> Certificate:
