@@ -34,11 +34,11 @@ class SignatureError(EvccError):
     REASONS = ("members", "algorithm", "references", "digest", "signature")
 
 
-def sign(parts: list, sign, fragment=exi.fragment) -> dict:
+def sign(parts: list, sign) -> dict:
     """Sign elements; return the `Signature` element.
 
     parts: [(id, element name, value)] in the order the references shall have.
-    sign: digest (32 bytes) -> r‖s (64 bytes). fragment: a faster `exi.fragment`, if there is one.
+    sign: digest (32 bytes) -> r‖s (64 bytes).
     """
     info = {
         "CanonicalizationMethod": {"Algorithm": CANONICAL_EXI},
@@ -48,12 +48,12 @@ def sign(parts: list, sign, fragment=exi.fragment) -> dict:
                 "URI": "#" + ident,
                 "Transforms": {"Transform": [{"Algorithm": CANONICAL_EXI}]},
                 "DigestMethod": {"Algorithm": SHA256},
-                "DigestValue": digest(name, value, False, fragment),
+                "DigestValue": digest(name, value, False),
             }
             for ident, name, value in parts
         ],
     }
-    value = sign(signed_info_digest(info, fragment))
+    value = sign(signed_info_digest(info))
     return {"SignedInfo": info, "SignatureValue": {"value": value}}
 
 
@@ -63,16 +63,13 @@ def verify(
     point: bytes,
     verify,
     legacy_emaid: bool = False,
-    fragment=exi.fragment,
-    references=None,
 ) -> bool:
     """Check a `Signature` against exactly the elements it must cover.
 
     signature: the decoded element. parts: [(id, element name, value)], every one to be referenced
     once and nothing else. point: 65 bytes, the signer's key. verify: (point, digest, r‖s) -> bool.
     legacy_emaid: also accept the eMAID digest of peers that code its fragment by its own type
-    instead of the element-fragment grammar of EXI 1.0 section 8.5.3. fragment: as in `sign`;
-    references: a faster `referenced`.
+    instead of the element-fragment grammar of EXI 1.0 section 8.5.3.
 
     Returns True when that legacy form was needed (to be reported), else False.
     Raises SignatureError(reason).
@@ -80,7 +77,7 @@ def verify(
     _exactly(signature, _SIGNATURE)
     info = signature["SignedInfo"]
     raw = _exactly(signature["SignatureValue"], _VALUE)["value"]
-    digests = (references or referenced)(info)
+    digests = referenced(info)
     if len(digests) != len(parts):
         raise SignatureError("references", "%d where %d belong" % (len(digests), len(parts)))
     legacy = False
@@ -88,23 +85,23 @@ def verify(
         expected = digests.pop("#" + ident, None)
         if expected is None:  # also when two parts carry one Id: the second finds nothing
             raise SignatureError("references", name + " is not signed")
-        if expected != digest(name, value, False, fragment):
-            if not (legacy_emaid and expected == digest(name, value, True, fragment)):
+        if expected != digest(name, value, False):
+            if not (legacy_emaid and expected == digest(name, value, True)):
                 raise SignatureError("digest", name)
             legacy = True
-    if not in_range(raw) or not verify(point, signed_info_digest(info, fragment), raw):
+    if not in_range(raw) or not verify(point, signed_info_digest(info), raw):
         raise SignatureError("signature", "SignedInfo is not signed by this key")
     return legacy
 
 
-def digest(name: str, value, typed: bool = False, fragment=exi.fragment) -> bytes:
+def digest(name: str, value, typed: bool = False) -> bytes:
     """SHA-256 of one element's EXI fragment; `typed`: the peers' form of an ambiguous name."""
-    return hashlib.sha256(fragment(name, value, "iso2", typed)).digest()
+    return hashlib.sha256(exi.fragment(name, value, "iso2", typed)).digest()
 
 
-def signed_info_digest(info: dict, fragment=exi.fragment) -> bytes:
+def signed_info_digest(info: dict) -> bytes:
     """What ECDSA signs: SHA-256 of SignedInfo as a fragment of the xmldsig schema."""
-    return hashlib.sha256(fragment("SignedInfo", info, "xmldsig")).digest()
+    return hashlib.sha256(exi.fragment("SignedInfo", info, "xmldsig")).digest()
 
 
 def in_range(raw: bytes) -> bool:

@@ -10,7 +10,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -197,7 +196,7 @@ def install_answer(
         "DEPVTC12345678", pools.provisioning().der, authority(world.mo_sub2), pools.now
     )
     signer = pools.signer
-    message = deepcopy(bundle(data, signer.certificate, signer.subs, signer.sign))
+    message = bundle(data, signer.certificate, signer.subs, signer.sign)
     body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
     change(body)
     if before:

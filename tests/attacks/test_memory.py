@@ -21,18 +21,14 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from evcc import exi
 from evcc import x509 as strict
-from evcc.iso15118_2 import messages
 from evcc.ports.stream import of_socket
-from fixtures.backend import SESSION
 from fixtures.office import URL, Office, branch
-from plugvault.contract import shapes
 from plugvault.link import bench as benches
 from plugvault.link.bench import Bench
 from plugvault.opcp import budget
 from plugvault.opcp import tokens as tokens_
-from plugvault.pki import names
+from plugvault.pki import names, path
 from plugvault.roles import memory
 from plugvault.station import server
 from plugvault.station.iso15118_2.secc import Authorized
@@ -127,22 +123,12 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def requests_of_vehicles(_: Office, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Each of another form, and of the largest that a pool takes; twice, to be worth learning."""
-    monkeypatch.setattr(shapes, "_codings", shapes.Known())
-    monkeypatch.setattr(shapes, "_forms", {})
-    world = World()
-    root = strict.parse(world.v2g_root.der)
-    body = messages.certificate_installation_req("id1", world.cps.der, [root])
-    for number in range(20):
-        (listed,) = body["ListOfRootCertificateIDs"]["RootCertificateID"]
-        one = {**listed, "X509IssuerName": f"CN={number}," + "x" * 400}
-        many = {**body, "ListOfRootCertificateIDs": {"RootCertificateID": [one] * 20}}
-        raw = exi.encode(messages.envelope(SESSION, "CertificateInstallationReq", many))
-        assert len(raw) > shapes.LARGEST
-        for _ in range(3):
-            assert shapes.decode(raw) == exi.decode(raw)
-    return size([vars(shapes._codings), shapes._forms])
+def certificates(_: Office, __: pytest.MonkeyPatch) -> int:
+    before = path.read.cache_info().currsize + path.read_any.cache_info().currsize
+    for number in range(60):
+        with pytest.raises(strict.CertificateError):
+            path.read_any(number.to_bytes(2, "big") * (LONG // 2))
+    return (path.read.cache_info().currsize + path.read_any.cache_info().currsize - before) * LONG
 
 
 def names_of_roots(_: Office, __: pytest.MonkeyPatch) -> int:
@@ -155,7 +141,7 @@ def names_of_roots(_: Office, __: pytest.MonkeyPatch) -> int:
 
 @pytest.mark.parametrize(
     "fill",
-    [client_ids, serial_numbers, forms_of_a_token, requests_of_vehicles, names_of_roots],
+    [client_ids, serial_numbers, forms_of_a_token, certificates, names_of_roots],
 )
 def test_strangers_cannot_fill_memory(
     office: Office, monkeypatch: pytest.MonkeyPatch, fill: Callable[..., int]

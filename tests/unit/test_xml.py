@@ -8,12 +8,15 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bundles import signed
 from evcc import exi, signature
 from plugvault.contract.iso15118_2 import response, xml
-from plugvault.contract.iso15118_2.bundle import NO_SESSION, to_exi
+from plugvault.contract.iso15118_2.bundle import NO_SESSION, bundle, to_exi
 from plugvault.contract.iso15118_2.xml import XmlError
+from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
 
@@ -21,6 +24,14 @@ from plugvault.pki.verify import verify_p256
 def test_a_bundle_goes_through_xml_and_stays_the_same():
     message = signed()
     assert xml.read(xml.write(message)) == message
+
+
+@given(st.binary(min_size=1, max_size=90), st.from_regex("[A-Z0-9]{14,15}", fullmatch=True))
+def test_any_certificate_and_emaid_go_through_xml_and_exi(leaf: bytes, emaid: str):
+    data = ContractData(emaid, leaf, (b"sub2", b"sub1"), bytes(48), b"\x04" * 65)
+    message = bundle(data, b"cps", [b"its sub"], lambda _: leaf[:1] * 64)
+    assert xml.read(xml.write(message)) == message
+    assert exi.decode(to_exi(message)) == message
 
 
 def test_a_session_id_goes_through_xml_and_an_empty_one_is_left_out():

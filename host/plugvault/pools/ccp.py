@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from evcc import chain, exi, signature
 from evcc.x509 import CertificateError
-from plugvault.contract import shapes
 from plugvault.contract.iso15118_2 import response
 from plugvault.contract.iso15118_2.bundle import ISO2, Message
 from plugvault.contract.issue import ContractData
@@ -117,9 +116,7 @@ def check_bundle(records: Records, message: Message, now: float) -> tuple[respon
             taken.cps, taken.cps_subs, rcp.anchors(records, "V2G"), chain.CPS, now
         )
         point = path.read(taken.cps).point
-        signature.verify(
-            taken.signature, list(taken.signed), point, verify_p256, fragment=shapes.fragment
-        )
+        signature.verify(taken.signature, list(taken.signed), point, verify_p256)
         leaf = path.read(taken.contract.certificate)
     except _NO_BUNDLE as error:
         raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from evcc import exi, signature
 from evcc.x509 import CertificateError
-from plugvault.contract import shapes
 from plugvault.contract.iso15118_2.bundle import ISO2, NO_SESSION, Message
 from plugvault.pki import names, path
 from plugvault.pki.verify import verify_p256
@@ -39,7 +38,7 @@ class Request:
 def read_request(raw: bytes) -> Request:
     """Decode a vehicle's request. Raises PoolError("invalid", "EXI format is invalid!")."""
     try:
-        message = shapes.decode(raw)["V2G_Message"]
+        message = exi.decode(raw)["V2G_Message"]
         body = message["Body"]["CertificateInstallationReq"]
         roots = body["ListOfRootCertificateIDs"]["RootCertificateID"]
         session_id = message["Header"]["SessionID"] or NO_SESSION
@@ -68,14 +67,7 @@ def check_signature(request: Request) -> str:
         if request.signature is None:
             raise PoolError("invalid", BAD_SIGNATURE)
         part = (request.body["Id"], "CertificateInstallationReq", request.body)
-        signature.verify(
-            request.signature,
-            [part],
-            certificate.point,
-            verify_p256,
-            fragment=shapes.fragment,
-            references=shapes.references,
-        )
+        signature.verify(request.signature, [part], certificate.point, verify_p256)
     except CertificateError as error:
         raise PoolError("invalid", "Invalid certificate format on OEMProvisioningCert") from error
     except signature.SignatureError as error:

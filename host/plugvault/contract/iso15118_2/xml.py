@@ -7,10 +7,7 @@ SessionID is left out when writing and put back when reading.
 
 import binascii
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
-from itertools import chain
+from collections.abc import Callable
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape, quoteattr
@@ -20,7 +17,6 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from evcc.errors import EvccError
-from plugvault.contract import shapes
 from plugvault.contract.iso15118_2.bundle import NO_SESSION, Message
 
 LIMIT = 32_768  # characters: a bundle has about 6,000
@@ -136,61 +132,9 @@ def write(message: Message) -> bytes:
     header = dict(content["Header"])
     if header.get("SessionID") == NO_SESSION:
         del header["SessionID"]
-    content = {**content, "Header": header}
-    if isinstance(message, shapes.Shaped) and "SessionID" not in header:
-        content = shapes.Shaped(content, message.kind, message.said[1:])
-    seen = shapes.look(content)
-    if seen is None:
-        return _document(content)
-    shape, values = seen
-    around = _known.get(shape, lambda: _around(content, values))
-    if around is None:
-        return _document(content)
-    texts = [text(values[at]) for at, text in around.order]
-    return b"".join(chain.from_iterable(zip(around.texts, (*texts, b""), strict=True)))
-
-
-def _text(value: str) -> bytes:
-    return escape(value).encode()
-
-
-def _document(content: Message) -> bytes:
-    text = _write(f"{_PREFIX[DEF]}V2G_Message", _message, content, _DECLARED)
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + text.encode()
-
-
-@dataclass(frozen=True)
-class _Around:
-    """What stands around the values; `order`: which stands after each of the `texts`, and what
-    writes it."""
-
-    texts: tuple[bytes, ...]
-    order: tuple[tuple[int, Callable[[Any], bytes]], ...]
-
-
-_known: shapes.Known[_Around] = shapes.Known()
-
-
-def _around(content: Message, values: Sequence[shapes.Value]) -> _Around | None:
-    """None where octets are not written in base64."""
-    digests = [sha256(bytes([at])).digest() for at in range(len(values))]
-    marks = [
-        mark if isinstance(value, bytes) else mark.hex()
-        for mark, value in zip(digests, values, strict=True)
-    ]
-    document = _document(shapes.fill(content, marks))
-    writers: list[Callable[[Any], bytes]] = [
-        pybase64.b64encode if isinstance(one, bytes) else _text for one in marks
-    ]
-    texts = [text(mark) for text, mark in zip(writers, marks, strict=True)]
-    if any(document.count(text) != 1 for text in texts):
-        return None
-    order = sorted(range(len(texts)), key=lambda at: document.index(texts[at]))
-    between = []
-    for at in order:
-        before, _, document = document.partition(texts[at])
-        between.append(before)
-    return _Around((*between, document), tuple((at, writers[at]) for at in order))
+    root = f"{_PREFIX[DEF]}V2G_Message"
+    text = _write(root, _message, {**content, "Header": header}, _DECLARED)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
 
 
 def _write(name: str, node: _Node, value: Any, attributes: str = "") -> str:
