@@ -22,7 +22,7 @@ from plugvault.contract.issue import issue_contract
 from plugvault.pki.keys import raw_signer
 from plugvault.roles.backend import Backend
 from plugvault.roles.client import OpcpError, encode
-from plugvault.roles.oem import Maker
+from plugvault.roles.oem import VehicleMaker
 from world import EMAID, NOW, PCID, Issued, point, root
 
 DAY = 86_400
@@ -102,7 +102,7 @@ class Scene:
         self.revoked: set[bytes] = set()
         self.pool, self.car = Pool(), Car()
         client: Any = self.pool
-        maker = Maker(client, lambda: self.now, self._is_revoked)
+        maker = VehicleMaker(client, lambda: self.now, self._is_revoked)
         self.backend = Backend(maker, folder / "backend.sqlite")
         self._events = 0
 
@@ -122,7 +122,7 @@ class Scene:
         )
 
     def states(self) -> list[str]:
-        return [work.state for work in self.backend.backlog.history(PCID)]
+        return [work.state for work in self.backend.queue.history(PCID)]
 
     def plug(self) -> None:
         link: Any = self.car

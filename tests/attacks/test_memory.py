@@ -29,7 +29,7 @@ from plugvault.link.bench import Bench
 from plugvault.opcp import budget
 from plugvault.opcp import tokens as tokens_
 from plugvault.pki import names, path
-from plugvault.roles import memory
+from plugvault.roles import state_file
 from plugvault.station import server
 from plugvault.station.iso15118_2.secc import Authorized
 from plugvault.station.server import Station
@@ -217,20 +217,20 @@ def test_a_station_keeps_the_latest_of_what_it_billed(monkeypatch: pytest.Monkey
 def test_an_events_id_is_a_short_text_and_the_latest_are_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(memory, "SEEN", 3)
-    kept = memory.Memory(tmp_path / "memory", "")
+    monkeypatch.setattr(state_file, "SEEN", 3)
+    kept = state_file.StateFile(tmp_path / "memory", "")
     try:
         for number in range(10):
             with kept.transaction() as run:
-                assert memory.is_news(run, f"event {number}")
-                assert not memory.is_news(run, f"event {number}")
-        assert kept.verdict("event 9") == ""
-        assert kept.verdict("event 0") is None
+                assert state_file.is_new_event(run, f"event {number}")
+                assert not state_file.is_new_event(run, f"event {number}")
+        assert kept.outcome("event 9") == ""
+        assert kept.outcome("event 0") is None
         assert kept.rows("SELECT COUNT(*) FROM seen") == [(3,)]
         for wrong in ("x" * 101, 3, None, ["x"], {}):
             with pytest.raises(ValueError, match="not an event"):
-                kept.verdict(wrong)  # type: ignore[arg-type]
+                kept.outcome(wrong)  # type: ignore[arg-type]
             with pytest.raises(ValueError, match="not an event"), kept.transaction() as run:
-                memory.is_news(run, wrong)  # type: ignore[arg-type]
+                state_file.is_new_event(run, wrong)  # type: ignore[arg-type]
     finally:
         kept.close()

@@ -20,7 +20,7 @@ from plugvault.car import Car
 from plugvault.cli import demo as command
 from plugvault.cryptoki.backend import open_vault
 from plugvault.demo import walkthrough
-from plugvault.demo.record import DemoError, Record
+from plugvault.demo.record import DemoError, DemoRecord
 from plugvault.demo.walkthrough import Walkthrough
 from plugvault.tokens import find_module
 
@@ -60,7 +60,7 @@ def test_the_story_comes_true(name: str, link: str, tmp_path: Path) -> None:
     runtime = runtimes.get(name)
     if runtime is None:
         pytest.skip(f"no interpreter {name!r} here; make says why")
-    record = Record()
+    record = DemoRecord()
     Walkthrough(record, runtime, link, tmp_path).tell()
     data = record.as_data()
     check(data)
@@ -189,7 +189,7 @@ def test_a_story_that_does_not_come_true_fails(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_step_that_checks_nothing_is_no_step() -> None:
-    record = Record()
+    record = DemoRecord()
     with pytest.raises(DemoError, match="nothing was checked"), record.step("x", "Idle"):
         pass
     assert record.as_data()["ok"] is False

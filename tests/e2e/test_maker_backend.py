@@ -18,7 +18,7 @@ from plugvault.opcp.services import Settings
 from plugvault.pools.events import OEM_EVENTS
 from plugvault.roles.client import encode
 from plugvault.roles.customers import DELIVERED, REJECTED, Customers
-from plugvault.roles.oem import Maker
+from plugvault.roles.oem import VehicleMaker
 from plugvault.roles.receiver import receiving
 from plugvault.store import SqlStore
 
@@ -66,9 +66,9 @@ def test_a_bundle_that_the_car_has_already_is_no_failure(garage: Garage):
     garage.arrives()
     emaid = garage.world.mo.contract(PCID)
     until(lambda: garage.work("done") == [(INSTALL, emaid)], "installed")
-    (work,) = garage.backend.backlog.history(PCID)
+    (work,) = garage.backend.queue.history(PCID)
     garage.leaves()
-    garage.backend.backlog.add(PCID, emaid, INSTALL, work.message)
+    garage.backend.queue.add(PCID, emaid, INSTALL, work.message)
     garage.arrives()
     until(lambda: garage.work("done") == [(INSTALL, emaid)] * 2, "found in the car")
 
@@ -115,11 +115,11 @@ def test_the_customer_chooses_and_sees(garage: Garage):
 def test_a_contract_is_checked_again_when_it_has_waited(garage: Garage):
     emaid = garage.world.mo.contract(PCID)
     until(lambda: garage.work("waiting") == [(INSTALL, emaid)], "seen")
-    (work,) = garage.backend.backlog.waiting(PCID)
+    (work,) = garage.backend.queue.waiting(PCID)
     changed = bytearray(work.message)
     changed[-200] ^= 1
-    garage.backend.backlog.finish(work, "replaced")
-    garage.backend.backlog.add(PCID, emaid, INSTALL, bytes(changed))
+    garage.backend.queue.finish(work, "replaced")
+    garage.backend.queue.add(PCID, emaid, INSTALL, bytes(changed))
     garage.arrives()
     until(lambda: garage.work("rejected") == [(INSTALL, emaid)], "not forwarded")
     assert garage.held() == {}
@@ -183,7 +183,7 @@ def test_a_webhook_will_do_as_well(garage: Garage):
 
 def test_a_contract_that_the_maker_rejects_is_told_to_its_operator(garage: Garage):
     garage.stop()
-    strict = Maker(garage.world.client("OEM"), revoked=lambda path: True)
+    strict = VehicleMaker(garage.world.client("OEM"), revoked=lambda path: True)
     garage.start(strict, follow=False)
     garage.arrives()
     customers = Customers(garage.world.mo, garage.folder / "customers.sqlite")
@@ -240,7 +240,7 @@ def test_a_contract_revoked_while_it_waited_is_not_forwarded(garage: Garage, who
 def test_a_contract_whose_path_is_revoked_is_not_forwarded(garage: Garage, whose: str):
     emaid = garage.world.mo.contract(PCID)
     until(lambda: garage.work("waiting") == [(INSTALL, emaid)], "seen")
-    (work,) = garage.backend.backlog.waiting(PCID)
+    (work,) = garage.backend.queue.waiting(PCID)
     taken = response.read(exi.decode(work.message))
     above = {
         "the operator's Sub2": taken.contract.subs[0],

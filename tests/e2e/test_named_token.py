@@ -17,7 +17,7 @@ from evcc.vault import VaultError
 from evcc.vault.custody import at_least
 from evcc.vault.service import ServiceVault
 from plugvault import runtimes
-from plugvault.demo.record import Record
+from plugvault.demo.record import DemoRecord
 from plugvault.demo.walkthrough import Walkthrough
 from plugvault.tokens.selection import Selection
 
@@ -34,7 +34,7 @@ def test_the_story_comes_true(name: str, named: Selection, tmp_path: Path) -> No
     runtime = runtimes.get(name)
     if runtime is None:
         pytest.skip(f"no interpreter {name!r} here; make says why")
-    record = Record()
+    record = DemoRecord()
     Walkthrough(record, runtime, "tcp", tmp_path, selection=named).tell()
     data = record.as_data()
     assert data["ok"]

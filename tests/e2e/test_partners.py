@@ -22,7 +22,7 @@ from plugvault.cli.ecosystem import app
 from plugvault.pki.names import timestamp
 from plugvault.pools.caller import CPO, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, OEM
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError
-from plugvault.roles.oem import Maker
+from plugvault.roles.oem import VehicleMaker
 
 ISO2 = "urn:iso:15118:2:2013:MsgDef"
 
@@ -52,7 +52,7 @@ class Operated:
     def car(self) -> Vehicle:
         """A vehicle that is registered here and trusts this ecosystem's root."""
         car = Vehicle(f"PVTPTRY{secrets.randbelow(10**10):010}")
-        maker = Maker(self.roles[OEM])
+        maker = VehicleMaker(self.roles[OEM])
         car.leaf, car.subs = maker.enrol(car.csr())
         maker.register(car.leaf, car.subs, [self.anchor])
         return car

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from plugvault.cli.sandbox import _show
-from plugvault.ecosystem.parties import CALLERS
+from plugvault.ecosystem.companies import CALLERS
 from plugvault.opcp.services import Settings
 from plugvault.pools import clients
 

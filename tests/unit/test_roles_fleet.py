@@ -13,9 +13,9 @@ from bundles import signed
 from evcc import exi
 from fixtures.fleet import until
 from plugvault.roles.backend import Backend
-from plugvault.roles.backlog import CHOOSE, INSTALL, REMOVE, Backlog
 from plugvault.roles.client import OpcpError
 from plugvault.roles.fleet import Fleet
+from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WorkQueue
 from plugvault.telematics import TelematicsError
 from world import EMAID, NOW, PCID
 
@@ -55,9 +55,9 @@ class Car:
 
 class Yard:
     def __init__(self, folder: Path) -> None:
-        self.backlog = Backlog(folder / "backend.sqlite")
+        self.queue = WorkQueue(folder / "backend.sqlite")
         self.unchecked: Exception | None = None
-        self.fleet = Fleet(self.backlog, self._check)
+        self.fleet = Fleet(self.queue, self._check)
         self.car = Car()
 
     def _check(self, message: bytes, emaid: str) -> None:
@@ -69,15 +69,15 @@ class Yard:
         self.fleet.arrives(PCID, b"", lambda point: car)
 
     def add(self, action: str, emaid: str = EMAID) -> None:
-        self.backlog.add(PCID, emaid, action, BUNDLE if action == INSTALL else b"")
+        self.queue.add(PCID, emaid, action, BUNDLE if action == INSTALL else b"")
         self.fleet.wake(PCID)
 
     def seen(self) -> list[tuple[str, str]]:
         """(action, state) of all work that has been looked at."""
-        return [(one.action, one.state) for one in self.backlog.history(PCID)]
+        return [(one.action, one.state) for one in self.queue.history(PCID)]
 
     def reasons(self) -> list[str]:
-        return [one.reason for one in self.backlog.history(PCID)]
+        return [one.reason for one in self.queue.history(PCID)]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
     made = Yard(tmp_path)
     yield made
     made.fleet.close()
-    made.backlog.close()
+    made.queue.close()
 
 
 def test_a_contract_for_which_there_is_no_room_waits_until_there_is(yard: Yard):

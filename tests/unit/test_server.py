@@ -44,7 +44,7 @@ def clients(listener: socket.socket, stack: ExitStack, count: int) -> list[socke
     ]
 
 
-async def taken(made: server.Server, count: int) -> None:
+async def taken(made: server.HttpServer, count: int) -> None:
     deadline = asyncio.get_running_loop().time() + 10
     while len(made.server_state.connections) < count:
         assert asyncio.get_running_loop().time() < deadline
@@ -157,7 +157,7 @@ def test_a_request_under_way_is_answered_and_everything_closed():
 
 
 def test_a_server_that_does_not_start_is_told_of(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server.Server, "run", lambda *_, **__: None)
+    monkeypatch.setattr(server.HttpServer, "run", lambda *_, **__: None)
     before = opened()
     with (
         server.listen() as listener,

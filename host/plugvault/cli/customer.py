@@ -13,7 +13,7 @@ from rich.table import Table
 from evcc.errors import EvccError
 from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.customer import view
-from plugvault.roles.oem import Maker
+from plugvault.roles.oem import VehicleMaker
 
 VARIABLE = "PLUGVAULT_CLIENT_SECRET"
 
@@ -37,7 +37,7 @@ def customer(
         raise typer.Exit(2)
     try:
         with OpcpClient(url, Credentials(client_id, secret, url)) as client:
-            found = view(pcid, Maker(client).contracts(pcid), None)
+            found = view(pcid, VehicleMaker(client).contracts(pcid), None)
     except EvccError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

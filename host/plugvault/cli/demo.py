@@ -16,7 +16,7 @@ from evcc.errors import EvccError
 from plugvault.cli.folders import memory, stoppable
 from plugvault.cli.tokens import Said, names_a_token
 from plugvault.demo import show
-from plugvault.demo.record import DemoError, Record
+from plugvault.demo.record import DemoError, DemoRecord
 from plugvault.demo.walkthrough import Walkthrough, choose_runtime
 from plugvault.tokens.selection import choose
 
@@ -57,7 +57,7 @@ def demo(
     if keep:
         keep = _new_folder(keep)
     console = Console(stderr=as_json)
-    record = Record(None if as_json else show.Terminal(console))
+    record = DemoRecord(None if as_json else show.Terminal(console))
     error = None
     try:
         chosen = choose_runtime(runtime.value if runtime else None)

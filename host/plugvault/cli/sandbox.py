@@ -24,7 +24,7 @@ from evcc.vault import VaultError
 from plugvault.cli.folders import memory, stoppable
 from plugvault.cli.tokens import Config
 from plugvault.ecosystem import server
-from plugvault.ecosystem.parties import CALLERS
+from plugvault.ecosystem.companies import CALLERS
 from plugvault.ecosystem.sandbox import Plan, Sandbox
 from plugvault.opcp.open import WARNING
 from plugvault.opcp.services import Settings

@@ -57,7 +57,7 @@ class Watcher(Protocol):
     def end(self, step: Step) -> None: ...
 
 
-class Record:
+class DemoRecord:
     """The whole run. `watcher` is told of every step as it begins and ends."""
 
     def __init__(self, watcher: Watcher | None = None) -> None:

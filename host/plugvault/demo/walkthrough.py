@@ -22,7 +22,7 @@ from plugvault.car import Car
 from plugvault.ecosystem import EVSE, LABELS, WMI, Ecosystem
 from plugvault.pki import path
 from plugvault.roles.backend import Backend
-from plugvault.roles.backlog import DONE
+from plugvault.roles.work_queue import DONE
 from plugvault.runtimes import Runtime
 from plugvault.station import Authorized, Offer, Station
 from plugvault.telematics import Maker
@@ -30,7 +30,7 @@ from plugvault.tokens import providers
 from plugvault.tokens.lease import borrowed
 from plugvault.tokens.selection import NOTHING, Chosen, Selection
 
-from .record import DemoError, Record, Step
+from .record import DemoError, DemoRecord, Step
 
 REGION = "EU"
 COUNTRY, MAKER = "DE", "Example Cars"
@@ -57,7 +57,7 @@ class Walkthrough:
 
     def __init__(
         self,
-        record: Record,
+        record: DemoRecord,
         runtime: Runtime,
         link: str,
         folder: Path,
@@ -233,7 +233,7 @@ class Walkthrough:
             self.world.mo_v2g.contract(self.pcid, emaid)
             self.car.bench.wait_event("installed", seen)
             backend.leaves(self.pcid)
-            work = backend.backlog.history(self.pcid)[-1]
+            work = backend.queue.history(self.pcid)[-1]
             step.check(
                 "told by the contract pool, the maker's backend has checked and forwarded it",
                 (work.emaid, work.state) == (emaid, DONE),

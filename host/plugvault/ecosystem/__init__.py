@@ -18,10 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from plugvault.ecosystem import assembly, server, work
+from plugvault.ecosystem import assembly, background, server
 from plugvault.ecosystem.authorities import LABELS, AnyKey, Authorities, Leaf
+from plugvault.ecosystem.companies import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
 from plugvault.ecosystem.folder import Folder
-from plugvault.ecosystem.parties import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
 from plugvault.federation.peers import Link
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
@@ -30,7 +30,7 @@ from plugvault.pools.caller import CPO, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, OEM, Ca
 from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.cpo import ChargePointOperator
 from plugvault.roles.mo import Operator
-from plugvault.roles.oem import Maker
+from plugvault.roles.oem import VehicleMaker
 from plugvault.roles.revocation import Responders
 from plugvault.store import SqlStore
 from plugvault.tokens import TokenKey
@@ -52,7 +52,7 @@ class Ecosystem:
     """
 
     url: str
-    oem: Maker
+    oem: VehicleMaker
     mo: Operator
     mo_v2g: Operator
     cpo: ChargePointOperator
@@ -126,7 +126,10 @@ class Ecosystem:
         without it events wait in the store, and only the stream of events tells of them."""
         stop = threading.Event()
         thread = threading.Thread(
-            target=work.deliver, args=(self._services, stop), name="plugvault-deliver", daemon=True
+            target=background.run,
+            args=(self._services, stop),
+            name="plugvault-deliver",
+            daemon=True,
         )
 
         def end() -> None:
@@ -180,7 +183,7 @@ class Ecosystem:
     def _connect(self, pki: Authorities) -> None:
         clock, ocsp = self._clock, f"{self.url}/ocsp"
         # The responder of everybody's CAs here is the ecosystem itself, on loopback.
-        self.oem = Maker(self.client(OEM), clock, Responders(["127.0.0.0/8"], clock))
+        self.oem = VehicleMaker(self.client(OEM), clock, Responders(["127.0.0.0/8"], clock))
         self.mo = Operator(
             self.client(MO_EXTERNAL_PKI),
             PROVIDER,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from plugvault.ecosystem.authorities import Authorities
+from plugvault.ecosystem.companies import CALLERS
 from plugvault.ecosystem.folder import Folder
-from plugvault.ecosystem.parties import CALLERS
 from plugvault.federation.peers import Federation, Link
 from plugvault.foreign_revocation import TIMEOUT, ForeignRevocation
 from plugvault.net import Outbound

@@ -14,8 +14,8 @@ from evcc.vault import VaultError
 from plugvault.cryptoki import ed448, rsa, secret
 from plugvault.cryptoki.ed448 import TokenEd448Key
 from plugvault.cryptoki.rsa import TokenRsaKey
+from plugvault.ecosystem.companies import CHARGE_POINTS, EVSE, MAKER, OPERATOR, POOL, company
 from plugvault.ecosystem.folder import Folder
-from plugvault.ecosystem.parties import CHARGE_POINTS, EVSE, MAKER, OPERATOR, POOL, company
 from plugvault.pki import path
 from plugvault.pki.issue import Authority, der, issue, root, subordinate
 from plugvault.tokens import Token, TokenKey
@@ -87,11 +87,11 @@ class Authorities:
         self.newer: list[Authority] = []
         if edition20 or folder.certificate("v2g-root-secp521r1"):
             self._make_newer(pool)
-        self.access = found(
+        self.access = find_or_make(
             lambda: rsa.key(tokens["auth"], "access-tokens"),
             lambda: rsa.generate(tokens["auth"], "access-tokens"),
         )
-        self.webhooks = found(
+        self.webhooks = find_or_make(
             lambda: secret.find(tokens["auth"], "webhooks"),
             lambda: secret.generate(tokens["auth"], "webhooks"),
         )
@@ -157,7 +157,7 @@ class Authorities:
     def _key(self, token: str, label: str) -> TokenKey:
         # A key may be there without its certificate: then the start before was interrupted.
         opened = self._tokens[token]
-        key = found(lambda: opened.key(label), lambda: opened.generate(label))
+        key = find_or_make(lambda: opened.key(label), lambda: opened.generate(label))
         self.keys.setdefault(token, []).append(key)
         return key
 
@@ -167,9 +167,13 @@ class Authorities:
         opened = self._tokens[token]
         key: TokenKey | TokenEd448Key
         if curve == "ed448":
-            key = found(lambda: ed448.key(opened, label), lambda: ed448.generate(opened, label))
+            key = find_or_make(
+                lambda: ed448.key(opened, label), lambda: ed448.generate(opened, label)
+            )
         else:
-            key = found(lambda: opened.key(label), lambda: opened.generate(label, curve=curve))
+            key = find_or_make(
+                lambda: opened.key(label), lambda: opened.generate(label, curve=curve)
+            )
         self.keys.setdefault(token, []).append(key)
         return key
 
@@ -182,7 +186,7 @@ class Authorities:
         return kept
 
 
-def found(find: Callable[[], T], make: Callable[[], T]) -> T:
+def find_or_make(find: Callable[[], T], make: Callable[[], T]) -> T:
     """A key in a token, or a new one."""
     try:
         return find()

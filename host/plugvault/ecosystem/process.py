@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from plugvault.ecosystem import assembly, server, work
+from plugvault.ecosystem import assembly, background, server
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.links import Links
@@ -108,7 +108,7 @@ def deliver(services: Services, _: Orders) -> None:
         stop.set()
 
     threading.Thread(target=follow, daemon=True).start()
-    work.deliver(services, stop)
+    background.run(services, stop)
 
 
 WORK: dict[str, Callable[[Services, Orders], None]] = {"answer": answer, "deliver": deliver}

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from evcc import csr
-from plugvault.ecosystem.authorities import found
+from plugvault.ecosystem.authorities import find_or_make
+from plugvault.ecosystem.companies import MAKER
 from plugvault.ecosystem.folder import Folder
-from plugvault.ecosystem.parties import MAKER
 from plugvault.pki.keys import raw_signer
 from plugvault.roles.mo import Operator
-from plugvault.roles.oem import Maker
+from plugvault.roles.oem import VehicleMaker
 from plugvault.tokens import Token
 
 TOKEN = "vehicles"  # noqa: S105 - the label of a token, not its PIN
@@ -41,7 +41,7 @@ CARS = (("B-PV {}01E", True), ("M-PV {}02E", False), ("LB2{} PVT", False))
 def provide(
     folder: Folder,
     token: Token,
-    maker: Maker,
+    maker: VehicleMaker,
     operator: Operator,
     trusts: Sequence[bytes],
     series: int = 1,
@@ -64,13 +64,13 @@ def provide(
     return samples
 
 
-def _known(maker: Maker, pcid: str) -> bool:
+def _known(maker: VehicleMaker, pcid: str) -> bool:
     at, only_here = f"/v1/oem/provCerts/lookupVehicle/{pcid}", {"broadcast": "true"}
     return maker.client.request("GET", at, headers=only_here).is_success
 
 
-def _register(token: Token, maker: Maker, trusts: Sequence[bytes], sample: Sample) -> None:
-    key = found(lambda: token.key(sample.pcid), lambda: token.generate(sample.pcid))
+def _register(token: Token, maker: VehicleMaker, trusts: Sequence[bytes], sample: Sample) -> None:
+    key = find_or_make(lambda: token.key(sample.pcid), lambda: token.generate(sample.pcid))
     request = csr.build(sample.pcid, MAKER, "DE", key.point, raw_signer(key))
     leaf, subs = maker.enrol(request)
     maker.register(leaf, subs, trusts)

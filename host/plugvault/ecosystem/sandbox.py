@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 from plugvault.ecosystem import assembly, samples, server
 from plugvault.ecosystem.authorities import LABELS, Authorities
+from plugvault.ecosystem.companies import EVSE, MAKER, PROVIDER, PROVIDER_V2G
 from plugvault.ecosystem.folder import Folder, alone
 from plugvault.ecosystem.links import Links
-from plugvault.ecosystem.parties import EVSE, MAKER, PROVIDER, PROVIDER_V2G
 from plugvault.ecosystem.process import WORK, Orders
 from plugvault.federation import mesh
 from plugvault.federation.peers import Link
@@ -34,7 +34,7 @@ from plugvault.requests import values
 from plugvault.requests.write import write
 from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.mo import Operator
-from plugvault.roles.oem import Maker
+from plugvault.roles.oem import VehicleMaker
 from plugvault.store import SqlStore
 from plugvault.tokens import Token
 from plugvault.tokens.selection import Chosen
@@ -145,7 +145,7 @@ class Sandbox:
                     for role in (OEM, MO_EXTERNAL_PKI)
                 )
                 store = stack.enter_context(closing(SqlStore.open(plan.database)))
-                maker = Maker(oem)
+                maker = VehicleMaker(oem)
                 operator = Operator(
                     mo,
                     PROVIDER,

@@ -43,7 +43,7 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     return listener
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """Takes one connection at a time. `shared`: others listen on the same socket, and are let go
     first then: each has as many, and who is busy fewer. A loop would take all that wait, and its
     siblings had nothing to do."""
@@ -107,9 +107,9 @@ class Server(uvicorn.Server):
         return made
 
 
-def server(app: FastAPI, secured: Path | None = None, shared: bool = False) -> Server:
+def server(app: FastAPI, secured: Path | None = None, shared: bool = False) -> HttpServer:
     """A server that says nothing; run it with `run(sockets=[...])`. `secured`: HTTPS, with what
-    `tls.prepare` has put into that folder; `shared`: see `Server`."""
+    `tls.prepare` has put into that folder; `shared`: see `HttpServer`."""
     options: dict[str, Any] = {
         "loop": "uvloop",  # with httptools three times as fast as what is in the box
         "http": HttpProtocol,
@@ -125,7 +125,7 @@ def server(app: FastAPI, secured: Path | None = None, shared: bool = False) -> S
     if secured:
         forget_errors()
         config.load()
-    return Server(config, shared)
+    return HttpServer(config, shared)
 
 
 def forget_errors() -> None:

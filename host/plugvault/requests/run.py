@@ -32,7 +32,7 @@ class RequestsError(EvccError):
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     """One request, its variables not yet filled in. `expect`: None for any success."""
 
     title: str
@@ -48,7 +48,7 @@ class Request:
 class Outcome:
     """What came of a request. `status` is 0 where there was no answer."""
 
-    request: Request
+    request: HttpRequest
     status: int
     said: str
 
@@ -59,7 +59,7 @@ class Outcome:
         return self.status == self.request.expect
 
 
-def parse(text: str) -> list[Request]:
+def parse(text: str) -> list[HttpRequest]:
     """The requests of a file. Raises RequestsError("file")."""
     parts = re.split(r"^###[ \t]*(.*)$", text, flags=re.MULTILINE)[1:]
     pairs = zip(parts[::2], parts[1::2], strict=True)
@@ -105,7 +105,7 @@ def _trust(file: Path | None) -> ssl.SSLContext:
         raise RequestsError("file", f"{file}: no root certificates in it") from error
 
 
-def _request(title: str, part: str) -> Request:
+def _request(title: str, part: str) -> HttpRequest:
     lines = part.strip("\n").split("\n")
     tags = {found[1]: found[2] for line in lines if (found := _TAG.match(line))}
     rest = [line for line in lines if not line.startswith(("#", "//", "@"))]
@@ -117,7 +117,7 @@ def _request(title: str, part: str) -> Request:
         raise RequestsError("file", f"{title or 'a request'}: METHOD and URL are needed")
     end = next((i for i, line in enumerate(rest) if not line.strip()), len(rest))
     headers = [line.partition(":")[::2] for line in rest[1:end]]
-    return Request(
+    return HttpRequest(
         title,
         tags.get("name", ""),
         int(expect) if expect else None,

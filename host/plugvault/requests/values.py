@@ -21,8 +21,8 @@ from plugvault.pki.issue import der, root
 from plugvault.pki.keys import raw_signer
 from plugvault.pki.names import timestamp
 from plugvault.roles.client import Credentials, encode
-from plugvault.roles.mo import Operator, Vehicle
-from plugvault.roles.oem import Maker
+from plugvault.roles.mo import Operator, ProvisioningChain
+from plugvault.roles.oem import VehicleMaker
 from plugvault.tokens import Token, TokenKey
 
 DAY = 86_400
@@ -45,7 +45,7 @@ class Inputs:
     url: str
     credentials: Mapping[str, Credentials]
     vehicles: Token
-    maker: Maker
+    maker: VehicleMaker
     operator: Operator
     company: str
     v2g_roots: Sequence[bytes]
@@ -103,7 +103,9 @@ def partner(inputs: Inputs, cars: Sequence[Mapping[str, str]]) -> dict[str, str]
     }
 
 
-def installation_request(inputs: Inputs, vehicle: Vehicle, label: str | None = None) -> str:
+def installation_request(
+    inputs: Inputs, vehicle: ProvisioningChain, label: str | None = None
+) -> str:
     """A vehicle's CertificateInstallationReq, signed with its key: EXI in base64."""
     roots = [x509.parse(one) for one in inputs.v2g_roots]
     body = messages.certificate_installation_req("id1", vehicle.certificate, roots)
@@ -153,12 +155,12 @@ def _request(inputs: Inputs, pcid: str, which: str) -> bytes:
     return csr.build(pcid, inputs.company, "DE", key.point, raw_signer(key))
 
 
-def _enrolled(inputs: Inputs, pcid: str, which: str) -> Vehicle:
+def _enrolled(inputs: Inputs, pcid: str, which: str) -> ProvisioningChain:
     leaf, subs = inputs.maker.enrol(_request(inputs, pcid, which))
-    return Vehicle(pcid, leaf, tuple(subs))
+    return ProvisioningChain(pcid, leaf, tuple(subs))
 
 
-def _vehicle(prefix: str, vehicle: Vehicle) -> dict[str, str]:
+def _vehicle(prefix: str, vehicle: ProvisioningChain) -> dict[str, str]:
     sub2, sub1 = vehicle.subs
     return {
         f"{prefix}_certificate": encode(vehicle.certificate),
@@ -168,7 +170,7 @@ def _vehicle(prefix: str, vehicle: Vehicle) -> dict[str, str]:
 
 
 def _contract(
-    prefix: str, inputs: Inputs, vehicle: Vehicle, emaid: str | None = None
+    prefix: str, inputs: Inputs, vehicle: ProvisioningChain, emaid: str | None = None
 ) -> dict[str, str]:
     emaid = emaid or inputs.operator.new_emaid()
     data = inputs.operator.issue(vehicle, emaid)
@@ -183,7 +185,7 @@ def _contract(
     }
 
 
-def _renewal(inputs: Inputs, vehicle: Vehicle) -> dict[str, str]:
+def _renewal(inputs: Inputs, vehicle: ProvisioningChain) -> dict[str, str]:
     emaid = inputs.operator.new_emaid()
     return {
         **_contract("first", inputs, vehicle, emaid),

@@ -2,7 +2,7 @@
 
 | who | calls of the pools | what runs by itself, what it remembers |
 |---|---|---|
-| vehicle maker | `oem`, `regions` | `backend`: `fleet`, `backlog`, `revocation`; `customer` |
+| vehicle maker | `oem`, `regions` | `backend`: `fleet`, `work_queue`, `revocation`; `customer` |
 | mobility operator | `mo` | `customers` |
 | charge point operator | `cpo` | |
 

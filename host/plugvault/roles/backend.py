@@ -18,12 +18,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from evcc import ids
-from plugvault.roles.backlog import CHOOSE, INSTALL, REMOVE, Backlog
 from plugvault.roles.client import OpcpError
-from plugvault.roles.customer import View, view
+from plugvault.roles.customer import CustomerView, view
 from plugvault.roles.fleet import Connect, Fleet
 from plugvault.roles.follower import Follower
-from plugvault.roles.oem import ForwardError, Maker
+from plugvault.roles.oem import ForwardError, VehicleMaker
+from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WorkQueue
 from plugvault.telematics import Maker as Channel
 
 log = logging.getLogger("plugvault.roles.backend")
@@ -41,12 +41,14 @@ class Backend:
     `locked`: the vehicles, by PCID, that were locked when they came: see `unlock`.
     """
 
-    def __init__(self, maker: Maker, file: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, maker: VehicleMaker, file: Path, clock: Callable[[], float] = time.time
+    ) -> None:
         self._maker = maker
         self._clock = clock
-        self.backlog = Backlog(file)
+        self.queue = WorkQueue(file)
         self.locked: set[str] = set()
-        self._fleet = Fleet(self.backlog, maker.check, self._greet)
+        self._fleet = Fleet(self.queue, maker.check, self._greet)
         self._follower: Follower | None = None
 
     def __enter__(self) -> Self:
@@ -65,7 +67,7 @@ class Backend:
         if self._follower is not None:
             self._follower.close()
         self._fleet.close()
-        self.backlog.close()
+        self.queue.close()
 
     # -- events --
 
@@ -82,12 +84,12 @@ class Backend:
             pcid, emaid = ids.parse_pcid(payload["pcid"]), ids.parse_emaid(payload["emaid"])
         except (KeyError, TypeError, ids.IdError) as error:
             raise ValueError(f"not an event: {error}") from error
-        known = self.backlog.memory.verdict(event_id)
+        known = self.queue.state_file.outcome(event_id)
         if known is not None:
             return known
         reason = ""
         if kind == _GONE:
-            self.backlog.settle(event_id, "", (pcid.upper(), emaid, REMOVE, b""))
+            self.queue.settle(event_id, "", (pcid.upper(), emaid, REMOVE, b""))
         else:
             reason = self._new(event_id, pcid, emaid)
         self._fleet.wake(pcid.upper())
@@ -98,19 +100,19 @@ class Backend:
             pulled = self._maker.pull(emaid, pcid)
         except ForwardError as error:
             log.warning("%s is not forwarded: %s", emaid, error)
-            self.backlog.settle(event_id, str(error))
+            self.queue.settle(event_id, str(error))
             return str(error)
         except OpcpError as error:
             if error.status != 404:
                 raise
-            self.backlog.settle(event_id)  # deleted since: the event that says so is on its way
+            self.queue.settle(event_id)  # deleted since: the event that says so is on its way
             return ""
-        self.backlog.settle(event_id, "", (pcid.upper(), emaid, INSTALL, pulled.message))
+        self.queue.settle(event_id, "", (pcid.upper(), emaid, INSTALL, pulled.message))
         return ""
 
     def follow(self) -> None:
         """Read the maker's events from the stream in a thread, from where it was left."""
-        self._follower = Follower(self._maker.client, self.backlog.memory, self.take)
+        self._follower = Follower(self._maker.client, self.queue.state_file, self.take)
 
     # -- vehicles --
 
@@ -122,9 +124,9 @@ class Backend:
         """
         try:
             point = self._maker.point(pcid)
-            self.backlog.know(pcid.upper(), point)
+            self.queue.know(pcid.upper(), point)
         except OpcpError:
-            known = self.backlog.point(pcid.upper())
+            known = self.queue.point(pcid.upper())
             if known is None:
                 raise
             point = known
@@ -137,7 +139,7 @@ class Backend:
     def _greet(self, vehicle: str, link: Channel) -> None:
         """The time, what is revoked, and whether somebody has tried keys on it."""
         link.set_time(int(self._clock()))
-        if revoked := self.backlog.revoked():
+        if revoked := self.queue.revoked():
             link.install_revoked(revoked, int(self._clock()))
         if link.status().locked:
             log.warning("%s is locked: too many keys were not their certificates'", vehicle)
@@ -154,7 +156,7 @@ class Backend:
 
     def revoke(self, certificate: bytes) -> None:
         """No vehicle trusts this certificate (DER) any more, from when it comes next."""
-        self.backlog.revoke(certificate)
+        self.queue.revoke(certificate)
 
     # -- its customers --
 
@@ -162,10 +164,10 @@ class Backend:
         """The customer pays with this contract from now on: it is what stations install, and what
         is active in the vehicle as soon as that is there. Raises OpcpError."""
         self._maker.choose(pcid, emaid)
-        self.backlog.add(pcid.upper(), ids.parse_emaid(emaid), CHOOSE)
+        self.queue.add(pcid.upper(), ids.parse_emaid(emaid), CHOOSE)
         self._fleet.wake(pcid.upper())
 
-    def customer_view(self, pcid: str) -> View:
+    def customer_view(self, pcid: str) -> CustomerView:
         """What the vehicle's customer may see. Raises OpcpError."""
-        waiting = self.backlog.waiting(pcid.upper())
+        waiting = self.queue.waiting(pcid.upper())
         return view(pcid, self._maker.contracts(pcid), self._fleet.held(pcid), waiting)

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plugvault.roles.backlog import Work
+from plugvault.roles.work_queue import Work
 from plugvault.telematics import Held
 
 
 @dataclass(frozen=True)
-class Contract:
+class CustomerContract:
     """`provider`: country and provider, as in "DEPVA"; `valid_to`: RFC 3339, "" when only the
     vehicle has it; `default`: stations install it; `in_vehicle`, `active`: None while the vehicle
     is not there; `waiting`: what is still to happen in the vehicle."""
@@ -24,10 +24,10 @@ class Contract:
 
 
 @dataclass(frozen=True)
-class View:
+class CustomerView:
     pcid: str
     reachable: bool
-    contracts: tuple[Contract, ...]
+    contracts: tuple[CustomerContract, ...]
 
 
 def view(
@@ -35,15 +35,15 @@ def view(
     listed: Sequence[Mapping[str, Any]],
     held: Sequence[Held] | None,
     waiting: Sequence[Work] = (),
-) -> View:
+) -> CustomerView:
     """`listed`: CCP's XMLContracts of the vehicle; `held`: what the vehicle has, None when it
     cannot be asked; `waiting`: the backend's work for it."""
     pool = {str(entry["emaid"]): entry for entry in listed}
     inside = {one.emaid: one for one in held or ()}
 
-    def contract(emaid: str) -> Contract:
+    def contract(emaid: str) -> CustomerContract:
         entry = pool.get(emaid, {})
-        return Contract(
+        return CustomerContract(
             emaid,
             emaid[:5],
             entry.get("certValidTo", ""),
@@ -54,4 +54,4 @@ def view(
         )
 
     names = dict.fromkeys([*pool, *inside])
-    return View(pcid, held is not None, tuple(contract(emaid) for emaid in names))
+    return CustomerView(pcid, held is not None, tuple(contract(emaid) for emaid in names))

@@ -15,8 +15,8 @@ from evcc import ids
 from evcc.errors import EvccError
 from plugvault.roles.client import OpcpError
 from plugvault.roles.follower import Follower
-from plugvault.roles.memory import Memory, Run, is_news
 from plugvault.roles.mo import Operator
+from plugvault.roles.state_file import Run, StateFile, is_new_event
 
 SIGNED, QUEUED, SENT, DELIVERED = "signed", "queued", "sent", "delivered"
 ASK, RESET, REJECTED, ENDED, DECLINED = "ask", "reset", "rejected", "ended", "declined"
@@ -84,17 +84,17 @@ class Customers:
 
     def __init__(self, operator: Operator, file: Path) -> None:
         self._operator = operator
-        self._memory = Memory(file, _TABLES)
+        self._state_file = StateFile(file, _TABLES)
         self._follower: Follower | None = None
 
     def close(self) -> None:
         if self._follower is not None:
             self._follower.close()
-        self._memory.close()
+        self._state_file.close()
 
     def follow(self) -> None:
         """Read the operator's events from the stream in a thread, from where it was left."""
-        self._follower = Follower(self._operator.client, self._memory, self.take)
+        self._follower = Follower(self._operator.client, self._state_file, self.take)
 
     def take(self, event: Mapping[str, Any]) -> str:
         """Note what an event says of a contract. The same event again changes nothing. "": none
@@ -106,8 +106,8 @@ class Customers:
             emaid = ids.parse_emaid(event["payload"]["emaid"])
         except (KeyError, TypeError, ids.IdError) as error:
             raise ValueError(f"not an event: {error}") from error
-        with self._memory.transaction() as run:
-            if is_news(run, event_id):
+        with self._state_file.transaction() as run:
+            if is_new_event(run, event_id):
                 run(
                     "UPDATE contracts SET state = ? WHERE emaid = ? AND state IN (?, ?, ?, ?)",
                     (becomes, emaid, *_OPEN),
@@ -151,25 +151,27 @@ class Customers:
         meanwhile does not matter. Raises CustomerError("unknown") for an EMAID of nobody here."""
         customer = self.get(session.emaid)
         values = (session.evseid, session.session_id, customer.emaid, session.time)
-        with self._memory.transaction() as run:
+        with self._state_file.transaction() as run:
             return run("INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, ?)", values) == 1
 
     def account(self, emaid: str) -> list[tuple[int, str]]:
         """(Unix seconds, EVSEID) of each session to pay for, the earliest first.
         Raises CustomerError("unknown")."""
         query = "SELECT at, evseid FROM sessions WHERE emaid = ? ORDER BY at"
-        return [(at, evse) for at, evse in self._memory.rows(query, self.get(emaid).emaid)]
+        return [(at, evse) for at, evse in self._state_file.rows(query, self.get(emaid).emaid)]
 
     def get(self, emaid: str) -> Customer:
         """Raises CustomerError("unknown")."""
-        rows = self._memory.rows("SELECT * FROM contracts WHERE emaid = ?", ids.parse_emaid(emaid))
+        rows = self._state_file.rows(
+            "SELECT * FROM contracts WHERE emaid = ?", ids.parse_emaid(emaid)
+        )
         if not rows:
             raise CustomerError("unknown", emaid)
         return Customer(*rows[0])
 
     def all(self, *states: str) -> list[Customer]:
         """Those in one of these states, or all."""
-        rows = self._memory.rows("SELECT * FROM contracts ORDER BY rowid")
+        rows = self._state_file.rows("SELECT * FROM contracts ORDER BY rowid")
         return [one for row in rows if (one := Customer(*row)).state in (states or (one.state,))]
 
     def _with(self, emaid: str, *states: str) -> Customer:
@@ -180,14 +182,14 @@ class Customers:
 
     def _sign(self, emaid: str, pcid: str) -> str:
         """In the book first: its events may come before the answer does."""
-        before = self._memory.rows("SELECT * FROM contracts WHERE emaid = ?", emaid)
+        before = self._state_file.rows("SELECT * FROM contracts WHERE emaid = ?", emaid)
         self._note(Customer(emaid, pcid, SIGNED))
         try:
             self._operator.contract(pcid, emaid)
         except Exception as error:
             if isinstance(error, OpcpError) and not 400 <= error.status < 500:
                 raise  # it may be there all the same: `renew` makes sure of it
-            with self._memory.transaction() as run:
+            with self._state_file.transaction() as run:
                 run("DELETE FROM contracts WHERE emaid = ?", (emaid,))
                 for row in before:
                     _put(run, Customer(*row))
@@ -195,7 +197,7 @@ class Customers:
         return emaid
 
     def _note(self, customer: Customer) -> None:
-        with self._memory.transaction() as run:
+        with self._state_file.transaction() as run:
             _put(run, customer)
 
 

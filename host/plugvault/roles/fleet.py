@@ -15,9 +15,18 @@ from evcc import exi
 from evcc.errors import EvccError
 from plugvault.contract.iso15118_2 import response
 from plugvault.pki import path
-from plugvault.roles.backlog import CHOOSE, DONE, INSTALL, REJECTED, REMOVE, WAITING, Backlog, Work
 from plugvault.roles.client import OpcpError
 from plugvault.roles.oem import ForwardError
+from plugvault.roles.work_queue import (
+    CHOOSE,
+    DONE,
+    INSTALL,
+    REJECTED,
+    REMOVE,
+    WAITING,
+    Work,
+    WorkQueue,
+)
 from plugvault.telematics import Held, Maker, TelematicsError
 
 log = logging.getLogger("plugvault.roles.fleet")
@@ -47,9 +56,9 @@ class Fleet:
     raises TelematicsError. `close()` when done."""
 
     def __init__(
-        self, backlog: Backlog, check: Check, greet: Greet = lambda pcid, link: None
+        self, queue: WorkQueue, check: Check, greet: Greet = lambda pcid, link: None
     ) -> None:
-        self._backlog = backlog
+        self._queue = queue
         self._check = check
         self._greet = greet
         self._cars: dict[str, _Car] = {}
@@ -122,12 +131,12 @@ class Fleet:
                 car.connected = True
             while not car.gone.is_set():
                 car.wake.clear()
-                for work in self._backlog.waiting(car.vehicle):
+                for work in self._queue.waiting(car.vehicle):
                     if car.gone.is_set():
                         return
                     with car.busy:
                         state, reason = self._carry_out(car.link, work)
-                    self._backlog.finish(work, state, reason)
+                    self._queue.finish(work, state, reason)
                     log.info("%s %s: %s %s", work.action, work.emaid, state, reason)
                     if work.action == REMOVE:
                         car.wake.set()  # there may be room now for what came before
@@ -185,7 +194,7 @@ class Fleet:
         return REJECTED, f"the vehicle refuses it ({reason})"
 
     def _is_coming(self, work: Work) -> bool:
-        waiting = self._backlog.waiting(work.vehicle)
+        waiting = self._queue.waiting(work.vehicle)
         return any(one.action == INSTALL and one.emaid == work.emaid for one in waiting)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from plugvault.roles.client import OpcpClient, OpcpError
 from plugvault.roles.events import EventStream
-from plugvault.roles.memory import Memory
+from plugvault.roles.state_file import StateFile
 
 log = logging.getLogger("plugvault.roles.follower")
 
@@ -20,9 +20,9 @@ class Follower:
     """`take(event)` deals with one event; what raises OpcpError comes again, what raises
     ValueError is no event. `close()` when done."""
 
-    def __init__(self, client: OpcpClient, memory: Memory, take: Take) -> None:
+    def __init__(self, client: OpcpClient, state_file: StateFile, take: Take) -> None:
         self._client = client
-        self._memory = memory
+        self._state_file = state_file
         self._take = take
         self._stop = threading.Event()
         self._stream: EventStream | None = None
@@ -38,7 +38,7 @@ class Follower:
 
     def _follow(self) -> None:
         while not self._stop.is_set():
-            with EventStream(self._client, self._memory.place()) as stream:
+            with EventStream(self._client, self._state_file.position()) as stream:
                 self._stream = stream
                 if self._stop.is_set():  # `close` may have missed it
                     return
@@ -47,7 +47,7 @@ class Follower:
                         if self._stop.is_set():
                             return
                         self._deal_with(event)
-                        self._memory.go_on(place)
+                        self._state_file.set_position(place)
                 except OpcpError as error:
                     log.warning("events: %s", error)
             self._stop.wait(RETRY)

@@ -32,7 +32,7 @@ class EntitlementError(EvccError):
 
 
 @dataclass(frozen=True)
-class Vehicle:
+class ProvisioningChain:
     """A provisioning certificate whose path the operator has checked itself."""
 
     pcid: str
@@ -117,7 +117,7 @@ class Operator:
         self.terminate(emaid)
         return new
 
-    def vehicle(self, pcid: str) -> Vehicle:
+    def vehicle(self, pcid: str) -> ProvisioningChain:
         """A vehicle from PCP. That it is the one asked for is checked in any case: whoever has
         its key can open what is sealed to it. Its path against the roots of RCP, unless told not
         to: PCP has done so.
@@ -134,7 +134,7 @@ class Operator:
         name = path.read(certificate).names["CN"]
         if name.upper() != pcid.upper():
             raise OpcpError("answer", f"the vehicle {name} instead of {pcid}")
-        return Vehicle(pcid, certificate, subs)
+        return ProvisioningChain(pcid, certificate, subs)
 
     def contract(
         self,
@@ -158,7 +158,7 @@ class Operator:
 
     def issue(
         self,
-        vehicle: Vehicle,
+        vehicle: ProvisioningChain,
         emaid: str,
         begins: float | None = None,
         ends: float | None = None,

@@ -42,7 +42,7 @@ class Pulled:
     message: bytes
 
 
-class Maker:
+class VehicleMaker:
     """A vehicle maker's backend towards the pools. `clock()`: Unix seconds; `revoked`: asks the
     certificates' OCSP responders."""
 

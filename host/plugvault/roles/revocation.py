@@ -18,7 +18,7 @@ TIMEOUT = 5.0  # seconds for one answer
 
 
 class Responders:
-    """What `Maker` asks: `revoked(path)`, DER, leaf first, root last. Raises OpcpError.
+    """What `VehicleMaker` asks: `revoked(path)`, DER, leaf first, root last. Raises OpcpError.
 
     `networks`: addresses that may be asked although they are not public; `clock()`: Unix seconds.
     """

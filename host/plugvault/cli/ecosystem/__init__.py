@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from plugvault.cli.ecosystem import contracts, events, partners, roots, trail, vehicles
-from plugvault.cli.ecosystem.common import Place
+from plugvault.cli.ecosystem.common import EcosystemLocation
 
 app = typer.Typer(
     help="Look into an ecosystem, and change it, as the one who runs it.",
@@ -50,4 +50,4 @@ def where(
             said = f"{data} has no ecosystem.sqlite" if data else "say --data or --database"
             raise typer.BadParameter(f"{said}: where is the ecosystem?", param_hint="--data")
         database = f"sqlite:///{file}"
-    context.obj = Place(database, data, as_json)
+    context.obj = EcosystemLocation(database, data, as_json)

@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class EcosystemLocation:
     """Where the ecosystem is, and how to say things. `folder`: where --data was given."""
 
     database: str
@@ -40,7 +40,7 @@ def new_group(words: str) -> typer.Typer:
     )
 
 
-def me() -> Caller:
+def local_user() -> Caller:
     """The user of this machine, who may do what every role may."""
     everything = frozenset({ANY})
     user = f"command line: {getpass.getuser()}"
@@ -76,7 +76,9 @@ def _opened(context: typer.Context) -> Iterator[SqlStore]:
         raise typer.Exit(1) from error
 
 
-def rows(context: typer.Context, found: Sequence[Row], *columns: str, none: str = "none") -> None:
+def print_rows(
+    context: typer.Context, found: Sequence[Row], *columns: str, none: str = "none"
+) -> None:
     """A table, or a list of objects. `columns`: what people see of each."""
     if context.obj.as_json:
         typer.echo(json.dumps(found, indent=1))
@@ -88,7 +90,7 @@ def rows(context: typer.Context, found: Sequence[Row], *columns: str, none: str 
     table.show([_title(name) for name in columns], shown)
 
 
-def one(context: typer.Context, found: Row) -> None:
+def print_members(context: typer.Context, found: Row) -> None:
     """Its members below each other, or an object."""
     if context.obj.as_json:
         typer.echo(json.dumps(found, indent=1))
@@ -98,7 +100,7 @@ def one(context: typer.Context, found: Row) -> None:
         typer.echo(f"{_title(name):<{width}}  {_text(value)}")
 
 
-def done(context: typer.Context, words: str, **members: Any) -> None:
+def print_done(context: typer.Context, words: str, **members: Any) -> None:
     """What a change came to."""
     typer.echo(json.dumps({"done": words, **members}) if context.obj.as_json else words)
 

@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.cli.ecosystem.common import done, me, moment, new_group, one, reading, rows, writing
+from plugvault.cli.ecosystem.common import (
+    local_user,
+    moment,
+    new_group,
+    print_done,
+    print_members,
+    print_rows,
+    reading,
+    writing,
+)
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pools import audit, contracts, termination
 from plugvault.pools.caller import read_emaid, read_pcid
@@ -33,7 +42,7 @@ def listed(
         else:
             wanted = str(provider).replace("-", "").upper()
             found = records.contracts.of_provider(wanted, limit)
-    rows(
+    print_rows(
         context,
         [_show(contract) for contract in found],
         *("emaid", "pcid", "default", "valid_until", "delivered"),
@@ -47,7 +56,7 @@ def show(context: typer.Context, emaid: Emaid) -> None:
     with reading(context) as records:
         found = _find(records, emaid)
         good = bool(contracts.good(records, [found], time.time()))
-        one(context, {**_show(found), "good": good, "v2g_root": found.root_fingerprint})
+        print_members(context, {**_show(found), "good": good, "v2g_root": found.root_fingerprint})
 
 
 @app.command()
@@ -64,8 +73,8 @@ def remove(
         records.lock(_find(records, emaid).vehicle)
         found = _find(records, emaid)
         contracts.remove(records, found, now, revoke=not keep_valid)
-        audit.note(records, me().name, "contract deleted", found.emaid, "", now)
-    done(context, f"{found.emaid} deleted", emaid=found.emaid)
+        audit.note(records, local_user().name, "contract deleted", found.emaid, "", now)
+    print_done(context, f"{found.emaid} deleted", emaid=found.emaid)
 
 
 @app.command()
@@ -74,8 +83,8 @@ def terminate(
 ) -> None:
     """An operator leaves: have the workers delete and revoke all its contracts."""
     with writing(context) as records:
-        job = termination.begin(records, me(), provider, time.time())
-    done(context, f"job {job.job_id} is {job.state}", job=job.job_id)
+        job = termination.begin(records, local_user(), provider, time.time())
+    print_done(context, f"job {job.job_id} is {job.state}", job=job.job_id)
 
 
 def _find(records: Records, emaid: str) -> Contract:

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.cli.ecosystem.common import done, me, moment, new_group, reading, rows, writing
+from plugvault.cli.ecosystem.common import (
+    local_user,
+    moment,
+    new_group,
+    print_done,
+    print_rows,
+    reading,
+    writing,
+)
 from plugvault.pools import audit
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Delivery, Endpoint, Event
@@ -26,7 +34,7 @@ def listed(
     """The earliest first; `--since` goes on from the last one seen."""
     with reading(context) as records:
         found = records.events.since(since, None, limit)
-    rows(
+    print_rows(
         context,
         [_show(event) for event in found],
         *("sequence", "at", "kind", "audience", "vehicle"),
@@ -48,7 +56,7 @@ def webhooks(context: typer.Context) -> None:
             }
             for endpoint in records.endpoints.all()
         ]
-    rows(context, found, "owner", "url", "enabled", "endpoint", none="no webhooks")
+    print_rows(context, found, "owner", "url", "enabled", "endpoint", none="no webhooks")
 
 
 @app.command()
@@ -67,7 +75,7 @@ def deliveries(
                 endpoint.endpoint_id, state, _MOST
             )
         ]
-    rows(
+    print_rows(
         context,
         found,
         *("state", "kind", "owner", "attempts", "outcome", "event"),
@@ -90,8 +98,10 @@ def replay(
             again += 1
         if not again:
             raise PoolError("not-found", "There is nothing to send again.")
-        audit.note(records, me().name, "deliveries replayed", event or "dead", str(again), now)
-    done(context, f"{again} deliveries will be sent again", deliveries=again)
+        audit.note(
+            records, local_user().name, "deliveries replayed", event or "dead", str(again), now
+        )
+    print_done(context, f"{again} deliveries will be sent again", deliveries=again)
 
 
 def _finished(records: Records, event_id: str | None) -> list[Delivery]:

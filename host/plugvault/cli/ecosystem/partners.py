@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.cli.ecosystem.common import done, me, moment, new_group, reading, rows, writing
+from plugvault.cli.ecosystem.common import (
+    local_user,
+    moment,
+    new_group,
+    print_done,
+    print_rows,
+    reading,
+    writing,
+)
 from plugvault.ecosystem.links import Links
 from plugvault.federation.peers import ONLY_YOURS, Link
 from plugvault.pools import audit, clients, peers, providers
@@ -25,7 +33,7 @@ def listed(context: typer.Context) -> None:
     """Who may ask for access tokens."""
     with reading(context) as records:
         found = [_show(client) for client in records.clients.all()]
-    rows(context, found, "name", "roles", "scopes", "active", "client_id", none="no clients")
+    print_rows(context, found, "name", "roles", "scopes", "active", "client_id", none="no clients")
 
 
 @app.command()
@@ -50,7 +58,7 @@ def add(
         frozenset(operator or ()),
     )
     with writing(context) as records:
-        clients.register(records, new, credentials, me().name, time.time())
+        clients.register(records, new, credentials, local_user().name, time.time())
     _say_once(context, credentials)
 
 
@@ -78,7 +86,7 @@ def apply(
     `move NAME active`. What they give you in return is for `link`.
     """
     credentials = clients.new_credentials()
-    who, now = me().name, time.time()
+    who, now = local_user().name, time.time()
     with writing(context) as records:
         clients.register(records, Caller(name, frozenset({PEER})), credentials, who, now)
         peer = peers.apply(records, name, url, credentials[0], who, now)
@@ -108,9 +116,9 @@ def link(
         root = trust.read_text() if trust else None
         new = Link(client_id, secret, peer.url, root)
         new.open().close()  # a root that cannot be read is told here
-        audit.note(records, me().name, "partner linked", name, peer.url, time.time())
+        audit.note(records, local_user().name, "partner linked", name, peer.url, time.time())
         links.keep({name: new})
-    done(context, f"{name} is called at {peer.url}", name=name, url=peer.url)
+    print_done(context, f"{name} is called at {peer.url}", name=name, url=peer.url)
 
 
 @app.command()
@@ -132,7 +140,7 @@ def check(
         raise typer.Exit(1) from error
     count = len(found["RootCertificateCollection"]["rootCertificates"])
     said = f"{name} answers and has {count} roots; here it is {state}"
-    done(context, said, name=name, roots=count, state=state)
+    print_done(context, said, name=name, roots=count, state=state)
 
 
 @app.command()
@@ -149,7 +157,7 @@ def ecosystems(context: typer.Context) -> None:
             }
             for peer in records.peers.all()
         ]
-    rows(context, found, "name", "url", "state", "since", none="no other ecosystems")
+    print_rows(context, found, "name", "url", "state", "since", none="no other ecosystems")
 
 
 @app.command()
@@ -160,8 +168,8 @@ def move(
 ) -> None:
     """The next step with another ecosystem: applied, audited, active; suspended."""
     with writing(context) as records:
-        moved = peers.move(records, name, state, me().name, time.time())
-    done(context, f"{name} is {moved.state}", name=name, state=moved.state)
+        moved = peers.move(records, name, state, local_user().name, time.time())
+    print_done(context, f"{name} is {moved.state}", name=name, state=moved.state)
 
 
 @app.command("providers")
@@ -177,7 +185,7 @@ def identifiers(context: typer.Context) -> None:
             }
             for entry in providers.listed(records)
         ]
-    rows(context, found, "provider", "company", "registry", "active", none="no providers")
+    print_rows(context, found, "provider", "company", "registry", "active", none="no providers")
 
 
 @app.command()
@@ -194,26 +202,26 @@ def provider(
     with writing(context) as records:
         entry = providers.enter(
             records,
-            me(),
+            local_user(),
             identifier,
             company,
             time.time(),
             registry=registry,
             active=not withdrawn,
         )
-    done(context, f"{entry.provider} is {entry.name}'s", provider=entry.provider)
+    print_done(context, f"{entry.provider} is {entry.name}'s", provider=entry.provider)
 
 
 def _activate(context: typer.Context, client_id: str, active: bool) -> None:
     with writing(context) as records:
-        client = clients.set_active(records, client_id, active, me().name, time.time())
-    done(context, f"{client.name} is {'let in' if active else 'locked out'}", active=active)
+        client = clients.set_active(records, client_id, active, local_user().name, time.time())
+    print_done(context, f"{client.name} is {'let in' if active else 'locked out'}", active=active)
 
 
 def _say_once(context: typer.Context, credentials: tuple[str, str], **members: Any) -> None:
     client_id, secret = credentials
     said = f"client_id      {client_id}\nclient_secret  {secret}"
-    done(context, said, client_id=client_id, client_secret=secret, **members)
+    print_done(context, said, client_id=client_id, client_secret=secret, **members)
 
 
 def _links(context: typer.Context) -> Links:

@@ -8,7 +8,16 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from plugvault.cli.ecosystem.common import done, me, moment, new_group, one, reading, rows, writing
+from plugvault.cli.ecosystem.common import (
+    local_user,
+    moment,
+    new_group,
+    print_done,
+    print_members,
+    print_rows,
+    reading,
+    writing,
+)
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools import changes, rcp
@@ -27,7 +36,7 @@ def listed(
     """All of them, or those of one kind."""
     with reading(context) as records:
         found = records.roots.all(kind.upper() if kind else None)
-    rows(
+    print_rows(
         context,
         [_show(root) for root in found],
         *("kind", "name", "curve", "valid_until", "from", "root_id"),
@@ -40,7 +49,7 @@ def show(context: typer.Context, root_id: str) -> None:
     """One root."""
     with reading(context) as records:
         root = rcp.get(records, root_id.lower())
-    one(context, {**_show(root), "fingerprint": root.fingerprint})
+    print_members(context, {**_show(root), "fingerprint": root.fingerprint})
 
 
 @app.command()
@@ -51,31 +60,35 @@ def add(
     ask: Ask = False,
 ) -> None:
     """Trust a root. Compare its fingerprint with what its owner told you first."""
-    root, who, now = _read(file), me(), time.time()
+    root, who, now = _read(file), local_user(), time.time()
     with writing(context) as records:
         if ask:
             change = changes.ask_add(records, who, root, kind.upper(), now)
         else:
             added = rcp.put(records, root, kind.upper(), now, who=who.name)
     if ask:
-        done(context, f"change {change.change_id} waits for another", change=change.change_id)
+        print_done(
+            context, f"change {change.change_id} waits for another", change=change.change_id
+        )
     else:
-        done(context, f"root {added.root_id} is trusted", root_id=added.root_id)
+        print_done(context, f"root {added.root_id} is trusted", root_id=added.root_id)
 
 
 @app.command()
 def remove(context: typer.Context, root_id: str, ask: Ask = False) -> None:
     """Trust a root no more. What hangs under it stays where it is, and is refused when read."""
-    who, now = me(), time.time()
+    who, now = local_user(), time.time()
     with writing(context) as records:
         if ask:
             change = changes.ask_delete(records, who, root_id.lower(), now)
         else:
             rcp.delete(records, root_id.lower(), now, who=who.name)
     if ask:
-        done(context, f"change {change.change_id} waits for another", change=change.change_id)
+        print_done(
+            context, f"change {change.change_id} waits for another", change=change.change_id
+        )
     else:
-        done(context, f"root {root_id} deleted", root_id=root_id)
+        print_done(context, f"root {root_id} deleted", root_id=root_id)
 
 
 @app.command("changes")
@@ -94,7 +107,7 @@ def waiting(context: typer.Context) -> None:
             }
             for change in records.changes.all()
         ]
-    rows(
+    print_rows(
         context,
         found,
         *("state", "action", "kind", "asked_by", "asked", "change_id"),
@@ -112,16 +125,16 @@ def approve(
 ) -> None:
     """Agree to what another administrator asked for."""
     with writing(context) as records:
-        changes.approve(records, me(), change_id, fingerprint, time.time())
-    done(context, f"change {change_id} is done", change=change_id)
+        changes.approve(records, local_user(), change_id, fingerprint, time.time())
+    print_done(context, f"change {change_id} is done", change=change_id)
 
 
 @app.command()
 def refuse(context: typer.Context, change_id: Change) -> None:
     """Leave RCP as it is."""
     with writing(context) as records:
-        changes.refuse(records, me(), change_id, time.time())
-    done(context, f"change {change_id} is refused", change=change_id)
+        changes.refuse(records, local_user(), change_id, time.time())
+    print_done(context, f"change {change_id} is refused", change=change_id)
 
 
 def _read(file: Path) -> bytes:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from plugvault.cli.ecosystem.common import moment, one, reading, rows
+from plugvault.cli.ecosystem.common import moment, print_members, print_rows, reading
 from plugvault.pools import audit as pool
 
 
@@ -32,9 +32,9 @@ def audit(
                 for entry in records.audit.since(since, limit)
             ]
     if not verify:
-        rows(context, found, "sequence", "at", "who", "action", "subject", "detail")
+        print_rows(context, found, "sequence", "at", "who", "action", "subject", "detail")
         return
-    one(context, {**vars(verdict), "whole": verdict.broken is None and not verdict.cut})
+    print_members(context, {**vars(verdict), "whole": verdict.broken is None and not verdict.cut})
     raise typer.Exit(0 if verdict.broken is None and not verdict.cut else 1)
 
 
@@ -53,4 +53,4 @@ def jobs(context: typer.Context) -> None:
             }
             for job in records.jobs.all()
         ]
-    rows(context, found, "state", "kind", "subject", "done", "asked", "job", none="no jobs")
+    print_rows(context, found, "state", "kind", "subject", "done", "asked", "job", none="no jobs")

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from evcc.errors import EvccError
-from plugvault.cli.ecosystem.common import done, me, moment, new_group, one, reading, rows, writing
+from plugvault.cli.ecosystem.common import (
+    local_user,
+    moment,
+    new_group,
+    print_done,
+    print_members,
+    print_rows,
+    reading,
+    writing,
+)
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name
@@ -31,7 +40,9 @@ def listed(
         found = [
             _show(records, vehicle) for vehicle in records.vehicles.after(after.upper(), limit)
         ]
-    rows(context, found, "pcid", "valid_until", "plate", "contracts", "from", none="no vehicles")
+    print_rows(
+        context, found, "pcid", "valid_until", "plate", "contracts", "from", none="no vehicles"
+    )
 
 
 @app.command()
@@ -40,15 +51,15 @@ def show(context: typer.Context, vehicle: Vehicle) -> None:
     with reading(context) as records:
         stored = _find(records, vehicle)
         usable = pcp.find(records, stored.pcid, time.time()) is not None
-        one(context, {**_show(records, stored), "good": usable, **_certificate(stored)})
+        print_members(context, {**_show(records, stored), "good": usable, **_certificate(stored)})
 
 
 @app.command()
 def reset(context: typer.Context, vehicle: Vehicle) -> None:
     """The vehicle was wiped or sold: delete its contracts, keep its certificate."""
     with writing(context) as records:
-        gone = pcp.reset(records, me(), _find(records, vehicle).pcid, time.time())
-    done(context, f"{gone} contracts deleted", contracts=gone)
+        gone = pcp.reset(records, local_user(), _find(records, vehicle).pcid, time.time())
+    print_done(context, f"{gone} contracts deleted", contracts=gone)
 
 
 @app.command()
@@ -56,8 +67,8 @@ def remove(context: typer.Context, vehicle: Vehicle) -> None:
     """Delete a vehicle and its contracts; revoke those that this ecosystem issued."""
     with writing(context) as records:
         pcid = _find(records, vehicle).pcid
-        pcp.delete(records, me(), pcid, time.time())
-    done(context, f"{pcid} deleted", pcid=pcid)
+        pcp.delete(records, local_user(), pcid, time.time())
+    print_done(context, f"{pcid} deleted", pcid=pcid)
 
 
 def _find(records: Records, text: str) -> Provisioning:

@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), last 
 """
 
 
-class Memory:
+class StateFile:
     """`file`: made when missing, for its owner only; `tables`: SQL that makes what is missing.
 
     Safe to use from several threads of one process. `close()` when done.
@@ -60,23 +60,23 @@ class Memory:
                 raise
             self._database.execute("COMMIT")
 
-    def verdict(self, event_id: str) -> str | None:
+    def outcome(self, event_id: str) -> str | None:
         """Why an event was rejected, "" for one that was taken, None for one not seen yet. Raises
         ValueError for what is no event's id."""
         found = self.rows("SELECT reason FROM seen WHERE event_id = ?", _checked(event_id))
         return str(found[0][0]) if found else None
 
-    def place(self) -> str:
+    def position(self) -> str:
         """The place of the last event read from the stream, "0" at the beginning."""
         found = self.rows("SELECT last FROM place")
         return str(found[0][0]) if found else "0"
 
-    def go_on(self, last: str) -> None:
+    def set_position(self, last: str) -> None:
         with self.transaction() as run:
             run("INSERT INTO place VALUES (1, ?) ON CONFLICT DO UPDATE SET last = ?", (last, last))
 
 
-def is_news(run: Run, event_id: str, reason: str = "") -> bool:
+def is_new_event(run: Run, event_id: str, reason: str = "") -> bool:
     """Note an event in the transaction that deals with it; False when that has been done before,
     perhaps by another thread that was told at the same time. Raises ValueError as `verdict`."""
     new = run("INSERT OR IGNORE INTO seen VALUES (?, ?)", (_checked(event_id), reason)) == 1

@@ -8,7 +8,7 @@ contract's is sealed to its vehicle.
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugvault.roles.memory import Memory, Run, Values, is_news
+from plugvault.roles.state_file import Run, StateFile, Values, is_new_event
 
 INSTALL, REMOVE, CHOOSE = "install", "remove", "choose"
 WAITING, DONE, REJECTED, REPLACED = "waiting", "done", "rejected", "replaced"
@@ -40,39 +40,42 @@ class Work:
     reason: str
 
 
-class Backlog:
-    """`memory`: its place in the events, and what has become of them. `close()` when done."""
+class WorkQueue:
+    """`state_file`: the position in the stream of events, and their outcomes.
+
+    `close()` when done.
+    """
 
     def __init__(self, file: Path) -> None:
-        self.memory = Memory(file, _TABLES)
+        self.state_file = StateFile(file, _TABLES)
 
     def close(self) -> None:
-        self.memory.close()
+        self.state_file.close()
 
     def settle(self, event_id: str, reason: str = "", *work: tuple[str, str, str, bytes]) -> None:
         """An event is dealt with. `reason`: why it is rejected; `work`: what it makes, each
         (vehicle, EMAID, action, message). Waiting work on the same EMAID is replaced."""
-        with self.memory.transaction() as run:
-            if not is_news(run, event_id, reason):
+        with self.state_file.transaction() as run:
+            if not is_new_event(run, event_id, reason):
                 return
             for vehicle, emaid, action, message in work:
                 _add(run, vehicle, emaid, action, message)
 
     def add(self, vehicle: str, emaid: str, action: str, message: bytes = b"") -> None:
         """Work that no event made."""
-        with self.memory.transaction() as run:
+        with self.state_file.transaction() as run:
             _add(run, vehicle, emaid, action, message)
 
     def waiting(self, vehicle: str) -> list[Work]:
         """In the order it came."""
-        found = self.memory.rows(
+        found = self.state_file.rows(
             "SELECT * FROM work WHERE vehicle = ? AND state = ? ORDER BY number", vehicle, WAITING
         )
         return [Work(*row) for row in found]
 
     def finish(self, work: Work, state: str, reason: str = "") -> None:
         """Unless newer work has replaced it in the meantime."""
-        with self.memory.transaction() as run:
+        with self.state_file.transaction() as run:
             run(
                 "UPDATE work SET state = ?, reason = ? WHERE number = ? AND state = ?",
                 (state, reason, work.number, WAITING),
@@ -80,12 +83,14 @@ class Backlog:
 
     def history(self, vehicle: str) -> list[Work]:
         """All work for a vehicle, whatever its state."""
-        found = self.memory.rows("SELECT * FROM work WHERE vehicle = ? ORDER BY number", vehicle)
+        found = self.state_file.rows(
+            "SELECT * FROM work WHERE vehicle = ? ORDER BY number", vehicle
+        )
         return [Work(*row) for row in found]
 
     def know(self, vehicle: str, point: bytes) -> None:
         """The 65-byte point of a vehicle's provisioning key."""
-        with self.memory.transaction() as run:
+        with self.state_file.transaction() as run:
             run(
                 "INSERT INTO vehicles VALUES (?, ?) ON CONFLICT DO UPDATE SET point = ?",
                 (vehicle, point, point),
@@ -93,14 +98,14 @@ class Backlog:
 
     def revoke(self, certificate: bytes) -> None:
         """Not to be trusted by any vehicle from now on. DER."""
-        with self.memory.transaction() as run:
+        with self.state_file.transaction() as run:
             run("INSERT OR IGNORE INTO revoked VALUES (?)", (certificate,))
 
     def revoked(self) -> list[bytes]:
-        return [bytes(row[0]) for row in self.memory.rows("SELECT certificate FROM revoked")]
+        return [bytes(row[0]) for row in self.state_file.rows("SELECT certificate FROM revoked")]
 
     def point(self, vehicle: str) -> bytes | None:
-        found = self.memory.rows("SELECT point FROM vehicles WHERE vehicle = ?", vehicle)
+        found = self.state_file.rows("SELECT point FROM vehicles WHERE vehicle = ?", vehicle)
         return bytes(found[0][0]) if found else None
 
 

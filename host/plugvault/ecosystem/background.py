@@ -10,7 +10,7 @@ ASK_AGAIN = 3600.0  # seconds between two rounds of asking foreign CAs
 FORGET = 600.0  # seconds between two looks for old events
 
 
-def deliver(services: Services, stop: threading.Event) -> None:
+def run(services: Services, stop: threading.Event) -> None:
     """Until `stop`. Any number of threads, processes and machines may do it at once."""
     own = frozenset(one.identifier.hex() for one in services.authorities)
     ask_again = delivery.RecheckRevocation(services.refresh, own)
