@@ -31,7 +31,7 @@ from plugvault.opcp import tokens as tokens_
 from plugvault.pki import names, path
 from plugvault.roles import state_file
 from plugvault.station import server
-from plugvault.station.iso15118_2.secc import Authorized
+from plugvault.station.events import Authorized
 from plugvault.station.server import Station
 from world import PCID, World
 
@@ -205,10 +205,10 @@ def test_a_station_keeps_the_latest_of_what_it_billed(monkeypatch: pytest.Monkey
     billed: list[Authorized] = []
     offer: Any = None
     station = Station(offer, (), lambda _: b"", bill=billed.append)
-    watch = server._Watch(None)
+    meter = server._Meter(None)
     for _ in range(100):
         record: Any = object.__new__(Authorized)
-        station._handle([record], watch)
+        station._handle([record], meter)
     assert len(billed) == 100
     assert 5 <= len(station.records) <= 10
     assert station.records[-1] is billed[-1]

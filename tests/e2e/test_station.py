@@ -25,7 +25,7 @@ from evcc.trust import Trust
 from plugvault.pki.verify import verify_p256
 from plugvault.roles.customers import CustomerError, Customers
 from plugvault.station import Offer, Station
-from plugvault.station.iso15118_2.secc import Authorized
+from plugvault.station.events import Authorized
 from world import EMAID, NOW, PCID, World
 
 

@@ -7,15 +7,9 @@ from evcc import exi
 from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
 from plugvault.station import Authorized, Offer
-from plugvault.station.iso15118_2.secc import (
-    ALLOWED,
-    APP_PROTOCOL,
-    CLOSED,
-    EXTERNAL,
-    FETCHING,
-    Closed,
-    Secc,
-)
+from plugvault.station.engine import APP_PROTOCOL, CLOSED, FETCHING
+from plugvault.station.events import Closed
+from plugvault.station.iso15118_2.secc import ALLOWED, EXTERNAL, Secc
 
 SESSION_ID = bytes(range(8))
 _STATES = [*sorted(ALLOWED), FETCHING]

@@ -12,17 +12,10 @@ from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
 from plugvault.contract.iso15118_2.response import negative
 from plugvault.station import Authorized, Offer
+from plugvault.station.engine import CLOSED, FETCHING
+from plugvault.station.events import Closed, Fetch, Message
 from plugvault.station.iso15118_2.answers import supported_app_protocol
-from plugvault.station.iso15118_2.secc import (
-    ALLOWED,
-    CLOSED,
-    FETCHING,
-    NEXT,
-    Closed,
-    Fetch,
-    Message,
-    Secc,
-)
+from plugvault.station.iso15118_2.secc import ALLOWED, NEXT, Secc
 from world import DAY, EMAID, NOW, World, sign
 
 SESSION = bytes(range(0x10, 0x18))

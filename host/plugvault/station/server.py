@@ -1,7 +1,7 @@
-"""TCP around the station: one `Secc` per connection, limits, the clock and the contract fetch.
+"""The station's TCP server: one `Secc` per connection, limits, the clock and the contract fetch.
 
-Thin on purpose: what is said and when is `secc`'s. Whatever one client does ends at most its own
-connection. No SDP and no TLS yet; see the package's opening lines for their place.
+The messages and their order are `secc`'s. A client's error ends at most its own connection. No SDP
+and no TLS yet: the package's docstring says where they go.
 """
 
 import asyncio
@@ -13,21 +13,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from plugvault.bounded import add
+from plugvault.station.engine import CLOSED, SEQUENCE_TIMEOUT_MS
+from plugvault.station.events import Authorized, Closed, Event, Fetch, Message, Step
 from plugvault.station.iso15118_2.answers import Offer
-from plugvault.station.iso15118_2.secc import (
-    SEQUENCE_TIMEOUT_MS,
-    Authorized,
-    Closed,
-    Event,
-    Fetch,
-    Message,
-    Secc,
-    Step,
-)
+from plugvault.station.iso15118_2.secc import Secc
 
 FETCH_SECONDS = 4.5  # the vehicle waits 5 s for a CertificateInstallationRes
 MAX_CLIENTS = 8
-RECORDS = 10_000  # authorizations that are kept, the latest: `bill` is told of each
+RECORDS = 10_000  # the latest authorizations, kept in memory; `bill` gets each one
 _READ_BYTES = 4096
 
 _log = logging.getLogger(__name__)
@@ -40,8 +33,8 @@ class Station:
     """A charging station on a TCP port.
 
     fetch_contract: CertificateInstallationReq (EXI as received) -> CertificateInstallationRes
-    (EXI); a coroutine function, or a plain one, which then runs in a thread. Whatever it raises,
-    and silence for longer than `fetch_seconds`, becomes ResponseCode FAILED.
+    (EXI); a coroutine function, or a plain one, which then runs in a thread. Any exception, and no
+    result within `fetch_seconds`, becomes ResponseCode FAILED.
     observe: (direction "in" or "out", message name, bytes on the wire, milliseconds since the
     message before it on this connection), called for each message.
     bill: called with the record of each authorization. clock: unix seconds.
@@ -75,7 +68,7 @@ class Station:
         self._clients: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen; `port` then says where."""
+        """Listen; `port` is then the actual one."""
         self._server = await asyncio.start_server(self._client, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -89,7 +82,7 @@ class Station:
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[tuple[str, int]]:
-        """Run the station beside code that knows no asyncio; gives (host, port)."""
+        """Run the station in a thread, for callers without asyncio; gives (host, port)."""
         ready = threading.Event()
         loop = asyncio.new_event_loop()
         stop = asyncio.Event()
@@ -131,7 +124,7 @@ class Station:
             await self._session(reader, writer)
         except OSError as error:
             _log.info("connection lost: %s", error)
-        except Exception:  # noqa: BLE001 - one client's trouble is not the next one's
+        except Exception:  # noqa: BLE001 - one client's failure must not end the server
             _log.exception("a session failed; the station goes on")
         finally:
             self._clients.discard(task)
@@ -147,62 +140,64 @@ class Station:
             _ms(),
             sequence_timeout_ms=self._sequence_timeout_ms,
         )
-        watch = _Watch(self._observe)
-        while True:
-            step = await self._read(secc, reader, watch)
+        meter = _Meter(self._observe)
+        while secc.state != CLOSED:
+            step = await self._read(secc, reader, meter)
             if step is None:
                 return
-            while True:
-                frames, events = step
-                request, closed = self._handle(events, watch)  # billed before it is granted
-                for frame in frames:
-                    writer.write(frame)
-                # a client that does not read may not keep us waiting, nor fill our memory
-                await asyncio.wait_for(writer.drain(), self._sequence_timeout_ms / 1000)
-                if request is None:
-                    break
-                step = secc.fetched(await self._fetch(request), _ms())
-            if closed:
-                return
+            request = await self._carry_out(step, writer, meter)
+            if request is not None:
+                response = await self._fetch(request)
+                await self._carry_out(secc.fetched(response, _ms()), writer, meter)
+
+    async def _carry_out(
+        self, step: Step, writer: asyncio.StreamWriter, meter: "_Meter"
+    ) -> bytes | None:
+        """Handle the events, then send the frames. Returns the request of a `Fetch`, or None."""
+        frames, events = step
+        request = self._handle(events, meter)  # an authorization is billed before it is sent
+        for frame in frames:
+            writer.write(frame)
+        # a client that does not read must not block the station or fill its memory
+        await asyncio.wait_for(writer.drain(), self._sequence_timeout_ms / 1000)
+        return request
 
     async def _read(
-        self, secc: Secc, reader: asyncio.StreamReader, watch: "_Watch"
+        self, secc: Secc, reader: asyncio.StreamReader, meter: "_Meter"
     ) -> Step | None:
         """The next step of the session; None when the vehicle has gone."""
         deadline = secc.deadline
-        wait = None if deadline is None else max(deadline - _ms(), 0) / 1000
+        seconds = None if deadline is None else max(deadline - _ms(), 0) / 1000
         try:
-            data = await asyncio.wait_for(reader.read(_READ_BYTES), wait)
+            data = await asyncio.wait_for(reader.read(_READ_BYTES), seconds)
         except TimeoutError:
             return secc.timeout(_ms())
-        watch.arrived = time.monotonic()
+        meter.arrived = time.monotonic()
         return secc.receive(data, _ms()) if data else None
 
-    def _handle(self, events: list[Event], watch: "_Watch") -> tuple[bytes | None, bool]:
-        """(request to fetch a contract for, whether to close)."""
-        request, closed = None, False
+    def _handle(self, events: list[Event], meter: "_Meter") -> bytes | None:
+        """The request to fetch a contract for, or None."""
+        request = None
         for event in events:
             match event:
                 case Message():
-                    watch.saw(event)
+                    meter.count(event)
                 case Fetch():
                     request = event.request
                 case Authorized():
                     add(self.records, RECORDS, event)
                     if self._bill is not None:
                         self._bill(event)
-                case Closed():
-                    closed = True
-                    if event.reason:
-                        _log.info("session closed: %s", event.reason)
-        return request, closed
+                case Closed() if event.reason:
+                    _log.info("session closed: %s", event.reason)
+        return request
 
     async def _fetch(self, request: bytes) -> bytes | None:
         try:
             return await asyncio.wait_for(self._fetched(request), self._fetch_seconds)
         except TimeoutError:
             _log.warning("no contract within %s s", self._fetch_seconds)
-        except Exception:  # noqa: BLE001 - whatever it was, the vehicle gets an answer
+        except Exception:  # noqa: BLE001 - the vehicle gets an answer after any failure
             _log.exception("the contract could not be fetched")
         return None
 
@@ -214,15 +209,14 @@ class Station:
         return await answer if inspect.isawaitable(answer) else answer
 
 
-class _Watch:
-    """Tells the observer of one connection's messages, with the time between them."""
+class _Meter:
+    """Reports one connection's messages to the observer, with the time between them."""
 
     def __init__(self, observe: Observe | None) -> None:
         self._observe = observe
         self.arrived = self._last = time.monotonic()
 
-    def saw(self, message: Message) -> None:
-        # what came in came before it was worked on
+    def count(self, message: Message) -> None:
         now = self.arrived if message.direction == "in" else time.monotonic()
         if self._observe is not None:
             self._observe(message.direction, message.name, message.size, (now - self._last) * 1000)

@@ -1,1 +1,1 @@
-"""The station's half of an ISO 15118-2 session: states, answers, and the check of a payment."""
+"""ISO 15118-2 alone: the states of a session, the responses, and the check of a payment."""

@@ -1,16 +1,20 @@
-"""What the station says: response bodies of ISO 15118-2, 8.4.3, as plain values for the EXI codec.
+"""The station's response bodies of ISO 15118-2, 8.4.3, as plain values for the EXI codec.
 
-A refusal carries every mandatory element too, filled with something meaningless: the schema wants
-them, and the vehicle looks at the ResponseCode first.
+A refusal carries every mandatory element too, filled with a dummy: the schema requires them, and
+the vehicle reads the ResponseCode first.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from evcc.iso15118_2.messages import CERTIFICATE_SERVICE, INSTALLATION, NAMESPACE, VERSION
-
-Body = dict[str, Any]
+from evcc.iso15118_2.messages import (
+    CERTIFICATE_SERVICE,
+    INSTALLATION,
+    NAMESPACE,
+    RESPONSE_CODES,
+    VERSION,
+)
+from plugvault.station.engine import Body
 
 CHARGE_SERVICE = 1
 CONTRACT = "Contract"
@@ -19,7 +23,7 @@ EXTERNAL = "ExternalPayment"
 
 @dataclass(frozen=True)
 class Offer:
-    """What a station is called and what it offers."""
+    """A station's name and its services."""
 
     evseid: str = "DE*PVT*E0001"
     certificate_service: bool = True
@@ -28,7 +32,7 @@ class Offer:
 
 
 def supported_app_protocol(request: Body) -> Body:
-    """Agree on ISO 15118-2 if it is among the offers; a different minor version will do."""
+    """Agree on ISO 15118-2 if it is among the offers, in any minor version."""
     for offer in sorted(request["AppProtocol"], key=lambda offer: int(offer["Priority"])):
         if (offer["ProtocolNamespace"], offer["VersionNumberMajor"]) == (NAMESPACE, VERSION[0]):
             same = offer["VersionNumberMinor"] == VERSION[1]
@@ -65,7 +69,7 @@ def service_discovery(offer: Offer) -> Body:
 
 
 def service_detail() -> Body:
-    """The certificate service's: installation, not update, which the pools do not have."""
+    """The certificate service offers installation only: the pools have no update."""
     parameter = {"Name": "Service", "stringValue": "Installation"}
     parameters = {"ParameterSetID": INSTALLATION, "Parameter": [parameter]}
     return {
@@ -107,6 +111,11 @@ _DUMMIES: dict[str, Body] = {
 
 
 def refusal(pair: str, code: str) -> Body | None:
-    """The negative response of a message pair ("Authorization"); None for one unknown here."""
+    """The negative response of a message pair ("Authorization"); None for an unknown pair.
+
+    Raises ValueError for a code that ISO 15118-2 does not have.
+    """
+    if code not in RESPONSE_CODES:
+        raise ValueError("not a ResponseCode: " + code)
     dummy = _DUMMIES.get(pair)
     return None if dummy is None else {**dummy, "ResponseCode": code}

@@ -1,33 +1,23 @@
-"""Is this contract good, and did its key sign this challenge.
+"""The check of a payment: the contract's certificates, and the signature over the challenge.
 
 ISO 15118-2:2014, 8.4.3.6 and 8.4.3.7. The path ends in a root of the root certificate pool, never
-in one the vehicle brought. What is wrong becomes the ResponseCode the standard has for it.
+in one the vehicle sent. Each failure becomes its ResponseCode of the standard.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from evcc import chain, ids, signature
 from evcc.iso15118_2 import messages
 from evcc.x509 import Certificate, CertificateError
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
+from plugvault.station.engine import Body, Refusal, Signature
 
 _EXPIRED = ("expired", "not-yet-valid")
 
 
-class Refusal(Exception):
-    """`code`: the ResponseCode the vehicle gets. The text is for the station's own log."""
-
-    def __init__(self, code: str, why: str) -> None:
-        if code not in messages.RESPONSE_CODES:
-            raise ValueError("not a ResponseCode: " + code)
-        super().__init__(f"{code}: {why}")
-        self.code = code
-
-
-def check_contract(body: dict[str, Any], anchors: Iterable[bytes], now: float) -> Certificate:
-    """The contract leaf of a PaymentDetailsReq, when its path, dates and EMAID are good.
+def check_contract(body: Body, anchors: Iterable[bytes], now: float) -> Certificate:
+    """The contract leaf of a PaymentDetailsReq, if its path, dates and EMAID are good.
 
     anchors: DER of MO and V2G roots. now: unix seconds. Raises Refusal.
     """
@@ -48,10 +38,8 @@ def check_contract(body: dict[str, Any], anchors: Iterable[bytes], now: float) -
     return leaf
 
 
-def check_authorization(
-    body: dict[str, Any], signed: dict[str, Any] | None, challenge: bytes, point: bytes
-) -> None:
-    """The AuthorizationReq answers our challenge, and the contract's key signed just that.
+def check_authorization(body: Body, signed: Signature, challenge: bytes, point: bytes) -> None:
+    """Check that an AuthorizationReq holds `challenge` and is signed by the contract's key.
 
     signed: the message's Signature element. challenge: 16 bytes. point: of the contract leaf.
     Raises Refusal.

@@ -1,69 +1,35 @@
-"""The station's half of a charging session: sans-I/O, one `Secc` per connection.
+"""The station's half of an ISO 15118-2 session: handlers and tables; one `Secc` per connection.
 
-ISO 15118-2:2014, 8.8.3 seen from the SECC. `ALLOWED` says what may come in each state and who
-answers it, `NEXT` what follows. A request at the wrong time, of another session or not to be
-granted gets its FAILED ResponseCode and the session is over; bytes that are not even a request get
-no answer at all. The one thing that takes time, fetching a contract, is an event: whoever runs
-this hands the answer to `fetched`.
+ISO 15118-2:2014, 8.8.3 seen from the SECC. `ALLOWED` says which request each state accepts and
+which handler answers it, `NEXT` what follows. Only fetching a contract takes time: it is an event,
+and the owner of the session hands the operator's answer to `fetched`.
 """
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
 
 from evcc import exi, ids
 from evcc.iso15118_2 import messages
-from evcc.link import v2gtp
 from evcc.x509 import Certificate
 from plugvault.contract.iso15118_2.response import ResponseError, with_session_id
+from plugvault.station.engine import (
+    APP_PROTOCOL,
+    CLOSED,
+    FETCHING,
+    SEQUENCE_TIMEOUT_MS,
+    SESSION_SETUP,
+    Body,
+    Handler,
+    Refusal,
+    SeccEngine,
+    Signature,
+)
+from plugvault.station.events import Authorized, Step
 from plugvault.station.iso15118_2 import answers, payment
-from plugvault.station.iso15118_2.answers import Body, Offer
-from plugvault.station.iso15118_2.payment import Refusal
-
-SEQUENCE_TIMEOUT_MS = 60_000  # V2G_SECC_Sequence_Timeout: how long the vehicle may be silent
-MAX_REQUEST = 8192  # bytes of EXI; the longest real request has under 3,000
+from plugvault.station.iso15118_2.answers import Offer
 
 
-@dataclass(frozen=True)
-class Message:
-    """A message went past. direction: "in" or "out"; size: bytes on the wire, header included."""
-
-    direction: str
-    name: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Fetch:
-    """A contract is wanted: give `request`, the EXI as it came, to the operator; see `fetched`."""
-
-    request: bytes
-
-
-@dataclass(frozen=True)
-class Authorized:
-    """Who pays for this session: the record that is billed."""
-
-    emaid: str
-    session_id: bytes
-    evseid: str
-    time: int
-    contract_serial: int
-
-
-@dataclass(frozen=True)
-class Closed:
-    """The session is over; close the connection. reason: "" when it ended as it should."""
-
-    reason: str = ""
-
-
-Event = Message | Fetch | Authorized | Closed
-Step = tuple[list[bytes], list[Event]]
-
-
-class Secc:
+class Secc(SeccEngine):
     """Feed `receive`, `fetched` and `timeout`; each returns (frames to send, events)."""
 
     def __init__(
@@ -77,59 +43,19 @@ class Secc:
     ) -> None:
         """anchors: DER of the MO and V2G roots that contracts may lead to. clock: unix seconds.
         now_ms: steady milliseconds, as in every call. random: n -> n unpredictable bytes."""
+        super().__init__(messages, answers.refusal, ALLOWED, NEXT, now_ms, sequence_timeout_ms)
         self.offer = offer
         self.anchors = tuple(anchors)
         self.clock = clock
         self.random = random
-        self.state = APP_PROTOCOL
-        self.session_id = messages.NO_SESSION
         self.services: list[int] = []  # that the vehicle selected
         self.contract: Certificate  # of the last good PaymentDetailsReq
         self.challenge = b""
-        self._frames = v2gtp.Reader(MAX_REQUEST)
-        self._timeout_ms = sequence_timeout_ms
-        self._deadline = now_ms + sequence_timeout_ms
-        self._events: list[Event] = []
-
-    @property
-    def deadline(self) -> int | None:
-        """When to call `timeout`, in milliseconds; None while it is not the vehicle's turn.
-
-        It does not move while a message trickles in: a byte now and then is silence too.
-        """
-        return None if self.state in (CLOSED, FETCHING) else self._deadline
-
-    def timeout(self, now_ms: int) -> Step:
-        deadline = self.deadline
-        if deadline is not None and now_ms >= deadline:
-            self._close("sequence timeout")
-        return self._step([])
-
-    def receive(self, data: bytes, now_ms: int) -> Step:
-        """Bytes from the vehicle, in pieces of any size."""
-        if self.state == CLOSED:
-            return [], []
-        if self.deadline is not None and now_ms >= self.deadline:
-            return self.timeout(now_ms)
-        try:
-            requests = self._frames.feed(data)
-        except v2gtp.V2gtpError as error:
-            self._close(str(error))
-            return self._step([])
-        if data and self.state == FETCHING:
-            self._close("not the vehicle's turn")
-            return self._step([])
-        if not requests:
-            return self._step([])
-        if len(requests) > 1 or self._frames.pending:
-            self._close("more than one request at a time")
-            return self._step([])
-        return self._step(self._answer(requests[0], now_ms))
 
     def fetched(self, response: bytes | None, now_ms: int) -> Step:
         """The operator's answer to `Fetch`, EXI; None when there was none in time.
 
-        It goes to the vehicle as it is but for the SessionID, which no signature covers.
+        The vehicle gets it with another SessionID, which no signature covers.
         """
         if self.state != FETCHING:
             return [], []
@@ -139,73 +65,12 @@ class Secc:
                 raise Refusal("FAILED", "no answer from the operator")
             code, relayed = _relay(response, self.session_id)
         except Refusal as refusal:
-            return self._step(self._refuse("CertificateInstallation", refusal, now_ms))
+            return self.step(self.refuse("CertificateInstallation", refusal, now_ms))
         self.state = NEXT[CONTRACT, "installed"]
-        frames = self._send("CertificateInstallationRes", relayed, now_ms)
+        frames = self.send("CertificateInstallationRes", relayed, now_ms)
         if code != "OK":
-            self._close("the operator said " + code)
-        return self._step(frames)
-
-    def _answer(self, request: bytes, now_ms: int) -> list[bytes]:
-        schema = "sap" if self.state == APP_PROTOCOL else "iso2"
-        try:
-            message = exi.decode(request, schema)
-        except exi.ExiError as error:
-            self._note("in", "?", request)
-            self._close(str(error))
-            return []
-        if schema == "sap":
-            session_id, (name, body), signed = self.session_id, next(iter(message.items())), None
-        else:
-            session_id, name, body, signed = messages.opened(message)
-        self._note("in", name, request)
-        pair = name.removesuffix("Req")
-        try:
-            handler = ALLOWED[self.state].get(name)
-            if handler is None:
-                raise Refusal("FAILED_SequenceError", f"{name} in {self.state}")
-            if self.state not in (APP_PROTOCOL, SESSION_SETUP) and session_id != self.session_id:
-                raise Refusal("FAILED_UnknownSession", session_id.hex())
-            response, outcome = handler(self, body, signed)
-        except Refusal as refusal:
-            return self._refuse(pair, refusal, now_ms)
-        self.state = NEXT[self.state, outcome]
-        if response is None:
-            self._events.append(Fetch(request))
-            return []
-        frames = self._respond(pair, response, now_ms)
-        if self.state == CLOSED:
-            self._close("" if outcome == "stop" else outcome)
-        return frames
-
-    def _respond(self, pair: str, body: Body, now_ms: int) -> list[bytes]:
-        name = pair + "Res"
-        if pair == "supportedAppProtocol":
-            return self._send(name, exi.encode({name: body}, "sap"), now_ms)
-        message = messages.envelope(self.session_id, name, body)
-        return self._send(name, exi.encode(message), now_ms)
-
-    def _send(self, name: str, payload: bytes, now_ms: int) -> list[bytes]:
-        self._deadline = now_ms + self._timeout_ms
-        self._note("out", name, payload)
-        return [v2gtp.encode(payload)]
-
-    def _refuse(self, pair: str, refusal: Refusal, now_ms: int) -> list[bytes]:
-        body = answers.refusal(pair, refusal.code)
-        frames = [] if body is None else self._respond(pair, body, now_ms)
-        self._close(str(refusal))
-        return frames
-
-    def _note(self, direction: str, name: str, payload: bytes) -> None:
-        self._events.append(Message(direction, name, v2gtp.HEADER_BYTES + len(payload)))
-
-    def _close(self, reason: str) -> None:
-        self.state = CLOSED
-        self._events.append(Closed(reason))
-
-    def _step(self, frames: list[bytes]) -> Step:
-        events, self._events = self._events, []
-        return frames, events
+            self.close("the operator answered " + code)
+        return self.step(frames)
 
 
 def _relay(response: bytes, session_id: bytes) -> tuple[str, bytes]:
@@ -220,62 +85,62 @@ def _relay(response: bytes, session_id: bytes) -> tuple[str, bytes]:
     return body["ResponseCode"], relayed
 
 
-Answer = tuple[Body | None, str]
-Signed = dict[str, Any] | None
+Answer = tuple[Body, str]
 
 
-def _negotiate(secc: Secc, body: Body, _: Signed) -> Answer:
+def _negotiate(secc: Secc, body: Body, _: Signature) -> Answer:
     response = answers.supported_app_protocol(body)
     agreed = "SchemaID" in response
     return response, "agreed" if agreed else "no common protocol"
 
 
-def _set_up(secc: Secc, body: Body, _: Signed) -> Answer:
-    """Always a new session: this station has nothing to resume a paused one for."""
+def _set_up(secc: Secc, body: Body, _: Signature) -> Answer:
+    """Always a new session: this station never pauses one."""
     secc.session_id = secc.random(8)
     return answers.session_setup(secc.offer, int(secc.clock())), "set up"
 
 
-def _discover(secc: Secc, body: Body, _: Signed) -> Answer:
+def _discover(secc: Secc, body: Body, _: Signature) -> Answer:
     return answers.service_discovery(secc.offer), "discovered"
 
 
-def _detail(secc: Secc, body: Body, _: Signed) -> Answer:
+def _detail(secc: Secc, body: Body, _: Signature) -> Answer:
     if not secc.offer.certificate_service or body["ServiceID"] != messages.CERTIFICATE_SERVICE:
         raise Refusal("FAILED_ServiceIDInvalid", f"service {body['ServiceID']}")
     return answers.service_detail(), "detailed"
 
 
-def _select(secc: Secc, body: Body, _: Signed) -> Answer:
-    if body["SelectedPaymentOption"] not in secc.offer.payment:
-        raise Refusal("FAILED_PaymentSelectionInvalid", body["SelectedPaymentOption"])
-    chosen = [service["ServiceID"] for service in body["SelectedServiceList"]["SelectedService"]]
-    if answers.CHARGE_SERVICE not in chosen:
-        raise Refusal("FAILED_NoChargeServiceSelected", str(chosen))
+def _select(secc: Secc, body: Body, _: Signature) -> Answer:
+    option = body["SelectedPaymentOption"]
+    if option not in secc.offer.payment:
+        raise Refusal("FAILED_PaymentSelectionInvalid", option)
+    selected = [service["ServiceID"] for service in body["SelectedServiceList"]["SelectedService"]]
+    if answers.CHARGE_SERVICE not in selected:
+        raise Refusal("FAILED_NoChargeServiceSelected", str(selected))
     offered = {answers.CHARGE_SERVICE}
     if secc.offer.certificate_service:
         offered.add(messages.CERTIFICATE_SERVICE)
-    if not offered.issuperset(chosen):
-        raise Refusal("FAILED_ServiceSelectionInvalid", str(chosen))
-    secc.services = chosen
-    return answers.ok(), body["SelectedPaymentOption"]
+    if not offered.issuperset(selected):
+        raise Refusal("FAILED_ServiceSelectionInvalid", str(selected))
+    secc.services = selected
+    return answers.ok(), option
 
 
-def _install(secc: Secc, body: Body, _: Signed) -> Answer:
+def _install(secc: Secc, body: Body, _: Signature) -> tuple[None, str]:
     if messages.CERTIFICATE_SERVICE not in secc.services:
         raise Refusal("FAILED_SequenceError", "the certificate service was not selected")
     return None, "fetch"
 
 
-def _details(secc: Secc, body: Body, _: Signed) -> Answer:
+def _challenge(secc: Secc, body: Body, _: Signature) -> Answer:
     secc.contract = payment.check_contract(body, secc.anchors, secc.clock())
     secc.challenge = secc.random(16)
     return answers.payment_details(secc.challenge, int(secc.clock())), "challenged"
 
 
-def _authorize(secc: Secc, body: Body, signed: Signed) -> Answer:
+def _authorize(secc: Secc, body: Body, signature: Signature) -> Answer:
     challenge, secc.challenge = secc.challenge, b""
-    payment.check_authorization(body, signed, challenge, secc.contract.point)
+    payment.check_authorization(body, signature, challenge, secc.contract.point)
     record = Authorized(
         ids.parse_emaid(secc.contract.names["CN"]),
         secc.session_id,
@@ -283,32 +148,26 @@ def _authorize(secc: Secc, body: Body, signed: Signed) -> Answer:
         int(secc.clock()),
         secc.contract.serial,
     )
-    secc._events.append(record)
+    secc.emit(record)
     return answers.authorization(), "authorized"
 
 
-def _authorize_external(secc: Secc, body: Body, _: Signed) -> Answer:
-    """Paid at the terminal: nothing to check here, and nobody to bill by EMAID."""
+def _authorize_external(secc: Secc, body: Body, _: Signature) -> Answer:
+    """Paid at the terminal: no signature to check and no EMAID to bill."""
     return answers.authorization(), "authorized"
 
 
-def _stop(secc: Secc, body: Body, _: Signed) -> Answer:
+def _stop(secc: Secc, body: Body, _: Signature) -> Answer:
     return answers.ok(), "stop"
 
 
-APP_PROTOCOL = "app protocol"
-SESSION_SETUP = "session setup"
 DISCOVERY = "service discovery"
 SELECTION = "payment selection"
 CONTRACT = "contract"
-FETCHING = "fetching a contract"
 DETAILS = "payment details"
 AUTHORIZATION = "authorization"
 EXTERNAL = "external authorization"
 AUTHORIZED = "authorized"
-CLOSED = "closed"
-
-Handler = Callable[[Secc, Body, Signed], Answer]
 
 ALLOWED: dict[str, dict[str, Handler]] = {
     APP_PROTOCOL: {"supportedAppProtocolReq": _negotiate},
@@ -321,16 +180,16 @@ ALLOWED: dict[str, dict[str, Handler]] = {
     },
     CONTRACT: {
         "CertificateInstallationReq": _install,
-        "PaymentDetailsReq": _details,
+        "PaymentDetailsReq": _challenge,
         "SessionStopReq": _stop,
     },
-    DETAILS: {"PaymentDetailsReq": _details, "SessionStopReq": _stop},
+    DETAILS: {"PaymentDetailsReq": _challenge, "SessionStopReq": _stop},
     AUTHORIZATION: {"AuthorizationReq": _authorize, "SessionStopReq": _stop},
     EXTERNAL: {"AuthorizationReq": _authorize_external, "SessionStopReq": _stop},
-    AUTHORIZED: {"SessionStopReq": _stop},  # and, one day, ChargeParameterDiscoveryReq
+    AUTHORIZED: {"SessionStopReq": _stop},  # ChargeParameterDiscoveryReq will go here
 }
 
-# (state, what came of the request) -> what is waited for next
+# (state, outcome of the request) -> next state
 NEXT: dict[tuple[str, str], str] = {
     (APP_PROTOCOL, "agreed"): SESSION_SETUP,
     (APP_PROTOCOL, "no common protocol"): CLOSED,
