@@ -10,7 +10,7 @@ twice, and an operator that deletes one would leave the other good.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 
 from plugvault.contract.iso15118_2.bundle import ISO2, Message, to_exi
@@ -116,13 +116,6 @@ def hang_on(contracts: Sequence[Contract]) -> list[tuple[str, str]]:
 @lru_cache(maxsize=64)  # the same few above very many
 def _identities(subs: tuple[bytes, ...]) -> list[tuple[str, str]]:
     return [path.identity(path.read(der)) for der in subs]
-
-
-def foresee(records: Records, contracts: Sequence[Contract]) -> None:
-    """That they will be delivered."""
-    for contract in contracts:
-        if contract.delivered is None:
-            records.ahead(partial(records.endpoints.listening, _operator(contract)))
 
 
 def deliver(records: Records, contract: Contract, now: float) -> None:

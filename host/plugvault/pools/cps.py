@@ -10,7 +10,6 @@ are kept, so that nobody has another envelope signed for them [`envelopes`].
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from evcc import chain
 from evcc.p256 import on_curve
@@ -99,9 +98,6 @@ def sign(
     if pcid:  # with a hand on what is the caller's, and on nobody else's
         records.lock(pcid.upper(), contracts.key(data.emaid))
     records.lock(*envelopes.names(data))
-    records.ahead(lambda: envelopes.check(records, data))
-    if pcid:
-        _foresee(records, signers, data.emaid, pcid.upper())
     _check_path(records, data, leaf, now)
     place = find_place(records, data.emaid, pcid, now) if pcid else None
     if place and path.read(place.vehicle.certificate).point == leaf.point:
@@ -184,7 +180,6 @@ def check_envelope(data: ContractData) -> None:
 
 
 def _check_path(records: Records, data: ContractData, leaf: Certificate, now: float) -> None:
-    records.ahead(lambda: certificates.check_new(records, leaf, data.subs))
     try:
         path.validate(
             data.certificate, data.subs, rcp.anchors(records, "MO", "V2G"), chain.CONTRACT, now
@@ -194,16 +189,6 @@ def _check_path(records: Records, data: ContractData, leaf: Certificate, now: fl
             "invalid", f"The contract certificate chain is not valid under RCP ({error})."
         ) from error
     certificates.check_new(records, leaf, data.subs)
-
-
-def _foresee(records: Records, signers: Sequence[Signer], emaid: str, vehicle: str) -> None:
-    """What `sign` and the storing of what it returns ask, of what is locked."""
-    records.ahead(
-        lambda: contracts.find(records, emaid),
-        lambda: records.vehicle_with_contracts(vehicle, ISO2),
-        lambda: records.endpoints.listening(contracts.maker(vehicle)),
-        *(partial(certificates.check, records, signer.path) for signer in signers),
-    )
 
 
 def find_place(records: Records, emaid: str, pcid: str, now: float) -> contracts.Place:

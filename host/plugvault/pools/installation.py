@@ -84,13 +84,10 @@ def install(records: Records, request: Request, pcid: str, now: float) -> Contra
     """
     name = pcid.upper()
     records.lock(name)
-    records.ahead(records.roots.all)
     vehicle, of_vehicle = records.vehicle_with_contracts(name, ISO2)
     if vehicle is None or vehicle.certificate != request.certificate:
         raise PoolError("not-found", NOTHING)
     default = [contract for contract in of_vehicle if contract.default]
-    contracts.foresee(records, default)
-    records.statuses.expect([*pcp.hangs_on(vehicle), *contracts.hang_on(default)])
     if not pcp.is_good(records, vehicle, now):
         raise PoolError("not-found", NOTHING)
     for contract in contracts.good(records, default, now):

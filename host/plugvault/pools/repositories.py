@@ -4,7 +4,7 @@
 implementation is SQL (`plugvault.store`); the pools know only this interface.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
@@ -102,11 +102,6 @@ class Statuses(Protocol):
 
     def revoked(self, certificates: Sequence[tuple[str, str]]) -> bool:
         """Whether any of these (issuer, serial) is revoked: one query."""
-        ...
-
-    def expect(self, certificates: Sequence[tuple[str, str]]) -> None:
-        """A hint: `revoked` will be asked of these, some at a time. The database is asked of all
-        of them now, and not again before something is locked or written."""
         ...
 
     def revoke(self, certificates: Sequence[tuple[str, str]], reason: str, at: int) -> None:
@@ -230,12 +225,6 @@ class Records(Protocol):
         them waits. Needed where a write depends on what was read. A vehicle's name is its PCID in
         upper case. Lock several names in one call: two transactions that lock in different
         orders would wait for each other, and both fail."""
-        ...
-
-    def ahead(self, *asks: Callable[[], object]) -> None:
-        """A hint: what each of these asks first will be asked below. A database that has to be
-        waited for is asked all of it together with the next question, and once more what was
-        written, or locked, in between. What these return is lost."""
         ...
 
     def vehicle_with_contracts(

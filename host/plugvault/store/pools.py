@@ -261,9 +261,6 @@ class Statuses(Rows[records.Status]):
         good.update(asked)
         return False
 
-    def expect(self, certificates: Sequence[tuple[str, str]]) -> None:
-        self.revoked(certificates)  # which it keeps in mind
-
     def revoke(self, certificates: Sequence[tuple[str, str]], reason: str, at: int) -> None:
         rows = [
             {"of_issuer": issuer, "of_serial": serial, "why": reason, "at": at}

@@ -65,9 +65,6 @@ class SqlRecords:
     def lock(self, *names: str) -> None:
         self._transaction.lock(*names)
 
-    def ahead(self, *asks: Callable[[], object]) -> None:
-        self._transaction.ahead(*asks)
-
     def vehicle_with_contracts(
         self, vehicle: str, namespace: str
     ) -> tuple[Provisioning | None, list[Contract]]:

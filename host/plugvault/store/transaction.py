@@ -6,7 +6,6 @@ would cost more than running it.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from operator import itemgetter
@@ -69,10 +68,6 @@ def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, 
     return lambda values: tuple(values[name] for name in names)
 
 
-class _Later(Exception):
-    """The answer is not there yet."""
-
-
 class Transaction:
     """Runs statements. `write`: whether what is read may be locked."""
 
@@ -84,8 +79,7 @@ class Transaction:
         self.write = write
         self._locks = write and dialect.name == "postgresql"
         self._held: set[str] = set()  # names that are locked
-        self._is_ahead = self._is_patient = False
-        self._asked: dict[tuple[Any, ...], Any] = {}  # ahead: what, with which values
+        self._is_patient = False
         self.changes = 0  # statements that may have changed something
         self.committed: list[Callable[[], None]] = []  # called when it has been
 
@@ -95,7 +89,6 @@ class Transaction:
         PostgreSQL's writer sees what others have committed meanwhile."""
         if self._locks:
             self.memo.clear()
-            self._asked.clear()
 
     def run(self, statement: Executable, values: Values) -> Any:
         """What has the rows: `fetchall()`, and how many were changed: `rowcount`."""
@@ -103,24 +96,7 @@ class Transaction:
         row = values if isinstance(values, tuple) else one.row(values)
         if one.written:
             self._note(one.written)
-        if self._is_ahead:
-            self._asked[one.text, *row] = self.connection.execute(one.text, row)
-            raise _Later
-        if self._asked and (answer := self._asked.get((one.text, *row))) is not None:
-            return answer
         return self.connection.execute(one.text, row)
-
-    def ahead(self, *asks: Callable[[], object]) -> None:
-        """See `Records`. What a file's database is asked costs no more one by one."""
-        if self.database != "postgresql":
-            return
-        self._is_ahead = True
-        try:
-            for ask in asks:
-                with suppress(_Later):
-                    ask()
-        finally:
-            self._is_ahead = False
 
     def rows(self, statement: Executable, values: Values) -> list[Row]:
         found: list[Row] = self.run(statement, values).fetchall()
@@ -135,14 +111,10 @@ class Transaction:
             self.connection.executemany(one.text, rows)
 
     def _note(self, written: str) -> None:
-        """What was kept of a table that is now another, or asked ahead of it, is forgotten."""
+        """What was kept of a table that is now another is forgotten."""
         self.changes += 1
         if self.memo and written not in _MANY:
             self.memo.clear()
-        if self._asked:
-            self._asked = {
-                what: one for what, one in self._asked.items() if written not in what[0]
-            }
 
     def lock(self, *names: str) -> None:
         """No other transaction that locks one of these goes on before this one ends. SQLite has
