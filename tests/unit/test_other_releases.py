@@ -67,7 +67,7 @@ def test_of_two_pip_files_that_say_the_same_the_later_counts(
     machine: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = "global.cert='/first'\nglobal.timeout='9'\nglobal.cert='/second'\n"
-    monkeypatch.setattr(machine, "_told", lambda *command: said)
+    monkeypatch.setattr(machine, "_output", lambda *command: said)
     assert machine._pip_settings() == "[global]\ncert = /second\ntimeout = 9\n"
 
 

@@ -3,7 +3,7 @@
 CPython: the vault in this process on SoftHSM; the disk is left out (the store is in memory and
 `os.fsync` does nothing here), and every installation replaces the last one, as a renewal does. The
 bare side makes the same verifications with `cryptography` and the same token calls with
-python-pkcs11, and nothing else. Both sides take turns, in one run. MicroPython: the same answers
+python-pkcs11, and nothing else. Both sides alternate, in one run. MicroPython: the same answers
 through `ffi`, flushes included, timed by the module itself.
 """
 
@@ -28,18 +28,18 @@ MOST_CHECK = 0.1  # of an installation
 
 
 class Clock:
-    """Milliseconds of each turn; the median, for these machines are shared."""
+    """Measures calls, in milliseconds. The median counts, because these machines are shared."""
 
     def __init__(self) -> None:
-        self.turns: list[float] = []
+        self.milliseconds: list[float] = []
 
-    def turn(self, work: Callable[[], object]) -> None:
+    def measure(self, work: Callable[[], object]) -> None:
         started = time.perf_counter()
         work()
-        self.turns.append((time.perf_counter() - started) * 1000)
+        self.milliseconds.append((time.perf_counter() - started) * 1000)
 
     def median(self) -> float:
-        return statistics.median(self.turns)
+        return statistics.median(self.milliseconds)
 
 
 def bare(vault: Any, response: bytes, anchors: dict[str, bytes]) -> Callable[[], None]:
@@ -66,7 +66,7 @@ def bare(vault: Any, response: bytes, anchors: dict[str, bytes]) -> Callable[[],
     cps = x509.parse(body["SAProvisioningCertificateChain"]["Certificate"]).point
     info = signed_info_digest(signature["SignedInfo"])
     verified.append((cps, info, signature["SignatureValue"]["value"]))
-    verified.append(verified[-1])  # for that of the contract key, which proves its possession
+    verified.append(verified[-1])  # for the signature by which the contract key proves itself
     leaf = x509.parse(body["ContractSignatureCertChain"]["Certificate"]).point
     opening = bare_opening(vault, {"dh": body["DHpublickey"]["value"], "public": leaf})
 
@@ -79,7 +79,7 @@ def bare(vault: Any, response: bytes, anchors: dict[str, bytes]) -> Callable[[],
 
 
 def checked_envelope() -> Callable[[], None]:
-    """What an installation does with the table of envelopes, where it has room for just one."""
+    """The work of an installation on the table of envelopes, with room for one more."""
     from evcc.envelopes import ROOM, Envelopes
 
     table = Envelopes()
@@ -109,14 +109,14 @@ def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
     for label in ("car", "bare"):
         store.init_token(label, pin, secrets.token_hex(8))
     vault = open_vault(store.module, store.conf, "car", pin)
-    other = open_vault(store.module, store.conf, "bare", pin)
-    other.generate_provisioning_key()
+    bare_vault = open_vault(store.module, store.conf, "bare", pin)
+    bare_vault.generate_provisioning_key()
     files = Files(str(folder / "car"))
     trust, contracts = Trust(files, vault.verify), Contracts(files)
     trust.install("EU", world.anchors, NOW)
-    whole, alone = Clock(), Clock()
+    installed, cryptography = Clock(), Clock()
     anchors = dict(world.anchors)
-    made = answers(world, vault.generate_provisioning_key(), ROUNDS + 1)
+    responses = answers(world, vault.generate_provisioning_key(), ROUNDS + 1)
 
     def installs(response: bytes) -> Callable[[], object]:
         request = Request.at_station(SESSION_ID)
@@ -125,27 +125,27 @@ def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
     flush, os.fsync = os.fsync, lambda descriptor: None
     check = Clock()
     try:
-        installs(made.pop(0))()
-        for response in made:
-            whole.turn(installs(response))
-            alone.turn(bare(other, response, anchors))
-            check.turn(checked_envelope())
+        installs(responses.pop(0))()
+        for response in responses:
+            installed.measure(installs(response))
+            cryptography.measure(bare(bare_vault, response, anchors))
+            check.measure(checked_envelope())
     finally:
         os.fsync = flush
         vault.close()
-        other.close()
+        bare_vault.close()
     return [
         {
-            "name": f"installing {len(made[0]):,} bytes, CPython with SoftHSM, against bare calls",
-            "value": whole.median() / alone.median(),
+            "name": f"installing {len(responses[0]):,} bytes, CPython, SoftHSM, of bare calls",
+            "value": installed.median() / cryptography.median(),
             "unit": "×",
             "budget": MOST_RATIO,
         },
-        {"name": "  whole, decode to commit", "value": whole.median(), "unit": "ms"},
-        {"name": "  its cryptography alone", "value": alone.median(), "unit": "ms"},
+        {"name": "  all of it, decode to commit", "value": installed.median(), "unit": "ms"},
+        {"name": "  its cryptography cryptography", "value": cryptography.median(), "unit": "ms"},
         {
-            "name": "  whether its envelope is new, in an old car's table, of the whole",
-            "value": check.median() / whole.median(),
+            "name": "  the check of its envelope in a nearly full table, of all of it",
+            "value": check.median() / installed.median(),
             "unit": "×",
             "budget": MOST_CHECK,
         },
@@ -168,8 +168,8 @@ def on_micropython(folder: Path, world: Any) -> list[dict[str, object]]:
     point = vault.generate_provisioning_key()
     Trust(Files(str(folder / "car")), vault.verify).install("EU", world.anchors, NOW)
     vault.close()
-    made = answers(world, point, 11)
-    for i, response in enumerate(made):
+    responses = answers(world, point, 11)
+    for i, response in enumerate(responses):
         (folder / f"{i}.exi").write_bytes(response)
     arguments = [str(folder), str(store.module), "car", str(NOW), SESSION_ID.hex()]
     ended = subprocess.run(
@@ -183,11 +183,11 @@ def on_micropython(folder: Path, world: Any) -> list[dict[str, object]]:
     )
     if ended.returncode:
         raise RuntimeError(ended.stdout + ended.stderr)
-    first, *rest = [int(line) / 1000 for line in ended.stdout.split()]
+    first, *later = [int(line) / 1000 for line in ended.stdout.split()]
     return [
         {
-            "name": f"installing {len(made[0]):,} bytes, MicroPython with ffi",
-            "value": statistics.median(rest),
+            "name": f"installing {len(responses[0]):,} bytes, MicroPython with ffi",
+            "value": statistics.median(later),
             "unit": "ms",
             "budget": MOST_MICROPYTHON,
         },
@@ -197,7 +197,7 @@ def on_micropython(folder: Path, world: Any) -> list[dict[str, object]]:
 
 def bench() -> list[dict[str, object]]:
     world = World()
-    # SoftHSM writes each object thirty times: on a disk both sides would mostly wait for that.
+    # SoftHSM writes each object thirty times: on a disk, both sides would mostly wait for it.
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     rows: list[dict[str, object]] = []
     for part in (on_cpython, on_micropython):

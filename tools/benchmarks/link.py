@@ -1,4 +1,4 @@
-"""The link: how long a real response takes on a serial line, clean and noisy, and what it costs.
+"""The link: how long a real response takes on a serial line, clean and noisy, and size it costs.
 
 Times on the line are on a simulated clock, 115,200 bits a second each way, so they are the same on
 every machine. Noise is one byte in a hundred changed, dropped or repeated.
@@ -20,7 +20,7 @@ from noise import Line  # noqa: E402
 RESPONSE = 4416 + 8  # bytes, with its V2GTP header
 RUNS = 20
 
-# Both ends in one process, through a line without limits: what the computing alone takes.
+# Both ends in one process, through a line without limits: size the computing alone takes.
 BOTH_ENDS = f"""
 import time
 from noise import Line
@@ -51,11 +51,11 @@ def on_the_line(per_thousand: int) -> float:
 
 
 def bench() -> list[dict[str, object]]:
-    what = f"{RESPONSE:,} bytes at 115,200 bit/s"
+    size = f"{RESPONSE:,} bytes at 115,200 bit/s"
     rows: list[dict[str, object]] = [
-        {"name": f"{what}, clean", "value": on_the_line(0), "unit": "ms", "budget": 600},
+        {"name": f"{size}, clean", "value": on_the_line(0), "unit": "ms", "budget": 600},
         {
-            "name": f"{what}, 1 byte in 100 spoiled",
+            "name": f"{size}, 1 byte in 100 spoiled",
             "value": on_the_line(10),
             "unit": "ms",
             "budget": 5000,

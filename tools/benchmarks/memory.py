@@ -1,10 +1,10 @@
-"""What an installation takes of a board's memory: 32-bit MicroPython, code from .mpy, small heap.
+"""Heap of a board during an installation: 32-bit MicroPython, code from .mpy, a small heap.
 
 The interpreter is Debian's 32-bit build, whose objects are as wide as a board's. Its heap holds
-the loaded code as well, which a board that freezes the module keeps in flash; so the figure for a
-board is what is needed above the code. The peak is found from outside: the smallest heap with
+the loaded code as well; a board with a frozen module keeps that in flash. So the figure for a
+board is the heap needed above the code. The peak is found from outside: the smallest heap with
 which a whole installation still passes, every collection and fragment included. The vault is the
-service on the host, as for a bench board.
+service on the host, as for a board on a test bench.
 """
 
 import json
@@ -42,7 +42,7 @@ def prepare(folder: Path, point: bytes, verify: Any) -> tuple[str, int]:
 
 
 def attempt(argv: tuple[str, ...], env: dict[str, str], heap: int, *args: str) -> dict | None:
-    """One installation with `heap` bytes; what it printed, or None if the memory was too small."""
+    """The figures of one installation with `heap` bytes; None if the memory was too small."""
     script = str(HERE / "memory_board.py")
     ended = subprocess.run(
         [*argv, "-X", f"heapsize={heap}", script, *args],
@@ -52,12 +52,12 @@ def attempt(argv: tuple[str, ...], env: dict[str, str], heap: int, *args: str) -
         timeout=60,
         check=False,
     )
-    said = ended.stdout + ended.stderr
+    output = ended.stdout + ended.stderr
     if ended.returncode == 0:
         return json.loads(ended.stdout)
-    if "MemoryError" in said or ": memory: " in said:
+    if "MemoryError" in output or ": memory: " in output:
         return None
-    raise RuntimeError(f"not for want of memory: {said}")
+    raise RuntimeError(f"not for want of memory: {output}")
 
 
 def bench() -> list[dict[str, object]]:
@@ -84,36 +84,36 @@ def bench() -> list[dict[str, object]]:
                 shutil.copytree(folder / "new", folder / "car")
                 return attempt(runtime.argv, env, heap, str(folder), str(socket), now)
 
-            told = passes(HEAP)
-            if told is None:
+            figures = passes(HEAP)
+            if figures is None:
                 raise MemoryError(f"an installation does not pass with {HEAP} bytes of heap")
-            low, high = told["ready"], HEAP
+            low, high = figures["ready"], HEAP
             while high - low > STEP:
                 middle = (low + high) // 2
                 low, high = (low, middle) if passes(middle) else (middle, high)
-    what = f"installing {size:,} bytes, 32 bits"
+    installation = f"installing {size:,} bytes, 32 bits"
     return [
         {
-            "name": "evcc as .mpy, all of it",
+            "name": "evcc as .mpy, complete",
             "value": bytecode,
             "unit": "bytes",
             "note": "aim 65,536",
         },
-        {"name": f"{what}: smallest heap", "value": high, "unit": "bytes", "budget": HEAP},
+        {"name": f"{installation}: smallest heap", "value": high, "unit": "bytes", "budget": HEAP},
         {
             "name": "  of it, the code an installation loads",
-            "value": told["code"],
+            "value": figures["code"],
             "unit": "bytes",
         },
         {
             "name": "  of it, above the code",
-            "value": high - told["code"],
+            "value": high - figures["code"],
             "unit": "bytes",
             "note": f"aim {AIM_ABOVE_CODE:,}",
         },
         {
             "name": "  kept after the commit",
-            "value": told["after"] - told["code"],
+            "value": figures["after"] - figures["code"],
             "unit": "bytes",
         },
     ]

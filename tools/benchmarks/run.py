@@ -1,4 +1,4 @@
-"""`make bench`: every figure beside its budget. tools/benchmarks/README.md says what a row is.
+"""`make bench`: every figure beside its budget. tools/benchmarks/README.md describes a row.
 
     python tools/benchmarks/run.py [NAME]... [--json]
 
@@ -40,17 +40,17 @@ def measure(name: str) -> list[Row]:
     return [{"file": name, **row, "within": within(row)} for row in rows]
 
 
-def apart(name: str) -> list[Row]:
+def in_own_process(name: str) -> list[Row]:
     """The same in a process of its own, as many files need each a token library of theirs; one
-    that fails is a row that says so, for the others' figures are still wanted."""
+    that fails is a row that says so, for the others' figures are still arguments."""
     print(f"{name} ...", file=sys.stderr, flush=True)
-    found = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, __file__, name, "--json"], stdout=subprocess.PIPE, check=False
     )
     try:
-        rows: list[Row] = json.loads(found.stdout)
+        rows: list[Row] = json.loads(ended.stdout)
     except ValueError:
-        failed = {"name": f"could not run: exit {found.returncode}", "value": 0.0, "unit": ""}
+        failed = {"name": f"could not run: exit {ended.returncode}", "value": 0.0, "unit": ""}
         rows = [{"file": name, **failed, "at_least": 1, "within": False}]
     return rows
 
@@ -66,7 +66,7 @@ def limit(row: Row) -> str:
 
 
 def table(rows: list[Row]) -> Table:
-    shown = Table(box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
     for heading, side in (
         ("", "left"),
         ("what", "left"),
@@ -75,26 +75,29 @@ def table(rows: list[Row]) -> Table:
         ("budget", "right"),
         ("", "left"),
     ):
-        shown.add_column(heading, justify=side)
+        grid.add_column(heading, justify=side)
     last = ""
     for row in rows:
         verdict = ("[green]ok[/]" if row["within"] else "[red]OVER[/]") if limit(row) else ""
         first = row["file"] if row["file"] != last else ""
         last = row["file"]
-        what = row["name"] + (f" [dim]({row['note']})[/]" if row.get("note") else "")
-        shown.add_row(first, what, figure(row["value"]), row["unit"], limit(row), verdict)
-    return shown
+        name = row["name"] + (f" [dim]({row['note']})[/]" if row.get("note") else "")
+        grid.add_row(first, name, figure(row["value"]), row["unit"], limit(row), verdict)
+    return grid
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Speed, size and memory, beside their budgets.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names()))
     parser.add_argument("--json", action="store_true", help="the rows as data")
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     sys.path[:0] = [str(HERE), str(HERE.parent)]
-    files = wanted.names or names()
-    rows = measure(files[0]) if len(files) == 1 else [row for one in files for row in apart(one)]
-    if wanted.json:
+    files = arguments.names or names()
+    if len(files) == 1:
+        rows = measure(files[0])
+    else:
+        rows = [row for file in files for row in in_own_process(file)]
+    if arguments.json:
         print(json.dumps(rows, indent=2))
     else:
         Console(width=None if sys.stdout.isatty() else 120).print(table(rows))

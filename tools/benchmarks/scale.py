@@ -1,8 +1,8 @@
 """Time per request with 1,000 and with 1,000,000 vehicles in the pools: SQLite, on this disk.
 
-Two servers over the same keys, one database each; both get the same requests in turns, of the
-same vehicles, which lie scattered among the others. The others are copies of one of them that
-differ in PCID and serial number.
+Two servers over the same keys, one database each. Both alternately get the same requests for the
+same vehicles, which are scattered among the rest. The rest are copies of a vehicle that differ in
+PCID and serial number.
 """
 
 import random
@@ -19,7 +19,7 @@ from plugvault.store import tables
 FEW, MANY = 1_000, 1_000_000
 CARS, WARM, ROUNDS = 800, 100, 7
 CALLS = (CARS - WARM) // ROUNDS
-APART = 7_368_787  # between the numbers of two vehicles; fills 13 digits
+APART = 7_368_787  # the distance between two vehicles' numbers; fills 13 digits
 MOST = 1.2
 
 
@@ -31,17 +31,17 @@ def fill(database: Path, fleet: Fleet, cars: list[Car], count: int) -> None:
 
 
 def slower(few: Server, many: Server, calls: list[Call]) -> float:
-    """Time per request of `many`, of that of `few`: the median of the rounds."""
-    found = []
+    """Time per request of `many`, divided by that of `few`: the median of the rounds."""
+    ratios = []
     for server in (few, many):
         server.send(calls[:WARM])
-    for turn in range(ROUNDS):
-        first = WARM + turn * CALLS
-        asked = calls[first : first + CALLS]
-        pair = (few, many) if turn % 2 else (many, few)
-        rates = {server: rate(server.send(asked)) for server in pair}
-        found.append(rates[few] / rates[many])
-    return statistics.median(found)
+    for round_number in range(ROUNDS):
+        first = WARM + round_number * CALLS
+        part = calls[first : first + CALLS]
+        pair = (few, many) if round_number % 2 else (many, few)
+        rates = {server: rate(server.send(part)) for server in pair}
+        ratios.append(rates[few] / rates[many])
+    return statistics.median(ratios)
 
 
 def bench() -> list[dict[str, Any]]:
@@ -49,26 +49,31 @@ def bench() -> list[dict[str, Any]]:
         folder = Path(temporary)
         folders = {count: folder / f"{count}" for count in (FEW, MANY)}
         with serving(folders[FEW]):
-            pass  # it makes the keys, which the other has too
+            pass  # this start makes the keys; the second server gets a copy
         shutil.copytree(folders[FEW], folders[MANY])
-        files = {count: one / "ecosystem.sqlite" for count, one in folders.items()}
-        few, many = (stack.enter_context(serving(one)) for one in folders.values())
+        files = {count: folder / "ecosystem.sqlite" for count, folder in folders.items()}
+        few, many = (stack.enter_context(serving(folder)) for folder in folders.values())
         fleet = Fleet(folders[FEW], stack)
         places = random.Random(1).sample(range(MANY), CARS)
         cars = [fleet.car(place * APART + 1) for place in places]
         for count, file in files.items():
             fill(file, fleet, cars, count)
-        asked = {
+        calls_by_name = {
             "PUT contractData/signed": [fleet.put(car, n) for n, car in enumerate(cars)],
             "POST signedContractData": [fleet.post(car) for car in cars],
             "GET provCerts/{pcid}": [
                 Call("GET", f"/v1/oem/provCerts/{car.pcid}", "MO_EXTERNAL_PKI") for car in cars
             ],
         }
-        found = {name: slower(few, many, calls) for name, calls in asked.items()}
+        ratios = {name: slower(few, many, calls) for name, calls in calls_by_name.items()}
         size = files[MANY].stat().st_size / 1e6
     rows = [
-        {"name": f"{name}, 1,000,000 vehicles of 1,000", "value": one, "unit": "×", "budget": MOST}
-        for name, one in found.items()
+        {
+            "name": f"{name}, 1,000,000 vehicles of 1,000",
+            "value": ratio,
+            "unit": "×",
+            "budget": MOST,
+        }
+        for name, ratio in ratios.items()
     ]
     return [*rows, {"name": "  the database of 1,000,000", "value": size, "unit": "MB"}]

@@ -1,8 +1,8 @@
-"""An operator with 100,000 contracts leaves: all deleted and revoked, while OCSP is asked.
+"""An operator with 100,000 contracts leaves: all are deleted and revoked under a load of OCSP.
 
 SQLite on this disk, `plugvault sandbox` with one process that answers and one worker. The
-contracts are copies of one that the ecosystem itself has issued, so that each has a certificate
-to revoke; OCSP is asked for their certificates, at random moments, before and meanwhile.
+contracts are copies of a contract of this ecosystem, so that each has a certificate to revoke.
+OCSP requests for these certificates arrive at random moments, before and during the work.
 """
 
 import hashlib
@@ -30,36 +30,36 @@ from plugvault.store import tables
 
 CONTRACTS = 100_000
 PROVIDER, ROLE = "DEPVB", "MO_HUBJECT_PKI"
-ASKED, PART = 50.0, 150  # OCSP requests per second, and in one go
+RATE, PART = 50.0, 150  # OCSP requests per second, and in one part
 MOST_P99 = 50.0  # milliseconds
-SERIAL = 1 << 64  # that of copy i is this and i
+SERIAL = 1 << 64  # of copy i: this number plus i
 
 
 def ask(server: Server, call: Call) -> bytes:
-    asked = Request(
+    request = Request(
         f"http://127.0.0.1:{server.port}{call.path}",
         call.body or None,
         {"Content-Type": call.media, "Authorization": f"Bearer {server.tokens[call.role]}"},
         method=call.method,
     )
-    with urlopen(asked) as answer:
+    with urlopen(request) as answer:
         body: bytes = answer.read()
     return body
 
 
 def fill(server: Server, fleet: Fleet) -> None:
-    """One contract as an operator asks for it, and its copies, each of another vehicle."""
+    """A contract as an operator orders it, and its copies, each for another vehicle."""
     car = fleet.car(1)
     fleet.register(server.database, iter([fleet.record(car.pcid, car.leaf)]))
     emaid = f"{PROVIDER}C00000000"
-    wanted = {
+    order = {
         "contractBegins": timestamp(fleet.now),
         "contractEnds": timestamp(fleet.now + 86_400 * 365),
         "emaid": emaid + ids.emaid_check_digit(emaid),
         "pcid": car.pcid,
         "xsdMsgDefNamespace": ISO2,
     }
-    body = json.dumps(wanted).encode()
+    body = json.dumps(order).encode()
     ask(server, Call("PUT", "/v1/cps/generate/signedContractData", ROLE, body))
     serial = "printf('1%016x', i)"
     vehicle = "printf('PVTC%013d', i)"
@@ -88,8 +88,8 @@ def requests(fleet: Fleet) -> Iterator[list[Call]]:
         part = []
         for _ in range(PART):
             serial = SERIAL + chance.randrange(1, CONTRACTS)
-            asked = ocsp.OCSPRequestBuilder().add_certificate_by_hash(*issuer, serial, SHA1())
-            body = asked.build().public_bytes(Encoding.DER)
+            builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(*issuer, serial, SHA1())
+            body = builder.build().public_bytes(Encoding.DER)
             part.append(Call("POST", "/ocsp", ROLE, body, "application/ocsp-request"))
         yield part
 
@@ -101,7 +101,7 @@ def bench() -> list[dict[str, Any]]:
         fleet = Fleet(folder, stack)
         fill(server, fleet)
         parts = requests(fleet)
-        quiet = [server.send(part, ASKED) for part in itertools.islice(parts, 3)]
+        quiet = [server.send(part, RATE) for part in itertools.islice(parts, 3)]
         probe = next(parts)[0]
         check(server, probe, ocsp.OCSPCertStatus.GOOD)
         began = time.perf_counter()
@@ -109,7 +109,7 @@ def bench() -> list[dict[str, Any]]:
         where = f"/v1/ccp/terminate/{PROVIDER}/{job['jobId']}"
         busy = []
         while job["state"] != "done":
-            busy.append(server.send(next(parts), ASKED))
+            busy.append(server.send(next(parts), RATE))
             job = json.loads(ask(server, Call("GET", where, "ADMIN")))
         seconds = time.perf_counter() - began
         check(server, probe, ocsp.OCSPCertStatus.REVOKED)
@@ -125,12 +125,12 @@ def bench() -> list[dict[str, Any]]:
             "value": percentile(busy, 0.99),
             "unit": "ms",
             "budget": MOST_P99,
-            "note": f"{ASKED:.0f} requests a second",
+            "note": f"{RATE:.0f} requests a second",
         },
     ]
 
 
 def check(server: Server, call: Call, status: ocsp.OCSPCertStatus) -> None:
-    said = ocsp.load_der_ocsp_response(ask(server, call)).certificate_status
-    if said != status:
-        raise RuntimeError(f"OCSP says {said}")
+    answered_status = ocsp.load_der_ocsp_response(ask(server, call)).certificate_status
+    if answered_status != status:
+        raise RuntimeError(f"OCSP says {answered_status}")

@@ -3,11 +3,11 @@
 Signing is the token's arithmetic. Opening a contract key is mostly the token writing the two
 objects of the key to its files. "Alone" opens as PKCS#11 is commonly used, by C_CreateObject; the
 vault has SoftHSM copy a key of the session, which writes less, and gives more custody on NSS. The
-two sides are measured in turns. The store is in memory where there is such a place, so that it is
-not the disk that is measured.
+measurement alternates between the two sides. The store is in memory where the machine has such a
+folder, to leave the disk out.
 
-The budgets through `ffi` are absolute, and of a machine where `openssl speed` signs in 13 µs: what
-it needs here stands beside them, for a slower machine misses them.
+The budgets through `ffi` are absolute, for a machine where `openssl speed` signs in 13 µs. The
+time of `openssl speed` on this machine stands beside them: a slower machine misses the budgets.
 """
 
 import functools
@@ -23,27 +23,27 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TURNS, SIGNATURES, OPENINGS = 10, 100, 5
+ROUNDS, SIGNATURES, OPENINGS = 10, 100, 5
 DIGEST = bytes(range(32))
 
 
 def microseconds(work: Callable[[], object], count: int) -> float:
-    """Of one call: the median, for these machines are shared."""
-    turns = []
+    """µs of one call: the median, because these machines are shared."""
+    times = []
     for _ in range(count):
         started = time.perf_counter()
         work()
-        turns.append((time.perf_counter() - started) * 1e6)
-    return statistics.median(turns)
+        times.append((time.perf_counter() - started) * 1e6)
+    return statistics.median(times)
 
 
-def in_turns(works: list[tuple[Callable[[], object], int]]) -> list[float]:
-    """µs of each work, (work, calls in a turn): the median of its quietest turn."""
-    times: list[list[float]] = [[] for _ in works]
-    for _ in range(TURNS):
-        for taken, (work, count) in zip(times, works, strict=True):
-            taken.append(microseconds(work, count))
-    return [min(taken) for taken in times]
+def alternately(works: list[tuple[Callable[[], object], int]]) -> list[float]:
+    """µs of each work, (work, calls in a round): the median of its quietest round."""
+    rounds: list[list[float]] = [[] for _ in works]
+    for _ in range(ROUNDS):
+        for medians, (work, count) in zip(rounds, works, strict=True):
+            medians.append(microseconds(work, count))
+    return [min(medians) for medians in rounds]
 
 
 def bare_opening(vault: Any, arguments: dict[str, Any]) -> Callable[[], None]:
@@ -130,29 +130,29 @@ def through_ffi(token: Any, arguments: dict[str, Any]) -> list[float] | None:
 
 @functools.cache
 def openssl_speed() -> tuple[float, float] | None:
-    """µs of `openssl speed` on P-256: of a signature, and of what the opening of a contract key
-    calculates, which is an ECDH, and a signature and its verification to prove the key."""
+    """µs of `openssl speed` on P-256: of a signature, and of the arithmetic of an opened contract
+    key (an ECDH, then a signature and its verification to prove the key)."""
     openssl = shutil.which("openssl")
     if openssl is None:
         return None
-    told = subprocess.run(
+    report = subprocess.run(
         [openssl, "speed", "-mr", "-seconds", "1", "ecdsap256", "ecdhp256"],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     ).stdout
-    by_kind = {line[:3]: line.split(":")[3:] for line in told.splitlines()}
+    by_kind = {line[:3]: line.split(":")[3:] for line in report.splitlines()}
     sign, verify = (1e6 / float(a_second) for a_second in by_kind["+F4"])
     return sign, 1e6 / float(by_kind["+F5"][0]) + sign + verify
 
 
 def of_openssl(sign: float, opening: float) -> list[dict[str, Any]]:
-    """Two rows: what `openssl speed` needs, of µs of a signature and of an opening."""
+    """Two rows: the time of `openssl speed`, divided by that of a signature and of an opening."""
     speed = openssl_speed()
     return [
-        {"name": f"{name}, of openssl speed", "value": alone / taken, "unit": "×"}
-        for name, alone, taken in zip(
+        {"name": f"{name}, of openssl speed", "value": alone / duration, "unit": "×"}
+        for name, alone, duration in zip(
             ("sign", "open and delete"), speed or (), (sign, opening), strict=bool(speed)
         )
     ]
@@ -171,7 +171,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
     key = vault.open_contract_key(*case.values())
     level = vault.custody(key)
     vault.delete(key)
-    bare_sign, sign, bare_open, opened = in_turns(
+    bare_sign, sign, bare_open, opened = alternately(
         [
             (lambda: static.sign(DIGEST, mechanism=Mechanism.ECDSA), SIGNATURES),
             (lambda: vault.sign(PROVISIONING, DIGEST), SIGNATURES),
@@ -182,7 +182,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
     vault.close()
     board = through_ffi(token, case)
     least = {"at_least": 0.85}
-    found: list[dict[str, Any]] = [
+    figures: list[dict[str, Any]] = [
         {"name": "sign, python-pkcs11 alone", "value": bare_sign, "unit": "µs"},
         {"name": "sign, vault in process", "value": sign, "unit": "µs"},
         {"name": "in process, of bare calls", "value": bare_sign / sign, "unit": "×", **least},
@@ -190,13 +190,13 @@ def rows(token: Any) -> list[dict[str, Any]]:
         {"name": f"open and delete, {level}, vault in process", "value": opened, "unit": "µs"},
         {"name": "in process, of bare calls", "value": bare_open / opened, "unit": "×", **least},
     ]
-    found += of_openssl(sign, opened)
+    figures += of_openssl(sign, opened)
     if speed := openssl_speed():
-        found.append({"name": "sign, openssl speed", "value": speed[0], "unit": "µs"})
+        figures.append({"name": "sign, openssl speed", "value": speed[0], "unit": "µs"})
     names = ("sign", "verify", "ECDH", f"open and delete, {level}")
     for name, value in zip(names, board or (), strict=bool(board)):
-        found.append({"name": f"{name}, ffi on MicroPython", "value": value, "unit": "µs"})
-    return [{**row, "name": f"{token.provider.name}: {row['name']}"} for row in found]
+        figures.append({"name": f"{name}, ffi on MicroPython", "value": value, "unit": "µs"})
+    return [{**row, "name": f"{token.provider.name}: {row['name']}"} for row in figures]
 
 
 def bench() -> list[dict[str, Any]]:
@@ -206,14 +206,14 @@ def bench() -> list[dict[str, Any]]:
 
     budgets = {"sign": 60, "ECDH": 150}
     memory = Path("/dev/shm")  # the store's files, not a secret's copy
-    found = []
+    all_rows = []
     for provider in (SOFTHSM, NSS):
         with tempfile.TemporaryDirectory(
             prefix="pv-", dir=memory if memory.is_dir() else None
         ) as folder:
-            found += rows(CarToken(Path(folder), provider))
-    for row in found:
-        what, _, how = row["name"].partition(", ffi")
-        if how and what.startswith("softhsm: ") and what[9:] in budgets:
-            row["budget"] = budgets[what[9:]]
-    return found
+            all_rows += rows(CarToken(Path(folder), provider))
+    for row in all_rows:
+        operation, _, runtime = row["name"].partition(", ffi")
+        if runtime and operation.startswith("softhsm: ") and operation[9:] in budgets:
+            row["budget"] = budgets[operation[9:]]
+    return all_rows

@@ -17,12 +17,12 @@ DIGEST = bytes(range(32))
 
 
 def microseconds(work, count: int) -> int:
-    turns = []
+    times = []
     for _ in range(count):
         started = time.ticks_us()
         work()
-        turns.append(time.ticks_diff(time.ticks_us(), started))
-    return sorted(turns)[count // 2]
+        times.append(time.ticks_diff(time.ticks_us(), started))
+    return sorted(times)[count // 2]
 
 
 def main(module: str, label: str, options: str, dh: str, wrapped: str, public: str) -> None:

@@ -1,12 +1,11 @@
 """The vault service beside bare python-pkcs11: one client, and several at once.
 
-What a request costs beyond the token's work is mostly its way through the kernel, twice, and who
-has to be woken for it; so it depends on what else runs. The two sides are measured in short turns
-for some seconds, and of each the quietest turn counts: a shared machine may have no quiet one for
-a while. Several clients are processes of their own, on the cores that the service needs too. What
-they can reach together is the service's one thread, busy all the time: a bare loop on the token
-less that way. That loop has a neighbour as busy as the clients are: two cores may be one core's
-threads.
+Beyond the token's work, a request costs two ways through the kernel and two wake-ups; so its time
+depends on the other load of the machine. The measurement alternates between the two sides in short
+rounds for some seconds, and the quietest round of each side counts. Several clients are processes
+of their own, on the cores that the service needs too. The most that they can reach is one busy
+thread of the service: a bare loop on the token, less the way through the kernel. That loop runs
+beside a neighbour as busy as the clients, because two cores may be threads of one core.
 """
 
 import subprocess
@@ -21,16 +20,16 @@ from vault import (
     DIGEST,
     OPENINGS,
     SIGNATURES,
+    alternately,
     bare_opening,
-    in_turns,
     microseconds,
     of_openssl,
 )
 
-ROUNDS = 5  # of many turns
+REPEATS = 5  # of all rounds
 NEW = 200  # envelopes
 CLIENTS = (2, 4, 8)
-SECONDS, TURNS = 0.1, 90
+SECONDS, ROUNDS = 0.1, 90
 
 CLIENT = """
 import sys, time
@@ -58,7 +57,7 @@ for seconds in sys.stdin:
 """
 
 
-class Others:
+class Processes:
     """Processes that run `code` with `arguments`, for a while at a time."""
 
     def __init__(self, count: int, code: str, *arguments: object) -> None:
@@ -74,7 +73,7 @@ class Others:
             process.stdin.flush()
 
     def done(self) -> float:
-        """What they did in a second, all together."""
+        """The calls of all of them in a second."""
         return sum(int(process.stdout.readline()) for process in self._processes) / SECONDS
 
     def close(self) -> None:
@@ -82,20 +81,22 @@ class Others:
             process.communicate()
 
 
-def together(socket: Path, bare: Callable[[], object]) -> tuple[dict[int, float], float]:
-    """Signatures a second: by how many clients at once, and of a bare loop in turns with them."""
-    several = {count: Others(count, CLIENT, socket) for count in CLIENTS}
-    neighbour = Others(1, NEIGHBOUR)
+def signatures_per_second(
+    socket: Path, bare: Callable[[], object]
+) -> tuple[dict[int, float], float]:
+    """Signatures per second: by number of clients, and of a bare loop in between."""
+    several = {count: Processes(count, CLIENT, socket) for count in CLIENTS}
+    neighbour = Processes(1, NEIGHBOUR)
     best, of_bare = dict.fromkeys(CLIENTS, 0.0), 0.0
-    for _ in range(TURNS):
+    for _ in range(ROUNDS):
         for count, clients in several.items():
             clients.start()
             best[count] = max(best[count], clients.done())
         neighbour.start()
         of_bare = max(of_bare, loop(bare))
         neighbour.done()
-    for others in (*several.values(), neighbour):
-        others.close()
+    for processes in (*several.values(), neighbour):
+        processes.close()
     return best, of_bare
 
 
@@ -108,8 +109,8 @@ def loop(work: Callable[[], object]) -> float:
     return count / SECONDS
 
 
-def remembering(client: Any, point: bytes) -> list[dict[str, Any]]:
-    """What it costs that the service writes down each new envelope before it opens it."""
+def record_cost(client: Any, point: bytes) -> list[dict[str, Any]]:
+    """The cost of the service's record of each new envelope before it is opened."""
     import envelopes
 
     new = iter([envelopes.envelope(point, envelopes.KNOWN_KEY) for _ in range(NEW)])
@@ -155,12 +156,12 @@ def rows(token: Any) -> list[dict[str, Any]]:
             (bare_opening(vault, case), OPENINGS),
             (lambda: client.delete(client.open_contract_key(*case.values())), OPENINGS),
         ]
-        rounds = [in_turns(works) for _ in range(ROUNDS)]
+        rounds = [alternately(works) for _ in range(REPEATS)]
         bare_sign, sign, verify, bare_open, opening = map(min, zip(*rounds, strict=True))
-        remembered = remembering(client, point)
-        several, of_bare = together(service.socket_path, bare)
+        remembered = record_cost(client, point)
+        several, of_bare = signatures_per_second(service.socket_path, bare)
     vault.close()
-    found: list[dict[str, Any]] = [
+    figures: list[dict[str, Any]] = [
         {"name": "sign, python-pkcs11 alone", "value": bare_sign, "unit": "µs"},
         {"name": "sign", "value": sign, "unit": "µs"},
         {"name": "sign, of bare calls", "value": bare_sign / sign, "unit": "×", "at_least": 0.5},
@@ -174,11 +175,11 @@ def rows(token: Any) -> list[dict[str, Any]]:
             "at_least": 0.5,
         },
     ]
-    found += remembered
-    found += of_openssl(sign, opening)
+    figures += remembered
+    figures += of_openssl(sign, opening)
     for count, signed in several.items():
-        found += [
-            {"name": f"sign, {count} clients together", "value": signed, "unit": "/s"},
+        figures += [
+            {"name": f"sign, {count} clients at once", "value": signed, "unit": "/s"},
             {
                 "name": "  of a bare loop",
                 "value": signed / of_bare,
@@ -186,7 +187,7 @@ def rows(token: Any) -> list[dict[str, Any]]:
                 "at_least": 0.9,
             },
         ]
-    return found
+    return figures
 
 
 def bench() -> list[dict[str, Any]]:

@@ -2,10 +2,10 @@
 
     .venv/bin/python tools/other_releases [RELEASE]... [--run COMMAND]... [--fresh]
 
-A release is installed by debootstrap once, into the cache, and brought up to date at every run. It
-gets a clone of what is committed here, and the commands run there as root. Where packages come
-from, this machine's own settings of apt and pip say. Ends with 1 when a command failed, with 2
-when something is lacking here.
+debootstrap installs a release once, into the cache; every run brings it up to date. It gets a
+clone of the committed tree, and the commands run there as root. Packages come from where this
+machine's own settings of apt and pip say. The status is 1 when a command failed, and 2 when this
+machine lacks a requirement.
 """
 
 import argparse
@@ -23,13 +23,16 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plug
 LOGS = ROOT / "build/releases"
 RELEASES = ("bookworm", "trixie", "forky")
 PACKAGES = ("ca-certificates", "git", "make", "python3")
-COMMANDS = ("make", "make demo", "make test")
-WORK = "/work"  # in there; the clone is in it, and `shared` where it lies beside this checkout
+CONTAINER = (
+    "python3 tools/other_releases/recipe.py host/examples/own-tests/Containerfile PLUGVAULT=$PWD"
+)
+COMMANDS = ("make", "make demo", "make test", CONTAINER)
+WORK = "/work"  # inside; it holds the clone, and `shared` if this checkout has one beside it
 _SCRIPTS = Path("/usr/share/debootstrap/scripts")
 _APT = "apt-get -q -y -o DPkg::Options::=--force-confold"
 _UP_TO_DATE = f"{_APT} update && {_APT} dist-upgrade && {_APT} clean"
 
-# Its arguments: the root, pairs of folders, "--", a command. Needs `machine.APART` before it.
+# Its arguments: the root, pairs of folders, "--", a command. Needs `machine.NAMESPACE` before it.
 _ENTER = """
 set -e
 root=$1; shift
@@ -52,7 +55,7 @@ def say(text: str) -> None:
 
 
 class Release:
-    """An installed system, and the log of what was done in it."""
+    """An installed system, and the log of the commands in it."""
 
     def __init__(self, name: str, is_fresh: bool) -> None:
         self.name = name
@@ -64,16 +67,16 @@ class Release:
             shutil.rmtree(self.root, ignore_errors=True)
 
     def install(self) -> bool:
-        """Made elsewhere and renamed into place: one that is half made is never entered."""
+        """Install into a temporary folder and rename it: a partial installation is never used."""
         if self.root.is_dir():
             return True
         new = CACHE / f".new-{self.name}"
         shutil.rmtree(new, ignore_errors=True)
-        CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)  # settings may have passwords in them
+        CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)  # settings may contain passwords
         new.mkdir()
         script = _SCRIPTS / self.name
         if not script.exists():
-            script = _SCRIPTS / "sid"  # of one that this machine's debootstrap is older than
+            script = _SCRIPTS / "sid"  # for a release newer than this machine's debootstrap
         options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
         is_made = self._logged(
             "debootstrap", ["debootstrap", *options, self.name, new, machine.mirror(), script]
@@ -83,21 +86,21 @@ class Release:
         return is_made
 
     def clone(self) -> bool:
-        """What is committed here, in the place of an earlier one."""
+        """Clone the committed tree, in place of an earlier clone."""
         place = self.root / WORK[1:] / "plugvault"
         shutil.rmtree(place, ignore_errors=True)
         place.parent.mkdir(exist_ok=True)
         return self._logged("clone", ["git", "clone", "-q", "--no-hardlinks", ROOT, place])
 
     def run(self, command: str, folder: str = f"{WORK}/plugvault", name: str = "") -> bool:
-        folders = {str(one): str(one) for one in machine.put_settings(self.root)}
+        folders = {str(path): str(path) for path in machine.put_settings(self.root)}
         if (ROOT.parent / "shared").is_dir():
             folders[str(ROOT.parent / "shared")] = f"{WORK}/shared"
         variables = [f"{name}={value}" for name, value in machine.environment().items()]
         inside = ["env", "-i", *variables, "sh", "-c", f"cd {folder} && {command}"]
         pairs = [path for pair in folders.items() for path in pair]
         arguments = ["sh", "-c", _ENTER, "sh", str(self.root), *pairs, "--", *inside]
-        return self._logged(name or command, [*machine.APART, *arguments])
+        return self._logged(name or command, [*machine.NAMESPACE, *arguments])
 
     def _logged(self, name: str, command: list[str | Path]) -> bool:
         say(f"{self.name}: {name} …")
@@ -112,47 +115,52 @@ class Release:
         return not ended.returncode
 
 
-def held(name: str, commands: list[str], is_fresh: bool) -> list[str]:
-    """What did not hold in a release."""
+def failures(name: str, commands: list[str], is_fresh: bool) -> list[str]:
+    """The steps and commands that failed in a release."""
     release = Release(name, is_fresh)
-    for needed, step in (
+    for description, step in (
         ("installing", release.install),
         ("packages", lambda: release.run(_UP_TO_DATE, "/", "bring up to date")),
         ("clone", release.clone),
     ):
         if not step():
-            return [f"{name}: {needed}, see {release.log}"]
-    return [f"{name}: {one}, see {release.log}" for one in commands if not release.run(one)]
+            return [f"{name}: {description}, see {release.log}"]
+    return [
+        f"{name}: {command}, see {release.log}" for command in commands if not release.run(command)
+    ]
 
 
 def main() -> int:
-    others = [name for name in RELEASES if name != machine.own_release()]
+    releases = [name for name in RELEASES if name != machine.own_release()]
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="other_releases", description=__doc__, formatter_class=form
     )
     parser.add_argument(
-        "release", nargs="*", default=others, help=f"a release's name; else {' '.join(others)}"
+        "release",
+        nargs="*",
+        default=releases,
+        help=f"a release's name; default: {' '.join(releases)}",
     )
     parser.add_argument(
-        "--run", action="append", metavar="COMMAND", help=f"else: {', '.join(COMMANDS)}"
+        "--run", action="append", metavar="COMMAND", help=f"default: {', '.join(COMMANDS)}"
     )
     parser.add_argument("--fresh", action="store_true", help="install the release anew")
-    wanted = parser.parse_args()
-    lacks = machine.lacking()
-    for what in lacks:
-        say(f"this machine lacks {what}")
-    if lacks:
-        say(f"NOT tried: {' '.join(wanted.release)}")
+    arguments = parser.parse_args()
+    missing = machine.missing()
+    for requirement in missing:
+        say(f"this machine lacks {requirement}")
+    if missing:
+        say(f"NOT tried: {' '.join(arguments.release)}")
         return 2
     if subprocess.run(["git", "-C", ROOT, "diff", "--quiet", "HEAD"], check=False).returncode:
-        say("what is not committed here is not in the clones")
-    failed = []
-    for name in wanted.release:
-        failed += held(name, wanted.run or list(COMMANDS), wanted.fresh)
-    for what in failed:
-        say(f"does not hold: {what}")
-    say(f"held: {' '.join(wanted.release)}" if not failed else "not all of it holds")
+        say("the clones do not contain uncommitted changes")
+    failed: list[str] = []
+    for name in arguments.release:
+        failed += failures(name, arguments.run or list(COMMANDS), arguments.fresh)
+    for failure in failed:
+        say(f"failed: {failure}")
+    say("some steps failed" if failed else f"passed: {' '.join(arguments.release)}")
     return 1 if failed else 0
 
 
