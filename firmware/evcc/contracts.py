@@ -19,7 +19,7 @@ from .chain import MAX_SUBS
 from .envelopes import ROOM, Envelopes
 from .errors import EvccError
 from .record import RecordError, pack, text, unpack
-from .vault import OWNER, PROVISIONING, VaultError, levels
+from .vault import OWNER, PROVISIONING, VaultError, levels, proves_possession
 
 SLOTS = 5
 INDEX = "contracts"
@@ -321,7 +321,7 @@ class Contracts:
         if hashlib.sha256(point).digest() != contract.public:
             return name + " is another one in the token"
         try:
-            if _patiently(lambda: _signs(vault, contract.key, point)):
+            if _patiently(lambda: proves_possession(vault, contract.key, point)):
                 return ""
         except VaultError:
             vault.random(1)  # raises when it is the vault that is gone, and not the key
@@ -422,11 +422,6 @@ def _patiently(operation):
             if e.reason != "unavailable":
                 raise
     return operation()
-
-
-def _signs(vault, key: bytes, point: bytes) -> bool:
-    digest = hashlib.sha256(b"plugvault proof of possession" + vault.random(32)).digest()
-    return vault.verify(point, digest, vault.sign(key, digest))
 
 
 def _removed(kind: str, name: str, delete, what) -> str:

@@ -43,6 +43,8 @@ Does not decide whether a contract is to be trusted: see `installation`. Every m
 VaultError; "unavailable" may pass, "pin" is never tried again by the vault itself.
 """
 
+import hashlib
+
 from evcc.errors import EvccError
 
 PROVISIONING = b"provisioning"
@@ -71,3 +73,14 @@ class VaultError(EvccError):
         "locked",  # too many envelopes whose key was not their certificate's
         "seen",  # the ephemeral key has come before, with another envelope or certificate
     )
+
+
+def proves_possession(vault, key: bytes, point: bytes) -> bool:
+    """Whether the vault's `key` signs a nonce that verifies under `point`."""
+    digest = possession_digest(vault.random(32))
+    return vault.verify(point, digest, vault.sign(key, digest))
+
+
+def possession_digest(nonce: bytes) -> bytes:
+    """What is signed to prove possession of a key: no digest of anything else."""
+    return hashlib.sha256(b"plugvault proof of possession" + nonce).digest()

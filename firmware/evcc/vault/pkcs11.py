@@ -21,10 +21,9 @@ A label says what an object is, the custody of a contract key, and the car that 
 """
 
 import binascii
-import hashlib
 import time
 
-from . import OWNER, PROVISIONING, VaultError, custody, levels, origin
+from . import OWNER, PROVISIONING, VaultError, custody, levels, origin, possession_digest
 from .adopted import Adopted
 from .cryptoki import (
     CKA_CLASS,
@@ -344,7 +343,7 @@ class TokenVault:
     def _proves(self, key, point) -> bool:
         """Proof of possession, for CBC has no integrity [V2G2-823]. Needs no plaintext."""
         nonce = self._backend.random(32)
-        digest = hashlib.sha256(b"plugvault proof of possession" + nonce).digest()
+        digest = possession_digest(nonce)
         try:
             signature = self.sign(key, digest)
         except VaultError:  # so does a token whose scalar is 0, or not below n

@@ -6,7 +6,6 @@ own would be, but that its custody is "imported" for ever: who had the file may 
 """
 
 import ctypes
-import hashlib
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from evcc.identity import Identity
 from evcc.ports import clock
 from evcc.ports.files import Files
-from evcc.vault import PROVISIONING, VaultError, uri
+from evcc.vault import PROVISIONING, VaultError, proves_possession, uri
 from evcc.vault import cryptoki as p11
 from evcc.vault.opening import secret_template
 from evcc.vault.pkcs11 import TokenVault, key_templates, with_adopted_key
@@ -184,8 +183,7 @@ def _create_private(calls: Any, template: list[tuple[int, Any]], point: bytes) -
 
 def _prove(vault: TokenVault, point: bytes) -> None:
     """That the key signs for its public half, and derives: flags are not enough."""
-    digest = hashlib.sha256(b"plugvault proof of possession" + vault.random(32)).digest()
-    if not vault.verify(point, digest, vault.sign(PROVISIONING, digest)):
+    if not proves_possession(vault, PROVISIONING, point):
         raise VaultError("refused", "the private key is not that of its public half")
     calls = vault._backend
     private = vault._pair(PROVISIONING)[0]

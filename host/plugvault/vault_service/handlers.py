@@ -6,13 +6,11 @@ library says: SoftHSM whose folder was away for a moment knows no key any more, 
 initialised afresh. So what contradicts what this process has seen is not answered at all.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
-from evcc.vault import PROVISIONING, VaultError
+from evcc.vault import PROVISIONING, VaultError, proves_possession
 from evcc.vault.pkcs11 import check_envelope, for_owner, is_working
 from evcc.vault.service import AGAIN, MAX_ANSWER, OPERATIONS, SEAL, pack, unpack
 from plugvault.vault_service.callers import Caller, admit_opening
@@ -220,9 +218,8 @@ class Answers:
 
     def _signs(self, owned: Owned, key: bytes, point: bytes) -> bool:
         """A torn key can be listed, and fails when it is used."""
-        digest = hashlib.sha256(b"plugvault proof of possession" + os.urandom(32)).digest()
         try:
-            return bool(owned.vault.verify(point, digest, owned.vault.sign(key, digest)))
+            return bool(proves_possession(owned.vault, key, point))
         except VaultError:
             return False
 
