@@ -1,4 +1,4 @@
-"""The bench's end of the line: a module that talks nonsense, a vault that restarts behind it."""
+"""The bench's end of the line: a module that sends nonsense, a vault that restarts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_module_that_talks_nonsense_is_heard_out(ends: tuple[Any, Line]):
         assert len(bench.log) == len(NONSENSE)
 
 
-def test_what_a_station_said_last_never_reaches_the_next_session(ends: tuple[Any, Line]):
+def test_last_bytes_of_a_station_never_reach_the_next_session(ends: tuple[Any, Line]):
     stream, line = ends
     came: list[tuple[int, Any]] = []
 
@@ -136,11 +136,11 @@ def test_bench_computer_cannot_answer_for_the_vault(ends: tuple[Any, Line], car_
             vault.public(PROVISIONING)
 
 
-def test_what_the_module_could_not_tell_is_in_the_log(ends: tuple[Any, Line]):
+def test_events_the_module_lost_are_counted_in_the_log(ends: tuple[Any, Line]):
     stream, line = ends
     with Bench(stream) as bench:
-        told = {"event": "trusted", "text": "", "session": None, "missed": 3}
-        line.send(CONTROL, json.dumps(told).encode())
+        event = {"event": "trusted", "text": "", "session": None, "missed": 3}
+        line.send(CONTROL, json.dumps(event).encode())
         end = time.monotonic() + 10
         while not bench.events and time.monotonic() < end:
             line.pump(10)
@@ -165,7 +165,7 @@ def test_a_module_that_takes_nothing_gets_no_more_than_fits(ends: tuple[Any, Lin
         endpoint.send(SESSION, b"and again", patience=0)
 
 
-def test_who_waits_for_room_is_let_go_when_the_line_is_gone():
+def test_sender_waiting_for_room_is_released_when_the_line_is_lost():
     near, far = socket.socketpair()
     with Endpoint(of_socket(near), {}) as endpoint, ThreadPoolExecutor() as pool:
         fill(endpoint, SESSION)
@@ -190,7 +190,7 @@ def fill(endpoint: Endpoint, channel: int) -> None:
             endpoint.send(channel, bytes(1024), patience=0)
 
 
-def test_what_no_maker_reads_is_kept_to_the_last_messages(ends: tuple[Any, Line]):
+def test_only_the_last_unread_telematics_messages_are_kept(ends: tuple[Any, Line]):
     stream, _ = ends
     with Bench(stream) as bench:
         for number in range(200):

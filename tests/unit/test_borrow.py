@@ -1,4 +1,4 @@
-"""Turns at a token that several processes of one user borrow, and where they are kept."""
+"""The exclusive lease of a token among the processes of one user, and its lock files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Chosen:
     """A token that has no keys of a car; `XDG_RUNTIME_DIR` is a folder of the test's own."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(lease.probe, "ask", lambda *_, **__: None)
-    said = {"module": "/lib.so", "conf": None, "label": "car", "options": ""}
-    return Chosen(place_of(said), "1234", "")
+    location = {"module": "/lib.so", "conf": None, "label": "car", "options": ""}
+    return Chosen(place_of(location), "1234", "")
 
 
 def unavailable(chosen: Chosen) -> str:
@@ -35,7 +35,7 @@ def unavailable(chosen: Chosen) -> str:
     return caught.value.detail
 
 
-def test_a_second_borrower_waits_for_its_turn(chosen: Chosen):
+def test_a_second_process_waits_for_the_lease(chosen: Chosen):
     order = []
 
     def second() -> None:
@@ -51,11 +51,11 @@ def test_a_second_borrower_waits_for_its_turn(chosen: Chosen):
     assert order == ["first", "second"]
 
 
-def test_who_waits_too_long_is_told_who_has_it(chosen: Chosen, monkeypatch: pytest.MonkeyPatch):
+def test_a_wait_that_is_too_long_names_the_holder(chosen: Chosen, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lease, "PATIENCE", 0.1)
     with lease.borrowed(chosen):
         assert unavailable(chosen) == f"the token is in use by process {os.getpid()}, still"
-    with lease.borrowed(chosen):  # and the next one's turn comes
+    with lease.borrowed(chosen):  # the next process gets the lease
         pass
 
 
@@ -92,26 +92,26 @@ def test_a_folder_of_another_user_is_refused(
     chosen: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "plugvault").mkdir(mode=0o700)
-    other = os.geteuid() + 1
-    monkeypatch.setattr(os, "geteuid", lambda: other)
+    user_id = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: user_id)
     assert "set XDG_RUNTIME_DIR" in unavailable(chosen)
 
 
 def test_a_link_to_a_folder_or_a_file_is_not_followed(chosen: Chosen, tmp_path: Path):
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir(mode=0o700)
-    (tmp_path / "plugvault").symlink_to(elsewhere)
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    (tmp_path / "plugvault").symlink_to(target)
     assert "must be a folder of this user alone" in unavailable(chosen)
     (tmp_path / "plugvault").unlink()
     with lease.borrowed(chosen):
         (lock,) = (tmp_path / "plugvault").iterdir()
     lock.unlink()
-    lock.symlink_to(elsewhere / "made")
+    lock.symlink_to(target / "made")
     assert "no folder for locks" in unavailable(chosen)
-    assert list(elsewhere.iterdir()) == []
+    assert list(target.iterdir()) == []
 
 
-def test_without_a_folder_of_the_system_it_is_the_users_cache(
+def test_without_a_runtime_folder_the_lock_is_in_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
@@ -119,12 +119,12 @@ def test_without_a_folder_of_the_system_it_is_the_users_cache(
     assert runtimes.run_folder() == tmp_path / "plugvault" / "run"
 
 
-# In a folder of everybody's a name that can be guessed can be taken first, by a link to elsewhere
+# In a shared folder another user can create a guessable name first, as a link to another place
 # or by a file of somebody else's. `tempfile` makes names that cannot, for their owner alone.
 _SHARED = re.compile(r"[\"'](?:/tmp|/var/tmp|/dev/shm)/|gettempdir|\bmktemp\b(?! -d)|TMPDIR\}?/")
 
 
-def test_nothing_has_a_name_that_can_be_guessed_in_a_folder_of_everybodys():
+def test_no_shared_folder_gets_a_file_with_a_guessable_name():
     sources = [
         file
         for part in ("host/plugvault", "firmware", "tools", "softhsm", ".ci")
@@ -132,13 +132,13 @@ def test_nothing_has_a_name_that_can_be_guessed_in_a_folder_of_everybodys():
         if file.is_file() and file.suffix in ("", ".py", ".sh", ".toml")
     ]
     assert len(sources) > 200
-    found = {
+    uses = {
         f"{file.relative_to(ROOT)}: {line.strip()}"
         for file in sources
         for line in file.read_text(errors="replace").splitlines()
         if _SHARED.search(line)
     }
-    assert found == {
+    assert uses == {
         # How much room there is, nothing more.
         'host/plugvault/cli/doctor.py: ("temporary files", Path(tempfile.gettempdir()), "TMPDIR"),'
     }

@@ -1,4 +1,4 @@
-"""A bounded memory: the oldest goes, nothing else does, whoever writes at the same time."""
+"""A bounded memory: only the oldest entry is evicted, with several writers too."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from plugvault.bounded import keep
 
 
-def test_the_oldest_goes_for_what_is_new() -> None:
-    kept: dict[str, int] = {}
+def test_a_new_entry_replaces_the_oldest() -> None:
+    entries: dict[str, int] = {}
     for number, name in enumerate("abcd"):
-        keep(kept, 3, name, number)
-    assert kept == {"b": 1, "c": 2, "d": 3}
+        keep(entries, 3, name, number)
+    assert entries == {"b": 1, "c": 2, "d": 3}
 
 
-def test_what_is_put_again_drives_nothing_out() -> None:
-    kept = {"a": 1, "b": 2}
-    keep(kept, 2, "b", 3)
-    assert kept == {"a": 1, "b": 3}
+def test_an_entry_that_is_put_again_evicts_nothing() -> None:
+    entries = {"a": 1, "b": 2}
+    keep(entries, 2, "b", 3)
+    assert entries == {"a": 1, "b": 3}
 
 
 class Watched(dict[int, int]):
@@ -34,14 +34,14 @@ class Watched(dict[int, int]):
         return super().__len__()
 
 
-def test_threads_put_in_one_after_the_other() -> None:
-    kept = Watched()
+def test_threads_write_one_at_a_time() -> None:
+    entries = Watched()
 
     def fill(start: int) -> None:
         for number in range(start, start + 20):
-            keep(kept, 8, number, number)
+            keep(entries, 8, number, number)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(fill, range(0, 80, 20)))
-    assert kept.most == 1
-    assert len(kept) == 8
+    assert entries.most == 1
+    assert len(entries) == 8

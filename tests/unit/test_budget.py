@@ -1,4 +1,4 @@
-"""What an address may spend: at once, and from then on."""
+"""The budget of an address: its burst and its rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Clock:
         return self.now
 
 
-def test_so_much_at_once_and_so_much_a_second_for_each_alone():
+def test_each_address_has_its_own_burst_and_rate():
     clock = Clock()
     tries = Budget(3, 2.0, clock)
     for _ in range(3):
@@ -34,23 +34,23 @@ def test_so_much_at_once_and_so_much_a_second_for_each_alone():
     assert tries.wait("a") == 0.5
 
 
-def test_who_spends_without_waiting_owes_nothing():
+def test_spending_without_waiting_leaves_no_debt():
     tries = Budget(1, 1.0, Clock())
     for _ in range(10):
         tries.spend("a")
     assert tries.wait("a") == 1.0
 
 
-def test_memory_is_bounded_and_who_spent_last_is_remembered(monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_bounded_and_keeps_the_latest_spender(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(budget, "KNOWN", 2)
     tries = Budget(1, 1.0, Clock())
-    for who in ("a", "b", "a", "c"):
-        tries.spend(who)
-    assert [tries.wait(who) > 0 for who in "abc"] == [True, False, True]
+    for name in ("a", "b", "a", "c"):
+        tries.spend(name)
+    assert [tries.wait(name) > 0 for name in "abc"] == [True, False, True]
 
 
 @pytest.mark.parametrize(
-    "client, found",
+    "client, expected",
     [
         (("192.0.2.1", 1), "192.0.2.1"),
         (("2001:db8:1:2:3:4:5:6", 1), "2001:db8:1:2::/64"),
@@ -59,5 +59,5 @@ def test_memory_is_bounded_and_who_spent_last_is_remembered(monkeypatch: pytest.
         (None, ""),
     ],
 )
-def test_a_host_with_many_addresses_is_one(client: tuple[str, int] | None, found: str):
-    assert address(Request({"type": "http", "client": client})) == found
+def test_many_addresses_of_one_host_are_one(client: tuple[str, int] | None, expected: str):
+    assert address(Request({"type": "http", "client": client})) == expected

@@ -1,4 +1,4 @@
-"""The signed bundle: what it holds, what is signed, and what becomes of the plain key."""
+"""The signed bundle: its contents, its signed parts, and the wiping of the plain key."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from world import EMAID, NOW
 
 
 def test_the_sealed_key_is_the_certificates_key():
-    made = contract()
-    scalar = int.from_bytes(opened(made.dh_point, made.wrapped, VEHICLE), "big")
-    certificate = x509.load_der_x509_certificate(made.certificate)
+    bundle = contract()
+    scalar = int.from_bytes(opened(bundle.dh_point, bundle.wrapped, VEHICLE), "big")
+    certificate = x509.load_der_x509_certificate(bundle.certificate)
     assert ec.derive_private_key(scalar, ec.SECP256R1()).public_key() == certificate.public_key()
 
 
 def test_a_bundle_goes_through_exi_and_its_signature_holds():
-    taken = response.read(exi.decode(to_exi(signed())))
-    assert [name for _, name, _ in taken.signed] == [
+    bundle = response.read(exi.decode(to_exi(signed())))
+    assert [name for _, name, _ in bundle.signed] == [
         "ContractSignatureCertChain",
         "ContractSignatureEncryptedPrivateKey",
         "DHpublickey",
         "eMAID",
     ]
-    assert [mark for mark, _, _ in taken.signed] == ["id1", "id2", "id3", "id4"]
-    assert (taken.contract.emaid, taken.cps) == (EMAID, WORLD.cps.der)
-    assert list(taken.cps_subs) == WORLD.cps.chain[1:]
-    assert taken.contract.subs == (WORLD.mo_sub2.der, WORLD.mo_sub1.der)
-    parts = list(taken.signed)
-    assert not signature.verify(taken.signature, parts, WORLD.cps.point, verify_p256)
+    assert [mark for mark, _, _ in bundle.signed] == ["id1", "id2", "id3", "id4"]
+    assert (bundle.contract.emaid, bundle.cps) == (EMAID, WORLD.cps.der)
+    assert list(bundle.cps_subs) == WORLD.cps.chain[1:]
+    assert bundle.contract.subs == (WORLD.mo_sub2.der, WORLD.mo_sub1.der)
+    parts = list(bundle.signed)
+    assert not signature.verify(bundle.signature, parts, WORLD.cps.point, verify_p256)
 
 
 @pytest.mark.parametrize("length", range(1, 9))
-def test_another_session_id_is_what_decoding_and_encoding_would_give(length: int):
+def test_a_changed_session_id_equals_decoding_and_encoding_again(length: int):
     message = signed()
     session_id = bytes(range(0xF8, 0xF8 + length))
     changed = with_session_id(to_exi(message), session_id)
@@ -76,40 +76,40 @@ def test_a_negative_response_is_not_taken_for_a_contract():
 
 
 def test_the_plain_key_is_overwritten_when_it_is_sealed(monkeypatch: pytest.MonkeyPatch):
-    given: list[bytearray] = []
+    scalars: list[bytearray] = []
     copies: list[bytes] = []
 
     def spy(scalar, vehicle):
-        given.append(scalar)
+        scalars.append(scalar)
         copies.append(bytes(scalar))
         return real(scalar, vehicle)
 
     real = contract_issue.seal
     monkeypatch.setattr(contract_issue, "seal", spy)
-    made = contract()
-    assert given == [bytearray(32)]
+    bundle = contract()
+    assert scalars == [bytearray(32)]
     assert copies[0] != bytes(32)
-    kept = repr(made).encode() + made.certificate + made.wrapped + made.dh_point
-    assert copies[0] not in kept
-    assert copies[0].hex().encode() not in kept
+    output = repr(bundle).encode() + bundle.certificate + bundle.wrapped + bundle.dh_point
+    assert copies[0] not in output
+    assert copies[0].hex().encode() not in output
 
 
 def test_the_plain_key_is_overwritten_when_sealing_fails(monkeypatch: pytest.MonkeyPatch):
-    given: list[bytearray] = []
+    scalars: list[bytearray] = []
 
     def fail(scalar, vehicle):
-        given.append(scalar)
+        scalars.append(scalar)
         raise RuntimeError("no sealing today")
 
     monkeypatch.setattr(contract_issue, "seal", fail)
     with pytest.raises(RuntimeError):
         contract()
-    assert given == [bytearray(32)]
+    assert scalars == [bytearray(32)]
 
 
 def test_a_vehicle_on_another_curve_is_refused():
-    stranger = ec.generate_private_key(ec.SECP384R1())
+    key = ec.generate_private_key(ec.SECP384R1())
     assert WORLD.oem_sub2.key is not None
-    wrong = WORLD.oem_sub2.issue("PVTP0000000000009", dc="OEM", key=stranger)
+    vehicle = WORLD.oem_sub2.issue("PVTP0000000000009", dc="OEM", key=key)
     with pytest.raises(ValueError, match="P-256"):
-        issue_contract(EMAID, wrong.der, authority(WORLD.mo_sub2), NOW)
+        issue_contract(EMAID, vehicle.der, authority(WORLD.mo_sub2), NOW)

@@ -1,4 +1,4 @@
-"""host/docs/checklist.md says what is there and where it is proven; this holds it to that."""
+"""host/docs/checklist.md names the code and the tests of each row; both must exist."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_good_row_passes():
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "complaint"),
     [
         ("test_a_good_row_passes", "test_a_god_row_passes", "no tests/unit/"),
         ("test_checklist.py::", "test_chekclist.py::", "no tests/unit/"),
@@ -86,6 +86,6 @@ def test_a_good_row_passes():
         ("", GOOD, "not 1 to 1"),
     ],
 )
-def test_a_row_that_is_wrong_is_named(before: str, after: str, said: str | None):
+def test_a_wrong_row_is_reported(before: str, after: str, complaint: str | None):
     wrong = " ".join(complaints(GOOD.replace(before, after, 1), 1))
-    assert (said in wrong) if said else not wrong
+    assert (complaint in wrong) if complaint else not wrong

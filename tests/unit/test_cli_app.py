@@ -1,4 +1,4 @@
-"""The command's front door, and the doctor behind it."""
+"""The entry point of the command, and `plugvault doctor`."""
 
 import json
 import os
@@ -33,8 +33,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_argument_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main([]) == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in app.COMMANDS)
+    output = capsys.readouterr().out
+    assert all(name in output for name in app.COMMANDS)
 
 
 def test_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,7 +42,7 @@ def test_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixtu
     assert "did you mean `inspect`" in capsys.readouterr().err
 
 
-def test_command_whose_libraries_are_missing_says_so(
+def test_command_with_a_missing_library_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(app.COMMANDS, "exi", ("plugvault.cli.not_there", "app", ""))
@@ -52,7 +52,7 @@ def test_command_whose_libraries_are_missing_says_so(
 
 
 @pytest.mark.parametrize("name", app.COMMANDS)
-def test_command_can_be_asked_what_it_does(name: str) -> None:
+def test_every_command_has_help(name: str) -> None:
     ended = run(name, "--help")
     assert ended.returncode == 0, ended.stderr
     assert f"plugvault {name}" in ended.stdout
@@ -70,7 +70,7 @@ def test_exi_starts_without_the_ecosystem() -> None:
     assert "heavy: []" in ended.stdout
 
 
-def test_a_terminal_without_our_signs_gets_others(tmp_path: Path) -> None:
+def test_a_terminal_without_unicode_gets_ascii_signs(tmp_path: Path) -> None:
     vectors = Path(__file__).parents[1] / "vectors" / "certificates.json"
     (tmp_path / "root").write_text(json.loads(vectors.read_text())["forever_root"])
     ended = run("inspect", str(tmp_path / "root"), PYTHONIOENCODING="ascii")
@@ -78,14 +78,14 @@ def test_a_terminal_without_our_signs_gets_others(tmp_path: Path) -> None:
     assert "?  certificates readable" in ended.stdout
 
 
-def test_doctor_tells_the_same_as_data() -> None:
+def test_doctor_gives_the_same_findings_as_json() -> None:
     ended = run("doctor", "--json")
-    told = json.loads(ended.stdout)
-    assert told["well"] == (ended.returncode == 0)
-    assert {"Python", "packages", "token library"} <= {row["what"] for row in told["findings"]}
+    report = json.loads(ended.stdout)
+    assert report["well"] == (ended.returncode == 0)
+    assert {"Python", "packages", "token library"} <= {row["what"] for row in report["findings"]}
 
 
-def test_doctor_without_a_token_library_says_what_to_type(
+def test_doctor_without_a_token_library_names_the_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("PLUGVAULT_PKCS11_MODULE", raising=False)
@@ -93,12 +93,12 @@ def test_doctor_without_a_token_library_says_what_to_type(
     with pytest.raises(SystemExit) as ended:
         app.main(["doctor"])
     assert ended.value.code == 1
-    shown = capsys.readouterr().out
-    assert "administrator for: apt-get install softhsm2" in shown
-    assert "cannot run yet" in shown
+    output = capsys.readouterr().out
+    assert "administrator for: apt-get install softhsm2" in output
+    assert "cannot run yet" in output
 
 
-def test_doctor_without_nss_says_what_to_type_and_lets_the_main_job_run(
+def test_doctor_without_nss_names_the_remedy_and_lets_the_main_job_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(nss, "_MODULES", ())
@@ -107,7 +107,7 @@ def test_doctor_without_nss_says_what_to_type_and_lets_the_main_job_run(
     assert "apt-get install libnss3" in missing.mend
 
 
-def test_doctor_without_postgresql_says_what_to_type_and_lets_the_main_job_run(
+def test_doctor_without_postgresql_names_the_remedy_and_lets_the_main_job_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(doctor, "SERVERS", tmp_path)
@@ -126,12 +126,12 @@ def test_doctor_names_the_newest_postgresql(
         server.write_text(f"#!/bin/sh\necho PostgreSQL {version}\n")
         server.chmod(0o755)
     monkeypatch.setattr(doctor, "SERVERS", tmp_path)
-    (found,) = doctor.postgresql()
-    assert found.good
-    assert found.found.startswith("PostgreSQL 17,")
+    (finding,) = doctor.postgresql()
+    assert finding.good
+    assert finding.found.startswith("PostgreSQL 17,")
 
 
-def test_doctor_whose_token_library_was_named_says_who_named_it() -> None:
+def test_doctor_names_the_variable_that_names_a_missing_library() -> None:
     ended = run("doctor", PLUGVAULT_PKCS11_MODULE="/nowhere/libsofthsm2.so")
     assert ended.returncode == 1
     assert "/nowhere/libsofthsm2.so does not exist" in ended.stdout
@@ -165,8 +165,8 @@ def test_doctor_without_micropython_still_lets_the_main_job_run(
     softhsm: Path, tmp_path: Path
 ) -> None:
     ended = run("doctor", "--json", XDG_CACHE_HOME=str(tmp_path))
-    told = json.loads(ended.stdout)
-    wheel = next(row for row in told["findings"] if row["what"] == "MicroPython wheel")
+    report = json.loads(ended.stdout)
+    wheel = next(row for row in report["findings"] if row["what"] == "MicroPython wheel")
     assert not wheel["good"]
     assert wheel["mend"]
-    assert told["well"]
+    assert report["well"]

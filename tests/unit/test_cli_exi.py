@@ -34,10 +34,10 @@ SIGNED_INFO = {
 }
 
 
-def run(*arguments: str, given: Any = b"") -> Result:
-    if not isinstance(given, bytes):
-        given = json.dumps(given).encode()
-    return CliRunner().invoke(app, list(arguments), input=given)
+def run(*arguments: str, document: Any = b"") -> Result:
+    if not isinstance(document, bytes):
+        document = json.dumps(document).encode()
+    return CliRunner().invoke(app, list(arguments), input=document)
 
 
 def data(document: Any, schema: str = "iso2") -> bytes:
@@ -47,27 +47,27 @@ def data(document: Any, schema: str = "iso2") -> bytes:
 @pytest.mark.parametrize(
     ("document", "schema"), [(REQUEST, "iso2"), (HANDSHAKE, "sap")], ids=["iso2", "sap"]
 )
-def test_schema_is_found_out_both_ways(document: Any, schema: str) -> None:
-    found = run("encode", given=document)
-    assert (found.exit_code, found.stdout_bytes) == (0, data(document, schema))
-    back = run("decode", given=found.stdout_bytes)
-    assert back.exit_code == 0
-    assert json.loads(back.stdout) == document
+def test_schema_is_detected_in_both_directions(document: Any, schema: str) -> None:
+    encoded = run("encode", document=document)
+    assert (encoded.exit_code, encoded.stdout_bytes) == (0, data(document, schema))
+    decoded = run("decode", document=encoded.stdout_bytes)
+    assert decoded.exit_code == 0
+    assert json.loads(decoded.stdout) == document
 
 
-def test_document_of_xmldsig_alone_is_found_out() -> None:
+def test_document_of_xmldsig_alone_is_detected() -> None:
     document = {"SignedInfo": SIGNED_INFO}
     for schema in ("xmldsig", "iso2"):
-        written = run("encode", "--schema", schema, given=document).stdout_bytes
+        written = run("encode", "--schema", schema, document=document).stdout_bytes
         assert written == data(document, schema)
-        assert json.loads(run("decode", given=written).stdout) == document
+        assert json.loads(run("decode", document=written).stdout) == document
 
 
-def test_document_of_one_message_without_its_envelope_is_found_out() -> None:
+def test_message_without_its_envelope_is_detected() -> None:
     document = {"AuthorizationReq": {"Id": "a", "GenChallenge": "AAAA"}}
-    written = run("encode", given=document).stdout_bytes
+    written = run("encode", document=document).stdout_bytes
     assert written[1] < 0x80  # as SupportedAppProtocol would begin
-    assert json.loads(run("decode", given=written).stdout) == document
+    assert json.loads(run("decode", document=written).stdout) == document
 
 
 def test_binary_hex_and_base64_say_the_same(tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ def test_binary_hex_and_base64_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text(json.dumps(REQUEST))
     for option in ("--hex", "--base64"):
         text = run("encode", option, str(tmp_path / "m.json")).stdout
-        assert json.loads(run("decode", option, given=text.encode()).stdout) == REQUEST
+        assert json.loads(run("decode", option, document=text.encode()).stdout) == REQUEST
         assert text.isascii()
     (tmp_path / "m.exi").write_bytes(binary)
     assert json.loads(run("decode", str(tmp_path / "m.exi")).stdout) == REQUEST
-    assert run("encode", "--hex", given=REQUEST).stdout == binary.hex() + "\n"
+    assert run("encode", "--hex", document=REQUEST).stdout == binary.hex() + "\n"
 
 
 @pytest.mark.parametrize("command", ["decode", "encode"])
@@ -89,7 +89,7 @@ def test_two_forms_at_once_are_refused(command: str) -> None:
 
 def test_hexadecimal_may_be_spread_over_lines() -> None:
     text = data(REQUEST).hex(" ", 2).replace(" ", "\n").encode()
-    assert json.loads(run("decode", "--hex", given=text).stdout) == REQUEST
+    assert json.loads(run("decode", "--hex", document=text).stdout) == REQUEST
 
 
 def test_fragment_finds_the_element_in_the_message() -> None:
@@ -103,63 +103,73 @@ def test_fragment_finds_the_element_in_the_message() -> None:
             "SubCertificates": {"Certificate": [b"0\0", b"0\x01"]},
         },
     )
-    for given in (REQUEST, {name: element}, element):
-        assert run("fragment", "--element", name, given=given).stdout_bytes == expected
-    shown = run("fragment", "--element", name, "--hex", given=REQUEST).stdout
-    assert shown == expected.hex() + "\n"
+    for input_document in (REQUEST, {name: element}, element):
+        assert run("fragment", "--element", name, document=input_document).stdout_bytes == expected
+    text = run("fragment", "--element", name, "--hex", document=REQUEST).stdout
+    assert text == expected.hex() + "\n"
 
 
 def test_fragment_of_signed_info_is_in_the_schema_of_xmldsig_alone() -> None:
     signature = {"SignedInfo": SIGNED_INFO, "SignatureValue": {"value": "AAAA"}}
     message = {"V2G_Message": {"Header": {"SessionID": "00", "Signature": signature}, "Body": {}}}
-    wanted = {**SIGNED_INFO, "Reference": [{**SIGNED_INFO["Reference"][0]}]}
-    wanted["Reference"][0]["DigestValue"] = b"\0\0\0"
-    expected = exi.fragment("SignedInfo", wanted, "xmldsig")
-    for given in (message, {"Signature": signature}, {"SignedInfo": SIGNED_INFO}, SIGNED_INFO):
-        assert run("fragment", "--element", "SignedInfo", given=given).stdout_bytes == expected
+    signed_info = {**SIGNED_INFO, "Reference": [{**SIGNED_INFO["Reference"][0]}]}
+    signed_info["Reference"][0]["DigestValue"] = b"\0\0\0"
+    expected = exi.fragment("SignedInfo", signed_info, "xmldsig")
+    for input_document in (
+        message,
+        {"Signature": signature},
+        {"SignedInfo": SIGNED_INFO},
+        SIGNED_INFO,
+    ):
+        assert (
+            run("fragment", "--element", "SignedInfo", document=input_document).stdout_bytes
+            == expected
+        )
 
 
 def test_fragment_of_emaid_in_both_forms() -> None:
     value = {"Id": "id4", "value": "DEABCC123ABC56"}
     arguments = ["fragment", "--element", "eMAID", "--hex"]
-    assert run(*arguments, given=value).stdout.startswith("80ec0202b4")
-    assert run(*arguments, "--typed", given=value).stdout.startswith("80ec02b4")
+    assert run(*arguments, document=value).stdout.startswith("80ec0202b4")
+    assert run(*arguments, "--typed", document=value).stdout.startswith("80ec02b4")
 
 
 def test_fragment_takes_a_name_of_two_namespaces_where_it_stands_in_a_message() -> None:
-    assert run("fragment", "--element", "SessionID", given=REQUEST).exit_code == 0
-    assert run("fragment", "--element", "SessionID", given=b'"00"').exit_code == 1
+    assert run("fragment", "--element", "SessionID", document=REQUEST).exit_code == 0
+    assert run("fragment", "--element", "SessionID", document=b'"00"').exit_code == 1
 
 
 @pytest.mark.parametrize(
     ("element", "reason"),
     [("AuthorizationReq", "missing"), ("Certificate", "value"), ("Foo", "missing")],
 )
-def test_fragment_of_what_is_not_there_once_is_refused(element: str, reason: str) -> None:
-    refused(run("fragment", "--element", element, given=REQUEST), reason)
+def test_fragment_of_an_element_that_is_missing_or_ambiguous_is_refused(
+    element: str, reason: str
+) -> None:
+    refused(run("fragment", "--element", element, document=REQUEST), reason)
 
 
-def refused(found: Result, reason: str) -> None:
-    assert found.exit_code == 1
-    assert found.stdout == ""
-    assert found.stderr.startswith(f"plugvault exi: {reason}: ")
-    assert found.stderr.count("\n") == 1
+def refused(result: Result, reason: str) -> None:
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"plugvault exi: {reason}: ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_bad_message_is_one_clear_line() -> None:
-    refused(run("decode", given=b""), "truncated")
-    refused(run("decode", given=b"\x81\0\0"), "header")
-    refused(run("decode", "--hex", given=b"zz"), "value")
-    refused(run("decode", "--base64", given=b"A"), "value")
-    refused(run("decode", "--schema", "sap", given=data(REQUEST)), "event")
-    refused(run("encode", given=b"{"), "value")
-    refused(run("encode", given=b"[" * 100_000), "value")
-    refused(run("encode", given=b"\xff\xfe\xfa"), "value")
-    refused(run("encode", given=b"[]"), "type")
-    refused(run("encode", given={}), "type")
-    refused(run("encode", given={"V2G_Message": {}, "Foo": {}}), "type")
-    refused(run("encode", given={"Foo": {}}), "unknown")
-    refused(run("encode", given=b'{"V2G_Message": {}, "V2G_Message": {}}'), "value")
+    refused(run("decode", document=b""), "truncated")
+    refused(run("decode", document=b"\x81\0\0"), "header")
+    refused(run("decode", "--hex", document=b"zz"), "value")
+    refused(run("decode", "--base64", document=b"A"), "value")
+    refused(run("decode", "--schema", "sap", document=data(REQUEST)), "event")
+    refused(run("encode", document=b"{"), "value")
+    refused(run("encode", document=b"[" * 100_000), "value")
+    refused(run("encode", document=b"\xff\xfe\xfa"), "value")
+    refused(run("encode", document=b"[]"), "type")
+    refused(run("encode", document={}), "type")
+    refused(run("encode", document={"V2G_Message": {}, "Foo": {}}), "type")
+    refused(run("encode", document={"Foo": {}}), "unknown")
+    refused(run("encode", document=b'{"V2G_Message": {}, "V2G_Message": {}}'), "value")
 
 
 @pytest.mark.parametrize("session", ["0", "zz", "0 0", "é", "00 "])
@@ -202,28 +212,28 @@ def test_json_of_the_wrong_type_names_its_place() -> None:
         for name in path[:-1]:
             place = place[name]
         place[path[-1]] = wrong
-        found = run("encode", given=document)
-        refused(found, "type")
-        assert "/".join(["V2G_Message", *path]) + ": " in found.stderr
+        result = run("encode", document=document)
+        refused(result, "type")
+        assert "/".join(["V2G_Message", *path]) + ": " in result.stderr
 
 
-def test_text_where_octets_are_wanted_is_told_what_to_say() -> None:
-    assert "--hex" in run("decode", given=data(REQUEST).hex().encode()).stderr
-    assert "--hex" not in run("decode", given=b"\x81\0\0").stderr
+def test_text_input_instead_of_octets_gets_a_hint() -> None:
+    assert "--hex" in run("decode", document=data(REQUEST).hex().encode()).stderr
+    assert "--hex" not in run("decode", document=b"\x81\0\0").stderr
 
 
 def test_a_missing_file_is_one_clear_line() -> None:
-    found = run("decode", "no-such-file")
-    assert found.exit_code == 1
-    assert found.stderr == "plugvault exi: no-such-file: No such file or directory\n"
+    result = run("decode", "no-such-file")
+    assert result.exit_code == 1
+    assert result.stderr == "plugvault exi: no-such-file: No such file or directory\n"
 
 
-def test_a_bad_line_is_answered_and_the_rest_go_on() -> None:
+def test_a_bad_line_is_answered_and_the_next_lines_are_processed() -> None:
     good = data(REQUEST).hex()
-    given = f"{good}\n\nzz\n{good[:-20]}\n{data(HANDSHAKE, 'sap').hex()}\r\n{good}".encode()
-    found = run("decode", "--lines", given=given)
-    assert found.exit_code == 0
-    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    lines = f"{good}\n\nzz\n{good[:-20]}\n{data(HANDSHAKE, 'sap').hex()}\r\n{good}".encode()
+    result = run("decode", "--lines", document=lines)
+    assert result.exit_code == 0
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
     reasons = [a.get("error", {}).get("reason") for a in answers]
     assert reasons[:3] == [None, "truncated", "value"]
     assert reasons[3] in ("truncated", "length")
@@ -233,30 +243,30 @@ def test_a_bad_line_is_answered_and_the_rest_go_on() -> None:
 
 
 def test_lines_of_json_are_answered_in_hexadecimal() -> None:
-    given = "\n".join([json.dumps(REQUEST), "", "{}", "[", json.dumps(HANDSHAKE)])
-    found = run("encode", "--lines", given=given.encode()).stdout.splitlines()
-    assert found[0] == data(REQUEST).hex()
-    assert [json.loads(line)["error"]["reason"] for line in found[1:4]] == [
+    lines = "\n".join([json.dumps(REQUEST), "", "{}", "[", json.dumps(HANDSHAKE)])
+    output = run("encode", "--lines", document=lines.encode()).stdout.splitlines()
+    assert output[0] == data(REQUEST).hex()
+    assert [json.loads(line)["error"]["reason"] for line in output[1:4]] == [
         "value",
         "type",
         "value",
     ]
-    assert found[4] == data(HANDSHAKE, "sap").hex()
+    assert output[4] == data(HANDSHAKE, "sap").hex()
     arguments = ["fragment", "--lines", "--element", "eMAID"]
-    assert run(*arguments, given=b'{"Id":"id4","value":"DEABCC123ABC56"}\n\n').stdout.startswith(
-        "80ec0202b4b21a40041111505090d0cc4c8cd05090cd4dbd3d00\n" + '{"error"'
-    )
+    assert run(
+        *arguments, document=b'{"Id":"id4","value":"DEABCC123ABC56"}\n\n'
+    ).stdout.startswith("80ec0202b4b21a40041111505090d0cc4c8cd05090cd4dbd3d00\n" + '{"error"')
 
 
 def test_a_line_too_long_to_hold_is_answered() -> None:
-    given = b"8" * (LONGEST + 5) + b"\n" + data(REQUEST).hex().encode() + b"\n"
-    found = run("decode", "--lines", given=given).stdout.splitlines()
-    assert json.loads(found[0])["error"]["reason"] == "length"
-    assert json.loads(found[1]) == REQUEST
-    assert len(found) == 2
+    lines = b"8" * (LONGEST + 5) + b"\n" + data(REQUEST).hex().encode() + b"\n"
+    output = run("decode", "--lines", document=lines).stdout.splitlines()
+    assert json.loads(output[0])["error"]["reason"] == "length"
+    assert json.loads(output[1]) == REQUEST
+    assert len(output) == 2
 
 
-def test_it_ends_quietly_when_nobody_reads_the_answers(tmp_path: Path) -> None:
+def test_it_ends_quietly_when_the_reader_closes_the_pipe(tmp_path: Path) -> None:
     (tmp_path / "lines").write_text((data(REQUEST).hex() + "\n") * 5000)
     with subprocess.Popen(
         [sys.executable, "-m", "plugvault.cli.app", "exi", "decode", "--lines", "lines"],

@@ -1,4 +1,4 @@
-"""What a person sees of a sandbox: everything can be copied from an ordinary terminal."""
+"""The text output of a sandbox: every value can be copied from an ordinary terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_nothing_is_cut_in_80_columns():
     console = Console(file=io.StringIO(), width=80, highlight=False)
     _show(console, report, Settings(open=True), {})
     words = console.file.getvalue().replace("B-PV 101E", "plate").split()  # type: ignore[attr-defined]
-    for given in roles.values():
-        assert set(given.values()) <= set(words)
+    for credentials in roles.values():
+        assert set(credentials.values()) <= set(words)
     assert {CAR[name] for name in ("pcid", "vin", "document", "emaid")} <= set(words)
     assert "plate" in words

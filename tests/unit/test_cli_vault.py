@@ -38,7 +38,7 @@ MINE = ("PLUGVAULT_", "SOFTHSM2_CONF", "COLUMNS")
 
 
 def plain(**more: str) -> dict[str, str]:
-    """An environment in which nobody has chosen a token."""
+    """Return an environment without a configured token."""
     return {k: v for k, v in os.environ.items() if not k.startswith(MINE)} | more
 
 
@@ -78,7 +78,9 @@ def here(car_token: CarToken, pin_file: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("provider", ["softhsm", "nss"])
-def test_a_throw_away_token_says_what_it_can(provider: str, tmp_path: Path, softhsm: Path) -> None:
+def test_a_throw_away_token_reports_its_custody_levels(
+    provider: str, tmp_path: Path, softhsm: Path
+) -> None:
     report = said("test", "--provider", provider, TMPDIR=str(tmp_path))
     assert set(report) == {"module", "token", "schemes"}
     assert report["schemes"]["iso2"]["level"] in LEVELS
@@ -111,8 +113,8 @@ def test_status_shows_keys_and_their_custody(car_token: CarToken, here: list[obj
     point = vault.generate_provisioning_key()
     vault.close()
     (key,) = said("status", *here)
-    told = {"key": "provisioning", "custody": "L3", "owner": "", "point": point.hex()}
-    assert key == told
+    expected = {"key": "provisioning", "custody": "L3", "owner": "", "point": point.hex()}
+    assert key == expected
     assert run("status", *here).stdout.splitlines()[-1].split() == ["provisioning", "L3", "-"]
 
 
@@ -140,14 +142,14 @@ def test_init_makes_a_token_that_its_lines_open(
 
 
 @pytest.mark.parametrize("provider", ["softhsm", "nss"])
-def test_init_never_makes_one_over_another(provider: str, short_dir: Path, softhsm: Path) -> None:
-    pin, other = (private(short_dir / name, f"1234-{name}") for name in ("pin", "other"))
+def test_init_never_overwrites_a_token(provider: str, short_dir: Path, softhsm: Path) -> None:
+    pin, other_pin = (private(short_dir / name, f"1234-{name}") for name in ("pin", "other"))
     new = ["--provider", provider, "--folder", short_dir / "new", "--token", "car 18"]
     config = private(
         short_dir / "plugvault.toml", run("init", *new, "--pin", f"file:{pin}").stdout
     )
     before = contents(short_dir / "new")
-    ended = run("init", *new, "--pin", f"file:{other}", code=1)
+    ended = run("init", *new, "--pin", f"file:{other_pin}", code=1)
     assert "never made over one that is there" in ended.stderr
     assert contents(short_dir / "new") == before
     assert said("status", "--config", config) == []
@@ -173,19 +175,19 @@ def test_init_asks_twice_on_a_terminal_and_shows_nothing(
         assert process.stderr
         for word, typed in (("the new token", "1234-abcd"), ("it again", again)):
             prompt = f"PIN of {word}: ".encode()
-            said = b""
-            while not said.endswith(prompt):
+            prompted = b""
+            while not prompted.endswith(prompt):
                 piece = process.stderr.read(1)
-                assert piece, said
-                said += piece
+                assert piece, prompted
+                prompted += piece
             keyboard.write(typed.encode() + b"\n")
         assert process.wait(60) == code
-        rest = process.stderr.read() + (process.stdout.read() if process.stdout else b"")
+        output = process.stderr.read() + (process.stdout.read() if process.stdout else b"")
         os.set_blocking(ours, False)
-        shown = keyboard.read(1000) or b""
+        echo = keyboard.read(1000) or b""
         os.close(terminal)
-    assert b"1234" not in rest + shown
-    assert (b"the two are not the same" in rest) == bool(code)
+    assert b"1234" not in output + echo
+    assert (b"the two are not the same" in output) == bool(code)
     assert (short_dir / "new").exists() != bool(code)
 
 
@@ -202,24 +204,22 @@ def test_init_takes_a_free_slot_of_a_library(
     config = private(short_dir / "plugvault.toml", run("init", *new, *pins).stdout)
     assert said("status", "--config", config) == []
     assert "take another label" in run("init", *new, *pins, code=1).stderr
-    shown = said("list", "--module", car_token.module, "--conf", car_token.conf)
-    assert {"car", "second"} <= {token["label"] for token in shown}
+    tokens = said("list", "--module", car_token.module, "--conf", car_token.conf)
+    assert {"car", "second"} <= {token["label"] for token in tokens}
 
 
-def test_list_shows_tokens_and_what_is_the_matter_with_them(
-    car_token: CarToken, here: list[object]
-) -> None:
-    asked = ["list", "--module", car_token.module, "--conf", car_token.conf]
-    assert [one["label"] for one in said(*asked)].count("car") == 1
-    token = next(one for one in said(*asked) if one["label"] == "car")
+def test_list_shows_tokens_and_their_problems(car_token: CarToken, here: list[object]) -> None:
+    arguments = ["list", "--module", car_token.module, "--conf", car_token.conf]
+    assert [row["label"] for row in said(*arguments)].count("car") == 1
+    token = next(row for row in said(*arguments) if row["label"] == "car")
     assert {"module", "slot", "label", "serial", "manufacturer", "model", "flags"} <= set(token)
-    assert "ready" in run(*asked).stdout
-    assert "empty: `plugvault vault init`" in run(*asked).stdout
+    assert "ready" in run(*arguments).stdout
+    assert "empty: `plugvault vault init`" in run(*arguments).stdout
     wrong = private(car_token.folder / "wrong", "9999-not-it")
     ended = run("status", *here[:-1], f"file:{wrong}", code=1)
     assert "a wrong one is tried once" in ended.stderr
     assert "9999-not-it" not in ended.stderr
-    assert "wrong at least once" in run(*asked).stdout
+    assert "wrong at least once" in run(*arguments).stdout
 
 
 def test_list_knows_softhsm_and_names_a_library_that_does_not_answer(
@@ -246,15 +246,15 @@ def test_list_knows_softhsm_and_names_a_library_that_does_not_answer(
         (["test", "--provider", "softhsm", "--minimum-custody", "L9"], "is one of L1, L1+"),
     ],
 )
-def test_an_error_says_what_to_do(arguments: list[str], words: str) -> None:
+def test_an_error_names_the_remedy(arguments: list[str], words: str) -> None:
     ended = run(*arguments, code=1)
     assert words in ended.stderr
     assert "4711-0815" not in ended.stderr + ended.stdout
 
 
-def test_a_token_that_is_not_there_is_said(here: list[object]) -> None:
-    said_ = [*here[:2], "--token", "nobody", *here[4:]]
-    assert "`plugvault vault list` shows those" in run("status", *said_, code=1).stderr
+def test_a_missing_token_is_reported(here: list[object]) -> None:
+    arguments = [*here[:2], "--token", "nobody", *here[4:]]
+    assert "`plugvault vault list` shows those" in run("status", *arguments, code=1).stderr
 
 
 def test_a_library_that_ends_its_process_is_an_error_like_any() -> None:
@@ -266,7 +266,7 @@ def test_pin_is_on_no_command_line_and_in_no_child_s_environment(
     car_token: CarToken, here: list[object]
 ) -> None:
     arguments = [*map(str, here[:-1]), "env:CAR_PIN"]
-    seen, children = [], set()
+    texts, children = [], set()
     with subprocess.Popen(
         [*COMMAND, "status", *arguments],
         stdout=subprocess.PIPE,
@@ -277,11 +277,11 @@ def test_pin_is_on_no_command_line_and_in_no_child_s_environment(
                 line, environ = (read(folder / name) for name in ("cmdline", "environ"))
                 if folder.name != str(process.pid) and b"plugvault.tokens.probe" in line:
                     children.add(folder.name)
-                    seen.append(environ)
-                seen.append(line)
+                    texts.append(environ)
+                texts.append(line)
     assert process.returncode == 0
     assert children
-    assert [one for one in seen if car_token.pin.encode() in one] == []
+    assert [text for text in texts if car_token.pin.encode() in text] == []
 
 
 def read(file: Path) -> bytes:
@@ -320,8 +320,8 @@ def test_adopt_prints_the_line_that_names_the_key(car_token: CarToken, config: P
     assert ended.stdout == 'provisioning = "pkcs11:object=factory%20key;id=%01"\n'
     assert "Custody: L3" in ended.stderr
     config.write_text(config.read_text() + ended.stdout)
-    told = {"key": "adopted", "custody": "L3", "owner": "", "point": point.hex()}
-    assert said("status", "--config", config) == [told]
+    expected = {"key": "adopted", "custody": "L3", "owner": "", "point": point.hex()}
+    assert said("status", "--config", config) == [expected]
     assert "no private key" in run("adopt", "--config", config, "--object", "x", code=1).stderr
 
 
@@ -350,8 +350,8 @@ def test_adopt_takes_the_certificate_of_this_key_alone(
 
 
 def pem(chain: list[bytes]) -> bytes:
-    found = (load_der_x509_certificate(der) for der in chain)
-    return b"".join(one.public_bytes(Encoding.PEM) for one in found)
+    certificates = (load_der_x509_certificate(der) for der in chain)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
 @pytest.fixture
@@ -367,11 +367,11 @@ def test_import_asks_before_and_says_that_the_key_is_imported(
     arguments = ["import", "--config", config, "--key", key_file]
     assert "say --yes" in run(*arguments, code=1).stderr
     assert said("status", "--config", config) == []
-    found = said(*arguments, "--yes", "--object", "from a file")
-    assert found["custody"] == "imported"
-    config.write_text(f"{config.read_text()}provisioning = {json.dumps(found['provisioning'])}\n")
+    report = said(*arguments, "--yes", "--object", "from a file")
+    assert report["custody"] == "imported"
+    config.write_text(f"{config.read_text()}provisioning = {json.dumps(report['provisioning'])}\n")
     (key,) = said("status", "--config", config)
-    assert (key["custody"], key["point"]) == ("imported", found["point"])
+    assert (key["custody"], key["point"]) == ("imported", report["point"])
     again = run(*arguments, "--yes", "--object", "from a file", code=1)
     assert "a key called from a file" in again.stderr
     refused = run("adopt", "--config", config, "--object", "from a file", *LOWEST, code=1)
@@ -408,7 +408,7 @@ def with_a_password(file: Path) -> None:
         (lambda file: file.write_text("x" * 20000), "longer than any key"),
     ],
 )
-def test_import_refuses_what_is_no_key_of_a_car(
+def test_import_refuses_a_file_without_a_usable_key(
     config: Path, key_file: Path, change: Any, words: str
 ) -> None:
     change(key_file)
@@ -416,7 +416,7 @@ def test_import_refuses_what_is_no_key_of_a_car(
     assert words in ended.stderr
 
 
-def test_what_was_read_of_a_key_file_is_overwritten(
+def test_bytes_read_from_a_key_file_are_wiped(
     key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wiped: list[Any] = []

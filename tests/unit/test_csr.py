@@ -1,4 +1,4 @@
-"""evcc.csr as `cryptography`, and so an EST server, reads it."""
+"""`cryptography`, like an EST server, reads the requests of evcc.csr."""
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, utils

@@ -1,7 +1,7 @@
-"""The matrix: provider, runtime and scheme, and what a contract key's custody is there.
+"""The matrix of provider, runtime and scheme, and the custody of a contract key in each.
 
-A level that is better than the table says fails as one that is worse does: then what is told to
-users about that token is out of date.
+A level that is better than the table fails like one that is worse: the documentation of that token
+is out of date then.
 """
 
 import hashlib
@@ -85,12 +85,12 @@ USES: dict[str, list[list[Any]]] = {
 
 
 def row_of(token: CarToken) -> tuple[str, str]:
-    """Its provider and version, as the tables have them."""
+    """Return provider and version of the token, as the tables spell them."""
     with Hsm(token.module, token.conf, token.place.options) as hsm:
         version = "{}.{}".format(*hsm._library.lib.library_version)
-    for name, known in LACKS:
-        if name == token.provider.name and f"{version}.".startswith(f"{known}."):
-            return name, known
+    for name, prefix in LACKS:
+        if name == token.provider.name and f"{version}.".startswith(f"{prefix}."):
+            return name, prefix
     pytest.fail(f"{token.provider.name} {version} is in no table: see what it does, and add it")
 
 
@@ -126,12 +126,12 @@ def told(runtime: str, token: CarToken, case: dict[str, Any]) -> dict[str, Any]:
     if runtime == "cpython":
         vault = token.open()
         try:
-            found: dict[str, Any] = json.loads(
+            report: dict[str, Any] = json.loads(
                 json.dumps(custody_run.run(vault, json.loads(file.read_text())))
             )
         finally:
             vault.close()
-        return found
+        return report
     interpreter = runtimes.get(runtime)
     if interpreter is None:
         pytest.skip(f"no interpreter {runtime!r} here; make says why")
@@ -151,18 +151,18 @@ def told(runtime: str, token: CarToken, case: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("runtime", ["cpython", "debian"])
-def test_custody_is_what_the_tables_say_no_worse_and_no_better(
+def test_custody_equals_the_tables_exactly(
     runtime: str, each_token: CarToken, case: dict[str, Any]
 ) -> None:
     provider, version = row_of(each_token)
-    found = told(runtime, each_token, case)
-    for scheme, (level, why) in found.pop("best").items():
+    report = told(runtime, each_token, case)
+    for scheme, (level, why) in report.pop("best").items():
         assert (level, why) == EXPECTED[provider, version, runtime, scheme]
-    assert sorted(found) == sorted(custody.LEVELS)  # MicroPython keeps no order
-    for level, result in found.items():
+    assert sorted(report) == sorted(custody.LEVELS)  # MicroPython keeps no order
+    for level, result in report.items():
         lacks = LACKS[provider, version][level]
-        said = ["", f"{level} needs {lacks}"] if lacks else [level, NOTHING]
-        assert result["trial"] == said, level
+        expected_trial = ["", f"{level} needs {lacks}"] if lacks else [level, NOTHING]
+        assert result["trial"] == expected_trial, level
         assert result["custody"] == ("custody" if lacks else [level, True]), level
         # One reason, whatever the library says of another's key, or of what is none.
         assert set(result["bad"]) == {"custody" if lacks else "key-mismatch"}, level
@@ -170,14 +170,14 @@ def test_custody_is_what_the_tables_say_no_worse_and_no_better(
         assert result["readable"] == [], level
         assert result["left"] == [], level
         if not lacks:
-            tried, left = result["failed"]
+            tried, remaining = result["failed"]
             assert tried > 8, level
-            assert left == 0, level
+            assert remaining == 0, level
         assert result["uses"] == ([] if lacks else USES[level]), level
         assert result["seen"] == ([] if lacks else SEEN[level]), level
 
 
-def test_report_is_what_was_found(each_token: CarToken) -> None:
+def test_report_holds_the_level_and_its_reason(each_token: CarToken) -> None:
     level, why = EXPECTED[*row_of(each_token), "cpython", "iso2"]
     assert selftest.report(each_token.place, each_token.pin) == {
         "module": str(each_token.module),
@@ -199,14 +199,14 @@ def test_scheme_of_another_hash_and_key_length_is_a_row_more(
     )
     monkeypatch.setitem(SCHEMES, "other", other)
     opened = each_token.open()
-    found = custody_by_scheme(opened)
+    levels = custody_by_scheme(opened)
     opened.close()
-    assert found["other"] == found["iso2"]
+    assert levels["other"] == levels["iso2"]
     monkeypatch.setitem(SCHEMES, "other", other._replace(hash=0x250, hash_derivation=0x393))
     opened = each_token.open()
-    found = custody_by_scheme(opened)
+    levels = custody_by_scheme(opened)
     opened.close()
-    assert found["other"][0] == "L1", "a wrong hash in the token is seen"
+    assert levels["other"][0] == "L1", "a wrong hash in the token is seen"
 
 
 class Tampered:
@@ -276,41 +276,43 @@ def test_token_that_lets_an_object_be_read_does_not_have_the_level(
     vault: TokenVault, at: int
 ) -> None:
     """Any of the eight: Z, three of the KDF, scalar, structure, W, and the key at the end."""
-    made: list[Any] = []
+    objects: list[Any] = []
     readable: list[Any] = []
     calls = vault._backend
 
-    def kept(name: str) -> Any:
+    def recorded(name: str) -> Any:
         def call(*args: Any) -> Any:
-            made.append(getattr(calls, name)(*args))
-            return made[-1]
+            objects.append(getattr(calls, name)(*args))
+            return objects[-1]
 
         return call
 
-    def attribute(found: Any, kind: int) -> bytes:
-        if kind == CKA_VALUE and len(made) > 8 and not readable:  # the first look at a whole way
-            readable.append(made[-8:][at])
-        if kind == CKA_VALUE and found in readable:
+    def attribute(handle: Any, kind: int) -> bytes:
+        if (
+            kind == CKA_VALUE and len(objects) > 8 and not readable
+        ):  # the first look at a whole way
+            readable.append(objects[-8:][at])
+        if kind == CKA_VALUE and handle in readable:
             return b"x"
-        return calls.attribute(found, kind)  # type: ignore[no-any-return]
+        return calls.attribute(handle, kind)  # type: ignore[no-any-return]
 
     names = ("derive", "unwrap", "generate_secret")
-    found = found_with(vault, attribute=attribute, **{name: kept(name) for name in names})
-    assert found == ("L2", "L3 needs objects that cannot be read")
+    level = found_with(vault, attribute=attribute, **{name: recorded(name) for name in names})
+    assert level == ("L2", "L3 needs objects that cannot be read")
 
 
-def test_key_that_does_not_prove_itself_in_a_trial_is_no_way(vault: TokenVault) -> None:
+def test_key_that_does_not_prove_itself_in_a_trial_gives_no_level(vault: TokenVault) -> None:
     assert found_with(vault, verify=lambda *_: False) == (
         "",
         "L1 needs a key that can only sign and proves itself",
     )
 
 
-def test_key_that_could_do_more_than_sign_is_no_way(vault: TokenVault) -> None:
+def test_key_that_could_do_more_than_sign_gives_no_level(vault: TokenVault) -> None:
     attribute = vault._backend.attribute
 
-    def may_derive(found: Any, kind: int) -> bytes:
-        return b"\x01" if kind == CKA_DERIVE else attribute(found, kind)
+    def may_derive(handle: Any, kind: int) -> bytes:
+        return b"\x01" if kind == CKA_DERIVE else attribute(handle, kind)
 
     assert found_with(vault, attribute=may_derive) == (
         "",
@@ -343,25 +345,25 @@ def test_token_that_makes_no_keys_for_a_trial_is_not_said_to_be_weak(vault: Toke
 
 
 def test_trial_is_made_once_for_an_open_vault(vault: TokenVault) -> None:
-    made = []
+    generated = []
     calls = vault._backend
 
     def generate(*args: Any) -> Any:
-        made.append(args)
+        generated.append(args)
         return calls.generate(*args)
 
     vault._backend = Tampered(calls, generate=generate)
     for _ in range(2):
         vault.open_contract_key(*envelope(vault).values())
-    assert len(made) == 2  # the receiver's and the sender's
+    assert len(generated) == 2  # the receiver's and the sender's
 
 
 def test_report_of_a_token_without_elliptic_curves_says_so(
     nss_car: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("plugvault.cryptoki.backend.HostBackend.generate", refuse)
-    found = selftest.report(nss_car.place, nss_car.pin)["schemes"]["iso2"]
-    assert found == {
+    level = selftest.report(nss_car.place, nss_car.pin)["schemes"]["iso2"]
+    assert level == {
         "level": "",
         "why": "no keys for a trial: unavailable: made to fail",
     }
@@ -393,7 +395,7 @@ def test_strong_token_opens_with_every_minimum(nss_car: CarToken, minimum: str) 
     nss_car.open(minimum_custody=minimum).close()
 
 
-def test_enough_is_enough(car_token: CarToken) -> None:
+def test_a_level_above_the_minimum_is_not_required(car_token: CarToken) -> None:
     car_token.open(minimum_custody="L1+").close()
 
 

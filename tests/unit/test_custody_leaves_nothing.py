@@ -1,4 +1,4 @@
-"""Whatever fails on a contract key's way into a token: nothing of it is left, at any level."""
+"""Every failure while a contract key is imported leaves nothing of it, at any level."""
 
 import subprocess
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ class Failing:
                 if self.at == -1:
                     raise VaultError(self.reason, "made to fail")
             result = real(*args)
-            self.wiped += [one for one in (*args, result) if isinstance(one, bytearray)]
+            self.wiped += [value for value in (*args, result) if isinstance(value, bytearray)]
             return result
 
         return call
@@ -149,10 +149,10 @@ def nss(nss_car: CarToken) -> Iterator[TokenVault]:
 
 @pytest.mark.parametrize("reason", ["refused", "unavailable", "full"])
 @pytest.mark.parametrize("call", ["unwrap", "sign"])
-def test_token_that_refuses_the_key_itself_says_it_is_none(
+def test_token_that_refuses_the_key_itself_gives_key_mismatch(
     nss: TokenVault, call: str, reason: str
 ) -> None:
-    """At its making, or when it is to sign, in whatever words: nobody else has seen the scalar."""
+    """The key fails at its creation or at its first signature, with any error of the token."""
     vault, good = nss, envelope(nss)
     before, calls = objects(vault), vault._backend
     ours = vault._pair(PROVISIONING)[0]
@@ -171,7 +171,7 @@ def test_token_that_refuses_the_key_itself_says_it_is_none(
 
 @pytest.mark.parametrize("reason", ["refused", "unavailable", "full"])
 @pytest.mark.parametrize("call", ["derive", "unwrap", "making", "sign"])
-def test_token_that_does_it_for_no_key_is_not_the_keys_fault(
+def test_token_that_fails_for_every_key_gives_no_key_mismatch(
     nss: TokenVault, call: str, reason: str
 ) -> None:
     vault, good = nss, envelope(nss)
@@ -200,7 +200,7 @@ def test_token_that_refuses_a_sender_s_point_has_not_seen_the_key(nss: TokenVaul
 
 
 @pytest.mark.parametrize("call", ["unwrap", "sign"])
-def test_token_that_fails_once_is_not_the_keys_fault(nss: TokenVault, call: str) -> None:
+def test_token_that_fails_once_gives_no_key_mismatch(nss: TokenVault, call: str) -> None:
     vault, good = nss, envelope(nss)
     before, calls = objects(vault), vault._backend
     seen: list[str] = []
@@ -219,49 +219,51 @@ def test_token_that_fails_once_is_not_the_keys_fault(nss: TokenVault, call: str)
     assert objects(vault) == before
 
 
-def test_key_that_another_removes_before_it_has_signed_is_not_the_keys_fault(
+def test_key_removed_by_another_process_gives_no_key_mismatch(
     nss: TokenVault,
 ) -> None:
     vault, good, calls = nss, envelope(nss), nss._backend
-    wanted = bytes(range(16))
+    key_id = bytes(range(16))
     ours = vault._pair(PROVISIONING)[0]
     removed: list[Any] = []
 
     def removes(name: str, args: tuple[Any, ...]) -> bool:
         if name == "sign" and args[0] != ours and not removed:
-            removed.extend(calls.find([(CKA_ID, wanted)]))
+            removed.extend(calls.find([(CKA_ID, key_id)]))
             for half in removed:
                 half.destroy()
         return False
 
     vault._backend = Failing(calls, when=removes)
     with pytest.raises(VaultError, match=r"^(unavailable|not-found)"):
-        vault.open_contract_key(*good, key=wanted)
+        vault.open_contract_key(*good, key=key_id)
     vault._backend = calls
     assert len(removed) == 2
 
 
-def test_key_has_the_id_that_was_asked_for_if_that_is_new(vault: TokenVault) -> None:
+def test_key_has_the_requested_id_if_that_is_new(vault: TokenVault) -> None:
     good = envelope(vault)
-    wanted = bytes(range(16))
-    assert vault.open_contract_key(*good, key=wanted) == wanted
+    key_id = bytes(range(16))
+    assert vault.open_contract_key(*good, key=key_id) == key_id
     before = objects(vault)
-    for taken in (wanted, b"short", bytes(17), PROVISIONING):
+    for refused_id in (key_id, b"short", bytes(17), PROVISIONING):
         with pytest.raises(VaultError, match=r"^exists"):
-            vault.open_contract_key(*good, key=taken)
+            vault.open_contract_key(*good, key=refused_id)
     assert objects(vault) == before
 
 
-def test_key_that_another_deleted_is_not_found(each_token: CarToken, vault: TokenVault) -> None:
+def test_key_deleted_by_another_process_is_not_found(
+    each_token: CarToken, vault: TokenVault
+) -> None:
     key = vault.open_contract_key(*envelope(vault))
-    other = each_token.open()
-    other.delete(key)
+    second_vault = each_token.open()
+    second_vault.delete(key)
     with pytest.raises(VaultError, match=r"^not-found"):
         vault.delete(key)
-    other.close()
+    second_vault.close()
 
 
-def test_key_of_which_another_deleted_half_is_deleted(vault: TokenVault) -> None:
+def test_key_half_deleted_by_another_process_is_deleted(vault: TokenVault) -> None:
     before = objects(vault)
     key = vault.open_contract_key(*envelope(vault))
     (half,) = vault._backend.find([(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_ID, key)])
@@ -279,26 +281,26 @@ def times_written(token: CarToken) -> list[int]:
     return [int.from_bytes(file.read_bytes()[:8], "big") for file in files]
 
 
-def test_contract_key_is_written_at_a_stroke(car_token: CarToken) -> None:
-    """A process killed in between leaves half a key: there is little between."""
+def test_contract_key_is_written_in_few_writes(car_token: CarToken) -> None:
+    """A process killed between the writes leaves half a key, so the writes must be few."""
     vault = car_token.open()
     vault.generate_provisioning_key()
-    made = sorted(times_written(car_token))
+    before = sorted(times_written(car_token))
     vault.open_contract_key(*envelope(vault))
     vault.close()
-    both = [count for count in times_written(car_token) if count not in made]
-    assert made[0] > 20  # what it takes otherwise
-    assert len(both) == 2
-    assert max(both) <= 3
+    counts = [count for count in times_written(car_token) if count not in before]
+    assert before[0] > 20  # what it takes otherwise
+    assert len(counts) == 2
+    assert max(counts) <= 3
 
 
-def test_contract_key_is_written_at_a_stroke_through_ffi(car_token: CarToken) -> None:
+def test_contract_key_is_written_in_few_writes_through_ffi(car_token: CarToken) -> None:
     interpreter = runtimes.get("debian")
     if interpreter is None:
         pytest.skip("no interpreter 'debian' here; make says why")
     vault = car_token.open()
     vault.generate_provisioning_key()
-    made = times_written(car_token)
+    before = times_written(car_token)
     good = envelope(vault)
     vault.close()
     file = car_token.folder / "open.py"
@@ -318,9 +320,9 @@ def test_contract_key_is_written_at_a_stroke_through_ffi(car_token: CarToken) ->
         check=True,
     )
     assert ended.stdout == "4\n"  # two keys, and nothing of the session
-    both = [count for count in times_written(car_token) if count not in made]
-    assert len(both) == 2
-    assert max(both) <= 3
+    counts = [count for count in times_written(car_token) if count not in before]
+    assert len(counts) == 2
+    assert max(counts) <= 3
 
 
 def test_copy_that_fails_leaves_no_original(
@@ -332,7 +334,7 @@ def test_copy_that_fails_leaves_no_original(
 
     def impossible(template: Any) -> Any:
         late = [(CKA_CLASS, 99)]
-        return [one for one in template if one[0] != 1] + [(1, False)], late
+        return [attribute for attribute in template if attribute[0] != 1] + [(1, False)], late
 
     monkeypatch.setattr("plugvault.cryptoki.backend.in_two_steps", impossible)
     with pytest.raises(VaultError):
@@ -348,7 +350,7 @@ def test_object_that_is_not_found_again_is_destroyed(car_token: CarToken) -> Non
     class Session:
         handle = calls._session.handle
 
-        def get_objects(self, wanted: Any) -> Any:
+        def get_objects(self, template_: Any) -> Any:
             assert objects(vault) == 1
             raise pkcs11.GeneralError
 
@@ -363,7 +365,7 @@ def test_object_that_is_not_found_again_is_destroyed(car_token: CarToken) -> Non
 
 
 @pytest.mark.parametrize(("each_token", "level"), WAYS, indirect=["each_token"])
-def test_contract_key_can_do_nothing_but_sign_however_it_came(
+def test_contract_key_can_only_sign_after_every_way_of_opening(
     each_token: CarToken, level: str, vault: TokenVault
 ) -> None:
     force(vault, level, each_token.provider.name == "nss")
@@ -406,21 +408,21 @@ def unwrapped(key: bytes, blob: bytes) -> bytes:
         return plain[: -plain[-1]]
 
 
-def test_key_that_is_not_extractable_is_wrapped_only_where_the_table_says(
+def test_non_extractable_key_is_wrapped_only_where_the_table_says(
     each_token: CarToken, vault: TokenVault
 ) -> None:
-    """NSS softoken does it, for contract and provisioning keys: its custody is against those who
-    read memory or files, and not against those who control the process."""
-    known = bytes(range(16))
+    """NSS softoken wraps contract and provisioning keys: its custody protects against a reader of
+    memory or files, and not against an attacker in control of the process."""
+    wrapping_key = bytes(range(16))
     template = secret_template(16, CKK_AES, (CKA_WRAP,))[1:]
-    wrapping = vault._backend.create([*template, (CKA_VALUE, known)])
+    wrapping = vault._backend.create([*template, (CKA_VALUE, wrapping_key)])
 
     def wrapped(key: Any) -> bytes:
         return bytes(wrapping.wrap_key(key, mechanism=pkcs11.Mechanism.AES_KEY_WRAP_PAD))
 
-    # One that may be wrapped is: a refusal below is not of the mechanism.
+    # An extractable key is wrapped: a refusal below is not a refusal of the mechanism.
     template = [*secret_template(32, extractable=True)[1:], (CKA_VALUE, bytes(32))]
-    assert unwrapped(known, wrapped(vault._backend.create(template))) == bytes(32)
+    assert unwrapped(wrapping_key, wrapped(vault._backend.create(template))) == bytes(32)
     for key in (PROVISIONING, vault.open_contract_key(*envelope(vault))):
         private = vault._pair(key)[0]
         assert private[Attribute.EXTRACTABLE] is False
@@ -428,7 +430,7 @@ def test_key_that_is_not_extractable_is_wrapped_only_where_the_table_says(
             with pytest.raises(pkcs11.exceptions.KeyUnextractable):
                 wrapped(private)
             continue
-        blob = unwrapped(known, wrapped(private))
+        blob = unwrapped(wrapping_key, wrapped(private))
         exported = serialization.load_der_private_key(blob, None)
         assert isinstance(exported, ec.EllipticCurvePrivateKey)
         assert world.point(exported) == vault.public(key)

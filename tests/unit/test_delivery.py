@@ -1,4 +1,4 @@
-"""Deliveries to webhooks: what is sent, what becomes of it, and who is told."""
+"""Deliveries to webhooks: their content, their outcome, and the events that follow."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Setup:
         kinds: tuple[str, ...] = OEM_EVENTS + ROOT_EVENTS,
     ) -> Endpoint:
         with self.store.write() as records:
-            wanted = Wanted(url, kinds)
-            return webhooks.create(records, caller, wanted, Outbound(HERE), self.now)
+            change = Wanted(url, kinds)
+            return webhooks.create(records, caller, change, Outbound(HERE), self.now)
 
     def tell(
         self, kind: str = "oem.contract.created", vehicle: str = PCID, **payload: Any
@@ -77,10 +77,10 @@ class Setup:
 
     def delivery(self, event: Event, endpoint: Endpoint | None = None) -> Delivery:
         with self.store.read() as records:
-            wanted = (endpoint or self.endpoint).endpoint_id
-            found = records.deliveries.get(event.event_id, wanted)
-        assert found
-        return found
+            endpoint_id = (endpoint or self.endpoint).endpoint_id
+            delivery = records.deliveries.get(event.event_id, endpoint_id)
+        assert delivery
+        return delivery
 
     def told(self, audience: str = "DEPVA") -> list[Event]:
         with self.store.read() as records:
@@ -101,7 +101,7 @@ def quick(sqlite_store: SqlStore, receiver: Receiver) -> Setup:
 # -- what is sent --
 
 
-def test_body_and_signature_are_what_opcp_says(quick: Setup):
+def test_body_and_signature_follow_opcp(quick: Setup):
     event = quick.tell(contractCert="MII=")
     assert quick.worker.step() == 1
     ((headers, body),) = quick.receiver.got
@@ -160,7 +160,7 @@ def test_delivery_that_is_rejected_is_not_tried_again(setup: Setup, status: int)
     setup.now += 10**6
     assert setup.worker.step() == 0
     assert setup.delivery(event).state == "rejected"
-    assert [one.kind for one in setup.told()] == ["mo.contract.rejected.by.oem"]
+    assert [follow_up.kind for follow_up in setup.told()] == ["mo.contract.rejected.by.oem"]
 
 
 @pytest.mark.parametrize("status", [302, 401, 404, 429, 500, 503])
@@ -181,7 +181,7 @@ def test_delivery_that_fails_is_tried_again_with_longer_waits_and_then_dead(
     dead = quick.delivery(event)
     assert (dead.state, dead.attempts) == ("dead", 4)
     assert dead.outcome == f"The receiver answered {status}."
-    assert [one.kind for one in quick.told()] == ["mo.contract.queued.to.oem"]
+    assert [follow_up.kind for follow_up in quick.told()] == ["mo.contract.queued.to.oem"]
 
 
 def test_receiver_that_is_not_there_is_tried_again_and_the_reason_is_kept(
@@ -205,7 +205,7 @@ def test_address_that_is_no_longer_allowed_is_not_called(quick: Setup):
     assert quick.receiver.got == []
 
 
-def test_receiver_that_is_gone_is_asked_no_more(setup: Setup):
+def test_receiver_that_answers_gone_is_called_no_more(setup: Setup):
     setup.receiver.answer = lambda _: 410
     event, second = setup.tell(), setup.tell()
     setup.worker.step()
@@ -213,8 +213,8 @@ def test_receiver_that_is_gone_is_asked_no_more(setup: Setup):
     assert setup.delivery(event).state == "dead"
     with setup.store.write() as records:
         assert not webhooks.get(records, MAKER, setup.endpoint.endpoint_id).enabled
-        wanted = Wanted(setup.receiver.url, enabled=True)
-        webhooks.update(records, MAKER, setup.endpoint.endpoint_id, wanted, Outbound(HERE))
+        change = Wanted(setup.receiver.url, enabled=True)
+        webhooks.update(records, MAKER, setup.endpoint.endpoint_id, change, Outbound(HERE))
     setup.receiver.answer = lambda _: 200
     setup.worker.step()
     assert setup.delivery(second).state == "sent"
@@ -231,25 +231,25 @@ def test_dead_letter_that_is_sent_again_arrives(quick: Setup):
     quick.receiver.answer = lambda _: 200
     assert quick.worker.step() == 1
     assert quick.delivery(event).state == "sent"
-    assert [one["eventId"] for one in quick.receiver.events] == [event.event_id] * 2
+    assert [delivered["eventId"] for delivered in quick.receiver.events] == [event.event_id] * 2
 
 
-# -- who is told --
+# -- events that follow --
 
 
-@pytest.mark.parametrize("what", ["created", "updated", "deleted"])
-def test_operator_learns_that_the_maker_has_it(setup: Setup, what: str):
+@pytest.mark.parametrize("change", ["created", "updated", "deleted"])
+def test_operator_learns_that_the_maker_has_it(setup: Setup, change: str):
     setup.hook(setup.receiver.url, OPERATOR, MO_EVENTS)
-    setup.tell(f"oem.contract.{what}", contractCert="MII=")
+    setup.tell(f"oem.contract.{change}", contractCert="MII=")
     while setup.worker.step():
         pass
     (follow_up,) = setup.told()
-    assert (follow_up.kind, follow_up.vehicle) == (f"mo.contract.{what}.sent.to.oem", PCID)
+    assert (follow_up.kind, follow_up.vehicle) == (f"mo.contract.{change}.sent.to.oem", PCID)
     assert setup.receiver.events[1]["eventType"] == follow_up.kind
     assert setup.receiver.events[1]["payload"] == setup.receiver.events[0]["payload"]
 
 
-def test_nobody_is_told_of_deliveries_to_operators_or_of_roots(quick: Setup):
+def test_deliveries_to_operators_or_of_roots_make_no_follow_up_event(quick: Setup):
     quick.hook(quick.receiver.url, OPERATOR, MO_EVENTS)
     for status in (200, 400, 500):
         quick.receiver.answer = lambda _, status=status: status
@@ -258,35 +258,37 @@ def test_nobody_is_told_of_deliveries_to_operators_or_of_roots(quick: Setup):
             payload = {"emaid": EMAID, "pcid": PCID}
             events.publish(records, "mo.prov.cert.deleted", "DEPVA", payload, NOW)
         quick.worker.step()
-    assert {one.kind for one in quick.told()} == {"mo.prov.cert.deleted"}
+    assert {event.kind for event in quick.told()} == {"mo.prov.cert.deleted"}
 
 
-# -- in order, and nobody held up --
+# -- order, and independent receivers --
 
 
 def test_events_of_a_vehicle_wait_for_the_one_before(setup: Setup):
     setup.receiver.answer = lambda event: 500 if event["eventType"].endswith("created") else 200
     first, second = setup.tell(), setup.tell("oem.contract.deleted")
-    other = setup.tell("oem.contract.deleted", "PVTP0000000000002")
+    of_other_vehicle = setup.tell("oem.contract.deleted", "PVTP0000000000002")
     while setup.worker.step():
         pass
     assert setup.delivery(second).state == "pending"
-    assert setup.delivery(other).state == "sent"
+    assert setup.delivery(of_other_vehicle).state == "sent"
     setup.receiver.answer = lambda _: 200
     setup.now += 3600
     while setup.worker.step():
         pass
     of_vehicle = [
-        one["eventId"] for one in setup.receiver.events if one["payload"]["pcid"] == PCID
+        delivered["eventId"]
+        for delivered in setup.receiver.events
+        if delivered["payload"]["pcid"] == PCID
     ]
     assert of_vehicle == [first.event_id, first.event_id, second.event_id]
 
 
-def test_slow_receiver_holds_up_nobody_else(setup: Setup):
+def test_slow_receiver_delays_no_other_receiver(setup: Setup):
     done = threading.Event()
     with receiving() as slow:
         slow.answer = lambda _: 200 if done.wait(30) else 500
-        held = setup.hook(slow.url)
+        slow_endpoint = setup.hook(slow.url)
         for number in range(100):
             setup.tell(vehicle=f"PVTP{number:013}")
         stop = threading.Event()
@@ -301,12 +303,12 @@ def test_slow_receiver_holds_up_nobody_else(setup: Setup):
         stop.set()
         thread.join(30)
     with setup.store.read() as records:
-        sent = records.deliveries.of_endpoint(held.endpoint_id, "sent", 200)
+        sent = records.deliveries.of_endpoint(slow_endpoint.endpoint_id, "sent", 200)
     assert len(sent) == 100
 
 
-def test_a_worker_that_is_asked_to_end_waits_for_what_is_under_way(quick: Setup):
-    """And takes nothing more."""
+def test_a_stopping_worker_finishes_the_delivery_under_way(quick: Setup):
+    """It takes no new delivery."""
     go_on, stop = threading.Event(), threading.Event()
     quick.receiver.answer = lambda _: 200 if go_on.wait(30) else 500
     under_way = quick.tell()
@@ -322,7 +324,7 @@ def test_a_worker_that_is_asked_to_end_waits_for_what_is_under_way(quick: Setup)
     assert not thread.is_alive()
     assert quick.delivery(under_way).state == "sent"
     assert quick.delivery(later).state == "pending"
-    assert not any(one.is_alive() for one in quick.worker._threads._threads)
+    assert not any(thread_.is_alive() for thread_ in quick.worker._threads._threads)
 
 
 def test_answer_without_end_is_broken_off(quick: Setup, monkeypatch: pytest.MonkeyPatch):
@@ -337,12 +339,13 @@ def test_answer_without_end_is_broken_off(quick: Setup, monkeypatch: pytest.Monk
 
 
 def test_two_workers_share_the_work(setup: Setup):
-    other = Worker(setup.store, secret, setup.settings, lambda: setup.now)
+    second_worker = Worker(setup.store, secret, setup.settings, lambda: setup.now)
     for number in range(60):
         setup.tell(vehicle=f"PVTP{number % 10:013}")
     stop = threading.Event()
     threads = [
-        threading.Thread(target=worker.run, args=(stop,)) for worker in (setup.worker, other)
+        threading.Thread(target=worker.run, args=(stop,))
+        for worker in (setup.worker, second_worker)
     ]
     for thread in threads:
         thread.start()
@@ -350,7 +353,9 @@ def test_two_workers_share_the_work(setup: Setup):
     stop.set()
     for thread in threads:
         thread.join(30)
-    assert len({one["eventId"] for one in setup.receiver.events}) == len(setup.receiver.got) == 60
+    assert (
+        len({event["eventId"] for event in setup.receiver.events}) == len(setup.receiver.got) == 60
+    )
 
 
 # -- when something is missing --
@@ -369,7 +374,7 @@ def test_without_its_secret_nothing_is_sent_and_nothing_lost(quick: Setup):
     assert quick.delivery(event).state == "sent"
 
 
-def test_worker_that_came_too_late_lets_it_be(quick: Setup):
+def test_worker_that_comes_too_late_sends_nothing(quick: Setup):
     quick.tell()
     late = iter([NOW, NOW + 55])
     Worker(quick.store, secret, quick.settings, lambda: next(late)).step()
@@ -379,36 +384,36 @@ def test_worker_that_came_too_late_lets_it_be(quick: Setup):
     assert len(quick.receiver.got) == 1
 
 
-def test_outcome_of_one_who_took_too_long_does_not_count(quick: Setup):
+def test_outcome_after_the_end_of_the_lease_does_not_count(quick: Setup):
     def slow(_: object) -> int:
         quick.now += 100
         quick.receiver.answer = lambda _: 200
-        quick.worker.step()  # another took it meanwhile
+        quick.worker.step()  # another worker took it meanwhile
         return 400
 
     event = quick.tell()
     quick.receiver.answer = slow
     Worker(quick.store, secret, quick.settings, lambda: quick.now).step()
     assert quick.delivery(event).state == "sent"
-    assert [one.kind for one in quick.told()] == ["mo.contract.created.sent.to.oem"]
+    assert [follow_up.kind for follow_up in quick.told()] == ["mo.contract.created.sent.to.oem"]
 
 
 # -- running --
 
 
-def test_duties_are_done_beside_deliveries_and_survive_a_failure(quick: Setup, caplog: Any):
+def test_periodic_tasks_run_beside_deliveries_and_survive_a_failure(quick: Setup, caplog: Any):
     stop, times = threading.Event(), []
 
-    def duty(store: object, now: float) -> None:
+    def task(store: object, now: float) -> None:
         assert store is quick.store
         times.append(now)
         if len(times) == 1:
             raise PoolError("unavailable", "for a moment")
 
-    duties = [PeriodicTask("counting", 0.01, duty)]
+    tasks = [PeriodicTask("counting", 0.01, task)]
     thread = threading.Thread(
         target=run,
-        args=(quick.store, secret, quick.settings, lambda: quick.now, stop, duties),
+        args=(quick.store, secret, quick.settings, lambda: quick.now, stop, tasks),
     )
     with caplog.at_level(logging.WARNING, "plugvault.delivery"):
         thread.start()
@@ -448,22 +453,22 @@ def test_events_are_forgotten_when_they_were_delivered_long_enough_ago(
     assert quick.delivery(waiting).state == "pending"
 
 
-def test_duty_with_more_to_do_goes_on_at_once(quick: Setup):
-    stop, left = threading.Event(), [5]
+def test_task_with_more_work_continues_immediately(quick: Setup):
+    stop, remaining = threading.Event(), [5]
 
-    def duty(*_: object) -> bool:
-        left[0] -= 1
-        if not left[0]:
+    def task(*_: object) -> bool:
+        remaining[0] -= 1
+        if not remaining[0]:
             stop.set()
-        return bool(left[0])
+        return bool(remaining[0])
 
     run(
-        quick.store, secret, quick.settings, lambda: NOW, stop, [PeriodicTask("long", 600.0, duty)]
+        quick.store, secret, quick.settings, lambda: NOW, stop, [PeriodicTask("long", 600.0, task)]
     )
-    assert left == [0]
+    assert remaining == [0]
 
 
-def test_an_operator_that_leaves_is_a_duty(quick: Setup):
+def test_a_termination_is_carried_out_by_the_worker(quick: Setup):
     admin = Caller("admin", frozenset({"ADMIN"}), client_id="a")
     with quick.store.write() as records:
         job = termination.begin(records, admin, "DEPVA", NOW)
@@ -475,15 +480,15 @@ def test_an_operator_that_leaves_is_a_duty(quick: Setup):
 
     def done() -> bool:
         with quick.store.read() as records:
-            found = records.jobs.get(job.job_id)
-        return found is not None and found.state == "done"
+            stored_job = records.jobs.get(job.job_id)
+        return stored_job is not None and stored_job.state == "done"
 
     until(done)
     stop.set()
     thread.join(30)
 
 
-def test_a_bug_in_a_duty_ends_the_process_that_it_may_start_anew(quick: Setup):
+def test_a_bug_in_a_task_ends_the_process_for_a_restart(quick: Setup):
     def bug(*_: object) -> None:
         raise KeyError("bug")
 
@@ -496,7 +501,7 @@ def test_a_bug_in_a_duty_ends_the_process_that_it_may_start_anew(quick: Setup):
 # -- what others have revoked --
 
 
-def test_everything_of_foreign_cas_is_asked_about_again_and_nothing_of_ours(
+def test_every_foreign_path_is_rechecked_and_no_path_of_ours(
     pools: Pools, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(revocation, "PAGE", 2)
@@ -506,24 +511,24 @@ def test_everything_of_foreign_cas_is_asked_about_again_and_nothing_of_ours(
         vehicle = pools.register(pools.provisioning(pcid))
         stored.append((vehicle.certificate, *vehicle.subs))
     contract = pools.put(pools.sign(pools.data()), PCID)
-    asked: list[Sequence[bytes]] = []
-    ask = RecheckRevocation(asked.append, frozenset({contract.issuer}))
+    checked: list[Sequence[bytes]] = []
+    recheck = RecheckRevocation(checked.append, frozenset({contract.issuer}))
 
     def round_of_pages() -> int:
-        asked.clear()
-        return next(number for number in itertools.count() if not ask(pools.store, NOW))
+        checked.clear()
+        return next(number for number in itertools.count() if not recheck(pools.store, NOW))
 
     assert round_of_pages() == 3
-    assert sorted(asked) == sorted(stored)
+    assert sorted(checked) == sorted(stored)
     assert round_of_pages() == 3, "and so on, round after round"
-    everything = RecheckRevocation(asked.append)
-    asked.clear()
+    everything = RecheckRevocation(checked.append)
+    checked.clear()
     while everything(pools.store, NOW):
         pass
-    assert sorted(asked) == sorted([*stored, (contract.certificate, *contract.subs)])
+    assert sorted(checked) == sorted([*stored, (contract.certificate, *contract.subs)])
 
 
-def test_a_round_that_breaks_off_begins_anew(pools: Pools):
+def test_an_interrupted_round_starts_again(pools: Pools):
     pools.register(pools.provisioning())
     failing = [True]
 

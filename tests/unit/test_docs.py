@@ -1,4 +1,4 @@
-"""The documents: what they link to is there, every test they name, every part of the package."""
+"""The documents: their links, the tests they name, the parts of the package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOCUMENTS = [
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_what_a_document_names_is_there(document: Path):
+def test_every_file_and_test_a_document_names_exists(document: Path):
     text = document.read_text()
     links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in link]
     assert [link for link in links if not (document.parent / link).exists()] == []
@@ -36,9 +36,9 @@ def functions(file: Path) -> set[str]:
 def test_every_part_of_the_package_is_on_the_map():
     text = (ROOT / "host/README.md").read_text()
     parts = {
-        f"{one.name}/" if one.is_dir() else one.name
-        for one in (ROOT / "host/plugvault").iterdir()
-        if one.name[0] not in "_."
+        f"{file.name}/" if file.is_dir() else file.name
+        for file in (ROOT / "host/plugvault").iterdir()
+        if file.name[0] not in "_."
     }
     assert {part for part in parts if f"`{part}`" not in text} == set()
     listed = set(re.findall(r"^\| `(\w+/)` \|", text, re.M))

@@ -1,4 +1,4 @@
-"""What an ecosystem keeps on disk: for its owner alone, and taken up again."""
+"""The folder of an ecosystem: private to its owner, and reused by the next start."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_certificate_that_ends_soon_is_issued_anew_for_the_same_key(
 
 def test_the_newer_edition_has_cas_of_its_own_and_keeps_them(short_dir: Path, softhsm: Path):
     first = start(short_dir / "eco", softhsm, edition20=True)
-    curves = [path.curve(path.check_root(one.root, NOW)) for one in first.newer]
+    curves = [path.curve(path.check_root(environment.root, NOW)) for environment in first.newer]
     assert curves == ["secp521r1", "ed448"]
     assert {name for name in first.enrolment if "/" in name} == {
         f"{kind}/secp521r1" for kind in ("cps", "cpo", "mo", "oem", "veh")
@@ -68,7 +68,9 @@ def test_the_newer_edition_has_cas_of_its_own_and_keeps_them(short_dir: Path, so
         assert (authority.root == first.newer[0].root) == newer
     second = start(short_dir / "eco", softhsm)
     assert leaves(second) == leaves(first)
-    assert [one.root for one in second.newer] == [one.root for one in first.newer]
+    assert [environment.root for environment in second.newer] == [
+        environment.root for environment in first.newer
+    ]
 
 
 def test_an_interrupted_start_is_finished_by_the_next(

@@ -1,4 +1,4 @@
-"""EST: whose names are certified, for which keys, under which paths; renewal of what is held."""
+"""EST: subjects, keys and paths of an enrolment; renewal of a certificate."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_each_ca_certifies_its_kind_on_each_curve(office: Office, kind: str, cur
 def test_ca_certificates_lead_from_the_leaf_to_the_root(office: Office, kind: str, curve: str):
     iso = "ISO15118-2" if curve == "secp256r1" else "ISO15118-20"
     answer = office.ask(KINDS[kind][0], "GET", f"/{kind}/cacerts/{iso}/{curve}/")
-    found = {one.subject: one for one in certs(answer)}
+    certificates = {certificate.subject: certificate for certificate in certs(answer)}
     step = branch(kind, curve).certificate
     for _ in range(3):
-        assert found.pop(step.subject) == step
-        step = found.get(step.issuer, step)
-    assert found == {}
+        assert certificates.pop(step.subject) == step
+        step = certificates.get(step.issuer, step)
+    assert certificates == {}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_ca_certificates_lead_from_the_leaf_to_the_root(office: Office, kind: st
         ("/secp256r1/", "secp256r1"),
     ],
 )
-def test_what_is_left_out_of_a_cacerts_path_has_a_default(office: Office, suffix: str, curve: str):
+def test_omitted_parts_of_a_cacerts_path_have_defaults(office: Office, suffix: str, curve: str):
     answer = office.ask("CPO", "GET", f"/.well-known/acme-cpo/cacerts{suffix}")
     assert branch("cpo", curve).certificate in certs(answer)
 
@@ -93,7 +93,7 @@ def test_what_is_left_out_of_a_cacerts_path_has_a_default(office: Office, suffix
         ("/nobody/cacerts", 404, "No CA named"),
     ],
 )
-def test_a_ca_that_is_not_here_says_so(office: Office, path_: str, status: int, words: str):
+def test_an_unknown_ca_is_refused(office: Office, path_: str, status: int, words: str):
     refused(office.ask("CPO", "GET", path_), status, words)
 
 
@@ -128,9 +128,9 @@ def test_each_ca_is_for_its_role_alone(office: Office, kind: str, curve: str):
     role, old, new, _ = KINDS[kind]
     iso = "ISO15118-2" if curve == "secp256r1" else "ISO15118-20"
     body = request(old if curve == "secp256r1" else new, KEYS[curve]())
-    for other in ("OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"):
-        answer = office.ask(other, "POST", f"/{kind}/simpleenroll/{iso}", content=body)
-        if other == role:
+    for caller_role in ("OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"):
+        answer = office.ask(caller_role, "POST", f"/{kind}/simpleenroll/{iso}", content=body)
+        if caller_role == role:
             assert answer.status_code == 200
         else:
             refused(answer, 403, "This call is for")
@@ -261,22 +261,22 @@ def test_a_certificate_of_another_ca_renews_nothing(office: Office):
 
 def test_the_servers_certificate_does_not_become_a_stations(office: Office):
     """The same CA issues both, so that clients need one root."""
-    made = office.issue("cpo", "server", EVSEID)
+    server = office.issue("cpo", "server", EVSEID)
     with office.store.write() as records:
-        certificates.record(records, made)
-    holder = Holder(office, x509.load_der_x509_certificate(made))
+        certificates.record(records, server)
+    holder = Holder(office, x509.load_der_x509_certificate(server))
     refused(holder.renew(request(EVSEID)), 403, "not issued by this CA")
 
 
 def test_a_certificate_that_is_not_in_the_register_renews_nothing(office: Office):
-    made = x509.load_der_x509_certificate(office.issue("cpo", "cpo", EVSEID))
-    refused(Holder(office, made).renew(request(EVSEID)), 403, "not issued by this CA")
+    unregistered = x509.load_der_x509_certificate(office.issue("cpo", "cpo", EVSEID))
+    refused(Holder(office, unregistered).renew(request(EVSEID)), 403, "not issued by this CA")
 
 
 def test_a_forged_certificate_renews_nothing(office: Office):
     leaf = office.enroll("CPO", "cpo", EVSEID)
-    made = forged(leaf)
-    refused(Holder(office, made).renew(request(EVSEID)), 403, "not issued by this CA")
+    forgery = forged(leaf)
+    refused(Holder(office, forgery).renew(request(EVSEID)), 403, "not issued by this CA")
 
 
 def test_renewal_proves_the_new_key(office: Office):
@@ -303,7 +303,9 @@ def test_a_station_must_be_announced_where_that_is_asked(strict_office: Office):
     refused(answer, 403, "announced first")
 
 
-def test_what_cannot_be_entered_is_not_handed_out(office: Office, monkeypatch: pytest.MonkeyPatch):
+def test_a_certificate_that_cannot_be_recorded_is_not_handed_out(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
     def fails(*_):
         raise RuntimeError
 

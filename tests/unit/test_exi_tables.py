@@ -103,9 +103,9 @@ def tables(folder: Path, text: str) -> Tables:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[str]:
-    made = tables(tmp_path, ORDER)
+    table_module = tables(tmp_path, ORDER)
     parts = ("attributes", "elements", "offsets", "code", "names", "pairs")
-    module = SimpleNamespace(**{part.upper(): getattr(made, part) for part in parts})
+    module = SimpleNamespace(**{part.upper(): getattr(table_module, part) for part in parts})
     grammar._loaded[NAME] = grammar.Grammar(module)
     yield NAME
     del grammar._loaded[NAME]
@@ -199,6 +199,6 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED.keys())
-def test_what_the_codec_does_not_know_is_refused_aloud(tmp_path: Path, text: str) -> None:
+def test_unsupported_schema_constructs_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SchemaError):
         tables(tmp_path, text)

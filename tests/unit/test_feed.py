@@ -46,13 +46,13 @@ class Counting(Feed):
 async def collect(
     source: Feed, count: int, audiences: frozenset[str] | None, start: int | None = None
 ) -> list[Event]:
-    found: list[Event] = []
+    events_: list[Event] = []
     async with source.listening() as last:
         position = last if start is None else start
-        while len(found) < count:
+        while len(events_) < count:
             position, page = await source.after(position, audiences, PATIENCE)
-            found += page
-    return found
+            events_ += page
+    return events_
 
 
 def test_every_listener_gets_its_own_events_and_none_asks_the_store(store: Store):
@@ -61,8 +61,8 @@ def test_every_listener_gets_its_own_events_and_none_asks_the_store(store: Store
     async def run() -> list[list[Event]]:
         async with source.listening():  # so that all begin at the same place
             listeners = [
-                asyncio.create_task(collect(source, 20, frozenset({one, "*"})))
-                for one in (MINE, OTHER) * 10
+                asyncio.create_task(collect(source, 20, frozenset({listener, "*"})))
+                for listener in (MINE, OTHER) * 10
             ]
             await asyncio.sleep(0)
             for _ in range(10):
@@ -70,16 +70,16 @@ def test_every_listener_gets_its_own_events_and_none_asks_the_store(store: Store
                     await asyncio.to_thread(tell, store, audience)
             return await asyncio.gather(*listeners)
 
-    for number, found in enumerate(asyncio.run(run())):
+    for number, received in enumerate(asyncio.run(run())):
         mine = (MINE, OTHER)[number % 2]
-        assert [event.audience for event in found] == [mine, "*"] * 10 or number % 2
-        assert {event.audience for event in found} == {mine, "*"}
-        places = [event.sequence for event in found]
+        assert [event.audience for event in received] == [mine, "*"] * 10 or number % 2
+        assert {event.audience for event in received} == {mine, "*"}
+        places = [event.sequence for event in received]
         assert places == sorted(set(places))
     assert source.pages == []
 
 
-def test_each_process_gives_what_any_of_them_wrote(
+def test_each_process_gives_the_events_of_every_process(
     store_url: str, open_store: Callable[[str], SqlStore]
 ):
     stores = [open_store(store_url) for _ in range(2)]
@@ -97,18 +97,18 @@ def test_each_process_gives_what_any_of_them_wrote(
     assert len({event.event_id for event in first}) == 10
 
 
-def test_who_was_away_reads_what_it_missed(store: Store):
+def test_a_returning_listener_reads_the_events_it_missed(store: Store):
     tell(store, MINE, 5)
     tell(store, OTHER, 5)
     tell(store, MINE, 5)
     source = Feed(store)
-    found = asyncio.run(collect(source, 10, frozenset({MINE}), 0))
-    assert [event.audience for event in found] == [MINE] * 10
-    later = asyncio.run(collect(source, 7, frozenset({MINE}), found[2].sequence))
-    assert later == found[3:]
+    missed = asyncio.run(collect(source, 10, frozenset({MINE}), 0))
+    assert [event.audience for event in missed] == [MINE] * 10
+    later = asyncio.run(collect(source, 7, frozenset({MINE}), missed[2].sequence))
+    assert later == missed[3:]
 
 
-def test_who_reads_slowly_misses_nothing_and_memory_stays_bounded(
+def test_a_slow_listener_misses_nothing_and_memory_stays_bounded(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(feed, "RECENT", 8)
@@ -123,19 +123,19 @@ def test_who_reads_slowly_misses_nothing_and_memory_stays_bounded(
                 assert asyncio.get_running_loop().time() < deadline
                 await asyncio.sleep(0.01)
             assert len(source._recent) == 8
-            found: list[Event] = []
+            received: list[Event] = []
             position = last
-            while len(found) < 60:
+            while len(received) < 60:
                 position, page = await source.after(position, None, PATIENCE)
                 assert len(page) <= 8
-                found += page
-            return found
+                received += page
+            return received
 
-    found = asyncio.run(run())
-    assert [event.sequence for event in found] == sorted({event.sequence for event in found})
+    received = asyncio.run(run())
+    assert [event.sequence for event in received] == sorted({event.sequence for event in received})
 
 
-def test_more_at_once_than_memory_holds_reaches_who_waits(
+def test_a_burst_larger_than_memory_reaches_a_waiting_listener(
     sqlite_store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(feed, "RECENT", 8)
@@ -156,7 +156,7 @@ def test_more_at_once_than_memory_holds_reaches_who_waits(
     assert [event.sequence for event in asyncio.run(run())] == list(range(1, 31))
 
 
-def test_silence_ends_with_patience_and_the_place_is_kept(sqlite_store: Store):
+def test_silence_ends_at_the_timeout_and_keeps_the_position(sqlite_store: Store):
     async def run() -> tuple[int, Sequence[Event], int]:
         source = Feed(sqlite_store)
         async with source.listening() as last:
@@ -167,7 +167,7 @@ def test_silence_ends_with_patience_and_the_place_is_kept(sqlite_store: Store):
     assert (place, list(page)) == (last, [])
 
 
-def test_nothing_is_looked_at_while_nobody_listens(sqlite_store: Store):
+def test_the_store_is_not_polled_without_a_listener(sqlite_store: Store):
     async def run() -> None:
         source = Feed(sqlite_store)
         async with source.listening(), source.listening():

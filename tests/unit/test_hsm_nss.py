@@ -78,12 +78,12 @@ def test_label_that_is_no_folder_or_ends_the_string_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("label", "pin", "said"), [("x" * 33, "a pin", "refused: .*32 bytes"), ("van", "", "pin: ")]
+    ("label", "pin", "error"), [("x" * 33, "a pin", "refused: .*32 bytes"), ("van", "", "pin: ")]
 )
 def test_token_that_could_not_be_made_leaves_no_folder(
-    store: NssStore, label: str, pin: str, said: str
+    store: NssStore, label: str, pin: str, error: str
 ) -> None:
-    with pytest.raises(VaultError, match=said):
+    with pytest.raises(VaultError, match=error):
         store.init_token(label, pin)
     assert [folder.name for folder in store.directory.iterdir()] == ["car"]
 
@@ -93,22 +93,22 @@ def test_folder_that_would_end_the_string_is_refused(store: NssStore, tmp_path: 
         NssStore(tmp_path / "it's")
 
 
-def test_machine_without_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_nss_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nss, "_MODULES", ("/no/*.so",))
     with pytest.raises(VaultError, match=r"module-missing: .*libnss3"):
         nss.find_module()
 
 
-def test_library_that_something_else_uses_is_not_taken_over(
+def test_library_in_use_by_other_code_is_not_taken_over(
     nss_car: CarToken, store: NssStore
 ) -> None:
-    """Finalizing it, or taking it as it is, would pull it away from under the other."""
-    other = Library(os.path.realpath(store.module), store.options)
+    """Finalizing or reusing the library would break its other user in this process."""
+    foreign = Library(os.path.realpath(store.module), store.options)
     try:
         with pytest.raises(VaultError, match="something else in this process uses it"):
             nss_car.open()
     finally:
-        other.close()
+        foreign.close()
     nss_car.open().close()
 
 
@@ -147,5 +147,5 @@ def test_roles_key_can_be_in_it(nss_car: CarToken, curve: str) -> None:
 
 def test_derived_secrets_can_be_in_it(nss_car: CarToken) -> None:
     with Hsm(nss_car.module, options=nss_car.place.options) as hsm:
-        made = secret.generate(hsm.token("car", nss_car.pin), "hooks").derive("one")
-        assert secret.find(hsm.token("car", nss_car.pin), "hooks").derive("one") == made
+        derived = secret.generate(hsm.token("car", nss_car.pin), "hooks").derive("one")
+        assert secret.find(hsm.token("car", nss_car.pin), "hooks").derive("one") == derived

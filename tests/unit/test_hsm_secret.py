@@ -14,25 +14,25 @@ from plugvault.tokens import Token
 
 
 def test_derived_secrets_differ_by_name_and_stay_the_same(makers: Token):
-    made = secret.generate(makers, "webhooks")
-    first = made.derive("endpoint 1")
+    webhook_secret = secret.generate(makers, "webhooks")
+    first = webhook_secret.derive("endpoint 1")
     assert re.fullmatch("[0-9a-f]{64}", first)
-    assert first != made.derive("endpoint 2")
+    assert first != webhook_secret.derive("endpoint 2")
     assert first == secret.find(makers, "webhooks").derive("endpoint 1")
 
 
 def test_another_key_gives_other_secrets(makers: Token):
-    one, other = (secret.generate(makers, label) for label in ("one", "other"))
-    assert one.derive("endpoint") != other.derive("endpoint")
+    first, second = (secret.generate(makers, label) for label in ("one", "other"))
+    assert first.derive("endpoint") != second.derive("endpoint")
 
 
 def test_secret_never_leaves_its_token(makers: Token):
-    made = secret.generate(makers, "webhooks")
-    assert made._key[Attribute.SENSITIVE]
-    assert not made._key[Attribute.EXTRACTABLE]
-    assert made._key[Attribute.NEVER_EXTRACTABLE]
+    webhook_secret = secret.generate(makers, "webhooks")
+    assert webhook_secret._key[Attribute.SENSITIVE]
+    assert not webhook_secret._key[Attribute.EXTRACTABLE]
+    assert webhook_secret._key[Attribute.NEVER_EXTRACTABLE]
     with pytest.raises(pkcs11.AttributeSensitive):
-        made._key[Attribute.VALUE]
+        webhook_secret._key[Attribute.VALUE]
 
 
 def test_secret_that_is_not_there_is_not_found(makers: Token):

@@ -1,4 +1,4 @@
-"""SoftHSM token stores: private to their owner, and PINs that nobody else sees."""
+"""SoftHSM token stores: private to their owner, with PINs that no other user can read."""
 
 import fcntl
 import stat
@@ -91,21 +91,21 @@ def test_module_is_named_from_the_current_folder_too(
 def test_tokens_are_made_one_at_a_time(
     softhsm: Path, short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SoftHSM fails, now and then, on a token that another process has half made."""
-    store, run, made = TokenStore(short_dir / "hsm"), subprocess.run, []
+    """SoftHSM sometimes fails on a token that another process is still creating."""
+    store, run, commands = TokenStore(short_dir / "hsm"), subprocess.run, []
 
     def watched(*args: Any, **how: Any) -> Any:
-        with store.conf.open() as other, pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        made.append(args)
+        with store.conf.open() as lock_file, pytest.raises(BlockingIOError):
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        commands.append(args)
         return run(*args, **how)
 
     monkeypatch.setattr(subprocess, "run", watched)
     store.init_token("car", "1" * 8, "2" * 8)
-    assert len(made) == 1
+    assert len(commands) == 1
 
 
-def test_store_without_a_module_says_what_to_install(
+def test_store_without_a_module_names_the_package_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("PLUGVAULT_PKCS11_MODULE", raising=False)
@@ -125,31 +125,31 @@ def test_configuration_to_copy_is_the_one_a_store_writes(softhsm: Path, tmp_path
 
 
 def test_development_token_is_made_with_pins_from_stdin(softhsm: Path, tmp_path: Path) -> None:
-    made = subprocess.run(
+    process = subprocess.run(
         [sys.executable, ROOT / "softhsm" / "make_token.py", tmp_path, "dev"],
         input="user-pin\nso-pin\n",
         capture_output=True,
         text=True,
         check=True,
     )
-    assert made.stdout == f"export SOFTHSM2_CONF={tmp_path}/softhsm2.conf\n"
+    assert process.stdout == f"export SOFTHSM2_CONF={tmp_path}/softhsm2.conf\n"
     with Hsm(softhsm, tmp_path / "softhsm2.conf") as hsm:
         hsm.token("dev", "user-pin")
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [("user-pin\n", "two lines"), ("1\n2\n", "4 to 255 bytes")]
+    ("pins", "error"), [("user-pin\n", "two lines"), ("1\n2\n", "4 to 255 bytes")]
 )
 def test_development_token_without_proper_pins_is_one_clear_line(
-    softhsm: Path, tmp_path: Path, given: str, said: str
+    softhsm: Path, tmp_path: Path, pins: str, error: str
 ) -> None:
-    made = subprocess.run(
+    process = subprocess.run(
         [sys.executable, ROOT / "softhsm" / "make_token.py", tmp_path, "dev"],
-        input=given,
+        input=pins,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert made.returncode == 1
-    assert said in made.stderr
-    assert made.stderr.count("\n") == 1
+    assert process.returncode == 1
+    assert error in process.stderr
+    assert process.stderr.count("\n") == 1

@@ -198,7 +198,7 @@ def test_missing_module_is_named(car_token: CarToken, tmp_path: Path) -> None:
             Hsm(tmp_path / "junk.so", car_token.conf)
 
 
-def test_missing_store_is_an_error_and_can_be_mended(car_token: CarToken) -> None:
+def test_missing_store_is_an_error_until_it_is_restored(car_token: CarToken) -> None:
     car_token.conf.rename(car_token.conf.with_suffix(".away"))
     with pytest.raises(VaultError, match="unavailable"):
         Hsm(car_token.module, car_token.conf)
@@ -210,9 +210,9 @@ def test_missing_store_is_an_error_and_can_be_mended(car_token: CarToken) -> Non
 def test_one_process_has_one_store_open_at_a_time(hsm: Hsm, tmp_path: Path) -> None:
     from plugvault.tokens import TokenStore
 
-    other = TokenStore(tmp_path / "other")
+    second_store = TokenStore(tmp_path / "other")
     with pytest.raises(VaultError, match="refused"):
-        Hsm(other.module, other.conf)
+        Hsm(second_store.module, second_store.conf)
 
 
 def test_library_that_is_closed_for_all_is_open_for_another_store(
@@ -220,17 +220,17 @@ def test_library_that_is_closed_for_all_is_open_for_another_store(
 ) -> None:
     from plugvault.tokens import TokenStore
 
-    left = [Hsm(car_token.module, car_token.conf) for _ in range(2)]
-    left[0].token(car_token.label, car_token.pin)
+    closed = [Hsm(car_token.module, car_token.conf) for _ in range(2)]
+    closed[0].token(car_token.label, car_token.pin)
     close_library(car_token.module)
     close_library(car_token.module)  # nothing is open
-    other = TokenStore(tmp_path / "other")
-    other.init_token("other", "12345678", "87654321")
-    with Hsm(other.module, other.conf) as hsm:
-        for one in left:
+    second_store = TokenStore(tmp_path / "other")
+    second_store.init_token("other", "12345678", "87654321")
+    with Hsm(second_store.module, second_store.conf) as hsm:
+        for handle in closed:
             with pytest.raises(VaultError, match=r"^unavailable: closed"):
-                one.token(car_token.label, car_token.pin)
-            one.close()
+                handle.token(car_token.label, car_token.pin)
+            handle.close()
         hsm.token("other", "12345678").generate("key")
 
 

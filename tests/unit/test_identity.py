@@ -74,7 +74,7 @@ def test_without_an_oem_root_its_own_links_must_hold(factory: Factory) -> None:
 
 def test_certificates_of_others_are_refused(factory: Factory) -> None:
     world, point = factory.world, factory.point
-    factory.refuses("pcid", world.provisioning(point).chain)  # nobody has asked yet
+    factory.refuses("pcid", world.provisioning(point).chain)  # no request was made yet
     factory.identity.request(PCID, "Plug Test", None)
     factory.refuses("key", world.provisioning(world.cps.point).chain)
     factory.refuses("pcid", world.provisioning(point, OTHER).chain)

@@ -84,17 +84,17 @@ def imports(tree: ast.Module, package: str) -> list[tuple[int, str]]:
     `package`: the dotted package the file is in, for relative imports. `from a import b` gives
     "a.b": b may be a module.
     """
-    found = []
+    names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names]
+            names += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                kept = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*kept, *([node.module] if node.module else [])])
-            found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
-    return found
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, *([node.module] if node.module else [])])
+            names += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return names
 
 
 def calls(tree: ast.Module) -> list[tuple[int, str]]:
@@ -120,15 +120,15 @@ def reaches_an_effect(name: str) -> bool:
 def evcc_violations(path: Path, source: str) -> list[str]:
     """`path`: relative to the evcc package."""
     tree = ast.parse(source)
-    found = imports(tree, ".".join(["evcc", *path.parent.parts]))
+    imported = imports(tree, ".".join(["evcc", *path.parent.parts]))
     module = ".".join(["evcc", *path.with_suffix("").parts])
     if path.parts[0] in EFFECTS_ALLOWED and module not in PLAIN:
         return [
-            f"{path}:{line} imports {name}" for line, name in found if top(name) == "plugvault"
+            f"{path}:{line} imports {name}" for line, name in imported if top(name) == "plugvault"
         ]
-    return [f"{path}:{line} imports {name}" for line, name in found if reaches_an_effect(name)] + [
-        f"{path}:{line} calls {name}" for line, name in calls(tree) if name in EFFECTFUL_CALLS
-    ]
+    return [
+        f"{path}:{line} imports {name}" for line, name in imported if reaches_an_effect(name)
+    ] + [f"{path}:{line} calls {name}" for line, name in calls(tree) if name in EFFECTFUL_CALLS]
 
 
 def host_violations(path: Path, source: str) -> list[str]:
@@ -142,8 +142,8 @@ def host_violations(path: Path, source: str) -> list[str]:
         return [f"{path}: the area {area} has no place in the order; give it one in BELOW"]
     wrong = []
     for line, name in imports(ast.parse(source), package):
-        first, _, rest = name.partition(".")
-        target = rest.split(".")[0]
+        first, _, dotted = name.partition(".")
+        target = dotted.split(".")[0]
         if first == "plugvault" and target not in allowed | {area, "__version__"}:
             wrong.append(f"{path}:{line} imports {name}")
     return wrong
@@ -173,13 +173,13 @@ def test_plugvault_imports_downwards_only() -> None:
 
 def test_order_of_areas_has_no_circle() -> None:
     above: set[str] = set()
-    rest = dict(BELOW)
-    while rest:
-        ready = [area for area, below in rest.items() if below <= above]
-        assert ready, f"a circle among {sorted(rest)}"
+    remaining = dict(BELOW)
+    while remaining:
+        ready = [area for area, below in remaining.items() if below <= above]
+        assert ready, f"a circle among {sorted(remaining)}"
         above.update(ready)
         for area in ready:
-            del rest[area]
+            del remaining[area]
 
 
 @pytest.mark.parametrize(

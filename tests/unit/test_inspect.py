@@ -1,4 +1,4 @@
-"""`plugvault inspect`: knows what it is given, and each check fails for its own reason only."""
+"""`plugvault inspect` recognizes its input, and each check fails for its own reason only."""
 
 import base64
 import json
@@ -129,13 +129,13 @@ def _swap_dh(message: dict[str, Any]) -> None:
 
 
 def body(message: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
-    return found
+    response: dict[str, Any] = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    return response
 
 
 def _info(message: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = message["V2G_Message"]["Header"]["Signature"]["SignedInfo"]
-    return found
+    signed_info: dict[str, Any] = message["V2G_Message"]["Header"]["Signature"]["SignedInfo"]
+    return signed_info
 
 
 VEHICLE = "signature as the vehicle checks it"
@@ -288,23 +288,23 @@ def _request(world: World, key: ec.EllipticCurvePrivateKey) -> tuple[dict[str, A
         r, s = utils.decode_dss_signature(der)
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
-    made = signature.sign([("id1", "CertificateInstallationReq", value)], sign_digest)
-    return value, made
+    signed = signature.sign([("id1", "CertificateInstallationReq", value)], sign_digest)
+    return value, signed
 
 
 def test_a_request_is_verified_with_the_certificate_inside(
     world: World, vehicle: ec.EllipticCurvePrivateKey
 ) -> None:
-    value, made = _request(world, vehicle)
+    value, signed = _request(world, vehicle)
     report = inspect(
-        _message("CertificateInstallationReq", value, {"Signature": made}), scope_of(world)
+        _message("CertificateInstallationReq", value, {"Signature": signed}), scope_of(world)
     )
     assert report.kind == "CertificateInstallationReq"
     assert failed(report) == []
     assert "provisioning certificate: role provisioning" in verdicts(report, OK)
     assert {SIGNED_INFO, "digest of CertificateInstallationReq"} <= set(verdicts(report, OK))
     value["ListOfRootCertificateIDs"]["RootCertificateID"][0]["X509SerialNumber"] = 2
-    data = _message("CertificateInstallationReq", value, {"Signature": made})
+    data = _message("CertificateInstallationReq", value, {"Signature": signed})
     assert failed(inspect(data, scope_of(world))) == [
         "digest of CertificateInstallationReq",
         VEHICLE,
@@ -328,10 +328,10 @@ def test_payment_details_are_a_contract_chain(world: World) -> None:
     assert failed(report) == ["EMAID is the certificate's"]
 
 
-def test_an_authorization_request_is_checked_as_far_as_it_goes() -> None:
+def test_an_authorization_request_is_checked_without_its_certificate() -> None:
     value = {"Id": "id1", "GenChallenge": bytes(16)}
-    made = signature.sign([("id1", "AuthorizationReq", value)], lambda digest: bytes(64))
-    report = inspect(_message("AuthorizationReq", value, {"Signature": made}), Scope(NOW))
+    signed = signature.sign([("id1", "AuthorizationReq", value)], lambda digest: bytes(64))
+    report = inspect(_message("AuthorizationReq", value, {"Signature": signed}), Scope(NOW))
     assert failed(report) == []
     assert "digest of AuthorizationReq" in verdicts(report, OK)
     assert verdicts(report, NOT_CHECKED) == [SIGNED_INFO]
@@ -378,8 +378,8 @@ def test_v2gtp_frames() -> None:
     both = inspect(frame + frame, Scope(NOW))
     assert (both.kind, len(both.content["frames"])) == ("V2GTP frames", 2)
     assert "frame 2 (SessionSetupReq): V2GTP length" in verdicts(both, OK)
-    other = b"\x01\xfe\x80\x02" + frame[4:]
-    assert failed(inspect(other, Scope(NOW))) == ["V2GTP payload type"]
+    other_type = b"\x01\xfe\x80\x02" + frame[4:]
+    assert failed(inspect(other_type, Scope(NOW))) == ["V2GTP payload type"]
     assert failed(inspect(frame + b"garbage!", Scope(NOW))) == ["frame 2 (broken): V2GTP header"]
 
 
@@ -517,7 +517,7 @@ def test_a_message_as_json_is_checked_like_its_exi(
         bytes(1_000_001),
     ],
 )
-def test_what_is_nothing_known_is_unreadable(data: bytes) -> None:
+def test_unknown_data_is_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableError):
         inspect(data, Scope(NOW))
 
@@ -704,16 +704,16 @@ def test_signers_of_cps(world: World) -> None:
 
 
 def test_a_contract_to_be_made_by_cps() -> None:
-    wanted = {
+    contract = {
         "pcid": PCID,
         "emaid": EMAID,
         "contractBegins": "2026-01-01T00:00:00Z",
         "contractEnds": "2027-01-01T00:00:00Z",
         "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
     }
-    assert inspect(as_json(wanted), Scope(NOW)).ok
+    assert inspect(as_json(contract), Scope(NOW)).ok
     for member in ("pcid", "emaid", "xsdMsgDefNamespace"):
-        report = inspect(as_json({**wanted, member: "wrong"}), Scope(NOW))
+        report = inspect(as_json({**contract, member: "wrong"}), Scope(NOW))
         assert len(failed(report)) == 1, member
 
 
@@ -774,7 +774,7 @@ def test_stdin_time_and_trust(tmp_path: Path) -> None:
     assert "not-a-root" in output
 
 
-def test_what_a_file_says_cannot_steer_the_terminal() -> None:
+def test_control_characters_of_a_file_do_not_reach_the_terminal() -> None:
     data = _message("PaymentDetailsReq", {"eMAID": "\x1b[2J[bold]X", **_CHAIN})
     out = StringIO()
     show(

@@ -1,4 +1,4 @@
-"""What a test starts can be asked to end, wherever the tests themselves were started."""
+"""A process that a test starts can be interrupted, in background runs too."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ subprocess.run([sys.executable, "-c", child], check=True)
 """
 
 
-def test_a_process_hears_sigint_also_of_tests_that_run_in_the_background() -> None:
-    """Where a shell has them ignore it."""
+def test_a_process_receives_sigint_from_tests_in_the_background_too() -> None:
+    """A shell makes its background processes ignore the signal."""
     shell = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", STARTS]
     done = subprocess.run(shell, cwd=TESTS, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

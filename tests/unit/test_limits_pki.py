@@ -60,26 +60,26 @@ def test_a_certificate_has_so_many_bytes_and_not_one_more(curve: str) -> None:
             assert error.reason == "too-long"
             return -int(error.detail.split()[0])
 
-    found: set[int] = set()
+    sizes: set[int] = set()
     for padding in sizes_about(limit, size):
-        found.add(size(padding))
-        if {limit, -limit - 1} <= found:
+        sizes.add(size(padding))
+        if {limit, -limit - 1} <= sizes:
             break
-    assert {limit, -limit - 1} <= found
-    assert not found & {-limit, limit + 1}
+    assert {limit, -limit - 1} <= sizes
+    assert not sizes & {-limit, limit + 1}
 
 
 @pytest.mark.parametrize(("curve", "limit"), [("secp256r1", 800), ("ed448", 1600)])
 def test_so_many_bytes_of_a_certificate_are_read_and_not_one_more(curve: str, limit: int) -> None:
-    made = long_2 if curve == "secp256r1" else long_20
-    found: dict[int, bool] = {}
-    for padding in sizes_about(limit, lambda padding: len(made(padding))):
-        der = made(padding)
+    certificate_of = long_2 if curve == "secp256r1" else long_20
+    read: dict[int, bool] = {}
+    for padding in sizes_about(limit, lambda padding: len(certificate_of(padding))):
+        der = certificate_of(padding)
         if limit <= len(der) <= limit + 1:
-            found[len(der)] = is_read(der)
-        if len(found) == 2:
+            read[len(der)] = is_read(der)
+        if len(read) == 2:
             break
-    assert found == {limit: True, limit + 1: False}
+    assert read == {limit: True, limit + 1: False}
 
 
 def is_read(der: bytes) -> bool:
@@ -127,9 +127,9 @@ def padded(size: int) -> bytes:
             subs[2].certificate, subs[1].certificate, SHA1()
         )
         extension = x509.UnrecognizedExtension(mark, b"\4\0" + bytes(filler))
-        made = builder.add_extension(extension, False).build().public_bytes(Encoding.DER)
-        if len(made) == size:
-            return made
+        encoded = builder.add_extension(extension, False).build().public_bytes(Encoding.DER)
+        if len(encoded) == size:
+            return encoded
     raise AssertionError(size)
 
 
@@ -151,14 +151,14 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("what", ASKED)
-def test_so_many_bytes_of_an_ocsp_request_are_read_and_not_one_more(what: str) -> None:
-    made, least, most = ASKED[what]
+@pytest.mark.parametrize("kind", ASKED)
+def test_so_many_bytes_of_an_ocsp_request_are_read_and_not_one_more(kind: str) -> None:
+    request_of, least, most = ASKED[kind]
     for size in filter(None, (least, most)):
-        assert responder.read(made(size)).serial
+        assert responder.read(request_of(size)).serial
     for size in (most + 1, *(() if least is None else (least - 1,))):
         with pytest.raises(EvccError, match="malformed"):
-            responder.read(made(size))
+            responder.read(request_of(size))
 
 
 def test_so_many_bytes_of_a_file_are_inspected_and_not_one_more() -> None:
@@ -196,7 +196,7 @@ def test_each_certificate_of_a_path_is_good_from_its_first_second_to_its_last(
     assert caught.value.reason in ("expired", "not-yet-valid")
 
 
-def test_dates_that_can_be_had_and_that_cannot() -> None:
+def test_dates_at_the_ends_of_their_range() -> None:
     sub2 = branch("mo")
     last = sub2.certificate.not_valid_after_utc.timestamp()
     key = KEYS["secp256r1"]().public_key()
@@ -253,12 +253,12 @@ def test_an_answer_is_of_now_to_the_second(when: str) -> None:
     )
     builder = builder.responder_id(library.OCSPResponderEncoding.HASH, above.certificate)
     answer = builder.sign(above.key, SCHEMES["secp256r1"].hash).public_bytes(Encoding.DER)
-    asked = answer, der(below.certificate), der(above.certificate), NOW
+    arguments = answer, der(below.certificate), der(above.certificate), NOW
     if is_good:
-        assert ocsp.read(*asked).status == "good"
+        assert ocsp.read(*arguments).status == "good"
         return
     with pytest.raises(ocsp.OcspError, match="not of now"):
-        ocsp.read(*asked)
+        ocsp.read(*arguments)
 
 
 # Levels

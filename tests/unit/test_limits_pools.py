@@ -64,8 +64,8 @@ def ends(text: str) -> None:
 
 
 def noted(metadata: str) -> None:
-    asked = {"certificateInstallationReq": "", "xsdMsgDefNamespace": ISO2, "metaData": metadata}
-    opcp_ccp.InstallationRequest.model_validate(asked)
+    request = {"certificateInstallationReq": "", "xsdMsgDefNamespace": ISO2, "metaData": metadata}
+    opcp_ccp.InstallationRequest.model_validate(request)
 
 
 def long_pcid(text: str) -> None:
@@ -85,7 +85,7 @@ def in_utf8(document: int) -> None:
             raise
 
 
-# Who reads it, what has so much of something, the least (0: none is no fault) and the most.
+# The reader, a value of the given size, the least (0: none is allowed) and the greatest size.
 LENGTHS: dict[str, tuple[Reads, Callable[[int], Any], int, int]] = {
     "PCID": (read_pcid, lambda n: "PVTP" + "0" * (n - 4), 17, 18),
     "EMAID": (read_emaid, lambda n: "DEPVT" + "0" * (n - 5), 14, 15),
@@ -118,9 +118,9 @@ LENGTHS: dict[str, tuple[Reads, Callable[[int], Any], int, int]] = {
 }
 
 
-@pytest.mark.parametrize("what", LENGTHS)
-def test_so_much_passes_and_one_more_or_less_is_refused(what: str) -> None:
-    read, of, least, most = LENGTHS[what]
+@pytest.mark.parametrize("name", LENGTHS)
+def test_each_limit_passes_and_one_more_or_less_is_refused(name: str) -> None:
+    read, of, least, most = LENGTHS[name]
     for length in (least, most):
         read(of(length))
     for length in {least - 1, most + 1} - {-1}:
@@ -152,9 +152,9 @@ PARTS: dict[str, tuple[Callable[[Pools, int], None], int, int]] = {
 }
 
 
-@pytest.mark.parametrize("what", PARTS)
-def test_so_much_of_contract_data_is_signed_and_no_more(pools: Pools, what: str) -> None:
-    sign, least, most = PARTS[what]
+@pytest.mark.parametrize("name", PARTS)
+def test_each_limit_of_contract_data_is_signed_and_no_more(pools: Pools, name: str) -> None:
+    sign, least, most = PARTS[name]
     for count in {least, most}:
         sign(pools, count)
     for count in {least - 1, most + 1} - {0}:
@@ -216,9 +216,9 @@ def provides(pools: Pools, now: float) -> None:
 
 def installs(pools: Pools, now: float) -> None:
     keeps_contract(pools)
-    asked = installation.read_request(pools.request(pools.provisioning_der()))
+    request = installation.read_request(pools.request(pools.provisioning_der()))
     with pools.store.write() as records:
-        installation.install(records, asked, PCID, now)
+        installation.install(records, request, PCID, now)
 
 
 def finds_vehicle(pools: Pools, now: float) -> None:
@@ -239,13 +239,13 @@ DATES: dict[str, Callable[[Pools, float], None]] = {
 }
 
 
-@pytest.mark.parametrize("what", DATES)
-def test_the_first_and_the_last_second_are_good_and_no_other(pools: Pools, what: str) -> None:
+@pytest.mark.parametrize("name", DATES)
+def test_the_first_and_the_last_second_are_good_and_no_other(pools: Pools, name: str) -> None:
     for at in (NOW, SOON):
-        DATES[what](pools, at)
+        DATES[name](pools, at)
     for at in (NOW - 1, SOON + 1):
         with pytest.raises(PoolError):
-            DATES[what](pools, at)
+            DATES[name](pools, at)
 
 
 def test_a_contract_may_be_asked_for_until_the_second_it_would_end(pools: Pools) -> None:
@@ -262,14 +262,14 @@ def test_a_contract_may_be_asked_for_until_the_second_it_would_end(pools: Pools)
         generates(NOW - 1)
 
 
-def test_what_has_ended_is_found_one_second_after_its_last(pools: Pools) -> None:
+def test_an_ended_record_is_found_one_second_after_its_last(pools: Pools) -> None:
     pools.register(pools.provisioning(not_before=NOW, not_after=SOON))
     keep = pools.world.new_contract(EMAID, not_before=NOW, not_after=SOON)
     pools.put(pools.foreign(pools.signer, replace(pools.data(), certificate=keep.der)))
     with pools.store.read() as records:
-        for kept in (records.vehicles, records.contracts):
-            assert kept.ended(SOON, 10) == []
-            assert len(kept.ended(SOON + 1, 10)) == 1
+        for repository in (records.vehicles, records.contracts):
+            assert repository.ended(SOON, 10) == []
+            assert len(repository.ended(SOON + 1, 10)) == 1
 
 
 def test_a_caller_is_locked_out_after_so_many_wrong_proofs_and_for_so_long(
@@ -286,7 +286,7 @@ def test_a_caller_is_locked_out_after_so_many_wrong_proofs_and_for_so_long(
     assert registry.REFUSED in guess(NOW + registry.LOCKED)
 
 
-def test_what_was_seen_is_kept_until_the_second_it_may_be_forgotten(pools: Pools) -> None:
+def test_seen_values_are_kept_to_the_last_second_of_their_time(pools: Pools) -> None:
     pools.sign(pools.data(), None)
     for now, gone in ((NOW + envelopes.LEAST, 0), (NOW + envelopes.LEAST + 1, 2)):
         with pools.store.write() as records:

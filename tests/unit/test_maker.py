@@ -1,4 +1,4 @@
-"""The maker's end of its channel with a car that is not friendly: always an answer, or a word."""
+"""The maker's end of its channel with a hostile car: each call gets an answer or an error."""
 
 from __future__ import annotations
 
@@ -98,27 +98,27 @@ def test_an_authentic_car_that_talks_nonsense_is_one_clear_error(name: str, kind
         assert (name, kind) in ANSWERS
 
 
-def test_an_answer_without_what_was_asked_for_is_none():
+def test_an_answer_without_the_requested_value_is_a_protocol_error():
     for call in CALLS.values():
         if call is not CALLS["contracts"]:
             with pytest.raises(TelematicsError, match="protocol"):
                 call(connected(pack([b"ok"])))
 
 
-def test_a_car_that_does_not_prove_its_key_is_a_stranger():
+def test_a_car_that_does_not_prove_its_key_is_refused():
     """It shows another car's key, with a proof of its own, or with one for other nonces."""
-    key, other = Key(), Key()
+    key, other_key = Key(), Key()
     car = HostileCar(key, b"")
-    for nonces, signer in (((bytes(32), bytes(32)), other), (None, Key())):
+    for nonces, signer in (((bytes(32), bytes(32)), other_key), (None, Key())):
 
         def take(message: bytes, nonces: Any = nonces, signer: Key = signer) -> None:
             if message[0] == wire.HELLO:
                 car.say(wire.CHALLENGE, bytes(32))
                 car.nonces = nonces or (message[1:], bytes(32))
             else:
-                points = key.point, other.point
-                said = wire.transcript(wire.TO_MAKER, *car.nonces, *points)
-                car.say(wire.CAR_PROOF, other.point + signer.sign_digest(said))
+                points = key.point, other_key.point
+                transcript = wire.transcript(wire.TO_MAKER, *car.nonces, *points)
+                car.say(wire.CAR_PROOF, other_key.point + signer.sign_digest(transcript))
 
         maker = Maker(key, take, car.give)
         with pytest.raises(TelematicsError, match="stranger"):
@@ -128,7 +128,7 @@ def test_a_car_that_does_not_prove_its_key_is_a_stranger():
             maker.status()
 
 
-def test_what_the_car_did_not_sign_is_passed_over():
+def test_a_record_without_the_cars_signature_is_ignored():
     maker = connected(pack([b"ok"]))
     send = maker._send
     assert maker._session is not None
@@ -158,7 +158,7 @@ def test_after_an_answer_that_never_came_the_maker_must_connect_again():
 
 
 @pytest.mark.parametrize("junk", [b"", b"\x05\x00\x00\x00\x00" + bytes(64), bytes(130)])
-def test_who_is_never_silent_is_given_up_in_time_too(junk: bytes):
+def test_a_peer_that_never_stops_sending_times_out_too(junk: bytes):
     maker = Maker(Key(), lambda message: None, lambda seconds: junk, timeout=0.1)
     started = time.monotonic()
     with pytest.raises(TelematicsError, match="timeout"):

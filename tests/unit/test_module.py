@@ -69,12 +69,12 @@ class Wired:
 @pytest.fixture
 def wired(car_token: Any, tmp_path: Path) -> Iterator[Wired]:
     vault = car_token.open()
-    there = Wired(vault, tmp_path / "store")
-    with there.bench:
-        there.thread.start()
-        yield there
-    there.thread.join(5)
-    assert there.ended == ["closed"]
+    wiring = Wired(vault, tmp_path / "store")
+    with wiring.bench:
+        wiring.thread.start()
+        yield wiring
+    wiring.thread.join(5)
+    assert wiring.ended == ["closed"]
     vault.close()
 
 
@@ -106,7 +106,7 @@ def test_a_bug_in_one_message_of_the_maker_leaves_the_loop(wired: Wired) -> None
     assert wired.bench.status()["charging"] is False
 
 
-def test_what_is_no_request_gets_an_answer(wired: Wired) -> None:
+def test_malformed_requests_get_an_answer(wired: Wired) -> None:
     with pytest.raises(BenchError, match="not a request"):
         wired.bench.request("fly")
     for junk in (b"", b"\xff", b"[]", b"3", b'"x"', b"{", b'{"do": []}', b'{"do": {"a": 1}}'):
@@ -124,8 +124,8 @@ def test_a_station_that_hangs_up_ends_the_session_at_once(wired: Wired) -> None:
             connection.close()
 
         threading.Thread(target=hang_up).start()
-        told = wired.bench.charge(*station.getsockname(), want_contract=True)
-    assert told == [("failed", "lost")]
+        events = wired.bench.charge(*station.getsockname(), want_contract=True)
+    assert events == [("failed", "lost")]
     assert wired.bench.status()["charging"] is False
 
 
@@ -136,10 +136,10 @@ def test_a_bench_that_comes_back_is_served_by_the_same_module(
     with NullModem() as cable:
         line = Line(open_tty(str(cable.b)), Mux(1), clock.ticks_ms)
         module = Module(line, bytes(65), vault, Files(str(tmp_path / "store")), lambda: NOW)
-        done = threading.Event()
+        stopped = threading.Event()
 
         def run() -> None:
-            while not done.is_set():
+            while not stopped.is_set():
                 module.step()
 
         thread = threading.Thread(target=run)
@@ -148,7 +148,7 @@ def test_a_bench_that_comes_back_is_served_by_the_same_module(
             with Bench(open_serial(cable.a)) as bench:
                 assert bench.request("plug", want_contract=True)["session"] == number
                 bench.request("unplug")
-        done.set()
+        stopped.set()
         thread.join(5)
     vault.close()
 
@@ -160,7 +160,7 @@ def test_a_station_that_says_nothing_is_given_up(wired: Wired, monkeypatch: Any)
     assert wired.bench.status()["charging"] is False
 
 
-def test_what_a_start_found_is_in_the_log(
+def test_the_log_tells_what_the_start_recovered(
     car_token: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(Contracts, "recover", lambda self, vault: ["removed a key"])
@@ -172,7 +172,7 @@ def test_what_a_start_found_is_in_the_log(
     line = Line(port, Mux(1), clock.ticks_ms)
     module = Module(line, bytes(65), vault, Files(str(tmp_path / "store")), lambda: NOW)
     line.inbox.append((CONTROL, b"{}"))
-    module.step()  # what came while the module started is not left waiting
+    module.step()  # a request from before the start is answered
     assert not line.inbox
     assert set(waits) == {0}
     began = time.monotonic()
@@ -185,17 +185,17 @@ def test_what_a_start_found_is_in_the_log(
 
 
 def test_bytes_there_is_no_memory_for_come_again(wired: Wired, monkeypatch: Any) -> None:
-    feed, left = wired.line.mux.feed, [3]
+    feed, failures = wired.line.mux.feed, [3]
 
     def short(data: bytes, now_ms: int) -> Any:
-        if left[0]:
-            left[0] -= 1
+        if failures[0]:
+            failures[0] -= 1
             raise MemoryError
         return feed(data, now_ms)
 
     monkeypatch.setattr(wired.line.mux, "feed", short)
     assert wired.bench.status()["charging"] is False
-    assert left == [0]
+    assert failures == [0]
 
 
 def test_one_session_at_a_time_and_unplugged_at_will(wired: Wired) -> None:
@@ -216,9 +216,7 @@ def test_an_emaid_to_pay_with_may_have_hyphens_and_must_be_one(wired: Wired) -> 
     assert wired.bench.request("plug", want_contract=True, emaid="DE-PVT-000000001-2")["session"]
 
 
-def test_log_and_answers_are_bounded_when_nobody_takes_them(
-    car_token: Any, tmp_path: Path
-) -> None:
+def test_log_and_answers_are_bounded_without_a_reader(car_token: Any, tmp_path: Path) -> None:
     vault = car_token.open()
     near, far = socket.socketpair()
     line = Line(of_socket(far), Mux(1), clock.ticks_ms)

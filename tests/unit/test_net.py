@@ -1,4 +1,4 @@
-"""Calls to addresses that others chose: which are made, and how each comes to an end."""
+"""Calls to addresses that clients choose: the permitted ones, and the end of each call."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def answering(answer: bytes, seen: list[bytes] | None = None) -> Callable[[socke
     ],
 )  # fmt: skip
 def test_address_that_is_not_public_is_not_permitted(address: str):
-    found = ipaddress.ip_address(address)
-    assert not is_permitted(found)
+    parsed = ipaddress.ip_address(address)
+    assert not is_permitted(parsed)
     wide = ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")
-    assert is_permitted(found, wide)
+    assert is_permitted(parsed, wide)
 
 
 @pytest.mark.parametrize(
@@ -122,15 +122,15 @@ def test_request_says_host_path_and_query_and_reads_the_answer():
 
 
 def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch):
-    asked: list[bytes] = []
+    proxied: list[bytes] = []
     with (
-        listening(answering(b"HTTP/1.1 500 Proxy\r\n\r\n", asked)) as proxy,
+        listening(answering(b"HTTP/1.1 500 Proxy\r\n\r\n", proxied)) as proxy,
         listening(answering(b"HTTP/1.1 204 Here\r\n\r\n")) as url,
     ):
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy)
         assert Outbound(HERE).request("GET", url).status == 204
-    assert asked == []
+    assert proxied == []
 
 
 def test_an_endless_body_is_read_to_the_limit():
@@ -146,34 +146,34 @@ def test_an_endless_body_is_read_to_the_limit():
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_an_answer_that_trickles_comes_to_an_end(start: bytes):
-    done = threading.Event()
+    stopped = threading.Event()
 
     def trickle(connection: socket.socket) -> None:
         answering(start)(connection)
         with contextlib.suppress(OSError):
-            while not done.wait(0.01):
+            while not stopped.wait(0.01):
                 connection.sendall(b"X")
 
     with listening(trickle) as url:
         with pytest.raises(NetError) as late:
             Outbound(HERE, timeout=0.3).request("GET", url)
-        done.set()
+        stopped.set()
     assert late.value.reason == "unreachable"
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x46"])
-def test_what_is_not_http_is_unreachable(answer: bytes):
+def test_a_server_without_http_is_unreachable(answer: bytes):
     with listening(answering(answer)) as url, pytest.raises(NetError) as broken:
         Outbound(HERE).request("GET", url)
     assert broken.value.reason == "unreachable"
 
 
-def test_nobody_listening_is_unreachable():
+def test_a_closed_port_is_unreachable():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(NetError) as nobody:
+    with pytest.raises(NetError) as refused_connection:
         Outbound(HERE).request("GET", f"http://127.0.0.1:{port}/")
-    assert nobody.value.reason == "unreachable"
+    assert refused_connection.value.reason == "unreachable"
 
 
 def test_a_name_without_address_is_unreachable(monkeypatch: pytest.MonkeyPatch):
@@ -191,10 +191,10 @@ def test_a_name_that_is_looked_up_for_ever_ends_with_the_exchange(
 ):
     real, over = socket.getaddrinfo, threading.Event()
 
-    def slow(host: str, *rest: object, **options: object) -> object:
+    def slow(host: str, *arguments: object, **options: object) -> object:
         if host == "slow.example" and not options.get("flags"):  # as a name, not as a number
             over.wait(30)
-        return real(host, *rest, **options)  # type: ignore[arg-type]
+        return real(host, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     try:

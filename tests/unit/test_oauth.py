@@ -118,7 +118,7 @@ def test_a_token_gives_no_more_than_its_client_may_do_now(tokens: Tokens):
     assert tokens.read(token) == replace(CALLER, wmis=frozenset(), client_id=client_id)
 
 
-def test_what_is_known_of_a_token_ends_with_it(tokens: Tokens, token: str, clock: Clock):
+def test_a_cached_token_expires_with_the_token(tokens: Tokens, token: str, clock: Clock):
     tokens.read(token)
     clock.now = NOW + LIFETIME + 1
     try:
@@ -132,8 +132,8 @@ def test_a_token_speaks_for_its_caller(tokens: Tokens, token: str):
     assert tokens.read(token) == replace(CALLER, client_id=client_id)
 
 
-def test_a_token_loses_what_its_company_has_lost(tokens: Tokens):
-    """And so does the next one."""
+def test_a_token_loses_the_rights_its_company_has_lost(tokens: Tokens):
+    """The next token of the company has lost them too."""
     operator = Caller("Operator", frozenset({MO_EXTERNAL_PKI}), providers=frozenset({"DEPVZ"}))
     admin = Caller("admin", frozenset({ADMIN}))
     pair = clients.new_credentials()
@@ -182,8 +182,8 @@ def test_jwt_alg_none_and_key_confusion_rejected(tokens: Tokens, token: str):
     start += payload.encode()
     mac = base64.urlsafe_b64encode(hmac.digest(public, start, "sha256")).rstrip(b"=")
     confused = (start + b"." + mac).decode()
-    stranger = forged(claims, RSAKey.generate_key(2048), "RS256")
-    for bad in (f"{none}.{payload}.", f"{none}.{payload}.{signature}", confused, stranger):
+    foreign = forged(claims, RSAKey.generate_key(2048), "RS256")
+    for bad in (f"{none}.{payload}.", f"{none}.{payload}.{signature}", confused, foreign):
         with pytest.raises(TokenError, match="not valid"):
             tokens.read(bad)
 

@@ -55,9 +55,9 @@ def read(answer: httpx.Response) -> ocsp.OCSPResponse:
 def ask(
     office: Office, leaf: x509.Certificate, issuer: x509.Certificate, **options: Any
 ) -> ocsp.OCSPResponse:
-    found = read(office.ask(None, "POST", "/ocsp", content=request(leaf, issuer, **options)))
-    assert found.response_status == Status.SUCCESSFUL
-    return found
+    response = read(office.ask(None, "POST", "/ocsp", content=request(leaf, issuer, **options)))
+    assert response.response_status == Status.SUCCESSFUL
+    return response
 
 
 def proven(response: ocsp.OCSPResponse, issuer: x509.Certificate) -> None:
@@ -82,29 +82,29 @@ def moment(seconds: float) -> datetime:
 
 @pytest.mark.parametrize("curve", ["secp256r1", "secp521r1", "ed448"])
 @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256(), hashes.SHA512()])
-def test_each_ca_speaks_for_what_it_issued(
+def test_each_ca_answers_for_the_certificates_it_issued(
     office: Office, curve: str, algorithm: hashes.HashAlgorithm
 ):
     leaf, issuer = office.enroll("OEM", "oem", PCID, curve), branch("oem", curve).certificate
-    found = ask(office, leaf, issuer, algorithm=algorithm)
-    proven(found, issuer)
-    assert (found.certificate_status, found.serial_number) == (GOOD, leaf.serial_number)
-    assert found.hash_algorithm.name == algorithm.name
-    assert found.this_update_utc == moment(office.now)
-    assert found.next_update_utc == moment(office.now + served.VALID)
+    response = ask(office, leaf, issuer, algorithm=algorithm)
+    proven(response, issuer)
+    assert (response.certificate_status, response.serial_number) == (GOOD, leaf.serial_number)
+    assert response.hash_algorithm.name == algorithm.name
+    assert response.this_update_utc == moment(office.now)
+    assert response.next_update_utc == moment(office.now + served.VALID)
     revoke(office, leaf, "keyCompromise")
-    found = ask(office, leaf, issuer, algorithm=algorithm)
-    proven(found, issuer)
-    assert found.certificate_status == REVOKED
-    assert found.revocation_time_utc == moment(office.now)
-    assert found.revocation_reason == x509.ReasonFlags.key_compromise
+    response = ask(office, leaf, issuer, algorithm=algorithm)
+    proven(response, issuer)
+    assert response.certificate_status == REVOKED
+    assert response.revocation_time_utc == moment(office.now)
+    assert response.revocation_reason == x509.ReasonFlags.key_compromise
 
 
-def test_what_was_never_issued_is_unknown(office: Office):
+def test_a_certificate_that_was_never_issued_is_unknown(office: Office):
     never = x509.load_der_x509_certificate(office.issue("oem", "provisioning", PCID))
-    found = ask(office, never, branch("oem").certificate)
-    proven(found, branch("oem").certificate)
-    assert found.certificate_status == UNKNOWN
+    response = ask(office, never, branch("oem").certificate)
+    proven(response, branch("oem").certificate)
+    assert response.certificate_status == UNKNOWN
 
 
 def test_a_sub_ca_has_a_status_too(office: Office):
@@ -123,8 +123,8 @@ def test_an_unspecified_reason_is_not_written(office: Office):
 def test_a_nonce_comes_back(office: Office):
     leaf = office.enroll("OEM", "oem", PCID)
     for nonce in (b"1", bytes(range(32))):
-        found = ask(office, leaf, branch("oem").certificate, nonce=nonce)
-        assert found.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
+        response = ask(office, leaf, branch("oem").certificate, nonce=nonce)
+        assert response.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
 
 
 @pytest.mark.parametrize("nonce", [b"", bytes(33)])
@@ -138,19 +138,19 @@ def test_a_nonce_out_of_bounds_is_malformed(office: Office, nonce: bytes):
 def several(office: Office) -> bytes:
     """One request for two certificates, as RFC 6960 allows: the library builds none."""
     leaf = office.enroll("OEM", "oem", PCID)
-    one = request(leaf, branch("oem").certificate)
-    single = one[6:] if one[1] < 0x80 else one[9:]
-    while len(single) + 6 < len(one) and single[0] != 0x30:
+    encoded = request(leaf, branch("oem").certificate)
+    single = encoded[6:] if encoded[1] < 0x80 else encoded[9:]
+    while len(single) + 6 < len(encoded) and single[0] != 0x30:
         single = single[1:]
 
     def wrap(content: bytes) -> bytes:
         size = bytes([len(content)]) if len(content) < 0x80 else bytes([0x81, len(content)])
         return b"\x30" + size + content
 
-    made = wrap(wrap(wrap(single * 2)))
+    request_for_two = wrap(wrap(wrap(single * 2)))
     with pytest.raises(NotImplementedError):
-        _ = ocsp.load_der_ocsp_request(made).serial_number
-    return made
+        _ = ocsp.load_der_ocsp_request(request_for_two).serial_number
+    return request_for_two
 
 
 def test_several_at_once_are_refused(office: Office):
@@ -159,7 +159,7 @@ def test_several_at_once_are_refused(office: Office):
 
 
 @pytest.mark.parametrize("body", [b"", b"0\x00", b"hello", b"0" * 2049, b"0\x82\x10\x00"])
-def test_what_is_no_request_is_malformed(office: Office, body: bytes):
+def test_data_that_is_no_request_is_malformed(office: Office, body: bytes):
     for answer in (
         office.ask(None, "POST", "/ocsp", content=body),
         office.ask(None, "GET", f"/ocsp/{quote(base64.b64encode(body or b'?'), safe='')}"),
@@ -182,7 +182,7 @@ def test_an_issuers_name_with_anothers_key_is_no_ca_of_ours(office: Office):
 
 
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
-def test_it_answers_a_get_that_caches_may_keep(office: Office, encode: Any):
+def test_a_get_is_answered_with_a_cacheable_response(office: Office, encode: Any):
     leaf, issuer = office.enroll("OEM", "oem", PCID), branch("oem").certificate
     text = encode(request(leaf, issuer)).decode()
     for written in (text, quote(text, safe=""), text.rstrip("=")):
@@ -193,8 +193,8 @@ def test_it_answers_a_get_that_caches_may_keep(office: Office, encode: Any):
     assert read(answer).next_update_utc == datetime.strptime(
         answer.headers["expires"], "%a, %d %b %Y %H:%M:%S GMT"
     ).replace(tzinfo=UTC)
-    asked = encode(request(leaf, issuer, nonce=b"n")).decode()
-    answer = office.ask(None, "GET", f"/ocsp/{quote(asked, safe='')}")
+    with_nonce = encode(request(leaf, issuer, nonce=b"n")).decode()
+    answer = office.ask(None, "GET", f"/ocsp/{quote(with_nonce, safe='')}")
     assert "cache-control" not in answer.headers
 
 
@@ -214,7 +214,7 @@ def test_a_signed_answer_is_kept_while_it_holds(office: Office, monkeypatch: pyt
     assert len(signed) == 3
 
 
-def test_an_address_has_only_so_many_signatures_and_gets_what_is_kept(
+def test_an_address_over_its_limit_gets_cached_answers_only(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(served, "SIGNATURES", 2)
@@ -228,8 +228,8 @@ def test_an_address_has_only_so_many_signatures_and_gets_what_is_kept(
         answer = office.ask(None, "POST", "/ocsp", content=request(leaf, issuer))
         assert read(answer).response_status == Status.TRY_LATER
     assert ask(office, first, issuer).certificate_status == GOOD
-    assert not list(ask(office, first, issuer, nonce=b"n").extensions)  # it is the kept one
-    revoke(office, first)  # which holds no longer
+    assert not list(ask(office, first, issuer, nonce=b"n").extensions)  # the cached answer
+    revoke(office, first)  # the cached answer is invalid now
     answer = office.ask(None, "POST", "/ocsp", content=request(first, issuer))
     assert read(answer).response_status == Status.TRY_LATER
 
@@ -237,9 +237,9 @@ def test_an_address_has_only_so_many_signatures_and_gets_what_is_kept(
 def test_a_status_changed_by_another_process_is_seen_at_once(office: Office):
     leaf, issuer = office.enroll("OEM", "oem", PCID), branch("oem").certificate
     assert ask(office, leaf, issuer).certificate_status == GOOD
-    other = Office(office.store)
-    assert ask(other, leaf, issuer).certificate_status == GOOD
-    revoke(other, leaf)
+    second_office = Office(office.store)
+    assert ask(second_office, leaf, issuer).certificate_status == GOOD
+    revoke(second_office, leaf)
     assert ask(office, leaf, issuer).certificate_status == REVOKED
 
 
@@ -258,7 +258,7 @@ def test_answers_are_kept_in_bounds(office: Office, monkeypatch: pytest.MonkeyPa
         (VaultError("unavailable", "token"), Status.INTERNAL_ERROR),
     ],
 )
-def test_what_fails_behind_it_is_said_in_its_own_words(
+def test_a_backend_failure_is_an_ocsp_error_status(
     office: Office, monkeypatch: pytest.MonkeyPatch, error: Exception, status: Status
 ):
     leaf, issuer = office.enroll("OEM", "oem", PCID), branch("oem").certificate
@@ -282,32 +282,32 @@ def crl(office: Office, authority: Any) -> x509.CertificateRevocationList:
 
 
 @pytest.mark.parametrize("curve", ["secp256r1", "secp521r1", "ed448"])
-def test_a_ca_lists_what_it_revoked(office: Office, curve: str):
+def test_a_ca_lists_the_certificates_it_revoked(office: Office, curve: str):
     authority = branch("oem", curve)
     good, bad = (office.enroll("OEM", "oem", PCID, curve) for _ in range(2))
     assert len(crl(office, authority)) == 0
     revoke(office, bad, "superseded")
     office.now += 1
-    found = crl(office, authority)
-    assert found.is_signature_valid(authority.certificate.public_key())  # type: ignore[arg-type]
-    assert found.get_revoked_certificate_by_serial_number(good.serial_number) is None
-    entry = found.get_revoked_certificate_by_serial_number(bad.serial_number)
+    revocation_list = crl(office, authority)
+    assert revocation_list.is_signature_valid(authority.certificate.public_key())  # type: ignore[arg-type]
+    assert revocation_list.get_revoked_certificate_by_serial_number(good.serial_number) is None
+    entry = revocation_list.get_revoked_certificate_by_serial_number(bad.serial_number)
     assert entry
     assert entry.revocation_date_utc == moment(office.now - 1)
     reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
     assert reason == x509.ReasonFlags.superseded
-    above = found.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    above = revocation_list.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     assert above.key_identifier == authority.identifier
-    assert found.next_update_utc == moment(office.now + served.CRL_VALID)
+    assert revocation_list.next_update_utc == moment(office.now + served.CRL_VALID)
 
 
 def test_a_list_is_kept_until_something_is_revoked(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ):
-    made = []
+    calls = []
     real = responder.revocation_list
     monkeypatch.setattr(
-        responder, "revocation_list", lambda *args: made.append(args) or real(*args)
+        responder, "revocation_list", lambda *args: calls.append(args) or real(*args)
     )
     leaves = [office.enroll("OEM", "oem", PCID) for _ in range(2)]
     for expected, step in ((1, None), (1, None), (2, leaves[0]), (3, leaves[1])):
@@ -315,10 +315,10 @@ def test_a_list_is_kept_until_something_is_revoked(
             revoke(office, step)
         office.now += 60
         crl(office, branch("oem"))
-        assert len(made) == expected
+        assert len(calls) == expected
     office.now += served.CRL_VALID / 2 + 1
     crl(office, branch("oem"))
-    assert len(made) == 4
+    assert len(calls) == 4
 
 
 def test_a_list_that_took_long_is_not_made_for_every_revocation(
@@ -335,12 +335,14 @@ def test_a_list_that_took_long_is_not_made_for_every_revocation(
     assert len(crl(office, branch("oem"))) == 1
 
 
-def test_a_list_is_made_once_however_many_ask(office: Office, monkeypatch: pytest.MonkeyPatch):
-    made = []
+def test_a_list_is_made_once_for_concurrent_requests(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
+    calls = []
     real, both = responder.revocation_list, threading.Barrier(2)
 
     def slow(*args: Any) -> bytes:
-        made.append(args)
+        calls.append(args)
         with suppress(threading.BrokenBarrierError):
             both.wait(0.5)  # a second one that also makes it comes here too
         return real(*args)
@@ -349,7 +351,7 @@ def test_a_list_is_made_once_however_many_ask(office: Office, monkeypatch: pytes
     office.ask(None, "GET", "/crl")  # a test client has a loop for each call, a server has one
     with ThreadPoolExecutor(2) as threads:
         lists = list(threads.map(lambda _: crl(office, branch("oem")), range(2)))
-    assert len(made) == 1
+    assert len(calls) == 1
     assert lists[0] == lists[1]
 
 
@@ -362,10 +364,10 @@ def test_an_ended_certificate_leaves_the_list(office: Office):
     assert len(crl(office, branch("cpo"))) == 0
 
 
-def test_whose_lists_there_are_can_be_asked(office: Office):
+def test_the_revocation_lists_are_listed(office: Office):
     listed = office.ask(None, "GET", "/crl").json()
-    assert "CN=oem Sub2, DC=OEM, O=Example, C=DE" in {one["distinguishedName"] for one in listed}
-    for one in listed:
-        assert office.ask(None, "GET", one["url"]).status_code == 200
+    assert "CN=oem Sub2, DC=OEM, O=Example, C=DE" in {row["distinguishedName"] for row in listed}
+    for row in listed:
+        assert office.ask(None, "GET", row["url"]).status_code == 200
     answer = office.ask(None, "GET", "/crl/4b45ff8225fc1096.crl")
     assert answer.status_code == 404

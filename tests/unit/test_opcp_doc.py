@@ -20,31 +20,31 @@ DOCUMENT = Path(__file__).parents[2] / "host/docs/opcp.md"
 BY_CA = "by `ca`"
 CAS = {"oem": "OEM", "veh": "OEM", "cpo": "CPO", "mo": "MO_HUBJECT_PKI", "cps": "CPS"}
 WORDS = {"all": EVERYONE, "MO": OPERATORS, "public": frozenset()}
-NOBODY = Caller("nobody", frozenset())
+WITHOUT_ROLES = Caller("nobody", frozenset())
 
 # Of RFC 6960: OPCP names the responder in certificates and not in a file.
 RESPONDER = {"POST /ocsp", "GET /ocsp/{request}"}
 
 
 def table() -> dict[str, tuple[str, str]]:
-    """Of each call: who, and whether it is "" (published), "live" or "+"."""
+    """Return the roles of each call and its mark: "" (published), "live" or "+"."""
     rows = re.findall(r"^\| `([A-Z]+ /\S*)` \| (.+?) \| (.*) \|$", DOCUMENT.read_text(), re.M)
-    found = {}
-    for call, who, words in rows:
-        assert call not in found, f"{call} is there twice"
+    calls = {}
+    for call, roles_, words in rows:
+        assert call not in calls, f"{call} is there twice"
         mark = re.match(r"(live|\+)", words)
-        found[call] = who, mark[1] if mark else ""
-    return found
+        calls[call] = roles_, mark[1] if mark else ""
+    return calls
 
 
-def roles(who: str) -> frozenset[str]:
-    return frozenset().union(*(WORDS.get(word, {word}) for word in who.split(", ")))
+def roles(cell: str) -> frozenset[str]:
+    return frozenset().union(*(WORDS.get(word, {word}) for word in cell.split(", ")))
 
 
 @pytest.fixture(scope="module")
 def face() -> TestClient:
-    """The application with nothing behind it but a token of somebody who may do nothing."""
-    tokens = SimpleNamespace(known=lambda _: NOBODY, audience="http://testserver")
+    """The application without services, called with the token of a caller without roles."""
+    tokens = SimpleNamespace(known=lambda _: WITHOUT_ROLES, audience="http://testserver")
     store = SimpleNamespace(at_hand=True)
     services: Any = SimpleNamespace(settings=Settings(), tokens=tokens, store=store)
     return TestClient(create_app(services), raise_server_exceptions=False)
@@ -54,12 +54,12 @@ def allowed(face: TestClient, call: str, ca: str = "oem") -> frozenset[str]:
     """The roles that a refusal names; none for a call that is not refused."""
     method, path = call.split()
     path = re.sub("{[^}]+}", "x", path.replace("{ca}", ca))
-    said = face.request(method, path, headers={"Authorization": "Bearer x"})
+    answer = face.request(method, path, headers={"Authorization": "Bearer x"})
     if method == "HEAD":  # no words; it is the GET's dependency
-        assert said.status_code == 403
-        said = face.get(path, headers={"Authorization": "Bearer x"})
-    found = re.search(r"This call is for (.+), not for nobody", said.text)
-    return frozenset(found[1].split(", ")) if found else frozenset()
+        assert answer.status_code == 403
+        answer = face.get(path, headers={"Authorization": "Bearer x"})
+    refusal = re.search(r"This call is for (.+), not for nobody", answer.text)
+    return frozenset(refusal[1].split(", ")) if refusal else frozenset()
 
 
 def test_every_call_is_listed_and_every_row_is_served(face: TestClient):
@@ -68,17 +68,17 @@ def test_every_call_is_listed_and_every_row_is_served(face: TestClient):
     assert set(table()) == served
 
 
-@pytest.mark.parametrize("call", [call for call, (who, _) in table().items() if who != BY_CA])
-def test_who_may_is_who_may(face: TestClient, call: str):
+@pytest.mark.parametrize("call", [call for call, (role, _) in table().items() if role != BY_CA])
+def test_the_listed_roles_are_the_permitted_roles(face: TestClient, call: str):
     assert allowed(face, call) == roles(table()[call][0])
 
 
-@pytest.mark.parametrize("call", [call for call, (who, _) in table().items() if who == BY_CA])
+@pytest.mark.parametrize("call", [call for call, (role, _) in table().items() if role == BY_CA])
 def test_each_ca_is_for_its_role(face: TestClient, call: str):
     assert {ca: allowed(face, call, ca) for ca in CAS} == {ca: {CAS[ca]} for ca in CAS}
 
 
-def test_what_is_not_marked_is_published_and_all_of_that_is_there(shared: Path):
+def test_unmarked_calls_are_exactly_the_published_calls(shared: Path):
     published = {
         f"{method.upper()} {path}"
         for file in (shared / "opcp-1.0.0").glob("*.v1.json")

@@ -24,7 +24,7 @@ def machine() -> ModuleType:
     return module
 
 
-def test_what_is_lacking_is_said_and_so_is_what_was_not_tried(tmp_path: Path) -> None:
+def test_missing_tools_and_skipped_releases_are_named(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, TOOL, "trixie"],
         env={**os.environ, "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)},
@@ -33,8 +33,8 @@ def test_what_is_lacking_is_said_and_so_is_what_was_not_tried(tmp_path: Path) ->
         check=False,
     )
     assert ended.returncode == 2
-    for what in ("debootstrap", "git", "a mirror", "the right to mount"):
-        assert f"this machine lacks {what}" in ended.stdout
+    for requirement in ("debootstrap", "git", "a mirror", "the right to mount"):
+        assert f"this machine lacks {requirement}" in ended.stdout
     assert "NOT tried: trixie" in ended.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -63,15 +63,15 @@ def test_settings_of_this_machine_s_pip_go_along(
     assert f"file://{index}" in again.stdout
 
 
-def test_of_two_pip_files_that_say_the_same_the_later_counts(
+def test_the_later_of_two_pip_settings_counts(
     machine: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = "global.cert='/first'\nglobal.timeout='9'\nglobal.cert='/second'\n"
-    monkeypatch.setattr(machine, "_output", lambda *command: said)
+    settings = "global.cert='/first'\nglobal.timeout='9'\nglobal.cert='/second'\n"
+    monkeypatch.setattr(machine, "_output", lambda *command: settings)
     assert machine._pip_settings() == "[global]\ncert = /second\ntimeout = 9\n"
 
 
-def test_commands_in_there_miss_nothing_silently(
+def test_commands_in_the_other_release_fail_loudly(
     machine: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "/here")

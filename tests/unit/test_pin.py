@@ -1,4 +1,4 @@
-"""PINs: where they come from, where they are never seen, and that a wrong one is tried once."""
+"""PINs: their sources, the places that never show them, and the single try of a wrong one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refused(source: Any) -> VaultError:
 
 
 def everything_of(error: BaseException) -> str:
-    """As whoever logs an error with all that hangs on it would see it."""
+    """Return everything that a log of an error with its context shows."""
     return "".join(traceback.format_exception(error)) + repr(error.__context__) + repr(vars(error))
 
 
@@ -54,13 +54,13 @@ def test_pin_comes_from_the_environment_and_is_gone_from_it(
 ) -> None:
     monkeypatch.setenv("CAR_PIN", SECRET)
     assert pin.read("env:CAR_PIN") == SECRET
-    said = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
-    assert SECRET not in said
+    environment = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
+    assert SECRET not in environment
     assert "CAR_PIN" in refused("env:CAR_PIN").detail
 
 
-def test_pin_is_gone_from_what_the_system_shows_of_the_process() -> None:
-    """Which is the memory that it began with, whatever becomes of its environment."""
+def test_pin_is_wiped_from_the_process_environment_in_proc() -> None:
+    """/proc shows the initial memory of the environment, not its later state."""
     code = (
         "from plugvault.cryptoki import pin; found = pin.read('env:CAR_PIN');"
         "import sys; print(found[::-1], flush=True); sys.stdin.read()"
@@ -76,12 +76,12 @@ def test_pin_is_gone_from_what_the_system_shows_of_the_process() -> None:
         assert process.stdin
         assert process.stdout
         assert process.stdout.readline().strip() == SECRET[::-1]
-        shown = Path(f"/proc/{process.pid}/environ").read_bytes()
+        environ = Path(f"/proc/{process.pid}/environ").read_bytes()
         process.stdin.close()
-    assert b"NOT_CAR_PIN=kept\0" in shown
-    assert b"CAR_PIN_2=kept too\0" in shown
-    assert b"CAR_PIN=" in shown
-    assert SECRET.encode() not in shown
+    assert b"NOT_CAR_PIN=kept\0" in environ
+    assert b"CAR_PIN_2=kept too\0" in environ
+    assert b"CAR_PIN=" in environ
+    assert SECRET.encode() not in environ
 
 
 def test_pin_is_read_where_the_system_shows_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,14 +94,14 @@ def test_pin_is_read_where_the_system_shows_no_processes(monkeypatch: pytest.Mon
 
 
 def test_pin_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    prompts = []
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(getpass, "getpass", lambda words: asked.append(words) or SECRET)
+    monkeypatch.setattr(getpass, "getpass", lambda words: prompts.append(words) or SECRET)
     assert pin.read("prompt", "car 17") == SECRET
-    assert asked == ["PIN of car 17: "]
+    assert prompts == ["PIN of car 17: "]
 
 
-def test_pin_is_not_asked_for_where_nobody_could_hide_it() -> None:
+def test_pin_is_not_asked_for_without_a_terminal() -> None:
     code = "from plugvault.cryptoki import pin; pin.read('prompt')"
     ended = subprocess.run(
         [sys.executable, "-c", code], input=SECRET, capture_output=True, text=True, check=False
@@ -130,7 +130,7 @@ def test_function_that_fails_shows_nothing_of_the_pin(source: Callable[[], Any])
 @pytest.mark.parametrize(
     "source", [SECRET, f"pin:{SECRET}", f"prompt:{SECRET}", "file:", "env:", "", "file"]
 )
-def test_pin_cannot_be_said_itself(source: str) -> None:
+def test_pin_itself_is_refused_as_a_source(source: str) -> None:
     error = refused(source)
     assert "never the PIN: file:PATH, env:NAME or prompt" in error.detail
     assert SECRET not in str(error)
@@ -142,7 +142,7 @@ def test_file_that_others_may_read_is_refused(pin_file: Path, mode: int) -> None
     assert f"chmod 600 {pin_file}" in refused(f"file:{pin_file}").detail
 
 
-def test_file_that_gives_no_pin_says_what_to_do(pin_file: Path, tmp_path: Path) -> None:
+def test_error_of_a_file_without_a_pin_names_the_remedy(pin_file: Path, tmp_path: Path) -> None:
     assert "write the PIN there" in refused(f"file:{tmp_path}/none").detail
     pin_file.write_text("\n")
     assert "is empty" in refused(f"file:{pin_file}").detail
@@ -209,9 +209,9 @@ def test_wrong_pin_reaches_the_token_once_through_the_service_too(car_token: Car
 
 def test_wrong_pin_is_remembered_without_being_kept(car_token: CarToken) -> None:
     attempt(car_token, "9997-not-it")
-    kept = repr(pin._wrong) + repr(vars(pin))
+    memory = repr(pin._wrong) + repr(vars(pin))
     assert pin._wrong
-    assert "9997-not-it" not in kept
+    assert "9997-not-it" not in memory
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_wrong_pin_is_remembered_without_being_kept(car_token: CarToken) -> None
         (0x7040D, "locked"),
     ],
 )
-def test_tries_left_are_what_the_token_says(flags: int, words: str) -> None:
+def test_remaining_tries_follow_the_token_flags(flags: int, words: str) -> None:
     assert words in tries_left(flags)
     assert bool(tries_left(flags)) == bool(words)
 
@@ -245,7 +245,7 @@ except VaultError as error:
 """
 
 
-def test_module_through_ffi_says_it_too(car_token: CarToken, tmp_path: Path) -> None:
+def test_module_through_ffi_reports_it_too(car_token: CarToken, tmp_path: Path) -> None:
     runtime = runtimes.get("debian")
     if runtime is None:
         pytest.skip("no interpreter 'debian' here; make says why")
@@ -309,7 +309,7 @@ print(wrong)
 """
 
 
-def test_last_try_and_a_locked_token_are_said(car_token: CarToken) -> None:
+def test_last_try_and_a_locked_token_are_named(car_token: CarToken) -> None:
     ended = subprocess.run(
         [
             *(sys.executable, "-c", LOCKING),
@@ -333,16 +333,18 @@ def test_last_try_and_a_locked_token_are_said(car_token: CarToken) -> None:
 def test_pin_is_in_no_process_list_environment_or_log(
     car_token: CarToken, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A car's token opened in a process of its own, by a PIN from the environment: looked for
-    while the processes run, in all of them, and in all that was written."""
+    """A process of its own opens a car's token with a PIN from the environment; the test searches
+    all running processes and all written files for the PIN."""
     monkeypatch.setenv("CAR_PIN", car_token.pin)
     secret = car_token.pin = pin.read("env:CAR_PIN")
     caplog.set_level(logging.DEBUG)
     with car_token.service() as service:
         service.client().random(8)
-        seen = dict(processes())
-        assert str(service.pid) in seen
-        assert [number for number, said in seen.items() if secret.encode() in said] == []
+        shown_by_process = dict(processes())
+        assert str(service.pid) in shown_by_process
+        assert [
+            number for number, content in shown_by_process.items() if secret.encode() in content
+        ] == []
         assert secret not in repr(service)
     car_token.pin = "9999-not-it"
     with pytest.raises(VaultError, match=r"^pin") as caught, car_token.service():
@@ -355,17 +357,17 @@ def test_pin_is_in_no_process_list_environment_or_log(
 
 
 def processes() -> list[tuple[str, bytes]]:
-    """What other users (the command line) and this one (the environment) read of each process.
-    What this process started with is not here any more to be changed."""
-    found = []
+    """Return what other users (the command line) and this user (the environment) can read of each
+    process. The initial environment of this process cannot be changed any more and is left out."""
+    rows = []
     for folder in Path("/proc").glob("[1-9]*"):
-        said = b""
+        text = b""
         for name in ("cmdline", "environ"):
             if name == "environ" and folder.name == str(os.getpid()):
                 continue
             try:
-                said += (folder / name).read_bytes()
-            except OSError:  # ended, or another user's, or one that may not be looked into
+                text += (folder / name).read_bytes()
+            except OSError:  # ended, of another user, or protected
                 continue
-        found.append((folder.name, said))
-    return found
+        rows.append((folder.name, text))
+    return rows

@@ -55,18 +55,18 @@ def test_a_whole_path_is_issued_and_validated(curve: str):
     anchor = path.validate(leaf, sub2.path, [sub2.root], chain.PROVISIONING, NOW)
     assert anchor.der == sub2.root
     assert path.curve(anchor) == curve
-    for one in (leaf, *sub2.path, sub2.root):
-        assert len(one) <= 1600
-        read = x509.load_der_x509_certificate(one)
+    for certificate in (leaf, *sub2.path, sub2.root):
+        assert len(certificate) <= 1600
+        read = x509.load_der_x509_certificate(certificate)
         assert read.signature_algorithm_oid == SIGNED[curve]
-        assert path.read_any(one).ski is not None
-        assert len(path.read_any(one).ski or b"") == 8
+        assert path.read_any(certificate).ski is not None
+        assert len(path.read_any(certificate).ski or b"") == 8
 
 
 @pytest.mark.parametrize("curve", KEYS)
 def test_a_path_with_a_foreign_signature_is_refused(curve: str):
-    real, other = branch(curve), branch(curve)
-    forged = Authority(real.certificate, other.key, real.issuers)
+    real, foreign = branch(curve), branch(curve)
+    forged = Authority(real.certificate, foreign.key, real.issuers)
     with pytest.raises(CertificateError, match="wrong-issuer-key"):
         path.validate(vehicle(forged, curve), real.path, [real.root], chain.PROVISIONING, NOW)
 
@@ -117,7 +117,7 @@ def test_edition_2_is_still_read_strictly():
 def test_p521_signed_with_another_hash_is_refused():
     real = root("v2g", names("Root"), KEYS["secp521r1"](), NOW)
     assert isinstance(real.key, ec.EllipticCurvePrivateKey)
-    made = (
+    certificate = (
         x509.CertificateBuilder(real.certificate.subject, real.certificate.subject)
         .public_key(real.key.public_key())
         .serial_number(1)
@@ -126,14 +126,14 @@ def test_p521_signed_with_another_hash_is_refused():
         .sign(real.key, SHA384())
     )
     with pytest.raises(CertificateError, match="algorithm"):
-        path.read_any(der(made))
+        path.read_any(der(certificate))
 
 
-def test_a_critical_extension_nobody_understands_is_seen():
+def test_an_unknown_critical_extension_is_refused():
     real = root("v2g", names("Root"), KEYS["secp521r1"](), NOW)
     assert isinstance(real.key, ec.EllipticCurvePrivateKey)
     oid = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
-    made = (
+    certificate = (
         x509.CertificateBuilder(real.certificate.subject, real.certificate.subject)
         .public_key(real.key.public_key())
         .serial_number(1)
@@ -144,7 +144,7 @@ def test_a_critical_extension_nobody_understands_is_seen():
         .sign(real.key, real.scheme.hash)
     )
     with pytest.raises(CertificateError, match="critical-extension"):
-        path.check_root(der(made), NOW)
+        path.check_root(der(certificate), NOW)
 
 
 @pytest.fixture
@@ -158,8 +158,8 @@ def test_roots_of_both_algorithms_are_made_with_keys_in_a_token(token):
         token.generate("p521", curve="secp521r1"),
         token_ed448.generate(token, "ed448"),
     ):
-        made = root("v2g", names("Root"), key, NOW)
-        assert path.check_root(made.root, NOW).names["CN"] == "Root"
+        authority = root("v2g", names("Root"), key, NOW)
+        assert path.check_root(authority.root, NOW).names["CN"] == "Root"
         assert key.custody() == "L3"
     assert token.key("p521").public_key() == token.key("p521").public_key()
     again = token_ed448.key(token, "ed448")

@@ -39,7 +39,7 @@ def sequences(store: SqlStore) -> list[int]:
 
 
 def behind(url: str, *statements: str) -> None:
-    """What somebody does who has the database itself."""
+    """Edit the database directly, past the store."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(make_url(url).database or "")) as database, database:
             for statement in statements:
@@ -51,17 +51,17 @@ def behind(url: str, *statements: str) -> None:
 
 
 def without_triggers(url: str, *statements: str) -> None:
-    """The same, by somebody who may also take the guards away."""
+    """Edit the database directly, with its triggers disabled."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(make_url(url).database or "")) as database:
-            found = database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-            guards = [f"DROP TRIGGER {name}" for (name,) in found]
+            triggers = database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+            guards = [f"DROP TRIGGER {name}" for (name,) in triggers]
     else:
         guards = ["ALTER TABLE audit DISABLE TRIGGER USER"]
     behind(url, *guards, *statements)
 
 
-def test_a_trail_nobody_touched_is_whole(trail: SqlStore):
+def test_an_untouched_trail_is_whole(trail: SqlStore):
     verdict = verify(trail)
     assert (verdict.lines, verdict.broken, verdict.cut) == (LINES, None, False)
     with trail.read() as records:
@@ -116,14 +116,14 @@ def test_an_edit_with_a_fitting_digest_breaks_the_next_line(trail: SqlStore, sto
     assert verify(trail).broken == after.sequence
 
 
-def test_a_cut_end_is_found_by_who_noted_the_head(trail: SqlStore, store_url: str):
+def test_a_cut_end_is_found_with_a_noted_head(trail: SqlStore, store_url: str):
     noted = verify(trail).head
     without_triggers(store_url, f"DELETE FROM audit WHERE sequence = {sequences(trail)[-1]}")
     assert verify(trail, noted).cut
-    assert verify(trail).broken is None  # without the head nobody can tell
+    assert verify(trail).broken is None  # without the head the cut cannot be seen
 
 
-def test_those_who_write_at_once_make_one_chain(store: SqlStore):
+def test_concurrent_writers_make_one_chain(store: SqlStore):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: write(store, number), range(40)))
     assert (verify(store).lines, verify(store).broken) == (40, None)
@@ -136,7 +136,7 @@ def test_a_long_trail_is_walked_to_its_end(store: SqlStore, monkeypatch: pytest.
     assert verify(store).lines == LINES
 
 
-def test_what_is_undone_leaves_no_line(store: SqlStore):
+def test_a_transaction_that_is_rolled_back_leaves_no_line(store: SqlStore):
     def give_up_half_way() -> None:
         with store.write() as records:
             audit.note(records, "Ada", "root added", "x", "", 1)

@@ -1,4 +1,4 @@
-"""CCP: what it takes in, and who gets what out of it."""
+"""CCP: the bundles it accepts, and the callers that get a contract."""
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
@@ -46,8 +46,8 @@ def refused(pools: Pools, reason: str, message: str, call, *args):
 
 def defaults(pools: Pools) -> list[str]:
     with pools.store.read() as records:
-        found = ccp.of_vehicle(records, MAKER, PCID, pools.now)
-        return [contract.emaid for contract in found if contract.default]
+        contracts = ccp.of_vehicle(records, MAKER, PCID, pools.now)
+        return [contract.emaid for contract in contracts if contract.default]
 
 
 def test_the_first_contract_is_the_default(filled: Pools):
@@ -66,9 +66,9 @@ def test_the_same_emaid_on_the_same_vehicle_is_replaced(filled: Pools):
 
 
 def test_an_emaid_of_another_vehicle_is_refused(filled: Pools):
-    other = PCID[:-1] + "2"
-    filled.register(filled.provisioning(other))
-    refused(filled, "invalid", "Invalid Tupple", filled.put, filled.sign(pcid=None), other)
+    other_pcid = PCID[:-1] + "2"
+    filled.register(filled.provisioning(other_pcid))
+    refused(filled, "invalid", "Invalid Tupple", filled.put, filled.sign(pcid=None), other_pcid)
 
 
 def test_an_unknown_vehicle_is_refused(pools: Pools):
@@ -91,8 +91,8 @@ def test_a_bundle_changed_after_it_was_signed_is_refused(filled: Pools, name: st
 
 def test_a_bundle_signed_under_no_v2g_root_is_refused(pools: Pools):
     pools.register()
-    stranger = root("Stranger").sub("P1", 1).sub("P2").issue("CPS", dc="CPS")
-    signer = pools.new_signer(stranger, pools.world.v2g_root)
+    cps = root("Stranger").sub("P1", 1).sub("P2").issue("CPS", dc="CPS")
+    signer = pools.new_signer(cps, pools.world.v2g_root)
     refused(pools, "invalid", "untrusted", pools.put, pools.foreign(signer))
 
 
@@ -148,8 +148,8 @@ def test_an_unknown_vehicle_gets_nothing(pools: Pools):
 
 
 def test_a_vehicle_without_the_cps_root_gets_nothing(filled: Pools):
-    other = x509.parse(root("V2G Root").der)  # the same name, another serial number
-    raw = filled.request(filled.provisioning_der(), roots=[other])
+    other_root = x509.parse(root("V2G Root").der)  # the same name, another serial number
+    raw = filled.request(filled.provisioning_der(), roots=[other_root])
     refused(filled, "not-found", "Contract", filled.install, raw)
 
 
@@ -161,7 +161,7 @@ def test_an_expired_contract_is_not_installed(pools: Pools):
     refused(pools, "not-found", "Contract", pools.install, raw)
 
 
-def test_a_vehicle_whose_own_certificate_has_expired_gets_nothing(pools: Pools):
+def test_a_vehicle_with_an_expired_certificate_gets_nothing(pools: Pools):
     pools.register(pools.provisioning(not_after=NOW + 10))
     pools.put()
     raw = pools.request(pools.provisioning_der())
@@ -175,7 +175,7 @@ def test_garbage_is_no_exi(pools: Pools, raw: bytes):
     refused(pools, "invalid", "EXI format is invalid!", pools.install, raw)
 
 
-def test_a_session_id_no_answer_could_carry_is_no_request(filled: Pools):
+def test_a_request_with_an_unusable_session_id_is_refused(filled: Pools):
     """It is outside the signature: anybody on the way could have made it longer."""
     message = exi.decode(filled.request(filled.provisioning_der()))
     message["V2G_Message"]["Header"]["SessionID"] = bytes(9)
@@ -221,8 +221,8 @@ def test_oem_of_other_wmi_cannot_pull(filled: Pools):
 
 
 def test_a_contract_of_another_vehicle_is_not_found(filled: Pools):
-    other = PCID[:-1] + "2"
-    refused(filled, "not-found", "not found", provide, filled, MAKER, EMAID, other)
+    other_pcid = PCID[:-1] + "2"
+    refused(filled, "not-found", "not found", provide, filled, MAKER, EMAID, other_pcid)
 
 
 def test_mo_of_other_provider_cannot_look_up(filled: Pools):
@@ -324,7 +324,7 @@ def test_a_removed_contract_is_gone_and_its_maker_is_told(filled: Pools):
 
 
 @pytest.mark.parametrize("revoke", [True, False])
-def test_what_our_own_ca_issued_is_revoked_with_it_unless_asked_not_to(
+def test_a_certificate_of_our_ca_is_revoked_with_its_contract_unless_that_is_skipped(
     filled: Pools, revoke: bool
 ):
     contract = filled.contract()
@@ -333,12 +333,12 @@ def test_what_our_own_ca_issued_is_revoked_with_it_unless_asked_not_to(
     with filled.store.write() as records:
         records.statuses.put(mine)
     remove(filled, revoke=revoke)
-    known = status(filled, contract)
-    assert known
-    assert known.revoked == (int(filled.now) if revoke else None)
+    certificate_status = status(filled, contract)
+    assert certificate_status
+    assert certificate_status.revoked == (int(filled.now) if revoke else None)
 
 
-def test_what_others_issued_is_theirs_to_revoke(filled: Pools):
+def test_a_foreign_certificate_is_not_revoked_with_its_contract(filled: Pools):
     contract = filled.contract()
     assert contract
     remove(filled)
@@ -361,7 +361,7 @@ def test_an_operator_brings_its_own_contracts_and_a_cps_anyones(pools: Pools):
     refused(pools, "forbidden", "provider", bring, pools, OTHER_OPERATOR)
 
 
-def test_a_bundle_must_be_what_it_is_said_to_be(pools: Pools):
+def test_a_bundle_must_match_its_stated_emaid_and_root(pools: Pools):
     pools.register()
 
     def call(**options):
@@ -371,8 +371,8 @@ def test_a_bundle_must_be_what_it_is_said_to_be(pools: Pools):
     refused(pools, "invalid", "not available in RCP", call(fingerprint="0" * 64))
     second = root("V2G Root 2")
     with pools.store.write() as records:
-        other = rcp.put(records, second.der, "V2G", NOW).fingerprint
-    refused(pools, "invalid", "must be of the root above", call(fingerprint=other))
+        second_fingerprint = rcp.put(records, second.der, "V2G", NOW).fingerprint
+    refused(pools, "invalid", "must be of the root above", call(fingerprint=second_fingerprint))
     assert bring(pools, SIGNING, fingerprint=pools.signer.root_fingerprint)
 
 
@@ -389,7 +389,7 @@ def above(contract: Contract) -> list[bytes]:
 
 
 @pytest.mark.parametrize("which", range(6), ids=CHAIN)
-def test_no_link_of_what_is_brought_may_be_revoked(pools: Pools, which: int):
+def test_a_brought_bundle_may_hold_no_revoked_certificate(pools: Pools, which: int):
     pools.register()
     message = pools.foreign(pools.signer)
     contract = bring(pools, SIGNING, message)
@@ -398,7 +398,7 @@ def test_no_link_of_what_is_brought_may_be_revoked(pools: Pools, which: int):
 
 
 @pytest.mark.parametrize("which", range(6), ids=CHAIN)
-def test_nothing_that_hangs_on_a_revoked_certificate_is_handed_out(filled: Pools, which: int):
+def test_no_contract_below_a_revoked_certificate_is_handed_out(filled: Pools, which: int):
     contract = filled.contract()
     assert contract
     raw = filled.request(filled.provisioning_der())
@@ -409,7 +409,7 @@ def test_nothing_that_hangs_on_a_revoked_certificate_is_handed_out(filled: Pools
     refused(filled, "not-found", "not found", lookup, filled, OPERATOR)
     with filled.store.read() as records:
         listed = ccp.of_vehicle(records, MAKER, PCID, NOW)
-    assert [one.emaid for one in listed] == ([SECOND] if which == 0 else [])
+    assert [row.emaid for row in listed] == ([SECOND] if which == 0 else [])
 
 
 def test_each_change_of_a_contract_is_told_to_its_maker_and_delivery_to_its_operator(
@@ -432,8 +432,8 @@ def test_each_change_of_a_contract_is_told_to_its_maker_and_delivery_to_its_oper
     ]
 
 
-def test_a_bundle_is_delivered_once_though_two_ask_at_once(filled: Pools):
-    """The second one looks before the first one's transaction has ended."""
+def test_a_bundle_is_delivered_once_to_two_concurrent_callers(filled: Pools):
+    """The second caller reads before the transaction of the first has ended."""
     contract = filled.contract()
     assert contract
     begun, ended = Event(), Event()
@@ -442,7 +442,7 @@ def test_a_bundle_is_delivered_once_though_two_ask_at_once(filled: Pools):
         with filled.store.write() as records:
             ccp.mark_delivered(records, contract, NOW)
             begun.set()
-            ended.wait(0.3)  # which the second cannot before this one has: it is only given time
+            ended.wait(0.3)  # the second one cannot set it earlier; this only gives it time
 
     def second() -> None:
         begun.wait()
@@ -451,8 +451,8 @@ def test_a_bundle_is_delivered_once_though_two_ask_at_once(filled: Pools):
         ended.set()
 
     with ThreadPoolExecutor(2) as threads:
-        for one in [threads.submit(call) for call in (first, second)]:
-            one.result()
+        for future in [threads.submit(call) for call in (first, second)]:
+            future.result()
     assert [kind for kind, _ in published(filled)].count("mo.contract.delivered.to.oem") == 1
 
 

@@ -1,4 +1,4 @@
-"""The register of what our own CAs issued: revoked once, and refused wherever a path holds it."""
+"""The register of our own CAs: a certificate is revoked once and refused in every path."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_certificate_of_ours_is_known_by_issuer_and_serial(pools: Pools):
     assert "CN=PVTP0000000000001" in entered.subject
 
 
-def test_what_is_revoked_keeps_its_first_moment_and_reason(pools: Pools):
+def test_a_second_revocation_keeps_the_first_time_and_reason(pools: Pools):
     der = pools.provisioning().der
     with pools.store.write() as records:
         certificates.record(records, der)
@@ -34,7 +34,7 @@ def test_what_is_revoked_keeps_its_first_moment_and_reason(pools: Pools):
     assert (again.revoked, again.reason) == (pools.now, "keyCompromise")
 
 
-def test_what_is_not_ours_cannot_be_revoked(pools: Pools):
+def test_a_foreign_certificate_cannot_be_revoked(pools: Pools):
     with pools.store.write() as records, pytest.raises(PoolError, match="not-found"):
         certificates.revoke(records, *identity(pools.provisioning().der), "superseded", pools.now)
 
