@@ -23,10 +23,10 @@ _BLOCK = re.compile(r"(?<=<!-- reports -->\n).*?(?=<!-- /reports -->)", re.DOTAL
 def reported(provider: Provider, folder: Path) -> list[str]:
     """The rows of a provider's tokens. Raises: VaultError("module-missing")."""
     pin = secrets.token_hex(8)
-    place = provider.make(folder / provider.name, "self-test", pin)
-    with Hsm(place.module, place.conf, place.options) as hsm:
+    location = provider.make(folder / provider.name, "self-test", pin)
+    with Hsm(location.module, location.conf, location.options) as hsm:
         version = "{}.{}".format(*hsm._library.lib.library_version)
-    schemes = selftest.report(place, pin)["schemes"]
+    schemes = selftest.report(location, pin)["schemes"]
     name = {"softhsm": "SoftHSM", "nss": "NSS softoken"}[provider.name]
     return [
         f"| {name} {version} | {scheme} | {found['level'] or 'nothing'} | {found['why']} |"

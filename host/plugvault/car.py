@@ -1,6 +1,6 @@
 """A car on this computer: the EV module in a process of its own, and the bench it is wired to.
 
-    with Car(runtime, "serial", folder, maker=key.point, token=Chosen(place, pin)) as car:
+    with Car(runtime, "serial", folder, maker=key.point, token=token) as car:
         maker = car.maker(key)
         maker.connect()
         car.charge("127.0.0.1", station.port, want_contract=True)
@@ -29,7 +29,7 @@ from plugvault.link.bench import Bench
 from plugvault.link.endpoint import of_connection, open_serial
 from plugvault.link.nullmodem import NullModem, Spoil
 from plugvault.runtimes import Runtime, program
-from plugvault.tokens.selection import Chosen
+from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service.callers import OPENINGS
 from plugvault.vault_service.service import VaultService
 
@@ -64,7 +64,7 @@ class Car:
         folder: Path,
         *,
         maker: bytes,
-        token: Chosen,
+        token: TokenConfiguration,
         vault: str | None = None,
         openings_per_hour: float | None = OPENINGS,
         noise: Spoil | None = None,
@@ -127,17 +127,17 @@ class Car:
 
     def _start_vault(self, stack: contextlib.ExitStack) -> dict[str, str]:
         """Where the module finds its keys: the "vault" of its configuration."""
-        token, place = self._token, self._token.place
+        token, location = self._token, self._token.location
         if self.vault == "token":
             pin_file = self.folder / "pin"
             stack.callback(pin_file.unlink, missing_ok=True)  # also when nothing starts
             _write_private(pin_file, token.pin)
             return {
                 "kind": "pkcs11",
-                "module": str(place.module),
-                "token": place.label,
+                "module": str(location.module),
+                "token": location.label,
                 "pin_file": str(pin_file),
-                "options": place.options,
+                "options": location.options,
                 "minimum_custody": token.minimum_custody,
                 "provisioning": token.provisioning,
             }
@@ -145,12 +145,12 @@ class Car:
         short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
         key_file, key = self.folder / "vault-key", secrets.token_bytes(32)
         service = VaultService(
-            place.module,
-            place.conf,
-            place.label,
+            location.module,
+            location.conf,
+            location.label,
             token.pin,
             short / "vault",
-            options=place.options,
+            options=location.options,
             minimum_custody=token.minimum_custody,
             provisioning=token.provisioning,
             keys={_NAME: key},
@@ -203,7 +203,7 @@ class Car:
             return subprocess.Popen(
                 [*runtime.argv, *heap, str(self._code / "main.py"), "config.json"],
                 cwd=self.folder,
-                env={**runtime.env(self._code), **self._token.place.env()},
+                env={**runtime.env(self._code), **self._token.location.env()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

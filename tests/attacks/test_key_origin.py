@@ -60,11 +60,11 @@ def through_ffi(token: CarToken, minimum: str = "") -> list[str]:
         pytest.skip("no interpreter 'debian' here; make says why")
     script = token.folder / "script.py"
     script.write_text(FFI)
-    place = token.place
-    arguments = [str(script), str(place.module), place.label, place.options, minimum]
+    location = token.location
+    arguments = [str(script), str(location.module), location.label, location.options, minimum]
     ended = subprocess.run(
         [*runtime.argv, *arguments],
-        env={**runtime.env(), **place.env()},
+        env={**runtime.env(), **location.env()},
         input=token.pin + "\n",
         capture_output=True,
         text=True,
@@ -324,7 +324,7 @@ def test_an_adopted_key_is_the_provisioning_key_and_stays_what_it_was(
     assert found["custody"] == "L3"
     assert len(vault._backend.find([])) == before
     vault.close()
-    car = each_token.place.open(each_token.pin, "", found["provisioning"])
+    car = each_token.location.open(each_token.pin, "", found["provisioning"])
     assert car.public(PROVISIONING) == point
     assert car.keys() == [(PROVISIONING, point)]
     key = car.open_contract_key(*envelopes.envelope(point, envelopes.KNOWN_KEY).values())
@@ -352,10 +352,18 @@ def test_an_adopted_key_is_found_through_ffi_too(each_token: CarToken) -> None:
         "v = pkcs11.open(*sys.argv[1:3], sys.stdin.readline().strip(), *sys.argv[3:])\n"
         "print(v.public(PROVISIONING).hex(), v.custody(PROVISIONING))\n"
     )
-    place = each_token.place
+    location = each_token.location
     ended = subprocess.run(
-        [*runtime.argv, str(script), str(place.module), place.label, place.options, "", name],
-        env={**runtime.env(), **place.env()},
+        [
+            *runtime.argv,
+            str(script),
+            str(location.module),
+            location.label,
+            location.options,
+            "",
+            name,
+        ],
+        env={**runtime.env(), **location.env()},
         input=each_token.pin + "\n",
         capture_output=True,
         text=True,

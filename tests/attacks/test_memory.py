@@ -66,8 +66,8 @@ def client_ids(office: Office, monkeypatch: pytest.MonkeyPatch) -> int:
         answer = office.http.post("/oauth/token", json=asked)
         assert answer.status_code == 401
     tries = office.app.state.tries
-    assert len(tries._pairs._left) == 50
-    return size([tries._pairs._left, tries._addresses._left])
+    assert len(tries._pairs._buckets) == 50
+    return size([tries._pairs._buckets, tries._addresses._buckets])
 
 
 def serial_numbers(office: Office, _: pytest.MonkeyPatch) -> int:

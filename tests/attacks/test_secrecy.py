@@ -128,11 +128,11 @@ def test_nor_in_a_module_that_drives_its_token_itself(
     vault.close()
     file = car.folder / "case.json"
     file.write_text(json.dumps(envelope, default=bytes.hex))
-    place, both = car.place, Path(__file__).parents[1] / "both"
-    what = [str(place.module), place.label, place.options, level, str(file)]
+    location, both = car.location, Path(__file__).parents[1] / "both"
+    what = [str(location.module), location.label, location.options, level, str(file)]
     with subprocess.Popen(
         [*runtime.argv, *runtime.heap("2M"), str(both / "held_run.py"), *what],
-        env={**runtime.env(both), **place.env()},
+        env={**runtime.env(both), **location.env()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

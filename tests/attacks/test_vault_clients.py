@@ -18,7 +18,7 @@ from evcc.vault import PROVISIONING, VaultError, service
 from fixtures.tokens import CarToken
 from plugvault.vault_service.callers import RIGHTS, Caller
 from plugvault.vault_service.envelopes import Records
-from plugvault.vault_service.handlers import Answers, TokenLost
+from plugvault.vault_service.handlers import RequestHandler, TokenLost
 from plugvault.vault_service.service import VaultService, status_of
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -152,7 +152,7 @@ def test_a_moment_in_which_the_token_fails_costs_no_provisioning_key(
 
     vault = each_token.open()
     point = vault.generate_provisioning_key()
-    answers = Answers(vault, Records(each_token.folder / "records"))
+    answers = RequestHandler(vault, Records(each_token.folder / "records"))
     with monkeypatch.context() as failing:
         failing.setattr(vault._backend, "sign", fail)
         with pytest.raises(TokenLost):

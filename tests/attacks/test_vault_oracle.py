@@ -19,7 +19,7 @@ from evcc.vault import PROVISIONING, VaultError, service
 from fixtures.tokens import CarToken, restarts
 from oracle import Envelope, recover
 from plugvault.vault_service.callers import Caller
-from plugvault.vault_service.handlers import Answers
+from plugvault.vault_service.handlers import RequestHandler
 from plugvault.vault_service.service import VaultService, status_of
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -49,7 +49,7 @@ class NoRecords:
 class InProcess:
     """A stream whose other end is `answers`."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: RequestHandler) -> None:
         self._answers, self._caller, self._said = answers, Caller(rate=1e6, openings=None), b""
 
     def write(self, data: bytes) -> None:
@@ -143,7 +143,7 @@ def test_envelope_oracle_recovers_the_key_where_nothing_is_remembered(
     each_token: CarToken,
 ) -> None:
     with closing(each_token.open()) as vault:
-        client = service.connect(InProcess(Answers(vault, NoRecords())))
+        client = service.connect(InProcess(RequestHandler(vault, NoRecords())))
         scalar, case = recorded(client)
         attacker = Attacker(client)
         assert recovered(case, attacker.ask) == scalar

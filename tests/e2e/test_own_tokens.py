@@ -20,27 +20,28 @@ from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
-from plugvault.tokens import Hsm, probe, providers
-from plugvault.tokens.selection import Chosen
+from plugvault.tokens import Hsm, probes, subprocess_probe
+from plugvault.tokens.providers import NSS
+from plugvault.tokens.selection import TokenConfiguration
 from world import NOW
 
 LEVEL_OF_NSS = "L3"
 
 
-def nss(folder: Path, label: str) -> Chosen:
+def nss(folder: Path, label: str) -> TokenConfiguration:
     pin = secrets.token_hex(8)
-    return Chosen(providers.make(providers.NSS, folder / label, label, pin), pin)
+    return TokenConfiguration(NSS.make(folder / label, label, pin), pin)
 
 
-def config(folder: Path, chosen: Chosen, head: str = "", **more: str) -> Path:
+def config(folder: Path, chosen: TokenConfiguration, head: str = "", **more: str) -> Path:
     """A configuration file that names the token."""
-    pin, file = folder / f"{chosen.place.label}.pin", folder / f"{chosen.place.label}.toml"
+    pin, file = folder / f"{chosen.location.label}.pin", folder / f"{chosen.location.label}.toml"
     for path, text in ((pin, chosen.pin), (file, "")):
         path.touch(mode=0o600)
         path.write_text(text)
-    place = chosen.place
-    keys = {"module": place.module, "token": place.label, "options": place.options}
-    keys |= {"conf": place.conf or "", "pin": f"file:{pin}", **more}
+    location = chosen.location
+    keys = {"module": location.module, "token": location.label, "options": location.options}
+    keys |= {"conf": location.conf or "", "pin": f"file:{pin}", **more}
     lines = [f"{key} = {json.dumps(str(value))}" for key, value in keys.items()]
     file.write_text("\n".join([head, *lines]))
     return file
@@ -58,10 +59,8 @@ def demo(*arguments: object) -> dict[str, Any]:
     return data
 
 
-def keys(chosen: Chosen) -> list[dict[str, str]]:
-    place = {**vars(chosen.place)}
-    found: list[dict[str, str]] = probe.ask("keys", pin=chosen.pin, **place)
-    return found
+def keys(chosen: TokenConfiguration) -> list[dict[str, str]]:
+    return subprocess_probe.run(probes.list_keys, location=chosen.location, pin=chosen.pin)
 
 
 @pytest.mark.parametrize("runtime", ["cpython", "micropython"])
@@ -85,7 +84,7 @@ def test_demo_leaves_a_token_alone_that_is_in_use(car_token: CarToken) -> None:
     vault = car_token.open()
     point = vault.generate_provisioning_key()
     vault.close()
-    chosen = Chosen(car_token.place, car_token.pin)
+    chosen = TokenConfiguration(car_token.location, car_token.pin)
     data = demo("--config", config(car_token.folder, chosen), "--runtime", "cpython")
     assert "name a token without" in data["error"]
     assert [key["point"] for key in keys(chosen)] == [point.hex()]
@@ -93,7 +92,7 @@ def test_demo_leaves_a_token_alone_that_is_in_use(car_token: CarToken) -> None:
 
 @pytest.mark.parametrize("runtime", ["cpython", "micropython"])
 def test_token_below_the_minimum_gets_no_contract(runtime: str, car_token: CarToken) -> None:
-    chosen = Chosen(car_token.place, car_token.pin)
+    chosen = TokenConfiguration(car_token.location, car_token.pin)
     file = config(car_token.folder, chosen, minimum_custody="L3")
     data = demo("--config", file, "--runtime", runtime)
     assert "custody" in data["error"]
@@ -126,7 +125,7 @@ def test_module_ends_with_78_when_a_new_start_would_only_repeat_it(
         with subprocess.Popen(
             [*runtime.argv, str(runtimes.firmware() / "main.py"), "config.json"],
             cwd=car_token.folder,
-            env={**runtime.env(), **car_token.place.env()},
+            env={**runtime.env(), **car_token.location.env()},
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
@@ -147,17 +146,17 @@ class Eco:
     def __init__(self, folder: Path, softhsm: Path) -> None:
         self.folder, self.softhsm = folder, softhsm
 
-    def start(self, **elsewhere: Chosen) -> bytes:
+    def start(self, **role_tokens: TokenConfiguration) -> bytes:
         """The operator's public key."""
         with ExitStack() as stack:
-            folder = Folder(self.folder, self.softhsm, elsewhere=elsewhere)
+            folder = Folder(self.folder, self.softhsm, role_tokens=role_tokens)
             tokens = folder.tokens(stack, *LABELS)
             pki = Authorities(folder, tokens, NOW, "http://127.0.0.1/ocsp")
             return pki.operator.key.point
 
-    def refuses(self, words: str, **elsewhere: Chosen) -> None:
+    def refuses(self, words: str, **role_tokens: TokenConfiguration) -> None:
         with pytest.raises(VaultError, match=words):
-            self.start(**elsewhere)
+            self.start(**role_tokens)
 
 
 def test_role_s_keys_are_in_the_token_that_was_named_and_nowhere_else(
@@ -166,9 +165,9 @@ def test_role_s_keys_are_in_the_token_that_was_named_and_nowhere_else(
     eco, own = Eco(short_dir / "eco", softhsm), nss(short_dir, "operator")
     point = eco.start(mo=own)
     assert eco.start(mo=own) == point
-    place = own.place
-    with Hsm(place.module, options=place.options) as hsm:
-        assert hsm.token(place.label, own.pin).key("mo-sub2").point == point
+    location = own.location
+    with Hsm(location.module, options=location.options) as hsm:
+        assert hsm.token(location.label, own.pin).key("mo-sub2").point == point
     made = json.loads((eco.folder / "secrets.json").read_text())
     assert "mo" not in made["made"]
     assert own.pin not in json.dumps(made)
@@ -212,7 +211,7 @@ def test_sandbox_has_a_role_in_the_token_that_its_configuration_names(
 
 def test_sandbox_says_what_is_wrong_with_a_role_s_token(short_dir: Path, softhsm: Path) -> None:
     own = nss(short_dir, "operator")
-    file = config(short_dir, Chosen(own.place, "9999-not-it"), "[role.mo]")
+    file = config(short_dir, TokenConfiguration(own.location, "9999-not-it"), "[role.mo]")
     for arguments, words in (
         (["--config", str(file)], "PinIncorrect"),
         (["--config", str(file), "--providers", "a,b"], "no --providers"),

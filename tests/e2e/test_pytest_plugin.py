@@ -13,7 +13,8 @@ import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from plugvault.tokens import probe, providers
+from plugvault.tokens import probes, subprocess_probe
+from plugvault.tokens.providers import NSS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "host/examples/own-tests"
@@ -118,7 +119,7 @@ import json, os, pathlib, pkcs11, pytest
 def test_every_test_has_a_token_of_its_own(kind, n, request):
     token = request.getfixturevalue(kind)
     with open(os.environ["SEEN"], "a") as file:
-        file.write(json.dumps([str(token.folder), token.pin, token.place.env()]) + "\\n")
+        file.write(json.dumps([str(token.folder), token.pin, token.location.env()]) + "\\n")
     vault = token.open()
     assert vault.keys() == []
     vault.generate_provisioning_key()
@@ -167,15 +168,15 @@ def test_vault_is_on_the_token_that_was_named_and_leaves_it_empty(
     short_dir: Path, tmp_path: Path
 ) -> None:
     pin = secrets.token_hex(8)
-    place = providers.make(providers.NSS, short_dir / "nss", "ours", pin)
+    location = NSS.make(short_dir / "nss", "ours", pin)
     config = short_dir / "plugvault.toml"
-    lines = {"module": str(place.module), "token": "ours", "pin": "env:OUR_PIN"}
-    lines |= {"options": place.options, "minimum_custody": "L3"}
+    lines = {"module": str(location.module), "token": "ours", "pin": "env:OUR_PIN"}
+    lines |= {"options": location.options, "minimum_custody": "L3"}
     config.write_text("\n".join(f"{name} = {json.dumps(said)}" for name, said in lines.items()))
     named = {"PLUGVAULT_CONFIG": str(config), "OUR_PIN": pin}
     passed(run(project(tmp_path / "own", NAMED), "-n", "2", **named), 3)
-    assert probe.ask("keys", pin=pin, **vars(place)) == []
-    vault = place.open(pin)
+    assert subprocess_probe.run(probes.list_keys, location=location, pin=pin) == []
+    vault = location.open(pin)
     vault.generate_provisioning_key()
     held = vault.keys()
     vault.close()
@@ -183,7 +184,7 @@ def test_vault_is_on_the_token_that_was_named_and_leaves_it_empty(
     assert ended.returncode == 1
     assert "name a token without" in ended.stdout
     assert pin not in ended.stdout
-    vault = place.open(pin)
+    vault = location.open(pin)
     assert vault.keys() == held
     vault.close()
 

@@ -128,17 +128,17 @@ def test_openings_in_a_row_on_micropython(each_token: CarToken, whole: bool) -> 
     runtime = runtimes.get("debian")
     if runtime is None:
         pytest.skip("no interpreter 'debian' here; make says why")
-    place, count = each_token.place, 10_000 if whole else 50
+    location, count = each_token.location, 10_000 if whole else 50
     vault = each_token.open()
     case = envelopes.envelope(vault.generate_provisioning_key(), envelopes.KNOWN_KEY)
     vault.close()
     file = each_token.folder / "case.json"
     file.write_text(json.dumps(case, default=bytes.hex))
     both = Path(__file__).parents[1] / "both"
-    what = [str(count), str(file), str(place.module), place.label, place.options]
+    what = [str(count), str(file), str(location.module), location.label, location.options]
     ended = subprocess.run(
         [*runtime.argv, *runtime.heap("2M"), str(both / "endurance_run.py"), *what],
-        env={**runtime.env(both), **place.env()},
+        env={**runtime.env(both), **location.env()},
         input=each_token.pin + "\n",
         capture_output=True,
         text=True,

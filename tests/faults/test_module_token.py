@@ -27,12 +27,12 @@ def module_running(token: CarToken, code: str, *more: object) -> Iterator[Any]:
     runtime = runtimes.get("debian")
     if runtime is None:
         pytest.skip("no interpreter 'debian' here; make says why")
-    script, place = token.folder / "module.py", token.place
+    script, location = token.folder / "module.py", token.location
     script.write_text(code)
-    argv = [*runtime.argv, script, place.module, place.label, place.options, *more]
+    argv = [*runtime.argv, script, location.module, location.label, location.options, *more]
     with subprocess.Popen(
         list(map(str, argv)),
-        env={**runtime.env(), **place.env()},
+        env={**runtime.env(), **location.env()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -31,7 +31,7 @@ KILLER = """
 import os, signal, sys
 if "plugvault.vault_service.server" in sys.orig_argv:
     from pathlib import Path
-    from plugvault.vault_service.handlers import Answers
+    from plugvault.vault_service.handlers import RequestHandler
     from plugvault.cryptoki.backend import HostBackend
 
     armed = Path(os.environ["PLUGVAULT_ARMED"])
@@ -56,7 +56,7 @@ if "plugvault.vault_service.server" in sys.orig_argv:
     for name, call in list(vars(HostBackend).items()):
         if callable(call) and not name.startswith("_"):
             setattr(HostBackend, name, dangerous(call))
-    Answers.answer = dangerous(Answers.answer)
+    RequestHandler.answer = dangerous(RequestHandler.answer)
 """
 
 

@@ -112,10 +112,10 @@ with Hsm(module, conf or None, options) as hsm:
 
 def test_pin_changed_outside(each_ground: Ground) -> None:
     ground, token = each_ground, each_ground.token
-    place = [str(token.module), str(token.conf or ""), token.place.options, token.label]
+    location = [str(token.module), str(token.conf or ""), token.location.options, token.label]
 
     def change(old: str, new: str) -> None:
-        command = [sys.executable, "-c", CHANGE, *place]
+        command = [sys.executable, "-c", CHANGE, *location]
         subprocess.run(command, input=f"{old} {new}", text=True, check=True)
 
     change(token.pin, "another-pin")
@@ -163,9 +163,9 @@ def test_another_program_on_the_same_token(each_ground: Ground, whole: bool) -> 
     time in hundreds, does not find what it has just made, and the other program asks again.
     """
     ground, token = each_ground, each_ground.token
-    place = [str(token.module), str(token.conf or ""), token.place.options, token.label]
+    location = [str(token.module), str(token.conf or ""), token.location.options, token.label]
     other = subprocess.Popen(
-        [sys.executable, "-c", OTHER, *place],
+        [sys.executable, "-c", OTHER, *location],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from evcc import p256
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.disks import fill, object_files, overlooked, read_only, token_folder
 from fixtures.tokens import CarToken, restarts
-from plugvault.tokens import probe
+from plugvault.tokens import probes, subprocess_probe
 from plugvault.vault_service.service import VaultService
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -231,7 +230,8 @@ def test_provisioning_key_another_process_made_anew_is_listed(car_token: CarToke
         other = service.client()
         first = other.generate_provisioning_key()
         assert vault.public(PROVISIONING) == first
-        assert probe.ask("empty", pin=car_token.pin, **asdict(car_token.place)) == 1
+        location, pin = car_token.location, car_token.pin
+        assert subprocess_probe.run(probes.destroy_keys, location=location, pin=pin) == 1
         assert other.keys() == []
         second = other.generate_provisioning_key()
         assert dict(vault.keys()) == {PROVISIONING: second} != {PROVISIONING: first}

@@ -7,7 +7,7 @@ from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
 from evcc.vault.seal import Seal
 from plugvault.vault_service.callers import Caller
-from plugvault.vault_service.handlers import Answers
+from plugvault.vault_service.handlers import RequestHandler
 
 _CALLER = Caller(rate=1e12, openings=None)
 
@@ -51,7 +51,7 @@ def seeds() -> Iterator[bytes]:
 
 def target(data: bytes) -> None:
     """Every request gets one frame with a reason; every answer is a value or a VaultError."""
-    frame = Answers(_NoKeys(), _NoRecords()).answer(_CALLER, data[2:])
+    frame = RequestHandler(_NoKeys(), _NoRecords()).answer(_CALLER, data[2:])
     if codec.frame_size(frame, codec.MAX_ANSWER) != len(frame) or not frame[3]:
         raise AssertionError("not one refusal")
     for ask in (

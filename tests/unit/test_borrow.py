@@ -14,35 +14,36 @@ import pytest
 from evcc.vault import VaultError
 from plugvault import runtimes
 from plugvault.tokens import lease
-from plugvault.tokens.selection import Chosen, place_of
+from plugvault.tokens.location import TokenLocation
+from plugvault.tokens.selection import TokenConfiguration
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Chosen:
+def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TokenConfiguration:
     """A token that has no keys of a car; `XDG_RUNTIME_DIR` is a folder of the test's own."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(lease.probe, "ask", lambda *_, **__: None)
+    monkeypatch.setattr(lease.subprocess_probe, "run", lambda *_, **__: None)
     location = {"module": "/lib.so", "conf": None, "label": "car", "options": ""}
-    return Chosen(place_of(location), "1234", "")
+    return TokenConfiguration(TokenLocation.from_json(location), "1234", "")
 
 
-def unavailable(chosen: Chosen) -> str:
-    with pytest.raises(VaultError) as caught, lease.borrowed(chosen):
+def unavailable(chosen: TokenConfiguration) -> str:
+    with pytest.raises(VaultError) as caught, lease.exclusive_lease(chosen):
         pass
     assert caught.value.reason == "unavailable"
     return caught.value.detail
 
 
-def test_a_second_process_waits_for_the_lease(chosen: Chosen):
+def test_a_second_process_waits_for_the_lease(chosen: TokenConfiguration):
     order = []
 
     def second() -> None:
-        with lease.borrowed(chosen):
+        with lease.exclusive_lease(chosen):
             order.append("second")
 
-    with lease.borrowed(chosen):
+    with lease.exclusive_lease(chosen):
         waits = threading.Thread(target=second)
         waits.start()
         waits.join(0.3)
@@ -51,28 +52,30 @@ def test_a_second_process_waits_for_the_lease(chosen: Chosen):
     assert order == ["first", "second"]
 
 
-def test_a_wait_that_is_too_long_names_the_holder(chosen: Chosen, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lease, "PATIENCE", 0.1)
-    with lease.borrowed(chosen):
+def test_a_wait_that_is_too_long_names_the_holder(
+    chosen: TokenConfiguration, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lease, "TIMEOUT", 0.1)
+    with lease.exclusive_lease(chosen):
         assert unavailable(chosen) == f"the token is in use by process {os.getpid()}, still"
-    with lease.borrowed(chosen):  # the next process gets the lease
+    with lease.exclusive_lease(chosen):  # the next process gets the lease
         pass
 
 
-def test_a_lock_is_free_when_its_process_is_gone(chosen: Chosen):
+def test_a_lock_is_free_when_its_process_is_gone(chosen: TokenConfiguration):
     code = (
         "import os; from plugvault.tokens import lease\n"
-        "with lease._alone('x'): os.kill(os.getpid(), 9)"
+        "with lease._lock('x'): os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    with lease._alone("x"):
+    with lease._lock("x"):
         pass
 
 
-def test_the_folder_is_made_for_this_user_alone(chosen: Chosen, tmp_path: Path):
+def test_the_folder_is_made_for_this_user_alone(chosen: TokenConfiguration, tmp_path: Path):
     before = os.umask(0)
     try:
-        with lease.borrowed(chosen):
+        with lease.exclusive_lease(chosen):
             folder = tmp_path / "plugvault"
             assert folder.stat().st_mode & 0o777 == 0o700
             assert [file.stat().st_mode & 0o777 for file in folder.iterdir()] == [0o600]
@@ -80,7 +83,7 @@ def test_the_folder_is_made_for_this_user_alone(chosen: Chosen, tmp_path: Path):
         os.umask(before)
 
 
-def test_a_folder_that_others_may_enter_is_refused(chosen: Chosen, tmp_path: Path):
+def test_a_folder_that_others_may_enter_is_refused(chosen: TokenConfiguration, tmp_path: Path):
     folder = tmp_path / "plugvault"
     folder.mkdir()
     for mode in (0o701, 0o710, 0o777):
@@ -89,7 +92,7 @@ def test_a_folder_that_others_may_enter_is_refused(chosen: Chosen, tmp_path: Pat
 
 
 def test_a_folder_of_another_user_is_refused(
-    chosen: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: TokenConfiguration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "plugvault").mkdir(mode=0o700)
     user_id = os.geteuid() + 1
@@ -97,13 +100,13 @@ def test_a_folder_of_another_user_is_refused(
     assert "set XDG_RUNTIME_DIR" in unavailable(chosen)
 
 
-def test_a_link_to_a_folder_or_a_file_is_not_followed(chosen: Chosen, tmp_path: Path):
+def test_a_link_to_a_folder_or_a_file_is_not_followed(chosen: TokenConfiguration, tmp_path: Path):
     target = tmp_path / "target"
     target.mkdir(mode=0o700)
     (tmp_path / "plugvault").symlink_to(target)
     assert "must be a folder of this user alone" in unavailable(chosen)
     (tmp_path / "plugvault").unlink()
-    with lease.borrowed(chosen):
+    with lease.exclusive_lease(chosen):
         (lock,) = (tmp_path / "plugvault").iterdir()
     lock.unlink()
     lock.symlink_to(target / "made")

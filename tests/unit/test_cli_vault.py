@@ -29,7 +29,7 @@ from evcc.vault import cryptoki as p11
 from evcc.vault.levels import LEVELS
 from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
-from plugvault.tokens import adoption, probe
+from plugvault.tokens import adoption, subprocess_probe
 from plugvault.tokens.modules import known
 from world import PCID, World
 
@@ -259,7 +259,7 @@ def test_a_missing_token_is_reported(here: list[object]) -> None:
 
 def test_a_library_that_ends_its_process_is_an_error_like_any() -> None:
     with pytest.raises(VaultError, match="unavailable: its library ended with"):
-        probe.ask("no such thing")
+        subprocess_probe.run(os.abort)
 
 
 def test_pin_is_on_no_command_line_and_in_no_child_s_environment(
@@ -275,7 +275,7 @@ def test_pin_is_on_no_command_line_and_in_no_child_s_environment(
         while process.poll() is None:
             for folder in Path("/proc").glob("[1-9]*"):
                 line, environ = (read(folder / name) for name in ("cmdline", "environ"))
-                if folder.name != str(process.pid) and b"plugvault.tokens.probe" in line:
+                if folder.name != str(process.pid) and b"subprocess_probe" in line:
                     children.add(folder.name)
                     texts.append(environ)
                 texts.append(line)
@@ -342,7 +342,7 @@ def test_adopt_takes_the_certificate_of_this_key_alone(
     run(*adopt, "--certificate", others, "--store", store, code=1)
     assert list(store.iterdir()) == []
     assert said(*adopt, "--certificate", own, "--store", store)["custody"] == "L3"
-    vault = car_token.place.open(car_token.pin, "", "pkcs11:id=%01")
+    vault = car_token.location.open(car_token.pin, "", "pkcs11:id=%01")
     identity = Identity(Files(str(store)), vault)
     assert (identity.pcid, identity.certificate) == (PCID, chain[0])
     assert identity.custody() == "L3"

@@ -86,7 +86,7 @@ USES: dict[str, list[list[Any]]] = {
 
 def row_of(token: CarToken) -> tuple[str, str]:
     """Return provider and version of the token, as the tables spell them."""
-    with Hsm(token.module, token.conf, token.place.options) as hsm:
+    with Hsm(token.module, token.conf, token.location.options) as hsm:
         version = "{}.{}".format(*hsm._library.lib.library_version)
     for name, prefix in LACKS:
         if name == token.provider.name and f"{version}.".startswith(f"{prefix}."):
@@ -135,11 +135,11 @@ def told(runtime: str, token: CarToken, case: dict[str, Any]) -> dict[str, Any]:
     interpreter = runtimes.get(runtime)
     if interpreter is None:
         pytest.skip(f"no interpreter {runtime!r} here; make says why")
-    place = token.place
-    arguments = [str(place.module), place.label, place.options, str(file)]
+    location = token.location
+    arguments = [str(location.module), location.label, location.options, str(file)]
     ended = subprocess.run(
         [*interpreter.argv, *interpreter.heap("2M"), str(BOTH / "custody_run.py"), *arguments],
-        env={**interpreter.env(BOTH), **place.env()},
+        env={**interpreter.env(BOTH), **location.env()},
         input=token.pin + "\n",
         capture_output=True,
         text=True,
@@ -179,7 +179,7 @@ def test_custody_equals_the_tables_exactly(
 
 def test_report_holds_the_level_and_its_reason(each_token: CarToken) -> None:
     level, why = EXPECTED[*row_of(each_token), "cpython", "iso2"]
-    assert selftest.report(each_token.place, each_token.pin) == {
+    assert selftest.report(each_token.location, each_token.pin) == {
         "module": str(each_token.module),
         "token": "car",
         "schemes": {"iso2": {"level": level, "why": why}},
@@ -362,7 +362,7 @@ def test_report_of_a_token_without_elliptic_curves_says_so(
     nss_car: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("plugvault.cryptoki.backend.HostBackend.generate", refuse)
-    level = selftest.report(nss_car.place, nss_car.pin)["schemes"]["iso2"]
+    level = selftest.report(nss_car.location, nss_car.pin)["schemes"]["iso2"]
     assert level == {
         "level": "",
         "why": "no keys for a trial: unavailable: made to fail",
@@ -408,7 +408,7 @@ def test_weaker_token_is_refused_through_ffi_too(car_token: CarToken) -> None:
     interpreter = runtimes.get("debian")
     if interpreter is None:
         pytest.skip("no interpreter 'debian' here; make says why")
-    place = car_token.place
+    location = car_token.location
     code = (
         "import sys\nfrom evcc.vault import VaultError, pkcs11\n"
         "for minimum in ('L3', 'L1+'):\n"
@@ -421,8 +421,8 @@ def test_weaker_token_is_refused_through_ffi_too(car_token: CarToken) -> None:
     file = car_token.folder / "open.py"
     file.write_text(code)
     ended = subprocess.run(
-        [*interpreter.argv, file, place.module, car_token.pin],
-        env={**interpreter.env(), **place.env()},
+        [*interpreter.argv, file, location.module, car_token.pin],
+        env={**interpreter.env(), **location.env()},
         capture_output=True,
         text=True,
         timeout=30,

@@ -313,7 +313,7 @@ def test_contract_key_is_written_in_few_writes_through_ffi(car_token: CarToken) 
     )
     ended = subprocess.run(
         [*interpreter.argv, file, car_token.module, car_token.pin],
-        env={**interpreter.env(), **car_token.place.env()},
+        env={**interpreter.env(), **car_token.location.env()},
         capture_output=True,
         text=True,
         timeout=30,

@@ -10,7 +10,8 @@ from evcc.vault import PROVISIONING, VaultError
 from fixtures.tokens import CarToken
 from plugvault.cryptoki import secret
 from plugvault.cryptoki.library import Library
-from plugvault.tokens import Hsm, nss, providers
+from plugvault.tokens import Hsm, nss
+from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.nss import NssStore
 
 DIGEST = bytes(32)
@@ -31,7 +32,7 @@ def test_folder_that_others_could_read_is_closed_to_them(
 
 
 def test_store_is_readable_by_its_owner_only(store: NssStore) -> None:
-    vault = providers.Place(store.module, "car", options=store.options)
+    vault = TokenLocation(store.module, "car", options=store.options)
     assert vault.env() == {}
     for path in [store.directory, *store.directory.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
@@ -59,7 +60,7 @@ def test_store_can_hold_several_tokens_each_with_its_own_keys(nss_car: CarToken)
 
 def test_wrong_pin_is_the_pin(nss_car: CarToken) -> None:
     with pytest.raises(VaultError, match=r"^pin"):
-        nss_car.place.open("not the pin")
+        nss_car.location.open("not the pin")
 
 
 def test_token_is_made_once(store: NssStore, nss_car: CarToken) -> None:
@@ -138,7 +139,7 @@ def test_child_of_a_fork_does_not_use_its_parents_session(nss_car: CarToken) -> 
 
 @pytest.mark.parametrize("curve", ["secp256r1", "secp521r1"])
 def test_roles_key_can_be_in_it(nss_car: CarToken, curve: str) -> None:
-    with Hsm(nss_car.module, options=nss_car.place.options) as hsm:
+    with Hsm(nss_car.module, options=nss_car.location.options) as hsm:
         key = hsm.token("car", nss_car.pin).generate("root", curve=curve)
         size = 32 if curve == "secp256r1" else 64
         assert len(key.sign_digest(bytes(size))) == len(key.point) - 1
@@ -146,6 +147,6 @@ def test_roles_key_can_be_in_it(nss_car: CarToken, curve: str) -> None:
 
 
 def test_derived_secrets_can_be_in_it(nss_car: CarToken) -> None:
-    with Hsm(nss_car.module, options=nss_car.place.options) as hsm:
+    with Hsm(nss_car.module, options=nss_car.location.options) as hsm:
         derived = secret.generate(hsm.token("car", nss_car.pin), "hooks").derive("one")
         assert secret.find(hsm.token("car", nss_car.pin), "hooks").derive("one") == derived

@@ -298,9 +298,9 @@ token.generate("k")
 
 
 def test_process_that_ends_without_closing_its_token_ends_in_silence(nss_token: Any) -> None:
-    place = nss_token.place
+    location = nss_token.location
     ended = subprocess.run(
-        [sys.executable, "-c", FORGETFUL, str(place.module), place.options, place.label],
+        [sys.executable, "-c", FORGETFUL, str(location.module), location.options, location.label],
         input=nss_token.pin,
         capture_output=True,
         text=True,

@@ -18,9 +18,9 @@ from evcc.vault import VaultError
 from evcc.vault.pin import tries_left
 from fixtures.tokens import CarToken
 from plugvault import runtimes
-from plugvault.cryptoki import pin
+from plugvault.cryptoki import pin_attempts
 from plugvault.cryptoki.direct import Direct
-from plugvault.tokens import Hsm
+from plugvault.tokens import Hsm, pin
 
 SECRET = "4711-0815-secret"
 
@@ -62,7 +62,7 @@ def test_pin_comes_from_the_environment_and_is_gone_from_it(
 def test_pin_is_wiped_from_the_process_environment_in_proc() -> None:
     """/proc shows the initial memory of the environment, not its later state."""
     code = (
-        "from plugvault.cryptoki import pin; found = pin.read('env:CAR_PIN');"
+        "from plugvault.tokens import pin; found = pin.read('env:CAR_PIN');"
         "import sys; print(found[::-1], flush=True); sys.stdin.read()"
     )
     environment = {**os.environ, "CAR_PIN": SECRET, "NOT_CAR_PIN": "kept", "CAR_PIN_2": "kept too"}
@@ -102,7 +102,7 @@ def test_pin_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_pin_is_not_asked_for_without_a_terminal() -> None:
-    code = "from plugvault.cryptoki import pin; pin.read('prompt')"
+    code = "from plugvault.tokens import pin; pin.read('prompt')"
     ended = subprocess.run(
         [sys.executable, "-c", code], input=SECRET, capture_output=True, text=True, check=False
     )
@@ -122,7 +122,7 @@ def raising() -> str:
 @pytest.mark.parametrize("source", [raising, SECRET.encode, lambda: [SECRET]])
 def test_function_that_fails_shows_nothing_of_the_pin(source: Callable[[], Any]) -> None:
     error = refused(source)
-    assert "the function that gives it" in error.detail
+    assert "the PIN's function" in error.detail
     # Its own lines of source are in the traceback; the value must not be.
     assert SECRET not in str(error) + repr(error.__context__) + repr(error.__cause__)
 
@@ -191,9 +191,9 @@ def test_wrong_pin_reaches_the_token_once(
 def test_token_that_fails_otherwise_is_tried_again(car_token: CarToken) -> None:
     """Only what the token said of the PIN is remembered."""
     key = ("right", "some module", "car")
-    with pytest.raises(VaultError, match="unavailable"), pin.once(*key):
+    with pytest.raises(VaultError, match="unavailable"), pin_attempts.one_attempt(*key):
         raise VaultError("unavailable")
-    with pin.once(*key):
+    with pin_attempts.one_attempt(*key):
         pass
 
 
@@ -209,8 +209,8 @@ def test_wrong_pin_reaches_the_token_once_through_the_service_too(car_token: Car
 
 def test_wrong_pin_is_remembered_without_being_kept(car_token: CarToken) -> None:
     attempt(car_token, "9997-not-it")
-    memory = repr(pin._wrong) + repr(vars(pin))
-    assert pin._wrong
+    memory = repr(pin_attempts._wrong) + repr(vars(pin_attempts)) + repr(vars(pin))
+    assert pin_attempts._wrong
     assert "9997-not-it" not in memory
 
 

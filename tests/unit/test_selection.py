@@ -60,9 +60,9 @@ def test_a_file_names_the_car_s_token_and_those_of_roles(config: Path, softhsm: 
     for said in ({"file": config, "environ": {}}, {"environ": {"PLUGVAULT_CONFIG": str(config)}}):
         chosen, v2g = choose(**said).vault, choose_roles(**said)["v2g"]
         assert chosen
-        assert (chosen.place.module, chosen.place.label) == (softhsm, "car 17")
+        assert (chosen.location.module, chosen.location.label) == (softhsm, "car 17")
         assert (chosen.pin, chosen.minimum_custody) == (SECRET, "L2")
-        assert (v2g.place.label, v2g.place.options, v2g.pin) == ("v2g root", "some", SECRET)
+        assert (v2g.location.label, v2g.location.options, v2g.pin) == ("v2g root", "some", SECRET)
         assert SECRET not in repr(chosen) + repr(v2g)
 
 
@@ -72,11 +72,14 @@ def test_an_option_counts_before_a_variable_and_that_before_the_file(
     environ = {"PLUGVAULT_TOKEN": "of the environment", "SOFTHSM2_CONF": "/some/conf"}
     chosen = choose(file=config, environ=environ).vault
     assert chosen
-    assert (chosen.place.label, chosen.place.conf) == ("of the environment", Path("/some/conf"))
+    assert (chosen.location.label, chosen.location.conf) == (
+        "of the environment",
+        Path("/some/conf"),
+    )
     said = {"token": "said", "pin": None, "conf": "/said/conf"}
     chosen = choose(said, config, environ).vault
     assert chosen
-    assert (chosen.place.label, chosen.place.conf) == ("said", Path("/said/conf"))
+    assert (chosen.location.label, chosen.location.conf) == ("said", Path("/said/conf"))
     assert chosen.pin == SECRET
 
 
@@ -99,11 +102,11 @@ def test_a_library_of_one_s_own_is_not_taken_for_softhsm(
     monkeypatch.setenv("PLUGVAULT_MODULE", "/usr/lib/vendor.so")
     chosen = choose({"pin": f"file:{pin_file}"}, environ=environ).vault
     assert chosen
-    assert chosen.place.module == Path("/usr/lib/vendor.so")
+    assert chosen.location.module == Path("/usr/lib/vendor.so")
     assert find_module() == softhsm
     chosen = choose({"token": "car", "pin": f"file:{pin_file}"}, environ={}).vault
     assert chosen
-    assert chosen.place.module == softhsm
+    assert chosen.location.module == softhsm
 
 
 def test_a_minimum_counts_for_a_throw_away_token_too() -> None:

@@ -14,7 +14,7 @@ import pytest
 from evcc.vault import PROVISIONING, VaultError, uri
 from fixtures.tokens import CarToken
 from plugvault import runtimes
-from plugvault.tokens import Hsm, probe
+from plugvault.tokens import Hsm, probes, subprocess_probe
 from plugvault.tokens.selection import choose, choose_roles
 
 FFI = """
@@ -37,7 +37,9 @@ class Twins:
             data = file.read_bytes()
             file.write_bytes(data.replace(b"cat".ljust(32), b"car".ljust(32)))
         self.token = token
-        found = probe.ask("tokens", module=str(token.module), conf=str(token.conf), options="")
+        found = subprocess_probe.run(
+            probes.list_tokens, module=str(token.module), conf=str(token.conf), options=""
+        )
         self.serials = sorted(one["serial"] for one in found if one["label"] == "car")
         assert len(self.serials) == 2
         vault = self.opened(f"pkcs11:serial={self.serials[0]}")
@@ -45,7 +47,7 @@ class Twins:
         vault.close()
 
     def opened(self, name: str):
-        return replace(self.token.place, label=name).open(self.token.pin)
+        return replace(self.token.location, label=name).open(self.token.pin)
 
     def through_ffi(self, name: str) -> str:
         runtime = runtimes.get("debian")
@@ -96,7 +98,7 @@ def test_a_serial_number_says_which_both_ways(twins: Twins) -> None:
 @pytest.mark.parametrize("name", ["pkcs11:token=", "pkcs11:token=ca%2", "", "x" * 33])
 def test_a_name_that_is_none_is_refused_both_ways(car_token: CarToken, name: str) -> None:
     with pytest.raises(VaultError) as caught:
-        replace(car_token.place, label=name).open(car_token.pin)
+        replace(car_token.location, label=name).open(car_token.pin)
     twins = Twins.__new__(Twins)
     twins.token = car_token
     assert caught.value.reason == "refused"
@@ -144,8 +146,8 @@ def test_a_uri_names_the_token_wherever_one_is_named(
     ]
     for chosen in found:
         assert chosen
-        assert (chosen.place.label, chosen.pin) == ("pkcs11:token=car", car_token.pin)
-        assert chosen.place.module == car_token.module
+        assert (chosen.location.label, chosen.pin) == ("pkcs11:token=car", car_token.pin)
+        assert chosen.location.module == car_token.module
     vault = found[0].open() if found[0] else None
     assert vault
     vault.close()
@@ -159,10 +161,10 @@ def test_a_stronger_place_names_the_token_alone(
     file.write_text(f'token = "other"\nserial = "99"\npin = "file:{pin_file}"\n')
     chosen = choose({"token": "car"}, file, environment(car_token)).vault
     assert chosen
-    assert chosen.place.label == "car"
+    assert chosen.location.label == "car"
     chosen = choose({"serial": "01"}, file, environment(car_token)).vault
     assert chosen
-    assert chosen.place.label == "pkcs11:serial=01"
+    assert chosen.location.label == "pkcs11:serial=01"
 
 
 @pytest.mark.parametrize(
@@ -214,4 +216,4 @@ def test_the_command_takes_a_uri_and_a_serial_number(twins: Twins, command: list
     ):
         (key,) = json.loads(run(*arguments).stdout)
         assert key["point"] == twins.point.hex()
-    assert asdict(twins.token.place)["label"] == "car"
+    assert asdict(twins.token.location)["label"] == "car"

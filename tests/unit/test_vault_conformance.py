@@ -104,9 +104,16 @@ def test_vault_through_ffi(
     prepared: tuple[CarToken, Path], record_property: Callable[[str, object], None]
 ) -> None:
     car_token, file = prepared
-    place = car_token.place
-    arguments = [str(file), "pkcs11", str(place.module), place.label, EMPTY, place.options]
-    run("debian", record_property, arguments, place.env(), car_token.pin)
+    location = car_token.location
+    arguments = [
+        str(file),
+        "pkcs11",
+        str(location.module),
+        location.label,
+        EMPTY,
+        location.options,
+    ]
+    run("debian", record_property, arguments, location.env(), car_token.pin)
 
 
 def run(

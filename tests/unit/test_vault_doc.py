@@ -16,9 +16,8 @@ from typer.main import get_command
 from evcc.vault.levels import LEVELS
 from plugvault import pytest_plugin
 from plugvault.cli import vault as command
-from plugvault.cryptoki import pin
 from plugvault.pytest_plugin.tokens import module_of
-from plugvault.tokens import selection
+from plugvault.tokens import pin, selection
 from plugvault.tokens.providers import PROVIDERS
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from evcc.vault import VaultError
 from evcc.vault import service as codec
 from plugvault.vault_service.callers import Caller
 from plugvault.vault_service.envelopes import Records
-from plugvault.vault_service.handlers import Answers, TokenLost
+from plugvault.vault_service.handlers import RequestHandler, TokenLost
 
 DIGEST = bytes(range(32))
 SIGN = codec.OPERATIONS.index(("sign", 3))
@@ -21,9 +21,9 @@ KEYS = codec.OPERATIONS.index(("keys", 1))
 CALLER = Caller(rate=1e9)
 
 
-def answers_of(vault: Any) -> Answers:
+def answers_of(vault: Any) -> RequestHandler:
     CALLER.owned.clear()
-    return Answers(vault, Records(Path("/nowhere")))
+    return RequestHandler(vault, Records(Path("/nowhere")))
 
 
 class NoKeys:

@@ -47,11 +47,11 @@ def run(*arguments: object, code: int = 0) -> str:
 
 def test_record_is_with_the_tokens_own_files(each_token: CarToken) -> None:
     each_token.add("another")
-    place = each_token.place
+    location = each_token.location
     with closing(each_token.open()) as vault:
-        folder = records_of(vault, place.module, place.conf, place.options).folder
+        folder = records_of(vault, location.module, location.conf, location.options).folder
     assert folder.name == "plugvault"
-    if place.conf:
+    if location.conf:
         assert (folder.parent / "token.object").read_bytes().count(b"car" + b" " * 29) == 1
     else:
         assert folder.parent == each_token.folder / "hsm" / "car"
@@ -125,11 +125,11 @@ def test_token_that_is_away_gets_no_folder_in_its_place(car_token: CarToken) -> 
 def test_owner_of_the_token_lifts_a_lock_and_what_was_seen_stays_seen(
     each_token: CarToken,
 ) -> None:
-    place, pin = each_token.place, each_token.folder / "pin"
+    location, pin = each_token.location, each_token.folder / "pin"
     pin.write_text(each_token.pin)
     pin.chmod(0o600)
-    named: list[object] = ["--token", "car", "--pin", f"file:{pin}", "--module", place.module]
-    named += ["--conf", place.conf] if place.conf else ["--options", place.options]
+    named: list[object] = ["--token", "car", "--pin", f"file:{pin}", "--module", location.module]
+    named += ["--conf", location.conf] if location.conf else ["--options", location.options]
     with each_token.service() as running:
         cars = [running.client(), running.client()]
         cars[1].claim(b"neighbor")

@@ -24,8 +24,8 @@ from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
 from fixtures.tokens import CarToken, restarts
 from plugvault import runtimes
+from plugvault.token_bucket import TokenBucket
 from plugvault.vault_service import server as serving
-from plugvault.vault_service.callers import Limiter
 from plugvault.vault_service.service import VaultService
 
 DIGEST = bytes(range(32))
@@ -128,14 +128,14 @@ def test_service_gets_the_allocator_that_suits_its_token_unless_the_caller_has_s
 # What it limits
 
 
-def test_limiter_gives_back_with_time() -> None:
+def test_token_bucket_is_refilled_with_time() -> None:
     now = [0.0]
-    limiter = Limiter(2, clock=lambda: now[0])
-    assert [limiter.take() for _ in range(5)] == [True] * 4 + [False]
+    bucket = TokenBucket(2, 4, clock=lambda: now[0])
+    assert [bucket.take() for _ in range(5)] == [True] * 4 + [False]
     now[0] = 0.5
-    assert [limiter.take() for _ in range(2)] == [True, False]
+    assert [bucket.take() for _ in range(2)] == [True, False]
     now[0] = 1000.0
-    assert [limiter.take() for _ in range(5)] == [True] * 4 + [False]
+    assert [bucket.take() for _ in range(5)] == [True] * 4 + [False]
 
 
 def test_private_operations_are_limited_and_public_ones_are_not(car_token: CarToken) -> None:

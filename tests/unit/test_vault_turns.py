@@ -16,7 +16,7 @@ from evcc.vault import service as codec
 from plugvault.vault_service import server as serving
 from plugvault.vault_service.callers import Caller
 from plugvault.vault_service.envelopes import Records
-from plugvault.vault_service.handlers import Answers, TokenLost
+from plugvault.vault_service.handlers import RequestHandler, TokenLost
 from plugvault.vault_service.server import Server
 
 SIGN = codec.OPERATIONS.index(("sign", 3))
@@ -43,7 +43,7 @@ class Script:
 
 def serve(listener: socket.socket, vault: Script) -> None:
     try:
-        answers = Answers(vault, Records(Path("/nowhere")))
+        answers = RequestHandler(vault, Records(Path("/nowhere")))
         Server([listener], answers, {b"": (b"", Caller(rate=1e6))}).serve(vault.ended)
     finally:
         os.close(vault.ended)

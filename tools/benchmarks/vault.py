@@ -114,11 +114,18 @@ def through_ffi(token: Any, arguments: dict[str, Any]) -> list[float] | None:
     runtime = runtimes.get("debian")
     if runtime is None:
         return None
-    place = token.place
+    location = token.location
     case = [arguments[name].hex() for name in ("dh", "wrapped", "public")]
     ended = subprocess.run(
-        [*runtime.argv, HERE / "vault_board.py", place.module, place.label, place.options, *case],
-        env={**runtime.env(), **place.env()},
+        [
+            *runtime.argv,
+            HERE / "vault_board.py",
+            location.module,
+            location.label,
+            location.options,
+            *case,
+        ],
+        env={**runtime.env(), **location.env()},
         input=token.pin,
         capture_output=True,
         text=True,

@@ -177,7 +177,7 @@ def _with_tokens(plans: list[Plan], config: Path | None) -> list[Plan]:
     roles = choose_roles(config)
     if roles and len(plans) > 1:
         raise VaultError("refused", "tokens of your own are for one ecosystem: no --providers")
-    return [replace(plan, elsewhere=roles) for plan in plans]
+    return [replace(plan, role_tokens=roles) for plan in plans]
 
 
 def _why(error: Exception) -> str:

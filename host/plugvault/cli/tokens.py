@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.cryptoki.pin import WAYS
+from plugvault.tokens.pin import WAYS
 
 Module = Annotated[
     str | None, typer.Option(help="The PKCS#11 library. Default: SoftHSM's.", metavar="PATH")

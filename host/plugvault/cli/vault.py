@@ -1,7 +1,7 @@
 """`plugvault vault`: which tokens are here, what one of them can do, and what keys it holds.
 
-Each look at a token is a process of its own [`plugvault.tokens.probe`]; what is said of a token is
-what it did, with keys that are thrown away.
+A command that opens a token does so in a subprocess [`plugvault.tokens.subprocess_probe`]. The
+reported custody is measured, with throw-away keys.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,9 +25,11 @@ from evcc.vault.pin import tries_left
 from plugvault.cli import table
 from plugvault.cli.folders import memory
 from plugvault.cli.tokens import Conf, Module, Options, Said, names_a_token
-from plugvault.cryptoki import pin
-from plugvault.tokens import adoption, modules, probe, providers
-from plugvault.tokens.selection import Chosen, checked_level, choose
+from plugvault.tokens import adoption, modules, pin, probes, subprocess_probe
+from plugvault.tokens.location import TokenLocation
+from plugvault.tokens.providers import PROVIDERS, ProviderName
+from plugvault.tokens.selection import TokenConfiguration, checked_level, choose
+from plugvault.vault_service.envelopes import unlock as unlock_records
 
 app = typer.Typer(
     help="Tokens: which are here, what each can do, what keys it holds.",
@@ -40,11 +40,6 @@ app = typer.Typer(
 )
 _COLUMNS = ("label", "serial", "model", "slot", "state", "module")
 _INITIALIZED, _HAS_PIN = 0x400, 0x8
-
-
-class Provider(StrEnum):
-    softhsm = "softhsm"
-    nss = "nss"
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
@@ -88,7 +83,9 @@ def list_(
     with _explained():
         for name in [module] if module else modules.known():
             try:
-                found += probe.ask("tokens", module=name, conf=conf, options=options or "")
+                found += subprocess_probe.run(
+                    probes.list_tokens, module=name, conf=conf, options=options or ""
+                )
             except VaultError as error:
                 found.append({"module": name, "error": str(error)})
     shown = [{**one, "state": _state(one)} for one in found]
@@ -111,7 +108,8 @@ def _state(token: Mapping[str, Any]) -> str:
 def self_test(
     said: Said,
     provider: Annotated[
-        Provider | None, typer.Option(help="Make a throw-away token of this kind first.")
+        ProviderName | None,
+        typer.Option(help="Make a throw-away token of this kind first."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -123,8 +121,8 @@ def self_test(
 
         plugvault vault test --provider softhsm
     """
-    with _explained(), _at_hand(provider, said) as (place, secret, minimum):
-        report = probe.ask("report", pin=secret, **place)
+    with _explained(), _at_hand(provider, said) as (location, secret, minimum):
+        report = subprocess_probe.run(probes.report, location=location, pin=secret)
     schemes = report["schemes"]
     found = [{"scheme": name, **one} for name, one in schemes.items()]
     _rows(as_json, report, found, ("scheme", "level", "why"))
@@ -136,7 +134,7 @@ def self_test(
         raise typer.Exit(1)
 
 
-def _chosen(said: Said, more: str = "") -> Chosen:
+def _chosen(said: Said, more: str = "") -> TokenConfiguration:
     chosen = choose(*said).vault
     if chosen is None:
         raise VaultError("refused", f"which token? --token LABEL{more}")
@@ -144,19 +142,19 @@ def _chosen(said: Said, more: str = "") -> Chosen:
 
 
 @contextmanager
-def _at_hand(provider: Provider | None, said: Said) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """A token as `probe` wants it, its PIN, and the custody it must give."""
+def _at_hand(
+    provider: ProviderName | None, said: Said
+) -> Iterator[tuple[TokenLocation, str, str]]:
+    """A token's location, its PIN, and the custody it must give."""
     if provider is None:
         chosen = _chosen(said, ", or --provider softhsm|nss")
-        yield asdict(chosen.place), chosen.pin, chosen.minimum_custody
+        yield chosen.location, chosen.pin, chosen.minimum_custody
         return
     minimum = checked_level(said[0]["minimum_custody"] or "")
     with tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as folder:
         secret = secrets.token_hex(8)
-        place = providers.make(
-            providers.PROVIDERS[provider.value], Path(folder) / "token", "self-test", secret
-        )
-        yield asdict(place), secret, minimum
+        location = PROVIDERS[provider].make(Path(folder) / "token", "self-test", secret)
+        yield location, secret, minimum
 
 
 @app.command()
@@ -176,8 +174,12 @@ def status(said: Said, as_json: AsJson = False) -> None:
     """
     with _explained():
         chosen = _chosen(said)
-        place, adopted = asdict(chosen.place), chosen.provisioning
-        found = probe.ask("keys", pin=chosen.pin, provisioning=adopted, **place)
+        found = subprocess_probe.run(
+            probes.list_keys,
+            location=chosen.location,
+            pin=chosen.pin,
+            provisioning=chosen.provisioning,
+        )
     _rows(as_json, found, found, ("key", "custody", "owner"), "no keys of a car in this token")
 
 
@@ -217,14 +219,14 @@ def adopt(
         if store and not certificate:
             raise VaultError("refused", "--store is for a certificate: say --certificate too")
         chosen = _chosen(said)
-        found = probe.ask(
-            "adopt",
+        found = subprocess_probe.run(
+            probes.adopt,
+            location=chosen.location,
             pin=chosen.pin,
-            what=key,
+            key=key,
             minimum_custody=chosen.minimum_custody,
             certificate=certificate and str(certificate.absolute()),
             store=store and str(store.absolute()),
-            **asdict(chosen.place),
         )
     _say_adopted(found, as_json)
 
@@ -262,7 +264,7 @@ def import_(
         scalar, point = adoption.read_key(file)
         try:
             name = label or f"imported {secrets.token_hex(4)}"
-            vault = chosen.place.open(chosen.pin)
+            vault = chosen.location.open(chosen.pin)
             try:
                 found = adoption.adopt(vault, adoption.bring(vault, scalar, point, name))
             finally:
@@ -302,7 +304,8 @@ def init(
         typer.Option(help="Where its security officer's PIN is, for --module.", metavar="SOURCE"),
     ] = "prompt",
     provider: Annotated[
-        Provider | None, typer.Option(help="Make a token of this kind in --folder.")
+        ProviderName | None,
+        typer.Option(help="Make a token of this kind in --folder."),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where the token and its configuration are to be.")
@@ -325,17 +328,15 @@ def init(
             raise VaultError("refused", "a new token has a label, which is no URI")
         user = pin.read(_twice if pin_ == "prompt" else pin_, token)
         if provider and folder:
-            place = providers.make(
-                providers.PROVIDERS[provider.value], folder.absolute(), token, user
-            )
+            location = PROVIDERS[provider].make(folder.absolute(), token, user)
         else:
             officer = pin.read(_twice if so_pin == "prompt" else so_pin, token)
-            place = modules.new_token(str(module), conf, token, user, officer)
+            location = modules.new_token(str(module), conf, token, user, officer)
     keys = {
-        "module": str(place.module),
-        "token": place.label,
-        "conf": str(place.conf or ""),
-        "options": place.options,
+        "module": str(location.module),
+        "token": location.label,
+        "conf": str(location.conf or ""),
+        "options": location.options,
         "pin": "prompt" if pin_.startswith("env:") else pin_,
     }
     said = {key: value for key, value in keys.items() if value}
@@ -389,8 +390,14 @@ def unlock(
     What was seen stays seen. A service that runs knows at once. JSON: [{"owner", "mismatches"}],
     as many as were counted before.
     """
-    with _explained(), _at_hand(None, said) as (place, secret, _):
-        found = probe.ask("unlock", pin=secret, state=state, owner=owner, **place)
+    with _explained(), _at_hand(None, said) as (location, secret, _):
+        found = subprocess_probe.run(
+            unlock_records,
+            location=location,
+            pin=secret,
+            state=state and str(state.absolute()),
+            owner=owner,
+        )
     shown = [{**one, "owner": one["owner"] or "none"} for one in found]
     _rows(as_json, found, shown, ("owner", "mismatches"), "no envelopes were opened here")
 

@@ -35,7 +35,7 @@ from evcc.vault.softhsm import check_room, token_folder
 from evcc.vault.softhsm_files import back_up, reload, repair
 from plugvault.cryptoki.direct import Direct
 from plugvault.cryptoki.library import MAPPER, Library
-from plugvault.cryptoki.pin import fingerprint, once
+from plugvault.cryptoki.pin_attempts import fingerprint, one_attempt
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class Token:
         self.direct = library.direct
         self._folder = token_folder(library.conf)
         self._pin = fingerprint(pin)
-        with once(pin, library.path, library.conf or library.options, name):
+        with one_attempt(pin, library.path, library.conf or library.options, name):
             self.session, self.label = library.log_in(name, pin)
         self.slot = self.session.token.slot.slot_id
         back_up(self._folder, self.label)

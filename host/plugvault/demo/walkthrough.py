@@ -27,8 +27,8 @@ from plugvault.runtimes import Runtime
 from plugvault.station import Authorized, Offer, Station
 from plugvault.telematics import Maker
 from plugvault.tokens import providers
-from plugvault.tokens.lease import borrowed
-from plugvault.tokens.selection import NOTHING, Chosen, Selection
+from plugvault.tokens.lease import exclusive_lease
+from plugvault.tokens.selection import NO_SELECTION, Selection, TokenConfiguration
 
 from .record import DemoError, DemoRecord, Step
 
@@ -62,7 +62,7 @@ class Walkthrough:
         link: str,
         folder: Path,
         keep: bool = False,
-        selection: Selection = NOTHING,
+        selection: Selection = NO_SELECTION,
     ) -> None:
         """folder: for everything the run makes. keep: leave in it what is needed to look at it
         afterwards: the tokens' PINs (`pins.json`, for its owner only), and the roots. selection:
@@ -306,14 +306,14 @@ class Walkthrough:
 
     # -- what several chapters need --
 
-    def _car_token(self) -> Chosen:
+    def _car_token(self) -> TokenConfiguration:
         """The one that was chosen, to be emptied at the end, or a new one."""
         chosen = self._selection.vault
         if chosen is None:
             pin = secrets.token_hex(8)
-            place = providers.make(providers.SOFTHSM, self.folder / "car-token", "car", pin)
-            return Chosen(place, pin, self._selection.minimum_custody)
-        self._stack.enter_context(borrowed(chosen))
+            location = providers.SOFTHSM.make(self.folder / "car-token", "car", pin)
+            return TokenConfiguration(location, pin, self._selection.minimum_custody)
+        self._stack.enter_context(exclusive_lease(chosen))
         return chosen
 
     @property

@@ -34,7 +34,7 @@ from plugvault.roles.oem import VehicleMaker
 from plugvault.roles.revocation import Responders
 from plugvault.store import SqlStore
 from plugvault.tokens import TokenKey
-from plugvault.tokens.selection import NOWHERE, Chosen
+from plugvault.tokens.selection import TokenConfiguration
 
 __all__ = ["CALLERS", "EVSE", "LABELS", "PROVIDER", "PROVIDER_V2G", "WMI", "Ecosystem", "Leaf"]
 
@@ -74,13 +74,13 @@ class Ecosystem:
         settings: Settings | None = None,
         pool: str = POOL,
         tokens: Path | None = None,
-        elsewhere: Mapping[str, Chosen] = NOWHERE,
+        role_tokens: Mapping[str, TokenConfiguration] = {},
     ) -> None:
-        """`directory`: see `folder`, which also says when `tokens` is needed, and `elsewhere`.
+        """`directory`: see `folder`, which also says when `tokens` is needed, and `role_tokens`.
         `on_step(name, detail, milliseconds)`: called as each part is done. `pool`: the company
         that runs it."""
         self.directory = directory
-        self._folder_options = (module, tokens, elsewhere)
+        self._folder_options = (module, tokens, role_tokens)
         self._on_step = on_step
         self._clock = clock
         self._settings = settings or Settings()
@@ -148,9 +148,9 @@ class Ecosystem:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with self._step("tokens", f"{len(LABELS)} tokens, each with its own PIN"):
             folder = Folder(self.directory, *self._folder_options)
-            elsewhere = self._folder_options[2]
+            role_tokens = self._folder_options[2]
             tokens = folder.tokens(self._stack, *LABELS)
-            self.pins = {label: folder.pin(label) for label in LABELS if label not in elsewhere}
+            self.pins = {label: folder.pin(label) for label in LABELS if label not in role_tokens}
         with self._step("pki", "3 roots, their sub-CAs, the CPS and a station"):
             pki = Authorities(folder, tokens, self._clock(), f"{self.url}/ocsp", self._pool)
             self.v2g_root, self.oem_root, self.mo_root = pki.v2g.root, pki.oem.root, pki.mo.root

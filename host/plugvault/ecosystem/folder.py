@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from plugvault import file_lock
 from plugvault.tokens import Hsm, Token, TokenStore, VaultError
-from plugvault.tokens.selection import NOWHERE, Chosen
+from plugvault.tokens.selection import TokenConfiguration
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Folder:
 
     `tokens`: a folder of tokens shared with other ecosystems, for a process can have only one
     open; the tokens' labels then begin with this folder's name. `module`: the PKCS#11 library.
-    `elsewhere`: tokens of somebody's own, that are used for these labels in place of one here.
+    `role_tokens`: tokens of somebody's own, that are used for these labels in place of one here.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Folder:
         directory: Path,
         module: Path | None = None,
         tokens: Path | None = None,
-        elsewhere: Mapping[str, Chosen] = NOWHERE,
+        role_tokens: Mapping[str, TokenConfiguration] = {},
     ) -> None:
         self.directory = directory
-        self._elsewhere = elsewhere
+        self._role_tokens = role_tokens
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         self._prefix = f"{directory.name}-" if tokens else ""
@@ -75,24 +75,24 @@ class Folder:
 
         Raises VaultError, "refused" where a role's keys would be in another token than before.
         """
-        self._check_elsewhere(labels)
+        self._check_role_tokens(labels)
         self.make_tokens(*labels)
         hsm = stack.enter_context(Hsm(self._tokens.module, self._tokens.conf))
         opened = {}
         for label in labels:
-            chosen = self._elsewhere.get(label)
+            chosen = self._role_tokens.get(label)
             if chosen is None:
                 opened[label] = hsm.token(self._prefix + label, self.pin(label))
             else:
-                place = chosen.place
-                other = stack.enter_context(Hsm(place.module, place.conf, place.options))
-                opened[label] = other.token(place.label, chosen.pin)
+                location = chosen.location
+                other = stack.enter_context(Hsm(location.module, location.conf, location.options))
+                opened[label] = other.token(location.label, chosen.pin)
         return opened
 
-    def _check_elsewhere(self, labels: Sequence[str]) -> None:
+    def _check_role_tokens(self, labels: Sequence[str]) -> None:
         """A role whose keys were in one token would get others in another, under certificates
         that are for the first."""
-        tokens = {role: _named(chosen) for role, chosen in self._elsewhere.items()}
+        tokens = {role: _named(chosen) for role, chosen in self._role_tokens.items()}
         if unknown := set(tokens) - set(labels):
             raise VaultError("refused", f"no role {min(unknown)}: there are {', '.join(labels)}")
         if len(set(tokens.values())) < len(tokens):
@@ -110,7 +110,7 @@ class Folder:
     def make_tokens(self, *labels: str) -> None:
         """Make the tokens that are not there. A process that already has tokens open would not
         see new ones: where several folders share theirs, make all before the first is opened."""
-        there = {**self._secrets.get("made", {}), **self._elsewhere}
+        there = {**self._secrets.get("made", {}), **self._role_tokens}
         missing = [label for label in labels if label not in there]
         if not missing:
             return
@@ -133,8 +133,8 @@ class Folder:
         write(self._certificates / f"{name}.pem", pem)
 
 
-def _named(chosen: Chosen) -> str:
-    return f"{chosen.place.label} of {chosen.place.module}"
+def _named(chosen: TokenConfiguration) -> str:
+    return f"{chosen.location.label} of {chosen.location.module}"
 
 
 @contextmanager

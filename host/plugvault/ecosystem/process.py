@@ -23,14 +23,14 @@ from plugvault.ecosystem.links import Links
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services, Settings
 from plugvault.store import SqlStore
-from plugvault.tokens.selection import Chosen, place_of
+from plugvault.tokens.selection import TokenConfiguration
 
 
 @dataclass(frozen=True)
 class Orders:
     """`work`: of WORK; `secured`: the folder with what HTTPS needs; `shared`: whether others
-    answer on the same socket; `elsewhere`: see `Folder`, with the PINs: orders go through a pipe.
-    """
+    answer on the same socket; `role_tokens`: see `Folder`, with the PINs: orders go through a
+    pipe."""
 
     work: str
     directory: str
@@ -40,7 +40,7 @@ class Orders:
     settings: Settings
     secured: str | None = None
     shared: bool = False
-    elsewhere: Mapping[str, Chosen] = field(default_factory=dict)
+    role_tokens: Mapping[str, TokenConfiguration] = field(default_factory=dict)
 
     def line(self) -> bytes:
         return json.dumps(asdict(self), default=str).encode()
@@ -50,9 +50,9 @@ class Orders:
         said = json.loads(line)
         lists = {name: tuple(said["settings"][name]) for name in ("hosts", "networks")}
         said["settings"] = Settings(**{**said["settings"], **lists})
-        said["elsewhere"] = {
-            role: Chosen(**{**chosen, "place": place_of(chosen["place"])})
-            for role, chosen in said["elsewhere"].items()
+        said["role_tokens"] = {
+            role: TokenConfiguration.from_json(configuration)
+            for role, configuration in said["role_tokens"].items()
         }
         return cls(**said)
 
@@ -68,7 +68,7 @@ def main() -> int:
     with ExitStack() as stack:
         store = SqlStore.open(orders.database)
         stack.callback(store.close)
-        folder = Folder(Path(orders.directory), elsewhere=orders.elsewhere)
+        folder = Folder(Path(orders.directory), role_tokens=orders.role_tokens)
         tokens = folder.tokens(stack, *LABELS)
         pki = Authorities(folder, tokens, time.time(), f"{orders.url}/ocsp", orders.pool)
         links = Links(folder.directory)

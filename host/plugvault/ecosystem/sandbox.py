@@ -37,7 +37,7 @@ from plugvault.roles.mo import Operator
 from plugvault.roles.oem import VehicleMaker
 from plugvault.store import SqlStore
 from plugvault.tokens import Token
-from plugvault.tokens.selection import Chosen
+from plugvault.tokens.selection import TokenConfiguration
 
 _PROCESS = "plugvault.ecosystem.process"
 
@@ -46,7 +46,8 @@ _PROCESS = "plugvault.ecosystem.process"
 class Plan:
     """One ecosystem to run. `name`: what its partners call it, and the company that runs it;
     `listener`: a listening socket, `local`: its address from this machine; `url`: the address
-    clients use, which may lead elsewhere first; `database`: its URL; `elsewhere`: see `Folder`."""
+    clients use, which may lead elsewhere first; `database`: its URL; `role_tokens`: see
+    `Folder`."""
 
     name: str
     folder: Path
@@ -54,7 +55,7 @@ class Plan:
     local: str
     url: str
     database: str
-    elsewhere: Mapping[str, Chosen] = field(default_factory=dict)
+    role_tokens: Mapping[str, TokenConfiguration] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class Sandbox:
     def _opened(self, plan: Plan, label: str) -> Iterator[tuple[Folder, Authorities, Token]]:
         """An ecosystem's keys, and one token more; one ecosystem at a time."""
         with ExitStack() as stack:
-            folder = Folder(plan.folder, elsewhere=plan.elsewhere)
+            folder = Folder(plan.folder, role_tokens=plan.role_tokens)
             tokens = folder.tokens(stack, *LABELS, label)
             pki = Authorities(
                 folder, tokens, time.time(), f"{plan.url}/ocsp", plan.name, edition20=True
@@ -256,7 +257,7 @@ class Sandbox:
             settings=self._settings,
             secured=str(_tls(plan)) if self._secured else None,
             shared=self._processes["answer"] > 1,
-            elsewhere=plan.elsewhere,
+            role_tokens=plan.role_tokens,
         )
 
 

@@ -1,7 +1,7 @@
-"""How much of what costs work anybody gets: so much at once, and so much a second from then on.
+"""Rate limits for expensive requests: a token bucket for each caller.
 
-In this process alone, and in memory: with several, each gives as much. Of who spends only a digest
-is kept, for what they call themselves may be as long as they like.
+Of this process alone, in memory: each process of a server allows as much. A caller is kept as a
+digest, because the names that callers give may have any length.
 """
 
 import hashlib
@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 from fastapi import Request
 
-KNOWN = 10_000  # who spent last; who is forgotten starts anew
+from plugvault.token_bucket import TokenBucket
+
+KNOWN = 10_000  # buckets kept; the one that was used longest ago is dropped first
 
 
 class Budget:
@@ -22,26 +24,27 @@ class Budget:
     def __init__(
         self, at_once: int, per_second: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._most, self._rate, self._clock = at_once, per_second, clock
-        self._left: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # what, and when
+        self._capacity, self._rate, self._clock = at_once, per_second, clock
+        self._buckets: OrderedDict[bytes, TokenBucket] = OrderedDict()
         self._lock = threading.Lock()
 
-    def wait(self, *who: str) -> float:
-        """Seconds until they have something left to spend; 0.0 when they do."""
+    def wait(self, *caller: str) -> float:
+        """Seconds until the caller has something left to spend; 0.0 when it has."""
         with self._lock:
-            return max(0.0, (1.0 - self._now(digest(*who))) / self._rate)
+            bucket = self._buckets.get(digest(*caller))
+            return bucket.wait() if bucket else 0.0
 
-    def spend(self, *who: str) -> None:
-        known = digest(*who)
+    def spend(self, *caller: str) -> None:
+        key = digest(*caller)
         with self._lock:
-            self._left[known] = (max(0.0, self._now(known) - 1.0), self._clock())
-            self._left.move_to_end(known)
-            if len(self._left) > KNOWN:
-                self._left.popitem(last=False)
-
-    def _now(self, who: bytes) -> float:
-        left, then = self._left.get(who, (float(self._most), 0.0))
-        return min(float(self._most), left + (self._clock() - then) * self._rate)
+            bucket = self._buckets.get(key)
+            if bucket is None:
+                bucket = TokenBucket(self._rate, self._capacity, self._clock)
+                self._buckets[key] = bucket
+            bucket.drain()
+            self._buckets.move_to_end(key)
+            if len(self._buckets) > KNOWN:
+                self._buckets.popitem(last=False)
 
 
 def digest(*texts: str) -> bytes:

@@ -16,9 +16,9 @@ from evcc.vault import VaultError
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.service import ServiceVault
 from plugvault.cryptoki.token import close_library
-from plugvault.tokens.lease import borrowed
+from plugvault.tokens.lease import exclusive_lease
 from plugvault.tokens.providers import PROVIDERS, Provider
-from plugvault.tokens.selection import Chosen, Selection
+from plugvault.tokens.selection import Selection, TokenConfiguration
 from plugvault.vault_service.service import VaultService
 
 LABEL = "test"
@@ -28,30 +28,32 @@ _RATE = 1e6  # operations a second: tests may do what no car would
 class ThrowAway:
     """An empty token with a PIN of its own.
 
-    module, label, conf, options: what opens it, see `plugvault.tokens.providers.Place`. folder:
-    its own; files and sockets of the test may be put there.
+    module, label, conf, options: see `plugvault.tokens.location.TokenLocation`. folder: the
+    token's own; files and sockets of the test may be put there.
     """
 
     def __init__(self, provider: Provider, folder: Path, label: str = LABEL) -> None:
         self.folder = folder
         self.provider = provider
         self.pin = secrets.token_hex(8)
-        self.place = provider.make(folder / "hsm", label, self.pin)
-        self.label = self.place.label
-        self.module, self.conf = self.place.module, self.place.conf
-        self.options = self.place.options
+        self.location = provider.make(folder / "hsm", label, self.pin)
+        self.label = self.location.label
+        self.module, self.conf = self.location.module, self.location.conf
+        self.options = self.location.options
 
     def env(self) -> dict[str, str]:
         """What a process that opens it needs in its environment."""
-        return self.place.env()
+        return self.location.env()
 
     def open(self, minimum_custody: str = "") -> TokenVault:
         """Its vault, in this process, which has one store of SoftHSM open at a time."""
-        return self.place.open(self.pin, minimum_custody)
+        return self.location.open(self.pin, minimum_custody)
 
     def service(self, minimum_custody: str = "", rate: float = _RATE) -> VaultService:
         """Its vault in a process of its own, not yet started."""
-        return _service(Chosen(self.place, self.pin, minimum_custody), self.folder, rate)
+        return _service(
+            TokenConfiguration(self.location, self.pin, minimum_custody), self.folder, rate
+        )
 
 
 def module_of(provider: Provider) -> Path:
@@ -83,11 +85,11 @@ def vault(selection: Selection) -> Iterator[ServiceVault]:
         chosen = selection.vault
         if chosen:
             folder = stack.enter_context(short_folder())
-            stack.enter_context(borrowed(chosen))
+            stack.enter_context(exclusive_lease(chosen))
         else:
             token = stack.enter_context(throw_away("softhsm"))
             chosen, folder = (
-                Chosen(token.place, token.pin, selection.minimum_custody),
+                TokenConfiguration(token.location, token.pin, selection.minimum_custody),
                 token.folder,
             )
         opened = stack.enter_context(_service(chosen, folder)).client()
@@ -95,16 +97,16 @@ def vault(selection: Selection) -> Iterator[ServiceVault]:
         yield opened
 
 
-def _service(chosen: Chosen, folder: Path, rate: float = _RATE) -> VaultService:
-    place = chosen.place
+def _service(chosen: TokenConfiguration, folder: Path, rate: float = _RATE) -> VaultService:
+    location = chosen.location
     return VaultService(
-        place.module,
-        place.conf,
-        place.label,
+        location.module,
+        location.conf,
+        location.label,
         chosen.pin,
         folder / "run" / "vault",
         rate,
-        options=place.options,
+        options=location.options,
         minimum_custody=chosen.minimum_custody,
         provisioning=chosen.provisioning,
         openings_per_hour=None,
@@ -118,8 +120,8 @@ def short_folder() -> Iterator[Path]:
     In memory where there is such a place: SoftHSM rewrites an object's file some thirty times.
     """
     memory = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
-    place = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="pv-", dir=place) as folder:
+    parent = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="pv-", dir=parent) as folder:
         yield Path(folder)
 
 

@@ -10,7 +10,7 @@ from plugvault import runtimes
 from plugvault.car import Car
 from plugvault.ecosystem import EVSE, WMI, Ecosystem
 from plugvault.station import Offer, Station
-from plugvault.tokens.selection import Chosen
+from plugvault.tokens.selection import TokenConfiguration
 
 if TYPE_CHECKING:
     from plugvault.pytest_plugin.tokens import ThrowAway
@@ -37,7 +37,7 @@ class PlugAndCharge:
             folder = self._token.folder
             self.ecosystem = stack.enter_context(Ecosystem(folder / "ecosystem"))
             key = self.ecosystem.telematics_key
-            token = Chosen(self._token.place, self._token.pin)
+            token = TokenConfiguration(self._token.location, self._token.pin)
             car = Car(runtimes.cpython(), "tcp", folder / "car", maker=key.point, token=token)
             self.car = stack.enter_context(car)
             self.maker = self.car.maker(key)

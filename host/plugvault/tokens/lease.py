@@ -1,46 +1,45 @@
-"""Somebody's own token, lent to a test or a demonstration: empty before, and empty after."""
+"""An exclusive lease of a configured token: the token has no car's keys before and after."""
 
 import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from evcc.vault import VaultError
 from plugvault import file_lock, runtimes
-from plugvault.tokens import probe
-from plugvault.tokens.selection import Chosen
+from plugvault.tokens import probes, subprocess_probe
+from plugvault.tokens.selection import TokenConfiguration
 
-PATIENCE = 600.0  # seconds until the turn of who waits has to come
+TIMEOUT = 600.0  # seconds to wait for the lease of another process to end
 
 
 @contextlib.contextmanager
-def borrowed(chosen: Chosen) -> Iterator[None]:
-    """For this alone, of all processes of this user on this machine, in turn. The keys of a car
-    that are made in it meanwhile are destroyed; whatever else is in it is left alone.
+def exclusive_lease(token: TokenConfiguration) -> Iterator[None]:
+    """One process of this user at a time has the token. A car's keys that are made in it meanwhile
+    are destroyed at the end; other objects in the token stay.
 
-    Raises: VaultError("exists") when it has keys of a car already; "unavailable" when another
-    process has it and does not give it back, or there is no folder for the locks that is this
-    user's alone; else as `probe.ask`.
+    Raises: VaultError("exists") when the token has keys of a car already; "unavailable" when
+    another process does not end its lease, or there is no folder for the lock that is this user's
+    alone; else as `subprocess_probe.run`.
     """
-    place = asdict(chosen.place)
-    with _alone(repr(chosen.place)):
-        if probe.ask("keys", pin=chosen.pin, **place):
-            said = "holds keys of a car, which would be destroyed: name a token without"
-            raise VaultError("exists", f"{chosen.place.label} {said}")
+    location = token.location
+    with _lock(repr(location)):
+        if subprocess_probe.run(probes.list_keys, location=location, pin=token.pin):
+            detail = "holds keys of a car, which would be destroyed: name a token without"
+            raise VaultError("exists", f"{location.label} {detail}")
         try:
             yield
         finally:
-            probe.ask("empty", pin=chosen.pin, **place)
+            subprocess_probe.run(probes.destroy_keys, location=location, pin=token.pin)
 
 
 @contextlib.contextmanager
-def _alone(what: str) -> Iterator[None]:
-    name = f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.lock"
+def _lock(name: str) -> Iterator[None]:
+    file = f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
     try:
-        lock = file_lock.acquire(runtimes.run_folder() / name, PATIENCE)
+        lock = file_lock.acquire(runtimes.run_folder() / file, TIMEOUT)
     except TimeoutError:
-        raise VaultError("unavailable", f"the token is in use by {_holder(name)}, still") from None
+        raise VaultError("unavailable", f"the token is in use by {_holder(file)}, still") from None
     except OSError as error:
         raise VaultError("unavailable", f"no folder for locks: {error}") from error
     try:
@@ -51,5 +50,5 @@ def _alone(what: str) -> Iterator[None]:
         os.close(lock)
 
 
-def _holder(name: str) -> str:
-    return (runtimes.run_folder() / name).read_text(errors="replace")[:64] or "another process"
+def _holder(file: str) -> str:
+    return (runtimes.run_folder() / file).read_text(errors="replace")[:64] or "another process"

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from evcc.vault import VaultError
-from plugvault.tokens.providers import Place
+from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.softhsm import find_module, initialise
 
 # p11-kit's: the system's own and the administrator's, a file with `module: PATH` for each library.
@@ -34,13 +34,13 @@ def _there(path: str) -> list[Path]:
     return list(pattern)[:1]
 
 
-def new_token(module: str, conf: str | None, label: str, pin: str, so_pin: str) -> Place:
+def new_token(module: str, conf: str | None, label: str, pin: str, so_pin: str) -> TokenLocation:
     """A new token in a free slot of a library; none that is there is touched.
 
     Raises: VaultError("exists" | "pin" | "full" | "refused" | "module-missing" | "unavailable").
     """
     conf = conf or os.environ.get("SOFTHSM2_CONF")
-    place = Place(Path(module), label, Path(conf) if conf else None)
+    location = TokenLocation(Path(module), label, Path(conf) if conf else None)
     tokens = [{"label": label, "user": pin, "so": so_pin}]
-    initialise({"module": module, "tokens": tokens, "keep": False}, place.env())
-    return place
+    initialise({"module": module, "tokens": tokens, "keep": False}, location.env())
+    return location

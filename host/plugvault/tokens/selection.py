@@ -33,14 +33,14 @@ import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from evcc.vault import VaultError, uri
 from evcc.vault.adopted import Adopted
 from evcc.vault.levels import LEVELS
 from evcc.vault.pkcs11 import TokenVault
-from plugvault.cryptoki import pin
-from plugvault.tokens.providers import Place
+from plugvault.tokens import pin
+from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.softhsm import find_module
 
 CONFIG = "PLUGVAULT_CONFIG"
@@ -56,29 +56,33 @@ _OF_ALL = (*_OF_A_TOKEN, "minimum_custody", "provisioning")
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A token, and what opens it."""
+class TokenConfiguration:
+    """A token's location, its PIN, and what is demanded of it."""
 
-    place: Place
+    location: TokenLocation
     pin: str = field(repr=False)
     minimum_custody: str = ""
     provisioning: str = ""  # the URI of a key that is adopted
 
     def open(self) -> TokenVault:
-        """Its vault, in this process. Raises as `Place.open` does."""
-        return self.place.open(self.pin, self.minimum_custody, self.provisioning)
+        """The token's vault, in this process. Raises as `TokenLocation.open` does."""
+        return self.location.open(self.pin, self.minimum_custody, self.provisioning)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The configuration that another process sent as JSON, by `dataclasses.asdict`."""
+        return cls(**{**fields, "location": TokenLocation.from_json(fields["location"])})
 
 
 @dataclass(frozen=True)
 class Selection:
     """What was said for a car's keys. `vault`: their token, None where none was named."""
 
-    vault: Chosen | None = None
+    vault: TokenConfiguration | None = None
     minimum_custody: str = ""
 
 
-NOTHING = Selection()
-NOWHERE: Mapping[str, Chosen] = {}  # no role has a token of somebody's own
+NO_SELECTION = Selection()
 
 
 def choose(
@@ -104,7 +108,7 @@ def choose(
             if keys.get(key):
                 raise VaultError("refused", f"a {key} without its token: say --token LABEL too")
         return Selection(None, minimum)
-    return Selection(_chosen(keys, environ, minimum), minimum)
+    return Selection(_configuration(keys, environ, minimum), minimum)
 
 
 def _named(keys: dict[str, str]) -> dict[str, str]:
@@ -123,21 +127,13 @@ def _named(keys: dict[str, str]) -> dict[str, str]:
 
 def choose_roles(
     file: Path | str | None = None, environ: MutableMapping[str, str] = os.environ
-) -> dict[str, Chosen]:
+) -> dict[str, TokenConfiguration]:
     """The tokens of an ecosystem's roles, by the role's name. Raises as `choose`."""
     roles = _read(file, environ)["role"]
     return {
-        name: _chosen(_named(role), environ, where=f"[role.{name}]")
+        name: _configuration(_named(role), environ, where=f"[role.{name}]")
         for name, role in roles.items()
     }
-
-
-def place_of(said: Mapping[str, Any]) -> Place:
-    """A place that went to another process as JSON."""
-    conf = said["conf"]
-    return Place(
-        Path(said["module"]), said["label"], Path(conf) if conf else None, said["options"]
-    )
 
 
 def checked_level(minimum: str) -> str:
@@ -147,9 +143,9 @@ def checked_level(minimum: str) -> str:
     return minimum
 
 
-def _chosen(
+def _configuration(
     keys: Mapping[str, str], environ: Mapping[str, str], minimum: str = "", where: str = ""
-) -> Chosen:
+) -> TokenConfiguration:
     label, source = keys.get("token"), keys.get("pin")
     if not label:
         raise VaultError("refused", f"{where} lacks token = LABEL")
@@ -157,7 +153,7 @@ def _chosen(
         said = f"{where or '--token'} {label}: where is its PIN? --pin, or pin = {pin.WAYS}"
         raise VaultError("refused", said)
     conf = keys.get("conf") or environ.get("SOFTHSM2_CONF")
-    place = Place(
+    location = TokenLocation(
         module=Path(keys.get("module") or find_module()),
         label=label,
         conf=Path(conf) if conf else None,
@@ -166,7 +162,7 @@ def _chosen(
     provisioning = keys.get("provisioning", "")
     if provisioning:
         Adopted(provisioning)  # refuses a name that is none, before the token is asked
-    return Chosen(place, pin.read(source, label), minimum, provisioning)
+    return TokenConfiguration(location, pin.read(source, label), minimum, provisioning)
 
 
 def _read(named: Path | str | None, environ: Mapping[str, str]) -> dict[str, Any]:

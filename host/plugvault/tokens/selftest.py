@@ -5,16 +5,16 @@ from typing import Any
 from evcc.vault import VaultError
 from evcc.vault.pkcs11 import custody_by_scheme
 from evcc.vault.schemes import SCHEMES
-from plugvault.tokens.providers import Place
+from plugvault.tokens.location import TokenLocation
 
 
-def report(place: Place, pin: str) -> dict[str, Any]:
+def report(location: TokenLocation, pin: str) -> dict[str, Any]:
     """{"module", "token", "schemes": {"iso2": {"level", "why"}}}.
 
     level: of `evcc.vault.levels.LEVELS`, "" where no way works; why: what the next level lacks.
-    Leaves nothing in the token. Raises as `Place.open` does.
+    Leaves nothing in the token. Raises as `TokenLocation.open` does.
     """
-    vault = place.open(pin)
+    vault = location.open(pin)
     try:
         found = custody_by_scheme(vault)
     except VaultError as error:
@@ -22,7 +22,7 @@ def report(place: Place, pin: str) -> dict[str, Any]:
     finally:
         vault.close()
     return {
-        "module": str(place.module),
-        "token": place.label,
+        "module": str(location.module),
+        "token": location.label,
         "schemes": {name: {"level": level, "why": why} for name, (level, why) in found.items()},
     }

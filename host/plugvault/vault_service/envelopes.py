@@ -23,6 +23,7 @@ from evcc.vault import VaultError
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.softhsm import token_folder
 from plugvault import file_lock
+from plugvault.tokens.location import TokenLocation
 
 ROOM = 1024  # envelopes of an owner, 37 bytes each
 _FOLDER, _NAME = "plugvault", "envelopes"
@@ -149,6 +150,25 @@ def records_of(
         said = f"no place for the record of envelopes: {error.strerror}: {folder}; say state="
         raise VaultError("unavailable", said) from error
     return Records(folder)
+
+
+def unlock(
+    location: TokenLocation, pin: str, state: str | None, owner: str | None
+) -> list[dict[str, Any]]:
+    """Lift the lock of an owner's record, or of all: [{"owner", "mismatches"}], the mismatches
+    that were counted before. owner: in hexadecimal digits; None for all.
+
+    Raises: VaultError("not-found" | "unavailable").
+    """
+    with contextlib.closing(location.open(pin)) as vault:
+        records = records_of(vault, location.module, location.conf, location.options, state)
+        owners = [owner.hex() for owner in records.owners()]
+        if owner is not None and owner not in owners:
+            raise VaultError("not-found", f"{records.folder} has no record of {owner or 'nobody'}")
+        return [
+            {"owner": each, "mismatches": records.of(bytes.fromhex(each)).unlock()}
+            for each in (owners if owner is None else [owner])
+        ]
 
 
 def _of_softhsm(conf: Path | str | None, serial: bytes) -> Path | None:

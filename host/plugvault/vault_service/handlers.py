@@ -55,7 +55,7 @@ class Owned:
         return self.openings is None or self.openings.is_full()
 
 
-class Answers:
+class RequestHandler:
     """Of one vault, in one process. records: `envelopes.Records` of its token."""
 
     def __init__(self, vault: Any, records: Any) -> None:

@@ -34,7 +34,7 @@ from evcc.vault import VaultError
 from evcc.vault.seal import NONCE, Seal
 from evcc.vault.service import HELLO, MAX_REQUEST, frame_size, pack, unpack
 from plugvault.vault_service.callers import Caller
-from plugvault.vault_service.handlers import Answers, TokenLost, refusal
+from plugvault.vault_service.handlers import RequestHandler, TokenLost, refusal
 
 CLIENTS = 64
 _STRANGERS = 16  # of them that have not said who they are
@@ -62,7 +62,7 @@ def main() -> int:
     try:
         vault = open_vault(**opened, pin=pin)
         records = records_of(vault, opened["module"], opened["conf"], opened["options"], state)
-        answers = Answers(vault, records)
+        answers = RequestHandler(vault, records)
     except VaultError as error:
         print(error, flush=True)
         return 1
@@ -132,7 +132,7 @@ class Server:
     def __init__(
         self,
         listeners: list[socket.socket],
-        answers: Answers,
+        answers: RequestHandler,
         known: Mapping[bytes, tuple[bytes, Caller]],
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}

@@ -28,7 +28,7 @@ from typing import Any, Self, cast
 from evcc.ports import unix
 from evcc.vault import VaultError
 from evcc.vault.service import OPERATIONS, ServiceVault, connect
-from plugvault.cryptoki import pin
+from plugvault.cryptoki.pin_attempts import one_attempt
 from plugvault.processes import ProcessError, Supervised
 from plugvault.runtimes import ALLOCATOR
 from plugvault.vault_service.callers import OPENINGS, RATE, RIGHTS
@@ -191,7 +191,7 @@ class ServiceProcess(Supervised):
         os.close(self._wake)
 
     def _begin(self) -> None:
-        with pin.once(*self._login):
+        with one_attempt(*self._login):
             try:
                 super()._begin()
             except ProcessError as error:

@@ -1,0 +1,41 @@
+"""The location of a token: its library, its name there, and how the library is initialised."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from evcc.vault.pkcs11 import TokenVault
+from plugvault.cryptoki.backend import open_vault
+
+
+@dataclass(frozen=True)
+class TokenLocation:
+    """label: or a URI that names the token [`evcc.vault.uri.Name`]; conf: the file for
+    SOFTHSM2_CONF, of SoftHSM only; options: the text for C_Initialize, "" for none."""
+
+    module: Path
+    label: str
+    conf: Path | None = None
+    options: str = ""
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The location that another process sent as JSON, by `dataclasses.asdict`."""
+        conf = fields["conf"]
+        return cls(
+            Path(fields["module"]),
+            fields["label"],
+            Path(conf) if conf else None,
+            fields["options"],
+        )
+
+    def env(self) -> dict[str, str]:
+        """The environment variables of a process that opens this token."""
+        return {"SOFTHSM2_CONF": str(self.conf)} if self.conf else {}
+
+    def open(self, pin: str, minimum_custody: str = "", provisioning: str = "") -> TokenVault:
+        """The token's vault, in this process. Raises as `open_vault` does."""
+        return open_vault(
+            self.module, self.conf, self.label, pin, self.options, minimum_custody, provisioning
+        )
