@@ -69,7 +69,7 @@ def noted(metadata: str) -> None:
 
 
 def long_pcid(text: str) -> None:
-    enrolment._vehicle(MAKER, text, EDITION20)
+    enrolment._vehicle(text, EDITION20)
 
 
 def matches(pattern: str) -> Reads:

@@ -12,8 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from plugvault.opcp.app import create_app
-from plugvault.opcp.rights import EVERYONE
 from plugvault.opcp.services import Settings
+from plugvault.pools.authorization import EVERYONE
 from plugvault.pools.caller import OPERATORS, Caller
 
 DOCUMENT = Path(__file__).parents[2] / "host/docs/opcp.md"

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,8 @@ def test_oem_of_other_wmi_cannot_read(pools: Pools):
 def test_a_caller_without_wmis_cannot_read_as_a_maker(pools: Pools):
     pools.register()
     with pytest.raises(PoolError, match="WMI"):
+        get(pools, replace(MAKER, wmis=frozenset()))
+    with pytest.raises(PoolError, match="This call is for"):
         get(pools, STATION)
 
 

@@ -104,7 +104,9 @@ def generate(
             fingerprint=asked.fingerprint,
         )
 
-    _provision(found, caller, work, asked.pcid, asked.metadata, stored=True, issued=True)
+    _provision(
+        found, caller, "cps.generate", work, asked.pcid, asked.metadata, stored=True, issued=True
+    )
     return Response(status_code=201)
 
 
@@ -126,7 +128,9 @@ def _sign(caller: Caller, found: Services, asked: SignRequest, stored: bool) -> 
     def work(records: Records, now: float) -> cps.Signed:
         return cps.sign(records, caller, found.signers, data, asked.pcid, now, asked.fingerprint)
 
-    message, root = _provision(found, caller, work, asked.pcid, asked.metadata, stored=stored)
+    message, root = _provision(
+        found, caller, "cps.sign", work, asked.pcid, asked.metadata, stored=stored
+    )
     return {
         "pcid": asked.pcid,
         "emaid": data.emaid,
@@ -141,6 +145,7 @@ def _sign(caller: Caller, found: Services, asked: SignRequest, stored: bool) -> 
 def _provision(
     found: Services,
     caller: Caller,
+    operation: str,
     work: Work,
     pcid: str | None,
     metadata: str | None,
@@ -176,7 +181,7 @@ def _provision(
         if stored and pcid:
             if issued:
                 certificates.record(records, data.certificate)
-            ccp.put(records, caller, message, pcid, now, metadata)
+            ccp.put(records, caller, message, pcid, now, metadata, operation=operation)
         else:
             envelopes.take(records, data, now)
         _, fingerprint = ccp.check_bundle(records, message, now)

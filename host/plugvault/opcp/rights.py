@@ -1,4 +1,7 @@
-"""Which role may call what [OPCP 1.0.0]; whose vehicles and contracts is the pools' question."""
+"""The caller of a request, from its access token, and the role check of each endpoint.
+
+Rights are in `plugvault.pools.authorization.RIGHTS`.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -11,49 +14,8 @@ from fastapi.security import OAuth2
 from plugvault.opcp.route import SHORT, Headers
 from plugvault.opcp.services import Services, services
 from plugvault.opcp.tokens import TokenError
-from plugvault.pools.caller import (
-    ADMIN,
-    ANY,
-    CPO,
-    CPS,
-    MO_EXTERNAL_PKI,
-    MO_HUBJECT_PKI,
-    OEM,
-    OPERATORS,
-    PEER,
-    Caller,
-)
-
-EVERYONE = frozenset({OEM, CPO, CPS, ADMIN, PEER}) | OPERATORS
-
-RIGHTS: dict[str, frozenset[str]] = {
-    "rcp.read": EVERYONE,
-    "rcp.write": frozenset({ADMIN}),
-    "pcp.write": frozenset({OEM}),
-    "pcp.read": frozenset({OEM, CPS, PEER}) | OPERATORS,
-    "cps.signers": EVERYONE,
-    "cps.sign": frozenset({MO_EXTERNAL_PKI, PEER}),
-    "cps.generate": frozenset({MO_HUBJECT_PKI}),
-    "ccp.install": frozenset({CPO, PEER}),
-    "ccp.put": frozenset({CPS, MO_EXTERNAL_PKI}),
-    "ccp.delete": OPERATORS,
-    "ccp.terminate": OPERATORS | {ADMIN},
-    "ccp.lookup": frozenset({OEM, CPO}) | OPERATORS,
-    "ccp.vehicle": frozenset({OEM}),
-    "est.oem": frozenset({OEM}),
-    "est.veh": frozenset({OEM}),
-    "est.cpo": frozenset({CPO}),
-    "est.mo": frozenset({MO_HUBJECT_PKI}),
-    "est.cps": frozenset({CPS}),
-    "vra.cpo": frozenset({CPO}),
-    "webhooks": EVERYONE - {PEER},
-    "events": EVERYONE - {PEER},
-    "revoke": OPERATORS | {OEM, CPO, ADMIN},
-    "registry": OPERATORS,
-    "registry.read": EVERYONE,
-    "registry.write": frozenset({OEM}),
-    "admin": frozenset({ADMIN}),
-}
+from plugvault.pools.authorization import EVERYONE, RIGHTS, check_role
+from plugvault.pools.caller import ANY, PEER, Caller
 
 _everything = frozenset({ANY})
 ANYONE = Caller(
@@ -68,11 +30,10 @@ access_token = OAuth2(
 
 
 def may(operation: str) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that lets the right roles pass and says who calls. 401 or 403 else.
+    """A FastAPI dependency: the caller, whose role has the right to the operation. 401 or 403.
 
-    In open mode a call without a token is anyone's; a bad token is refused all the same.
+    In open mode a call without a token is accepted; a bad token is refused all the same.
     """
-    allowed = RIGHTS[operation]
 
     async def caller(
         authorization: Annotated[str | None, Security(access_token)],
@@ -94,16 +55,13 @@ def may(operation: str) -> Callable[..., Awaitable[Caller]]:
             raise HTTPException(
                 401, str(error), headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}
             ) from error
-        if not who.roles & allowed:
-            raise HTTPException(
-                403, f"This call is for {', '.join(sorted(allowed))}, not for {who.name}."
-            )
+        check_role(who, operation)
         return who
 
     def at_once(request: Request, headers: Headers) -> Caller | None:
         scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         who = services(request).tokens.known(token) if scheme == "Bearer" else None
-        return who if who and who.roles & allowed else None
+        return who if who and who.roles & RIGHTS[operation].keys() else None
 
     SHORT[caller] = at_once
     return caller

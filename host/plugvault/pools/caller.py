@@ -1,7 +1,6 @@
-"""Who calls a pool, and what is theirs: vehicles by WMI, contracts by provider [OPCP 1.0.0].
+"""The caller of a pool with its roles and scopes, and how identifiers are read [OPCP 1.0.0].
 
-Identifiers are read here too, with the words OPCP refuses them in, because every pool does it
-first and in the same way.
+Rights are in `pools.authorization`. Invalid identifiers are refused in OPCP's words.
 """
 
 from dataclasses import dataclass
@@ -21,14 +20,17 @@ CPS = "CPS"
 ADMIN = "ADMIN"
 PEER = "PEER"  # another ecosystem
 OPERATORS = frozenset({MO_EXTERNAL_PKI, MO_HUBJECT_PKI})
-ANY = "*"  # a scope that is everyone's: only the open mode gives it
+ANY = "*"  # a scope of everything: only the open mode and the command line give it
 
 
 @dataclass(frozen=True)
 class Caller:
-    """`roles`: of the constants above; `wmis`: 3 characters each; `providers`: 5 each, as in
+    """The client of an access token.
+
+    `roles`: of the constants above; `wmis`: 3 characters each; `providers`: 5 each, as in
     "DEPVA"; `operators`: of charge points, 5 each, as in "DEPVC". ANY in one of them is all.
-    `client_id`: whose access token it was."""
+    `client_id`: of the client.
+    """
 
     name: str
     roles: frozenset[str]
@@ -39,38 +41,13 @@ class Caller:
 
     @property
     def signature(self) -> str:
-        """Who this is, for the audit trail."""
+        """Name and client_id, for the audit trail."""
         return f"{self.name} ({self.client_id})" if self.client_id else self.name
 
-    def has_vehicle(self, pcid: str) -> bool:
-        """Whether the PCID's WMI is the caller's."""
-        return _has(self.wmis, pcid[:3].upper())
 
-    def owns_vehicle(self, pcid: str) -> None:
-        """Raises PoolError("forbidden") unless the PCID's WMI is the caller's."""
-        _owns(self.wmis, pcid[:3].upper(), "WMI of the PCID")
-
-    def owns_contract(self, emaid: str) -> None:
-        """Raises PoolError("forbidden") unless the EMAID's provider is the caller's."""
-        _owns(self.providers, emaid[:5], "provider of the EMAID")
-
-    def owns_station(self, operator: str) -> None:
-        """Raises PoolError("forbidden") unless the operator ("DEPVC") is the caller's."""
-        _owns(self.operators, operator, "operator of the EVSEID")
-
-
-def _has(scopes: frozenset[str], wanted: str) -> bool:
-    return wanted in scopes or ANY in scopes
-
-
-def _owns(scopes: frozenset[str], wanted: str, what: str) -> None:
-    if not _has(scopes, wanted):
-        raise PoolError("forbidden", f"The {what} does not belong to the caller.")
-
-
-@lru_cache(maxsize=512)  # each rule of a request asks again
+@lru_cache(maxsize=512)  # several checks of one request read the same text
 def read_pcid(text: str) -> str:
-    """A PCID in the case it is written in."""
+    """The PCID, its case unchanged. Raises PoolError("invalid")."""
     try:
         return ids.parse_pcid(text)
     except ids.IdError as error:
@@ -79,7 +56,7 @@ def read_pcid(text: str) -> str:
 
 @lru_cache(maxsize=512)
 def read_emaid(text: str) -> str:
-    """An EMAID, upper case and without hyphens, whatever way it is written."""
+    """The EMAID in upper case and without hyphens. Raises PoolError("invalid")."""
     try:
         return ids.parse_emaid(text)
     except ids.IdError as error:

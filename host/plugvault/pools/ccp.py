@@ -15,8 +15,8 @@ from plugvault.contract.iso15118_2.bundle import ISO2, Message
 from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
-from plugvault.pools import audit, certificates, contracts, cps, envelopes, rcp
-from plugvault.pools.caller import CPS, OEM, OPERATORS, Caller, read_emaid, read_pcid
+from plugvault.pools import audit, authorization, certificates, contracts, cps, envelopes, rcp
+from plugvault.pools.caller import Caller, read_emaid, read_pcid
 from plugvault.pools.contracts import MISSING
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract
@@ -65,12 +65,13 @@ def put(
     *,
     emaid: str | None = None,
     fingerprint: str | None = None,
+    operation: str = "ccp.put",
 ) -> Contract:
     """Store a signed bundle for a vehicle. The same EMAID on the same vehicle is replaced.
 
-    Nothing is believed because a CPS has signed it: its path to a V2G root, its signature and the
-    operator's path are verified, whoever brings the bundle; an operator brings its own EMAIDs
-    only. `emaid`, `fingerprint`: what the bundle must say where they are given.
+    The CPS's path to a V2G root, its signature and the operator's path are verified for every
+    sender. `emaid`, `fingerprint`: what the bundle must contain, where they are given;
+    `operation`: the caller's right, of `authorization.RIGHTS`.
     Raises PoolError, "conflict" for a DH point or a key that was another contract's.
     """
     pcid = read_pcid(pcid)
@@ -80,7 +81,8 @@ def put(
         raise PoolError("invalid", OTHER_EMAID)
     if fingerprint and rcp.by_fingerprint(records, fingerprint).fingerprint != root_fingerprint:
         raise PoolError("invalid", OTHER_ROOT)
-    leaf = cps.check(records, data, now, None if CPS in caller.roles else caller)
+    authorization.check(caller, operation, emaid=data.emaid)
+    leaf = cps.check(records, data, now)
     place = cps.find_place(records, data.emaid, pcid, now)
     if path.read(place.vehicle.certificate).point == leaf.point:
         raise PoolError("invalid", cps.OWN_KEY)
@@ -131,7 +133,7 @@ def delete(
 ) -> Contract:
     """End a contract of the caller's. Order of the checks: OPCP's. `revoke`: see `remove`."""
     emaid = read_emaid(emaid)
-    caller.owns_contract(emaid)
+    authorization.check(caller, "ccp.delete", emaid=emaid)
     contract = contracts.find(records, emaid)
     if contract:  # its vehicle was not known before; is it still there with nobody's hand on it?
         records.lock(contract.vehicle, contracts.key(emaid))
@@ -154,9 +156,13 @@ def provide(
 ) -> Contract:
     """A contract for the vehicle's maker, default or not."""
     pcid, emaid = read_pcid(pcid), read_emaid(emaid)
-    caller.owns_vehicle(pcid)
+    authorization.check(caller, "ccp.vehicle", pcid=pcid)
     contract = _find(records, emaid, fingerprint)
-    if contract.vehicle != pcid.upper() or not contracts.good(records, [contract], now):
+    if (
+        contract is None
+        or contract.vehicle != pcid.upper()
+        or not contracts.good(records, [contract], now)
+    ):
         raise PoolError("not-found", MISSING)
     return contract
 
@@ -164,7 +170,7 @@ def provide(
 def of_vehicle(records: Records, caller: Caller, pcid: str, now: float) -> Sequence[Contract]:
     """A vehicle's contracts, for its maker; an empty list when it has none."""
     pcid = read_pcid(pcid)
-    caller.owns_vehicle(pcid)
+    authorization.check(caller, "ccp.vehicle", pcid=pcid)
     return contracts.good(records, records.contracts.of_vehicle(pcid.upper(), ISO2), now)
 
 
@@ -177,11 +183,10 @@ def lookup(
     not say whose vehicle it is for, so "not yours" would say that the contract exists.
     """
     emaid = read_emaid(emaid)
-    if caller.roles & OPERATORS:
-        caller.owns_contract(emaid)
     contract = _find(records, emaid, fingerprint)
-    anothers = OEM in caller.roles and not caller.has_vehicle(contract.pcid)
-    if anothers or not contracts.good(records, [contract], now):
+    vehicle = contract.pcid if contract else ""
+    authorization.check(caller, "ccp.lookup", emaid=emaid, pcid=vehicle)
+    if contract is None or not contracts.good(records, [contract], now):
         raise PoolError("not-found", MISSING)
     return contract
 
@@ -189,7 +194,7 @@ def lookup(
 def set_default(records: Records, caller: Caller, pcid: str, emaid: str) -> None:
     """Make one contract of a vehicle the one stations install."""
     pcid, emaid = read_pcid(pcid), read_emaid(emaid)
-    caller.owns_vehicle(pcid)
+    authorization.check(caller, "ccp.vehicle", pcid=pcid)
     records.lock(pcid.upper())
     found = records.contracts.of_vehicle(pcid.upper(), ISO2)
     wanted = [one for one in found if contracts.key(one.emaid) == contracts.key(emaid)]
@@ -207,13 +212,11 @@ def mark_delivered(records: Records, contract: Contract, now: float) -> None:
         contracts.deliver(records, contract, now)
 
 
-def _find(records: Records, emaid: str, fingerprint: str | None) -> Contract:
+def _find(records: Records, emaid: str, fingerprint: str | None) -> Contract | None:
     """`fingerprint`: SHA-256 or identifier of the V2G root it must stand under, if given."""
     contract = contracts.find(records, emaid)
     if contract and fingerprint:
         root = records.roots.by_fingerprint(contract.root_fingerprint)
         if fingerprint.lower() not in (contract.root_fingerprint, root and root.root_id):
-            contract = None
-    if contract is None:
-        raise PoolError("not-found", MISSING)
+            return None
     return contract

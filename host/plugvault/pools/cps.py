@@ -19,7 +19,7 @@ from plugvault.contract.issue import ContractData, issue_contract
 from plugvault.pki import path
 from plugvault.pki.issue import Authority
 from plugvault.pki.verify import verify_p256
-from plugvault.pools import certificates, contracts, envelopes, pcp, rcp
+from plugvault.pools import authorization, certificates, contracts, envelopes, pcp, rcp
 from plugvault.pools.caller import PEER, Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning, Root
@@ -94,7 +94,8 @@ def sign(
     partner = PEER in caller.roles
     if partner and pcid:
         raise PoolError("forbidden", NO_PARTNERS)
-    leaf = _check_form(data, None if partner else caller)
+    authorization.check(caller, "cps.sign", emaid=data.emaid)
+    leaf = _check_form(data)
     if pcid:  # with a hand on what is the caller's, and on nobody else's
         records.lock(pcid.upper(), contracts.key(data.emaid))
     records.lock(*envelopes.names(data))
@@ -125,7 +126,7 @@ def generate(
     vehicle; `begins`, `ends`: Unix seconds. Raises as `sign`, and IssueError.
     """
     emaid = read_emaid(emaid)
-    caller.owns_contract(emaid)
+    authorization.check(caller, "cps.generate", emaid=emaid)
     if ends < now:
         raise PoolError("invalid", PAST)
     place = find_place(records, emaid, pcid, now)
@@ -140,23 +141,18 @@ def generate(
         organisation=caller.name,
     )
     certificates.record(records, data.certificate)
-    check(records, data, now, caller)
+    check(records, data, now)
     return _sign(records, signers, data, place, now, fingerprint)
 
 
-def check(
-    records: Records, data: ContractData, now: float, caller: Caller | None = None
-) -> Certificate:
-    """Format, EMAID against CN, the caller's provider, the path to a root in RCP, revocation.
-
-    The leaf. `caller`: None for one who may speak for every operator.
-    """
-    leaf = _check_form(data, caller)
+def check(records: Records, data: ContractData, now: float) -> Certificate:
+    """Format, EMAID against CN, the path to a root in RCP, revocation. Return the leaf."""
+    leaf = _check_form(data)
     _check_path(records, data, leaf, now)
     return leaf
 
 
-def _check_form(data: ContractData, caller: Caller | None) -> Certificate:
+def _check_form(data: ContractData) -> Certificate:
     """As `check`, as far as nothing has to be looked up."""
     leaf = pcp.read_certificate(data.certificate, "contractCertificate")
     for sub in data.subs:
@@ -164,8 +160,6 @@ def _check_form(data: ContractData, caller: Caller | None) -> Certificate:
     check_envelope(data)
     if read_emaid(leaf.names.get("CN", "")) != data.emaid:
         raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
-    if caller:
-        caller.owns_contract(data.emaid)
     return leaf
 
 

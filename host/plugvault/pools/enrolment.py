@@ -1,9 +1,9 @@
-"""Who may have which certificate from the ecosystem's CAs, and again before it ends.
+"""Enrolment and renewal of certificates from the ecosystem's CAs [OPCP 1.0.0, est.v1; RFC 7030].
 
-[OPCP 1.0.0, est.v1; RFC 7030]. A request proves its key (`plugvault.pki.request`); here its
-common name has to be an identifier of the kind the CA is for, and the caller's own. What is issued
-is entered in the same transaction. Renewal with the current certificate needs no caller: it gives
-that certificate's subject to another key, and nothing else.
+A request proves possession of its key (`plugvault.pki.request`). Its common name must be an
+identifier of the kind the CA is for, and the caller must own it. The issued certificate is
+recorded in the same transaction. Renewal with the current certificate needs no access token: the
+new certificate has the same subject and another key.
 """
 
 import re
@@ -16,7 +16,7 @@ from plugvault.pki.issue import Authority, der, issue
 from plugvault.pki.profiles import PROFILES
 from plugvault.pki.request import Request
 from plugvault.pki.schemes import EDITION2
-from plugvault.pools import certificates
+from plugvault.pools import authorization, certificates
 from plugvault.pools.caller import Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.repositories import Records
@@ -43,32 +43,35 @@ def _operator(text: str, *forms: re.Pattern[str]) -> str:
     raise PoolError("invalid", f'{name} : must match "^{forms[0].pattern}$"')
 
 
-def _station(caller: Caller, name: str, edition: str) -> None:
-    caller.owns_station(_operator(name, EVSEID if edition == EDITION2 else SECCID))
+def _station(name: str, edition: str) -> dict[str, str]:
+    return {"operator": _operator(name, EVSEID if edition == EDITION2 else SECCID)}
 
 
-def _vehicle(caller: Caller, name: str, edition: str) -> None:
-    # ISO 15118-20 has longer ones.
-    fits = edition != EDITION2 and _LONG_PCID.fullmatch(name)
-    caller.owns_vehicle(name if fits else read_pcid(name))
+def _vehicle(name: str, edition: str) -> dict[str, str]:
+    is_long = edition != EDITION2 and _LONG_PCID.fullmatch(name)
+    return {"pcid": name if is_long else read_pcid(name)}
 
 
-def _contract(caller: Caller, name: str, _edition: str) -> None:
+def _contract(name: str, _edition: str) -> dict[str, str]:
     if read_emaid(name) != name:
         raise PoolError("invalid", "emaid : must be written in upper case and without hyphens")
-    caller.owns_contract(name)
+    return {"emaid": name}
 
 
-def _anyone(_caller: Caller, _name: str, _edition: str) -> None:
-    """A CPS may call itself what it likes: its role is the CA's."""
+def _any_name(_name: str, _edition: str) -> dict[str, str]:
+    return {}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a CA of EST issues: after which profile, and whose a common name is."""
+    """The certificates a CA of EST issues.
+
+    `profile`: of `plugvault.pki.profiles`; `identifier(common name, edition)`: the identifier in
+    the common name, as an argument of `authorization.check`.
+    """
 
     profile: str
-    owns: Callable[[Caller, str, str], None]
+    identifier: Callable[[str, str], dict[str, str]]
 
 
 KINDS = {
@@ -76,7 +79,7 @@ KINDS = {
     "veh": Kind("vehicle", _vehicle),
     "cpo": Kind("cpo", _station),
     "mo": Kind("contract", _contract),
-    "cps": Kind("cps", _anyone),
+    "cps": Kind("cps", _any_name),
 }
 
 
@@ -93,7 +96,8 @@ def enroll(
 ) -> bytes:
     """A certificate for the request, DER. `kind`: of KINDS; `registered`: a station must have
     been announced. Raises PoolError, `plugvault.pki.issue.IssueError`."""
-    KINDS[kind].owns(caller, wanted.common_name, authority.scheme.edition)
+    identifier = KINDS[kind].identifier(wanted.common_name, authority.scheme.edition)
+    authorization.check(caller, f"est.{kind}", **identifier)
     if kind == "cpo" and registered and records.entities.get(wanted.common_name) is None:
         raise PoolError("forbidden", UNANNOUNCED)
     return _issue(records, kind, authority, wanted, now, ocsp)

@@ -14,14 +14,13 @@ from evcc import chain
 from evcc.x509 import Certificate, CertificateError
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
-from plugvault.pools import audit, contracts, events, rcp
-from plugvault.pools.caller import CPS, OPERATORS, PEER, Caller, read_pcid
+from plugvault.pools import audit, authorization, contracts, events, rcp
+from plugvault.pools.caller import Caller, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning
 from plugvault.pools.repositories import Records
 
 ANCHORS = ("OEM", "V2G")
-READERS = OPERATORS | {CPS, PEER}  # of any vehicle whose PCID they were given
 MISSING = "The OEM provisioning certificate with given PCID is not found."
 PAST = "The validUntil date of a certificate is in the past."
 
@@ -63,9 +62,10 @@ def check(
     for der, field in zip((certificate, sub2, sub1), _FIELDS, strict=True):
         if der is not None:
             read_certificate(der, field)
-    caller.owns_vehicle(read_pcid(path.read(certificate).names.get("CN", "")))
+    pcid = read_pcid(path.read(certificate).names.get("CN", ""))
+    authorization.check(caller, "pcp.write", pcid=pcid)
     if previous_pcid is not None:
-        caller.owns_vehicle(read_pcid(previous_pcid))
+        authorization.check(caller, "pcp.write", pcid=read_pcid(previous_pcid))
     return _check(records, certificate, sub2, sub1, now)
 
 
@@ -89,8 +89,7 @@ def get(records: Records, caller: Caller, pcid: str, now: float) -> Provisioning
 def readable(caller: Caller, pcid: str) -> str:
     """A PCID that the caller may ask for, whether it exists or not."""
     pcid = read_pcid(pcid)
-    if not caller.roles & READERS:
-        caller.owns_vehicle(pcid)
+    authorization.check(caller, "pcp.read", pcid=pcid)
     return pcid
 
 
@@ -174,7 +173,7 @@ def read_certificate(der: bytes, field: str) -> Certificate:
 def _own(records: Records, caller: Caller, pcid: str) -> Provisioning:
     """A vehicle of the caller's, nobody else's hand on it; refused before it is looked for."""
     pcid = read_pcid(pcid)
-    caller.owns_vehicle(pcid)
+    authorization.check(caller, "pcp.write", pcid=pcid)
     records.lock(pcid.upper())
     found = records.vehicles.get(pcid.upper(), ISO2)
     if found is None:

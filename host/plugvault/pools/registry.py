@@ -12,7 +12,7 @@ import hmac
 import re
 from collections.abc import Callable
 
-from plugvault.pools import audit
+from plugvault.pools import audit, authorization
 from plugvault.pools.caller import Caller, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Guesses, RegisteredVehicle
@@ -34,7 +34,7 @@ def register(
     """
     vin, pcid = read_vin(vin), read_pcid(pcid).upper()
     for identifier in (vin, pcid):
-        caller.owns_vehicle(identifier)
+        authorization.check(caller, "registry.write", pcid=identifier)
     plate = read_plate(plate) if plate is not None else None
     digest = _digest(vin, read_document(document))  # slow: before anybody waits for this writer
     vehicle = RegisteredVehicle(vin, plate, pcid, digest)

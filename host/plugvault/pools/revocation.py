@@ -1,8 +1,8 @@
-"""Who may revoke which certificate of ours, and what falls with it [OPNC 1.0, pki].
+"""Revocation of a certificate that a CA of this ecosystem issued [OPNC 1.0, pki].
 
-A certificate is shown, not named: it must carry the signature of one of our CAs, so that nobody
-revokes a stranger's by writing its number. The owner of its subject may revoke it; a CA's is an
-administrator's, and takes everything below it along.
+The caller sends the certificate itself. It must carry the signature of one of our CAs: with a
+serial number alone, a forged certificate could revoke another owner's. The owner of the subject
+may revoke a leaf. Only an administrator may revoke a CA, and every certificate below it with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from evcc.x509 import Certificate, CertificateError
 from plugvault.pki import path
 from plugvault.pki.issue import Authority, der
-from plugvault.pools import certificates, enrolment
+from plugvault.pools import authorization, certificates, enrolment
 from plugvault.pools.caller import ADMIN, Caller, read_emaid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Status
@@ -18,11 +18,11 @@ from plugvault.pools.repositories import Records
 
 NOT_OURS = "The certificate was not issued here."
 
-# DC of the subject: whose a common name is.
-_OWNERS: dict[str, Callable[[Caller, str], None]] = {
-    "OEM": lambda caller, name: caller.owns_vehicle(name),
-    "MO": lambda caller, name: caller.owns_contract(read_emaid(name)),
-    "CPO": lambda caller, name: caller.owns_station(enrolment.station_operator(name)),
+# DC of the subject: the identifier in its common name, as an argument of `authorization.check`.
+_IDENTIFIERS: dict[str, Callable[[str], dict[str, str]]] = {
+    "OEM": lambda name: {"pcid": name},
+    "MO": lambda name: {"emaid": read_emaid(name)},
+    "CPO": lambda name: {"operator": enrolment.station_operator(name)},
 }
 
 
@@ -34,38 +34,42 @@ def revoke(
     reason: str,
     now: float,
 ) -> Status:
-    """`certificate`: DER; `authorities`: our CAs; `reason`: of `certificates.REASONS`.
-    Raises PoolError."""
+    """Revoke a certificate and, for a CA, everything below it.
+
+    `certificate`: DER; `authorities`: our CAs; `reason`: of `certificates.REASONS`.
+    Raises PoolError.
+    """
     try:
-        shown = path.read_any(certificate)
+        revoked = path.read_any(certificate)
     except CertificateError as error:
         raise PoolError("invalid", f"certificate : {error}") from error
-    if shown.issuer == shown.subject:
-        raise PoolError("invalid", "certificate : a root is taken out of RCP, not revoked")
-    if not any(_issued(authority, shown) for authority in authorities):
+    if revoked.issuer == revoked.subject:
+        raise PoolError("invalid", "certificate : a root is deleted from RCP, not revoked")
+    if not any(_has_issued(authority, revoked) for authority in authorities):
         raise PoolError("not-found", NOT_OURS)
-    if ADMIN not in caller.roles:
-        _check_owner(caller, shown)
-    identity = path.identity(shown)
-    if not certificates.is_ours(records, *identity):  # from before there was a register
+    _check_owner(caller, revoked)
+    identity = path.identity(revoked)
+    if not certificates.is_ours(records, *identity):  # issued before statuses were recorded
         certificates.record(records, certificate)
     status = certificates.revoke(records, *identity, reason, now)
-    if shown.is_ca and shown.ski:
-        _revoke_below(records, authorities, shown.ski, reason, now)
+    if revoked.is_ca and revoked.ski:
+        _revoke_below(records, authorities, revoked.ski, reason, now)
     return status
 
 
-def _check_owner(caller: Caller, shown: Certificate) -> None:
-    owns = _OWNERS.get(shown.names.get("DC", ""))
-    if shown.is_ca or owns is None:
-        raise PoolError("forbidden", "Only an administrator revokes this certificate.")
-    owns(caller, shown.names.get("CN", ""))
+def _check_owner(caller: Caller, certificate: Certificate) -> None:
+    if ADMIN in caller.roles:
+        return
+    identifier = _IDENTIFIERS.get(certificate.names.get("DC", ""))
+    if certificate.is_ca or identifier is None:
+        raise PoolError("forbidden", "Only an administrator may revoke this certificate.")
+    authorization.check(caller, "revoke", **identifier(certificate.names.get("CN", "")))
 
 
-def _issued(authority: Authority, shown: Certificate) -> bool:
-    above = path.read_any(der(authority.certificate))
-    return shown.issuer == above.subject and path.verify(
-        above.point, shown.tbs_digest, shown.signature
+def _has_issued(authority: Authority, certificate: Certificate) -> bool:
+    issuer = path.read_any(der(authority.certificate))
+    return certificate.issuer == issuer.subject and path.verify(
+        issuer.point, certificate.tbs_digest, certificate.signature
     )
 
 

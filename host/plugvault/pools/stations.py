@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from plugvault.pools import authorization
 from plugvault.pools.caller import Caller
 from plugvault.pools.enrolment import station_operator
 from plugvault.pools.records import EndEntity
@@ -20,7 +21,7 @@ def announce(records: Records, caller: Caller, body: Mapping[str, Any], now: flo
     Raises PoolError."""
     name = str(body["commonName"])
     for identifier in (name, *body.get("evseID", ())):
-        caller.owns_station(station_operator(identifier))
+        authorization.check(caller, "vra.cpo", operator=station_operator(identifier))
     entity = EndEntity(name, caller.client_id, json.dumps(body), int(now))
     records.entities.put(entity)
     return entity

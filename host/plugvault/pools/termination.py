@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
-from plugvault.pools import audit, contracts
-from plugvault.pools.caller import ADMIN, Caller
+from plugvault.pools import audit, authorization, contracts
+from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Job
 from plugvault.pools.repositories import Records, Store
@@ -115,6 +115,5 @@ def _own(caller: Caller, provider: str) -> str:
     if not re.fullmatch(PROVIDER_PATTERN, provider, re.ASCII):
         raise PoolError("invalid", f'provider : must match "{PROVIDER_PATTERN}"')
     provider = provider.replace("-", "").upper()
-    if ADMIN not in caller.roles:
-        caller.owns_contract(provider)
+    authorization.check(caller, "ccp.terminate", emaid=provider)
     return provider
