@@ -1,4 +1,4 @@
-"""Two people for a change of RCP: who may agree to what, with which proof."""
+"""A change of RCP takes two administrators, and the second one gives the fingerprint."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FINGERPRINT = path.fingerprint(NEW.der)
 
 
 @pytest.fixture
-def asked(pools: Pools) -> RootChange:
+def requested(pools: Pools) -> RootChange:
     with pools.store.write() as records:
         return changes.ask_add(records, ADA, NEW.der, "MO", NOW)
 
 
 def approve(
-    pools: Pools, change: RootChange, caller: Caller = BEN, said: str = FINGERPRINT, now=NOW
+    pools: Pools, change: RootChange, caller: Caller = BEN, fingerprint: str = FINGERPRINT, now=NOW
 ) -> RootChange:
     with pools.store.write() as records:
-        return changes.approve(records, caller, change.change_id, said, now)
+        return changes.approve(records, caller, change.change_id, fingerprint, now)
 
 
 def in_rcp(pools: Pools, der: bytes = NEW.der) -> bool:
@@ -38,105 +38,107 @@ def in_rcp(pools: Pools, der: bytes = NEW.der) -> bool:
 
 def actions(pools: Pools) -> list[tuple[str, str]]:
     with pools.store.read() as records:
-        found = records.audit.since(0, 100)
-    return [(entry.who, entry.action) for entry in found if entry.who != rcp.SETUP]
+        entries = records.audit.since(0, 100)
+    return [(entry.who, entry.action) for entry in entries if entry.who != rcp.SETUP]
 
 
-def test_a_change_that_was_asked_for_changes_nothing_yet(pools: Pools, asked: RootChange):
-    assert asked.state == changes.PENDING
+def test_a_requested_change_changes_nothing_yet(pools: Pools, requested: RootChange):
+    assert requested.state == changes.PENDING
     assert not in_rcp(pools)
 
 
-def test_a_second_person_with_the_fingerprint_makes_it(pools: Pools, asked: RootChange):
-    done = approve(pools, asked)
+def test_a_second_person_with_the_fingerprint_makes_it(pools: Pools, requested: RootChange):
+    done = approve(pools, requested)
     assert (done.state, done.asked_by, done.decided_by) == (changes.DONE, "a1", "b2")
     assert in_rcp(pools)
     with pools.store.read() as records:
         assert rcp.get(records, done.root_id).certificate == NEW.der
     assert actions(pools) == [
-        ("Ada (a1)", "root add asked for"),
-        ("Ben (b2), asked by a1", "root added"),
+        ("Ada (a1)", "root add requested for"),
+        ("Ben (b2), requested by a1", "root added"),
         ("Ben (b2)", "root add done"),
     ]
 
 
-@pytest.mark.parametrize("who", [ADA, Caller("Ben", frozenset({ADMIN}), client_id="a1")])
-def test_who_asked_cannot_agree_under_whatever_name(pools: Pools, asked: RootChange, who: Caller):
+@pytest.mark.parametrize("caller", [ADA, Caller("Ben", frozenset({ADMIN}), client_id="a1")])
+def test_the_requester_cannot_agree_under_another_name(
+    pools: Pools, requested: RootChange, caller: Caller
+):
     with pytest.raises(PoolError, match="Another administrator") as caught:
-        approve(pools, asked, who)
+        approve(pools, requested, caller)
     assert caught.value.reason == "forbidden"
     assert not in_rcp(pools)
 
 
-def test_who_is_nobody_can_neither_ask_nor_agree(pools: Pools, asked: RootChange):
-    nobody = Caller("anyone", frozenset({ADMIN}))
+def test_a_caller_without_client_id_can_neither_ask_nor_agree(pools: Pools, requested: RootChange):
+    caller = Caller("anyone", frozenset({ADMIN}))
     with pytest.raises(PoolError, match="Another administrator"):
-        approve(pools, asked, nobody)
+        approve(pools, requested, caller)
     with pools.store.write() as records, pytest.raises(PoolError, match="client_id"):
-        changes.ask_add(records, nobody, root("Other").der, "V2G", NOW)
+        changes.ask_add(records, caller, root("Other").der, "V2G", NOW)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "fingerprint",
     ["", "00", FINGERPRINT[:-1], FINGERPRINT[:-2] + "zz"],
     ids=["nothing", "another", "cut", "not hexadecimal"],
 )
-def test_another_fingerprint_is_refused(pools: Pools, asked: RootChange, said: str):
+def test_another_fingerprint_is_refused(pools: Pools, requested: RootChange, fingerprint: str):
     with pytest.raises(PoolError, match="fingerprint : is not"):
-        approve(pools, asked, said=said)
+        approve(pools, requested, fingerprint=fingerprint)
     assert not in_rcp(pools)
 
 
-def test_a_fingerprint_is_taken_as_people_write_it(pools: Pools, asked: RootChange):
+def test_a_fingerprint_is_taken_as_people_write_it(pools: Pools, requested: RootChange):
     pairs = [FINGERPRINT[at : at + 2].upper() for at in range(0, 64, 2)]
-    approve(pools, asked, said=":".join(pairs[:16]) + " " + ":".join(pairs[16:]))
+    approve(pools, requested, fingerprint=":".join(pairs[:16]) + " " + ":".join(pairs[16:]))
     assert in_rcp(pools)
 
 
 def test_a_deletion_takes_two_as_well(pools: Pools):
     mo = pools.world.mo_root.der
     with pools.store.write() as records:
-        (kept,) = records.roots.all("MO")
-        change = changes.ask_delete(records, ADA, kept.root_id, NOW)
+        (root_,) = records.roots.all("MO")
+        change = changes.ask_delete(records, ADA, root_.root_id, NOW)
     assert in_rcp(pools, mo)
     with pytest.raises(PoolError, match="Another administrator"):
-        approve(pools, change, ADA, kept.fingerprint)
-    approve(pools, change, BEN, kept.fingerprint)
+        approve(pools, change, ADA, root_.fingerprint)
+    approve(pools, change, BEN, root_.fingerprint)
     assert not in_rcp(pools, mo)
 
 
-def test_a_refused_change_is_over(pools: Pools, asked: RootChange):
+def test_a_refused_change_is_over(pools: Pools, requested: RootChange):
     with pools.store.write() as records:
-        assert changes.refuse(records, BEN, asked.change_id, NOW).state == changes.REFUSED
+        assert changes.refuse(records, BEN, requested.change_id, NOW).state == changes.REFUSED
     with pytest.raises(PoolError, match="refused already"):
-        approve(pools, asked)
+        approve(pools, requested)
     assert not in_rcp(pools)
 
 
-def test_a_change_is_made_once(pools: Pools, asked: RootChange):
-    approve(pools, asked)
+def test_a_change_is_made_once(pools: Pools, requested: RootChange):
+    approve(pools, requested)
     with pytest.raises(PoolError, match="done already"):
-        approve(pools, asked)
+        approve(pools, requested)
 
 
-def test_who_asked_may_take_it_back(pools: Pools, asked: RootChange):
+def test_the_requester_may_withdraw_the_change(pools: Pools, requested: RootChange):
     with pools.store.write() as records:
-        assert changes.refuse(records, ADA, asked.change_id, NOW).decided_by == "a1"
+        assert changes.refuse(records, ADA, requested.change_id, NOW).decided_by == "a1"
 
 
-def test_asking_again_is_the_same_change(pools: Pools, asked: RootChange):
+def test_asking_again_is_the_same_change(pools: Pools, requested: RootChange):
     with pools.store.write() as records:
-        assert changes.ask_add(records, BEN, NEW.der, "MO", NOW) == asked
+        assert changes.ask_add(records, BEN, NEW.der, "MO", NOW) == requested
         assert len(records.changes.all()) == 1
 
 
-def test_a_root_that_expired_while_it_waited_is_not_added(pools: Pools, asked: RootChange):
+def test_a_root_that_expired_while_it_waited_is_not_added(pools: Pools, requested: RootChange):
     with pytest.raises(PoolError, match="expired"):
-        approve(pools, asked, now=NOW + 41 * 365 * 86_400)
+        approve(pools, requested, now=NOW + 41 * 365 * 86_400)
     assert not in_rcp(pools)
 
 
-def test_what_is_no_root_is_not_asked_for(pools: Pools):
+def test_a_certificate_that_is_no_root_cannot_be_requested(pools: Pools):
     with pools.store.write() as records, pytest.raises(PoolError, match="not a root"):
         changes.ask_add(records, ADA, pools.world.mo_sub1.der, "MO", NOW)
 
@@ -167,4 +169,4 @@ def test_a_partners_root_that_was_refused_is_not_asked_for_again(pools: Pools):
         peers.adopt_root(records, "Other Pool", NEW.der, "MO", NOW, ask=True)
         changes.refuse(records, ADA, records.changes.all()[0].change_id, NOW)
         peers.adopt_root(records, "Other Pool", NEW.der, "MO", NOW, ask=True)
-        assert [one.state for one in records.changes.all()] == [changes.REFUSED]
+        assert [change.state for change in records.changes.all()] == [changes.REFUSED]

@@ -1,4 +1,4 @@
-"""The scheduled cleaning: what ends goes with what hangs on it, once, however interrupted."""
+"""The scheduled cleaning removes ended records and their dependents once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LATER = NOW + 91 * DAY  # the world's leaves are good for 90
 
 def events(store: SqlStore, *kinds: str) -> list[Event]:
     with store.read() as records:
-        return [one for one in records.events.since(0, None, 10_000) if one.kind in kinds]
+        return [event for event in records.events.since(0, None, 10_000) if event.kind in kinds]
 
 
 def revoke(store: SqlStore, der: bytes) -> None:
@@ -38,18 +38,18 @@ def revoke(store: SqlStore, der: bytes) -> None:
         )
 
 
-def test_what_is_good_stays(pools: Pools):
+def test_valid_records_stay(pools: Pools):
     pools.register()
     pools.put()
     assert cleanse(pools.store, pools.now) == Counts(0, 0, 0)
     assert pools.contract()
 
 
-def test_an_expired_vehicle_goes_with_its_contracts_and_their_people_are_told(pools: Pools):
+def test_an_expired_vehicle_goes_with_its_contracts_and_owners_are_notified(pools: Pools):
     pools.register()
     contract = pools.put()
-    found = cleanse(pools.store, LATER)
-    assert (found.roots, found.vehicles) == (0, 1)
+    counts = cleanse(pools.store, LATER)
+    assert (counts.roots, counts.vehicles) == (0, 1)
     with pools.store.read() as records:
         assert records.vehicles.get(PCID, ISO2) is None
     assert pools.contract() is None
@@ -101,14 +101,14 @@ def test_an_expired_root_goes_and_takes_nothing_with_it(pools: Pools):
     with pools.store.write() as records:
         rcp.put(records, old.der, "OEM", NOW)
     assert cleanse(pools.store, NOW + 2 * DAY) == Counts(1, 0, 0)
-    (told,) = events(pools.store, "root.cert.expired")
-    assert json.loads(told.payload)["fingerprintSHA256"] == path.fingerprint(old.der)
+    (event,) = events(pools.store, "root.cert.expired")
+    assert json.loads(event.payload)["fingerprintSHA256"] == path.fingerprint(old.der)
     assert pools.contract()
     with pools.store.read() as records:
         assert records.audit.since(0, 100)[-1].who == cleansing.WHO
 
 
-def test_a_revoked_root_goes_and_its_vehicles_wait_for_people(pools: Pools):
+def test_a_revoked_root_goes_and_its_vehicles_stay(pools: Pools):
     pools.register()
     revoke(pools.store, pools.world.oem_root.der)
     assert cleanse(pools.store, NOW).roots == 1
@@ -177,19 +177,21 @@ def test_transactions_are_bounded(
     assert_each_went_once(store, 25)
 
 
-def test_two_at_once_do_each_thing_once(
+def test_concurrent_runs_remove_each_record_once(
     store_url: str, open_store: Callable[[str], SqlStore], pool_world: World
 ):
     stores = [open_store(store_url) for _ in range(3)]
     fleet(stores[0], pool_world, 60)
     with ThreadPoolExecutor(3) as pool:
         counts = list(pool.map(lambda store: cleanse(store, NOW, batch=7), stores))
-    rest = cleanse(stores[0], NOW)
-    assert sum(one.vehicles for one in [*counts, rest]) == 60
+    last = cleanse(stores[0], NOW)
+    assert sum(count.vehicles for count in [*counts, last]) == 60
     assert_each_went_once(stores[0], 60)
 
 
-def test_two_at_once_tell_of_a_root_once(store_url: str, open_store: Callable[[str], SqlStore]):
+def test_concurrent_runs_publish_an_expired_root_once(
+    store_url: str, open_store: Callable[[str], SqlStore]
+):
     stores = [open_store(store_url) for _ in range(2)]
     with stores[0].write() as records:
         for number in range(5):
@@ -197,7 +199,7 @@ def test_two_at_once_tell_of_a_root_once(store_url: str, open_store: Callable[[s
             rcp.put(records, old.der, "OEM", NOW)
     with ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(lambda store: cleanse(store, NOW + 2), stores))
-    assert sum(one.roots for one in counts) == 5
+    assert sum(count.roots for count in counts) == 5
     assert len(events(stores[0], "root.cert.expired")) == 5
 
 
@@ -220,7 +222,7 @@ cleansing.cleanse(SqlStore.open(sys.argv[1]), float(sys.argv[2]), batch=10)
 """
 
 
-def test_a_killed_one_leaves_only_whole_work_and_the_next_does_the_rest(
+def test_a_killed_run_leaves_whole_steps_and_the_next_run_finishes(
     store_url: str, open_store: Callable[[str], SqlStore], pool_world: World
 ):
     store = open_store(store_url)
@@ -234,14 +236,14 @@ def test_a_killed_one_leaves_only_whole_work_and_the_next_does_the_rest(
         assert worker.stdout.readline() == "half way\n"
         worker.kill()
     with store.read() as records:
-        left = [n for n in range(40) if records.vehicles.get(f"PVTP{n:013}", ISO2)]
+        remaining = [n for n in range(40) if records.vehicles.get(f"PVTP{n:013}", ISO2)]
         for number in range(40):
-            kept = records.contracts.of_vehicle(f"PVTP{number:013}", ISO2)
-            assert len(kept) == (2 if number in left else 0)
-    assert len(left) == 30
-    done = told(store, "mo.prov.cert.deleted")
-    assert len(done) == 20
-    assert done == told(store, "oem.contract.deleted")
+            contracts = records.contracts.of_vehicle(f"PVTP{number:013}", ISO2)
+            assert len(contracts) == (2 if number in remaining else 0)
+    assert len(remaining) == 30
+    deleted = told(store, "mo.prov.cert.deleted")
+    assert len(deleted) == 20
+    assert deleted == told(store, "oem.contract.deleted")
     assert cleanse(store, NOW).vehicles == 30
     assert_each_went_once(store, 40)
 

@@ -1,4 +1,4 @@
-"""CPS: what it vouches for, and what it refuses to sign."""
+"""CPS: the contract data it signs, and the data it refuses."""
 
 from dataclasses import replace
 
@@ -18,17 +18,17 @@ from plugvault.pools.records import Status
 from world import EMAID, NOW, PCID, root
 
 
-def refused(pools: Pools, reason: str, message: str, **what):
+def refused(pools: Pools, reason: str, message: str, **arguments):
     with pytest.raises(PoolError, match=message) as caught:
-        pools.sign(**what)
+        pools.sign(**arguments)
     assert caught.value.reason == reason
 
 
-def test_signs_what_an_operator_made(pools: Pools):
+def test_signs_the_data_of_an_operator(pools: Pools):
     pools.register()
-    taken = response.read(pools.sign())
-    assert taken.cps == pools.world.cps.der
-    signature.verify(taken.signature, list(taken.signed), pools.world.cps.point, verify_p256)
+    bundle = response.read(pools.sign())
+    assert bundle.cps == pools.world.cps.der
+    signature.verify(bundle.signature, list(bundle.signed), pools.world.cps.point, verify_p256)
 
 
 def test_signs_without_a_vehicle_and_stores_nothing(pools: Pools):
@@ -47,8 +47,8 @@ def test_an_emaid_that_is_not_the_cn_is_refused(pools: Pools):
 
 
 def test_a_contract_under_no_known_root_is_refused(pools: Pools):
-    stranger = root("Stranger MO", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
-    refused(pools, "invalid", "chain is not valid", data=pools.data(mo=stranger), pcid=None)
+    foreign = root("Stranger MO", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
+    refused(pools, "invalid", "chain is not valid", data=pools.data(mo=foreign), pcid=None)
 
 
 def test_a_contract_under_an_oem_root_is_refused(pools: Pools):
@@ -87,7 +87,7 @@ def test_an_unknown_vehicle_is_refused(pools: Pools):
     refused(pools, "invalid", "not available")
 
 
-def test_a_vehicle_whose_certificate_has_expired_is_refused(pools: Pools):
+def test_a_vehicle_with_an_expired_certificate_is_refused(pools: Pools):
     pools.register(pools.provisioning(not_after=NOW + 10))
     data = pools.data()
     pools.now += 20
@@ -97,22 +97,22 @@ def test_a_vehicle_whose_certificate_has_expired_is_refused(pools: Pools):
 def test_an_emaid_of_another_vehicle_is_refused_in_the_published_words(pools: Pools):
     pools.register()
     pools.put()
-    other = PCID[:-1] + "2"
-    pools.register(pools.provisioning(other))
+    other_pcid = PCID[:-1] + "2"
+    pools.register(pools.provisioning(other_pcid))
     words = r"^invalid: Invalid Tupple - EMAID is already used by other PCID\.$"
-    refused(pools, "invalid", words, pcid=other)
+    refused(pools, "invalid", words, pcid=other_pcid)
 
 
 def test_the_signer_stands_under_a_root_the_vehicle_has(pools: Pools):
     second = root("V2G Root 2")
     leaf = second.sub("P1", 1).sub("P2").issue("CPS 2", dc="CPS")
     with pools.store.write() as records:
-        known = rcp.put(records, second.der, "V2G", NOW)
+        second_root = rcp.put(records, second.der, "V2G", NOW)
     signers = [pools.signer, pools.new_signer(leaf, second)]
     pools.register(v2g_roots=["40:00:00:00:00:00:00:01"])
     refused(pools, "invalid", "No CPS", signers=signers)
     with pools.store.read() as records:
-        identifier = rcp.key_identifier(known)
+        identifier = rcp.key_identifier(second_root)
     pools.register(v2g_roots=[identifier.upper()])
     assert response.read(pools.sign(signers=signers)).cps == leaf.der
 
@@ -124,15 +124,15 @@ def test_the_signer_can_be_asked_for_by_fingerprint(pools: Pools):
     refused(pools, "invalid", "not available in RCP", fingerprint="0" * 64)
 
 
-def test_of_two_signers_the_one_asked_for_signs(pools: Pools):
+def test_of_two_signers_the_requested_one_signs(pools: Pools):
     second = root("V2G Root 2")
     leaf = second.sub("P1", 1).sub("P2").issue("CPS 2", dc="CPS")
     with pools.store.write() as records:
         rcp.put(records, second.der, "V2G", NOW)
     signers = [pools.signer, pools.new_signer(leaf, second)]
-    asked = [signer.root_fingerprint for signer in signers]
-    signed = [pools.sign(pcid=None, signers=signers, fingerprint=one) for one in asked]
-    assert [response.read(one).cps for one in signed] == [pools.world.cps.der, leaf.der]
+    fingerprints = [signer.root_fingerprint for signer in signers]
+    signed = [pools.sign(pcid=None, signers=signers, fingerprint=each) for each in fingerprints]
+    assert [response.read(bundle).cps for bundle in signed] == [pools.world.cps.der, leaf.der]
 
 
 def test_the_vehicles_own_key_is_no_contract_key(pools: Pools):
@@ -182,18 +182,18 @@ def test_a_token_that_signs_wrongly_gives_no_bundle(pools: Pools, value: bytes):
 
 
 def test_a_token_with_another_key_gives_no_bundle(pools: Pools):
-    other = raw_signer(ec.generate_private_key(ec.SECP256R1()))
+    wrong_signer = raw_signer(ec.generate_private_key(ec.SECP256R1()))
     refused(
         pools,
         "unavailable",
         "token signs wrongly",
-        signers=[replace(pools.signer, sign=other)],
+        signers=[replace(pools.signer, sign=wrong_signer)],
         pcid=None,
     )
 
 
 def test_a_token_that_fails_leaves_nothing_behind(pools: Pools):
-    """Signed and stored in one transaction: neither happens."""
+    """Signing and storing are one transaction: neither happens."""
 
     def fail(_: bytes) -> bytes:
         raise VaultError("unavailable", "gone")
@@ -205,7 +205,9 @@ def test_a_token_that_fails_leaves_nothing_behind(pools: Pools):
     assert pools.contract() is None
     with pools.store.read() as records:
         assert records.statuses.all() == []
-        assert not [one for one in records.events.since(0, None, 99) if "contract" in one.kind]
+        assert not [
+            event for event in records.events.since(0, None, 99) if "contract" in event.kind
+        ]
 
 
 def test_a_root_that_has_left_rcp_is_no_longer_signed_under(pools: Pools):
@@ -233,7 +235,7 @@ def generate(pools: Pools, records, signers=None, emaid: str = EMAID, **changes)
     return ccp.keep(records, signed, pools.now)
 
 
-def test_what_is_made_is_recorded_as_our_own(pools: Pools):
+def test_an_issued_contract_is_in_our_register(pools: Pools):
     pools.register()
     with pools.store.write() as records:
         contract = generate(pools, records)
@@ -256,7 +258,7 @@ def test_what_is_made_is_recorded_as_our_own(pools: Pools):
         ({"fingerprint": "0" * 64}, "invalid", "not available in RCP"),
     ],
 )
-def test_what_cannot_be_made_is_refused_before_a_key_is(
+def test_an_impossible_contract_is_refused_before_a_key_is_made(
     pools: Pools, monkeypatch: pytest.MonkeyPatch, changes, reason: str, words: str
 ):
     pools.register()
@@ -268,8 +270,8 @@ def test_what_cannot_be_made_is_refused_before_a_key_is(
     assert pools.contract() is None
 
 
-def test_none_of_our_cps_says_what_another_may_sign(pools: Pools):
-    """So that another ecosystem's can be asked for the same data."""
+def test_without_a_cps_of_ours_the_error_holds_the_data_to_sign(pools: Pools):
+    """The federation asks the CPS of a partner for the same data."""
     vehicle = pools.register(v2g_roots=["40:00:00:00:00:00:00:01"])
     data = pools.data()
     with pytest.raises(cps.NoSigner) as caught:

@@ -1,5 +1,5 @@
-"""The second writer stops between what it reads and what it writes: each operation of the pools
-decides by what the writer before it has left, and not by what was there when it was asked.
+"""The second writer stops between its reads and its writes: each operation of the pools decides by
+the result of the writer before it, and not by the state at its own start.
 
 PostgreSQL alone lets two write at once. The first has changed something and has not committed;
 the second is started, and goes on when the first has ended.
@@ -93,17 +93,17 @@ class Scene:
 
     def contracts(self) -> list[str]:
         with self.store.read() as records:
-            return [one.emaid for one in records.contracts.of_vehicle(PCID, ISO2)]
+            return [contract.emaid for contract in records.contracts.of_vehicle(PCID, ISO2)]
 
     def origin(self) -> str:
         with self.store.read() as records:
-            found = records.vehicles.get(NEW, ISO2)
-        assert found
-        return found.origin
+            vehicle = records.vehicles.get(NEW, ISO2)
+        assert vehicle
+        return vehicle.origin
 
     def waiting(self) -> int:
         with self.store.read() as records:
-            return sum(one.state == changes.PENDING for one in records.changes.all())
+            return sum(change.state == changes.PENDING for change in records.changes.all())
 
 
 WANTED = root("Wanted too").der
@@ -137,7 +137,7 @@ def ends_vehicle(_: Scene, records: Records) -> None:
 
 
 def ends_root(scene: Scene, records: Records) -> None:
-    rcp.delete(records, scene.root.root_id, NOW, who="somebody")
+    rcp.delete(records, scene.root.root_id, NOW, who="Ada")
 
 
 # What the first writer does, what the second does, and what has to come of the second.
@@ -255,7 +255,7 @@ def stops(url: str, second: Future[Any]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_second_writer_decides_by_what_the_first_has_left(
+def test_the_second_writer_decides_by_the_result_of_the_first(
     case: str,
     postgresql_url: str,
     open_store: Callable[[str], SqlStore],
@@ -283,10 +283,10 @@ def test_the_second_writer_decides_by_what_the_first_has_left(
     assert check(scene, end), end
 
 
-def test_of_two_that_do_not_lock_one_alone_has_a_dh_point(
+def test_of_two_unlocked_writers_only_one_records_a_dh_point(
     postgresql_url: str, open_store: Callable[[str], SqlStore]
 ) -> None:
-    """The database says so, whatever was looked at before."""
+    """The database enforces it, without any earlier check."""
     store, ends = open_store(postgresql_url), []
 
     def adds(holds: bytes) -> None:
@@ -302,4 +302,4 @@ def test_of_two_that_do_not_lock_one_alone_has_a_dh_point(
         ends.append(running.exception())
     assert isinstance(ends[0], PoolError)
     with store.read() as records:
-        assert [one.holds for one in records.seen.known([b"mark"])] == [b"first"]
+        assert [row.holds for row in records.seen.known([b"mark"])] == [b"first"]

@@ -1,4 +1,4 @@
-"""PCP: whose vehicle, which checks in which order, and what a new key does."""
+"""PCP: the owner of a vehicle, the order of the checks, and the effects of a new key."""
 
 import json
 import threading
@@ -52,15 +52,19 @@ def told(pools: Pools, kind: str) -> list[Event]:
 
 def noted(pools: Pools) -> list[tuple[str, str, str]]:
     with pools.store.read() as records:
-        found = records.audit.since(0, 1000)
-    return [(one.who, one.action, one.subject) for one in found if one.who != rcp.SETUP]
+        entries = records.audit.since(0, 1000)
+    return [
+        (entry.who, entry.action, entry.subject) for entry in entries if entry.who != rcp.SETUP
+    ]
 
 
 def revoke(pools: Pools, der: bytes) -> None:
-    found = path.read(der)
+    certificate = path.read(der)
     with pools.store.write() as records:
         records.statuses.put(
-            Status(*path.identity(found), "", found.not_after, pools.now, "keyCompromise")
+            Status(
+                *path.identity(certificate), "", certificate.not_after, pools.now, "keyCompromise"
+            )
         )
 
 
@@ -181,7 +185,7 @@ def test_the_same_key_again_tells_nobody(pools: Pools):
     assert everything(pools) == before
 
 
-def test_a_new_key_revokes_what_our_own_ca_issued(pools: Pools):
+def test_a_new_key_revokes_the_contract_certificates_of_our_own_ca(pools: Pools):
     pools.register()
     contract = pools.put()
     with pools.store.write() as records:
@@ -221,9 +225,9 @@ def test_a_path_to_a_revoked_root_is_refused(pools: Pools):
 
 def test_the_dates_are_checked_before_revocation_and_that_before_the_path(pools: Pools):
     both = usage("digital_signature", "key_agreement")
-    stranger = pools.world.mo_sub2.issue(PCID, dc="OEM", key=pools.ecu, key_usage=both)
-    revoke(pools, stranger.der)
-    refused(pools, "invalid", "OCSP status", stranger)
+    foreign = pools.world.mo_sub2.issue(PCID, dc="OEM", key=pools.ecu, key_usage=both)
+    revoke(pools, foreign.der)
+    refused(pools, "invalid", "OCSP status", foreign)
     old = pools.provisioning(not_after=NOW - 1, not_before=1)
     revoke(pools, old.der)
     refused(pools, "invalid", "in the past", old)
@@ -273,7 +277,7 @@ def test_a_factory_reset_keeps_the_vehicle_and_is_noted(pools: Pools):
     assert noted(pools) == [(MAKER.signature, "factory reset", PCID)]
 
 
-def test_a_copy_of_a_partners_vehicle_is_checked_like_ours_and_says_whose_it_is(pools: Pools):
+def test_a_copy_of_a_partners_vehicle_is_checked_like_ours_and_names_its_origin(pools: Pools):
     leaf = pools.provisioning()
     with pools.store.write() as records:
         assert pcp.adopt(records, "Other Pool", *leaf.chain, NOW).origin == "Other Pool"
@@ -292,13 +296,13 @@ def test_a_partner_cannot_put_a_copy_over_our_own_vehicle(pools: Pools):
     assert pools.contract()
 
 
-def test_a_partner_may_read_what_it_was_given_the_pcid_of(pools: Pools):
+def test_a_partner_may_read_a_vehicle_by_its_pcid(pools: Pools):
     stored = pools.register()
     assert get(pools, Caller("Other Pool", frozenset({PEER}))) == stored
 
 
 def test_no_call_lists_vehicles():
-    """The store can, for who runs the ecosystem; nothing that answers a request asks it to."""
+    """The store can, for administration on the machine; no request handler calls it."""
     home = Path(pcp.__file__).parents[1]
     areas = [home / area for area in ("pools", "opcp", "federation", "roles", "delivery")]
     sources = [file for area in areas for file in area.glob("*.py")]

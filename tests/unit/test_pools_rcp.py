@@ -1,4 +1,4 @@
-"""RCP: what may be an anchor, and who is found how."""
+"""RCP: the certificates that may be anchors, and the ways to look them up."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_the_same_root_again_keeps_its_id(pools: Pools):
 
 
 @pytest.mark.parametrize("make", [lambda w: w.cps_sub1.der, lambda w: w.cps.der, lambda _: b"0"])
-def test_what_is_no_root_is_refused(pools: Pools, make):
+def test_a_certificate_that_is_no_root_is_refused(pools: Pools, make):
     with pytest.raises(PoolError, match="not a root certificate"):
         put(pools, make(pools.world), "V2G")
 
@@ -91,9 +91,9 @@ def test_an_added_root_is_told_to_everyone_once_and_noted(pools: Pools):
     new = root("New Root", dc="MO")
     stored = put(pools, new.der, "MO")
     put(pools, new.der, "MO")
-    (told,) = [e for e in told_of(pools, "root.cert.added") if stored.root_id in e.payload]
-    assert told.audience == "*"
-    assert json.loads(told.payload)["fingerprintSHA256"] == stored.fingerprint
+    (event,) = [e for e in told_of(pools, "root.cert.added") if stored.root_id in e.payload]
+    assert event.audience == "*"
+    assert json.loads(event.payload)["fingerprintSHA256"] == stored.fingerprint
     assert [entry.action for entry in trail(pools) if entry.subject == stored.root_id] == [
         "root added"
     ]
@@ -107,13 +107,13 @@ def test_a_root_does_not_change_its_kind(pools: Pools):
 @pytest.mark.parametrize(
     ("days", "kind"), [(0, "root.cert.revoked"), (41 * 365, "root.cert.expired")]
 )
-def test_a_deleted_root_is_told_to_everyone_as_what_it_is(pools: Pools, days: int, kind: str):
+def test_a_deleted_root_is_published_as_revoked_or_expired(pools: Pools, days: int, kind: str):
     (mo,) = roots(pools, "MO")
     with pools.store.write() as records:
         rcp.delete(records, mo.root_id, NOW + days * 86_400, who="Ada (a1)")
     assert roots(pools, "MO") == []
-    (told,) = told_of(pools, kind)
-    assert (told.audience, json.loads(told.payload)["rootCertificateId"]) == ("*", mo.root_id)
+    (event,) = told_of(pools, kind)
+    assert (event.audience, json.loads(event.payload)["rootCertificateId"]) == ("*", mo.root_id)
     assert trail(pools)[-1].who == "Ada (a1)"
 
 
@@ -122,7 +122,7 @@ def test_a_root_that_is_not_there_is_not_deleted(pools: Pools):
         rcp.delete(records, "b1b86334-7c74-4ccc-b78d-d4f773d3b559", NOW, who="Ada")
 
 
-def test_a_deleted_root_takes_nothing_with_it_but_what_hung_under_it_is_refused(pools: Pools):
+def test_a_deleted_root_removes_no_record_but_its_vehicles_are_refused(pools: Pools):
     pools.register()
     pools.put()
     (oem,) = roots(pools, "OEM")
@@ -160,7 +160,7 @@ def test_no_path_of_a_pool_ends_in_a_private_environment(pools: Pools):
     with pytest.raises(PoolError, match="not valid"):
         pools.put(message)
     with pools.store.read() as records:
-        assert [one.certificate for one in records.roots.all("PE")] == [private.der]
+        assert [row.certificate for row in records.roots.all("PE")] == [private.der]
         with pytest.raises(PoolError, match="not available in RCP"):
             rcp.by_fingerprint(records, roots(pools, "PE")[0].fingerprint)
 
@@ -175,14 +175,14 @@ def test_no_path_of_a_pool_ends_in_a_private_environment(pools: Pools):
         ("ed448", ed448.Ed448PrivateKey.generate),
     ],
 )
-def test_a_root_of_iso_15118_20_is_kept_as_what_it_is(pools: Pools, curve: str, key):
+def test_a_root_of_iso_15118_20_keeps_its_edition(pools: Pools, curve: str, key):
     pools.register()
     new = issue.root("v2g", {"C": "DE", "O": "Pool", "CN": "V2G-20 Root"}, key(), NOW).root
     stored = put(pools, new, "V2G")
     assert stored.namespace == "urn:iso:15118:20:2022:MsgDef"
-    (told,) = [e for e in told_of(pools, "root.cert.added") if stored.root_id in e.payload]
-    assert json.loads(told.payload)["signatureAlgorithm"] == curve
-    assert told.namespace == stored.namespace
+    (event,) = [e for e in told_of(pools, "root.cert.added") if stored.root_id in e.payload]
+    assert json.loads(event.payload)["signatureAlgorithm"] == curve
+    assert event.namespace == stored.namespace
     with pools.store.read() as records:
         assert new not in rcp.anchors(records, "V2G")
         assert pcp.get(records, OPERATOR, PCID, NOW), "the others read on beside it"

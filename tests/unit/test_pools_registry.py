@@ -55,7 +55,7 @@ def trail(store: SqlStore) -> list[AuditEntry]:
         ("pcid", PCID.lower()),
     ],
 )
-def test_who_has_the_document_learns_the_pcid(store: SqlStore, kind: str, text: str):
+def test_a_caller_with_the_document_learns_the_pcid(store: SqlStore, kind: str, text: str):
     entered(store)
     assert asked(store, kind, text) == PCID
     assert asked(store, kind, text, "12345-678901") == PCID
@@ -71,7 +71,7 @@ def test_a_wrong_proof_and_an_unknown_vehicle_look_alike(store: SqlStore):
     ] == [registry.REFUSED] * 4 + [registry.TOO_MANY] * 2
 
 
-def test_few_guesses_then_even_the_right_proof_is_refused_for_a_while(store: SqlStore):
+def test_after_few_wrong_proofs_even_the_right_one_is_refused_for_a_while(store: SqlStore):
     entered(store)
     for number in range(registry.TRIES):
         assert asked(store, document=f"9999999{number}") == registry.REFUSED
@@ -89,11 +89,11 @@ def test_a_right_proof_forgets_the_wrong_ones_before(store: SqlStore):
         assert asked(store) == PCID
 
 
-def test_the_slow_digest_holds_no_writer_up(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+def test_the_slow_digest_delays_no_writer(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
     real, wrote = registry._digest, []
 
     def slow(vin: str, document: str) -> bytes:
-        with store.write() as records:  # somebody else, meanwhile
+        with store.write() as records:  # another writer, meanwhile
             records.guesses.delete("nobody", "nothing")
         wrote.append(vin)
         return real(vin, document)
@@ -105,7 +105,7 @@ def test_the_slow_digest_holds_no_writer_up(store: SqlStore, monkeypatch: pytest
     assert wrote == [VIN, VIN, ""]
 
 
-def test_who_is_locked_out_costs_no_digest(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+def test_a_locked_out_caller_costs_no_digest(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
     entered(store)
     for _ in range(registry.TRIES):
         asked(store, document="99999999")
@@ -122,16 +122,18 @@ def test_every_question_and_refusal_is_in_the_trail_and_no_proof(store: SqlStore
         (OPERATOR.signature, "vehicle lookup refused", "plate AB12CDE"),
         (OPERATOR.signature, "vehicle looked up", "plate AB12CDE"),
     ]
-    said = repr(entries)
-    assert "12345678901" not in said
-    assert "99999999" not in said
+    text = repr(entries)
+    assert "12345678901" not in text
+    assert "99999999" not in text
 
 
 def test_only_a_digest_of_the_proof_is_kept(store: SqlStore):
     vehicle = entered(store)
-    other = entered(store, "PVTZZZ8V1KA000002", plate=None, pcid="PVTP0000000000002")
+    other_vehicle = entered(store, "PVTZZZ8V1KA000002", plate=None, pcid="PVTP0000000000002")
     assert len(vehicle.document_digest) == 32
-    assert vehicle.document_digest != other.document_digest  # the same number, another salt
+    assert (
+        vehicle.document_digest != other_vehicle.document_digest
+    )  # the same number, another salt
     assert "12345678901" not in repr(vehicle)
 
 
@@ -165,7 +167,7 @@ def test_plate_and_pcid_are_one_vehicles(store: SqlStore):
         ("plate", PLATE, "12345678!"),
     ],
 )
-def test_what_cannot_be_an_identification_is_no_try(
+def test_an_impossible_identification_is_no_attempt(
     store: SqlStore, kind: str, text: str, document: str
 ):
     with pytest.raises(PoolError) as caught:
@@ -213,29 +215,29 @@ def test_identifiers_are_listed_and_looked_up_by_anyone(store: SqlStore):
 
 
 @pytest.mark.parametrize("provider", ["GBOC", "GB--OCT", "1BOCT", "GBOCT1", "GB_OCT", "ＧBOCT"])
-def test_what_is_no_identifier_is_refused(store: SqlStore, provider: str):
+def test_a_malformed_identifier_is_refused(store: SqlStore, provider: str):
     with pytest.raises(PoolError, match="must match"):
         given(store, provider)
 
 
-def test_nobody_becomes_a_client_under_anothers_identifier(store: SqlStore):
+def test_no_client_is_registered_under_anothers_identifier(store: SqlStore):
     given(store)
     given(store, "GBOLD", "Octagon", active=False)
     with store.read() as records:
         providers.check(records, "octagon", ["GBOCT"])
-        for company, wanted in (
+        for company, identifier in (
             ("Rival", "GBOCT"),
             ("Octagon", "GBXXX"),
             ("Octagon", "GBOLD"),
             ("Octagon", "*"),
         ):
             with pytest.raises(PoolError, match="not given to") as caught:
-                providers.check(records, company, ["GBOCT", wanted])
+                providers.check(records, company, ["GBOCT", identifier])
             assert caught.value.reason == "forbidden"
 
 
-def test_a_withdrawn_identifier_is_its_clients_no_more(store: SqlStore):
-    """Nor is one that another company was given; a company that has it back has it as before."""
+def test_a_withdrawn_identifier_is_lost_to_its_client(store: SqlStore):
+    """An identifier of another company is lost too; one that is given back works as before."""
     given(store)
     octagon = Caller("Octagon", frozenset({MO_EXTERNAL_PKI}), providers=frozenset({"GBOCT"}))
     hook = Endpoint("w", "id", "Octagon", "MO", "GBOCT", "https://w.example", "", 1)
@@ -244,10 +246,10 @@ def test_a_withdrawn_identifier_is_its_clients_no_more(store: SqlStore):
         records.endpoints.put(hook)
 
     def seen() -> tuple[frozenset[str], int]:
-        """What it may act for, and how many of its webhooks are told."""
+        """Return the providers of the client, and the number of its listening webhooks."""
         with store.read() as records:
-            told = records.endpoints.listening("GBOCT")
-            return providers.current(records, client.caller).providers, len(told)
+            endpoints = records.endpoints.listening("GBOCT")
+            return providers.current(records, client.caller).providers, len(endpoints)
 
     theirs = (frozenset({"GBOCT"}), 1)
     assert seen() == theirs

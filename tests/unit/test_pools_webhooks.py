@@ -63,20 +63,20 @@ def claim(
     store: SqlStore, endpoint: Endpoint, now: float = NOW, limit: int = 100
 ) -> list[Delivery]:
     with store.write() as records:
-        taken = records.deliveries.claim(endpoint.endpoint_id, now, now + 60, limit)
-    return [delivery for delivery, _ in taken]
+        claimed = records.deliveries.claim(endpoint.endpoint_id, now, now + 60, limit)
+    return [delivery for delivery, _ in claimed]
 
 
 def of(store: SqlStore, endpoint: Endpoint, state: str | None = None) -> list[Delivery]:
     with store.read() as records:
-        found = records.deliveries.of_endpoint(endpoint.endpoint_id, state, 100)
-    return [delivery for delivery, _ in found]
+        rows = records.deliveries.of_endpoint(endpoint.endpoint_id, state, 100)
+    return [delivery for delivery, _ in rows]
 
 
-def settle(store: SqlStore, taken: Delivery, state: str) -> bool:
+def settle(store: SqlStore, claimed: Delivery, state: str) -> bool:
     with store.write() as records:
-        after = Delivery(taken.event_id, taken.endpoint_id, taken.vehicle, state, 1, NOW)
-        return records.deliveries.settle(taken, after)
+        after = Delivery(claimed.event_id, claimed.endpoint_id, claimed.vehicle, state, 1, NOW)
+        return records.deliveries.settle(claimed, after)
 
 
 # -- rules --
@@ -98,8 +98,8 @@ def test_role_may_choose_the_events_that_concern_it(
     sqlite_store: SqlStore, roles: set[str], kinds: tuple[str, ...]
 ):
     caller = Caller("one", frozenset(roles), client_id="one")
-    made = create(sqlite_store, caller, kinds)
-    assert set(made.events.split(",")) == set(kinds)
+    endpoint = create(sqlite_store, caller, kinds)
+    assert set(endpoint.events.split(",")) == set(kinds)
     for kind in set(KINDS) - set(kinds):
         with pytest.raises(PoolError, match=f"{re.escape(kind)} does not concern the role"):
             create(sqlite_store, caller, [kind])
@@ -124,42 +124,44 @@ def test_events_that_are_none_are_refused(sqlite_store: SqlStore, kinds: list[st
 def test_url_that_must_not_be_called_is_refused_at_once(sqlite_store: SqlStore, url: str):
     with pytest.raises(PoolError, match=r"^invalid: url : "):
         create(sqlite_store, url=url)
-    made = create(sqlite_store)
+    endpoint = create(sqlite_store)
     with sqlite_store.write() as records, pytest.raises(PoolError, match=r"^invalid: url : "):
-        webhooks.update(records, MAKER, made.endpoint_id, Wanted(url), NET)
+        webhooks.update(records, MAKER, endpoint.endpoint_id, Wanted(url), NET)
 
 
-@pytest.mark.parametrize("stranger", [RIVAL, OPERATOR, replace(MAKER, client_id="its other one")])
-def test_owner_alone_sees_changes_and_deletes_its_endpoint(store: SqlStore, stranger: Caller):
-    made = create(store)
-    identity = made.endpoint_id
+@pytest.mark.parametrize(
+    "other_caller", [RIVAL, OPERATOR, replace(MAKER, client_id="its other one")]
+)
+def test_owner_alone_sees_changes_and_deletes_its_endpoint(store: SqlStore, other_caller: Caller):
+    endpoint = create(store)
+    identity = endpoint.endpoint_id
     with store.write() as records:
-        assert webhooks.listed(records, stranger) == []
+        assert webhooks.listed(records, other_caller) == []
         for act in (
-            lambda: webhooks.get(records, stranger, identity),
-            lambda: webhooks.delete(records, stranger, identity),
-            lambda: webhooks.update(records, stranger, identity, Wanted(URL), NET),
-            lambda: webhooks.deliveries(records, stranger, identity, None),
-            lambda: webhooks.replay(records, stranger, identity, NOW),
+            lambda: webhooks.get(records, other_caller, identity),
+            lambda: webhooks.delete(records, other_caller, identity),
+            lambda: webhooks.update(records, other_caller, identity, Wanted(URL), NET),
+            lambda: webhooks.deliveries(records, other_caller, identity, None),
+            lambda: webhooks.replay(records, other_caller, identity, NOW),
         ):
             with pytest.raises(PoolError) as refusal:
                 act()
             assert refusal.value.reason == "not-found"
     with store.write() as records:
-        assert webhooks.get(records, MAKER, identity) == made
+        assert webhooks.get(records, MAKER, identity) == endpoint
         webhooks.delete(records, MAKER, identity)
         assert webhooks.listed(records, MAKER) == []
 
 
-def test_update_keeps_what_it_does_not_name(store: SqlStore):
-    made = create(store, description="mine", metadata={"a": 1}, enabled=False)
+def test_update_keeps_unnamed_fields(store: SqlStore):
+    endpoint = create(store, description="mine", metadata={"a": 1}, enabled=False)
     with store.write() as records:
         changed = webhooks.update(
-            records, MAKER, made.endpoint_id, Wanted("https://other.example/"), NET
+            records, MAKER, endpoint.endpoint_id, Wanted("https://other.example/"), NET
         )
     assert changed.url == "https://other.example/"
     assert (changed.events, changed.description, changed.metadata, changed.enabled) == (
-        made.events,
+        endpoint.events,
         "mine",
         '{"a": 1}',
         False,
@@ -174,20 +176,20 @@ def test_owner_has_so_many_endpoints_and_no_more(sqlite_store: SqlStore):
     create(sqlite_store, RIVAL)
 
 
-# -- who gets what --
+# -- recipients --
 
 
-def test_event_goes_to_the_enabled_endpoints_of_its_audience_that_want_it(store: SqlStore):
+def test_event_goes_to_the_enabled_subscribed_endpoints_of_its_audience(store: SqlStore):
     wants = create(store)
-    others = [
+    other_endpoints = [
         create(store, kinds=["oem.contract.deleted"]),
         create(store, enabled=False),
         create(store, RIVAL),
         create(store, OPERATOR, MO_EVENTS),
     ]
     event = tell(store)
-    assert [one.event_id for one in of(store, wants)] == [event.event_id]
-    assert [of(store, one) for one in others] == [[]] * 4
+    assert [delivery.event_id for delivery in of(store, wants)] == [event.event_id]
+    assert [of(store, endpoint) for endpoint in other_endpoints] == [[]] * 4
 
 
 def test_ids_of_events_are_uuids_that_begin_with_the_time(sqlite_store: SqlStore):
@@ -197,12 +199,12 @@ def test_ids_of_events_are_uuids_that_begin_with_the_time(sqlite_store: SqlStore
             events.publish(records, "root.cert.added", events.EVERYONE, {}, 0.0).event_id
             for _ in range(64)
         ]
-    found = [UUID(one) for one in ids]
+    uuids = [UUID(text) for text in ids]
     assert len(set(ids)) == 64
-    assert [str(one) for one in found] == ids
-    assert {(one.version, one.variant) for one in found} == {(7, RFC_4122)}
+    assert [str(uuid) for uuid in uuids] == ids
+    assert {(uuid.version, uuid.variant) for uuid in uuids} == {(7, RFC_4122)}
     after = time.time_ns() // 1_000_000
-    assert all(before <= one.int >> 80 <= after for one in found)
+    assert all(before <= uuid.int >> 80 <= after for uuid in uuids)
 
 
 def test_event_for_everyone_goes_to_every_role(store: SqlStore):
@@ -227,18 +229,21 @@ def test_event_of_a_transaction_that_fails_is_never_delivered(store: SqlStore):
         assert records.events.last() == 0
 
 
-# -- in whose hand --
+# -- claims --
 
 
 def test_of_a_vehicle_only_the_first_unfinished_is_handed_out(store: SqlStore):
     endpoint = create(store)
     first, second = tell(store), tell(store)
-    other = tell(store, vehicle="PVTP0000000000002")
-    taken = claim(store, endpoint)
-    assert [one.event_id for one in taken] == [first.event_id, other.event_id]
+    of_other_vehicle = tell(store, vehicle="PVTP0000000000002")
+    claimed = claim(store, endpoint)
+    assert [delivery.event_id for delivery in claimed] == [
+        first.event_id,
+        of_other_vehicle.event_id,
+    ]
     assert claim(store, endpoint) == []
-    assert settle(store, taken[0], "sent")
-    assert [one.event_id for one in claim(store, endpoint)] == [second.event_id]
+    assert settle(store, claimed[0], "sent")
+    assert [delivery.event_id for delivery in claim(store, endpoint)] == [second.event_id]
 
 
 def test_events_of_no_vehicle_wait_for_nothing(store: SqlStore):
@@ -248,7 +253,7 @@ def test_events_of_no_vehicle_wait_for_nothing(store: SqlStore):
     assert len(claim(store, endpoint)) == 3
 
 
-def test_what_a_worker_dropped_is_handed_out_again_and_its_word_no_longer_counts(store: SqlStore):
+def test_a_dropped_delivery_is_handed_out_again_and_its_old_claim_is_void(store: SqlStore):
     endpoint = create(store)
     tell(store)
     (dropped,) = claim(store, endpoint)
@@ -262,7 +267,7 @@ def test_what_a_worker_dropped_is_handed_out_again_and_its_word_no_longer_counts
     assert of(store, endpoint)[0].state == "sent"
 
 
-def test_endpoints_that_something_waits_for_are_told(store: SqlStore):
+def test_endpoints_with_due_deliveries_are_listed(store: SqlStore):
     first, second, idle = create(store), create(store, RIVAL), create(store)
     tell(store)
     tell(store, audience="XXX", vehicle="XXXP0000000000001")
@@ -270,7 +275,7 @@ def test_endpoints_that_something_waits_for_are_told(store: SqlStore):
 
     def due(now: float = NOW) -> set[str]:
         with store.read() as records:
-            return {one.endpoint_id for one in records.deliveries.due(now)}
+            return {row.endpoint_id for row in records.deliveries.due(now)}
 
     assert due() == {first.endpoint_id, second.endpoint_id}
     claim(store, first)
@@ -287,16 +292,23 @@ def test_endpoints_that_something_waits_for_are_told(store: SqlStore):
 
 def test_dead_letters_are_listed_and_sent_again(store: SqlStore):
     endpoint = create(store)
-    told = [tell(store, vehicle=f"PVTP000000000000{number}") for number in range(4)]
-    for taken, state in zip(
+    published = [tell(store, vehicle=f"PVTP000000000000{number}") for number in range(4)]
+    for claimed, state in zip(
         claim(store, endpoint), ("dead", "dead", "rejected", "sent"), strict=True
     ):
-        settle(store, taken, state)
+        settle(store, claimed, state)
     with store.write() as records:
         listed = webhooks.deliveries(records, MAKER, endpoint.endpoint_id, "dead")
-        assert [event.event_id for _, event in listed] == [told[1].event_id, told[0].event_id]
-        assert webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW, told[2].event_id) == 1
-    assert [one.event_id for one in of(store, endpoint, "pending")] == [told[2].event_id]
+        assert [event.event_id for _, event in listed] == [
+            published[1].event_id,
+            published[0].event_id,
+        ]
+        assert (
+            webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW, published[2].event_id) == 1
+        )
+    assert [delivery.event_id for delivery in of(store, endpoint, "pending")] == [
+        published[2].event_id
+    ]
     with store.write() as records:
         assert webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW) == 2
         assert webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW) == 0
@@ -306,20 +318,20 @@ def test_dead_letters_are_listed_and_sent_again(store: SqlStore):
     assert refusal.value.reason == "not-found"
 
 
-def test_what_is_on_its_way_is_not_started_again(store: SqlStore):
+def test_a_delivery_under_way_is_not_started_again(store: SqlStore):
     endpoint = create(store)
     event = tell(store)
-    (taken,) = claim(store, endpoint)
+    (claimed,) = claim(store, endpoint)
     with store.write() as records:
         assert webhooks.replay(records, MAKER, endpoint.endpoint_id, NOW, event.event_id) == 0
-    assert of(store, endpoint) == [taken]
+    assert of(store, endpoint) == [claimed]
 
 
 def test_deliveries_go_with_their_endpoint(store: SqlStore):
     endpoint = create(store)
     tell(store)
-    (taken,) = claim(store, endpoint)
+    (claimed,) = claim(store, endpoint)
     with store.write() as records:
         webhooks.delete(records, MAKER, endpoint.endpoint_id)
     assert of(store, endpoint) == []
-    assert not settle(store, taken, "sent")
+    assert not settle(store, claimed, "sent")

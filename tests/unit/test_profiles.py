@@ -1,4 +1,4 @@
-"""Certificates as issued: what each kind carries, and that evcc's path validation takes it."""
+"""Issued certificates: the contents of each kind; evcc's path validation accepts them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def branch(kind: str) -> Authority:
 
 
 def leaf(profile: str, cn: str, above: Authority, **options) -> x509.Certificate:
-    made = issue(profile, names(cn), key().public_key(), above, NOW, ocsp=OCSP, **options)
-    return x509.load_der_x509_certificate(made)
+    encoded = issue(profile, names(cn), key().public_key(), above, NOW, ocsp=OCSP, **options)
+    return x509.load_der_x509_certificate(encoded)
 
 
 # profile: DC, key usage, path length, carries OCSP [ISO 15118-2 Annex F]
@@ -60,12 +60,12 @@ LEAVES = {"provisioning": PCID, "contract": EMAID, "cps": "CPS 1", "cpo": "DE*PV
 def every_profile() -> dict[str, x509.Certificate]:
     sub2 = branch("v2g")
     sub1, top = sub2.issuers
-    made = {"v2g-root": top, "v2g-sub1": sub1, "v2g-sub2": sub2.certificate}
-    return made | {profile: leaf(profile, cn, sub2) for profile, cn in LEAVES.items()}
+    authorities = {"v2g-root": top, "v2g-sub1": sub1, "v2g-sub2": sub2.certificate}
+    return authorities | {profile: leaf(profile, cn, sub2) for profile, cn in LEAVES.items()}
 
 
 @pytest.mark.parametrize("profile", EXPECTED)
-def test_a_certificate_carries_what_its_profile_says(profile: str):
+def test_a_certificate_carries_the_fields_of_its_profile(profile: str):
     certificate = every_profile()[profile]
     domain, usage, length, ocsp = EXPECTED[profile]
     dc = certificate.subject.get_attributes_for_oid(NameOID.DOMAIN_COMPONENT)
@@ -73,9 +73,9 @@ def test_a_certificate_carries_what_its_profile_says(profile: str):
     basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert (basic.critical, basic.value.ca) == (True, profile.startswith("v2g"))
     assert basic.value.path_length == length
-    found = certificate.extensions.get_extension_for_class(x509.KeyUsage)
-    flags = {flag.lstrip("_") for flag, value in vars(found.value).items() if value}
-    assert (found.critical, flags) == (True, usage)
+    key_usage = certificate.extensions.get_extension_for_class(x509.KeyUsage)
+    flags = {flag.lstrip("_") for flag, value in vars(key_usage.value).items() if value}
+    assert (key_usage.critical, flags) == (True, usage)
     access = [
         description.access_location.value
         for extension in certificate.extensions
@@ -89,10 +89,10 @@ def test_a_certificate_carries_what_its_profile_says(profile: str):
 
 def test_key_identifiers_are_8_bytes_and_name_the_issuer():
     sub2 = branch("v2g")
-    made = path.read(der(leaf("cps", "CPS 1", sub2)))
-    assert made.ski is not None
-    assert len(made.ski) == 8
-    assert made.aki == path.read(der(sub2.certificate)).ski
+    certificate = path.read(der(leaf("cps", "CPS 1", sub2)))
+    assert certificate.ski is not None
+    assert len(certificate.ski) == 8
+    assert certificate.aki == path.read(der(sub2.certificate)).ski
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_key_identifiers_are_8_bytes_and_name_the_issuer():
 )
 def test_each_leaf_is_good_for_its_role_and_no_other(kind: str, profile: str, role: str):
     sub2 = branch(kind)
-    made = der(leaf(profile, LEAVES[profile], sub2))
-    assert path.validate(made, sub2.path, [sub2.root], role, NOW).der == sub2.root
-    for other in {chain.CPS, chain.CPO, chain.CONTRACT, chain.PROVISIONING} - {role}:
+    certificate = der(leaf(profile, LEAVES[profile], sub2))
+    assert path.validate(certificate, sub2.path, [sub2.root], role, NOW).der == sub2.root
+    for other_role in {chain.CPS, chain.CPO, chain.CONTRACT, chain.PROVISIONING} - {role}:
         with pytest.raises(CertificateError, match="role"):
-            path.validate(made, sub2.path, [sub2.root], other, NOW)
+            path.validate(certificate, sub2.path, [sub2.root], other_role, NOW)
 
 
 def test_a_certificate_over_800_bytes_is_refused():
@@ -125,16 +125,16 @@ def test_a_certificate_just_within_the_limit_is_issued():
     sub2 = branch("mo")
     size = len(der(leaf("contract", EMAID, sub2)))
     fitting = OCSP + "o" * (LIMIT - size - 16)  # lengths and a signature vary by a few bytes
-    made = issue("contract", names(EMAID), key().public_key(), sub2, NOW, ocsp=fitting)
-    assert LIMIT - 32 < len(made) <= LIMIT
+    certificate = issue("contract", names(EMAID), key().public_key(), sub2, NOW, ocsp=fitting)
+    assert LIMIT - 32 < len(certificate) <= LIMIT
 
 
 def test_a_leaf_cannot_issue():
     above = branch("v2g")
     holder = key()
-    made = issue("cps", names("CPS"), holder.public_key(), above, NOW)
+    certificate = issue("cps", names("CPS"), holder.public_key(), above, NOW)
     with pytest.raises(IssueError, match="not-a-ca"):
-        leaf("contract", EMAID, Authority(x509.load_der_x509_certificate(made), holder))
+        leaf("contract", EMAID, Authority(x509.load_der_x509_certificate(certificate), holder))
 
 
 def test_sub2_cannot_issue_a_ca():
@@ -143,9 +143,9 @@ def test_sub2_cannot_issue_a_ca():
 
 
 def test_a_key_on_another_curve_is_refused():
-    other = ec.generate_private_key(ec.SECP384R1()).public_key()
+    p384_key = ec.generate_private_key(ec.SECP384R1()).public_key()
     with pytest.raises(IssueError, match="curve"):
-        issue("cps", names("CPS"), other, branch("v2g"), NOW)
+        issue("cps", names("CPS"), p384_key, branch("v2g"), NOW)
 
 
 def test_nothing_outlives_its_issuer():
@@ -153,8 +153,8 @@ def test_nothing_outlives_its_issuer():
     limit = sub2.certificate.not_valid_after_utc.timestamp()
     with pytest.raises(IssueError, match="outlive"):
         leaf("contract", EMAID, sub2, ends=limit + 1)
-    made = leaf("provisioning", PCID, sub2)  # its usual lifetime is longer than Sub2's
-    assert made.not_valid_after_utc.timestamp() == limit
+    certificate = leaf("provisioning", PCID, sub2)  # its usual lifetime is longer than Sub2's
+    assert certificate.not_valid_after_utc.timestamp() == limit
 
 
 def test_an_empty_validity_is_refused():

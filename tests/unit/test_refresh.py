@@ -1,4 +1,4 @@
-"""What others have revoked is learnt before the pools decide, and only from whom to believe."""
+"""Foreign revocations are learnt before the pools decide, and only from authorized signers."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ class Foreign:
         extension = (x509.AuthorityInformationAccess([access]), False)
         return self.issuer.issue(PCID, dc="OEM", extensions=[extension], **changes)
 
-    def says(self, known: Known, by: Issued | None = None) -> None:
+    def says(self, certificate_status: Known, by: Issued | None = None) -> None:
         def answer(request: bytes) -> bytes:
-            asked, now = responder.read(request), self.pools.now
-            return responder.answer(authority(by or self.issuer), asked, known, now, now + 7200)
+            request_, now = responder.read(request), self.pools.now
+            return responder.answer(
+                authority(by or self.issuer), request_, certificate_status, now, now + 7200
+            )
 
         self.place.answers = answer
 
@@ -61,7 +63,7 @@ def foreign(pools: Pools) -> Iterator[Foreign]:
         yield Foreign(pools, place)
 
 
-def test_what_is_revoked_elsewhere_is_refused_here(foreign: Foreign):
+def test_a_certificate_revoked_by_its_issuer_is_refused_here(foreign: Foreign):
     foreign.says(foreign.revoked())
     foreign.refresh(foreign.leaf.chain)
     status = foreign.status()
@@ -71,15 +73,19 @@ def test_what_is_revoked_elsewhere_is_refused_here(foreign: Foreign):
         certificates.check(records, foreign.leaf.chain)
 
 
-@pytest.mark.parametrize("known", ["good", "unknown"])
-def test_nothing_is_entered_of_what_is_not_revoked(foreign: Foreign, known: Known):
-    foreign.says(known)
+@pytest.mark.parametrize("certificate_status", ["good", "unknown"])
+def test_a_certificate_that_is_not_revoked_is_not_entered(
+    foreign: Foreign, certificate_status: Known
+):
+    foreign.says(certificate_status)
     foreign.refresh(foreign.leaf.chain)
     assert foreign.status() is None
     assert foreign.place.asked == ["application/ocsp-request"]
 
 
-def test_a_stranger_revokes_nothing(foreign: Foreign, caplog: pytest.LogCaptureFixture):
+def test_an_answer_of_a_foreign_signer_revokes_nothing(
+    foreign: Foreign, caplog: pytest.LogCaptureFixture
+):
     foreign.says(foreign.revoked(), by=root("Stranger").sub("Stranger"))
     foreign.refresh(foreign.leaf.chain)
     assert foreign.status() is None
@@ -133,16 +139,16 @@ def test_an_address_that_is_not_public_is_not_called(
     assert "refused" in caplog.text
 
 
-def test_who_stands_below_no_root_of_ours_makes_nobody_call(pools: Pools):
+def test_a_certificate_below_no_root_of_ours_causes_no_call(pools: Pools):
     with Listener() as place:
-        stranger = Foreign(pools, place, root("Stranger").sub("S1", 1).sub("S2"))
-        stranger.says(stranger.revoked())
-        stranger.refresh(stranger.leaf.chain)
+        foreign = Foreign(pools, place, root("Stranger").sub("S1", 1).sub("S2"))
+        foreign.says(foreign.revoked())
+        foreign.refresh(foreign.leaf.chain)
         assert place.asked == []
 
 
-def test_a_path_that_only_names_its_issuer_makes_nobody_call(pools: Pools):
-    """A stranger's CA with the name and key identifier of a real one, but its own key."""
+def test_a_path_without_a_valid_signature_causes_no_call(pools: Pools):
+    """A foreign CA with the name and key identifier of a real one, but its own key."""
     real = pools.world.oem_sub2
     with Listener() as place:
         fake = Issued(real.cert, WORLD.cps.key, real.issuer, NOW)
@@ -152,6 +158,6 @@ def test_a_path_that_only_names_its_issuer_makes_nobody_call(pools: Pools):
         assert place.asked == []
 
 
-def test_what_cannot_be_read_is_left_to_who_decides(foreign: Foreign):
+def test_an_unreadable_certificate_causes_no_call(foreign: Foreign):
     foreign.refresh([foreign.leaf.der, b"0"])
     assert foreign.place.asked == []

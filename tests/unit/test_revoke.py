@@ -1,4 +1,4 @@
-"""Revocation on request: by the owner of the subject, of what is shown, and of all below a CA."""
+"""Revocation on request: by the owner of the subject, and of every certificate below a CA."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ EVSEID = "DE*PVC*E000001"
 def revoke(
     office: Office, role: str, certificate: x509.Certificate, reason: str = "superseded"
 ) -> httpx.Response:
-    shown = base64.b64encode(der(certificate)).decode()
-    body = {"certificate": shown, "revocationReason": reason}
+    encoded = base64.b64encode(der(certificate)).decode()
+    body = {"certificate": encoded, "revocationReason": reason}
     return office.ask(role, "POST", URL, json=body)
 
 
 def status(office: Office, certificate: x509.Certificate) -> Status:
     with office.store.read() as records:
-        found = records.statuses.get(*path.identity(path.read_any(der(certificate))))
-    assert found
-    return found
+        row = records.statuses.get(*path.identity(path.read_any(der(certificate))))
+    assert row
+    return row
 
 
 ISSUED = {
@@ -49,9 +49,9 @@ def test_the_owner_of_a_subject_and_an_administrator_revoke_it(
     role, name = ISSUED[kind]
     if curve == "secp521r1" and kind == "cpo":
         name = "DE-PVC-S-0001-2"
-    for who in (role, "ADMIN"):
+    for caller_role in (role, "ADMIN"):
         leaf = office.enroll(role, kind, name, curve)
-        answer = revoke(office, who, leaf, "keyCompromise")
+        answer = revoke(office, caller_role, leaf, "keyCompromise")
         assert answer.status_code == 200, answer.text
         assert (status(office, leaf).revoked, status(office, leaf).reason) == (
             int(office.now),
@@ -60,25 +60,25 @@ def test_the_owner_of_a_subject_and_an_administrator_revoke_it(
 
 
 @pytest.mark.parametrize("kind", ISSUED)
-def test_nobody_revokes_what_is_anothers(office: Office, kind: str):
+def test_no_caller_revokes_anothers_certificate(office: Office, kind: str):
     role, name = ISSUED[kind]
     leaf = office.enroll(role, kind, name)
-    for other in {"OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI"} - {role}:
-        refused(revoke(office, other, leaf), 403, "does not belong to the caller")
+    for other_role in {"OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI"} - {role}:
+        refused(revoke(office, other_role, leaf), 403, "does not belong to the caller")
     refused(revoke(office, "CPS", leaf), 403, "This call is for")
     assert status(office, leaf).revoked is None
 
 
-def test_a_stranger_cannot_revoke_by_anothers_number(office: Office):
-    """The same issuer, serial and key identifier, under a subject of one's own."""
+def test_a_forged_certificate_with_anothers_serial_revokes_nothing(office: Office):
+    """The forgery has the same issuer, serial and key identifier, under the caller's subject."""
     victim = office.enroll("OEM", "oem", "PVTP0000000000001")
     cpo = office.enroll("CPO", "cpo", EVSEID)
-    made = forged(victim, cpo.subject)
-    refused(revoke(office, "CPO", made), 404, "not issued here")
+    forgery = forged(victim, cpo.subject)
+    refused(revoke(office, "CPO", forgery), 404, "not issued here")
     assert status(office, victim).revoked is None
 
 
-def test_what_was_revoked_stays_as_it_was(office: Office):
+def test_a_second_revocation_changes_nothing(office: Office):
     leaf = office.enroll("CPO", "cpo", EVSEID)
     assert revoke(office, "CPO", leaf, "superseded").status_code == 200
     first = status(office, leaf)
@@ -88,9 +88,9 @@ def test_what_was_revoked_stays_as_it_was(office: Office):
 
 
 def test_a_certificate_from_before_the_register_can_be_revoked(office: Office):
-    made = x509.load_der_x509_certificate(office.issue("cpo", "cpo", EVSEID))
-    assert revoke(office, "CPO", made).status_code == 200
-    assert status(office, made).revoked == int(office.now)
+    certificate = x509.load_der_x509_certificate(office.issue("cpo", "cpo", EVSEID))
+    assert revoke(office, "CPO", certificate).status_code == 200
+    assert status(office, certificate).revoked == int(office.now)
 
 
 def test_a_role_certificate_is_an_administrators(office: Office):
@@ -99,8 +99,8 @@ def test_a_role_certificate_is_an_administrators(office: Office):
     assert revoke(office, "ADMIN", leaf).status_code == 200
 
 
-def test_a_revoked_ca_takes_everything_below_it_along(office: Office):
-    leaf, other = office.enroll("CPO", "cpo", EVSEID), office.enroll("CPS", "cps", "CPS 7")
+def test_a_revoked_ca_revokes_every_certificate_below_it(office: Office):
+    leaf, unrelated = office.enroll("CPO", "cpo", EVSEID), office.enroll("CPS", "cps", "CPS 7")
     _, sub1, sub2 = levels("cpo", "secp256r1")
     with office.store.write() as records:
         certificates.record(records, der(sub2.certificate))
@@ -109,7 +109,7 @@ def test_a_revoked_ca_takes_everything_below_it_along(office: Office):
     for fallen in (sub1.certificate, sub2.certificate, leaf):
         assert status(office, fallen).revoked == int(office.now)
         assert status(office, fallen).reason == "cessationOfOperation"
-    assert status(office, other).revoked is None
+    assert status(office, unrelated).revoked is None
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_revoked_ca_takes_everything_below_it_along(office: Office):
         ({"certificate": "AAAA"}, "revocationReason : must be given"),
     ],
 )
-def test_a_bad_request_says_what_is_wrong(office: Office, body: dict[str, str], words: str):
+def test_a_bad_request_gets_a_precise_error(office: Office, body: dict[str, str], words: str):
     refused(office.ask("ADMIN", "POST", URL, json=body), 400, words)
 
 

@@ -1,4 +1,4 @@
-"""An operator's book: what events make of a contract, and what is never done by itself."""
+"""An operator's book: the states of a contract, and the actions that need the customer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PCID = "PVTP0000000000001"
 
 
 class Operator:
-    """An operator whose pools are far away: what it was asked to do."""
+    """An operator without pools that records the calls it gets."""
 
     def __init__(self) -> None:
         self.done: list[tuple[str, ...]] = []
@@ -88,7 +88,7 @@ def test_after_a_new_key_there_is_a_contract_only_when_the_customer_wants_one(
 ):
     emaid = customers.onboard("plate", "AB12", "123456")
     tell(customers, "mo.prov.cert.updated", emaid, "1")
-    with pytest.raises(CustomerError):  # not silently, in whatever way
+    with pytest.raises(CustomerError):  # only with the customer's answer
         customers.renew(emaid)
     customers.answer(emaid, wanted=True)
     assert customers.get(emaid).state == book.SIGNED
@@ -101,7 +101,7 @@ def test_after_a_new_key_there_is_a_contract_only_when_the_customer_wants_one(
 
 
 @pytest.mark.parametrize("kind", ["mo.prov.cert.factory.reset", "mo.prov.cert.deleted"])
-def test_what_is_over_is_not_made_again(customers: Customers, operator: Operator, kind: str):
+def test_an_ended_contract_is_not_made_again(customers: Customers, operator: Operator, kind: str):
     emaid = customers.onboard("plate", "AB12", "123456")
     tell(customers, kind, emaid)
     for act in (
@@ -121,11 +121,11 @@ def test_renewing_keeps_the_emaid_and_replacing_does_not(customers: Customers, o
     customers.renew(emaid)
     new = customers.replace(emaid)
     assert operator.done[1:] == [("contract", emaid), ("contract", new), ("terminate", emaid)]
-    assert [(one.emaid, one.state) for one in customers.all()] == [
+    assert [(customer.emaid, customer.state) for customer in customers.all()] == [
         (emaid, book.ENDED),
         (new, book.SIGNED),
     ]
-    assert [one.emaid for one in customers.all(book.SIGNED, book.ASK)] == [new]
+    assert [customer.emaid for customer in customers.all(book.SIGNED, book.ASK)] == [new]
 
 
 def test_a_contract_that_was_refused_is_not_in_the_book(customers: Customers, operator: Operator):
@@ -135,7 +135,7 @@ def test_a_contract_that_was_refused_is_not_in_the_book(customers: Customers, op
     assert customers.all() == []
 
 
-def test_one_whose_answer_was_lost_stays_in_the_book(customers: Customers, operator: Operator):
+def test_a_contract_with_a_lost_answer_stays_in_the_book(customers: Customers, operator: Operator):
     operator.fails = OpcpError("unreachable")
     with pytest.raises(OpcpError):
         customers.onboard("plate", "AB12", "123456")
@@ -163,6 +163,6 @@ def test_the_book_survives_its_process(customers: Customers, operator: Any, tmp_
         {"eventId": "1", "eventType": "mo.prov.cert.updated", "payload": None},
     ],
 )
-def test_what_is_no_event_is_said_to_be_none(customers: Customers, event: dict[str, Any]):
+def test_a_malformed_event_is_refused(customers: Customers, event: dict[str, Any]):
     with pytest.raises(ValueError, match="not an event"):
         customers.take(event)

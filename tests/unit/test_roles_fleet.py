@@ -1,4 +1,4 @@
-"""What becomes of work when the car says no, or nothing more."""
+"""The maker's work for a car that refuses it or stops answering."""
 
 from __future__ import annotations
 
@@ -74,18 +74,18 @@ class Yard:
 
     def seen(self) -> list[tuple[str, str]]:
         """(action, state) of all work that has been looked at."""
-        return [(one.action, one.state) for one in self.queue.history(PCID)]
+        return [(work.action, work.state) for work in self.queue.history(PCID)]
 
     def reasons(self) -> list[str]:
-        return [one.reason for one in self.queue.history(PCID)]
+        return [work.reason for work in self.queue.history(PCID)]
 
 
 @pytest.fixture
 def yard(tmp_path: Path) -> Iterator[Yard]:
-    made = Yard(tmp_path)
-    yield made
-    made.fleet.close()
-    made.queue.close()
+    depot = Yard(tmp_path)
+    yield depot
+    depot.fleet.close()
+    depot.queue.close()
 
 
 def test_a_contract_for_which_there_is_no_room_waits_until_there_is(yard: Yard):
@@ -111,7 +111,7 @@ def test_a_contract_for_a_locked_car_waits_until_that_is_lifted(yard: Yard):
     until(lambda: yard.seen() == [(INSTALL, "done")], "it is lifted")
 
 
-def test_one_that_cannot_be_checked_now_waits_and_holds_up_nothing(yard: Yard):
+def test_a_contract_that_cannot_be_checked_now_waits_and_delays_nothing(yard: Yard):
     yard.unchecked = OpcpError("unreachable", "OCSP")
     yard.add(INSTALL)
     yard.add(REMOVE, OTHER)
@@ -123,7 +123,7 @@ def test_one_that_cannot_be_checked_now_waits_and_holds_up_nothing(yard: Yard):
     until(lambda: (INSTALL, "done") in yard.seen(), "and then it is installed")
 
 
-def test_what_is_not_in_the_car_need_not_be_removed(yard: Yard):
+def test_a_contract_that_is_not_in_the_car_counts_as_removed(yard: Yard):
     yard.car.says["remove_contract"] = NOT_FOUND
     yard.add(REMOVE)
     yard.arrives()
@@ -175,11 +175,11 @@ class Told(Car):
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     maker: Any = SimpleNamespace(check=lambda *_: None, point=lambda pcid: b"point")
-    with Backend(maker, tmp_path / "backend.sqlite", lambda: NOW) as made:
-        yield made
+    with Backend(maker, tmp_path / "backend.sqlite", lambda: NOW) as opened:
+        yield opened
 
 
-def test_a_car_that_comes_hears_the_time_and_what_is_revoked(backend: Backend):
+def test_an_arriving_car_gets_the_time_and_the_revocation_list(backend: Backend):
     car: Any = Told()
     backend.revoke(b"a certificate")
     backend.arrives(PCID, lambda point: car)
@@ -187,14 +187,14 @@ def test_a_car_that_comes_hears_the_time_and_what_is_revoked(backend: Backend):
     assert [name for name, _ in car.heard] == ["set_time", "install_revoked"]
 
 
-def test_nothing_revoked_is_no_list(backend: Backend):
+def test_without_revocations_no_list_is_sent(backend: Backend):
     car: Any = Told()
     backend.arrives(PCID, lambda point: car)
     until(lambda: backend.locked == {PCID}, "it was greeted")
     assert [name for name, _ in car.heard] == ["set_time"]
 
 
-def test_a_locked_car_is_told_of_and_unlocked_while_it_is_there(backend: Backend):
+def test_a_locked_car_is_reported_and_unlocked_while_it_is_connected(backend: Backend):
     car: Any = Told()
     assert not backend.unlock(PCID)
     backend.arrives(PCID, lambda point: car)

@@ -1,4 +1,4 @@
-"""The mobility operator does not take the pool's word for which vehicle it was given."""
+"""The mobility operator checks the vehicle that the pool returns."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def vehicle(pcid: str) -> Issued:
     return WORLD.provisioning(point(ec.generate_private_key(ec.SECP256R1())), pcid)
 
 
-@pytest.mark.parametrize("asked", [PCID, PCID.lower()])
-def test_the_vehicle_asked_for_is_taken_in_either_case(asked: str):
+@pytest.mark.parametrize("pcid", [PCID, PCID.lower()])
+def test_the_requested_vehicle_is_accepted_in_either_case(pcid: str):
     asked_for = vehicle(PCID)
-    assert operator(asked_for).vehicle(asked).certificate == asked_for.der
+    assert operator(asked_for).vehicle(pcid).certificate == asked_for.der
 
 
 def test_another_vehicle_with_a_good_certificate_is_not_sealed_to():
@@ -52,16 +52,16 @@ def test_another_vehicle_with_a_good_certificate_is_not_sealed_to():
 
 
 def test_a_vehicle_under_no_known_root_is_not_sealed_to():
-    stranger = root("OEM Root").sub("OEM Sub1", 1).sub("OEM Sub2")
+    foreign = root("OEM Root").sub("OEM Sub1", 1).sub("OEM Sub2")
     with pytest.raises(CertificateError):
-        operator(stranger.issue(PCID, dc="OEM")).vehicle(PCID)
+        operator(foreign.issue(PCID, dc="OEM")).vehicle(PCID)
 
 
-def test_the_path_is_left_to_the_pool_when_the_operator_says_so_and_the_identity_never():
-    stranger = root("OEM Root").sub("OEM Sub1", 1).sub("OEM Sub2").issue(PCID, dc="OEM")
-    client: Any = Pool(stranger)
+def test_the_path_check_may_be_left_to_the_pool_and_the_identity_check_never():
+    foreign = root("OEM Root").sub("OEM Sub1", 1).sub("OEM Sub2").issue(PCID, dc="OEM")
+    client: Any = Pool(foreign)
     trusting = Operator(client, "DEPVT", clock=lambda: NOW, check_path=False)
-    assert trusting.vehicle(PCID).certificate == stranger.der
+    assert trusting.vehicle(PCID).certificate == foreign.der
     with pytest.raises(OpcpError, match="instead of"):
         trusting.vehicle("PVTP0000000000666")
 
@@ -84,23 +84,23 @@ def test_a_wrong_check_digit_is_no_typing_error_to_pass_over():
 
 
 def test_an_emaid_that_is_taken_is_not_given_again():
-    asked = []
+    looked_up = []
 
     class Ccp:
         def call(self, method: str, path: str) -> None:
-            asked.append(path.rsplit("/", 1)[1])
-            if len(asked) < 3:
+            looked_up.append(path.rsplit("/", 1)[1])
+            if len(looked_up) < 3:
                 return
             raise OpcpError("refused", "404", 404)
 
     client: Any = Ccp()
     emaid = Operator(client, "GBOCT").new_emaid()
-    assert len(set(asked)) == 3
-    assert asked[-1] == emaid == with_check_digit(emaid)
+    assert len(set(looked_up)) == 3
+    assert looked_up[-1] == emaid == with_check_digit(emaid)
     assert emaid.startswith("GBOCTC")
 
 
-def test_no_emaid_is_given_while_nobody_knows_which_are_taken():
+def test_no_emaid_is_given_while_the_pool_is_unreachable():
     class Ccp:
         def call(self, method: str, path: str) -> None:
             raise OpcpError("unreachable")

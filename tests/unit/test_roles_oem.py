@@ -33,7 +33,7 @@ def test_a_good_bundle_is_forwarded():
     check(signed(), EMAID, V2G, MO, NOW)
 
 
-def test_what_has_expired_is_not_forwarded():
+def test_an_expired_contract_is_not_forwarded():
     refused("expired", signed(), now=NOW + 400 * DAY)
     refused("expired", signed(ends=NOW + DAY), now=NOW + 2 * DAY)
 
@@ -43,8 +43,8 @@ def test_a_bundle_that_is_not_valid_yet_is_not_forwarded():
 
 
 def test_a_cps_under_an_unknown_root_is_not_trusted():
-    stranger = root("Stranger").sub("P1", 1).sub("P2").issue("CPS", dc="CPS")
-    refused("path", signed(stranger))
+    foreign = root("Stranger").sub("P1", 1).sub("P2").issue("CPS", dc="CPS")
+    refused("path", signed(foreign))
 
 
 def test_a_station_is_no_cps():
@@ -52,8 +52,8 @@ def test_a_station_is_no_cps():
 
 
 def test_malicious_cps_signing_foreign_mo_data_detected():
-    stranger = root("MO Root", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
-    refused("path", signed(mo=stranger))
+    foreign = root("MO Root", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
+    refused("path", signed(mo=foreign))
 
 
 def test_a_changed_bundle_is_not_forwarded():
@@ -78,5 +78,5 @@ def test_an_emaid_that_is_not_the_certificates_is_not_forwarded():
 
 
 @pytest.mark.parametrize("message", [b"", b"\x80\x98" + bytes(50), PUBLISHED_NEGATIVE])
-def test_what_is_no_contract_is_not_forwarded(message: bytes):
+def test_a_message_without_a_contract_is_not_forwarded(message: bytes):
     refused("format", message)

@@ -95,8 +95,8 @@ def test_a_signed_body_that_is_no_json_is_said_to_be_none():
 def test_over_http():
     taker = Taker("wrong-contract")
     with receiving(taker, lambda: SECRET) as url, httpx.Client(trust_env=False) as client:
-        told = client.post(url, content=BODY, headers={"Payload-Signature": HMAC})
-        assert (told.status_code, told.json()) == (409, {"errorMessages": ["wrong-contract"]})
+        answer = client.post(url, content=BODY, headers={"Payload-Signature": HMAC})
+        assert (answer.status_code, answer.json()) == (409, {"errorMessages": ["wrong-contract"]})
         assert client.post(url, content=BODY).status_code == 401
         assert client.post(url, content=bytes(LIMIT)).status_code == 401
         assert client.post(url, content=bytes(LIMIT + 1)).status_code == 413

@@ -34,9 +34,7 @@ def sold(region: str, **more: list[bytes]) -> list[str]:
         ("NA", ["Hubject GmbH", "Irdeto B.V.", "SSI", "DigiCert, Inc."]),
     ],
 )
-def test_a_region_has_its_providers_and_the_ecosystem_at_hand(
-    region: str, organisations: list[str]
-):
+def test_a_region_has_its_providers_and_the_local_ecosystem(region: str, organisations: list[str]):
     assert sold(region) == [*organisations, "Example Pool", "OEM"]
 
 
@@ -45,12 +43,12 @@ def test_a_word_that_only_contains_a_providers_name_is_another_company():
     assert regions.provider_of(of("Hubjects GmbH").der) is None
 
 
-def test_operators_roots_fill_what_room_is_left():
+def test_operators_roots_fill_the_remaining_room():
     assert sold("EU", MO=[WORLD.mo_root.der]) == [*sold("EU"), "MO"]
     assert len(sold("EU", MO=[WORLD.mo_root.der] * 40)) == regions.LIMIT
 
 
-def test_what_a_car_needs_is_never_left_out_silently():
+def test_required_roots_are_never_omitted_silently():
     assert len(sold("EU", V2G=[ROOTS["Example Pool"].der] * 15)) == regions.LIMIT
     with pytest.raises(ValueError, match="room for 16"):
         sold("EU", V2G=[ROOTS["Example Pool"].der] * 16)

@@ -1,4 +1,4 @@
-"""OCSP as a maker asks it: who is believed, about what, and when nothing is known."""
+"""The maker's OCSP client: the signers it trusts, and the answers it rejects."""
 
 from __future__ import annotations
 
@@ -40,13 +40,17 @@ class Place(Listener):
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    with Place() as made:
-        yield made
+    with Place() as responder_:
+        yield responder_
 
 
-def says(known: responder.Known, by: Issued = ISSUER, at: float = NOW) -> Callable[[bytes], bytes]:
+def says(
+    certificate_status: responder.Known, by: Issued = ISSUER, at: float = NOW
+) -> Callable[[bytes], bytes]:
     def answer(request: bytes) -> bytes:
-        return responder.answer(authority(by), responder.read(request), known, at, at + 3600)
+        return responder.answer(
+            authority(by), responder.read(request), certificate_status, at, at + 3600
+        )
 
     return answer
 
@@ -59,7 +63,7 @@ def revoked(request: bytes) -> bytes:
 @pytest.mark.parametrize(
     "answers, is_revoked", [(says("good"), False), (revoked, True), (says("unknown"), True)]
 )
-def test_the_issuers_word_counts(
+def test_an_answer_signed_by_the_issuer_counts(
     place: Place, answers: Callable[[bytes], bytes], is_revoked: bool
 ):
     place.answers = answers
@@ -73,28 +77,28 @@ def test_a_certificate_without_a_responder_is_not_asked_about(place: Place):
 
 
 def about_another(request: bytes) -> bytes:
-    other = ocsp.OCSPRequestBuilder().add_certificate(
+    request_ = ocsp.OCSPRequestBuilder().add_certificate(
         WORLD.mo_sub2.cert, WORLD.mo_root.cert, hashes.SHA1()
     )
-    return says("good")(other.build().public_bytes(Encoding.DER))
+    return says("good")(request_.build().public_bytes(Encoding.DER))
 
 
 def delegated(**changes: Any) -> Callable[[bytes], bytes]:
-    """Signed by a responder that the issuer has certified, or not quite."""
+    """Return an answer of a delegated responder; `changes` make its certificate wrong."""
 
     def answer(request: bytes) -> bytes:
         usage = changes.get("usage", [ExtendedKeyUsageOID.OCSP_SIGNING])
         below = changes.get("below", ISSUER)
         extensions = [(x509.ExtendedKeyUsage(usage), False)] if usage else []
         signer = below.issue("Responder", extensions=extensions, **changes.get("dates", {}))
-        asked = ocsp.load_der_ocsp_request(request)
+        parsed = ocsp.load_der_ocsp_request(request)
         now = datetime.fromtimestamp(NOW, UTC)
         return (
             ocsp.OCSPResponseBuilder()
             .add_response_by_hash(
-                issuer_name_hash=asked.issuer_name_hash,
-                issuer_key_hash=asked.issuer_key_hash,
-                serial_number=asked.serial_number,
+                issuer_name_hash=parsed.issuer_name_hash,
+                issuer_key_hash=parsed.issuer_key_hash,
+                serial_number=parsed.serial_number,
                 algorithm=hashes.SHA1(),
                 cert_status=ocsp.OCSPCertStatus.GOOD,
                 this_update=now,
@@ -133,7 +137,9 @@ def test_a_responder_that_the_issuer_certified_may_answer(place: Place):
         delegated(dates={"not_before": NOW - 86_400, "not_after": NOW - 1}),
     ],
 )
-def test_no_word_that_counts_is_no_verdict(place: Place, answers: Callable[[bytes], bytes]):
+def test_without_a_valid_answer_there_is_no_verdict(
+    place: Place, answers: Callable[[bytes], bytes]
+):
     place.answers = answers
     with pytest.raises(OpcpError, match="OCSP"):
         place.is_revoked()

@@ -1,4 +1,4 @@
-"""What the maker's backend remembers: everything it was told, once, across any stop."""
+"""The maker's work queue keeps every event once, across any stop."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_each_vehicle_has_its_own_in_the_order_it_came(queue: WorkQueue):
 
 
 @pytest.mark.parametrize(
-    "before, new, left",
+    "before, new, remaining",
     [
         ((INSTALL, EMAID), (INSTALL, EMAID), []),
         ((INSTALL, EMAID), (REMOVE, EMAID), []),
@@ -101,15 +101,18 @@ def test_each_vehicle_has_its_own_in_the_order_it_came(queue: WorkQueue):
         ((INSTALL, SECOND), (REMOVE, EMAID), [(INSTALL, SECOND)]),
     ],
 )
-def test_new_work_takes_the_place_of_what_it_makes_void(
-    queue: WorkQueue, before: tuple[str, str], new: tuple[str, str], left: list[tuple[str, str]]
+def test_new_work_replaces_the_work_it_makes_void(
+    queue: WorkQueue,
+    before: tuple[str, str],
+    new: tuple[str, str],
+    remaining: list[tuple[str, str]],
 ):
     for action, emaid in (before, new):
         queue.add(CAR, emaid, action)
-    assert [(work.action, work.emaid) for work in queue.waiting(CAR)] == [*left, new]
+    assert [(work.action, work.emaid) for work in queue.waiting(CAR)] == [*remaining, new]
 
 
-def test_what_is_finished_waits_no_more(queue: WorkQueue):
+def test_finished_work_waits_no_more(queue: WorkQueue):
     queue.add(CAR, EMAID, INSTALL)
     queue.add(CAR, SECOND, INSTALL)
     first, second = queue.waiting(CAR)
@@ -119,7 +122,7 @@ def test_what_is_finished_waits_no_more(queue: WorkQueue):
     assert queue.history(CAR)[1].reason == "why"
 
 
-def test_what_was_replaced_while_it_was_under_way_stays_replaced(queue: WorkQueue):
+def test_work_replaced_while_it_was_under_way_stays_replaced(queue: WorkQueue):
     queue.add(CAR, EMAID, INSTALL)
     (under_way,) = queue.waiting(CAR)
     queue.add(CAR, EMAID, REMOVE)
@@ -127,7 +130,7 @@ def test_what_was_replaced_while_it_was_under_way_stays_replaced(queue: WorkQueu
     assert told(queue) == [(INSTALL, EMAID, REPLACED), (REMOVE, EMAID, WAITING)]
 
 
-def test_what_still_waits_may_say_why(queue: WorkQueue):
+def test_waiting_work_may_hold_a_reason(queue: WorkQueue):
     queue.add(CAR, EMAID, INSTALL)
     queue.finish(queue.waiting(CAR)[0], WAITING, "no room")
     assert queue.waiting(CAR)[0].reason == "no room"

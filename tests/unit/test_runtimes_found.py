@@ -1,4 +1,4 @@
-"""`plugvault.runtimes`: which interpreters are found, and which are no such thing."""
+"""`plugvault.runtimes`: the interpreters it finds, and the files it ignores."""
 
 import os
 from collections.abc import Iterator
@@ -40,9 +40,9 @@ def test_nothing_but_this_python_in_an_empty_cache(cache: Path) -> None:
 def test_newest_version_is_taken_and_1_25_is_newer_than_1_9(cache: Path) -> None:
     install(cache / "debian-1.9.4-1", "1.9.4")
     newest = install(cache / "debian-1.25.0+ds-1", "1.25.0")
-    found = runtimes.get("debian")
-    assert found is not None
-    assert (found.argv, found.version, found.has_ffi) == ((str(newest),), "1.25.0", True)
+    runtime = runtimes.get("debian")
+    assert runtime is not None
+    assert (runtime.argv, runtime.version, runtime.has_ffi) == ((str(newest),), "1.25.0", True)
 
 
 def test_interpreter_without_ffi_is_not_debians(cache: Path) -> None:
@@ -55,16 +55,16 @@ def test_64_bits_are_not_debian32(cache: Path) -> None:
     assert runtimes.get("debian32") is None
 
 
-def test_one_that_does_not_run_gives_way_to_an_older_one(cache: Path) -> None:
+def test_a_broken_interpreter_gives_way_to_an_older_one(cache: Path) -> None:
     install(cache / "wheel-1.28").write_text("#!/bin/sh\nexit 3\n")
     older = install(cache / "wheel-1.27", modules="")
-    found = runtimes.get("wheel")
-    assert found is not None
-    assert found.argv == (str(older),)
-    assert not found.has_ffi
+    runtime = runtimes.get("wheel")
+    assert runtime is not None
+    assert runtime.argv == (str(older),)
+    assert not runtime.has_ffi
 
 
-def test_half_made_one_is_never_seen(cache: Path) -> None:
+def test_a_half_installed_interpreter_is_never_seen(cache: Path) -> None:
     install(cache / ".new-x1y2z3")
     assert [runtime.name for runtime in runtimes.find()] == ["cpython"]
 
@@ -74,11 +74,11 @@ def test_unknown_name_is_an_error_that_lists_the_known(cache: Path) -> None:
         runtimes.get("pypy")
 
 
-def test_environment_leads_to_the_firmware_and_to_what_is_frozen(cache: Path) -> None:
+def test_environment_names_the_firmware_and_the_frozen_modules(cache: Path) -> None:
     install(cache / "wheel-1.28", modules="")
-    found = runtimes.get("wheel")
-    assert found is not None
-    path = found.env(Path("/extra"))["MICROPYPATH"].split(":")
+    runtime = runtimes.get("wheel")
+    assert runtime is not None
+    path = runtime.env(Path("/extra"))["MICROPYPATH"].split(":")
     assert path == ["/extra", str(runtimes.firmware()), ".frozen"]
     assert (runtimes.firmware() / "evcc/errors.py").is_file()
 
@@ -95,9 +95,9 @@ def test_interpreter_that_can_drive_a_token_gets_the_allocator_set_for_it(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(cache / "debian-1.25")
-    found = runtimes.get("debian")
-    assert found is not None
+    runtime = runtimes.get("debian")
+    assert runtime is not None
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    assert found.env()["GLIBC_TUNABLES"] == runtimes.ALLOCATOR["GLIBC_TUNABLES"]
+    assert runtime.env()["GLIBC_TUNABLES"] == runtimes.ALLOCATOR["GLIBC_TUNABLES"]
     monkeypatch.setenv("GLIBC_TUNABLES", "the callers")
-    assert found.env()["GLIBC_TUNABLES"] == "the callers"
+    assert runtime.env()["GLIBC_TUNABLES"] == "the callers"

@@ -34,8 +34,8 @@ def test_only_the_vehicle_opens_it_and_leading_zeros_stay(scalar: bytes):
     sealed = seal(scalar, vehicle.public_key())
     assert (len(sealed.dh_point), sealed.dh_point[0], len(sealed.wrapped)) == (65, 4, 48)
     assert opened(sealed.dh_point, sealed.wrapped, vehicle) == scalar
-    stranger = ec.generate_private_key(P256)
-    assert opened(sealed.dh_point, sealed.wrapped, stranger) != scalar
+    other_key = ec.generate_private_key(P256)
+    assert opened(sealed.dh_point, sealed.wrapped, other_key) != scalar
 
 
 def test_a_shared_secret_with_leading_zeros_keeps_its_width():
@@ -54,8 +54,8 @@ def test_a_shared_secret_with_leading_zeros_keeps_its_width():
 def test_ephemeral_key_and_iv_never_reused():
     vehicle = ec.generate_private_key(P256).public_key()
     sealed = [seal(bytes(32), vehicle) for _ in range(64)]
-    assert len({one.dh_point for one in sealed}) == 64
-    assert len({one.wrapped[:16] for one in sealed}) == 64
+    assert len({box.dh_point for box in sealed}) == 64
+    assert len({box.wrapped[:16] for box in sealed}) == 64
 
 
 @pytest.mark.parametrize("length", [0, 31, 33, 48])

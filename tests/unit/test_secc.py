@@ -1,4 +1,4 @@
-"""The station's half of a session: what it grants, what it refuses, and in which words."""
+"""The station's half of a session: its grants, its refusals, and their response codes."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def vehicle(world: World) -> Vehicle:
 
 
 def refused(vehicle: Vehicle, body: Any, code: str) -> None:
-    """The answer is this refusal, the session is over, and nobody was billed."""
+    """Assert this refusal, the end of the session, and no billing."""
     assert body["ResponseCode"] == code
     assert vehicle.secc.state == CLOSED
     assert len(vehicle.of(Closed)) == 1
@@ -200,7 +200,7 @@ def test_another_minor_version_will_do(vehicle: Vehicle) -> None:
     assert body == {"ResponseCode": code, "SchemaID": 7}
 
 
-def test_external_payment_needs_no_contract_and_bills_nobody(vehicle: Vehicle) -> None:
+def test_external_payment_needs_no_contract_and_bills_no_contract(vehicle: Vehicle) -> None:
     vehicle.set_up()
     vehicle.say("ServiceDiscoveryReq", {})
     vehicle.select("ExternalPayment", [(1, None)])
@@ -231,8 +231,8 @@ def test_rejects_a_contract_of_a_foreign_root(vehicle: Vehicle) -> None:
 
 
 def test_rejects_a_root_the_vehicle_brought(vehicle: Vehicle) -> None:
-    other = World()
-    chain = [*other.contract.chain, other.mo_root.der]
+    foreign = World()
+    chain = [*foreign.contract.chain, foreign.mo_root.der]
     refused(vehicle, vehicle.to_payment().details(chain), "FAILED_CertChainError")
 
 
@@ -294,8 +294,12 @@ def test_rejects_an_authorization_without_challenge(vehicle: Vehicle) -> None:
 
 
 def test_rejects_another_contracts_key(vehicle: Vehicle) -> None:
-    other = vehicle.world.new_contract("DEPVT0000000028")
-    refused(vehicle, vehicle.to_authorization().authorize(key=other.key), "FAILED_SignatureError")
+    other_contract = vehicle.world.new_contract("DEPVT0000000028")
+    refused(
+        vehicle,
+        vehicle.to_authorization().authorize(key=other_contract.key),
+        "FAILED_SignatureError",
+    )
 
 
 def test_rejects_an_unsigned_authorization(vehicle: Vehicle) -> None:
@@ -343,7 +347,7 @@ def test_a_challenge_is_good_for_one_session_only(world: World) -> None:
 
 
 def test_unknown_session_is_refused_in_every_state(world: World) -> None:
-    stranger = bytes(7) + b"\1"
+    unknown = bytes(7) + b"\1"
     details = messages.payment_details_req(EMAID, world.contract.chain)
     for reach, name, body in (
         (Vehicle.set_up, "ServiceDiscoveryReq", {}),
@@ -352,7 +356,7 @@ def test_unknown_session_is_refused_in_every_state(world: World) -> None:
     ):
         vehicle = Vehicle(world)
         reach(vehicle)
-        refused(vehicle, vehicle.say(name, body, stranger), "FAILED_UnknownSession")
+        refused(vehicle, vehicle.say(name, body, unknown), "FAILED_UnknownSession")
 
 
 def test_a_request_out_of_turn_is_a_sequence_error(world: World) -> None:
@@ -387,7 +391,7 @@ def test_installation_needs_the_service_to_be_selected(vehicle: Vehicle) -> None
     refused(vehicle, installation(vehicle), "FAILED_SequenceError")
 
 
-def test_a_message_nobody_asked_for_gets_no_answer(vehicle: Vehicle) -> None:
+def test_an_unsolicited_message_gets_no_answer(vehicle: Vehicle) -> None:
     vehicle.set_up()
     assert vehicle.say("ServiceDiscoveryRes", SERVICES) is None
     assert vehicle.of(Closed)
@@ -475,10 +479,10 @@ def test_the_operators_answer_gets_the_sessions_id_and_nothing_else(vehicle: Veh
     response = vehicle.world.response(vehicle.world.cpo.point, session_id=b"\0")
     frames, _ = vehicle.secc.fetched(response, 5)
     (payload,) = v2gtp.Reader().feed(frames[0])
-    got, wanted = exi.decode(payload), exi.decode(response)
-    assert got["V2G_Message"]["Header"]["SessionID"] == SESSION
-    wanted["V2G_Message"]["Header"]["SessionID"] = SESSION
-    assert got == wanted
+    received, expected = exi.decode(payload), exi.decode(response)
+    assert received["V2G_Message"]["Header"]["SessionID"] == SESSION
+    expected["V2G_Message"]["Header"]["SessionID"] = SESSION
+    assert received == expected
     assert vehicle.details()["ResponseCode"] == "OK"
 
 
