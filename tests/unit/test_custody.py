@@ -19,7 +19,7 @@ import envelopes
 import world
 from evcc.vault import PROVISIONING, VaultError, custody
 from evcc.vault.cryptoki import CKA_DERIVE, CKA_VALUE
-from evcc.vault.pkcs11 import TokenVault, custody_by_scheme
+from evcc.vault.pkcs11 import TokenVault, custody_by_scheme, survey_custody
 from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
 from plugvault import runtimes
@@ -356,6 +356,22 @@ def test_trial_is_made_once_for_an_open_vault(vault: TokenVault) -> None:
     for _ in range(2):
         vault.open_contract_key(*envelope(vault).values())
     assert len(generated) == 2  # the receiver's and the sender's
+
+
+def test_survey_at_the_start_leaves_none_to_an_installation(vault: TokenVault) -> None:
+    survey_custody(vault)
+    calls = vault._backend
+    vault._backend = Tampered(calls, generate=refuse)
+    case = envelope(vault)
+    vault.open_contract_key(*case.values())
+
+
+def test_survey_that_fails_at_the_start_is_repeated_at_an_installation(vault: TokenVault) -> None:
+    calls = vault._backend
+    vault._backend = Tampered(calls, generate=refuse)
+    survey_custody(vault)
+    vault._backend = calls
+    vault.open_contract_key(*envelope(vault).values())
 
 
 def test_report_of_a_token_without_elliptic_curves_says_so(

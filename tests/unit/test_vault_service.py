@@ -338,6 +338,31 @@ def test_process_is_replaced_before_what_its_library_keeps_has_grown(
         assert set(dict(vault.keys())) == {PROVISIONING}
 
 
+def test_service_surveys_custody_at_its_start_and_in_no_installation(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, log = car_token.folder / "code", car_token.folder / "surveys"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'plugvault.vault_service.server' in sys.orig_argv:\n"
+        "    from evcc.vault import custody\n"
+        "    survey = custody.survey\n"
+        "    def logged(backend):\n"
+        f"        open({str(log)!r}, 'a').write('survey\\n')\n"
+        "        return survey(backend)\n"
+        "    custody.survey = logged\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
+    with car_token.service() as running:
+        assert log.read_text() == "survey\n"
+        vault = running.client()
+        case = envelopes.envelope(vault.generate_provisioning_key(), envelopes.KNOWN_KEY)
+        key = vault.open_contract_key(*case.values())
+        assert vault.custody(key)
+        assert log.read_text() == "survey\n"
+
+
 def test_service_ends_with_its_supervisor(car_token: CarToken) -> None:
     script = (
         "import sys, time\n"

@@ -76,7 +76,18 @@ def open(  # noqa: A001
     from .ffi_backend import FfiBackend  # needs ffi, which only some interpreters have
 
     adopted = Adopted(provisioning) if provisioning else None
-    return TokenVault(FfiBackend(module_path, token, pin, options), minimum_custody, adopted)
+    vault = TokenVault(FfiBackend(module_path, token, pin, options), minimum_custody, adopted)
+    survey_custody(vault)
+    return vault
+
+
+def survey_custody(vault: "TokenVault") -> None:
+    """Try with throw-away keys what the token can do. At the start, for the trial takes longer
+    than an installation. A token that fails now is tried again at the first installation."""
+    try:
+        vault._survey()
+    except VaultError:
+        pass
 
 
 def custody_by_scheme(vault: "TokenVault") -> dict:

@@ -54,6 +54,7 @@ def main() -> int:
     _no_core_dumps()
     orders, pin = _orders()
     # After the limits: these load the token's library.
+    from evcc.vault.pkcs11 import survey_custody
     from plugvault.cryptoki.backend import open_vault
     from plugvault.vault_service.envelopes import records_of
 
@@ -61,6 +62,8 @@ def main() -> int:
     signal.alarm(_HANG)
     try:
         vault = open_vault(**opened, pin=pin)
+        signal.alarm(_HANG)
+        survey_custody(vault)
         records = records_of(vault, opened["module"], opened["conf"], opened["options"], state)
         answers = RequestHandler(vault, records)
     except VaultError as error:
