@@ -89,7 +89,7 @@ def test_a_new_provisioning_key_asks_the_customer(
     backend.ecosystem.oem.register(leaf, subs)
     until(lambda: customers.get(emaid).state == book.ASK, "the operator knows")
     assert pool(backend, vehicle) == []
-    customers.answer(emaid, wanted=True)
+    customers.answer(emaid, accepted=True)
     assert pool(backend, vehicle) == [emaid]
 
 

@@ -76,7 +76,7 @@ def test_the_newer_edition_has_cas_of_its_own_and_keeps_them(short_dir: Path, so
 def test_an_interrupted_start_is_finished_by_the_next(
     tmp_path: Path, softhsm: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    keep, count = Folder.keep_certificate, []
+    keep, count = Folder.store_certificate, []
 
     def fail_at_the_fifth(self: Folder, name: str, certificate: bytes) -> None:
         count.append(name)
@@ -85,7 +85,7 @@ def test_an_interrupted_start_is_finished_by_the_next(
         keep(self, name, certificate)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Folder, "keep_certificate", fail_at_the_fifth)
+        patch.setattr(Folder, "store_certificate", fail_at_the_fifth)
         with pytest.raises(OSError, match="no room"):
             start(tmp_path / "eco", softhsm)
     second = start(tmp_path / "eco", softhsm)

@@ -90,12 +90,12 @@ def test_after_a_new_key_there_is_a_contract_only_when_the_customer_wants_one(
     tell(customers, "mo.prov.cert.updated", emaid, "1")
     with pytest.raises(CustomerError):  # only with the customer's answer
         customers.renew(emaid)
-    customers.answer(emaid, wanted=True)
+    customers.answer(emaid, accepted=True)
     assert customers.get(emaid).state == book.SIGNED
     assert operator.done == [("contract", emaid)] * 2
     assert tell(customers, "mo.prov.cert.updated", emaid, "1") == book.SIGNED  # told again
     assert tell(customers, "mo.prov.cert.updated", emaid, "2") == book.ASK
-    customers.answer(emaid, wanted=False)
+    customers.answer(emaid, accepted=False)
     assert customers.get(emaid).state == book.DECLINED
     assert len(operator.done) == 2
 
@@ -105,7 +105,7 @@ def test_an_ended_contract_is_not_made_again(customers: Customers, operator: Ope
     emaid = customers.onboard("plate", "AB12", "123456")
     tell(customers, kind, emaid)
     for act in (
-        lambda: customers.answer(emaid, wanted=True),
+        lambda: customers.answer(emaid, accepted=True),
         lambda: customers.renew(emaid),
         lambda: customers.replace(emaid),
         lambda: customers.terminate(emaid),
@@ -147,7 +147,7 @@ def test_a_contract_with_a_lost_answer_stays_in_the_book(customers: Customers, o
 def test_the_book_survives_its_process(customers: Customers, operator: Any, tmp_path: Path):
     emaid = customers.onboard("plate", "AB12", "123456")
     tell(customers, "mo.prov.cert.updated", emaid, "1")
-    customers.answer(emaid, wanted=True)
+    customers.answer(emaid, accepted=True)
     customers.close()
     again = Customers(operator, tmp_path / "customers.sqlite")
     assert tell(again, "mo.prov.cert.updated", emaid, "1") == book.SIGNED

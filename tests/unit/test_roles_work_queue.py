@@ -42,7 +42,7 @@ def test_it_survives_its_process(file: Path):
     queue.settle("1", "", (CAR, EMAID, INSTALL, b"bundle"))
     queue.settle("2", "expired")
     queue.state_file.set_position("7")
-    queue.know(CAR, b"point")
+    queue.set_point(CAR, b"point")
     del queue  # without a close, as after a crash
     again = WorkQueue(file)
     (work,) = again.waiting(CAR)

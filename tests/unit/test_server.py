@@ -105,7 +105,7 @@ def test_who_has_no_room_takes_the_next_when_there_is(
             return listener.fileno()
 
     async def story() -> None:
-        monkeypatch.setattr(server, "_BREATH", 0.05)
+        monkeypatch.setattr(server, "_EXHAUSTED_PAUSE", 0.05)
         with ExitStack() as stack:
             async with up(listener) as made:
                 made.accept(Full())

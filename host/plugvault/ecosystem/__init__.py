@@ -5,19 +5,18 @@
         world.oem.register(leaf, subs, [world.v2g_root])
         emaid = world.mo.contract(pcid)
 
-`parties` says who lives in it, `authorities` is its PKI, `folder` what it keeps on disk and takes
-up again, `wiring` puts the services together, `server` serves them. The server listens on
-loopback only, in a thread, at a port the system gives.
+`companies` lists its roles and `authorities` its PKI, `folder` its files on disk; `assembly` puts
+the services together, `server` serves them. The server listens on loopback only, in a thread, at
+a port that the system gives.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from plugvault.contexts import Startable
 from plugvault.ecosystem import assembly, background, server
 from plugvault.ecosystem.authorities import LABELS, AnyKey, Authorities, Leaf
 from plugvault.ecosystem.companies import CALLERS, EVSE, POOL, PROVIDER, PROVIDER_V2G, WMI
@@ -41,14 +40,13 @@ __all__ = ["CALLERS", "EVSE", "LABELS", "PROVIDER", "PROVIDER_V2G", "WMI", "Ecos
 Step = Callable[[str, str, float], None]
 
 
-class Ecosystem:
-    """See the module. Everything below is there between `__enter__` and `__exit__`.
+class Ecosystem(Startable):
+    """See the module. The attributes exist while the context lasts.
 
-    url: of the server. oem, mo, mo_v2g, cpo: the roles' clients. v2g_root, oem_root,
-    mo_root: DER. telematics_key: the maker's key for the channel to its vehicles; cps, station:
-    leaves with their keys. keys: every key made, by the token it is in. pins: of each token
-    made here.
-    store: its database. links: what it calls its partners with, by their names; empty at first.
+    url: of the server. oem, mo, mo_v2g, cpo: the roles' clients. v2g_root, oem_root, mo_root: DER.
+    telematics_key: the maker's key for the channel to its vehicles. cps, station: leaves with
+    their keys. keys: every key, by the label of its token. pins: of each token made here. store:
+    the database. links: the credentials for each partner, by its name; empty at first.
     """
 
     url: str
@@ -76,42 +74,25 @@ class Ecosystem:
         tokens: Path | None = None,
         role_tokens: Mapping[str, TokenConfiguration] = {},
     ) -> None:
-        """`directory`: see `folder`, which also says when `tokens` is needed, and `role_tokens`.
-        `on_step(name, detail, milliseconds)`: called as each part is done. `pool`: the company
-        that runs it."""
+        """`directory`, `module`, `tokens`, `role_tokens`: see `Folder`. `on_step(name, detail,
+        milliseconds)`: called after each step of the start. `pool`: the company that runs the
+        ecosystem."""
         self.directory = directory
         self._folder_options = (module, tokens, role_tokens)
         self._on_step = on_step
         self._clock = clock
         self._settings = settings or Settings()
         self._pool = pool
-        self._stack = ExitStack()
         self._credentials: dict[str, Credentials] = {}
         self.pins: dict[str, str] = {}
         self.links: dict[str, Link] = {}
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-
     def credentials(self, role: str) -> Credentials:
-        """What a client of this role asks for a token with; role as in OPCP's JWTs, or ADMIN."""
+        """The credentials of a role's client. `role`: as in OPCP's JWTs, or ADMIN."""
         return self._credentials[role]
 
     def register(self, caller: Caller) -> Credentials:
-        """Let one more party in: a second maker, a rival operator."""
+        """Register one more client: a second maker, a rival operator."""
         credentials = clients.new_credentials()
         with self.store.write() as records:
             assembly.register_client(records, caller, credentials, self._clock())
@@ -122,8 +103,8 @@ class Ecosystem:
         return self._stack.enter_context(OpcpClient(self.url, self.credentials(role)))
 
     def deliver(self) -> None:
-        """From now on webhooks are called and the pools cleaned, by a thread of this process;
-        without it events wait in the store, and only the stream of events tells of them."""
+        """Deliver events to webhooks and clean the pools from now on, in a thread. Without it
+        events wait in the store, and only the stream of events has them."""
         stop = threading.Event()
         thread = threading.Thread(
             target=background.run,
@@ -140,7 +121,7 @@ class Ecosystem:
         thread.start()
 
     def make_tokens(self) -> None:
-        """Before the first of several ecosystems in one process starts: see `folder`."""
+        """Make the tokens before the first of several ecosystems starts: see `Folder`."""
         Folder(self.directory, *self._folder_options).make_tokens(*LABELS)
 
     def _start(self) -> None:
@@ -182,7 +163,7 @@ class Ecosystem:
 
     def _connect(self, pki: Authorities) -> None:
         clock, ocsp = self._clock, f"{self.url}/ocsp"
-        # The responder of everybody's CAs here is the ecosystem itself, on loopback.
+        # The ecosystem is the OCSP responder of all CAs here, on loopback.
         self.oem = VehicleMaker(self.client(OEM), clock, Responders(["127.0.0.0/8"], clock))
         self.mo = Operator(
             self.client(MO_EXTERNAL_PKI),
@@ -190,7 +171,7 @@ class Ecosystem:
             pki.operator,
             ocsp,
             clock,
-            on_issue=assembly.register_of(self.store),
+            on_issue=assembly.certificate_recorder(self.store),
         )
         self.mo_v2g = Operator(self.client(MO_HUBJECT_PKI), PROVIDER_V2G, clock=clock)
         self.cpo = ChargePointOperator(self.client(CPO))

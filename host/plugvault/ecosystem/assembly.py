@@ -1,4 +1,4 @@
-"""From what is kept (folder, store, authorities) to the services that the HTTP face is given."""
+"""Put the services of the HTTP server together, from the folder, the store and the authorities."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -31,9 +31,9 @@ def open_services(
     settings: Settings,
     links: Mapping[str, Link],
 ) -> Services:
-    """What is ready to be served until `stack` ends.
+    """The services of an ecosystem, until `stack` ends.
 
-    `url`: the ecosystem's address; `links`: what its partners are called with.
+    `url`: the ecosystem's address; `links`: the credentials for its partners.
     """
     access = Tokens(url, clock, pki.access, store)
     peers = Federation(store, links, clock, settings.dual_control)
@@ -42,14 +42,14 @@ def open_services(
 
 
 def seed(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[str, Pair]:
-    """Put into an empty store what an ecosystem begins with; leave alone what is there.
+    """Put roots, certificates and clients into the store; existing ones stay as they are.
 
-    The credentials of its roles, which the folder keeps.
+    The credentials of each role, which the folder stores.
     """
-    kept: dict[str, Pair] = {}
+    credentials: dict[str, Pair] = {}
     with store.write() as records:
-        newer = [("V2G", authority) for authority in pki.newer]
-        for kind, authority in (("V2G", pki.v2g), ("OEM", pki.oem), ("MO", pki.mo), *newer):
+        roots = [("V2G", pki.v2g), ("OEM", pki.oem), ("MO", pki.mo)]
+        for kind, authority in roots + [("V2G", newer) for newer in pki.newer]:
             if not records.roots.by_fingerprint(path.fingerprint(authority.root)):
                 rcp.put(records, authority.root, kind, now)
         for certificate in pki.certificates:
@@ -59,12 +59,12 @@ def seed(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[str
             client_id, secret = folder.secret("clients", caller.name, clients.new_credentials)
             if not records.clients.get(client_id):
                 register_client(records, caller, (client_id, secret), now)
-            kept.update(dict.fromkeys(caller.roles, (client_id, secret)))
-    return kept
+            credentials.update(dict.fromkeys(caller.roles, (client_id, secret)))
+    return credentials
 
 
 def register_client(records: Records, caller: Caller, credentials: Pair, now: float) -> None:
-    """Register a client, and its provider identifiers for its company before that."""
+    """Register a client, after its company's provider identifiers."""
     for provider in caller.providers:
         if not records.providers.get(provider):
             providers.enter(records, SET_UP, provider, caller.name, now, registry="example")
@@ -80,7 +80,7 @@ def services(
     settings: Settings,
     peers: Peers | None = None,
 ) -> Services:
-    """`ocsp`: the responder's address, for certificates that are issued from now on."""
+    """`ocsp`: the responder's address for certificates that are issued from now on."""
     signer = Signer(
         pki.cps.certificate,
         pki.cps.subs,
@@ -98,7 +98,7 @@ def services(
         authorities=pki.every,
         refresh=ForeignRevocation(
             store,
-            (one.identifier.hex() for one in pki.every),
+            (authority.identifier.hex() for authority in pki.every),
             Outbound(settings.networks, TIMEOUT),
             clock,
         ),
@@ -108,11 +108,11 @@ def services(
     )
 
 
-def register_of(store: Store) -> Callable[[bytes], None]:
-    """Enters certificates (DER) that a CA answered for here has issued on its own."""
+def certificate_recorder(store: Store) -> Callable[[bytes], None]:
+    """A function that records a certificate (DER) whose status the ecosystem's OCSP answers."""
 
-    def enter(certificate: bytes) -> None:
+    def record(certificate: bytes) -> None:
         with store.write() as records:
             certificates.record(records, certificate)
 
-    return enter
+    return record

@@ -1,7 +1,7 @@
-"""The ecosystem's own PKI: which authorities and leaves there are, each key in a token.
+"""The ecosystem's own PKI: its authorities and leaves, each key in a token.
 
-What the folder keeps is taken up again; what is missing is made. A certificate that ends within
-a week is issued anew, for the same key.
+Keys and certificates of an earlier start are used again; missing ones are made. A certificate
+that ends within a week is issued again, for the same key.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from plugvault.tokens import Token, TokenKey
 T = TypeVar("T")
 AnyKey = TokenKey | TokenEd448Key | TokenRsaKey
 
-LABELS = ("v2g", "oem", "mo", "cps", "cpo", "auth")  # one token for each who has keys
+LABELS = ("v2g", "oem", "mo", "cps", "cpo", "auth")  # one token for each company with keys
 P256 = "secp256r1"
-SOON = 7 * 86_400  # seconds before its end a certificate is issued anew
+SOON = 7 * 86_400  # seconds before its end a certificate is issued again
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Authorities:
     v2g, oem, mo: the roots. vehicles, operator, hosted: the Sub2 that issue provisioning
     certificates, the operator's contracts, and contracts for operators without a PKI. cps,
     station: leaves. telematics: the maker's key for the channel to its vehicles. access: signs
-    access tokens. webhooks: what their secrets are derived from. keys: every key, by the token it
-    is in. issued: the certificates made now, DER.
+    access tokens. webhooks: the key that webhook secrets are derived from. keys: every key, by
+    its token. issued: the certificates of this start, DER.
 
-    enrolment: the Sub2 for each name of EST, as `opcp.services` has them. every: all CAs.
-    certificates: all but the roots', DER. newer: the roots of ISO 15118-20, on P-521 and Ed448,
-    with their branches below the first; empty unless asked for.
+    enrolment: the Sub2 for each name of EST, see `opcp.services`. every: all CAs. certificates:
+    all but the roots', DER. newer: the roots of ISO 15118-20, on P-521 and Ed448, with their
+    branches below the first; empty without `edition20`.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Authorities:
         pool: str = POOL,
         edition20: bool = False,
     ) -> None:
-        """`ocsp`: address of the responder, written into certificates; `pool`: whose V2G root it
-        is; `edition20`: with the CAs of ISO 15118-20 too. A folder that has them keeps them."""
+        """`ocsp`: address of the responder, written into certificates; `pool`: the company of the
+        V2G root; `edition20`: make the CAs of ISO 15118-20 too. A folder with them keeps them."""
         self._folder, self._tokens, self._now, self._ocsp = folder, tokens, now, ocsp
         self.keys: dict[str, list[AnyKey]] = {}
         self.issued: list[bytes] = []
@@ -98,7 +98,7 @@ class Authorities:
         self.keys["auth"] = [self.access]
 
     def _make_newer(self, pool: str) -> None:
-        """One root for everybody's branches, and one on Ed448 that vehicles may trust beside."""
+        """One root for all branches, and one on Ed448 that vehicles may trust too."""
         top = self._root("v2g", pool, "V2G-20 Root CA", "secp521r1")
         self.newer = [top, self._root("v2g", pool, "V2G-20 Root CA Ed448", "ed448")]
         branches = {"cps": ("Prov-20", pool), "cpo": ("CPO-20", pool), "mo": ("MO-20", pool)}
@@ -112,12 +112,12 @@ class Authorities:
         label = "root" if curve == P256 else f"root-{curve}"
         key = self._ca_key(kind, label, curve)
         names = {**company(owner), "CN": name}
-        made = self._certified(
+        certificate = self._certificate(
             f"{kind}-{label}", lambda: der(root(kind, names, key, self._now).certificate)
         )
-        return self._entered(Authority(x509.load_der_x509_certificate(made), key))
+        return self._listed(Authority(x509.load_der_x509_certificate(certificate), key))
 
-    def _entered(self, authority: Authority) -> Authority:
+    def _listed(self, authority: Authority) -> Authority:
         self.every.append(authority)
         return authority
 
@@ -139,15 +139,15 @@ class Authorities:
         def make() -> bytes:
             return der(subordinate(profile, names, key, above, self._now, self._ocsp).certificate)
 
-        made = self._certified(label, make)
-        self.certificates.append(made)
-        certificate = x509.load_der_x509_certificate(made)
-        return self._entered(Authority(certificate, key, (above.certificate, *above.issuers)))
+        encoded = self._certificate(label, make)
+        self.certificates.append(encoded)
+        certificate = x509.load_der_x509_certificate(encoded)
+        return self._listed(Authority(certificate, key, (above.certificate, *above.issuers)))
 
     def _leaf(self, profile: str, name: str, owner: str, above: Authority) -> Leaf:
         key = self._key(profile, f"{profile}-leaf")
         names = {**company(owner), "CN": name}
-        certificate = self._certified(
+        certificate = self._certificate(
             f"{profile}-leaf",
             lambda: issue(profile, names, key.public_key(), above, self._now, ocsp=self._ocsp),
         )
@@ -155,7 +155,7 @@ class Authorities:
         return Leaf(certificate, tuple(above.path), key)
 
     def _key(self, token: str, label: str) -> TokenKey:
-        # A key may be there without its certificate: then the start before was interrupted.
+        # After an interrupted start a key may exist without its certificate.
         opened = self._tokens[token]
         key = find_or_make(lambda: opened.key(label), lambda: opened.generate(label))
         self.keys.setdefault(token, []).append(key)
@@ -177,17 +177,18 @@ class Authorities:
         self.keys.setdefault(token, []).append(key)
         return key
 
-    def _certified(self, name: str, make: Callable[[], bytes]) -> bytes:
-        kept = self._folder.certificate(name)
-        if kept is None or path.read_any(kept).not_after < self._now + SOON:
-            kept = make()
-            self._folder.keep_certificate(name, kept)
-            self.issued.append(kept)
-        return kept
+    def _certificate(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """The stored certificate, or a new one when it is missing or ends soon."""
+        certificate = self._folder.certificate(name)
+        if certificate is None or path.read_any(certificate).not_after < self._now + SOON:
+            certificate = make()
+            self._folder.store_certificate(name, certificate)
+            self.issued.append(certificate)
+        return certificate
 
 
 def find_or_make(find: Callable[[], T], make: Callable[[], T]) -> T:
-    """A key in a token, or a new one."""
+    """The result of `find`, or of `make` when `find` raises VaultError("not-found")."""
     try:
         return find()
     except VaultError as error:

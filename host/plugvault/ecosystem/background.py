@@ -1,19 +1,20 @@
-"""What an ecosystem does beside answering: deliver events and forget old ones, clean its pools,
-end operators, ask foreign CAs what they have revoked."""
+"""The background work of an ecosystem: deliver events, purge old ones, clean the pools, end
+operators, and ask foreign CAs for revoked certificates."""
 
 import threading
 
 from plugvault import delivery
 from plugvault.opcp.services import Services
 
-ASK_AGAIN = 3600.0  # seconds between two rounds of asking foreign CAs
-FORGET = 600.0  # seconds between two looks for old events
+RECHECK_INTERVAL = 3600.0  # seconds between two rounds of requests to foreign CAs
+PURGE_INTERVAL = 600.0  # seconds between two searches for old events
 
 
 def run(services: Services, stop: threading.Event) -> None:
-    """Until `stop`. Any number of threads, processes and machines may do it at once."""
-    own = frozenset(one.identifier.hex() for one in services.authorities)
-    ask_again = delivery.RecheckRevocation(services.refresh, own)
+    """Work until `stop`. Any number of threads, processes and machines may do so together."""
+    own = frozenset(authority.identifier.hex() for authority in services.authorities)
+    recheck = delivery.RecheckRevocation(services.refresh, own)
+    purge = delivery.PurgeEvents(services.settings.keep_events)
     delivery.run(
         services.store,
         services.webhook_secret,
@@ -22,9 +23,7 @@ def run(services: Services, stop: threading.Event) -> None:
         stop,
         (
             *delivery.TASKS,
-            delivery.PeriodicTask("revocation", ASK_AGAIN, ask_again),
-            delivery.PeriodicTask(
-                "old events", FORGET, delivery.PurgeEvents(services.settings.keep_events)
-            ),
+            delivery.PeriodicTask("revocation", RECHECK_INTERVAL, recheck),
+            delivery.PeriodicTask("old events", PURGE_INTERVAL, purge),
         ),
     )

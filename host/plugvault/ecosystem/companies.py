@@ -1,4 +1,4 @@
-"""Who lives in an ecosystem of this emulator: companies, their identifiers, their roles."""
+"""The companies of an ecosystem, with their identifiers and roles."""
 
 from plugvault.pools.caller import (
     ADMIN,

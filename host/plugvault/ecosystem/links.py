@@ -1,11 +1,10 @@
-"""What an ecosystem calls its partners with: `partners.json` in its folder, for its owner alone.
+"""The credentials of an ecosystem for its partners: `partners.json` in its folder, mode 0600.
 
-Written by `plugvault ecosystem partners link` and at the birth of a ring; what has changed is in
-use from the next question on, in every process. Each machine has a copy of its own.
+`plugvault ecosystem partners link` writes the file, and so does a sandbox of several ecosystems.
+Every process uses a change from its next request to a partner on. Each machine has its own copy.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,27 +23,28 @@ class Links(Mapping[str, Link]):
         self._read: tuple[object, dict[str, Link]] = (None, {})
 
     def __getitem__(self, name: str) -> Link:
-        return self._now()[name]
+        return self._current()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._now())
+        return iter(self._current())
 
     def __len__(self) -> int:
-        return len(self._now())
+        return len(self._current())
 
-    def keep(self, new: Mapping[str, Link]) -> None:
+    def save(self, new: Mapping[str, Link]) -> None:
         """Add these, or replace those of the same names. Raises OSError."""
         # One command at a time changes the file; the folder's own lock is a running sandbox's.
         with file_lock.locked(self._file.with_name(f".{_FILE}.lock")):
-            kept = {name: vars(link) for name, link in {**self._now(), **new}.items()}
-            write(self._file, json.dumps(kept, indent=1).encode())
+            links = {name: vars(link) for name, link in {**self._current(), **new}.items()}
+            write(self._file, json.dumps(links, indent=1).encode())
 
-    def _now(self) -> dict[str, Link]:
-        if not os.access(self._file, os.F_OK):  # asked for each request; an exception costs more
+    def _current(self) -> dict[str, Link]:
+        try:
+            status = self._file.stat()
+        except FileNotFoundError:
             return {}
-        found = self._file.stat()
-        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        version = (status.st_ino, status.st_mtime_ns, status.st_size)
         if version != self._read[0]:
-            said = json.loads(self._file.read_text())
-            self._read = (version, {name: Link(**link) for name, link in said.items()})
+            links = json.loads(self._file.read_text())
+            self._read = (version, {name: Link(**link) for name, link in links.items()})
         return self._read[1]

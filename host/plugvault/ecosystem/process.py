@@ -1,7 +1,7 @@
 """One process of an ecosystem: `python -m plugvault.ecosystem.process FD` [`plugvault.processes`].
 
-It answers on the listening socket FD, which it shares with its siblings, or delivers events. Its
-tokens and certificates are those of the folder in its orders, its records those of the database.
+It answers on the listening socket FD, which it shares with other processes, or delivers events.
+Its orders name the folder with its tokens and certificates, and the database with its records.
 """
 
 import gc
@@ -28,9 +28,11 @@ from plugvault.tokens.selection import TokenConfiguration
 
 @dataclass(frozen=True)
 class Orders:
-    """`work`: of WORK; `secured`: the folder with what HTTPS needs; `shared`: whether others
-    answer on the same socket; `role_tokens`: see `Folder`, with the PINs: orders go through a
-    pipe."""
+    """One line of JSON on stdin. It may hold PINs: it goes through a pipe.
+
+    work: a key of WORK. tls_folder: the files for HTTPS. shared: other processes answer on the
+    same socket. role_tokens: see `Folder`.
+    """
 
     work: str
     directory: str
@@ -38,7 +40,7 @@ class Orders:
     database: str
     pool: str
     settings: Settings
-    secured: str | None = None
+    tls_folder: str | None = None
     shared: bool = False
     role_tokens: Mapping[str, TokenConfiguration] = field(default_factory=dict)
 
@@ -47,14 +49,14 @@ class Orders:
 
     @classmethod
     def read(cls, line: bytes) -> "Orders":
-        said = json.loads(line)
-        lists = {name: tuple(said["settings"][name]) for name in ("hosts", "networks")}
-        said["settings"] = Settings(**{**said["settings"], **lists})
-        said["role_tokens"] = {
+        orders = json.loads(line)
+        lists = {name: tuple(orders["settings"][name]) for name in ("hosts", "networks")}
+        orders["settings"] = Settings(**{**orders["settings"], **lists})
+        orders["role_tokens"] = {
             role: TokenConfiguration.from_json(configuration)
-            for role, configuration in said["role_tokens"].items()
+            for role, configuration in orders["role_tokens"].items()
         }
-        return cls(**said)
+        return cls(**orders)
 
 
 def main() -> int:
@@ -62,7 +64,7 @@ def main() -> int:
         level=logging.WARNING, format="%(asctime)s %(process)d %(name)s: %(message)s"
     )
     line = sys.stdin.buffer.readline()
-    if not line.endswith(b"\n"):  # who gives the orders has ended, maybe in the middle of them
+    if not line.endswith(b"\n"):  # the supervisor has ended, perhaps in the middle of the orders
         return 0
     orders = Orders.read(line)
     with ExitStack() as stack:
@@ -81,33 +83,33 @@ def main() -> int:
 
 def answer(services: Services, orders: Orders) -> None:
     """Serve HTTP until stdin ends."""
-    secured = Path(orders.secured) if orders.secured else None
-    made = server.server(create_app(services), secured, orders.shared)
+    tls_folder = Path(orders.tls_folder) if orders.tls_folder else None
+    http_server = server.server(create_app(services), tls_folder, orders.shared)
 
-    def follow() -> None:
-        while not made.started and not made.should_exit:
+    def stop_at_the_end_of_stdin() -> None:
+        while not http_server.started and not http_server.should_exit:
             time.sleep(0.005)
         print("ready", flush=True)
         sys.stdin.buffer.read()
-        made.should_exit = True
+        http_server.should_exit = True
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=stop_at_the_end_of_stdin, daemon=True).start()
     gc.collect()
-    gc.freeze()  # what is here now stays: looking through it again holds every request up
+    gc.freeze()  # these objects stay; a full collection would go through them and delay requests
     with socket.socket(fileno=int(sys.argv[1])) as listener:
-        made.run(sockets=[listener])
+        http_server.run(sockets=[listener])
 
 
 def deliver(services: Services, _: Orders) -> None:
-    """Deliver events and do the regular duties until stdin ends."""
+    """Deliver events and run the periodic tasks until stdin ends."""
     stop = threading.Event()
 
-    def follow() -> None:
+    def stop_at_the_end_of_stdin() -> None:
         print("ready", flush=True)
         sys.stdin.buffer.read()
         stop.set()
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=stop_at_the_end_of_stdin, daemon=True).start()
     background.run(services, stop)
 
 

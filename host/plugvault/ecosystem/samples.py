@@ -1,7 +1,7 @@
-"""Vehicles to begin with: real certificates for keys in a token, made as their maker makes them.
+"""Sample vehicles: real certificates for keys in a token, made as their maker makes them.
 
-Every one is in PCP and in the vehicle registry; the first has a contract, too. All of it goes
-over HTTP, so what a newcomer tries first has just been done.
+Every vehicle is in PCP and in the vehicle registry; the first also has a contract. Everything is
+done over HTTP, so the first calls of a new user have just been made once.
 """
 
 import secrets
@@ -34,7 +34,7 @@ class Sample:
         return {name: value for name, value in asdict(self).items() if value}
 
 
-# Number plate, and whether it begins with a contract.
+# Number plate, and whether the vehicle has a contract.
 CARS = (("B-PV {}01E", True), ("M-PV {}02E", False), ("LB2{} PVT", False))
 
 
@@ -43,20 +43,20 @@ def provide(
     token: Token,
     maker: VehicleMaker,
     operator: Operator,
-    trusts: Sequence[bytes],
+    v2g_roots: Sequence[bytes],
     series: int = 1,
 ) -> list[Sample]:
-    """The sample vehicles; what is missing is made. Raises OpcpError.
+    """The sample vehicles; missing ones are made. Raises OpcpError.
 
-    `trusts`: the V2G roots in them, DER; `series`: 1 to 9, another for each ecosystem.
+    `v2g_roots`: in the vehicles, DER; `series`: 1 to 9, another for each ecosystem.
     """
     samples = []
     for number, (plate, contracted) in enumerate(CARS, 1):
         pcid, vin = f"PVTPSAMPLE0000{series}0{number}", f"PVTZZZ9PZRA000{series}0{number}"
         document = folder.secret("documents", pcid, lambda: secrets.token_hex(5).upper())
         sample = Sample(pcid, vin, plate.format(series), document)
-        if not _known(maker, pcid):
-            _register(token, maker, trusts, sample)
+        if not _is_registered(maker, pcid):
+            _register(token, maker, v2g_roots, sample)
             if contracted:
                 operator.contract(pcid)
         emaids = [contract["emaid"] for contract in maker.contracts(pcid)]
@@ -64,16 +64,18 @@ def provide(
     return samples
 
 
-def _known(maker: VehicleMaker, pcid: str) -> bool:
-    at, only_here = f"/v1/oem/provCerts/lookupVehicle/{pcid}", {"broadcast": "true"}
-    return maker.client.request("GET", at, headers=only_here).is_success
+def _is_registered(maker: VehicleMaker, pcid: str) -> bool:
+    path, own_only = f"/v1/oem/provCerts/lookupVehicle/{pcid}", {"broadcast": "true"}
+    return maker.client.request("GET", path, headers=own_only).is_success
 
 
-def _register(token: Token, maker: VehicleMaker, trusts: Sequence[bytes], sample: Sample) -> None:
+def _register(
+    token: Token, maker: VehicleMaker, v2g_roots: Sequence[bytes], sample: Sample
+) -> None:
     key = find_or_make(lambda: token.key(sample.pcid), lambda: token.generate(sample.pcid))
     request = csr.build(sample.pcid, MAKER, "DE", key.point, raw_signer(key))
     leaf, subs = maker.enrol(request)
-    maker.register(leaf, subs, trusts)
+    maker.register(leaf, subs, v2g_roots)
     maker.client.call(
         "PUT",
         "/v1/registry/vehicles",

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
+from plugvault.contexts import Startable
 from plugvault.ecosystem import assembly, samples, server
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.companies import EVSE, MAKER, PROVIDER, PROVIDER_V2G
-from plugvault.ecosystem.folder import Folder, alone
+from plugvault.ecosystem.folder import Folder, sandbox_lock
 from plugvault.ecosystem.links import Links
 from plugvault.ecosystem.process import WORK, Orders
 from plugvault.federation import mesh
@@ -44,35 +44,61 @@ _PROCESS = "plugvault.ecosystem.process"
 
 @dataclass(frozen=True)
 class Plan:
-    """One ecosystem to run. `name`: what its partners call it, and the company that runs it;
-    `listener`: a listening socket, `local`: its address from this machine; `url`: the address
-    clients use, which may lead elsewhere first; `database`: its URL; `role_tokens`: see
-    `Folder`."""
+    """One ecosystem to run.
+
+    name: what its partners call it, and the company that runs it. listener: a listening socket;
+    local_url: its address on this machine. url: the address that clients use, which may lead to a
+    load balancer first. database: its URL. role_tokens: see `Folder`.
+    """
 
     name: str
     folder: Path
     listener: socket.socket
-    local: str
+    local_url: str
     url: str
     database: str
     role_tokens: Mapping[str, TokenConfiguration] = field(default_factory=dict)
 
+    @property
+    def ocsp(self) -> str:
+        return f"{self.url}/ocsp"
+
+    @property
+    def tls_folder(self) -> Path:
+        return self.folder / "tls"
+
+    def open_store(self) -> closing[SqlStore]:
+        return closing(SqlStore.open(self.database))
+
+    @contextmanager
+    def open_keys(self) -> Iterator[tuple[Folder, Authorities, Token]]:
+        """The folder, its authorities and the sample vehicles' token. A process can have the keys
+        of one ecosystem open at a time."""
+        with ExitStack() as stack:
+            folder = Folder(self.folder, role_tokens=self.role_tokens)
+            tokens = folder.tokens(stack, *LABELS, samples.TOKEN)
+            pki = Authorities(folder, tokens, time.time(), self.ocsp, self.name, edition20=True)
+            yield folder, pki, tokens[samples.TOKEN]
+
 
 @dataclass(frozen=True)
-class _Ready:
-    """What the first look into an ecosystem's tokens left behind. `trust`: to call it with."""
+class _Prepared:
+    """What clients of a prepared ecosystem need. tls: how they trust its HTTPS."""
 
     credentials: dict[str, Credentials]
     v2g_root: bytes
-    trust: ssl.SSLContext | None
+    tls: ssl.SSLContext | None
+
+    def client(self, plan: Plan, role: str) -> OpcpClient:
+        return OpcpClient(plan.local_url, self.credentials[role], self.tls)
 
 
-class Sandbox:
-    """Up between `__enter__` and `__exit__`. `processes`: of each ecosystem, by their work.
+class Sandbox(Startable):
+    """The ecosystems of `plans`, running while the context lasts.
 
-    report: what clients need to know, as `plugvault sandbox --help` says. Raises what preparing
-    raises (VaultError, PoolError, OSError), ProcessError, and OpcpError when the sample vehicles
-    cannot be made.
+    report: what clients need to know, as `plugvault sandbox --help` says. Entering raises what
+    the preparation raises (VaultError, PoolError, OSError), ProcessError, and OpcpError when the
+    sample vehicles cannot be made.
     """
 
     report: dict[str, Any]
@@ -81,99 +107,44 @@ class Sandbox:
         self,
         plans: Sequence[Plan],
         settings: Settings,
-        processes: dict[str, int],
+        processes: Mapping[str, int],
         requests: Path | None = None,
         secured: bool = False,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`requests`: a folder to put the collection of HTTP requests into; `secured`: HTTPS, by
-        a certificate under the ecosystem's own V2G root; `on_step`: is told what is being
-        done, while it starts."""
-        self._on_step = on_step
-        self._secured = secured
+        """`processes`: their number for each ecosystem, by their work; `requests`: a folder to
+        put the collection of HTTP requests into; `secured`: HTTPS, by a certificate under the
+        ecosystem's own V2G root; `on_step`: called with the name of each step of the start."""
         self._plans = plans
-        self._requests = requests
         self._settings = settings
         self._processes = processes
-        self._stack = ExitStack()
+        self._requests = requests
+        self._secured = secured
+        self._on_step = on_step
         self._running: list[Supervised] = []
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def _start(self) -> None:
         for plan in self._plans:
-            self._stack.enter_context(alone(plan.folder))
-        # They load their libraries while this process makes keys and certificates.
-        self._stack.callback(self._end)
-        waiting = [
+            self._stack.enter_context(sandbox_lock(plan.folder))
+        # The processes load their libraries while this one makes keys and certificates.
+        self._stack.callback(self._stop_processes)
+        processes = [
             (plan, work, self._spawn(plan))
             for plan in self._plans
             for work in WORK
             for _ in range(self._processes[work])
         ]
         self._on_step("Keys in tokens, certificates, roles")
-        ready = {plan.name: self._prepare(plan) for plan in self._plans}
-        self._introduce(ready)
+        prepared = {plan.name: self._prepare(plan) for plan in self._plans}
+        self._register_partners()
+        self._save_links({name: ecosystem.v2g_root for name, ecosystem in prepared.items()})
         self._on_step("Processes that answer and deliver")
-        # One after the other: who logs in to a token writes to it, and SoftHSM does not find a
-        # token that is being written to.
-        for plan, work, process in waiting:
+        # One after the other: a login writes to the token, and SoftHSM does not find a token that
+        # is being written to.
+        for plan, work, process in processes:
             process.start(self._orders(plan, work).line())
-        trusts = [one.v2g_root for one in ready.values()]
-        worlds, variables = {}, []
         self._on_step("Sample vehicles")
-        for series, plan in enumerate(self._plans, 1):
-            credentials = ready[plan.name].credentials
-            with self._opened(plan, samples.TOKEN) as (folder, pki, token), ExitStack() as stack:
-                oem, mo = (
-                    stack.enter_context(
-                        OpcpClient(plan.local, credentials[role], ready[plan.name].trust)
-                    )
-                    for role in (OEM, MO_EXTERNAL_PKI)
-                )
-                store = stack.enter_context(closing(SqlStore.open(plan.database)))
-                maker = VehicleMaker(oem)
-                operator = Operator(
-                    mo,
-                    PROVIDER,
-                    pki.operator,
-                    f"{plan.url}/ocsp",
-                    on_issue=assembly.register_of(store),
-                )
-                cars = samples.provide(folder, token, maker, operator, trusts, series)
-                worlds[plan.name] = _report(plan, credentials, cars)
-                if self._requests and series <= 2:  # the first, and one to be its partner
-                    bench = values.Inputs(
-                        url=plan.url,
-                        credentials=credentials,
-                        vehicles=token,
-                        maker=maker,
-                        operator=operator,
-                        company=MAKER,
-                        v2g_roots=[pki.v2g.root, *trusts],
-                        hosted=PROVIDER_V2G,
-                        evseid=EVSE,
-                    )
-                    make = values.values if series == 1 else values.partner
-                    variables.append(make(bench, [car.as_data() for car in cars]))
-        first = worlds[self._plans[0].name]
-        self.report = first if len(worlds) == 1 else {**first, "providers": worlds}
-        if self._requests:
-            write(self._requests, {name: one[name] for one in variables for name in one})
+        self._make_samples(prepared)
 
     def _spawn(self, plan: Plan) -> Supervised:
         fd = plan.listener.fileno()
@@ -181,71 +152,69 @@ class Sandbox:
         self._running.append(process)
         return process
 
-    def _end(self) -> None:
-        for process in self._running:  # all at once: each may take its time
+    def _stop_processes(self) -> None:
+        for process in self._running:  # all of them first: each may take its time
             process.ask_to_end()
         for process in self._running:
             process.close()
 
-    @contextmanager
-    def _opened(self, plan: Plan, label: str) -> Iterator[tuple[Folder, Authorities, Token]]:
-        """An ecosystem's keys, and one token more; one ecosystem at a time."""
-        with ExitStack() as stack:
-            folder = Folder(plan.folder, role_tokens=plan.role_tokens)
-            tokens = folder.tokens(stack, *LABELS, label)
-            pki = Authorities(
-                folder, tokens, time.time(), f"{plan.url}/ocsp", plan.name, edition20=True
-            )
-            yield folder, pki, tokens[label]
-
-    def _prepare(self, plan: Plan) -> _Ready:
-        with (
-            self._opened(plan, samples.TOKEN) as (folder, pki, _),
-            closing(SqlStore.open(plan.database)) as store,
-        ):
+    def _prepare(self, plan: Plan) -> _Prepared:
+        with plan.open_keys() as (folder, pki, _), plan.open_store() as store:
             roles = assembly.seed(store, folder, pki, time.time())
             credentials = {role: Credentials(*pair, plan.url) for role, pair in roles.items()}
-            trust = _secure(plan, pki, store) if self._secured else None
-            return _Ready(credentials, pki.v2g.root, trust)
+            context = _prepare_tls(plan, pki, store) if self._secured else None
+            return _Prepared(credentials, pki.v2g.root, context)
 
-    def _introduce(self, ready: Mapping[str, _Ready]) -> None:
-        """Make partners of those who are not yet; keep what each calls the others with."""
+    def _register_partners(self) -> None:
+        """Make partners of the ecosystems that have none yet."""
         now = time.time()
         with ExitStack() as stack:
-            parties = []
+            newcomers = []
             for plan in self._plans:
-                store = stack.enter_context(closing(SqlStore.open(plan.database)))
+                store = stack.enter_context(plan.open_store())
                 with store.read() as records:
-                    known = bool(records.peers.all())
+                    has_partners = bool(records.peers.all())
+                if not has_partners:
+                    register = _partner_registration(plan, store, now)
+                    newcomers.append(mesh.Partner(plan.name, plan.url, store, register))
+            mesh.connect(newcomers, now)
 
-                def register(
-                    caller: Caller, plan: Plan = plan, store: SqlStore = store
-                ) -> Credentials:
-                    kept = self._link(plan, caller.name)
-                    with store.write() as records:
-                        pair = (kept.client_id, kept.client_secret)
-                        clients.register(records, caller, pair, assembly.SET_UP.name, now)
-                    return kept
-
-                if not known:
-                    parties.append(mesh.Partner(plan.name, plan.url, store, register))
-            mesh.connect(parties, now)
-        roots = {name: ssl.DER_cert_to_PEM_cert(one.v2g_root) for name, one in ready.items()}
-        for asking in self._plans:
-            links = {
-                asked.name: Link(
-                    **vars(self._link(asked, asking.name)),
-                    trust=roots[asked.name] if self._secured else None,
-                )
-                for asked in self._plans
-                if asked is not asking
-            }
+    def _save_links(self, v2g_roots: Mapping[str, bytes]) -> None:
+        """Put the credentials for every partner into the folder of each ecosystem."""
+        for plan in self._plans:
+            links = {}
+            for partner in self._plans:
+                if partner is not plan:
+                    root = ssl.DER_cert_to_PEM_cert(v2g_roots[partner.name])
+                    credentials = vars(_partner_credentials(partner, plan.name))
+                    links[partner.name] = Link(
+                        **credentials, trust=root if self._secured else None
+                    )
             if links:
-                Links(asking.folder).keep(links)
+                Links(plan.folder).save(links)
 
-    def _link(self, asked: Plan, asking: str) -> Credentials:
-        folder = Folder(asked.folder)
-        return Credentials(*folder.secret("partners", asking, clients.new_credentials), asked.url)
+    def _make_samples(self, prepared: Mapping[str, _Prepared]) -> None:
+        """Make the sample vehicles, the report, and the collection of requests."""
+        reports = {}
+        variables: dict[str, str] = {}
+        v2g_roots = [ecosystem.v2g_root for ecosystem in prepared.values()]
+        for series, plan in enumerate(self._plans, 1):
+            credentials = prepared[plan.name].credentials
+            with _inputs(plan, prepared[plan.name], v2g_roots) as (folder, inputs):
+                cars = [
+                    car.as_data()
+                    for car in samples.provide(
+                        folder, inputs.vehicles, inputs.maker, inputs.operator, v2g_roots, series
+                    )
+                ]
+                reports[plan.name] = _report(plan, credentials, cars)
+                if self._requests and series <= 2:  # the first ecosystem, and one partner
+                    make = values.values if series == 1 else values.partner
+                    variables.update(make(inputs, cars))
+        first = reports[self._plans[0].name]
+        self.report = first if len(reports) == 1 else {**first, "providers": reports}
+        if self._requests:
+            write(self._requests, variables)
 
     def _orders(self, plan: Plan, work: str) -> Orders:
         return Orders(
@@ -255,39 +224,82 @@ class Sandbox:
             database=plan.database,
             pool=plan.name,
             settings=self._settings,
-            secured=str(_tls(plan)) if self._secured else None,
+            tls_folder=str(plan.tls_folder) if self._secured else None,
             shared=self._processes["answer"] > 1,
             role_tokens=plan.role_tokens,
         )
 
 
-def _tls(plan: Plan) -> Path:
-    return plan.folder / "tls"
+def _partner_credentials(plan: Plan, partner: str) -> Credentials:
+    """What `partner` calls this ecosystem with, kept in this ecosystem's folder."""
+    folder = Folder(plan.folder)
+    return Credentials(*folder.secret("partners", partner, clients.new_credentials), plan.url)
 
 
-def _secure(plan: Plan, pki: Authorities, store: SqlStore) -> ssl.SSLContext:
-    """Make what HTTPS needs; how to trust it."""
-    hosts = [urlsplit(url).hostname or "" for url in (plan.url, plan.local)]
-    made = tls.prepare(
-        _tls(plan),
+def _partner_registration(
+    plan: Plan, store: SqlStore, now: float
+) -> Callable[[Caller], Credentials]:
+    def register(caller: Caller) -> Credentials:
+        credentials = _partner_credentials(plan, caller.name)
+        with store.write() as records:
+            pair = (credentials.client_id, credentials.client_secret)
+            clients.register(records, caller, pair, assembly.SET_UP.name, now)
+        return credentials
+
+    return register
+
+
+def _prepare_tls(plan: Plan, pki: Authorities, store: SqlStore) -> ssl.SSLContext:
+    """Make the certificates for HTTPS; the context of a client that trusts them."""
+    hosts = [urlsplit(url).hostname or "" for url in (plan.url, plan.local_url)]
+    certificate = tls.prepare(
+        plan.tls_folder,
         pki.enrolment["cpo"],
         pki.enrolment.values(),
         list(dict.fromkeys([*hosts, "localhost", "127.0.0.1"])),
         time.time(),
     )
-    if made:
+    if certificate:
         with store.write() as records:
-            certificates.record(records, made)
-    server.forget_errors()
+            certificates.record(records, certificate)
+    server.clear_openssl_errors()
     return ssl.create_default_context(cadata=pki.v2g.root)
 
 
+@contextmanager
+def _inputs(
+    plan: Plan, prepared: _Prepared, v2g_roots: Sequence[bytes]
+) -> Iterator[tuple[Folder, values.Inputs]]:
+    """The folder, and what the sample vehicles and the values of the collection are made with."""
+    with (
+        plan.open_keys() as (folder, pki, token),
+        plan.open_store() as store,
+        prepared.client(plan, OEM) as maker,
+        prepared.client(plan, MO_EXTERNAL_PKI) as operator,
+    ):
+        on_issue = assembly.certificate_recorder(store)
+        yield (
+            folder,
+            values.Inputs(
+                url=plan.url,
+                credentials=prepared.credentials,
+                vehicles=token,
+                maker=VehicleMaker(maker),
+                operator=Operator(operator, PROVIDER, pki.operator, plan.ocsp, on_issue=on_issue),
+                company=MAKER,
+                v2g_roots=list(dict.fromkeys([pki.v2g.root, *v2g_roots])),
+                hosted=PROVIDER_V2G,
+                evseid=EVSE,
+            ),
+        )
+
+
 def _report(
-    plan: Plan, credentials: dict[str, Credentials], cars: Sequence[samples.Sample]
+    plan: Plan, roles: Mapping[str, Credentials], cars: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     return {
         "url": plan.url,
         "token_url": f"{plan.url}/oauth/token",
-        "roles": {role: vars(given) for role, given in credentials.items()},
-        "vehicles": [car.as_data() for car in cars],
+        "roles": {role: vars(credentials) for role, credentials in roles.items()},
+        "vehicles": cars,
     }

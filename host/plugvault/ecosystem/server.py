@@ -1,7 +1,6 @@
-"""The HTTP server around the application: in a thread of this process.
+"""The HTTP server of the application, in this thread or in another one.
 
-Every certificate pool behind one listening socket, which is opened first, so that its address is
-known before anything is served.
+Its listening socket is opened first, so that the address is known before the server starts.
 """
 
 import asyncio
@@ -22,21 +21,21 @@ from plugvault.opcp import tls
 from plugvault.opcp.protocol import HttpProtocol
 
 _START = 10.0  # seconds the server may take to start, or to stop
-_WAITING = 2048  # connections, until they are taken
+_BACKLOG = 2048  # connections that wait to be accepted
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_BREATH = 1.0  # seconds until there may be room again
-_AFTER_YOU = 0.001  # seconds in which a sibling takes the next connection
+_EXHAUSTED_PAUSE = 1.0  # seconds without a new connection after that
+_SHARED_PAUSE = 0.001  # seconds in which another process accepts the next connection
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """A listening socket. Raises OSError."""
-    # With its protocol named: asyncio turns Nagle's delay off only where it sees TCP.
+    # asyncio turns Nagle's delay off only for a socket with its protocol named.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(_WAITING)
+        listener.listen(_BACKLOG)
     except BaseException:
         listener.close()
         raise
@@ -44,9 +43,11 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
 
 
 class HttpServer(uvicorn.Server):
-    """Takes one connection at a time. `shared`: others listen on the same socket, and are let go
-    first then: each has as many, and who is busy fewer. A loop would take all that wait, and its
-    siblings had nothing to do."""
+    """Accepts one connection at a time.
+
+    `shared`: other processes listen on the same socket. After each connection this process pauses,
+    so that the others accept the next ones: an event loop alone would accept all of them.
+    """
 
     def __init__(self, config: uvicorn.Config, shared: bool) -> None:
         super().__init__(config)
@@ -54,7 +55,7 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
-        self._opening: set[asyncio.Task[Any]] = set()
+        self._handshakes: set[asyncio.Task[Any]] = set()
         for listener in sockets or []:
             listener.setblocking(False)
             self._listen(listener)
@@ -62,8 +63,8 @@ class HttpServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in sockets or []:
             asyncio.get_running_loop().remove_reader(listener)
-        for opening in self._opening:  # a handshake that nobody waits for any more
-            opening.cancel()
+        for handshake in self._handshakes:
+            handshake.cancel()
         await super().shutdown(sockets)
 
     def _listen(self, listener: socket.socket) -> None:
@@ -76,42 +77,45 @@ class HttpServer(uvicorn.Server):
         loop.call_later(seconds, self._listen, listener)
 
     def accept(self, listener: socket.socket) -> None:
-        """One of the connections that wait, if one does."""
+        """Accept one of the waiting connections, if there is any."""
         loop = asyncio.get_running_loop()
         try:
             connection, _ = listener.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                self._pause(listener, _BREATH)
-            return  # or a sibling was quicker, or whoever it was went away again
+                self._pause(listener, _EXHAUSTED_PAUSE)
+            return  # or another process was faster, or the client has closed the connection
         if self._shared:
-            self._pause(listener, _AFTER_YOU)
+            self._pause(listener, _SHARED_PAUSE)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opening = loop.create_task(
+        handshake = loop.create_task(
             loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
         )
-        self._opening.add(opening)
-        opening.add_done_callback(self._opened)
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._end_handshake)
 
-    def _opened(self, opening: asyncio.Task[Any]) -> None:
-        self._opening.discard(opening)
-        if not opening.cancelled():
-            opening.exception()  # of a handshake that failed: the other end has been told
+    def _end_handshake(self, handshake: asyncio.Task[Any]) -> None:
+        self._handshakes.discard(handshake)
+        if not handshake.cancelled():
+            handshake.exception()  # read, or asyncio logs it; TLS has told the client
 
     def _protocol(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        return made
+        return protocol
 
 
-def server(app: FastAPI, secured: Path | None = None, shared: bool = False) -> HttpServer:
-    """A server that says nothing; run it with `run(sockets=[...])`. `secured`: HTTPS, with what
-    `tls.prepare` has put into that folder; `shared`: see `HttpServer`."""
+def server(app: FastAPI, tls_folder: Path | None = None, shared: bool = False) -> HttpServer:
+    """A server without logs; run it with `run(sockets=[...])`.
+
+    `tls_folder`: serve HTTPS with the files that `tls.prepare` has put there; `shared`: see
+    `HttpServer`.
+    """
     options: dict[str, Any] = {
-        "loop": "uvloop",  # with httptools three times as fast as what is in the box
+        "loop": "uvloop",  # with httptools three times as fast as asyncio's own loop
         "http": HttpProtocol,
         "log_config": None,
         "access_log": False,
@@ -119,18 +123,18 @@ def server(app: FastAPI, secured: Path | None = None, shared: bool = False) -> H
         "server_header": False,
         "lifespan": "off",
         "timeout_graceful_shutdown": 2,
-        **(tls.options(secured) if secured else {}),
+        **(tls.options(tls_folder) if tls_folder else {}),
     }
     config = uvicorn.Config(app, **options)
-    if secured:
-        forget_errors()
+    if tls_folder:
+        clear_openssl_errors()
         config.load()
     return HttpServer(config, shared)
 
 
-def forget_errors() -> None:
-    """SoftHSM leaves errors in the queue that its OpenSSL shares with Python's, where `ssl` takes
-    the last one for its own. A cipher that does not exist is refused, and the queue emptied."""
+def clear_openssl_errors() -> None:
+    """Empty OpenSSL's error queue. SoftHSM leaves errors in it, and Python's `ssl` takes the last
+    one for its own. Refusing an unknown cipher empties the queue."""
     with suppress(ssl.SSLError):
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers("NONE")
 
@@ -138,18 +142,18 @@ def forget_errors() -> None:
 @contextmanager
 def in_thread(app: FastAPI, listener: socket.socket) -> Iterator[None]:
     """Serve from a thread of this process. Raises RuntimeError when it does not start."""
-    made = server(app)
+    http_server = server(app)
     thread = threading.Thread(
-        target=made.run, args=([listener],), name="plugvault-opcp", daemon=True
+        target=http_server.run, args=([listener],), name="plugvault-opcp", daemon=True
     )
     thread.start()
     try:
         deadline = time.monotonic() + _START
-        while not made.started:
+        while not http_server.started:
             if not thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("the OPCP server did not start")
             time.sleep(0.002)
         yield
     finally:
-        made.should_exit = True
+        http_server.should_exit = True
         thread.join(_START)

@@ -1,23 +1,23 @@
-"""The maker's backend that runs by itself: from an event of CCP to the contract in the vehicle.
+"""The maker's backend: it brings a contract into the vehicle after an event of CCP.
 
     with Backend(maker, Path("backend.sqlite")) as backend:
         backend.follow()                # the stream of events; or `backend.take` for a `receiver`
         backend.arrives(pcid, lambda point: car.maker(key, point))
 
-CCP tells the maker of each contract. The backend pulls it, performs the checks that CCP leaves to
-the maker [V2G2-894], and keeps it until the vehicle is there; what fails a check never reaches a
-vehicle. A contract that was deleted is taken out of the vehicle. What it has seen and what waits
-is in a file: it can be stopped anywhere and goes on from there.
+CCP sends the maker an event for each contract. The backend pulls the contract, performs the checks
+that CCP leaves to the maker [V2G2-894], and stores it until the vehicle is reachable. A contract
+that fails a check never reaches a vehicle. A deleted contract is removed from the vehicle. The
+events seen and the waiting work are in a file, so the backend continues after a stop.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from evcc import ids
+from plugvault.contexts import Closeable
 from plugvault.roles.client import OpcpError
 from plugvault.roles.customer import CustomerView, view
 from plugvault.roles.fleet import Connect, Fleet
@@ -34,11 +34,11 @@ _GONE = "oem.contract.deleted"
 Event = Mapping[str, Any]
 
 
-class Backend:
-    """`maker`: its calls of the pools; `file`: what it remembers, made when missing; `clock()`:
-    Unix seconds, the time that vehicles are told.
+class Backend(Closeable):
+    """`maker`: its calls of the pools; `file`: its state, made when missing; `clock()`: Unix
+    seconds, the time that vehicles get.
 
-    `locked`: the vehicles, by PCID, that were locked when they came: see `unlock`.
+    `locked`: the PCIDs of vehicles that were locked when they connected: see `unlock`.
     """
 
     def __init__(
@@ -51,19 +51,8 @@ class Backend:
         self._fleet = Fleet(self.queue, maker.check, self._greet)
         self._follower: Follower | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Stop; what is under way in a vehicle comes to its end first."""
+        """Stop, after the work that vehicles are doing now."""
         if self._follower is not None:
             self._follower.close()
         self._fleet.close()
@@ -72,10 +61,11 @@ class Backend:
     # -- events --
 
     def take(self, event: Event) -> str:
-        """Deal with an event, as OPCP's webhooks have it: why its contract is rejected, or "".
+        """Process an event, as OPCP's webhooks have it: the reason its contract is rejected for,
+        or "".
 
-        The same event again has the same answer and no other effect. Raises OpcpError when it
-        cannot be dealt with now, ValueError when it is no event.
+        The same event again has the same answer and no other effect. Raises OpcpError when the
+        event cannot be processed now, ValueError when it is not an event.
         """
         try:
             event_id, kind, payload = event["eventId"], event["eventType"], event["payload"]
@@ -84,9 +74,9 @@ class Backend:
             pcid, emaid = ids.parse_pcid(payload["pcid"]), ids.parse_emaid(payload["emaid"])
         except (KeyError, TypeError, ids.IdError) as error:
             raise ValueError(f"not an event: {error}") from error
-        known = self.queue.state_file.outcome(event_id)
-        if known is not None:
-            return known
+        outcome = self.queue.state_file.outcome(event_id)
+        if outcome is not None:
+            return outcome
         reason = ""
         if kind == _GONE:
             self.queue.settle(event_id, "", (pcid.upper(), emaid, REMOVE, b""))
@@ -105,39 +95,39 @@ class Backend:
         except OpcpError as error:
             if error.status != 404:
                 raise
-            self.queue.settle(event_id)  # deleted since: the event that says so is on its way
+            self.queue.settle(event_id)  # deleted meanwhile: the event of that will follow
             return ""
         self.queue.settle(event_id, "", (pcid.upper(), emaid, INSTALL, pulled.message))
         return ""
 
     def follow(self) -> None:
-        """Read the maker's events from the stream in a thread, from where it was left."""
+        """Read the maker's events from the stream, in a thread, from the last position on."""
         self._follower = Follower(self._maker.client, self.queue.state_file, self.take)
 
     # -- vehicles --
 
     def arrives(self, pcid: str, connect: Connect) -> None:
-        """A vehicle can be reached now. `connect`: see `Fleet.arrives`.
+        """A vehicle is reachable now. `connect`: see `Fleet.arrives`.
 
-        Whose key the vehicle must prove to have is what PCP says, or said last: a vehicle that is
-        in PCP no more still has contracts taken out. Raises OpcpError for one never heard of.
+        The vehicle must prove to have the key that PCP has for it, or had last: contracts are
+        still removed from a vehicle that PCP no longer has. Raises OpcpError for an unknown one.
         """
         try:
             point = self._maker.point(pcid)
-            self.queue.know(pcid.upper(), point)
+            self.queue.set_point(pcid.upper(), point)
         except OpcpError:
-            known = self.queue.point(pcid.upper())
-            if known is None:
+            last_point = self.queue.point(pcid.upper())
+            if last_point is None:
                 raise
-            point = known
+            point = last_point
         self._fleet.arrives(pcid, point, connect)
 
     def leaves(self, pcid: str) -> None:
-        """A vehicle can no longer be reached, or its channel is needed for something else."""
+        """A vehicle is no longer reachable, or its channel is needed for something else."""
         self._fleet.leaves(pcid)
 
     def _greet(self, vehicle: str, link: Channel) -> None:
-        """The time, what is revoked, and whether somebody has tried keys on it."""
+        """Send the time and the revoked certificates, and read whether the vehicle is locked."""
         link.set_time(int(self._clock()))
         if revoked := self.queue.revoked():
             link.install_revoked(revoked, int(self._clock()))
@@ -146,28 +136,28 @@ class Backend:
             self.locked.add(vehicle)
 
     def unlock(self, pcid: str) -> bool:
-        """Let a vehicle install again, once it is clear who has sent it keys that were not their
-        certificates'; whether it was there to hear it. Raises TelematicsError."""
-        done = self._fleet.ask(pcid, lambda link: link.unlock())
-        if done:
+        """Let a locked vehicle install again, after the sender of the wrong keys is known. False
+        when the vehicle is not reachable. Raises TelematicsError."""
+        unlocked = self._fleet.ask(pcid, lambda link: link.unlock())
+        if unlocked:
             self.locked.discard(pcid.upper())
             self._fleet.wake(pcid.upper())
-        return done
+        return unlocked
 
     def revoke(self, certificate: bytes) -> None:
-        """No vehicle trusts this certificate (DER) any more, from when it comes next."""
+        """Revoke a certificate (DER) in every vehicle, each from its next connection on."""
         self.queue.revoke(certificate)
 
     # -- its customers --
 
     def choose(self, pcid: str, emaid: str) -> None:
-        """The customer pays with this contract from now on: it is what stations install, and what
-        is active in the vehicle as soon as that is there. Raises OpcpError."""
+        """Make a contract the customer's default: stations install it, and it becomes active in
+        the vehicle as soon as that is reachable. Raises OpcpError."""
         self._maker.choose(pcid, emaid)
         self.queue.add(pcid.upper(), ids.parse_emaid(emaid), CHOOSE)
         self._fleet.wake(pcid.upper())
 
     def customer_view(self, pcid: str) -> CustomerView:
-        """What the vehicle's customer may see. Raises OpcpError."""
+        """The customer's view of a vehicle. Raises OpcpError."""
         waiting = self.queue.waiting(pcid.upper())
         return view(pcid, self._maker.contracts(pcid), self._fleet.held(pcid), waiting)

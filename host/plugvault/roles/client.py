@@ -1,4 +1,4 @@
-"""An OPCP client: a token when one is needed, JSON in and out, refusals as one exception."""
+"""An OPCP client: it gets access tokens, sends and reads JSON, and raises OpcpError."""
 
 import base64
 import ssl
@@ -6,23 +6,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
 from evcc.errors import EvccError
+from plugvault.contexts import Closeable
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.contract.issue import ContractData
 
-TIMEOUT = 10.0  # seconds for one request, and as many for the body of its answer
+TIMEOUT = 10.0  # seconds for one request, and again for the body of its answer
 LIMIT = 4_194_304  # bytes of an answer: some hundred roots have half a million
 _EARLY = 60  # seconds before its end a token is renewed
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a role asks for a token with (OAuth2 client credentials)."""
+    """The OAuth2 client credentials of a role."""
 
     client_id: str
     client_secret: str = field(repr=False)
@@ -30,9 +30,9 @@ class Credentials:
 
 
 class OpcpError(EvccError):
-    """A call that was refused or did not come through.
+    """A call that was refused, or that had no usable answer.
 
-    `status`: the HTTP status, 0 without an answer; `messages`: what the server says.
+    `status`: the HTTP status, 0 without an answer; `detail`: the server's messages.
     """
 
     REASONS = ("refused", "unreachable", "answer")
@@ -42,12 +42,12 @@ class OpcpError(EvccError):
         self.status = status
 
 
-class OpcpClient:
+class OpcpClient(Closeable):
     """Calls of one role. Safe to use from several threads. `close()` when done.
 
-    `trust`: the roots of an HTTPS server that are not this machine's own.
+    `trust`: the roots of an HTTPS server, if they are not this machine's own.
 
-    `observe`: set it to be told of each call: (method and path, body bytes sent, and received).
+    `observe`: called for each call with (method and path, body bytes sent, body bytes received).
     """
 
     observe: Callable[[str, int, int], None] | None = None
@@ -66,42 +66,31 @@ class OpcpClient:
         self._token = ""
         self._expires = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         self._http.close()
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Any call, with a token; the answer whatever its status."""
+        """Make a call with an access token. The answer, with any status."""
         headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._access()}"}
         return self._send(method, path, headers=headers, **options)
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """A call that must succeed; its JSON, or None without a body.
+        """Make a call that must succeed. Its JSON, or None without a body.
 
         Raises OpcpError with the server's own messages.
         """
         return _json(_accepted(self.request(method, path, **options)))
 
     def content(self, method: str, path: str, **options: Any) -> bytes:
-        """A call that must succeed; its body as it came."""
+        """Make a call that must succeed. The bytes of its body."""
         return _accepted(self.request(method, path, **options)).content
 
     @contextmanager
     def stream(
         self, method: str, path: str, silence: float, **options: Any
     ) -> Iterator[httpx.Response]:
-        """A call whose answer comes bit by bit, for `with`; it is broken off after `silence`
-        seconds without one. Raises OpcpError, also while the answer is read."""
+        """Make a call whose answer is read as it comes, until `silence` seconds pass without data.
+        Raises OpcpError, also while the answer is read."""
         headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._access()}"}
         timeout = httpx.Timeout(TIMEOUT, read=silence)
         try:
@@ -118,36 +107,36 @@ class OpcpClient:
 
     def roots(self, *kinds: str) -> list[bytes]:
         """DER of the RCP's roots of these kinds ("V2G", "MO", "OEM")."""
-        listed = self.roots_by_kind()
-        return [root for kind in kinds for root in listed.get(kind, ())]
+        roots = self.roots_by_kind()
+        return [root for kind in kinds for root in roots.get(kind, ())]
 
     def roots_by_kind(self) -> dict[str, list[bytes]]:
         """DER of all of the RCP's roots that ISO 15118-2 can use, in one call."""
         answer = self.call("GET", "/v1/root/rootCerts")
-        found: dict[str, list[bytes]] = {}
+        roots: dict[str, list[bytes]] = {}
         for root in answer["RootCertificateCollection"]["rootCertificates"]:
             if root.get("xsdMsgDefNamespace", ISO2) == ISO2:
                 der = base64.b64decode(root["caCertificate"])
-                found.setdefault(root["rootType"], []).append(der)
-        return found
+                roots.setdefault(root["rootType"], []).append(der)
+        return roots
 
     def _access(self) -> str:
         if time.monotonic() > self._expires:
-            asked = {
+            request = {
                 "client_id": self._credentials.client_id,
                 "client_secret": self._credentials.client_secret,
                 "audience": self._credentials.audience,
                 "grant_type": "client_credentials",
             }
-            answer = _json(_accepted(self._send("POST", "/oauth/token", json=asked)))
+            answer = _json(_accepted(self._send("POST", "/oauth/token", json=request)))
             self._token = answer["access_token"]
             self._expires = time.monotonic() + answer["expires_in"] - _EARLY
         return self._token
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            with self._http.stream(method, path, **options) as coming:
-                answer = _whole(coming, options.get("timeout", TIMEOUT))
+            with self._http.stream(method, path, **options) as stream:
+                answer = _read(stream, options.get("timeout", TIMEOUT))
         except httpx.HTTPError as error:
             raise OpcpError("unreachable", f"{method} {path}: {type(error).__name__}") from error
         if self.observe is not None:
@@ -155,15 +144,17 @@ class OpcpClient:
         return answer
 
 
-def _whole(answer: httpx.Response, patience: float) -> httpx.Response:
-    """The answer with its body, however large or slow the server makes it. Nothing was asked for
-    in a coding, so that none can be small on the way and large here."""
+def _read(answer: httpx.Response, timeout: float) -> httpx.Response:
+    """The answer with its body. Raises OpcpError when the body is too large or takes too long.
+
+    An encoded body is refused: a small one could become large when it is decoded.
+    """
     if "content-encoding" in answer.headers:
         raise OpcpError("answer", "an encoded body")
-    ends, body = time.monotonic() + patience, bytearray()
+    deadline, body = time.monotonic() + timeout, bytearray()
     for part in answer.iter_raw():
         body += part
-        if len(body) > LIMIT or time.monotonic() > ends:
+        if len(body) > LIMIT or time.monotonic() > deadline:
             raise OpcpError("answer", "a body without end")
     return httpx.Response(
         answer.status_code, headers=answer.headers, content=bytes(body), request=answer.request
@@ -171,12 +162,12 @@ def _whole(answer: httpx.Response, patience: float) -> httpx.Response:
 
 
 def encode(data: bytes) -> str:
-    """Base64 as OPCP has it."""
+    """Base64 as OPCP writes it."""
     return base64.b64encode(data).decode()
 
 
 def contract_data(data: ContractData) -> dict[str, str]:
-    """An operator's contract data as the CPS takes it to sign."""
+    """An operator's contract data in the form that the CPS signs."""
     *sub2, sub1 = data.subs
     return {
         "contractCertificate": encode(data.certificate),
@@ -191,8 +182,8 @@ def _accepted(answer: httpx.Response) -> httpx.Response:
     if answer.is_success:
         return answer
     try:
-        said = answer.json()
-        messages = said.get("errorMessages") or [said.get("error_description", "")]
+        body = answer.json()
+        messages = body.get("errorMessages") or [body.get("error_description", "")]
     except (ValueError, AttributeError):
         messages = []
     where = f"{answer.request.method} {answer.request.url.path}"

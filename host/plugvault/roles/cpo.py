@@ -1,8 +1,7 @@
-"""The charge point operator: its stations' certificates, and vehicles' requests carried to CCP.
+"""The charge point operator: its stations' certificates, and the vehicles' requests to CCP.
 
-It announces a station before it asks for the station's certificate, and forwards EXI as it is.
-What a charging station needs to know the vehicles' contracts by, the roots of RCP, comes from
-here too.
+It announces a station before it asks for the station's certificate, and forwards EXI unchanged.
+It also gives its stations the roots of RCP, by which they check the vehicles' contracts.
 """
 
 import base64
@@ -14,7 +13,7 @@ from plugvault.roles import enrolment
 from plugvault.roles.client import OpcpClient, OpcpError, encode
 
 _ENTITIES = "/v1/vra/cpo/endEntities"
-_ENTITY = {  # the field here, and as live clients spell it
+_ENTITY = {  # the field here, and its spelling by live clients
     "name": "commonName",
     "manufacturer": "manufacture",
     "device": "deviceName",
@@ -28,8 +27,8 @@ _ENTITY = {  # the field here, and as live clients spell it
 
 @dataclass(frozen=True)
 class StationEntry:
-    """A charging station as the ecosystem knows it. `name`: the EVSEID, or the SECCID of ISO
-    15118-20, which is the common name of its certificate; `evse_ids`: what it charges at."""
+    """A charging station in the ecosystem's registry. `name`: the EVSEID, or the SECCID of ISO
+    15118-20; it is the common name of its certificate. `evse_ids`: of its charge points."""
 
     name: str
     evse_ids: tuple[str, ...]
@@ -49,13 +48,13 @@ class ChargePointOperator:
         self.client = client
 
     def announce(self, station: StationEntry) -> None:
-        """Make a station known, so that it may have a certificate. Raises OpcpError."""
+        """Announce a station, so that it may get a certificate. Raises OpcpError."""
         body = {wire: getattr(station, name) for name, wire in _ENTITY.items()}
         body["evseID"] = list(station.evse_ids)
         self.client.call("PUT", _ENTITIES, json=body)
 
     def stations(self) -> list[StationEntry]:
-        """The operator's own view: its stations. Raises OpcpError."""
+        """The operator's stations in the registry. Raises OpcpError."""
         return [
             StationEntry(
                 **{name: entry.get(wire, "") for name, wire in _ENTITY.items()},
@@ -76,10 +75,10 @@ class ChargePointOperator:
         return enrolment.enrol(self.client, "cpo", csr, renew=True)
 
     def fetch_contract(self, request: bytes) -> bytes:
-        """CertificateInstallationReq in, CertificateInstallationRes out, both raw EXI.
+        """The CertificateInstallationRes for a CertificateInstallationReq, both raw EXI.
 
-        Also returns the pool's negative answer, which is EXI for the vehicle. Raises OpcpError
-        when the pool has no EXI to give (the request is wrong, or the pool cannot be reached).
+        A negative answer of the pool is EXI for the vehicle, too. Raises OpcpError when the pool
+        answers without EXI (the request is wrong) or cannot be reached.
         """
         answer = self.client.request(
             "POST",
@@ -93,7 +92,7 @@ class ChargePointOperator:
             raise OpcpError("refused", f"{answer.status_code}: {answer.text[:300]}") from None
 
     def roots(self) -> list[bytes]:
-        """DER of the roots under which a station accepts contracts: MO and V2G."""
+        """The MO and V2G roots under which a station accepts contracts, DER."""
         return self.client.roots("MO", "V2G")
 
 

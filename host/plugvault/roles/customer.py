@@ -1,4 +1,4 @@
-"""What a vehicle's customer sees in the maker's app: the PCID, the contracts, which one pays."""
+"""The customer's view of a vehicle in the maker's app: PCID, contracts, the default one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from plugvault.telematics import Held
 @dataclass(frozen=True)
 class CustomerContract:
     """`provider`: country and provider, as in "DEPVA"; `valid_to`: RFC 3339, "" when only the
-    vehicle has it; `default`: stations install it; `in_vehicle`, `active`: None while the vehicle
-    is not there; `waiting`: what is still to happen in the vehicle."""
+    vehicle has the contract; `default`: stations install it; `in_vehicle`, `active`: None while
+    the vehicle is not reachable; `waiting`: work that waits for the vehicle."""
 
     emaid: str
     provider: str
@@ -36,10 +36,10 @@ def view(
     held: Sequence[Held] | None,
     waiting: Sequence[Work] = (),
 ) -> CustomerView:
-    """`listed`: CCP's XMLContracts of the vehicle; `held`: what the vehicle has, None when it
-    cannot be asked; `waiting`: the backend's work for it."""
+    """`listed`: CCP's XMLContracts of the vehicle; `held`: the contracts in the vehicle, None
+    when it is not reachable; `waiting`: the backend's work for it."""
     pool = {str(entry["emaid"]): entry for entry in listed}
-    inside = {one.emaid: one for one in held or ()}
+    inside = {contract.emaid: contract for contract in held or ()}
 
     def contract(emaid: str) -> CustomerContract:
         entry = pool.get(emaid, {})

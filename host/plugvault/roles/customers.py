@@ -1,9 +1,8 @@
-"""An operator's customers: who has which contract for which vehicle, what became of it, and what
-was charged on it.
+"""An operator's customers: their contracts and vehicles, the contracts' states, and the charging
+sessions to bill.
 
-What the pools tell an operator about its contracts is noted here and acted on as OPCP wants it:
-after a new provisioning key the customer is asked before there is a new contract, after a factory
-reset there is none, and neither is ever made silently.
+Events of the pools change the states as OPCP requires: after a new provisioning key the operator
+asks the customer before it makes a new contract, and after a factory reset it makes none.
 """
 
 from collections.abc import Mapping
@@ -21,10 +20,10 @@ from plugvault.roles.state_file import Run, StateFile, is_new_event
 SIGNED, QUEUED, SENT, DELIVERED = "signed", "queued", "sent", "delivered"
 ASK, RESET, REJECTED, ENDED, DECLINED = "ask", "reset", "rejected", "ended", "declined"
 
-_OPEN = (SIGNED, QUEUED, SENT, DELIVERED)  # a contract that is there; the rest is over, or waits
+_OPEN = (SIGNED, QUEUED, SENT, DELIVERED)  # the states of an existing contract
 
-# What an event makes of a contract that is there.
-_BECOMES = {
+# The state of an existing contract after an event.
+_STATE_AFTER = {
     "mo.prov.cert.updated": ASK,
     "mo.prov.cert.updated.factory.reset": ASK,  # the old name of the same
     "mo.prov.cert.factory.reset": RESET,
@@ -49,7 +48,7 @@ CREATE INDEX IF NOT EXISTS sessions_emaid ON sessions (emaid, at);
 
 
 class CustomerError(EvccError):
-    """What cannot be done for a customer as things are."""
+    """An operation that is not possible for an unknown customer, or in this state."""
 
     REASONS = ("unknown", "state")
 
@@ -64,7 +63,7 @@ class Customer:
 
 
 class Charged(Protocol):
-    """A station's record of who pays for a session. `time`: Unix seconds."""
+    """A station's record of a session and its contract. `time`: Unix seconds."""
 
     @property
     def emaid(self) -> str: ...
@@ -77,9 +76,9 @@ class Charged(Protocol):
 
 
 class Customers:
-    """An operator's book. `file`: made when missing. `close()` when done.
+    """An operator's customers. `file`: made when missing. `close()` when done.
 
-    Whatever calls the pools raises OpcpError as `Operator` does.
+    Methods that call the pools raise OpcpError, as `Operator` does.
     """
 
     def __init__(self, operator: Operator, file: Path) -> None:
@@ -93,15 +92,15 @@ class Customers:
         self._state_file.close()
 
     def follow(self) -> None:
-        """Read the operator's events from the stream in a thread, from where it was left."""
+        """Read the operator's events from the stream, in a thread, from the last position on."""
         self._follower = Follower(self._operator.client, self._state_file, self.take)
 
     def take(self, event: Mapping[str, Any]) -> str:
-        """Note what an event says of a contract. The same event again changes nothing. "": none
-        is ever rejected. Raises ValueError when it is no event."""
+        """Change the state of an event's contract. The same event again changes nothing. Always
+        "": no event is rejected. Raises ValueError when it is not an event."""
         try:
-            event_id, becomes = str(event["eventId"]), _BECOMES.get(event["eventType"])
-            if becomes is None:
+            event_id, state = str(event["eventId"]), _STATE_AFTER.get(event["eventType"])
+            if state is None:
                 return ""
             emaid = ids.parse_emaid(event["payload"]["emaid"])
         except (KeyError, TypeError, ids.IdError) as error:
@@ -110,22 +109,22 @@ class Customers:
             if is_new_event(run, event_id):
                 run(
                     "UPDATE contracts SET state = ? WHERE emaid = ? AND state IN (?, ?, ?, ?)",
-                    (becomes, emaid, *_OPEN),
+                    (state, emaid, *_OPEN),
                 )
         return ""
 
     def onboard(self, kind: str, text: str, document: str) -> str:
-        """See `Operator.onboard`; the EMAID is in the book before anything is signed."""
+        """See `Operator.onboard`. The EMAID is stored before anything is signed."""
         pcid = self._operator.identify(kind, text, document)
         return self._sign(self._operator.new_emaid(), pcid)
 
     def renew(self, emaid: str) -> None:
-        """A new key and certificate under the same EMAID."""
+        """Make a new key and certificate under the same EMAID."""
         customer = self._with(emaid, *_OPEN)
         self._operator.contract(customer.pcid, customer.emaid)
 
     def replace(self, emaid: str) -> str:
-        """A new EMAID in the place of this one, which ends."""
+        """Make a contract under a new EMAID and end this one. The new EMAID."""
         customer = self._with(emaid, *_OPEN)
         new = self._sign(self._operator.new_emaid(), customer.pcid)
         self.terminate(customer.emaid)
@@ -134,28 +133,28 @@ class Customers:
     def terminate(self, emaid: str) -> None:
         customer = self._with(emaid, *_OPEN)
         self._operator.terminate(customer.emaid)
-        self._note(Customer(customer.emaid, customer.pcid, ENDED))
+        self._store(Customer(customer.emaid, customer.pcid, ENDED))
 
-    def answer(self, emaid: str, wanted: bool) -> None:
-        """The customer who was asked has answered: the contract is made anew for the vehicle's
-        new key, or is over."""
+    def answer(self, emaid: str, accepted: bool) -> None:
+        """Store the customer's answer: the contract is made again for the vehicle's new key, or
+        is declined."""
         customer = self._with(emaid, ASK)
-        if wanted:
+        if accepted:
             self._sign(customer.emaid, customer.pcid)
         else:
-            self._note(Customer(customer.emaid, customer.pcid, DECLINED))
+            self._store(Customer(customer.emaid, customer.pcid, DECLINED))
 
     def bill(self, session: Charged) -> bool:
-        """Put a session that a charge point operator reports on the contract's account; False
-        when it is there, for what is reported twice is paid once. Whether the contract has ended
-        meanwhile does not matter. Raises CustomerError("unknown") for an EMAID of nobody here."""
+        """Add a session to the contract's account, also after the contract's end. False when it
+        is there already, so that a repeated report is paid once. Raises CustomerError("unknown")
+        for the EMAID of another operator's customer."""
         customer = self.get(session.emaid)
         values = (session.evseid, session.session_id, customer.emaid, session.time)
         with self._state_file.transaction() as run:
             return run("INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, ?)", values) == 1
 
     def account(self, emaid: str) -> list[tuple[int, str]]:
-        """(Unix seconds, EVSEID) of each session to pay for, the earliest first.
+        """(Unix seconds, EVSEID) of each session to pay, oldest first.
         Raises CustomerError("unknown")."""
         query = "SELECT at, evseid FROM sessions WHERE emaid = ? ORDER BY at"
         return [(at, evse) for at, evse in self._state_file.rows(query, self.get(emaid).emaid)]
@@ -170,9 +169,10 @@ class Customers:
         return Customer(*rows[0])
 
     def all(self, *states: str) -> list[Customer]:
-        """Those in one of these states, or all."""
+        """The customers in one of these states, or all."""
         rows = self._state_file.rows("SELECT * FROM contracts ORDER BY rowid")
-        return [one for row in rows if (one := Customer(*row)).state in (states or (one.state,))]
+        customers = [Customer(*row) for row in rows]
+        return [customer for customer in customers if not states or customer.state in states]
 
     def _with(self, emaid: str, *states: str) -> Customer:
         customer = self.get(emaid)
@@ -181,14 +181,14 @@ class Customers:
         return customer
 
     def _sign(self, emaid: str, pcid: str) -> str:
-        """In the book first: its events may come before the answer does."""
+        """Sign a contract that is stored first: its events may come before the pool's answer."""
         before = self._state_file.rows("SELECT * FROM contracts WHERE emaid = ?", emaid)
-        self._note(Customer(emaid, pcid, SIGNED))
+        self._store(Customer(emaid, pcid, SIGNED))
         try:
             self._operator.contract(pcid, emaid)
         except Exception as error:
             if isinstance(error, OpcpError) and not 400 <= error.status < 500:
-                raise  # it may be there all the same: `renew` makes sure of it
+                raise  # the contract may exist; `renew` makes sure of it
             with self._state_file.transaction() as run:
                 run("DELETE FROM contracts WHERE emaid = ?", (emaid,))
                 for row in before:
@@ -196,7 +196,7 @@ class Customers:
             raise
         return emaid
 
-    def _note(self, customer: Customer) -> None:
+    def _store(self, customer: Customer) -> None:
         with self._state_file.transaction() as run:
             _put(run, customer)
 

@@ -1,4 +1,4 @@
-"""A certificate from the ecosystem's CAs, by EST [RFC 7030], for whoever has a signing request."""
+"""A certificate from the ecosystem's CAs for a signing request, by EST [RFC 7030]."""
 
 import base64
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ ISO2 = "ISO15118-2"
 def enrol(
     client: OpcpClient, ca: str, csr: bytes, renew: bool = False
 ) -> tuple[bytes, list[bytes]]:
-    """A leaf for a signing request (PKCS#10, DER): the leaf, and [Sub2, Sub1]. `ca`: "oem", "cpo";
-    `renew`: it is the next one of a subject that has a certificate.
+    """The leaf for a signing request (PKCS#10, DER), and [Sub2, Sub1].
+
+    `ca`: "oem", "cpo"; `renew`: the subject has a certificate already.
 
     Raises OpcpError; RequestError or CertificateError when the answer is not usable.
     """
@@ -35,7 +36,7 @@ def issuers(client: OpcpClient, ca: str, leaf: bytes) -> list[bytes]:
 
 
 def _order(leaf: bytes, certificates: Sequence[bytes]) -> list[bytes]:
-    """From whatever EST sends: the sub-CAs above `leaf`, nearest first, without the root."""
+    """The sub-CAs above `leaf` among EST's certificates, nearest first, without the root."""
     above = {path.read(der).subject: der for der in certificates}
     subs: list[bytes] = []
     current = path.read(leaf)

@@ -1,8 +1,8 @@
-"""Follow an ecosystem's events on its stream: each at least once, in order, across restarts.
+"""The stream of an ecosystem's events: each at least once, in order, across restarts.
 
     with EventStream(client, since) as stream:
-        for place, event in stream:
-            ...                                    # then keep place, to go on from
+        for position, event in stream:
+            ...                                    # then store position, to continue from there
 
 [WHATWG HTML, 9.2, as far as an ecosystem uses it.]
 """
@@ -12,22 +12,22 @@ import json
 import socket
 import threading
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from plugvault.contexts import Closeable
 from plugvault.roles.client import OpcpClient, OpcpError
 
-SILENCE = 20.0  # seconds without a sign of life after which the stream is opened anew
+SILENCE = 20.0  # seconds without data after which the stream is opened again
 _WAITS = (0.2, 1.0, 5.0)  # seconds before each further attempt; the last one for all that follow
 
 
-class EventStream:
-    """Iterate over it in one thread; `close()` from any ends that.
+class EventStream(Closeable):
+    """Iterate in one thread; `close()` from any thread ends the iteration.
 
-    Gives the place of each event and the event as a webhook has it. `since`: the place of the
-    last one dealt with; "0" is the beginning, "" what happens next. A connection that breaks is
-    made again and goes on where it was.
-    Iterating raises OpcpError("refused") when the ecosystem does not let the client in.
+    Yields each event's position, and the event as a webhook has it. `since`: the position of the
+    last processed event; "0" is the beginning, "" the next event. A broken connection is opened
+    again at the same position.
+    Iterating raises OpcpError("refused") when the ecosystem refuses the client.
     """
 
     def __init__(self, client: OpcpClient, since: str = "") -> None:
@@ -43,7 +43,7 @@ class EventStream:
             try:
                 yield from self._connected()
             except OpcpError as error:
-                # A token that is no longer good is replaced once; another refusal is final.
+                # An expired token is replaced once; any other refusal is final.
                 if 400 <= error.status < 500 and (error.status != 401 or self._failures):
                     raise
                 self._failures += 1
@@ -54,18 +54,7 @@ class EventStream:
         with self._lock:
             if self._socket:
                 with contextlib.suppress(OSError):  # it may have ended by itself
-                    self._socket.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for a line
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+                    self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads it
 
     def _connected(self) -> Iterator[tuple[str, dict[str, Any]]]:
         headers = {"Last-Event-ID": self._since} if self._since else {}
@@ -86,7 +75,7 @@ class EventStream:
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Each whole message's fields; what a broken connection leaves unfinished is none."""
+    """The fields of each complete message; the unfinished end of a broken connection is none."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:

@@ -1,8 +1,8 @@
-"""The maker's vehicles that can be reached now, and the work that reaches them.
+"""The maker's vehicles that are reachable now, and the work that waits for them.
 
-Each vehicle that is there has a thread that carries its waiting work over the telematics channel,
-in order, one thing at a time; when it leaves, what is not done waits for its return. A contract is
-checked once more right before it is forwarded, for it may have waited long.
+Each reachable vehicle has a thread that does its waiting work over the telematics channel, in
+order and one task at a time. Unfinished work waits for the vehicle's next connection. A contract
+is checked again right before it is forwarded, because it may have waited for long.
 """
 
 import logging
@@ -31,8 +31,8 @@ from plugvault.telematics import Held, Maker, TelematicsError
 
 log = logging.getLogger("plugvault.roles.fleet")
 
-RETRY = 30.0  # seconds until what could not be checked is tried again
-_END = 25.0  # seconds a vehicle may take to finish what it is at
+RETRY = 30.0  # seconds until waiting work is tried again
+_END = 25.0  # seconds a vehicle may take to finish its current task
 
 Connect = Callable[[bytes], Maker]
 Check = Callable[[bytes, str], None]
@@ -51,8 +51,8 @@ class _Car:
 
 
 class Fleet:
-    """`check(message, emaid)`: raises ForwardError for what must not reach a vehicle, OpcpError
-    when that cannot be told now. `greet(pcid, link)`: what a vehicle hears first when it has come,
+    """`check(message, emaid)`: raises ForwardError for a contract that must not reach a vehicle,
+    OpcpError when it cannot be checked now. `greet(pcid, link)`: called first on each connection,
     raises TelematicsError. `close()` when done."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Fleet:
         self._lock = threading.Lock()
 
     def arrives(self, pcid: str, point: bytes, connect: Connect) -> None:
-        """A vehicle is there: prove to it who calls, and carry out what waits for it.
+        """A vehicle is reachable: authenticate to it, and do its waiting work.
 
         `point`: of its provisioning key, 65 bytes; `connect(point)`: the maker's end of a channel
         to the vehicle with this key, not yet connected.
@@ -80,7 +80,7 @@ class Fleet:
         car.thread.start()
 
     def leaves(self, pcid: str) -> None:
-        """A vehicle is gone, or about to go: what is under way comes to its end."""
+        """A vehicle is no longer reachable, or will not be: wait for its current task."""
         with self._lock:
             car = self._cars.pop(pcid.upper(), None)
         if car is not None and car.thread is not None:
@@ -89,14 +89,14 @@ class Fleet:
             car.thread.join(_END)
 
     def wake(self, vehicle: str) -> None:
-        """There is new work for a vehicle."""
+        """Start new work for a vehicle, if it is reachable."""
         with self._lock:
             car = self._cars.get(vehicle)
         if car is not None:
             car.wake.set()
 
     def held(self, pcid: str) -> list[Held] | None:
-        """The contracts in a vehicle; None when it is not there."""
+        """The contracts in a vehicle; None when it is not reachable."""
         with self._lock:
             car = self._cars.get(pcid.upper())
         if car is None:
@@ -109,7 +109,7 @@ class Fleet:
                 return None
 
     def ask(self, pcid: str, request: Callable[[Maker], None]) -> bool:
-        """Have a vehicle do something now; False when it is not there. Raises TelematicsError."""
+        """Send a request to a vehicle; False when it is not reachable. Raises TelematicsError."""
         with self._lock:
             car = self._cars.get(pcid.upper())
         if car is None:
@@ -139,9 +139,9 @@ class Fleet:
                     self._queue.finish(work, state, reason)
                     log.info("%s %s: %s %s", work.action, work.emaid, state, reason)
                     if work.action == REMOVE:
-                        car.wake.set()  # there may be room now for what came before
+                        car.wake.set()  # there may be room now for earlier work
                 car.wake.wait(RETRY)
-        except EvccError as error:  # it is gone, or is another: what waits goes on waiting
+        except EvccError as error:  # no longer reachable, or another vehicle: the work waits
             log.info("%s: %s", car.vehicle, error)
         finally:
             car.connected = False
@@ -150,7 +150,7 @@ class Fleet:
                     del self._cars[car.vehicle]
 
     def _carry_out(self, link: Maker, work: Work) -> tuple[str, str]:
-        """The work's new state, and why. Raises EvccError when the vehicle is no longer there."""
+        """The work's new state and its reason. Raises EvccError when the vehicle is gone."""
         try:
             return _ACTIONS[work.action](self, link, work)
         except ForwardError as error:
@@ -160,12 +160,12 @@ class Fleet:
         except TelematicsError as error:
             if error.reason == "refused":
                 return self._refused(work, error.detail)
-            if error.reason == "rejected":  # it keeps its reason to itself
+            if error.reason == "rejected":  # the vehicle does not send its reason
                 return REJECTED, "the vehicle does not accept it"
             raise
 
     def _install(self, link: Maker, work: Work) -> tuple[str, str]:
-        if _is_in(work, link.contracts()):  # it came at a station, or before we were stopped
+        if _is_in(work, link.contracts()):  # from a station, or before the backend was stopped
             return DONE, "was in the vehicle"
         self._check(work.message, work.emaid)
         session_id = os.urandom(8)
@@ -182,7 +182,7 @@ class Fleet:
         return DONE, ""
 
     def _refused(self, work: Work, reason: str) -> tuple[str, str]:
-        """What the vehicle gives a reason for."""
+        """The work's new state after a refusal with this reason."""
         if reason == "not-found" and work.action == REMOVE:
             return DONE, "was not in the vehicle"
         if reason == "locked":
@@ -194,16 +194,20 @@ class Fleet:
         return REJECTED, f"the vehicle refuses it ({reason})"
 
     def _is_coming(self, work: Work) -> bool:
-        waiting = self._queue.waiting(work.vehicle)
-        return any(one.action == INSTALL and one.emaid == work.emaid for one in waiting)
+        return any(
+            waiting.action == INSTALL and waiting.emaid == work.emaid
+            for waiting in self._queue.waiting(work.vehicle)
+        )
 
 
 _ACTIONS = {INSTALL: Fleet._install, REMOVE: Fleet._remove, CHOOSE: Fleet._choose}
 
 
 def _is_in(work: Work, held: list[Held]) -> bool:
-    """Whether the vehicle has this very contract. It tells dates, and every bundle has its own."""
+    """Whether the vehicle has this very bundle: the EMAID and the dates identify it."""
     contract = response.read(exi.decode(work.message)).contract
     leaf = path.read(contract.certificate)
-    wanted = (work.emaid, leaf.not_before, leaf.not_after)
-    return any((one.emaid, one.not_before, one.not_after) == wanted for one in held)
+    bundle = (work.emaid, leaf.not_before, leaf.not_after)
+    return bundle in [
+        (contract.emaid, contract.not_before, contract.not_after) for contract in held
+    ]

@@ -1,4 +1,4 @@
-"""A thread that follows a role's events and goes on where it was, whatever breaks."""
+"""A thread that reads a role's events and continues at its position after any failure."""
 
 import logging
 import threading
@@ -11,14 +11,14 @@ from plugvault.roles.state_file import StateFile
 
 log = logging.getLogger("plugvault.roles.follower")
 
-RETRY = 1.0  # seconds until an event that could not be dealt with is tried again
+RETRY = 1.0  # seconds until an event that could not be processed is tried again
 
 Take = Callable[[Mapping[str, Any]], object]
 
 
 class Follower:
-    """`take(event)` deals with one event; what raises OpcpError comes again, what raises
-    ValueError is no event. `close()` when done."""
+    """`take(event)` processes one event. After OpcpError the event comes again; after ValueError
+    it is skipped. `close()` when done."""
 
     def __init__(self, client: OpcpClient, state_file: StateFile, take: Take) -> None:
         self._client = client
@@ -30,7 +30,7 @@ class Follower:
         self._thread.start()
 
     def close(self) -> None:
-        """The event in hand is dealt with first."""
+        """Stop, after the current event."""
         self._stop.set()
         if self._stream is not None:
             self._stream.close()
@@ -43,16 +43,16 @@ class Follower:
                 if self._stop.is_set():  # `close` may have missed it
                     return
                 try:
-                    for place, event in stream:
+                    for position, event in stream:
                         if self._stop.is_set():
                             return
-                        self._deal_with(event)
-                        self._state_file.set_position(place)
+                        self._process(event)
+                        self._state_file.set_position(position)
                 except OpcpError as error:
                     log.warning("events: %s", error)
             self._stop.wait(RETRY)
 
-    def _deal_with(self, event: Mapping[str, Any]) -> None:
+    def _process(self, event: Mapping[str, Any]) -> None:
         try:
             self._take(event)
         except ValueError as error:

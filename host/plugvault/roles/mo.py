@@ -1,8 +1,8 @@
-"""The mobility operator: from a vehicle to a signed contract in CCP, and to its end.
+"""The mobility operator: it makes contracts for vehicles, and ends them.
 
-With an own PKI it issues and seals the contract itself and has the CPS sign it; without one it
-has the ecosystem do so. Which vehicles a customer may name is decided by the vehicle registry;
-what the operator keeps of its customers is in `customers`.
+An operator with its own PKI issues and seals the contract, and the CPS signs it; without a PKI
+the ecosystem does all of it. The vehicle registry decides which vehicles a customer may name. The
+operator's own records of its customers are in `customers`.
 """
 
 import base64
@@ -25,15 +25,15 @@ _YEAR = 365 * 86_400
 
 
 class EntitlementError(EvccError):
-    """A customer who has not shown to be the one who may use the vehicle. Nothing more is told:
-    neither whether there is such a vehicle, nor who has it."""
+    """A customer without proof of a right to the vehicle. The error does not tell whether the
+    vehicle exists, nor its owner."""
 
     REASONS = ("not-entitled",)
 
 
 @dataclass(frozen=True)
 class ProvisioningChain:
-    """A provisioning certificate whose path the operator has checked itself."""
+    """A vehicle's provisioning certificate, with a path that the operator has checked."""
 
     pcid: str
     certificate: bytes
@@ -44,8 +44,8 @@ class Operator:
     """A mobility operator's backend. `provider`: country and provider, as in "DEABC".
 
     `authority`: the Sub2 of its own PKI, None for an operator that uses the ecosystem's;
-    `check_path`: check a vehicle's path again, which PCP has checked already; `on_issue`: told of
-    each certificate (DER) its own PKI issues, for who answers for their status at `ocsp`.
+    `check_path`: check a vehicle's path again after PCP; `on_issue`: called with each certificate
+    (DER) that its own PKI issues, to record its status for the responder at `ocsp`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Operator:
         self._on_issue = on_issue
 
     def new_emaid(self) -> str:
-        """A new EMAID of this provider, with its check digit, that no contract in CCP has.
+        """A new EMAID of this provider, with its check digit. No contract in CCP has it.
 
         Raises OpcpError.
         """
@@ -88,7 +88,7 @@ class Operator:
         return True
 
     def identify(self, kind: str, text: str, document: str) -> str:
-        """The PCID of a vehicle that a customer names, and shows to be the one who may use.
+        """The PCID of a customer's vehicle, after proof of the customer's right to it.
 
         `kind`: "pcid", "vin" or "plate"; `document`: the number of the registration document.
         Raises EntitlementError, OpcpError.
@@ -103,31 +103,30 @@ class Operator:
         return pcid
 
     def onboard(self, kind: str, text: str, document: str) -> str:
-        """A new customer: a contract for the vehicle they name; its EMAID. As `identify`."""
+        """Make a contract for a new customer's vehicle. Its EMAID; arguments as `identify`."""
         return self.contract(self.identify(kind, text, document))
 
     def terminate(self, emaid: str) -> None:
-        """End a contract: deleted in CCP, revoked where the ecosystem issued it, taken out of the
-        vehicle by its maker. Raises OpcpError."""
+        """End a contract: CCP deletes it, the ecosystem revokes it if it has issued it, and the
+        maker removes it from the vehicle. Raises OpcpError."""
         self.client.call("DELETE", f"/v1/ccp/signedContractData/{emaid}")
 
     def replace(self, emaid: str, pcid: str) -> str:
-        """A contract under a new EMAID in the place of another, which then ends; the new one."""
+        """Make a contract under a new EMAID and end the old one. The new EMAID."""
         new = self.contract(pcid)
         self.terminate(emaid)
         return new
 
     def vehicle(self, pcid: str) -> ProvisioningChain:
-        """A vehicle from PCP. That it is the one asked for is checked in any case: whoever has
-        its key can open what is sealed to it. Its path against the roots of RCP, unless told not
-        to: PCP has done so.
+        """A vehicle's certificate from PCP. Its PCID is always checked, because the holder of its
+        key can open a contract that is sealed to it; its path only with `check_path`.
 
         Raises OpcpError, `evcc.x509.CertificateError`.
         """
-        found = self.client.call("GET", f"/v1/oem/provCerts/{pcid}")["OEMMessage"]
+        message = self.client.call("GET", f"/v1/oem/provCerts/{pcid}")["OEMMessage"]
         names = ("subCA2Certificate", "subCA1Certificate")
-        subs = tuple(base64.b64decode(found[name]) for name in names if found.get(name))
-        certificate = base64.b64decode(found["vehicleCertificate"])
+        subs = tuple(base64.b64decode(message[name]) for name in names if message.get(name))
+        certificate = base64.b64decode(message["vehicleCertificate"])
         if self._check_path:
             anchors = self.client.roots("OEM", "V2G")
             path.validate(certificate, subs, anchors, chain.PROVISIONING, self._clock())
@@ -143,10 +142,10 @@ class Operator:
         begins: float | None = None,
         ends: float | None = None,
     ) -> str:
-        """A contract for a vehicle, signed and stored in CCP; its EMAID. With the EMAID of one
-        that the vehicle has it is renewed: a new key and certificate in the old one's place.
+        """Make a contract for a vehicle, signed and stored in CCP. Its EMAID.
 
-        `begins`, `ends`: Unix seconds; an hour ago and a year from then when not given.
+        With the EMAID of an existing contract that is renewed: a new key and certificate replace
+        the old ones. `begins`, `ends`: Unix seconds; default: an hour ago, and a year after that.
         Raises OpcpError; IssueError; `evcc.x509.CertificateError` when the vehicle's path fails.
         """
         emaid = emaid or self.new_emaid()
@@ -163,7 +162,7 @@ class Operator:
         begins: float | None = None,
         ends: float | None = None,
     ) -> ContractData:
-        """Issue and seal with the own PKI; the plain key is gone when this returns."""
+        """Issue and seal a contract with the own PKI. The plain key is not kept."""
         if self._authority is None:
             raise ValueError("this operator has no PKI of its own")
         data = issue_contract(
@@ -179,7 +178,7 @@ class Operator:
         return data
 
     def sign(self, data: ContractData, pcid: str | None = None) -> bytes:
-        """Have the CPS sign contract data, and with `pcid` store it; the signed XML."""
+        """The signed XML of contract data, from the CPS. With `pcid` CCP also stores it."""
         answer = self.client.call(
             "PUT",
             "/v1/cps/contractData/signed",
@@ -207,10 +206,12 @@ class Operator:
 
 
 def with_check_digit(emaid: str) -> str:
-    """An EMAID in the form that goes over the wire, with its check digit: "GB-OCT-C1234ABCD" is
-    "GBOCTC1234ABCDJ". Raises IdError, also for a check digit that is wrong."""
+    """An EMAID in its wire form, with the check digit: "GBOCTC1234ABCDJ" for "GB-OCT-C1234ABCD".
+
+    Raises IdError, also for a wrong check digit.
+    """
     normal = ids.parse_emaid(emaid)
-    whole = normal[:14] + ids.emaid_check_digit(normal)
-    if normal not in (whole, whole[:14]):
+    complete = normal[:14] + ids.emaid_check_digit(normal)
+    if normal not in (complete, complete[:14]):
         raise ids.IdError("character", "the check digit is wrong")
-    return whole
+    return complete

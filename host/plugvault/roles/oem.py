@@ -1,8 +1,8 @@
-"""The vehicle maker: enrols its vehicles, registers them, pulls their contracts for the air.
+"""The vehicle maker: it enrols and registers vehicles, and pulls their contracts for the air.
 
-What it forwards to a vehicle it has checked first, because the pool does not [V2G2-894]: the
-CPS's signature and path, the contract's path, every date, that nothing is revoked, and that it is
-the contract asked for.
+It checks a contract before it forwards it, because the pool does not [V2G2-894]: the CPS's
+signature and path, the contract's path, every date, the revocation of each certificate, and the
+EMAID.
 """
 
 import base64
@@ -23,13 +23,13 @@ from plugvault.roles.enrolment import enrol
 
 
 class ForwardError(EvccError):
-    """A bundle the maker does not forward to its vehicle."""
+    """A bundle that the maker does not forward to its vehicle."""
 
     REASONS = ("format", "signature", "path", "expired", "revoked", "wrong-contract")
 
 
-# Whether a certificate of a path is revoked: DER, leaf first, the root last. Raises OpcpError when
-# that cannot be told now.
+# Whether a certificate of a path is revoked: DER, leaf first, root last. Raises OpcpError when the
+# responder gives no usable answer now.
 Revoked = Callable[[Sequence[bytes]], bool]
 
 
@@ -66,8 +66,10 @@ class VehicleMaker:
     def register(
         self, leaf: bytes, subs: Sequence[bytes], v2g_roots: Sequence[bytes] = ()
     ) -> dict[str, Any]:
-        """Put a vehicle into PCP. `subs`: [Sub2, Sub1] or [Sub1]; `v2g_roots`: DER of the V2G
-        roots in the vehicle. The pool's answer."""
+        """Put a vehicle into PCP. The pool's answer.
+
+        `subs`: [Sub2, Sub1] or [Sub1]; `v2g_roots`: of the vehicle, DER.
+        """
         *sub2, sub1 = subs
         identifiers = [(path.read(root).ski or b"").hex(":") for root in v2g_roots]
         stored: dict[str, Any] = self.client.call(
@@ -86,7 +88,7 @@ class VehicleMaker:
         """The trust anchors for a vehicle of this sales region: (kind, DER).
 
         `leaf`, `subs`: its provisioning certificate and [Sub2, Sub1]. Raises OpcpError,
-        `evcc.x509.CertificateError`, ValueError for a region that is none.
+        `evcc.x509.CertificateError`, ValueError for an unknown region.
         """
         roots = self.client.roots_by_kind()
         own = [*roots.get("OEM", ()), *roots.get("V2G", ())]
@@ -95,12 +97,12 @@ class VehicleMaker:
 
     def point(self, pcid: str) -> bytes:
         """The key of a vehicle's provisioning certificate in PCP: 65 bytes. Raises OpcpError."""
-        found = self.client.call("GET", f"/v1/oem/provCerts/{pcid}")["OEMMessage"]
-        point: bytes = path.read(base64.b64decode(found["vehicleCertificate"])).point
+        message = self.client.call("GET", f"/v1/oem/provCerts/{pcid}")["OEMMessage"]
+        point: bytes = path.read(base64.b64decode(message["vehicleCertificate"])).point
         return point
 
     def enter(self, vin: str, plate: str | None, pcid: str, document: str) -> None:
-        """Put a vehicle into the vehicle registry, so that its customer's operator finds it.
+        """Put a vehicle into the vehicle registry, where its customer's operator finds it.
 
         `document`: the number of its registration document. Raises OpcpError.
         """
@@ -110,31 +112,30 @@ class VehicleMaker:
         )
 
     def contracts(self, pcid: str) -> list[dict[str, Any]]:
-        """What CCP holds for a vehicle, as OPCP's XMLContracts."""
-        listed: list[dict[str, Any]] = self.client.call(
+        """The vehicle's contracts in CCP, as OPCP's XMLContracts."""
+        contracts: list[dict[str, Any]] = self.client.call(
             "GET", f"/v1/ccp/signedContractData/{pcid}"
         )["XMLContracts"]
-        return listed
+        return contracts
 
     def choose(self, pcid: str, emaid: str) -> None:
         """Make a contract the one that stations install."""
         self.client.call("POST", f"/v1/ccp/signedContractData/{pcid}/{emaid}/default")
 
     def pull(self, emaid: str, pcid: str) -> Pulled:
-        """A contract for a vehicle, checked, ready to be forwarded.
+        """A checked contract for a vehicle, ready to be forwarded.
 
         Raises OpcpError, or ForwardError when the bundle must not reach the vehicle.
         """
-        at = f"/v1/ccp/provideSignedContractData/{emaid}/{pcid}"
-        answer = self.client.call("GET", at)
+        answer = self.client.call("GET", f"/v1/ccp/provideSignedContractData/{emaid}/{pcid}")
         message = base64.b64decode(answer["certificateInstallationRes"])
         self.check(message, emaid)
         return Pulled(emaid, pcid, message)
 
     def check(self, message: bytes, emaid: str) -> None:
-        """What must be right before a bundle goes to a vehicle, now. See `check` below.
+        """Check a bundle before it goes to a vehicle, with the pool's current roots: see `check`.
 
-        Raises ForwardError, and OpcpError when the pool cannot say what its roots are.
+        Raises ForwardError, and OpcpError when the pool gives no roots.
         """
         roots = self.client.roots_by_kind()
         v2g, mo = roots.get("V2G", []), roots.get("MO", [])
@@ -149,22 +150,22 @@ def check(
     now: float,
     revoked: Revoked = lambda path: False,
 ) -> None:
-    """What a maker must find right before a bundle goes to a vehicle [V2G2-894].
+    """The maker's checks of a bundle before it goes to a vehicle [V2G2-894].
 
-    The contract's own path too: a vehicle leaves that to the CPS, and would not see a CPS that
-    signs what it should not. Revocation is asked last: only certificates of known paths may name
-    an address to call. Raises ForwardError.
+    They include the contract's own path: the vehicle leaves that check to the CPS, and would not
+    notice a CPS that signs a wrong contract. Revocation is last: only certificates of valid paths
+    may name an address to call. Raises ForwardError.
     """
     try:
-        taken = response.read(exi.decode(message))
+        bundle = response.read(exi.decode(message))
     except (exi.ExiError, response.ResponseError) as error:
         raise ForwardError("format", str(error)) from error
-    contract = taken.contract
-    certificates = (taken.cps, *taken.cps_subs, contract.certificate, *contract.subs)
+    contract = bundle.contract
+    certificates = (bundle.cps, *bundle.cps_subs, contract.certificate, *contract.subs)
     try:
         if any(path.read(certificate).not_after < now for certificate in certificates):
             raise ForwardError("expired", "a certificate of the bundle")
-        cps_root = path.validate(taken.cps, taken.cps_subs, v2g_roots, chain.CPS, now)
+        cps_root = path.validate(bundle.cps, bundle.cps_subs, v2g_roots, chain.CPS, now)
         mo_root = path.validate(
             contract.certificate, contract.subs, [*mo_roots, *v2g_roots], chain.CONTRACT, now
         )
@@ -172,16 +173,16 @@ def check(
         raise ForwardError("path", str(error)) from error
     try:
         signature.verify(
-            taken.signature, list(taken.signed), path.read(taken.cps).point, verify_p256
+            bundle.signature, list(bundle.signed), path.read(bundle.cps).point, verify_p256
         )
     except signature.SignatureError as error:
         raise ForwardError("signature", str(error)) from error
     names = {contract.emaid, path.read(contract.certificate).names.get("CN")}
     if names != {emaid}:
         raise ForwardError("wrong-contract", f"{sorted(map(str, names))} instead of {emaid}")
-    for whose, certificates in (
-        ("CPS", (taken.cps, *taken.cps_subs, cps_root.der)),
+    for name, certificates in (
+        ("CPS", (bundle.cps, *bundle.cps_subs, cps_root.der)),
         ("contract", (contract.certificate, *contract.subs, mo_root.der)),
     ):
         if revoked(certificates):
-            raise ForwardError("revoked", f"a certificate of the {whose}'s path")
+            raise ForwardError("revoked", f"a certificate of the {name}'s path")

@@ -1,7 +1,7 @@
-"""A webhook's other end: takes a delivery only when its HMAC is right, and answers for it.
+"""The receiver of webhook deliveries: it accepts a delivery only with a right HMAC.
 
 OPCP signs with HMAC-SHA256 over the raw body and sends the same value under three header names.
-200: taken; 409: the contract is rejected, do not try again; 503: not now, try again.
+The answers are 200: accepted; 409: the contract is rejected, do not try again; 503: try again.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from plugvault.roles.client import OpcpError
 log = logging.getLogger("plugvault.roles.receiver")
 
 LIMIT = 65_536  # bytes of a delivery
-TIMEOUT = 10.0  # seconds for a sender that says nothing
+TIMEOUT = 10.0  # seconds without data from a sender
 HEADERS = ("payload-signature", "x-hubject-signature", "x-operator-signature")
 
 Take = Callable[[Mapping[str, Any]], str]
@@ -31,13 +31,13 @@ def is_signed(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:
     `headers`: by lower-case name.
     """
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
-    given = [headers[name].removeprefix("sha256=") for name in HEADERS if name in headers]
-    right = [hmac.compare_digest(expected, one.lower().encode()) for one in given]
-    return bool(right) and all(right)
+    values = [headers[name].removeprefix("sha256=") for name in HEADERS if name in headers]
+    matches = [hmac.compare_digest(expected, value.lower().encode()) for value in values]
+    return bool(matches) and all(matches)
 
 
 def answer(take: Take, secret: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str]:
-    """The status and the words for one delivery. `take`: see `Backend.take`."""
+    """The status and the message for one delivery. `take`: see `Backend.take`."""
     if not is_signed(secret, body, headers):
         return 401, "The signature is not that of this webhook."
     try:
@@ -53,8 +53,8 @@ def answer(take: Take, secret: str, body: bytes, headers: Mapping[str, str]) -> 
 def receiving(
     take: Take, secret: Callable[[], str], host: str = "127.0.0.1", port: int = 0
 ) -> Iterator[str]:
-    """Serve deliveries in a thread; the URL to register. `secret()`: what the pool gave out when
-    it was registered."""
+    """Receive deliveries in a thread. The URL to register; `secret()`: the secret that the pool
+    gave for it."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = TIMEOUT
@@ -62,13 +62,13 @@ def receiving(
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
             if not length.isdecimal() or int(length) > LIMIT:
-                self._say(413, f"At most {LIMIT} bytes, and their length first.")
+                self._answer(413, f"At most {LIMIT} bytes, and their length first.")
                 return
             body = self.rfile.read(int(length))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            self._say(*answer(take, secret(), body, headers))
+            self._answer(*answer(take, secret(), body, headers))
 
-        def _say(self, status: int, words: str) -> None:
+        def _answer(self, status: int, words: str) -> None:
             body = json.dumps({"errorMessages": [words]}).encode() if words else b""
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -1,8 +1,8 @@
-"""Which roots a vehicle is sold with: those of the providers that serve its sales region.
+"""The roots of a new vehicle: those of the providers that serve its sales region.
 
-A vehicle cannot hold every root there is, and need not: it charges where it was sold. Which
-provider a root is of is read from its subject's O. A root of none of them belongs to the
-ecosystem the maker is connected to, and goes into every vehicle.
+A vehicle has no room for every root, and charges in the region where it was sold. The O of a
+root's subject names its provider. A root of no listed provider belongs to the maker's own
+ecosystem, and goes into every vehicle.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from plugvault.pki import path
 
-LIMIT = 16  # anchors that a vehicle's store has room for
+LIMIT = 16  # trust anchors in a vehicle
 
 PROVIDERS = {
     "hubject": "Hubject",
@@ -31,8 +31,8 @@ def anchors(
     """The trust anchors for a vehicle: (kind, DER).
 
     `roots`: DER of RCP's roots by kind; `oem`: the root of the vehicle's own provisioning path.
-    MO roots fill what room is left: a vehicle trusts a contract that a CPS has signed without
-    them. Raises ValueError for a region that is none, or whose V2G roots are too many.
+    MO roots fill the remaining room: a vehicle trusts a contract that a CPS has signed without
+    them. Raises ValueError for an unknown region, or for too many V2G roots.
     """
     if region not in REGIONS:
         raise ValueError(f"no region {region!r}; there are {', '.join(REGIONS)}")

@@ -1,8 +1,9 @@
 """Ask the OCSP responders of a path's certificates whether any is revoked [RFC 6960].
 
-What a maker does before it forwards [V2G2-894]. An answer counts when the issuer, or a responder
-the issuer has certified for it, has signed it, and it is about this certificate and of now. A
-certificate its issuer does not know is treated as a revoked one. No answer is no verdict.
+A maker does so before it forwards a contract [V2G2-894]. An answer is valid when the issuer, or a
+responder with the issuer's certificate for it, has signed it, and when it is current and about
+this certificate. A certificate that is unknown to its issuer counts as revoked. Without a valid
+answer the certificate's status stays unknown.
 """
 
 import time
@@ -18,9 +19,10 @@ TIMEOUT = 5.0  # seconds for one answer
 
 
 class Responders:
-    """What `VehicleMaker` asks: `revoked(path)`, DER, leaf first, root last. Raises OpcpError.
+    """The `revoked` of `VehicleMaker`: called with a path, DER, leaf first, root last. Raises
+    OpcpError.
 
-    `networks`: addresses that may be asked although they are not public; `clock()`: Unix seconds.
+    `networks`: networks that it may call although they are not public; `clock()`: Unix seconds.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class Responders:
         self._clock = clock
 
     def __call__(self, path: Sequence[bytes]) -> bool:
-        return any(self._is_revoked(one, above) for one, above in pairwise(path))
+        return any(self._is_revoked(certificate, issuer) for certificate, issuer in pairwise(path))
 
     def _is_revoked(self, certificate: bytes, issuer: bytes) -> bool:
         url = read_any(certificate).ocsp
@@ -43,9 +45,9 @@ class Responders:
                 ocsp.request(certificate, issuer),
                 {"Content-Type": "application/ocsp-request"},
             )
-            told = ocsp.read(answer.body, certificate, issuer, self._clock())
+            status = ocsp.read(answer.body, certificate, issuer, self._clock())
         except NetError as error:
             raise OpcpError("unreachable", f"OCSP: {error}") from error
         except ocsp.OcspError as error:
             raise OpcpError("answer", f"OCSP: {url}: {error}") from error
-        return told.status != "good"
+        return status.status != "good"

@@ -1,6 +1,6 @@
-"""What a role's backend remembers on its own: a small SQLite file, and its place in the events.
+"""The state of a company's backend in a small SQLite file, with its position in the events.
 
-What is written is on the disk when the call returns, so that an acknowledged event is never lost.
+A change is on the disk when the call returns, so that an acknowledged event is never lost.
 """
 
 import sqlite3
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SEEN = 1_000_000  # events that are known again, the latest
-_NAME = 100  # characters of an event's id at most: everybody's are UUIDs
+SEEN = 1_000_000  # latest events that are recognised when they come again
+_LONGEST_ID = 100  # characters of an event's id: the ids are UUIDs
 
 Values = tuple[object, ...] | dict[str, object]
-Run = Callable[[str, Values], int]  # a statement and its values: how many rows it changed
+Run = Callable[[str, Values], int]  # a statement and its values: the number of changed rows
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS seen (event_id TEXT PRIMARY KEY, reason TEXT NOT NULL);
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), last 
 
 
 class StateFile:
-    """`file`: made when missing, for its owner only; `tables`: SQL that makes what is missing.
+    """`file`: made when missing, for its owner only; `tables`: SQL that makes missing tables.
 
     Safe to use from several threads of one process. `close()` when done.
     """
@@ -46,7 +46,7 @@ class StateFile:
 
     @contextmanager
     def transaction(self) -> Iterator[Run]:
-        """All of it or nothing."""
+        """A transaction; the function that runs statements in it."""
 
         def run(statement: str, values: Values) -> int:
             return self._database.execute(statement, values).rowcount
@@ -61,15 +61,15 @@ class StateFile:
             self._database.execute("COMMIT")
 
     def outcome(self, event_id: str) -> str | None:
-        """Why an event was rejected, "" for one that was taken, None for one not seen yet. Raises
-        ValueError for what is no event's id."""
-        found = self.rows("SELECT reason FROM seen WHERE event_id = ?", _checked(event_id))
-        return str(found[0][0]) if found else None
+        """The reason an event was rejected for, "" for an accepted event, None for a new one.
+        Raises ValueError for a value that cannot be the id of an event."""
+        rows = self.rows("SELECT reason FROM seen WHERE event_id = ?", _checked(event_id))
+        return str(rows[0][0]) if rows else None
 
     def position(self) -> str:
-        """The place of the last event read from the stream, "0" at the beginning."""
-        found = self.rows("SELECT last FROM place")
-        return str(found[0][0]) if found else "0"
+        """The position of the last event read from the stream, "0" at the beginning."""
+        rows = self.rows("SELECT last FROM place")
+        return str(rows[0][0]) if rows else "0"
 
     def set_position(self, last: str) -> None:
         with self.transaction() as run:
@@ -77,8 +77,8 @@ class StateFile:
 
 
 def is_new_event(run: Run, event_id: str, reason: str = "") -> bool:
-    """Note an event in the transaction that deals with it; False when that has been done before,
-    perhaps by another thread that was told at the same time. Raises ValueError as `verdict`."""
+    """Store an event in the transaction that processes it. False when it is stored already,
+    perhaps by another thread at the same time. Raises ValueError as `StateFile.outcome`."""
     new = run("INSERT OR IGNORE INTO seen VALUES (?, ?)", (_checked(event_id), reason)) == 1
     if new:
         run("DELETE FROM seen WHERE rowid <= (SELECT MAX(rowid) FROM seen) - ?", (SEEN,))
@@ -86,6 +86,6 @@ def is_new_event(run: Run, event_id: str, reason: str = "") -> bool:
 
 
 def _checked(event_id: object) -> str:
-    if not isinstance(event_id, str) or len(event_id) > _NAME:
+    if not isinstance(event_id, str) or len(event_id) > _LONGEST_ID:
         raise ValueError("not an event: its id is no text, or a long one")
     return event_id

@@ -1,8 +1,8 @@
-"""What the maker's backend has seen and what still waits for its vehicles: a small SQLite file.
+"""The work that waits for the maker's vehicles, in a small SQLite file.
 
-An event and the work it makes are written in one transaction, so a backend that stops anywhere
-goes on where it was: nothing is lost, and what is told twice is done once. No keys are in it: a
-contract's is sealed to its vehicle.
+An event and its work are written in one transaction, so that a backend which stops anywhere loses
+no event and does the work of a repeated event once. The file holds no keys: a contract's key is
+sealed to its vehicle.
 """
 
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ CREATE INDEX IF NOT EXISTS work_waiting ON work (vehicle, state, number);
 
 @dataclass(frozen=True)
 class Work:
-    """One thing to do in a vehicle. `vehicle`: PCID in upper case; `message`: the
-    CertificateInstallationRes in EXI of an INSTALL, empty else; `reason`: why it is in its state,
-    or why it still waits."""
+    """One task for a vehicle. `vehicle`: PCID in upper case; `message`: the
+    CertificateInstallationRes in EXI for INSTALL, else empty; `reason`: of its state, or of its
+    waiting."""
 
     number: int
     vehicle: str
@@ -53,7 +53,7 @@ class WorkQueue:
         self.state_file.close()
 
     def settle(self, event_id: str, reason: str = "", *work: tuple[str, str, str, bytes]) -> None:
-        """An event is dealt with. `reason`: why it is rejected; `work`: what it makes, each
+        """Store the outcome of an event. `reason`: of its rejection; `work`: its tasks, each
         (vehicle, EMAID, action, message). Waiting work on the same EMAID is replaced."""
         with self.state_file.transaction() as run:
             if not is_new_event(run, event_id, reason):
@@ -62,19 +62,19 @@ class WorkQueue:
                 _add(run, vehicle, emaid, action, message)
 
     def add(self, vehicle: str, emaid: str, action: str, message: bytes = b"") -> None:
-        """Work that no event made."""
+        """Add work without an event."""
         with self.state_file.transaction() as run:
             _add(run, vehicle, emaid, action, message)
 
     def waiting(self, vehicle: str) -> list[Work]:
-        """In the order it came."""
-        found = self.state_file.rows(
+        """The vehicle's waiting work, oldest first."""
+        rows = self.state_file.rows(
             "SELECT * FROM work WHERE vehicle = ? AND state = ? ORDER BY number", vehicle, WAITING
         )
-        return [Work(*row) for row in found]
+        return [Work(*row) for row in rows]
 
     def finish(self, work: Work, state: str, reason: str = "") -> None:
-        """Unless newer work has replaced it in the meantime."""
+        """Set the final state of waiting work, unless newer work has replaced it."""
         with self.state_file.transaction() as run:
             run(
                 "UPDATE work SET state = ?, reason = ? WHERE number = ? AND state = ?",
@@ -83,13 +83,13 @@ class WorkQueue:
 
     def history(self, vehicle: str) -> list[Work]:
         """All work for a vehicle, whatever its state."""
-        found = self.state_file.rows(
+        rows = self.state_file.rows(
             "SELECT * FROM work WHERE vehicle = ? ORDER BY number", vehicle
         )
-        return [Work(*row) for row in found]
+        return [Work(*row) for row in rows]
 
-    def know(self, vehicle: str, point: bytes) -> None:
-        """The 65-byte point of a vehicle's provisioning key."""
+    def set_point(self, vehicle: str, point: bytes) -> None:
+        """Store the 65-byte point of a vehicle's provisioning key."""
         with self.state_file.transaction() as run:
             run(
                 "INSERT INTO vehicles VALUES (?, ?) ON CONFLICT DO UPDATE SET point = ?",
@@ -97,7 +97,7 @@ class WorkQueue:
             )  # fmt: skip
 
     def revoke(self, certificate: bytes) -> None:
-        """Not to be trusted by any vehicle from now on. DER."""
+        """Store a certificate (DER) that no vehicle may trust from now on."""
         with self.state_file.transaction() as run:
             run("INSERT OR IGNORE INTO revoked VALUES (?)", (certificate,))
 
@@ -105,13 +105,13 @@ class WorkQueue:
         return [bytes(row[0]) for row in self.state_file.rows("SELECT certificate FROM revoked")]
 
     def point(self, vehicle: str) -> bytes | None:
-        found = self.state_file.rows("SELECT point FROM vehicles WHERE vehicle = ?", vehicle)
-        return bytes(found[0][0]) if found else None
+        rows = self.state_file.rows("SELECT point FROM vehicles WHERE vehicle = ?", vehicle)
+        return bytes(rows[0][0]) if rows else None
 
 
-# Work that new work takes the place of while it waits: a choice that of any choice before, for a
-# vehicle pays with one contract at a time; a removal all for its contract; a new bundle the old
-# one, and not the choice of it.
+# The waiting work that new work replaces. A choice replaces every earlier choice, because a
+# vehicle pays with one contract at a time. A removal replaces all work on its contract. A new
+# bundle replaces the old one, and not the choice of it.
 _REPLACE = """
 UPDATE work SET state = :replaced WHERE vehicle = :vehicle AND state = :waiting AND CASE :action
     WHEN 'choose' THEN action = 'choose'

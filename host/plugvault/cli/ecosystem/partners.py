@@ -117,7 +117,7 @@ def link(
         new = Link(client_id, secret, peer.url, root)
         new.open().close()  # a root that cannot be read is told here
         audit.note(records, local_user().name, "partner linked", name, peer.url, time.time())
-        links.keep({name: new})
+        links.save({name: new})
     print_done(context, f"{name} is called at {peer.url}", name=name, url=peer.url)
 
 
