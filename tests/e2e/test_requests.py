@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> Iterator[
 @pytest.mark.parametrize("name", NAMES)
 def test_every_request_comes_out_as_its_file_expects(folder: Path, name: str):
     outcomes = list(run((folder / name).read_text(), read_values(folder / ENVIRONMENT)))
-    wrong = [f"{o.request.title}: {o.status} {o.said[:300]}" for o in outcomes if not o.ok]
+    wrong = [f"{o.request.title}: {o.status} {o.text[:300]}" for o in outcomes if not o.ok]
     assert wrong == []
     assert len(outcomes) > 2
 

@@ -11,23 +11,25 @@ from plugvault.requests.write import ENVIRONMENT
 
 
 def requests(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="`.http` files")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The `.http` files.")],
     env: Annotated[
         Path | None,
-        typer.Option(help=f"Variables; default: {ENVIRONMENT} beside the first file."),
+        typer.Option(help=f"File of variables. Default: {ENVIRONMENT} beside the first file."),
     ] = None,
     trust: Annotated[
-        Path | None, typer.Option(help="Roots of a server with HTTPS: a file of PEM.")
+        Path | None, typer.Option(help="PEM file with the roots of an HTTPS server.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a request.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per request.")
+    ] = False,
 ) -> None:
-    """Carry out HTTP requests and compare each status with the one its file expects.
+    """Carry out HTTP requests, and compare each status with the expected one.
 
-    `plugvault sandbox --requests DIR` writes files for each business process, with variables for
-    the sandbox that runs; VS Code's REST Client reads the same files.
+    `plugvault sandbox --requests DIR` writes a file for each business process, with variables for
+    the running sandbox. VS Code's REST Client reads the same files.
 
-    Exit status: 0 when every request came out as expected, 1 when one did not, 2 when a file
-    cannot be carried out.
+    Exit status: 0 when every status was as expected, 1 when one was not, 2 when a file cannot be
+    carried out.
     """
     unexpected = 0
     try:
@@ -38,7 +40,7 @@ def requests(
                 typer.secho(file.name, bold=True)
             for outcome in run(text, values, trust):
                 unexpected += not outcome.ok
-                _say(file, outcome, as_json)
+                _print(file, outcome, as_json)
     except RequestsError as error:
         typer.secho(f"plugvault requests: {error.detail}", err=True, fg="red")
         raise typer.Exit(2) from error
@@ -54,13 +56,19 @@ def _read(file: Path) -> str:
         ) from error
 
 
-def _say(file: Path, outcome: Outcome, as_json: bool) -> None:
+def _print(file: Path, outcome: Outcome, as_json: bool) -> None:
     request = outcome.request
     if as_json:
-        said = {"file": file.name, "title": request.title, "status": outcome.status}
-        typer.echo(json.dumps({**said, "expected": request.expect, "ok": outcome.ok}))
+        document = {
+            "file": file.name,
+            "title": request.title,
+            "status": outcome.status,
+            "expected": request.expect,
+            "ok": outcome.ok,
+        }
+        typer.echo(json.dumps(document))
         return
     mark, colour = ("✓", "green") if outcome.ok else ("✗", "red")
     typer.echo(f"  {typer.style(mark, fg=colour)} {outcome.status:3}  {request.title}")
     if not outcome.ok:
-        typer.echo(f"        expected {request.expect or 'a success'}: {outcome.said[:500]}")
+        typer.echo(f"        expected {request.expect or 'a success'}: {outcome.text[:500]}")

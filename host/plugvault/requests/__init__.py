@@ -1,21 +1,19 @@
-"""A collection of HTTP requests that walks through each business process, for people and tests.
+"""A collection of HTTP requests for each business process, for people and tests.
 
-The `.http` files here are what VS Code's REST Client reads: requests between lines of `###`,
-`# @name` to refer to an answer, `{{variable}}`, and as a comment of our own `# @expect STATUS`.
-JetBrains' HTTP client has another way to refer to an answer, which REST Client would send along.
-`values` makes what a person cannot type: signed requests, sealed keys; `write` puts files and
-values into a folder; `run` carries the files out.
+The `.http` files are in the format of VS Code's REST Client: requests between lines of `###`,
+`# @name` to refer to an answer, `{{variable}}`; the comment `# @expect STATUS` is this project's
+own. JetBrains' HTTP client refers to an answer in another way, which REST Client would send.
+`values` makes the values that a person cannot type: signed requests, sealed keys. `write` puts
+files and values into a folder, and `run` carries the files out.
 """
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-PARTNERS = "13-federation.http"  # only where there is more than one ecosystem
+PARTNERS = "13-federation.http"  # only for more than one ecosystem
 
 
 def collection() -> list[Traversable]:
     """The files, in their order."""
-    found = files(__package__).iterdir()
-    return sorted(
-        (file for file in found if file.name.endswith(".http")), key=lambda file: file.name
-    )
+    http_files = [file for file in files(__package__).iterdir() if file.name.endswith(".http")]
+    return sorted(http_files, key=lambda file: file.name)

@@ -1,6 +1,6 @@
-"""Carry out files of HTTP requests: each request's status must be the one its file expects.
+"""Carry out files of HTTP requests, and compare each status with the expected one.
 
-Reads the form that VS Code's REST Client reads, as far as the collection uses it: requests between
+The format is that of VS Code's REST Client, as far as the collection uses it: requests between
 lines of `###`, `# @name`, `{{variable}}`, `{{name.response.body.$.member[0]}}`. A request without
 `# @expect` expects any success.
 """
@@ -26,14 +26,14 @@ TIMEOUT = 30.0  # seconds for one request
 
 
 class RequestsError(EvccError):
-    """A file that cannot be carried out. `detail` says where it is wrong."""
+    """A file that cannot be carried out. `detail`: the wrong place in it."""
 
     REASONS = ("file", "variable")
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """One request, its variables not yet filled in. `expect`: None for any success."""
+    """One request, with its variables unfilled. `expect`: a status, None for any success."""
 
     title: str
     name: str
@@ -46,11 +46,11 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a request. `status` is 0 where there was no answer."""
+    """The answer to a request. `status` and `text`: 0 and the error without an answer."""
 
     request: HttpRequest
     status: int
-    said: str
+    text: str
 
     @property
     def ok(self) -> bool:
@@ -67,19 +67,18 @@ def parse(text: str) -> list[HttpRequest]:
 
 
 def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iterator[Outcome]:
-    """Carry out a file's requests, one after the other, to the end or a silent server.
+    """Carry out a file's requests in order, to the end or to the first without an answer.
 
-    `trust`: a file with the roots of a server that speaks HTTPS.
+    `trust`: a file with the roots of an HTTPS server.
     """
     answers: dict[str, httpx.Response] = {}
     with httpx.Client(timeout=TIMEOUT, trust_env=False, verify=_trust(trust)) as http:
         for request in parse(text):
-            filled = [_fill(part, values, answers) for part in (request.url, request.body)]
+            url = _fill(request.url, values, answers)
+            body = _fill(request.body, values, answers)
             headers = [(name, _fill(value, values, answers)) for name, value in request.headers]
             try:
-                answer = http.request(
-                    request.method, filled[0], headers=headers, content=filled[1].encode()
-                )
+                answer = http.request(request.method, url, headers=headers, content=body.encode())
             except httpx.HTTPError as error:
                 yield Outcome(request, 0, f"{type(error).__name__}: {error}")
                 return
@@ -91,11 +90,11 @@ def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iter
 def read_values(file: Path) -> dict[str, str]:
     """The variables of an environment file's first environment. Raises RequestsError("file")."""
     try:
-        found = json.loads(file.read_text())
-        chosen = next(iter(found.values()))
-        return {str(name): str(value) for name, value in chosen.items()}
+        environments = json.loads(file.read_text())
+        environment = next(iter(environments.values()))
+        return {str(name): str(value) for name, value in environment.items()}
     except (OSError, ValueError, KeyError, StopIteration, AttributeError) as error:
-        raise RequestsError("file", f"{file}: no environment to be had ({error})") from error
+        raise RequestsError("file", f"{file}: no environment in it ({error})") from error
 
 
 def _trust(file: Path | None) -> ssl.SSLContext:
@@ -107,16 +106,16 @@ def _trust(file: Path | None) -> ssl.SSLContext:
 
 def _request(title: str, part: str) -> HttpRequest:
     lines = part.strip("\n").split("\n")
-    tags = {found[1]: found[2] for line in lines if (found := _TAG.match(line))}
-    rest = [line for line in lines if not line.startswith(("#", "//", "@"))]
-    while rest and not rest[0].strip():
-        rest.pop(0)
-    first = _LINE.fullmatch(rest[0].strip()) if rest else None
+    tags = {match[1]: match[2] for line in lines if (match := _TAG.match(line))}
+    lines = [line for line in lines if not line.startswith(("#", "//", "@"))]
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    first = _LINE.fullmatch(lines[0].strip()) if lines else None
     expect = tags.get("expect")
     if first is None or (expect and not expect.isdigit()):
         raise RequestsError("file", f"{title or 'a request'}: METHOD and URL are needed")
-    end = next((i for i, line in enumerate(rest) if not line.strip()), len(rest))
-    headers = [line.partition(":")[::2] for line in rest[1:end]]
+    end = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
+    headers = [line.partition(":")[::2] for line in lines[1:end]]
     return HttpRequest(
         title,
         tags.get("name", ""),
@@ -124,32 +123,35 @@ def _request(title: str, part: str) -> HttpRequest:
         first[1],
         first[2],
         tuple((name.strip(), value.strip()) for name, value in headers),
-        "\n".join(rest[end + 1 :]).strip(),
+        "\n".join(lines[end + 1 :]).strip(),
     )
 
 
 def _fill(text: str, values: Mapping[str, str], answers: Mapping[str, httpx.Response]) -> str:
-    def one(found: re.Match[str]) -> str:
-        name = found[1]
+    def value_of(variable: re.Match[str]) -> str:
+        name = variable[1]
         if name in values:
             return values[name]
-        said = _ANSWER.fullmatch(name)
-        if said and said[1] in answers:
-            answer = answers[said[1]]
-            return answer.headers.get(said[3], "") if said[2] == "headers" else _at(answer, said)
-        raise RequestsError("variable", f"{{{{{name}}}}} is not known")
+        reference = _ANSWER.fullmatch(name)
+        if reference is None or reference[1] not in answers:
+            raise RequestsError("variable", f"{{{{{name}}}}} is not known")
+        answer = answers[reference[1]]
+        if reference[2] == "headers":
+            return str(answer.headers.get(reference[3], ""))
+        return _member(answer, reference)
 
-    return _VARIABLE.sub(one, text)
+    return _VARIABLE.sub(value_of, text)
 
 
-def _at(answer: httpx.Response, said: re.Match[str]) -> str:
-    """The member of an answer's JSON that a path such as `a.b[0].c` leads to."""
+def _member(answer: httpx.Response, reference: re.Match[str]) -> str:
+    """The member of an answer's JSON at a path such as `a.b[0].c`."""
     try:
         value: Any = answer.json()
-        for member, index in _STEP.findall(said[3]):
+        for member, index in _STEP.findall(reference[3]):
             value = value[int(index)] if index else value[member]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise RequestsError(
-            "variable", f"{{{{{said[0]}}}}}: the answer has no such member: {answer.text[:200]}"
+            "variable",
+            f"{{{{{reference[0]}}}}}: the answer has no such member: {answer.text[:200]}",
         ) from error
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,7 +1,7 @@
-"""What a person cannot type: what has to be signed, sealed or issued for the collection.
+"""The values of the collection that a person cannot type: signed, sealed and issued ones.
 
-Made as the roles make it, over HTTP where there is a call for it, with the sample vehicles' keys
-in their token. The vehicles made here are nowhere registered; the collection does that.
+They are made as the companies make them, over HTTP where a call exists, with the sample vehicles'
+keys in their token. The vehicles made here are not registered; the collection registers them.
 """
 
 import secrets
@@ -37,10 +37,12 @@ _ROLES = {
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the values are made with. `vehicles`: the token of the sample vehicles' keys, a key's
-    label its PCID; `company`: the maker's name; `v2g_roots`: in the vehicles, DER, this
-    ecosystem's first; `hosted`: provider of the operator without a PKI; `made`: keys made here,
-    by their label."""
+    """The companies, keys and names that the values are made with.
+
+    vehicles: the token of the sample vehicles' keys, whose labels are PCIDs. company: the maker's
+    name. v2g_roots: in the vehicles, DER, this ecosystem's first. hosted: provider of the operator
+    without a PKI. new_keys: of the vehicles made here, by their label.
+    """
 
     url: str
     credentials: Mapping[str, Credentials]
@@ -51,11 +53,11 @@ class Inputs:
     v2g_roots: Sequence[bytes]
     hosted: str
     evseid: str
-    made: dict[str, TokenKey] = field(default_factory=dict)
+    new_keys: dict[str, TokenKey] = field(default_factory=dict)
 
 
 def values(inputs: Inputs, cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Every variable of the collection, but the partners'. `cars`: three sample vehicles, the
+    """The variables of the collection, without the partners'. `cars`: three sample vehicles, the
     first with a contract. Raises OpcpError."""
     now = time.time()
     first, second, third = (inputs.operator.vehicle(car["pcid"]) for car in cars)
@@ -84,8 +86,8 @@ def values(inputs: Inputs, cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
         **_vehicle("rekeyed_after", _enrolled(inputs, rekeyed, "after")),
         **_contract("rekeyed", inputs, before),
         "installation_request": installation_request(inputs, first),
-        "request_without_contract": _stranger(inputs),
-        "another_root": _another_root(now),
+        "request_without_contract": _request_without_contract(inputs),
+        "another_root": _private_root(now),
         "webhook_url": "https://example.com/plug-and-charge/events",
         "station_evseid": inputs.evseid,
         "station_request": encode(_station(inputs.evseid)),
@@ -93,7 +95,7 @@ def values(inputs: Inputs, cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def partner(inputs: Inputs, cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Variables that speak of another ecosystem's sample vehicles."""
+    """The variables for another ecosystem's sample vehicles."""
     contracted, _, unseen = cars
     vehicle = inputs.operator.vehicle(contracted["pcid"])
     return {
@@ -107,7 +109,7 @@ def installation_request(
     inputs: Inputs, vehicle: ProvisioningChain, label: str | None = None
 ) -> str:
     """A vehicle's CertificateInstallationReq, signed with its key: EXI in base64."""
-    roots = [x509.parse(one) for one in inputs.v2g_roots]
+    roots = [x509.parse(root) for root in inputs.v2g_roots]
     body = messages.certificate_installation_req("id1", vehicle.certificate, roots)
     key = inputs.vehicles.key(label or vehicle.pcid)
     signed = signature.sign([("id1", "CertificateInstallationReq", body)], raw_signer(key))
@@ -118,11 +120,11 @@ def installation_request(
 
 
 def _credentials(inputs: Inputs) -> dict[str, str]:
-    found = {}
+    variables = {}
     for name, role in _ROLES.items():
-        found[f"{name}_id"] = inputs.credentials[role].client_id
-        found[f"{name}_secret"] = inputs.credentials[role].client_secret
-    return found
+        variables[f"{name}_id"] = inputs.credentials[role].client_id
+        variables[f"{name}_secret"] = inputs.credentials[role].client_secret
+    return variables
 
 
 def _cars(cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -134,7 +136,7 @@ def _cars(cars: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _pcid() -> str:
-    """Of a vehicle that nobody has, in the number range of the sample vehicles' maker."""
+    """A PCID without a vehicle, in the number range of the sample vehicles' maker."""
     return f"PVTPTRY{secrets.randbelow(10**10):010}"
 
 
@@ -145,9 +147,9 @@ def _emaid(provider: str) -> str:
 
 def _key(inputs: Inputs, pcid: str, which: str) -> TokenKey:
     label = f"{pcid}-{which}"
-    if label not in inputs.made:
-        inputs.made[label] = inputs.vehicles.generate(label)
-    return inputs.made[label]
+    if label not in inputs.new_keys:
+        inputs.new_keys[label] = inputs.vehicles.generate(label)
+    return inputs.new_keys[label]
 
 
 def _request(inputs: Inputs, pcid: str, which: str) -> bytes:
@@ -193,21 +195,21 @@ def _renewal(inputs: Inputs, vehicle: ProvisioningChain) -> dict[str, str]:
     }
 
 
-def _stranger(inputs: Inputs) -> str:
-    """A request of a vehicle with a good certificate that is in no pool."""
+def _request_without_contract(inputs: Inputs) -> str:
+    """A request of a vehicle with a valid certificate that is in no pool."""
     pcid = _pcid()
     return installation_request(inputs, _enrolled(inputs, pcid, "first"), f"{pcid}-first")
 
 
-def _another_root(now: float) -> str:
-    """A root of a private environment; its key is gone at once, for it issues nothing."""
+def _private_root(now: float) -> str:
+    """A root of a private environment. Its key is not kept, because it issues nothing."""
     key = ec.generate_private_key(ec.SECP256R1())
     names = {"C": "DE", "O": "Example Yard", "CN": f"Private Root CA {secrets.token_hex(4)}"}
     return encode(der(root("v2g", names, key, now).certificate))
 
 
 def _station(evseid: str) -> bytes:
-    """A charging station's PKCS#10; its key is gone at once, for this station never charges."""
+    """A charging station's PKCS#10. Its key is not kept, because this station never charges."""
     key = ec.generate_private_key(ec.SECP256R1())
     names = [
         certificates.NameAttribute(NameOID.COUNTRY_NAME, "DE"),

@@ -1,4 +1,4 @@
-"""Put the collection into a folder, with what its variables stand for."""
+"""Write the collection and the values of its variables into a folder."""
 
 import json
 import os
@@ -11,8 +11,8 @@ ENVIRONMENT = "http-client.env.json"
 
 
 def write(folder: Path, values: Mapping[str, str]) -> None:
-    """Files, and their variables both ways: the environment file of JetBrains' and others', and
-    VS Code's settings. The variables hold client secrets: for their owner alone."""
+    """Write the files, and the variables twice: as the environment file that JetBrains' and other
+    clients read, and as VS Code's settings. They hold client secrets: mode 0600."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file in collection():
         if file.name != PARTNERS or "partner_pcid" in values:
