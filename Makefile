@@ -1,18 +1,18 @@
-# Each target sets up what it needs first; see tools/setup/README.md.
+# Each target first installs its requirements; see tools/setup/README.md.
 
 PYTHON := .venv/bin/python
 
 .PHONY: setup ready demo test soak sweeps releases bench lint ruff mypy pyright format clean
 .DEFAULT_GOAL := setup
 
-setup: ## get everything that is missing, then say what is here
+setup: ## install the missing parts, then report the state of this machine
 	@tools/setup/all --again
 	@.venv/bin/plugvault doctor
 
-ready: # what is missing, without trying again what could not be had
+ready: # install the missing parts, without a retry of those that failed before
 	@tools/setup/all
 
-demo: ready ## tell the whole story; ARGS="--runtime cpython --json" are handed on
+demo: ready ## run the demo; ARGS="--runtime cpython --json" are handed on
 	@.venv/bin/plugvault demo $(ARGS)
 
 test: ready ## the whole suite on two cores; ARGS="-k name" are handed on
@@ -22,9 +22,9 @@ SOAKED := tests/faults tests/attacks/test_secrecy.py tests/e2e/test_pytest_plugi
 	tests/unit/test_custody.py tests/unit/test_custody_leaves_nothing.py \
 	tests/unit/test_vault_conformance.py
 
-soak: sweeps releases ## everything that takes long; `make -k soak` goes on after a failure
+soak: sweeps releases ## all long tests; `make -k soak` goes on after a failure
 
-sweeps: ready ## the sweeps of the fault tests whole, and what else tokens are held to: an hour or so
+sweeps: ready ## the complete sweeps of the fault tests and of the token tests: about an hour
 	@PLUGVAULT_SOAK=1 .venv/bin/pytest -n 2 -rP $(SOAKED) $(ARGS)
 
 releases: ready ## make demo and make test on the other releases of Debian; needs root
@@ -44,10 +44,10 @@ pyright: ready
 	@tools/setup/stubs
 	.venv/bin/pyright
 
-format: ready ## mend what ruff can mend
+format: ready ## repair style, as far as ruff can
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-clean: ## everything made in this folder; the cache of interpreters stays
+clean: ## delete all build results in this folder; the cache of interpreters stays
 	rm -rf .venv build dist typings .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-# Shared by the set-up scripts beside it: where things go, how to say things, how to become root.
+# Shared by the set-up scripts beside it: folders, messages, and the way to root.
 
 set -euo pipefail
 
@@ -11,7 +11,7 @@ mkdir -p "$ROOT/build/setup" "$INTERPRETERS"
 
 say() { printf 'set-up: %s\n' "$*"; }
 
-# Run a command with its output in the log; when it fails, show the end of that.
+# Run a command with its output in the log; when it fails, show the end of the log.
 quietly() {
     "$@" >"$LOG" 2>&1 </dev/null && return
     say "this failed: $*" >&2
@@ -19,7 +19,7 @@ quietly() {
     return 1
 }
 
-# The command's words that make it run as root, or nothing where that is not possible.
+# The words before a command that run it as root; empty where that is not possible.
 if [ "$(id -u)" = 0 ]; then
     AS_ROOT=(env)
 elif sudo -n true 2>/dev/null; then
@@ -28,10 +28,10 @@ else
     AS_ROOT=()
 fi
 
-# apt_install PACKAGE...: install from the system's own sources, or say what to ask for.
+# apt_install PACKAGE...: install from the system's own sources, or print the command for root.
 apt_install() {
     if ! command -v apt-get >/dev/null; then
-        say "this needs, by their Debian names: $*. Install your system's own packages of them."
+        say "missing packages, by their Debian names: $*. Install your system's own packages."
         return 1
     fi
     if [ ${#AS_ROOT[@]} = 0 ]; then
@@ -45,7 +45,7 @@ apt_install() {
     quietly "${apt[@]}" update && quietly "${apt[@]}" install --no-install-recommends "$@"
 }
 
-# in_place FOLDER_MADE FOLDER_WANTED: rename; one that another run put there first is as good.
+# in_place NEW TARGET: rename the folder NEW, unless another run has made TARGET meanwhile.
 in_place() { mv -T "$1" "$2" 2>/dev/null || { [ -d "$2" ] && rm -rf "$1"; }; }
 
 # runs INTERPRETER: is it a MicroPython that starts?
