@@ -30,7 +30,7 @@ import tracing
 from evcc import x509
 from evcc.contracts import Contracts
 from evcc.errors import EvccError
-from evcc.iso15118_2.installation import Request, install
+from evcc.iso15118_2.installation import InstallationRequest, install
 from evcc.ports import unix
 from evcc.ports.files import Files
 from evcc.trust import Trust
@@ -63,7 +63,7 @@ def starts(car: dict[str, Any]) -> None:
 def installs(car: dict[str, Any]) -> None:
     keys = vault(car)
     trust, contracts, _ = start(car, keys)
-    request = Request.at_station(SESSION_ID)
+    request = InstallationRequest.at_station(SESSION_ID)
     install(bytes.fromhex(car["response"]), request, trust, contracts, keys, NOW)
 
 

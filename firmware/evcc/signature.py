@@ -1,11 +1,11 @@
-"""XML signatures over EXI, as ISO 15118-2 uses them: made and verified.
+"""XML signatures over EXI, as ISO 15118-2 uses them: `sign` and `verify`.
 
-A message carries a `Signature` in its header. It names elements of the body by their Id, gives the
-SHA-256 of each one's EXI fragment, and signs the EXI fragment of `SignedInfo`, coded with the
-xmldsig schema alone [V2G2-764..771, annex J]. The digests are always taken over a fragment made
-anew from the decoded values: what is checked is what is used, whatever the bytes looked like.
+A message carries a `Signature` in its header. It refers to elements of the body by their Id, holds
+the SHA-256 of each one's EXI fragment, and signs the EXI fragment of `SignedInfo`, coded with the
+xmldsig schema alone [V2G2-764..771, annex J]. The digests cover fragments encoded again from the
+decoded values, so that the checked values are the used ones.
 
-Nothing here touches a key: signing and verifying ECDSA are functions given by the caller.
+No key is used here: the caller passes functions that sign and verify with ECDSA.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _VALUE = ("value",)
 
 
 class SignatureError(EvccError):
-    """A signature that does not hold. `reason` says at which step."""
+    """A signature that is not valid. `reason`: the failed step."""
 
     REASONS = ("members", "algorithm", "references", "digest", "signature")
 
@@ -37,7 +37,7 @@ class SignatureError(EvccError):
 def sign(parts: list, sign) -> dict:
     """Sign elements; return the `Signature` element.
 
-    parts: [(id, element name, value)] in the order the references shall have.
+    parts: [(id, element name, value)] in the order of the references.
     sign: digest (32 bytes) -> r‖s (64 bytes).
     """
     info = {
@@ -64,14 +64,14 @@ def verify(
     verify,
     legacy_emaid: bool = False,
 ) -> bool:
-    """Check a `Signature` against exactly the elements it must cover.
+    """Check that a `Signature` covers exactly these elements and is made by this key.
 
-    signature: the decoded element. parts: [(id, element name, value)], every one to be referenced
-    once and nothing else. point: 65 bytes, the signer's key. verify: (point, digest, r‖s) -> bool.
+    signature: the decoded element. parts: [(id, element name, value)], each to be referenced once,
+    and no other element. point: 65 bytes, the signer's key. verify: (point, digest, r‖s) -> bool.
     legacy_emaid: also accept the eMAID digest of peers that code its fragment by its own type
     instead of the element-fragment grammar of EXI 1.0 section 8.5.3.
 
-    Returns True when that legacy form was needed (to be reported), else False.
+    Returns True when the legacy form was needed (to be reported), else False.
     Raises SignatureError(reason).
     """
     _exactly(signature, _SIGNATURE)
@@ -79,11 +79,11 @@ def verify(
     raw = _exactly(signature["SignatureValue"], _VALUE)["value"]
     digests = referenced(info)
     if len(digests) != len(parts):
-        raise SignatureError("references", "%d where %d belong" % (len(digests), len(parts)))
+        raise SignatureError("references", "%d instead of %d" % (len(digests), len(parts)))
     legacy = False
     for ident, name, value in parts:
         expected = digests.pop("#" + ident, None)
-        if expected is None:  # also when two parts carry one Id: the second finds nothing
+        if expected is None:  # also for the second of two parts with one Id
             raise SignatureError("references", name + " is not signed")
         if expected != digest(name, value, False):
             if not (legacy_emaid and expected == digest(name, value, True)):
@@ -95,17 +95,17 @@ def verify(
 
 
 def digest(name: str, value, typed: bool = False) -> bytes:
-    """SHA-256 of one element's EXI fragment; `typed`: the peers' form of an ambiguous name."""
+    """SHA-256 of one element's EXI fragment. typed: the legacy form of an ambiguous name."""
     return hashlib.sha256(exi.fragment(name, value, "iso2", typed)).digest()
 
 
 def signed_info_digest(info: dict) -> bytes:
-    """What ECDSA signs: SHA-256 of SignedInfo as a fragment of the xmldsig schema."""
+    """SHA-256 of SignedInfo as a fragment of the xmldsig schema: the digest that ECDSA signs."""
     return hashlib.sha256(exi.fragment("SignedInfo", info, "xmldsig")).digest()
 
 
 def in_range(raw: bytes) -> bool:
-    """Whether r‖s is 64 bytes with 1 <= r, s < n: not every library checks it."""
+    """Whether r‖s has 64 bytes and 1 <= r, s < n: not every library checks it."""
     if len(raw) != 64:
         return False
     r = int.from_bytes(raw[:32], "big")
@@ -114,16 +114,13 @@ def in_range(raw: bytes) -> bool:
 
 
 def referenced(info: dict) -> dict:
-    """{URI: digest} of a SignedInfo in which everything is as [V2G2-767..771] wants it.
-
-    Raises: SignatureError.
-    """
+    """{URI: digest} of a SignedInfo that conforms to [V2G2-767..771]. Raises: SignatureError."""
     _exactly(info, _SIGNED_INFO)
     _algorithm(info["CanonicalizationMethod"], CANONICAL_EXI)
     _algorithm(info["SignatureMethod"], ECDSA_SHA256)
     if len(info["Reference"]) > MAX_REFERENCES:
         raise SignatureError("references", "more than %d" % MAX_REFERENCES)
-    found = {}
+    digests: dict = {}
     for reference in info["Reference"]:
         uri = _exactly(reference, _REFERENCE)["URI"]
         transforms = _exactly(reference["Transforms"], _TRANSFORMS)["Transform"]
@@ -131,10 +128,10 @@ def referenced(info: dict) -> dict:
             raise SignatureError("algorithm", "%d transforms" % len(transforms))
         _algorithm(transforms[0], CANONICAL_EXI)
         _algorithm(reference["DigestMethod"], SHA256)
-        if uri in found:
+        if uri in digests:
             raise SignatureError("references", uri + " twice")
-        found[uri] = reference["DigestValue"]
-    return found
+        digests[uri] = reference["DigestValue"]
+    return digests
 
 
 def _exactly(element: dict, names: tuple) -> dict:
@@ -143,10 +140,10 @@ def _exactly(element: dict, names: tuple) -> dict:
     for name in names:
         good = good and name in element
     if not good:
-        raise SignatureError("members", "%s where %s belong" % (sorted(element), names))
+        raise SignatureError("members", "%s instead of %s" % (sorted(element), names))
     return element
 
 
-def _algorithm(element: dict, wanted: str) -> None:
-    if _exactly(element, _ALGORITHM)["Algorithm"] != wanted:
+def _algorithm(element: dict, expected: str) -> None:
+    if _exactly(element, _ALGORITHM)["Algorithm"] != expected:
         raise SignatureError("algorithm", element["Algorithm"])

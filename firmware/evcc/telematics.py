@@ -1,23 +1,24 @@
-"""The vehicle's end of the maker's channel: who is there, then what the maker asks. Sans-I/O.
+"""The vehicle's end of the maker's channel: mutual authentication, then requests. Sans-I/O.
 
-Handshake, with fresh nonces of both ends; the maker proves itself first, so that nobody else
-learns who the car is:
+Handshake, with fresh nonces of both ends. The maker proves its key first, so that no other peer
+learns which car it is:
 
     maker > 01 nonce_m          car > 02 nonce_c
     maker > 03 signature        car > 04 point signature
 
-and from then on records, 05 counter(4) payload signature, one answer to each request. Every
-signature covers a label, both nonces and both keys; a record's covers its direction and counter
-too, so that what is repeated, reflected, reordered or changed is not answered at all. A new
-handshake replaces the session once it is complete, not before. The maker's key is pinned in the
-car; the maker knows the car by its provisioning key.
+Then records, 05 counter(4) payload signature, one answer to each request. Every signature covers a
+label, both nonces and both keys; a record's covers its direction and counter too. A record that is
+repeated, reflected, out of order or changed gets no answer. A new handshake replaces the session
+only when it is complete. The maker's key is pinned in the car; the maker knows the car by its
+provisioning key.
 
-A payload is a list of byte strings (`evcc.record`), the first being the name of the request, or
-of the answer: "ok", "refused" and a reason, or "rejected". An installation that failed is
-"rejected" for whatever reason: the reason is in the car's own log. (How long it took is not
-hidden.) A request longer than a record comes in pieces, announced with its length and SHA-256.
+A payload is a list of byte strings (`evcc.record`). The first is the name of the request, or of
+the answer: "ok", "refused" with a reason, or "rejected". A failed installation is "rejected" for
+every reason: the reason is in the car's own log. (Its duration is not hidden.) A request longer
+than a record is sent in pieces, announced with its length and SHA-256.
 
-Authenticates, does not encrypt: a contract's private key is sealed to the car by the operator.
+The channel authenticates and does not encrypt: the operator has sealed a contract's private key
+to the car.
 """
 
 import hashlib
@@ -47,19 +48,19 @@ TO_MAKER = b"C"
 _LABEL = b"plugvault telematics 1\x00"
 
 
-class TelematicsError(EvccError):
-    """A request the vehicle does not take."""
+class RequestRefusedError(EvccError):
+    """A request that the vehicle refuses."""
 
     REASONS = ("request", "piece", "too-long", "locked")
 
 
 def transcript(kind: bytes, nonce_m: bytes, nonce_c: bytes, *points: bytes) -> bytes:
-    """32 bytes over what both ends have said. kind: one letter, whose proof or what it is for."""
+    """SHA-256 over the handshake. kind: one letter, the purpose: TO_CAR, TO_MAKER or b"S"."""
     return hashlib.sha256(_LABEL + kind + nonce_m + nonce_c + b"".join(points)).digest()
 
 
 def record_digest(session: bytes, direction: bytes, counter: int, payload: bytes) -> bytes:
-    """What the sender of a record signs. session: `transcript(b"S", ...)`."""
+    """The digest that the sender of a record signs. session: `transcript(b"S", ...)`."""
     head = _LABEL + b"R" + session + direction + counter.to_bytes(COUNTER_BYTES, "big")
     return hashlib.sha256(head + payload).digest()
 
@@ -71,7 +72,7 @@ def seal(session: bytes, direction: bytes, counter: int, payload: bytes, sign) -
 
 
 def unseal(record: bytes, session: bytes, direction: bytes, counter: int, point, verify):
-    """The payload of the record that must come now, or None."""
+    """The payload of a record with this counter and a valid signature, else None."""
     start = 1 + COUNTER_BYTES
     if len(record) < start + SIGNATURE_BYTES or record[0] != RECORD:
         return None
@@ -83,35 +84,30 @@ def unseal(record: bytes, session: bytes, direction: bytes, counter: int, point,
 
 
 class Vehicle:
-    """The car at the end of this channel.
+    """The car at its end of the channel.
 
-    maker: the 65-byte point of the maker's telematics key. installer: (response, emaid,
-    session_id) -> Contract, raises EvccError. time: a `timekeeper.Timekeeper`. log: (text) for
-    the car's own log. event: (name, text), told of what a user should hear.
+    maker: the 65-byte point of the maker's telematics key. car: `evcc.car.CarContext`. installer:
+    (response, emaid, session_id) -> Contract, raises EvccError. log: (text), for the car's own
+    log. event: (name, text), for the user.
     """
 
-    def __init__(
-        self, maker: bytes, identity, vault, trust, contracts, installer, time, log, event
-    ) -> None:
+    def __init__(self, maker: bytes, car, installer, log, event) -> None:
         self._maker = maker
-        self._identity = identity
-        self._vault = vault
-        self._trust = trust
-        self._contracts = contracts
+        self._car = car
+        self._vault = car.vault
         self._installer = installer
-        self._time = time
         self._log = log
         self._event = event
-        self._nonces = None  # of a handshake under way
+        self._nonces = None  # of an incomplete handshake
         self._session = None
         self._counter = 0
-        self._offer = None  # (emaid, session_id) of the one announced
-        self._pieces = None  # [bytes so far, SHA-256, the whole]
+        self._offer = None  # (emaid, session_id) of the announced contract
+        self._upload = None  # [bytes received, SHA-256, buffer] of a request in pieces
 
     def receive(self, message: bytes) -> list:
-        """One message of the channel in, the messages to send out.
+        """Handle one message of the channel; returns the messages to send. Raises nothing.
 
-        Nothing is raised, and nothing said to a peer that has not proved to be the maker.
+        A peer that is not authenticated gets at most a challenge.
         """
         try:
             kind = message[0] if message else 0
@@ -132,21 +128,21 @@ class Vehicle:
         return [bytes([CHALLENGE]) + self._nonces[1]]
 
     def _prove(self, signature: bytes) -> list:
-        """The maker has signed our nonce: be the car it knows, from its first word on."""
+        """Check the maker's signature over the car's nonce, and answer with the car's own."""
         nonces, self._nonces = self._nonces, None
         if nonces is None:
             return []
         digest = transcript(TO_CAR, nonces[0], nonces[1], self._maker)
         if not self._vault.verify(self._maker, digest, signature):
-            self._log("telematics: a peer that is not the maker")
+            self._log("telematics: the peer is not the maker")
             return []
-        point = self._identity.point()
+        point = self._car.identity.point()
         points = (self._maker, point)
         proof = self._sign(transcript(TO_MAKER, nonces[0], nonces[1], *points))
         self._session = transcript(b"S", nonces[0], nonces[1], *points)
         self._counter = 0
         self._offer = None
-        self._pieces = None
+        self._upload = None
         return [bytes([CAR_PROOF]) + point + proof]
 
     def _sign(self, digest: bytes) -> bytes:
@@ -159,7 +155,7 @@ class Vehicle:
         verify = self._vault.verify
         payload = unseal(record, self._session, TO_CAR, counter, self._maker, verify)
         if payload is None:
-            self._log("telematics: a record that is not the maker's next one")
+            self._log("telematics: not the maker's next record")
             return []
         self._counter += 1
         answer = pack(self._execute(payload))
@@ -174,14 +170,14 @@ class Vehicle:
         return self._perform(fields, REQUESTS)
 
     def _perform(self, fields: list, requests: dict) -> list:
-        """Carry out one request, and answer whatever becomes of it."""
+        """Carry out one request. Returns the fields of its answer, after a failure too."""
         name = fields[0] if fields else b""
         try:
             if name not in requests:
-                raise TelematicsError("request", repr(name[:24]))
+                raise RequestRefusedError("request", repr(name[:24]))
             count, handler = requests[name]
             if len(fields) - 1 < count or (len(fields) - 1 > count and name not in _OPEN_ENDED):
-                raise TelematicsError("request", name.decode() + ": number of fields")
+                raise RequestRefusedError("request", name.decode() + ": number of fields")
             return handler(self, *fields[1:])
         except (EvccError, UnicodeError) as e:
             self._log("telematics: " + _text(name[:24]) + ": " + str(e))
@@ -194,89 +190,91 @@ class Vehicle:
     # -- long requests --
 
     def _begin(self, total: bytes, digest: bytes) -> list:
-        self._pieces = None
+        self._upload = None
         if len(total) != 4 or len(digest) != 32:
-            raise TelematicsError("piece", "length and SHA-256")
+            raise RequestRefusedError("piece", "length and SHA-256")
         length = int.from_bytes(total, "big")
         if length > MAX_REQUEST:
-            raise TelematicsError("too-long", str(length) + " bytes")
-        self._pieces = [0, digest, bytearray(length)]
+            raise RequestRefusedError("too-long", str(length) + " bytes")
+        self._upload = [0, digest, bytearray(length)]
         return [b"ok"]
 
     def _piece(self, offset: bytes, data: bytes) -> list:
-        """One more piece; with the last, the request they are is carried out."""
-        pieces, self._pieces = self._pieces, None
-        if pieces is None or int.from_bytes(offset, "big") != pieces[0] or not data:
-            raise TelematicsError("piece", "not the next one")
-        stop = pieces[0] + len(data)
-        whole = pieces[2]
-        if stop > len(whole):
-            raise TelematicsError("piece", "longer than announced")
-        whole[pieces[0] : stop] = data
-        if stop < len(whole):
-            pieces[0] = stop
-            self._pieces = pieces
+        """Store one piece; after the last one carry out the request."""
+        upload, self._upload = self._upload, None
+        if upload is None or int.from_bytes(offset, "big") != upload[0] or not data:
+            raise RequestRefusedError("piece", "not the next one")
+        start, digest, buffer = upload
+        stop = start + len(data)
+        if stop > len(buffer):
+            raise RequestRefusedError("piece", "longer than announced")
+        buffer[start:stop] = data
+        if stop < len(buffer):
+            upload[0] = stop
+            self._upload = upload
             return [b"ok"]
-        if hashlib.sha256(whole).digest() != pieces[1]:
-            raise TelematicsError("piece", "not what was announced")
-        fields = unpack(whole)
-        whole = pieces = None  # the fields are copies: a board has no room for both
+        if hashlib.sha256(buffer).digest() != digest:
+            raise RequestRefusedError("piece", "not the announced request")
+        fields = unpack(buffer)
+        buffer = upload = None  # the fields are copies: a board has no memory for both
         return self._perform(fields, WHOLE_REQUESTS)
 
     # -- provisioning --
 
     def _csr(self, pcid: bytes, organisation: bytes, country: bytes) -> list:
         if len(organisation) > MAX_NAME or len(country) not in (0, 2):
-            raise TelematicsError("request", "a name of %d bytes" % len(organisation))
+            raise RequestRefusedError("request", "a name of %d bytes" % len(organisation))
         texts = [utf8.decode(field) for field in (pcid, organisation, country)]
-        return [b"ok", self._identity.request(texts[0], texts[1], texts[2] or None)]
+        return [b"ok", self._car.identity.request(texts[0], texts[1], texts[2] or None)]
 
     def _install_certificate(self, *ders: bytes) -> list:
-        self._identity.install(list(ders), self._trust.anchors("OEM"), self._time.now())
-        self._event("provisioned", self._identity.pcid)
+        self._car.identity.install(
+            list(ders), self._car.trust.anchors("OEM"), self._car.time.now()
+        )
+        self._event("provisioned", self._car.identity.pcid)
         return [b"ok"]
 
     def _install_trust(self, region: bytes, *flat: bytes) -> list:
         if len(flat) % 2:
-            raise TelematicsError("request", "a kind without an anchor")
+            raise RequestRefusedError("request", "a kind without an anchor")
         anchors = [(utf8.decode(flat[i]), flat[i + 1]) for i in range(0, len(flat), 2)]
-        self._trust.install(utf8.decode(region), anchors, self._time.now())
+        self._car.trust.install(utf8.decode(region), anchors, self._car.time.now())
         self._event("trusted", utf8.decode(region))
         return [b"ok"]
 
     def _install_revoked(self, issued: bytes, until: bytes, *names: bytes) -> list:
-        """The certificates not to be trusted, by `revocation.name`; the dates have 4 bytes."""
+        """Replace the list of revoked certificates, by `revocation.name`; dates have 4 bytes."""
         dates = [int.from_bytes(date, "big") for date in (issued, until) if len(date) == 4]
         if len(dates) != 2:
-            raise TelematicsError("request", "dates of 4 bytes")
-        self._trust.revocation.install(dates[0], dates[1], list(names))
+            raise RequestRefusedError("request", "dates of 4 bytes")
+        self._car.trust.revocation.install(dates[0], dates[1], list(names))
         return [b"ok"]
 
     def _set_time(self, now: bytes) -> list:
         if len(now) != 4:
-            raise TelematicsError("request", "a time of 4 bytes")
-        self._time.set(int.from_bytes(now, "big"))
+            raise RequestRefusedError("request", "a time of 4 bytes")
+        self._car.time.set(int.from_bytes(now, "big"))
         return [b"ok"]
 
     # -- contracts --
 
     def _unlock(self) -> list:
-        """After too many envelopes whose key was not their certificate's: see `envelopes`."""
-        self._contracts.unlock()
+        """Allow installations again after too many mismatched keys: see `envelopes`."""
+        self._car.contracts.unlock()
         return [b"ok"]
 
     def _discard_keys(self) -> list:
-        """The keys in the token that no contract names are of no use to anybody."""
-        self._contracts.discard_unnamed(self._vault)
+        """Destroy the keys in the token that no contract names."""
+        self._car.contracts.discard_unnamed(self._vault)
         return [b"ok"]
 
     def _offer_contract(self, emaid: bytes, session_id: bytes) -> list:
-        """A contract is waiting, sealed under that session ID: is there room for it?"""
+        """Note an announced contract, sealed under that session ID; refused without room."""
         self._offer = None
-        if self._contracts.envelopes.locked:
-            raise TelematicsError("locked", "until contract.unlock")
+        if self._car.contracts.envelopes.locked:
+            raise RequestRefusedError("locked", "until contract.unlock")
         name = ids.parse_emaid(utf8.decode(emaid))
-        self._contracts.admit(name, b"", self._time.now())
+        self._car.contracts.admit(name, b"", self._car.time.now())
         self._offer = (name, session_id)
         return [b"ok"]
 
@@ -288,15 +286,15 @@ class Vehicle:
         return [b"ok", contract.custody.encode()]
 
     def _choose_contract(self, emaid: bytes) -> list:
-        self._contracts.choose(ids.parse_emaid(utf8.decode(emaid)))
+        self._car.contracts.choose(ids.parse_emaid(utf8.decode(emaid)))
         return [b"ok"]
 
     def _remove_contract(self, emaid: bytes) -> list:
-        key = self._contracts.delete(ids.parse_emaid(utf8.decode(emaid)))
+        key = self._car.contracts.delete(ids.parse_emaid(utf8.decode(emaid)))
         try:
             self._vault.delete(key)
         except VaultError as e:
-            self._log("telematics: a key without a contract stays till the next start: " + str(e))
+            self._log("telematics: a key without a contract stays until the next start: " + str(e))
         return [b"ok"]
 
     def _list_contracts(self) -> list:
@@ -312,32 +310,31 @@ class Vehicle:
                     b"lost" if contract.lost else b"",
                 ]
             )
-            for contract in self._contracts.all()
+            for contract in self._car.contracts.all()
         ]
 
     def _status(self) -> list:
         """PCID, "certified" or "", sales region, number of V2G anchors, contracts, custody,
         "locked" or "", envelopes opened, keys without a contract, the time, and the date of the
         list of revoked certificates, 0 for none."""
-        contracts = self._contracts
+        contracts = self._car.contracts
         return [
             b"ok",
-            self._identity.pcid.encode(),
-            b"certified" if self._identity.certificate else b"",
-            self._trust.region().encode(),
-            str(len(self._trust.anchors("V2G"))).encode(),
+            self._car.identity.pcid.encode(),
+            b"certified" if self._car.identity.certificate else b"",
+            self._car.trust.region().encode(),
+            str(len(self._car.trust.anchors("V2G"))).encode(),
             str(len(contracts.all())).encode(),
-            self._identity.custody().encode(),
+            self._car.identity.custody().encode(),
             b"locked" if contracts.envelopes.locked else b"",
             str(len(contracts.envelopes)).encode(),
             str(len(contracts.unnamed)).encode(),
-            str(self._time.now()).encode(),
-            str(self._trust.revocation.issued).encode(),
+            str(self._car.time.now()).encode(),
+            str(self._car.trust.revocation.issued).encode(),
         ]
 
 
-# name: (fields it needs, what it does). Those that fit one record and those that come in pieces
-# are the same, but for the pieces themselves.
+# name: (number of fields, handler). WHOLE_REQUESTS are carried out from one record or from pieces.
 WHOLE_REQUESTS = {
     b"provision.csr": (3, Vehicle._csr),
     b"provision.install": (1, Vehicle._install_certificate),
@@ -359,5 +356,5 @@ _OPEN_ENDED = (b"provision.install", b"trust.install", b"revoked.install")
 
 
 def _text(name: bytes) -> str:
-    """For the log, whatever the bytes are."""
+    """The printable characters of a name, for the log."""
     return "".join(chr(c) if 32 < c < 127 else "?" for c in name)

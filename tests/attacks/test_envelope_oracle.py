@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evcc import exi
 from evcc.contracts import Contracts
 from evcc.envelopes import MISMATCHES
-from evcc.iso15118_2.installation import RejectedError, Request
+from evcc.iso15118_2.installation import InstallationRequest, RejectedError
 from fixtures.cars import Car
 from oracle import Envelope, Forgetful, first_question, recover
 from world import DAY, NOW, SESSION_ID, Issued, root, seal
@@ -60,9 +60,9 @@ class Door:
             encrypted=question.wrapped,
             scalar=b"",
         )
-        asked = Request.at_station(session_id)
+        asked = InstallationRequest.at_station(session_id)
         if self._way == "telematics":
-            asked = Request.over_the_air(emaid, session_id)
+            asked = InstallationRequest.over_the_air(emaid, session_id)
         try:
             car.install(response, request=asked)
         except RejectedError as error:

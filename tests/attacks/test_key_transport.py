@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc import exi
 from evcc.iso15118_2 import installation
-from evcc.iso15118_2.installation import RejectedError, Request
+from evcc.iso15118_2.installation import InstallationRequest, RejectedError
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault.schemes import SCHEMES
 from fixtures.cars import Car, Spy
@@ -136,7 +136,7 @@ def test_the_provisioning_key_survives_every_rejection(car: Car) -> None:
 
 
 def test_a_rejection_leaves_the_request_used_up(car: Car) -> None:
-    request = Request.at_station(SESSION_ID)
+    request = InstallationRequest.at_station(SESSION_ID)
     failed = car.world.response(car.point, code="FAILED")
     car.rejects("response-code", None, failed, request=request)
     car.rejects("unsolicited", None, car.world.response(car.point), request=request)

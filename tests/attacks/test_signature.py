@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evcc.iso15118_2.installation import Request
+from evcc.iso15118_2.installation import InstallationRequest
 from fixtures.cars import Car
 from world import EMAID, NOW, SESSION_ID, World, point, seal
 
@@ -109,9 +109,9 @@ def test_rejects_emaid_not_equal_to_contract_cn(car: Car) -> None:
 
 
 def test_rejects_an_emaid_other_than_the_one_announced(car: Car) -> None:
-    request = Request.over_the_air("DEPVT0000000Z27", SESSION_ID)
+    request = InstallationRequest.over_the_air("DEPVT0000000Z27", SESSION_ID)
     car.rejects("emaid", None, car.world.response(car.point), request=request)
-    request = Request.over_the_air(EMAID, SESSION_ID)
+    request = InstallationRequest.over_the_air(EMAID, SESSION_ID)
     car.installs(car.world.response(car.point), request=request)
 
 
@@ -196,7 +196,7 @@ def test_rejects_unsolicited_installation_res(car: Car) -> None:
 
 
 def test_rejects_a_second_answer_to_one_request(car: Car, world: World) -> None:
-    request = Request.at_station(SESSION_ID)
+    request = InstallationRequest.at_station(SESSION_ID)
     wrong = world.response(car.point, emaid="DEPVT0000000Z27")
     car.rejects("emaid", None, wrong, request=request)
     car.rejects("unsolicited", None, world.response(car.point), request=request)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11 import Attribute, AttributeSensitive, ObjectClass
 
-from evcc.iso15118_2.installation import RejectedError, Request
+from evcc.car import CarContext
+from evcc.iso15118_2.installation import InstallationRequest, RejectedError
 from evcc.iso15118_2.session import NEXT, Session
 from evcc.session_engine import CLOSED
 from evcc.vault import PROVISIONING, VaultError
@@ -94,7 +96,7 @@ def test_key_mismatch_and_bad_signature_are_indistinguishable_on_the_wire(car: C
     }
     seen = set()
     for reason, response in bad.items():
-        request = Request.at_station(SESSION_ID)
+        request = InstallationRequest.at_station(SESSION_ID)
 
         def installer(
             payload: bytes, session_id: bytes, response: bytes = response, request: Any = request
@@ -102,9 +104,9 @@ def test_key_mismatch_and_bad_signature_are_indistinguishable_on_the_wire(car: C
             return car.install(response, request=request)
 
         identity = type("Identity", (), {"certificate": b""})
-        session = Session(
-            identity, car.vault, car.trust, car.contracts, NOW, True, installer=installer
-        )
+        clock = SimpleNamespace(now=lambda: NOW)
+        context = CarContext(car.vault, identity, car.trust, car.contracts, clock)
+        session = Session(context, True, installer=installer)
         session.session_id = SESSION_ID
         session.state = "CertificateInstallation"
         outcome = session_outcome(session)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from evcc.car import CarContext
 from evcc.identity import Identity
 from evcc.iso15118_2 import installation
 from evcc.link import frame, v2gtp
@@ -50,12 +51,14 @@ class Line:
         car = self.car
         self.vehicle = Vehicle(
             self.key.point,
-            Identity(car.files, car.vault),
-            car.vault,
-            car.trust,
-            car.contracts,
+            CarContext(
+                car.vault,
+                Identity(car.files, car.vault),
+                car.trust,
+                car.contracts,
+                Timekeeper(car.files, lambda: NOW, lambda: 0),
+            ),
             self.install,
-            Timekeeper(car.files, lambda: NOW, lambda: 0),
             self.log.append,
             lambda name, text: None,
         )
@@ -63,7 +66,7 @@ class Line:
     def install(self, response: bytes, emaid: str | None, session_id: bytes | None) -> Any:
         request = None
         if emaid is not None and session_id is not None:
-            request = installation.Request.over_the_air(emaid, session_id)
+            request = installation.InstallationRequest.over_the_air(emaid, session_id)
         return self.car.install(response, request=request)
 
     def maker(self, key: Any = None) -> Maker:

@@ -12,7 +12,7 @@ import json
 import sys
 
 from evcc.contracts import INDEX, Contracts
-from evcc.iso15118_2.installation import RejectedError, Request, install
+from evcc.iso15118_2.installation import InstallationRequest, RejectedError, install
 from evcc.ports.files import Files
 from evcc.trust import Trust
 
@@ -37,7 +37,7 @@ def stored(files, vault):
 
 
 def run(case, files, trust, contracts, vault, cases):
-    request = Request.at_station(bytes.fromhex(cases["session"]))
+    request = InstallationRequest.at_station(bytes.fromhex(cases["session"]))
     response = bytes.fromhex(case["response"])
     before = stored(files, vault)
     try:

@@ -8,7 +8,7 @@ It is there to be killed: see `tests/grounds.py`.
 import sys
 
 from evcc.contracts import Contracts
-from evcc.iso15118_2.installation import Request, install
+from evcc.iso15118_2.installation import InstallationRequest, install
 from evcc.ports.files import Files
 from evcc.trust import Trust
 from evcc.vault import pkcs11
@@ -22,7 +22,7 @@ def main(arguments):
     contracts.recover(vault)
     answer = bytes.fromhex(sys.stdin.readline().strip())
     if answer:
-        request = Request.at_station(bytes.fromhex(session))
+        request = InstallationRequest.at_station(bytes.fromhex(session))
         install(answer, request, trust, contracts, vault, int(now))
 
 

@@ -68,7 +68,7 @@ def organisation(n):
     maker, car = _pair()
     said = maker.ask(car, b"provision.csr", b"PVTP0000000000001", b"o" * n, b"DE")
     if said[0] != b"ok":
-        raise telematics.TelematicsError(said[1].decode())
+        raise telematics.RequestRefusedError(said[1].decode())
 
 
 def anchors(n):
@@ -152,13 +152,13 @@ def request_in_pieces(n):
     maker, car = _pair()
     word = maker.ask(car, b"begin", n.to_bytes(4, "big"), bytes(32))
     if word != [b"ok"]:
-        raise telematics.TelematicsError(word[1].decode())
+        raise telematics.RequestRefusedError(word[1].decode())
 
 
 def nonce(n):
     _, car = _pair()
     if not car.vehicle.receive(b"\x01" + bytes(n)):
-        raise telematics.TelematicsError("request")
+        raise telematics.RequestRefusedError("request")
 
 
 def v2gtp_payload(n):
@@ -218,7 +218,7 @@ def response(n):
     body["ResponseCode"] = "FAILED"
     data = exi.encode(envelope(b"\1", "CertificateInstallationRes", body))
     data += bytes(n - len(data))
-    request = installation.Request.at_station(b"\1")
+    request = installation.InstallationRequest.at_station(b"\1")
     try:
         installation.install(data, request, None, None, None, NOW)
     except installation.RejectedError as e:
@@ -319,7 +319,7 @@ MOST = (  # what, the most there may be, how to try it, what one more is refused
     ("revoked certificates in a file", 256, revoked_in_a_file, RevocationError, "damaged"),
     ("envelopes", 128, envelopes_opened, EnvelopeError, "full"),
     ("keys that do not match", 4, mismatched, EnvelopeError, "locked"),
-    ("bytes of an organisation", 64, organisation, telematics.TelematicsError, "request"),
+    ("bytes of an organisation", 64, organisation, telematics.RequestRefusedError, "request"),
     ("anchors", 16, anchors, trust.TrustError, "too-many"),
     ("characters of a region", 16, region, trust.TrustError, "region"),
     ("bytes of a field", 65535, lambda n: record.pack([bytes(n)]), ValueError, None),
@@ -335,10 +335,10 @@ MOST = (  # what, the most there may be, how to try it, what one more is refused
         "bytes of a request in pieces",
         10240,
         request_in_pieces,
-        telematics.TelematicsError,
+        telematics.RequestRefusedError,
         "too-long",
     ),
-    ("bytes of a nonce", 32, nonce, telematics.TelematicsError, "request"),
+    ("bytes of a nonce", 32, nonce, telematics.RequestRefusedError, "request"),
     ("bytes of V2GTP", 8192, v2gtp_payload, v2gtp.V2gtpError, "too-long"),
     ("bytes of a session's message", 8192, session_payload, SessionError, "frame"),
     ("bytes of a session id", 8, session_id, SessionError, "session-id"),
@@ -387,7 +387,7 @@ LEAST = (  # what, the least there must be, how to try it, what one less is refu
         "length",
     ),
     ("characters of a PCID", 17, lambda n: ids.parse_pcid("A" * n), ids.IdError, "length"),
-    ("bytes of a nonce", 32, nonce, telematics.TelematicsError, "request"),
+    ("bytes of a nonce", 32, nonce, telematics.RequestRefusedError, "request"),
     ("bytes of a session id", 1, session_id, SessionError, "session-id"),
     ("bytes of a challenge", 16, challenge, SessionError, "challenge"),
     ("milliseconds between questions", 250, too_early, SessionError, "unsolicited"),

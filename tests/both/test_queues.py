@@ -96,7 +96,7 @@ def test_a_maker_who_takes_no_answers_gets_no_more_work_done():
     assert bench.line.mux.room(TELEMATICS) < LIMITS[TELEMATICS]
     bench.take()
     assert len(bench.told(TELEMATICS)) == waiting
-    assert any(b"nobody takes the answers" in line for line in bench.told(LOG))
+    assert any(b"the bench reads no answers" in line for line in bench.told(LOG))
     bench.deaf(TELEMATICS, HELLO)  # who takes them is served again
     bench.take()
     assert len(bench.told(TELEMATICS)) == waiting + 1
@@ -173,7 +173,7 @@ def test_plug_after_plug_that_nobody_listens_to_ends_in_a_refusal():
         answers += bench.line.mux._queues[CONTROL]
         bench.line.mux._queues[CONTROL] = []
         bench.bounded()
-    assert b"nobody takes the session's frames" in answers[-2]
+    assert b"the bench reads no frames of the session" in answers[-2]
     assert bench.module._session is None
 
 

@@ -52,14 +52,20 @@ class Identity:
         self.certificate = b"a provisioning certificate"
 
 
+class Clock:
+    def now(self):
+        return NOW
+
+
 class Car:
-    """Keys, contracts and an installer that puts one more contract in."""
+    """A car's context, and an installer that puts one more contract in."""
 
     def __init__(self, *emaids):
         self.vault = SoftVault()
         self.vault.generate_provisioning_key()
         self.trust = Trust()
         self.identity = Identity()
+        self.time = Clock()
         self.contracts = Contracts(MemoryFiles())
         self.installed = []
         self.rejection = None
@@ -82,7 +88,7 @@ class Car:
     def session(self, **changes):
         args = {"installer": self.install, "evccid": b"\2\0\0\0\0\1"}
         args.update(changes)
-        return Session(self.identity, self.vault, self.trust, self.contracts, NOW, **args)
+        return Session(self, **args)
 
 
 def reach(pair, want_contract=True):
@@ -422,7 +428,7 @@ def test_answers_may_come_in_any_pieces():
 
 def test_ongoing_is_asked_again_after_a_while_without_signing_again():
     session = reach("Authorization", want_contract=False)
-    signed = session.vault.signed
+    signed = session.car.vault.signed
     ongoing = answer(
         "Authorization", but("Authorization", EVSEProcessing="Ongoing")["Authorization"]
     )
@@ -430,7 +436,7 @@ def test_ongoing_is_asked_again_after_a_while_without_signing_again():
     assert session.timeout(session.deadline() - 1) == ([], [])
     now = session.deadline()
     (frame,), events = session.timeout(now)
-    assert events == [] and session.vault.signed == signed
+    assert events == [] and session.car.vault.signed == signed
     _, name, body, signature_ = _read(frame)
     assert (name, body, signature_) == ("AuthorizationReq", {}, None)
     assert session.deadline() == now + 2000

@@ -3,6 +3,7 @@
 import hashlib
 
 from evcc import telematics
+from evcc.car import CarContext
 from evcc.contracts import Contract, Contracts
 from evcc.envelopes import MISMATCHES
 from evcc.errors import EvccError
@@ -40,12 +41,14 @@ class Car:
         self.events = []
         self.vehicle = Vehicle(
             maker_point,
-            self.identity,
-            self.vault,
-            self.trust,
-            self.contracts,
+            CarContext(
+                self.vault,
+                self.identity,
+                self.trust,
+                self.contracts,
+                Timekeeper(self.files, lambda: self.clock, lambda: 0),
+            ),
             self.install,
-            Timekeeper(self.files, lambda: self.clock, lambda: 0),
             self.logged.append,
             lambda name, text: self.events.append((name, text)),
         )

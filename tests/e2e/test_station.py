@@ -10,14 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from evcc import exi, signature, x509
+from evcc.car import CarContext
 from evcc.contracts import Contracts
 from evcc.iso15118_2 import messages
-from evcc.iso15118_2.installation import Request, install
+from evcc.iso15118_2.installation import InstallationRequest, install
 from evcc.iso15118_2.session import Session
 from evcc.link import v2gtp
 from evcc.ports.files import Files
@@ -43,16 +45,16 @@ class Vehicle:
         self.trust.install("EU", world.anchors, NOW)
         self.contracts = Contracts(files)
         self.certificate = world.provisioning(vault.generate_provisioning_key()).der
+        clock = SimpleNamespace(now=lambda: NOW)
+        self.context = CarContext(vault, self, self.trust, self.contracts, clock)
 
     def install(self, response: bytes, session_id: bytes) -> Any:
-        request = Request.at_station(session_id)
+        request = InstallationRequest.at_station(session_id)
         return install(response, request, self.trust, self.contracts, self.vault, NOW)
 
     def charge(self, address: tuple[str, int], **wishes: Any) -> list[tuple[str, str]]:
         """One session over TCP; its events."""
-        session = Session(
-            self, self.vault, self.trust, self.contracts, NOW, installer=self.install, **wishes
-        )
+        session = Session(self.context, installer=self.install, **wishes)
         with socket.create_connection(address, timeout=10) as connection:
             told: list[tuple[str, str]] = []
             frames = session.start(ms())

@@ -21,7 +21,7 @@ import pytest
 
 import envelopes
 from evcc.contracts import Contracts
-from evcc.iso15118_2.installation import Request, install
+from evcc.iso15118_2.installation import InstallationRequest, install
 from evcc.ports.files import Files
 from evcc.trust import Trust
 from fixtures.cars import STORED
@@ -96,7 +96,7 @@ def test_installations_in_a_row(
         contract = world.new_contract(STORED, not_before=NOW - 100_000 + n)
         response = world.response(point, contract=contract)
         made = time.perf_counter()
-        install(response, Request(SESSION_ID), trust, contracts, vault, NOW)
+        install(response, InstallationRequest(SESSION_ID), trust, contracts, vault, NOW)
         return (time.perf_counter() - made) / (made - start)
 
     def counted() -> list[int]:

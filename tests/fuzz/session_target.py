@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 sys.path.append(str(Path(__file__).parents[1] / "both"))
 
+from evcc.car import CarContext
 from evcc.errors import EvccError
 from evcc.iso15118_2.session import PAIRS, Session
 from evcc.link import v2gtp
@@ -21,6 +22,7 @@ _VAULT = SimpleNamespace(sign=lambda key, digest: bytes(64), random=bytes)
 _TRUST = SimpleNamespace(anchors=lambda *kinds: [_ROOT])
 _CONTRACTS = SimpleNamespace(usable=lambda now, emaid: _CONTRACT, chain=lambda emaid: [b"leaf"])
 _IDENTITY = SimpleNamespace(certificate=b"provisioning certificate")
+_CAR = CarContext(_VAULT, _IDENTITY, _TRUST, _CONTRACTS, SimpleNamespace(now=lambda: 0))
 
 
 class RefusedError(EvccError):
@@ -33,7 +35,7 @@ def _refuse(response: bytes, session_id: bytes) -> None:
 
 def reach(state: str) -> Session:
     """A session that waits for the response of `state`."""
-    session = Session(_IDENTITY, _VAULT, _TRUST, _CONTRACTS, 0, True, None, lambda *_: _CONTRACT)
+    session = Session(_CAR, True, None, lambda *_: _CONTRACT)
     session.start(0)
     while session.state != state:
         session.receive(answer(session.state, OFFERED[session.state]), 0)

@@ -13,6 +13,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1] / "both"))
 
 from evcc import telematics as wire
+from evcc.car import CarContext
 from evcc.contracts import Contracts
 from evcc.identity import Identity
 from evcc.record import pack
@@ -74,12 +75,14 @@ def target(data: bytes) -> None:
     log: list[str] = []
     vehicle = wire.Vehicle(
         _MAKER,
-        Identity(files, vault),
-        vault,
-        Trust(files, vault.verify),
-        Contracts(files),
+        CarContext(
+            vault,
+            Identity(files, vault),
+            Trust(files, vault.verify),
+            Contracts(files),
+            Timekeeper(files, lambda: 0, lambda: 0),
+        ),
         _refuse,
-        Timekeeper(files, lambda: 0, lambda: 0),
         log.append,
         lambda name, text: None,
     )

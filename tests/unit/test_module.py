@@ -260,7 +260,7 @@ def test_a_car_that_locks_itself_tells_it_once(
     wired: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def mismatch(*_: Any) -> None:
-        wired.module._contracts.envelopes.mismatches += 1
+        wired.module._car.contracts.envelopes.mismatches += 1
         raise RejectedError("vault")
 
     monkeypatch.setattr("evcc.module.installation.install", mismatch)

@@ -99,7 +99,7 @@ def checked_envelope() -> Callable[[], None]:
 
 def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
     from evcc.contracts import Contracts
-    from evcc.iso15118_2.installation import Request, install
+    from evcc.iso15118_2.installation import InstallationRequest, install
     from evcc.ports.files import Files
     from evcc.trust import Trust
     from plugvault.cryptoki.backend import open_vault
@@ -119,7 +119,7 @@ def on_cpython(folder: Path, world: Any) -> list[dict[str, object]]:
     responses = answers(world, vault.generate_provisioning_key(), ROUNDS + 1)
 
     def installs(response: bytes) -> Callable[[], object]:
-        request = Request.at_station(SESSION_ID)
+        request = InstallationRequest.at_station(SESSION_ID)
         return lambda: install(response, request, trust, contracts, vault, NOW)
 
     flush, os.fsync = os.fsync, lambda descriptor: None

@@ -28,7 +28,7 @@ def main(folder: str, module: str, label: str, now: str, session: str) -> None:
         count += 1
     started = time.ticks_us()
     from evcc.contracts import Contracts
-    from evcc.iso15118_2.installation import Request, install
+    from evcc.iso15118_2.installation import InstallationRequest, install
     from evcc.ports.files import Files
     from evcc.trust import Trust
     from evcc.vault import pkcs11
@@ -37,7 +37,7 @@ def main(folder: str, module: str, label: str, now: str, session: str) -> None:
     files = Files(folder + "/car")
     trust, contracts = Trust(files, vault.verify), Contracts(files)
     for answer in answers:
-        request = Request.at_station(bytes.fromhex(session))
+        request = InstallationRequest.at_station(bytes.fromhex(session))
         install(answer, request, trust, contracts, vault, int(now))
         print(time.ticks_diff(time.ticks_us(), started))
         started = time.ticks_us()

@@ -14,7 +14,7 @@ import sys
 import boot  # sets how often to collect: without that, what stays is strewn all over the heap
 from evcc.contracts import Contracts
 from evcc.exi import iso2, xmldsig
-from evcc.iso15118_2.installation import Request, install
+from evcc.iso15118_2.installation import InstallationRequest, install
 from evcc.ports import unix
 from evcc.ports.files import Files
 from evcc.trust import Trust
@@ -40,7 +40,7 @@ def main(folder: str, socket: str, now: str) -> None:
     contracts = Contracts(files)
     trust = Trust(files, vault.verify)
     ready = used()
-    request = Request.at_station(read(folder + "/session"))
+    request = InstallationRequest.at_station(read(folder + "/session"))
     contract = install(read(folder + "/response.exi"), request, trust, contracts, vault, int(now))
     after = used()
     vault.delete(contract.key)

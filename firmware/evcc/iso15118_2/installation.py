@@ -1,11 +1,11 @@
-"""THE HEART: a CertificateInstallationRes becomes a contract in the car, or changes nothing.
+"""The installation of a contract: a CertificateInstallationRes is installed whole, or not at all.
 
-The same for a message from a charging station and for one from the maker over the air. `CHECKS` is
-the whole of it, in order: everything that can be known from public data comes first; only then is
-a private key used, once, inside the vault; then one commit. The first check that fails ends it.
+It is the same for a message from a charging station and for one from the maker over the air. The
+table `CHECKS` holds every check, in order: those on public data come first. Then the vault uses a
+private key, once; then one commit stores the contract. The first failed check ends the attempt.
 
-`RejectedError.reason` is for the car's own log. What goes back over a wire must be the same for
-every reason: a sender who could tell a bad key from a bad signature would have an oracle.
+`RejectedError.reason` is for the car's own log. The answer on a wire must be the same for every
+reason: a sender that can tell a bad key from a bad signature has an oracle.
 
 ISO 15118-2:2014, 7.9.2.4 and 8.4.3.11 [V2G2-814..823, 656, 771, 909].
 """
@@ -18,7 +18,7 @@ from evcc.envelopes import EnvelopeError
 from evcc.errors import EvccError
 from evcc.vault import PROVISIONING, VaultError, schemes
 
-SIGNED = (  # what the CPS must have signed: each once, nothing else
+SIGNED = (  # the elements that the CPS signs: each once, no others
     "ContractSignatureCertChain",
     "ContractSignatureEncryptedPrivateKey",
     "DHpublickey",
@@ -28,7 +28,7 @@ MAX_MESSAGE = 8192  # bytes; a real response has 4,416
 
 
 class RejectedError(EvccError):
-    """Why an answer was not installed. `cause`: the error below it, where there is one."""
+    """An answer that was not installed. `cause`: the error below it, if there is one."""
 
     REASONS = (
         "message",  # too long, not EXI, or another message
@@ -40,10 +40,10 @@ class RejectedError(EvccError):
         "signature",
         "contract-path",
         "emaid",
-        "not-admitted",  # no free slot, replayed, or older than what is there
+        "not-admitted",  # no free slot, replayed, or older than the stored contract
         "dh-point",
         "wrapped-length",
-        "envelope",  # its ephemeral key came before with another one, or the car is locked
+        "envelope",  # its ephemeral key was used with another envelope, or the car is locked
         "vault",
         "storage",
     )
@@ -53,8 +53,8 @@ class RejectedError(EvccError):
         self.cause = cause
 
 
-class Request:
-    """What the car asked for. The first answer uses it up, whatever becomes of it."""
+class InstallationRequest:
+    """The car's open request. The first answer closes it, installed or not."""
 
     def __init__(self, session_id: bytes, emaid=None) -> None:
         self.session_id = session_id
@@ -68,13 +68,14 @@ class Request:
 
     @classmethod
     def over_the_air(cls, emaid=None, session_id: bytes = b"\0"):
-        """A contract the maker announced: its EMAID, and the session ID it was fetched with."""
+        """A contract that the maker announced: its EMAID, and the session ID of its response."""
         return cls(session_id, emaid)
 
 
 class _Attempt:
-    """One answer on its way through the checks; what is named here, a check finds out."""
+    """One answer and the results of its checks."""
 
+    # set by the checks
     cps: x509.Certificate
     leaf: x509.Certificate
     emaid: str
@@ -109,18 +110,18 @@ def install(
 ) -> Contract:
     """Check an answer and install its contract.
 
-    response: the EXI document, up to `MAX_MESSAGE` bytes, or the message that somebody who had to
-    look into it has decoded. request: the `Request` it answers, or None when nothing was asked.
-    now: unix seconds. legacy_emaid: accept the peers' other coding of the signed eMAID. report:
-    called with the name of each check that passed (and "legacy-emaid").
+    response: the EXI document, up to `MAX_MESSAGE` bytes, or the decoded message. request: the
+    `InstallationRequest` it answers, or None when none is open. now: unix seconds. legacy_emaid:
+    accept the peers' other coding of the signed eMAID. report: called with the name of each passed
+    check (and "legacy-emaid").
 
-    Returns the `Contract`. Raises RejectedError(reason), with everything stored as before.
+    Returns the `Contract`. Raises RejectedError(reason); the stores are then unchanged.
     """
     attempt = _Attempt(response, request, trust, contracts, vault, now, legacy_emaid)
     if request is not None:
-        was_open, request.open = request.open, False
-        if not was_open:
+        if not request.open:
             attempt.request = None
+        request.open = False
     for name, check in CHECKS:
         try:
             check(attempt)
@@ -150,7 +151,7 @@ def _decode(a: _Attempt) -> None:
 
 
 def _response_code(a: _Attempt) -> None:
-    # before all else: on a failure the mandatory fields are dummies and nothing is signed
+    # first, because a negative response has dummies in its mandatory fields and no signature
     if a.body["ResponseCode"] != "OK":
         raise RejectedError("response-code", a.body["ResponseCode"])
 
@@ -186,7 +187,7 @@ def _cps_path(a: _Attempt) -> None:
 
 def _signature(a: _Attempt) -> None:
     if "Signature" not in a.header:
-        raise RejectedError("signature", "there is none")
+        raise RejectedError("signature", "missing")
     parts = [(a.body[name].get("Id"), name, a.body[name]) for name in SIGNED]
     for ident, name, _ in parts:
         if not ident:
@@ -200,8 +201,8 @@ def _signature(a: _Attempt) -> None:
 
 
 def _contract_path(a: _Attempt) -> None:
-    # The operator's root need not be in the car: the CPS, which checked the path, vouches for it
-    # with its signature. Where the car does hold a root of that name, the path must end in it.
+    # The car need not have the operator's root: the CPS checked the path, and its signature
+    # vouches for it. If the car has a root of that name, the path must end in it.
     try:
         a.leaf, subs, a.ders = _chain(a.body["ContractSignatureCertChain"])
         anchors = a.trust.anchors("V2G", "MO")
@@ -254,8 +255,8 @@ def _wrapped(a: _Attempt) -> None:
 
 
 def _envelope(a: _Attempt) -> None:
-    # AES-CBC has no integrity: a changed envelope with a chosen certificate is a question about
-    # the key in the first one. See `envelopes`.
+    # AES-CBC has no integrity: the result of a changed envelope with a chosen certificate would
+    # tell about the key in the original one. See `envelopes`.
     try:
         a.contracts.envelopes.check(
             a.vault.public(PROVISIONING), a.dh_point, a.wrapped, a.fingerprint
@@ -281,8 +282,7 @@ CHECKS = (
 
 
 def _open_and_commit(a: _Attempt, report) -> Contract:
-    """The private half: the envelope on record, the key into the token, the contract into the
-    index, the old key out."""
+    """Record the envelope, open the key in the vault, store the contract, delete the old key."""
     try:
         key = a.contracts.begin(a.vault, a.dh_point, a.wrapped, a.fingerprint)
     except VaultError as e:
@@ -325,7 +325,7 @@ def _discard(vault, key: bytes) -> None:
     try:
         vault.delete(key)
     except VaultError:
-        pass  # an orphan now; `Contracts.recover` removes it at the next start
+        pass  # `Contracts.recover` deletes it at the next start
 
 
 def _chain(element: dict) -> tuple:

@@ -29,18 +29,9 @@ class Session(SessionEngine):
     """One session: see `SessionEngine`."""
 
     def __init__(
-        self,
-        identity,
-        vault,
-        trust,
-        contracts,
-        now: int,
-        want_contract: bool = False,
-        emaid=None,
-        installer=None,
-        evccid=None,
+        self, car, want_contract: bool = False, emaid=None, installer=None, evccid=None
     ) -> None:
-        """identity: `.certificate`, the provisioning leaf (DER) or None. now: unix seconds.
+        """car: `evcc.car.CarContext`.
 
         want_contract: request a contract even if there is one. emaid: the contract to pay with;
         None: the installed one, else the active one.
@@ -48,15 +39,12 @@ class Session(SessionEngine):
         None: never request one. evccid: 6 bytes; None: random, so that the car cannot be tracked.
         """
         SessionEngine.__init__(self, messages, PAIRS, NEXT)
-        self.identity = identity
-        self.vault = vault
-        self.trust = trust
-        self.contracts = contracts
+        self.car = car
         self.installer = installer
         self.evccid = evccid
         self.emaid = emaid
         try:
-            self.contract = contracts.usable(now, emaid)
+            self.contract = car.contracts.usable(car.time.now(), emaid)
         except EvccError:
             self.contract = None
         self.wants_contract = want_contract or (self.contract is None and emaid is None)
@@ -71,7 +59,7 @@ def _build_app_protocol(session) -> tuple:
 
 def _build_session_setup(session) -> tuple:
     if session.evccid is None:
-        address = session.in_vault(lambda: session.vault.random(6))
+        address = session.in_vault(lambda: session.car.vault.random(6))
         session.evccid = bytes([address[0] & 0xFC | 2]) + address[1:]  # a local one, IEEE 802
     return messages.session_setup_req(session.evccid), None
 
@@ -121,12 +109,13 @@ def _read_payment_selection(session, body: dict, message: dict) -> str:
 
 
 def _build_installation(session) -> tuple:
-    if session.identity.certificate is None:
+    certificate = session.car.identity.certificate
+    if certificate is None:
         raise SessionError("not-provisioned")
-    roots = session.trust.anchors("V2G")
+    roots = session.car.trust.anchors("V2G")
     if not roots:
         raise SessionError("no-anchor")
-    body = messages.certificate_installation_req(SIGNED_ID, session.identity.certificate, roots)
+    body = messages.certificate_installation_req(SIGNED_ID, certificate, roots)
     return body, _sign(session, CERTIFICATE_INSTALLATION + "Req", body, PROVISIONING)
 
 
@@ -146,7 +135,7 @@ def _read_installation(session, body: dict, message: dict) -> str:
 def _build_payment_details(session) -> tuple:
     emaid = session.contract.emaid
     try:
-        chain = session.contracts.chain(emaid)
+        chain = session.car.contracts.chain(emaid)
     except EvccError as e:
         session.error = e
         raise SessionError("contract", str(e))
@@ -183,7 +172,7 @@ def _build_session_stop(session) -> tuple:
 def _sign(session, name: str, body: dict, key: bytes) -> dict:
     """The `Signature` over the one element of the body, made in the vault."""
     parts = [(body["Id"], name, body)]
-    vault = session.vault
+    vault = session.car.vault
     return session.in_vault(lambda: signature.sign(parts, lambda digest: vault.sign(key, digest)))
 
 
