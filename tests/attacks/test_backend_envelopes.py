@@ -28,6 +28,7 @@ from plugvault.pki import path
 from plugvault.pools import ccp, cps, envelopes, pcp, rcp
 from plugvault.pools.caller import MO_EXTERNAL_PKI, PEER, Caller
 from plugvault.pools.cleansing import cleanse
+from plugvault.pools.contracts import SignedContract
 from plugvault.pools.errors import PoolError
 from plugvault.pools.repositories import Records
 from world import _CONTRACT as CONTRACT_USAGE
@@ -108,8 +109,7 @@ def puts(pools: Pools, data: ContractData, caller: Caller) -> None:
 
 def passes_on(pools: Pools, data: ContractData) -> None:
     with pools.store.write() as records:
-        taken, _ = ccp.check_bundle(records, stranger(pools, data), pools.now)
-        ccp.pass_on(records, taken.contract, pools.now)
+        ccp.forward(records, stranger(pools, data), pools.now)
 
 
 def owner(data: ContractData) -> Caller:
@@ -253,11 +253,11 @@ def test_what_a_partners_cps_has_signed_for_us_is_kept_too(pools: Pools) -> None
         peers=SimpleNamespace(know=lambda _: None, sign=lambda *_: message),
     )
 
-    def work(records: Records, now: float) -> cps.Signed:
+    def work(records: Records, now: float) -> SignedContract:
         return cps.sign(records, OPERATOR, [], victims, PCID, now)
 
     for _ in range(2):
-        opcp_cps._provision(services, OPERATOR, work, PCID, None, stored=False)
+        opcp_cps._provision(services, OPERATOR, "cps.sign", work, PCID, None, stored=False)
     with pytest.raises(PoolError, match=POINT):
         WAYS["put by a CPS"](pools, question(pools, victims, 0))
 

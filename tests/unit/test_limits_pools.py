@@ -20,6 +20,7 @@ from plugvault.opcp import webhooks as opcp_webhooks
 from plugvault.pki.schemes import EDITION20
 from plugvault.pools import (
     ccp,
+    checks,
     clients,
     cps,
     enrolment,
@@ -148,7 +149,7 @@ def with_wrapped(pools: Pools, count: int) -> None:
 
 PARTS: dict[str, tuple[Callable[[Pools, int], None], int, int]] = {
     "sub-CAs": (with_subs, 1, 2),
-    "bytes of the sealed key": (with_wrapped, cps.WRAPPED, cps.WRAPPED),
+    "bytes of the sealed key": (with_wrapped, checks.WRAPPED, checks.WRAPPED),
 }
 
 

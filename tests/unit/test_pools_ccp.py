@@ -20,7 +20,7 @@ from fixtures.pools import (
 from plugvault.contract.iso15118_2 import response
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
-from plugvault.pools import ccp, rcp
+from plugvault.pools import ccp, contracts, rcp
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract, Status
@@ -303,7 +303,7 @@ def remove(pools: Pools, emaid: str = EMAID, **options) -> None:
     with pools.store.write() as records:
         contract = records.contracts.get(emaid, ISO2)
         assert contract
-        ccp.remove(records, contract, pools.now, **options)
+        contracts.remove(records, contract, pools.now, **options)
 
 
 def published(pools: Pools) -> list[tuple[str, str]]:

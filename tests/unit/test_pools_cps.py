@@ -274,6 +274,6 @@ def test_without_a_cps_of_ours_the_error_holds_the_data_to_sign(pools: Pools):
     """The federation asks the CPS of a partner for the same data."""
     vehicle = pools.register(v2g_roots=["40:00:00:00:00:00:00:01"])
     data = pools.data()
-    with pytest.raises(cps.NoSigner) as caught:
+    with pytest.raises(cps.NoSignerError) as caught:
         pools.sign(data)
     assert (caught.value.data, caught.value.vehicle) == (data, vehicle)

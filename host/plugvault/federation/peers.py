@@ -23,6 +23,7 @@ from plugvault.contract.iso15118_2 import xml
 from plugvault.contract.iso15118_2.bundle import ISO2, Message
 from plugvault.contract.issue import ContractData
 from plugvault.patience import wait
+from plugvault.pki import path
 from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
@@ -250,11 +251,11 @@ class Federation:
         def check() -> Installed:
             now = self._clock()
             with self._store.write() as records:
-                taken, root = ccp.check_bundle(records, exi.decode(message), now)
+                bundle = ccp.forward(records, exi.decode(message), now)
+                root = path.fingerprint(bundle.root.der)
                 if not installation.is_listed(records, root, roots):
                     raise PoolError("invalid", "a bundle under a root that the vehicle lacks")
-                ccp.pass_on(records, taken.contract, now)
-            return Installed(message, taken.contract.emaid, root, metadata)
+            return Installed(message, bundle.data.emaid, root, metadata)
 
         metadata = given.get("metaData")
         if metadata is not None and not isinstance(metadata, str):

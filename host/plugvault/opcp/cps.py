@@ -28,14 +28,15 @@ from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
 from plugvault.pools import ccp, certificates, cps, envelopes, rcp
 from plugvault.pools.caller import Caller
-from plugvault.pools.errors import PoolError
+from plugvault.pools.contracts import SignedContract
+from plugvault.pools.errors import PoolError, UnknownRootError
 from plugvault.pools.records import Root
 from plugvault.pools.repositories import Records
 
 router = APIRouter(tags=["CPS: contract data"], route_class=PlainRoute)
 
 Signing = Annotated[Caller, Depends(may("cps.sign"))]
-Work = Callable[[Records, float], cps.Signed]
+Work = Callable[[Records, float], SignedContract]
 
 
 @router.put(
@@ -89,7 +90,7 @@ def generate(
     if operator is None:
         raise PoolError("unavailable", "This ecosystem has no MO CA.")
 
-    def work(records: Records, now: float) -> cps.Signed:
+    def work(records: Records, now: float) -> SignedContract:
         return cps.generate(
             records,
             caller,
@@ -125,7 +126,7 @@ def _sign(caller: Caller, found: Services, asked: SignRequest, stored: bool) -> 
     data = asked.read()
     found.refresh((data.certificate, *data.subs))
 
-    def work(records: Records, now: float) -> cps.Signed:
+    def work(records: Records, now: float) -> SignedContract:
         return cps.sign(records, caller, found.signers, data, asked.pcid, now, asked.fingerprint)
 
     message, root = _provision(
@@ -171,11 +172,11 @@ def _provision(
     try:
         try:
             return attempt()
-        except cps.UnknownRoot:
+        except UnknownRootError:
             if not (found.peers and found.peers.roots()):
                 raise
             return attempt()
-    except cps.NoSigner as missing:
+    except cps.NoSignerError as missing:
         data, message = missing.data, _signed_elsewhere(found, missing)
     with found.store.write() as records:
         if stored and pcid:
@@ -184,11 +185,11 @@ def _provision(
             ccp.put(records, caller, message, pcid, now, metadata, operation=operation)
         else:
             envelopes.take(records, data, now)
-        _, fingerprint = ccp.check_bundle(records, message, now)
-        return message, rcp.by_fingerprint(records, fingerprint)
+        root = ccp.check_bundle(records, message, now).root
+        return message, rcp.by_fingerprint(records, path.fingerprint(root.der))
 
 
-def _signed_elsewhere(found: Services, missing: cps.NoSigner) -> Message:
+def _signed_elsewhere(found: Services, missing: cps.NoSignerError) -> Message:
     """What the CPS of a partner makes of the data; raises `missing` when there is none."""
     message = None
     if found.peers and missing.vehicle:

@@ -1,58 +1,92 @@
-"""CCP, the contract certificate pool: signed contracts, waiting for their vehicles.
+"""CCP, the contract certificate pool: signed contracts for vehicles [OPCP 1.0.0, ccp.v1].
 
-[OPCP 1.0.0, ccp.v1]. Contracts come in signed by a CPS under a V2G root of RCP, and go out as
-EXI: to a station in answer to a vehicle's signed request (`plugvault.pools.installation`), or to
-the vehicle's maker. Dates and revocation are checked on each read.
+A CPS under a V2G root of RCP has signed each contract. CCP gives it out as EXI: to a station in
+answer to a vehicle's signed request (`pools.installation`), or to the vehicle's maker. Dates and
+revocation are checked on each read.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from evcc import chain, exi, signature
-from evcc.x509 import CertificateError
-from plugvault.contract.iso15118_2 import response
 from plugvault.contract.iso15118_2.bundle import ISO2, Message
-from plugvault.contract.issue import ContractData
 from plugvault.pki import path
-from plugvault.pki.verify import verify_p256
-from plugvault.pools import audit, authorization, certificates, contracts, cps, envelopes, rcp
+from plugvault.pools import audit, authorization, checks, contracts, rcp
 from plugvault.pools.caller import Caller, read_emaid, read_pcid
-from plugvault.pools.contracts import MISSING
+from plugvault.pools.contracts import MISSING, SignedContract
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract
 from plugvault.pools.repositories import Records
 
-PAST = "The validUntil date of contract certificate is in the past."
 OTHER_EMAID = "emaid : must be the one in signedContractDataXML"
 OTHER_ROOT = "cpsV2GRootCertificateFingerprint : must be of the root above the CPS that signed"
 
-remove = contracts.remove
+# --- the bundle that a caller stores ---
 
-_NO_BUNDLE = (
-    response.ResponseError,
-    exi.ExiError,
-    CertificateError,
-    signature.SignatureError,
+
+@dataclass(kw_only=True)
+class _Submission(checks.PoolSubmission):
+    """A bundle to be stored. `stated_emaid`, `stated_root`: of the request, where it has them;
+    `operation`: of `authorization.RIGHTS`."""
+
+    caller: Caller
+    operation: str
+    stated_emaid: str | None
+    stated_root: str | None
+
+
+def _stated_emaid(submission: _Submission) -> None:
+    submission.emaid = read_emaid(submission.data.emaid)
+    stated = submission.stated_emaid
+    if stated and contracts.key(read_emaid(stated)) != contracts.key(submission.emaid):
+        raise PoolError("invalid", OTHER_EMAID)
+
+
+def _stated_root(submission: _Submission) -> None:
+    stated = submission.stated_root
+    if stated and rcp.by_fingerprint(submission.records, stated).fingerprint != path.fingerprint(
+        submission.root.der
+    ):
+        raise PoolError("invalid", OTHER_ROOT)
+
+
+def _may_store(submission: _Submission) -> None:
+    authorization.check(submission.caller, submission.operation, emaid=submission.emaid)
+
+
+# A bundle, before CCP stores it.
+STORE: tuple[tuple[str, Callable[[_Submission], None]], ...] = (
+    *checks.BUNDLE,
+    ("cps-revocation", checks.cps_revocation),
+    ("stated-emaid", _stated_emaid),
+    ("stated-root", _stated_root),
+    ("authorization", _may_store),
+    *checks.CONTRACT_DATA,
+    ("revocation", checks.revocation),
+    *checks.DESTINATION,
+    ("contract-key", checks.contract_key),
+    ("envelope", checks.envelope),
+)
+
+# A partner's bundle, before it is given to its vehicle and not stored.
+_SIGNED: tuple[tuple[str, Callable[[checks.PoolSubmission], None]], ...] = (
+    *checks.BUNDLE,
+    ("cps-revocation", checks.cps_revocation),
+)
+FORWARD: tuple[tuple[str, Callable[[checks.PoolSubmission], None]], ...] = (
+    *_SIGNED,
+    *checks.SEALED_KEY,
+    ("envelope", checks.envelope),
 )
 
 
 def keep(
-    records: Records, signed: cps.Signed, now: float, metadata: str | None = None
+    records: Records, signed: SignedContract, now: float, metadata: str | None = None
 ) -> Contract | None:
-    """Store what our own CPS has signed for a vehicle, in the transaction it was signed in, which
-    has its DH point and its key."""
-    if signed.place is None:
+    """Store what our own CPS signed for a vehicle, in the transaction in which it was signed."""
+    if signed.destination is None:
         return None
-    return contracts.store(
-        records,
-        signed.message,
-        signed.data,
-        signed.cps,
-        signed.root.fingerprint,
-        signed.place,
-        now,
-        metadata,
-    )
+    return contracts.store(records, signed, signed.destination, now, metadata)
 
 
 def put(
@@ -67,83 +101,122 @@ def put(
     fingerprint: str | None = None,
     operation: str = "ccp.put",
 ) -> Contract:
-    """Store a signed bundle for a vehicle. The same EMAID on the same vehicle is replaced.
+    """Check a signed bundle against `STORE` and store it for a vehicle.
 
-    The CPS's path to a V2G root, its signature and the operator's path are verified for every
-    sender. `emaid`, `fingerprint`: what the bundle must contain, where they are given;
-    `operation`: the caller's right, of `authorization.RIGHTS`.
-    Raises PoolError, "conflict" for a DH point or a key that was another contract's.
+    The same EMAID on the same vehicle is replaced. `emaid`, `fingerprint`: of the request, where
+    it has them; `operation`: the right the caller uses, of `authorization.RIGHTS`.
+    Raises PoolError, "conflict" for a DH point or a key of another contract.
     """
-    pcid = read_pcid(pcid)
-    taken, root_fingerprint = check_bundle(records, message, now)
-    data = replace(taken.contract, emaid=read_emaid(taken.contract.emaid))
-    if emaid and contracts.key(read_emaid(emaid)) != contracts.key(data.emaid):
-        raise PoolError("invalid", OTHER_EMAID)
-    if fingerprint and rcp.by_fingerprint(records, fingerprint).fingerprint != root_fingerprint:
-        raise PoolError("invalid", OTHER_ROOT)
-    authorization.check(caller, operation, emaid=data.emaid)
-    leaf = cps.check(records, data, now)
-    place = cps.find_place(records, data.emaid, pcid, now)
-    if path.read(place.vehicle.certificate).point == leaf.point:
-        raise PoolError("invalid", cps.OWN_KEY)
-    envelopes.take(records, data, now)
-    return contracts.store(
-        records,
+    submission = _Submission(
+        records=records,
+        caller=caller,
+        anchors=partial(rcp.anchors, records),
+        message=message,
+        pcid=read_pcid(pcid),
+        now=now,
+        operation=operation,
+        stated_emaid=emaid,
+        stated_root=fingerprint,
+    )
+    checks.run(STORE, submission)
+    destination, bundle = submission.require_destination(), submission.bundle
+    signed = SignedContract(
         message,
-        data,
-        (taken.cps, *taken.cps_subs),
-        root_fingerprint,
-        place,
-        now,
-        metadata,
+        submission.data,
+        (bundle.cps, *bundle.cps_subs),
+        rcp.by_fingerprint(records, path.fingerprint(submission.root.der)),
+        destination,
+    )
+    return contracts.store(records, signed, destination, now, metadata)
+
+
+def check_bundle(records: Records, message: Message, now: float) -> checks.Submission:
+    """A bundle whose CPS path and signature are valid. Raises PoolError."""
+    return checks.run(_SIGNED, _of_partner(records, message, now))
+
+
+def forward(records: Records, message: Message, now: float) -> checks.Submission:
+    """Check a partner's bundle against `FORWARD`; it goes to its vehicle and is not stored.
+
+    Raises PoolError, "conflict" for a DH point or a key of another contract.
+    """
+    return checks.run(FORWARD, _of_partner(records, message, now))
+
+
+def _of_partner(records: Records, message: Message, now: float) -> checks.PoolSubmission:
+    return checks.PoolSubmission(
+        records=records, anchors=partial(rcp.anchors, records), message=message, pcid=None, now=now
     )
 
 
-def pass_on(records: Records, contract: ContractData, now: float) -> None:
-    """Have seen the contract of a checked bundle that goes to its vehicle and is not kept here.
-
-    Raises PoolError, "conflict" for a DH point or a key that was another contract's.
-    """
-    leaf = path.read(contract.certificate)
-    data = replace(contract, emaid=read_emaid(leaf.names.get("CN", "")))
-    cps.check_envelope(data)
-    envelopes.take(records, data, now)
+# --- the contract that a caller asks for ---
 
 
-def check_bundle(records: Records, message: Message, now: float) -> tuple[response.Response, str]:
-    """The parts of a bundle whose CPS path and signature hold, and its root's fingerprint."""
-    try:
-        taken = response.read(message)
-        anchor = path.validate(
-            taken.cps, taken.cps_subs, rcp.anchors(records, "V2G"), chain.CPS, now
-        )
-        point = path.read(taken.cps).point
-        signature.verify(taken.signature, list(taken.signed), point, verify_p256)
-        leaf = path.read(taken.contract.certificate)
-    except _NO_BUNDLE as error:
-        raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error
-    certificates.check(records, (taken.cps, *taken.cps_subs))
-    if leaf.not_after < now:
-        raise PoolError("invalid", PAST)
-    return taken, path.fingerprint(anchor.der)
+@dataclass(kw_only=True)
+class _Provision(checks.Provision):
+    """A contract that a caller asks for. `fingerprint`: SHA-256 or UUID of the V2G root above its
+    CPS, where the caller names one."""
+
+    caller: Caller
+    emaid: str
+    pcid: str = ""
+    fingerprint: str | None
 
 
-def delete(
-    records: Records, caller: Caller, emaid: str, now: float, revoke: bool = True
+def _may_look_up(provision: _Provision) -> None:
+    pcid = provision.found.pcid if provision.found else ""
+    authorization.check(provision.caller, "ccp.lookup", emaid=provision.emaid, pcid=pcid)
+
+
+def _may_provide(provision: _Provision) -> None:
+    authorization.check(provision.caller, "ccp.vehicle", pcid=provision.pcid)
+
+
+def _root(provision: _Provision) -> None:
+    if provision.fingerprint:
+        fingerprint = provision.contract.root_fingerprint
+        root = provision.records.roots.by_fingerprint(fingerprint)
+        if provision.fingerprint.lower() not in (fingerprint, root and root.root_id):
+            provision.refuse()
+
+
+def _vehicle(provision: _Provision) -> None:
+    if provision.contract.vehicle != provision.pcid.upper():
+        provision.refuse()
+
+
+# A contract, before its data are shown; and before its maker gets it.
+LOOKUP: tuple[tuple[str, Callable[[_Provision], None]], ...] = (
+    ("authorization", _may_look_up),
+    *checks.USABLE,
+    ("root", _root),
+)
+PROVIDE: tuple[tuple[str, Callable[[_Provision], None]], ...] = (
+    ("authorization", _may_provide),
+    *checks.USABLE,
+    ("root", _root),
+    ("vehicle", _vehicle),
+)
+
+
+def lookup(
+    records: Records, caller: Caller, emaid: str, now: float, fingerprint: str | None = None
 ) -> Contract:
-    """End a contract of the caller's. Order of the checks: OPCP's. `revoke`: see `remove`."""
+    """One contract by EMAID, for its operator, its vehicle's maker or a charge point operator.
+
+    An EMAID does not name the vehicle, so a maker gets "not-found" for another maker's contract
+    as for a missing one.
+    """
     emaid = read_emaid(emaid)
-    authorization.check(caller, "ccp.delete", emaid=emaid)
-    contract = contracts.find(records, emaid)
-    if contract:  # its vehicle was not known before; is it still there with nobody's hand on it?
-        records.lock(contract.vehicle, contracts.key(emaid))
-        contract = contracts.find(records, emaid)
-    if contract is None:
-        raise PoolError("not-found", MISSING)
-    remove(records, contract, now, revoke)
-    detail = "" if revoke else "certificate not revoked"
-    audit.note(records, caller.signature, "contract deleted", contract.emaid, detail, now)
-    return contract
+    provision = _Provision(
+        records=records,
+        now=now,
+        found=contracts.find(records, emaid),
+        caller=caller,
+        emaid=emaid,
+        fingerprint=fingerprint,
+    )
+    return checks.run(LOOKUP, provision).contract
 
 
 def provide(
@@ -156,67 +229,60 @@ def provide(
 ) -> Contract:
     """A contract for the vehicle's maker, default or not."""
     pcid, emaid = read_pcid(pcid), read_emaid(emaid)
-    authorization.check(caller, "ccp.vehicle", pcid=pcid)
-    contract = _find(records, emaid, fingerprint)
-    if (
-        contract is None
-        or contract.vehicle != pcid.upper()
-        or not contracts.good(records, [contract], now)
-    ):
-        raise PoolError("not-found", MISSING)
-    return contract
+    provision = _Provision(
+        records=records,
+        now=now,
+        found=contracts.find(records, emaid),
+        caller=caller,
+        emaid=emaid,
+        pcid=pcid,
+        fingerprint=fingerprint,
+    )
+    return checks.run(PROVIDE, provision).contract
 
 
 def of_vehicle(records: Records, caller: Caller, pcid: str, now: float) -> Sequence[Contract]:
-    """A vehicle's contracts, for its maker; an empty list when it has none."""
+    """The usable contracts of a vehicle, for its maker."""
     pcid = read_pcid(pcid)
     authorization.check(caller, "ccp.vehicle", pcid=pcid)
-    return contracts.good(records, records.contracts.of_vehicle(pcid.upper(), ISO2), now)
+    stored = records.contracts.of_vehicle(pcid.upper(), ISO2)
+    return [contract for contract in stored if checks.is_usable(records, contract, now)]
 
 
-def lookup(
-    records: Records, caller: Caller, emaid: str, now: float, fingerprint: str | None = None
+def delete(
+    records: Records, caller: Caller, emaid: str, now: float, revoke: bool = True
 ) -> Contract:
-    """One contract by EMAID: its operator, its vehicle's maker, or a charge point operator.
-
-    What is no longer good is not found, and neither is another maker's by a maker: an EMAID does
-    not say whose vehicle it is for, so "not yours" would say that the contract exists.
-    """
+    """Delete a contract of the caller's. `revoke`: see `contracts.remove`."""
     emaid = read_emaid(emaid)
-    contract = _find(records, emaid, fingerprint)
-    vehicle = contract.pcid if contract else ""
-    authorization.check(caller, "ccp.lookup", emaid=emaid, pcid=vehicle)
-    if contract is None or not contracts.good(records, [contract], now):
+    authorization.check(caller, "ccp.delete", emaid=emaid)
+    contract = contracts.find(records, emaid)
+    if contract:  # the lock needs its vehicle; another writer may have deleted it before the lock
+        records.lock(contract.vehicle, contracts.key(emaid))
+        contract = contracts.find(records, emaid)
+    if contract is None:
         raise PoolError("not-found", MISSING)
+    contracts.remove(records, contract, now, revoke)
+    detail = "" if revoke else "certificate not revoked"
+    audit.note(records, caller.signature, "contract deleted", contract.emaid, detail, now)
     return contract
 
 
 def set_default(records: Records, caller: Caller, pcid: str, emaid: str) -> None:
-    """Make one contract of a vehicle the one stations install."""
+    """Make a contract of a vehicle its default, which stations install."""
     pcid, emaid = read_pcid(pcid), read_emaid(emaid)
     authorization.check(caller, "ccp.vehicle", pcid=pcid)
     records.lock(pcid.upper())
-    found = records.contracts.of_vehicle(pcid.upper(), ISO2)
-    wanted = [one for one in found if contracts.key(one.emaid) == contracts.key(emaid)]
-    if not wanted:
+    stored = records.contracts.of_vehicle(pcid.upper(), ISO2)
+    if not any(contracts.key(contract.emaid) == contracts.key(emaid) for contract in stored):
         raise PoolError("not-found", MISSING)
-    for contract in found:
-        if contract.default != (contract in wanted):
-            records.contracts.put(replace(contract, default=contract in wanted))
+    for contract in stored:
+        default = contracts.key(contract.emaid) == contracts.key(emaid)
+        if contract.default != default:
+            records.contracts.put(replace(contract, default=default))
 
 
 def mark_delivered(records: Records, contract: Contract, now: float) -> None:
-    """See `contracts.deliver`. Not of a bundle that was put since: nobody has that one."""
+    """Record a delivery (`contracts.deliver`), unless the contract was replaced meanwhile."""
     records.lock(contract.vehicle)
     if records.contracts.get(contract.emaid, contract.namespace) == contract:
         contracts.deliver(records, contract, now)
-
-
-def _find(records: Records, emaid: str, fingerprint: str | None) -> Contract | None:
-    """`fingerprint`: SHA-256 or identifier of the V2G root it must stand under, if given."""
-    contract = contracts.find(records, emaid)
-    if contract and fingerprint:
-        root = records.roots.by_fingerprint(contract.root_fingerprint)
-        if fingerprint.lower() not in (contract.root_fingerprint, root and root.root_id):
-            return None
-    return contract

@@ -1,126 +1,124 @@
-"""What happens to a contract whoever does it: stored, replaced, delivered, ended; who is told.
+"""The life of a contract: stored, replaced, delivered, deleted, and the events of each step.
 
-Below CCP and PCP, so that both can end contracts.
+This module stands below CCP and PCP, because both delete contracts.
 
-An EMAID names one contract whatever way it is written: in either case, with hyphens or without,
-with its check digit or without. OPCP leaves the last one open. The check digit says nothing that
-the 14 characters before it do not; two contracts that differ in it alone would be one customer
-twice, and an operator that deletes one would leave the other good.
+All spellings of an EMAID name one contract: either case, with or without hyphens, with or without
+the check digit. OPCP leaves the check digit open. It follows from the 14 characters before it; two
+contracts that differ in it alone would be one customer twice, and deleting one would leave the
+other valid.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 
 from plugvault.contract.iso15118_2.bundle import ISO2, Message, to_exi
 from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pools import certificates, events
 from plugvault.pools.caller import read_emaid
-from plugvault.pools.records import Contract, Provisioning
+from plugvault.pools.records import Contract, Provisioning, Root
 from plugvault.pools.repositories import Records
 
 ENDED = "cessationOfOperation"
 MISSING = "The contract for the given EMAID not found."
-TUPPLE = "Invalid Tupple - EMAID is already used by other PCID."
 _KEY = 14  # characters of an EMAID before its check digit
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a contract goes: the vehicle, the contract of the same EMAID that it replaces, and
-    whether the vehicle has any."""
+class Destination:
+    """The vehicle of a new contract. `replaced`: its contract of the same EMAID;
+    `has_contracts`: whether the vehicle has any contract."""
 
     vehicle: Provisioning
-    replaces: Contract | None
+    replaced: Contract | None
     has_contracts: bool
 
 
+@dataclass(frozen=True)
+class SignedContract:
+    """Contract data with the signature of a CPS.
+
+    `message`: the bundle; `cps`: DER of the CPS leaf and of its sub-CAs; `root`: the V2G root
+    above them; `destination`: None when it was signed for no vehicle.
+    """
+
+    message: Message
+    data: ContractData
+    cps: tuple[bytes, ...]
+    root: Root
+    destination: Destination | None
+
+
 def key(emaid: str) -> str:
-    """What all spellings of an EMAID have in common, of one that `read_emaid` gave."""
+    """The part that all spellings of an EMAID have in common. `emaid`: from `read_emaid`."""
     return emaid[:_KEY]
 
 
 def find(records: Records, emaid: str) -> Contract | None:
-    """The contract of an EMAID that `read_emaid` gave, with or without its check digit."""
-    found = records.contracts.of_provider(key(emaid), 2)  # a prefix, whatever its length
-    return next((contract for contract in found if contract.namespace == ISO2), None)
+    """The contract of an EMAID, with or without its check digit. `emaid`: from `read_emaid`."""
+    contracts = records.contracts.of_provider(key(emaid), 2)  # searches by a prefix of any length
+    return next((contract for contract in contracts if contract.namespace == ISO2), None)
 
 
 def store(
     records: Records,
-    message: Message,
-    data: ContractData,
-    cps: Sequence[bytes],
-    root_fingerprint: str,
-    place: Place,
+    signed: SignedContract,
+    destination: Destination,
     now: float,
     metadata: str | None = None,
 ) -> Contract:
-    """Keep a checked bundle and tell the vehicle's maker, with its vehicle and EMAID locked.
+    """Store a checked bundle and tell the vehicle's maker. Vehicle and EMAID are locked.
 
-    `data`: the contract in it; `cps`: who has signed it, DER of the leaf and of what is above.
-    A vehicle's first contract is its default; what is replaced hands on whether it was; a vehicle
-    that has others and no default keeps none, until its maker chooses.
+    The first contract of a vehicle becomes its default, and a contract that replaces the default
+    becomes the default. A vehicle with other contracts and no default gets none: its maker
+    chooses.
     """
+    data, vehicle, replaced = signed.data, destination.vehicle, destination.replaced
     emaid = read_emaid(data.emaid)
     leaf = path.read(data.certificate)
-    vehicle, replaces = place.vehicle, place.replaces
-    if replaces:
-        default = replaces.default
-        if replaces.emaid != emaid:  # the check digit came or went
-            records.contracts.delete(replaces.emaid, replaces.namespace)
+    if replaced:
+        default = replaced.default
+        if replaced.emaid != emaid:  # one of the two has no check digit
+            records.contracts.delete(replaced.emaid, replaced.namespace)
     else:
-        default = not place.has_contracts
+        default = not destination.has_contracts
     contract = Contract(
         emaid,
         ISO2,
         vehicle.vehicle,
         vehicle.pcid,
         leaf.der,
-        to_exi(message),
-        root_fingerprint,
+        to_exi(signed.message),
+        signed.root.fingerprint,
         default,
         leaf.not_before,
         leaf.not_after,
         metadata,
         None,
         *path.identity(leaf),
-        (*data.subs, *cps),
+        (*data.subs, *signed.cps),
     )
     records.contracts.put(contract)
-    tell_maker(records, f"oem.contract.{'updated' if replaces else 'created'}", contract, now)
+    tell_maker(records, f"oem.contract.{'updated' if replaced else 'created'}", contract, now)
     return contract
 
 
-def good(records: Records, contracts: Sequence[Contract], now: float) -> list[Contract]:
-    """Those inside their dates, with nothing revoked that they hang on: what may be handed out."""
-    found = [one for one in contracts if _is_current(one, now)]
-    if not found or not records.statuses.revoked(hang_on(found)):
-        return found
-    return [one for one in found if not records.statuses.revoked(hang_on([one]))]
+def is_revoked(records: Records, contract: Contract) -> bool:
+    """Whether a certificate of the contract, of its path or of its CPS's path is revoked."""
+    leaf = contract.issuer, contract.serial
+    return records.statuses.revoked([leaf, *_identities(contract.subs)])
 
 
-def _is_current(contract: Contract, now: float) -> bool:
-    return contract.not_before <= now <= contract.not_after
-
-
-def hang_on(contracts: Sequence[Contract]) -> list[tuple[str, str]]:
-    """The certificates that contracts hang on, as they would be revoked; each once."""
-    above = dict.fromkeys(one.subs for one in contracts)
-    leaves = [(one.issuer, one.serial) for one in contracts]
-    return [*leaves, *dict.fromkeys(chain.from_iterable(map(_identities, above)))]
-
-
-@lru_cache(maxsize=64)  # the same few above very many
+@lru_cache(maxsize=64)  # most contracts have one of a few paths above them
 def _identities(subs: tuple[bytes, ...]) -> list[tuple[str, str]]:
     return [path.identity(path.read(der)) for der in subs]
 
 
 def deliver(records: Records, contract: Contract, now: float) -> None:
-    """The vehicle, or its maker for it, has this bundle: its operator is told, once. With its
-    vehicle locked since it was read."""
+    """Record that the vehicle or its maker got this bundle, and tell its operator once.
+
+    The vehicle is locked since the contract was read.
+    """
     if contract.delivered is not None:
         return
     records.contracts.deliver(contract.emaid, contract.namespace, int(now))
@@ -128,10 +126,10 @@ def deliver(records: Records, contract: Contract, now: float) -> None:
 
 
 def remove(records: Records, contract: Contract, now: float, revoke: bool = True) -> None:
-    """Delete a contract, tell its vehicle's maker, and revoke what one of our own CAs issued.
+    """Delete a contract, tell its vehicle's maker, and revoke the certificate if it is ours.
 
-    Revoked first and deleted only if that succeeds. `revoke=False`: the certificate stays good,
-    which its operator asks for. Nothing takes the place of a default that goes.
+    The contract is deleted only after the revocation succeeded. `revoke=False`: the certificate
+    stays valid, as its operator asked. A deleted default has no successor.
     """
     if revoke and certificates.is_ours(records, contract.issuer, contract.serial):
         certificates.revoke(records, contract.issuer, contract.serial, ENDED, now)
@@ -145,7 +143,7 @@ def tell_maker(records: Records, kind: str, contract: Contract, now: float) -> N
 
 
 def maker(vehicle: str) -> str:
-    """Who is told of what happens to its contracts: its WMI."""
+    """The audience of events about the contracts of a vehicle: its WMI."""
     return vehicle[:3]
 
 

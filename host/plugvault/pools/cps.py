@@ -1,36 +1,35 @@
-"""The certificate provisioning service: signs contract data so that vehicles can trust it.
+"""The certificate provisioning service: it signs contract data for vehicles [OPCP 1.0.0, cps.v1].
 
-A vehicle knows the V2G root and not every operator; the CPS's signature vouches that the
-operator's path was checked here, against RCP and what is revoked [OPCP 1.0.0, cps.v1]. The signing
-key is a function: where it lives is not this module's business. No contract is stored here: with a
-vehicle, `sign` and `generate` belong into the transaction that stores what they return, and what
-they checked of it holds until that ends. Only the DH points and contract keys of what was signed
-are kept, so that nobody has another envelope signed for them [`envelopes`].
+A vehicle trusts the V2G root and does not know every operator. The signature of the CPS tells it
+that the operator's path was checked here, against RCP and the revoked certificates. The signing
+key is a function, and this module does not know where it lives.
+
+No contract is stored here. With a vehicle, `sign` and `generate` belong in the transaction that
+stores their result: its locks hold until that ends. Only the DH points and contract keys of signed
+data are recorded, so that no second envelope with one of them is signed (`pools.envelopes`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from evcc import chain
-from evcc.p256 import on_curve
-from evcc.x509 import Certificate, CertificateError
-from plugvault.contract.iso15118_2.bundle import ISO2, Message, bundle
+from evcc.x509 import CertificateError
+from plugvault.contract.iso15118_2.bundle import bundle
 from plugvault.contract.issue import ContractData, issue_contract
 from plugvault.pki import path
 from plugvault.pki.issue import Authority
 from plugvault.pki.verify import verify_p256
-from plugvault.pools import authorization, certificates, contracts, envelopes, pcp, rcp
-from plugvault.pools.caller import PEER, Caller, read_emaid, read_pcid
+from plugvault.pools import authorization, certificates, checks, rcp
+from plugvault.pools.caller import PEER, Caller, read_emaid
+from plugvault.pools.contracts import SignedContract
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning, Root
 from plugvault.pools.repositories import Records
 
-WRAPPED = 48
-NO_VEHICLE = "The OEM provisioning certificate with the given PCID is not available."
 NO_SIGNER = "No CPS of this ecosystem stands under a root the vehicle trusts."
-OWN_KEY = "The contract must have a key of its own."
 PAST = "The given contractEnds date is in the past."
-NO_PARTNERS = "A partner has contract data signed; it stores its contracts itself."
+NO_PARTNERS = "A partner may have contract data signed, but it stores its contracts itself."
 
 
 @dataclass(frozen=True)
@@ -48,29 +47,91 @@ class Signer:
         return self.certificate, *self.subs
 
 
-@dataclass(frozen=True)
-class Signed:
-    """Contract data with its signature. `cps`: whose it is, DER of the leaf and of what is above;
-    `root`: the V2G root above that; `place`: None when it was signed for no vehicle."""
-
-    message: Message
-    data: ContractData
-    cps: tuple[bytes, ...]
-    root: Root
-    place: contracts.Place | None
-
-
-class UnknownRoot(PoolError):
-    """The operator's path leads to no root in RCP: a partner of this ecosystem may have it."""
-
-
-class NoSigner(PoolError):
-    """None of our CPS stands under a root the vehicle has; somebody else's may. `data`: checked
-    and not signed."""
+class NoSignerError(PoolError):
+    """No CPS of ours stands under a root of the vehicle; a partner's may. `data`: checked and
+    not signed."""
 
     def __init__(self, data: ContractData, vehicle: Provisioning | None) -> None:
         super().__init__("invalid", NO_SIGNER)
         self.data, self.vehicle = data, vehicle
+
+
+@dataclass(kw_only=True)
+class _Submission(checks.PoolSubmission):
+    """Contract data to be signed. `fingerprint`: of the V2G root above the CPS, if the caller
+    asks for one; `ends`: of a contract that is still to be made."""
+
+    caller: Caller
+    signers: Sequence[Signer]
+    fingerprint: str | None
+    ends: float = 0.0
+    signer: Signer = field(init=False)
+    signer_root: Root = field(init=False)
+
+
+def _may_sign(submission: _Submission) -> None:
+    # A partner is responsible for its operators, so it may submit any EMAID. It may not store a
+    # contract here: the contract's root may be the partner's own.
+    if PEER in submission.caller.roles and submission.pcid:
+        raise PoolError("forbidden", NO_PARTNERS)
+    authorization.check(submission.caller, "cps.sign", emaid=submission.emaid)
+
+
+def _may_generate(submission: _Submission) -> None:
+    authorization.check(submission.caller, "cps.generate", emaid=submission.emaid)
+
+
+def _ends(submission: _Submission) -> None:
+    if submission.ends < submission.now:
+        raise PoolError("invalid", PAST)
+
+
+def _signer(submission: _Submission) -> None:
+    signer = choose(
+        submission.records, submission.signers, submission.vehicle, submission.fingerprint
+    )
+    if signer is None:
+        raise NoSignerError(submission.data, submission.vehicle)
+    submission.signer = signer
+    submission.signer_root = root_of(submission.records, signer)
+
+
+def _cps_path(submission: _Submission) -> None:
+    # A vehicle refuses the signature of an expired or revoked CPS.
+    signer, root = submission.signer, submission.signer_root
+    try:
+        path.validate(
+            signer.certificate, signer.subs, [root.certificate], chain.CPS, submission.now
+        )
+        certificates.check(submission.records, signer.path)
+    except (CertificateError, PoolError) as error:
+        raise PoolError("unavailable", f"The CPS's certificate is not valid ({error}).") from error
+
+
+_Table = tuple[tuple[str, Callable[[_Submission], None]], ...]
+
+_CERTIFICATES: _Table = (*checks.CONTRACT_DATA, ("revocation", checks.revocation))
+_SIGNATURE: _Table = (
+    ("contract-key", checks.contract_key),
+    ("envelope", checks.envelope),
+    ("signer", _signer),
+    ("cps-path", _cps_path),
+)
+
+# An operator's contract data, before it is signed.
+SIGN: _Table = (
+    ("authorization", _may_sign),
+    *_CERTIFICATES,
+    *checks.DESTINATION,
+    *_SIGNATURE,
+)
+# A request for a contract, before the contract is made; and the contract, before it is signed.
+GENERATE: _Table = (
+    ("authorization", _may_generate),
+    ("validity", _ends),
+    *checks.DESTINATION,
+)
+SIGN_GENERATED: _Table = (*_CERTIFICATES, *_SIGNATURE)
 
 
 def sign(
@@ -81,29 +142,25 @@ def sign(
     pcid: str | None,
     now: float,
     fingerprint: str | None = None,
-) -> Signed:
-    """Check an operator's contract data and sign it.
+) -> SignedContract:
+    """Check an operator's contract data against `SIGN` and sign it.
 
-    `pcid`: also check that this vehicle exists and may get the contract; `fingerprint`: of the
-    V2G root whose CPS shall sign, else one that the vehicle has. Raises PoolError: "unavailable"
-    when the CPS itself is at fault, "conflict" for a DH point or key that was another contract's,
-    NoSigner when there is none for this vehicle.
+    `pcid`: of the vehicle that will get the contract, if any; `fingerprint`: of the V2G root above
+    the CPS, default: one that the vehicle has. Raises PoolError: "unavailable" when the CPS is at
+    fault, "conflict" for a DH point or key of another contract, NoSignerError when no CPS fits.
     """
-    # A partner answers for its operators; what it brings must all the same hang from their root.
-    # That root may be its own: it has nothing to say of the contracts that are kept here.
-    partner = PEER in caller.roles
-    if partner and pcid:
-        raise PoolError("forbidden", NO_PARTNERS)
-    authorization.check(caller, "cps.sign", emaid=data.emaid)
-    leaf = _check_form(data)
-    if pcid:  # with a hand on what is the caller's, and on nobody else's
-        records.lock(pcid.upper(), contracts.key(data.emaid))
-    records.lock(*envelopes.names(data))
-    _check_path(records, data, leaf, now)
-    place = find_place(records, data.emaid, pcid, now) if pcid else None
-    if place and path.read(place.vehicle.certificate).point == leaf.point:
-        raise PoolError("invalid", OWN_KEY)
-    return _sign(records, signers, data, place, now, fingerprint)
+    submission = _Submission(
+        records=records,
+        caller=caller,
+        signers=signers,
+        anchors=partial(rcp.anchors, records),
+        emaid=data.emaid,
+        pcid=pcid,
+        now=now,
+        fingerprint=fingerprint,
+    )
+    submission.data = data
+    return _sign(checks.run(SIGN, submission))
 
 
 def generate(
@@ -119,20 +176,27 @@ def generate(
     ends: float,
     ocsp: str | None = None,
     fingerprint: str | None = None,
-) -> Signed:
-    """Make a contract for an operator without an own PKI, and sign it.
+) -> SignedContract:
+    """Make a contract for an operator without a PKI, and sign it.
 
     `operator`: the ecosystem's MO CA, which issues the certificate and seals its key for the
     vehicle; `begins`, `ends`: Unix seconds. Raises as `sign`, and IssueError.
     """
-    emaid = read_emaid(emaid)
-    authorization.check(caller, "cps.generate", emaid=emaid)
-    if ends < now:
-        raise PoolError("invalid", PAST)
-    place = find_place(records, emaid, pcid, now)
-    data = issue_contract(
-        emaid,
-        place.vehicle.certificate,
+    submission = _Submission(
+        records=records,
+        caller=caller,
+        signers=signers,
+        anchors=partial(rcp.anchors, records),
+        emaid=read_emaid(emaid),
+        pcid=pcid,
+        now=now,
+        fingerprint=fingerprint,
+        ends=ends,
+    )
+    checks.run(GENERATE, submission)
+    submission.data = issue_contract(
+        submission.emaid,
+        submission.require_destination().vehicle.certificate,
         operator,
         now,
         begins=begins,
@@ -140,92 +204,26 @@ def generate(
         ocsp=ocsp,
         organisation=caller.name,
     )
-    certificates.record(records, data.certificate)
-    check(records, data, now)
-    return _sign(records, signers, data, place, now, fingerprint)
+    certificates.record(records, submission.data.certificate)
+    return _sign(checks.run(SIGN_GENERATED, submission))
 
 
-def check(records: Records, data: ContractData, now: float) -> Certificate:
-    """Format, EMAID against CN, the path to a root in RCP, revocation. Return the leaf."""
-    leaf = _check_form(data)
-    _check_path(records, data, leaf, now)
-    return leaf
+def _sign(submission: _Submission) -> SignedContract:
+    signer = submission.signer
+    point = path.read(signer.certificate).point
 
-
-def _check_form(data: ContractData) -> Certificate:
-    """As `check`, as far as nothing has to be looked up."""
-    leaf = pcp.read_certificate(data.certificate, "contractCertificate")
-    for sub in data.subs:
-        pcp.read_certificate(sub, "contractSignatureCertChainSubCertificates list")
-    check_envelope(data)
-    if read_emaid(leaf.names.get("CN", "")) != data.emaid:
-        raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
-    return leaf
-
-
-def check_envelope(data: ContractData) -> None:
-    """The form of a sealed key. Raises PoolError("invalid")."""
-    if len(data.wrapped) != WRAPPED:
-        raise PoolError(
-            "invalid", f"contractSignatureEncryptedPrivateKey : must have {WRAPPED} bytes"
-        )
-    if not on_curve(data.dh_point):
-        raise PoolError("invalid", "dHpublickey : must be an uncompressed point of P-256")
-
-
-def _check_path(records: Records, data: ContractData, leaf: Certificate, now: float) -> None:
-    try:
-        path.validate(
-            data.certificate, data.subs, rcp.anchors(records, "MO", "V2G"), chain.CONTRACT, now
-        )
-    except CertificateError as error:
-        raise UnknownRoot(
-            "invalid", f"The contract certificate chain is not valid under RCP ({error})."
-        ) from error
-    certificates.check_new(records, leaf, data.subs)
-
-
-def find_place(records: Records, emaid: str, pcid: str, now: float) -> contracts.Place:
-    """The vehicle a contract is for, and no other writer's until the transaction ends.
-
-    An EMAID belongs to one vehicle until it is deleted.
-    """
-    pcid = read_pcid(pcid)
-    records.lock(pcid.upper(), contracts.key(emaid))
-    bound = contracts.find(records, emaid)
-    if bound and bound.vehicle != pcid.upper():
-        raise PoolError("invalid", contracts.TUPPLE)
-    vehicle, its_contracts = records.vehicle_with_contracts(pcid.upper(), ISO2)
-    if vehicle is None or not pcp.is_good(records, vehicle, now):
-        raise PoolError("invalid", NO_VEHICLE)
-    return contracts.Place(vehicle, bound, bool(its_contracts))
-
-
-def _sign(
-    records: Records,
-    signers: Sequence[Signer],
-    data: ContractData,
-    place: contracts.Place | None,
-    now: float,
-    fingerprint: str | None,
-) -> Signed:
-    signer = choose(records, signers, place.vehicle if place else None, fingerprint)
-    if signer is None:
-        envelopes.check(records, data)  # a partner's CPS is not asked for what we refuse
-        raise NoSigner(data, place.vehicle if place else None)
-    root = root_of(records, signer)
-    leaf = _check_signer(records, signer, root, now)
-    envelopes.take(records, data, now)
-
-    def proven(digest: bytes) -> bytes:
-        """A token that signs wrongly would do so unseen until a vehicle refuses its contract."""
-        value = signer.sign(digest)
-        if not verify_p256(leaf.point, digest, value):
+    def sign_and_verify(digest: bytes) -> bytes:
+        # Without this check, only the vehicle would notice that a token signs wrongly.
+        signature = signer.sign(digest)
+        if not verify_p256(point, digest, signature):
             raise PoolError("unavailable", "The CPS's token signs wrongly.")
-        return value
+        return signature
 
-    message = bundle(data, signer.certificate, signer.subs, proven)
-    return Signed(message, data, signer.path, root, place)
+    data = submission.data
+    message = bundle(data, signer.certificate, signer.subs, sign_and_verify)
+    return SignedContract(
+        message, data, signer.path, submission.signer_root, submission.destination
+    )
 
 
 def choose(
@@ -234,31 +232,21 @@ def choose(
     vehicle: Provisioning | None,
     fingerprint: str | None,
 ) -> Signer | None:
-    """The signer under the root that was asked for, else under one the vehicle has."""
-    wanted = rcp.by_fingerprint(records, fingerprint).fingerprint if fingerprint else None
-    known = vehicle.v2g_roots.split(",") if vehicle and vehicle.v2g_roots else None
+    """The first signer under the root that the caller names and that the vehicle has."""
+    root = rcp.by_fingerprint(records, fingerprint).fingerprint if fingerprint else None
+    vehicle_roots = vehicle.v2g_roots.split(",") if vehicle and vehicle.v2g_roots else None
     for signer in signers:
-        if wanted and signer.root_fingerprint != wanted:
+        if root and signer.root_fingerprint != root:
             continue
-        if known and rcp.key_identifier(root_of(records, signer)) not in known:
+        if vehicle_roots and rcp.key_identifier(root_of(records, signer)) not in vehicle_roots:
             continue
         return signer
     return None
 
 
 def root_of(records: Records, signer: Signer) -> Root:
-    """The V2G root a signer stands under, which must still be in RCP."""
+    """The V2G root above a signer. Raises PoolError("unavailable") when RCP has lost it."""
     root = records.roots.by_fingerprint(signer.root_fingerprint)
     if root is None:
         raise PoolError("unavailable", "The V2G root of the CPS is not in RCP.")
     return root
-
-
-def _check_signer(records: Records, signer: Signer, root: Root, now: float) -> Certificate:
-    """The CPS's leaf. A vehicle would refuse what an ended or revoked one has signed."""
-    try:
-        path.validate(signer.certificate, signer.subs, [root.certificate], chain.CPS, now)
-        certificates.check(records, signer.path)
-    except (CertificateError, PoolError) as error:
-        raise PoolError("unavailable", f"The CPS's certificate is not valid ({error}).") from error
-    return path.read(signer.certificate)

@@ -16,7 +16,7 @@ from plugvault.cli.ecosystem.common import (
     writing,
 )
 from plugvault.contract.iso15118_2.bundle import ISO2
-from plugvault.pools import audit, contracts, termination
+from plugvault.pools import audit, checks, contracts, termination
 from plugvault.pools.caller import read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract
@@ -55,7 +55,7 @@ def show(context: typer.Context, emaid: Emaid) -> None:
     """One contract, with whether it may be handed out."""
     with reading(context) as records:
         found = _find(records, emaid)
-        good = bool(contracts.good(records, [found], time.time()))
+        good = checks.is_usable(records, found, time.time())
         print_members(context, {**_show(found), "good": good, "v2g_root": found.root_fingerprint})
 
 
