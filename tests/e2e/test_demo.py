@@ -61,7 +61,7 @@ def test_the_story_comes_true(name: str, link: str, tmp_path: Path) -> None:
     if runtime is None:
         pytest.skip(f"no interpreter {name!r} here; make says why")
     record = DemoRecord()
-    Walkthrough(record, runtime, link, tmp_path).tell()
+    Walkthrough(record, runtime, link, tmp_path).run()
     data = record.as_data()
     check(data)
     assert data["runtime"].startswith(name)
@@ -158,10 +158,21 @@ def running_in(folder: Path) -> list[bytes]:
     return found
 
 
-def test_a_person_sees_steps_messages_and_the_summary() -> None:
+def test_output_has_each_step_with_its_result_and_the_summary() -> None:
     ended = run()
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    for text in ("✓ 1.", "car → station", "Contracts in the car", "L1+", "steps verified"):
+    steps, tables = ended.stdout.split("Contracts in the car")
+    lines = steps.strip().splitlines()
+    assert [line[:4] for line in lines[::2]] == [f"✓ {n}." for n in range(1, len(STEPS) + 1)]
+    assert all(line.startswith("    · ") for line in lines[1::2])
+    for text in ("Private keys", "L1+", "Bytes on each wire", "steps verified"):
+        assert text in tables
+
+
+def test_verbose_output_has_every_message_and_every_check() -> None:
+    ended = run("--verbose")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for text in ("car → station", "CertificateInstallationRes", "the car checked", "one session"):
         assert text in ended.stdout
 
 

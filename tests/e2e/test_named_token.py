@@ -35,7 +35,7 @@ def test_the_story_comes_true(name: str, named: Selection, tmp_path: Path) -> No
     if runtime is None:
         pytest.skip(f"no interpreter {name!r} here; make says why")
     record = DemoRecord()
-    Walkthrough(record, runtime, "tcp", tmp_path, selection=named).tell()
+    Walkthrough(record, runtime, "tcp", tmp_path, selection=named).run()
     data = record.as_data()
     assert data["ok"]
     assert len(data["contracts"]) == 2

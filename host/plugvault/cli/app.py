@@ -1,7 +1,7 @@
-"""`plugvault`: finds the sub-command's file and imports only that one.
+"""`plugvault`: it imports only the file of the sub-command.
 
-A row of `COMMANDS` is all a new command needs. An area whose libraries are missing says so when
-it is called, and the others go on working.
+A new command needs a row in `COMMANDS`. A command whose libraries are missing says so when it is
+called, and the other commands work.
 """
 
 import difflib
@@ -16,15 +16,15 @@ import plugvault
 
 # name: (module, attribute, help). A Typer is a group of commands; a function is one command.
 COMMANDS = {
-    "customer": ("plugvault.cli.customer", "customer", "what a vehicle's customer sees"),
-    "demo": ("plugvault.cli.demo", "demo", "tell the whole story, every key in a token"),
-    "doctor": ("plugvault.cli.doctor", "doctor", "say what is here, what is missing, what to do"),
-    "ecosystem": ("plugvault.cli.ecosystem", "app", "look into an ecosystem, and change it"),
-    "exi": ("plugvault.cli.exi", "app", "EXI to JSON and back: decode, encode, fragment"),
+    "customer": ("plugvault.cli.customer", "customer", "show a vehicle's contracts"),
+    "demo": ("plugvault.cli.demo", "demo", "show Plug & Charge, every key in a token"),
+    "doctor": ("plugvault.cli.doctor", "doctor", "check this machine, and give advice"),
+    "ecosystem": ("plugvault.cli.ecosystem", "app", "examine and change an ecosystem"),
+    "exi": ("plugvault.cli.exi", "app", "convert EXI to JSON and back"),
     "requests": ("plugvault.cli.requests", "requests", "carry out files of HTTP requests"),
-    "sandbox": ("plugvault.cli.sandbox", "sandbox", "the whole ecosystem on one port"),
-    "vault": ("plugvault.cli.vault", "app", "tokens: which are here, what each can do"),
-    "inspect": ("plugvault.cli.inspect", "inspect", "explain files, with every check's verdict"),
+    "sandbox": ("plugvault.cli.sandbox", "sandbox", "run the whole ecosystem on one port"),
+    "vault": ("plugvault.cli.vault", "app", "list, test and prepare tokens"),
+    "inspect": ("plugvault.cli.inspect", "inspect", "explain files, and check them"),
 }
 
 
@@ -32,9 +32,9 @@ def usage() -> str:
     rows = "\n".join(f"  {name:<9} {text}" for name, (_, _, text) in COMMANDS.items())
     return (
         "Usage: plugvault COMMAND [ARGS]...\n\n"
-        "Plug & Charge from the car's side, its keys in an HSM, and the world around it.\n\n"
+        "Plug & Charge from the car's side, its keys in an HSM, and the ecosystem around it.\n\n"
         f"Commands:\n{rows}\n\n"
-        "  plugvault COMMAND --help   says more\n"
+        "  plugvault COMMAND --help   describes a command\n"
         "  plugvault --version        prints the version"
     )
 
@@ -44,14 +44,14 @@ def refuse(text: str) -> int:
     return 2
 
 
-def unknown(name: str) -> int:
+def _unknown(name: str) -> int:
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(COMMANDS)}."
     return refuse(f"no command is called `{name}`; {hint}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line (without the program's name). Returns, or exits with, its status."""
+    """Run one command line (without the program's name). Its exit status is returned or raised."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     first = arguments[0] if arguments else "--help"
     if first in ("-h", "--help", "help"):
@@ -61,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"plugvault {plugvault.__version__}")
         return 0
     if first not in COMMANDS:
-        return unknown(first)
+        return _unknown(first)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without our signs gets others
+        if isinstance(stream, io.TextIOWrapper):  # some terminals lack our characters
             stream.reconfigure(errors="replace")
     try:
         try:
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except OSError as e:  # nobody can read what is still to be said
+    except OSError as e:  # stdout is closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(e, BrokenPipeError):
             print(f"plugvault: {e.strerror or e}", file=sys.stderr)
@@ -84,15 +84,15 @@ def run(name: str, arguments: list[str]) -> int:
     try:
         import typer
 
-        found: Any = getattr(importlib.import_module(module), attribute)
+        command: Any = getattr(importlib.import_module(module), attribute)
     except ImportError as e:
         return refuse(f"`{name}` cannot start: {e}. `make` installs what is missing.")
-    app = found
-    if not isinstance(found, typer.Typer):
+    app = command
+    if not isinstance(command, typer.Typer):
         app = typer.Typer(
             add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
         )
-        app.command()(found)
+        app.command()(command)
     app(args=arguments, prog_name=f"plugvault {name}")
     return 0
 

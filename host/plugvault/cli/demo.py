@@ -1,4 +1,4 @@
-"""`plugvault demo`: the story, told live, or as data."""
+"""`plugvault demo`: Plug & Charge from the first key to a session, on a terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -34,63 +34,79 @@ class LinkName(StrEnum):
 @names_a_token
 def demo(
     said: Said,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the run as data.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every message and every check.")
+    ] = False,
     runtime: Annotated[
         RuntimeName | None,
-        typer.Option(help="What the car's module runs on; MicroPython where there is one."),
+        typer.Option(
+            help="Interpreter of the car's module. Default: MicroPython if there is one."
+        ),
     ] = None,
-    link: Annotated[LinkName, typer.Option(help="How the car is wired to the host.")] = (
+    link: Annotated[LinkName, typer.Option(help="Wire between the car and the host.")] = (
         LinkName.serial
     ),
     keep: Annotated[
         Path | None,
-        typer.Option(help="A new folder that keeps tokens, database and captured messages."),
+        typer.Option(help="Keep tokens, database and captured messages in this new folder."),
     ] = None,
 ) -> None:
-    """A car is born, gets two contracts in the two ways the industry uses, and charges with each.
+    """Make a car with two contracts, one for each way of the industry, and charge with each.
 
-    Exit 0 only when every step was verified, 1 when one was not.
+    Exits 0 when every step was verified, else 1.
 
-    With --token the car's keys are in a token of yours, which must hold no car's keys and is
-    given back without.
+    With --token the car's keys are in a token of your own. It must hold no car's keys, and holds
+    none after the run.
     """
     if keep:
         keep = _new_folder(keep)
     console = Console(stderr=as_json)
-    record = DemoRecord(None if as_json else show.Terminal(console))
-    error = None
-    try:
-        chosen = choose_runtime(runtime.value if runtime else None)
-        with (
-            stoppable(),
-            tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as temporary,
-        ):
-            folder = keep or Path(temporary)
-            Walkthrough(record, chosen, link.value, folder, keep is not None, choose(*said)).tell()
-    except Exception as e:  # noqa: BLE001 - whatever it was, `--json` answers with data
-        error = str(e) if isinstance(e, DemoError) else f"{type(e).__name__}: {e}"
-        if not isinstance(e, DemoError | EvccError | OSError):
-            traceback.print_exc()
+    record = DemoRecord(None if as_json else show.Terminal(console, verbose))
+    error = _run(record, runtime, link, keep, said)
     data = record.as_data()
     if keep:
         data["kept"] = str(keep)
     if error:
-        data["ok"] = False
-        data["error"] = error
+        data.update(ok=False, error=error)
     if as_json:
         print(json.dumps(data, indent=1))
     elif error:
-        for line in data.get("log", [])[-5:]:
-            console.print(f"the car says: {line}", style="dim", highlight=False)
-        console.print(error, style="red", highlight=False)
-        console.print("If something is missing on this machine, `plugvault doctor` names it.")
+        _show_error(console, data)
     else:
         show.summary(console, data)
     raise typer.Exit(0 if data["ok"] else 1)
 
 
+def _run(
+    record: DemoRecord, runtime: RuntimeName | None, link: LinkName, keep: Path | None, said: Said
+) -> str | None:
+    """Run the demo into `record`. The text of its error, if any."""
+    try:
+        interpreter = choose_runtime(runtime.value if runtime else None)
+        with (
+            stoppable(),
+            tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as temporary,
+        ):
+            folder = keep or Path(temporary)
+            selection = choose(*said)
+            Walkthrough(record, interpreter, link.value, folder, bool(keep), selection).run()
+    except Exception as e:  # noqa: BLE001 - `--json` prints data after any error
+        if not isinstance(e, DemoError | EvccError | OSError):
+            traceback.print_exc()
+        return str(e) if isinstance(e, DemoError) else f"{type(e).__name__}: {e}"
+    return None
+
+
+def _show_error(console: Console, data: dict[str, Any]) -> None:
+    for line in data.get("log", [])[-5:]:
+        console.print(f"the car's log: {line}", style="dim", highlight=False)
+    console.print(data["error"], style="red", highlight=False)
+    console.print("If something is missing on this machine, `plugvault doctor` names it.")
+
+
 def _new_folder(folder: Path) -> Path:
-    """`--keep` never mixes two runs, nor writes into what is somebody's."""
+    """Make the folder of `--keep`. Refuse one with files: another run's, or the user's own."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if any(folder.iterdir()):

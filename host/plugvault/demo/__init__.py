@@ -1,6 +1,6 @@
-"""The story `plugvault demo` tells: a car gets two contracts, in the two ways the industry uses.
+"""`plugvault demo`: a car gets two contracts, in the two ways the industry uses, and charges.
 
-tale.py     the story itself: one function a chapter, in order
-record.py   what is kept of it: steps, what moved, what was checked, how long it took
-show.py     the same for a person, live on a terminal
+walkthrough.py   the steps, in order
+record.py        the record of a run: steps, messages, checks, times
+show.py          the record on a terminal
 """

@@ -1,7 +1,7 @@
-"""What is kept of the story while it runs: steps, messages, checks, times.
+"""The record of a run of the demo: steps, messages, checks, times.
 
-A check is a fact somebody verified, in a sentence; one that does not hold raises and ends the
-story. Times are seconds, sizes are bytes on the wire named.
+A check is a verified fact in a sentence; a wrong one raises DemoError and ends the run. Times are
+seconds, sizes are bytes on the named wire.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 
 class DemoError(Exception):
-    """A step that did not come true: which one, and what was seen instead."""
+    """A claim of a step that is wrong: the step, the claim, and the observed value."""
 
 
 @dataclass
 class Moved:
-    """One message: who sent it to whom, over what, and how large it was."""
+    """One message between two parties, with its size and the wire it took."""
 
     sender: str
     receiver: str
@@ -30,10 +30,13 @@ class Moved:
 
 @dataclass
 class Step:
+    """One step. result: its outcome in one sentence."""
+
     name: str
     title: str
     moved: list[Moved] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
+    result: str = ""
     seconds: float = 0.0
     verified: bool = False
 
@@ -41,7 +44,7 @@ class Step:
         self.moved.append(Moved(sender, receiver, message, size, over))
 
     def check(self, claim: str, holds: bool, seen: object = None) -> None:
-        """Keep a claim that holds; end the story at one that does not."""
+        """Record a claim that holds. Raises DemoError for one that does not."""
         if not holds:
             raise DemoError(
                 f"{self.title}: not so: {claim}" + (f" (seen: {seen})" if seen else "")
@@ -50,7 +53,7 @@ class Step:
 
 
 class Watcher(Protocol):
-    """Somebody to whom the story is told as it happens."""
+    """An observer of the steps, such as a terminal."""
 
     def begin(self, step: Step) -> None: ...
 
@@ -58,7 +61,7 @@ class Watcher(Protocol):
 
 
 class DemoRecord:
-    """The whole run. `watcher` is told of every step as it begins and ends."""
+    """The whole run. `watcher` is called at the beginning and the end of every step."""
 
     def __init__(self, watcher: Watcher | None = None) -> None:
         self.steps: list[Step] = []
@@ -68,7 +71,7 @@ class DemoRecord:
 
     @contextmanager
     def step(self, name: str, title: str) -> Iterator[Step]:
-        """One step; verified when its block ends without an error and checked something."""
+        """One step. It is verified when its block has checked a claim and raised no error."""
         step = Step(name, title)
         self.steps.append(step)
         if self._watcher:

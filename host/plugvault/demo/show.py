@@ -1,4 +1,4 @@
-"""The story for a person: each step as it happens, then the summary in four small tables."""
+"""The demo on a terminal: each step with its result, then a summary in three tables."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ WIDE = 100  # columns
 
 
 class Terminal:
-    """Tells the story on a terminal: a spinner while a step runs, its facts when it is done."""
+    """Shows a spinner while a step runs, then its title and result; with `verbose` also every
+    message and every check."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, verbose: bool = False) -> None:
         self._console = console
+        self._verbose = verbose
         self._live: Live | None = None
         self._number = 0
 
@@ -37,47 +39,49 @@ class Terminal:
         self._console.print(
             f"{mark} [bold]{self._number}. {step.title}[/] [dim]{step.seconds:.2f} s[/]"
         )
-        for moved in step.moved:
-            self._console.print(_line(moved, self._console.width), highlight=False)
-        for claim in step.checks:
-            for n, line in enumerate(Text(claim).wrap(self._console, self._console.width - 6)):
+        if self._verbose:
+            for moved in step.moved:
+                self._console.print(_line(moved, self._console.width), highlight=False)
+            sentences = step.checks
+        else:
+            sentences = [step.result] if step.verified else []
+        for sentence in sentences:
+            for n, line in enumerate(Text(sentence).wrap(self._console, self._console.width - 6)):
                 line.rstrip()
                 self._console.print("   ", " " if n else "[green]·[/]", line)
 
 
 def summary(console: Console, data: dict[str, Any]) -> None:
-    """The end of the story: contracts, keys, wires, times."""
+    """The end of a run: contracts, keys, wires."""
     console.print()
     contracts = _table(
-        "Contracts in the car", "EMAID", "operator", "valid until", "active", "came"
+        "Contracts in the car", "EMAID", "operator", "valid until", "active", "path"
     )
-    for c in data["contracts"]:
+    for contract in data["contracts"]:
         contracts.add_row(
-            c["emaid"],
-            c["operator"],
-            _day(c["not_after"]),
-            "[green]● active[/]" if c["active"] else "",
-            c["path"],
+            contract["emaid"],
+            contract["operator"],
+            _day(contract["not_after"]),
+            "[green]● active[/]" if contract["active"] else "",
+            contract["path"],
         )
-    keys = _table("Private keys", "whose", "key", "where", "custody")
-    for k in data["keys"]:
-        keys.add_row(k["owner"], k["key"], k["where"], k["custody"])
+    keys = _table("Private keys", "owner", "key", "where", "custody")
+    for key in data["keys"]:
+        keys.add_row(key["owner"], key["key"], key["where"], key["custody"])
     wires = _table("Bytes on each wire", "wire", "to the car / server", "back")
-    for w in data["wires"]:
-        wires.add_row(w["wire"], f"{w['sent']:,}", f"{w['received']:,}")
+    for wire in data["wires"]:
+        wires.add_row(wire["wire"], f"{wire['sent']:,}", f"{wire['received']:,}")
     for table in (contracts, keys, wires):
         console.print(table)
-    times = ", ".join(f"{s['name']} {s['seconds']:.2f} s" for s in data["steps"])
-    console.print(f"[dim]{times}[/]", highlight=False)
-    how = f"{data['runtime']}, vault: {data['vault']}, {data['link']} link"
+    setup = f"{data['runtime']}, vault: {data['vault']}, {data['link']} link"
     if data["ok"]:
         count = len(data["steps"])
         console.print(
-            f"[bold green]All {count} steps verified[/] in {data['seconds']:.1f} s ({how})"
+            f"[bold green]All {count} steps verified[/] in {data['seconds']:.1f} s ({setup})"
         )
     if data.get("kept"):
         kept = data["kept"]
-        console.print(f"Tokens, database and captures are in {kept}; to look at a message:")
+        console.print(f"Tokens, database and captures are in {kept}; to examine a message:")
         console.print(
             f"  plugvault inspect {kept}/captures/2-*.exi --trust {kept}/roots.pem",
             highlight=False,
@@ -85,12 +89,12 @@ def summary(console: Console, data: dict[str, Any]) -> None:
         )
 
 
-def _line(m: Moved, width: int) -> str:
-    """One message; what carried it only where a terminal has room for that."""
-    ends = f"{m.sender} → {m.receiver}"
-    shown = m.message if len(m.message) <= 42 else m.message[:41] + "…"
-    line = f"    {ends:<22} [cyan]{shown:<42}[/] {m.bytes:>6,} B"
-    return f"{line}  [dim]{m.over}[/]" if width >= WIDE else line
+def _line(moved: Moved, width: int) -> str:
+    """One message; its wire only on a wide terminal."""
+    ends = f"{moved.sender} → {moved.receiver}"
+    text = moved.message if len(moved.message) <= 42 else moved.message[:41] + "…"
+    line = f"    {ends:<22} [cyan]{text:<42}[/] {moved.bytes:>6,} B"
+    return f"{line}  [dim]{moved.over}[/]" if width >= WIDE else line
 
 
 def _table(title: str, *columns: str) -> Table:

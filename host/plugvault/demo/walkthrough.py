@@ -1,7 +1,7 @@
-"""The story itself: a car is born, gets two contracts in two ways, and charges with each.
+"""The steps of the demo: a car is made, gets two contracts in two ways, and charges with each.
 
-One function a chapter, in the order they happen. Everything is the real thing: tokens, HTTP, a
-module in a process of its own, bytes on a serial line. What a chapter claims it has checked.
+Each step is a function. Nothing is simulated: there are real tokens, HTTP, a module in a process
+of its own and bytes on a serial line. Each step checks its claims.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from evcc import chain
 from evcc.iso15118_2 import installation
@@ -25,7 +26,7 @@ from plugvault.roles.backend import Backend
 from plugvault.roles.work_queue import DONE
 from plugvault.runtimes import Runtime
 from plugvault.station import Authorized, Offer, Station
-from plugvault.telematics import Maker
+from plugvault.telematics import Held, Maker
 from plugvault.tokens import providers
 from plugvault.tokens.lease import exclusive_lease
 from plugvault.tokens.selection import NO_SELECTION, Selection, TokenConfiguration
@@ -37,23 +38,23 @@ COUNTRY, MAKER = "DE", "Example Cars"
 INSTALLED = [*(name for name, _ in installation.CHECKS), "key-opened", "committed"]
 
 
-def choose_runtime(wanted: str | None) -> Runtime:
-    """The interpreter for the car's module: a MicroPython where there is one, the best first.
+def choose_runtime(name: str | None) -> Runtime:
+    """The interpreter for the car's module.
 
-    wanted: "cpython", "micropython", or None for whatever serves best.
+    name: "cpython", "micropython", or None for MicroPython if there is one, else CPython.
     """
-    if wanted != "cpython":
-        for name in ("debian", "wheel"):
-            found = runtimes.get(name)
-            if found is not None:
-                return found
-        if wanted == "micropython":
+    if name != "cpython":
+        for micropython in ("debian", "wheel"):
+            runtime = runtimes.get(micropython)
+            if runtime is not None:
+                return runtime
+        if name == "micropython":
             raise DemoError("no MicroPython here: `make` fetches one, `plugvault doctor` says why")
     return runtimes.cpython()
 
 
 class Walkthrough:
-    """One run: who is in it, and what has happened so far."""
+    """One run of the demo."""
 
     def __init__(
         self,
@@ -64,9 +65,9 @@ class Walkthrough:
         keep: bool = False,
         selection: Selection = NO_SELECTION,
     ) -> None:
-        """folder: for everything the run makes. keep: leave in it what is needed to look at it
-        afterwards: the tokens' PINs (`pins.json`, for its owner only), and the roots. selection:
-        of a token of somebody's own for the car; it holds no car's keys and is given back so."""
+        """folder: for all files of the run. keep: store the tokens' PINs in it (`pins.json`, mode
+        0600) and the roots, to examine the run afterwards. selection: the user's own token for
+        the car; it must hold no car's keys, and holds none after the run."""
         self.record = record
         self.keep = keep
         self._selection = selection
@@ -74,7 +75,7 @@ class Walkthrough:
         self.link = link
         self.folder = folder
         self.pcid = WMI + "P" + "".join(secrets.choice("0123456789") for _ in range(13))
-        self.paths: dict[str, str] = {}  # EMAID: how it came
+        self.paths: dict[str, str] = {}  # by EMAID: the path of the contract into the car
         self._captures = 0
         self._station_bytes = {"in": 0, "out": 0}
         self._http_bytes = {"in": 0, "out": 0}
@@ -83,66 +84,65 @@ class Walkthrough:
         self._stack = ExitStack()
         self._log: list[str] = []
 
-    def tell(self) -> None:
-        """All of it. Raises whatever went wrong, DemoError for a claim that does not hold."""
+    def run(self) -> None:
+        """Run all steps. Raises the error of a step, DemoError for a wrong claim."""
         self.record.facts.update(
             runtime=f"{self.runtime.name} {self.runtime.version}", link=self.link, pcid=self.pcid
         )
         with self._stack:
             try:
-                self._found_the_world()
-                self._car_is_born()
+                self._start_ecosystem()
+                self._make_car()
                 first = self._first_contract()
-                self._at_the_station(first)
-                second = self._over_the_air()
+                self._install_at_the_station(first)
+                second = self._install_over_the_air()
                 self._charge_with_each(second, first)
-                self._sum_up()
+                self._summarise()
             finally:
                 self.record.facts["log"] = self._log
 
-    # -- chapters --
+    # -- steps --
 
-    def _found_the_world(self) -> None:
-        """Tokens, certificates, pools: `Ecosystem` makes them and says when each is done."""
-        chapters = [
-            ("tokens", "A token for each who has keys", self._check_tokens),
+    def _start_ecosystem(self) -> None:
+        """Tokens, certificates, pools: `Ecosystem` makes them and reports each as a step."""
+        steps = [
+            ("tokens", "A token for each company with keys", self._check_tokens),
             ("pki", "Certificates, every key in its token", self._check_pki),
             ("backend", "The pools are up", self._check_backend),
         ]
         current = ExitStack()
 
         def begin() -> None:
-            name, title, _ = chapters[0]
+            name, title, _ = steps[0]
             self._step = current.enter_context(self.record.step(name, title))
 
-        def done(name: str, detail: str, milliseconds: float) -> None:
-            _, _, check = chapters.pop(0)
+        def end(name: str, detail: str, milliseconds: float) -> None:
+            _, _, check = steps.pop(0)
             check(self.record.steps[-1])
             self._step = None
             current.close()
-            if chapters:
+            if steps:
                 begin()
 
         with current:
             begin()
-            self.world = Ecosystem(self.folder / "ecosystem", on_step=done)
+            self.world = Ecosystem(self.folder / "ecosystem", on_step=end)
             self._stack.enter_context(self.world)
 
     def _check_tokens(self, step: Step) -> None:
-        made = list((self.folder / "ecosystem/tokens/tokens").iterdir())
-        step.check(
-            f"{len(made)} tokens, each with a PIN of its own", len(made) == len(LABELS), len(made)
-        )
+        count = len(list((self.folder / "ecosystem/tokens/tokens").iterdir()))
+        step.result = f"{count} tokens, each with its own PIN"
+        step.check(step.result, count == len(LABELS), count)
 
     def _check_pki(self, step: Step) -> None:
         world = self.world
-        keys = [key for owned in world.keys.values() for key in owned]
-        sealed = all(key.custody() == "L3" for key in keys)
-        step.check(f"{len(keys)} private keys, made in their tokens, none can leave", sealed)
+        keys = [key for token_keys in world.keys.values() for key in token_keys]
+        step.result = f"{len(keys)} private keys, made in their tokens, none can leave"
+        step.check(step.result, all(key.custody() == "L3" for key in keys))
         path.validate(
             world.cps.certificate, world.cps.subs, [world.v2g_root], chain.CPS, time.time()
         )
-        step.check("the provisioning service leads to the V2G root, with its role", True)
+        step.check("the provisioning service has a path to the V2G root, with its role", True)
 
     def _check_backend(self, step: Step) -> None:
         for name, role in (
@@ -152,12 +152,14 @@ class Walkthrough:
             ("charge points", self.world.cpo),
         ):
             role.client.observe = self._http(name)
-        roots = self.world.cpo.client.roots("V2G", "MO", "OEM")
-        wanted = {self.world.v2g_root, self.world.mo_root, self.world.oem_root}
-        step.check("the root pool gives the three roots, over HTTP", set(roots) == wanted)
+        roots = set(self.world.cpo.client.roots("V2G", "MO", "OEM"))
+        step.result = "the root pool gives the three roots, over HTTP"
+        step.check(
+            step.result, roots == {self.world.v2g_root, self.world.mo_root, self.world.oem_root}
+        )
 
-    def _car_is_born(self) -> None:
-        with self._chapter("factory", "A car is born: key, certificate, trust anchors") as step:
+    def _make_car(self) -> None:
+        with self._new_step("factory", "A car is born: key, certificate, trust anchors") as step:
             token = self._car_token()
             self.car = Car(
                 self.runtime,
@@ -165,62 +167,72 @@ class Walkthrough:
                 self.folder / "car",
                 maker=self.world.telematics_key.point,
                 token=token,
-                observe=self._heard,
+                observe=self._observe_car,
             )
             self._stack.enter_context(self.car)
             if self.keep:
-                self._keep_keys(token.pin)
+                self._store_pins_and_roots(token.pin)
             self.maker: Maker = self.car.maker(self.world.telematics_key)
             point = self.maker.connect()
-            step.check("car and maker have proved themselves, each with a key in its token", True)
-            csr = self.maker.csr(self.pcid, MAKER, COUNTRY)
-            step.move("car", "maker", "signing request", len(csr), self._line)
-            leaf, subs = self.world.oem.enrol(csr)
-            anchors = self.world.oem.anchors(REGION, leaf, subs)
-            self.maker.install_trust(REGION, anchors)
-            size = sum(len(der) for _, der in anchors)
-            step.move("maker", "car", f"{len(anchors)} trust anchors, {REGION}", size, self._line)
-            self.maker.install_certificate([leaf, *subs])
-            size = len(leaf) + sum(map(len, subs))
-            step.move("maker", "car", "provisioning chain", size, self._line)
-            certificate = path.read(leaf)
+            step.check("car and maker have authenticated, each by a key in its token", True)
+            leaf = self._provision(step)
             step.check(
-                "the certificate is for the key in the car's token", certificate.point == point
+                "the certificate is for the key in the car's token", path.read(leaf).point == point
             )
-            self.world.oem.register(leaf, subs, [self.world.v2g_root])
             status = self.maker.status()
-            step.check(f"the car is {self.pcid}", status.pcid == self.pcid and status.certified)
+            step.result = f"the car is {self.pcid}"
+            step.check(step.result, status.pcid == self.pcid and status.certified)
             vehicle = self.world.mo.vehicle(self.pcid)
             step.check(
                 "an operator finds it in the pool and checks its path", vehicle.certificate == leaf
             )
 
+    def _provision(self, step: Step) -> bytes:
+        """Enrol and register the car. Its provisioning certificate."""
+        oem = self.world.oem
+        csr = self.maker.csr(self.pcid, MAKER, COUNTRY)
+        step.move("car", "maker", "signing request", len(csr), self._line)
+        leaf, subs = oem.enrol(csr)
+        anchors = oem.anchors(REGION, leaf, subs)
+        self.maker.install_trust(REGION, anchors)
+        size = sum(len(der) for _, der in anchors)
+        step.move("maker", "car", f"{len(anchors)} trust anchors, {REGION}", size, self._line)
+        self.maker.install_certificate([leaf, *subs])
+        size = len(leaf) + sum(map(len, subs))
+        step.move("maker", "car", "provisioning chain", size, self._line)
+        oem.register(leaf, subs, [self.world.v2g_root])
+        return leaf
+
     def _first_contract(self) -> str:
-        with self._chapter("contract", "Operator A seals a contract to the car") as step:
+        with self._new_step("contract", "Operator A seals a contract to the car") as step:
             emaid = self.world.mo.contract(self.pcid)
             self.paths[emaid] = "at the station"
-            listed = {c["emaid"]: c for c in self.world.oem.contracts(self.pcid)}
-            step.check(f"{emaid} is in the contract pool, for this car", emaid in listed)
-            step.check("it is the one a station would install", listed[emaid]["defaultContract"])
+            contracts = {
+                contract["emaid"]: contract for contract in self.world.oem.contracts(self.pcid)
+            }
+            step.result = f"{emaid} is in the contract pool, for this car"
+            step.check(step.result, emaid in contracts)
+            step.check("a station would install it", contracts[emaid]["defaultContract"])
             return emaid
 
-    def _at_the_station(self, emaid: str) -> None:
+    def _install_at_the_station(self, emaid: str) -> None:
         self.station = Station(
             Offer(evseid=EVSE),
             self.world.cpo.roots(),
             self._fetch_contract,
-            observe=self._at_station,
+            observe=self._observe_station,
         )
         self.address = self._stack.enter_context(self.station.in_thread())
-        with self._chapter("station", "Plugged in: installed live, and authorized") as step:
+        with self._new_step("station", "Plugged in: installed live, and authorized") as step:
             events = self.car.charge(*self.address, want_contract=True)
             self._check_installed(step, events, emaid)
             self._check_authorized(step, events, emaid)
+            step.result = f"{emaid} installed in the session, then authorized and billed"
 
-    def _over_the_air(self) -> str:
-        """Nobody tells the maker anything but the contract pool's event."""
+    def _install_over_the_air(self) -> str:
+        """The maker learns of the contract only from the contract pool's event."""
         with (
-            self._chapter("air", "Operator B's contract comes over the air") as step,
+            self._new_step("air", "Operator B's contract comes over the air") as step,
             Backend(self.world.oem, self.folder / "maker.sqlite") as backend,
         ):
             backend.follow()
@@ -235,76 +247,84 @@ class Walkthrough:
             backend.leaves(self.pcid)
             work = backend.queue.history(self.pcid)[-1]
             step.check(
-                "told by the contract pool, the maker's backend has checked and forwarded it",
+                "after the contract pool's event the maker's backend checked and forwarded it",
                 (work.emaid, work.state) == (emaid, DONE),
             )
             self._capture("CertificateInstallationRes-over-the-air", work.message)
             step.move("maker", "car", "CertificateInstallationRes", len(work.message), self._line)
-            told = [(event[0], event[1]) for event in self.car.bench.events[seen:]]
-            self._check_installed(step, told, emaid)
+            events = [(event[0], event[1]) for event in self.car.bench.events[seen:]]
+            self._check_installed(step, events, emaid)
             self.maker.connect()
             custody = {held.emaid: held.custody for held in self.maker.contracts()}[emaid]
-            step.check(f"its key is in the token, custody {custody}", custody != "")
+            step.result = f"{emaid} is installed, its key in the token, custody {custody}"
+            step.check(step.result, custody != "")
             return emaid
 
     def _charge_with_each(self, *emaids: str) -> None:
         for number, emaid in enumerate(emaids, 1):
-            title = f"Charging with the one that came {self.paths[emaid]}"
-            with self._chapter(f"charge {number}", title) as step:
+            title = f"Charging with the contract that came {self.paths[emaid]}"
+            with self._new_step(f"charge {number}", title) as step:
                 self.maker.choose_contract(emaid)
                 step.move("maker", "car", f"choose {emaid}", len(emaid), self._line)
                 billed = len(self.station.records)
                 self._check_authorized(step, self.car.charge(*self.address), emaid)
                 step.check("one session billed", len(self.station.records) == billed + 1)
 
-    def _sum_up(self) -> None:
-        held = self.maker.contracts()
-        custody = self.maker.status().custody
-        traffic = self.car.traffic()
-        car = "the car's token"
-        keys = [{"owner": "car", "key": "provisioning", "where": car, "custody": custody}]
-        keys += [
-            {"owner": "car", "key": f"contract {c.emaid}", "where": car, "custody": c.custody}
-            for c in held
-        ]
-        keys += [
-            {
-                "owner": owner,
-                "key": ", ".join(key.label for key in owned),
-                "where": f"token {owner}",
-                "custody": ", ".join({key.custody() for key in owned}),
-            }
-            for owner, owned in self.world.keys.items()
-        ]
-        wires = [
-            (f"car, {self.link} link (framing included)", traffic["wire"]),
-            ("  of it: charging session", traffic["session"]),
-            ("  of it: telematics", traffic["telematics"]),
-            ("station, V2GTP over TCP", self._station_bytes),
-            ("pools, OPCP over HTTP (bodies)", self._http_bytes),
-        ]
+    def _summarise(self) -> None:
+        """The facts for the final tables."""
+        contracts = self.maker.contracts()
         self.record.facts.update(
             vault=self.car.vault,
             contracts=[
                 {
-                    "emaid": c.emaid,
-                    "operator": c.operator,
-                    "not_before": c.not_before,
-                    "not_after": c.not_after,
-                    "active": c.active,
-                    "custody": c.custody,
-                    "path": self.paths[c.emaid],
+                    "emaid": contract.emaid,
+                    "operator": contract.operator,
+                    "not_before": contract.not_before,
+                    "not_after": contract.not_after,
+                    "active": contract.active,
+                    "custody": contract.custody,
+                    "path": self.paths[contract.emaid],
                 }
-                for c in held
+                for contract in contracts
             ],
-            keys=keys,
-            wires=[
-                {"wire": name, "sent": count["out"], "received": count["in"]}
-                for name, count in wires
-            ],
+            keys=[*self._car_keys(contracts), *self._company_keys()],
+            wires=self._wires(),
         )
 
-    # -- what several chapters need --
+    def _car_keys(self, contracts: Sequence[Held]) -> list[dict[str, str]]:
+        custody = {"provisioning": self.maker.status().custody}
+        custody.update({f"contract {held.emaid}": held.custody for held in contracts})
+        return [
+            {"owner": "car", "key": key, "where": "the car's token", "custody": level}
+            for key, level in custody.items()
+        ]
+
+    def _company_keys(self) -> list[dict[str, str]]:
+        return [
+            {
+                "owner": label,
+                "key": ", ".join(key.label for key in keys),
+                "where": f"token {label}",
+                "custody": ", ".join({key.custody() for key in keys}),
+            }
+            for label, keys in self.world.keys.items()
+        ]
+
+    def _wires(self) -> list[dict[str, Any]]:
+        traffic = self.car.traffic()
+        counts = {
+            f"car, {self.link} link (framing included)": traffic["wire"],
+            "  of it: charging session": traffic["session"],
+            "  of it: telematics": traffic["telematics"],
+            "station, V2GTP over TCP": self._station_bytes,
+            "pools, OPCP over HTTP (bodies)": self._http_bytes,
+        }
+        return [
+            {"wire": wire, "sent": count["out"], "received": count["in"]}
+            for wire, count in counts.items()
+        ]
+
+    # -- parts of several steps --
 
     def _car_token(self) -> TokenConfiguration:
         """The one that was chosen, to be emptied at the end, or a new one."""
@@ -321,8 +341,8 @@ class Walkthrough:
         return f"telematics, {self.link}"
 
     @contextmanager
-    def _chapter(self, name: str, title: str) -> Iterator[Step]:
-        """A step of the record that the observers of the wires write to."""
+    def _new_step(self, name: str, title: str) -> Iterator[Step]:
+        """A step of the record, to which the observers of the wires add their messages."""
         with self.record.step(name, title) as step:
             self._step = step
             try:
@@ -345,6 +365,7 @@ class Walkthrough:
             f"the station verified chain, challenge and signature, and bills {record.emaid}",
             record.emaid == emaid,
         )
+        step.result = f"the station authorized and billed {emaid}"
 
     def _fetch_contract(self, request: bytes) -> bytes:
         self._capture("CertificateInstallationReq", request)
@@ -352,36 +373,37 @@ class Walkthrough:
         self._capture("CertificateInstallationRes", response)
         return response
 
-    def _keep_keys(self, car_pin: str) -> None:
-        """What opens the kept tokens, and what the captured messages lead to."""
+    def _store_pins_and_roots(self, car_pin: str) -> None:
+        """Store the PINs of the tokens, and the roots of the captured messages."""
         pins = self.folder / "pins.json"
         pins.touch(mode=0o600)
-        made = {} if self._selection.vault else {"car": car_pin}  # nobody's own PIN
-        pins.write_text(json.dumps({**made, **self.world.pins}, indent=1))
+        # The PIN of the user's own token is not stored.
+        car_pins = {} if self._selection.vault else {"car": car_pin}
+        pins.write_text(json.dumps({**car_pins, **self.world.pins}, indent=1))
         roots = (self.world.v2g_root, self.world.mo_root, self.world.oem_root)
         pems = [ssl.DER_cert_to_PEM_cert(root) for root in roots]
         (self.folder / "roots.pem").write_text("".join(pems))
 
     def _capture(self, name: str, message: bytes) -> None:
-        """Keep an EXI message as it went by, for `plugvault inspect` and `plugvault exi`."""
+        """Store an EXI message for `plugvault inspect` and `plugvault exi`."""
         self._captures += 1
         folder = self.folder / "captures"
         folder.mkdir(exist_ok=True)
         (folder / f"{self._captures}-{name}.exi").write_bytes(message)
 
-    def _heard(self, channel: str, text: str) -> None:
+    def _observe_car(self, channel: str, text: str) -> None:
         if channel == "log":
             self._log.append(text)
 
-    def _at_station(self, direction: str, name: str, size: int, milliseconds: float) -> None:
+    def _observe_station(self, direction: str, name: str, size: int, milliseconds: float) -> None:
         ends = ("car", "station") if direction == "in" else ("station", "car")
         self._station_bytes["in" if direction == "out" else "out"] += size
         if self._step is not None:
             self._step.move(*ends, name, size, "V2GTP")
 
-    def _http(self, who: str) -> Callable[[str, int, int], None]:
+    def _http(self, company: str) -> Callable[[str, int, int], None]:
         def observe(call: str, sent: int, received: int) -> None:
-            with self._counting:  # the maker's backend calls from a thread of its own
+            with self._counting:  # the maker's backend calls from its own thread
                 self._http_bytes["out"] += sent
                 self._http_bytes["in"] += received
             step = self._step
@@ -389,6 +411,6 @@ class Walkthrough:
                 for emaid in list(self.paths):
                     call = call.replace(emaid, "{emaid}")
                 call = call.replace(self.pcid, "{pcid}")
-                step.move(who, "pools", call, sent, f"HTTP, {received:,} B back")
+                step.move(company, "pools", call, sent, f"HTTP, {received:,} B back")
 
         return observe
