@@ -182,13 +182,13 @@ def test_a_handshake_that_never_comes_does_not_outlive_its_server(listener: sock
             async with up(listener) as made:
                 never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 opening = asyncio.get_running_loop().create_task(_wait_for(never))
-                made._opening.add(opening)
-                opening.add_done_callback(made._opened)
+                made._handshakes.add(opening)
+                opening.add_done_callback(made._end_handshake)
                 clients(listener, stack, 1)
                 await taken(made, 1)
             await asyncio.sleep(0)
             assert opening.cancelled()
-            assert made._opening == set()
+            assert made._handshakes == set()
 
     asyncio.run(story())
 
