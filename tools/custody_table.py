@@ -25,7 +25,7 @@ def reported(provider: Provider, folder: Path) -> list[str]:
     pin = secrets.token_hex(8)
     location = provider.make(folder / provider.name, "self-test", pin)
     with Hsm(location.module, location.conf, location.options) as hsm:
-        version = "{}.{}".format(*hsm._library.lib.library_version)
+        version = hsm.version
     schemes = selftest.report(location, pin)["schemes"]
     name = {"softhsm": "SoftHSM", "nss": "NSS softoken"}[provider.name]
     return [

@@ -22,7 +22,7 @@ from evcc.vault import cryptoki as p11
 from evcc.vault.pkcs11 import TokenVault, custody_by_scheme, key_templates
 from fixtures.tokens import CarToken
 from plugvault import runtimes
-from plugvault.cryptoki import token as hosted
+from plugvault.cryptoki import hsm
 from plugvault.tokens import adoption
 
 FFI = """
@@ -42,8 +42,8 @@ CLAIMS = (p11.CKA_LOCAL, p11.CKA_ALWAYS_SENSITIVE, p11.CKA_NEVER_EXTRACTABLE)
 def _closed() -> Iterator[None]:
     """A test that fails leaves no token open to the next one."""
     yield
-    for library in list(hosted._libraries.values()):
-        hosted._libraries.pop(library.path).unload()
+    for library in list(hsm._libraries.values()):
+        hsm._libraries.pop(library.path).unload()
 
 
 @pytest.fixture

@@ -60,16 +60,16 @@ def test_derived_secret_destroyed_after_use(car: Car) -> None:
 
 def test_wrong_pin_does_not_retry_until_locked(car_token: Any, monkeypatch: Any) -> None:
     """One C_Login per attempt of the caller, never one of the vault's own."""
-    from plugvault.cryptoki.direct import Direct
+    from plugvault.cryptoki.direct_calls import DirectCalls
 
     logins = []
-    real = Direct.login
+    real = DirectCalls.login
 
     def counted(*call: Any) -> None:
         logins.append(call)
         real(*call)
 
-    monkeypatch.setattr(Direct, "login", counted)
+    monkeypatch.setattr(DirectCalls, "login", counted)
     right, car_token.pin = car_token.pin, "9999-not-it"
     with pytest.raises(VaultError) as caught:
         car_token.open()

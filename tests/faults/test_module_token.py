@@ -16,7 +16,7 @@ import envelopes
 import world
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.disks import fill, object_files, overlooked, read_only
-from fixtures.tokens import CarToken
+from fixtures.tokens import SIGN_INIT, CarToken, returning
 from plugvault import runtimes
 
 
@@ -179,8 +179,10 @@ def test_host_is_told_the_same(car_token: CarToken) -> None:
     with closing(car_token.open()) as vault:
         vault.generate_provisioning_key()
         for code, reason in SAID.items():
-            vault._backend._direct._sign_init = lambda *_, code=code: code
-            with pytest.raises(VaultError) as caught:
+            with (
+                returning(car_token.module, SIGN_INIT, int(code)),
+                pytest.raises(VaultError) as caught,
+            ):
                 vault.sign(PROVISIONING, bytes(32))
             assert caught.value.reason == reason
 

@@ -102,7 +102,7 @@ def test_token_taken_away_and_brought_back(each_ground: Ground) -> None:
 
 CHANGE = """
 import sys
-from plugvault.cryptoki.token import Hsm
+from plugvault.cryptoki.hsm import Hsm
 module, conf, options, label = sys.argv[1:]
 old, new = sys.stdin.read().split()
 with Hsm(module, conf or None, options) as hsm:
@@ -130,7 +130,7 @@ def test_pin_changed_outside(each_ground: Ground) -> None:
 OTHER = """
 import select, sys
 from evcc.vault import VaultError
-from plugvault.cryptoki.token import Hsm
+from plugvault.cryptoki.hsm import Hsm
 module, conf, options, label = sys.argv[1:]
 pin = sys.stdin.readline().strip()
 with Hsm(module, conf or None, options) as hsm:

@@ -87,7 +87,7 @@ USES: dict[str, list[list[Any]]] = {
 def row_of(token: CarToken) -> tuple[str, str]:
     """Return provider and version of the token, as the tables spell them."""
     with Hsm(token.module, token.conf, token.location.options) as hsm:
-        version = "{}.{}".format(*hsm._library.lib.library_version)
+        version = hsm.version
     for name, prefix in LACKS:
         if name == token.provider.name and f"{version}.".startswith(f"{prefix}."):
             return name, prefix

@@ -356,7 +356,7 @@ def test_object_that_is_not_found_again_is_destroyed(car_token: CarToken) -> Non
 
     template = dict(secret_template(16, CKK_AES)[1:])
     with pytest.raises(pkcs11.GeneralError):
-        calls._direct.create(Session(), {**template, CKA_VALUE: bytearray(16)})
+        calls._direct_calls.create(Session(), {**template, CKA_VALUE: bytearray(16)})
     assert objects(vault) == 0
     vault.close()
 

@@ -9,7 +9,7 @@ import pytest
 from evcc.vault import PROVISIONING, VaultError
 from fixtures.tokens import CarToken
 from plugvault.cryptoki import secret
-from plugvault.cryptoki.library import Library
+from plugvault.cryptoki.nss import NssLibrary
 from plugvault.tokens import Hsm, nss
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.nss import NssStore
@@ -104,7 +104,7 @@ def test_library_in_use_by_other_code_is_not_taken_over(
     nss_car: CarToken, store: NssStore
 ) -> None:
     """Finalizing or reusing the library would break its other user in this process."""
-    foreign = Library(os.path.realpath(store.module), store.options)
+    foreign = NssLibrary(os.path.realpath(store.module), store.options)
     try:
         with pytest.raises(VaultError, match="something else in this process uses it"):
             nss_car.open()

@@ -20,7 +20,7 @@ from pkcs11 import Attribute
 
 from evcc import p256
 from fixtures.tokens import CarToken
-from plugvault.cryptoki.token import close_library
+from plugvault.cryptoki.hsm import close_library
 from plugvault.tokens import Hsm, Token, VaultError
 
 DIGEST = bytes(range(32))
@@ -171,13 +171,13 @@ def test_token_opened_twice_is_one_and_still_asks_for_its_pin(
 
 def test_wrong_pin_is_tried_once(hsm: Hsm, car_token: CarToken) -> None:
     tries: list[bytes] = []
-    real = hsm._library.direct.login
+    real = hsm._library.direct_calls.login
 
     def counting(session, pin) -> None:
         tries.append(bytes(pin))
         real(session, pin)
 
-    hsm._library.direct.login = counting
+    hsm._library.direct_calls.login = counting
     with pytest.raises(VaultError, match=r"^pin"):
         hsm.token(car_token.label, "wrong-pin")
     assert tries == [b"wrong-pin"]

@@ -19,7 +19,7 @@ from evcc.vault.pin import tries_left
 from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.cryptoki import pin_attempts
-from plugvault.cryptoki.direct import Direct
+from plugvault.cryptoki.direct_calls import DirectCalls
 from plugvault.tokens import Hsm, pin
 
 SECRET = "4711-0815-secret"
@@ -155,13 +155,13 @@ class Logins:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        real = Direct.login
+        real = DirectCalls.login
 
         def counted(*call: Any) -> None:
             self.count += 1
             real(*call)
 
-        monkeypatch.setattr(Direct, "login", counted)
+        monkeypatch.setattr(DirectCalls, "login", counted)
 
 
 def attempt(car_token: CarToken, pin_: str) -> VaultError | None:

@@ -20,9 +20,10 @@ SLOW = """
 import os, sys, time
 if "plugvault.vault_service.server" in sys.orig_argv:
     from pathlib import Path
-    from plugvault.cryptoki.backend import Calls
+    from plugvault.vault_service.handlers import RequestHandler
 
-    sign, under_way, go_on = Calls.sign, Path(os.environ["UNDER_WAY"]), Path(os.environ["GO_ON"])
+    sign = RequestHandler._sign
+    under_way, go_on = Path(os.environ["UNDER_WAY"]), Path(os.environ["GO_ON"])
 
     def slow(*arguments):
         under_way.touch()
@@ -30,7 +31,7 @@ if "plugvault.vault_service.server" in sys.orig_argv:
             time.sleep(0.005)
         return sign(*arguments)
 
-    Calls.sign = slow
+    RequestHandler._sign = slow
 """
 
 

@@ -12,7 +12,7 @@ import world
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault.pkcs11 import TokenVault, custody_by_scheme
 from evcc.vault.schemes import SCHEMES
-from fixtures.tokens import CarToken
+from fixtures.tokens import SIGN, SIGN_INIT, CarToken, returning
 
 
 @pytest.fixture
@@ -141,14 +141,16 @@ def test_room_to_decrypt_in_is_wiped(vault: TokenVault, monkeypatch: pytest.Monk
     assert not any(any(room) for room in rooms)
 
 
-@pytest.mark.parametrize("call", ["_sign_init", "_sign"])
+@pytest.mark.parametrize("function", [SIGN_INIT, SIGN])
 def test_signature_that_the_token_refuses_is_not_the_one_before(
-    vault: TokenVault, monkeypatch: pytest.MonkeyPatch, call: str
+    vault: TokenVault, car_token: CarToken, function: int
 ) -> None:
     """They come in the same place."""
     assert len(vault.sign(PROVISIONING, bytes(32))) == 64
-    monkeypatch.setattr(vault._backend._direct, call, lambda *_: 0x06)
-    with pytest.raises(VaultError, match="refused: FunctionFailed"):
+    with (
+        returning(car_token.module, function, 0x06),
+        pytest.raises(VaultError, match="refused: FunctionFailed"),
+    ):
         vault.sign(PROVISIONING, bytes(32))
 
 

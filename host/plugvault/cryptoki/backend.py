@@ -1,6 +1,6 @@
-"""The module's vault on a token of this process: `evcc`'s own vault over python-pkcs11's calls.
+"""The module's vault on a token of this process: `evcc`'s vault over python-pkcs11.
 
-One implementation of the rules for both runtimes; this file only gives it the calls.
+The vault's rules have one implementation for both runtimes; here is only its Cryptoki backend.
 """
 
 import ctypes
@@ -18,14 +18,14 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, PKCS11Error
 from pkcs11._pkcs11 import SearchIter  # type: ignore[attr-defined]
 
-from evcc.vault import VaultError, nss
+from evcc.vault import VaultError
 from evcc.vault.adopted import Adopted
 from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN, in_two_steps
 from evcc.vault.pkcs11 import TokenVault
-from evcc.vault.softhsm import check_room, token_folder
-from evcc.vault.softhsm_files import flush, reload
-from plugvault.cryptoki.library import MAPPER
-from plugvault.cryptoki.token import DAMAGED, Hsm, Token
+from plugvault.cryptoki.errors import DAMAGED
+from plugvault.cryptoki.hsm import Hsm
+from plugvault.cryptoki.nss import MAPPER
+from plugvault.cryptoki.token import Token
 
 Template = list[tuple[int, Any]]
 
@@ -49,62 +49,60 @@ def open_vault(
     adopted = Adopted(provisioning) if provisioning else None
     hsm = Hsm(module, conf, options)
     try:
-        calls = HostBackend(hsm, hsm.token(label, pin), token_folder(conf), options)
+        backend = HostBackend(hsm, hsm.token(label, pin))
     except VaultError:
         hsm.close()
         raise
-    return TokenVault(calls, minimum_custody, adopted)  # closes them if it refuses
+    return TokenVault(backend, minimum_custody, adopted)  # closes the backend if it refuses
 
 
 class HostBackend:
-    """The calls `evcc.vault.pkcs11` is written on; see there for what each means."""
+    """The Cryptoki backend on the host. `evcc.vault.pkcs11` documents the methods."""
 
-    def __init__(self, hsm: Hsm, token: Token, folder: str | None, options: str) -> None:
+    def __init__(self, hsm: Hsm, token: Token) -> None:
         self._hsm = hsm
         self._token = token
         self._session = token.session
-        self._folder, self._options = folder, options
-        self._direct, self._alone = token.direct, token.call()
+        self._driver, self._direct_calls = token.driver, token.direct_calls
+        self._call = token.call()
 
     def check_room(self) -> None:
-        check_room(self._folder)
+        self._driver.check_room()
 
     def flush(self) -> None:
-        flush(self._folder, self._token.label)
-        nss.flush(self._options, self._token.label)
+        self._driver.flush(self._token.label)
 
     def reload(self) -> None:
-        reload(self._folder, self._token.label)
+        self._driver.reload(self._token.label)
 
     def create(self, template: Template) -> Any:
-        with self._alone:
-            if not (self._folder and (CKA_TOKEN, True) in template):
+        with self._call:
+            if not (self._driver.creates_by_copy and (CKA_TOKEN, True) in template):
                 return self._create(template)
-            # As on MicroPython: SoftHSM writes a copied object's file in far fewer steps.
             first, late = in_two_steps(template)
-            made = self._create(first)
+            original = self._create(first)
             try:
-                return made.copy(_attributes(late))
+                return original.copy(_attributes(late))
             finally:
-                made.destroy()
+                original.destroy()
 
-    def copy(self, found: Any, template: Template) -> Any:
-        with self._alone:
-            return found.copy(_attributes(template))
+    def copy(self, key: Any, template: Template) -> Any:
+        with self._call:
+            return key.copy(_attributes(template))
 
     def _create(self, template: Template) -> Any:
         attributes = _attributes(template)
         if not isinstance(attributes.get(Attribute.VALUE, b""), bytes):  # a secret, to be wiped
-            return self._direct.create(self._session, attributes)
+            return self._direct_calls.create(self._session, attributes)
         return self._session.create_object(attributes)
 
     def generate(self, public: Template, private: Template) -> tuple[Any, Any]:
-        with self._alone:
+        with self._call:
             return self._token.generate_pair(_attributes(public), _attributes(private))
 
     def generate_secret(self, template: Template) -> Any:
         attributes = _attributes(template)
-        with self._alone:
+        with self._call:
             return self._session.generate_key(
                 KeyType.AES,
                 attributes[Attribute.VALUE_LEN] * 8,
@@ -114,37 +112,37 @@ class HostBackend:
             )
 
     def find(self, template: Template) -> list[Any]:
-        """Without those that cannot even be taken in the hand: torn, or destroyed meanwhile by
-        another process. `get_objects` would end at the first of them."""
-        found: list[Any] = []
+        """The matching objects, without those that are damaged or that another process has
+        destroyed meanwhile. `get_objects` would end at the first of them."""
+        objects: list[Any] = []
         with (
-            self._alone,
+            self._call,
             SearchIter(self._session, _attributes(template), 1) as search,
         ):
-            for one in search:
+            for batch in search:
                 with suppress(PKCS11Error, *DAMAGED):
-                    found += one
-        return found
+                    objects += batch
+        return objects
 
-    def attribute(self, found: Any, kind: int) -> bytes:
-        with self._alone:
-            value = found[Attribute(kind)]
+    def attribute(self, key: Any, kind: int) -> bytes:
+        with self._call:
+            value = key[Attribute(kind)]
         return MAPPER.pack_attribute(Attribute(kind), value)
 
     def reopen(self) -> None:
         self._token.reopen()
         self._session = self._token.session
 
-    def destroy(self, found: Any) -> None:
-        with self._alone:
-            found.destroy()
+    def destroy(self, key: Any) -> None:
+        with self._call:
+            key.destroy()
 
     def sign(self, private: Any, digest: bytes) -> bytes:
         with self._call_on(private, "sign") as sign:
             return bytes(sign(digest, mechanism=Mechanism.ECDSA))
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
-        """Public data: the library that verifies fastest."""
+        """By `cryptography`, which verifies faster than a token; all data is public."""
         r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
         try:
@@ -159,8 +157,8 @@ class HostBackend:
         if mechanism == Mechanism.ECDH1_DERIVE:
             parameter = (KDF.NULL, None, data)
         elif data is not None:  # CK_KEY_DERIVATION_STRING_DATA
-            kept = ctypes.create_string_buffer(data, len(data))
-            parameter = struct.pack("@PL", ctypes.addressof(kept), len(data))
+            buffer = ctypes.create_string_buffer(data, len(data))  # must live until the call
+            parameter = struct.pack("@PL", ctypes.addressof(buffer), len(data))
         with self._call_on(key, "derive_key") as derive:
             return derive(
                 KeyType(attributes[Attribute.KEY_TYPE]),
@@ -189,12 +187,12 @@ class HostBackend:
             )
 
     def digest(self, mechanism: int, parts: Iterable[Any]) -> bytearray:
-        with self._alone:
-            return self._direct.digest(self._session, mechanism, parts)
+        with self._call:
+            return self._direct_calls.digest(self._session, mechanism, parts)
 
     def decrypt_cbc(self, key: bytearray, iv: bytes, data: bytes, into: bytearray) -> None:
         decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
-        # The library wants room for a block more than it writes.
+        # The library needs room for one block more than it writes.
         room = bytearray(len(data) + 15)
         try:
             decryptor.update_into(data, room)
@@ -207,21 +205,22 @@ class HostBackend:
         return (cipher.encryptor() if is_encryption else cipher.decryptor()).update(block)
 
     def random(self, n: int) -> bytes:
-        with self._alone:
+        with self._call:
             return bytes(self._session.generate_random(n * 8))
 
     def close(self) -> None:
         self._hsm.close()
 
     @contextmanager
-    def _call_on(self, found: Any, name: str) -> Iterator[Any]:
-        """One operation of an object; python-pkcs11 has it if the token says the object does."""
-        with self._alone:
-            if not hasattr(found, name):
+    def _call_on(self, key: Any, name: str) -> Iterator[Any]:
+        """One operation of a key. python-pkcs11 has it as a method if the token reports it."""
+        with self._call:
+            if not hasattr(key, name):
                 raise VaultError("refused", name)
-            yield getattr(found, name)
+            yield getattr(key, name)
 
 
 def _attributes(template: Template) -> dict[Any, Any]:
-    """Numbers for python-pkcs11's names: they are equal, and some it does not know."""
+    """A template for python-pkcs11. Its attribute names equal their numbers, so attributes that it
+    does not know are possible too."""
     return {kind: value.decode() if kind == CKA_LABEL else value for kind, value in template}

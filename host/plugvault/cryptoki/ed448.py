@@ -1,7 +1,7 @@
 """Ed448 keys in a token, for the roots and CAs of ISO 15118-20 [RFC 8032, PKCS#11 3.0].
 
-Plug & Charge's other curves are in `token`. `cryptography`'s builders sign with such a key as they
-do with any; SoftHSM from 2.6 on has it, and a token that has not says so at once.
+The other curves of Plug & Charge are in `ec_keys`. `cryptography`'s builders sign with these keys
+as with any other. SoftHSM has Ed448 from 2.6 on; a token without it fails at `generate`.
 """
 
 from typing import Any, NoReturn, cast
@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ed448
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
 
 from evcc.vault import VaultError
-from plugvault.cryptoki.token import Token, custody, templates
+from plugvault.cryptoki.keys import custody, templates
+from plugvault.cryptoki.token import Token
 
 _OID = bytes.fromhex("06032b6571")
 _SIZE = 57  # bytes of a public key
@@ -54,7 +55,7 @@ class TokenEd448Key(ed448.Ed448PrivateKey):
         self._public = ed448.Ed448PublicKey.from_public_bytes(point)
 
     def custody(self) -> str:
-        """See `token.custody`."""
+        """See `keys.custody`."""
         return custody(self._token, self._private)
 
     def sign(self, data: Any) -> bytes:

@@ -1,70 +1,131 @@
-"""python-pkcs11's library object for a library that C_Initialize has to tell something.
+"""One initialised PKCS#11 library of this process: its lock, its calls and its logins.
 
-python-pkcs11 calls C_Initialize(NULL). NSS wants CK_C_INITIALIZE_ARGS with a string in the place
-of the reserved member, which says where its database is. So this subclass overrides the one
-method that initialises: no change to python-pkcs11, no p11-kit, no configuration of the system.
-NSS softoken is initialised once in a process; where something else already did that, this fails.
+python-pkcs11 initialises a library without locks and releases Python's interpreter lock in each
+call; two calls at once then crash SoftHSM. So a library has one lock here, held for each whole
+operation. C_Initialize(NULL) promises exactly that [PKCS#11 2.40, 5.4].
 """
 
-import ctypes
-from typing import Any, cast
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from pkcs11 import Attribute, _pkcs11, exceptions
-from pkcs11.attributes import AttributeMapper
+import pkcs11
 
-from evcc.vault.cryptoki import CKA_NSS_DB
+from evcc.vault import VaultError, uri
+from evcc.vault.pin import tries_left
+from plugvault.cryptoki.direct_calls import DirectCalls
+from plugvault.cryptoki.driver import Driver
+from plugvault.cryptoki.errors import DAMAGED, reason_of
+from plugvault.cryptoki.nss import MAPPER, NssDriver
+from plugvault.cryptoki.softhsm import SoftHsmDriver
 
-# How attributes are packed, with the one that python-pkcs11 does not know.
-MAPPER = AttributeMapper()
-MAPPER.register_handler(cast(Attribute, CKA_NSS_DB), bytes, bytes)
-
-_CKF_OS_LOCKING_OK = 2
-_INITIALIZE, _FINALIZE = 1, 2  # places in CK_FUNCTION_LIST, whose first word is the version
-_CALL = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
-_SAID = {
-    0x07: "it does not take these options",  # ARGUMENTS_BAD
-    0xE2: "its database cannot be written",  # TOKEN_WRITE_PROTECTED
-    0x191: "something else in this process uses it",  # CRYPTOKI_ALREADY_INITIALIZED
-}
+if TYPE_CHECKING:
+    from plugvault.cryptoki.token import Token
 
 
-class _Arguments(ctypes.Structure):
-    """CK_C_INITIALIZE_ARGS and the word that NSS looks for after it."""
-
-    _fields_ = (
-        ("mutex_functions", ctypes.c_void_p * 4),
-        ("flags", ctypes.c_ulong),
-        ("options", ctypes.c_char_p),
-        ("reserved", ctypes.c_void_p),
-    )
+def driver_of(conf: str | None, options: str) -> Driver:
+    """conf: SoftHSM's configuration; options: the text for C_Initialize, of NSS."""
+    if options:
+        return NssDriver(options)
+    return SoftHsmDriver(conf) if conf else Driver()
 
 
-class Library(_pkcs11.lib):
-    """Load the library at `path` and initialise it with `options`.
+class ExclusiveCall:
+    """The context of one operation on a library: alone in it, its failure a VaultError.
 
-    Raises: pkcs11.PKCS11Error, or a subclass when it was the library that refused.
+    One object serves every call: a new generator for each would cost a twentieth of a signature.
     """
 
-    def __new__(cls, path: str, options: str) -> Any:
-        return super().__new__(cls, path)  # type: ignore[call-arg]
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+        self.is_forked = False
 
-    def __init__(self, path: str, options: str) -> None:
-        self._arguments = _Arguments(flags=_CKF_OS_LOCKING_OK, options=options.encode())
-        library = ctypes.CDLL(path)
-        table = ctypes.POINTER(ctypes.c_void_p)()
-        library.C_GetFunctionList(ctypes.byref(table))
-        self._initialize = _CALL(table[_INITIALIZE])
-        self._finalize = _CALL(table[_FINALIZE])
-        super().__init__(path)
+    def __enter__(self) -> None:
+        if self.is_forked:
+            raise VaultError("unavailable", "its parent process has this token open")
+        self._lock.acquire()
 
-    def initialize(self) -> None:
-        code = self._initialize(ctypes.addressof(self._arguments))
-        if code:
-            raise exceptions.FunctionFailed(_SAID.get(code, f"C_Initialize: 0x{code:x}"))
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._lock.release()
+        if error is None:
+            return
+        if isinstance(error, pkcs11.PKCS11Error):
+            detail = f"{type(error).__name__} {error}".strip()
+            raise VaultError(reason_of(error), detail) from error
+        if isinstance(error, DAMAGED):
+            raise VaultError("unavailable", "an attribute in the token is damaged") from error
 
-    def finalize(self) -> None:
-        self._finalize(None)
 
-    def close(self) -> None:
-        self.finalize()
-        self.unload()
+class Library:
+    """path, conf, options: what identifies it. tokens: the open ones, by their names. users: the
+    number of `Hsm` objects that share it."""
+
+    def __init__(self, path: str, conf: str | None, options: str) -> None:
+        self.path, self.conf, self.options, self.users = path, conf, options, 0
+        self.lock = threading.RLock()
+        self.tokens: dict[str, Token] = {}
+        self.driver = driver_of(conf, options)
+        self._call = ExclusiveCall(self.lock)
+        try:
+            self.lib: Any = self.driver.load(path)
+        except (RuntimeError, OSError) as error:
+            # A PKCS11Error itself: the file could not be loaded. A subclass: a return code.
+            reason = "module-missing" if type(error) is pkcs11.PKCS11Error else "unavailable"
+            raise VaultError(reason, f"{path} does not start: {error!r}") from error
+        self.direct_calls = DirectCalls(path)
+
+    def call(self) -> ExclusiveCall:
+        """The context of one operation on the library."""
+        return self._call
+
+    def unload(self) -> None:
+        self.driver.unload(self.path, self.lib)
+
+    def find_token(self, name: str) -> Any:
+        with self.call():
+            if not self.tokens:
+                self.lib.reinitialize()  # to see new tokens; no handle is open that could be lost
+            return self._find(name)
+
+    def _find(self, name: str) -> Any:
+        with self.call():
+            tokens = [
+                (token, self.direct_calls.token_info(token.slot.slot_id))
+                for token in self.lib.get_tokens()
+            ]
+            return uri.Name(name).pick(tokens)
+
+    def open_by_another_name(self, name: str) -> "Token | None":
+        """The token of that name, if it is open under another one: a process can log in to a
+        token only once."""
+        if not self.tokens:
+            return None
+        slot = self._find(name).slot.slot_id
+        return next((token for token in self.tokens.values() if token.slot == slot), None)
+
+    def log_in(self, name: str, pin: str | bytearray) -> tuple[Any, str]:
+        """A session, and the token's label. The label is read before the login: SoftHSM on a
+        read-only disk reports it only then. The error of a refused PIN includes the remaining
+        tries that the token reports."""
+        token = self.find_token(name)
+        secret = bytearray(pin if isinstance(pin, bytearray) else pin.encode())
+        try:
+            with self.call():
+                label = uri.label_of(self.direct_calls.token_info(token.slot.slot_id))
+                session = token.open(rw=True, attribute_mapper=MAPPER)
+                try:
+                    self.direct_calls.login(session, secret)
+                except pkcs11.PKCS11Error:
+                    session.close()
+                    raise
+                return session, label
+        except VaultError as error:
+            if error.reason not in ("pin", "pin-locked"):
+                raise
+            tries = ""
+            with suppress(VaultError), self.call():
+                tries = tries_left(self._find(name).flags)
+            refusal = VaultError(error.reason, "; ".join(filter(None, (error.detail, tries))))
+        finally:
+            secret[:] = bytes(len(secret))
+        raise refusal

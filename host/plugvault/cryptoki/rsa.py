@@ -1,6 +1,6 @@
-"""RSA keys in a token, for what the web world signs with RS256: OAuth2 access tokens.
+"""RSA keys in a token, for OAuth2 access tokens, which are signed with RS256.
 
-Plug & Charge itself uses elliptic curves; see `token`.
+Plug & Charge itself uses elliptic curves; see `ec_keys`.
 """
 
 from typing import Any, NoReturn, cast
@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
 
 from evcc.vault import VaultError
-from plugvault.cryptoki.token import Token, custody, templates
+from plugvault.cryptoki.keys import custody, templates
+from plugvault.cryptoki.token import Token
 
 BITS = 2048
 
@@ -55,7 +56,7 @@ class TokenRsaKey(rsa.RSAPrivateKey):
         self._public = public
 
     def custody(self) -> str:
-        """See `token.custody`."""
+        """See `keys.custody`."""
         return custody(self._token, self._private)
 
     def sign(self, data: Any, padding_: Any, algorithm: Any) -> bytes:

@@ -1,7 +1,7 @@
-"""A secret in a token from which others are derived: one key for every webhook's secret.
+"""A secret in a token from which the secret of every webhook is derived.
 
-What a receiver checks deliveries with must be told to it and used by every worker, but stored
-nowhere: it is HMAC-SHA256 of the webhook's id under a key that never leaves its token.
+A webhook's receiver and every worker use the webhook's secret, but it is stored nowhere: it is
+HMAC-SHA256 of the webhook's id under a key that never leaves its token.
 """
 
 from typing import Any, cast
@@ -55,7 +55,7 @@ def generate(token: Token, label: str) -> TokenSecret:
 def find(token: Token, label: str) -> TokenSecret:
     """The secret of that label. Raises VaultError("not-found" | "unavailable")."""
     with token.call():
-        found = token.find(label.encode(), ObjectClass.SECRET_KEY)
-    if not found:
+        keys = token.find(label.encode(), ObjectClass.SECRET_KEY)
+    if not keys:
         raise VaultError("not-found", label)
-    return TokenSecret(token, found[0])
+    return TokenSecret(token, keys[0])

@@ -15,7 +15,7 @@ import pytest
 from evcc.vault import VaultError
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.service import ServiceVault
-from plugvault.cryptoki.token import close_library
+from plugvault.cryptoki.hsm import close_library
 from plugvault.tokens.lease import exclusive_lease
 from plugvault.tokens.providers import PROVIDERS, Provider
 from plugvault.tokens.selection import Selection, TokenConfiguration

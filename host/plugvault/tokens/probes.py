@@ -6,7 +6,7 @@ from typing import Any
 
 from evcc.vault import PROVISIONING
 from evcc.vault.pkcs11 import TokenVault, for_owner, owners, with_adopted_key
-from plugvault.cryptoki.token import Hsm
+from plugvault.cryptoki.hsm import Hsm
 from plugvault.tokens import adoption, selftest
 from plugvault.tokens.location import TokenLocation
 
