@@ -1,1 +1,1 @@
-"""The `plugvault` command: one file per area of commands, each thin over the package it shows."""
+"""The `plugvault` command: one file for each area of commands, without logic of its own."""

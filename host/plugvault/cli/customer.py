@@ -1,4 +1,4 @@
-"""`plugvault customer`: what a vehicle's customer sees in the maker's app."""
+"""`plugvault customer`: the customer's view of a vehicle in the maker's app."""
 
 import json
 import os
@@ -20,16 +20,16 @@ VARIABLE = "PLUGVAULT_CLIENT_SECRET"
 
 def customer(
     pcid: Annotated[str, typer.Argument(help="The vehicle's PCID.")],
-    url: Annotated[str, typer.Option(envvar="PLUGVAULT_URL", help="Of the ecosystem.")],
+    url: Annotated[str, typer.Option(envvar="PLUGVAULT_URL", help="Address of the ecosystem.")],
     client_id: Annotated[
-        str, typer.Option(envvar="PLUGVAULT_CLIENT_ID", help="Of the vehicle's maker.")
+        str, typer.Option(envvar="PLUGVAULT_CLIENT_ID", help="Client id of the vehicle's maker.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show a vehicle's contracts, and which one stations install.
+    """Show a vehicle's contracts, and the one that stations install.
 
-    The maker's client secret is read from PLUGVAULT_CLIENT_SECRET, where nobody else sees it.
-    Exits 1 when the ecosystem refuses, 2 without the secret.
+    The maker's client secret is read from PLUGVAULT_CLIENT_SECRET: other users of the machine
+    cannot see it there. Exits 1 when the ecosystem refuses, 2 without the secret.
     """
     secret = os.environ.get(VARIABLE)
     if not secret:
@@ -37,16 +37,17 @@ def customer(
         raise typer.Exit(2)
     try:
         with OpcpClient(url, Credentials(client_id, secret, url)) as client:
-            found = view(pcid, VehicleMaker(client).contracts(pcid), None)
+            vehicle = view(pcid, VehicleMaker(client).contracts(pcid), None)
     except EvccError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        typer.echo(json.dumps(asdict(vehicle)))
         return
     table = Table("EMAID", "provider", "valid until", "at stations", box=box.SIMPLE_HEAD)
-    for one in found.contracts:
-        table.add_row(one.emaid, one.provider, one.valid_to, "● this one" if one.default else "")
+    for contract in vehicle.contracts:
+        default = "● this one" if contract.default else ""
+        table.add_row(contract.emaid, contract.provider, contract.valid_to, default)
     console = Console(highlight=False)
-    console.print(f"Vehicle {found.pcid}")
-    console.print(table if found.contracts else "No contracts.")
+    console.print(f"Vehicle {vehicle.pcid}")
+    console.print(table if vehicle.contracts else "No contracts.")

@@ -1,7 +1,7 @@
-"""`plugvault exi`: EXI to JSON and back, one message or a line each.
+"""`plugvault exi`: EXI to JSON and back, for one message or one message per line.
 
-JSON as `plugvault.exi_json` describes it. A bad message is one line on standard error and exit
-status 1; with `--lines` a bad line is answered `{"error": {"reason": …, "detail": …}}`.
+`plugvault.exi_json` describes the JSON. A bad message gives one line on standard error and exit
+status 1; with `--lines` the answer to a bad line is `{"error": {"reason": …, "detail": …}}`.
 """
 
 import base64
@@ -19,7 +19,7 @@ from evcc import exi
 from plugvault import exi_json
 
 app = typer.Typer(
-    help="EXI to JSON and back.",
+    help="Convert EXI to JSON and back.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 
 _T = TypeVar("_T")
-LONGEST = 8 << 20  # octets of a line, or of a file: far above any message
+LONGEST = 8 << 20  # octets of a line or a file, far above any message
 
 
 class Schema(StrEnum):
@@ -36,15 +36,21 @@ class Schema(StrEnum):
     XMLDSIG = "xmldsig"
 
 
-File = Annotated[str, typer.Argument(help="a file, or - for standard input", metavar="FILE")]
-InHex = Annotated[bool, typer.Option("--hex", help="the input is hexadecimal")]
-InBase64 = Annotated[bool, typer.Option("--base64", help="the input is base64")]
-OutHex = Annotated[bool, typer.Option("--hex", help="write hexadecimal")]
-OutBase64 = Annotated[bool, typer.Option("--base64", help="write base64")]
-Which = Annotated[Schema | None, typer.Option("--schema", help="default: found out, else iso2")]
-Lines = Annotated[bool, typer.Option("--lines", help="a message a line, an answer a line")]
-Element = Annotated[str, typer.Option("--element", help="name of the element to be signed")]
-Typed = Annotated[bool, typer.Option("--typed", help="eMAID in the other form that peers sign")]
+File = Annotated[str, typer.Argument(help="A file, or - for standard input.", metavar="FILE")]
+InHex = Annotated[bool, typer.Option("--hex", help="Read hexadecimal.")]
+InBase64 = Annotated[bool, typer.Option("--base64", help="Read base64.")]
+OutHex = Annotated[bool, typer.Option("--hex", help="Write hexadecimal.")]
+OutBase64 = Annotated[bool, typer.Option("--base64", help="Write base64.")]
+Which = Annotated[
+    Schema | None, typer.Option("--schema", help="Schema. Default: the message's own, else iso2.")
+]
+Lines = Annotated[
+    bool, typer.Option("--lines", help="Read a message per line, and write an answer per line.")
+]
+Element = Annotated[str, typer.Option("--element", help="Name of the element to be signed.")]
+Typed = Annotated[
+    bool, typer.Option("--typed", help="Encode eMAID in the other form that peers sign.")
+]
 
 
 @app.command()
@@ -55,23 +61,22 @@ def decode(
     schema: Which = None,
     lines: Lines = False,
 ) -> None:
-    """EXI to JSON.
+    """Convert EXI to JSON.
 
-    With --lines: a hexadecimal (or --base64) message a line, answered with a
-    JSON document a line; a bad one is answered {"error": {"reason", "detail"}}
-    and the rest go on.
+    With --lines each line is a hexadecimal (or --base64) message, and its answer a line of JSON.
+    The answer to a bad message is {"error": {"reason", "detail"}}; the next lines are read.
     """
 
-    def one(data: bytes) -> dict[str, Any]:
+    def convert(data: bytes) -> dict[str, Any]:
         name = schema.value if schema else exi_json.detect(data)
         return exi_json.to_json(exi.decode(data, name), name)
 
-    _one_form(hex_, base64_)
+    _check_form(hex_, base64_)
     read = _unbase64 if base64_ else _unhex if hex_ or lines else bytes
     if lines:
-        _answer(file, lambda line: json.dumps(one(read(line)), separators=(",", ":")))
+        _answer(file, lambda line: json.dumps(convert(read(line)), separators=(",", ":")))
     else:
-        print(json.dumps(_single(file, lambda data: one(read(data))), indent=1))
+        print(json.dumps(_single(file, lambda data: convert(read(data))), indent=1))
 
 
 @app.command()
@@ -82,19 +87,18 @@ def encode(
     schema: Which = None,
     lines: Lines = False,
 ) -> None:
-    """JSON, in the form that `decode` writes, to EXI.
+    """Convert JSON, in the form that `decode` writes, to EXI.
 
-    With --lines: a JSON document a line, answered with a hexadecimal (or
-    --base64) message a line; a bad one is answered
-    {"error": {"reason", "detail"}} and the rest go on.
+    With --lines each line is a JSON document, and its answer a hexadecimal (or --base64) message.
+    The answer to a bad document is {"error": {"reason", "detail"}}; the next lines are read.
     """
 
-    def one(text: bytes) -> bytes:
+    def convert(text: bytes) -> bytes:
         document = exi_json.loads(text)
         name = schema.value if schema else exi_json.detect_root(document)
         return exi.encode(exi_json.from_json(document, name), name)
 
-    _write(file, one, hex_, base64_, lines)
+    _write(file, convert, hex_, base64_, lines)
 
 
 @app.command()
@@ -107,49 +111,49 @@ def fragment(
     lines: Lines = False,
     typed: Typed = False,
 ) -> None:
-    """JSON of a message, or of one element, to the EXI fragment a signature digests.
+    """Convert JSON of a message or an element to the EXI fragment that a signature digests.
 
-    Elements that are signed: ContractSignatureCertChain,
+    Signed elements: ContractSignatureCertChain,
     ContractSignatureEncryptedPrivateKey, DHpublickey, eMAID,
     CertificateInstallationReq, CertificateUpdateReq, AuthorizationReq,
     MeteringReceiptReq; and SignedInfo itself, in the schema of xmldsig alone.
     """
 
-    def one(text: bytes) -> bytes:
+    def convert(text: bytes) -> bytes:
         name = schema.value if schema else None
         document = exi_json.loads(text)
-        index, value, found = exi_json.fragment_arguments(document, element, name)
-        return exi.fragment(index, value, found, typed)
+        index, value, grammar = exi_json.fragment_arguments(document, element, name)
+        return exi.fragment(index, value, grammar, typed)
 
-    _write(file, one, hex_, base64_, lines)
+    _write(file, convert, hex_, base64_, lines)
 
 
 def _write(
-    file: str, one: Callable[[bytes], bytes], hex_: bool, base64_: bool, lines: bool
+    file: str, convert: Callable[[bytes], bytes], hex_: bool, base64_: bool, lines: bool
 ) -> None:
     def text(data: bytes) -> str:
         return base64.b64encode(data).decode() if base64_ else data.hex()
 
-    _one_form(hex_, base64_)
+    _check_form(hex_, base64_)
     if lines:
-        _answer(file, lambda line: text(one(line)))
+        _answer(file, lambda line: text(convert(line)))
     elif hex_ or base64_:
-        print(text(_single(file, one)))
+        print(text(_single(file, convert)))
     else:
-        sys.stdout.buffer.write(_single(file, one))
+        sys.stdout.buffer.write(_single(file, convert))
         sys.stdout.buffer.flush()
 
 
 # -- one message ------------------------------------------------------------------------------
 
 
-def _single(file: str, one: Callable[[bytes], _T]) -> _T:
+def _single(file: str, convert: Callable[[bytes], _T]) -> _T:
     with _open(file) as stream:
         data = stream.read(LONGEST + 1)
     if len(data) > LONGEST:
         _fail(f"{file}: longer than {LONGEST} octets")
     try:
-        return one(data)
+        return convert(data)
     except exi.ExiError as e:
         text = e.reason == "header" and data.isascii()
         _fail(f"{e}; text? then say --hex or --base64" if text else str(e))
@@ -167,17 +171,17 @@ def _open(file: str) -> BinaryIO:
         _fail(f"{file}: {e.strerror}")
 
 
-# -- a message a line -------------------------------------------------------------------------
+# -- a message per line -------------------------------------------------------------------------
 
 
-def _answer(file: str, one: Callable[[bytes], str]) -> None:
-    """Answer each line at once; an empty line is an empty message."""
+def _answer(file: str, convert: Callable[[bytes], str]) -> None:
+    """Answer each line before the next is read; an empty line is an empty message."""
     with _open(file) as stream:
         for line in _lines(stream):
             try:
                 if line is None:
                     raise exi.ExiError("length", f"a line longer than {LONGEST} octets")
-                answer = one(line)
+                answer = convert(line)
             except exi.ExiError as e:
                 error = {"reason": e.reason, "detail": e.detail}
                 answer = json.dumps({"error": error}, separators=(",", ":"))
@@ -185,7 +189,7 @@ def _answer(file: str, one: Callable[[bytes], str]) -> None:
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
-    """Lines without their ends; None for one too long to hold."""
+    """Lines without their ends; None for a line above `LONGEST`."""
     while line := stream.readline(LONGEST):
         if len(line) == LONGEST and not line.endswith(b"\n"):
             while not line.endswith(b"\n") and line:
@@ -195,7 +199,7 @@ def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
             yield line.strip()
 
 
-def _one_form(hex_: bool, base64_: bool) -> None:
+def _check_form(hex_: bool, base64_: bool) -> None:
     if hex_ and base64_:
         raise typer.BadParameter("--hex or --base64, not both")
 

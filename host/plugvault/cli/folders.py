@@ -1,4 +1,4 @@
-"""Folders for what is thrown away, and the end of a command that somebody asks for."""
+"""Temporary folders in memory, and the clean end of a command after a signal."""
 
 import os
 import shutil
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_ROOM = 32 << 20  # bytes; a run takes a few
+_ROOM = 32 << 20  # bytes; a run needs a few
 
 
 def memory() -> Path | None:
-    """A folder in memory for what is thrown away: SoftHSM writes each object thirty times.
+    """A folder in memory for temporary files, because SoftHSM writes each object thirty times.
 
-    TMPDIR says where somebody would rather have it.
+    None when TMPDIR names another folder, or when there is no room.
     """
     if os.environ.get("TMPDIR"):
         return None
@@ -25,13 +25,13 @@ def memory() -> Path | None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Asked to end, by `kill` or a terminal that closes: clean up as after Ctrl-C."""
+    """Clean up after `kill`, or when the terminal closes, as after Ctrl-C."""
     signals = (signal.SIGTERM, signal.SIGHUP)
-    before = [
+    handlers = [
         signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in signals
     ]
     try:
         yield
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in zip(signals, handlers, strict=True):
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""`plugvault inspect FILE...`: explains files, with every check and its verdict."""
+"""`plugvault inspect FILE...`: it explains files, with the result of every check."""
 
 import json
 import sys
@@ -23,27 +23,32 @@ _UNREADABLE = 2
 
 
 def inspect(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="`-` reads stdin")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Files to explain; `-` reads standard input."),
+    ],
     trust: Annotated[
         list[Path] | None,
-        typer.Option(help="file with roots to trust (repeat it for more)", metavar="FILE"),
+        typer.Option(help="File with roots to trust; may be repeated.", metavar="FILE"),
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(help="judge validity at this time: 2026-01-31[T12:00:00Z] or Unix seconds"),
+        typer.Option(help="Check validity at this time: 2026-01-31[T12:00:00Z] or Unix seconds."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per file.")
+    ] = False,
 ) -> None:
-    """Explain what is in files, with every check's verdict.
+    """Explain the content of files, with the result of every check.
 
-    Known: EXI and V2GTP messages, certificates and chains (DER, PEM, PKCS#7),
-    certificate requests, OPCP requests and answers (JSON), bundles as XML;
-    each also in hexadecimal or base64.
+    It reads EXI and V2GTP messages, certificates and chains (DER, PEM, PKCS#7), certificate
+    requests, OPCP requests and answers (JSON), and bundles as XML; each also in hexadecimal or
+    base64.
 
-    Exit status: 0 all readable and no check failed, 1 a check failed,
-    2 something is unreadable.
+    Exit status: 0 when all files are readable and no check failed, 1 when a check failed, 2 when
+    a file is unreadable.
     """
-    # What a certificate does wrong is a check's to say, not a library's, on somebody's terminal.
+    # A check reports the faults of a certificate; a library's warning would be a second report.
     warnings.filterwarnings("ignore", category=CryptographyDeprecationWarning)
     scope = Scope(_seconds(at), _anchors(trust or []))
     console, errors = Console(highlight=False), Console(highlight=False, stderr=True)
@@ -99,7 +104,7 @@ def _anchors(files: list[Path]) -> tuple[Certificate, ...]:
 
 
 def _seconds(text: str | None) -> int:
-    """A time as seconds since 1970; without a zone it is UTC."""
+    """Unix seconds of a time; a time without a zone is UTC."""
     if text is None:
         return int(time.time())
     if text.isdigit() and len(text) > 8:
@@ -107,5 +112,5 @@ def _seconds(text: str | None) -> int:
     try:
         when = datetime.fromisoformat(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no time: {error}", param_hint="--at") from error
+        raise typer.BadParameter(f"{text!r} is not a time: {error}", param_hint="--at") from error
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())

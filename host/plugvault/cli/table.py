@@ -1,4 +1,4 @@
-"""Tables for people: whole on a terminal, and as wide as they are where there is none."""
+"""Tables for people: as wide as the terminal, or as their rows without a terminal."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_WIDE = 250  # columns where no terminal says how many there are
+_WIDE = 250  # columns without a terminal
 
 
 def show(titles: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for title in titles:  # what is cut cannot be typed into the next command
+    for title in titles:  # folded and not cut, so that every value can be copied
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    wide = None if sys.stdout.isatty() else _WIDE
-    Console(highlight=False, width=wide).print(table)
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(highlight=False, width=width).print(table)
 
 
-def printable(said: object) -> str:
-    """Others wrote some of it: neither their line breaks nor what moves a terminal's cursor."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(said))
+def printable(value: object) -> str:
+    """The text of a value that other companies may have written, without control characters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))

@@ -1,7 +1,7 @@
-"""`plugvault ecosystem`: look into an ecosystem, and change it, as the one who runs it.
+"""`plugvault ecosystem`: examine and change an ecosystem, as its operator.
 
-It works on the database, with the pools' own rules, whether anything is being served or not; what
-changes is in the audit trail under the name of the user of this machine. One file for each area.
+It works on the database, with the pools' own rules, whether the ecosystem is running or not. A
+change is in the audit trail under the name of this machine's user. One file for each area.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from plugvault.cli.ecosystem import contracts, events, partners, roots, trail, v
 from plugvault.cli.ecosystem.common import EcosystemLocation
 
 app = typer.Typer(
-    help="Look into an ecosystem, and change it, as the one who runs it.",
+    help="Examine and change an ecosystem, as its operator.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -36,18 +36,20 @@ def where(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Option(help="The sandbox's --data folder.", envvar="PLUGVAULT_DATA"),
+        typer.Option(help="The --data folder of the sandbox.", envvar="PLUGVAULT_DATA"),
     ] = None,
     database: Annotated[
         str | None,
-        typer.Option(help="Its --database, where it has one.", envvar="PLUGVAULT_DATABASE"),
+        typer.Option(
+            help="The --database of the sandbox, if it has one.", envvar="PLUGVAULT_DATABASE"
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for scripts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     if database is None:
         file = data / "ecosystem.sqlite" if data else None
         if file is None or not file.is_file():
-            said = f"{data} has no ecosystem.sqlite" if data else "say --data or --database"
-            raise typer.BadParameter(f"{said}: where is the ecosystem?", param_hint="--data")
+            text = f"{data} has no ecosystem.sqlite" if data else "--data or --database is needed"
+            raise typer.BadParameter(text, param_hint="--data")
         database = f"sqlite:///{file}"
     context.obj = EcosystemLocation(database, data, as_json)

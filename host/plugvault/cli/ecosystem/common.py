@@ -1,4 +1,4 @@
-"""What every area of `plugvault ecosystem` does alike: open the store, say what was found."""
+"""The common parts of `plugvault ecosystem`: open the store, print rows and members."""
 
 import getpass
 import json
@@ -22,17 +22,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class EcosystemLocation:
-    """Where the ecosystem is, and how to say things. `folder`: where --data was given."""
+    """The ecosystem's database, and its folder with --data; `as_json`: print JSON."""
 
     database: str
     folder: Path | None
     as_json: bool
 
 
-def new_group(words: str) -> typer.Typer:
-    """An area's commands."""
+def new_group(text: str) -> typer.Typer:
+    """A group of commands with this help text."""
     return typer.Typer(
-        help=words,
+        help=text,
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -41,7 +41,7 @@ def new_group(words: str) -> typer.Typer:
 
 
 def local_user() -> Caller:
-    """The user of this machine, who may do what every role may."""
+    """The user of this machine, with the rights of every role."""
     everything = frozenset({ANY})
     user = f"command line: {getpass.getuser()}"
     return Caller(
@@ -57,7 +57,7 @@ def reading(context: typer.Context) -> Iterator[Records]:
 
 @contextmanager
 def writing(context: typer.Context) -> Iterator[Records]:
-    """One transaction: all of a command happens, or nothing."""
+    """One transaction for a command."""
     with _opened(context) as store, store.write() as records:
         yield records
 
@@ -71,42 +71,42 @@ def _opened(context: typer.Context) -> Iterator[SqlStore]:
         finally:
             store.close()
     except (PoolError, ValueError) as error:
-        said = error.detail if isinstance(error, PoolError) else str(error)
-        typer.secho(f"plugvault ecosystem: {said}", err=True, fg="red")
+        text = error.detail if isinstance(error, PoolError) else str(error)
+        typer.secho(f"plugvault ecosystem: {text}", err=True, fg="red")
         raise typer.Exit(1) from error
 
 
 def print_rows(
-    context: typer.Context, found: Sequence[Row], *columns: str, none: str = "none"
+    context: typer.Context, rows: Sequence[Row], *columns: str, none: str = "none"
 ) -> None:
-    """A table, or a list of objects. `columns`: what people see of each."""
+    """Print a table, or with --json a list of objects. `columns`: of the table."""
     if context.obj.as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(rows, indent=1))
         return
-    if not found:
+    if not rows:
         typer.echo(none)
         return
-    shown = ([_text(row.get(name)) for name in columns] for row in found)
-    table.show([_title(name) for name in columns], shown)
+    cells = ([_text(row.get(name)) for name in columns] for row in rows)
+    table.show([_title(name) for name in columns], cells)
 
 
-def print_members(context: typer.Context, found: Row) -> None:
-    """Its members below each other, or an object."""
+def print_members(context: typer.Context, row: Row) -> None:
+    """Print the members of a row on a line each, or with --json an object."""
     if context.obj.as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(row, indent=1))
         return
-    width = max(map(len, found))
-    for name, value in found.items():
+    width = max(map(len, row))
+    for name, value in row.items():
         typer.echo(f"{_title(name):<{width}}  {_text(value)}")
 
 
-def print_done(context: typer.Context, words: str, **members: Any) -> None:
-    """What a change came to."""
-    typer.echo(json.dumps({"done": words, **members}) if context.obj.as_json else words)
+def print_done(context: typer.Context, text: str, **members: Any) -> None:
+    """Print the result of a change."""
+    typer.echo(json.dumps({"done": text, **members}) if context.obj.as_json else text)
 
 
 def moment(seconds: float | None) -> str | None:
-    """As OPCP writes it."""
+    """A time as OPCP writes it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%FT%TZ") if seconds else None
 
 

@@ -1,4 +1,4 @@
-"""`plugvault ecosystem contracts`: what CCP has."""
+"""`plugvault ecosystem contracts`: the contracts in CCP."""
 
 import time
 from typing import Annotated, Any
@@ -27,24 +27,26 @@ Emaid = Annotated[str, typer.Argument(metavar="EMAID")]
 
 
 @app.command("list")
-def listed(
+def list_contracts(
     context: typer.Context,
-    provider: Annotated[str | None, typer.Option(help="As in DEPVA.")] = None,
-    vehicle: Annotated[str | None, typer.Option(help="PCID.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Provider identifier, such as DEPVA.")
+    ] = None,
+    vehicle: Annotated[str | None, typer.Option(help="PCID of a vehicle.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
 ) -> None:
-    """Of a provider, or of a vehicle."""
+    """List the contracts of a provider or a vehicle."""
     if (provider is None) == (vehicle is None):
-        raise typer.BadParameter("say --provider or --vehicle")
+        raise typer.BadParameter("--provider or --vehicle is needed, not both")
     with reading(context) as records:
         if vehicle is not None:
-            found = records.contracts.of_vehicle(read_pcid(vehicle).upper(), ISO2)
+            listed = records.contracts.of_vehicle(read_pcid(vehicle).upper(), ISO2)
         else:
-            wanted = str(provider).replace("-", "").upper()
-            found = records.contracts.of_provider(wanted, limit)
+            identifier = str(provider).replace("-", "").upper()
+            listed = records.contracts.of_provider(identifier, limit)
     print_rows(
         context,
-        [_show(contract) for contract in found],
+        [_show(contract) for contract in listed],
         *("emaid", "pcid", "default", "valid_until", "delivered"),
         none="no contracts",
     )
@@ -52,7 +54,7 @@ def listed(
 
 @app.command()
 def show(context: typer.Context, emaid: Emaid) -> None:
-    """One contract, with whether it may be handed out."""
+    """Show a contract, and whether CCP may provide it."""
     with reading(context) as records:
         found = _find(records, emaid)
         good = checks.is_usable(records, found, time.time())
@@ -67,31 +69,32 @@ def remove(
         bool, typer.Option("--keep-valid", help="Do not revoke its certificate.")
     ] = False,
 ) -> None:
-    """Delete a contract, and revoke it when this ecosystem issued it."""
+    """Delete a contract, and revoke it if this ecosystem issued it."""
     now = time.time()
     with writing(context) as records:
         records.lock(_find(records, emaid).vehicle)
-        found = _find(records, emaid)
-        contracts.remove(records, found, now, revoke=not keep_valid)
-        audit.note(records, local_user().name, "contract deleted", found.emaid, "", now)
-    print_done(context, f"{found.emaid} deleted", emaid=found.emaid)
+        contract = _find(records, emaid)
+        contracts.remove(records, contract, now, revoke=not keep_valid)
+        audit.note(records, local_user().name, "contract deleted", contract.emaid, "", now)
+    print_done(context, f"{contract.emaid} deleted", emaid=contract.emaid)
 
 
 @app.command()
 def terminate(
-    context: typer.Context, provider: Annotated[str, typer.Argument(help="As in DEPVA.")]
+    context: typer.Context,
+    provider: Annotated[str, typer.Argument(help="Provider identifier, such as DEPVA.")],
 ) -> None:
-    """An operator leaves: have the workers delete and revoke all its contracts."""
+    """Delete and revoke all contracts of an operator that leaves. The workers do it."""
     with writing(context) as records:
         job = termination.begin(records, local_user(), provider, time.time())
     print_done(context, f"job {job.job_id} is {job.state}", job=job.job_id)
 
 
 def _find(records: Records, emaid: str) -> Contract:
-    found = contracts.find(records, read_emaid(emaid))
-    if found is None:
+    contract = contracts.find(records, read_emaid(emaid))
+    if contract is None:
         raise PoolError("not-found", contracts.MISSING)
-    return found
+    return contract
 
 
 def _show(contract: Contract) -> dict[str, Any]:

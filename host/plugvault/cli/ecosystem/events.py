@@ -1,4 +1,4 @@
-"""`plugvault ecosystem events`: what happened, and what became of its deliveries."""
+"""`plugvault ecosystem events`: the events, and their deliveries to webhooks."""
 
 import json
 import time
@@ -21,22 +21,22 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Delivery, Endpoint, Event
 from plugvault.pools.repositories import Records
 
-app = new_group("Events, webhooks, deliveries, and sending again what was given up.")
+app = new_group("List events, webhooks and deliveries, and repeat deliveries.")
 _MOST = 1000
 
 
 @app.command("list")
-def listed(
+def list_events(
     context: typer.Context,
-    since: Annotated[int, typer.Option(help="Only after this sequence number.")] = 0,
+    since: Annotated[int, typer.Option(help="List events after this sequence number.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
 ) -> None:
-    """The earliest first; `--since` goes on from the last one seen."""
+    """List events, oldest first; `--since` continues after the last one."""
     with reading(context) as records:
-        found = records.events.since(since, None, limit)
+        listed = records.events.since(since, None, limit)
     print_rows(
         context,
-        [_show(event) for event in found],
+        [_show(event) for event in listed],
         *("sequence", "at", "kind", "audience", "vehicle"),
         none="no events",
     )
@@ -44,9 +44,9 @@ def listed(
 
 @app.command()
 def webhooks(context: typer.Context) -> None:
-    """Who wants what delivered where."""
+    """List the webhooks with their owners and events."""
     with reading(context) as records:
-        found = [
+        rows = [
             {
                 "endpoint": endpoint.endpoint_id,
                 "owner": endpoint.owner_name,
@@ -56,19 +56,19 @@ def webhooks(context: typer.Context) -> None:
             }
             for endpoint in records.endpoints.all()
         ]
-    print_rows(context, found, "owner", "url", "enabled", "endpoint", none="no webhooks")
+    print_rows(context, rows, "owner", "url", "enabled", "endpoint", none="no webhooks")
 
 
 @app.command()
 def deliveries(
     context: typer.Context,
     state: Annotated[
-        str | None, typer.Option(help="pending, sent, rejected or dead (given up).")
+        str | None, typer.Option(help="State: pending, sent, rejected, or dead (given up).")
     ] = None,
 ) -> None:
-    """Of every webhook, the latest first."""
+    """List the deliveries of every webhook, newest first."""
     with reading(context) as records:
-        found = [
+        rows = [
             _delivery(endpoint, delivery, event)
             for endpoint in records.endpoints.all()
             for delivery, event in records.deliveries.of_endpoint(
@@ -77,7 +77,7 @@ def deliveries(
         ]
     print_rows(
         context,
-        found,
+        rows,
         *("state", "kind", "owner", "attempts", "outcome", "event"),
         none="no deliveries",
     )
@@ -86,22 +86,24 @@ def deliveries(
 @app.command()
 def replay(
     context: typer.Context,
-    event: Annotated[str | None, typer.Argument(help="default: all that were given up")] = None,
+    event: Annotated[
+        str | None, typer.Argument(help="Event id. Default: all deliveries that were given up.")
+    ] = None,
 ) -> None:
-    """Send again: one event to everybody it was for, or all that were given up."""
-    now, again = time.time(), 0
+    """Repeat the deliveries of one event, or all that were given up."""
+    now, count = time.time(), 0
     with writing(context) as records:
         for delivery in _finished(records, event):
             records.deliveries.put(
                 replace(delivery, state="pending", attempts=0, due=now, lease=0.0)
             )
-            again += 1
-        if not again:
+            count += 1
+        if not count:
             raise PoolError("not-found", "There is nothing to send again.")
         audit.note(
-            records, local_user().name, "deliveries replayed", event or "dead", str(again), now
+            records, local_user().name, "deliveries replayed", event or "dead", str(count), now
         )
-    print_done(context, f"{again} deliveries will be sent again", deliveries=again)
+    print_done(context, f"{count} deliveries will be sent again", deliveries=count)
 
 
 def _finished(records: Records, event_id: str | None) -> list[Delivery]:
@@ -112,8 +114,8 @@ def _finished(records: Records, event_id: str | None) -> list[Delivery]:
             for endpoint in endpoints
             for delivery, _ in records.deliveries.of_endpoint(endpoint, "dead", _MOST)
         ]
-    found = [records.deliveries.get(event_id, endpoint) for endpoint in endpoints]
-    return [delivery for delivery in found if delivery and delivery.state != "pending"]
+    listed = [records.deliveries.get(event_id, endpoint) for endpoint in endpoints]
+    return [delivery for delivery in listed if delivery and delivery.state != "pending"]
 
 
 def _show(event: Event) -> dict[str, Any]:

@@ -23,88 +23,94 @@ from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.records import Client
 from plugvault.roles.client import OpcpError
 
-app = new_group("Clients and their scopes, other ecosystems, identifiers of providers.")
+app = new_group("List and change clients, other ecosystems and provider identifiers.")
 ClientId = Annotated[str, typer.Argument(metavar="CLIENT_ID")]
 Several = list[str] | None
 
 
 @app.command("list")
-def listed(context: typer.Context) -> None:
-    """Who may ask for access tokens."""
+def list_clients(context: typer.Context) -> None:
+    """List the clients that may request access tokens."""
     with reading(context) as records:
-        found = [_show(client) for client in records.clients.all()]
-    print_rows(context, found, "name", "roles", "scopes", "active", "client_id", none="no clients")
+        rows = [_show(client) for client in records.clients.all()]
+    print_rows(context, rows, "name", "roles", "scopes", "active", "client_id", none="no clients")
 
 
 @app.command()
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The company.")],
-    role: Annotated[list[str], typer.Option(help="OEM, CPO, MO_EXTERNAL_PKI, …")],
-    wmi: Annotated[Several, typer.Option(help="Of a maker, as in PVT.")] = None,
-    provider: Annotated[Several, typer.Option(help="Of an operator, as in DEPVA.")] = None,
-    operator: Annotated[Several, typer.Option(help="Of charge points, as in DEPVC.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the company.")],
+    role: Annotated[list[str], typer.Option(help="Role: OEM, CPO, MO_EXTERNAL_PKI, …")],
+    wmi: Annotated[Several, typer.Option(help="WMI of a maker, such as PVT.")] = None,
+    provider: Annotated[
+        Several, typer.Option(help="Provider identifier of an operator, such as DEPVA.")
+    ] = None,
+    operator: Annotated[
+        Several, typer.Option(help="Identifier of a charge point operator, such as DEPVC.")
+    ] = None,
 ) -> None:
-    """Let a client in. Its secret is said once and kept nowhere.
+    """Register a client. Its secret is printed once, and not stored.
 
-    A provider identifier must be the company's already: `partners provider`.
+    A provider identifier must belong to the company already: see `partners provider`.
     """
     credentials = clients.new_credentials()
     new = Caller(
         name,
         frozenset(role),
         frozenset(wmi or ()),
-        frozenset(one.replace("-", "").upper() for one in provider or ()),
+        frozenset(text.replace("-", "").upper() for text in provider or ()),
         frozenset(operator or ()),
     )
     with writing(context) as records:
         clients.register(records, new, credentials, local_user().name, time.time())
-    _say_once(context, credentials)
+    _print_secret(context, credentials)
 
 
 @app.command()
 def suspend(context: typer.Context, client_id: ClientId) -> None:
-    """Lock a client out, with every token it has: within seconds."""
+    """Suspend a client and its access tokens, within seconds."""
     _activate(context, client_id, False)
 
 
 @app.command()
 def readmit(context: typer.Context, client_id: ClientId) -> None:
-    """Let a client in again."""
+    """Readmit a suspended client."""
     _activate(context, client_id, True)
 
 
 @app.command()
 def apply(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What it is called here.")],
-    url: Annotated[str, typer.Argument(help="Its address, as its clients know it.")],
+    name: Annotated[str, typer.Argument(help="Name of the other ecosystem here.")],
+    url: Annotated[str, typer.Argument(help="Address that its clients use.")],
 ) -> None:
-    """Take another ecosystem's application. Its secret is said once and kept nowhere.
+    """Register another ecosystem. Its secret is printed once, and not stored.
 
-    Give both to the people who run it; they are good for nothing before `move NAME audited` and
-    `move NAME active`. What they give you in return is for `link`.
+    Give client id and secret to its operators. They are valid after `move NAME audited` and
+    `move NAME active`. Use the ones that you get from them for `link`.
     """
     credentials = clients.new_credentials()
-    who, now = local_user().name, time.time()
+    user, now = local_user().name, time.time()
     with writing(context) as records:
-        clients.register(records, Caller(name, frozenset({PEER})), credentials, who, now)
-        peer = peers.apply(records, name, url, credentials[0], who, now)
-    _say_once(context, credentials, state=peer.state)
+        clients.register(records, Caller(name, frozenset({PEER})), credentials, user, now)
+        peer = peers.apply(records, name, url, credentials[0], user, now)
+    _print_secret(context, credentials, state=peer.state)
 
 
 @app.command()
 def link(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Of another ecosystem.")],
-    client_id: Annotated[str, typer.Option(help="That it gave to this one.")],
+    name: Annotated[str, typer.Argument(help="Name of another ecosystem.")],
+    client_id: Annotated[
+        str, typer.Option(help="Client id that the other ecosystem gave to this one.")
+    ],
     trust: Annotated[
         Path | None,
-        typer.Option(help="PEM of the root its HTTPS stands under, where it is not public."),
+        typer.Option(help="PEM file with the root of its HTTPS, if that is not public."),
     ] = None,
 ) -> None:
-    """Keep what another ecosystem is called with; its client_secret is asked for, or read from
-    stdin. In use at once. On several machines: once on each."""
+    """Store the credentials for another ecosystem. The client_secret is asked for, or read from
+    standard input. The link is used from the next request on. Each machine needs it."""
     links = _links(context)
     secret = (
         typer.prompt("client_secret", hide_input=True)
@@ -115,7 +121,7 @@ def link(
         peer = peers.get(records, name)
         root = trust.read_text() if trust else None
         new = Link(client_id, secret, peer.url, root)
-        new.open().close()  # a root that cannot be read is told here
+        new.open().close()  # raises for an unreadable root
         audit.note(records, local_user().name, "partner linked", name, peer.url, time.time())
         links.save({name: new})
     print_done(context, f"{name} is called at {peer.url}", name=name, url=peer.url)
@@ -124,30 +130,30 @@ def link(
 @app.command()
 def check(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Of another ecosystem.")],
+    name: Annotated[str, typer.Argument(help="Name of another ecosystem.")],
 ) -> None:
-    """Ask another ecosystem for its roots: whether the link holds and it lets us in."""
+    """Ask another ecosystem for its roots, to test the link to it."""
     with reading(context) as records:
         state = peers.get(records, name).state
     links = _links(context)
     if name not in links:
         raise typer.BadParameter(f"{name} has no link yet: `partners link`")
     try:
-        with links[name].open() as there:
-            found = there.call("GET", "/v1/root/rootCerts", headers=ONLY_YOURS)
+        with links[name].open() as client:
+            answer = client.call("GET", "/v1/root/rootCerts", headers=ONLY_YOURS)
     except OpcpError as error:
         typer.secho(f"plugvault ecosystem: {name}: {error.detail}", err=True, fg="red")
         raise typer.Exit(1) from error
-    count = len(found["RootCertificateCollection"]["rootCertificates"])
-    said = f"{name} answers and has {count} roots; here it is {state}"
-    print_done(context, said, name=name, roots=count, state=state)
+    count = len(answer["RootCertificateCollection"]["rootCertificates"])
+    text = f"{name} answers and has {count} roots; here it is {state}"
+    print_done(context, text, name=name, roots=count, state=state)
 
 
 @app.command()
 def ecosystems(context: typer.Context) -> None:
-    """Other ecosystems, and how far they are trusted."""
+    """List other ecosystems with their states."""
     with reading(context) as records:
-        found = [
+        rows = [
             {
                 "name": peer.name,
                 "url": peer.url,
@@ -157,16 +163,16 @@ def ecosystems(context: typer.Context) -> None:
             }
             for peer in records.peers.all()
         ]
-    print_rows(context, found, "name", "url", "state", "since", none="no other ecosystems")
+    print_rows(context, rows, "name", "url", "state", "since", none="no other ecosystems")
 
 
 @app.command()
 def move(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Of another ecosystem.")],
-    state: Annotated[str, typer.Argument(help="audited, active or suspended")],
+    name: Annotated[str, typer.Argument(help="Name of another ecosystem.")],
+    state: Annotated[str, typer.Argument(help="New state: audited, active or suspended.")],
 ) -> None:
-    """The next step with another ecosystem: applied, audited, active; suspended."""
+    """Change the state of another ecosystem: applied, audited, active, suspended."""
     with writing(context) as records:
         moved = peers.move(records, name, state, local_user().name, time.time())
     print_done(context, f"{name} is {moved.state}", name=name, state=moved.state)
@@ -174,9 +180,9 @@ def move(
 
 @app.command("providers")
 def identifiers(context: typer.Context) -> None:
-    """Which company which provider identifier was given to."""
+    """List the provider identifiers with their companies."""
     with reading(context) as records:
-        found = [
+        rows = [
             {
                 "provider": entry.provider,
                 "company": entry.name,
@@ -185,20 +191,22 @@ def identifiers(context: typer.Context) -> None:
             }
             for entry in providers.listed(records)
         ]
-    print_rows(context, found, "provider", "company", "registry", "active", none="no providers")
+    print_rows(context, rows, "provider", "company", "registry", "active", none="no providers")
 
 
 @app.command()
 def provider(
     context: typer.Context,
-    identifier: Annotated[str, typer.Argument(help="As in GB-OCT.")],
-    company: Annotated[str, typer.Argument()],
+    identifier: Annotated[str, typer.Argument(help="Provider identifier, such as GB-OCT.")],
+    company: Annotated[str, typer.Argument(help="Name of the company.")],
     registry: Annotated[
-        str | None, typer.Option(help="Who gave it out; default: the country's registry.")
+        str | None, typer.Option(help="Registry that issued it. Default: the country's.")
     ] = None,
-    withdrawn: Annotated[bool, typer.Option("--withdrawn", help="It is in use no more.")] = False,
+    withdrawn: Annotated[
+        bool, typer.Option("--withdrawn", help="Mark it as no longer in use.")
+    ] = False,
 ) -> None:
-    """Enter a provider identifier, or change its entry."""
+    """Add a provider identifier, or change its entry."""
     with writing(context) as records:
         entry = providers.enter(
             records,
@@ -215,19 +223,19 @@ def provider(
 def _activate(context: typer.Context, client_id: str, active: bool) -> None:
     with writing(context) as records:
         client = clients.set_active(records, client_id, active, local_user().name, time.time())
-    print_done(context, f"{client.name} is {'let in' if active else 'locked out'}", active=active)
+    print_done(context, f"{client.name} is {'active' if active else 'suspended'}", active=active)
 
 
-def _say_once(context: typer.Context, credentials: tuple[str, str], **members: Any) -> None:
+def _print_secret(context: typer.Context, credentials: tuple[str, str], **members: Any) -> None:
     client_id, secret = credentials
-    said = f"client_id      {client_id}\nclient_secret  {secret}"
-    print_done(context, said, client_id=client_id, client_secret=secret, **members)
+    text = f"client_id      {client_id}\nclient_secret  {secret}"
+    print_done(context, text, client_id=client_id, client_secret=secret, **members)
 
 
 def _links(context: typer.Context) -> Links:
     folder = context.obj.folder
     if folder is None or not folder.is_dir():
-        raise typer.BadParameter("the folder keeps what partners are called with: say --data")
+        raise typer.BadParameter("--data is needed: the credentials for partners are there")
     return Links(folder)
 
 

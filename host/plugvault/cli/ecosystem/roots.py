@@ -1,4 +1,4 @@
-"""`plugvault ecosystem roots`: what RCP has, and what waits for a second administrator."""
+"""`plugvault ecosystem roots`: the roots in RCP, and changes that wait for approval."""
 
 import time
 from pathlib import Path
@@ -21,24 +21,24 @@ from plugvault.cli.ecosystem.common import (
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools import changes, rcp
-from plugvault.pools.records import Root
+from plugvault.pools.records import Root, RootChange
 
-app = new_group("Root certificates in RCP, and changes of it that need a second person.")
-Ask = Annotated[bool, typer.Option("--ask", help="Leave it to another administrator to agree.")]
+app = new_group("List and change the roots in RCP, alone or with a second administrator.")
+Ask = Annotated[bool, typer.Option("--ask", help="Let another administrator approve the change.")]
 Change = Annotated[str, typer.Argument(metavar="CHANGE")]
 
 
 @app.command("list")
-def listed(
+def list_roots(
     context: typer.Context,
-    kind: Annotated[str | None, typer.Option(help="V2G, OEM, MO or PE.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Kind of root: V2G, OEM, MO or PE.")] = None,
 ) -> None:
-    """All of them, or those of one kind."""
+    """List all roots, or those of one kind."""
     with reading(context) as records:
-        found = records.roots.all(kind.upper() if kind else None)
+        roots = records.roots.all(kind.upper() if kind else None)
     print_rows(
         context,
-        [_show(root) for root in found],
+        [_show(root) for root in roots],
         *("kind", "name", "curve", "valid_until", "from", "root_id"),
         none="no roots",
     )
@@ -46,7 +46,7 @@ def listed(
 
 @app.command()
 def show(context: typer.Context, root_id: str) -> None:
-    """One root."""
+    """Show a root."""
     with reading(context) as records:
         root = rcp.get(records, root_id.lower())
     print_members(context, {**_show(root), "fingerprint": root.fingerprint})
@@ -55,20 +55,22 @@ def show(context: typer.Context, root_id: str) -> None:
 @app.command()
 def add(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="PEM or DER of one root")],
-    kind: Annotated[str, typer.Option(help="V2G, OEM, MO or PE.")],
+    file: Annotated[Path, typer.Argument(help="File with one root, PEM or DER.")],
+    kind: Annotated[str, typer.Option(help="Kind of root: V2G, OEM, MO or PE.")],
     ask: Ask = False,
 ) -> None:
-    """Trust a root. Compare its fingerprint with what its owner told you first."""
-    root, who, now = _read(file), local_user(), time.time()
+    """Trust a root. Compare its fingerprint with the one from its owner first."""
+    root, user, now = _read(file), local_user(), time.time()
     with writing(context) as records:
         if ask:
-            change = changes.ask_add(records, who, root, kind.upper(), now)
+            change = changes.ask_add(records, user, root, kind.upper(), now)
         else:
-            added = rcp.put(records, root, kind.upper(), now, who=who.name)
+            added = rcp.put(records, root, kind.upper(), now, who=user.name)
     if ask:
         print_done(
-            context, f"change {change.change_id} waits for another", change=change.change_id
+            context,
+            f"change {change.change_id} waits for another administrator",
+            change=change.change_id,
         )
     else:
         print_done(context, f"root {added.root_id} is trusted", root_id=added.root_id)
@@ -76,16 +78,18 @@ def add(
 
 @app.command()
 def remove(context: typer.Context, root_id: str, ask: Ask = False) -> None:
-    """Trust a root no more. What hangs under it stays where it is, and is refused when read."""
-    who, now = local_user(), time.time()
+    """Stop trusting a root. Records under it stay, and are refused when they are read."""
+    user, now = local_user(), time.time()
     with writing(context) as records:
         if ask:
-            change = changes.ask_delete(records, who, root_id.lower(), now)
+            change = changes.ask_delete(records, user, root_id.lower(), now)
         else:
-            rcp.delete(records, root_id.lower(), now, who=who.name)
+            rcp.delete(records, root_id.lower(), now, who=user.name)
     if ask:
         print_done(
-            context, f"change {change.change_id} waits for another", change=change.change_id
+            context,
+            f"change {change.change_id} waits for another administrator",
+            change=change.change_id,
         )
     else:
         print_done(context, f"root {root_id} deleted", root_id=root_id)
@@ -93,9 +97,9 @@ def remove(context: typer.Context, root_id: str, ask: Ask = False) -> None:
 
 @app.command("changes")
 def waiting(context: typer.Context) -> None:
-    """What was asked for, and what became of it."""
+    """List the requested changes with their states."""
     with reading(context) as records:
-        found = [
+        rows = [
             {
                 "change_id": change.change_id,
                 "action": change.action,
@@ -109,7 +113,7 @@ def waiting(context: typer.Context) -> None:
         ]
     print_rows(
         context,
-        found,
+        rows,
         *("state", "action", "kind", "asked_by", "asked", "change_id"),
         none="no changes",
     )
@@ -120,10 +124,10 @@ def approve(
     context: typer.Context,
     change_id: Change,
     fingerprint: Annotated[
-        str, typer.Option(help="SHA-256 of the root, as its owner told you: not from here.")
+        str, typer.Option(help="SHA-256 of the root, from its owner and not from this list.")
     ],
 ) -> None:
-    """Agree to what another administrator asked for."""
+    """Approve another administrator's change."""
     with writing(context) as records:
         changes.approve(records, local_user(), change_id, fingerprint, time.time())
     print_done(context, f"change {change_id} is done", change=change_id)
@@ -131,23 +135,27 @@ def approve(
 
 @app.command()
 def refuse(context: typer.Context, change_id: Change) -> None:
-    """Leave RCP as it is."""
+    """Refuse a change. RCP stays as it is."""
     with writing(context) as records:
         changes.refuse(records, local_user(), change_id, time.time())
     print_done(context, f"change {change_id} is refused", change=change_id)
 
 
+def _waiting(change: RootChange) -> str:
+    return f"change {change.change_id} waits for another administrator"
+
+
 def _read(file: Path) -> bytes:
-    """DER of the one certificate in a file. Whether it is a root is RCP's to say."""
+    """The one certificate in a file, DER. RCP checks whether it is a root."""
     try:
         content = file.read_bytes()
         if b"-----BEGIN" in content:
-            (one,) = x509.load_pem_x509_certificates(content)
+            (certificate,) = x509.load_pem_x509_certificates(content)
         else:
-            one = x509.load_der_x509_certificate(content)
+            certificate = x509.load_der_x509_certificate(content)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{file}: not one certificate, PEM or DER ({error})") from error
-    return one.public_bytes(Encoding.DER)
+    return certificate.public_bytes(Encoding.DER)
 
 
 def _show(root: Root) -> dict[str, Any]:

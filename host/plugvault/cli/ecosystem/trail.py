@@ -1,4 +1,4 @@
-"""`plugvault ecosystem audit` and `jobs`: what people decided, and long work."""
+"""`plugvault ecosystem audit` and `jobs`: decisions of people, and long work."""
 
 from typing import Annotated
 
@@ -10,38 +10,38 @@ from plugvault.pools import audit as pool
 
 def audit(
     context: typer.Context,
-    since: Annotated[int, typer.Option(help="Only after this sequence number.")] = 0,
+    since: Annotated[int, typer.Option(help="List entries after this sequence number.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check that nobody has edited the trail.")
+        bool, typer.Option("--verify", help="Check that the trail is unchanged.")
     ] = False,
     head: Annotated[
-        str, typer.Option(help="With --verify: a digest noted earlier, which must be in it.")
+        str, typer.Option(help="With --verify: an earlier digest, which must be in the trail.")
     ] = "",
 ) -> None:
-    """Who did what to what, when: the earliest first.
+    """List the decisions of people, oldest first.
 
-    --verify exits with 1 when a line is not what was written, or the end is gone.
+    --verify exits with 1 when an entry was changed, or when the end is missing.
     """
     with reading(context) as records:
         if verify:
             verdict = pool.verify(records, head)
         else:
-            found = [
+            rows = [
                 {**vars(entry), "at": moment(entry.at)}
                 for entry in records.audit.since(since, limit)
             ]
     if not verify:
-        print_rows(context, found, "sequence", "at", "who", "action", "subject", "detail")
+        print_rows(context, rows, "sequence", "at", "who", "action", "subject", "detail")
         return
     print_members(context, {**vars(verdict), "whole": verdict.broken is None and not verdict.cut})
     raise typer.Exit(0 if verdict.broken is None and not verdict.cut else 1)
 
 
 def jobs(context: typer.Context) -> None:
-    """Long work that the workers do in small steps."""
+    """List the long work that the workers do in small steps."""
     with reading(context) as records:
-        found = [
+        rows = [
             {
                 "job": job.job_id,
                 "kind": job.kind,
@@ -53,4 +53,4 @@ def jobs(context: typer.Context) -> None:
             }
             for job in records.jobs.all()
         ]
-    print_rows(context, found, "state", "kind", "subject", "done", "asked", "job", none="no jobs")
+    print_rows(context, rows, "state", "kind", "subject", "done", "asked", "job", none="no jobs")

@@ -1,4 +1,4 @@
-"""`plugvault ecosystem vehicles`: what PCP has."""
+"""`plugvault ecosystem vehicles`: the vehicles in PCP."""
 
 import time
 from typing import Annotated, Any
@@ -25,29 +25,29 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning
 from plugvault.pools.repositories import Records
 
-app = new_group("Vehicles in PCP, and in the registry of VINs and number plates.")
-Vehicle = Annotated[str, typer.Argument(help="PCID, VIN or number plate")]
+app = new_group("List and delete vehicles, by PCID, VIN or number plate.")
+Vehicle = Annotated[str, typer.Argument(help="PCID, VIN or number plate.")]
 
 
 @app.command("list")
-def listed(
+def list_vehicles(
     context: typer.Context,
-    after: Annotated[str, typer.Option(help="Go on from this PCID.")] = "",
+    after: Annotated[str, typer.Option(help="List vehicles after this PCID.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
 ) -> None:
-    """In the order of their PCIDs."""
+    """List vehicles, in the order of their PCIDs."""
     with reading(context) as records:
-        found = [
+        rows = [
             _show(records, vehicle) for vehicle in records.vehicles.after(after.upper(), limit)
         ]
     print_rows(
-        context, found, "pcid", "valid_until", "plate", "contracts", "from", none="no vehicles"
+        context, rows, "pcid", "valid_until", "plate", "contracts", "from", none="no vehicles"
     )
 
 
 @app.command()
 def show(context: typer.Context, vehicle: Vehicle) -> None:
-    """One vehicle, with whether its certificate is still good."""
+    """Show a vehicle, and whether its certificate is valid."""
     with reading(context) as records:
         stored = _find(records, vehicle)
         usable = pcp.find(records, stored.pcid, time.time()) is not None
@@ -56,15 +56,15 @@ def show(context: typer.Context, vehicle: Vehicle) -> None:
 
 @app.command()
 def reset(context: typer.Context, vehicle: Vehicle) -> None:
-    """The vehicle was wiped or sold: delete its contracts, keep its certificate."""
+    """Delete the contracts of a vehicle that was reset or sold, and keep its certificate."""
     with writing(context) as records:
-        gone = pcp.reset(records, local_user(), _find(records, vehicle).pcid, time.time())
-    print_done(context, f"{gone} contracts deleted", contracts=gone)
+        count = pcp.reset(records, local_user(), _find(records, vehicle).pcid, time.time())
+    print_done(context, f"{count} contracts deleted", contracts=count)
 
 
 @app.command()
 def remove(context: typer.Context, vehicle: Vehicle) -> None:
-    """Delete a vehicle and its contracts; revoke those that this ecosystem issued."""
+    """Delete a vehicle and its contracts, and revoke those that this ecosystem issued."""
     with writing(context) as records:
         pcid = _find(records, vehicle).pcid
         pcp.delete(records, local_user(), pcid, time.time())
@@ -72,7 +72,7 @@ def remove(context: typer.Context, vehicle: Vehicle) -> None:
 
 
 def _find(records: Records, text: str) -> Provisioning:
-    """By PCID, or by what the registry knows it by."""
+    """The vehicle of a PCID, or of a VIN or plate in the registry."""
     pcid = text
     for read, find in (
         (registry.read_vin, records.registry.by_vin),
@@ -94,13 +94,15 @@ def _find(records: Records, text: str) -> Provisioning:
 
 
 def _show(records: Records, stored: Provisioning) -> dict[str, Any]:
-    known = records.registry.by_pcid(stored.vehicle)
+    entry = records.registry.by_pcid(stored.vehicle)
     return {
         "pcid": stored.pcid,
-        "vin": known.vin if known else None,
-        "plate": known.plate if known else None,
+        "vin": entry.vin if entry else None,
+        "plate": entry.plate if entry else None,
         "valid_until": moment(stored.not_after),
-        "contracts": [one.emaid for one in records.contracts.of_vehicle(stored.vehicle, ISO2)],
+        "contracts": [
+            contract.emaid for contract in records.contracts.of_vehicle(stored.vehicle, ISO2)
+        ],
         "from": stored.origin or None,
     }
 
