@@ -1,14 +1,13 @@
-"""A car on this computer: the EV module in a process of its own, and the bench it is wired to.
+"""A car on this computer: the EV module in a process of its own, and its test bench.
 
     with Car(runtime, "serial", folder, maker=key.point, token=token) as car:
         maker = car.maker(key)
         maker.connect()
         car.charge("127.0.0.1", station.port, want_contract=True)
 
-The module is the same that goes on a board, started as `main.py` under the chosen interpreter.
-Its link is a null-modem cable of two pseudo-terminals, or a TCP connection on the loopback. Its
-vault is the token itself where the interpreter has `ffi`, else a vault service started here.
-Linux, as pseudo-terminals and the vault service are.
+The module is the same as on a board, started as `main.py` under the chosen interpreter. Its link
+is a null-modem cable of two pseudo-terminals, or a TCP connection on the loopback. Its vault is
+the token itself if the interpreter has `ffi`, else a vault service started here. Needs Linux.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ from evcc.errors import EvccError
 from evcc.ports.stream import PortError, Stream
 from plugvault.link.bench import Bench
 from plugvault.link.endpoint import of_connection, open_serial
-from plugvault.link.nullmodem import NullModem, Spoil
+from plugvault.link.nullmodem import Noise, NullModem
 from plugvault.runtimes import Runtime, program
 from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service.callers import OPENINGS
@@ -35,11 +34,11 @@ from plugvault.vault_service.service import VaultService
 
 _START_TIMEOUT = 20.0  # seconds until the module must have answered
 _END_TIMEOUT = 5.0
-_NAME = "car"  # of the module, to a vault service that it reaches over the link
+_NAME = "car"  # the module's name at a vault service that it reaches over the link
 
 
 class CarError(EvccError):
-    """The module's process could not be started, or ended by itself; `detail` has its words."""
+    """The module's process did not start, or ended by itself; `detail` has its stderr."""
 
     REASONS = ("start", "died")
 
@@ -47,14 +46,14 @@ class CarError(EvccError):
 class Car:
     """The module and its bench, while the context lasts.
 
-    runtime: the interpreter. link: "serial" or "tcp". folder: the car's own, for its
-    configuration and its contracts; entered again, it is the same car. maker: the 65-byte point
-    of the maker's telematics key. token: a weaker one than its `minimum_custody` ends
-    the module at its start. vault: "token" (needs ffi), "service", "link" (the service,
-    reached over the link as a board does); None: the first that can be. openings_per_hour: of
-    that service, see `VaultService`. noise, baud: of the
-    cable, see `NullModem`. heap: of a MicroPython, e.g. "256k". code: the folder to run
-    instead of the firmware's, such as .mpy beside `main.py` and `boot.py`. observe: see `Bench`.
+    runtime: the interpreter. link: "serial" or "tcp". folder: for the car's configuration and
+    contracts; a car entered again with its folder is the same car. maker: the 65-byte point of the
+    maker's telematics key. token: the module does not start with a token below its
+    `minimum_custody`. vault: "token" (needs ffi), "service", "link" (the service, reached over the
+    link as a board does); None: the first one possible. openings_per_hour: of that service, see
+    `VaultService`. noise, baud: of the cable, see `NullModem`. heap: of a MicroPython, e.g.
+    "256k". code: the folder to run instead of the firmware's, such as .mpy beside `main.py` and
+    `boot.py`. observe: see `Bench`.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Car:
         token: TokenConfiguration,
         vault: str | None = None,
         openings_per_hour: float | None = OPENINGS,
-        noise: Spoil | None = None,
+        noise: Noise | None = None,
         baud: int | None = None,
         heap: str | None = None,
         code: Path | None = None,
@@ -89,7 +88,7 @@ class Car:
         self._code = code or program()
         self._legacy_emaid = legacy_emaid
         self._observe = observe
-        self._vault_socket: Path | None = None  # of the service the bench passes on
+        self._vault_socket: Path | None = None  # of the service that the bench connects
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -105,7 +104,7 @@ class Car:
             threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
             self.bench.status(_START_TIMEOUT)
             self._stack = stack.pop_all()
-        # What anybody does with a car, it does on its bench.
+        # The bench's methods are the car's.
         self.status, self.request = self.bench.status, self.bench.request
         self.maker, self.charge = self.bench.maker, self.bench.charge
         self.bridge_session, self.traffic = self.bench.bridge_session, self.bench.traffic
@@ -116,21 +115,21 @@ class Car:
 
     @property
     def pid(self) -> int:
-        """Of the module's process."""
+        """The module's process ID."""
         return self._process.pid
 
     @property
     def stderr(self) -> str:
-        """What the module's interpreter wrote there; empty when all is well."""
+        """The output of the module's interpreter; empty without errors."""
         path = self.folder / "stderr.txt"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def _start_vault(self, stack: contextlib.ExitStack) -> dict[str, str]:
-        """Where the module finds its keys: the "vault" of its configuration."""
+        """Start the vault service if one is needed. Returns "vault" of the configuration."""
         token, location = self._token, self._token.location
         if self.vault == "token":
             pin_file = self.folder / "pin"
-            stack.callback(pin_file.unlink, missing_ok=True)  # also when nothing starts
+            stack.callback(pin_file.unlink, missing_ok=True)  # after a failed start too
             _write_private(pin_file, token.pin)
             return {
                 "kind": "pkcs11",
@@ -141,7 +140,7 @@ class Car:
                 "minimum_custody": token.minimum_custody,
                 "provisioning": token.provisioning,
             }
-        # A socket's path is short by nature; the car's folder need not be.
+        # The path of a socket must be short; the car's folder may be long.
         short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
         key_file, key = self.folder / "vault-key", secrets.token_bytes(32)
         service = VaultService(
@@ -167,7 +166,7 @@ class Car:
     def _lay_cable(
         self, stack: contextlib.ExitStack
     ) -> tuple[dict[str, object], Callable[[], Stream]]:
-        """The "link" of the configuration, and what opens this end of it."""
+        """The "link" of the configuration, and a function that opens this end of it."""
         if self.link == "serial":
             cable = stack.enter_context(NullModem(self._noise, self._baud))
             return {"kind": "tty", "path": str(cable.b)}, lambda: open_serial(cable.a)
@@ -199,7 +198,7 @@ class Car:
     def _start(self) -> subprocess.Popen[bytes]:
         runtime = self.runtime
         heap = runtime.heap(self._heap) if self._heap else ()
-        with (self.folder / "stderr.txt").open("wb") as stderr, _told_as("start"):
+        with (self.folder / "stderr.txt").open("wb") as stderr, _car_error("start"):
             return subprocess.Popen(
                 [*runtime.argv, *heap, str(self._code / "main.py"), "config.json"],
                 cwd=self.folder,
@@ -208,7 +207,7 @@ class Car:
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 umask=0o077,
-                process_group=0,  # a Ctrl-C in the terminal is for this process to pass on
+                process_group=0,  # a Ctrl-C in the terminal reaches this process only
             )
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
@@ -216,15 +215,15 @@ class Car:
         self.bench.fail(self._died(process))
 
     def _explain(self, error: PortError) -> EvccError:
-        """A lost line is mostly a process that ended: its last words say more."""
+        """The reason of a lost line: mostly the end of the process, with its stderr."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
             return self._died(self._process)
         return error
 
     def _died(self, process: subprocess.Popen[bytes]) -> CarError:
-        words = self.stderr.strip()[-2000:]
-        return CarError("died", f"exit code {process.returncode}: {words or 'without a word'}")
+        output = self.stderr.strip()[-2000:]
+        return CarError("died", f"exit code {process.returncode}: {output or 'no output'}")
 
     def _end(self) -> None:
         process = self._process
@@ -237,7 +236,7 @@ class Car:
 
 
 @contextlib.contextmanager
-def _told_as(reason: str) -> Iterator[None]:
+def _car_error(reason: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -245,7 +244,7 @@ def _told_as(reason: str) -> Iterator[None]:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """A file only its owner can read, from the first byte on."""
+    """A file that only its owner can read, from the first byte on."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)

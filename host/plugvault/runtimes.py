@@ -1,12 +1,11 @@
-"""The interpreters the EV module can run under, on this machine.
+"""The interpreters of this machine that can run the EV module.
 
     cpython    the Python that runs this
     wheel      MicroPython of the PyPI wheel: recent, no `ffi`
     debian     Debian's MicroPython: with `ffi`, so the module drives a PKCS#11 token by itself
-    debian32   the same, 32 bits wide as boards are: for figures of memory
+    debian32   the same with 32 bits, as on boards: for figures of memory
 
-`tools/setup` puts them into the cache folder; this only finds them and asks each what it can do.
-It installs nothing.
+`tools/setup` installs them into the cache folder; here they are found and their modules listed.
 """
 
 import errno
@@ -22,30 +21,30 @@ from pathlib import Path
 
 NAMES = ("cpython", "wheel", "debian", "debian32")
 SYSTEM = Path("/usr/bin/micropython")
-# Beneath the environment of a process that drives a token: SoftHSM makes and frees hundreds of
-# little numbers for one signature, which glibc keeps at hand if it is told so.
+# A default of the environment of each process that drives a token: SoftHSM allocates hundreds of
+# small numbers for one signature, and a larger thread cache of glibc serves them.
 ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=127"}
 
-_ASK = """
+_PROBE = """
 import sys
-found = []
+modules = []
 for name in ("ffi", "cryptolib", "asyncio"):
     try:
         __import__(name)
-        found.append(name)
+        modules.append(name)
     except ImportError:
         pass
 version = [str(part) for part in sys.implementation[1] if part != ""]
 bits = 64 if sys.maxsize > 2**31 else 32
-print("plugvault", ".".join(version[:3]) + "-".join([""] + version[3:]), bits, " ".join(found))
+print("plugvault", ".".join(version[:3]) + "-".join([""] + version[3:]), bits, " ".join(modules))
 """
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """An interpreter and what it can do.
+    """An interpreter and its abilities.
 
-    `argv`: how a command line begins; options and the script follow. `bits`: 32 or 64.
+    `argv`: the start of its command line; options and the script follow. `bits`: 32 or 64.
     """
 
     name: str
@@ -60,16 +59,16 @@ class Runtime:
         return self.name != "cpython"
 
     def heap(self, size: str) -> tuple[str, ...]:
-        """Options that give the interpreter a heap of `size` bytes ("160k", "4M"), if it asks."""
+        """Options for a heap of `size` bytes ("160k", "4M"); none for CPython."""
         return ("-X", f"heapsize={size}") if self.micropython else ()
 
     def env(self, *paths: Path) -> dict[str, str]:
-        """A whole environment in which `paths`, then the firmware's folder, can be imported."""
+        """An environment in which `paths`, then the firmware's folder, can be imported."""
         folders = [str(path) for path in (*paths, firmware())]
         if not self.micropython:
             return {**os.environ, "PYTHONPATH": ":".join(folders)}
-        beneath = ALLOCATOR if self.has_ffi else {}
-        return {**beneath, **os.environ, "MICROPYPATH": ":".join([*folders, ".frozen"])}
+        defaults = ALLOCATOR if self.has_ffi else {}
+        return {**defaults, **os.environ, "MICROPYPATH": ":".join([*folders, ".frozen"])}
 
 
 def firmware() -> Path:
@@ -81,35 +80,36 @@ def firmware() -> Path:
 
 
 def program() -> Path:
-    """The folder that holds the module's `main.py` and `boot.py`: beside `evcc`, but in a package
-    that was installed in this one, for they are no modules of everybody's."""
+    """The folder of the module's `main.py` and `boot.py`: beside `evcc` in a clone; inside this
+    package when it is installed, because they are no top-level modules."""
     installed = Path(__file__).with_name("firmware")
     return installed if installed.is_dir() else firmware()
 
 
 def cache() -> Path:
-    """The folder that set-up keeps interpreters in."""
+    """The folder into which set-up installs interpreters."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "plugvault"
 
 
 def run_folder() -> Path:
-    """A folder for what processes of this user share while they run, made when missing; nobody
-    else can put anything there. Raises OSError, also for a folder that is not this user's alone.
+    """A folder for files that processes of this user share, made when missing.
+
+    No other user can write to it. Raises OSError, also for a folder that another user can use.
     """
     base = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(base) / "plugvault" if base else cache() / "run"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    alone = found.st_uid == os.geteuid() and not found.st_mode & 0o077
-    if not (alone and stat.S_ISDIR(found.st_mode)):
+    status = folder.lstat()
+    private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    if not (private and stat.S_ISDIR(status.st_mode)):
         words = "must be a folder of this user alone, mode 0700: remove it, or set XDG_RUNTIME_DIR"
         raise PermissionError(errno.EPERM, words, str(folder))
     return folder
 
 
 def find() -> list[Runtime]:
-    """Every interpreter there is, in the order of `NAMES`."""
+    """Every interpreter of this machine, in the order of `NAMES`."""
     return [runtime for name in NAMES if (runtime := get(name)) is not None]
 
 
@@ -120,7 +120,7 @@ def get(name: str) -> Runtime | None:
         raise ValueError(f"no runtime is called {name!r}; there are {', '.join(NAMES)}")
     if name == "cpython":
         return cpython()
-    candidates = (_asked(name, path) for path in _candidates(name))
+    candidates = (_probe(name, path) for path in _candidates(name))
     return next((runtime for runtime in candidates if runtime is not None), None)
 
 
@@ -132,9 +132,9 @@ def cpython() -> Runtime:
 
 
 def _candidates(name: str) -> list[Path]:
-    """Where `name` may be, the best first: the system's own, then the cache, newest first."""
-    found = (cache() / "micropython").glob(f"{name}-*/micropython")
-    cached = sorted(found, key=lambda path: _natural(path.parent.name), reverse=True)
+    """Paths to try for `name`: the system's own, then the cache, newest first."""
+    paths = (cache() / "micropython").glob(f"{name}-*/micropython")
+    cached = sorted(paths, key=lambda path: _natural(path.parent.name), reverse=True)
     return [SYSTEM, *cached] if name == "debian" else cached
 
 
@@ -143,11 +143,11 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def _asked(name: str, path: Path) -> Runtime | None:
-    """Ask the interpreter at `path` what it is; None if it does not run or is another."""
+def _probe(name: str, path: Path) -> Runtime | None:
+    """The interpreter at `path`; None if it does not run or is not `name`."""
     try:
         answer = subprocess.run(
-            [path, "-c", _ASK], capture_output=True, text=True, timeout=10, check=True
+            [path, "-c", _PROBE], capture_output=True, text=True, timeout=10, check=True
         ).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return None
@@ -155,7 +155,7 @@ def _asked(name: str, path: Path) -> Runtime | None:
         return None
     _, version, bits, *modules = answer
     if name.startswith("debian") and "ffi" not in modules:
-        return None  # a micropython of somebody else's making, without what this one is for
+        return None  # another build, without the module that this runtime is for
     if name == "debian32" and int(bits) != 32:
         return None
     return Runtime(

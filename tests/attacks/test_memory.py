@@ -25,6 +25,7 @@ from evcc import x509 as strict
 from evcc.ports.stream import of_socket
 from fixtures.office import URL, Office, branch
 from plugvault.link import bench as benches
+from plugvault.link import bridges
 from plugvault.link.bench import Bench
 from plugvault.opcp import budget
 from plugvault.opcp import tokens as tokens_
@@ -164,7 +165,7 @@ def module() -> Iterator[tuple[Bench, socket.socket]]:
 def test_strangers_cannot_fill_memory_from_a_line(
     module: tuple[Bench, socket.socket], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(benches, "_MOST", 50)
+    monkeypatch.setattr(benches, "_EVENTS", 50)
     bench, _ = module
     for number in range(200):
         event = {"event": "trusted", "text": "x" * 4000, "session": number}
@@ -173,10 +174,10 @@ def test_strangers_cannot_fill_memory_from_a_line(
         bench._logged(b"x" * 512)
         bench._to_maker(bytes(4096))
     assert bench._answers == {}
-    assert len(bench._told) <= benches._SESSIONS
+    assert len(bench._session_events) <= benches._SESSIONS
     assert len(bench.events) <= 50
     assert len(bench.log) <= 50
-    assert bench._telematics.qsize() <= benches._WAITING
+    assert bench._telematics.qsize() <= benches._TELEMATICS
     with pytest.raises(queue.Full):
         bench._telematics.put_nowait(b"")
 
@@ -195,7 +196,7 @@ def test_strangers_cannot_fill_memory_from_a_station(module: tuple[Bench, socket
         with contextlib.suppress(TimeoutError):
             while sent < 64 << 20:  # nobody reads the line, whose other end `line` is
                 sent += station.send(bytes(65_536))
-        assert bench.endpoint.bytes_out[benches.SESSION] <= benches._AHEAD + 1024
+        assert bench.endpoint.bytes_out[benches.SESSION] <= bridges.UNACKNOWLEDGED + 1024
         assert sent < 64 << 20
         line.close()  # so that nobody waits for what cannot arrive
 

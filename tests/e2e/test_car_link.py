@@ -19,7 +19,7 @@ from evcc import exi, x509
 from plugvault import runtimes
 from plugvault.car import Car, CarError
 from plugvault.link.bench import BenchError
-from plugvault.link.endpoint import Endpoint, open_serial
+from plugvault.link.endpoint import LinkEndpoint, open_serial
 from plugvault.link.nullmodem import NullModem
 from plugvault.station import Offer, Station
 from plugvault.telematics import TelematicsError
@@ -287,7 +287,7 @@ def test_noise_on_a_pty_never_loses_a_message() -> None:
     got: list[list[bytes]] = [[], []]
     with NullModem(noise(10)) as cable:
         ends = [
-            Endpoint(open_serial(path), {1: heard.append})
+            LinkEndpoint(open_serial(path), {1: heard.append})
             for path, heard in zip((cable.a, cable.b), got, strict=True)
         ]
         with ends[0], ends[1]:
@@ -305,8 +305,8 @@ def test_noise_on_a_pty_never_loses_a_message() -> None:
 def test_a_cable_of_115200_baud_keeps_to_its_speed() -> None:
     got: list[bytes] = []
     with NullModem(baud=115_200) as cable:
-        far = Endpoint(open_serial(cable.b), {1: got.append})
-        with Endpoint(open_serial(cable.a), {}) as near, far:
+        far = LinkEndpoint(open_serial(cable.b), {1: got.append})
+        with LinkEndpoint(open_serial(cable.a), {}) as near, far:
             near.send(1, b"x")
             while not got:
                 time.sleep(0.001)

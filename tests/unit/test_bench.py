@@ -20,7 +20,7 @@ from evcc.ports import clock
 from evcc.ports.stream import of_socket
 from evcc.vault import PROVISIONING, VaultError, service
 from plugvault.link.bench import Bench, BenchError
-from plugvault.link.endpoint import Endpoint
+from plugvault.link.endpoint import LinkEndpoint
 
 
 @pytest.fixture
@@ -149,12 +149,12 @@ def test_events_the_module_lost_are_counted_in_the_log(ends: tuple[Any, Line]):
 
 def test_a_module_that_takes_nothing_gets_no_more_than_fits(ends: tuple[Any, Line]):
     stream, line = ends
-    with Endpoint(stream, {}) as endpoint:
+    with LinkEndpoint(stream, {}) as endpoint:
         fill(endpoint, SESSION)
         with pytest.raises(LinkError, match="full"):
-            endpoint.send(SESSION, bytes(1024), patience=0)
+            endpoint.send(SESSION, bytes(1024), timeout=0)
         assert weight(endpoint._outbox[SESSION]) <= QUEUES[SESSION]
-        endpoint.send(CONTROL, b"other channels go on", patience=0)
+        endpoint.send(CONTROL, b"other channels go on", timeout=0)
         sent, came = endpoint.bytes_out[SESSION], 0
         end = time.monotonic() + 10
         while came < sent and time.monotonic() < end:
@@ -162,12 +162,12 @@ def test_a_module_that_takes_nothing_gets_no_more_than_fits(ends: tuple[Any, Lin
             came += sum(len(data) for channel, data in line.inbox if channel == SESSION)
             line.inbox.clear()
         assert came == sent
-        endpoint.send(SESSION, b"and again", patience=0)
+        endpoint.send(SESSION, b"and again", timeout=0)
 
 
 def test_sender_waiting_for_room_is_released_when_the_line_is_lost():
     near, far = socket.socketpair()
-    with Endpoint(of_socket(near), {}) as endpoint, ThreadPoolExecutor() as pool:
+    with LinkEndpoint(of_socket(near), {}) as endpoint, ThreadPoolExecutor() as pool:
         fill(endpoint, SESSION)
         waits = pool.submit(endpoint.send, SESSION, bytes(1024), 30)
         far.close()
@@ -177,17 +177,17 @@ def test_sender_waiting_for_room_is_released_when_the_line_is_lost():
 def test_a_request_to_a_module_that_takes_nothing_times_out(
     ends: tuple[Any, Line], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Endpoint.send, "__defaults__", (0,))
+    monkeypatch.setattr(LinkEndpoint.send, "__defaults__", (0,))
     with Bench(ends[0]) as bench:
         fill(bench.endpoint, CONTROL)
         with pytest.raises(BenchError, match="timeout"):
             bench.request("status", emaid="x" * 3000)
 
 
-def fill(endpoint: Endpoint, channel: int) -> None:
+def fill(endpoint: LinkEndpoint, channel: int) -> None:
     with contextlib.suppress(LinkError):
         while True:
-            endpoint.send(channel, bytes(1024), patience=0)
+            endpoint.send(channel, bytes(1024), timeout=0)
 
 
 def test_only_the_last_unread_telematics_messages_are_kept(ends: tuple[Any, Line]):

@@ -1,5 +1,6 @@
 """The host's end of the link to the EV module: over a serial port or over TCP.
 
-`endpoint` speaks `evcc.link`'s channels from a thread of its own; `nullmodem` is a cable between
-two pseudo-terminals, as noisy and as slow as one likes.
+`endpoint` runs the channels of `evcc.link` in a thread; `bench` uses the module through them;
+`bridges` connect a channel to a station or a vault service; `nullmodem` is a cable of two
+pseudo-terminals, with noise and a speed.
 """

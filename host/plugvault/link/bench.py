@@ -1,6 +1,6 @@
-"""What a bench does with an EV module on the link: plug it in, ask it, be its maker, be its cable.
+"""The test bench: the host's use of an EV module on the link.
 
-Over any stream: a module in a process here (`plugvault.car`), or a board on a serial port:
+The stream leads to a module in a process here (`plugvault.car`), or to a board on a serial port:
 
     with Bench(open_serial("/dev/ttyACM1")) as bench:
         print(bench.status())
@@ -20,7 +20,8 @@ from evcc.errors import EvccError
 from evcc.link.mux import CONTROL, LOG, SESSION, TELEMATICS, VAULT, LinkError
 from evcc.ports.stream import PortError, Stream
 from plugvault.bounded import add, keep
-from plugvault.link.endpoint import Endpoint, Receive
+from plugvault.link.bridges import StationBridge, VaultBridge
+from plugvault.link.endpoint import LinkEndpoint, Receive
 from plugvault.telematics import Maker
 from plugvault.telematics.maker import Key
 
@@ -33,24 +34,20 @@ CHANNELS = {
 }
 _ANSWER_TIMEOUT = 30.0
 _SESSION_TIMEOUT = 120.0
-_SETTLE_TIMEOUT = 5.0
-_REDIAL = 0.05  # seconds between attempts to reach a vault service that restarts
-_PIECE = 1024  # what a board has to hold twice while it comes in
-_AHEAD = 65_536  # bytes of a station that may be on their way to the module
-_MOST = 10_000  # events and lines that are kept of what a module says
-_SESSIONS = 16  # whose events are kept apart
-_WAITING = 64  # telematics messages that no maker has read; the oldest are dropped
+_EVENTS = 10_000  # the latest events and log lines of a module
+_SESSIONS = 16  # the latest sessions with a list of events of their own
+_TELEMATICS = 64  # unread messages to the maker; the oldest are dropped
 
 
-class Event(NamedTuple):
-    """What the module tells by itself: see `evcc.module`."""
+class CarEvent(NamedTuple):
+    """An event of the module: see `evcc.module`."""
 
     name: str
     text: str
 
 
 class BenchError(EvccError):
-    """The module did not do what the bench asked."""
+    """A request that the module did not carry out."""
 
     REASONS = ("lost", "timeout", "refused", "station")
 
@@ -59,10 +56,9 @@ class Bench:
     """The link's host end and what runs over it, while the context lasts.
 
     vault: the Unix socket of a vault service, for a module that has its vault over the link.
-    explain: what a lost line means to who owns the other end.
-    observe: called with (channel name, text) for each event and log line as it comes.
-    `events`: (name, text), see `evcc.module`; `log`: the module's own lines: of a module that says
-    more than anybody can want to know, the latest.
+    explain: turns the loss of the line into the error that callers get.
+    observe: called with (channel name, text) for each event and log line on arrival.
+    `events`, `log`: the module's events and log lines, the latest 10,000 of each.
     """
 
     def __init__(
@@ -75,37 +71,38 @@ class Bench:
         self._observe = observe
         self._explain = explain or (lambda error: BenchError("lost", str(error)))
         self._vault = vault
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # answers, events and the failure
         self._answers: dict[int, dict[str, Any]] = {}
-        self._asked: set[int] = set()
+        self._open_requests: set[int] = set()
         self._last_id = 0
         self._failure: EvccError | None = None
-        self._telematics: queue.Queue[bytes] = queue.Queue(_WAITING)
-        self._station: socket.socket | None = None
+        self._telematics: queue.Queue[bytes] = queue.Queue(_TELEMATICS)
         self._stack = contextlib.ExitStack()
-        self.events: list[Event] = []
-        self._told: dict[int | None, list[Event]] = {}  # by session
+        self.events: list[CarEvent] = []
         self.log: list[str] = []
+        self._session_events: dict[int | None, list[CarEvent]] = {}
         self._receivers: dict[int, Receive] = {
             CONTROL: self._control,
             LOG: self._logged,
-            SESSION: self._to_station,
             TELEMATICS: self._to_maker,
         }
-        self.endpoint = Endpoint(stream, self._receivers, self._lost)
+        self.endpoint = LinkEndpoint(stream, self._receivers, self._lost)
+        self._station = StationBridge(self.endpoint)
+        self._receivers[SESSION] = self._station.send
 
     def __enter__(self) -> Self:
         if self._vault is not None:
-            self._bridge_vault(self._vault)
+            bridge = self._stack.enter_context(VaultBridge(self.endpoint, self._vault))
+            self._receivers[VAULT] = bridge.send
         self._stack.enter_context(self.endpoint)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._unbridge()
+        self._station.close()
         self._stack.close()
 
     def fail(self, error: EvccError) -> None:
-        """Make everybody who waits raise `error`. The first failure stays."""
+        """Make every waiting call raise `error`. The first failure stays."""
         with self._changed:
             self._failure = self._failure or error
             self._changed.notify_all()
@@ -113,7 +110,7 @@ class Bench:
     def _lost(self, error: PortError) -> None:
         self.fail(self._explain(error))
 
-    # -- asking --
+    # -- requests --
 
     def request(self, do: str, timeout: float = _ANSWER_TIMEOUT, **fields: Any) -> dict[str, Any]:
         """One request on CONTROL (see `evcc.module`) and its answer.
@@ -123,21 +120,21 @@ class Bench:
         with self._changed:
             self._last_id += 1
             ident = self._last_id
-            self._asked.add(ident)
+            self._open_requests.add(ident)
         try:
             self._send(CONTROL, json.dumps({"id": ident, "do": do, **fields}).encode())
             self._wait(lambda: ident in self._answers, timeout, f"no answer to {do!r}")
             answer = self._answers[ident]
         finally:
             with self._changed:
-                self._asked.discard(ident)
+                self._open_requests.discard(ident)
                 self._answers.pop(ident, None)
         if "error" in answer:
             raise BenchError("refused", str(answer["error"]))
         return answer
 
     def status(self, timeout: float = _ANSWER_TIMEOUT) -> dict[str, Any]:
-        """Who the car is, its contracts, what it runs on."""
+        """The car's identity and contracts, and its runtime."""
         return self.request("status", timeout)
 
     def maker(self, key: Key, car: bytes | None = None, timeout: float = 20.0) -> Maker:
@@ -148,9 +145,9 @@ class Bench:
         def receive(seconds: float) -> bytes | None:
             deadline = time.monotonic() + seconds
             while self._failure is None:
-                left = min(deadline - time.monotonic(), 0.2)
+                remaining = min(deadline - time.monotonic(), 0.2)
                 try:
-                    return self._telematics.get(timeout=max(left, 0.001))
+                    return self._telematics.get(timeout=max(remaining, 0.001))
                 except queue.Empty:
                     if time.monotonic() >= deadline:
                         return None
@@ -184,21 +181,21 @@ class Bench:
     ) -> list[tuple[str, str]]:
         """A whole charging session at the station `host`:`port`.
 
-        want_contract: ask for one even if there is one. emaid: the contract to pay with.
-        Returns its events, (name, text), "closed" left out.
-        Raises: BenchError("station") when nobody listens there; "timeout"; "refused"; "lost".
+        want_contract: request a contract even if there is one. emaid: the contract to pay with.
+        Returns its events, (name, text), without the last one, "closed".
+        Raises: BenchError("station") when no connection is accepted; "timeout"; "refused"; "lost".
         """
         with self.bridge_session(host, port):
             number = self.request("plug", want_contract=want_contract, emaid=emaid)["session"]
             with self._changed:
-                told, closed = self._of_session(number), Event("closed", "")
+                events, closed = self._events_of(number), CarEvent("closed", "")
             try:
-                self._wait(lambda: closed in told, timeout, "the session goes on")
+                self._wait(lambda: closed in events, timeout, "the session has not ended")
             except BenchError:
                 with contextlib.suppress(EvccError):
                     self.request("unplug")
                 raise
-        return [(name, text) for name, text in told if (name, text) != closed]
+        return [(name, text) for name, text in events if (name, text) != closed]
 
     @contextlib.contextmanager
     def bridge_session(self, host: str, port: int) -> Iterator[None]:
@@ -207,89 +204,19 @@ class Bench:
             station = socket.create_connection((host, port), timeout=10)
         except OSError as error:
             raise BenchError("station", f"{host}:{port}: {error}") from error
-        station.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        station.settimeout(None)
-        self._station = station
-        reader = threading.Thread(target=self._from_station, args=(station,), daemon=True)
-        reader.start()
-        try:
+        with self._station.to(station):
             yield
-        finally:
-            self._unbridge()
-            reader.join(timeout=10)
-            # "It hung up" must not be overtaken by a "plug": it would end the next session.
-            self.endpoint.settle(_SETTLE_TIMEOUT)
 
-    def _unbridge(self) -> None:
-        station, self._station = self._station, None
-        if station is not None:
-            with contextlib.suppress(OSError):
-                station.shutdown(socket.SHUT_RDWR)
-            station.close()
-
-    def _from_station(self, station: socket.socket) -> None:
-        ahead = 0
-        with contextlib.suppress(OSError, LinkError):  # or the module takes nothing
-            while data := station.recv(_PIECE):
-                self.endpoint.send(SESSION, data)
-                ahead += len(data)
-                if ahead >= _AHEAD:  # a station may talk faster than the line
-                    if not self.endpoint.settle(_SETTLE_TIMEOUT):
-                        break
-                    ahead = 0
-        if self._station is station:  # it hung up, not we
-            with contextlib.suppress(LinkError):
-                self.endpoint.send(SESSION, b"")
-
-    def _to_station(self, data: bytes) -> None:
-        station = self._station
-        if station is not None:
-            with contextlib.suppress(OSError):  # it hung up: `_from_station` tells the module
-                station.sendall(data)
-
-    # -- the vault over the link --
-
-    def _bridge_vault(self, path: Path) -> None:
-        """Give the module the vault service at the Unix socket `path`, restarted or not."""
-        service = _dial(path)
-        closing = threading.Event()
-
-        def to_service(data: bytes) -> None:
-            with contextlib.suppress(OSError):  # it restarts: the module will miss its answer
-                service.sendall(data)
-
-        def from_service() -> None:
-            nonlocal service
-            while True:
-                with service, contextlib.suppress(OSError, LinkError):
-                    while data := service.recv(_PIECE):
-                        self.endpoint.send(VAULT, data)
-                while not closing.wait(_REDIAL):
-                    with contextlib.suppress(OSError):
-                        service = _dial(path)
-                        break
-                else:
-                    return
-
-        def close() -> None:
-            closing.set()
-            with contextlib.suppress(OSError):
-                service.shutdown(socket.SHUT_RDWR)
-
-        self._receivers[VAULT] = to_service
-        self._stack.callback(close)
-        threading.Thread(target=from_service, name="vault", daemon=True).start()
-
-    # -- listening --
+    # -- events, log, counters --
 
     def wait_event(self, name: str, since: int = 0, timeout: float = _ANSWER_TIMEOUT) -> str:
         """The text of the first event of this name from index `since` of `events`."""
 
-        def found() -> list[str]:
+        def texts() -> list[str]:
             return [text for event, text in self.events[since:] if event == name]
 
-        self._wait(lambda: bool(found()), timeout, f"no event {name!r}")
-        return found()[0]
+        self._wait(lambda: bool(texts()), timeout, f"no event {name!r}")
+        return texts()[0]
 
     def traffic(self) -> dict[str, dict[str, int]]:
         """Message bytes by channel, "in" from the car and "out" to it; and the wire's own.
@@ -311,47 +238,37 @@ class Bench:
             if "missed" in message:
                 self._logged(b"answers or events lost before this one: %d" % message["missed"])
             if "event" in message:
-                event = Event(str(message["event"]), str(message["text"]))
+                event = CarEvent(str(message["event"]), str(message["text"]))
             with self._changed:
                 if event is not None:
-                    add(self._of_session(message["session"]), _MOST, event)
-                    add(self.events, _MOST, event)
-                elif message["id"] in self._asked:
+                    add(self._events_of(message["session"]), _EVENTS, event)
+                    add(self.events, _EVENTS, event)
+                elif message["id"] in self._open_requests:
                     self._answers[message["id"]] = message
                 self._changed.notify_all()
         except (ValueError, KeyError, TypeError, RecursionError):
-            self._logged(b"the module says what nobody understands: " + data[:80])
+            self._logged(b"not a message of the module: " + data[:80])
             return
         if event is not None:
             self._observe("event", " ".join(event).strip())
 
-    def _of_session(self, number: int | None) -> list[Event]:
-        found = self._told.get(number)
-        if found is None:
-            found = []
-            keep(self._told, _SESSIONS, number, found)
-        return found
+    def _events_of(self, session: int | None) -> list[CarEvent]:
+        events = self._session_events.get(session)
+        if events is None:
+            events = []
+            keep(self._session_events, _SESSIONS, session, events)
+        return events
 
     def _logged(self, data: bytes) -> None:
         text = data.decode(errors="replace")
-        add(self.log, _MOST, text)
+        add(self.log, _EVENTS, text)
         self._observe("log", text)
 
-    def _wait(self, done: Callable[[], bool], timeout: float, what: str) -> None:
+    def _wait(self, condition: Callable[[], bool], timeout: float, failure: str) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._failure is not None or done(), timeout)
-            if done():
+            self._changed.wait_for(lambda: self._failure is not None or condition(), timeout)
+            if condition():
                 return
             if self._failure is not None:
                 raise self._failure
-            raise BenchError("timeout", f"{what} within {timeout:.0f} s")
-
-
-def _dial(path: Path) -> socket.socket:
-    service = socket.socket(socket.AF_UNIX)
-    try:
-        service.connect(str(path))
-    except OSError:
-        service.close()
-        raise
-    return service
+            raise BenchError("timeout", f"{failure} within {timeout:.0f} s")

@@ -1,8 +1,8 @@
-"""The host's end of the mux: one thread that owns the port; queues for everybody else.
+"""The host's end of the mux: one thread owns the port, other threads use queues.
 
-`send` may be called from any other thread, and waits while the module takes nothing. What comes
-in goes to the function registered for its channel, called in the endpoint's thread: it must not
-block, nor send.
+`send` may be called from any other thread; it waits while the module reads nothing. A received
+message goes to the receiver of its channel, which runs in the endpoint's thread: it must not
+block or send.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from evcc.ports.stream import PortError, Stream, of_socket
 
 Receive = Callable[[bytes], None]
 _READ_BYTES = 4096
-_PATIENCE = 5.0  # seconds for which `send` waits for room
+_SEND_TIMEOUT = 5.0  # seconds for which `send` waits for room
 
 
 def open_serial(path: Path | str, baud: int = 115200) -> Stream:
@@ -41,12 +41,12 @@ def of_connection(connection: socket.socket) -> Stream:
     return of_socket(connection)
 
 
-class Endpoint:
+class LinkEndpoint:
     """The link's host end on `stream` while the context lasts.
 
-    receivers: what to call with each message, by channel. lost: called once when the stream is
-    gone. `bytes_in`, `bytes_out`: message bytes by channel. `wire_in`, `wire_out`: bytes on the
-    wire, framing and repetition included. `resent`: frames sent more than once.
+    receivers: {channel: function of a message}. lost: called once when the stream is gone.
+    `bytes_in`, `bytes_out`: message bytes by channel. `wire_in`, `wire_out`: bytes on the wire,
+    framing and repetition included. `resent`: frames sent more than once.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Endpoint:
     def resent(self) -> int:
         return self._mux.resent
 
-    def send(self, channel: int, data: bytes, patience: float = _PATIENCE) -> None:
-        """Queue one message; once the line is gone, nothing.
+    def send(self, channel: int, data: bytes, timeout: float = _SEND_TIMEOUT) -> None:
+        """Queue one message; does nothing once the line is gone.
 
-        patience: seconds to wait for room. Raises: LinkError("channel" | "too-long" | "full").
+        timeout: seconds to wait for room. Raises: LinkError("channel" | "too-long" | "full").
         """
         if channel not in LIMITS:
             raise LinkError("channel", str(channel))
@@ -102,9 +102,9 @@ class Endpoint:
             waiting = self._outbox[channel]
             if not self._room.wait_for(
                 lambda: self._ended or weight(waiting) + len(data) + EACH <= QUEUES[channel],
-                patience,
+                timeout,
             ):
-                raise LinkError("full", f"the module takes nothing on channel {channel}")
+                raise LinkError("full", f"the module reads nothing on channel {channel}")
             if self._ended:
                 return
             waiting.append(data)
@@ -113,14 +113,14 @@ class Endpoint:
         self._wake()
 
     def settle(self, timeout: float) -> bool:
-        """Wait until all that was sent has arrived, or cannot any more; False when time is up.
+        """Wait until every sent message has arrived, or the line is gone; False after `timeout`.
 
-        Channels overtake one another: this is how to send one message after another's.
+        It keeps the order of two messages on different channels, which may overtake each other.
         """
         return self._settled.wait(timeout)
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has more than enough to wake up for
+        with contextlib.suppress(BlockingIOError):  # a full pipe wakes the thread too
             os.write(self._wake_write, b"x")
 
     def _run(self) -> None:

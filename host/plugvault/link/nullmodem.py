@@ -1,7 +1,7 @@
 """A null-modem cable: two pseudo-terminals, and a thread that carries bytes between them.
 
-Noise, where a test wants it, is a function on the bytes of each piece carried. A pseudo-terminal
-knows no speed: with `baud` the cable keeps to it, ten bits a byte.
+Noise for tests is a function on the bytes of each piece. A pseudo-terminal has no speed of its
+own: with `baud` the cable delays the bytes, ten bits a byte.
 """
 
 import os
@@ -17,16 +17,16 @@ from typing import Self
 _PIECE = 1024
 _TICK = 0.005  # seconds: how finely a slow cable is paced
 
-Spoil = Callable[[bytes], bytes]
+Noise = Callable[[bytes], bytes]
 
 
 class NullModem:
     """The cable while the context lasts. `a` and `b`: the paths of its two ends.
 
-    noise: what each direction does to the bytes it carries. `carried`: bytes from a to b, b to a.
+    noise: changes the bytes of each direction. `carried`: bytes from a to b, from b to a.
     """
 
-    def __init__(self, noise: Spoil | None = None, baud: int | None = None) -> None:
+    def __init__(self, noise: Noise | None = None, baud: int | None = None) -> None:
         self._noise = noise
         self._bytes_per_tick = max(int(baud / 10 * _TICK), 1) if baud else None
         self.carried = [0, 0]
@@ -34,7 +34,7 @@ class NullModem:
 
     def __enter__(self) -> Self:
         pairs = [pty.openpty(), pty.openpty()]
-        # The slave ends stay open here: an end that comes and goes is then no hang-up.
+        # The slave ends stay open here, so that a user that closes one end causes no hang-up.
         self._masters = [master for master, _ in pairs]
         self._slaves = [slave for _, slave in pairs]
         for descriptor in self._masters + self._slaves:
@@ -55,25 +55,23 @@ class NullModem:
     def _run(self) -> None:
         waiting = [b"", b""]  # by the end they come out of
         while not self._closing.is_set():
-            wanted_in = [
-                m for m, full in zip(self._masters, waiting[::-1], strict=True) if not full
-            ]
-            wanted_out = [m for m, out in zip(self._masters, waiting, strict=True) if out]
-            ready_in, ready_out, _ = select.select(wanted_in, wanted_out, [], 0.05)
-            for i in (0, 1):
-                if self._masters[i] in ready_in:
-                    waiting[1 - i] = self._take(i)
-                if self._masters[i] in ready_out:
-                    waiting[i] = waiting[i][self._give(i, waiting[i]) :]
+            readers = [self._masters[end] for end in (0, 1) if not waiting[1 - end]]
+            writers = [self._masters[end] for end in (0, 1) if waiting[end]]
+            ready_in, ready_out, _ = select.select(readers, writers, [], 0.05)
+            for end in (0, 1):
+                if self._masters[end] in ready_in:
+                    waiting[1 - end] = self._read(end)
+                if self._masters[end] in ready_out:
+                    waiting[end] = waiting[end][self._write(end, waiting[end]) :]
             if self._bytes_per_tick and ready_out:
                 time.sleep(_TICK)
 
-    def _take(self, end: int) -> bytes:
+    def _read(self, end: int) -> bytes:
         data = os.read(self._masters[end], _PIECE)
         self.carried[end] += len(data)
         return self._noise(data) if self._noise else data
 
-    def _give(self, end: int, data: bytes) -> int:
+    def _write(self, end: int, data: bytes) -> int:
         try:
             return os.write(self._masters[end], data[: self._bytes_per_tick])
         except BlockingIOError:

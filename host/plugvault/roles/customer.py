@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugvault.roles.work_queue import Work
-from plugvault.telematics import Held
+from plugvault.telematics import ContractStatus
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CustomerView:
 def view(
     pcid: str,
     listed: Sequence[Mapping[str, Any]],
-    held: Sequence[Held] | None,
+    held: Sequence[ContractStatus] | None,
     waiting: Sequence[Work] = (),
 ) -> CustomerView:
     """`listed`: CCP's XMLContracts of the vehicle; `held`: the contracts in the vehicle, None

@@ -27,7 +27,7 @@ from plugvault.roles.work_queue import (
     Work,
     WorkQueue,
 )
-from plugvault.telematics import Held, Maker, TelematicsError
+from plugvault.telematics import ContractStatus, Maker, TelematicsError
 
 log = logging.getLogger("plugvault.roles.fleet")
 
@@ -95,7 +95,7 @@ class Fleet:
         if car is not None:
             car.wake.set()
 
-    def held(self, pcid: str) -> list[Held] | None:
+    def held(self, pcid: str) -> list[ContractStatus] | None:
         """The contracts in a vehicle; None when it is not reachable."""
         with self._lock:
             car = self._cars.get(pcid.upper())
@@ -203,7 +203,7 @@ class Fleet:
 _ACTIONS = {INSTALL: Fleet._install, REMOVE: Fleet._remove, CHOOSE: Fleet._choose}
 
 
-def _is_in(work: Work, held: list[Held]) -> bool:
+def _is_in(work: Work, held: list[ContractStatus]) -> bool:
     """Whether the vehicle has this very bundle: the EMAID and the dates identify it."""
     contract = response.read(exi.decode(work.message)).contract
     leaf = path.read(contract.certificate)

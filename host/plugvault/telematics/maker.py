@@ -1,7 +1,7 @@
-"""The maker's end: prove to be the maker, know the car by its key, then ask. One car a `Maker`.
+"""The maker's end of the channel to one car: mutual authentication, then requests.
 
-The wire is `evcc.telematics`'s. What comes that does not authenticate is passed over, as line
-noise is; the answer that never comes is a "timeout", after which `connect` starts afresh.
+`evcc.telematics` defines the messages. A message that does not authenticate is ignored, as line
+noise is; a missing answer is a "timeout", after which `connect` starts a new session.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from evcc.errors import EvccError
 from evcc.record import RecordError, pack, unpack
 from plugvault.pki.verify import verify_p256
 
-_TIMEOUT = 20.0  # seconds: a board without help verifies for a while
+_TIMEOUT = 20.0  # seconds: a board without hardware for it takes long to verify
 
 
 class TelematicsError(EvccError):
-    """The car did not do it.
+    """A request that the car did not carry out.
 
-    "refused" has the car's reason in `detail`; "rejected" has none: an installation that failed
-    tells the wire nothing.
+    "refused": `detail` has the car's reason. "rejected": a failed installation, without a reason
+    on the wire. "stranger": the peer is not this car.
     """
 
     REASONS = ("not-connected", "timeout", "stranger", "refused", "rejected", "protocol")
@@ -43,7 +43,7 @@ class Key(Protocol):
 
 
 @dataclass(frozen=True)
-class Held:
+class ContractStatus:
     """A contract in the car. not_before, not_after: unix seconds. custody: of its key."""
 
     emaid: str
@@ -57,10 +57,10 @@ class Held:
 
 @dataclass(frozen=True)
 class VehicleStatus:
-    """What a car says of itself. anchors: V2G roots. custody: of its provisioning key. locked:
-    nothing is installed before `unlock`. envelopes: opened so far. unnamed_keys: in its token and
-    of no contract. time: by its clock; revoked: date of its list of revoked certificates, 0 for
-    none; both unix seconds."""
+    """The state of a car. anchors: number of V2G roots. custody: of its provisioning key. locked:
+    no installation before `unlock`. envelopes: number of opened ones. unnamed_keys: in its token,
+    of no contract. time: of its clock; revoked: date of its list of revoked certificates, 0 for
+    none; both in unix seconds."""
 
     pcid: str
     certified: bool
@@ -76,9 +76,11 @@ class VehicleStatus:
 
 
 class Maker:
-    """send: one message towards the car. receive: the next message from it within so many
-    seconds, or None. car: the point of the car's provisioning key when it is known; a car met
-    for the first time, in the factory, is known after `connect`.
+    """The maker's end of the channel.
+
+    send: sends one message to the car. receive: the next message from it within so many seconds,
+    or None. car: the point of the car's provisioning key; None in the factory, where `connect`
+    learns it.
     """
 
     def __init__(
@@ -98,34 +100,34 @@ class Maker:
         self.car = car
 
     def connect(self) -> bytes:
-        """Both ends prove themselves; a new session. Returns the car's point, 65 bytes.
+        """Authenticate both ends in a new session. Returns the car's point, 65 bytes.
 
-        Raises: TelematicsError("timeout" | "stranger"): not the car that `car` is.
+        Raises: TelematicsError("timeout" | "stranger").
         """
         self._session = None
         nonce = os.urandom(wire.NONCE_BYTES)
         self._send(bytes([wire.HELLO]) + nonce)
         challenge = self._await(wire.CHALLENGE, wire.NONCE_BYTES)
         nonces = (nonce, challenge)
-        mine = self._key.point
-        proof = self._key.sign_digest(wire.transcript(wire.TO_CAR, *nonces, mine))
+        point = self._key.point
+        proof = self._key.sign_digest(wire.transcript(wire.TO_CAR, *nonces, point))
         self._send(bytes([wire.MAKER_PROOF]) + proof)
         answer = self._await(wire.CAR_PROOF, wire.POINT_BYTES + wire.SIGNATURE_BYTES)
         car, signature = answer[: wire.POINT_BYTES], answer[wire.POINT_BYTES :]
-        digest = wire.transcript(wire.TO_MAKER, *nonces, mine, car)
+        digest = wire.transcript(wire.TO_MAKER, *nonces, point, car)
         if not verify_p256(car, digest, signature):
-            raise TelematicsError("stranger", "its proof does not hold")
+            raise TelematicsError("stranger", "its signature is not valid")
         if self.car not in (None, car):
             raise TelematicsError("stranger", "another car's key")
         self.car = car
-        self._session = wire.transcript(b"S", *nonces, mine, car)
+        self._session = wire.transcript(b"S", *nonces, point, car)
         self._counter = 0
         return car
 
     def csr(self, pcid: str, organisation: str, country: str = "") -> bytes:
         """The car's signing request for its provisioning key: PKCS#10, DER."""
         fields = [text.encode() for text in (pcid, organisation, country)]
-        with _understood():
+        with _well_formed():
             (request,) = self._ask("provision.csr", *fields)
         return request
 
@@ -139,15 +141,15 @@ class Maker:
         self._ask("trust.install", region.encode(), *flat)
 
     def offer_contract(self, emaid: str, session_id: bytes) -> None:
-        """Announce a contract, sealed in a response with that session ID: is there room?"""
+        """Announce a contract, sealed in a response with that session ID. Refused without room."""
         self._ask("contract.offer", emaid.encode(), session_id)
 
     def install_contract(self, response: bytes) -> str:
-        """Deliver what was offered: the CertificateInstallationRes, EXI.
+        """Deliver the announced contract: the CertificateInstallationRes, EXI.
 
         Returns the custody level of the contract key. Raises: TelematicsError("rejected").
         """
-        with _understood():
+        with _well_formed():
             (custody,) = self._ask("contract.install", response)
             return custody.decode()
 
@@ -157,44 +159,45 @@ class Maker:
     def remove_contract(self, emaid: str) -> None:
         self._ask("contract.remove", emaid.encode())
 
-    def contracts(self) -> list[Held]:
-        held = []
-        with _understood():
-            for entry in self._ask("contract.list"):
-                emaid, operator, start, end, custody, active, lost = _texts(entry)
-                held.append(
-                    Held(emaid, operator, int(start), int(end), custody, bool(active), bool(lost))
-                )
-        return held
+    def contracts(self) -> list[ContractStatus]:
+        with _well_formed():
+            return [_contract_status(entry) for entry in self._ask("contract.list")]
 
     def status(self) -> VehicleStatus:
-        with _understood():
+        with _well_formed():
             texts = [field.decode() for field in self._ask("status")]
-            pcid, certified, region, anchors, contracts, custody, locked, *rest = texts
-            envelopes, unnamed, now, revoked = map(int, rest)
-            counts = int(anchors), int(contracts)
-        return VehicleStatus(
-            pcid, bool(certified), region, *counts, custody, bool(locked), envelopes, unnamed, now,
-            revoked,
-        )  # fmt: skip
+            pcid, certified, region, anchors, contracts, custody, locked, *numbers = texts
+            envelopes, unnamed_keys, now, revoked = map(int, numbers)
+            return VehicleStatus(
+                pcid=pcid,
+                certified=bool(certified),
+                region=region,
+                anchors=int(anchors),
+                contracts=int(contracts),
+                custody=custody,
+                locked=bool(locked),
+                envelopes=envelopes,
+                unnamed_keys=unnamed_keys,
+                time=now,
+                revoked=revoked,
+            )
 
     def set_time(self, now: int) -> None:
-        """The time that the car judges certificates by, forward or backward: unix seconds."""
+        """Set the time by which the car checks certificates, forward or backward: unix seconds."""
         self._ask("time.set", now.to_bytes(4, "big"))
 
     def install_revoked(
         self, certificates: Iterable[bytes], issued: int, until: int = revocation.NEVER
     ) -> None:
-        """The certificates (DER) not to be trusted any more. Replaces the list. issued: unix
-        seconds, no earlier than of the list before; until: when the car must have a newer one to
-        install anything."""
-        read = [x509.parse(der) for der in certificates]
-        names = [revocation.name(one.issuer, one.serial) for one in read]
+        """Replace the list of revoked certificates (DER). issued: unix seconds, not before that of
+        the last list. until: from then on the car installs nothing without a newer list."""
+        parsed = [x509.parse(der) for der in certificates]
+        names = [revocation.name(certificate.issuer, certificate.serial) for certificate in parsed]
         dates = [date.to_bytes(4, "big") for date in (issued, until)]
         self._ask("revoked.install", *dates, *names)
 
     def unlock(self) -> None:
-        """Let the car install again after too many keys that were not their certificates'."""
+        """Allow installations again after too many keys that did not match their certificates."""
         self._ask("contract.unlock")
 
     def discard_keys(self) -> None:
@@ -202,7 +205,7 @@ class Maker:
         self._ask("keys.discard")
 
     def _ask(self, name: str, *fields: bytes) -> list[bytes]:
-        """One request, in pieces where it is long; the fields of its answer."""
+        """Send one request, in pieces if it is long. Returns the fields of its answer."""
         payload = pack([name.encode(), *fields])
         if len(payload) <= wire.PIECE:
             return self._exchange(payload)
@@ -225,11 +228,11 @@ class Maker:
             if answer is not None:
                 break
         self._counter += 1
-        with _understood():
-            word, *fields = unpack(answer)
-        if word == b"rejected":
+        with _well_formed():
+            result, *fields = unpack(answer)
+        if result == b"rejected":
             raise TelematicsError("rejected")
-        if word != b"ok":
+        if result != b"ok":
             raise TelematicsError("refused", b" ".join(fields).decode(errors="replace"))
         return fields
 
@@ -242,8 +245,8 @@ class Maker:
                 return message[1:]
 
     def _next(self, deadline: float) -> bytes:
-        left = deadline - time.monotonic()  # also when something comes all the time
-        message = self._receive(left) if left > 0 else None
+        remaining = deadline - time.monotonic()  # ends also under a flood of other messages
+        message = self._receive(remaining) if remaining > 0 else None
         if message is None:
             self._session = None
             raise TelematicsError("timeout", "the car does not answer")
@@ -251,13 +254,15 @@ class Maker:
 
 
 @contextlib.contextmanager
-def _understood() -> Iterator[None]:
-    """A car that has proved who it is may still talk nonsense."""
+def _well_formed() -> Iterator[None]:
+    """An answer of an authenticated car may still be malformed: TelematicsError("protocol")."""
     try:
         yield
     except (RecordError, ValueError) as error:
         raise TelematicsError("protocol", str(error)) from error
 
 
-def _texts(entry: bytes) -> list[str]:
-    return [field.decode() for field in unpack(entry)]
+def _contract_status(entry: bytes) -> ContractStatus:
+    texts = [field.decode() for field in unpack(entry)]
+    emaid, operator, start, end, custody, active, lost = texts
+    return ContractStatus(emaid, operator, int(start), int(end), custody, bool(active), bool(lost))

@@ -1,0 +1,116 @@
+"""Bridges from a channel of the link to a socket: a charging station's, and a vault service's."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from evcc.link.mux import SESSION, VAULT, LinkError
+from plugvault.link.endpoint import LinkEndpoint
+
+UNACKNOWLEDGED = 65_536  # bytes of a station that may be on their way to the module
+_SETTLE_TIMEOUT = 5.0
+_REDIAL = 0.05  # seconds between attempts to reach a vault service that restarts
+_PIECE = 1024  # a board buffers each piece twice while it arrives
+
+
+class StationBridge:
+    """Carries the bytes of SESSION to a station's TCP connection and back, one at a time."""
+
+    def __init__(self, endpoint: LinkEndpoint) -> None:
+        self._endpoint = endpoint
+        self._station: socket.socket | None = None
+
+    @contextlib.contextmanager
+    def to(self, station: socket.socket) -> Iterator[None]:
+        """Carry bytes to and from this connection while the context lasts; then close it."""
+        station.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        station.settimeout(None)
+        self._station = station
+        reader = threading.Thread(target=self._forward, args=(station,), daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            self.close()
+            reader.join(timeout=10)
+            # The end of this connection must arrive before the next "plug": else it would end
+            # the next session.
+            self._endpoint.settle(_SETTLE_TIMEOUT)
+
+    def send(self, data: bytes) -> None:
+        """Bytes from the module to the station, if one is connected."""
+        station = self._station
+        if station is not None:
+            with contextlib.suppress(OSError):  # `_forward` reports a closed connection
+                station.sendall(data)
+
+    def close(self) -> None:
+        station, self._station = self._station, None
+        if station is not None:
+            with contextlib.suppress(OSError):
+                station.shutdown(socket.SHUT_RDWR)
+            station.close()
+
+    def _forward(self, station: socket.socket) -> None:
+        """Bytes from the station to the module, until either side ends."""
+        unacknowledged = 0
+        with contextlib.suppress(OSError, LinkError):  # LinkError: the module reads nothing
+            while data := station.recv(_PIECE):
+                self._endpoint.send(SESSION, data)
+                unacknowledged += len(data)
+                if unacknowledged >= UNACKNOWLEDGED:  # the station is faster than the line
+                    if not self._endpoint.settle(_SETTLE_TIMEOUT):
+                        break
+                    unacknowledged = 0
+        if self._station is station:  # closed by the station
+            with contextlib.suppress(LinkError):
+                self._endpoint.send(SESSION, b"")
+
+
+class VaultBridge:
+    """Carries the bytes of VAULT to the vault service at a Unix socket and back, while the context
+    lasts. It connects again when the service restarts."""
+
+    def __init__(self, endpoint: LinkEndpoint, path: Path) -> None:
+        self._endpoint = endpoint
+        self._path = path
+        self._service = _connect(path)
+        self._closing = threading.Event()
+
+    def __enter__(self) -> "VaultBridge":
+        threading.Thread(target=self._forward, name="vault", daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            self._service.shutdown(socket.SHUT_RDWR)
+
+    def send(self, data: bytes) -> None:
+        """Bytes from the module to the service."""
+        with contextlib.suppress(OSError):  # it restarts; the module times out
+            self._service.sendall(data)
+
+    def _forward(self) -> None:
+        while True:
+            with self._service, contextlib.suppress(OSError, LinkError):
+                while data := self._service.recv(_PIECE):
+                    self._endpoint.send(VAULT, data)
+            while not self._closing.wait(_REDIAL):
+                with contextlib.suppress(OSError):
+                    self._service = _connect(self._path)
+                    break
+            else:
+                return
+
+
+def _connect(path: Path) -> socket.socket:
+    service = socket.socket(socket.AF_UNIX)
+    try:
+        service.connect(str(path))
+    except OSError:
+        service.close()
+        raise
+    return service
