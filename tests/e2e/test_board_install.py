@@ -1,4 +1,4 @@
-"""What the firmware's README says about a board, as far as it goes without one."""
+"""The installation on a board as the firmware's README describes it, without a board."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_mip_installs_the_module_and_it_runs_from_there(tmp_path: Path) -> None:
             f"import sys; sys.path[:] = [{str(tmp_path / 'lib')!r}, '.frozen']\n"
             "import evcc.module; print(evcc.module.__file__)"
         )
-        done = subprocess.run(
+        process = subprocess.run(
             [*wheel.argv, "-c", script],
             env=wheel.env(),
             cwd=tmp_path,
@@ -50,5 +50,5 @@ def test_mip_installs_the_module_and_it_runs_from_there(tmp_path: Path) -> None:
             check=False,
         )
         server.shutdown()
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith(str(tmp_path / "lib/evcc/module.py"))
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip().endswith(str(tmp_path / "lib/evcc/module.py"))

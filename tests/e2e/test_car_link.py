@@ -27,7 +27,7 @@ from plugvault.tokens import Token, TokenKey
 from world import EMAID, PCID, World
 
 SECOND = "DEPVT0000000X19"
-MAKER = b"\4" + bytes(64)  # a key that has nobody
+MAKER = b"\4" + bytes(64)  # a point without a private key
 SESSION_ID = bytes(range(8))
 
 
@@ -44,10 +44,10 @@ def key(makers: Token) -> TokenKey:
 
 
 def runtime(name: str) -> runtimes.Runtime:
-    found = runtimes.get(name)
-    if found is None:
+    interpreter = runtimes.get(name)
+    if interpreter is None:
         pytest.skip(f"no {name} interpreter here; `make` fetches it")
-    return found
+    return interpreter
 
 
 def noise(per_thousand: int) -> Any:
@@ -135,16 +135,16 @@ def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
     ):
         maker = provision(car, key, today)
         assert over_the_air(maker, today) == "L1+"
-        told = car.charge(host, port)
-        assert told == [("authorized", EMAID)]
-        told = car.charge(host, port, want_contract=True)
-        assert [event for event in told if event[0] != "check"] == [
+        events = car.charge(host, port)
+        assert events == [("authorized", EMAID)]
+        events = car.charge(host, port, want_contract=True)
+        assert [event for event in events if event[0] != "check"] == [
             ("installed", SECOND),
             ("authorized", SECOND),
         ]
-        assert ("check", "cps-path") in told
+        assert ("check", "cps-path") in events
         maker.choose_contract(SECOND)
-        assert [(held.emaid, held.active) for held in maker.contracts()] == [
+        assert [(contract_.emaid, contract_.active) for contract_ in maker.contracts()] == [
             (EMAID, False),
             (SECOND, True),
         ]
@@ -165,17 +165,17 @@ def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
 def test_the_same_car_after_a_restart(
     tmp_path: Path, car_token: Any, key: TokenKey, today: World
 ) -> None:
-    made = ("serial", tmp_path / "car")
-    with Car(runtime("cpython"), *made, maker=key.point, token=car_token) as car:
+    arguments = ("serial", tmp_path / "car")
+    with Car(runtime("cpython"), *arguments, maker=key.point, token=car_token) as car:
         point = provision(car, key, today).car
-    with Car(runtime("cpython"), *made, maker=key.point, token=car_token) as car:
+    with Car(runtime("cpython"), *arguments, maker=key.point, token=car_token) as car:
         maker = car.maker(key, car=point)
         assert maker.connect() == point
         assert over_the_air(maker, today) == "L1+"
         assert maker.status().pcid == PCID
 
 
-def test_a_module_that_is_killed_is_missed_at_once_with_its_last_words(
+def test_a_killed_module_is_reported_at_once_with_its_last_output(
     tmp_path: Path, car_token: Any, key: TokenKey
 ) -> None:
     with Car(
@@ -188,7 +188,7 @@ def test_a_module_that_is_killed_is_missed_at_once_with_its_last_words(
         assert time.monotonic() - started < 10  # and not the 30 s of an answer that never comes
 
 
-def test_a_module_that_cannot_start_says_why(tmp_path: Path, car_token: Any) -> None:
+def test_a_module_that_cannot_start_reports_the_reason(tmp_path: Path, car_token: Any) -> None:
     folder = tmp_path / "car"
     folder.mkdir()
     (folder / "store").write_text("not a folder")
@@ -200,7 +200,7 @@ def test_a_module_that_cannot_start_says_why(tmp_path: Path, car_token: Any) -> 
     assert caught.value.reason == "died"
 
 
-def test_an_interpreter_that_is_not_there_is_a_clear_error(tmp_path: Path, car_token: Any) -> None:
+def test_a_missing_interpreter_is_a_clear_error(tmp_path: Path, car_token: Any) -> None:
     gone = dataclasses.replace(runtime("cpython"), argv=("/no/such/python",))
     with (
         pytest.raises(CarError, match="No such file") as caught,
@@ -234,10 +234,10 @@ def test_a_wrong_pin_is_a_clear_error_and_tried_once(
 def test_another_maker_is_not_answered(
     tmp_path: Path, car_token: Any, key: TokenKey, makers: Token
 ) -> None:
-    other = makers.generate("other")
+    other_maker = makers.generate("other")
     with Car(runtime("cpython"), "tcp", tmp_path / "car", maker=key.point, token=car_token) as car:
         with pytest.raises(TelematicsError) as caught:
-            car.maker(other, timeout=0.5).connect()
+            car.maker(other_maker, timeout=0.5).connect()
         assert caught.value.reason == "timeout"
         assert car.status()["custody"] == ""  # not even a key was made
         assert "not the maker" in car.bench.log[0]
@@ -252,7 +252,7 @@ def test_another_car_is_noticed_by_the_maker(
         assert caught.value.reason == "stranger"
 
 
-def test_the_bench_says_what_it_cannot_do(
+def test_the_bench_reports_impossible_requests(
     tmp_path: Path, car_token: Any, key: TokenKey, today: World
 ) -> None:
     station = Station(Offer(), [today.v2g_root.der], lambda request: b"")
@@ -284,11 +284,11 @@ def test_no_secret_in_the_configuration_the_command_line_or_the_log(
 
 
 def test_noise_on_a_pty_never_loses_a_message() -> None:
-    got: list[list[bytes]] = [[], []]
+    received: list[list[bytes]] = [[], []]
     with NullModem(noise(10)) as cable:
         ends = [
             LinkEndpoint(open_serial(path), {1: heard.append})
-            for path, heard in zip((cable.a, cable.b), got, strict=True)
+            for path, heard in zip((cable.a, cable.b), received, strict=True)
         ]
         with ends[0], ends[1]:
             sent = [os.urandom(1 + 97 * i % 4000) for i in range(30)]
@@ -296,23 +296,25 @@ def test_noise_on_a_pty_never_loses_a_message() -> None:
                 ends[0].send(1, message)
                 ends[1].send(1, message[::-1])
             deadline = time.monotonic() + 60
-            while min(len(got[0]), len(got[1])) < len(sent) and time.monotonic() < deadline:
+            while (
+                min(len(received[0]), len(received[1])) < len(sent) and time.monotonic() < deadline
+            ):
                 time.sleep(0.01)
-            assert got == [[message[::-1] for message in sent], sent]
+            assert received == [[message[::-1] for message in sent], sent]
             assert ends[0].resent > 0
 
 
 def test_a_cable_of_115200_baud_keeps_to_its_speed() -> None:
-    got: list[bytes] = []
+    received: list[bytes] = []
     with NullModem(baud=115_200) as cable:
-        far = LinkEndpoint(open_serial(cable.b), {1: got.append})
+        far = LinkEndpoint(open_serial(cable.b), {1: received.append})
         with LinkEndpoint(open_serial(cable.a), {}) as near, far:
             near.send(1, b"x")
-            while not got:
+            while not received:
                 time.sleep(0.001)
             started = time.monotonic()
             near.send(1, bytes(4424))
-            while len(got) < 2:
+            while len(received) < 2:
                 time.sleep(0.001)
             took = time.monotonic() - started
     assert 0.38 < took < 3  # tests/both/test_mux.py has the exact figure, on a simulated clock

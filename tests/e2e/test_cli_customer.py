@@ -26,14 +26,14 @@ def run(backend: Backend, monkeypatch: pytest.MonkeyPatch):
     return invoke
 
 
-def test_the_customer_sees_contracts_and_which_one_pays(backend: Backend, run):
+def test_the_customer_sees_contracts_and_the_active_one(backend: Backend, run):
     vehicle: Vehicle = backend.vehicle()
     assert "No contracts" in run(vehicle.pcid).stdout
     first = backend.ecosystem.mo.contract(vehicle.pcid)
     second = backend.ecosystem.mo_v2g.contract(vehicle.pcid)
-    shown = json.loads(run(vehicle.pcid, "--json").stdout)
-    assert shown["pcid"] == vehicle.pcid
-    assert [(one["emaid"], one["default"]) for one in shown["contracts"]] == [
+    report = json.loads(run(vehicle.pcid, "--json").stdout)
+    assert report["pcid"] == vehicle.pcid
+    assert [(contract["emaid"], contract["default"]) for contract in report["contracts"]] == [
         (first, True),
         (second, False),
     ]
@@ -48,7 +48,7 @@ def test_another_makers_vehicle_is_refused(run):
     assert "WMI" in ended.stderr
 
 
-def test_without_the_secret_it_says_where_to_put_it(run, monkeypatch: pytest.MonkeyPatch):
+def test_without_the_secret_the_error_names_its_place(run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv(command.VARIABLE)
     ended = run("PVTP0000000000001")
     assert ended.exit_code == 2

@@ -1,4 +1,4 @@
-"""`plugvault ecosystem`: looking into a database and changing it, with the pools' own rules."""
+"""`plugvault ecosystem` reads and changes a database by the rules of the pools."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Tell = Callable[..., Any]
 @pytest.fixture
 def pools(tmp_path: Path, pool_world: World) -> Any:
     store = SqlStore.sqlite(tmp_path / "ecosystem.sqlite")
-    made = Pools(store, pool_world)
-    made.register()
-    made.put()
-    yield made
+    filled = Pools(store, pool_world)
+    filled.register()
+    filled.put()
+    yield filled
     store.close()
 
 
@@ -44,8 +44,8 @@ def ecosystem(pools: Pools, tmp_path: Path) -> Tell:
         command = ["--data", str(tmp_path), "--json", *arguments]
         ended = CliRunner().invoke(app, command, input=typed)
         assert ended.exit_code == status, ended.output
-        said = " ".join(ended.stderr.replace("│", " ").split())  # unboxed
-        return json.loads(ended.stdout) if ended.stdout.startswith(("[", "{")) else said
+        message = " ".join(ended.stderr.replace("│", " ").split())  # unboxed
+        return json.loads(ended.stdout) if ended.stdout.startswith(("[", "{")) else message
 
     return run
 
@@ -76,8 +76,8 @@ def test_vehicles_are_listed_page_by_page(ecosystem: Tell, pools: Pools):
 
 
 def test_a_vehicle_is_shown_reset_and_removed(ecosystem: Tell):
-    shown = ecosystem("vehicles", "show", PCID.lower())
-    assert (shown["pcid"], shown["contracts"]) == (PCID, [EMAID])
+    vehicle = ecosystem("vehicles", "show", PCID.lower())
+    assert (vehicle["pcid"], vehicle["contracts"]) == (PCID, [EMAID])
     assert ecosystem("vehicles", "reset", PCID)["contracts"] == 1
     assert ecosystem("vehicles", "show", PCID)["contracts"] == []
     ecosystem("vehicles", "remove", PCID)
@@ -88,8 +88,8 @@ def test_a_vehicle_is_shown_reset_and_removed(ecosystem: Tell):
 
 
 def test_contracts_are_listed_by_provider_and_vehicle_and_removed(ecosystem: Tell):
-    (found,) = ecosystem("contracts", "list", "--provider", "DE-PVT")
-    assert [found] == ecosystem("contracts", "list", "--vehicle", PCID)
+    (contract,) = ecosystem("contracts", "list", "--provider", "DE-PVT")
+    assert [contract] == ecosystem("contracts", "list", "--vehicle", PCID)
     assert ecosystem("contracts", "show", EMAID)["default"] is True
     ecosystem("contracts", "remove", EMAID)
     assert "not found" in ecosystem("contracts", "show", EMAID, status=1)
@@ -98,9 +98,9 @@ def test_contracts_are_listed_by_provider_and_vehicle_and_removed(ecosystem: Tel
 
 
 def test_an_operator_is_terminated_by_a_job(ecosystem: Tell):
-    asked = ecosystem("contracts", "terminate", "DEPVT")
+    answer = ecosystem("contracts", "terminate", "DEPVT")
     (job,) = ecosystem("jobs")
-    assert (job["job"], job["state"], job["subject"]) == (asked["job"], "waiting", "DEPVT")
+    assert (job["job"], job["state"], job["subject"]) == (answer["job"], "waiting", "DEPVT")
 
 
 def test_a_root_is_added_from_a_file_and_removed(ecosystem: Tell, tmp_path: Path):
@@ -108,8 +108,8 @@ def test_a_root_is_added_from_a_file_and_removed(ecosystem: Tell, tmp_path: Path
     file = tmp_path / "root.pem"
     file.write_bytes(new.cert.public_bytes(Encoding.PEM))
     added = ecosystem("roots", "add", str(file), "--kind", "v2g")
-    shown = ecosystem("roots", "show", added["root_id"])
-    assert (shown["kind"], shown["fingerprint"]) == ("V2G", path.fingerprint(new.der))
+    row = ecosystem("roots", "show", added["root_id"])
+    assert (row["kind"], row["fingerprint"]) == ("V2G", path.fingerprint(new.der))
     ecosystem("roots", "remove", added["root_id"])
     assert added["root_id"] not in {root["root_id"] for root in ecosystem("roots", "list")}
     assert done(ecosystem("audit"))[-2:] == ["root added", "root deleted"]
@@ -121,7 +121,7 @@ def test_a_file_that_is_no_root_is_refused(ecosystem: Tell, tmp_path: Path):
     assert "not one certificate" in ecosystem("roots", "add", str(file), "--kind", "V2G", status=2)
 
 
-def test_who_asked_for_a_root_cannot_agree_to_it(
+def test_the_requester_of_a_root_cannot_approve_it(
     ecosystem: Tell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     new = new_root("Another Root")
@@ -132,12 +132,12 @@ def test_who_asked_for_a_root_cannot_agree_to_it(
     assert "Another administrator" in ecosystem(*agree, status=1)
     monkeypatch.setattr("getpass.getuser", lambda: "somebody-else")
     ecosystem(*agree)
-    (made,) = ecosystem("roots", "changes")
-    assert made["state"] == "done"
+    (done_change,) = ecosystem("roots", "changes")
+    assert done_change["state"] == "done"
     assert any("Another Root" in root["name"] for root in ecosystem("roots", "list"))
 
 
-def test_what_was_given_up_is_sent_again(ecosystem: Tell, pools: Pools):
+def test_a_dead_delivery_is_sent_again(ecosystem: Tell, pools: Pools):
     with pools.store.write() as records:
         event = records.events.since(0, None, 1)[0]
         endpoint = Endpoint("one", "owner", "Maker", "OEM", "PVT", "http://x", event.kind, NOW)
@@ -154,7 +154,7 @@ def test_what_was_given_up_is_sent_again(ecosystem: Tell, pools: Pools):
     assert ecosystem("events", "webhooks")[0]["owner"] == "Maker"
 
 
-def test_a_client_is_let_in_locked_out_and_let_in_again(ecosystem: Tell, pools: Pools):
+def test_a_client_is_added_suspended_and_readmitted(ecosystem: Tell, pools: Pools):
     ecosystem("partners", "provider", "GB-OCT", "Octopus", "--registry", "EV Roam")
     added = ecosystem(
         "partners", "add", "Octopus", "--role", "MO_EXTERNAL_PKI", "--provider", "GB-OCT"
@@ -164,32 +164,32 @@ def test_a_client_is_let_in_locked_out_and_let_in_again(ecosystem: Tell, pools: 
     assert client
     assert client.caller.providers == {"GBOCT"}
     ecosystem("partners", "suspend", added["client_id"])
-    assert [one["active"] for one in ecosystem("partners", "list")] == [False]
+    assert [client_row["active"] for client_row in ecosystem("partners", "list")] == [False]
     ecosystem("partners", "readmit", added["client_id"])
-    assert [one["active"] for one in ecosystem("partners", "list")] == [True]
+    assert [client_row["active"] for client_row in ecosystem("partners", "list")] == [True]
 
 
-def test_nobody_is_let_in_under_anothers_identifier(ecosystem: Tell):
+def test_no_client_is_added_under_anothers_identifier(ecosystem: Tell):
     ecosystem("partners", "provider", "GB-OCT", "Octopus", "--registry", "EV Roam")
-    asked = ("partners", "add", "Rival", "--role", "MO_EXTERNAL_PKI", "--provider", "GBOCT")
-    assert "not given to Rival" in ecosystem(*asked, status=1)
+    arguments = ("partners", "add", "Rival", "--role", "MO_EXTERNAL_PKI", "--provider", "GBOCT")
+    assert "not given to Rival" in ecosystem(*arguments, status=1)
     assert ecosystem("partners", "list") == []
 
 
 def test_a_link_to_another_ecosystem_is_kept_beside_the_database(ecosystem: Tell, tmp_path: Path):
     assert "url :" in ecosystem("partners", "apply", "there", "there.example", status=1)
-    given = ecosystem("partners", "apply", "there", "https://there.example/")
-    assert given["state"] == "applied"
+    partner = ecosystem("partners", "apply", "there", "https://there.example/")
+    assert partner["state"] == "applied"
     assert "already" in ecosystem("partners", "apply", "there", "https://other.example", status=1)
-    assert len(ecosystem("partners", "list")) == 1  # nobody was let in for what was refused
+    assert len(ecosystem("partners", "list")) == 1  # the refused application added no client
     assert "no link yet" in ecosystem("partners", "check", "there", status=2)
     link = ("partners", "link", "there", "--client-id", "we")
     empty = tmp_path / "empty.pem"
     empty.write_text("no certificate")
-    told = ecosystem(*link, "--trust", str(empty), typed="secret\n", status=1)
-    assert "no certificate in PEM" in told
-    nobody = ("partners", "link", "nobody", "--client-id", "we")
-    assert "no partner named nobody" in ecosystem(*nobody, typed="secret\n", status=1)
+    error = ecosystem(*link, "--trust", str(empty), typed="secret\n", status=1)
+    assert "no certificate in PEM" in error
+    unknown = ("partners", "link", "unknown", "--client-id", "we")
+    assert "no partner named unknown" in ecosystem(*unknown, typed="secret\n", status=1)
     assert not Links(tmp_path)
     ecosystem(*link, typed="secret\n")
     assert dict(Links(tmp_path)) == {"there": Link("we", "secret", "https://there.example")}
@@ -230,7 +230,7 @@ def test_people_see_tables(people: Callable[..., str]):
     assert "root added" in people("audit")
 
 
-def test_no_place_is_told(tmp_path: Path):
+def test_a_missing_data_folder_is_reported(tmp_path: Path):
     for arguments in ([], ["--data", str(tmp_path)]):
         ended = CliRunner().invoke(app, [*arguments, "roots", "list"])
         assert ended.exit_code == 2
@@ -249,8 +249,8 @@ def test_the_pools_rules_hold_for_administrators_too(
     assert "not a root" in ecosystem("roots", "add", str(file), "--kind", "OEM", status=1)
 
 
-def test_what_others_wrote_is_shown_and_does_nothing(people: Callable[..., str]):
-    """Neither the table's markup, nor lines of its own, nor what moves a terminal's cursor."""
+def test_control_characters_in_stored_text_are_shown_escaped(people: Callable[..., str]):
+    """Stored text brings no markup, no new line and no control sequence into the table."""
     people("partners", "provider", "GB-OCT", "Ev[/]il [red]\x1b[2J\nDEPVT  Good")
-    shown = people("partners", "providers")
-    assert r"Ev[/]il [red]\x1b[2J\nDEPVT  Good" in shown
+    table = people("partners", "providers")
+    assert r"Ev[/]il [red]\x1b[2J\nDEPVT  Good" in table

@@ -29,7 +29,7 @@ from schemathesis.checks import CHECKS  # noqa: E402
 
 EXAMPLES = 25  # requests of each kind for each operation
 
-# Who may; None for a call without a token. All others are the maker's.
+# The role of each call; None for a call without a token. The maker makes all others.
 ROLE = {
     "POST /oauth/token": None,
     "PUT /v1/root/rootCerts": ADMIN,
@@ -253,13 +253,13 @@ def corrected(file: Path, corrections: list[tuple[tuple[Any, ...], Any, str]]) -
 @pytest.fixture(scope="module")
 def published(shared: Path) -> dict[str, Any]:
     """The operations of all files by their names."""
-    found = {}
+    operations = {}
     for name in OPERATIONS:
         document = corrected(shared / f"opcp-1.0.0/{name}.v1.json", CORRECTIONS.get(name, []))
         for each in schemathesis.openapi.from_dict(document).get_all_operations():
             operation = each.ok()
-            found[f"{operation.method.upper()} {operation.path}"] = operation
-    return found
+            operations[f"{operation.method.upper()} {operation.path}"] = operation
+    return operations
 
 
 @pytest.fixture(scope="module")
@@ -285,11 +285,16 @@ def test_every_operation_of_the_files_is_here(published: dict[str, Any]):
 
 
 def run(
-    backend: Backend, operation: Any, name: str, mode: str, checks: tuple[str, ...], known: Any
+    backend: Backend,
+    operation: Any,
+    name: str,
+    mode: str,
+    checks: tuple[str, ...],
+    known_values: Any,
 ) -> None:
     role = ROLE.get(name, OEM)
     headers = {"Authorization": f"Bearer {backend.bearer(role)}"} if role else {}
-    wanted = [CHECKS.get_one(check) for check in checks]
+    checks_ = [CHECKS.get_one(check) for check in checks]
 
     @given(case=operation.as_strategy(schemathesis.GenerationMode(mode)), real=st.booleans())
     @settings(
@@ -302,11 +307,11 @@ def run(
     def each(case: Any, real: bool) -> None:
         if mode == "positive" and real:
             for parameter in case.path_parameters or {}:
-                case.path_parameters[parameter] = known.get(
+                case.path_parameters[parameter] = known_values.get(
                     parameter, case.path_parameters[parameter]
                 )
         response = case.call(base_url=backend.ecosystem.url, headers=headers)
-        case.validate_response(response, checks=wanted)
+        case.validate_response(response, checks=checks_)
 
     each()
 
@@ -335,7 +340,7 @@ def test_no_operation_without_a_token(
 ):
     method, path = name.split()
     values = {"iso-version": "ISO15118-2", "algorithm": "secp256r1", "id": "x", **known}
-    path = re.sub("{([^}]+)}", lambda found: values[found[1]], path)
+    path = re.sub("{([^}]+)}", lambda match: values[match[1]], path)
     headers = {"Authorization": token} if token else {}
     answer = backend.http.request(method, path, headers=headers, content=b"not JSON")
     refused(answer, 401, "token")
@@ -348,8 +353,8 @@ def happenings(backend: Backend) -> set[str]:
     assert backend.ask(ADMIN, "PUT", "/v1/root/rootCerts", json=root).status_code == 200
     listed = backend.ask(CPO, "GET", "/v1/root/rootCerts?rootType=pe").json()
     for each in listed["RootCertificateCollection"]["rootCertificates"]:
-        where = f"/v1/root/rootCerts/{each['rootCertificateId']}"
-        assert backend.ask(ADMIN, "DELETE", where).status_code == 200
+        path_ = f"/v1/root/rootCerts/{each['rootCertificateId']}"
+        assert backend.ask(ADMIN, "DELETE", path_).status_code == 200
     for ending in ("POST /v1/oem/provCerts/{}/factoryReset", "DELETE /v1/oem/provCerts/{}"):
         vehicle = backend.vehicle()
         data = backend.contract_data(vehicle)

@@ -43,12 +43,12 @@ def test_a_station_is_announced_certified_and_renewed(backend: Backend):
     assert path.read(first).point != path.read(second).point
 
 
-def test_what_is_said_again_of_a_station_replaces_it(backend: Backend):
+def test_a_second_announcement_replaces_the_first(backend: Backend):
     cpo, new = backend.ecosystem.cpo, station(700_002)
     cpo.announce(new)
     changed = StationEntry(new.name, new.evse_ids, software="2.0")
     cpo.announce(changed)
-    assert [one for one in cpo.stations() if one.name == new.name] == [changed]
+    assert [entry for entry in cpo.stations() if entry.name == new.name] == [changed]
 
 
 def test_another_operators_station_is_refused(backend: Backend):

@@ -206,7 +206,7 @@ def test_a_step_that_checks_nothing_is_no_step() -> None:
     assert record.as_data()["ok"] is False
 
 
-def test_without_a_micropython_asking_for_one_says_what_to_do(
+def test_without_micropython_the_error_names_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(runtimes, "get", lambda name: None)

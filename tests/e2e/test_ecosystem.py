@@ -1,4 +1,4 @@
-"""The ecosystem as a firm's own tests use it: in their process, with everything that it does."""
+"""The ecosystem inside a test process of its user, with deliveries."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def test_a_webhook_is_called_by_an_ecosystem_that_delivers(
     with Ecosystem(tmp_path / "world", softhsm, clock=clock, settings=settings) as ecosystem:
         ecosystem.deliver()
         backend = Backend(ecosystem, clock)
-        wanted = {"url": receiver.url, "enabledEvents": ["oem.contract.created"]}
-        assert backend.ask(OEM, "POST", "/v1/webhook/endpoints", json=wanted).status_code == 201
+        webhook = {"url": receiver.url, "enabledEvents": ["oem.contract.created"]}
+        assert backend.ask(OEM, "POST", "/v1/webhook/endpoints", json=webhook).status_code == 201
         vehicle = backend.vehicle()
         assert backend.sign(backend.contract_data(vehicle), vehicle.pcid).status_code == 201
         until(lambda: receiver.got)

@@ -21,7 +21,7 @@ from plugvault.pools.caller import CPO, MO_EXTERNAL_PKI, OEM, Caller
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError
 from plugvault.roles.events import EventStream
 
-MAKER, OPERATOR = "PVT", "DEPVA"  # whose events OEM and MO_EXTERNAL_PKI get
+MAKER, OPERATOR = "PVT", "DEPVA"  # the audiences of OEM and MO_EXTERNAL_PKI
 PAYLOAD = {"emaid": "DEPVAC12345678", "pcid": "PVTP0000000000001"}
 
 
@@ -49,31 +49,33 @@ class Listener:
         return dict(line.split(": ", 1) if ": " in line else (line, "") for line in lines)
 
     def event(self) -> dict[str, str]:
-        """The next message that is one; a heartbeat is passed over."""
-        return next(one for one in iter(self.block, None) if "data" in one)
+        """Return the next message with data; heartbeats are skipped."""
+        return next(block for block in iter(self.block, None) if "data" in block)
 
 
 @contextlib.contextmanager
 def listening(backend: Backend, role: str, **options: Any) -> Iterator[Listener]:
     backend.ask(role, "GET", "/v1/root/rootCerts")  # to have a token
     headers = {"Authorization": f"Bearer {backend.bearers[role]}", **options.pop("headers", {})}
-    with backend.http.stream("GET", "/v1/events", headers=headers, timeout=20, **options) as got:
-        assert got.status_code == 200, got.read()
-        listener = Listener(got)
+    with backend.http.stream(
+        "GET", "/v1/events", headers=headers, timeout=20, **options
+    ) as response:
+        assert response.status_code == 200, response.read()
+        listener = Listener(response)
         assert set(listener.block()) == {"retry", "id"}
         yield listener
 
 
-def test_stream_carries_what_concerns_the_caller_and_nothing_else(backend: Backend):
+def test_stream_carries_the_events_of_the_caller_only(backend: Backend):
     with listening(backend, OEM) as mine, listening(backend, MO_EXTERNAL_PKI) as theirs:
         assert mine.answer.headers["content-type"].startswith("text/event-stream")
         tell(backend, "oem.contract.created", "XXX")
         first = tell(backend, "oem.contract.created", MAKER)
         second = tell(backend, "mo.contract.delivered.to.oem", OPERATOR)
         third = tell(backend, "root.cert.added", events.EVERYONE)
-        got = mine.event()
-        assert (got["id"], got["event"]) == (str(first), "oem.contract.created")
-        body = json.loads(got["data"])
+        message = mine.event()
+        assert (message["id"], message["event"]) == (str(first), "oem.contract.created")
+        body = json.loads(message["data"])
         assert body["eventType"] == "oem.contract.created"
         assert body["payload"] == PAYLOAD
         assert set(body) == {"timestamp", "eventId", "eventType", "xsdMsgDefNamespace", "payload"}
@@ -88,12 +90,14 @@ def test_station_operator_hears_of_roots_alone(backend: Backend):
         assert listener.event()["event"] == "root.cert.expired"
 
 
-def test_stream_goes_on_after_the_last_event_seen(backend: Backend):
+def test_stream_continues_after_the_last_event_seen(backend: Backend):
     places = [tell(backend, "oem.contract.updated", MAKER) for _ in range(3)]
     after = {"headers": {"Last-Event-ID": str(places[0])}}
     for option in (after, {"params": {"since": places[0]}}):
         with listening(backend, OEM, **option) as listener:
-            assert [listener.event()["id"] for _ in range(2)] == [str(one) for one in places[1:]]
+            assert [listener.event()["id"] for _ in range(2)] == [
+                str(place) for place in places[1:]
+            ]
     both = {"params": {"since": 0}, "headers": {"Last-Event-ID": str(places[1])}}
     with listening(backend, OEM, **both) as listener:
         assert listener.event()["id"] == str(places[2])
@@ -114,13 +118,15 @@ def test_stream_ends_with_the_access_token(backend: Backend):
 
 
 @pytest.mark.parametrize("value", ["x", "-1", str(2**70)])
-def test_place_that_is_none_is_refused(backend: Backend, value: str):
+def test_malformed_position_is_refused(backend: Backend, value: str):
     refused(backend.ask(OEM, "GET", "/v1/events", params={"since": value}), 400, "since : ")
     headers = {"Last-Event-ID": value}
     refused(backend.ask(OEM, "GET", "/v1/events", headers=headers), 400, "Last-Event-ID : ")
 
 
-def test_client_has_so_many_streams_and_no_more(backend: Backend, monkeypatch: pytest.MonkeyPatch):
+def test_number_of_streams_of_a_client_is_limited(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(stream, "MOST", 2)
     with listening(backend, OEM), listening(backend, OEM):
         refused(backend.ask(OEM, "GET", "/v1/events"), 429, "close one first")
@@ -129,8 +135,8 @@ def test_client_has_so_many_streams_and_no_more(backend: Backend, monkeypatch: p
     headers = {"Authorization": f"Bearer {backend.bearers[OEM]}"}
 
     def opens() -> bool:
-        with backend.http.stream("GET", "/v1/events", headers=headers) as got:
-            return got.status_code == 200
+        with backend.http.stream("GET", "/v1/events", headers=headers) as response:
+            return response.status_code == 200
 
     until(opens, "the places of those that were closed are free")
 
@@ -162,10 +168,10 @@ def test_client_loses_nothing_when_its_connection_breaks(backend: Backend, clien
 
 def test_client_cut_off_before_the_first_event_misses_none(backend: Backend, client: OpcpClient):
     followed = EventStream(client)
-    got: list[str] = []
+    positions: list[str] = []
 
     def follow() -> None:
-        got.extend(place for place, _ in itertools.islice(followed, 1))
+        positions.extend(place for place, _ in itertools.islice(followed, 1))
 
     thread = threading.Thread(target=follow)
     thread.start()
@@ -178,7 +184,7 @@ def test_client_cut_off_before_the_first_event_misses_none(backend: Backend, cli
     before.shutdown(2)
     place = tell(backend, "oem.contract.created", MAKER)
     thread.join(20)
-    assert got == [str(place)]
+    assert positions == [str(place)]
 
 
 def test_closing_the_client_ends_its_wait(client: OpcpClient, monkeypatch: pytest.MonkeyPatch):
@@ -202,16 +208,16 @@ def test_client_takes_a_new_token_when_the_old_one_ends(backend: Backend, client
     backend.clock.ahead += 90_000
     try:
         place = tell(backend, "oem.contract.created", MAKER)
-        assert any(one == str(place) for one, _ in followed)
+        assert any(position == str(place) for position, _ in followed)
     finally:
         backend.clock.ahead -= 90_000
 
 
-def test_client_that_is_not_let_in_says_so(backend: Backend):
-    wrong = Credentials("nobody", "nothing", backend.ecosystem.url)
-    with OpcpClient(backend.ecosystem.url, wrong) as stranger:
+def test_refused_client_raises_the_refusal(backend: Backend):
+    wrong = Credentials("unknown", "nothing", backend.ecosystem.url)
+    with OpcpClient(backend.ecosystem.url, wrong) as unknown_client:
         with pytest.raises(OpcpError) as refusal:
-            next(iter(EventStream(stranger)))
+            next(iter(EventStream(unknown_client)))
         assert refusal.value.status == 401
 
 

@@ -85,13 +85,18 @@ def ring_of_three(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> It
             three[name] = backend
         links = mesh.connect(
             [
-                mesh.Partner(name, one.ecosystem.url, one.ecosystem.store, one.ecosystem.register)
-                for name, one in three.items()
+                mesh.Partner(
+                    name,
+                    backend_.ecosystem.url,
+                    backend_.ecosystem.store,
+                    backend_.ecosystem.register,
+                )
+                for name, backend_ in three.items()
             ],
             three.clock(),
         )
-        for name, one in three.items():
-            one.ecosystem.links.update(links[name])
+        for name, backend_ in three.items():
+            backend_.ecosystem.links.update(links[name])
         yield three
 
 
@@ -119,14 +124,14 @@ def test_broadcast_true_is_not_forwarded(ring_of_three: Ring):
 def test_a_stations_request_with_broadcast_true_is_not_passed_on(ring_of_three: Ring):
     vehicle = ring_of_three.vehicle("irdeto")
     assert ring_of_three.contract("irdeto", vehicle).status_code == 201
-    asked = {"trusts": "irdeto", "broadcast": "true", "alwaysReturnEXI": "false"}
-    refused(ring_of_three.install("gireve", vehicle, **asked), 404, "not found")
-    del asked["broadcast"]
-    assert ring_of_three.install("gireve", vehicle, **asked).status_code == 200
+    headers = {"trusts": "irdeto", "broadcast": "true", "alwaysReturnEXI": "false"}
+    refused(ring_of_three.install("gireve", vehicle, **headers), 404, "not found")
+    del headers["broadcast"]
+    assert ring_of_three.install("gireve", vehicle, **headers).status_code == 200
 
 
-def test_a_copy_is_nobody_elses_to_give(ring_of_three: Ring):
-    """Hubject knows the vehicle from Irdeto; asked by a partner, it is not Hubject's to tell."""
+def test_a_copy_is_not_given_to_a_partner(ring_of_three: Ring):
+    """Hubject has a copy of Irdeto's vehicle, and gives it to no partner."""
     vehicle = ring_of_three.vehicle("irdeto")
     where = f"/v1/oem/provCerts/{vehicle.pcid}"
     assert ring_of_three["hubject"].ask(MO_EXTERNAL_PKI, "GET", where).status_code == 200
@@ -136,7 +141,7 @@ def test_a_copy_is_nobody_elses_to_give(ring_of_three: Ring):
     refused(answer, 404, "not found")
 
 
-def test_a_vehicle_that_nobody_knows_is_not_found(ring_of_three: Ring):
+def test_an_unknown_vehicle_is_not_found(ring_of_three: Ring):
     answer = ring_of_three["hubject"].ask(
         MO_EXTERNAL_PKI, "GET", "/v1/oem/provCerts/PVTP9999999999999"
     )
@@ -154,9 +159,11 @@ def test_a_contract_made_at_one_ecosystem_is_installed_through_another(ring_of_t
 
     installed = ring_of_three.install("gireve", vehicle, trusts="irdeto")
     assert installed.status_code == 200, installed.text
-    given = installed.json()["CCPResponse"]["emaidContent"][0]["messageDef"]
-    assert given["emaid"] == answer.json()["emaid"]
-    body = exi.decode(base64.b64decode(given["certificateInstallationRes"]))["V2G_Message"]
+    installed_contract = installed.json()["CCPResponse"]["emaidContent"][0]["messageDef"]
+    assert installed_contract["emaid"] == answer.json()["emaid"]
+    body = exi.decode(base64.b64decode(installed_contract["certificateInstallationRes"]))[
+        "V2G_Message"
+    ]
     assert body["Body"]["CertificateInstallationRes"]["ResponseCode"] == "OK"
 
 
@@ -178,8 +185,8 @@ def test_an_operator_without_a_pki_gets_the_cps_that_the_vehicle_trusts(ring_of_
     )
     assert answer.status_code == 201, answer.text
     installed = ring_of_three.install("irdeto", vehicle, trusts="gireve")
-    given = installed.json()["CCPResponse"]["emaidContent"][0]["messageDef"]
-    assert given["emaid"] == emaid
+    installed_contract = installed.json()["CCPResponse"]["emaidContent"][0]["messageDef"]
+    assert installed_contract["emaid"] == emaid
 
 
 def test_a_new_key_at_home_ends_the_contract_everywhere(ring_of_three: Ring):
@@ -194,8 +201,10 @@ def test_a_new_key_at_home_ends_the_contract_everywhere(ring_of_three: Ring):
         404,
         "Contract or Vehicle not found",
     )
-    found = ring_of_three["hubject"].ask(MO_EXTERNAL_PKI, "GET", f"/v1/ccp/lookupContract/{emaid}")
-    assert found.status_code == 404
+    lookup = ring_of_three["hubject"].ask(
+        MO_EXTERNAL_PKI, "GET", f"/v1/ccp/lookupContract/{emaid}"
+    )
+    assert lookup.status_code == 404
 
 
 def test_a_suspended_partner_is_neither_asked_nor_answered(ring_of_three: Ring):
@@ -213,7 +222,7 @@ def test_a_suspended_partner_is_neither_asked_nor_answered(ring_of_three: Ring):
     assert gireve.ask(MO_EXTERNAL_PKI, "GET", where).status_code == 200
 
 
-def test_a_partner_may_not_do_what_a_maker_or_an_operator_may(ring_of_three: Ring):
+def test_a_partner_has_no_rights_of_a_maker_or_an_operator(ring_of_three: Ring):
     hubject, irdeto = ring_of_three["hubject"], ring_of_three["irdeto"]
     hubject.bearers["irdeto"] = hubject.login("irdeto", irdeto.ecosystem.links["hubject"]).json()[
         "access_token"
@@ -244,11 +253,11 @@ def test_an_ecosystem_lists_partners_roots_and_gives_partners_only_its_own(ring_
     assert irdeto_root not in fingerprints(broadcast="true")
 
 
-def test_a_silent_partner_holds_nobody_up_for_long_and_is_no_answer(ring_of_three: Ring):
+def test_a_silent_partner_delays_a_call_briefly_and_gives_no_answer(ring_of_three: Ring):
     gireve = ring_of_three["gireve"].ecosystem
     vehicle = ring_of_three.vehicle("hubject")
-    kept = dict(gireve.links)
-    lost = kept["irdeto"]
+    links = dict(gireve.links)
+    lost = links["irdeto"]
     gireve.links["irdeto"] = type(lost)(lost.client_id, lost.client_secret, "http://127.0.0.1:9")
     try:
         answer = ring_of_three["gireve"].ask(
@@ -256,4 +265,4 @@ def test_a_silent_partner_holds_nobody_up_for_long_and_is_no_answer(ring_of_thre
         )
         assert answer.status_code == 200, answer.text
     finally:
-        gireve.links.update(kept)
+        gireve.links.update(links)

@@ -1,4 +1,4 @@
-"""The maker's backend by itself: an operator acts, and the contract is in the real car's token."""
+"""The maker's backend forwards each contract of an operator to the real car's token."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from plugvault.store import SqlStore
 INSTALL, REMOVE, CHOOSE = "install", "remove", "choose"
 
 
-def test_a_contract_reaches_the_car_without_anybody_calling_anything(garage: Garage):
+def test_a_contract_reaches_the_car_without_a_manual_call(garage: Garage):
     garage.arrives()
     emaid = garage.world.mo_v2g.contract(PCID)
     until(lambda: garage.work("done") == [(INSTALL, emaid)], "installed")
-    held = garage.held()
-    assert held[emaid].active
-    assert held[emaid].custody == "L1+"
+    contracts = garage.held()
+    assert contracts[emaid].active
+    assert contracts[emaid].custody == "L1+"
 
 
-def test_what_comes_while_the_car_is_away_waits_for_it(garage: Garage):
+def test_a_contract_for_an_absent_car_waits_for_it(garage: Garage):
     emaid = garage.world.mo.contract(PCID)
     until(lambda: garage.work("waiting") == [(INSTALL, emaid)], "seen")
     assert garage.held() == {}
@@ -47,18 +47,18 @@ def test_a_restart_loses_nothing_and_does_nothing_twice(garage: Garage):
     first = garage.world.mo.contract(PCID)
     until(lambda: garage.work("waiting") == [(INSTALL, first)], "seen")
     garage.stop()
-    second = garage.world.mo_v2g.contract(PCID)  # nobody listens
+    second = garage.world.mo_v2g.contract(PCID)  # the backend does not listen
     garage.start()
     garage.arrives()
-    wanted = [(INSTALL, first), (INSTALL, second)]
-    until(lambda: garage.work("done") == wanted, "both are installed")
+    expected = [(INSTALL, first), (INSTALL, second)]
+    until(lambda: garage.work("done") == expected, "both are installed")
     assert set(garage.held()) == {first, second}
     garage.stop()
     garage.start()
     garage.arrives()
     third = garage.world.mo.contract(PCID)
-    until(lambda: garage.work("done") == [*wanted, (INSTALL, third)], "only the new one")
-    assert garage.work() == [*wanted, (INSTALL, third)]
+    until(lambda: garage.work("done") == [*expected, (INSTALL, third)], "only the new one")
+    assert garage.work() == [*expected, (INSTALL, third)]
 
 
 def test_a_bundle_that_the_car_has_already_is_no_failure(garage: Garage):
@@ -76,11 +76,11 @@ def test_a_bundle_that_the_car_has_already_is_no_failure(garage: Garage):
 def test_a_contract_that_ends_is_taken_out_of_the_car(garage: Garage):
     garage.arrives()
     emaid = garage.world.mo.contract(PCID)
-    other = garage.world.mo_v2g.contract(PCID)
+    second_emaid = garage.world.mo_v2g.contract(PCID)
     until(lambda: len(garage.work("done")) == 2, "installed")
     garage.world.mo.terminate(emaid)
     until(lambda: (REMOVE, emaid) in garage.work("done"), "removed")
-    assert set(garage.held()) == {other}
+    assert set(garage.held()) == {second_emaid}
 
 
 def test_a_contract_that_ends_before_the_car_comes_never_gets_in(garage: Garage):
@@ -126,15 +126,15 @@ def test_a_contract_is_checked_again_when_it_has_waited(garage: Garage):
 
 
 def test_another_car_on_the_line_gets_nothing(garage: Garage):
-    """Whoever answers for the PCID must have the key of its provisioning certificate."""
+    """A car that answers for the PCID must have the key of its provisioning certificate."""
     emaid = garage.world.mo.contract(PCID)
     until(lambda: garage.work("waiting") == [(INSTALL, emaid)], "seen")
     key = garage.world.telematics_key
-    other = garage.world.station.key.point
+    other_car = garage.world.station.key.point
     tried = []
 
     def connect(_: bytes):
-        maker = garage.car.maker(key, other)
+        maker = garage.car.maker(key, other_car)
         tried.append(maker)
         return maker
 
@@ -157,9 +157,9 @@ def delivered(garage: Garage) -> Iterator[None]:
     worker = Worker(store, secrets.__getitem__, settings, time.time)
     thread = threading.Thread(target=worker.run, args=(stop,))
     with receiving(garage.backend.take, lambda: "".join(secrets.values())) as url:
-        wanted = {"url": url, "enabledEvents": list(OEM_EVENTS)}
-        made = garage.world.oem.client.call("POST", "/v1/webhook/endpoints", json=wanted)
-        secrets[made["id"]] = made["secret"]
+        webhook = {"url": url, "enabledEvents": list(OEM_EVENTS)}
+        created = garage.world.oem.client.call("POST", "/v1/webhook/endpoints", json=webhook)
+        secrets[created["id"]] = created["secret"]
         thread.start()
         try:
             yield
@@ -169,7 +169,7 @@ def delivered(garage: Garage) -> Iterator[None]:
             store.close()
 
 
-def test_a_webhook_will_do_as_well(garage: Garage):
+def test_a_webhook_works_like_the_stream(garage: Garage):
     garage.stop()
     garage.start(follow=False)
     garage.arrives()
@@ -220,34 +220,37 @@ def revoke(garage: Garage, role: str, certificate: bytes) -> None:
     client.call("POST", "/opnc/v1/pki/pki/revokeCertificate", json=body)
 
 
-@pytest.mark.parametrize("whose", ["own PKI", "the ecosystem's PKI"])
-def test_a_contract_revoked_while_it_waited_is_not_forwarded(garage: Garage, whose: str):
+@pytest.mark.parametrize("pki", ["own PKI", "the ecosystem's PKI"])
+def test_a_contract_revoked_while_it_waited_is_not_forwarded(garage: Garage, pki: str):
     world = garage.world
     operator, role = (
-        (world.mo, "MO_EXTERNAL_PKI") if whose == "own PKI" else (world.mo_v2g, "MO_HUBJECT_PKI")
+        (world.mo, "MO_EXTERNAL_PKI") if pki == "own PKI" else (world.mo_v2g, "MO_HUBJECT_PKI")
     )
-    emaid, other = operator.contract(PCID), operator.contract(PCID)
+    emaid, second_emaid = operator.contract(PCID), operator.contract(PCID)
     until(lambda: len(garage.work("waiting")) == 2, "seen")
-    listed = {one["emaid"]: one["contractCertificate"] for one in world.oem.contracts(PCID)}
+    listed = {
+        contract["emaid"]: contract["contractCertificate"]
+        for contract in world.oem.contracts(PCID)
+    }
     revoke(garage, role, base64.b64decode(listed[emaid]))
     garage.arrives()
     until(lambda: garage.work("rejected") == [(INSTALL, emaid)], "not forwarded")
-    until(lambda: garage.work("done") == [(INSTALL, other)], "the other one is")
-    assert set(garage.held()) == {other}
+    until(lambda: garage.work("done") == [(INSTALL, second_emaid)], "the other one is")
+    assert set(garage.held()) == {second_emaid}
 
 
-@pytest.mark.parametrize("whose", ["the operator's Sub2", "the CPS", "the CPS's Sub2"])
-def test_a_contract_whose_path_is_revoked_is_not_forwarded(garage: Garage, whose: str):
+@pytest.mark.parametrize("position", ["the operator's Sub2", "the CPS", "the CPS's Sub2"])
+def test_a_contract_with_a_revoked_path_is_not_forwarded(garage: Garage, position: str):
     emaid = garage.world.mo.contract(PCID)
     until(lambda: garage.work("waiting") == [(INSTALL, emaid)], "seen")
     (work,) = garage.backend.queue.waiting(PCID)
-    taken = response.read(exi.decode(work.message))
+    bundle = response.read(exi.decode(work.message))
     above = {
-        "the operator's Sub2": taken.contract.subs[0],
-        "the CPS": taken.cps,
-        "the CPS's Sub2": taken.cps_subs[0],
+        "the operator's Sub2": bundle.contract.subs[0],
+        "the CPS": bundle.cps,
+        "the CPS's Sub2": bundle.cps_subs[0],
     }
-    revoke(garage, "ADMIN", above[whose])
+    revoke(garage, "ADMIN", above[position])
     garage.arrives()
     until(lambda: garage.work("rejected") == [(INSTALL, emaid)], "not forwarded")
     assert garage.held() == {}

@@ -1,4 +1,4 @@
-"""Operators and their customers over HTTP: who may have a contract, and what becomes of it."""
+"""Operators and their customers over HTTP: the right to a contract, and its later states."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DOCUMENT = "12345678901"
 @pytest.fixture
 def vehicle(backend: Backend) -> Vehicle:
     """A vehicle in PCP and in the vehicle registry."""
-    made = backend.vehicle()
-    number = made.pcid[-6:]
-    backend.ecosystem.oem.enter(f"PVTZZZ8V1KA{number}", f"ON{number}", made.pcid, DOCUMENT)
-    return made
+    registered = backend.vehicle()
+    number = registered.pcid[-6:]
+    backend.ecosystem.oem.enter(f"PVTZZZ8V1KA{number}", f"ON{number}", registered.pcid, DOCUMENT)
+    return registered
 
 
 @pytest.fixture(params=["own PKI", "the ecosystem's PKI"])
@@ -40,7 +40,7 @@ def customers(
 
 def pool(backend: Backend, vehicle: Vehicle) -> list[str]:
     """The EMAIDs that CCP holds for the vehicle."""
-    return [one["emaid"] for one in backend.ecosystem.oem.contracts(vehicle.pcid)]
+    return [contract["emaid"] for contract in backend.ecosystem.oem.contracts(vehicle.pcid)]
 
 
 def named(vehicle: Vehicle) -> dict[str, str]:
@@ -49,7 +49,7 @@ def named(vehicle: Vehicle) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["pcid", "vin", "plate"])
-def test_who_has_the_document_gets_a_contract(
+def test_a_customer_with_the_document_gets_a_contract(
     backend: Backend, vehicle: Vehicle, customers: Customers, kind: str
 ):
     emaid = customers.onboard(kind, named(vehicle)[kind], DOCUMENT)
@@ -57,7 +57,7 @@ def test_who_has_the_document_gets_a_contract(
     assert customers.get(emaid).pcid == vehicle.pcid
 
 
-def test_who_has_not_is_refused_and_nothing_is_made(
+def test_a_customer_without_the_document_is_refused_and_nothing_is_made(
     backend: Backend, vehicle: Vehicle, customers: Customers
 ):
     for kind, text in named(vehicle).items():
@@ -84,8 +84,8 @@ def test_a_new_provisioning_key_asks_the_customer(
     backend: Backend, vehicle: Vehicle, customers: Customers
 ):
     emaid = customers.onboard("plate", named(vehicle)["plate"], DOCUMENT)
-    other = Vehicle(vehicle.pcid)
-    leaf, subs = backend.ecosystem.oem.enrol(other.csr())
+    new_key = Vehicle(vehicle.pcid)
+    leaf, subs = backend.ecosystem.oem.enrol(new_key.csr())
     backend.ecosystem.oem.register(leaf, subs)
     until(lambda: customers.get(emaid).state == book.ASK, "the operator knows")
     assert pool(backend, vehicle) == []

@@ -1,6 +1,6 @@
 """The ecosystem over HTTP, as a client written from the OPCP documents alone sees it.
 
-What a client is and how the server is started is in tests/fixtures/backend.py.
+The clients and the start of the server are in tests/fixtures/backend.py.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ def test_a_token_answer_has_the_documented_members(backend: Backend):
 
 
 def test_wrong_credentials_are_refused(backend: Backend):
-    asked = {"client_id": "a", "client_secret": "b", "audience": backend.ecosystem.url}
-    answer = backend.http.post("/oauth/token", json={**asked, "grant_type": "client_credentials"})
+    credentials = {"client_id": "a", "client_secret": "b", "audience": backend.ecosystem.url}
+    answer = backend.http.post(
+        "/oauth/token", json={**credentials, "grant_type": "client_credentials"}
+    )
     both = {"error", "error_description", "errorMessages", "traceId"}
     assert (answer.status_code, set(answer.json())) == (401, both)
-    answer = backend.http.post("/oauth/token", json={**asked, "grant_type": "password"})
+    answer = backend.http.post("/oauth/token", json={**credentials, "grant_type": "password"})
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
-    answer = backend.http.post("/oauth/token", json=asked)
+    answer = backend.http.post("/oauth/token", json=credentials)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
     assert answer.json()["errorMessages"] == ["grant_type : must be given"]
 
@@ -151,8 +153,8 @@ def test_enrolment_answers_under_published_and_live_paths(
 def test_ca_certificates_answer_under_published_and_live_paths(
     backend: Backend, prefix: str, suffix: str
 ):
-    found = certificates(backend.ask("OEM", "GET", f"{prefix}/acme-oem/cacerts{suffix}"))
-    assert len(found) == 3
+    chain_ = certificates(backend.ask("OEM", "GET", f"{prefix}/acme-oem/cacerts{suffix}"))
+    assert len(chain_) == 3
 
 
 def test_an_enrolled_certificate_is_for_the_requests_subject_and_key(backend: Backend):
@@ -182,13 +184,13 @@ CN, O = x509.NameOID.COMMON_NAME, x509.NameOID.ORGANIZATION_NAME  # noqa: E741 -
 
 
 def not_its_own_signature() -> bytes:
-    stranger = ec.generate_private_key(ec.SECP256R1())
+    other_key = ec.generate_private_key(ec.SECP256R1())
     return csr.build(
         "PVTP0000000000996",
         "Example Cars",
         "DE",
         point(ec.generate_private_key(ec.SECP256R1())),
-        raw_signer(stranger),
+        raw_signer(other_key),
     )
 
 
@@ -237,8 +239,8 @@ def test_roots_are_listed_with_the_documented_members(backend: Backend):
     assert root["distinguishedName"] == "CN=V2G Root CA, DC=V2G, O=Example Pool, C=DE"
     assert (root["rootType"], root["signatureAlgorithm"]) == ("V2G", "secp256r1")
     assert root["validTo"] == certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
-    one = backend.ask("OEM", "GET", f"/v1/root/rootCerts/{root['rootCertificateId']}")
-    assert one.json() == {"RootResponse": root}
+    answer_by_id = backend.ask("OEM", "GET", f"/v1/root/rootCerts/{root['rootCertificateId']}")
+    assert answer_by_id.json() == {"RootResponse": root}
 
 
 def test_an_unknown_root_is_not_found(backend: Backend):
@@ -331,8 +333,8 @@ def test_contract_data_is_signed_and_stored(backend: Backend, vehicle: Vehicle):
     }
     assert body["cpsRootDistinguishedName"] == "CN=V2G Root CA, DC=V2G, O=Example Pool, C=DE"
     assert base64.b64decode(body["signedData"]).startswith(b"<?xml")
-    found = backend.ask(MO_EXTERNAL_PKI, "GET", f"/v1/ccp/lookupContract/{body['emaid']}")
-    (contract,) = found.json()["XMLContracts"]
+    lookup = backend.ask(MO_EXTERNAL_PKI, "GET", f"/v1/ccp/lookupContract/{body['emaid']}")
+    (contract,) = lookup.json()["XMLContracts"]
     assert (contract["pcid"], contract["emaid"]) == (vehicle.pcid, body["emaid"])
 
 
@@ -395,9 +397,11 @@ def test_an_emaid_of_another_vehicle_is_refused(backend: Backend, vehicle: Vehic
     emaid = backend.ecosystem.mo.new_emaid()
     data = backend.contract_data(vehicle, emaid)
     assert backend.sign(data, vehicle.pcid).status_code == 201
-    other = backend.vehicle()
+    other_vehicle = backend.vehicle()
     words = r"^Invalid Tupple - EMAID is already used by other PCID\.$"
-    refused(backend.sign(backend.contract_data(other, emaid), other.pcid), 400, words)
+    refused(
+        backend.sign(backend.contract_data(other_vehicle, emaid), other_vehicle.pcid), 400, words
+    )
 
 
 def generation(pcid: str, /, **changes: Any) -> Json:
@@ -475,8 +479,8 @@ def owner(backend: Backend) -> Vehicle:
 
 def contracts(backend: Backend, vehicle: Vehicle) -> list[Json]:
     path = f"/v1/ccp/signedContractData/{vehicle.pcid}"
-    found: list[Json] = backend.ask("OEM", "GET", path).json()["XMLContracts"]
-    return found
+    rows: list[Json] = backend.ask("OEM", "GET", path).json()["XMLContracts"]
+    return rows
 
 
 def default(backend: Backend, vehicle: Vehicle) -> str:
@@ -534,8 +538,8 @@ def test_a_vehicle_without_contract_gets_the_negative_response(backend: Backend)
 
 
 def test_installation_req_with_bad_oem_signature_rejected(backend: Backend, owner: Vehicle):
-    stranger = ec.generate_private_key(ec.SECP256R1())
-    request = owner.request(backend.ecosystem.v2g_root, stranger)
+    other_key = ec.generate_private_key(ec.SECP256R1())
+    request = owner.request(backend.ecosystem.v2g_root, other_key)
     refused(backend.install(request), 400, "signature")
 
 

@@ -1,4 +1,4 @@
-"""CCP over HTTP: contracts brought, ended, handed out, and to whom."""
+"""CCP over HTTP: contracts are brought, ended, and handed out to their owners."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def put(backend: Backend, body: Json, role: str = CPS) -> httpx.Response:
 def listed(backend: Backend, vehicle: Vehicle) -> list[Json]:
     answer = backend.ask(OEM, "GET", f"{POOL}/{vehicle.pcid}")
     assert answer.status_code == 200, answer.text
-    found: list[Json] = answer.json()["XMLContracts"]
-    return found
+    rows: list[Json] = answer.json()["XMLContracts"]
+    return rows
 
 
 def events(backend: Backend, vehicle: Vehicle) -> list[tuple[str, str]]:
     with backend.ecosystem.store.read() as records:
         every = records.events.since(0, None, 10_000)
-    return [(one.kind, one.audience) for one in every if one.vehicle == vehicle.pcid]
+    return [(event.kind, event.audience) for event in every if event.vehicle == vehicle.pcid]
 
 
 # Brought
@@ -103,8 +103,11 @@ def tampered(body: Json) -> Json:
     text = base64.b64decode(body["signedContractDataXML"]).decode()
     name = "ContractSignatureEncryptedPrivateKey"
     at = text.index(">", text.index(f":{name} ")) + 3
-    other = "B" if text[at] == "A" else "A"
-    return {**body, "signedContractDataXML": b64(f"{text[:at]}{other}{text[at + 1 :]}".encode())}
+    replacement = "B" if text[at] == "A" else "A"
+    return {
+        **body,
+        "signedContractDataXML": b64(f"{text[:at]}{replacement}{text[at + 1 :]}".encode()),
+    }
 
 
 def test_a_bundle_that_was_changed_is_refused(backend: Backend, vehicle: Vehicle):
@@ -126,7 +129,7 @@ def test_a_bundle_that_was_changed_is_refused(backend: Backend, vehicle: Vehicle
         ({"xsdMsgDefNamespace": "urn:iso:15118:20:2022:MsgDef"}, "15118-20 is not served"),
     ],
 )
-def test_what_cannot_be_brought_is_named(
+def test_an_invalid_bundle_gets_a_precise_error(
     backend: Backend, vehicle: Vehicle, changes: Json, words: str
 ):
     refused(put(backend, {**signed(backend, vehicle), **changes}), 400, words)
@@ -141,9 +144,9 @@ def test_the_root_may_be_named_and_must_then_be_right(backend: Backend, vehicle:
 def test_an_emaid_of_another_vehicle_is_refused(backend: Backend, vehicle: Vehicle):
     body = signed(backend, vehicle)
     assert put(backend, body).status_code == 201
-    other = backend.vehicle()
+    other_vehicle = backend.vehicle()
     words = r"^Invalid Tupple - EMAID is already used by other PCID\.$"
-    refused(put(backend, {**body, "pcid": other.pcid}), 400, words)
+    refused(put(backend, {**body, "pcid": other_vehicle.pcid}), 400, words)
 
 
 # Ended
@@ -163,7 +166,7 @@ def test_the_checks_of_a_deletion_come_in_order(backend: Backend, vehicle: Vehic
 
 
 @pytest.mark.parametrize(("header", "revoked"), [(None, True), ("false", True), ("true", False)])
-def test_what_the_ecosystem_issued_is_revoked_unless_that_is_skipped(
+def test_a_certificate_of_the_ecosystem_is_revoked_unless_that_is_skipped(
     backend: Backend, vehicle: Vehicle, header: str | None, revoked: bool
 ):
     emaid = generated(backend, vehicle)
@@ -182,14 +185,14 @@ def test_a_deleted_default_has_no_successor_but_the_makers_choice(
 ):
     first, second = (stored(backend, vehicle) for _ in range(2))
     backend.ask(MO_EXTERNAL_PKI, "DELETE", f"{POOL}/{first}")
-    assert [one["defaultContract"] for one in listed(backend, vehicle)] == [False]
+    assert [row["defaultContract"] for row in listed(backend, vehicle)] == [False]
     request = vehicle.request(backend.ecosystem.v2g_root)
     assert backend.install(request).status_code == 404
     third = stored(backend, vehicle)
-    assert [one["defaultContract"] for one in listed(backend, vehicle)] == [False, False]
+    assert [row["defaultContract"] for row in listed(backend, vehicle)] == [False, False]
     chosen = f"{POOL}/{vehicle.pcid}/{second}/default"
     assert backend.ask(OEM, "POST", chosen).status_code == 200
-    assert {one["emaid"]: one["defaultContract"] for one in listed(backend, vehicle)} == {
+    assert {row["emaid"]: row["defaultContract"] for row in listed(backend, vehicle)} == {
         second: True,
         third: False,
     }
@@ -236,17 +239,17 @@ def test_without_a_contract_the_caller_chooses_the_form_of_the_answer(
 
 
 @pytest.mark.parametrize("header", ["true", "false"])
-def test_a_request_its_vehicle_has_not_signed_is_refused_in_words(
+def test_a_request_without_its_vehicles_signature_is_refused_in_words(
     backend: Backend, vehicle: Vehicle, header: str
 ):
     stored(backend, vehicle)
-    stranger = ec.generate_private_key(ec.SECP256R1())
-    request = vehicle.request(backend.ecosystem.v2g_root, stranger)
+    other_key = ec.generate_private_key(ec.SECP256R1())
+    request = vehicle.request(backend.ecosystem.v2g_root, other_key)
     answer = backend.install(request, headers={"alwaysReturnEXI": header})
     refused(answer, 400, r"^The signature of the certificateInstallationReq is invalid\.$")
 
 
-def test_a_revoked_contract_is_handed_out_to_nobody(backend: Backend, vehicle: Vehicle):
+def test_a_revoked_contract_is_never_handed_out(backend: Backend, vehicle: Vehicle):
     emaid = generated(backend, vehicle)
     leaf = path.read(base64.b64decode(listed(backend, vehicle)[0]["contractCertificate"]))
     with backend.ecosystem.store.write() as records:
@@ -261,7 +264,7 @@ def test_a_revoked_contract_is_handed_out_to_nobody(backend: Backend, vehicle: V
     assert (answer.status_code, negative(answer)) == (404, "FAILED_NoCertificateAvailable")
 
 
-def test_an_expired_contract_is_handed_out_to_nobody(backend: Backend, vehicle: Vehicle):
+def test_an_expired_contract_is_never_handed_out(backend: Backend, vehicle: Vehicle):
     emaid = generated(backend, vehicle)
     path_of_it = f"/v1/ccp/lookupContract/{emaid}"
     with backend.ecosystem.store.write() as records:
@@ -333,11 +336,16 @@ def test_contracts_of_another_edition_are_refused_in_clear_words(
 def test_the_session_is_the_stations_or_the_makers_or_none(backend: Backend, vehicle: Vehicle):
     emaid = stored(backend, vehicle)
     pull = f"/v1/ccp/provideSignedContractData/{emaid}/{vehicle.pcid}"
-    for asked, got in ((None, b"\x00"), ("", b"\x00"), ("0A", b"\n"), ("0102030405060708", None)):
-        params = {} if asked is None else {"sessionID": asked}
+    for session_id, expected_id in (
+        (None, b"\x00"),
+        ("", b"\x00"),
+        ("0A", b"\n"),
+        ("0102030405060708", None),
+    ):
+        params = {} if session_id is None else {"sessionID": session_id}
         answer = backend.ask(OEM, "GET", pull, params=params).json()
         message = exi.decode(base64.b64decode(answer["certificateInstallationRes"]))
-        expected = got if got is not None else bytes(range(1, 9))
+        expected = expected_id if expected_id is not None else bytes(range(1, 9))
         assert message["V2G_Message"]["Header"]["SessionID"] == expected
 
 
@@ -350,13 +358,13 @@ def test_two_contracts_that_differ_in_their_check_digit_are_one(
     for emaid in (with_digit, without):
         data = backend.contract_data(vehicle, emaid)
         assert backend.sign(data, vehicle.pcid).status_code == 201
-    assert [one["emaid"] for one in listed(backend, vehicle)] == [without]
+    assert [row["emaid"] for row in listed(backend, vehicle)] == [without]
     for spelled in (with_digit, without.lower()):
         call = f"/v1/ccp/lookupContract/{spelled}"
         assert backend.ask(MO_EXTERNAL_PKI, "GET", call).status_code == 200
-    other = backend.vehicle()
-    data = backend.contract_data(other, with_digit)
-    refused(backend.sign(data, other.pcid), 400, "Invalid Tupple")
+    other_vehicle = backend.vehicle()
+    data = backend.contract_data(other_vehicle, with_digit)
+    refused(backend.sign(data, other_vehicle.pcid), 400, "Invalid Tupple")
 
 
 # An operator leaves
@@ -368,22 +376,22 @@ def test_an_operator_leaves_and_all_its_contracts_go(backend: Backend, vehicle: 
     for number in range(3):
         data = backend.contract_data(vehicle, f"DELVRC{number:08}")
         assert backend.sign(data, vehicle.pcid, leaver).status_code == 201
-    other = stored(backend, vehicle)
-    asked = backend.ask(leaver, "POST", "/v1/ccp/terminate/DE-LVR")
-    assert asked.status_code == 202, asked.text
-    where = asked.headers["location"]
-    assert asked.json()["state"] == "waiting"
-    assert backend.ask("ADMIN", "GET", where).json() == asked.json()
+    remaining = stored(backend, vehicle)
+    accepted = backend.ask(leaver, "POST", "/v1/ccp/terminate/DE-LVR")
+    assert accepted.status_code == 202, accepted.text
+    location = accepted.headers["location"]
+    assert accepted.json()["state"] == "waiting"
+    assert backend.ask("ADMIN", "GET", location).json() == accepted.json()
     with backend.ecosystem.store.read() as records:
-        job = records.jobs.get(asked.json()["jobId"])
+        job = records.jobs.get(accepted.json()["jobId"])
     while job and job.state == termination.WAITING:
         job = termination.step(backend.ecosystem.store, job, backend.clock(), 2)
-    done = backend.ask(leaver, "GET", where).json()
-    assert (done["state"], done["contractsEnded"]) == ("done", 3)
-    assert [one["emaid"] for one in listed(backend, vehicle)] == [other]
+    progress = backend.ask(leaver, "GET", location).json()
+    assert (progress["state"], progress["contractsEnded"]) == ("done", 3)
+    assert [row["emaid"] for row in listed(backend, vehicle)] == [remaining]
 
 
-def test_a_termination_is_nobody_elses_to_ask_for(backend: Backend, rival: str):
+def test_a_termination_is_refused_to_other_callers(backend: Backend, rival: str):
     refused(backend.ask(rival, "POST", "/v1/ccp/terminate/DEPVA"), 403, "provider")
     refused(backend.ask("CPO", "POST", "/v1/ccp/terminate/DEPVA"), 403, "This call is for")
     refused(backend.ask("ADMIN", "POST", "/v1/ccp/terminate/DEP"), 400, "^provider : must match")

@@ -1,4 +1,4 @@
-"""CPS over HTTP: every call, every form of it, and what it says when it will not."""
+"""CPS over HTTP: every call, every form of it, and its refusals."""
 
 from __future__ import annotations
 
@@ -61,30 +61,30 @@ def found(backend: Backend, emaid: str, role: str = MO_EXTERNAL_PKI) -> httpx.Re
 
 
 def test_the_deprecated_call_signs_and_stores_nothing(backend: Backend, vehicle: Vehicle):
-    asked = deprecated(backend, vehicle, metaData="for me")
-    answer = put(backend, ONLY, asked)
+    request = deprecated(backend, vehicle, metaData="for me")
+    answer = put(backend, ONLY, request)
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert (body["emaid"], body["pcid"], body["metaData"]) == (
-        asked["emaid"],
+        request["emaid"],
         vehicle.pcid,
         "for me",
     )
     message = xml.read(base64.b64decode(body["signedData"]))
     leaf = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
     assert leaf["ContractSignatureCertChain"]["Certificate"] == base64.b64decode(
-        asked["contractData"]["contractSignatureCertChain"][
+        request["contractData"]["contractSignatureCertChain"][
             "contractSignatureCertChainCertificate"
         ]
     )
-    refused(found(backend, asked["emaid"]), 404, "not found")
+    refused(found(backend, request["emaid"]), 404, "not found")
 
 
 def test_the_deprecated_call_that_forwards_stores(backend: Backend, vehicle: Vehicle):
-    asked = deprecated(backend, vehicle)
-    answer = put(backend, FORWARD, asked)
+    request = deprecated(backend, vehicle)
+    answer = put(backend, FORWARD, request)
     assert (answer.status_code, answer.json()) == (201, {})
-    assert found(backend, asked["emaid"]).status_code == 200
+    assert found(backend, request["emaid"]).status_code == 200
 
 
 @pytest.mark.parametrize("call", [ONLY, FORWARD])
@@ -92,9 +92,9 @@ def test_the_deprecated_call_that_forwards_stores(backend: Backend, vehicle: Veh
 def test_the_deprecated_calls_need_all_four(
     backend: Backend, vehicle: Vehicle, call: str, missing: str
 ):
-    asked = deprecated(backend, vehicle)
-    del asked[missing]
-    refused(put(backend, call, asked), 400, f"^{missing} : must be given$")
+    request = deprecated(backend, vehicle)
+    del request[missing]
+    refused(put(backend, call, request), 400, f"^{missing} : must be given$")
 
 
 NESTED = "contractData.contractSignatureCertChain.contractSignatureCertChainCertificate"
@@ -120,34 +120,34 @@ NESTED = "contractData.contractSignatureCertChain.contractSignatureCertChainCert
 def test_a_broken_nested_chain_is_refused_in_the_published_words(
     backend: Backend, vehicle: Vehicle, call: str, changes: Json, words: str
 ):
-    asked = deprecated(backend, vehicle)
-    flat = backend.contract_data(vehicle, asked["emaid"])
-    refused(put(backend, call, {**asked, "contractData": nested(flat, **changes)}), 400, words)
+    request = deprecated(backend, vehicle)
+    flat = backend.contract_data(vehicle, request["emaid"])
+    refused(put(backend, call, {**request, "contractData": nested(flat, **changes)}), 400, words)
 
 
 @pytest.mark.parametrize("call", [SIGNED, ONLY, FORWARD])
 def test_broken_parts_of_the_nested_form_are_named(backend: Backend, vehicle: Vehicle, call: str):
-    asked = deprecated(backend, vehicle)
+    request = deprecated(backend, vehicle)
     for name in ("contractSignatureEncryptedPrivateKey", "dHpublickey"):
-        data = {**asked["contractData"], name: "%"}
+        data = {**request["contractData"], name: "%"}
         words = rf"^contractData\.{name} : must match"
-        refused(put(backend, call, {**asked, "contractData": data}), 400, words)
+        refused(put(backend, call, {**request, "contractData": data}), 400, words)
 
 
 @pytest.mark.parametrize("where", ["body", "data"])
 def test_an_emaid_beside_the_certificate_must_be_its_own(
     backend: Backend, vehicle: Vehicle, where: str
 ):
-    asked = deprecated(backend, vehicle)
-    (asked if where == "body" else asked["contractData"])["emaid"] = "DEPVAC99999999"
-    refused(put(backend, SIGNED, asked), 400, "emaid : must be the CN")
+    request = deprecated(backend, vehicle)
+    (request if where == "body" else request["contractData"])["emaid"] = "DEPVAC99999999"
+    refused(put(backend, SIGNED, request), 400, "emaid : must be the CN")
 
 
 def test_an_emaid_may_be_written_as_people_do(backend: Backend, vehicle: Vehicle):
-    asked = deprecated(backend, vehicle)
-    emaid = asked["emaid"]
+    request = deprecated(backend, vehicle)
+    emaid = request["emaid"]
     spelled = f"{emaid[:2]}-{emaid[2:5]}-{emaid[5:14]}-{emaid[14:]}".lower()
-    answer = put(backend, ONLY, {**asked, "emaid": spelled})
+    answer = put(backend, ONLY, {**request, "emaid": spelled})
     assert (answer.status_code, answer.json()["emaid"]) == (200, emaid)
 
 
@@ -160,13 +160,13 @@ def test_metadata_may_be_written_either_way_and_comes_back(
 
 
 @pytest.mark.parametrize("namespace", ISO20)
-def test_what_is_of_the_other_edition_is_refused_in_clear_words(
+def test_the_other_edition_is_refused_in_clear_words(
     backend: Backend, vehicle: Vehicle, namespace: str
 ):
     words = f"xsdMsgDefNamespace : ISO 15118-20 is not served here; use {ISO2}"
-    asked = deprecated(backend, vehicle, xsdMsgDefNamespace=namespace)
+    request = deprecated(backend, vehicle, xsdMsgDefNamespace=namespace)
     for call in (SIGNED, ONLY, FORWARD):
-        refused(put(backend, call, asked), 400, words)
+        refused(put(backend, call, request), 400, words)
     refused(generate(backend, generation(vehicle, xsdMsgDefNamespace=namespace)), 400, words)
 
 
@@ -174,18 +174,20 @@ def test_the_root_can_be_asked_for_by_fingerprint_or_identifier(
     backend: Backend, vehicle: Vehicle
 ):
     (signer,) = backend.ask(MO_EXTERNAL_PKI, "GET", "/cps/signer").json()["cpsCertificates"]
-    wanted = path.fingerprint(backend.ecosystem.v2g_root)
-    assert signer["cpsV2GRootCertificateFingerprint"] == wanted
-    for name in (wanted, wanted.upper(), signer["cpsRootCertificateId"]):
-        asked = deprecated(backend, vehicle, cpsV2GRootCertificateFingerprint=name)
-        assert put(backend, SIGNED, asked).json()["cpsV2GRootCertificateFingerprint"] == wanted
+    fingerprint = path.fingerprint(backend.ecosystem.v2g_root)
+    assert signer["cpsV2GRootCertificateFingerprint"] == fingerprint
+    for name in (fingerprint, fingerprint.upper(), signer["cpsRootCertificateId"]):
+        request = deprecated(backend, vehicle, cpsV2GRootCertificateFingerprint=name)
+        assert (
+            put(backend, SIGNED, request).json()["cpsV2GRootCertificateFingerprint"] == fingerprint
+        )
     for name, words in (
         ("0" * 64, "not available in RCP"),
         (path.fingerprint(backend.ecosystem.mo_root), "not available in RCP"),
         ("0" * 63, "cpsV2GRootCertificateFingerprint : must match"),
     ):
-        asked = deprecated(backend, vehicle, cpsV2GRootCertificateFingerprint=name)
-        refused(put(backend, SIGNED, asked), 400, words)
+        request = deprecated(backend, vehicle, cpsV2GRootCertificateFingerprint=name)
+        refused(put(backend, SIGNED, request), 400, words)
 
 
 @pytest.mark.parametrize("call", ["/cps/signer", "/v1/cps/signer"])
@@ -256,7 +258,7 @@ def test_a_contract_is_made_in_whichever_form_it_is_asked_for(backend: Backend, 
     assert content["messageDef"]["metaData"] == "é"
 
 
-def test_what_is_missing_is_named_in_every_form(backend: Backend, vehicle: Vehicle):
+def test_a_missing_field_is_named_in_every_form(backend: Backend, vehicle: Vehicle):
     members = generation(vehicle)
     del members["emaid"]
     words = "^emaid : must be given$"
@@ -276,7 +278,7 @@ def test_what_is_missing_is_named_in_every_form(backend: Backend, vehicle: Vehic
         b'<!DOCTYPE r SYSTEM "file:///etc/passwd"><request/>',
     ],
 )
-def test_what_is_no_plain_xml_is_refused(backend: Backend, body: bytes):
+def test_a_body_that_is_no_plain_xml_is_refused(backend: Backend, body: bytes):
     refused(send(backend, body, "application/xml"), 400, r"^The body is not XML\.$")
 
 
@@ -301,8 +303,8 @@ def test_a_file_is_no_part_of_the_multipart_form(backend: Backend, vehicle: Vehi
 
 
 def test_a_subscription_url_must_be_one(backend: Backend, vehicle: Vehicle):
-    asked = generation(vehicle, subscriptionUrl="file:///etc/passwd")
-    refused(generate(backend, asked), 400, "subscriptionUrl : must match")
+    request = generation(vehicle, subscriptionUrl="file:///etc/passwd")
+    refused(generate(backend, request), 400, "subscriptionUrl : must match")
 
 
 def test_the_same_emaid_again_replaces_the_contract(backend: Backend):
@@ -314,11 +316,13 @@ def test_the_same_emaid_again_replaces_the_contract(backend: Backend):
     assert contract["defaultContract"]
 
 
-def test_the_signed_data_is_what_ccp_stores(backend: Backend):
-    """CPS answers XML, CCP gives EXI: of one and the same message."""
+def test_the_signed_data_equals_the_stored_data(backend: Backend):
+    """CPS answers with XML, CCP with EXI, of the same message."""
     vehicle = backend.vehicle()
-    asked = deprecated(backend, vehicle)
-    signed = put(backend, SIGNED, asked).json()
-    pull = f"/v1/ccp/provideSignedContractData/{asked['emaid']}/{vehicle.pcid}"
-    given = backend.ask("OEM", "GET", pull).json()["certificateInstallationRes"]
-    assert exi.decode(base64.b64decode(given)) == xml.read(base64.b64decode(signed["signedData"]))
+    request = deprecated(backend, vehicle)
+    signed = put(backend, SIGNED, request).json()
+    pull = f"/v1/ccp/provideSignedContractData/{request['emaid']}/{vehicle.pcid}"
+    provided = backend.ask("OEM", "GET", pull).json()["certificateInstallationRes"]
+    assert exi.decode(base64.b64decode(provided)) == xml.read(
+        base64.b64decode(signed["signedData"])
+    )

@@ -1,4 +1,4 @@
-"""PCP over HTTP: a maker's vehicles, read by who was given a PCID, and by no other maker."""
+"""PCP over HTTP: a maker's vehicles, read by every caller with the PCID except other makers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def put(backend: Backend, vehicle: Vehicle, role: str = "OEM", **more: object) -
 
 def contracts(backend: Backend, vehicle: Vehicle) -> list[Json]:
     answer = backend.ask("OEM", "GET", f"/v1/ccp/signedContractData/{vehicle.pcid}")
-    found: list[Json] = answer.json()["XMLContracts"]
-    return found
+    rows: list[Json] = answer.json()["XMLContracts"]
+    return rows
 
 
 def with_contract(backend: Backend) -> Vehicle:
@@ -46,28 +46,30 @@ def with_contract(backend: Backend) -> Vehicle:
 
 def told(backend: Backend, vehicle: Vehicle) -> list[tuple[str, str]]:
     with backend.ecosystem.store.read() as records:
-        found = records.events.since(0, None, 10_000)
-    return [(one.kind, one.audience) for one in found if one.vehicle == vehicle.pcid.upper()]
+        events = records.events.since(0, None, 10_000)
+    return [
+        (event.kind, event.audience) for event in events if event.vehicle == vehicle.pcid.upper()
+    ]
 
 
 def revoke(backend: Backend, der: bytes) -> None:
-    found = path.read(der)
+    certificate = path.read(der)
     with backend.ecosystem.store.write() as records:
         records.statuses.put(
-            Status(*path.identity(found), "", found.not_after, 1, "keyCompromise")
+            Status(*path.identity(certificate), "", certificate.not_after, 1, "keyCompromise")
         )
 
 
 def test_the_answer_has_the_documented_members(backend: Backend, vehicle: Vehicle):
     roots = ["45:b8:40:9e:e1:38:f8:bf"]
-    given = {"v2gRootAuthorityKeyIdentifiers": roots, "previousPcid": "PVTP0000000009999"}
-    answer = put(backend, vehicle, **given)
+    optional = {"v2gRootAuthorityKeyIdentifiers": roots, "previousPcid": "PVTP0000000009999"}
+    answer = put(backend, vehicle, **optional)
     assert answer.status_code == 200, answer.text
     stored = answer.json()
     root = path.read(backend.ecosystem.oem_root)
     assert stored == {
         **backend.registration(vehicle),
-        **given,
+        **optional,
         "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
         "rootIssuerDistinguishedName": "CN=OEM Root CA, DC=OEM, O=Example Cars, C=DE",
         "rootIssuerSerialNumber": f"{root.serial:x}",
@@ -79,7 +81,7 @@ def test_the_answer_has_the_documented_members(backend: Backend, vehicle: Vehicl
         assert answer.json() == {"OEMMessage": stored}
 
 
-def test_what_older_clients_still_send_is_not_looked_at(backend: Backend, vehicle: Vehicle):
+def test_deprecated_fields_are_ignored(backend: Backend, vehicle: Vehicle):
     old = {
         "rootAuthorityKeyIdentifier": "no hex",
         "rootIssuerDistinguishedName": "CN=Another",
@@ -99,13 +101,13 @@ def test_what_older_clients_still_send_is_not_looked_at(backend: Backend, vehicl
         ({"xsdMsgDefNamespace": "urn:other"}, "xsdMsgDefNamespace"),
     ],
 )
-def test_what_the_schema_forbids_is_refused(
+def test_values_outside_the_schema_are_refused(
     backend: Backend, vehicle: Vehicle, more: Json, words: str
 ):
     refused(put(backend, vehicle, **more), 400, words)
 
 
-def test_the_previous_pcid_must_be_ones_own(backend: Backend, vehicle: Vehicle):
+def test_the_previous_pcid_must_be_the_callers_own(backend: Backend, vehicle: Vehicle):
     refused(put(backend, vehicle, previousPcid="XXXP0000000000001"), 403, "WMI")
 
 
@@ -148,7 +150,7 @@ def test_vehicles_are_not_listed(backend: Backend, method: str):
     assert backend.ask("OEM", "GET", f"{CERTS}/").status_code == 404
 
 
-def test_head_says_what_get_says_without_the_certificate(backend: Backend, vehicle: Vehicle):
+def test_head_answers_like_get_without_the_certificate(backend: Backend, vehicle: Vehicle):
     for pcid, status in ((vehicle.pcid, 200), (UNKNOWN, 404)):
         answer = backend.ask("MO_EXTERNAL_PKI", "HEAD", f"{CERTS}/{pcid}")
         assert (answer.status_code, answer.content) == (status, b"")
@@ -162,15 +164,18 @@ def test_the_algorithms_of_a_vehicle_are_those_it_has(backend: Backend, vehicle:
     )
     assert answer.json() == ["secp256r1"]
     for algorithm, status in (("secp256r1", 200), ("secp521r1", 404), ("rsa", 400)):
-        asked = {"signatureAlgorithm": algorithm}
-        answer = backend.ask("OEM", "GET", f"{CERTS}/{vehicle.pcid}", params=asked)
+        parameters = {"signatureAlgorithm": algorithm}
+        answer = backend.ask("OEM", "GET", f"{CERTS}/{vehicle.pcid}", params=parameters)
         assert answer.status_code == status
 
 
 def test_a_deleted_vehicle_is_gone_with_its_contracts(backend: Backend):
     vehicle = with_contract(backend)
-    one = {"signatureAlgorithm": "secp256r1", "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef"}
-    answer = backend.ask("OEM", "DELETE", f"{CERTS}/{vehicle.pcid}", params=one)
+    both_filters = {
+        "signatureAlgorithm": "secp256r1",
+        "xsdMsgDefNamespace": "urn:iso:15118:2:2013:MsgDef",
+    }
+    answer = backend.ask("OEM", "DELETE", f"{CERTS}/{vehicle.pcid}", params=both_filters)
     refused(answer, 400, "not both")
     ed448 = {"signatureAlgorithm": "ed448"}
     answer = backend.ask("OEM", "DELETE", f"{CERTS}/{vehicle.pcid}", params=ed448)
@@ -227,12 +232,14 @@ def test_an_expired_vehicle_is_refused_on_read(backend: Backend, vehicle: Vehicl
         backend.bearers.clear()
 
 
-def test_what_is_decided_is_in_the_trail(backend: Backend):
+def test_changes_of_a_vehicle_are_in_the_trail(backend: Backend):
     vehicle = with_contract(backend)
     backend.ask("OEM", "POST", f"{CERTS}/{vehicle.pcid}/factoryReset")
     backend.ask("OEM", "DELETE", f"{CERTS}/{vehicle.pcid}")
     with backend.ecosystem.store.read() as records:
-        lines = [one for one in records.audit.since(0, 10_000) if one.subject == vehicle.pcid]
+        lines = [
+            entry for entry in records.audit.since(0, 10_000) if entry.subject == vehicle.pcid
+        ]
     assert [line.action for line in lines] == ["factory reset", "vehicle deleted"]
     assert all(line.who.startswith("Example Cars (") for line in lines)
     assert [line.detail for line in lines] == ["1 contracts", ""]

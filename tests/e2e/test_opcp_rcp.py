@@ -1,4 +1,4 @@
-"""RCP over HTTP: an administrator changes roots, everybody reads them and is told."""
+"""RCP over HTTP: an administrator changes roots; every role reads them and gets the events."""
 
 from __future__ import annotations
 
@@ -32,40 +32,43 @@ def put(backend: Backend, der: bytes, kind: str = "MO", role: str = "ADMIN"):
 def listed(backend: Backend, kind: str | None = None) -> list[Json]:
     answer = backend.ask("OEM", "GET", ROOTS, params={"rootType": kind} if kind else {})
     assert answer.status_code == 200, answer.text
-    found: list[Json] = answer.json()["RootCertificateCollection"]["rootCertificates"]
-    return found
+    rows: list[Json] = answer.json()["RootCertificateCollection"]["rootCertificates"]
+    return rows
 
 
 def entry(backend: Backend, der: bytes) -> Json | None:
-    found = [one for one in listed(backend) if base64.b64decode(one["caCertificate"]) == der]
-    return found[0] if found else None
+    rows = [row for row in listed(backend) if base64.b64decode(row["caCertificate"]) == der]
+    return rows[0] if rows else None
 
 
 def events(backend: Backend, kind: str) -> list[Json]:
     with backend.ecosystem.store.read() as records:
-        found = records.events.since(0, ["*"], 1000)
-    return [json.loads(event.payload) for event in found if event.kind == kind]
+        published = records.events.since(0, ["*"], 1000)
+    return [json.loads(event.payload) for event in published if event.kind == kind]
 
 
 def test_a_root_comes_and_goes_and_everyone_is_told(backend: Backend):
     der = new_root()
     answer = put(backend, der)
     assert (answer.status_code, answer.content) == (200, b"")
-    one = entry(backend, der)
-    assert one
-    assert (one["rootType"], one["fingerprint"]) == ("MO", fingerprint(der))
-    assert one["rootAuthorityKeyIdentifierHex"] == (
-        base64.b64decode(one["rootAuthorityKeyIdentifier"]).hex()
+    row = entry(backend, der)
+    assert row
+    assert (row["rootType"], row["fingerprint"]) == ("MO", fingerprint(der))
+    assert row["rootAuthorityKeyIdentifierHex"] == (
+        base64.b64decode(row["rootAuthorityKeyIdentifier"]).hex()
     )
-    path = f"{ROOTS}/{one['rootCertificateId']}"
-    assert backend.ask("CPO", "GET", path).json() == {"RootResponse": one}
-    answer = backend.ask("ADMIN", "DELETE", f"{ROOTS}/{one['rootCertificateId'].upper()}")
+    path = f"{ROOTS}/{row['rootCertificateId']}"
+    assert backend.ask("CPO", "GET", path).json() == {"RootResponse": row}
+    answer = backend.ask("ADMIN", "DELETE", f"{ROOTS}/{row['rootCertificateId'].upper()}")
     assert (answer.status_code, answer.content) == (200, b"")
     refused(backend.ask("CPO", "GET", path), 404, "^Root certificate with the given ID is not fou")
     refused(backend.ask("ADMIN", "DELETE", path), 404, "not found")
-    told = {"rootCertificateId": one["rootCertificateId"], "fingerprintSHA256": fingerprint(der)}
+    identity = {
+        "rootCertificateId": row["rootCertificateId"],
+        "fingerprintSHA256": fingerprint(der),
+    }
     for kind in ("root.cert.added", "root.cert.revoked"):
-        (payload,) = [one for one in events(backend, kind) if told.items() <= one.items()]
+        (payload,) = [row for row in events(backend, kind) if identity.items() <= row.items()]
         assert payload["rootType"] == "MO"
 
 
@@ -82,13 +85,13 @@ def test_the_same_root_again_changes_nothing(backend: Backend):
 def test_roots_are_asked_for_by_type_in_any_case_and_answered_in_upper(
     backend: Backend, kind: str
 ):
-    assert {one["rootType"] for one in listed(backend, kind)} == {kind.upper()}
+    assert {row["rootType"] for row in listed(backend, kind)} == {kind.upper()}
 
 
 def test_a_private_environments_root_is_read_by_its_type(backend: Backend):
     der = new_root("Private")
     assert put(backend, der, "PE").status_code == 200
-    assert [one["fingerprint"] for one in listed(backend, "pe")] == [fingerprint(der)]
+    assert [row["fingerprint"] for row in listed(backend, "pe")] == [fingerprint(der)]
 
 
 @pytest.mark.parametrize(
@@ -103,15 +106,15 @@ def test_a_private_environments_root_is_read_by_its_type(backend: Backend):
         ({"caCertificate": "AAAA", "rootType": "MO"}, "caCertificate : not a root"),
     ],
 )
-def test_what_is_no_root_is_refused(backend: Backend, body: Json, words: str):
+def test_a_body_without_a_root_is_refused(backend: Backend, body: Json, words: str):
     refused(backend.ask("ADMIN", "PUT", ROOTS, json=body), 400, words)
 
 
 @pytest.mark.parametrize("role", [*OTHERS, "ADMIN"])
 def test_everyone_reads_roots(backend: Backend, role: str):
     answer = backend.ask(role, "GET", ROOTS).json()
-    found = answer["RootCertificateCollection"]["rootCertificates"]
-    assert {one["rootType"] for one in found} >= {"V2G", "OEM", "MO"}
+    rows = answer["RootCertificateCollection"]["rootCertificates"]
+    assert {row["rootType"] for row in rows} >= {"V2G", "OEM", "MO"}
 
 
 @pytest.mark.parametrize("role", OTHERS)
@@ -143,12 +146,14 @@ def test_a_root_of_iso_15118_20_is_read_beside_the_others(backend: Backend, curv
     der = issue.root("v2g", names, key(), backend.clock()).root
     answer = put(backend, der, "V2G")
     assert answer.status_code == 200, answer.text
-    one = entry(backend, der)
-    assert one
-    assert one["signatureAlgorithm"] == curve
-    assert one["xsdMsgDefNamespace"] == "urn:iso:15118:20:2022:MsgDef"
-    assert one["distinguishedName"] == f"CN={names['CN']}, DC=V2G, O=Pool, C=DE"
-    assert fingerprint(der) in [found["fingerprint"] for found in listed(backend, "v2g")]
+    row = entry(backend, der)
+    assert row
+    assert row["signatureAlgorithm"] == curve
+    assert row["xsdMsgDefNamespace"] == "urn:iso:15118:20:2022:MsgDef"
+    assert row["distinguishedName"] == f"CN={names['CN']}, DC=V2G, O=Pool, C=DE"
+    assert fingerprint(der) in [
+        listed_root["fingerprint"] for listed_root in listed(backend, "v2g")
+    ]
     assert der not in backend.ecosystem.client("OEM").roots("V2G"), "no use to such a vehicle"
     vehicle = backend.vehicle()
     assert backend.sign(backend.contract_data(vehicle), vehicle.pcid).status_code == 201

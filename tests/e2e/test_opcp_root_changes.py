@@ -1,4 +1,4 @@
-"""Two people for a root, over HTTP: one asks, another one with the fingerprint agrees."""
+"""A change of a root takes two administrators, over HTTP; the second gives the fingerprint."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def put(backend: Backend, der: bytes) -> httpx.Response:
 
 def entry(backend: Backend, der: bytes) -> Json | None:
     answer = backend.ask("OEM", "GET", ROOTS).json()
-    found = answer["RootCertificateCollection"]["rootCertificates"]
-    return next((one for one in found if base64.b64decode(one["caCertificate"]) == der), None)
+    rows = answer["RootCertificateCollection"]["rootCertificates"]
+    return next((row for row in rows if base64.b64decode(row["caCertificate"]) == der), None)
 
 
 @pytest.fixture(scope="module")
@@ -50,37 +50,37 @@ def careful(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> Iterator
 
 def waiting(backend: Backend) -> list[Json]:
     answer = backend.ask("Ben", "GET", CHANGES, params={"state": "pending"})
-    found: list[Json] = answer.json()
-    return found
+    rows: list[Json] = answer.json()
+    return rows
 
 
-def agree(backend: Backend, change: Json, said: str, role: str = "Ben") -> httpx.Response:
+def agree(backend: Backend, change: Json, value: str, role: str = "Ben") -> httpx.Response:
     path = f"{CHANGES}/{change['changeId']}/approve"
-    return backend.ask(role, "POST", path, json={"fingerprint": said})
+    return backend.ask(role, "POST", path, json={"fingerprint": value})
 
 
 def test_a_root_waits_for_a_second_administrator_with_the_fingerprint(careful: Backend):
     der = new_root()
     answer = put(careful, der)
     assert answer.status_code == 202
-    asked = answer.json()
-    assert (asked["action"], asked["state"], asked["rootType"]) == ("add", "pending", "MO")
-    assert asked["fingerprint"] == fingerprint(der)
-    assert waiting(careful) == [asked]
+    change = answer.json()
+    assert (change["action"], change["state"], change["rootType"]) == ("add", "pending", "MO")
+    assert change["fingerprint"] == fingerprint(der)
+    assert waiting(careful) == [change]
     assert entry(careful, der) is None
-    refused(agree(careful, asked, fingerprint(der), "ADMIN"), 403, "Another administrator")
-    refused(agree(careful, asked, "00" * 32), 400, "fingerprint : is not the SHA-256")
-    refused(agree(careful, asked, fingerprint(der), "OEM"), 403, "This call is for")
+    refused(agree(careful, change, fingerprint(der), "ADMIN"), 403, "Another administrator")
+    refused(agree(careful, change, "00" * 32), 400, "fingerprint : is not the SHA-256")
+    refused(agree(careful, change, fingerprint(der), "OEM"), 403, "This call is for")
     assert entry(careful, der) is None
-    done = agree(careful, asked, fingerprint(der))
-    assert (done.status_code, done.json()["state"]) == (200, "done")
-    one = entry(careful, der)
-    assert one
-    assert one["rootCertificateId"] == done.json()["rootCertificateId"]
+    approved = agree(careful, change, fingerprint(der))
+    assert (approved.status_code, approved.json()["state"]) == (200, "done")
+    row = entry(careful, der)
+    assert row
+    assert row["rootCertificateId"] == approved.json()["rootCertificateId"]
     assert waiting(careful) == []
-    refused(agree(careful, asked, fingerprint(der)), 400, "done already")
+    refused(agree(careful, change, fingerprint(der)), 400, "done already")
 
-    answer = careful.ask("Ben", "DELETE", f"{ROOTS}/{one['rootCertificateId']}")
+    answer = careful.ask("Ben", "DELETE", f"{ROOTS}/{row['rootCertificateId']}")
     assert (answer.status_code, answer.json()["action"]) == (202, "delete")
     assert entry(careful, der)
     refused(agree(careful, answer.json(), fingerprint(der)), 403, "Another administrator")
@@ -90,18 +90,18 @@ def test_a_root_waits_for_a_second_administrator_with_the_fingerprint(careful: B
 
 def test_a_root_that_a_second_administrator_refuses_stays_out(careful: Backend):
     der = new_root("Unwanted")
-    asked = put(careful, der).json()
-    answer = careful.ask("Ben", "POST", f"{CHANGES}/{asked['changeId']}/refuse")
+    change = put(careful, der).json()
+    answer = careful.ask("Ben", "POST", f"{CHANGES}/{change['changeId']}/refuse")
     assert (answer.status_code, answer.json()["state"]) == (200, "refused")
-    refused(agree(careful, asked, fingerprint(der)), 400, "refused already")
+    refused(agree(careful, change, fingerprint(der)), 400, "refused already")
     assert entry(careful, der) is None
     refused(careful.ask("Ben", "POST", f"{CHANGES}/{UUID0}/refuse"), 404, "no change of RCP")
 
 
-def test_the_trail_says_who_asked_and_who_agreed(careful: Backend):
+def test_the_trail_names_requester_and_approver(careful: Backend):
     der = new_root("Noted")
-    asked = put(careful, der).json()
-    agree(careful, asked, fingerprint(der))
+    change = put(careful, der).json()
+    agree(careful, change, fingerprint(der))
     with careful.ecosystem.store.read() as records:
         lines = records.audit.since(0, 1000)
     noted = [(line.who, line.action) for line in lines if fingerprint(der) in line.detail]

@@ -1,4 +1,4 @@
-"""Open mode: anyone plays any role without a token, and nobody can miss it."""
+"""Open mode: every role works without a token, and every answer says so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> Iterator[
         yield Backend(ecosystem, clock)
 
 
-def test_anyone_plays_any_role_without_a_token(opened: Backend):
+def test_every_role_works_without_a_token(opened: Backend):
     vehicle = Vehicle("XYZP0000000000001")  # a WMI that no client here has
     enrolled = opened.ask(None, "POST", "/oem/simpleenroll", content=b64(vehicle.csr()))
     assert len(certificates(enrolled)) == 1
@@ -36,7 +36,7 @@ def test_every_answer_says_that_it_is_open(opened: Backend):
     assert f"<title>{WARNING}" in opened.http.get("/docs").text
 
 
-def test_a_bad_token_is_refused_though_none_is_needed(opened: Backend):
+def test_a_bad_token_is_refused_although_none_is_needed(opened: Backend):
     headers = {"Authorization": "Bearer nonsense"}
     refused(opened.ask(None, "GET", "/v1/root/rootCerts", headers=headers), 401, "not valid")
     opened.clock.ahead = 86_401
@@ -49,7 +49,7 @@ def test_a_bad_token_is_refused_though_none_is_needed(opened: Backend):
         opened.clock.ahead = 0
 
 
-def test_a_good_token_still_says_who_calls(opened: Backend):
+def test_a_valid_token_still_identifies_the_caller(opened: Backend):
     refused(opened.ask("CPO", "PUT", "/v1/oem/provCerts", json={}), 403, "This call is for OEM")
 
 

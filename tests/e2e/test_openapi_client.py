@@ -2,7 +2,7 @@
 
 httpx and cryptography, nothing of ours: a vehicle, its maker, an operator with a PKI of its own,
 one without, a charge point operator and an administrator, each with the credentials that the
-sandbox prints. What identifiers they may use they read in their tokens. Only a vehicle's EXI
+sandbox prints. They read their own identifiers in their tokens. Only a vehicle's EXI
 request comes from the sandbox's environment file.
 """
 
@@ -43,17 +43,17 @@ CURVE = ec.SECP256R1()
 class Party:
     """One role's client: its token, and what it may act for."""
 
-    def __init__(self, said: Json, role: str) -> None:
-        self.http = httpx.Client(base_url=said["url"], trust_env=False, timeout=30)
-        given = said["roles"][role]
+    def __init__(self, announced: Json, role: str) -> None:
+        self.http = httpx.Client(base_url=announced["url"], trust_env=False, timeout=30)
+        credentials = announced["roles"][role]
         token = self.http.post(
-            said["token_url"], json={**given, "grant_type": "client_credentials"}
+            announced["token_url"], json={**credentials, "grant_type": "client_credentials"}
         ).json()["access_token"]
         self.http.headers["Authorization"] = f"Bearer {token}"
         middle = token.split(".")[1]
         claims = json.loads(urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
-        self.wmis = claims[f"{given['audience']}/pcid"]
-        self.providers = claims[f"{given['audience']}/emaid"]
+        self.wmis = claims[f"{credentials['audience']}/pcid"]
+        self.providers = claims[f"{credentials['audience']}/emaid"]
 
     def call(self, method: str, path: str, status: int = 200, **options: Any) -> httpx.Response:
         answer = self.http.request(method, path, **options)
@@ -64,13 +64,13 @@ class Party:
 class World:
     """The parties, and the variables of the environment file."""
 
-    def __init__(self, said: Json, variables: dict[str, str]) -> None:
-        self.said, self.variables = said, variables
-        self.maker = Party(said, "OEM")
-        self.operator = Party(said, "MO_EXTERNAL_PKI")
-        self.hosted = Party(said, "MO_HUBJECT_PKI")
-        self.stations = Party(said, "CPO")
-        self.administrator = Party(said, "ADMIN")
+    def __init__(self, announced: Json, variables: dict[str, str]) -> None:
+        self.said, self.variables = announced, variables
+        self.maker = Party(announced, "OEM")
+        self.operator = Party(announced, "MO_EXTERNAL_PKI")
+        self.hosted = Party(announced, "MO_HUBJECT_PKI")
+        self.stations = Party(announced, "CPO")
+        self.administrator = Party(announced, "ADMIN")
         self.parties = (
             self.maker,
             self.operator,
@@ -110,8 +110,8 @@ class Car:
 
     def opened(self, point: bytes, wrapped: bytes) -> int:
         """The contract's private key [ISO 15118-2: ECDH, NIST's concat KDF, AES-128-CBC]."""
-        other = ec.EllipticCurvePublicKey.from_encoded_point(CURVE, point)
-        shared = self.key.exchange(ec.ECDH(), other)
+        sender = ec.EllipticCurvePublicKey.from_encoded_point(CURVE, point)
+        shared = self.key.exchange(ec.ECDH(), sender)
         aes = Cipher(algorithms.AES(derived(shared)), modes.CBC(wrapped[:16])).decryptor()
         return int.from_bytes(aes.update(wrapped[16:]) + aes.finalize())
 
@@ -131,8 +131,8 @@ def name(common: str, organisation: str = "A Company") -> x509.Name:
 
 
 def signing_request(common: str, key: ec.EllipticCurvePrivateKey) -> bytes:
-    asked = x509.CertificateSigningRequestBuilder(name(common)).sign(key, SHA256())
-    return asked.public_bytes(Encoding.DER)
+    csr = x509.CertificateSigningRequestBuilder(name(common)).sign(key, SHA256())
+    return csr.public_bytes(Encoding.DER)
 
 
 def enrol(party: Party, ca: str, request: bytes) -> x509.Certificate:
@@ -163,8 +163,8 @@ class OperatorsPki:
         """An EMAID, and its contract data sealed to a vehicle."""
         emaid = f"{world.operator.providers[0]}C{secrets.token_hex(4).upper()}0"
         leaf, key = issued(emaid, self.sub2, self.key, None)
-        found = world.operator.call("GET", f"/v1/oem/provCerts/{car.pcid}").json()["OEMMessage"]
-        vehicle = x509.load_der_x509_certificate(b64decode(found["vehicleCertificate"]))
+        message = world.operator.call("GET", f"/v1/oem/provCerts/{car.pcid}").json()["OEMMessage"]
+        vehicle = x509.load_der_x509_certificate(b64decode(message["vehicleCertificate"]))
         public = vehicle.public_key()
         assert isinstance(public, ec.EllipticCurvePublicKey)
         once = ec.generate_private_key(CURVE)
@@ -211,7 +211,7 @@ def issued(
     )
     for bit in ("key_cert_sign", "crl_sign") if authority else ("digital_signature",):
         usage[bit] = True
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(name(common))
         .issuer_name(above.subject if above else name(common))
@@ -227,7 +227,7 @@ def issued(
         )
         .sign(signer or key, SHA256())
     )
-    return made, key
+    return certificate, key
 
 
 @pytest.fixture(scope="module")
@@ -238,9 +238,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> Iterator[W
         PLUGVAULT_PKCS11_MODULE=str(softhsm),
     )
     environments = json.loads((folder / "http-client.env.json").read_text())
-    made = World(running.said, next(iter(environments.values())))
-    yield made
-    for party in made.parties:
+    created = World(running.said, next(iter(environments.values())))
+    yield created
+    for party in created.parties:
         party.http.close()
     running.end()
 
@@ -248,10 +248,10 @@ def world(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> Iterator[W
 @pytest.fixture(scope="module")
 def pki(world: World) -> OperatorsPki:
     """An operator's PKI, its root in RCP."""
-    made = OperatorsPki()
-    body = {"caCertificate": text(made.root), "rootType": "MO"}
+    operators_pki = OperatorsPki()
+    body = {"caCertificate": text(operators_pki.root), "rootType": "MO"}
     world.administrator.call("PUT", "/v1/root/rootCerts", json=body)
-    return made
+    return operators_pki
 
 
 @pytest.fixture
@@ -280,9 +280,9 @@ def generated(world: World, car: Car) -> str:
 
 def test_a_provisioning_certificate_gets_into_pcp(world: World, car: Car):
     assert car.stored["fingerprint"] == car.leaf.fingerprint(SHA256()).hex()
-    found = world.operator.call("GET", f"/v1/oem/provCerts/{car.pcid}").json()["OEMMessage"]
-    assert found["vehicleCertificate"] == text(car.leaf)
-    sub2 = x509.load_der_x509_certificate(b64decode(found["subCA2Certificate"]))
+    stored = world.operator.call("GET", f"/v1/oem/provCerts/{car.pcid}").json()["OEMMessage"]
+    assert stored["vehicleCertificate"] == text(car.leaf)
+    sub2 = x509.load_der_x509_certificate(b64decode(stored["subCA2Certificate"]))
     car.leaf.verify_directly_issued_by(sub2)
     world.operator.call("GET", f"/v1/oem/provCerts/lookupVehicle/{car.pcid}")
 
@@ -322,7 +322,7 @@ def test_the_signer_leads_to_a_root_in_rcp(world: World):
     root = by_print[signer["cpsV2GRootCertificateFingerprint"]]
     names = ("cpsCertificate", "cpsSubCa2Certificate", "cpsSubCa1Certificate")
     path = [b64decode(signer[member]) for member in names] + [b64decode(root)]
-    certificates = [x509.load_der_x509_certificate(one) for one in path]
+    certificates = [x509.load_der_x509_certificate(encoded) for encoded in path]
     for below, above in pairwise(certificates):
         below.verify_directly_issued_by(above)
 
@@ -346,13 +346,13 @@ def test_a_contract_is_installed_at_a_station(world: World):
     answer = world.stations.call("POST", "/v1/ccp/signedContractData", json=body).json()
     (content,) = answer["CCPResponse"]["emaidContent"]
     listed = world.maker.call("GET", f"/v1/ccp/signedContractData/{car['pcid']}").json()
-    (contract,) = (one for one in listed["XMLContracts"] if one["defaultContract"])
+    (contract,) = (row for row in listed["XMLContracts"] if row["defaultContract"])
     assert content["messageDef"]["emaid"] == contract["emaid"]
     message = b64decode(content["messageDef"]["certificateInstallationRes"])
     assert shifts(message, b64decode(contract["contractCertificate"]))
 
 
-def test_the_maker_chooses_what_stations_install(world: World, car: Car):
+def test_the_maker_chooses_the_contract_that_stations_install(world: World, car: Car):
     first, second = generated(world, car), generated(world, car)
     at = f"/v1/ccp/signedContractData/{car.pcid}"
     assert default(world, at) == first
@@ -361,12 +361,12 @@ def test_the_maker_chooses_what_stations_install(world: World, car: Car):
 
 
 def test_contracts_end_and_are_revoked(world: World, car: Car):
-    emaid, other = generated(world, car), generated(world, car)
+    emaid, second_emaid = generated(world, car), generated(world, car)
     at = f"/v1/ccp/signedContractData/{car.pcid}"
     contracts = world.maker.call("GET", at).json()["XMLContracts"]
     leaves = {
-        one["emaid"]: x509.load_der_x509_certificate(b64decode(one["contractCertificate"]))
-        for one in contracts
+        row["emaid"]: x509.load_der_x509_certificate(b64decode(row["contractCertificate"]))
+        for row in contracts
     }
     (issuer,) = (
         ca for ca in authorities(world.hosted, "mo") if ca.subject == leaves[emaid].issuer
@@ -378,17 +378,17 @@ def test_contracts_end_and_are_revoked(world: World, car: Car):
     # The vehicle goes, and with it what was left.
     world.maker.call("DELETE", f"/v1/oem/provCerts/{car.pcid}")
     world.operator.call("GET", f"/v1/oem/provCerts/{car.pcid}", 404)
-    world.hosted.call("GET", f"/v1/ccp/lookupContract/{other}", 404)
-    assert status(leaves[other], issuer) == ocsp.OCSPCertStatus.REVOKED
+    world.hosted.call("GET", f"/v1/ccp/lookupContract/{second_emaid}", 404)
+    assert status(leaves[second_emaid], issuer) == ocsp.OCSPCertStatus.REVOKED
 
 
-def test_events_reach_those_whom_they_concern(world: World, car: Car):
-    told: queue.Queue[tuple[str, Any, bytes]] = queue.Queue()
+def test_events_reach_the_companies_they_concern(world: World, car: Car):
+    deliveries: queue.Queue[tuple[str, Any, bytes]] = queue.Queue()
 
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            told.put((self.path, self.headers, body))
+            deliveries.put((self.path, self.headers, body))
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -400,21 +400,21 @@ def test_events_reach_those_whom_they_concern(world: World, car: Car):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         secret = {}
-        wanted = {
+        subscriptions = {
             "maker": (world.maker, ["oem.contract.created", "oem.contract.deleted"]),
             "operator": (world.hosted, ["mo.contract.created.sent.to.oem"]),
         }
-        for path, (party, kinds) in wanted.items():
+        for path, (party, kinds) in subscriptions.items():
             url = f"http://127.0.0.1:{server.server_port}/{path}"
             body = {"url": url, "enabledEvents": kinds}
-            made = party.call("POST", "/v1/webhook/endpoints", 201, json=body).json()
-            assert made["enabledEvents"] == kinds
-            secret[f"/{path}"] = made["secret"].encode()
+            endpoint = party.call("POST", "/v1/webhook/endpoints", 201, json=body).json()
+            assert endpoint["enabledEvents"] == kinds
+            secret[f"/{path}"] = endpoint["secret"].encode()
         emaid = generated(world, car)
         seen: set[tuple[str, str]] = set()
         deadline = time.monotonic() + 60
         while len(seen) < 3:
-            path, headers, sent = told.get(timeout=max(0.1, deadline - time.monotonic()))
+            path, headers, sent = deliveries.get(timeout=max(0.1, deadline - time.monotonic()))
             right = hmac.digest(secret[path], sent, "sha256").hex()
             assert headers["payload-signature"] == right
             assert headers["X-Hubject-Signature"] == f"sha256={right}"
@@ -423,7 +423,7 @@ def test_events_reach_those_whom_they_concern(world: World, car: Car):
                 continue
             assert event["payload"]["pcid"].upper() == car.pcid.upper()
             seen.add((path, event["eventType"]))
-            if len(seen) == 2:  # both were told of its beginning; now its end
+            if len(seen) == 2:  # both got the event of its creation; now it ends
                 world.hosted.call("DELETE", f"/v1/ccp/signedContractData/{emaid}")
         assert seen == {
             ("/maker", "oem.contract.created"),
@@ -437,20 +437,20 @@ def test_events_reach_those_whom_they_concern(world: World, car: Car):
 
 def default(world: World, at: str) -> str:
     listed = world.maker.call("GET", at).json()["XMLContracts"]
-    (emaid,) = (one["emaid"] for one in listed if one["defaultContract"])
+    (emaid,) = (row["emaid"] for row in listed if row["defaultContract"])
     return str(emaid)
 
 
 def status(leaf: x509.Certificate, issuer: x509.Certificate) -> ocsp.OCSPCertStatus:
-    """What the responder that the certificate names says of it."""
+    """Ask the responder named in the certificate for its status."""
     access = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     (at,) = (
-        one.access_location.value
-        for one in access
-        if one.access_method == AuthorityInformationAccessOID.OCSP
+        description.access_location.value
+        for description in access
+        if description.access_method == AuthorityInformationAccessOID.OCSP
     )
-    asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, SHA1()).build()
-    answer = httpx.post(at, content=asked.public_bytes(Encoding.DER), trust_env=False)
+    request = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, SHA1()).build()
+    answer = httpx.post(at, content=request.public_bytes(Encoding.DER), trust_env=False)
     return ocsp.load_der_ocsp_response(answer.content).certificate_status
 
 
@@ -463,18 +463,24 @@ def pulled(world: World, emaid: str, car: Car) -> bytes:
 # Without an EXI decoder: bytes stand in EXI as they are, but from any bit on.
 
 
-def shifts(message: bytes, wanted: bytes) -> list[bytes]:
+def shifts(message: bytes, content: bytes) -> list[bytes]:
     """The message moved by 0 to 7 bits, where it then holds these bytes."""
-    size, whole = len(message) + 1, int.from_bytes(message)
-    moved = [(whole << bits).to_bytes(size) for bits in range(8)]
-    return [one for one in moved if wanted in one]
+    size, number = len(message) + 1, int.from_bytes(message)
+    moved = [(number << bits).to_bytes(size) for bits in range(8)]
+    return [candidate for candidate in moved if content in candidate]
 
 
 def contract_key(car: Car, message: bytes, leaf: x509.Certificate) -> bool:
     """Whether the vehicle's key opens a sealed key in the message that fits the certificate."""
     assert shifts(message, leaf.public_bytes(Encoding.DER))
-    wrapped = [found for one in shifts(message, b"0") for found in after(one, b"0", 48)]
-    points = [b"\4" + rest for one in shifts(message, b"A\4") for rest in after(one, b"A\4", 64)]
+    wrapped = [
+        sealed_key for shifted in shifts(message, b"0") for sealed_key in after(shifted, b"0", 48)
+    ]
+    points = [
+        b"\4" + coordinates
+        for shifted in shifts(message, b"A\4")
+        for coordinates in after(shifted, b"A\4", 64)
+    ]
     public = leaf.public_key()
     for point in points:
         for sealed in wrapped:
@@ -490,7 +496,7 @@ def contract_key(car: Car, message: bytes, leaf: x509.Certificate) -> bool:
 def after(message: bytes, mark: bytes, length: int) -> Iterator[bytes]:
     at = message.find(mark)
     while at >= 0:
-        found = message[at + len(mark) : at + len(mark) + length]
-        if len(found) == length:
-            yield found
+        content = message[at + len(mark) : at + len(mark) + length]
+        if len(content) == length:
+            yield content
         at = message.find(mark, at + 1)

@@ -1,5 +1,5 @@
-"""What we write in a form of our own is read back by us: a partner that runs this software is
-understood. A mistake in either half would refuse nothing, and nobody would notice.
+"""This software reads the forms that it writes itself, so that two ecosystems of this software
+understand each other. A mistake in either half would go unnoticed: it refuses nothing.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Neighbour:
         self.ahead = 0.0
 
     def knows(self, certificate: bytes) -> str | None:
-        """Why it is revoked, as the pools here have it."""
+        """Return the reason of its revocation in the pools here, or None."""
         with self.store.read() as records:
-            found = records.statuses.get(*path.identity(path.read(certificate)))
-        return found.reason if found else None
+            row = records.statuses.get(*path.identity(path.read(certificate)))
+        return row.reason if row else None
 
 
 @pytest.fixture
@@ -66,19 +66,19 @@ def paths(partner: Backend) -> dict[str, list[bytes]]:
     own = [data[f"contract{name}Certificate"] for name in ("", "SubCa2", "SubCa1")]
     emaid = partner.ecosystem.mo_v2g.contract(vehicle.pcid)
     with partner.ecosystem.store.read() as records:
-        made = records.contracts.get(emaid, "urn:iso:15118:2:2013:MsgDef")
-    assert made
+        contract = records.contracts.get(emaid, "urn:iso:15118:2:2013:MsgDef")
+    assert contract
     cps, station = partner.ecosystem.cps, partner.ecosystem.station
     return {
         "vehicle": [vehicle.leaf, *vehicle.subs],
-        "contract of an operator's own": [base64.b64decode(one) for one in own],
-        "contract of the ecosystem's": [made.certificate, *made.subs[:2]],
+        "contract of an operator's own": [base64.b64decode(encoded) for encoded in own],
+        "contract of the ecosystem's": [contract.certificate, *contract.subs[:2]],
         "provisioning service": [cps.certificate, *cps.subs],
         "station": [station.certificate, *station.subs],
     }
 
 
-def test_a_maker_hears_the_same_of_it(backend: Backend) -> None:
+def test_a_maker_learns_the_same_revocation(backend: Backend) -> None:
     vehicle = backend.vehicle()
     chain = [vehicle.leaf, *vehicle.subs, backend.ecosystem.oem_root]
     asks = Responders(LOOPBACK, backend.clock)
@@ -94,7 +94,9 @@ def test_a_maker_hears_the_same_of_it(backend: Backend) -> None:
 
 @pytest.mark.parametrize("curve", KEYS)
 @pytest.mark.parametrize("kind", BRANCHES)
-def test_a_ca_of_ours_is_named_by_its_key_and_names_what_it_issues(kind: str, curve: str) -> None:
+def test_a_ca_of_ours_is_named_by_its_key_in_the_certificates_it_issues(
+    kind: str, curve: str
+) -> None:
     top, sub1, sub2 = levels(kind, curve)
     for ca in (top, sub1, sub2):
         read = path.read_any(der(ca.certificate))
@@ -122,21 +124,31 @@ SAID: list[tuple[str, Known]] = [
 
 
 @pytest.mark.parametrize("curve", KEYS)
-@pytest.mark.parametrize(("words", "known"), SAID, ids=[words for words, _ in SAID])
-def test_our_ocsp_requests_and_answers_are_read(curve: str, words: str, known: Known) -> None:
+@pytest.mark.parametrize(("words", "certificate_status"), SAID, ids=[words for words, _ in SAID])
+def test_our_ocsp_requests_and_answers_are_read(
+    curve: str, words: str, certificate_status: Known
+) -> None:
     above = levels("oem", curve)[1]
     asked_of, issuer = der(branch("oem", curve).certificate), der(above.certificate)
-    asked = responder.read(ocsp.request(asked_of, issuer))
-    assert responder.by_request([above])[asked.issuer] is above
-    assert asked.serial == path.read_any(asked_of).serial
-    if isinstance(known, Revocation):
-        known = Revocation(asked.serial, known.at, known.reason)
-    told = ocsp.read(responder.answer(above, asked, known, NOW, NOW + 60), asked_of, issuer, NOW)
-    if isinstance(known, Revocation):
-        assert (told.status, told.revoked, told.reason) == ("revoked", known.at, words)
+    request = responder.read(ocsp.request(asked_of, issuer))
+    assert responder.by_request([above])[request.issuer] is above
+    assert request.serial == path.read_any(asked_of).serial
+    if isinstance(certificate_status, Revocation):
+        certificate_status = Revocation(
+            request.serial, certificate_status.at, certificate_status.reason
+        )
+    answer = ocsp.read(
+        responder.answer(above, request, certificate_status, NOW, NOW + 60), asked_of, issuer, NOW
+    )
+    if isinstance(certificate_status, Revocation):
+        assert (answer.status, answer.revoked, answer.reason) == (
+            "revoked",
+            certificate_status.at,
+            words,
+        )
     else:
-        assert (told.status, told.revoked) == (words, None)
-    assert told.until == NOW + 60
+        assert (answer.status, answer.revoked) == (words, None)
+    assert answer.until == NOW + 60
 
 
 NAMES = (
@@ -155,17 +167,17 @@ NAMES = (
 def test_a_root_is_known_by_the_name_that_a_vehicle_writes(
     sqlite_store: SqlStore, name: str
 ) -> None:
-    made = root("v2g", {"C": "DE", "O": name, "CN": name}, KEYS["secp256r1"](), NOW)
+    authority = root("v2g", {"C": "DE", "O": name, "CN": name}, KEYS["secp256r1"](), NOW)
     with sqlite_store.write() as records:
-        rcp.put(records, made.root, "V2G", NOW)
-        body = messages.certificate_installation_req("id1", b"leaf", [x509.parse(made.root)])
+        rcp.put(records, authority.root, "V2G", NOW)
+        body = messages.certificate_installation_req("id1", b"leaf", [x509.parse(authority.root)])
         listed = [
-            (one["X509IssuerName"], one["X509SerialNumber"])
-            for one in body["ListOfRootCertificateIDs"]["RootCertificateID"]
+            (entry["X509IssuerName"], entry["X509SerialNumber"])
+            for entry in body["ListOfRootCertificateIDs"]["RootCertificateID"]
         ]
-        assert installation.is_listed(records, path.fingerprint(made.root), listed)
+        assert installation.is_listed(records, path.fingerprint(authority.root), listed)
         nearly = [(text.replace("DC=V2G", "DC=MO"), serial) for text, serial in listed]
-        assert not installation.is_listed(records, path.fingerprint(made.root), nearly)
+        assert not installation.is_listed(records, path.fingerprint(authority.root), nearly)
 
 
 def test_our_identifiers_are_read_as_they_were_written(backend: Backend) -> None:
@@ -187,33 +199,35 @@ def test_a_partner_is_understood_about_the_roots_in_a_vehicle(
     body = backend.registration(vehicle)
     body["v2gRootAuthorityKeyIdentifiers"] = [names.colons(root_identifier)]
     assert backend.ask("OEM", "PUT", "/v1/oem/provCerts", json=body).status_code == 200
-    told = backend.ask("MO_EXTERNAL_PKI", "GET", f"/v1/oem/provCerts/{vehicle.pcid}").json()
-    said = told["OEMMessage"]["v2gRootAuthorityKeyIdentifiers"]
+    answer = backend.ask("MO_EXTERNAL_PKI", "GET", f"/v1/oem/provCerts/{vehicle.pcid}").json()
+    identifiers = answer["OEMMessage"]["v2gRootAuthorityKeyIdentifiers"]
     with neighbour.store.write() as records:
-        copy = pcp.adopt(records, "irdeto", vehicle.leaf, *vehicle.subs, backend.clock(), said)
-        (known,) = records.roots.all("V2G")
-        assert copy.v2g_roots == rcp.key_identifier(known)
+        copy = pcp.adopt(
+            records, "irdeto", vehicle.leaf, *vehicle.subs, backend.clock(), identifiers
+        )
+        (stored_root,) = records.roots.all("V2G")
+        assert copy.v2g_roots == rcp.key_identifier(stored_root)
 
 
 # The last: after it the partner's CAs issue nothing any more.
 
 
-def test_what_a_partner_that_runs_this_software_revokes_is_learnt(
+def test_revocations_of_a_partner_with_this_software_are_learnt(
     neighbour: Neighbour, backend: Backend
 ) -> None:
     """Each certificate of each path, its sub-CAs too: by the address in it, over HTTP."""
-    given = paths(backend)
-    for chain in given.values():
+    chains = paths(backend)
+    for chain in chains.values():
         neighbour.refresh(chain)
-    each = {one for chain in given.values() for one in chain}
-    assert not [one for one in each if neighbour.knows(one)]
+    certificates = {certificate for chain in chains.values() for certificate in chain}
+    assert not [certificate for certificate in certificates if neighbour.knows(certificate)]
     with backend.ecosystem.store.write() as records:
-        for one in each:
-            issuer, serial = path.identity(path.read(one))
+        for certificate in certificates:
+            issuer, serial = path.identity(path.read(certificate))
             statuses.revoke(records, issuer, serial, "keyCompromise", backend.clock())
     neighbour.ahead = learn.AGAIN + 1
-    for chain in given.values():
+    for chain in chains.values():
         neighbour.refresh(chain)
-    for name, chain in given.items():
-        for at, one in enumerate(chain):
-            assert neighbour.knows(one) == "keyCompromise", f"{name}, {at}"
+    for name, chain in chains.items():
+        for at, certificate in enumerate(chain):
+            assert neighbour.knows(certificate) == "keyCompromise", f"{name}, {at}"

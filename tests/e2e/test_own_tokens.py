@@ -64,23 +64,23 @@ def keys(chosen: TokenConfiguration) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("runtime", ["cpython", "micropython"])
-def test_demo_has_its_car_s_keys_in_the_token_that_was_named(
+def test_demo_has_its_car_s_keys_in_the_named_token(
     runtime: str, short_dir: Path, softhsm: Path
 ) -> None:
     if runtime == "micropython" and not runtimes.get("debian"):
         pytest.skip("no interpreter 'debian' here; make says why")
     chosen = nss(short_dir, "car 17")
     file = config(short_dir, chosen, minimum_custody=LEVEL_OF_NSS)
-    kept = short_dir / "kept"
-    data = demo("--config", file, "--runtime", runtime, "--keep", kept)
+    kept_folder = short_dir / "kept"
+    data = demo("--config", file, "--runtime", runtime, "--keep", kept_folder)
     assert data["ok"], data["error"]
     assert {contract["custody"] for contract in data["contracts"]} == {LEVEL_OF_NSS}
     assert keys(chosen) == []
-    written = [path.read_bytes() for path in kept.rglob("*") if path.is_file()]
-    assert [one for one in written if chosen.pin.encode() in one] == []
+    written = [path.read_bytes() for path in kept_folder.rglob("*") if path.is_file()]
+    assert [content for content in written if chosen.pin.encode() in content] == []
 
 
-def test_demo_leaves_a_token_alone_that_is_in_use(car_token: CarToken) -> None:
+def test_demo_leaves_a_token_in_use_alone(car_token: CarToken) -> None:
     vault = car_token.open()
     point = vault.generate_provisioning_key()
     vault.close()
@@ -106,7 +106,7 @@ def test_minimum_counts_for_the_demo_s_own_token_too(softhsm: Path) -> None:
 
 
 @pytest.mark.parametrize("change, code", [({}, 0), ({"pin": "9999-not-it"}, 78), ({"min": 1}, 78)])
-def test_module_ends_with_78_when_a_new_start_would_only_repeat_it(
+def test_module_ends_with_78_when_a_restart_would_fail_again(
     change: dict[str, Any], code: int, car_token: CarToken
 ) -> None:
     runtime = runtimes.get("debian")
@@ -120,8 +120,10 @@ def test_module_ends_with_78_when_a_new_start_would_only_repeat_it(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
         link = {"kind": "tcp", "host": host, "port": port}
-        said = {"link": link, "vault": vault, "store": str(car_token.folder / "store")}
-        (car_token.folder / "config.json").write_text(json.dumps({**said, "maker": "04" * 65}))
+        configuration = {"link": link, "vault": vault, "store": str(car_token.folder / "store")}
+        (car_token.folder / "config.json").write_text(
+            json.dumps({**configuration, "maker": "04" * 65})
+        )
         with subprocess.Popen(
             [*runtime.argv, str(runtimes.firmware() / "main.py"), "config.json"],
             cwd=car_token.folder,
@@ -159,30 +161,28 @@ class Eco:
             self.start(**role_tokens)
 
 
-def test_role_s_keys_are_in_the_token_that_was_named_and_nowhere_else(
-    short_dir: Path, softhsm: Path
-) -> None:
+def test_role_s_keys_are_in_the_named_token_only(short_dir: Path, softhsm: Path) -> None:
     eco, own = Eco(short_dir / "eco", softhsm), nss(short_dir, "operator")
     point = eco.start(mo=own)
     assert eco.start(mo=own) == point
     location = own.location
     with Hsm(location.module, options=location.options) as hsm:
         assert hsm.token(location.label, own.pin).key("mo-sub2").point == point
-    made = json.loads((eco.folder / "secrets.json").read_text())
-    assert "mo" not in made["made"]
-    assert own.pin not in json.dumps(made)
+    secrets_file = json.loads((eco.folder / "secrets.json").read_text())
+    assert "mo" not in secrets_file["made"]
+    assert own.pin not in json.dumps(secrets_file)
 
 
 def test_role_is_not_moved_to_another_token_under_its_certificates(
     short_dir: Path, softhsm: Path
 ) -> None:
-    own, other = (nss(short_dir, label) for label in ("operator", "other"))
+    own, other_token = (nss(short_dir, label) for label in ("operator", "other"))
     away, home = Eco(short_dir / "away", softhsm), Eco(short_dir / "home", softhsm)
     home.start()
     home.refuses("keys of mo are in this folder, not in operator of", mo=own)
     away.start(mo=own)
     away.refuses("keys of mo are in operator of .*, not in this folder")
-    away.refuses("keys of mo are in operator of .*, not in other of", mo=other)
+    away.refuses("keys of mo are in operator of .*, not in other of", mo=other_token)
     away.refuses("each role needs a token of its own", mo=own, cps=own)
     away.refuses("no role emp: there are v2g, oem", emp=own)
 
@@ -197,19 +197,19 @@ def test_sandbox_has_a_role_in_the_token_that_its_configuration_names(
         assert any("emaid" in car for car in running.said["vehicles"])  # signed by that token
         answer = running.http.get("/v1/root/rootCerts", headers=running.bearer("CPO"))
         assert answer.status_code == 200
-        seen = [running.process.pid, *children(running.process.pid)]
-        said = b"".join(
+        pids = [running.process.pid, *children(running.process.pid)]
+        texts = b"".join(
             Path(f"/proc/{pid}/{name}").read_bytes()
-            for pid in seen
+            for pid in pids
             for name in ("cmdline", "environ")
         )
-        assert len(seen) > 2
-        assert own.pin.encode() not in said
+        assert len(pids) > 2
+        assert own.pin.encode() not in texts
     finally:
         running.end()
 
 
-def test_sandbox_says_what_is_wrong_with_a_role_s_token(short_dir: Path, softhsm: Path) -> None:
+def test_sandbox_reports_an_error_of_a_role_s_token(short_dir: Path, softhsm: Path) -> None:
     own = nss(short_dir, "operator")
     file = config(short_dir, TokenConfiguration(own.location, "9999-not-it"), "[role.mo]")
     for arguments, words in (

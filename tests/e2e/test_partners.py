@@ -1,4 +1,4 @@
-"""Two ecosystems that were started apart become partners: by their operators' commands alone."""
+"""Two separate ecosystems become partners by the commands of their operators alone."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Operated:
         self.root = folder / "certificates" / "v2g-root.pem"
         trust = ssl.create_default_context(cafile=self.root) if secured else None
         self.roles = {
-            role: stack.enter_context(OpcpClient(self.url, Credentials(**given), trust))
-            for role, given in running.said["roles"].items()
+            role: stack.enter_context(OpcpClient(self.url, Credentials(**credentials), trust))
+            for role, credentials in running.said["roles"].items()
         }
 
-    def types(self, *words: str, said: str = "", status: int = 0) -> Any:
+    def types(self, *words: str, typed: str = "", status: int = 0) -> Any:
         command = ["--data", str(self.folder), "--json", "partners", *words]
-        done = CliRunner().invoke(app, command, input=said)
-        assert done.exit_code == status, done.output
-        return json.loads(done.stdout) if status == 0 else done.stderr
+        result = CliRunner().invoke(app, command, input=typed)
+        assert result.exit_code == status, result.output
+        return json.loads(result.stdout) if status == 0 else result.stderr
 
     def car(self) -> Vehicle:
         """A vehicle that is registered here and trusts this ecosystem's root."""
@@ -63,7 +63,7 @@ class Operated:
 
 
 @pytest.fixture(params=[False, True], ids=["http", "https"])
-def apart(request: Any, tmp_path: Path, softhsm: Path) -> Iterator[tuple[Operated, Operated]]:
+def separate(request: Any, tmp_path: Path, softhsm: Path) -> Iterator[tuple[Operated, Operated]]:
     with ExitStack() as stack:
         north, south = (
             Operated(stack, tmp_path / name, softhsm, request.param) for name in ("north", "south")
@@ -71,60 +71,60 @@ def apart(request: Any, tmp_path: Path, softhsm: Path) -> Iterator[tuple[Operate
         yield north, south
 
 
-def test_two_that_were_started_apart_become_partners_by_hand(apart: tuple[Operated, Operated]):
-    north, south = apart
+def test_two_separate_ecosystems_become_partners_by_commands(separate: tuple[Operated, Operated]):
+    north, south = separate
     car = south.car()
-    where = f"/v1/oem/provCerts/{car.pcid}"
+    vehicle_path = f"/v1/oem/provCerts/{car.pcid}"
 
     to_north = north.types("apply", "south", south.url)
     to_south = south.types("apply", "north", north.url)
     assert "no link yet" in north.types("check", "south", status=2)
-    for one, name, given, other in (
+    for side, name, application, other_side in (
         (north, "south", to_south, south),
         (south, "north", to_north, north),
     ):
-        trust = ("--trust", str(other.root)) if other.url.startswith("https") else ()
-        link = ("link", name, "--client-id", given["client_id"], *trust)
-        one.types(*link, said=given["client_secret"] + "\n")
+        trust = ("--trust", str(other_side.root)) if other_side.url.startswith("https") else ()
+        link = ("link", name, "--client-id", application["client_id"], *trust)
+        side.types(*link, typed=application["client_secret"] + "\n")
 
-    # An application alone is good for nothing, in neither direction.
+    # An application alone gives no rights, in neither direction.
     assert "not let in" in north.types("check", "south", status=1)
     with pytest.raises(OpcpError) as refused:
-        north.roles[MO_EXTERNAL_PKI].call("GET", where)
+        north.roles[MO_EXTERNAL_PKI].call("GET", vehicle_path)
     assert refused.value.status == 404
-    for one, name in ((north, "south"), (south, "north")):
+    for side, name in ((north, "south"), (south, "north")):
         for state in ("audited", "active"):
-            one.types("move", name, state)
+            side.types("move", name, state)
     assert north.types("check", "south")["state"] == "active"
     assert south.types("check", "north")["roots"] > 0
 
-    # The vehicle is found, its contract made here, signed there, and handed out by either.
-    found = north.roles[MO_EXTERNAL_PKI].call("GET", where)
-    assert found["OEMMessage"]["vehicleCertificate"]
+    # The vehicle is found; its contract is made here, signed there, and handed out by both.
+    answer_ = north.roles[MO_EXTERNAL_PKI].call("GET", vehicle_path)
+    assert answer_["OEMMessage"]["vehicleCertificate"]
     now = time.time()
-    asked = {
+    generation = {
         "contractBegins": timestamp(now - 3600),
         "contractEnds": timestamp(now + 30 * 86_400),
         "emaid": "DEPVBCTRY00001",
         "pcid": car.pcid,
         "xsdMsgDefNamespace": ISO2,
     }
-    north.roles[MO_HUBJECT_PKI].call("PUT", "/v1/cps/generate/signedContractData", json=asked)
+    north.roles[MO_HUBJECT_PKI].call("PUT", "/v1/cps/generate/signedContractData", json=generation)
     plugged = {
         "certificateInstallationReq": car.request(south.anchor),
         "xsdMsgDefNamespace": ISO2,
     }
-    for one in (north, south):
-        answer = one.roles[CPO].call("POST", "/v1/ccp/signedContractData", json=plugged)
+    for side in (north, south):
+        answer = side.roles[CPO].call("POST", "/v1/ccp/signedContractData", json=plugged)
         (content,) = answer["CCPResponse"]["emaidContent"]
         assert content["messageDef"]["emaid"].startswith("DEPVBCTRY00001")
 
-    # It ends as it began, by one side's word.
+    # One side alone ends the partnership.
     south.types("move", "north", "suspended")
     assert "not let in" in north.types("check", "south", status=1)
 
     def unseen() -> bool:  # within seconds: a token may be remembered for that long
-        other = f"/v1/oem/provCerts/{south.car().pcid}"
-        return north.roles[MO_EXTERNAL_PKI].request("GET", other).status_code == 404
+        other_side = f"/v1/oem/provCerts/{south.car().pcid}"
+        return north.roles[MO_EXTERNAL_PKI].request("GET", other_side).status_code == 404
 
     assert eventually(unseen)

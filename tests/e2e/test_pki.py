@@ -29,19 +29,19 @@ def enrolled(backend: Backend, kind: str) -> tuple[x509.Certificate, x509.Certif
     body = request(name)
     (leaf,) = certificates(backend.ask(role, "POST", f"/{kind}/simpleenroll", content=body))
     above = certificates(backend.ask(role, "GET", f"/{kind}/cacerts"))
-    (issuer,) = (one for one in above if one.subject == leaf.issuer)
+    (issuer,) = (candidate for candidate in above if candidate.subject == leaf.issuer)
     leaf.verify_directly_issued_by(issuer)
     return leaf, issuer
 
 
 def status(backend: Backend, leaf: x509.Certificate, issuer: x509.Certificate) -> Any:
-    asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, SHA256()).build()
-    answer = backend.http.post("/ocsp", content=asked.public_bytes(Encoding.DER))
-    found = ocsp.load_der_ocsp_response(answer.content)
+    request_ = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, SHA256()).build()
+    answer = backend.http.post("/ocsp", content=request_.public_bytes(Encoding.DER))
+    response = ocsp.load_der_ocsp_response(answer.content)
     key = issuer.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
-    key.verify(found.signature, found.tbs_response_bytes, ec.ECDSA(SHA256()))
-    return found.certificate_status
+    key.verify(response.signature, response.tbs_response_bytes, ec.ECDSA(SHA256()))
+    return response.certificate_status
 
 
 @pytest.mark.parametrize("kind", CALLS)
@@ -49,13 +49,13 @@ def test_each_ca_issues_answers_and_revokes(backend: Backend, kind: str):
     leaf, issuer = enrolled(backend, kind)
     assert status(backend, leaf, issuer) == ocsp.OCSPCertStatus.GOOD
     body = {"certificate": b64(der(leaf)), "revocationReason": "superseded"}
-    who = "ADMIN" if kind == "cps" else CALLS[kind][0]
-    answer = backend.ask(who, "POST", "/opnc/v1/pki/pki/revokeCertificate", json=body)
+    revoker = "ADMIN" if kind == "cps" else CALLS[kind][0]
+    answer = backend.ask(revoker, "POST", "/opnc/v1/pki/pki/revokeCertificate", json=body)
     assert answer.status_code == 200, answer.text
     assert status(backend, leaf, issuer) == ocsp.OCSPCertStatus.REVOKED
     listed = backend.http.get("/crl").json()
-    found = [x509.load_der_x509_crl(backend.http.get(one["url"]).content) for one in listed]
-    (own,) = (one for one in found if one.issuer == issuer.subject)
+    lists = [x509.load_der_x509_crl(backend.http.get(item["url"]).content) for item in listed]
+    (own,) = (item for item in lists if item.issuer == issuer.subject)
     assert own.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
     assert own.get_revoked_certificate_by_serial_number(leaf.serial_number)
 
@@ -63,16 +63,16 @@ def test_each_ca_issues_answers_and_revokes(backend: Backend, kind: str):
 def test_every_ca_below_a_root_has_a_status(backend: Backend):
     for kind, (role, _) in CALLS.items():
         chain = certificates(backend.ask(role, "GET", f"/{kind}/cacerts"))
-        by_name = {one.subject: one for one in chain}
-        for one in chain:
-            if one.issuer != one.subject:
-                found = status(backend, one, by_name[one.issuer])
-                assert found == ocsp.OCSPCertStatus.GOOD, one.subject
+        by_name = {certificate.subject: certificate for certificate in chain}
+        for certificate in chain:
+            if certificate.issuer != certificate.subject:
+                certificate_status = status(backend, certificate, by_name[certificate.issuer])
+                assert certificate_status == ocsp.OCSPCertStatus.GOOD, certificate.subject
 
 
 def test_the_address_in_a_certificate_is_the_responders(backend: Backend):
     leaf, issuer = enrolled(backend, "mo")
     access = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    (url,) = (one.access_location.value for one in access)
+    (url,) = (description.access_location.value for description in access)
     assert url == f"{backend.ecosystem.url}/ocsp"
     assert status(backend, leaf, issuer) == ocsp.OCSPCertStatus.GOOD

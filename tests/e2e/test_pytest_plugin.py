@@ -22,8 +22,8 @@ FIXTURES = ("softhsm_token", "nss_token", "vault", "plug_and_charge")
 
 
 def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """pytest in `folder`, as somebody else would run it."""
-    kept = {
+    """Run pytest in `folder` with the environment of another project."""
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTEST", "PLUGVAULT", "SOFTHSM2", "CI"))
@@ -31,7 +31,7 @@ def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedPr
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments],
         cwd=folder,
-        env={**kept, "PYTHONDONTWRITEBYTECODE": "1", **environ},
+        env={**inherited, "PYTHONDONTWRITEBYTECODE": "1", **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -51,15 +51,17 @@ def project(folder: Path, tests: str) -> Path:
 
 
 def test_it_is_installed_with_the_package() -> None:
-    (found,) = [one for one in entry_points(group="pytest11") if one.name == "plugvault"]
-    assert found.value == "plugvault.pytest_plugin"
+    (entry_point,) = [
+        candidate for candidate in entry_points(group="pytest11") if candidate.name == "plugvault"
+    ]
+    assert entry_point.value == "plugvault.pytest_plugin"
 
 
 def test_the_example_project_s_tests_pass(softhsm: Path, tmp_path: Path) -> None:
     passed(run(EXAMPLE, "--basetemp", str(tmp_path / "t"), "-n", "2", CI="1"), 5)
 
 
-def test_they_pass_with_what_the_wheel_has_in_it(softhsm: Path, tmp_path: Path) -> None:
+def test_the_example_tests_pass_with_the_files_of_the_wheel(softhsm: Path, tmp_path: Path) -> None:
     """A copy laid out as `pyproject.toml` says, in front of the checkout."""
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     wheel = wheel["targets"]["wheel"]
@@ -164,28 +166,26 @@ def test_on_a_token_of_our_own(vault, n):
 """
 
 
-def test_vault_is_on_the_token_that_was_named_and_leaves_it_empty(
-    short_dir: Path, tmp_path: Path
-) -> None:
+def test_vault_is_on_the_named_token_and_leaves_it_empty(short_dir: Path, tmp_path: Path) -> None:
     pin = secrets.token_hex(8)
     location = NSS.make(short_dir / "nss", "ours", pin)
     config = short_dir / "plugvault.toml"
     lines = {"module": str(location.module), "token": "ours", "pin": "env:OUR_PIN"}
     lines |= {"options": location.options, "minimum_custody": "L3"}
-    config.write_text("\n".join(f"{name} = {json.dumps(said)}" for name, said in lines.items()))
+    config.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in lines.items()))
     named = {"PLUGVAULT_CONFIG": str(config), "OUR_PIN": pin}
     passed(run(project(tmp_path / "own", NAMED), "-n", "2", **named), 3)
     assert subprocess_probe.run(probes.list_keys, location=location, pin=pin) == []
     vault = location.open(pin)
     vault.generate_provisioning_key()
-    held = vault.keys()
+    vault_keys = vault.keys()
     vault.close()
     ended = run(tmp_path / "own", **named)
     assert ended.returncode == 1
     assert "name a token without" in ended.stdout
     assert pin not in ended.stdout
     vault = location.open(pin)
-    assert vault.keys() == held
+    assert vault.keys() == vault_keys
     vault.close()
 
 
@@ -196,7 +196,7 @@ def test_vault_is_refused_on_a_token_that_gives_less(softhsm: Path, tmp_path: Pa
     assert "VaultError: custody" in ended.stdout
 
 
-def test_without_a_library_tests_are_skipped_but_not_where_nobody_would_see_it(
+def test_without_a_library_tests_are_skipped_but_fail_in_ci(
     tmp_path: Path,
 ) -> None:
     tests = "def test_one(softhsm_token): pass\n"
@@ -221,7 +221,7 @@ def test_nothing_is_loaded_that_was_not_asked_for():
 """
 
 
-def test_others_pytest_runs_load_nothing_of_it(tmp_path: Path) -> None:
+def test_other_pytest_runs_load_nothing_of_it(tmp_path: Path) -> None:
     folder = project(tmp_path / "own", LAZY)
     # Plugins of others load what they like.
     passed(
@@ -235,6 +235,8 @@ def test_others_pytest_runs_load_nothing_of_it(tmp_path: Path) -> None:
     assert not [name for name in FIXTURES if re.search(rf"^{name}\b", ended.stdout, re.M)]
 
 
-def test_its_fixtures_say_what_they_are(tmp_path: Path) -> None:
-    shown = run(project(tmp_path / "own", LAZY), "--fixtures").stdout
-    assert [name for name in FIXTURES if not re.search(rf"^{name} -- .*plugin", shown, re.M)] == []
+def test_its_fixtures_have_descriptions(tmp_path: Path) -> None:
+    output = run(project(tmp_path / "own", LAZY), "--fixtures").stdout
+    assert [
+        name for name in FIXTURES if not re.search(rf"^{name} -- .*plugin", output, re.M)
+    ] == []

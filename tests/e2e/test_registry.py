@@ -1,4 +1,4 @@
-"""The registries over HTTP: who may do what, and what a refusal tells."""
+"""The registries over HTTP: the rights of each role, and the contents of refusals."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def test_a_maker_enters_a_vehicle_and_an_operator_finds_it_by_its_plate(backend:
         "vin": "PVTZZZ8V1KA001001", "plate": "PV1001", "pcid": "PVTP0000000001001",
     }  # fmt: skip
     for question in ({"plate": "pv1001"}, {"vin": "PVTZZZ8V1KA001001"}):
-        asked = {**question, "registrationDocument": DOCUMENT}
+        lookup = {**question, "registrationDocument": DOCUMENT}
         for role in OPERATORS:
-            answer = backend.ask(role, "POST", LOOKUP, json=asked)
+            answer = backend.ask(role, "POST", LOOKUP, json=lookup)
             assert answer.json() == {"pcid": "PVTP0000000001001"}
 
 
@@ -42,16 +42,18 @@ def test_refusals_do_not_tell_whether_a_vehicle_exists(backend: Backend):
     backend.ask("OEM", "PUT", VEHICLES, json=row(1002))
     texts = set()
     for plate in ("PV1002", "PV9999"):
-        asked = {"plate": plate, "registrationDocument": "55555555"}
+        lookup = {"plate": plate, "registrationDocument": "55555555"}
         for _ in range(3):
-            answer = backend.ask("MO_EXTERNAL_PKI", "POST", LOOKUP, json=asked)
+            answer = backend.ask("MO_EXTERNAL_PKI", "POST", LOOKUP, json=lookup)
             refused(answer, 403, "No vehicle with this identification")
             texts.add(answer.json()["errorMessages"][0])
-        refused(backend.ask("MO_EXTERNAL_PKI", "POST", LOOKUP, json=asked), 403, "ask again in 15")
+        refused(
+            backend.ask("MO_EXTERNAL_PKI", "POST", LOOKUP, json=lookup), 403, "ask again in 15"
+        )
     assert len(texts) == 1
-    asked = {"plate": "PV1002", "registrationDocument": DOCUMENT}
-    refused(backend.ask("MO_EXTERNAL_PKI", "POST", LOOKUP, json=asked), 403, "ask again in 15")
-    assert backend.ask("MO_HUBJECT_PKI", "POST", LOOKUP, json=asked).status_code == 200
+    lookup = {"plate": "PV1002", "registrationDocument": DOCUMENT}
+    refused(backend.ask("MO_EXTERNAL_PKI", "POST", LOOKUP, json=lookup), 403, "ask again in 15")
+    assert backend.ask("MO_HUBJECT_PKI", "POST", LOOKUP, json=lookup).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -63,11 +65,9 @@ def test_refusals_do_not_tell_whether_a_vehicle_exists(backend: Backend):
         ({"plate": "''"}, "plate : must have"),
     ],
 )
-def test_a_question_that_cannot_be_meant_says_what_to_change(
-    backend: Backend, body: Json, words: str
-):
-    asked = {**body, "registrationDocument": DOCUMENT}
-    refused(backend.ask("MO_EXTERNAL_PKI", "POST", LOOKUP, json=asked), 400, words)
+def test_an_invalid_lookup_gets_a_precise_error(backend: Backend, body: Json, words: str):
+    lookup = {**body, "registrationDocument": DOCUMENT}
+    refused(backend.ask("MO_EXTERNAL_PKI", "POST", LOOKUP, json=lookup), 400, words)
 
 
 def test_another_makers_vehicle_cannot_be_entered(backend: Backend):
@@ -98,7 +98,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("method, path, allowed", CALLS)
-def test_each_role_may_do_what_is_its_own(
+def test_each_role_may_make_its_own_calls_only(
     backend: Backend, method: str, path: str, allowed: set[str]
 ):
     for role in ALL:

@@ -21,11 +21,11 @@ NAMES = [file.name for file in collection()]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> Iterator[Path]:
-    """What `plugvault sandbox --requests` wrote, with the sandbox running: two partners."""
-    made = tmp_path_factory.mktemp("requests") / "here"
-    options = ("--port", "0", "--providers", "north,south", "--requests", str(made))
+    """Yield the folder of `plugvault sandbox --requests` while its two partners run."""
+    target = tmp_path_factory.mktemp("requests") / "here"
+    options = ("--port", "0", "--providers", "north,south", "--requests", str(target))
     running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
-    yield made
+    yield target
     running.end()
 
 
@@ -38,14 +38,14 @@ def test_every_request_comes_out_as_its_file_expects(folder: Path, name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_request_says_what_it_expects(name: str):
+def test_every_request_states_its_expected_status(name: str):
     (file,) = (file for file in collection() if file.name == name)
     for request in parse(file.read_text()):
         assert request.title
         assert request.expect
 
 
-def test_every_variable_is_used_and_what_holds_secrets_is_the_owners(folder: Path):
+def test_every_variable_is_used_and_files_with_secrets_are_private(folder: Path):
     values = read_values(folder / ENVIRONMENT)
     text = "".join((folder / name).read_text() for name in NAMES)
     settings = folder / ".vscode" / "settings.json"
@@ -86,22 +86,22 @@ def carried_out(folder: Path, text: str, *options: str) -> tuple[int, str]:
     return ended.exit_code, ended.output
 
 
-def test_an_unexpected_status_is_told_and_ends_with_1(folder: Path, tmp_path: Path):
+def test_an_unexpected_status_is_reported_and_ends_with_1(folder: Path, tmp_path: Path):
     url = read_values(folder / ENVIRONMENT)["url"]
     text = f"### No token\n# @expect 200\nGET {url}/v1/root/rootCerts\n"
-    status, said = carried_out(tmp_path, text)
+    status, output = carried_out(tmp_path, text)
     assert status == 1
-    assert "401" in said
-    assert "A bearer token is needed" in said
-    status, said = carried_out(tmp_path, text.replace("200", "401"), "--json")
+    assert "401" in output
+    assert "A bearer token is needed" in output
+    status, output = carried_out(tmp_path, text.replace("200", "401"), "--json")
     assert status == 0
-    assert json.loads(said)["ok"] is True
+    assert json.loads(output)["ok"] is True
 
 
 def test_a_silent_server_is_no_success(tmp_path: Path):
-    status, said = carried_out(tmp_path, "### Nobody\nGET {{url}}/\n")
+    status, output = carried_out(tmp_path, "### Unanswered\nGET {{url}}/\n")
     assert status == 1
-    assert "ConnectError" in said
+    assert "ConnectError" in output
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,10 @@ def test_a_silent_server_is_no_success(tmp_path: Path):
         ("### Later\nGET {{x.response.body.$.a}}\n", "is not known"),
     ],
 )
-def test_a_file_that_cannot_be_carried_out_is_told(tmp_path: Path, text: str, words: str):
-    status, said = carried_out(tmp_path, text)
+def test_a_malformed_file_is_reported(tmp_path: Path, text: str, words: str):
+    status, output = carried_out(tmp_path, text)
     assert status == 2
-    assert words in said
+    assert words in output
 
 
 def test_an_answer_is_referred_to_by_path_and_header(folder: Path):
@@ -134,7 +134,7 @@ def test_an_answer_is_referred_to_by_path_and_header(folder: Path):
         list(run(bad, {"url": url}))
 
 
-def test_what_was_read_is_what_is_sent():
+def test_a_parsed_request_equals_its_text():
     (request,) = parse(
         "# a file\n@x = 1\n### Title\n# @name one\n// @expect 201\nPUT {{url}}/a HTTP/1.1\n"
         "A: b: c\nContent-Type: x\n\n{\n\n  1}\n\n"

@@ -1,4 +1,4 @@
-"""`plugvault sandbox`: what a newcomer and a program find without setting anything up."""
+"""`plugvault sandbox` without any set-up, for a person and for a program."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from plugvault.roles.client import Credentials, OpcpClient
 ROLES = {"OEM", "CPO", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPS", "ADMIN"}
 
 
-def test_the_line_has_what_a_client_needs(sandbox: Running):
-    said = sandbox.said
-    assert said["token_url"] == f"{said['url']}/oauth/token"
-    assert set(said["roles"]) == ROLES
-    for given in said["roles"].values():
-        assert set(given) == {"client_id", "client_secret", "audience"}
-        assert given["audience"] == said["url"]
-    first, *others = said["vehicles"]
+def test_the_printed_line_holds_everything_a_client_needs(sandbox: Running):
+    announced = sandbox.said
+    assert announced["token_url"] == f"{announced['url']}/oauth/token"
+    assert set(announced["roles"]) == ROLES
+    for credentials in announced["roles"].values():
+        assert set(credentials) == {"client_id", "client_secret", "audience"}
+        assert credentials["audience"] == announced["url"]
+    first, *other_cars = announced["vehicles"]
     assert set(first) == {"pcid", "vin", "plate", "document", "emaid"}
-    assert others
-    assert all(set(car) == {"pcid", "vin", "plate", "document"} for car in others)
+    assert other_cars
+    assert all(set(car) == {"pcid", "vin", "plate", "document"} for car in other_cars)
 
 
 def test_the_first_calls_work(sandbox: Running):
     car = sandbox.said["vehicles"][0]
     maker, operator = sandbox.bearer("OEM"), sandbox.bearer("MO_EXTERNAL_PKI")
-    found = sandbox.http.get(f"/v1/oem/provCerts/{car['pcid']}", headers=operator)
-    assert found.status_code == 200
+    answer = sandbox.http.get(f"/v1/oem/provCerts/{car['pcid']}", headers=operator)
+    assert answer.status_code == 200
     contracts = sandbox.http.get(f"/v1/ccp/signedContractData/{car['pcid']}", headers=maker)
     (contract,) = contracts.json()["XMLContracts"]
     assert contract["emaid"] == car["emaid"]
@@ -59,23 +59,23 @@ def test_both_editions_have_their_roots(sandbox: Running):
 def test_a_sample_is_found_by_plate_and_document(sandbox: Running):
     operator = sandbox.bearer("MO_HUBJECT_PKI")
     for car in sandbox.said["vehicles"]:
-        asked = {"plate": car["plate"], "registrationDocument": car["document"]}
-        answer = sandbox.http.post("/v1/registry/vehicles/lookup", json=asked, headers=operator)
+        lookup = {"plate": car["plate"], "registrationDocument": car["document"]}
+        answer = sandbox.http.post("/v1/registry/vehicles/lookup", json=lookup, headers=operator)
         assert answer.json() == {"pcid": car["pcid"]}
 
 
-def test_the_folder_is_taken_up_again(tmp_path: Path, softhsm: Path):
+def test_the_folder_is_reused_by_the_next_start(tmp_path: Path, softhsm: Path):
     options = ("--port", "0", "--data", str(tmp_path / "data"))
-    said = []
+    announced = []
     for _ in range(2):
         running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
-        said.append(running.said)
+        announced.append(running.said)
         maker = running.bearer("OEM")
         roots = running.http.get("/v1/root/rootCerts", headers=maker).json()
-        said[-1]["roots"] = roots
+        announced[-1]["roots"] = roots
         assert "another sandbox is using it" in refusal(*options)
         assert running.end() == 130
-    first, second = said
+    first, second = announced
     for role in ROLES:
         for member in ("client_id", "client_secret"):
             assert first["roles"][role][member] == second["roles"][role][member]
@@ -84,13 +84,13 @@ def test_the_folder_is_taken_up_again(tmp_path: Path, softhsm: Path):
     folder = tmp_path / "data"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     secrets = [first["roles"][role]["client_secret"].encode() for role in ROLES]
-    told = [
+    files_with_secrets = [
         file
         for file in folder.rglob("*")
         if file.is_file() and any(secret in file.read_bytes() for secret in secrets)
     ]
-    assert told == [folder / "secrets.json"]
-    assert stat.S_IMODE(told[0].stat().st_mode) == 0o600
+    assert files_with_secrets == [folder / "secrets.json"]
+    assert stat.S_IMODE(files_with_secrets[0].stat().st_mode) == 0o600
 
 
 def test_open_mode_needs_no_token(softhsm: Path):
@@ -107,9 +107,9 @@ def test_several_providers_know_each_others_vehicles_over_https(tmp_path: Path, 
     options = ("--port", "0", "--providers", "north,south", "--tls", "--data", str(tmp_path))
     running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
     try:
-        said = running.said
-        north, south = said["providers"]["north"], said["providers"]["south"]
-        assert {key: said[key] for key in north} == north
+        announced = running.said
+        north, south = announced["providers"]["north"], announced["providers"]["south"]
+        assert {key: announced[key] for key in north} == north
         assert {car["pcid"] for car in north["vehicles"]}.isdisjoint(
             car["pcid"] for car in south["vehicles"]
         )
@@ -137,8 +137,8 @@ def test_two_machines_are_one_ecosystem(tmp_path: Path, softhsm: Path, postgresq
             body = {"name": "Somebody", "registry": "test"}
             put = first.http.put("/v1/registry/providers/ZZ001", json=body, headers=tokens[1])
             assert put.status_code == 200, put.text
-            got = second.http.get("/v1/registry/providers/ZZ001", headers=tokens[0])
-            assert got.json()["name"] == "Somebody"
+            answer = second.http.get("/v1/registry/providers/ZZ001", headers=tokens[0])
+            assert answer.json()["name"] == "Somebody"
         finally:
             second.end()
     finally:
@@ -162,20 +162,20 @@ def test_a_killed_process_on_postgresql_comes_again(softhsm: Path, postgresql_ur
 
 
 def test_https_is_trusted_under_the_v2g_root(tmp_path: Path, softhsm: Path):
-    made = tmp_path / "requests"
-    options = ("--port", "0", "--tls", "--data", str(tmp_path), "--requests", str(made))
+    requests_folder = tmp_path / "requests"
+    options = ("--port", "0", "--tls", "--data", str(tmp_path), "--requests", str(requests_folder))
     running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
     try:
         url = running.said["url"]
         assert url.startswith("https://127.0.0.1:")
         trust = ssl.create_default_context(cafile=tmp_path / "certificates" / "v2g-root.pem")
         with httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=20) as http:
-            asked = {**running.said["roles"]["OEM"], "grant_type": "client_credentials"}
-            token = http.post("/oauth/token", json=asked).json()["access_token"]
+            credentials = {**running.said["roles"]["OEM"], "grant_type": "client_credentials"}
+            token = http.post("/oauth/token", json=credentials).json()["access_token"]
             headers = {"Authorization": f"Bearer {token}"}
             assert http.get("/v1/root/rootCerts", headers=headers).status_code == 200
-        values = read_values(made / ENVIRONMENT)
-        text = (made / "09-roots.http").read_text()
+        values = read_values(requests_folder / ENVIRONMENT)
+        text = (requests_folder / "09-roots.http").read_text()
         root = tmp_path / "certificates" / "v2g-root.pem"
         assert all(outcome.ok for outcome in run(text, values, root))
         with httpx.Client(base_url=url, trust_env=False) as http, pytest.raises(httpx.HTTPError):
@@ -197,33 +197,33 @@ def test_https_is_trusted_under_the_v2g_root(tmp_path: Path, softhsm: Path):
         (("--allow-network", "10.0.0.0/99"), "10.0.0.0/99"),
     ],
 )
-def test_options_that_cannot_be_are_told(options: tuple[str, ...], words: str):
+def test_invalid_options_are_reported(options: tuple[str, ...], words: str):
     app = typer.Typer()
     app.command()(command.sandbox)
-    done = CliRunner().invoke(app, ["--port", "0", *options])
-    assert done.exit_code in (1, 2)
-    assert isinstance(done.exception, SystemExit)
-    assert words in unboxed(done.stderr + done.stdout)
+    result = CliRunner().invoke(app, ["--port", "0", *options])
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)
+    assert words in unboxed(result.stderr + result.stdout)
 
 
-def test_a_database_that_is_neither_is_told():
-    said = refusal("--port", "0", "--database", "mysql://h/d")
-    assert "sqlite:///FILE or postgresql://" in said
+def test_an_unknown_kind_of_database_is_reported():
+    error = refusal("--port", "0", "--database", "mysql://h/d")
+    assert "sqlite:///FILE or postgresql://" in error
 
 
-def test_a_taken_port_is_told_with_the_way_out():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        said = refusal("--port", str(taken.getsockname()[1]))
-    assert "--port 0" in said
+def test_a_taken_port_is_reported_with_the_remedy():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        error = refusal("--port", str(listener.getsockname()[1]))
+    assert "--port 0" in error
 
 
 def refusal(*options: str) -> str:
     command = [sys.executable, "-m", "plugvault.cli.app", "sandbox", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
-    return unboxed(done.stderr + done.stdout)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode in (1, 2)
+    assert "Traceback" not in process.stderr
+    return unboxed(process.stderr + process.stdout)
 
 
-def unboxed(said: str) -> str:
-    return " ".join(said.replace("│", " ").split())
+def unboxed(text: str) -> str:
+    return " ".join(text.replace("│", " ").split())

@@ -36,7 +36,7 @@ def ms() -> int:
 
 
 class Vehicle:
-    """What the module wires together, without the module: token, stores, a socket."""
+    """The parts of the module without its loop: token, stores, a socket."""
 
     def __init__(self, world: World, vault: Any, folder: Path) -> None:
         self.vault = vault
@@ -56,7 +56,7 @@ class Vehicle:
         """One session over TCP; its events."""
         session = Session(self.context, installer=self.install, **wishes)
         with socket.create_connection(address, timeout=10) as connection:
-            told: list[tuple[str, str]] = []
+            events_: list[tuple[str, str]] = []
             frames = session.start(ms())
             while session.state != "CLOSED":
                 for frame in frames:
@@ -68,10 +68,10 @@ class Vehicle:
                     frames, events = session.timeout(ms())
                 else:
                     if not data:
-                        return [*told, ("lost", "")]
+                        return [*events_, ("lost", "")]
                     frames, events = session.receive(data, ms())
-                told += events
-            return told
+                events_ += events
+            return events_
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def vehicle(world: World, car_token: Any, tmp_path: Path) -> Iterator[Vehicle]:
 
 
 def operator(world: World) -> Any:
-    """What the pool does: checks who asks, and answers for that provisioning key."""
+    """Return a fetch function that checks the vehicle like the pool and answers for its key."""
 
     def fetch(request: bytes) -> bytes:
         _, name, body, signed = messages.opened(exi.decode(request))
@@ -105,8 +105,8 @@ PAID = [("authorized", EMAID), ("closed", "")]
 
 def test_a_contract_is_installed_and_pays_then_pays_again(world: World, vehicle: Vehicle) -> None:
     seen: list[tuple[str, str, int, float]] = []
-    there = station(world, observe=lambda *message: seen.append(message))
-    with there.in_thread() as address:
+    station_ = station(world, observe=lambda *message: seen.append(message))
+    with station_.in_thread() as address:
         assert vehicle.charge(address) == [("installed", EMAID), *PAID]
         first = [name for _, name, _, _ in seen]
         assert vehicle.charge(address) == PAID
@@ -115,10 +115,14 @@ def test_a_contract_is_installed_and_pays_then_pays_again(world: World, vehicle:
     assert first.count("AuthorizationReq") == 1
     assert [name for _, name, _, _ in seen[18:]].count("CertificateInstallationReq") == 0
     assert all(size > 8 and took >= 0 for _, _, size, took in seen)
-    one, two = there.records
-    assert (one.emaid, one.evseid, one.time) == (EMAID, "DE*PVT*E0001", NOW)
-    assert one.contract_serial == world.contract.cert.serial_number
-    assert one.session_id != two.session_id
+    first_record, second_record = station_.records
+    assert (first_record.emaid, first_record.evseid, first_record.time) == (
+        EMAID,
+        "DE*PVT*E0001",
+        NOW,
+    )
+    assert first_record.contract_serial == world.contract.cert.serial_number
+    assert first_record.session_id != second_record.session_id
 
 
 def test_a_session_comes_onto_the_account_of_the_contracts_customer(
@@ -138,16 +142,18 @@ def test_a_session_comes_onto_the_account_of_the_contracts_customer(
 
     mobility: Any = Mobility()
     with closing(Customers(mobility, tmp_path / "book.sqlite")) as customers:
-        with pytest.raises(CustomerError, match="unknown"):  # a stranger's is nobody's to pay
+        with pytest.raises(
+            CustomerError, match="unknown"
+        ):  # an unknown contract bills no customer
             customers.bill(Authorized(EMAID, b"1", "DE*PVT*E0001", NOW, 1))
         customers.onboard("plate", "AB12", "123456")
-        there = station(world, bill=customers.bill)
-        with there.in_thread() as address:
+        station_ = station(world, bill=customers.bill)
+        with station_.in_thread() as address:
             vehicle.charge(address)
             vehicle.charge(address)
         account = [(NOW, "DE*PVT*E0001")] * 2
         assert customers.account(EMAID) == account
-        assert [customers.bill(record) for record in there.records] == [False, False]
+        assert [customers.bill(record) for record in station_.records] == [False, False]
         assert customers.account(EMAID) == account
 
 
@@ -165,12 +171,12 @@ def test_an_asynchronous_operator_will_do(world: World, vehicle: Vehicle) -> Non
 
 def test_a_slow_operator_is_a_failed_installation_in_time(world: World, vehicle: Vehicle) -> None:
     over = threading.Event()
-    there = station(world, lambda _: over.wait(30) and b"", fetch_seconds=0.2)
-    with there.in_thread() as address:
+    station_ = station(world, lambda _: over.wait(30) and b"", fetch_seconds=0.2)
+    with station_.in_thread() as address:
         assert vehicle.charge(address) == [("failed", "response-code"), ("closed", "")]
         assert not over.is_set()  # and the operator is still at it
         over.set()
-        assert there.records == []
+        assert station_.records == []
 
 
 def test_an_operator_out_of_order_is_a_failed_installation(
@@ -184,7 +190,7 @@ def test_an_operator_out_of_order_is_a_failed_installation(
     assert "on fire" in caplog.text
 
 
-def test_a_tampered_answer_is_rejected_and_only_the_car_knows_why(
+def test_a_tampered_answer_is_rejected_and_only_the_car_knows_the_reason(
     world: World, vehicle: Vehicle
 ) -> None:
     seen: list[str] = []
@@ -193,8 +199,8 @@ def test_a_tampered_answer_is_rejected_and_only_the_car_knows_why(
         point = vehicle.vault.public(b"provisioning")
         return world.response(point, cps=world.cpo)
 
-    there = station(world, tampered, observe=lambda way, name, *_: seen.append(name))
-    with there.in_thread() as address:
+    station_ = station(world, tampered, observe=lambda way, name, *_: seen.append(name))
+    with station_.in_thread() as address:
         events = vehicle.charge(address)
     assert events == [("rejected", "cps-path"), ("closed", "")]
     assert seen[-2:] == ["SessionStopReq", "SessionStopRes"]
@@ -244,14 +250,14 @@ def test_slow_drip_sender_times_out(world: World, caplog: pytest.LogCaptureFixtu
 
 def test_more_connections_than_a_station_has_cables_are_refused(world: World) -> None:
     with station(world).in_thread() as address:
-        held = [socket.create_connection(address, timeout=5) for _ in range(8)]
+        connections = [socket.create_connection(address, timeout=5) for _ in range(8)]
         with socket.create_connection(address, timeout=5) as one_more:
             assert one_more.recv(1) == b""
-        for connection in held:
+        for connection in connections:
             connection.close()
 
 
-def test_a_port_that_is_taken_is_said_at_once(world: World) -> None:
+def test_a_taken_port_is_reported_at_once(world: World) -> None:
     with station(world).in_thread() as (_, port):
         second = station(world, port=port)
         with pytest.raises(OSError, match="in use"), second.in_thread():

@@ -1,4 +1,4 @@
-"""How a client finds the ecosystem, gets a token in OAuth2's other forms, and checks it alone."""
+"""Discovery of the ecosystem, tokens in OAuth2's other forms, and their offline check."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from plugvault.opcp.open import HEADER, PREFIX
 from plugvault.pools.caller import CPO, Caller
 
 
-def test_a_closed_ecosystem_has_neither(backend: Backend):
+def test_a_closed_ecosystem_has_no_open_mode_path_or_header(backend: Backend):
     answer = backend.ask("OEM", "GET", f"{PREFIX}/v1/root/rootCerts")
     assert answer.status_code == 404
     assert HEADER not in answer.headers
     assert "OPEN MODE" not in backend.http.get("/").text + backend.http.get("/docs").text
 
 
-def test_the_first_page_tells_a_newcomer_what_to_do(backend: Backend):
+def test_the_first_page_lists_the_first_steps(backend: Backend):
     page = backend.http.get("/")
     assert page.headers["content-type"].startswith("text/html")
     assert page.text.count("<li>") == 3
@@ -59,12 +59,12 @@ def test_a_form_may_have_its_credentials_in_the_header_as_the_api_page_sends_it(
     assert (wrong.status_code, wrong.json()["error"]) == (401, "access_denied")
 
 
-def test_who_is_refused_again_and_again_waits_and_nobody_with_the_right_secret(backend: Backend):
-    given = backend.ecosystem.register(Caller("Clumsy", frozenset({CPO})))
-    right = {**vars(given), "grant_type": "client_credentials"}
+def test_repeated_refusals_delay_the_caller_and_no_valid_client(backend: Backend):
+    credentials = backend.ecosystem.register(Caller("Clumsy", frozenset({CPO})))
+    right = {**vars(credentials), "grant_type": "client_credentials"}
     assert backend.http.post("/oauth/token", json=right).status_code == 200
     answer = None
-    for _ in range(50):  # more than it may, and more than is given back meanwhile
+    for _ in range(50):  # more than the limit and its refill
         answer = backend.http.post("/oauth/token", json={**right, "client_secret": "wrong"})
         assert answer.status_code == 401
         if "Retry-After" in answer.headers:
@@ -73,7 +73,7 @@ def test_who_is_refused_again_and_again_waits_and_nobody_with_the_right_secret(b
     assert answer.headers["Retry-After"] == "1"
     assert "Too many refused tries" in answer.json()["error_description"]
     assert "wrong client_secret" in answer.json()["error_description"]
-    for _ in range(5):  # while somebody at the same address goes on
+    for _ in range(5):  # while another client at the same address continues
         assert backend.http.post("/oauth/token", json=right).status_code == 200
         answer = backend.http.post("/oauth/token", json={**right, "client_secret": "wrong"})
         assert answer.status_code == 401
@@ -81,7 +81,7 @@ def test_who_is_refused_again_and_again_waits_and_nobody_with_the_right_secret(b
 
 
 @pytest.mark.parametrize("header", ["Basic", "Basic %%%", "Basic " + b64(b"nocolon"), "Digest x"])
-def test_a_form_without_usable_credentials_is_told_what_is_missing(backend: Backend, header: str):
+def test_a_form_without_usable_credentials_names_the_missing_fields(backend: Backend, header: str):
     fields = form(backend, "client_id", "client_secret")
     answer = backend.http.post("/oauth/token", data=fields, headers={"Authorization": header})
     assert answer.status_code == 400
@@ -100,11 +100,11 @@ def test_the_form_needs_a_grant_type_and_takes_bytes_that_are_no_text(backend: B
 
 def test_a_client_finds_the_token_endpoint_and_the_key(backend: Backend):
     for name in ("openid-configuration", "oauth-authorization-server"):
-        found = backend.http.get(f"/.well-known/{name}").json()
-        assert found["token_endpoint"] == f"{backend.ecosystem.url}/oauth/token"
-        assert backend.http.get(found["jwks_uri"]).json()["keys"]
+        metadata = backend.http.get(f"/.well-known/{name}").json()
+        assert metadata["token_endpoint"] == f"{backend.ecosystem.url}/oauth/token"
+        assert backend.http.get(metadata["jwks_uri"]).json()["keys"]
         payload = backend.login("OEM").json()["access_token"].split(".")[1]
-        assert f'"iss":"{found["issuer"]}"' in base64.urlsafe_b64decode(payload + "==").decode()
+        assert f'"iss":"{metadata["issuer"]}"' in base64.urlsafe_b64decode(payload + "==").decode()
 
 
 def test_the_api_page_offers_the_roles_credentials(backend: Backend):
@@ -115,22 +115,23 @@ def test_the_api_page_offers_the_roles_credentials(backend: Backend):
     assert "security" not in document["paths"]["/oauth/token"]["post"]
 
 
-def test_who_presses_authorize_on_the_api_page_may_call(backend: Backend):
-    """What the page does, request by request, as a browser was seen to send it."""
+def test_authorize_on_the_api_page_permits_calls(backend: Backend):
+    """Send the requests of the page as a browser sends them."""
     page = str(backend.http.get("/docs").url)
-    (where,) = re.findall(r"url: '([^']+)'", backend.http.get(page).text)
-    document = backend.http.get(urljoin(page, where)).json()
+    (document_url,) = re.findall(r"url: '([^']+)'", backend.http.get(page).text)
+    document = backend.http.get(urljoin(page, document_url)).json()
     (name,) = document["components"]["securitySchemes"]
     call = document["paths"]["/v1/root/rootCerts"]["get"]
-    assert [name] == [used for one in call["security"] for used in one]
+    assert [name] == [scheme for requirement in call["security"] for scheme in requirement]
     flow = document["components"]["securitySchemes"][name]["flows"]["clientCredentials"]
-    given = backend.ecosystem.credentials("OEM")
+    credentials = backend.ecosystem.credentials("OEM")
     answer = backend.http.post(
         urljoin(page, flow["tokenUrl"]),
         content="grant_type=client_credentials",
         headers={
             "Accept": "application/json, text/plain, */*",
-            "Authorization": "Basic " + b64(f"{given.client_id}:{given.client_secret}".encode()),
+            "Authorization": "Basic "
+            + b64(f"{credentials.client_id}:{credentials.client_secret}".encode()),
             "Content-Type": "application/x-www-form-urlencoded",
             "X-Requested-With": "XMLHttpRequest",
             "Referer": page,

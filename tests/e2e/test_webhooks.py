@@ -1,4 +1,4 @@
-"""Webhooks over HTTP, as their owners meet them, and a delivery from end to end."""
+"""Webhooks over HTTP as their owners use them, and a delivery from end to end."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ Json = dict[str, Any]
 def _clean(backend: Backend) -> Iterator[None]:
     yield
     for role in (OEM, MO_EXTERNAL_PKI, CPO):
-        for one in backend.ask(role, "GET", PATH).json():
-            backend.ask(role, "DELETE", f"{PATH}/{one['id']}")
+        for endpoint in backend.ask(role, "GET", PATH).json():
+            backend.ask(role, "DELETE", f"{PATH}/{endpoint['id']}")
 
 
 def create(backend: Backend, role: str = OEM, **body: Any) -> Json:
     answer = backend.ask(role, "POST", PATH, json={"url": URL, "enabledEvents": KINDS} | body)
     assert answer.status_code == 201, answer.text
-    made: Json = answer.json()
-    return made
+    endpoint: Json = answer.json()
+    return endpoint
 
 
 def test_endpoint_is_created_shown_changed_and_deleted(backend: Backend):
-    made = create(backend, description="mine", metadata={"team": 7})
-    assert made == {
-        "id": made["id"],
-        "created": made["created"],
+    created = create(backend, description="mine", metadata={"team": 7})
+    assert created == {
+        "id": created["id"],
+        "created": created["created"],
         "url": URL,
         "enabledEvents": KINDS,
         "events": KINDS,
@@ -54,17 +54,17 @@ def test_endpoint_is_created_shown_changed_and_deleted(backend: Backend):
         "wmis": ["PVT"],
         "userRole": "OEM",
         "userName": "Example Cars",
-        "secret": made["secret"],
+        "secret": created["secret"],
     }
-    assert abs(made["created"] - time.time()) < 600
-    assert isinstance(made["created"], int)
-    assert len(made["secret"]) == 64
-    where = f"{PATH}/{made['id']}"
-    assert backend.ask(OEM, "GET", where).json() == made
-    hidden = {name: value for name, value in made.items() if name != "secret"}
+    assert abs(created["created"] - time.time()) < 600
+    assert isinstance(created["created"], int)
+    assert len(created["secret"]) == 64
+    endpoint_path = f"{PATH}/{created['id']}"
+    assert backend.ask(OEM, "GET", endpoint_path).json() == created
+    hidden = {name: value for name, value in created.items() if name != "secret"}
     assert backend.ask(OEM, "GET", PATH).json() == [hidden]
     body = {"url": "https://other.example/", "status": "disabled", "events": KINDS[:1]}
-    changed = backend.ask(OEM, "PUT", where, json=body)
+    changed = backend.ask(OEM, "PUT", endpoint_path, json=body)
     assert changed.status_code == 200
     assert changed.json() == hidden | {
         "url": "https://other.example/",
@@ -72,10 +72,10 @@ def test_endpoint_is_created_shown_changed_and_deleted(backend: Backend):
         "events": KINDS[:1],
         "enabledEvents": KINDS[:1],
     }
-    assert backend.ask(OEM, "GET", where).json()["secret"] == made["secret"]
-    assert backend.ask(OEM, "DELETE", where).status_code == 200
-    refused(backend.ask(OEM, "GET", where), 404, "not found")
-    refused(backend.ask(OEM, "DELETE", where), 404, "not found")
+    assert backend.ask(OEM, "GET", endpoint_path).json()["secret"] == created["secret"]
+    assert backend.ask(OEM, "DELETE", endpoint_path).status_code == 200
+    refused(backend.ask(OEM, "GET", endpoint_path), 404, "not found")
+    refused(backend.ask(OEM, "DELETE", endpoint_path), 404, "not found")
 
 
 def test_list_of_events_goes_by_either_name(backend: Backend):
@@ -87,12 +87,12 @@ def test_list_of_events_goes_by_either_name(backend: Backend):
 
 
 def test_operator_is_shown_with_its_providers(backend: Backend):
-    made = create(backend, MO_EXTERNAL_PKI, enabledEvents=["mo.prov.cert.factory.reset"])
-    assert (made["providerIds"], made["userRole"]) == (["DEPVA"], "MO")
-    assert "wmis" not in made
-    made = create(backend, CPO, enabledEvents=["root.cert.revoked"])
-    assert "wmis" not in made
-    assert "providerIds" not in made
+    created = create(backend, MO_EXTERNAL_PKI, enabledEvents=["mo.prov.cert.factory.reset"])
+    assert (created["providerIds"], created["userRole"]) == (["DEPVA"], "MO")
+    assert "wmis" not in created
+    created = create(backend, CPO, enabledEvents=["root.cert.revoked"])
+    assert "wmis" not in created
+    assert "providerIds" not in created
 
 
 @pytest.mark.parametrize(
@@ -113,51 +113,51 @@ def test_operator_is_shown_with_its_providers(backend: Backend):
         ({"url": URL, "enabledEvents": KINDS, "metadata": []}, "metadata : "),
     ],
 )
-def test_endpoint_that_cannot_be_is_refused_in_words(backend: Backend, body: Json, words: str):
+def test_invalid_endpoint_is_refused_in_words(backend: Backend, body: Json, words: str):
     refused(backend.ask(OEM, "POST", PATH, json=body), 400, words)
     assert backend.ask(OEM, "GET", PATH).json() == []
 
 
-def test_nobody_else_reaches_an_endpoint(backend: Backend):
-    made = create(backend)
-    where = f"{PATH}/{made['id']}"
+def test_only_its_owner_reaches_an_endpoint(backend: Backend):
+    created = create(backend)
+    endpoint_path = f"{PATH}/{created['id']}"
     twin = Caller("Example Cars", frozenset({OEM}), wmis=frozenset({"PVT"}))
     backend.enter("twin", twin)
     for role in ("twin", MO_EXTERNAL_PKI, MO_HUBJECT_PKI, CPO, "CPS", "ADMIN"):
         assert backend.ask(role, "GET", PATH).json() == []
         calls = (
-            ("GET", where, {}),
-            ("PUT", where, {"json": {"url": URL}}),
-            ("DELETE", where, {}),
-            ("GET", f"{where}/deliveries", {}),
-            ("POST", f"{where}/deliveries/replay", {}),
-            ("POST", f"{where}/deliveries/{uuid.uuid4()}/replay", {}),
+            ("GET", endpoint_path, {}),
+            ("PUT", endpoint_path, {"json": {"url": URL}}),
+            ("DELETE", endpoint_path, {}),
+            ("GET", f"{endpoint_path}/deliveries", {}),
+            ("POST", f"{endpoint_path}/deliveries/replay", {}),
+            ("POST", f"{endpoint_path}/deliveries/{uuid.uuid4()}/replay", {}),
         )
         for method, path, options in calls:
             refused(backend.ask(role, method, path, **options), 404, "not found")
-    refused(backend.ask(None, "GET", where), 401, "bearer")
-    assert backend.ask(OEM, "GET", where).status_code == 200
+    refused(backend.ask(None, "GET", endpoint_path), 401, "bearer")
+    assert backend.ask(OEM, "GET", endpoint_path).status_code == 200
 
 
-def test_owner_has_only_so_many(backend: Backend):
+def test_number_of_endpoints_of_an_owner_is_limited(backend: Backend):
     for _ in range(rules.MOST):
         create(backend)
     body = {"url": URL, "enabledEvents": KINDS}
     refused(backend.ask(OEM, "POST", PATH, json=body), 400, "already")
 
 
-def test_contract_is_told_to_the_maker_and_its_arrival_to_the_operator(
+def test_maker_gets_the_contract_event_and_operator_the_delivery_event(
     backend: Backend, receiver: Receiver
 ):
     store = backend.ecosystem.store
-    made = create(backend)
+    created = create(backend)
     with store.write() as records:  # a receiver of the tests is on loopback
-        endpoint = records.endpoints.get(made["id"])
+        endpoint = records.endpoints.get(created["id"])
         assert endpoint
         records.endpoints.put(type(endpoint)(**vars(endpoint) | {"url": receiver.url}))
     operator = create(backend, MO_EXTERNAL_PKI, enabledEvents=["mo.contract.created.sent.to.oem"])
     settings = Settings(networks=("127.0.0.0/8",), retries=0)
-    worker = Worker(store, lambda _: made["secret"], settings, backend.clock)
+    worker = Worker(store, lambda _: created["secret"], settings, backend.clock)
 
     vehicle = backend.vehicle()
     signed = backend.sign(backend.contract_data(vehicle), vehicle.pcid)
@@ -166,7 +166,7 @@ def test_contract_is_told_to_the_maker_and_its_arrival_to_the_operator(
     receiver.answer = lambda _: 503
     worker.step()
     ((headers, body),) = receiver.got
-    assert is_signed(made["secret"], body, headers)
+    assert is_signed(created["secret"], body, headers)
     (event,) = receiver.events
     assert event["eventType"] == "oem.contract.created"
     payload = event["payload"]
@@ -179,8 +179,10 @@ def test_contract_is_told_to_the_maker_and_its_arrival_to_the_operator(
     assert payload["cpsSignerRootCommonName"] == "V2G Root CA"
     assert payload["signatureAlgorithm"] == "secp256r1"
 
-    where = f"{PATH}/{made['id']}/deliveries"
-    (dead,) = backend.ask(OEM, "GET", where, params={"state": "dead"}).json()["deliveries"]
+    deliveries_path = f"{PATH}/{created['id']}/deliveries"
+    (dead,) = backend.ask(OEM, "GET", deliveries_path, params={"state": "dead"}).json()[
+        "deliveries"
+    ]
     assert dead == {
         "state": "dead",
         "attempts": 1,
@@ -189,16 +191,21 @@ def test_contract_is_told_to_the_maker_and_its_arrival_to_the_operator(
         "event": event,
     }
     receiver.answer = lambda _: 200
-    again = backend.ask(OEM, "POST", f"{where}/{event['eventId']}/replay")
+    again = backend.ask(OEM, "POST", f"{deliveries_path}/{event['eventId']}/replay")
     assert (again.status_code, again.json()) == (200, {"replayed": 1})
     worker.step()
-    states = [one["state"] for one in backend.ask(OEM, "GET", where).json()["deliveries"]]
+    states = [
+        delivery["state"]
+        for delivery in backend.ask(OEM, "GET", deliveries_path).json()["deliveries"]
+    ]
     assert states == ["sent"]
-    refused(backend.ask(OEM, "POST", f"{where}/{uuid.uuid4()}/replay"), 404, "not for this")
-    assert backend.ask(OEM, "POST", f"{where}/replay").json() == {"replayed": 0}
-    refused(backend.ask(OEM, "GET", where, params={"state": "lost"}), 400, "state : ")
+    refused(
+        backend.ask(OEM, "POST", f"{deliveries_path}/{uuid.uuid4()}/replay"), 404, "not for this"
+    )
+    assert backend.ask(OEM, "POST", f"{deliveries_path}/replay").json() == {"replayed": 0}
+    refused(backend.ask(OEM, "GET", deliveries_path, params={"state": "lost"}), 400, "state : ")
 
     theirs = f"{PATH}/{operator['id']}/deliveries"
-    (told,) = backend.ask(MO_EXTERNAL_PKI, "GET", theirs).json()["deliveries"]
-    assert told["event"]["eventType"] == "mo.contract.created.sent.to.oem"
-    assert told["event"]["payload"] == payload
+    (delivered,) = backend.ask(MO_EXTERNAL_PKI, "GET", theirs).json()["deliveries"]
+    assert delivered["event"]["eventType"] == "mo.contract.created.sent.to.oem"
+    assert delivered["event"]["payload"] == payload

@@ -1,5 +1,4 @@
-"""Which token is used: the file, the environment and the options that say so, and what is wrong
-with what they say."""
+"""The selection of a token by the file, the environment and the options, and their errors."""
 
 from __future__ import annotations
 
@@ -42,23 +41,26 @@ def config(tmp_path: Path, pin_file: Path, softhsm: Path) -> Path:
     return file
 
 
-def refused(**said: Any) -> str:
-    """Why, of whichever of the two refuses."""
-    said = {"environ": {}, **said}
-    with pytest.raises(VaultError) as caught:  # noqa: PT012 - either may be the one
-        choose_roles(said.get("file"), said["environ"])
-        choose(**said)
+def refused(**settings: Any) -> str:
+    """Return the detail of the refusal, by either of the two functions."""
+    settings = {"environ": {}, **settings}
+    with pytest.raises(VaultError) as caught:  # noqa: PT012 - either call may raise
+        choose_roles(settings.get("file"), settings["environ"])
+        choose(**settings)
     assert SECRET not in str(caught.value)
     return caught.value.detail
 
 
-def test_nothing_said_is_nothing_chosen() -> None:
+def test_without_a_setting_no_token_is_chosen() -> None:
     assert choose({"token": None}, environ={}) == Selection()
 
 
 def test_a_file_names_the_car_s_token_and_those_of_roles(config: Path, softhsm: Path) -> None:
-    for said in ({"file": config, "environ": {}}, {"environ": {"PLUGVAULT_CONFIG": str(config)}}):
-        chosen, v2g = choose(**said).vault, choose_roles(**said)["v2g"]
+    for arguments in (
+        {"file": config, "environ": {}},
+        {"environ": {"PLUGVAULT_CONFIG": str(config)}},
+    ):
+        chosen, v2g = choose(**arguments).vault, choose_roles(**arguments)["v2g"]
         assert chosen
         assert (chosen.location.module, chosen.location.label) == (softhsm, "car 17")
         assert (chosen.pin, chosen.minimum_custody) == (SECRET, "L2")
@@ -76,25 +78,25 @@ def test_an_option_counts_before_a_variable_and_that_before_the_file(
         "of the environment",
         Path("/some/conf"),
     )
-    said = {"token": "said", "pin": None, "conf": "/said/conf"}
-    chosen = choose(said, config, environ).vault
+    options = {"token": "said", "pin": None, "conf": "/said/conf"}
+    chosen = choose(options, config, environ).vault
     assert chosen
     assert (chosen.location.label, chosen.location.conf) == ("said", Path("/said/conf"))
     assert chosen.pin == SECRET
 
 
-def test_a_pin_of_the_environment_is_read_from_where_it_says(
+def test_the_pin_variable_names_the_source_of_the_pin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CAR_PIN", SECRET)
     chosen = choose(environ={"PLUGVAULT_TOKEN": "car", "PLUGVAULT_PIN": "env:CAR_PIN"}).vault
     assert chosen
     assert chosen.pin == SECRET
-    said = refused(environ={"PLUGVAULT_TOKEN": "car", "PLUGVAULT_PIN": SECRET})
-    assert "never the PIN" in said
+    detail = refused(environ={"PLUGVAULT_TOKEN": "car", "PLUGVAULT_PIN": SECRET})
+    assert "never the PIN" in detail
 
 
-def test_a_library_of_one_s_own_is_not_taken_for_softhsm(
+def test_another_library_is_not_taken_for_softhsm(
     softhsm: Path, pin_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was chosen for one token is not used where throw-away ones are made."""
@@ -128,7 +130,7 @@ def test_a_minimum_counts_for_a_throw_away_token_too() -> None:
         ("role = 'v2g'", "role"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, words: str) -> None:
+def test_an_error_in_a_file_is_reported(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "plugvault.toml"
     file.write_text(text)
     assert words in refused(file=file)

@@ -1,4 +1,4 @@
-"""Processes that share a listening socket share what comes to it."""
+"""Processes that share a listening socket share its connections."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def listener() -> Iterator[socket.socket]:
 
 @asynccontextmanager
 async def up(listener: socket.socket, shared: bool = False):  # type: ignore[no-untyped-def]
-    """A server that has begun, and takes nothing by itself."""
+    """Yield a started server that accepts nothing by itself."""
     app = FastAPI()
     app.get("/")(lambda: "here")
-    made = server.server(app, shared=shared)
-    made.config.load()
-    made.lifespan = made.config.lifespan_class(made.config)
-    await made.startup([listener])
-    yield made
-    await made.shutdown([listener])
+    running = server.server(app, shared=shared)
+    running.config.load()
+    running.lifespan = running.config.lifespan_class(running.config)
+    await running.startup([listener])
+    yield running
+    await running.shutdown([listener])
 
 
 def clients(listener: socket.socket, stack: ExitStack, count: int) -> list[socket.socket]:
@@ -44,57 +44,57 @@ def clients(listener: socket.socket, stack: ExitStack, count: int) -> list[socke
     ]
 
 
-async def taken(made: server.HttpServer, count: int) -> None:
+async def taken(running: server.HttpServer, count: int) -> None:
     deadline = asyncio.get_running_loop().time() + 10
-    while len(made.server_state.connections) < count:
+    while len(running.server_state.connections) < count:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.001)
 
 
-def test_connections_are_taken_one_at_a_time(listener: socket.socket):
-    async def story() -> None:
+def test_connections_are_accepted_one_at_a_time(listener: socket.socket):
+    async def scenario() -> None:
         with ExitStack() as stack:
-            async with up(listener) as made:
+            async with up(listener) as running:
                 asyncio.get_running_loop().remove_reader(listener)
                 clients(listener, stack, 3)
-                made.accept(listener)
-                await taken(made, 1)
-                assert len(made.server_state.connections) == 1
+                running.accept(listener)
+                await taken(running, 1)
+                assert len(running.server_state.connections) == 1
                 for _ in range(2):
-                    listener.accept()[0].close()  # they were left for others
+                    listener.accept()[0].close()  # the other connections stay in the backlog
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_sibling_is_let_go_first(listener: socket.socket, shared: bool):
-    async def story() -> None:
+    async def scenario() -> None:
         with ExitStack() as stack:
-            async with up(listener, shared) as made:
+            async with up(listener, shared) as running:
                 clients(listener, stack, 1)
-                made.accept(listener)
+                running.accept(listener)
                 assert asyncio.get_running_loop().remove_reader(listener) is not shared
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_all_are_taken_in_the_end(listener: socket.socket):
-    async def story() -> None:
+def test_every_connection_is_accepted_in_the_end(listener: socket.socket):
+    async def scenario() -> None:
         with ExitStack() as stack:
-            async with up(listener, shared=True) as made:
-                asked = clients(listener, stack, 20)
-                await taken(made, 20)
-                for one in asked:
-                    one.sendall(ASKED)
-                    one.setblocking(False)
+            async with up(listener, shared=True) as running:
+                connections = clients(listener, stack, 20)
+                await taken(running, 20)
+                for client in connections:
+                    client.sendall(ASKED)
+                    client.setblocking(False)
                     async with asyncio.timeout(10):
-                        answer = await asyncio.get_running_loop().sock_recv(one, 4096)
+                        answer = await asyncio.get_running_loop().sock_recv(client, 4096)
                     assert answer.endswith(b'"here"')
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_who_has_no_room_takes_the_next_when_there_is(
+def test_a_process_without_descriptors_accepts_again_later(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ):
     class Full:
@@ -104,29 +104,29 @@ def test_who_has_no_room_takes_the_next_when_there_is(
         def fileno(self) -> int:
             return listener.fileno()
 
-    async def story() -> None:
+    async def scenario() -> None:
         monkeypatch.setattr(server, "_EXHAUSTED_PAUSE", 0.05)
         with ExitStack() as stack:
-            async with up(listener) as made:
-                made.accept(Full())
+            async with up(listener) as running:
+                running.accept(Full())
                 assert not asyncio.get_running_loop().remove_reader(listener)
                 clients(listener, stack, 1)
-                made._listen(listener)
-                await taken(made, 1)
+                running._listen(listener)
+                await taken(running, 1)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 # The end of a server.
 
 
 def opened() -> set[str]:
-    """What this process has open, but for the list itself."""
-    found = set()
-    for one in Path("/proc/self/fd").iterdir():
+    """Return the open descriptors of this process, without the listing itself."""
+    links = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
-            found.add(f"{one} {one.readlink()}")
-    return found
+            links.add(f"{descriptor} {descriptor.readlink()}")
+    return links
 
 
 def test_a_request_under_way_is_answered_and_everything_closed():
@@ -140,7 +140,7 @@ def test_a_request_under_way_is_answered_and_everything_closed():
         return "to its end"
 
     with server.listen() as first, server.in_thread(app, first):
-        pass  # what the libraries open once and keep
+        pass  # the libraries open some descriptors once
     before = opened()
     with socket.socket() as client, server.listen() as listener:
         with server.in_thread(app, listener):
@@ -153,10 +153,10 @@ def test_a_request_under_way_is_answered_and_everything_closed():
             answer += piece
         assert answer.endswith(b'"to its end"')
     assert opened() == before
-    assert not [one for one in threading.enumerate() if one.name == "plugvault-opcp"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "plugvault-opcp"]
 
 
-def test_a_server_that_does_not_start_is_told_of(monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server.HttpServer, "run", lambda *_, **__: None)
     before = opened()
     with (
@@ -176,21 +176,21 @@ def test_a_port_that_is_taken_leaves_nothing_open():
         assert opened() == before
 
 
-def test_a_handshake_that_never_comes_does_not_outlive_its_server(listener: socket.socket):
-    async def story() -> None:
+def test_an_unfinished_handshake_does_not_outlive_its_server(listener: socket.socket):
+    async def scenario() -> None:
         with ExitStack() as stack:
-            async with up(listener) as made:
+            async with up(listener) as running:
                 never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 opening = asyncio.get_running_loop().create_task(_wait_for(never))
-                made._handshakes.add(opening)
-                opening.add_done_callback(made._end_handshake)
+                running._handshakes.add(opening)
+                opening.add_done_callback(running._end_handshake)
                 clients(listener, stack, 1)
-                await taken(made, 1)
+                await taken(running, 1)
             await asyncio.sleep(0)
             assert opening.cancelled()
-            assert made._handshakes == set()
+            assert running._handshakes == set()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 async def _wait_for(future: asyncio.Future[None]) -> None:

@@ -14,7 +14,7 @@ ROOT = Root("id", "V2G", b"der", "ab" * 32)
 Open = Callable[[str], SqlStore]
 
 
-def test_what_was_written_is_there_after_opening_again(store_url: str, open_store: Open):
+def test_written_records_are_there_after_opening_again(store_url: str, open_store: Open):
     with open_store(store_url).write() as records:
         records.roots.put(ROOT)
     with open_store(store_url).read() as records:
@@ -22,12 +22,12 @@ def test_what_was_written_is_there_after_opening_again(store_url: str, open_stor
 
 
 @pytest.mark.parametrize("active", [True, False])
-def test_yes_and_no_are_read_as_such(store: SqlStore, active: bool):
+def test_booleans_are_read_as_booleans(store: SqlStore, active: bool):
     with store.write() as records:
         records.clients.put(Client("me", b"digest", "Me", "OEM", active=active))
-        found = records.clients.get("me")
-        assert found
-        assert found.active is active
+        client = records.clients.get("me")
+        assert client
+        assert client.active is active
 
 
 def test_an_exception_undoes_the_whole_transaction(store: SqlStore):

@@ -1,4 +1,4 @@
-"""The outbox and the trail: numbered as transactions end, in one hand at a time, never edited."""
+"""The outbox and the trail: numbered as transactions end, claimed once, never edited."""
 
 from __future__ import annotations
 
@@ -35,16 +35,18 @@ def add(store: SqlStore, *names: str, vehicle: str = "", to: str = "w") -> None:
 
 def claimed(store: SqlStore, now: float = 1, until: float = 9, limit: int = 10) -> list[str]:
     with store.write() as records:
-        return [one.event_id for one, _ in records.deliveries.claim("w", now, until, limit)]
+        return [
+            delivery.event_id for delivery, _ in records.deliveries.claim("w", now, until, limit)
+        ]
 
 
 def names(store: SqlStore, sequence: int = 0, audiences: list[str] | None = None) -> list[str]:
     with store.read() as records:
-        return [one.event_id for one in records.events.since(sequence, audiences, 100)]
+        return [event_.event_id for event_ in records.events.since(sequence, audiences, 100)]
 
 
 def test_events_are_numbered_in_the_order_transactions_end(store: SqlStore):
-    """The one that began first ends last: its event is the later one."""
+    """The transaction that began first ends last: its event is the later one."""
     began, may_end = threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -54,7 +56,7 @@ def test_events_are_numbered_in_the_order_transactions_end(store: SqlStore):
             assert may_end.wait(PATIENCE)
 
     if store._engine.dialect.name == "sqlite":
-        may_end.set()  # which lets nobody else write meanwhile
+        may_end.set()  # it has one writer at a time
     thread = threading.Thread(target=slow)
     thread.start()
     assert began.wait(PATIENCE)
@@ -65,8 +67,8 @@ def test_events_are_numbered_in_the_order_transactions_end(store: SqlStore):
     assert names(store) == order
 
 
-def test_who_reads_on_from_the_last_number_misses_nothing(store: SqlStore):
-    """Writers at once, and a reader that only ever asks for what comes after what it has."""
+def test_a_reader_that_continues_from_the_last_number_misses_nothing(store: SqlStore):
+    """Concurrent writers, and a reader that asks only for the events after its last one."""
     writers, each = 4, 15
     seen: list[str] = []
     last = 0
@@ -81,9 +83,9 @@ def test_who_reads_on_from_the_last_number_misses_nothing(store: SqlStore):
     while True:
         over = not any(thread.is_alive() for thread in threads)
         with store.read() as records:
-            for one in records.events.since(last, None, 1000):
-                seen.append(one.event_id)
-                last = one.sequence
+            for event_ in records.events.since(last, None, 1000):
+                seen.append(event_.event_id)
+                last = event_.sequence
         if over:
             break
     assert sorted(seen) == sorted(f"{n}.{c}" for n in range(writers) for c in range(each))
@@ -97,7 +99,7 @@ def forget(store: SqlStore, before: float, after: int = 0, limit: int = 100) -> 
         return records.events.forget(after, before, limit)
 
 
-def test_only_what_is_old_and_done_with_is_forgotten(store: SqlStore):
+def test_only_old_and_finished_events_are_purged(store: SqlStore):
     states = ("sent", "rejected", "pending", "dead")
     with store.write() as records:
         for name in ("w", "x"):
@@ -112,18 +114,20 @@ def test_only_what_is_old_and_done_with_is_forgotten(store: SqlStore):
     young = [f"young {state}" for state in (*states, "to nobody")]
     assert names(store) == ["old pending", "old dead", *young]
     with store.read() as records:
-        left = [one.event_id for one, _ in records.deliveries.of_endpoint("x", None, 100)]
-        assert left[::-1] == ["old pending", "old dead", *young[:-1]]
+        remaining = [
+            delivery.event_id for delivery, _ in records.deliveries.of_endpoint("x", None, 100)
+        ]
+        assert remaining[::-1] == ["old pending", "old dead", *young[:-1]]
         assert records.deliveries.get("old sent", "w") is None
-    with store.write() as records:  # what is left is delivered, or sent again, at last
+    with store.write() as records:  # the remaining deliveries end
         for state in ("pending", "dead"):
             records.deliveries.put(Delivery(f"old {state}", "x", state="sent"))
     forget(store, before=2)
     assert names(store) == young
 
 
-def test_the_latest_event_is_never_forgotten(store: SqlStore):
-    """Its number would be given to the next, which nobody who has seen it would read."""
+def test_the_latest_event_is_never_purged(store: SqlStore):
+    """Its number would be reused, and a reader of the old event would miss the new one."""
     add(store, "a", "b")
     with store.read() as records:
         last = records.events.last()
@@ -133,7 +137,7 @@ def test_the_latest_event_is_never_forgotten(store: SqlStore):
     assert names(store, last) == ["c"]
 
 
-def test_forgetting_goes_on_after_what_has_to_stay(store: SqlStore):
+def test_purging_continues_after_events_that_must_stay(store: SqlStore):
     with store.write() as records:
         records.endpoints.put(endpoint("w"))
         for number in range(7):
@@ -149,12 +153,12 @@ def test_forgetting_goes_on_after_what_has_to_stay(store: SqlStore):
     assert names(store) == ["0", "1", "6"]
 
 
-def test_what_was_undone_leaves_no_event_and_no_delivery(store: SqlStore):
+def test_a_rolled_back_transaction_leaves_no_event_and_no_delivery(store: SqlStore):
     def fail() -> None:
         with store.write() as records:
             records.events.add(event("e"))
             records.deliveries.put(Delivery("e", "w"))
-            assert records.events.get("e")  # it is there for the one who wrote it
+            assert records.events.get("e")  # the writer sees it
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -173,7 +177,7 @@ def test_events_for_several_audiences_come_in_one_order(store: SqlStore):
     assert names(store) == ["0", "1", "2", "3", "4"]
     with store.read() as records:
         assert len(records.events.since(0, ["*", "PVT"], 3)) == 3
-        assert [one.event_id for one in records.events.since(0, ["*", "PVT"], 3)] == [
+        assert [event_.event_id for event_ in records.events.since(0, ["*", "PVT"], 3)] == [
             "0",
             "1",
             "3",
@@ -187,9 +191,9 @@ def test_a_vehicles_deliveries_come_one_after_another(store: SqlStore):
     assert claimed(store) == ["a1", "b1", "n1", "n2"]
     assert claimed(store) == []
     with store.write() as records:
-        taken = records.deliveries.get("a1", "w")
-        assert taken
-        assert records.deliveries.settle(taken, replace(taken, state="sent", lease=0.0))
+        delivery = records.deliveries.get("a1", "w")
+        assert delivery
+        assert records.deliveries.settle(delivery, replace(delivery, state="sent", lease=0.0))
     assert claimed(store) == ["a2"]
 
 
@@ -202,7 +206,7 @@ def test_a_replayed_delivery_comes_before_the_later_ones_of_its_vehicle(store: S
     assert claimed(store) == ["a1"]
 
 
-def test_a_lease_that_ended_is_anybodys_and_the_old_hand_settles_nothing(store: SqlStore):
+def test_a_lease_that_ended_is_free_and_its_old_holder_settles_nothing(store: SqlStore):
     add(store, "a1", vehicle="A")
     with store.write() as records:
         ((first, _),) = records.deliveries.claim("w", 1, 5, 10)
@@ -213,13 +217,15 @@ def test_a_lease_that_ended_is_anybodys_and_the_old_hand_settles_nothing(store: 
 
 
 def test_two_workers_never_have_the_same_delivery(postgresql_url: str, open_store: Open):
-    """One claims and has not ended: the other takes others, and does not wait."""
+    """The first claim has not ended: the second takes other deliveries, without waiting."""
     store = open_store(postgresql_url)
     add(store, "a1", "a2", vehicle="A")
     add(store, "n1", "n2", "n3")
-    with store.write() as one, store.write() as other:
-        first = [taken.event_id for taken, _ in one.deliveries.claim("w", 1, 9, 2)]
-        second = [taken.event_id for taken, _ in other.deliveries.claim("w", 1, 9, 10)]
+    with store.write() as first_worker, store.write() as second_worker:
+        first = [delivery.event_id for delivery, _ in first_worker.deliveries.claim("w", 1, 9, 2)]
+        second = [
+            delivery.event_id for delivery, _ in second_worker.deliveries.claim("w", 1, 9, 10)
+        ]
     assert first == ["a1", "n1"]
     assert second == ["n2", "n3"]
 
@@ -229,13 +235,13 @@ def test_two_workers_never_have_the_same_job(postgresql_url: str, open_store: Op
     with store.write() as records:
         for name in ("j1", "j2"):
             records.jobs.put(Job(name, "terminate", "DEPVT", "me", 1))
-    with store.write() as one, store.write() as other:
-        assert {one.jobs.claim(1, 9), other.jobs.claim(1, 9)} == {
+    with store.write() as first_worker, store.write() as second_worker:
+        assert {first_worker.jobs.claim(1, 9), second_worker.jobs.claim(1, 9)} == {
             Job(name, "terminate", "DEPVT", "me", 1, lease=9) for name in ("j1", "j2")
         }
 
 
-def test_those_listen_whom_an_audience_concerns(store: SqlStore):
+def test_the_endpoints_of_an_audience_are_listed(store: SqlStore):
     with store.write() as records:
         records.endpoints.put(endpoint("both", "PVT,PVU"))
         records.endpoints.put(endpoint("other", "PVU"))
@@ -244,7 +250,7 @@ def test_those_listen_whom_an_audience_concerns(store: SqlStore):
 
     def listening(audience: str) -> set[str]:
         with store.read() as records:
-            return {one.endpoint_id for one in records.endpoints.listening(audience)}
+            return {row.endpoint_id for row in records.endpoints.listening(audience)}
 
     assert listening("PVT") == {"both", "all"}
     assert listening("PVU") == {"both", "other", "all"}
@@ -268,8 +274,8 @@ def test_an_endpoint_takes_its_deliveries_with_it(store: SqlStore):
         assert records.deliveries.get("b1", "v")
 
 
-def line(what: str) -> AuditEntry:
-    return AuditEntry(1, "me", what, "root")
+def line(action: str) -> AuditEntry:
+    return AuditEntry(1, "me", action, "root")
 
 
 def test_lines_of_several_writers_make_one_chain(store: SqlStore):
@@ -314,8 +320,8 @@ def test_the_trail_refuses_to_be_edited(
 
     with pytest.raises(Exception, match="cannot be edited") as caught, store.write() as records:
         run(records)
-    assert not isinstance(caught.value, PoolError)  # nobody's request does this
+    assert not isinstance(caught.value, PoolError)  # no request does this
     with store.read() as records:
-        (kept,) = records.audit.since(0, 10)
-        assert (kept.who, kept.action) == ("me", "did")
+        (entry,) = records.audit.since(0, 10)
+        assert (entry.who, entry.action) == ("me", "did")
         assert audit.verify(records).broken is None

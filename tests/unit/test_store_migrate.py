@@ -128,7 +128,7 @@ def test_a_database_of_a_later_plugvault_is_refused_and_left(empty_url: str, ope
     assert version == "9999"
 
 
-def test_a_step_that_fails_leaves_what_was_there(
+def test_a_failing_step_leaves_the_database_unchanged(
     empty_url: str, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ):
     with engine(empty_url).begin() as connection:

@@ -153,8 +153,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
     def many(self: Transaction, statement: Any, values: Any) -> None:
         rows = list(values)
-        for one in rows[:1]:
-            note(self, statement, one)
+        for row in rows[:1]:
+            note(self, statement, row)
         real_many(self, statement, rows)
 
     monkeypatch.setattr(Transaction, "run", run)

@@ -1,4 +1,4 @@
-"""What the store keeps in memory is what the database holds; what has ended is found."""
+"""The cache of the store equals the database; ended records are found."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def vehicle(store: SqlStore, name: str = "V") -> Provisioning | None:
 
 
 def test_a_root_changed_by_another_process_is_seen_at_once(store_url: str, open_store: Open):
-    one, other = open_store(store_url), open_store(store_url)
-    assert roots(one) == []
-    with other.write() as records:
+    reader, writer = open_store(store_url), open_store(store_url)
+    assert roots(reader) == []
+    with writer.write() as records:
         records.roots.put(ROOT)
-    assert roots(one) == [ROOT]
-    with other.write() as records:
+    assert roots(reader) == [ROOT]
+    with writer.write() as records:
         records.roots.put(replace(ROOT, kind="OEM"))
-    with one.read() as records:
+    with reader.read() as records:
         assert records.roots.all("V2G") == []
         assert records.roots.by_fingerprint(ROOT.fingerprint) == replace(ROOT, kind="OEM")
-    with other.write() as records:
+    with writer.write() as records:
         records.roots.delete("id")
-    assert roots(one) == []
+    assert roots(reader) == []
 
 
-def test_a_root_that_was_undone_is_in_nobodys_memory(store: SqlStore):
+def test_a_rolled_back_root_is_not_cached(store: SqlStore):
     def undone() -> None:
         with store.write() as records:
             records.roots.put(ROOT)
@@ -59,10 +59,10 @@ def test_a_root_that_was_undone_is_in_nobodys_memory(store: SqlStore):
     with pytest.raises(RuntimeError):
         undone()
     assert roots(store) == []
-    other = replace(ROOT, root_id="other")
+    second_root = replace(ROOT, root_id="other")
     with store.write() as records:
-        records.roots.put(other)
-    assert roots(store) == [other]
+        records.roots.put(second_root)
+    assert roots(store) == [second_root]
 
 
 def test_vehicles_under_one_chain_keep_it_once(store: SqlStore):
@@ -72,8 +72,10 @@ def test_vehicles_under_one_chain_keep_it_once(store: SqlStore):
             records.vehicles.put(replace(VEHICLE, vehicle=name))
         records.vehicles.put(replace(VEHICLE, vehicle="short", sub2=None))
     with store.read() as records:
-        kept = records._transaction.connection.execute("SELECT count(*) FROM chains").fetchall()
-    assert kept == [(2,)]
+        chain_count = records._transaction.connection.execute(
+            "SELECT count(*) FROM chains"
+        ).fetchall()
+    assert chain_count == [(2,)]
     assert [vehicle(store, name) for name in names] == [
         replace(VEHICLE, vehicle=name) for name in names
     ]
@@ -86,8 +88,8 @@ def test_a_contract_is_delivered_without_writing_it_anew(sqlite_store: SqlStore,
     with sqlite_store.write() as records:
         records.contracts.put(contract)
     (log,) = tmp_path.glob("*.sqlite-wal")
-    with closing(sqlite3.connect(str(log).removesuffix("-wal"))) as other:
-        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with closing(sqlite3.connect(str(log).removesuffix("-wal"))) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with sqlite_store.write() as records:
         records.contracts.deliver("E", ISO2, 1_800_000_000)
     header, page = 32, 24 + 4096
@@ -96,7 +98,7 @@ def test_a_contract_is_delivered_without_writing_it_anew(sqlite_store: SqlStore,
         assert records.contracts.get("E", ISO2) == replace(contract, delivered=1_800_000_000)
 
 
-def test_a_chain_that_was_undone_is_in_nobodys_memory(store: SqlStore):
+def test_a_rolled_back_chain_is_not_cached(store: SqlStore):
     def undone() -> None:
         with store.write() as records:
             records.vehicles.put(VEHICLE)
@@ -105,32 +107,32 @@ def test_a_chain_that_was_undone_is_in_nobodys_memory(store: SqlStore):
 
     with pytest.raises(RuntimeError):
         undone()
-    other = replace(VEHICLE, vehicle="W", sub1=b"another")
+    second_vehicle = replace(VEHICLE, vehicle="W", sub1=b"another")
     with store.write() as records:
-        records.vehicles.put(other)  # may get the number that was given and taken back
+        records.vehicles.put(second_vehicle)  # may get the number of the rolled-back chain
         records.vehicles.put(VEHICLE)
-    assert vehicle(store, "W") == other
+    assert vehicle(store, "W") == second_vehicle
     assert vehicle(store) == VEHICLE
 
 
-def test_a_chain_is_read_by_who_has_not_seen_it(store_url: str, open_store: Open):
-    one, other = open_store(store_url), open_store(store_url)
-    with one.write() as records:
+def test_a_chain_of_another_process_is_read(store_url: str, open_store: Open):
+    writer, reader = open_store(store_url), open_store(store_url)
+    with writer.write() as records:
         records.vehicles.put(VEHICLE)
-    assert vehicle(other) == vehicle(one) == VEHICLE
+    assert vehicle(reader) == vehicle(writer) == VEHICLE
 
 
-def test_the_memory_of_chains_is_bounded(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+def test_the_cache_of_chains_is_bounded(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(chains, "MOST", 3)
     many = [replace(VEHICLE, vehicle=f"V{n}", sub1=bytes([n])) for n in range(8)]
-    for one in many:
+    for row in many:
         with store.write() as records:
-            records.vehicles.put(one)
+            records.vehicles.put(row)
         assert len(store._memory.chains) <= 3
-    assert [vehicle(store, one.vehicle) for one in many] == many
+    assert [vehicle(store, row.vehicle) for row in many] == many
 
 
-def test_what_has_expired_or_is_revoked_has_ended(store: SqlStore):
+def test_an_expired_or_revoked_contract_has_ended(store: SqlStore):
     good = Contract("A", ISO2, "V", "v", b"c", b"m", "f", True, 1, 99, issuer="ca", serial="1")
     with store.write() as records:
         for emaid, serial, end in (("A", "1", 99), ("B", "2", 99), ("C", "3", 4)):
@@ -138,11 +140,11 @@ def test_what_has_expired_or_is_revoked_has_ended(store: SqlStore):
         records.statuses.put(Status("ca", "1", "A", 99))
         records.statuses.put(Status("ca", "2", "B", 99, revoked=3))
     with store.read() as records:
-        assert {one.emaid for one in records.contracts.ended(5, 10)} == {"B", "C"}
+        assert {contract.emaid for contract in records.contracts.ended(5, 10)} == {"B", "C"}
         assert len(records.contracts.ended(5, 1)) == 1
 
 
-def test_what_stands_under_a_revoked_sub_ca_has_ended(store: SqlStore, pool_world: World):
+def test_a_record_under_a_revoked_sub_ca_has_ended(store: SqlStore, pool_world: World):
     pools = Pools(store, pool_world)
     registered, contract = pools.register(), pools.put()
     with store.write() as records:
@@ -157,34 +159,37 @@ def test_what_stands_under_a_revoked_sub_ca_has_ended(store: SqlStore, pool_worl
         assert records.contracts.ended(pools.now, 10) == [contract]
 
 
-def test_a_vehicle_comes_with_its_contracts_and_nobody_elses(store: SqlStore):
-    one = Contract(
+def test_a_vehicle_is_read_with_its_own_contracts_only(store: SqlStore):
+    default_contract = Contract(
         "DEPVT1", ISO2, "V", "v", b"c", b"m", "f", True, 1, 9, "note", None, subs=(b"a",)
     )
-    two = replace(one, emaid="DEPVT0", default=False, delivered=5)
+    second_contract = replace(default_contract, emaid="DEPVT0", default=False, delivered=5)
     bare = replace(VEHICLE, vehicle="W", pcid="w")
     with store.write() as records:
         for vehicle in (VEHICLE, bare, replace(VEHICLE, namespace="urn:iso:std:iso:15118:-20")):
             records.vehicles.put(vehicle)
-        for contract in (one, two):
+        for contract in (default_contract, second_contract):
             records.contracts.put(contract)
-        records.contracts.put(replace(one, emaid="DEPVT2", vehicle="X"))
-        records.contracts.put(replace(one, namespace="urn:iso:std:iso:15118:-20"))
+        records.contracts.put(replace(default_contract, emaid="DEPVT2", vehicle="X"))
+        records.contracts.put(replace(default_contract, namespace="urn:iso:std:iso:15118:-20"))
     with store.read() as records:
-        assert records.vehicle_with_contracts("V", ISO2) == (VEHICLE, [two, one])
+        assert records.vehicle_with_contracts("V", ISO2) == (
+            VEHICLE,
+            [second_contract, default_contract],
+        )
         assert records.vehicle_with_contracts("W", ISO2) == (bare, [])
         assert records.vehicle_with_contracts("X", ISO2) == (None, [])
 
 
-def test_contracts_of_a_provider_are_its_own(store: SqlStore):
+def test_the_contracts_of_a_provider_are_its_own(store: SqlStore):
     good = Contract("A", ISO2, "V", "v", b"c", b"m", "f", True, 1, 99)
     emaids = ["DEPVS999", "DEPVT000", "DEPVTZZZ", "DEPVU000", "DEPV"]
     with store.write() as records:
         for emaid in emaids:
             records.contracts.put(replace(good, emaid=emaid))
     with store.read() as records:
-        found = [one.emaid for one in records.contracts.of_provider("DEPVT", 10)]
-        assert found == ["DEPVT000", "DEPVTZZZ"]
+        listed = [contract.emaid for contract in records.contracts.of_provider("DEPVT", 10)]
+        assert listed == ["DEPVT000", "DEPVTZZZ"]
         assert len(records.contracts.of_provider("DEPVT", 1)) == 1
 
 

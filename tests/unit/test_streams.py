@@ -36,7 +36,7 @@ class Terminal:
 
 
 def connect(kind: str, folder: Path) -> tuple[Any, Any]:
-    """A stream of this kind, and its other end."""
+    """Return a stream of this kind and its peer."""
     if kind == "serial":
         master, slave = pty.openpty()
         port = serial.open_tty(os.ttyname(slave))
@@ -50,9 +50,9 @@ def connect(kind: str, folder: Path) -> tuple[Any, Any]:
         listener.bind(str(folder / "socket"))
         listener.listen()
         port = unix.connect(str(folder / "socket"))
-    other, _ = listener.accept()
+    peer, _ = listener.accept()
     listener.close()
-    return port, other
+    return port, peer
 
 
 KINDS = pytest.mark.parametrize("kind", ["serial", "tcp", "unix"])
@@ -60,14 +60,14 @@ KINDS = pytest.mark.parametrize("kind", ["serial", "tcp", "unix"])
 
 @KINDS
 def test_bytes_go_both_ways(kind: str, short_dir: Path) -> None:
-    port, other = connect(kind, short_dir)
+    port, peer = connect(kind, short_dir)
     every = bytes(range(256))
     port.write(every)
     got = b""
     while len(got) < 256:
-        got += other.recv(256)
+        got += peer.recv(256)
     assert got == every
-    other.sendall(every)
+    peer.sendall(every)
     got = b""
     while len(got) < 256:
         piece = port.read(100, 1000)
@@ -75,29 +75,29 @@ def test_bytes_go_both_ways(kind: str, short_dir: Path) -> None:
         got += piece
     assert got == every
     port.close()
-    other.close()
+    peer.close()
 
 
 @KINDS
-def test_a_read_waits_no_longer_than_it_was_told(kind: str, short_dir: Path) -> None:
-    port, other = connect(kind, short_dir)
+def test_a_read_waits_no_longer_than_its_timeout(kind: str, short_dir: Path) -> None:
+    port, peer = connect(kind, short_dir)
     began = time.monotonic()
     assert port.read(10, 0) == b""
     assert port.read(10, 80) == b""
     assert 0.07 < time.monotonic() - began < 5
-    threading.Timer(0.05, other.sendall, (b"x",)).start()
+    threading.Timer(0.05, peer.sendall, (b"x",)).start()
     assert port.read(10, 5000) == b"x"
     assert time.monotonic() - began < 5
     port.close()
-    other.close()
+    peer.close()
 
 
 @KINDS
 def test_the_end_of_the_other_end_is_noticed(kind: str, short_dir: Path) -> None:
-    port, other = connect(kind, short_dir)
-    other.sendall(b"last")
+    port, peer = connect(kind, short_dir)
+    peer.sendall(b"last")
     assert port.read(10, 1000) == b"last"
-    other.close()
+    peer.close()
     with pytest.raises(PortError) as caught:
         port.read(10, 1000)
     assert caught.value.reason == "closed"
@@ -113,7 +113,7 @@ def test_the_end_of_the_other_end_is_noticed(kind: str, short_dir: Path) -> None
     port.close()
 
 
-def test_a_peer_that_takes_no_bytes_is_given_up(monkeypatch: Any) -> None:
+def test_a_peer_that_reads_nothing_is_given_up(monkeypatch: Any) -> None:
     monkeypatch.setattr(stream, "_WRITE_TIMEOUT_MS", 50)
     near, far = socket.socketpair()
     with pytest.raises(PortError) as caught:

@@ -44,11 +44,11 @@ def lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-@pytest.mark.parametrize("said", [b"", b'{"work": "answer", "direc'], ids=["none", "half"])
-def test_a_process_whose_orders_never_come_ends_with_who_would_give_them(said: bytes):
+@pytest.mark.parametrize("orders", [b"", b'{"work": "answer", "direc'], ids=["none", "half"])
+def test_a_process_without_orders_ends_with_its_parent(orders: bytes):
     ended = subprocess.run(
         [sys.executable, "-m", ecosystem_process.__name__, "0"],
-        input=said,
+        input=orders,
         capture_output=True,
         timeout=60,
         check=False,
@@ -56,67 +56,67 @@ def test_a_process_whose_orders_never_come_ends_with_who_would_give_them(said: b
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
-def test_one_that_was_never_started_ends_and_leaves_nothing_open(module: str):
+def test_a_process_that_was_never_started_leaves_nothing_open(module: str):
     before = descriptors()
-    made = Supervised(module)
-    pid = made.pid
-    made.close()
+    supervised = Supervised(module)
+    pid = supervised.pid
+    supervised.close()
     assert not alive(pid)
     assert descriptors() == before
 
 
-def test_what_is_under_way_comes_to_its_end(module: str, tmp_path: Path):
+def test_work_under_way_is_finished(module: str, tmp_path: Path):
     before, file = descriptors(), tmp_path / "orders"
-    made = Supervised(module)
-    made.start(str(file).encode())
-    made.close()
+    supervised = Supervised(module)
+    supervised.start(str(file).encode())
+    supervised.close()
     assert [line.split()[0] for line in lines(file)] == ["begun", "done"]
     assert descriptors() == before
 
 
-def test_one_that_is_started_again_and_again_leaves_nothing_open(module: str, tmp_path: Path):
+def test_a_process_that_restarts_repeatedly_leaves_nothing_open(module: str, tmp_path: Path):
     before, file = descriptors(), tmp_path / "orders"
-    made = Supervised(module)
-    made.start(str(file).encode())
+    supervised = Supervised(module)
+    supervised.start(str(file).encode())
     for number in range(1, 4):
         os.kill(int(lines(file)[-1].split()[1]), signal.SIGKILL)
         eventually(lambda number=number: len(lines(file)) > number)
-    made.close()
+    supervised.close()
     assert len([line for line in lines(file) if line.startswith("begun")]) == 4
     assert descriptors() == before
     assert not alive(int(lines(file)[-2].split()[1]))
 
 
-def test_one_that_does_not_get_ready_is_told_of_and_leaves_nothing_open(module: str):
+def test_a_process_that_does_not_get_ready_is_an_error_and_leaves_nothing_open(module: str):
     before = descriptors()
-    made = Supervised(module)
+    supervised = Supervised(module)
     with pytest.raises(ProcessError, match="before it was ready"):
-        made.start(b"/nowhere/at/all")
-    made.close()
+        supervised.start(b"/nowhere/at/all")
+    supervised.close()
     assert descriptors() == before
 
 
-def test_one_that_is_asked_to_end_while_it_is_started_again_is_not_left_behind(
+def test_a_process_stopped_during_its_restart_is_not_left_behind(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     file, failures = tmp_path / "orders", []
     monkeypatch.setattr(threading, "excepthook", failures.append)
-    made = Supervised(module)
-    made.start(str(file).encode())
-    spawn = made._spawn
+    supervised = Supervised(module)
+    supervised.start(str(file).encode())
+    spawn = supervised._spawn
     spawned = []
 
     def meanwhile() -> subprocess.Popen[bytes]:
         new = spawn()
         spawned.append(new)
-        made._process = new
-        made.ask_to_end()
+        supervised._process = new
+        supervised.ask_to_end()
         return new
 
-    monkeypatch.setattr(made, "_spawn", meanwhile)
-    os.kill(made.pid, signal.SIGKILL)
+    monkeypatch.setattr(supervised, "_spawn", meanwhile)
+    os.kill(supervised.pid, signal.SIGKILL)
     eventually(lambda: spawned and spawned[0].poll() is not None)
-    made.close()
+    supervised.close()
     assert failures == []
     assert len(spawned) == 1
     assert not alive(spawned[0].pid)

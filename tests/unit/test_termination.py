@@ -1,4 +1,4 @@
-"""An operator leaves: everything of its own goes, once, whatever happens on the way."""
+"""The termination of an operator deletes each of its contracts once, after any interruption."""
 
 import json
 from collections import Counter
@@ -66,11 +66,11 @@ def test_all_of_the_operators_contracts_go_and_no_others(many: Pools):
     assert (job.done, job.state, job.lease) == (COUNT, termination.DONE, 0.0)
     with many.store.read() as records:
         assert records.contracts.of_provider("DEPVT", 1) == []
-        (kept,) = records.contracts.of_provider("DEPVU", 2)
-        assert kept.emaid == STAYS
-        issuer = kept.issuer
-        known = [records.statuses.get(issuer, f"{number:04x}") for number in range(COUNT)]
-    revoked = [status.revoked if status else "not ours" for status in known]
+        (remaining,) = records.contracts.of_provider("DEPVU", 2)
+        assert remaining.emaid == STAYS
+        issuer = remaining.issuer
+        statuses = [records.statuses.get(issuer, f"{number:04x}") for number in range(COUNT)]
+    revoked = [status.revoked if status else "not ours" for status in statuses]
     assert revoked == [int(NOW) if number % 2 else "not ours" for number in range(COUNT)]
     assert deleted(many) == Counter(f"DEPVTC{number:08}" for number in range(COUNT))
 
@@ -87,18 +87,18 @@ def test_a_step_does_no_more_than_its_batch_and_says_how_far_it_is(many: Pools):
 
 def test_a_worker_that_comes_late_does_nothing_twice(many: Pools):
     job = begin(many)
-    ahead = termination.step(many.store, job, many.now, 10)
-    assert termination.step(many.store, job, many.now, 10) == ahead
-    assert finish(many, ahead).done == COUNT
-    assert termination.step(many.store, ahead, many.now).state == termination.DONE
+    progressed = termination.step(many.store, job, many.now, 10)
+    assert termination.step(many.store, job, many.now, 10) == progressed
+    assert finish(many, progressed).done == COUNT
+    assert termination.step(many.store, progressed, many.now).state == termination.DONE
     assert set(deleted(many).values()) == {1}
 
 
-def test_workers_at_once_end_each_contract_once(many: Pools):
+def test_concurrent_workers_end_each_contract_once(many: Pools):
     job = begin(many)
     with ThreadPoolExecutor(4) as pool:
         after = list(pool.map(lambda _: finish(many, job, 3), range(4)))
-    assert {one.done for one in after} == {COUNT}
+    assert {job_.done for job_ in after} == {COUNT}
     assert deleted(many) == Counter(f"DEPVTC{number:08}" for number in range(COUNT))
 
 
@@ -119,7 +119,7 @@ def test_a_step_that_fails_leaves_nothing_half_done(many: Pools, monkeypatch: py
     assert finish(many, job).done == COUNT
 
 
-def test_workers_take_jobs_that_nobody_has_in_hand(many: Pools, monkeypatch):
+def test_workers_take_jobs_without_a_lease(many: Pools, monkeypatch):
     monkeypatch.setattr(termination, "TURN", 0.0)
     assert termination.work(many.store, many.now) is None
     job = begin(many)
@@ -129,34 +129,34 @@ def test_workers_take_jobs_that_nobody_has_in_hand(many: Pools, monkeypatch):
     many.now += termination.LEASE + 1  # and was killed
     assert termination.work(many.store, many.now) == replace(job, lease=many.now + 60.0)
     monkeypatch.setattr(termination, "TURN", 10.0)
-    done = termination.work(many.store, many.now, 4)
-    assert done
-    assert (done.state, done.done) == (termination.DONE, COUNT)
+    finished = termination.work(many.store, many.now, 4)
+    assert finished
+    assert (finished.state, finished.done) == (termination.DONE, COUNT)
     assert termination.work(many.store, many.now) is None
 
 
-def test_what_is_stored_meanwhile_goes_too(many: Pools):
+def test_a_contract_stored_meanwhile_goes_too(many: Pools):
     job = termination.step(many.store, begin(many), many.now, 20)
     many.put()
     assert finish(many, job).done == COUNT + 1
     assert many.contract() is None
 
 
-def test_asked_for_again_it_is_the_same_job_until_it_is_done(many: Pools):
+def test_a_repeated_request_is_the_same_job_until_it_is_done(many: Pools):
     job = begin(many)
     assert begin(many, ADMINISTRATOR, "de-pvt") == job
     finish(many, job)
     assert begin(many).job_id != job.job_id
 
 
-def test_asked_for_twice_at_once_it_is_one_job(many: Pools):
+def test_two_concurrent_requests_are_one_job(many: Pools):
     begun, ended = Event(), Event()
 
     def first() -> Job:
         with many.store.write() as records:
             job = termination.begin(records, OPERATOR, "DEPVT", many.now)
             begun.set()
-            ended.wait(0.3)  # which the second cannot before this one has: it is only given time
+            ended.wait(0.3)  # the second one cannot set it earlier; this only gives it time
             return job
 
     def second() -> Job:
@@ -166,12 +166,12 @@ def test_asked_for_twice_at_once_it_is_one_job(many: Pools):
         return job
 
     with ThreadPoolExecutor(2) as threads:
-        jobs = [one.result() for one in [threads.submit(call) for call in (first, second)]]
+        jobs = [future.result() for future in [threads.submit(call) for call in (first, second)]]
     assert jobs[0] == jobs[1]
 
 
-def test_a_step_leaves_alone_what_another_ends_just_now(many: Pools):
-    """An operator deletes one contract itself while all of its are ended: its maker hears once."""
+def test_a_step_skips_a_contract_that_its_operator_deletes(many: Pools):
+    """The operator deletes one contract during its termination: the maker gets one event."""
     job = begin(many)
     begun, ended = Event(), Event()
 
@@ -187,12 +187,12 @@ def test_a_step_leaves_alone_what_another_ends_just_now(many: Pools):
         ended.set()
 
     with ThreadPoolExecutor(2) as threads:
-        for one in [threads.submit(call) for call in (delete, end)]:
-            one.result()
+        for future in [threads.submit(call) for call in (delete, end)]:
+            future.result()
     assert deleted(many) == Counter(f"DEPVTC{number:08}" for number in range(COUNT))
 
 
-def test_it_is_for_the_operator_itself_and_administrators(many: Pools):
+def test_the_operator_itself_and_administrators_may_terminate(many: Pools):
     for caller, words in (
         (OTHER_OPERATOR, "provider"),
         (Caller("nobody", frozenset()), "This call is for"),
@@ -216,7 +216,7 @@ def test_a_termination_of_another_provider_is_not_found(many: Pools):
             assert caught.value.reason == "not-found"
 
 
-def test_it_stands_in_the_trail(many: Pools):
+def test_a_termination_is_in_the_trail(many: Pools):
     finish(many, begin(many))
     with many.store.read() as records:
         lines = [(line.action, line.subject) for line in records.audit.since(0, 100)]

@@ -1,4 +1,4 @@
-"""HTTPS with a real server: who is at the other end, and what that is good for."""
+"""HTTPS with a real server: client certificates and the calls they permit."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def test_a_station_renews_with_the_certificate_it_has(
         for _ in range(2):  # on one connection
             (new,) = certs(client.post(path_, content=request(name, new_key)))
             assert (new.subject, new.public_key()) == (leaf.subject, new_key.public_key())
-        other = client.post(path_, content=request(name + "1", new_key))
-        refused(other, 403, "subject")
+        wrong_subject = client.post(path_, content=request(name + "1", new_key))
+        refused(wrong_subject, 403, "subject")
 
 
 def test_without_a_certificate_everything_else_works(door: Door):
@@ -125,11 +125,11 @@ def test_without_a_certificate_everything_else_works(door: Door):
         assert certs(client.post("/cpo/simplereenroll", content=body, headers=token))
 
 
-def test_a_certificate_of_a_strangers_ca_gets_no_connection(door: Door):
+def test_a_certificate_of_a_foreign_ca_gets_no_connection(door: Door):
     key = KEYS["secp256r1"]()
     now = time.time()
-    made = issue("cpo", names(EVSEID), key.public_key(), today("v2g", "secp256r1"), now)
-    leaf = x509.load_der_x509_certificate(made)
+    certificate = issue("cpo", names(EVSEID), key.public_key(), today("v2g", "secp256r1"), now)
+    leaf = x509.load_der_x509_certificate(certificate)
     with door.client(leaf, key) as client, pytest.raises((httpx.HTTPError, ssl.SSLError)):
         client.get("/crl")
 
@@ -142,12 +142,12 @@ def test_the_certificate_alone_is_no_proof(door: Door):
 
 def test_the_key_is_its_owners_alone_and_kept_while_it_holds(tmp_path: Path):
     issuer = branch("cpo")
-    made = tls.prepare(tmp_path / "tls", issuer, [issuer], HOSTS, NOW)
-    assert made
+    encoded = tls.prepare(tmp_path / "tls", issuer, [issuer], HOSTS, NOW)
+    assert encoded
     file = tmp_path / "tls" / "server.pem"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    certificate = x509.load_der_x509_certificate(made)
+    certificate = x509.load_der_x509_certificate(encoded)
     assert certificate.not_valid_after_utc <= datetime.fromtimestamp(NOW + 90 * DAY, UTC)
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
     before = file.read_bytes()
@@ -157,8 +157,8 @@ def test_the_key_is_its_owners_alone_and_kept_while_it_holds(tmp_path: Path):
     for hosts, now in ((("pool.example",), NOW), (("pool.example",), later)):
         again = tls.prepare(tmp_path / "tls", issuer, [issuer], hosts, now)
         assert again
-        assert again != made
-    found = x509.load_der_x509_certificate(again)
-    names_ = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert again != encoded
+    renewed = x509.load_der_x509_certificate(again)
+    names_ = renewed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names_.get_values_for_type(x509.DNSName) == ["pool.example"]
-    assert der(found) == again
+    assert der(renewed) == again

@@ -37,10 +37,10 @@ class Twins:
             data = file.read_bytes()
             file.write_bytes(data.replace(b"cat".ljust(32), b"car".ljust(32)))
         self.token = token
-        found = subprocess_probe.run(
+        tokens = subprocess_probe.run(
             probes.list_tokens, module=str(token.module), conf=str(token.conf), options=""
         )
-        self.serials = sorted(one["serial"] for one in found if one["label"] == "car")
+        self.serials = sorted(row["serial"] for row in tokens if row["label"] == "car")
         assert len(self.serials) == 2
         vault = self.opened(f"pkcs11:serial={self.serials[0]}")
         self.point = vault.generate_provisioning_key()
@@ -82,7 +82,7 @@ def test_two_tokens_of_one_label_are_refused_both_ways_with_their_serials(twins:
     assert twins.through_ffi("car") == words
 
 
-def test_a_serial_number_says_which_both_ways(twins: Twins) -> None:
+def test_a_serial_number_selects_the_token_both_ways(twins: Twins) -> None:
     first, second = (uri.named("car", serial) for serial in twins.serials)
     vault = twins.opened(first)
     assert vault.public(PROVISIONING) == twins.point
@@ -96,7 +96,7 @@ def test_a_serial_number_says_which_both_ways(twins: Twins) -> None:
 
 
 @pytest.mark.parametrize("name", ["pkcs11:token=", "pkcs11:token=ca%2", "", "x" * 33])
-def test_a_name_that_is_none_is_refused_both_ways(car_token: CarToken, name: str) -> None:
+def test_a_malformed_name_is_refused_both_ways(car_token: CarToken, name: str) -> None:
     with pytest.raises(VaultError) as caught:
         replace(car_token.location, label=name).open(car_token.pin)
     twins = Twins.__new__(Twins)
@@ -127,33 +127,35 @@ def environment(car_token: CarToken) -> dict[str, str]:
 
 
 @pytest.fixture
-def whole(car_token: CarToken, pin_file: Path) -> str:
+def token_uri(car_token: CarToken, pin_file: Path) -> str:
     """A URI that says everything."""
     path = uri.encoded(str(car_token.module).encode()).replace("%2F", "/")
     return f"pkcs11:token=car?module-path={path}&pin-source=file:{pin_file}"
 
 
 def test_a_uri_names_the_token_wherever_one_is_named(
-    car_token: CarToken, whole: str, tmp_path: Path
+    car_token: CarToken, token_uri: str, tmp_path: Path
 ) -> None:
     plain, file = environment(car_token), tmp_path / "plugvault.toml"
-    file.write_text(f"token = {json.dumps(whole)}\n[role.v2g]\ntoken = {json.dumps(whole)}\n")
-    found = [
-        choose({"token": whole}, environ=dict(plain)).vault,
-        choose(environ={**plain, "PLUGVAULT_TOKEN": whole}).vault,
+    file.write_text(
+        f"token = {json.dumps(token_uri)}\n[role.v2g]\ntoken = {json.dumps(token_uri)}\n"
+    )
+    selections = [
+        choose({"token": token_uri}, environ=dict(plain)).vault,
+        choose(environ={**plain, "PLUGVAULT_TOKEN": token_uri}).vault,
         choose(file=file, environ=dict(plain)).vault,
         choose_roles(file, dict(plain))["v2g"],
     ]
-    for chosen in found:
+    for chosen in selections:
         assert chosen
         assert (chosen.location.label, chosen.pin) == ("pkcs11:token=car", car_token.pin)
         assert chosen.location.module == car_token.module
-    vault = found[0].open() if found[0] else None
+    vault = selections[0].open() if selections[0] else None
     assert vault
     vault.close()
 
 
-def test_a_stronger_place_names_the_token_alone(
+def test_a_setting_of_higher_priority_names_the_token_alone(
     car_token: CarToken, pin_file: Path, tmp_path: Path
 ) -> None:
     """A serial number of the file does not go with a label of the command."""
@@ -168,7 +170,7 @@ def test_a_stronger_place_names_the_token_alone(
 
 
 @pytest.mark.parametrize(
-    "said, words",
+    "options, words",
     [
         (
             {"token": "pkcs11:token=car?module-path=/x.so", "module": "/x.so"},
@@ -184,9 +186,9 @@ def test_a_stronger_place_names_the_token_alone(
         ({"token": "car", "pin": "file:/p", "provisioning": "pkcs11:type=private"}, "named by"),
     ],
 )
-def test_what_is_said_twice_or_names_nothing_is_refused(said: dict[str, str], words: str) -> None:
+def test_a_duplicate_or_empty_setting_is_refused(options: dict[str, str], words: str) -> None:
     with pytest.raises(VaultError) as caught:
-        choose(said, environ={})
+        choose(options, environ={})
     assert words in caught.value.detail
     assert "4711" not in str(caught.value)
 
@@ -203,8 +205,8 @@ def test_the_command_takes_a_uri_and_a_serial_number(twins: Twins, command: list
     more = ["--conf", str(twins.token.conf), "--pin", f"file:{pin_file}", "--json"]
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        said = [*command, "status", *arguments, *more]
-        return subprocess.run(said, capture_output=True, text=True, check=False)
+        arguments_ = [*command, "status", *arguments, *more]
+        return subprocess.run(arguments_, capture_output=True, text=True, check=False)
 
     ended = run("--token", "car")
     assert ended.returncode == 1

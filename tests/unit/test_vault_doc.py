@@ -1,5 +1,5 @@
-"""host/docs/vault.md says what a token reaches and how to name one: held to the reports of the
-tokens that are here, and to what the code takes."""
+"""host/docs/vault.md documents the custody of tokens and their names: it must agree with the
+reports of the installed tokens and with the code."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ def known(tool: ModuleType, name: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_table_says_what_the_token_here_reports(
+def test_table_equals_the_report_of_the_installed_token(
     name: str, tool: ModuleType, short_dir: Path
 ) -> None:
     assert set(known(tool, name, short_dir)) <= set(tool.written()), "tools/custody_table.py"
 
 
-def test_tool_keeps_what_it_cannot_see_and_replaces_what_it_can(
+def test_tool_replaces_rows_of_installed_tokens_and_keeps_the_others(
     tool: ModuleType, tmp_path: Path, short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = tmp_path / "vault.md"
-    other = "| SoftHSM 9.9 | iso2 | L3 | nothing is missing |\n"
+    other_row = "| SoftHSM 9.9 | iso2 | L3 | nothing is missing |\n"
     stale = TEXT
     for row in [row for name in PROVIDERS for row in known(tool, name, short_dir)]:
         assert f"{row}\n" in stale
         stale = stale.replace(f"{row}\n", f"{tool._key(row)} | L1 | stale |\n")
-    document.write_text(stale.replace("<!-- /reports -->", other + "<!-- /reports -->"))
+    document.write_text(stale.replace("<!-- /reports -->", other_row + "<!-- /reports -->"))
     monkeypatch.setattr(tool, "DOCUMENT", document)
     tool.main()
-    assert document.read_text().replace(other, "") == TEXT
+    assert document.read_text().replace(other_row, "") == TEXT
 
 
 def test_every_level_has_its_row_against_every_attacker() -> None:

@@ -1,4 +1,4 @@
-"""The ends of a vault service: nothing is lost of what is under way, and nothing is left open."""
+"""The ends of a vault service: no request under way is lost, and nothing is left open."""
 
 import os
 import socket
@@ -42,7 +42,7 @@ def until(true: Any) -> None:
         time.sleep(0.005)
 
 
-def test_service_that_is_stopped_answers_what_is_under_way_first(
+def test_stopped_service_answers_the_request_under_way_first(
     car_token: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = car_token.folder / "code"
@@ -52,13 +52,13 @@ def test_service_that_is_stopped_answers_what_is_under_way_first(
     monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
     monkeypatch.setenv("UNDER_WAY", str(under_way))
     monkeypatch.setenv("GO_ON", str(go_on))
-    said: list[object] = []
+    results: list[object] = []
 
     def sign() -> None:
         try:
-            said.append(len(vault.sign(PROVISIONING, DIGEST)))
+            results.append(len(vault.sign(PROVISIONING, DIGEST)))
         except VaultError as error:
-            said.append(str(error))
+            results.append(str(error))
 
     with car_token.service() as service:
         vault = service.client()
@@ -76,19 +76,19 @@ def test_service_that_is_stopped_answers_what_is_under_way_first(
         going.start()
     asking.join()
     going.join()
-    assert said == [64]
+    assert results == [64]
     assert process.returncode == 0
 
 
-def test_nothing_is_open_after_a_service_and_nobody_listens(car_token: CarToken) -> None:
+def test_no_descriptor_and_no_listener_is_left_after_a_service(car_token: CarToken) -> None:
     def descriptors() -> list[str]:
-        found = []
-        for one in Path("/proc/self/fd").iterdir():
+        links = []
+        for descriptor in Path("/proc/self/fd").iterdir():
             try:
-                found.append(str(one.readlink()))
+                links.append(str(descriptor.readlink()))
             except FileNotFoundError:  # of the listing itself
                 continue
-        return sorted(one for one in found if not one.startswith("/proc"))
+        return sorted(descriptor for descriptor in links if not descriptor.startswith("/proc"))
 
     before, threads = descriptors(), threading.active_count()
     with car_token.service(tcp=("127.0.0.1", 0)) as service:
@@ -106,21 +106,21 @@ def test_nothing_is_open_after_a_service_and_nobody_listens(car_token: CarToken)
 
 
 def test_nothing_is_open_after_a_service_that_could_not_start(car_token: CarToken) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", 0)) as port:
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-        for more in ({"tcp": taken.getsockname()}, {"minimum_custody": "L3"}):
+        for more in ({"tcp": port.getsockname()}, {"minimum_custody": "L3"}):
             with pytest.raises(VaultError), car_token.service(**more):
                 pass
             assert not list((car_token.folder / "run").iterdir())
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
-@pytest.mark.parametrize("said", [b"", b'{"open": {"pin": "1234'], ids=["none", "cut off"])
-def test_service_whose_orders_never_come_ends_and_says_nothing(said: bytes) -> None:
-    """Its supervisor has died before it gave them, or while it did."""
+@pytest.mark.parametrize("orders", [b"", b'{"open": {"pin": "1234'], ids=["none", "cut off"])
+def test_service_without_orders_ends_silently(orders: bytes) -> None:
+    """The supervisor died before or while it sent the orders."""
     ended = subprocess.run(
         [sys.executable, "-m", "plugvault.vault_service.server"],
-        input=said,
+        input=orders,
         capture_output=True,
         timeout=60,
         check=False,
@@ -128,7 +128,7 @@ def test_service_whose_orders_never_come_ends_and_says_nothing(said: bytes) -> N
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"", b"")
 
 
-def test_service_whose_orders_do_not_end_is_not_waited_for() -> None:
+def test_service_with_endless_orders_ends() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb"), os.fdopen(writer, "wb") as out:
         filling = threading.Thread(target=out.write, args=(b" " * (serving._LONGEST + 1),))

@@ -1,4 +1,4 @@
-"""What goes to the vault service and back, and what a client makes of an answer, or of none."""
+"""The messages of the vault service, and a client's handling of answers and missing answers."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def answers_of(vault: Any) -> RequestHandler:
 
 
 class NoKeys:
-    """A vault that does nothing: whatever gets as far as this is "full"."""
+    """A vault that answers every operation with "full"."""
 
     def __getattr__(self, name: str):
         def call(*args):
@@ -88,12 +88,12 @@ def test_answer_that_is_not_text_where_text_belongs_is_a_protocol_error() -> Non
 
 
 def test_answer_that_makes_no_sense_is_a_protocol_error() -> None:
-    whole = codec.pack(1, 0, [bytes(64)])
+    frame = codec.pack(1, 0, [bytes(64)])
     for nonsense in (
         codec.pack(1, 0, []),  # nothing where a signature belongs
         codec.pack(1, len(VaultError.REASONS) + 1, []),
         codec.pack(1, 255, [b"x"]),
-        whole[:4] + b"\0\x41" + whole[6:],  # a field beyond its frame
+        frame[:4] + b"\0\x41" + frame[6:],  # a field beyond its frame
         b"\0\x03\x01\0\0",  # half a length
     ):
         with pytest.raises(VaultError) as caught:
@@ -170,7 +170,7 @@ class Broken(Late):
 
 
 class Awaited(Late):
-    """A connection whose answer is there at the n-th look, or for who goes to sleep."""
+    """A connection with an answer at the n-th poll, or after a sleep."""
 
     def __init__(self, looks: int) -> None:
         super().__init__(codec.pack(1, 0, [b"new"]))
@@ -206,19 +206,19 @@ def test_line_is_not_looked_at_again_and_again() -> None:
 
 
 def test_lost_answer_is_asked_for_again_and_says_so() -> None:
-    asked: list[bytes] = []
-    streams = [Broken(asked), Broken(asked), Late(codec.pack(3, 0, [b"new"]))]
+    requests: list[bytes] = []
+    streams = [Broken(requests), Broken(requests), Late(codec.pack(3, 0, [b"new"]))]
     opened = list(streams)
     assert codec.connect(lambda: opened.pop(0)).sign(b"k", DIGEST) == b"new"
-    assert [frame[3] for frame in asked] == [SIGN, SIGN | codec.AGAIN]
+    assert [frame[3] for frame in requests] == [SIGN, SIGN | codec.AGAIN]
     assert [stream.closed for stream in streams] == [True, True, False]
 
 
 def test_request_that_its_service_dies_of_is_not_asked_for_ever() -> None:
-    asked: list[bytes] = []
+    requests: list[bytes] = []
     with pytest.raises(VaultError, match="unavailable"):
-        codec.connect(lambda: Broken(asked)).sign(b"k", DIGEST)
-    assert len(asked) == 3
+        codec.connect(lambda: Broken(requests)).sign(b"k", DIGEST)
+    assert len(requests) == 3
 
 
 def test_silent_service_on_a_line_is_asked_again() -> None:
@@ -233,8 +233,8 @@ def test_silent_service_on_a_line_is_asked_again() -> None:
     assert codec.connect(Silent(b"")).sign(b"k", DIGEST) == b"new"
 
 
-def test_word_for_whoever_asks_is_the_answer() -> None:
-    """Where no process can be had for the token, the supervisor knows no request, only why."""
+def test_answer_without_a_request_number_is_taken() -> None:
+    """Without a process for the token the supervisor answers with a reason only."""
     why = codec.pack(0, VaultError.REASONS.index("token-missing") + 1, [b"car"])
     with pytest.raises(VaultError, match="token-missing: car"):
         codec.connect(lambda: Late(why)).sign(b"k", DIGEST)
@@ -255,21 +255,21 @@ def test_request_that_is_too_long_is_refused_and_not_sent(size: int) -> None:
     ("name", "arguments", "result"),
     [("sign", [DIGEST], bytes(64)), ("public", [], bytes(65)), ("custody", [], "L3")],
 )
-def test_key_that_was_there_and_is_not_found_is_the_librarys_doubt(
+def test_key_that_disappears_makes_the_library_doubtful(
     name: str, arguments: list[bytes], result: object
 ) -> None:
-    there = [True]
+    present = [True]
 
-    def found(*_: bytes) -> object:
-        if not there.pop():
+    def operation_(*_: bytes) -> object:
+        if not present.pop():
             raise VaultError("not-found")
         return result
 
-    operation = [one for one, _ in codec.OPERATIONS].index(name)
+    operation = [operation_name for operation_name, _ in codec.OPERATIONS].index(name)
     request = codec.pack(1, operation, [b"", b"k", *arguments])[2:]
-    answers = answers_of(SimpleNamespace(**{name: found}))
+    answers = answers_of(SimpleNamespace(**{name: operation_}))
     assert codec.unpack(answers.answer(CALLER, request)[2:])[1] == 0
-    there.append(False)
+    present.append(False)
     with pytest.raises(TokenLost):
         answers.answer(CALLER, request)
 

@@ -1,4 +1,4 @@
-"""What the vault service remembers of envelopes: where that is, and how its owner lifts a lock."""
+"""The vault service's record of envelopes: its folder, and the lifting of a lock."""
 
 import fcntl
 import json
@@ -60,7 +60,7 @@ def test_record_is_with_the_tokens_own_files(each_token: CarToken) -> None:
 def test_record_of_another_library_is_in_the_users_state(
     car_token: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here of SoftHSM, when nobody says where its tokens are; and never with the socket."""
+    """With SoftHSM's default configuration the record is in the user's state folder."""
     car_token.add("another")
     home = car_token.folder / "home"
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
@@ -73,13 +73,13 @@ def test_record_of_another_library_is_in_the_users_state(
             case = envelopes.envelope(vault.generate_provisioning_key(), 7)
             vault.open_contract_key(*case.values())
             folders.add(status_of(socket)["state"])
-    assert {Path(one).parent for one in folders} == {home / "plugvault"}
+    assert {Path(folder).parent for folder in folders} == {home / "plugvault"}
     assert len(folders) == 2
-    assert sorted(one.name for one in home.glob("plugvault/*/*")) == ["envelopes"] * 2
+    assert sorted(folder.name for folder in home.glob("plugvault/*/*")) == ["envelopes"] * 2
     assert (home / "plugvault").stat().st_mode & 0o077 == 0
 
 
-def test_record_is_where_it_was_said_to_be(car_token: CarToken) -> None:
+def test_record_is_in_the_configured_folder(car_token: CarToken) -> None:
     state = car_token.folder / "state"
     with car_token.service(state=state) as running:
         vault = running.client()
@@ -90,11 +90,11 @@ def test_record_is_where_it_was_said_to_be(car_token: CarToken) -> None:
     pin = car_token.folder / "pin"
     pin.write_text(car_token.pin)
     pin.chmod(0o600)
-    said = run(
+    output = run(
         "unlock", "--token", "car", "--conf", car_token.conf, "--pin", f"file:{pin}",
         "--state", state, "--json",
     )  # fmt: skip
-    assert json.loads(said) == [{"owner": "", "mismatches": 1}]
+    assert json.loads(output) == [{"owner": "", "mismatches": 1}]
 
 
 def test_place_that_cannot_be_made_is_named_at_the_start(car_token: CarToken) -> None:
@@ -122,7 +122,7 @@ def test_token_that_is_away_gets_no_folder_in_its_place(car_token: CarToken) -> 
 # How a lock is lifted
 
 
-def test_owner_of_the_token_lifts_a_lock_and_what_was_seen_stays_seen(
+def test_owner_of_the_token_lifts_a_lock_and_seen_envelopes_stay_seen(
     each_token: CarToken,
 ) -> None:
     location, pin = each_token.location, each_token.folder / "pin"
@@ -140,13 +140,13 @@ def test_owner_of_the_token_lifts_a_lock_and_what_was_seen_stays_seen(
                 mismatch(car)
             with pytest.raises(VaultError, match=r"^locked"):
                 car.open_contract_key(*envelopes.envelope(car.public(PROVISIONING), 9).values())
-        said = run("service", "--socket", running.socket_path)
-        assert "openings_per_hour: any number" in said
-        assert said.count("True") == 2
+        output = run("service", "--socket", running.socket_path)
+        assert "openings_per_hour: any number" in output
+        assert output.count("True") == 2
         only = run("unlock", *named, "--owner", b"neighbor".hex(), "--json")
         assert json.loads(only) == [{"owner": b"neighbor".hex(), "mismatches": 5}]
-        told = json.loads(run("service", "--socket", running.socket_path, "--json"))["owners"]
-        assert [told[one]["locked"] for one in ("", b"neighbor".hex())] == [True, False]
+        owners = json.loads(run("service", "--socket", running.socket_path, "--json"))["owners"]
+        assert [owners[owner]["locked"] for owner in ("", b"neighbor".hex())] == [True, False]
         assert "none" in run("unlock", *named)
         for car in cars:
             fresh = envelopes.envelope(car.public(PROVISIONING), 9)
@@ -165,7 +165,7 @@ def test_no_client_can_lift_a_lock() -> None:
 # The record itself
 
 
-def test_what_was_asked_is_on_the_disk_before_the_token_is(short_dir: Path) -> None:
+def test_request_is_on_the_disk_before_the_token_is_called(short_dir: Path) -> None:
     record = Records(short_dir / "r").of(b"")
     record.ask(CAR, point(1), b"w", b"leaf")
     again = Records(short_dir / "r").of(b"")
@@ -188,10 +188,10 @@ def test_record_that_is_full_takes_no_more_and_forgets_nothing(
 
 
 def test_record_has_room_for_a_thousand_envelopes_in_one_file(short_dir: Path) -> None:
-    whole = records.Envelopes(records.ROOM)
+    full = records.Envelopes(records.ROOM)
     for n in range(records.ROOM):
-        whole.add(CAR, point(n << 256), b"w", b"leaf")
-    (short_dir / "envelopes").write_bytes(records.pack([whole.packed()]))
+        full.add(CAR, point(n << 256), b"w", b"leaf")
+    (short_dir / "envelopes").write_bytes(records.pack([full.packed()]))
     record = Records(short_dir).of(b"")
     assert record.status() == {"envelopes": 1024, "mismatches": 0, "locked": False}
     record.mismatched(point(5 << 256))
@@ -232,12 +232,12 @@ def test_write_that_fails_is_no_write(short_dir: Path, monkeypatch: pytest.Monke
     assert Records(short_dir).of(b"").status()["envelopes"] == 2
 
 
-def test_owners_are_those_whose_files_there_are(short_dir: Path) -> None:
-    found = Records(short_dir / "none")
-    assert found.owners() == []
-    found = Records(short_dir)
+def test_owners_are_listed_by_their_files(short_dir: Path) -> None:
+    stored = Records(short_dir / "none")
+    assert stored.owners() == []
+    stored = Records(short_dir)
     for owner in (b"", b"neighbor"):
-        found.of(owner).ask(CAR, point(1), b"w", b"leaf")
+        stored.of(owner).ask(CAR, point(1), b"w", b"leaf")
     (short_dir / "envelopes-12").touch()
     (short_dir / "envelopes-neighbor").touch()
-    assert found.owners() == [b"", b"neighbor"]
+    assert stored.owners() == [b"", b"neighbor"]

@@ -1,4 +1,4 @@
-"""The vault service: whom it serves, what it limits, and that it comes back."""
+"""The vault service: its clients, its limits, and its restarts."""
 
 import array
 import fcntl
@@ -43,7 +43,7 @@ def running(car_token: CarToken) -> Iterator[VaultService]:
         yield started
 
 
-# Whom it serves
+# Clients
 
 
 def test_socket_is_its_owners_alone(running: VaultService) -> None:
@@ -109,10 +109,10 @@ def test_service_dumps_no_core(running: VaultService) -> None:
 def test_service_gets_the_allocator_that_suits_its_token_unless_the_caller_has_set_one(
     car_token: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, found = subprocess.Popen, []
+    started, settings = subprocess.Popen, []
 
     def start(*args: Any, **options: Any) -> Any:
-        found.append(options["env"]["GLIBC_TUNABLES"])
+        settings.append(options["env"]["GLIBC_TUNABLES"])
         return started(*args, **options)
 
     monkeypatch.setattr(subprocess, "Popen", start)
@@ -122,7 +122,7 @@ def test_service_gets_the_allocator_that_suits_its_token_unless_the_caller_has_s
     monkeypatch.setenv("GLIBC_TUNABLES", "the callers")
     with car_token.service() as service:
         service.client().random(16)
-    assert found == [runtimes.ALLOCATOR["GLIBC_TUNABLES"], "the callers"]
+    assert settings == [runtimes.ALLOCATOR["GLIBC_TUNABLES"], "the callers"]
 
 
 # What it limits
@@ -165,7 +165,7 @@ def test_request_over_the_limit_ends_the_connection(running: VaultService) -> No
         running.client().public(bytes(codec.MAX_REQUEST))
 
 
-def test_unfinished_request_keeps_nobody_waiting(running: VaultService) -> None:
+def test_unfinished_request_delays_no_other_client(running: VaultService) -> None:
     with socket.socket(socket.AF_UNIX) as slow:
         slow.connect(str(running.socket_path))
         slow.sendall(codec.pack(9, RANDOM, [b"\0\x10"])[:-1])
@@ -176,7 +176,7 @@ def test_unfinished_request_keeps_nobody_waiting(running: VaultService) -> None:
 
 
 def test_requests_are_cut_where_they_end(running: VaultService) -> None:
-    """However they come: the empty one, one and a half, the rest and another."""
+    """An empty request, one and a half, the second half and another."""
     ask = codec.pack(9, RANDOM, [b"\0\x10"])
     answered, nonsense = b"\x09\x00", bytes((0, VaultError.REASONS.index("protocol") + 1))
     with socket.socket(socket.AF_UNIX) as client:
@@ -199,7 +199,7 @@ def test_requests_are_cut_where_they_end(running: VaultService) -> None:
             assert got == b""
 
 
-def test_client_that_takes_no_answers_keeps_nobody_waiting(running: VaultService) -> None:
+def test_client_that_reads_no_answers_delays_no_other_client(running: VaultService) -> None:
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.connect(str(running.socket_path))
         deaf.setblocking(False)
@@ -216,10 +216,10 @@ def test_client_that_takes_no_answers_keeps_nobody_waiting(running: VaultService
         assert running.restarts == 0
 
 
-def test_client_that_takes_its_answers_late_gets_each_and_is_served_again(
+def test_client_that_reads_late_gets_each_answer_and_is_served_again(
     running: VaultService,
 ) -> None:
-    """More than the socket holds: what is left waits until there is room."""
+    """More answers than the socket holds: the others wait until there is room."""
     tags = [n % 255 + 1 for n in range(3000)]
     size = len(codec.pack(9, 0, [bytes(256)]))
     with socket.socket(socket.AF_UNIX) as late:
@@ -240,13 +240,13 @@ def test_client_that_takes_its_answers_late_gets_each_and_is_served_again(
 
 def waiting(connection: socket.socket) -> int:
     """Bytes that could be read from it."""
-    found = array.array("i", [0])
-    fcntl.ioctl(connection, termios.FIONREAD, found)
-    return found[0]
+    count = array.array("i", [0])
+    fcntl.ioctl(connection, termios.FIONREAD, count)
+    return count[0]
 
 
-def test_client_loses_its_own_oldest_connection_and_nobody_elses(running: VaultService) -> None:
-    """However many one process opens; and it does not even notice."""
+def test_client_loses_its_own_oldest_connection_only(running: VaultService) -> None:
+    """One process opens too many connections, and its client reconnects unnoticed."""
     ask = (
         "import sys; from evcc.ports import unix; from evcc.vault import service\n"
         "vault = service.connect(lambda: unix.connect(sys.argv[1])); vault.random(1)\n"
@@ -258,31 +258,31 @@ def test_client_loses_its_own_oldest_connection_and_nobody_elses(running: VaultS
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    ) as other:
-        assert other.stdout.readline() == "asked\n"
+    ) as other_process:
+        assert other_process.stdout.readline() == "asked\n"
         clients = [running.client() for _ in range(serving.CLIENTS + 5)]
         for client in clients:
             client.random(1)
         first = clients[0]._stream
         assert len(clients[0].random(1)) == 1
         assert clients[0]._stream is not first
-        assert other.communicate("\n")[0] == "True\n"
+        assert other_process.communicate("\n")[0] == "True\n"
 
 
 def test_limit_is_each_clients_own(car_token: CarToken) -> None:
-    """Who has used up its share takes nothing from the others."""
+    """A client that has used up its limit takes nothing from the others."""
     keys = {name: os.urandom(32) for name in ("one", "other")}
     with car_token.service(rate=1.0, tcp=("127.0.0.1", 0), keys=keys) as running:
-        one, other = (sealed(running, name, key) for name, key in keys.items())
-        one.generate_provisioning_key()
-        other.generate_provisioning_key()
-        one.sign(PROVISIONING, DIGEST)
+        first, second = (sealed(running, name, key) for name, key in keys.items())
+        first.generate_provisioning_key()
+        second.generate_provisioning_key()
+        first.sign(PROVISIONING, DIGEST)
         with pytest.raises(VaultError, match="too many"):
-            one.sign(PROVISIONING, DIGEST)
-        one.close()
+            first.sign(PROVISIONING, DIGEST)
+        first.close()
         with pytest.raises(VaultError, match="too many"):  # nor does a new connection help it
-            one.sign(PROVISIONING, DIGEST)
-        other.sign(PROVISIONING, DIGEST)
+            first.sign(PROVISIONING, DIGEST)
+        second.sign(PROVISIONING, DIGEST)
 
 
 def test_several_clients_at_once_get_their_own_answers(running: VaultService) -> None:
@@ -318,7 +318,7 @@ def test_client_does_not_notice_a_restart_between_requests(running: VaultService
     assert p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
 
 
-def test_process_is_replaced_before_what_its_library_keeps_has_grown(
+def test_process_is_replaced_before_its_library_has_grown(
     car_token: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = car_token.folder / "code"
@@ -332,7 +332,7 @@ def test_process_is_replaced_before_what_its_library_keeps_has_grown(
     with car_token.service() as running:
         vault = running.client()
         case = envelopes.envelope(vault.generate_provisioning_key(), envelopes.KNOWN_KEY)
-        for _ in range(7):  # nobody notices
+        for _ in range(7):  # the client does not notice
             vault.delete(vault.open_contract_key(*case.values()))
         assert restarts(running, 2) == 2
         assert set(dict(vault.keys())) == {PROVISIONING}
@@ -386,7 +386,7 @@ def test_service_ends_with_its_supervisor(car_token: CarToken) -> None:
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-            break  # nobody here to reap it, but it ended
+            break  # it ended, and no parent reaps it
         time.sleep(0.01)
     else:
         assert not Path(f"/proc/{pid}").exists()

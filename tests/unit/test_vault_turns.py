@@ -1,4 +1,4 @@
-"""The vault service's turns: several clients ask, one thread answers, under an alarm."""
+"""The vault service's rotation: several clients, one answering thread, an alarm."""
 
 import os
 import signal
@@ -62,8 +62,8 @@ def has_come(client: socket.socket) -> bytes:
 
 
 class Several:
-    """Clients of `listener`. The first are accepted when the last one asks, which it does at once;
-    what they ask while the token is at that request is found together after it."""
+    """Clients of `listener`. The first are accepted when the last one sends, immediately; requests
+    they send while the token is at that request are read in one round after it."""
 
     def __init__(self, stack: ExitStack, path: Path, count: int) -> None:
         self._stack, self._path = stack, path
@@ -78,9 +78,9 @@ class Several:
         return client
 
     def ask(self, *requests: bytes) -> None:
-        """Of each of the clients, one."""
-        for client, one in zip(self.clients, requests, strict=True):
-            client.sendall(one)
+        """Send one request from each client."""
+        for client, data in zip(self.clients, requests, strict=True):
+            client.sendall(data)
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def several(short_dir: Path) -> Iterator[Several]:
 FIRST, ONE, OTHER, THIRD = (bytes([n]) * 32 for n in range(4))
 
 
-def test_clients_take_turns(several: Several) -> None:
-    """Who has sent a hundred requests at once is no reason for another to wait for them all."""
+def test_clients_are_served_in_rotation(several: Several) -> None:
+    """A client with a hundred requests delays another client by one request only."""
     greedy, modest = b"g" * 32, b"m" * 32
     several.clients[0].sendall(request(greedy) * 100)
     several.clients[1].sendall(request(modest) * 2)
@@ -107,7 +107,7 @@ def test_clients_take_turns(several: Several) -> None:
 
 
 def test_no_answer_waits_for_the_next_request(several: Several) -> None:
-    """Of those that were found together, each has his before the token works for the next."""
+    """Of requests read in one round, each is answered before the token works for the next."""
     before: list[bytes] = []
     steps = {
         1: lambda: several.ask(*map(request, (ONE, OTHER, THIRD))),
@@ -121,10 +121,10 @@ def test_no_answer_waits_for_the_next_request(several: Several) -> None:
         assert has_come(client) == codec.pack(1, 0, [digest * 2])
 
 
-def test_token_that_is_lost_takes_no_answer_with_it_and_nobody_elses_request(
+def test_lost_token_loses_no_answer_and_no_waiting_request(
     several: Several,
 ) -> None:
-    """What was done is answered; what waits is not, and is asked again of the next process."""
+    """The finished request is answered; waiting ones are sent again to the next process."""
 
     def lose() -> None:
         raise VaultError("unavailable")
@@ -135,15 +135,15 @@ def test_token_that_is_lost_takes_no_answer_with_it_and_nobody_elses_request(
     with pytest.raises(TokenLost):
         serve(several.listener, vault)
     assert vault.digests == [FIRST, ONE, OTHER]
-    said = [has_come(client) for client in several.clients]
-    assert said == [codec.pack(1, 0, [ONE * 2]), b"", b""]
+    answers = [has_come(client) for client in several.clients]
+    assert answers == [codec.pack(1, 0, [ONE * 2]), b"", b""]
     assert signal.alarm(0) == 0
 
 
 def test_request_of_a_connection_that_was_dropped_is_not_done(
     several: Several, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has asked, and before its turn somebody else connects, and it is one too many."""
+    """Its request waits while one connection too many is made."""
     monkeypatch.setattr(serving, "CLIENTS", 4)
     oldest = several.clients[0]
 
@@ -159,20 +159,20 @@ def test_request_of_a_connection_that_was_dropped_is_not_done(
 
 
 def test_each_request_is_under_an_alarm(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends the process a while later, never by surprise, and is off while nobody asks."""
+    """The alarm ends a hanging process, and is off while no request is under way."""
     now, alarms = [1000.0], [(0.0, 0)]
     idle = [request(ONE)]
 
     def set_alarm(seconds: int) -> int:
         alarms.append((now[0], seconds))
-        if not seconds and idle:  # nobody asks: now somebody does
+        if not seconds and idle:  # the next request comes after the idle time
             several.clients[0].sendall(idle.pop())
         return 0
 
     def work() -> None:
         at, seconds = alarms[-1]
-        left = at + seconds - now[0]
-        assert serving._HANG <= left <= serving._HANG + 1
+        remaining = at + seconds - now[0]
+        assert serving._HANG <= remaining <= serving._HANG + 1
         now[0] += 0.7
 
     monkeypatch.setattr(
@@ -189,7 +189,7 @@ def test_each_request_is_under_an_alarm(several: Several, monkeypatch: pytest.Mo
 def test_noise_does_not_make_the_alarm_of_the_last_request_go_off(
     several: Several, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever keeps the service from sleeping, and asks nothing."""
+    """A client keeps the service busy without a whole request."""
     now, due, asks = [1000.0], [float("inf")], [*request(ONE)]
 
     def set_alarm(seconds: int) -> int:

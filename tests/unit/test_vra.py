@@ -1,4 +1,4 @@
-"""Stations are announced before their certificates are asked for, by whose they are."""
+"""Operators announce their stations before the stations ask for certificates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATION = {
 }
 
 
-def test_what_was_announced_is_listed_as_it_was_given(office: Office):
+def test_an_announced_station_is_listed_unchanged(office: Office):
     assert office.ask("CPO", "GET", URL).json() == []
     assert office.ask("CPO", "PUT", URL, json=STATION).status_code == 200
     assert office.ask("CPO", "GET", URL).json() == [STATION]
@@ -41,14 +41,14 @@ def test_what_was_announced_is_listed_as_it_was_given(office: Office):
         ({"evseISOversion": "15118-8"}, 400, "evseISOversion : must match"),
     ],
 )
-def test_a_station_of_others_or_of_nobody_is_refused(
+def test_a_station_of_another_operator_or_without_one_is_refused(
     office: Office, changes: dict[str, object], status: int, words: str
 ):
     refused(office.ask("CPO", "PUT", URL, json={**STATION, **changes}), status, words)
     assert office.ask("CPO", "GET", URL).json() == []
 
 
-def test_it_is_for_charge_point_operators(office: Office):
+def test_the_registry_is_for_charge_point_operators(office: Office):
     for method in ("PUT", "GET"):
         refused(office.ask("OEM", method, URL, json=STATION), 403, "This call is for CPO")
         refused(office.ask(None, method, URL, json=STATION), 401, "token")

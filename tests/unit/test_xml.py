@@ -59,15 +59,15 @@ def test_the_namespaces_are_the_standards():
 def test_published_bundles_are_read_and_their_signatures_hold(shared: Path):
     """`signedData` of OPCP's own examples, made by another implementation."""
     text = (shared / "opcp-1.0.0" / "cps.v1.json").read_text()
-    found = set(re.findall(r'"signedData"\s*:\s*("[A-Za-z0-9+/=\\]{2000,}")', text))
-    documents = [base64.b64decode(json.loads(one)) for one in found]
+    texts = set(re.findall(r'"signedData"\s*:\s*("[A-Za-z0-9+/=\\]{2000,}")', text))
+    documents = [base64.b64decode(json.loads(text_)) for text_ in texts]
     assert documents
     for document in documents:
         message = xml.read(document)
         assert message["V2G_Message"]["Header"]["SessionID"] == NO_SESSION
-        taken = response.read(exi.decode(to_exi(message)))
-        signer = path.read(taken.cps).point
-        assert not signature.verify(taken.signature, list(taken.signed), signer, verify_p256)
+        bundle = response.read(exi.decode(to_exi(message)))
+        signer = path.read(bundle.cps).point
+        assert not signature.verify(bundle.signature, list(bundle.signed), signer, verify_p256)
         assert xml.read(xml.write(message)) == message
 
 
@@ -90,7 +90,7 @@ def changed(old: str, new: str) -> bytes:
         (b" " * (xml.LIMIT + 1), "too-long"),
     ],
 )
-def test_what_is_no_bundle_is_refused(document: bytes, reason: str):
+def test_a_document_that_is_no_bundle_is_refused(document: bytes, reason: str):
     with pytest.raises(XmlError) as caught:
         xml.read(document)
     assert caught.value.reason == reason
