@@ -54,8 +54,8 @@ def test_a_second_person_with_the_fingerprint_makes_it(pools: Pools, requested: 
     with pools.store.read() as records:
         assert rcp.get(records, done.root_id).certificate == NEW.der
     assert actions(pools) == [
-        ("Ada (a1)", "root add requested for"),
-        ("Ben (b2), requested by a1", "root added"),
+        ("Ada (a1)", "root add asked for"),
+        ("Ben (b2), asked by a1", "root added"),
         ("Ben (b2)", "root add done"),
     ]
 
