@@ -1,4 +1,4 @@
-"""Wiring: read the configuration, open the ports it names, run the module.
+"""Start the module: read the configuration, open the ports that it names, run.
 
     micropython main.py config.json     (Linux; on a board config.json lies beside this file)
 
@@ -10,21 +10,21 @@ The configuration is JSON:
     "vault": {"kind": "pkcs11", "module": ..., "token": label, "pin_file": ...,  (needs ffi)
               "serial": where two tokens have one label,
               "options": for NSS, "minimum_custody": refuse a weaker token,
-              "provisioning": "pkcs11:object=...;id=...", a key of one's own; these may be absent}
+              "provisioning": "pkcs11:object=...;id=...", the car's own key; these may be absent}
              token may be a URI [RFC 7512], and say module and PIN file too:
              "pkcs11:token=...;serial=...?module-path=...&pin-source=file:..."
              {"kind": "service", "socket": path}     or "host": ..., "port": ..., with a key
              {"kind": "link"}                        the bench computer's vault, over the link
-              "name": ..., "key_file": ...           for these two: what is shared with the service
+              "name": ..., "key_file": ...           for these two: shared with the service
     "store": folder for contracts and trust anchors
     "maker": the maker's telematics key: 65 bytes, 0x04 | X | Y, as hex
     "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
 
-A key that is not known, or a value of another type, is an error. A PIN file, and a key file, is
-one line, its owner's alone (mode 0600).
+An unknown key, or a value of another type, is an error. A PIN file and a key file hold one line
+and have mode 0600.
 
-Ends with 1 after a failure, with 78 (EX_CONFIG) after one that a new start would only repeat: a
-wrong PIN, which a token counts, a token that is too weak, or a configuration that is wrong.
+Exit status: 1 after a failure; 78 (EX_CONFIG) after a failure that a restart would repeat: a wrong
+PIN, which the token counts, a token that is too weak, a wrong configuration.
 """
 
 import os
@@ -40,22 +40,22 @@ from evcc.ports import clock
 from evcc.ports.files import Files
 from evcc.ports.stream import PortError
 
+_BAUD = 115200
 _FINAL = ("pin", "pin-locked", "custody", "config")
 
 
 def main(path: str) -> None:
-    """Run until the line is gone. Raises: EvccError for what the ports or stores refuse."""
-    said = _configuration(path)
-    stream = _open_link(said["link"])
-    line = Line(stream, Mux(_epoch()), clock.ticks_ms)
-    vault = _open_vault(said["vault"], line)
+    """Run until the line is closed. Raises: EvccError for what the ports or stores refuse."""
+    settings = _configuration(path)
+    link, vault = settings["link"], settings["vault"]
+    line = Line(_LINKS[link["kind"]](link), Mux(_epoch()), clock.ticks_ms)
     module = Module(
         line,
-        said["maker"],
-        vault,
-        Files(said["store"]),
+        settings["maker"],
+        _VAULTS[vault["kind"]](vault, line),
+        Files(settings["store"]),
         clock.now,
-        said.get("legacy_emaid", False),
+        settings.get("legacy_emaid", False),
     )
     module.run()
 
@@ -77,62 +77,76 @@ def _epoch() -> int:
     return int.from_bytes(os.urandom(4), "big") or 1
 
 
-def _open_link(link: dict):
-    """Imports only the port it opens: not every board has every one."""
-    kind = link["kind"]
-    if kind == "tcp":
-        from evcc.ports import tcp
+# Each port and each vault is imported where it is opened: no board has all of them.
 
-        return tcp.connect(link["host"], link["port"])
+
+def _open_tcp(link: dict):
+    from evcc.ports import tcp
+
+    return tcp.connect(link["host"], link["port"])
+
+
+def _open_tty(link: dict):
     from evcc.ports import serial
 
-    baud = link.get("baud", 115200)
-    if kind == "tty":
-        return serial.open_tty(link["path"], baud)
+    return serial.open_tty(link["path"], link.get("baud", _BAUD))
+
+
+def _open_uart(link: dict):
+    from evcc.ports import serial
+
     pins = {name: link[name] for name in ("tx", "rx") if name in link}
-    return serial.open_uart(link["number"], baud, **pins)
+    return serial.open_uart(link["number"], link.get("baud", _BAUD), **pins)
 
 
-def _open_vault(vault: dict, line: Line):
-    kind = vault["kind"]
-    if kind == "pkcs11":
-        return _open_token(vault)
-    from evcc.vault import service
-
-    shared = "", b""
-    if "key_file" in vault:
-        shared = vault["name"], _shared_key(vault["key_file"])
-    if kind == "link":
-        return service.connect(ChannelStream(line, VAULT), *shared)
-    if "host" in vault:
-        from evcc.ports import tcp
-
-        return service.connect(lambda: tcp.connect(vault["host"], vault["port"]), *shared)
-    from evcc.ports import unix
-
-    return service.connect(lambda: unix.connect(vault["socket"]), *shared)
-
-
-def _open_token(vault: dict):
+def _open_token(vault: dict, line: Line):
     from evcc.vault import VaultError, pin, pkcs11
 
     module, token, pin_file = config.token(vault)
-    more = [vault.get(key, "") for key in ("options", "minimum_custody", "provisioning")]
+    options = [vault.get(key, "") for key in ("options", "minimum_custody", "provisioning")]
     try:
-        return pkcs11.open(module, token, pin.of_file(pin_file), *more)
+        return pkcs11.open(module, token, pin.of_file(pin_file), *options)
     except VaultError as e:
         if e.reason != "refused":
             raise
-        raise config.ConfigError("config", e.detail)  # two tokens of one name, a key that is none
+        # Two tokens of one name, or a URI that names no key.
+        raise config.ConfigError("config", e.detail)
 
 
-def _shared_key(path: str) -> bytes:
+def _connect_service(vault: dict, line: Line):
+    from evcc.vault import service
+
+    if "host" in vault:
+        from evcc.ports import tcp
+
+        return service.connect(lambda: tcp.connect(vault["host"], vault["port"]), *_secret(vault))
+    from evcc.ports import unix
+
+    return service.connect(lambda: unix.connect(vault["socket"]), *_secret(vault))
+
+
+def _connect_link(vault: dict, line: Line):
+    from evcc.vault import service
+
+    return service.connect(ChannelStream(line, VAULT), *_secret(vault))
+
+
+def _secret(vault: dict) -> tuple:
+    """(name, key) that the car shares with a vault service; ("", b"") for none."""
+    if "key_file" not in vault:
+        return "", b""
     from evcc.vault import pin
 
+    path = vault["key_file"]
     key = config.unhex(pin.of_file(path, "key"), 32)
     if key is None:
         raise config.ConfigError("config", path + " is not 32 bytes as hexadecimal digits")
-    return key
+    return vault["name"], key
+
+
+# A new kind of vault is a row here, and a row for its keys in `evcc.config`.
+_LINKS = {"tcp": _open_tcp, "tty": _open_tty, "uart": _open_uart}
+_VAULTS = {"pkcs11": _open_token, "service": _connect_service, "link": _connect_link}
 
 
 if __name__ == "__main__":

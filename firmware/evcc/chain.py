@@ -1,9 +1,8 @@
 """Path validation (RFC 5280 section 6, as far as Plug & Charge needs it): one leaf, one role.
 
-The path is built from the leaf upwards by name, checked for everything that costs nothing, and
-only then are signatures verified, from the trust anchor down. Trust comes from the anchors given
-and never from the message: a root that travels with a chain is passed over. What is revoked is
-for the caller to know.
+The path is built from the leaf upwards by name and checked for everything but signatures. Then the
+signatures are verified, from the trust anchor down. Trust comes from the caller's anchors and
+never from the message: a root in a chain is ignored. The caller knows the revoked certificates.
 """
 
 from evcc.ids import IdError, parse_emaid, parse_pcid
@@ -20,11 +19,11 @@ CPO = "CPO"
 CONTRACT = "contract"
 PROVISIONING = "provisioning"
 
-MAX_SUBS = 4  # that a message can carry (XSD)
+MAX_SUBS = 4  # in a message (XSD)
 MAX_PATH = 4  # leaf, Sub2, Sub1, root [V2G2-656]
 
-# role: DC values accepted (None: without one), what the CN must parse as, key usage needed where
-# the certificate has that extension. Real contract and provisioning leaves may lack a DC.
+# role: accepted DC values (None: no DC), the parser of the CN, required key usage where the
+# certificate has that extension. Real contract and provisioning leaves may lack a DC.
 _ROLES = {
     CPS: (("CPS",), str, DIGITAL_SIGNATURE),
     CPO: (("CPO",), str, DIGITAL_SIGNATURE),
@@ -45,13 +44,13 @@ def validate(
 ) -> "Certificate | None":
     """The trust anchor that `leaf` chains up to.
 
-    subs: the certificates that came with it, in any order, at most four. anchors: from the trust
+    subs: the message's other certificates, in any order, at most four. anchors: from the trust
     store only. role: CPS, CPO, CONTRACT or PROVISIONING. now: seconds since 1970.
     verify(point, digest, signature): see p256.verify.
-    transitive: a chain that ends below no known anchor is accepted when its own links verify, and
-    None is returned: for the operator's chain that the CPS signature vouches for. The leaf must
-    hang from a sub-CA that came with it, and an anchor of the name at the top must verify it.
-    is_revoked: asked of the leaf and of each sub-CA above it.
+    transitive: accept a chain that ends below no known anchor if its own links verify, and return
+    None: for the operator's chain, which the CPS signature covers. Its leaf must have a sub-CA in
+    the message; if an anchor has the name of the top's issuer, it must verify the top.
+    is_revoked: called for the leaf and for each sub-CA above it.
     Raises: CertificateError.
     """
     if len(subs) > MAX_SUBS:
@@ -65,12 +64,7 @@ def validate(
         raise CertificateError("untrusted", "no trust anchor issued " + _title(path[-1]))
     if len(path) >= MAX_PATH:
         raise CertificateError("too-long", "%d certificates below the root" % len(path))
-    check_current(leaf, now)
-    for below, cert in enumerate(path[1:]):
-        _check_ca(cert, below, now)
-    for cert in path:
-        if is_revoked is not None and is_revoked(cert):
-            raise CertificateError("revoked", _title(cert))
+    _check_path(path, now, is_revoked)
     anchor = None
     if issuers:
         issuers = _usable(issuers, len(path) - 1, now)
@@ -78,6 +72,16 @@ def validate(
     for at in range(len(path) - 2, -1, -1):
         verify_link(path[at], path[at + 1 : at + 2], verify)
     return anchor
+
+
+def _check_path(path, now, is_revoked):
+    """Check everything but roles, anchors and signatures."""
+    check_current(path[0], now)
+    for below, cert in enumerate(path[1:]):
+        _check_ca(cert, below, now)
+    for cert in path:
+        if is_revoked is not None and is_revoked(cert):
+            raise CertificateError("revoked", _title(cert))
 
 
 def is_anchor(
@@ -95,7 +99,7 @@ def is_anchor(
 
 
 def check_role(leaf: "Certificate", role: str) -> None:
-    """Check what makes `leaf` a leaf of this role: no CA, its DC, its CN, its key usage.
+    """Check that `leaf` is a leaf of this role: no CA, its DC, its CN, its key usage.
 
     Raises: CertificateError.
     """
@@ -116,7 +120,7 @@ def check_role(leaf: "Certificate", role: str) -> None:
 def build(
     leaf: "Certificate", subs: "Sequence[Certificate]", anchors: "Sequence[Certificate]"
 ) -> "tuple[list[Certificate], list[Certificate]]":
-    """(path from leaf to the last sub-CA, anchors that may have issued that one)."""
+    """(path from the leaf to the last sub-CA, the anchors that may have issued that sub-CA)."""
     path = [leaf]
     while True:
         top = path[-1]
@@ -131,7 +135,7 @@ def build(
 
 
 def _issuers(cert, candidates):
-    """Those of the issuer's name; where any has the key identifier asked for, only those."""
+    """The candidates with the issuer's name; if some have its key identifier, only those."""
     issuer, aki = cert.issuer, cert.aki
     named = [c for c in candidates if c.subject == issuer]
     keyed = [c for c in named if aki is not None and c.ski == aki]
@@ -139,7 +143,7 @@ def _issuers(cert, candidates):
 
 
 def check_current(cert: "Certificate", now: int) -> None:
-    """That it is inside its dates and has no critical extension that nobody here understands."""
+    """Check the dates, and that no critical extension is unknown to this module."""
     if now < cert.not_before:
         raise CertificateError("not-yet-valid", _title(cert))
     if now > cert.not_after:
@@ -149,10 +153,10 @@ def check_current(cert: "Certificate", now: int) -> None:
 
 
 def _check_ca(cert, below, now):
-    """An issuer with `below` CA certificates between it and the leaf."""
+    """Check an issuer with `below` CA certificates between it and the leaf."""
     signs = cert.key_usage is not None and cert.key_usage & KEY_CERT_SIGN
     if not cert.is_ca:
-        # Without either mark it is somebody's leaf; with one it is a CA made badly.
+        # Without either mark it is a leaf; with one mark it is a malformed CA certificate.
         raise CertificateError("no-ca-flag" if signs else "leaf-as-ca", _title(cert))
     if cert.key_usage is not None and not signs:
         raise CertificateError("key-usage", _title(cert))
@@ -162,7 +166,7 @@ def _check_ca(cert, below, now):
 
 
 def _usable(anchors, below, now):
-    """Those that pass, or the error of the last: a root and its renewal share one name."""
+    """The anchors that pass, or the error of the last: a root and its renewal share one name."""
     usable = []
     for cert in anchors:
         try:
@@ -179,7 +183,7 @@ def verify_link(
     issuers: "Sequence[Certificate]",
     verify: "Callable[[bytes, bytes, bytes], bool]",
 ) -> "Certificate":
-    """The issuer under whose key `cert` verifies."""
+    """The issuer that signed `cert`."""
     digest = cert.tbs_digest
     for issuer in issuers:
         if verify(issuer.point, digest, cert.signature):

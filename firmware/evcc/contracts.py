@@ -1,15 +1,15 @@
-"""The contracts in the car: which there are, which is active, and their chains.
+"""The contract store: the contracts in the car, which of them is active, and their chains.
 
 One index file is the truth, replaced atomically: writing it is the commit point of an
 installation. For each contract it names the key's id in the vault and the hash of its public half.
 Chains lie in files of their own, written before the index names them.
 
-The index also holds who the car is to a token (`owner`), the envelopes that were opened
-(`envelopes`), and the journal: the ids of keys that are to go, a new one until its contract is
-committed, an old one from then on. `recover` destroys what the journal names and no contract. Any
-other key that no contract names stays and is told: the index may be an older copy. That is known
-by its generation, one more at every write, with which the id of each new key begins. A contract
-whose key does not prove itself is kept and named, never repaired silently.
+The index also holds the car's name to a token (`owner`), the opened envelopes (`envelopes`), and
+the journal: the ids of keys to destroy. A new key is in the journal until its contract is
+committed, a replaced key from then on. `recover` destroys the keys that the journal names and no
+contract does. Any other key without a contract stays and is reported, for the index may be an
+older copy. Its generation shows that: it grows by one with every write, and the id of each new key
+begins with it. A contract whose key does not sign stays and is reported, never repaired silently.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from .vault import OWNER, PROVISIONING, VaultError, levels, proves_possession
 SLOTS = 5
 INDEX = "contracts"
 _VERSION = 1
-_JOURNAL = 16  # keys at most that a failing token may owe us
+_JOURNAL = 16  # keys at most: a failing token leaves some that cannot be destroyed yet
 _KEY = 16  # bytes of a key's id
 _GENERATION = 4  # bytes of it
 _FIRST = 4  # of the index's fields is a contract's
 _FIELDS = 7  # of a contract, in the index
-_TRIES = 3  # of what a vault that dies of something else may owe us
+_ATTEMPTS = 3  # of a request to a vault whose process died of another request
 
 
 class ContractError(EvccError):
@@ -42,7 +42,7 @@ class Contract:
     """One contract. emaid: 14..15 characters; key: id in the vault; public: SHA-256 of its point;
     custody: e.g. "L1+"; operator: O of the certificate; not_before, not_after: unix seconds;
     fingerprint: the first 16 bytes of the leaf's SHA-256; active: whether the car pays with it;
-    lost: its key or its chain is gone."""
+    lost: whether its key or its chain is gone."""
 
     def __init__(
         self, emaid, key, public, custody, operator, not_before, not_after, fingerprint
@@ -65,8 +65,8 @@ class Contract:
 class Contracts:
     """files: a `ports.files.Files`. slots: how many contracts fit.
 
-    `owner`: what the car's keys are claimed with; b"" until `recover` has drawn it. `envelopes`:
-    see `evcc.envelopes`. `unnamed`: keys of ours that `recover` found and no contract names.
+    `owner`: claims the car's keys in the vault; b"" until `recover` has drawn it. `envelopes`: see
+    `evcc.envelopes`. `unnamed`: the car's keys that `recover` found and no contract names.
     Raises: ContractError("damaged"); StoreError.
     """
 
@@ -134,15 +134,15 @@ class Contracts:
             raise ContractError("damaged", "the chain of " + emaid + ": " + str(e))
 
     def admit(self, emaid: str, fingerprint: bytes, not_before: int) -> None:
-        """Whether such a contract may come in now; asked before a private key is touched.
+        """Check that such a contract may be installed now, before a private key is used.
 
         Raises ContractError("full" | "replayed" | "older").
         """
         current = self.get(emaid)
-        has_been = self.envelopes.opened(fingerprint)
+        is_replay = self.envelopes.opened(fingerprint)
         if current is not None and current.fingerprint == fingerprint:
-            has_been = not current.lost  # what is damaged may come once more: so it is mended
-        if has_been:
+            is_replay = not current.lost  # the same contract again repairs a lost one
+        if is_replay:
             raise ContractError("replayed", emaid)
         if current is None and len(self._contracts) >= self._slots:
             raise ContractError("full", "%d of %d slots in use" % (self._slots, self._slots))
@@ -150,11 +150,11 @@ class Contracts:
             raise ContractError("older", emaid)
 
     def begin(self, vault, dh_point: bytes, wrapped: bytes, fingerprint: bytes) -> bytes:
-        """The vault is going to be asked to open an envelope; the id of the key it will make.
+        """Note an envelope before the vault is asked to open it; returns the id of its key.
 
-        dh_point, wrapped: the envelope. fingerprint: of its contract. What is needed to know both
-        again is durable on return. Raises EnvelopeError, StoreError or VaultError, with everything
-        as before.
+        dh_point, wrapped: the envelope. fingerprint: of its contract. On return both can be
+        recognised after a restart. Raises EnvelopeError, StoreError or VaultError, and changes
+        nothing then.
         """
         before = self.envelopes.packed()
         self.envelopes.add(vault.public(PROVISIONING), dh_point, wrapped, fingerprint)
@@ -168,15 +168,15 @@ class Contracts:
         return key
 
     def mismatched(self, dh_point: bytes) -> None:
-        """The envelope that was begun holds another key than its certificate's."""
+        """Note that the key in an envelope is not its certificate's."""
         self.envelopes.settle(dh_point, False)
         try:
             self._store(self._contracts, self._journal)
         except EvccError:
-            pass  # that it was asked is stored, and the next write stores this
+            pass  # `begin` has stored the envelope, and the next write stores this
 
     def unlock(self) -> None:
-        """Open envelopes again after too many that did not match. Raises StoreError."""
+        """Accept envelopes again after too many mismatches. Raises StoreError."""
         mismatches = self.envelopes.mismatches
         self.envelopes.unlock()
         try:
@@ -186,25 +186,25 @@ class Contracts:
             raise
 
     def commit(self, contract: Contract, chain: list, dh_point: bytes = b""):
-        """Make a contract part of the car: THE commit point.
+        """Add a contract: the commit point of an installation.
 
-        dh_point: of the envelope its key was in, as begun. Replaces the one with the same EMAID,
-        and is active if that was, or if it is the first.
-        Returns the key of the replaced contract, for its owner to delete, or None.
-        Raises StoreError from the files (nothing changed then).
+        dh_point: of the envelope its key was in, as begun. It replaces the contract with the same
+        EMAID, and is active if that was, or if it is the first.
+        Returns the key of the replaced contract, for the caller to delete, or None.
+        Raises StoreError, and changes nothing then.
         """
         old = self.get(contract.emaid)
         contract.active = old.active if old else not self._contracts
-        kept = [contract if c is old else c for c in self._contracts]
+        contracts = [contract if c is old else c for c in self._contracts]
         if old is None:
-            kept.append(contract)
+            contracts.append(contract)
         journal = [key for key in self._journal if key != contract.key]
         name = _chain_file(contract.key)
         before = self.envelopes.packed()
         try:
             self._files.write(name, pack(chain))
             self.envelopes.settle(dh_point, True)
-            self._store(kept, journal + [old.key] if old else journal)
+            self._store(contracts, journal + [old.key] if old else journal)
         except Exception:
             self.envelopes = Envelopes(ROOM, before)
             self._discard(name)
@@ -215,7 +215,7 @@ class Contracts:
         return old.key
 
     def choose(self, emaid: str) -> None:
-        """Pay with this one from now on. Raises ContractError("not-found")."""
+        """Make this contract the active one. Raises ContractError("not-found")."""
         chosen = self._named(emaid)
         before = self.active()
         for contract in self._contracts:
@@ -229,55 +229,54 @@ class Contracts:
             raise
 
     def delete(self, emaid: str) -> bytes:
-        """Remove a contract; no other becomes active by itself: who pays is the owner's choice.
+        """Remove a contract. No other becomes active: the car's owner chooses the one to pay with.
 
-        Returns its key, for its owner to delete. Raises ContractError("not-found").
+        Returns its key, for the caller to delete. Raises ContractError("not-found").
         """
-        gone = self._named(emaid)
-        kept = [c for c in self._contracts if c is not gone]
-        self._store(kept, self._journal + [gone.key])
-        self._discard(_chain_file(gone.key))
-        return gone.key
+        contract = self._named(emaid)
+        contracts = [c for c in self._contracts if c is not contract]
+        self._store(contracts, self._journal + [contract.key])
+        self._discard(_chain_file(contract.key))
+        return contract.key
 
     def recover(self, vault) -> list:
-        """After a start: claim the car's keys, prove every contract, remove what is to go, name
-        what is missing and what is too much. Returns sentences for the log.
+        """After a start: claim the car's keys, have every contract's key sign, destroy the keys in
+        the journal, report missing and surplus keys. Returns sentences for the log.
 
-        Raises VaultError when it is the vault that fails, and not one key; StoreError where a new
-        car cannot write down who it is.
+        Raises VaultError where the vault fails rather than one key; StoreError where a new car
+        cannot store its owner.
         """
         if not self._indexed:
             return self._begin_anew(vault)
         vault.claim(self.owner)
-        held = dict(_patiently(vault.keys))
-        found = []
+        points = dict(_retry(vault.keys))
+        log = []
         for contract in self._contracts:
-            missing = self._missing(contract, held.get(contract.key), vault)
-            contract.lost = bool(missing)
-            if missing:
-                found.append(missing)
+            fault = self._fault(contract, points.get(contract.key), vault)
+            contract.lost = bool(fault)
+            if fault:
+                log.append(fault)
             else:
                 contract.custody = _lower_custody(contract, vault)
-        ours = [contract.key for contract in self._contracts]
-        spare = [key for key in held if key not in ours and key != PROVISIONING]
-        found += [
-            _removed("key", _hex(key) or "without a name", vault.delete, key)
-            for key in spare
+        keys = [contract.key for contract in self._contracts]
+        surplus = [key for key in points if key not in keys and key != PROVISIONING]
+        log += [
+            _remove("key", _hex(key) or "without a name", vault.delete, key)
+            for key in surplus
             if key in self._journal or not key
         ]
-        self.unnamed = [key for key in spare if key and key not in self._journal]
-        found += self._told_of_unnamed()
-        names = [_chain_file(key) for key in ours + self.unnamed]
-        found += [
-            _removed("chain", name, self._files.delete, name)
+        self.unnamed = [key for key in surplus if key and key not in self._journal]
+        log += self._report_unnamed()
+        names = [_chain_file(key) for key in keys + self.unnamed]
+        log += [
+            _remove("chain", name, self._files.delete, name)
             for name in self._files.names()
             if name.startswith("chain-") and name not in names
         ]
-        return found
+        return log
 
     def discard_unnamed(self, vault) -> None:
-        """Destroy the keys that no contract names: somebody who may has said that they are not
-        wanted. Raises VaultError."""
+        """Destroy the keys that no contract names, on an authorized request. Raises VaultError."""
         while self.unnamed:
             try:
                 vault.delete(self.unnamed[-1])
@@ -287,27 +286,27 @@ class Contracts:
             self.unnamed.pop()
 
     def _begin_anew(self, vault) -> list:
-        """A new car, or one whose folder is another: nothing in the token is its own."""
-        held = [key for key, _ in _patiently(vault.keys)]
+        """For a new car, or one with a new folder: no key in the token is its own."""
+        count = len(_retry(vault.keys))
         self.owner = vault.random(OWNER)
         self._store([], [])
         vault.claim(self.owner)
-        return ["no contract index: %d keys left alone" % len(held)] if held else []
+        return ["no contract index: %d keys left alone" % count] if count else []
 
-    def _told_of_unnamed(self) -> list:
-        found = ["a key that no contract names stays: " + _hex(key) for key in self.unnamed]
+    def _report_unnamed(self) -> list:
+        log = ["a key that no contract names stays: " + _hex(key) for key in self.unnamed]
         generations = [int.from_bytes(key[:_GENERATION], "big") for key in self.unnamed]
         newest = max(generations) if generations else 0
         if newest > self._generation:
             text = "the contract index is older than the token: %d, where a key is of %d"
-            found.insert(0, text % (self._generation, newest))
-            self._generation = newest  # what comes now is newer than both
-        return found
+            log.insert(0, text % (self._generation, newest))
+            self._generation = newest  # the next write is newer than both
+        return log
 
-    def _missing(self, contract: Contract, point, vault) -> str:
-        """What of a contract is not as it was committed; "" when all of it is.
+    def _fault(self, contract: Contract, point, vault) -> str:
+        """The difference between a contract and what was committed; "" for none.
 
-        A torn or damaged key may be listed like any other: only one that signs is there.
+        A token may list a torn or damaged key like any other: a signature proves that it works.
         """
         try:
             leaf = self.chain(contract.emaid)[0]
@@ -321,16 +320,16 @@ class Contracts:
         if hashlib.sha256(point).digest() != contract.public:
             return name + " is another one in the token"
         try:
-            if _patiently(lambda: proves_possession(vault, contract.key, point)):
+            if _retry(lambda: proves_possession(vault, contract.key, point)):
                 return ""
         except VaultError:
-            vault.random(1)  # raises when it is the vault that is gone, and not the key
+            vault.random(1)  # raises where the vault fails rather than the key
         return name + " does not sign: it is damaged in the token"
 
     def _discard(self, name: str) -> None:
-        """What the index does not name; if it cannot be removed now, `recover` will.
+        """Delete a file that the index does not name; if that fails, `recover` repeats it.
 
-        An error here would tell the owner that nothing was committed, when all was.
+        An error here would tell the caller that nothing was committed.
         """
         try:
             self._files.delete(name)
@@ -365,7 +364,7 @@ class Contracts:
         self._indexed = True
 
     def _load(self, fields: list) -> None:
-        """Raises: RecordError, EnvelopeError, ValueError for what `_store` does not write."""
+        """Raises: RecordError, EnvelopeError, ValueError for what `_store` never writes."""
         if len(fields) < _FIRST or (len(fields) - _FIRST) % _FIELDS:
             raise RecordError("damaged", "%d fields" % len(fields))
         head, self.owner, journal, envelopes = fields[:_FIRST]
@@ -405,17 +404,17 @@ def _contract(fields: list) -> Contract:
 
 
 def _lower_custody(contract: Contract, vault) -> str:
-    """Of what the token says and what the index says: either may have been altered."""
+    """The lower of the token's word and the index's: either may have been altered."""
     try:
         return levels.lower(vault.custody(contract.key), contract.custody)
-    except VaultError:  # for a moment: the next start asks again
+    except VaultError:  # the next start asks again
         return contract.custody
 
 
-def _patiently(operation):
-    """The operation's result. One vault serves many: what somebody else asked may have ended its
-    process, and this answer with it."""
-    for _ in range(_TRIES - 1):
+def _retry(operation):
+    """The operation's result. A vault service has several clients: another client's request may
+    have ended its process, and with it the answer to this one."""
+    for _ in range(_ATTEMPTS - 1):
         try:
             return operation()
         except VaultError as e:
@@ -424,10 +423,11 @@ def _patiently(operation):
     return operation()
 
 
-def _removed(kind: str, name: str, delete, what) -> str:
-    """Remove a left-over; one that stays is no reason not to start."""
+def _remove(kind: str, name: str, delete, item) -> str:
+    """Remove a key or a chain without a contract; a failure must not prevent the start. Returns a
+    sentence for the log."""
     try:
-        delete(what)
+        delete(item)
     except EvccError as e:
         return "a " + kind + " without a contract stays: " + name + ": " + str(e)
     return "removed a " + kind + " without a contract: " + name

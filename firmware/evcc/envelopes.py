@@ -1,20 +1,20 @@
-"""The envelopes that a provisioning key has been asked to open: the end of the envelope oracle.
+"""The table of envelopes that a provisioning key was asked to open. It closes the envelope oracle.
 
-ISO 15118-2 seals a contract key with AES-CBC, which has no integrity. An attacker can send a
-recorded envelope again, changed and with a certificate of his choice. The answer, "opened" or
-"key-mismatch", tells one bit of the contract key; 256 such questions tell all of it. Every
-question needs the ephemeral point of the recording. So a point comes once: with another envelope,
-or with another certificate, it is refused before a private key is used. The same three together
-are no new question: a lost answer may be asked for again. Only the X coordinate counts, since a
-point and its negation give one secret.
+ISO 15118-2 seals a contract key with AES-CBC, which has no integrity. An attacker can change a
+recorded envelope and send it again with a certificate of their choice. The answer, "opened" or
+"key-mismatch", reveals one bit of the contract key; 256 such requests reveal all of it. Each of
+them needs the ephemeral point of the recording. So a point is accepted once: with another envelope
+or another certificate it is refused before a private key is used. The same point, envelope and
+certificate may be repeated, after a lost answer. Only the X coordinate counts, since a point and
+its negation give the same secret.
 
-An honest sender never seals a key that is not its certificate's. `MISMATCHES` of them in the life
-of a provisioning key lock the table: nothing is opened until the lock is lifted.
+An honest sender never seals a key of another certificate. `MISMATCHES` such envelopes in the life
+of a provisioning key lock the table: no envelope is opened until the lock is lifted.
 
-An entry stays as long as the provisioning key does. A full table takes no new envelope, so that
-nobody can flush an entry out with others.
+An entry stays as long as the provisioning key does. A full table takes no new envelope, so that no
+sender can push an entry out.
 
-The table is pure data. Its holder stores `packed()` before the token is asked.
+The table is pure data. Its owner stores `packed()` before the token is asked.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from .errors import EvccError
 
 ROOM = 128  # envelopes in the life of a car, 37 bytes each
 MISMATCHES = 5
-ASKED, OPENED, MISMATCHED = 0, 1, 2  # what became of an envelope
+ASKED, OPENED, MISMATCHED = 0, 1, 2  # states of an envelope
 _HASH = 12  # bytes
 _ENTRY = 3 * _HASH + 1
 _HEAD = _HASH + 1
@@ -34,19 +34,19 @@ class EnvelopeError(EvccError):
     """An envelope that is not to be opened."""
 
     REASONS = (
-        "seen",  # its point has come before, with another envelope or certificate
-        "mismatched",  # it has been tried: its key is not its certificate's
+        "seen",  # its point came before, with another envelope or certificate
+        "mismatched",  # it was tried before: its key is not its certificate's
         "locked",
         "full",
-        "damaged",  # what was stored
+        "damaged",  # the stored table
     )
 
 
 class Envelopes:
-    """room: how many fit. stored: what `packed` gave, or b"" for none.
+    """room: the number of entries. stored: of `packed`, or b"" for none.
 
-    `mismatches`: envelopes whose key was not their certificate's, in the life of the provisioning
-    key or since the lock was lifted. Raises EnvelopeError("damaged").
+    `mismatches`: the number of envelopes with another certificate's key, in the life of the
+    provisioning key or since the lock was lifted. Raises EnvelopeError("damaged").
     """
 
     def __init__(self, room: int = ROOM, stored: bytes = b"") -> None:
@@ -73,12 +73,12 @@ class Envelopes:
         return any(entry[2] == _hash(leaf) and entry[3] == OPENED for entry in self._entries)
 
     def check(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
-        """Whether this envelope may be opened. The arguments are those of `add`.
+        """Check that this envelope may be opened. The arguments are those of `add`.
 
         Raises EnvelopeError("seen" | "mismatched" | "locked" | "full").
         """
         if _hash(provisioning) != self._key:
-            return  # another key: nothing of before can be asked of it
+            return  # another provisioning key: it opens none of the former envelopes
         entry = self._find(dh_point)
         if entry is not None and entry[1:3] != [_hash(wrapped), _hash(leaf)]:
             raise EnvelopeError("seen", "the ephemeral key came with another envelope")
@@ -90,11 +90,11 @@ class Envelopes:
             raise EnvelopeError("full", "%d envelopes" % len(self._entries))
 
     def add(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
-        """Enter an envelope; the table is to be stored before the token is asked.
+        """Enter an envelope; store the table before the token is asked.
 
         provisioning: the point of the provisioning key. dh_point: 0x04 | X | Y. wrapped: IV |
-        ciphertext. leaf: the contract certificate, or what stands for it: anything that another
-        certificate has not. Raises as `check`.
+        ciphertext. leaf: the contract certificate, or bytes that are unique to it. Raises as
+        `check`.
         """
         self.check(provisioning, dh_point, wrapped, leaf)
         if _hash(provisioning) != self._key:
@@ -130,8 +130,8 @@ class Envelopes:
         return None
 
     def _load(self, stored: bytes) -> None:
-        count, rest = divmod(len(stored) - _HEAD, _ENTRY)
-        if count < 0 or rest or count > self._room:
+        count, remainder = divmod(len(stored) - _HEAD, _ENTRY)
+        if count < 0 or remainder or count > self._room:
             raise EnvelopeError("damaged", "%d bytes of envelopes" % len(stored))
         self._key, self.mismatches = struct.unpack("%dsB" % _HASH, stored[:_HEAD])
         row = "%ds%ds%dsB" % (_HASH, _HASH, _HASH)
@@ -143,7 +143,7 @@ class Envelopes:
 
 
 def _x(point: bytes) -> bytes:
-    """Of the X coordinate alone."""
+    """The hash of the X coordinate alone."""
     return _hash(point[1 : 1 + len(point) // 2])
 
 

@@ -1,8 +1,8 @@
-"""Who the car is: its PCID, and the OEM provisioning certificate for the key in the vault.
+"""The car's identity: its PCID, and the OEM provisioning certificate for the key in the vault.
 
-The PCID is given once, with the first signing request; the certificate may be renewed for the
-same key. Both lie in one file, replaced atomically. Another has what was found when the key was
-made: the SHA-256 of its point, and its custody. Not secret.
+The PCID is set once, with the first signing request; the certificate may be renewed for the same
+key. Both lie in one file, replaced atomically. Another file holds the SHA-256 of the key's point
+and the custody of the key when it was made. Neither is secret.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ KEY_FILE = "provisioning-key"
 
 
 class IdentityError(EvccError):
-    """A provisioning step that does not fit this car; nothing has changed."""
+    """A provisioning step that does not fit this car; it changes nothing."""
 
     REASONS = (
-        "pcid",  # not one, not this car's, or not in the certificate
-        "certificate",  # not one we accept, or its path does not hold
-        "key",  # for another key than the vault's
+        "pcid",  # malformed, another car's, or not in the certificate
+        "certificate",  # not acceptable, or its path does not hold
+        "key",  # the certificate is for another key than the vault's
         "damaged",  # the stored file
     )
 
 
 class Identity:
-    """files: a `ports.files.Files`. vault: has the key the certificate is for.
+    """files: a `ports.files.Files`. vault: has the certificate's key.
 
     `pcid`: "" before the factory. `certificate`: DER, or None. `subs`: DER, leaf's issuer first.
     Raises: IdentityError("damaged"); StoreError.
@@ -59,9 +59,9 @@ class Identity:
         self._take(pcid, fields[1:])
 
     def point(self) -> bytes:
-        """Of the car's key; a new car makes it now, in the vault, and writes down what it is.
+        """The point of the car's key. A new car makes the key now, and notes its custody.
 
-        Raises: VaultError; StoreError, then there is no key if the vault lets go of it.
+        Raises: VaultError; StoreError, and then deletes the key again, if the vault can.
         """
         vault = self._vault
         try:
@@ -71,19 +71,19 @@ class Identity:
                 raise
         point = vault.generate_provisioning_key()
         try:
-            found = vault.custody(PROVISIONING)
-            # What a token does not attest, the car knows: it was made there just now.
-            self._note(point, "L3" if found == levels.UNATTESTED else found)
+            custody = vault.custody(PROVISIONING)
+            # A token may attest nothing, but the car has just had the key made there.
+            self._note(point, "L3" if custody == levels.UNATTESTED else custody)
         except Exception:
             try:
                 vault.delete(PROVISIONING)
             except VaultError:
-                pass  # the first failure is the one to report; the key is told as its token does
+                pass  # the first failure is the one to report
             raise
         return point
 
     def adopt(self, ders: list, now: int) -> None:
-        """Take an adopted key, the certificate it has already, and the car's name from that.
+        """Take an adopted key with its certificate, and the PCID from that certificate.
 
         Raises as `install`.
         """
@@ -106,27 +106,27 @@ class Identity:
         self._note(vault.public(PROVISIONING), vault.custody(PROVISIONING))
 
     def custody(self) -> str:
-        """Of the car's key: the lower of what the vault says and what the car wrote down, ""
-        before there is one: see `vault.levels`. Raises: VaultError; StoreError."""
+        """The custody of the car's key, from the vault's word and the car's note [`vault.levels`];
+        "" if there is no key. Raises: VaultError; StoreError."""
         try:
-            found = self._vault.custody(PROVISIONING)
+            custody = self._vault.custody(PROVISIONING)
             digest = hashlib.sha256(self._vault.public(PROVISIONING)).digest()
         except VaultError as e:
             if e.reason != "not-found":
                 raise
             return ""
         stored = self._files.read(KEY_FILE)
-        if stored is None:  # adopted, or made before there was such a file
-            return found
+        if stored is None:  # adopted, or made by a version that wrote no such file
+            return custody
         try:
-            noted, custody = unpack(stored)
-            said = text(custody) if noted == digest else levels.UNATTESTED
+            noted_digest, word = unpack(stored)
+            note = text(word) if noted_digest == digest else levels.UNATTESTED
         except (RecordError, ValueError):
-            said = levels.UNATTESTED
-        return levels.told(found, said)
+            note = levels.UNATTESTED
+        return levels.reconcile(custody, note)
 
     def request(self, pcid: str, organisation: str, country: "str | None") -> bytes:
-        """A signing request (PKCS#10, DER) for the provisioning key, and the car's name from now.
+        """A signing request (PKCS#10, DER) for the provisioning key. Sets the car's PCID.
 
         Raises: IdentityError("pcid"); VaultError; StoreError.
         """
@@ -139,14 +139,14 @@ class Identity:
         vault = self._vault
         point = vault.public(PROVISIONING)
         csr = build(pcid, organisation, country, point, lambda d: vault.sign(PROVISIONING, d))
-        self._keep(pcid, self._ders())
+        self._store(pcid, self._ders())
         return csr
 
     def install(self, ders: list, anchors: list, now: int) -> None:
         """Take the certificate and its sub-CAs. ders: DER, leaf first. anchors: OEM roots.
 
-        Where the car holds no OEM root, its own links must still hold: the maker, who is
-        authenticated, vouches for the rest. Raises: IdentityError; VaultError; StoreError.
+        In a car without OEM roots the chain's own links must still hold; the authenticated maker
+        answers for its root. Raises: IdentityError; VaultError; StoreError.
         """
         try:
             certificates = [x509.parse(der) for der in ders]
@@ -168,7 +168,7 @@ class Identity:
             raise IdentityError("key", "the certificate is for another key")
         if leaf.names.get("CN") != self.pcid:
             raise IdentityError("pcid", "the certificate is not for " + (self.pcid or "a car yet"))
-        self._keep(self.pcid, ders)
+        self._store(self.pcid, ders)
 
     def _note(self, point: bytes, custody: str) -> None:
         self._files.write(KEY_FILE, pack([hashlib.sha256(point).digest(), custody.encode()]))
@@ -176,7 +176,7 @@ class Identity:
     def _ders(self) -> list:
         return [] if self.certificate is None else [self.certificate] + self.subs
 
-    def _keep(self, pcid: str, ders: list) -> None:
+    def _store(self, pcid: str, ders: list) -> None:
         self._files.write(FILE, pack([pcid.encode()] + ders))
         self._take(pcid, ders)
 

@@ -1,9 +1,9 @@
-"""How the module writes a list of byte strings to flash, and knows again what is damaged.
+"""Records: lists of byte strings as the module stores them, with a checksum.
 
     magic (2 bytes) | count u16 | count x (length u16 | bytes) | CRC-32 of all before
 
-The checksum finds torn and rotten files; it is no protection against a forger, who would need
-the flash itself. Atomicity is the port's work (`ports.files`).
+The checksum detects torn and damaged files; it does not detect forgery, for which an attacker
+needs the flash itself. `ports.files` makes the writing atomic.
 """
 
 import binascii
@@ -16,7 +16,7 @@ MAGIC = b"PV"
 
 
 class RecordError(EvccError):
-    """A stored file that is not whole."""
+    """A damaged file."""
 
     REASONS = ("damaged",)
 
@@ -35,9 +35,9 @@ def pack(fields: list) -> bytes:
 
 
 def unpack(data: bytes) -> list:
-    """The fields again. Raises RecordError("damaged")."""
+    """The fields of a record. Raises RecordError("damaged")."""
     end = len(data) - 4
-    view = memoryview(data)  # slices of it copy nothing: a field may be half of a board's memory
+    view = memoryview(data)  # its slices copy nothing: a field may be half of a board's memory
     if (
         end < 4
         or data[:2] != MAGIC

@@ -1,10 +1,10 @@
-"""The certificates that the maker has told the car not to trust any more.
+"""The revocation list: the certificates that the maker has told the car not to trust any more.
 
-A car asks no responder: at a charging station it has no way to one, and what a station would hand
-over comes with TLS only. So the maker, who can ask, gives it the list over the authenticated
-channel: of CPS, of sub-CAs and of contracts, by issuer and serial number. A list says when it is
-out of date; from then on nothing is installed before there is a new one. Without a list nothing is
-looked up, and the status says so.
+A car asks no OCSP responder: at a charging station it has no connection to one, and a station can
+staple an answer only with TLS. So the maker, which can ask, sends the list over the authenticated
+channel: CPS, sub-CA and contract certificates, by issuer and serial number. A list says when it is
+out of date; after that no contract is installed before a new list arrives. Without a list no
+certificate is looked up, and the status says so.
 """
 
 import hashlib
@@ -14,22 +14,22 @@ from .record import RecordError, pack, unpack
 
 FILE = "revoked"
 ROOM = 256  # certificates
-NAME = 16  # bytes that stand for one
+NAME = 16  # bytes of a certificate's name
 NEVER = 0xFFFFFFFF  # `until` of a list that is not renewed
 
 
 class RevocationError(EvccError):
-    """A list that is not taken; the one before stays."""
+    """A list that is refused; the former one stays."""
 
     REASONS = (
-        "list",  # not of whole names, or too long
-        "older",  # than the one the car has
+        "list",  # malformed or too long
+        "older",  # than the car's list
         "damaged",  # the stored one
     )
 
 
 def name(issuer: bytes, serial: int) -> bytes:
-    """What stands for a certificate: 16 bytes. issuer: its DER Name."""
+    """The 16 bytes that name a certificate. issuer: its DER Name."""
     return hashlib.sha256(issuer + serial.to_bytes(20, "big")).digest()[:NAME]
 
 
@@ -55,7 +55,7 @@ class Revocation:
         return name(certificate.issuer, certificate.serial) in self._names
 
     def is_stale(self, now: int) -> bool:
-        """Whether there is a list, and a newer one should have come."""
+        """Whether there is a list, and it is out of date."""
         return 0 < self.until < now
 
     def install(self, issued: int, until: int, names: list) -> None:
@@ -66,7 +66,7 @@ class Revocation:
         if issued < self.issued:
             raise RevocationError("older", "%d after %d" % (issued, self.issued))
         fields = [issued.to_bytes(4, "big"), until.to_bytes(4, "big"), b"".join(names)]
-        if not issued or until < issued or any(len(one) != NAME for one in names):
+        if not issued or until < issued or any(len(item) != NAME for item in names):
             raise RevocationError("list", "dates or names")
         if len(names) > ROOM:
             raise RevocationError("list", "%d, room for %d" % (len(names), ROOM))

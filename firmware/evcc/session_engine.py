@@ -103,7 +103,7 @@ class SessionEngine:
         self._pairs = pairs
         self._transitions = transitions
         self._events: list = []
-        self._frames = v2gtp.Reader(MAX_MESSAGE)
+        self._frames = v2gtp.PayloadReader(MAX_MESSAGE)
         self._deadline = None
         self._repeat_at = None
         self._ongoing_until = None

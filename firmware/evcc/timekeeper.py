@@ -1,8 +1,8 @@
-"""The time that certificates are judged by: it never goes back, but by the maker's word.
+"""The time that certificates are judged by: only the maker can set it back.
 
-A clock that is set back would revive what has expired. So the latest time seen is kept, within
-`STEP`, and is the earliest there is after a start. What the maker says over its authenticated
-channel counts more than the clock, forward or backward, until the next start.
+A clock that is set back would make expired certificates valid. So the latest time seen is stored,
+to within `STEP`, and is the earliest possible time after a start. The maker's time, sent over its
+authenticated channel, overrides the clock in both directions until the next start.
 """
 
 from .errors import EvccError
@@ -27,8 +27,8 @@ class Timekeeper:
         self._files = files
         self._clock = clock
         self._ticks_ms = ticks_ms
-        self._told = None  # (unix seconds, ticks) of the maker's word
-        self._latest = self._kept = 0
+        self._makers_time = None  # (unix seconds, ticks when it came)
+        self._latest = self._stored = 0
         stored = files.read(FILE)
         if stored is not None:
             try:
@@ -37,29 +37,29 @@ class Timekeeper:
                 raise TimeError("damaged", "the latest time: " + str(e))
             if len(latest) != 8:
                 raise TimeError("damaged", "the latest time has %d bytes" % len(latest))
-            self._latest = self._kept = int.from_bytes(latest, "big")
+            self._latest = self._stored = int.from_bytes(latest, "big")
 
     def now(self) -> int:
         """Unix seconds."""
-        if self._told is None:
+        if self._makers_time is None:
             now = self._clock()
         else:
-            told, ticks = self._told
-            now = told + (self._ticks_ms() - ticks) // 1000
+            start, ticks = self._makers_time
+            now = start + (self._ticks_ms() - ticks) // 1000
         self._latest = max(self._latest, now)
-        if self._latest >= self._kept + STEP:
+        if self._latest >= self._stored + STEP:
             try:
-                self._keep(self._latest)
+                self._store(self._latest)
             except EvccError:
-                pass  # a full disk is no reason not to charge
+                pass  # a car with a full disk can still charge
         return self._latest
 
     def set(self, now: int) -> None:
-        """It is `now`, says who may say so. Raises StoreError, and then it is as it was."""
-        self._keep(now)
+        """Take the maker's time. Raises StoreError, and changes nothing then."""
+        self._store(now)
         self._latest = now
-        self._told = (now, self._ticks_ms())
+        self._makers_time = (now, self._ticks_ms())
 
-    def _keep(self, now: int) -> None:
+    def _store(self, now: int) -> None:
         self._files.write(FILE, pack([now.to_bytes(8, "big")]))
-        self._kept = now
+        self._stored = now

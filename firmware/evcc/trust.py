@@ -1,8 +1,8 @@
 """The trust anchors the car was sold with: V2G, mobility operator and OEM roots, by sales region.
 
-The set is replaced as a whole, by the maker, over the authenticated channel; nothing that arrives
-in a message ever becomes an anchor. Each one must be a root: self-signed, a CA, and valid now.
-The store is bounded, because a board's flash is.
+The maker replaces the set as a whole, over the authenticated channel; no certificate in a message
+ever becomes an anchor. Each anchor must be a root: self-signed, a CA, and valid now. The store is
+bounded, because a board's flash is.
 """
 
 from . import chain, x509
@@ -25,7 +25,7 @@ class TrustError(EvccError):
 class Trust:
     """files: a `ports.files.Files`; verify: (point, digest, r‖s) -> bool.
 
-    `revocation`: which certificates below the anchors are not to be trusted.
+    `revocation`: the revoked certificates below the anchors.
     Raises: TrustError("damaged"); StoreError.
     """
 
@@ -62,7 +62,7 @@ class Trust:
         """Replace the whole set, or change nothing.
 
         region: 1..16 characters. anchors: [(kind, DER)]. now: unix seconds.
-        Raises TrustError(reason); the cause is in its `detail`.
+        Raises TrustError, with the cause in its `detail`.
         """
         parsed = _parsed(region, anchors)
         fields = [region.encode()]
@@ -78,7 +78,7 @@ class Trust:
 
 
 def _parsed(region: str, anchors: list) -> list:
-    """[(kind, Certificate)] of a set whose form is right: no dates or signatures yet."""
+    """[(kind, Certificate)] of a set. Checks its form, no dates or signatures."""
     if not 0 < len(region) <= MAX_REGION:
         raise TrustError("region", "1 to %d characters" % MAX_REGION)
     if len(anchors) > MAX_ANCHORS:

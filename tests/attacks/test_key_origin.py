@@ -19,7 +19,9 @@ from evcc.ports.files import Files
 from evcc.record import pack
 from evcc.vault import PROVISIONING, VaultError, levels
 from evcc.vault import cryptoki as p11
-from evcc.vault.pkcs11 import TokenVault, custody_by_scheme, key_templates
+from evcc.vault.cryptoki import imported_pair
+from evcc.vault.pkcs11 import TokenVault, custody_by_scheme
+from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.cryptoki import hsm
@@ -79,7 +81,7 @@ def bring(vault: TokenVault, key: bytes, label: bytes, *claims: tuple[int, Any])
     """A key pair from outside, with the best flags there are and what is claimed of it."""
     private_key = envelopes.new_key()
     scalar = bytearray(private_key.private_numbers().private_value.to_bytes(32, "big"))
-    public, private = key_templates(key, label, world.point(private_key))
+    public, private = imported_pair(SCHEMES["iso2"], key, label, world.point(private_key))
     private += [*claims, (p11.CKA_VALUE, scalar)]
     vault._backend.create(public)
     try:
@@ -401,7 +403,7 @@ def without(kind: int) -> Callable[[TokenVault], None]:
 def may_not(flag: int) -> Callable[[TokenVault], None]:
     def change(vault: TokenVault) -> None:
         key = envelopes.new_key()
-        public, private = key_templates(b"\x01", b"mine", world.point(key))
+        public, private = imported_pair(SCHEMES["iso2"], b"\x01", b"mine", world.point(key))
         scalar = bytearray(key.private_numbers().private_value.to_bytes(32, "big"))
         private = [(k, False if k == flag else v) for k, v in private]
         vault._backend.create(public)
@@ -438,7 +440,7 @@ def another_public_half(vault: TokenVault) -> None:
     adoptable(vault)
     (found,) = vault._backend.find([(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY)])
     vault._backend.destroy(found)
-    public, _ = key_templates(b"\x01", b"mine", world.point(envelopes.new_key()))
+    public, _ = imported_pair(SCHEMES["iso2"], b"\x01", b"mine", world.point(envelopes.new_key()))
     vault._backend.create(public)
 
 

@@ -264,7 +264,7 @@ def test_every_rejection_looks_the_same_to_the_peer(line: Line) -> None:
 
 
 def test_frame_length_over_limit_rejected_before_allocation() -> None:
-    reader = frame.Reader(64)
+    reader = frame.FrameReader(64)
     for _ in range(1000):
         assert reader.feed(b"\x41" * 1000) == []
         assert len(reader._buffer) <= 64 + 5
@@ -287,7 +287,7 @@ def test_message_length_over_limit_rejected_before_allocation() -> None:
 
 
 def test_v2gtp_length_over_limit_rejected_before_allocation() -> None:
-    reader = v2gtp.Reader()
+    reader = v2gtp.PayloadReader()
     with pytest.raises(v2gtp.V2gtpError) as caught:
         reader.feed(b"\x01\xfe\x80\x01" + (v2gtp.LIMIT + 1).to_bytes(4, "big"))
     assert caught.value.reason == "too-long"
@@ -295,7 +295,7 @@ def test_v2gtp_length_over_limit_rejected_before_allocation() -> None:
 
 
 def test_truncated_and_concatenated_frames_resync() -> None:
-    reader = frame.Reader(64)
+    reader = frame.FrameReader(64)
     whole = frame.encode(b"whole")
     line = whole[:4] + b"\x00" + whole + whole[:-1] + whole + b"\x00\x00" + whole
     bodies = [frame.unseal(raw) for raw in reader.feed(line)]
@@ -310,7 +310,7 @@ def test_4100_byte_response_accepted() -> None:
         heard += far.feed(near.poll(now), now)
         near.feed(far.poll(now), now)
     ((_, message),) = heard
-    assert v2gtp.Reader().feed(message) == [bytes(4100)]
+    assert v2gtp.PayloadReader().feed(message) == [bytes(4100)]
 
 
 def test_pnc_refused_without_tls() -> None:

@@ -32,8 +32,8 @@ from evcc.vault.cryptoki import (
     CKA_TOKEN,
     CKA_VALUE,
     CKO_SECRET_KEY,
+    USES,
 )
-from evcc.vault.opening import USES
 
 MAKERS = ("create", "copy", "derive", "unwrap", "generate_secret")
 DIGEST = bytes(range(32))

@@ -81,7 +81,7 @@ def answer(pair, body, session_id=SESSION_ID):
 
 def read(frame, pair):
     """(session id, name, body, signature) of a request; pair: the one expected."""
-    (payload,) = v2gtp.Reader().feed(frame)
+    (payload,) = v2gtp.PayloadReader().feed(frame)
     if pair == "supportedAppProtocol":
         ((name, body),) = exi.decode(payload, "sap").items()
         return b"", name, body, None

@@ -59,7 +59,7 @@ BAD = (
     (whole(vault=but(TOKEN, token=URI)), "module is said twice"),
     (whole(vault=but(TOKEN, token=URI, module=None)), "pin_file is said twice"),
     (whole(vault=but(TOKEN, token="pkcs11:serial=1", serial="1")), "said twice"),
-    (whole(vault=but(TOKEN, token="pkcs11:tokn=car")), "what is known is"),
+    (whole(vault=but(TOKEN, token="pkcs11:tokn=car")), "the known attributes are"),
     (whole(vault={"kind": "service"}), "either socket, or host and port"),
     (whole(vault={"kind": "service", "host": "h"}), "either socket, or host and port"),
     (

@@ -5,7 +5,7 @@ from noise import Chance, spoil
 
 
 def _through(body, seed=0):
-    raws = frame.Reader(len(body)).feed(frame.encode(body, seed))
+    raws = frame.FrameReader(len(body)).feed(frame.encode(body, seed))
     assert len(raws) == 1
     return frame.unseal(raws[0], seed)
 
@@ -25,7 +25,7 @@ def test_bodies_of_every_shape_come_back():
 
 def test_a_frame_of_nothing_is_none():
     for seed in (0, 7):
-        (raw,) = frame.Reader(9).feed(frame.encode(b"", seed))
+        (raw,) = frame.FrameReader(9).feed(frame.encode(b"", seed))
         assert frame.unseal(raw, seed) is None
 
 
@@ -44,18 +44,18 @@ def test_every_changed_byte_is_noticed():
         for change in (1, 0x80, encoded[i]):
             damaged = bytearray(encoded)
             damaged[i] ^= change
-            for raw in frame.Reader(64).feed(bytes(damaged)):
+            for raw in frame.FrameReader(64).feed(bytes(damaged)):
                 assert frame.unseal(raw) is None
 
 
 def test_a_frame_of_another_connection_is_as_good_as_damaged():
-    raw = frame.Reader(64).feed(frame.encode(b"hello", 1))[0]
+    raw = frame.FrameReader(64).feed(frame.encode(b"hello", 1))[0]
     assert frame.unseal(raw, 1) == b"hello"
     assert frame.unseal(raw, 2) is None
 
 
 def test_truncated_and_concatenated_frames_resync():
-    reader = frame.Reader(64)
+    reader = frame.FrameReader(64)
     whole = frame.encode(b"whole")
     line = b"\x11REPL noise" + whole[:4] + b"\x00" + whole + whole[:-1] + whole + b"\x00" + whole
     bodies = [frame.unseal(raw) for raw in reader.feed(line)]
@@ -63,7 +63,7 @@ def test_truncated_and_concatenated_frames_resync():
 
 
 def test_a_frame_over_the_limit_is_never_collected():
-    reader = frame.Reader(64)
+    reader = frame.FrameReader(64)
     for _ in range(200):
         assert reader.feed(b"\x41" * 100) == []
         assert len(reader._buffer) <= 64 + 4 + 1
@@ -73,7 +73,7 @@ def test_a_frame_over_the_limit_is_never_collected():
 
 
 def test_bytes_one_by_one_are_the_same():
-    reader = frame.Reader(64)
+    reader = frame.FrameReader(64)
     raws = []
     for byte in frame.encode(b"a\x00b") + frame.encode(b"c"):
         raws += reader.feed(bytes([byte]))
@@ -82,7 +82,7 @@ def test_bytes_one_by_one_are_the_same():
 
 def test_noise_of_any_kind_raises_nothing():
     chance = Chance(9)
-    reader = frame.Reader(64)
+    reader = frame.FrameReader(64)
     for _ in range(200):
         line = spoil(frame.encode(chance.bytes(1 + chance.below(60))), chance, 50)
         for raw in reader.feed(line + chance.bytes(chance.below(8))):

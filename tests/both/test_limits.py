@@ -162,7 +162,7 @@ def nonce(n):
 
 
 def v2gtp_payload(n):
-    assert v2gtp.Reader().feed(v2gtp.encode(bytes(n))) == [bytes(n)]
+    assert v2gtp.PayloadReader().feed(v2gtp.encode(bytes(n))) == [bytes(n)]
 
 
 def session_payload(n):
@@ -255,7 +255,7 @@ def socket_path(n):
 
 
 def frame_body(n):
-    frames = frame.Reader(300).feed(frame.encode(b"\1" * n))
+    frames = frame.FrameReader(300).feed(frame.encode(b"\1" * n))
     if not frames:
         raise mux.LinkError("too-long")
     assert frame.unseal(frames[0]) == b"\1" * n

@@ -4,7 +4,8 @@ import os
 import struct
 
 from evcc.vault import VaultError
-from evcc.vault.softhsm_files import back_up, repair
+from evcc.vault.backend import TokenFiles, token_files
+from evcc.vault.softhsm import SoftHsmFiles
 
 
 def attribute(value, length=None, kind=0x80005349):
@@ -58,35 +59,35 @@ class Store:
 
 def test_a_token_that_was_cut_off_while_it_was_written_is_put_back():
     store = Store()
-    back_up(store.folder, "car")
+    SoftHsmFiles(store.folder).back_up("car")
     assert store.names("b") == ["token.object"]  # a stranger's token is not ours to keep
     if hasattr(os, "chmod"):
         assert os.stat(store.folder + "/a/token.kept")[0] & 0o777 == 0o600
     for n in range(len(TOKEN)):
         store.write("a/token.object", TOKEN[:n])
-        repair(store.folder)
+        SoftHsmFiles(store.folder).repair()
         assert store.read("a/token.object") == TOKEN, n
     os.remove(store.folder + "/a/token.object")
-    repair(store.folder)
+    SoftHsmFiles(store.folder).repair()
     assert store.read("a/token.object") == TOKEN
     store.remove()
 
 
 def test_what_is_kept_is_the_latest_and_never_what_is_not_whole():
     store = Store()
-    back_up(store.folder, "car")
+    SoftHsmFiles(store.folder).back_up("car")
     kept = store.read("a/token.kept")
     store.write("a/token.object", struct.pack(">Q", 2) + TOKEN[8:])  # a login, and no more
-    back_up(store.folder, "car")
+    SoftHsmFiles(store.folder).back_up("car")
     assert store.read("a/token.kept") == kept
     store.write("a/token.object", TOKEN[:-1])
-    back_up(store.folder, "car")
+    SoftHsmFiles(store.folder).back_up("car")
     assert store.read("a/token.kept") == kept
     another = objectfile(b"car" + b" " * 29, 0x42D, b"opened" * 12)  # another PIN
     store.write("a/token.object", another)
-    repair(store.folder)
+    SoftHsmFiles(store.folder).repair()
     assert store.read("a/token.object") == another
-    back_up(store.folder, "car")
+    SoftHsmFiles(store.folder).back_up("car")
     assert store.read("a/token.kept") == another
     assert store.read("a/token.before") == kept
     store.remove()
@@ -95,7 +96,7 @@ def test_what_is_kept_is_the_latest_and_never_what_is_not_whole():
 def test_a_token_never_seen_whole_stays_as_it_is():
     store = Store()
     store.write("a/token.object", b"")
-    repair(store.folder)
+    SoftHsmFiles(store.folder).repair()
     assert store.read("a/token.object") == b""
     assert store.names() == ["1.object", "token.object"]
     store.remove()
@@ -108,7 +109,7 @@ def test_a_length_that_no_file_has_is_put_aside_and_what_is_only_short_is_not():
     for name, data in others.items():
         store.write("a/" + name + ".object", data)
     store.write("a/9.object", fatal)
-    repair(store.folder)
+    SoftHsmFiles(store.folder).repair()
     assert store.read("a/9.damaged") == fatal
     for name, data in others.items():
         assert store.read("a/" + name + ".object") == data
@@ -126,9 +127,9 @@ def test_a_serial_number_that_would_be_the_empty_slots_is_put_back():
     for last in (b"2\xe130b2df", b"02g0b2df", b" 2x0b2df", b"0x2!b2df", b"00000001", b"+2 0b2df"):
         store, damaged = Store(), token(b"7a8fa518" + last)
         store.write("a/token.object", whole)
-        back_up(store.folder, "car")
+        SoftHsmFiles(store.folder).back_up("car")
         store.write("a/token.object", damaged)
-        repair(store.folder)
+        SoftHsmFiles(store.folder).repair()
         assert store.read("a/token.object") == whole, last
         assert store.read("a/token.damaged") == damaged
         store.remove()
@@ -137,9 +138,9 @@ def test_a_serial_number_that_would_be_the_empty_slots_is_put_back():
 def test_a_serial_number_that_is_damaged_otherwise_is_the_librarys_to_read():
     for damaged in (b"", b"7a8fa518xa30b2df", b"7a8fa5183-30b2df", b"7a8fa518" * 3):
         store = Store()
-        back_up(store.folder, "car")
+        SoftHsmFiles(store.folder).back_up("car")
         store.write("a/token.object", token(damaged))
-        repair(store.folder)
+        SoftHsmFiles(store.folder).repair()
         assert store.read("a/token.object") == token(damaged)
         store.remove()
 
@@ -147,7 +148,7 @@ def test_a_serial_number_that_is_damaged_otherwise_is_the_librarys_to_read():
 def test_a_label_that_looks_like_a_serial_number_is_no_reason_to_fail():
     store, odd = Store(), objectfile(0x42D, struct.pack(">QQ", 0x8000534A, 3))
     store.write("a/token.object", odd)
-    repair(store.folder)
+    SoftHsmFiles(store.folder).repair()
     assert store.read("a/token.object") == odd
     store.remove()
 
@@ -157,7 +158,7 @@ def test_two_copies_of_a_token_are_left_alone_and_named():
     store.write("a/token.object", token(b"7a8fa5182a30b2df"))
     store.write("b/token.object", token(b"000000002a30b2df"))
     try:
-        repair(store.folder)
+        SoftHsmFiles(store.folder).repair()
     except VaultError as error:
         assert error.reason == "unavailable"
         assert store.folder + "/a" in error.detail
@@ -169,6 +170,8 @@ def test_two_copies_of_a_token_are_left_alone_and_named():
 
 
 def test_without_softhsm_there_is_nothing_to_do():
-    repair(None)
-    repair("/no/such/folder")
-    back_up(None, "car")
+    files = token_files(None, "")
+    assert type(files) is TokenFiles
+    files.repair()
+    files.back_up("car")
+    SoftHsmFiles("/no/such/folder").repair()

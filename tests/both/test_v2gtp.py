@@ -12,9 +12,9 @@ def test_header_is_version_complement_type_and_length():
 def test_messages_come_out_however_they_come_in():
     payloads = [b"a", bytes(4416), b"", b"xyz"]
     stream = b"".join([v2gtp.encode(payload) for payload in payloads])
-    assert v2gtp.Reader().feed(stream) == payloads
+    assert v2gtp.PayloadReader().feed(stream) == payloads
     for size in (1, 7, 8, 9, 1000):
-        reader = v2gtp.Reader()
+        reader = v2gtp.PayloadReader()
         got = []
         for start in range(0, len(stream), size):
             got += reader.feed(stream[start : start + size])
@@ -26,14 +26,14 @@ def test_messages_come_out_however_they_come_in():
 
 def test_length_over_limit_is_refused_from_the_header_alone():
     header = bytes.fromhex("01fe800100002001")
-    raises(V2gtpError, "too-long", v2gtp.Reader().feed, header)
-    raises(V2gtpError, "too-long", v2gtp.Reader(4).feed, v2gtp.encode(b"12345"))
-    assert v2gtp.Reader(5).feed(v2gtp.encode(b"12345")) == [b"12345"]
-    raises(V2gtpError, "too-long", v2gtp.Reader().feed, bytes.fromhex("01fe8001ffffffff"))
+    raises(V2gtpError, "too-long", v2gtp.PayloadReader().feed, header)
+    raises(V2gtpError, "too-long", v2gtp.PayloadReader(4).feed, v2gtp.encode(b"12345"))
+    assert v2gtp.PayloadReader(5).feed(v2gtp.encode(b"12345")) == [b"12345"]
+    raises(V2gtpError, "too-long", v2gtp.PayloadReader().feed, bytes.fromhex("01fe8001ffffffff"))
 
 
 def test_other_versions_and_payload_types_are_refused():
-    raises(V2gtpError, "version", v2gtp.Reader().feed, bytes.fromhex("02fd800100000000"))
-    raises(V2gtpError, "version", v2gtp.Reader().feed, bytes.fromhex("01ff800100000000"))
-    raises(V2gtpError, "payload-type", v2gtp.Reader().feed, v2gtp.encode(b"", 0x9000))
-    raises(V2gtpError, "payload-type", v2gtp.Reader().feed, v2gtp.encode(b"", 0x8002))
+    raises(V2gtpError, "version", v2gtp.PayloadReader().feed, bytes.fromhex("02fd800100000000"))
+    raises(V2gtpError, "version", v2gtp.PayloadReader().feed, bytes.fromhex("01ff800100000000"))
+    raises(V2gtpError, "payload-type", v2gtp.PayloadReader().feed, v2gtp.encode(b"", 0x9000))
+    raises(V2gtpError, "payload-type", v2gtp.PayloadReader().feed, v2gtp.encode(b"", 0x8002))

@@ -53,9 +53,9 @@ if "plugvault.vault_service.server" in sys.orig_argv:
             return result
         return wrapped
 
-    for name, call in list(vars(HostBackend).items()):
-        if callable(call) and not name.startswith("_"):
-            setattr(HostBackend, name, dangerous(call))
+    for name in dir(HostBackend):
+        if not name.startswith("_"):
+            setattr(HostBackend, name, dangerous(getattr(HostBackend, name)))
     RequestHandler.answer = dangerous(RequestHandler.answer)
 """
 

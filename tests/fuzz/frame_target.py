@@ -15,7 +15,7 @@ def seeds() -> Iterator[bytes]:
 
 def target(data: bytes) -> None:
     """Nothing is raised, never more than a frame is kept, and the next zero starts afresh."""
-    reader = frame.Reader(LIMIT)
+    reader = frame.FrameReader(LIMIT)
     for start in range(0, len(data), 7):
         for raw in reader.feed(data[start : start + 7]):
             body = frame.unseal(raw)

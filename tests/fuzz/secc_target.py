@@ -65,7 +65,7 @@ def target(data: bytes) -> None:
     if state != EXTERNAL and any(isinstance(event, Authorized) for event in events):
         raise AssertionError("billed without a signature")
     for frame in frames:
-        (payload,) = v2gtp.Reader().feed(frame)
+        (payload,) = v2gtp.PayloadReader().feed(frame)
         exi.decode(payload, "sap" if state == APP_PROTOCOL else "iso2")
     if secc.state == CLOSED and secc.receive(data, 2) != ([], []):
         raise AssertionError("alive after its end")

@@ -13,7 +13,7 @@ def seeds() -> Iterator[bytes]:
 
 
 def _read(data: bytes, size: int) -> tuple[list[bytes], str]:
-    reader = v2gtp.Reader(LIMIT)
+    reader = v2gtp.PayloadReader(LIMIT)
     got: list[bytes] = []
     try:
         for start in range(0, len(data), size):

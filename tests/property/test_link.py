@@ -37,7 +37,7 @@ def test_whole_in_order_exactly_once(messages, seed, per_thousand, rate):
 
 @given(st.binary(min_size=1, max_size=700), st.integers(0, 2**32 - 1))
 def test_every_body_survives_framing(body, seed):
-    (raw,) = frame.Reader(len(body)).feed(frame.encode(body, seed))
+    (raw,) = frame.FrameReader(len(body)).feed(frame.encode(body, seed))
     assert frame.unseal(raw, seed) == body
 
 
@@ -52,7 +52,7 @@ def test_no_bytes_upset_the_link(chunks):
 @given(st.lists(st.binary(max_size=100), max_size=5), st.lists(st.integers(1, 50), max_size=40))
 def test_v2gtp_is_the_same_in_any_pieces(payloads, cuts):
     stream = b"".join(v2gtp.encode(payload) for payload in payloads)
-    reader, got = v2gtp.Reader(), []
+    reader, got = v2gtp.PayloadReader(), []
     for cut in [*cuts, len(stream)]:
         got += reader.feed(stream[:cut])
         stream = stream[cut:]
@@ -61,7 +61,7 @@ def test_v2gtp_is_the_same_in_any_pieces(payloads, cuts):
 
 @given(st.lists(st.binary(max_size=60)))
 def test_v2gtp_says_no_with_one_error(chunks):
-    reader = v2gtp.Reader(limit=100)
+    reader = v2gtp.PayloadReader(limit=100)
     with contextlib.suppress(v2gtp.V2gtpError):
         for chunk in chunks:
             assert all(len(payload) <= 100 for payload in reader.feed(chunk))

@@ -450,6 +450,6 @@ def test_weaker_token_is_refused_through_ffi_too(car_token: CarToken) -> None:
 def test_sealed_for_another_is_a_mismatch_at_every_level(vault: TokenVault) -> None:
     bad = {**envelope(vault), "public": world.point(envelopes.new_key())}
     for level, recipe in custody.RECIPES["aes-cbc"]:
-        vault._survey_result = {"iso2": (level, "", recipe, True)}
+        vault._survey_result = {"iso2": custody.Method(level, "", recipe, custody.NSS)}
         with pytest.raises(VaultError, match=r"^key-mismatch"):
             vault.open_contract_key(*bad.values())

@@ -26,8 +26,8 @@ from evcc.vault.cryptoki import (
     CKA_WRAP,
     CKK_AES,
     CKO_PRIVATE_KEY,
+    secret_template,
 )
-from evcc.vault.opening import secret_template
 from evcc.vault.pkcs11 import TokenVault
 from fixtures.tokens import CarToken
 from plugvault import runtimes
@@ -75,7 +75,8 @@ def vault(each_token: CarToken):
 
 
 def force(vault: TokenVault, level: str, is_nss: bool) -> None:
-    vault._survey_result = {"iso2": (level, "", dict(custody.RECIPES["aes-cbc"])[level], is_nss)}
+    recipe, dialect = dict(custody.RECIPES["aes-cbc"])[level], custody.DIALECTS[is_nss]
+    vault._survey_result = {"iso2": custody.Method(level, "", recipe, dialect)}
 
 
 def envelope(vault: TokenVault, **changes: Any) -> list[Any]:
@@ -336,7 +337,7 @@ def test_copy_that_fails_leaves_no_original(
         late = [(CKA_CLASS, 99)]
         return [attribute for attribute in template if attribute[0] != 1] + [(1, False)], late
 
-    monkeypatch.setattr("plugvault.cryptoki.backend.in_two_steps", impossible)
+    monkeypatch.setattr("evcc.vault.backend.in_two_steps", impossible)
     with pytest.raises(VaultError):
         vault.open_contract_key(*good)
     assert objects(vault) == before

@@ -44,7 +44,7 @@ class Vehicle:
         if not frames:
             return None
         (frame,) = frames
-        (payload,) = v2gtp.Reader().feed(frame)
+        (payload,) = v2gtp.PayloadReader().feed(frame)
         if self.events and any(getattr(e, "name", "").startswith("supp") for e in events):
             return exi.decode(payload, "sap")["supportedAppProtocolRes"]
         session_id, self.answered, body, _ = messages.opened(exi.decode(payload))
@@ -478,7 +478,7 @@ def test_the_operators_answer_gets_the_sessions_id_and_nothing_else(vehicle: Veh
     installation(vehicle)
     response = vehicle.world.response(vehicle.world.cpo.point, session_id=b"\0")
     frames, _ = vehicle.secc.fetched(response, 5)
-    (payload,) = v2gtp.Reader().feed(frames[0])
+    (payload,) = v2gtp.PayloadReader().feed(frames[0])
     received, expected = exi.decode(payload), exi.decode(response)
     assert received["V2G_Message"]["Header"]["SessionID"] == SESSION
     expected["V2G_Message"]["Header"]["SessionID"] = SESSION

@@ -10,8 +10,7 @@ import sys
 import time
 
 from evcc.vault import PROVISIONING, pkcs11
-from evcc.vault.cryptoki import CKM_ECDH1_DERIVE
-from evcc.vault.opening import secret_template
+from evcc.vault.cryptoki import CKM_ECDH1_DERIVE, secret_template
 
 DIGEST = bytes(range(32))
 

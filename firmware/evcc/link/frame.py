@@ -1,8 +1,8 @@
 """Frames on a noisy byte line: COBS, a CRC-32, and a zero byte between frames.
 
-COBS (Cheshire and Baker, 1999) leaves no zero in a frame, so the next zero always starts afresh,
-whatever noise came before. What is damaged is dropped here; `evcc.link.mux` sends it again.
-A CRC is no protection against a person.
+COBS (Cheshire and Baker, 1999) leaves no zero in a frame, so after any noise the next zero starts
+a new one. Damaged frames are dropped here; `evcc.link.mux` sends them again. A CRC does not
+protect against an attacker.
 """
 
 import binascii
@@ -32,10 +32,10 @@ def encode(body: bytes, seed: int = 0) -> bytes:
 
 
 def unseal(raw: bytes, seed: int = 0) -> "bytes | None":
-    """The body of one frame as `Reader` gives it, or None when it is damaged.
+    """The body of one frame from `FrameReader`, or None when it is damaged.
 
-    `seed`: start value of the CRC. Both ends derive it from what they must agree on, so that a
-    frame of another connection is as good as a damaged one.
+    `seed`: start value of the CRC. Both ends derive it from their connection, so that a frame of
+    another connection counts as damaged.
     """
     data = bytearray()
     i = 0
@@ -54,10 +54,10 @@ def unseal(raw: bytes, seed: int = 0) -> "bytes | None":
     return body
 
 
-class Reader:
-    """Cuts a byte stream at its zeros. `limit`: bytes of the longest body to expect.
+class FrameReader:
+    """Splits a byte stream at its zeros. `limit`: bytes of the longest body.
 
-    What is longer is dropped as it comes in, never collected. `dropped` counts those.
+    Longer frames are dropped as they arrive, never collected; `dropped` counts them.
     """
 
     def __init__(self, limit: int) -> None:
@@ -68,7 +68,7 @@ class Reader:
         self.dropped = 0
 
     def feed(self, data: bytes) -> "list[bytes]":
-        """The frames completed by `data`, still sealed. Any bytes do."""
+        """The frames completed by `data`, still sealed."""
         frames = []
         start = 0
         while True:

@@ -1,7 +1,7 @@
-"""A mux on a stream: the one place where the link's bytes meet a port.
+"""The line: a mux on a stream, where the link's bytes meet a port.
 
-Does nothing by itself: the owner calls `pump`, one thread only. What comes in waits in `inbox`,
-as much of each channel as may wait on the way out; more is dropped, and counted.
+Has no thread: the owner calls `pump`, from one thread only. Received messages wait in `inbox`,
+with the same limits by channel as for sending; more are dropped and counted.
 """
 
 from evcc.link.mux import weight
@@ -9,8 +9,8 @@ from evcc.link.mux import weight
 
 class Line:
     """stream: read(n, timeout_ms) -> bytes, write(bytes). mux: `evcc.link.mux.Mux`.
-    ticks_ms: steady milliseconds. `inbox`: messages not yet looked at, (channel, data).
-    `dropped`: by channel, how many found no room there; the owner clears it."""
+    ticks_ms: steady milliseconds. `inbox`: messages for the owner to take, (channel, data).
+    `dropped`: by channel, the number of messages without room in `inbox`; the owner clears it."""
 
     def __init__(self, stream, mux, ticks_ms) -> None:
         self.stream = stream
@@ -33,13 +33,13 @@ class Line:
         try:
             messages = self.mux.feed(data, self.ticks_ms())
         except MemoryError:
-            messages = []  # these bytes are lost, as if to noise: they come again
+            messages = []  # these bytes are lost like noise, and the peer repeats them
         for channel, message in messages:
             self._take(channel, message)
         self.flush()
 
     def _take(self, channel: int, message: bytes) -> None:
-        waiting = [data for other, data in self.inbox if other == channel]
+        waiting = [entry[1] for entry in self.inbox if entry[0] == channel]
         if weight(waiting + [message]) > self.mux.queues[channel]:
             self.dropped[channel] = self.dropped.get(channel, 0) + 1
         else:
@@ -53,31 +53,31 @@ class Line:
 
 
 class ChannelStream:
-    """One channel as a byte stream, for a client that waits for its answers (the vault's)."""
+    """One channel as a byte stream, for a client that waits for answers: the vault's."""
 
     def __init__(self, line: Line, channel: int) -> None:
         self._line = line
         self._channel = channel
-        self._rest = b""
+        self._received = b""
 
     def write(self, data: bytes) -> None:
-        """Queue it. Raises: LinkError."""
+        """Queue the bytes. Raises: LinkError."""
         self._line.send(self._channel, data)
 
     def read(self, n: int, timeout_ms: int) -> bytes:
-        """At most `n` bytes; b"" after `timeout_ms`. What comes on other channels waits."""
+        """At most `n` bytes; b"" after `timeout_ms`. Messages of other channels stay queued."""
         line = self._line
         end = line.ticks_ms() + timeout_ms
-        while not self._rest:
+        while not self._received:
             line.pump(max(end - line.ticks_ms(), 0))
-            self._rest = b"".join(
+            self._received = b"".join(
                 [data for channel, data in line.inbox if channel == self._channel]
             )
             line.inbox = [message for message in line.inbox if message[0] != self._channel]
             if line.ticks_ms() >= end:
                 break
-        data, self._rest = self._rest[:n], self._rest[n:]
+        data, self._received = self._received[:n], self._received[n:]
         return data
 
     def close(self) -> None:
-        self._rest = b""
+        self._received = b""

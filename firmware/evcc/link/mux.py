@@ -1,17 +1,17 @@
 """Channels over one noisy line: every message arrives whole, in order, exactly once.
 
-Frames (`evcc.link.frame`) carry fragments of messages, numbered. The receiver says what it has
-(a cumulative number, a bitmap of sixteen behind it) and echoes the stamp of the transmission it
-saw last; since a line does not reorder, everything sent before that and not acknowledged is
-lost, and is sent again at once. A timer covers the loss of the answer. Fragments shrink while
-the line is noisy, because a short frame has the better chance.
+Frames (`evcc.link.frame`) carry numbered fragments of messages. The receiver acknowledges what it
+has (a cumulative number, and a bitmap of the sixteen after it) and echoes the stamp of the last
+transmission it saw. A line does not reorder, so every frame sent before that one and not
+acknowledged is lost, and is sent again at once. A timer covers a lost acknowledgement. Fragments
+get shorter while the line is noisy: a short frame is damaged less often.
 
-Each end has an epoch, drawn at random at its start. A HELLO frame tells it; all other frames
-are sealed with both epochs in their CRC, so that what a restarted peer's predecessor left on the
-line is noise. When the peer restarts, what was queued for its predecessor is dropped. What waits
-for a peer that takes nothing is bounded too, by channel: more is refused, and the owner decides.
+Each end has an epoch, a random number of its start. A HELLO frame carries it; the CRC of all other
+frames includes both epochs, so frames of a peer before its restart count as noise. When the peer
+restarts, the messages queued for it are dropped. The queue for a peer that takes nothing is
+bounded by channel: `send` refuses more, and the caller decides.
 
-Sans-I/O: the caller moves the bytes and brings the time. Authenticates nobody.
+Sans-I/O: the caller moves the bytes and gives the time. Does not authenticate the peer.
 """
 
 import binascii
@@ -25,11 +25,11 @@ TELEMATICS = 2
 VAULT = 3
 LOG = 4
 
-# Bytes of the longest message of each channel; more is refused before it is collected.
+# Bytes of the longest message of each channel; a longer one is refused before it is collected.
 LIMITS = {CONTROL: 4096, SESSION: 8192 + 8, TELEMATICS: 4096, VAULT: 4096, LOG: 512}
 
-# Bytes that may wait on each channel, every message counting `EACH` more: two of the longest of
-# those that are answered one by one, and one of SESSION and VAULT with something small beside it.
+# Bytes that may wait on each channel, `EACH` more for every message: two of the longest messages
+# of the channels with answers, and one of SESSION and VAULT with a small message beside it.
 QUEUES = {CONTROL: 9216, SESSION: 9216, TELEMATICS: 9216, VAULT: 5120, LOG: 4096}
 EACH = 32
 
@@ -45,7 +45,7 @@ _TOTAL_BYTES = 3
 
 _WINDOW = 16  # the bitmap's size
 _LONGEST = 240  # bytes of a message in one frame
-_CAUTIOUS = 60  # to begin with
+_INITIAL = 60
 _SHORTEST = 30
 _CLEAN_RUN = 16  # frames in a row without a loss before fragments grow again
 _FRAME_LIMIT = _DATA_BYTES + _TOTAL_BYTES + _LONGEST
@@ -54,22 +54,22 @@ _HELLO_MS = 200
 _TIMEOUT_MS = 500  # until the first answer has been timed
 _TIMEOUT_MIN_MS = 10
 _TIMEOUT_MAX_MS = 1000
-_PATIENCE_MAX = 2
+_BACKOFF_MAX = 2
 
 
 class LinkError(EvccError):
-    """The caller asked for what the link does not carry, or not now: "full"."""
+    """A message that the link does not carry, or not now: "full"."""
 
     REASONS = ("channel", "too-long", "full")
 
 
 def weight(messages: "list[bytes]") -> int:
-    """What messages that wait count for, in bytes."""
+    """Bytes that waiting messages count for."""
     return sum([len(message) + EACH for message in messages])
 
 
 class _Fragment:
-    """One numbered frame under way. `due`: it has to be sent (again)."""
+    """One numbered frame in flight. `due`: to be sent, or sent again."""
 
     def __init__(self, number: int, head: int, payload: bytes) -> None:
         self.number = number
@@ -85,9 +85,9 @@ class Mux:
     """One end of a link.
 
     `epoch`: random, 1 to 2^32-1, new at each start. `limits`: message limit by channel, bytes.
-    `queues`: what may wait by channel, bytes.
-    `generation` counts the peers met: it changes when the peer has restarted.
-    `resent` counts the frames sent more than once, `refused` the messages over the limit.
+    `queues`: limit of the waiting messages by channel, bytes.
+    `generation`: number of peers so far; it changes when the peer has restarted.
+    `resent`: number of repeated frames; `refused`: number of messages over the limit.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Mux:
         self._epoch = epoch
         self._limits = limits
         self.queues = queues
-        self._reader = frame.Reader(_FRAME_LIMIT)
-        self._messages = []  # whole, not yet given to the caller
+        self._reader = frame.FrameReader(_FRAME_LIMIT)
+        self._messages = []  # complete, not yet returned to the caller
         self._peer = 0
         self._confirmed = False
         self._hello_at = None
@@ -115,11 +115,11 @@ class Mux:
         if len(data) > self._limits[channel]:
             raise LinkError("too-long", str(len(data)) + " bytes on channel " + str(channel))
         if len(data) > self.room(channel):
-            raise LinkError("full", "nobody takes what waits on channel " + str(channel))
+            raise LinkError("full", "the peer takes nothing on channel " + str(channel))
         self._queues[channel].append(bytes(data))
 
     def room(self, channel: int) -> int:
-        """Bytes of the longest message that `channel` has room for; less than 0: for none."""
+        """Bytes of the longest message that `channel` has room for; below 0: no room."""
         return self.queues[channel] - EACH - weight(self._queues[channel])
 
     def idle(self) -> bool:
@@ -145,7 +145,7 @@ class Mux:
         return messages
 
     def poll(self, now_ms: int) -> bytes:
-        """What to write to the line now."""
+        """The bytes to write to the line now."""
         out = bytearray()
         if not self._confirmed and (self._hello_at is None or now_ms >= self._hello_at):
             self._hello_at = now_ms + _HELLO_MS
@@ -153,7 +153,7 @@ class Mux:
         if self._hello_due:
             self._hello_due = False
             hello = _HELLO + self._epoch.to_bytes(4, "big") + self._peer.to_bytes(4, "big")
-            out.extend(b"\x00")  # ends whatever noise stands on the line
+            out.extend(b"\x00")  # ends a noise frame that the peer may be reading
             out.extend(frame.encode(hello))
         if not self._peer:
             return bytes(out)
@@ -172,7 +172,7 @@ class Mux:
         return bytes(out)
 
     def wait_ms(self, now_ms: int) -> int:
-        """Milliseconds until `poll` has something to do, if nothing comes in before."""
+        """Milliseconds until `poll` has something to send, if no bytes arrive before."""
         waits = [_TIMEOUT_MAX_MS]
         if self._ack_due or self._hello_due:
             return 0
@@ -185,13 +185,13 @@ class Mux:
                 return 0
             sent = [f.sent_at for f in self._flight if not f.arrived]
             if sent:
-                waits.append(max(sent) + self._timeout * self._patience - now_ms)
+                waits.append(max(sent) + self._timeout * self._backoff - now_ms)
         return max(min(waits), 0)
 
     # -- the connection --
 
     def _meet(self, peer: int) -> None:
-        """Start afresh with `peer` (0: nobody yet)."""
+        """Reset the connection, to the peer of this epoch (0: none yet)."""
         if self._peer or not peer:
             self._queues = {channel: [] for channel in self._limits}
         self._peer = peer
@@ -199,18 +199,18 @@ class Mux:
         theirs = peer.to_bytes(4, "big")
         self._seal_out = binascii.crc32(mine + theirs)
         self._seal_in = binascii.crc32(theirs + mine)
-        self._turn = 0  # whose channel's fragment is next
-        self._offset = {}  # by channel: how much of its first message is under way
-        self._flight = []  # fragments sent and not acknowledged up to, in order
+        self._turn = 0  # the channel of the next fragment, or the first after it
+        self._offset = {}  # by channel: bytes of its first message in fragments so far
+        self._flight = []  # sent fragments from the first unacknowledged one on, in order
         self._number = 0
         self._stamp = 0
         self._timeout = _TIMEOUT_MS
-        self._patience = 1  # grows while nothing is answered
-        self._longest = _CAUTIOUS
+        self._backoff = 1  # grows while there is no answer
+        self._longest = _INITIAL
         self._clean = 0
         self._expected = 0
-        self._early = {}  # by number: frames that came before one that is missing
-        self._parts = {}  # by channel: [bytes so far, the whole]
+        self._early = {}  # by number: frames after a missing one
+        self._parts = {}  # by channel: [bytes so far, buffer of the message]
         self._echo = 0
         self._ack_due = False
         self._hello_due = False
@@ -228,14 +228,14 @@ class Mux:
             self._confirmed = False
         if knows:
             self._confirmed = True
-            self._ack_due = True  # a sealed frame tells it that we know it too
+            self._ack_due = True  # a sealed frame confirms its epoch
         else:
             self._hello_due = True
 
     # -- sending --
 
     def _next_fragment(self) -> "_Fragment | None":
-        """The next fragment, channels taking turns."""
+        """The next fragment, round-robin over the channels."""
         channels = [channel for channel in self._queues if self._queues[channel]]
         if not channels:
             return None
@@ -271,12 +271,12 @@ class Mux:
         return frame.encode(head + self._ack() + fragment.payload, self._seal_out)
 
     def _probe(self, now_ms: int) -> None:
-        """No answer for too long: send the oldest again; its echo will tell about the rest."""
+        """After a timeout, send the oldest fragment again; its echo reports on the others."""
         waiting = [f for f in self._flight if not f.arrived]
         if not waiting or any(f.due for f in waiting):
             return
-        if now_ms - max(f.sent_at for f in waiting) >= self._timeout * self._patience:
-            self._patience = min(self._patience * 2, _PATIENCE_MAX)
+        if now_ms - max(f.sent_at for f in waiting) >= self._timeout * self._backoff:
+            self._backoff = min(self._backoff * 2, _BACKOFF_MAX)
             waiting[0].due = True
             self._shrink()
 
@@ -289,7 +289,7 @@ class Mux:
         flight = self._flight
         count = (upto - flight[0].number) & 0xFF if flight else 0
         if count > len(flight):
-            return  # older than what we know
+            return  # an old acknowledgement
         for i in range(len(flight)):
             fragment = flight[i]
             if not fragment.arrived:
@@ -313,10 +313,10 @@ class Mux:
             self._clean = 0
 
     def _timed(self, elapsed_ms: int) -> None:
-        """An answer took this long: follow it slowly downwards, at once upwards."""
-        self._patience = 1
-        wanted = elapsed_ms * 3 // 2 + _TIMEOUT_MIN_MS
-        self._timeout = min(max(wanted, (self._timeout * 7 + wanted) // 8), _TIMEOUT_MAX_MS)
+        """Adapt the timeout to a measured answer: upwards at once, downwards slowly."""
+        self._backoff = 1
+        target = elapsed_ms * 3 // 2 + _TIMEOUT_MIN_MS
+        self._timeout = min(max(target, (self._timeout * 7 + target) // 8), _TIMEOUT_MAX_MS)
 
     # -- receiving --
 
@@ -330,26 +330,26 @@ class Mux:
     def _arrived(self, body: bytes) -> None:
         number = body[1]
         if (number - self._expected) & 0xFF >= _WINDOW:
-            return  # it came before, and the answer to it was lost
+            return  # a repeated frame, whose acknowledgement was lost
         self._early[number] = body
         while self._expected in self._early:
             body = self._early.pop(self._expected)
             try:
                 self._collect(body)
-            except MemoryError:  # one message less, and the line goes on
+            except MemoryError:  # this message is lost, the line goes on
                 self._parts.pop(body[0] & _CHANNEL, None)
                 self.refused += 1
             self._expected = (self._expected + 1) & 0xFF
 
     def _collect(self, body: bytes) -> None:
-        """Add one fragment, in order now, to its message."""
+        """Add one fragment, in its order, to its message."""
         head = body[0]
         channel = head & _CHANNEL
         start = _DATA_BYTES
         if head & _FIRST:
             start += _TOTAL_BYTES
             total = int.from_bytes(body[_DATA_BYTES:start], "big")
-            self._parts.pop(channel, None)  # what never ended is no beginning of this
+            self._parts.pop(channel, None)  # a message that never ended
             if total <= self._limits.get(channel, -1):
                 self._parts[channel] = [0, bytearray(total)]
             else:

@@ -1,8 +1,8 @@
 """V2GTP, the header in front of every message between EV and station.
 
 ISO 15118-2 section 7.8.3: version 01, its complement FE, a payload type of two bytes, a length
-of four. Only EXI messages of ISO 15118-2 (payload type 8001) are carried here; SDP, which has
-types of its own, is not. Sans-I/O.
+of four. Carries only EXI messages of ISO 15118-2 (payload type 8001); SDP, which has payload types
+of its own, is not implemented. Sans-I/O.
 """
 
 from evcc.errors import EvccError
@@ -14,7 +14,7 @@ _VERSION = b"\x01\xfe"
 
 
 class V2gtpError(EvccError):
-    """The peer does not speak V2GTP, or says more than we take. The stream is lost after it."""
+    """Bytes that are not V2GTP, or a payload over the limit. The stream cannot be read on."""
 
     REASONS = ("version", "payload-type", "too-long")
 
@@ -25,8 +25,8 @@ def encode(payload: bytes, payload_type: int = EXI) -> bytes:
     return header + payload
 
 
-class Reader:
-    """Cuts a byte stream into payloads of at most `limit` bytes."""
+class PayloadReader:
+    """Splits a byte stream into payloads of at most `limit` bytes."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
@@ -36,13 +36,13 @@ class Reader:
 
     @property
     def pending(self) -> int:
-        """Bytes of a message that has begun and not ended."""
+        """Bytes of an unfinished message."""
         return len(self._header) + self._filled
 
     def feed(self, data: bytes) -> "list[bytes]":
         """The payloads completed by `data`.
 
-        Raises: V2gtpError, as soon as the header is there and before the payload is collected.
+        Raises: V2gtpError for a header, before its payload is collected.
         """
         payloads = []
         at = 0

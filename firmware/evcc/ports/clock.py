@@ -1,13 +1,13 @@
 """Two clocks: the time of day, for certificates, and a steady one, for timeouts.
 
-Both are plain integers that never wrap, so that the protocol cores can subtract them. What this
-does not do is set the time: a board without a clock chip starts in the past, and every
-certificate is then not yet valid, which is the safe way to be wrong.
+Both are plain integers that never wrap, so that the protocol code can subtract them. Does not set
+the time: a board without a clock chip starts in the past, where no certificate is valid yet. That
+is the safe side.
 """
 
 import time
 
-# MicroPython counts from 2000 on some boards (esp32, rp2 with the old epoch), from 1970 elsewhere.
+# MicroPython counts from 2000 on some boards (esp32, rp2 with the old epoch), from 1970 on others.
 _EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
 
 
@@ -17,7 +17,7 @@ def now() -> int:
 
 
 if hasattr(time, "ticks_ms"):
-    # ticks_ms wraps (after 12 days on a 32-bit board): add up the differences instead.
+    # ticks_ms wraps (after 12 days on a 32-bit board): so the differences are summed up.
     _seen = time.ticks_ms()
     _total = 0
 

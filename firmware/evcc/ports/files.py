@@ -1,4 +1,4 @@
-"""Small named files in one folder of flash or disk, each written whole or not at all.
+"""Small named files in one folder of flash or disk, each written atomically.
 
 A write goes to a temporary name, is flushed to the medium, takes its name by `rename`, and the
 folder is flushed too: a power cut at any point leaves the old bytes or the new ones. Flushing is
@@ -29,13 +29,13 @@ _REASONS = {
 
 
 class StoreError(EvccError):
-    """The store could not do it; what was stored before is still there."""
+    """A failed store operation; the stored files are as before."""
 
     REASONS = ("name", "full", "read-only", "io")
 
 
 class Files:
-    """The folder `folder`, made if it is not there. Half-written leftovers are removed.
+    """The folder `folder`, made if it is missing. Half-written files are removed.
 
     Raises: StoreError.
     """
@@ -49,8 +49,8 @@ class Files:
             for name in os.listdir(folder):
                 if name.endswith(_TEMPORARY):
                     os.remove(folder + "/" + name)
-            # Who wrote here last may have been killed before it did so, and on what is read now
-            # something will be done that lasts.
+            # The last writer may have been killed before it flushed, and this process acts on
+            # what it reads now.
             flush_path(folder)
         except OSError as error:
             raise _store_error(error, folder)
@@ -91,14 +91,14 @@ class Files:
         flush_path(self._folder)
 
     def names(self) -> "list[str]":
-        """The names there are, sorted. Raises: StoreError."""
+        """The names of all files, sorted. Raises: StoreError."""
         try:
             return sorted(n for n in os.listdir(self._folder) if not n.endswith(_TEMPORARY))
         except OSError as error:
             raise _store_error(error, self._folder)
 
     def _path(self, name: str) -> str:
-        """A name can never leave the folder, nor pass for a leftover."""
+        """Refuses names outside the folder, and names of temporary files."""
         if (
             not 0 < len(name) <= _NAME_LIMIT
             or name[0] == "."
@@ -116,11 +116,10 @@ def _flush(file) -> None:
 
 
 def flush_path(path: str) -> None:
-    """Make durable what was done to a file, or in a folder: a rename, a removal.
+    """Make durable a file's content, or a folder's renames and removals.
 
-    A failure is not an error of the caller's: every reader already sees the new state, and
-    raising would make the caller undo what cannot be undone. (littlefs and FAT open no folders:
-    there the rename itself is the commit.)
+    A failure is not raised: every reader already sees the new state, and the caller could not undo
+    it. (littlefs and FAT open no folders: there the rename itself is the commit.)
     """
     try:
         if not hasattr(os, "fsync"):
@@ -149,7 +148,7 @@ def _discard(path: str) -> None:
     try:
         os.remove(path)
     except OSError:
-        pass  # it may never have been made; the next start removes what is left
+        pass  # it may not exist; the next start removes it otherwise
 
 
 def _store_error(error: OSError, name: str) -> StoreError:

@@ -1,6 +1,6 @@
 """A serial line: a UART of the board, or a tty on Linux (a USB adapter, a PTY).
 
-8 data bits, no parity, one stop bit, no flow control: `evcc.link` repeats what is lost.
+8 data bits, no parity, one stop bit, no flow control: `evcc.link` repeats lost frames.
 """
 
 from evcc.ports.stream import PortError, Stream
@@ -32,7 +32,7 @@ def open_uart(number: int, baud: int = 115200, **pins) -> Stream:
 
 
 def _make_raw(termios, descriptor: int, speed: int) -> None:
-    """VMIN = VTIME = 0: a read returns what is there. Otherwise it waits for all it asked for."""
+    """VMIN = VTIME = 0: a read returns the bytes there are, instead of waiting for all of n."""
     if hasattr(termios, "setraw"):
         termios.setraw(descriptor)
     else:

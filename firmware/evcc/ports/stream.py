@@ -1,4 +1,4 @@
-"""What a UART, a TCP socket and a Unix socket have in common: bytes both ways, with a timeout.
+"""A byte stream with timeouts, over a UART, a TCP socket or a Unix socket.
 
 Works on `select.poll`, which CPython and every MicroPython have. Does no framing.
 """
@@ -13,16 +13,16 @@ _GONE = (errno.EIO, errno.ECONNRESET, errno.ENOTCONN, 32)  # 32: EPIPE, unnamed 
 
 
 class PortError(EvccError):
-    """The other end is gone, is not there, or takes no bytes."""
+    """The other end is gone, cannot be reached, or takes no bytes."""
 
     REASONS = ("closed", "unavailable", "timeout")
 
 
 class Stream:
-    """A byte stream over `source` (something `poll` can wait for).
+    """A byte stream over `source`, which `select.poll` can wait for.
 
-    `receive(n)` returns at most n bytes that are there (b"" or None: none), `send(data)` how
-    many it took.
+    `receive(n)` returns at most n bytes without waiting (b"" or None: none); `send(data)` returns
+    the number of bytes it took.
     """
 
     def __init__(self, source, receive, send) -> None:
@@ -35,7 +35,7 @@ class Stream:
         self._writable.register(source, select.POLLOUT)
 
     def read(self, n: int, timeout_ms: int) -> bytes:
-        """At most `n` bytes as soon as any are there; b"" after `timeout_ms`.
+        """At most `n` bytes, as soon as some have arrived; b"" after `timeout_ms`.
 
         Raises: PortError("closed") when the other end is gone.
         """
@@ -52,7 +52,7 @@ class Stream:
         return bytes(data or b"")
 
     def write(self, data: bytes) -> None:
-        """All of `data`. Raises: PortError("closed"), PortError("timeout") after 5 s."""
+        """Write all of `data`. Raises: PortError("closed"), PortError("timeout") after 5 s."""
         view = memoryview(data)
         while view:
             if not self._writable.poll(_WRITE_TIMEOUT_MS):
@@ -64,11 +64,11 @@ class Stream:
                     raise _port_error(error)
 
     def close(self) -> None:
-        """Let go of the port."""
+        """Close the port."""
         self.source.close()
 
     def _hung_up(self) -> bool:
-        """Readable with nothing to read: a socket's end of stream, or a line hung up."""
+        """Readable with nothing to read: the end of a socket's stream, or a hung-up line."""
         ready = self._readable.poll(0)
         return bool(ready) and bool(ready[0][1] & (select.POLLIN | select.POLLHUP))
 

@@ -1,4 +1,4 @@
-"""A TCP stream to a host: the module's link where there is a network instead of a UART.
+"""A TCP stream to a host, for a link or a vault service over a network.
 
 No TLS: the link's channels authenticate for themselves (`evcc.telematics`).
 """
@@ -25,5 +25,5 @@ def connect(host: str, port: int) -> Stream:
     try:
         sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
     except OSError:
-        pass  # only speed: some boards' stacks have no such option
+        pass  # it only affects speed, and some boards' stacks lack the option
     return of_socket(sock)

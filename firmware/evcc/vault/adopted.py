@@ -1,10 +1,10 @@
-"""A key pair that was in the token before the car, and is its provisioning key: never copied, and
-never destroyed by the car.
+"""An adopted key pair: it was in the token before the car, and is the car's provisioning key. The
+car never copies it and never destroys it.
 
 The configuration names the private key by `object` (CKA_LABEL), `id` (CKA_ID) or both, as in
 "pkcs11:object=car%2017;id=%01". The public half is the one with the same CKA_ID; where the private
-key has none, the one with the same label. Whatever leaves a doubt is refused: two that match, half
-of a pair, another curve, a key that cannot both sign and derive.
+key has none, the one with the same label. Refused, because in doubt: two keys that match, half of
+a pair, another curve, a key that cannot both sign and derive.
 """
 
 from . import VaultError, uri
@@ -25,19 +25,19 @@ _CURVE = SCHEMES["iso2"]
 
 
 class Adopted:
-    """name: the URI. One car's alone: the first owner that claims it.
+    """name: the URI. The key belongs to the first owner that claims it, and to no other.
 
-    Raises VaultError("refused") for a name that is none.
+    Raises VaultError("refused") for a URI that names no private key.
     """
 
     def __init__(self, name: str) -> None:
-        said = uri.parse(name)
-        self._wanted = [
-            (kind, said[word])
+        fields = uri.parse(name)
+        self._template = [
+            (kind, fields[word])
             for word, kind in (("object", CKA_LABEL), ("id", CKA_ID))
-            if said[word]
+            if fields[word]
         ]
-        if not self._wanted or said["type"] not in (b"", b"private"):
+        if not self._template or fields["type"] not in (b"", b"private"):
             raise VaultError("refused", "a key is named by object= or id=: " + name)
         self.name = name
         self._owner = b""
@@ -50,7 +50,7 @@ class Adopted:
 
     def pair(self, backend) -> tuple:
         """(private object, point, public object). Raises VaultError("not-found" | "refused")."""
-        private = self._only(backend, CKO_PRIVATE_KEY, self._wanted)
+        private = self._only(backend, CKO_PRIVATE_KEY, self._template)
         if private is None:
             raise VaultError("not-found", "no private key is called " + self.name)
         if backend.attribute(private, CKA_EC_PARAMS) != _CURVE.ec_params:
@@ -58,9 +58,9 @@ class Adopted:
         for kind, word in ((CKA_SIGN, "sign"), (CKA_DERIVE, "derive")):
             if not any(backend.attribute(private, kind)):
                 raise VaultError("refused", self.name + " may not " + word)
-        same = backend.attribute(private, CKA_ID)
-        wanted = [(CKA_ID, same)] if same else [(CKA_LABEL, backend.attribute(private, CKA_LABEL))]
-        public = self._only(backend, CKO_PUBLIC_KEY, wanted)
+        shared = CKA_ID if backend.attribute(private, CKA_ID) else CKA_LABEL
+        template = [(shared, backend.attribute(private, shared))]
+        public = self._only(backend, CKO_PUBLIC_KEY, template)
         if public is None:
             raise VaultError("refused", self.name + " lacks its public half")
         point = backend.attribute(public, CKA_EC_POINT)[-_CURVE.point_length :]
@@ -68,26 +68,27 @@ class Adopted:
             raise VaultError("refused", "the public half of " + self.name + " is not on P-256")
         return private, point, public
 
-    def _only(self, backend, kind: int, wanted: list):
-        """The one object of that kind with these attributes, or None."""
-        found = _matching(backend, kind, wanted)
-        if not found:
+    def _only(self, backend, kind: int, template: list):
+        """The one object of a class with these attributes, or None."""
+        handles = _matching(backend, kind, template)
+        if not handles:
             backend.reload()
-            found = _matching(backend, kind, wanted)
-        if len(found) > 1:
+            handles = _matching(backend, kind, template)
+        if len(handles) > 1:
             half = "private" if kind == CKO_PRIVATE_KEY else "public"
             text = "%d %s keys are called %s: name one by id="
-            raise VaultError("refused", text % (len(found), half, self.name))
-        return found[0] if found else None
+            raise VaultError("refused", text % (len(handles), half, self.name))
+        return handles[0] if handles else None
 
 
-def _matching(backend, kind: int, wanted: list) -> list:
-    # Looked at one by one: a damaged object can make every search by label or id fail.
-    return [one for one in backend.find([(CKA_CLASS, kind)]) if _is(backend, one, wanted)]
+def _matching(backend, kind: int, template: list) -> list:
+    # Compared one by one: a damaged object can make every search by label or id fail.
+    handles = backend.find([(CKA_CLASS, kind)])
+    return [handle for handle in handles if _matches(backend, handle, template)]
 
 
-def _is(backend, found, wanted: list) -> bool:
+def _matches(backend, handle, template: list) -> bool:
     try:
-        return all(backend.attribute(found, kind) == value for kind, value in wanted)
+        return all(backend.attribute(handle, kind) == value for kind, value in template)
     except VaultError:
         return False

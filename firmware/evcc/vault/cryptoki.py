@@ -1,4 +1,8 @@
-"""Numbers of PKCS#11 2.40 that the vault uses: attributes, classes, mechanisms, return codes."""
+"""PKCS#11 2.40 as the vault uses it: numbers, return codes, and the templates of its objects.
+
+A template is a list or a tuple of (attribute, value). It names every use of a key: a flag that no
+template forbids, a token may allow.
+"""
 
 CKA_CLASS, CKA_TOKEN, CKA_PRIVATE, CKA_LABEL, CKA_VALUE = 0x0, 0x1, 0x2, 0x3, 0x11
 CKA_KEY_TYPE, CKA_ID, CKA_SENSITIVE = 0x100, 0x102, 0x103
@@ -7,7 +11,7 @@ CKA_SIGN, CKA_SIGN_RECOVER, CKA_VERIFY, CKA_DERIVE = 0x108, 0x109, 0x10A, 0x10C
 CKA_VALUE_LEN, CKA_EXTRACTABLE, CKA_MODIFIABLE = 0x161, 0x162, 0x170
 CKA_LOCAL, CKA_NEVER_EXTRACTABLE, CKA_ALWAYS_SENSITIVE = 0x163, 0x164, 0x165
 CKA_EC_PARAMS, CKA_EC_POINT = 0x180, 0x181
-CKA_NSS_DB = 0xD5A0DB00  # NSS: the public point of a private key, which it files the key by
+CKA_NSS_DB = 0xD5A0DB00  # NSS: the public point of a private key, by which NSS files the key
 CKO_PUBLIC_KEY, CKO_PRIVATE_KEY, CKO_SECRET_KEY = 2, 3, 4
 CKK_EC, CKK_GENERIC_SECRET, CKK_AES = 0x3, 0x10, 0x1F
 CKM_CONCATENATE_BASE_AND_DATA, CKM_CONCATENATE_DATA_AND_BASE = 0x362, 0x363
@@ -31,11 +35,77 @@ REASONS = {
     0x110: "refused",  # WRAPPED_KEY_INVALID
 }
 
+USES = (CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP, CKA_SIGN, CKA_VERIFY, CKA_DERIVE)
 
-def in_two_steps(template, more=()) -> tuple:
-    """The templates of an object of the session, and of its copy that stays in the token.
 
-    more: what the copy is told again.
+def private_flags(derive: bool) -> list:
+    """A private key that signs, derives if `derive`, and cannot be allowed more later."""
+    return [
+        (CKA_PRIVATE, True),
+        (CKA_SENSITIVE, True),
+        (CKA_EXTRACTABLE, False),
+        (CKA_MODIFIABLE, False),
+        (CKA_SIGN, True),
+        (CKA_DERIVE, derive),
+        (CKA_DECRYPT, False),
+        (CKA_UNWRAP, False),
+        (CKA_SIGN_RECOVER, False),
+    ]
+
+
+def imported_pair(scheme, key_id: bytes, label: bytes, point: bytes) -> tuple:
+    """(public, private) for a key pair from outside, without the private key's value. It can do
+    what a provisioning key can, and no more. scheme: of `schemes.SCHEMES`."""
+    common = [
+        (CKA_TOKEN, True),
+        (CKA_KEY_TYPE, CKK_EC),
+        (CKA_EC_PARAMS, scheme.ec_params),
+        (CKA_ID, key_id),
+        (CKA_LABEL, label),
+    ]
+    public = common + [(CKA_CLASS, CKO_PUBLIC_KEY), (CKA_EC_POINT, octet_string(point))]
+    public += [(CKA_PRIVATE, False), (CKA_VERIFY, True)]
+    return public, common + [(CKA_CLASS, CKO_PRIVATE_KEY)] + private_flags(derive=True)
+
+
+def session_public_key(scheme, point: bytes) -> list:
+    """A public key of the session, to verify with."""
+    return [
+        (CKA_CLASS, CKO_PUBLIC_KEY),
+        (CKA_KEY_TYPE, CKK_EC),
+        (CKA_TOKEN, False),
+        (CKA_PRIVATE, False),
+        (CKA_VERIFY, True),
+        (CKA_EC_PARAMS, scheme.ec_params),
+        (CKA_EC_POINT, octet_string(point)),
+    ]
+
+
+def secret_template(
+    size, kind=CKK_GENERIC_SECRET, uses=(CKA_DERIVE,), sensitive=True, extractable=False
+) -> tuple:
+    """A secret of the session, of `size` bytes."""
+    return (
+        (CKA_VALUE_LEN, size),
+        (CKA_CLASS, CKO_SECRET_KEY),
+        (CKA_KEY_TYPE, kind),
+        (CKA_TOKEN, False),
+        (CKA_PRIVATE, True),
+        (CKA_SENSITIVE, sensitive),
+        (CKA_EXTRACTABLE, extractable),
+    ) + tuple([(use, use in uses) for use in USES])
+
+
+def in_two_steps(template, repeated=()) -> tuple:
+    """The templates of a session object, and of its copy that stays in the token.
+
+    repeated: attributes that the copy gets, and the session object does not.
     """
-    late = [one for one in template if one[0] in (CKA_TOKEN, CKA_MODIFIABLE) + more]
-    return [one for one in template if one not in late] + [(CKA_TOKEN, False)], late
+    later = [item for item in template if item[0] in (CKA_TOKEN, CKA_MODIFIABLE) + repeated]
+    return [item for item in template if item not in later] + [(CKA_TOKEN, False)], later
+
+
+def octet_string(point: bytes) -> bytes:
+    """CKA_EC_POINT as PKCS#11 2.40 has it: the point in a DER octet string."""
+    length = len(point)
+    return (b"\x04" if length < 128 else b"\x04\x81") + bytes((length,)) + bytes(point)

@@ -1,15 +1,17 @@
-"""The ladder of custody: what of a contract key was ever outside of its token, and which rung a
-token reaches.
+"""The custody levels: what of a contract key is ever outside its token, and which level a token
+reaches.
 
 L3: nothing leaves the token. L2: the content key K is in this process's memory, the scalar never.
-L1+: K and the scalar are, the ECDH secret Z is not. L1: all three are, each wiped after use.
+L1+: K and the scalar are, the ECDH secret Z is not. L1: all three are. Each is wiped after use.
 
-What a token says it can do is wrong both ways (NSS does what it does not list), so `survey` does
-it: with throw-away keys of the session it is the sender, opens the envelope by each recipe of
-`opening`, the best first, tries to read every object on the way, and has the key that comes out
-sign. Says nothing of a process that is under another's control: whoever may use our key can make
-the token do anything that its flags allow.
+The list of mechanisms of a token is no proof: NSS does mechanisms that it does not list. So
+`survey` tries: with throw-away keys of the session it is the sender, opens the envelope by each
+recipe of `opening`, the best first, tries to read every object that the recipe makes, and has the
+new key sign. A level says nothing about a process under an attacker's control: a process that may
+use the provisioning key can make the token do anything its flags allow.
 """
+
+from collections import namedtuple
 
 from . import VaultError
 from .cryptoki import (
@@ -17,16 +19,17 @@ from .cryptoki import (
     CKA_EC_PARAMS,
     CKA_EC_POINT,
     CKA_EXTRACTABLE,
-    CKA_NSS_DB,
     CKA_PRIVATE,
     CKA_SENSITIVE,
     CKA_SIGN,
     CKA_TOKEN,
     CKA_VALUE,
     CKM_ECDH1_DERIVE,
+    secret_template,
 )
 from .levels import LEVELS
-from .opening import COUNTER, Opening, secret_template, xor
+from .nss import DIALECT as NSS
+from .opening import COUNTER, PLAIN, Opening, xor
 from .schemes import SCHEMES
 
 RECIPES = {
@@ -37,7 +40,12 @@ RECIPES = {
         ("L1", Opening.import_read),
     ),
 }
+DIALECTS = (PLAIN, NSS)
 _DIGEST = bytes(32)
+
+# How a token opens an envelope. level: "" where no recipe works; missing: what the next level
+# lacks; recipe: a method of `Opening`, or None; dialect: the library's, of DIALECTS.
+Method = namedtuple("Method", ("level", "missing", "recipe", "dialect"))
 
 
 def at_least(level: str, minimum: str) -> bool:
@@ -46,50 +54,50 @@ def at_least(level: str, minimum: str) -> bool:
 
 
 def survey(backend) -> dict:
-    """{scheme: (level, why, recipe, is_nss)} of the token of `backend`. Leaves nothing in it.
+    """{scheme: Method} of a token. Leaves nothing in it.
 
-    why: what the next level lacks. level "", recipe None: no way works. is_nss: whether a key's
-    template needs CKA_NSS_DB. Raises VaultError when the token does not make the keys for a trial.
+    Raises VaultError where the token does not make the keys for a trial.
     """
-    return {name: _Trial(backend, row).result(_Trial.best) for name, row in SCHEMES.items()}
+    return {name: _Trial(backend, row).run(_Trial.best) for name, row in SCHEMES.items()}
 
 
-def works(backend, row, way) -> bool:
-    """Whether a way that `survey` found works now. Leaves nothing. Raises as `survey` does."""
-    level, _, recipe, is_nss = way
-    return _Trial(backend, row).result(lambda trial: not trial.fault(level, recipe, is_nss)[0])
+def works(backend, row, method) -> bool:
+    """Whether a method from `survey` works now. Leaves nothing. Raises as `survey` does."""
+    return _Trial(backend, row).run(
+        lambda trial: not trial.failed_step(method.level, method.recipe, method.dialect)[0]
+    )
 
 
 class _Trial:
-    """Of one scheme: an envelope, made with the token's help, that this session can open."""
+    """An envelope of one scheme that this session has sealed, with the token's help, to itself."""
 
     def __init__(self, backend, row) -> None:
         self._backend = backend
         self._row = row
         self._objects = []
 
-    def result(self, of):
-        """of(this), while the envelope is there."""
+    def run(self, examine):
+        """examine(this trial), with a sealed envelope."""
         try:
             self._seal()
-            return of(self)
+            return examine(self)
         finally:
-            for made in self._objects:
-                self._backend.destroy(made)
+            for handle in self._objects:
+                self._backend.destroy(handle)
 
-    def best(self) -> tuple:
-        why = "nothing is missing"
+    def best(self) -> Method:
+        missing = "nothing is missing"
         for level, recipe in RECIPES[self._row.cipher]:
-            for is_nss in (False, True):
-                fault, last = self.fault(level, recipe, is_nss)
-                if not fault:
-                    return level, why, recipe, is_nss
-                if not last:
+            for dialect in DIALECTS:
+                step, makes_key = self.failed_step(level, recipe, dialect)
+                if not step:
+                    return Method(level, missing, recipe, dialect)
+                if not makes_key:  # a failure before it, which no dialect changes
                     break
-            why = "%s needs %s" % (level, fault)
-        return "", why, None, False
+            missing = "%s needs %s" % (level, step)
+        return Method("", missing, None, PLAIN)
 
-    def _pair(self):
+    def _pair(self) -> tuple:
         """A key pair of this session, for ECDH only: private object, point."""
         common = [(CKA_TOKEN, False)]
         public = common + [(CKA_PRIVATE, False), (CKA_EC_PARAMS, self._row.ec_params)]
@@ -104,7 +112,7 @@ class _Trial:
         return pair[1], self._backend.attribute(pair[0], CKA_EC_POINT)[-self._row.point_length :]
 
     def _seal(self) -> None:
-        """What a sender does, but that the token has the ephemeral key and tells Z."""
+        """The sender's part, except that the token has the ephemeral key and lets Z be read."""
         backend, row = self._backend, self._row
         self._private, point = self._pair()
         ephemeral, self._dh_point = self._pair()
@@ -118,8 +126,8 @@ class _Trial:
             block = backend.ecb(key, True, xor(block, row.trial[0][at : at + 16]))
             self._wrapped += block
 
-    def fault(self, level, recipe, is_nss) -> tuple:
-        """(what the recipe failed at or "", whether that was the making of the key)."""
+    def failed_step(self, level, recipe, dialect) -> tuple:
+        """(the step that the recipe fails at, or "", whether that step makes the key)."""
         backend, row = self._backend, self._row
         template = [
             (CKA_TOKEN, False),
@@ -128,18 +136,18 @@ class _Trial:
             (CKA_EXTRACTABLE, False),
             (CKA_SIGN, True),
             (CKA_DERIVE, False),
-        ]
-        if is_nss:
-            template.append((CKA_NSS_DB, row.trial[1]))
-        opening = Opening(backend, row, self._private, self._dh_point, self._wrapped, template)
+        ] + dialect.attributes(row.trial[1])
+        opening = Opening(
+            backend, row, self._private, self._dh_point, self._wrapped, template, dialect.copied
+        )
         readable = []
 
         def inspect(objects):
             self._objects.append(objects[-1])
-            for one in objects:
+            for handle in objects:
                 try:
-                    backend.attribute(one, CKA_VALUE)
-                    readable.append(one)
+                    backend.attribute(handle, CKA_VALUE)
+                    readable.append(handle)
                 except VaultError:
                     pass
 
@@ -154,4 +162,4 @@ class _Trial:
                     return "", False
         except VaultError:
             pass
-        return opening.step, opening.last
+        return opening.step, opening.makes_key

@@ -1,10 +1,10 @@
-"""The PKCS#11 backend the vault is written on, through ffi: MicroPython's Unix port with a token.
+"""The Cryptoki backend through ffi, for MicroPython's Unix port.
 
 Follows PKCS#11 2.40 with its structures in natural alignment (every Unix). Single-threaded, as
-C_Initialize(NULL) promises. Knows no keys and no policy: see `pkcs11`.
+C_Initialize(NULL) promises.
 
-Nothing promises that the collector looks for addresses inside packed structures (today's does):
-whatever is named by address is kept by a `_Packed` until the call is over.
+A garbage collector need not look for addresses inside packed structures (today's does). So a
+`_Packed` holds every buffer that a structure names by address until the call is over.
 """
 
 import os
@@ -14,12 +14,11 @@ import ffi
 import uctypes
 from cryptolib import aes
 
-from . import VaultError, nss, uri
-from .cryptoki import CKA_TOKEN, CKM_ECDH1_DERIVE, REASONS, in_two_steps
+from . import VaultError, uri
+from .backend import CryptokiBackend, token_files
+from .cryptoki import CKM_ECDH1_DERIVE, REASONS, session_public_key
 from .pin import tries_left
-from .pkcs11 import session_public_key
-from .softhsm import check_room, token_folder
-from .softhsm_files import back_up, flush, reload, repair
+from .schemes import SCHEMES
 
 # name: (index in CK_FUNCTION_LIST, its arguments). L: CK_ULONG, P: pointer, B: CK_BBOOL.
 _FUNCTIONS = {
@@ -62,46 +61,45 @@ _CKF_OS_LOCKING_OK = 2
 _LONGEST_ATTRIBUTE = 256
 _LONGEST_WRAPPED = 256
 _TOKEN_INFO, _FLAGS = 512, 96  # room for CK_TOKEN_INFO, which begins with the label; its flags
-_AT_ONCE = 64  # objects per FindObjects
+_FIND_LIMIT = 64  # objects per C_FindObjects
 _WORD = struct.calcsize("L")
-_SCHEDULE = 208  # bytes: what AES-128 needs of it, and what stands before; the rest is longer
+_SCHEDULE = 208  # bytes: the key schedule of AES-128 and the fields before it
 _TRUE, _FALSE = b"\x01", b"\x00"  # CK_BBOOL
 
 
 class _Packed:
-    """A C structure in `data` (None: NULL) and every buffer it names by address."""
+    """A C structure in `data` (None: NULL) and every buffer that it names by address."""
 
-    def __init__(self, data, keep=()) -> None:
+    def __init__(self, data, buffers=()) -> None:
         self.data = data
-        self.keep = keep
+        self.buffers = buffers
 
 
-_constant = {}  # template -> its _Packed
+_template_cache = {}  # tuple -> its _Packed
 
 
 def _attributes(template) -> _Packed:
-    """CK_ATTRIBUTE[] of (type, value) in a list or a tuple. A tuple's is made once and kept: none
-    with a secret in it, for that is a bytearray, and not hashable."""
+    """CK_ATTRIBUTE[] of a template. A tuple's is cached: it holds no secret, for secrets are
+    bytearrays, which are not hashable."""
     if not isinstance(template, tuple):
         return _pack_attributes(template)
-    packed = _constant.get(template)
+    packed = _template_cache.get(template)
     if packed is None:
-        packed = _constant[template] = _pack_attributes(template)
+        packed = _template_cache[template] = _pack_attributes(template)
     return packed
 
 
 def _pack_attributes(template) -> _Packed:
-    keep, words = [], []
-    for kind, given in template:
-        if given is True:
-            value = _TRUE
-        elif given is False:
-            value = _FALSE
-        else:
-            value = struct.pack("L", given) if isinstance(given, int) else given
-        keep.append(value)
-        words += (kind, uctypes.addressof(value), len(value))
-    return _Packed(bytearray(struct.pack("LPL" * len(keep), *words)), keep)
+    buffers, words = [], []
+    for kind, value in template:
+        buffer = value
+        if value is True or value is False:
+            buffer = _TRUE if value else _FALSE
+        elif isinstance(value, int):
+            buffer = struct.pack("L", value)
+        buffers.append(buffer)
+        words += (kind, uctypes.addressof(buffer), len(buffer))
+    return _Packed(bytearray(struct.pack("LPL" * len(buffers), *words)), buffers)
 
 
 def _unpack(word) -> int:
@@ -116,89 +114,95 @@ def _mechanism(kind: int, parameter=None) -> _Packed:
     return _Packed(data, parameter)
 
 
-class FfiBackend:
-    """A session, logged in, on the token of that name [`uri.Name`]. See `pkcs11` for what each
-    call means."""
+class FfiBackend(CryptokiBackend):
+    """token: its name [`uri.Name`]; options: what C_Initialize is given, which only NSS wants."""
 
     def __init__(self, module_path: str, token: str, pin: str, options: str = "") -> None:
-        wanted = uri.Name(token)
+        name = uri.Name(token)
+        self._functions = self._load(module_path)
+        files = token_files(os.getenv("SOFTHSM2_CONF"), options)
+        files.repair()
+        self._initialize(options)
+        self._slot_id, info = self._find_slot(name)
+        CryptokiBackend.__init__(self, files, uri.label_of(info))
+        self._session = self._open_session()
+        self._log_in(pin)
+        files.back_up(self._label)
+
+    def _load(self, module_path: str) -> dict:
+        """{name: function} of CK_FUNCTION_LIST."""
         try:
-            self._library = ffi.open(module_path)  # kept: closing it would unload the code
+            self._library = ffi.open(module_path)  # a reference: closing it would unload the code
         except OSError as error:
             raise VaultError("module-missing", module_path + ", errno " + str(error.errno))
-        self._folder = token_folder(os.getenv("SOFTHSM2_CONF"))
         table = bytearray(_WORD)
         self._library.func("L", "C_GetFunctionList", "P")(table)
         table = struct.unpack("P", table)[0]
-        self._functions = {}
+        functions = {}
         for name, (index, arguments) in _FUNCTIONS.items():
             # The version before the pointers takes one word.
             pointer = struct.unpack("P", uctypes.bytes_at(table + (index + 1) * _WORD, _WORD))[0]
-            self._functions[name] = ffi.func("L", pointer, arguments)
-        repair(self._folder)
+            functions[name] = ffi.func("L", pointer, arguments)
+        return functions
+
+    def _initialize(self, options: str) -> None:
         arguments = None
         if options:  # CK_C_INITIALIZE_ARGS, its reserved member the string; NSS reads one more
             text = options.encode() + b"\x00"
-            where = uctypes.addressof(text)
-            arguments = struct.pack("PPPPLPP", 0, 0, 0, 0, _CKF_OS_LOCKING_OK, where, 0)
+            address = uctypes.addressof(text)
+            arguments = struct.pack("PPPPLPP", 0, 0, 0, 0, _CKF_OS_LOCKING_OK, address, 0)
         code = self._functions["Initialize"](arguments)
         if code not in (0, _ALREADY_INITIALIZED):
             raise _error("Initialize", code)
+
+    def _find_slot(self, name: "uri.Name") -> tuple:
+        """(slot, CK_TOKEN_INFO) of the token. Slot numbers are not stable, names are."""
+        count = bytearray(_WORD)
+        self._call("GetSlotList", 1, None, count)
+        n = _unpack(count)
+        slots = bytearray(n * _WORD)
+        self._call("GetSlotList", 1, slots, count)
+        tokens = []
+        for slot in struct.unpack("%dL" % n, slots):
+            info = bytearray(_TOKEN_INFO)
+            if not self._functions["GetTokenInfo"](slot, info):
+                tokens.append(((slot, info), info))
+        return name.pick(tokens)
+
+    def _open_session(self) -> int:
         session = bytearray(_WORD)
-        slot, info = self._slot(wanted)
-        self._slot_id, self._label, self._options = slot, uri.label_of(info), options
-        self._call("OpenSession", slot, _RW_SERIAL_SESSION, None, None, session)
-        self._session = _unpack(session)
+        self._call("OpenSession", self._slot_id, _RW_SERIAL_SESSION, None, None, session)
+        return _unpack(session)
+
+    def _log_in(self, pin: str) -> None:
         secret = bytearray(pin.encode())
         code = self._functions["Login"](self._session, _CKU_USER, secret, len(secret))
         for i in range(len(secret)):
             secret[i] = 0
         if code:
             info = bytearray(_TOKEN_INFO)
-            self._functions["GetTokenInfo"](slot, info)
+            self._functions["GetTokenInfo"](self._slot_id, info)
             self.close()
             raise _error("Login", code, tries_left(struct.unpack_from("L", info, _FLAGS)[0]))
-        back_up(self._folder, self._label)
 
     def reopen(self) -> None:
-        """Another session, logged in by the one it replaces, which the token left unusable."""
-        session = bytearray(_WORD)
-        self._call("OpenSession", self._slot_id, _RW_SERIAL_SESSION, None, None, session)
-        self._functions["CloseSession"](self._session)
-        self._session = _unpack(session)
+        former = self._session
+        self._session = self._open_session()  # before the last logged-in session closes
+        self._functions["CloseSession"](former)
 
     def close(self) -> None:
         self._functions["CloseSession"](self._session)  # the last session: logs out
         self._functions["Finalize"](None)
 
-    def check_room(self) -> None:
-        check_room(self._folder)
-
-    def flush(self) -> None:
-        flush(self._folder, self._label)
-        nss.flush(self._options, self._label)
-
-    def reload(self) -> None:
-        reload(self._folder, self._label)
-
-    def create(self, template) -> int:
-        if self._folder and (CKA_TOKEN, True) in template:
-            # SoftHSM writes the file of an object that is created some thirty times, half an
-            # object each time but the last; of one that is copied, three times.
-            first, late = in_two_steps(template)
-            handle = self.create(first)
-            try:
-                return self.copy(handle, late)
-            finally:
-                self.destroy(handle)
-        packed, made = _attributes(template), bytearray(_WORD)
-        self._call("CreateObject", self._session, packed.data, len(template), made)
-        return _unpack(made)
+    def _create(self, template) -> int:
+        packed, handle = _attributes(template), bytearray(_WORD)
+        self._call("CreateObject", self._session, packed.data, len(template), handle)
+        return _unpack(handle)
 
     def copy(self, handle: int, template) -> int:
-        packed, made = _attributes(template), bytearray(_WORD)
-        self._call("CopyObject", self._session, handle, packed.data, len(template), made)
-        return _unpack(made)
+        packed, output = _attributes(template), bytearray(_WORD)
+        self._call("CopyObject", self._session, handle, packed.data, len(template), output)
+        return _unpack(output)
 
     def generate(self, public, private) -> tuple:
         mechanism = _mechanism(_CKM_EC_KEY_PAIR_GEN)
@@ -218,22 +222,24 @@ class FfiBackend:
         return tuple(_unpack(handle) for handle in handles)
 
     def generate_secret(self, template) -> int:
-        packed, made = _attributes(template), bytearray(_WORD)
+        packed, output = _attributes(template), bytearray(_WORD)
         mechanism = _mechanism(_CKM_AES_KEY_GEN)
-        self._call("GenerateKey", self._session, mechanism.data, packed.data, len(template), made)
-        return _unpack(made)
+        self._call(
+            "GenerateKey", self._session, mechanism.data, packed.data, len(template), output
+        )
+        return _unpack(output)
 
     def find(self, template) -> list:
-        packed, found = _attributes(template), []
-        handles, count = bytearray(_AT_ONCE * _WORD), bytearray(_WORD)
+        packed, objects = _attributes(template), []
+        handles, count = bytearray(_FIND_LIMIT * _WORD), bytearray(_WORD)
         try:
             self._call("FindObjectsInit", self._session, packed.data, len(template))
             while True:
-                self._call("FindObjects", self._session, handles, _AT_ONCE, count)
+                self._call("FindObjects", self._session, handles, _FIND_LIMIT, count)
                 n = _unpack(count)
-                found += struct.unpack("%dL" % n, handles[: n * _WORD])
-                if n < _AT_ONCE:
-                    return found
+                objects += struct.unpack("%dL" % n, handles[: n * _WORD])
+                if n < _FIND_LIMIT:
+                    return objects
         finally:
             self._functions["FindObjectsFinal"](self._session)
 
@@ -255,7 +261,7 @@ class FfiBackend:
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         """In the token, by a public key object that lives for this call."""
-        handle = self.create(session_public_key(point))
+        handle = self.create(session_public_key(SCHEMES["iso2"], point))
         try:
             mechanism = _mechanism(_CKM_ECDSA)
             self._call("VerifyInit", self._session, mechanism.data, handle)
@@ -268,56 +274,62 @@ class FfiBackend:
         finally:
             self.destroy(handle)
 
-    def derive(self, kind: int, handle: int, data, template) -> int:
-        """data: the other's point for ECDH1_DERIVE, else what a mechanism joins to the key."""
+    def derive(self, mechanism: int, handle: int, data, template) -> int:
         parameter = None
         if data is not None:
-            keep = bytes(data)
-            words = (uctypes.addressof(keep), len(keep))
-            if kind == CKM_ECDH1_DERIVE:
-                words = (_CKD_NULL, 0, 0, words[1], words[0])
-            parameter = _Packed(struct.pack("LLPLP" if words[2:] else "PL", *words), keep)
-        mechanism = _mechanism(kind, parameter)
-        packed, made = _attributes(template), bytearray(_WORD)
+            buffer = bytes(data)
+            address, size = uctypes.addressof(buffer), len(buffer)
+            if mechanism == CKM_ECDH1_DERIVE:
+                parameter = struct.pack("LLPLP", _CKD_NULL, 0, 0, size, address)
+            else:
+                parameter = struct.pack("PL", address, size)
+            parameter = _Packed(parameter, buffer)
+        packed_mechanism = _mechanism(mechanism, parameter)
+        packed, output = _attributes(template), bytearray(_WORD)
         self._call(
-            "DeriveKey", self._session, mechanism.data, handle, packed.data, len(template), made
+            "DeriveKey",
+            self._session,
+            packed_mechanism.data,
+            handle,
+            packed.data,
+            len(template),
+            output,
         )
-        return _unpack(made)
+        return _unpack(output)
 
-    def wrap(self, kind: int, handle: int, iv: bytes, wrapped: int) -> bytes:
-        mechanism = _mechanism(kind, _Packed(iv))
+    def wrap(self, mechanism: int, handle: int, iv: bytes, wrapped: int) -> bytes:
+        packed = _mechanism(mechanism, _Packed(iv))
         out, length = bytearray(_LONGEST_WRAPPED), bytearray(struct.pack("L", _LONGEST_WRAPPED))
-        self._call("WrapKey", self._session, mechanism.data, handle, wrapped, out, length)
+        self._call("WrapKey", self._session, packed.data, handle, wrapped, out, length)
         return bytes(out[: _unpack(length)])
 
-    def unwrap(self, kind: int, handle: int, iv: bytes, data: bytes, template) -> int:
-        mechanism = _mechanism(kind, _Packed(iv))
-        packed, made = _attributes(template), bytearray(_WORD)
+    def unwrap(self, mechanism: int, handle: int, iv: bytes, data: bytes, template) -> int:
+        packed_mechanism = _mechanism(mechanism, _Packed(iv))
+        packed, output = _attributes(template), bytearray(_WORD)
         self._call(
             "UnwrapKey",
             self._session,
-            mechanism.data,
+            packed_mechanism.data,
             handle,
             data,
             len(data),
             packed.data,
             len(template),
-            made,
+            output,
         )
-        return _unpack(made)
+        return _unpack(output)
 
     def digest(self, mechanism: int, parts) -> bytearray:
-        """Of `parts` in order; an int is the handle of a secret, hashed inside the token."""
         out, length = bytearray(64), bytearray(struct.pack("L", 64))
-        kind = _mechanism(mechanism)
-        self._call("DigestInit", self._session, kind.data)
+        packed = _mechanism(mechanism)
+        self._call("DigestInit", self._session, packed.data)
         try:
             for part in parts:
-                if isinstance(part, int):
+                if isinstance(part, int):  # the handle of a secret, hashed inside the token
                     self._call("DigestKey", self._session, part)
                 else:
                     self._call("DigestUpdate", self._session, part, len(part))
-        finally:  # ends the operation in any case: one left active would block the session
+        finally:  # an operation left active would block the session
             code = self._functions["DigestFinal"](self._session, out, length)
         if code:
             raise _error("DigestFinal", code)
@@ -344,31 +356,17 @@ class FfiBackend:
         if code:
             raise _error(name, code)
 
-    def _slot(self, wanted: "uri.Name") -> tuple:
-        """(slot, CK_TOKEN_INFO) of the token. Slot numbers are not stable, names are."""
-        count = bytearray(_WORD)
-        self._call("GetSlotList", 1, None, count)
-        n = _unpack(count)
-        slots = bytearray(n * _WORD)
-        self._call("GetSlotList", 1, slots, count)
-        found = []
-        for slot in struct.unpack("%dL" % n, slots):
-            info = bytearray(_TOKEN_INFO)
-            if not self._functions["GetTokenInfo"](slot, info):
-                found.append(((slot, info), info))
-        return wanted.pick(found)
-
 
 def _wipe(cipher) -> None:
-    """The key in a cipher that is not used again: nothing else would, until its room is needed.
+    """Overwrite the key of a cipher that is not used again: MicroPython frees it unwiped.
 
-    `id` is its address; after its type comes the key's schedule, first of all, in each of the two
-    libraries that MicroPython is built with."""
+    `id` is the address. The key schedule follows the type first of all, in both of the libraries
+    that MicroPython is built with."""
     schedule = uctypes.bytearray_at(id(cipher) + _WORD, _SCHEDULE)
     for i in range(_SCHEDULE):
         schedule[i] = 0
 
 
 def _error(name: str, code: int, more: str = "") -> VaultError:
-    said = "C_%s: 0x%x" % (name, code)
-    return VaultError(REASONS.get(code, "unavailable"), said + "; " + more if more else said)
+    detail = "C_%s: 0x%x" % (name, code)
+    return VaultError(REASONS.get(code, "unavailable"), detail + "; " + more if more else detail)

@@ -1,26 +1,26 @@
-"""The words for custody, and how what a token says and what the car wrote down are one.
+"""The words for custody, and which word holds where the token and the car's store disagree.
 
-A token's word can have been altered where its files lie, the car's store can have been where it
-lies. So the car compares them, and never says better than both.
+The token's word can be altered in the token's files, the store's in the car's files. So the car
+compares the two and takes the lower.
 """
 
 LEVELS = ("L1", "L1+", "L2", "L3")  # what of a key was ever outside: `custody`
-# Below every level: who had the key before, nobody knows.
+# Below every level: former holders of the key are unknown.
 EXTRACTABLE = "extractable"  # it can leave its token, or could
 IMPORTED = "imported"  # written into the token from outside
-UNATTESTED = "unattested"  # this library attests nothing, of no key
+UNATTESTED = "unattested"  # this library attests nothing about any key
 WORDS = (EXTRACTABLE, IMPORTED, UNATTESTED) + LEVELS  # the lowest first
 
 
-def lower(one: str, other: str) -> str:
-    """The lower of two; a word that nobody knows attests nothing."""
-    if one == other:
-        return one
-    places = [WORDS.index(word if word in WORDS else UNATTESTED) for word in (one, other)]
+def lower(a: str, b: str) -> str:
+    """The lower of two words; an unknown word attests nothing."""
+    if a == b:
+        return a
+    places = [WORDS.index(word if word in WORDS else UNATTESTED) for word in (a, b)]
     return WORDS[min(places)]
 
 
-def told(token: str, store: str) -> str:
-    """Of a key that is in both. token: what the token says; store: what the car wrote down. A
-    token that attests nothing takes the store's word."""
+def reconcile(token: str, store: str) -> str:
+    """The custody of a key that is in the token and in the store, from the word of each. A token
+    that attests nothing leaves the store's word as it is."""
     return store if token == UNATTESTED else lower(token, store)

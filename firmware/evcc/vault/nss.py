@@ -1,16 +1,30 @@
-"""NSS's files after a key was made, and before anybody relies on it.
+"""NSS softoken's differences from PKCS#11: its files, and its private keys.
 
-SQLite flushes what it writes, but not the folder after it has removed its journal: when the power
-goes then, the journal may be there again, and undoes the key. So the folder is flushed after it.
+Files: SQLite flushes what it writes, but not the folder after it has removed its journal. A power
+cut at that moment can bring the journal back, which undoes the key. So the folder is flushed.
+
+Private keys: NSS files a private key by its public point, which the template must give. A key that
+NSS unwraps may derive, whatever its template says; a copy of it may be forbidden to.
 """
 
 from evcc.ports.files import flush_path
 
+from .backend import TokenFiles
+from .cryptoki import CKA_DERIVE, CKA_NSS_DB
+from .opening import Dialect
+
 _FOLDER = "configDir='sql:"
 
+DIALECT = Dialect(lambda point: [(CKA_NSS_DB, point)], (CKA_DERIVE,))
 
-def flush(options: str, label: str) -> None:
-    """options: what NSS was initialised with ("": it is not NSS); label: of the token."""
-    before, found, _ = options.partition("' tokenDescription='" + label + "'")
-    if found:
-        flush_path(before[before.rfind(_FOLDER) + len(_FOLDER) :])
+
+class NssFiles(TokenFiles):
+    """options: what NSS is initialised with."""
+
+    def __init__(self, options: str) -> None:
+        self._options = options
+
+    def flush(self, label: str) -> None:
+        before, match, _ = self._options.partition("' tokenDescription='" + label + "'")
+        if match:
+            flush_path(before[before.rfind(_FOLDER) + len(_FOLDER) :])

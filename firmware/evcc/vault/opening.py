@@ -1,96 +1,83 @@
-"""One envelope on its way into a token: the ways there are, and nothing left of them.
+"""The ways to open an envelope into a token. Whatever a way makes on its way is destroyed.
 
 ISO 15118-2 [V2G2-814..823]: Z by ECDH; K, the first bytes of the hash of counter | Z | OtherInfo;
-the scalar by AES-CBC without padding. Tokens import a scalar that they unwrap only inside of a
-PKCS#8 structure. So `rewrap` unwraps the scalar as a mere secret, puts the structure's beginning
-before it, and moves the whole on under W, a key for this once. `splice` makes the ciphertext of
-the structure from the scalar's: of the blocks before, and of the padding, only K has to be known.
+the scalar by AES-CBC without padding. Tokens import an unwrapped scalar only inside a PKCS#8
+structure. So `rewrap` unwraps the scalar as a plain secret, joins the beginning of the structure
+to it, and moves both on under W, a key made for this. `splice` computes the ciphertext of the
+structure from the ciphertext of the scalar: for the blocks before it and the padding, K is enough.
 
 `rewrap` and `splice` cannot see whether the scalar is below n: some tokens take n + d for d, which
-is the same key, others make a key that signs nothing. Which key it is has not been proved by any
-of them: see `pkcs11`.
+is the same key, others make a key that signs nothing. No way proves which key it has made:
+`pkcs11` does that.
 """
+
+from collections import namedtuple
 
 from . import VaultError
 from .cryptoki import (
     CKA_CLASS,
-    CKA_DECRYPT,
-    CKA_DERIVE,
     CKA_EC_PARAMS,
-    CKA_ENCRYPT,
-    CKA_EXTRACTABLE,
     CKA_KEY_TYPE,
-    CKA_NSS_DB,
-    CKA_PRIVATE,
-    CKA_SENSITIVE,
-    CKA_SIGN,
-    CKA_TOKEN,
     CKA_UNWRAP,
     CKA_VALUE,
-    CKA_VALUE_LEN,
-    CKA_VERIFY,
     CKA_WRAP,
     CKK_AES,
     CKK_EC,
-    CKK_GENERIC_SECRET,
     CKM_AES_CBC,
     CKM_AES_CBC_PAD,
     CKM_CONCATENATE_BASE_AND_DATA,
     CKM_CONCATENATE_DATA_AND_BASE,
     CKM_ECDH1_DERIVE,
     CKO_PRIVATE_KEY,
-    CKO_SECRET_KEY,
     in_two_steps,
+    secret_template,
 )
 
 COUNTER = b"\x00\x00\x00\x01"
-USES = (
-    CKA_ENCRYPT,
-    CKA_DECRYPT,
-    CKA_WRAP,
-    CKA_UNWRAP,
-    CKA_SIGN,
-    CKA_VERIFY,
-    CKA_DERIVE,
-)
 _BLOCK = 16  # bytes, of AES
+
+# How a library wants private keys. attributes: the ones a key needs for its public point, a
+# function; copied: the ones that an unwrapped key takes only when it is copied.
+Dialect = namedtuple("Dialect", ("attributes", "copied"))
+PLAIN = Dialect(lambda point: [], ())
 
 
 class Opening:
-    """private: the object of our static key; wrapped: IV | ciphertext; template: of the contract
-    key, without class and kind.
+    """One envelope. private: the object of the provisioning key; wrapped: IV | ciphertext;
+    template: of the contract key, without class and type; copied: of the library's `Dialect`.
 
-    `step`: what is being done, in PKCS#11's words; `last`: whether that makes the key.
+    `step`: the step in progress, in PKCS#11's words; `makes_key`: whether that step makes the key.
     """
 
-    def __init__(self, backend, row, private, dh_point, wrapped, template) -> None:
+    def __init__(self, backend, row, private, dh_point, wrapped, template, copied=()) -> None:
         self._backend = backend
         self._row = row
         self._private = private
         self._dh_point = dh_point
         self._iv, self._ciphertext = wrapped[:_BLOCK], wrapped[_BLOCK:]
         self._template = template + [(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_KEY_TYPE, CKK_EC)]
+        self._copied = copied
         self._objects = []
         self._secrets = []
         self.step = ""
-        self.last = False
+        self.makes_key = False
 
     def run(self, recipe, inspect=None):
-        """The object of the contract key, made by `recipe`, of this module. Can be run again.
+        """The object of the contract key, made by `recipe`, a method below. Can be run again.
 
-        inspect(objects): called while what was made on the way is there, and the key.
-        Raises VaultError; "key-mismatch" for a scalar that is seen to be none. Where `last` is
-        true then, it was the token that did not make a key of the scalar, or could not.
+        inspect(objects): called with the intermediate objects and the key, before the former go.
+        Raises VaultError; "key-mismatch" for a scalar out of range, where the way can see it. If
+        `makes_key` is then true, the token did not or could not make a key of the scalar.
         """
-        self._objects, self._secrets, self.last = [], [], False
+        self._objects, self._secrets, self.makes_key = [], [], False
         try:
             key = recipe(self)
-            self.last = False
+            self.makes_key = False
             if inspect:
                 inspect(self._objects + [key])
             return key
         finally:
-            self._leave_nothing()
+            self._clean_up()
 
     def rewrap(self):
         backend, row = self._backend, self._row
@@ -109,9 +96,11 @@ class Opening:
         template = secret_template(row.key_length, CKK_AES, (CKA_UNWRAP,))
         k = self._derive(row.hash_derivation, joined, None, template)
         self.step = "unwrapping a secret by AES_CBC"
-        # It must be possible to wrap them, yet never to read them.
+        # Sensitive, so that it cannot be read; extractable, so that it can be wrapped.
         template = secret_template(size, extractable=True)
-        scalar = self._keep(backend.unwrap(CKM_AES_CBC, k, self._iv, self._ciphertext, template))
+        scalar = self._register(
+            backend.unwrap(CKM_AES_CBC, k, self._iv, self._ciphertext, template)
+        )
         self.step = "CONCATENATE_DATA_AND_BASE"
         start = _pkcs8(row)
         structure = self._derive(
@@ -122,7 +111,7 @@ class Opening:
         )
         self.step = "a wrapping key of the token"
         template = secret_template(_BLOCK, CKK_AES, (CKA_WRAP, CKA_UNWRAP))
-        w = self._keep(backend.generate_secret(template))
+        w = self._register(backend.generate_secret(template))
         self.step = "wrapping a secret by AES_CBC_PAD"
         iv = backend.random(_BLOCK)
         return self._unwrap(w, iv, backend.wrap(CKM_AES_CBC_PAD, w, iv, structure))
@@ -133,7 +122,7 @@ class Opening:
         self.step = "importing an unwrapping key"
         template = list(secret_template(len(key), CKK_AES, (CKA_UNWRAP,))[1:])
         template.append((CKA_VALUE, key))
-        k = self._keep(backend.create(template))
+        k = self._register(backend.create(template))
         start = _pkcs8(row, _BLOCK)
         blocks = [self._iv]
         for at in range(len(start) - _BLOCK, -1, -_BLOCK):
@@ -152,108 +141,91 @@ class Opening:
         self.step = "reading the secret of ECDH1_DERIVE"
         z = self._backend.attribute(self._z(sensitive=False), CKA_VALUE)
         hashed = row.hashed(COUNTER + z + row.other_info)
-        return self._import(self._wiped_later(bytearray(hashed[: row.key_length])))
+        return self._import(self._wipe_later(bytearray(hashed[: row.key_length])))
 
     def _import(self, key):
-        scalar = self._wiped_later(bytearray(len(self._row.order)))
+        scalar = self._wipe_later(bytearray(len(self._row.order)))
         self._backend.decrypt_cbc(key, self._iv, self._ciphertext, scalar)
         # Tokens take any number for a scalar. Compared as bytes: an int could not be wiped.
         if not bytes(len(scalar)) < scalar < self._row.order:
             raise VaultError("key-mismatch")
-        self.step, self.last = "importing an EC key", True
+        self.step, self.makes_key = "importing an EC key", True
         curve = [(CKA_EC_PARAMS, self._row.ec_params), (CKA_VALUE, scalar)]
         return self._backend.create(self._template + curve)
 
     def _unwrap(self, key, iv, data):
-        self.step, self.last = "unwrapping an EC key by AES_CBC_PAD", True
+        self.step, self.makes_key = "unwrapping an EC key by AES_CBC_PAD", True
         backend, template = self._backend, self._template
-        if CKA_NSS_DB not in [kind for kind, _ in template]:
+        if not self._copied:
             return backend.unwrap(CKM_AES_CBC_PAD, key, iv, data, template)
-        # NSS gives a key that it unwraps the right to derive, whatever the template says.
-        first, late = in_two_steps(template, (CKA_DERIVE,))
-        return backend.copy(
-            self._keep(backend.unwrap(CKM_AES_CBC_PAD, key, iv, data, first)), late
-        )
+        first, later = in_two_steps(template, self._copied)
+        unwrapped = self._register(backend.unwrap(CKM_AES_CBC_PAD, key, iv, data, first))
+        return backend.copy(unwrapped, later)
 
     def _z(self, sensitive=True):
         self.step = "ECDH1_DERIVE"
-        # Full width: a shorter one loses its leading bytes.
+        # The full width: a shorter secret loses its leading bytes.
         template = secret_template(
             len(self._row.order), extractable=not sensitive, sensitive=sensitive
         )
         return self._derive(CKM_ECDH1_DERIVE, self._private, self._dh_point, template)
 
     def _content_key(self):
-        """K, of a Z that is hashed inside of the token."""
+        """K, with Z hashed inside the token."""
         row, z = self._row, self._z()
         self.step = "C_DigestKey of the secret"
-        k = self._wiped_later(self._backend.digest(row.hash, (COUNTER, z, row.other_info)))
-        return self._wiped_later(k[: row.key_length])
+        k = self._wipe_later(self._backend.digest(row.hash, (COUNTER, z, row.other_info)))
+        return self._wipe_later(k[: row.key_length])
 
     def _derive(self, mechanism, base, data, template):
-        return self._keep(self._backend.derive(mechanism, base, data, template))
+        return self._register(self._backend.derive(mechanism, base, data, template))
 
-    def _keep(self, made):
-        self._objects.append(made)
-        return made
+    def _register(self, handle):
+        self._objects.append(handle)
+        return handle
 
-    def _wiped_later(self, secret):
+    def _wipe_later(self, secret):
         self._secrets.append(secret)
         return secret
 
-    def _leave_nothing(self):
+    def _clean_up(self):
         for secret in self._secrets:
             for i in range(len(secret)):
                 secret[i] = 0
-        failed = None
-        for made in self._objects:  # all of them, whatever becomes of one
+        failure = None
+        for handle in self._objects:
             try:
-                self._backend.destroy(made)
-            except VaultError as error:
-                failed = error
-        if failed:
-            raise failed
-
-
-def secret_template(
-    size, kind=CKK_GENERIC_SECRET, uses=(CKA_DERIVE,), sensitive=True, extractable=False
-):
-    """The template of a secret of `size` bytes that lives for this opening at most."""
-    return (
-        (CKA_VALUE_LEN, size),
-        (CKA_CLASS, CKO_SECRET_KEY),
-        (CKA_KEY_TYPE, kind),
-        (CKA_TOKEN, False),
-        (CKA_PRIVATE, True),
-        (CKA_SENSITIVE, sensitive),
-        (CKA_EXTRACTABLE, extractable),
-    ) + tuple([(use, use in uses) for use in USES])  # what is not forbidden a token may allow
+                self._backend.destroy(handle)
+            except VaultError as error:  # the others are still destroyed
+                failure = error
+        if failure:
+            raise failure
 
 
 def _pkcs8(row, block=1) -> bytes:
-    """What stands before the scalar in its PrivateKeyInfo [RFC 5208, RFC 5915].
+    """The part before the scalar in its PrivateKeyInfo [RFC 5208, RFC 5915], in whole blocks.
 
-    Whole blocks of it: a length in BER may have more octets than it needs. Zeros before the
-    scalar, which DER would allow, make a key that NSS 3.110 does not sign with.
+    It is filled up by longer lengths, which BER allows. NSS 3.110 does not sign with a key whose
+    scalar is filled up by zeros, which DER allows.
     """
-    size, more = len(row.order), 0
+    size, extra = len(row.order), 0
     oids = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01" + row.ec_params
     key = _ber(0x30, b"\x02\x01\x01\x04" + bytes((size,)), size)
     while True:
-        # Over three lengths: OpenSSL does not take so many octets in one.
-        body = b"\x02\x01\x00" + _ber(0x30, oids, 0, (more + 1) // 3)
-        body += _ber(0x04, key, size, more // 3)
-        whole = _ber(0x30, body, size, (more + 2) // 3)
-        if len(whole) % block == 0:
-            return whole
-        more += 1
+        # Spread over three lengths: OpenSSL does not take so many octets in one.
+        body = b"\x02\x01\x00" + _ber(0x30, oids, 0, (extra + 1) // 3)
+        body += _ber(0x04, key, size, extra // 3)
+        structure = _ber(0x30, body, size, (extra + 2) // 3)
+        if len(structure) % block == 0:
+            return structure
+        extra += 1
 
 
-def _ber(tag: int, start: bytes, size: int, more=0) -> bytes:
-    """A value of `start` and `size` bytes that follow it, `more` octets added to its length."""
+def _ber(tag: int, start: bytes, size: int, extra=0) -> bytes:
+    """A value of `start` and the `size` bytes after it, its length written with `extra` octets."""
     length = bytes((len(start) + size,))
-    if more:
-        length = bytes((0x80 + more,)) + bytes(more - 1) + length
+    if extra:
+        length = bytes((0x80 + extra,)) + bytes(extra - 1) + length
     return bytes((tag,)) + length + start
 
 

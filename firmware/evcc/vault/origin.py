@@ -1,12 +1,12 @@
 """Where a key came from, as far as its token attests it.
 
 CKA_LOCAL, CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE say that a key was made in its token and
-can never have been outside [PKCS#11 2.40, 4.4]. Which of them a library keeps to, and which
-anybody can claim for a key that he brings, is found by doing: NSS denies CKA_LOCAL of the keys
-that it made, and grants it to every key that is said to have it.
+can never have been outside [PKCS#11 2.40, 4.4]. Which of them a library honours, and which a
+writer can claim for a key from outside, only a trial shows: NSS denies CKA_LOCAL of keys that it
+made, and grants it to every key whose writer claims it.
 
-The flags lie in a token's files beside the key; who may write there can turn them. So the car
-compares them with its own store [`levels.told`].
+The flags lie in a token's files beside the key, where a writer of those files can turn them. So
+the car compares them with its own store [`levels.reconcile`].
 """
 
 from . import VaultError
@@ -20,7 +20,6 @@ from .cryptoki import (
     CKA_KEY_TYPE,
     CKA_LOCAL,
     CKA_NEVER_EXTRACTABLE,
-    CKA_NSS_DB,
     CKA_PRIVATE,
     CKA_SENSITIVE,
     CKA_SIGN,
@@ -30,14 +29,15 @@ from .cryptoki import (
     CKK_EC,
     CKO_PRIVATE_KEY,
 )
+from .custody import DIALECTS
 from .levels import EXTRACTABLE, IMPORTED, UNATTESTED
 
 _ATTESTING = (CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE)
 
 
 def attesting(backend, row) -> tuple:
-    """The attributes that prove a key's origin in the token of `backend`: true of a key made
-    there, and not of one that was written into it with that claim. Leaves nothing in the token.
+    """The attributes that prove an origin in the token: true of a key made there, and not of one
+    that was written into it with that claim. Leaves nothing in the token.
 
     row: of `schemes.SCHEMES`. Raises VaultError when the token makes no key for the trial.
     """
@@ -45,34 +45,34 @@ def attesting(backend, row) -> tuple:
     public = common + [(CKA_PRIVATE, False), (CKA_VERIFY, True), (CKA_EC_PARAMS, row.ec_params)]
     pair = backend.generate(public, common + _FLAGS)
     try:
-        made = [kind for kind in _ATTESTING if says(backend, pair[1], kind)]
+        true = [kind for kind in _ATTESTING if is_set(backend, pair[1], kind)]
     finally:
         for half in pair:
             backend.destroy(half)
-    return tuple([kind for kind in made if not _claimed(backend, row, kind)])
+    return tuple([kind for kind in true if not _can_be_claimed(backend, row, kind)])
 
 
 def of_key(backend, private, attesting) -> str:
-    """ "L3", or one of this file's words, for a private key object. attesting: as above."""
+    """ "L3", or one of this module's words, for a private key. attesting: of `attesting`."""
     if can_leave(backend, private):
         return EXTRACTABLE
     if not attesting:
         return UNATTESTED
-    denied = [kind for kind in attesting if not says(backend, private, kind)]
+    denied = [kind for kind in attesting if not is_set(backend, private, kind)]
     if not denied:
         return "L3"
     return EXTRACTABLE if CKA_LOCAL in attesting and CKA_LOCAL not in denied else IMPORTED
 
 
 def can_leave(backend, private) -> bool:
-    """Whether a private key object can be read or wrapped out, as its token says."""
-    return says(backend, private, CKA_EXTRACTABLE) or not says(backend, private, CKA_SENSITIVE)
+    """Whether a private key can be read or wrapped out, by its flags."""
+    return is_set(backend, private, CKA_EXTRACTABLE) or not is_set(backend, private, CKA_SENSITIVE)
 
 
-def says(backend, found, kind: int) -> bool:
-    """A flag of an object; one that the token does not have is not set."""
+def is_set(backend, handle, kind: int) -> bool:
+    """A flag of an object; a flag that the token does not have counts as not set."""
     try:
-        return any(backend.attribute(found, kind))
+        return any(backend.attribute(handle, kind))
     except VaultError:
         return False
 
@@ -86,12 +86,12 @@ _FLAGS = [
 ]
 
 
-def _claimed(backend, row, kind: int) -> bool:
-    """Whether a key from outside has the attribute, by itself or when it is claimed."""
+def _can_be_claimed(backend, row, kind: int) -> bool:
+    """Whether a key from outside has the attribute, unasked or because its template claims it."""
     scalar, point = row.trial
-    name = [(CKA_ID, backend.random(16))]
+    key_id = [(CKA_ID, backend.random(16))]
     template = (
-        name
+        key_id
         + [
             (CKA_CLASS, CKO_PRIVATE_KEY),
             (CKA_KEY_TYPE, CKK_EC),
@@ -102,15 +102,16 @@ def _claimed(backend, row, kind: int) -> bool:
         + _FLAGS
     )
     try:
-        for more in ([], [(CKA_NSS_DB, point)]):
+        for dialect in DIALECTS:
             for claim in ([], [(kind, True)]):
                 try:
-                    if says(backend, backend.create(template + more + claim), kind):
+                    written = backend.create(template + dialect.attributes(point) + claim)
+                    if is_set(backend, written, kind):
                         return True
                 except VaultError:
-                    pass  # it takes no such key: nobody can bring one
+                    pass  # the token takes no such key from outside
         return False
     finally:
-        # SoftHSM leaves half an object of the session where it refuses one.
-        for made in backend.find(name):
-            backend.destroy(made)
+        # SoftHSM leaves half a session object where it refuses one.
+        for handle in backend.find(key_id):
+            backend.destroy(handle)

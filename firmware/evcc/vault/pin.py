@@ -1,7 +1,7 @@
-"""A user PIN: how a file holds it, and what a token says of it [PKCS#11 2.40, CK_TOKEN_INFO].
+"""A user PIN: its file, and a token's flags about it [PKCS#11 2.40, CK_TOKEN_INFO].
 
-A token counts wrong PINs and locks itself, so what may be read in two ways is refused before it
-is tried. It gives no number of tries.
+A token counts wrong PINs and locks itself, so an ambiguous file is refused before its PIN is
+tried. A token does not tell the number of tries left.
 """
 
 import os
@@ -15,25 +15,25 @@ _FLAGS = (
     (0x20000, "one try left: the next wrong PIN locks the token"),
     (0x10000, "wrong at least once since it was last right"),
 )
-_MARK = b"\xef\xbb\xbf"  # of UTF-8 as some editors write it
+_MARK = b"\xef\xbb\xbf"  # a byte order mark, which some editors write
 
 
-def of_file(path: str, what: str = "PIN") -> str:
-    """The PIN, or another secret, in a file: one line of UTF-8, with or without its LF or CRLF.
+def of_file(path: str, title: str = "PIN") -> str:
+    """The PIN, or the secret `title`, in a file: one line of UTF-8, with or without LF or CRLF.
 
-    Refused: a file that others may use (mode), one that is empty or not text, a byte order mark, a
-    second line, a control character, a space at either end.
-    Raises: VaultError("pin"), without a word of what is in the file.
+    Refused: a file that other users may read or write, one that is empty or no text, a byte order
+    mark, a second line, a control character, a space at either end.
+    Raises: VaultError("pin"), without any of the file's content.
     """
     try:
-        # Where a file system has no owners (a board's) there are no such bits.
+        # A board's file system has no owners, and none of these bits.
         if os.stat(path)[0] & 0o077:
             raise VaultError("pin", "others may read %s: chmod 600 %s" % (path, path))
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
         text = "%s cannot be read (errno %d): write the %s there, for its owner alone"
-        raise VaultError("pin", text % (path, error.errno, what))
+        raise VaultError("pin", text % (path, error.errno, title))
     try:
         return text_of(data)
     except VaultError as error:
@@ -41,7 +41,7 @@ def of_file(path: str, what: str = "PIN") -> str:
 
 
 def text_of(data: bytes) -> str:
-    """What is in such a file. Raises: VaultError("pin")."""
+    """The secret in the bytes of such a file. Raises: VaultError("pin")."""
     fault = _fault(data)
     if fault:
         raise VaultError("pin", fault)
@@ -49,7 +49,7 @@ def text_of(data: bytes) -> str:
 
 
 def _fault(data: bytes) -> str:
-    """What is wrong with a PIN file's bytes, or ""."""
+    """The fault in a PIN file's bytes, or ""."""
     line = _line(data)
     if not line:
         return "is empty"
@@ -75,7 +75,7 @@ def _line(data: bytes) -> bytes:
 
 
 def tries_left(flags: int) -> str:
-    """For a person; "" where the token does not tell."""
+    """A sentence for a person; "" where the token gives no warning."""
     for flag, words in _FLAGS:
         if flags & flag:
             return words

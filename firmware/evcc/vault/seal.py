@@ -1,13 +1,13 @@
-"""Frames that only who shares a key can have made: the vault service over TCP, or over a bench.
+"""Authenticated frames for a vault service over TCP, or over a bench's line.
 
-Both ends hold 32 random bytes. Each connection begins with a nonce from either side; from them
-and the client's name come two keys, HMAC-SHA256 [RFC 2104] of the shared one, one for each
-direction. Each frame then ends in a field more: HMAC of a counter and the frame, cut to 16 bytes.
-So each end knows the other by its first frame, and no frame can be changed, left out, repeated,
-reflected or taken from another connection.
+Both ends hold 32 random bytes. Each connection begins with a nonce from either side. From the
+nonces and the client's name two keys are made, one for each direction: HMAC-SHA256 [RFC 2104] with
+the shared key. Each frame then ends in one more field: HMAC of a counter and the frame, cut to 16
+bytes. So the first frame authenticates its sender, and no frame can be changed, left out,
+repeated, reflected or taken from another connection.
 
-Nothing is hidden: no request or answer of the vault holds a secret, and a nonce from its
-`random` may be seen. What an attacker in the middle can do is cut the line.
+Frames are not encrypted: no request or answer of the vault holds a secret, and a nonce from its
+`random` may be public. An attacker in the middle can only cut the line.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class Seal:
             for side in (b"client ", b"service")
         ]
         self._out, self._in = keys if is_client else (keys[1], keys[0])
-        self._sent = self._taken = 0
+        self._sent = self._received = 0
 
     def seal(self, frame: bytes) -> bytes:
         """The frame with its MAC as the last field."""
@@ -43,8 +43,8 @@ class Seal:
     def unseal(self, body: bytes) -> bytes:
         """The body of a sealed frame without its MAC. Raises: VaultError("refused")."""
         end = len(body) - len(_FIELD) - _MAC
-        self._taken += 1
-        right = _mac(self._in, self._taken, body[: max(end, 0)])
+        self._received += 1
+        right = _mac(self._in, self._received, body[: max(end, 0)])
         differs = int(body[max(end, 0) : end + len(_FIELD)] != _FIELD)
         for a, b in zip(right, body[-_MAC:]):  # all of it, wherever it differs
             differs |= a ^ b

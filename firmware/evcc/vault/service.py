@@ -3,20 +3,20 @@
 For an interpreter without `ffi`, for CPython, and for a board whose vault is on the bench
 computer. The other end is `plugvault.vault_service.service`.
 
-A frame is length (2 bytes, of what follows), tag (1), code (1), then fields: length (2) and
-bytes. In a request the code is the operation's place in `OPERATIONS`; in an answer it is 0, or
-the place of the reason in `VaultError.REASONS` plus one, the detail as the only field. The tag
-comes back as it went, 1 to 255: an answer that came too late is not taken for the next one's.
-An answer with tag 0 is for whatever was asked: there is nobody to answer, and why.
+A frame is length (2 bytes, of the rest), tag (1), code (1), then fields: length (2) and bytes. In
+a request the code is the operation's place in `OPERATIONS`; in an answer it is 0, or the place of
+the reason in `VaultError.REASONS` plus one, with the detail as the only field. The answer repeats
+the request's tag, 1 to 255: so a late answer is not taken for the next request's. An answer with
+tag 0 is for any request: the service refuses all of them, and says why.
 
-The process that has the token can die, the answer to a request with it. The client asks again and
-says so (`AGAIN`); the service then gives the outcome of the first time, if there was one. What
-makes that possible: the client draws the id of the key that `open_contract_key` makes, and asks
-whether there is a provisioning key before it has one made.
+The process that has the token can die, and the answer to a request with it. The client then
+repeats the request with `AGAIN` set; the service returns the outcome of the first time, if there
+was one. For that the client draws the id of the key that `open_contract_key` makes, and asks
+whether there is a provisioning key before it requests a new one.
 
-What is not in `OPERATIONS` does not exist: there is no raw ECDH, and nothing that answers with a
-secret. A Unix socket authenticates by its owner; for any other way see `seal`, whose connection
-begins with `HELLO`: name and nonce there, a nonce back.
+There are no operations but `OPERATIONS`: no raw ECDH, and none that answers with a secret. A Unix
+socket authenticates by its owner; for all other streams see `seal`, whose connection begins with
+`HELLO`: name and nonce in the request, a nonce in the answer.
 """
 
 import os
@@ -24,14 +24,14 @@ import struct
 
 from evcc.errors import EvccError
 
-from . import OWNER, PROVISIONING, VaultError
+from . import OWNER, PROVISIONING, Vault, VaultError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 OPERATIONS = (  # name, number of fields in a request
-    ("generate_provisioning_key", 1),  # whose key: the owner is the first field of most
+    ("generate_provisioning_key", 1),  # the first field of most operations is the owner
     ("public", 2),
     ("sign", 3),
     ("open_contract_key", 7),  # the owner, the arguments, and the id the key will have
@@ -40,30 +40,30 @@ OPERATIONS = (  # name, number of fields in a request
     ("keys", 1),
     ("custody", 2),
     ("random", 1),
-    ("status", 1),  # what the service allows; for people, and in no vault's interface
+    ("status", 1),  # the service's limits, for people; in no vault's interface
 )
 HELLO = 0x7F
-AGAIN = 0x80  # in a request's code: the answer to it was lost, it may have been done
+AGAIN = 0x80  # in a request's code: its answer was lost, it may have been carried out
 MAX_REQUEST = 1024  # bytes of a frame; the longest request has 298
 MAX_ANSWER = 8192
 _HEAD = 2
 SEAL = 18  # bytes a seal adds
-_PIECE = 512  # bytes to read at once
+_PIECE = 512  # bytes per read
 _STALE_PIECES = 16  # more than any answer has
 _TIMEOUT_MS = 5000
-_LINE_TIMEOUT_MS = 2500  # of silence on a line, where nothing tells that the answer was lost
-_LOOKS = 100  # for an answer, before going to sleep: some 0.3 ms
+_LINE_TIMEOUT_MS = 2500  # on a line, which does not report that its other end is gone
+_POLLS = 100  # for an answer, before going to sleep: some 0.3 ms
 _yield = getattr(os, "sched_yield", None)  # not on MicroPython
-_SENDS = 3  # of a request: it may be the request itself that the service dies of
+_ATTEMPTS = 3  # of a request: it may be the cause of the service's death
 
 
 class _LostError(Exception):
-    """A request was sent, and its answer will not come."""
+    """A request was sent, and its answer is lost."""
 
 
 def pack(tag: int, code: int, fields) -> bytes:
     """One frame."""
-    if len(fields) == 1:  # as in almost every answer: in half the time
+    if len(fields) == 1:  # almost every answer: this takes half the time
         size = len(fields[0])
         return struct.pack(">HBBH", size + 4, tag, code, size) + fields[0]
     body = b""
@@ -90,7 +90,7 @@ def unpack(body: bytes) -> tuple:
 def frame_size(start: "bytes | bytearray", limit: int) -> int:
     """Bytes of the frame that begins with `start`, its length included; 0: not known yet.
 
-    Raises: VaultError("protocol") over the limit, before anything is kept for it.
+    Raises: VaultError("protocol") over the limit, before any of it is buffered.
     """
     if len(start) < _HEAD:
         return 0
@@ -110,15 +110,15 @@ def _text(field: bytes) -> str:
 def connect(stream: "Any", name: str = "", key: bytes = b"") -> "ServiceVault":
     """The vault at the other end of `stream`: write(bytes), read(n, timeout_ms) -> bytes, close().
 
-    stream: such a stream; or a function that opens one, which is then called at first use and
-    again after a connection is lost. name, key: the client's name and the 32 bytes it shares with
-    the service, where the stream does not authenticate.
+    stream: such a stream; or a function that opens one, which is called at first use and again
+    after a lost connection. name, key: the client's name and the 32 bytes that it shares with the
+    service, where the stream does not authenticate.
     """
     return ServiceVault(stream, name, key)
 
 
-class ServiceVault:
-    """The vault interface (see the package), asked for over a stream."""
+class ServiceVault(Vault):
+    """The vault interface over a stream."""
 
     def __init__(self, stream: "Any", name: str = "", key: bytes = b"") -> None:
         self._open = stream if callable(stream) else None
@@ -140,34 +140,34 @@ class ServiceVault:
         except VaultError as error:
             if error.reason != "not-found":
                 raise
-            return self._ask(0, self._owner)[0]
+            return self._request(0, self._owner)[0]
         raise VaultError("exists", "the token has a provisioning key")
 
     def public(self, key: bytes) -> bytes:
-        return self._ask(1, self._owner, key)[0]
+        return self._request(1, self._owner, key)[0]
 
     def sign(self, key: bytes, digest: bytes) -> bytes:
-        return self._ask(2, self._owner, key, digest)[0]
+        return self._request(2, self._owner, key, digest)[0]
 
     def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public, key=b"") -> bytes:
         fields = scheme.encode(), dh_point, wrapped, aad, expected_public, key or os.urandom(16)
-        return self._ask(3, self._owner, *fields)[0]
+        return self._request(3, self._owner, *fields)[0]
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
-        return self._ask(4, point, digest, signature)[0] == b"\x01"
+        return self._request(4, point, digest, signature)[0] == b"\x01"
 
     def delete(self, key: bytes) -> None:
-        self._ask(5, self._owner, key)
+        self._request(5, self._owner, key)
 
     def keys(self) -> list:
-        flat = self._ask(6, self._owner)
+        flat = self._request(6, self._owner)
         return [(flat[i], flat[i + 1]) for i in range(0, len(flat) - 1, 2)]
 
     def custody(self, key: bytes) -> str:
-        return _text(self._ask(7, self._owner, key)[0])
+        return _text(self._request(7, self._owner, key)[0])
 
     def random(self, n: int) -> bytes:
-        return self._ask(8, bytes((n >> 8 & 255, n & 255)))[0]
+        return self._request(8, bytes((n >> 8 & 255, n & 255)))[0]
 
     def close(self) -> None:
         self._seal = None
@@ -175,8 +175,8 @@ class ServiceVault:
             self._stream.close()
             self._stream = None
 
-    def _ask(self, operation: int, *fields: bytes) -> list:
-        code, answer = self._asked(operation, fields)
+    def _request(self, operation: int, *fields: bytes) -> list:
+        code, answer = self._request_with_retries(operation, fields)
         if code == 0:
             if not answer and OPERATIONS[operation][0] not in ("delete", "keys"):
                 raise VaultError("protocol", "an empty answer")
@@ -185,22 +185,22 @@ class ServiceVault:
             raise VaultError("protocol", "answer code %d" % code)
         raise VaultError(VaultError.REASONS[code - 1], _text(answer[0]) if answer else "")
 
-    def _asked(self, code: int, fields: tuple) -> tuple:
-        """(code, fields) of the answer, asked for again when it was lost."""
-        left = _SENDS
+    def _request_with_retries(self, code: int, fields: tuple) -> tuple:
+        """(code, fields) of the answer; the request is repeated where its answer is lost."""
+        attempts = _ATTEMPTS
         while True:
-            left -= 1
+            attempts -= 1
             try:
                 if self._stream is None or (self._key and self._seal is None):
                     self._connect()
                 return self._exchange(code, fields)
             except _LostError as error:
-                if not left:
+                if not attempts:
                     raise VaultError("unavailable", "vault service: " + str(error))
                 code |= AGAIN
 
     def _exchange(self, code: int, fields: tuple) -> tuple:
-        """(code, fields) of the answer to one request; on any failure the stream is given up."""
+        """(code, fields) of the answer to one request; any failure ends the connection."""
         self._tag = self._tag % 255 + 1
         size = 4 + sum([2 + len(field) for field in fields])
         if size + SEAL > MAX_REQUEST:
@@ -214,26 +214,26 @@ class ServiceVault:
             try:
                 self._stream.write(request)
             except (EvccError, OSError):
-                pass  # it is broken, as reading will tell; or there is a word why
-            return self._answer()
+                pass  # broken: reading reports it, or the service's last answer, which says why
+            return self._receive()
         except (EvccError, OSError) as error:  # of the port, or of the answer
-            self._give_up()
+            self._disconnect()
             if isinstance(error, VaultError):
                 raise
             if self._open is None:
                 raise VaultError("unavailable", "vault service: " + str(error))
             raise _LostError(str(error))
 
-    def _answer(self) -> tuple:
-        """(code, fields) of the next answer that is not too late."""
+    def _receive(self) -> tuple:
+        """(code, fields) of the next answer that is not a late one."""
         pending = b""
-        wait = _TIMEOUT_MS if self._open else _LINE_TIMEOUT_MS
+        timeout = _TIMEOUT_MS if self._open else _LINE_TIMEOUT_MS
         while True:
             size = frame_size(pending, MAX_ANSWER)
             if not size or len(pending) < size:
-                piece = self._soon() or self._stream.read(_PIECE, wait)
+                piece = self._poll() or self._stream.read(_PIECE, timeout)
                 if not piece:
-                    self._silence()
+                    self._time_out()
                 pending += piece
                 continue
             tag, code, fields = unpack(self._unsealed(pending[_HEAD:size]))
@@ -241,20 +241,20 @@ class ServiceVault:
                 return code, fields
             pending = pending[size:]
 
-    def _soon(self) -> bytes:
-        """What comes at once. To be woken takes as long as a signature does; so look for it
-        first, as the service does for the next request, and let whoever has work work."""
+    def _poll(self) -> bytes:
+        """An answer that comes soon, or b"". To be woken takes as long as a signature, so the
+        client polls first, as the service does for requests, and yields to other processes."""
         if _yield and self._open:
-            for _ in range(_LOOKS):
+            for _ in range(_POLLS):
                 piece = self._stream.read(_PIECE, 0)
                 if piece:
                     return piece
                 _yield()
         return b""
 
-    def _silence(self) -> None:
-        """A connection tells when its service is lost; a line does not."""
-        self._give_up()
+    def _time_out(self) -> None:
+        """A connection reports that its service is lost; a line does not."""
+        self._disconnect()
         if self._open is None:
             raise _LostError("no answer")
         raise VaultError("unavailable", "no answer from the vault service")
@@ -265,13 +265,13 @@ class ServiceVault:
         try:
             return self._seal.unseal(body)
         except VaultError as error:
-            if self._open is None:  # a service that started again answers, and knows no seal yet
-                self._give_up()
+            if self._open is None:  # a restarted service answers, and has no seal yet
+                self._disconnect()
                 raise _LostError(str(error))
             raise
 
     def _connect(self) -> None:
-        """Open the stream, if there is none, and know who is there."""
+        """Open the stream, if there is none, and authenticate the service."""
         if self._stream is None:
             if self._open is None:
                 raise VaultError("unavailable", "closed")
@@ -286,21 +286,21 @@ class ServiceVault:
         nonce = os.urandom(seal.NONCE)
         code, fields = self._exchange(HELLO, (self._name, nonce))
         if code or len(fields) != 1 or len(fields[0]) != seal.NONCE:
-            self._give_up()  # whoever says so has not proved to be the service
+            self._disconnect()  # the sender has not proved to be the service
             raise VaultError("unavailable", "vault service: no greeting")
         self._seal = seal.Seal(self._key, self._name, nonce + fields[0], True)
 
     def _skip_stale(self) -> None:
-        """The rest of a late answer lies in the only stream there is."""
+        """Drop the rest of a late answer from the only stream there is."""
         for _ in range(_STALE_PIECES):
             if not self._stream.read(_PIECE, 0):
                 break
 
-    def _give_up(self) -> None:
+    def _disconnect(self) -> None:
         self._seal = None
         if self._open is None:
             return  # the only stream there is
         try:
             self.close()
-        except (EvccError, OSError):  # it was lost already
+        except (EvccError, OSError):  # already lost
             self._stream = None

@@ -20,7 +20,8 @@ from pkcs11._pkcs11 import SearchIter  # type: ignore[attr-defined]
 
 from evcc.vault import VaultError
 from evcc.vault.adopted import Adopted
-from evcc.vault.cryptoki import CKA_LABEL, CKA_TOKEN, in_two_steps
+from evcc.vault.backend import CryptokiBackend
+from evcc.vault.cryptoki import CKA_LABEL
 from evcc.vault.pkcs11 import TokenVault
 from plugvault.cryptoki.errors import DAMAGED
 from plugvault.cryptoki.hsm import Hsm
@@ -56,35 +57,19 @@ def open_vault(
     return TokenVault(backend, minimum_custody, adopted)  # closes the backend if it refuses
 
 
-class HostBackend:
-    """The Cryptoki backend on the host. `evcc.vault.pkcs11` documents the methods."""
+class HostBackend(CryptokiBackend):
+    """The Cryptoki backend over python-pkcs11."""
 
     def __init__(self, hsm: Hsm, token: Token) -> None:
+        super().__init__(token.files, token.label)
         self._hsm = hsm
         self._token = token
         self._session = token.session
-        self._driver, self._direct_calls = token.driver, token.direct_calls
-        self._call = token.call()
-
-    def check_room(self) -> None:
-        self._driver.check_room()
-
-    def flush(self) -> None:
-        self._driver.flush(self._token.label)
-
-    def reload(self) -> None:
-        self._driver.reload(self._token.label)
+        self._direct_calls, self._call = token.direct_calls, token.call()
 
     def create(self, template: Template) -> Any:
         with self._call:
-            if not (self._driver.creates_by_copy and (CKA_TOKEN, True) in template):
-                return self._create(template)
-            first, late = in_two_steps(template)
-            original = self._create(first)
-            try:
-                return original.copy(_attributes(late))
-            finally:
-                original.destroy()
+            return super().create(template)
 
     def copy(self, key: Any, template: Template) -> Any:
         with self._call:

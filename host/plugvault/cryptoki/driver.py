@@ -7,28 +7,18 @@ from typing import Any
 
 import pkcs11
 
+from evcc.vault.backend import TokenFiles
+
 
 class Driver:
-    """Loads a library and cares for the files of its tokens. label: of a token."""
+    """Loads a library. files: its care for the files of its tokens."""
 
-    # Whether a new object of the token is made in the session and then copied into the token.
-    creates_by_copy = False
+    def __init__(self, files: TokenFiles | None = None) -> None:
+        self.files = files or TokenFiles()
 
     def load(self, path: str) -> Any:
-        """The library, initialised. Raises: RuntimeError | OSError."""
+        """The library, initialised. Raises: RuntimeError | OSError | VaultError."""
         return pkcs11.lib(path)
 
     def unload(self, path: str, library: Any) -> None:
         pkcs11.unload(path)
-
-    def back_up(self, label: str) -> None:
-        """Keep a copy of the files that a login rewrites. Called after a login."""
-
-    def check_room(self) -> None:
-        """Raises: VaultError("full") when there is no room for another key."""
-
-    def flush(self, label: str) -> None:
-        """Flush a token's files to the disk."""
-
-    def reload(self, label: str) -> None:
-        """Make the library read a token's files again, for the changes of other processes."""

@@ -12,8 +12,8 @@ from typing import Any, cast
 from pkcs11 import Attribute, _pkcs11, exceptions
 from pkcs11.attributes import AttributeMapper
 
-from evcc.vault import nss
 from evcc.vault.cryptoki import CKA_NSS_DB
+from evcc.vault.nss import NssFiles
 from plugvault.cryptoki.driver import Driver
 
 # Packs the attributes that python-pkcs11 knows, and NSS's own.
@@ -34,6 +34,7 @@ class NssDriver(Driver):
     """options: the text for C_Initialize."""
 
     def __init__(self, options: str) -> None:
+        super().__init__(NssFiles(options))
         self._options = options
 
     def load(self, path: str) -> Any:
@@ -41,9 +42,6 @@ class NssDriver(Driver):
 
     def unload(self, path: str, library: Any) -> None:
         library.close()
-
-    def flush(self, label: str) -> None:
-        nss.flush(self._options, label)
 
 
 class _Arguments(ctypes.Structure):

@@ -23,12 +23,12 @@ class Token:
 
     def __init__(self, library: Library, name: str, pin: str | bytearray) -> None:
         self.call = library.call
-        self.direct_calls, self.driver = library.direct_calls, library.driver
+        self.direct_calls, self.files = library.direct_calls, library.driver.files
         self._pin = fingerprint(pin)
         with one_attempt(pin, library.path, library.conf or library.options, name):
             self.session, self.label = library.log_in(name, pin)
         self.slot = self.session.token.slot.slot_id
-        self.driver.back_up(self.label)
+        self.files.back_up(self.label)
 
     def reopen(self) -> None:
         """Open another session, for one that the token left unusable. The old one stays open,
@@ -51,7 +51,7 @@ class Token:
         with self.call():
             if self.find(key_id, ObjectClass.PRIVATE_KEY):
                 raise VaultError("exists", label)
-            self.driver.check_room()
+            self.files.check_room()
             public, private = templates(label, usage)
             try:
                 self.generate_pair(
@@ -110,7 +110,7 @@ class Token:
         # A list, not the running search: an open search blocks the session for every caller.
         objects = list(self.session.get_objects(template))
         if not objects:  # another process may have made it since the library read the files
-            self.driver.reload(self.label)
+            self.files.reload(self.label)
             objects = list(self.session.get_objects(template))
         return objects
 

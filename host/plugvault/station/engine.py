@@ -60,7 +60,7 @@ class SeccEngine:
         self._refusal = refusal
         self._allowed = allowed
         self._transitions = transitions
-        self._frames = v2gtp.Reader(MAX_REQUEST)
+        self._frames = v2gtp.PayloadReader(MAX_REQUEST)
         self._timeout_ms = timeout_ms
         self._deadline = now_ms + timeout_ms
         self._events: list[Event] = []

@@ -25,8 +25,8 @@ from evcc.ports import clock
 from evcc.ports.files import Files
 from evcc.vault import PROVISIONING, VaultError, proves_possession, uri
 from evcc.vault import cryptoki as p11
-from evcc.vault.opening import secret_template
-from evcc.vault.pkcs11 import TokenVault, key_templates, with_adopted_key
+from evcc.vault.cryptoki import imported_pair, secret_template
+from evcc.vault.pkcs11 import TokenVault, with_adopted_key
 from evcc.vault.schemes import SCHEMES
 
 _CURVE = SCHEMES["iso2"]
@@ -158,7 +158,7 @@ def bring(vault: TokenVault, scalar: bytearray, point: bytes, label: str) -> str
                     raise VaultError("exists", f"the token has a key called {label}")
         calls.check_room()
         key = calls.random(16)
-        public, private = key_templates(key, label.encode(), point)
+        public, private = imported_pair(_CURVE, key, label.encode(), point)
         made.append(calls.create(public))
         made.append(_create_private(calls, [*private, (p11.CKA_VALUE, scalar)], point))
         name = f"{uri.SCHEME}object={uri.encoded(label.encode())};id="

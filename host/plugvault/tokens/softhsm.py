@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evcc.vault import VaultError
-from evcc.vault.softhsm import check_room
+from evcc.vault.softhsm import SoftHsmFiles
 from plugvault import file_lock
 
 # Debian and Ubuntu; their multi-arch folder; Fedora; Arch and Alpine; from source; Homebrew.
@@ -97,7 +97,7 @@ class TokenStore:
         self._init(tokens, keep=True)
 
     def _init(self, tokens: list[dict[str, str]], keep: bool) -> None:
-        check_room(str(self.tokens))
+        SoftHsmFiles(str(self.tokens)).check_room()
         wanted = {"module": str(self.module), "tokens": tokens, "keep": keep}
         # SoftHSM fails on another's half-made token, so they are made one at a time.
         with file_lock.locked(self.conf):

@@ -235,7 +235,7 @@ def status_of(socket_path: Path | str) -> dict[str, Any]:
     """
     client = connect(lambda: unix.connect(str(socket_path)))
     try:
-        said = client._ask(OPERATIONS.index(("status", 1)), b"")[0]
+        said = client._request(OPERATIONS.index(("status", 1)), b"")[0]
         return cast(dict[str, Any], json.loads(said))
     finally:
         client.close()
