@@ -1,4 +1,4 @@
-"""What a firm might have of its own: a signer, a client of the pools, some PKCS#11."""
+"""An example of a company's own code: a signer, a client of the pools, some PKCS#11."""
 
 import hashlib
 
@@ -7,29 +7,29 @@ import pkcs11
 
 
 def attest(vault, challenge: bytes) -> bytes:
-    """A car proves that it is the one with the provisioning key."""
+    """A car proves that it has the provisioning key."""
     return vault.sign(b"provisioning", hashlib.sha256(challenge).digest())
 
 
 class Pools:
-    """What we ask an OPCP backend."""
+    """A client of an OPCP backend."""
 
     def __init__(self, url: str, client_id: str, client_secret: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=20)
-        asked = {"client_id": client_id, "client_secret": client_secret, "audience": url}
+        credentials = {"client_id": client_id, "client_secret": client_secret, "audience": url}
         answer = self._http.post(
-            "/oauth/token", json={**asked, "grant_type": "client_credentials"}
+            "/oauth/token", json={**credentials, "grant_type": "client_credentials"}
         ).raise_for_status()
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def contracts(self, pcid: str) -> list[str]:
         """EMAIDs of the contracts that wait for a vehicle."""
         answer = self._http.get(f"/v1/ccp/signedContractData/{pcid}").raise_for_status()
-        return [one["emaid"] for one in answer.json()["XMLContracts"]]
+        return [contract["emaid"] for contract in answer.json()["XMLContracts"]]
 
 
 def make_log_key(module: str, label: str, pin: str) -> int:
-    """An AES key for our logs, made in the token; how many bits it has."""
+    """Make an AES key for our logs in the token. Its length in bits."""
     token = pkcs11.lib(module).get_token(token_label=label)
     with token.open(rw=True, user_pin=pin) as session:
         key = session.generate_key(pkcs11.KeyType.AES, 256, store=True, label="log")

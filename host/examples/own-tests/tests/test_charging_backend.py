@@ -1,4 +1,4 @@
-"""Three lines each: the fixtures come with plugvault, and each test has its own."""
+"""Tests of a few lines: the fixtures come with plugvault, and each test has its own token."""
 
 import hashlib
 
