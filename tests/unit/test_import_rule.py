@@ -56,7 +56,7 @@ BELOW = {
     "foreign_revocation": {"pools", "pki", "net"},
     "delivery": {"pools", "net"},
     "roles": {"contexts", "contract", "pki", "net", "telematics"},
-    "inspection": {"contract", "pki", "exi_json"},
+    "inspection": {"contract", "pki", "exi_json", "pools"},  # it runs the pools' checks
     "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "patience"},
     "station": {"bounded", "pools", "roles", "contract", "pki"},
     "telematics": {"pki"},

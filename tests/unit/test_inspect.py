@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from evcc import csr, exi, signature, x509
+from evcc.iso15118_2 import installation
 from plugvault import exi_json
 from plugvault.cli import inspect as cli
 from plugvault.contract.iso15118_2 import xml
@@ -25,6 +26,7 @@ from plugvault.inspection import inspect, read_anchors
 from plugvault.inspection.report import FAILED, NOT_CHECKED, OK, Report, Scope, UnreadableError
 from plugvault.inspection.show import show
 from plugvault.pki.names import timestamp
+from plugvault.pools import ccp, checks, cps
 from world import EMAID, NOW, PCID, World, point
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -51,8 +53,24 @@ def scope_of(world: World, *, trust: bool = True) -> Scope:
     return Scope(NOW, anchors if trust else ())
 
 
+POOLS = ("CCP: ", "CPS: ")  # how the rows of the pools' tables begin
+
+
 def verdicts(report: Report, verdict: str) -> list[str]:
-    return [check.check for check in report.checks if check.verdict == verdict]
+    """The names of the checks with this verdict, without the rows of the pools."""
+    return [
+        check.check
+        for check in report.checks
+        if check.verdict == verdict and not check.check.startswith(POOLS)
+    ]
+
+
+def pool_rows(report: Report, verdict: str) -> list[str]:
+    return [
+        check.check
+        for check in report.checks
+        if check.verdict == verdict and check.check.startswith(POOLS)
+    ]
 
 
 def failed(report: Report) -> list[str]:
@@ -102,16 +120,52 @@ def test_a_good_response_passes_every_check(
         assert check in verdicts(report, OK)
 
 
+def test_rows_of_ccp_and_of_the_vehicle_are_in_one_order(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    report = inspect(world.response(point(vehicle)), scope_of(world))
+    rows = [check.check for check in report.checks if check.check.startswith("CCP: ")]
+    assert rows == [f"CCP: {name}" for name, _ in ccp.STORE]
+    assert pool_rows(report, OK) == [
+        *("CCP: message", "CCP: cps-path", "CCP: signature", "CCP: validity"),
+        *("CCP: certificates", "CCP: contract-path", "CCP: emaid"),
+        *("CCP: dh-point", "CCP: wrapped-length"),
+    ]
+    of_vehicle = [name for name, _ in installation.CHECKS]
+    shared = [name for name, _ in ccp.STORE if name in of_vehicle and name != "revocation"]
+    assert len(shared) == 7
+    assert shared == [name for name in of_vehicle if name in shared]
+
+
+def test_rows_that_need_the_pools_are_left_open(
+    world: World, vehicle: ec.EllipticCurvePrivateKey
+) -> None:
+    report = inspect(world.response(point(vehicle)), scope_of(world, trust=False))
+    details = {check.check: check.detail for check in report.checks}
+    assert "untrusted" in details["CCP: cps-path"]
+    assert "untrusted" in details["CCP: contract-path"]
+    assert {details[row] for row in pool_rows(report, NOT_CHECKED)} == {
+        *("needs the pools", details["CCP: cps-path"], details["CCP: contract-path"]),
+    }
+    assert pool_rows(report, FAILED) == []
+
+
+def test_no_row_runs_after_a_failed_one(world: World, vehicle: ec.EllipticCurvePrivateKey) -> None:
+    report = inspect(world.response(point(vehicle), cps=world.cpo), scope_of(world))
+    details = [check.detail for check in report.checks if check.check.startswith("CCP: ")]
+    assert set(details[2:]) == {"an earlier check failed"}
+
+
 def test_without_anchors_the_path_is_left_open(
     world: World, vehicle: ec.EllipticCurvePrivateKey
 ) -> None:
     report = inspect(world.response(point(vehicle)), scope_of(world, trust=False))
-    open_checks = [c for c in report.checks if c.verdict == NOT_CHECKED]
-    assert [c.check for c in open_checks] == [
+    assert verdicts(report, NOT_CHECKED) == [
         "CPS chain: path to a trust anchor",
         "contract chain: path to a trust anchor",
         "private key belongs to the contract certificate",
     ]
+    open_checks = [c for c in report.checks if c.verdict == NOT_CHECKED]
     assert open_checks[0].detail == "no trust anchor given"
 
 
@@ -219,6 +273,25 @@ BENT: dict[str, tuple[Callable[[World], dict[str, Any]], list[str]]] = {
 }
 
 
+# The row of `ccp.STORE` that refuses each of them. The check digit is no reason to refuse.
+REFUSED_BY_CCP = {
+    "another DH key after signing": ["signature"],
+    "another EMAID after signing": ["signature"],
+    "another EMAID before signing": ["emaid"],
+    "a reference less": ["signature"],
+    "SHA-1": ["signature"],
+    "SignedInfo changed after signing": ["signature"],
+    "signed by the CPO": ["cps-path"],
+    "a short sealed key": ["wrapped-length"],
+    "a compressed point": ["dh-point"],
+    "a point off the curve": ["dh-point"],
+    "an expired contract": ["validity"],
+    "a contract with a wrong check digit": [],
+    "a contract under a leaf": ["contract-path"],
+    "a contract chain out of its root's hands": ["contract-path"],
+}
+
+
 @pytest.mark.parametrize("case", BENT)
 def test_each_wrong_thing_fails_its_checks_and_no_other(
     case: str, world: World, vehicle: ec.EllipticCurvePrivateKey
@@ -227,6 +300,7 @@ def test_each_wrong_thing_fails_its_checks_and_no_other(
     report = inspect(world.response(point(vehicle), **changes(world)), scope_of(world))
     assert sorted(failed(report)) == sorted(expected)
     assert not report.ok
+    assert pool_rows(report, FAILED) == [f"CCP: {row}" for row in REFUSED_BY_CCP[case]]
 
 
 def test_the_peers_emaid_digest_is_named(
@@ -303,6 +377,7 @@ def test_a_request_is_verified_with_the_certificate_inside(
     assert failed(report) == []
     assert "provisioning certificate: role provisioning" in verdicts(report, OK)
     assert {SIGNED_INFO, "digest of CertificateInstallationReq"} <= set(verdicts(report, OK))
+    assert pool_rows(report, OK) == ["CCP: message", "CCP: certificate", "CCP: signature"]
     value["ListOfRootCertificateIDs"]["RootCertificateID"][0]["X509SerialNumber"] = 2
     data = _message("CertificateInstallationReq", value, {"Signature": signed})
     assert failed(inspect(data, scope_of(world))) == [
@@ -604,6 +679,9 @@ def test_contract_data(world: World) -> None:
     report = inspect(as_json(document), scope_of(world))
     assert (report.kind, failed(report)) == ("contract data (CPS request)", [])
     assert "path to a trust anchor" in verdicts(report, OK)
+    rows = [check.check for check in report.checks if check.check.startswith("CPS: ")]
+    assert rows == [f"CPS: {name}" for name, _ in cps.SIGN]
+    assert len(pool_rows(report, OK)) == len(checks.CONTRACT_DATA)
     document["pcid"] = "short"
     data["contractSignatureEncryptedPrivateKey"] = b64(bytes(32))
     assert failed(inspect(as_json(document), scope_of(world))) == [

@@ -10,6 +10,7 @@ import pytest
 
 from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools
 from plugvault.pools import contracts, cps
+from plugvault.pools.contracts import SignedContract
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import ISO2, Endpoint, Provisioning, Status
 from plugvault.store import SqlStore
@@ -74,7 +75,7 @@ def test_an_operator_locks_no_contract_of_another_operator(server: SqlStore, poo
     pools.register()
     data = pools.data()
 
-    def sign() -> cps.Signed:
+    def sign() -> SignedContract:
         with server.write() as records:
             return cps.sign(records, OPERATOR, [pools.signer], data, PCID, pools.now)
 

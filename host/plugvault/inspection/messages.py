@@ -12,6 +12,7 @@ from evcc.errors import EvccError
 from evcc.x509 import Certificate
 from plugvault import exi_json
 from plugvault.inspection.certificates import check_path, describe, read_all
+from plugvault.inspection.pool_checks import check_bundle, check_request
 from plugvault.inspection.report import Report, Scope, UnreadableError, listed
 from plugvault.pki.verify import verify_p256
 
@@ -71,15 +72,23 @@ def inspect_message(message: Message, schema: str, scope: Scope) -> Report:
     report = Report(name, content)
     value = body.get(name, {})
     certificates = _certificates(value)
-    if certificates and not value.get("ResponseCode", "").startswith("FAILED"):
+    if certificates and not _is_refusal(value):
         content["certificates"] = {
             key: [describe(der) for der in ders] for key, ders in certificates.items()
         }
     if name in _CHECKS:
         _CHECKS[name](report, header, value, scope)
+        if name == "CertificateInstallationRes" and not _is_refusal(value):
+            check_bundle(report, message, scope)
+        elif name == "CertificateInstallationReq":
+            check_request(report, message)
     elif "Signature" in header:
         report.add("signature", None, f"nothing says what a {name} has to sign")
     return report
+
+
+def _is_refusal(body: Message) -> bool:
+    return bool(body.get("ResponseCode", "").startswith("FAILED"))
 
 
 # The chains and single certificates that messages carry, by element.
@@ -109,10 +118,9 @@ def chain_of(value: Message) -> list[bytes]:
 
 
 def _installation_res(report: Report, header: Message, body: Message, scope: Scope) -> None:
-    code = body["ResponseCode"]
-    good = not code.startswith("FAILED")
-    report.add("response code", good, code)
-    if not good:
+    refusal = _is_refusal(body)
+    report.add("response code", not refusal, body["ResponseCode"])
+    if refusal:
         report.add("everything else", None, "a refusal carries dummies and no signature")
         return
     cps = _path(report, "CPS chain", body["SAProvisioningCertificateChain"], chain.CPS, scope)

@@ -14,6 +14,7 @@ from evcc.errors import EvccError
 from evcc.x509 import Certificate
 from plugvault import exi_json
 from plugvault.contract.iso15118_2 import xml
+from plugvault.contract.issue import ContractData
 from plugvault.inspection.certificates import check_path, describe, inspect_certificates, read_all
 from plugvault.inspection.messages import (
     check_emaid,
@@ -21,6 +22,7 @@ from plugvault.inspection.messages import (
     inspect_exi,
     inspect_message,
 )
+from plugvault.inspection.pool_checks import check_contract_data
 from plugvault.inspection.report import Report, Scope, UnreadableError
 from plugvault.pki.names import serial_hex
 from plugvault.pki.verify import verify_p256
@@ -311,6 +313,10 @@ def _contract_data(document: Json, scope: Scope) -> Report:
         "contractSignatureEncryptedPrivateKey": f"{len(wrapped)} bytes",
     }
     check_sealed(report, point, wrapped)
+    if leaf:
+        stated = emaid or leaf.names.get("CN", "")
+        submitted = ContractData(stated, ders[0], tuple(ders[1:]), wrapped, point)
+        check_contract_data(report, submitted, scope)
     return report
 
 

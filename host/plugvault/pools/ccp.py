@@ -5,7 +5,7 @@ answer to a vehicle's signed request (`pools.installation`), or to the vehicle's
 revocation are checked on each read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -55,7 +55,7 @@ def _may_store(submission: _Submission) -> None:
 
 
 # A bundle, before CCP stores it.
-STORE: tuple[tuple[str, Callable[[_Submission], None]], ...] = (
+STORE: checks.Table[_Submission] = (
     *checks.BUNDLE,
     ("cps-revocation", checks.cps_revocation),
     ("stated-emaid", _stated_emaid),
@@ -69,11 +69,11 @@ STORE: tuple[tuple[str, Callable[[_Submission], None]], ...] = (
 )
 
 # A partner's bundle, before it is given to its vehicle and not stored.
-_SIGNED: tuple[tuple[str, Callable[[checks.PoolSubmission], None]], ...] = (
+_SIGNED: checks.Table[checks.PoolSubmission] = (
     *checks.BUNDLE,
     ("cps-revocation", checks.cps_revocation),
 )
-FORWARD: tuple[tuple[str, Callable[[checks.PoolSubmission], None]], ...] = (
+FORWARD: checks.Table[checks.PoolSubmission] = (
     *_SIGNED,
     *checks.SEALED_KEY,
     ("envelope", checks.envelope),
@@ -186,12 +186,12 @@ def _vehicle(provision: _Provision) -> None:
 
 
 # A contract, before its data are shown; and before its maker gets it.
-LOOKUP: tuple[tuple[str, Callable[[_Provision], None]], ...] = (
+LOOKUP: checks.Table[_Provision] = (
     ("authorization", _may_look_up),
     *checks.USABLE,
     ("root", _root),
 )
-PROVIDE: tuple[tuple[str, Callable[[_Provision], None]], ...] = (
+PROVIDE: checks.Table[_Provision] = (
     ("authorization", _may_provide),
     *checks.USABLE,
     ("root", _root),

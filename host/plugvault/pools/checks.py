@@ -8,9 +8,9 @@ The tables: `cps.SIGN`, `cps.GENERATE`, `ccp.STORE`, `ccp.FORWARD`, `ccp.PROVIDE
 `installation.REQUEST`, `installation.INSTALL`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 from evcc import chain, exi, signature
 from evcc.p256 import on_curve
@@ -34,7 +34,7 @@ VEHICLE_KEY = "The contract must have a key of its own."
 
 Anchors = Callable[..., Sequence[bytes]]
 S = TypeVar("S")
-Table = Iterable[tuple[str, Callable[[S], None]]]
+Table: TypeAlias = tuple[tuple[str, Callable[[S], None]], ...]
 
 
 def run(table: Table[S], subject: S) -> S:
@@ -129,7 +129,7 @@ def _validity(submission: Submission) -> None:
         raise PoolError("invalid", PAST)
 
 
-BUNDLE: tuple[tuple[str, Callable[[Submission], None]], ...] = (
+BUNDLE: Table[Submission] = (
     ("message", _message),
     ("cps-path", _cps_path),
     ("signature", _signature),
@@ -147,25 +147,6 @@ def _certificates(submission: Submission) -> None:
         pcp.read_certificate(sub, "contractSignatureCertChainSubCertificates list")
 
 
-def _wrapped_length(submission: Submission) -> None:
-    if len(submission.data.wrapped) != WRAPPED:
-        raise PoolError(
-            "invalid", f"contractSignatureEncryptedPrivateKey : must have {WRAPPED} bytes"
-        )
-
-
-def _dh_point(submission: Submission) -> None:
-    if not on_curve(submission.data.dh_point):
-        raise PoolError("invalid", "dHpublickey : must be an uncompressed point of P-256")
-
-
-def _emaid(submission: Submission) -> None:
-    emaid = read_emaid(submission.data.emaid)
-    if read_emaid(submission.leaf.names.get("CN", "")) != emaid:
-        raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
-    submission.data = replace(submission.data, emaid=emaid)
-
-
 def _contract_path(submission: Submission) -> None:
     data, anchors = submission.data, submission.anchors("MO", "V2G")
     try:
@@ -176,15 +157,34 @@ def _contract_path(submission: Submission) -> None:
         ) from error
 
 
-SEALED_KEY: tuple[tuple[str, Callable[[Submission], None]], ...] = (
+def _emaid(submission: Submission) -> None:
+    emaid = read_emaid(submission.data.emaid)
+    if read_emaid(submission.leaf.names.get("CN", "")) != emaid:
+        raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
+    submission.data = replace(submission.data, emaid=emaid)
+
+
+def _dh_point(submission: Submission) -> None:
+    if not on_curve(submission.data.dh_point):
+        raise PoolError("invalid", "dHpublickey : must be an uncompressed point of P-256")
+
+
+def _wrapped_length(submission: Submission) -> None:
+    if len(submission.data.wrapped) != WRAPPED:
+        raise PoolError(
+            "invalid", f"contractSignatureEncryptedPrivateKey : must have {WRAPPED} bytes"
+        )
+
+
+SEALED_KEY: Table[Submission] = (
+    ("emaid", _emaid),
     ("dh-point", _dh_point),
     ("wrapped-length", _wrapped_length),
-    ("emaid", _emaid),
 )
-CONTRACT_DATA: tuple[tuple[str, Callable[[Submission], None]], ...] = (
+CONTRACT_DATA: Table[Submission] = (
     ("certificates", _certificates),
-    *SEALED_KEY,
     ("contract-path", _contract_path),
+    *SEALED_KEY,
 )
 
 
@@ -237,7 +237,7 @@ def envelope(submission: PoolSubmission) -> None:
     envelopes.take(submission.records, submission.data, submission.now)
 
 
-DESTINATION: tuple[tuple[str, Callable[[PoolSubmission], None]], ...] = (
+DESTINATION: Table[PoolSubmission] = (
     ("emaid-in-use", _emaid_in_use),
     ("vehicle", _vehicle),
 )
@@ -278,7 +278,7 @@ def _is_unrevoked(provision: Provision) -> None:
         provision.refuse()
 
 
-USABLE: tuple[tuple[str, Callable[[Provision], None]], ...] = (
+USABLE: Table[Provision] = (
     ("contract", _contract),
     ("validity", _is_current),
     ("revocation", _is_unrevoked),

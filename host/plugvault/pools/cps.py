@@ -108,10 +108,11 @@ def _cps_path(submission: _Submission) -> None:
         raise PoolError("unavailable", f"The CPS's certificate is not valid ({error}).") from error
 
 
-_Table = tuple[tuple[str, Callable[[_Submission], None]], ...]
-
-_CERTIFICATES: _Table = (*checks.CONTRACT_DATA, ("revocation", checks.revocation))
-_SIGNATURE: _Table = (
+_CERTIFICATES: checks.Table[_Submission] = (
+    *checks.CONTRACT_DATA,
+    ("revocation", checks.revocation),
+)
+_SIGNATURE: checks.Table[_Submission] = (
     ("contract-key", checks.contract_key),
     ("envelope", checks.envelope),
     ("signer", _signer),
@@ -119,19 +120,19 @@ _SIGNATURE: _Table = (
 )
 
 # An operator's contract data, before it is signed.
-SIGN: _Table = (
+SIGN: checks.Table[_Submission] = (
     ("authorization", _may_sign),
     *_CERTIFICATES,
     *checks.DESTINATION,
     *_SIGNATURE,
 )
 # A request for a contract, before the contract is made; and the contract, before it is signed.
-GENERATE: _Table = (
+GENERATE: checks.Table[_Submission] = (
     ("authorization", _may_generate),
     ("validity", _ends),
     *checks.DESTINATION,
 )
-SIGN_GENERATED: _Table = (*_CERTIFICATES, *_SIGNATURE)
+SIGN_GENERATED: checks.Table[_Submission] = (*_CERTIFICATES, *_SIGNATURE)
 
 
 def sign(

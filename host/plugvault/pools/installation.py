@@ -5,7 +5,7 @@ certificate that PCP holds now. The vehicle gets its default contract, if the re
 root above the contract's CPS.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from evcc import exi, signature
@@ -77,7 +77,7 @@ def _signature(request: VehicleRequest) -> None:
 
 
 # A vehicle's request, before any pool or partner is asked about the vehicle.
-REQUEST: tuple[tuple[str, Callable[[VehicleRequest], None]], ...] = (
+REQUEST: checks.Table[VehicleRequest] = (
     ("message", _message),
     ("certificate", _certificate),
     ("signature", _signature),
@@ -111,7 +111,7 @@ def _v2g_root(installation: _Installation) -> None:
 
 
 # The default contract of a vehicle, before a station gets it.
-INSTALL: tuple[tuple[str, Callable[[_Installation], None]], ...] = (
+INSTALL: checks.Table[_Installation] = (
     ("vehicle", _vehicle),
     ("vehicle-path", _vehicle_path),
     *checks.USABLE,
