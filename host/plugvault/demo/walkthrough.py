@@ -26,7 +26,7 @@ from plugvault.roles.backend import Backend
 from plugvault.roles.work_queue import DONE
 from plugvault.runtimes import Runtime
 from plugvault.station import Authorized, Offer, Station
-from plugvault.telematics import Held, Maker
+from plugvault.telematics import ContractStatus, Maker
 from plugvault.tokens import providers
 from plugvault.tokens.lease import exclusive_lease
 from plugvault.tokens.selection import NO_SELECTION, Selection, TokenConfiguration
@@ -291,7 +291,7 @@ class Walkthrough:
             wires=self._wires(),
         )
 
-    def _car_keys(self, contracts: Sequence[Held]) -> list[dict[str, str]]:
+    def _car_keys(self, contracts: Sequence[ContractStatus]) -> list[dict[str, str]]:
         custody = {"provisioning": self.maker.status().custody}
         custody.update({f"contract {held.emaid}": held.custody for held in contracts})
         return [
