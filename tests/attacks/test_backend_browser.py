@@ -126,20 +126,20 @@ def test_one_of_two_hosts_that_is_foreign_is_enough(served: Backend):
 
 
 def test_the_names_reach_the_processes_that_answer():
-    given = Orders("answer", "/d", "http://x", "sqlite://", "P", Settings(hosts=(NAMED,)))
-    assert Orders.read(given.line()).settings.hosts == (NAMED,)
+    orders = Orders("answer", "/d", "http://x", "sqlite://", "P", Settings(hosts=(NAMED,)))
+    assert Orders.read(orders.line()).settings.hosts == (NAMED,)
 
 
 def test_a_page_cannot_tell_a_webhook_receiver_anything():
-    """It needs no look at Host and Origin: no page can sign."""
-    taken: list[object] = []
+    """The receiver does not check Host and Origin: no page can sign."""
+    events: list[object] = []
 
     def take(event: object) -> str:
-        taken.append(event)
+        events.append(event)
         return ""
 
     with receiving(take, lambda: "secret") as url:
         for headers in ANOTHER_SITE.values():
             answer = httpx.post(url, content=b"{}", headers=headers, trust_env=False)
             assert answer.status_code == 401
-    assert taken == []
+    assert events == []

@@ -1,5 +1,5 @@
 """Attacks on contracts on their way from operator to vehicle: another operator's EMAID, an EMAID
-in disguise, a request nobody signed, a key that comes twice or stays behind, two writers at once,
+in disguise, an unsigned request, a key that comes twice or stays behind, two writers at once,
 a CPS that signs what it should not.
 """
 
@@ -58,8 +58,8 @@ def provision(pools: Pools, emaid: str, pcid: str = PCID) -> None:
         ccp.keep(records, signed, pools.now)
 
 
-def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
-    """What each gives, or the PoolError it raises."""
+def concurrently(calls: list[Callable[[], Any]]) -> list[Any]:
+    """Return the result of each call, or the PoolError it raises."""
 
     def run(call: Callable[[], Any]) -> Any:
         try:
@@ -77,23 +77,23 @@ def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
 def test_mo_of_other_provider_cannot_update_emaid(pools: Pools) -> None:
     """Not sign, not bring, not end; nor make under the ecosystem's MO CA."""
     pools.register()
-    kept = pools.put()
+    contract = pools.put()
     message = pools.foreign(pools.signer)
     hosted = authority(pools.world.mo_sub2)
-    made = {"begins": pools.now, "ends": pools.now + 1000}
+    validity = {"begins": pools.now, "ends": pools.now + 1000}
     with pools.store.write() as records:
         now, signers = pools.now, [pools.signer]
         for call, args, options in (
             (cps.sign, (signers, pools.data(), PCID, now), {}),
             (cps.sign, (signers, pools.data(), None, now), {}),
-            (cps.generate, (signers, hosted, EMAID, PCID, now), made),
+            (cps.generate, (signers, hosted, EMAID, PCID, now), validity),
             (ccp.put, (message, PCID, now), {}),
             (ccp.put, (message, PCID, now), {"emaid": EMAID}),
             (ccp.delete, (EMAID, now), {}),
             (ccp.lookup, (EMAID, now), {}),
         ):
             refused("forbidden", "provider", call, records, OTHER_OPERATOR, *args, **options)
-    assert everything(pools) == [kept]
+    assert everything(pools) == [contract]
 
 
 # 56
@@ -104,8 +104,11 @@ def spellings(emaid: str) -> list[str]:
     digit = ids.emaid_check_digit(emaid)
     wrong = "0" if digit != "0" else "1"  # of others' check digits nothing is known
     joined = [emaid, emaid + digit, emaid + wrong]
-    parted = [f"{one[:2]}-{one[2:5]}-{one[5:14]}-{one[14:]}".rstrip("-") for one in joined]
-    return [case for one in (*joined, *parted) for case in (one, one.lower())]
+    parted = [
+        f"{spelling[:2]}-{spelling[2:5]}-{spelling[5:14]}-{spelling[14:]}".rstrip("-")
+        for spelling in joined
+    ]
+    return [case for spelling in (*joined, *parted) for case in (spelling, spelling.lower())]
 
 
 def test_emaid_case_and_hyphen_variants_are_one_contract(pools: Pools) -> None:
@@ -116,12 +119,12 @@ def test_emaid_case_and_hyphen_variants_are_one_contract(pools: Pools) -> None:
     certified = [EMAID[:14], EMAID[:14] + "7", EMAID[:14] + "K"]
     for emaid in certified:
         provision(pools, emaid)
-        (kept,) = everything(pools)
-        assert (kept.emaid, kept.default) == (emaid, True)
+        (contract,) = everything(pools)
+        assert (contract.emaid, contract.default) == (emaid, True)
         refused("invalid", "Invalid Tupple", provision, pools, EMAID[:14] + "X", OTHER)
         for spelled in written:
             with pools.store.read() as records:
-                assert ccp.lookup(records, OPERATOR, spelled, pools.now) == kept
+                assert ccp.lookup(records, OPERATOR, spelled, pools.now) == contract
     for spelled in written:
         provision(pools, EMAID[:14])
         with pools.store.write() as records:
@@ -135,19 +138,19 @@ def test_emaid_case_and_hyphen_variants_are_one_contract(pools: Pools) -> None:
 def test_installation_req_with_bad_oem_signature_rejected(pools: Pools) -> None:
     stored = pools.register()
     pools.put()
-    stranger = ec.generate_private_key(ec.SECP256R1())
+    other_key = ec.generate_private_key(ec.SECP256R1())
     words = "signature of the certificateInstallationReq is invalid"
     assert pools.install(pools.request(stored.certificate)).emaid == EMAID
     for forged in (
-        pools.request(stored.certificate, key=stranger),
+        pools.request(stored.certificate, key=other_key),
         pools.request(stored.certificate, unsigned=True),
         # A good signature, by another vehicle's key, under the victim's certificate.
-        pools.request(pools.provisioning(OTHER, key=stranger).der, key=pools.ecu),
+        pools.request(pools.provisioning(OTHER, key=other_key).der, key=pools.ecu),
     ):
         refused("invalid", words, pools.install, forged)
-    # A vehicle that signs for itself with a certificate of its own making is nobody.
-    own = pools.provisioning(PCID, key=stranger)
-    refused("not-found", "not found", pools.install, pools.request(own.der, key=stranger))
+    # A vehicle with a certificate and signature of its own making is not found.
+    own = pools.provisioning(PCID, key=other_key)
+    refused("not-found", "not found", pools.install, pools.request(own.der, key=other_key))
 
 
 def test_a_signed_request_cannot_be_changed(pools: Pools) -> None:
@@ -170,19 +173,19 @@ def sealed() -> list[Any]:
 
 
 def test_ephemeral_key_never_reused(sealed: list[Any]) -> None:
-    assert len({one.dh_point for one in sealed}) == len(sealed)
+    assert len({box.dh_point for box in sealed}) == len(sealed)
 
 
 def test_contract_key_never_reused(pools: Pools) -> None:
     """One vehicle, one EMAID, one operator: another key for each contract all the same."""
     pools.register()
-    made = [pools.data() for _ in range(32)]
-    assert len({path.read(one.certificate).point for one in made}) == len(made)
+    contracts = [pools.data() for _ in range(32)]
+    assert len({path.read(contract.certificate).point for contract in contracts}) == len(contracts)
 
 
 def test_iv_never_reused(sealed: list[Any]) -> None:
-    assert len({one.wrapped[:16] for one in sealed}) == len(sealed)
-    assert len({one.wrapped[16:] for one in sealed}) == len(sealed)
+    assert len({box.wrapped[:16] for box in sealed}) == len(sealed)
+    assert len({box.wrapped[16:] for box in sealed}) == len(sealed)
 
 
 # 66
@@ -222,28 +225,28 @@ def test_contract_key_not_retained_after_wrap(
     listed = backend.ask("OEM", "GET", f"/v1/ccp/signedContractData/{vehicle.pcid}").json()
     for contract in listed["XMLContracts"]:
         path = f"/v1/ccp/provideSignedContractData/{contract['emaid']}/{vehicle.pcid}"
-        given = base64.b64decode(
+        message = base64.b64decode(
             backend.ask("OEM", "GET", path).json()["certificateInstallationRes"]
         )
-        data = response.read(exi.decode(given)).contract
+        data = response.read(exi.decode(message)).contract
         # The two keys searched for below are the right ones: only the vehicle can open them.
         assert opened(data.dh_point, data.wrapped, vehicle.key) in scalars
 
     files = [path for path in world.directory.rglob("*") if path.is_file()]
-    kept = {str(path): path.read_bytes() for path in files}
-    assert any("ecosystem.sqlite" in name for name in kept)
-    assert any(name.endswith(".object") for name in kept)
+    searched = {str(path): path.read_bytes() for path in files}
+    assert any("ecosystem.sqlite" in name for name in searched)
+    assert any(name.endswith(".object") for name in searched)
     with closing(sqlite3.connect(world.directory / "ecosystem.sqlite")) as database:
         # Row by row too: in its file a value may be cut by the end of a page.
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
-            kept[table] = repr(database.execute(f"SELECT * FROM {table}").fetchall()).encode()
+            searched[table] = repr(database.execute(f"SELECT * FROM {table}").fetchall()).encode()
     lines = [vars(record) for record in caplog.records]
-    kept["the log"] = caplog.text.encode() + json.dumps(lines, default=repr).encode()
+    searched["the log"] = caplog.text.encode() + json.dumps(lines, default=repr).encode()
     public = base64.b64decode(listed["XMLContracts"][0]["contractCertificate"])
-    assert repr(public)[2:-1].encode() in kept["contracts"], "the search itself finds things"
+    assert repr(public)[2:-1].encode() in searched["contracts"], "the search itself finds things"
     for scalar in scalars:
         for form in forms(scalar):
-            assert [name for name, content in kept.items() if form in content] == []
+            assert [name for name, content in searched.items() if form in content] == []
 
 
 # 67
@@ -254,19 +257,24 @@ def test_concurrent_updates_yield_one_bundle(pools: Pools) -> None:
     pools.register()
     emaids = [BARE + "1", BARE + "1K"]
     calls = [lambda n=n: provision(pools, emaids[n % 2]) for n in range(WRITERS)]
-    assert at_once(calls) == [None] * WRITERS
-    (kept,) = everything(pools)
-    assert kept.default
+    assert concurrently(calls) == [None] * WRITERS
+    (contract,) = everything(pools)
+    assert contract.default
     with pools.store.read() as records:
-        told = Counter(event.kind for event in records.events.since(0, None, 100))
-    assert (told["oem.contract.created"], told["oem.contract.updated"]) == (1, WRITERS - 1)
+        published = Counter(event.kind for event in records.events.since(0, None, 100))
+    assert (published["oem.contract.created"], published["oem.contract.updated"]) == (
+        1,
+        WRITERS - 1,
+    )
 
 
 def test_concurrent_contracts_of_a_vehicle_have_one_default(pools: Pools) -> None:
     pools.register()
     calls = [lambda n=n: provision(pools, f"{BARE}{n}") for n in range(WRITERS)]
-    assert at_once(calls) == [None] * WRITERS
-    assert sorted(one.default for one in everything(pools)) == [False] * (WRITERS - 1) + [True]
+    assert concurrently(calls) == [None] * WRITERS
+    assert sorted(contract.default for contract in everything(pools)) == [False] * (
+        WRITERS - 1
+    ) + [True]
 
 
 def test_of_two_vehicles_at_once_one_gets_the_emaid(pools: Pools) -> None:
@@ -276,15 +284,15 @@ def test_of_two_vehicles_at_once_one_gets_the_emaid(pools: Pools) -> None:
         lambda n=n: provision(pools, f"{BARE}1{'K' * (n // 4)}", (PCID, OTHER)[n % 2])
         for n in range(WRITERS)
     ]
-    ended = at_once(calls)
+    ended = concurrently(calls)
     assert ended.count(None) == WRITERS // 2
-    words = {str(one) for one in ended if one}
+    words = {str(result) for result in ended if result}
     assert words == {"invalid: Invalid Tupple - EMAID is already used by other PCID."}
     assert len(everything(pools)) == 1
 
 
-def test_no_contract_is_made_for_a_key_that_is_gone(pools: Pools) -> None:
-    """The vehicle gets a new key while the ecosystem makes contracts for it."""
+def test_no_contract_is_made_for_a_replaced_key(pools: Pools) -> None:
+    """The vehicle gets a new key while the ecosystem issues contracts for it."""
     pools.register()
     new = ec.generate_private_key(ec.SECP256R1())
     renewed, hosted = pools.provisioning(key=new), authority(pools.world.mo_sub2)
@@ -299,8 +307,8 @@ def test_no_contract_is_made_for_a_key_that_is_gone(pools: Pools) -> None:
 
     calls = [lambda n=n: generate(n) for n in range(WRITERS)]
     calls.insert(WRITERS // 2, lambda: pools.register(renewed))
-    assert not [one for one in at_once(calls) if isinstance(one, PoolError)]
-    generate(9)  # one at least is there, whoever came first
+    assert not [result for result in concurrently(calls) if isinstance(result, PoolError)]
+    generate(9)  # at least one contract is there, in any order of the calls
     for contract in everything(pools):
         data = response.read(exi.decode(contract.message)).contract
         scalar = int.from_bytes(opened(data.dh_point, data.wrapped, new), "big")
@@ -312,11 +320,11 @@ def test_no_contract_is_made_for_a_key_that_is_gone(pools: Pools) -> None:
 
 
 def test_malicious_cps_signing_foreign_mo_data_detected(pools: Pools) -> None:
-    """A real CPS, with a good signature over what no operator known here has issued."""
+    """A real CPS signs the data of an operator that is unknown here."""
     pools.register()
     world = pools.world
-    stranger = root("MO Root", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
-    for issuer in (stranger, world.oem_sub2):
+    foreign_mo = root("MO Root", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
+    for issuer in (foreign_mo, world.oem_sub2):
         message = pools.foreign(pools.signer, pools.data(mo=issuer))
         refused("invalid", "not valid under RCP", pools.put, message)
     lying = type(pools.data())(**{**vars(pools.data()), "emaid": "FRXYZC00000001"})
@@ -342,8 +350,7 @@ def test_a_stolen_signature_covers_nothing_else(pools: Pools) -> None:
 
 
 def lying_partner(pools: Pools, message: Any) -> Any:
-    """The services of an ecosystem none of whose CPS the vehicle trusts; its partner's answer to
-    a request for a signature is `message`."""
+    """Return services without a CPS that the vehicle trusts; the partner signs with `message`."""
     return SimpleNamespace(
         store=pools.store,
         clock=lambda: pools.now,
@@ -356,10 +363,10 @@ def lying_partner(pools: Pools, message: Any) -> Any:
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_a_partners_cps_cannot_exchange_what_it_signs(pools: Pools, stored: bool) -> None:
+def test_a_partners_cps_cannot_sign_other_data(pools: Pools, stored: bool) -> None:
     pools.register()
     data = pools.data()
-    asked = SignRequest.model_validate(
+    request = SignRequest.model_validate(
         {
             "contractData": {
                 "contractCertificate": encode(data.certificate),
@@ -374,10 +381,10 @@ def test_a_partners_cps_cannot_exchange_what_it_signs(pools: Pools, stored: bool
     )
 
     def sign(message: Any) -> Any:
-        return opcp_cps._sign(OPERATOR, lying_partner(pools, message), asked, stored)
+        return opcp_cps._sign(OPERATOR, lying_partner(pools, message), request, stored)
 
-    other = pools.foreign(pools.signer, pools.data())  # as good, and another key
-    for answer in (other, exi.decode(PUBLISHED_NEGATIVE)):
+    other_bundle = pools.foreign(pools.signer, pools.data())  # as good, and another key
+    for answer in (other_bundle, exi.decode(PUBLISHED_NEGATIVE)):
         refused("unavailable", "signed something else", sign, answer)
     refused("invalid", "No CPS of this ecosystem", sign, None)
     assert everything(pools) == []

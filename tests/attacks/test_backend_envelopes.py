@@ -49,7 +49,8 @@ def moved(at: bytes, bit: int) -> bytes:
     """The point and 2^bit times the generator."""
     step = point(ec.derive_private_key(1 << bit, ec.SECP256R1()))
     (x1, y1), (x2, y2) = (
-        (int.from_bytes(one[1:33], "big"), int.from_bytes(one[33:], "big")) for one in (at, step)
+        (int.from_bytes(encoded[1:33], "big"), int.from_bytes(encoded[33:], "big"))
+        for encoded in (at, step)
     )
     slope = (y2 - y1) * pow(x2 - x1, -1, P) % P
     x = (slope * slope - x1 - x2) % P
@@ -66,20 +67,20 @@ def question(pools: Pools, victims: ContractData, bit: int, **changes: Any) -> C
     """What the rival sends for one bit, with its own operator's certificate for P'."""
     to_match = moved(path.read(victims.certificate).point, 128 + bit)
     leaf = pools.world.new_contract(RIVALS, public_key=to_match, **changes)
-    asked = {"emaid": RIVALS, "certificate": leaf.der, "wrapped": flipped(victims.wrapped, bit)}
-    return replace(victims, **asked)
+    changed = {"emaid": RIVALS, "certificate": leaf.der, "wrapped": flipped(victims.wrapped, bit)}
+    return replace(victims, **changed)
 
 
 def others(pools: Pools, victims: ContractData) -> dict[str, tuple[str, ContractData]]:
     """All that is not exactly the victim's bundle."""
-    asked = question(pools, victims, 0)
+    asked_bundle = question(pools, victims, 0)
     fresh = pools.data(RIVALS)
     renewed = pools.world.new_contract(EMAID, public_key=path.read(victims.certificate).point)
     stolen = pools.world.new_contract(RIVALS, public_key=path.read(victims.certificate).point)
     return {
-        "a question": (POINT, asked),
+        "a question": (POINT, asked_bundle),
         "another": (POINT, question(pools, victims, 127)),
-        "with -P": (POINT, replace(asked, dh_point=negated(victims.dh_point))),
+        "with -P": (POINT, replace(asked_bundle, dh_point=negated(victims.dh_point))),
         "a contract of its own": (POINT, replace(fresh, dh_point=victims.dh_point)),
         "another envelope": (POINT, replace(victims, wrapped=flipped(victims.wrapped, 0))),
         "another certificate": (POINT, replace(victims, certificate=renewed.der)),
@@ -97,19 +98,19 @@ def signs(pools: Pools, data: ContractData, pcid: str | None, caller: Caller) ->
         ccp.keep(records, signed, pools.now)
 
 
-def stranger(pools: Pools, data: ContractData) -> dict[str, Any]:
-    """Signed by a CPS that looks at nothing."""
+def unchecked_bundle(pools: Pools, data: ContractData) -> dict[str, Any]:
+    """Return the bundle of a CPS that checks nothing."""
     return bundle(data, pools.signer.certificate, pools.signer.subs, pools.signer.sign)
 
 
 def puts(pools: Pools, data: ContractData, caller: Caller) -> None:
     with pools.store.write() as records:
-        ccp.put(records, caller, stranger(pools, data), PCID, pools.now)
+        ccp.put(records, caller, unchecked_bundle(pools, data), PCID, pools.now)
 
 
 def passes_on(pools: Pools, data: ContractData) -> None:
     with pools.store.write() as records:
-        ccp.forward(records, stranger(pools, data), pools.now)
+        ccp.forward(records, unchecked_bundle(pools, data), pools.now)
 
 
 def owner(data: ContractData) -> Caller:
@@ -128,12 +129,12 @@ WAYS: dict[str, Way] = {
 
 @pytest.mark.parametrize("first", WAYS)
 def test_cps_and_ccp_refuse_another_contracts_dh_point(pools: Pools, first: str) -> None:
-    """Whichever way it came in first, and whichever way it is tried after that."""
+    """Every first way is tried with every second way."""
     pools.register()
     victims = pools.data()
     WAYS[first](pools, victims)
-    asked = others(pools, victims).items()
-    for (_, again), (_, (words, data)) in product(WAYS.items(), asked):
+    variants = others(pools, victims).items()
+    for (_, again), (_, (words, data)) in product(WAYS.items(), variants):
         with pytest.raises(PoolError, match=words):
             again(pools, data)
     for again in WAYS.values():  # exactly the same
@@ -141,18 +142,18 @@ def test_cps_and_ccp_refuse_another_contracts_dh_point(pools: Pools, first: str)
 
 
 def test_a_refused_question_leaves_nothing(pools: Pools) -> None:
-    """Else the rival's second question would be the first of its kind."""
+    """Otherwise the rival's second question would count as the first."""
     pools.register()
     victims = pools.data()
     WAYS["signed for a vehicle"](pools, victims)
-    asked = question(pools, victims, 5)
+    refused_bundle = question(pools, victims, 5)
     with pytest.raises(PoolError, match=POINT):
-        WAYS["put by a CPS"](pools, asked)
-    own = replace(pools.data(RIVALS), certificate=asked.certificate)
+        WAYS["put by a CPS"](pools, refused_bundle)
+    own = replace(pools.data(RIVALS), certificate=refused_bundle.certificate)
     WAYS["put by a CPS"](pools, own)  # the key was not kept as another's
 
 
-def test_no_partner_is_asked_to_sign_what_is_refused(pools: Pools) -> None:
+def test_no_partner_is_asked_to_sign_refused_data(pools: Pools) -> None:
     pools.register()
     victims = pools.data()
     WAYS["signed for a vehicle"](pools, victims)
@@ -163,7 +164,7 @@ def test_no_partner_is_asked_to_sign_what_is_refused(pools: Pools) -> None:
             assert caught.value.reason == refusal
 
 
-def test_to_delete_the_contract_frees_nothing_of_it(pools: Pools) -> None:
+def test_deleting_the_contract_frees_no_seen_value(pools: Pools) -> None:
     pools.register()
     victims = pools.data()
     WAYS["signed for a vehicle"](pools, victims)
@@ -185,7 +186,7 @@ def kept(pools: Pools) -> int:
         return len(records.seen.all())
 
 
-def test_what_was_seen_is_forgotten_with_the_certificate_and_not_before(pools: Pools) -> None:
+def test_seen_values_are_kept_as_long_as_the_certificate(pools: Pools) -> None:
     pools.register()
     leaf = pools.world.new_contract(EMAID, not_after=NOW + 3 * 365 * DAY)
     victims = replace(pools.data(), certificate=leaf.der)
@@ -202,12 +203,12 @@ def test_a_certificate_that_ends_soon_gives_no_second_question(pools: Pools) -> 
     """The rival alone has seen the victim's envelope, and chooses when its certificates end."""
     victims = pools.data()
     for bit in range(2):
-        asked = question(pools, victims, bit, not_after=pools.now + 60)
+        bundle_ = question(pools, victims, bit, not_after=pools.now + 60)
         if bit == 0:
-            WAYS["only signed"](pools, asked)
+            WAYS["only signed"](pools, bundle_)
             continue
         with pytest.raises(PoolError, match=POINT):
-            WAYS["only signed"](pools, asked)
+            WAYS["only signed"](pools, bundle_)
         pools.now = NOW + envelopes.LEAST
         cleanse(pools.store, pools.now)
         assert kept(pools) == 2
@@ -231,7 +232,7 @@ def test_a_renewed_key_keeps_its_first_envelope(pools: Pools) -> None:
 
 
 def test_an_envelope_with_a_known_key_and_a_new_point_is_its_owners(pools: Pools) -> None:
-    """A renewal, also of an EMAID whose check digit came or went."""
+    """A renewal, with and without the check digit of the EMAID."""
     victims = pools.data()
     WAYS["only signed"](pools, victims)
     public = path.read(victims.certificate).point
@@ -241,11 +242,11 @@ def test_an_envelope_with_a_known_key_and_a_new_point_is_its_owners(pools: Pools
         WAYS["only signed"](pools, data)
 
 
-def test_what_a_partners_cps_has_signed_for_us_is_kept_too(pools: Pools) -> None:
-    """Of a vehicle that trusts none of our own CPS, signed and not stored."""
+def test_seen_values_of_a_partners_signature_are_kept_too(pools: Pools) -> None:
+    """The vehicle trusts no CPS of ours; the bundle is signed and not stored."""
     pools.register()
     victims = pools.data()
-    message = stranger(pools, victims)
+    message = unchecked_bundle(pools, victims)
     services: Any = SimpleNamespace(
         store=pools.store,
         clock=lambda: pools.now,
@@ -280,11 +281,11 @@ class Attacked:
         self.victims = self.recorded()
 
     def recorded(self) -> ContractData:
-        """What a station sees on its wire: point, envelope and certificate."""
+        """Return point, envelope and certificate as a station reads them."""
         answer = self.backend.install(self.vehicle.request(self.backend.ecosystem.v2g_root))
         (content,) = answer.json()["CCPResponse"]["emaidContent"]
-        told = base64.b64decode(content["messageDef"]["certificateInstallationRes"])
-        return response.read(exi.decode(told)).contract
+        message = base64.b64decode(content["messageDef"]["certificateInstallationRes"])
+        return response.read(exi.decode(message)).contract
 
     def question(self, bit: int) -> ContractData:
         to_match = moved(path.read(self.victims.certificate).point, 128 + bit)
@@ -332,10 +333,10 @@ def test_a_rival_operator_learns_nothing_with_our_cpss_help(backend: Backend) ->
     attacked = Attacked(backend)
     words = "^dHpublickey : was used for another contract or another envelope$"
     for bit in (0, 1, 64, 127):
-        asked = attacked.question(bit)
-        refused(attacked.signs(asked, stored=True), 409, words)
-        refused(attacked.signs(asked, stored=False), 409, words)
-        refused(attacked.puts(asked), 409, words)
+        bundle_ = attacked.question(bit)
+        refused(attacked.signs(bundle_, stored=True), 409, words)
+        refused(attacked.signs(bundle_, stored=False), 409, words)
+        refused(attacked.puts(bundle_), 409, words)
     assert attacked.recorded() == attacked.victims  # a station still gets the victim's
     assert attacked.signs(attacked.fresh(), stored=True).status_code == 201
     assert attacked.puts(attacked.fresh()).status_code == 201

@@ -1,4 +1,4 @@
-"""Attacks on events: forged deliveries, and webhooks that aim at what only the backend reaches."""
+"""Attacks on events: forged deliveries, and webhooks to addresses only the backend reaches."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ OURS = "127.0.0.2"  # where a receiver may be in these tests; the victim is on 1
 
 @pytest.fixture
 def victim() -> Iterator[Receiver]:
-    with receiving() as made:
-        yield made
+    with receiving() as receiver_:
+        yield receiver_
 
 
 def attack(store: SqlStore, url: str, networks: tuple[str, ...] = ()) -> Delivery:
-    """Aim a webhook at `url`, whatever its creation says to that, and have an event delivered."""
+    """Store a webhook for `url` past the checks of its creation, and deliver an event."""
     with store.write() as records:
-        wanted = Wanted("https://maker.example/", OEM_EVENTS)
-        made = webhooks.create(records, MAKER, wanted, Outbound(networks), NOW)
-        records.endpoints.put(dataclasses.replace(made, url=url))
+        webhook = Wanted("https://maker.example/", OEM_EVENTS)
+        endpoint = webhooks.create(records, MAKER, webhook, Outbound(networks), NOW)
+        records.endpoints.put(dataclasses.replace(endpoint, url=url))
         event = events.publish(records, "oem.contract.created", "PVT", {"emaid": "E" * 14}, NOW)
     Worker(store, lambda _: SECRET, Settings(networks=networks), lambda: NOW).step()
     with store.read() as records:
-        found = records.deliveries.get(event.event_id, made.endpoint_id)
-    assert found
-    return found
+        delivery = records.deliveries.get(event.event_id, endpoint.endpoint_id)
+    assert delivery
+    return delivery
 
 
 class Resolver:
@@ -60,26 +60,26 @@ class Resolver:
         self._real = socket.getaddrinfo
         monkeypatch.setattr(socket, "getaddrinfo", self)
 
-    def __call__(self, host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
+    def __call__(self, host: str, port: int, *arguments: Any, **more: Any) -> list[Any]:
         numeric = more.get("flags", 0) & socket.AI_NUMERICHOST
         if host != "maker.example" or numeric:
-            return self._real(host, port, *rest, **more)
+            return self._real(host, port, *arguments, **more)
         self.asked += 1
         now = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return [
             (
-                socket.AF_INET6 if ":" in one else socket.AF_INET,
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
                 socket.SOCK_STREAM,
                 6,
                 "",
-                (one, port),
+                (address, port),
             )
-            for one in now
+            for address in now
         ]
 
 
-def test_who_is_locked_out_hears_nothing_any_more(sqlite_store: SqlStore, victim: Receiver):
-    """Neither what happens then nor what waited; let in again, it gets what waited."""
+def test_a_locked_out_client_gets_no_events(sqlite_store: SqlStore, victim: Receiver):
+    """It gets neither new nor waiting events; after its return it gets the waiting ones."""
     with sqlite_store.write() as records:
         client = clients.register(records, MAKER, ("m", "s"), "test", NOW)
         outbound = Outbound(["127.0.0.0/8"])
@@ -126,33 +126,33 @@ def test_webhook_hmac_required_and_constant_time(
         return real(a, b)
 
     monkeypatch.setattr(maker.hmac, "compare_digest", compare)
-    taken: list[object] = []
+    events: list[object] = []
 
     def take(event: object) -> str:
-        taken.append(event)
+        events.append(event)
         return ""
 
-    given = {name.lower(): value for name, value in headers.items()}
-    status, _ = maker.answer(take, SECRET, BODY, given)
-    assert (status, taken) == (401, [])
-    assert len(compared) == len(headers), "each is compared, and all of it, whatever differs"
+    lowercase = {name.lower(): value for name, value in headers.items()}
+    status, _ = maker.answer(take, SECRET, BODY, lowercase)
+    assert (status, events) == (401, [])
+    assert len(compared) == len(headers), "each header is compared as a whole"
     right = {name.lower(): value for name, value in signature.headers(SECRET, BODY).items()}
     assert maker.answer(take, SECRET, BODY, right) == (200, "")
-    assert len(taken) == 1
+    assert len(events) == 1
 
 
 def test_forged_delivery_to_a_running_receiver_is_not_taken(sqlite_store: SqlStore):
-    taken: list[Any] = []
+    events: list[Any] = []
 
     def take(event: Any) -> str:
-        taken.append(event)
+        events.append(event)
         return ""
 
     with maker.receiving(take, lambda: SECRET) as url:
         assert httpx.post(url, content=BODY, trust_env=False).status_code == 401
         delivery = attack(sqlite_store, url, ("127.0.0.0/8",))
     assert delivery.state == "sent"
-    assert [event["eventId"] for event in taken] == [delivery.event_id]
+    assert [event["eventId"] for event in events] == [delivery.event_id]
 
 
 # -- 63 --
@@ -199,21 +199,21 @@ def test_url_of_an_endpoint_cannot_be_changed_to_a_forbidden_one(sqlite_store: S
     def hook(endpoint: Endpoint | None, url: str) -> Endpoint:
         with sqlite_store.write() as records:
             if endpoint is None:
-                wanted = Wanted(url, OEM_EVENTS)
-                return webhooks.create(records, MAKER, wanted, Outbound(), NOW)
+                webhook = Wanted(url, OEM_EVENTS)
+                return webhooks.create(records, MAKER, webhook, Outbound(), NOW)
             return webhooks.update(records, MAKER, endpoint.endpoint_id, Wanted(url), Outbound())
 
-    made = hook(None, "https://maker.example/")
+    created = hook(None, "https://maker.example/")
     with pytest.raises(PoolError, match="not public"):
-        hook(made, "http://127.0.0.1/")
+        hook(created, "http://127.0.0.1/")
     with sqlite_store.read() as records:
-        assert webhooks.get(records, MAKER, made.endpoint_id) == made
+        assert webhooks.get(records, MAKER, created.endpoint_id) == created
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "fd00:ec2::254", "::1"]
 )
-def test_name_that_leads_inside_is_refused_when_it_is_called(
+def test_name_that_resolves_to_an_internal_address_is_refused_at_the_call(
     sqlite_store: SqlStore, victim: Receiver, monkeypatch: pytest.MonkeyPatch, address: str
 ):
     Resolver(monkeypatch, [address])
@@ -223,7 +223,7 @@ def test_name_that_leads_inside_is_refused_when_it_is_called(
     assert victim.got == []
 
 
-def test_name_that_leads_elsewhere_the_second_time_gains_nothing(
+def test_name_that_resolves_differently_the_second_time_gains_nothing(
     sqlite_store: SqlStore, victim: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     with receiving(host=OURS) as mine:

@@ -1,7 +1,7 @@
 """Every operation of the HTTP face, attacked in every way that needs no knowledge of it.
 
-`MAY` says who may do what, written from OPCP's own table and not from the code; an operation that
-is not in it fails the first test. Then each one: without a token, with an expired, a forged, an
+`MAY` holds the permitted roles, written from OPCP's own table and not from the code; an operation
+without a row fails the first test. Then each one: without a token, with an expired, a forged, an
 unsigned one, in a role that may not, and with a body that is too large. Fields that carry
 certificates and keys get everything that is none.
 """
@@ -103,7 +103,7 @@ VALUES = {
     "iso": "ISO15118-2",
     "algorithm": "secp256r1",
 }
-NOWHERE = "00000000-0000-4000-8000-000000000000"
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
 
 def call(backend: Backend, operation: str, token: str | None, **options: Any) -> httpx.Response:
@@ -111,7 +111,7 @@ def call(backend: Backend, operation: str, token: str | None, **options: Any) ->
     method, path = operation.split()
     while "{" in path:
         name = path[path.index("{") + 1 : path.index("}")]
-        path = path.replace(f"{{{name}}}", VALUES.get(name, NOWHERE))
+        path = path.replace(f"{{{name}}}", VALUES.get(name, UNKNOWN_ID))
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if method in ("PUT", "POST") and not options:
         options = {"json": {}}
@@ -125,7 +125,7 @@ def test_every_operation_has_its_row(backend: Backend):
 
 
 @pytest.mark.parametrize("operation", MAY)
-def test_no_operation_for_a_role_that_may_not(backend: Backend, operation: str):
+def test_no_operation_for_a_role_without_the_right(backend: Backend, operation: str):
     for role in sorted(ALL - MAY[operation]):
         answer = call(backend, operation, backend.bearer(role))
         assert answer.status_code == 403, (role, answer.status_code, answer.text)
@@ -133,8 +133,8 @@ def test_no_operation_for_a_role_that_may_not(backend: Backend, operation: str):
 
 # A stream does not end; tests/e2e/test_events.py reads it.
 @pytest.mark.parametrize("operation", sorted(set(MAY) - {"GET /v1/events"}))
-def test_an_operation_lets_those_pass_who_may(backend: Backend, operation: str):
-    """So that the refusals above are about the role."""
+def test_an_operation_accepts_the_permitted_roles(backend: Backend, operation: str):
+    """The refusals above are thus about the role."""
     for role in sorted(MAY[operation]):
         answer = call(backend, operation, backend.bearer(role))
         words = answer.text
@@ -173,7 +173,7 @@ def forgeries(backend: Backend) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("operation", MAY)
-def test_no_operation_with_a_token_that_is_none(
+def test_no_operation_with_a_forged_token(
     backend: Backend, forgeries: dict[str, str], operation: str
 ):
     for token in (None, "x.y.z", *forgeries.values()):
@@ -213,7 +213,7 @@ def test_no_operation_with_an_oversized_body(backend: Backend, operation: str):
     refused(pieces, 413, "larger than")
 
 
-# Whose is it: an operation, a stranger in the right role, and what the stranger asks for.
+# Operations on records of another company, by a foreign caller in the right role.
 @pytest.mark.parametrize(
     ("operation", "role"),
     [
@@ -232,21 +232,21 @@ def test_no_operation_with_an_oversized_body(backend: Backend, operation: str):
         ("POST /v1/ccp/terminate/{provider}", "MO_HUBJECT_PKI"),
     ],
 )
-def test_no_operation_on_what_is_anothers(
-    backend: Backend, strangers: dict[str, str], operation: str, role: str
+def test_no_operation_on_anothers_records(
+    backend: Backend, foreign_tokens: dict[str, str], operation: str, role: str
 ):
-    """Refused alike whether the thing exists or not: nobody learns of another's fleet."""
+    """The refusal is the same for existing and missing records: it tells nothing of a fleet."""
     vehicle = backend.vehicle()
     emaid = backend.sign(backend.contract_data(vehicle), vehicle.pcid).json()["emaid"]
     for pcid, contract in ((vehicle.pcid, emaid), (VALUES["pcid"], VALUES["emaid"])):
         path = operation.replace("{pcid}", pcid).replace("{emaid}", contract)
-        answer = call(backend, path, strangers[role])
+        answer = call(backend, path, foreign_tokens[role])
         assert answer.status_code == 403, (pcid, answer.text)
 
 
 @pytest.fixture(scope="module")
-def strangers(backend: Backend) -> dict[str, str]:
-    made = {}
+def foreign_tokens(backend: Backend) -> dict[str, str]:
+    tokens_ = {}
     for role, scopes in (
         ("OEM", {"wmis": frozenset({"XXX"})}),
         ("MO_EXTERNAL_PKI", {"providers": frozenset({"FRXYZ"})}),
@@ -255,8 +255,8 @@ def strangers(backend: Backend) -> dict[str, str]:
         name = backend.enter(
             f"stranger {role}", Caller(f"stranger {role}", frozenset({role}), **scopes)
         )
-        made[role] = backend.bearers[name]
-    return made
+        tokens_[role] = backend.bearers[name]
+    return tokens_
 
 
 def self_made(curve: ec.EllipticCurve) -> bytes:

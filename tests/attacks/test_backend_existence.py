@@ -1,8 +1,7 @@
-"""What others have is not told: neither that a vehicle or a contract of theirs exists, nor that it
-does not.
+"""No answer discloses whether a vehicle or a contract of another company exists.
 
-Each call is made by a stranger in the right role, once about what another has and once about what
-was there and is gone. The answers must be the same, to the last word.
+Each call is made by a foreign caller in the right role, once about an existing record of another
+company and once about a deleted one. The answers must be the same, to the last word.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from fixtures.backend import ISO2, Backend, Json, Vehicle, b64, certificates
 from plugvault.pools.caller import Caller
 
 OEM, MO, HOSTED, CPO = "OEM", "MO_EXTERNAL_PKI", "MO_HUBJECT_PKI", "CPO"
-OURS = "XXXP0000000000001"  # a vehicle of the stranger's own
+OURS = "XXXP0000000000001"  # the foreign caller's own vehicle
 HOOK = {"url": "https://example.com/", "enabledEvents": ["root.cert.added"]}
 
 
@@ -41,7 +40,7 @@ def lookup(thing: Thing) -> Json:
     return {"pcid": thing.names["pcid"], "registrationDocument": "00000000"}
 
 
-# Every call that names what somebody has, and the role of the stranger who makes it.
+# Every call that names a company's record, and the role of the foreign caller.
 CALLS: list[tuple[str, str, Body | None]] = [
     ("GET /v1/oem/provCerts/{pcid}", OEM, None),
     ("HEAD /v1/oem/provCerts/{pcid}", OEM, None),
@@ -80,7 +79,7 @@ CALLS: list[tuple[str, str, Body | None]] = [
     ("DELETE /v1/webhook/endpoints/{id}", OEM, None),
 ]
 
-# What is no secret from who may ask, or names nothing that somebody has.
+# Calls about public data, or without the name of a company's record.
 OPEN = {
     "POST /v1/ccp/signedContractData": "a vehicle signs, and a station may ask for any",
     "GET /v1/root/rootCerts/{rootCertificateId}": "roots are everybody's",
@@ -89,11 +88,11 @@ OPEN = {
     "POST /v1/root/changes/{changeId}/refuse": "an administrator's",
     "GET /{ca}/cacerts/{iso}/{algorithm}/": "names a CA",
     "POST /.well-known/est/{ca}/simplereenroll/{iso}": "names a CA",
-    "GET /v1/registry/providers/{provider}": "whose an identifier is, is public",
+    "GET /v1/registry/providers/{provider}": "the owner of an identifier is public",
     "PUT /v1/registry/providers/{provider}": "an administrator's",
     "PUT /v1/root/rootCerts": "an administrator's",
     "PUT /v1/vra/cpo/endEntities": "its answer is the same whether it replaces or not",
-    "POST /opnc/v1/pki/pki/revokeCertificate": "who shows a certificate knows of it",
+    "POST /opnc/v1/pki/pki/revokeCertificate": "a caller with the certificate knows of it",
     "POST /v1/webhook/endpoints": "names nothing",
     "GET /ocsp/{request}": "public: the status of a certificate, by its number",
     "POST /ocsp": "public: the status of a certificate, by its number",
@@ -111,27 +110,27 @@ def enrolled(backend: Backend, role: str, pcid: str) -> Vehicle:
 
 
 @pytest.fixture(scope="module")
-def strangers(backend: Backend) -> dict[str, str]:
+def foreign_callers(backend: Backend) -> dict[str, str]:
     scopes: dict[str, dict[str, frozenset[str]]] = {
         OEM: {"wmis": frozenset({"XXX"})},
         MO: {"providers": frozenset({"FRXYZ"})},
         HOSTED: {"providers": frozenset({"FRXYY"})},
     }
     for role, theirs in scopes.items():
-        backend.enter(f"stranger {role}", Caller(f"stranger {role}", frozenset({role}), **theirs))
-    own = enrolled(backend, f"stranger {OEM}", OURS)
+        backend.enter(f"foreign {role}", Caller(f"foreign {role}", frozenset({role}), **theirs))
+    own = enrolled(backend, f"foreign {OEM}", OURS)
     body = backend.registration(own)
-    put = backend.ask(f"stranger {OEM}", "PUT", "/v1/oem/provCerts", json=body)
+    put = backend.ask(f"foreign {OEM}", "PUT", "/v1/oem/provCerts", json=body)
     assert put.status_code == 200, put.text
-    return {role: f"stranger {role}" for role in scopes}
+    return {role: f"foreign {role}" for role in scopes}
 
 
 @pytest.fixture(scope="module")
-def things(backend: Backend, strangers: dict[str, str]) -> tuple[Thing, Thing]:
-    """What another has, and what it had."""
-    assert strangers
-    there, gone = (thing(backend) for _ in range(2))
-    put = backend.ask(OEM, "PUT", "/v1/registry/vehicles", json=there.bodies["registry"])
+def things(backend: Backend, foreign_callers: dict[str, str]) -> tuple[Thing, Thing]:
+    """Return an existing and a deleted record of another company."""
+    assert foreign_callers
+    present, gone = (thing(backend) for _ in range(2))
+    put = backend.ask(OEM, "PUT", "/v1/registry/vehicles", json=present.bodies["registry"])
     assert put.status_code == 200
     names = gone.names
     for role, path in (
@@ -140,16 +139,16 @@ def things(backend: Backend, strangers: dict[str, str]) -> tuple[Thing, Thing]:
         (OEM, f"/v1/webhook/endpoints/{names['id']}"),
     ):
         assert backend.ask(role, "DELETE", path).status_code == 200
-    return there, Thing({**names, "jobId": names["id"]}, gone.bodies)
+    return present, Thing({**names, "jobId": names["id"]}, gone.bodies)
 
 
 def thing(backend: Backend) -> Thing:
-    vehicle, other = backend.vehicle(), backend.vehicle()
+    vehicle, other_vehicle = backend.vehicle(), backend.vehicle()
     data = backend.contract_data(vehicle)
     signed = backend.sign(data, vehicle.pcid).json()
     emaid, pcid = signed["emaid"], vehicle.pcid
     hook = backend.ask(OEM, "POST", "/v1/webhook/endpoints", json=HOOK).json()
-    job = backend.ask("ADMIN", "POST", "/v1/ccp/terminate/DEPVA").json()  # nobody works here
+    job = backend.ask("ADMIN", "POST", "/v1/ccp/terminate/DEPVA").json()  # no worker runs
     row = {"vin": f"PVTZZZ8V1KA{pcid[-6:]}", "pcid": pcid, "registrationDocument": "12345678"}
     nested = {
         "contractSignatureCertChain": {
@@ -162,8 +161,8 @@ def thing(backend: Backend) -> Thing:
         "contractSignatureEncryptedPrivateKey": data["contractSignatureEncryptedPrivateKey"],
         "dHpublickey": data["dHpublickey"],
     }
-    named = {"xsdMsgDefNamespace": ISO2, "pcid": other.pcid, "emaid": emaid}
-    own = enrolled(backend, f"stranger {OEM}", OURS)
+    named = {"xsdMsgDefNamespace": ISO2, "pcid": other_vehicle.pcid, "emaid": emaid}
+    own = enrolled(backend, f"foreign {OEM}", OURS)
     return Thing(
         {"pcid": pcid, "emaid": emaid, "id": hook["id"], "jobId": job["jobId"], "eventId": "e"},
         {
@@ -183,42 +182,44 @@ def thing(backend: Backend) -> Thing:
     )
 
 
-def answer(backend: Backend, who: str, operation: str, one: Thing, make: Body | None) -> Any:
-    """All that the caller sees, but for what it has said itself and the number of the answer."""
-    method, path = operation.format(**one.names).split()
-    given = make(one) if make else None
+def answer(backend: Backend, caller: str, operation: str, target: Thing, make: Body | None) -> Any:
+    """Return the whole answer, without the caller's own names and the trace identifier."""
+    method, path = operation.format(**target.names).split()
+    request = make(target) if make else None
     options: dict[str, Any] = {}
-    if given is not None:
-        options = given if "content" in given else {"json": given}
-    seen = backend.ask(who, method, path, **options)
-    said = seen.json() if seen.content else {}
-    words = repr({**said, "traceId": ""})
-    for name, value in one.names.items():
+    if request is not None:
+        options = request if "content" in request else {"json": request}
+    response_ = backend.ask(caller, method, path, **options)
+    content = response_.json() if response_.content else {}
+    words = repr({**content, "traceId": ""})
+    for name, value in target.names.items():
         words = words.replace(value, name)
-    headers = {k: v for k, v in seen.headers.items() if k not in ("date", "content-length")}
-    return seen.status_code, words, headers
+    headers = {k: v for k, v in response_.headers.items() if k not in ("date", "content-length")}
+    return response_.status_code, words, headers
 
 
 @pytest.mark.parametrize(
     ("operation", "role", "make"), CALLS, ids=[f"{call} {role}" for call, role, _ in CALLS]
 )
-def test_existence_of_others_contracts_is_not_told(
+def test_existence_of_anothers_contract_is_not_disclosed(
     backend: Backend,
-    strangers: dict[str, str],
+    foreign_callers: dict[str, str],
     things: tuple[Thing, Thing],
     operation: str,
     role: str,
     make: Body | None,
 ):
-    there, gone = (answer(backend, strangers[role], operation, one, make) for one in things)
-    assert there == gone
-    assert there[0] in (403, 404), there
+    present, gone = (
+        answer(backend, foreign_callers[role], operation, target, make) for target in things
+    )
+    assert present == gone
+    assert present[0] in (403, 404), present
 
 
 def test_every_call_that_names_something_is_in_the_table(backend: Backend):
     listed = backend.http.get("/openapi.json").json()["paths"]
     served = {f"{method.upper()} {path}" for path, methods in listed.items() for method in methods}
-    naming = {one for one in served if "{" in one or one.startswith(("PUT", "POST"))}
+    naming = {call_ for call_ in served if "{" in call_ or call_.startswith(("PUT", "POST"))}
     looked_at = {plain(operation) for operation, _, _ in CALLS}
     assert naming - looked_at - set(OPEN) == set()
 
@@ -235,7 +236,7 @@ def plain(operation: str) -> str:
     return operation
 
 
-def test_a_maker_still_finds_its_own_and_a_station_any(
+def test_a_maker_finds_its_own_contracts_and_a_station_any(
     backend: Backend, things: tuple[Thing, Thing]
 ):
     path = f"/v1/ccp/lookupContract/{things[0].names['emaid']}"

@@ -65,19 +65,19 @@ class Partner:
 
 
 @contextmanager
-def serving(partner: Partner) -> Iterator[str]:
+def serve(partner: Partner) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             call = f"{self.command} {self.path}"
             partner.asked.append((call, dict(self.headers)))
             token = {"access_token": "x", "expires_in": 3600}
-            said = token if self.path == "/oauth/token" else partner.answers.get(call)
-            if callable(said):
-                said(self)
+            reply = token if self.path == "/oauth/token" else partner.answers.get(call)
+            if callable(reply):
+                reply(self)
                 return
-            body = said if isinstance(said, bytes) else json.dumps(said or {}).encode()
-            self.send_response(200 if said is not None else 404)
+            body = reply if isinstance(reply, bytes) else json.dumps(reply or {}).encode()
+            self.send_response(200 if reply is not None else 404)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -104,21 +104,21 @@ def partner() -> Partner:
 
 @pytest.fixture
 def federation(pools: Pools, partner: Partner) -> Iterator[Federation]:
-    with serving(partner) as url:
+    with serve(partner) as url:
         with pools.store.write() as records:
             peers.apply(records, "irdeto", url, "c", "test", pools.now)
             peers.move(records, "irdeto", peers.AUDITED, "test", pools.now)
             peers.move(records, "irdeto", peers.ACTIVE, "test", pools.now)
-        made = Federation(pools.store, {"irdeto": Link("c", "s", url)}, lambda: pools.now)
-        yield made
-        made.close()
+        opened = Federation(pools.store, {"irdeto": Link("c", "s", url)}, lambda: pools.now)
+        yield opened
+        opened.close()
 
 
 def known(pools: Pools, pcid: str) -> str | None:
-    """Where the vehicle is from, None when it is not known."""
+    """Return the origin of the vehicle, None for an unknown one."""
     with pools.store.read() as records:
-        found = records.vehicles.get(pcid, "urn:iso:15118:2:2013:MsgDef")
-    return found.origin if found else None
+        vehicle = records.vehicles.get(pcid, "urn:iso:15118:2:2013:MsgDef")
+    return vehicle.origin if vehicle else None
 
 
 def test_a_partner_that_tells_the_truth_is_believed(
@@ -144,8 +144,8 @@ def test_rejects_another_vehicle_than_the_one_asked_for(
 def test_rejects_a_vehicle_under_a_root_that_no_partner_lists(
     pools: Pools, federation: Federation, partner: Partner
 ):
-    stranger = World()
-    partner.vehicle(OTHER, stranger.provisioning(point(pools.ecu), OTHER))
+    foreign = World()
+    partner.vehicle(OTHER, foreign.provisioning(point(pools.ecu), OTHER))
     partner.roots()
     federation.know(OTHER)
     assert known(pools, OTHER) is None
@@ -166,8 +166,8 @@ def test_a_partner_cannot_replace_a_vehicle_of_ours(
 def test_rejects_a_partners_root_that_is_not_one(
     pools: Pools, federation: Federation, partner: Partner
 ):
-    stranger = World()
-    partner.roots(("V2G", stranger.cps_sub1.der), ("V2G", b"\x30\x00"), ("XXX", b"\x00"))
+    foreign = World()
+    partner.roots(("V2G", foreign.cps_sub1.der), ("V2G", b"\x30\x00"), ("XXX", b"\x00"))
     assert federation.roots() is False
     with pools.store.read() as records:
         assert all(root.origin == "" for root in records.roots.all())
@@ -224,9 +224,9 @@ def test_a_partners_bundle_is_given_out_only_with_a_good_signature(
 ):
     call = "POST /v1/ccp/signedContractData"
     partner.answers[call] = install_answer(pools, lambda body: None)
-    found = federation.install(b"request", listed(pools))
-    assert found is not None
-    assert found.emaid == "DEPVTC12345678"
+    installed = federation.install(b"request", listed(pools))
+    assert installed is not None
+    assert installed.emaid == "DEPVTC12345678"
 
     def swap(body: dict[str, Any]) -> None:
         body["DHpublickey"]["value"] = point(new_key())
@@ -250,8 +250,8 @@ def test_a_partners_bundle_with_our_customers_dh_point_is_no_answer(
     theirs = partner.answers[call] = install_answer(pools, lambda body: None)
     for _ in range(2):
         assert federation.install(b"request", listed(pools)) is not None
-    given = theirs["CCPResponse"]["emaidContent"][0]["messageDef"]["certificateInstallationRes"]
-    data = response.read(exi.decode(base64.b64decode(given))).contract
+    message = theirs["CCPResponse"]["emaidContent"][0]["messageDef"]["certificateInstallationRes"]
+    data = response.read(exi.decode(base64.b64decode(message))).contract
     rivals = replace(pools.data(), dh_point=data.dh_point)
     with pytest.raises(PoolError, match="dHpublickey") as caught:
         pools.sign(rivals)
@@ -261,9 +261,9 @@ def test_a_partners_bundle_with_our_customers_dh_point_is_no_answer(
 def test_a_partner_cannot_put_a_contract_of_its_own_in_anothers_place(
     pools: Pools, federation: Federation, partner: Partner
 ):
-    """Its root is in RCP as any partner's; the EMAID and the vehicle are a customer's of ours."""
+    """Its root is in RCP; the EMAID and the vehicle belong to a customer of ours."""
     pools.register()
-    kept = pools.put()
+    stored = pools.put()
     own = root("Evil MO", dc="MO")
     partner.roots(("MO", own.der))
     assert federation.roots()
@@ -272,18 +272,20 @@ def test_a_partner_cannot_put_a_contract_of_its_own_in_anothers_place(
     with pytest.raises(PoolError, match="stores its contracts itself") as caught:
         pools.sign(data=data, caller=evil)
     assert caught.value.reason == "forbidden"
-    assert pools.contract() == kept
+    assert pools.contract() == stored
     assert pools.sign(data=data, caller=evil, pcid=None)  # which its own operators may need
 
 
 @pytest.mark.parametrize(
-    "said",
+    "reply",
     [b"not json", b"[]", b'{"CCPResponse": {"emaidContent": []}}', b'{"CCPResponse": 5}', b"\xff"],
 )
-def test_garbage_is_no_answer(pools: Pools, federation: Federation, partner: Partner, said: bytes):
-    partner.answers["POST /v1/ccp/signedContractData"] = said
-    partner.answers[f"GET /v1/oem/provCerts/{OTHER}"] = said
-    partner.answers["GET /v1/root/rootCerts"] = said
+def test_a_malformed_body_is_no_answer(
+    pools: Pools, federation: Federation, partner: Partner, reply: bytes
+):
+    partner.answers["POST /v1/ccp/signedContractData"] = reply
+    partner.answers[f"GET /v1/oem/provCerts/{OTHER}"] = reply
+    partner.answers["GET /v1/root/rootCerts"] = reply
     assert federation.install(b"request", listed(pools)) is None
     federation.know(OTHER)
     assert federation.roots() is False
@@ -323,7 +325,7 @@ def packed(handler: BaseHTTPRequestHandler) -> None:
 
 
 def drop_by_drop(handler: BaseHTTPRequestHandler) -> None:
-    """A byte whenever the one who waits is about to give up, for half a minute."""
+    """Send a byte shortly before each read times out, for half a minute."""
     handler.send_response(200)
     handler.end_headers()
     with contextlib.suppress(OSError):
@@ -335,16 +337,16 @@ def drop_by_drop(handler: BaseHTTPRequestHandler) -> None:
 @pytest.mark.parametrize("way", [endless, packed, drop_by_drop])
 def test_a_body_without_end_is_no_answer(partner: Partner, way: Any):
     partner.answers["GET /v1/root/rootCerts"] = way
-    with serving(partner) as url, OpcpClient(url, Credentials("c", "s", url)) as link:
+    with serve(partner) as url, OpcpClient(url, Credentials("c", "s", url)) as link:
         with pytest.raises(OpcpError) as caught:
             link.request("GET", "/v1/root/rootCerts", timeout=0.5)
         assert caught.value.reason == "answer"
 
 
-def test_a_partner_that_says_nothing_holds_up_nobody_for_long(
+def test_a_silent_partner_delays_a_call_only_briefly(
     monkeypatch: pytest.MonkeyPatch, federation: Federation
 ):
-    """Its head comes drop by drop, so that no single wait is long."""
+    """The head of its answer comes byte by byte, so that no single wait is long."""
     monkeypatch.setattr(asked_by, "PATIENCE", 0.3)
     stop = threading.Event()
     ended = threading.Event()
@@ -363,40 +365,42 @@ def test_the_emaid_of_a_partners_bundle_is_the_one_that_was_signed(
     pools: Pools, federation: Federation, partner: Partner
 ):
     message = exi.encode(pools.sign(pcid=None))
-    given: dict[str, Any] = {
+    message_def: dict[str, Any] = {
         "certificateInstallationRes": b64(message),
         "emaid": "DEXXX0000000000",
         "cpsV2GRootCertificateFingerprint": "0" * 64,
     }
-    content = {"CCPResponse": {"emaidContent": [{"messageDef": given}]}}
+    content = {"CCPResponse": {"emaidContent": [{"messageDef": message_def}]}}
     partner.answers["POST /v1/ccp/signedContractData"] = content
-    found = federation.install(b"", listed(pools))
-    assert found
-    assert (found.emaid, found.root_fingerprint) == (EMAID, pools.signer.root_fingerprint)
-    given["metaData"] = {"not": "text"}
+    installed = federation.install(b"", listed(pools))
+    assert installed
+    assert (installed.emaid, installed.root_fingerprint) == (EMAID, pools.signer.root_fingerprint)
+    message_def["metaData"] = {"not": "text"}
     assert federation.install(b"", listed(pools)) is None
 
 
-@pytest.mark.parametrize("asked", [False, True], ids=["taken at once", "asked for"])
+@pytest.mark.parametrize("needs_approval", [False, True], ids=["taken at once", "asked for"])
 def test_a_partner_cannot_fill_the_root_pool(
-    monkeypatch: pytest.MonkeyPatch, pools: Pools, partner: Partner, asked: bool
+    monkeypatch: pytest.MonkeyPatch, pools: Pools, partner: Partner, needs_approval: bool
 ):
-    """Another few roots at each fetch."""
+    """The partner lists new roots at each fetch."""
     monkeypatch.setattr(peers, "MOST", 3)
     monkeypatch.setattr(asked_by, "PAUSE", 0.0)
-    with serving(partner) as url:
+    with serve(partner) as url:
         with pools.store.write() as records:
             peers.apply(records, "irdeto", url, "c", "test", pools.now)
             peers.move(records, "irdeto", peers.AUDITED, "test", pools.now)
             peers.move(records, "irdeto", peers.ACTIVE, "test", pools.now)
         links = {"irdeto": Link("c", "s", url)}
-        with closing(Federation(pools.store, links, lambda: pools.now, asked)) as federation:
+        with closing(
+            Federation(pools.store, links, lambda: pools.now, needs_approval)
+        ) as federation:
             for _ in range(3):
                 partner.roots(*(("V2G", root("Another").der) for _ in range(2)))
                 federation.roots()
     with pools.store.read() as records:
-        found = records.changes.all() if asked else records.roots.all()
-        assert sum(getattr(one, "origin", "irdeto") == "irdeto" for one in found) == 3
+        rows = records.changes.all() if needs_approval else records.roots.all()
+        assert sum(getattr(row, "origin", "irdeto") == "irdeto" for row in rows) == 3
 
 
 def test_a_body_of_too_many_bytes_is_no_answer(monkeypatch: pytest.MonkeyPatch, partner: Partner):
@@ -404,7 +408,7 @@ def test_a_body_of_too_many_bytes_is_no_answer(monkeypatch: pytest.MonkeyPatch, 
     partner.answers["GET /"] = b" " * 1001
     partner.answers["GET /some"] = b" " * 1000
     monkeypatch.setattr(client, "LIMIT", 1000)
-    with serving(partner) as url, OpcpClient(url, Credentials("c", "s", url)) as link:
+    with serve(partner) as url, OpcpClient(url, Credentials("c", "s", url)) as link:
         assert link.request("GET", "/some").content == b" " * 1000
         with pytest.raises(OpcpError, match="without end"):
             link.request("GET", "/")
@@ -413,8 +417,8 @@ def test_a_body_of_too_many_bytes_is_no_answer(monkeypatch: pytest.MonkeyPatch, 
 def test_a_copy_that_comes_late_does_not_replace_a_vehicle_of_ours(pools: Pools):
     """Its maker stored it while the partner was asked."""
     ours = pools.register()
-    other = pools.provisioning(key=new_key())
-    _, sub2, sub1 = other.chain
+    copy = pools.provisioning(key=new_key())
+    _, sub2, sub1 = copy.chain
     with pools.store.write() as records:
-        assert pcp.adopt(records, "irdeto", other.der, sub2, sub1, pools.now) == ours
+        assert pcp.adopt(records, "irdeto", copy.der, sub2, sub1, pools.now) == ours
     assert pools.provisioning_der() == ours.certificate

@@ -1,5 +1,5 @@
-"""Attacks below the calls: connections that say nothing, heads without end, JSON that cannot be
-written again, numbers no certificate has.
+"""Attacks below the calls: silent connections, heads without end, JSON that cannot be written
+again, serial numbers that no certificate has.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JSON = {"content-type": "application/json"}
 
 @contextmanager
 def connected(monkeypatch: pytest.MonkeyPatch, **limits: float) -> Iterator[socket.socket]:
-    """To a server whose limits a test can wait for."""
+    """Connect to a server with short limits."""
     for name, value in limits.items():
         monkeypatch.setattr(protocol, name, value)
     app = FastAPI()
@@ -55,7 +55,7 @@ def is_ended(client: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"",
         b"GET / HTTP/1.1\r\nHost: x\r\n",
@@ -64,13 +64,13 @@ def is_ended(client: socket.socket) -> bool:
     ],
     ids=["nothing", "half a head", "half a body", "half a second head"],
 )
-def test_who_never_ends_a_request_is_cut_off(monkeypatch: pytest.MonkeyPatch, said: bytes):
+def test_an_unfinished_request_is_cut_off(monkeypatch: pytest.MonkeyPatch, data: bytes):
     with connected(monkeypatch, PATIENCE=0.3) as client:
-        client.sendall(said)
+        client.sendall(data)
         assert is_ended(client)
 
 
-def test_a_head_has_an_end(monkeypatch: pytest.MonkeyPatch):
+def test_the_length_of_a_head_is_limited(monkeypatch: pytest.MonkeyPatch):
     with connected(monkeypatch, HEAD=4096) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
         with contextlib.suppress(ConnectionError):
@@ -78,7 +78,7 @@ def test_a_head_has_an_end(monkeypatch: pytest.MonkeyPatch):
         assert is_ended(client)
 
 
-def test_who_asks_again_in_time_is_not_cut_off(monkeypatch: pytest.MonkeyPatch):
+def test_a_client_with_requests_in_time_is_not_cut_off(monkeypatch: pytest.MonkeyPatch):
     with connected(monkeypatch, HEAD=200) as client:
         for _ in range(20):
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -112,16 +112,16 @@ def test_a_deep_body_is_refused_in_words(backend: Backend, kind: str):
     refused(answer, 400, "The body is not (JSON|XML)")
 
 
-def test_a_serial_number_nobody_has_is_no_error_of_ours(backend: Backend):
-    """A negative one, which the library that writes the answers cannot write."""
+def test_an_impossible_serial_number_is_a_malformed_request(backend: Backend):
+    """The library cannot write an answer with a negative serial number."""
     vehicle = backend.vehicle()
     leaf, sub = map(x509.load_der_x509_certificate, (vehicle.leaf, vehicle.subs[0]))
-    asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, sub, SHA1()).build()
-    request = asked.public_bytes(Encoding.DER)
+    built = ocsp.OCSPRequestBuilder().add_certificate(leaf, sub, SHA1()).build()
+    request = built.public_bytes(Encoding.DER)
     serial = leaf.serial_number.to_bytes((leaf.serial_number.bit_length() + 8) // 8, "big")
     assert request.endswith(serial)
     negative = request[: -len(serial)] + b"\x80" + serial[1:]
     answer = backend.http.post("/ocsp", content=negative)
     assert answer.status_code == 200
-    said = ocsp.load_der_ocsp_response(answer.content)
-    assert said.response_status == ocsp.OCSPResponseStatus.MALFORMED_REQUEST
+    response_ = ocsp.load_der_ocsp_response(answer.content)
+    assert response_.response_status == ocsp.OCSPResponseStatus.MALFORMED_REQUEST

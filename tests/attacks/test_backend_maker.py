@@ -1,4 +1,4 @@
-"""The maker's backend: what CCP does not check, it does, or nothing reaches the car [V2G2-894].
+"""The maker's backend checks every bundle itself before it reaches the car [V2G2-894].
 
 The pool is played by a client that hands out what the attacker has put there. Each attack fails
 one check only, both when the bundle is pulled and when it has waited for the car.
@@ -73,7 +73,7 @@ class Pool:
 
 
 class Car:
-    """The maker's end of the channel: whatever is said here has reached the car."""
+    """The maker's end of the channel: every message here has reached the car."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[Any, ...]] = []
@@ -93,7 +93,7 @@ class Car:
         return []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *said: self.heard.append((name, *said))
+        return lambda *arguments: self.heard.append((name, *arguments))
 
 
 class Scene:
@@ -135,9 +135,9 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    made = Scene(tmp_path)
-    yield made
-    made.backend.close()
+    opened = Scene(tmp_path)
+    yield opened
+    opened.backend.close()
 
 
 STRANGER = root("V2G Root").sub("P1", 1).sub("P2").issue("CPS", dc="CPS")
@@ -204,7 +204,7 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("happens", CHANGES)
-def test_what_became_bad_while_it_waited_is_not_forwarded(
+def test_a_bundle_that_became_invalid_while_it_waited_is_not_forwarded(
     scene: Scene, happens: Callable[[Scene], None]
 ):
     assert scene.told(signed()) == ""
@@ -215,7 +215,7 @@ def test_what_became_bad_while_it_waited_is_not_forwarded(
 
 
 @pytest.mark.parametrize("happens", CHANGES)
-def test_nor_is_what_was_bad_when_it_came(scene: Scene, happens: Callable[[Scene], None]):
+def test_an_invalid_bundle_is_not_forwarded(scene: Scene, happens: Callable[[Scene], None]):
     scene.pool.bundle = message = signed()
     happens(scene)
     assert scene.told(message)
@@ -223,7 +223,7 @@ def test_nor_is_what_was_bad_when_it_came(scene: Scene, happens: Callable[[Scene
     assert scene.heard() == []
 
 
-def test_what_cannot_be_checked_now_is_neither_taken_nor_rejected(scene: Scene):
+def test_an_uncheckable_bundle_is_neither_taken_nor_rejected(scene: Scene):
     scene.pool.reachable = False
     with pytest.raises(OpcpError):
         scene.told(signed())
@@ -238,7 +238,7 @@ def test_the_same_event_again_has_the_same_answer_and_no_other_effect(scene: Sce
     make, reason = BUNDLES[attack]
     assert scene.told(make()).startswith(reason)
     scene._events = 0
-    assert scene.told(signed()).startswith(reason)  # whatever is in the pool by then
+    assert scene.told(signed()).startswith(reason)  # with a good bundle in the pool by then
     assert scene.told(signed()) == ""
     scene._events = 1
     assert scene.told(make()) == ""
@@ -246,7 +246,7 @@ def test_the_same_event_again_has_the_same_answer_and_no_other_effect(scene: Sce
     assert scene.states() == ["waiting"]
 
 
-def test_a_contract_that_is_gone_again_is_no_rejection(scene: Scene):
+def test_a_deleted_contract_is_no_rejection(scene: Scene):
     scene.pool.gone = True
     assert scene.told(b"") == ""
     assert scene.states() == []
@@ -265,7 +265,7 @@ def test_a_contract_that_is_gone_again_is_no_rejection(scene: Scene):
         },
     ],
 )
-def test_what_is_no_event_is_said_to_be_none(scene: Scene, event: dict[str, Any]):
+def test_a_malformed_event_is_refused(scene: Scene, event: dict[str, Any]):
     with pytest.raises(ValueError, match="not an event"):
         scene.backend.take(event)
     assert scene.pool.pulled == 0

@@ -1,4 +1,4 @@
-"""Attack 57: access tokens that were not given, over HTTP, against every way RS256 is bent.
+"""Attack 57: forged access tokens, over HTTP, with every known misuse of RS256.
 
 Each starts from a token that passes and changes one thing.
 """
@@ -37,9 +37,9 @@ def opened(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def token(backend: Backend) -> str:
-    given: str = backend.login("OEM").json()["access_token"]
-    assert ask(backend, given).status_code == 200
-    return given
+    access_token: str = backend.login("OEM").json()["access_token"]
+    assert ask(backend, access_token).status_code == 200
+    return access_token
 
 
 def ask(backend: Backend, token: str, scheme: str = "Bearer") -> httpx.Response:
@@ -122,11 +122,13 @@ def test_a_changed_scope_is_noticed(backend: Backend, token: str, change: dict[s
 
 
 def test_another_ecosystems_token_is_not_good_here(backend: Backend):
-    """Not even for a client that both know, by a key of the other's own."""
+    """Not even for a client of both ecosystems, signed with the other's key."""
     key = rsa.generate_private_key(65537, 2048)
-    other = Tokens("http://127.0.0.1:1", backend.clock, key, backend.ecosystem.store)
+    other_tokens = Tokens("http://127.0.0.1:1", backend.clock, key, backend.ecosystem.store)
     credentials = backend.ecosystem.credentials("OEM")
-    foreign = other.issue(credentials.client_id, credentials.client_secret, other.audience)
+    foreign = other_tokens.issue(
+        credentials.client_id, credentials.client_secret, other_tokens.audience
+    )
     refused(ask(backend, foreign), 401, "not valid")
 
 
@@ -135,13 +137,17 @@ def test_a_token_under_another_scheme_is_none(backend: Backend, token: str, sche
     refused(ask(backend, token, scheme), 401, "bearer token is needed")
 
 
-def test_a_wrong_secret_tells_nothing_of_who_is_known(backend: Backend):
-    known = backend.ecosystem.credentials("OEM").client_id
+def test_a_wrong_secret_does_not_disclose_known_clients(backend: Backend):
+    client = backend.ecosystem.credentials("OEM").client_id
     answers = []
-    for client_id in (known, "nobody"):
-        asked = {"client_id": client_id, "client_secret": "x", "audience": backend.ecosystem.url}
+    for client_id in (client, "nobody"):
+        credentials = {
+            "client_id": client_id,
+            "client_secret": "x",
+            "audience": backend.ecosystem.url,
+        }
         answer = backend.http.post(
-            "/oauth/token", json={**asked, "grant_type": "client_credentials"}
+            "/oauth/token", json={**credentials, "grant_type": "client_credentials"}
         )
         answers.append((answer.status_code, {**answer.json(), "traceId": ""}))
     assert answers[0] == answers[1]

@@ -1,4 +1,4 @@
-"""Attacks on the certificate office: names that are not one's own, keys that are not one's own."""
+"""Attacks on the certificate office: names and keys of others."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from world import point
 PCID = "PVTP0000000000001"
 
 
-def strangers_key() -> bytes:
-    """The victim's public key, signed for by somebody else."""
-    stranger, victim = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    made = csr.build(PCID, "Example", "DE", point(victim), raw_signer(stranger))
-    return base64.b64encode(made)
+def key_of_another() -> bytes:
+    """Return a request for the victim's public key, signed by the attacker's key."""
+    attacker, victim = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    signing_request = csr.build(PCID, "Example", "DE", point(victim), raw_signer(attacker))
+    return base64.b64encode(signing_request)
 
 
 def another_subject() -> bytes:
     """The subject was changed after it was signed."""
-    made = base64.b64decode(request("PVTP0000000000009"))
-    return base64.b64encode(made.replace(b"PVTP0000000000009", PCID.encode()))
+    signing_request = base64.b64decode(request("PVTP0000000000009"))
+    return base64.b64encode(signing_request.replace(b"PVTP0000000000009", PCID.encode()))
 
 
 def named(*parts: tuple[x509.ObjectIdentifier, str]) -> bytes:
@@ -42,7 +42,7 @@ def named(*parts: tuple[x509.ObjectIdentifier, str]) -> bytes:
 
 
 ATTACKS: dict[str, tuple[Callable[[], bytes], int, str]] = {
-    "another's key": (strangers_key, 400, "not signed by its own key"),
+    "another's key": (key_of_another, 400, "not signed by its own key"),
     "subject changed": (another_subject, 400, "not signed by its own key"),
     "another's vehicle": (lambda: request("XXXP0000000000001"), 403, "WMI"),
     "no vehicle": (lambda: request("OEM Sub1 CA"), 400, "pcid : must match"),
@@ -84,7 +84,7 @@ def issued(office: Office) -> int:
         return len(list(records.statuses.all()))
 
 
-def test_what_a_request_asks_for_beyond_its_name_is_not_given(office: Office):
+def test_extensions_of_a_request_are_ignored(office: Office):
     """A request for a CA certificate with names of servers gets a vehicle's leaf."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name(
@@ -104,6 +104,6 @@ def test_what_a_request_asks_for_beyond_its_name_is_not_given(office: Office):
     (leaf,) = certs(office.ask("OEM", "POST", "/oem/simpleenroll", content=body))
     assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     domains = leaf.subject.get_attributes_for_oid(NameOID.DOMAIN_COMPONENT)
-    assert [one.value for one in domains] == ["OEM"]
+    assert [attribute.value for attribute in domains] == ["OEM"]
     with pytest.raises(x509.ExtensionNotFound):
         leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -29,7 +29,7 @@ def second_emaid() -> str:
 
 @pytest.fixture
 def request_of_vehicle(pools: Pools) -> bytes:
-    """A vehicle with two contracts, whose request at a station is answered."""
+    """Return the installation request of a vehicle with two contracts."""
     stored = pools.register()
     pools.put()
     pools.put(pools.sign(pools.data(second_emaid())))
@@ -63,9 +63,9 @@ def refused(pools: Pools, call: Callable[..., Any], pcid: str) -> PoolError:
 def test_oem_of_other_wmi_cannot_read_or_delete_pcid(pools: Pools, request_of_vehicle: bytes):
     before = kept(pools)
     for call in (pcp.get, pcp.delete, pcp.reset):
-        found, missing = (refused(pools, call, pcid) for pcid in (PCID, UNKNOWN))
-        assert found.reason == missing.reason == "forbidden"
-        assert found.detail == missing.detail, "which would say whether the vehicle exists"
+        existing, missing = (refused(pools, call, pcid) for pcid in (PCID, UNKNOWN))
+        assert existing.reason == missing.reason == "forbidden"
+        assert existing.detail == missing.detail, "which would say whether the vehicle exists"
     taken_over = pools.provisioning(key=ec.generate_private_key(ec.SECP256R1()))
     with pytest.raises(PoolError, match="WMI"):
         pools.register(taken_over, OTHER_MAKER)

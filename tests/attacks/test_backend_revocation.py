@@ -1,5 +1,5 @@
-"""Attacks on what is known of certificates: a CA writes another CA's key identifier into what it
-issues, with the serial number of what that one has issued, and has its own revoked.
+"""Attacks on the revocation status: a CA writes another CA's key identifier and the serial number
+of its certificate into a certificate of its own, and revokes that.
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ def test_a_contract_cannot_take_anothers_certificate_along_when_it_ends(pools: P
 
 @pytest.fixture
 def place() -> Iterator[Listener]:
-    with Listener() as made:
-        yield made
+    with Listener() as listener:
+        yield listener
 
 
 @pytest.mark.parametrize("ca", ["the victim's identifier for its key", "its own identifier"])
-def test_a_ca_cannot_revoke_what_another_has_issued(pools: Pools, place: Listener, ca: str):
+def test_a_ca_cannot_revoke_certificates_of_another(pools: Pools, place: Listener, ca: str):
     """Both CAs hang from roots of RCP; the responder of one says that its own leaf is revoked."""
     victim = pools.provisioning()
     hostile = root("Hostile Root", dc="OEM")
@@ -119,13 +119,13 @@ def test_a_ca_cannot_revoke_what_another_has_issued(pools: Pools, place: Listene
         serial=victim.cert.serial_number,
         url=place.url,
     )
-    asked: list[int] = []
+    requested_serials: list[int] = []
 
     def answer(request: bytes) -> bytes:
-        found = responder.read(request)
-        asked.append(found.serial)
-        revoked = Revocation(found.serial, NOW - 60, "keyCompromise")
-        return responder.answer(authority(sub), found, revoked, NOW, NOW + 7200)
+        request_ = responder.read(request)
+        requested_serials.append(request_.serial)
+        revoked = Revocation(request_.serial, NOW - 60, "keyCompromise")
+        return responder.answer(authority(sub), request_, revoked, NOW, NOW + 7200)
 
     place.answers = answer
     refresh = ForeignRevocation(pools.store, (), Outbound(["127.0.0.0/8"], 2.0), lambda: NOW)
@@ -134,11 +134,11 @@ def test_a_ca_cannot_revoke_what_another_has_issued(pools: Pools, place: Listene
         certificates.check(records, victim.chain)
 
 
-def test_a_strangers_address_is_not_called(pools: Pools, place: Listener):
+def test_the_address_in_a_forged_certificate_is_not_called(pools: Pools, place: Listener):
     """Its certificate names a CA below a root of RCP, which has not signed it."""
-    stranger = replace_key(pools.world.oem_sub2)
+    forged_ca = replace_key(pools.world.oem_sub2)
     leaf = forged(
-        stranger,
+        forged_ca,
         name(PCID, "OEM", "H", "DE"),
         pools.provisioning(),
         url=place.url,

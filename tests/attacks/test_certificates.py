@@ -118,17 +118,17 @@ def test_rejects_operator_root_of_a_known_name_with_another_key(car: Car) -> Non
     car.attack("contract-path", "wrong-issuer-key", contract=contract)
 
 
-def test_accepts_an_operator_whose_root_the_car_does_not_know(car: Car) -> None:
+def test_accepts_an_operator_under_an_unknown_root(car: Car) -> None:
     """The CPS vouches for it: the car need not hold every operator's root."""
-    stranger = root("Strange MO Root", NOW, dc="MO")
-    contract = contract_under(stranger.sub("Strange MO Sub2", dc="MO"))
+    foreign_root = root("Strange MO Root", NOW, dc="MO")
+    contract = contract_under(foreign_root.sub("Strange MO Sub2", dc="MO"))
     car.installs(car.world.response(car.point, contract=contract))
 
 
 def test_rejects_a_chain_that_does_not_hold_together(car: Car) -> None:
     """The leaf of one operator under the sub-CAs of another."""
-    stranger = root("Strange MO Root", NOW, dc="MO").sub("Strange MO Sub2", dc="MO")
-    loose = [car.world.contract.der, stranger.der]
+    foreign_sub = root("Strange MO Root", NOW, dc="MO").sub("Strange MO Sub2", dc="MO")
+    loose = [car.world.contract.der, foreign_sub.der]
     car.attack("contract-path", "untrusted", contract_chain=loose)
 
 

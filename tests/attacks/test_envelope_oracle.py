@@ -1,7 +1,7 @@
-"""A recorded envelope, changed and sent again 256 times, tells its contract key. Not here.
+"""A recorded envelope, changed and sent again 256 times, must not disclose its contract key.
 
-Through the car's door: the attacker has a CPS that signs what he likes, and an operator CA of his
-own. `tests/oracle.py` has the attack; the same on the vault service is in `test_vault_oracle.py`.
+The attacker has a CPS that signs everything and an operator CA. `tests/oracle.py` has the attack;
+the same on the vault service is in `test_vault_oracle.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from world import DAY, NOW, SESSION_ID, Issued, root, seal
 
 @pytest.fixture
 def rival(car: Car) -> Issued:
-    """An operator CA that nobody knows: the CPS's signature vouches for what is below it."""
+    """An unknown operator CA: the CPS's signature vouches for its certificates."""
     top = root("Rival Root", NOW, dc="MO")
     return top.sub("Rival Sub1", path_length=1, dc="MO").sub("Rival Sub2", dc="MO")
 
@@ -60,11 +60,11 @@ class Door:
             encrypted=question.wrapped,
             scalar=b"",
         )
-        asked = InstallationRequest.at_station(session_id)
+        request = InstallationRequest.at_station(session_id)
         if self._way == "telematics":
-            asked = InstallationRequest.over_the_air(emaid, session_id)
+            request = InstallationRequest.over_the_air(emaid, session_id)
         try:
-            car.install(response, request=asked)
+            car.install(response, request=request)
         except RejectedError as error:
             self.reasons.add(error.reason)
             return False
@@ -126,10 +126,10 @@ def test_retry_of_the_same_envelope_is_not(car: Car) -> None:
     car.installs(response)
 
 
-def test_a_few_keys_that_are_not_their_certificates_lock_the_car(car: Car) -> None:
+def test_a_few_mismatched_keys_lock_the_car(car: Car) -> None:
     """Only its maker lifts that; the contract in it goes on."""
-    world, other = car.world, ec.generate_private_key(ec.SECP256R1())
-    scalar = other.private_numbers().private_value.to_bytes(32, "big")
+    world, other_key = car.world, ec.generate_private_key(ec.SECP256R1())
+    scalar = other_key.private_numbers().private_value.to_bytes(32, "big")
     for _ in range(MISMATCHES):
         assert not car.contracts.envelopes.locked
         car.rejects("vault", "key-mismatch", world.response(car.point, scalar=scalar))
@@ -142,9 +142,11 @@ def test_a_few_keys_that_are_not_their_certificates_lock_the_car(car: Car) -> No
 
 
 def test_the_same_wrong_key_again_is_one_mismatch(car: Car) -> None:
-    """A station that offers what does not fit at every plug-in does not lock the car."""
-    ephemeral, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    wrapped = seal(other.private_numbers().private_value.to_bytes(32, "big"), ephemeral, car.point)
+    """A station with the same wrong bundle at every plug-in does not lock the car."""
+    ephemeral, other_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    wrapped = seal(
+        other_key.private_numbers().private_value.to_bytes(32, "big"), ephemeral, car.point
+    )
     wrong = car.world.response(car.point, ephemeral=ephemeral, encrypted=wrapped)
     car.rejects("vault", "key-mismatch", wrong)
     for _ in range(MISMATCHES):

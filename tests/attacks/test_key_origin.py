@@ -1,4 +1,4 @@
-"""Keys that were brought into a token, and labels that say more than they may: what is told."""
+"""The reported custody of imported keys, and of labels that claim too much."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def vault(each_token: CarToken) -> Iterator[TokenVault]:
 
 
 def through_ffi(token: CarToken, minimum: str = "") -> list[str]:
-    """The custody of every key as MicroPython's vault tells it, or why it does not open."""
+    """Return the custody of every key from MicroPython's vault, or its refusal to open."""
     runtime = runtimes.get("debian")
     if runtime is None:
         pytest.skip("no interpreter 'debian' here; make says why")
@@ -73,8 +73,8 @@ def through_ffi(token: CarToken, minimum: str = "") -> list[str]:
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    found: list[str] = json.loads(ended.stdout)
-    return found
+    custodies: list[str] = json.loads(ended.stdout)
+    return custodies
 
 
 def bring(vault: TokenVault, key: bytes, label: bytes, *claims: tuple[int, Any]) -> None:
@@ -91,25 +91,25 @@ def bring(vault: TokenVault, key: bytes, label: bytes, *claims: tuple[int, Any])
 
 
 def claiming(vault: TokenVault, key: bytes, label: bytes) -> int:
-    """The same once for each claim that the token lets be made; how many it let."""
-    taken = 0
+    """Import with each claim; return how many claims the token accepted."""
+    accepted = 0
     for claim in CLAIMS:
         try:
             bring(vault, key, label, (claim, True))
         except VaultError:
-            for found in vault._backend.find([(p11.CKA_ID, key)]):
-                vault._backend.destroy(found)
+            for handle in vault._backend.find([(p11.CKA_ID, key)]):
+                vault._backend.destroy(handle)
             continue
-        taken += 1
+        accepted += 1
         assert vault.custody(key) == "imported", hex(claim)
         vault.delete(key)
-    return taken
+    return accepted
 
 
 def test_imported_key_is_not_called_l3(each_token: CarToken) -> None:
     vault = each_token.open()
-    taken = claiming(vault, PROVISIONING, b"plugvault-provisioning")
-    assert taken == (3 if each_token.provider.name == "nss" else 0)  # NSS lets anybody say so
+    accepted = claiming(vault, PROVISIONING, b"plugvault-provisioning")
+    assert accepted == (3 if each_token.provider.name == "nss" else 0)  # NSS accepts these claims
     bring(vault, PROVISIONING, b"plugvault-provisioning")
     assert vault.custody(PROVISIONING) == "imported"
     vault.close()
@@ -143,7 +143,7 @@ def test_a_minimum_refuses_an_imported_key_through_ffi_too(car_token: CarToken) 
     ]
 
 
-def test_a_minimum_refuses_another_owner_s_imported_key_when_he_claims_it(
+def test_a_minimum_refuses_another_owner_s_imported_key_at_its_claim(
     car_token: CarToken,
 ) -> None:
     owner = b"8 random"
@@ -177,15 +177,15 @@ def key_curve() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "words, told", [("L3", ""), ("L1", "L1"), ("L9", "imported"), ("", "imported")]
+    "words, expected", [("L3", ""), ("L1", "L1"), ("L9", "imported"), ("", "imported")]
 )
-def test_a_label_that_says_more_than_its_token_can_is_told_as_the_lower(
-    vault: TokenVault, words: str, told: str
+def test_a_label_above_its_tokens_level_counts_as_the_lower(
+    vault: TokenVault, words: str, expected: str
 ) -> None:
-    """told: "" for the best that this token can do."""
+    """expected: "" for the best level of this token."""
     key = bytes(range(16))
     bring(vault, key, b"plugvault-contract " + words.encode())
-    assert vault.custody(key) == (told or custody_by_scheme(vault)["iso2"][0])
+    assert vault.custody(key) == (expected or custody_by_scheme(vault)["iso2"][0])
 
 
 def test_a_contract_key_that_can_leave_is_not_called_by_its_label(vault: TokenVault) -> None:
@@ -220,21 +220,21 @@ def attests(vault: TokenVault, word: str) -> Callable[[bytes], str]:
     return lambda key: word
 
 
-def test_what_the_car_wrote_down_is_told_where_both_say_so(store: Store) -> None:
+def test_the_recorded_custody_counts_where_the_token_agrees(store: Store) -> None:
     assert store.told() == "L3"
 
 
 @pytest.mark.parametrize(
-    "token, told", [("L3", "L3"), ("imported", "imported"), ("unattested", "L3")]
+    "token, expected", [("L3", "L3"), ("imported", "imported"), ("unattested", "L3")]
 )
-def test_a_token_that_attests_nothing_takes_the_word_of_the_car(
-    store: Store, monkeypatch: pytest.MonkeyPatch, token: str, told: str
+def test_without_attestation_of_the_token_the_record_counts(
+    store: Store, monkeypatch: pytest.MonkeyPatch, token: str, expected: str
 ) -> None:
     monkeypatch.setattr(store.vault, "_origin", lambda private: token)
-    assert store.told() == told
+    assert store.told() == expected
 
 
-def test_flags_that_were_turned_in_the_token_do_not_lift_what_the_car_wrote_down(
+def test_changed_flags_in_the_token_do_not_raise_the_recorded_custody(
     store: Store,
 ) -> None:
     digest = hashlib.sha256(store.point).digest()
@@ -244,24 +244,24 @@ def test_flags_that_were_turned_in_the_token_do_not_lift_what_the_car_wrote_down
     assert store.told() == "unattested"
 
 
-def test_another_key_than_the_one_the_car_made_is_attested_by_nobody(store: Store) -> None:
+def test_a_key_the_car_did_not_make_is_unattested(store: Store) -> None:
     store.vault.delete(PROVISIONING)
     store.vault.generate_provisioning_key()
     assert store.told() == "unattested"
 
 
 @pytest.mark.parametrize("damaged", [b"", b"junk", pack([b"one field"])])
-def test_a_note_that_is_damaged_attests_nothing(store: Store, damaged: bytes) -> None:
+def test_a_damaged_record_attests_nothing(store: Store, damaged: bytes) -> None:
     store.files.write(KEY_FILE, damaged)
     assert store.told() == "unattested"
 
 
-def test_a_key_of_before_there_were_notes_is_told_as_its_token_does(store: Store) -> None:
+def test_a_key_without_a_record_has_the_custody_of_its_token(store: Store) -> None:
     store.files.delete(KEY_FILE)
     assert store.told() == "L3"
 
 
-def test_a_key_whose_note_cannot_be_kept_is_not_made(
+def test_a_key_is_not_made_when_its_record_cannot_be_written(
     vault: TokenVault, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = Files(str(tmp_path / "store"))
@@ -276,9 +276,9 @@ def test_a_key_whose_note_cannot_be_kept_is_not_made(
     assert vault.keys() == []
 
 
-@pytest.mark.parametrize("index, token, told", [("L1+", "L1", "L1"), ("L1", "L1+", "L1")])
-def test_a_contract_is_told_as_the_lower_of_index_and_token(
-    car_token: CarToken, tmp_path: Any, index: str, token: str, told: str
+@pytest.mark.parametrize("index, token, expected", [("L1+", "L1", "L1"), ("L1", "L1+", "L1")])
+def test_the_custody_of_a_contract_is_the_lower_of_index_and_token(
+    car_token: CarToken, tmp_path: Any, index: str, token: str, expected: str
 ) -> None:
     vault, files = car_token.open(), Files(str(tmp_path / "store"))
     contracts = Contracts(files)
@@ -291,11 +291,11 @@ def test_a_contract_is_told_as_the_lower_of_index_and_token(
     contracts.commit(Contract("DEPVT0000000012", key, public, index, "O", 1, 2, mark), [leaf])
     again = Contracts(files)
     again.recover(vault)
-    assert [contract.custody for contract in again.all()] == [told]
+    assert [contract.custody for contract in again.all()] == [expected]
     vault.close()
 
 
-def test_the_trial_of_what_a_token_attests_leaves_nothing(vault: TokenVault) -> None:
+def test_the_trial_of_a_tokens_attestation_leaves_nothing(vault: TokenVault) -> None:
     vault.generate_provisioning_key()
     before = len(vault._backend.find([]))
     vault.custody(PROVISIONING)
@@ -315,18 +315,18 @@ def adoptable(vault: TokenVault, label: bytes = b"mine", key: bytes = b"\x01") -
     return vault._backend.attribute(pair[0], p11.CKA_EC_POINT)[-65:]
 
 
-def test_an_adopted_key_is_the_provisioning_key_and_stays_what_it_was(
+def test_an_adopted_key_is_the_provisioning_key_and_stays_unchanged(
     each_token: CarToken,
 ) -> None:
     vault = each_token.open()
     point = adoptable(vault)
     before = len(vault._backend.find([]))
-    found = adoption.adopt(vault, "mine")
-    assert found["point"] == point.hex()
-    assert found["custody"] == "L3"
+    adopted = adoption.adopt(vault, "mine")
+    assert adopted["point"] == point.hex()
+    assert adopted["custody"] == "L3"
     assert len(vault._backend.find([])) == before
     vault.close()
-    car = each_token.location.open(each_token.pin, "", found["provisioning"])
+    car = each_token.location.open(each_token.pin, "", adopted["provisioning"])
     assert car.public(PROVISIONING) == point
     assert car.keys() == [(PROVISIONING, point)]
     key = car.open_contract_key(*envelopes.envelope(point, envelopes.KNOWN_KEY).values())
@@ -394,8 +394,8 @@ def test_an_adopted_key_is_one_car_s_alone(car_token: CarToken) -> None:
 def without(kind: int) -> Callable[[TokenVault], None]:
     def change(vault: TokenVault) -> None:
         adoptable(vault)
-        for found in vault._backend.find([(p11.CKA_CLASS, kind)]):
-            vault._backend.destroy(found)
+        for handle in vault._backend.find([(p11.CKA_CLASS, kind)]):
+            vault._backend.destroy(handle)
 
     return change
 
@@ -438,14 +438,14 @@ def label_and_id(vault: TokenVault) -> None:
 def another_public_half(vault: TokenVault) -> None:
     """The label and CKA_ID of a key, but its public half is another's."""
     adoptable(vault)
-    (found,) = vault._backend.find([(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY)])
-    vault._backend.destroy(found)
+    (handle,) = vault._backend.find([(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY)])
+    vault._backend.destroy(handle)
     public, _ = imported_pair(SCHEMES["iso2"], b"\x01", b"mine", world.point(envelopes.new_key()))
     vault._backend.create(public)
 
 
 @pytest.mark.parametrize(
-    "change, asked, words",
+    "change, name, words",
     [
         (lambda vault: None, "mine", "not-found: no private key"),
         (without(p11.CKO_PRIVATE_KEY), "mine", "not-found: no private key"),
@@ -462,14 +462,14 @@ def another_public_half(vault: TokenVault) -> None:
         (adoptable, "pkcs11:object=mine;type=public", "refused: a key is named by"),
     ],
 )
-def test_a_key_that_leaves_a_doubt_is_not_adopted(
-    car_token: CarToken, change: Callable[[TokenVault], Any], asked: str, words: str
+def test_an_ambiguous_or_unusable_key_is_not_adopted(
+    car_token: CarToken, change: Callable[[TokenVault], Any], name: str, words: str
 ) -> None:
     vault = car_token.open()
     change(vault)
     before = len(vault._backend.find([]))
     with pytest.raises(VaultError, match=f"^{words}"):
-        adoption.adopt(vault, asked)
+        adoption.adopt(vault, name)
     assert len(vault._backend.find([])) == before
     vault.close()
 
@@ -480,9 +480,9 @@ def test_an_imported_key_serves_and_is_called_imported(each_token: CarToken) -> 
     scalar = bytearray(key.private_numbers().private_value.to_bytes(32, "big"))
     name = adoption.bring(vault, scalar, world.point(key), "from a file")
     assert scalar == bytes(32)
-    found = adoption.adopt(vault, name)
-    assert found["custody"] == "imported"
-    assert found["point"] == world.point(key).hex()
+    adopted = adoption.adopt(vault, name)
+    assert adopted["custody"] == "imported"
+    assert adopted["point"] == world.point(key).hex()
     vault.close()
 
 

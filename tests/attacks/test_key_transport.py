@@ -1,4 +1,4 @@
-"""Key transport: what the sealed key must be, and what a sender may learn when it is not."""
+"""Key transport: the requirements of a sealed key, and the rejection of every other."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def test_rejects_mode_2_wrap_in_minus_20_and_reverse(car: Car) -> None:
 
 
 def test_no_private_key_operation_before_all_public_checks_pass(car: Car) -> None:
-    """Whatever public check fails, the vault was asked for nothing but verifications."""
+    """After the failure of any public check the vault was asked for verifications only."""
     world, point_ = car.world, car.point
     installed = world.response(point_)
-    seen = exi.decode(installed)["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    first_body = exi.decode(installed)["V2G_Message"]["Body"]["CertificateInstallationRes"]
     newer = world.new_contract(EMAID, not_before=NOW - 60)
     failing = {
         "decode": b"\x80\x98",
@@ -104,7 +104,7 @@ def test_no_private_key_operation_before_all_public_checks_pass(car: Car) -> Non
         "admitted": installed,
         "dh-point": world.response(point_, contract=newer, dh=point_),
         "wrapped-length": world.response(point_, contract=newer, encrypted=bytes(47)),
-        "envelope": world.response(point_, contract=newer, dh=seen["DHpublickey"]["value"]),
+        "envelope": world.response(point_, contract=newer, dh=first_body["DHpublickey"]["value"]),
     }
     assert list(failing) == [name for name, _ in installation.CHECKS]
     car.installs(installed)

@@ -1,7 +1,7 @@
-"""What strangers send must not fill this side's memory: looked at are the sizes of what is kept.
+"""Unauthenticated senders must not fill this side's memory: the tests measure the kept objects.
 
-A stranger is whoever needs no access token, and a vehicle, a station or a module, which have none
-either: what they say reaches the pools through a station, and a bench through its line.
+These senders are clients without an access token, and vehicles, stations and modules, which have
+none: their messages reach the pools through a station, and a bench through its line.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ LONG = 60_000  # characters: what a body or a head lets pass
 Status = ocsp.OCSPResponseStatus
 
 
-def size(held: Any) -> int:
+def size(root_object: Any) -> int:
     """Bytes of an object and of all that hangs on it."""
     seen: set[int] = set()
-    todo, total = [held], 0
+    todo, total = [root_object], 0
     while todo:
-        one = todo.pop()
-        if id(one) in seen or isinstance(one, type) or callable(one):
+        item = todo.pop()
+        if id(item) in seen or isinstance(item, type) or callable(item):
             continue
-        seen.add(id(one))
-        total += sys.getsizeof(one)
-        if isinstance(one, dict):
-            todo += [*one.keys(), *one.values()]
-        elif isinstance(one, list | tuple | set | frozenset):
-            todo += one
-        elif hasattr(one, "__dict__"):
-            todo.append(vars(one))
+        seen.add(id(item))
+        total += sys.getsizeof(item)
+        if isinstance(item, dict):
+            todo += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple | set | frozenset):
+            todo += item
+        elif hasattr(item, "__dict__"):
+            todo.append(vars(item))
     return total
 
 
 def client_ids(office: Office, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(budget, "KNOWN", 50)
     for number in range(60):
-        asked = {"client_id": f"{number:060}" * 1000, "client_secret": "x", "audience": URL}
-        asked["grant_type"] = "client_credentials"
-        answer = office.http.post("/oauth/token", json=asked)
+        credentials = {"client_id": f"{number:060}" * 1000, "client_secret": "x", "audience": URL}
+        credentials["grant_type"] = "client_credentials"
+        answer = office.http.post("/oauth/token", json=credentials)
         assert answer.status_code == 401
     tries = office.app.state.tries
     assert len(tries._pairs._buckets) == 50
@@ -76,19 +76,19 @@ def serial_numbers(office: Office, _: pytest.MonkeyPatch) -> int:
     certificate, above = x509.load_der_x509_certificate(leaf), branch("oem").certificate
     built = ocsp.OCSPRequestBuilder()
     for number in range(60):
-        asked = built.add_certificate_by_hash(*named(certificate, above), number + 1, SHA1())
-        answer = office.http.post("/ocsp", content=asked.build().public_bytes(Encoding.DER))
+        request = built.add_certificate_by_hash(*named(certificate, above), number + 1, SHA1())
+        answer = office.http.post("/ocsp", content=request.build().public_bytes(Encoding.DER))
         assert ocsp.load_der_ocsp_response(answer.content).response_status == Status.SUCCESSFUL
     answer = office.http.post("/ocsp", content=with_serial(certificate, above, 1000))
     assert ocsp.load_der_ocsp_response(answer.content).response_status == Status.MALFORMED_REQUEST
-    held = office.app.state.responder._answers
-    assert not held, "a number that no CA has given out"
-    return size(held)
+    answers = office.app.state.responder._answers
+    assert not answers, "a number that no CA has given out"
+    return size(answers)
 
 
 def named(certificate: x509.Certificate, above: x509.Certificate) -> tuple[bytes, bytes]:
-    asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, above, SHA1()).build()
-    return asked.issuer_name_hash, asked.issuer_key_hash
+    request = ocsp.OCSPRequestBuilder().add_certificate(certificate, above, SHA1()).build()
+    return request.issuer_name_hash, request.issuer_key_hash
 
 
 def with_serial(certificate: x509.Certificate, above: x509.Certificate, length: int) -> bytes:
@@ -96,8 +96,8 @@ def with_serial(certificate: x509.Certificate, above: x509.Certificate, length: 
     name, key = named(certificate, above)
     sha1 = bytes.fromhex("300906052b0e03021a0500")
     number = tlv(0x02, b"\x01" * length)
-    asked = tlv(0x30, sha1 + tlv(0x04, name) + tlv(0x04, key) + number)
-    return tlv(0x30, tlv(0x30, tlv(0x30, tlv(0x30, asked))))
+    request = tlv(0x30, sha1 + tlv(0x04, name) + tlv(0x04, key) + number)
+    return tlv(0x30, tlv(0x30, tlv(0x30, tlv(0x30, request))))
 
 
 def tlv(tag: int, content: bytes) -> bytes:
@@ -107,17 +107,17 @@ def tlv(tag: int, content: bytes) -> bytes:
 
 
 def forms_of_a_token(office: Office, monkeypatch: pytest.MonkeyPatch) -> int:
-    """A signature in base64 may be written with whatever is no letter of it between."""
+    """A base64 signature may contain characters outside its alphabet."""
     monkeypatch.setattr(tokens_, "_KNOWN", 50)
     token = office.bearer("OEM")
     for number in range(60):
         written = f"{token}{'!' * (LONG - number)}"
         office.ask(None, "GET", "/v1/root/rootCerts", headers=bearer(written))
     assert office.ask("OEM", "GET", "/v1/root/rootCerts").status_code == 200
-    held = office.services.tokens
-    assert {len(one) for one in (*held._known, *held._verified)} == {16}
-    assert len(held._known) <= 50
-    return size([held._known, held._verified])
+    tokens = office.services.tokens
+    assert {len(key) for key in (*tokens._known, *tokens._verified)} == {16}
+    assert len(tokens._known) <= 50
+    return size([tokens._known, tokens._verified])
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -144,7 +144,7 @@ def names_of_roots(_: Office, __: pytest.MonkeyPatch) -> int:
     "fill",
     [client_ids, serial_numbers, forms_of_a_token, certificates, names_of_roots],
 )
-def test_strangers_cannot_fill_memory(
+def test_unauthenticated_clients_cannot_fill_memory(
     office: Office, monkeypatch: pytest.MonkeyPatch, fill: Callable[..., int]
 ):
     """Each sends some megabytes, and leaves less than one of its messages behind."""
@@ -162,7 +162,7 @@ def module() -> Iterator[tuple[Bench, socket.socket]]:
     far.close()
 
 
-def test_strangers_cannot_fill_memory_from_a_line(
+def test_a_module_cannot_fill_memory_from_a_line(
     module: tuple[Bench, socket.socket], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(benches, "_EVENTS", 50)
@@ -182,8 +182,8 @@ def test_strangers_cannot_fill_memory_from_a_line(
         bench._telematics.put_nowait(b"")
 
 
-def test_strangers_cannot_fill_memory_from_a_station(module: tuple[Bench, socket.socket]):
-    """A station that talks faster than the line carries is listened to no faster."""
+def test_a_station_cannot_fill_memory(module: tuple[Bench, socket.socket]):
+    """A station that sends faster than the line carries is read no faster."""
     bench, line = module
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
@@ -194,14 +194,14 @@ def test_strangers_cannot_fill_memory_from_a_station(module: tuple[Bench, socket
         station.settimeout(1)
         sent = 0
         with contextlib.suppress(TimeoutError):
-            while sent < 64 << 20:  # nobody reads the line, whose other end `line` is
+            while sent < 64 << 20:  # the other end, `line`, reads nothing
                 sent += station.send(bytes(65_536))
         assert bench.endpoint.bytes_out[benches.SESSION] <= bridges.UNACKNOWLEDGED + 1024
         assert sent < 64 << 20
-        line.close()  # so that nobody waits for what cannot arrive
+        line.close()  # so that no thread waits for the rest
 
 
-def test_a_station_keeps_the_latest_of_what_it_billed(monkeypatch: pytest.MonkeyPatch):
+def test_a_station_keeps_its_latest_billing_records(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "RECORDS", 10)
     billed: list[Authorized] = []
     offer: Any = None
@@ -215,23 +215,23 @@ def test_a_station_keeps_the_latest_of_what_it_billed(monkeypatch: pytest.Monkey
     assert station.records[-1] is billed[-1]
 
 
-def test_an_events_id_is_a_short_text_and_the_latest_are_known(
+def test_an_event_id_is_a_short_text_and_the_latest_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(state_file, "SEEN", 3)
-    kept = state_file.StateFile(tmp_path / "memory", "")
+    state = state_file.StateFile(tmp_path / "memory", "")
     try:
         for number in range(10):
-            with kept.transaction() as run:
+            with state.transaction() as run:
                 assert state_file.is_new_event(run, f"event {number}")
                 assert not state_file.is_new_event(run, f"event {number}")
-        assert kept.outcome("event 9") == ""
-        assert kept.outcome("event 0") is None
-        assert kept.rows("SELECT COUNT(*) FROM seen") == [(3,)]
+        assert state.outcome("event 9") == ""
+        assert state.outcome("event 0") is None
+        assert state.rows("SELECT COUNT(*) FROM seen") == [(3,)]
         for wrong in ("x" * 101, 3, None, ["x"], {}):
             with pytest.raises(ValueError, match="not an event"):
-                kept.outcome(wrong)  # type: ignore[arg-type]
-            with pytest.raises(ValueError, match="not an event"), kept.transaction() as run:
+                state.outcome(wrong)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="not an event"), state.transaction() as run:
                 state_file.is_new_event(run, wrong)  # type: ignore[arg-type]
     finally:
-        kept.close()
+        state.close()

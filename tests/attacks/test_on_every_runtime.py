@@ -24,7 +24,7 @@ def response(message: dict[str, Any]) -> Any:
 def cases(world: World, point: bytes) -> list[tuple[str, str | None, str | None, bytes]]:
     """(name, reason, cause, response), in the order they are tried: reason None installs."""
 
-    def made(**changes: Any) -> bytes:
+    def response_with(**changes: Any) -> bytes:
         return world.response(point, **changes)
 
     def swap(message: dict[str, Any]) -> None:
@@ -36,11 +36,11 @@ def cases(world: World, point: bytes) -> list[tuple[str, str | None, str | None,
     def unsigned(message: dict[str, Any]) -> None:
         del message["V2G_Message"]["Header"]["Signature"]
 
-    stranger = root("V2G Root", NOW).sub("Prov Sub2").issue("CPS Leaf", dc="CPS")
+    foreign_cps = root("V2G Root", NOW).sub("Prov Sub2").issue("CPS Leaf", dc="CPS")
     expired = world.new_contract(EMAID, not_after=NOW - 1)
     off_curve = world.contract.point[:64] + bytes([world.contract.point[64] ^ 1])
-    first = made(contract=world.new_contract(FIRST))
-    renewed = made(contract=world.new_contract(FIRST, not_before=NOW - 60))
+    first = response_with(contract=world.new_contract(FIRST))
+    renewed = response_with(contract=world.new_contract(FIRST, not_before=NOW - 60))
     n = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
     return [
         ("the first contract", None, None, first),
@@ -48,30 +48,40 @@ def cases(world: World, point: bytes) -> list[tuple[str, str | None, str | None,
         ("nothing", "message", "truncated", b""),
         ("a cut message", "message", "length", first[:2000]),
         ("8,193 bytes", "message", None, first + bytes(8193 - len(first))),
-        ("a failure", "response-code", None, made(code="FAILED_NoCertificateAvailable")),
-        ("another session", "session", None, made(session_id=bytes(8))),
-        ("no signature", "signature", None, made(edit=unsigned)),
-        ("signed by the CPO", "cps-path", "role", made(cps=world.cpo)),
-        ("a twin of the root", "cps-path", "wrong-issuer-key", made(cps=stranger)),
-        ("three references", "signature", "references", made(references=("DHpublickey",) * 3)),
-        ("an old algorithm", "signature", "algorithm", made(edit_signed_info=sha1)),
-        ("a swapped point", "signature", "digest", made(edit=swap)),
-        ("an expired contract", "contract-path", "expired", made(contract=expired)),
-        ("another EMAID", "emaid", None, made(emaid=OTHER)),
+        ("a failure", "response-code", None, response_with(code="FAILED_NoCertificateAvailable")),
+        ("another session", "session", None, response_with(session_id=bytes(8))),
+        ("no signature", "signature", None, response_with(edit=unsigned)),
+        ("signed by the CPO", "cps-path", "role", response_with(cps=world.cpo)),
+        ("a twin of the root", "cps-path", "wrong-issuer-key", response_with(cps=foreign_cps)),
+        (
+            "three references",
+            "signature",
+            "references",
+            response_with(references=("DHpublickey",) * 3),
+        ),
+        ("an old algorithm", "signature", "algorithm", response_with(edit_signed_info=sha1)),
+        ("a swapped point", "signature", "digest", response_with(edit=swap)),
+        ("an expired contract", "contract-path", "expired", response_with(contract=expired)),
+        ("another EMAID", "emaid", None, response_with(emaid=OTHER)),
         ("a replay", "not-admitted", "replayed", first),
-        ("a point off the curve", "dh-point", None, made(dh=off_curve)),
-        ("our own point", "dh-point", None, made(dh=point)),
-        ("47 bytes", "wrapped-length", None, made(encrypted=bytes(47))),
-        ("another key", "vault", "key-mismatch", made(scalar=bytes(31) + b"\1")),
-        ("no key", "vault", "key-mismatch", made(scalar=bytes(32))),
-        ("a key of n", "vault", "key-mismatch", made(scalar=n.to_bytes(32, "big"))),
-        ("the second contract, zeros behind it", None, None, made() + b"\0"),
+        ("a point off the curve", "dh-point", None, response_with(dh=off_curve)),
+        ("our own point", "dh-point", None, response_with(dh=point)),
+        ("47 bytes", "wrapped-length", None, response_with(encrypted=bytes(47))),
+        ("another key", "vault", "key-mismatch", response_with(scalar=bytes(31) + b"\1")),
+        ("no key", "vault", "key-mismatch", response_with(scalar=bytes(32))),
+        ("a key of n", "vault", "key-mismatch", response_with(scalar=n.to_bytes(32, "big"))),
+        ("the second contract, zeros behind it", None, None, response_with() + b"\0"),
         ("the first renewed", None, None, renewed),
         ("the first again", "not-admitted", "replayed", first),
-        ("a third", None, None, made(contract=world.new_contract(OTHER))),
-        ("a fourth", None, None, made(contract=world.new_contract("DEPVT000000004"))),
-        ("a fifth", None, None, made(contract=world.new_contract("DEPVT000000005"))),
-        ("a sixth", "not-admitted", "full", made(contract=world.new_contract("DEPVT000000006"))),
+        ("a third", None, None, response_with(contract=world.new_contract(OTHER))),
+        ("a fourth", None, None, response_with(contract=world.new_contract("DEPVT000000004"))),
+        ("a fifth", None, None, response_with(contract=world.new_contract("DEPVT000000005"))),
+        (
+            "a sixth",
+            "not-admitted",
+            "full",
+            response_with(contract=world.new_contract("DEPVT000000006")),
+        ),
     ]
 
 

@@ -1,9 +1,9 @@
-"""After an installation nobody finds the contract key: in memory, in the files, in what was said.
+"""After an installation the contract key is in no memory, no file and no output.
 
 The memory is the service's, in which the token's library is, so a token in software is searched
-with it. Of each secret every piece of eight bytes is looked for: who frees memory overwrites the
-beginning of it, and leaves the rest. A level at which more has to pass through the process than
-can be wiped says here what may be found of it.
+with it. The search looks for every piece of eight bytes of each secret: freed memory has its
+beginning overwritten, and keeps its end. For a level that passes more through the process than can
+be wiped, MAY_BE_FOUND lists the pieces that may remain.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ def car(request: pytest.FixtureRequest, short_dir: Path, monkeypatch: Any) -> Ca
 
 
 def sealed(recipient: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """An envelope, and what nobody may know of it."""
+    """Return an envelope and its secrets."""
     contract, ephemeral = envelopes.new_key(), envelopes.new_key()
     scalar = contract.private_numbers().private_value
     static = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), recipient)
@@ -87,8 +87,8 @@ def in_files(folder: Path, secrets: dict[str, bytes]) -> set[str]:
     return {name for name, value in secrets.items() if value in data or value.hex() in str(data)}
 
 
-def names(found: Any) -> set[str]:
-    return {name.partition("@")[0] for name in found}
+def names(places: Any) -> set[str]:
+    return {name.partition("@")[0] for name in places}
 
 
 @pytest.mark.parametrize(("car", "level"), [(one, one[1]) for one in LEVELS], indirect=["car"])
@@ -109,15 +109,15 @@ def test_nothing_of_the_contract_key_is_left(
         vault.delete(key)
         assert names(image.search(service.pid, pieces(secrets))) <= MAY_BE_FOUND[level]
         assert names(in_files(car.folder, pieces(secrets))) == set()
-    said = "".join(capfd.readouterr())
-    assert not any(value.hex() in said or str(value) in said for value in secrets.values())
+    output = "".join(capfd.readouterr())
+    assert not any(value.hex() in output or str(value) in output for value in secrets.values())
 
 
 @pytest.mark.parametrize(("name", "level"), LEVELS)
-def test_nor_in_a_module_that_drives_its_token_itself(
+def test_nothing_of_the_contract_key_is_left_in_a_module_with_its_own_token(
     name: str, level: str, short_dir: Path
 ) -> None:
-    """But the PIN, which came as text; and what the library itself does not wipe of its own."""
+    """Except the PIN, which came as text, and bytes that the library itself does not wipe."""
     runtime = runtimes.get("debian")
     if runtime is None:
         pytest.skip("no interpreter 'debian' here; make says why")
@@ -129,9 +129,9 @@ def test_nor_in_a_module_that_drives_its_token_itself(
     file = car.folder / "case.json"
     file.write_text(json.dumps(envelope, default=bytes.hex))
     location, both = car.location, Path(__file__).parents[1] / "both"
-    what = [str(location.module), location.label, location.options, level, str(file)]
+    arguments = [str(location.module), location.label, location.options, level, str(file)]
     with subprocess.Popen(
-        [*runtime.argv, *runtime.heap("2M"), str(both / "held_run.py"), *what],
+        [*runtime.argv, *runtime.heap("2M"), str(both / "held_run.py"), *arguments],
         env={**runtime.env(both), **location.env()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -145,12 +145,12 @@ def test_nor_in_a_module_that_drives_its_token_itself(
         if not image.may_read(process.pid):
             pytest.skip("this system lets no process read the memory of another")
         assert image.search(process.pid, {"no secret": envelope["public"]})
-        found = names(image.search(process.pid, pieces(secrets)))
-        assert found <= MAY_BE_FOUND[level] | OF_THE_LIBRARY[name]
+        left_names = names(image.search(process.pid, pieces(secrets)))
+        assert left_names <= MAY_BE_FOUND[level] | OF_THE_LIBRARY[name]
         process.stdin.close()
 
 
-def test_search_finds_what_is_there_in_either_byte_order() -> None:
+def test_search_finds_a_secret_in_either_byte_order() -> None:
     hold = (
         "import sys; secret = sys.stdin.buffer.read(16)[:: int(sys.argv[1])]\n"
         "print('held', flush=True); sys.stdin.buffer.read()"
@@ -163,6 +163,6 @@ def test_search_finds_what_is_there_in_either_byte_order() -> None:
             process.stdin.write(secret)
             process.stdin.flush()
             assert process.stdout.readline() == b"held\n"
-            wanted = pieces({"secret": secret, "another": os.urandom(16)})
-            assert names(image.search(process.pid, wanted)) == {"secret"}
+            fragments = pieces({"secret": secret, "another": os.urandom(16)})
+            assert names(image.search(process.pid, fragments)) == {"secret"}
             process.stdin.close()

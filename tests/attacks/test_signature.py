@@ -1,4 +1,4 @@
-"""Signature and binding: who signed what, and is it the answer to what was asked."""
+"""Signature and binding: the signer, the signed parts, and the request they answer."""
 
 from __future__ import annotations
 
@@ -62,23 +62,23 @@ def test_rejects_a_fifth_reference(car: Car) -> None:
 
 
 def test_rejects_reference_wrapping_of_second_contract_chain(car: Car) -> None:
-    """The signed chain is moved to where nobody looks; another stands in its place."""
-    other = car.world.new_contract(EMAID)
+    """The signed chain is moved to an unread element; another chain takes its place."""
+    other_contract = car.world.new_contract(EMAID)
 
     def wrap(message: Body) -> None:
         good = body(message)["ContractSignatureCertChain"]
         body(message)["SAProvisioningCertificateChain"]["Id"] = good["Id"]
-        good["Certificate"] = other.der
+        good["Certificate"] = other_contract.der
         good["Id"] = "id5"
 
     car.attack("signature", "references", edit=wrap)
 
 
 def test_rejects_another_chain_under_the_signed_id(car: Car) -> None:
-    other = car.world.new_contract(EMAID)
+    other_contract = car.world.new_contract(EMAID)
 
     def swap(message: Body) -> None:
-        body(message)["ContractSignatureCertChain"]["Certificate"] = other.der
+        body(message)["ContractSignatureCertChain"]["Certificate"] = other_contract.der
 
     car.attack("signature", "digest", edit=swap)
 
@@ -100,8 +100,8 @@ def test_rejects_swapped_encrypted_key_between_two_vehicles(car: Car) -> None:
 
     car.attack("signature", "digest", edit=swap)
     contract = car.world.new_contract("DEPVT0000000Z27")
-    whole = car.world.response(other_car, contract=contract)
-    car.rejects("vault", "key-mismatch", whole)
+    message_for_other = car.world.response(other_car, contract=contract)
+    car.rejects("vault", "key-mismatch", message_for_other)
 
 
 def test_rejects_emaid_not_equal_to_contract_cn(car: Car) -> None:

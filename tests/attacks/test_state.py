@@ -1,4 +1,4 @@
-"""State that is turned back, or another's: it revives nothing, and costs nobody a key."""
+"""Old or foreign state revives nothing, and destroys no key."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_rejects_clock_rollback_reviving_expired_cert(car: Car) -> None:
 
 
 def test_clock_set_back_does_not_revive_a_certificate(car: Car) -> None:
-    """Not even over a restart; the maker's word is what turns it back."""
+    """Not even over a restart; only the maker's message turns the time back."""
     clock, response = Clock(car), expiring(car)
     clock.set_to = NOW + 2 * DAY
     clock.now()
@@ -72,12 +72,12 @@ def test_removed_contract_stays_out_after_any_number_of_others(car: Car) -> None
 
 
 def copy(car: Car) -> dict[str, bytes]:
-    return {one.name: one.read_bytes() for one in Path(car.folder).iterdir()}
+    return {file.name: file.read_bytes() for file in Path(car.folder).iterdir()}
 
 
 def put_back(car: Car, files: dict[str, bytes]) -> None:
-    for one in Path(car.folder).iterdir():
-        one.unlink()
+    for file in Path(car.folder).iterdir():
+        file.unlink()
     for name, data in files.items():
         (Path(car.folder) / name).write_bytes(data)
 
@@ -101,7 +101,7 @@ def test_older_index_or_foreign_index_costs_no_key(car: Car, world: World, tmp_p
 def test_two_cars_on_one_token_leave_each_other_alone(
     car_token: Any, world: World, tmp_path: Path
 ) -> None:
-    """Each has its own provisioning key and contract, whoever starts, installs or removes."""
+    """Each car has its own provisioning key and contract; no action of one changes the other."""
     token = car_token.open()
     vaults = [for_owner(token, b""), for_owner(token, b"")]
     stores = [Files(str(tmp_path / name)) for name in ("one", "two")]
@@ -111,16 +111,16 @@ def test_two_cars_on_one_token_leave_each_other_alone(
     assert vaults[0].public(PROVISIONING) != vaults[1].public(PROVISIONING)
     cars = []
     for store, vault in zip(stores, vaults, strict=True):
-        one = Car.__new__(Car)
-        one.world, one.vault, one.files = world, vault, store
-        one.point = vault.public(PROVISIONING)
-        one.trust = _trusting(store, vault, world)
-        one.contracts = Contracts(store)
-        one.installs(world.response(one.point))
-        cars.append(one)
-    for one in cars:
-        assert Contracts(one.files).recover(one.vault) == []
-    keys = [one.contracts.get(EMAID).key for one in cars]
+        car = Car.__new__(Car)
+        car.world, car.vault, car.files = world, vault, store
+        car.point = vault.public(PROVISIONING)
+        car.trust = _trusting(store, vault, world)
+        car.contracts = Contracts(store)
+        car.installs(world.response(car.point))
+        cars.append(car)
+    for car in cars:
+        assert Contracts(car.files).recover(car.vault) == []
+    keys = [car.contracts.get(EMAID).key for car in cars]
     cars[0].vault.delete(cars[0].contracts.delete(EMAID))
     assert Contracts(cars[0].files).recover(cars[0].vault) == []
     assert signs(cars[1].vault, keys[1])

@@ -22,8 +22,8 @@ from world import EMAID, NOW, SESSION_ID
 
 def objects(car: Car, **template: Any) -> list[Any]:
     """Every object of the token that the logged-in session sees, its own temporary ones too."""
-    wanted = {Attribute[name.upper()]: value for name, value in template.items()}
-    return list(car.vault._backend._session.get_objects(wanted))
+    attributes = {Attribute[name.upper()]: value for name, value in template.items()}
+    return list(car.vault._backend._session.get_objects(attributes))
 
 
 def test_provisioning_key_is_never_extractable(car: Car) -> None:
@@ -127,12 +127,12 @@ def session_outcome(session: Session) -> str:
 def test_no_secret_in_logs_exceptions_or_repr(
     car: Car, car_token: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The contract's scalar and the PIN are nowhere a person or a file could meet them."""
+    """The contract's scalar and the PIN are in no log, no error and no file."""
     caplog.set_level(logging.DEBUG)
     scalar = car.world.contract_key.private_numbers().private_value.to_bytes(32, "big")
-    said: list[str] = []
-    contract = car.install(car.world.response(car.point), report=said.append)
-    texts = [repr(contract), repr(car.vault), str(vars(contract)), caplog.text, *said]
+    reported: list[str] = []
+    contract = car.install(car.world.response(car.point), report=reported.append)
+    texts = [repr(contract), repr(car.vault), str(vars(contract)), caplog.text, *reported]
     wrong = ec.generate_private_key(ec.SECP256R1())
     hidden = wrong.private_numbers().private_value.to_bytes(32, "big")
     for change in ({"scalar": hidden}, {"dh": b"\4" + hidden * 2}, {"encrypted": hidden}):
@@ -148,9 +148,9 @@ def test_no_secret_in_logs_exceptions_or_repr(
 
 
 def test_the_token_files_hold_no_plain_contract_key(car: Car, car_token: Any) -> None:
-    """SoftHSM encrypts what is private; the check is that the vault marked it so."""
+    """SoftHSM encrypts private objects; this checks that the vault marked the key as private."""
     car.installs(car.world.response(car.point))
     scalar = car.world.contract_key.private_numbers().private_value.to_bytes(32, "big")
-    found = [path.read_bytes() for path in car_token.store.tokens.rglob("*.object")]
-    assert found
-    assert not any(scalar in content for content in found)
+    contents = [path.read_bytes() for path in car_token.store.tokens.rglob("*.object")]
+    assert contents
+    assert not any(scalar in content for content in contents)

@@ -1,5 +1,4 @@
-"""One client of the vault service against the others: what it may have done, how often, and to
-whose keys."""
+"""One client of the vault service against the others: its operations, its limits and its keys."""
 
 import os
 import subprocess
@@ -83,7 +82,7 @@ def test_rate_limit_of_a_name_is_one_however_it_connects(
         running.client().generate_provisioning_key()
 
 
-def test_openings_are_limited_to_what_a_car_needs_and_it_is_told_at_once(
+def test_openings_are_limited_to_a_cars_need_and_the_error_is_immediate(
     car_token: CarToken,
 ) -> None:
     with VaultService(
@@ -102,8 +101,8 @@ def test_openings_are_limited_to_what_a_car_needs_and_it_is_told_at_once(
         assert len(opening(vault)) == 16
 
 
-def test_owners_without_number_are_no_way_to_open_more(car_token: CarToken) -> None:
-    """What is kept of an owner is bounded, and the one who has opened a key is not forgotten."""
+def test_many_owners_do_not_raise_the_limit_of_openings(car_token: CarToken) -> None:
+    """The record of owners is bounded, and keeps the owner that has opened a key."""
     with car_token.service(openings_per_hour=1) as running:
         vault = running.client()
         vault.generate_provisioning_key()
@@ -119,11 +118,11 @@ def test_owners_without_number_are_no_way_to_open_more(car_token: CarToken) -> N
 def test_setting_that_lifts_the_limit_is_named_in_the_status(car_token: CarToken) -> None:
     for limit in (12.0, 100.0, None):
         with car_token.service(openings_per_hour=limit, rate=50, keys=KEYS, tcp=LOCAL) as running:
-            told = status_of(running.socket_path)
-            assert told["openings_per_hour"] == limit
-            assert told["rate"] == 50
-            assert told["rights"] == sorted(RIGHTS)
-            assert Path(told["state"]).parent.parent == car_token.store.tokens
+            status = status_of(running.socket_path)
+            assert status["openings_per_hour"] == limit
+            assert status["rate"] == 50
+            assert status["rights"] == sorted(RIGHTS)
+            assert Path(status["state"]).parent.parent == car_token.store.tokens
 
 
 # What
@@ -141,10 +140,10 @@ def test_no_client_may_delete_the_provisioning_key(each_token: CarToken, again: 
             vault.delete(opening(vault))
 
 
-def test_a_moment_in_which_the_token_fails_costs_no_provisioning_key(
+def test_a_temporary_failure_of_the_token_costs_no_provisioning_key(
     each_token: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who says that an answer was lost has what is half made taken away: not what is whole."""
+    """A repeated request removes a half-made key, and never a whole one."""
     make = service.OPERATIONS.index(("generate_provisioning_key", 1)) | service.AGAIN
 
     def fail(*_: object) -> bytes:
@@ -163,7 +162,7 @@ def test_a_moment_in_which_the_token_fails_costs_no_provisioning_key(
 
 
 def outcomes(vault: service.ServiceVault, key: bytes) -> dict[str, str]:
-    """Of an operation for each right: the reason why not, or ""."""
+    """Return the reason of refusal for an operation of each right, or ""."""
     case = envelopes.envelope(vault.public(PROVISIONING), 7)
     attempts: dict[str, Callable[[], object]] = {
         "make": lambda: vault._ask(0, b""),
@@ -171,18 +170,18 @@ def outcomes(vault: service.ServiceVault, key: bytes) -> dict[str, str]:
         "open": lambda: vault.open_contract_key(*case.values()),
         "delete": lambda: vault.delete(key),
     }
-    found = dict.fromkeys(attempts, "")
+    reasons = dict.fromkeys(attempts, "")
     for name, attempt in attempts.items():
         try:
             attempt()
         except VaultError as error:
-            found[name] = error.reason
-    return found
+            reasons[name] = error.reason
+    return reasons
 
 
 @pytest.mark.parametrize("right", ["make", "sign", "open", "delete"])
 @pytest.mark.parametrize("has_it", [True, False])
-def test_right_is_needed_for_what_it_names_and_for_nothing_else(
+def test_each_right_permits_its_own_operations_only(
     car_token: CarToken, right: str, has_it: bool
 ) -> None:
     mine = {right} if has_it else RIGHTS - {right}
@@ -195,17 +194,17 @@ def test_right_is_needed_for_what_it_names_and_for_nothing_else(
         allowed = {"make": "exists", "sign": "", "open": "", "delete": ""}
         expected = {name: allowed[name] if name in mine else "refused" for name in allowed}
         assert outcomes(vault, key) == expected
-        other = named(running, "other")  # who is not named has all
-        other.generate_provisioning_key()
-        other.delete(opening(other))
+        unnamed = named(running, "other")  # an unnamed client has all rights
+        unnamed.generate_provisioning_key()
+        unnamed.delete(opening(unnamed))
 
 
-def test_rights_of_who_comes_by_the_socket(car_token: CarToken) -> None:
+def test_rights_of_clients_of_the_socket(car_token: CarToken) -> None:
     with car_token.service(rights={"": ("sign",)}, keys=KEYS) as running:
         with pytest.raises(VaultError, match=r"^refused: .*no right to make"):
             running.client().generate_provisioning_key()
         assert status_of(running.socket_path)["rights"] == ["sign"]
-        board = by_line(running, "one")  # whose rights are its own
+        board = by_line(running, "one")  # with rights of its own
         board.generate_provisioning_key()
         assert len(board.sign(PROVISIONING, DIGEST)) == 64
 
@@ -213,7 +212,7 @@ def test_rights_of_who_comes_by_the_socket(car_token: CarToken) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"rights": {"nobody": ("sign",)}},
+        {"rights": {"unknown": ("sign",)}},
         {"rights": {"one": ("sing",)}},
         {"rights": {"one": "sign"}},
         {"rate": 0},
@@ -221,14 +220,12 @@ def test_rights_of_who_comes_by_the_socket(car_token: CarToken) -> None:
     ],
     ids=str,
 )
-def test_settings_that_mean_nothing_are_refused(
-    car_token: CarToken, settings: dict[str, Any]
-) -> None:
+def test_meaningless_settings_are_refused(car_token: CarToken, settings: dict[str, Any]) -> None:
     with pytest.raises(VaultError, match=r"^refused"):
         car_token.service(keys=KEYS, **settings)
 
 
-# Whose
+# Owners
 
 
 @contextmanager
@@ -236,14 +233,14 @@ def two_cars(
     running: VaultService, kind: str
 ) -> Iterator[tuple[service.ServiceVault, service.ServiceVault]]:
     if kind == "names":
-        one, other = named(running, "one"), by_line(running, "other")
+        first, second = named(running, "one"), by_line(running, "other")
     else:
-        one, other = running.client(), running.client()
-        one.claim(b"car  one")
-        other.claim(b"car  two")
-    yield one, other
-    one.close()
-    other.close()
+        first, second = running.client(), running.client()
+        first.claim(b"car  one")
+        second.claim(b"car  two")
+    yield first, second
+    first.close()
+    second.close()
 
 
 @pytest.mark.parametrize("kind", ["names", "claims"])
@@ -258,19 +255,19 @@ def test_two_cars_on_one_token_leave_each_other_alone(
         points = [car.generate_provisioning_key() for car in cars]
         keys = [opening(car) for car in cars]
         assert points[0] != points[1]
-        for car, other, point, key in zip(cars, cars[::-1], points, keys, strict=True):
+        for car, other_car, point, key in zip(cars, cars[::-1], points, keys, strict=True):
             assert set(dict(car.keys())) == {PROVISIONING, key}
             assert car.public(PROVISIONING) == point
-            for reach in (other.public, other.delete, other.custody):
+            for reach in (other_car.public, other_car.delete, other_car.custody):
                 with pytest.raises(VaultError, match=r"^not-found"):
                     reach(key)
             with pytest.raises(VaultError, match=r"^not-found"):
-                other.sign(key, DIGEST)
+                other_car.sign(key, DIGEST)
             assert p256.verify(point, DIGEST, car.sign(PROVISIONING, DIGEST))
             assert len(car.sign(key, DIGEST)) == 64
 
 
-def test_board_cannot_claim_what_is_another_boards_or_the_users(car_token: CarToken) -> None:
+def test_board_cannot_claim_keys_of_another_board_or_of_the_user(car_token: CarToken) -> None:
     """Not even by the eight bytes that stand in the token."""
     with car_token.service(tcp=LOCAL, keys=KEYS) as running:
         named(running, "one").generate_provisioning_key()
@@ -290,16 +287,16 @@ def test_names_and_claims_run_into_each_other_nowhere() -> None:
         Caller(b"a").owner(b"12345678b")
 
 
-def test_board_is_told_of_its_own_envelopes_only(car_token: CarToken) -> None:
+def test_board_sees_its_own_envelopes_only(car_token: CarToken) -> None:
     with car_token.service(tcp=LOCAL, keys=KEYS) as running:
         for name in KEYS:
             vault = named(running, name)
             vault.generate_provisioning_key()
             opening(vault)
         status = service.OPERATIONS.index(("status", 1))
-        told = named(running, "one")._ask(status, b"")[0]
-        assert b'"envelopes": 1' in told
-        assert b'"client": "one"' in told
-        assert b"other" not in told
-        assert b"state" not in told
+        report = named(running, "one")._ask(status, b"")[0]
+        assert b'"envelopes": 1' in report
+        assert b'"client": "one"' in report
+        assert b"other" not in report
+        assert b"state" not in report
         assert len(status_of(running.socket_path)["owners"]) == 2

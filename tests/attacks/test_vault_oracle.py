@@ -47,7 +47,7 @@ class NoRecords:
 
 
 class InProcess:
-    """A stream whose other end is `answers`."""
+    """A stream with `answers` as its peer."""
 
     def __init__(self, answers: RequestHandler) -> None:
         self._answers, self._caller, self._said = answers, Caller(rate=1e6, openings=None), b""
@@ -109,12 +109,12 @@ def test_envelope_oracle_recovers_nothing(
     with started(each_token) as running:
         vault = way(running)
         scalar, case = recorded(vault)
-        held = vault.open_contract_key(*case.values())
+        key = vault.open_contract_key(*case.values())
         attacker = Attacker(way(running))
         assert recovered(case, attacker.ask) != scalar
         assert attacker.reasons == [SEEN] * QUESTIONS
-        assert set(dict(vault.keys())) == {PROVISIONING, held}
-        assert p256.verify(case["public"], DIGEST, vault.sign(held, DIGEST))
+        assert set(dict(vault.keys())) == {PROVISIONING, key}
+        assert p256.verify(case["public"], DIGEST, vault.sign(key, DIGEST))
         again = vault.open_contract_key(*case.values())  # the car may still ask for it once more
         assert p256.verify(case["public"], DIGEST, vault.sign(again, DIGEST))
 
@@ -152,17 +152,17 @@ def test_envelope_oracle_recovers_the_key_where_nothing_is_remembered(
 
 
 def test_seen_dh_point_with_another_envelope_is_refused(car_token: CarToken) -> None:
-    """By whatever is another: one bit of the envelope, the certificate, the sign of the point."""
+    """Each change is refused: of one bit of the envelope, the certificate, the point's sign."""
     with started(car_token) as running:
         vault = running.client()
         _, case = recorded(vault)
         vault.open_contract_key(*case.values())
-        other = envelopes.envelope(vault.public(PROVISIONING), 7)
+        other_case = envelopes.envelope(vault.public(PROVISIONING), 7)
         for change in (
             {"wrapped": case["wrapped"][:-1] + bytes([case["wrapped"][-1] ^ 1])},
-            {"wrapped": other["wrapped"]},
-            {"public": other["public"]},
-            {"dh": envelopes.negated(case["dh"]), "wrapped": other["wrapped"]},
+            {"wrapped": other_case["wrapped"]},
+            {"public": other_case["public"]},
+            {"dh": envelopes.negated(case["dh"]), "wrapped": other_case["wrapped"]},
         ):
             with pytest.raises(VaultError, match=r"^seen"):
                 vault.open_contract_key(*{**case, **change}.values())
@@ -190,8 +190,8 @@ def mismatching(vault: service.ServiceVault) -> dict[str, Any]:
 
 
 def test_mismatches_are_counted_for_life_and_lock(each_token: CarToken) -> None:
-    """Through kills of the process and starts of the service; and what did not match once is not
-    tried again, nor counted again."""
+    """The count survives kills and restarts; a mismatched envelope is neither tried nor counted
+    again."""
     with started(each_token) as running:
         vault = running.client()
         _, good = recorded(vault)
@@ -212,40 +212,40 @@ def test_mismatches_are_counted_for_life_and_lock(each_token: CarToken) -> None:
         with pytest.raises(VaultError, match=r"^locked: 5 keys .*plugvault vault unlock"):
             vault.open_contract_key(*fresh.values())
         assert p256.verify(good["public"], DIGEST, vault.sign(first, DIGEST))
-        told = status_of(running.socket_path)["owners"][""]
-        assert told == {"envelopes": 6, "mismatches": 5, "locked": True}
+        owner_status = status_of(running.socket_path)["owners"][""]
+        assert owner_status == {"envelopes": 6, "mismatches": 5, "locked": True}
 
 
 def test_lock_of_one_owner_is_not_anothers(car_token: CarToken) -> None:
     with started(car_token) as running:
-        one, other = running.client(), running.client()
-        other.claim(b"neighbor")
-        for vault in (one, other):
+        locked_vault, other_vault = running.client(), running.client()
+        other_vault.claim(b"neighbor")
+        for vault in (locked_vault, other_vault):
             vault.generate_provisioning_key()
         for _ in range(5):
             with pytest.raises(VaultError, match=r"^key-mismatch"):
-                one.open_contract_key(*mismatching(one).values())
+                locked_vault.open_contract_key(*mismatching(locked_vault).values())
         with pytest.raises(VaultError, match=r"^locked"):
-            one.open_contract_key(*mismatching(one).values())
-        case = envelopes.envelope(other.public(PROVISIONING), 9)
-        assert len(other.open_contract_key(*case.values())) == 16
+            locked_vault.open_contract_key(*mismatching(locked_vault).values())
+        case = envelopes.envelope(other_vault.public(PROVISIONING), 9)
+        assert len(other_vault.open_contract_key(*case.values())) == 16
 
 
-def test_two_services_on_one_token_remember_together(car_token: CarToken) -> None:
-    with started(car_token) as one:
+def test_two_services_on_one_token_share_the_record(car_token: CarToken) -> None:
+    with started(car_token) as first_service:
         socket = car_token.folder / "run" / "other.sock"
         with VaultService(
             car_token.module, car_token.conf, "car", car_token.pin, socket, openings_per_hour=None
-        ) as other:
-            _, case = recorded(one.client())
-            one.client().open_contract_key(*case.values())
+        ) as second_service:
+            _, case = recorded(first_service.client())
+            first_service.client().open_contract_key(*case.values())
             attack = {**case, "public": envelopes.envelope(case["dh"], 7)["public"]}
             with pytest.raises(VaultError, match=r"^seen"):
-                other.client().open_contract_key(*attack.values())
+                second_service.client().open_contract_key(*attack.values())
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty", "a bit", "zeros", "nothing"])
-def test_damaged_record_opens_nothing_and_is_not_begun_anew(
+def test_damaged_record_opens_nothing_and_is_not_replaced(
     car_token: CarToken, damage: str
 ) -> None:
     with started(car_token) as running:
@@ -253,12 +253,12 @@ def test_damaged_record_opens_nothing_and_is_not_begun_anew(
         _, case = recorded(vault)
         key = vault.open_contract_key(*case.values())
         (file,) = (car_token.folder / "hsm/tokens").glob("*/plugvault/envelopes")
-        whole = file.read_bytes()
+        intact = file.read_bytes()
         spoiled = {
-            "cut off": whole[:-9],
+            "cut off": intact[:-9],
             "empty": b"",
-            "a bit": whole[:30] + bytes([whole[30] ^ 4]) + whole[31:],
-            "zeros": bytes(len(whole)),
+            "a bit": intact[:30] + bytes([intact[30] ^ 4]) + intact[31:],
+            "zeros": bytes(len(intact)),
             "nothing": record.pack([b""]),  # whole, and says that there were none
         }[damage]
         file.write_bytes(spoiled)
@@ -269,11 +269,11 @@ def test_damaged_record_opens_nothing_and_is_not_begun_anew(
         assert file.read_bytes() == spoiled
         assert p256.verify(case["public"], DIGEST, vault.sign(key, DIGEST))
         assert "damaged" in status_of(running.socket_path)["owners"][""]["error"]
-        file.write_bytes(whole)
+        file.write_bytes(intact)
         assert len(vault.open_contract_key(*case.values())) == 16
 
 
-def test_what_is_no_envelope_takes_no_place_in_the_record(car_token: CarToken) -> None:
+def test_a_malformed_envelope_takes_no_place_in_the_record(car_token: CarToken) -> None:
     with started(car_token) as running:
         vault = running.client()
         vault.generate_provisioning_key()

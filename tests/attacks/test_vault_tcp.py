@@ -1,4 +1,4 @@
-"""The vault service on TCP: only who shares a key is answered, and only the service is believed.
+"""The vault service on TCP answers only clients with a key, and clients believe only the service.
 
 The attacker reads and changes everything on the way, and has the same name as the client.
 """
@@ -90,7 +90,7 @@ def is_refused(connection: socket.socket) -> bool:
     )
 
 
-def test_who_shares_the_key_is_answered(running: VaultService) -> None:
+def test_client_with_the_key_is_answered(running: VaultService) -> None:
     vault = client(running)
     point = vault.public(PROVISIONING)
     assert all(p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST)) for _ in range(5))
@@ -105,15 +105,15 @@ def test_restart_is_not_noticed_on_tcp(running: VaultService) -> None:
     assert vault.public(PROVISIONING) == before
 
 
-def test_nobody_is_answered_without_a_key(running: VaultService) -> None:
-    with raw(running) as stranger:
-        stranger.sendall(service.pack(1, RANDOM, [b"\0\x10"]))
-        assert is_refused(stranger)
-    with raw(running) as stranger:
-        stranger.sendall(service.pack(1, service.HELLO, [b"car", bytes(NONCE)]))
-        assert len(stranger.recv(100)) == 4 + 2 + NONCE
-        stranger.sendall(service.pack(2, RANDOM, [b"\0\x10"]))
-        assert is_refused(stranger)
+def test_client_without_a_key_is_refused(running: VaultService) -> None:
+    with raw(running) as connection_:
+        connection_.sendall(service.pack(1, RANDOM, [b"\0\x10"]))
+        assert is_refused(connection_)
+    with raw(running) as connection_:
+        connection_.sendall(service.pack(1, service.HELLO, [b"car", bytes(NONCE)]))
+        assert len(connection_.recv(100)) == 4 + 2 + NONCE
+        connection_.sendall(service.pack(2, RANDOM, [b"\0\x10"]))
+        assert is_refused(connection_)
     plain = service.connect(lambda: tcp.connect(*running.address))
     with pytest.raises(VaultError, match=r"^refused"):
         plain.random(16)
@@ -141,27 +141,27 @@ NO_GREETINGS = {
     "a short nonce": greeting(b"car", bytes(NONCE - 1)),
     "a long nonce": greeting(b"car", bytes(NONCE + 1)),
     "a nonce as long as the frame": greeting(b"car", bytes(1000)),
-    "nobody's short nonce": greeting(b"nobody", bytes(NONCE - 1)),
+    "an unknown name's short nonce": greeting(b"unknown", bytes(NONCE - 1)),
     "half a field": b"\0\3\1" + bytes((service.HELLO, 0)),
     "a field beyond its frame": b"\0\5\1" + bytes((service.HELLO, 0, 9, 0)),
 }
 
 
 @pytest.mark.parametrize("connect", [raw, by_socket])
-def test_what_is_no_greeting_ends_its_connection_and_nothing_else(
+def test_malformed_greeting_ends_its_connection_only(
     running: VaultService, connect: Callable[[VaultService], socket.socket]
 ) -> None:
-    other = client(running)
-    other.random(1)
-    pid, stream = running.pid, other._stream
-    for what, frame in NO_GREETINGS.items():
-        with connect(running) as stranger:
-            stranger.sendall(frame)
-            answer = stranger.recv(100)
-            assert answer[3:4] == bytes((VaultError.REASONS.index("protocol") + 1,)), what
-            assert is_closed_soon(stranger), what
-        assert len(other.sign(PROVISIONING, DIGEST)) == 64, what
-    assert (running.pid, running.restarts, other._stream) == (pid, 0, stream)
+    known_client = client(running)
+    known_client.random(1)
+    pid, stream = running.pid, known_client._stream
+    for description, frame in NO_GREETINGS.items():
+        with connect(running) as connection_:
+            connection_.sendall(frame)
+            answer = connection_.recv(100)
+            assert answer[3:4] == bytes((VaultError.REASONS.index("protocol") + 1,)), description
+            assert is_closed_soon(connection_), description
+        assert len(known_client.sign(PROVISIONING, DIGEST)) == 64, description
+    assert (running.pid, running.restarts, known_client._stream) == (pid, 0, stream)
 
 
 def is_closed_soon(connection: socket.socket) -> bool:
@@ -172,28 +172,28 @@ def is_closed_soon(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("connect", [raw, by_socket])
-def test_name_nobody_has_is_greeted_and_ends_its_connection_only(
+def test_unknown_name_is_greeted_and_ends_its_connection_only(
     running: VaultService, connect: Callable[[VaultService], socket.socket]
 ) -> None:
-    """By the Unix socket too: who has claimed a name there has to prove it."""
-    other = client(running)
-    other.random(1)
-    pid, stream = running.pid, other._stream
-    names = (b"", b"nobody", b"\xff\xfe", b"car\0", b"x" * 900)
+    """By the Unix socket too: a client that claims a name must prove it."""
+    known_client = client(running)
+    known_client.random(1)
+    pid, stream = running.pid, known_client._stream
+    names = (b"", b"unknown", b"\xff\xfe", b"car\0", b"x" * 900)
     frames = (b"", b"\1", b"\1\0", bytes(18), bytes(200), b"\1\x08\0\2\0\x10")
     for name, then in itertools.product(names, frames):
-        with connect(running) as stranger:
-            stranger.sendall(greeting(name, bytes(NONCE)))
-            assert len(stranger.recv(100)) == 4 + 2 + NONCE
-            stranger.sendall(len(then).to_bytes(2, "big") + then)
-            answer = stranger.recv(100)
+        with connect(running) as connection_:
+            connection_.sendall(greeting(name, bytes(NONCE)))
+            assert len(connection_.recv(100)) == 4 + 2 + NONCE
+            connection_.sendall(len(then).to_bytes(2, "big") + then)
+            answer = connection_.recv(100)
             assert answer[3:4] == bytes((VaultError.REASONS.index("refused") + 1,)), (name, then)
-            assert is_closed_soon(stranger), (name, then)
-        assert len(other.sign(PROVISIONING, DIGEST)) == 64, (name, then)
-    assert (running.pid, running.restarts, other._stream) == (pid, 0, stream)
+            assert is_closed_soon(connection_), (name, then)
+        assert len(known_client.sign(PROVISIONING, DIGEST)) == 64, (name, then)
+    assert (running.pid, running.restarts, known_client._stream) == (pid, 0, stream)
 
 
-def test_second_greeting_gives_nobody_the_name_of_the_first(running: VaultService) -> None:
+def test_second_greeting_does_not_keep_the_name_of_the_first(running: VaultService) -> None:
     """A client that has proved its name asks for another's: it must prove that too."""
     nonce = bytes(NONCE)
     with raw(running) as connection:
@@ -213,9 +213,9 @@ def test_second_greeting_gives_nobody_the_name_of_the_first(running: VaultServic
     [
         ("car", os.urandom(32)),
         ("bench", KEY),
-        ("nobody", KEY),
+        ("unknown", KEY),
         ("", KEY),
-        ("nobody", bytes(32)),
+        ("unknown", bytes(32)),
         ("", bytes(32)),
     ],
     ids=["another key", "another's name", "no such name", "no name", "no key", "nothing"],
@@ -226,7 +226,7 @@ def test_wrong_key_or_name_is_refused(running: VaultService, name: str, key: byt
 
 
 def test_false_service_is_not_believed() -> None:
-    """It answers whatever is asked, and knows everything but the key."""
+    """It answers every request, and knows everything except the key."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def lie() -> None:
@@ -249,8 +249,8 @@ def test_false_service_is_not_believed() -> None:
         liar.join(timeout=10)
 
 
-def test_unsealed_word_of_the_false_service_is_not_believed() -> None:
-    """Nobody on the way says that a key is gone or a PIN wrong."""
+def test_unsealed_answer_of_a_false_service_is_not_believed() -> None:
+    """No attacker on the way can claim that a key is gone or a PIN wrong."""
     for reason in ("pin", "not-found"):
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -258,8 +258,8 @@ def test_unsealed_word_of_the_false_service_is_not_believed() -> None:
                 connection, _ = listener.accept()
                 with connection:
                     connection.recv(1000)
-                    said = VaultError.REASONS.index(reason) + 1
-                    connection.sendall(service.pack(0, said, [b"so"]))
+                    reason_code = VaultError.REASONS.index(reason) + 1
+                    connection.sendall(service.pack(0, reason_code, [b"so"]))
                     connection.recv(1)
 
             liar = threading.Thread(target=lie)
@@ -347,19 +347,19 @@ def test_both_nonces_and_the_name_are_in_the_keys() -> None:
             Seal(KEY, name, nonces, False).unseal(sealed[2:])
 
 
-def test_strangers_keep_nobody_out(running: VaultService) -> None:
-    """However many connect and say nothing, who has a key is served."""
+def test_unauthenticated_clients_do_not_displace_others(running: VaultService) -> None:
+    """A client with a key is served beside any number of silent connections."""
     vault = client(running)
     vault.random(1)
     silent = [raw(running) for _ in range(100)]
     try:
         assert len(vault.random(1)) == 1
         assert len(client(running).random(1)) == 1
-        ended = sum(is_closed(one) for one in silent)
+        ended = sum(is_closed(connection) for connection in silent)
         assert ended >= 100 - 16
     finally:
-        for one in silent:
-            one.close()
+        for connection in silent:
+            connection.close()
 
 
 def is_closed(connection: socket.socket) -> bool:

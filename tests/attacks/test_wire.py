@@ -1,7 +1,7 @@
 """What an attacker on the wire tries: frames, V2GTP lengths, and the maker's channel.
 
 The channel's attacks have the real ends: `plugvault.telematics` with its key in a token, the
-vehicle with a car that holds a contract, and between them somebody who reads and changes.
+vehicle with a car that holds a contract, and between them an attacker who reads and changes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def same(message: bytes) -> bytes | None:
 
 
 class Line:
-    """The maker and the vehicle, and whoever is between them."""
+    """The maker and the vehicle, and the attacker between them."""
 
     def __init__(self, car: Car, makers: Token) -> None:
         self.car = car
@@ -121,12 +121,12 @@ def connected(line: Line) -> Maker:
 def test_the_ordinary_way_installs(line: Line) -> None:
     maker = connected(line)
     line.deliver(maker)
-    assert sorted(held.emaid for held in maker.contracts()) == sorted([STORED, EMAID])
+    assert sorted(contract.emaid for contract in maker.contracts()) == sorted([STORED, EMAID])
 
 
 def test_rejects_a_peer_with_another_makers_key(line: Line) -> None:
     line.fails("timeout", line.maker(line.other).connect)
-    assert len(line.said) == 1  # a nonce, and nothing that says who the car is
+    assert len(line.said) == 1  # a nonce, and nothing that identifies the car
     assert line.car.point not in line.said[0]
 
 
@@ -296,8 +296,8 @@ def test_v2gtp_length_over_limit_rejected_before_allocation() -> None:
 
 def test_truncated_and_concatenated_frames_resync() -> None:
     reader = frame.FrameReader(64)
-    whole = frame.encode(b"whole")
-    line = whole[:4] + b"\x00" + whole + whole[:-1] + whole + b"\x00\x00" + whole
+    encoded = frame.encode(b"whole")
+    line = encoded[:4] + b"\x00" + encoded + encoded[:-1] + encoded + b"\x00\x00" + encoded
     bodies = [frame.unseal(raw) for raw in reader.feed(line)]
     assert [body for body in bodies if body] == [b"whole"] * 2
 
@@ -314,5 +314,5 @@ def test_4100_byte_response_accepted() -> None:
 
 
 def test_pnc_refused_without_tls() -> None:
-    """The session's bytes come from whoever owns the connection: only that one can know."""
+    """Only the owner of the connection knows whether it is protected by TLS."""
     pytest.skip("not yet: TLS")
