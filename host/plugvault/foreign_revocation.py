@@ -95,7 +95,7 @@ class ForeignRevocation:
             self._enter(certificate, told, now)
         self._wait("/".join(identity), max(now + SILENT, min(told.until, now + AGAIN)))
 
-    def _enter(self, certificate: Certificate, told: ocsp.Told, now: float) -> None:
+    def _enter(self, certificate: Certificate, told: ocsp.OcspAnswer, now: float) -> None:
         issuer, serial = path.identity(certificate)
         reason = told.reason if told.reason in REASONS else "unspecified"
         revoked = told.revoked if told.revoked is not None else int(now)
@@ -134,6 +134,6 @@ def _issued(above: Certificate, below: Certificate) -> bool:
         above.is_ca
         and above.subject == below.issuer
         and above.ski == below.aki
-        and path.is_named_by_its_key(above)
+        and path.has_key_digest(above)
         and path.verify(above.point, below.tbs_digest, below.signature)
     )

@@ -20,7 +20,7 @@ from fixtures.responders import Listener
 from plugvault.foreign_revocation import ForeignRevocation
 from plugvault.net import Outbound
 from plugvault.pki import path, responder
-from plugvault.pki.responder import Revocation
+from plugvault.pki.responder import RevocationEntry
 from plugvault.pools import ccp, certificates, cps, rcp
 from plugvault.pools.errors import PoolError
 from world import CA_USAGE, EMAID, NOW, PCID, Issued, name, root, usage
@@ -124,7 +124,7 @@ def test_a_ca_cannot_revoke_certificates_of_another(pools: Pools, place: Listene
     def answer(request: bytes) -> bytes:
         request_ = responder.read(request)
         requested_serials.append(request_.serial)
-        revoked = Revocation(request_.serial, NOW - 60, "keyCompromise")
+        revoked = RevocationEntry(request_.serial, NOW - 60, "keyCompromise")
         return responder.answer(authority(sub), request_, revoked, NOW, NOW + 7200)
 
     place.answers = answer

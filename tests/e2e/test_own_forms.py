@@ -19,7 +19,7 @@ from plugvault.foreign_revocation import ForeignRevocation
 from plugvault.net import Outbound
 from plugvault.pki import names, ocsp, path, responder
 from plugvault.pki.issue import der, root
-from plugvault.pki.responder import Known, Revocation
+from plugvault.pki.responder import CertificateStatus, RevocationEntry
 from plugvault.pki.schemes import public_bits
 from plugvault.pools import certificates as statuses
 from plugvault.pools import installation, pcp, rcp
@@ -100,7 +100,7 @@ def test_a_ca_of_ours_is_named_by_its_key_in_the_certificates_it_issues(
     top, sub1, sub2 = levels(kind, curve)
     for ca in (top, sub1, sub2):
         read = path.read_any(der(ca.certificate))
-        assert path.is_named_by_its_key(read)
+        assert path.has_key_digest(read)
         assert read.ski == ca.identifier == by_method_2(public_bits(ca.key.public_key()))
     for above, below in pairwise((top, sub1, sub2)):
         issuer, _ = path.identity(path.read_any(der(below.certificate)))
@@ -113,11 +113,11 @@ def by_method_2(bits: bytes) -> bytes:
     return (0b0100 << 60 | last).to_bytes(8, "big")
 
 
-SAID: list[tuple[str, Known]] = [
+SAID: list[tuple[str, CertificateStatus]] = [
     ("good", "good"),
     ("unknown", "unknown"),
     *(
-        (reason, Revocation(0, int(NOW) - 60, reason))
+        (reason, RevocationEntry(0, int(NOW) - 60, reason))
         for reason in statuses.REASONS
     ),
 ]  # fmt: skip
@@ -126,21 +126,21 @@ SAID: list[tuple[str, Known]] = [
 @pytest.mark.parametrize("curve", KEYS)
 @pytest.mark.parametrize(("words", "certificate_status"), SAID, ids=[words for words, _ in SAID])
 def test_our_ocsp_requests_and_answers_are_read(
-    curve: str, words: str, certificate_status: Known
+    curve: str, words: str, certificate_status: CertificateStatus
 ) -> None:
     above = levels("oem", curve)[1]
     asked_of, issuer = der(branch("oem", curve).certificate), der(above.certificate)
     request = responder.read(ocsp.request(asked_of, issuer))
-    assert responder.by_request([above])[request.issuer] is above
+    assert responder.by_issuer_hash([above])[request.issuer] is above
     assert request.serial == path.read_any(asked_of).serial
-    if isinstance(certificate_status, Revocation):
-        certificate_status = Revocation(
+    if isinstance(certificate_status, RevocationEntry):
+        certificate_status = RevocationEntry(
             request.serial, certificate_status.at, certificate_status.reason
         )
     answer = ocsp.read(
         responder.answer(above, request, certificate_status, NOW, NOW + 60), asked_of, issuer, NOW
     )
-    if isinstance(certificate_status, Revocation):
+    if isinstance(certificate_status, RevocationEntry):
         assert (answer.status, answer.revoked, answer.reason) == (
             "revoked",
             certificate_status.at,
@@ -225,7 +225,7 @@ def test_revocations_of_a_partner_with_this_software_are_learnt(
         for certificate in certificates:
             issuer, serial = path.identity(path.read(certificate))
             statuses.revoke(records, issuer, serial, "keyCompromise", backend.clock())
-    neighbour.ahead = learn.AGAIN + 1
+    neighbour.ahead = learn.RECHECK + 1
     for chain in chains.values():
         neighbour.refresh(chain)
     for name, chain in chains.items():

@@ -257,7 +257,7 @@ def test_an_answer_is_of_now_to_the_second(when: str) -> None:
     if is_good:
         assert ocsp.read(*arguments).status == "good"
         return
-    with pytest.raises(ocsp.OcspError, match="not of now"):
+    with pytest.raises(ocsp.OcspError, match="not current"):
         ocsp.read(*arguments)
 
 

@@ -15,7 +15,7 @@ from plugvault import foreign_revocation as learn
 from plugvault.foreign_revocation import ForeignRevocation
 from plugvault.net import Outbound
 from plugvault.pki import path, responder
-from plugvault.pki.responder import Known, Revocation
+from plugvault.pki.responder import CertificateStatus, RevocationEntry
 from plugvault.pools import certificates
 from plugvault.pools.errors import PoolError
 from world import NOW, PCID, Issued, root
@@ -40,7 +40,7 @@ class Foreign:
         extension = (x509.AuthorityInformationAccess([access]), False)
         return self.issuer.issue(PCID, dc="OEM", extensions=[extension], **changes)
 
-    def says(self, certificate_status: Known, by: Issued | None = None) -> None:
+    def says(self, certificate_status: CertificateStatus, by: Issued | None = None) -> None:
         def answer(request: bytes) -> bytes:
             request_, now = responder.read(request), self.pools.now
             return responder.answer(
@@ -49,8 +49,8 @@ class Foreign:
 
         self.place.answers = answer
 
-    def revoked(self, reason: str = "keyCompromise") -> Revocation:
-        return Revocation(self.leaf.cert.serial_number, int(NOW) - 60, reason)
+    def revoked(self, reason: str = "keyCompromise") -> RevocationEntry:
+        return RevocationEntry(self.leaf.cert.serial_number, int(NOW) - 60, reason)
 
     def status(self):
         with self.pools.store.read() as records:
@@ -75,7 +75,7 @@ def test_a_certificate_revoked_by_its_issuer_is_refused_here(foreign: Foreign):
 
 @pytest.mark.parametrize("certificate_status", ["good", "unknown"])
 def test_a_certificate_that_is_not_revoked_is_not_entered(
-    foreign: Foreign, certificate_status: Known
+    foreign: Foreign, certificate_status: CertificateStatus
 ):
     foreign.says(certificate_status)
     foreign.refresh(foreign.leaf.chain)
@@ -89,7 +89,7 @@ def test_an_answer_of_a_foreign_signer_revokes_nothing(
     foreign.says(foreign.revoked(), by=root("Stranger").sub("Stranger"))
     foreign.refresh(foreign.leaf.chain)
     assert foreign.status() is None
-    assert "signed by nobody who may" in caplog.text
+    assert "signed neither by the issuer nor by its responder" in caplog.text
 
 
 def test_a_silent_responder_stops_nothing_and_is_left_alone_for_a_while(
@@ -100,7 +100,7 @@ def test_a_silent_responder_stops_nothing_and_is_left_alone_for_a_while(
     assert len(foreign.place.asked) == 1
     assert f"from {foreign.place.url}: format" in caplog.text
     foreign.says(foreign.revoked())
-    foreign.pools.now += int(learn.SILENT) - 1
+    foreign.pools.now += int(learn.BACK_OFF) - 1
     foreign.refresh(foreign.leaf.chain)
     assert foreign.status() is None
     foreign.pools.now += 1
@@ -114,7 +114,7 @@ def test_an_answer_is_not_asked_for_again_while_it_holds(foreign: Foreign):
         foreign.refresh(foreign.leaf.chain)
     assert len(foreign.place.asked) == 1
     foreign.says(foreign.revoked())
-    foreign.pools.now += int(learn.AGAIN) - 1
+    foreign.pools.now += int(learn.RECHECK) - 1
     foreign.refresh(foreign.leaf.chain)
     assert len(foreign.place.asked) == 1
     foreign.pools.now += 1

@@ -18,7 +18,7 @@ from fixtures.pools import authority
 from fixtures.responders import Listener
 from plugvault.contract.issue import issue_contract
 from plugvault.pki import responder
-from plugvault.pki.responder import Revocation
+from plugvault.pki.responder import RevocationEntry
 from plugvault.roles.client import OpcpError
 from plugvault.roles.revocation import Responders
 from world import EMAID, NOW, Issued, root
@@ -45,7 +45,7 @@ def place() -> Iterator[Place]:
 
 
 def says(
-    certificate_status: responder.Known, by: Issued = ISSUER, at: float = NOW
+    certificate_status: responder.CertificateStatus, by: Issued = ISSUER, at: float = NOW
 ) -> Callable[[bytes], bytes]:
     def answer(request: bytes) -> bytes:
         return responder.answer(
@@ -57,7 +57,7 @@ def says(
 
 def revoked(request: bytes) -> bytes:
     serial = responder.read(request).serial
-    return says(Revocation(serial, int(NOW), "keyCompromise"))(request)
+    return says(RevocationEntry(serial, int(NOW), "keyCompromise"))(request)
 
 
 @pytest.mark.parametrize(

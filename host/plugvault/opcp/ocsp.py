@@ -30,7 +30,12 @@ from plugvault.pki import responder
 from plugvault.pki.issue import Authority, der
 from plugvault.pki.names import distinguished_name, serial_hex
 from plugvault.pki.path import read_any
-from plugvault.pki.responder import Asked, Known, ResponderError, Revocation
+from plugvault.pki.responder import (
+    CertificateStatus,
+    ResponderError,
+    RevocationEntry,
+    StatusRequest,
+)
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Status
 
@@ -69,7 +74,7 @@ class Responder:
 
     def __init__(self, found: Services) -> None:
         self._found, self.clock = found, found.clock
-        self._by_request = responder.by_request(found.authorities)
+        self._by_request = responder.by_issuer_hash(found.authorities)
         self._by_name = {one.identifier.hex(): one for one in found.authorities}
         self._answers: OrderedDict[_Key, _Signed] = OrderedDict()
         self._lists: dict[str, _Signed] = {}
@@ -104,7 +109,7 @@ class Responder:
         except VaultError:
             return responder.failure("internal"), None
 
-    def _kept(self, key: _Key, known: Known) -> _Signed | None:
+    def _kept(self, key: _Key, known: CertificateStatus) -> _Signed | None:
         with self._lock:
             signed = self._answers.get(key)
         holds = signed is not None and signed.basis == known and signed.fresh(self.clock())
@@ -117,12 +122,14 @@ class Responder:
             while len(self._answers) > KEPT:
                 self._answers.popitem(last=False)
 
-    def _sign(self, authority: Authority, asked: Asked, known: Known) -> _Signed:
+    def _sign(
+        self, authority: Authority, asked: StatusRequest, known: CertificateStatus
+    ) -> _Signed:
         now = self.clock()
         body = responder.answer(authority, asked, known, now, now + VALID)
         return _Signed(body, known, now, now + VALID)
 
-    def _known(self, authority: Authority, serial: int) -> Known:
+    def _known(self, authority: Authority, serial: int) -> CertificateStatus:
         with self._found.store.read() as records:
             status = records.statuses.get(authority.identifier.hex(), serial_hex(serial))
         if status is None:
@@ -230,5 +237,5 @@ def _cached(signed: _Signed, now: float) -> Mapping[str, str]:
     }
 
 
-def _revocation(status: Status) -> Revocation:
-    return Revocation(int(status.serial, 16), status.revoked or 0, status.reason)
+def _revocation(status: Status) -> RevocationEntry:
+    return RevocationEntry(int(status.serial, 16), status.revoked or 0, status.reason)

@@ -1,8 +1,8 @@
 """Certificates of ISO 15118-20 on the host: P-521 with SHA-512, and Ed448.
 
-`evcc.x509` reads P-256 and nothing else, which is what a vehicle of ISO 15118-2 can use. What is
-read here has the same members, so that one path policy serves both: its `point` is the whole
-SubjectPublicKeyInfo, its `tbs_digest` the signed part itself, its `signature` as it stands.
+`evcc.x509` reads P-256 only, the curve of a vehicle of ISO 15118-2. A certificate read here has
+the same members, so that one path policy serves both: its `point` is the whole
+SubjectPublicKeyInfo, its `tbs_digest` the signed part itself, its `signature` the raw bytes.
 """
 
 from collections.abc import Iterable
@@ -20,19 +20,19 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, SignatureAlgori
 
 from evcc.der import DerError
 from evcc.x509 import DIGITAL_SIGNATURE, KEY_AGREEMENT, KEY_CERT_SIGN, CertificateError, names
-from evcc.x509 import Certificate as Strict
+from evcc.x509 import Certificate as P256Certificate
 from plugvault.pki.schemes import EDITION20, scheme_of
 
-_SIGNED = (SignatureAlgorithmOID.ECDSA_WITH_SHA512, SignatureAlgorithmOID.ED448)
+_SIGNATURE_ALGORITHMS = (SignatureAlgorithmOID.ECDSA_WITH_SHA512, SignatureAlgorithmOID.ED448)
 _USAGES = {
     "digital_signature": DIGITAL_SIGNATURE,
     "key_agreement": KEY_AGREEMENT,
     "key_cert_sign": KEY_CERT_SIGN,
 }
-_UNDERSTOOD = (x509.BasicConstraints, x509.KeyUsage, x509.CertificatePolicies)
+_KNOWN_EXTENSIONS = (x509.BasicConstraints, x509.KeyUsage, x509.CertificatePolicies)
 
 
-class Certificate(Strict):
+class Iso20Certificate(P256Certificate):
     """One certificate of ISO 15118-20. `curve`: "secp521r1" or "ed448"."""
 
     curve: str
@@ -43,7 +43,7 @@ class Certificate(Strict):
         scheme = scheme_of(key)
         if scheme is None or scheme.edition != EDITION20:
             raise CertificateError("curve", "neither secp521r1 nor ed448")
-        if certificate.signature_algorithm_oid not in _SIGNED:
+        if certificate.signature_algorithm_oid not in _SIGNATURE_ALGORITHMS:
             raise CertificateError("algorithm", "neither ecdsa-with-SHA512 nor Ed448")
         if len(der) > scheme.limit:
             raise CertificateError("size", f"{len(der)} bytes, at most {scheme.limit}")
@@ -74,21 +74,21 @@ class Certificate(Strict):
             case x509.AuthorityKeyIdentifier():
                 self.aki = value.key_identifier
             case x509.AuthorityInformationAccess():
-                self.ocsp = _responder(value)
-        if critical and not isinstance(value, _UNDERSTOOD):
+                self.ocsp = _responder_url(value)
+        if critical and not isinstance(value, _KNOWN_EXTENSIONS):
             self.unknown_critical = True
 
 
-def read(der: bytes) -> Certificate:
+def read(der: bytes) -> Iso20Certificate:
     """Parse one certificate of ISO 15118-20. Raises `evcc.x509.CertificateError`."""
     try:
-        return Certificate(der, x509.load_der_x509_certificate(der))
+        return Iso20Certificate(der, x509.load_der_x509_certificate(der))
     except (ValueError, TypeError, UnsupportedAlgorithm, DerError) as error:
         raise CertificateError("der", type(error).__name__) from error
 
 
 def verify(point: bytes, data: bytes, signature: bytes) -> bool:
-    """Whether `signature` is over `data` by the key of this SubjectPublicKeyInfo."""
+    """Whether `signature` over `data` verifies with the key of a SubjectPublicKeyInfo, `point`."""
     try:
         key = load_der_public_key(point)
         if isinstance(key, ed448.Ed448PublicKey):
@@ -102,7 +102,7 @@ def verify(point: bytes, data: bytes, signature: bytes) -> bool:
     return True
 
 
-def _responder(access: Iterable[x509.AccessDescription]) -> str | None:
+def _responder_url(access: Iterable[x509.AccessDescription]) -> str | None:
     for description in access:
         location = description.access_location
         if description.access_method == AuthorityInformationAccessOID.OCSP and isinstance(

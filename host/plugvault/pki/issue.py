@@ -1,9 +1,9 @@
 """Issue certificates after a profile, with any key that can sign [ISO 15118-2 Annex F].
 
-The issuer's key is of one scheme (`plugvault.pki.schemes`): that says the hash, the edition whose
-keys it certifies, and how large a certificate may be on the wire. There is no CRL address in
-any of them: what the 800 bytes leave is the responder's. Does not decide who may have a
-certificate: that is EST's and the operators' work.
+The issuer's key belongs to one scheme (`plugvault.pki.schemes`). The scheme gives the hash, the
+edition whose keys the issuer certifies, and the greatest size of a certificate. No certificate
+holds the address of a CRL: 800 bytes have room for the OCSP responder's only. EST and the
+operators decide which subject may get a certificate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ _USAGES = [
 
 
 class IssueError(EvccError):
-    """A certificate that cannot be issued as asked."""
+    """A certificate that cannot be issued as requested."""
 
     REASONS = ("too-long", "curve", "validity", "not-a-ca", "subject")
 
@@ -68,24 +68,24 @@ class Authority:
     key: PrivateKey = field(repr=False)
     issuers: tuple[x509.Certificate, ...] = ()
 
-    @cached_property  # DER costs as much as a signature, and an operator issues many
+    @cached_property  # encoding to DER costs as much as a signature
     def path(self) -> list[bytes]:
-        """The sub-CA certificates a leaf of this authority is sent with: DER, Sub2 first."""
+        """The sub-CA certificates that are sent with a leaf of this authority: DER, Sub2 first."""
         certificates = (self.certificate, *self.issuers)[:-1]
         return [der(certificate) for certificate in certificates]
 
     @cached_property
     def identifier(self) -> bytes:
-        """Its key identifier, which what it issues refers to."""
+        """The key identifier, which is the authority key identifier of its certificates."""
         return key_identifier(self.key.public_key())
 
     @cached_property
     def scheme(self) -> Scheme:
-        """What it signs with. Raises IssueError("curve")."""
+        """The scheme of its key. Raises IssueError("curve")."""
         return _scheme(self.key)
 
     def may_issue(self, row: Profile) -> bool:
-        """Whether this is a CA, with room below it for a CA if `row` is one."""
+        """Whether this is a CA, and may have a CA below it if `row` is one."""
         return self._constraints.ca and not (row.ca and self._constraints.path_length == 0)
 
     @cached_property
@@ -94,7 +94,7 @@ class Authority:
 
     @property
     def root(self) -> bytes:
-        """The root this authority hangs under: DER."""
+        """The root above this authority: DER."""
         return der((self.certificate, *self.issuers)[-1])
 
 
@@ -110,8 +110,9 @@ def point(key: ec.EllipticCurvePublicKey) -> bytes:
 
 def root(kind: str, names: Mapping[str, str], key: PrivateKey, now: float) -> Authority:
     """A new self-signed root. `kind`: "v2g", "oem" or "mo"; `names`: C, O, CN."""
-    made = _build(PROFILES[f"{kind}-root"], names, key.public_key(), key, None, now)
-    return Authority(made[0], key)
+    profile = PROFILES[f"{kind}-root"]
+    certificate, _ = _build(profile, names, key.public_key(), key, None, now, _Options())
+    return Authority(certificate, key)
 
 
 def subordinate(
@@ -124,8 +125,9 @@ def subordinate(
 ) -> Authority:
     """A new sub-CA below `above`, after a profile such as "v2g-sub1"."""
     row = PROFILES[profile]
-    made = _build(row, names, key.public_key(), above.key, above, now, ocsp=ocsp)
-    return Authority(made[0], key, (above.certificate, *above.issuers))
+    options = _Options(ocsp=ocsp)
+    certificate, _ = _build(row, names, key.public_key(), above.key, above, now, options)
+    return Authority(certificate, key, (above.certificate, *above.issuers))
 
 
 def issue(
@@ -142,17 +144,28 @@ def issue(
 ) -> bytes:
     """One certificate after `profile`, signed by `issuer`: DER.
 
-    `names`: C, O, CN (the DC is the profile's); `now`, `begins`, `ends`: Unix seconds, `begins`
-    an hour before now and `ends` after the profile's lifetime when not given, but never after
-    the issuer's own end; `ocsp`: address of the responder, used where the profile carries one;
-    `hosts`: names and addresses a server is reached at.
+    `names`: C, O, CN (the DC is the profile's); `now`, `begins`, `ends`: Unix seconds. Without
+    `begins` the certificate begins an hour before now, without `ends` it ends after the profile's
+    lifetime, but never after its issuer. `ocsp`: address of the responder, used where the profile
+    carries one; `hosts`: names and addresses of a server.
 
     Raises IssueError: "too-long" (DER over the scheme's limit), "curve" (of no scheme, or of
-    another edition than the issuer's), "validity" (empty, or `ends` asked for beyond the
-    issuer's), "not-a-ca" (the issuer may not sign this), "subject".
+    another edition than the issuer's), "validity" (empty, or `ends` after the issuer's end),
+    "not-a-ca" (the issuer may not sign this), "subject".
     """
     row = PROFILES[profile]
-    return _build(row, names, public_key, issuer.key, issuer, now, begins, ends, ocsp, hosts)[1]
+    options = _Options(begins, ends, ocsp, hosts)
+    return _build(row, names, public_key, issuer.key, issuer, now, options)[1]
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The keyword arguments of `issue`."""
+
+    begins: float | None = None
+    ends: float | None = None
+    ocsp: str | None = None
+    hosts: Sequence[str] = ()
 
 
 def _build(
@@ -162,10 +175,7 @@ def _build(
     signer: PrivateKey,
     issuer: Authority | None,
     now: float,
-    begins: float | None = None,
-    ends: float | None = None,
-    ocsp: str | None = None,
-    hosts: Sequence[str] = (),
+    options: _Options,
 ) -> tuple[x509.Certificate, bytes]:
     scheme, certified = _scheme(signer), _scheme(public_key)
     if certified.edition != scheme.edition:
@@ -180,13 +190,13 @@ def _build(
         subject,
         public_key,
         x509.random_serial_number() >> 32,  # 16 octets, positive
-        *_validity(row, issuer, now, begins, ends),
+        *_validity(row, issuer, now, options.begins, options.ends),
         [
             *_purpose(row),
-            _plain(x509.SubjectKeyIdentifier(identifier)),
-            _plain(x509.AuthorityKeyIdentifier(above, None, None)),
-            *([_responder(ocsp)] if row.ocsp and ocsp else []),
-            *([_plain(x509.SubjectAlternativeName(map(_host, hosts)))] if hosts else []),
+            _not_critical(x509.SubjectKeyIdentifier(identifier)),
+            _not_critical(x509.AuthorityKeyIdentifier(above, None, None)),
+            *([_responder(options.ocsp)] if row.ocsp and options.ocsp else []),
+            *([_hosts(options.hosts)] if options.hosts else []),
         ],
     ).sign(signer, scheme.hash)
     encoded = der(certificate)
@@ -198,7 +208,7 @@ def _build(
 
 @lru_cache
 def _purpose(row: Profile) -> tuple[x509.Extension[x509.ExtensionType], ...]:
-    """BasicConstraints and KeyUsage, both critical: the same for each of a kind."""
+    """BasicConstraints and KeyUsage of a profile, both critical."""
     basic = x509.BasicConstraints(ca=row.ca, path_length=row.path_length)
     usage = x509.KeyUsage(**{name: name in row.usage for name in _USAGES})
     return x509.Extension(basic.oid, True, basic), x509.Extension(usage.oid, True, usage)
@@ -208,14 +218,18 @@ def _purpose(row: Profile) -> tuple[x509.Extension[x509.ExtensionType], ...]:
 def _responder(url: str) -> x509.Extension[x509.ExtensionType]:
     address = x509.UniformResourceIdentifier(url)
     access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, address)
-    return _plain(x509.AuthorityInformationAccess([access]))
+    return _not_critical(x509.AuthorityInformationAccess([access]))
 
 
-def _plain(value: x509.ExtensionType) -> x509.Extension[x509.ExtensionType]:
+def _not_critical(value: x509.ExtensionType) -> x509.Extension[x509.ExtensionType]:
     return x509.Extension(value.oid, False, value)
 
 
-def _host(name: str) -> x509.GeneralName:
+def _hosts(hosts: Sequence[str]) -> x509.Extension[x509.ExtensionType]:
+    return _not_critical(x509.SubjectAlternativeName(map(_general_name, hosts)))
+
+
+def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(name))
     except ValueError:
@@ -237,12 +251,16 @@ def key_identifier(public_key: PublicKey) -> bytes:
 
 
 def _subject(names: Mapping[str, str], domain: str) -> x509.Name:
-    full = {**names, "DC": domain}
-    if not all(value.isprintable() for value in full.values()):
-        raise IssueError("subject", "a character that nobody can see")
+    values = {**names, "DC": domain}
+    if not all(value.isprintable() for value in values.values()):
+        raise IssueError("subject", "a character that is not printable")
     try:
         return x509.Name(
-            [x509.NameAttribute(oid, full[name]) for name, oid in _NAMES.items() if name in full]
+            [
+                x509.NameAttribute(oid, values[name])
+                for name, oid in _NAMES.items()
+                if name in values
+            ]
         )
     except ValueError as error:
         raise IssueError("subject", str(error)) from error
@@ -256,7 +274,7 @@ def _validity(
     ends: float | None,
 ) -> tuple[datetime, datetime]:
     start = now - BACKDATE if begins is None else begins
-    if start < 0:  # a date without a form in DER ends the library, not with an exception
+    if start < 0:  # the library would end the process: DER has no form for this date
         raise IssueError("validity", "begins before 1970")
     end = start + row.lifetime if ends is None else ends
     if issuer:

@@ -1,4 +1,4 @@
-"""Signatures as ISO 15118 carries them, r | s, from any key that can sign."""
+"""Signatures in the form of ISO 15118, r | s, by any key that can sign."""
 
 from collections.abc import Callable
 

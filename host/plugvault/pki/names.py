@@ -1,7 +1,7 @@
-"""Names and numbers of certificates as OPCP writes them, and as ISO 15118 compares them.
+"""Names and serial numbers of certificates, as OPCP writes them and as ISO 15118 compares them.
 
 OPCP 1.0.0: distinguished names in the order CN, DC, O, C; serial numbers in lower-case
-hexadecimal without separators. Vehicles write the name of a root in any order they like.
+hexadecimal without separators. Vehicles write the attributes of a root's name in any order.
 """
 
 import re
@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from evcc.x509 import Certificate
 
-LONGEST = 2000  # characters of a written name: a certificate of 800 bytes has no such name
-_COMPARED = frozenset({"CN", "OU", "O", "C", "DC"})  # what evcc.x509 reads of a name
+LONGEST = 2000  # characters of a name as text: more than a certificate of 800 bytes can hold
+_COMPARED = frozenset({"CN", "OU", "O", "C", "DC"})  # the attributes that evcc.x509 reads
 _ORDER = ("CN", "OU", "DC", "O", "ST", "C")
 
 
@@ -26,7 +26,7 @@ def serial_hex(serial: int) -> str:
 
 
 def colons(identifier: bytes | None) -> str:
-    """`4b:45:ff`: how PCP writes key identifiers."""
+    """A key identifier as PCP writes it: `4b:45:ff`."""
     return identifier.hex(":") if identifier else ""
 
 
@@ -35,17 +35,17 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@lru_cache(maxsize=1024)  # the names of a few roots, in each vehicle's request
+@lru_cache(maxsize=1024)  # every vehicle's request holds the names of the same few roots
 def attributes(text: str) -> frozenset[tuple[str, str]]:
-    """A written name as a set of attributes, because its order says nothing."""
+    """The set of attributes of a name as text: their order has no meaning."""
     pairs = (part.partition("=") for part in re.findall(r"(?:\\.|[^,+\\])+", text))
     named = ((name.strip().upper(), re.sub(r"\\(.)", r"\1", value)) for name, _, value in pairs)
     return frozenset((name, value.strip()) for name, value in named if name in _COMPARED)
 
 
 def is_root_of(root: Certificate, issuer_name: str, serial: int) -> bool:
-    """Whether a request's X509IssuerSerial names this root."""
+    """Whether an X509IssuerSerial of a vehicle's request is that of `root`."""
     if root.serial != serial or len(issuer_name) > LONGEST:
         return False
-    named = frozenset((kind, value.strip()) for kind, value in root.names.items())
-    return attributes(issuer_name) == named
+    subject = frozenset((kind, value.strip()) for kind, value in root.names.items())
+    return attributes(issuer_name) == subject

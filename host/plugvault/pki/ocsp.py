@@ -1,8 +1,8 @@
-"""The asking side of OCSP: a request, and what of an answer may be believed [RFC 6960].
+"""The client side of OCSP: make a request, and check an answer [RFC 6960].
 
-An answer counts when the certificate's issuer has signed it, or a responder that the issuer has
-certified for that; when it is about this certificate; and when it is of now. Sending and receiving
-is the caller's.
+An answer is accepted when it is signed by the certificate's issuer, or by a responder that the
+issuer has certified for that; when it is about this certificate; and when it is current. The
+caller sends and receives.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from evcc.errors import EvccError
 
 SKEW = timedelta(minutes=5)  # between the responder's clock and ours
-AGE = timedelta(days=1)  # of an answer that does not say until when it holds
+AGE = timedelta(days=1)  # of an answer without nextUpdate
 
 _STATUS = {
     ocsp.OCSPCertStatus.GOOD: "good",
@@ -29,15 +29,15 @@ _STATUS = {
 
 
 class OcspError(EvccError):
-    """An answer that says nothing about the certificate, or is not to be believed."""
+    """An answer that says nothing about the certificate, or fails a check."""
 
     REASONS = ("format", "status", "certificate", "time", "signature")
 
 
 @dataclass(frozen=True)
-class Told:
-    """`status`: "good", "revoked" or "unknown"; `revoked`: when, Unix seconds; `reason`: as
-    RFC 5280 names it; `until`: how long it holds, Unix seconds."""
+class OcspAnswer:
+    """`status`: "good", "revoked" or "unknown"; `until`: the end of its validity, Unix seconds;
+    `revoked`: the time of revocation, Unix seconds; `reason`: as RFC 5280 names it."""
 
     status: str
     until: float
@@ -47,39 +47,38 @@ class Told:
 
 def request(certificate: bytes, issuer: bytes) -> bytes:
     """The request for one certificate; all DER."""
-    return _asked(certificate, issuer).public_bytes(Encoding.DER)
+    return _request(certificate, issuer).public_bytes(Encoding.DER)
 
 
-def read(answer: bytes, certificate: bytes, issuer: bytes, now: float) -> Told:
-    """What the answer (DER) says of the certificate. Raises OcspError."""
-    asked, above = _asked(certificate, issuer), x509.load_der_x509_certificate(issuer)
-    moment = datetime.fromtimestamp(now, UTC)
+def read(answer: bytes, certificate: bytes, issuer: bytes, now: float) -> OcspAnswer:
+    """Check an answer (DER) about a certificate. Raises OcspError."""
+    expected, above = _request(certificate, issuer), x509.load_der_x509_certificate(issuer)
+    time = datetime.fromtimestamp(now, UTC)
     try:
-        told = ocsp.load_der_ocsp_response(answer)
-        if told.response_status != ocsp.OCSPResponseStatus.SUCCESSFUL:
-            raise OcspError("status", told.response_status.name.lower())
-        about = (asked.serial_number, asked.issuer_name_hash, asked.issuer_key_hash)
-        if (told.serial_number, told.issuer_name_hash, told.issuer_key_hash) != about:
+        response = ocsp.load_der_ocsp_response(answer)
+        if response.response_status != ocsp.OCSPResponseStatus.SUCCESSFUL:
+            raise OcspError("status", response.response_status.name.lower())
+        if _certificate_id(response) != _certificate_id(expected):
             raise OcspError("certificate", "about another one")
-        until = told.next_update_utc or told.this_update_utc + AGE
-        if told.this_update_utc > moment + SKEW or until < moment - SKEW:
-            raise OcspError("time", "not of now")
-        signers = [above, *(one for one in told.certificates if _may(one, above, moment))]
-        if not any(_has_signed(one, told) for one in signers):
-            raise OcspError("signature", "signed by nobody who may")
-        at, reason = told.revocation_time_utc, told.revocation_reason
+        until = response.next_update_utc or response.this_update_utc + AGE
+        if response.this_update_utc > time + SKEW or until < time - SKEW:
+            raise OcspError("time", "not current")
+        delegated = [c for c in response.certificates if _is_responder(c, above, time)]
+        if not any(_has_signed(signer, response) for signer in (above, *delegated)):
+            raise OcspError("signature", "signed neither by the issuer nor by its responder")
+        at, reason = response.revocation_time_utc, response.revocation_reason
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise OcspError("format", type(error).__name__) from error
-    return Told(
-        _STATUS[told.certificate_status],
+    return OcspAnswer(
+        _STATUS[response.certificate_status],
         until.timestamp(),
         int(at.timestamp()) if at else None,
         reason.value if reason else "unspecified",
     )
 
 
-def _asked(certificate: bytes, issuer: bytes) -> ocsp.OCSPRequest:
-    # SHA-1 names the issuer and proves nothing; many responders know no other [RFC 5019].
+def _request(certificate: bytes, issuer: bytes) -> ocsp.OCSPRequest:
+    # SHA-1 identifies the issuer and proves nothing; many responders know no other [RFC 5019].
     return (
         ocsp.OCSPRequestBuilder()
         .add_certificate(
@@ -91,8 +90,12 @@ def _asked(certificate: bytes, issuer: bytes) -> ocsp.OCSPRequest:
     )
 
 
-def _may(certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> bool:
-    """Whether the issuer has certified this one for its answers [RFC 6960, 4.2.2.2]."""
+def _certificate_id(message: ocsp.OCSPRequest | ocsp.OCSPResponse) -> tuple[int, bytes, bytes]:
+    return message.serial_number, message.issuer_name_hash, message.issuer_key_hash
+
+
+def _is_responder(certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> bool:
+    """Whether the issuer has certified a responder for its answers [RFC 6960, 4.2.2.2]."""
     try:
         certificate.verify_directly_issued_by(issuer)
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -102,14 +105,14 @@ def _may(certificate: x509.Certificate, issuer: x509.Certificate, now: datetime)
     return valid and ExtendedKeyUsageOID.OCSP_SIGNING in usage
 
 
-def _has_signed(certificate: x509.Certificate, told: ocsp.OCSPResponse) -> bool:
-    key, digest = certificate.public_key(), told.signature_hash_algorithm
+def _has_signed(signer: x509.Certificate, response: ocsp.OCSPResponse) -> bool:
+    key, digest = signer.public_key(), response.signature_hash_algorithm
     try:
         if isinstance(key, ec.EllipticCurvePublicKey) and digest is not None:
-            key.verify(told.signature, told.tbs_response_bytes, ec.ECDSA(digest))
+            key.verify(response.signature, response.tbs_response_bytes, ec.ECDSA(digest))
             return True
         if isinstance(key, ed448.Ed448PublicKey):
-            key.verify(told.signature, told.tbs_response_bytes)
+            key.verify(response.signature, response.tbs_response_bytes)
             return True
     except InvalidSignature:
         pass

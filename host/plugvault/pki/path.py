@@ -1,8 +1,8 @@
-"""The host's path policy: evcc's path validation, with the host's verification and its pools.
+"""Path validation on the host: the rules of `evcc.chain` with the host's ECDSA.
 
-The rules themselves are `evcc.chain`'s, so that the vehicle and the ecosystem can never disagree
-about a path: of ISO 15118-2 as a vehicle reads it, and of ISO 15118-20 (`plugvault.pki.iso20`)
-where only the host looks. Revocation is not looked at here.
+Vehicle and ecosystem use the same rules, so they cannot disagree about a path. Certificates of
+ISO 15118-2 are read by `evcc.x509`, as in the vehicle; those of ISO 15118-20 by
+`plugvault.pki.iso20`, on the host only. Revocation is checked elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,17 +40,17 @@ def read_any(der: bytes) -> Certificate:
             raise
         try:
             return iso20.read(der)
-        except CertificateError as other:
-            raise (error if other.reason == "curve" else other) from None
+        except CertificateError as iso20_error:
+            raise (error if iso20_error.reason == "curve" else iso20_error) from None
 
 
 def curve(certificate: Certificate) -> str:
-    """ "secp256r1", "secp521r1" or "ed448": of its key."""
-    return certificate.curve if isinstance(certificate, iso20.Certificate) else "secp256r1"
+    """The curve of the certificate's key: "secp256r1", "secp521r1" or "ed448"."""
+    return certificate.curve if isinstance(certificate, iso20.Iso20Certificate) else "secp256r1"
 
 
 def verify(point: bytes, digest: bytes, signature: bytes) -> bool:
-    """`evcc`'s argument of this name, for both editions."""
+    """The `verify` argument of `evcc.chain`, for both editions."""
     check = verify_p256 if len(point) == 65 else iso20.verify
     return check(point, digest, signature)
 
@@ -81,8 +81,7 @@ def validate(
 
 
 def check_root(der: bytes, now: float) -> Certificate:
-    """A certificate that may be an anchor: self-signed, a CA, signed by its own key. Of either
-    edition."""
+    """Read a certificate of either edition that may be an anchor: a CA, signed by its own key."""
     certificate = read_any(der)
     chain.is_anchor(certificate, int(now), verify)
     return certificate
@@ -90,16 +89,16 @@ def check_root(der: bytes, now: float) -> Certificate:
 
 @lru_cache(maxsize=512)
 def identity(certificate: Certificate) -> tuple[str, str]:
-    """What a certificate is known by when it is revoked: its issuer's key identifier (a digest of
-    the issuer's name where it carries none) and its serial number, both in hexadecimal."""
+    """The key of a certificate's revocation status: its issuer's key identifier (a digest of the
+    issuer's name where it carries none) and its serial number, both in hexadecimal."""
     issuer: bytes = certificate.aki or sha256(certificate.issuer).digest()
     return issuer.hex(), serial_hex(certificate.serial)
 
 
-def is_named_by_its_key(certificate: Certificate) -> bool:
-    """Whether a CA's key identifier is a digest of its key, as CAs of the field make it: over the
-    key or the whole SubjectPublicKeyInfo, whole or cut [RFC 5280, 4.2.1.2; RFC 7093]. Any other
-    may have been chosen to be another CA's, and `identity` says no more than that."""
+def has_key_digest(certificate: Certificate) -> bool:
+    """Whether a CA's key identifier is a digest of its key or of its SubjectPublicKeyInfo, whole
+    or truncated [RFC 5280, 4.2.1.2; RFC 7093]. Any other value may be the key identifier of
+    another CA, and `identity` would then name the certificates of that one."""
     point = certificate.point
     key = (
         ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
@@ -114,9 +113,10 @@ def is_named_by_its_key(certificate: Certificate) -> bool:
         for data in (public_bits(key), info)
         for name in ("sha1", "sha256", "sha384", "sha512")
     ]
-    marked = [bytes([0x40 | one[-8] & 0x0F]) + one[-7:] for one in digests]
-    ways = (*digests, *(one[:20] for one in digests), *(one[-8:] for one in digests), *marked)
-    return certificate.ski in ways
+    first_20_bytes = [digest[:20] for digest in digests]
+    last_8_bytes = [digest[-8:] for digest in digests]
+    method_2 = [bytes([0x40 | end[0] & 0x0F]) + end[1:] for end in last_8_bytes]
+    return certificate.ski in (*digests, *first_20_bytes, *last_8_bytes, *method_2)
 
 
 def fingerprint(der: bytes) -> str:

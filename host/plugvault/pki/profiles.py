@@ -1,8 +1,8 @@
 """The certificates an ecosystem issues, one row each [ISO 15118-2 Annex F].
 
-A profile says what a certificate is for; who it is for, and how long (inside the profile's usual
-lifetime), is decided by whoever issues. The same rows serve both editions: curves and sizes are
-the issuer's key's (`plugvault.pki.schemes`).
+A profile says what a certificate is for. The issuer decides on the subject and on the validity
+(the profile has the usual lifetime). The same rows serve both editions: curve and size follow from
+the issuer's key (`plugvault.pki.schemes`).
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ CA_USAGE = frozenset({"key_cert_sign", "crl_sign"})
 
 @dataclass(frozen=True)
 class Profile:
-    """What one kind of certificate carries.
+    """The content of one kind of certificate.
 
-    `usage`: names of `cryptography.x509.KeyUsage`. `domain`: the DC of the subject, which is how
-    the vehicle tells roles apart. `path_length`: None for no limit. `lifetime`: seconds, used
-    when the issuer asks for nothing else. `ocsp`: carries the address of the OCSP responder.
+    `usage`: names of `cryptography.x509.KeyUsage`. `domain`: the DC of the subject, by which the
+    vehicle distinguishes roles. `path_length`: None for no limit. `lifetime`: seconds, by
+    default. `ocsp`: the certificate carries the address of the OCSP responder.
     """
 
     usage: frozenset[str]

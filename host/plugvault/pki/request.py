@@ -1,7 +1,7 @@
-"""Certificate requests and certs-only answers, as EST carries them [RFC 7030, RFC 2986].
+"""Certificate signing requests and certs-only answers, as EST carries them [RFC 7030, RFC 2986].
 
-A request proves possession of its key, and only keys of the edition that was asked for are taken.
-Who may ask for which subject is decided by the caller.
+A request must prove possession of its key, and the key must be of the requested edition. The
+caller decides whether a client may request a subject.
 """
 
 import base64
@@ -27,8 +27,8 @@ class RequestError(EvccError):
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a request asks for. `curve`: of its key, a name in `SCHEMES`."""
+class SigningRequest:
+    """The content of a request. `curve`: of its key, a name in `SCHEMES`."""
 
     common_name: str
     organisation: str
@@ -37,7 +37,7 @@ class Request:
     curve: str = "secp256r1"
 
 
-def read(body: bytes, edition: str = EDITION2) -> Request:
+def read(body: bytes, edition: str = EDITION2) -> SigningRequest:
     """A PKCS#10 request as clients send it: base64 of DER; PEM and base64 of PEM are tolerated.
 
     Raises RequestError.
@@ -56,26 +56,27 @@ def read(body: bytes, edition: str = EDITION2) -> Request:
         raise RequestError("format", "not a PKCS#10 request in base64") from error
     scheme = scheme_of(key)
     if not isinstance(key, PublicKey) or scheme is None or scheme.edition != edition:
-        curves = " or ".join(name for name, one in SCHEMES.items() if one.edition == edition)
+        curves = " or ".join(s.name for s in SCHEMES.values() if s.edition == edition)
         raise RequestError("curve", f"the key of the request must be on {curves}")
     if not csr.is_signature_valid:
         raise RequestError("proof-of-possession", "the request is not signed by its own key")
     common_name = names.get(NameOID.COMMON_NAME)
     organisation = names.get(NameOID.ORGANIZATION_NAME)
     if not common_name or not organisation or len(names) < len(list(csr.subject)):
-        # A second CN would leave open which of them was looked at.
+        # With a second CN, two readers could see different subjects.
         raise RequestError("subject", "CN and O are required, each attribute once")
-    return Request(common_name, organisation, names.get(NameOID.COUNTRY_NAME), key, scheme.name)
+    country = names.get(NameOID.COUNTRY_NAME)
+    return SigningRequest(common_name, organisation, country, key, scheme.name)
 
 
 def certs_only(certificates: Sequence[bytes]) -> bytes:
-    """A degenerate PKCS#7 that carries DER certificates, base64 as EST sends it."""
+    """A degenerate PKCS#7 that carries DER certificates, in base64 as EST sends it."""
     loaded = [x509.load_der_x509_certificate(certificate) for certificate in certificates]
     return base64.b64encode(pkcs7.serialize_certificates(loaded, Encoding.DER))
 
 
 def read_certs_only(body: bytes) -> list[bytes]:
-    """The DER certificates of such an answer. Raises RequestError("format")."""
+    """The DER certificates of a certs-only answer. Raises RequestError("format")."""
     try:
         content = base64.b64decode(b"".join(body.split()), validate=True)
         certificates = pkcs7.load_der_pkcs7_certificates(content)

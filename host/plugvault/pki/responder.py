@@ -1,8 +1,7 @@
-"""What a CA says about its certificates: OCSP responses and revocation lists [RFC 6960, 5280].
+"""Sign OCSP responses and revocation lists with a CA's own key [RFC 6960, RFC 5280].
 
-Signed by the CA's own key, so that whoever has the CA's certificate needs no other. One
-certificate per request [RFC 5019, 2.1.1]. Where a status comes from, and what is kept of an
-answer, is the caller's.
+A client that has the CA's certificate needs no responder's certificate. One certificate per
+request [RFC 5019, 2.1.1]. The caller looks up the status and caches the answers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,13 +22,14 @@ from plugvault.pki.schemes import public_bits
 LIMIT = 2048  # bytes of a request: one certificate's takes about a hundred
 NONCE = 32  # bytes at most [RFC 8954]
 SERIAL = 20  # bytes of a certificate's number at most [RFC 5280, 4.1.2.2]
-_HASHES = (hashes.SHA1(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512())  # noqa: S303 - a name for a key, no proof
+_HASHES = (hashes.SHA1(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512())  # noqa: S303 - identifies a key, proves nothing
 _FAILURES = {
     "malformed": ocsp.OCSPResponseStatus.MALFORMED_REQUEST,
     "unauthorized": ocsp.OCSPResponseStatus.UNAUTHORIZED,
     "try-later": ocsp.OCSPResponseStatus.TRY_LATER,
     "internal": ocsp.OCSPResponseStatus.INTERNAL_ERROR,
 }
+_STATUS = {"good": ocsp.OCSPCertStatus.GOOD, "unknown": ocsp.OCSPCertStatus.UNKNOWN}
 
 
 class ResponderError(EvccError):
@@ -39,7 +39,7 @@ class ResponderError(EvccError):
 
 
 @dataclass(frozen=True)
-class Asked:
+class StatusRequest:
     """`issuer`: hash algorithm, hash of the issuer's name, hash of its key. `nonce`: as sent."""
 
     issuer: tuple[str, bytes, bytes]
@@ -49,7 +49,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Revocation:
+class RevocationEntry:
     """`at`: Unix seconds; `reason`: as RFC 5280 names it, "superseded"."""
 
     serial: int
@@ -57,33 +57,36 @@ class Revocation:
     reason: str
 
 
-Known = Literal["good", "unknown"] | Revocation
+CertificateStatus = Literal["good", "unknown"] | RevocationEntry
 
 
-def read(request: bytes) -> Asked:
-    """An OCSP request, DER. Raises ResponderError: "malformed"; "unauthorized" for what is well
-    formed and not answered here."""
+def read(request: bytes) -> StatusRequest:
+    """Parse an OCSP request, DER. Raises ResponderError: "malformed"; "unauthorized" for a well
+    formed request of a kind that is not answered here."""
     if len(request) > LIMIT:
         raise ResponderError("malformed", f"{len(request)} bytes, at most {LIMIT}")
     try:
-        asked = ocsp.load_der_ocsp_request(request)
-        algorithm = asked.hash_algorithm
-        issuer = (algorithm.name, asked.issuer_name_hash, asked.issuer_key_hash)
+        parsed = ocsp.load_der_ocsp_request(request)
+        algorithm = parsed.hash_algorithm
+        issuer = (algorithm.name, parsed.issuer_name_hash, parsed.issuer_key_hash)
         nonces = [
             extension.value.nonce
-            for extension in asked.extensions
+            for extension in parsed.extensions
             if isinstance(extension.value, x509.OCSPNonce)
         ]
-        serial = asked.serial_number
-    except (NotImplementedError, UnsupportedAlgorithm) as error:  # several, or a strange hash
+        serial = parsed.serial_number
+    except (
+        NotImplementedError,
+        UnsupportedAlgorithm,
+    ) as error:  # or several requests
         raise ResponderError("unauthorized", str(error)) from error
     except ValueError as error:
         raise ResponderError("malformed", str(error)) from error
-    if not 0 <= serial < 1 << 8 * SERIAL - 1:  # nobody's
+    if not 0 <= serial < 1 << 8 * SERIAL - 1:
         raise ResponderError("malformed", "no serial number of a certificate")
     if nonces and not 0 < len(nonces[0]) <= NONCE:
         raise ResponderError("malformed", "the nonce must have 1 to 32 bytes")
-    return Asked(issuer, serial, algorithm, nonces[0] if nonces else None)
+    return StatusRequest(issuer, serial, algorithm, nonces[0] if nonces else None)
 
 
 def failure(reason: str) -> bytes:
@@ -93,45 +96,52 @@ def failure(reason: str) -> bytes:
     )
 
 
-def by_request(authorities: Iterable[Authority]) -> dict[tuple[str, bytes, bytes], Authority]:
-    """Each authority under every way a request may name it: `Asked.issuer`."""
-    found = {}
+def by_issuer_hash(
+    authorities: Iterable[Authority],
+) -> dict[tuple[str, bytes, bytes], Authority]:
+    """Each authority under every `StatusRequest.issuer` that identifies it."""
+    index = {}
     for authority in authorities:
         name = authority.certificate.subject.public_bytes()
         key = public_bits(authority.key.public_key())
         for algorithm in _HASHES:
-            found[algorithm.name, _hash(algorithm, name), _hash(algorithm, key)] = authority
-    return found
+            index[algorithm.name, _hash(algorithm, name), _hash(algorithm, key)] = authority
+    return index
 
 
-def answer(authority: Authority, asked: Asked, known: Known, now: float, until: float) -> bytes:
+def answer(
+    authority: Authority,
+    request: StatusRequest,
+    status: CertificateStatus,
+    now: float,
+    until: float,
+) -> bytes:
     """The signed response, DER. `until`: when there will be a newer one."""
-    revoked = known if isinstance(known, Revocation) else None
-    status = {"good": ocsp.OCSPCertStatus.GOOD, "unknown": ocsp.OCSPCertStatus.UNKNOWN}
+    entry = status if isinstance(status, RevocationEntry) else None
     builder = (
         ocsp.OCSPResponseBuilder()
         .add_response_by_hash(
-            issuer_name_hash=asked.issuer[1],
-            issuer_key_hash=asked.issuer[2],
-            serial_number=asked.serial,
-            algorithm=asked.algorithm,
-            cert_status=ocsp.OCSPCertStatus.REVOKED if revoked else status[str(known)],
+            issuer_name_hash=request.issuer[1],
+            issuer_key_hash=request.issuer[2],
+            serial_number=request.serial,
+            algorithm=request.algorithm,
+            cert_status=ocsp.OCSPCertStatus.REVOKED if entry else _STATUS[str(status)],
             this_update=_date(now),
             next_update=_date(until),
-            revocation_time=_date(revoked.at) if revoked else None,
-            revocation_reason=_reason(revoked.reason) if revoked else None,
+            revocation_time=_date(entry.at) if entry else None,
+            revocation_reason=_reason(entry.reason) if entry else None,
         )
         .responder_id(ocsp.OCSPResponderEncoding.HASH, authority.certificate)
     )
-    if asked.nonce is not None:
-        builder = builder.add_extension(x509.OCSPNonce(asked.nonce), critical=False)
+    if request.nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(request.nonce), critical=False)
     return builder.sign(authority.key, authority.scheme.hash).public_bytes(Encoding.DER)
 
 
 def revocation_list(
-    authority: Authority, revoked: Sequence[Revocation], now: float, until: float
+    authority: Authority, revoked: Sequence[RevocationEntry], now: float, until: float
 ) -> bytes:
-    """The CRL of an authority, DER. Its number is the moment it was made."""
+    """The CRL of an authority, DER. Its number is its time, in Unix seconds."""
     above = x509.AuthorityKeyIdentifier(authority.identifier, None, None)
     builder = x509.CertificateRevocationListBuilder(
         authority.certificate.subject,
@@ -141,24 +151,22 @@ def revocation_list(
             x509.Extension(above.oid, False, above),
             x509.Extension(x509.CRLNumber.oid, False, x509.CRLNumber(int(now))),
         ],
-        # Given whole: adding one by one copies the list each time.
-        [_entry(one) for one in revoked],
+        # As one list: the builder would copy its entries for each that is added.
+        [_revoked_certificate(entry) for entry in revoked],
     )
     return builder.sign(authority.key, authority.scheme.hash).public_bytes(Encoding.DER)
 
 
-def _entry(revoked: Revocation) -> x509.RevokedCertificate:
-    builder = x509.RevokedCertificateBuilder(
-        revoked.serial, _date(revoked.at).replace(tzinfo=None)
-    )
-    reason = _reason(revoked.reason)
+def _revoked_certificate(entry: RevocationEntry) -> x509.RevokedCertificate:
+    builder = x509.RevokedCertificateBuilder(entry.serial, _date(entry.at).replace(tzinfo=None))
+    reason = _reason(entry.reason)
     if reason:
         builder = builder.add_extension(x509.CRLReason(reason), critical=False)
     return builder.build()
 
 
 def _reason(name: str) -> x509.ReasonFlags | None:
-    """None for "unspecified", which is said by saying nothing [RFC 5280, 5.3.1]."""
+    """None for "unspecified", which is expressed by leaving the reason out [RFC 5280, 5.3.1]."""
     return None if name in ("", "unspecified") else x509.ReasonFlags(name)
 
 

@@ -1,8 +1,7 @@
-"""ECDSA P-256 verification on the host: `evcc`'s `verify` argument, done by `cryptography`.
+"""ECDSA P-256 verification by `cryptography`: the `verify` argument of `evcc` on the host.
 
-Takes the raw forms the EV module uses (point, digest, r‖s) so that path validation and
-EXI signatures of `evcc` run on the host with a fast, reviewed implementation beneath.
-Public data only.
+Takes the raw forms of the vehicle's module (point, digest, r‖s), so that path validation and EXI
+signatures of `evcc` use a fast, reviewed implementation on the host. Public data only.
 """
 
 from functools import lru_cache
@@ -17,7 +16,7 @@ _ECDSA = ec.ECDSA(utils.Prehashed(SHA256()))
 
 @lru_cache(maxsize=256)
 def _key(point: bytes) -> ec.EllipticCurvePublicKey:
-    """Of the few who sign much; of one vehicle it is forgotten soon."""
+    """The key of a point. CAs and the CPS sign often; a vehicle's key soon leaves the cache."""
     return ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, point)
 
 

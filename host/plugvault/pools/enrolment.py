@@ -14,7 +14,7 @@ from evcc.x509 import CertificateError
 from plugvault.pki import path
 from plugvault.pki.issue import Authority, der, issue
 from plugvault.pki.profiles import PROFILES
-from plugvault.pki.request import Request
+from plugvault.pki.request import SigningRequest
 from plugvault.pki.schemes import EDITION2
 from plugvault.pools import authorization, certificates
 from plugvault.pools.caller import Caller, read_emaid, read_pcid
@@ -88,7 +88,7 @@ def enroll(
     caller: Caller,
     kind: str,
     authority: Authority,
-    wanted: Request,
+    request: SigningRequest,
     now: float,
     *,
     ocsp: str | None = None,
@@ -96,11 +96,11 @@ def enroll(
 ) -> bytes:
     """A certificate for the request, DER. `kind`: of KINDS; `registered`: a station must have
     been announced. Raises PoolError, `plugvault.pki.issue.IssueError`."""
-    identifier = KINDS[kind].identifier(wanted.common_name, authority.scheme.edition)
+    identifier = KINDS[kind].identifier(request.common_name, authority.scheme.edition)
     authorization.check(caller, f"est.{kind}", **identifier)
-    if kind == "cpo" and registered and records.entities.get(wanted.common_name) is None:
+    if kind == "cpo" and registered and records.entities.get(request.common_name) is None:
         raise PoolError("forbidden", UNANNOUNCED)
-    return _issue(records, kind, authority, wanted, now, ocsp)
+    return _issue(records, kind, authority, request, now, ocsp)
 
 
 def renew(
@@ -108,7 +108,7 @@ def renew(
     current: bytes,
     kind: str,
     authority: Authority,
-    wanted: Request,
+    request: SigningRequest,
     now: float,
     *,
     ocsp: str | None = None,
@@ -131,17 +131,17 @@ def renew(
         raise PoolError("forbidden", f"{NOT_CURRENT} is not valid now.")
     if records.statuses.revoked([path.identity(held)]):
         raise PoolError("forbidden", f"{NOT_CURRENT} has been revoked.")
-    named = {"CN": wanted.common_name, "O": wanted.organisation, "C": wanted.country}
+    named = {"CN": request.common_name, "O": request.organisation, "C": request.country}
     if any(held.names.get(part) != value for part, value in named.items()):
         raise PoolError("forbidden", "The request's subject is not that of the certificate.")
-    return _issue(records, kind, authority, wanted, now, ocsp)
+    return _issue(records, kind, authority, request, now, ocsp)
 
 
 def _issue(
     records: Records,
     kind: str,
     authority: Authority,
-    wanted: Request,
+    request: SigningRequest,
     now: float,
     ocsp: str | None,
 ) -> bytes:
@@ -149,9 +149,9 @@ def _issue(
         certificates.check(records, authority.path)
     except PoolError as error:
         raise PoolError("unavailable", "The CA has been revoked.") from error
-    names = {"O": wanted.organisation, "CN": wanted.common_name}
-    if wanted.country:
-        names["C"] = wanted.country
-    made = issue(KINDS[kind].profile, names, wanted.public_key, authority, now, ocsp=ocsp)
+    names = {"O": request.organisation, "CN": request.common_name}
+    if request.country:
+        names["C"] = request.country
+    made = issue(KINDS[kind].profile, names, request.public_key, authority, now, ocsp=ocsp)
     certificates.record(records, made)
     return made
