@@ -1,23 +1,23 @@
-"""What is remembered of what others send: so much of it, and then the oldest goes."""
+"""Bounded memories of data that other parties send: the oldest entry is evicted."""
 
 from threading import Lock
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_one = Lock()
+_lock = Lock()
 
 
-def keep(kept: dict[Any, Any], most: int, key: Any, value: Any) -> None:
-    """Put it in; the oldest goes for it when there are `most`. From any thread."""
-    with _one:
-        if key not in kept and len(kept) >= most:
-            del kept[next(iter(kept))]
-        kept[key] = value
+def put(entries: dict[Any, Any], most: int, key: Any, value: Any) -> None:
+    """Set `entries[key]`; with `most` entries, a new one replaces the oldest. From any thread."""
+    with _lock:
+        if key not in entries and len(entries) >= most:
+            del entries[next(iter(entries))]
+        entries[key] = value
 
 
-def add(kept: list[T], most: int, one: T) -> None:
-    """Put it at the end; the older half goes when there are more than `most`."""
-    kept.append(one)
-    if len(kept) > most:
-        del kept[: most // 2]
+def append(items: list[T], most: int, item: T) -> None:
+    """Append to `items`; with more than `most`, the oldest `most // 2` are removed."""
+    items.append(item)
+    if len(items) > most:
+        del items[: most // 2]

@@ -1,10 +1,10 @@
-"""Learn what other CAs have revoked, before the pools decide: OCSP over HTTP.
+"""Learn which certificates of foreign CAs are revoked, before the pools decide: OCSP over HTTP.
 
-Only certificates whose path ends in a root of RCP are asked about, and not those of our own CAs,
-whose status is in the store. What is revoked is entered there; the pools look nowhere else. When
-a responder is silent or says nothing to be believed, that is logged and nothing is entered: a
-contract does not wait for another's server. An answer is not asked for again while it holds, nor
-a silent responder for a minute.
+A certificate's responder is asked only when the path ends in a root of RCP and the issuer is not
+one of our own CAs, whose statuses are in the store. A revocation is entered into the store, where
+the pools look it up. An unusable answer is logged and nothing is entered: a contract does not wait
+for a foreign server. A responder is not asked again while its answer holds, nor within a minute
+after it failed.
 """
 
 import logging
@@ -22,15 +22,15 @@ from plugvault.pools.repositories import Store
 log = logging.getLogger("plugvault.foreign_revocation")
 
 TIMEOUT = 2.0  # seconds for one answer: a caller waits
-AGAIN = 3600.0  # seconds after which a good certificate is asked about again, at the latest
-SILENT = 60.0  # seconds in which a responder that failed is left alone
-KEPT = 50_000  # moments remembered
+RECHECK = 3600.0  # seconds until a good certificate is checked again, at the latest
+BACK_OFF = 60.0  # seconds in which a responder that failed is not asked
+MOST = 50_000  # certificates and responders whose next check is remembered
 
 
 class ForeignRevocation:
-    """`Services.refresh`. Safe to use from several threads.
+    """`Services.update_revocations`. Safe to use from several threads.
 
-    `own`: key identifiers of our CAs, hexadecimal; `outbound`: which addresses may be asked;
+    `own`: key identifiers of our CAs, hexadecimal; `outbound`: the addresses that may be called;
     `clock()`: Unix seconds.
     """
 
@@ -43,65 +43,71 @@ class ForeignRevocation:
     ) -> None:
         self._store, self._own, self._outbound = store, frozenset(own), outbound
         self._clock = clock
-        self._next: dict[str, float] = {}
+        self._next: dict[str, float] = {}  # identity or URL -> Unix seconds of the next check
         self._lock = Lock()
 
     def __call__(self, certificates: Sequence[bytes]) -> None:
-        """`certificates`: DER, a leaf and what is above it, in any order."""
+        """`certificates`: DER, a leaf and its issuers, in any order."""
         try:
-            read = [path.read_any(der) for der in certificates]
+            path_certificates = [path.read_any(der) for der in certificates]
         except CertificateError:
-            return  # whoever decides will say so
-        asked = [one for one in read if one.ocsp and path.identity(one)[0] not in self._own]
-        if not any(self._due("/".join(path.identity(one))) for one in asked):
+            return  # the pools refuse the path with a reason
+        due = [
+            certificate
+            for certificate in path_certificates
+            if certificate.ocsp
+            and path.identity(certificate)[0] not in self._own
+            and self._is_due(_key(certificate))
+        ]
+        if not due:
             return
         with self._store.read() as records:
             roots = [path.read_any(root.certificate) for root in records.roots.all()]
-        for one in asked:
-            issuer = _issuer(one, read, roots)
-            if issuer is not None and self._due("/".join(path.identity(one))):
-                self._ask(one, issuer)
+        for certificate in due:
+            issuer = _issuer(certificate, path_certificates, roots)
+            if issuer is not None and self._is_due(_key(certificate)):
+                self._check(certificate, issuer)
 
-    def _due(self, what: str) -> bool:
+    def _is_due(self, key: str) -> bool:
         with self._lock:
-            return self._next.get(what, 0.0) <= self._clock()
+            return self._next.get(key, 0.0) <= self._clock()
 
-    def _wait(self, what: str, until: float) -> None:
+    def _postpone(self, key: str, until: float) -> None:
         with self._lock:
-            if len(self._next) >= KEPT:
+            if len(self._next) >= MOST:
                 self._next.clear()
-            self._next[what] = until
+            self._next[key] = until
 
-    def _ask(self, certificate: Certificate, issuer: Certificate) -> None:
+    def _check(self, certificate: Certificate, issuer: Certificate) -> None:
         url, now = str(certificate.ocsp), self._clock()
-        if not self._due(url):
+        if not self._is_due(url):
             return
         identity = path.identity(certificate)
         try:
-            answer = self._outbound.request(
+            response = self._outbound.request(
                 "POST",
                 url,
                 ocsp.request(certificate.der, issuer.der),
                 {"Content-Type": "application/ocsp-request"},
             )
-            told = ocsp.read(answer.body, certificate.der, issuer.der, now)
+            answer = ocsp.read(response.body, certificate.der, issuer.der, now)
         except (NetError, ocsp.OcspError) as error:
             log.warning("no status of %s %s from %s: %s", *identity, url, error)
-            self._wait(url, now + SILENT)
+            self._postpone(url, now + BACK_OFF)
             return
-        if told.status == "unknown":
+        if answer.status == "unknown":
             log.warning("%s does not know %s %s", url, *identity)
-        elif told.status == "revoked":
-            self._enter(certificate, told, now)
-        self._wait("/".join(identity), max(now + SILENT, min(told.until, now + AGAIN)))
+        elif answer.status == "revoked":
+            self._enter(certificate, answer, now)
+        self._postpone(_key(certificate), max(now + BACK_OFF, min(answer.until, now + RECHECK)))
 
-    def _enter(self, certificate: Certificate, told: ocsp.OcspAnswer, now: float) -> None:
+    def _enter(self, certificate: Certificate, answer: ocsp.OcspAnswer, now: float) -> None:
         issuer, serial = path.identity(certificate)
-        reason = told.reason if told.reason in REASONS else "unspecified"
-        revoked = told.revoked if told.revoked is not None else int(now)
+        reason = answer.reason if answer.reason in REASONS else "unspecified"
+        revoked = answer.revoked if answer.revoked is not None else int(now)
         with self._store.write() as records:
-            known = records.statuses.get(issuer, serial)
-            if known is None or known.revoked is None:
+            status = records.statuses.get(issuer, serial)
+            if status is None or status.revoked is None:
                 subject = distinguished_name(certificate.names)
                 records.statuses.put(
                     Status(issuer, serial, subject, certificate.not_after, revoked, reason)
@@ -109,10 +115,14 @@ class ForeignRevocation:
         log.info("%s %s is revoked (%s)", issuer, serial, reason)
 
 
+def _key(certificate: Certificate) -> str:
+    return "/".join(path.identity(certificate))
+
+
 def _issuer(
     certificate: Certificate, others: Sequence[Certificate], roots: Sequence[Certificate]
 ) -> Certificate | None:
-    """Who issued it, when its path ends in a root: a stranger's address is never called."""
+    """The issuer, when the path ends in a root: no address from an unknown path is called."""
     direct, step = None, certificate
     for _ in range(len(others) + 1):
         for above in (*roots, *others):
@@ -128,8 +138,8 @@ def _issuer(
 
 
 def _issued(above: Certificate, below: Certificate) -> bool:
-    """Also that `path.identity` says so: what is learned is entered under that, and a CA that
-    names another's key for its own would revoke what the other has issued."""
+    """Whether `above` issued `below`, also by its key identifier: a status is entered under that,
+    and a CA with the key identifier of another CA would revoke the certificates of that one."""
     return (
         above.is_ca
         and above.subject == below.issuer

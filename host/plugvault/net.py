@@ -1,10 +1,10 @@
-"""HTTP to addresses that others chose: webhooks, and the OCSP responders of foreign certificates.
+"""HTTP to URLs that other parties chose: webhooks, and OCSP responders of foreign certificates.
 
-Whoever may name a URL could make this machine call what only it can reach: itself, its network,
-the metadata service of its cloud. So the host is resolved here, every address that is not public
-is passed over, and the connection goes to the very address that was looked at: a name that
-answers differently the second time gains nothing. Redirects are not followed, no proxy of the
-environment is used, an exchange has an end in time and in size.
+Such a URL could make this machine call addresses that only it can reach: itself, its network, the
+metadata service of its cloud (server-side request forgery). So the host name is resolved here, an
+address that is not public is skipped, and the connection goes to the checked address itself: a
+name that resolves differently the second time gains nothing. Redirects are not followed, proxies
+of the environment are not used, and an exchange is limited in time and in size.
 """
 
 import ipaddress
@@ -27,16 +27,16 @@ from plugvault.patience import wait
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-TIMEOUT = 10.0  # seconds for a whole exchange, however slowly it comes
+TIMEOUT = 10.0  # seconds for a whole exchange
 LIMIT = 65_536  # bytes of an answer that are read
 
 _PORTS = {"http": 80, "https": 443}
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-# What holds an IPv4 address in its last four bytes: mapped [RFC 4291], NAT64 [RFC 6052].
-_HOLDS_IPV4 = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96")))
-# Public by their number and not for anybody: tunnels to any IPv4 address [RFC 3056], what is
-# kept for protocols and for examples [RFC 6890, 2928, 9637], a cloud's service for its machines.
-_NEVER = tuple(
+# IPv6 addresses that end with an IPv4 address: mapped [RFC 4291], NAT64 [RFC 6052].
+_EMBEDS_IPV4 = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96")))
+# Not public although `is_global` says so: tunnels to any IPv4 address [RFC 3056], addresses for
+# protocols and examples [RFC 6890, 2928, 9637], a cloud's service for its machines.
+_NOT_PUBLIC = tuple(
     map(
         ipaddress.ip_network,
         ("2002::/16", "2001::/23", "3fff::/20", "192.0.0.0/24", "168.63.129.16/32"),
@@ -45,14 +45,14 @@ _NEVER = tuple(
 
 
 class NetError(EvccError):
-    """An exchange that did not come about; nothing of an address that was passed over is told."""
+    """An exchange that failed. The text never holds an address that was skipped."""
 
     REASONS = ("refused", "unreachable", "url")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`body`: the first LIMIT bytes of it."""
+    """An HTTP response. `body`: at most its first LIMIT bytes."""
 
     status: int
     headers: Mapping[str, str]
@@ -60,10 +60,10 @@ class Answer:
 
 
 class Outbound:
-    """Calls out. Safe to use from several threads.
+    """A client for such URLs. Safe to use from several threads.
 
-    `networks`: as in "127.0.0.0/8", addresses that may be reached although they are not public;
-    `timeout`: seconds for a whole exchange. Raises ValueError for what is no network.
+    `networks`: not public, but permitted, as in "127.0.0.0/8"; `timeout`: seconds for a whole
+    exchange. Raises ValueError when one is not a network.
     """
 
     def __init__(self, networks: Iterable[str] = (), timeout: float = TIMEOUT) -> None:
@@ -73,17 +73,16 @@ class Outbound:
     def request(
         self, method: str, url: str, content: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One exchange on a connection of its own. The answer, whatever its status.
+        """One exchange on a new connection. Returns the answer, also with an error status.
 
-        Raises NetError: "url" as `check`, "refused" (the host has no address that may be
-        reached), "unreachable" (no connection, no TLS, no answer in time, an answer that is not
-        HTTP).
+        Raises NetError: "url" as `check`, "refused" (the host has no permitted address),
+        "unreachable" (no connection, no TLS, no answer in time, an answer that is not HTTP).
         """
         self.check(url)
         wait()
-        guard = _Guard(self._networks, time.monotonic() + self._timeout)
+        backend = _PublicBackend(self._networks, time.monotonic() + self._timeout)
         times = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)
-        with httpcore.ConnectionPool(_trust(), network_backend=guard) as pool:
+        with httpcore.ConnectionPool(_trust(), network_backend=backend) as pool:
             try:
                 with pool.stream(
                     method,
@@ -93,28 +92,28 @@ class Outbound:
                     extensions={"timeout": times},
                 ) as answer:
                     body = bytearray()
-                    for part in answer.iter_stream():
-                        body += part
+                    for chunk in answer.iter_stream():
+                        body += chunk
                         if len(body) >= LIMIT:
                             break
-                    received = {
+                    answer_headers = {
                         name.decode("latin-1").lower(): value.decode("latin-1")
                         for name, value in answer.headers
                     }
-                    return Answer(answer.status, received, bytes(body[:LIMIT]))
+                    return Answer(answer.status, answer_headers, bytes(body[:LIMIT]))
             except (
                 httpcore.TimeoutException,
                 httpcore.NetworkError,
                 httpcore.ProtocolError,
                 OSError,
             ) as error:
-                raise NetError("unreachable", _words(error)) from error
+                raise NetError("unreachable", _text(error)) from error
 
     def check(self, url: str) -> None:
-        """Whether a URL could be called at all; names are resolved only when it is.
+        """Check a URL without a call; a host name is not resolved.
 
         Raises NetError: "url" (not http or https, credentials in it, no host), "refused" (it
-        names an address that may not be reached, in whatever way it is written).
+        holds an address that is not permitted, in any notation).
         """
         try:
             parts = urlsplit(_ascii(url))
@@ -127,26 +126,26 @@ class Outbound:
             raise NetError("url", "the URL must not hold credentials")
         if not host:
             raise NetError("url", "the URL names no host")
-        named = _literal(host)
-        if named is not None and not is_permitted(named, self._networks):
+        address = _literal(host)
+        if address is not None and not is_permitted(address, self._networks):
             raise NetError("refused", "the URL leads to an address that is not public")
 
 
 def is_permitted(address: Address, networks: Sequence[Network] = ()) -> bool:
     """Whether an address is public, or in one of these networks."""
-    if isinstance(address, ipaddress.IPv6Address) and any(address in net for net in _HOLDS_IPV4):
+    if isinstance(address, ipaddress.IPv6Address) and any(address in net for net in _EMBEDS_IPV4):
         address = ipaddress.IPv4Address(address.packed[-4:])
     if any(address in network for network in networks):
         return True
-    if any(address in network for network in _NEVER):
+    if any(address in network for network in _NOT_PUBLIC):
         return False
     if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     return address.is_global and not address.is_multicast
 
 
-class _Guard(httpcore.NetworkBackend):
-    """Resolves, judges, and connects to what was judged, until `deadline` (monotonic)."""
+class _PublicBackend(httpcore.NetworkBackend):
+    """Connects to the permitted addresses of a host only, until `deadline` (monotonic)."""
 
     def __init__(self, networks: Sequence[Network], deadline: float) -> None:
         self._networks = networks
@@ -161,35 +160,36 @@ class _Guard(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Any = None,
     ) -> httpcore.NetworkStream:
-        found = _resolved(host, port, _left(self._deadline, httpcore.ConnectTimeout))
-        permitted = [one for one in found if is_permitted(one, self._networks)]
-        if found and not permitted:
+        remaining = _remaining(self._deadline, httpcore.ConnectTimeout)
+        addresses = _resolve_in_time(host, port, remaining)
+        permitted = [address for address in addresses if is_permitted(address, self._networks)]
+        if addresses and not permitted:
             raise NetError("refused", f"{host} leads to an address that is not public")
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in permitted:
-            left = _left(self._deadline, httpcore.ConnectTimeout)
+            remaining = _remaining(self._deadline, httpcore.ConnectTimeout)
             try:
                 stream = self._inner.connect_tcp(
-                    str(address), port, left, local_address, socket_options
+                    str(address), port, remaining, local_address, socket_options
                 )
-                return _Bounded(stream, self._deadline)
+                return _DeadlineStream(stream, self._deadline)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
 
 
-class _Bounded(httpcore.NetworkStream):
-    """A stream whose every step ends with the exchange: bytes that trickle win no time."""
+class _DeadlineStream(httpcore.NetworkStream):
+    """A stream whose every operation ends at `deadline`: a slow sender gains no time."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream = stream
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline, httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, _remaining(self._deadline, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(self._deadline, httpcore.WriteTimeout))
+        self._stream.write(buffer, _remaining(self._deadline, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -200,47 +200,48 @@ class _Bounded(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        left = _left(self._deadline, httpcore.ConnectTimeout)
-        return _Bounded(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
+        remaining = _remaining(self._deadline, httpcore.ConnectTimeout)
+        stream = self._stream.start_tls(ssl_context, server_hostname, remaining)
+        return _DeadlineStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
-def _left(deadline: float, late: type[httpcore.TimeoutException]) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise late("the exchange took too long")
-    return left
+def _remaining(deadline: float, timeout_error: type[httpcore.TimeoutException]) -> float:
+    """Seconds until the deadline."""
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise timeout_error("the exchange took too long")
+    return remaining
 
 
 def _resolve(host: str, port: int | None, flags: int = 0) -> list[Address]:
-    """Every address of a host, in the system's order; none where there is none."""
+    """Every address of a host, in the system's order."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except (socket.gaierror, UnicodeError):
         return []
-    return [ipaddress.ip_address(where[0]) for *_, where in found]
+    return [ipaddress.ip_address(address[0]) for *_, address in entries]
 
 
-def _resolved(host: str, port: int, seconds: float) -> list[Address]:
-    """`_resolve`, which the system gives no end in time. Raises httpcore.ConnectTimeout."""
-    found: SimpleQueue[list[Address]] = SimpleQueue()
-    ask = threading.Thread(target=lambda: found.put(_resolve(host, port)), daemon=True)
-    ask.start()
+def _resolve_in_time(host: str, port: int, seconds: float) -> list[Address]:
+    """`_resolve` in a thread: the system's call has no timeout. Raises httpcore.ConnectTimeout."""
+    results: SimpleQueue[list[Address]] = SimpleQueue()
+    threading.Thread(target=lambda: results.put(_resolve(host, port)), daemon=True).start()
     try:
-        return found.get(timeout=seconds)
+        return results.get(timeout=seconds)
     except Empty as error:
         raise httpcore.ConnectTimeout(f"{host} is not found in time") from error
 
 
 def _literal(host: str) -> Address | None:
-    """The address that a host is without asking anybody, also in octal, hexadecimal or as one
-    number, which the system's resolver reads too."""
+    """The address that a host is without a look-up. The system's resolver also reads octal and
+    hexadecimal notation and a single number."""
     if host.rstrip(".").endswith("localhost"):
         return ipaddress.IPv4Address("127.0.0.1")
-    found = _resolve(host, None, socket.AI_NUMERICHOST)
-    return found[0] if found else None
+    addresses = _resolve(host, None, socket.AI_NUMERICHOST)
+    return addresses[0] if addresses else None
 
 
 def _ascii(url: str) -> str:
@@ -255,5 +256,5 @@ def _trust() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _words(error: Exception) -> str:
+def _text(error: Exception) -> str:
     return f"{type(error).__name__} {error}".strip()

@@ -354,7 +354,7 @@ def lying_partner(pools: Pools, message: Any) -> Any:
     return SimpleNamespace(
         store=pools.store,
         clock=lambda: pools.now,
-        refresh=lambda _: None,
+        update_revocations=lambda _: None,
         signers=[],
         peers=SimpleNamespace(
             know=lambda _: None, sign=lambda *_: message, roots=lambda: False

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from plugvault.bounded import keep
+from plugvault import bounded
 
 
 def test_a_new_entry_replaces_the_oldest() -> None:
     entries: dict[str, int] = {}
     for number, name in enumerate("abcd"):
-        keep(entries, 3, name, number)
+        bounded.put(entries, 3, name, number)
     assert entries == {"b": 1, "c": 2, "d": 3}
 
 
 def test_an_entry_that_is_put_again_evicts_nothing() -> None:
     entries = {"a": 1, "b": 2}
-    keep(entries, 2, "b", 3)
+    bounded.put(entries, 2, "b", 3)
     assert entries == {"a": 1, "b": 3}
 
 
@@ -39,7 +39,7 @@ def test_threads_write_one_at_a_time() -> None:
 
     def fill(start: int) -> None:
         for number in range(start, start + 20):
-            keep(entries, 8, number, number)
+            bounded.put(entries, 8, number, number)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(fill, range(0, 80, 20)))

@@ -1,9 +1,9 @@
-"""What happens beside the requests: deliveries to webhooks, and the pools' regular duties.
+"""Background work: deliveries to webhooks, and the pools' periodic tasks.
 
     run(store, secret, settings, clock, stop)     # until stop.set(); several processes may
 
-All it knows is in the store, so it may be killed anywhere and go on: a delivery is leased while
-somebody has it in hand, and settled in one transaction with what follows from its outcome.
+All state is in the store, so that a killed process loses nothing: a worker leases a delivery, and
+settles it in one transaction with the events that follow from its outcome.
 """
 
 from plugvault.delivery.periodic import TASKS, PeriodicTask, PurgeEvents, run

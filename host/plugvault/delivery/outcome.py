@@ -1,11 +1,11 @@
-"""What becomes of a delivery after an attempt, and who is told [OPCP 1.0.0, webhooks].
+"""The state of a delivery after an attempt, and the event that follows [OPCP 1.0.0, webhooks].
 
-| the receiver | the delivery | the operator of a contract whose maker was told |
+| the receiver | the delivery | event to the operator of a contract that the maker was told of |
 |---|---|---|
 | answers 2xx | is "sent" | mo.contract.{created,updated,deleted}.sent.to.oem |
 | answers 400 or 409 | is "rejected" | mo.contract.rejected.by.oem |
 | answers 410 | is "dead", its webhook disabled | |
-| else, or not at all | is tried again later, at last "dead" | mo.contract.queued.to.oem, once |
+| anything else, or not at all | is tried again, finally "dead" | mo.contract.queued.to.oem, once |
 """
 
 import json
@@ -22,7 +22,7 @@ REFUSED, GONE = (400, 409), 410
 
 class Settings(Protocol):
     """`networks`: see `plugvault.net`; `retries`: attempts after the first; `retry_after`: seconds
-    until the first of them, twice as long before each that follows."""
+    until the first retry, doubled before each further one."""
 
     @property
     def networks(self) -> tuple[str, ...]: ...
@@ -34,31 +34,32 @@ class Settings(Protocol):
 
 def settle(
     records: Records,
-    taken: Delivery,
+    leased: Delivery,
     event: Event,
     settings: Settings,
     now: float,
     status: int,
-    words: str,
+    outcome: str,
 ) -> None:
-    """Write down what an attempt came to, and tell the operator. `status`: HTTP's, 0 without an
-    answer; `words`: for the owner of the webhook.
+    """Record the outcome of an attempt, and publish the event that follows. `status`: HTTP's, 0
+    without an answer; `outcome`: a text for the owner of the webhook.
 
-    Nothing happens when the delivery is in another's hand by now: that one will settle it.
+    Does nothing when another worker has leased the delivery meanwhile and will settle it.
     """
-    state, follow_up = _verdict(status, taken.attempts, settings.retries)
-    after = replace(
-        taken,
+    state, follow_up = _verdict(status, leased.attempts, settings.retries)
+    retry_at = now + settings.retry_after * 2**leased.attempts
+    settled = replace(
+        leased,
         state=state,
-        attempts=taken.attempts + 1,
-        due=now + settings.retry_after * 2**taken.attempts if state == "pending" else taken.due,
+        attempts=leased.attempts + 1,
+        due=retry_at if state == "pending" else leased.due,
         lease=0.0,
-        outcome=words,
+        outcome=outcome,
     )
-    if not records.deliveries.settle(taken, after):
+    if not records.deliveries.settle(leased, settled):
         return
     if status == GONE:
-        endpoint = records.endpoints.get(taken.endpoint_id)
+        endpoint = records.endpoints.get(leased.endpoint_id)
         if endpoint:
             records.endpoints.put(replace(endpoint, enabled=False))
     if follow_up and event.kind in OEM_EVENTS:
@@ -70,7 +71,7 @@ def settle(
 
 
 def _verdict(status: int, attempts: int, retries: int) -> tuple[str, str]:
-    """The state, and the kind of event that follows, if any. `attempts`: before this one."""
+    """(state, kind of the event that follows or ""). `attempts`: before this one."""
     if 200 <= status < 300:
         return "sent", "mo.contract.{}.sent.to.oem"
     if status in REFUSED:

@@ -1,8 +1,7 @@
-"""What has to be done again and again, beside deliveries: cleansing, ending an operator, and
-forgetting what everybody was told long ago.
+"""Periodic tasks beside the deliveries: cleansing, termination of operators, purge of old events.
 
-Each duty is done in small transactions by whoever comes first, so that every worker may have all
-of them.
+Each task works in small transactions that only one worker wins, so that every worker may run all
+tasks.
 """
 
 import logging
@@ -21,41 +20,40 @@ from plugvault.pools.repositories import Store
 log = logging.getLogger("plugvault.delivery")
 
 BATCH = 200  # events looked at in one transaction
-LOOK = 0.2  # seconds until the end of one of the threads is noticed
+CHECK = 0.2  # seconds between two checks of the threads
 
 
 @dataclass(frozen=True)
 class PeriodicTask:
-    """`do(store, now)` every so many seconds, and again at once when it gives True. An EvccError
-    is noted, and it is tried again."""
+    """`run(store, now)` every so many seconds, and again immediately when it returns True. An
+    EvccError is logged, and the task goes on."""
 
     name: str
     every: float
-    do: Callable[[Store, float], object]
+    run: Callable[[Store, float], object]
 
 
-def _end_operators(store: Store, now: float) -> bool:
+def _terminate(store: Store, now: float) -> bool:
     return termination.work(store, now) is not None
 
 
 TASKS = (
     PeriodicTask("cleansing", 60.0, cleanse),
-    PeriodicTask("termination", 1.0, _end_operators),
+    PeriodicTask("termination", 1.0, _terminate),
 )
 
 
 class PurgeEvents:
-    """Delete events that are older than so many seconds. What is still to be delivered stays, and
-    what was given up, until it has been sent. Who follows the stream has this long to come back.
-    """
+    """Delete events that are older than `age` seconds, except those with a delivery that is still
+    pending or dead. A client of the event stream can be away this long without a gap."""
 
-    def __init__(self, keep: float) -> None:
-        self._keep = keep
+    def __init__(self, age: float) -> None:
+        self._age = age
         self._after = 0
 
     def __call__(self, store: Store, now: float) -> bool:
         with store.write() as records:
-            after = records.events.forget(self._after, now - self._keep, BATCH)
+            after = records.events.forget(self._after, now - self._age, BATCH)
         self._after = after or 0
         return after is not None
 
@@ -66,31 +64,31 @@ def run(
     settings: Settings,
     clock: Callable[[], float],
     stop: threading.Event,
-    duties: Sequence[PeriodicTask] = TASKS,
+    tasks: Sequence[PeriodicTask] = TASKS,
 ) -> None:
-    """Deliver events and do the duties until `stop`; arguments as of `Worker`.
+    """Deliver events and run the tasks until `stop`; arguments as of `Worker`.
 
-    Raises what no part of it expected, so that whoever keeps the process alive starts it anew.
+    Raises any unexpected exception of a thread, so that the process's supervisor restarts it.
     """
     worker = Worker(store, secret, settings, clock)
-    with ThreadPoolExecutor(len(duties) + 1, "plugvault-duty") as threads:
-        running = [threads.submit(worker.run, stop)]
-        running += [threads.submit(_repeat, duty, store, clock, stop) for duty in duties]
-        while not stop.wait(LOOK):
-            if any(one.done() for one in running):
+    with ThreadPoolExecutor(len(tasks) + 1, "plugvault-task") as threads:
+        futures = [threads.submit(worker.run, stop)]
+        futures += [threads.submit(_repeat, task, store, clock, stop) for task in tasks]
+        while not stop.wait(CHECK):
+            if any(future.done() for future in futures):
                 stop.set()
-        for one in running:
-            one.result()
+        for future in futures:
+            future.result()
 
 
 def _repeat(
-    duty: PeriodicTask, store: Store, clock: Callable[[], float], stop: threading.Event
+    task: PeriodicTask, store: Store, clock: Callable[[], float], stop: threading.Event
 ) -> None:
     while not stop.is_set():
-        more: object = False
+        has_more: object = False
         try:
-            more = duty.do(store, clock())
+            has_more = task.run(store, clock())
         except EvccError as error:
-            log.warning("%s: %s", duty.name, error)
-        if more is not True:
-            stop.wait(duty.every)
+            log.warning("%s: %s", task.name, error)
+        if has_more is not True:
+            stop.wait(task.every)

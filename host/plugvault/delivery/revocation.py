@@ -1,7 +1,7 @@
-"""Ask again about what is in the pools: what another CA has revoked since it was stored.
+"""Recheck the foreign certificates in the pools: their CAs may have revoked them meanwhile.
 
-Whatever is found revoked is entered by who asks; the pools look there, and cleansing removes it.
-Certificates of our own CAs are not asked about: their status is in the store.
+`update` enters the revocations into the store; cleansing then removes the records. Certificates of
+our own CAs are not checked: their status is in the store already.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,41 +17,42 @@ _POOLS: tuple[Callable[[Records], Vehicles | Contracts], ...] = (
 
 
 class RecheckRevocation:
-    """A duty, in small steps: each call asks about one page and says whether there is another.
+    """A periodic task in small steps: each call checks one page and returns whether more follow.
 
-    `refresh(certificates)`: of `Services`; `own`: key identifiers of our CAs, hexadecimal.
+    `update(certificates)`: `Services.update_revocations`; `own`: key identifiers of our CAs,
+    hexadecimal.
     """
 
     def __init__(
-        self, refresh: Callable[[Sequence[bytes]], None], own: Collection[str] = ()
+        self, update: Callable[[Sequence[bytes]], None], own: Collection[str] = ()
     ) -> None:
-        self._refresh = refresh
+        self._update = update
         self._own = own
-        self._round: Iterator[list[Sequence[bytes]]] | None = None
+        self._pages: Iterator[list[Sequence[bytes]]] | None = None
 
     def __call__(self, store: Store, _now: float) -> bool:
-        if self._round is None:
-            self._round = _pages(store, self._own)
-        page = next(self._round, None)
+        if self._pages is None:
+            self._pages = _pages(store, self._own)
+        page = next(self._pages, None)
         if page is None:
-            self._round = None
+            self._pages = None
             return False
         for certificates in page:
-            self._refresh(certificates)
+            self._update(certificates)
         return True
 
 
 def _pages(store: Store, own: Collection[str]) -> Iterator[list[Sequence[bytes]]]:
-    """Leaf and sub-CAs of each vehicle, then of each contract; no transaction stays open."""
+    """Leaf and sub-CAs of each vehicle, then of each contract. Each page is a transaction."""
     for pool in _POOLS:
         with store.read() as records:
-            issuers = [one for one in pool(records).issuers() if one not in own]
+            issuers = [issuer for issuer in pool(records).issuers() if issuer not in own]
         for issuer in issuers:
             last = ""
             while True:
                 with store.read() as records:
-                    found = pool(records).of_issuer(issuer, last, PAGE)
-                if not found:
+                    page = pool(records).of_issuer(issuer, last, PAGE)
+                if not page:
                     break
-                last = found[-1].serial
-                yield [(one.certificate, *one.subs) for one in found]
+                last = page[-1].serial
+                yield [(record.certificate, *record.subs) for record in page]

@@ -1,7 +1,7 @@
-"""The delivery of events to webhooks: each at least once, of one vehicle in order.
+"""Deliver events to webhooks: each at least once, those of one vehicle in order.
 
-Many deliveries are under way at once, and of each webhook only so many: a receiver that is slow
-holds up its own events and nobody else's.
+Many deliveries run at the same time, but only a few for each webhook: a slow receiver delays its
+own events only.
 """
 
 import json
@@ -24,25 +24,25 @@ from plugvault.pools.repositories import Store
 
 log = logging.getLogger("plugvault.delivery")
 
-TIMEOUT = 10.0  # seconds a receiver has for its answer, all of it
-LEASE = 60.0  # seconds a worker has for a delivery before another may take it
-THREADS = 64  # deliveries at once
-EACH = 4  # of them to one webhook
-EVERY = 0.2  # seconds between two looks into the store when nothing is due
-_REST = 1.0  # seconds before a webhook is looked at again whose due events wait for earlier ones
+TIMEOUT = 10.0  # seconds a receiver has for its whole answer
+LEASE = 60.0  # seconds until another worker may take over a delivery
+THREADS = 64  # concurrent deliveries
+PER_WEBHOOK = 4  # of them to one webhook
+POLL = 0.2  # seconds between two queries of the store when nothing is due
+_PAUSE = 1.0  # seconds until a webhook is tried again whose due events wait for earlier ones
 
 
 @dataclass(frozen=True)
-class _Taken:
+class _Lease:
     delivery: Delivery
     event: Event
     endpoint: Endpoint
 
 
 class Worker:
-    """Delivers from one process; any number may work on a store at once.
+    """Delivers events from one process; any number of processes may share a store.
 
-    `secret(endpoint_id)`: what deliveries to it are signed with; `clock()`: Unix seconds.
+    `secret(endpoint_id)`: the secret that signs an endpoint's deliveries; `clock()`: Unix seconds.
     """
 
     def __init__(
@@ -55,100 +55,100 @@ class Worker:
         self._store, self._secret, self._settings, self._clock = store, secret, settings, clock
         self._outbound = Outbound(settings.networks, TIMEOUT)
         self._threads = ThreadPoolExecutor(THREADS, "plugvault-delivery")
-        self._busy: Counter[str] = Counter()  # by endpoint
-        self._resting: dict[str, float] = {}  # endpoint -> until when (monotonic)
+        self._running: Counter[str] = Counter()  # deliveries by endpoint
+        self._paused: dict[str, float] = {}  # endpoint -> end of its pause (monotonic)
         self._changed = threading.Condition()
 
     def step(self) -> int:
-        """Deliver what is due now and return when each has its outcome; how many there were."""
-        self._resting.clear()
-        started = self._start()
-        wait(started)
-        return len(started)
+        """Deliver the due events and wait for their outcomes. Returns their number."""
+        self._paused.clear()
+        futures = self._start()
+        wait(futures)
+        return len(futures)
 
     def run(self, stop: threading.Event) -> None:
-        """Deliver until `stop`, then wait for what is under way."""
+        """Deliver until `stop`, then wait for the running deliveries."""
         try:
             while not stop.is_set():
                 try:
-                    started = self._start()
+                    futures = self._start()
                 except PoolError as error:
                     log.warning("deliveries: %s", error)
-                    started = []
-                if not started:
+                    futures = []
+                if not futures:
                     with self._changed:
-                        self._changed.wait(EVERY)
+                        self._changed.wait(POLL)
         finally:
             self._threads.shutdown()
 
     def _start(self) -> list[Future[None]]:
         with self._changed:
-            busy = self._busy.copy()
-        now, tick = self._clock(), time.monotonic()
+            running = self._running.copy()
+        now, monotonic = self._clock(), time.monotonic()
         with self._store.read() as records:
             waiting = [
                 endpoint
                 for endpoint in records.deliveries.due(now)
-                if busy[endpoint.endpoint_id] < EACH
-                and self._resting.get(endpoint.endpoint_id, 0.0) <= tick
+                if running[endpoint.endpoint_id] < PER_WEBHOOK
+                and self._paused.get(endpoint.endpoint_id, 0.0) <= monotonic
             ]
-        # Those with least under way first: no webhook can keep another from its turn.
-        waiting.sort(key=lambda endpoint: busy[endpoint.endpoint_id])
-        room = THREADS - busy.total()
+        # Webhooks with the fewest running deliveries first, so that each gets its share.
+        waiting.sort(key=lambda endpoint: running[endpoint.endpoint_id])
+        room = THREADS - running.total()
         if not waiting or room <= 0:
             return []
-        taken = self._claim(waiting, busy, room, now)
+        leases = self._claim(waiting, running, room, now)
         with self._changed:
-            self._busy.update(one.endpoint.endpoint_id for one in taken)
-        return [self._threads.submit(self._deliver, one) for one in taken]
+            self._running.update(lease.endpoint.endpoint_id for lease in leases)
+        return [self._threads.submit(self._deliver, lease) for lease in leases]
 
     def _claim(
-        self, waiting: list[Endpoint], busy: Counter[str], room: int, now: float
-    ) -> list[_Taken]:
-        taken: list[_Taken] = []
+        self, waiting: list[Endpoint], running: Counter[str], room: int, now: float
+    ) -> list[_Lease]:
+        leases: list[_Lease] = []
         with self._store.write() as records:
             for endpoint in waiting:
-                share = min(EACH - busy[endpoint.endpoint_id], room - len(taken))
+                share = min(PER_WEBHOOK - running[endpoint.endpoint_id], room - len(leases))
                 if share <= 0:
                     break
-                found = records.deliveries.claim(endpoint.endpoint_id, now, now + LEASE, share)
-                if not found:
-                    self._resting[endpoint.endpoint_id] = time.monotonic() + _REST
-                taken += [_Taken(delivery, event, endpoint) for delivery, event in found]
-        return taken
+                claimed = records.deliveries.claim(endpoint.endpoint_id, now, now + LEASE, share)
+                if not claimed:
+                    self._paused[endpoint.endpoint_id] = time.monotonic() + _PAUSE
+                leases += [_Lease(delivery, event, endpoint) for delivery, event in claimed]
+        return leases
 
-    def _deliver(self, taken: _Taken) -> None:
+    def _deliver(self, lease: _Lease) -> None:
         try:
-            # Who had to wait for a thread so long that another may have it now lets it be.
-            if self._clock() + TIMEOUT <= taken.delivery.lease:
-                status, words = self._post(taken)
+            # A delivery that waited too long for a thread is left to the next lease.
+            if self._clock() + TIMEOUT <= lease.delivery.lease:
+                status, outcome = self._post(lease)
                 with self._store.write() as records:
                     settle(
                         records,
-                        taken.delivery,
-                        taken.event,
+                        lease.delivery,
+                        lease.event,
                         self._settings,
                         self._clock(),
                         status,
-                        words,
+                        outcome,
                     )
-        except EvccError as error:  # no store, no key: the lease ends and somebody tries again
-            log.warning("delivery %s: %s", taken.event.event_id, error)
+        except EvccError as error:  # no store or no key: the lease ends and a worker retries
+            log.warning("delivery %s: %s", lease.event.event_id, error)
         except Exception:
-            log.exception("delivery %s", taken.event.event_id)
+            log.exception("delivery %s", lease.event.event_id)
         finally:
             with self._changed:
-                self._busy[taken.endpoint.endpoint_id] -= 1
-                self._resting.pop(taken.endpoint.endpoint_id, None)
+                self._running[lease.endpoint.endpoint_id] -= 1
+                self._paused.pop(lease.endpoint.endpoint_id, None)
                 self._changed.notify_all()
 
-    def _post(self, taken: _Taken) -> tuple[int, str]:
-        """The status, 0 without an answer, and words for the owner of the webhook."""
-        body = json.dumps(envelope(taken.event)).encode()
-        secret = self._secret(taken.endpoint.endpoint_id)
+    def _post(self, lease: _Lease) -> tuple[int, str]:
+        """(HTTP status or 0 without an answer, a text for the owner of the webhook)."""
+        body = json.dumps(envelope(lease.event)).encode()
+        secret = self._secret(lease.endpoint.endpoint_id)
         headers = {"Content-Type": "application/json", **signature.headers(secret, body)}
         try:
-            answer = self._outbound.request("POST", taken.endpoint.url, body, headers)
+            answer = self._outbound.request("POST", lease.endpoint.url, body, headers)
         except NetError as error:
             return 0, str(error)
         return answer.status, f"The receiver answered {answer.status}."

@@ -96,7 +96,7 @@ def services(
         ocsp=ocsp,
         clock=clock,
         authorities=pki.every,
-        refresh=ForeignRevocation(
+        update_revocations=ForeignRevocation(
             store,
             (authority.identifier.hex() for authority in pki.every),
             Outbound(settings.networks, TIMEOUT),

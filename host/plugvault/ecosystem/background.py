@@ -13,7 +13,7 @@ PURGE_INTERVAL = 600.0  # seconds between two searches for old events
 def run(services: Services, stop: threading.Event) -> None:
     """Work until `stop`. Any number of threads, processes and machines may do so together."""
     own = frozenset(authority.identifier.hex() for authority in services.authorities)
-    recheck = delivery.RecheckRevocation(services.refresh, own)
+    recheck = delivery.RecheckRevocation(services.update_revocations, own)
     purge = delivery.PurgeEvents(services.settings.keep_events)
     delivery.run(
         services.store,

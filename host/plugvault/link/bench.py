@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 from evcc.errors import EvccError
 from evcc.link.mux import CONTROL, LOG, SESSION, TELEMATICS, VAULT, LinkError
 from evcc.ports.stream import PortError, Stream
-from plugvault.bounded import add, keep
+from plugvault import bounded
 from plugvault.link.bridges import StationBridge, VaultBridge
 from plugvault.link.endpoint import LinkEndpoint, Receive
 from plugvault.telematics import Maker
@@ -241,8 +241,8 @@ class Bench:
                 event = CarEvent(str(message["event"]), str(message["text"]))
             with self._changed:
                 if event is not None:
-                    add(self._events_of(message["session"]), _EVENTS, event)
-                    add(self.events, _EVENTS, event)
+                    bounded.append(self._events_of(message["session"]), _EVENTS, event)
+                    bounded.append(self.events, _EVENTS, event)
                 elif message["id"] in self._open_requests:
                     self._answers[message["id"]] = message
                 self._changed.notify_all()
@@ -256,12 +256,12 @@ class Bench:
         events = self._session_events.get(session)
         if events is None:
             events = []
-            keep(self._session_events, _SESSIONS, session, events)
+            bounded.put(self._session_events, _SESSIONS, session, events)
         return events
 
     def _logged(self, data: bytes) -> None:
         text = data.decode(errors="replace")
-        add(self.log, _EVENTS, text)
+        bounded.append(self.log, _EVENTS, text)
         self._observe("log", text)
 
     def _wait(self, condition: Callable[[], bool], timeout: float, failure: str) -> None:

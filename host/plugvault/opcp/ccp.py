@@ -109,7 +109,7 @@ def put(
     given = (taken.contract.certificate, *taken.contract.subs, taken.cps, *taken.cps_subs)
     for der in given:
         pcp.read_certificate(der, "signedContractDataXML")
-    found.refresh(given)
+    found.update_revocations(given)
     with found.store.write() as records:
         ccp.put(
             records,

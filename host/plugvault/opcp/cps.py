@@ -124,7 +124,7 @@ def signers(_: Annotated[Caller, Depends(may("cps.signers"))], found: Found) -> 
 
 def _sign(caller: Caller, found: Services, asked: SignRequest, stored: bool) -> dict[str, Any]:
     data = asked.read()
-    found.refresh((data.certificate, *data.subs))
+    found.update_revocations((data.certificate, *data.subs))
 
     def work(records: Records, now: float) -> SignedContract:
         return cps.sign(records, caller, found.signers, data, asked.pcid, now, asked.fingerprint)

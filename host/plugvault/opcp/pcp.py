@@ -73,7 +73,7 @@ def put(caller: Maker, found: Found, new: ProvisioningCertificate) -> dict[str, 
     # only about certificates that passed all the rest.
     with found.store.read() as records:
         pcp.check(records, *given, found.clock(), new.previous_pcid)
-    found.refresh([der for der in given[1:] if der])
+    found.update_revocations([der for der in given[1:] if der])
     with found.store.write() as records:
         stored = pcp.put(
             records,

@@ -78,8 +78,9 @@ class Services:
     serves: "oem", …, and on other curves than P-256 "oem/secp521r1", …. `operator`: the MO CA for
     operators without an own PKI. `ocsp`: the responder's address for certificates issued here.
     `authorities`: every CA whose certificates OCSP and CRLs speak of.
-    `webhook_secret(endpoint_id)`: what its deliveries are signed with. `refresh(certificates)`:
-    learn the revocation of foreign ones, a path's DER. `clock()`: Unix seconds."""
+    `webhook_secret(endpoint_id)`: what its deliveries are signed with.
+    `update_revocations(certificates)`: enter what foreign CAs revoked of a path, DER.
+    `clock()`: Unix seconds."""
 
     store: Store
     tokens: Tokens
@@ -90,7 +91,7 @@ class Services:
     clock: Callable[[], float]
     authorities: Sequence[Authority] = field(default=(), repr=False)
     webhook_secret: Callable[[str], str] = field(default=lambda _: "", repr=False)
-    refresh: Callable[[Sequence[bytes]], None] = lambda _: None
+    update_revocations: Callable[[Sequence[bytes]], None] = lambda _: None
     peers: Peers | None = None
     settings: Settings = Settings()
 

@@ -16,7 +16,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from plugvault.bounded import keep
+from plugvault import bounded
 from plugvault.opcp.budget import digest
 from plugvault.pools import clients, providers
 from plugvault.pools.caller import Caller
@@ -110,7 +110,7 @@ class Tokens:
         """Who a token speaks for. Raises TokenError; PoolError without a store."""
         named = digest(token)
         verified = self._verified.get(named) or self._verify(token)
-        keep(self._verified, _KNOWN, named, verified)
+        bounded.put(self._verified, _KNOWN, named, verified)
         claimed, expires = verified
         if expires <= self._clock():
             raise TokenError("The access token has expired.")
@@ -119,7 +119,7 @@ class Tokens:
             if client is None or not client.active:
                 raise TokenError(clients.LOCKED)
             caller = _both(claimed, providers.current(records, client.caller))
-        keep(self._known, _KNOWN, named, _Known(caller, expires, time.monotonic() + LOOK))
+        bounded.put(self._known, _KNOWN, named, _Known(caller, expires, time.monotonic() + LOOK))
         return caller
 
     def _verify(self, token: str) -> tuple[Caller, int]:

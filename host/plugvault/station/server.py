@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-from plugvault.bounded import add
+from plugvault import bounded
 from plugvault.station.engine import CLOSED, SEQUENCE_TIMEOUT_MS
 from plugvault.station.events import Authorized, Closed, Event, Fetch, Message, Step
 from plugvault.station.iso15118_2.answers import Offer
@@ -185,7 +185,7 @@ class Station:
                 case Fetch():
                     request = event.request
                 case Authorized():
-                    add(self.records, RECORDS, event)
+                    bounded.append(self.records, RECORDS, event)
                     if self._bill is not None:
                         self._bill(event)
                 case Closed() if event.reason:
