@@ -19,7 +19,8 @@ from .chain import MAX_SUBS
 from .envelopes import ROOM, Envelopes
 from .errors import EvccError
 from .record import RecordError, pack, text, unpack
-from .vault import OWNER, PROVISIONING, VaultError, levels, proves_possession
+from .vault import OWNER, PROVISIONING, VaultError, levels
+from .vault.possession import proves_possession
 
 SLOTS = 5
 INDEX = "contracts"

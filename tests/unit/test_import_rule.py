@@ -20,7 +20,7 @@ PURE = {
     "struct", "sys", "typing",
 }  # fmt: skip
 # What stands in an effectful package and is pure itself.
-PLAIN = ("evcc.vault.schemes", "evcc.vault.levels", "evcc.vault.uri")
+PLAIN = ("evcc.vault.schemes", "evcc.vault.levels", "evcc.vault.possession", "evcc.vault.uri")
 EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 
 # What each area of plugvault may import of plugvault, besides itself. Everyone may use `evcc`.

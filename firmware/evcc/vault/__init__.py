@@ -8,8 +8,6 @@ Does not decide whether a contract is to be trusted: see `installation`. Every m
 VaultError; "unavailable" may pass, "pin" is never tried again by the vault itself.
 """
 
-import hashlib
-
 from evcc.errors import EvccError
 
 PROVISIONING = b"provisioning"
@@ -103,14 +101,3 @@ class Vault:
 
         def close(self) -> None:
             """Release the token or the connection."""
-
-
-def proves_possession(vault, key: bytes, point: bytes) -> bool:
-    """Whether the vault's `key` signs a nonce that verifies under `point`."""
-    digest = possession_digest(vault.random(32))
-    return vault.verify(point, digest, vault.sign(key, digest))
-
-
-def possession_digest(nonce: bytes) -> bytes:
-    """The digest that is signed to prove possession of a key. Nothing else has such a digest."""
-    return hashlib.sha256(b"plugvault proof of possession" + nonce).digest()

@@ -4,17 +4,7 @@ Written on a `CryptokiBackend` [`backend`]. How much of a contract key's opening
 token, `custody` finds out; `opening` does it.
 """
 
-from . import (
-    OWNER,
-    PROVISIONING,
-    Vault,
-    VaultError,
-    custody,
-    labels,
-    levels,
-    origin,
-    possession_digest,
-)
+from . import OWNER, PROVISIONING, Vault, VaultError, custody, labels, levels, origin
 from .adopted import Adopted
 from .cryptoki import (
     CKA_CLASS,
@@ -34,6 +24,7 @@ from .cryptoki import (
 )
 from .key_objects import CURVE, KINDS, KeyObjects, list_keys
 from .opening import Opening
+from .possession import possession_digest
 from .schemes import SCHEMES
 
 

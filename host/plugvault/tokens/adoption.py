@@ -23,10 +23,11 @@ from cryptography.hazmat.primitives.serialization import (
 from evcc.identity import Identity
 from evcc.ports import clock
 from evcc.ports.files import Files
-from evcc.vault import PROVISIONING, VaultError, proves_possession, uri
+from evcc.vault import PROVISIONING, VaultError, uri
 from evcc.vault import cryptoki as p11
 from evcc.vault.cryptoki import imported_pair, secret_template
 from evcc.vault.pkcs11 import TokenVault, with_adopted_key
+from evcc.vault.possession import proves_possession
 from evcc.vault.schemes import SCHEMES
 
 _CURVE = SCHEMES["iso2"]

@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from evcc.vault import PROVISIONING, VaultError, proves_possession
+from evcc.vault import PROVISIONING, VaultError
 from evcc.vault.pkcs11 import check_envelope, for_owner, is_working
+from evcc.vault.possession import proves_possession
 from evcc.vault.service import AGAIN, MAX_ANSWER, OPERATIONS, SEAL, pack, unpack
 from plugvault.vault_service.callers import Caller, admit_opening
 

@@ -1,0 +1,14 @@
+"""Proof of possession of a private key: a signature over a nonce."""
+
+import hashlib
+
+
+def proves_possession(vault, key: bytes, point: bytes) -> bool:
+    """Whether the vault's `key` signs a nonce that verifies under `point`."""
+    digest = possession_digest(vault.random(32))
+    return vault.verify(point, digest, vault.sign(key, digest))
+
+
+def possession_digest(nonce: bytes) -> bytes:
+    """What is signed to prove possession of a key: no digest of anything else."""
+    return hashlib.sha256(b"plugvault proof of possession" + nonce).digest()
