@@ -76,14 +76,11 @@ class Pair:
     body, message) -> outcome, a key of the transitions. codes: the good response codes.
     """
 
-    def __init__(
-        self, timeout_ms, build, read=_read_nothing, codes=("OK",), schema="iso2"
-    ) -> None:
+    def __init__(self, timeout_ms, build, read=_read_nothing, codes=("OK",)) -> None:
         self.timeout_ms = timeout_ms
         self.build = build
         self.read = read
         self.codes = codes
-        self.schema = schema
 
 
 class SessionEngine:
@@ -93,9 +90,9 @@ class SessionEngine:
     """
 
     def __init__(self, messages, pairs: dict, transitions: dict) -> None:
-        """messages: the edition's module, with `envelope`, `opened` and `NO_SESSION`. pairs:
-        {state: `Pair`}. transitions: {(state, outcome): next state}, from START on; a failure
-        without a row ends in CLOSED."""
+        """messages: the edition's module, with `SCHEMA`, `NO_SESSION`, `envelope` and `opened`.
+        pairs: {state: `Pair`}. transitions: {(state, outcome): next state}, from START on; a
+        failure without a row ends in CLOSED."""
         self.state = START
         self.session_id = messages.NO_SESSION
         self.error = None
@@ -176,23 +173,27 @@ class SessionEngine:
         if len(payloads) > 1 or self._frames.pending:
             raise SessionError("unsolicited", "more than the response")
         pair = self._pairs[self.state]
-        message = self._decode(payloads.pop(), pair)
+        message = self._decode(payloads.pop())
         outcome = pair.read(self, self._open(message, pair), message)
         if outcome == "ongoing":
             self._wait(now_ms)
             return []
         return self._request(self._transitions[self.state, outcome], now_ms)
 
-    def _decode(self, payload: bytes, pair) -> dict:
+    def _decode(self, payload: bytes) -> dict:
         try:
-            return exi.decode(payload, pair.schema)
+            return exi.decode(payload, self._schema())
         except exi.ExiError as e:
             raise SessionError("message", str(e))
+
+    def _schema(self) -> str:
+        """The EXI schema of this state: the first pair has one for all editions."""
+        return "sap" if self.state == APP_PROTOCOL else self._messages.SCHEMA
 
     def _open(self, message: dict, pair) -> dict:
         """The body of the expected response: its name, session and response code are checked."""
         expected = self.state + "Res"
-        if pair.schema == "sap":  # a message without a session
+        if self.state == APP_PROTOCOL:  # a message without a session
             session_id, (name, body) = self.session_id, next(iter(message.items()))
         else:
             session_id, name, body, _ = self._messages.opened(message)
@@ -217,12 +218,12 @@ class SessionEngine:
             return []
         pair = self._pairs[state]
         body, signature = pair.build(self)  # a failure leaves the session in the old state
-        message = {state + "Req": body}
-        if pair.schema != "sap":
-            message = self._messages.envelope(self.session_id, state + "Req", body, signature)
         self.state = state
+        message = {state + "Req": body}
+        if state != APP_PROTOCOL:
+            message = self._messages.envelope(self.session_id, state + "Req", body, signature)
         self._deadline = now_ms + pair.timeout_ms
-        return [v2gtp.encode(exi.encode(message, pair.schema))]
+        return [v2gtp.encode(exi.encode(message, self._schema()))]
 
     def _wait(self, now_ms: int) -> None:
         """The station is not done: repeat the request later, but not for ever."""

@@ -29,7 +29,6 @@ from plugvault.link.endpoint import of_connection, open_serial
 from plugvault.link.nullmodem import Noise, NullModem
 from plugvault.runtimes import Runtime, program
 from plugvault.tokens.selection import TokenConfiguration
-from plugvault.vault_service.callers import OPENINGS
 from plugvault.vault_service.service import VaultService
 
 _START_TIMEOUT = 20.0  # seconds until the module must have answered
@@ -50,10 +49,9 @@ class Car:
     contracts; a car entered again with its folder is the same car. maker: the 65-byte point of the
     maker's telematics key. token: the module does not start with a token below its
     `minimum_custody`. vault: "token" (needs ffi), "service", "link" (the service, reached over the
-    link as a board does); None: the first one possible. openings_per_hour: of that service, see
-    `VaultService`. noise, baud: of the cable, see `NullModem`. heap: of a MicroPython, e.g.
-    "256k". code: the folder to run instead of the firmware's, such as .mpy beside `main.py` and
-    `boot.py`. observe: see `Bench`.
+    link as a board does); None: the first one possible. noise: of the cable, see `NullModem`.
+    heap: of a MicroPython, e.g. "256k". code: the folder to run instead of the firmware's, such as
+    .mpy beside `main.py` and `boot.py`. observe: see `Bench`.
     """
 
     def __init__(
@@ -65,12 +63,9 @@ class Car:
         maker: bytes,
         token: TokenConfiguration,
         vault: str | None = None,
-        openings_per_hour: float | None = OPENINGS,
         noise: Noise | None = None,
-        baud: int | None = None,
         heap: str | None = None,
         code: Path | None = None,
-        legacy_emaid: bool = False,
         observe: Callable[[str, str], None] = lambda channel, text: None,
     ) -> None:
         if link not in ("serial", "tcp"):
@@ -79,14 +74,11 @@ class Car:
         self.link = link
         self.folder = folder
         self.vault = vault or ("token" if runtime.has_ffi else "service")
-        self._openings = openings_per_hour
         self._maker = maker
         self._token = token
         self._noise = noise
-        self._baud = baud
         self._heap = heap
         self._code = code or program()
-        self._legacy_emaid = legacy_emaid
         self._observe = observe
         self._vault_socket: Path | None = None  # of the service that the bench connects
         self._stack = contextlib.ExitStack()
@@ -153,7 +145,6 @@ class Car:
             minimum_custody=token.minimum_custody,
             provisioning=token.provisioning,
             keys={_NAME: key},
-            openings_per_hour=self._openings,
         )
         stack.enter_context(service)
         if self.vault == "link":
@@ -168,7 +159,7 @@ class Car:
     ) -> tuple[dict[str, object], Callable[[], Stream]]:
         """The "link" of the configuration, and a function that opens this end of it."""
         if self.link == "serial":
-            cable = stack.enter_context(NullModem(self._noise, self._baud))
+            cable = stack.enter_context(NullModem(self._noise))
             return {"kind": "tty", "path": str(cable.b)}, lambda: open_serial(cable.a)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         host, port = listener.getsockname()
@@ -191,7 +182,6 @@ class Car:
             "vault": vault,
             "store": str(self.folder / "store"),
             "maker": self._maker.hex(),
-            "legacy_emaid": self._legacy_emaid,
         }
         _write_private(self.folder / "config.json", json.dumps(config, indent=1))
 

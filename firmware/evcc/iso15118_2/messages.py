@@ -1,13 +1,14 @@
 """The ISO 15118-2 messages of a session up to authorization, as plain values for the EXI codec.
 
-Builders make the bodies the vehicle sends, readers take what it needs out of the station's; both
+Builders make the vehicle's request bodies, readers take values from the station's responses. Both
 ends share the envelope, the response codes and the service numbers. ISO 15118-2:2014, 8.3 (message
-frame), 8.4.3 (bodies), 8.6.3 table 105 (services). Nothing here is encoded, signed or checked
-against a session: see `exi`, `signature` and `session`.
+frame), 8.4.3 (bodies), 8.6.3 table 105 (services). Encoding, signatures and the checks against a
+session are elsewhere: see `exi`, `signature` and `session`.
 """
 
 from evcc.vault.schemes import SCHEMES
 
+SCHEMA = "iso2"  # of the EXI codec
 NAMESPACE = SCHEMES["iso2"].namespace
 VERSION = (2, 0)
 
@@ -16,7 +17,7 @@ INSTALLATION = 1  # its ParameterSetID for CertificateInstallation (2 would be t
 
 NO_SESSION = b"\0"  # the SessionID of a SessionSetupReq that begins a new session
 
-# responseCodeType, in the schema's order: everything a station may answer
+# responseCodeType, in the schema's order
 RESPONSE_CODES = (
     "OK",
     "OK_NewSessionEstablished",
@@ -58,8 +59,8 @@ def envelope(session_id: bytes, name: str, body: dict, signature=None) -> dict:
 def opened(message: dict) -> tuple:
     """(session id, name of the body element, its value, signature or None) of a V2G_Message.
 
-    The name is "" when the body is empty, which the schema allows, and when the document is some
-    other element of the schema, which EXI allows.
+    The name is "" for an empty body, which the schema allows, and for another element of the
+    schema as the document, which EXI allows.
     """
     if "V2G_Message" not in message:
         return NO_SESSION, "", {}, None
@@ -70,7 +71,7 @@ def opened(message: dict) -> tuple:
 
 
 def supported_app_protocol_req(schema_id: int = 1) -> dict:
-    """Offer ISO 15118-2 and nothing else. A message of its own: it has no V2G_Message around."""
+    """The offer of ISO 15118-2 alone. This message has no V2G_Message around it."""
     offer = {
         "ProtocolNamespace": NAMESPACE,
         "VersionNumberMajor": VERSION[0],
@@ -106,9 +107,8 @@ def payment_service_selection_req(option: str, services: list) -> dict:
 
 
 def certificate_installation_req(ident: str, certificate: bytes, roots: list) -> dict:
-    """ident: the Id the signature refers to. certificate: the provisioning leaf, DER, <= 800
-    bytes. roots: 1..20 x509.Certificate (a trust store holds fewer), the V2G roots an answer may
-    lead to."""
+    """ident: the Id for the signature. certificate: the provisioning leaf, DER, at most 800 bytes.
+    roots: 1..20 x509.Certificate (a trust store holds fewer), the V2G roots of the car."""
     ids = [
         {"X509IssuerName": distinguished_name(root.names), "X509SerialNumber": root.serial}
         for root in roots
@@ -165,10 +165,10 @@ def installation_parameter_set(body: dict):
 
 
 def distinguished_name(names: dict) -> str:
-    """An issuer's name as text in the manner of RFC 4514, "CN=V2G Root,O=...,C=DE,DC=V2G".
+    """An issuer's name as text, like RFC 4514: "CN=V2G Root,O=...,C=DE,DC=V2G".
 
-    names: {"CN": ..., "O": ...}. Peers order the parts differently, so whoever reads it compares
-    it as a set; here the order is fixed, for what is signed must be the same on every runtime.
+    names: {"CN": ..., "O": ...}. Peers order the parts differently, and readers compare them as a
+    set. Here the order is fixed, so that the signed bytes are the same on every runtime.
     """
     kinds = [kind for kind in ("CN", "OU", "O", "C", "DC") if kind in names]
     return ",".join(kind + "=" + _escaped(names[kind]) for kind in kinds)

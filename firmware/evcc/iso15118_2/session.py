@@ -190,7 +190,7 @@ DETAILS_OK = ("OK", "OK_CertificateExpiresSoon")
 
 # V2G_EVCC_Msg_Timeout of ISO 15118-2:2014, 8.7.3 table 109
 PAIRS = {
-    APP_PROTOCOL: Pair(2000, _build_app_protocol, codes=NEGOTIATED, schema="sap"),
+    APP_PROTOCOL: Pair(2000, _build_app_protocol, codes=NEGOTIATED),
     SESSION_SETUP: Pair(2000, _build_session_setup, codes=NEW_SESSION),
     SERVICE_DISCOVERY: Pair(2000, _build_service_discovery, _read_service_discovery),
     SERVICE_DETAIL: Pair(5000, _build_service_detail, _read_service_detail),

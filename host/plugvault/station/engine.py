@@ -51,9 +51,10 @@ class SeccEngine:
         now_ms: int,
         timeout_ms: int = SEQUENCE_TIMEOUT_MS,
     ) -> None:
-        """messages: the edition's, with `envelope`, `opened` and `NO_SESSION`. refusal: (pair,
-        ResponseCode) -> body, None for an unknown pair. allowed: {state: {request: Handler}}.
-        transitions: {(state, outcome): next state}. now_ms: steady milliseconds."""
+        """messages: the edition's module of `evcc`, with `SCHEMA`, `NO_SESSION`, `envelope` and
+        `opened`. refusal: (pair, ResponseCode) -> body, None for an unknown pair. allowed: {state:
+        {request: Handler}}. transitions: {(state, outcome): next state}. now_ms: steady
+        milliseconds."""
         self.state = APP_PROTOCOL
         self.session_id: bytes = messages.NO_SESSION
         self._messages = messages
@@ -154,7 +155,8 @@ class SeccEngine:
         if self.state == APP_PROTOCOL:  # a message without a session
             ((name, body),) = exi.decode(request, "sap").items()
             return name, body, self.session_id, None
-        session_id, name, body, signature = self._messages.opened(exi.decode(request))
+        message = exi.decode(request, self._messages.SCHEMA)
+        session_id, name, body, signature = self._messages.opened(message)
         return name, body, session_id, signature
 
     def _handler(self, name: str, session_id: bytes) -> Handler:
@@ -171,7 +173,7 @@ class SeccEngine:
         if pair == "supportedAppProtocol":
             return self.send(name, exi.encode({name: body}, "sap"), now_ms)
         message = self._messages.envelope(self.session_id, name, body)
-        return self.send(name, exi.encode(message), now_ms)
+        return self.send(name, exi.encode(message, self._messages.SCHEMA), now_ms)
 
     def _report(self, direction: str, name: str, payload: bytes) -> None:
         self.emit(Message(direction, name, v2gtp.HEADER_BYTES + len(payload)))
