@@ -59,10 +59,10 @@ class OwnPages:
         return ""
 
     def _is_own(self, host: bytes, scope: Scope) -> bool:
-        found = _HOST.fullmatch(host)
-        if not found:
+        match = _HOST.fullmatch(host)
+        if not match:
             return False
-        name = (found[1] or found[2]).decode().lower().removesuffix(".")
+        name = (match[1] or match[2]).decode().lower().removesuffix(".")
         if name in self._names or name.endswith(".localhost"):  # [RFC 6761, 6.3]
             return True
         try:

@@ -9,11 +9,11 @@ from plugvault.contract.iso15118_2 import response, xml
 from plugvault.contract.iso15118_2.bundle import ISO2, NO_SESSION
 from plugvault.opcp.contract_data import Fingerprint, Metadata, RootFingerprint
 from plugvault.opcp.fields import (
+    AppServices,
     Base64,
     Broadcast,
     EmaidPath,
     EmaidText,
-    Found,
     Namespace,
     PcidPath,
     PcidText,
@@ -58,7 +58,7 @@ class SignedContract(Wire):
 @router.post("/signedContractData", summary="A vehicle at a station asks for its contract")
 def install(
     _: Annotated[Caller, Depends(may("ccp.install"))],
-    found: Found,
+    services: AppServices,
     asked: InstallationRequest,
     always_exi: Annotated[bool, Header(alias="alwaysReturnEXI")] = True,
     broadcast: Broadcast = False,
@@ -74,16 +74,16 @@ def install(
     raw = checked(asked.certificate_installation_req, installation.BAD_EXI)
     request = installation.read_request(raw)
     pcid = installation.check_signature(request)
-    if found.peers:  # whoever asks: a copy of another ecosystem's vehicle may have ended there
-        found.peers.know(pcid)
-    now = found.clock()
+    if services.peers:  # whoever asks: a copy of another ecosystem's vehicle may have ended there
+        services.peers.know(pcid)
+    now = services.clock()
     try:
-        with found.store.write() as records:
+        with services.store.write() as records:
             contract = installation.install(records, request, pcid, now)
     except PoolError as error:
         if error.reason != "not-found":
             raise
-        peers = None if broadcast else found.peers
+        peers = None if broadcast else services.peers
         foreign = peers.install(raw, request.roots) if peers else None
         if foreign:
             return _positive(foreign, request.session_id)
@@ -96,7 +96,9 @@ def install(
 
 @router.put("/signedContractData", status_code=201, summary="A CPS brings a signed contract")
 def put(
-    caller: Annotated[Caller, Depends(may("ccp.put"))], found: Found, asked: SignedContract
+    caller: Annotated[Caller, Depends(may("ccp.put"))],
+    services: AppServices,
+    asked: SignedContract,
 ) -> Response:
     """Its signature and both paths are verified, whoever brings it."""
     try:
@@ -104,19 +106,19 @@ def put(
         taken = response.read(message)
     except (xml.XmlError, response.ResponseError) as error:
         raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error
-    if found.peers:
-        found.peers.know(asked.pcid)
+    if services.peers:
+        services.peers.know(asked.pcid)
     given = (taken.contract.certificate, *taken.contract.subs, taken.cps, *taken.cps_subs)
     for der in given:
         pcp.read_certificate(der, "signedContractDataXML")
-    found.update_revocations(given)
-    with found.store.write() as records:
+    services.update_revocations(given)
+    with services.store.write() as records:
         ccp.put(
             records,
             caller,
             message,
             asked.pcid,
-            found.clock(),
+            services.clock(),
             asked.metadata,
             emaid=asked.emaid,
             fingerprint=asked.fingerprint,
@@ -127,13 +129,13 @@ def put(
 @router.delete("/signedContractData/{emaid}", summary="An operator ends a contract")
 def delete(
     caller: Annotated[Caller, Depends(may("ccp.delete"))],
-    found: Found,
+    services: AppServices,
     emaid: EmaidPath,
     skip: Annotated[bool, Header(alias="X-Skip-Revocation")] = False,
 ) -> Response:
     """What the ecosystem's own MO CA issued is revoked first, unless that is to be skipped."""
-    with found.store.write() as records:
-        ccp.delete(records, caller, emaid, found.clock(), revoke=not skip)
+    with services.store.write() as records:
+        ccp.delete(records, caller, emaid, services.clock(), revoke=not skip)
     return Response()
 
 
@@ -143,7 +145,7 @@ def delete(
 )
 def provide(
     caller: Maker,
-    found: Found,
+    services: AppServices,
     emaid: EmaidPath,
     pcid: PcidPath,
     session_id: SessionId = None,
@@ -152,11 +154,11 @@ def provide(
 ) -> dict[str, Any]:
     """The maker checks dates and revocation itself before it forwards this [V2G2-894]."""
     session = _session_id(session_id)
-    now = found.clock()
-    with found.store.read() as records:
+    now = services.clock()
+    with services.store.read() as records:
         contract = ccp.provide(records, caller, emaid, pcid, now, fingerprint)
     if contract.delivered is None:
-        with found.store.write() as records:
+        with services.store.write() as records:
             ccp.mark_delivered(records, contract, now)
     message = response.with_session_id(contract.message, session)
     return {
@@ -168,23 +170,23 @@ def provide(
 
 @router.get("/signedContractData/{pcid}", summary="The contracts of a vehicle")
 def of_vehicle(
-    caller: Maker, found: Found, pcid: PcidPath, namespace: AskedNamespace = ISO2
+    caller: Maker, services: AppServices, pcid: PcidPath, namespace: AskedNamespace = ISO2
 ) -> dict[str, Any]:
-    with found.store.read() as records:
-        contracts = ccp.of_vehicle(records, caller, pcid, found.clock())
+    with services.store.read() as records:
+        contracts = ccp.of_vehicle(records, caller, pcid, services.clock())
         return {"XMLContracts": [_show(records, contract) for contract in contracts]}
 
 
 @router.get("/lookupContract/{emaid}", summary="One contract by its EMAID")
 def lookup(
     caller: Annotated[Caller, Depends(may("ccp.lookup"))],
-    found: Found,
+    services: AppServices,
     emaid: EmaidPath,
     namespace: AskedNamespace = ISO2,
     fingerprint: AskedFingerprint = None,
 ) -> dict[str, Any]:
-    with found.store.read() as records:
-        contract = ccp.lookup(records, caller, emaid, found.clock(), fingerprint)
+    with services.store.read() as records:
+        contract = ccp.lookup(records, caller, emaid, services.clock(), fingerprint)
         return {"XMLContracts": [_show(records, contract)]}
 
 
@@ -192,8 +194,10 @@ def lookup(
     "/signedContractData/{pcid}/{emaid}/default",
     summary="Make a contract the one stations install",
 )
-def set_default(caller: Maker, found: Found, pcid: PcidPath, emaid: EmaidPath) -> Response:
-    with found.store.write() as records:
+def set_default(
+    caller: Maker, services: AppServices, pcid: PcidPath, emaid: EmaidPath
+) -> Response:
+    with services.store.write() as records:
         ccp.set_default(records, caller, pcid, emaid)
     return Response()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from plugvault.opcp.fields import UUID_PATTERN, Found, Wire, encode
+from plugvault.opcp.fields import UUID_PATTERN, AppServices, Wire, encode
 from plugvault.opcp.rights import may
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
@@ -29,29 +29,29 @@ class Approval(Wire):
 @router.get("", summary="Changes of the roots: waiting, done and refused")
 def listed(
     _: Administrator,
-    found: Found,
+    services: AppServices,
     state: Annotated[str | None, Query(pattern="^(pending|done|refused)$")] = None,
 ) -> list[dict[str, Any]]:
-    with found.store.read() as records:
+    with services.store.read() as records:
         every = records.changes.all()
     return [show(change) for change in every if state in (None, change.state)]
 
 
 @router.post("/{changeId}/approve", summary="Agree to a change that somebody else asked for")
 def approve(
-    caller: Administrator, found: Found, change_id: ChangeId, approval: Approval
+    caller: Administrator, services: AppServices, change_id: ChangeId, approval: Approval
 ) -> dict[str, Any]:
-    with found.store.write() as records:
+    with services.store.write() as records:
         done = changes.approve(
-            records, caller, change_id.lower(), approval.fingerprint, found.clock()
+            records, caller, change_id.lower(), approval.fingerprint, services.clock()
         )
     return show(done)
 
 
 @router.post("/{changeId}/refuse", summary="Do not agree, or take one's own request back")
-def refuse(caller: Administrator, found: Found, change_id: ChangeId) -> dict[str, Any]:
-    with found.store.write() as records:
-        return show(changes.refuse(records, caller, change_id.lower(), found.clock()))
+def refuse(caller: Administrator, services: AppServices, change_id: ChangeId) -> dict[str, Any]:
+    with services.store.write() as records:
+        return show(changes.refuse(records, caller, change_id.lower(), services.clock()))
 
 
 def show(change: RootChange) -> dict[str, Any]:

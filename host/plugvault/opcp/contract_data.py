@@ -1,8 +1,8 @@
-"""What operators send to the CPS: contract data in its two forms, or what to make it of.
+"""The requests of operators to the CPS: contract data in two forms, or an order for a contract.
 
-The current call has the certificates side by side; the deprecated ones nest them, and so does the
-published example of the current one: every call takes both. What is made by the ecosystem is asked
-for in JSON, XML or multipart.
+The schema of the current call has the certificates side by side. The deprecated calls nest them,
+and so does the published example of the current one. Every call takes both forms. An order for a
+contract that the ecosystem makes comes in JSON, XML or multipart.
 """
 
 from typing import Annotated, Any
@@ -72,15 +72,15 @@ class _Chain(Wire):
 
 
 class Nested(_Sealed):
-    """Sub2 stands first."""
+    """The order of the sub-CAs: Sub2, Sub1."""
 
     contract_signature_cert_chain: _Chain
 
     def chain(self) -> tuple[str, list[str]]:
-        given = self.contract_signature_cert_chain
+        chain = self.contract_signature_cert_chain
         return (
-            given.contract_signature_cert_chain_certificate,
-            given.contract_signature_cert_chain_sub_certificates,
+            chain.contract_signature_cert_chain_certificate,
+            chain.contract_signature_cert_chain_sub_certificates,
         )
 
 
@@ -104,20 +104,20 @@ class SignRequest(Wire):
 
     def read(self) -> ContractData:
         """The data with the EMAID of its certificate. Raises PoolError."""
-        given = self.contract_data
-        leaf, subs = given.chain()
+        data = self.contract_data
+        leaf, subs = data.chain()
         certificate = decode(leaf)
-        found = pcp.read_certificate(certificate, "contractCertificate")
-        emaid = read_emaid(found.names.get("CN", ""))
-        for said in (self.emaid, given.emaid):
-            if said and read_emaid(said) != emaid:
+        parsed = pcp.read_certificate(certificate, "contractCertificate")
+        emaid = read_emaid(parsed.names.get("CN", ""))
+        for stated in (self.emaid, data.emaid):
+            if stated and read_emaid(stated) != emaid:
                 raise PoolError("invalid", "emaid : must be the CN of the contract certificate")
         return ContractData(
             emaid,
             certificate,
             tuple(_sub(sub) for sub in subs),
-            decode(given.contract_signature_encrypted_private_key),
-            decode(given.dh_point),
+            decode(data.contract_signature_encrypted_private_key),
+            decode(data.dh_point),
         )
 
 
@@ -127,7 +127,7 @@ class DeprecatedSignRequest(SignRequest):
 
 
 class GenerateRequest(Wire):
-    """`subscription_url`: checked and not kept; OPCP has no call that would give it to anybody."""
+    """`subscription_url`: checked and not stored, because no call of OPCP returns it."""
 
     contract_begins: AwareDatetime
     contract_ends: AwareDatetime
@@ -140,7 +140,7 @@ class GenerateRequest(Wire):
 
 
 async def generate_request(request: Request) -> GenerateRequest:
-    """The body in whichever of the three forms its Content-Type names."""
+    """The body, in the form that its Content-Type names."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     read = READERS.get(kind.lower())
     if read is None:

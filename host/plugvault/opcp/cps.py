@@ -20,7 +20,7 @@ from plugvault.opcp.contract_data import (
     SignRequest,
     generate_request,
 )
-from plugvault.opcp.fields import Found, encode
+from plugvault.opcp.fields import AppServices, encode
 from plugvault.opcp.rights import may
 from plugvault.opcp.route import PlainRoute
 from plugvault.opcp.services import Services
@@ -44,15 +44,17 @@ Work = Callable[[Records, float], SignedContract]
     status_code=201,
     summary="Sign an operator's contract data; with a pcid also store it in CCP",
 )
-def sign(caller: Signing, found: Found, asked: SignRequest) -> dict[str, Any]:
-    return _sign(caller, found, asked, asked.pcid is not None)
+def sign(caller: Signing, services: AppServices, asked: SignRequest) -> dict[str, Any]:
+    return _sign(caller, services, asked, asked.pcid is not None)
 
 
 @router.put(
     "/v1/cps/signedContractData", summary="Deprecated: sign contract data", deprecated=True
 )
-def sign_only(caller: Signing, found: Found, asked: DeprecatedSignRequest) -> dict[str, Any]:
-    return _sign(caller, found, asked, False)
+def sign_only(
+    caller: Signing, services: AppServices, asked: DeprecatedSignRequest
+) -> dict[str, Any]:
+    return _sign(caller, services, asked, False)
 
 
 @router.put(
@@ -61,8 +63,10 @@ def sign_only(caller: Signing, found: Found, asked: DeprecatedSignRequest) -> di
     summary="Deprecated: sign contract data and store it in CCP",
     deprecated=True,
 )
-def sign_and_store(caller: Signing, found: Found, asked: DeprecatedSignRequest) -> dict[str, Any]:
-    _sign(caller, found, asked, True)
+def sign_and_store(
+    caller: Signing, services: AppServices, asked: DeprecatedSignRequest
+) -> dict[str, Any]:
+    _sign(caller, services, asked, True)
     return {}
 
 
@@ -82,11 +86,11 @@ _GENERATE = GenerateRequest.model_json_schema(by_alias=True)
 )
 def generate(
     caller: Annotated[Caller, Depends(may("cps.generate"))],
-    found: Found,
+    services: AppServices,
     asked: Annotated[GenerateRequest, Depends(generate_request)],
 ) -> Response:
     """The ecosystem's MO CA issues the contract and seals its key for the vehicle."""
-    operator = found.operator
+    operator = services.operator
     if operator is None:
         raise PoolError("unavailable", "This ecosystem has no MO CA.")
 
@@ -94,43 +98,54 @@ def generate(
         return cps.generate(
             records,
             caller,
-            found.signers,
+            services.signers,
             operator,
             asked.emaid,
             asked.pcid,
             now,
             begins=asked.contract_begins.timestamp(),
             ends=asked.contract_ends.timestamp(),
-            ocsp=found.ocsp,
+            ocsp=services.ocsp,
             fingerprint=asked.fingerprint,
         )
 
     _provision(
-        found, caller, "cps.generate", work, asked.pcid, asked.metadata, stored=True, issued=True
+        services,
+        caller,
+        "cps.generate",
+        work,
+        asked.pcid,
+        asked.metadata,
+        stored=True,
+        issued=True,
     )
     return Response(status_code=201)
 
 
 @router.get("/v1/cps/signer", summary="The CPS certificates in use")
 @router.get("/cps/signer", include_in_schema=False)
-def signers(_: Annotated[Caller, Depends(may("cps.signers"))], found: Found) -> dict[str, Any]:
-    with found.store.read() as records:
+def signers(
+    _: Annotated[Caller, Depends(may("cps.signers"))], services: AppServices
+) -> dict[str, Any]:
+    with services.store.read() as records:
         return {
             "cpsCertificates": [
-                _signer(signer, cps.root_of(records, signer)) for signer in found.signers
+                _signer(signer, cps.root_of(records, signer)) for signer in services.signers
             ]
         }
 
 
-def _sign(caller: Caller, found: Services, asked: SignRequest, stored: bool) -> dict[str, Any]:
+def _sign(caller: Caller, services: Services, asked: SignRequest, stored: bool) -> dict[str, Any]:
     data = asked.read()
-    found.update_revocations((data.certificate, *data.subs))
+    services.update_revocations((data.certificate, *data.subs))
 
     def work(records: Records, now: float) -> SignedContract:
-        return cps.sign(records, caller, found.signers, data, asked.pcid, now, asked.fingerprint)
+        return cps.sign(
+            records, caller, services.signers, data, asked.pcid, now, asked.fingerprint
+        )
 
     message, root = _provision(
-        found, caller, "cps.sign", work, asked.pcid, asked.metadata, stored=stored
+        services, caller, "cps.sign", work, asked.pcid, asked.metadata, stored=stored
     )
     return {
         "pcid": asked.pcid,
@@ -144,7 +159,7 @@ def _sign(caller: Caller, found: Services, asked: SignRequest, stored: bool) -> 
 
 
 def _provision(
-    found: Services,
+    services: Services,
     caller: Caller,
     operation: str,
     work: Work,
@@ -158,12 +173,12 @@ def _provision(
 
     `issued`: the contract's certificate is one of our own.
     """
-    if found.peers and pcid:
-        found.peers.know(pcid)
-    now = found.clock()
+    if services.peers and pcid:
+        services.peers.know(pcid)
+    now = services.clock()
 
     def attempt() -> tuple[Message, Root]:
-        with found.store.write() as records:
+        with services.store.write() as records:
             signed = work(records, now)
             if stored:
                 ccp.keep(records, signed, now, metadata)
@@ -173,12 +188,12 @@ def _provision(
         try:
             return attempt()
         except UnknownRootError:
-            if not (found.peers and found.peers.roots()):
+            if not (services.peers and services.peers.roots()):
                 raise
             return attempt()
     except cps.NoSignerError as missing:
-        data, message = missing.data, _signed_elsewhere(found, missing)
-    with found.store.write() as records:
+        data, message = missing.data, _signed_elsewhere(services, missing)
+    with services.store.write() as records:
         if stored and pcid:
             if issued:
                 certificates.record(records, data.certificate)
@@ -189,11 +204,11 @@ def _provision(
         return message, rcp.by_fingerprint(records, path.fingerprint(root.der))
 
 
-def _signed_elsewhere(found: Services, missing: cps.NoSignerError) -> Message:
+def _signed_elsewhere(services: Services, missing: cps.NoSignerError) -> Message:
     """What the CPS of a partner makes of the data; raises `missing` when there is none."""
     message = None
-    if found.peers and missing.vehicle:
-        message = found.peers.sign(missing.data, missing.vehicle)
+    if services.peers and missing.vehicle:
+        message = services.peers.sign(missing.data, missing.vehicle)
     if message is None:
         raise missing
     try:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 
-from plugvault.opcp.fields import Found
+from plugvault.opcp.fields import AppServices
 from plugvault.opcp.webhooks import EndpointId, Owner
 from plugvault.pki.names import timestamp
 from plugvault.pools import webhooks
@@ -24,35 +24,37 @@ State = Literal["pending", "sent", "rejected", "dead"]
 @router.get("", summary="What went to an endpoint, the latest first")
 def deliveries(
     caller: Owner,
-    found: Found,
+    services: AppServices,
     endpoint_id: EndpointId,
     state: Annotated[State | None, Query()] = None,
 ) -> JSONResponse:
     """`state`: "pending" is on its way, "sent" arrived, "rejected" was answered with 400 or 409,
     "dead" was given up; `outcome` says what the last attempt came to."""
-    with found.store.read() as records:
+    with services.store.read() as records:
         listed = webhooks.deliveries(records, caller, endpoint_id, state)
     return JSONResponse({"deliveries": [_show(one, event) for one, event in listed]})
 
 
 @router.post("/replay", summary="Send everything again that was given up")
-def replay_all(caller: Owner, found: Found, endpoint_id: EndpointId) -> JSONResponse:
-    return _replay(caller, found, endpoint_id, None)
+def replay_all(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> JSONResponse:
+    return _replay(caller, services, endpoint_id, None)
 
 
 @router.post("/{eventId}/replay", summary="Send one event again, whatever came of it")
 def replay(
     caller: Owner,
-    found: Found,
+    services: AppServices,
     endpoint_id: EndpointId,
     event_id: Annotated[str, Path(alias="eventId", max_length=64)],
 ) -> JSONResponse:
-    return _replay(caller, found, endpoint_id, event_id)
+    return _replay(caller, services, endpoint_id, event_id)
 
 
-def _replay(caller: Owner, found: Found, endpoint_id: str, event_id: str | None) -> JSONResponse:
-    with found.store.write() as records:
-        count = webhooks.replay(records, caller, endpoint_id, found.clock(), event_id)
+def _replay(
+    caller: Owner, services: AppServices, endpoint_id: str, event_id: str | None
+) -> JSONResponse:
+    with services.store.write() as records:
+        count = webhooks.replay(records, caller, endpoint_id, services.clock(), event_id)
     return JSONResponse({"replayed": count})
 
 

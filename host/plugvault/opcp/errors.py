@@ -1,4 +1,4 @@
-"""Every refusal in OPCP's one shape: {"errorMessages": [...], "traceId": uuid}."""
+"""Refusals in OPCP's form: {"errorMessages": [...], "traceId": uuid}."""
 
 import logging
 import uuid
@@ -18,7 +18,7 @@ from plugvault.pools.errors import PoolError
 
 log = logging.getLogger("plugvault.opcp")
 
-# Of a request, and forms of one member, as the validation names them and no caller does.
+# Names in the validation's location that the caller does not know.
 _PARTS = ("body", "path", "query", "header", "flat", "nested")
 STATUS = {
     "invalid": 400,
@@ -30,15 +30,15 @@ STATUS = {
 
 
 class ErrorBody(Wire):
-    """Why a call was refused, in words, and an id to find it by in the server's log."""
+    """The reasons of a refusal, and the id of its line in the server's log."""
 
     error_messages: list[str]
     trace_id: uuid.UUID
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody, "description": "Refused: the messages say what to change"},
-    "5XX": {"model": ErrorBody, "description": "Not the caller's fault"},
+    "4XX": {"model": ErrorBody, "description": "Refused: the messages name the reason"},
+    "5XX": {"model": ErrorBody, "description": "Failed: the request may be correct"},
 }
 
 
@@ -49,8 +49,8 @@ def answer(
     cause: Exception | None = None,
     members: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """The error body, with each message once, and a line in the log that has its id. `members`:
-    what another protocol's refusal says beside them."""
+    """The error body, with each message once, and a log line with its id. `members`: further
+    members that another protocol wants."""
     body = {
         **(members or {}),
         "errorMessages": list(dict.fromkeys(messages)),
@@ -62,7 +62,7 @@ def answer(
 
 
 def install(app: FastAPI) -> None:
-    """Give every exception that can reach the face its answer."""
+    """Register the answer to every exception of an endpoint."""
 
     @app.exception_handler(PoolError)
     async def _pool(_: Request, error: PoolError) -> JSONResponse:
@@ -75,7 +75,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(400, [sentence(found) for found in error.errors()])
+        return answer(400, [sentence(invalid) for invalid in error.errors()])
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
@@ -91,7 +91,7 @@ def install(app: FastAPI) -> None:
 
 
 def sentence(error: dict[str, Any]) -> str:
-    """One complaint of the validation as OPCP writes it: `field : must ...`."""
+    """An error of the validation in OPCP's form: `field : must ...`."""
     where = ".".join(str(part) for part in error["loc"] if part not in _PARTS)
     kind, context = error["type"], error.get("ctx", {})
     if kind == "string_pattern_mismatch":

@@ -12,7 +12,7 @@ from cryptography import x509
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from starlette.concurrency import run_in_threadpool
 
-from plugvault.opcp.fields import Found
+from plugvault.opcp.fields import AppServices
 from plugvault.opcp.rights import access_token, may
 from plugvault.opcp.services import Services
 from plugvault.pki import request as pkcs10
@@ -32,18 +32,18 @@ Namespace = Annotated[str | None, Query(alias="xsdMsgDefNamespace")]
 AccessToken = Annotated[str | None, Security(access_token)]
 
 
-async def _caller(ca: str, found: Found, token: AccessToken) -> Caller:
-    return await _MAY[_kind(ca)](token, found)
+async def _caller(ca: str, services: AppServices, token: AccessToken) -> Caller:
+    return await _MAY[_kind(ca)](token, services)
 
 
 async def _holder(
-    ca: str, found: Found, request: Request, token: AccessToken
+    ca: str, services: AppServices, request: Request, token: AccessToken
 ) -> Caller | x509.Certificate:
     """Who renews: the caller of a token, else the holder of the connection's certificate."""
     presented = request.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
     if token is None and presented:
         return x509.load_pem_x509_certificate(presented[0].encode())
-    return await _caller(ca, found, token)
+    return await _caller(ca, services, token)
 
 
 @router.post(
@@ -51,7 +51,7 @@ async def _holder(
 )
 async def enroll(
     caller: Annotated[Caller, Depends(_caller)],
-    found: Found,
+    services: AppServices,
     request: Request,
     ca: str,
     iso: str | None = None,
@@ -59,7 +59,7 @@ async def enroll(
 ) -> Response:
     """PKCS#10 in (base64 of DER; PEM is tolerated), a certs-only PKCS#7 with the leaf out."""
     body = await request.body()
-    return await run_in_threadpool(_issue, found, caller, ca, _edition(iso, namespace), body)
+    return await run_in_threadpool(_issue, services, caller, ca, _edition(iso, namespace), body)
 
 
 @router.post(
@@ -67,7 +67,7 @@ async def enroll(
 )
 async def reenroll(
     holder: Annotated[Caller | x509.Certificate, Depends(_holder)],
-    found: Found,
+    services: AppServices,
     request: Request,
     ca: str,
     iso: str | None = None,
@@ -75,13 +75,13 @@ async def reenroll(
 ) -> Response:
     """As enrolment, for the subject of the certificate that the TLS connection was made with."""
     body = await request.body()
-    return await run_in_threadpool(_issue, found, holder, ca, _edition(iso, namespace), body)
+    return await run_in_threadpool(_issue, services, holder, ca, _edition(iso, namespace), body)
 
 
 @router.get("/{ca}/cacerts/{iso}/{algorithm}/", summary="The CA certificates above the leaves")
 def cacerts(
     _: Annotated[Caller, Depends(_caller)],
-    found: Found,
+    services: AppServices,
     ca: str,
     iso: str | None = None,
     algorithm: str | None = None,
@@ -93,7 +93,7 @@ def cacerts(
     algorithm = algorithm or ("secp256r1" if edition == EDITION2 else "secp521r1")
     if algorithm not in SCHEMES or SCHEMES[algorithm].edition != edition:
         raise PoolError("not-found", f"No CA with {algorithm} is served here for {edition}.")
-    authority = _authority(found, ca, algorithm)
+    authority = _authority(services, ca, algorithm)
     return _certs([*authority.path, authority.root])
 
 
@@ -110,19 +110,19 @@ for _prefix in ("/.well-known/est", "/.well-known", ""):
 
 
 def _issue(
-    found: Services, who: Caller | x509.Certificate, ca: str, edition: str, body: bytes
+    services: Services, who: Caller | x509.Certificate, ca: str, edition: str, body: bytes
 ) -> Response:
-    wanted, kind, now = pkcs10.read(body, edition), _kind(ca), found.clock()
-    authority = _authority(found, ca, wanted.curve)
-    with found.store.write() as records:
+    wanted, kind, now = pkcs10.read(body, edition), _kind(ca), services.clock()
+    authority = _authority(services, ca, wanted.curve)
+    with services.store.write() as records:
         if isinstance(who, Caller):
             made = enrolment.enroll(
                 records, who, kind, authority, wanted, now,
-                ocsp=found.ocsp, registered=found.settings.registered_stations,
+                ocsp=services.ocsp, registered=services.settings.registered_stations,
             )  # fmt: skip
         else:
             made = enrolment.renew(
-                records, der(who), kind, authority, wanted, now, ocsp=found.ocsp
+                records, der(who), kind, authority, wanted, now, ocsp=services.ocsp
             )
     return _certs([made])
 
@@ -146,10 +146,10 @@ def _edition(iso: str | None, namespace: str | None) -> str:
     return iso or named or EDITION2
 
 
-def _authority(found: Services, ca: str, algorithm: str) -> Authority:
+def _authority(services: Services, ca: str, algorithm: str) -> Authority:
     """`Services.enrolment` has P-256 under the kind alone, as in "oem"; others as "oem/ed448"."""
     kind = _kind(ca)
-    authority = found.enrolment.get(kind if algorithm == "secp256r1" else f"{kind}/{algorithm}")
+    authority = services.enrolment.get(kind if algorithm == "secp256r1" else f"{kind}/{algorithm}")
     if authority is None:
         raise PoolError("not-found", f"No CA named {ca!r} is served here with {algorithm}.")
     return authority

@@ -37,7 +37,7 @@ EmaidPath = Annotated[str, Path(pattern=EMAID_PATTERN)]
 Namespace = Annotated[
     str, AfterValidator(_served), WithJsonSchema({"type": "string", "enum": [ISO2]})
 ]
-Found = Annotated[Services, Depends(services)]
+AppServices = Annotated[Services, Depends(services)]
 # Sent by an ecosystem that asks its partners: answer with what is yours, and ask nobody.
 Broadcast = Annotated[bool, Header(alias="broadcast")]
 

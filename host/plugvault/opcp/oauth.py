@@ -17,11 +17,10 @@ from pydantic import BaseModel, ValidationError
 
 from plugvault.opcp import errors
 from plugvault.opcp.budget import Budget, address
-from plugvault.opcp.services import Services, services
+from plugvault.opcp.fields import AppServices
 from plugvault.opcp.tokens import ALGORITHMS, LIFETIME, SCOPE, TokenError
 
 router = APIRouter(tags=["Access token"])
-Found = Annotated[Services, Depends(services)]
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -75,11 +74,11 @@ _BODY = {
     openapi_extra={"requestBody": _BODY},
 )
 async def token(
-    request: Request, found: Found, tries: Annotated[Tries, Depends(_tries)]
+    request: Request, services: AppServices, tries: Annotated[Tries, Depends(_tries)]
 ) -> dict[str, Any] | JSONResponse:
     """Client credentials for a bearer token that is good for 24 hours."""
     try:
-        asked = _asked(request, await request.body(), found.tokens.audience)
+        asked = _asked(request, await request.body(), services.tokens.audience)
     except ValidationError as error:
         wrong = [errors.sentence(dict(one)) for one in error.errors(include_url=False)]
         return _refuse(400, "invalid_request", *wrong)
@@ -87,7 +86,7 @@ async def token(
         return _refuse(400, "unsupported_grant_type", "Only client_credentials is served.")
     try:
         access = await run_in_threadpool(
-            found.tokens.issue, asked.client_id, asked.client_secret, asked.audience
+            services.tokens.issue, asked.client_id, asked.client_secret, asked.audience
         )
     except TokenError as error:
         at = address(request)
@@ -105,14 +104,14 @@ async def token(
 
 
 @router.get("/.well-known/jwks.json", summary="The key that access tokens are signed with")
-def key_set(found: Found) -> dict[str, Any]:
-    return found.tokens.key_set
+def key_set(services: AppServices) -> dict[str, Any]:
+    return services.tokens.key_set
 
 
 @router.get("/.well-known/openid-configuration", include_in_schema=False)
 @router.get("/.well-known/oauth-authorization-server", summary="Where tokens come from (RFC 8414)")
-def metadata(found: Found) -> dict[str, Any]:
-    at = found.tokens.audience
+def metadata(services: AppServices) -> dict[str, Any]:
+    at = services.tokens.audience
     return {
         "issuer": f"{at}/",
         "token_endpoint": f"{at}/oauth/token",

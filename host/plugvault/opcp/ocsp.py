@@ -72,10 +72,10 @@ class _Signed:
 class Responder:
     """The answers of one application. Safe to use from several threads."""
 
-    def __init__(self, found: Services) -> None:
-        self._found, self.clock = found, found.clock
-        self._by_request = responder.by_issuer_hash(found.authorities)
-        self._by_name = {one.identifier.hex(): one for one in found.authorities}
+    def __init__(self, services: Services) -> None:
+        self._services, self.clock = services, services.clock
+        self._by_request = responder.by_issuer_hash(services.authorities)
+        self._by_name = {one.identifier.hex(): one for one in services.authorities}
         self._answers: OrderedDict[_Key, _Signed] = OrderedDict()
         self._lists: dict[str, _Signed] = {}
         self._signatures = Budget(SIGNATURES, PER_SECOND)
@@ -130,7 +130,7 @@ class Responder:
         return _Signed(body, known, now, now + VALID)
 
     def _known(self, authority: Authority, serial: int) -> CertificateStatus:
-        with self._found.store.read() as records:
+        with self._services.store.read() as records:
             status = records.statuses.get(authority.identifier.hex(), serial_hex(serial))
         if status is None:
             return "unknown"
@@ -151,13 +151,13 @@ class Responder:
             return None
         if kept.dear(now):
             return kept.body
-        with self._found.store.read() as records:
+        with self._services.store.read() as records:
             holds = kept.basis == records.statuses.revocations(identifier)
         return kept.body if holds else None
 
     def _make(self, authority: Authority) -> bytes:
         identifier, now, started = authority.identifier.hex(), self.clock(), time.perf_counter()
-        with self._found.store.read() as records:
+        with self._services.store.read() as records:
             revoked = records.statuses.revoked_by(identifier)
         entries = [_revocation(one) for one in revoked if one.not_after >= now]
         body = responder.revocation_list(authority, entries, now, now + CRL_VALID)

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field
 
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.opcp.fields import (
+    AppServices,
     Broadcast,
-    Found,
     Namespace,
     PcidPath,
     PcidText,
@@ -62,7 +62,7 @@ class ProvisioningCertificate(Wire):
 
 
 @router.put("/provCerts", summary="Store or replace a vehicle's certificate")
-def put(caller: Maker, found: Found, new: ProvisioningCertificate) -> dict[str, Any]:
+def put(caller: Maker, services: AppServices, new: ProvisioningCertificate) -> dict[str, Any]:
     """The PCID is the CN of the certificate. The same PCID again overwrites; with a new key the
     vehicle's contracts are deleted."""
     leaf = _certificate(new.vehicle_certificate, "vehicleCertificate")
@@ -71,14 +71,14 @@ def put(caller: Maker, found: Found, new: ProvisioningCertificate) -> dict[str, 
     given = caller, leaf, sub2, sub1
     # Whoever answers for revocation is asked between two transactions, never inside one, and
     # only about certificates that passed all the rest.
-    with found.store.read() as records:
-        pcp.check(records, *given, found.clock(), new.previous_pcid)
-    found.update_revocations([der for der in given[1:] if der])
-    with found.store.write() as records:
+    with services.store.read() as records:
+        pcp.check(records, *given, services.clock(), new.previous_pcid)
+    services.update_revocations([der for der in given[1:] if der])
+    with services.store.write() as records:
         stored = pcp.put(
             records,
             *given,
-            found.clock(),
+            services.clock(),
             v2g_roots=new.v2g_roots or (),
             previous_pcid=new.previous_pcid,
         )
@@ -86,20 +86,24 @@ def put(caller: Maker, found: Found, new: ProvisioningCertificate) -> dict[str, 
 
 
 @router.get("/provCerts/lookupVehicle/{pcid}", summary="Whether a vehicle is known")
-def lookup(caller: Reader, found: Found, pcid: PcidPath, broadcast: Broadcast = False) -> Response:
-    _read(caller, found, pcid, broadcast)
+def lookup(
+    caller: Reader, services: AppServices, pcid: PcidPath, broadcast: Broadcast = False
+) -> Response:
+    _read(caller, services, pcid, broadcast)
     return Response()
 
 
 @router.head("/provCerts/{pcid}", summary="Whether a vehicle is known")
-def head(caller: Reader, found: Found, pcid: PcidPath, broadcast: Broadcast = False) -> Response:
-    return lookup(caller, found, pcid, broadcast)
+def head(
+    caller: Reader, services: AppServices, pcid: PcidPath, broadcast: Broadcast = False
+) -> Response:
+    return lookup(caller, services, pcid, broadcast)
 
 
 @router.get("/provCerts/{pcid}", summary="A vehicle's certificate and its sub-CAs")
 def get(
     caller: Reader,
-    found: Found,
+    services: AppServices,
     pcid: PcidPath,
     broadcast: Broadcast = False,
     algorithm: Algorithm = None,
@@ -107,22 +111,22 @@ def get(
     """Path, dates and revocation are checked again. A vehicle that is not here is asked for in
     the other ecosystems."""
     _available(algorithm)
-    return {"OEMMessage": show(_read(caller, found, pcid, broadcast))}
+    return {"OEMMessage": show(_read(caller, services, pcid, broadcast))}
 
 
 @router.get(
     "/provCertSigntureAlgorithms/{pcid}",  # spelled as published
     summary="The algorithms a vehicle has certificates of",
 )
-def algorithms(caller: Reader, found: Found, pcid: PcidPath) -> list[str]:
-    _read(caller, found, pcid, broadcast=False)
+def algorithms(caller: Reader, services: AppServices, pcid: PcidPath) -> list[str]:
+    _read(caller, services, pcid, broadcast=False)
     return [ALGORITHM]
 
 
 @router.delete("/provCerts/{pcid}", summary="Delete a vehicle's certificate and its contracts")
 def delete(
     caller: Maker,
-    found: Found,
+    services: AppServices,
     pcid: PcidPath,
     algorithm: Algorithm = None,
     namespace: Annotated[Namespace | None, Query(alias="xsdMsgDefNamespace")] = None,
@@ -131,17 +135,17 @@ def delete(
     if algorithm and namespace:
         raise PoolError("invalid", "Give signatureAlgorithm or xsdMsgDefNamespace, not both.")
     _available(algorithm)
-    with found.store.write() as records:
-        pcp.delete(records, caller, pcid, found.clock())
+    with services.store.write() as records:
+        pcp.delete(records, caller, pcid, services.clock())
     return Response()
 
 
 @router.post("/provCerts/{pcid}/factoryReset", summary="A vehicle was wiped: delete its contracts")
-def reset(caller: Maker, found: Found, pcid: PcidPath) -> Response:
+def reset(caller: Maker, services: AppServices, pcid: PcidPath) -> Response:
     """An extension: OPCP has the event and no call. The certificate stays; operators are told
     not to make the contracts again."""
-    with found.store.write() as records:
-        pcp.reset(records, caller, pcid, found.clock())
+    with services.store.write() as records:
+        pcp.reset(records, caller, pcid, services.clock())
     return Response()
 
 
@@ -168,12 +172,12 @@ def show(stored: Provisioning) -> dict[str, Any]:
     }
 
 
-def _read(caller: Caller, found: Services, pcid: str, broadcast: bool) -> Provisioning:
+def _read(caller: Caller, services: Services, pcid: str, broadcast: bool) -> Provisioning:
     pcp.readable(caller, pcid)
-    if found.peers and not broadcast:
-        found.peers.know(pcid)
-    with found.store.read() as records:
-        vehicle = pcp.get(records, caller, pcid, found.clock())
+    if services.peers and not broadcast:
+        services.peers.know(pcid)
+    with services.store.read() as records:
+        vehicle = pcp.get(records, caller, pcid, services.clock())
     if broadcast and vehicle.origin:
         raise PoolError("not-found", pcp.MISSING)  # a copy: its own ecosystem answers for it
     return vehicle

@@ -8,7 +8,15 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from plugvault.opcp import changes as asked
-from plugvault.opcp.fields import UUID_PATTERN, Base64, Broadcast, Found, Wire, decode, encode
+from plugvault.opcp.fields import (
+    UUID_PATTERN,
+    AppServices,
+    Base64,
+    Broadcast,
+    Wire,
+    decode,
+    encode,
+)
 from plugvault.opcp.rights import may
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, serial_hex, timestamp
@@ -36,14 +44,14 @@ class NewRoot(Wire):
 @router.get("/rootCerts", summary="All root certificates")
 def roots(
     _: Reader,
-    found: Found,
+    services: AppServices,
     root_type: Annotated[
         str | None, Query(alias="rootType", pattern="^(?i:v2g|mo|oem|pe)$")
     ] = None,
     broadcast: Broadcast = False,
 ) -> dict[str, Any]:
     """With `broadcast: true` only those of this ecosystem, none it has from partners."""
-    with found.store.read() as records:
+    with services.store.read() as records:
         listed = records.roots.all(root_type.upper() if root_type else None)
     if broadcast:
         listed = [root for root in listed if not root.origin]
@@ -51,8 +59,8 @@ def roots(
 
 
 @router.get("/rootCerts/{rootCertificateId}", summary="One root certificate")
-def one(_: Reader, found: Found, root_id: RootId) -> dict[str, Any]:
-    with found.store.read() as records:
+def one(_: Reader, services: AppServices, root_id: RootId) -> dict[str, Any]:
+    with services.store.read() as records:
         return {"RootResponse": show(rcp.get(records, root_id.lower()))}
 
 
@@ -63,10 +71,10 @@ def ctl(_: Reader) -> None:
 
 
 @router.put("/rootCerts", summary="Add a root certificate", responses=_WAITS)
-def put(caller: Writer, found: Found, root: NewRoot) -> Response:
-    der, now = decode(root.ca_certificate), found.clock()
-    with found.store.write() as records:
-        if found.settings.dual_control:
+def put(caller: Writer, services: AppServices, root: NewRoot) -> Response:
+    der, now = decode(root.ca_certificate), services.clock()
+    with services.store.write() as records:
+        if services.settings.dual_control:
             change = changes.ask_add(records, caller, der, root.root_type, now)
             return JSONResponse(asked.show(change), 202)
         rcp.put(records, der, root.root_type, now, who=caller.signature)
@@ -76,13 +84,13 @@ def put(caller: Writer, found: Found, root: NewRoot) -> Response:
 @router.delete(
     "/rootCerts/{rootCertificateId}", summary="Delete a root certificate", responses=_WAITS
 )
-def delete(caller: Writer, found: Found, root_id: RootId) -> Response:
+def delete(caller: Writer, services: AppServices, root_id: RootId) -> Response:
     """Everyone is told. What hangs under the root stays, and is refused when it is read."""
-    with found.store.write() as records:
-        if found.settings.dual_control:
-            change = changes.ask_delete(records, caller, root_id.lower(), found.clock())
+    with services.store.write() as records:
+        if services.settings.dual_control:
+            change = changes.ask_delete(records, caller, root_id.lower(), services.clock())
             return JSONResponse(asked.show(change), 202)
-        rcp.delete(records, root_id.lower(), found.clock(), who=caller.signature)
+        rcp.delete(records, root_id.lower(), services.clock(), who=caller.signature)
     return Response()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 
-from plugvault.opcp.fields import Found, PcidText, Wire
+from plugvault.opcp.fields import AppServices, PcidText, Wire
 from plugvault.opcp.rights import may
 from plugvault.pools import providers, registry
 from plugvault.pools.caller import Caller
@@ -48,57 +48,59 @@ class Entry(Wire):
 
 @router.put("/vehicles", summary="A maker enters one of its vehicles")
 def register(
-    caller: Annotated[Caller, Depends(may("registry.write"))], found: Found, body: Registration
+    caller: Annotated[Caller, Depends(may("registry.write"))],
+    services: AppServices,
+    body: Registration,
 ) -> dict[str, Any]:
     """The number of the registration document is kept as a digest only."""
     vehicle = registry.register(
-        found.store, caller, body.vin, body.plate, body.pcid, body.registration_document
+        services.store, caller, body.vin, body.plate, body.pcid, body.registration_document
     )
     return {"vin": vehicle.vin, "plate": vehicle.plate, "pcid": vehicle.pcid}
 
 
 @router.post("/vehicles/lookup", summary="The PCID of a vehicle, for who may use it")
 def lookup(
-    caller: Annotated[Caller, Depends(may("registry"))], found: Found, body: Question
+    caller: Annotated[Caller, Depends(may("registry"))], services: AppServices, body: Question
 ) -> dict[str, str]:
     """The number of the registration document is the proof. 403 when it is wrong or the vehicle
     unknown; after three wrong proofs, for fifteen minutes whatever the proof."""
     named = [(k, v) for k in registry.READ if (v := getattr(body, k)) is not None]
     if len(named) != 1:
         raise PoolError("invalid", "body : must have one of pcid, vin and plate")
-    document, now = body.registration_document, found.clock()
-    return {"pcid": registry.prove(found.store, caller, *named[0], document, now).pcid}
+    document, now = body.registration_document, services.clock()
+    return {"pcid": registry.prove(services.store, caller, *named[0], document, now).pcid}
 
 
 @router.get("/providers", summary="The provider identifiers that are given out")
-def listed(_: Reader, found: Found, country: Country = None) -> dict[str, Any]:
-    with found.store.read() as records:
+def listed(_: Reader, services: AppServices, country: Country = None) -> dict[str, Any]:
+    with services.store.read() as records:
         return {"providers": [_show(entry) for entry in providers.listed(records, country)]}
 
 
 @router.get("/providers/{provider}", summary="Whose a provider identifier is")
-def get(_: Reader, found: Found, provider: ProviderPath) -> dict[str, Any]:
-    with found.store.read() as records:
+def get(_: Reader, services: AppServices, provider: ProviderPath) -> dict[str, Any]:
+    with services.store.read() as records:
         return _show(providers.get(records, provider))
 
 
 @router.put("/providers/{provider}", summary="Enter a provider identifier")
 def enter(
     caller: Annotated[Caller, Depends(may("admin"))],
-    found: Found,
+    services: AppServices,
     provider: ProviderPath,
     body: Entry,
 ) -> dict[str, Any]:
     """`registry` is that of the country when not given: EV Roam (GB), Energy Codes & Services
     (DE)."""
-    with found.store.write() as records:
+    with services.store.write() as records:
         return _show(
             providers.enter(
                 records,
                 caller,
                 provider,
                 body.name,
-                found.clock(),
+                services.clock(),
                 registry=body.registry,
                 active=body.active,
             )

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from plugvault.opcp.fields import Base64, Found, Wire, decode
+from plugvault.opcp.fields import AppServices, Base64, Wire, decode
 from plugvault.opcp.rights import may
 from plugvault.pools import revocation
 from plugvault.pools.caller import Caller
@@ -33,17 +33,17 @@ class Revocation(Wire):
     "/opnc/v1/pki/pki/revokeCertificate", summary="Revoke a certificate", response_model=None
 )
 def revoke(
-    caller: Annotated[Caller, Depends(may("revoke"))], found: Found, wanted: Revocation
+    caller: Annotated[Caller, Depends(may("revoke"))], services: AppServices, wanted: Revocation
 ) -> None:
     """A certificate issued here, by the owner of its subject or an administrator. What was
     revoked before stays as it was."""
     certificate = decode(wanted.certificate)
-    with found.store.write() as records:
+    with services.store.write() as records:
         revocation.revoke(
             records,
             caller,
-            found.authorities,
+            services.authorities,
             certificate,
             wanted.revocation_reason,
-            found.clock(),
+            services.clock(),
         )

@@ -6,13 +6,14 @@ Rights are in `plugvault.pools.authorization.RIGHTS`.
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Request, Security
+from fastapi import HTTPException, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
 from fastapi.security import OAuth2
 
+from plugvault.opcp.fields import AppServices
 from plugvault.opcp.route import SHORT, Headers
-from plugvault.opcp.services import Services, services
+from plugvault.opcp.services import services
 from plugvault.opcp.tokens import TokenError
 from plugvault.pools.authorization import EVERYONE, RIGHTS, check_role
 from plugvault.pools.caller import ANY, PEER, Caller
@@ -37,9 +38,9 @@ def may(operation: str) -> Callable[..., Awaitable[Caller]]:
 
     async def caller(
         authorization: Annotated[str | None, Security(access_token)],
-        found: Annotated[Services, Depends(services)],
+        services: AppServices,
     ) -> Caller:
-        if authorization is None and found.settings.open:
+        if authorization is None and services.settings.open:
             return ANYONE
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -48,9 +49,9 @@ def may(operation: str) -> Callable[..., Awaitable[Caller]]:
             )
         try:
             # Only what asks the store may wait, and then not in everybody's way.
-            who = found.tokens.known(token)
+            who = services.tokens.known(token)
             if who is None:
-                who = await run_in_threadpool(found.tokens.read, token)
+                who = await run_in_threadpool(services.tokens.read, token)
         except TokenError as error:
             raise HTTPException(
                 401, str(error), headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}

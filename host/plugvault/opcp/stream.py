@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from plugvault.opcp.feed import Feed, feed
-from plugvault.opcp.fields import Found
+from plugvault.opcp.fields import AppServices
 from plugvault.opcp.rights import may
 from plugvault.opcp.tokens import TokenError, Tokens
 from plugvault.pools.caller import Caller
@@ -40,7 +40,7 @@ _LARGEST = 2**63 - 1
 async def follow(
     request: Request,
     caller: Annotated[Caller, Depends(may("events"))],
-    found: Found,
+    services: AppServices,
     source: Annotated[Feed, Depends(feed)],
     last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=_LARGEST)] = None,
     since: Annotated[int | None, Query(ge=0, le=_LARGEST)] = None,
@@ -52,7 +52,7 @@ async def follow(
     start = since if last_event_id is None else last_event_id
     token = request.headers.get("authorization", "").partition(" ")[2]
     return StreamingResponse(
-        _messages(source, caller, start, found.tokens, token),
+        _messages(source, caller, start, services.tokens, token),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 
-from plugvault.opcp.fields import UUID_PATTERN, Found
+from plugvault.opcp.fields import UUID_PATTERN, AppServices
 from plugvault.opcp.rights import may
 from plugvault.pki.names import timestamp
 from plugvault.pools import termination
@@ -22,11 +22,11 @@ ProviderPath = Annotated[str, Path(pattern=termination.PROVIDER_PATTERN)]
     status_code=202,
     summary="Extension: remove and revoke all contracts of an operator that leaves",
 )
-def begin(caller: Leaving, found: Found, provider: ProviderPath) -> JSONResponse:
+def begin(caller: Leaving, services: AppServices, provider: ProviderPath) -> JSONResponse:
     """For administrators and the operator itself. It goes on in the background: `Location` says
     where to ask how far it is."""
-    with found.store.write() as records:
-        job = termination.begin(records, caller, provider, found.clock())
+    with services.store.write() as records:
+        job = termination.begin(records, caller, provider, services.clock())
     where = f"{router.prefix}/{job.subject}/{job.job_id}"
     return JSONResponse(_show(job), 202, {"Location": where})
 
@@ -34,11 +34,11 @@ def begin(caller: Leaving, found: Found, provider: ProviderPath) -> JSONResponse
 @router.get("/{provider}/{jobId}", summary="Extension: how far a termination is")
 def progress(
     caller: Leaving,
-    found: Found,
+    services: AppServices,
     provider: ProviderPath,
     job_id: Annotated[str, Path(alias="jobId", pattern=UUID_PATTERN)],
 ) -> dict[str, Any]:
-    with found.store.read() as records:
+    with services.store.read() as records:
         return _show(termination.progress(records, caller, provider, job_id.lower()))
 
 

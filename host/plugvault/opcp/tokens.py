@@ -101,9 +101,9 @@ class Tokens:
 
     def known(self, token: str) -> Caller | None:
         """Who a token speaks for, if that was read a moment ago: never waits for the store."""
-        found = self._known.get(digest(token))
-        if found and found.look > time.monotonic() and found.expires > self._clock():
-            return found.caller
+        entry = self._known.get(digest(token))
+        if entry and entry.look > time.monotonic() and entry.expires > self._clock():
+            return entry.caller
         return None
 
     def read(self, token: str) -> Caller:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from plugvault.opcp.fields import Found, Wire
+from plugvault.opcp.fields import AppServices, Wire
 from plugvault.opcp.rights import may
 from plugvault.pools import stations
 from plugvault.pools.caller import Caller
@@ -37,14 +37,14 @@ class EndEntity(Wire):
 
 
 @router.put("/endEntities", summary="Announce a station", response_model=None)
-def put(caller: Operator, found: Found, entity: EndEntity) -> None:
+def put(caller: Operator, services: AppServices, entity: EndEntity) -> None:
     """Its EVSEIDs or SECCID must be of the caller's operator. The same again replaces."""
     body = entity.model_dump(by_alias=True, exclude_none=True)
-    with found.store.write() as records:
-        stations.announce(records, caller, body, found.clock())
+    with services.store.write() as records:
+        stations.announce(records, caller, body, services.clock())
 
 
 @router.get("/endEntities", summary="The stations the caller announced")
-def get(caller: Operator, found: Found) -> list[dict[str, Any]]:
-    with found.store.read() as records:
+def get(caller: Operator, services: AppServices) -> list[dict[str, Any]]:
+    with services.store.read() as records:
         return stations.announced(records, caller)

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from plugvault.net import Outbound
-from plugvault.opcp.fields import Found, Wire
+from plugvault.opcp.fields import AppServices, Wire
 from plugvault.opcp.rights import may
 from plugvault.opcp.services import Services
 from plugvault.pools import webhooks
@@ -57,44 +57,44 @@ class EndpointUpdate(Wire):
 
 
 @router.post("", status_code=201, summary="Have events delivered to a URL")
-def create(caller: Owner, found: Found, new: EndpointUpdate) -> JSONResponse:
+def create(caller: Owner, services: AppServices, new: EndpointUpdate) -> JSONResponse:
     """Each delivery carries its HMAC-SHA256 with the answer's `secret`. Which events: those that
     concern the role, for the caller's own vehicles or contracts."""
     wanted = new.wanted()
     if wanted.events is None:
         raise PoolError("invalid", "enabledEvents : must be given")
-    with found.store.write() as records:
-        made = webhooks.create(records, caller, wanted, _outbound(found), found.clock())
-    return JSONResponse({**show(made), "secret": found.webhook_secret(made.endpoint_id)}, 201)
+    with services.store.write() as records:
+        made = webhooks.create(records, caller, wanted, _outbound(services), services.clock())
+    return JSONResponse({**show(made), "secret": services.webhook_secret(made.endpoint_id)}, 201)
 
 
 @router.get("", summary="The caller's endpoints")
-def all_of_them(caller: Owner, found: Found) -> JSONResponse:
-    with found.store.read() as records:
+def all_of_them(caller: Owner, services: AppServices) -> JSONResponse:
+    with services.store.read() as records:
         return JSONResponse([show(one) for one in webhooks.listed(records, caller)])
 
 
 @router.get("/{id}", summary="One of the caller's endpoints")
-def one(caller: Owner, found: Found, endpoint_id: EndpointId) -> JSONResponse:
-    with found.store.read() as records:
+def one(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> JSONResponse:
+    with services.store.read() as records:
         endpoint = webhooks.get(records, caller, endpoint_id)
-    return JSONResponse({**show(endpoint), "secret": found.webhook_secret(endpoint_id)})
+    return JSONResponse({**show(endpoint), "secret": services.webhook_secret(endpoint_id)})
 
 
 @router.put("/{id}", summary="Change an endpoint")
 def update(
-    caller: Owner, found: Found, endpoint_id: EndpointId, new: EndpointUpdate
+    caller: Owner, services: AppServices, endpoint_id: EndpointId, new: EndpointUpdate
 ) -> JSONResponse:
     wanted = new.wanted()
-    with found.store.write() as records:
+    with services.store.write() as records:
         return JSONResponse(
-            show(webhooks.update(records, caller, endpoint_id, wanted, _outbound(found)))
+            show(webhooks.update(records, caller, endpoint_id, wanted, _outbound(services)))
         )
 
 
 @router.delete("/{id}", summary="Delete an endpoint, with what is on its way to it")
-def delete(caller: Owner, found: Found, endpoint_id: EndpointId) -> None:
-    with found.store.write() as records:
+def delete(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> None:
+    with services.store.write() as records:
         webhooks.delete(records, caller, endpoint_id)
 
 
@@ -113,7 +113,7 @@ def show(endpoint: Endpoint) -> dict[str, Any]:
         "description": endpoint.description,
         "metadata": json.loads(endpoint.metadata),
         "status": "enabled" if endpoint.enabled else "disabled",
-        **{name: found for name, found in whose.items() if found},
+        **{name: owned for name, owned in whose.items() if owned},
         "userRole": endpoint.role,
         "userName": endpoint.owner_name,
     }
@@ -129,5 +129,5 @@ def _check_metadata(given: dict[str, Any]) -> None:
         raise PoolError("invalid", "metadata : must have at most 4096 characters")
 
 
-def _outbound(found: Services) -> Outbound:
-    return Outbound(found.settings.networks)
+def _outbound(services: Services) -> Outbound:
+    return Outbound(services.settings.networks)
