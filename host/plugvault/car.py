@@ -20,10 +20,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
 
 from evcc.errors import EvccError
 from evcc.ports.stream import PortError, Stream
+from plugvault.contexts import Startable
 from plugvault.link.bench import Bench
 from plugvault.link.endpoint import of_connection, open_serial
 from plugvault.link.nullmodem import Noise, NullModem
@@ -42,7 +42,7 @@ class CarError(EvccError):
     REASONS = ("start", "died")
 
 
-class Car:
+class Car(Startable):
     """The module and its bench, while the context lasts.
 
     runtime: the interpreter. link: "serial" or "tcp". folder: for the car's configuration and
@@ -81,29 +81,22 @@ class Car:
         self._code = code or program()
         self._observe = observe
         self._vault_socket: Path | None = None  # of the service that the bench connects
-        self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as stack:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            vault = self._start_vault(stack)
-            link, connect = self._lay_cable(stack)
-            self._configure(link, vault)
-            self._process = self._start()
-            stack.callback(self._end)
-            bench = Bench(connect(), self._observe, self._vault_socket, self._explain)
-            self.bench = stack.enter_context(bench)
-            threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
-            self.bench.status(_START_TIMEOUT)
-            self._stack = stack.pop_all()
+    def _start(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        vault = self._start_vault(self._stack)
+        link, connect = self._lay_cable(self._stack)
+        self._configure(link, vault)
+        self._process = self._start_module()
+        self._stack.callback(self._end)
+        bench = Bench(connect(), self._observe, self._vault_socket, self._explain)
+        self.bench = self._stack.enter_context(bench)
+        threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
+        self.bench.status(_START_TIMEOUT)
         # The bench's methods are the car's.
         self.status, self.request = self.bench.status, self.bench.request
         self.maker, self.charge = self.bench.maker, self.bench.charge
         self.bridge_session, self.traffic = self.bench.bridge_session, self.bench.traffic
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
 
     @property
     def pid(self) -> int:
@@ -185,7 +178,7 @@ class Car:
         }
         _write_private(self.folder / "config.json", json.dumps(config, indent=1))
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start_module(self) -> subprocess.Popen[bytes]:
         runtime = self.runtime
         heap = runtime.heap(self._heap) if self._heap else ()
         with (self.folder / "stderr.txt").open("wb") as stderr, _car_error("start"):

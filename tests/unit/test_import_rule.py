@@ -36,7 +36,7 @@ BELOW = {
     "patience": set(),
     "net": {"patience"},
     "exi_json": set(),
-    "cryptoki": set(),
+    "cryptoki": {"contexts"},
     "tokens": {"cryptoki", "runtimes", "file_lock"},
     "vault_service": {
         "cryptoki",
@@ -61,7 +61,7 @@ BELOW = {
     "station": {"bounded", "pools", "roles", "contract", "pki"},
     "telematics": {"pki"},
     "link": {"bounded", "telematics"},
-    "car": {"cryptoki", "tokens", "vault_service", "link", "runtimes", "telematics"},
+    "car": {"contexts", "cryptoki", "tokens", "vault_service", "link", "runtimes", "telematics"},
     "federation": {"pools", "roles", "contract", "pki", "patience"},
     "requests": {"roles", "pki", "cryptoki", "tokens"},
     "ecosystem": {

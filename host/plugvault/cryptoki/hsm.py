@@ -8,9 +8,10 @@ import ctypes
 import os
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from evcc.vault import VaultError
+from plugvault.contexts import Closeable
 from plugvault.cryptoki.library import Library
 from plugvault.cryptoki.token import Token
 
@@ -18,7 +19,7 @@ _libraries: dict[str, Library] = {}
 _libraries_lock = threading.Lock()
 
 
-class Hsm:
+class Hsm(Closeable):
     """A PKCS#11 library, opened for this process; `with` or close() releases it.
 
     module: the library's path; conf: the file for SOFTHSM2_CONF, where the library is SoftHSM;
@@ -84,12 +85,6 @@ class Hsm:
             library.users -= 1
             if not library.users:
                 _close(library)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _close(library: Library) -> None:

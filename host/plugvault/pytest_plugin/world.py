@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from plugvault import runtimes
 from plugvault.car import Car
+from plugvault.contexts import Startable
 from plugvault.ecosystem import EVSE, WMI, Ecosystem
 from plugvault.station import Offer, Station
 from plugvault.tokens.selection import TokenConfiguration
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _REGION, _COUNTRY, _MAKER = "EU", "DE", "Example Cars"
 
 
-class PlugAndCharge:
+class PlugAndCharge(Startable):
     """While the context lasts:
 
     ecosystem: see `plugvault.ecosystem.Ecosystem`; its `url` and `credentials(role)` are what
@@ -29,27 +29,20 @@ class PlugAndCharge:
 
     def __init__(self, token: ThrowAway) -> None:
         self._token = token
-        self._stack = contextlib.ExitStack()
         self.pcid = WMI + "P" + "".join(secrets.choice("0123456789") for _ in range(13))
 
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as stack:
-            folder = self._token.folder
-            self.ecosystem = stack.enter_context(Ecosystem(folder / "ecosystem"))
-            key = self.ecosystem.telematics_key
-            token = TokenConfiguration(self._token.location, self._token.pin)
-            car = Car(runtimes.cpython(), "tcp", folder / "car", maker=key.point, token=token)
-            self.car = stack.enter_context(car)
-            self.maker = self.car.maker(key)
-            self._give_birth()
-            roots = self.ecosystem.cpo.roots()
-            self.station = Station(Offer(evseid=EVSE), roots, self.ecosystem.cpo.fetch_contract)
-            self.address = stack.enter_context(self.station.in_thread())
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
+    def _start(self) -> None:
+        folder = self._token.folder
+        self.ecosystem = self._stack.enter_context(Ecosystem(folder / "ecosystem"))
+        key = self.ecosystem.telematics_key
+        token = TokenConfiguration(self._token.location, self._token.pin)
+        car = Car(runtimes.cpython(), "tcp", folder / "car", maker=key.point, token=token)
+        self.car = self._stack.enter_context(car)
+        self.maker = self.car.maker(key)
+        self._give_birth()
+        roots = self.ecosystem.cpo.roots()
+        self.station = Station(Offer(evseid=EVSE), roots, self.ecosystem.cpo.fetch_contract)
+        self.address = self._stack.enter_context(self.station.in_thread())
 
     def contract(self) -> str:
         """A contract for the car, sealed to it and in the contract pool; its EMAID."""
