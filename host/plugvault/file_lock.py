@@ -22,7 +22,7 @@ def locked(path: Path, timeout: float | None = None) -> Iterator[None]:
 
 
 def acquire(path: Path, timeout: float | None = None) -> int:
-    """Lock a folder, or a file that is made when missing: the descriptor whose closing unlocks it.
+    """Lock a folder, or a file that is made when missing. Closing the descriptor unlocks it.
 
     `timeout`: seconds to wait for another holder; None: without end, 0: not at all.
     Raises TimeoutError, OSError.

@@ -9,7 +9,7 @@ from plugvault.ecosystem.folder import Folder
 from plugvault.federation.peers import Federation, Link
 from plugvault.foreign_revocation import TIMEOUT, ForeignRevocation
 from plugvault.net import Outbound
-from plugvault.opcp.services import Peers, Services, Settings
+from plugvault.opcp.services import Services, Settings
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki import path
 from plugvault.pki.keys import raw_signer
@@ -35,10 +35,33 @@ def open_services(
 
     `url`: the ecosystem's address; `links`: the credentials for its partners.
     """
-    access = Tokens(url, clock, pki.access, store)
     peers = Federation(store, links, clock, settings.dual_control)
     stack.callback(peers.close)
-    return services(store, pki, access, f"{url}/ocsp", clock, settings, peers)
+    signer = Signer(
+        pki.cps.certificate,
+        pki.cps.subs,
+        path.fingerprint(pki.v2g.root),
+        raw_signer(pki.cps.key),
+    )
+    return Services(
+        store=store,
+        tokens=Tokens(url, clock, pki.access, store),
+        signers=[signer],
+        enrolment=pki.enrolment,
+        operator=pki.hosted,
+        ocsp=f"{url}/ocsp",
+        clock=clock,
+        authorities=pki.every,
+        update_revocations=ForeignRevocation(
+            store,
+            (authority.identifier.hex() for authority in pki.every),
+            Outbound(settings.networks, TIMEOUT),
+            clock,
+        ),
+        webhook_secret=pki.webhooks.derive,
+        settings=settings,
+        peers=peers,
+    )
 
 
 def seed(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[str, Pair]:
@@ -71,45 +94,8 @@ def register_client(records: Records, caller: Caller, credentials: Pair, now: fl
     clients.register(records, caller, credentials, SET_UP.name, now)
 
 
-def services(
-    store: Store,
-    pki: Authorities,
-    tokens: Tokens,
-    ocsp: str,
-    clock: Callable[[], float],
-    settings: Settings,
-    peers: Peers | None = None,
-) -> Services:
-    """`ocsp`: the responder's address for certificates that are issued from now on."""
-    signer = Signer(
-        pki.cps.certificate,
-        pki.cps.subs,
-        path.fingerprint(pki.v2g.root),
-        raw_signer(pki.cps.key),
-    )
-    return Services(
-        store=store,
-        tokens=tokens,
-        signers=[signer],
-        enrolment=pki.enrolment,
-        operator=pki.hosted,
-        ocsp=ocsp,
-        clock=clock,
-        authorities=pki.every,
-        update_revocations=ForeignRevocation(
-            store,
-            (authority.identifier.hex() for authority in pki.every),
-            Outbound(settings.networks, TIMEOUT),
-            clock,
-        ),
-        webhook_secret=pki.webhooks.derive,
-        settings=settings,
-        peers=peers,
-    )
-
-
 def certificate_recorder(store: Store) -> Callable[[bytes], None]:
-    """A function that records a certificate (DER) whose status the ecosystem's OCSP answers."""
+    """A function that records a certificate (DER) for the ecosystem's OCSP responder."""
 
     def record(certificate: bytes) -> None:
         with store.write() as records:

@@ -89,7 +89,7 @@ class OpcpClient(Closeable):
     def stream(
         self, method: str, path: str, silence: float, **options: Any
     ) -> Iterator[httpx.Response]:
-        """Make a call whose answer is read as it comes, until `silence` seconds pass without data.
+        """Make a call and read its answer as it comes, until `silence` seconds pass without data.
         Raises OpcpError, also while the answer is read."""
         headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._access()}"}
         timeout = httpx.Timeout(TIMEOUT, read=silence)

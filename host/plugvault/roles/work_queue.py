@@ -82,7 +82,7 @@ class WorkQueue:
             )  # fmt: skip
 
     def history(self, vehicle: str) -> list[Work]:
-        """All work for a vehicle, whatever its state."""
+        """All work for a vehicle, in any state."""
         rows = self.state_file.rows(
             "SELECT * FROM work WHERE vehicle = ? ORDER BY number", vehicle
         )

@@ -56,9 +56,10 @@ def list_contracts(
 def show(context: typer.Context, emaid: Emaid) -> None:
     """Show a contract, and whether CCP may provide it."""
     with reading(context) as records:
-        found = _find(records, emaid)
-        good = checks.is_usable(records, found, time.time())
-        print_members(context, {**_show(found), "good": good, "v2g_root": found.root_fingerprint})
+        contract = _find(records, emaid)
+        good = checks.is_usable(records, contract, time.time())
+        root = contract.root_fingerprint
+        print_members(context, {**_show(contract), "good": good, "v2g_root": root})
 
 
 @app.command()
