@@ -5,16 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.cli.ecosystem.common import (
-    local_user,
-    moment,
-    new_group,
-    print_done,
-    print_members,
-    print_rows,
-    reading,
-    writing,
-)
+from plugvault.cli.ecosystem import common
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pools import audit, checks, contracts, termination
 from plugvault.pools.caller import read_emaid, read_pcid
@@ -22,7 +13,7 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract
 from plugvault.pools.repositories import Records
 
-app = new_group("Contracts in CCP.")
+app = common.new_group("Contracts in CCP.")
 Emaid = Annotated[str, typer.Argument(metavar="EMAID")]
 
 
@@ -38,13 +29,13 @@ def list_contracts(
     """List the contracts of a provider or a vehicle."""
     if (provider is None) == (vehicle is None):
         raise typer.BadParameter("--provider or --vehicle is needed, not both")
-    with reading(context) as records:
+    with common.reading(context) as records:
         if vehicle is not None:
             listed = records.contracts.of_vehicle(read_pcid(vehicle).upper(), ISO2)
         else:
             identifier = str(provider).replace("-", "").upper()
             listed = records.contracts.of_provider(identifier, limit)
-    print_rows(
+    common.print_rows(
         context,
         [_show(contract) for contract in listed],
         *("emaid", "pcid", "default", "valid_until", "delivered"),
@@ -55,11 +46,11 @@ def list_contracts(
 @app.command()
 def show(context: typer.Context, emaid: Emaid) -> None:
     """Show a contract, and whether CCP may provide it."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         contract = _find(records, emaid)
         good = checks.is_usable(records, contract, time.time())
         root = contract.root_fingerprint
-        print_members(context, {**_show(contract), "good": good, "v2g_root": root})
+        common.print_members(context, {**_show(contract), "good": good, "v2g_root": root})
 
 
 @app.command()
@@ -72,12 +63,12 @@ def remove(
 ) -> None:
     """Delete a contract, and revoke it if this ecosystem issued it."""
     now = time.time()
-    with writing(context) as records:
+    with common.writing(context) as records:
         records.lock(_find(records, emaid).vehicle)
         contract = _find(records, emaid)
         contracts.remove(records, contract, now, revoke=not keep_valid)
-        audit.note(records, local_user().name, "contract deleted", contract.emaid, "", now)
-    print_done(context, f"{contract.emaid} deleted", emaid=contract.emaid)
+        audit.note(records, common.local_user().name, "contract deleted", contract.emaid, "", now)
+    common.print_done(context, f"{contract.emaid} deleted", emaid=contract.emaid)
 
 
 @app.command()
@@ -86,9 +77,9 @@ def terminate(
     provider: Annotated[str, typer.Argument(help="Provider identifier, such as DEPVA.")],
 ) -> None:
     """Delete and revoke all contracts of an operator that leaves. The workers do it."""
-    with writing(context) as records:
-        job = termination.begin(records, local_user(), provider, time.time())
-    print_done(context, f"job {job.job_id} is {job.state}", job=job.job_id)
+    with common.writing(context) as records:
+        job = termination.begin(records, common.local_user(), provider, time.time())
+    common.print_done(context, f"job {job.job_id} is {job.state}", job=job.job_id)
 
 
 def _find(records: Records, emaid: str) -> Contract:
@@ -103,6 +94,6 @@ def _show(contract: Contract) -> dict[str, Any]:
         "emaid": contract.emaid,
         "pcid": contract.pcid,
         "default": contract.default,
-        "valid_until": moment(contract.not_after),
-        "delivered": moment(contract.delivered),
+        "valid_until": common.moment(contract.not_after),
+        "delivered": common.moment(contract.delivered),
     }

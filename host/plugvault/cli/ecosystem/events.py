@@ -7,21 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.cli.ecosystem.common import (
-    local_user,
-    moment,
-    new_group,
-    print_done,
-    print_rows,
-    reading,
-    writing,
-)
+from plugvault.cli.ecosystem import common
 from plugvault.pools import audit
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Delivery, Endpoint, Event
 from plugvault.pools.repositories import Records
 
-app = new_group("List events, webhooks and deliveries, and repeat deliveries.")
+app = common.new_group("List events, webhooks and deliveries, and repeat deliveries.")
 _MOST = 1000
 
 
@@ -32,9 +24,9 @@ def list_events(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
 ) -> None:
     """List events, oldest first; `--since` continues after the last one."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         listed = records.events.since(since, None, limit)
-    print_rows(
+    common.print_rows(
         context,
         [_show(event) for event in listed],
         *("sequence", "at", "kind", "audience", "vehicle"),
@@ -45,7 +37,7 @@ def list_events(
 @app.command()
 def webhooks(context: typer.Context) -> None:
     """List the webhooks with their owners and events."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         rows = [
             {
                 "endpoint": endpoint.endpoint_id,
@@ -56,7 +48,7 @@ def webhooks(context: typer.Context) -> None:
             }
             for endpoint in records.endpoints.all()
         ]
-    print_rows(context, rows, "owner", "url", "enabled", "endpoint", none="no webhooks")
+    common.print_rows(context, rows, "owner", "url", "enabled", "endpoint", none="no webhooks")
 
 
 @app.command()
@@ -67,7 +59,7 @@ def deliveries(
     ] = None,
 ) -> None:
     """List the deliveries of every webhook, newest first."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         rows = [
             _delivery(endpoint, delivery, event)
             for endpoint in records.endpoints.all()
@@ -75,7 +67,7 @@ def deliveries(
                 endpoint.endpoint_id, state, _MOST
             )
         ]
-    print_rows(
+    common.print_rows(
         context,
         rows,
         *("state", "kind", "owner", "attempts", "outcome", "event"),
@@ -92,7 +84,7 @@ def replay(
 ) -> None:
     """Repeat the deliveries of one event, or all that were given up."""
     now, count = time.time(), 0
-    with writing(context) as records:
+    with common.writing(context) as records:
         for delivery in _finished(records, event):
             records.deliveries.put(
                 replace(delivery, state="pending", attempts=0, due=now, lease=0.0)
@@ -101,9 +93,14 @@ def replay(
         if not count:
             raise PoolError("not-found", "There is nothing to send again.")
         audit.note(
-            records, local_user().name, "deliveries replayed", event or "dead", str(count), now
+            records,
+            common.local_user().name,
+            "deliveries replayed",
+            event or "dead",
+            str(count),
+            now,
         )
-    print_done(context, f"{count} deliveries will be sent again", deliveries=count)
+    common.print_done(context, f"{count} deliveries will be sent again", deliveries=count)
 
 
 def _finished(records: Records, event_id: str | None) -> list[Delivery]:
@@ -122,7 +119,7 @@ def _show(event: Event) -> dict[str, Any]:
     return {
         "sequence": event.sequence,
         "event": event.event_id,
-        "at": moment(event.at),
+        "at": common.moment(event.at),
         "kind": event.kind,
         "audience": event.audience,
         "vehicle": event.vehicle or None,
@@ -137,7 +134,7 @@ def _delivery(endpoint: Endpoint, delivery: Delivery, event: Event) -> dict[str,
         "owner": endpoint.owner_name,
         "url": endpoint.url,
         "attempts": delivery.attempts,
-        "next": moment(delivery.due) if delivery.state == "pending" else None,
+        "next": common.moment(delivery.due) if delivery.state == "pending" else None,
         "outcome": delivery.outcome,
         "event": event.event_id,
         "endpoint": endpoint.endpoint_id,

@@ -7,15 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plugvault.cli.ecosystem.common import (
-    local_user,
-    moment,
-    new_group,
-    print_done,
-    print_rows,
-    reading,
-    writing,
-)
+from plugvault.cli.ecosystem import common
 from plugvault.ecosystem.links import Links
 from plugvault.federation.peers import ONLY_YOURS, Link
 from plugvault.pools import audit, clients, peers, providers
@@ -23,7 +15,7 @@ from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.records import Client
 from plugvault.roles.client import OpcpError
 
-app = new_group("List and change clients, other ecosystems and provider identifiers.")
+app = common.new_group("List and change clients, other ecosystems and provider identifiers.")
 ClientId = Annotated[str, typer.Argument(metavar="CLIENT_ID")]
 Several = list[str] | None
 
@@ -31,9 +23,11 @@ Several = list[str] | None
 @app.command("list")
 def list_clients(context: typer.Context) -> None:
     """List the clients that may request access tokens."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         rows = [_show(client) for client in records.clients.all()]
-    print_rows(context, rows, "name", "roles", "scopes", "active", "client_id", none="no clients")
+    common.print_rows(
+        context, rows, "name", "roles", "scopes", "active", "client_id", none="no clients"
+    )
 
 
 @app.command()
@@ -61,8 +55,8 @@ def add(
         frozenset(text.replace("-", "").upper() for text in provider or ()),
         frozenset(operator or ()),
     )
-    with writing(context) as records:
-        clients.register(records, new, credentials, local_user().name, time.time())
+    with common.writing(context) as records:
+        clients.register(records, new, credentials, common.local_user().name, time.time())
     _print_secret(context, credentials)
 
 
@@ -90,8 +84,8 @@ def apply(
     `move NAME active`. Use the ones that you get from them for `link`.
     """
     credentials = clients.new_credentials()
-    user, now = local_user().name, time.time()
-    with writing(context) as records:
+    user, now = common.local_user().name, time.time()
+    with common.writing(context) as records:
         clients.register(records, Caller(name, frozenset({PEER})), credentials, user, now)
         peer = peers.apply(records, name, url, credentials[0], user, now)
     _print_secret(context, credentials, state=peer.state)
@@ -117,14 +111,16 @@ def link(
         if sys.stdin.isatty()
         else sys.stdin.readline().strip()
     )
-    with writing(context) as records:
+    with common.writing(context) as records:
         peer = peers.get(records, name)
         root = trust.read_text() if trust else None
         new = Link(client_id, secret, peer.url, root)
         new.open().close()  # raises for an unreadable root
-        audit.note(records, local_user().name, "partner linked", name, peer.url, time.time())
+        audit.note(
+            records, common.local_user().name, "partner linked", name, peer.url, time.time()
+        )
         links.save({name: new})
-    print_done(context, f"{name} is called at {peer.url}", name=name, url=peer.url)
+    common.print_done(context, f"{name} is called at {peer.url}", name=name, url=peer.url)
 
 
 @app.command()
@@ -133,7 +129,7 @@ def check(
     name: Annotated[str, typer.Argument(help="Name of another ecosystem.")],
 ) -> None:
     """Ask another ecosystem for its roots, to test the link to it."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         state = peers.get(records, name).state
     links = _links(context)
     if name not in links:
@@ -146,24 +142,24 @@ def check(
         raise typer.Exit(1) from error
     count = len(answer["RootCertificateCollection"]["rootCertificates"])
     text = f"{name} answers and has {count} roots; here it is {state}"
-    print_done(context, text, name=name, roots=count, state=state)
+    common.print_done(context, text, name=name, roots=count, state=state)
 
 
 @app.command()
 def ecosystems(context: typer.Context) -> None:
     """List other ecosystems with their states."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         rows = [
             {
                 "name": peer.name,
                 "url": peer.url,
                 "state": peer.state,
-                "since": moment(peer.since),
+                "since": common.moment(peer.since),
                 "client_id": peer.client_id,
             }
             for peer in records.peers.all()
         ]
-    print_rows(context, rows, "name", "url", "state", "since", none="no other ecosystems")
+    common.print_rows(context, rows, "name", "url", "state", "since", none="no other ecosystems")
 
 
 @app.command()
@@ -173,15 +169,15 @@ def move(
     state: Annotated[str, typer.Argument(help="New state: audited, active or suspended.")],
 ) -> None:
     """Change the state of another ecosystem: applied, audited, active, suspended."""
-    with writing(context) as records:
-        moved = peers.move(records, name, state, local_user().name, time.time())
-    print_done(context, f"{name} is {moved.state}", name=name, state=moved.state)
+    with common.writing(context) as records:
+        moved = peers.move(records, name, state, common.local_user().name, time.time())
+    common.print_done(context, f"{name} is {moved.state}", name=name, state=moved.state)
 
 
 @app.command("providers")
 def identifiers(context: typer.Context) -> None:
     """List the provider identifiers with their companies."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         rows = [
             {
                 "provider": entry.provider,
@@ -191,7 +187,9 @@ def identifiers(context: typer.Context) -> None:
             }
             for entry in providers.listed(records)
         ]
-    print_rows(context, rows, "provider", "company", "registry", "active", none="no providers")
+    common.print_rows(
+        context, rows, "provider", "company", "registry", "active", none="no providers"
+    )
 
 
 @app.command()
@@ -207,29 +205,33 @@ def provider(
     ] = False,
 ) -> None:
     """Add a provider identifier, or change its entry."""
-    with writing(context) as records:
+    with common.writing(context) as records:
         entry = providers.enter(
             records,
-            local_user(),
+            common.local_user(),
             identifier,
             company,
             time.time(),
             registry=registry,
             active=not withdrawn,
         )
-    print_done(context, f"{entry.provider} is {entry.name}'s", provider=entry.provider)
+    common.print_done(context, f"{entry.provider} is {entry.name}'s", provider=entry.provider)
 
 
 def _activate(context: typer.Context, client_id: str, active: bool) -> None:
-    with writing(context) as records:
-        client = clients.set_active(records, client_id, active, local_user().name, time.time())
-    print_done(context, f"{client.name} is {'active' if active else 'suspended'}", active=active)
+    with common.writing(context) as records:
+        client = clients.set_active(
+            records, client_id, active, common.local_user().name, time.time()
+        )
+    common.print_done(
+        context, f"{client.name} is {'active' if active else 'suspended'}", active=active
+    )
 
 
 def _print_secret(context: typer.Context, credentials: tuple[str, str], **members: Any) -> None:
     client_id, secret = credentials
     text = f"client_id      {client_id}\nclient_secret  {secret}"
-    print_done(context, text, client_id=client_id, client_secret=secret, **members)
+    common.print_done(context, text, client_id=client_id, client_secret=secret, **members)
 
 
 def _links(context: typer.Context) -> Links:

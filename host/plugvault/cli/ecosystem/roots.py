@@ -8,22 +8,13 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from plugvault.cli.ecosystem.common import (
-    local_user,
-    moment,
-    new_group,
-    print_done,
-    print_members,
-    print_rows,
-    reading,
-    writing,
-)
+from plugvault.cli.ecosystem import common
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools import changes, rcp
 from plugvault.pools.records import Root, RootChange
 
-app = new_group("List and change the roots in RCP, alone or with a second administrator.")
+app = common.new_group("List and change the roots in RCP, alone or with a second administrator.")
 Ask = Annotated[bool, typer.Option("--ask", help="Let another administrator approve the change.")]
 Change = Annotated[str, typer.Argument(metavar="CHANGE")]
 
@@ -34,9 +25,9 @@ def list_roots(
     kind: Annotated[str | None, typer.Option(help="Kind of root: V2G, OEM, MO or PE.")] = None,
 ) -> None:
     """List all roots, or those of one kind."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         roots = records.roots.all(kind.upper() if kind else None)
-    print_rows(
+    common.print_rows(
         context,
         [_show(root) for root in roots],
         *("kind", "name", "curve", "valid_until", "from", "root_id"),
@@ -47,9 +38,9 @@ def list_roots(
 @app.command()
 def show(context: typer.Context, root_id: str) -> None:
     """Show a root."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         root = rcp.get(records, root_id.lower())
-    print_members(context, {**_show(root), "fingerprint": root.fingerprint})
+    common.print_members(context, {**_show(root), "fingerprint": root.fingerprint})
 
 
 @app.command()
@@ -60,45 +51,45 @@ def add(
     ask: Ask = False,
 ) -> None:
     """Trust a root. Compare its fingerprint with the one from its owner first."""
-    root, user, now = _read(file), local_user(), time.time()
-    with writing(context) as records:
+    root, user, now = _read(file), common.local_user(), time.time()
+    with common.writing(context) as records:
         if ask:
             change = changes.ask_add(records, user, root, kind.upper(), now)
         else:
             added = rcp.put(records, root, kind.upper(), now, who=user.name)
     if ask:
-        print_done(
+        common.print_done(
             context,
             f"change {change.change_id} waits for another administrator",
             change=change.change_id,
         )
     else:
-        print_done(context, f"root {added.root_id} is trusted", root_id=added.root_id)
+        common.print_done(context, f"root {added.root_id} is trusted", root_id=added.root_id)
 
 
 @app.command()
 def remove(context: typer.Context, root_id: str, ask: Ask = False) -> None:
     """Stop trusting a root. Records under it stay, and are refused when they are read."""
-    user, now = local_user(), time.time()
-    with writing(context) as records:
+    user, now = common.local_user(), time.time()
+    with common.writing(context) as records:
         if ask:
             change = changes.ask_delete(records, user, root_id.lower(), now)
         else:
             rcp.delete(records, root_id.lower(), now, who=user.name)
     if ask:
-        print_done(
+        common.print_done(
             context,
             f"change {change.change_id} waits for another administrator",
             change=change.change_id,
         )
     else:
-        print_done(context, f"root {root_id} deleted", root_id=root_id)
+        common.print_done(context, f"root {root_id} deleted", root_id=root_id)
 
 
 @app.command("changes")
 def waiting(context: typer.Context) -> None:
     """List the requested changes with their states."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         rows = [
             {
                 "change_id": change.change_id,
@@ -106,12 +97,12 @@ def waiting(context: typer.Context) -> None:
                 "kind": change.kind,
                 "state": change.state,
                 "asked_by": change.asked_by,
-                "asked": moment(change.asked),
+                "asked": common.moment(change.asked),
                 "fingerprint": path.fingerprint(change.certificate),
             }
             for change in records.changes.all()
         ]
-    print_rows(
+    common.print_rows(
         context,
         rows,
         *("state", "action", "kind", "asked_by", "asked", "change_id"),
@@ -128,17 +119,17 @@ def approve(
     ],
 ) -> None:
     """Approve another administrator's change."""
-    with writing(context) as records:
-        changes.approve(records, local_user(), change_id, fingerprint, time.time())
-    print_done(context, f"change {change_id} is done", change=change_id)
+    with common.writing(context) as records:
+        changes.approve(records, common.local_user(), change_id, fingerprint, time.time())
+    common.print_done(context, f"change {change_id} is done", change=change_id)
 
 
 @app.command()
 def refuse(context: typer.Context, change_id: Change) -> None:
     """Refuse a change. RCP stays as it is."""
-    with writing(context) as records:
-        changes.refuse(records, local_user(), change_id, time.time())
-    print_done(context, f"change {change_id} is refused", change=change_id)
+    with common.writing(context) as records:
+        changes.refuse(records, common.local_user(), change_id, time.time())
+    common.print_done(context, f"change {change_id} is refused", change=change_id)
 
 
 def _waiting(change: RootChange) -> str:
@@ -164,7 +155,7 @@ def _show(root: Root) -> dict[str, Any]:
         "root_id": root.root_id,
         "kind": root.kind,
         "name": distinguished_name(certificate.names),
-        "valid_until": moment(certificate.not_after),
+        "valid_until": common.moment(certificate.not_after),
         "curve": path.curve(certificate),
         "from": root.origin or None,
     }

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from plugvault.cli.ecosystem.common import moment, print_members, print_rows, reading
+from plugvault.cli.ecosystem import common
 from plugvault.pools import audit as pool
 
 
@@ -23,24 +23,26 @@ def audit(
 
     --verify exits with 1 when an entry was changed, or when the end is missing.
     """
-    with reading(context) as records:
+    with common.reading(context) as records:
         if verify:
             verdict = pool.verify(records, head)
         else:
             rows = [
-                {**vars(entry), "at": moment(entry.at)}
+                {**vars(entry), "at": common.moment(entry.at)}
                 for entry in records.audit.since(since, limit)
             ]
     if not verify:
-        print_rows(context, rows, "sequence", "at", "who", "action", "subject", "detail")
+        common.print_rows(context, rows, "sequence", "at", "who", "action", "subject", "detail")
         return
-    print_members(context, {**vars(verdict), "whole": verdict.broken is None and not verdict.cut})
+    common.print_members(
+        context, {**vars(verdict), "whole": verdict.broken is None and not verdict.cut}
+    )
     raise typer.Exit(0 if verdict.broken is None and not verdict.cut else 1)
 
 
 def jobs(context: typer.Context) -> None:
     """List the long work that the workers do in small steps."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         rows = [
             {
                 "job": job.job_id,
@@ -48,9 +50,11 @@ def jobs(context: typer.Context) -> None:
                 "subject": job.subject,
                 "state": job.state,
                 "done": job.done,
-                "asked": moment(job.asked),
+                "asked": common.moment(job.asked),
                 "asked_by": job.asked_by,
             }
             for job in records.jobs.all()
         ]
-    print_rows(context, rows, "state", "kind", "subject", "done", "asked", "job", none="no jobs")
+    common.print_rows(
+        context, rows, "state", "kind", "subject", "done", "asked", "job", none="no jobs"
+    )

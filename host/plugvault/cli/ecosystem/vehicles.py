@@ -6,16 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from evcc.errors import EvccError
-from plugvault.cli.ecosystem.common import (
-    local_user,
-    moment,
-    new_group,
-    print_done,
-    print_members,
-    print_rows,
-    reading,
-    writing,
-)
+from plugvault.cli.ecosystem import common
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name
@@ -25,7 +16,7 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning
 from plugvault.pools.repositories import Records
 
-app = new_group("List and delete vehicles, by PCID, VIN or number plate.")
+app = common.new_group("List and delete vehicles, by PCID, VIN or number plate.")
 Vehicle = Annotated[str, typer.Argument(help="PCID, VIN or number plate.")]
 
 
@@ -36,11 +27,11 @@ def list_vehicles(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
 ) -> None:
     """List vehicles, in the order of their PCIDs."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         rows = [
             _show(records, vehicle) for vehicle in records.vehicles.after(after.upper(), limit)
         ]
-    print_rows(
+    common.print_rows(
         context, rows, "pcid", "valid_until", "plate", "contracts", "from", none="no vehicles"
     )
 
@@ -48,27 +39,29 @@ def list_vehicles(
 @app.command()
 def show(context: typer.Context, vehicle: Vehicle) -> None:
     """Show a vehicle, and whether its certificate is valid."""
-    with reading(context) as records:
+    with common.reading(context) as records:
         stored = _find(records, vehicle)
         usable = pcp.find(records, stored.pcid, time.time()) is not None
-        print_members(context, {**_show(records, stored), "good": usable, **_certificate(stored)})
+        common.print_members(
+            context, {**_show(records, stored), "good": usable, **_certificate(stored)}
+        )
 
 
 @app.command()
 def reset(context: typer.Context, vehicle: Vehicle) -> None:
     """Delete the contracts of a vehicle that was reset or sold, and keep its certificate."""
-    with writing(context) as records:
-        count = pcp.reset(records, local_user(), _find(records, vehicle).pcid, time.time())
-    print_done(context, f"{count} contracts deleted", contracts=count)
+    with common.writing(context) as records:
+        count = pcp.reset(records, common.local_user(), _find(records, vehicle).pcid, time.time())
+    common.print_done(context, f"{count} contracts deleted", contracts=count)
 
 
 @app.command()
 def remove(context: typer.Context, vehicle: Vehicle) -> None:
     """Delete a vehicle and its contracts, and revoke those that this ecosystem issued."""
-    with writing(context) as records:
+    with common.writing(context) as records:
         pcid = _find(records, vehicle).pcid
-        pcp.delete(records, local_user(), pcid, time.time())
-    print_done(context, f"{pcid} deleted", pcid=pcid)
+        pcp.delete(records, common.local_user(), pcid, time.time())
+    common.print_done(context, f"{pcid} deleted", pcid=pcid)
 
 
 def _find(records: Records, text: str) -> Provisioning:
@@ -99,7 +92,7 @@ def _show(records: Records, stored: Provisioning) -> dict[str, Any]:
         "pcid": stored.pcid,
         "vin": entry.vin if entry else None,
         "plate": entry.plate if entry else None,
-        "valid_until": moment(stored.not_after),
+        "valid_until": common.moment(stored.not_after),
         "contracts": [
             contract.emaid for contract in records.contracts.of_vehicle(stored.vehicle, ISO2)
         ],
