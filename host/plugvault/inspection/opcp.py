@@ -25,16 +25,11 @@ from plugvault.inspection.messages import (
 from plugvault.inspection.pool_checks import check_contract_data
 from plugvault.inspection.report import Report, Scope, UnreadableError
 from plugvault.pki.names import serial_hex
+from plugvault.pki.schemes import EDITIONS
 from plugvault.pki.verify import verify_p256
 
 Json = dict[str, Any]
 
-# The second spelling of -20 is in parts of the specification, the third is the one used.
-NAMESPACES = (
-    "urn:iso:15118:2:2013:MsgDef",
-    "urn:iso:15118:20:2020:MsgDef",
-    "urn:iso:15118:20:2022:MsgDef",
-)
 _UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 _FINGERPRINT = re.compile(f"[0-9a-fA-F]{{64}}|{_UUID}")
 
@@ -94,7 +89,7 @@ def _common(report: Report, document: Json) -> None:
             report.add("PCID", False, f"{document['pcid']!r}: {error}")
     namespace = document.get("xsdMsgDefNamespace")
     if namespace is not None:
-        report.add("message namespace", namespace in NAMESPACES, str(namespace))
+        report.add("message namespace", namespace in EDITIONS, str(namespace))
     fingerprint = document.get("cpsV2GRootCertificateFingerprint")
     if fingerprint:
         good = bool(_FINGERPRINT.fullmatch(fingerprint))

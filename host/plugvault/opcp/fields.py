@@ -10,17 +10,16 @@ from pydantic_core import PydanticCustomError
 
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.opcp.services import Services, services
+from plugvault.pki.schemes import EDITION20, EDITIONS
 from plugvault.pools.caller import EMAID_PATTERN, PCID_PATTERN
 from plugvault.pools.errors import PoolError
 
 BASE64_PATTERN = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 UUID_PATTERN = "^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
-# Both spellings of the same thing: of the specification's text, and of what is used.
-ISO20 = ("urn:iso:15118:20:2020:MsgDef", "urn:iso:15118:20:2022:MsgDef")
 
 
 def _served(namespace: str) -> str:
-    if namespace in ISO20:
+    if EDITIONS.get(namespace) == EDITION20:
         raise PydanticCustomError(
             "namespace", "ISO 15118-20 is not served here; use {served}", {"served": ISO2}
         )

@@ -41,7 +41,7 @@ SCHEMES = {
         Scheme("ed448", EDITION20, _ISO20, 1600, None),
     )
 }
-# Two spellings are in use for -20; the later one is written.
+# Two namespaces of -20 are in use: parts of the OPCP specification have the earlier one.
 EDITIONS = {
     _ISO2.namespace: EDITION2,
     _ISO20: EDITION20,

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from plugvault.pki import path
 from plugvault.pki.request import read_certs_only
+from plugvault.pki.schemes import EDITION2
 from plugvault.roles.client import OpcpClient
-
-ISO2 = "ISO15118-2"
 
 
 def enrol(
@@ -21,7 +20,7 @@ def enrol(
     """
     answer = client.content(
         "POST",
-        f"/.well-known/est/{ca}/simple{'re' if renew else ''}enroll/{ISO2}",
+        f"/.well-known/est/{ca}/simple{'re' if renew else ''}enroll/{EDITION2}",
         content=base64.b64encode(csr),
         headers={"Content-Type": "application/pkcs10"},
     )
@@ -31,7 +30,7 @@ def enrol(
 
 def issuers(client: OpcpClient, ca: str, leaf: bytes) -> list[bytes]:
     """The sub-CAs above a leaf: [Sub2, Sub1]."""
-    answer = client.content("GET", f"/{ca}/cacerts/{ISO2}/secp256r1/")
+    answer = client.content("GET", f"/{ca}/cacerts/{EDITION2}/secp256r1/")
     return _order(leaf, read_certs_only(answer))
 
 
