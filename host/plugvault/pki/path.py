@@ -23,11 +23,20 @@ from plugvault.pki.names import serial_hex
 from plugvault.pki.schemes import PublicKey, public_bits
 from plugvault.pki.verify import verify_p256
 
+# A board cuts these out of the DER at each use, to save memory.
+_CUT_OUT = (
+    *("serial", "issuer", "subject", "names", "point", "ski", "aki", "ocsp"),
+    *("tbs_digest", "signature"),
+)
+
 
 @lru_cache(maxsize=512)
 def read(der: bytes) -> Certificate:
     """`evcc.x509.parse`, in the limits of ISO 15118-2. Raises `evcc.x509.CertificateError`."""
-    return x509.parse(der)
+    certificate = x509.parse(der)
+    for name in _CUT_OUT:
+        setattr(certificate, name, getattr(certificate, name))
+    return certificate
 
 
 @lru_cache(maxsize=512)
@@ -67,14 +76,16 @@ def validate(
     `subs`: DER, Sub2 first; `anchors`: DER of roots from a pool or a store, never from the
     message; `role`: one of evcc.chain's. Raises `evcc.x509.CertificateError`.
     """
-    anchor = chain.validate(
-        read_any(leaf),
-        [read_any(der) for der in subs],
-        [read_any(der) for der in anchors],
-        role,
-        int(now),
-        _verify,
-    )
+    return _validate(leaf, tuple(subs), tuple(anchors), role, int(now))
+
+
+# The path of the CPS's own leaf is validated for each of its signatures.
+@lru_cache(maxsize=64)
+def _validate(
+    leaf: bytes, subs: tuple[bytes, ...], anchors: tuple[bytes, ...], role: str, now: int
+) -> Certificate:
+    below, above = ([read_any(der) for der in ders] for ders in (subs, anchors))
+    anchor = chain.validate(read_any(leaf), below, above, role, now, _verify)
     if anchor is None:  # only with transitive trust, which is the vehicle's to give
         raise CertificateError("untrusted", "the path ends in no known root")
     return anchor
