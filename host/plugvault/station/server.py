@@ -83,34 +83,17 @@ class Station:
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[tuple[str, int]]:
         """Run the station in a thread, for callers without asyncio; gives (host, port)."""
-        ready = threading.Event()
         loop = asyncio.new_event_loop()
-        stop = asyncio.Event()
-        failure: list[BaseException] = []
-
-        async def run() -> None:
-            try:
-                await self.start()
-            except OSError as error:
-                failure.append(error)
-                return
-            finally:
-                ready.set()
-            await stop.wait()
-            await self.close()
-
-        thread = threading.Thread(
-            target=lambda: loop.run_until_complete(run()), name="station", daemon=True
-        )
+        thread = threading.Thread(target=loop.run_forever, name="station", daemon=True)
         thread.start()
-        ready.wait()
         try:
-            if failure:
-                raise failure[0]
-            yield self.host, self.port
+            asyncio.run_coroutine_threadsafe(self.start(), loop).result()
+            try:
+                yield self.host, self.port
+            finally:
+                asyncio.run_coroutine_threadsafe(self.close(), loop).result()
         finally:
-            if not failure:
-                loop.call_soon_threadsafe(stop.set)
+            loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
 
