@@ -52,13 +52,7 @@ class ForeignRevocation:
             path_certificates = [path.read_any(der) for der in certificates]
         except CertificateError:
             return  # the pools refuse the path with a reason
-        due = [
-            certificate
-            for certificate in path_certificates
-            if certificate.ocsp
-            and path.identity(certificate)[0] not in self._own
-            and self._is_due(_key(certificate))
-        ]
+        due = self._due(path_certificates)
         if not due:
             return
         with self._store.read() as records:
@@ -67,6 +61,22 @@ class ForeignRevocation:
             issuer = _issuer(certificate, path_certificates, roots)
             if issuer is not None and self._is_due(_key(certificate)):
                 self._check(certificate, issuer)
+
+    def is_due(self, certificates: Sequence[bytes]) -> bool:
+        """Whether a call with these certificates would ask a responder."""
+        try:
+            return bool(self._due([path.read_any(der) for der in certificates]))
+        except CertificateError:
+            return False
+
+    def _due(self, certificates: Sequence[Certificate]) -> list[Certificate]:
+        return [
+            certificate
+            for certificate in certificates
+            if certificate.ocsp
+            and path.identity(certificate)[0] not in self._own
+            and self._is_due(_key(certificate))
+        ]
 
     def _is_due(self, key: str) -> bool:
         with self._lock:

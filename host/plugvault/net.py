@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 import httpcore
 
 from evcc.errors import EvccError
-from plugvault.patience import wait
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -79,7 +78,6 @@ class Outbound:
         "unreachable" (no connection, no TLS, no answer in time, an answer that is not HTTP).
         """
         self.check(url)
-        wait()
         backend = _PublicBackend(self._networks, time.monotonic() + self._timeout)
         times = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)
         with httpcore.ConnectionPool(_trust(), network_backend=backend) as pool:

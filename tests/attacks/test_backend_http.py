@@ -65,7 +65,7 @@ def is_ended(client: socket.socket) -> bool:
     ids=["nothing", "half a head", "half a body", "half a second head"],
 )
 def test_an_unfinished_request_is_cut_off(monkeypatch: pytest.MonkeyPatch, data: bytes):
-    with connected(monkeypatch, PATIENCE=0.3) as client:
+    with connected(monkeypatch, REQUEST_TIMEOUT=0.3) as client:
         client.sendall(data)
         assert is_ended(client)
 

@@ -125,7 +125,7 @@ def test_a_token_that_signs_wrongly_stores_nothing(registered: Pools):
 def impatient(
     tmp_path: Path, pool_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Pools, Path]]:
-    monkeypatch.setattr(sql, "BUSY", 20)
+    monkeypatch.setattr(sql, "LOCK_TIMEOUT", 20)
     store = SqlStore.sqlite(tmp_path / "pools.sqlite")
     pools = Pools(store, pool_world)
     pools.register()

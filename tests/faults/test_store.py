@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from fixtures.store import Cluster, cluster
-from plugvault.patience import WouldWait, at_once
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import ISO2, Contract, Provider, Root
-from plugvault.store import SqlStore, hurry, sql
+from plugvault.store import SqlStore, sql
 
 Open = Callable[[str], SqlStore]
 
@@ -104,26 +103,6 @@ def test_a_database_that_was_restarted_is_used_again_at_once(own: Cluster, open_
     for _ in range(3):
         with store.read() as records:
             assert records.roots.get("id") == ROOT
-
-
-def test_a_database_that_was_restarted_is_used_again_in_a_hurry(
-    own: Cluster, open_store: Open, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(hurry, "SILENCE", 20_000)  # the machine may be busy
-    monkeypatch.setattr(hurry, "SLOW", 20.0)
-    store = open_store(own.create())
-    with store.write() as records:
-        records.roots.put(ROOT)
-    with at_once(), store.read() as records:
-        assert records.roots.get("id") == ROOT
-    own.stop()
-    own.start()
-    with at_once(), pytest.raises(WouldWait), store.read():
-        pass
-    with store.read() as records:
-        assert records.roots.get("id") == ROOT
-    with at_once(), store.read() as records:
-        assert records.roots.get("id") == ROOT
 
 
 def test_a_database_that_is_away_is_said_and_found_again(own: Cluster, open_store: Open):
@@ -237,7 +216,7 @@ def test_two_that_lock_one_name_go_one_after_the_other(store: SqlStore):
 def test_a_writer_that_does_not_come_to_an_end_is_not_waited_for(
     sqlite_url: str, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sql, "BUSY", 20)
+    monkeypatch.setattr(sql, "LOCK_TIMEOUT", 20)
     store = open_store(sqlite_url)
     with store.write() as records:
         records.roots.put(ROOT)

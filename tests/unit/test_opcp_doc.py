@@ -45,7 +45,7 @@ def roles(cell: str) -> frozenset[str]:
 def face() -> TestClient:
     """The application without services, called with the token of a caller without roles."""
     tokens = SimpleNamespace(known=lambda _: WITHOUT_ROLES, audience="http://testserver")
-    store = SimpleNamespace(at_hand=True)
+    store = SimpleNamespace(is_local=True)
     services: Any = SimpleNamespace(settings=Settings(), tokens=tokens, store=store)
     return TestClient(create_app(services), raise_server_exceptions=False)
 

@@ -82,7 +82,6 @@ def test_an_operator_locks_no_contract_of_another_operator(server: SqlStore, poo
     with ThreadPoolExecutor(1) as threads:
         with server.write() as records:
             records.lock(PCID.upper(), contracts.key(data.emaid))
-            records.clients.all()  # sends the lock
             with pytest.raises(PoolError) as refused, server.write() as others:
                 cps.sign(others, OTHER_OPERATOR, [pools.signer], data, PCID, pools.now)
             assert refused.value.reason == "forbidden"  # although the lock is held

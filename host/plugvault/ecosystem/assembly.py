@@ -43,6 +43,12 @@ def open_services(
         path.fingerprint(pki.v2g.root),
         raw_signer(pki.cps.key),
     )
+    revocation = ForeignRevocation(
+        store,
+        (authority.identifier.hex() for authority in pki.every),
+        Outbound(settings.networks, TIMEOUT),
+        clock,
+    )
     return Services(
         store=store,
         tokens=Tokens(url, clock, pki.access, store),
@@ -52,12 +58,8 @@ def open_services(
         ocsp=f"{url}/ocsp",
         clock=clock,
         authorities=pki.every,
-        update_revocations=ForeignRevocation(
-            store,
-            (authority.identifier.hex() for authority in pki.every),
-            Outbound(settings.networks, TIMEOUT),
-            clock,
-        ),
+        update_revocations=revocation,
+        revocations_are_due=revocation.is_due,
         webhook_secret=pki.webhooks.derive,
         settings=settings,
         peers=peers,

@@ -22,7 +22,6 @@ from evcc.x509 import CertificateError
 from plugvault.contract.iso15118_2 import xml
 from plugvault.contract.iso15118_2.bundle import ISO2, Message
 from plugvault.contract.issue import ContractData
-from plugvault.patience import wait
 from plugvault.pki import path
 from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid
@@ -109,6 +108,10 @@ class Federation:
         for link in self._links.values():
             link.close()
 
+    @property
+    def linked(self) -> bool:
+        return bool(self._known)
+
     def know(self, pcid: str) -> None:
         """Have what the partners say of a vehicle that is not ours, before it is used."""
         if not self._known:
@@ -141,8 +144,6 @@ class Federation:
 
     def roots(self) -> bool:
         """Fetch the partners' own roots into RCP; whether there were new ones."""
-        if self._known:
-            wait()
         with self._lock:  # whoever comes while another fetches waits, and finds them there
             if time.monotonic() < self._fetched + PAUSE:
                 return False
@@ -199,8 +200,6 @@ class Federation:
             return peers.active(records)
 
     def _reached(self, names: Sequence[str]) -> list[tuple[str, OpcpClient]]:
-        if names:
-            wait()
         for name in names:
             to = self._known.get(name)
             if to and to != self._opened.get(name):

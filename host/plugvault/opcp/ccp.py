@@ -3,11 +3,13 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from plugvault.contract.iso15118_2 import response, xml
 from plugvault.contract.iso15118_2.bundle import ISO2, NO_SESSION
 from plugvault.opcp.contract_data import Fingerprint, Metadata, RootFingerprint
+from plugvault.opcp.execution import asks_partners, local
 from plugvault.opcp.fields import (
     AppServices,
     Base64,
@@ -23,7 +25,6 @@ from plugvault.opcp.fields import (
     encode,
 )
 from plugvault.opcp.rights import may
-from plugvault.opcp.route import Json, PlainRoute
 from plugvault.opcp.services import Bundle
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
@@ -33,7 +34,7 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract
 from plugvault.pools.repositories import Records
 
-router = APIRouter(prefix="/v1/ccp", tags=["CCP: signed contracts"], route_class=PlainRoute)
+router = APIRouter(prefix="/v1/ccp", tags=["CCP: signed contracts"])
 Maker = Annotated[Caller, Depends(may("ccp.vehicle"))]
 AskedNamespace = Annotated[Namespace, Query(alias="xsdMsgDefNamespace")]
 SessionId = Annotated[str | None, Query(alias="sessionID")]
@@ -56,13 +57,14 @@ class SignedContract(Wire):
 
 
 @router.post("/signedContractData", summary="A vehicle at a station asks for its contract")
+@local(unless=asks_partners)
 def install(
     _: Annotated[Caller, Depends(may("ccp.install"))],
     services: AppServices,
     asked: InstallationRequest,
     always_exi: Annotated[bool, Header(alias="alwaysReturnEXI")] = True,
     broadcast: Broadcast = False,
-) -> Json:
+) -> JSONResponse:
     """CertificateInstallationReq in, CertificateInstallationRes out, both EXI in base64.
 
     When there is no contract the status is 404, with the negative response as EXI for the vehicle,
@@ -90,7 +92,7 @@ def install(
         if not always_exi:
             raise
         negative = response.negative(request.session_id)
-        return Json(_answer({"certificateInstallationRes": encode(negative)}), 404)
+        return JSONResponse(_answer({"certificateInstallationRes": encode(negative)}), 404)
     return _positive(contract, request.session_id)
 
 
@@ -202,9 +204,9 @@ def set_default(
     return Response()
 
 
-def _positive(bundle: Bundle | Contract, session_id: bytes) -> Json:
+def _positive(bundle: Bundle | Contract, session_id: bytes) -> JSONResponse:
     message = response.with_session_id(bundle.message, session_id)
-    return Json(
+    return JSONResponse(
         _answer(
             {
                 "certificateInstallationRes": encode(message),

@@ -20,9 +20,9 @@ from plugvault.opcp.contract_data import (
     SignRequest,
     generate_request,
 )
+from plugvault.opcp.execution import asks_partners, local
 from plugvault.opcp.fields import AppServices, encode
 from plugvault.opcp.rights import may
-from plugvault.opcp.route import PlainRoute
 from plugvault.opcp.services import Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
@@ -33,10 +33,16 @@ from plugvault.pools.errors import PoolError, UnknownRootError
 from plugvault.pools.records import Root
 from plugvault.pools.repositories import Records
 
-router = APIRouter(tags=["CPS: contract data"], route_class=PlainRoute)
+router = APIRouter(tags=["CPS: contract data"])
 
 Signing = Annotated[Caller, Depends(may("cps.sign"))]
 Work = Callable[[Records, float], SignedContract]
+
+
+def _asks_others(services: Services, asked: SignRequest, **_: object) -> bool:
+    """Whether signing waits for a partner, or for the OCSP responder of another CA."""
+    data = asked.read()
+    return asks_partners(services) or services.revocations_are_due((data.certificate, *data.subs))
 
 
 @router.put(
@@ -44,6 +50,7 @@ Work = Callable[[Records, float], SignedContract]
     status_code=201,
     summary="Sign an operator's contract data; with a pcid also store it in CCP",
 )
+@local(unless=_asks_others)
 def sign(caller: Signing, services: AppServices, asked: SignRequest) -> dict[str, Any]:
     return _sign(caller, services, asked, asked.pcid is not None)
 

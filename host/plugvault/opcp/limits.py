@@ -3,7 +3,6 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plugvault.opcp.errors import answer
-from plugvault.patience import begins
 
 LIMIT = 65_536  # bytes: the largest body, a signed bundle as base64 of XML, has about 9,000
 
@@ -18,7 +17,6 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begins()
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > LIMIT:
             await self._refuse(scope, receive, send)

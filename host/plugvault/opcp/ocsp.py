@@ -182,7 +182,7 @@ class Responder:
 async def _responder(request: Request) -> Responder:
     state = request.app.state
     if not hasattr(state, "responder"):
-        state.responder = Responder(services(request))
+        state.responder = Responder(await services(request))
     made: Responder = state.responder
     return made
 

@@ -17,7 +17,6 @@ from plugvault.opcp.fields import (
     encode,
 )
 from plugvault.opcp.rights import may
-from plugvault.opcp.route import PlainRoute
 from plugvault.opcp.services import Services
 from plugvault.pki import path
 from plugvault.pki.names import colons, distinguished_name, serial_hex
@@ -26,9 +25,7 @@ from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning
 
-router = APIRouter(
-    prefix="/v1/oem", tags=["PCP: provisioning certificates"], route_class=PlainRoute
-)
+router = APIRouter(prefix="/v1/oem", tags=["PCP: provisioning certificates"])
 Reader = Annotated[Caller, Depends(may("pcp.read"))]
 Maker = Annotated[Caller, Depends(may("pcp.write"))]
 KeyIdentifier = Annotated[str, Field(pattern="^[0-9a-fA-F]{2}(:?[0-9a-fA-F]{2})*$")]

@@ -6,16 +6,14 @@ Rights are in `plugvault.pools.authorization.RIGHTS`.
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import HTTPException, Request, Security
+from fastapi import HTTPException, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
 from fastapi.security import OAuth2
 
 from plugvault.opcp.fields import AppServices
-from plugvault.opcp.route import SHORT, Headers
-from plugvault.opcp.services import services
 from plugvault.opcp.tokens import TokenError
-from plugvault.pools.authorization import EVERYONE, RIGHTS, check_role
+from plugvault.pools.authorization import EVERYONE, check_role
 from plugvault.pools.caller import ANY, PEER, Caller
 
 _everything = frozenset({ANY})
@@ -48,7 +46,7 @@ def may(operation: str) -> Callable[..., Awaitable[Caller]]:
                 401, "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"}
             )
         try:
-            # Only what asks the store may wait, and then not in everybody's way.
+            # `read` asks the store, so it runs in a thread.
             who = services.tokens.known(token)
             if who is None:
                 who = await run_in_threadpool(services.tokens.read, token)
@@ -59,10 +57,4 @@ def may(operation: str) -> Callable[..., Awaitable[Caller]]:
         check_role(who, operation)
         return who
 
-    def at_once(request: Request, headers: Headers) -> Caller | None:
-        scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        who = services(request).tokens.known(token) if scheme == "Bearer" else None
-        return who if who and who.roles & RIGHTS[operation].keys() else None
-
-    SHORT[caller] = at_once
     return caller

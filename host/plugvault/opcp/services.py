@@ -54,6 +54,11 @@ class Peers(Protocol):
     """The other ecosystems, asked when this one has no answer. Nothing here raises because a
     peer is silent or wrong: that is no answer."""
 
+    @property
+    def linked(self) -> bool:
+        """Whether there is a partner to ask."""
+        ...
+
     def know(self, pcid: str) -> None:
         """Have what they say of a vehicle that is not ours, before it is used."""
         ...
@@ -79,7 +84,8 @@ class Services:
     operators without an own PKI. `ocsp`: the responder's address for certificates issued here.
     `authorities`: every CA whose certificates OCSP and CRLs speak of.
     `webhook_secret(endpoint_id)`: what its deliveries are signed with.
-    `update_revocations(certificates)`: enter what foreign CAs revoked of a path, DER.
+    `update_revocations(certificates)`: enter what foreign CAs revoked of a path, DER;
+    `revocations_are_due(certificates)`: whether that would ask a responder.
     `clock()`: Unix seconds."""
 
     store: Store
@@ -92,11 +98,12 @@ class Services:
     authorities: Sequence[Authority] = field(default=(), repr=False)
     webhook_secret: Callable[[str], str] = field(default=lambda _: "", repr=False)
     update_revocations: Callable[[Sequence[bytes]], None] = lambda _: None
+    revocations_are_due: Callable[[Sequence[bytes]], bool] = lambda _: False
     peers: Peers | None = None
     settings: Settings = Settings()
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """The services of the running application (a FastAPI dependency)."""
-    found: Services = request.app.state.services
-    return found
+    running: Services = request.app.state.services
+    return running

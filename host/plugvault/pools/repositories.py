@@ -4,7 +4,7 @@
 implementation is SQL (`plugvault.store`); the pools know only this interface.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
@@ -270,13 +270,10 @@ class Records(Protocol):
 
 
 class Store(Protocol):
-    """Opens transactions. `write` is atomic: an exception inside undoes all of it. `at_hand`:
-    now nothing has to be waited for but another writer (`plugvault.patience`). `kept`: whether
-    what an event loop has read and written at once is kept, which it has to know before it
-    answers. If not, nothing was done."""
+    """Opens transactions. `write` is atomic: an exception inside undoes all of it. `is_local`:
+    the database is a file of this machine, which answers without waiting for a server."""
 
     @property
-    def at_hand(self) -> bool: ...
-    def kept(self) -> Awaitable[bool] | bool: ...
+    def is_local(self) -> bool: ...
     def read(self) -> AbstractContextManager[Records]: ...
     def write(self) -> AbstractContextManager[Records]: ...

@@ -1,6 +1,7 @@
-"""What stands above many certificates, kept once: a chain has a number, and nothing changes it.
+"""Certificate chains above leaf certificates, each stored once under a number.
 
-So its number may be kept in memory, with the roots, which have a version in the database.
+A row of this table never changes, so `StoreCache` may keep rows in memory. It also keeps the
+roots, with the version that the database gives them.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from plugvault.store import tables
 from plugvault.store.rows import INSERT
 from plugvault.store.transaction import Transaction
 
-MOST = 4096  # chains kept in memory: the world has some hundred
+MOST = 4096  # chains in memory; an ecosystem has some hundred
 
 Chain = tuple[bytes, ...]
 
@@ -27,14 +28,15 @@ _NUMBER = select(_table.chain).where(_table.digest == bindparam("digest"))
 
 
 @dataclass
-class Memory:
-    """What one process knows of one database: `roots` with their version, and chains."""
+class StoreCache:
+    """Committed rows of one database, for all transactions of one process: chains by number and
+    back, and `roots` with their version."""
 
     roots: tuple[int, tuple[Root, ...]] = (-1, ())
     numbers: dict[Chain, int] = field(default_factory=dict)
     chains: dict[int, Chain] = field(default_factory=dict)
 
-    def learn(self, number: int, chain: Chain) -> None:
+    def add(self, number: int, chain: Chain) -> None:
         if len(self.chains) >= MOST:
             self.numbers, self.chains = {}, {}
         self.numbers[chain] = number
@@ -42,42 +44,46 @@ class Memory:
 
 
 class Chains:
-    """The chains, within one transaction. Only what is committed goes into the memory."""
+    """The chains, within one transaction."""
 
-    def __init__(self, transaction: Transaction, memory: Memory) -> None:
-        self._transaction, self._memory = transaction, memory
+    def __init__(self, transaction: Transaction, cache: StoreCache) -> None:
+        self._transaction, self._cache = transaction, cache
 
     def get(self, number: int) -> Chain:
-        known = self._memory.chains.get(number)
-        if known is not None:
-            return known
+        cached = self._cache.chains.get(number)
+        if cached is not None:
+            return cached
         ((packed,),) = self._transaction.rows(_CERTIFICATES, {"chain": number})
         chain = unpack(packed)
-        self._learn(number, chain)
+        self._cache_when_committed(number, chain)
         return chain
 
     def number(self, chain: Chain) -> int:
         """The chain's number, given to it when it is new."""
-        known = self._memory.numbers.get(chain)
-        if known is not None:
-            return known
+        cached = self._cache.numbers.get(chain)
+        if cached is not None:
+            return cached
         row = row_of(chain)
-        self._transaction.run(_new(self._transaction.database), row)
+        self._transaction.run(_insert(self._transaction.database), row)
         ((number,),) = self._transaction.rows(_NUMBER, row)
-        self._learn(int(number), chain)
+        self._cache_when_committed(int(number), chain)
         return int(number)
 
     def identities(self, number: int) -> list[tuple[str, str]]:
-        """What the chain's sub-CAs would be revoked as. A root that is revoked ends nothing by
-        itself: people decide that."""
+        """(issuer, serial) of the chain's sub-CAs. Roots are left out: a revoked root ends
+        nothing by itself, administrators decide that."""
         try:
-            found = [path.read_any(der) for der in self.get(number)]
+            certificates = [path.read_any(der) for der in self.get(number)]
         except CertificateError:
             return []
-        return [path.identity(one) for one in found if one.subject != one.issuer]
+        return [
+            path.identity(certificate)
+            for certificate in certificates
+            if certificate.subject != certificate.issuer
+        ]
 
-    def _learn(self, number: int, chain: Chain) -> None:
-        self._transaction.committed.append(lambda: self._memory.learn(number, chain))
+    def _cache_when_committed(self, number: int, chain: Chain) -> None:
+        self._transaction.on_commit.append(lambda: self._cache.add(number, chain))
 
 
 def row_of(chain: Chain) -> dict[str, bytes]:
@@ -86,17 +92,17 @@ def row_of(chain: Chain) -> dict[str, bytes]:
 
 
 def unpack(packed: bytes) -> Chain:
-    found, at = [], 0
-    while at < len(packed):
-        end = at + 4 + int.from_bytes(packed[at : at + 4], "big")
-        found.append(packed[at + 4 : end])
-        at = end
-    return tuple(found)
+    certificates, start = [], 0
+    while start < len(packed):
+        end = start + 4 + int.from_bytes(packed[start : start + 4], "big")
+        certificates.append(packed[start + 4 : end])
+        start = end
+    return tuple(certificates)
 
 
 @cache
-def _new(database: str) -> Executable:
+def _insert(database: str) -> Executable:
     values: dict[str, Any] = {name: bindparam(name) for name in ("digest", "certificates")}
     insert = INSERT[database](tables.chains).values(values)
-    made: Executable = insert.on_conflict_do_nothing()
-    return made
+    statement: Executable = insert.on_conflict_do_nothing()
+    return statement

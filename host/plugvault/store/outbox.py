@@ -1,14 +1,14 @@
-"""Events, who hears of them, and how far each has come; the audit trail; long work.
+"""Webhook endpoints, events, their deliveries; the audit trail; long-running jobs.
 
-Events and lines of the trail are numbered at the very end of a transaction, one transaction at a
-time, so that numbers grow in the order in which transactions end: who has read up to a number
-has missed none below it.
+Events and audit lines get their numbers at the very end of a transaction, one transaction at a
+time. So numbers grow in the order in which transactions commit, and a reader that has read up to
+a number has missed none below it.
 """
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import cache
-from itertools import chain, takewhile
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import (
@@ -29,7 +29,6 @@ from plugvault.store.rows import INSERT, Rows, delete_by, upsert
 from plugvault.store.transaction import Row, Transaction
 
 EVERYONE = "*"
-Mark = tuple[int, int, int]
 _LIMIT: BindParameter[int] = bindparam("limit")
 
 
@@ -44,17 +43,13 @@ class Endpoints(Rows[records.Endpoint]):
 
     def listening(self, audience: str) -> Sequence[records.Endpoint]:
         """An endpoint listens to EVERYONE and, with that as a scope, to everything."""
-        memo, wanted = self._transaction.memo, (Endpoints, audience)
-        if wanted not in memo and audience == EVERYONE:
-            memo[wanted] = self._rows(_ENABLED)
-        elif wanted not in memo:
-            memo[wanted] = self._rows(_LISTENING, audience=audience)
-        found: Sequence[records.Endpoint] = memo[wanted]
-        return found
+        if audience == EVERYONE:
+            return self._rows(_ENABLED)
+        return self._rows(_LISTENING, audience=audience)
 
     def put(self, record: records.Endpoint) -> None:
         super().put(record)
-        self._transaction.run(_FORGET_LISTENER, vars(record))
+        self._transaction.run(_DELETE_LISTENERS, vars(record))
         scopes = {scope for scope in record.scopes.split(",") if scope}
         listener = upsert(tables.listeners, self._transaction.database)
         rows = [{"scope": scope, "endpoint_id": record.endpoint_id} for scope in sorted(scopes)]
@@ -67,7 +62,7 @@ class Endpoints(Rows[records.Endpoint]):
 
 
 _endpoint = tables.endpoints.c
-_FORGET_LISTENER = delete_by(tables.listeners, ("endpoint_id",))
+_DELETE_LISTENERS = delete_by(tables.listeners, ("endpoint_id",))
 _client = tables.clients.c
 _LOCKED_OUT = exists().where(_client.client_id == _endpoint.owner, _client.active.is_(False))
 _ENABLED = tables.endpoints.select().where(_endpoint.enabled.is_(True), ~_LOCKED_OUT)
@@ -81,7 +76,7 @@ _LISTENING = _ENABLED.where(
 
 
 class Outbox:
-    """What one transaction has to say, until it is numbered."""
+    """Events, deliveries and audit lines of one transaction that have no number yet."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
@@ -89,39 +84,31 @@ class Outbox:
         self.deliveries: list[records.Delivery] = []
         self.lines: list[records.AuditEntry] = []
 
-    def mark(self) -> Mark:
-        """How much there is."""
-        return len(self.events), len(self.deliveries), len(self.lines)
-
-    def cut(self, mark: Mark) -> None:
-        """Forget what came after that."""
-        events, deliveries, lines = mark
-        del self.events[events:], self.deliveries[deliveries:], self.lines[lines:]
-
     def flush(self) -> None:
-        """Number all of it. From here on others wait until this transaction has ended."""
+        """Write and number all of it. From here on, other transactions that number something wait
+        until this one has ended."""
         if not (self.events or self.lines):
             return
         transaction = self._transaction
         transaction.lock_order()
         transaction.many(_NEW_EVENT, map(vars, self.events))
         transaction.many(_put_delivery(transaction.database), map(vars, self.deliveries))
-        before = ""
+        digest = ""
         if self.lines:
             last = transaction.rows(_LAST_LINE, {})
-            before = last[0][0] if last else ""
+            digest = last[0][0] if last else ""
         for line in self.lines:
-            before = audit.digest(before, line)
-            transaction.run(_NEW_LINE, {**vars(line), "digest": before})
+            digest = audit.digest(digest, line)
+            transaction.run(_NEW_LINE, {**vars(line), "digest": digest})
         self.events, self.deliveries, self.lines = [], [], []
 
 
 def _numbered(table: Any) -> Executable:
-    """A new row, whose number the database gives."""
+    """Insert a row; the database gives its number."""
     names = [column.name for column in table.columns if column.name != "sequence"]
     values: dict[str, Any] = {name: bindparam(name) for name in names}
-    inserted: Executable = table.insert().inline().values(values)
-    return inserted
+    statement: Executable = table.insert().inline().values(values)
+    return statement
 
 
 _NEW_EVENT = _numbered(tables.events)
@@ -152,8 +139,10 @@ class Events(Rows[records.Event]):
         at = {"sequence": sequence, "limit": limit}
         if audiences is None:
             return self._rows(_LATER, **at)
-        found = [self._rows(_LATER_FOR, audience=one, **at) for one in dict.fromkeys(audiences)]
-        return sorted(chain.from_iterable(found), key=lambda event: event.sequence)[:limit]
+        events: list[records.Event] = []
+        for audience in dict.fromkeys(audiences):
+            events += self._rows(_LATER_FOR, audience=audience, **at)
+        return sorted(events, key=lambda event: event.sequence)[:limit]
 
     def last(self) -> int:
         self._outbox.flush()
@@ -171,10 +160,10 @@ class Events(Rows[records.Event]):
         ]
         if old:
             between = {"first": old[0], "last": old[-1]}
-            self._transaction.run(_FORGET_DELIVERIES, between)
-            kept = {sequence for (sequence,) in self._transaction.rows(_KEPT, between)}
-            gone = [{"place": sequence} for sequence in old if sequence not in kept]
-            self._transaction.many(_FORGET, gone)
+            self._transaction.run(_DELETE_FINISHED, between)
+            unfinished = {sequence for (sequence,) in self._transaction.rows(_REMAINING, between)}
+            purged = [{"number": sequence} for sequence in old if sequence not in unfinished]
+            self._transaction.many(_DELETE_EVENT, purged)
         return old[-1] if len(old) == limit else None
 
 
@@ -187,7 +176,7 @@ _LATER = (
     .limit(_LIMIT)
 )
 _LATER_FOR = _LATER.where(_event.audience == bindparam("audience"))
-_FORGET = tables.events.delete().where(_event.sequence == bindparam("place"))
+_DELETE_EVENT = tables.events.delete().where(_event.sequence == bindparam("number"))
 
 
 class Deliveries(Rows[records.Delivery]):
@@ -212,7 +201,7 @@ class Deliveries(Rows[records.Delivery]):
 
     def due(self, now: float) -> Sequence[records.Endpoint]:
         self._outbox.flush()
-        return Endpoints(self._transaction)._rows(_WAITED_FOR, now=now)
+        return Endpoints(self._transaction)._rows(_WITH_DUE, now=now)
 
     def claim(
         self, endpoint_id: str, now: float, until: float, limit: int
@@ -221,20 +210,18 @@ class Deliveries(Rows[records.Delivery]):
         values = {"of_endpoint": endpoint_id, "now": now, "limit": limit}
         self._transaction.keep_index_order()
         rows = self._transaction.rows(_DUE, values)
-        taken = [
-            (replace(self._read(row[:_D]), lease=until), records.Event(*row[_D:])) for row in rows
-        ]
+        due = [self._with_event(row) for row in rows]
         keys = [
-            {"of_event": one.event_id, "of_endpoint": endpoint_id, "until": until}
-            for one, _ in taken
+            {"of_event": event.event_id, "of_endpoint": endpoint_id, "until": until}
+            for _, event in due
         ]
         self._transaction.many(_LEASE, keys)
-        return taken
+        return [(replace(delivery, lease=until), event) for delivery, event in due]
 
     def settle(self, taken: records.Delivery, after: records.Delivery) -> bool:
         values = {**vars(after), "of_event": taken.event_id, "of_endpoint": taken.endpoint_id}
-        done = self._transaction.run(_SETTLE, {**values, "in_hand": taken.lease})
-        return bool(done.rowcount)
+        cursor = self._transaction.run(_SETTLE, {**values, "claimed_lease": taken.lease})
+        return bool(cursor.rowcount)
 
     def of_endpoint(
         self, endpoint_id: str, state: str | None, limit: int
@@ -242,15 +229,18 @@ class Deliveries(Rows[records.Delivery]):
         self._outbox.flush()
         values = {"of_endpoint": endpoint_id, "limit": limit, "state": state}
         rows = self._transaction.rows(_IN_STATE if state else _LISTED, values)
-        return [(self._read(row[:_D]), records.Event(*row[_D:])) for row in rows]
+        return [self._with_event(row) for row in rows]
+
+    def _with_event(self, row: Row) -> tuple[records.Delivery, records.Event]:
+        return self._read(row[:_COLUMNS]), records.Event(*row[_COLUMNS:])
 
 
 _delivery = tables.deliveries.c
-_D = len(tables.deliveries.columns)  # where an event's columns begin
+_COLUMNS = len(tables.deliveries.columns)  # an event's columns follow
 _PENDING: ColumnElement[str] = literal_column("'pending'")
 
-# Of the same vehicle and endpoint. Said as one value, the database looks it up for each row that
-# it comes to; said as "there is no earlier one" it may compare every row with every other.
+# The first pending delivery of the same vehicle and endpoint. As a scalar subquery the database
+# looks it up in an index; as "no earlier one exists" it may compare every row with every other.
 _other = tables.deliveries.alias("other")
 _first = (
     select(_other.c.sequence)
@@ -263,25 +253,25 @@ _first = (
     .limit(literal_column("1"))
     .scalar_subquery()
 )
-_FREE = (
+_UNLEASED = (
     _delivery.state == _PENDING,
     _delivery.due <= bindparam("now"),
     _delivery.lease <= bindparam("now"),
 )
-_WAITED_FOR = _ENABLED.where(
-    exists().where(_delivery.endpoint_id == _endpoint.endpoint_id, *_FREE)
+_WITH_DUE = _ENABLED.where(
+    exists().where(_delivery.endpoint_id == _endpoint.endpoint_id, *_UNLEASED)
 )
 _DUE = (
     select(tables.deliveries, tables.events)
     .where(
         _delivery.endpoint_id == bindparam("of_endpoint"),
-        *_FREE,
+        *_UNLEASED,
         _event.event_id == _delivery.event_id,
         or_(_delivery.vehicle == literal_column("''"), _delivery.sequence == _first),
     )
     .order_by(_delivery.due, _delivery.sequence)
     .limit(_LIMIT)
-    .with_for_update(of=tables.deliveries, skip_locked=True)  # another worker has those in hand
+    .with_for_update(of=tables.deliveries, skip_locked=True)  # another worker claims those
 )
 _LEASE = (
     tables.deliveries.update()
@@ -297,7 +287,7 @@ _SETTLE = (
         _delivery.event_id == bindparam("of_event"),
         _delivery.endpoint_id == bindparam("of_endpoint"),
         _delivery.state == _PENDING,
-        _delivery.lease == bindparam("in_hand"),
+        _delivery.lease == bindparam("claimed_lease"),
     )
     .values({name: bindparam(name) for name in ("state", "attempts", "due", "lease", "outcome")})
 )
@@ -312,34 +302,32 @@ _LISTED = (
 )
 _IN_STATE = _LISTED.where(_delivery.state == bindparam("state"))
 
-# By endpoint, as the index has them.
+# By endpoint first, as in the index that serves it.
 _OF_OLD = (
     _delivery.endpoint_id.in_(select(_endpoint.endpoint_id)),
     _delivery.sequence.between(bindparam("first"), bindparam("last")),
 )
 _UNFINISHED: tuple[ColumnElement[str], ...] = (_PENDING, literal_column("'dead'"))
-_FORGET_DELIVERIES = tables.deliveries.delete().where(
-    *_OF_OLD, _delivery.state.not_in(_UNFINISHED)
-)
-_KEPT = select(_delivery.sequence).where(*_OF_OLD)
+_DELETE_FINISHED = tables.deliveries.delete().where(*_OF_OLD, _delivery.state.not_in(_UNFINISHED))
+_REMAINING = select(_delivery.sequence).where(*_OF_OLD)
 
 
 @cache
 def _put_delivery(database: str) -> Executable:
-    """With its event's number beside it, by which a vehicle's deliveries keep their order."""
+    """A delivery with its event's number, which keeps a vehicle's deliveries in order."""
     number = select(_event.sequence).where(_event.event_id == bindparam("event_id"))
-    names = [one.name for one in fields(records.Delivery)]
+    names = [field.name for field in fields(records.Delivery)]
     insert = INSERT[database](tables.deliveries).values(
         {**{name: bindparam(name) for name in names}, "sequence": number.scalar_subquery()}
     )
     key = ("endpoint_id", "event_id")
-    rest = {name: insert.excluded[name] for name in names if name not in key}
-    made: Executable = insert.on_conflict_do_update(index_elements=key, set_=rest)
-    return made
+    updated = {name: insert.excluded[name] for name in names if name not in key}
+    statement: Executable = insert.on_conflict_do_update(index_elements=key, set_=updated)
+    return statement
 
 
 class Audit(Rows[records.AuditEntry]):
-    """Lines only ever come to it: the database refuses to change or delete one."""
+    """An append-only table: the database refuses to change or delete a line."""
 
     table, record = tables.audit, records.AuditEntry
 
@@ -371,16 +359,16 @@ class Jobs(Rows[records.Job]):
         return self._one(job_id=job_id)
 
     def claim(self, now: float, until: float) -> records.Job | None:
-        found = self._rows(_FREE_JOB, now=now)
-        if not found:
+        waiting = self._rows(_WAITING_JOB, now=now)
+        if not waiting:
             return None
-        job = replace(found[0], lease=until)
+        job = replace(waiting[0], lease=until)
         self.put(job)
         return job
 
 
 _job = tables.jobs.c
-_FREE_JOB = (
+_WAITING_JOB = (
     tables.jobs.select()
     .where(_job.state == literal_column("'waiting'"), _job.lease <= bindparam("now"))
     .order_by(_job.asked)

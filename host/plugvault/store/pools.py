@@ -1,4 +1,4 @@
-"""What the pools keep: roots, vehicles, contracts, and what is known of certificates."""
+"""The tables of the pools: roots, vehicles, contracts, certificate statuses."""
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -22,8 +22,8 @@ from sqlalchemy import (
 
 from plugvault.pools import records
 from plugvault.store import tables
-from plugvault.store.chains import Chains, Memory
-from plugvault.store.rows import INSERT, Rows, T, by_columns, delete_by, names
+from plugvault.store.chains import Chains, StoreCache
+from plugvault.store.rows import INSERT, Rows, T, by_columns, delete_by
 from plugvault.store.transaction import Row, Transaction
 
 _LIMIT: BindParameter[int] = bindparam("limit")
@@ -34,18 +34,21 @@ _VERSION = select(_version.number).where(_version.name == _ROOTS)
 
 
 class Roots(Rows[records.Root]):
-    """All of them stay in memory, with their version; a transaction asks for the version."""
+    """The cache of the process holds all roots with their version; a transaction reads the
+    version, again after each lock or write."""
 
     table, record = tables.roots, records.Root
 
-    def __init__(self, transaction: Transaction, memory: Memory) -> None:
+    def __init__(self, transaction: Transaction, cache: StoreCache) -> None:
         super().__init__(transaction)
-        self._memory = memory
+        self._cache = cache
         self._changed = False
+        self._roots: tuple[records.Root, ...] = ()
+        self._read_after = -1  # changes of the transaction
 
     def all(self, kind: str | None = None) -> Sequence[records.Root]:
-        found = self._all()
-        return [root for root in found if root.kind == kind] if kind else found
+        roots = self._all()
+        return [root for root in roots if root.kind == kind] if kind else roots
 
     def get(self, root_id: str) -> records.Root | None:
         return next((root for root in self._all() if root.root_id == root_id), None)
@@ -62,18 +65,18 @@ class Roots(Rows[records.Root]):
         self._delete(root_id=root_id)
 
     def _all(self) -> tuple[records.Root, ...]:
-        known: tuple[records.Root, ...] | None = self._transaction.memo.get(Roots)
-        if known is None:
-            found = self._transaction.rows(_VERSION, {})
-            version = found[0][0] if found else 0
-            if self._changed or version != self._memory.roots[0]:
-                known = tuple(super().all())
-            else:
-                known = self._memory.roots[1]
-            if not self._changed:  # what might yet be undone is not for others
-                self._memory.roots = version, known
-            self._transaction.memo[Roots] = known
-        return known
+        if self._read_after == self._transaction.changes:
+            return self._roots
+        rows = self._transaction.rows(_VERSION, {})
+        version = rows[0][0] if rows else 0
+        if self._changed:  # not for the cache: this transaction may be rolled back
+            self._roots = tuple(super().all())
+        else:
+            if version != self._cache.roots[0]:
+                self._cache.roots = version, tuple(super().all())
+            self._roots = self._cache.roots[1]
+        self._read_after = self._transaction.changes
+        return self._roots
 
     def _change(self) -> None:
         if not self._changed:
@@ -85,28 +88,28 @@ class Roots(Rows[records.Root]):
 def _next_version(database: str) -> Executable:
     one: ColumnElement[int] = literal_column("1")
     insert = INSERT[database](tables.versions).values(name=_ROOTS, number=one)
-    following = {"number": _version.number + one}
-    made: Executable = insert.on_conflict_do_update(index_elements=["name"], set_=following)
-    return made
+    increment = {"number": _version.number + one}
+    statement: Executable = insert.on_conflict_do_update(index_elements=["name"], set_=increment)
+    return statement
 
 
 class _Chained(Rows[T]):
-    """What has a certificate that can end, under a chain kept beside it."""
+    """Records with a leaf certificate; the certificates above it are a row of `chains`."""
 
-    def __init__(self, transaction: Transaction, memory: Memory) -> None:
+    def __init__(self, transaction: Transaction, cache: StoreCache) -> None:
         super().__init__(transaction)
-        self._chains = Chains(transaction, memory)
+        self._chains = Chains(transaction, cache)
 
     def ended(self, now: float, limit: int) -> Sequence[T]:
-        """Each way to end asked for by itself, so that an index answers it."""
+        """One query for each reason to end, so that an index answers it."""
         at = {"now": int(now), "limit": limit}
-        found = self._rows(_expired(self.table), **at)
-        found += self._rows(_revoked(self.table), **at)
+        ended = self._rows(_expired(self.table), **at)
+        ended += self._rows(_revoked(self.table), **at)
         statuses = Statuses(self._transaction)
-        for (number,) in self._transaction.rows(_CHAINS, {}):  # the world has some hundred
+        for (number,) in self._transaction.rows(_CHAINS, {}):  # some hundred
             if statuses.revoked(self._chains.identities(number)):
-                found += self._rows(_under(self.table), chain=number, limit=limit)
-        return list(dict.fromkeys(found))[:limit]
+                ended += self._rows(_under(self.table), chain=number, limit=limit)
+        return list(dict.fromkeys(ended))[:limit]
 
     def issuers(self) -> Sequence[str]:
         return [issuer for (issuer,) in self._transaction.rows(_issuers(self.table), {})]
@@ -126,7 +129,7 @@ def _expired(table: Table) -> Select[Any]:
 
 @cache
 def _revoked(table: Table) -> Select[Any]:
-    """Of those that have not expired too, which keeps the revoked ones to look at few."""
+    """Only those that have not expired: few statuses to look at."""
     return (
         table.select()
         .where(
@@ -146,14 +149,13 @@ def _issuers(table: Table) -> Select[Any]:
 
 @cache
 def _of_issuer(table: Table) -> Select[Any]:
-    wanted = table.c.issuer == bindparam("issuer"), table.c.serial > bindparam("serial")
-    return table.select().where(*wanted).order_by(table.c.serial).limit(_LIMIT)
+    following = table.c.issuer == bindparam("issuer"), table.c.serial > bindparam("serial")
+    return table.select().where(*following).order_by(table.c.serial).limit(_LIMIT)
 
 
 @cache
 def _under(table: Table) -> Select[Any]:
-    wanted = table.c.chain == bindparam("chain")
-    return table.select().where(wanted).limit(_LIMIT)
+    return table.select().where(table.c.chain == bindparam("chain")).limit(_LIMIT)
 
 
 _vehicle = tables.vehicles.c.vehicle
@@ -174,10 +176,9 @@ class Vehicles(_Chained[records.Provisioning]):
         self._delete(vehicle=vehicle, namespace=namespace)
 
     def _read(self, row: Row) -> records.Provisioning:
-        said = dict(zip(names(self.table), row, strict=True))
-        *sub2, sub1, root = self._chains.get(said.pop("chain"))
-        said |= {"sub2": sub2[0] if sub2 else None, "sub1": sub1, "root": root}
-        return self._made(said)
+        values = self._named(row)
+        *sub2, sub1, root = self._chains.get(values.pop("chain"))
+        return records.Provisioning(**values, sub2=sub2[0] if sub2 else None, sub1=sub1, root=root)
 
     def _values(self, record: records.Provisioning) -> dict[str, Any]:
         chain = self._chains.number((*record.subs, record.root))
@@ -191,14 +192,15 @@ class Contracts(_Chained[records.Contract]):
         return self._one(emaid=emaid, namespace=namespace)
 
     def of_vehicle(self, vehicle: str, namespace: str) -> Sequence[records.Contract]:
-        return in_order(self._where(vehicle=vehicle, namespace=namespace))
+        contracts = self._where(vehicle=vehicle, namespace=namespace)
+        return sorted(contracts, key=attrgetter("emaid"))
 
     def of_provider(self, provider: str, limit: int) -> Sequence[records.Contract]:
-        above = provider[:-1] + chr(ord(provider[-1]) + 1)  # a range, which an index serves
+        above = provider[:-1] + chr(ord(provider[-1]) + 1)  # a range: an index serves it
         return self._rows(_OF_PROVIDER, provider=provider, above=above, limit=limit)
 
     def deliver(self, emaid: str, namespace: str, at: int) -> None:
-        self._transaction.run(_DELIVER, {"one": emaid, "edition": namespace, "at": at})
+        self._transaction.run(_DELIVER, {"of_emaid": emaid, "of_namespace": namespace, "at": at})
 
     def delete(self, emaid: str, namespace: str) -> None:
         self._delete(emaid=emaid, namespace=namespace)
@@ -208,30 +210,26 @@ class Contracts(_Chained[records.Contract]):
         self._transaction.many(delete, map(vars, contracts))
 
     def _read(self, row: Row) -> records.Contract:
-        said = dict(zip(names(self.table), row, strict=True))
-        said["subs"] = self._chains.get(said.pop("chain"))
-        if said["delivered"] == _NEVER:
-            said["delivered"] = None
-        return self._made(said)
+        values = self._named(row)
+        values["subs"] = self._chains.get(values.pop("chain"))
+        if values["delivered"] == _NEVER:
+            values["delivered"] = None
+        return records.Contract(**values)
 
     def _values(self, record: records.Contract) -> dict[str, Any]:
         at = _NEVER if record.delivered is None else record.delivered
         return {**vars(record), "chain": self._chains.number(record.subs), "delivered": at}
 
 
-def in_order(contracts: list[records.Contract]) -> list[records.Contract]:
-    """By EMAID. One, nearly always."""
-    return sorted(contracts, key=_EMAID) if len(contracts) > 1 else contracts
-
-
 _contract = tables.contracts.c
-# As long as a time: SQLite changes that in its place, and else writes the whole row anew, with all
-# that the vehicle gets. NULL, of databases from before, says the same.
+# A number as long as a time: SQLite can then set the time in place, and does not rewrite the whole
+# row with its message. Rows of older databases have NULL instead.
 _NEVER = -(1 << 31)
-_EMAID = attrgetter("emaid")
 _DELIVER = (
     tables.contracts.update()
-    .where(_contract.emaid == bindparam("one"), _contract.namespace == bindparam("edition"))
+    .where(
+        _contract.emaid == bindparam("of_emaid"), _contract.namespace == bindparam("of_namespace")
+    )
     .values(delivered=bindparam("at"))
 )
 _OF_PROVIDER = (
@@ -252,14 +250,10 @@ class Statuses(Rows[records.Status]):
         return self._all_of(_any_of(len(certificates)), tuple(chain.from_iterable(certificates)))
 
     def revoked(self, certificates: Sequence[tuple[str, str]]) -> bool:
-        good = self._transaction.memo.setdefault(Statuses, set())  # the same few CAs, mostly
-        if good.issuperset(certificates):
+        if not certificates:
             return False
-        asked = [one for one in certificates if one not in good]
-        if self._transaction.rows(_any_revoked(len(asked)), tuple(chain.from_iterable(asked))):
-            return True
-        good.update(asked)
-        return False
+        statement = _any_revoked(len(certificates))
+        return bool(self._transaction.rows(statement, tuple(chain.from_iterable(certificates))))
 
     def revoke(self, certificates: Sequence[tuple[str, str]], reason: str, at: int) -> None:
         rows = [
@@ -302,7 +296,7 @@ _REVOCATIONS = select(func.count()).where(
 
 @lru_cache(maxsize=32)
 def _any_of(count: int) -> Select[Any]:
-    """Each known by an issuer and a serial number, one after the other."""
+    """The statuses of this many (issuer, serial)."""
     any_of = [
         and_(_status.issuer == bindparam(f"issuer{i}"), _status.serial == bindparam(f"serial{i}"))
         for i in range(count)

@@ -1,15 +1,14 @@
-"""One transaction over everything the ecosystem keeps."""
+"""One transaction over all repositories of the ecosystem."""
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from functools import cached_property
 
 from sqlalchemy import and_, bindparam, select
 
 from plugvault.pools.records import Contract, Provisioning
 from plugvault.store import tables
-from plugvault.store.chains import Memory
+from plugvault.store.chains import StoreCache
 from plugvault.store.outbox import Audit, Deliveries, Endpoints, Events, Jobs, Outbox
-from plugvault.store.pools import Contracts, Roots, Statuses, Vehicles, in_order
+from plugvault.store.pools import Contracts, Roots, Statuses, Vehicles
 from plugvault.store.rows import (
     Clients,
     EndEntities,
@@ -22,10 +21,8 @@ from plugvault.store.rows import (
 from plugvault.store.seen import SeenMarks
 from plugvault.store.transaction import Transaction
 
-T = TypeVar("T")
-
 _vehicle, _contract = tables.vehicles.c, tables.contracts.c
-_OF_VEHICLE = len(tables.vehicles.columns)  # where a contract's columns begin
+_VEHICLE_COLUMNS = len(tables.vehicles.columns)
 _WITH_CONTRACTS = (
     select(tables.vehicles, tables.contracts)
     .outerjoin(
@@ -36,31 +33,20 @@ _WITH_CONTRACTS = (
         ),
     )
     .where(_vehicle.vehicle == bindparam("vehicle"), _vehicle.namespace == bindparam("namespace"))
+    .order_by(_contract.emaid)
 )
-
-
-class _Part(Generic[T]):
-    """Made when first asked for. `functools.cached_property` takes a lock for each until Python
-    3.12, and a request asks for six."""
-
-    def __init__(self, make: Callable[[Any], T]) -> None:
-        self._make = make
-
-    def __get__(self, records: Any, _kind: Any = None) -> T:
-        made = vars(records)[self._make.__name__] = self._make(records)
-        return made
 
 
 class SqlRecords:
     """`plugvault.pools.repositories.Records` in SQL."""
 
-    def __init__(self, transaction: Transaction, memory: Memory) -> None:
-        self._transaction, self._memory = transaction, memory
-        self.outbox = Outbox(transaction)
+    def __init__(self, transaction: Transaction, cache: StoreCache) -> None:
+        self._transaction, self._cache = transaction, cache
+        self._outbox = Outbox(transaction)
 
     def finish(self) -> None:
-        """What a transaction does last."""
-        self.outbox.flush()
+        """The last step of a transaction, before its commit."""
+        self._outbox.flush()
 
     def lock(self, *names: str) -> None:
         self._transaction.lock(*names)
@@ -71,74 +57,74 @@ class SqlRecords:
         rows = self._transaction.rows(_WITH_CONTRACTS, (vehicle, namespace))
         if not rows:
             return None, []
-        found = [row[_OF_VEHICLE:] for row in rows if row[_OF_VEHICLE] is not None]
-        contracts = list(map(self.contracts._read, found))
-        return self.vehicles._read(rows[0][:_OF_VEHICLE]), in_order(contracts)
+        of_contracts = [row[_VEHICLE_COLUMNS:] for row in rows]
+        contracts = [self.contracts._read(row) for row in of_contracts if row[0] is not None]
+        return self.vehicles._read(rows[0][:_VEHICLE_COLUMNS]), contracts
 
-    @_Part
+    @cached_property
     def roots(self) -> Roots:
-        return Roots(self._transaction, self._memory)
+        return Roots(self._transaction, self._cache)
 
-    @_Part
+    @cached_property
     def vehicles(self) -> Vehicles:
-        return Vehicles(self._transaction, self._memory)
+        return Vehicles(self._transaction, self._cache)
 
-    @_Part
+    @cached_property
     def contracts(self) -> Contracts:
-        return Contracts(self._transaction, self._memory)
+        return Contracts(self._transaction, self._cache)
 
-    @_Part
+    @cached_property
     def statuses(self) -> Statuses:
         return Statuses(self._transaction)
 
-    @_Part
+    @cached_property
     def seen(self) -> SeenMarks:
         return SeenMarks(self._transaction)
 
-    @_Part
+    @cached_property
     def clients(self) -> Clients:
         return Clients(self._transaction)
 
-    @_Part
+    @cached_property
     def endpoints(self) -> Endpoints:
         return Endpoints(self._transaction)
 
-    @_Part
+    @cached_property
     def events(self) -> Events:
-        return Events(self._transaction, self.outbox)
+        return Events(self._transaction, self._outbox)
 
-    @_Part
+    @cached_property
     def deliveries(self) -> Deliveries:
-        return Deliveries(self._transaction, self.outbox)
+        return Deliveries(self._transaction, self._outbox)
 
-    @_Part
+    @cached_property
     def audit(self) -> Audit:
-        return Audit(self._transaction, self.outbox)
+        return Audit(self._transaction, self._outbox)
 
-    @_Part
+    @cached_property
     def changes(self) -> RootChanges:
         return RootChanges(self._transaction)
 
-    @_Part
+    @cached_property
     def entities(self) -> EndEntities:
         return EndEntities(self._transaction)
 
-    @_Part
+    @cached_property
     def registry(self) -> Registry:
         return Registry(self._transaction)
 
-    @_Part
+    @cached_property
     def guesses(self) -> GuessBook:
         return GuessBook(self._transaction)
 
-    @_Part
+    @cached_property
     def providers(self) -> Providers:
         return Providers(self._transaction)
 
-    @_Part
+    @cached_property
     def peers(self) -> Peers:
         return Peers(self._transaction)
 
-    @_Part
+    @cached_property
     def jobs(self) -> Jobs:
         return Jobs(self._transaction)

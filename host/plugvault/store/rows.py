@@ -1,6 +1,6 @@
-"""Records of one kind in their table: by key, by a column's value, put and deleted.
+"""Records of one kind in their table: get by key or by a column's value, put, delete.
 
-The kinds that need more than this have it in `pools.py` and `outbox.py` beside this file.
+Kinds with more operations than these have them in `pools.py` and `outbox.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from plugvault.store.transaction import Row, Transaction, Values
 
 T = TypeVar("T")
 
-# Both can put a row in whether or not its key is there; SQLAlchemy's general insert cannot.
+# Both databases have an upsert; SQLAlchemy's general insert has none.
 INSERT: Mapping[str, Callable[[Table], Any]] = {
     "sqlite": sqlite.insert,
     "postgresql": postgresql.insert,
@@ -24,7 +24,7 @@ INSERT: Mapping[str, Callable[[Table], Any]] = {
 
 
 class Rows(Generic[T]):
-    """Of `record`, in `table`."""
+    """Records of the type `record`, in `table`."""
 
     table: ClassVar[Table]
     record: ClassVar[type]
@@ -34,17 +34,15 @@ class Rows(Generic[T]):
 
     def _read(self, row: Row) -> T:
         """`row`: all columns of the table."""
-        return self._made(dict(zip(names(self.table), row, strict=True)))
+        record: T = self.record(**self._named(row))
+        return record
 
-    def _made(self, said: dict[str, Any]) -> T:
-        """A record of these. To put the values of a frozen one in their places one by one takes
-        longer than to have them from the database."""
-        if self._transaction.database == "sqlite":  # which has no type for yes and no
+    def _named(self, row: Row) -> dict[str, Any]:
+        values = dict(zip(names(self.table), row, strict=True))
+        if self._transaction.database == "sqlite":  # which has no boolean type
             for name in booleans(self.table):
-                said[name] = bool(said[name])
-        made: T = object.__new__(self.record)
-        vars(made).update(said)
-        return made
+                values[name] = bool(values[name])
+        return values
 
     def _values(self, record: T) -> Mapping[str, Any]:
         return vars(record)
@@ -55,16 +53,16 @@ class Rows(Generic[T]):
     def _all_of(self, statement: Executable, values: Values) -> list[T]:
         return [self._read(row) for row in self._transaction.rows(statement, values)]
 
-    def _where(self, **wanted: Any) -> list[T]:
-        statement = by_columns(self.table, tuple(wanted))
-        return self._all_of(statement, tuple(wanted.values()))
+    def _where(self, **columns: Any) -> list[T]:
+        statement = by_columns(self.table, tuple(columns))
+        return self._all_of(statement, tuple(columns.values()))
 
-    def _one(self, **wanted: Any) -> T | None:
-        found = self._where(**wanted)
-        return found[0] if found else None
+    def _one(self, **columns: Any) -> T | None:
+        matches = self._where(**columns)
+        return matches[0] if matches else None
 
-    def _delete(self, **wanted: Any) -> None:
-        self._transaction.run(delete_by(self.table, tuple(wanted)), wanted)
+    def _delete(self, **columns: Any) -> None:
+        self._transaction.run(delete_by(self.table, tuple(columns)), columns)
 
     def put(self, record: T) -> None:
         statement = upsert(self.table, self._transaction.database)
@@ -76,12 +74,12 @@ class Rows(Generic[T]):
 
 @cache
 def names(table: Table) -> tuple[str, ...]:
-    return tuple(one.name for one in table.columns)
+    return tuple(column.name for column in table.columns)
 
 
 @cache
 def booleans(table: Table) -> list[str]:
-    return [one.name for one in table.columns if isinstance(one.type, Boolean)]
+    return [column.name for column in table.columns if isinstance(column.type, Boolean)]
 
 
 @cache
@@ -102,16 +100,16 @@ def delete_by(table: Table, names: tuple[str, ...]) -> Executable:
 
 @cache
 def upsert(table: Table, database: str) -> Executable:
-    """One row in, whether or not its key is there."""
+    """Insert a row, or replace the row with its key."""
     key = [column.name for column in table.primary_key]
     insert = INSERT[database](table)
-    rest = {one.name: insert.excluded[one.name] for one in table.columns if one.name not in key}
-    made: Executable = (
-        insert.on_conflict_do_update(index_elements=key, set_=rest)
-        if rest
+    updated = {name: insert.excluded[name] for name in names(table) if name not in key}
+    statement: Executable = (
+        insert.on_conflict_do_update(index_elements=key, set_=updated)
+        if updated
         else insert.on_conflict_do_nothing()
     )
-    return made
+    return statement
 
 
 class Clients(Rows[records.Client]):

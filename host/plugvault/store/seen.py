@@ -13,10 +13,10 @@ from plugvault.store.rows import Rows
 _seen = tables.seen.c
 _contract_key = tables.seen.alias("contract_key")
 _NOW: Any = bindparam("now")
-_ADD = tables.seen.insert()  # no upsert: of two writers at once, the second must fail
+_ADD = tables.seen.insert()  # no upsert: the second of two concurrent writers must fail
 _EXTEND = (
     tables.seen.update()
-    .where(_seen.mark == bindparam("one"), _seen.until < bindparam("later"))
+    .where(_seen.mark == bindparam("of_mark"), _seen.until < bindparam("later"))
     .values(until=bindparam("later"))
 )
 _ENDED = (
@@ -40,14 +40,14 @@ class SeenMarks(Rows[records.Seen]):
         self._transaction.many(_ADD, map(vars, seen))
 
     def extend(self, mark: bytes, until: int) -> None:
-        self._transaction.run(_EXTEND, {"one": mark, "later": until})
+        self._transaction.run(_EXTEND, {"of_mark": mark, "later": until})
 
     def forget(self, now: float, limit: int) -> int:
-        done = self._transaction.run(_FORGET, {"now": int(now), "limit": limit})
-        return int(done.rowcount)
+        cursor = self._transaction.run(_FORGET, {"now": int(now), "limit": limit})
+        return int(cursor.rowcount)
 
 
 @cache
 def _any_of(count: int) -> Select[Any]:
-    wanted = _seen.mark.in_([bindparam(f"mark{at}") for at in range(count)])
-    return tables.seen.select().where(wanted)
+    marks: list[Any] = [bindparam(f"mark{number}") for number in range(count)]
+    return tables.seen.select().where(_seen.mark.in_(marks))

@@ -1,18 +1,18 @@
 """The ecosystem's store: one connection and one transaction per `read()` or `write()`.
 
 SQLite: WAL, so readers and one writer go on at once; a write takes its lock when it begins, so
-that it never has to give up half-way; what was acknowledged survives the end of the process.
-PostgreSQL: a reader sees one state; writers go on at once, and wait for one another where they
-lock the same vehicle, contract or other thing that two might change.
+that it never has to give up half-way; an acknowledged write survives the end of the process.
+PostgreSQL: a reader sees one snapshot; writers go on at once, and wait for one another where they
+lock the same vehicle, contract or other name.
 """
 
-import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
+from select import POLLIN, poll
 from typing import Any
 
 import psycopg
@@ -21,29 +21,32 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from plugvault.patience import hurried, wait
 from plugvault.pools.errors import PoolError
-from plugvault.store.chains import Memory
-from plugvault.store.hurry import HURRY, Hurry
+from plugvault.store.chains import StoreCache
 from plugvault.store.migrate import migrate
-from plugvault.store.postgresql import Line, Silent, has_gone
 from plugvault.store.records import SqlRecords
-from plugvault.store.together import UNAVAILABLE, Together
 from plugvault.store.transaction import Transaction
 
 log = logging.getLogger("plugvault.store")
 
-BUSY = 5000  # milliseconds a writer waits for another
-WAIT = 10  # seconds a transaction waits for a connection
+LOCK_TIMEOUT = 5000  # milliseconds a SQLite writer waits for another
+POOL_TIMEOUT = 10  # seconds a transaction waits for a connection
+UNAVAILABLE = "The database is not available."
 
 # A server has some hundred connections for all processes; a file has as many as are opened.
 _POOL: dict[str, dict[str, Any]] = {
     "sqlite": {"pool_size": 8, "max_overflow": 56},
     "postgresql": {"pool_size": 8, "max_overflow": 8, "paramstyle": "format"},
 }
-# Serialisation, deadlock, and a key that another has put there meanwhile.
-_LOST = {"40001", "40P01", "23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}
-# Nobody's but ours, and no reason to say that the database is away.
+# Serialization failure, deadlock, and a key that another writer has put there meanwhile.
+_CONFLICTS = {
+    "40001",
+    "40P01",
+    "23505",
+    "SQLITE_CONSTRAINT_UNIQUE",
+    "SQLITE_CONSTRAINT_PRIMARYKEY",
+}
+# Mistakes in a statement: the database is there all the same.
 _MISTAKES = (
     psycopg.ProgrammingError,
     psycopg.IntegrityError,
@@ -57,12 +60,12 @@ class SqlStore:
 
     def __init__(self, url: URL) -> None:
         self._engine = _engine(url)
-        self._memory = Memory()
-        self._hurry = Hurry(self._engine)
-        # SQLite lets one write at a time, and who must wait sleeps for longer and longer: the
-        # writers of one process take turns before they ask for its lock.
-        self._turn = threading.Lock() if url.get_backend_name() == "sqlite" else None
-        self._together: dict[asyncio.AbstractEventLoop, Together] = {}
+        self._cache = StoreCache()
+        # A SQLite writer that waits for the file's lock polls for it, and ever less often: the
+        # writers of one process take this lock first.
+        self._writer: AbstractContextManager[object] = (
+            _WriterLock() if self.is_local else nullcontext()
+        )
         try:
             migrate(self._engine)
         except Exception as error:
@@ -77,13 +80,13 @@ class SqlStore:
         PoolError("unavailable") when it cannot be used, StoreError("newer").
         """
         try:
-            read = make_url(url)
+            parsed = make_url(url)
         except ArgumentError as error:
             raise ValueError("not a database's URL") from error
-        if read.drivername == "sqlite" and read.database not in (None, "", ":memory:"):
-            return cls(read)
-        if read.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-            return cls(read.set(drivername="postgresql+psycopg"))
+        if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
+            return cls(parsed)
+        if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+            return cls(parsed.set(drivername="postgresql+psycopg"))
         raise ValueError("the database's URL must be sqlite:///FILE or postgresql://…")
 
     @classmethod
@@ -92,170 +95,58 @@ class SqlStore:
         return cls(URL.create("sqlite", database=str(file)))
 
     @property
-    def at_hand(self) -> bool:
-        return self._hurry.at_hand
+    def is_local(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
 
-    def read(self) -> "_Session":
+    @contextmanager
+    def read(self) -> Iterator[SqlRecords]:
         """Raises PoolError("unavailable") when the database cannot be used."""
-        return _Member(self, write=False) if self._company() else _Session(self, write=False)
+        with self._transaction(write=False) as (transaction, records):
+            yield records
+            transaction.commit()
 
-    def write(self) -> "_Session":
-        """As `read`; also when the disk is full, another writer does not come to an end, or has
-        changed the same at the same moment: then the same call may succeed when made again."""
-        if hurried() and _loop():
-            return _Member(self, write=True)
-        return _Session(self, write=True)
+    @contextmanager
+    def write(self) -> Iterator[SqlRecords]:
+        """As `read`. Raises PoolError("unavailable") also when the disk is full, when another
+        writer does not come to an end, or when another writer has changed the same at the same
+        moment: then the same call may succeed when made again."""
+        with self._writer, self._transaction(write=True) as (transaction, records):
+            yield records
+            records.finish()
+            transaction.commit()
 
-    def kept(self) -> Awaitable[bool] | bool:
-        company = self._company()
-        return company.kept() if company else True
-
-    def _company(self) -> Together | None:
-        """Those of this turn of this event loop who have begun to write, if it is one's turn."""
-        loop = _loop() if self._together else None
-        return self._together.get(loop) if loop else None
-
-    def _join(self, write: bool) -> Together:
-        found = self._company()
-        if found and write and found.is_late:
-            if not found.commit():
-                wait()  # for what one may have written there oneself
-            found = None
-        if found:
-            return found
-        loop = asyncio.get_running_loop()
-        self._take_turn()
+    @contextmanager
+    def _transaction(self, write: bool) -> Iterator[tuple[Transaction, SqlRecords]]:
+        """A transaction that is undone unless its caller commits it."""
         try:
-            transaction, give_back = self._begin(True)
-        except BaseException:
-            self._release_turn()
+            with closing(self._engine.raw_connection()) as pooled:
+                transaction = Transaction(pooled.driver_connection, self._engine.dialect, write)
+                transaction.begin()
+                yield transaction, SqlRecords(transaction, self._cache)
+        except Exception as error:
+            _refuse(error)
             raise
-
-        def over(members: int) -> None:
-            del self._together[loop]
-            try:
-                give_back(members)
-            finally:
-                self._release_turn()
-
-        records = SqlRecords(transaction, self._memory)
-        made = self._together[loop] = Together(loop, transaction, records, over)
-        return made
-
-    def _take_turn(self) -> None:
-        """Before a write, which then has to `_release_turn`."""
-        if self._turn and not self._turn.acquire(timeout=(HURRY if hurried() else BUSY) / 1000):
-            wait()
-            raise PoolError("unavailable", UNAVAILABLE)
-
-    def _release_turn(self) -> None:
-        if self._turn:
-            self._turn.release()
-
-    def _begin(self, write: bool) -> tuple[Transaction, Callable[..., None]]:
-        """A transaction, and what gives its connection back, with how many have shared it; what is
-        not committed is undone."""
-        if not self.at_hand:
-            wait()  # for the network, and others' locks at its other end
-        connection, give_back = self._connect()
-        transaction = Transaction(connection, self._engine.dialect, write)
-        try:
-            transaction.begin()
-        except BaseException:
-            give_back()
-            raise
-        return transaction, give_back
-
-    def _connect(self) -> tuple[Any, Callable[..., None]]:
-        if hurried():
-            return self._hurry.connect()
-        self._hurry.keep_one()
-        held = self._engine.raw_connection()
-        driver: Any = held.driver_connection
-        if self._turn is None:
-            driver = Line(driver, held.info.setdefault("prepared", {}))
-        return driver, lambda _=1: held.close()
 
     def close(self) -> None:
-        self._hurry.close()
         self._engine.dispose()
 
 
-class _Session:
-    """One transaction: `with` it. No generator, of which several would cost a query's time."""
+class _WriterLock:
+    """A lock between the threads of one process, with SQLite's own timeout."""
 
-    def __init__(self, store: SqlStore, write: bool) -> None:
-        self._store, self._write = store, write
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
 
-    def __enter__(self) -> SqlRecords:
-        if self._write:
-            self._store._take_turn()
-        try:
-            self._transaction, self._give_back = self._store._begin(self._write)
-        except BaseException as error:
-            self._leave(error)
-            raise
-        self._records = SqlRecords(self._transaction, self._store._memory)
-        return self._records
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT / 1000):
+            raise PoolError("unavailable", UNAVAILABLE)
 
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        try:
-            try:
-                if error is None:
-                    if self._write:
-                        self._records.finish()
-                    self._transaction.commit()
-            finally:
-                self._give_back()
-        except BaseException as failed:
-            self._leave(failed)
-            raise
-        self._leave(error)
-
-    def _leave(self, error: BaseException | None) -> None:
-        if self._write:
-            self._store._release_turn()
-        if error is not None:
-            _explain(error)
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
-class _Member(_Session):
-    """One's part of a transaction that is shared with others of the same turn."""
-
-    def __enter__(self) -> SqlRecords:
-        try:
-            self._shared = self._store._join(self._write)
-        except BaseException as error:
-            _explain(error)
-            raise
-        self._before = self._shared.join()
-        return self._shared.records
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if error is None:
-            return
-        if not self._shared.leave(self._before):
-            wait()  # and once more, by himself
-        _explain(error)
-
-
-def _explain(error: BaseException) -> None:
-    """Raise what the pools say of it, or that it has to wait; nothing for what is not of the
-    database."""
-    if _is_for_another(error):
-        wait()
-    _refuse(error)
-
-
-def _is_for_another(error: BaseException) -> bool:
-    """Whether it is only that another had not done yet what this one must not wait for."""
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY or isinstance(
-        error, (Silent, psycopg.errors.LockNotAvailable)
-    )
-
-
-def _refuse(error: BaseException) -> None:
-    """Raise what the pools say when the database does not do something; nothing for the rest."""
+def _refuse(error: Exception) -> None:
+    """Raise PoolError for what a database refuses; nothing for other errors."""
     if isinstance(error, UnicodeEncodeError):
         raise PoolError("invalid", "The request has text that is not Unicode.") from error
     if isinstance(error, psycopg.DataError):
@@ -264,7 +155,7 @@ def _refuse(error: BaseException) -> None:
         return
     cause = getattr(error, "orig", None) or error
     code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
-    if code in _LOST:
+    if code in _CONFLICTS:
         raise PoolError(
             "unavailable", "Another request changed the same just now; send this one again."
         ) from error
@@ -274,20 +165,12 @@ def _refuse(error: BaseException) -> None:
     raise PoolError("unavailable", UNAVAILABLE) from error
 
 
-def _loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that runs here."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
 def _engine(url: URL) -> Engine:
     name = url.get_backend_name()
     if name == "sqlite":
-        with suppress(OSError):  # SQLite says it better
+        with suppress(OSError):  # SQLite's own error says more
             Path(str(url.database)).touch(mode=0o600)
-    engine = create_engine(url, poolclass=QueuePool, pool_timeout=WAIT, **_POOL[name])
+    engine = create_engine(url, poolclass=QueuePool, pool_timeout=POOL_TIMEOUT, **_POOL[name])
     event.listen(engine, "connect", _PREPARE[name])
     if name == "postgresql":
         event.listen(engine, "checkout", _check)
@@ -295,19 +178,21 @@ def _engine(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where `Transaction` says
-    for pragma in (f"busy_timeout={BUSY}", "journal_mode=WAL", "synchronous=NORMAL"):
+    connection.isolation_level = None  # `Transaction` says where a transaction begins
+    for pragma in (f"busy_timeout={LOCK_TIMEOUT}", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
-    connection.autocommit = True  # likewise
+    connection.autocommit = True  # `Transaction` says where a transaction begins
     connection.execute("SET jit = off")  # compiling takes longer than any statement here
 
 
 def _check(connection: Any, _record: Any, _proxy: Any) -> None:
-    """When the server has gone, all connections are made anew."""
-    if has_gone(connection):
+    """After a restart of the server, all connections are opened anew."""
+    socket = poll()
+    socket.register(connection.fileno(), POLLIN)
+    if socket.poll(0):  # the server has closed its end, or announces that it will
         raise InvalidatePoolError
 
 
