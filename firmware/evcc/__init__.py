@@ -1,12 +1,17 @@
 """The EV module: Plug & Charge from the car's side, its keys in a token.
 
-    installation   THE HEART: every check on a contract message, then the key, then the commit
-    session        a charging session up to authorization      telematics   the maker's channel
-    contracts      the contracts in the car    trust    its roots    identity   who the car is
-    signature      XML signatures over EXI     exi      the codec    messages   ISO 15118-2 bodies
-    x509 chain     certificates and paths      der p256 csr ids record errors   what they need
-    vault          the only way to a key       link     frames and channels, V2GTP
-    module         the loop that joins them    ports    the only code that touches hardware
+    module        the loop that joins all parts
+    iso15118_2/   the charging session up to authorization, its messages, and `installation`: every
+                  check on a contract message, then the key, then the commit
+    session_engine  what sessions of every edition share: timeouts, order, the vault's answers
+    telematics    the maker's channel
+    contracts, envelopes, identity, trust, revocation, timekeeper   what the car stores
+    signature, exi/   XML signatures over EXI, and the EXI codec
+    x509, chain   certificates and paths
+    der, p256, csr, ids, record, utf8, errors   used by all of these
+    vault/        the only way to a private key
+    link/         frames, channels, V2GTP
+    ports/        the only code that touches hardware
 
 The same files run on MicroPython and CPython. Everything outside `ports` and `vault` is pure: it
 gets bytes, a clock and a vault as arguments.

@@ -1,8 +1,8 @@
 """PKCS#10 certificate signing request (RFC 2986) for the OEM provisioning certificate.
 
-Subject: C when given, O, CN = PCID, DC = OEM: what EST `oem/simpleenroll` of the Open Plug&Charge
-Protocol expects. P-256 and ecdsa-with-SHA256 only. The private key
-stays where it is: the caller gives a function that signs a digest.
+Subject: C if given, O, CN = PCID, DC = OEM, as EST `oem/simpleenroll` of the Open Plug&Charge
+Protocol expects it. P-256 and ecdsa-with-SHA256 only. The private key stays in its vault: the
+caller gives a function that signs a digest.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Strict DER (ITU-T X.690): a reader that works with offsets, and a writer for what we send.
+"""Strict DER (ITU-T X.690): a reader that works with offsets, and a writer for requests.
 
-Reads only what certificates and signatures hold: one-byte tags and definite lengths below 64 KiB
-in their shortest form. Everything else is an error. Nothing is copied while reading.
+Reads only the DER of certificates and signatures: one-byte tags, and definite lengths below 64 KiB
+in their shortest form. All other input is an error. Reading copies nothing.
 """
 
 from evcc.errors import EvccError
@@ -21,7 +21,7 @@ GENERALIZED_TIME = 0x18
 
 
 class DerError(EvccError):
-    """The bytes are not the DER that was asked for."""
+    """Bytes that are not the expected DER."""
 
     REASONS = ("truncated", "tag", "length", "trailing", "value")
 
@@ -58,9 +58,9 @@ def header(data: bytes, at: int, end: int) -> tuple[int, int, int]:
 
 def expect(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
     """(start, stop) of the element at `at`, which must have this tag. Raises: DerError."""
-    found, start, stop = header(data, at, end)
-    if found != tag:
-        raise DerError("tag", "%02x where %02x belongs" % (found, tag))
+    actual, start, stop = header(data, at, end)
+    if actual != tag:
+        raise DerError("tag", "%02x where %02x belongs" % (actual, tag))
     return start, stop
 
 
@@ -73,7 +73,10 @@ def whole(data: bytes, tag: int) -> tuple[int, int]:
 
 
 def check_integer(data: bytes, start: int, stop: int) -> None:
-    """The content data[start:stop] is a non-negative INTEGER in shortest form, else DerError."""
+    """Check that data[start:stop] is a non-negative INTEGER in its shortest form.
+
+    Raises: DerError.
+    """
     if start == stop or data[start] > 0x7F:
         raise DerError("value", "empty or negative integer")
     if data[start] == 0 and stop - start > 1 and data[start + 1] < 0x80:
@@ -103,7 +106,7 @@ def raw_signature(data: bytes, start: int, stop: int) -> bytes:
 
 
 def tlv(tag: int, *contents: bytes) -> bytes:
-    """One element whose content is `contents` joined."""
+    """One element with the joined `contents`."""
     content = b"".join(contents)
     size = len(content)
     if size < 0x80:

@@ -1,14 +1,14 @@
-"""The one shape of error in the module: a reason from a closed list, and a word for a person.
+"""The form of all errors in the module: a reason from a closed list, and a detail for a person.
 
 Each boundary (EXI, certificates, vault, ...) has one subclass, in its own module, with its own
-`REASONS`. Code and tests look at `reason`; people read `detail`. Neither may carry a secret.
+`REASONS`. Code and tests use `reason`; people read `detail`. Neither may contain a secret.
 """
 
 
 class EvccError(Exception):
-    """Base of every error the module raises on purpose.
+    """Base of every error that the module raises on purpose.
 
-    `reason`: one of the subclass's `REASONS`. `detail`: what happened, for a person.
+    `reason`: one of the subclass's `REASONS`. `detail`: a description for a person.
     """
 
     REASONS: tuple = ()

@@ -3,8 +3,8 @@
 EMAID: ISO 15118-2 Annex H: country (2 letters), provider (3), instance (9), optional check
 digit; hyphens between the parts may be left out. PCID: WMI (3) and 14 or 15 more characters.
 
-Foreign check digits are computed by `emaid_check_digit` and left to the caller to compare: the
-ecosystem's own published samples carry wrong ones, so `parse_emaid` does not refuse them.
+`emaid_check_digit` computes a check digit for the caller to compare. `parse_emaid` does not refuse
+a wrong one: the ecosystem's own published samples have wrong ones.
 """
 
 from evcc.errors import EvccError
@@ -19,7 +19,7 @@ _CODE = bytes.fromhex("0010200414240818280212220616260a1a2a011121051525091929031
 
 
 class IdError(EvccError):
-    """The text is not an identifier of the kind asked for."""
+    """A text that is no identifier of that kind."""
 
     REASONS = ("length", "character", "hyphen")
 
@@ -53,7 +53,7 @@ def parse_emaid(text: str) -> str:
 
 
 def emaid_check_digit(emaid: str) -> str:
-    """The check digit of an EMAID's first 14 characters (normalised; a 15th is not looked at).
+    """The check digit of an EMAID's first 14 characters (normalised; a 15th is ignored).
 
     Two sums of (a, b)*M^i over i = 1..14, by Horner's rule from the last character.
     Raises: IdError.

@@ -1,4 +1,4 @@
-"""Text out of bytes, with one verdict on every runtime (RFC 3629).
+"""UTF-8 decoding with the same result on every runtime (RFC 3629).
 
 MicroPython's own `decode` also takes overlong forms, surrogates and numbers above U+10FFFF.
 """

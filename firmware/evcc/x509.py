@@ -3,7 +3,7 @@
 `parse` turns bytes of any origin into a `Certificate` or a `CertificateError`, reading only what
 the module needs. Real certificates need some tolerance: leaves without key usage or basic
 constraints, CA:FALSE written out, 8-byte key identifiers, subjects without DC, validity to 9999.
-Signatures, dates and trust are not looked at here: see `chain`.
+Does not check signatures, dates or trust: see `chain`.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ KEY_CERT_SIGN = 32
 
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _EC_KEY = bytes.fromhex("06072a8648ce3d0201")
-# SubjectPublicKeyInfo of a P-256 key up to its point, whose 65 bytes the lengths in it imply.
+# SubjectPublicKeyInfo of a P-256 key up to its point of 65 bytes.
 _P256_KEY = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
 _NAMES = {
     bytes.fromhex("550403"): "CN",
@@ -75,17 +75,16 @@ class CertificateError(EvccError):
 class Certificate:
     """One certificate, made by `parse`.
 
-    What can be cut out of `der` is cut out when it is asked for: kept, it would triple the memory
-    of a chain.
+    Parts of `der` are cut out at each access: as copies they would triple the memory of a chain.
     """
 
     der: bytes
     tbs: bytes  # the signed part
-    tbs_digest: bytes  # SHA-256 of it: what the issuer's signature is over
+    tbs_digest: bytes  # SHA-256 of `tbs`, which the issuer has signed
     serial: int
     issuer: bytes  # raw DER Name, as subject
     subject: bytes
-    names: "dict[str, str]"  # the subject's CN, O, OU, C and DC, those that are there
+    names: "dict[str, str]"  # the subject's CN, O, OU, C and DC, as far as present
     not_before: int  # seconds since 1970
     not_after: int
     point: bytes  # 65 bytes, 0x04‖X‖Y
@@ -96,7 +95,7 @@ class Certificate:
     ski: "bytes | None"
     aki: "bytes | None"
     ocsp: "str | None"  # the responder's URL
-    unknown_critical: bool  # has a critical extension that is not understood
+    unknown_critical: bool  # has a critical extension that this module does not know
 
     def __init__(self, data: bytes) -> None:
         self.der = data
@@ -267,7 +266,7 @@ def _public_key(cert, data, at, end):
     if data[at:point] == _P256_KEY and data[point] == 4:
         cert._mark("point", point, stop)
         return stop
-    # Not what we can use: find out why.
+    # Not usable: find the reason.
     start, key_at = der.expect(data, start, stop, der.SEQUENCE)
     if data[start : start + len(_EC_KEY)] != _EC_KEY:
         raise CertificateError("algorithm", "not an elliptic curve key")

@@ -5,10 +5,10 @@ members too; simple content beside attributes is `value`), a member that can occ
 is a list, base64Binary and hexBinary are bytes, integers int, boolean bool, everything else str.
 
 Schemas: `iso2` (ISO 15118-2 messages), `sap` (SupportedAppProtocol), `xmldsig` (SignedInfo is
-always signed in the form of that schema alone). One grammar walker serves them all.
+always signed in the form of that schema alone). One grammar walker reads and writes all of them.
 
-Not here: other EXI options (value partitions have capacity 0, so references to earlier values are
-errors), undeclared content, length facets, which belong to whoever uses the value.
+Not implemented: other EXI options (value partitions have capacity 0, so references to earlier
+values are errors), undeclared content, length facets, which the users of the values check.
 """
 
 from evcc.exi.errors import ExiError as ExiError

@@ -1,10 +1,10 @@
-"""The one error of the EXI codec, and what it is while it finds out where it happened."""
+"""The error of the EXI codec, and its form while it gathers the path of the member."""
 
 from evcc.errors import EvccError
 
 
 class ExiError(EvccError):
-    """The bytes are not a message of the schema, or the message is not one it can write.
+    """Bytes that are no message of the schema, or a message that it cannot write.
 
     `detail` starts with the path of the member, where there is one.
     """
@@ -18,15 +18,15 @@ class ExiError(EvccError):
         "value",  # out of the type's range, or no value of it
         "bounds",  # more items than the schema allows
         "type",  # a member of the wrong Python or JSON type
-        "missing",  # a required member is not there
-        "unknown",  # a member, element or schema nobody declared
+        "missing",  # a required member is absent
+        "unknown",  # an undeclared member, element or schema
         "unsupported",  # legal EXI that no V2G message uses (wildcards, xsi:type, mixed text)
         "memory",
     )
 
 
 class Fault(Exception):
-    """An ExiError on its way up, gathering the path of the member."""
+    """An ExiError while the path of its member is gathered."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Fault(Exception):
         self.path = ""
 
     def under(self, name: str) -> None:
-        """It happened below this member (empty: in this one itself)."""
+        """Add this member to the path ("": the fault is in the element itself)."""
         if name:
             self.path = name + "/" + self.path if self.path else name
 

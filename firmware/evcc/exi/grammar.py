@@ -1,12 +1,12 @@
 """EXI 1.0 section 8.5.4 grammars, unfolded state by state from a schema's compact tables.
 
 A complex type is a program of instructions; a grammar state is a place in it, and its events are
-what can be reached from there without consuming anything. States are made when first visited and
-kept. Tables (one module per schema, made by `tools/exi_tables`) hold:
+the instructions reached from there without consuming input. States are made at their first visit
+and kept. Tables (one module per schema, made by `tools/exi_tables`) hold:
 
     NAMES       local names, each between zero bytes; octet 128 + n stands for pair n of PAIRS
     OFFSETS     u16 into NAMES per name: elements by (local, URI), attributes likewise, enum values
-    ATTRIBUTES  how many attribute names
+    ATTRIBUTES  number of attribute names
     ELEMENTS    per element name: flags u8, place of its type u16
     CODE        programs, and rows of simple types
 
@@ -16,8 +16,8 @@ u16 (0: no bound); SPLIT and JUMP a distance u16 (modulo 65536) from their own p
 nothing. Row of a simple type: kind u8, then ENUM: first name u16, count u16; BITS: low i16, span
 u16; INTEGER and UNSIGNED: two bounds as length u8 (255: none) and magnitude.
 
-Event codes are those of strict=false without fidelity options: each state has one more code than
-events, the way to undeclared ones. Length facets are not EXI's business and are not checked.
+Event codes are those of strict=false without fidelity options: each state has one code more than
+it has events, the escape to undeclared events. EXI does not check length facets.
 """
 
 from evcc.exi.errors import ExiError
@@ -39,7 +39,7 @@ MIXED = 0x40
 GLOBAL = 0x08  # in ELEMENTS
 RELAXED = 0x10  # in ELEMENTS: places of a complex and a simple type follow at the place
 
-# Kinds of value, and what else an event can be.
+# Kinds of values and of other events.
 COMPLEX = 0
 STRING = 1
 BASE64 = 2
@@ -52,7 +52,7 @@ INTEGER = 8
 STOP = 9
 REFUSED = 10
 
-MOST = 1024  # items of a list the schema leaves without a bound
+MOST = 1024  # items of a list without a bound in the schema
 
 _STOP = (STOP, "", None, None, 0, 0, None)
 _REFUSED = (REFUSED, "", None, None, 0, 0, None)
@@ -63,10 +63,10 @@ class Grammar:
 
     State: `[16 - width of its event codes, mask of that width, events, key]`, events None until
     `fill`, which sets them last: threads may fill a state twice, but never see half of one.
-    Event: a place in CODE until `event` makes it the tuple (kind, member name, type, next state,
-    opcode, maximum, state after the maximum); maximum 0: the member is no list.
-    Type: the start state for COMPLEX, else (first, count, width) for ENUM, (low, span, width) for
-    BITS, (low, high) for integers.
+    Event: a place in CODE until `event` makes it the tuple (kind, member name, datatype, next
+    state, opcode, maximum, state after the maximum); maximum 0: the member is no list.
+    Datatype: the start state for COMPLEX, else (first, count, width) for ENUM, (low, span, width)
+    for BITS, (low, high) for integers.
     """
 
     def __init__(self, tables) -> None:
@@ -75,7 +75,7 @@ class Grammar:
         self._states: dict = {}
         self._types: dict = {}
         self._names: dict = {}
-        self._found: dict = {}
+        self._indexes: dict = {}  # (text, first): index
         self._roots: list = []
 
     def u16(self, at: int) -> int:
@@ -83,15 +83,15 @@ class Grammar:
 
     def name(self, index: int) -> str:
         """Text of one name, made once."""
-        found = self._names.get(index)
-        if found is None:
+        text = self._names.get(index)
+        if text is None:
             at, names = self._place(index), self.tables.NAMES
             octets = bytearray()
             while names[at]:
                 self._unpack(names[at], octets)
                 at += 1
-            found = self._names[index] = str(octets, "utf-8")
-        return found
+            text = self._names[index] = str(octets, "utf-8")
+        return text
 
     def _unpack(self, octet: int, to: bytearray) -> None:
         if octet < 0x80:
@@ -113,7 +113,7 @@ class Grammar:
 
     def find(self, text: str, first: int, count: int) -> int:
         """Index of `text` among `count` names from `first` on, or -1."""
-        index = self._found.get((text, first), -1)
+        index = self._indexes.get((text, first), -1)
         if index >= 0:
             return index
         if not all(0 < ord(character) < 0x80 for character in text):
@@ -121,12 +121,12 @@ class Grammar:
         at = self.tables.NAMES.find(b"\0" + self._pack(text.encode()) + b"\0") + 1
         for index in range(first, first + count):
             if self._place(index) == at:
-                self._found[text, first] = index
+                self._indexes[text, first] = index
                 return index
         return -1
 
     def after(self, at: int) -> list:
-        """Keys of the states an event at this place can lead to: the next, the one when full."""
+        """Keys of the states after an event: the next one, and the one after the maximum."""
         op = self.code[at]
         if op & OP in (END, ANY):
             return []
@@ -140,36 +140,36 @@ class Grammar:
     def closure(self, key: int) -> list:
         """Places of the events of a state, in the order of their codes (8.5.4.3).
 
-        Key: a place; or ~place, where the counted element there may come again.
+        Key: a place; or ~place, where the counted element there may be repeated.
         """
-        found: list = []
-        self._reach(~key if key < 0 else key, key < 0, found)
-        found.sort()  # programs are laid out in schema order
-        wild = [p for p in found if self.code[p] & OP == ANY]
-        ends = [p for p in found if self.code[p] & OP == END]
+        places: list = []
+        self._reach(~key if key < 0 else key, key < 0, places)
+        places.sort()  # programs are laid out in schema order
+        wild = [p for p in places if self.code[p] & OP == ANY]
+        ends = [p for p in places if self.code[p] & OP == END]
         # Elements first, then one SE(*), then EE.
-        return [p for p in found if self.code[p] & OP not in (ANY, END)] + wild[:1] + ends
+        return [p for p in places if self.code[p] & OP not in (ANY, END)] + wild[:1] + ends
 
-    def _reach(self, at: int, again: bool, found: list) -> None:
+    def _reach(self, at: int, again: bool, places: list) -> None:
         code = self.code
-        while at not in found:
+        while at not in places:
             op = code[at]
             if op & OP in (JUMP, SPLIT):
                 if op & OP == SPLIT:
-                    self._reach(at + 3, False, found)
+                    self._reach(at + 3, False, places)
                 at = at + self.u16(at + 1) & 0xFFFF
             else:
-                found.append(at)
+                places.append(at)
                 if op & OP == END or not (op & OPTIONAL or again):
                     return
                 at += 1 if op & OP == ANY else 7 if op & LIST else 5
                 again = False
 
     def state(self, key: int) -> list:
-        found = self._states.get(key)
-        if found is None:
-            found = self._states[key] = [0, 0, None, key]
-        return found
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = [0, 0, None, key]
+        return state
 
     def fill(self, state: list) -> list:
         """Give a state its events; returns it."""
@@ -194,7 +194,7 @@ class Grammar:
         if type(at) is not int:  # another thread was faster
             return at
         op = self.code[at]
-        kind, what = self.type(op, self.u16(at + 3))
+        kind, datatype = self.type(op, self.u16(at + 3))
         after = [self.state(k) for k in self.after(at)]
         most = 0
         if op & LIST:
@@ -203,28 +203,29 @@ class Grammar:
         if op & ABSTRACT:
             kind = REFUSED
         full = after[1] if len(after) > 1 else None
-        events[index] = found = (kind, name, what, after[0], op & OP, most, full)
-        return found
+        event = (kind, name, datatype, after[0], op & OP, most, full)
+        events[index] = event
+        return event
 
     def type(self, op: int, at: int) -> tuple:
-        """(kind, what) of the type at a place; `op` says whether it is complex."""
+        """(kind, datatype) of the type at a place; `op` tells whether it is complex."""
         if op & OP == ELEMENT:
             return COMPLEX, self.state(at)
-        found = self._types.get(at)
-        if found is None:
-            kind, what = self.code[at], None
+        row = self._types.get(at)
+        if row is None:
+            kind, datatype = self.code[at], None
             if kind == ENUM:
                 count = self.u16(at + 3)
-                what = (self.u16(at + 1), count, bits(count - 1))
+                datatype = (self.u16(at + 1), count, bits(count - 1))
             elif kind == BITS:
                 low, span = self.u16(at + 1), self.u16(at + 3)
-                what = (low - (low >> 15 << 16), span, bits(span))
+                datatype = (low - (low >> 15 << 16), span, bits(span))
             elif kind in (INTEGER, UNSIGNED):
                 low, at2 = self._bound(at + 1)
                 high, _ = self._bound(at2)
-                what = (-low if low and kind == INTEGER else low, high)
-            found = self._types[at] = (kind, what)
-        return found
+                datatype = (-low if low and kind == INTEGER else low, high)
+            row = self._types[at] = (kind, datatype)
+        return row
 
     def _bound(self, at: int) -> tuple:
         size = self.code[at]
@@ -235,7 +236,7 @@ class Grammar:
     # -- names of elements ------------------------------------------------------------------
 
     def count(self) -> int:
-        """How many element names the schema has: also the fragment code of SE(*)."""
+        """The number of element names in the schema: also the fragment code of SE(*)."""
         return len(self.tables.ELEMENTS) // 3
 
     def element(self, index: int) -> tuple:
@@ -245,15 +246,15 @@ class Grammar:
 
     def only(self, name: str) -> int:
         """Index of the one element of this name. ExiError if there is none, or several."""
-        found = self._found.get((name, -1))
-        if found is None:  # looking for a second one takes long, and finds nothing
+        single = self._indexes.get((name, -1))
+        if single is None:  # cached: the search for a second element takes long
             index, count = self.find(name, 0, self.count()), self.count()
             if index < 0:
                 raise ExiError("unknown", "element " + name)
             if self.find(name, index + 1, count - index - 1) >= 0:
                 raise ExiError("unknown", name + ": in several namespaces of the schema")
-            found = self._found[name, -1] = index
-        return found
+            single = self._indexes[name, -1] = index
+        return single
 
     def roots(self) -> list:
         """Indexes of the global elements; the place in it is the document's event code."""
@@ -265,7 +266,7 @@ class Grammar:
     def members(self, at: int) -> list:
         """All members of the complex type at a place: (name index or -1 for text, opcode and
         flags, place of the type)."""
-        found = []
+        rows = []
         while self.code[at] & OP != END:
             op = self.code[at]
             if op & OP in (SPLIT, JUMP):
@@ -274,13 +275,13 @@ class Grammar:
                 at += 1
             else:
                 name = -1 if op & OP == TEXT else self.u16(at + 1)
-                found.append((name, op, self.u16(at + 3)))
+                rows.append((name, op, self.u16(at + 3)))
                 at += 7 if op & LIST else 5
-        return found
+        return rows
 
 
 def bits(value: int) -> int:
-    """Bits that hold `value`: the width of a code among value + 1."""
+    """The number of bits of `value`: the width of a code among value + 1."""
     width = 0
     while value:
         width += 1
@@ -293,8 +294,8 @@ _loaded: dict = {}
 
 def load(schema: str) -> Grammar:
     """The grammars of a schema by its name; its tables are imported on first use."""
-    found = _loaded.get(schema)
-    if found is None:
+    grammar = _loaded.get(schema)
+    if grammar is None:
         if schema == "iso2":
             from evcc.exi import iso2 as tables
         elif schema == "sap":
@@ -303,5 +304,5 @@ def load(schema: str) -> Grammar:
             from evcc.exi import xmldsig as tables
         else:
             raise ExiError("unknown", "schema " + schema)
-        found = _loaded[schema] = Grammar(tables)
-    return found
+        grammar = _loaded[schema] = Grammar(tables)
+    return grammar

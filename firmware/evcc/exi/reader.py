@@ -2,15 +2,15 @@
 
 The walk keeps its position as a bit number in a local variable; binaries and strings move as one
 integer shifted once. Lengths are compared with the bits that remain before anything is copied.
-Reading may run a few octets into zero padding; that is noticed at the end, and running further
-is an IndexError.
+Reading may run a few octets into zero padding, which is detected at the end; running further is an
+IndexError.
 """
 
 from evcc.exi import grammar as g
 from evcc.exi.errors import ExiError, Fault
 
 _PAD = b"\0\0\0\0"
-_MOST_OCTETS = 256  # of one integer: far above any serial number, and no work for long nonsense
+_MOST_OCTETS = 256  # of one integer: far above any serial number, and a bound of the work
 
 
 def decode(data, schema: str = "iso2") -> dict:
@@ -49,12 +49,12 @@ def _document(grammar, d: bytes, end: int) -> tuple:
     if flags & g.ABSTRACT:
         raise Fault("event", "abstract root element")
     name = grammar.name(roots[code])
-    kind, what = grammar.type(flags, place)
+    kind, datatype = grammar.type(flags, place)
     try:
         if kind == g.COMPLEX:
-            value, p = _content(grammar, what, d, end, p)
+            value, p = _content(grammar, datatype, d, end, p)
         else:
-            value, p = _simple(grammar, kind, what, d, end, p)
+            value, p = _simple(grammar, kind, datatype, d, end, p)
     except Fault as fault:
         fault.under(name)
         raise
@@ -81,13 +81,13 @@ def _content(grammar, state: list, d: bytes, end: int, p: int) -> tuple:
             event = events[code]
             if type(event) is int:
                 event = grammar.event(events, code)
-            kind, name, what, state, op, most, full = event
+            kind, name, datatype, state, op, most, full = event
             if op == g.SIMPLE:
-                value, p = _simple(grammar, kind, what, d, end, p)
+                value, p = _simple(grammar, kind, datatype, d, end, p)
             elif kind == g.STOP:
                 return out, p
             else:
-                value, p = _READ[kind](grammar, what, d, end, p)
+                value, p = _READ[kind](grammar, datatype, d, end, p)
             if not most:
                 out[name] = value
             elif _append(out, name, value, most, full):
@@ -98,7 +98,7 @@ def _content(grammar, state: list, d: bytes, end: int, p: int) -> tuple:
 
 
 def _append(out: dict, name: str, value, most: int, full) -> bool:
-    """Add an item to a list member; true when the list is full and the grammar knows."""
+    """Add an item to a list member; true when the list is full and has a state for that."""
     items = out.get(name)
     if items is None:
         items = out[name] = []
@@ -109,7 +109,7 @@ def _append(out: dict, name: str, value, most: int, full) -> bool:
 
 
 def _undeclared(grammar, events: list, code: int, d: bytes, p: int) -> tuple:
-    """The way to undeclared events. Before simple content, EE is taken: the empty value."""
+    """The escape to undeclared events. Before simple content EE is accepted: the empty value."""
     if code > len(events):
         raise Fault("event", "code %d of %d" % (code, len(events)))
     last = events[-1]
@@ -121,18 +121,18 @@ def _undeclared(grammar, events: list, code: int, d: bytes, p: int) -> tuple:
     return last[1], value, p
 
 
-def _simple(grammar, kind: int, what, d: bytes, end: int, p: int) -> tuple:
+def _simple(grammar, kind: int, datatype, d: bytes, end: int, p: int) -> tuple:
     """An element of a simple type: a bit for CH, the value, a bit for EE."""
     if d[p >> 3] & 0x80 >> (p & 7):
         return _empty(kind, d, p + 1)
-    value, p = _READ[kind](grammar, what, d, end, p + 1)
+    value, p = _READ[kind](grammar, datatype, d, end, p + 1)
     if d[p >> 3] & 0x80 >> (p & 7):
         raise Fault("unsupported", "undeclared event after the value")
     return value, p + 1
 
 
 def _empty(kind: int, d: bytes, p: int) -> tuple:
-    """After the escape in a first state before a value: of its seven events only EE is taken."""
+    """After the escape in a first state before a value: of seven events only EE is accepted."""
     code, p = _code(d, p, 3)
     if code:
         raise Fault("unsupported" if code < 7 else "event", "undeclared event")
@@ -164,16 +164,16 @@ def _octets(d: bytes, end: int, p: int, less: int) -> tuple:
         raise Fault("length", "%d octets or more, %d remain" % (size, end - p >> 3))
     if not k:
         return d[i : i + size], p
-    whole = int.from_bytes(d[i : i + size + 1], "big") >> 8 - k
-    return whole.to_bytes(size + 1, "big")[1:], p
+    shifted = int.from_bytes(d[i : i + size + 1], "big") >> 8 - k
+    return shifted.to_bytes(size + 1, "big")[1:], p
 
 
-def _binary(grammar, what, d: bytes, end: int, p: int) -> tuple:
+def _binary(grammar, datatype, d: bytes, end: int, p: int) -> tuple:
     value, p = _octets(d, end, p, 0)
     return value, p + 8 * len(value)
 
 
-def _string(grammar, what, d: bytes, end: int, p: int) -> tuple:
+def _string(grammar, datatype, d: bytes, end: int, p: int) -> tuple:
     raw, p = _octets(d, end, p, 2)  # lengths 0 and 1 stand for references
     try:
         text = str(raw, "utf-8")
@@ -184,45 +184,45 @@ def _string(grammar, what, d: bytes, end: int, p: int) -> tuple:
     return _characters(d, p, len(raw))
 
 
-def _enum(grammar, what, d: bytes, end: int, p: int) -> tuple:
-    first, count, width = what
+def _enum(grammar, datatype, d: bytes, end: int, p: int) -> tuple:
+    first, count, width = datatype
     code, p = _code(d, p, width)
     if code >= count:
         raise Fault("value", "no such value: number %d of %d" % (code, count))
     return grammar.name(first + code), p
 
 
-def _bits(grammar, what, d: bytes, end: int, p: int) -> tuple:
-    low, span, width = what
+def _bits(grammar, datatype, d: bytes, end: int, p: int) -> tuple:
+    low, span, width = datatype
     code, p = _code(d, p, width)
     if code > span:
         raise Fault("value", "out of range")
     return low + code, p
 
 
-def _boolean(grammar, what, d: bytes, end: int, p: int) -> tuple:
+def _boolean(grammar, datatype, d: bytes, end: int, p: int) -> tuple:
     return d[p >> 3] & 0x80 >> (p & 7) != 0, p + 1
 
 
-def _natural(grammar, what, d: bytes, end: int, p: int) -> tuple:
+def _natural(grammar, datatype, d: bytes, end: int, p: int) -> tuple:
     number, p = _unsigned(d, p, _MOST_OCTETS)
-    return _within(number, what), p
+    return _within(number, datatype), p
 
 
-def _integer(grammar, what, d: bytes, end: int, p: int) -> tuple:
+def _integer(grammar, datatype, d: bytes, end: int, p: int) -> tuple:
     negative = d[p >> 3] & 0x80 >> (p & 7)
     number, p = _unsigned(d, p + 1, _MOST_OCTETS)
-    return _within(-number - 1 if negative else number, what), p
+    return _within(-number - 1 if negative else number, datatype), p
 
 
-def _within(number: int, what: tuple) -> int:
-    low, high = what
+def _within(number: int, datatype: tuple) -> int:
+    low, high = datatype
     if (low is not None and number < low) or (high is not None and number > high):
         raise Fault("value", "out of range")
     return number
 
 
-def _refused(grammar, what, d: bytes, end: int, p: int) -> tuple:
+def _refused(grammar, datatype, d: bytes, end: int, p: int) -> tuple:
     raise Fault("unsupported", "wildcard, mixed text or abstract element")
 
 
@@ -236,7 +236,7 @@ _READ = (
     _boolean,
     _natural,
     _integer,
-    _refused,  # STOP, which the walk sees first
+    _refused,  # STOP, which the walker handles itself
     _refused,
 )
 
@@ -265,10 +265,10 @@ def _unsigned(d: bytes, p: int, most: int) -> tuple:
 
 def _characters(d: bytes, p: int, size: int) -> tuple:
     """A string with characters beyond ASCII: code points as unsigned integers (7.1.10)."""
-    found = []
+    characters = []
     for _ in range(size):
         point, p = _unsigned(d, p, 3)
         if point > 0x10FFFF or 0xD800 <= point < 0xE000:
             raise Fault("value", "no character")
-        found.append(chr(point))
-    return "".join(found), p
+        characters.append(chr(point))
+    return "".join(characters), p

@@ -1,7 +1,7 @@
-"""Dict to EXI document, and to the EXI fragment of one element, which is what gets signed.
+"""Dict to EXI document, and to the EXI fragment of one element, which signatures are over.
 
-Bits gather in one integer; a binary or a string is added to it whole, and then all complete
-octets move to the output. Nothing is dropped: a member the grammar has no place for is an error.
+Bits gather in one integer; a binary or a string is added to it at once, and then all complete
+octets move to the output. No member is dropped: one without a place in the grammar is an error.
 """
 
 from evcc.exi import grammar as g
@@ -34,8 +34,8 @@ def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
 
     `name`: the element's local name (or its index in the schema's tables, where several
     namespaces share the name). A name declared with several types (iso2: `eMAID`) is coded with
-    the relaxed grammar of 8.5.3; `typed=True` codes it by its own type instead, the way libcbv2g
-    does. Raises ExiError.
+    the relaxed grammar of 8.5.3; `typed=True` codes it by its own type instead, as libcbv2g does.
+    Raises ExiError.
     """
     grammar = g.load(schema)
     count = grammar.count()
@@ -53,20 +53,20 @@ def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
 
 
 class _Bits:
-    """Output: complete octets in `octets`, then `count` bits in `held`."""
+    """Output: complete octets in `octets`, then `count` bits in `pending`."""
 
-    def __init__(self, held: int, count: int) -> None:
+    def __init__(self, pending: int, count: int) -> None:
         self.octets = bytearray()
-        self.held = held
+        self.pending = pending
         self.count = count
 
     def put(self, value: int, width: int) -> None:
-        self.held = self.held << width | value
+        self.pending = self.pending << width | value
         self.count += width
 
     def end(self) -> bytes:
         pad = -self.count % 8
-        return bytes(self.octets) + (self.held << pad).to_bytes((self.count + pad) // 8, "big")
+        return bytes(self.octets) + (self.pending << pad).to_bytes((self.count + pad) // 8, "big")
 
 
 def _root(bits: _Bits, grammar, index: int, flags: int, place: int, value) -> None:
@@ -74,12 +74,12 @@ def _root(bits: _Bits, grammar, index: int, flags: int, place: int, value) -> No
         if flags & g.RELAXED:
             _relaxed(bits, grammar, place, value)
             return
-        kind, what = grammar.type(flags, place)
+        kind, datatype = grammar.type(flags, place)
         if kind == g.COMPLEX:
-            _content(bits, grammar, what, value)
+            _content(bits, grammar, datatype, value)
         else:
             bits.put(0, 1)
-            _WRITE[kind](bits, grammar, what, value)
+            _WRITE[kind](bits, grammar, datatype, value)
             bits.put(0, 1)
     except Fault as fault:
         fault.under(grammar.name(index))
@@ -87,58 +87,58 @@ def _root(bits: _Bits, grammar, index: int, flags: int, place: int, value) -> No
 
 
 def _content(bits: _Bits, grammar, state: list, value) -> None:
-    """Content of a complex element. Of the events a state offers, the first whose member is there
-    is taken: in a choice that is schema order, not the order of the dict."""
+    """Content of a complex element. Takes the first event of a state whose member is present: in a
+    choice the schema's order counts, not the dict's."""
     name = ""
     try:
         if not isinstance(value, dict):
             raise Fault("type", "not an object")
-        rest = dict(value)
+        remaining = dict(value)
         while True:
             name = ""
             shift, _, events, _ = state
             if events is None:
                 shift, _, events, _ = grammar.fill(state)
-            code, event = _choose(grammar, events, rest)
-            kind, name, what, state, op, most, full = event
+            code, event = _choose(grammar, events, remaining)
+            kind, name, datatype, state, op, most, full = event
             if kind == g.STOP:
-                if rest:
-                    name = str(next(iter(rest)))
-                    _surplus(rest)
+                if remaining:
+                    name = str(next(iter(remaining)))
+                    _surplus(remaining)
                 bits.put(code, 16 - shift)
                 return
             if not most:
-                item = rest.pop(name)
+                item = remaining.pop(name)
             else:
-                item, last = _item(value, rest, name, most)
+                item, last = _item(value, remaining, name, most)
                 if last and full is not None:
                     state = full
             if op == g.SIMPLE:
-                bits.held = (bits.held << 16 - shift | code) << 1
+                bits.pending = (bits.pending << 16 - shift | code) << 1
                 bits.count += 17 - shift
-                _WRITE[kind](bits, grammar, what, item)
-                bits.held <<= 1
+                _WRITE[kind](bits, grammar, datatype, item)
+                bits.pending <<= 1
                 bits.count += 1
             else:
-                bits.held = bits.held << 16 - shift | code
+                bits.pending = bits.pending << 16 - shift | code
                 bits.count += 16 - shift
-                _WRITE[kind](bits, grammar, what, item)
+                _WRITE[kind](bits, grammar, datatype, item)
     except Fault as fault:
         fault.under(name)
         raise
 
 
-def _choose(grammar, events: list, rest: dict) -> tuple:
-    """The first event that can be taken, and its code."""
+def _choose(grammar, events: list, remaining: dict) -> tuple:
+    """The first possible event, and its code."""
     for code, place in enumerate(events):
         event = grammar.event(events, code) if type(place) is int else place
         name = event[1]
-        if name in rest:
-            if not event[5] or rest[name]:
+        if name in remaining:
+            if not event[5] or remaining[name]:
                 return code, event
-            if not isinstance(rest[name], list):
+            if not isinstance(remaining[name], list):
                 raise _at(name, "type", "not a list")
-            del rest[name]  # an empty list is an absent one
+            del remaining[name]  # an empty list counts as absent
         if event[0] == g.STOP:
             return code, event
     names = [event[1] for event in events if event[1]]
@@ -151,52 +151,52 @@ def _at(name: str, reason: str, text: str) -> Fault:
     return fault
 
 
-def _item(value: dict, rest: dict, name: str, most: int) -> tuple:
-    """Take the next item of a list member: (item, whether it is the last the list may have)."""
-    items = rest[name]
+def _item(value: dict, remaining: dict, name: str, most: int) -> tuple:
+    """Take the next item of a list member: (item, whether the list then has its maximum)."""
+    items = remaining[name]
     if items is value[name]:
         if not isinstance(items, list):
             raise Fault("type", "not a list")
-        items = rest[name] = list(items)
+        items = remaining[name] = list(items)
         items.reverse()
     item = items.pop()
-    done = len(value[name]) - len(items)
+    number = len(value[name]) - len(items)
     if not items:
-        del rest[name]
-    if done > most:
+        del remaining[name]
+    if number > most:
         raise Fault("bounds", "more than %d items" % most)
-    return item, done == most
+    return item, number == most
 
 
-def _surplus(rest: dict) -> None:
-    for item in rest.values():
+def _surplus(remaining: dict) -> None:
+    for item in remaining.values():
         if isinstance(item, list):
             raise Fault("bounds", "more items than the schema allows")
         raise Fault("unknown", "no such member here")
 
 
 def _relaxed(bits: _Bits, grammar, place: int, value) -> None:
-    """An element whose name has several types (8.5.3): attributes, then the value as characters.
+    """An element name with several types (8.5.3): attributes, then the value as characters.
 
-    Child elements have a place in that grammar too, but no such element has any.
+    That grammar allows child elements too, but no such element has any.
     """
     # First state: attributes, AT(*), elements, SE(*), EE, CH; second: the same from elements on.
     attributes, elements = grammar.tables.ATTRIBUTES, grammar.count()
     first = attributes + elements + 4
-    rest = dict(value) if isinstance(value, dict) else {"value": value}
+    remaining = dict(value) if isinstance(value, dict) else {"value": value}
     members = grammar.members(place) if isinstance(value, dict) else [(-1, g.TEXT, place)]
     for index, op, type_at in members:
         name = "value" if index < 0 else grammar.name(index)
-        if name not in rest:
+        if name not in remaining:
             if op & g.OPTIONAL:
                 continue
             raise _at(name, "missing", "required")
-        kind, what = grammar.type(op, type_at)
+        kind, datatype = grammar.type(op, type_at)
         if kind != g.STRING:
             raise _at(name, "unsupported", "no string, in the relaxed grammar")
         bits.put(first - 1 if index < 0 else index - elements, g.bits(first))
-        _string(bits, grammar, what, rest.pop(name))
-    for name in rest:
+        _string(bits, grammar, datatype, remaining.pop(name))
+    for name in remaining:
         raise _at(str(name), "unknown", "no such member here")
     bits.put(elements + 1, g.bits(elements + 3))
 
@@ -205,25 +205,25 @@ def _relaxed(bits: _Bits, grammar, place: int, value) -> None:
 
 
 def _add(bits: _Bits, octets) -> None:
-    """Whole octets; all complete ones then leave the integer."""
+    """Add octets, and move all complete ones to the output."""
     size = len(octets)
     if size:
-        held = bits.held << 8 * size | int.from_bytes(octets, "big")
+        pending = bits.pending << 8 * size | int.from_bytes(octets, "big")
         count = bits.count + 8 * size
         odd = count & 7
-        bits.octets += (held >> odd).to_bytes(count >> 3, "big")
-        bits.held = octets[-1] & (1 << odd) - 1
+        bits.octets += (pending >> odd).to_bytes(count >> 3, "big")
+        bits.pending = octets[-1] & (1 << odd) - 1
         bits.count = odd
 
 
-def _binary(bits: _Bits, grammar, what, value) -> None:
+def _binary(bits: _Bits, grammar, datatype, value) -> None:
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise Fault("type", "not bytes")
     _unsigned(bits, len(value))
     _add(bits, value)
 
 
-def _string(bits: _Bits, grammar, what, value) -> None:
+def _string(bits: _Bits, grammar, datatype, value) -> None:
     if not isinstance(value, str):
         raise Fault("type", "not a string")
     size = len(value)
@@ -241,8 +241,8 @@ def _string(bits: _Bits, grammar, what, value) -> None:
         _unsigned(bits, ord(character))
 
 
-def _enum(bits: _Bits, grammar, what, value) -> None:
-    first, count, width = what
+def _enum(bits: _Bits, grammar, datatype, value) -> None:
+    first, count, width = datatype
     if not isinstance(value, str):
         raise Fault("type", "not a string")
     number = grammar.find(value, first, count)
@@ -251,25 +251,25 @@ def _enum(bits: _Bits, grammar, what, value) -> None:
     bits.put(number - first, width)
 
 
-def _bits(bits: _Bits, grammar, what, value) -> None:
-    low, span, width = what
+def _bits(bits: _Bits, grammar, datatype, value) -> None:
+    low, span, width = datatype
     _check(value, low, low + span)
     bits.put(value - low, width)
 
 
-def _boolean(bits: _Bits, grammar, what, value) -> None:
+def _boolean(bits: _Bits, grammar, datatype, value) -> None:
     if value is not True and value is not False:
         raise Fault("type", "not a boolean")
     bits.put(1 if value else 0, 1)
 
 
-def _natural(bits: _Bits, grammar, what, value) -> None:
-    _check(value, what[0], what[1])
+def _natural(bits: _Bits, grammar, datatype, value) -> None:
+    _check(value, datatype[0], datatype[1])
     _unsigned(bits, value)
 
 
-def _integer(bits: _Bits, grammar, what, value) -> None:
-    _check(value, what[0], what[1])
+def _integer(bits: _Bits, grammar, datatype, value) -> None:
+    _check(value, datatype[0], datatype[1])
     bits.put(1 if value < 0 else 0, 1)
     _unsigned(bits, -value - 1 if value < 0 else value)
 
@@ -281,7 +281,7 @@ def _check(value, low, high) -> None:
         raise Fault("value", "out of range")
 
 
-def _refused(bits: _Bits, grammar, what, value) -> None:
+def _refused(bits: _Bits, grammar, datatype, value) -> None:
     raise Fault("unsupported", "wildcard or abstract element")
 
 
@@ -295,17 +295,17 @@ _WRITE = (
     _boolean,
     _natural,
     _integer,
-    _refused,  # STOP, which the walk sees first
+    _refused,  # STOP, which the walker handles itself
     _refused,
 )
 
 
 def _unsigned(bits: _Bits, number: int) -> None:
     """An unsigned integer (7.1.6): seven bits an octet, lowest first."""
-    held, count = bits.held, bits.count
+    pending, count = bits.pending, bits.count
     while number > 0x7F:
-        held = held << 8 | 0x80 | number & 0x7F
+        pending = pending << 8 | 0x80 | number & 0x7F
         count += 8
         number >>= 7
-    bits.held = held << 8 | number
+    bits.pending = pending << 8 | number
     bits.count = count + 8
