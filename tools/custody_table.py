@@ -1,10 +1,10 @@
-"""Write the table of `host/docs/vault.md` anew: what a token of each provider reaches here.
+"""Write the custody table of `host/docs/vault.md`: a row for each provider on this machine.
 
     .venv/bin/python tools/custody_table.py
 
-From `plugvault.tokens.selftest`'s reports on throw-away tokens. `tests/unit/test_vault_doc.py`
-holds the document to what the tokens of the machine it runs on say; rows of library versions that
-are not here stay as they are.
+The rows are `plugvault.tokens.selftest`'s reports on throw-away tokens. Rows of library versions
+that this machine does not have stay. `tests/unit/test_vault_doc.py` compares the document with the
+tokens of the machine it runs on.
 """
 
 import re
@@ -20,35 +20,35 @@ HEAD = "| library | scheme | reaches | why no more |\n|---|---|---|---|\n"
 _BLOCK = re.compile(r"(?<=<!-- reports -->\n).*?(?=<!-- /reports -->)", re.DOTALL)
 
 
-def reported(provider: Provider, folder: Path) -> list[str]:
+def rows_of(provider: Provider, folder: Path) -> list[str]:
     """The rows of a provider's tokens. Raises: VaultError("module-missing")."""
     pin = secrets.token_hex(8)
     location = provider.make(folder / provider.name, "self-test", pin)
     with Hsm(location.module, location.conf, location.options) as hsm:
-        version = hsm.version
+        library = f"{provider.title} {hsm.version}"
     schemes = selftest.report(location, pin)["schemes"]
-    name = {"softhsm": "SoftHSM", "nss": "NSS softoken"}[provider.name]
     return [
-        f"| {name} {version} | {scheme} | {found['level'] or 'nothing'} | {found['why']} |"
-        for scheme, found in schemes.items()
+        f"| {library} | {scheme} | {custody['level'] or 'nothing'} | {custody['why']} |"
+        for scheme, custody in schemes.items()
     ]
 
 
-def written() -> list[str]:
+def document_rows() -> list[str]:
     """The rows of the document."""
-    found = _BLOCK.search(DOCUMENT.read_text())
-    return found[0].removeprefix(HEAD).splitlines() if found else []
+    match = _BLOCK.search(DOCUMENT.read_text())
+    return match[0].removeprefix(HEAD).splitlines() if match else []
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row for each in PROVIDERS.values() for row in reported(each, Path(folder))]
-    known = {_key(row): row for row in [*written(), *rows]}
-    table = HEAD + "".join(f"{row}\n" for row in sorted(known.values()))
+        rows = [row for provider in PROVIDERS.values() for row in rows_of(provider, Path(folder))]
+    rows_by_scheme = {_key(row): row for row in [*document_rows(), *rows]}
+    table = HEAD + "".join(f"{row}\n" for row in sorted(rows_by_scheme.values()))
     DOCUMENT.write_text(_BLOCK.sub(lambda _: table, DOCUMENT.read_text()))
 
 
 def _key(row: str) -> str:
+    """Library and scheme of a row."""
     return row.rpartition(" | ")[0].rpartition(" | ")[0]
 
 

@@ -38,9 +38,9 @@ def known(tool: ModuleType, name: str, folder: Path) -> list[str]:
     """The rows that a provider's token here gives, where the document has rows of its version; it
     has one of every version that CI has met."""
     module_of(PROVIDERS[name])
-    rows: list[str] = tool.reported(PROVIDERS[name], folder)
+    rows: list[str] = tool.rows_of(PROVIDERS[name], folder)
     assert rows
-    if not {tool._key(row) for row in rows} <= {tool._key(row) for row in tool.written()}:
+    if not {tool._key(row) for row in rows} <= {tool._key(row) for row in tool.document_rows()}:
         missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing(f"no row for this version: tools/custody_table.py adds it: {rows}")
     return rows
@@ -50,7 +50,7 @@ def known(tool: ModuleType, name: str, folder: Path) -> list[str]:
 def test_table_equals_the_report_of_the_installed_token(
     name: str, tool: ModuleType, short_dir: Path
 ) -> None:
-    assert set(known(tool, name, short_dir)) <= set(tool.written()), "tools/custody_table.py"
+    assert set(known(tool, name, short_dir)) <= set(tool.document_rows()), "tools/custody_table.py"
 
 
 def test_tool_replaces_rows_of_installed_tokens_and_keeps_the_others(
@@ -87,7 +87,7 @@ def test_configuration_of_the_document_is_one(tmp_path: Path) -> None:
 def test_every_command_way_and_fixture_is_in_it() -> None:
     commands = get_command(command.app).commands  # type: ignore[attr-defined]
     assert [name for name in commands if f"plugvault vault {name}" not in TEXT] == []
-    assert [way for way in pin._WAYS if f"`{way}" not in TEXT] == []
+    assert [way for way in pin._READERS if f"`{way}" not in TEXT] == []
     fixtures = ("softhsm_token", "nss_token", "vault", "plug_and_charge")
     assert [name for name in fixtures if f"`{name}`" not in TEXT] == []
     assert [name for name in fixtures if not hasattr(pytest_plugin, name)] == []

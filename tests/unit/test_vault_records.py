@@ -49,7 +49,7 @@ def test_record_is_with_the_tokens_own_files(each_token: CarToken) -> None:
     each_token.add("another")
     location = each_token.location
     with closing(each_token.open()) as vault:
-        folder = records_of(vault, location.module, location.conf, location.options).folder
+        folder = records_of(vault, location).folder
     assert folder.name == "plugvault"
     if location.conf:
         assert (folder.parent / "token.object").read_bytes().count(b"car" + b" " * 29) == 1
@@ -201,7 +201,7 @@ def test_record_has_room_for_a_thousand_envelopes_in_one_file(short_dir: Path) -
 def test_record_that_another_process_keeps_to_itself_is_not_waited_for_without_end(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_PATIENCE", 0.01)
+    monkeypatch.setattr(records, "_LOCK_TIMEOUT", 0.01)
     descriptor = os.open(short_dir, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,46 +1,50 @@
-"""The PKCS#11 libraries of a machine, and a new token in one of them."""
+"""The PKCS#11 libraries of this machine, and a new token in one of them."""
 
+import contextlib
 import os
 from pathlib import Path
 
 from evcc.vault import VaultError
+from plugvault.tokens.creation import NewToken, create_tokens
 from plugvault.tokens.location import TokenLocation
-from plugvault.tokens.softhsm import find_module, initialise
+from plugvault.tokens.softhsm import find_module
 
-# p11-kit's: the system's own and the administrator's, a file with `module: PATH` for each library.
+# p11-kit's folders, of the system and of the administrator: a file with `module: PATH` for each.
 _REGISTERED = ("/usr/share/p11-kit/modules", "/etc/pkcs11/modules")
-_FOLDERS = ("/usr/lib/*/pkcs11", "/usr/lib64/pkcs11", "/usr/lib/pkcs11")  # of those without one
+_FOLDERS = (
+    "/usr/lib/*/pkcs11",
+    "/usr/lib64/pkcs11",
+    "/usr/lib/pkcs11",
+)  # for a PATH without a folder
 
 
 def known() -> list[str]:
-    """Paths of libraries: SoftHSM's, and what is registered with p11-kit; each once."""
-    try:
-        found = [find_module()]
-    except VaultError:
-        found = []
+    """The paths of SoftHSM's library and of those that p11-kit has registered, each once."""
+    paths = []
+    with contextlib.suppress(VaultError):
+        paths.append(find_module())
     for folder in _REGISTERED:
         for file in sorted(Path(folder).glob("*.module")):
             for line in file.read_text(errors="replace").splitlines():
                 name, _, path = line.partition(":")
                 if name.strip() == "module":
-                    found += _there(path.strip())
-    return list(dict.fromkeys(os.path.realpath(path) for path in found))
+                    paths += _existing(path.strip())
+    return list(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 
-def _there(path: str) -> list[Path]:
+def _existing(path: str) -> list[Path]:
     if path.startswith("/"):
         return [Path(path)] if Path(path).is_file() else []
-    pattern = (one for folder in _FOLDERS for one in Path("/").glob(f"{folder[1:]}/{path}"))
-    return list(pattern)[:1]
+    files = (file for folder in _FOLDERS for file in Path("/").glob(f"{folder[1:]}/{path}"))
+    return list(files)[:1]
 
 
 def new_token(module: str, conf: str | None, label: str, pin: str, so_pin: str) -> TokenLocation:
-    """A new token in a free slot of a library; none that is there is touched.
+    """Make a token in a free slot of a library. No existing token is changed.
 
     Raises: VaultError("exists" | "pin" | "full" | "refused" | "module-missing" | "unavailable").
     """
     conf = conf or os.environ.get("SOFTHSM2_CONF")
     location = TokenLocation(Path(module), label, Path(conf) if conf else None)
-    tokens = [{"label": label, "user": pin, "so": so_pin}]
-    initialise({"module": module, "tokens": tokens, "keep": False}, location.env())
+    create_tokens(module, [NewToken(label, pin, so_pin)], location.env())
     return location

@@ -1,15 +1,16 @@
-"""NSS softoken: where its library is, and a private store of its tokens in a directory.
+"""NSS softoken: its library, and a private store of tokens in a directory.
 
-A token of it is a pair of SQLite files in a folder. It reads no configuration: C_Initialize is
-given a string that names every folder (see `library`), so a store's tokens are made first and then
-opened. The PIN guards the private keys; there is no officer's PIN.
+A token is a pair of SQLite files in a folder. NSS reads no configuration: the text for
+C_Initialize names every folder [`plugvault.cryptoki.nss`], so make the tokens of a store first and
+then open them. The PIN guards the private keys; there is no security officer's PIN.
 """
 
+import re
 import shutil
 from pathlib import Path
 
 from evcc.vault import VaultError
-from plugvault.tokens.softhsm import initialise
+from plugvault.tokens.creation import NewToken, create_tokens
 
 # Debian and Ubuntu; Fedora; Arch and Alpine; Homebrew.
 _MODULES = (
@@ -19,7 +20,8 @@ _MODULES = (
     "/usr/lib/libsoftokn3.so",
     "/opt/homebrew/lib/libsoftokn3.so",
 )
-_FIRST_SLOT = 16  # below are those that NSS has for itself
+_FIRST_SLOT = 16  # NSS itself uses those below
+_TOKEN = re.compile(r"configDir='sql:([^']*)' tokenDescription='([^']*)'")
 _QUOTES = set("'\"\\<>[](){}=")
 
 
@@ -47,7 +49,7 @@ class NssStore:
 
     @property
     def options(self) -> str:
-        """What C_Initialize is given to see these tokens: after one was added, another string."""
+        """The text for C_Initialize that names these tokens. It changes with every new token."""
         labels = sorted(folder.name for folder in self.directory.iterdir())
         return "flags=noModDB tokens=<{}>".format(
             " ".join(
@@ -68,10 +70,14 @@ class NssStore:
             folder.mkdir(mode=0o700)
         except FileExistsError:
             raise VaultError("exists", "a token with this label is there") from None
-        tokens = [{"label": label, "user": user_pin, "so": ""}]
-        wanted = {"module": str(self.module), "options": self.options, "keep": False}
         try:
-            initialise({**wanted, "tokens": tokens}, {})
+            create_tokens(self.module, [NewToken(label, user_pin)], options=self.options)
         except VaultError:
             shutil.rmtree(folder)
             raise
+
+
+def files_folder(options: str, label: str) -> Path | None:
+    """The folder of a token's files. options: the text for C_Initialize."""
+    folders = {label: folder for folder, label in _TOKEN.findall(options)}
+    return Path(folders[label]) if label in folders else None

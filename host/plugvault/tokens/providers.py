@@ -1,6 +1,8 @@
-"""Token providers: how each one's library is found, and a throw-away token of it made.
+"""Token providers: a row of `PROVIDERS` for each kind of token, and its name in `ProviderName`.
 
-A new provider is a row of `PROVIDERS`. What its tokens can do is `selftest`'s to say.
+A row states where the library of that kind is, how an empty token is made, and where the files of
+a token are. `selftest` finds out what its tokens can do. Differences in the use of a token are in
+a driver [`plugvault.cryptoki.driver`].
 """
 
 import secrets
@@ -17,15 +19,21 @@ ProviderName = Literal["softhsm", "nss"]
 
 @dataclass(frozen=True)
 class Provider:
-    """make(folder, label, pin): an empty token in a store of its own at `folder`.
+    """title: for people.
 
-    A store can hold more tokens: call `make` again with the same folder, before one of them is
-    opened. Raises: VaultError("module-missing" | "exists" | "pin" | ...).
+    make(folder, label, pin): an empty token in a store of its own at `folder`. A store can hold
+    more tokens: call `make` again with the same folder, before one of them is opened.
+    Raises: VaultError("module-missing" | "exists" | "pin" | ...).
+
+    files_folder(location, label, serial): the folder of a token's files, None where the token is
+    not of this provider.
     """
 
     name: ProviderName
+    title: str
     find_module: Callable[[], Path]
     make: Callable[[Path, str, str], TokenLocation]
+    files_folder: Callable[[TokenLocation, str, bytes], Path | None]
 
 
 def _make_softhsm(folder: Path, label: str, pin: str) -> TokenLocation:
@@ -40,6 +48,24 @@ def _make_nss(folder: Path, label: str, pin: str) -> TokenLocation:
     return TokenLocation(store.module, label, options=store.options)
 
 
-SOFTHSM = Provider("softhsm", softhsm.find_module, _make_softhsm)
-NSS = Provider("nss", nss.find_module, _make_nss)
+SOFTHSM = Provider(
+    name="softhsm",
+    title="SoftHSM",
+    find_module=softhsm.find_module,
+    make=_make_softhsm,
+    files_folder=lambda location, label, serial: softhsm.files_folder(location.conf, serial),
+)
+NSS = Provider(
+    name="nss",
+    title="NSS softoken",
+    find_module=nss.find_module,
+    make=_make_nss,
+    files_folder=lambda location, label, serial: nss.files_folder(location.options, label),
+)
 PROVIDERS: dict[str, Provider] = {provider.name: provider for provider in (SOFTHSM, NSS)}
+
+
+def files_folder(location: TokenLocation, label: str, serial: bytes) -> Path | None:
+    """The folder of a token's files, None for a token of another provider."""
+    folders = (provider.files_folder(location, label, serial) for provider in PROVIDERS.values())
+    return next((folder for folder in folders if folder), None)

@@ -1,21 +1,19 @@
-"""SoftHSM: where its library is, and a private store of tokens in a directory.
+"""SoftHSM: its library, and a private store of tokens in a directory.
 
-SoftHSM takes its configuration from the file that SOFTHSM2_CONF names, read when the library is
-initialised; so one process sees one store at a time. Making a token is a change to that store
-which an already initialised library does not see: make the tokens first, then open them.
+SoftHSM reads its configuration from the file that SOFTHSM2_CONF names when it is initialised, so a
+process sees one store at a time. An initialised library does not see new tokens: make the tokens
+first, then open them.
 """
 
-import json
+import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from evcc.vault import VaultError
-from evcc.vault.softhsm import SoftHsmFiles
+from evcc.vault.softhsm import SoftHsmFiles, token_folder
 from plugvault import file_lock
+from plugvault.tokens.creation import NewToken, create_tokens
 
 # Debian and Ubuntu; their multi-arch folder; Fedora; Arch and Alpine; from source; Homebrew.
 _MODULES = (
@@ -27,7 +25,7 @@ _MODULES = (
     "/opt/homebrew/lib/softhsm/libsofthsm2.so",
 )
 
-# reset_on_fork: a child must not use its parent's sessions. mechanisms=ALL is the default, said.
+# reset_on_fork: a child must not use its parent's sessions.
 _CONF = """\
 directories.tokendir = {tokens}
 objectstore.backend = file
@@ -37,20 +35,18 @@ slots.mechanisms = ALL
 library.reset_on_fork = true
 """
 
-_INITIALISE = Path(__file__).with_name("initialise.py")
-
 
 def find_module() -> Path:
     """The SoftHSM library of this machine; PLUGVAULT_PKCS11_MODULE overrides the search.
 
     Raises: VaultError("module-missing").
     """
-    wanted = os.environ.get("PLUGVAULT_PKCS11_MODULE")
-    if wanted:
-        if not Path(wanted).exists():
-            said = f"{wanted} does not exist; PLUGVAULT_PKCS11_MODULE names it"
-            raise VaultError("module-missing", said)
-        return Path(wanted).absolute()
+    module = os.environ.get("PLUGVAULT_PKCS11_MODULE")
+    if module:
+        if not Path(module).exists():
+            detail = f"{module} does not exist; PLUGVAULT_PKCS11_MODULE names it"
+            raise VaultError("module-missing", detail)
+        return Path(module).absolute()
     for pattern in _MODULES:
         for path in sorted(Path("/").glob(pattern.lstrip("/"))):
             return path
@@ -58,10 +54,10 @@ def find_module() -> Path:
 
 
 class TokenStore:
-    """A directory of SoftHSM tokens with a configuration of its own, readable by its owner only.
+    """A directory of SoftHSM tokens with its own configuration, readable by its owner only.
 
-    `conf`: the file for SOFTHSM2_CONF; `tokens`: where SoftHSM keeps the token objects.
-    Opening an existing directory again finds the tokens that are in it.
+    `conf`: the file for SOFTHSM2_CONF; `tokens`: the folder of the token objects. A new
+    `TokenStore` on an existing directory has the tokens that are in it.
     """
 
     def __init__(self, directory: Path | str, module: Path | str | None = None) -> None:
@@ -78,44 +74,36 @@ class TokenStore:
             self.conf.write_text(text)
 
     def env(self) -> dict[str, str]:
-        """What to add to the environment of a process that opens these tokens."""
+        """The environment variables of a process that opens these tokens."""
         return {"SOFTHSM2_CONF": str(self.conf)}
 
     def init_token(self, label: str, user_pin: str, so_pin: str) -> None:
         """Make an empty token, as `init_tokens` does. Raises VaultError, also "exists"."""
-        self._init([{"label": label, "user": user_pin, "so": so_pin}], keep=False)
+        self._create([NewToken(label, user_pin, so_pin)], keep=False)
 
     def init_tokens(self, pins: Mapping[str, tuple[str, str]]) -> None:
-        """Make empty tokens, but those that are there: user PIN and SO PIN by their labels. In one
-        process of its own, the PINs on its stdin: they are never on a command line, and a library
-        this process already uses is left alone.
+        """Make the missing ones of these tokens, empty. pins: user PIN and security officer's PIN
+        by label; PINs: 4 to 255 characters (SoftHSM's limits).
 
-        label: 1 to 32 bytes of UTF-8; PINs: 4 to 255 characters (SoftHSM's limits).
         Raises: VaultError("pin" | "full" | "module-missing" | "unavailable").
         """
-        tokens = [{"label": label, "user": user, "so": so} for label, (user, so) in pins.items()]
-        self._init(tokens, keep=True)
+        tokens = [NewToken(label, user_pin, so_pin) for label, (user_pin, so_pin) in pins.items()]
+        self._create(tokens, keep=True)
 
-    def _init(self, tokens: list[dict[str, str]], keep: bool) -> None:
+    def _create(self, tokens: list[NewToken], keep: bool) -> None:
         SoftHsmFiles(str(self.tokens)).check_room()
-        wanted = {"module": str(self.module), "tokens": tokens, "keep": keep}
-        # SoftHSM fails on another's half-made token, so they are made one at a time.
+        # SoftHSM fails while another process has made half of a token.
         with file_lock.locked(self.conf):
-            initialise(wanted, self.env())
+            create_tokens(self.module, tokens, self.env(), keep=keep)
 
 
-def initialise(wanted: dict[str, Any], env: dict[str, str]) -> None:
-    """Have the script of this name do `wanted`, with `env` added. Raises VaultError."""
-    done = subprocess.run(
-        [sys.executable, "-I", str(_INITIALISE)],
-        input=json.dumps(wanted).encode(),
-        env={**os.environ, **env},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode:
-        reason, _, detail = done.stdout.decode().partition(": ")
-        if reason not in VaultError.REASONS:
-            reason, detail = "unavailable", f"the token library ended with {done.returncode}"
-        raise VaultError(reason, detail)
+def files_folder(conf: Path | str | None, serial: bytes) -> Path | None:
+    """The folder of a token's files. conf: the file for SOFTHSM2_CONF; serial: the token's."""
+    tokens = token_folder(conf)
+    if not tokens:
+        return None
+    for file in Path(tokens).glob("*/token.object"):
+        with contextlib.suppress(OSError):
+            if serial in file.read_bytes():
+                return file.parent
+    return None

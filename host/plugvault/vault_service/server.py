@@ -56,6 +56,7 @@ def main() -> int:
     # After the limits: these load the token's library.
     from evcc.vault.pkcs11 import survey_custody
     from plugvault.cryptoki.backend import open_vault
+    from plugvault.tokens.location import TokenLocation
     from plugvault.vault_service.envelopes import records_of
 
     opened, state = orders["open"], orders["state"]
@@ -64,7 +65,7 @@ def main() -> int:
         vault = open_vault(**opened, pin=pin)
         signal.alarm(_HANG)
         survey_custody(vault)
-        records = records_of(vault, opened["module"], opened["conf"], opened["options"], state)
+        records = records_of(vault, TokenLocation.from_json(opened), state)
         answers = RequestHandler(vault, records)
     except VaultError as error:
         print(error, flush=True)
