@@ -125,7 +125,7 @@ def test_a_partner_that_tells_the_truth_is_believed(
     pools: Pools, federation: Federation, partner: Partner
 ):
     partner.vehicle(OTHER, pools.provisioning(OTHER))
-    federation.know(OTHER)
+    federation.refresh_vehicle(OTHER)
     assert known(pools, OTHER) == "irdeto"
     call, headers = partner.asked[-1]
     assert call == f"GET /v1/oem/provCerts/{OTHER}"
@@ -136,7 +136,7 @@ def test_rejects_another_vehicle_than_the_one_asked_for(
     pools: Pools, federation: Federation, partner: Partner
 ):
     partner.vehicle(OTHER, pools.provisioning(PCID))
-    federation.know(OTHER)
+    federation.refresh_vehicle(OTHER)
     assert known(pools, OTHER) is None
     assert known(pools, PCID) is None
 
@@ -147,7 +147,7 @@ def test_rejects_a_vehicle_under_a_root_that_no_partner_lists(
     foreign = World()
     partner.vehicle(OTHER, foreign.provisioning(point(pools.ecu), OTHER))
     partner.roots()
-    federation.know(OTHER)
+    federation.refresh_vehicle(OTHER)
     assert known(pools, OTHER) is None
     assert partner.asked[-1][0] == "GET /v1/root/rootCerts"  # it was looked for, and not found
 
@@ -157,7 +157,7 @@ def test_a_partner_cannot_replace_a_vehicle_of_ours(
 ):
     ours = pools.register()
     partner.vehicle(PCID, pools.provisioning(PCID, key=new_key()))
-    federation.know(PCID)
+    federation.refresh_vehicle(PCID)
     assert known(pools, PCID) == ""
     assert pools.provisioning_der() == ours.certificate
     assert partner.asked == []
@@ -168,7 +168,7 @@ def test_rejects_a_partners_root_that_is_not_one(
 ):
     foreign = World()
     partner.roots(("V2G", foreign.cps_sub1.der), ("V2G", b"\x30\x00"), ("XXX", b"\x00"))
-    assert federation.roots() is False
+    assert federation.fetch_roots() is False
     with pools.store.read() as records:
         assert all(root.origin == "" for root in records.roots.all())
 
@@ -179,7 +179,7 @@ def test_a_partners_root_needs_an_administrator_where_a_root_takes_two(
 ):
     federation._dual_control = dual_control
     partner.roots(("V2G", World().v2g_root.der))
-    assert federation.roots() is not dual_control
+    assert federation.fetch_roots() is not dual_control
     with pools.store.read() as records:
         assert [root.origin for root in records.roots.all() if root.origin] == (
             [] if dual_control else ["irdeto"]
@@ -266,7 +266,7 @@ def test_a_partner_cannot_put_a_contract_of_its_own_in_anothers_place(
     stored = pools.put()
     own = root("Evil MO", dc="MO")
     partner.roots(("MO", own.der))
-    assert federation.roots()
+    assert federation.fetch_roots()
     data = pools.data(mo=own.sub("S1", 1, dc="MO").sub("S2", dc="MO"))
     evil = Caller("irdeto", frozenset({PEER}))
     with pytest.raises(PoolError, match="stores its contracts itself") as caught:
@@ -287,8 +287,8 @@ def test_a_malformed_body_is_no_answer(
     partner.answers[f"GET /v1/oem/provCerts/{OTHER}"] = reply
     partner.answers["GET /v1/root/rootCerts"] = reply
     assert federation.install(b"request", listed(pools)) is None
-    federation.know(OTHER)
-    assert federation.roots() is False
+    federation.refresh_vehicle(OTHER)
+    assert federation.fetch_roots() is False
 
 
 def test_a_partner_that_is_not_active_is_not_asked(
@@ -297,7 +297,7 @@ def test_a_partner_that_is_not_active_is_not_asked(
     with pools.store.write() as records:
         peers.move(records, "irdeto", peers.SUSPENDED, "test", pools.now)
     partner.vehicle(OTHER, pools.provisioning(OTHER))
-    federation.know(OTHER)
+    federation.refresh_vehicle(OTHER)
     assert federation.install(b"request", listed(pools)) is None
     assert known(pools, OTHER) is None
     assert partner.asked == []
@@ -347,7 +347,7 @@ def test_a_silent_partner_delays_a_call_only_briefly(
     monkeypatch: pytest.MonkeyPatch, federation: Federation
 ):
     """The head of its answer comes byte by byte, so that no single wait is long."""
-    monkeypatch.setattr(asked_by, "PATIENCE", 0.3)
+    monkeypatch.setattr(asked_by, "ANSWER_TIMEOUT", 0.3)
     stop = threading.Event()
     ended = threading.Event()
 
@@ -356,7 +356,7 @@ def test_a_silent_partner_delays_a_call_only_briefly(
         ended.set()
 
     monkeypatch.setattr(federation, "_vehicle", silent)
-    federation.know(OTHER)
+    federation.refresh_vehicle(OTHER)
     assert not ended.is_set()
     stop.set()
 
@@ -397,7 +397,7 @@ def test_a_partner_cannot_fill_the_root_pool(
         ) as federation:
             for _ in range(3):
                 partner.roots(*(("V2G", root("Another").der) for _ in range(2)))
-                federation.roots()
+                federation.fetch_roots()
     with pools.store.read() as records:
         rows = records.changes.all() if needs_approval else records.roots.all()
         assert sum(getattr(row, "origin", "irdeto") == "irdeto" for row in rows) == 3

@@ -1,9 +1,9 @@
-"""Several ecosystems that know of each other: any vehicle, from any of them, under any root.
+"""Federation of ecosystems: a vehicle of any of them, under any of their roots.
 
-[OPCP 1.0.0, header `broadcast`.] `peers.Federation` is what the HTTP face asks when this
-ecosystem has no answer of its own; `ring.connect` introduces ecosystems to each other. Who may be
-asked, and who may ask, is decided by `plugvault.pools.peers`.
+[OPCP 1.0.0, header `broadcast`.] The HTTP endpoints call `peers.Federation` when this ecosystem
+has no answer itself; `mesh.connect` makes ecosystems partners of each other.
+`plugvault.pools.peers` decides which ecosystems are active partners.
 
-A question goes to all active peers at once with `broadcast: true`, which forbids them to pass it
-on: no question runs in circles. What comes back is checked here as if a stranger had brought it.
+A request goes to all active partners concurrently, with `broadcast: true`: a partner does not
+forward it, so no request runs in circles. The answers are checked like those of an unknown client.
 """

@@ -1,11 +1,12 @@
-"""Introduce ecosystems to each other: each is given access to each, audited and active.
+"""Make ecosystems partners of each other: each gets access to each, audited and active.
 
-What a fleet of test ecosystems needs at its birth. Real partners take the steps of
-`plugvault.pools.peers` one by one, with people between them: `plugvault ecosystem partners`.
+For a group of new test ecosystems. Real partners take the steps of `plugvault.pools.peers` one by
+one, by their administrators: `plugvault ecosystem partners`.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import permutations
 
 from plugvault.federation.peers import Link
 from plugvault.pools import peers
@@ -16,8 +17,8 @@ from plugvault.roles.client import Credentials
 
 @dataclass(frozen=True)
 class Partner:
-    """One ecosystem. `register(caller)`: gives a client of it its credentials. `trust`: PEM of
-    the root its HTTPS stands under, where it has any."""
+    """One ecosystem. `register(caller)`: register a client there and return its credentials.
+    `trust`: PEM of the root above its HTTPS certificate, if it uses HTTPS."""
 
     name: str
     url: str
@@ -26,20 +27,16 @@ class Partner:
     trust: str | None = None
 
 
-def connect(parties: Iterable[Partner], now: float) -> dict[str, dict[str, Link]]:
-    """For each ecosystem's name, what it calls each of the others with."""
-    everyone = list(parties)
-    links: dict[str, dict[str, Link]] = {party.name: {} for party in everyone}
-    for asking in everyone:
-        for asked in everyone:
-            if asking is asked:
-                continue
-            caller = Caller(asking.name, frozenset({PEER}))
-            credentials = asked.register(caller)
-            links[asking.name][asked.name] = Link(**vars(credentials), trust=asked.trust)
-            with asked.store.write() as records:
-                who = "introduction"
-                peers.apply(records, asking.name, asking.url, credentials.client_id, who, now)
-                peers.move(records, asking.name, peers.AUDITED, who, now)
-                peers.move(records, asking.name, peers.ACTIVE, who, now)
+def connect(partners: Iterable[Partner], now: float) -> dict[str, dict[str, Link]]:
+    """{name of an ecosystem: {name of its partner: link to the partner}}."""
+    mesh = list(partners)
+    links: dict[str, dict[str, Link]] = {partner.name: {} for partner in mesh}
+    for client, server in permutations(mesh, 2):
+        credentials = server.register(Caller(client.name, frozenset({PEER})))
+        links[client.name][server.name] = Link(**vars(credentials), trust=server.trust)
+        with server.store.write() as records:
+            by = "introduction"
+            peers.apply(records, client.name, client.url, credentials.client_id, by, now)
+            peers.move(records, client.name, peers.AUDITED, by, now)
+            peers.move(records, client.name, peers.ACTIVE, by, now)
     return links

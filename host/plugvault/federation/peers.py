@@ -1,8 +1,9 @@
-"""What this ecosystem asks its partners, and what it believes of their answers.
+"""Requests to the partners of this ecosystem, and the checks of their answers.
 
-A partner that is silent, slow or wrong is no answer, and is named in the log. A vehicle of another
-ecosystem is kept as a copy that says where it is from and is asked for again before each use, so
-that its new key or its end there also ends here what was made for it.
+A partner that does not answer, is slow or sends a wrong answer counts as one without an answer,
+and is logged. PCP holds a vehicle of a partner as a copy with its origin, and the copy is
+refreshed before each use: a new key of the vehicle, or its deletion there, ends its contracts here
+too.
 """
 
 import base64
@@ -27,17 +28,17 @@ from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Provisioning
-from plugvault.pools.repositories import Records, Store
+from plugvault.pools.repositories import Store
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError, contract_data, encode
 
 log = logging.getLogger("plugvault.federation")
 
 T = TypeVar("T")
 TIMEOUT = 1.5  # seconds: a vehicle at a station waits 5 for everything [V2G2-711]
-PATIENCE = 4.0  # seconds for all that one answer takes, a token and roots with it
-_THREADS = 8  # questions to one partner at once, of all requests together
+ANSWER_TIMEOUT = 4.0  # seconds for a whole answer, with an access token and roots
+_THREADS = 8  # concurrent requests to one partner
 PAUSE = 1.0  # seconds between two fetches of the partners' roots
-ONLY_YOURS = {"broadcast": "true"}
+NO_BROADCAST = {"broadcast": "true"}
 
 _UNUSABLE = (
     TimeoutError,
@@ -54,13 +55,13 @@ _UNUSABLE = (
 
 @dataclass(frozen=True)
 class Link(Credentials):
-    """What a partner is called with, at `audience`. `trust`: PEM of the roots its HTTPS stands
-    under, where they are not this machine's own."""
+    """The credentials at a partner, whose URL is `audience`. `trust`: PEM of the roots above its
+    HTTPS certificate, where this machine does not trust them."""
 
     trust: str | None = None
 
     def open(self) -> OpcpClient:
-        """Close it when done. Raises ValueError when `trust` cannot be read."""
+        """A client, to be closed. Raises ValueError when `trust` cannot be read."""
         trust = None
         if self.trust is not None:
             try:
@@ -81,9 +82,11 @@ class Installed:
 
 
 class Federation:
-    """`links`: what each partner is called with, by its name; more may come while this is in
-    use. `clock()`: Unix seconds. `dual_control`: an administrator has to agree to the partners'
-    roots. `close()` when done."""
+    """The partners of this ecosystem. Safe to use from several threads; close it.
+
+    `links`: the link of each partner, by its name; the mapping may grow meanwhile. `clock()`: Unix
+    seconds. `dual_control`: an administrator has to agree to the partners' roots.
+    """
 
     def __init__(
         self,
@@ -94,57 +97,63 @@ class Federation:
     ) -> None:
         self._dual_control = dual_control
         self._store = store
-        self._known = links
+        self._links = links
         self._clock = clock
-        self._links: dict[str, OpcpClient] = {}
-        self._opened: dict[str, Link] = {}  # what those were opened with
-        self._threads: dict[str, ThreadPoolExecutor] = {}  # nobody's slowness in another's way
+        self._clients: dict[str, OpcpClient] = {}
+        self._opened: dict[str, Link] = {}  # the links of those clients
+        self._threads: dict[str, ThreadPoolExecutor] = {}  # per partner: one may be slow
         self._lock = Lock()
         self._fetched = float("-inf")
 
     def close(self) -> None:
         for threads in self._threads.values():
             threads.shutdown(cancel_futures=True)
-        for link in self._links.values():
-            link.close()
+        for client in self._clients.values():
+            client.close()
 
     @property
     def linked(self) -> bool:
-        return bool(self._known)
+        return bool(self._links)
 
-    def know(self, pcid: str) -> None:
-        """Have what the partners say of a vehicle that is not ours, before it is used."""
-        if not self._known:
+    def refresh_vehicle(self, pcid: str) -> None:
+        """Update PCP's copy of a partner's vehicle; nothing for a vehicle of ours."""
+        if not self._links:
             return
         pcid = read_pcid(pcid)
         with self._store.read() as records:
-            known = records.vehicles.get(pcid.upper(), ISO2)
+            vehicle = records.vehicles.get(pcid.upper(), ISO2)
             partners = peers.active(records)
-        if known and not known.origin:
+        if vehicle and not vehicle.origin:
             return
-        if known:
-            partners = [name for name in partners if name == known.origin]
-        found, silent = self._first(partners, lambda name, link: self._vehicle(name, link, pcid))
-        if found is None and known and not silent and partners:
+        if vehicle:
+            partners = [name for name in partners if name == vehicle.origin]
+        copy, failed = self._first(partners, lambda name, client: self._copy(name, client, pcid))
+        if copy is None and vehicle and not failed and partners:
             with self._store.write() as records:
-                pcp.remove(records, known, self._clock())
+                pcp.remove(records, vehicle, self._clock())
 
     def install(self, request: bytes, roots: Sequence[tuple[str, int]]) -> Installed | None:
         """A contract that a partner has for a vehicle's request (EXI), or None."""
-        return self._first(self._active(), lambda _, link: self._contract(link, request, roots))[0]
+        answer, _ = self._first(
+            self._active(), lambda _, client: self._contract(client, request, roots)
+        )
+        return answer
 
     def sign(self, data: ContractData, vehicle: Provisioning) -> Message | None:
-        """Contract data signed by the partner whose CPS stands under a root the vehicle has."""
-        wanted = vehicle.v2g_roots.split(",")
+        """Contract data signed by a partner whose CPS is under a root of the vehicle, or None."""
+        roots = vehicle.v2g_roots.split(",")
         with self._store.read() as records:
-            known = any(rcp.key_identifier(root) in wanted for root in records.roots.all("V2G"))
-        if not known:
-            self.roots()
-        return self._first(self._active(), lambda _, link: self._signed(link, data, wanted))[0]
+            is_known = any(rcp.key_identifier(root) in roots for root in records.roots.all("V2G"))
+        if not is_known:
+            self.fetch_roots()
+        answer, _ = self._first(
+            self._active(), lambda _, client: self._signed(client, data, roots)
+        )
+        return answer
 
-    def roots(self) -> bool:
-        """Fetch the partners' own roots into RCP; whether there were new ones."""
-        with self._lock:  # whoever comes while another fetches waits, and finds them there
+    def fetch_roots(self) -> bool:
+        """Fetch the partners' own roots into RCP. Returns whether one of them is new."""
+        with self._lock:  # a concurrent caller waits, and the roots are then in RCP
             if time.monotonic() < self._fetched + PAUSE:
                 return False
             try:
@@ -153,99 +162,99 @@ class Federation:
                 self._fetched = time.monotonic()
 
     def _fetch_roots(self) -> bool:
-        asked = {
-            name: self._threads[name].submit(self._roots, link)
-            for name, link in self._reached(self._active())
+        futures = {
+            name: self._threads[name].submit(self._roots, client)
+            for name, client in self._open_clients(self._active())
         }
         new = False
-        for name, future in asked.items():
+        for name, future in futures.items():
             try:
-                listed = future.result(PATIENCE)
+                roots = future.result(ANSWER_TIMEOUT)
             except _UNUSABLE as error:
                 log.warning("no roots from %s: %s", name, error)
                 continue
-            for kind, certificate in listed:
+            for kind, certificate in roots:
                 new |= self._adopt_root(name, certificate, kind)
         return new
 
     def _first(
         self, partners: Sequence[str], ask: Callable[[str, OpcpClient], T | None]
     ) -> tuple[T | None, bool]:
-        """The first usable answer of all who are asked at once; and whether one was silent."""
-        asked = {
-            self._threads[name].submit(ask, name, link): name
-            for name, link in self._reached(partners)
+        """Ask the partners concurrently: (first usable answer, whether a partner failed)."""
+        names = {
+            self._threads[name].submit(ask, name, client): name
+            for name, client in self._open_clients(partners)
         }
-        silent = False
+        failed = False
         try:
-            for future in as_completed(asked, PATIENCE):
+            for future in as_completed(names, ANSWER_TIMEOUT):
                 try:
                     answer = future.result()
                 except _UNUSABLE as error:
-                    log.warning("no usable answer from %s: %s", asked[future], error)
-                    silent = True
+                    log.warning("no usable answer from %s: %s", names[future], error)
+                    failed = True
                     continue
                 if answer is not None:
-                    return answer, silent
+                    return answer, failed
         except TimeoutError:
-            late = {name for future, name in asked.items() if not future.done()}
+            late = {name for future, name in names.items() if not future.done()}
             log.warning("no answer in time from %s", ", ".join(sorted(late)))
-            silent = True
-        return None, silent
+            failed = True
+        return None, failed
 
     def _active(self) -> list[str]:
-        if not self._known:
+        if not self._links:
             return []
         with self._store.read() as records:
             return peers.active(records)
 
-    def _reached(self, names: Sequence[str]) -> list[tuple[str, OpcpClient]]:
+    def _open_clients(self, names: Sequence[str]) -> list[tuple[str, OpcpClient]]:
         for name in names:
-            to = self._known.get(name)
-            if to and to != self._opened.get(name):
+            link = self._links.get(name)
+            if link and link != self._opened.get(name):
                 if name not in self._threads:
                     self._threads[name] = ThreadPoolExecutor(_THREADS, f"plugvault-{name}")
-                self._links[name] = to.open()
-                self._opened[name] = to
-        return [(name, self._links[name]) for name in names if name in self._links]
+                self._clients[name] = link.open()
+                self._opened[name] = link
+        return [(name, self._clients[name]) for name in names if name in self._clients]
 
-    def _vehicle(self, name: str, link: OpcpClient, pcid: str) -> Provisioning | None:
-        said = _json(link, "GET", f"/v1/oem/provCerts/{pcid}")
-        if said is None:
+    def _copy(self, name: str, client: OpcpClient, pcid: str) -> Provisioning | None:
+        answer = _json(client, "GET", f"/v1/oem/provCerts/{pcid}")
+        if answer is None:
             return None
-        found = said["OEMMessage"]
+        message = answer["OEMMessage"]
         leaf, sub2, sub1 = (
-            base64.b64decode(found[field], validate=True) if found.get(field) else None
+            base64.b64decode(message[field], validate=True) if message.get(field) else None
             for field in ("vehicleCertificate", "subCA2Certificate", "subCA1Certificate")
         )
         if not leaf or not sub1:
             raise PoolError("invalid", "a vehicle without its certificates")
         names = pcp.read_certificate(leaf, "vehicleCertificate").names
         if names.get("CN", "").upper() != pcid.upper():
-            raise PoolError("invalid", "another vehicle than the one asked for")
+            raise PoolError("invalid", "another vehicle than the requested one")
 
-        roots = [str(root) for root in found.get("v2gRootAuthorityKeyIdentifiers", ())]
+        roots = [str(root) for root in message.get("v2gRootAuthorityKeyIdentifiers", ())]
 
-        def keep() -> Provisioning:
+        def adopt() -> Provisioning:
             with self._store.write() as records:
                 return pcp.adopt(records, name, leaf, sub2, sub1, self._clock(), roots)
 
-        return self._with_roots(keep)
+        return self._with_roots(adopt)
 
     def _contract(
-        self, link: OpcpClient, request: bytes, roots: Sequence[tuple[str, int]]
+        self, client: OpcpClient, request: bytes, roots: Sequence[tuple[str, int]]
     ) -> Installed | None:
-        said = _json(
-            link,
+        answer = _json(
+            client,
             "POST",
             "/v1/ccp/signedContractData",
             headers={"alwaysReturnEXI": "false"},
             json={"certificateInstallationReq": encode(request), "xsdMsgDefNamespace": ISO2},
         )
-        if said is None:
+        if answer is None:
             return None
-        given = said["CCPResponse"]["emaidContent"][0]["messageDef"]
-        message = base64.b64decode(given["certificateInstallationRes"], validate=True)
+        definition = answer["CCPResponse"]["emaidContent"][0]["messageDef"]
+        message = base64.b64decode(definition["certificateInstallationRes"], validate=True)
 
         def check() -> Installed:
             now = self._clock()
@@ -256,40 +265,44 @@ class Federation:
                     raise PoolError("invalid", "a bundle under a root that the vehicle lacks")
             return Installed(message, bundle.data.emaid, root, metadata)
 
-        metadata = given.get("metaData")
+        metadata = definition.get("metaData")
         if metadata is not None and not isinstance(metadata, str):
             raise TypeError("metaData is no text")
         return self._with_roots(check)
 
     def _signed(
-        self, link: OpcpClient, data: ContractData, wanted: Sequence[str]
+        self, client: OpcpClient, data: ContractData, key_identifiers: Sequence[str]
     ) -> Message | None:
-        listed = _json(link, "GET", "/v1/cps/signer") or {"cpsCertificates": ()}
-        names = {
-            signer["cpsV2GRootCertificateFingerprint"] for signer in listed["cpsCertificates"]
+        signers = _json(client, "GET", "/v1/cps/signer") or {"cpsCertificates": ()}
+        fingerprints = {
+            signer["cpsV2GRootCertificateFingerprint"] for signer in signers["cpsCertificates"]
         }
         with self._store.read() as records:
-            fitting = [root for root in _v2g(records, names) if rcp.key_identifier(root) in wanted]
-        if not fitting:
+            roots = [
+                root
+                for root in records.roots.all("V2G")
+                if root.fingerprint in fingerprints and rcp.key_identifier(root) in key_identifiers
+            ]
+        if not roots:
             return None
         answer = _json(
-            link,
+            client,
             "PUT",
             "/v1/cps/contractData/signed",
             json={
                 "contractData": contract_data(data),
                 "xsdMsgDefNamespace": ISO2,
-                "cpsV2GRootCertificateFingerprint": fitting[0].fingerprint,
+                "cpsV2GRootCertificateFingerprint": roots[0].fingerprint,
             },
         )
         return xml.read(base64.b64decode(answer["signedData"])) if answer else None
 
-    def _roots(self, link: OpcpClient) -> list[tuple[str, bytes]]:
-        answer = _json(link, "GET", "/v1/root/rootCerts") or {}
-        listed = answer["RootCertificateCollection"]["rootCertificates"]
+    def _roots(self, client: OpcpClient) -> list[tuple[str, bytes]]:
+        answer = _json(client, "GET", "/v1/root/rootCerts") or {}
+        roots = answer["RootCertificateCollection"]["rootCertificates"]
         return [
             (str(root["rootType"]), base64.b64decode(root["caCertificate"], validate=True))
-            for root in listed[: peers.MOST]
+            for root in roots[: peers.MOST]
         ]
 
     def _adopt_root(self, name: str, certificate: bytes, kind: str) -> bool:
@@ -303,19 +316,19 @@ class Federation:
             return False
 
     def _with_roots(self, step: Callable[[], T]) -> T:
-        """Do it; when RCP may lack a root, fetch the partners' and do it once more."""
+        """`step()`; when it fails and the partners have new roots, once more with those."""
         try:
             return step()
         except PoolError:
-            if not self.roots():
+            if not self.fetch_roots():
                 raise
             return step()
 
 
-def _json(link: OpcpClient, method: str, path: str, **options: Any) -> Any:
+def _json(client: OpcpClient, method: str, path: str, **options: Any) -> Any:
     """The answer, or None for 404. Raises OpcpError for any other refusal."""
-    headers = {**ONLY_YOURS, **options.pop("headers", {})}
-    answer: httpx.Response = link.request(
+    headers = {**NO_BROADCAST, **options.pop("headers", {})}
+    answer: httpx.Response = client.request(
         method, path, headers=headers, timeout=TIMEOUT, **options
     )
     if answer.status_code == 404:
@@ -323,7 +336,3 @@ def _json(link: OpcpClient, method: str, path: str, **options: Any) -> Any:
     if not answer.is_success:
         raise OpcpError("refused", f"{answer.status_code} {path}", answer.status_code)
     return answer.json()
-
-
-def _v2g(records: Records, fingerprints: set[str]) -> list[Any]:
-    return [root for root in records.roots.all("V2G") if root.fingerprint in fingerprints]

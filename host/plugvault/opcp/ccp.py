@@ -77,7 +77,7 @@ def install(
     request = installation.read_request(raw)
     pcid = installation.check_signature(request)
     if services.peers:  # whoever asks: a copy of another ecosystem's vehicle may have ended there
-        services.peers.know(pcid)
+        services.peers.refresh_vehicle(pcid)
     now = services.clock()
     try:
         with services.store.write() as records:
@@ -109,7 +109,7 @@ def put(
     except (xml.XmlError, response.ResponseError) as error:
         raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error
     if services.peers:
-        services.peers.know(asked.pcid)
+        services.peers.refresh_vehicle(asked.pcid)
     given = (taken.contract.certificate, *taken.contract.subs, taken.cps, *taken.cps_subs)
     for der in given:
         pcp.read_certificate(der, "signedContractDataXML")

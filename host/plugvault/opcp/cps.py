@@ -181,7 +181,7 @@ def _provision(
     `issued`: the contract's certificate is one of our own.
     """
     if services.peers and pcid:
-        services.peers.know(pcid)
+        services.peers.refresh_vehicle(pcid)
     now = services.clock()
 
     def attempt() -> tuple[Message, Root]:
@@ -195,7 +195,7 @@ def _provision(
         try:
             return attempt()
         except UnknownRootError:
-            if not (services.peers and services.peers.roots()):
+            if not (services.peers and services.peers.fetch_roots()):
                 raise
             return attempt()
     except cps.NoSignerError as missing:

@@ -172,7 +172,7 @@ def show(stored: Provisioning) -> dict[str, Any]:
 def _read(caller: Caller, services: Services, pcid: str, broadcast: bool) -> Provisioning:
     pcp.readable(caller, pcid)
     if services.peers and not broadcast:
-        services.peers.know(pcid)
+        services.peers.refresh_vehicle(pcid)
     with services.store.read() as records:
         vehicle = pcp.get(records, caller, pcid, services.clock())
     if broadcast and vehicle.origin:

@@ -51,16 +51,16 @@ class Bundle(Protocol):
 
 
 class Peers(Protocol):
-    """The other ecosystems, asked when this one has no answer. Nothing here raises because a
-    peer is silent or wrong: that is no answer."""
+    """The partner ecosystems, for requests that this one cannot answer. A partner that fails
+    counts as one without an answer, and raises nothing."""
 
     @property
     def linked(self) -> bool:
         """Whether there is a partner to ask."""
         ...
 
-    def know(self, pcid: str) -> None:
-        """Have what they say of a vehicle that is not ours, before it is used."""
+    def refresh_vehicle(self, pcid: str) -> None:
+        """Update PCP's copy of a partner's vehicle; nothing for a vehicle of ours."""
         ...
 
     def install(self, request: bytes, roots: Sequence[tuple[str, int]]) -> Bundle | None:
@@ -72,7 +72,7 @@ class Peers(Protocol):
         """Contract data signed under a root that this vehicle has."""
         ...
 
-    def roots(self) -> bool:
+    def fetch_roots(self) -> bool:
         """Fetch their roots into RCP; whether there were new ones."""
         ...
 

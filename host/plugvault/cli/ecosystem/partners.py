@@ -9,7 +9,7 @@ import typer
 
 from plugvault.cli.ecosystem import common
 from plugvault.ecosystem.links import Links
-from plugvault.federation.peers import ONLY_YOURS, Link
+from plugvault.federation.peers import NO_BROADCAST, Link
 from plugvault.pools import audit, clients, peers, providers
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.records import Client
@@ -136,7 +136,7 @@ def check(
         raise typer.BadParameter(f"{name} has no link yet: `partners link`")
     try:
         with links[name].open() as client:
-            answer = client.call("GET", "/v1/root/rootCerts", headers=ONLY_YOURS)
+            answer = client.call("GET", "/v1/root/rootCerts", headers=NO_BROADCAST)
     except OpcpError as error:
         typer.secho(f"plugvault ecosystem: {name}: {error.detail}", err=True, fg="red")
         raise typer.Exit(1) from error
