@@ -21,7 +21,7 @@ from plugvault.pools.caller import OEM, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import OEM_EVENTS
 from plugvault.pools.records import Delivery, Endpoint
-from plugvault.pools.webhooks import Wanted
+from plugvault.pools.webhooks import EndpointChange
 from plugvault.roles import receiver as maker
 from plugvault.store import SqlStore
 
@@ -41,7 +41,7 @@ def victim() -> Iterator[Receiver]:
 def attack(store: SqlStore, url: str, networks: tuple[str, ...] = ()) -> Delivery:
     """Store a webhook for `url` past the checks of its creation, and deliver an event."""
     with store.write() as records:
-        webhook = Wanted("https://maker.example/", OEM_EVENTS)
+        webhook = EndpointChange("https://maker.example/", OEM_EVENTS)
         endpoint = webhooks.create(records, MAKER, webhook, Outbound(networks), NOW)
         records.endpoints.put(dataclasses.replace(endpoint, url=url))
         event = events.publish(records, "oem.contract.created", "PVT", {"emaid": "E" * 14}, NOW)
@@ -83,7 +83,7 @@ def test_a_locked_out_client_gets_no_events(sqlite_store: SqlStore, victim: Rece
     with sqlite_store.write() as records:
         client = clients.register(records, MAKER, ("m", "s"), "test", NOW)
         outbound = Outbound(["127.0.0.0/8"])
-        webhooks.create(records, MAKER, Wanted(victim.url, OEM_EVENTS), outbound, NOW)
+        webhooks.create(records, MAKER, EndpointChange(victim.url, OEM_EVENTS), outbound, NOW)
         events.publish(records, "oem.contract.created", "PVT", {"emaid": "E" * 14}, NOW)
         clients.set_active(records, client.client_id, False, "test", NOW)
         events.publish(records, "oem.contract.deleted", "PVT", {"emaid": "E" * 14}, NOW)
@@ -172,7 +172,7 @@ def test_webhook_url_cannot_reach_loopback_or_metadata(
 ):
     url = f"http://{host}:{victim.port}/"
     with sqlite_store.write() as records, pytest.raises(PoolError, match="not public"):
-        webhooks.create(records, MAKER, Wanted(url, OEM_EVENTS), Outbound(), NOW)
+        webhooks.create(records, MAKER, EndpointChange(url, OEM_EVENTS), Outbound(), NOW)
     assert attack(sqlite_store, url).outcome.startswith("refused: ")
     assert victim.got == []
 
@@ -190,7 +190,7 @@ def test_webhook_url_cannot_reach_metadata_or_the_network_of_the_backend(
     monkeypatch.setattr(socket, "create_connection", lambda *a, **_: connected.append(a))
     url = f"http://{host}/latest/meta-data/"
     with sqlite_store.write() as records, pytest.raises(PoolError, match="not public"):
-        webhooks.create(records, MAKER, Wanted(url, OEM_EVENTS), Outbound(), NOW)
+        webhooks.create(records, MAKER, EndpointChange(url, OEM_EVENTS), Outbound(), NOW)
     assert attack(sqlite_store, url).outcome.startswith("refused: ")
     assert connected == []
 
@@ -199,9 +199,11 @@ def test_url_of_an_endpoint_cannot_be_changed_to_a_forbidden_one(sqlite_store: S
     def hook(endpoint: Endpoint | None, url: str) -> Endpoint:
         with sqlite_store.write() as records:
             if endpoint is None:
-                webhook = Wanted(url, OEM_EVENTS)
+                webhook = EndpointChange(url, OEM_EVENTS)
                 return webhooks.create(records, MAKER, webhook, Outbound(), NOW)
-            return webhooks.update(records, MAKER, endpoint.endpoint_id, Wanted(url), Outbound())
+            return webhooks.update(
+                records, MAKER, endpoint.endpoint_id, EndpointChange(url), Outbound()
+            )
 
     created = hook(None, "https://maker.example/")
     with pytest.raises(PoolError, match="not public"):

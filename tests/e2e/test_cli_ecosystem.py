@@ -172,7 +172,7 @@ def test_a_client_is_added_suspended_and_readmitted(ecosystem: Tell, pools: Pool
 def test_no_client_is_added_under_anothers_identifier(ecosystem: Tell):
     ecosystem("partners", "provider", "GB-OCT", "Octopus", "--registry", "EV Roam")
     arguments = ("partners", "add", "Rival", "--role", "MO_EXTERNAL_PKI", "--provider", "GBOCT")
-    assert "not given to Rival" in ecosystem(*arguments, status=1)
+    assert "not registered for Rival" in ecosystem(*arguments, status=1)
     assert ecosystem("partners", "list") == []
 
 

@@ -88,7 +88,7 @@ def test_two_separate_ecosystems_become_partners_by_commands(separate: tuple[Ope
         side.types(*link, typed=application["client_secret"] + "\n")
 
     # An application alone gives no rights, in neither direction.
-    assert "not let in" in north.types("check", "south", status=1)
+    assert "is locked" in north.types("check", "south", status=1)
     with pytest.raises(OpcpError) as refused:
         north.roles[MO_EXTERNAL_PKI].call("GET", vehicle_path)
     assert refused.value.status == 404
@@ -121,7 +121,7 @@ def test_two_separate_ecosystems_become_partners_by_commands(separate: tuple[Ope
 
     # One side alone ends the partnership.
     south.types("move", "north", "suspended")
-    assert "not let in" in north.types("check", "south", status=1)
+    assert "is locked" in north.types("check", "south", status=1)
 
     def unseen() -> bool:  # within seconds: a token may be remembered for that long
         other_side = f"/v1/oem/provCerts/{south.car().pcid}"

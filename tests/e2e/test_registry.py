@@ -84,7 +84,7 @@ def test_identifiers_are_entered_by_an_administrator_and_read_by_all(backend: Ba
         assert backend.ask(role, "GET", f"{PROVIDERS}/gboct").json() == expected
         listed = backend.ask(role, "GET", PROVIDERS, params={"country": "GB"}).json()
         assert expected in listed["providers"]
-    refused(backend.ask("OEM", "GET", f"{PROVIDERS}/GBXXX"), 404, "given to nobody")
+    refused(backend.ask("OEM", "GET", f"{PROVIDERS}/GBXXX"), 404, "is not registered")
     refused(backend.ask("ADMIN", "PUT", f"{PROVIDERS}/FRXYZ", json={"name": "X"}), 400, "registry")
 
 

@@ -23,7 +23,7 @@ from plugvault.pools import events, webhooks
 from plugvault.pools.caller import OEM, Caller
 from plugvault.pools.events import OEM_EVENTS
 from plugvault.pools.records import Endpoint
-from plugvault.pools.webhooks import Wanted
+from plugvault.pools.webhooks import EndpointChange
 from plugvault.store import SqlStore
 
 HERE = ("127.0.0.0/8",)
@@ -67,7 +67,7 @@ def kill(one: subprocess.Popen[bytes]) -> None:
 def subscribe(store: SqlStore, url: str) -> Endpoint:
     with store.write() as records:
         return webhooks.create(
-            records, MAKER, Wanted(url, OEM_EVENTS), Outbound(HERE), time.time()
+            records, MAKER, EndpointChange(url, OEM_EVENTS), Outbound(HERE), time.time()
         )
 
 

@@ -33,7 +33,7 @@ from plugvault.pools.caller import MO_EXTERNAL_PKI, OEM, Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
 from plugvault.pools.records import Delivery, Endpoint, Event
-from plugvault.pools.webhooks import Wanted
+from plugvault.pools.webhooks import EndpointChange
 from plugvault.store import SqlStore
 
 NOW = 1_790_000_000.0
@@ -65,7 +65,7 @@ class Setup:
         kinds: tuple[str, ...] = OEM_EVENTS + ROOT_EVENTS,
     ) -> Endpoint:
         with self.store.write() as records:
-            change = Wanted(url, kinds)
+            change = EndpointChange(url, kinds)
             return webhooks.create(records, caller, change, Outbound(HERE), self.now)
 
     def tell(
@@ -213,7 +213,7 @@ def test_receiver_that_answers_gone_is_called_no_more(setup: Setup):
     assert setup.delivery(event).state == "dead"
     with setup.store.write() as records:
         assert not webhooks.get(records, MAKER, setup.endpoint.endpoint_id).enabled
-        change = Wanted(setup.receiver.url, enabled=True)
+        change = EndpointChange(setup.receiver.url, enabled=True)
         webhooks.update(records, MAKER, setup.endpoint.endpoint_id, change, Outbound(HERE))
     setup.receiver.answer = lambda _: 200
     setup.worker.step()

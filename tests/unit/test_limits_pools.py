@@ -278,7 +278,7 @@ def test_a_caller_is_locked_out_after_so_many_wrong_proofs_and_for_so_long(
 ) -> None:
     def guess(now: float) -> str:
         with store.write() as records:
-            return str(registry._judged(records, ANYBODY, "plate", "XY1", b"", now))
+            return str(registry._judge(records, ANYBODY, "plate", "XY1", b"", now))
 
     for _ in range(registry.TRIES):
         assert registry.REFUSED in guess(NOW)

@@ -99,9 +99,9 @@ def test_a_client_locked_out_is_out_with_every_token_it_has(
     assert tokens.known(token)
     with tokens._store.write() as records:
         clients.set_active(records, client_id, False, "test", NOW)
-    with pytest.raises(TokenError, match="not let in"):
+    with pytest.raises(TokenError, match="is locked"):
         tokens.read(token)
-    with pytest.raises(TokenError, match="not let in"):
+    with pytest.raises(TokenError, match="is locked"):
         tokens.issue(client_id, secret, AUDIENCE)
     later = tokens_module.time.monotonic() + tokens_module.LOOK
     monkeypatch.setattr(tokens_module.time, "monotonic", lambda: later)

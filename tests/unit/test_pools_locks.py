@@ -89,7 +89,7 @@ class Scene:
 
     def guesses(self, records: Records) -> None:
         for _ in range(registry.TRIES):
-            registry._judged(records, LOOKING, "plate", "XY1", b"", NOW)
+            registry._judge(records, LOOKING, "plate", "XY1", b"", NOW)
 
     def contracts(self) -> list[str]:
         with self.store.read() as records:
@@ -224,7 +224,7 @@ CASES: dict[str, tuple[Act, Act, Check]] = {
     ),
     "registry.prove": (
         lambda scene, records: scene.guesses(records),
-        lambda _, records: registry._judged(records, LOOKING, "plate", "XY1", b"", NOW),
+        lambda _, records: registry._judge(records, LOOKING, "plate", "XY1", b"", NOW),
         says("forbidden", "Too many"),
     ),
     "cleansing of vehicles": (

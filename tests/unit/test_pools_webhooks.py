@@ -24,7 +24,7 @@ from plugvault.pools.caller import (
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
 from plugvault.pools.records import Delivery, Endpoint, Event
-from plugvault.pools.webhooks import Wanted
+from plugvault.pools.webhooks import EndpointChange
 from plugvault.store import SqlStore
 
 NOW = 1_790_000_000.0
@@ -45,7 +45,7 @@ def create(
     **more: object,
 ) -> Endpoint:
     with store.write() as records:
-        return webhooks.create(records, caller, Wanted(url, kinds, **more), NET, NOW)  # type: ignore[arg-type]
+        return webhooks.create(records, caller, EndpointChange(url, kinds, **more), NET, NOW)  # type: ignore[arg-type]
 
 
 def tell(
@@ -126,7 +126,7 @@ def test_url_that_must_not_be_called_is_refused_at_once(sqlite_store: SqlStore, 
         create(sqlite_store, url=url)
     endpoint = create(sqlite_store)
     with sqlite_store.write() as records, pytest.raises(PoolError, match=r"^invalid: url : "):
-        webhooks.update(records, MAKER, endpoint.endpoint_id, Wanted(url), NET)
+        webhooks.update(records, MAKER, endpoint.endpoint_id, EndpointChange(url), NET)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_owner_alone_sees_changes_and_deletes_its_endpoint(store: SqlStore, othe
         for act in (
             lambda: webhooks.get(records, other_caller, identity),
             lambda: webhooks.delete(records, other_caller, identity),
-            lambda: webhooks.update(records, other_caller, identity, Wanted(URL), NET),
+            lambda: webhooks.update(records, other_caller, identity, EndpointChange(URL), NET),
             lambda: webhooks.deliveries(records, other_caller, identity, None),
             lambda: webhooks.replay(records, other_caller, identity, NOW),
         ):
@@ -157,7 +157,7 @@ def test_update_keeps_unnamed_fields(store: SqlStore):
     endpoint = create(store, description="mine", metadata={"a": 1}, enabled=False)
     with store.write() as records:
         changed = webhooks.update(
-            records, MAKER, endpoint.endpoint_id, Wanted("https://other.example/"), NET
+            records, MAKER, endpoint.endpoint_id, EndpointChange("https://other.example/"), NET
         )
     assert changed.url == "https://other.example/"
     assert (changed.events, changed.description, changed.metadata, changed.enabled) == (
@@ -283,7 +283,9 @@ def test_endpoints_with_due_deliveries_are_listed(store: SqlStore):
     assert due(NOW + 61) == {first.endpoint_id, second.endpoint_id, idle.endpoint_id}
     assert due(NOW - 1) == set()
     with store.write() as records:
-        webhooks.update(records, RIVAL, second.endpoint_id, Wanted(URL, enabled=False), NET)
+        webhooks.update(
+            records, RIVAL, second.endpoint_id, EndpointChange(URL, enabled=False), NET
+        )
     assert due() == set()
 
 

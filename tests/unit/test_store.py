@@ -82,7 +82,7 @@ def test_any_other_database_is_refused(url: str):
         (rows.RootChanges, []),
         (rows.EndEntities, []),
         (rows.Registry, []),
-        (rows.GuessBook, []),
+        (rows.FailedAttempts, []),
         (rows.Providers, []),
         (rows.Peers, []),
         (outbox.Jobs, []),

@@ -120,7 +120,7 @@ def test_a_step_that_fails_leaves_nothing_half_done(many: Pools, monkeypatch: py
 
 
 def test_workers_take_jobs_without_a_lease(many: Pools, monkeypatch):
-    monkeypatch.setattr(termination, "TURN", 0.0)
+    monkeypatch.setattr(termination, "WORK_TIME", 0.0)
     assert termination.work(many.store, many.now) is None
     job = begin(many)
     with many.store.write() as records:
@@ -128,7 +128,7 @@ def test_workers_take_jobs_without_a_lease(many: Pools, monkeypatch):
     assert termination.work(many.store, many.now) is None, "another worker has it"
     many.now += termination.LEASE + 1  # and was killed
     assert termination.work(many.store, many.now) == replace(job, lease=many.now + 60.0)
-    monkeypatch.setattr(termination, "TURN", 10.0)
+    monkeypatch.setattr(termination, "WORK_TIME", 10.0)
     finished = termination.work(many.store, many.now, 4)
     assert finished
     assert (finished.state, finished.done) == (termination.DONE, COUNT)

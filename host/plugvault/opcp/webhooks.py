@@ -19,7 +19,7 @@ from plugvault.pools import webhooks
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Endpoint
-from plugvault.pools.webhooks import Wanted
+from plugvault.pools.webhooks import EndpointChange
 
 router = APIRouter(prefix="/v1/webhook/endpoints", tags=["Events: webhooks and stream"])
 
@@ -40,13 +40,13 @@ class EndpointUpdate(Wire):
     metadata: dict[str, Any] | None = None
     status: Literal["enabled", "disabled"] | None = None
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> EndpointChange:
         named = [names for names in (self.enabled_events, self.events) if names is not None]
         if len(named) == 2 and set(named[0]) != set(named[1]):
             raise PoolError("invalid", "events : must be the same as enabledEvents")
         if self.metadata is not None:
             _check_metadata(self.metadata)
-        return Wanted(
+        return EndpointChange(
             self.url,
             named[0] if named else None,
             None if self.status is None else self.status == "enabled",

@@ -1,5 +1,6 @@
-"""The pools of OPCP 1.0.0 and the CPS: their rules, over a store they are given.
+"""The rules of the pools of OPCP 1.0.0 and of the CPS, over a store that they are given.
 
-`records` says what is kept and how a store behaves; `rcp`, `pcp`, `ccp` and `cps` are functions
-that take the records, the caller and the time. No HTTP and no SQL here: refusals are `PoolError`.
+`records` and `repositories` describe the store. `authorization` has the rights, `checks` the
+tables of checks. `rcp`, `pcp`, `ccp` and `cps` are functions of the records, the caller and the
+time. No HTTP and no SQL here: refusals are `PoolError`.
 """

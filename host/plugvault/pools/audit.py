@@ -1,9 +1,9 @@
-"""The trail of what people decided: who did what, to what, when; nobody can edit it unseen.
+"""The audit trail: the actor, action, subject and time of each decision, protected by digests.
 
-Each line's digest covers the line before it, so that a change behind the store's back breaks the
-chain from there on. The database refuses edits as well; this finds those made without asking it.
-A trail that lost its end is whole as far as it goes: `verify` finds that only against a digest
-that somebody noted elsewhere.
+The digest of a line covers the line before it, so an edit breaks the chain from there on. The
+database refuses edits as well; the digests show an edit of the database file itself. A trail that
+lost its last lines is still a valid chain: `verify` finds that only with a digest that was noted
+outside the database.
 """
 
 import hashlib
@@ -18,9 +18,12 @@ _PAGE = 1000
 
 @dataclass(frozen=True)
 class Verdict:
-    """`lines`: that were good; `head`: the digest of the last of them, to be noted elsewhere;
-    `broken`: the sequence of the first line that is not what was written, None when all are;
-    `cut`: the digest asked for is not in the trail, so its end, or all of it, is gone."""
+    """The result of `verify`.
+
+    `lines`: the number of valid lines; `head`: the digest of the last of them, to be noted outside
+    the database; `broken`: the sequence of the first changed line, or None; `cut`: the digest that
+    was noted earlier is not in the trail, so its end or all of it is lost.
+    """
 
     lines: int
     head: str
@@ -29,23 +32,23 @@ class Verdict:
 
 
 def note(records: Records, who: str, action: str, subject: str, detail: str, now: float) -> None:
-    """Write a line, in the transaction of what it tells of.
+    """Write a line, in the transaction of the action.
 
-    `who`: a `Caller.signature`, or the part of the system that acts by itself; `action`: in a few
-    words, such as "root added"; `subject`: what it was done to; `detail`: what else a reader
-    needs. No secret, and nothing that tells how many vehicles a maker has.
+    `who`: a `Caller.signature`, or a part of the system; `action`: a few words, such as "root
+    added"; `subject`: the object of the action; `detail`: further information. No line has a
+    secret or shows the number of a maker's vehicles.
     """
     records.audit.add(AuditEntry(int(now), who, action, subject, detail))
 
 
 def digest(before: str, entry: AuditEntry) -> str:
-    """SHA-256 in hexadecimal over the digest before and this entry's own words."""
-    words = [before, entry.at, entry.who, entry.action, entry.subject, entry.detail]
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+    """SHA-256 in hexadecimal over the digest of the line before and this entry."""
+    fields = [before, entry.at, entry.who, entry.action, entry.subject, entry.detail]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
 def verify(records: Records, head: str = "") -> Verdict:
-    """Walk the whole trail. `head`: a digest noted earlier, which must still be in it."""
+    """Check the whole trail. `head`: a digest noted earlier, which must still be in it."""
     lines, before, seen, sequence = 0, "", not head, 0
     while page := records.audit.since(sequence, _PAGE):
         for entry in page:

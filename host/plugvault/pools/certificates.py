@@ -1,8 +1,8 @@
-"""What our own CAs have issued, and what of it, or of anyone's, is revoked.
+"""The status of certificates: issued by our own CAs, or revoked by any CA.
 
-[RFC 5280, 5.3.1] for the reasons. A status row exists for every certificate that a CA of ours has
-issued, and for foreign ones that are known to be revoked. What is revoked stays so: there is no
-`certificateHold` here. A revoked path is refused whoever revoked it.
+A status row exists for every certificate that our CAs have issued, and for every foreign
+certificate that is known to be revoked. Revocation is final: there is no `certificateHold`.
+Reasons: [RFC 5280, 5.3.1].
 """
 
 from collections.abc import Iterable
@@ -26,11 +26,11 @@ REASONS = (
     "aACompromise",
 )
 REVOKED = "A certificate of the chain has been revoked."
-ANOTHERS = "The certificate names the issuer and the serial number of another's."
+FORGED_IDENTITY = "The certificate has the issuer and the serial number of another certificate."
 
 
 def record(records: Records, der: bytes) -> Status:
-    """Enter a certificate that one of our own CAs has just issued. DER."""
+    """Record a certificate (DER) that one of our own CAs has just issued."""
     certificate = path.read_any(der)
     status = Status(
         *path.identity(certificate), distinguished_name(certificate.names), certificate.not_after
@@ -45,7 +45,7 @@ def is_ours(records: Records, issuer: str, serial: str) -> bool:
 
 
 def revoke(records: Records, issuer: str, serial: str, reason: str, now: float) -> Status:
-    """Revoke a certificate of ours. Once revoked, the first moment and reason stay.
+    """Revoke a certificate of ours. A second revocation changes nothing.
 
     Raises PoolError: "not-found" when it is not ours, "invalid" for a reason not in REASONS.
     """
@@ -61,27 +61,29 @@ def revoke(records: Records, issuer: str, serial: str, reason: str, now: float) 
 
 
 def revoke_below(records: Records, key_identifier: str, reason: str, now: float) -> None:
-    """Everything good that was issued with a CA's key. `key_identifier`: hexadecimal."""
+    """Revoke every certificate that a CA's key issued. `key_identifier`: hexadecimal."""
     records.statuses.revoke_issued_by(key_identifier, reason, int(now))
 
 
 def check(records: Records, certificates: Iterable[bytes]) -> None:
-    """Raises PoolError("invalid") when any of these (DER, a leaf and what is above it) is
-    revoked. One query."""
+    """Raise PoolError("invalid") when one of these certificates (DER) is revoked. One query."""
     if records.statuses.revoked([path.identity(path.read_any(der)) for der in certificates]):
         raise PoolError("invalid", REVOKED)
 
 
 def check_new(records: Records, leaf: Certificate, above: Iterable[bytes]) -> None:
-    """As `check`; and for a leaf that would be taken for one of our own: its CA wrote the key
-    identifier of one of ours into it, and the serial number of what that has issued. Whoever
-    ended it would revoke the other. One query."""
+    """As `check`, and raise for a leaf with the identity of a certificate of ours.
+
+    A foreign CA can write the key identifier of our CA and one of its serial numbers into a leaf.
+    A revocation of that leaf would revoke our certificate. One query.
+    """
     identity = path.identity(leaf)
-    known = records.statuses.known(
+    statuses = records.statuses.known(
         [identity, *(path.identity(path.read_any(der)) for der in above)]
     )
-    if any(one.revoked is not None for one in known):
+    if any(status.revoked is not None for status in statuses):
         raise PoolError("invalid", REVOKED)
-    for one in known:
-        if (one.issuer, one.serial) == identity and one.subject != distinguished_name(leaf.names):
-            raise PoolError("invalid", ANOTHERS)
+    subject = distinguished_name(leaf.names)
+    for status in statuses:
+        if (status.issuer, status.serial) == identity and status.subject != subject:
+            raise PoolError("invalid", FORGED_IDENTITY)

@@ -1,8 +1,8 @@
-"""Changing RCP takes two people: one asks, a different one compares the fingerprint and agrees.
+"""Dual control of RCP: one administrator requests a change, another one approves it.
 
-OPCP recommends it and leaves the how open. The second person must have got the fingerprint from
-the root's owner by another way than the request: copying what this ecosystem shows proves nothing.
-Nothing of RCP changes before the second person agrees, and then everything is checked again.
+OPCP recommends dual control and leaves the procedure open. The second administrator gives the
+fingerprint, which must come from the root's owner and not from this ecosystem. RCP changes only
+with the approval, and the root is checked again then.
 """
 
 import uuid
@@ -17,19 +17,20 @@ from plugvault.pools.repositories import Records
 
 ADD, DELETE = "add", "delete"
 PENDING, DONE, REFUSED = "pending", "done", "refused"
+SECOND_PERSON = "Another administrator than the requesting one must approve the change."
 MISSING = "There is no change of RCP with the given ID."
 
 
 def ask_add(
     records: Records, caller: Caller, certificate: bytes, kind: str, now: float
 ) -> RootChange:
-    """Ask for a root to be added. Raises PoolError as `rcp.put`; asked again, it is the same."""
+    """Request the addition of a root, once. Raises PoolError as `rcp.put`."""
     rcp.check(records, certificate, kind, now)
     return _ask(records, caller, ADD, kind, certificate, "", now)
 
 
 def ask_delete(records: Records, caller: Caller, root_id: str, now: float) -> RootChange:
-    """Ask for a root to be deleted. Raises PoolError("not-found")."""
+    """Request the deletion of a root. Raises PoolError("not-found")."""
     root = rcp.get(records, root_id)
     return _ask(records, caller, DELETE, root.kind, root.certificate, root.root_id, now)
 
@@ -37,17 +38,17 @@ def ask_delete(records: Records, caller: Caller, root_id: str, now: float) -> Ro
 def approve(
     records: Records, caller: Caller, change_id: str, fingerprint: str, now: float
 ) -> RootChange:
-    """Do what somebody else asked for. `fingerprint`: SHA-256 of the root in hexadecimal, upper
-    or lower case, with or without colons or spaces."""
+    """Approve another administrator's change and carry it out. `fingerprint`: SHA-256 of the root
+    in hexadecimal, in either case, with or without colons or spaces."""
     change = _pending(records, change_id)
     if not caller.client_id or caller.client_id == change.asked_by:
-        raise PoolError("forbidden", "Another administrator than the one who asked must agree.")
-    said = fingerprint.replace(":", "").replace(" ", "").lower()
-    if said != path.fingerprint(change.certificate):
+        raise PoolError("forbidden", SECOND_PERSON)
+    digits = fingerprint.replace(":", "").replace(" ", "").lower()
+    if digits != path.fingerprint(change.certificate):
         raise PoolError("invalid", "fingerprint : is not the SHA-256 of this root certificate")
     who = f"{caller.signature}, asked by {change.asked_by}"
     if change.action == ADD:
-        partners = (one.name for one in records.peers.all() if one.client_id == change.asked_by)
+        partners = (peer.name for peer in records.peers.all() if peer.client_id == change.asked_by)
         root = rcp.put(
             records, change.certificate, change.kind, now, who=who, origin=next(partners, "")
         )
@@ -58,7 +59,7 @@ def approve(
 
 
 def refuse(records: Records, caller: Caller, change_id: str, now: float) -> RootChange:
-    """Leave RCP as it is. Who asked may refuse too: that takes the request back."""
+    """Refuse a change. The requesting administrator may withdraw it in the same way."""
     return _decide(records, _pending(records, change_id), caller, REFUSED, now)
 
 
@@ -72,11 +73,11 @@ def _ask(
     now: float,
 ) -> RootChange:
     if not caller.client_id:
-        raise PoolError("forbidden", "Who changes RCP must be known by a client_id.")
+        raise PoolError("forbidden", "A change of RCP needs a caller with a client_id.")
     records.lock(path.fingerprint(certificate))
     for change in records.changes.all():
-        wanted = (change.action, change.kind, change.certificate)
-        if change.state == PENDING and wanted == (action, kind, certificate):
+        requested = (change.action, change.kind, change.certificate)
+        if change.state == PENDING and requested == (action, kind, certificate):
             return change
     change = RootChange(
         str(uuid.uuid4()), action, kind, certificate, root_id, caller.client_id, int(now)

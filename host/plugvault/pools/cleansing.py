@@ -1,9 +1,8 @@
-"""The scheduled cleaning of the pools: what has expired or is revoked goes, and who must know is
-told [OPCP 1.0.0, the pools' automated checks].
+"""The periodic removal of expired and revoked records from the pools, with its events.
 
-Every transaction is bounded, and whole in itself: a process that is killed in the middle has done
-some of it, the next run does the rest, and two at once do each thing once. A root that goes takes
-nothing with it; what hung under it goes when it ends itself.
+[OPCP 1.0.0, the pools' automated checks]. Each transaction has a limited size and is complete in
+itself: after a kill the next run continues, and two runs at a time remove each record once. The
+records below a removed root stay until they expire themselves.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ WHO = "cleansing"
 
 @dataclass(frozen=True)
 class Counts:
-    """How many of each went."""
+    """The numbers of removed records."""
 
     roots: int
     vehicles: int
@@ -28,9 +27,9 @@ class Counts:
 
 
 def cleanse(store: Store, now: float, batch: int = BATCH) -> Counts:
-    """Do all there is to do at `now`. `batch`: vehicles or contracts in one transaction.
+    """Remove all that has ended at `now`. `batch`: vehicles or contracts in one transaction.
 
-    Contracts of a vehicle that goes are not counted apart; what is forgotten is not counted.
+    The contracts of a removed vehicle and the forgotten DH points are not counted.
     """
     _batches(store, batch, lambda records: records.seen.forget(now, batch))
     return Counts(
@@ -40,46 +39,54 @@ def cleanse(store: Store, now: float, batch: int = BATCH) -> Counts:
     )
 
 
-def _batches(store: Store, batch: int, take: Callable[[Records], int]) -> int:
+def _batches(store: Store, batch: int, remove: Callable[[Records], int]) -> int:
     total = 0
     while True:
         with store.write() as records:
-            taken = take(records)
-        total += taken
-        if taken < batch:  # the rest, if any, is in another worker's hands
+            removed = remove(records)
+        total += removed
+        if removed < batch:  # a concurrent worker may hold the locks of further records
             return total
 
 
 def _vehicles(records: Records, now: float, batch: int) -> int:
     ended = records.vehicles.ended(now, batch)
-    records.lock(*{one.vehicle for one in ended})
-    mine = [one for one in ended if records.vehicles.get(one.vehicle, one.namespace) == one]
-    for one in mine:
-        pcp.remove(records, one, now)
-    return len(mine)
+    records.lock(*{vehicle.vehicle for vehicle in ended})
+    unchanged = [
+        vehicle
+        for vehicle in ended
+        if records.vehicles.get(vehicle.vehicle, vehicle.namespace) == vehicle
+    ]
+    for vehicle in unchanged:
+        pcp.remove(records, vehicle, now)
+    return len(unchanged)
 
 
 def _contracts(records: Records, now: float, batch: int) -> int:
-    """Nothing is revoked: what ended needs it no more."""
+    """Without revocation: the certificates have expired or are revoked."""
     ended = records.contracts.ended(now, batch)
-    records.lock(*{one.vehicle for one in ended})
-    mine = [one for one in ended if records.contracts.get(one.emaid, one.namespace) == one]
-    for one in mine:
-        contracts.remove(records, one, now, revoke=False)
-    return len(mine)
+    records.lock(*{contract.vehicle for contract in ended})
+    unchanged = [
+        contract
+        for contract in ended
+        if records.contracts.get(contract.emaid, contract.namespace) == contract
+    ]
+    for contract in unchanged:
+        contracts.remove(records, contract, now, revoke=False)
+    return len(unchanged)
 
 
 def _roots(store: Store, now: float) -> int:
     with store.read() as records:
         ended = [root for root in records.roots.all() if _has_ended(records, root, now)]
-    gone = 0
+    removed = 0
     for root in ended:
         with store.write() as records:
             records.lock(root.fingerprint)
             if records.roots.get(root.root_id):
                 rcp.remove(records, root, now, who=WHO)
-                gone += 1
-    return gone
+                removed += 1
+    return removed
 
 
 def _has_ended(records: Records, root: Root, now: float) -> bool:

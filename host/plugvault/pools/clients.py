@@ -1,6 +1,6 @@
-"""Who may ask for access tokens: registered once, under identifiers that are theirs.
+"""The clients that get access tokens, registered with their roles and identifiers.
 
-Of a secret only the digest is kept; it is long and random, so a fast digest will do.
+A client's secret is stored as a digest. The secret is long and random, so a fast digest is enough.
 """
 
 import hashlib
@@ -29,19 +29,19 @@ ROLES = (OEM, CPO, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, CPS, ADMIN, PEER)
 WMI_PATTERN = "^[A-HJ-NPR-Z0-9]{3}$"  # ISO 3780
 OPERATOR_PATTERN = "^[A-Z]{2}[A-Z0-9]{3}$"
 
-LOCKED = "This client is not let in any more; ask the administrator."
+LOCKED = "This client is locked; ask the administrator."
 
 
 def new_credentials() -> tuple[str, str]:
-    """client_id and client_secret, at random; neither looks like an option to a command line."""
+    """A random client_id and client_secret; neither begins as a command line option."""
     return secrets.token_hex(16), secrets.token_hex(24)
 
 
 def register(
     records: Records, new: Caller, credentials: tuple[str, str], who: str, now: float
 ) -> Client:
-    """Let a party in. `new.client_id` is not looked at. Raises PoolError: an unknown role, an
-    identifier that is none, or a provider identifier that is another company's."""
+    """Register a client. `new.client_id` is ignored. Raises PoolError for an unknown role, a
+    malformed identifier or a provider identifier of another company."""
     unknown = new.roles - set(ROLES)
     if unknown or not new.roles:
         raise PoolError("invalid", f"roles : must be of {', '.join(ROLES)}")
@@ -67,30 +67,29 @@ def register(
 
 
 def set_active(records: Records, client_id: str, active: bool, who: str, now: float) -> Client:
-    """Lock a client out, with every token it has, or let it in again.
-    Raises PoolError("not-found")."""
+    """Lock a client with all its access tokens, or unlock it. Raises PoolError("not-found")."""
     client = records.clients.get(client_id)
     if client is None:
         raise PoolError("not-found", f"There is no client {client_id}.")
     client = replace(client, active=active)
     records.clients.put(client)
-    action = "client let in" if active else "client locked out"
+    action = "client unlocked" if active else "client locked"
     audit.note(records, who, action, f"{client.name} ({client_id})", "", now)
     return client
 
 
 def authenticate(records: Records, client_id: str, secret: str) -> Client | None:
-    """The client with this secret, locked out or not."""
-    # Whatever JSON can spell may come; a database need not take all of it.
-    known = client_id.isascii() and client_id.isprintable()
-    client = records.clients.get(client_id) if known else None
+    """The client with this secret, locked or not."""
+    # JSON can contain characters that a database refuses.
+    is_plain = client_id.isascii() and client_id.isprintable()
+    client = records.clients.get(client_id) if is_plain else None
     stored = client.secret_digest if client else bytes(32)
     return client if hmac.compare_digest(stored, digest(secret)) else None
 
 
 def digest(secret: str) -> bytes:
     """32 bytes."""
-    # JSON can spell half of a surrogate pair, which UTF-8 cannot.
+    # JSON can contain half of a surrogate pair, which UTF-8 cannot encode.
     return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 

@@ -30,7 +30,7 @@ _LONG_PCID = re.compile(r"[A-Za-z0-9]{17,64}")
 
 
 def station_operator(text: str) -> str:
-    """The operator ("DEPVC") of an EVSEID or a SECCID. Raises PoolError("invalid")."""
+    """The operator ("DEPVC") in an EVSEID or a SECCID. Raises PoolError("invalid")."""
     return _operator(text, EVSEID, SECCID)
 
 
@@ -94,8 +94,8 @@ def enroll(
     ocsp: str | None = None,
     registered: bool = False,
 ) -> bytes:
-    """A certificate for the request, DER. `kind`: of KINDS; `registered`: a station must have
-    been announced. Raises PoolError, `plugvault.pki.issue.IssueError`."""
+    """A certificate (DER) for a request. `kind`: of KINDS; `registered`: a station must have been
+    announced. Raises PoolError, `plugvault.pki.issue.IssueError`."""
     identifier = KINDS[kind].identifier(request.common_name, authority.scheme.edition)
     authorization.check(caller, f"est.{kind}", **identifier)
     if kind == "cpo" and registered and records.entities.get(request.common_name) is None:
@@ -113,26 +113,29 @@ def renew(
     *,
     ocsp: str | None = None,
 ) -> bytes:
-    """A certificate for the holder of `current` (DER, its key proven by TLS): the same subject
-    from the same CA. Raises PoolError("forbidden") when `current` does not give that right."""
+    """The next certificate for the holder of `current`: the same subject from the same CA.
+
+    `current`: DER; TLS has proved the possession of its key. Raises PoolError("forbidden") when
+    `current` is not from this CA, not valid or revoked.
+    """
     try:
-        held = path.read_any(current)
+        certificate = path.read_any(current)
     except CertificateError as error:
         raise PoolError("forbidden", f"{NOT_CURRENT} cannot be read ({error}).") from error
-    above = path.read_any(der(authority.certificate))
+    issuer = path.read_any(der(authority.certificate))
     if (
-        held.issuer != above.subject
-        or not path.verify(above.point, held.tbs_digest, held.signature)
-        or held.names.get("DC") != PROFILES[KINDS[kind].profile].domain
-        or not certificates.is_ours(records, *path.identity(held))
+        certificate.issuer != issuer.subject
+        or not path.verify(issuer.point, certificate.tbs_digest, certificate.signature)
+        or certificate.names.get("DC") != PROFILES[KINDS[kind].profile].domain
+        or not certificates.is_ours(records, *path.identity(certificate))
     ):
         raise PoolError("forbidden", f"{NOT_CURRENT} was not issued by this CA.")
-    if not held.not_before <= now <= held.not_after:
+    if not certificate.not_before <= now <= certificate.not_after:
         raise PoolError("forbidden", f"{NOT_CURRENT} is not valid now.")
-    if records.statuses.revoked([path.identity(held)]):
+    if records.statuses.revoked([path.identity(certificate)]):
         raise PoolError("forbidden", f"{NOT_CURRENT} has been revoked.")
-    named = {"CN": request.common_name, "O": request.organisation, "C": request.country}
-    if any(held.names.get(part) != value for part, value in named.items()):
+    requested = {"CN": request.common_name, "O": request.organisation, "C": request.country}
+    if any(certificate.names.get(part) != value for part, value in requested.items()):
         raise PoolError("forbidden", "The request's subject is not that of the certificate.")
     return _issue(records, kind, authority, request, now, ocsp)
 
@@ -152,6 +155,6 @@ def _issue(
     names = {"O": request.organisation, "CN": request.common_name}
     if request.country:
         names["C"] = request.country
-    made = issue(KINDS[kind].profile, names, request.public_key, authority, now, ocsp=ocsp)
-    certificates.record(records, made)
-    return made
+    certificate = issue(KINDS[kind].profile, names, request.public_key, authority, now, ocsp=ocsp)
+    certificates.record(records, certificate)
+    return certificate

@@ -1,17 +1,16 @@
-"""Which DH points and contract keys have been seen, so that no envelope is used as an oracle.
+"""The used DH points and contract keys, so that no envelope serves as an oracle.
 
-ISO 15118-2 seals a contract key with AES-CBC, which has no integrity. Whoever sends the DH point
-of somebody's envelope again, with a bit of the envelope changed and a certificate for a key to
-match, learns one bit of the contract key from what the vehicle makes of it. So a DH point belongs
-to one envelope and one certificate, and a contract key to one EMAID. P and -P give one secret, so
-a point is known by its X coordinate. What is kept are hashes.
+ISO 15118-2 seals a contract key with AES-CBC, which has no integrity. An attacker could send the
+DH point of a victim's envelope again, with one bit of the envelope changed and a certificate for a
+key to match. The vehicle's answer would tell one bit of the victim's key. So a DH point belongs to
+one envelope and one certificate, and a contract key to one EMAID. P and -P give the same secret,
+so a point is identified by its X coordinate. Hashes of them are stored.
 
-A contract that is deleted takes nothing of this with it. It is forgotten when the certificate
-has expired, and no later one is for the same key; who asks chooses when his certificate expires,
-so it is kept for `LEAST` in any case.
+These marks outlive their contract. A mark is forgotten when the certificate has expired and no
+later certificate has the same key. The sender chooses the end of its certificate, so a mark is
+kept for at least `LEAST`.
 """
 
-from functools import lru_cache
 from hashlib import sha256
 
 from plugvault.contract.issue import ContractData
@@ -21,53 +20,44 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Seen
 from plugvault.pools.repositories import Records
 
-LEAST = 2 * 365 * 86400  # seconds: the longest that a contract certificate is good, as a rule
-ANOTHERS_POINT = "dHpublickey : was used for another contract or another envelope"
-ANOTHERS_KEY = "contractCertificate : its public key was used for another EMAID"
+LEAST = 2 * 365 * 86400  # seconds: the usual longest validity of a contract certificate
+POINT_IN_USE = "dHpublickey : was used for another contract or another envelope"
+KEY_IN_USE = "contractCertificate : its public key was used for another EMAID"
 
 
 def seen(data: ContractData, until: int) -> tuple[Seen, Seen]:
-    """What is kept of contract data whose form is checked: of its DH point, and of its key."""
+    """The marks of the DH point and of the contract key. The form of `data` is checked before."""
     point, key = _marks(data.dh_point, data.certificate)
     envelope = sha256(data.dh_point + data.wrapped + data.certificate).digest()
     owner = sha256(contracts.key(data.emaid).encode()).digest()
     return Seen(point, envelope, key, until), Seen(key, owner, key, until)
 
 
-def names(data: ContractData) -> tuple[str, ...]:
-    """What `take` locks, after the vehicle and the EMAID."""
-    return tuple(f"seen {mark.hex()}" for mark in _marks(data.dh_point, data.certificate))
-
-
-def check(records: Records, data: ContractData) -> None:
-    """Raises PoolError("conflict") for a DH point or a key that is another's."""
-    _known(records, seen(data, 0))
-
-
 def take(records: Records, data: ContractData, now: float) -> None:
-    """As `check`, with nobody else's hand on the DH point and the key, which from now on are this
-    contract's."""
-    records.lock(*names(data))
+    """Record the DH point and the key of contract data, and lock both in this transaction.
+
+    Raises PoolError("conflict") when one of them was used for something else.
+    """
     not_after = path.read(data.certificate).not_after
-    wanted = seen(data, max(not_after, int(now) + LEAST))
-    known = _known(records, wanted)
-    records.seen.add([one for one in wanted if one.mark not in known])
-    key = known.get(wanted[1].mark)
-    if key and key.until < not_after:
+    point, key = seen(data, max(not_after, int(now) + LEAST))
+    records.lock(f"seen {point.mark.hex()}", f"seen {key.mark.hex()}")
+    stored = _find(records, (point, key))
+    records.seen.add([mark for mark in (point, key) if mark.mark not in stored])
+    stored_key = stored.get(key.mark)
+    if stored_key and stored_key.until < not_after:
         records.seen.extend(key.mark, not_after)
 
 
-def _known(records: Records, wanted: tuple[Seen, Seen]) -> dict[bytes, Seen]:
-    known = {one.mark: one for one in records.seen.known([one.mark for one in wanted])}
-    for one, words in zip(wanted, (ANOTHERS_POINT, ANOTHERS_KEY), strict=True):
-        if one.mark in known and known[one.mark].holds != one.holds:
-            raise PoolError("conflict", words)
-    return known
+def _find(records: Records, pair: tuple[Seen, Seen]) -> dict[bytes, Seen]:
+    stored = {mark.mark: mark for mark in records.seen.known([mark.mark for mark in pair])}
+    for mark, refusal in zip(pair, (POINT_IN_USE, KEY_IN_USE), strict=True):
+        if mark.mark in stored and stored[mark.mark].holds != mark.holds:
+            raise PoolError("conflict", refusal)
+    return stored
 
 
-@lru_cache(maxsize=16)  # a request asks three times
 def _marks(dh_point: bytes, certificate: bytes) -> tuple[bytes, bytes]:
-    """What the DH point and the contract's public key are known by, 32 bytes each."""
+    """The hashes that identify the DH point and the contract's public key, 32 bytes each."""
     points = (b"dh", dh_point), (b"key", path.read(certificate).point)
     first, second = (sha256(kind + point[1:33]).digest() for kind, point in points)
     return first, second

@@ -1,7 +1,7 @@
-"""Events: what happened to whom, written in the same transaction as what happened.
+"""The events of the pools, written in the transaction of the change [OPCP 1.0.0].
 
-[OPCP 1.0.0, webhook.payload.v1]. An event and its deliveries exist exactly when the change they
-tell of does. Delivering them is `plugvault.delivery`'s work, and never delays a pool.
+An event and its deliveries exist exactly when the change exists [webhook.payload.v1].
+`plugvault.delivery` delivers them and never delays a pool.
 """
 
 import json
@@ -49,7 +49,7 @@ def publish(
     vehicle: str = "",
     namespace: str = ISO2,
 ) -> Event:
-    """Tell everybody whom it concerns, once the transaction of `records` succeeds.
+    """Write an event and its deliveries; they are sent after the transaction of `records`.
 
     `audience`: a WMI, a provider, or EVERYONE; `vehicle`: PCID in upper case, for events that
     must arrive in order.
@@ -68,8 +68,8 @@ def publish(
 
 
 def _new_id() -> str:
-    """A UUID that begins with the time [RFC 9562, version 7]: an index has neighbours on one page,
-    where random ones would each be on another."""
+    """A UUID that begins with the time [RFC 9562, version 7], so that new index entries lie
+    together on one page."""
     random = os.urandom(10)
     bits = time.time_ns() // 1_000_000 << 80 | int.from_bytes(random, "big")
     text = f"{bits & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
@@ -77,7 +77,7 @@ def _new_id() -> str:
 
 
 def envelope(event: Event) -> dict[str, Any]:
-    """An event as its receivers get it."""
+    """The JSON of an event for its receivers."""
     return {
         "timestamp": timestamp(event.at),
         "eventId": event.event_id,
@@ -88,13 +88,13 @@ def envelope(event: Event) -> dict[str, Any]:
 
 
 def audiences(caller: Caller) -> frozenset[str] | None:
-    """Whose events a caller gets; None: all there are."""
+    """The audiences of a caller; None: all events."""
     scopes = caller.wmis | caller.providers
     return None if ANY in scopes else scopes | {EVERYONE}
 
 
 def contract_payload(records: Records, contract: Contract) -> dict[str, Any]:
-    """What events about a contract say of it."""
+    """The payload of events about a contract."""
     root = records.roots.by_fingerprint(contract.root_fingerprint)
     name = path.read(root.certificate).names.get("CN", "") if root else ""
     return {
@@ -108,14 +108,13 @@ def contract_payload(records: Records, contract: Contract) -> dict[str, Any]:
 
 
 def provisioning_payload(pcid: str, emaid: str) -> dict[str, Any]:
-    """What events about a vehicle's provisioning certificate say: OPCP wants one event for each
-    contract that it touches, and nothing of the operator's other contracts or of other operators.
-    """
+    """The payload of events about a provisioning certificate. OPCP wants one event for each
+    affected contract, without the operator's other contracts."""
     return {"emaid": emaid, "pcid": pcid}
 
 
 def root_payload(root: Root) -> dict[str, Any]:
-    """What events about a root certificate say of it."""
+    """The payload of events about a root certificate."""
     certificate = path.read_any(root.certificate)
     return {
         "rootCertificateId": root.root_id,

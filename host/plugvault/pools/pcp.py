@@ -1,10 +1,9 @@
-"""PCP, the provisioning certificate pool: who a vehicle is [OPCP 1.0.0, pcp.v1].
+"""PCP, the provisioning certificate pool: the certificates of vehicles [OPCP 1.0.0, pcp.v1].
 
-There is no way to list or count vehicles: the size of a fleet is its maker's secret, and a maker
-learns nothing of another's vehicles, not even whether they exist. Validity is checked again on
-every read; of revocation it knows what `records.statuses` says.
+No call lists or counts vehicles: the size of a fleet is its maker's secret. A maker does not learn
+whether another maker's vehicle exists. Validity and revocation are checked again on every read.
 
-When a vehicle's key goes, its contracts go: nobody could open them any more.
+A new key of a vehicle deletes its contracts, because the vehicle could not open them any more.
 """
 
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ ANCHORS = ("OEM", "V2G")
 MISSING = "The OEM provisioning certificate with given PCID is not found."
 PAST = "The validUntil date of a certificate is in the past."
 
-# As the messages call the certificates of a path, leaf first.
+# The fields of the messages for the certificates of a path, leaf first.
 _FIELDS = ("vehicleCertificate", "subCa2Certificate", "subCa1Certificate")
 _NOT_AFTER = attrgetter("not_after")
 
@@ -40,13 +39,13 @@ def put(
     v2g_roots: Sequence[str] = (),
     previous_pcid: str | None = None,
 ) -> Provisioning:
-    """Store a vehicle's provisioning certificate, or put a new one in its place.
+    """Check a vehicle's provisioning certificate as `check` does, and store or replace it.
 
-    The PCID is the certificate's CN. First failing check wins: as in `check`. A new key under the
-    same PCID deletes the vehicle's contracts; the same key again changes nothing but the record.
+    The PCID is the CN of the certificate. A new key under the same PCID deletes the vehicle's
+    contracts; the same key changes the record only.
     """
     anchor = check(records, caller, certificate, sub2, sub1, now, previous_pcid)
-    return _keep(records, (certificate, sub2, sub1), anchor, now, v2g_roots, previous_pcid)
+    return _store(records, (certificate, sub2, sub1), anchor, now, v2g_roots, previous_pcid)
 
 
 def check(
@@ -58,7 +57,8 @@ def check(
     now: float,
     previous_pcid: str | None = None,
 ) -> Certificate:
-    """What `put` refuses, in this order: format, PCID, WMI, dates, revocation, path. The root."""
+    """The root above a certificate. Checked in this order: format, PCID, WMI, dates, revocation,
+    path. Raises PoolError."""
     for der, field in zip((certificate, sub2, sub1), _FIELDS, strict=True):
         if der is not None:
             read_certificate(der, field)
@@ -70,37 +70,37 @@ def check(
 
 
 def get(records: Records, caller: Caller, pcid: str, now: float) -> Provisioning:
-    """A vehicle's certificate, its path, dates and revocation checked again.
+    """A vehicle's certificate, with path, dates and revocation checked again.
 
-    A maker sees its own vehicles; an operator any whose PCID it was given. PoolError("not-found")
-    says why, when what is stored is not good any more.
+    A maker reads its own vehicles, an operator any vehicle by its PCID. Raises
+    PoolError("not-found"), with the reason when the stored certificate is not valid any more.
     """
     pcid = readable(caller, pcid)
-    found = records.vehicles.get(pcid.upper(), ISO2)
-    if found is None:
+    vehicle = records.vehicles.get(pcid.upper(), ISO2)
+    if vehicle is None:
         raise PoolError("not-found", MISSING)
     try:
-        _check(records, found.certificate, found.sub2, found.sub1, now)
+        _check(records, vehicle.certificate, vehicle.sub2, vehicle.sub1, now)
     except PoolError as error:
         raise PoolError("not-found", f"{MISSING}\n{error.detail}") from error
-    return found
+    return vehicle
 
 
 def readable(caller: Caller, pcid: str) -> str:
-    """A PCID that the caller may ask for, whether it exists or not."""
+    """The PCID, after the caller's right to read it was checked. The vehicle may not exist."""
     pcid = read_pcid(pcid)
     authorization.check(caller, "pcp.read", pcid=pcid)
     return pcid
 
 
 def find(records: Records, pcid: str, now: float) -> Provisioning | None:
-    """For the other pools: whoever asks; None also when what was good once no longer is."""
-    found = records.vehicles.get(pcid.upper(), ISO2)
-    return found if found and is_good(records, found, now) else None
+    """A vehicle with a valid path, for other pools and without a caller; None without one."""
+    vehicle = records.vehicles.get(pcid.upper(), ISO2)
+    return vehicle if vehicle and is_good(records, vehicle, now) else None
 
 
 def is_good(records: Records, vehicle: Provisioning, now: float) -> bool:
-    """Whether a vehicle's path is good now, with nothing on it revoked."""
+    """Whether a vehicle's path is valid now and no certificate on it is revoked."""
     try:
         _check(records, vehicle.certificate, vehicle.sub2, vehicle.sub1, now)
     except PoolError:
@@ -108,35 +108,30 @@ def is_good(records: Records, vehicle: Provisioning, now: float) -> bool:
     return True
 
 
-def hangs_on(vehicle: Provisioning) -> list[tuple[str, str]]:
-    """The certificates that a vehicle hangs on, as they would be revoked."""
-    ders = (vehicle.certificate, *vehicle.subs, vehicle.root)
-    return list(map(path.identity, map(path.read, ders)))
-
-
 def delete(records: Records, caller: Caller, pcid: str, now: float) -> None:
-    """Forget a vehicle of the caller's, good or not any more, with its contracts."""
-    found = _own(records, caller, pcid)
-    audit.note(records, caller.signature, "vehicle deleted", found.pcid, "", now)
-    remove(records, found, now)
+    """Delete a vehicle of the caller's with its contracts, valid or not."""
+    vehicle = _own(records, caller, pcid)
+    audit.note(records, caller.signature, "vehicle deleted", vehicle.pcid, "", now)
+    remove(records, vehicle, now)
 
 
 def reset(records: Records, caller: Caller, pcid: str, now: float) -> int:
-    """The vehicle was wiped, or sold: its contracts go, it stays. How many contracts went.
+    """Delete the contracts of a vehicle that was wiped or sold. Return their number.
 
-    OPCP has the event for it and no call. Operators are told not to make the contracts again.
+    OPCP has the event and no call. Operators learn not to make the contracts again.
     """
-    found = _own(records, caller, pcid)
-    gone = _purge(records, found, "mo.prov.cert.factory.reset", now)
-    audit.note(records, caller.signature, "factory reset", found.pcid, f"{gone} contracts", now)
-    return gone
+    vehicle = _own(records, caller, pcid)
+    deleted = _delete_contracts(records, vehicle, "mo.prov.cert.factory.reset", now)
+    detail = f"{deleted} contracts"
+    audit.note(records, caller.signature, "factory reset", vehicle.pcid, detail, now)
+    return deleted
 
 
-def remove(records: Records, found: Provisioning, now: float) -> None:
-    """Take a vehicle out, with its contracts, and tell whom they concern."""
-    records.lock(found.vehicle)
-    _purge(records, found, "mo.prov.cert.deleted", now)
-    records.vehicles.delete(found.vehicle, found.namespace)
+def remove(records: Records, vehicle: Provisioning, now: float) -> None:
+    """Delete a vehicle with its contracts, and tell their operators and its maker."""
+    records.lock(vehicle.vehicle)
+    _delete_contracts(records, vehicle, "mo.prov.cert.deleted", now)
+    records.vehicles.delete(vehicle.vehicle, vehicle.namespace)
 
 
 def adopt(
@@ -148,18 +143,18 @@ def adopt(
     now: float,
     v2g_roots: Sequence[str] = (),
 ) -> Provisioning:
-    """Keep a copy of a vehicle of another ecosystem; a vehicle of our own stays what it is.
+    """Store a copy of a partner's vehicle. A vehicle of this ecosystem is not overwritten.
 
-    Raises PoolError as `put`, whoever says so: a peer's word is not better than a maker's.
+    Raises PoolError as `put`: a partner's certificates are checked as a maker's are.
     """
     leaf = read_certificate(certificate, "vehicleCertificate")
     vehicle = read_pcid(leaf.names.get("CN", "")).upper()
     anchor = _check(records, certificate, sub2, sub1, now)
     records.lock(vehicle)
-    known = records.vehicles.get(vehicle, ISO2)
-    if known and not known.origin:
-        return known
-    return _keep(records, (certificate, sub2, sub1), anchor, now, v2g_roots, origin=origin)
+    stored = records.vehicles.get(vehicle, ISO2)
+    if stored and not stored.origin:
+        return stored
+    return _store(records, (certificate, sub2, sub1), anchor, now, v2g_roots, origin=origin)
 
 
 def read_certificate(der: bytes, field: str) -> Certificate:
@@ -171,17 +166,17 @@ def read_certificate(der: bytes, field: str) -> Certificate:
 
 
 def _own(records: Records, caller: Caller, pcid: str) -> Provisioning:
-    """A vehicle of the caller's, nobody else's hand on it; refused before it is looked for."""
+    """A vehicle of the caller's, locked. The right is checked before the vehicle is read."""
     pcid = read_pcid(pcid)
     authorization.check(caller, "pcp.write", pcid=pcid)
     records.lock(pcid.upper())
-    found = records.vehicles.get(pcid.upper(), ISO2)
-    if found is None:
+    vehicle = records.vehicles.get(pcid.upper(), ISO2)
+    if vehicle is None:
         raise PoolError("not-found", MISSING)
-    return found
+    return vehicle
 
 
-def _keep(
+def _store(
     records: Records,
     ders: tuple[bytes, bytes | None, bytes],
     anchor: Certificate,
@@ -195,9 +190,9 @@ def _keep(
     records.lock(pcid.upper())
     old = records.vehicles.get(pcid.upper(), ISO2)
     if old and path.read(old.certificate).point != leaf.point:
-        _purge(records, old, "mo.prov.cert.updated", now)
-    # A root that ends is no reason to forget vehicles by itself: people decide that [rcp.v1].
-    ends = min(path.read(der).not_after for der in ders if der)
+        _delete_contracts(records, old, "mo.prov.cert.updated", now)
+    # Without the root: administrators decide about the vehicles below an expired root [rcp.v1].
+    not_after = min(path.read(der).not_after for der in ders if der)
     stored = Provisioning(
         pcid.upper(),
         ISO2,
@@ -206,7 +201,7 @@ def _keep(
         anchor.der,
         ",".join(root.replace(":", "").lower() for root in v2g_roots),
         previous_pcid,
-        ends,
+        not_after,
         *path.identity(leaf),
         origin,
     )
@@ -214,34 +209,34 @@ def _keep(
     return stored
 
 
-def _purge(records: Records, found: Provisioning, kind: str, now: float) -> int:
-    """Delete the vehicle's contracts and tell each operator of each of its own."""
-    going = records.contracts.of_vehicle(found.vehicle, found.namespace)
-    for contract in going:
+def _delete_contracts(records: Records, vehicle: Provisioning, kind: str, now: float) -> int:
+    """Delete a vehicle's contracts, with an event of this kind to the operator of each."""
+    its_contracts = records.contracts.of_vehicle(vehicle.vehicle, vehicle.namespace)
+    for contract in its_contracts:
         contracts.remove(records, contract, now)
-        payload = events.provisioning_payload(found.pcid, contract.emaid)
+        payload = events.provisioning_payload(vehicle.pcid, contract.emaid)
         events.publish(
-            records, kind, contract.emaid[:5], payload, now, found.vehicle, found.namespace
+            records, kind, contract.emaid[:5], payload, now, vehicle.vehicle, vehicle.namespace
         )
-    return len(going)
+    return len(its_contracts)
 
 
 def _check(
     records: Records, certificate: bytes, sub2: bytes | None, sub1: bytes, now: float
 ) -> Certificate:
-    """The root of a path that is good now. The order of the refusals is OPCP's."""
+    """The root of a path that is valid now. The order of the refusals is OPCP's."""
     ders = [certificate, *(sub for sub in (sub2, sub1) if sub)]
-    given = list(map(path.read, ders))
-    if min(map(_NOT_AFTER, given)) < now:
+    certificates = list(map(path.read, ders))
+    if min(map(_NOT_AFTER, certificates)) < now:
         raise PoolError("invalid", PAST)
     untrusted = None
     try:
         anchors = rcp.anchors(records, *ANCHORS)
         anchor = path.validate(certificate, ders[1:], anchors, chain.PROVISIONING, now)
-        given.append(anchor)
+        certificates.append(anchor)
     except CertificateError as error:
         untrusted = error
-    identities = list(map(path.identity, given))
+    identities = list(map(path.identity, certificates))
     if records.statuses.revoked(identities):
         fields = _FIELDS if sub2 else (_FIELDS[0], _FIELDS[2])
         for field, identity in zip((*fields, "root certificate"), identities, strict=False):

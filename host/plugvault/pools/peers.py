@@ -1,8 +1,8 @@
-"""Other ecosystems as partners: who they are, and how far they are trusted.
+"""Partners: other ecosystems, and the states of a partnership.
 
-A partner applies, is audited, is active, may be suspended. Only an active one is asked, and only
-an active one's access token is good. Its roots come into RCP with its name on them; when it is
-suspended they stay, because what hangs under them is not decided by one administrator's click.
+A partner applies, is audited, becomes active and may be suspended. Only active partners get
+questions, and only their access tokens are valid. A partner's roots enter RCP with its name. They
+stay when it is suspended: one administrator alone does not decide about the records below them.
 """
 
 from dataclasses import replace
@@ -15,19 +15,19 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Peer
 from plugvault.pools.repositories import Records
 
-MOST = 100  # roots of one partner: every path that is checked is checked against all roots
+MOST = 100  # roots of one partner: each path is validated against all roots
 APPLIED, AUDITED, ACTIVE, SUSPENDED = "applied", "audited", "active", "suspended"
 NEXT = {
     APPLIED: (AUDITED, SUSPENDED),
     AUDITED: (ACTIVE, SUSPENDED),
     ACTIVE: (SUSPENDED,),
-    SUSPENDED: (AUDITED,),  # back only through a new audit
+    SUSPENDED: (AUDITED,),  # only a new audit ends a suspension
 }
 
 
 def apply(records: Records, name: str, url: str, client_id: str, who: str, now: float) -> Peer:
-    """A partner introduces itself. `client_id`: what it will call this ecosystem with; it is
-    locked until the partner is active. Raises PoolError when the name is taken or `url` is none.
+    """Enter a partner that applies. `client_id`: of the partner's calls to this ecosystem; locked
+    until the partner is active. Raises PoolError for a used name or a malformed `url`.
     """
     records.lock(f"peer {name}")
     if records.peers.get(name):
@@ -43,7 +43,7 @@ def apply(records: Records, name: str, url: str, client_id: str, who: str, now: 
 
 
 def move(records: Records, name: str, state: str, who: str, now: float) -> Peer:
-    """The next step with a partner. Raises PoolError: unknown, or a step that is not next."""
+    """Change a partner's state. Raises PoolError: unknown, or a state that cannot follow."""
     records.lock(f"peer {name}")
     peer = get(records, name)
     if state not in NEXT[peer.state]:
@@ -65,28 +65,29 @@ def get(records: Records, name: str) -> Peer:
 
 
 def active(records: Records) -> list[str]:
-    """The names of those who may be asked."""
+    """The names of the active partners."""
     return [peer.name for peer in records.peers.all() if peer.state == ACTIVE]
 
 
 def adopt_root(
     records: Records, peer: str, certificate: bytes, kind: str, now: float, ask: bool = False
 ) -> bool:
-    """Take a partner's root into RCP; False when it is there. Raises PoolError as `rcp.put`.
+    """Add a partner's root to RCP; False when it is there. Raises PoolError as `rcp.put`.
 
-    `ask`: where a root takes two, the partner is one, and an administrator the other: it is asked
-    for, once, and False until then.
+    `ask`: with dual control the partner requests the root, and an administrator approves it. The
+    root is requested once; the result is False.
     """
     records.lock(f"peer {peer}")
     if records.roots.by_fingerprint(path.fingerprint(certificate)):
         return False
     partner = Caller(peer, frozenset({PEER}), client_id=get(records, peer).client_id or peer)
-    asked = records.changes.all()
-    theirs = [one for one in asked if one.asked_by == partner.client_id]
-    if sum(one.origin == peer for one in records.roots.all()) + len(theirs) >= MOST:
+    requested = records.changes.all()
+    own_requests = [change for change in requested if change.asked_by == partner.client_id]
+    own_roots = [root for root in records.roots.all() if root.origin == peer]
+    if len(own_roots) + len(own_requests) >= MOST:
         raise PoolError("invalid", f"{peer} has {MOST} roots here already.")
     if ask:
-        if not any(one.certificate == certificate for one in asked):
+        if not any(change.certificate == certificate for change in requested):
             changes.ask_add(records, partner, certificate, kind, now)
         return False
     rcp.put(records, certificate, kind, now, who=peer, origin=peer)

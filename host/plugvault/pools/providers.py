@@ -1,9 +1,8 @@
-"""The registry of provider identifiers: which company a country's authority gave "GBOCT" to.
+"""The registry of provider identifiers: the company of each identifier, such as "GBOCT".
 
-An EMAID begins with the identifier, so it says who answers for a contract. In the field EV Roam
-gives identifiers out in the United Kingdom and Energy Codes & Services in Germany; here an
-administrator enters what they have given. Nobody becomes a client of this ecosystem under an
-identifier that is not theirs.
+An EMAID begins with the identifier, so it names the company behind a contract. In the field EV
+Roam issues identifiers in the United Kingdom and Energy Codes & Services in Germany; here an
+administrator enters them. A company becomes a client only under its own identifiers.
 """
 
 import re
@@ -30,10 +29,10 @@ def enter(
     registry: str | None = None,
     active: bool = True,
 ) -> Provider:
-    """Enter an identifier, or change its company or whether it is in use: who has it no more acts
-    for it no more, and hears no more of it.
+    """Enter an identifier, or change its company or its state.
 
-    `registry`: who gave it out; that of the country when not given. Raises PoolError.
+    A company that loses an identifier loses its rights and its events. `registry`: the issuer,
+    default: that of the country. Raises PoolError.
     """
     provider = read_provider(provider)
     registry = registry or REGISTRIES.get(provider[:2])
@@ -47,8 +46,8 @@ def enter(
     audit.note(records, caller.signature, "provider entered", provider, detail, now)
     for client in records.clients.all():
         if provider in client.caller.providers:
-            theirs = current(records, client.caller)
-            scopes = ",".join(sorted(theirs.wmis | theirs.providers))
+            caller_now = current(records, client.caller)
+            scopes = ",".join(sorted(caller_now.wmis | caller_now.providers))
             for endpoint in records.endpoints.of_owner(client.client_id):
                 records.endpoints.put(replace(endpoint, scopes=scopes))
     return entry
@@ -57,38 +56,40 @@ def enter(
 def get(records: Records, provider: str) -> Provider:
     """Raises PoolError("not-found")."""
     provider = read_provider(provider)
-    found = records.providers.get(provider)
-    if found is None:
-        raise PoolError("not-found", f"The provider identifier {provider} is given to nobody.")
-    return found
+    entry = records.providers.get(provider)
+    if entry is None:
+        raise PoolError("not-found", f"The provider identifier {provider} is not registered.")
+    return entry
 
 
 def listed(records: Records, country: str | None = None) -> Sequence[Provider]:
     """All identifiers, or those of one country."""
     entries = records.providers.all()
-    return [e for e in entries if not country or e.provider.startswith(country.upper())]
+    prefix = country.upper() if country else ""
+    return [entry for entry in entries if entry.provider.startswith(prefix)]
 
 
-def check(records: Records, company: str, wanted: Iterable[str]) -> None:
-    """Whether a company may be a client under these identifiers. Raises PoolError("forbidden")."""
-    for provider in wanted:
+def check(records: Records, company: str, identifiers: Iterable[str]) -> None:
+    """Raise PoolError("forbidden") unless all these identifiers are the company's."""
+    for provider in identifiers:
         if not _belongs(records, company, provider):
             raise PoolError(
                 "forbidden",
-                f"{provider} is not given to {company} in the registry of provider identifiers.",
+                f"The provider identifier {provider} is not registered for {company}.",
             )
 
 
 def current(records: Records, caller: Caller) -> Caller:
-    """A client without the identifiers that are its company's no more."""
-    held = caller.providers
-    kept = frozenset(one for one in held if _belongs(records, caller.name, one))
-    return caller if kept == held else replace(caller, providers=kept)
+    """The caller, without the identifiers that its company has lost."""
+    valid = frozenset(
+        provider for provider in caller.providers if _belongs(records, caller.name, provider)
+    )
+    return caller if valid == caller.providers else replace(caller, providers=valid)
 
 
 def _belongs(records: Records, company: str, provider: str) -> bool:
-    found = records.providers.get(provider)
-    return found is not None and found.active and found.name.casefold() == company.casefold()
+    entry = records.providers.get(provider)
+    return entry is not None and entry.active and entry.name.casefold() == company.casefold()
 
 
 def read_provider(text: str) -> str:

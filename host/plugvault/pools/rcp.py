@@ -1,14 +1,14 @@
 """RCP, the root certificate pool: the trust anchors of the ecosystem [OPCP 1.0.0, rcp.v1].
 
-Every role may read; only administrators change, and each change is in the audit trail. Roots are
-never trusted because a message carries them: all pools ask here. A root that goes takes nothing
-with it: what hung under it stays where it is and is refused when it is read, until people decide.
+Every role may read. Only administrators change RCP, and each change is in the audit trail. All
+pools take their trust anchors from here and never from a message. The records below a deleted root
+stay; reading them fails until an administrator decides.
 
-What each kind is the anchor of: "V2G" of everything an ecosystem issues; "OEM" of provisioning
-certificates; "MO" of contract certificates; "PE" of the charging stations of one private
-environment (a home, a fleet's yard), for vehicles that were told of it. A private environment is
-in RCP to be read: no path here ever ends in it. Roots of ISO 15118-20 (P-521, Ed448) are kept and
-read as well; vehicles and contracts here are of ISO 15118-2, and end in its roots.
+The kinds of roots: "V2G" for everything that an ecosystem issues; "OEM" for provisioning
+certificates; "MO" for contract certificates; "PE" for the charging stations of one private
+environment (a home, a fleet's yard). Vehicles may read PE roots; no path here ends in one. Roots
+of ISO 15118-20 (P-521, Ed448) can be stored and read. Vehicles and contracts here are of
+ISO 15118-2 and end in its roots.
 """
 
 import uuid
@@ -25,7 +25,7 @@ from plugvault.pools.repositories import Records
 
 KINDS = ("V2G", "MO", "OEM", "PE")
 MISSING = "Root certificate with the given ID is not found."
-SETUP = "set-up"  # who adds the roots an ecosystem starts with
+SETUP = "set-up"  # the actor of the first roots in the audit trail
 
 
 def put(
@@ -37,14 +37,16 @@ def put(
     who: str = SETUP,
     origin: str = "",
 ) -> Root:
-    """Add a root, or find it again. `kind`: of KINDS; `who`: for the audit trail; `origin`: the
-    ecosystem it comes from. Only self-signed CA certificates; one that is there keeps its kind."""
+    """Add a root, unless it is there. Only self-signed CA certificates.
+
+    `kind`: of KINDS; `who`: the actor for the audit trail; `origin`: the partner it comes from.
+    """
     check(records, certificate, kind, now)
     fingerprint = path.fingerprint(certificate)
     records.lock(fingerprint)
-    known = records.roots.by_fingerprint(fingerprint)
-    if known:
-        return known
+    stored = records.roots.by_fingerprint(fingerprint)
+    if stored:
+        return stored
     curve = path.curve(read(certificate))
     namespace = SCHEMES[curve].namespace
     root = Root(str(uuid.uuid4()), kind, certificate, fingerprint, namespace, origin)
@@ -55,27 +57,27 @@ def put(
 
 
 def check(records: Records, certificate: bytes, kind: str, now: float) -> None:
-    """What `put` refuses."""
+    """Raise PoolError for a root that `put` would refuse."""
     if kind not in KINDS:
         raise PoolError("invalid", f"rootType : must be one of {', '.join(KINDS)}")
     try:
         path.check_root(certificate, now)
     except CertificateError as error:
         raise PoolError("invalid", f"caCertificate : not a root certificate ({error})") from error
-    known = records.roots.by_fingerprint(path.fingerprint(certificate))
-    if known and known.kind != kind:
-        raise PoolError("invalid", f"rootType : this root is in RCP as {known.kind} already")
+    stored = records.roots.by_fingerprint(path.fingerprint(certificate))
+    if stored and stored.kind != kind:
+        raise PoolError("invalid", f"rootType : this root is in RCP as {stored.kind} already")
 
 
 def delete(records: Records, root_id: str, now: float, *, who: str) -> None:
-    """Take a root out, and tell everyone. Raises PoolError("not-found")."""
+    """Delete a root and tell every client. Raises PoolError("not-found")."""
     records.lock(get(records, root_id).fingerprint)
     root = get(records, root_id)
     remove(records, root, now, who=who)
 
 
 def remove(records: Records, root: Root, now: float, *, who: str) -> None:
-    """Take out a root that is there. Nothing else goes with it."""
+    """Delete a stored root. Nothing else is deleted with it."""
     expired = read(root.certificate).not_after < now
     records.roots.delete(root.root_id)
     action = "root expired" if expired else "root deleted"
@@ -92,7 +94,7 @@ def get(records: Records, root_id: str) -> Root:
 
 
 def anchors(records: Records, *kinds: str) -> list[bytes]:
-    """DER of every root of these kinds that a path of ISO 15118-2 can end in."""
+    """DER of the roots of these kinds in which a path of ISO 15118-2 can end."""
     return [
         root.certificate
         for root in records.roots.all()
@@ -101,7 +103,7 @@ def anchors(records: Records, *kinds: str) -> list[bytes]:
 
 
 def by_fingerprint(records: Records, fingerprint: str) -> Root:
-    """The V2G root a caller names: SHA-256 in hexadecimal, or its UUID."""
+    """The V2G root with this SHA-256 (hexadecimal) or UUID. Raises PoolError("invalid")."""
     root = records.roots.by_fingerprint(fingerprint.lower()) or records.roots.get(
         fingerprint.lower()
     )

@@ -249,9 +249,9 @@ class RegisteredVehicle:
 
 
 @dataclass(frozen=True)
-class Guesses:
+class FailedAttemptCount:
     """Wrong proofs of one caller for one vehicle; key: `who` (client_id) and `subject`.
-    `wrong`: how many in a row; `last`: when the latest was."""
+    `wrong`: their number since the last right one; `last`: the time of the latest."""
 
     who: str
     subject: str

@@ -1,10 +1,10 @@
-"""The vehicle registry: who may use a vehicle learns its PCID from the VIN or the number plate.
+"""The vehicle registry: the PCID of a vehicle by its VIN or number plate, against a proof.
 
 OPCP has no such service; in the field a licensing authority or the maker answers. The proof is
-the number of the registration document, which the holder of the vehicle has and nobody else. Only
-a slow digest of it is kept. Every question and every refusal goes into the audit trail, the proof
-never. There is no listing, an unknown vehicle and a wrong proof are refused in the same words, and
-after a few wrong proofs a caller is locked out of that vehicle for a while.
+the number of the registration document, which only the holder of the vehicle has. A slow digest
+of it is stored. Every question and every refusal is recorded in the audit trail, without the
+proof. There is no listing. An unknown vehicle and a wrong proof get the same refusal. After
+`TRIES` wrong proofs the caller cannot ask for that vehicle for `LOCKED` seconds.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from plugvault.pools import audit, authorization
 from plugvault.pools.caller import Caller, read_pcid
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import Guesses, RegisteredVehicle
+from plugvault.pools.records import FailedAttemptCount, RegisteredVehicle
 from plugvault.pools.repositories import Records, Store
 
 TRIES = 3  # wrong proofs in a row
@@ -28,15 +28,15 @@ TOO_MANY = f"Too many wrong proofs for this vehicle; ask again in {LOCKED // 60}
 def register(
     store: Store, caller: Caller, vin: str, plate: str | None, pcid: str, document: str
 ) -> RegisteredVehicle:
-    """Put a maker's own vehicle into the registry, or new values in its place.
+    """Enter a maker's vehicle, or replace its entry.
 
-    Both the VIN and the PCID begin with the maker's WMI. Raises PoolError.
+    The VIN and the PCID begin with the maker's WMI. Raises PoolError.
     """
     vin, pcid = read_vin(vin), read_pcid(pcid).upper()
     for identifier in (vin, pcid):
         authorization.check(caller, "registry.write", pcid=identifier)
     plate = read_plate(plate) if plate is not None else None
-    digest = _digest(vin, read_document(document))  # slow: before anybody waits for this writer
+    digest = _digest(vin, read_document(document))  # slow, so before the write transaction
     vehicle = RegisteredVehicle(vin, plate, pcid, digest)
     with store.write() as records:
         for field, other in (
@@ -52,52 +52,54 @@ def register(
 def prove(
     store: Store, caller: Caller, kind: str, text: str, document: str, now: float
 ) -> RegisteredVehicle:
-    """The vehicle, for a caller that has the number of its registration document.
+    """The vehicle, for a caller with the number of its registration document.
 
-    Raises PoolError: "invalid" for what cannot be an identification or a document number;
-    "forbidden" when the proof is wrong, once that has been counted.
+    Raises PoolError: "invalid" for a malformed identification or document number; "forbidden" for
+    a wrong proof, after the attempt was counted.
     """
     name, document = READ[kind](text), read_document(document)
     subject = f"{kind} {name}"
     with store.read() as records:
-        seen = _find(records, kind, name)
-        locked = _wrong(records, caller, subject, now) >= TRIES
-    # Slow, also for an unknown vehicle, and so done while no writer waits.
-    digest = b"" if locked else _digest(seen.vin if seen else "", document)
+        vehicle = _find(records, kind, name)
+        is_locked = _failures(records, caller, subject, now) >= TRIES
+    # Slow for an unknown vehicle too, so that the time does not tell; before the transaction.
+    digest = b"" if is_locked else _digest(vehicle.vin if vehicle else "", document)
     with store.write() as records:
-        answer = _judged(records, caller, kind, name, digest, now)
-    if isinstance(answer, PoolError):  # the transaction that counts it stands
-        raise answer
-    return answer
+        result = _judge(records, caller, kind, name, digest, now)
+    if isinstance(result, PoolError):  # raised here, so that the transaction counts the attempt
+        raise result
+    return result
 
 
-def _judged(
+def _judge(
     records: Records, caller: Caller, kind: str, name: str, digest: bytes, now: float
 ) -> RegisteredVehicle | PoolError:
     subject = f"{kind} {name}"
-    records.lock(f"guesses {caller.client_id} {subject}")  # guesses at once count too
-    wrong = _wrong(records, caller, subject, now)
+    records.lock(f"guesses {caller.client_id} {subject}")  # so that parallel attempts all count
+    failures = _failures(records, caller, subject, now)
 
-    def refused(words: str, detail: str) -> PoolError:
+    def refuse(message: str, detail: str) -> PoolError:
         audit.note(records, caller.signature, "vehicle lookup refused", subject, detail, now)
-        return PoolError("forbidden", words)
+        return PoolError("forbidden", message)
 
-    if wrong >= TRIES:  # whatever the proof is now
-        return refused(TOO_MANY, "locked")
-    found = _find(records, kind, name)
-    expected = found.document_digest if found else bytes(32)
-    if not hmac.compare_digest(digest, expected) or found is None:
-        records.guesses.put(Guesses(caller.client_id, subject, wrong + 1, int(now)))
-        return refused(REFUSED, f"wrong proof or unknown, {wrong + 1} in a row")
-    records.guesses.delete(caller.client_id, subject)
+    if failures >= TRIES:  # even with the right proof
+        return refuse(TOO_MANY, "locked")
+    vehicle = _find(records, kind, name)
+    expected_digest = vehicle.document_digest if vehicle else bytes(32)
+    if not hmac.compare_digest(digest, expected_digest) or vehicle is None:
+        records.failed_attempts.put(
+            FailedAttemptCount(caller.client_id, subject, failures + 1, int(now))
+        )
+        return refuse(REFUSED, f"wrong proof or unknown, {failures + 1} in a row")
+    records.failed_attempts.delete(caller.client_id, subject)
     audit.note(records, caller.signature, "vehicle looked up", subject, "", now)
-    return found
+    return vehicle
 
 
-def _wrong(records: Records, caller: Caller, subject: str, now: float) -> int:
-    """How many wrong proofs there were in a row."""
-    before = records.guesses.get(caller.client_id, subject)
-    return before.wrong if before and now < before.last + LOCKED else 0
+def _failures(records: Records, caller: Caller, subject: str, now: float) -> int:
+    """The number of wrong proofs in a row."""
+    count = records.failed_attempts.get(caller.client_id, subject)
+    return count.wrong if count and now < count.last + LOCKED else 0
 
 
 def read_vin(text: str) -> str:
@@ -108,7 +110,7 @@ def read_vin(text: str) -> str:
 
 
 def read_plate(text: str) -> str:
-    """A number plate in upper case, without spaces and hyphens, as nobody agrees on them."""
+    """A number plate in upper case, without spaces and hyphens: they are written in many ways."""
     plate = re.sub(r"[\s·-]", "", text).upper()
     if not plate.isalnum() or not 2 <= len(plate) <= 15:
         raise PoolError("invalid", "plate : must have 2 to 15 letters and digits")

@@ -1,7 +1,7 @@
-"""Charging stations announced before their certificates are asked for.
+"""Charging stations, announced before their certificates are requested.
 
-As live registration authorities want it (undocumented by OPCP): whoever asks for a station's
-certificate has said before which station that is. Kept as it was said, for its operator to read.
+OPCP does not document this; live registration authorities require it: an operator announces a
+station before it requests the station's certificate. The announcement is stored as it was sent.
 """
 
 import json
@@ -16,9 +16,11 @@ from plugvault.pools.repositories import Records
 
 
 def announce(records: Records, caller: Caller, body: Mapping[str, Any], now: float) -> EndEntity:
-    """`body`: with "commonName", the EVSEID or SECCID of the certificate to come, and maybe
-    "evseID", those of its charge points: all the caller's. The same again replaces.
-    Raises PoolError."""
+    """Store an announcement, or replace the one of the same name. Raises PoolError.
+
+    `body`: "commonName", the EVSEID or SECCID of the later certificate, and optionally "evseID",
+    those of its charge points. All must be the caller's.
+    """
     name = str(body["commonName"])
     for identifier in (name, *body.get("evseID", ())):
         authorization.check(caller, "vra.cpo", operator=station_operator(identifier))
@@ -28,5 +30,5 @@ def announce(records: Records, caller: Caller, body: Mapping[str, Any], now: flo
 
 
 def announced(records: Records, caller: Caller) -> list[dict[str, Any]]:
-    """What the caller has announced, each as it was given."""
+    """The announcements of the caller, as they were sent."""
     return [json.loads(entity.body) for entity in records.entities.of_owner(caller.client_id)]

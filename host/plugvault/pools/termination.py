@@ -1,9 +1,9 @@
-"""An operator leaves: all its contracts are removed and revoked, in small steps.
+"""Termination of an operator: all its contracts are deleted and revoked, in small steps.
 
-An extension: OPCP ends contracts one by one. A step is one short transaction, so that everybody
-else goes on meanwhile, and notes how far it came in the job: a worker that is killed loses
-nothing, the next one goes on, and two at once do no contract twice. What the operator stores
-before the last step goes too; that it can store no more is for who took its access away.
+An extension: OPCP deletes contracts one by one. A step is one short transaction, so that other
+writers can continue, and it stores its progress in the job. After a kill the next worker
+continues, and two workers delete no contract twice. Contracts that the operator stores before the
+last step are deleted too; locking its client is a separate task of the administrator.
 """
 
 import re
@@ -21,18 +21,15 @@ from plugvault.pools.repositories import Records, Store
 KIND = "terminate"
 WAITING, DONE = "waiting", "done"
 BATCH = 100  # contracts: some 10 ms of the database
-PAUSE = 0.02  # seconds after a step: SQLite's other writers look again, they do not queue
-TURN = 1.0  # seconds of steps before `work` comes back
+PAUSE = 0.02  # seconds after a step: waiting SQLite writers poll, they do not queue
+WORK_TIME = 1.0  # seconds of steps in one call of `work`
 LEASE = 60.0  # seconds without a step after which another worker takes the job
 PROVIDER_PATTERN = r"^[A-Za-z]{2}-?[0-9A-Za-z]{3}$"
 MISSING = "There is no such termination."
 
 
 def begin(records: Records, caller: Caller, provider: str, now: float) -> Job:
-    """Have all contracts of a provider ("DEPVA") ended; the job that does it.
-
-    For administrators and the operator itself. Asked again before the end, it is the same job.
-    """
+    """Start the termination of a provider ("DEPVA"). Return its job, the same until it is done."""
     provider = _own(caller, provider)
     records.lock(f"{KIND} {provider}")
     for job in records.jobs.all():
@@ -45,7 +42,7 @@ def begin(records: Records, caller: Caller, provider: str, now: float) -> Job:
 
 
 def progress(records: Records, caller: Caller, provider: str, job_id: str) -> Job:
-    """How far a termination is. Raises PoolError as `begin`, and "not-found"."""
+    """The job of a termination. Raises PoolError as `begin`, and "not-found"."""
     provider = _own(caller, provider)
     job = records.jobs.get(job_id)
     if job is None or (job.kind, job.subject) != (KIND, provider):
@@ -54,16 +51,18 @@ def progress(records: Records, caller: Caller, provider: str, job_id: str) -> Jo
 
 
 def step(store: Store, job: Job, now: float, batch: int = BATCH) -> Job:
-    """Do the next part of a job, and give it as it is then; done when there was nothing left."""
+    """Do the next step of a job. Return the job after it; "done" when no contract was left."""
     with store.write() as records:
         records.lock(job.job_id)
         current = records.jobs.get(job.job_id)
         if current is None or (current.state, current.done) != (WAITING, job.done):
-            return current or replace(job, state=DONE)  # another worker is ahead
-        going = _take(records, job.subject, batch)
-        _remove(records, going, now)
-        more = replace(current, done=current.done + len(going), lease=now + LEASE)
-        after = more if going else replace(more, state=DONE, lease=0.0)
+            return current or replace(job, state=DONE)  # another worker did this step
+        batch_contracts = _lock_next(records, job.subject, batch)
+        _remove(records, batch_contracts, now)
+        done = current.done + len(batch_contracts)
+        after = replace(current, done=done, lease=now + LEASE)
+        if not batch_contracts:
+            after = replace(after, state=DONE, lease=0.0)
         records.jobs.put(after)
         if after.state == DONE:
             detail = f"{after.done} contracts"
@@ -72,11 +71,11 @@ def step(store: Store, job: Job, now: float, batch: int = BATCH) -> Job:
 
 
 def work(store: Store, now: float, batch: int = BATCH) -> Job | None:
-    """Take a job nobody has in hand and do steps of it for a while; None when there is none.
+    """Lease a waiting job and do steps of it for `WORK_TIME`; None when there is none.
 
-    For a worker to call again and again: what is left is free for the next call, anybody's.
+    A worker calls this repeatedly. The remaining steps are free for the next call of any worker.
     """
-    ends = time.monotonic() + TURN
+    ends = time.monotonic() + WORK_TIME
     with store.write() as records:
         job = records.jobs.claim(now, now + LEASE)
     if job is None or job.kind != KIND:
@@ -92,22 +91,22 @@ def work(store: Store, now: float, batch: int = BATCH) -> Job | None:
     return job
 
 
-def _take(records: Records, provider: str, batch: int) -> Sequence[Contract]:
-    """Contracts whose vehicles no other writer has in hand until the transaction ends."""
-    vehicles = {one.vehicle for one in records.contracts.of_provider(provider, batch)}
+def _lock_next(records: Records, provider: str, batch: int) -> Sequence[Contract]:
+    """The next contracts of a provider, with their vehicles locked."""
+    vehicles = {contract.vehicle for contract in records.contracts.of_provider(provider, batch)}
     if not vehicles:
         return ()
     records.lock(*vehicles)
-    found = records.contracts.of_provider(provider, batch)  # as it is now that they are ours
-    return [one for one in found if one.vehicle in vehicles]
+    contracts = records.contracts.of_provider(provider, batch)  # read again under the locks
+    return [contract for contract in contracts if contract.vehicle in vehicles]
 
 
-def _remove(records: Records, going: Sequence[Contract], now: float) -> None:
-    """As `contracts.remove`, for many: of statements, not of meaning, there are fewer."""
-    issued = [(one.issuer, one.serial) for one in going]
-    records.statuses.revoke(issued, contracts.ENDED, int(now))
-    records.contracts.delete_all(going)
-    for contract in going:
+def _remove(records: Records, batch_contracts: Sequence[Contract], now: float) -> None:
+    """As `contracts.remove`, with few SQL statements for many contracts."""
+    identities = [(contract.issuer, contract.serial) for contract in batch_contracts]
+    records.statuses.revoke(identities, contracts.ENDED, int(now))
+    records.contracts.delete_all(batch_contracts)
+    for contract in batch_contracts:
         contracts.tell_maker(records, "oem.contract.deleted", contract, now)
 
 

@@ -12,7 +12,7 @@ from plugvault.store.pools import Contracts, Roots, Statuses, Vehicles
 from plugvault.store.rows import (
     Clients,
     EndEntities,
-    GuessBook,
+    FailedAttempts,
     Peers,
     Providers,
     Registry,
@@ -114,8 +114,8 @@ class SqlRecords:
         return Registry(self._transaction)
 
     @cached_property
-    def guesses(self) -> GuessBook:
-        return GuessBook(self._transaction)
+    def failed_attempts(self) -> FailedAttempts:
+        return FailedAttempts(self._transaction)
 
     @cached_property
     def providers(self) -> Providers:

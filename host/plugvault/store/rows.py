@@ -149,10 +149,10 @@ class Registry(Rows[records.RegisteredVehicle]):
         return self._one(pcid=pcid)
 
 
-class GuessBook(Rows[records.Guesses]):
-    table, record = tables.guesses, records.Guesses
+class FailedAttempts(Rows[records.FailedAttemptCount]):
+    table, record = tables.guesses, records.FailedAttemptCount
 
-    def get(self, who: str, subject: str) -> records.Guesses | None:
+    def get(self, who: str, subject: str) -> records.FailedAttemptCount | None:
         return self._one(who=who, subject=subject)
 
     def delete(self, who: str, subject: str) -> None:
