@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from plugvault.contexts import Startable
@@ -78,7 +79,8 @@ class Ecosystem(Startable):
         milliseconds)`: called after each step of the start. `pool`: the company that runs the
         ecosystem."""
         self.directory = directory
-        self._folder_options = (module, tokens, role_tokens)
+        self._open_folder = partial(Folder, directory, module, tokens, role_tokens)
+        self._role_tokens = role_tokens
         self._on_step = on_step
         self._clock = clock
         self._settings = settings or Settings()
@@ -122,16 +124,16 @@ class Ecosystem(Startable):
 
     def make_tokens(self) -> None:
         """Make the tokens before the first of several ecosystems starts: see `Folder`."""
-        Folder(self.directory, *self._folder_options).make_tokens(*LABELS)
+        self._open_folder().make_tokens(*LABELS)
 
     def _start(self) -> None:
         listener = self._stack.enter_context(server.listen())
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with self._step("tokens", f"{len(LABELS)} tokens, each with its own PIN"):
-            folder = Folder(self.directory, *self._folder_options)
-            role_tokens = self._folder_options[2]
+            folder = self._open_folder()
             tokens = folder.tokens(self._stack, *LABELS)
-            self.pins = {label: folder.pin(label) for label in LABELS if label not in role_tokens}
+            own = [label for label in LABELS if label not in self._role_tokens]
+            self.pins = {label: folder.pin(label) for label in own}
         with self._step("pki", "3 roots, their sub-CAs, the CPS and a station"):
             pki = Authorities(folder, tokens, self._clock(), f"{self.url}/ocsp", self._pool)
             self.v2g_root, self.oem_root, self.mo_root = pki.v2g.root, pki.oem.root, pki.mo.root

@@ -46,10 +46,4 @@ def where(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    if database is None:
-        file = data / "ecosystem.sqlite" if data else None
-        if file is None or not file.is_file():
-            text = f"{data} has no ecosystem.sqlite" if data else "--data or --database is needed"
-            raise typer.BadParameter(text, param_hint="--data")
-        database = f"sqlite:///{file}"
     context.obj = EcosystemLocation(database, data, as_json)

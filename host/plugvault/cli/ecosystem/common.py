@@ -18,15 +18,29 @@ from plugvault.pools.repositories import Records
 from plugvault.store import SqlStore
 
 Row = Mapping[str, Any]
+Limit = typer.Option(help="Number of rows, at most.", min=1, max=10_000)
 
 
 @dataclass(frozen=True)
 class EcosystemLocation:
-    """The ecosystem's database, and its folder with --data; `as_json`: print JSON."""
+    """The options of the group: --database, --data, --json."""
 
-    database: str
+    database: str | None
     folder: Path | None
     as_json: bool
+
+    @property
+    def url(self) -> str:
+        """The database's URL."""
+        if self.database is not None:
+            return self.database
+        if self.folder is None:
+            raise typer.BadParameter("--data or --database is needed", param_hint="--data")
+        file = self.folder / "ecosystem.sqlite"
+        if not file.is_file():
+            text = f"{self.folder} has no ecosystem.sqlite"
+            raise typer.BadParameter(text, param_hint="--data")
+        return f"sqlite:///{file}"
 
 
 def new_group(text: str) -> typer.Typer:
@@ -65,7 +79,7 @@ def writing(context: typer.Context) -> Iterator[Records]:
 @contextmanager
 def _opened(context: typer.Context) -> Iterator[SqlStore]:
     try:
-        store = SqlStore.open(context.obj.database)
+        store = SqlStore.open(context.obj.url)
         try:
             yield store
         finally:

@@ -13,7 +13,7 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Contract
 from plugvault.pools.repositories import Records
 
-app = common.new_group("Contracts in CCP.")
+app = common.new_group("List, delete and end contracts in CCP.")
 Emaid = Annotated[str, typer.Argument(metavar="EMAID")]
 
 
@@ -24,7 +24,7 @@ def list_contracts(
         str | None, typer.Option(help="Provider identifier, such as DEPVA.")
     ] = None,
     vehicle: Annotated[str | None, typer.Option(help="PCID of a vehicle.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Annotated[int, common.Limit] = 50,
 ) -> None:
     """List the contracts of a provider or a vehicle."""
     if (provider is None) == (vehicle is None):

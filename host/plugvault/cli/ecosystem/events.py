@@ -21,7 +21,7 @@ _MOST = 1000
 def list_events(
     context: typer.Context,
     since: Annotated[int, typer.Option(help="List events after this sequence number.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Annotated[int, common.Limit] = 50,
 ) -> None:
     """List events, oldest first; `--since` continues after the last one."""
     with common.reading(context) as records:

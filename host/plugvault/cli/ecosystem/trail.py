@@ -11,7 +11,7 @@ from plugvault.pools import audit as pool
 def audit(
     context: typer.Context,
     since: Annotated[int, typer.Option(help="List entries after this sequence number.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Annotated[int, common.Limit] = 50,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check that the trail is unchanged.")
     ] = False,

@@ -24,7 +24,7 @@ Vehicle = Annotated[str, typer.Argument(help="PCID, VIN or number plate.")]
 def list_vehicles(
     context: typer.Context,
     after: Annotated[str, typer.Option(help="List vehicles after this PCID.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Annotated[int, common.Limit] = 50,
 ) -> None:
     """List vehicles, in the order of their PCIDs."""
     with common.reading(context) as records:
