@@ -75,42 +75,42 @@ class Witness:
             elif isinstance(value, (list, tuple)):
                 self._keep(value)
 
-    def _try_to_read(self, name, found, template):
+    def _try_to_read(self, name, handle, template):
         if template.get(CKA_CLASS) == CKO_SECRET_KEY:
-            allowed = [self.calls.attribute(found, use) for use in USES]
+            allowed = [self.calls.attribute(handle, use) for use in USES]
             self.uses.append([name, sum(1 << i for i, is_ in enumerate(allowed) if any(is_))])
         if template.get(CKA_SENSITIVE) is False:  # of L1: so what is tried below can be done
-            assert self._reads_copy(found, [])
+            assert self._reads_copy(handle, [])
         elif name != "copy" and CKA_SENSITIVE not in template:
             pass  # the public half
-        elif self._reads(found) or any(self._reads_copy(found, less) for less in LESS):
+        elif self._reads(handle) or any(self._reads_copy(handle, less) for less in LESS):
             self.readable.append(name)
 
-    def _reads(self, found):
+    def _reads(self, handle):
         try:
-            return bool(self.calls.attribute(found, CKA_VALUE))
+            return bool(self.calls.attribute(handle, CKA_VALUE))
         except VaultError:
             return False
 
-    def _reads_copy(self, found, less):
+    def _reads_copy(self, handle, less):
         try:
-            made = self.calls.copy(found, [(CKA_TOKEN, False)] + less)
+            duplicate = self.calls.copy(handle, [(CKA_TOKEN, False)] + less)
         except VaultError:
             return False
         try:
-            return self._reads(made)
+            return self._reads(duplicate)
         finally:
-            self.calls.destroy(made)
+            self.calls.destroy(duplicate)
 
     def left(self):
-        found = []
-        for name, made in self.made:
+        names = []
+        for name, handle in self.made:
             try:
-                self.calls.attribute(made, CKA_CLASS)
-                found.append(name)
+                self.calls.attribute(handle, CKA_CLASS)
+                names.append(name)
             except VaultError:
                 pass
-        return found
+        return names
 
     def seen(self, secrets):
         everything = b"|".join(self.passed)
@@ -139,16 +139,16 @@ class Failing:
 
 
 def failures(vault, case):
-    calls, left = vault._backend, 0
+    calls, remaining = vault._backend, 0
     before = len(calls.find([]))
     for at in range(40):  # there are not so many calls
         vault._backend = Failing(calls, at)
         try:
             vault.delete(vault.open_contract_key(*case))
-            return [at, left]
+            return [at, remaining]
         except VaultError as e:
             assert e.reason == "unavailable", str(e)
-            left += len(calls.find([])) - before
+            remaining += len(calls.find([])) - before
         finally:
             vault._backend = calls
     raise AssertionError("it never came to its end")
@@ -163,58 +163,58 @@ def refused(vault, case):
 
 
 def one_way(vault, level, recipe, case, secrets, bad):
-    told = {}
+    report = {}
     calls, all_ways = vault._backend, custody.RECIPES
     custody.RECIPES = {"aes-cbc": ((level, recipe),)}
     vault._survey_result = None
     try:
-        told["trial"] = pkcs11.custody_by_scheme(vault)["iso2"]
+        report["trial"] = pkcs11.custody_by_scheme(vault)["iso2"]
         witness = vault._backend = Witness(calls)
         try:
             key = vault.open_contract_key(*case)
             proved = p256.verify(case[4], DIGEST, vault.sign(key, DIGEST))
-            told["custody"] = [vault.custody(key), proved]
+            report["custody"] = [vault.custody(key), proved]
             vault.delete(key)
             vault._backend = calls
-            told["failed"] = failures(vault, case)
+            report["failed"] = failures(vault, case)
         except VaultError as e:
-            told["custody"] = e.reason
+            report["custody"] = e.reason
         vault._backend = calls
-        told["bad"] = [refused(vault, one) for one in bad]
-        told["readable"] = witness.readable
-        told["uses"] = witness.uses
-        told["left"] = witness.left()
-        told["seen"] = witness.seen(secrets)
-        return told
+        report["bad"] = [refused(vault, arguments_) for arguments_ in bad]
+        report["readable"] = witness.readable
+        report["uses"] = witness.uses
+        report["left"] = witness.left()
+        report["seen"] = witness.seen(secrets)
+        return report
     finally:
         vault._backend, custody.RECIPES, vault._survey_result = calls, all_ways, None
 
 
-def arguments(given):
+def arguments(case_json):
     """Of `open_contract_key`."""
-    case = [given["scheme"]]
-    case += [bytes.fromhex(given[name]) for name in ("dh", "wrapped", "aad", "public")]
+    case = [case_json["scheme"]]
+    case += [bytes.fromhex(case_json[name]) for name in ("dh", "wrapped", "aad", "public")]
     return case
 
 
-def run(vault, given):
+def run(vault, case_json):
     """The object that is printed, for a vault that is open."""
-    secrets = {name: bytes.fromhex(value) for name, value in given["secrets"].items()}
-    bad = [arguments(one) for one in given["bad"]]
-    told = {
-        level: one_way(vault, level, recipe, arguments(given), secrets, bad)
+    secrets = {name: bytes.fromhex(value) for name, value in case_json["secrets"].items()}
+    bad = [arguments(bad_case) for bad_case in case_json["bad"]]
+    report = {
+        level: one_way(vault, level, recipe, arguments(case_json), secrets, bad)
         for level, recipe in custody.RECIPES["aes-cbc"]
     }
-    told["best"] = pkcs11.custody_by_scheme(vault)
-    return told
+    report["best"] = pkcs11.custody_by_scheme(vault)
+    return report
 
 
 def main(words):
     module, label, options, case = words
     with open(case) as file:
-        given = json.load(file)
+        case_json = json.load(file)
     vault = pkcs11.open(module, label, sys.stdin.readline().strip(), options)
-    print(json.dumps(run(vault, given)))
+    print(json.dumps(run(vault, case_json)))
     vault.close()
 
 

@@ -1,4 +1,4 @@
-"""What the tests in this folder share, on CPython and on MicroPython alike."""
+"""Helpers of the tests in this folder, on CPython and on MicroPython alike."""
 
 VECTORS = __file__.rsplit("/", 1)[0] + "/../vectors/"
 
@@ -16,9 +16,9 @@ def raises(error: type, reason, fn, *args, **kwargs):
     try:
         result = fn(*args, **kwargs)
     except error as e:
-        got = getattr(e, "reason", None)
-        if reason is not None and got != reason:
-            raise AssertionError("reason {!r}, not {!r}: {}".format(got, reason, e))
+        actual = getattr(e, "reason", None)
+        if reason is not None and actual != reason:
+            raise AssertionError("reason {!r}, not {!r}: {}".format(actual, reason, e))
         return e
     raise AssertionError("{} was not raised; got {!r}".format(error.__name__, result))
 

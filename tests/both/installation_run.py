@@ -32,8 +32,8 @@ def open_vault(kind, *where):
 
 def stored(files, vault):
     names = [name for name in files.names() if name != INDEX]  # it says what was tried
-    held = [(c.emaid, c.key, c.active) for c in Contracts(files).all()]
-    return [(name, files.read(name)) for name in names], held, sorted(vault.keys())
+    contracts = [(c.emaid, c.key, c.active) for c in Contracts(files).all()]
+    return [(name, files.read(name)) for name in names], contracts, sorted(vault.keys())
 
 
 def run(case, files, trust, contracts, vault, cases):

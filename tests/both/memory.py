@@ -1,4 +1,4 @@
-"""What the stores need around them, in memory: files that can fail, a vault that only has keys."""
+"""The surroundings of the stores in memory: files that can fail, a vault with keys only."""
 
 from evcc.ports.files import StoreError
 from evcc.vault import VaultError

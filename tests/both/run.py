@@ -29,7 +29,7 @@ def outcome(name: str, fn) -> str:
     except Skip as e:
         print("skip {}: {}".format(name, e))
         return "skip"
-    except Exception as e:  # noqa: BLE001 - whatever a test raises is its failure
+    except Exception as e:  # noqa: BLE001 - every exception of a test is its failure
         print("FAIL", name)
         show(e)
         return "FAIL"

@@ -113,8 +113,8 @@ class Station:
                 break
             now += 1
             reply = answer(pair, self.script[pair], self.session_id)
-            frames, told = session.receive(reply, now)
-            events += told
+            frames, new_events = session.receive(reply, now)
+            events += new_events
         return [request[0] for request in self.requests], events
 
     def request(self, name):

@@ -172,7 +172,7 @@ def test_rejects_chain_to_no_anchor():
     refused("untrusted", "contract_self", (), ROOT)
 
 
-def test_cas_that_issued_each_other_end_nowhere():
+def test_cas_that_issued_each_other_lead_to_no_anchor():
     refused("untrusted", "contract_by_loop", ("loop_a", "loop_b"), ROOT)
 
 
@@ -206,8 +206,8 @@ def test_without_a_key_identifier_every_issuer_of_the_name_is_tried():
     leaf = changed("contract_by_root", aki=None)
     without = changed("impostor_root", ski=None)
     for anchors in ([without, c("root")], [c("root"), without]):
-        found = chain.validate(leaf, [], anchors, chain.CONTRACT, NOW, p256.verify)
-        assert found is c("root")
+        anchor_ = chain.validate(leaf, [], anchors, chain.CONTRACT, NOW, p256.verify)
+        assert anchor_ is c("root")
 
 
 def test_rejects_other_curves():
@@ -239,7 +239,7 @@ def test_rejects_ca_as_leaf():
     refused("leaf-is-ca", "contract_ca", SUBS, ROOT)
 
 
-def test_rejects_leaf_whose_key_usage_forbids_its_role():
+def test_rejects_leaf_with_key_usage_against_its_role():
     refused("key-usage", "contract_no_sign", SUBS, ROOT)
     refused("key-usage", "provisioning_no_agreement", SUBS, ROOT, chain.PROVISIONING)
 
@@ -274,7 +274,7 @@ def test_is_anchor_takes_roots():
         chain.is_anchor(c(name), NOW, p256.verify)
 
 
-def test_is_anchor_rejects_what_is_no_root():
+def test_is_anchor_rejects_other_certificates():
     for name in (
         "sub1",
         "contract",

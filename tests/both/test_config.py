@@ -1,4 +1,4 @@
-"""The module's configuration: what is not known, or of another type, is an error."""
+"""The module's configuration: an unknown setting or another type is an error."""
 
 import json
 
@@ -12,77 +12,81 @@ TOKEN = {"kind": "pkcs11", "module": "/x.so", "token": "car", "pin_file": "pin"}
 URI = "pkcs11:token=car?module-path=/x.so&pin-source=file:/p"
 
 
-def whole(**changes):
-    said = {"link": TCP, "vault": TOKEN, "store": "store", "maker": MAKER}
-    said.update(changes)
-    return said
+def configuration(**changes):
+    settings = {"link": TCP, "vault": TOKEN, "store": "store", "maker": MAKER}
+    settings.update(changes)
+    return settings
 
 
 def but(table, **changes):
     """The table with these changed; None: without."""
-    made = dict(table)
-    made.update(changes)
-    return {key: value for key, value in made.items() if value is not None}
+    changed = dict(table)
+    changed.update(changes)
+    return {key: value for key, value in changed.items() if value is not None}
 
 
 GOOD = (
-    whole(),
-    whole(legacy_emaid=True),
-    whole(link={"kind": "tty", "path": "/dev/ttyS0"}),
-    whole(link={"kind": "uart", "number": 1, "baud": 9600, "tx": 4, "rx": 5}),
-    whole(vault={"kind": "link"}),
-    whole(vault={"kind": "link", "name": "car", "key_file": "key"}),
-    whole(vault={"kind": "service", "socket": "/run/vault"}),
-    whole(vault={"kind": "service", "host": "h", "port": 1, "name": "car", "key_file": "key"}),
-    whole(vault={"kind": "pkcs11", "token": URI}),
-    whole(vault=but(TOKEN, serial="01", options="", minimum_custody="L2", provisioning="")),
-    whole(vault=but(TOKEN, token=None, serial="01")),
+    configuration(),
+    configuration(legacy_emaid=True),
+    configuration(link={"kind": "tty", "path": "/dev/ttyS0"}),
+    configuration(link={"kind": "uart", "number": 1, "baud": 9600, "tx": 4, "rx": 5}),
+    configuration(vault={"kind": "link"}),
+    configuration(vault={"kind": "link", "name": "car", "key_file": "key"}),
+    configuration(vault={"kind": "service", "socket": "/run/vault"}),
+    configuration(
+        vault={"kind": "service", "host": "h", "port": 1, "name": "car", "key_file": "key"}
+    ),
+    configuration(vault={"kind": "pkcs11", "token": URI}),
+    configuration(
+        vault=but(TOKEN, serial="01", options="", minimum_custody="L2", provisioning="")
+    ),
+    configuration(vault=but(TOKEN, token=None, serial="01")),
 )
 BAD = (
-    (but(whole(), store=None), "store is missing"),
-    (whole(stroe="store"), "stroe: nobody knows"),
-    (whole(store=1), "store is a text"),
-    (whole(legacy_emaid=1), "legacy_emaid is true or false"),
-    (whole(legacy_emaid="false"), "legacy_emaid is true or false"),
-    (whole(link=[]), "link is an object"),
-    (whole(link={}), "link: kind is one of"),
-    (whole(link={"kind": "usb"}), "link: kind is one of"),
-    (whole(link={"kind": ["tcp"]}), "link: kind is one of"),
-    (whole(link=but(TCP, port="5000")), "port is a number"),
-    (whole(link=but(TCP, port=True)), "port is a number"),
-    (whole(link=but(TCP, port=5000.0)), "port is a number"),
-    (whole(link=but(TCP, baud=9600)), "baud: nobody knows"),
-    (whole(vault=but(TOKEN, pin="4711")), "pin: nobody knows"),
-    (whole(vault=but(TOKEN, module=None)), "module is missing"),
-    (whole(vault=but(TOKEN, pin_file=None)), "pin_file is missing"),
-    (whole(vault=but(TOKEN, token=None)), "token: "),
-    (whole(vault=but(TOKEN, token=URI)), "module is said twice"),
-    (whole(vault=but(TOKEN, token=URI, module=None)), "pin_file is said twice"),
-    (whole(vault=but(TOKEN, token="pkcs11:serial=1", serial="1")), "said twice"),
-    (whole(vault=but(TOKEN, token="pkcs11:tokn=car")), "the known attributes are"),
-    (whole(vault={"kind": "service"}), "either socket, or host and port"),
-    (whole(vault={"kind": "service", "host": "h"}), "either socket, or host and port"),
+    (but(configuration(), store=None), "store is missing"),
+    (configuration(stroe="store"), "stroe: unknown key"),
+    (configuration(store=1), "store is a text"),
+    (configuration(legacy_emaid=1), "legacy_emaid is true or false"),
+    (configuration(legacy_emaid="false"), "legacy_emaid is true or false"),
+    (configuration(link=[]), "link is an object"),
+    (configuration(link={}), "link: kind is one of"),
+    (configuration(link={"kind": "usb"}), "link: kind is one of"),
+    (configuration(link={"kind": ["tcp"]}), "link: kind is one of"),
+    (configuration(link=but(TCP, port="5000")), "port is a number"),
+    (configuration(link=but(TCP, port=True)), "port is a number"),
+    (configuration(link=but(TCP, port=5000.0)), "port is a number"),
+    (configuration(link=but(TCP, baud=9600)), "baud: unknown key"),
+    (configuration(vault=but(TOKEN, pin="4711")), "pin: unknown key"),
+    (configuration(vault=but(TOKEN, module=None)), "module is missing"),
+    (configuration(vault=but(TOKEN, pin_file=None)), "pin_file is missing"),
+    (configuration(vault=but(TOKEN, token=None)), "token: "),
+    (configuration(vault=but(TOKEN, token=URI)), "module is said twice"),
+    (configuration(vault=but(TOKEN, token=URI, module=None)), "pin_file is said twice"),
+    (configuration(vault=but(TOKEN, token="pkcs11:serial=1", serial="1")), "said twice"),
+    (configuration(vault=but(TOKEN, token="pkcs11:tokn=car")), "the known attributes are"),
+    (configuration(vault={"kind": "service"}), "either socket, or host and port"),
+    (configuration(vault={"kind": "service", "host": "h"}), "either socket, or host and port"),
     (
-        whole(vault={"kind": "service", "socket": "s", "host": "h", "port": 1}),
+        configuration(vault={"kind": "service", "socket": "s", "host": "h", "port": 1}),
         "either socket, or host and port",
     ),
-    (whole(vault={"kind": "link", "name": "car"}), "name and key_file"),
-    (whole(maker=MAKER[2:]), "maker: 65 bytes"),
-    (whole(maker="05" + MAKER[2:]), "maker: 65 bytes"),
-    (whole(maker=MAKER[:-1] + "g"), "maker: 65 bytes"),
-    (whole(maker=" " + MAKER[1:]), "maker: 65 bytes"),
+    (configuration(vault={"kind": "link", "name": "car"}), "name and key_file"),
+    (configuration(maker=MAKER[2:]), "maker: 65 bytes"),
+    (configuration(maker="05" + MAKER[2:]), "maker: 65 bytes"),
+    (configuration(maker=MAKER[:-1] + "g"), "maker: 65 bytes"),
+    (configuration(maker=" " + MAKER[1:]), "maker: 65 bytes"),
 )
 
 
-def test_a_whole_configuration_is_taken():
-    for said in GOOD:
-        assert config.checked(said)["maker"][0] == 4
+def test_a_complete_configuration_is_accepted():
+    for settings in GOOD:
+        assert config.checked(settings)["maker"][0] == 4
 
 
-def test_what_is_wrong_is_named():
-    for said, words in BAD:
-        error = raises(ConfigError, "config", config.checked, said)
-        assert words in error.detail, (said, error.detail)
+def test_each_wrong_setting_is_named():
+    for settings, words in BAD:
+        error = raises(ConfigError, "config", config.checked, settings)
+        assert words in error.detail, (settings, error.detail)
         assert "4711" not in str(error)
 
 
@@ -95,7 +99,7 @@ def test_a_token_is_named_in_pieces_or_by_a_uri():
 
 
 def test_a_file_is_one_object_in_utf_8():
-    text = json.dumps(whole())
+    text = json.dumps(configuration())
     assert config.parse(text.encode())["store"] == "store"
     assert config.parse(b" " + text.encode() + b"\r\n")["store"] == "store"
     for data in (

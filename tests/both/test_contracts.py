@@ -129,7 +129,7 @@ def test_an_older_certificate_does_not_replace_a_newer():
     raises(ContractError, "older", admit, contracts, older)
 
 
-def test_what_is_installed_or_was_cannot_be_installed_again():
+def test_an_installed_or_removed_contract_cannot_be_installed_again():
     contracts = Contracts(MemoryFiles())
     for n in (0, 7):
         install(contracts, n)
@@ -219,8 +219,8 @@ def test_a_full_disk_at_any_write_leaves_the_old_contract():
         assert contracts.all()[0].key[0] == 0
 
 
-def test_what_is_committed_stays_committed_when_the_old_chain_cannot_be_removed():
-    """To its owner an error means the old contract, whose key it would keep, and lose the new."""
+def test_a_commit_stays_when_the_old_chain_cannot_be_removed():
+    """An error would tell the caller to keep the old contract and to lose the new key."""
     files = MemoryFiles()
     contracts = filled(2, files)
     files.stuck = True
@@ -238,7 +238,7 @@ def test_a_full_disk_is_named_even_where_nothing_can_be_removed():
     raises(StoreError, "full", contracts.commit, contract(7), chain(7))
 
 
-def test_a_restart_removes_what_an_installation_left_and_what_it_replaced():
+def test_a_restart_removes_leftovers_and_replaced_keys():
     files = MemoryFiles()
     contracts = Contracts(files)
     old, new = install(contracts, 1), install(contracts, 2)
@@ -250,7 +250,7 @@ def test_a_restart_removes_what_an_installation_left_and_what_it_replaced():
     assert len(files.names()) == 2
 
 
-def test_the_journal_keeps_the_last_keys_that_are_owed_and_no_more():
+def test_the_journal_keeps_the_last_keys_to_delete_and_no_more():
     files = MemoryFiles()
     contracts = Contracts(files)
     keys = [begun(contracts, n)[0].key for n in range(20)]
@@ -269,19 +269,19 @@ def test_a_restart_removes_the_key_of_a_contract_that_was_removed():
     assert vault.held == []
 
 
-def test_a_key_that_no_contract_and_no_journal_names_stays_until_somebody_says_so():
+def test_an_unnamed_key_stays_until_it_is_discarded():
     files = MemoryFiles()
-    kept = install(Contracts(files), 1)
+    contract_ = install(Contracts(files), 1)
     stray = b"\0" * 15 + b"?"
-    vault = KeyList([kept.key, stray])
+    vault = KeyList([contract_.key, stray])
     contracts = Contracts(files)
     assert contracts.recover(vault) == ["a key that no contract names stays: " + "00" * 15 + "3f"]
-    assert vault.held == [kept.key, stray] and contracts.unnamed == [stray]
+    assert vault.held == [contract_.key, stray] and contracts.unnamed == [stray]
     contracts.discard_unnamed(vault)
-    assert vault.held == [kept.key] and contracts.unnamed == []
+    assert vault.held == [contract_.key] and contracts.unnamed == []
 
 
-def test_unnamed_keys_go_but_for_those_that_the_vault_keeps():
+def test_discarding_removes_unnamed_keys_except_undeletable_ones():
     class Vault(KeyList):
         def delete(self, key):
             raise VaultError(self.reason)
@@ -305,18 +305,18 @@ def test_an_older_index_costs_no_key():
     newer, files.content["contracts"] = files.content["contracts"], copy
     vault = KeyList([second.key])  # the first one's was removed
     again = Contracts(files)
-    told = again.recover(vault)
-    assert "older than the token" in told[1] and second.key in again.unnamed
+    messages = again.recover(vault)
+    assert "older than the token" in messages[1] and second.key in again.unnamed
     third = install(again, 3)
     vault.held.append(third.key)
-    told = Contracts(files).recover(vault)
+    messages = Contracts(files).recover(vault)
     assert vault.held == [second.key, third.key] and first.key not in vault.held
-    assert len(told) == 1 and "stays" in told[0]  # what was made since is newer than both
+    assert len(messages) == 1 and "stays" in messages[0]  # the newest contract is newer than both
     files.content["contracts"] = newer
     assert Contracts(files).chain("DEABCC000000000") == chain(2)
 
 
-def test_a_car_claims_its_keys_and_a_new_one_draws_who_it_is():
+def test_a_car_claims_its_keys_and_a_new_car_draws_its_owner_id():
     files = MemoryFiles()
 
     class Random(KeyList):
@@ -331,7 +331,7 @@ def test_a_car_claims_its_keys_and_a_new_one_draws_who_it_is():
     assert again.owner == b"R" * 8
 
 
-def test_what_cannot_be_removed_is_named_and_no_reason_not_to_start():
+def test_undeletable_files_and_keys_are_named_and_do_not_stop_the_start():
     class ReadOnly(MemoryFiles):
         def delete(self, name):
             raise StoreError("read-only", name)
@@ -342,46 +342,46 @@ def test_what_cannot_be_removed_is_named_and_no_reason_not_to_start():
 
     files = ReadOnly()
     contracts = Contracts(files)
-    kept, (cut_off, _) = install(contracts, 1), begun(contracts, 2)
+    contract_, (cut_off, _) = install(contracts, 1), begun(contracts, 2)
     files.content["chain-" + "09" * 16] = b"left over"
-    vault = Away([kept.key, cut_off.key])
-    found = Contracts(files).recover(vault)
-    assert len(found) == 2 and all(" stays: " in sentence for sentence in found)
+    vault = Away([contract_.key, cut_off.key])
+    messages = Contracts(files).recover(vault)
+    assert len(messages) == 2 and all(" stays: " in sentence for sentence in messages)
 
 
-def test_a_contract_whose_key_is_gone_half_torn_or_anothers_is_named_and_not_used():
-    zero, one = b"\0" * 16, b"\1" * 16
+def test_a_contract_with_a_missing_or_wrong_key_is_named_and_not_used():
+    first_key, second_key = b"\0" * 16, b"\1" * 16
 
     class Another(KeyList):
         def keys(self):
-            return [(zero, point(one)), (one, point(one))]
+            return [(first_key, point(second_key)), (second_key, point(second_key))]
 
     for vault in (
-        KeyList([one]),
-        KeyList([zero, one], halves=[zero]),
-        KeyList([zero, one], torn=[zero]),
-        Another([zero, one]),
+        KeyList([second_key]),
+        KeyList([first_key, second_key], halves=[first_key]),
+        KeyList([first_key, second_key], torn=[first_key]),
+        Another([first_key, second_key]),
     ):
         contracts = filled(2)
-        found = contracts.recover(vault)
-        assert len(found) == 1 and "DEABCC000000000" in found[0]
+        messages = contracts.recover(vault)
+        assert len(messages) == 1 and "DEABCC000000000" in messages[0]
         raises(ContractError, "key-lost", contracts.usable, NOW)
-        assert contracts.usable(NOW, "DEABCC000000001").key == one
-        assert vault.held[-1] == one
+        assert contracts.usable(NOW, "DEABCC000000001").key == second_key
+        assert vault.held[-1] == second_key
 
 
-def test_a_contract_whose_chain_is_gone_or_anothers_is_named_and_not_used():
+def test_a_contract_with_a_missing_or_wrong_chain_is_named_and_not_used():
     for damage in (lambda f, name: f.delete(name), lambda f, name: f.write(name, pack(chain(5)))):
         files = MemoryFiles()
         contracts = filled(2, files)
         damage(files, "chain-" + "00" * 16)
-        found = contracts.recover(KeyList([b"\0" * 16, b"\1" * 16]))
-        assert len(found) == 1 and "chain of DEABCC000000000" in found[0]
+        messages = contracts.recover(KeyList([b"\0" * 16, b"\1" * 16]))
+        assert len(messages) == 1 and "chain of DEABCC000000000" in messages[0]
         raises(ContractError, "key-lost", contracts.usable, NOW)
         assert contracts.usable(NOW, "DEABCC000000001").key == b"\1" * 16
 
 
-def test_what_was_damaged_may_be_installed_once_more_and_what_is_whole_may_not():
+def test_a_damaged_contract_may_be_installed_again_and_an_intact_one_may_not():
     contracts = filled(1)
     for n in (7, 8):
         raises(ContractError, "replayed", admit, contracts, contract(0))
@@ -393,7 +393,7 @@ def test_what_was_damaged_may_be_installed_once_more_and_what_is_whole_may_not()
         assert contracts.recover(KeyList([again.key])) == []
 
 
-def test_one_answer_lost_is_no_key_lost_and_a_vault_that_is_gone_is_said_to_be():
+def test_a_lost_answer_is_no_lost_key_and_a_missing_vault_is_an_error():
     class Flaky(KeyList):
         left = 2
 
@@ -430,7 +430,7 @@ def test_without_an_index_no_key_is_removed():
     assert vault.held == [b"\1" * 16]
 
 
-def test_an_index_that_says_what_is_never_written_is_damaged():
+def test_an_index_with_impossible_fields_is_damaged():
     for change in (
         lambda fields: fields + fields[11:18],
         lambda fields: fields[:16] + [fields[9]] + fields[17:],  # as active as the first

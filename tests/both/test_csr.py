@@ -46,5 +46,5 @@ def test_signs_the_digest_of_the_request_info():
     assert der.raw_signature(tail, start + 1, stop) == SIGNATURE
 
 
-def test_refuses_what_is_no_pcid():
+def test_refuses_a_malformed_pcid():
     raises(IdError, "length", csr.build, "SHORT", "Example", None, POINT, lambda digest: SIGNATURE)

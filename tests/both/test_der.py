@@ -1,4 +1,4 @@
-"""evcc.der: what is no DER is refused, and what is written reads back."""
+"""evcc.der refuses malformed DER, and reads back its own output."""
 
 from evcc import der
 from helpers import raises

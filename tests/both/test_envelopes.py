@@ -87,16 +87,16 @@ def test_a_new_provisioning_key_begins_anew():
     raises(EnvelopeError, "seen", reread(envelopes).check, OTHER, POINT, WRAPPED, LEAF)
 
 
-def test_only_what_was_opened_is_said_to_have_been():
+def test_only_an_opened_envelope_counts_as_opened():
     envelopes = added()
     assert not envelopes.opened(LEAF)
     envelopes.settle(POINT, True)
     assert reread(envelopes).opened(LEAF) and not envelopes.opened(b"another")
 
 
-def test_what_is_not_whole_is_damaged():
-    whole = added().packed()
-    for stored in (whole[:-1], whole + b"\0", whole[:5], whole[:-1] + b"\3"):
+def test_an_incomplete_table_is_damaged():
+    packed = added().packed()
+    for stored in (packed[:-1], packed + b"\0", packed[:5], packed[:-1] + b"\3"):
         raises(EnvelopeError, "damaged", Envelopes, 4, stored)
     five = Envelopes(5)
     fill(five, 5)

@@ -38,8 +38,8 @@ def unwritable(reason: str, body: dict) -> str:
 def test_annex_j_authorization_req_fragment():
     # ISO 15118-2 Annex J.2
     value = {"Id": "ID1", "GenChallenge": b"Some Random Data"}
-    found = exi.fragment("AuthorizationReq", value)
-    assert found.hex() == "80040152510c40829b7b6b2902930b73237b6902230ba309e8"
+    encoded = exi.fragment("AuthorizationReq", value)
+    assert encoded.hex() == "80040152510c40829b7b6b2902930b73237b6902230ba309e8"
 
 
 def test_annex_j_signed_info_in_the_schema_of_xmldsig_alone():
@@ -69,8 +69,8 @@ def test_annex_j_signed_info_in_the_schema_of_xmldsig_alone():
 def test_emaid_fragment_uses_the_relaxed_grammar():
     # The digest in Hubject's published CertificateInstallationRes is over these bytes.
     value = {"Id": "ID4", "value": "EMP99CQAPAB004"}
-    found = exi.fragment("eMAID", value)
-    assert found.hex() == "80ec0202a4a21a40041153540e4e50d4505410508c0c0d3d3d00"
+    encoded = exi.fragment("eMAID", value)
+    assert encoded.hex() == "80ec0202a4a21a40041153540e4e50d4505410508c0c0d3d3d00"
 
 
 def test_emaid_fragment_typed_is_the_peers_form():
@@ -90,18 +90,18 @@ def test_negative_response_reads_and_writes():
         "8098020a8f71b5d5047d91c100c21a8279031b2b93a24b739ba30b6361039ba30ba3ab98861820100240200"
         "40330008000330008000330019800"
     )
-    found = exi.decode(data)
-    header = found["V2G_Message"]["Header"]
+    decoded = exi.decode(data)
+    header = decoded["V2G_Message"]["Header"]
     assert header["SessionID"] == bytes.fromhex("2A3DC6D75411F647")
     assert header["Notification"] == {
         "FaultCode": "UnknownError",
         "FaultMsg": "CPO certInstall status",
     }
-    response = found["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    response = decoded["V2G_Message"]["Body"]["CertificateInstallationRes"]
     assert response["ResponseCode"] == "FAILED_NoCertificateAvailable"
     assert response["DHpublickey"] == {"Id": "0", "value": b"\0"}
     assert response["eMAID"] == {"Id": "0", "value": "0"}
-    assert exi.encode(found) == data
+    assert exi.encode(decoded) == data
 
 
 def test_app_protocol_response():
@@ -183,9 +183,9 @@ def test_text_at_every_bit_offset():
     for length in range(70):
         entry = {"VersionNumberMajor": 2, "VersionNumberMinor": 0, "SchemaID": 1, "Priority": 1}
         entry["ProtocolNamespace"] = "urn:iso:15118:2:2013:MsgDef" + "x" * length
-        other = dict(entry)
-        other["ProtocolNamespace"] = "y" * length
-        sent = {"supportedAppProtocolReq": {"AppProtocol": [entry, other, entry]}}
+        other_entry = dict(entry)
+        other_entry["ProtocolNamespace"] = "y" * length
+        sent = {"supportedAppProtocolReq": {"AppProtocol": [entry, other_entry, entry]}}
         assert exi.decode(exi.encode(sent, "sap"), "sap") == sent
 
 
@@ -194,9 +194,9 @@ def test_both_forms_of_an_empty_value():
     assert exi.decode(octets("10000000 1001100 0 0 1 000 10 0 100011 0")) == message({})
     assert exi.decode(octets("10000000 1001100 0 0 0 00000000 0 10 0 100011 0")) == message({})
     bare = "8098004010608309840361800d86002800"  # EXIficient, values of our own
-    found = exi.decode(bytes.fromhex(bare))["V2G_Message"]["Body"]["CertificateInstallationRes"]
-    assert found["DHpublickey"] == {"Id": "a", "value": b""}
-    assert found["eMAID"] == {"Id": "", "value": ""}
+    decoded = exi.decode(bytes.fromhex(bare))["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    assert decoded["DHpublickey"] == {"Id": "a", "value": b""}
+    assert decoded["eMAID"] == {"Id": "", "value": ""}
 
 
 def test_a_bare_end_is_no_enumeration_value():
@@ -280,7 +280,7 @@ def test_refuses_other_octets_after_the_end():
     raises(ExiError, "trailing", exi.decode, data[:-1] + bytes([data[-1] | 1]))
 
 
-def test_refuses_a_root_that_is_none():
+def test_refuses_an_element_that_is_no_root():
     count = len(grammar.load("iso2").roots())
     assert count < 127
     for code in (count, 127):
@@ -328,15 +328,15 @@ def test_refuses_a_length_beyond_the_end():
 def test_refuses_numbers_outside_their_type():
     # ServiceDetailReq, ServiceID: unsignedShort of 65536
     refused("value", BODY + "011001 0 0 10000000 10000000 00000100 0 0" + END)
-    found = exi.decode(octets(BODY + "011001 0 0 11111111 11111111 00000011 0 0" + END))
-    assert found["V2G_Message"]["Body"] == {"ServiceDetailReq": {"ServiceID": 65535}}
+    decoded = exi.decode(octets(BODY + "011001 0 0 11111111 11111111 00000011 0 0" + END))
+    assert decoded["V2G_Message"]["Body"] == {"ServiceDetailReq": {"ServiceID": 65535}}
     # CableCheckReq, DC_EVStatus: EVRESSSOC of 101 in seven bits
     status = BODY + "000011 0 0 0 1 0 0 0 0000 0 0 0 "
     assert exi.decode(octets(status + "1100100 0 0 0" + END))
     refused("value", status + "1100101 0 0 0" + END)
 
 
-def test_refuses_an_enumeration_value_there_is_not():
+def test_refuses_an_unknown_enumeration_value():
     # SessionSetupRes, ResponseCode: 26 of 26 values in five bits
     detail = refused("value", BODY + "011110 0 0 11010 0" + "0" * 90)
     assert detail.startswith("V2G_Message/Body/SessionSetupRes/ResponseCode: ")
@@ -347,7 +347,7 @@ def test_refuses_an_integer_without_end():
     refused("value", BODY + "011001 0 0 " + "10000000 " * 300 + "00000000 0 0" + END)
 
 
-def test_refuses_what_is_no_character():
+def test_refuses_numbers_that_are_no_character():
     start = BODY + "011011 00 0 "  # ServiceDiscoveryReq, ServiceScope
     for point in ("10000000 10110000 00000011", "11111111 11111111 01111111"):  # D800, 1FFFFF
         refused("value", start + "00000011 " + point + " 0 0" + END)
@@ -380,14 +380,14 @@ def test_refuses_lists_without_end_where_the_schema_has_no_bound():
     at = 0
     while bits[at] == two[at]:
         at += 1
-    one = two[at : at + len(two.rstrip("0")) - len(bits.rstrip("0"))]
+    item = two[at : at + len(two.rstrip("0")) - len(bits.rstrip("0"))]
 
     def forged(more):  # two items, and so many more
-        whole, size = int(two[:at], 2), at + len(one) * more + len(two) - at
+        number, size = int(two[:at], 2), at + len(item) * more + len(two) - at
         for _ in range(more):
-            whole = whole << len(one) | int(one, 2)
-        whole = (whole << len(two) - at | int(two[at:], 2)) << -size % 8
-        return whole.to_bytes((size + 7) // 8, "big")
+            number = number << len(item) | int(item, 2)
+        number = (number << len(two) - at | int(two[at:], 2)) << -size % 8
+        return number.to_bytes((size + 7) // 8, "big")
 
     info["Reference"] = [reference] * grammar.MOST
     assert exi.decode(forged(grammar.MOST - 2), "xmldsig") == sent
@@ -479,7 +479,7 @@ def test_leaves_the_message_as_it_was():
     assert sorted(request) == ["ContractSignatureCertChain", "eMAID"]
 
 
-def test_refuses_schemas_and_elements_nobody_has():
+def test_refuses_unknown_schemas_and_elements():
     raises(ExiError, "unknown", exi.decode, b"\x80\0", "din")
     raises(ExiError, "unknown", exi.encode, {"Foo": {}})
     raises(ExiError, "unknown", exi.encode, {"SAProvisioningCertificateChain": {}})  # no root

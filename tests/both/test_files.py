@@ -1,4 +1,4 @@
-"""The file store: whole or not at all, whatever happens in the middle."""
+"""The file store: a write is complete or has no effect, after any interruption."""
 
 import builtins
 import os
@@ -13,7 +13,7 @@ class Cut(BaseException):
 
 
 class _Scene:
-    """Stands in for `open` and `os` (whose `open` it also is) and fails at step `at`."""
+    """A stand-in for `open`, `os` and `os.open` that fails at step `at`."""
 
     def __init__(self, at=0, error=None, lost=0):
         self.at = at
@@ -104,7 +104,7 @@ def _attempt(folder, at, error):
     return scene.step >= at
 
 
-def test_what_was_written_is_read_back_by_the_next_start():
+def test_written_files_are_read_back_by_the_next_start():
     folder = _folder()
     Files(folder).write("slots", b"\x00\x01")
     store = Files(folder)

@@ -23,7 +23,7 @@ def test_bodies_of_every_shape_come_back():
         assert _through(body) == body
 
 
-def test_a_frame_of_nothing_is_none():
+def test_an_empty_frame_is_ignored():
     for seed in (0, 7):
         (raw,) = frame.FrameReader(9).feed(frame.encode(b"", seed))
         assert frame.unseal(raw, seed) is None
@@ -56,8 +56,17 @@ def test_a_frame_of_another_connection_is_as_good_as_damaged():
 
 def test_truncated_and_concatenated_frames_resync():
     reader = frame.FrameReader(64)
-    whole = frame.encode(b"whole")
-    line = b"\x11REPL noise" + whole[:4] + b"\x00" + whole + whole[:-1] + whole + b"\x00" + whole
+    encoded = frame.encode(b"whole")
+    line = (
+        b"\x11REPL noise"
+        + encoded[:4]
+        + b"\x00"
+        + encoded
+        + encoded[:-1]
+        + encoded
+        + b"\x00"
+        + encoded
+    )
     bodies = [frame.unseal(raw) for raw in reader.feed(line)]
     assert [body for body in bodies if body] == [b"whole", b"whole"]
 
@@ -67,8 +76,8 @@ def test_a_frame_over_the_limit_is_never_collected():
     for _ in range(200):
         assert reader.feed(b"\x41" * 100) == []
         assert len(reader._buffer) <= 64 + 4 + 1
-    whole = frame.encode(b"next")
-    assert [frame.unseal(raw) for raw in reader.feed(b"\x00" + whole)] == [b"next"]
+    encoded = frame.encode(b"next")
+    assert [frame.unseal(raw) for raw in reader.feed(b"\x00" + encoded)] == [b"next"]
     assert reader.dropped == 1
 
 

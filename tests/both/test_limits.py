@@ -66,9 +66,9 @@ def revoked_in_a_file(n):
 
 def organisation(n):
     maker, car = _pair()
-    said = maker.ask(car, b"provision.csr", b"PVTP0000000000001", b"o" * n, b"DE")
-    if said[0] != b"ok":
-        raise telematics.RequestRefusedError(said[1].decode())
+    answer_ = maker.ask(car, b"provision.csr", b"PVTP0000000000001", b"o" * n, b"DE")
+    if answer_[0] != b"ok":
+        raise telematics.RequestRefusedError(answer_[1].decode())
 
 
 def anchors(n):
@@ -99,15 +99,13 @@ def depth(n):
 
 def below(n):
     """n CA certificates below a CA whose path length is 1."""
-    whole = [c(name) for name in ("plain3", "plain2")][2 - n :] + [
-        changed("plain1", path_length=1)
-    ]
-    leaf = changed("contract_of_five", issuer=whole[0].subject, aki=whole[0].ski)
-    chain.MAX_PATH, kept = 9, chain.MAX_PATH
+    cas = [c(name) for name in ("plain3", "plain2")][2 - n :] + [changed("plain1", path_length=1)]
+    leaf = changed("contract_of_five", issuer=cas[0].subject, aki=cas[0].ski)
+    chain.MAX_PATH, limit = 9, chain.MAX_PATH
     try:
-        return chain.validate(leaf, whole, [c("root")], chain.CONTRACT, NOW, yes)
+        return chain.validate(leaf, cas, [c("root")], chain.CONTRACT, NOW, yes)
     finally:
-        chain.MAX_PATH = kept
+        chain.MAX_PATH = limit
 
 
 def path_length(n):
@@ -213,7 +211,7 @@ def too_early(n):
 
 
 def response(n):
-    """An answer of n bytes that says no: whoever reads it finds out."""
+    """Read a negative answer of n bytes."""
     body = dict(OFFERED["CertificateInstallation"])
     body["ResponseCode"] = "FAILED"
     data = exi.encode(envelope(b"\1", "CertificateInstallationRes", body))
@@ -263,10 +261,10 @@ def frame_body(n):
 
 def numbered_ahead(n):
     """A frame so many numbers ahead of the one that is missing is kept."""
-    one = mux.Mux(1)
-    one._peer = 2
-    one._arrived(bytes([0xE0, n, 0, 0, 0, 0, 0]) + b"\0\0\1x")
-    if not one._early:
+    link = mux.Mux(1)
+    link._peer = 2
+    link._arrived(bytes([0xE0, n, 0, 0, 0, 0, 0]) + b"\0\0\1x")
+    if not link._early:
         raise mux.LinkError("full")
 
 
@@ -274,7 +272,7 @@ def dated(which, attribute):
     """The last or first second of one certificate of a path, n seconds ago."""
 
     def at(n):
-        path = {one: c(one) for one in ("contract", "sub2", "sub1", "root")}
+        path = {name: c(name) for name in ("contract", "sub2", "sub1", "root")}
         path[which] = changed(which, **{attribute: NOW - n})
         subs = [path["sub2"], path["sub1"]]
         chain.validate(path["contract"], subs, [path["root"]], chain.CONTRACT, NOW, yes)
@@ -395,31 +393,31 @@ LEAST = (  # what, the least there must be, how to try it, what one less is refu
 )
 
 
-def test_the_most_there_may_be_passes_and_one_more_is_refused():
-    for what, most, attempt, error, reason in MOST:
-        _passes(what, attempt, most)
-        _refused(what, error, reason, attempt, most + 1)
+def test_the_maximum_passes_and_one_more_is_refused():
+    for label, most, attempt, error, reason in MOST:
+        _passes(label, attempt, most)
+        _refused(label, error, reason, attempt, most + 1)
 
 
-def test_the_least_there_must_be_passes_and_one_less_is_refused():
-    for what, least, attempt, error, reason in LEAST:
-        if what != "bytes of a certificate":
-            _passes(what, attempt, least)
-        _refused(what, error, reason, attempt, least - 1)
+def test_the_minimum_passes_and_one_less_is_refused():
+    for label, least, attempt, error, reason in LEAST:
+        if label != "bytes of a certificate":
+            _passes(label, attempt, least)
+        _refused(label, error, reason, attempt, least - 1)
 
 
-def _passes(what, attempt, n):
+def _passes(name, attempt, n):
     try:
         attempt(n)
     except Exception as e:  # noqa: BLE001 - it names the row
-        raise AssertionError("{}: {} does not pass: {!r}".format(what, n, e))
+        raise AssertionError("{}: {} does not pass: {!r}".format(name, n, e))
 
 
-def _refused(what, error, reason, attempt, n):
+def _refused(name, error, reason, attempt, n):
     try:
         raises(error, reason, attempt, n)
     except AssertionError as e:
-        raise AssertionError("{}: {}: {}".format(what, n, e))
+        raise AssertionError("{}: {}: {}".format(name, n, e))
 
 
 def test_each_channel_carries_its_longest_message_and_no_longer_one():
@@ -429,23 +427,23 @@ def test_each_channel_carries_its_longest_message_and_no_longer_one():
     waits[mux.LOG] = 4096
     assert longest == mux.LIMITS and waits == mux.QUEUES and mux.EACH == 32
     for channel, limit in longest.items():
-        one = mux.Mux(1)
-        raises(mux.LinkError, "too-long", one.send, channel, bytes(limit + 1))
-        one.send(channel, bytes(limit))
-        for extra, kept in ((0, True), (1, False)):  # as it comes in
-            other = mux.Mux(1)
+        sender = mux.Mux(1)
+        raises(mux.LinkError, "too-long", sender.send, channel, bytes(limit + 1))
+        sender.send(channel, bytes(limit))
+        for extra, accepted in ((0, True), (1, False)):  # as it comes in
+            receiver = mux.Mux(1)
             total = (limit + extra).to_bytes(3, "big")
-            other._collect(bytes([0xC0 | channel, 0, 0, 0, 0, 0, 0]) + total + b"x")
-            assert (channel in other._parts) == kept
-            assert other.refused == extra
-        other._collect(bytes([0xC0 | 9, 0, 0, 0, 0, 0, 0]) + b"\0\0\1")  # no such channel
-        assert 9 not in other._parts
+            receiver._collect(bytes([0xC0 | channel, 0, 0, 0, 0, 0, 0]) + total + b"x")
+            assert (channel in receiver._parts) == accepted
+            assert receiver.refused == extra
+        receiver._collect(bytes([0xC0 | 9, 0, 0, 0, 0, 0, 0]) + b"\0\0\1")  # no such channel
+        assert 9 not in receiver._parts
         full = mux.Mux(1, {channel: 1 << 20}, waits)
         raises(mux.LinkError, "full", full.send, channel, bytes(waits[channel] - 31))
         full.send(channel, bytes(waits[channel] - 32))
 
 
-def test_what_waits_to_be_read_may_be_as_much_as_what_waits_to_be_sent():
+def test_the_limits_of_unread_and_unsent_messages_are_equal():
     bench = Bench()
     for extra in (1, 0):
         bench.line._take(mux.LOG, bytes(4096 - 32 + extra))
@@ -480,39 +478,39 @@ BOUNDED = {  # kind, least, most
 
 
 def bounded_types(tables):
-    """(kind, least, most): what the reader is given, for every number the schema bounds."""
-    found, done = {}, set()
+    """Return {(kind, least, most): detail for the reader} of the schema's bounded numbers."""
+    types, visited = {}, set()
     waiting = []
     for index in tables.roots():
         flags, place = tables.element(index)
-        kind, what = tables.type(flags, place)
+        kind, detail = tables.type(flags, place)
         if kind == g.COMPLEX:
-            waiting.append(what)
+            waiting.append(detail)
     while waiting:
         state = waiting.pop()
-        if state[3] in done:
+        if state[3] in visited:
             continue
-        done.add(state[3])
+        visited.add(state[3])
         if state[2] is None:
             tables.fill(state)
         for code in range(len(state[2])):
-            kind, _, what, after, _, _, full = tables.event(state[2], code)
+            kind, _, detail, after, _, _, full = tables.event(state[2], code)
             waiting += [s for s in (after, full) if s is not None]
             if kind == g.COMPLEX:
-                waiting.append(what)
+                waiting.append(detail)
             elif kind == g.BITS:
-                found[kind, what[0], what[0] + what[1]] = what
-            elif kind in (g.INTEGER, g.UNSIGNED) and what != (None, None):
-                found[kind, what[0], what[1]] = what
-    return found
+                types[kind, detail[0], detail[0] + detail[1]] = detail
+            elif kind in (g.INTEGER, g.UNSIGNED) and detail != (None, None):
+                types[kind, detail[0], detail[1]] = detail
+    return types
 
 
-def in_bits(kind, what, number):
+def in_bits(kind, detail, number):
     if kind == g.BITS:
-        code = number - what[0]
-        if not 0 <= code < 1 << what[2]:
-            return None  # cannot be said
-        return "".join([str(code >> i & 1) for i in range(what[2] - 1, -1, -1)])
+        code = number - detail[0]
+        if not 0 <= code < 1 << detail[2]:
+            return None  # has no code
+        return "".join([str(code >> i & 1) for i in range(detail[2] - 1, -1, -1)])
     sign = ""
     if kind == g.INTEGER:
         sign, number = ("1", -number - 1) if number < 0 else ("0", number)
@@ -530,16 +528,16 @@ def in_bits(kind, what, number):
 def test_every_bounded_number_of_the_schemas_is_read_within_its_bounds_only():
     for schema, expected in BOUNDED.items():
         tables = g.load(schema)
-        found = bounded_types(tables)
-        assert set(found) == set(expected), schema
+        types = bounded_types(tables)
+        assert set(types) == set(expected), schema
         for kind, least, most in expected:
-            what = found[kind, least, most]
+            detail = types[kind, least, most]
             for number in (least, most, least - 1, most + 1):
-                bits = in_bits(kind, what, number)
+                bits = in_bits(kind, detail, number)
                 if bits is None:
                     continue
                 data = octets(bits) + bytes(4)
-                read = reader._READ[kind], tables, what, data, 8 * len(data), 0
+                read = reader._READ[kind], tables, detail, data, 8 * len(data), 0
                 if least <= number <= most:
                     assert read[0](*read[1:]) == (number, len(bits))
                 else:
@@ -551,8 +549,8 @@ def test_a_number_one_beyond_its_type_is_refused_in_a_whole_message():
     for least, most in ((-32768, 32767),):
         for good, bad in ((least, least - 1), (most, most + 1)):
             target = {"Multiplier": 0, "Unit": "V", "Value": good}
-            other = {"Multiplier": 0, "Unit": "A", "Value": 5}
-            body = {"DC_EVStatus": status, "EVTargetVoltage": target, "EVTargetCurrent": other}
+            current = {"Multiplier": 0, "Unit": "A", "Value": 5}
+            body = {"DC_EVStatus": status, "EVTargetVoltage": target, "EVTargetCurrent": current}
             data = exi.encode(envelope(b"\1", "PreChargeReq", body))
             assert exi.decode(data)
             bits = "".join(["{:08b}".format(octet) for octet in data])

@@ -1,4 +1,4 @@
-"""What the messages look like, and what is read out of the station's."""
+"""The form of the messages, and the fields read from the station's."""
 
 from evcc import exi
 from evcc.iso15118_2 import messages
@@ -83,8 +83,8 @@ def test_only_the_installation_parameter_set_is_taken():
     assert messages.installation_parameter_set(offered(update, installation)) == 7
     assert messages.installation_parameter_set(offered(update)) is None
     assert messages.installation_parameter_set(offered((1, "Service", "intValue", 1))) is None
-    other = (1, "Other", "stringValue", "Installation")
-    assert messages.installation_parameter_set(offered(other)) is None
+    other_set = (1, "Other", "stringValue", "Installation")
+    assert messages.installation_parameter_set(offered(other_set)) is None
     assert messages.installation_parameter_set({}) is None
 
 

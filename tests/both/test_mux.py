@@ -1,4 +1,4 @@
-"""The link's channels: whole, in order, exactly once, over whatever line."""
+"""The link's channels: whole messages, in order, exactly once, over any line."""
 
 from evcc.link import frame
 from evcc.link.mux import (
@@ -42,11 +42,13 @@ def test_every_channel_keeps_its_order_and_none_waits_for_a_long_one():
         line.ends[0].send(CONTROL, bytes([i]))
     line.ends[0].send(LOG, b"")
     line.run()
-    got = line.got[1]
-    assert [data for channel, data in got if channel == CONTROL] == [bytes([i]) for i in range(5)]
-    assert got[-1] == (TELEMATICS, long)
-    assert (LOG, b"") in got
-    assert len(got) == 7
+    received = line.got[1]
+    assert [data for channel, data in received if channel == CONTROL] == [
+        bytes([i]) for i in range(5)
+    ]
+    assert received[-1] == (TELEMATICS, long)
+    assert (LOG, b"") in received
+    assert len(received) == 7
 
 
 def test_one_byte_in_a_hundred_lost_costs_time_and_never_a_message():
@@ -77,7 +79,7 @@ def test_numbers_go_round_in_noise_and_nothing_comes_twice():
     assert line.got[1] == messages
 
 
-def test_a_restarted_peer_gets_nothing_of_its_predecessors():
+def test_a_restarted_peer_gets_no_message_for_its_predecessor():
     line = Line(Mux(1), Mux(2))
     line.ends[0].send(CONTROL, b"first")
     line.run()
@@ -127,7 +129,7 @@ def test_a_message_announced_longer_than_the_limit_is_refused_before_it_is_colle
     assert line.ends[1].refused == 1
 
 
-def test_a_message_there_is_no_memory_for_is_refused_and_the_line_goes_on():
+def test_a_message_without_memory_is_refused_and_the_line_continues():
     a, b = _met()
 
     class Full(dict):
@@ -149,14 +151,14 @@ def test_a_message_there_is_no_memory_for_is_refused_and_the_line_goes_on():
     assert a.idle()
 
 
-def test_what_the_link_does_not_carry_is_refused_at_once():
+def test_unknown_channels_and_long_messages_are_refused_at_once():
     mux = Mux(1)
     raises(LinkError, "channel", mux.send, 9, b"")
     raises(LinkError, "too-long", mux.send, CONTROL, bytes(LIMITS[CONTROL] + 1))
     assert mux.idle()
 
 
-def test_what_waits_on_one_channel_is_bounded_and_leaves_the_others_alone():
+def test_the_queue_of_each_channel_is_bounded_alone():
     for full in LIMITS:
         mux = Mux(1)
         for size in (0, 1, 300, LIMITS[full]):
@@ -166,9 +168,9 @@ def test_what_waits_on_one_channel_is_bounded_and_leaves_the_others_alone():
         waiting = mux._queues[full]
         assert sum([len(message) for message in waiting]) <= QUEUES[full]
         assert len(waiting) <= QUEUES[full] // EACH
-        for other in LIMITS:
-            if other != full:
-                mux.send(other, bytes(LIMITS[other]))
+        for other_channel in LIMITS:
+            if other_channel != full:
+                mux.send(other_channel, bytes(LIMITS[other_channel]))
 
 
 def test_a_channel_has_room_again_when_the_peer_has_taken_something():
@@ -255,7 +257,7 @@ def test_a_fragment_that_does_not_fit_its_message_loses_the_message_only():
     assert b.feed(frame.encode(body, a._seal_out), 0) == [(CONTROL, b"abcde")]
 
 
-def test_what_is_not_quite_a_hello_ends_no_connection():
+def test_a_malformed_hello_ends_no_connection():
     _, b = _met()
     met, peer = b.generation, b._peer
     hello = b"\x01PV1" + (7).to_bytes(4, "big") + bytes(4)
@@ -266,7 +268,7 @@ def test_what_is_not_quite_a_hello_ends_no_connection():
     assert (b.generation, b._peer) == (met + 1, 7)
 
 
-def test_an_answer_to_what_was_never_sent_changes_nothing():
+def test_an_acknowledgement_of_unsent_frames_changes_nothing():
     a, b = _met()
     a.send(CONTROL, b"x")
     sent = a.poll(0)

@@ -1,4 +1,4 @@
-"""A bench that takes nothing, and one that says too much: what waits is bounded, and said."""
+"""A bench that reads nothing, and one that sends too much: queues are bounded and reported."""
 
 import json
 
@@ -15,7 +15,7 @@ HELLO = b"\x01" + bytes(32)
 
 
 class Port:
-    """The module's stream: what the bench's mux said goes in, what comes out is for it."""
+    """The module's stream: its input is the output of the bench's mux, and the reverse."""
 
     def __init__(self):
         self.coming = b""
@@ -74,7 +74,7 @@ class Bench:
             self.port.gone = b""
 
     def told(self, channel):
-        return [data for other, data in self.heard if other == channel]
+        return [data for number, data in self.heard if number == channel]
 
     def bounded(self):
         for channel in LIMITS:
@@ -85,19 +85,19 @@ def plug():
     return json.dumps({"id": 1, "do": "plug", "want_contract": True}).encode()
 
 
-def test_a_maker_who_takes_no_answers_gets_no_more_work_done():
+def test_a_maker_that_reads_no_answers_is_served_no_more():
     bench = Bench()
     bench.deaf(TELEMATICS, *[HELLO] * 300)
-    asked = bench.vault.asked
+    calls = bench.vault.asked
     bench.deaf(TELEMATICS, *[HELLO] * 300)
-    assert bench.vault.asked == asked < 300
+    assert bench.vault.asked == calls < 300
     bench.bounded()
     waiting = len(bench.line.mux._queues[TELEMATICS])
     assert bench.line.mux.room(TELEMATICS) < LIMITS[TELEMATICS]
     bench.take()
     assert len(bench.told(TELEMATICS)) == waiting
     assert any(b"the bench reads no answers" in line for line in bench.told(LOG))
-    bench.deaf(TELEMATICS, HELLO)  # who takes them is served again
+    bench.deaf(TELEMATICS, HELLO)  # a reader is served again
     bench.take()
     assert len(bench.told(TELEMATICS)) == waiting + 1
 
@@ -121,12 +121,12 @@ def test_a_request_that_could_not_be_answered_is_not_carried_out_and_counted():
     bench.take()
     bench.deaf(CONTROL, plug())
     bench.take()
-    told = [json.loads(data) for data in bench.told(CONTROL)]
-    assert [message["missed"] for message in told if "missed" in message] == [101 - answered]
-    assert told[-1]["session"] == 1
+    events = [json.loads(data) for data in bench.told(CONTROL)]
+    assert [message["missed"] for message in events if "missed" in message] == [101 - answered]
+    assert events[-1]["session"] == 1
 
 
-def test_events_and_log_lines_that_nobody_took_are_counted_in_the_next():
+def test_lost_events_and_log_lines_are_counted_in_the_next():
     bench = Bench()
     for _ in range(1000):
         bench.module._event("check", "x" * 50)
@@ -139,18 +139,18 @@ def test_events_and_log_lines_that_nobody_took_are_counted_in_the_next():
     bench.module._event("check", "and one more")
     bench.module._log("and one more")
     bench.take()
-    told = [json.loads(data) for data in bench.told(CONTROL)]
-    assert told[-2]["missed"] == 1000 - events
-    assert "missed" not in told[-1]
+    events_read = [json.loads(data) for data in bench.told(CONTROL)]
+    assert events_read[-2]["missed"] == 1000 - events
+    assert "missed" not in events_read[-1]
     log = bench.told(LOG)
     assert log[-2] == b"(%d lines before this one are missing) the next" % (1000 - lines)
     assert log[-1] == b"and one more"
 
 
-def test_a_session_whose_frames_nobody_takes_is_ended():
+def test_a_session_with_unread_frames_is_ended():
     bench = Bench()
     bench.deaf(CONTROL, plug())
-    while bench.line.mux.room(SESSION) >= 0:  # what an earlier one has left there
+    while bench.line.mux.room(SESSION) >= 0:  # frames of an earlier session
         bench.line.send(SESSION, bytes(min(LIMITS[SESSION], bench.line.mux.room(SESSION))))
     pair = "supportedAppProtocol"
     bench.deaf(SESSION, answer(pair, OFFERED[pair]))
@@ -164,7 +164,7 @@ def test_a_session_whose_frames_nobody_takes_is_ended():
     ]
 
 
-def test_plug_after_plug_that_nobody_listens_to_ends_in_a_refusal():
+def test_repeated_plugs_without_a_reader_end_in_a_refusal():
     bench = Bench()
     unplug = json.dumps({"id": 2, "do": "unplug"}).encode()
     answers = []
@@ -177,12 +177,12 @@ def test_plug_after_plug_that_nobody_listens_to_ends_in_a_refusal():
     assert bench.module._session is None
 
 
-def test_what_comes_faster_than_it_is_read_is_dropped_and_ends_the_session():
+def test_messages_that_come_too_fast_are_dropped_and_end_the_session():
     bench = Bench()
     bench.deaf(CONTROL, plug())
     stream = ChannelStream(bench.line, VAULT)
     bench.take()
-    told = len(bench.heard)
+    seen = len(bench.heard)
     ticks = iter(range(1000))
     bench.line.ticks_ms = lambda: next(ticks)
     for _ in range(100):  # while the module waits for its vault
@@ -192,19 +192,19 @@ def test_what_comes_faster_than_it_is_read_is_dropped_and_ends_the_session():
         bench.exchange()
         stream.read(1, 1)
         for channel in LIMITS:
-            held = [data for other, data in bench.line.inbox if other == channel]
-            assert weight(held) <= QUEUES[channel]
+            queued = [data for number, data in bench.line.inbox if number == channel]
+            assert weight(queued) <= QUEUES[channel]
     assert bench.line.dropped[SESSION] > 0
     bench.line.ticks_ms = lambda: 0
-    bench.line.inbox = []  # what was kept would end the session for another reason
+    bench.line.inbox = []  # these messages would end the session otherwise
     bench.port.coming = b""
     bench.module.step()
     assert bench.line.dropped == {}
     assert bench.module._session is None
     bench.take()
-    events = [json.loads(data) for channel, data in bench.heard[told:] if channel == CONTROL]
+    events = [json.loads(data) for channel, data in bench.heard[seen:] if channel == CONTROL]
     assert ("failed", "stalled") in [(e.get("event"), e.get("text")) for e in events]
-    log = [data for channel, data in bench.heard[told:] if channel == LOG]
+    log = [data for channel, data in bench.heard[seen:] if channel == LOG]
     assert any(line.startswith(b"session: ") and b"found no room" in line for line in log)
 
 

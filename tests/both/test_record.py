@@ -10,15 +10,15 @@ def test_fields_come_back_as_they_were():
 
 
 def test_every_truncation_is_damage():
-    whole = pack(FIELDS[:2])
-    for length in range(len(whole)):
-        raises(RecordError, "damaged", unpack, whole[:length])
+    packed = pack(FIELDS[:2])
+    for length in range(len(packed)):
+        raises(RecordError, "damaged", unpack, packed[:length])
 
 
 def test_every_flipped_bit_is_damage():
-    whole = pack(FIELDS[:2])
-    for i in range(len(whole) * 8):
-        torn = bytearray(whole)
+    packed = pack(FIELDS[:2])
+    for i in range(len(packed) * 8):
+        torn = bytearray(packed)
         torn[i >> 3] ^= 1 << (i & 7)
         raises(RecordError, "damaged", unpack, bytes(torn))
 

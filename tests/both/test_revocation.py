@@ -54,7 +54,7 @@ def test_a_list_takes_its_room_and_no_more():
     raises(RevocationError, "list", revocation.install, NOW, NOW, names)
 
 
-def test_what_cannot_be_stored_changes_nothing():
+def test_a_list_that_cannot_be_stored_changes_nothing():
     files = MemoryFiles()
     revocation = listed(files, 1)
     files.budget = 0

@@ -1,4 +1,4 @@
-"""The seal of the vault's frames; `tests/attacks/test_vault_tcp.py` has what an attacker tries."""
+"""The seal of the vault's frames; `tests/attacks/test_vault_tcp.py` attacks it."""
 
 from evcc.vault import VaultError
 from evcc.vault.seal import Seal
@@ -15,10 +15,10 @@ def test_known_answer():
     assert Seal(KEY, b"car", NONCES, True).seal(FRAME) == bytes.fromhex(SEALED)
 
 
-def test_each_end_opens_what_the_other_sealed():
+def test_each_end_opens_the_frames_of_the_other():
     client, service = [Seal(KEY, b"car", NONCES, side) for side in (True, False)]
-    for one, other in ((client, service), (client, service), (service, client)):
-        assert other.unseal(one.seal(FRAME)[2:]) == FRAME[2:]
+    for sender, receiver in ((client, service), (client, service), (service, client)):
+        assert receiver.unseal(sender.seal(FRAME)[2:]) == FRAME[2:]
 
 
 def test_any_change_is_refused():

@@ -223,7 +223,7 @@ def test_without_an_installer_no_contract_is_asked_for():
     assert requests == PAYING
 
 
-def test_what_the_car_cannot_do_ends_politely():
+def test_a_car_that_cannot_install_ends_politely():
     def no_anchor(car):
         car.trust.roots = []
 
@@ -492,7 +492,7 @@ def test_a_body_without_its_message_is_no_answer():
     assert session.receive(frame, 100) == ([], [("failed", "unexpected-message")] + CLOSED_EVENT)
 
 
-def test_after_the_end_nothing_is_said():
+def test_after_the_end_nothing_is_sent():
     session = reach("SessionSetup")
     session.receive(b"garbage!", 100)
     frame = answer("SessionSetup", OFFERED["SessionSetup"])
@@ -500,7 +500,7 @@ def test_after_the_end_nothing_is_said():
     assert session.timeout(10**9) == ([], [])
 
 
-def test_misuse_is_another_error_than_the_stations():
+def test_misuse_and_errors_of_the_station_differ():
     session = Car(EMAID).session()
     raises(UsageError, "not-started", session.receive, b"", 0)
     assert session.deadline() is None and session.timeout(0) == ([], [])

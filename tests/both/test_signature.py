@@ -23,16 +23,16 @@ def refused(reason, signed, *parts):
     raises(SignatureError, reason, verify, signed, *parts)
 
 
-def test_what_was_signed_is_accepted():
+def test_signed_parts_are_accepted():
     parts = [part("id1"), part("id2", 8), part("Ünïcode"), part("#id1")]
     assert verify(sign(*parts), *parts) is False
     assert verify(sign(*parts), *reversed(parts)) is False
 
 
 def test_rejects_a_good_signature_of_another_key():
-    vault, other = SoftVault(), SoftVault()
+    vault, other_vault = SoftVault(), SoftVault()
     point = vault.generate_provisioning_key()
-    stranger = other.generate_provisioning_key()
+    other_point = other_vault.generate_provisioning_key()
     signed = signature.sign([part("id1")], lambda digest: vault.sign(PROVISIONING, digest))
     signature.verify(signed, [part("id1")], point, vault.verify)
     raises(
@@ -41,12 +41,12 @@ def test_rejects_a_good_signature_of_another_key():
         signature.verify,
         signed,
         [part("id1")],
-        stranger,
+        other_point,
         vault.verify,
     )
 
 
-def test_rejects_numbers_out_of_range_whatever_the_verifier_thinks():
+def test_rejects_numbers_out_of_range_before_the_verifier():
     one, zero, order = (n.to_bytes(32, "big") for n in (1, 0, N))
     for raw in (one + zero, zero + one, one + order, order + one, one, one + one + b"\0", b""):
         signed = sign(part("id1"))
@@ -114,7 +114,7 @@ def test_the_peers_form_of_the_emaid_counts_only_where_it_is_allowed():
     assert signature.verify(signed, [emaid], bytes(65), lambda *_: True, legacy_emaid=True)
 
 
-def test_rejects_whatever_is_missing_or_too_much():
+def test_rejects_missing_and_extra_members():
     def info(signed):
         return signed["SignedInfo"]
 

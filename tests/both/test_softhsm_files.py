@@ -1,4 +1,4 @@
-"""What is mended of SoftHSM's files, and what is left alone."""
+"""The repair of SoftHSM's files, and the files it leaves alone."""
 
 import os
 import struct
@@ -57,10 +57,10 @@ class Store:
         os.rmdir(self.folder)
 
 
-def test_a_token_that_was_cut_off_while_it_was_written_is_put_back():
+def test_a_truncated_token_file_is_restored():
     store = Store()
     SoftHsmFiles(store.folder).back_up("car")
-    assert store.names("b") == ["token.object"]  # a stranger's token is not ours to keep
+    assert store.names("b") == ["token.object"]  # another token gets no backup
     if hasattr(os, "chmod"):
         assert os.stat(store.folder + "/a/token.kept")[0] & 0o777 == 0o600
     for n in range(len(TOKEN)):
@@ -73,27 +73,27 @@ def test_a_token_that_was_cut_off_while_it_was_written_is_put_back():
     store.remove()
 
 
-def test_what_is_kept_is_the_latest_and_never_what_is_not_whole():
+def test_the_backup_is_the_latest_complete_file():
     store = Store()
     SoftHsmFiles(store.folder).back_up("car")
-    kept = store.read("a/token.kept")
+    backup = store.read("a/token.kept")
     store.write("a/token.object", struct.pack(">Q", 2) + TOKEN[8:])  # a login, and no more
     SoftHsmFiles(store.folder).back_up("car")
-    assert store.read("a/token.kept") == kept
+    assert store.read("a/token.kept") == backup
     store.write("a/token.object", TOKEN[:-1])
     SoftHsmFiles(store.folder).back_up("car")
-    assert store.read("a/token.kept") == kept
+    assert store.read("a/token.kept") == backup
     another = objectfile(b"car" + b" " * 29, 0x42D, b"opened" * 12)  # another PIN
     store.write("a/token.object", another)
     SoftHsmFiles(store.folder).repair()
     assert store.read("a/token.object") == another
     SoftHsmFiles(store.folder).back_up("car")
     assert store.read("a/token.kept") == another
-    assert store.read("a/token.before") == kept
+    assert store.read("a/token.before") == backup
     store.remove()
 
 
-def test_a_token_never_seen_whole_stays_as_it_is():
+def test_a_token_without_a_backup_stays_as_it_is():
     store = Store()
     store.write("a/token.object", b"")
     SoftHsmFiles(store.folder).repair()
@@ -102,7 +102,7 @@ def test_a_token_never_seen_whole_stays_as_it_is():
     store.remove()
 
 
-def test_a_length_that_no_file_has_is_put_aside_and_what_is_only_short_is_not():
+def test_a_file_with_an_impossible_length_is_put_aside_and_a_short_one_is_not():
     store = Store()
     fatal = objectfile(3, True) + attribute(b"id", 1 << 40) + attribute(b"")
     others = {"2": b"", "3": KEY[:-1], "4": KEY[:8], "5": KEY[:40], "6": KEY}
@@ -121,16 +121,16 @@ def token(serial):
     return objectfile(b"car" + b" " * 29) + attribute(serial, kind=0x8000534A) + attribute(0x42D)
 
 
-def test_a_serial_number_that_would_be_the_empty_slots_is_put_back():
-    """Two tokens: the empty slot has number 2. Number 1 may be another's, who is not counted."""
-    whole = token(b"7a8fa5182a30b2df")
+def test_a_serial_number_that_equals_the_empty_slots_is_restored():
+    """Two tokens: the empty slot has number 2. Number 1 may be of an uncounted token."""
+    intact = token(b"7a8fa5182a30b2df")
     for last in (b"2\xe130b2df", b"02g0b2df", b" 2x0b2df", b"0x2!b2df", b"00000001", b"+2 0b2df"):
         store, damaged = Store(), token(b"7a8fa518" + last)
-        store.write("a/token.object", whole)
+        store.write("a/token.object", intact)
         SoftHsmFiles(store.folder).back_up("car")
         store.write("a/token.object", damaged)
         SoftHsmFiles(store.folder).repair()
-        assert store.read("a/token.object") == whole, last
+        assert store.read("a/token.object") == intact, last
         assert store.read("a/token.damaged") == damaged
         store.remove()
 

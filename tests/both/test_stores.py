@@ -1,4 +1,4 @@
-"""What is stored is read as it was written, or is "damaged": also when its checksum is right.
+"""A stored file is read as it was written, or is "damaged": also with a right checksum.
 
 A store is one row of `STORES`.
 """
@@ -46,7 +46,7 @@ def open_trust(files):
 def open_identity(files):
     identity = Identity(files, None)
     return [identity.pcid] + [
-        x509.parse(one).names for one in [identity.certificate] + identity.subs if one
+        x509.parse(encoded).names for encoded in [identity.certificate] + identity.subs if encoded
     ]
 
 
@@ -63,15 +63,15 @@ def open_contracts(files):
 def open_chain(files):
     contracts = filled(1, Cut(files, CHAIN))
     (contract,) = contracts.all()
-    found = contracts.recover(KeyList([contract.key]))
+    messages_ = contracts.recover(KeyList([contract.key]))
     chain = contracts.chain(contract.emaid)
     body = messages.payment_details_req(contract.emaid, chain)
     exi.encode(messages.envelope(b"\1", "PaymentDetailsReq", body))
-    return found, contract.lost
+    return messages_, contract.lost
 
 
 class Cut:
-    """Files of which one is read from elsewhere, and never written."""
+    """Files of which one is read from other files, and never written."""
 
     def __init__(self, files, name):
         self.files, self.name, self.rest = files, name, MemoryFiles()
@@ -229,7 +229,7 @@ def test_store_altered_with_right_checksum_is_damaged_not_a_crash():
     for name, fields, look in STORES:
         files = MemoryFiles()
         files.write(name, pack(fields()))
-        whole = look(files)
+        expected = look(files)
         refused = 0
         for seed in range(ROUNDS):
             files.write(name, altered(Chance(seed), fields()))
@@ -240,7 +240,7 @@ def test_store_altered_with_right_checksum_is_damaged_not_a_crash():
                 refused += 1
         assert ROUNDS // 9 < refused < ROUNDS, (name, refused)
         files.write(name, pack(fields()))
-        assert look(files) == whole
+        assert look(files) == expected
 
 
 def damaged(error, name, fields, look):
@@ -271,7 +271,7 @@ def test_each_way_in_which_a_trust_store_can_be_wrong():
 
 def test_each_way_in_which_an_identity_can_be_wrong():
     leaf, sub = der("provisioning"), der("sub2")
-    other = der("contract")
+    contract_leaf = der("contract")
     for fields in (
         [],
         [b""],
@@ -279,7 +279,7 @@ def test_each_way_in_which_an_identity_can_be_wrong():
         [b"\xed\xa0\x80" + b"P" * 16],
         [pcid(), leaf[:-1]],
         [pcid(), b""],
-        [pcid(), other],
+        [pcid(), contract_leaf],
         [pcid(), leaf, b"junk"],
         [pcid(), leaf] + [sub] * 5,
     ):
@@ -294,10 +294,10 @@ def test_a_field_is_text_or_numbers_of_just_that_layout_or_damaged():
     for bad in MALFORMED:
         raises(RecordError, "damaged", text, b"a" + bad)
     layout = ">QQB"
-    whole = struct.pack(layout, 1, 253402300799, 1)
-    assert numbers(layout, whole) == (1, 253402300799, 1)
+    packed = struct.pack(layout, 1, 253402300799, 1)
+    assert numbers(layout, packed) == (1, 253402300799, 1)
     for size in (0, 1, 16, 18):
-        raises(RecordError, "damaged", numbers, layout, (whole + b"x")[:size])
+        raises(RecordError, "damaged", numbers, layout, (packed + b"x")[:size])
 
 
 def test_counts_and_lengths_that_do_not_fit_are_damage_whatever_the_checksum():

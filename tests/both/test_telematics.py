@@ -1,4 +1,4 @@
-"""The maker's channel, the vehicle's end: the pinned maker is served, nobody else even heard."""
+"""The maker's channel, the vehicle's end: it serves the pinned maker and ignores other peers."""
 
 import hashlib
 
@@ -120,12 +120,12 @@ class Maker:
         return self.opened(record)
 
     def ask_in_pieces(self, car, *fields, size=1000):
-        whole = pack(list(fields))
-        total = len(whole).to_bytes(4, "big")
-        answer = self.ask(car, b"begin", total, hashlib.sha256(whole).digest())
-        for at in range(0, len(whole), size):
+        payload = pack(list(fields))
+        total = len(payload).to_bytes(4, "big")
+        answer = self.ask(car, b"begin", total, hashlib.sha256(payload).digest())
+        for at in range(0, len(payload), size):
             assert answer == [b"ok"]
-            answer = self.ask(car, b"piece", at.to_bytes(4, "big"), whole[at : at + size])
+            answer = self.ask(car, b"piece", at.to_bytes(4, "big"), payload[at : at + size])
         return answer
 
 
@@ -153,11 +153,11 @@ def test_a_new_car_makes_its_key_for_the_maker_and_signs_a_request_with_it():
 def test_a_peer_that_is_not_the_maker_learns_and_changes_nothing():
     car = Car(Maker().point)
     before = car.state()
-    stranger = Maker()
-    (challenge,) = car.vehicle.receive(stranger.hello())
-    assert car.vehicle.receive(stranger.proof(challenge)) == []
-    stranger.session = transcript(b"S", stranger.nonce, challenge[1:], stranger.point)
-    assert car.vehicle.receive(stranger.record(b"status")) == []
+    other_maker = Maker()
+    (challenge,) = car.vehicle.receive(other_maker.hello())
+    assert car.vehicle.receive(other_maker.proof(challenge)) == []
+    other_maker.session = transcript(b"S", other_maker.nonce, challenge[1:], other_maker.point)
+    assert car.vehicle.receive(other_maker.record(b"status")) == []
     assert car.state() == before
     assert car.vault.signed == 0
 
@@ -174,12 +174,12 @@ def test_a_proof_counts_once_and_for_its_own_challenge_only():
     assert car.vehicle.receive(proof) == []
 
 
-def test_what_the_car_signed_does_not_pass_for_the_makers():
+def test_a_signature_of_the_car_does_not_pass_for_the_makers():
     maker, car = _pair()
     (record,) = car.vehicle.receive(maker.record(b"status"))
     assert car.vehicle.receive(record) == []
     (challenge,) = car.vehicle.receive(maker.hello())
-    # the car's own proof over these nonces, if anybody had it, is over another label
+    # the car's own proof over these nonces is over another label
     digest = transcript(TO_MAKER, maker.nonce, challenge[1:], maker.point, maker.car)
     assert car.vehicle.receive(b"\x03" + maker.sign(digest)) == []
 
@@ -210,7 +210,7 @@ def test_a_record_changed_anywhere_is_not_answered():
     assert maker.opened(answer) == [b"refused", b"not-found"]
 
 
-def test_what_is_no_record_opens_to_nothing_at_either_end():
+def test_a_malformed_record_opens_to_nothing_at_either_end():
     maker, _ = _pair()
     record = maker.record(b"status")
 
@@ -234,11 +234,11 @@ def test_a_record_of_an_earlier_session_is_not_answered():
     assert maker.ask(car, b"contract.list") == [b"ok"]
 
 
-def test_a_strangers_handshake_does_not_end_the_makers_session():
+def test_a_foreign_handshake_does_not_end_the_makers_session():
     maker, car = _pair()
-    stranger = Maker()
-    (challenge,) = car.vehicle.receive(stranger.hello())
-    assert car.vehicle.receive(stranger.proof(challenge)) == []
+    other_maker = Maker()
+    (challenge,) = car.vehicle.receive(other_maker.hello())
+    assert car.vehicle.receive(other_maker.proof(challenge)) == []
     assert maker.ask(car, b"contract.list") == [b"ok"]
 
 
@@ -256,22 +256,26 @@ def test_a_contract_is_installed_from_checked_pieces():
 
 def test_a_new_session_starts_with_nothing_of_the_old_one():
     maker, car = _pair()
-    whole = pack([b"contract.install", bytes(100)])
+    payload = pack([b"contract.install", bytes(100)])
     maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8)
-    maker.ask(car, b"begin", bytes([0, 0, 0, len(whole)]), hashlib.sha256(whole).digest())
+    maker.ask(car, b"begin", bytes([0, 0, 0, len(payload)]), hashlib.sha256(payload).digest())
     maker.nonce = b"\x22" * 32
     maker.shake(car)
-    assert maker.ask(car, b"piece", bytes(4), whole) == [b"refused", b"piece"]
+    assert maker.ask(car, b"piece", bytes(4), payload) == [b"refused", b"piece"]
     maker.ask(car, b"contract.install", b"x")
     assert car.installed == [(b"x", None, None)]
 
 
-def test_what_is_signed_is_exactly_this():
+def test_the_signed_bytes_are_exactly_these():
     label = b"plugvault telematics 1\x00"
-    said = hashlib.sha256(label + b"K" + b"m" * 32 + b"c" * 32 + b"p" * 65 + b"q" * 65).digest()
-    assert transcript(b"K", b"m" * 32, b"c" * 32, b"p" * 65, b"q" * 65) == said
-    signed = hashlib.sha256(label + b"R" + said + b"C" + b"\x00\x00\x01\x02" + b"payload").digest()
-    assert telematics.record_digest(said, TO_MAKER, 258, b"payload") == signed
+    session_digest = hashlib.sha256(
+        label + b"K" + b"m" * 32 + b"c" * 32 + b"p" * 65 + b"q" * 65
+    ).digest()
+    assert transcript(b"K", b"m" * 32, b"c" * 32, b"p" * 65, b"q" * 65) == session_digest
+    signed = hashlib.sha256(
+        label + b"R" + session_digest + b"C" + b"\x00\x00\x01\x02" + b"payload"
+    ).digest()
+    assert telematics.record_digest(session_digest, TO_MAKER, 258, b"payload") == signed
     assert TO_CAR != TO_MAKER
 
 
@@ -310,7 +314,7 @@ class Failing:
         return call
 
 
-def test_a_vault_that_is_away_is_logged_and_no_reason_for_a_new_key():
+def test_an_unavailable_vault_is_logged_and_no_reason_for_a_new_key():
     maker = Maker()
     for name in ("random", "verify", "public", "generate_provisioning_key", "sign"):
         car = Car(maker.point)
@@ -346,37 +350,37 @@ def test_every_rejection_is_the_same_on_the_wire_and_named_in_the_log():
 
 def test_pieces_that_are_not_the_announced_ones_install_nothing():
     maker, car = _pair()
-    whole = pack([b"contract.install", bytes(3000)])
-    digest = hashlib.sha256(whole).digest()
+    payload = pack([b"contract.install", bytes(3000)])
+    digest = hashlib.sha256(payload).digest()
     refused = [b"refused", b"piece"]
 
     def begin(total=None):
-        total = len(whole) if total is None else total
+        total = len(payload) if total is None else total
         return maker.ask(car, b"begin", total.to_bytes(4, "big"), digest)
 
     def piece(offset, data):
         return maker.ask(car, b"piece", offset.to_bytes(4, "big"), data)
 
-    assert piece(0, whole) == refused  # never announced
+    assert piece(0, payload) == refused  # never announced
     begin()
-    assert piece(1000, whole[1000:2000]) == refused  # not from the start
-    assert piece(0, whole[:1000]) == refused  # a wrong piece ends it
+    assert piece(1000, payload[1000:2000]) == refused  # not from the start
+    assert piece(0, payload[:1000]) == refused  # a wrong piece ends it
     begin()
-    piece(0, whole[:2000])
-    assert piece(1000, whole[1000:]) == refused  # the same bytes twice
+    piece(0, payload[:2000])
+    assert piece(1000, payload[1000:]) == refused  # the same bytes twice
     begin()
-    piece(0, whole[:2000])
-    assert piece(2000, whole[2000:] + b"x") == refused
+    piece(0, payload[:2000])
+    assert piece(2000, payload[2000:] + b"x") == refused
     assert car.logged[-1].endswith("longer than announced")
     begin()
-    piece(0, whole[:2000])
-    assert piece(2000, bytes([whole[2000] ^ 1]) + whole[2001:]) == refused  # another hash
+    piece(0, payload[:2000])
+    assert piece(2000, bytes([payload[2000] ^ 1]) + payload[2001:]) == refused  # another hash
     begin()
     assert piece(0, b"") == refused
     assert car.installed == []
     assert begin(10240) == [b"ok"]
     assert begin(10241) == [b"refused", b"too-long"]
-    assert piece(0, whole) == refused
+    assert piece(0, payload) == refused
 
 
 def test_pieces_cannot_hide_pieces():
@@ -391,8 +395,8 @@ def test_a_full_car_refuses_the_offer_and_takes_a_replacement():
         car.hold("DEPVT000000%d012"[:15] % i)
     before = car.state()
     assert maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8) == [b"refused", b"full"]
-    held = car.contracts.all()[0].emaid
-    assert maker.ask(car, b"contract.offer", held.encode(), b"\x05" * 8)[0] == b"ok"
+    emaid = car.contracts.all()[0].emaid
+    assert maker.ask(car, b"contract.offer", emaid.encode(), b"\x05" * 8)[0] == b"ok"
     assert car.state() == before
 
 
@@ -403,8 +407,8 @@ def test_the_driver_chooses_and_removes_contracts():
     assert maker.ask(car, b"contract.choose", b"DEPVT0000000023") == [b"ok"]
     assert car.contracts.active() is second
     assert maker.ask(car, b"contract.remove", b"DEPVT0000000023") == [b"ok"]
-    held = [key for key, point in list(car.vault.keys())]
-    assert sorted(held) == sorted([PROVISIONING, first.key])
+    keys = [key for key, point in list(car.vault.keys())]
+    assert sorted(keys) == sorted([PROVISIONING, first.key])
     assert maker.ask(car, b"contract.choose", b"DEPVT0000000023") == [b"refused", b"not-found"]
 
 
@@ -440,14 +444,14 @@ def test_malformed_requests_of_the_maker_get_a_reason_and_change_nothing():
     assert maker.opened(record) == [b"refused", b"damaged"]
 
 
-def test_status_says_what_the_maker_may_know():
+def test_status_holds_the_documented_fields():
     maker, car = _pair()
     answer = maker.ask(car, b"status")
     assert answer[:7] == [b"ok", b"", b"", b"", b"0", b"0", b"L0"]
     assert answer[7:] == [b"", b"0", b"0", str(NOW).encode(), b"0"]
 
 
-def test_any_bytes_from_anybody_are_survived():
+def test_any_bytes_from_any_peer_are_survived():
     maker, car = _pair()
     for kind in range(7):
         for length in (0, 1, 31, 32, 33, 64, 65, 130, 200):
@@ -466,7 +470,7 @@ def test_the_maker_sets_the_time_forward_and_backward():
     assert maker.ask(car, b"time.set", b"now") == [b"refused", b"request"]
 
 
-def test_the_maker_says_what_is_revoked_and_never_an_older_list():
+def test_the_maker_installs_a_revocation_list_and_never_an_older_one():
     maker, car = _pair()
     dates = [(NOW + days).to_bytes(4, "big") for days in (0, 9)]
     assert maker.ask(car, b"revoked.install", *dates, b"n" * 16) == [b"ok"]

@@ -41,20 +41,20 @@ def test_a_restart_loses_less_than_a_step():
     assert clocks.keeper(files).now() == NOW + STEP
 
 
-def test_the_makers_word_counts_forward_and_backward_and_goes_on_by_itself():
+def test_the_makers_time_counts_forward_and_backward_and_runs_on():
     files, clocks = MemoryFiles(), Clocks()
     time = clocks.keeper(files)
     time.now()
-    for told in (NOW + 1_000_000, NOW - 1_000_000):
-        time.set(told)
+    for new_time in (NOW + 1_000_000, NOW - 1_000_000):
+        time.set(new_time)
         clocks.ticks += 2_500
-        clocks.now += 77_777  # whatever the clock says
-        assert time.now() == told + 2
+        clocks.now += 77_777  # the clock jumps
+        assert time.now() == new_time + 2
         clocks.now = 0
-        assert clocks.keeper(files).now() == told
+        assert clocks.keeper(files).now() == new_time
 
 
-def test_a_word_that_cannot_be_kept_is_not_taken():
+def test_a_time_that_cannot_be_stored_is_refused():
     files, clocks = MemoryFiles(), Clocks()
     time = clocks.keeper(files)
     time.now()

@@ -1,4 +1,4 @@
-"""What names a token: RFC 7512 URIs, labels and serial numbers, the same on every interpreter."""
+"""Names of tokens: RFC 7512 URIs, labels and serial numbers, the same on every interpreter."""
 
 from evcc.vault import VaultError, uri
 from helpers import raises
@@ -76,10 +76,10 @@ BAD = (
 )
 
 
-def test_a_uri_means_what_it_says_and_nothing_else():
-    for text, wanted in GOOD.items():
-        found = {k: v for k, v in uri.parse(text).items() if v}
-        assert found == wanted, (text, found)
+def test_a_uri_names_exactly_its_attributes():
+    for text, expected in GOOD.items():
+        parsed = {k: v for k, v in uri.parse(text).items() if v}
+        assert parsed == expected, (text, parsed)
 
 
 def test_a_uri_that_is_not_one_is_refused():
@@ -98,7 +98,7 @@ def test_a_pin_in_a_uri_is_refused_and_not_repeated():
         assert ("never the PIN" in error.detail) == ("pin-value" in text)
 
 
-def test_what_is_encoded_is_read_again():
+def test_encoded_values_are_read_back():
     for value in (b"car 17", bytes(range(256))):
         assert uri.parse("pkcs11:id=" + uri.encoded(value))["id"] == value
     assert uri.encoded(b"a-Z.0_~") == "a-Z.0_~"
@@ -113,8 +113,8 @@ def test_a_pin_source_is_a_file_and_nothing_else():
 
 
 def test_a_uri_is_split_into_name_library_and_pin_file():
-    whole = "pkcs11:token=car?module-path=/x.so&pin-source=file:/p"
-    assert uri.split(whole) == ("pkcs11:token=car", "/x.so", "/p")
+    text_ = "pkcs11:token=car?module-path=/x.so&pin-source=file:/p"
+    assert uri.split(text_) == ("pkcs11:token=car", "/x.so", "/p")
     assert uri.split("car?17") == ("car?17", "", "")
 
 
@@ -166,7 +166,7 @@ def test_two_tokens_of_one_label_are_refused_with_their_serials_named():
     assert "01, 02" in error.detail
 
 
-def test_what_names_no_token_is_refused():
+def test_a_name_without_a_token_is_refused():
     for text, serial in (
         ("", ""),
         ("a" * 33, ""),

@@ -1,4 +1,4 @@
-"""Text out of bytes: what RFC 3629 does not allow is refused on every runtime, at every door."""
+"""Text out of bytes: malformed UTF-8 of RFC 3629 is refused on every runtime, at every input."""
 
 import json
 
@@ -14,7 +14,7 @@ GOOD = ("", "A", "\x7f", "\x80", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff
 GOOD += ("\U00010000", "\U0010ffff", "grüße €\U0001f50c")
 
 
-def test_every_character_there_is_comes_out():
+def test_every_character_survives():
     for text in GOOD:
         assert utf8.decode(text.encode()) == text
         assert utf8.decode(bytearray(text.encode())) == text
@@ -70,8 +70,8 @@ def test_an_exi_string_is_characters_and_not_utf8():
         (2, "11111111 01111111 01000001", "\u3fffA"),
     ):
         data = octets(start + "{:08b} ".format(size + 2) + bits + " 0 01" + END)
-        found = exi.decode(data)["V2G_Message"]["Body"]["ServiceDiscoveryReq"]
-        assert found == {"ServiceScope": text}
+        decoded = exi.decode(data)["V2G_Message"]["Body"]["ServiceDiscoveryReq"]
+        assert decoded == {"ServiceScope": text}
     for size, bits in (
         (1, "10000000 10110000 00000011"),  # U+D800
         (1, "11111111 10111111 00000011"),  # U+DFFF

@@ -9,16 +9,16 @@ def test_header_is_version_complement_type_and_length():
     assert v2gtp.encode(b"\x80\x98").hex() == "01fe8001000000028098"
 
 
-def test_messages_come_out_however_they_come_in():
+def test_messages_are_read_from_pieces_of_any_size():
     payloads = [b"a", bytes(4416), b"", b"xyz"]
     stream = b"".join([v2gtp.encode(payload) for payload in payloads])
     assert v2gtp.PayloadReader().feed(stream) == payloads
     for size in (1, 7, 8, 9, 1000):
         reader = v2gtp.PayloadReader()
-        got = []
+        received = []
         for start in range(0, len(stream), size):
-            got += reader.feed(stream[start : start + size])
-        assert got == payloads
+            received += reader.feed(stream[start : start + size])
+        assert received == payloads
         assert reader.pending == 0
         reader.feed(stream[:5])
         assert reader.pending == 5

@@ -123,9 +123,9 @@ def test_there_are_no_other_attributes():
     raises(AttributeError, None, getattr, x509.parse(certificate()), "nonsense")
 
 
-def test_made_certificates_read_as_made():
-    made = json.loads(vector("certificates.json"))
-    certs = {key: x509.parse(bytes.fromhex(made[key])) for key in made if "p384" not in key}
+def test_generated_certificates_are_read_as_generated():
+    vectors = json.loads(vector("certificates.json"))
+    certs = {key: x509.parse(bytes.fromhex(vectors[key])) for key in vectors if "p384" not in key}
     assert (certs["root"].is_ca, certs["root"].path_length) == (True, None)
     assert (certs["sub1"].path_length, certs["sub2"].path_length) == (1, 0)
     assert certs["root"].key_usage == 96

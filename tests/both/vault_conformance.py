@@ -1,4 +1,4 @@
-"""What every vault must do, whichever key store is behind it, on every interpreter.
+"""The requirements of every vault, with any key store, on every interpreter.
 
     INTERPRETER vault_conformance.py CASES pkcs11 MODULE LABEL EMPTY_LABEL OPTIONS     < PIN
     INTERPRETER vault_conformance.py CASES service SOCKET EMPTY_SOCKET
@@ -93,8 +93,8 @@ def on_car_refuses_every_bad_envelope_and_keeps_nothing_of_it(vault, cases):
     assert len(cases["refused"]) > 20
 
 
-def on_car_scalar_out_of_range_is_refused_by_whoever_sees_it(vault, cases):
-    """n + 5 for 5. Where the scalar stays in the token nobody sees it; the key is the same."""
+def on_car_scalar_out_of_range_is_refused_where_it_is_seen(vault, cases):
+    """n + 5 for 5. A scalar that stays in the token is not seen; the key is the same."""
     for case in cases["congruent"]:
         try:
             key = open_case(vault, case)
@@ -119,8 +119,8 @@ def on_car_keys_live_side_by_side(vault, cases):
             keys[2]: first["public"],
         }
         vault.delete(keys.pop())
-        left = vault.keys()
-        assert sorted(pair[0] for pair in left) == sorted(keys + [PROVISIONING])
+        remaining = vault.keys()
+        assert sorted(pair[0] for pair in remaining) == sorted(keys + [PROVISIONING])
         for key, case in zip(keys, (first, second)):
             assert p256.verify(case["public"], DIGEST, vault.sign(key, DIGEST))
             assert vault.custody(key) in LEVELS
@@ -161,10 +161,10 @@ def on_car_verifies_only_the_signature_of_that_digest_and_point(vault, cases):
     assert vault.verify(point, DIGEST, good) is True
     n = p256.N.to_bytes(32, "big")
     zero = bytes(32)
-    other = cases["opens"][0]["public"]
+    other_point = cases["opens"][0]["public"]
     for bad in (
         (point, DIGEST[:31] + b"\xff", good),
-        (other, DIGEST, good),
+        (other_point, DIGEST, good),
         (point, DIGEST, good[:32] + flip(good[32:])),
         (point, DIGEST, flip(good[:32]) + good[32:]),
         (point, DIGEST, zero + good[32:]),
@@ -252,8 +252,8 @@ def flip(data: bytes) -> bytes:
 
 def functions(prefix: str) -> list:
     """[(name, function)] of this module whose names begin so, in alphabetical order."""
-    found = globals()
-    return [(name, found[name]) for name in sorted(found) if name.startswith(prefix)]
+    names = globals()
+    return [(name, names[name]) for name in sorted(names) if name.startswith(prefix)]
 
 
 def load(path: str) -> dict:
