@@ -355,7 +355,7 @@ def test_a_silent_partner_delays_a_call_only_briefly(
         stop.wait(20)
         ended.set()
 
-    monkeypatch.setattr(federation, "_vehicle", silent)
+    monkeypatch.setattr(federation, "_copy", silent)
     federation.refresh_vehicle(OTHER)
     assert not ended.is_set()
     stop.set()
