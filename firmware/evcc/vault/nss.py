@@ -3,8 +3,8 @@
 Files: SQLite flushes what it writes, but not the folder after it has removed its journal. A power
 cut at that moment can bring the journal back, which undoes the key. So the folder is flushed.
 
-Private keys: NSS files a private key by its public point, which the template must give. A key that
-NSS unwraps may derive, whatever its template says; a copy of it may be forbidden to.
+Private keys: NSS stores a private key under its public point, which the template must contain. An
+unwrapped key may derive even if its template forbids it; in a copy of the key the flag holds.
 """
 
 from evcc.ports.files import flush_path

@@ -1,4 +1,4 @@
-"""The ways to open an envelope into a token. Whatever a way makes on its way is destroyed.
+"""The ways to open an envelope into a token. Every intermediate object is destroyed.
 
 ISO 15118-2 [V2G2-814..823]: Z by ECDH; K, the first bytes of the hash of counter | Z | OtherInfo;
 the scalar by AES-CBC without padding. Tokens import an unwrapped scalar only inside a PKCS#8

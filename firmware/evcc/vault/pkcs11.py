@@ -70,24 +70,24 @@ def custody_by_scheme(vault: "TokenVault") -> dict:
 
 def for_owner(vault: "TokenVault", owner: bytes) -> "TokenVault":
     """The keys of another owner in the same token. Close only one of the two vaults."""
-    other = _share_token(vault, vault._adopted)
-    other.claim(owner)
-    return other
+    sibling = _share_token(vault, vault._adopted)
+    sibling.claim(owner)
+    return sibling
 
 
 def with_adopted_key(vault: "TokenVault", name: str) -> "TokenVault":
     """The same token with the provisioning key that the URI `name` names. Close only one of the
     two vaults. Raises: VaultError("not-found" | "refused" | "custody")."""
-    other = _share_token(vault, Adopted(name))
-    other.public(PROVISIONING)
-    return other
+    sibling = _share_token(vault, Adopted(name))
+    sibling.public(PROVISIONING)
+    return sibling
 
 
 def _share_token(vault: "TokenVault", adopted) -> "TokenVault":
-    other = TokenVault(vault._backend)
-    other._adopted, other._minimum = adopted, vault._minimum
-    other._survey_result, other._attesting = vault._survey_result, vault._attesting
-    return other
+    sibling = TokenVault(vault._backend)
+    sibling._adopted, sibling._minimum = adopted, vault._minimum
+    sibling._survey_result, sibling._attesting = vault._survey_result, vault._attesting
+    return sibling
 
 
 def check_envelope(vault: "TokenVault", *envelope) -> None:
@@ -338,8 +338,8 @@ class TokenVault(KeyObjects, Vault):
         self._require_origin()
 
     def _require_origin(self) -> None:
-        """Refuse a provisioning key from outside: its former holder can open every envelope,
-        whatever the token can do. A missing one will be made in the token."""
+        """Refuse a provisioning key from outside: its former holder can open every envelope, at
+        every level of custody. A missing one will be made in the token."""
         if not self._minimum:
             return
         try:
