@@ -23,7 +23,7 @@ from bundles import PUBLISHED_NEGATIVE, opened
 from evcc import exi, ids
 from fixtures.backend import Backend
 from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools, authority
-from plugvault.contract import issue as contract_issue
+from plugvault.contract.iso15118_2 import issue as contract_issue
 from plugvault.contract.iso15118_2 import response
 from plugvault.opcp import cps as opcp_cps
 from plugvault.opcp.contract_data import SignRequest

@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evcc import exi
 from fixtures.backend import ISO2, Backend, b64, refused
 from fixtures.pools import MAKER, OPERATOR, SIGNING, Pools, authority
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2 import response, xml
 from plugvault.contract.iso15118_2.bundle import bundle
-from plugvault.contract.issue import ContractData, issue_contract
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.opcp import cps as opcp_cps
 from plugvault.pki import path
 from plugvault.pools import ccp, cps, envelopes, pcp, rcp

@@ -22,7 +22,7 @@ from fixtures.backend import b64
 from fixtures.pools import Pools, authority
 from plugvault.contract.iso15118_2 import response
 from plugvault.contract.iso15118_2.bundle import bundle
-from plugvault.contract.issue import issue_contract
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.federation import peers as asked_by
 from plugvault.federation.peers import Federation, Link
 from plugvault.pki.names import distinguished_name

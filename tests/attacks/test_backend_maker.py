@@ -18,7 +18,7 @@ from evcc import exi
 from fixtures.fleet import until
 from fixtures.pools import authority
 from plugvault.contract.iso15118_2.bundle import bundle, to_exi
-from plugvault.contract.issue import issue_contract
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.pki.keys import raw_signer
 from plugvault.roles.backend import Backend
 from plugvault.roles.client import OpcpError, encode

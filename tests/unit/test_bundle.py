@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bundles import PUBLISHED_NEGATIVE, VEHICLE, WORLD, contract, opened, signed
 from evcc import exi, signature
 from fixtures.pools import authority
-from plugvault.contract import issue as contract_issue
+from plugvault.contract.iso15118_2 import issue as contract_issue
 from plugvault.contract.iso15118_2 import response
 from plugvault.contract.iso15118_2.bundle import NO_SESSION, to_exi
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.contract.iso15118_2.response import ResponseError, negative, with_session_id
-from plugvault.contract.issue import issue_contract
 from plugvault.pki.verify import verify_p256
 from world import EMAID, NOW
 

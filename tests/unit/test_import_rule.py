@@ -226,7 +226,7 @@ def test_right_import_in_evcc_passes(path: str, source: str) -> None:
     [
         ("pools/pcp.py", "from plugvault.opcp import app"),
         ("pools/pcp.py", "from plugvault.store import sql"),
-        ("contract/issue.py", "from ..pools import ccp"),
+        ("contract/data.py", "from ..pools import ccp"),
         ("pki/issue.py", "from plugvault import tokens"),
         ("cryptoki/token.py", "import plugvault.cli.app"),
         ("weather/rain.py", ""),

@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fixtures.pools import MAKER, OPERATOR, SIGNING, Pools, authority
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import bundle
-from plugvault.contract.issue import ContractData
 from plugvault.pools import (
     ccp,
     changes,

@@ -18,8 +18,8 @@ from fixtures.pools import (
     Pools,
     authority,
 )
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import ISO2
-from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pools import ccp, certificates, cps, pcp, rcp
 from plugvault.pools.caller import PEER, Caller

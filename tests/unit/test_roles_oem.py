@@ -8,7 +8,7 @@ from bundles import PROVISIONING, PUBLISHED_NEGATIVE, VEHICLE, WORLD, contract
 from evcc import exi
 from fixtures.pools import authority
 from plugvault.contract.iso15118_2.bundle import bundle, to_exi
-from plugvault.contract.issue import issue_contract
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.pki.keys import raw_signer
 from plugvault.roles.oem import ForwardError, check
 from world import EMAID, NOW, Issued, point, root

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from bundles import PROVISIONING, WORLD
 from fixtures.pools import authority
 from fixtures.responders import Listener
-from plugvault.contract.issue import issue_contract
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.pki import responder
 from plugvault.pki.responder import RevocationEntry
 from plugvault.roles.client import OpcpError

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from bundles import signed
 from evcc import exi, signature
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2 import response, xml
 from plugvault.contract.iso15118_2.bundle import NO_SESSION, bundle, to_exi
 from plugvault.contract.iso15118_2.xml import XmlError
-from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
 

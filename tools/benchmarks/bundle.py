@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from answer import EMAID, NOW, World
 from plugvault.contract.iso15118_2.bundle import bundle, to_exi
-from plugvault.contract.issue import issue_contract
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.pki.issue import Authority
 from plugvault.pki.keys import raw_signer
 from plugvault.pki.verify import verify_p256

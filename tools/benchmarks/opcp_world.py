@@ -26,7 +26,7 @@ from sqlalchemy import Table
 from evcc import exi, ids, signature, x509
 from evcc.iso15118_2 import messages
 from plugvault.contract.iso15118_2.bundle import ISO2
-from plugvault.contract.issue import issue_contract
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.ecosystem.authorities import LABELS, Authorities
 from plugvault.ecosystem.folder import Folder
 from plugvault.opcp.fields import encode

@@ -20,9 +20,9 @@ import httpx
 
 from evcc import exi
 from evcc.x509 import CertificateError
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2 import xml
 from plugvault.contract.iso15118_2.bundle import ISO2, Message
-from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pools import ccp, installation, pcp, peers, rcp
 from plugvault.pools.caller import read_pcid

@@ -13,8 +13,8 @@ from evcc import chain, exi, ids, x509
 from evcc.errors import EvccError
 from evcc.x509 import Certificate
 from plugvault import exi_json
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2 import xml
-from plugvault.contract.issue import ContractData
 from plugvault.inspection.certificates import check_path, describe, inspect_certificates, read_all
 from plugvault.inspection.messages import (
     check_emaid,

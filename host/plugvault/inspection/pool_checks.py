@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from evcc.x509 import CertificateError
-from plugvault.contract.issue import ContractData
+from plugvault.contract.data import ContractData
 from plugvault.inspection.report import Report, Scope
 from plugvault.pools import ccp, checks, cps, installation
 from plugvault.pools.errors import PoolError

@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
-from plugvault.contract.issue import ContractData
+from plugvault.contract.data import ContractData
 from plugvault.opcp.fields import (
     BASE64_PATTERN,
     UUID_PATTERN,

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from fastapi import Request
 
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import Message
-from plugvault.contract.issue import ContractData
 from plugvault.opcp.tokens import Tokens
 from plugvault.pki.issue import Authority
 from plugvault.pools.cps import Signer

@@ -15,9 +15,9 @@ from typing import NoReturn, TypeAlias, TypeVar
 from evcc import chain, exi, signature
 from evcc.p256 import on_curve
 from evcc.x509 import Certificate, CertificateError
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2 import response
 from plugvault.contract.iso15118_2.bundle import ISO2, Message
-from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
 from plugvault.pools import certificates, contracts, envelopes, pcp

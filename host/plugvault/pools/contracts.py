@@ -11,8 +11,8 @@ other valid.
 from dataclasses import dataclass
 from functools import lru_cache
 
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import ISO2, Message, to_exi
-from plugvault.contract.issue import ContractData
 from plugvault.pki import path
 from plugvault.pools import certificates, events
 from plugvault.pools.caller import read_emaid

@@ -15,8 +15,9 @@ from functools import partial
 
 from evcc import chain
 from evcc.x509 import CertificateError
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import bundle
-from plugvault.contract.issue import ContractData, issue_contract
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.pki import path
 from plugvault.pki.issue import Authority
 from plugvault.pki.verify import verify_p256

@@ -13,7 +13,7 @@ kept for at least `LEAST`.
 
 from hashlib import sha256
 
-from plugvault.contract.issue import ContractData
+from plugvault.contract.data import ContractData
 from plugvault.pki import path
 from plugvault.pools import contracts
 from plugvault.pools.errors import PoolError

@@ -12,8 +12,8 @@ import httpx
 
 from evcc.errors import EvccError
 from plugvault.contexts import Closeable
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import ISO2
-from plugvault.contract.issue import ContractData
 
 TIMEOUT = 10.0  # seconds for one request, and again for the body of its answer
 LIMIT = 4_194_304  # bytes of an answer: some hundred roots have half a million

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from evcc import chain, ids
 from evcc.errors import EvccError
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import ISO2
-from plugvault.contract.issue import ContractData, issue_contract
+from plugvault.contract.iso15118_2.issue import issue_contract
 from plugvault.pki import path
 from plugvault.pki.issue import Authority
 from plugvault.pki.names import timestamp

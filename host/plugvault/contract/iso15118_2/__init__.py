@@ -1,1 +1,1 @@
-"""A contract in the form of ISO 15118-2: its sealed key, its signed message, its XML form."""
+"""Contracts of ISO 15118-2: P-256, AES-128-CBC, CertificateInstallationRes."""

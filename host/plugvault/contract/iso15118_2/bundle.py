@@ -10,7 +10,7 @@ from typing import Any
 
 from evcc import exi, signature
 from evcc.iso15118_2 import messages
-from plugvault.contract.issue import ContractData
+from plugvault.contract.data import ContractData
 
 Message = dict[str, Any]
 

@@ -1,6 +1,6 @@
-"""CertificateInstallationRes as bytes: give it a session, read it, or say there is none.
+"""CertificateInstallationRes: set its SessionID, parse it, and make the negative response.
 
-Reading here means taking the parts out; the checks are the callers' (pools, roles, vehicle).
+`read` parses only; the callers check (pools, roles, vehicle).
 """
 
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from typing import Any
 
 from evcc import exi
 from evcc.errors import EvccError
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import SIGNED, Message
-from plugvault.contract.issue import ContractData
 
 _START = b"\x80\x98"  # EXI header, V2G_Message, Header: 18 bits, the rest of them zero
 _SHIFT = 2  # bits of the third byte that belong to them
@@ -23,7 +23,7 @@ class ResponseError(EvccError):
 
 @dataclass(frozen=True)
 class Response:
-    """A positive answer taken apart. `signed`: (Id, name, value) of each signed element."""
+    """A parsed positive response. `signed`: (Id, name, value) of each signed element."""
 
     contract: ContractData
     cps: bytes
@@ -33,10 +33,10 @@ class Response:
 
 
 def with_session_id(message: bytes, session_id: bytes) -> bytes:
-    """The same EXI message in another session (1 to 8 bytes); the signature stays good.
+    """The same EXI message with another SessionID (1 to 8 bytes); the signature stays valid.
 
-    The SessionID is the first value of every V2G message and a whole number of bytes long, so
-    nothing behind it moves within its byte. Raises ResponseError.
+    The SessionID is the first value of every V2G message and a whole number of bytes long, so that
+    the bits behind it keep their place within a byte. Raises ResponseError.
     """
     if not 1 <= len(session_id) <= 8:
         raise ResponseError("session-id", "1 to 8 bytes")
@@ -45,15 +45,15 @@ def with_session_id(message: bytes, session_id: bytes) -> bytes:
     old = int.from_bytes(message[2:4], "big") >> (8 - _SHIFT) & 0xFF
     if not old <= 8:
         raise ResponseError("format", "SessionID longer than 8 bytes")
-    rest = message[3 + old :]
-    keep = 8 - _SHIFT
+    tail = message[3 + old :]
+    tail_bits = 8 - _SHIFT  # of its first byte
     head = len(session_id).to_bytes(1, "big") + session_id
-    shifted = int.from_bytes(head, "big") << keep | rest[0] & (1 << keep) - 1
-    return _START + shifted.to_bytes(len(head) + 1, "big") + rest[1:]
+    shifted = int.from_bytes(head, "big") << tail_bits | tail[0] & (1 << tail_bits) - 1
+    return _START + shifted.to_bytes(len(head) + 1, "big") + tail[1:]
 
 
 def read(message: Message) -> Response:
-    """Take a decoded, positive message apart. Raises ResponseError("format")."""
+    """Parse a decoded, positive message. Raises ResponseError("format")."""
     try:
         header = message["V2G_Message"]["Header"]
         body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
@@ -79,10 +79,10 @@ def read(message: Message) -> Response:
 
 
 def negative(session_id: bytes) -> bytes:
-    """The pool's answer when it has nothing: FAILED_NoCertificateAvailable, unsigned, 58 bytes.
+    """A pool's response without a contract: FAILED_NoCertificateAvailable, unsigned, 58 bytes.
 
-    The mandatory elements hold dummies and the header says which part of the system speaks, in
-    the form the published pool sends it.
+    The mandatory elements hold dummies and the header names the sender, in the form of the
+    published pool.
     """
     dummy: dict[str, Any] = {"Id": "0", "value": b"\x00"}
     return exi.encode(

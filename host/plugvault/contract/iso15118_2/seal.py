@@ -1,8 +1,8 @@
 """Seal a contract's private key for one vehicle [V2G2-814..822].
 
 One-pass Diffie-Hellman on P-256 with a fresh ephemeral key, the concatenation KDF of SP 800-56A
-(counter, Z, OtherInfo: not X9.63's order), AES-128-CBC without padding. CBC has no integrity:
-the CPS signature and the vehicle's proof of possession give it.
+(counter, Z, OtherInfo: not the order of X9.63), AES-128-CBC without padding. CBC has no integrity
+protection: the CPS signature and the vehicle's proof of possession provide it.
 """
 
 import os
@@ -23,17 +23,18 @@ IV = _SCHEME.wrapped_length - SCALAR
 
 @dataclass(frozen=True)
 class Sealed:
-    """`dh_point`: 65 bytes, the ephemeral public key. `wrapped`: 48 bytes, IV | ciphertext."""
+    """A sealed key. `dh_point`: 65 bytes, the ephemeral public key; `wrapped`: 48 bytes,
+    IV | ciphertext."""
 
     dh_point: bytes
     wrapped: bytes
 
 
 def seal(scalar: bytes | bytearray, vehicle: ec.EllipticCurvePublicKey) -> Sealed:
-    """Encrypt `scalar` (32 bytes, big-endian, leading zeros kept) so that only `vehicle` opens it.
+    """Encrypt `scalar` (32 bytes, big-endian, with leading zeros) so that only `vehicle` opens it.
 
     `vehicle`: the key of the provisioning certificate. The ephemeral key and the IV are new at
-    every call and the private half does not outlive it. Raises ValueError on another length.
+    every call, and the private half is never stored. Raises ValueError on another length.
     """
     if len(scalar) != SCALAR:
         raise ValueError(f"a scalar of {SCALAR} bytes is needed, not {len(scalar)}")

@@ -1,8 +1,8 @@
-"""The XML form of a signed contract bundle: what CPS answers and CCP takes [OPCP 1.0.0].
+"""The XML form of a signed contract bundle, which CPS and CCP exchange [OPCP 1.0.0].
 
-The signature is over EXI, so the XML is only a carrier: its prefixes and white space mean
-nothing, its elements and their order do. Only CertificateInstallationRes is known here. An empty
-SessionID is left out when writing and put back when reading.
+The signature is over EXI, so the XML is only a carrier: prefixes and white space have no meaning,
+elements and their order have. Only CertificateInstallationRes is supported. An empty SessionID is
+left out when writing and added when reading.
 """
 
 import binascii
@@ -43,8 +43,7 @@ class XmlError(EvccError):
     REASONS = ("format", "element", "value", "too-long")
 
 
-# What a name holds: children as (namespace, name, what it holds, more than one?), attributes as
-# (name, namespace or None), or text of one kind.
+# (text -> value, value -> text)
 _Text = tuple[Callable[[str], Any], Callable[[Any], str]]
 
 
@@ -64,7 +63,11 @@ STRING: _Text = (str, str)
 
 
 class _Node:
-    """One row of the table: an element's attributes, children, or text."""
+    """One row of the table of elements.
+
+    `children`: (namespace, name, node, is a list); `attributes`: (member, attribute's name);
+    `text`: the conversion of its text.
+    """
 
     def __init__(
         self,
@@ -176,9 +179,9 @@ def _read(element: Element, node: _Node) -> Any:
     value: Message = {}
     attributes = dict(element.attrib)
     for key, attribute in node.attributes:
-        found = attributes.pop(attribute, None) or attributes.pop(key, None)
-        if found is not None:
-            value[key] = found
+        text = attributes.pop(attribute, None) or attributes.pop(key, None)
+        if text is not None:
+            value[key] = text
     unknown = [name for name in attributes if not name.startswith("{http://www.w3.org/2001/XML")]
     if unknown:
         raise XmlError("element", f"unexpected attribute {unknown[0]} in {element.tag}")

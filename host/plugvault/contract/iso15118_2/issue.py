@@ -1,33 +1,17 @@
 """Issue one contract: a new key pair, its certificate, and the key sealed for one vehicle.
 
 The operator destroys the plain contract key: it exists only between `generate_private_key` and
-the end of `issue_contract`, is never returned, stored or logged. Python keeps no promise about
-its own copies (the scalar is an int inside the library for a moment): what can be overwritten,
-the bytes that are sealed, is.
+the end of `issue_contract`, and is never returned, stored or logged. The sealed bytes are
+overwritten afterwards; copies inside Python and the library cannot be (the scalar is an int for a
+moment).
 """
-
-from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.seal import SCALAR, seal
 from plugvault.pki.issue import Authority, issue
-
-
-@dataclass(frozen=True)
-class ContractData:
-    """What OPCP calls contractData: everything about a contract but the CPS's signature.
-
-    `certificate`: DER of the contract certificate; `subs`: DER, Sub2 first; `wrapped`: 48 bytes;
-    `dh_point`: 65 bytes; `emaid`: normalised, 14 or 15 characters.
-    """
-
-    emaid: str
-    certificate: bytes
-    subs: tuple[bytes, ...]
-    wrapped: bytes
-    dh_point: bytes
 
 
 def issue_contract(
@@ -41,7 +25,7 @@ def issue_contract(
     ocsp: str | None = None,
     organisation: str | None = None,
 ) -> ContractData:
-    """A contract for `emaid` that only the vehicle with this provisioning certificate can use.
+    """A contract for `emaid` that only the vehicle of a provisioning certificate can use.
 
     `vehicle`: DER of the provisioning certificate, its path already checked; `operator`: the
     MO Sub2; `organisation`: the contract's O, that of `operator` when not given; `begins`,
