@@ -231,10 +231,19 @@ def test_people_see_tables(people: Callable[..., str]):
 
 
 def test_a_missing_data_folder_is_reported(tmp_path: Path):
-    for arguments in ([], ["--data", str(tmp_path)]):
-        ended = CliRunner().invoke(app, [*arguments, "roots", "list"])
+    for arguments, words in (
+        ([], "--data or --database is needed"),
+        (["--data", str(tmp_path)], "has no ecosystem.sqlite"),
+    ):
+        ended = CliRunner().invoke(app, [*arguments, "roots", "list"], env={"COLUMNS": "200"})
         assert ended.exit_code == 2
-        assert "where is the" in ended.stderr
+        assert words in ended.stderr
+
+
+def test_help_of_a_command_needs_no_ecosystem() -> None:
+    ended = CliRunner().invoke(app, ["roots", "list", "--help"])
+    assert ended.exit_code == 0
+    assert "List all roots" in ended.stdout
 
 
 def test_the_pools_rules_hold_for_administrators_too(
