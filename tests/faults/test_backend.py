@@ -1,4 +1,4 @@
-"""The backend when something under it fails: a word for the caller, and nothing half done."""
+"""The backend when its token or database fails: an error for the caller, nothing half done."""
 
 from __future__ import annotations
 
@@ -99,9 +99,7 @@ def test_a_token_that_is_gone_is_503_and_nothing_is_stored(registered: Pools):
     assert registered.contract() is None
 
 
-def test_a_bug_is_500_and_says_nothing_of_the_inside(
-    registered: Pools, caplog: pytest.LogCaptureFixture
-):
+def test_a_bug_is_500_and_discloses_nothing(registered: Pools, caplog: pytest.LogCaptureFixture):
     def bug(_: bytes) -> bytes:
         raise RuntimeError("the secret inside")
 
@@ -136,14 +134,14 @@ def impatient(
 def test_a_database_that_is_locked_is_503_and_recovers(impatient: tuple[Pools, Path]):
     pools, file = impatient
     backend = Backend(pools, pools.signer.sign)
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
         answer = backend.sign()
         assert (answer.status_code, answer.json()["errorMessages"]) == (
             503,
             ["The database is not available."],
         )
-        other.execute("ROLLBACK")
+        connection.execute("ROLLBACK")
     assert backend.sign().status_code == 201
 
 
@@ -153,7 +151,7 @@ def full(store: SqlStore) -> None:
         records._transaction.connection.execute("PRAGMA max_page_count = 1")
 
 
-def test_a_full_disk_keeps_what_was_there(impatient: tuple[Pools, Path]):
+def test_a_full_disk_keeps_the_stored_contract(impatient: tuple[Pools, Path]):
     pools, _ = impatient
     before = pools.put()
     full(pools.store)

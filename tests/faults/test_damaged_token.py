@@ -1,7 +1,7 @@
 """The token's files are damaged: every one cut off at every length, and with bits turned over.
 
-The contracts of other files work; the one that is damaged works too, or is named and not used; and
-whoever holds the token lives. Of `token.object` a bit may cost the token (its label, its PIN, the
+The contracts of other files work; the damaged one works too, or is named and not used; and every
+process with the token goes on. Of `token.object` a bit may cost the token (its label, its PIN, the
 key that the others are sealed with): then that is said, and nothing is made anew.
 """
 
@@ -29,14 +29,14 @@ OWNER = "token.object"
 
 
 def files(ground: Ground) -> list[Path]:
-    """Of the token, whichever provider's; a library's configuration is none."""
-    found = [one for one in ground.tokens.rglob("*") if one.is_file()]
-    found = [one for one in found if one.suffix not in (".lock", ".conf")]
-    return sorted(found, key=lambda one: (one.name == OWNER, one.name))
+    """Return the files of the token, without the configuration of its library."""
+    paths = [path_ for path_ in ground.tokens.rglob("*") if path_.is_file()]
+    paths = [path_ for path_ in paths if path_.suffix not in (".lock", ".conf")]
+    return sorted(paths, key=lambda path_: (path_.name == OWNER, path_.name))
 
 
 def outcome(ground: Ground, file: Path) -> str:
-    """What a start makes of it: how many of the two contracts sign; who does not is named."""
+    """Start the car; return how many of the two contracts sign. A lost one must be named."""
     seen, is_one_key = ground("look"), file.name != OWNER and file.suffix != ".db"
     if "error" in seen:
         assert not is_one_key, seen
@@ -97,11 +97,11 @@ def test_token_files_with_a_bit_turned_over(ground: Ground, some: Some) -> None:
 
 
 @pytest.mark.parametrize("each_token", ["nss"], indirect=True)
-def test_nss_files_damaged_anywhere_cost_nothing_once_they_are_put_back(
+def test_nss_files_damaged_anywhere_cost_nothing_once_they_are_restored(
     each_ground: Ground, some: Some
 ) -> None:
-    """All of its keys are in two files: one that is cut off is the token. That is said, nobody
-    dies of it, and no key or contract is removed or made anew because of it."""
+    """All keys of NSS are in two files: a truncated file costs the whole token. It is reported, no
+    process dies, and no key or contract is removed or made anew."""
     ground = each_ground
     seen: Counter[str] = Counter()
     wrong = []
@@ -131,11 +131,11 @@ def test_nss_files_damaged_anywhere_cost_nothing_once_they_are_put_back(
         ("key4.db", "nssPrivate", "a100", b"\0\0\4\3"),
     ],
 )
-def test_attribute_that_is_none_costs_one_key(
+def test_unreadable_attribute_costs_one_key(
     each_ground: Ground, name: str, table: str, column: str, value: bytes
 ) -> None:
-    """What python-pkcs11 cannot read."""
-    file = next(one for one in files(each_ground) if one.name == name)
+    """Values that python-pkcs11 cannot read."""
+    file = next(file_ for file_ in files(each_ground) if file_.name == name)
     with contextlib.closing(sqlite3.connect(file)) as database, database:
         where = f"id = (SELECT max(id) FROM {table})"
         database.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value,))
@@ -156,8 +156,8 @@ def poison(file: Path) -> None:
 
 
 def private_files(ground: Ground) -> list[Path]:
-    """Of the private keys: theirs are longer than the public ones'."""
-    return sorted(files(ground)[:-1], key=lambda one: one.stat().st_size)[-3:]
+    """Return the files of the private keys, which are longer than those of public keys."""
+    return sorted(files(ground)[:-1], key=lambda path_: path_.stat().st_size)[-3:]
 
 
 def test_one_damaged_key_does_not_hide_the_others_from_every_search(ground: Ground) -> None:
@@ -167,11 +167,11 @@ def test_one_damaged_key_does_not_hide_the_others_from_every_search(ground: Grou
         poison(file)
         with pytest.raises(VaultError, match="unavailable"):
             found_by_id(ground)
-        found = outcome(ground, file)
-        assert ground.installs() == (found == "1 of 2"), (
+        result = outcome(ground, file)
+        assert ground.installs() == (result == "1 of 2"), (
             "a contract wants the provisioning key only"
         )
-        seen[found] += 1
+        seen[result] += 1
     assert seen == {"1 of 2": 2, "2 of 2": 1}  # the third key is the provisioning key
 
 
@@ -213,15 +213,15 @@ def enumerated(ground: Ground) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_nor_from_the_module_that_drives_the_token_itself(ground: Ground) -> None:
+def test_one_damaged_key_does_not_hide_the_others_from_the_module(ground: Ground) -> None:
     poison(private_files(ground)[0])
     ended = enumerated(ground)
     assert ended.stdout.strip() == "2", ended.stderr
 
 
 def owner(ground: Ground) -> Path:
-    (found,) = [file for file in files(ground) if file.name == OWNER]
-    return found
+    (token_file,) = [file for file in files(ground) if file.name == OWNER]
+    return token_file
 
 
 def number_of_the_empty_slot(ground: Ground) -> None:
@@ -232,7 +232,7 @@ def number_of_the_empty_slot(ground: Ground) -> None:
     file.write_bytes(data.replace(last, b"1\xff" + last[2:]))
 
 
-def test_serial_number_that_is_the_empty_slots_ends_nobody_and_costs_nothing(
+def test_serial_number_of_the_empty_slot_ends_no_process_and_costs_nothing(
     ground: Ground,
 ) -> None:
     number_of_the_empty_slot(ground)
@@ -242,13 +242,13 @@ def test_serial_number_that_is_the_empty_slots_ends_nobody_and_costs_nothing(
     assert ended.stdout.strip() == "3", ended.stderr
 
 
-def test_copy_of_a_token_beside_it_ends_nobody_and_is_said(ground: Ground) -> None:
+def test_copy_of_a_token_ends_no_process_and_is_reported(ground: Ground) -> None:
     folder = owner(ground).parent
     copy = folder.with_name("copy")
     shutil.copytree(folder, copy)
-    for said in (ground("look")["error"], enumerated(ground).stderr):
-        assert "unavailable: one serial number for two tokens" in said
-        assert str(folder) in said
-        assert str(copy) in said
+    for error in (ground("look")["error"], enumerated(ground).stderr):
+        assert "unavailable: one serial number for two tokens" in error
+        assert str(folder) in error
+        assert str(copy) in error
     shutil.rmtree(copy)
     assert outcome(ground, owner(ground)) == "2 of 2"

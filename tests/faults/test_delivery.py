@@ -46,22 +46,22 @@ run(store, lambda endpoint: sys.argv[2], settings, time.time, threading.Event(),
 
 @contextmanager
 def workers(url: str, *names: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Killed at the end, whoever of them is left."""
+    """Start workers; kill the remaining ones at the end."""
     running = [start(url, name) for name in names]
     try:
         yield running
     finally:
-        for one in running:
-            kill(one)
+        for process in running:
+            kill(process)
 
 
 def start(url: str, name: str = "another") -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", WORKER, url, name])
 
 
-def kill(one: subprocess.Popen[bytes]) -> None:
-    one.send_signal(signal.SIGKILL)
-    one.wait()
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 def subscribe(store: SqlStore, url: str) -> Endpoint:
@@ -83,11 +83,15 @@ def in_state(store: SqlStore, endpoint: Endpoint, state: str) -> int:
         return len(records.deliveries.of_endpoint(endpoint.endpoint_id, state, 10_000))
 
 
-def arrived_in_order(receiver: Receiver, told: dict[str, list[str]]) -> None:
+def arrived_in_order(receiver: Receiver, published: dict[str, list[str]]) -> None:
     """Every event at least once; of a vehicle none after a later one, but for repetitions."""
-    for vehicle, expected in told.items():
-        got = [one["eventId"] for one in receiver.events if one["payload"]["pcid"] == vehicle]
-        assert [event for event, _ in itertools.groupby(got)] == expected
+    for vehicle, expected in published.items():
+        received = [
+            delivered["eventId"]
+            for delivered in receiver.events
+            if delivered["payload"]["pcid"] == vehicle
+        ]
+        assert [event for event, _ in itertools.groupby(received)] == expected
 
 
 def sometimes(failing: random.Random) -> Callable[[Json], int]:
@@ -106,13 +110,13 @@ def test_workers_killed_at_any_moment_lose_nothing_and_keep_the_order(
     chance = random.Random(os.environ.get("CI"))
     receiver.answer = sometimes(chance)
     endpoint = subscribe(store, receiver.url)
-    told: dict[str, list[str]] = {vehicle: [] for vehicle in VEHICLES}
+    published: dict[str, list[str]] = {vehicle: [] for vehicle in VEHICLES}
     count = 0
     with workers(store_url, "first", "second") as running:
         for _ in range(4):
             for _ in range(60):
                 vehicle = chance.choice(VEHICLES)
-                told[vehicle].append(tell(store, vehicle))
+                published[vehicle].append(tell(store, vehicle))
             count += 60
             before = len(receiver.got)
             until(lambda before=before: len(receiver.got) > before + 10, "deliveries go on")
@@ -121,7 +125,7 @@ def test_workers_killed_at_any_moment_lose_nothing_and_keep_the_order(
             running.append(start(store_url))
         until(lambda: in_state(store, endpoint, "sent") == count, "all are sent")
     assert in_state(store, endpoint, "dead") == in_state(store, endpoint, "pending") == 0
-    arrived_in_order(receiver, told)
+    arrived_in_order(receiver, published)
 
 
 def test_two_processes_share_the_work(store: SqlStore, store_url: str, receiver: Receiver):
@@ -143,33 +147,35 @@ def test_two_processes_share_the_work(store: SqlStore, store_url: str, receiver:
             count += 1
             until(lambda count=count: len(receiver.got) >= count - 20, "deliveries go on")
         until(lambda: in_state(store, endpoint, "sent") == count, "all are sent")
-    assert len({one["eventId"] for one in receiver.events}) == len(receiver.got) == count
+    assert (
+        len({delivered["eventId"] for delivered in receiver.events}) == len(receiver.got) == count
+    )
 
 
-def test_receiver_that_was_away_gets_everything_in_order(store: SqlStore):
+def test_receiver_gets_everything_in_order_after_an_outage(store: SqlStore):
     with receiving() as away:
         port = away.port
         endpoint = subscribe(store, away.url)
-    told = {vehicle: [tell(store, vehicle) for _ in range(4)] for vehicle in VEHICLES[:5]}
+    published = {vehicle: [tell(store, vehicle) for _ in range(4)] for vehicle in VEHICLES[:5]}
     stop = threading.Event()
-    worker = Worker(store, lambda one: one, SETTINGS, time.time)
+    worker = Worker(store, lambda delivery: delivery, SETTINGS, time.time)
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
 
     def tried() -> bool:
         with store.read() as records:
-            found = records.deliveries.of_endpoint(endpoint.endpoint_id, "pending", 100)
-        return sum(one.attempts for one, _ in found) >= 10
+            pending = records.deliveries.of_endpoint(endpoint.endpoint_id, "pending", 100)
+        return sum(delivery.attempts for delivery, _ in pending) >= 10
 
     until(tried, "attempts")
     with receiving(port) as back:
         until(lambda: in_state(store, endpoint, "sent") == 20, "all are sent")
         stop.set()
         thread.join(60)
-        arrived_in_order(back, told)
+        arrived_in_order(back, published)
 
 
-def test_store_that_was_away_stops_nothing_for_good(
+def test_outage_of_the_store_stops_no_delivery_for_good(
     sqlite_store: SqlStore, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     endpoint = subscribe(sqlite_store, receiver.url)
@@ -188,10 +194,10 @@ def test_store_that_was_away_stops_nothing_for_good(
     monkeypatch.setattr(sqlite_store, "write", often_away)
     monkeypatch.setattr("plugvault.delivery.worker.LEASE", 1.0)
     monkeypatch.setattr("plugvault.delivery.worker.TIMEOUT", 0.5)
-    worker = Worker(sqlite_store, lambda one: one, SETTINGS, time.time)
+    worker = Worker(sqlite_store, lambda name_: name_, SETTINGS, time.time)
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
     until(lambda: in_state(sqlite_store, endpoint, "sent") == len(VEHICLES))
     stop.set()
     thread.join(60)
-    assert {one["payload"]["pcid"] for one in receiver.events} == set(VEHICLES)
+    assert {name_["payload"]["pcid"] for name_ in receiver.events} == set(VEHICLES)

@@ -3,7 +3,7 @@
 Of memory SoftHSM itself keeps something of each token object that was ever made in a process (bare
 C_CreateObject and C_DestroyObject show it): that is allowed for, and no more. The service starts a
 fresh process before it is much. NSS takes some once, for its database. Time is counted in that of
-making the contract, which is done beside it: whatever else the machine does, it does to both.
+making the contract, which is done beside it: other load of the machine affects both.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from world import NOW, SESSION_ID, World
 
 WARM = 40  # installations before anything is measured
 PAGE = os.sysconf("SC_PAGE_SIZE")
-MAY_GROW = 8 << 20  # bytes, whatever the number of installations
+MAY_GROW = 8 << 20  # bytes, for any number of installations
 MAY_KEEP = {"softhsm": 3 << 10, "nss": 0}  # bytes of each, by the library
 MAY_SLOW = 1.5  # times, from the first hundreds to the last
 
@@ -55,12 +55,12 @@ class Holder:
         gc.collect()
         return self._read(lambda process: len(list((process / "fd").iterdir())))
 
-    def _read(self, what: Callable[[Path], int]) -> int:
+    def _read(self, count_of: Callable[[Path], int]) -> int:
         deadline = time.monotonic() + 10
         while True:
             try:
                 self.vault.random(1)  # there is one
-                return what(Path(f"/proc/{self._pid()}"))
+                return count_of(Path(f"/proc/{self._pid()}"))
             except FileNotFoundError:
                 assert time.monotonic() < deadline
 
@@ -77,7 +77,7 @@ def holder(request: pytest.FixtureRequest, each_token: CarToken) -> Iterator[Hol
 
 
 def files(folder: Path) -> int:
-    return sum(one.is_file() for one in folder.rglob("*"))
+    return sum(path_.is_file() for path_ in folder.rglob("*"))
 
 
 def test_installations_in_a_row(
@@ -91,13 +91,13 @@ def test_installations_in_a_row(
     contracts.envelopes = Forgetful()  # in its life a car opens fewer than these
 
     def renew(n: int) -> float:
-        """How long it takes, in the time that a contract takes to be made."""
+        """Return its duration in units of the time of issuing a contract."""
         start = time.perf_counter()
         contract = world.new_contract(STORED, not_before=NOW - 100_000 + n)
         response = world.response(point, contract=contract)
-        made = time.perf_counter()
+        issued = time.perf_counter()
         install(response, InstallationRequest(SESSION_ID), trust, contracts, vault, NOW)
-        return (time.perf_counter() - made) / (made - start)
+        return (time.perf_counter() - issued) / (issued - start)
 
     def counted() -> list[int]:
         return [
@@ -135,9 +135,9 @@ def test_openings_in_a_row_on_micropython(each_token: CarToken, whole: bool) -> 
     file = each_token.folder / "case.json"
     file.write_text(json.dumps(case, default=bytes.hex))
     both = Path(__file__).parents[1] / "both"
-    what = [str(count), str(file), str(location.module), location.label, location.options]
+    arguments = [str(count), str(file), str(location.module), location.label, location.options]
     ended = subprocess.run(
-        [*runtime.argv, *runtime.heap("2M"), str(both / "endurance_run.py"), *what],
+        [*runtime.argv, *runtime.heap("2M"), str(both / "endurance_run.py"), *arguments],
         env={**runtime.env(both), **location.env()},
         input=each_token.pin + "\n",
         capture_output=True,
@@ -145,8 +145,8 @@ def test_openings_in_a_row_on_micropython(each_token: CarToken, whole: bool) -> 
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    (heap, memory, held), (heap_after, memory_after, held_after) = json.loads(ended.stdout)
-    assert held_after == held == 2
+    (heap, memory, key_count), (heap_after, memory_after, held_after) = json.loads(ended.stdout)
+    assert held_after == key_count == 2
     assert heap_after - heap < 4096
     assert memory_after - memory < MAY_GROW + count * MAY_KEEP[each_token.provider.name]
     print(f"{count} openings: {heap_after - heap} bytes more of its heap")

@@ -76,14 +76,14 @@ def served(world: World, car_token: CarToken) -> Iterator[tuple[Ground, VaultSer
     vault.close()
 
 
-def victims(service: VaultService, who: str) -> list[int]:
-    """As `tracing` has them: 0 is the module."""
-    return [0] * (who != "service") + [service.pid] * (who != "module")
+def victims(service: VaultService, victim: str) -> list[int]:
+    """Return the process ids for `tracing`: 0 is the module."""
+    return [0] * (victim != "service") + [service.pid] * (victim != "module")
 
 
-@pytest.mark.parametrize("who", ["module", "service", "both"])
+@pytest.mark.parametrize("victim", ["module", "service", "both"])
 def test_killed_at_any_step_of_the_module(
-    served: tuple[Ground, VaultService], some: Some, who: str
+    served: tuple[Ground, VaultService], some: Some, victim: str
 ) -> None:
     """Before every request to the vault and every change of the store."""
     ground, service = served
@@ -93,17 +93,17 @@ def test_killed_at_any_step_of_the_module(
     seen: Counter[str] = Counter()
     for at in some(range(len(calls)), 4):
         ground.renew()
-        ground("install", before=at, victims=victims(service, who))
+        ground("install", before=at, victims=victims(service, victim))
         seen[ground.survived()] += 1
-    print(f"{who} killed before each of {sum(seen.values())} steps of the module: {dict(seen)}")
+    print(f"{victim} killed before each of {sum(seen.values())} steps of the module: {dict(seen)}")
 
 
-@pytest.mark.parametrize("who", ["module", "service", "both"])
-def test_killed_at_random(served: tuple[Ground, VaultService], whole: bool, who: str) -> None:
+@pytest.mark.parametrize("victim", ["module", "service", "both"])
+def test_killed_at_random(served: tuple[Ground, VaultService], whole: bool, victim: str) -> None:
     ground, service = served
     seen: Counter[str] = Counter()
     for _ in range(200 if whole else 3):
         ground.renew()
-        ground("race", after=random.uniform(0, 0.08), victims=victims(service, who))
+        ground("race", after=random.uniform(0, 0.08), victims=victims(service, victim))
         seen[ground.survived()] += 1
-    print(f"{who} killed at {sum(seen.values())} random moments: {dict(seen)}")
+    print(f"{victim} killed at {sum(seen.values())} random moments: {dict(seen)}")

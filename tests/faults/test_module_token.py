@@ -90,7 +90,7 @@ def test_module_meets_the_same_errors(car_token: CarToken) -> None:
     vault.close()
     assert through_ffi(car_token) == "signed"
     assert through_ffi(car_token, pin="wrong-pin") == "pin -1"
-    assert through_ffi(car_token, label="nobody") == "token-missing -1"
+    assert through_ffi(car_token, label="unknown") == "token-missing -1"
     assert through_ffi(car_token, module="/no/such/module.so") == "module-missing -1"
     car_token.conf.write_text("directories.tokendir = /no/such/folder\n")
     assert through_ffi(car_token) in ("token-missing -1", "unavailable -1")
@@ -106,7 +106,7 @@ print(vault.public(PROVISIONING) == vault.keys()[0][1])
 """
 
 
-def test_module_sees_what_softhsm_overlooked(car_token: CarToken) -> None:
+def test_module_sees_a_key_that_softhsm_overlooked(car_token: CarToken) -> None:
     with module_running(car_token, WAITING) as module, closing(car_token.open()) as vault:
         assert module.stdout.readline() == "0\n"
         with overlooked(car_token):
@@ -170,12 +170,12 @@ for code in sys.argv[4:]:
 """
 
 
-def test_module_is_told_what_the_library_says(car_token: CarToken) -> None:
+def test_module_reports_the_errors_of_the_library(car_token: CarToken) -> None:
     with module_running(car_token, SAYING, *SAID) as module:
         assert module.stdout.read().split() == list(SAID.values())
 
 
-def test_host_is_told_the_same(car_token: CarToken) -> None:
+def test_host_reports_the_same_errors(car_token: CarToken) -> None:
     with closing(car_token.open()) as vault:
         vault.generate_provisioning_key()
         for code, reason in SAID.items():
@@ -205,7 +205,7 @@ while True:
 """
 
 
-def test_module_meets_one_that_became_read_only(each_token: CarToken) -> None:
+def test_module_reports_a_token_that_became_read_only(each_token: CarToken) -> None:
     """And does not say of a good envelope that it is a bad one."""
     with module_running(each_token, OPENING_LATER) as module:
         point = bytes.fromhex(module.stdout.readline())

@@ -1,8 +1,8 @@
 """The power goes at any moment of an installation: what the medium has is the old or the new.
 
 What the store did to its folder is recorded, and the disk is a model: a file's bytes are there for
-sure once it is flushed, a name once its folder is; what is not flushed may be there, or in part,
-or not, whatever came before it. Every state that allows is looked at, after every step.
+sure once it is flushed, a name once its folder is; unflushed bytes may be there, in part, or not,
+independent of earlier ones. Every possible state is checked, after every step.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Recorder:
         return file
 
     def fsync(self, descriptor: int) -> None:
-        what = self._open[descriptor]
-        self.steps.append(("flush-folder",) if what == "folder" else ("flush", what))
+        opened = self._open[descriptor]
+        self.steps.append(("flush-folder",) if opened == "folder" else ("flush", opened))
         os.fsync(descriptor)
 
     def close(self, descriptor: int) -> None:
@@ -101,8 +101,8 @@ def media(before: dict[str, bytes], steps: list[tuple[Any, ...]]) -> Iterator[di
     for step in steps:
         kind = step[0]
         if kind == "write":
-            whole = step[2]
-            data[step[1]] = [whole, b"", whole[: len(whole) // 2], bytes(len(whole))]
+            written = step[2]
+            data[step[1]] = [written, b"", written[: len(written) // 2], bytes(len(written))]
         elif kind == "flush":
             data[step[1]] = data[step[1]][:1]
         elif kind == "flush-folder":
@@ -130,7 +130,7 @@ def changed(names: dict[str, Any], steps: Any) -> dict[str, Any]:
 
 
 def contents(names: dict[str, Any], data: dict[int, list[bytes]]) -> Iterator[dict[str, bytes]]:
-    unknown = [name for name, what in names.items() if isinstance(what, int)]
+    unknown = [name for name, value in names.items() if isinstance(value, int)]
     for choice in itertools.product(*(data[names[name]] for name in unknown)):
         yield {**names, **dict(zip(unknown, choice, strict=True))}
 
@@ -150,48 +150,48 @@ class Watched:
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    made = Recorder()
-    monkeypatch.setattr(port, "os", made)
-    monkeypatch.setattr(port, "open", made.open, raising=False)
-    return made
+    recording = Recorder()
+    monkeypatch.setattr(port, "os", recording)
+    monkeypatch.setattr(port, "open", recording.open, raising=False)
+    return recording
 
 
 def content(path: str) -> dict[str, bytes]:
-    return {one.name: one.read_bytes() for one in Path(path).iterdir()}
+    return {file.name: file.read_bytes() for file in Path(path).iterdir()}
 
 
-def whole(contracts: Contracts, gone: set[bytes]) -> None:
-    """Every contract has its chain, and a key that nobody has deleted."""
-    for one in contracts.all():
-        assert one.key not in gone
-        leaf = contracts.chain(one.emaid)[0]
-        assert hashlib.sha256(leaf).digest()[:16] == one.fingerprint
+def assert_complete(contracts: Contracts, gone: set[bytes]) -> None:
+    """Assert that every contract has its chain and an undeleted key."""
+    for contract in contracts.all():
+        assert contract.key not in gone
+        leaf = contracts.chain(contract.emaid)[0]
+        assert hashlib.sha256(leaf).digest()[:16] == contract.fingerprint
 
 
 def cut(car: Car, recorder: Recorder, folder: Path, operation: str) -> int:
-    """Do it, with the power going after each step; how many states of a disk that were."""
+    """Run the operation with a power cut after each step; return the number of disk states."""
     do = operations(car, Watched(car.vault, recorder.steps))[operation]
     before, old = content(car.folder), state(car.contracts)
     recorder.steps.clear()
     do()
     steps, new = list(recorder.steps), state(car.contracts)
     assert old != new
-    looked = 0
+    checked = 0
     for n in range(len(steps) + 1):
         gone = {step[1] for step in steps[:n] if step[0] == "vault"}
         outcomes = set()
         for medium in unique(media(before, steps[:n])):
             put(folder, medium)
             contracts = Contracts(Files(str(folder)))
-            whole(contracts, gone)
-            found = state(contracts)
-            assert found in (old, new), (steps[:n], sorted(medium))
-            outcomes.add(found == new)
-            looked += 1
+            assert_complete(contracts, gone)
+            state_ = state(contracts)
+            assert state_ in (old, new), (steps[:n], sorted(medium))
+            outcomes.add(state_ == new)
+            checked += 1
         assert n or outcomes == {False}
     assert outcomes == {True}, "what is done is done, and nothing left to the disk's goodwill"
-    print(f"{operation}: {looked} states of a disk after {len(steps)} steps")
-    return looked
+    print(f"{operation}: {checked} states of a disk after {len(steps)} steps")
+    return checked
 
 
 @pytest.mark.parametrize("operation", ["renew", "add", "delete", "choose"])
@@ -208,8 +208,8 @@ class Killed(BaseException):
 def test_power_cut_after_a_start_that_followed_a_kill(
     car: Car, recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed when the index with the contract is there, and not yet for sure. The start finds it,
-    and removes the old key: whatever the medium has of the index then names the new one."""
+    """Killed when the index with the contract is written and not yet flushed. The start finds it
+    and removes the old key: from then on every state of the index must name the new key."""
     renew = operations(car, car.vault)["renew"]
     before = content(car.folder)
     recorder.steps.clear()
@@ -231,7 +231,7 @@ def test_power_cut_after_a_start_that_followed_a_kill(
     for n in range(removed + 1, len(steps) + 1):
         for medium in unique(media(before, steps[:n])):
             put(tmp_path / "cut", medium)
-            whole(Contracts(Files(str(tmp_path / "cut"))), {steps[removed][1]})
+            assert_complete(Contracts(Files(str(tmp_path / "cut"))), {steps[removed][1]})
 
 
 @pytest.mark.parametrize("forgotten", ["_flush", "flush_path"])
@@ -268,14 +268,14 @@ def state(contracts: Contracts) -> list[tuple[Any, ...]]:
     return [(c.emaid, c.key, c.fingerprint, c.active) for c in contracts.all()]
 
 
-def unique(found: Iterator[dict[str, bytes]]) -> list[dict[str, bytes]]:
-    return [dict(one) for one in {tuple(sorted(medium.items())) for medium in found}]
+def unique(media_: Iterator[dict[str, bytes]]) -> list[dict[str, bytes]]:
+    return [dict(medium_) for medium_ in {tuple(sorted(medium.items())) for medium in media_}]
 
 
 def put(path: Path, medium: dict[str, bytes]) -> None:
     path.mkdir(exist_ok=True)
-    for one in path.iterdir():
-        one.unlink()
+    for file in path.iterdir():
+        file.unlink()
     for name, data in medium.items():
         (path / name).write_bytes(data)
 
@@ -291,7 +291,7 @@ files.delete("contracts")
 
 @pytest.mark.parametrize("name", [name for name in runtimes.NAMES if name != "debian32"])
 def test_every_interpreter_flushes_in_this_order(tmp_path: Path, name: str) -> None:
-    """What reaches the system, not what was asked for: `flush` is not the same everywhere."""
+    """Trace the system calls: `flush` differs between interpreters."""
     runtime = runtimes.get(name)
     if runtime is None:
         pytest.skip(f"no interpreter {name!r} here; make says why")
@@ -308,7 +308,7 @@ def test_every_interpreter_flushes_in_this_order(tmp_path: Path, name: str) -> N
     )
     assert ended.returncode == 0, ended.stderr
     kinds = {"renameat": "rename", "renameat2": "rename", "unlinkat": "unlink", "mkdirat": "mkdir"}
-    calls = [(kinds.get(call, call), what) for call, what in json.loads(ended.stdout)]
+    calls = [(kinds.get(call, call), file_name) for call, file_name in json.loads(ended.stdout)]
     new = "contracts.new"
     assert calls == [
         ("mkdir", "store"),
@@ -338,14 +338,18 @@ def test_softhsm_is_made_to_flush_before_the_contract_is_committed(
 ) -> None:
     """It does not by itself; the index must not outlive the key that it names."""
     calls = until_committed(ground, runtime)
-    last = {what: at for at, (call, what) in enumerate(calls) if call == "write"}
-    made = {what for call, what in calls if call == "create" and what.endswith(".object")}
-    made -= {"token.object"}
-    assert len(made) >= 2
-    for what in made:
-        assert ("fsync", what) in calls[last[what] :]
-    (folder,) = (one.name for one in ground.token.store.tokens.iterdir())
-    assert ("fsync", folder) in calls[max(last[what] for what in made) :]
+    last = {file_name: at for at, (call, file_name) in enumerate(calls) if call == "write"}
+    created = {
+        file_name
+        for call, file_name in calls
+        if call == "create" and file_name.endswith(".object")
+    }
+    created -= {"token.object"}
+    assert len(created) >= 2
+    for file_name in created:
+        assert ("fsync", file_name) in calls[last[file_name] :]
+    (folder,) = (folder_.name for folder_ in ground.token.store.tokens.iterdir())
+    assert ("fsync", folder) in calls[max(last[file_name] for file_name in created) :]
 
 
 @pytest.mark.parametrize("runtime", ["cpython", "debian"])

@@ -23,7 +23,7 @@ def enter(sandbox: Running, admin: dict[str, str], provider: str) -> bool:
     try:
         answer = sandbox.http.put(f"/v1/registry/providers/{provider}", json=body, headers=admin)
     except httpx.HTTPError:
-        return False  # killed in the middle: nobody was told that it is there
+        return False  # killed in the middle: the write was not acknowledged
     assert answer.status_code == 200, answer.text
     return True
 
@@ -82,7 +82,7 @@ def test_one_process_answers_while_the_other_is_dead(sandbox: Running):
 
 
 def fresh(sandbox: Running, headers: dict[str, str]) -> bool:
-    """Asked on a connection of its own, which whoever is free takes."""
+    """Ask on a new connection, which any free process accepts."""
     at = sandbox.said["url"]
     with httpx.Client(base_url=at, trust_env=False, timeout=2) as http:
         return http.get("/v1/root/rootCerts", headers=headers).status_code == 200
@@ -98,15 +98,15 @@ def test_ctrl_c_ends_every_process_and_leaves_no_folder(tmp_path: Path, softhsm:
     assert not any(tmp_path.iterdir())
 
 
-def test_a_webhook_is_told_though_every_process_was_killed(softhsm: Path, receiver: Receiver):
-    """On this machine only because the network was allowed."""
+def test_a_webhook_is_called_although_every_process_was_killed(softhsm: Path, receiver: Receiver):
+    """The receiver is on this machine; its network is allowed."""
     options = ("--port", "0", "--allow-network", "127.0.0.0/8")
     running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
     try:
         maker, operator = running.bearer("OEM"), running.bearer("MO_HUBJECT_PKI")
-        wanted = {"url": receiver.url, "enabledEvents": ["oem.contract.created"]}
-        made = running.http.post("/v1/webhook/endpoints", json=wanted, headers=maker)
-        assert made.status_code == 201, made.text
+        webhook = {"url": receiver.url, "enabledEvents": ["oem.contract.created"]}
+        created = running.http.post("/v1/webhook/endpoints", json=webhook, headers=maker)
+        assert created.status_code == 201, created.text
         pcid, emaid = running.said["vehicles"][1]["pcid"], "DEPVBC12345678"
         emaid += ids.emaid_check_digit(emaid)
         order = {

@@ -90,14 +90,14 @@ def started(token: CarToken, monkeypatch: pytest.MonkeyPatch) -> Iterator[Killed
 
 @pytest.fixture
 def killed(car_token: CarToken, monkeypatch: pytest.MonkeyPatch) -> Iterator[Killed]:
-    with started(car_token, monkeypatch) as one:
-        yield one
+    with started(car_token, monkeypatch) as running:
+        yield running
 
 
 @pytest.fixture
 def killed_each(each_token: CarToken, monkeypatch: pytest.MonkeyPatch) -> Iterator[Killed]:
-    with started(each_token, monkeypatch) as one:
-        yield one
+    with started(each_token, monkeypatch) as running:
+        yield running
 
 
 def points(killed: Killed, work: Callable[[], Any], stride: int = 1) -> Iterator[Any]:
@@ -119,8 +119,8 @@ def test_contract_key_is_opened_once(killed_each: Killed) -> None:
     old = vault.open_contract_key(*case.values())
     for key in points(killed, lambda: vault.open_contract_key(*case.values()), STRIDE):
         assert set(dict(vault.keys())) == {PROVISIONING, old, key}
-        for one in (old, key):
-            assert p256.verify(case["public"], DIGEST, vault.sign(one, DIGEST))
+        for key_ in (old, key):
+            assert p256.verify(case["public"], DIGEST, vault.sign(key_, DIGEST))
         vault.delete(key)
 
 
@@ -163,10 +163,10 @@ def test_key_is_deleted(killed: Killed) -> None:
     assert n > 5
 
 
-def test_what_changes_nothing_is_done_again(killed: Killed) -> None:
+def test_operations_without_effect_are_repeated(killed: Killed) -> None:
     vault = killed.vault
     point = vault.generate_provisioning_key()
-    asked: dict[str, Callable[[], bool]] = {
+    operations: dict[str, Callable[[], bool]] = {
         "sign": lambda: p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST)),
         "public": lambda: vault.public(PROVISIONING) == point,
         "keys": lambda: vault.keys() == [(PROVISIONING, point)],
@@ -174,7 +174,7 @@ def test_what_changes_nothing_is_done_again(killed: Killed) -> None:
         "random": lambda: len(vault.random(7)) == 7,
         "verify": lambda: vault.verify(point, DIGEST, bytes(64)) is False,
     }
-    for name, right in asked.items():
+    for name, right in operations.items():
         n = 0
         while True:
             result, was_killed = killed.at(n, right)
@@ -214,7 +214,7 @@ def test_killed_at_any_time_every_answer_is_true(car_token: CarToken, seed: int)
             vault.random(1)
         stop.set()
         thread.join()
-        held = set(dict(vault.keys())) - {b""}  # a torn object of no name: the start removes it
-        assert held == {PROVISIONING, old, *opened}
+        keys = set(dict(vault.keys())) - {b""}  # a torn object of no name: the start removes it
+        assert keys == {PROVISIONING, old, *opened}
         for key in (old, *opened):
             assert p256.verify(case["public"], DIGEST, vault.sign(key, DIGEST))

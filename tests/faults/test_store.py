@@ -51,7 +51,7 @@ def acknowledged(process: subprocess.Popen[str], enough: int) -> list[str]:
 
 
 def check_whole(store: SqlStore, names: list[str]) -> None:
-    """Every one of these is there; whatever is there, is there with all that belongs to it."""
+    """Assert that each of these is stored, and every stored event has its parts."""
     with store.read() as records:
         events = {event.event_id for event in records.events.since(0, None, 100_000)}
         lines = {line.subject for line in records.audit.since(0, 100_000)}
@@ -105,7 +105,7 @@ def test_a_database_that_was_restarted_is_used_again_at_once(own: Cluster, open_
             assert records.roots.get("id") == ROOT
 
 
-def test_a_database_that_is_away_is_said_and_found_again(own: Cluster, open_store: Open):
+def test_a_missing_database_is_an_error_and_found_again(own: Cluster, open_store: Open):
     store = open_store(own.create())
     with store.write() as records:
         records.roots.put(ROOT)
@@ -121,7 +121,7 @@ def test_a_database_that_is_away_is_said_and_found_again(own: Cluster, open_stor
         assert records.roots.get("id") == ROOT
 
 
-def test_a_transaction_whose_database_goes_away_is_undone(own: Cluster, open_store: Open):
+def test_a_transaction_is_rolled_back_when_its_database_goes_away(own: Cluster, open_store: Open):
     store = open_store(own.create())
 
     def write() -> None:
@@ -138,14 +138,14 @@ def test_a_transaction_whose_database_goes_away_is_undone(own: Cluster, open_sto
         records.providers.put(Provider("DEPVA", "A", "R"))
 
 
-def test_no_database_at_all_is_said(tmp_path: Path):
+def test_a_database_that_was_never_there_is_an_error(tmp_path: Path):
     for url in (f"postgresql:///pv?host={tmp_path}", f"sqlite:///{tmp_path}/no/such/file"):
         with pytest.raises(PoolError) as away:
             SqlStore.open(url)
         assert away.value.reason == "unavailable"
 
 
-def test_two_that_wait_for_each_other_are_told_and_one_goes_on(own: Cluster, open_store: Open):
+def test_of_two_deadlocked_writers_one_fails_and_one_continues(own: Cluster, open_store: Open):
     store = open_store(own.create())
     both = threading.Barrier(2, timeout=20)
     outcomes: list[str] = []
@@ -174,7 +174,7 @@ def test_two_that_wait_for_each_other_are_told_and_one_goes_on(own: Cluster, ope
         assert len(records.providers.all()) == 1
 
 
-def test_who_puts_the_same_key_at_once_is_told(store: SqlStore):
+def test_the_second_of_two_equal_keys_is_refused(store: SqlStore):
     """A fingerprint is one root's: the second is refused whole."""
     with store.write() as records:
         records.roots.put(ROOT)
@@ -190,7 +190,7 @@ def test_who_puts_the_same_key_at_once_is_told(store: SqlStore):
         assert records.providers.all() == []
 
 
-def test_two_that_lock_one_name_go_one_after_the_other(store: SqlStore):
+def test_two_writers_of_one_name_run_one_after_the_other(store: SqlStore):
     """Each counts on from what it read: none is lost."""
     name = "DEPVA"
 
@@ -213,7 +213,7 @@ def test_two_that_lock_one_name_go_one_after_the_other(store: SqlStore):
         assert counted.name == "40"
 
 
-def test_a_writer_that_does_not_come_to_an_end_is_not_waited_for(
+def test_the_wait_for_an_endless_writer_is_limited(
     sqlite_url: str, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sql, "LOCK_TIMEOUT", 20)
@@ -226,14 +226,14 @@ def test_a_writer_that_does_not_come_to_an_end_is_not_waited_for(
         assert records.roots.get("id") == ROOT
 
 
-def test_a_file_that_is_no_database_is_said(tmp_path: Path):
+def test_a_file_that_is_no_database_is_an_error(tmp_path: Path):
     file = tmp_path / "store.sqlite"
     file.write_bytes(b"something else " * 100)
     with pytest.raises(PoolError, match="not available"):
         SqlStore.open(f"sqlite:///{file}")
 
 
-def test_a_full_disk_is_said_and_leaves_what_was_there(sqlite_store: SqlStore):
+def test_a_full_disk_is_an_error_and_keeps_the_stored_records(sqlite_store: SqlStore):
     def contract(number: int) -> Contract:
         message = bytes(4000)
         return Contract(f"DEPVT{number}", ISO2, "V", "v", b"", message, "", False, 1, 9)
@@ -251,15 +251,15 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(sqlite_store: SqlStore):
             failed += 1
     assert failed
     with sqlite_store.read() as records:
-        found = records.contracts.of_vehicle("V", ISO2)
-        assert contract(0) in found
-        assert len(found) == 20 - failed
+        contracts = records.contracts.of_vehicle("V", ISO2)
+        assert contract(0) in contracts
+        assert len(contracts) == 20 - failed
 
 
 @pytest.mark.parametrize(
     "text", [pytest.param("\ud800", id="half a character"), pytest.param("a\0b", id="a zero")]
 )
-def test_text_that_cannot_be_kept_is_the_callers_fault(text: str, store: SqlStore):
+def test_text_that_cannot_be_stored_is_invalid(text: str, store: SqlStore):
     try:
         with store.write() as records:
             records.providers.put(Provider("DEPVA", text, ""))
@@ -267,8 +267,8 @@ def test_text_that_cannot_be_kept_is_the_callers_fault(text: str, store: SqlStor
         assert error.reason == "invalid"
     else:
         with store.read() as records:
-            (kept,) = records.providers.all()
-            assert kept.name == text
+            (stored,) = records.providers.all()
+            assert stored.name == text
 
 
 def test_a_mistake_in_a_statement_is_not_called_a_missing_database(store: SqlStore):

@@ -1,4 +1,4 @@
-"""What happens around an installation: the disk, the token, its PIN, other programs.
+"""The surroundings of an installation: the disk, the token, its PIN, other programs.
 
 The car has the old contract or the new one, as soon as it can work again; nothing is made anew.
 """
@@ -40,36 +40,36 @@ def small_ground(
     module_of(provider)
     if os.geteuid() != 0 or not mount(short_dir, "rw"):
         pytest.skip("a full disk needs the right to mount a small one (root)")
-    made = None
+    opened = None
     try:
-        made = Ground(world, CarToken(short_dir, provider))
-        yield made
+        opened = Ground(world, CarToken(short_dir, provider))
+        yield opened
     finally:
-        if made is not None:
-            made.close()
+        if opened is not None:
+            opened.close()
         subprocess.run(["umount", "-l", short_dir], check=True)
 
 
-def fill(folder: Path, left: int) -> Path:
+def fill(folder: Path, free: int) -> Path:
     """Leave so many bytes free."""
     disk = os.statvfs(folder)
     file = folder / "fill"
-    file.write_bytes(bytes(disk.f_bavail * disk.f_frsize - left))
+    file.write_bytes(bytes(disk.f_bavail * disk.f_frsize - free))
     return file
 
 
 def test_full_disk_at_any_write(small_ground: Ground, some: Some) -> None:
-    """From no room at all to enough: whatever could still be written, and what not."""
+    """From no free block to enough: a different write fails each time."""
     ground = small_ground
     seen: Counter[str] = Counter()
-    for left in some(range(0, 40 * BLOCK, BLOCK), 6):
+    for free in some(range(0, 40 * BLOCK, BLOCK), 6):
         ground.restore()
-        filler = fill(ground.token.folder, left)
-        done = ground.installs()
+        filler = fill(ground.token.folder, free)
+        installed = ground.installs()
         assert "died" not in ground("look")
         filler.unlink()
         now = ground.survived()
-        assert (now == "new") == done
+        assert (now == "new") == installed
         seen[now] += 1
     assert set(seen) == {"old", "new"}
     print(f"full disk: {dict(seen)}")
@@ -81,7 +81,9 @@ def test_read_only_disk(small_ground: Ground) -> None:
     assert not ground.installs()
     seen = ground("look")
     if ground.token.provider is SOFTHSM:
-        assert [one[3] for one in seen["contracts"]] == [True, True], "what is there signs"
+        assert [contract[3] for contract in seen["contracts"]] == [True, True], (
+            "what is there signs"
+        )
     else:  # NSS opens no database that it may not write
         assert "cannot be written" in seen["error"]
     assert mount(ground.token.folder, "remount,rw")
@@ -94,7 +96,7 @@ def test_token_taken_away_and_brought_back(each_ground: Ground) -> None:
     assert not ground.installs()
     assert "error" in ground("look")
     if ground.tokens.exists():
-        assert not any(one.is_file() for one in ground.tokens.rglob("*")), "made anew"
+        assert not any(file.is_file() for file in ground.tokens.rglob("*")), "made anew"
         ground.tokens.rmdir()
     away.rename(ground.tokens)
     assert ground.survived() == "old"
@@ -120,9 +122,9 @@ def test_pin_changed_outside(each_ground: Ground) -> None:
 
     change(token.pin, "another-pin")
     assert not ground.installs()
-    said = ground("look")["error"]
-    assert said.startswith("pin")
-    assert token.pin not in said
+    error = ground("look")["error"]
+    assert error.startswith("pin")
+    assert token.pin not in error
     change("another-pin", token.pin)
     assert ground.survived() == "old"
 
@@ -164,40 +166,44 @@ def test_another_program_on_the_same_token(each_ground: Ground, whole: bool) -> 
     """
     ground, token = each_ground, each_ground.token
     location = [str(token.module), str(token.conf or ""), token.location.options, token.label]
-    other = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", OTHER, *location],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert other.stdin is not None
-    assert other.stdout is not None
-    other.stdin.write(token.pin + "\n")
-    other.stdin.flush()
-    assert other.stdout.readline() == "ready\n"
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(token.pin + "\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "ready\n"
     refused = 0
     for _ in range(50 if whole else 4):
         ground.renew()
-        done = ground.installs()
+        installed = ground.installs()
         seen = ground("look")
-        refused += not done or "error" in seen
+        refused += not installed or "error" in seen
         assert "contracts" in seen or seen.get("error", "").startswith("unavailable"), seen
         if "error" not in seen:
-            assert seen["contracts"][0][1:] == [ground.new if done else ground.old, False, True]
+            assert seen["contracts"][0][1:] == [
+                ground.new if installed else ground.old,
+                False,
+                True,
+            ]
             assert seen["contracts"][1][1:] == [ground.other, False, True]
             ours = [key for key in seen["keys"] if key]  # theirs has no name while it is made
             assert len(ours) == 3, seen
-        if done:
+        if installed:
             ground.old = ground.new
-    made, errors = other.communicate("\n", timeout=60)
-    assert other.returncode == 0, errors
-    assert int(made) > 0
+    count, errors = process.communicate("\n", timeout=60)
+    assert process.returncode == 0, errors
+    assert int(count) > 0
     seen = ground("look")
-    assert [one[1:] for one in seen["contracts"]] == [
+    assert [contract[1:] for contract in seen["contracts"]] == [
         [ground.old, False, True],
         [ground.other, False, True],
     ]
     if token.provider is SOFTHSM:
         assert refused == 0
-    print(f"{made.strip()} keys of another program, {refused} times refused")
+    print(f"{count.strip()} keys of another program, {refused} times refused")

@@ -48,18 +48,18 @@ def filled(pools: Pools) -> Job:
 
 
 def now(store: SqlStore, job: Job) -> tuple[Job, int, int, Counter[str]]:
-    """The job, and of its contracts: how many are left, how many revoked, which were told of."""
+    """Return the job, its remaining and revoked contracts, and the published vehicles."""
     with store.read() as records:
-        found = records.jobs.get(job.job_id)
-        assert found
-        left = records.contracts.of_provider("DEPVT", COUNT + 1)
-        revoked = [one for one in records.statuses.all() if one.revoked is not None]
-        told = Counter(
+        stored = records.jobs.get(job.job_id)
+        assert stored
+        remaining = records.contracts.of_provider("DEPVT", COUNT + 1)
+        revoked = [status for status in records.statuses.all() if status.revoked is not None]
+        published = Counter(
             event.vehicle
             for event in records.events.since(0, None, 10 * COUNT)
             if event.kind == "oem.contract.deleted"
         )
-        return found, len(left), len(revoked), told
+        return stored, len(remaining), len(revoked), published
 
 
 def test_a_worker_that_is_killed_loses_nothing_and_the_next_goes_on(
@@ -76,15 +76,15 @@ def test_a_worker_that_is_killed_loses_nothing_and_the_next_goes_on(
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
             worker.send_signal(signal.SIGKILL)
-        found, left, revoked, told = now(store, job)
-        assert found.state == termination.WAITING, "killed before the end"
-        assert left == COUNT - found.done
-        assert revoked == found.done
-        assert (sum(told.values()), set(told.values())) == (found.done, {1})
+        stored, remaining, revoked, published = now(store, job)
+        assert stored.state == termination.WAITING, "killed before the end"
+        assert remaining == COUNT - stored.done
+        assert revoked == stored.done
+        assert (sum(published.values()), set(published.values())) == (stored.done, {1})
         assert termination.work(store, moment) is None, "it is still leased to the dead one"
         moment += termination.LEASE + 1
     while termination.work(store, moment, 50):
         pass
-    found, left, revoked, told = now(store, job)
-    assert (found.state, found.done, left, revoked) == (termination.DONE, COUNT, 0, COUNT)
-    assert told == Counter(f"PVTP{number:013}" for number in range(COUNT))
+    stored, remaining, revoked, published = now(store, job)
+    assert (stored.state, stored.done, remaining, revoked) == (termination.DONE, COUNT, 0, COUNT)
+    assert published == Counter(f"PVTP{number:013}" for number in range(COUNT))

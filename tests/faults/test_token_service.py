@@ -105,7 +105,7 @@ def test_pin_changed_outside_ends_the_service_for_good(car_token: CarToken) -> N
         assert service.failure.reason == "pin"
         assert service.restarts == 0
         for _ in range(2):
-            with pytest.raises(VaultError, match=r"^pin"):  # and why, to whoever asks
+            with pytest.raises(VaultError, match=r"^pin"):  # every client gets the reason
                 vault.sign(PROVISIONING, DIGEST)
         assert service.failure is not None
 
@@ -126,19 +126,19 @@ def test_missing_module_is_named(car_token: CarToken) -> None:
         pass
 
 
-def test_token_taken_away_is_named_and_works_again_when_it_is_back(car_token: CarToken) -> None:
-    """Without anybody's help: the library would go on saying that there is no such key."""
+def test_missing_token_is_named_and_works_again_when_it_is_back(car_token: CarToken) -> None:
+    """Without help: the library alone would go on denying the key."""
     with car_token.service() as service:
         vault = service.client()
         vault.generate_provisioning_key()
         case = envelope(vault)
         key = vault.open_contract_key(*case.values())
         home = token_folder(car_token)
-        other = vault.open_contract_key(*case.values())
+        second_key = vault.open_contract_key(*case.values())
         before = vault.keys()
-        asks = (vault.keys, lambda: vault.sign(key, DIGEST), lambda: vault.delete(other))
+        asks = (vault.keys, lambda: vault.sign(key, DIGEST), lambda: vault.delete(second_key))
         for ask in asks:
-            vault.public(other)
+            vault.public(second_key)
             away = home.rename(car_token.folder / "away")
             for _ in range(2):
                 with pytest.raises(VaultError, match=r"^token-missing"):
@@ -152,7 +152,7 @@ def test_token_taken_away_is_named_and_works_again_when_it_is_back(car_token: Ca
 def test_clients_that_ask_while_the_token_is_away_are_all_answered_when_it_is_back(
     car_token: CarToken,
 ) -> None:
-    """Also those whose request waited when the process gave up."""
+    """Clients with a request that waited when the process gave up are answered too."""
     with car_token.service() as service:
         point = service.client().generate_provisioning_key()
         home = token_folder(car_token)
@@ -182,7 +182,7 @@ def test_clients_that_ask_while_the_token_is_away_are_all_answered_when_it_is_ba
 
 
 def test_key_another_process_deleted_is_not_found(car_token: CarToken) -> None:
-    """Two processes on one token: what the other did is no fault of the library."""
+    """Two processes on one token: a change by the other is no fault of the library."""
     with car_token.service() as service:
         vault = service.client()
         vault.generate_provisioning_key()
@@ -190,11 +190,11 @@ def test_key_another_process_deleted_is_not_found(car_token: CarToken) -> None:
         keys = [vault.open_contract_key(*case.values()) for _ in range(3)]
         for key in keys:
             vault.sign(key, DIGEST)
-        other = car_token.open()
-        new = other.open_contract_key(*case.values())
+        second_vault = car_token.open()
+        new = second_vault.open_contract_key(*case.values())
         for key in keys[:2]:
-            other.delete(key)
-        other.close()
+            second_vault.delete(key)
+        second_vault.close()
         with pytest.raises(VaultError, match=r"^not-found"):
             vault.sign(keys[0], DIGEST)
         assert set(dict(vault.keys())) == {PROVISIONING, keys[2], new}
@@ -227,13 +227,13 @@ def test_key_softhsm_overlooked_is_there(car_token: CarToken, sees: Any) -> None
 
 def test_provisioning_key_another_process_made_anew_is_listed(car_token: CarToken) -> None:
     with car_token.service() as service, closing(car_token.open()) as vault:
-        other = service.client()
-        first = other.generate_provisioning_key()
+        client = service.client()
+        first = client.generate_provisioning_key()
         assert vault.public(PROVISIONING) == first
         location, pin = car_token.location, car_token.pin
         assert subprocess_probe.run(probes.destroy_keys, location=location, pin=pin) == 1
-        assert other.keys() == []
-        second = other.generate_provisioning_key()
+        assert client.keys() == []
+        second = client.generate_provisioning_key()
         assert dict(vault.keys()) == {PROVISIONING: second} != {PROVISIONING: first}
         assert signs(vault, PROVISIONING, second)
 
@@ -249,30 +249,33 @@ def test_key_of_a_role_softhsm_overlooked_is_there(car_token: CarToken) -> None:
 
 
 def test_two_services_on_one_token(car_token: CarToken) -> None:
-    with car_token.service() as one:
-        one.client().generate_provisioning_key()
+    with car_token.service() as first_service:
+        first_service.client().generate_provisioning_key()
         socket = car_token.folder / "run" / "other.sock"
         with VaultService(
             car_token.module, car_token.conf, "car", car_token.pin, socket, 1e6
-        ) as other:
-            case = envelope(one.client())
-            made: list[bytes] = []
+        ) as second_service:
+            case = envelope(first_service.client())
+            opened: list[bytes] = []
 
             def work(vault: Any) -> None:
                 for _ in range(10):
                     key = vault.open_contract_key(*case.values())
                     assert signs(vault, key, case["public"])
-                    made.append(key)
+                    opened.append(key)
 
-            threads = [threading.Thread(target=work, args=(s.client(),)) for s in (one, other)]
+            threads = [
+                threading.Thread(target=work, args=(s.client(),))
+                for s in (first_service, second_service)
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            assert len(made) == 20
-            for vault in (one.client(), other.client()):
-                assert set(dict(vault.keys())) == {PROVISIONING, *made}
-            assert (one.failure, other.failure) == (None, None)
+            assert len(opened) == 20
+            for vault in (first_service.client(), second_service.client()):
+                assert set(dict(vault.keys())) == {PROVISIONING, *opened}
+            assert (first_service.failure, second_service.failure) == (None, None)
 
 
 def test_second_service_does_not_take_the_socket_of_the_first(car_token: CarToken) -> None:
@@ -282,12 +285,12 @@ def test_second_service_does_not_take_the_socket_of_the_first(car_token: CarToke
         assert len(service.client().random(8)) == 8
 
 
-def test_file_that_ends_the_process_costs_one_key_and_is_put_aside(car_token: CarToken) -> None:
+def test_file_that_crashes_the_process_costs_one_key_and_is_put_aside(car_token: CarToken) -> None:
     with car_token.service() as service:
         vault = service.client()
         vault.generate_provisioning_key()
         case = envelope(vault)
-        other = vault.open_contract_key(*case.values())
+        intact_key = vault.open_contract_key(*case.values())
         before = set(object_files(car_token))
         key = vault.open_contract_key(*case.values())
         new = sorted(set(object_files(car_token)) - before)[0]
@@ -295,41 +298,41 @@ def test_file_that_ends_the_process_costs_one_key_and_is_put_aside(car_token: Ca
         damage(file)
         damaged = file.read_bytes()
         os.kill(service.pid, signal.SIGKILL)
-        assert eventually(vault, lambda v: signs(v, other, case["public"]))
+        assert eventually(vault, lambda v: signs(v, intact_key, case["public"]))
         with pytest.raises(VaultError, match="not-found"):
             vault.sign(key, DIGEST)
         assert dict(vault.keys())[key] == b""
         assert file.with_suffix(".damaged").read_bytes() == damaged
 
 
-@pytest.mark.parametrize("left", [0, 100])
-def test_service_killed_at_its_login_comes_back(car_token: CarToken, left: int) -> None:
+@pytest.mark.parametrize("length", [0, 100])
+def test_service_killed_at_its_login_comes_back(car_token: CarToken, length: int) -> None:
     """SoftHSM rewrites `token.object` then; empty or cut off it hides the token and every key."""
     with car_token.service() as service:
         vault = service.client()
         point = vault.generate_provisioning_key()
-        os.truncate(token_folder(car_token) / "token.object", left)
+        os.truncate(token_folder(car_token) / "token.object", length)
         os.kill(service.pid, signal.SIGKILL)
         assert vault.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
         assert restarts(service, 1) == 1
 
 
-def test_service_is_started_again_when_there_was_no_process_to_be_had(
+def test_service_is_started_again_after_a_failed_start_of_its_process(
     car_token: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with car_token.service() as service:
-        start, left = service._process._spawn, [2]
+        start, failures = service._process._spawn, [2]
 
         def short() -> Any:
-            if left[0]:
-                left[0] -= 1
+            if failures[0]:
+                failures[0] -= 1
                 raise BlockingIOError(11, "Resource temporarily unavailable")
             return start()
 
         monkeypatch.setattr(service._process, "_spawn", short)
         os.kill(service.pid, signal.SIGKILL)
         assert eventually(service.client(), lambda vault: vault.random(8))
-        assert (left, service.failure) == ([0], None)
+        assert (failures, service.failure) == ([0], None)
 
 
 def test_damaged_key_is_unavailable_and_no_reason_to_start_again(car_token: CarToken) -> None:
@@ -338,16 +341,16 @@ def test_damaged_key_is_unavailable_and_no_reason_to_start_again(car_token: CarT
         vault = service.client()
         vault.generate_provisioning_key()
         case = envelope(vault)
-        whole = vault.open_contract_key(*case.values())
+        intact = vault.open_contract_key(*case.values())
         before = set(object_files(car_token))
         torn = vault.open_contract_key(*case.values())
         new = set(object_files(car_token)) - before
         file = max(
             (token_folder(car_token) / name for name in new), key=lambda f: f.stat().st_size
         )
-        kept = file.read_bytes()
-    for length in range(len(kept) - 1, 0, -7):
-        file.write_bytes(kept[:length])
+        content = file.read_bytes()
+    for length in range(len(content) - 1, 0, -7):
+        file.write_bytes(content[:length])
         vault = car_token.open()
         try:
             vault.sign(torn, DIGEST)
@@ -363,7 +366,7 @@ def test_damaged_key_is_unavailable_and_no_reason_to_start_again(car_token: CarT
         for _ in range(3):
             with pytest.raises(VaultError, match=r"^unavailable"):
                 vault.sign(torn, DIGEST)
-            assert signs(vault, whole, case["public"])
+            assert signs(vault, intact, case["public"])
         assert service.pid == first
 
 
@@ -395,7 +398,7 @@ def test_call_that_does_not_come_back_ends_the_process(
         assert service.pid != first
 
 
-def test_weak_token_is_refused_before_anybody_may_ask(car_token: CarToken) -> None:
+def test_weak_token_is_refused_before_the_first_request(car_token: CarToken) -> None:
     strict = car_token.service(minimum_custody="L3")
     with pytest.raises(VaultError, match=r"^custody: .*L3"), strict:
         pass
@@ -403,20 +406,20 @@ def test_weak_token_is_refused_before_anybody_may_ask(car_token: CarToken) -> No
         assert len(service.client().random(8)) == 8
 
 
-def test_read_only_token_signs_and_says_why_it_takes_no_key(each_token: CarToken) -> None:
+def test_read_only_token_signs_and_reports_why_it_takes_no_key(each_token: CarToken) -> None:
     with each_token.service() as service:
         vault = service.client()
         vault.generate_provisioning_key()
         case = envelope(vault)
         key = vault.open_contract_key(*case.values())
-        held = {PROVISIONING, key}
+        keys = {PROVISIONING, key}
         with read_only(each_token.folder / "hsm"):
             with pytest.raises(VaultError, match=r"^full: .*(read-only|WriteProtected)"):
                 vault.open_contract_key(*case.values())
             assert signs(vault, key, case["public"])
-            assert set(dict(vault.keys())) == held
-        held.add(vault.open_contract_key(*case.values()))
-        assert set(dict(vault.keys())) == held
+            assert set(dict(vault.keys())) == keys
+        keys.add(vault.open_contract_key(*case.values()))
+        assert set(dict(vault.keys())) == keys
         assert service.restarts == 0
 
 
