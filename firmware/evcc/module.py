@@ -41,19 +41,12 @@ from evcc.ids import parse_emaid
 from evcc.iso15118_2 import installation
 from evcc.iso15118_2.session import Session
 from evcc.link.line import Line
-from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, TELEMATICS, VAULT, LinkError
+from evcc.link.mux import CONTROL, LIMITS, LOG, NAMES, SESSION, TELEMATICS, LinkError
 from evcc.telematics import Vehicle
 from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
 
 _IDLE_MS = 1000
-_NAMES = {
-    CONTROL: "control",
-    SESSION: "session",
-    TELEMATICS: "telematics",
-    VAULT: "vault",
-    LOG: "log",
-}
 
 
 class Module:
@@ -114,7 +107,7 @@ class Module:
         """Log the messages the line had no room for; a session that lost bytes ends."""
         dropped, self._line.dropped = self._line.dropped, {}
         for channel in dropped:
-            self._log("%s: %d messages found no room" % (_NAMES[channel], dropped[channel]))
+            self._log("%s: %d messages found no room" % (NAMES[channel], dropped[channel]))
         if SESSION in dropped and self._session is not None:
             self._end_session("stalled")
 
@@ -237,9 +230,9 @@ class Module:
         return self._install(response, request, self._number)
 
     def _install_over_the_air(self, response: bytes, emaid, session_id):
-        request = (
-            installation.InstallationRequest.over_the_air(emaid, session_id) if emaid else None
-        )
+        request = None
+        if emaid:
+            request = installation.InstallationRequest.over_the_air(emaid, session_id)
         return self._install(response, request, None)
 
     def _install(self, response, request, session):

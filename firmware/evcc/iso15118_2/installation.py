@@ -12,7 +12,7 @@ ISO 15118-2:2014, 7.9.2.4 and 8.4.3.11 [V2G2-814..823, 656, 771, 909].
 
 import hashlib
 
-from evcc import chain, exi, ids, p256, signature, x509
+from evcc import chain, exi, ids, signature, x509
 from evcc.contracts import Contract, ContractError
 from evcc.envelopes import EnvelopeError
 from evcc.errors import EvccError
@@ -134,132 +134,140 @@ def install(
     return _open_and_commit(attempt, report)
 
 
-def _decode(a: _Attempt) -> None:
-    message = a.response
+def _decode(attempt: _Attempt) -> None:
+    message = attempt.response
     try:
         if not isinstance(message, dict):
             if len(message) > MAX_MESSAGE:
                 raise RejectedError("message", "%d bytes" % len(message))
             message = exi.decode(message)
         message = message["V2G_Message"]
-        a.header = message["Header"]
-        a.body = message["Body"]["CertificateInstallationRes"]
+        attempt.header = message["Header"]
+        attempt.body = message["Body"]["CertificateInstallationRes"]
     except exi.ExiError as e:
         raise RejectedError("message", cause=e)
     except KeyError:
         raise RejectedError("message", "not a CertificateInstallationRes")
 
 
-def _response_code(a: _Attempt) -> None:
+def _response_code(attempt: _Attempt) -> None:
     # first, because a negative response has dummies in its mandatory fields and no signature
-    if a.body["ResponseCode"] != "OK":
-        raise RejectedError("response-code", a.body["ResponseCode"])
+    if attempt.body["ResponseCode"] != "OK":
+        raise RejectedError("response-code", attempt.body["ResponseCode"])
 
 
-def _asked(a: _Attempt) -> None:
-    if a.request is None:
+def _asked(attempt: _Attempt) -> None:
+    if attempt.request is None:
         raise RejectedError("unsolicited", "no request is open")
-    if a.header["SessionID"] != a.request.session_id:
+    if attempt.header["SessionID"] != attempt.request.session_id:
         raise RejectedError("session", "the answer names another session")
 
 
-def _revocation(a: _Attempt) -> None:
-    if a.trust.revocation.is_stale(a.now):
+def _revocation(attempt: _Attempt) -> None:
+    if attempt.trust.revocation.is_stale(attempt.now):
         raise RejectedError("revocation", "the maker's list of revoked certificates is too old")
 
 
-def _cps_path(a: _Attempt) -> None:
+def _cps_path(attempt: _Attempt) -> None:
     try:
-        leaf, subs, _ = _chain(a.body["SAProvisioningCertificateChain"])
+        leaf, subs, _ = _chain(attempt.body["SAProvisioningCertificateChain"])
         chain.validate(
             leaf,
             subs,
-            a.trust.anchors("V2G"),
+            attempt.trust.anchors("V2G"),
             chain.CPS,
-            a.now,
-            a.vault.verify,
-            is_revoked=a.trust.revocation.includes,
+            attempt.now,
+            attempt.vault.verify,
+            is_revoked=attempt.trust.revocation.includes,
         )
     except x509.CertificateError as e:
         raise RejectedError("cps-path", cause=e)
-    a.cps = leaf
+    attempt.cps = leaf
 
 
-def _signature(a: _Attempt) -> None:
-    if "Signature" not in a.header:
+def _signature(attempt: _Attempt) -> None:
+    if "Signature" not in attempt.header:
         raise RejectedError("signature", "missing")
-    parts = [(a.body[name].get("Id"), name, a.body[name]) for name in SIGNED]
+    parts = [(attempt.body[name].get("Id"), name, attempt.body[name]) for name in SIGNED]
     for ident, name, _ in parts:
         if not ident:
             raise RejectedError("signature", name + " has no Id")
     try:
-        a.legacy = signature.verify(
-            a.header["Signature"], parts, a.cps.point, a.vault.verify, a.legacy_emaid
+        attempt.legacy = signature.verify(
+            attempt.header["Signature"],
+            parts,
+            attempt.cps.point,
+            attempt.vault.verify,
+            attempt.legacy_emaid,
         )
     except signature.SignatureError as e:
         raise RejectedError("signature", cause=e)
 
 
-def _contract_path(a: _Attempt) -> None:
+def _contract_path(attempt: _Attempt) -> None:
     # The car need not have the operator's root: the CPS checked the path, and its signature
     # vouches for it. If the car has a root of that name, the path must end in it.
     try:
-        a.leaf, subs, a.ders = _chain(a.body["ContractSignatureCertChain"])
-        anchors = a.trust.anchors("V2G", "MO")
+        attempt.leaf, subs, attempt.ders = _chain(attempt.body["ContractSignatureCertChain"])
+        anchors = attempt.trust.anchors("V2G", "MO")
         chain.validate(
-            a.leaf,
+            attempt.leaf,
             subs,
             anchors,
             chain.CONTRACT,
-            a.now,
-            a.vault.verify,
+            attempt.now,
+            attempt.vault.verify,
             transitive=True,
-            is_revoked=a.trust.revocation.includes,
+            is_revoked=attempt.trust.revocation.includes,
         )
     except x509.CertificateError as e:
         raise RejectedError("contract-path", cause=e)
 
 
-def _emaid(a: _Attempt) -> None:
+def _emaid(attempt: _Attempt) -> None:
     try:
-        a.emaid = ids.parse_emaid(a.body["eMAID"]["value"])
-        named = ids.parse_emaid(a.leaf.names.get("CN", ""))
+        attempt.emaid = ids.parse_emaid(attempt.body["eMAID"]["value"])
+        certified = ids.parse_emaid(attempt.leaf.names.get("CN", ""))
     except ids.IdError as e:
         raise RejectedError("emaid", cause=e)
-    if a.emaid != named:
-        raise RejectedError("emaid", a.emaid + " with a certificate of " + named)
-    if a.request.emaid is not None and a.emaid != a.request.emaid:
-        raise RejectedError("emaid", a.emaid + " where " + a.request.emaid + " was announced")
+    if attempt.emaid != certified:
+        raise RejectedError("emaid", attempt.emaid + " with a certificate of " + certified)
+    announced = attempt.request.emaid
+    if announced is not None and attempt.emaid != announced:
+        raise RejectedError("emaid", attempt.emaid + " instead of the announced " + announced)
 
 
-def _admitted(a: _Attempt) -> None:
-    a.fingerprint = hashlib.sha256(a.leaf.der).digest()[:16]
+def _admitted(attempt: _Attempt) -> None:
+    attempt.fingerprint = hashlib.sha256(attempt.leaf.der).digest()[:16]
     try:
-        a.contracts.admit(a.emaid, a.fingerprint, a.leaf.not_before)
+        attempt.contracts.admit(attempt.emaid, attempt.fingerprint, attempt.leaf.not_before)
     except ContractError as e:
         raise RejectedError("not-admitted", cause=e)
 
 
-def _dh_point(a: _Attempt) -> None:
-    a.dh_point = point = a.body["DHpublickey"]["value"]
-    if len(point) != a.scheme.point_length or not p256.on_curve(point):
+def _dh_point(attempt: _Attempt) -> None:
+    attempt.dh_point = point = attempt.body["DHpublickey"]["value"]
+    if len(point) != attempt.scheme.point_length or not attempt.scheme.on_curve(point):
         raise RejectedError("dh-point", "not an uncompressed point of the curve")
-    if point == a.vault.public(PROVISIONING):
-        raise RejectedError("dh-point", "our own provisioning key")
+    if point == attempt.vault.public(PROVISIONING):
+        raise RejectedError("dh-point", "the car's own provisioning key")
 
 
-def _wrapped(a: _Attempt) -> None:
-    a.wrapped = a.body["ContractSignatureEncryptedPrivateKey"]["value"]
-    if len(a.wrapped) != a.scheme.wrapped_length:
-        raise RejectedError("wrapped-length", "%d bytes" % len(a.wrapped))
+def _wrapped(attempt: _Attempt) -> None:
+    attempt.wrapped = attempt.body["ContractSignatureEncryptedPrivateKey"]["value"]
+    if len(attempt.wrapped) != attempt.scheme.wrapped_length:
+        raise RejectedError("wrapped-length", "%d bytes" % len(attempt.wrapped))
 
 
-def _envelope(a: _Attempt) -> None:
+def _envelope(attempt: _Attempt) -> None:
     # AES-CBC has no integrity: the result of a changed envelope with a chosen certificate would
     # tell about the key in the original one. See `envelopes`.
     try:
-        a.contracts.envelopes.check(
-            a.vault.public(PROVISIONING), a.dh_point, a.wrapped, a.fingerprint
+        attempt.contracts.envelopes.check(
+            attempt.vault.public(PROVISIONING),
+            attempt.dh_point,
+            attempt.wrapped,
+            attempt.fingerprint,
         )
     except EnvelopeError as e:
         raise RejectedError("envelope", cause=e)
@@ -281,43 +289,47 @@ CHECKS = (
 )
 
 
-def _open_and_commit(a: _Attempt, report) -> Contract:
+def _open_and_commit(attempt: _Attempt, report) -> Contract:
     """Record the envelope, open the key in the vault, store the contract, delete the old key."""
     try:
-        key = a.contracts.begin(a.vault, a.dh_point, a.wrapped, a.fingerprint)
+        key = attempt.contracts.begin(
+            attempt.vault, attempt.dh_point, attempt.wrapped, attempt.fingerprint
+        )
     except VaultError as e:
         raise RejectedError("vault", cause=e)
     except EvccError as e:
         raise RejectedError("storage", cause=e)
     try:
-        a.vault.open_contract_key(a.scheme.name, a.dh_point, a.wrapped, b"", a.leaf.point, key)
+        attempt.vault.open_contract_key(
+            attempt.scheme.name, attempt.dh_point, attempt.wrapped, b"", attempt.leaf.point, key
+        )
     except VaultError as e:
         if e.reason == "key-mismatch":
-            a.contracts.mismatched(a.dh_point)
+            attempt.contracts.mismatched(attempt.dh_point)
         raise RejectedError("vault", cause=e)
     if report is not None:
         report("key-opened")
     try:
         contract = Contract(
-            a.emaid,
+            attempt.emaid,
             key,
-            hashlib.sha256(a.leaf.point).digest(),
-            a.vault.custody(key),
-            a.leaf.names.get("O", ""),
-            a.leaf.not_before,
-            a.leaf.not_after,
-            a.fingerprint,
+            hashlib.sha256(attempt.leaf.point).digest(),
+            attempt.vault.custody(key),
+            attempt.leaf.names.get("O", ""),
+            attempt.leaf.not_before,
+            attempt.leaf.not_after,
+            attempt.fingerprint,
         )
-        replaced = a.contracts.commit(contract, a.ders, a.dh_point)
+        replaced = attempt.contracts.commit(contract, attempt.ders, attempt.dh_point)
     except Exception as e:
-        _discard(a.vault, key)
+        _discard(attempt.vault, key)
         if not isinstance(e, EvccError):
             raise
         raise RejectedError("storage", cause=e)
     if report is not None:
         report("committed")
     if replaced is not None:
-        _discard(a.vault, replaced)
+        _discard(attempt.vault, replaced)
     return contract
 
 

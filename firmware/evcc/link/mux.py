@@ -24,6 +24,13 @@ SESSION = 1
 TELEMATICS = 2
 VAULT = 3
 LOG = 4
+NAMES = {
+    CONTROL: "control",
+    SESSION: "session",
+    TELEMATICS: "telematics",
+    VAULT: "vault",
+    LOG: "log",
+}
 
 # Bytes of the longest message of each channel; a longer one is refused before it is collected.
 LIMITS = {CONTROL: 4096, SESSION: 8192 + 8, TELEMATICS: 4096, VAULT: 4096, LOG: 512}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from evcc.errors import EvccError
-from evcc.link.mux import CONTROL, LOG, SESSION, TELEMATICS, VAULT, LinkError
+from evcc.link.mux import CONTROL, LOG, NAMES, SESSION, TELEMATICS, VAULT, LinkError
 from evcc.ports.stream import PortError, Stream
 from plugvault import bounded
 from plugvault.link.bridges import StationBridge, VaultBridge
@@ -25,13 +25,6 @@ from plugvault.link.endpoint import LinkEndpoint, Receive
 from plugvault.telematics import Maker
 from plugvault.telematics.maker import Key
 
-CHANNELS = {
-    CONTROL: "control",
-    SESSION: "session",
-    TELEMATICS: "telematics",
-    VAULT: "vault",
-    LOG: "log",
-}
 _ANSWER_TIMEOUT = 30.0
 _SESSION_TIMEOUT = 120.0
 _EVENTS = 10_000  # the latest events and log lines of a module
@@ -226,7 +219,7 @@ class Bench:
         endpoint = self.endpoint
         counts = {
             name: {"in": endpoint.bytes_in[channel], "out": endpoint.bytes_out[channel]}
-            for channel, name in CHANNELS.items()
+            for channel, name in NAMES.items()
         }
         wire = {"in": endpoint.wire_in, "out": endpoint.wire_out, "resent": endpoint.resent}
         return {**counts, "wire": wire}
