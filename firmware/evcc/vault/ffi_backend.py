@@ -261,7 +261,7 @@ class FfiBackend(CryptokiBackend):
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         """In the token, by a public key object that lives for this call."""
-        handle = self.create(session_public_key(SCHEMES["iso2"], point))
+        handle = self._create(session_public_key(SCHEMES["iso2"], point))
         try:
             mechanism = _mechanism(_CKM_ECDSA)
             self._call("VerifyInit", self._session, mechanism.data, handle)
