@@ -128,7 +128,7 @@ def test_the_cache_of_chains_is_bounded(store: SqlStore, monkeypatch: pytest.Mon
     for row in many:
         with store.write() as records:
             records.vehicles.put(row)
-        assert len(store._memory.chains) <= 3
+        assert len(store._cache.chains) <= 3
     assert [vehicle(store, row.vehicle) for row in many] == many
 
 

@@ -5,6 +5,7 @@ and so does the published example of the current one. Every call takes both form
 contract that the ecosystem makes comes in JSON, XML or multipart.
 """
 
+from functools import cached_property
 from typing import Annotated, Any
 
 from defusedxml.common import DefusedXmlException
@@ -102,7 +103,8 @@ class SignRequest(Wire):
     fingerprint: RootFingerprint = None
     metadata: Metadata = None
 
-    def read(self) -> ContractData:
+    @cached_property
+    def data(self) -> ContractData:
         """The data with the EMAID of its certificate. Raises PoolError."""
         data = self.contract_data
         leaf, subs = data.chain()

@@ -41,8 +41,8 @@ Work = Callable[[Records, float], SignedContract]
 
 def _asks_others(services: Services, asked: SignRequest, **_: object) -> bool:
     """Whether signing waits for a partner, or for the OCSP responder of another CA."""
-    data = asked.read()
-    return asks_partners(services) or services.revocations_are_due((data.certificate, *data.subs))
+    certificates = asked.data.certificate, *asked.data.subs
+    return asks_partners(services) or services.revocations_are_due(certificates)
 
 
 @router.put(
@@ -143,7 +143,7 @@ def signers(
 
 
 def _sign(caller: Caller, services: Services, asked: SignRequest, stored: bool) -> dict[str, Any]:
-    data = asked.read()
+    data = asked.data
     services.update_revocations((data.certificate, *data.subs))
 
     def work(records: Records, now: float) -> SignedContract:
