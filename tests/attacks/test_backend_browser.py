@@ -2,7 +2,7 @@
 send, and that nothing comes of it.
 
 A form of a foreign page posts without asking, with a text, a form or no content type at all; a
-name whose address was changed to this machine's (DNS rebinding) makes the page and this server
+name that resolves to this machine since then (DNS rebinding) makes the page and this server
 one origin, but for the name in Host. Headers are as browsers were seen to send them.
 """
 

@@ -253,7 +253,7 @@ def foreign_tokens(backend: Backend) -> dict[str, str]:
         ("MO_HUBJECT_PKI", {"providers": frozenset({"FRXYY"})}),
     ):
         name = backend.enter(
-            f"stranger {role}", Caller(f"stranger {role}", frozenset({role}), **scopes)
+            f"foreign {role}", Caller(f"foreign {role}", frozenset({role}), **scopes)
         )
         tokens_[role] = backend.bearers[name]
     return tokens_

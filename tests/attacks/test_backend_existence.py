@@ -33,11 +33,11 @@ Body = Callable[[Thing], Json]
 
 
 def body(kind: str) -> Body:
-    return lambda thing: thing.bodies[kind]
+    return lambda record: record.bodies[kind]
 
 
-def lookup(thing: Thing) -> Json:
-    return {"pcid": thing.names["pcid"], "registrationDocument": "00000000"}
+def lookup(record: Thing) -> Json:
+    return {"pcid": record.names["pcid"], "registrationDocument": "00000000"}
 
 
 # Every call that names a company's record, and the role of the foreign caller.
@@ -126,10 +126,10 @@ def foreign_callers(backend: Backend) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def things(backend: Backend, foreign_callers: dict[str, str]) -> tuple[Thing, Thing]:
+def targets(backend: Backend, foreign_callers: dict[str, str]) -> tuple[Thing, Thing]:
     """Return an existing and a deleted record of another company."""
     assert foreign_callers
-    present, gone = (thing(backend) for _ in range(2))
+    present, gone = (record(backend) for _ in range(2))
     put = backend.ask(OEM, "PUT", "/v1/registry/vehicles", json=present.bodies["registry"])
     assert put.status_code == 200
     names = gone.names
@@ -142,7 +142,7 @@ def things(backend: Backend, foreign_callers: dict[str, str]) -> tuple[Thing, Th
     return present, Thing({**names, "jobId": names["id"]}, gone.bodies)
 
 
-def thing(backend: Backend) -> Thing:
+def record(backend: Backend) -> Thing:
     vehicle, other_vehicle = backend.vehicle(), backend.vehicle()
     data = backend.contract_data(vehicle)
     signed = backend.sign(data, vehicle.pcid).json()
@@ -204,13 +204,13 @@ def answer(backend: Backend, caller: str, operation: str, target: Thing, make: B
 def test_existence_of_anothers_contract_is_not_disclosed(
     backend: Backend,
     foreign_callers: dict[str, str],
-    things: tuple[Thing, Thing],
+    targets: tuple[Thing, Thing],
     operation: str,
     role: str,
     make: Body | None,
 ):
     present, gone = (
-        answer(backend, foreign_callers[role], operation, target, make) for target in things
+        answer(backend, foreign_callers[role], operation, target, make) for target in targets
     )
     assert present == gone
     assert present[0] in (403, 404), present
@@ -237,8 +237,8 @@ def plain(operation: str) -> str:
 
 
 def test_a_maker_finds_its_own_contracts_and_a_station_any(
-    backend: Backend, things: tuple[Thing, Thing]
+    backend: Backend, targets: tuple[Thing, Thing]
 ):
-    path = f"/v1/ccp/lookupContract/{things[0].names['emaid']}"
+    path = f"/v1/ccp/lookupContract/{targets[0].names['emaid']}"
     for role in (OEM, CPO, MO):
         assert backend.ask(role, "GET", path).status_code == 200

@@ -47,7 +47,7 @@ if "plugvault.vault_service.server" in sys.orig_argv:
 
 @pytest.fixture
 def car(request: pytest.FixtureRequest, short_dir: Path, monkeypatch: Any) -> CarToken:
-    """A token whose service opens contract keys at that level, and no better."""
+    """A token with a service that opens contract keys at exactly that level."""
     name, level = request.param
     code = short_dir / "code"
     code.mkdir()

@@ -75,7 +75,7 @@ OPERATIONS = {
         "GET /v1/ccp/signedContractData/{pcid}",
     ],
     "est": [
-        "POST /.well-known/est/{ca}/simpleenroll/{iso-version}",
+        "POST /.well-known_names/est/{ca}/simpleenroll/{iso-version}",
         "GET /{ca}/cacerts/{iso-version}/{algorithm}/",
     ],
     "webhooks": [
@@ -90,7 +90,7 @@ OPERATIONS = {
 # Where a file is wrong by its own words, its own samples or what live clients do, and what it must
 # say instead: (where, what; None takes it out, why).
 INSTALL = "/v1/ccp/signedContractData"
-ENROLL = "/.well-known/est/{ca}/simpleenroll/{iso-version}"
+ENROLL = "/.well-known_names/est/{ca}/simpleenroll/{iso-version}"
 CACERTS = "/{ca}/cacerts/{iso-version}/{algorithm}/"
 CERTS_ONLY = "application/pkcs7-mime"
 _SCHEMA = ("content", "application/json", "schema")
@@ -263,7 +263,7 @@ def published(shared: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def known(backend: Backend) -> dict[str, Any]:
+def known_names(backend: Backend) -> dict[str, Any]:
     """Values that are really there, for a part of the requests."""
     vehicle = backend.vehicle()
     emaid = backend.sign(backend.contract_data(vehicle), vehicle.pcid).json()["emaid"]
@@ -321,25 +321,25 @@ NAMES = [name for names in OPERATIONS.values() for name in names]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_valid_requests_get_declared_answers(
-    backend: Backend, published: dict[str, Any], known: dict[str, Any], name: str
+    backend: Backend, published: dict[str, Any], known_names: dict[str, Any], name: str
 ):
-    run(backend, published[name], name, "positive", POSITIVE, known)
+    run(backend, published[name], name, "positive", POSITIVE, known_names)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in UNBREAKABLE])
 def test_broken_requests_are_refused(
-    backend: Backend, published: dict[str, Any], known: dict[str, Any], name: str
+    backend: Backend, published: dict[str, Any], known_names: dict[str, Any], name: str
 ):
-    run(backend, published[name], name, "negative", NEGATIVE, known)
+    run(backend, published[name], name, "negative", NEGATIVE, known_names)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if ROLE.get(name, OEM)])
 @pytest.mark.parametrize("token", [None, "Bearer x.y.z", "Basic eDp5"])
 def test_no_operation_without_a_token(
-    backend: Backend, known: dict[str, Any], name: str, token: str | None
+    backend: Backend, known_names: dict[str, Any], name: str, token: str | None
 ):
     method, path = name.split()
-    values = {"iso-version": "ISO15118-2", "algorithm": "secp256r1", "id": "x", **known}
+    values = {"iso-version": "ISO15118-2", "algorithm": "secp256r1", "id": "x", **known_names}
     path = re.sub("{([^}]+)}", lambda match: values[match[1]], path)
     headers = {"Authorization": token} if token else {}
     answer = backend.http.request(method, path, headers=headers, content=b"not JSON")

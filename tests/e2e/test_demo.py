@@ -49,9 +49,9 @@ def check(data: dict[str, Any]) -> None:
     assert [c["active"] for c in data["contracts"]].count(True) == 1
     assert {k["custody"] for k in data["keys"]} == {"L3", "L1+"}
     assert all(wire["sent"] > 0 and wire["received"] > 0 for wire in data["wires"])
-    said = [moved["message"] for step in data["steps"] for moved in step["moved"]]
-    assert said.count("CertificateInstallationRes") == 2
-    assert said.count("AuthorizationReq") == 3
+    messages_ = [moved["message"] for step in data["steps"] for moved in step["moved"]]
+    assert messages_.count("CertificateInstallationRes") == 2
+    assert messages_.count("AuthorizationReq") == 3
 
 
 @pytest.mark.parametrize("link", ["serial", "tcp"])
@@ -68,30 +68,30 @@ def test_the_story_comes_true(name: str, link: str, tmp_path: Path) -> None:
     assert data["vault"] == ("token" if runtime.has_ffi else "service")
 
 
-def test_json_is_the_whole_output_and_keep_keeps_what_it_names(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    ended = run("--json", "--keep", str(kept))
+def test_json_is_the_whole_output_and_keep_keeps_the_named_files(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    ended = run("--json", "--keep", str(folder))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     data = json.loads(ended.stdout)
     check(data)
-    assert data["kept"] == str(kept)
-    assert (kept / "ecosystem" / "ecosystem.sqlite").stat().st_size > 0
-    assert list((kept / "car-token" / "tokens").iterdir())
-    captures = sorted(path.name for path in (kept / "captures").iterdir())
+    assert data["kept"] == str(folder)
+    assert (folder / "ecosystem" / "ecosystem.sqlite").stat().st_size > 0
+    assert list((folder / "car-token" / "tokens").iterdir())
+    captures = sorted(path.name for path in (folder / "captures").iterdir())
     assert captures == [
         "1-CertificateInstallationReq.exi",
         "2-CertificateInstallationRes.exi",
         "3-CertificateInstallationRes-over-the-air.exi",
     ]
     for name in captures:
-        assert "V2G_Message" in exi.decode((kept / "captures" / name).read_bytes())
-    pins = kept / "pins.json"
+        assert "V2G_Message" in exi.decode((folder / "captures" / name).read_bytes())
+    pins = folder / "pins.json"
     assert pins.stat().st_mode & 0o777 == 0o600
-    open_vault(find_module(), kept / "car-token" / "softhsm2.conf", "car", pin_of(pins)).close()
+    open_vault(find_module(), folder / "car-token" / "softhsm2.conf", "car", pin_of(pins)).close()
     for name in captures[1:]:
-        shown = inspect(kept / "captures" / name, kept / "roots.pem")
-        assert shown["ok"], shown
-        open_points = [c["check"] for c in shown["checks"] if c["verdict"] != "ok"]
+        report = inspect(folder / "captures" / name, folder / "roots.pem")
+        assert report["ok"], report
+        open_points = [c["check"] for c in report["checks"] if c["verdict"] != "ok"]
         assert open_points == ["private key belongs to the contract certificate"]
 
 
@@ -108,8 +108,8 @@ def inspect(file: Path, roots: Path) -> dict[str, Any]:
         timeout=60,
         check=False,
     )
-    shown: dict[str, Any] = json.loads(ended.stdout)
-    return shown
+    report: dict[str, Any] = json.loads(ended.stdout)
+    return report
 
 
 def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
@@ -150,12 +150,12 @@ def test_a_run_that_is_stopped_leaves_nothing_behind(
 
 def running_in(folder: Path) -> list[bytes]:
     """The command lines of processes that work in a folder."""
-    found = []
+    command_lines = []
     for seen in Path("/proc").glob("[1-9]*"):
         with contextlib.suppress(OSError):
             if bytes(folder) in (seen / "environ").read_bytes():
-                found.append((seen / "cmdline").read_bytes())
-    return found
+                command_lines.append((seen / "cmdline").read_bytes())
+    return command_lines
 
 
 def test_output_has_each_step_with_its_result_and_the_summary() -> None:

@@ -129,7 +129,7 @@ def test_a_session_comes_onto_the_account_of_the_contracts_customer(
     world: World, vehicle: Vehicle, tmp_path: Path
 ) -> None:
     class Mobility:
-        """An operator whose one contract is the world's."""
+        """An operator with the world's contract as its only one."""
 
         def identify(self, *proof: str) -> str:
             return PCID

@@ -65,7 +65,7 @@ def test_killed_while_it_recovers(ground: Ground, some: Some) -> None:
 
 @pytest.fixture
 def served(world: World, car_token: CarToken) -> Iterator[tuple[Ground, VaultService]]:
-    """A car whose token is in a service of its own; nothing is left over in the end."""
+    """A car with its token in a service; in the end nothing is left over."""
     service = car_token.service()
     ground = Ground(world, car_token, str(service.socket_path))
     with service:

@@ -136,7 +136,7 @@ def contents(names: dict[str, Any], data: dict[int, list[bytes]]) -> Iterator[di
 
 
 class Watched:
-    """A vault whose deletions are steps as well: they are for ever."""
+    """A vault that records its deletions as steps too: they are permanent."""
 
     def __init__(self, vault: Any, steps: list[tuple[Any, ...]]) -> None:
         self._vault, self._steps = vault, steps

@@ -61,7 +61,7 @@ if "plugvault.vault_service.server" in sys.orig_argv:
 
 
 class Killed:
-    """A service whose process ends once at the `n`-th point after `arm(n)`."""
+    """A service with a process that ends once at the `n`-th point after `arm(n)`."""
 
     def __init__(self, service: VaultService, armed: Path) -> None:
         self.service, self._armed = service, armed

@@ -35,7 +35,7 @@ def mount(folder: Path, options: str) -> bool:
 def small_ground(
     request: pytest.FixtureRequest, world: World, short_dir: Path
 ) -> Iterator[Ground]:
-    """A car whose token and contracts are on a disk of 1 MiB."""
+    """A car with its token and contracts on a disk of 1 MiB."""
     provider = PROVIDERS[request.param]
     module_of(provider)
     if os.geteuid() != 0 or not mount(short_dir, "rw"):
@@ -161,7 +161,7 @@ with Hsm(module, conf or None, options) as hsm:
 def test_another_program_on_the_same_token(each_ground: Ground, whole: bool) -> None:
     """It makes and destroys keys of its own all the while: they stay its own, and ours ours.
 
-    NSS refuses one of two who write at once, and says so: then nothing has happened. SoftHSM, one
+    NSS refuses one of two concurrent writers with an error and no effect. SoftHSM, one
     time in hundreds, does not find what it has just made, and the other program asks again.
     """
     ground, token = each_ground, each_ground.token

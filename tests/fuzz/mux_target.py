@@ -1,4 +1,4 @@
-"""Fuzz target: one end of a link whose peer says anything at all, correctly framed or not.
+"""Fuzz target: one end of a link with a peer that sends any bytes, correctly framed or not.
 
 The first byte says whether what follows is bytes of the line, or frame bodies (a length byte
 before each) sealed as the peer would, so that the fuzzer need not find a CRC.

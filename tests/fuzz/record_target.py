@@ -1,4 +1,4 @@
-"""Fuzz target: evcc.record on any bytes, and on any bytes whose checksum is right."""
+"""Fuzz target: evcc.record on any bytes, and on any bytes with a right checksum."""
 
 import binascii
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ def seeds() -> Iterator[bytes]:
 
 def target(data: bytes) -> None:
     """Only RecordError may come out, and what is accepted is in its one form."""
-    whole = MAGIC + data
-    for record in (data, whole + binascii.crc32(whole).to_bytes(4, "big")):
+    checked = MAGIC + data
+    for record in (data, checked + binascii.crc32(checked).to_bytes(4, "big")):
         try:
             if pack(unpack(record)) != record:
                 raise AssertionError("two forms of one record")

@@ -15,7 +15,7 @@ from pathlib import Path
 SLOW = 1.0  # seconds for one input
 
 
-def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
+def mutate(rng: random.Random, data: bytes, second: bytes) -> bytes:
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 8))):
         at = rng.randrange(len(out) + 1)
@@ -31,9 +31,9 @@ def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
             out[at:at] = rng.randbytes(size)
         elif kind == 4:
             out[at:at] = out[at : at + 4 * size]
-        elif other:
-            start = rng.randrange(len(other))
-            out[at : at + size] = other[start : start + size]
+        elif second:
+            start = rng.randrange(len(second))
+            out[at : at + size] = second[start : start + size]
     return bytes(out)
 
 
@@ -57,9 +57,9 @@ def fuzz(name: str, seconds: float) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    here = Path(__file__).parent
-    sys.path.insert(0, str(here))
-    every = sorted(path.stem.removesuffix("_target") for path in here.glob("*_target.py"))
+    folder = Path(__file__).parent
+    sys.path.insert(0, str(folder))
+    every = sorted(path.stem.removesuffix("_target") for path in folder.glob("*_target.py"))
     seconds = float(arguments.pop(0)) if arguments and arguments[0].isdigit() else 30.0
     for name in arguments:
         if name not in every:

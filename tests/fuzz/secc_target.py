@@ -53,8 +53,8 @@ def seeds() -> Iterator[bytes]:
 
 
 def target(data: bytes) -> None:
-    """Whatever comes: silence, one answer, or one end. Never an exception, never a bill that no
-    signature stands for."""
+    """Any bytes give silence, one answer, or one end. Never an exception, never a bill without a
+    signature."""
     state = _STATES[data[0] % len(_STATES)] if data else _STATES[0]
     framed = len(data) > 1 and data[1] & 1
     secc = reach(state)

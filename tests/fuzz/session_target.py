@@ -52,7 +52,7 @@ def seeds() -> Iterator[bytes]:
 
 
 def target(data: bytes) -> None:
-    """Whatever comes: silence, the next request, or one end with one reason. Never an exception,
+    """Any bytes give silence, the next request, or one end with one reason. Never an exception,
     and never an authorization that no "Finished" gave."""
     state = _STATES[data[0] % len(_STATES)] if data else _STATES[0]
     framed = len(data) > 1 and data[1] & 1

@@ -36,7 +36,7 @@ TREES = st.recursive(
 
 
 @given(TREES)
-def test_what_is_written_reads_back(data: bytes) -> None:
+def test_written_elements_read_back(data: bytes) -> None:
     assert walk(data, 0, len(data)) >= 1
     assert der.whole(data, data[0])[1] == len(data)
 

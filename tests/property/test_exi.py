@@ -38,9 +38,9 @@ def numbers(low: int | None, high: int | None) -> st.SearchStrategy[int]:
     return st.sampled_from(inside) | st.integers(low, high)
 
 
-def value(draw: st.DrawFn, tables: g.Grammar, kind: int, what: Any) -> Any:
+def value(draw: st.DrawFn, tables: g.Grammar, kind: int, detail: Any) -> Any:
     if kind == g.COMPLEX:
-        return content(draw, tables, what)
+        return content(draw, tables, detail)
     if kind == g.STRING:
         return draw(TEXT)
     if kind in (g.BASE64, g.HEX):
@@ -48,16 +48,16 @@ def value(draw: st.DrawFn, tables: g.Grammar, kind: int, what: Any) -> Any:
     if kind == g.BOOLEAN:
         return draw(st.booleans())
     if kind == g.ENUM:
-        return tables.name(what[0] + draw(st.integers(0, what[1] - 1)))
+        return tables.name(detail[0] + draw(st.integers(0, detail[1] - 1)))
     if kind == g.BITS:
-        return draw(numbers(what[0], what[0] + what[1]))
-    low = -(1 << 200) if what[0] is None else what[0]
-    return draw(numbers(low, 1 << 200 if what[1] is None else what[1]))
+        return draw(numbers(detail[0], detail[0] + detail[1]))
+    low = -(1 << 200) if detail[0] is None else detail[0]
+    return draw(numbers(low, 1 << 200 if detail[1] is None else detail[1]))
 
 
 def content(draw: st.DrawFn, tables: g.Grammar, state: Any) -> dict[str, Any]:
     """A walk through the grammar, writing down what it passes; the way out is the simplest."""
-    found: dict[str, Any] = {}
+    element: dict[str, Any] = {}
     for step in range(1000):
         if state[2] is None:
             tables.fill(state)
@@ -67,14 +67,14 @@ def content(draw: st.DrawFn, tables: g.Grammar, state: Any) -> dict[str, Any]:
         ]
         events = [event for event in events if event[0] != g.REFUSED]
         event = events[-1] if step > LONG else draw(st.sampled_from(events[::-1]))
-        kind, name, what, state, _, most, full = event
+        kind, name, detail, state, _, most, full = event
         if kind == g.STOP:
-            return found
-        item = value(draw, tables, kind, what)
+            return element
+        item = value(draw, tables, kind, detail)
         if not most:
-            found[name] = item
+            element[name] = item
         else:
-            items = found.setdefault(name, [])
+            items = element.setdefault(name, [])
             items.append(item)
             if full is not None and len(items) == most:
                 state = full
@@ -85,8 +85,8 @@ def content(draw: st.DrawFn, tables: g.Grammar, state: Any) -> dict[str, Any]:
 def documents(draw: st.DrawFn, schema: str, root: str) -> dict[str, Any]:
     tables = g.load(schema)
     index = next(i for i in tables.roots() if tables.name(i) == root)
-    kind, what = tables.type(*tables.element(index))
-    return {root: value(draw, tables, kind, what)}
+    kind, detail = tables.type(*tables.element(index))
+    return {root: value(draw, tables, kind, detail)}
 
 
 @pytest.mark.parametrize(("schema", "root"), ROOTS)
@@ -116,8 +116,8 @@ START = st.sampled_from([b"", b"\x80", b"\x80\x98\x00", b"\x80\x98\x02", b"\x80\
 
 @settings(max_examples=300)
 @given(START, st.binary(max_size=300), st.sampled_from(["iso2", "sap", "xmldsig"]))
-def test_any_bytes_are_a_message_or_an_error(start: bytes, rest: bytes, schema: str) -> None:
-    decodes(start + rest, schema)
+def test_any_bytes_are_a_message_or_an_error(start: bytes, end: bytes, schema: str) -> None:
+    decodes(start + end, schema)
 
 
 @settings(max_examples=300)
@@ -138,9 +138,11 @@ def test_every_truncation_is_an_error(document: tuple[bytes, str], data: st.Data
 
 
 @given(st.sampled_from(DOCUMENTS), st.binary(max_size=20).filter(any))
-def test_other_octets_after_the_end_are_an_error(document: tuple[bytes, str], rest: bytes) -> None:
+def test_other_octets_after_the_end_are_an_error(
+    document: tuple[bytes, str], octets_after: bytes
+) -> None:
     with pytest.raises(exi.ExiError) as caught:
-        exi.decode(document[0] + rest, document[1])
+        exi.decode(document[0] + octets_after, document[1])
     assert caught.value.reason == "trailing"
 
 
@@ -167,8 +169,8 @@ def test_any_member_may_be_wrong(
             break
         place = inner
     try:
-        found = exi_json.from_json(message, schema)
-        assert exi.decode(exi.encode(found, schema), schema)
+        parsed = exi_json.from_json(message, schema)
+        assert exi.decode(exi.encode(parsed, schema), schema)
     except exi.ExiError:
         pass
 

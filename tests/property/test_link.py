@@ -52,11 +52,11 @@ def test_no_bytes_upset_the_link(chunks):
 @given(st.lists(st.binary(max_size=100), max_size=5), st.lists(st.integers(1, 50), max_size=40))
 def test_v2gtp_is_the_same_in_any_pieces(payloads, cuts):
     stream = b"".join(v2gtp.encode(payload) for payload in payloads)
-    reader, got = v2gtp.PayloadReader(), []
+    reader, received = v2gtp.PayloadReader(), []
     for cut in [*cuts, len(stream)]:
-        got += reader.feed(stream[:cut])
+        received += reader.feed(stream[:cut])
         stream = stream[cut:]
-    assert got == payloads
+    assert received == payloads
 
 
 @given(st.lists(st.binary(max_size=60)))

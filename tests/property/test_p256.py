@@ -1,4 +1,4 @@
-"""evcc.p256 gives OpenSSL's verdict, whatever it is asked."""
+"""evcc.p256 gives OpenSSL's verdict on every input."""
 
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256

@@ -1,5 +1,5 @@
 """`path.validate` and `evcc.chain.validate` agree on every path: the same anchor, or the same
-refusal in the same words, whatever was validated before."""
+refusal in the same words, after any earlier validation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def validated(
 def validated_by_name(
     leaf: str, subs: Sequence[str], anchors: Sequence[str], role: str, now: int
 ) -> Outcome:
-    ders = [[CERTIFICATES[one] for one in names] for names in (subs, anchors)]
+    ders = [[CERTIFICATES[name] for name in names] for names in (subs, anchors)]
     return validated(CERTIFICATES[leaf], ders[0], ders[1], role, now)
 
 
@@ -119,9 +119,9 @@ def test_paths_are_judged_as_by_evcc_in_any_order(
 
 
 def test_a_path_that_was_good_a_second_ago_may_be_expired() -> None:
-    rest = ("old_sub", "sub1"), ANCHORS, chain.CONTRACT
+    arguments = ("old_sub", "sub1"), ANCHORS, chain.CONTRACT
     end = path.read_any(CERTIFICATES["old_sub"]).not_after
-    assert validated_by_name("contract_by_old", *rest, end) == CERTIFICATES["root"]
-    refusal = validated_by_name("contract_by_old", *rest, end + 1)
+    assert validated_by_name("contract_by_old", *arguments, end) == CERTIFICATES["root"]
+    refusal = validated_by_name("contract_by_old", *arguments, end + 1)
     assert isinstance(refusal, tuple)
     assert refusal[0] == "expired"

@@ -1,4 +1,4 @@
-"""Whatever bytes arrive at the certificate office, it answers with a refusal of its own."""
+"""The certificate office answers any bytes with a result or a refusal of its own."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ CSR = base64.b64decode(request("PVTP0000000000001", KEYS["secp521r1"]()))
 
 
 @st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Bytes of `whole` changed, cut out or doubled."""
-    out = bytearray(whole)
+def damaged(draw: st.DrawFn, original: bytes) -> bytes:
+    """Bytes of `original` changed, cut out or doubled."""
+    out = bytearray(original)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(0, len(out) - 1)))
         size = draw(st.integers(0, 8))
@@ -45,44 +45,44 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     return bytes(out)
 
 
-def near(whole: bytes) -> st.SearchStrategy[bytes]:
-    return st.one_of(st.binary(max_size=300), damaged(whole))
+def near(original: bytes) -> st.SearchStrategy[bytes]:
+    return st.one_of(st.binary(max_size=300), damaged(original))
 
 
 @given(near(ASKED))
 def test_an_ocsp_request_is_read_or_refused(data: bytes):
     try:
-        asked = responder.read(data)
+        request = responder.read(data)
     except responder.ResponderError as error:
         assert responder.failure(error.reason)
     else:
-        assert responder.answer(ISSUER, asked, "unknown", NOW, NOW + 60)
+        assert responder.answer(ISSUER, request, "unknown", NOW, NOW + 60)
 
 
 @given(near(ANSWER))
 def test_an_ocsp_answer_is_believed_only_whole(data: bytes):
     try:
-        told = client.read(data, LEAF, der(ISSUER.certificate), NOW)
+        answer = client.read(data, LEAF, der(ISSUER.certificate), NOW)
     except client.OcspError:
         assert data != ANSWER
     else:
-        assert told.status == "good"
+        assert answer.status == "good"
 
 
 @given(near(NEWER))
 def test_a_certificate_of_the_newer_edition_is_read_or_refused(data: bytes):
     try:
-        found = iso20.read(data)
+        certificate = iso20.read(data)
     except CertificateError:
         return
-    assert found.der == data
-    assert all(path.identity(found))
+    assert certificate.der == data
+    assert all(path.identity(certificate))
 
 
 @given(near(CSR))
 def test_a_signing_request_of_the_newer_edition_is_read_or_refused(data: bytes):
     try:
-        found = pkcs10.read(base64.b64encode(data), EDITION20)
+        signing_request = pkcs10.read(base64.b64encode(data), EDITION20)
     except pkcs10.RequestError:
         return
-    assert found.common_name == "PVTP0000000000001"
+    assert signing_request.common_name == "PVTP0000000000001"

@@ -59,27 +59,27 @@ def strange_name(data: bytes) -> bytes:
 
 @given(mutated())
 @example(strange_name(SEEDS[0]))
-def test_what_is_read_from_a_mutation_is_what_cryptography_reads(data: bytes) -> None:
+def test_a_mutation_is_read_as_cryptography_reads_it(data: bytes) -> None:
     cert = parse(data)
     if cert is None:
         return
     assert cert.der == data
     try:
-        other = reference.load_der_x509_certificate(data)
-        names = other.issuer.public_bytes(), other.subject.public_bytes()  # read only now
+        expected = reference.load_der_x509_certificate(data)
+        names = expected.issuer.public_bytes(), expected.subject.public_bytes()  # read only now
     except ValueError:
         return  # evcc reads less than cryptography does, so it may pass over what that one refuses
-    assert cert.tbs == other.tbs_certificate_bytes
-    assert cert.serial == other.serial_number
+    assert cert.tbs == expected.tbs_certificate_bytes
+    assert cert.serial == expected.serial_number
     assert (cert.issuer, cert.subject) == names
-    assert cert.not_before == other.not_valid_before_utc.timestamp()
-    assert cert.not_after == other.not_valid_after_utc.timestamp()
-    same_extensions(cert, other)
+    assert cert.not_before == expected.not_valid_before_utc.timestamp()
+    assert cert.not_after == expected.not_valid_after_utc.timestamp()
+    same_extensions(cert, expected)
 
 
-def same_extensions(cert: x509.Certificate, other: reference.Certificate) -> None:
+def same_extensions(cert: x509.Certificate, expected: reference.Certificate) -> None:
     try:
-        extensions = other.extensions
+        extensions = expected.extensions
     except ValueError:
         return
     for extension in extensions:
@@ -96,16 +96,16 @@ def same_extensions(cert: x509.Certificate, other: reference.Certificate) -> Non
             assert bool(cert.key_usage & x509.KEY_CERT_SIGN) == value.key_cert_sign
 
 
-def test_every_made_certificate_reads_as_cryptography_reads_it() -> None:
+def test_every_generated_certificate_is_read_as_cryptography_reads_it() -> None:
     for name, data in MADE.items():
         if name == "contract_p384":
             continue
-        cert, other = x509.parse(data), reference.load_der_x509_certificate(data)
-        assert cert.tbs == other.tbs_certificate_bytes
-        key = other.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        cert, expected = x509.parse(data), reference.load_der_x509_certificate(data)
+        assert cert.tbs == expected.tbs_certificate_bytes
+        key = expected.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         assert cert.point == key
         if name != "cps":  # its CA:FALSE is written out, which cryptography refuses
-            same_extensions(cert, other)
+            same_extensions(cert, expected)
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 10_000))

@@ -64,9 +64,9 @@ def test_last_bytes_of_a_station_never_reach_the_next_session(ends: tuple[Any, L
     stream, line = ends
     came: list[tuple[int, Any]] = []
 
-    def take(done: Callable[[], bool]) -> None:
+    def take(is_done: Callable[[], bool]) -> None:
         end = time.monotonic() + 10
-        while not done() and time.monotonic() < end:
+        while not is_done() and time.monotonic() < end:
             line.pump(10)
             came.extend(line.inbox)
             line.inbox.clear()
@@ -87,7 +87,7 @@ def test_last_bytes_of_a_station_never_reach_the_next_session(ends: tuple[Any, L
         take(lambda: plugged(1))
         says(id=1, session=1)
         connection, _ = station.accept()
-        connection.sendall(bytes(8000))  # more than the line carries while nobody takes it
+        connection.sendall(bytes(8000))  # more than the line carries without a reader
         connection.close()
         end = time.monotonic() + 10
         while bench.endpoint.bytes_out[SESSION] < 8000 and time.monotonic() < end:

@@ -45,7 +45,7 @@ def test_started_object_stays_open_until_the_end() -> None:
     assert not house.door.is_open
 
 
-def test_failed_start_closes_what_was_open() -> None:
+def test_failed_start_closes_every_open_resource() -> None:
     house = House(fails=True)
     with pytest.raises(ValueError, match="at the start"), house:
         pytest.fail("entered")

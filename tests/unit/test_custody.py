@@ -164,7 +164,7 @@ def test_custody_equals_the_tables_exactly(
         expected_trial = ["", f"{level} needs {lacks}"] if lacks else [level, NOTHING]
         assert result["trial"] == expected_trial, level
         assert result["custody"] == ("custody" if lacks else [level, True]), level
-        # One reason, whatever the library says of another's key, or of what is none.
+        # One reason for another's key and for no key, for every error of the library.
         assert set(result["bad"]) == {"custody" if lacks else "key-mismatch"}, level
         # No object that is sensitive was read, while it was there, and none is there any more.
         assert result["readable"] == [], level
@@ -190,19 +190,21 @@ def test_scheme_of_another_hash_and_key_length_is_a_row_more(
     each_token: CarToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the KDF of ISO 15118-20: SHA-512, 32 bytes for the cipher's key."""
-    other = SCHEMES["iso2"]._replace(
+    longer_scheme = SCHEMES["iso2"]._replace(
         hash=0x270,
         hashed=lambda data: hashlib.sha512(data).digest(),
         hash_derivation=0x395,
         key_length=32,
         other_info=b"longer than the other",
     )
-    monkeypatch.setitem(SCHEMES, "other", other)
+    monkeypatch.setitem(SCHEMES, "other", longer_scheme)
     opened = each_token.open()
     levels = custody_by_scheme(opened)
     opened.close()
     assert levels["other"] == levels["iso2"]
-    monkeypatch.setitem(SCHEMES, "other", other._replace(hash=0x250, hash_derivation=0x393))
+    monkeypatch.setitem(
+        SCHEMES, "other", longer_scheme._replace(hash=0x250, hash_derivation=0x393)
+    )
     opened = each_token.open()
     levels = custody_by_scheme(opened)
     opened.close()

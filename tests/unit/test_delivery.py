@@ -50,7 +50,7 @@ def secret(endpoint_id: str) -> str:
 
 
 class Setup:
-    """A store, a worker whose clock is `now`, and the maker's webhook at `receiver`."""
+    """A store, a worker with the clock `now`, and the maker's webhook at `receiver`."""
 
     def __init__(self, store: SqlStore, receiver: Receiver, **settings: Any) -> None:
         self.store, self.receiver, self.now = store, receiver, NOW
@@ -285,9 +285,9 @@ def test_events_of_a_vehicle_wait_for_the_one_before(setup: Setup):
 
 
 def test_slow_receiver_delays_no_other_receiver(setup: Setup):
-    done = threading.Event()
+    released = threading.Event()
     with receiving() as slow:
-        slow.answer = lambda _: 200 if done.wait(30) else 500
+        slow.answer = lambda _: 200 if released.wait(30) else 500
         slow_endpoint = setup.hook(slow.url)
         for number in range(100):
             setup.tell(vehicle=f"PVTP{number:013}")
@@ -298,7 +298,7 @@ def test_slow_receiver_delays_no_other_receiver(setup: Setup):
             until(lambda: len(setup.receiver.got) == 100, "the quick one")
             assert 0 < len(slow.got) <= 4
         finally:
-            done.set()
+            released.set()
         until(lambda: len(slow.got) == 100, "the slow one")
         stop.set()
         thread.join(30)

@@ -204,7 +204,7 @@ def test_an_answer_validates_as_a_path(office: Office):
 
 
 class Holder:
-    """A client whose TLS connection was made with this certificate."""
+    """A client with a TLS connection under this certificate."""
 
     def __init__(self, office: Office, certificate: x509.Certificate) -> None:
         self.office = office

@@ -36,7 +36,7 @@ def test_a_recipe_is_valid_shell_and_installs_both_tokens(commands: list[str]):
     assert re.search(r'pip install [^&]*"\$PLUGVAULT"', script)
 
 
-def test_a_recipe_installs_what_the_project_s_tests_import():
+def test_a_recipe_installs_the_imports_of_the_project_s_tests():
     for commands in (workflow_commands(), container_commands()):
         (install,) = [command for command in commands if "pip install" in command]
         assert {"httpx", "pytest", "pytest-xdist"} <= set(install.split())

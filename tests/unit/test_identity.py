@@ -87,7 +87,7 @@ def test_certificates_of_others_are_refused(factory: Factory) -> None:
 
 def test_a_car_keeps_its_name(factory: Factory) -> None:
     factory.identity.request(OTHER, "Plug Test", None)
-    factory.identity.request(PCID, "Plug Test", None)  # not certified yet: a mistake is mended
+    factory.identity.request(PCID, "Plug Test", None)  # not certified yet: a mistake is corrected
     factory.identity.install(factory.world.provisioning(factory.point).chain, [], NOW)
     with pytest.raises(IdentityError) as caught:
         factory.identity.request(OTHER, "Plug Test", None)

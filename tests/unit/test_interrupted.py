@@ -18,5 +18,5 @@ subprocess.run([sys.executable, "-c", child], check=True)
 def test_a_process_receives_sigint_from_tests_in_the_background_too() -> None:
     """A shell makes its background processes ignore the signal."""
     shell = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", STARTS]
-    done = subprocess.run(shell, cwd=TESTS, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    process = subprocess.run(shell, cwd=TESTS, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"

@@ -160,7 +160,7 @@ def test_a_station_that_says_nothing_is_given_up(wired: Wired, monkeypatch: Any)
     assert wired.bench.status()["charging"] is False
 
 
-def test_the_log_tells_what_the_start_recovered(
+def test_the_log_names_recoveries_of_the_start(
     car_token: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(Contracts, "recover", lambda self, vault: ["removed a key"])

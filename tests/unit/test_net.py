@@ -169,8 +169,8 @@ def test_a_server_without_http_is_unreachable(answer: bytes):
 
 
 def test_a_closed_port_is_unreachable():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     with pytest.raises(NetError) as refused_connection:
         Outbound(HERE).request("GET", f"http://127.0.0.1:{port}/")
     assert refused_connection.value.reason == "unreachable"

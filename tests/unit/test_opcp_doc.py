@@ -1,4 +1,4 @@
-"""host/docs/opcp.md lists every call and who may: held to the application, and to OPCP's files."""
+"""host/docs/opcp.md lists every call and its roles, as the application and OPCP's files do."""
 
 from __future__ import annotations
 

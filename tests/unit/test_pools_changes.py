@@ -47,12 +47,14 @@ def test_a_requested_change_changes_nothing_yet(pools: Pools, requested: RootCha
     assert not in_rcp(pools)
 
 
-def test_a_second_person_with_the_fingerprint_makes_it(pools: Pools, requested: RootChange):
-    done = approve(pools, requested)
-    assert (done.state, done.asked_by, done.decided_by) == (changes.DONE, "a1", "b2")
+def test_a_second_administrator_with_the_fingerprint_makes_the_change(
+    pools: Pools, requested: RootChange
+):
+    approved = approve(pools, requested)
+    assert (approved.state, approved.asked_by, approved.decided_by) == (changes.DONE, "a1", "b2")
     assert in_rcp(pools)
     with pools.store.read() as records:
-        assert rcp.get(records, done.root_id).certificate == NEW.der
+        assert rcp.get(records, approved.root_id).certificate == NEW.der
     assert actions(pools) == [
         ("Ada (a1)", "root add asked for"),
         ("Ben (b2), asked by a1", "root added"),
@@ -157,9 +159,9 @@ def test_a_partners_root_waits_for_an_administrator_and_is_asked_for_once(pools:
         (change,) = records.changes.all()
     assert change.asked_by == "o1"
     assert not in_rcp(pools)
-    done = approve(pools, change, ADA)
+    approved = approve(pools, change, ADA)
     with pools.store.write() as records:
-        assert rcp.get(records, done.root_id).origin == "Other Pool"
+        assert rcp.get(records, approved.root_id).origin == "Other Pool"
         assert not peers.adopt_root(records, "Other Pool", NEW.der, "MO", NOW, ask=True)
 
 

@@ -131,7 +131,10 @@ def test_of_two_signers_the_requested_one_signs(pools: Pools):
         rcp.put(records, second.der, "V2G", NOW)
     signers = [pools.signer, pools.new_signer(leaf, second)]
     fingerprints = [signer.root_fingerprint for signer in signers]
-    signed = [pools.sign(pcid=None, signers=signers, fingerprint=each) for each in fingerprints]
+    signed = [
+        pools.sign(pcid=None, signers=signers, fingerprint=fingerprint)
+        for fingerprint in fingerprints
+    ]
     assert [response.read(bundle).cps for bundle in signed] == [pools.world.cps.der, leaf.der]
 
 

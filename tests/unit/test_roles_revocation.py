@@ -30,7 +30,7 @@ STRANGER = root("MO Root", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
 
 class Place(Listener):
     def path(self) -> list[bytes]:
-        """A contract's path whose leaf leads here: leaf first, root last."""
+        """Return a contract's path with this responder in its leaf: leaf first, root last."""
         data = issue_contract(EMAID, PROVISIONING.der, authority(ISSUER), NOW, ocsp=self.url)
         return [data.certificate, *data.subs, WORLD.mo_root.der]
 

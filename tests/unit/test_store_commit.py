@@ -109,7 +109,7 @@ def test_a_root_of_a_refused_write_does_not_stay_in_the_cache(store: SqlStore):
         assert [root.root_id for root in records.roots.all()] == ["kept"]
 
 
-def test_a_write_sees_what_the_write_before_it_has_changed(store: SqlStore):
+def test_a_write_sees_the_changes_of_the_write_before_it(store: SqlStore):
     def look() -> tuple[Any, ...]:
         with store.write() as records:
             listening = records.endpoints.listening("WMI")

@@ -133,7 +133,7 @@ def full_scans(records: SqlRecords, text: str, row: Any) -> set[str]:
         return set(scans) - {"CONSTANT"}
     connection.execute("SET LOCAL enable_seqscan = off")  # where there is another way, take it
     plan = connection.execute(f"EXPLAIN {text}", row).fetchall()
-    return {found[1] for (line,) in plan if (found := re.search(r"Seq Scan on (\w+)", line))}
+    return {scan[1] for (line,) in plan if (scan := re.search(r"Seq Scan on (\w+)", line))}
 
 
 @pytest.fixture

@@ -63,17 +63,17 @@ def test_bytes_go_both_ways(kind: str, short_dir: Path) -> None:
     port, peer = connect(kind, short_dir)
     every = bytes(range(256))
     port.write(every)
-    got = b""
-    while len(got) < 256:
-        got += peer.recv(256)
-    assert got == every
+    received = b""
+    while len(received) < 256:
+        received += peer.recv(256)
+    assert received == every
     peer.sendall(every)
-    got = b""
-    while len(got) < 256:
+    received = b""
+    while len(received) < 256:
         piece = port.read(100, 1000)
         assert 0 < len(piece) <= 100
-        got += piece
-    assert got == every
+        received += piece
+    assert received == every
     port.close()
     peer.close()
 
