@@ -385,7 +385,7 @@ def test_a_partners_cps_cannot_sign_other_data(pools: Pools, stored: bool) -> No
 
     other_bundle = pools.foreign(pools.signer, pools.data())  # as good, and another key
     for answer in (other_bundle, exi.decode(PUBLISHED_NEGATIVE)):
-        refused("unavailable", "signed something else", sign, answer)
+        refused("unavailable", "signed other data", sign, answer)
     refused("invalid", "No CPS of this ecosystem", sign, None)
     assert everything(pools) == []
     assert sign(pools.foreign(pools.signer, data))["emaid"] == EMAID

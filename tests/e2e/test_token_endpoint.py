@@ -71,7 +71,7 @@ def test_repeated_refusals_delay_the_caller_and_no_valid_client(backend: Backend
             break
     assert answer
     assert answer.headers["Retry-After"] == "1"
-    assert "Too many refused tries" in answer.json()["error_description"]
+    assert "Too many refused requests" in answer.json()["error_description"]
     assert "wrong client_secret" in answer.json()["error_description"]
     for _ in range(5):  # while another client at the same address continues
         assert backend.http.post("/oauth/token", json=right).status_code == 200

@@ -244,7 +244,7 @@ def test_a_status_changed_by_another_process_is_seen_at_once(office: Office):
 
 
 def test_answers_are_kept_in_bounds(office: Office, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(served, "KEPT", 2)
+    monkeypatch.setattr(served, "CACHED", 2)
     issuer = branch("oem").certificate
     for number in range(4):
         ask(office, office.enroll("OEM", "oem", f"PVTP000000000000{number}"), issuer)

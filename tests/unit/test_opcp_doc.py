@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
+from plugvault.pools import ccp, cps
 from plugvault.pools.authorization import EVERYONE
 from plugvault.pools.caller import OPERATORS, Caller
 
@@ -94,3 +95,17 @@ def test_unmarked_calls_are_exactly_the_published_calls(shared: Path):
 def nameless(call: str) -> str:
     """Without the names of parameters, and with the prefix that one published path lacks."""
     return re.sub(r"{[^}]*}", "{}", call).replace(" /cps/signer", " /v1/cps/signer")
+
+
+def listed_checks(heading: str) -> list[str]:
+    """The rows of the table of checks below a heading."""
+    section = DOCUMENT.read_text().partition(f"### {heading}")[2].partition("\n### ")[0]
+    return re.findall(r"^\| `([a-z-]+)`(?: to `[a-z-]+`)? \|", section, re.M)
+
+
+def test_rows_of_the_checks_are_those_of_the_tables():
+    sign, store = ([name for name, _ in table] for table in (cps.SIGN, ccp.STORE))
+    assert listed_checks("CPS: contract data") == sign
+    *listed, shared = listed_checks("CCP: signed contracts")
+    assert listed == store[: store.index(shared)]
+    assert store[store.index(shared) :] == sign[sign.index(shared) : sign.index("envelope") + 1]

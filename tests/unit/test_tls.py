@@ -153,7 +153,7 @@ def test_the_key_is_its_owners_alone_and_kept_while_it_holds(tmp_path: Path):
     before = file.read_bytes()
     assert tls.prepare(tmp_path / "tls", issuer, [issuer], HOSTS, NOW + DAY) is None
     assert file.read_bytes() == before
-    later = NOW + 90 * DAY - tls.SOON
+    later = NOW + 90 * DAY - tls.RENEWAL
     for hosts, now in ((("pool.example",), NOW), (("pool.example",), later)):
         again = tls.prepare(tmp_path / "tls", issuer, [issuer], hosts, now)
         assert again

@@ -1,8 +1,8 @@
-"""Explains any artefact of Plug & Charge: what is in it, and every check with its verdict.
+"""Explanation of an artefact of Plug & Charge: its content, and every check with its verdict.
 
-`inspect(data, scope)` finds out by itself what the bytes are: EXI, V2GTP, certificates (DER, PEM,
-PKCS#7), certificate requests, OPCP JSON, XML of a bundle, each also in hexadecimal or base64.
-Nothing is fetched, and no private key is ever needed.
+`inspect(data, scope)` detects the format: EXI, V2GTP, certificates (DER, PEM, PKCS#7), certificate
+requests, OPCP JSON, XML of a bundle, each also in hexadecimal or base64. It uses no network and no
+private key.
 """
 
 import base64
@@ -23,9 +23,9 @@ from plugvault.inspection.v2gtp import VERSION, inspect_v2gtp
 from plugvault.pki import request
 from plugvault.pki.verify import verify_p256
 
-LIMIT = 1_000_000  # bytes of a file: the greatest real one is a list of roots
+LIMIT = 1_000_000  # bytes of a file: the largest real one is a list of roots
 _MARKUP = (b"{", b"[", b"<")  # JSON and XML, which may hold any UTF-8
-_WRAPPERS = 3  # base64 of PEM of base64: seen; deeper: not
+_WRAPPERS = 3  # base64 of PEM of base64 exists in the field
 _PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \\1-----", re.DOTALL)
 _HEX = re.compile(b"(?:[0-9A-Fa-f]{2})+")
 _BASE64 = re.compile(b"[A-Za-z0-9+/]+={0,2}")
@@ -34,7 +34,7 @@ _BASE64 = re.compile(b"[A-Za-z0-9+/]+={0,2}")
 def inspect(data: bytes, scope: Scope) -> Report:
     """The report of one artefact. Raises UnreadableError."""
     if len(data) > LIMIT:
-        raise UnreadableError(f"{len(data)} bytes; nothing of this world has more than {LIMIT}")
+        raise UnreadableError(f"{len(data)} bytes; no known artefact has more than {LIMIT}")
     return _unwrap(data, scope, [])
 
 
@@ -49,7 +49,7 @@ def _unwrap(data: bytes, scope: Scope, wrappers: list[str]) -> Report:
     else:
         report = _binary(data, scope)
     if report is None:
-        raise UnreadableError("nothing known: neither EXI, V2GTP, certificate, JSON nor XML")
+        raise UnreadableError("unknown format: neither EXI, V2GTP, certificate, JSON nor XML")
     if wrappers and "form" not in report.content:
         report.content = {"form": ", ".join(wrappers), **report.content}
     return report
@@ -81,7 +81,9 @@ def _text(text: bytes, scope: Scope, wrappers: list[str]) -> Report | None:
 
 def _pem(text: bytes, scope: Scope) -> Report:
     if b"PRIVATE KEY" in text:
-        raise UnreadableError("a private key: nothing here reads one, and no file should hold one")
+        raise UnreadableError(
+            "a private key: this tool reads none, and no file should contain one"
+        )
     try:
         blocks = [(m[1], base64.b64decode(m[2])) for m in _PEM.finditer(text)]
     except binascii.Error as error:
@@ -90,10 +92,10 @@ def _pem(text: bytes, scope: Scope) -> Report:
     if ders:
         report = inspect_certificates(ders, scope)
     else:
-        found = _binary(blocks[0][1], scope) if blocks else None
-        if found is None:
+        content = _binary(blocks[0][1], scope) if blocks else None
+        if content is None:
             raise UnreadableError("PEM without a certificate or a request")
-        report = found
+        report = content
     report.content = {"form": "PEM", **report.content}
     return report
 
@@ -112,13 +114,13 @@ def _der(data: bytes, scope: Scope) -> Report | None:
     """Certificates after one another, certs-only PKCS#7, or a certificate request."""
     ders = _split(data)
     try:
-        found = pkcs7.load_der_pkcs7_certificates(data)
-        certs = [cert.public_bytes(Encoding.DER) for cert in found]
+        bundled = pkcs7.load_der_pkcs7_certificates(data)
+        certs = [cert.public_bytes(Encoding.DER) for cert in bundled]
         if certs:
             report = inspect_certificates(certs, scope)
             report.content = {"form": "PKCS#7", **report.content}
             return report
-    except Exception:  # noqa: BLE001, S110 - whatever it refuses is no PKCS#7
+    except Exception:  # noqa: BLE001, S110 - any error means: no PKCS#7
         pass
     request = _request(data)
     if request is not None:
@@ -135,11 +137,11 @@ def _split(data: bytes) -> list[bytes]:
             at = stop
     except EvccError:
         return []
-    return ders if all(_shaped(d) for d in ders) else []
+    return ders if all(map(_is_certificate, ders)) else []
 
 
-def _shaped(data: bytes) -> bool:
-    """Whether it has the outline of a certificate: what then is wrong is a check that fails."""
+def _is_certificate(data: bytes) -> bool:
+    """Whether the outline is that of a certificate. Errors inside become failed checks."""
     try:
         at, end = der.whole(data, der.SEQUENCE)
         _, at = der.expect(data, at, end, der.SEQUENCE)
@@ -154,7 +156,7 @@ def _request(data: bytes) -> Report | None:
     try:
         csr = reference.load_der_x509_csr(data)
         subject = csr.subject.rfc4514_string()
-    except Exception:  # noqa: BLE001 - whatever it refuses is no request
+    except Exception:  # noqa: BLE001 - any error means: no certificate request
         return None
     report = Report("certificate request", {"subject": subject, "bytes": len(data)})
     try:
@@ -166,14 +168,14 @@ def _request(data: bytes) -> Report | None:
 
 
 def read_anchors(data: bytes) -> list[x509.Certificate]:
-    """The roots of a trust file: certificates in any form `inspect` reads, or an RCP answer.
+    """The roots in a trust file: certificates in any form of `inspect`, or an RCP answer.
 
     Raises UnreadableError, also for a certificate that is no root.
     """
     anchors = []
-    for one in inspect(data, Scope(0)).certificates:
+    for certificate in inspect(data, Scope(0)).certificates:
         try:
-            cert = x509.parse(one)
+            cert = x509.parse(certificate)
             chain.is_anchor(cert, cert.not_before, verify_p256)  # dates are judged at use
         except EvccError as error:
             raise UnreadableError(f"no trust anchor: {error}") from error

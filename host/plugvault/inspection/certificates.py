@@ -1,7 +1,7 @@
-"""Certificates: what one says, and whether a path of them holds.
+"""Certificates: the content of each, and the checks of a path.
 
-Every check stands alone, so that a broken path shows all that is broken; the last word on a path
-is the vehicle's own (`evcc.chain`), asked where the user gave trust anchors.
+The checks are independent, so that a broken path shows all its errors. With trust anchors, the
+vehicle's own validation (`evcc.chain`) decides about the path.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def title(cert: Certificate) -> str:
 
 
 def role_of(cert: Certificate) -> str | None:
-    """The role a leaf's subject speaks of, or None."""
+    """The role in a leaf's subject, or None."""
     if cert.is_ca:
         return None
     by_dc = {"CPS": chain.CPS, "CPO": chain.CPO, "MO": chain.CONTRACT, "OEM": chain.PROVISIONING}
@@ -63,7 +63,7 @@ def role_of(cert: Certificate) -> str | None:
 
 
 def describe(der: bytes) -> dict[str, Any]:
-    """What one certificate says, JSON-able, also of those that ISO 15118-2 has no use for."""
+    """The content of a certificate for JSON, also of one that ISO 15118-2 cannot use."""
     try:
         cert = x509.parse(der, _READ_LIMIT)
     except x509.CertificateError as error:
@@ -107,7 +107,7 @@ def _describe_foreign(der: bytes, error: EvccError) -> dict[str, Any]:
             else type(key).__name__,
             "sha256": x509.fingerprint(der).hex(),
         }
-    except Exception:  # noqa: BLE001 - cryptography has many ways of refusing; none adds anything
+    except Exception:  # noqa: BLE001 - any error means: no more content
         return content
     return content
 
@@ -140,12 +140,12 @@ def read_all(report: Report, ders: Sequence[bytes]) -> list[Certificate] | None:
 def check_paths(certs: Sequence[Certificate], scope: Scope) -> Report:
     """Checks of certificates in any order: they are sorted into paths, leaf first."""
     report = Report("paths")
-    rest = list(certs)
-    while rest:
-        issuers = {c.issuer for c in rest if c.issuer != c.subject}
-        start = next((c for c in rest if c.subject not in issuers), rest[0])
-        path = _follow(start, rest)
-        rest = [c for c in rest if c not in path]
+    unsorted = list(certs)
+    while unsorted:
+        issuers = {c.issuer for c in unsorted if c.issuer != c.subject}
+        start = next((c for c in unsorted if c.subject not in issuers), unsorted[0])
+        path = _follow(start, unsorted)
+        unsorted = [c for c in unsorted if c not in path]
         part = check_path(path, role_of(path[0]), scope)
         report.include(part, title(path[0]) if len(certs) != len(path) else "")
     return report
@@ -171,9 +171,9 @@ def check_path(
 ) -> Report:
     """Every check of one path.
 
-    certs: leaf first, the others in any order. role: the role the leaf must have; None: a path
-    without a known leaf. vouched: a chain that the CPS signature vouches for, so that a root
-    nobody gave is no failure. alone: why the leaf comes without its sub-CAs, if it does.
+    certs: leaf first, the others in any order. role: the required role of the leaf; None: a path
+    without a known leaf. vouched: the CPS signature vouches for the chain, so that an unknown root
+    is no failure. alone: the reason why the leaf comes without its sub-CAs.
     """
     report = Report("path")
     path = _follow(certs[0], certs)
@@ -302,7 +302,7 @@ def _check_as_vehicle(
 
 
 def inspect_certificates(ders: Sequence[bytes], scope: Scope) -> Report:
-    """One certificate, a chain or a heap of them."""
+    """One certificate, a chain or several chains."""
     kind = "certificate" if len(ders) == 1 else "certificate chain"
     report = Report(kind, {"certificates": [describe(der) for der in ders]})
     report.certificates = list(ders)

@@ -1,7 +1,7 @@
-"""ISO 15118-2 messages: what is in one, and every check a receiver owes it.
+"""ISO 15118-2 messages: the content, and every check of a receiver.
 
-The order of the rows is the order of `evcc.iso15118_2.installation`. What only the vehicle can
-check (the key behind the contract certificate) is named and left open.
+The checks have the order of `evcc.iso15118_2.installation`. A check that only the vehicle can do
+(the key of the contract certificate) is named and left open.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def inspect_exi(data: bytes, scope: Scope) -> Report:
 
 
 def _check_form(report: Report, data: bytes, message: Message, schema: str) -> None:
-    """Whether encoding it anew gives the same bytes; EXI leaves a sender some freedom."""
+    """Whether a new encoding gives the same bytes. EXI allows several forms."""
     again = exi.encode(message, schema)
     trailing = data[len(again) :]
     if again == data:
@@ -83,7 +83,7 @@ def inspect_message(message: Message, schema: str, scope: Scope) -> Report:
         elif name == "CertificateInstallationReq":
             check_request(report, message)
     elif "Signature" in header:
-        report.add("signature", None, f"nothing says what a {name} has to sign")
+        report.add("signature", None, f"no rule for the signature of a {name}")
     return report
 
 
@@ -100,13 +100,13 @@ _CERTIFICATES = {
 
 
 def _certificates(body: Message) -> dict[str, list[bytes]]:
-    found = {}
+    chains = {}
     for element, title in _CERTIFICATES.items():
         if isinstance(body.get(element), bytes):
-            found[title] = [body[element]]
+            chains[title] = [body[element]]
         elif element in body:
-            found[title] = chain_of(body[element])
-    return found
+            chains[title] = chain_of(body[element])
+    return chains
 
 
 def chain_of(value: Message) -> list[bytes]:
@@ -152,7 +152,7 @@ def check_emaid(report: Report, emaid: str, leaf: Certificate | None) -> None:
 
 
 def check_sealed(report: Report, point: bytes, wrapped: bytes) -> None:
-    """Ephemeral point and sealed key, as far as anybody without the vehicle's key can."""
+    """Ephemeral point and sealed key, as far as this is possible without the vehicle's key."""
     form = "uncompressed" if point[:1] == b"\4" and len(point) == 65 else "not uncompressed"
     report.add(
         "DH public key is an uncompressed point of the curve",
@@ -235,7 +235,7 @@ def _path(
 def _signature(
     report: Report, header: Message, body: Message, point: bytes | None, without: str
 ) -> None:
-    """Every check of an EXI signature; `without`: why it cannot be verified without a point."""
+    """Every check of an EXI signature. `without`: the reason when there is no public key."""
     name = report.kind
     if "Signature" not in header:
         report.add("signature", False, "there is none")
@@ -269,26 +269,26 @@ def _parts(name: str, body: Message) -> list[Part]:
 
 def _check_references(report: Report, parts: list[Part], references: list[Message]) -> None:
     needed = sorted("#" + ident for ident, _, _ in parts)
-    found = sorted(str(reference.get("URI")) for reference in references)
+    stated = sorted(str(reference.get("URI")) for reference in references)
     report.add(
         f"references are exactly the {len(parts)} needed" if len(parts) > 1
         else "reference is exactly the one needed",
-        needed == found,
-        listed(found) if needed == found else f"{listed(found)} where {listed(needed)} belong",
+        needed == stated,
+        listed(stated) if needed == stated else f"{listed(stated)} where {listed(needed)} belong",
     )  # fmt: skip
 
 
 def _check_algorithms(report: Report, info: Message, references: list[Message]) -> None:
-    wanted = [
+    algorithms = [
         (info.get("CanonicalizationMethod"), signature.CANONICAL_EXI),
         (info.get("SignatureMethod"), signature.ECDSA_SHA256),
     ]
     for reference in references:
-        wanted.append((reference.get("DigestMethod"), signature.SHA256))
+        algorithms.append((reference.get("DigestMethod"), signature.SHA256))
         transforms = reference.get("Transforms", {}).get("Transform", [None])
-        wanted += [(transform, signature.CANONICAL_EXI) for transform in transforms]
-    used = [(method or {}).get("Algorithm") for method, _ in wanted]
-    bad = [str(a) for a, (_, right) in zip(used, wanted, strict=True) if a != right]
+        algorithms += [(transform, signature.CANONICAL_EXI) for transform in transforms]
+    used = [(method or {}).get("Algorithm") for method, _ in algorithms]
+    bad = [str(a) for a, (_, right) in zip(used, algorithms, strict=True) if a != right]
     report.add("algorithms", not bad, listed(bad) or "ecdsa-sha256, sha256, canonical EXI")
 
 

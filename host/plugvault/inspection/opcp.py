@@ -1,6 +1,6 @@
-"""What travels over OPCP 1.0.0 as JSON: contract data, bundles, provisioning certificates, roots.
+"""JSON of OPCP 1.0.0: contract data, bundles, provisioning certificates, roots.
 
-A document is known by one of its members. Members nobody asks for are shown and not judged.
+One member identifies the kind of a document. Unknown members are shown and not checked.
 """
 
 import base64
@@ -48,17 +48,17 @@ def inspect_json(document: Any, scope: Scope) -> Report:
                 raise UnreadableError(
                     f"JSON with {member}, but not of its form: {error}"
                 ) from error
-    raise UnreadableError(f"JSON that is nothing known; its members: {', '.join(document)[:200]}")
+    raise UnreadableError(f"JSON of an unknown kind; its members: {', '.join(document)[:200]}")
 
 
-def decode(text: Any, what: str) -> bytes:
+def decode(text: Any, name: str) -> bytes:
     """Bytes of a base64 member. Raises UnreadableError."""
     if not isinstance(text, str):
-        raise UnreadableError(f"{what} is not a string")
+        raise UnreadableError(f"{name} is not a string")
     try:
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error) as error:
-        raise UnreadableError(f"{what} is not base64") from error
+        raise UnreadableError(f"{name} is not base64") from error
 
 
 # --- shared checks ---
@@ -98,17 +98,17 @@ def _common(report: Report, document: Json) -> None:
 
 def _root_fingerprint(report: Report, document: Json, scope: Scope) -> None:
     """Whether the bundle's CPS root is one of the anchors."""
-    wanted = document.get("cpsV2GRootCertificateFingerprint")
-    if not wanted:
+    fingerprint = document.get("cpsV2GRootCertificateFingerprint")
+    if not fingerprint:
         return
     name = "CPS root is a trust anchor"
     if not scope.anchors:
         report.add(name, None, "no trust anchor given")
-    elif len(wanted) != 64:
+    elif len(fingerprint) != 64:
         report.add(name, None, "named by a UUID")
     else:
-        found = [a for a in scope.anchors if x509.fingerprint(a.der).hex() == wanted.lower()]
-        report.add(name, bool(found), wanted)
+        fingerprints = [x509.fingerprint(anchor.der).hex() for anchor in scope.anchors]
+        report.add(name, fingerprint.lower() in fingerprints, fingerprint)
 
 
 # --- documents ---
@@ -150,28 +150,28 @@ def _around_exi(document: Json, member: str, kind: str, scope: Scope) -> Report:
     report = Report(kind, {**outer})
     _common(report, document)
     _root_fingerprint(report, document, scope)
-    wanted = member[0].upper() + member[1:]
+    kind_of_message = member[0].upper() + member[1:]
     try:
         part = inspect_exi(data, scope)
     except UnreadableError as error:
         report.add(f"{member} readable", False, str(error))
         return report
-    if part.kind != wanted:
-        report.add(f"{member} readable", False, f"not EXI of a {wanted}")
+    if part.kind != kind_of_message:
+        report.add(f"{member} readable", False, f"not EXI of a {kind_of_message}")
         return report
     report.content |= part.content
     report.include(part, "")
     if document.get("emaid"):
-        body = part.content["message"]["V2G_Message"]["Body"][wanted]
+        body = part.content["message"]["V2G_Message"]["Body"][kind_of_message]
         inside = body.get("eMAID", {}).get("value", "")
         good = _same_emaid(document["emaid"], inside)
         report.add("EMAID is the message's", good, f"{document['emaid']}, message {inside}")
     return report
 
 
-def _same_emaid(one: str, other: str) -> bool:
+def _same_emaid(first: str, second: str) -> bool:
     try:
-        return ids.parse_emaid(one) == ids.parse_emaid(other)
+        return ids.parse_emaid(first) == ids.parse_emaid(second)
     except ids.IdError:
         return False
 
@@ -182,8 +182,8 @@ def _oem_message(document: Json, scope: Scope) -> Report:
 
 def _provisioning(document: Json, scope: Scope) -> Report:
     members = ("vehicleCertificate", "subCA2Certificate", "subCA1Certificate")
-    others = {key: value for key, value in document.items() if key not in members}
-    report = Report("provisioning certificate (PCP)", others)
+    outer = {key: value for key, value in document.items() if key not in members}
+    report = Report("provisioning certificate (PCP)", outer)
     _common(report, document)
     ders = _ders(document, *members)
     leaf = _chain(report, ders, chain.PROVISIONING, scope)
@@ -270,8 +270,8 @@ def _signers(document: Json, scope: Scope) -> Report:
     return report
 
 
-def _wanted_contract(document: Json, scope: Scope) -> Report:
-    """What an operator without a PKI of its own asks for; dates are judged by whom it asks."""
+def _contract_order(document: Json, scope: Scope) -> Report:
+    """An order of an operator without a PKI. The CPS checks its dates."""
     report = Report("contract to be made (CPS request)", document)
     _common(report, document)
     try:
@@ -334,7 +334,7 @@ def inspect_xml(data: bytes, scope: Scope) -> Report:
     """The XML form of a CertificateInstallationRes. Raises UnreadableError."""
     try:
         message = xml.read(data)
-        exi.encode(message)  # the XML reader leaves it to the codec to miss what is missing
+        exi.encode(message)  # the codec reports missing elements
         return inspect_message(message, "iso2", scope)
     except EvccError as error:
         raise UnreadableError(f"XML, but no CertificateInstallationRes: {error}") from error
@@ -368,7 +368,7 @@ _READERS: dict[str, Callable[[Json, Scope], Report]] = {
     "XMLContracts": _contracts,
     "cpsCertificates": _signers,
     "contractData": _contract_data,
-    "contractEnds": _wanted_contract,
+    "contractEnds": _contract_order,
     "signedData": _signed_data,
     "signedContractDataXML": _signed_data,
     "certificates": _certificates,

@@ -1,4 +1,4 @@
-"""What an inspection gives: what is in an artefact, and each check with its verdict."""
+"""The result of an inspection: the content of an artefact, and each check with its verdict."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ NOT_CHECKED = "not checked"
 
 
 class UnreadableError(Exception):
-    """The bytes are nothing this world knows, or are broken; the text says what was tried."""
+    """Bytes of an unknown or broken format. The text names the attempt."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What an inspection may lean on.
+    """The assumptions of an inspection.
 
-    at: seconds since 1970, the time validity is judged at. anchors: the roots the user trusts.
+    at: the time of the checks, seconds since 1970. anchors: the roots that the user trusts.
     """
 
     at: int
@@ -28,7 +28,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its name, OK, FAILED or NOT_CHECKED, and why or what was seen."""
+    """One check: its name, OK, FAILED or NOT_CHECKED, and the reason or the checked value."""
 
     check: str
     verdict: str
@@ -37,10 +37,10 @@ class Check:
 
 @dataclass
 class Report:
-    """What one artefact is and says.
+    """The report of one artefact.
 
-    kind: a few words. content: JSON-able. checks: in the order they were made. certificates: the
-    DER of what may serve as trust anchors elsewhere.
+    kind: a few words. content: for JSON. checks: in their order. certificates: DER of the
+    certificates that may serve as trust anchors of another inspection.
     """
 
     kind: str
@@ -49,15 +49,15 @@ class Report:
     certificates: list[bytes] = field(default_factory=list)
 
     def add(self, check: str, good: bool | None, detail: str = "") -> None:
-        """One more check; `good` is None where it could not be made."""
+        """Add a check. `good`: None when it could not be made."""
         verdict = NOT_CHECKED if good is None else OK if good else FAILED
         self.checks.append(Check(check, verdict, detail))
 
-    def include(self, other: "Report", prefix: str) -> None:
-        """Take over the checks of a part, each with a prefix that says which part."""
+    def include(self, part: "Report", prefix: str) -> None:
+        """Add the checks of a part, each with the prefix that names the part."""
         self.checks += [
             Check(f"{prefix}: {c.check}" if prefix else c.check, c.verdict, c.detail)
-            for c in other.checks
+            for c in part.checks
         ]
 
     @property

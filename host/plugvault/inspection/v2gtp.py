@@ -50,9 +50,11 @@ def _frame(data: bytes, at: int, scope: Scope) -> tuple[Report, int]:
     }
     report = Report(kind, content)
     report.add("V2GTP payload type", payload_type in _TYPES, f"{payload_type:04x}, {name}")
-    whole = len(payload) == length
+    is_complete = len(payload) == length
     report.add(
-        "V2GTP length", whole, f"{length} bytes" if whole else f"{length}, {len(payload)} there"
+        "V2GTP length",
+        is_complete,
+        f"{length} bytes" if is_complete else f"{length}, {len(payload)} there",
     )
     if inner:
         report.include(inner, "")

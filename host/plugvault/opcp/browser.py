@@ -1,16 +1,16 @@
-"""What a browser may be made to ask: nothing for a page of somebody else's.
+"""Requests that a foreign web page makes a browser send: they are refused.
 
-A server on a developer's machine is within reach of every web page in his browser. A form of a
-foreign page is posted here without asking [Fetch, "simple" requests], and a name whose address
-changes to this machine's lets that page read the answers as well (DNS rebinding). Browsers say
-where a request comes from, and by which name they know this server; programs, which no page
-steers, leave most of it out. So a request is refused
+Every web page in a developer's browser can reach a server on the same machine. The browser posts
+a form of a foreign page without a question [Fetch, "simple" requests]. With DNS rebinding, a name
+with an address that changes to this machine's, the page can read the answers as well. Browsers
+state the origin of a request and the server's name. Other programs leave most of it out. So a
+request is refused
 
-    by its Host             that is no name of this server
-    by its Origin           that is another than this server's own
-    by its Sec-Fetch-Site   that says "cross-site"
+    for a Host              that is no name of this server
+    for an Origin           other than this server
+    for a Sec-Fetch-Site    of "cross-site"
 
-Every call, every page, with access tokens and without.
+This holds for every call and every page, with and without access tokens.
 """
 
 import re
@@ -22,15 +22,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from plugvault.opcp.errors import answer
 
-FOREIGN_HOST = "This server has another name: start it with the --url that it is called by."
-FOREIGN_PAGE = "A page of another origin asks; open this address by itself."
+FOREIGN_HOST = "This server has another name: start it with this name in --url."
+FOREIGN_PAGE = "The request comes from a page of another origin; open this address directly."
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9A-Za-z_.-]{1,253}))(?::[0-9]{1,5})?")
 
 
 class OwnPages:
-    """ASGI middleware. `url`: what clients call this server by; `hosts`: further names."""
+    """ASGI middleware. `url`: of this server for its clients; `hosts`: further names."""
 
     def __init__(self, app: ASGIApp, url: str, hosts: Iterable[str] = ()) -> None:
         self._app = app
@@ -39,13 +39,13 @@ class OwnPages:
         self._at = at.netloc.lower().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        words = self._refused(scope)
-        if words:
-            await answer(403, [words])(scope, receive, send)
+        refusal = self._refusal(scope)
+        if refusal:
+            await answer(403, [refusal])(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _refused(self, scope: Scope) -> str:
+    def _refusal(self, scope: Scope) -> str:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if not all(self._is_own(host, scope) for host in hosts):
             return FOREIGN_HOST
@@ -70,4 +70,4 @@ class OwnPages:
         except ValueError:
             return False
         server = scope.get("server") or ("",)
-        return address.is_loopback or name == server[0]  # the very address that was called
+        return address.is_loopback or name == server[0]  # the address of this connection

@@ -47,7 +47,7 @@ class InstallationRequest(Wire):
     metadata: Metadata = None
 
 
-class SignedContract(Wire):
+class SignedContractRequest(Wire):
     xsd_msg_def_namespace: Namespace
     emaid: EmaidText
     pcid: PcidText
@@ -56,27 +56,27 @@ class SignedContract(Wire):
     fingerprint: RootFingerprint = None
 
 
-@router.post("/signedContractData", summary="A vehicle at a station asks for its contract")
+@router.post("/signedContractData", summary="Get the contract of a vehicle at a station")
 @local(unless=asks_partners)
 def install(
     _: Annotated[Caller, Depends(may("ccp.install"))],
     services: AppServices,
-    asked: InstallationRequest,
+    body: InstallationRequest,
     always_exi: Annotated[bool, Header(alias="alwaysReturnEXI")] = True,
     broadcast: Broadcast = False,
 ) -> JSONResponse:
-    """CertificateInstallationReq in, CertificateInstallationRes out, both EXI in base64.
+    """Takes a CertificateInstallationReq and returns a CertificateInstallationRes, both EXI in
+    base64.
 
-    When there is no contract the status is 404, with the negative response as EXI for the vehicle,
-    or with an error body when `alwaysReturnEXI` is false. Not 200, which one of the published
-    examples suggests: callers that do not look into the EXI would take it for an installation.
-    A request that its vehicle has not signed is refused with an error body either way: there is
-    no vehicle to answer.
+    Without a contract the status is 404, with the negative response as EXI for the vehicle, or
+    with an error body when `alwaysReturnEXI` is false. A published example has 200; a caller that
+    does not decode the EXI would take that for an installation. A request without the vehicle's
+    signature always gets an error body.
     """
-    raw = checked(asked.certificate_installation_req, installation.BAD_EXI)
+    raw = checked(body.certificate_installation_req, installation.BAD_EXI)
     request = installation.read_request(raw)
     pcid = installation.check_signature(request)
-    if services.peers:  # whoever asks: a copy of another ecosystem's vehicle may have ended there
+    if services.peers:  # the copy of a partner's vehicle may be out of date
         services.peers.refresh_vehicle(pcid)
     now = services.clock()
     try:
@@ -96,46 +96,47 @@ def install(
     return _positive(contract, request.session_id)
 
 
-@router.put("/signedContractData", status_code=201, summary="A CPS brings a signed contract")
+@router.put("/signedContractData", status_code=201, summary="Store a signed contract")
 def put(
     caller: Annotated[Caller, Depends(may("ccp.put"))],
     services: AppServices,
-    asked: SignedContract,
+    body: SignedContractRequest,
 ) -> Response:
-    """Its signature and both paths are verified, whoever brings it."""
+    """The signature and both paths are verified for every sender."""
     try:
-        message = xml.read(decode(asked.signed_contract_data))
-        taken = response.read(message)
+        message = xml.read(decode(body.signed_contract_data))
+        bundle = response.read(message)
     except (xml.XmlError, response.ResponseError) as error:
         raise PoolError("invalid", f"signedContractDataXML is not valid ({error}).") from error
     if services.peers:
-        services.peers.refresh_vehicle(asked.pcid)
-    given = (taken.contract.certificate, *taken.contract.subs, taken.cps, *taken.cps_subs)
-    for der in given:
+        services.peers.refresh_vehicle(body.pcid)
+    contract = bundle.contract
+    certificates = (contract.certificate, *contract.subs, bundle.cps, *bundle.cps_subs)
+    for der in certificates:
         pcp.read_certificate(der, "signedContractDataXML")
-    services.update_revocations(given)
+    services.update_revocations(certificates)
     with services.store.write() as records:
         ccp.put(
             records,
             caller,
             message,
-            asked.pcid,
+            body.pcid,
             services.clock(),
-            asked.metadata,
-            emaid=asked.emaid,
-            fingerprint=asked.fingerprint,
+            body.metadata,
+            emaid=body.emaid,
+            fingerprint=body.fingerprint,
         )
     return Response(status_code=201)
 
 
-@router.delete("/signedContractData/{emaid}", summary="An operator ends a contract")
+@router.delete("/signedContractData/{emaid}", summary="Delete a contract")
 def delete(
     caller: Annotated[Caller, Depends(may("ccp.delete"))],
     services: AppServices,
     emaid: EmaidPath,
     skip: Annotated[bool, Header(alias="X-Skip-Revocation")] = False,
 ) -> Response:
-    """What the ecosystem's own MO CA issued is revoked first, unless that is to be skipped."""
+    """A certificate of the ecosystem's own MO CA is revoked first, unless the header says no."""
     with services.store.write() as records:
         ccp.delete(records, caller, emaid, services.clock(), revoke=not skip)
     return Response()
@@ -143,7 +144,7 @@ def delete(
 
 @router.get(
     "/provideSignedContractData/{emaid}/{pcid}",
-    summary="A maker pulls a contract to send it over the air",
+    summary="Get a contract to send it over the air",
 )
 def provide(
     caller: Maker,
@@ -154,7 +155,7 @@ def provide(
     namespace: AskedNamespace = ISO2,
     fingerprint: AskedFingerprint = None,
 ) -> dict[str, Any]:
-    """The maker checks dates and revocation itself before it forwards this [V2G2-894]."""
+    """The maker checks dates and revocation before it forwards the contract [V2G2-894]."""
     session = _session_id(session_id)
     now = services.clock()
     with services.store.read() as records:
@@ -170,7 +171,7 @@ def provide(
     }
 
 
-@router.get("/signedContractData/{pcid}", summary="The contracts of a vehicle")
+@router.get("/signedContractData/{pcid}", summary="List the contracts of a vehicle")
 def of_vehicle(
     caller: Maker, services: AppServices, pcid: PcidPath, namespace: AskedNamespace = ISO2
 ) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def of_vehicle(
         return {"XMLContracts": [_show(records, contract) for contract in contracts]}
 
 
-@router.get("/lookupContract/{emaid}", summary="One contract by its EMAID")
+@router.get("/lookupContract/{emaid}", summary="Get a contract by its EMAID")
 def lookup(
     caller: Annotated[Caller, Depends(may("ccp.lookup"))],
     services: AppServices,
@@ -194,7 +195,7 @@ def lookup(
 
 @router.post(
     "/signedContractData/{pcid}/{emaid}/default",
-    summary="Make a contract the one stations install",
+    summary="Make a contract the default of its vehicle, which stations install",
 )
 def set_default(
     caller: Maker, services: AppServices, pcid: PcidPath, emaid: EmaidPath

@@ -1,6 +1,6 @@
-"""Two people for a change of RCP: where the second one looks, and agrees or does not.
+"""Dual control of RCP: the second administrator lists, approves and refuses changes.
 
-An extension: OPCP recommends that a second person confirms, and says nothing of how.
+An extension: OPCP recommends a second person and does not define the calls.
 """
 
 from typing import Annotated, Any
@@ -21,41 +21,41 @@ ChangeId = Annotated[str, Path(alias="changeId", pattern=UUID_PATTERN)]
 
 
 class Approval(Wire):
-    """`fingerprint`: SHA-256 of the root certificate, from its owner, not from this server."""
+    """`fingerprint`: SHA-256 of the root certificate, from its owner and not from this server."""
 
     fingerprint: str
 
 
-@router.get("", summary="Changes of the roots: waiting, done and refused")
+@router.get("", summary="List the changes of RCP: pending, done and refused")
 def listed(
     _: Administrator,
     services: AppServices,
     state: Annotated[str | None, Query(pattern="^(pending|done|refused)$")] = None,
 ) -> list[dict[str, Any]]:
     with services.store.read() as records:
-        every = records.changes.all()
-    return [show(change) for change in every if state in (None, change.state)]
+        changes_of_rcp = records.changes.all()
+    return [show(change) for change in changes_of_rcp if state in (None, change.state)]
 
 
-@router.post("/{changeId}/approve", summary="Agree to a change that somebody else asked for")
+@router.post("/{changeId}/approve", summary="Approve a change of another administrator")
 def approve(
     caller: Administrator, services: AppServices, change_id: ChangeId, approval: Approval
 ) -> dict[str, Any]:
     with services.store.write() as records:
-        done = changes.approve(
+        change = changes.approve(
             records, caller, change_id.lower(), approval.fingerprint, services.clock()
         )
-    return show(done)
+    return show(change)
 
 
-@router.post("/{changeId}/refuse", summary="Do not agree, or take one's own request back")
+@router.post("/{changeId}/refuse", summary="Refuse a change, or withdraw it")
 def refuse(caller: Administrator, services: AppServices, change_id: ChangeId) -> dict[str, Any]:
     with services.store.write() as records:
         return show(changes.refuse(records, caller, change_id.lower(), services.clock()))
 
 
 def show(change: RootChange) -> dict[str, Any]:
-    """The fingerprint is what the second person compares."""
+    """The JSON of a change. The second person compares the fingerprint."""
     decided = {
         "rootCertificateId": change.root_id,
         "decidedBy": change.decided_by,

@@ -162,7 +162,7 @@ async def _json(request: Request) -> Any:
 
 
 async def _xml(request: Request) -> dict[str, str]:
-    """Each child of the root is a member, whatever its namespace."""
+    """Each child of the root is a member; namespaces are ignored."""
     try:
         root = fromstring((await request.body()).decode(), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as error:

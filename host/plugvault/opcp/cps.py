@@ -1,8 +1,8 @@
-"""CPS: sign contract data, or make it, and list the signers [OPCP 1.0.0, cps.v1].
+"""CPS: sign contract data, generate contracts, and list the signers [OPCP 1.0.0, cps.v1].
 
-A signature, what is kept of its DH point, and what it makes of CCP are one transaction. When none
-of our own CPS stands under a root the vehicle has, other ecosystems are asked, and their bundle is
-taken as from a stranger.
+The signature, the record of its DH point and the contract in CCP are one transaction. If no CPS of
+this ecosystem stands under a root of the vehicle, the partners are body. Their bundle is checked
+as every other bundle is.
 """
 
 from collections.abc import Callable
@@ -39,41 +39,41 @@ Signing = Annotated[Caller, Depends(may("cps.sign"))]
 Work = Callable[[Records, float], SignedContract]
 
 
-def _asks_others(services: Services, asked: SignRequest, **_: object) -> bool:
+def _asks_others(services: Services, body: SignRequest, **_: object) -> bool:
     """Whether signing waits for a partner, or for the OCSP responder of another CA."""
-    certificates = asked.data.certificate, *asked.data.subs
+    certificates = body.data.certificate, *body.data.subs
     return asks_partners(services) or services.revocations_are_due(certificates)
 
 
 @router.put(
     "/v1/cps/contractData/signed",
     status_code=201,
-    summary="Sign an operator's contract data; with a pcid also store it in CCP",
+    summary="Sign contract data; with a pcid also store the contract in CCP",
 )
 @local(unless=_asks_others)
-def sign(caller: Signing, services: AppServices, asked: SignRequest) -> dict[str, Any]:
-    return _sign(caller, services, asked, asked.pcid is not None)
+def sign(caller: Signing, services: AppServices, body: SignRequest) -> dict[str, Any]:
+    return _sign(caller, services, body, body.pcid is not None)
 
 
 @router.put(
     "/v1/cps/signedContractData", summary="Deprecated: sign contract data", deprecated=True
 )
 def sign_only(
-    caller: Signing, services: AppServices, asked: DeprecatedSignRequest
+    caller: Signing, services: AppServices, body: DeprecatedSignRequest
 ) -> dict[str, Any]:
-    return _sign(caller, services, asked, False)
+    return _sign(caller, services, body, False)
 
 
 @router.put(
     "/v1/cps/forward/signedContractData",
     status_code=201,
-    summary="Deprecated: sign contract data and store it in CCP",
+    summary="Deprecated: sign contract data and store the contract in CCP",
     deprecated=True,
 )
 def sign_and_store(
-    caller: Signing, services: AppServices, asked: DeprecatedSignRequest
+    caller: Signing, services: AppServices, body: DeprecatedSignRequest
 ) -> dict[str, Any]:
-    _sign(caller, services, asked, True)
+    _sign(caller, services, body, True)
     return {}
 
 
@@ -83,7 +83,7 @@ _GENERATE = GenerateRequest.model_json_schema(by_alias=True)
 @router.put(
     "/v1/cps/generate/signedContractData",
     status_code=201,
-    summary="Make, sign and store a contract for an operator without an own PKI",
+    summary="Generate, sign and store a contract for an operator without a PKI",
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -94,7 +94,7 @@ _GENERATE = GenerateRequest.model_json_schema(by_alias=True)
 def generate(
     caller: Annotated[Caller, Depends(may("cps.generate"))],
     services: AppServices,
-    asked: Annotated[GenerateRequest, Depends(generate_request)],
+    body: Annotated[GenerateRequest, Depends(generate_request)],
 ) -> Response:
     """The ecosystem's MO CA issues the contract and seals its key for the vehicle."""
     operator = services.operator
@@ -107,13 +107,13 @@ def generate(
             caller,
             services.signers,
             operator,
-            asked.emaid,
-            asked.pcid,
+            body.emaid,
+            body.pcid,
             now,
-            begins=asked.contract_begins.timestamp(),
-            ends=asked.contract_ends.timestamp(),
+            begins=body.contract_begins.timestamp(),
+            ends=body.contract_ends.timestamp(),
             ocsp=services.ocsp,
-            fingerprint=asked.fingerprint,
+            fingerprint=body.fingerprint,
         )
 
     _provision(
@@ -121,15 +121,15 @@ def generate(
         caller,
         "cps.generate",
         work,
-        asked.pcid,
-        asked.metadata,
+        body.pcid,
+        body.metadata,
         stored=True,
         issued=True,
     )
     return Response(status_code=201)
 
 
-@router.get("/v1/cps/signer", summary="The CPS certificates in use")
+@router.get("/v1/cps/signer", summary="List the CPS certificates in use")
 @router.get("/cps/signer", include_in_schema=False)
 def signers(
     _: Annotated[Caller, Depends(may("cps.signers"))], services: AppServices
@@ -142,26 +142,24 @@ def signers(
         }
 
 
-def _sign(caller: Caller, services: Services, asked: SignRequest, stored: bool) -> dict[str, Any]:
-    data = asked.data
+def _sign(caller: Caller, services: Services, body: SignRequest, stored: bool) -> dict[str, Any]:
+    data = body.data
     services.update_revocations((data.certificate, *data.subs))
 
     def work(records: Records, now: float) -> SignedContract:
-        return cps.sign(
-            records, caller, services.signers, data, asked.pcid, now, asked.fingerprint
-        )
+        return cps.sign(records, caller, services.signers, data, body.pcid, now, body.fingerprint)
 
     message, root = _provision(
-        services, caller, "cps.sign", work, asked.pcid, asked.metadata, stored=stored
+        services, caller, "cps.sign", work, body.pcid, body.metadata, stored=stored
     )
     return {
-        "pcid": asked.pcid,
+        "pcid": body.pcid,
         "emaid": data.emaid,
-        "xsdMsgDefNamespace": asked.xsd_msg_def_namespace,
+        "xsdMsgDefNamespace": body.xsd_msg_def_namespace,
         "signedData": encode(xml.write(message)),
         "cpsV2GRootCertificateFingerprint": root.fingerprint,
         "cpsRootDistinguishedName": _name(root.certificate),
-        **({"metaData": asked.metadata} if asked.metadata else {}),
+        **({"metaData": body.metadata} if body.metadata else {}),
     }
 
 
@@ -176,10 +174,8 @@ def _provision(
     stored: bool,
     issued: bool = False,
 ) -> tuple[Message, Root]:
-    """Sign, and store what was signed for a vehicle: the bundle, and the root above its CPS.
-
-    `issued`: the contract's certificate is one of our own.
-    """
+    """Sign contract data and, if `stored`, store the contract. Return the bundle and the root
+    above its CPS. `operation`: the caller's right; `issued`: our MO CA issued the contract."""
     if services.peers and pcid:
         services.peers.refresh_vehicle(pcid)
     now = services.clock()
@@ -199,7 +195,7 @@ def _provision(
                 raise
             return attempt()
     except cps.NoSignerError as missing:
-        data, message = missing.data, _signed_elsewhere(services, missing)
+        data, message = missing.data, _sign_at_partner(services, missing)
     with services.store.write() as records:
         if stored and pcid:
             if issued:
@@ -211,8 +207,8 @@ def _provision(
         return message, rcp.by_fingerprint(records, path.fingerprint(root.der))
 
 
-def _signed_elsewhere(services: Services, missing: cps.NoSignerError) -> Message:
-    """What the CPS of a partner makes of the data; raises `missing` when there is none."""
+def _sign_at_partner(services: Services, missing: cps.NoSignerError) -> Message:
+    """The bundle of a partner's CPS. Raises `missing` when no partner can sign."""
     message = None
     if services.peers and missing.vehicle:
         message = services.peers.sign(missing.data, missing.vehicle)
@@ -223,7 +219,7 @@ def _signed_elsewhere(services: Services, missing: cps.NoSignerError) -> Message
     except response.ResponseError:
         same = False
     if not same:
-        raise PoolError("unavailable", "The CPS of another ecosystem has signed something else.")
+        raise PoolError("unavailable", "The CPS of another ecosystem has signed other data.")
     return message
 
 
@@ -250,6 +246,6 @@ def _signer(signer: cps.Signer, root: Root) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=64)  # of the few that all contracts are signed under
+@lru_cache(maxsize=64)  # few roots are above all contracts
 def _name(root: bytes) -> str:
     return distinguished_name(path.read(root).names)

@@ -1,5 +1,6 @@
-"""What became of deliveries, and sending them again: an addition of this ecosystem's, for the
-owner of a webhook. A delivery that is given up stays listed, with the reason, until it is sent.
+"""The deliveries of a webhook, and their repetition. An extension of OPCP for a webhook's owner.
+
+A dead delivery stays listed with its reason until it is sent again.
 """
 
 from typing import Annotated, Any, Literal
@@ -21,26 +22,26 @@ router = APIRouter(
 State = Literal["pending", "sent", "rejected", "dead"]
 
 
-@router.get("", summary="What went to an endpoint, the latest first")
+@router.get("", summary="List the deliveries to an endpoint, the latest first")
 def deliveries(
     caller: Owner,
     services: AppServices,
     endpoint_id: EndpointId,
     state: Annotated[State | None, Query()] = None,
 ) -> JSONResponse:
-    """`state`: "pending" is on its way, "sent" arrived, "rejected" was answered with 400 or 409,
-    "dead" was given up; `outcome` says what the last attempt came to."""
+    """`state`: "pending": on its way; "sent": arrived; "rejected": answered with 400 or 409;
+    "dead": no more attempts. `outcome`: the result of the last attempt."""
     with services.store.read() as records:
         listed = webhooks.deliveries(records, caller, endpoint_id, state)
-    return JSONResponse({"deliveries": [_show(one, event) for one, event in listed]})
+    return JSONResponse({"deliveries": [_show(delivery, event) for delivery, event in listed]})
 
 
-@router.post("/replay", summary="Send everything again that was given up")
+@router.post("/replay", summary="Send all dead deliveries again")
 def replay_all(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> JSONResponse:
     return _replay(caller, services, endpoint_id, None)
 
 
-@router.post("/{eventId}/replay", summary="Send one event again, whatever came of it")
+@router.post("/{eventId}/replay", summary="Send one event again")
 def replay(
     caller: Owner,
     services: AppServices,

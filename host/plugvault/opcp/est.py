@@ -1,8 +1,8 @@
 """EST: enrolment, renewal and CA certificates, published and live paths [RFC 7030, OPCP est.v1].
 
-Renewal (`simplereenroll`) takes the current certificate of a mutual TLS connection in place of a
-token (`plugvault.opcp.tls` brings it here); or, where TLS ends before this server, a token, whose
-scope then decides as at enrolment. Server-side keys and CSR attributes are not served.
+Renewal (`simplereenroll`) takes the client certificate of a mutual TLS connection in place of an
+access token (`plugvault.opcp.tls`). Where TLS ends before this server, it takes an access token,
+with the rights of enrolment. Server-side keys and CSR attributes are not served.
 """
 
 import re
@@ -39,7 +39,7 @@ async def _caller(ca: str, services: AppServices, token: AccessToken) -> Caller:
 async def _holder(
     ca: str, services: AppServices, request: Request, token: AccessToken
 ) -> Caller | x509.Certificate:
-    """Who renews: the caller of a token, else the holder of the connection's certificate."""
+    """The caller of the access token, or the client certificate of the connection."""
     presented = request.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
     if token is None and presented:
         return x509.load_pem_x509_certificate(presented[0].encode())
@@ -47,7 +47,7 @@ async def _holder(
 
 
 @router.post(
-    "/.well-known/est/{ca}/simpleenroll/{iso}", summary="A certificate for a signing request"
+    "/.well-known/est/{ca}/simpleenroll/{iso}", summary="Get a certificate for a signing request"
 )
 async def enroll(
     caller: Annotated[Caller, Depends(_caller)],
@@ -57,14 +57,13 @@ async def enroll(
     iso: str | None = None,
     namespace: Namespace = None,
 ) -> Response:
-    """PKCS#10 in (base64 of DER; PEM is tolerated), a certs-only PKCS#7 with the leaf out."""
+    """Takes PKCS#10 (base64 of DER; PEM is tolerated) and returns a certs-only PKCS#7 with the
+    leaf."""
     body = await request.body()
     return await run_in_threadpool(_issue, services, caller, ca, _edition(iso, namespace), body)
 
 
-@router.post(
-    "/.well-known/est/{ca}/simplereenroll/{iso}", summary="The next certificate of a holder"
-)
+@router.post("/.well-known/est/{ca}/simplereenroll/{iso}", summary="Renew a certificate")
 async def reenroll(
     holder: Annotated[Caller | x509.Certificate, Depends(_holder)],
     services: AppServices,
@@ -73,12 +72,12 @@ async def reenroll(
     iso: str | None = None,
     namespace: Namespace = None,
 ) -> Response:
-    """As enrolment, for the subject of the certificate that the TLS connection was made with."""
+    """As enrolment, for the subject of the client certificate of the TLS connection."""
     body = await request.body()
     return await run_in_threadpool(_issue, services, holder, ca, _edition(iso, namespace), body)
 
 
-@router.get("/{ca}/cacerts/{iso}/{algorithm}/", summary="The CA certificates above the leaves")
+@router.get("/{ca}/cacerts/{iso}/{algorithm}/", summary="Get the CA certificates above the leaves")
 def cacerts(
     _: Annotated[Caller, Depends(_caller)],
     services: AppServices,
@@ -97,7 +96,7 @@ def cacerts(
     return _certs([*authority.path, authority.root])
 
 
-# The same calls under the paths that live clients use; the page for people has one of each.
+# The same calls under the paths of live clients. The API page shows one path of each.
 for _prefix in ("/.well-known/est", "/.well-known", ""):
     for _endpoint, _method, _name, _suffixes in (
         (enroll, "POST", "simpleenroll", ("", "/{iso}")),
@@ -110,21 +109,21 @@ for _prefix in ("/.well-known/est", "/.well-known", ""):
 
 
 def _issue(
-    services: Services, who: Caller | x509.Certificate, ca: str, edition: str, body: bytes
+    services: Services, holder: Caller | x509.Certificate, ca: str, edition: str, body: bytes
 ) -> Response:
-    wanted, kind, now = pkcs10.read(body, edition), _kind(ca), services.clock()
-    authority = _authority(services, ca, wanted.curve)
+    request, kind, now = pkcs10.read(body, edition), _kind(ca), services.clock()
+    authority = _authority(services, ca, request.curve)
     with services.store.write() as records:
-        if isinstance(who, Caller):
-            made = enrolment.enroll(
-                records, who, kind, authority, wanted, now,
+        if isinstance(holder, Caller):
+            certificate = enrolment.enroll(
+                records, holder, kind, authority, request, now,
                 ocsp=services.ocsp, registered=services.settings.registered_stations,
             )  # fmt: skip
         else:
-            made = enrolment.renew(
-                records, der(who), kind, authority, wanted, now, ocsp=services.ocsp
+            certificate = enrolment.renew(
+                records, der(holder), kind, authority, request, now, ocsp=services.ocsp
             )
-    return _certs([made])
+    return _certs([certificate])
 
 
 def _kind(ca: str) -> str:
@@ -137,8 +136,8 @@ def _kind(ca: str) -> str:
 def _edition(iso: str | None, namespace: str | None) -> str:
     named = EDITIONS.get(namespace) if namespace else None
     if namespace and named is None:
-        known = ", ".join(EDITIONS)
-        raise PoolError("invalid", f"xsdMsgDefNamespace : must be one of {known}")
+        namespaces = ", ".join(EDITIONS)
+        raise PoolError("invalid", f"xsdMsgDefNamespace : must be one of {namespaces}")
     if iso not in (None, EDITION2, EDITION20):
         raise PoolError("invalid", f"iso-version : must be {EDITION2} or {EDITION20}")
     if iso and named and iso != named:

@@ -1,4 +1,4 @@
-"""Fields that several services share: base64, identifiers, and how values are written."""
+"""Fields of several services: base64, identifiers, and the form of values."""
 
 from typing import Annotated
 
@@ -37,23 +37,23 @@ Namespace = Annotated[
     str, AfterValidator(_served), WithJsonSchema({"type": "string", "enum": [ISO2]})
 ]
 AppServices = Annotated[Services, Depends(services)]
-# Sent by an ecosystem that asks its partners: answer with what is yours, and ask nobody.
+# A partner sends this header: the answer has only records of this ecosystem.
 Broadcast = Annotated[bool, Header(alias="broadcast")]
 
 
 class Wire(BaseModel):
-    """A body: the names of the specification outside, snake_case of the same words inside."""
+    """A body: camelCase in JSON, as in the specification, and snake_case in Python."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
 
 def decode(text: str) -> bytes:
-    """Base64 that the pattern has let through."""
+    """The bytes of base64 text that was validated by its pattern."""
     return pybase64.b64decode(text)
 
 
 def checked(text: str, words: str) -> bytes:
-    """Base64 that may be none: then it is refused with these words. Raises PoolError."""
+    """The bytes of base64 text. Raises PoolError with the message `words`."""
     try:
         return pybase64.b64decode(text, validate=True)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""POST /oauth/token: OAuth2 client credentials; and what a client finds the service by.
+"""POST /oauth/token: OAuth2 client credentials; and the metadata of the service.
 
-JSON, as OPCP has it, with all four members; or a form, as OAuth2 has it and the API's page sends
-it, where the audience may be left out and HTTP Basic may carry the credentials [RFC 6749, 2.3.1].
+The body is JSON with four members, as in OPCP, or a form, as in OAuth2 and on the API page. A form
+may omit the audience, and HTTP Basic may carry its credentials [RFC 6749, 2.3.1].
 """
 
 import base64
@@ -24,17 +24,17 @@ router = APIRouter(tags=["Access token"])
 FORM = "application/x-www-form-urlencoded"
 
 
-class Tries:
-    """Who is refused again and again is told to wait. That is for who has a wrong secret alone:
-    the right one is never refused for what others tried under the same name or address, and a
-    secret is too long to be guessed at any rate."""
+class RefusalLimits:
+    """The waiting time after many refused requests. It is only a part of the refusal: the right
+    secret is always accepted, also after attempts of others with the same client_id or address.
+    A secret is too long to be guessed at any rate."""
 
     def __init__(self) -> None:
         self._pairs = Budget(20, 1.0)  # of one client_id from one address
         self._addresses = Budget(1000, 100.0)
 
     def wait(self, client_id: str, at: str) -> int:
-        """Seconds; 0 for who has not tried too often."""
+        """Seconds to wait before the next request; 0 below the limit."""
         return math.ceil(max(self._pairs.wait(client_id, at), self._addresses.wait(at)))
 
     def refused(self, client_id: str, at: str) -> None:
@@ -42,12 +42,12 @@ class Tries:
         self._addresses.spend(at)
 
 
-async def _tries(request: Request) -> Tries:
+async def _refusal_limits(request: Request) -> RefusalLimits:
     state = request.app.state
     if not hasattr(state, "tries"):
-        state.tries = Tries()
-    made: Tries = state.tries
-    return made
+        state.tries = RefusalLimits()
+    limits: RefusalLimits = state.tries
+    return limits
 
 
 class TokenRequest(BaseModel):
@@ -74,26 +74,33 @@ _BODY = {
     openapi_extra={"requestBody": _BODY},
 )
 async def token(
-    request: Request, services: AppServices, tries: Annotated[Tries, Depends(_tries)]
+    request: Request,
+    services: AppServices,
+    limits: Annotated[RefusalLimits, Depends(_refusal_limits)],
 ) -> dict[str, Any] | JSONResponse:
-    """Client credentials for a bearer token that is good for 24 hours."""
+    """Exchanges client credentials for a bearer token that is valid for 24 hours."""
     try:
-        asked = _asked(request, await request.body(), services.tokens.audience)
+        credentials = _read(request, await request.body(), services.tokens.audience)
     except ValidationError as error:
-        wrong = [errors.sentence(dict(one)) for one in error.errors(include_url=False)]
-        return _refuse(400, "invalid_request", *wrong)
-    if asked.grant_type != "client_credentials":
+        messages = [errors.sentence(dict(invalid)) for invalid in error.errors(include_url=False)]
+        return _refuse(400, "invalid_request", *messages)
+    if credentials.grant_type != "client_credentials":
         return _refuse(400, "unsupported_grant_type", "Only client_credentials is served.")
     try:
         access = await run_in_threadpool(
-            services.tokens.issue, asked.client_id, asked.client_secret, asked.audience
+            services.tokens.issue,
+            credentials.client_id,
+            credentials.client_secret,
+            credentials.audience,
         )
     except TokenError as error:
         at = address(request)
-        if wait := tries.wait(asked.client_id, at):  # 401 as ever: OPCP declares no 429 here
-            words = f"Too many refused tries; wait {wait} seconds before the next."
-            return _refuse(401, "access_denied", str(error), words, wait=wait)
-        tries.refused(asked.client_id, at)
+        if wait := limits.wait(
+            credentials.client_id, at
+        ):  # 401, because OPCP declares no 429 here
+            message = f"Too many refused requests; wait {wait} seconds before the next one."
+            return _refuse(401, "access_denied", str(error), message, wait=wait)
+        limits.refused(credentials.client_id, at)
         return _refuse(401, "access_denied", str(error))
     return {
         "access_token": access,
@@ -103,13 +110,16 @@ async def token(
     }
 
 
-@router.get("/.well-known/jwks.json", summary="The key that access tokens are signed with")
+@router.get("/.well-known/jwks.json", summary="Get the public key of the access tokens")
 def key_set(services: AppServices) -> dict[str, Any]:
     return services.tokens.key_set
 
 
 @router.get("/.well-known/openid-configuration", include_in_schema=False)
-@router.get("/.well-known/oauth-authorization-server", summary="Where tokens come from (RFC 8414)")
+@router.get(
+    "/.well-known/oauth-authorization-server",
+    summary="Get the metadata of the token endpoint (RFC 8414)",
+)
 def metadata(services: AppServices) -> dict[str, Any]:
     at = services.tokens.audience
     return {
@@ -124,7 +134,7 @@ def metadata(services: AppServices) -> dict[str, Any]:
     }
 
 
-def _asked(request: Request, body: bytes, audience: str) -> TokenRequest:
+def _read(request: Request, body: bytes, audience: str) -> TokenRequest:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM:
         return TokenRequest.model_validate_json(body)
@@ -146,7 +156,7 @@ def _basic(header: str) -> dict[str, str]:
 
 
 def _refuse(status: int, error: str, *words: str, wait: int = 0) -> JSONResponse:
-    """OAuth2's refusal, which says what every other refusal here says as well."""
-    said = {"error": error, "error_description": " ".join(words)}
+    """A refusal with the members of OAuth2 and of OPCP."""
+    members = {"error": error, "error_description": " ".join(words)}
     headers = {"Retry-After": str(wait)} if wait else None
-    return errors.answer(status, words, headers, members=said)
+    return errors.answer(status, words, headers, members=members)

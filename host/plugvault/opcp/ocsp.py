@@ -1,12 +1,12 @@
-"""OCSP and CRLs of every CA of the ecosystem, for everybody [RFC 6960, RFC 5019, RFC 5280].
+"""OCSP and CRLs of every CA of the ecosystem, without access tokens [RFC 6960, 5019, 5280].
 
-A signature costs a turn of the token, so signed answers are kept: an OCSP answer while the
-certificate's status is what it says and half of its time is left, of numbers that a CA has given
-out and not of those that anybody makes up; a CRL until something is revoked. The status itself is
-read for each answer, so that all processes on one database agree. What is answered with a nonce is
-signed for it alone. So that nobody keeps the token busy, an address has only so many signatures a
-second: what is kept is for everybody, without a nonce, as RFC 6960, 4.4.1 allows, and where
-nothing is kept the answer is "try later".
+A signature costs time of the token, so signed answers are cached. An OCSP answer is reused while
+it has the current status and half of its validity is left, for serial numbers that the CA has
+issued. A CRL is reused until a certificate is revoked. The status is read for each answer, so that
+all processes on one database agree. An answer with a nonce is signed for its request alone.
+
+An address has a limited rate of signatures, so that one client cannot keep the token busy. Above
+it, a client gets the cached answer without its nonce [RFC 6960, 4.4.1], or "try later".
 """
 
 import base64
@@ -43,10 +43,10 @@ router = APIRouter(tags=["Revocation"])
 
 VALID = 3600.0  # seconds an OCSP answer holds
 CRL_VALID = 86_400.0  # seconds a revocation list holds
-KEPT = 20_000  # answers
-SIGNATURES = 1000  # for one address at once
-PER_SECOND = 500.0  # and from then on
-PATIENCE = 10  # a list is not made again before ten times as long as it took has passed
+CACHED = 20_000  # answers
+SIGNATURES = 1000  # for one address in a burst
+PER_SECOND = 500.0  # after the burst
+REBUILD_FACTOR = 10  # a list is reused for at least ten times the duration of its signing
 
 
 _Key = tuple[tuple[str, bytes, bytes], int]  # the issuer as asked for, the serial number
@@ -54,7 +54,8 @@ _Key = tuple[tuple[str, bytes, bytes], int]  # the issuer as asked for, the seri
 
 @dataclass(frozen=True)
 class _Signed:
-    """`basis`: what it says, to see whether that still holds; `cost`: seconds to make it."""
+    """A signed answer. `basis`: the status in it, to compare with the current one; `cost`: seconds
+    of signing."""
 
     body: bytes
     basis: Any
@@ -65,43 +66,45 @@ class _Signed:
     def fresh(self, now: float) -> bool:
         return self.made <= now <= (self.made + self.until) / 2
 
-    def dear(self, now: float) -> bool:
-        return now < self.made + PATIENCE * self.cost
+    def is_expensive(self, now: float) -> bool:
+        return now < self.made + REBUILD_FACTOR * self.cost
 
 
 class Responder:
-    """The answers of one application. Safe to use from several threads."""
+    """The OCSP answers and CRLs of one application, for several threads."""
 
     def __init__(self, services: Services) -> None:
         self._services, self.clock = services, services.clock
         self._by_request = responder.by_issuer_hash(services.authorities)
-        self._by_name = {one.identifier.hex(): one for one in services.authorities}
+        self._by_name = {
+            authority.identifier.hex(): authority for authority in services.authorities
+        }
         self._answers: OrderedDict[_Key, _Signed] = OrderedDict()
         self._lists: dict[str, _Signed] = {}
         self._signatures = Budget(SIGNATURES, PER_SECOND)
         self._lock, self._making = threading.Lock(), threading.Lock()
 
     def ocsp(self, request: bytes, at: str) -> tuple[bytes, _Signed | None]:
-        """The response, DER; and what is kept of it, None for an answer of that moment. `at`:
-        the address that asks."""
+        """The response, DER; and its cache entry, None when it is not cacheable. `at`: the address
+        of the client."""
         try:
             asked = responder.read(request)
             authority = self._by_request.get(asked.issuer)
             if authority is None:
                 raise ResponderError("unauthorized", "no CA of ours")
             known, key = self._known(authority, asked.serial), (asked.issuer, asked.serial)
-            kept = self._kept(key, known)
-            if kept is None or asked.nonce is not None:
+            cached = self._cached(key, known)
+            if cached is None or asked.nonce is not None:
                 if not self._signatures.wait(at):
                     self._signatures.spend(at)
-                    kept = self._sign(authority, asked, known)
+                    cached = self._sign(authority, asked, known)
                     if asked.nonce is not None:
-                        return kept.body, None
+                        return cached.body, None
                     if known != "unknown":
-                        self._keep(key, kept)
-                elif kept is None:
+                        self._cache(key, cached)
+                elif cached is None:
                     raise ResponderError("try-later", at)
-            return kept.body, kept
+            return cached.body, cached
         except ResponderError as error:
             return responder.failure(error.reason), None
         except PoolError:
@@ -109,17 +112,17 @@ class Responder:
         except VaultError:
             return responder.failure("internal"), None
 
-    def _kept(self, key: _Key, known: CertificateStatus) -> _Signed | None:
+    def _cached(self, key: _Key, known: CertificateStatus) -> _Signed | None:
         with self._lock:
             signed = self._answers.get(key)
         holds = signed is not None and signed.basis == known and signed.fresh(self.clock())
         return signed if holds else None
 
-    def _keep(self, key: _Key, signed: _Signed) -> None:
+    def _cache(self, key: _Key, signed: _Signed) -> None:
         with self._lock:
             self._answers[key] = signed
             self._answers.move_to_end(key)
-            while len(self._answers) > KEPT:
+            while len(self._answers) > CACHED:
                 self._answers.popitem(last=False)
 
     def _sign(
@@ -141,32 +144,32 @@ class Responder:
         authority = self._by_name.get(name.lower())
         if authority is None:
             raise PoolError("not-found", "There is no revocation list of this name.")
-        with self._making:  # a long list is not made twice at once: the second finds the first's
+        with self._making:  # a second request waits and gets the same list
             return self._current(authority) or self._make(authority)
 
     def _current(self, authority: Authority) -> bytes | None:
         identifier, now = authority.identifier.hex(), self.clock()
-        kept = self._lists.get(identifier)
-        if kept is None or not kept.fresh(now):
+        cached = self._lists.get(identifier)
+        if cached is None or not cached.fresh(now):
             return None
-        if kept.dear(now):
-            return kept.body
+        if cached.is_expensive(now):
+            return cached.body
         with self._services.store.read() as records:
-            holds = kept.basis == records.statuses.revocations(identifier)
-        return kept.body if holds else None
+            holds = cached.basis == records.statuses.revocations(identifier)
+        return cached.body if holds else None
 
     def _make(self, authority: Authority) -> bytes:
         identifier, now, started = authority.identifier.hex(), self.clock(), time.perf_counter()
         with self._services.store.read() as records:
             revoked = records.statuses.revoked_by(identifier)
-        entries = [_revocation(one) for one in revoked if one.not_after >= now]
+        entries = [_revocation(status) for status in revoked if status.not_after >= now]
         body = responder.revocation_list(authority, entries, now, now + CRL_VALID)
         cost = time.perf_counter() - started
         self._lists[identifier] = _Signed(body, len(revoked), now, now + CRL_VALID, cost)
         return body
 
     def lists(self) -> list[dict[str, str]]:
-        """Whose lists there are."""
+        """The CAs with a CRL."""
         return [
             {
                 "distinguishedName": distinguished_name(
@@ -183,8 +186,8 @@ async def _responder(request: Request) -> Responder:
     state = request.app.state
     if not hasattr(state, "responder"):
         state.responder = Responder(await services(request))
-    made: Responder = state.responder
-    return made
+    responder_of_app: Responder = state.responder
+    return responder_of_app
 
 
 Answers = Annotated[Responder, Depends(_responder)]
@@ -194,7 +197,7 @@ class OcspResponse(Response):
     media_type = "application/ocsp-response"
 
 
-@router.post("/ocsp", summary="The status of a certificate", response_class=OcspResponse)
+@router.post("/ocsp", summary="Get the status of a certificate", response_class=OcspResponse)
 async def ocsp(answers: Answers, request: Request) -> Response:
     """An OCSP request in DER; no token is needed."""
     body, _ = await run_in_threadpool(answers.ocsp, await request.body(), address(request))
@@ -202,10 +205,10 @@ async def ocsp(answers: Answers, request: Request) -> Response:
 
 
 @router.get(
-    "/ocsp/{request:path}", summary="The status of a certificate", response_class=OcspResponse
+    "/ocsp/{request:path}", summary="Get the status of a certificate", response_class=OcspResponse
 )
 def ocsp_get(answers: Answers, request: str, came: Request) -> Response:
-    """The OCSP request as base64 in the address: answers that caches may keep."""
+    """The OCSP request is base64 in the address, so that HTTP caches can store the answer."""
     try:
         text = request.replace("-", "+").replace("_", "/").rstrip("=")
         asked = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -215,22 +218,22 @@ def ocsp_get(answers: Answers, request: str, came: Request) -> Response:
     return OcspResponse(body, headers=_cached(signed, answers.clock()) if signed else None)
 
 
-@router.get("/crl", summary="Whose revocation lists there are")
+@router.get("/crl", summary="List the CAs with a revocation list")
 def crls(answers: Answers) -> list[dict[str, str]]:
     return answers.lists()
 
 
-@router.get("/crl/{name}.crl", summary="The revocation list of a CA", response_class=Response)
+@router.get("/crl/{name}.crl", summary="Get the revocation list of a CA", response_class=Response)
 def crl(answers: Answers, name: str) -> Response:
-    """The certificates of this CA that were revoked and have not ended; DER."""
+    """The certificates of this CA that are revoked and have not expired; DER."""
     return Response(answers.revocation_list(name), media_type="application/pkix-crl")
 
 
 def _cached(signed: _Signed, now: float) -> Mapping[str, str]:
-    """What RFC 5019, 6.2 lets caches do."""
-    left = int(signed.until - now)
+    """The headers for HTTP caches [RFC 5019, 6.2]."""
+    seconds = int(signed.until - now)
     return {
-        "Cache-Control": f"max-age={left}, public, no-transform, must-revalidate",
+        "Cache-Control": f"max-age={seconds}, public, no-transform, must-revalidate",
         "ETag": f'"{sha1(signed.body, usedforsecurity=False).hexdigest()}"',
         "Last-Modified": formatdate(signed.made, usegmt=True),
         "Expires": formatdate(signed.until, usegmt=True),

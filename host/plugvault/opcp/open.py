@@ -1,9 +1,8 @@
-"""Open mode: anyone may play any role without a token, and every answer says so.
+"""Open mode: a client needs no token for any role, and every answer has a warning.
 
-Who plays is `plugvault.opcp.rights`' work; this makes it loud, and serves the paths that clients
-of 2018's quick start use, which knew no tokens. There a provisioning certificate was answered
-with 201. That quick start's POST of an installation gave all contracts of a vehicle; here it
-gives one, as OPCP does now.
+`plugvault.opcp.rights` accepts the calls. This middleware adds the warning and serves the paths of
+the quick start of 2018, which had no tokens and answered a provisioning certificate with 201. Its
+POST of an installation returned all contracts of a vehicle; here it returns one, as OPCP does now.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,7 +28,7 @@ class OpenMode:
             path = scope["path"].removeprefix(PREFIX)
             scope = {**scope, "path": path, "raw_path": path.encode()}
 
-        async def loud(message: Message) -> None:
+        async def send_with_warning(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message.get("headers", ()),
@@ -39,4 +38,4 @@ class OpenMode:
                     message["status"] = {200: 201}.get(message["status"], message["status"])
             await send(message)
 
-        await self._app(scope, receive, loud)
+        await self._app(scope, receive, send_with_warning)

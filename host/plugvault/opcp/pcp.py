@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1/oem", tags=["PCP: provisioning certificates"])
 Reader = Annotated[Caller, Depends(may("pcp.read"))]
 Maker = Annotated[Caller, Depends(may("pcp.write"))]
 KeyIdentifier = Annotated[str, Field(pattern="^[0-9a-fA-F]{2}(:?[0-9a-fA-F]{2})*$")]
-# A vehicle may have one certificate for each: ISO 15118-2 is secp256r1, and that is what is here.
+# OPCP allows a certificate for each. Only ISO 15118-2, which is secp256r1, is served here.
 Algorithm = Annotated[
     str | None, Query(alias="signatureAlgorithm", pattern="^(secp256r1|secp521r1|ed448)$")
 ]
@@ -37,14 +37,14 @@ ALGORITHM = "secp256r1"
 
 
 def _once(identifiers: list[str]) -> list[str]:
-    if len({one.replace(":", "").lower() for one in identifiers}) != len(identifiers):
+    if len({text.replace(":", "").lower() for text in identifiers}) != len(identifiers):
         raise ValueError("must have each key identifier once")
     return identifiers
 
 
 class ProvisioningCertificate(Wire):
-    """Base64 of DER each. The key identifiers are of the V2G roots in the vehicle. What older
-    clients say of the path's root besides is not looked at: it is found in RCP."""
+    """Base64 of DER each. The key identifiers are of the V2G roots in the vehicle. The members of
+    older clients about the path's root are ignored: the root comes from RCP."""
 
     sub1: Annotated[str, Field(alias="subCA1Certificate")]
     sub2: Annotated[str | None, Field(alias="subCA2Certificate")] = None
@@ -53,28 +53,28 @@ class ProvisioningCertificate(Wire):
     v2g_roots: Annotated[
         list[KeyIdentifier] | None,
         Field(alias="v2gRootAuthorityKeyIdentifiers", min_length=1, max_length=20),
-        AfterValidator(lambda given: given and _once(given)),
+        AfterValidator(lambda identifiers: identifiers and _once(identifiers)),
     ] = None
     previous_pcid: PcidText | None = None
 
 
 @router.put("/provCerts", summary="Store or replace a vehicle's certificate")
 def put(caller: Maker, services: AppServices, new: ProvisioningCertificate) -> dict[str, Any]:
-    """The PCID is the CN of the certificate. The same PCID again overwrites; with a new key the
-    vehicle's contracts are deleted."""
+    """The PCID is the CN of the certificate. The same PCID replaces the certificate; a new key
+    deletes the vehicle's contracts."""
     leaf = _certificate(new.vehicle_certificate, "vehicleCertificate")
     sub2 = _certificate(new.sub2, "subCa2Certificate") if new.sub2 else None
     sub1 = _certificate(new.sub1, "subCa1Certificate")
-    given = caller, leaf, sub2, sub1
-    # Whoever answers for revocation is asked between two transactions, never inside one, and
-    # only about certificates that passed all the rest.
+    arguments = caller, leaf, sub2, sub1
+    # Foreign OCSP responders are asked between two transactions, never inside one, and only about
+    # certificates that passed all other checks.
     with services.store.read() as records:
-        pcp.check(records, *given, services.clock(), new.previous_pcid)
-    services.update_revocations([der for der in given[1:] if der])
+        pcp.check(records, *arguments, services.clock(), new.previous_pcid)
+    services.update_revocations([der for der in (leaf, sub2, sub1) if der])
     with services.store.write() as records:
         stored = pcp.put(
             records,
-            *given,
+            *arguments,
             services.clock(),
             v2g_roots=new.v2g_roots or (),
             previous_pcid=new.previous_pcid,
@@ -82,7 +82,7 @@ def put(caller: Maker, services: AppServices, new: ProvisioningCertificate) -> d
     return show(stored)
 
 
-@router.get("/provCerts/lookupVehicle/{pcid}", summary="Whether a vehicle is known")
+@router.get("/provCerts/lookupVehicle/{pcid}", summary="Check whether a vehicle is known")
 def lookup(
     caller: Reader, services: AppServices, pcid: PcidPath, broadcast: Broadcast = False
 ) -> Response:
@@ -90,14 +90,14 @@ def lookup(
     return Response()
 
 
-@router.head("/provCerts/{pcid}", summary="Whether a vehicle is known")
+@router.head("/provCerts/{pcid}", summary="Check whether a vehicle is known")
 def head(
     caller: Reader, services: AppServices, pcid: PcidPath, broadcast: Broadcast = False
 ) -> Response:
     return lookup(caller, services, pcid, broadcast)
 
 
-@router.get("/provCerts/{pcid}", summary="A vehicle's certificate and its sub-CAs")
+@router.get("/provCerts/{pcid}", summary="Get a vehicle's certificate and its sub-CAs")
 def get(
     caller: Reader,
     services: AppServices,
@@ -105,15 +105,14 @@ def get(
     broadcast: Broadcast = False,
     algorithm: Algorithm = None,
 ) -> dict[str, Any]:
-    """Path, dates and revocation are checked again. A vehicle that is not here is asked for in
-    the other ecosystems."""
+    """Path, dates and revocation are checked again. Partners are asked for an unknown vehicle."""
     _available(algorithm)
     return {"OEMMessage": show(_read(caller, services, pcid, broadcast))}
 
 
 @router.get(
     "/provCertSigntureAlgorithms/{pcid}",  # spelled as published
-    summary="The algorithms a vehicle has certificates of",
+    summary="List the algorithms of a vehicle's certificates",
 )
 def algorithms(caller: Reader, services: AppServices, pcid: PcidPath) -> list[str]:
     _read(caller, services, pcid, broadcast=False)
@@ -128,7 +127,7 @@ def delete(
     algorithm: Algorithm = None,
     namespace: Annotated[Namespace | None, Query(alias="xsdMsgDefNamespace")] = None,
 ) -> Response:
-    """Contracts that the ecosystem's own CAs issued are revoked. Operators are told."""
+    """Contracts that the ecosystem's own CAs issued are revoked. Their operators get an event."""
     if algorithm and namespace:
         raise PoolError("invalid", "Give signatureAlgorithm or xsdMsgDefNamespace, not both.")
     _available(algorithm)
@@ -137,10 +136,12 @@ def delete(
     return Response()
 
 
-@router.post("/provCerts/{pcid}/factoryReset", summary="A vehicle was wiped: delete its contracts")
+@router.post(
+    "/provCerts/{pcid}/factoryReset", summary="Delete the contracts of a vehicle that was wiped"
+)
 def reset(caller: Maker, services: AppServices, pcid: PcidPath) -> Response:
-    """An extension: OPCP has the event and no call. The certificate stays; operators are told
-    not to make the contracts again."""
+    """An extension: OPCP has the event and no call. The certificate stays. The event tells the
+    operators not to make the contracts again."""
     with services.store.write() as records:
         pcp.reset(records, caller, pcid, services.clock())
     return Response()
@@ -176,7 +177,7 @@ def _read(caller: Caller, services: Services, pcid: str, broadcast: bool) -> Pro
     with services.store.read() as records:
         vehicle = pcp.get(records, caller, pcid, services.clock())
     if broadcast and vehicle.origin:
-        raise PoolError("not-found", pcp.MISSING)  # a copy: its own ecosystem answers for it
+        raise PoolError("not-found", pcp.MISSING)  # a copy of a partner's vehicle
     return vehicle
 
 

@@ -32,7 +32,7 @@ Writer = Annotated[Caller, Depends(may("rcp.write"))]
 RootId = Annotated[str, Path(alias="rootCertificateId", pattern=UUID_PATTERN)]
 
 _WAITS: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Waits for a second administrator, who compares the fingerprint"}
+    202: {"description": "Waits for the approval of a second administrator"}
 }
 
 
@@ -41,7 +41,7 @@ class NewRoot(Wire):
     root_type: Annotated[str, Field(pattern="^(V2G|MO|OEM|PE)$")]
 
 
-@router.get("/rootCerts", summary="All root certificates")
+@router.get("/rootCerts", summary="List the root certificates")
 def roots(
     _: Reader,
     services: AppServices,
@@ -50,7 +50,7 @@ def roots(
     ] = None,
     broadcast: Broadcast = False,
 ) -> dict[str, Any]:
-    """With `broadcast: true` only those of this ecosystem, none it has from partners."""
+    """With `broadcast: true` only the roots of this ecosystem, without those of partners."""
     with services.store.read() as records:
         listed = records.roots.all(root_type.upper() if root_type else None)
     if broadcast:
@@ -58,15 +58,15 @@ def roots(
     return {"RootCertificateCollection": {"rootCertificates": [show(root) for root in listed]}}
 
 
-@router.get("/rootCerts/{rootCertificateId}", summary="One root certificate")
+@router.get("/rootCerts/{rootCertificateId}", summary="Get a root certificate")
 def one(_: Reader, services: AppServices, root_id: RootId) -> dict[str, Any]:
     with services.store.read() as records:
         return {"RootResponse": show(rcp.get(records, root_id.lower()))}
 
 
-@router.get("/ctl", summary="The certificate trust list: there is none")
+@router.get("/ctl", summary="Get the certificate trust list: there is none")
 def ctl(_: Reader) -> None:
-    """OPCP leaves its content open; the roots are at /v1/root/rootCerts."""
+    """OPCP does not define its content. The roots are at /v1/root/rootCerts."""
     raise PoolError("not-found", "There is no certificate trust list.")
 
 
@@ -85,7 +85,7 @@ def put(caller: Writer, services: AppServices, root: NewRoot) -> Response:
     "/rootCerts/{rootCertificateId}", summary="Delete a root certificate", responses=_WAITS
 )
 def delete(caller: Writer, services: AppServices, root_id: RootId) -> Response:
-    """Everyone is told. What hangs under the root stays, and is refused when it is read."""
+    """Every client gets an event. Certificates below the root stay, and reading them fails."""
     with services.store.write() as records:
         if services.settings.dual_control:
             change = changes.ask_delete(records, caller, root_id.lower(), services.clock())

@@ -1,6 +1,6 @@
 """The registries over HTTP: vehicles by VIN and number plate, providers by identifier.
 
-OPCP has no such service; this is an extension of it in its own manner.
+An extension: OPCP has no such service.
 """
 
 from typing import Annotated, Any
@@ -46,39 +46,41 @@ class Entry(Wire):
     active: bool = True
 
 
-@router.put("/vehicles", summary="A maker enters one of its vehicles")
+@router.put("/vehicles", summary="Enter a vehicle of the maker")
 def register(
     caller: Annotated[Caller, Depends(may("registry.write"))],
     services: AppServices,
     body: Registration,
 ) -> dict[str, Any]:
-    """The number of the registration document is kept as a digest only."""
+    """The number of the registration document is stored as a digest only."""
     vehicle = registry.register(
         services.store, caller, body.vin, body.plate, body.pcid, body.registration_document
     )
     return {"vin": vehicle.vin, "plate": vehicle.plate, "pcid": vehicle.pcid}
 
 
-@router.post("/vehicles/lookup", summary="The PCID of a vehicle, for who may use it")
+@router.post("/vehicles/lookup", summary="Get the PCID of a vehicle, with a proof")
 def lookup(
     caller: Annotated[Caller, Depends(may("registry"))], services: AppServices, body: Question
 ) -> dict[str, str]:
-    """The number of the registration document is the proof. 403 when it is wrong or the vehicle
-    unknown; after three wrong proofs, for fifteen minutes whatever the proof."""
-    named = [(k, v) for k in registry.READ if (v := getattr(body, k)) is not None]
-    if len(named) != 1:
+    """The number of the registration document is the proof. 403 for a wrong proof or an unknown
+    vehicle; after three wrong proofs, 403 for every proof during fifteen minutes."""
+    identifiers = [
+        (kind, text) for kind in registry.READ if (text := getattr(body, kind)) is not None
+    ]
+    if len(identifiers) != 1:
         raise PoolError("invalid", "body : must have one of pcid, vin and plate")
     document, now = body.registration_document, services.clock()
-    return {"pcid": registry.prove(services.store, caller, *named[0], document, now).pcid}
+    return {"pcid": registry.prove(services.store, caller, *identifiers[0], document, now).pcid}
 
 
-@router.get("/providers", summary="The provider identifiers that are given out")
+@router.get("/providers", summary="List the provider identifiers")
 def listed(_: Reader, services: AppServices, country: Country = None) -> dict[str, Any]:
     with services.store.read() as records:
         return {"providers": [_show(entry) for entry in providers.listed(records, country)]}
 
 
-@router.get("/providers/{provider}", summary="Whose a provider identifier is")
+@router.get("/providers/{provider}", summary="Get the company of a provider identifier")
 def get(_: Reader, services: AppServices, provider: ProviderPath) -> dict[str, Any]:
     with services.store.read() as records:
         return _show(providers.get(records, provider))
@@ -91,8 +93,7 @@ def enter(
     provider: ProviderPath,
     body: Entry,
 ) -> dict[str, Any]:
-    """`registry` is that of the country when not given: EV Roam (GB), Energy Codes & Services
-    (DE)."""
+    """`registry`: default: that of the country, EV Roam (GB) or Energy Codes & Services (DE)."""
     with services.store.write() as records:
         return _show(
             providers.enter(

@@ -1,4 +1,4 @@
-"""Revocation on request, which OPCP has none of: the call of its successor [OPNC 1.0, pki]."""
+"""Revocation on request: the call of OPNC 1.0 (pki). OPCP has no such call."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from plugvault.pools.caller import Caller
 
 router = APIRouter(tags=["Revocation"])
 
-# Those of RFC 5280 that OPNC has: a CA's own compromise is not for this call.
+# The reasons of RFC 5280 that OPNC allows; the compromise of a CA is not among them.
 REASONS = (
     "privilegeWithdrawn",
     "affiliationChanged",
@@ -24,7 +24,7 @@ REASONS = (
 )
 
 
-class Revocation(Wire):
+class RevocationRequest(Wire):
     certificate: Base64
     revocation_reason: Annotated[str, Field(pattern=f"^({'|'.join(REASONS)})$")]
 
@@ -33,17 +33,19 @@ class Revocation(Wire):
     "/opnc/v1/pki/pki/revokeCertificate", summary="Revoke a certificate", response_model=None
 )
 def revoke(
-    caller: Annotated[Caller, Depends(may("revoke"))], services: AppServices, wanted: Revocation
+    caller: Annotated[Caller, Depends(may("revoke"))],
+    services: AppServices,
+    body: RevocationRequest,
 ) -> None:
-    """A certificate issued here, by the owner of its subject or an administrator. What was
-    revoked before stays as it was."""
-    certificate = decode(wanted.certificate)
+    """For certificates that were issued here, by the owner of the subject or an administrator.
+    A second revocation changes nothing."""
+    certificate = decode(body.certificate)
     with services.store.write() as records:
         revocation.revoke(
             records,
             caller,
             services.authorities,
             certificate,
-            wanted.revocation_reason,
+            body.revocation_reason,
             services.clock(),
         )

@@ -29,7 +29,7 @@ access_token = OAuth2(
 
 
 def may(operation: str) -> Callable[..., Awaitable[Caller]]:
-    """A FastAPI dependency: the caller, whose role has the right to the operation. 401 or 403.
+    """A FastAPI dependency: the caller, after the check of its role. 401 or 403.
 
     In open mode a call without a token is accepted; a bad token is refused all the same.
     """

@@ -1,9 +1,9 @@
-"""Events by publish-subscribe, beside webhooks: one stream of server-sent events for each
-subscriber [WHATWG HTML, 9.2]. An addition of this ecosystem's: OPCP 1.0.0 has webhooks alone.
+"""A stream of server-sent events for each subscriber [WHATWG HTML, 9.2].
 
-Each message's `id` is the event's place; who names the last one it saw gets everything after it,
-so that every event arrives at least once and in order. `data` is a webhook's body. Nothing is
-signed: the subscriber has asked for the stream itself, with its access token.
+An extension beside the webhooks of OPCP 1.0.0. The `id` of a message is the sequence of its event.
+A subscriber that names its last `id` gets all later events, so every event arrives at least once
+and in order. `data` is the body of a webhook. There is no signature: the subscriber has opened the
+stream itself, with its access token.
 """
 
 import json
@@ -33,7 +33,7 @@ _LARGEST = 2**63 - 1
 
 @router.get(
     "/v1/events",
-    summary="Every event that concerns the caller, as it happens",
+    summary="Follow the events of the caller",
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events"}},
 )
@@ -45,8 +45,8 @@ async def follow(
     last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=_LARGEST)] = None,
     since: Annotated[int | None, Query(ge=0, le=_LARGEST)] = None,
 ) -> StreamingResponse:
-    """From now on, or after the event with this id: `Last-Event-ID`, else `since`. The stream
-    ends when the access token does."""
+    """Starts now, or after the event with the id in `Last-Event-ID` or `since`. The stream ends
+    with the access token."""
     if source.listeners[caller.client_id] >= MOST:
         raise HTTPException(429, f"There are {MOST} streams already; close one first.")
     start = since if last_event_id is None else last_event_id
@@ -63,22 +63,22 @@ async def _messages(
 ) -> AsyncIterator[str]:
     async with source.listening(caller.client_id) as last:
         position = last if start is None else start
-        # An id without data: who is cut off before the first event knows where to go on.
+        # An id without data, so that a subscriber can resume before it got the first event.
         yield f"retry: {_RETRY}\nid: {position}\n\n"
         while True:
             try:
                 position, events = await source.after(position, audiences(caller), HEARTBEAT)
                 if token:  # there is none in open mode
-                    known = tokens.known(token)
-                    if known is None:
-                        known = await run_in_threadpool(tokens.read, token)
-                    caller = known
+                    caller_now = tokens.known(token)
+                    if caller_now is None:
+                        caller_now = await run_in_threadpool(tokens.read, token)
+                    caller = caller_now
             except (TokenError, PoolError):
                 return
-            yield "".join(_written(events)) or ":\n\n"
+            yield "".join(_format(events)) or ":\n\n"
 
 
-def _written(events: Iterable[Event]) -> Iterable[str]:
+def _format(events: Iterable[Event]) -> Iterable[str]:
     for event in events:
         body = json.dumps(envelope(event))
         yield f"id: {event.sequence}\nevent: {event.kind}\ndata: {body}\n\n"

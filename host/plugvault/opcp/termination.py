@@ -1,4 +1,4 @@
-"""An operator leaves: the call that has its contracts ended. An extension of OPCP 1.0.0."""
+"""Termination of an operator: delete and revoke all its contracts. An extension of OPCP 1.0.0."""
 
 from typing import Annotated, Any
 
@@ -20,18 +20,18 @@ ProviderPath = Annotated[str, Path(pattern=termination.PROVIDER_PATTERN)]
 @router.post(
     "/{provider}",
     status_code=202,
-    summary="Extension: remove and revoke all contracts of an operator that leaves",
+    summary="Extension: delete and revoke all contracts of an operator",
 )
 def begin(caller: Leaving, services: AppServices, provider: ProviderPath) -> JSONResponse:
-    """For administrators and the operator itself. It goes on in the background: `Location` says
-    where to ask how far it is."""
+    """For administrators and the operator itself. The job runs in the background; `Location`
+    is the address of its progress."""
     with services.store.write() as records:
         job = termination.begin(records, caller, provider, services.clock())
     where = f"{router.prefix}/{job.subject}/{job.job_id}"
     return JSONResponse(_show(job), 202, {"Location": where})
 
 
-@router.get("/{provider}/{jobId}", summary="Extension: how far a termination is")
+@router.get("/{provider}/{jobId}", summary="Extension: get the progress of a termination")
 def progress(
     caller: Leaving,
     services: AppServices,
@@ -43,7 +43,7 @@ def progress(
 
 
 def _show(job: Job) -> dict[str, Any]:
-    """`contractsEnded`: so far."""
+    """`contractsEnded`: the number of deleted contracts until now."""
     return {
         "jobId": job.job_id,
         "provider": job.subject,

@@ -1,12 +1,13 @@
-"""HTTPS for the face, and the client's certificate for who wants it (EST's renewal).
+"""HTTPS of the server, and the client certificate for the renewal of EST.
 
-A client may show a certificate that one of EST's CAs has issued; none is asked for. uvicorn keeps
-the certificate to itself, so the protocol here puts it where the ASGI TLS extension has it:
-`scope["extensions"]["tls"]["client_cert_chain"]`, PEM, the leaf. OpenSSL has checked its path
-and dates; whether it is revoked is the application's question.
+A client certificate of one of EST's CAs is optional. uvicorn does not pass it on, so this protocol
+class puts its leaf (PEM) where the ASGI TLS extension has it:
+`scope["extensions"]["tls"]["client_cert_chain"]`. OpenSSL has checked its path and dates; the
+application checks its revocation.
 
-The server's key is in a file, which its owner alone can read, and not in a token: the TLS library
-takes keys from files only. It opens nothing but this door, and is made anew with its certificate.
+The server's key is in a file that only its owner can read, and not in a token: the TLS library
+reads keys from files only. The key serves for nothing else, and each new certificate gets a new
+key.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from plugvault.opcp.protocol import HttpProtocol
 from plugvault.pki.issue import Authority, issue
 
-SOON = 7 * 86_400  # seconds before its end a certificate is made anew
+RENEWAL = 7 * 86_400  # seconds before its end at which a certificate is replaced
 _CERTIFICATE, _CLIENTS = "server.pem", "clients.pem"
 
 
@@ -35,29 +36,29 @@ def prepare(
     hosts: Sequence[str],
     now: float,
 ) -> bytes | None:
-    """Put key, certificate and the clients' CAs into a folder, made when missing. The DER of a
-    certificate that was issued now; None where the one that is there still holds.
+    """Write key, certificate and the clients' CAs into a folder, which is created if missing.
 
-    `issuer`: signs it, so clients need to trust its root; `clients`: whose leaves may be shown;
-    `hosts`: names and addresses of this server. Of P-256 all: TLS 1.2 and 1.3.
+    Return the DER of a certificate that was issued now, or None when the existing one is valid.
+    `issuer`: signs it, and clients must trust its root; `clients`: the CAs of client certificates;
+    `hosts`: names and addresses of this server. All keys are P-256, for TLS 1.2 and 1.3.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    above = {certificate for one in clients for certificate in (one.certificate, *one.issuers)}
-    _write(folder / _CLIENTS, b"".join(map(_pem, above)))
-    if _holds(folder / _CERTIFICATE, hosts, now):
+    client_cas = {ca for client in clients for ca in (client.certificate, *client.issuers)}
+    _write(folder / _CLIENTS, b"".join(map(_pem, client_cas)))
+    if _is_valid(folder / _CERTIFICATE, hosts, now):
         return None
     key = ec.generate_private_key(ec.SECP256R1())
     names = {"O": "plugvault", "CN": hosts[0]}
-    made = issue("server", names, key.public_key(), issuer, now, hosts=hosts)
-    chain = (x509.load_der_x509_certificate(made), issuer.certificate, *issuer.issuers[:-1])
+    certificate = issue("server", names, key.public_key(), issuer, now, hosts=hosts)
+    chain = (x509.load_der_x509_certificate(certificate), issuer.certificate, *issuer.issuers[:-1])
     plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    # In one file, put in place whole: a key never stands beside another's certificate.
+    # One file, replaced as a whole, so that key and certificate always belong together.
     _write(folder / _CERTIFICATE, plain + b"".join(map(_pem, chain)))
-    return made
+    return certificate
 
 
 def options(folder: Path) -> dict[str, Any]:
-    """What `uvicorn.Config` needs to serve with what `prepare` has put there."""
+    """The arguments of `uvicorn.Config` for a folder of `prepare`."""
     return {
         "http": TlsProtocol,
         "ssl_certfile": str(folder / _CERTIFICATE),
@@ -67,32 +68,32 @@ def options(folder: Path) -> dict[str, Any]:
 
 
 class TlsProtocol(HttpProtocol):
-    """Ours, which also tells the application who is at the other end."""
+    """The HTTP protocol, with the client certificate in the ASGI scope."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         connection = transport.get_extra_info("ssl_object")
-        shown = connection.getpeercert(binary_form=True) if connection else None
-        if shown:
-            self.app = _told(self.app, ssl.DER_cert_to_PEM_cert(shown))
+        certificate = connection.getpeercert(binary_form=True) if connection else None
+        if certificate:
+            self.app = _with_certificate(self.app, ssl.DER_cert_to_PEM_cert(certificate))
 
 
-def _told(app: Any, certificate: str) -> ASGIApp:
-    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+def _with_certificate(app: Any, certificate: str) -> ASGIApp:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         extension = {"tls": {"client_cert_chain": [certificate]}}
         scope["extensions"] = {**scope.get("extensions", {}), **extension}
         await app(scope, receive, send)
 
-    return told
+    return wrapped
 
 
-def _holds(file: Path, hosts: Sequence[str], now: float) -> bool:
+def _is_valid(file: Path, hosts: Sequence[str], now: float) -> bool:
     if not file.exists():
         return False
     certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    written = {str(one.value) for one in names}
-    return written == set(hosts) and certificate.not_valid_after_utc.timestamp() > now + SOON
+    stated = {str(name.value) for name in names}
+    return stated == set(hosts) and certificate.not_valid_after_utc.timestamp() > now + RENEWAL
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

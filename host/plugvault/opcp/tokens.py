@@ -1,9 +1,9 @@
 """OAuth2 access tokens: RS256 JWTs with the claims OPCP's clients carry [RFC 6749, 4.4].
 
-Role, WMIs and providers are claims under the audience's name. The signing key is given, and may
-live in a PKCS#11 token; who may have a token is in the store, so that several processes agree.
-A token gives what it says, and no more than its client may do now: that is looked up again every
-LOOK seconds, which is how long a client that is locked out goes on at most.
+Role, WMIs and providers are claims under the audience's name. The signing key is a parameter and
+may live in a PKCS#11 token. The clients are in the store, so that several processes agree. A token
+gives the rights that both its claims and its client have. The client is read again every LOOK
+seconds, so a locked client keeps its access for at most this time.
 """
 
 import time
@@ -24,14 +24,14 @@ from plugvault.pools.repositories import Store
 
 LIFETIME = 86_400  # seconds
 LOOK = 2.0  # seconds
-SKEW = 60  # seconds that another process's clock may be ahead of this one's
+SKEW = 60  # seconds by which the clocks of two processes may differ
 SCOPE = "rcpservice ccpservice pcpservice cpservice pkigateway"
-ALGORITHMS = ["RS256"]  # nothing else, whatever a token's header says
-_KNOWN = 4096  # tokens remembered
+ALGORITHMS = ["RS256"]  # a token's header cannot select another one
+_KNOWN = 4096  # cached tokens
 
 
 class TokenError(Exception):
-    """Credentials or a token that are refused; says why, without the secret."""
+    """Refused credentials or a refused token. The text has the reason and no secret."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Known:
 
 
 class Tokens:
-    """Gives clients tokens, reads tokens back.
+    """Issues and reads access tokens.
 
     audience: the URL of this ecosystem; clock: () -> Unix seconds; key: signs the tokens; store:
     has the clients.
@@ -57,17 +57,17 @@ class Tokens:
         self._public = RSAKey.import_key(key.public_key(), {"use": "sig", "alg": "RS256"})
         self._kid = self._public.thumbprint()
         self._key = RSAKey(key, self._public.as_dict())
-        # By digests: a signature can be written in many ways, and at any length.
+        # The keys are digests, because a token can have any length.
         self._verified: dict[bytes, tuple[Caller, int]] = {}
         self._known: dict[bytes, _Known] = {}
 
     @property
     def key_set(self) -> dict[str, Any]:
-        """The public key, for who wants to check tokens alone [RFC 7517]."""
+        """The public key of the access tokens [RFC 7517]."""
         return {"keys": [{**self._public.as_dict(private=False), "kid": self._kid}]}
 
     def issue(self, client_id: str, client_secret: str, audience: str) -> str:
-        """A token for the right credentials. Raises TokenError; PoolError without a store."""
+        """An access token for credentials. Raises TokenError; PoolError without a store."""
         with self._store.read() as records:
             client = clients.authenticate(records, client_id, client_secret)
             caller = providers.current(records, client.caller) if client else None
@@ -100,17 +100,17 @@ class Tokens:
         return jwt.encode({"alg": "RS256", "typ": "JWT", "kid": self._kid}, claims, self._key)
 
     def known(self, token: str) -> Caller | None:
-        """Who a token speaks for, if that was read a moment ago: never waits for the store."""
+        """The caller of a token that was read less than LOOK seconds ago, without the store."""
         entry = self._known.get(digest(token))
         if entry and entry.look > time.monotonic() and entry.expires > self._clock():
             return entry.caller
         return None
 
     def read(self, token: str) -> Caller:
-        """Who a token speaks for. Raises TokenError; PoolError without a store."""
-        named = digest(token)
-        verified = self._verified.get(named) or self._verify(token)
-        bounded.put(self._verified, _KNOWN, named, verified)
+        """The caller of a token. Raises TokenError; PoolError without a store."""
+        key = digest(token)
+        verified = self._verified.get(key) or self._verify(token)
+        bounded.put(self._verified, _KNOWN, key, verified)
         claimed, expires = verified
         if expires <= self._clock():
             raise TokenError("The access token has expired.")
@@ -118,8 +118,8 @@ class Tokens:
             client = records.clients.get(claimed.client_id)
             if client is None or not client.active:
                 raise TokenError(clients.LOCKED)
-            caller = _both(claimed, providers.current(records, client.caller))
-        bounded.put(self._known, _KNOWN, named, _Known(caller, expires, time.monotonic() + LOOK))
+            caller = _intersection(claimed, providers.current(records, client.caller))
+        bounded.put(self._known, _KNOWN, key, _Known(caller, expires, time.monotonic() + LOOK))
         return caller
 
     def _verify(self, token: str) -> tuple[Caller, int]:
@@ -144,8 +144,8 @@ class Tokens:
         return caller, int(claims["exp"])
 
 
-def _both(claimed: Caller, now: Caller) -> Caller:
-    """What a token says and its client may still do."""
+def _intersection(claimed: Caller, now: Caller) -> Caller:
+    """The rights that both the token and its client have."""
     return Caller(
         now.name,
         claimed.roles & now.roles,

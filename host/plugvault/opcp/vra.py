@@ -1,7 +1,7 @@
-"""VRA: a charging station is announced before its certificate is asked for.
+"""VRA: an operator announces a charging station before it requests the station's certificate.
 
-Not in OPCP's documents: live services want it before `cpo/simpleenroll`, with the members below,
-`manufacture` spelled as they spell it. Whether it is wanted here is a setting.
+OPCP's documents do not have this call. Live services require it before `cpo/simpleenroll`, with
+the members below and the spelling `manufacture`. A setting makes it required here.
 """
 
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str | None, Field(max_length=255)]
 
 
-class EndEntity(Wire):
+class Announcement(Wire):
     """A station: the CN of its certificate, its charge points and what it is."""
 
     common_name: Name
@@ -37,14 +37,14 @@ class EndEntity(Wire):
 
 
 @router.put("/endEntities", summary="Announce a station", response_model=None)
-def put(caller: Operator, services: AppServices, entity: EndEntity) -> None:
-    """Its EVSEIDs or SECCID must be of the caller's operator. The same again replaces."""
-    body = entity.model_dump(by_alias=True, exclude_none=True)
+def put(caller: Operator, services: AppServices, announcement: Announcement) -> None:
+    """The EVSEIDs or SECCID must be of the caller's operator. The same name replaces the entry."""
+    body = announcement.model_dump(by_alias=True, exclude_none=True)
     with services.store.write() as records:
         stations.announce(records, caller, body, services.clock())
 
 
-@router.get("/endEntities", summary="The stations the caller announced")
+@router.get("/endEntities", summary="List the announced stations of the caller")
 def get(caller: Operator, services: AppServices) -> list[dict[str, Any]]:
     with services.store.read() as records:
         return stations.announced(records, caller)

@@ -1,7 +1,7 @@
-"""Webhooks, their HTTP [OPCP 1.0.0, webhooks.v1].
+"""Webhooks over HTTP [OPCP 1.0.0, webhooks.v1].
 
 The specification names the list of events `enabledEvents` in its schemas and `events` in its
-examples: both are taken, both are given.
+examples. Requests may have either, answers have both.
 """
 
 import json
@@ -29,8 +29,8 @@ Kinds = Annotated[list[str], Field(max_length=64)]
 
 
 class EndpointUpdate(Wire):
-    """`url` is http or https, without credentials, and leads to a public address. What is left
-    out stays as it is."""
+    """`url`: http or https, without credentials, of a public address. A missing member stays
+    unchanged."""
 
     url: Annotated[str, Field(max_length=2048)]
     enabled_events: Kinds | None = None
@@ -40,15 +40,15 @@ class EndpointUpdate(Wire):
     metadata: dict[str, Any] | None = None
     status: Literal["enabled", "disabled"] | None = None
 
-    def wanted(self) -> EndpointChange:
-        named = [names for names in (self.enabled_events, self.events) if names is not None]
-        if len(named) == 2 and set(named[0]) != set(named[1]):
+    def change(self) -> EndpointChange:
+        lists = [kinds for kinds in (self.enabled_events, self.events) if kinds is not None]
+        if len(lists) == 2 and set(lists[0]) != set(lists[1]):
             raise PoolError("invalid", "events : must be the same as enabledEvents")
         if self.metadata is not None:
             _check_metadata(self.metadata)
         return EndpointChange(
             self.url,
-            named[0] if named else None,
+            lists[0] if lists else None,
             None if self.status is None else self.status == "enabled",
             self.api_version,
             self.description,
@@ -56,25 +56,27 @@ class EndpointUpdate(Wire):
         )
 
 
-@router.post("", status_code=201, summary="Have events delivered to a URL")
+@router.post("", status_code=201, summary="Create an endpoint that gets events")
 def create(caller: Owner, services: AppServices, new: EndpointUpdate) -> JSONResponse:
-    """Each delivery carries its HMAC-SHA256 with the answer's `secret`. Which events: those that
-    concern the role, for the caller's own vehicles or contracts."""
-    wanted = new.wanted()
-    if wanted.events is None:
+    """Each delivery has an HMAC-SHA256 under the `secret` of the answer. The events are those of
+    the caller's role, about its own vehicles or contracts."""
+    change = new.change()
+    if change.events is None:
         raise PoolError("invalid", "enabledEvents : must be given")
     with services.store.write() as records:
-        made = webhooks.create(records, caller, wanted, _outbound(services), services.clock())
-    return JSONResponse({**show(made), "secret": services.webhook_secret(made.endpoint_id)}, 201)
+        endpoint = webhooks.create(records, caller, change, _outbound(services), services.clock())
+    return JSONResponse(
+        {**show(endpoint), "secret": services.webhook_secret(endpoint.endpoint_id)}, 201
+    )
 
 
-@router.get("", summary="The caller's endpoints")
+@router.get("", summary="List the endpoints of the caller")
 def all_of_them(caller: Owner, services: AppServices) -> JSONResponse:
     with services.store.read() as records:
-        return JSONResponse([show(one) for one in webhooks.listed(records, caller)])
+        return JSONResponse([show(endpoint) for endpoint in webhooks.listed(records, caller)])
 
 
-@router.get("/{id}", summary="One of the caller's endpoints")
+@router.get("/{id}", summary="Get an endpoint of the caller")
 def one(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> JSONResponse:
     with services.store.read() as records:
         endpoint = webhooks.get(records, caller, endpoint_id)
@@ -85,14 +87,14 @@ def one(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> JSONRe
 def update(
     caller: Owner, services: AppServices, endpoint_id: EndpointId, new: EndpointUpdate
 ) -> JSONResponse:
-    wanted = new.wanted()
+    change = new.change()
     with services.store.write() as records:
         return JSONResponse(
-            show(webhooks.update(records, caller, endpoint_id, wanted, _outbound(services)))
+            show(webhooks.update(records, caller, endpoint_id, change, _outbound(services)))
         )
 
 
-@router.delete("/{id}", summary="Delete an endpoint, with what is on its way to it")
+@router.delete("/{id}", summary="Delete an endpoint with its deliveries")
 def delete(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> None:
     with services.store.write() as records:
         webhooks.delete(records, caller, endpoint_id)
@@ -101,8 +103,8 @@ def delete(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> Non
 def show(endpoint: Endpoint) -> dict[str, Any]:
     events = endpoint.events.split(",")
     scopes = [scope for scope in endpoint.scopes.split(",") if scope]
-    whose = {"wmis": [scope for scope in scopes if len(scope) == 3]}
-    whose["providerIds"] = [scope for scope in scopes if len(scope) == 5]
+    owned = {"wmis": [scope for scope in scopes if len(scope) == 3]}
+    owned["providerIds"] = [scope for scope in scopes if len(scope) == 5]
     return {
         "id": endpoint.endpoint_id,
         "created": endpoint.created,
@@ -113,16 +115,16 @@ def show(endpoint: Endpoint) -> dict[str, Any]:
         "description": endpoint.description,
         "metadata": json.loads(endpoint.metadata),
         "status": "enabled" if endpoint.enabled else "disabled",
-        **{name: owned for name, owned in whose.items() if owned},
+        **{name: values for name, values in owned.items() if values},
         "userRole": endpoint.role,
         "userName": endpoint.owner_name,
     }
 
 
-def _check_metadata(given: dict[str, Any]) -> None:
-    """What could not be written again would be in the way of every answer that shows it."""
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    """Refuse metadata that no later answer could contain."""
     try:
-        written = json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+        written = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise PoolError("invalid", "metadata : must be JSON in Unicode") from error
     if len(written) > 4096:

@@ -1,4 +1,4 @@
-"""The page at /: what a newcomer does, in three lines."""
+"""The page at /: the first three steps of a new user."""
 
 from html import escape
 
