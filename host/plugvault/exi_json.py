@@ -1,11 +1,11 @@
 """EXI messages as JSON documents and back.
 
-The JSON form has the schema's element names; base64Binary is base64, hexBinary upper-case hex,
+The JSON form has the schema's element names: base64Binary is base64, hexBinary upper-case hex,
 integers are numbers, attributes are members, simple content beside attributes is `value`, and a
-member that can occur more than once is a list. In memory (`evcc.exi`) both binaries are bytes,
-so this needs the types: they come from the same tables the codec walks.
+member that can occur more than once is a list. In memory (`evcc.exi`) both binaries are bytes. The
+types come from the tables of the codec.
 
-Unknown members and wrong types pass through here: the codec refuses them and names their path.
+Unknown members and wrong types pass through: the codec refuses them and names their path.
 """
 
 import base64
@@ -23,10 +23,11 @@ _MESSAGE = 0x4C  # event code of V2G_Message among the roots of iso2, in 7 bits
 
 
 def detect(data: bytes) -> str:
-    """The schema of a document, from its bytes: the one in which they can be read.
+    """The schema of an EXI document: the one that decodes it.
 
-    A V2G_Message is known by its first octets. What no schema reads is told to be of the likelier
-    one, whose error says most: SupportedAppProtocol has roots of 2 bits, both begin with 0.
+    The first octets identify a V2G_Message. For a document that no schema decodes, the likelier
+    schema, as its error is the most useful: SupportedAppProtocol has roots of 2 bits, and both
+    begin with 0.
     """
     if len(data) < 2 or data[1] >> 1 == _MESSAGE:
         return "iso2"
@@ -48,22 +49,22 @@ def detect_root(document: object) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """Parse JSON; a member given twice is an error, as one of the two would be dropped."""
+    """Parse JSON; a member that occurs twice is an error, as one of the two would be lost."""
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         raise ExiError("value", "JSON nested too deep") from None
     except ValueError as e:
         raise ExiError("value", f"not JSON: {e}") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ExiError("value", f"member {twice} given twice")
-    return found
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ExiError("value", f"member {duplicate} given twice")
+    return members
 
 
 def to_json(message: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
@@ -85,35 +86,39 @@ def from_json(document: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
 def fragment_arguments(
     document: Any, element: str, schema: str | None = None
 ) -> tuple[int, Any, str]:
-    """What `evcc.exi.fragment` takes: (index of the name, value, schema).
+    """The arguments of `evcc.exi.fragment`: (index of the name, value, schema).
 
-    `document`: the JSON of a whole message, where the element is looked for, or the element's
-    own, with or without its name around it. SignedInfo is always of schema xmldsig. ExiError if
-    there is no such element, or more than one.
+    `document`: the JSON of a whole message that contains the element, or of the element itself,
+    with or without its name around it. SignedInfo is always of schema xmldsig. ExiError if the
+    message does not contain the element, or contains it more than once.
     """
-    found: list[tuple[int, Any, str]] = []
-    if isinstance(document, dict) and len(document) == 1:
-        root = next(iter(document))
-        where = schema or detect_root(document)
-        index = _root(root, where)
-        if index is not None:
-            row = _row(root, where)
-            found = [(i, v, where) for i, v in _search(element, index, document[root], row)]
-            if len(found) > 1:
-                places = f"in {len(found)} places of the message: give one alone"
-                raise ExiError("value", f"{element}: {places}")
-            if not found and root != element:
-                raise ExiError("missing", f"{element}: not in the message")
-        elif root == element:
-            document = document[root]
-    if element == "SignedInfo":
-        schema = "xmldsig"
-    if not found or schema == "xmldsig":
-        schema = schema or "iso2"
+    index, value, message_schema = _find(document, element, schema)
+    schema = "xmldsig" if element == "SignedInfo" else message_schema or "iso2"
+    if index is None or schema == "xmldsig":
         index = grammar.load(schema).only(element)
-        found = [(index, found[0][1] if found else document, schema)]
-    index, value, schema = found[0]
     return index, _convert(_IN, value, _element(index, schema, value), element), schema
+
+
+def _find(document: Any, element: str, schema: str | None) -> tuple[int | None, Any, str | None]:
+    """(index of the name in a message or None, value, schema) of an element."""
+    if not (isinstance(document, dict) and len(document) == 1):
+        return None, document, schema
+    root = next(iter(document))
+    message_schema = schema or detect_root(document)
+    root_index = _root(root, message_schema)
+    if root_index is None:
+        return None, document[root] if root == element else document, schema
+    row = _row(root, message_schema)
+    elements = list(_search(element, root_index, document[root], row))
+    if len(elements) > 1:
+        places = f"in {len(elements)} places of the message: give one alone"
+        raise ExiError("value", f"{element}: {places}")
+    if elements:
+        index, value = elements[0]
+        return index, value, message_schema
+    if root != element:
+        raise ExiError("missing", f"{element}: not in the message")
+    return None, document, schema
 
 
 # -- types ------------------------------------------------------------------------------------
@@ -135,7 +140,7 @@ def _row(root: str, schema: str) -> _Row:
 
 
 def _element(index: int, schema: str, value: object) -> _Row:
-    """Type of an element by its name; where that has two, `value` says which."""
+    """The type of an element by its name; for a name with two types, `value` decides."""
     tables = grammar.load(schema)
     flags, place = tables.element(index)
     if flags & grammar.RELAXED:
@@ -150,12 +155,12 @@ def _element(index: int, schema: str, value: object) -> _Row:
 def _members(place: int, schema: str) -> dict[str, tuple[int, _Row]]:
     """The members of a complex type: name to (index of the name, type)."""
     tables = grammar.load(schema)
-    found = {}
+    members = {}
     for index, op, at in tables.members(place):
         kind, _ = tables.type(op, at)
         many = bool(op & grammar.LIST)
-        found["value" if index < 0 else tables.name(index)] = index, (kind, many, at, schema)
-    return found
+        members["value" if index < 0 else tables.name(index)] = index, (kind, many, at, schema)
+    return members
 
 
 def _search(name: str, index: int, value: Any, row: _Row) -> Iterator[tuple[int, Any]]:
@@ -182,8 +187,8 @@ def _convert(leaves: _Leaves, value: Any, row: _Row, path: str) -> Any:
     if many:
         if not isinstance(value, list):
             return value
-        one: _Row = (kind, False, place, schema)
-        return [_convert(leaves, item, one, path) for item in value]
+        item_row: _Row = (kind, False, place, schema)
+        return [_convert(leaves, item, item_row, path) for item in value]
     if kind == grammar.COMPLEX:
         if not isinstance(value, dict):
             return value
@@ -198,7 +203,7 @@ def _convert(leaves: _Leaves, value: Any, row: _Row, path: str) -> Any:
 
 def _from_base64(value: Any, path: str) -> Any:
     if not isinstance(value, str):
-        return _text_wanted(value)
+        return _without_bytes(value)
     try:
         data = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
@@ -210,15 +215,15 @@ def _from_base64(value: Any, path: str) -> Any:
 
 def _from_hex(value: Any, path: str) -> Any:
     if not isinstance(value, str):
-        return _text_wanted(value)
+        return _without_bytes(value)
     try:
         return binascii.unhexlify(value)
     except (binascii.Error, ValueError):
         raise ExiError("value", f"{path}: not hexadecimal") from None
 
 
-def _text_wanted(value: Any) -> Any:
-    """Anything the codec refuses as bytes; JSON has none, but a caller's dict might."""
+def _without_bytes(value: Any) -> Any:
+    """None for bytes, which the codec refuses: JSON has none, but a caller's dict might."""
     return None if isinstance(value, bytes | bytearray | memoryview) else value
 
 

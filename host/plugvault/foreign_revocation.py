@@ -130,12 +130,12 @@ def _key(certificate: Certificate) -> str:
 
 
 def _issuer(
-    certificate: Certificate, others: Sequence[Certificate], roots: Sequence[Certificate]
+    certificate: Certificate, subs: Sequence[Certificate], roots: Sequence[Certificate]
 ) -> Certificate | None:
     """The issuer, when the path ends in a root: no address from an unknown path is called."""
     direct, step = None, certificate
-    for _ in range(len(others) + 1):
-        for above in (*roots, *others):
+    for _ in range(len(subs) + 1):
+        for above in (*roots, *subs):
             if _issued(above, step):
                 direct = direct or above
                 if any(above is root for root in roots):

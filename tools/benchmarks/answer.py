@@ -1,7 +1,7 @@
 """The CertificateInstallationRes messages that benchmarks install, as large as a real one.
 
-The certificates of the tests' world are leaner than an operator's; an extension nobody knows, of
-the size of the addresses that theirs carry, makes up for it.
+The certificates of the tests' world are smaller than an operator's. An unknown extension, as large
+as the addresses in an operator's certificates, fills them.
 """
 
 import sys
@@ -22,8 +22,8 @@ OVERHEAD = 20  # bytes of DER around the filling of each
 
 
 def answers(world: World, point: bytes, count: int = 1) -> list[bytes]:
-    """EXI of `SIZE` bytes or a few fewer each, for the vehicle whose provisioning key is `point`;
-    each renews the contract of the one before."""
+    """EXI messages of `SIZE` bytes or a few fewer, for the vehicle with the provisioning key
+    `point`; each renews the contract of the one before."""
     missing = SIZE - len(world.response(point)) - CERTIFICATES * OVERHEAD
     filling = _filling(missing // CERTIFICATES)
     prov = world.v2g_root.sub("Prov Sub1", 1, **filling).sub("Prov Sub2", **filling)

@@ -1,9 +1,8 @@
-"""A sealed, signed contract bundle, cryptography only, beside a bare loop of its primitives.
+"""A sealed, signed contract bundle, compared with a bare loop of its cryptographic primitives.
 
 Ours: the operator's `issue_contract` (key pair, certificate after the profile, seal) and the CPS's
-verification and signature. Bare: the same primitives of `cryptography` and nothing around them.
-Both take turns in one run. What EXI adds is shown as an absolute figure; `exi.py` holds it to its
-own budget.
+verification and signature. Bare: the same primitives of `cryptography` alone. Both alternate in
+one run. The cost with EXI is an absolute figure; `exi.py` has the budget of EXI.
 """
 
 import hashlib
@@ -33,7 +32,7 @@ DIGEST = hashlib.sha256(b"SignedInfo").digest()
 
 
 def bare(world: World, vehicle: x509.Certificate, signer: ec.EllipticCurvePrivateKey) -> None:
-    """Every primitive once, with what can be prepared prepared."""
+    """Every primitive once, on prepared inputs."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = x509.CertificateBuilder(
         world.mo_sub2.cert.subject,
@@ -55,8 +54,9 @@ def bare(world: World, vehicle: x509.Certificate, signer: ec.EllipticCurvePrivat
     signer.public_key().verify(signature, DIGEST, ec.ECDSA(SHA256()))
 
 
-def median(turns: list[float]) -> float:
-    return statistics.median(turns) * 1e6
+def median(seconds: list[float]) -> float:
+    """In microseconds."""
+    return statistics.median(seconds) * 1e6
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -67,7 +67,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def bench() -> list[dict[str, object]]:
     world = World()
-    vehicle = world.provisioning(world.cpo.point)  # any point will do: nobody opens it here
+    vehicle = world.provisioning(world.cpo.point)  # any point will do: the key is never opened
     issuers = (world.mo_sub1.cert, world.mo_root.cert)
     operator = Authority(world.mo_sub2.cert, world.mo_sub2.key, issuers)
     sign = raw_signer(world.cps.key)
@@ -77,23 +77,23 @@ def bench() -> list[dict[str, object]]:
         verify_p256(world.cps.point, DIGEST, sign(DIGEST))
 
     def with_exi() -> None:
-        made = issue_contract(EMAID, vehicle.der, operator, NOW)
-        to_exi(bundle(made, world.cps.der, world.cps.chain[1:], sign))
+        data = issue_contract(EMAID, vehicle.der, operator, NOW)
+        to_exi(bundle(data, world.cps.der, world.cps.chain[1:], sign))
 
-    bare_turns, our_turns, exi_turns = [], [], []
+    bare_times, our_times, exi_times = [], [], []
     for _ in range(ROUNDS):
-        bare_turns.append(timed(lambda: bare(world, vehicle.cert, world.cps.key)))
-        our_turns.append(timed(ours))
-        exi_turns.append(timed(with_exi))
-    ratio = median(bare_turns) / median(our_turns)
+        bare_times.append(timed(lambda: bare(world, vehicle.cert, world.cps.key)))
+        our_times.append(timed(ours))
+        exi_times.append(timed(with_exi))
+    ratio = median(bare_times) / median(our_times)
     name = "contract issued, sealed and signed, against bare primitives"
     return [
         {"name": name, "value": ratio, "unit": "×", "at_least": AT_LEAST},
-        {"name": "  ours, cryptography only", "value": median(our_turns), "unit": "µs"},
-        {"name": "  bare primitives", "value": median(bare_turns), "unit": "µs"},
+        {"name": "  ours, cryptography only", "value": median(our_times), "unit": "µs"},
+        {"name": "  bare primitives", "value": median(bare_times), "unit": "µs"},
         {
             "name": "  ours, with EXI, to the wire's bytes",
-            "value": median(exi_turns),
+            "value": median(exi_times),
             "unit": "µs",
         },
     ]

@@ -1,7 +1,7 @@
-"""Certificates in plain Python: verifying P-256, reading one, validating a path, everywhere.
+"""Certificates in pure Python: verify P-256, parse one, validate a path, on every runtime.
 
-For a board the first figure matters: seven verifications make an installation where no token
-helps. The vectors are those of the tests.
+The first figure matters for a board: an installation without a token's help takes seven
+verifications. The vectors are those of the tests.
 """
 
 import subprocess
@@ -36,9 +36,9 @@ def bench() -> list[dict[str, Any]]:
             timeout=120,
             check=True,
         )
-        for (what, _, unit, scale), figure in zip(TASKS, ended.stdout.split(), strict=True):
+        for (task, _, unit, scale), figure in zip(TASKS, ended.stdout.split(), strict=True):
             rows.append(
-                {"name": f"{what}, {runtime.name}", "value": float(figure) / scale, "unit": unit}
+                {"name": f"{task}, {runtime.name}", "value": float(figure) / scale, "unit": unit}
             )
     return rows
 

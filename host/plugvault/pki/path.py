@@ -2,7 +2,7 @@
 
 Vehicle and ecosystem use the same rules, so they cannot disagree about a path. Certificates of
 ISO 15118-2 are read by `evcc.x509`, as in the vehicle; those of ISO 15118-20 by
-`plugvault.pki.iso20`, on the host only. Revocation is checked elsewhere.
+`plugvault.pki.iso20`, on the host only. Revocation is not checked.
 """
 
 from collections.abc import Iterable, Sequence
