@@ -49,7 +49,7 @@ PER_SECOND = 500.0  # after the burst
 REBUILD_FACTOR = 10  # a list is reused for at least ten times the duration of its signing
 
 
-_Key = tuple[tuple[str, bytes, bytes], int]  # the issuer as asked for, the serial number
+_Key = tuple[tuple[str, bytes, bytes], int]  # the issuer as in the request, the serial number
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,20 @@ class Responder:
         """The response, DER; and its cache entry, None when it is not cacheable. `at`: the address
         of the client."""
         try:
-            asked = responder.read(request)
-            authority = self._by_request.get(asked.issuer)
+            status_request = responder.read(request)
+            authority = self._by_request.get(status_request.issuer)
             if authority is None:
                 raise ResponderError("unauthorized", "no CA of ours")
-            known, key = self._known(authority, asked.serial), (asked.issuer, asked.serial)
-            cached = self._cached(key, known)
-            if cached is None or asked.nonce is not None:
+            certificate_status = self._status(authority, status_request.serial)
+            key = status_request.issuer, status_request.serial
+            cached = self._cached(key, certificate_status)
+            if cached is None or status_request.nonce is not None:
                 if not self._signatures.wait(at):
                     self._signatures.spend(at)
-                    cached = self._sign(authority, asked, known)
-                    if asked.nonce is not None:
+                    cached = self._sign(authority, status_request, certificate_status)
+                    if status_request.nonce is not None:
                         return cached.body, None
-                    if known != "unknown":
+                    if certificate_status != "unknown":
                         self._cache(key, cached)
                 elif cached is None:
                     raise ResponderError("try-later", at)
@@ -112,10 +113,14 @@ class Responder:
         except VaultError:
             return responder.failure("internal"), None
 
-    def _cached(self, key: _Key, known: CertificateStatus) -> _Signed | None:
+    def _cached(self, key: _Key, certificate_status: CertificateStatus) -> _Signed | None:
         with self._lock:
             signed = self._answers.get(key)
-        holds = signed is not None and signed.basis == known and signed.fresh(self.clock())
+        holds = (
+            signed is not None
+            and signed.basis == certificate_status
+            and signed.fresh(self.clock())
+        )
         return signed if holds else None
 
     def _cache(self, key: _Key, signed: _Signed) -> None:
@@ -126,13 +131,16 @@ class Responder:
                 self._answers.popitem(last=False)
 
     def _sign(
-        self, authority: Authority, asked: StatusRequest, known: CertificateStatus
+        self,
+        authority: Authority,
+        status_request: StatusRequest,
+        certificate_status: CertificateStatus,
     ) -> _Signed:
         now = self.clock()
-        body = responder.answer(authority, asked, known, now, now + VALID)
-        return _Signed(body, known, now, now + VALID)
+        body = responder.answer(authority, status_request, certificate_status, now, now + VALID)
+        return _Signed(body, certificate_status, now, now + VALID)
 
-    def _known(self, authority: Authority, serial: int) -> CertificateStatus:
+    def _status(self, authority: Authority, serial: int) -> CertificateStatus:
         with self._services.store.read() as records:
             status = records.statuses.get(authority.identifier.hex(), serial_hex(serial))
         if status is None:
@@ -207,14 +215,14 @@ async def ocsp(answers: Answers, request: Request) -> Response:
 @router.get(
     "/ocsp/{request:path}", summary="Get the status of a certificate", response_class=OcspResponse
 )
-def ocsp_get(answers: Answers, request: str, came: Request) -> Response:
+def ocsp_get(answers: Answers, request: str, connection: Request) -> Response:
     """The OCSP request is base64 in the address, so that HTTP caches can store the answer."""
     try:
         text = request.replace("-", "+").replace("_", "/").rstrip("=")
-        asked = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (ValueError, binascii.Error):
         return OcspResponse(responder.failure("malformed"))
-    body, signed = answers.ocsp(asked, address(came))
+    body, signed = answers.ocsp(decoded, address(connection))
     return OcspResponse(body, headers=_cached(signed, answers.clock()) if signed else None)
 
 

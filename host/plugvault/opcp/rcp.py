@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from plugvault.opcp import changes as asked
+from plugvault.opcp import changes as change_calls
 from plugvault.opcp.fields import (
     UUID_PATTERN,
     AppServices,
@@ -26,7 +26,7 @@ from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Root
 
 router = APIRouter(prefix="/v1/root", tags=["RCP: root certificates"])
-router.include_router(asked.router)
+router.include_router(change_calls.router)
 Reader = Annotated[Caller, Depends(may("rcp.read"))]
 Writer = Annotated[Caller, Depends(may("rcp.write"))]
 RootId = Annotated[str, Path(alias="rootCertificateId", pattern=UUID_PATTERN)]
@@ -76,7 +76,7 @@ def put(caller: Writer, services: AppServices, root: NewRoot) -> Response:
     with services.store.write() as records:
         if services.settings.dual_control:
             change = changes.ask_add(records, caller, der, root.root_type, now)
-            return JSONResponse(asked.show(change), 202)
+            return JSONResponse(change_calls.show(change), 202)
         rcp.put(records, der, root.root_type, now, who=caller.signature)
     return Response()
 
@@ -89,7 +89,7 @@ def delete(caller: Writer, services: AppServices, root_id: RootId) -> Response:
     with services.store.write() as records:
         if services.settings.dual_control:
             change = changes.ask_delete(records, caller, root_id.lower(), services.clock())
-            return JSONResponse(asked.show(change), 202)
+            return JSONResponse(change_calls.show(change), 202)
         rcp.delete(records, root_id.lower(), services.clock(), who=caller.signature)
     return Response()
 

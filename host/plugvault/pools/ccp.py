@@ -25,7 +25,7 @@ OTHER_ROOT = "cpsV2GRootCertificateFingerprint : must be of the root above the C
 
 
 @dataclass(kw_only=True)
-class _Submission(checks.PoolSubmission):
+class _StoreSubmission(checks.PoolSubmission):
     """A bundle to be stored. `stated_emaid`, `stated_root`: of the request, where it has them;
     `operation`: of `authorization.RIGHTS`."""
 
@@ -35,14 +35,14 @@ class _Submission(checks.PoolSubmission):
     stated_root: str | None
 
 
-def _stated_emaid(submission: _Submission) -> None:
+def _stated_emaid(submission: _StoreSubmission) -> None:
     submission.emaid = read_emaid(submission.data.emaid)
     stated = submission.stated_emaid
     if stated and contracts.key(read_emaid(stated)) != contracts.key(submission.emaid):
         raise PoolError("invalid", OTHER_EMAID)
 
 
-def _stated_root(submission: _Submission) -> None:
+def _stated_root(submission: _StoreSubmission) -> None:
     stated = submission.stated_root
     if stated and rcp.by_fingerprint(submission.records, stated).fingerprint != path.fingerprint(
         submission.root.der
@@ -50,12 +50,12 @@ def _stated_root(submission: _Submission) -> None:
         raise PoolError("invalid", OTHER_ROOT)
 
 
-def _may_store(submission: _Submission) -> None:
+def _may_store(submission: _StoreSubmission) -> None:
     authorization.check(submission.caller, submission.operation, emaid=submission.emaid)
 
 
 # A bundle, before CCP stores it.
-STORE: checks.Table[_Submission] = (
+STORE: checks.Table[_StoreSubmission] = (
     *checks.BUNDLE,
     ("cps-revocation", checks.cps_revocation),
     ("stated-emaid", _stated_emaid),
@@ -107,7 +107,7 @@ def put(
     it has them; `operation`: the right the caller uses, of `authorization.RIGHTS`.
     Raises PoolError, "conflict" for a DH point or a key of another contract.
     """
-    submission = _Submission(
+    submission = _StoreSubmission(
         records=records,
         caller=caller,
         anchors=partial(rcp.anchors, records),
@@ -164,7 +164,7 @@ class _Provision(checks.Provision):
 
 
 def _may_look_up(provision: _Provision) -> None:
-    pcid = provision.found.pcid if provision.found else ""
+    pcid = provision.stored.pcid if provision.stored else ""
     authorization.check(provision.caller, "ccp.lookup", emaid=provision.emaid, pcid=pcid)
 
 
@@ -211,7 +211,7 @@ def lookup(
     provision = _Provision(
         records=records,
         now=now,
-        found=contracts.find(records, emaid),
+        stored=contracts.find(records, emaid),
         caller=caller,
         emaid=emaid,
         fingerprint=fingerprint,
@@ -232,7 +232,7 @@ def provide(
     provision = _Provision(
         records=records,
         now=now,
-        found=contracts.find(records, emaid),
+        stored=contracts.find(records, emaid),
         caller=caller,
         emaid=emaid,
         pcid=pcid,

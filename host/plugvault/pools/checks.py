@@ -248,12 +248,12 @@ DESTINATION: Table[PoolSubmission] = (
 
 @dataclass(kw_only=True)
 class Provision:
-    """A contract on its way out of CCP. `found`: the contract, None where there is none;
+    """A contract on its way out of CCP. `stored`: the contract in CCP, None without one;
     `refusal`: the sentence of every refusal, so that none tells what exists."""
 
     records: Records
     now: float
-    found: Contract | None
+    stored: Contract | None
     refusal: str = contracts.MISSING
     contract: Contract = field(init=False)
 
@@ -262,9 +262,9 @@ class Provision:
 
 
 def _contract(provision: Provision) -> None:
-    if provision.found is None:
+    if provision.stored is None:
         provision.refuse()
-    provision.contract = provision.found
+    provision.contract = provision.stored
 
 
 def _is_current(provision: Provision) -> None:
@@ -288,7 +288,7 @@ USABLE: Table[Provision] = (
 def is_usable(records: Records, contract: Contract, now: float) -> bool:
     """Whether CCP may give a contract out: in its dates, no certificate above it revoked."""
     try:
-        run(USABLE, Provision(records=records, now=now, found=contract))
+        run(USABLE, Provision(records=records, now=now, stored=contract))
     except PoolError:
         return False
     return True

@@ -58,7 +58,7 @@ class NoSignerError(PoolError):
 
 
 @dataclass(kw_only=True)
-class _Submission(checks.PoolSubmission):
+class _SignSubmission(checks.PoolSubmission):
     """Contract data to be signed. `fingerprint`: of the V2G root above the CPS, if the caller
     asks for one; `ends`: of a contract that is still to be made."""
 
@@ -70,7 +70,7 @@ class _Submission(checks.PoolSubmission):
     signer_root: Root = field(init=False)
 
 
-def _may_sign(submission: _Submission) -> None:
+def _may_sign(submission: _SignSubmission) -> None:
     # A partner is responsible for its operators, so it may submit any EMAID. It may not store a
     # contract here: the contract's root may be the partner's own.
     if PEER in submission.caller.roles and submission.pcid:
@@ -78,16 +78,16 @@ def _may_sign(submission: _Submission) -> None:
     authorization.check(submission.caller, "cps.sign", emaid=submission.emaid)
 
 
-def _may_generate(submission: _Submission) -> None:
+def _may_generate(submission: _SignSubmission) -> None:
     authorization.check(submission.caller, "cps.generate", emaid=submission.emaid)
 
 
-def _ends(submission: _Submission) -> None:
+def _ends(submission: _SignSubmission) -> None:
     if submission.ends < submission.now:
         raise PoolError("invalid", PAST)
 
 
-def _signer(submission: _Submission) -> None:
+def _signer(submission: _SignSubmission) -> None:
     signer = choose(
         submission.records, submission.signers, submission.vehicle, submission.fingerprint
     )
@@ -97,7 +97,7 @@ def _signer(submission: _Submission) -> None:
     submission.signer_root = root_of(submission.records, signer)
 
 
-def _cps_path(submission: _Submission) -> None:
+def _cps_path(submission: _SignSubmission) -> None:
     # A vehicle refuses the signature of an expired or revoked CPS.
     signer, root = submission.signer, submission.signer_root
     try:
@@ -109,11 +109,11 @@ def _cps_path(submission: _Submission) -> None:
         raise PoolError("unavailable", f"The CPS's certificate is not valid ({error}).") from error
 
 
-_CERTIFICATES: checks.Table[_Submission] = (
+_CERTIFICATES: checks.Table[_SignSubmission] = (
     *checks.CONTRACT_DATA,
     ("revocation", checks.revocation),
 )
-_SIGNATURE: checks.Table[_Submission] = (
+_SIGNATURE: checks.Table[_SignSubmission] = (
     ("contract-key", checks.contract_key),
     ("envelope", checks.envelope),
     ("signer", _signer),
@@ -121,19 +121,19 @@ _SIGNATURE: checks.Table[_Submission] = (
 )
 
 # An operator's contract data, before it is signed.
-SIGN: checks.Table[_Submission] = (
+SIGN: checks.Table[_SignSubmission] = (
     ("authorization", _may_sign),
     *_CERTIFICATES,
     *checks.DESTINATION,
     *_SIGNATURE,
 )
 # A request for a contract, before the contract is made; and the contract, before it is signed.
-GENERATE: checks.Table[_Submission] = (
+GENERATE: checks.Table[_SignSubmission] = (
     ("authorization", _may_generate),
     ("validity", _ends),
     *checks.DESTINATION,
 )
-SIGN_GENERATED: checks.Table[_Submission] = (*_CERTIFICATES, *_SIGNATURE)
+SIGN_GENERATED: checks.Table[_SignSubmission] = (*_CERTIFICATES, *_SIGNATURE)
 
 
 def sign(
@@ -151,7 +151,7 @@ def sign(
     the CPS, default: one that the vehicle has. Raises PoolError: "unavailable" when the CPS is at
     fault, "conflict" for a DH point or key of another contract, NoSignerError when no CPS fits.
     """
-    submission = _Submission(
+    submission = _SignSubmission(
         records=records,
         caller=caller,
         signers=signers,
@@ -184,7 +184,7 @@ def generate(
     `operator`: the ecosystem's MO CA, which issues the certificate and seals its key for the
     vehicle; `begins`, `ends`: Unix seconds. Raises as `sign`, and IssueError.
     """
-    submission = _Submission(
+    submission = _SignSubmission(
         records=records,
         caller=caller,
         signers=signers,
@@ -210,7 +210,7 @@ def generate(
     return _sign(checks.run(SIGN_GENERATED, submission))
 
 
-def _sign(submission: _Submission) -> SignedContract:
+def _sign(submission: _SignSubmission) -> SignedContract:
     signer = submission.signer
     point = path.read(signer.certificate).point
 

@@ -148,7 +148,7 @@ def install(records: Records, request: VehicleRequest, pcid: str, now: float) ->
     installation = _Installation(
         records=records,
         now=now,
-        found=next((contract for contract in its_contracts if contract.default), None),
+        stored=next((contract for contract in its_contracts if contract.default), None),
         refusal=NOTHING,
         request=request,
         vehicle=vehicle,

@@ -110,8 +110,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Client:
-    """Who may ask for access tokens; key: `client_id`. `roles`, `wmis`, `providers`, `operators`:
-    as in `Caller`, joined by commas; `active`: False locks the client out at once."""
+    """A client that gets access tokens; key: `client_id`. `roles`, `wmis`, `providers` and
+    `operators`: as in `Caller`, joined by commas; `active`: False locks the client at once."""
 
     client_id: str
     secret_digest: bytes = field(repr=False)
@@ -136,8 +136,8 @@ class Client:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A webhook; key: `endpoint_id`. `owner`: client_id; `scopes`: the WMIs and providers whose
-    events it gets (an event for all reaches it whatever they are); `events`: kinds it wants.
+    """A webhook; key: `endpoint_id`. `owner`: client_id; `scopes`: the WMIs and providers of
+    its events (an event for every client needs no scope); `events`: the kinds of its events.
 
     Its secret is not here: it is derived where it is used.
     """
@@ -158,11 +158,11 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened; key: `event_id`. `kind`: such as "oem.contract.created".
+    """An event of a pool; key: `event_id`. `kind`: such as "oem.contract.created".
 
-    `audience`: a WMI, a provider, or "*" for everyone; `vehicle`: upper-case PCID whose events
-    keep their order, or empty; `payload`: JSON; `sequence`: given by the store, it grows in the
-    order in which transactions end.
+    `audience`: a WMI, a provider, or "*" for everyone; `vehicle`: upper-case PCID, or empty;
+    the events of a vehicle keep their order; `payload`: JSON; `sequence`: from the store, it
+    grows in the order in which transactions end.
     """
 
     event_id: str
@@ -239,8 +239,8 @@ class EndEntity:
 @dataclass(frozen=True)
 class RegisteredVehicle:
     """A row of the vehicle registry; key: `vin`. `plate`: None for a vehicle that has none yet;
-    `document_digest`: of the number of the registration document, which only who may use the
-    vehicle can tell; see `pools.registry`."""
+    `document_digest`: of the number of the registration document, the proof of the
+    vehicle's holder; see `pools.registry`."""
 
     vin: str
     plate: str | None

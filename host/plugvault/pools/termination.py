@@ -59,8 +59,7 @@ def step(store: Store, job: Job, now: float, batch: int = BATCH) -> Job:
             return current or replace(job, state=DONE)  # another worker did this step
         batch_contracts = _lock_next(records, job.subject, batch)
         _remove(records, batch_contracts, now)
-        done = current.done + len(batch_contracts)
-        after = replace(current, done=done, lease=now + LEASE)
+        after = replace(current, done=current.done + len(batch_contracts), lease=now + LEASE)
         if not batch_contracts:
             after = replace(after, state=DONE, lease=0.0)
         records.jobs.put(after)
