@@ -14,7 +14,7 @@ from rich.console import Console
 
 from evcc.errors import EvccError
 from plugvault.cli.folders import memory, stoppable
-from plugvault.cli.tokens import Said, names_a_token
+from plugvault.cli.tokens import TokenOptions, names_a_token
 from plugvault.demo import show
 from plugvault.demo.record import DemoError, DemoRecord
 from plugvault.demo.walkthrough import Walkthrough, choose_runtime
@@ -33,7 +33,7 @@ class LinkName(StrEnum):
 
 @names_a_token
 def demo(
-    said: Said,
+    token_options: TokenOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every message and every check.")
@@ -63,7 +63,7 @@ def demo(
         keep = _new_folder(keep)
     console = Console(stderr=as_json)
     record = DemoRecord(None if as_json else show.Terminal(console, verbose))
-    error = _run(record, runtime, link, keep, said)
+    error = _run(record, runtime, link, keep, token_options)
     data = record.as_data()
     if keep:
         data["kept"] = str(keep)
@@ -79,7 +79,11 @@ def demo(
 
 
 def _run(
-    record: DemoRecord, runtime: RuntimeName | None, link: LinkName, keep: Path | None, said: Said
+    record: DemoRecord,
+    runtime: RuntimeName | None,
+    link: LinkName,
+    keep: Path | None,
+    token_options: TokenOptions,
 ) -> str | None:
     """Run the demo into `record`. The text of its error, if any."""
     try:
@@ -89,7 +93,7 @@ def _run(
             tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as temporary,
         ):
             folder = keep or Path(temporary)
-            selection = choose(*said)
+            selection = choose(*token_options)
             Walkthrough(record, interpreter, link.value, folder, bool(keep), selection).run()
     except Exception as e:  # noqa: BLE001 - `--json` prints data after any error
         if not isinstance(e, DemoError | EvccError | OSError):

@@ -1,4 +1,4 @@
-"""The options that name a token, the same for every command [`plugvault.tokens.selection`]."""
+"""The options that name a token, for every command [`plugvault.tokens.selection`]."""
 
 import functools
 import inspect
@@ -18,20 +18,20 @@ Token = Annotated[
 ]
 Serial = Annotated[
     str | None,
-    typer.Option(help="Its serial number, where two have one label.", metavar="NUMBER"),
+    typer.Option(help="The token's serial number, if two have one label.", metavar="NUMBER"),
 ]
-Pin = Annotated[str | None, typer.Option(help=f"Where the PIN is: {WAYS}.", metavar="SOURCE")]
+Pin = Annotated[str | None, typer.Option(help=f"The PIN's source: {WAYS}.", metavar="SOURCE")]
 Conf = Annotated[str | None, typer.Option(help="SoftHSM's configuration file.", metavar="FILE")]
 Options = Annotated[
-    str | None, typer.Option(help="What the library is initialised with (NSS).", metavar="TEXT")
+    str | None, typer.Option(help="The text that initialises the library (NSS).", metavar="TEXT")
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(help="A file that says all of these.", envvar="PLUGVAULT_CONFIG", metavar="FILE"),
+    typer.Option(help="A file with all of these.", envvar="PLUGVAULT_CONFIG", metavar="FILE"),
 ]
 Minimum = Annotated[
     str | None,
-    typer.Option(help="Refuse a token that gives less custody.", metavar="L1+|L2|L3"),
+    typer.Option(help="Refuse a token with less custody.", metavar="L1+|L2|L3"),
 ]
 _OPTIONS = {
     "module": Module,
@@ -43,28 +43,34 @@ _OPTIONS = {
     "config": Config,
     "minimum_custody": Minimum,
 }
-Said = tuple[dict[str, Any], Path | None]
+TokenOptions = tuple[dict[str, Any], Path | None]  # by name, and --config
 Command = Callable[..., None]
 
 
 def names_a_token(command: Command, but: str = "") -> Command:
-    """The command with these options after its own, all `but` one. Its parameter `said` gets what
-    was said of them, for `selection.choose`."""
+    """The command with these options after its own, all `but` one. Its parameter `token_options`
+    gets their values, for `selection.choose`."""
     names = [name for name in _OPTIONS if name != but]
 
     @functools.wraps(command)
-    def called(**given: Any) -> None:
-        said = {name: given.pop(name) for name in names}
-        file = said.pop("config")
-        command(said=(said, file), **given)
+    def with_token(**arguments: Any) -> None:
+        options = {name: arguments.pop(name) for name in names}
+        file = options.pop("config")
+        command(token_options=(options, file), **arguments)
 
     signature = inspect.signature(command, eval_str=True)
-    own = [one for one in signature.parameters.values() if one.name != "said"]
-    more = [
+    parameters = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.name != "token_options"
+    ]
+    parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
         for name, option in _OPTIONS.items()
         if name in names
     ]
-    called.__signature__ = signature.replace(parameters=own + more)  # type: ignore[attr-defined]
-    called.__annotations__ = {one.name: one.annotation for one in own + more}
-    return called
+    with_token.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=parameters
+    )
+    with_token.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_token

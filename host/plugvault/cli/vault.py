@@ -1,4 +1,4 @@
-"""`plugvault vault`: which tokens are here, what one of them can do, and what keys it holds.
+"""`plugvault vault`: the tokens of this machine, their custody, and their keys.
 
 A command that opens a token does so in a subprocess [`plugvault.tokens.subprocess_probe`]. The
 reported custody is measured, with throw-away keys.
@@ -24,7 +24,7 @@ from evcc.vault.levels import LEVELS
 from evcc.vault.pin import tries_left
 from plugvault.cli import table
 from plugvault.cli.folders import memory
-from plugvault.cli.tokens import Conf, Module, Options, Said, names_a_token
+from plugvault.cli.tokens import Conf, Module, Options, TokenOptions, names_a_token
 from plugvault.tokens import adoption, modules, pin, probes, subprocess_probe
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.providers import PROVIDERS, ProviderName
@@ -32,7 +32,7 @@ from plugvault.tokens.selection import TokenConfiguration, checked_level, choose
 from plugvault.vault_service.envelopes import unlock as unlock_records
 
 app = typer.Typer(
-    help="Tokens: which are here, what each can do, what keys it holds.",
+    help="Show tokens, their custody and their keys; make and change them.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -50,16 +50,15 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except VaultError as error:
-        way_out = _WAYS_OUT.get(error.reason, "")
-        said = f"{error.detail or error.reason}{'; ' if way_out else ''}{way_out}"
-        typer.secho(f"plugvault vault: {said}", err=True, fg="red")
+        text = "; ".join(filter(None, (error.detail or error.reason, _REMEDIES.get(error.reason))))
+        typer.secho(f"plugvault vault: {text}", err=True, fg="red")
         raise typer.Exit(1) from error
 
 
-_WAYS_OUT = {
+_REMEDIES = {
     "token-missing": "`plugvault vault list` shows those that are there",
     "module-missing": "`plugvault doctor` says what to install",
-    "pin": "look at where it comes from (--pin); a wrong one is tried once",
+    "pin": "check its source (--pin); a wrong PIN is tried once",
     "pin-locked": "its security officer can set a new PIN",
     "unavailable": "`plugvault vault list` says which libraries answer",
     "exists": "a token or key is never made over one that is there: take another label or folder",
@@ -71,26 +70,27 @@ _WAYS_OUT = {
 def list_(
     module: Module = None, conf: Conf = None, options: Options = None, as_json: AsJson = False
 ) -> None:
-    """The tokens of every PKCS#11 library that is known here, or of one.
+    """List the tokens of every known PKCS#11 library, or of one.
 
-    Known are SoftHSM's and those that p11-kit's configuration names. JSON: [{"module", "slot",
-    "label", "serial", "manufacturer", "model", "flags"}], the flags those of CK_TOKEN_INFO; a
-    library that does not answer is {"module", "error"}. Exit 1 where there is no token.
+    The known libraries are SoftHSM's and those of p11-kit's configuration. JSON: [{"module",
+    "slot", "label", "serial", "manufacturer", "model", "flags"}], the flags those of
+    CK_TOKEN_INFO; a library that does not answer is {"module", "error"}. Exit 1 if there is no
+    token.
 
         plugvault vault list --json
     """
-    found: list[dict[str, Any]] = []
+    tokens: list[dict[str, Any]] = []
     with _explained():
         for name in [module] if module else modules.known():
             try:
-                found += subprocess_probe.run(
+                tokens += subprocess_probe.run(
                     probes.list_tokens, module=name, conf=conf, options=options or ""
                 )
             except VaultError as error:
-                found.append({"module": name, "error": str(error)})
-    shown = [{**one, "state": _state(one)} for one in found]
-    _rows(as_json, found, shown, _COLUMNS, "none: `plugvault doctor` says what to install")
-    if not any("label" in one for one in found):
+                tokens.append({"module": name, "error": str(error)})
+    rows = [{**token, "state": _state(token)} for token in tokens]
+    _rows(as_json, tokens, rows, _COLUMNS, "none: `plugvault doctor` says what to install")
+    if not any("label" in token for token in tokens):
         raise typer.Exit(1)
 
 
@@ -106,51 +106,53 @@ def _state(token: Mapping[str, Any]) -> str:
 @app.command("test")
 @names_a_token
 def self_test(
-    said: Said,
+    token_options: TokenOptions,
     provider: Annotated[
         ProviderName | None,
         typer.Option(help="Make a throw-away token of this kind first."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a token can do: the best custody it gives, and what is missing for more.
+    """Test the custody that a token gives, and what is missing for more.
 
-    For each scheme, by doing it, with keys that are thrown away; what is in the token stays as it
-    is. JSON: {"module", "token", "schemes": {"iso2": {"level", "why"}}}. Exit 1 where a scheme has
-    no level, or one below --minimum-custody.
+    Tries each scheme with throw-away keys; the token's other objects stay as they are. JSON:
+    {"module", "token", "schemes": {"iso2": {"level", "why"}}}. Exit 1 if a scheme has no level, or
+    one below --minimum-custody.
 
         plugvault vault test --provider softhsm
     """
-    with _explained(), _at_hand(provider, said) as (location, secret, minimum):
+    with _explained(), _token(provider, token_options) as (location, secret, minimum):
         report = subprocess_probe.run(probes.report, location=location, pin=secret)
     schemes = report["schemes"]
-    found = [{"scheme": name, **one} for name, one in schemes.items()]
-    _rows(as_json, report, found, ("scheme", "level", "why"))
+    rows = [{"scheme": name, **custody} for name, custody in schemes.items()]
+    _rows(as_json, report, rows, ("scheme", "level", "why"))
     weak = [
-        name for name, one in schemes.items() if not at_least(one["level"], minimum or LEVELS[0])
+        name
+        for name, custody in schemes.items()
+        if not at_least(custody["level"], minimum or LEVELS[0])
     ]
     if weak:
         typer.secho(f"below {minimum or 'any level'}: {', '.join(weak)}", err=True, fg="red")
         raise typer.Exit(1)
 
 
-def _chosen(said: Said, more: str = "") -> TokenConfiguration:
-    chosen = choose(*said).vault
-    if chosen is None:
-        raise VaultError("refused", f"which token? --token LABEL{more}")
-    return chosen
+def _configured(token_options: TokenOptions, alternative: str = "") -> TokenConfiguration:
+    token = choose(*token_options).vault
+    if token is None:
+        raise VaultError("refused", f"which token? --token LABEL{alternative}")
+    return token
 
 
 @contextmanager
-def _at_hand(
-    provider: ProviderName | None, said: Said
+def _token(
+    provider: ProviderName | None, token_options: TokenOptions
 ) -> Iterator[tuple[TokenLocation, str, str]]:
     """A token's location, its PIN, and the custody it must give."""
     if provider is None:
-        chosen = _chosen(said, ", or --provider softhsm|nss")
-        yield chosen.location, chosen.pin, chosen.minimum_custody
+        token = _configured(token_options, ", or --provider softhsm|nss")
+        yield token.location, token.pin, token.minimum_custody
         return
-    minimum = checked_level(said[0]["minimum_custody"] or "")
+    minimum = checked_level(token_options[0]["minimum_custody"] or "")
     with tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as folder:
         secret = secrets.token_hex(8)
         location = PROVIDERS[provider].make(Path(folder) / "token", "self-test", secret)
@@ -159,13 +161,13 @@ def _at_hand(
 
 @app.command()
 @partial(names_a_token, but="minimum_custody")
-def status(said: Said, as_json: AsJson = False) -> None:
-    """The vault's keys in a token, and the custody of each: what of it was outside.
+def status(token_options: TokenOptions, as_json: AsJson = False) -> None:
+    """Show the cars' keys in a token, and the custody of each.
 
-    A key of which half is missing has none: nothing signs with it, and the car removes it. What
-    the token attests is told, and what a label says beyond it is not: "imported" is a key that was
-    written into it, "extractable" one that can leave it, "unattested" one of a library that
-    attests nothing. The car's own status compares that with what it wrote down.
+    An incomplete key has no custody: it cannot sign, and the car removes it. The custody is what
+    the token attests, and never more: "imported" is a key that was written into the token,
+    "extractable" one that can leave it, "unattested" one of a library that attests nothing. The
+    car's own status compares this with the car's record.
 
     JSON: [{"key", "custody", "owner", "point"}], the point as 0x04, X, Y in hexadecimal digits,
     the owner as the car's random id, "" for keys without.
@@ -173,29 +175,29 @@ def status(said: Said, as_json: AsJson = False) -> None:
         plugvault vault status --token "car 17" --pin file:/run/secrets/pin --json
     """
     with _explained():
-        chosen = _chosen(said)
-        found = subprocess_probe.run(
+        token = _configured(token_options)
+        keys = subprocess_probe.run(
             probes.list_keys,
-            location=chosen.location,
-            pin=chosen.pin,
-            provisioning=chosen.provisioning,
+            location=token.location,
+            pin=token.pin,
+            provisioning=token.provisioning,
         )
-    _rows(as_json, found, found, ("key", "custody", "owner"), "no keys of a car in this token")
+    _rows(as_json, keys, keys, ("key", "custody", "owner"), "no keys of a car in this token")
 
 
 _Store = Annotated[
     Path | None,
-    typer.Option(help="The car's store (`store` of its configuration), to keep it in."),
+    typer.Option(help="The car's store for it (`store` of its configuration)."),
 ]
 
 
 @app.command()
 @names_a_token
 def adopt(
-    said: Said,
+    token_options: TokenOptions,
     key: Annotated[
         str,
-        typer.Option("--object", help="Which key pair.", metavar="LABEL|ID|URI"),
+        typer.Option("--object", help="The key pair.", metavar="LABEL|ID|URI"),
     ],
     certificate: Annotated[
         Path | None,
@@ -204,12 +206,12 @@ def adopt(
     store: _Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key pair that is in a token a car's provisioning key. It is not copied.
+    """Make a key pair in a token a car's provisioning key. The key is not copied.
 
-    It must be on P-256, whole, the only one that is named, and able to sign and derive, which is
-    tried. Prints the line that names it, for --config and for "vault" in the car's configuration.
-    With --certificate the chain must be for this key; with --store too, the car has its name and
-    certificate from now on.
+    The key must be on P-256, complete, the only one of that name, and able to sign and derive,
+    which is tried. Prints the line that names it, for --config and for "vault" in the car's
+    configuration. With --certificate the chain must be for this key; with --store too, the car has
+    its name and certificate from now on.
 
     JSON: {"provisioning", "custody", "point", "pcid"}.
 
@@ -218,23 +220,23 @@ def adopt(
     with _explained():
         if store and not certificate:
             raise VaultError("refused", "--store is for a certificate: say --certificate too")
-        chosen = _chosen(said)
-        found = subprocess_probe.run(
+        token = _configured(token_options)
+        adopted = subprocess_probe.run(
             probes.adopt,
-            location=chosen.location,
-            pin=chosen.pin,
+            location=token.location,
+            pin=token.pin,
             key=key,
-            minimum_custody=chosen.minimum_custody,
+            minimum_custody=token.minimum_custody,
             certificate=certificate and str(certificate.absolute()),
             store=store and str(store.absolute()),
         )
-    _say_adopted(found, as_json)
+    _print_adopted(adopted, as_json)
 
 
 @app.command("import")
 @names_a_token
 def import_(
-    said: Said,
+    token_options: TokenOptions,
     file: Annotated[
         Path,
         typer.Option("--key", help="A private key on P-256, PEM, mode 0600.", metavar="FILE"),
@@ -242,14 +244,14 @@ def import_(
     label: Annotated[
         str | None, typer.Option("--object", help="The key's new label.", metavar="LABEL")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Import without a question.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a private key from a file into a token, as a car's provisioning key.
 
-    Its custody is "imported" for ever: whoever had the file may have the key still. So it asks
-    before, and any minimum_custody refuses such a key. The file stays: destroy it yourself.
-    Prints the line that names the key, as `adopt` does.
+    The key's custody is "imported" for ever, because earlier holders of the file may still have
+    it. So the command asks first, and any minimum_custody refuses the key. The file stays: destroy
+    it yourself. Prints the line that names the key, as `adopt` does.
 
     JSON: {"provisioning", "custody", "point", "pcid"}.
 
@@ -257,66 +259,69 @@ def import_(
     """
     with _explained():
         if not yes:
-            _ask_before(file)
-        chosen = _chosen(said)
-        if chosen.minimum_custody:
-            raise VaultError("custody", f"an imported key is not {chosen.minimum_custody}")
+            _confirm(file)
+        token = _configured(token_options)
+        if token.minimum_custody:
+            raise VaultError("custody", f"an imported key is not {token.minimum_custody}")
         scalar, point = adoption.read_key(file)
         try:
             name = label or f"imported {secrets.token_hex(4)}"
-            vault = chosen.location.open(chosen.pin)
+            vault = token.location.open(token.pin)
             try:
-                found = adoption.adopt(vault, adoption.bring(vault, scalar, point, name))
+                adopted = adoption.adopt(vault, adoption.bring(vault, scalar, point, name))
             finally:
                 vault.close()
         finally:
             adoption.wipe(scalar)
-    _say_adopted(found, as_json)
+    _print_adopted(adopted, as_json)
 
 
-def _ask_before(file: Path) -> None:
+def _confirm(file: Path) -> None:
     if not sys.stdin.isatty():
-        raise VaultError("refused", "nobody to ask whether it may be imported: say --yes")
-    words = f"{file} was outside of a token: its key is told as imported for ever. Import it?"
-    typer.confirm(words, abort=True, err=True)
+        raise VaultError("refused", "no terminal to ask whether it may be imported: say --yes")
+    question = f'{file} was outside of a token: its key is "imported" for ever. Import it?'
+    typer.confirm(question, abort=True, err=True)
 
 
-def _say_adopted(found: dict[str, str], as_json: bool) -> None:
+def _print_adopted(adopted: dict[str, str], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(adopted))
         return
-    typer.echo(f"provisioning = {json.dumps(found['provisioning'])}")
-    of_car = f" It is {found['pcid']}." if found["pcid"] else ""
-    words = (
-        "Custody: {}.{} With this line in the file of --config, and `provisioning` in the car's"
+    typer.echo(f"provisioning = {json.dumps(adopted['provisioning'])}")
+    of_car = f" It is {adopted['pcid']}." if adopted["pcid"] else ""
+    typer.echo(
+        f"Custody: {adopted['custody']}.{of_car} With this line in the file of --config, and "
+        "`provisioning` in the car's configuration, it is the car's key.",
+        err=True,
     )
-    typer.echo(words.format(found["custody"], of_car) + " configuration, it is its key.", err=True)
 
 
 @app.command()
 def init(
     token: Annotated[str, typer.Option(help="The new token's label.", metavar="LABEL")],
     pin_: Annotated[
-        str, typer.Option("--pin", help=f"Where its PIN is: {pin.WAYS}.", metavar="SOURCE")
+        str, typer.Option("--pin", help=f"The source of its PIN: {pin.WAYS}.", metavar="SOURCE")
     ] = "prompt",
     so_pin: Annotated[
         str,
-        typer.Option(help="Where its security officer's PIN is, for --module.", metavar="SOURCE"),
+        typer.Option(
+            help="The source of its security officer's PIN, for --module.", metavar="SOURCE"
+        ),
     ] = "prompt",
     provider: Annotated[
         ProviderName | None,
         typer.Option(help="Make a token of this kind in --folder."),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Where the token and its configuration are to be.")
+        Path | None, typer.Option(help="The folder for the token and its configuration.")
     ] = None,
     module: Module = None,
     conf: Conf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token, never over one that is there.
+    """Make a token. An existing one is never replaced.
 
-    In a folder of its own (--provider, --folder), or in a free slot of a library (--module).
+    The token is in a new folder (--provider, --folder), or in a free slot of a library (--module).
     Prints the configuration that opens it, for --config.
 
         plugvault vault init --token "car 17" --provider softhsm --folder tokens --pin prompt
@@ -326,33 +331,37 @@ def init(
             raise VaultError("refused", "say --provider and --folder, or --module")
         if uri.is_uri(token) or not token.strip(" "):
             raise VaultError("refused", "a new token has a label, which is no URI")
-        user = pin.read(_twice if pin_ == "prompt" else pin_, token)
+        user_pin = pin.read(_new_pin if pin_ == "prompt" else pin_, token)
         if provider and folder:
-            location = PROVIDERS[provider].make(folder.absolute(), token, user)
+            location = PROVIDERS[provider].make(folder.absolute(), token, user_pin)
         else:
-            officer = pin.read(_twice if so_pin == "prompt" else so_pin, token)
-            location = modules.new_token(str(module), conf, token, user, officer)
-    keys = {
+            officers_pin = pin.read(_new_pin if so_pin == "prompt" else so_pin, token)
+            location = modules.new_token(str(module), conf, token, user_pin, officers_pin)
+    _print_configuration(location, pin_, as_json)
+
+
+def _print_configuration(location: TokenLocation, pin_source: str, as_json: bool) -> None:
+    settings = {
         "module": str(location.module),
         "token": location.label,
         "conf": str(location.conf or ""),
         "options": location.options,
-        "pin": "prompt" if pin_.startswith("env:") else pin_,
+        "pin": "prompt" if pin_source.startswith("env:") else pin_source,
     }
-    said = {key: value for key, value in keys.items() if value}
+    settings = {key: value for key, value in settings.items() if value}
     if as_json:
-        typer.echo(json.dumps(said))
+        typer.echo(json.dumps(settings))
     else:
-        typer.echo("\n".join(f"{key} = {json.dumps(value)}" for key, value in said.items()))
+        typer.echo("\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items()))
         typer.echo("Made. With these lines in a file, --config FILE opens it.", err=True)
 
 
 @app.command()
 def service(
-    socket: Annotated[Path, typer.Option(help="Where it listens.", metavar="PATH")],
+    socket: Annotated[Path, typer.Option(help="The service's socket.", metavar="PATH")],
     as_json: AsJson = False,
 ) -> None:
-    """What a running vault service allows its own user, and what it remembers of envelopes.
+    """Show a running vault service's limits for its own user, and its records of envelopes.
 
     JSON: {"client", "rights", "rate", "openings_per_hour": null for any number, "state": the
     folder of the records, "owners": {owner: {"envelopes", "mismatches", "locked"} or {"error"}},
@@ -361,51 +370,51 @@ def service(
     from plugvault.vault_service.service import status_of
 
     with _explained():
-        found = status_of(socket)
-    owners = found.pop("owners")
+        status = status_of(socket)
+    owners = status.pop("owners")
     if as_json:
-        typer.echo(json.dumps({**found, "owners": owners}, indent=1))
+        typer.echo(json.dumps({**status, "owners": owners}, indent=1))
         return
     for name in ("rights", "rate", "openings_per_hour", "state"):
-        value = ", ".join(found[name]) if name == "rights" else found[name]
+        value = ", ".join(status[name]) if name == "rights" else status[name]
         typer.echo(f"{name}: {'any number' if value is None else table.printable(value)}")
-    rows = [{"owner": owner or "none", **one} for owner, one in owners.items()]
+    rows = [{"owner": owner or "none", **record} for owner, record in owners.items()]
     _rows(False, rows, rows, ("owner", "envelopes", "mismatches", "locked", "error"))
 
 
 @app.command()
 @partial(names_a_token, but="minimum_custody")
 def unlock(
-    said: Said,
+    token_options: TokenOptions,
     state: Annotated[
-        Path | None, typer.Option(help="The service's state=, if it has one.", metavar="DIR")
+        Path | None, typer.Option(help="The service's state=, if it is set.", metavar="DIR")
     ] = None,
     owner: Annotated[
-        str | None, typer.Option(help="Of this owner only: 16 digits, or ''.", metavar="HEX")
+        str | None, typer.Option(help="This owner only: 16 digits, or ''.", metavar="HEX")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lift the lock after too many envelopes whose key was not their certificate's.
+    """Lift the lock after too many envelopes whose key did not match their certificate.
 
-    What was seen stays seen. A service that runs knows at once. JSON: [{"owner", "mismatches"}],
-    as many as were counted before.
+    Seen envelopes stay seen. A running service uses the new state at once. JSON: [{"owner",
+    "mismatches"}], with the number counted before.
     """
-    with _explained(), _at_hand(None, said) as (location, secret, _):
-        found = subprocess_probe.run(
+    with _explained(), _token(None, token_options) as (location, secret, _):
+        records = subprocess_probe.run(
             unlock_records,
             location=location,
             pin=secret,
             state=state and str(state.absolute()),
             owner=owner,
         )
-    shown = [{**one, "owner": one["owner"] or "none"} for one in found]
-    _rows(as_json, found, shown, ("owner", "mismatches"), "no envelopes were opened here")
+    rows = [{**record, "owner": record["owner"] or "none"} for record in records]
+    _rows(as_json, records, rows, ("owner", "mismatches"), "no envelopes were opened here")
 
 
-def _twice() -> str:
-    """A PIN that was mistyped would make a token that nobody can open."""
-    first, again = (pin.read("prompt", word) for word in ("the new token", "it again"))
-    if first != again:
+def _new_pin() -> str:
+    """A PIN from two equal inputs: a mistyped PIN would make a token that cannot be opened."""
+    first, second = (pin.read("prompt", name) for name in ("the new token", "it again"))
+    if first != second:
         raise VaultError("pin", "the two are not the same")
     return first
 
@@ -423,5 +432,5 @@ def _rows(
     if not rows:
         typer.echo(none)
         return
-    shown = ([table.printable(row.get(name, "")) or "-" for name in columns] for row in rows)
-    table.show(columns, shown)
+    cells = ([table.printable(row.get(name, "")) or "-" for name in columns] for row in rows)
+    table.show(columns, cells)

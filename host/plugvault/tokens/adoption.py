@@ -1,8 +1,8 @@
-"""A key of one's own as a car's provisioning key: one that is in a token, or one in a file.
+"""An existing key as a car's provisioning key: one in a token, or one in a file.
 
-What names it goes into the configuration [`evcc.vault.adopted`]; in the token nothing is changed
-for an adopted key, and nothing copied. A key from a file is written into the token as the car's
-own would be, but that its custody is "imported" for ever: who had the file may have it still.
+The key's URI goes into the configuration [`evcc.vault.adopted`]. An adopted key is neither changed
+nor copied in the token. A key from a file is written into the token as the car's own would be, but
+its custody is "imported" for ever: earlier holders of the file may still have the key.
 """
 
 import ctypes
@@ -31,26 +31,24 @@ from evcc.vault.possession import proves_possession
 from evcc.vault.schemes import SCHEMES
 
 _CURVE = SCHEMES["iso2"]
-_OURS = "plugvault-"  # labels of the car's own keys
+_RESERVED = "plugvault-"  # begins the labels of the car's own keys
 _SCALAR = slice(7, 39)  # of an ECPrivateKey on P-256, in DER [RFC 5915]
 _LARGEST = 16384  # bytes of a key's file
 
 
 def name_of(vault: TokenVault, text: str) -> str:
-    """The URI of the one private key that `text` means: a label, a CKA_ID in hexadecimal digits,
-    or a URI. Raises: VaultError("not-found" | "refused")."""
+    """The URI of the only private key that `text` names: by its label, its CKA_ID in hexadecimal
+    digits, or a URI. Raises: VaultError("not-found" | "refused")."""
     if uri.is_uri(text):
         return text
     names = set()
-    for found in vault._backend.find([(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY)]):
+    for private in vault._backend.find([(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY)]):
         try:
-            key, label = (vault._backend.attribute(found, kind) for kind in _NAMES)
-        except VaultError:  # it is torn
+            key_id, label = (vault._backend.attribute(private, kind) for kind in _NAMES)
+        except VaultError:  # a damaged object
             continue
-        if label == text.encode() or (key and key.hex() == text.lower()):
-            parts = [f"object={uri.encoded(label)}"] if label else []
-            parts += ["id=" + "".join(f"%{byte:02X}" for byte in key)] if key else []
-            names.add(uri.SCHEME + ";".join(parts))
+        if label == text.encode() or (key_id and key_id.hex() == text.lower()):
+            names.add(_key_uri(label, key_id))
     if not names:
         raise VaultError("not-found", f"no private key has the label or CKA_ID {text}")
     if len(names) > 1:
@@ -61,14 +59,20 @@ def name_of(vault: TokenVault, text: str) -> str:
 _NAMES = (p11.CKA_ID, p11.CKA_LABEL)
 
 
+def _key_uri(label: bytes, key_id: bytes) -> str:
+    parts = [f"object={uri.encoded(label)}"] if label else []
+    parts += ["id=" + "".join(f"%{byte:02X}" for byte in key_id)] if key_id else []
+    return uri.SCHEME + ";".join(parts)
+
+
 def adopt(
     vault: TokenVault, text: str, chain: Path | None = None, store: Path | None = None
 ) -> dict[str, str]:
-    """What `text` names, when it can be a provisioning key: {"provisioning": its URI, "custody",
-    "point", "pcid"}.
+    """Check that the key named `text` can be a provisioning key: {"provisioning": its URI,
+    "custody", "point", "pcid"}.
 
     chain: PEM, the provisioning certificate and its sub-CAs, which must be for this key; store:
-    the car's, where they are kept from now on. Leaves nothing in the token.
+    the car's, which keeps them from now on. Leaves nothing in the token.
     Raises: VaultError("not-found" | "refused" | "custody"); IdentityError; StoreError.
     """
     name = name_of(vault, text)
@@ -78,7 +82,7 @@ def adopt(
     pcid = ""
     if chain:
         ders = _certificates(chain)
-        identity = Identity(Files(str(store)) if store else _Nowhere(), adopted)
+        identity = Identity(Files(str(store)) if store else _NoFiles(), adopted)
         identity.adopt(ders, clock.now())
         pcid = identity.pcid
     return {
@@ -89,8 +93,8 @@ def adopt(
     }
 
 
-class _Nowhere:
-    """Files that keep nothing: a certificate that is only checked."""
+class _NoFiles:
+    """Files that store nothing, for a certificate that is only checked."""
 
     def read(self, name: str) -> None:
         return None
@@ -106,10 +110,10 @@ def read_key(file: Path) -> tuple[bytearray, bytes]:
     """
     data = bytearray(_LARGEST + 1)
     try:
-        with file.open("rb", buffering=0) as opened:
-            if os.fstat(opened.fileno()).st_mode & 0o077:
+        with file.open("rb", buffering=0) as stream:
+            if os.fstat(stream.fileno()).st_mode & 0o077:
                 raise VaultError("refused", f"others may read {file}: chmod 600 {file}")
-            length = opened.readinto(data)
+            length = stream.readinto(data)
         if length > _LARGEST:
             raise VaultError("refused", f"{file} is longer than any key")
         return _scalar(data, file)
@@ -120,24 +124,25 @@ def read_key(file: Path) -> tuple[bytearray, bytes]:
 
 
 def _scalar(data: bytearray, file: Path) -> tuple[bytearray, bytes]:
-    why = "not a private key in PEM without a password"
+    problem = "not a private key in PEM without a password"
     try:
         key: Any = load_pem_private_key(data, None)
-    except Exception:  # noqa: BLE001 - the library's, whose text may show what it read
+    except Exception:  # noqa: BLE001 - the library's error may contain the key
         key = None
     if key is not None:
-        why = "on another curve than P-256, or no EC key"
+        problem = "on another curve than P-256, or no EC key"
         if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
             der = key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
             scalar = bytearray(memoryview(der)[_SCALAR])
             wipe(der)
             point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
             return scalar, point
-    raise VaultError("refused", f"{file}: {why}")
+    raise VaultError("refused", f"{file}: {problem}")
 
 
 def wipe(data: bytes | bytearray) -> None:
-    """Overwrite it where it lies. Of `bytes` that nobody else holds only: CPython shares some."""
+    """Overwrite the data in memory. Only for `bytes` without another reference: CPython shares
+    some."""
     if isinstance(data, bytearray):
         data[:] = bytes(len(data))
     else:
@@ -145,45 +150,46 @@ def wipe(data: bytes | bytearray) -> None:
 
 
 def bring(vault: TokenVault, scalar: bytearray, point: bytes, label: str) -> str:
-    """Write a key pair into the token, under a new CKA_ID; its URI. All or nothing.
+    """Write a key pair into the token, under a new CKA_ID; its URI. After a failure nothing stays.
 
-    The scalar is wiped. Raises: VaultError("exists": the label is taken | "refused" | "full" | …).
+    Wipes the scalar. Raises: VaultError("exists": the label is taken | "refused" | "full" | …).
     """
-    calls, made = vault._backend, []
+    backend, objects = vault._backend, []
     try:
-        if not label or label.startswith(_OURS):
-            raise VaultError("refused", f"a label of your own, that does not begin with {_OURS}")
+        if not label or label.startswith(_RESERVED):
+            raise VaultError(
+                "refused", f"give a label of your own, that does not begin with {_RESERVED}"
+            )
         for kind in (p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY):
-            for found in calls.find([(p11.CKA_CLASS, kind)]):
-                if calls.attribute(found, p11.CKA_LABEL) == label.encode():
+            for existing in backend.find([(p11.CKA_CLASS, kind)]):
+                if backend.attribute(existing, p11.CKA_LABEL) == label.encode():
                     raise VaultError("exists", f"the token has a key called {label}")
-        calls.check_room()
-        key = calls.random(16)
-        public, private = imported_pair(_CURVE, key, label.encode(), point)
-        made.append(calls.create(public))
-        made.append(_create_private(calls, [*private, (p11.CKA_VALUE, scalar)], point))
-        name = f"{uri.SCHEME}object={uri.encoded(label.encode())};id="
-        name += "".join(f"%{byte:02X}" for byte in key)
+        backend.check_room()
+        key_id = backend.random(16)
+        public, private = imported_pair(_CURVE, key_id, label.encode(), point)
+        objects.append(backend.create(public))
+        objects.append(_create_private(backend, [*private, (p11.CKA_VALUE, scalar)], point))
+        name = _key_uri(label.encode(), key_id)
         _prove(with_adopted_key(vault, name), point)
-        calls.flush()
+        backend.flush()
     except BaseException:
-        for one in made:
-            calls.destroy(one)
+        for created in objects:
+            backend.destroy(created)
         raise
     finally:
         wipe(scalar)
     return name
 
 
-def _create_private(calls: Any, template: list[tuple[int, Any]], point: bytes) -> Any:
+def _create_private(backend: Any, template: list[tuple[int, Any]], point: bytes) -> Any:
     try:
-        return calls.create(template)
-    except VaultError:  # NSS files a private key by its point
-        return calls.create([*template, (p11.CKA_NSS_DB, point)])
+        return backend.create(template)
+    except VaultError:  # NSS needs its own attribute
+        return backend.create([*template, (p11.CKA_NSS_DB, point)])
 
 
 def _prove(vault: TokenVault, point: bytes) -> None:
-    """That the key signs for its public half, and derives: flags are not enough."""
+    """Check that the key signs for its public half, and derives. Its flags are no proof."""
     if not proves_possession(vault, PROVISIONING, point):
         raise VaultError("refused", "the private key is not that of its public half")
     calls = vault._backend
@@ -200,4 +206,4 @@ def _certificates(file: Path) -> list[bytes]:
         raise VaultError("refused", f"{file}: {error.strerror}") from None
     except ValueError:
         raise VaultError("refused", f"{file} holds no certificates in PEM") from None
-    return [one.public_bytes(Encoding.DER) for one in chain]
+    return [certificate.public_bytes(Encoding.DER) for certificate in chain]

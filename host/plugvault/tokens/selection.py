@@ -1,7 +1,7 @@
-"""Which token to use, where somebody has one: said once, for every part of the project.
+"""The selection of a token, for every part of the project.
 
-A small file names it, variables of the environment or a command's options do, each before the one
-named first here:
+A small file names the token, or environment variables do, or a command's options. Options override
+variables, and variables override the file:
 
     module = "/usr/lib/vendor/libvendor.so"     PLUGVAULT_MODULE           --module
     token = "car 17"                            PLUGVAULT_TOKEN            --token
@@ -12,20 +12,20 @@ named first here:
     options = "configdir='sql:/srv/nss'"                                   --options
     provisioning = "pkcs11:object=car%2017"                                (an adopted key)
 
-    [role.v2g]                                  # this role's keys are in a token of its own
+    [role.v2g]                                  # a token for this role's keys
     module = ...                                # and token, serial, pin, conf, options
 
-The file is what `--config` or PLUGVAULT_CONFIG names. `pin` says where the PIN is [`pin.read`],
-never the PIN. `conf`: SoftHSM's configuration, else SOFTHSM2_CONF names it; `options`: what
-C_Initialize is given (NSS). No module said is SoftHSM's. `serial`: where two tokens have one
-label, or in place of a label. `token` may be a URI [RFC 7512], which says module and PIN file too:
+`--config` or PLUGVAULT_CONFIG names the file. `pin` is the PIN's source [`pin.read`], never the
+PIN. `conf`: SoftHSM's configuration; the default is SOFTHSM2_CONF. `options`: the text for
+C_Initialize (NSS). The default of `module` is SoftHSM's. `serial`: where two tokens have one
+label, or in place of a label. `token` may be a URI [RFC 7512], which can name module and PIN file:
 "pkcs11:token=car%2017;serial=0a1b2c3d?module-path=/usr/lib/x.so&pin-source=file:/run/secrets/pin".
-One thing said twice in one place is an error; a token named in an earlier place takes nothing of
-the name of a later one.
+A source that has one setting twice is an error. A source that names the token replaces the whole
+name of a weaker source.
 
-Without a token nothing is chosen, and whoever asks makes a throw-away one of its own. A
-`minimum_custody` counts for that one too: what it refuses is what would open contract keys, for
-the keys of roles are made where they stay.
+Without a configured token, commands and tests make a throw-away one. A `minimum_custody` holds for
+that one too. It applies to tokens that open contract keys; the keys of roles are made in their
+tokens.
 """
 
 import os
@@ -76,7 +76,7 @@ class TokenConfiguration:
 
 @dataclass(frozen=True)
 class Selection:
-    """What was said for a car's keys. `vault`: their token, None where none was named."""
+    """The token for a car's keys. `vault`: None where none is configured."""
 
     vault: TokenConfiguration | None = None
     minimum_custody: str = ""
@@ -86,21 +86,21 @@ NO_SELECTION = Selection()
 
 
 def choose(
-    said: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     file: Path | str | None = None,
     environ: MutableMapping[str, str] = os.environ,
 ) -> Selection:
-    """said: options by the names of the keys above; None is not said. file: in place of
-    PLUGVAULT_CONFIG's. The PINs of what was chosen are read now.
+    """Read the selection, and the token's PIN.
 
-    Raises: VaultError("refused" | "pin" | "module-missing"), saying what to change.
+    options: a command's, by the names of the keys above; None is not given. file: in place of
+    PLUGVAULT_CONFIG's. Raises: VaultError("refused" | "pin" | "module-missing"), with the remedy.
     """
     keys = _read(file, environ)
     del keys["role"]
     in_file = keys
     in_environment = {key: environ[name] for key, name in _VARIABLES.items() if environ.get(name)}
     keys = {}
-    for source in (in_file, in_environment, said or {}):
+    for source in (in_file, in_environment, options or {}):
         keys |= _named({key: value for key, value in source.items() if value})
     minimum = checked_level(keys.pop("minimum_custody", ""))
     if not keys.get("token"):
@@ -112,17 +112,17 @@ def choose(
 
 
 def _named(keys: dict[str, str]) -> dict[str, str]:
-    """What one place says, a URI taken to pieces: `token` names the token and no more."""
+    """The keys of one source, a URI taken apart: `token` is the token's name and no more."""
     name, module, pin_file = uri.split(keys.get("token", ""))
     of_uri = {"module": module, "pin": f"file:{pin_file}" if pin_file else ""}
-    twice = [key for key, value in of_uri.items() if value and keys.get(key)]
-    if twice:
-        raise VaultError("refused", f"{twice[0]} is said twice, in the URI too")
+    double = [key for key, value in of_uri.items() if value and keys.get(key)]
+    if double:
+        raise VaultError("refused", f"{double[0]} is said twice, in the URI too")
     serial = keys.get("serial", "")
     if name or serial:
         of_uri["token"] = uri.named(name, serial)
-    rest = {key: value for key, value in keys.items() if key not in ("token", "serial")}
-    return rest | {key: value for key, value in of_uri.items() if value}
+    others = {key: value for key, value in keys.items() if key not in ("token", "serial")}
+    return others | {key: value for key, value in of_uri.items() if value}
 
 
 def choose_roles(
@@ -150,8 +150,8 @@ def _configuration(
     if not label:
         raise VaultError("refused", f"{where} lacks token = LABEL")
     if not source:
-        said = f"{where or '--token'} {label}: where is its PIN? --pin, or pin = {pin.WAYS}"
-        raise VaultError("refused", said)
+        detail = f"{where or '--token'} {label}: where is its PIN? --pin, or pin = {pin.WAYS}"
+        raise VaultError("refused", detail)
     conf = keys.get("conf") or environ.get("SOFTHSM2_CONF")
     location = TokenLocation(
         module=Path(keys.get("module") or find_module()),
@@ -161,19 +161,19 @@ def _configuration(
     )
     provisioning = keys.get("provisioning", "")
     if provisioning:
-        Adopted(provisioning)  # refuses a name that is none, before the token is asked
+        Adopted(provisioning)  # refuses an invalid name before the token is asked
     return TokenConfiguration(location, pin.read(source, label), minimum, provisioning)
 
 
-def _read(named: Path | str | None, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The file's keys, and "role" in any case."""
-    named = named or environ.get(CONFIG)
-    if not named:
+def _read(path: Path | str | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The file's keys. "role" is always among them."""
+    path = path or environ.get(CONFIG)
+    if not path:
         return {"role": {}}
-    file = Path(named)
+    file = Path(path)
     try:
-        with file.open("rb") as opened:
-            keys = tomllib.load(opened)
+        with file.open("rb") as stream:
+            keys = tomllib.load(stream)
     except OSError as error:
         raise VaultError("refused", f"{file}: {error.strerror}") from error
     except ValueError as error:
@@ -185,10 +185,10 @@ def _read(named: Path | str | None, environ: Mapping[str, str]) -> dict[str, Any
     return {"role": {}, **keys}
 
 
-def _check(file: Path, where: str, table: Any, known: tuple[str, ...]) -> None:
+def _check(file: Path, where: str, table: Any, names: tuple[str, ...]) -> None:
     wrong = [""]
     if isinstance(table, dict):
-        wrong = [k for k, v in table.items() if k not in known or not isinstance(v, str)]
+        wrong = [k for k, v in table.items() if k not in names or not isinstance(v, str)]
     if wrong:
-        said = f"{file}: {where}{wrong[0]}: texts by the names {', '.join(known)}; [role.NAME]"
-        raise VaultError("refused", said)
+        detail = f"{file}: {where}{wrong[0]}: texts by the names {', '.join(names)}; [role.NAME]"
+        raise VaultError("refused", detail)

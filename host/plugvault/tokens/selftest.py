@@ -1,4 +1,4 @@
-"""What a token can do, found out by doing it with throw-away keys: the report people read."""
+"""The report of a token's custody, by a trial with throw-away keys."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from plugvault.tokens.location import TokenLocation
 def report(location: TokenLocation, pin: str) -> dict[str, Any]:
     """{"module", "token", "schemes": {"iso2": {"level", "why"}}}.
 
-    level: of `evcc.vault.levels.LEVELS`, "" where no way works; why: what the next level lacks.
+    level: of `evcc.vault.levels.LEVELS`, "" where no way works; why: the obstacle to the next one.
     Leaves nothing in the token. Raises as `TokenLocation.open` does.
     """
     vault = location.open(pin)
     try:
-        found = custody_by_scheme(vault)
+        custody = custody_by_scheme(vault)
     except VaultError as error:
-        found = dict.fromkeys(SCHEMES, ("", f"no keys for a trial: {error}"))
+        custody = dict.fromkeys(SCHEMES, ("", f"no keys for a trial: {error}"))
     finally:
         vault.close()
     return {
         "module": str(location.module),
         "token": location.label,
-        "schemes": {name: {"level": level, "why": why} for name, (level, why) in found.items()},
+        "schemes": {name: {"level": level, "why": why} for name, (level, why) in custody.items()},
     }

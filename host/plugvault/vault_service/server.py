@@ -1,19 +1,17 @@
 """The process that has the token: `python -m plugvault.vault_service.server FD...`.
 
 One thread does everything, so the library never meets two calls at once, and a request crosses no
-queue: a second thread for the sockets was tried, and each hand-over between two threads wakes
-one of them, which costs more than what it takes off the other. What a request costs beside the
-token's work and the kernel's is Python's, which never finds its own memory near after a signature:
-10 to 25 ns for each bytecode, here and in `answers`.
+queue: with a second thread for the sockets, each hand-over between the threads cost more than it
+saved.
 
-Clients take turns, a request each; what one of them does not fetch waits with its connection, and
-when there are too many connections, whoever has most of them loses the one that was silent
-longest. A call that does not come back ends the process, as its supervisor expects.
+The server answers its clients one request each in turn. Unsent answers wait with their connection.
+When there are too many connections, the peer with the most of them loses the one that was silent
+longest. A call that does not return ends the process, and its supervisor starts another.
 
 The first line of stdin is {"open": arguments of `open_vault`, "state": a folder or null,
-"clients": {name: {"key": hex, and arguments of `Caller`}}}, the name "" for who comes by the Unix
-socket; the second is the PIN, which is never made a text, for nobody could wipe that. stdout gets
-"ready", or "reason: detail" and the process ends with 1. Linux only.
+"clients": {name: {"key": hex, and arguments of `Caller`}}}, with the name "" for clients of the
+Unix socket. The second line is the PIN; it never becomes a `str`, which could not be wiped. stdout
+gets "ready", or "reason: detail" and the process ends with 1. Linux only.
 """
 
 import ctypes
@@ -37,17 +35,17 @@ from plugvault.vault_service.callers import Caller
 from plugvault.vault_service.handlers import RequestHandler, TokenLost, refusal
 
 CLIENTS = 64
-_STRANGERS = 16  # of them that have not said who they are
-_INTRODUCTION = 5.0  # seconds for that
+_UNAUTHENTICATED = 16  # of them, without proof of their name
+_AUTHENTICATION = 5.0  # seconds for that proof
 _HANG = 10  # seconds; no request takes that long
 _REARM = 1  # seconds between two settings of the alarm for that
-_SPIN = 60e-6  # seconds of looking for the next request before going to sleep
+_SPIN = 60e-6  # seconds of polling for the next request before sleep
 _PR_SET_DUMPABLE = 4
-_STRANGER = ""
+_UNKNOWN = ""  # the peer of an unauthenticated client
 _HELLO = bytes((HELLO,))
 _LONGEST = 1 << 18  # bytes of the orders
 
-Peer = int | str  # the process id of this user's process, or the name of who has a key
+Peer = int | str  # the process id of a process of this user, or the name of a client with a key
 
 
 def main() -> int:
@@ -66,7 +64,7 @@ def main() -> int:
         signal.alarm(_HANG)
         survey_custody(vault)
         records = records_of(vault, TokenLocation.from_json(opened), state)
-        answers = RequestHandler(vault, records)
+        handler = RequestHandler(vault, records)
     except VaultError as error:
         print(error, flush=True)
         return 1
@@ -76,32 +74,33 @@ def main() -> int:
     print("ready", flush=True)
     listeners = [socket.socket(fileno=int(fd)) for fd in sys.argv[1:]]
     try:
-        Server(listeners, answers, _clients(orders["clients"])).serve(sys.stdin.fileno())
+        Server(listeners, handler, _clients(orders["clients"])).serve(sys.stdin.fileno())
     except TokenLost:
         return 1  # the supervisor starts a process whose library is as new
     return 0
 
 
-def _clients(said: Any) -> dict[bytes, tuple[bytes, Caller]]:
+def _clients(clients: Any) -> dict[bytes, tuple[bytes, Caller]]:
+    """(shared key, caller) by name."""
     return {
-        name.encode(): (bytes.fromhex(one.pop("key")), Caller(name.encode(), **one))
-        for name, one in said.items()
+        name.encode(): (bytes.fromhex(fields.pop("key")), Caller(name.encode(), **fields))
+        for name, fields in clients.items()
     }
 
 
 def _no_core_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # nor may another process read this one's memory
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # and no other process reads this one's memory
 
 
 def _orders(descriptor: int = 0) -> tuple[Any, bytearray]:
-    """What the lines of stdin say, and the PIN; the buffer that they came in is wiped."""
+    """The two lines of stdin: the orders and the PIN. Their buffer is wiped."""
     lines, length = bytearray(b" " * _LONGEST), 0
     try:
         while lines.count(b"\n", 0, length) < 2:
             read = os.readv(descriptor, [memoryview(lines)[length:]])
             if not read:
-                raise SystemExit(1)  # there is nobody any more to serve, or too much is said
+                raise SystemExit(1)  # the supervisor has ended, or the orders are too long
             length += read
         end = lines.index(b"\n")
         return json.loads(lines[:end]), lines[end + 1 : length - 1]
@@ -110,17 +109,18 @@ def _orders(descriptor: int = 0) -> tuple[Any, bytearray]:
 
 
 class _Client:
-    """A connection: whose it is, what came of it and what it has not fetched."""
+    """A connection: its peer, the bytes it received and those it has not sent."""
 
     def __init__(self, connection: socket.socket, peer: Peer) -> None:
         self.socket, self.peer, self.at = connection, peer, time.monotonic()
         self.pending = self.unsent = b""
-        self.name = b""  # that it says it has
+        self.name = b""  # that it claims
         self.seal: Seal | None = None
-        self.caller: Caller | None = None  # None: it has not proved who it is
+        self.caller: Caller | None = None  # None: not authenticated
 
     def request(self) -> bytes | None:
-        """The body of the next one, if it is there and can be answered. Raises: VaultError."""
+        """The body of the next request, if it is complete and can be answered.
+        Raises: VaultError."""
         pending = self.pending
         size = 0 if self.unsent else frame_size(pending, MAX_REQUEST)
         if not 0 < size <= len(pending):
@@ -130,36 +130,37 @@ class _Client:
 
 
 class Server:
-    """Answers the clients of `listeners`. known: (shared key, caller) by their names, b"" for who
-    comes by the Unix socket."""
+    """Serves the clients of `listeners`. callers: (shared key, caller) by name, b"" for clients of
+    the Unix socket."""
 
     def __init__(
         self,
         listeners: list[socket.socket],
-        answers: RequestHandler,
-        known: Mapping[bytes, tuple[bytes, Caller]],
+        handler: RequestHandler,
+        callers: Mapping[bytes, tuple[bytes, Caller]],
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
-        self._answers, self._known = answers, known
+        self._handler, self._callers = handler, callers
         self._clients: dict[int, _Client] = {}
-        self._strangers: list[_Client] = []  # oldest first
+        self._unauthenticated: list[_Client] = []  # oldest first
         self._poll = select.epoll()
         self._armed = 0.0  # when the alarm was set
 
     def serve(self, until_closed: int) -> None:
-        """Until there is something to read from `until_closed`, or its end. Raises: TokenLost."""
+        """Serve until the descriptor `until_closed` has data or is at its end.
+        Raises: TokenLost."""
         self._poll.register(until_closed, select.EPOLLIN)
         for fd, listener in self._listeners.items():
             listener.setblocking(False)
             self._poll.register(fd, select.EPOLLIN)
         try:
-            self._take_turns(until_closed)
+            self._run(until_closed)
         finally:
             signal.alarm(0)
 
-    def _take_turns(self, until_closed: int) -> None:
-        turns: list[_Client] = []  # who may have asked
-        busy = False  # whether anybody had
+    def _run(self, until_closed: int) -> None:
+        ready: list[_Client] = []  # clients that may have a request
+        busy = False  # whether the last round answered one
         while True:
             for fd, _ in self._poll.poll(0) if busy else self._wait():
                 client = self._clients.get(fd)
@@ -168,33 +169,33 @@ class Server:
                         return
                     if fd in self._listeners:
                         self._accept(self._listeners[fd])
-                elif not turns or client not in turns:
+                elif not ready or client not in ready:
                     if client.unsent:
                         self._send(client, b"")
                     else:
                         self._receive(client)
-                    turns.append(client)
-            asked, turns, busy = turns, [], False
-            for client in asked:
+                    ready.append(client)
+            batch, ready, busy = ready, [], False
+            for client in batch:
                 if self._serve(client):
                     busy = True
                     if client.pending:
-                        turns.append(client)
+                        ready.append(client)
 
     def _wait(self) -> list[tuple[int, int]]:
-        """What happened. To go to sleep and be woken can cost more than a signature: so look about
-        for as long first, and let whoever else needs this processor have it meanwhile."""
+        """The next events. Sleep and wake-up can cost more than a signature, so it polls that long
+        first, and yields the processor meanwhile."""
         if self._armed and time.monotonic() - self._armed > _REARM:
-            self._disarm()  # there may be no sleep: of some it is only noise that comes
+            self._disarm()  # events without a request would leave the alarm set
         until = time.perf_counter() + _SPIN
         while time.perf_counter() < until:
             if events := self._poll.poll(0):
                 return events
             os.sched_yield()
         self._disarm()
-        events = self._poll.poll(_INTRODUCTION / 5 if self._strangers else -1)
-        late = time.monotonic() - _INTRODUCTION
-        for client in [client for client in self._strangers if client.at < late]:
+        events = self._poll.poll(_AUTHENTICATION / 5 if self._unauthenticated else -1)
+        late = time.monotonic() - _AUTHENTICATION
+        for client in [client for client in self._unauthenticated if client.at < late]:
             self._drop(client)
         return events
 
@@ -204,8 +205,8 @@ class Server:
         try:
             connection = listener.accept()[0]
         except OSError:
-            return  # it went away again
-        peer: Peer = _STRANGER
+            return  # the client has gone
+        peer: Peer = _UNKNOWN
         if connection.family == socket.AF_UNIX:
             peer, uid = _credentials(connection)
             if uid != os.geteuid():
@@ -214,17 +215,17 @@ class Server:
         self._make_room(peer)
         connection.setblocking(False)
         client = self._clients[connection.fileno()] = _Client(connection, peer)
-        if peer != _STRANGER:
-            client.caller = self._known[b""][1]
+        if peer != _UNKNOWN:
+            client.caller = self._callers[b""][1]
         else:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._strangers.append(client)
+            self._unauthenticated.append(client)
         self._poll.register(connection, select.EPOLLIN)
 
     def _make_room(self, peer: Peer) -> None:
-        """Nobody is turned away. A client connects again when it has something to ask."""
-        if peer == _STRANGER and len(self._strangers) >= _STRANGERS:
-            self._drop(self._strangers[0])
+        """Close an old connection for a new one. Its client connects again when it has a request."""
+        if peer == _UNKNOWN and len(self._unauthenticated) >= _UNAUTHENTICATED:
+            self._drop(self._unauthenticated[0])
         if len(self._clients) >= CLIENTS:
             count = Counter(client.peer for client in self._clients.values())
             count[peer] += 1
@@ -235,12 +236,12 @@ class Server:
             return
         del self._clients[client.socket.fileno()]
         client.pending = b""
-        self._introduced(client)
-        client.socket.close()  # and epoll forgets it
+        self._mark_authenticated(client)
+        client.socket.close()  # which removes it from epoll
 
-    def _introduced(self, client: _Client) -> None:
-        if client in self._strangers:
-            self._strangers.remove(client)
+    def _mark_authenticated(self, client: _Client) -> None:
+        if client in self._unauthenticated:
+            self._unauthenticated.remove(client)
 
     def _receive(self, client: _Client) -> None:
         try:
@@ -254,9 +255,9 @@ class Server:
             self._drop(client)
 
     def _send(self, client: _Client, data: bytes) -> None:
-        """What it takes now; it is asked nothing more until it has taken the rest."""
-        held = client.unsent
-        data = held + data
+        """Send as much as the socket takes. The client's next request waits for the rest."""
+        unsent = client.unsent
+        data = unsent + data
         try:
             sent = client.socket.send(data)
         except BlockingIOError:
@@ -264,7 +265,7 @@ class Server:
         except OSError:
             self._drop(client)
             return
-        if held or sent < len(data):
+        if unsent or sent < len(data):
             client.unsent = data[sent:]
             event = select.EPOLLOUT if client.unsent else select.EPOLLIN
             self._poll.modify(client.socket, event)
@@ -272,7 +273,7 @@ class Server:
     # -- requests --
 
     def _serve(self, client: _Client) -> bool:
-        """Answer the next request of a client; whether there was one."""
+        """Answer the next request of a client; False if there is none."""
         try:
             body = client.request()
             if body is None:
@@ -282,7 +283,7 @@ class Server:
                 signal.alarm(_HANG + _REARM)
                 self._armed = now
             self._send(client, self._answer(client, body))
-        except VaultError as error:  # nothing after it can be trusted
+        except VaultError as error:  # of the connection: its next bytes cannot be trusted
             self._send(client, refusal(0, error))
             self._drop(client)
         except TokenLost as lost:
@@ -296,25 +297,25 @@ class Server:
         self._armed = 0.0
 
     def _answer(self, client: _Client, body: bytes) -> bytes:
-        """Raises: VaultError: of the connection; TokenLost."""
+        """The answer's frame. Raises: VaultError: the connection is broken; TokenLost."""
         if body[1:2] == _HELLO:
             return self._greet(client, body)
         if client.seal is not None:
             body = client.seal.unseal(body)
-            if client.caller is None or client.caller.name != client.name:  # now it has proved it
-                client.caller, client.peer = self._known[client.name][1], client.name.decode()
-                self._introduced(client)
+            if client.caller is None or client.caller.name != client.name:  # the seal proves it
+                client.caller, client.peer = self._callers[client.name][1], client.name.decode()
+                self._mark_authenticated(client)
         elif client.caller is None:
-            raise VaultError("refused", "asked by nobody known")
-        return self._sealed(client, self._answers.answer(client.caller, body))
+            raise VaultError("refused", "the client is not authenticated")
+        return self._sealed(client, self._handler.answer(client.caller, body))
 
     def _greet(self, client: _Client, body: bytes) -> bytes:
-        """From here on each frame is sealed; a name nobody has finds out by its first request."""
+        """Begin sealed frames. For an unknown name the key is random, so its requests fail."""
         tag, _, fields = unpack(body)
         if len(fields) != 2 or len(fields[1]) != NONCE:
             raise VaultError("protocol", "no greeting")
         client.name, nonce = fields[0], os.urandom(NONCE)
-        key = self._known[client.name][0] if client.name in self._known else b""
+        key = self._callers[client.name][0] if client.name in self._callers else b""
         client.seal = Seal(key or os.urandom(32), client.name, fields[1] + nonce, False)
         return pack(tag, 0, [nonce])
 
@@ -323,7 +324,7 @@ class Server:
 
 
 def _credentials(connection: socket.socket) -> tuple[int, int]:
-    """(process id, user id) of the other end."""
+    """(process id, user id) of a Unix socket's peer."""
     peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, _ = struct.unpack("3i", peer)
     return pid, uid

@@ -1,17 +1,17 @@
 """The vault service: a token in a supervised process of its own, behind a socket.
 
 A damaged token file can make SoftHSM end the whole process, so the process that holds the token
-(`serving`) holds nothing else. `VaultService` starts it, gives it the PIN on its stdin (never a
-command line, an environment variable or a file), owns the listening sockets, and starts it again
-when it dies, for which it keeps the PIN. Requests that come meanwhile wait; a client whose answer
-was lost asks again and gets the outcome, see `answers`. While no process can be started, whoever
-asks is told why.
+(`server`) holds nothing else. `VaultService` starts it, gives it the PIN on its stdin (never on a
+command line, in an environment variable or in a file), owns the listening sockets, and starts it
+again when it dies; for that it keeps the PIN. Requests wait meanwhile. A client whose answer was
+lost repeats its request and gets the outcome [`handlers`]. While no process can be started,
+clients get the reason.
 
-Who may ask: processes of the same user, on a Unix socket, by its permissions and by the peer's
-credentials; over TCP whoever shares a key with the service, and makes sure of the service by it
-(`evcc.vault.seal`). What they may ask: `evcc.vault.service.OPERATIONS`, by their rights and at a
-limited rate (`callers`), each envelope once (`envelopes`). Core dumps are off in the service.
-Linux only.
+Clients are processes of the same user on a Unix socket, by its permissions and by the peer's
+credentials, and over TCP every holder of a key that the service shares, where both ends
+authenticate by it [`evcc.vault.seal`]. They may ask for `evcc.vault.service.OPERATIONS`, by their
+rights and at a limited rate [`callers`], for each envelope once [`envelopes`]. Core dumps are off
+in the service. Linux only.
 """
 
 import contextlib
@@ -35,23 +35,22 @@ from plugvault.vault_service.callers import OPENINGS, RATE, RIGHTS
 from plugvault.vault_service.handlers import refusal
 
 _BACKLOG = 64
-_HOPELESS = {"pin", "pin-locked", "refused", "custody"}  # never tried again
+_FINAL = {"pin", "pin-locked", "refused", "custody"}  # no other start would end otherwise
 
 
 class VaultService:
     """Runs the service for the token `label` while the context lasts.
 
     module, conf, label, user_pin, options, minimum_custody, provisioning: as `open_vault` has
-    them. socket_path:
-    where to listen, at most 107 bytes, in a folder that only its owner may enter (made if it is
-    not there). tcp: (host, port) to listen on too, port 0 for any, see `address`; keys: 32 random
-    bytes by the name of each client that may come that way.
-    rate: private operations a second, for each client. openings_per_hour: contract keys, for each
-    owner of a client's; None: any number, for tests. rights: of `callers.RIGHTS`, by the client's
-    name, "" for who comes by the socket; whoever is not named has all. state: the folder for what
-    is remembered of envelopes, else with the token's files, see `envelopes`.
-    `restarts`: how often the process had to be started again; `failure`: why it is not started any
-    more, or None.
+    them. socket_path: of the Unix socket, at most 107 bytes, in a folder that only its owner may
+    enter (made when missing). tcp: (host, port) of a second listener, port 0 for any, see
+    `address`; keys: 32 random bytes for each client of it, by name. rate: private operations a
+    second, for each client. openings_per_hour: contract keys, for each owner of a client; None for
+    any number, in tests. rights: of `callers.RIGHTS`, by the client's name, "" for clients of the
+    Unix socket; all of them for other names. state: the folder for the records of envelopes;
+    None: see `envelopes`.
+    `restarts`: the number of restarts of the process; `failure`: the reason for the end of
+    restarts, or None.
     Raises on entry: VaultError("pin" | "token-missing" | "module-missing" | "refused" | ...).
     """
 
@@ -99,10 +98,12 @@ class VaultService:
         if not all(keys) or any(len(key) != 32 for key in keys.values()):
             raise VaultError("refused", "a client has a name and a key of 32 bytes")
         if not set(rights) <= {"", *keys} or not RIGHTS.issuperset(set().union(*rights.values())):
-            said = f"rights are {', '.join(sorted(RIGHTS))}, of those who have a key, or of ''"
-            raise VaultError("refused", said)
+            detail = f"rights are {', '.join(sorted(RIGHTS))}, for names with a key, or for ''"
+            raise VaultError("refused", detail)
         if rate <= 0 or (openings_per_hour is not None and openings_per_hour <= 0):
-            raise VaultError("refused", "a limit is more than nothing; to forbid, take the right")
+            raise VaultError(
+                "refused", "a limit is more than 0; to forbid an operation, remove its right"
+            )
 
     def __enter__(self) -> Self:
         self._listeners = [_listen(self.socket_path)]
@@ -126,7 +127,7 @@ class VaultService:
 
     @property
     def pid(self) -> int:
-        """Of the process that holds the token."""
+        """The id of the process that holds the token."""
         return self._process.pid
 
     @property
@@ -139,12 +140,12 @@ class VaultService:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens on TCP."""
+        """Host and port of the TCP listener."""
         host, port = self._listeners[1].getsockname()[:2]
         return str(host), int(port)
 
     def client(self) -> ServiceVault:
-        """A vault that asks this service, and connects again after a restart."""
+        """A vault over this service. It connects again after a restart."""
         return connect(lambda: unix.connect(str(self.socket_path)))
 
     def __repr__(self) -> str:
@@ -157,9 +158,9 @@ class VaultService:
 
 
 class ServiceProcess(Supervised):
-    """The process that holds the token. While none can be started, clients are told why.
+    """The process that holds the token. While none can be started, clients get the reason.
 
-    failure: why the process is not started any more, or None.
+    failure: the reason for the end of restarts, or None.
     """
 
     start_timeout = 20.0
@@ -201,7 +202,7 @@ class ServiceProcess(Supervised):
         """As `Supervised` has it; after a failure for good it waits without end, and clients that
         connect meanwhile are told the reason."""
         reason = error if isinstance(error, VaultError) else None
-        if reason and reason.reason in _HOPELESS:
+        if reason and reason.reason in _FINAL:
             self.failure = reason
         deadline = time.monotonic() + seconds
         poll = select.poll()
@@ -218,7 +219,7 @@ class ServiceProcess(Supervised):
                 if fd == self._wake:
                     return True
                 with contextlib.suppress(OSError):
-                    _turn_away(listeners[fd], cast(VaultError, reason))
+                    _refuse(listeners[fd], cast(VaultError, reason))
 
 
 def _vault_error(error: ProcessError) -> VaultError:
@@ -229,22 +230,22 @@ def _vault_error(error: ProcessError) -> VaultError:
 
 
 def status_of(socket_path: Path | str) -> dict[str, Any]:
-    """What the service at a Unix socket allows, and remembers: see `plugvault vault service`.
+    """The limits and records of the service at a Unix socket; see `plugvault vault service`.
 
     Raises: VaultError.
     """
     client = connect(lambda: unix.connect(str(socket_path)))
     try:
-        said = client._request(OPERATIONS.index(("status", 1)), b"")[0]
-        return cast(dict[str, Any], json.loads(said))
+        answer = client._request(OPERATIONS.index(("status", 1)), b"")[0]
+        return cast(dict[str, Any], json.loads(answer))
     finally:
         client.close()
 
 
-def _turn_away(listener: socket.socket, why: VaultError) -> None:
+def _refuse(listener: socket.socket, reason: VaultError) -> None:
     with listener.accept()[0] as client:
         client.settimeout(0)
-        client.send(refusal(0, why))
+        client.send(refusal(0, reason))
 
 
 def _listen(path: Path) -> socket.socket:
@@ -258,7 +259,7 @@ def _listen(path: Path) -> socket.socket:
         with socket.socket(socket.AF_UNIX) as other, contextlib.suppress(OSError):
             other.connect(str(path))
             raise VaultError("refused", f"another service listens at {path}")
-        path.unlink()  # of a service that was killed
+        path.unlink()  # left by a killed service
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
