@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Make a SoftHSM token for development: `softhsm/make_token.py FOLDER LABEL`.
 
-The PINs are asked for, or read as two lines from stdin (the user's, the security officer's); they
-are on no command line and in no file. Prints the line that lets other tools see the token.
+It asks for the PINs, or reads them as two lines from stdin (the user's, the security officer's).
+They are on no command line and in no file. Prints the line that makes the token visible to other
+tools.
 """
 
 import argparse
@@ -19,18 +20,18 @@ def pins() -> tuple[str, str]:
         return getpass.getpass("user PIN: "), getpass.getpass("security officer's PIN: ")
     lines = sys.stdin.read().splitlines()
     if len(lines) != 2:
-        sys.exit("two lines wanted on stdin: the user's PIN, the security officer's PIN")
+        sys.exit("stdin must have two lines: the user's PIN, the security officer's PIN")
     return lines[0], lines[1]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make a SoftHSM token for development.")
-    parser.add_argument("folder", type=Path, help="the store; made if it is not there")
+    parser.add_argument("folder", type=Path, help="the store; made when missing")
     parser.add_argument("label", help="the token's name, at most 32 bytes")
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        store = TokenStore(wanted.folder)
-        store.init_token(wanted.label, *pins())
+        store = TokenStore(arguments.folder)
+        store.init_token(arguments.label, *pins())
     except (VaultError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
-"""`plugvault doctor`: what is here, what each thing can do, what is missing and how to mend it.
+"""`plugvault doctor`: the requirements of this project on this machine, and remedies.
 
-Looks and tries; changes nothing. A thing the main job needs makes the verdict; the others are
-said and leave it as it is.
+It looks and tries, and changes nothing. Only requirements of the demo and the sandbox decide the
+verdict; the others are reported.
 """
 
 import importlib.metadata
@@ -22,12 +22,15 @@ import typer
 
 OLDEST_PYTHON = (3, 11)
 SERVERS = Path("/usr/lib/postgresql")  # a folder for each version
-DISK_NEEDED = 200  # MB: tokens, databases and captures of a few stories
+DISK_NEEDED = 200  # MB: tokens, databases and captures of a few demos
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `needed`: the main job cannot do without it."""
+    """One requirement. `needed`: the demo and the sandbox cannot run without it.
+
+    The field names are those of `--json`.
+    """
 
     what: str
     good: bool
@@ -47,7 +50,7 @@ def python() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """The libraries that the package says it needs."""
+    """The package's dependencies."""
     try:
         needs = importlib.metadata.requires("plugvault") or []
     except importlib.metadata.PackageNotFoundError:
@@ -56,10 +59,11 @@ def packages() -> Iterator[Finding]:
     names = [re.split(r"[^\w.-]", need)[0] for need in needs if "extra ==" not in need]
     versions = {name: _version(name) for name in names}
     missing = [name for name, version in versions.items() if version is None]
-    found = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     if missing:
-        found = f"not installed: {', '.join(missing)}"
-    yield Finding("packages", not missing, found, "`make`")
+        yield Finding("packages", False, f"not installed: {', '.join(missing)}", "`make`")
+    else:
+        installed = ", ".join(f"{name} {version}" for name, version in versions.items())
+        yield Finding("packages", True, installed, "`make`")
 
 
 def _version(name: str) -> str | None:
@@ -70,10 +74,10 @@ def _version(name: str) -> str | None:
 
 
 def token() -> Iterator[Finding]:
-    """The token library, by what it answers and by a throw-away token made and opened in it."""
-    mend = "`make` as root, or ask an administrator for: apt-get install softhsm2"
+    """The token library, tried with a throw-away token."""
+    remedy = "`make` as root, or ask an administrator for: apt-get install softhsm2"
     if os.environ.get("PLUGVAULT_PKCS11_MODULE"):
-        mend = "PLUGVAULT_PKCS11_MODULE names that library: unset it, or name another"
+        remedy = "PLUGVAULT_PKCS11_MODULE names that library: unset it, or name another"
     try:
         from plugvault.tokens import TokenStore, VaultError, find_module
     except ImportError as e:
@@ -82,42 +86,42 @@ def token() -> Iterator[Finding]:
     try:
         module = find_module()
     except VaultError as e:
-        yield Finding("token library", False, str(e), mend)
+        yield Finding("token library", False, str(e), remedy)
         return
     with tempfile.TemporaryDirectory(prefix="plugvault-doctor-") as folder:
         try:
             store = TokenStore(folder)
             store.init_token("doctor", secrets.token_hex(8), secrets.token_hex(8))
             os.environ.update(store.env())
-            answer = _library(module)
-        except Exception as e:  # noqa: BLE001 - whatever goes wrong is the finding
-            yield Finding("token library", False, f"{module}: {e or type(e).__name__}", mend)
+            library = _library(module)
+        except Exception as e:  # noqa: BLE001 - any error is the finding
+            yield Finding("token library", False, f"{module}: {e or type(e).__name__}", remedy)
             return
-    yield Finding("token library", True, f"{answer}, {module}; made and opened a token")
+    yield Finding("token library", True, f"{library}, {module}; made and opened a token")
 
 
 def _library(module: Path) -> str:
-    """What C_GetInfo says of the library at `module`."""
+    """Manufacturer and version of the library at `module`."""
     import pkcs11
 
     library = pkcs11.lib(str(module))
     if not any(slot.get_token().label == "doctor" for slot in library.get_slots(True)):
-        raise LookupError("the token just made is not to be seen")
+        raise LookupError("it does not list the new token")
     version = ".".join(map(str, library.library_version))
     return f"{library.manufacturer_id.strip()} {version}"
 
 
 def strong_token() -> Iterator[Finding]:
-    """The library whose tokens keep everything of a contract key inside."""
+    """The library whose tokens reach custody L3."""
     try:
         from plugvault.tokens import VaultError, nss
-    except ImportError:  # which `token` has said
+    except ImportError:  # `token` reports it
         return
     try:
         yield Finding("NSS softoken", True, str(nss.find_module()), needed=False)
     except VaultError as e:
-        mend = "`make` as root, or ask an administrator for: apt-get install libnss3"
-        yield Finding("NSS softoken", False, e.detail, mend, needed=False)
+        remedy = "`make` as root, or ask an administrator for: apt-get install libnss3"
+        yield Finding("NSS softoken", False, e.detail, remedy, needed=False)
 
 
 def interpreters() -> Iterator[Finding]:
@@ -134,14 +138,14 @@ def interpreters() -> Iterator[Finding]:
                 False,
             )
             continue
-        can = ["drives a token by itself (ffi)" if runtime.has_ffi else "uses the vault service"]
-        can += ["has AES"] if runtime.has_cryptolib else []
-        found = f"{runtime.version}, {runtime.bits} bits; {', '.join(can)}; {runtime.argv[0]}"
-        yield Finding(f"MicroPython {name}", True, found, needed=False)
+        features = ["opens a token itself (ffi)" if runtime.has_ffi else "uses the vault service"]
+        features += ["has AES"] if runtime.has_cryptolib else []
+        text = f"{runtime.version}, {runtime.bits} bits; {', '.join(features)}; {runtime.argv[0]}"
+        yield Finding(f"MicroPython {name}", True, text, needed=False)
 
 
 def postgresql() -> Iterator[Finding]:
-    """The server's programs: the newest of those Debian keeps off the PATH, or the PATH's."""
+    """The server's program: the newest of Debian's, which are not on the PATH, or the PATH's."""
     newest = sorted(SERVERS.glob("[0-9]*/bin/postgres"), key=lambda path: float(path.parts[-3]))
     server = str(newest[-1]) if newest else shutil.which("postgres")
     if server is None:
@@ -153,9 +157,9 @@ def postgresql() -> Iterator[Finding]:
             needed=False,
         )
         return
-    asked = subprocess.run([server, "--version"], capture_output=True, text=True, check=False)
-    words = (asked.stdout or asked.stderr).strip()
-    yield Finding("PostgreSQL", asked.returncode == 0, f"{words}, {server}", needed=False)
+    process = subprocess.run([server, "--version"], capture_output=True, text=True, check=False)
+    version = (process.stdout or process.stderr).strip()
+    yield Finding("PostgreSQL", process.returncode == 0, f"{version}, {server}", needed=False)
 
 
 def serial_ports() -> Iterator[Finding]:
@@ -165,28 +169,28 @@ def serial_ports() -> Iterator[Finding]:
         yield Finding("serial ports", False, str(e), "`make`", needed=False)
         return
     ports = [f"{port.device} ({port.description})" for port in list_ports.comports()]
-    shut = [port.device for port in list_ports.comports() if not os.access(port.device, os.W_OK)]
-    found = ", ".join(ports) or "none: a board is not plugged in; the demo makes its own line"
-    if shut:
-        found += f"; not allowed to open {', '.join(shut)}"
-    mend = "ask an administrator for: usermod -aG dialout " + (os.environ.get("USER") or "YOU")
-    yield Finding("serial ports", not shut, found, mend, needed=False)
+    denied = [port.device for port in list_ports.comports() if not os.access(port.device, os.W_OK)]
+    text = ", ".join(ports) or "none: a board is not plugged in; the demo makes its own line"
+    if denied:
+        text += f"; not allowed to open {', '.join(denied)}"
+    remedy = "ask an administrator for: usermod -aG dialout " + (os.environ.get("USER") or "YOU")
+    yield Finding("serial ports", not denied, text, remedy, needed=False)
 
 
 def disk() -> Iterator[Finding]:
     from plugvault import runtimes
 
-    places = (
+    folders = (
         ("cache", runtimes.cache(), "XDG_CACHE_HOME"),
         ("temporary files", Path(tempfile.gettempdir()), "TMPDIR"),
     )
-    for what, folder, variable in places:
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(there).free // 2**20
-        writable = os.access(there, os.W_OK)
-        found = f"{folder}, {free} MB free" + ("" if writable else ", not writable")
-        mend = f"free {DISK_NEEDED} MB there, or set {variable} to another folder"
-        yield Finding(what, writable and free >= DISK_NEEDED, found, mend)
+    for purpose, folder, variable in folders:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free // 2**20
+        writable = os.access(existing, os.W_OK)
+        text = f"{folder}, {free} MB free" + ("" if writable else ", not writable")
+        remedy = f"free {DISK_NEEDED} MB there, or set {variable} to another folder"
+        yield Finding(purpose, writable and free >= DISK_NEEDED, text, remedy)
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -207,11 +211,11 @@ def examine() -> list[Finding]:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="The same as data.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Say what is here, what is missing, and what to type to mend it.
+    """Show what this machine has, what is missing, and the command that installs it.
 
-    Exits 0 when the main job can run.
+    Exits 0 when the demo and the sandbox can run.
     """
     findings = examine()
     well = all(finding.good for finding in findings if finding.needed)
@@ -221,7 +225,11 @@ def doctor(
     else:
         for finding in findings:
             _show(finding)
-        typer.echo("The main job can run." if well else "The main job cannot run yet.")
+        typer.echo(
+            "The demo and the sandbox can run."
+            if well
+            else "The demo and the sandbox cannot run yet."
+        )
     raise typer.Exit(0 if well else 1)
 
 
@@ -236,4 +244,4 @@ def _show(finding: Finding) -> None:
     typer.secho(f"{mark:>8}", fg=colour, bold=True, nl=False)
     typer.echo(f"  {finding.what:<20} {finding.found}")
     if not finding.good and finding.mend:
-        typer.echo(f"{'':>10}{'to mend it:':<20} {finding.mend}")
+        typer.echo(f"{'':>10}{'remedy:':<20} {finding.mend}")

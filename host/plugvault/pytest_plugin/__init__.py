@@ -1,19 +1,19 @@
-"""Real tokens for anybody's pytest: installed with the package, there is nothing to switch on.
+"""Real tokens for any project's pytest. The package installs the plugin; it needs no switch.
 
     softhsm_token    an empty token of SoftHSM     [`tokens.ThrowAway`]
     nss_token        an empty token of NSS
     vault            the key store of a car, as `evcc.vault` has it, in a process of its own
     plug_and_charge  an ecosystem and a car that is made, certified and plugged in  [`world`]
 
-Each test has its own, and nothing is left of it. No port, folder or label is fixed, so tests may
-run in parallel (xdist). Who has a token of his own says so [`plugvault.tokens.selection`], and
-`vault` is on it: empty it must be, one test at a time has it, and each takes its keys away again.
+Each test has its own token, which is removed after it. No port, folder or label is fixed, so tests
+may run in parallel (xdist). With a configured token [`plugvault.tokens.selection`], `vault` is on
+that one: it must be empty, one test at a time has it, and each test destroys its keys at its end.
 
-Where a library is missing a test is skipped; with CI in the environment it fails, for there
-nobody reads what was skipped.
+A test is skipped where its library is missing; with CI in the environment it fails, because there
+a skipped test goes unnoticed.
 
-pytest imports this file for every run on a machine that has the package: so it imports nothing
-but pytest itself, and the rest when a fixture is asked for. `-p no:plugvault` keeps it out.
+pytest imports this file in every run on a machine with the package. So it imports only pytest, and
+the rest when a fixture is used. `-p no:plugvault` disables it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def nss_token() -> Iterator[ThrowAway]:
 
 @pytest.fixture(scope="session")
 def _plugvault_selection() -> Selection:
-    """The token that this machine's owner chose: read once, as its PIN may be readable once."""
+    """The configured token. Read once, because its PIN may be readable only once."""
     from plugvault.tokens import selection
 
     return selection.choose()
@@ -60,7 +60,7 @@ def _plugvault_selection() -> Selection:
 
 @pytest.fixture
 def vault(_plugvault_selection: Selection) -> Iterator[ServiceVault]:
-    """A car's key store, without a key, on the chosen token or on a throw-away one of SoftHSM."""
+    """A car's key store, without a key, on the configured token or on a throw-away SoftHSM one."""
     from plugvault.pytest_plugin import tokens
 
     with tokens.vault(_plugvault_selection) as opened:
@@ -69,8 +69,8 @@ def vault(_plugvault_selection: Selection) -> Iterator[ServiceVault]:
 
 @pytest.fixture
 def plug_and_charge() -> Iterator[PlugAndCharge]:
-    """An ecosystem of its own, and a car of it: `contract()`, `charge()`, and all their parts."""
+    """An ecosystem, and a car of it: `contract()`, `charge()`, and all their parts."""
     from plugvault.pytest_plugin import tokens, world
 
-    with tokens.throw_away("softhsm") as token, world.PlugAndCharge(token) as made:
-        yield made
+    with tokens.throw_away("softhsm") as token, world.PlugAndCharge(token) as world_of_test:
+        yield world_of_test

@@ -1,4 +1,4 @@
-"""Tokens for one test: made for it, or somebody's own, lent to it and given back as it was."""
+"""Tokens for one test: a throw-away one, or an exclusive lease of the configured one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from plugvault.tokens.selection import Selection, TokenConfiguration
 from plugvault.vault_service.service import VaultService
 
 LABEL = "test"
-_RATE = 1e6  # operations a second: tests may do what no car would
+_RATE = 1e6  # operations a second: no limit for tests
 
 
 class ThrowAway:
@@ -42,22 +42,22 @@ class ThrowAway:
         self.options = self.location.options
 
     def env(self) -> dict[str, str]:
-        """What a process that opens it needs in its environment."""
+        """The environment variables of a process that opens it."""
         return self.location.env()
 
     def open(self, minimum_custody: str = "") -> TokenVault:
-        """Its vault, in this process, which has one store of SoftHSM open at a time."""
+        """The token's vault, in this process. A process has one SoftHSM store open at a time."""
         return self.location.open(self.pin, minimum_custody)
 
     def service(self, minimum_custody: str = "", rate: float = _RATE) -> VaultService:
-        """Its vault in a process of its own, not yet started."""
+        """The token's vault in a separate process, not yet started."""
         return _service(
             TokenConfiguration(self.location, self.pin, minimum_custody), self.folder, rate
         )
 
 
 def module_of(provider: Provider) -> Path:
-    """Its library; without it the test is skipped, under CI it fails."""
+    """The provider's library. Without one the test is skipped; under CI it fails."""
     try:
         return provider.find_module()
     except VaultError as error:
@@ -72,7 +72,7 @@ def throw_away(provider: str, label: str = LABEL) -> Iterator[ThrowAway]:
     module_of(kind)
     with short_folder() as folder:
         token = ThrowAway(kind, folder, label)
-        with pytest.MonkeyPatch.context() as environment, forgotten(token.module):
+        with pytest.MonkeyPatch.context() as environment, closed_library(token.module):
             for name, value in token.env().items():
                 environment.setenv(name, value)
             yield token
@@ -82,42 +82,40 @@ def throw_away(provider: str, label: str = LABEL) -> Iterator[ThrowAway]:
 def vault(selection: Selection) -> Iterator[ServiceVault]:
     """See the fixture of this name."""
     with contextlib.ExitStack() as stack:
-        chosen = selection.vault
-        if chosen:
+        configured = selection.vault
+        if configured:
             folder = stack.enter_context(short_folder())
-            stack.enter_context(exclusive_lease(chosen))
+            stack.enter_context(exclusive_lease(configured))
         else:
             token = stack.enter_context(throw_away("softhsm"))
-            chosen, folder = (
-                TokenConfiguration(token.location, token.pin, selection.minimum_custody),
-                token.folder,
-            )
-        opened = stack.enter_context(_service(chosen, folder)).client()
-        stack.callback(opened.close)
-        yield opened
+            folder, minimum = token.folder, selection.minimum_custody
+            configured = TokenConfiguration(token.location, token.pin, minimum)
+        client = stack.enter_context(_service(configured, folder)).client()
+        stack.callback(client.close)
+        yield client
 
 
-def _service(chosen: TokenConfiguration, folder: Path, rate: float = _RATE) -> VaultService:
-    location = chosen.location
+def _service(token: TokenConfiguration, folder: Path, rate: float = _RATE) -> VaultService:
+    location = token.location
     return VaultService(
         location.module,
         location.conf,
         location.label,
-        chosen.pin,
+        token.pin,
         folder / "run" / "vault",
         rate,
         options=location.options,
-        minimum_custody=chosen.minimum_custody,
-        provisioning=chosen.provisioning,
+        minimum_custody=token.minimum_custody,
+        provisioning=token.provisioning,
         openings_per_hour=None,
     )
 
 
 @contextlib.contextmanager
 def short_folder() -> Iterator[Path]:
-    """A folder with a short name: a socket's path has at most 107 bytes, pytest's are longer.
+    """A folder with a short path: a socket's path has at most 107 bytes, and pytest's are longer.
 
-    In memory where there is such a place: SoftHSM rewrites an object's file some thirty times.
+    In memory if possible: SoftHSM rewrites an object's file some thirty times.
     """
     memory = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
     parent = memory if os.access(memory, os.W_OK) else None
@@ -126,9 +124,9 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def forgotten(module: Path) -> Iterator[None]:
-    """What the test has open of a library, and has not closed as it failed, is closed with its
-    token, and so is what its own code loads by python-pkcs11: the next test has another store."""
+def closed_library(module: Path) -> Iterator[None]:
+    """Close the library at the end, also for a test that failed before it closed its own, or that
+    loaded the library by python-pkcs11: the next test has another store."""
     try:
         yield
     finally:

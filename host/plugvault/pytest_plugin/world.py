@@ -1,4 +1,4 @@
-"""An ecosystem with one car, as a test finds it: the car is born, and plugged in at a station."""
+"""An ecosystem with one car for a test: the car is made, certified and plugged in at a station."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _REGION, _COUNTRY, _MAKER = "EU", "DE", "Example Cars"
 
 
 class PlugAndCharge(Startable):
-    """While the context lasts:
+    """The world while the context lasts.
 
-    ecosystem: see `plugvault.ecosystem.Ecosystem`; its `url` and `credentials(role)` are what
-    software of one's own is pointed at. car: see `plugvault.car.Car`. pcid: of its provisioning
-    certificate, which is in the pool. maker: its maker's end of the channel to it, connected.
-    station: where it is plugged in, `address` with host and port.
+    ecosystem: see `plugvault.ecosystem.Ecosystem`; other software uses its `url` and
+    `credentials(role)`. car: see `plugvault.car.Car`. pcid: of the car's provisioning certificate,
+    which is in the pool. maker: the maker's end of the channel to the car, connected. station: the
+    car is plugged in there, `address` with host and port.
     """
 
     def __init__(self, token: ThrowAway) -> None:
@@ -39,23 +39,23 @@ class PlugAndCharge(Startable):
         car = Car(runtimes.cpython(), "tcp", folder / "car", maker=key.point, token=token)
         self.car = self._stack.enter_context(car)
         self.maker = self.car.maker(key)
-        self._give_birth()
+        self._make_car()
         roots = self.ecosystem.cpo.roots()
         self.station = Station(Offer(evseid=EVSE), roots, self.ecosystem.cpo.fetch_contract)
         self.address = self._stack.enter_context(self.station.in_thread())
 
     def contract(self) -> str:
-        """A contract for the car, sealed to it and in the contract pool; its EMAID."""
+        """Put a contract for the car into the contract pool, sealed to the car; its EMAID."""
         return self.ecosystem.mo.contract(self.pcid)
 
     def charge(self, want_contract: bool = True) -> str:
-        """One session at the station; the EMAID it bills, "" where it authorizes nobody.
-        want_contract: the car asks for its contract first, as one does that has none."""
+        """One session at the station; the EMAID it bills, "" if it authorizes none.
+        want_contract: the car asks for its contract first, as a car without one does."""
         billed = len(self.station.records)
         self.car.charge(*self.address, want_contract=want_contract)
         return "".join(record.emaid for record in self.station.records[billed:])
 
-    def _give_birth(self) -> None:
+    def _make_car(self) -> None:
         """The factory: key, certificate, trust anchors; then the pool of vehicles."""
         maker, oem = self.maker, self.ecosystem.oem
         maker.connect()

@@ -223,7 +223,7 @@ class Server:
         self._poll.register(connection, select.EPOLLIN)
 
     def _make_room(self, peer: Peer) -> None:
-        """Close an old connection for a new one. Its client connects again when it has a request."""
+        """Close an old connection for a new one. Its client can connect again."""
         if peer == _UNKNOWN and len(self._unauthenticated) >= _UNAUTHENTICATED:
             self._drop(self._unauthenticated[0])
         if len(self._clients) >= CLIENTS:
