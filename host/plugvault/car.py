@@ -128,17 +128,7 @@ class Car(Startable):
         # The path of a socket must be short; the car's folder may be long.
         short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
         key_file, key = self.folder / "vault-key", secrets.token_bytes(32)
-        service = VaultService(
-            location.module,
-            location.conf,
-            location.label,
-            token.pin,
-            short / "vault",
-            options=location.options,
-            minimum_custody=token.minimum_custody,
-            provisioning=token.provisioning,
-            keys={_NAME: key},
-        )
+        service = VaultService(token, short / "vault", keys={_NAME: key})
         stack.enter_context(service)
         if self.vault == "link":
             self._vault_socket = service.socket_path

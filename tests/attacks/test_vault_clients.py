@@ -85,9 +85,8 @@ def test_rate_limit_of_a_name_is_one_however_it_connects(
 def test_openings_are_limited_to_a_cars_need_and_the_error_is_immediate(
     car_token: CarToken,
 ) -> None:
-    with VaultService(
-        car_token.module, car_token.conf, "car", car_token.pin, car_token.folder / "run" / "v"
-    ) as running:
+    socket = car_token.folder / "run" / "v"
+    with VaultService(car_token.configuration(), socket) as running:
         vault = running.client()
         vault.generate_provisioning_key()
         for _ in range(12):

@@ -235,7 +235,7 @@ def test_two_services_on_one_token_share_the_record(car_token: CarToken) -> None
     with started(car_token) as first_service:
         socket = car_token.folder / "run" / "other.sock"
         with VaultService(
-            car_token.module, car_token.conf, "car", car_token.pin, socket, openings_per_hour=None
+            car_token.configuration(), socket, openings_per_hour=None
         ) as second_service:
             _, case = recorded(first_service.client())
             first_service.client().open_contract_key(*case.values())

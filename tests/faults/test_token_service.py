@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from evcc.vault import PROVISIONING, VaultError
 from fixtures.disks import fill, object_files, overlooked, read_only, token_folder
 from fixtures.tokens import CarToken, restarts
 from plugvault.tokens import probes, subprocess_probe
+from plugvault.tokens.location import TokenLocation
+from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service.service import VaultService
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -60,7 +63,7 @@ def damage(file: Path) -> None:
 
 def test_wrong_pin_is_one_clear_error_and_is_not_tried_again(car_token: CarToken) -> None:
     socket = car_token.folder / "run" / "v.sock"
-    service = VaultService(car_token.module, car_token.conf, "car", "wrong-pin", socket)
+    service = VaultService(replace(car_token.configuration(), pin="wrong-pin"), socket)
     started: list[int] = []
     popen = subprocess.Popen
 
@@ -121,7 +124,8 @@ def test_missing_token_is_named_and_never_made(car_token: CarToken) -> None:
 
 def test_missing_module_is_named(car_token: CarToken) -> None:
     socket = car_token.folder / "run" / "v.sock"
-    none = VaultService("/no/such/module.so", car_token.conf, "car", car_token.pin, socket)
+    location = TokenLocation(Path("/no/such/module.so"), "car", car_token.conf)
+    none = VaultService(TokenConfiguration(location, car_token.pin), socket)
     with pytest.raises(VaultError, match="module-missing"), none:
         pass
 
@@ -252,9 +256,7 @@ def test_two_services_on_one_token(car_token: CarToken) -> None:
     with car_token.service() as first_service:
         first_service.client().generate_provisioning_key()
         socket = car_token.folder / "run" / "other.sock"
-        with VaultService(
-            car_token.module, car_token.conf, "car", car_token.pin, socket, 1e6
-        ) as second_service:
+        with VaultService(car_token.configuration(), socket, 1e6) as second_service:
             case = envelope(first_service.client())
             opened: list[bytes] = []
 

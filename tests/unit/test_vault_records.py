@@ -15,6 +15,8 @@ import envelopes
 from evcc.vault import PROVISIONING, VaultError, service
 from fixtures.disks import token_folder
 from fixtures.tokens import CarToken
+from plugvault.tokens.location import TokenLocation
+from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service import envelopes as records
 from plugvault.vault_service.envelopes import Record, Records, records_of
 from plugvault.vault_service.service import VaultService, status_of
@@ -68,7 +70,8 @@ def test_record_of_another_library_is_in_the_users_state(
     folders = set()
     for label in ("car", "another"):
         socket = car_token.folder / "run" / "v"
-        with VaultService(car_token.module, None, label, car_token.pin, socket) as running:
+        location = TokenLocation(Path(car_token.module), label)
+        with VaultService(TokenConfiguration(location, car_token.pin), socket) as running:
             vault = running.client()
             case = envelopes.envelope(vault.generate_provisioning_key(), 7)
             vault.open_contract_key(*case.values())

@@ -368,7 +368,11 @@ def test_service_ends_with_its_supervisor(car_token: CarToken) -> None:
         "import sys, time\n"
         "from plugvault.vault_service.service import VaultService\n"
         "module, conf, path = sys.argv[1:]\n"
-        "with VaultService(module, conf, 'car', sys.stdin.readline().strip(), path) as s:\n"
+        "from plugvault.tokens.location import TokenLocation\n"
+        "from plugvault.tokens.selection import TokenConfiguration\n"
+        "location = TokenLocation(module, 'car', conf)\n"
+        "token = TokenConfiguration(location, sys.stdin.readline().strip())\n"
+        "with VaultService(token, path) as s:\n"
         "    print(s.pid, flush=True); time.sleep(60)\n"
     )
     path = car_token.service().socket_path

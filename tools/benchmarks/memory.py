@@ -20,6 +20,8 @@ from evcc.ports.files import Files
 from evcc.trust import Trust
 from plugvault import runtimes
 from plugvault.tokens import TokenStore
+from plugvault.tokens.location import TokenLocation
+from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service.service import VaultService
 from sizes import compile_all
 
@@ -71,9 +73,8 @@ def bench() -> list[dict[str, object]]:
         store, pin = TokenStore(folder / "hsm"), secrets.token_hex(8)
         store.init_token("car", pin, secrets.token_hex(8))
         socket = folder / "run" / "car.sock"
-        service = VaultService(
-            store.module, store.conf, "car", pin, socket, 1e6, openings_per_hour=None
-        )
+        token = TokenConfiguration(TokenLocation(store.module, "car", store.conf), pin)
+        service = VaultService(token, socket, 1e6, openings_per_hour=None)
         with service:
             vault = service.client()
             now, size = prepare(folder, vault.generate_provisioning_key(), vault.verify)

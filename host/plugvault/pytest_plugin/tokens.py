@@ -96,19 +96,7 @@ def vault(selection: Selection) -> Iterator[ServiceVault]:
 
 
 def _service(token: TokenConfiguration, folder: Path, rate: float = _RATE) -> VaultService:
-    location = token.location
-    return VaultService(
-        location.module,
-        location.conf,
-        location.label,
-        token.pin,
-        folder / "run" / "vault",
-        rate,
-        options=location.options,
-        minimum_custody=token.minimum_custody,
-        provisioning=token.provisioning,
-        openings_per_hour=None,
-    )
+    return VaultService(token, folder / "run" / "vault", rate, openings_per_hour=None)
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ class Slot(NamedTuple):
     longest_pin: int
 
 
-class Library:
+class TokenLibrary:
     """The library at a path, and the functions of its list."""
 
     def __init__(self, path: str) -> None:
@@ -91,7 +91,7 @@ class Library:
 
 def main() -> None:
     request = json.load(sys.stdin)
-    library, options = Library(request["module"]), request["options"]
+    library, options = TokenLibrary(request["module"]), request["options"]
     for token in request["tokens"]:
         # Initialised anew for each: a running library does not see the token just made.
         arguments = Arguments(flags=CKF_OS_LOCKING_OK, options=options.encode())
@@ -100,7 +100,7 @@ def main() -> None:
         library.call("C_Finalize", None)
 
 
-def make(library: Library, token: dict[str, str], is_nss: bool, keep: bool) -> None:
+def make(library: TokenLibrary, token: dict[str, str], is_nss: bool, keep: bool) -> None:
     label = token["label"].encode()
     if not 1 <= len(label) <= 32:
         fail("refused", "a token label has 1 to 32 bytes")
@@ -117,7 +117,7 @@ def make(library: Library, token: dict[str, str], is_nss: bool, keep: bool) -> N
 
 
 def initialise(
-    library: Library, slot: Slot, label: bytes, token: dict[str, str], is_nss: bool
+    library: TokenLibrary, slot: Slot, label: bytes, token: dict[str, str], is_nss: bool
 ) -> None:
     so_pin, user_pin = token["so_pin"].encode(), token["user_pin"].encode()
     # Before the first change: a token whose user PIN is refused would be left without one.

@@ -34,8 +34,11 @@ class TokenLocation:
         """The environment variables of a process that opens this token."""
         return {"SOFTHSM2_CONF": str(self.conf)} if self.conf else {}
 
-    def open(self, pin: str, minimum_custody: str = "", provisioning: str = "") -> TokenVault:
-        """The token's vault, in this process. Raises as `open_vault` does."""
+    def open(
+        self, pin: str | bytearray, minimum_custody: str = "", provisioning: str = ""
+    ) -> TokenVault:
+        """The token's vault, in this process. The caller wipes a bytearray. Raises as `open_vault`
+        does."""
         return open_vault(
             self.module, self.conf, self.label, pin, self.options, minimum_custody, provisioning
         )

@@ -8,10 +8,11 @@ The server answers its clients one request each in turn. Unsent answers wait wit
 When there are too many connections, the peer with the most of them loses the one that was silent
 longest. A call that does not return ends the process, and its supervisor starts another.
 
-The first line of stdin is {"open": arguments of `open_vault`, "state": a folder or null,
-"clients": {name: {"key": hex, and arguments of `Caller`}}}, with the name "" for clients of the
-Unix socket. The second line is the PIN; it never becomes a `str`, which could not be wiped. stdout
-gets "ready", or "reason: detail" and the process ends with 1. Linux only.
+The first line of stdin is {"location": a `TokenLocation`, "minimum_custody", "provisioning",
+"state": a folder or null, "clients": {name: {"key": hex, and arguments of `Caller`}}}, with the
+name "" for clients of the Unix socket. The second line is the PIN; it never becomes a `str`, which
+could not be wiped. stdout gets "ready", or "reason: detail" and the process ends with 1. Linux
+only.
 """
 
 import ctypes
@@ -53,17 +54,16 @@ def main() -> int:
     orders, pin = _orders()
     # After the limits: these load the token's library.
     from evcc.vault.pkcs11 import survey_custody
-    from plugvault.cryptoki.backend import open_vault
     from plugvault.tokens.location import TokenLocation
     from plugvault.vault_service.envelopes import records_of
 
-    opened, state = orders["open"], orders["state"]
+    location = TokenLocation.from_json(orders["location"])
     signal.alarm(_HANG)
     try:
-        vault = open_vault(**opened, pin=pin)
+        vault = location.open(pin, orders["minimum_custody"], orders["provisioning"])
         signal.alarm(_HANG)
         survey_custody(vault)
-        records = records_of(vault, TokenLocation.from_json(opened), state)
+        records = records_of(vault, location, orders["state"])
         handler = RequestHandler(vault, records)
     except VaultError as error:
         print(error, flush=True)

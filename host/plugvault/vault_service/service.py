@@ -22,6 +22,7 @@ import socket
 import stat
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -31,6 +32,7 @@ from evcc.vault.service import OPERATIONS, ServiceVault, connect
 from plugvault.cryptoki.pin_attempts import one_attempt
 from plugvault.processes import ProcessError, Supervised
 from plugvault.runtimes import ALLOCATOR
+from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service.callers import OPENINGS, RATE, RIGHTS
 from plugvault.vault_service.handlers import refusal
 
@@ -39,10 +41,9 @@ _FINAL = {"pin", "pin-locked", "refused", "custody"}  # no other start would end
 
 
 class VaultService:
-    """Runs the service for the token `label` while the context lasts.
+    """Runs the service for a token while the context lasts.
 
-    module, conf, label, user_pin, options, minimum_custody, provisioning: as `open_vault` has
-    them. socket_path: of the Unix socket, at most 107 bytes, in a folder that only its owner may
+    socket_path: of the Unix socket, at most 107 bytes, in a folder that only its owner may
     enter (made when missing). tcp: (host, port) of a second listener, port 0 for any, see
     `address`; keys: 32 random bytes for each client of it, by name. rate: private operations a
     second, for each client. openings_per_hour: contract keys, for each owner of a client; None for
@@ -56,16 +57,10 @@ class VaultService:
 
     def __init__(
         self,
-        module: Path | str,
-        conf: Path | str | None,
-        label: str,
-        user_pin: str,
+        token: TokenConfiguration,
         socket_path: Path | str,
         rate: float = RATE,
         *,
-        options: str = "",
-        minimum_custody: str = "",
-        provisioning: str = "",
         tcp: tuple[str, int] | None = None,
         keys: Mapping[str, bytes] = {},
         rights: Mapping[str, Collection[str]] = {},
@@ -73,17 +68,11 @@ class VaultService:
         state: Path | str | None = None,
     ) -> None:
         self.socket_path = Path(socket_path)
-        self._label, self._tcp = label, tcp
-        self._pin = user_pin
+        self._token, self._tcp = token, tcp
         self._orders: dict[str, Any] = {
-            "open": {
-                "module": str(module),
-                "conf": str(conf) if conf else None,
-                "label": label,
-                "options": options,
-                "minimum_custody": minimum_custody,
-                "provisioning": provisioning,
-            },
+            "location": asdict(token.location),
+            "minimum_custody": token.minimum_custody,
+            "provisioning": token.provisioning,
             "state": str(state) if state else None,
             "clients": {
                 name: {
@@ -110,7 +99,7 @@ class VaultService:
         try:
             if self._tcp:
                 self._listeners.append(_listen_tcp(self._tcp))
-            self._process = ServiceProcess(self._listeners, self._orders, self._pin)
+            self._process = ServiceProcess(self._listeners, self._orders, self._token)
             try:
                 self._process.start(self._process.lines)
             except VaultError:
@@ -149,7 +138,7 @@ class VaultService:
         return connect(lambda: unix.connect(str(self.socket_path)))
 
     def __repr__(self) -> str:
-        return f"VaultService({self._label!r}, {str(self.socket_path)!r})"
+        return f"VaultService({self._token.location.label!r}, {str(self.socket_path)!r})"
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
@@ -167,13 +156,16 @@ class ServiceProcess(Supervised):
     longest_delay = 1.0  # a client waits five seconds for its answer
 
     def __init__(
-        self, listeners: Sequence[socket.socket], orders: Mapping[str, Any], user_pin: str
+        self,
+        listeners: Sequence[socket.socket],
+        orders: Mapping[str, Any],
+        token: TokenConfiguration,
     ) -> None:
         self.failure: VaultError | None = None
-        self.lines = json.dumps(orders).encode() + b"\n" + user_pin.encode()
+        self.lines = json.dumps(orders, default=str).encode() + b"\n" + token.pin.encode()
         self._listeners = listeners
-        names = (orders["open"][name] or "" for name in ("module", "conf", "label"))
-        self._login = (user_pin, *names)
+        location = token.location
+        self._login = (token.pin, str(location.module), str(location.conf or ""), location.label)
         fds = [listener.fileno() for listener in listeners]
         super().__init__(
             "plugvault.vault_service.server",
