@@ -23,9 +23,9 @@ from evcc.vault.adopted import Adopted
 from evcc.vault.backend import CryptokiBackend
 from evcc.vault.cryptoki import CKA_LABEL
 from evcc.vault.pkcs11 import TokenVault
+from plugvault.cryptoki.attributes import MAPPER
 from plugvault.cryptoki.errors import DAMAGED
 from plugvault.cryptoki.hsm import Hsm
-from plugvault.cryptoki.nss import MAPPER
 from plugvault.cryptoki.token import Token
 
 Template = list[tuple[int, Any]]

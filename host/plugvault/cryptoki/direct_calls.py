@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from evcc.vault.cryptoki import CKA_CLASS, CKA_KEY_TYPE, CKA_TOKEN, CKA_VALUE
+from plugvault.cryptoki.attributes import MAPPER
 from plugvault.cryptoki.errors import exception_of
-from plugvault.cryptoki.nss import MAPPER
 
 # Indexes in CK_FUNCTION_LIST, whose first word is the version [PKCS#11 2.40, 5.3].
 _CREATE_OBJECT, _DESTROY_OBJECT = 21, 23

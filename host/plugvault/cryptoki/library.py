@@ -13,10 +13,11 @@ import pkcs11
 
 from evcc.vault import VaultError, uri
 from evcc.vault.pin import tries_left
+from plugvault.cryptoki.attributes import MAPPER
 from plugvault.cryptoki.direct_calls import DirectCalls
 from plugvault.cryptoki.driver import Driver
 from plugvault.cryptoki.errors import DAMAGED, reason_of
-from plugvault.cryptoki.nss import MAPPER, NssDriver
+from plugvault.cryptoki.nss import NssDriver
 from plugvault.cryptoki.softhsm import SoftHsmDriver
 
 if TYPE_CHECKING:

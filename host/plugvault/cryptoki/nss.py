@@ -1,4 +1,4 @@
-"""NSS's driver: its initialisation, and the attribute that only NSS has.
+"""NSS's driver: its initialisation.
 
 python-pkcs11 calls C_Initialize(NULL). NSS wants CK_C_INITIALIZE_ARGS with a text in the reserved
 member that names its database. `NssLibrary` overrides the one method that initialises; neither
@@ -7,18 +7,12 @@ process: if other code has already done that, this fails.
 """
 
 import ctypes
-from typing import Any, cast
+from typing import Any
 
-from pkcs11 import Attribute, _pkcs11, exceptions
-from pkcs11.attributes import AttributeMapper
+from pkcs11 import _pkcs11, exceptions
 
-from evcc.vault.cryptoki import CKA_NSS_DB
 from evcc.vault.nss import NssFiles
 from plugvault.cryptoki.driver import Driver
-
-# Packs the attributes that python-pkcs11 knows, and NSS's own.
-MAPPER = AttributeMapper()
-MAPPER.register_handler(cast(Attribute, CKA_NSS_DB), bytes, bytes)
 
 _CKF_OS_LOCKING_OK = 2
 _INITIALIZE, _FINALIZE = 1, 2  # indexes in CK_FUNCTION_LIST, whose first word is the version

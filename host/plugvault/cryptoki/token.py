@@ -11,10 +11,10 @@ import pkcs11
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from evcc.vault import VaultError
+from plugvault.cryptoki.attributes import MAPPER
 from plugvault.cryptoki.ec_keys import CURVES, CURVES_BY_PARAMETERS, TokenKey
 from plugvault.cryptoki.keys import templates
 from plugvault.cryptoki.library import Library
-from plugvault.cryptoki.nss import MAPPER
 from plugvault.cryptoki.pin_attempts import fingerprint, one_attempt
 
 
