@@ -5,6 +5,7 @@ nor copied in the token. A key from a file is written into the token as the car'
 its custody is "imported" for ever: earlier holders of the file may still have the key.
 """
 
+import contextlib
 import ctypes
 import os
 from pathlib import Path
@@ -26,6 +27,7 @@ from evcc.ports.files import Files
 from evcc.vault import PROVISIONING, VaultError, uri
 from evcc.vault import cryptoki as p11
 from evcc.vault.cryptoki import imported_pair, secret_template
+from evcc.vault.custody import DIALECTS
 from evcc.vault.pkcs11 import TokenVault, with_adopted_key
 from evcc.vault.possession import proves_possession
 from evcc.vault.schemes import SCHEMES
@@ -182,10 +184,11 @@ def bring(vault: TokenVault, scalar: bytearray, point: bytes, label: str) -> str
 
 
 def _create_private(backend: Any, template: list[tuple[int, Any]], point: bytes) -> Any:
-    try:
-        return backend.create(template)
-    except VaultError:  # NSS needs its own attribute
-        return backend.create([*template, (p11.CKA_NSS_DB, point)])
+    """The new object, in the first dialect that the token accepts."""
+    for dialect in DIALECTS[:-1]:
+        with contextlib.suppress(VaultError):
+            return backend.create([*template, *dialect.attributes(point)])
+    return backend.create([*template, *DIALECTS[-1].attributes(point)])
 
 
 def _prove(vault: TokenVault, point: bytes) -> None:
