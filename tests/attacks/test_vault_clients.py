@@ -134,7 +134,7 @@ def test_no_client_may_delete_the_provisioning_key(each_token: CarToken, again: 
         for vault in (running.client(), named(running, "one"), by_line(running, "other")):
             point = vault.generate_provisioning_key()
             with pytest.raises(VaultError, match=r"^refused: .*contract keys only"):
-                vault._ask(delete, b"", PROVISIONING)
+                vault._request(delete, b"", PROVISIONING)
             assert p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
             vault.delete(opening(vault))
 
@@ -164,7 +164,7 @@ def outcomes(vault: service.ServiceVault, key: bytes) -> dict[str, str]:
     """Return the reason of refusal for an operation of each right, or ""."""
     case = envelopes.envelope(vault.public(PROVISIONING), 7)
     attempts: dict[str, Callable[[], object]] = {
-        "make": lambda: vault._ask(0, b""),
+        "make": lambda: vault._request(0, b""),
         "sign": lambda: vault.sign(PROVISIONING, DIGEST),
         "open": lambda: vault.open_contract_key(*case.values()),
         "delete": lambda: vault.delete(key),
@@ -293,7 +293,7 @@ def test_board_sees_its_own_envelopes_only(car_token: CarToken) -> None:
             vault.generate_provisioning_key()
             opening(vault)
         status = service.OPERATIONS.index(("status", 1))
-        report = named(running, "one")._ask(status, b"")[0]
+        report = named(running, "one")._request(status, b"")[0]
         assert b'"envelopes": 1' in report
         assert b'"client": "one"' in report
         assert b"other" not in report

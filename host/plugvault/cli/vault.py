@@ -58,7 +58,7 @@ def _explained() -> Iterator[None]:
 _REMEDIES = {
     "token-missing": "`plugvault vault list` shows those that are there",
     "module-missing": "`plugvault doctor` says what to install",
-    "pin": "check its source (--pin); a wrong PIN is tried once",
+    "pin": "check its source (--pin); a wrong one is tried once",
     "pin-locked": "its security officer can set a new PIN",
     "unavailable": "`plugvault vault list` says which libraries answer",
     "exists": "a token or key is never made over one that is there: take another label or folder",
