@@ -357,7 +357,7 @@ def lying_partner(pools: Pools, message: Any) -> Any:
         update_revocations=lambda _: None,
         signers=[],
         peers=SimpleNamespace(
-            know=lambda _: None, sign=lambda *_: message, roots=lambda: False
+            refresh_vehicle=lambda _: None, sign=lambda *_: message, roots=lambda: False
         ),
     )  # fmt: skip
 

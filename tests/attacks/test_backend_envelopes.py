@@ -252,7 +252,7 @@ def test_seen_values_of_a_partners_signature_are_kept_too(pools: Pools) -> None:
         store=pools.store,
         clock=lambda: pools.now,
         signers=[],
-        peers=SimpleNamespace(know=lambda _: None, sign=lambda *_: message),
+        peers=SimpleNamespace(refresh_vehicle=lambda _: None, sign=lambda *_: message),
     )
 
     def work(records: Records, now: float) -> SignedContract:
