@@ -60,7 +60,7 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "a control character": (
         lambda: request(PCID, organisation="Ex\x1b[31mample"),
         400,
-        "nobody can see",
+        "not printable",
     ),
     "another edition's key": (lambda: request(PCID, KEYS["secp521r1"]()), 400, "secp256r1"),
     "nothing": (lambda: b"", 400, "PKCS#10"),
