@@ -1,8 +1,8 @@
-"""What happens, read from the store once for everybody in this process who listens.
+"""Events, read from the store once for all listeners of this process.
 
-Events that happened lately are kept in memory; who is further behind, because it has been away or
-reads slowly, reads a page at a time from the store. So nobody's slowness costs memory, and no
-number of listeners makes the store busier. Nothing is polled while nobody listens.
+The latest events stay in memory. A listener that is further behind, after an absence or because it
+reads slowly, reads a page at a time from the store. So a slow listener costs no memory, and more
+listeners do not make the store busier. Without a listener the store is not polled.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from plugvault.pools.repositories import Store
 
 log = logging.getLogger("plugvault.opcp")
 
-EVERY = 0.2  # seconds between two looks into the store
+EVERY = 0.2  # seconds between two polls of the store
 PAGE = 200  # events read at once
 RECENT = 1000  # events kept in memory
 
@@ -33,33 +33,33 @@ class Feed:
         self._recent: deque[Event] = deque(maxlen=RECENT)
         self._floor = 0  # every event later than this one, up to `known`, is in `recent`
         self._known = 0
-        self.listeners: Counter[str] = Counter()  # by client
+        self.listeners: Counter[str] = Counter()  # by client_id
         self._news = asyncio.Event()
         self._starting = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def listening(self, client: str = "") -> AsyncIterator[int]:
-        """While inside, the store is looked at. Gives the place of the last event so far."""
+        """Poll the store within this context. Gives the sequence of the latest event."""
         self.listeners[client] += 1
         try:
             async with self._starting:
                 if self._task is None or self._task.done():
                     self._known = self._floor = await run_in_threadpool(self._last)
                     self._recent.clear()
-                    self._task = asyncio.create_task(self._look())
+                    self._task = asyncio.create_task(self._poll())
             yield self._known
         finally:
-            self.listeners -= Counter({client: 1})  # which leaves no zeros behind
+            self.listeners -= Counter({client: 1})  # drops the key at zero
             if not self.listeners and self._task:
                 self._task.cancel()
                 self._task = None
 
     async def after(
-        self, position: int, audiences: frozenset[str] | None, patience: float
+        self, position: int, audiences: frozenset[str] | None, seconds: float
     ) -> tuple[int, Sequence[Event]]:
-        """The next events for these audiences (None: all) and the place to go on from; none after
-        `patience` seconds in which nothing happened. For use inside `listening`.
+        """The next events for these audiences (None: all) and the position to continue from; no
+        events after so many seconds without a new one. For use inside `listening`.
 
         Raises PoolError("unavailable")."""
         if position < self._floor:
@@ -70,10 +70,10 @@ class Feed:
             return page[-1].sequence, page
         if position >= self._known:
             try:
-                await asyncio.wait_for(self._news.wait(), patience)
+                await asyncio.wait_for(self._news.wait(), seconds)
             except TimeoutError:
                 return position, ()
-        if position < self._floor:  # so much at once that it is not all in memory
+        if position < self._floor:  # more new events than fit into memory
             return position, ()
         return max(self._known, position), [
             event
@@ -81,21 +81,21 @@ class Feed:
             if event.sequence > position and (audiences is None or event.audience in audiences)
         ]
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         while True:
-            found: Sequence[Event] = ()
+            events: Sequence[Event] = ()
             try:
-                found = await run_in_threadpool(self._since, self._known, None)
-            except PoolError as error:  # it will be back; until then nothing is known to happen
+                events = await run_in_threadpool(self._since, self._known, None)
+            except PoolError as error:  # the next poll may find the database again
                 log.warning("events: %s", error)
-            if found:
-                self._recent.extend(found)
+            if events:
+                self._recent.extend(events)
                 if len(self._recent) == RECENT:
                     self._floor = self._recent[0].sequence - 1
-                self._known = found[-1].sequence
+                self._known = events[-1].sequence
                 news, self._news = self._news, asyncio.Event()
                 news.set()
-            if len(found) < PAGE:
+            if len(events) < PAGE:
                 await asyncio.sleep(EVERY)
 
     def _last(self) -> int:
@@ -104,8 +104,8 @@ class Feed:
 
     def _since(self, position: int, audiences: frozenset[str] | None) -> Sequence[Event]:
         with self._store.read() as records:
-            wanted = None if audiences is None else sorted(audiences)
-            return records.events.since(position, wanted, PAGE)
+            names = None if audiences is None else sorted(audiences)
+            return records.events.since(position, names, PAGE)
 
 
 async def feed(request: Request) -> Feed:
@@ -113,5 +113,5 @@ async def feed(request: Request) -> Feed:
     state = request.app.state
     if not hasattr(state, "feed"):
         state.feed = Feed(state.services.store)
-    found: Feed = state.feed
-    return found
+    running: Feed = state.feed
+    return running

@@ -17,7 +17,7 @@ from plugvault.pools.repositories import Store
 
 @dataclass(frozen=True)
 class Settings:
-    """What whoever runs an ecosystem may choose.
+    """The choices of an ecosystem's administrator.
 
     `open`: anyone may play any role without a token; `dual_control`: a root changes only when a
     second administrator agrees; `registered_stations`: a station's certificate is issued only

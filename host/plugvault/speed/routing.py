@@ -34,18 +34,18 @@ class Unusual(Exception):
 
 def add(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     """Give the simple endpoints of these routers, which `app` includes, the shorter way."""
-    endpoints: dict[tuple[str, str], Endpoint] = {}
+    endpoints: dict[tuple[str, str], SimpleEndpoint] = {}
     for router in routers:
         for route in router.routes:
             if not isinstance(route, APIRoute) or route.param_convertors:
                 continue
             with suppress(Unusual):
-                endpoint = Endpoint(route)
+                endpoint = SimpleEndpoint(route)
                 endpoints |= {(method, route.path): endpoint for method in route.methods or ()}
     app.router.routes.insert(0, DirectRoute(app.router, endpoints))
 
 
-class Endpoint:
+class SimpleEndpoint:
     """An endpoint, and how each of its arguments is read. Raises Unusual."""
 
     def __init__(self, route: APIRoute) -> None:
@@ -81,7 +81,7 @@ class Endpoint:
 class DirectRoute(BaseRoute):
     """Stands for all simple endpoints. `endpoints`: by method and path."""
 
-    def __init__(self, router: Any, endpoints: Mapping[tuple[str, str], Endpoint]) -> None:
+    def __init__(self, router: Any, endpoints: Mapping[tuple[str, str], SimpleEndpoint]) -> None:
         self._router, self._endpoints = router, endpoints
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

@@ -1,8 +1,8 @@
-"""Brings a database to the layout of `tables`, whatever it was made by [alembic].
+"""Migrate a database to the layout of `tables` [alembic].
 
-Several processes may open a new database at once: one of them migrates it, the others wait. A
-step happens whole or not at all. There is no way back down: a database from before the first
-step is taken up, one from a later plugvault is refused.
+Several processes may open a new database at the same time: one of them migrates it, the others
+wait. A step is one transaction. There is no downgrade. A database from before the first step is
+migrated too; one of a later plugvault is refused.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ _LOCK = {
 
 
 class StoreError(EvccError):
-    """A database that this plugvault must not touch."""
+    """A database that this version of plugvault must not use."""
 
     REASONS = ("newer",)
 
@@ -36,24 +36,24 @@ def migrate(engine: Engine) -> None:
         connection.rollback()
         for statement in _LOCK[engine.dialect.name]:
             connection.exec_driver_sql(statement)
-        revision = _revision(connection)  # another process may just have done it
-        known = {step.revision for step in ScriptDirectory(_place()).walk_revisions()}
-        if revision is not None and revision not in known:
+        revision = _revision(connection)  # another process may just have migrated it
+        revisions = {step.revision for step in ScriptDirectory(_scripts()).walk_revisions()}
+        if revision is not None and revision not in revisions:
             raise StoreError(
                 "newer", f"The database was last used by a later plugvault ({revision})."
             )
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", _place().replace("%", "%%"))
+        config.set_main_option("script_location", _scripts().replace("%", "%%"))
         command.upgrade(config, "head")
         connection.commit()
 
 
-def _place() -> str:
+def _scripts() -> str:
     return str(Path(__file__).parent / "migrations")
 
 
 def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
-    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    return None if found is None else str(found)
+    version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if version is None else str(version)

@@ -1,9 +1,9 @@
-"""The tables, one per record of `plugvault.pools.records`, its columns named and placed as the
-record's fields; what only the store needs stands after them.
+"""The tables, one per record of `plugvault.pools.records`. Columns have the names and the order of
+the record's fields; columns that only the store needs follow them.
 
-Beside them: `chains` keeps what stands above many certificates once, `listeners` the scopes of
-each webhook where an index finds them, and `versions` says whether a copy in memory is still good.
-A change here needs a step in `migrations/versions`; a test compares the two.
+Further tables: `chains` stores each certificate chain once, `listeners` has the scopes of each
+webhook for an index, and `versions` tells whether a cached table is still current. A change here
+needs a step in `migrations/versions`; a test compares the two.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ def _some(name: str, kind: Any = Text, **options: Any) -> Column[Any]:
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """Of an index over a part of its table: statements must say the condition in these words."""
+    """Of an index over a part of its table: a statement must have the condition in these words."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 

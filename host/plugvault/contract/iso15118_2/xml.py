@@ -59,7 +59,7 @@ def _hex(text: str) -> bytes:
 
 BASE64: _Text = (_decode, pybase64.b64encode_as_string)
 HEX: _Text = (_hex, lambda value: value.hex().upper())
-STRING: _Text = (str, str)
+STRING: _Text = (str, escape)
 
 
 class _Node:
@@ -145,7 +145,7 @@ def _write(name: str, node: _Node, value: Any, attributes: str = "") -> str:
         if key in value:
             attributes += f" {_prefixed(attribute)}={quoteattr(value[key])}"
     if node.text:
-        content = escape(node.text[1](value["value"] if node.attributes else value))
+        content = node.text[1](value["value"] if node.attributes else value)
     else:
         content = "".join(
             _write(_PREFIX[namespace] + child, inner, item)
