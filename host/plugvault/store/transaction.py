@@ -92,6 +92,9 @@ class Transaction:
         rows = [prepared.row(row) for row in values]
         if rows:
             self.changes += 1
+        if len(rows) == 1:  # psycopg enters its pipeline mode for more, which costs round trips
+            self.connection.execute(prepared.text, rows[0])
+        elif rows:
             self.connection.cursor().executemany(prepared.text, rows)
 
     def lock(self, *names: str) -> None:
