@@ -147,22 +147,22 @@ class Tables:
     # -- content models ---------------------------------------------------------------------
 
     def _particle(self, particle: Particle, mixed: int, often: Counter[str]) -> bytes:
-        low, high, what = particle.low, particle.high, particle.what
-        if what == "any":  # taking it is refused, so it needs no repetition
+        low, high, kind = particle.low, particle.high, particle.kind
+        if kind == "any":  # taking it is refused, so it needs no repetition
             return bytes([g.ANY | mixed | (0 if low else g.OPTIONAL)])
-        if what == "element" and len(particle.item) == 1:
+        if kind == "element" and len(particle.item) == 1:
             return self._counted(particle.item[0], low, high, mixed, often)
-        if what == "element":
-            one = [self._counted(e, 1, 1, mixed, often) for e in particle.item]
-            body = _choice(one)
+        if kind == "element":
+            elements = [self._counted(e, 1, 1, mixed, often) for e in particle.item]
+            body = _choice(elements)
         else:
             parts = [self._particle(p, mixed, often) for p in particle.item]
-            body = _choice(parts) if what == "choice" else b"".join(parts)
+            body = _choice(parts) if kind == "choice" else b"".join(parts)
         if not body or (low, high) == (1, 1):
             return body
         if (low, high) == (0, 1):
             return _jump(g.SPLIT, len(body)) + body
-        if what == "sequence" and sum(p.what != "any" for p in particle.item) > 1:
+        if kind == "sequence" and sum(p.kind != "any" for p in particle.item) > 1:
             raise SchemaError("repeated sequence: lists of members would lose its order")
         if (low, high) == (0, UNBOUNDED):
             return _jump(g.SPLIT, len(body) + 3) + body + _jump(g.JUMP, -len(body) - 6)
@@ -192,7 +192,7 @@ def _occurrences(particle: Particle) -> Counter[str]:
     for item in particle.item:
         if isinstance(item, Element):
             total |= Counter({item.local: 1})
-        elif particle.what == "choice":
+        elif particle.kind == "choice":
             total |= _occurrences(item)
         else:
             total += _occurrences(item)

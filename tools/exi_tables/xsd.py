@@ -1,6 +1,6 @@
 """XML Schema documents to the few components EXI 1.0 section 8.5.4 looks at.
 
-Reads a schema and what it imports: element declarations, complex types (extension, simple and
+Reads a schema and its imports: element declarations, complex types (extension, simple and
 mixed content), simple types with the facets that change the coding, substitution groups. What
 the V2G schemas do not use (restriction of complex types, named groups, attribute wildcards,
 unions, lists, patterns, dates, floats, `nillable`) is refused aloud, never skipped.
@@ -59,10 +59,10 @@ class Element:
 
 @dataclass
 class Particle:
-    """`what`: element (then `item` is its declarations, the substitution group sorted), sequence
+    """`kind`: element (then `item` is its declarations, the substitution group sorted), sequence
     or choice (then `item` is particles), any."""
 
-    what: str
+    kind: str
     low: int
     high: int
     item: list[Any] = field(default_factory=list)
@@ -76,16 +76,16 @@ class Complex:
 
 
 def _integers() -> dict[str, Simple]:
-    found = {
+    types = {
         "integer": Simple("integer"),
         "nonNegativeInteger": Simple("integer", 0),
         "positiveInteger": Simple("integer", 1),
     }
     for name, bits in _BITS.items():
         half = 1 << bits - 1
-        found[name.lower()] = Simple("integer", -half, half - 1)
-        found["unsigned" + name] = Simple("integer", 0, 2 * half - 1)
-    return found
+        types[name.lower()] = Simple("integer", -half, half - 1)
+        types["unsigned" + name] = Simple("integer", 0, 2 * half - 1)
+    return types
 
 
 BUILTIN = _integers() | {
@@ -110,11 +110,11 @@ class Schema:
         self.elements: list[Element] = []
         self.attributes: list[Attribute] = []
         self.globals = sorted(
-            (self._global(name) for what, *name in self._top if what == "element"),
+            (self._global(name) for tag, *name in self._top if tag == "element"),
             key=lambda e: e.qname,
         )
-        for what, uri, local in list(self._top):
-            if what == "complexType":
+        for tag, uri, local in list(self._top):
+            if tag == "complexType":
                 self._type((uri, local))
 
     def _load(self, path: Path) -> None:
@@ -127,17 +127,17 @@ class Schema:
             prefixes.setdefault(prefix, uri)
         document = _Document(prefixes, root)
         for node in root:
-            what = node.tag.removeprefix(XS)
-            if what in ("import", "include"):
+            tag = node.tag.removeprefix(XS)
+            if tag in ("import", "include"):
                 self._load((path.parent / node.attrib["schemaLocation"]).resolve())
-            elif what in ("element", "complexType", "simpleType"):
+            elif tag in ("element", "complexType", "simpleType"):
                 name = document.uri, node.attrib["name"]
-                self._top[what, *name] = node, document
+                self._top[tag, *name] = node, document
                 if "substitutionGroup" in node.attrib:
                     head = document.resolve(node.attrib["substitutionGroup"])
                     self._members.setdefault(head, []).append(name)
-            elif what != "annotation":
-                raise SchemaError(f"{path.name}: top-level {what}")
+            elif tag != "annotation":
+                raise SchemaError(f"{path.name}: top-level {tag}")
 
     @contextmanager
     def _inside(self, node: ET.Element) -> Iterator[None]:
@@ -181,12 +181,12 @@ class Schema:
 
     def _substitutes(self, head: tuple[str, str]) -> list[Element]:
         """The head and everything that can stand for it, in EXI's order (8.5.4.1.6)."""
-        found, waiting = [], [head]
+        elements, waiting = [], [head]
         while waiting:
             name = waiting.pop()
-            found.append(self._global(name))
+            elements.append(self._global(name))
             waiting += self._members.get(name, [])
-        return sorted(found, key=lambda e: e.qname)
+        return sorted(elements, key=lambda e: e.qname)
 
     # -- types ------------------------------------------------------------------------------
 
@@ -213,15 +213,15 @@ class Schema:
             raise SchemaError("simple type restricting a complex one")
         low, high, values = base.low, base.high, []
         for facet in restriction:
-            what, value = facet.tag.removeprefix(XS), facet.get("value", "")
-            if what == "enumeration":
+            tag, value = facet.tag.removeprefix(XS), facet.get("value", "")
+            if tag == "enumeration":
                 values.append(value)
-            elif what == "minInclusive":
+            elif tag == "minInclusive":
                 low = int(value)
-            elif what == "maxInclusive":
+            elif tag == "maxInclusive":
                 high = int(value)
-            elif what not in _IGNORED:
-                raise SchemaError("facet " + what)
+            elif tag not in _IGNORED:
+                raise SchemaError("facet " + tag)
         if values:
             if base.kind != "string":
                 raise SchemaError("enumeration of " + base.kind)
@@ -233,10 +233,10 @@ class Schema:
         body, attributes = node, []
         content: Particle | Simple | None = None
         for inner in ("complexContent", "simpleContent"):
-            found = node.find(XS + inner)
-            if found is None:
+            node_inside = node.find(XS + inner)
+            if node_inside is None:
                 continue
-            extension = found.find(XS + "extension")
+            extension = node_inside.find(XS + "extension")
             if extension is None:
                 raise SchemaError(inner + " without extension")
             base = self._type(document.resolve(extension.attrib["base"]))
@@ -247,17 +247,17 @@ class Schema:
                 content = base
             body = extension
         for child in body:
-            what = child.tag.removeprefix(XS)
-            if what in ("sequence", "choice"):
+            tag = child.tag.removeprefix(XS)
+            if tag in ("sequence", "choice"):
                 own = self._particle(child, document)
                 if isinstance(content, Simple):
                     raise SchemaError("particle after simple content")
                 both = content and Particle("sequence", 1, 1, [content, own])
                 content = both or own
-            elif what == "attribute":
+            elif tag == "attribute":
                 attributes.append(self._attribute(child, document))
-            elif what not in ("complexContent", "simpleContent", "annotation"):
-                raise SchemaError("in complexType: " + what)
+            elif tag not in ("complexContent", "simpleContent", "annotation"):
+                raise SchemaError("in complexType: " + tag)
         attributes.sort(key=lambda a: (a.local, a.uri))
         return Complex(attributes, content, mixed)
 
@@ -267,31 +267,31 @@ class Schema:
         if not isinstance(kind, Simple):
             raise SchemaError("attribute of a complex type")
         uri = document.uri if form == "qualified" else ""
-        found = Attribute(uri, node.attrib["name"], kind, node.get("use") == "required")
-        self.attributes.append(found)
-        return found
+        attribute = Attribute(uri, node.attrib["name"], kind, node.get("use") == "required")
+        self.attributes.append(attribute)
+        return attribute
 
     def _particle(self, node: ET.Element, document: "_Document") -> Particle:
-        what = node.tag.removeprefix(XS)
+        tag = node.tag.removeprefix(XS)
         low = int(node.get("minOccurs", "1"))
         most = node.get("maxOccurs", "1")
         high = UNBOUNDED if most == "unbounded" else int(most)
         item: list[Any]
-        if what in ("sequence", "choice"):
+        if tag in ("sequence", "choice"):
             item = [self._particle(n, document) for n in node if n.tag != XS + "annotation"]
-        elif what == "any":
+        elif tag == "any":
             if node.get("namespace", "##any") not in ("##any", "##other"):
                 raise SchemaError("wildcard of listed namespaces")
             item = []
-        elif what == "element" and "ref" in node.attrib:
+        elif tag == "element" and "ref" in node.attrib:
             item = self._substitutes(document.resolve(node.attrib["ref"]))
-        elif what == "element":
+        elif tag == "element":
             form = node.get("form", document.elements)
             uri = document.uri if form == "qualified" else ""
             item = [self._element(node, document, uri)]
         else:
-            raise SchemaError("particle " + what)
-        return Particle(what, low, high, item)
+            raise SchemaError("particle " + tag)
+        return Particle(tag, low, high, item)
 
 
 class _Document:
