@@ -75,7 +75,7 @@ OPERATIONS = {
         "GET /v1/ccp/signedContractData/{pcid}",
     ],
     "est": [
-        "POST /.well-known_names/est/{ca}/simpleenroll/{iso-version}",
+        "POST /.well-known/est/{ca}/simpleenroll/{iso-version}",
         "GET /{ca}/cacerts/{iso-version}/{algorithm}/",
     ],
     "webhooks": [
@@ -90,7 +90,7 @@ OPERATIONS = {
 # Where a file is wrong by its own words, its own samples or what live clients do, and what it must
 # say instead: (where, what; None takes it out, why).
 INSTALL = "/v1/ccp/signedContractData"
-ENROLL = "/.well-known_names/est/{ca}/simpleenroll/{iso-version}"
+ENROLL = "/.well-known/est/{ca}/simpleenroll/{iso-version}"
 CACERTS = "/{ca}/cacerts/{iso-version}/{algorithm}/"
 CERTS_ONLY = "application/pkcs7-mime"
 _SCHEMA = ("content", "application/json", "schema")
