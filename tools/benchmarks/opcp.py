@@ -1,17 +1,17 @@
-"""The two requests that matter most, over HTTP with every check, beside their own cryptography.
+"""The two most important requests, over HTTP with every check, beside their own cryptography.
 
 `PUT /v1/cps/contractData/signed` with a PCID: contract data is checked, signed by the CPS and
-stored. `POST /v1/ccp/signedContractData`: a vehicle's request is verified and answered, its
-operator told. Every request is another vehicle's and another contract's; connections are kept.
-`opcp_bare.py` says which cryptography it is.
+stored. `POST /v1/ccp/signedContractData`: a vehicle's request is verified and answered, and its
+operator gets an event. Every request is for another vehicle and another contract; connections stay
+open. `opcp_bare.py` is the cryptography.
 
 A machine's speed changes within seconds. So the bare loops and the ecosystems of both databases
-take short turns, all alive in one run, on the same two cores, which the requests' sender uses too,
-and each ratio is the median of the turns'. At the end of a turn requests arrive at random moments,
-at 80 % of what the turn reached.
+alternate in short rounds of one run, on the same two cores, which the sender of the requests uses
+too, and each ratio is the median of its rounds. At the end of a round, requests arrive at random
+moments, at 80 % of the rate that the round reached.
 
-Databases and tokens are in memory where there is such a place (/dev/shm): it is not the disk
-that is measured. PostgreSQL is a private cluster with flushes on, and two processes answer.
+Databases and tokens are in memory (/dev/shm) where the machine has that folder, to leave the disk
+out. PostgreSQL is a private cluster with flushes on, and two processes answer.
 """
 
 import statistics
@@ -51,18 +51,18 @@ def bare(folder: Path, kind: str, processes: int) -> float:
         for loop in loops:
             assert loop.stdout
             loop.stdout.readline()  # ready
-        found = []
+        rates = []
         for loop in loops:
             assert loop.stdin
             loop.stdin.close()
         for loop in loops:
             assert loop.stdout
-            found.append(float(loop.stdout.readline()))
-    return sum(found)
+            rates.append(float(loop.stdout.readline()))
+    return sum(rates)
 
 
 class Side:
-    """An ecosystem on one database, and what came of asking it. `processes` answer."""
+    """An ecosystem on one database, and the results of its rounds. `processes` answer."""
 
     def __init__(self, title: str, server: Server, processes: int) -> None:
         self.title, self._server, self._processes = title, server, processes
@@ -76,24 +76,24 @@ class Side:
             fleet.register(server.database, (fleet.record(car.pcid, car.leaf) for car in cars))
 
     def begin(self, kind: str) -> None:
-        self._kind, self._left = kind, iter(self._calls[kind])
+        self._kind, self._rest_of_calls = kind, iter(self._calls[kind])
         self.reached: list[float] = []
         self._bare: list[float] = []
         self._paced: list[dict[str, Any]] = []
         self._server.send(self._next(WARM))
 
-    def turn(self) -> None:
+    def measure(self) -> None:
         self._bare.append(bare(self._server.folder, self._kind, self._processes))
         reached = rate(self._server.send(self._next(CALLS)))
         self.reached.append(reached)
         self._paced.append(self._server.send(self._next(PACED), LOAD * reached))
 
     def _next(self, count: int) -> list[Call]:
-        return list(islice(self._left, count))
+        return list(islice(self._rest_of_calls, count))
 
     def rows(self) -> list[Row]:
         title = f"{KINDS[self._kind]} on {self.title}, of its bare cryptography"
-        sender = statistics.median(one["cpu"] for one in self._paced)
+        sender = statistics.median(result["cpu"] for result in self._paced)
         return [
             {
                 "name": title,
@@ -140,7 +140,7 @@ def postgresql() -> Iterator[str | None]:
 
 def bench() -> list[Row]:
     memory = Path("/dev/shm")
-    found: list[Row] = []
+    rows: list[Row] = []
     with ExitStack() as stack:
         folder = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="pv-", dir=memory if memory.is_dir() else None)
@@ -156,18 +156,18 @@ def bench() -> list[Row]:
                 side.begin(kind)
             for _ in range(ROUNDS):
                 for side in sides:
-                    side.turn()
-            found += compared(kind, sides)
-    return found
+                    side.measure()
+            rows += compared(kind, sides)
+    return rows
 
 
 def compared(kind: str, sides: list[Side]) -> list[Row]:
-    first, *others = sides
+    first, *slower = sides
     rows = first.rows()
     rows[0]["at_least"] = AT_LEAST
-    for other in others:
-        rows += other.rows()
-        ratio = statistics.median(map(truediv, other.reached, first.reached))
+    for side in slower:
+        rows += side.rows()
+        ratio = statistics.median(map(truediv, side.reached, first.reached))
         name = f"{KINDS[kind]}, PostgreSQL of SQLite"
         rows.append({"name": name, "value": ratio, "unit": "×", "at_least": 1.0})
     return rows

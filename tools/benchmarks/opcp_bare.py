@@ -6,8 +6,8 @@
 vehicle's provisioning certificate are verified, SignedInfo is signed by the CPS leaf's key in its
 SoftHSM token, and that signature verified before a vehicle would refuse it; SHA-256 of both
 certificates, the four signed elements and SignedInfo. "post", a vehicle's request answered: the
-vehicle's key, which nobody has seen before, is taken from its point, and the signatures over its
-request and over its provisioning certificate are verified; SHA-256 of both, and of SignedInfo.
+vehicle's key, new for each request, is taken from its point, and the signatures over its request
+and over its provisioning certificate are verified; SHA-256 of both, and of SignedInfo.
 Signatures that are the same for every request (of sub-CAs, of
 the access token) are not counted, and there is no ECDH in either: sealing is the operator's,
 opening the vehicle's. Keys of CAs and of the CPS are loaded beforehand. Prints rounds per second.

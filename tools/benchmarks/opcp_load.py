@@ -1,15 +1,15 @@
-"""Send prepared HTTP requests over a few connections, and say how long the answers took.
+"""Send prepared HTTP requests over a few connections, and print the times of their answers.
 
     opcp_load.py PORT CONNECTIONS RATE < requests
 
 `requests`: a marshalled list of whole HTTP/1.1 requests. RATE: requests per second, which arrive
-at random moments whatever the server does, and wait here when it is slow: that waiting counts.
+at random moments, and wait here while the server is slow; that wait counts.
 0: the next request as soon as a connection is free. Prints JSON: "seconds" for all of them, "rate"
-(answers per second, once a quarter of them has warmed what a pause has left cold), "latencies" in
+(answers per second, after a first quarter that warms the caches), "latencies" in
 milliseconds, sorted, "statuses", "cpu" (share of one core spent here), "refused" (the first answer
-that is no success).
+that is not a success).
 
-Plain sockets and nothing else, for it runs on the cores of what it measures.
+Plain sockets and nothing else, because it shares the cores with the server.
 """
 
 import json
@@ -24,14 +24,14 @@ from collections import Counter, deque
 
 def arrivals(count: int, rate: float) -> list[float]:
     """Seconds from the start at which requests arrive."""
-    chance, at, found = random.Random(1), 0.0, []  # the same moments each time
+    chance, at, moments = random.Random(1), 0.0, []  # the same moments each time
     for _ in range(count):
-        found.append(at)
+        moments.append(at)
         at += chance.expovariate(rate) if rate else 0.0
-    return found
+    return moments
 
 
-def whole(answer: bytes) -> bool:
+def is_complete(answer: bytes) -> bool:
     head = answer.find(b"\r\n\r\n")
     if head < 0:
         return False
@@ -43,10 +43,10 @@ def run(port: int, connections: int, rate: float, requests: list[bytes]) -> dict
     due = arrivals(len(requests), rate)
     poll, sockets = select.epoll(), {}
     for _ in range(connections):
-        one = socket.create_connection(("127.0.0.1", port))
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sockets[one.fileno()] = one
-        poll.register(one, select.EPOLLIN)
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sockets[connection.fileno()] = connection
+        poll.register(connection, select.EPOLLIN)
     free, began, answers = deque(sockets), {}, dict.fromkeys(sockets, b"")
     statuses: Counter[str] = Counter()
     latencies, refused, sent, warm, warm_at = [], None, 0, len(requests) // 4, 0.0
@@ -61,7 +61,7 @@ def run(port: int, connections: int, rate: float, requests: list[bytes]) -> dict
         pause = max(0.0, due[sent] - now) if sent < len(requests) and free else -1
         for at, _ in poll.poll(pause):
             answer = answers[at] + sockets[at].recv(1 << 16)
-            if not whole(answer):
+            if not is_complete(answer):
                 answers[at] = answer
                 continue
             answers[at] = b""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -50,17 +50,19 @@ class Server:
         command += [f"--data={folder}", f"--database={database}", f"--processes={processes}"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self._process.stdout
-        said = self._process.stdout.readline()
-        if not said:
+        line = self._process.stdout.readline()
+        if not line:
             raise RuntimeError("the sandbox did not start")
-        self.report = json.loads(said)
+        self.report = json.loads(line)
         self.port = int(self.report["url"].rsplit(":", 1)[1])
-        self.tokens = {role: self._token(given) for role, given in self.report["roles"].items()}
+        self.tokens = {
+            role: self._token(credentials) for role, credentials in self.report["roles"].items()
+        }
 
     def _token(self, credentials: dict[str, str]) -> str:
         body = json.dumps({**credentials, "grant_type": "client_credentials"}).encode()
-        asked = Request(self.report["token_url"], body, {"Content-Type": "application/json"})
-        with urlopen(asked) as answer:
+        request = Request(self.report["token_url"], body, {"Content-Type": "application/json"})
+        with urlopen(request) as answer:
             return str(json.load(answer)["access_token"])
 
     def close(self) -> None:
@@ -68,28 +70,28 @@ class Server:
         self._process.communicate()
 
     def send(self, calls: Sequence["Call"], rate: float = 0.0) -> dict[str, Any]:
-        """What `opcp_load.py` says of these calls. RuntimeError when one is refused."""
+        """The report of `opcp_load.py` on these calls. RuntimeError when one is refused."""
         with self.sending(calls, rate) as sent:
             pass
         return sent
 
     @contextmanager
     def sending(self, calls: Sequence["Call"], rate: float) -> Iterator[dict[str, Any]]:
-        """The same, with something else going on meanwhile; filled in when that is over."""
+        """The same, beside other work; the report is filled in at the end of that work."""
         command = [sys.executable, HERE / "opcp_load.py", self.port, CONNECTIONS, rate]
         wire = marshal.dumps([call.wire(self.tokens) for call in calls])
-        found: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         with subprocess.Popen(
             list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as load:
             assert load.stdin
             load.stdin.write(wire)
             load.stdin.close()
-            yield found
+            yield report
             assert load.stdout
-            found |= json.load(load.stdout)
-        if found["refused"]:
-            raise RuntimeError(f"{found['statuses']}: {found['refused']}")
+            report |= json.load(load.stdout)
+        if report["refused"]:
+            raise RuntimeError(f"{report['statuses']}: {report['refused']}")
 
 
 def multiply(file: Path, table: Table, count: int, changed: Mapping[str, str]) -> None:
@@ -99,7 +101,7 @@ def multiply(file: Path, table: Table, count: int, changed: Mapping[str, str]) -
     values = ", ".join(changed.get(name, f't."{name}"') for name in table.columns.keys())  # noqa: SIM118
     with closing(sqlite3.connect(file)) as database:
         (last,) = database.execute(f"SELECT max(rowid) FROM {table.name}").fetchone()
-        for first in range(0, count, PART):  # others write meanwhile
+        for first in range(0, count, PART):  # the server writes between two parts
             database.execute(
                 f"WITH RECURSIVE n(i) AS (SELECT {first + 1} UNION ALL"
                 f" SELECT i + 1 FROM n WHERE i < {min(first + PART, count)})"
@@ -121,7 +123,7 @@ def serving(folder: Path, database: str | None = None, processes: int = 1) -> It
 
 @dataclass(frozen=True)
 class Call:
-    """One request. `role`: whose access token it carries; `media`: type of the body."""
+    """One request. `role`: the role of its access token; `media`: type of the body."""
 
     method: str
     path: str
@@ -153,8 +155,8 @@ class Fleet:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.now = time.time()
-        kept = Folder(folder)
-        self._pki = Authorities(kept, kept.tokens(stack, *LABELS), self.now, "http://localhost")
+        data = Folder(folder)
+        self._pki = Authorities(data, data.tokens(stack, *LABELS), self.now, "http://localhost")
         self._v2g = x509.parse(self._pki.v2g.root)
         self.hosted = self._pki.hosted
 
@@ -184,13 +186,10 @@ class Fleet:
     def register(self, database: str, vehicles: Iterator[Provisioning]) -> None:
         """Put vehicles into the pool of a sandbox."""
         store = SqlStore.open(database)
-        left = True
-        while left:
+        while batch := list(islice(vehicles, BATCH)):
             with store.write() as records:
-                left = False
-                for _, vehicle in zip(range(BATCH), vehicles, strict=False):
+                for vehicle in batch:
                     records.vehicles.put(vehicle)
-                    left = True
         store.close()
 
     def put(self, car: Car, number: int) -> Call:
@@ -216,17 +215,17 @@ class Fleet:
     def post(self, car: Car) -> Call:
         """POST signedContractData: the vehicle's request, through a charge point operator."""
         name = "CertificateInstallationReq"
-        asked = messages.certificate_installation_req("id1", car.leaf, [self._v2g])
-        signed = signature.sign([("id1", name, asked)], raw_signer(car.key))
-        raw = exi.encode(messages.envelope(bytes(range(1, 9)), name, asked, signed))
+        installation = messages.certificate_installation_req("id1", car.leaf, [self._v2g])
+        signed = signature.sign([("id1", name, installation)], raw_signer(car.key))
+        raw = exi.encode(messages.envelope(bytes(range(1, 9)), name, installation, signed))
         body = {"certificateInstallationReq": encode(raw), "xsdMsgDefNamespace": ISO2}
         return Call("POST", "/v1/ccp/signedContractData", "CPO", json.dumps(body).encode())
 
 
 def percentile(sent: Sequence[dict[str, Any]], share: float) -> float:
-    """Milliseconds, of all that was sent."""
-    found: list[float] = sorted(chain.from_iterable(one["latencies"] for one in sent))
-    return found[min(len(found) - 1, int(share * len(found)))]
+    """A percentile of all latencies, in milliseconds."""
+    latencies: list[float] = sorted(chain.from_iterable(report["latencies"] for report in sent))
+    return latencies[min(len(latencies) - 1, int(share * len(latencies)))]
 
 
 def rate(sent: dict[str, Any]) -> float:
