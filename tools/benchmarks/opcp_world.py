@@ -7,7 +7,6 @@ are sent by `opcp_load.py`, in a process of its own, on the same two cores.
 
 import json
 import marshal
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -66,7 +65,7 @@ class Server:
             return str(json.load(answer)["access_token"])
 
     def close(self) -> None:
-        self._process.send_signal(signal.SIGINT)
+        self._process.terminate()
         self._process.communicate()
 
     def send(self, calls: Sequence["Call"], rate: float = 0.0) -> dict[str, Any]:
