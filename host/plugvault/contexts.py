@@ -18,8 +18,8 @@ class Closeable:
 
 
 class Startable(Closeable):
-    """`with` calls `_start()` first. What that puts into `_stack` is closed at the end, and at
-    once when the start fails."""
+    """`with` calls `_start()` first. The contents of `_stack` are closed at the end, and at once
+    when the start fails."""
 
     _stack: ExitStack
 

@@ -94,7 +94,7 @@ class Vault:
             creations have left without an id."""
 
         def custody(self, key: bytes):
-            """What of a key was ever outside the token: a word of `levels.WORDS`."""
+            """The custody of a key, a word of `levels.WORDS`: the parts that were ever outside."""
 
         def random(self, n: int):
             """Random bytes, 1 to 256."""

@@ -12,8 +12,8 @@ from .cryptoki import CKA_TOKEN, in_two_steps
 
 
 class TokenFiles:
-    """What a PKCS#11 library needs for the files it keeps its tokens in. This base class is for a
-    library without files, such as a secure element's; see `softhsm` and `nss` for the others.
+    """The care for a PKCS#11 library's token files. This base class is for a library without
+    files, such as a secure element's; see `softhsm` and `nss` for the others.
 
     label: of the token.
     """

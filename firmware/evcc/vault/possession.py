@@ -10,5 +10,5 @@ def proves_possession(vault, key: bytes, point: bytes) -> bool:
 
 
 def possession_digest(nonce: bytes) -> bytes:
-    """What is signed to prove possession of a key: no digest of anything else."""
+    """The digest that a proof of possession signs. It is the digest of no other message."""
     return hashlib.sha256(b"plugvault proof of possession" + nonce).digest()

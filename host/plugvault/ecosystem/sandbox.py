@@ -83,7 +83,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What clients of a prepared ecosystem need. tls: how they trust its HTTPS."""
+    """The data for clients of a prepared ecosystem. tls: their trust in its HTTPS."""
 
     credentials: dict[str, Credentials]
     v2g_root: bytes
