@@ -99,7 +99,7 @@ def test_ctrl_c_ends_every_process_and_leaves_no_folder(tmp_path: Path, softhsm:
 
 
 def test_a_webhook_is_called_although_every_process_was_killed(softhsm: Path, receiver: Receiver):
-    """The receiver is on this machine; its network is allowed."""
+    """A delivery that died with its process is repeated after `worker.LEASE`."""
     options = ("--port", "0", "--allow-network", "127.0.0.0/8")
     running = Running(*options, PLUGVAULT_PKCS11_MODULE=str(softhsm))
     try:

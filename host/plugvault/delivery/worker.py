@@ -25,7 +25,7 @@ from plugvault.pools.repositories import Store
 log = logging.getLogger("plugvault.delivery")
 
 TIMEOUT = 10.0  # seconds a receiver has for its whole answer
-LEASE = 60.0  # seconds until another worker may take over a delivery
+LEASE = 30.0  # seconds until another worker may take over a delivery
 THREADS = 64  # concurrent deliveries
 PER_WEBHOOK = 4  # of them to one webhook
 POLL = 0.2  # seconds between two queries of the store when nothing is due
