@@ -25,10 +25,12 @@ def on_curve(point: bytes) -> bool:
     return _decode(point) is not None
 
 
-def verify(point: bytes, digest: bytes, signature: bytes) -> bool:
+def verify(point: bytes, digest: bytes, signature: bytes, pause=None) -> bool:
     """True when `signature` is over `digest` under the public key `point`.
 
     point: 65 bytes, 0x04‖X‖Y. digest: 32 bytes. signature: 64 bytes, r‖s.
+    pause: a function without arguments, called after each operation on points: some 340 times, so
+    that a slow board can serve its link in between. Its errors end the verification.
     False for everything else: wrong lengths, a point off the curve, r or s zero or not below N.
     """
     q = _decode(point)
@@ -46,11 +48,16 @@ def verify(point: bytes, digest: bytes, signature: bytes) -> bool:
         _g_multiples,
         _naf(r * w % N),
         _odd_multiples(q),
+        pause or _go_on,
     )
     # x/z^2 mod P, then mod N, must be r. N < P, so r + N may be the coordinate too. Infinity is
     # (1, 1, 0), which no r fits.
     zz = z * z % P
     return (r * zz - x) % P == 0 or (r + N < P and ((r + N) * zz - x) % P == 0)
+
+
+def _go_on():
+    """Do not pause."""
 
 
 def _decode(point):
@@ -148,7 +155,7 @@ def _affine(table):
     return out
 
 
-def _sum_of_products(digits1, table1, digits2, table2):
+def _sum_of_products(digits1, table1, digits2, table2, pause):
     """k1*A + k2*B in Jacobian coordinates, from digits and odd multiples of each."""
     x, y, z = 1, 1, 0
     at = len(digits1)
@@ -156,6 +163,7 @@ def _sum_of_products(digits1, table1, digits2, table2):
         at -= 1
         if z:
             x, y, z = _double(x, y, z)
+            pause()
         for d, table in ((digits1[at], table1), (digits2[at], table2)):
             if d:
                 if d < 128:
@@ -164,4 +172,5 @@ def _sum_of_products(digits1, table1, digits2, table2):
                     x2, y2, z2, zz2, zzz2 = table[(256 - d) >> 1]
                     y2 = P - y2
                 x, y, z = _add(x, y, z, x2, y2, z2, zz2, zzz2)
+                pause()
     return x, y, z

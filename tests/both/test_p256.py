@@ -3,7 +3,8 @@
 import json
 
 from evcc import p256
-from helpers import vector
+from evcc.vault import Vault
+from helpers import raises, vector
 
 
 def _cases():
@@ -18,6 +19,29 @@ def test_every_case_is_judged_as_openssl_does():
         seen.add(name)
     for name in ("sum is infinity", "u1*G = u2*Q at once", "r + n is the coordinate", "r zero"):
         assert name in seen
+
+
+def test_verification_pauses_after_each_operation_on_points():
+    _, point, digest, signature, _ = next(_cases())
+    pauses = []
+    assert p256.verify(point, digest, signature, lambda: pauses.append(1))
+    assert 256 + 60 < len(pauses) < 256 + 120  # doublings, and one addition in some six digits
+
+
+def test_error_of_a_pause_ends_the_verification():
+    def gone():
+        raise OSError(5)
+
+    _, point, digest, signature, _ = next(_cases())
+    assert raises(OSError, None, p256.verify, point, digest, signature, gone)
+
+
+def test_vault_without_a_verification_of_its_own_has_this_one():
+    vault, pauses = Vault(), []
+    vault.pause = lambda: pauses.append(1)
+    for name, point, digest, signature, ok in _cases():
+        assert vault.verify(point, digest, signature) is ok, name
+    assert pauses
 
 
 def test_lengths_other_than_the_right_ones_are_no():
