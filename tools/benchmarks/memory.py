@@ -23,7 +23,7 @@ from plugvault.tokens import TokenStore
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service.service import VaultService
-from sizes import compile_all
+from sizes import all_files, board_files, budgets, compile_to
 
 HERE = Path(__file__).parent
 KIB = 1024
@@ -68,7 +68,8 @@ def bench() -> list[dict[str, object]]:
         raise RuntimeError("no 32-bit MicroPython here; `make` says why")
     with tempfile.TemporaryDirectory(prefix="pv-") as name:
         folder = Path(name)
-        bytecode = sum(compile_all(folder / "mpy").values())
+        sizes = compile_to(folder / "mpy", all_files())  # the service is at a Unix socket here
+        bytecode = sum(sizes[name] for name in board_files())
         env = {**runtime.env(), "MICROPYPATH": f"{folder / 'mpy'}:{runtimes.firmware()}:.frozen"}
         store, pin = TokenStore(folder / "hsm"), secrets.token_hex(8)
         store.init_token("car", pin, secrets.token_hex(8))
@@ -95,10 +96,10 @@ def bench() -> list[dict[str, object]]:
     installation = f"installing {size:,} bytes, 32 bits"
     return [
         {
-            "name": "evcc as .mpy, complete",
+            "name": "evcc as .mpy, what a board needs",
             "value": bytecode,
             "unit": "bytes",
-            "note": "aim 65,536",
+            "budget": budgets()["bytecode"],
         },
         {"name": f"{installation}: smallest heap", "value": high, "unit": "bytes", "budget": HEAP},
         {
