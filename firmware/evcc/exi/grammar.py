@@ -85,21 +85,20 @@ class Grammar:
         """Text of one name, made once."""
         text = self._names.get(index)
         if text is None:
-            at, names = self._place(index), self.tables.NAMES
+            at, names, pairs = self._place(index), self.tables.NAMES, self.tables.PAIRS
             octets = bytearray()
             while names[at]:
-                self._unpack(names[at], octets)
+                waiting = [names[at]]
+                while waiting:
+                    octet = waiting.pop()
+                    if octet < 0x80:
+                        octets.append(octet)
+                    else:
+                        pair = 2 * (octet - 0x80)
+                        waiting += [pairs[pair + 1], pairs[pair]]
                 at += 1
             text = self._names[index] = str(octets, "utf-8")
         return text
-
-    def _unpack(self, octet: int, to: bytearray) -> None:
-        if octet < 0x80:
-            to.append(octet)
-        else:
-            at, pairs = 2 * (octet - 0x80), self.tables.PAIRS
-            self._unpack(pairs[at], to)
-            self._unpack(pairs[at + 1], to)
 
     def _pack(self, octets: bytes) -> bytes:
         pairs = self.tables.PAIRS
@@ -142,28 +141,34 @@ class Grammar:
 
         Key: a place; or ~place, where the counted element there may be repeated.
         """
-        places: list = []
-        self._reach(~key if key < 0 else key, key < 0, places)
-        places.sort()  # programs are laid out in schema order
-        wild = [p for p in places if self.code[p] & OP == ANY]
-        ends = [p for p in places if self.code[p] & OP == END]
-        # Elements first, then one SE(*), then EE.
-        return [p for p in places if self.code[p] & OP not in (ANY, END)] + wild[:1] + ends
-
-    def _reach(self, at: int, again: bool, places: list) -> None:
         code = self.code
-        while at not in places:
-            op = code[at]
-            if op & OP in (JUMP, SPLIT):
-                if op & OP == SPLIT:
-                    self._reach(at + 3, False, places)
-                at = at + self.u16(at + 1) & 0xFFFF
-            else:
+        places: list = []
+        waiting = [key]
+        while waiting:
+            at = waiting.pop()
+            again = at < 0
+            at = ~at if again else at
+            op = code[at] & OP
+            if op in (JUMP, SPLIT):
+                if op == SPLIT:
+                    waiting.append(at + 3)
+                waiting.append(at + self.u16(at + 1) & 0xFFFF)
+            elif at not in places:
                 places.append(at)
-                if op & OP == END or not (op & OPTIONAL or again):
-                    return
-                at += 1 if op & OP == ANY else 7 if op & LIST else 5
-                again = False
+                if op != END and (code[at] & OPTIONAL or again):
+                    waiting.append(at + self._size(at))
+        places.sort()  # programs are laid out in schema order
+        wild = [p for p in places if code[p] & OP == ANY]
+        ends = [p for p in places if code[p] & OP == END]
+        # Elements first, then one SE(*), then EE.
+        return [p for p in places if code[p] & OP not in (ANY, END)] + wild[:1] + ends
+
+    def _size(self, at: int) -> int:
+        """Bytes of the instruction at a place."""
+        op = self.code[at]
+        if op & OP in (SPLIT, JUMP):
+            return 3
+        return 1 if op & OP in (ANY, END) else 7 if op & LIST else 5
 
     def state(self, key: int) -> list:
         state = self._states.get(key)
@@ -269,14 +274,10 @@ class Grammar:
         rows = []
         while self.code[at] & OP != END:
             op = self.code[at]
-            if op & OP in (SPLIT, JUMP):
-                at += 3
-            elif op & OP == ANY:
-                at += 1
-            else:
+            if op & OP not in (SPLIT, JUMP, ANY):
                 name = -1 if op & OP == TEXT else self.u16(at + 1)
                 rows.append((name, op, self.u16(at + 3)))
-                at += 7 if op & LIST else 5
+            at += self._size(at)
         return rows
 
 

@@ -62,7 +62,12 @@ def _document(grammar, d: bytes, end: int) -> tuple:
 
 
 def _content(grammar, state: list, d: bytes, end: int, p: int) -> tuple:
-    """Content of a complex element from its start state on: (dict, position after it)."""
+    """Content of a complex element from its start state on: (dict, position after it).
+
+    The elements around the current one wait in `outer`, as a call for each would overflow the
+    stack of a small board.
+    """
+    outer: list = []  # (members so far, name, state after it, maximum, state when full)
     out: dict = {}
     name = ""
     try:
@@ -74,26 +79,36 @@ def _content(grammar, state: list, d: bytes, end: int, p: int) -> tuple:
             i = p >> 3
             code = (d[i] << 8 | d[i + 1]) >> shift - (p & 7) & mask
             p += 16 - shift
-            if code >= len(events):
+            if code < len(events):
+                event = events[code]
+                if type(event) is int:
+                    event = grammar.event(events, code)
+                kind, name, datatype, state, op, most, full = event
+                if op == g.SIMPLE:
+                    value, p = _simple(grammar, kind, datatype, d, end, p)
+                elif kind == g.COMPLEX:
+                    outer.append((out, name, state, most, full))
+                    out, state = {}, datatype
+                    continue
+                elif kind != g.STOP:
+                    value, p = _READ[kind](grammar, datatype, d, end, p)
+            else:
+                kind = g.STOP
                 name, value, p = _undeclared(grammar, events, code, d, p)
                 out[name] = value
-                return out, p
-            event = events[code]
-            if type(event) is int:
-                event = grammar.event(events, code)
-            kind, name, datatype, state, op, most, full = event
-            if op == g.SIMPLE:
-                value, p = _simple(grammar, kind, datatype, d, end, p)
-            elif kind == g.STOP:
-                return out, p
-            else:
-                value, p = _READ[kind](grammar, datatype, d, end, p)
+            if kind == g.STOP:
+                if not outer:
+                    return out, p
+                value = out
+                out, name, state, most, full = outer.pop()
             if not most:
                 out[name] = value
             elif _append(out, name, value, most, full):
                 state = full
     except Fault as fault:
         fault.under(name)
+        while outer:
+            fault.under(outer.pop()[1])
         raise
 
 
@@ -227,7 +242,7 @@ def _refused(grammar, datatype, d: bytes, end: int, p: int) -> tuple:
 
 
 _READ = (
-    _content,
+    _refused,  # COMPLEX, which the walker handles itself
     _string,
     _binary,
     _binary,
@@ -236,7 +251,7 @@ _READ = (
     _boolean,
     _natural,
     _integer,
-    _refused,  # STOP, which the walker handles itself
+    _refused,  # STOP, likewise
     _refused,
 )
 

@@ -88,12 +88,12 @@ def _root(bits: _Bits, grammar, index: int, flags: int, place: int, value) -> No
 
 def _content(bits: _Bits, grammar, state: list, value) -> None:
     """Content of a complex element. Takes the first event of a state whose member is present: in a
-    choice the schema's order counts, not the dict's."""
+    choice the schema's order counts, not the dict's. As in the reader, the elements around the
+    current one wait in `outer`."""
+    outer: list = []  # (value, members that remain, name of the inner element, state after it)
     name = ""
     try:
-        if not isinstance(value, dict):
-            raise Fault("type", "not an object")
-        remaining = dict(value)
+        remaining = _members(value)
         while True:
             name = ""
             shift, _, events, _ = state
@@ -106,26 +106,42 @@ def _content(bits: _Bits, grammar, state: list, value) -> None:
                     name = str(next(iter(remaining)))
                     _surplus(remaining)
                 bits.put(code, 16 - shift)
-                return
+                if not outer:
+                    return
+                value, remaining, _, state = outer.pop()
+                continue
             if not most:
                 item = remaining.pop(name)
             else:
                 item, last = _item(value, remaining, name, most)
                 if last and full is not None:
                     state = full
+            bits.pending = bits.pending << 16 - shift | code
+            bits.count += 16 - shift
             if op == g.SIMPLE:
-                bits.pending = (bits.pending << 16 - shift | code) << 1
-                bits.count += 17 - shift
+                bits.pending <<= 1
+                bits.count += 1
                 _WRITE[kind](bits, grammar, datatype, item)
                 bits.pending <<= 1
                 bits.count += 1
+            elif kind == g.COMPLEX:
+                outer.append((value, remaining, name, state))
+                name, value, state = "", item, datatype
+                remaining = _members(value)
             else:
-                bits.pending = bits.pending << 16 - shift | code
-                bits.count += 16 - shift
                 _WRITE[kind](bits, grammar, datatype, item)
     except Fault as fault:
         fault.under(name)
+        while outer:
+            fault.under(outer.pop()[2])
         raise
+
+
+def _members(value) -> dict:
+    """The members of an element that are still to be written."""
+    if not isinstance(value, dict):
+        raise Fault("type", "not an object")
+    return dict(value)
 
 
 def _choose(grammar, events: list, remaining: dict) -> tuple:
@@ -286,7 +302,7 @@ def _refused(bits: _Bits, grammar, datatype, value) -> None:
 
 
 _WRITE = (
-    _content,
+    _refused,  # COMPLEX, which the walker handles itself
     _string,
     _binary,
     _binary,
@@ -295,7 +311,7 @@ _WRITE = (
     _boolean,
     _natural,
     _integer,
-    _refused,  # STOP, which the walker handles itself
+    _refused,  # STOP, likewise
     _refused,
 )
 
