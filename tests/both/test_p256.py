@@ -1,10 +1,11 @@
 """evcc.p256 against cases that OpenSSL judged: tests/vectors/p256.json, tools/make_vectors.py."""
 
+import gc
 import json
 
 from evcc import p256
 from evcc.vault import Vault
-from helpers import raises, vector
+from helpers import raises, skip, vector
 
 
 def _cases():
@@ -21,11 +22,33 @@ def test_every_case_is_judged_as_openssl_does():
         assert name in seen
 
 
-def test_verification_pauses_after_each_operation_on_points():
+def test_verification_pauses_at_even_intervals():
     _, point, digest, signature, _ = next(_cases())
     pauses = []
+    p256.verify(point, digest, signature)
     assert p256.verify(point, digest, signature, lambda: pauses.append(1))
-    assert 256 + 60 < len(pauses) < 256 + 120  # doublings, and one addition in some six digits
+    # 256 doublings, additions for two scalars, two inversions of some 150 steps
+    assert 550 < len(pauses) < 800
+
+
+def test_collection_of_garbage_is_set_back_after_a_verification():
+    if not hasattr(gc, "threshold"):
+        skip("only MicroPython has gc.threshold")
+
+    def gone():
+        assert gc.threshold() == -1
+        raise OSError(5)
+
+    _, point, digest, signature, _ = next(_cases())
+    before = gc.threshold()
+    try:
+        gc.threshold(16384)
+        assert p256.verify(point, digest, signature)
+        assert gc.threshold() == 16384
+        raises(OSError, None, p256.verify, point, digest, signature, gone)
+        assert gc.threshold() == 16384
+    finally:
+        gc.threshold(before)
 
 
 def test_error_of_a_pause_ends_the_verification():
