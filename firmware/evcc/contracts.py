@@ -106,15 +106,17 @@ class Contracts:
                 return contract
         return None
 
-    def usable(self, now: int, emaid=None):
+    def usable(self, now: int, emaid=None, is_known: bool = True):
         """The contract to charge with: the one named, else the active one.
 
+        now: unix seconds; while the time is not known (`is_known`), the lowest possible time,
+        which can show that a contract has expired and not that it is not valid yet.
         Raises ContractError("not-found" | "expired" | "key-lost").
         """
         contract = self.active() if emaid is None else self.get(emaid)
         if contract is None:
             raise ContractError("not-found", emaid or "no contract is active")
-        if not contract.valid(now):
+        if not contract.valid(now if is_known else max(now, contract.not_before)):
             raise ContractError("expired", contract.emaid)
         if contract.lost:
             raise ContractError("key-lost", contract.emaid)

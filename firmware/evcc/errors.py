@@ -19,3 +19,20 @@ class EvccError(Exception):
         super().__init__(reason + ": " + detail if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def reason_of(error: Exception) -> str:
+    """The reason to tell of any error: an EvccError's own; "resources" where heap, stack or flash
+    ran out; "internal" for a bug."""
+    if isinstance(error, EvccError):
+        cause = getattr(error, "cause", None)
+        if error.reason == "storage" and isinstance(cause, EvccError) and cause.reason == "full":
+            return "resources"
+        return error.reason
+    is_stack = isinstance(error, RuntimeError) and "recursion" in str(error)
+    return "resources" if is_stack or isinstance(error, MemoryError) else "internal"
+
+
+def text_of(error: Exception) -> str:
+    """An error for the log. Of a bug only the type: its text may hold a secret."""
+    return str(error) if isinstance(error, EvccError) else type(error).__name__

@@ -15,6 +15,9 @@ The module sends events without a request: {"event": name, "text": ..., "session
                   of the maker's channel, without a number
     "check"       one check of an installation has passed
     "locked"      no contract is installed any more until the maker unlocks the car
+    "unable"      something of the car's own has failed: "vault", "storage", "resources" (heap,
+                  stack or flash ran out), "clock", "internal"; the log says more
+    "stranger"    a message on TELEMATICS was not the maker's
 
 SESSION carries V2GTP bytes to and from the station, and an empty message when the station has
 closed its connection ("failed", "lost"); TELEMATICS the maker's messages; LOG lines of text. No
@@ -22,11 +25,14 @@ channel carries a secret. The bench needs no key: it may start sessions and read
 identity. The car's stores change only by the maker, which authenticates, and by a message that a
 CPS has signed.
 
-An error in one session or one message does not end the loop. Memory stays bounded when the bench
-reads nothing: a request on CONTROL or TELEMATICS is not carried out without room for its answer;
-a session ends ("failed", "stalled") when its frames find no room, or when its bytes arrive faster
-than they are read. Lost answers and events are counted in "missed" of the next one, lost lines of
-LOG in front of the next one.
+A handler takes a message and returns. The loop then carries out what is due, so that an
+installation starts from the top of the stack: on a small board it needs most of that.
+
+An error in one session or one message does not end the loop, and is told. Memory stays bounded
+when the bench reads nothing: a request on CONTROL or TELEMATICS is not carried out without room
+for its answer; a session ends ("failed", "stalled") when its frames find no room, or when its
+bytes arrive faster than they are read. Lost answers and events are counted in "missed" of the next
+one, lost lines of LOG in front of the next one.
 """
 
 import json
@@ -35,18 +41,19 @@ import sys
 from evcc import utf8
 from evcc.car import CarContext
 from evcc.contracts import Contracts
-from evcc.errors import EvccError
+from evcc.errors import EvccError, reason_of, text_of
 from evcc.identity import Identity
 from evcc.ids import parse_emaid
 from evcc.iso15118_2 import installation
 from evcc.iso15118_2.session import Session
 from evcc.link.line import Line
 from evcc.link.mux import CONTROL, LIMITS, LOG, NAMES, SESSION, TELEMATICS, LinkError
-from evcc.telematics import Vehicle
+from evcc.telematics import Vehicle, unable
 from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
 
 _IDLE_MS = 1000
+_PAUSE_MS = 8  # between two looks at the link while the vault computes
 
 
 class Module:
@@ -54,17 +61,33 @@ class Module:
 
     maker: the 65-byte point of the maker's telematics key. vault: see `evcc.vault`. files:
     `evcc.ports.files.Files`. now: () -> unix seconds. legacy_emaid: accept the peers' other coding
-    of the signed eMAID (reported when used).
+    of the signed eMAID (reported when used). set_clock: sets the board's clock, unix seconds.
+    feed: called in every turn of the loop, for a watchdog. kind: of vault, for the status.
     Raises: the errors of the stores and the vault, for stored data that cannot be used.
     """
 
-    def __init__(self, line: Line, maker: bytes, vault, files, now, legacy_emaid=False) -> None:
+    def __init__(
+        self,
+        line: Line,
+        maker: bytes,
+        vault,
+        files,
+        now,
+        legacy_emaid=False,
+        set_clock=None,
+        feed=None,
+        kind: str = "",
+    ) -> None:
         self._line = line
         self._legacy_emaid = legacy_emaid
+        self._feed = feed
+        self._paused_ms = 0
+        vault.pause = self._pause
+        self._kind = kind
         self._session = None
         self._number = 0  # of the latest session
         self._missed = {CONTROL: 0, LOG: 0}  # lost messages since the last one that was sent
-        time = Timekeeper(files, now, line.ticks_ms)
+        time = Timekeeper(files, now, line.ticks_ms, set_clock, self._unable)
         contracts = Contracts(files)
         removed = contracts.recover(vault)  # claims the car's keys: no use of the vault before it
         trust = Trust(files, vault.verify)
@@ -74,6 +97,8 @@ class Module:
         )
         for sentence in removed:
             self._log(sentence)
+        if not time.source():
+            self._log("the time is not known: no date is judged until the maker sends the time")
 
     def run(self) -> None:
         """For ever. Raises: PortError, when the line is gone."""
@@ -84,24 +109,57 @@ class Module:
         """Wait for a message or a deadline, and handle it. Raises: PortError."""
         line = self._line
         line.pump(0 if line.inbox else self._until_deadline())
+        if self._feed is not None:
+            self._feed()
         while line.inbox:
             channel, data = line.inbox.pop(0)
-            handle = _HANDLERS.get(channel)
-            if handle is not None:
-                self._guarded(handle, data)
+            if channel in _HANDLERS:
+                self._guarded(channel, data)
+                self._carry_out_due(channel)
         self._handle_dropped()
         if self._session is not None and self._until_deadline() == 0:
-            self._guarded(Module._session_timeout, b"")
+            self._guarded(_DEADLINE, b"")
 
-    def _guarded(self, handle, data: bytes) -> None:
-        """Handle one message; an error is logged and does not end the loop."""
+    def _guarded(self, channel: int, data: bytes) -> None:
+        """Handle one message; an error is told and does not end the loop."""
         try:
-            handle(self, data)
+            _HANDLERS[channel](self, data)
         except Exception as e:  # noqa: BLE001 - the last line of defence
-            text = str(e) if isinstance(e, EvccError) else ""
-            self._log("internal: " + type(e).__name__ + " " + text)
-            if handle in (Module._session_receive, Module._session_timeout):
-                self._end_session("internal")
+            self._failed(channel, e)
+
+    def _carry_out_due(self, channel: int) -> None:
+        """Carry out what the message has left to do."""
+        try:
+            if channel == TELEMATICS:
+                for answer in self._vehicle.carry_out():
+                    self._line.send(TELEMATICS, answer)
+            while self._session is not None and self._session.due:
+                self._report(*self._session.carry_out(self._line.ticks_ms()))
+        except Exception as e:  # noqa: BLE001
+            self._failed(channel, e)
+
+    def _failed(self, channel: int, error: Exception) -> None:
+        """Tell an error that no handler expects: log, event, and an answer on its channel."""
+        text = str(error) if isinstance(error, EvccError) else ""
+        self._log("internal: " + type(error).__name__ + " " + text)
+        reason = reason_of(error)
+        if channel in (SESSION, _DEADLINE):
+            self._end_session("resources" if reason == "resources" else "internal")
+        elif channel == TELEMATICS and self._has_room(TELEMATICS):
+            self._line.send(TELEMATICS, unable(error))
+        self._event("unable", reason)
+
+    def _unable(self, error: EvccError) -> None:
+        self._log("storage: " + str(error))
+        self._event("unable", "storage")
+
+    def _pause(self) -> None:
+        """Serve the link while the vault computes: messages are taken, and handled afterwards."""
+        if self._line.ticks_ms() - self._paused_ms >= _PAUSE_MS:
+            self._line.pump(0)
+            if self._feed is not None:
+                self._feed()
+            self._paused_ms = self._line.ticks_ms()
 
     def _handle_dropped(self) -> None:
         """Log the messages the line had no room for; a session that lost bytes ends."""
@@ -132,8 +190,10 @@ class Module:
         answer: dict
         try:
             answer = action(self, request) if action else {"error": "not a request"}
-        except EvccError as e:
-            answer = {"error": str(e)}
+        except Exception as e:  # noqa: BLE001 - every request gets its answer
+            answer = {"error": text_of(e)}
+            if not isinstance(e, EvccError):
+                self._failed(CONTROL, e)
         answer["id"] = request.get("id")
         self._send_control(answer)
 
@@ -153,6 +213,8 @@ class Module:
             "locked": contracts.envelopes.locked,
             "unnamed_keys": len(contracts.unnamed),
             "time": time.now(),
+            "clock": time.source() or "unknown",
+            "vault": self._kind,
             "revocation": _revocation_status(trust.revocation, time.now()),
         }
 
@@ -182,25 +244,25 @@ class Module:
         if self._session is None:
             return
         if data:
-            self._carry_out(*self._session.receive(data, self._line.ticks_ms()))
+            self._report(*self._session.take(data, self._line.ticks_ms()))
         else:
             self._end_session("lost")
 
     def _session_timeout(self, data: bytes) -> None:
         if self._session is not None:
-            self._carry_out(*self._session.timeout(self._line.ticks_ms()))
+            self._report(*self._session.timeout(self._line.ticks_ms()))
 
     def _end_session(self, reason: str) -> None:
         self._session = None
         self._event("failed", reason, self._number)
         self._event("closed", "", self._number)
 
-    def _carry_out(self, frames: list, events: list) -> None:
+    def _report(self, frames: list, events: list) -> None:
         """Send the frames of one step of the session, and report its events."""
         sent = self._send_frames(frames)
         for event in events:
             if event.name in ("failed", "rejected") and self._session is not None:
-                self._log("session: " + event.name + ": " + str(self._session.error))
+                self._log("session: " + event.name + ": " + text_of(self._session.error))
             if event.name == "closed":
                 self._session = None
             self._event(event.name, event.text, self._number)
@@ -245,7 +307,7 @@ class Module:
                 self._car.trust,
                 self._car.contracts,
                 self._car.vault,
-                self._car.time.now(),
+                self._car.time.trusted(),
                 self._legacy_emaid,
                 lambda name: self._event("check", name, session),
             )
@@ -260,7 +322,7 @@ class Module:
         if not self._has_room(TELEMATICS):
             self._log("telematics: a message is ignored, the bench reads no answers")
             return
-        for answer in self._vehicle.receive(data):
+        for answer in self._vehicle.take(data):
             self._line.send(TELEMATICS, answer)
 
     # -- reports --
@@ -310,8 +372,10 @@ def _revocation_status(revocation, now: int) -> str:
 
 
 _ACTIONS = {"status": Module._status, "plug": Module._plug, "unplug": Module._unplug}
+_DEADLINE = -1  # of the session, beside the channels
 _HANDLERS = {
     CONTROL: Module._control,
     SESSION: Module._session_receive,
     TELEMATICS: Module._telematics,
+    _DEADLINE: Module._session_timeout,
 }

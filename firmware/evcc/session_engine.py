@@ -6,6 +6,9 @@ codes are good, how the request is built and how the response is read; `transiti
 step from one pair to the next. Sans-I/O: bytes and a clock in, bytes and events out, so that a
 UART, a socket or a test can carry them.
 
+A complete message is not handled while it is received: the owner calls `carry_out` for it, from
+the top of its loop, because a decoded installation takes most of a small board's stack.
+
 A violation by the station ends the session at once. A failure of the car's own ends it with a
 SessionStopReq, where the tables have one. Finding the station (SDP), TLS, and the 20 s limit for
 all of that up to SessionSetupRes belong to the owner of the connection.
@@ -44,6 +47,7 @@ class SessionError(EvccError):
         "no-anchor",  # no V2G root that an answer could lead to
         "contract",  # the stored chain cannot be read
         "vault",
+        "clock",  # a contract is wanted, and the time is not known
     )
     # the station's violation: the car closes the connection
     REASONS = UNABLE + (
@@ -84,9 +88,11 @@ class Pair:
 
 
 class SessionEngine:
-    """One session: `start` it, then feed `receive` and `timeout` until the event "closed".
+    """One session: `start` it, then feed `take`, `carry_out` and `timeout` until the event
+    "closed".
 
     Upon "closed" the owner closes the connection. `error`: the cause of a failure or rejection.
+    `due`: whether a message waits for `carry_out`.
     """
 
     def __init__(self, messages, pairs: dict, transitions: dict) -> None:
@@ -104,6 +110,8 @@ class SessionEngine:
         self._deadline = None
         self._repeat_at = None
         self._ongoing_until = None
+        self.due = False
+        self._data = self._payload = b""
 
     def start(self, now_ms: int) -> list:
         """The frames to send first. now_ms: milliseconds of a clock that never goes back."""
@@ -112,6 +120,14 @@ class SessionEngine:
         return self._request(self._transitions[START, "start"], now_ms)
 
     def receive(self, data: bytes, now_ms: int) -> tuple:
+        """`take`, and `carry_out` at once: for an owner that has stack enough."""
+        frames, events = self.take(data, now_ms)
+        while self.due:
+            frames, more = self.carry_out(now_ms)
+            events = events + more
+        return frames, events
+
+    def take(self, data: bytes, now_ms: int) -> tuple:
         """Bytes from the station, in pieces of any size. Returns (frames to send, [Event])."""
         if self.state == START:
             raise UsageError("not-started")
@@ -119,7 +135,14 @@ class SessionEngine:
             return [], []
         if self._deadline is not None and now_ms >= self._deadline:
             return self.timeout(now_ms)
-        return self._step(lambda: self._receive(data, now_ms), now_ms)
+        self._data = data
+        return self._step(self._take, now_ms)
+
+    def carry_out(self, now_ms: int) -> tuple:
+        """Handle the message that is due. Returns (frames to send, [Event])."""
+        if not self.due:
+            return [], []
+        return self._step(self._handle, now_ms)
 
     def deadline(self):
         """When to call `timeout`, on the clock of `now_ms`; None: no timer runs."""
@@ -130,7 +153,7 @@ class SessionEngine:
         deadline = self.deadline()
         if deadline is None or now_ms < deadline:
             return [], []
-        return self._step(lambda: self._expire(now_ms), now_ms)
+        return self._step(self._expire, now_ms)
 
     def emit(self, name: str, text: str = "") -> None:
         """Add an event."""
@@ -147,7 +170,7 @@ class SessionEngine:
     def _step(self, step, now_ms: int) -> tuple:
         """Run one step; a SessionError ends the session."""
         try:
-            frames = step()
+            frames = step(now_ms)
         except SessionError as e:
             self.error = self.error or e
             self.emit("failed", e.reason)
@@ -161,30 +184,42 @@ class SessionEngine:
             raise SessionError("timeout", "no " + self.state + "Res")
         return self._request(self._transitions[self.state, "ongoing"], now_ms)
 
-    def _receive(self, data: bytes, now_ms: int) -> list:
+    def _take(self, now_ms: int) -> list:
+        data, self._data = self._data, b""
         try:
             payloads = self._frames.feed(data)
         except v2gtp.V2gtpError as e:
             raise SessionError("frame", str(e))
-        if self._repeat_at is not None and data:
+        if data and (self.due or self._repeat_at is not None):
             raise SessionError("unsolicited", "no request is open")
         if not payloads:
             return []
         if len(payloads) > 1 or self._frames.pending:
             raise SessionError("unsolicited", "more than the response")
+        self._payload = payloads.pop()
+        self._deadline = None
+        self.due = True
+        return []
+
+    def _handle(self, now_ms: int) -> list:
+        payload, self._payload = self._payload, b""
+        self.due = False
         pair = self._pairs[self.state]
-        message = self._decode(payloads.pop())
-        outcome = pair.read(self, self._open(message, pair), message)
+        try:
+            message = exi.decode(payload, self._schema())
+        except exi.ExiError as e:
+            raise SessionError("message", str(e))
+        return self._proceed(pair.read(self, self._open(message, pair), message), now_ms)
+
+    def _proceed(self, outcome: str, now_ms: int) -> list:
+        """The frames after a response that was read. "due": `carry_out` continues with it."""
+        if outcome == "due":
+            self.due = True
+            return []
         if outcome == "ongoing":
             self._wait(now_ms)
             return []
         return self._request(self._transitions[self.state, outcome], now_ms)
-
-    def _decode(self, payload: bytes) -> dict:
-        try:
-            return exi.decode(payload, self._schema())
-        except exi.ExiError as e:
-            raise SessionError("message", str(e))
 
     def _schema(self) -> str:
         """The EXI schema of this state: the first pair has one for all editions."""
@@ -212,6 +247,7 @@ class SessionEngine:
     def _request(self, state: str, now_ms: int) -> list:
         """Enter a state: build its request and start its timer."""
         self._deadline = self._repeat_at = None
+        self.due = False
         if state == CLOSED:
             self.state = CLOSED
             self.emit("closed")

@@ -14,8 +14,17 @@ provisioning key.
 
 A payload is a list of byte strings (`evcc.record`). The first is the name of the request, or of
 the answer: "ok", "refused" with a reason, or "rejected". A failed installation is "rejected" for
-every reason: the reason is in the car's own log. (Its duration is not hidden.) A request longer
-than a record is sent in pieces, announced with its length and SHA-256.
+every reason that depends on the message: the reason is in the car's own log. (Its duration is not
+hidden.) It is "refused" while the time is not known ("clock"), and where heap, stack or flash ran
+out ("resources"). A request longer than a record is sent in pieces, announced with its length and
+SHA-256.
+
+A car that cannot answer, because its vault fails, sends 06 and the reason. This is not signed: the
+maker may take it as the end of its waiting, as it takes a cut line, and as nothing more.
+
+The maker's time is fresh by a challenge: the car's last message, which the maker must have before
+it signs the next record. A time that takes longer than `FRESH_MS` from there is refused ("late"),
+and the refusal is the next challenge.
 
 The channel authenticates and does not encrypt: the operator has sealed a contract's private key
 to the car.
@@ -24,8 +33,8 @@ to the car.
 import hashlib
 
 from . import ids, utf8
-from .errors import EvccError
-from .record import RecordError, pack, unpack
+from .errors import EvccError, reason_of, text_of
+from .record import pack, unpack
 from .vault import PROVISIONING, VaultError
 
 HELLO = 0x01
@@ -33,6 +42,7 @@ CHALLENGE = 0x02
 MAKER_PROOF = 0x03
 CAR_PROOF = 0x04
 RECORD = 0x05
+UNABLE = 0x06
 
 NONCE_BYTES = 32
 POINT_BYTES = 65
@@ -42,6 +52,7 @@ PIECE = 1024  # bytes of a long request in one record
 MAX_REQUEST = 10240  # bytes of a request in pieces: a response of 8,192, or 16 trust anchors
 
 MAX_NAME = 64  # bytes of an organisation's [RFC 5280, A.1]
+FRESH_MS = 60000  # for the maker's time, on its way from challenge to car
 
 TO_CAR = b"M"
 TO_MAKER = b"C"
@@ -51,7 +62,7 @@ _LABEL = b"plugvault telematics 1\x00"
 class RequestRefusedError(EvccError):
     """A request that the vehicle refuses."""
 
-    REASONS = ("request", "piece", "too-long", "locked")
+    REASONS = ("request", "piece", "too-long", "locked", "late")
 
 
 def transcript(kind: bytes, nonce_m: bytes, nonce_c: bytes, *points: bytes) -> bytes:
@@ -63,6 +74,12 @@ def record_digest(session: bytes, direction: bytes, counter: int, payload: bytes
     """The digest that the sender of a record signs. session: `transcript(b"S", ...)`."""
     head = _LABEL + b"R" + session + direction + counter.to_bytes(COUNTER_BYTES, "big")
     return hashlib.sha256(head + payload).digest()
+
+
+def unable(error: Exception) -> bytes:
+    """The message of a car that cannot answer: "vault", "resources" or "internal"."""
+    reason = "vault" if isinstance(error, VaultError) else reason_of(error)
+    return bytes([UNABLE]) + reason.encode()
 
 
 def seal(session: bytes, direction: bytes, counter: int, payload: bytes, sign) -> bytes:
@@ -88,7 +105,7 @@ class Vehicle:
 
     maker: the 65-byte point of the maker's telematics key. car: `evcc.car.CarContext`. installer:
     (response, emaid, session_id) -> Contract, raises EvccError. log: (text), for the car's own
-    log. event: (name, text), for the user.
+    log. event: (name, text), for the user. `due`: the request that waits for `carry_out`, or None.
     """
 
     def __init__(self, maker: bytes, car, installer, log, event) -> None:
@@ -99,27 +116,41 @@ class Vehicle:
         self._log = log
         self._event = event
         self._nonces = None  # of an incomplete handshake
-        self._session = None
+        self._session = b""  # the session's transcript, which every record names
         self._counter = 0
+        self._asked_ms = 0  # when the car's last message to the maker was made
         self._offer = None  # (emaid, session_id) of the announced contract
         self._upload = None  # [bytes received, SHA-256, buffer] of a request in pieces
+        self.due: "bytes | None" = None
 
     def receive(self, message: bytes) -> list:
+        """`take`, and `carry_out` at once: for an owner that has stack enough."""
+        return self.take(message) + self.carry_out()
+
+    def take(self, message: bytes) -> list:
         """Handle one message of the channel; returns the messages to send. Raises nothing.
 
-        A peer that is not authenticated gets at most a challenge.
+        A maker's request then waits in `due` for `carry_out`, which the owner calls from the top
+        of its loop: an installation takes most of a small board's stack. A peer that is not
+        authenticated gets at most a challenge, or learns that the car is unable.
         """
+        kind = message[0] if message else 0
         try:
-            kind = message[0] if message else 0
             if kind == HELLO:
                 return self._challenge(message[1:])
             if kind == MAKER_PROOF:
                 return self._prove(message[1:])
             if kind == RECORD:
-                return self._answer(message)
-        except VaultError as e:
-            self._log("telematics: " + str(e))
+                self._accept(message)
+        except Exception as e:  # noqa: BLE001 - every failure is told
+            return self._unable(e)
         return []
+
+    def _unable(self, error: Exception) -> list:
+        message = unable(error)
+        self._log("telematics: " + text_of(error))
+        self._event("unable", message[1:].decode())
+        return [message]
 
     def _challenge(self, nonce: bytes) -> list:
         if len(nonce) != NONCE_BYTES:
@@ -134,58 +165,75 @@ class Vehicle:
             return []
         digest = transcript(TO_CAR, nonces[0], nonces[1], self._maker)
         if not self._vault.verify(self._maker, digest, signature):
-            self._log("telematics: the peer is not the maker")
+            self._stranger("the peer is not the maker")
             return []
         point = self._car.identity.point()
         points = (self._maker, point)
+        self._asked_ms = self._car.time.ticks_ms()
         proof = self._sign(transcript(TO_MAKER, nonces[0], nonces[1], *points))
         self._session = transcript(b"S", nonces[0], nonces[1], *points)
         self._counter = 0
         self._offer = None
         self._upload = None
+        self.due = None
         return [bytes([CAR_PROOF]) + point + proof]
 
     def _sign(self, digest: bytes) -> bytes:
         return self._vault.sign(PROVISIONING, digest)
 
-    def _answer(self, record: bytes) -> list:
-        if self._session is None:
-            return []
-        counter = self._counter
+    def _stranger(self, text: str) -> None:
+        self._log("telematics: " + text)
+        self._event("stranger", text)
+
+    def _accept(self, record: bytes) -> None:
+        """Note the request in the maker's next record as due."""
+        if not self._session:
+            self._stranger("a record without a session")
+            return
         verify = self._vault.verify
-        payload = unseal(record, self._session, TO_CAR, counter, self._maker, verify)
+        payload = unseal(record, self._session, TO_CAR, self._counter, self._maker, verify)
         if payload is None:
-            self._log("telematics: not the maker's next record")
+            self._stranger("not the maker's next record")
+        else:
+            self._counter += 1
+            self.due = payload
+
+    def carry_out(self) -> list:
+        """Carry out the request that is due. Returns the messages to send. Raises nothing."""
+        if self.due is None:
             return []
-        self._counter += 1
-        answer = pack(self._execute(payload))
-        return [seal(self._session, TO_MAKER, counter, answer, self._sign)]
-
-    def _execute(self, payload: bytes) -> list:
+        answer = None
+        requests = REQUESTS
+        while answer is None:  # the last piece of a long request makes the whole one due
+            name = b""
+            try:
+                fields = unpack(self.due or b"")
+                self.due = None  # the fields are copies: a board has no memory for both
+                name = fields[0] if fields else b""
+                answer = _handler(fields, requests)(self, *fields[1:])
+            except Exception as e:  # noqa: BLE001 - every failure is told
+                answer = self._refusal(name, e)
+            requests = WHOLE_REQUESTS
+        self.due = None
+        self._asked_ms = self._car.time.ticks_ms()
         try:
-            fields = unpack(payload)
-        except RecordError as e:
-            self._log("telematics: " + str(e))
-            return [b"refused", e.reason.encode()]
-        return self._perform(fields, REQUESTS)
+            return [seal(self._session, TO_MAKER, self._counter - 1, pack(answer), self._sign)]
+        except Exception as e:  # noqa: BLE001
+            return self._unable(e)
 
-    def _perform(self, fields: list, requests: dict) -> list:
-        """Carry out one request. Returns the fields of its answer, after a failure too."""
-        name = fields[0] if fields else b""
-        try:
-            if name not in requests:
-                raise RequestRefusedError("request", repr(name[:24]))
-            count, handler = requests[name]
-            if len(fields) - 1 < count or (len(fields) - 1 > count and name not in _OPEN_ENDED):
-                raise RequestRefusedError("request", name.decode() + ": number of fields")
-            return handler(self, *fields[1:])
-        except (EvccError, UnicodeError) as e:
-            self._log("telematics: " + _text(name[:24]) + ": " + str(e))
-            if name == b"contract.install":
-                self._event("rejected", "")
+    def _refusal(self, name: bytes, error: Exception) -> list:
+        """The answer after a failure, which is logged."""
+        self._log("telematics: " + (_text(name[:24]) or "record") + ": " + text_of(error))
+        is_text = isinstance(error, UnicodeError)
+        reason = "request" if is_text else reason_of(error)
+        is_own = reason in ("clock", "resources")
+        if name == b"contract.install":
+            self._event("rejected", reason if is_own else "")
+            if not is_own:
                 return [b"rejected"]
-            reason = e.reason if isinstance(e, EvccError) else "request"
-            return [b"refused", reason.encode()]
+        elif not is_text and (is_own or reason == "internal" or isinstance(error, VaultError)):
+            self._event("unable", reason)
+        return [b"refused", reason.encode()]
 
     # -- long requests --
 
@@ -199,8 +247,8 @@ class Vehicle:
         self._upload = [0, digest, bytearray(length)]
         return [b"ok"]
 
-    def _piece(self, offset: bytes, data: bytes) -> list:
-        """Store one piece; after the last one carry out the request."""
+    def _piece(self, offset: bytes, data: bytes):
+        """Store one piece. After the last one the whole request is due, and the result None."""
         upload, self._upload = self._upload, None
         if upload is None or int.from_bytes(offset, "big") != upload[0] or not data:
             raise RequestRefusedError("piece", "not the next one")
@@ -215,9 +263,8 @@ class Vehicle:
             return [b"ok"]
         if hashlib.sha256(buffer).digest() != digest:
             raise RequestRefusedError("piece", "not the announced request")
-        fields = unpack(buffer)
-        buffer = upload = None  # the fields are copies: a board has no memory for both
-        return self._perform(fields, WHOLE_REQUESTS)
+        self.due = buffer
+        return None
 
     # -- provisioning --
 
@@ -228,9 +275,8 @@ class Vehicle:
         return [b"ok", self._car.identity.request(texts[0], texts[1], texts[2] or None)]
 
     def _install_certificate(self, *ders: bytes) -> list:
-        self._car.identity.install(
-            list(ders), self._car.trust.anchors("OEM"), self._car.time.now()
-        )
+        car = self._car
+        car.identity.install(list(ders), car.trust.anchors("OEM"), car.time.trusted())
         self._event("provisioned", self._car.identity.pcid)
         return [b"ok"]
 
@@ -238,7 +284,7 @@ class Vehicle:
         if len(flat) % 2:
             raise RequestRefusedError("request", "a kind without an anchor")
         anchors = [(utf8.decode(flat[i]), flat[i + 1]) for i in range(0, len(flat), 2)]
-        self._car.trust.install(utf8.decode(region), anchors, self._car.time.now())
+        self._car.trust.install(utf8.decode(region), anchors, self._car.time.trusted())
         self._event("trusted", utf8.decode(region))
         return [b"ok"]
 
@@ -251,9 +297,13 @@ class Vehicle:
         return [b"ok"]
 
     def _set_time(self, now: bytes) -> list:
+        """Take the maker's time, if it was signed just now."""
         if len(now) != 4:
             raise RequestRefusedError("request", "a time of 4 bytes")
-        self._car.time.set(int.from_bytes(now, "big"))
+        time = self._car.time
+        if time.ticks_ms() - self._asked_ms > FRESH_MS:
+            raise RequestRefusedError("late", "the time was too long on its way")
+        time.set(int.from_bytes(now, "big"))
         return [b"ok"]
 
     # -- contracts --
@@ -274,7 +324,7 @@ class Vehicle:
         if self._car.contracts.envelopes.locked:
             raise RequestRefusedError("locked", "until contract.unlock")
         name = ids.parse_emaid(utf8.decode(emaid))
-        self._car.contracts.admit(name, b"", self._car.time.now())
+        self._car.contracts.admit(name, b"", self._car.time.trusted())
         self._offer = (name, session_id)
         return [b"ok"]
 
@@ -315,8 +365,8 @@ class Vehicle:
 
     def _status(self) -> list:
         """PCID, "certified" or "", sales region, number of V2G anchors, contracts, custody,
-        "locked" or "", envelopes opened, keys without a contract, the time, and the date of the
-        list of revoked certificates, 0 for none."""
+        "locked" or "", envelopes opened, keys without a contract, the time (0: not known), and the
+        date of the list of revoked certificates, 0 for none."""
         contracts = self._car.contracts
         return [
             b"ok",
@@ -329,7 +379,7 @@ class Vehicle:
             b"locked" if contracts.envelopes.locked else b"",
             str(len(contracts.envelopes)).encode(),
             str(len(contracts.unnamed)).encode(),
-            str(self._car.time.now()).encode(),
+            str(self._car.time.now() if self._car.time.source() else 0).encode(),
             str(self._car.trust.revocation.issued).encode(),
         ]
 
@@ -353,6 +403,17 @@ WHOLE_REQUESTS = {
 REQUESTS = {b"begin": (2, Vehicle._begin), b"piece": (2, Vehicle._piece)}
 REQUESTS.update(WHOLE_REQUESTS)
 _OPEN_ENDED = (b"provision.install", b"trust.install", b"revoked.install")
+
+
+def _handler(fields: list, requests: dict):
+    """The handler of a request. Raises: RequestRefusedError."""
+    name = fields[0] if fields else b""
+    if name not in requests:
+        raise RequestRefusedError("request", repr(name[:24]))
+    count, handler = requests[name]
+    if len(fields) - 1 < count or (len(fields) - 1 > count and name not in _OPEN_ENDED):
+        raise RequestRefusedError("request", name.decode() + ": number of fields")
+    return handler
 
 
 def _text(name: bytes) -> str:

@@ -234,7 +234,7 @@ def test_a_bug_in_one_step_ends_that_session_only():
     def bug(data, now_ms):
         raise RuntimeError("secret 12345")
 
-    bench.module._session.receive = bug
+    bench.module._session.take = bug
     bench.deaf(SESSION, b"x")
     assert bench.module._session is None
     bench.deaf(CONTROL, plug())

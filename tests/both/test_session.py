@@ -1,7 +1,7 @@
 """The EVCC's session against a scripted station: every transition, and every way out."""
 
 from evcc import exi, signature
-from evcc.contracts import Contract, Contracts
+from evcc.contracts import Contract, ContractError, Contracts
 from evcc.errors import EvccError
 from evcc.iso15118_2.messages import RESPONSE_CODES
 from evcc.iso15118_2.session import NEXT, PAIRS, Session
@@ -53,8 +53,13 @@ class Identity:
 
 
 class Clock:
+    known = "clock"
+
     def now(self):
         return NOW
+
+    def source(self):
+        return self.known
 
 
 class Car:
@@ -519,3 +524,72 @@ def _read(frame):
     from scripted import read
 
     return read(frame, "Authorization")
+
+
+def test_a_message_waits_until_it_is_carried_out_and_so_does_its_installation():
+    session = reach("CertificateInstallation")
+    car = session.car
+    frame = answer("CertificateInstallation", OFFERED["CertificateInstallation"])
+    assert session.take(frame, 100) == ([], [])
+    assert session.due and session.response is None and session.deadline() is None
+    assert session.carry_out(100) == ([], [])
+    assert session.due and car.installed == []
+    frames, events = session.carry_out(100)
+    assert len(frames) == 1 and events == [("installed", EMAID)]
+    assert len(car.installed) == 1
+    assert not session.due
+    assert session.carry_out(100) == ([], [])
+
+
+def test_bytes_that_come_before_a_message_is_carried_out_are_unsolicited():
+    session = reach("PaymentDetails")
+    frame = answer("PaymentDetails", OFFERED["PaymentDetails"])
+    assert session.take(frame, 100) == ([], [])
+    assert session.take(frame[:1], 100) == ([], [("failed", "unsolicited")] + CLOSED_EVENT)
+    assert not session.due
+
+
+def test_resources_that_ran_out_in_an_installation_reject_it():
+    for error in (MemoryError(), RuntimeError("maximum recursion depth exceeded")):
+        car, station = Car(EMAID), Station(OFFERED)
+        session = car.session(want_contract=True, installer=_failing(error))
+        requests, events = station.serve(session)
+        assert requests == INSTALLING + ["SessionStopReq"]
+        assert events == [("rejected", "resources")] + CLOSED_EVENT
+    session = reach("CertificateInstallation")
+    session.installer = _failing(RuntimeError("a bug"))
+    frame = answer("CertificateInstallation", OFFERED["CertificateInstallation"])
+    raises(RuntimeError, None, session.receive, frame, 100)
+
+
+def _failing(error):
+    def install(response, session_id):
+        raise error
+
+    return install
+
+
+def test_a_car_that_does_not_know_the_time_requests_no_contract_and_pays_with_its_own():
+    for emaids, requests, event in (
+        ((), SETUP, ("failed", "clock")),
+        ((EMAID,), PAYING[:3], ("unavailable", "clock")),
+    ):
+        car = Car(*emaids)
+        car.time.known = ""
+        names, events = Station(OFFERED).serve(car.session(want_contract=True))
+        assert names[: len(requests)] == requests
+        assert "CertificateInstallationReq" not in names
+        assert events[0] == event
+        assert (("authorized", EMAID) in events) == bool(emaids)
+
+
+def test_a_lowest_possible_time_shows_that_a_contract_has_expired_and_not_that_it_is_early():
+    for before, after, reason in ((NOW + 1, NOW + 2, ""), (0, NOW - 1, "expired")):
+        car = Car(EMAID)
+        contract = car.contracts.get(EMAID)
+        contract.not_before, contract.not_after = before, after
+        if reason:
+            raises(ContractError, reason, car.contracts.usable, NOW, EMAID, False)
+        else:
+            assert car.contracts.usable(NOW, EMAID, False) is contract
+            raises(ContractError, "expired", car.contracts.usable, NOW, EMAID)

@@ -8,9 +8,10 @@ from evcc.contracts import Contract, Contracts
 from evcc.envelopes import MISMATCHES
 from evcc.errors import EvccError
 from evcc.identity import Identity
+from evcc.ports.files import StoreError
 from evcc.record import pack, unpack
-from evcc.telematics import TO_CAR, TO_MAKER, Vehicle, seal, transcript, unseal
-from evcc.timekeeper import Timekeeper
+from evcc.telematics import FRESH_MS, TO_CAR, TO_MAKER, Vehicle, seal, transcript, unseal
+from evcc.timekeeper import TimeError, Timekeeper
 from evcc.trust import Trust
 from evcc.vault import PROVISIONING, VaultError
 from memory import MemoryFiles
@@ -22,7 +23,9 @@ EMAID = "DEPVT0000000012"
 
 
 class RefusalError(EvccError):
-    REASONS = ("signature", "vault")
+    REASONS = ("signature", "vault", "storage")
+
+    cause = None
 
 
 class Car:
@@ -30,6 +33,7 @@ class Car:
 
     def __init__(self, maker_point):
         self.clock = NOW
+        self.ticks = 0
         self.files = MemoryFiles()
         self.vault = SoftVault()
         self.trust = Trust(self.files, self.vault.verify)
@@ -46,7 +50,7 @@ class Car:
                 self.identity,
                 self.trust,
                 self.contracts,
-                Timekeeper(self.files, lambda: self.clock, lambda: 0),
+                Timekeeper(self.files, lambda: self.clock, lambda: self.ticks),
             ),
             self.install,
             self.logged.append,
@@ -55,6 +59,8 @@ class Car:
 
     def install(self, response, emaid, session_id):
         self.installed.append((response, emaid, session_id))
+        if isinstance(self.refuse, Exception):
+            raise self.refuse
         if self.refuse:
             raise RefusalError(self.refuse)
         return self.hold(EMAID)
@@ -314,18 +320,27 @@ class Failing:
         return call
 
 
-def test_an_unavailable_vault_is_logged_and_no_reason_for_a_new_key():
+def test_an_unavailable_vault_is_told_and_no_reason_for_a_new_key():
     maker = Maker()
     for name in ("random", "verify", "public", "generate_provisioning_key", "sign"):
         car = Car(maker.point)
         car.vehicle._vault = car.identity._vault = Failing(car.vault, name, "unavailable")
         answers = car.vehicle.receive(maker.hello())
-        if answers:
+        if answers[0][0] == telematics.CHALLENGE:
             answers = car.vehicle.receive(maker.proof(answers[0]))
-        assert answers == []
+        assert answers == [b"\x06vault"]
+        assert car.events == [("unable", "vault")]
         assert "unavailable" in car.logged[-1]
         assert len(car.vault.keys()) == (name == "sign")
-        assert car.vehicle._session is None
+        assert car.vehicle._session == b""
+
+
+def test_an_answer_that_cannot_be_signed_is_told():
+    maker, car = _pair()
+    car.vehicle._vault = Failing(car.vault, "sign", "token-missing")
+    assert car.vehicle.receive(maker.record(b"status")) == [b"\x06vault"]
+    assert car.events == [("unable", "vault")]
+    assert "token-missing" in car.logged[-1]
 
 
 def test_a_contract_is_removed_even_when_its_key_cannot_be():
@@ -340,7 +355,7 @@ def test_a_contract_is_removed_even_when_its_key_cannot_be():
 def test_every_rejection_is_the_same_on_the_wire_and_named_in_the_log():
     maker, car = _pair()
     answers = []
-    for reason in RefusalError.REASONS:
+    for reason in RefusalError.REASONS[:2]:
         car.refuse = reason
         maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8)
         answers.append(maker.ask(car, b"contract.install", b"x"))
@@ -501,3 +516,144 @@ def test_the_maker_may_have_keys_destroyed_that_no_contract_names():
     assert maker.ask(car, b"keys.discard") == [b"ok"]
     assert maker.ask(car, b"status")[9] == b"0"
     assert stray not in dict(car.vault.keys())
+
+
+def test_a_request_waits_until_it_is_carried_out():
+    maker, car = _pair()
+    assert car.vehicle.take(maker.record(b"contract.install", b"x")) == []
+    assert car.installed == []
+    (answer,) = car.vehicle.carry_out()
+    assert maker.opened(answer)[0] == b"ok"
+    assert len(car.installed) == 1
+    assert car.vehicle.carry_out() == []
+
+
+def test_the_last_piece_makes_the_whole_request_due_in_the_same_step():
+    maker, car = _pair()
+    payload = pack([b"contract.install", b"x"])
+    maker.ask(car, b"begin", bytes([0, 0, 0, len(payload)]), hashlib.sha256(payload).digest())
+    assert car.vehicle.take(maker.record(b"piece", bytes(4), payload)) == []
+    assert car.installed == []
+    (answer,) = car.vehicle.carry_out()
+    assert maker.opened(answer) == [b"ok", b"L1+"]
+
+
+def test_resources_that_ran_out_are_told_at_once_and_the_car_goes_on():
+    full_flash = RefusalError("storage")
+    full_flash.cause = StoreError("full")
+    stack = RuntimeError("maximum recursion depth exceeded")
+    for error in (MemoryError(), stack, full_flash):
+        maker, car = _pair()
+        car.refuse = error
+        before = car.state()
+        assert maker.ask(car, b"contract.install", b"x") == [b"refused", b"resources"]
+        assert car.events == [("rejected", "resources")]
+        assert car.logged[-1].startswith("telematics: contract.install: ")
+        assert car.state() == before
+        car.refuse = None
+        assert maker.ask(car, b"contract.install", b"x") == [b"ok", b"L1+"]
+
+
+def test_resources_that_ran_out_in_any_request_are_told():
+    maker, car = _pair()
+    car.trust.install = _out_of_memory
+    assert maker.ask(car, b"trust.install", b"EU") == [b"refused", b"resources"]
+    assert car.events == [("unable", "resources")]
+
+
+def _out_of_memory(*_):
+    raise MemoryError
+
+
+def test_a_bug_in_a_request_is_told_without_its_text():
+    maker, car = _pair()
+    car.contracts.choose = _bug
+    answer = maker.ask(car, b"contract.choose", EMAID.encode())
+    assert answer == [b"refused", b"internal"]
+    assert car.events == [("unable", "internal")]
+    assert car.logged[-1] == "telematics: contract.choose: RuntimeError"
+    car.refuse = RuntimeError("secret 12345")
+    assert maker.ask(car, b"contract.install", b"x") == [b"rejected"]
+    assert "secret" not in " ".join(car.logged)
+
+
+def _bug(*_):
+    raise RuntimeError("secret 12345")
+
+
+def test_until_the_car_knows_the_time_no_date_is_judged_and_the_reason_is_clock():
+    maker = Maker()
+    car = Car(maker.point)
+    car.clock = 1609459200  # 2021: a board without a clock chip, after its reset
+    maker.shake(car)
+    before = car.state()
+    requests = (
+        (b"trust.install", b"EU", b"V2G", b"no certificate"),
+        (b"provision.install", b"no certificate"),
+        (b"contract.offer", EMAID.encode(), b"\x05" * 8),
+    )
+    for request in requests:
+        assert maker.ask(car, *request) == [b"refused", b"clock"], request
+    assert maker.ask(car, b"status")[10] == b"0"
+    assert car.state() == before
+    car.refuse = TimeError("clock")
+    assert maker.ask(car, b"contract.install", b"x") == [b"refused", b"clock"]
+    assert maker.ask(car, b"time.set", NOW.to_bytes(4, "big")) == [b"ok"]
+    assert [maker.ask(car, *request)[-1] for request in requests[:2]] == [
+        b"not-an-anchor",
+        b"certificate",
+    ]
+    assert maker.ask(car, *requests[2]) == [b"ok"]
+
+
+def test_a_makers_time_that_was_held_back_is_refused():
+    maker, car = _pair()
+    held = maker.record(b"time.set", NOW.to_bytes(4, "big"))
+    car.clock = NOW + 90000
+    car.ticks += FRESH_MS + 1
+    (answer,) = car.vehicle.receive(held)
+    assert maker.opened(answer) == [b"refused", b"late"]
+    assert car.vehicle._car.time.now() == NOW + 90000
+    # the refusal was a new challenge
+    car.ticks += FRESH_MS
+    assert maker.ask(car, b"time.set", (NOW + 90060).to_bytes(4, "big")) == [b"ok"]
+    assert car.vehicle._car.time.now() == NOW + 90060
+
+
+def test_an_old_time_of_the_maker_cannot_be_replayed():
+    maker, car = _pair()
+    old = maker.record(b"time.set", (NOW + 5).to_bytes(4, "big"))
+    car.vehicle.receive(old)
+    maker.counter += 1
+    assert maker.ask(car, b"time.set", (NOW + 90000).to_bytes(4, "big")) == [b"ok"]
+    assert car.vehicle.receive(old) == []
+    maker.nonce = b"\x22" * 32
+    maker.shake(car)
+    assert car.vehicle.receive(old) == []
+    assert car.vehicle._car.time.now() == NOW + 90000
+
+
+def test_the_time_of_a_peer_that_is_not_the_maker_is_not_taken():
+    maker, car = _pair()
+    other_maker = Maker()
+    record = seal(
+        maker.session,
+        TO_CAR,
+        maker.counter,
+        pack([b"time.set", (NOW + 90000).to_bytes(4, "big")]),
+        other_maker.sign,
+    )
+    assert car.vehicle.receive(record) == []
+    assert car.vehicle._car.time.now() == NOW
+    assert car.events == [("stranger", "not the maker's next record")]
+
+
+def test_a_stranger_is_named_in_the_log_and_in_an_event():
+    car = Car(Maker().point)
+    other_maker = Maker()
+    (challenge,) = car.vehicle.receive(other_maker.hello())
+    assert car.vehicle.receive(other_maker.proof(challenge)) == []
+    assert car.vehicle.receive(b"\x05" + bytes(99)) == []
+    texts = ["the peer is not the maker", "a record without a session"]
+    assert car.events == [("stranger", text) for text in texts]
+    assert car.logged == ["telematics: " + text for text in texts]

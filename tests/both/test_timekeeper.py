@@ -1,6 +1,6 @@
 from evcc.ports.files import StoreError
 from evcc.record import pack
-from evcc.timekeeper import FILE, STEP, TimeError, Timekeeper
+from evcc.timekeeper import FILE, RELEASE, STEP, TimeError, Timekeeper
 from helpers import raises
 from memory import MemoryFiles
 
@@ -72,3 +72,54 @@ def test_a_file_that_is_no_time_is_damaged():
         files = MemoryFiles()
         files.content[FILE] = stored
         raises(TimeError, "damaged", Clocks().keeper, files)
+
+
+def test_a_new_car_believes_a_clock_that_is_not_before_the_release():
+    for now, source in ((0, ""), (RELEASE - STEP - 1, ""), (RELEASE, "clock"), (NOW, "clock")):
+        time = Clocks(now).keeper(MemoryFiles())
+        assert time.source() == source, now
+        if source:
+            assert time.trusted() == now
+        else:
+            raises(TimeError, "clock", time.trusted)
+
+
+def test_a_clock_behind_the_lowest_possible_time_is_not_believed_until_the_maker_speaks():
+    files, clocks = MemoryFiles(), Clocks()
+    clocks.keeper(files).now()
+    clocks.now = NOW - STEP - 1
+    time = clocks.keeper(files)
+    assert time.source() == ""
+    raises(TimeError, "clock", time.trusted)
+    assert time.now() == NOW  # the lowest possible time
+    time.set(NOW + 7)
+    assert (time.source(), time.trusted()) == ("maker", NOW + 7)
+    clocks.now = 0
+    assert clocks.keeper(files).source() == ""
+    clocks.now = NOW + 8
+    assert clocks.keeper(files).trusted() == NOW + 8
+
+
+def test_a_clock_that_is_set_back_while_the_car_runs_is_not_believed_any_more():
+    clocks = Clocks()
+    time = clocks.keeper(MemoryFiles())
+    assert time.trusted() == NOW
+    clocks.now = NOW - STEP
+    assert time.trusted() == NOW
+    clocks.now -= 1
+    raises(TimeError, "clock", time.trusted)
+
+
+def test_the_makers_time_sets_the_clock_chip():
+    chip = []
+    time = Timekeeper(MemoryFiles(), lambda: 0, lambda: 0, chip.append)
+    time.set(NOW)
+    assert chip == [NOW]
+
+
+def test_a_time_that_can_no_longer_be_stored_is_reported_once():
+    errors = []
+    time = Timekeeper(MemoryFiles(budget=0), lambda: NOW, lambda: 0, None, errors.append)
+    time.now()
+    time.now()
+    assert [error.reason for error in errors] == ["full"]

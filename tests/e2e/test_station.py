@@ -45,7 +45,7 @@ class Vehicle:
         self.trust.install("EU", world.anchors, NOW)
         self.contracts = Contracts(files)
         self.certificate = world.provisioning(vault.generate_provisioning_key()).der
-        clock = SimpleNamespace(now=lambda: NOW)
+        clock = SimpleNamespace(now=lambda: NOW, source=lambda: "clock")
         self.context = CarContext(vault, self, self.trust, self.contracts, clock)
 
     def install(self, response: bytes, session_id: bytes) -> Any:

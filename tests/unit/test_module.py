@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,16 +24,22 @@ from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import CONTROL, LIMITS, LOG, QUEUES, SESSION, TELEMATICS, VAULT, Mux, weight
 from evcc.module import Module
 from evcc.ports import clock
-from evcc.ports.files import Files
+from evcc.ports.files import Files, StoreError
 from evcc.ports.serial import open_tty
 from evcc.ports.stream import PortError, of_socket
+from evcc.record import pack
+from evcc.timekeeper import TimeError
 from plugvault.link.bench import Bench, BenchError
 from plugvault.link.endpoint import open_serial
 from plugvault.link.nullmodem import NullModem
+from plugvault.telematics import TelematicsError
 from world import NOW
 
 # upon it the car draws an EVCCID from its vault
 AGREED = {"supportedAppProtocolRes": {"ResponseCode": "OK_SuccessfulNegotiation", "SchemaID": 1}}
+
+# of a maker; the car's vault fails before the proof
+KEY = SimpleNamespace(point=bytes(65), sign_digest=lambda digest: bytes(64))
 
 
 class Moody:
@@ -93,15 +101,16 @@ def test_a_bug_in_one_session_ends_that_session_only(wired: Wired) -> None:
     wired.vault.broken = False
     assert wired.bench.status()["charging"] is False
     assert wired.bench.log == ["internal: RuntimeError "]
+    assert wired.bench.wait_event("unable") == "internal"
     assert wired.bench.request("plug", want_contract=True)["session"] == 2
 
 
 def test_a_bug_in_one_message_of_the_maker_leaves_the_loop(wired: Wired) -> None:
     wired.vault.broken = True
-    wired.bench.endpoint.send(TELEMATICS, b"\x01" + bytes(32))
-    for _ in range(100):
-        time.sleep(0.01 if not wired.bench.log else 0)
-    assert wired.bench.log == ["internal: RuntimeError "]
+    with pytest.raises(TelematicsError, match="unable: internal"):
+        wired.bench.maker(KEY).connect()
+    assert wired.bench.wait_event("unable") == "internal"
+    assert wired.bench.log == ["telematics: RuntimeError"]
     wired.vault.broken = False
     assert wired.bench.status()["charging"] is False
 
@@ -270,3 +279,83 @@ def test_a_car_that_locks_itself_tells_it_once(
             wired.module._install(b"", None, None)
     assert wired.bench.status()["locked"] is True
     assert [name for name, _ in wired.bench.events] == ["locked"]
+
+
+def test_a_request_that_meets_a_bug_is_answered_at_once_without_the_bugs_text(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug() -> None:
+        raise RuntimeError("secret 12345")
+
+    monkeypatch.setattr(wired.module._car.identity, "custody", bug)
+    with pytest.raises(BenchError, match="refused: RuntimeError"):
+        wired.bench.status()
+    assert wired.bench.wait_event("unable") == "internal"
+    assert wired.bench.log == ["internal: RuntimeError "]
+
+
+def test_a_heap_that_runs_out_in_a_session_ends_that_session_and_says_resources(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: Any) -> None:
+        raise MemoryError
+
+    wired.bench.request("plug", want_contract=True)
+    monkeypatch.setattr("evcc.exi.decode", exhausted)
+    wired.bench.endpoint.send(SESSION, v2gtp.encode(b"any"))
+    assert wired.bench.wait_event("failed") == "resources"
+    assert wired.bench.wait_event("unable") == "resources"
+    assert wired.bench.status()["charging"] is False
+
+
+def test_the_module_says_which_clock_it_has_and_tells_a_full_store(
+    car_token: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = car_token.open()
+    near, far = socket.socketpair()
+    line, files = Line(of_socket(far), Mux(1), clock.ticks_ms), Files(str(tmp_path / "store"))
+    module = Module(line, bytes(65), vault, files, lambda: 0, kind="link")
+    status = module._status({})
+    assert (status["clock"], status["vault"]) == ("unknown", "link")
+
+    def full(*_: Any) -> None:
+        raise StoreError("full")
+
+    monkeypatch.setattr(files, "write", full)
+    module._car.time._clock = lambda: NOW
+    assert module._status({})["clock"] == "clock"
+    module._car.time._clock = lambda: 0
+    with pytest.raises(TimeError, match="clock"):
+        module._install(b"", None, None)
+    queues = line.mux._queues
+    queued = [bytes(message) for channel in (CONTROL, LOG) for message in queues[channel]]
+    assert json.loads(queued[0]) == {"event": "unable", "text": "storage", "session": None}
+    assert queued[1].startswith(b"the time is not known")
+    assert queued[2] == b"storage: full"
+    vault.close()
+    near.close()
+    far.close()
+
+
+def test_an_installation_starts_from_the_top_of_the_loop(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted: the functions of the module between its loop and the installation."""
+    callers: list[list[str]] = []
+
+    def note(*_: Any) -> None:
+        frame, names = sys._getframe(1), []
+        while frame is not None and frame.f_code.co_name != "step":
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        callers.append(names)
+        raise RejectedError("message")
+
+    monkeypatch.setattr("evcc.module.installation.install", note)
+    wired.module._vehicle.due = pack([b"contract.install", b"x"])
+    wired.module._vehicle._session = bytes(32)
+    wired.bench.endpoint.send(TELEMATICS, b"")
+    wired.bench.wait_event("rejected")
+    assert callers == [
+        ["_install", "_install_over_the_air", "_install_contract", "carry_out", "_carry_out_due"]
+    ]

@@ -8,7 +8,7 @@ SessionStopReq.
 """
 
 from evcc import signature
-from evcc.errors import EvccError
+from evcc.errors import EvccError, reason_of
 from evcc.session_engine import (
     APP_PROTOCOL,
     CLOSED,
@@ -43,14 +43,35 @@ class Session(SessionEngine):
         self.installer = installer
         self.evccid = evccid
         self.emaid = emaid
+        self.response = None  # the CertificateInstallationRes that is due
+        self.knows_time = bool(car.time.source())
         try:
-            self.contract = car.contracts.usable(car.time.now(), emaid)
+            self.contract = car.contracts.usable(car.time.now(), emaid, self.knows_time)
         except EvccError:
             self.contract = None
         self.wants_contract = want_contract or (self.contract is None and emaid is None)
         self.services: list = []  # selected at this station: [(ServiceID, ParameterSetID or None)]
         self.challenge = b""
         self.authorization_sent = False  # the challenge of this session is answered
+
+    def carry_out(self, now_ms: int) -> tuple:
+        """As `SessionEngine.carry_out`; the installation is a step of its own, for it is the
+        deepest."""
+        if self.response is None:
+            return SessionEngine.carry_out(self, now_ms)
+        response, self.response = self.response, None
+        contract = None
+        try:
+            contract = self.installer(response, self.session_id)  # pyright: ignore[reportOptionalCall]
+        except Exception as e:
+            if reason_of(e) == "internal":
+                raise
+            self.error = e
+        self._outcome = _installed(self, contract)
+        return self._step(self._continue, now_ms)
+
+    def _continue(self, now_ms: int) -> list:
+        return self._proceed(self._outcome, now_ms)
 
 
 def _build_app_protocol(session) -> tuple:
@@ -74,7 +95,9 @@ def _read_service_discovery(session, body: dict, message: dict) -> str:
     session.services = [(body["ChargeService"]["ServiceID"], None)]
     offered = messages.CERTIFICATE_SERVICE in messages.services(body)
     if session.wants_contract and session.installer is not None and offered:
-        return "install"
+        if session.knows_time:
+            return "install"
+        return _pay_with_stored_contract(session, "clock")
     return _pay_with_stored_contract(session)
 
 
@@ -90,12 +113,13 @@ def _read_service_detail(session, body: dict, message: dict) -> str:
     return "install"
 
 
-def _pay_with_stored_contract(session) -> str:
-    """This station installs no contract: the outcome with the one that is stored."""
+def _pay_with_stored_contract(session, why: str = "") -> str:
+    """No contract is installed here: the outcome with the one that is stored. why: "clock", or ""
+    where the station installs none."""
     if session.contract is None:
-        raise SessionError("no-contract")
+        raise SessionError(why or "no-contract")
     if session.wants_contract:
-        session.emit("unavailable", "no contract certificate service")
+        session.emit("unavailable", why or "no contract certificate service")
         session.wants_contract = False
     return "pay"
 
@@ -120,11 +144,15 @@ def _build_installation(session) -> tuple:
 
 
 def _read_installation(session, body: dict, message: dict) -> str:
-    try:
-        contract = session.installer(message, session.session_id)
-    except EvccError as e:
-        session.error = e
-        session.emit("rejected", e.reason)
+    session.response = message
+    return "due"
+
+
+def _installed(session, contract) -> str:
+    """The outcome of an installation. contract: None after a rejection."""
+    if contract is None:
+        error = session.error
+        session.emit("rejected", error.reason if isinstance(error, EvccError) else "resources")
         return "rejected"
     session.emit("installed", contract.emaid)
     if session.emaid in (None, contract.emaid) or session.contract is None:

@@ -22,7 +22,7 @@ from evcc.ports.stream import PortError, Stream
 from plugvault import bounded
 from plugvault.link.bridges import StationBridge, VaultBridge
 from plugvault.link.endpoint import LinkEndpoint, Receive
-from plugvault.telematics import Maker
+from plugvault.telematics import Maker, TelematicsError
 from plugvault.telematics.maker import Key
 
 _ANSWER_TIMEOUT = 30.0
@@ -69,6 +69,7 @@ class Bench:
         self._open_requests: set[int] = set()
         self._last_id = 0
         self._failure: EvccError | None = None
+        self._stranger = ""  # why the module does not answer the maker's last message
         self._telematics: queue.Queue[bytes] = queue.Queue(_TELEMATICS)
         self._stack = contextlib.ExitStack()
         self.events: list[CarEvent] = []
@@ -135,9 +136,15 @@ class Bench:
         while not self._telematics.empty():
             self._telematics.get_nowait()
 
+        def send(message: bytes) -> None:
+            self._stranger = ""
+            self._send(TELEMATICS, message)
+
         def receive(seconds: float) -> bytes | None:
             deadline = time.monotonic() + seconds
             while self._failure is None:
+                if self._stranger:
+                    raise TelematicsError("unable", self._stranger)
                 remaining = min(deadline - time.monotonic(), 0.2)
                 try:
                     return self._telematics.get(timeout=max(remaining, 0.001))
@@ -146,7 +153,7 @@ class Bench:
                         return None
             raise self._failure
 
-        return Maker(key, lambda message: self._send(TELEMATICS, message), receive, car, timeout)
+        return Maker(key, send, receive, car, timeout)
 
     def _send(self, channel: int, data: bytes) -> None:
         try:
@@ -232,6 +239,8 @@ class Bench:
                 self._logged(b"answers or events lost before this one: %d" % message["missed"])
             if "event" in message:
                 event = CarEvent(str(message["event"]), str(message["text"]))
+                if event.name == "stranger":
+                    self._stranger = event.text
             with self._changed:
                 if event is not None:
                     bounded.append(self._events_of(message["session"]), _EVENTS, event)

@@ -24,11 +24,13 @@ _TIMEOUT = 20.0  # seconds: a board without hardware for it takes long to verify
 class TelematicsError(EvccError):
     """A request that the car did not carry out.
 
-    "refused": `detail` has the car's reason. "rejected": a failed installation, without a reason
-    on the wire. "stranger": the peer is not this car.
+    "refused": `detail` has the car's reason: "clock", until the car knows the time; "resources",
+    where its heap, stack or flash ran out. "rejected": a failed installation, without a reason on
+    the wire. "stranger": the peer is not this car. "unable": the car does not answer, and says why
+    without a signature.
     """
 
-    REASONS = ("not-connected", "timeout", "stranger", "refused", "rejected", "protocol")
+    REASONS = ("not-connected", "timeout", "stranger", "refused", "rejected", "protocol", "unable")
 
 
 class Key(Protocol):
@@ -59,8 +61,8 @@ class ContractStatus:
 class VehicleStatus:
     """The state of a car. anchors: number of V2G roots. custody: of its provisioning key. locked:
     no installation before `unlock`. envelopes: number of opened ones. unnamed_keys: in its token,
-    of no contract. time: of its clock; revoked: date of its list of revoked certificates, 0 for
-    none; both in unix seconds."""
+    of no contract. time: the car's, 0 while it does not know the time; revoked: date of its list
+    of revoked certificates, 0 for none; both in unix seconds."""
 
     pcid: str
     certified: bool
@@ -184,7 +186,15 @@ class Maker:
 
     def set_time(self, now: int) -> None:
         """Set the time by which the car checks certificates, forward or backward: unix seconds."""
-        self._ask("time.set", now.to_bytes(4, "big"))
+        start = time.monotonic()
+        try:
+            self._ask("time.set", now.to_bytes(4, "big"))
+        except TelematicsError as error:
+            if (error.reason, error.detail) != ("refused", "late"):
+                raise
+            # The session was idle for too long, and the refusal is a fresh challenge.
+            now += int(time.monotonic() - start)
+            self._ask("time.set", now.to_bytes(4, "big"))
 
     def install_revoked(
         self, certificates: Iterable[bytes], issued: int, until: int = revocation.NEVER
@@ -246,10 +256,15 @@ class Maker:
 
     def _next(self, deadline: float) -> bytes:
         remaining = deadline - time.monotonic()  # ends also under a flood of other messages
-        message = self._receive(remaining) if remaining > 0 else None
-        if message is None:
+        try:
+            message = self._receive(remaining) if remaining > 0 else None
+            if message is None:
+                raise TelematicsError("timeout", "the car does not answer")
+            if message[:1] == bytes([wire.UNABLE]):
+                raise TelematicsError("unable", _printable(message[1:]))
+        except TelematicsError:
             self._session = None
-            raise TelematicsError("timeout", "the car does not answer")
+            raise
         return message
 
 
@@ -260,6 +275,11 @@ def _well_formed() -> Iterator[None]:
         yield
     except (RecordError, ValueError) as error:
         raise TelematicsError("protocol", str(error)) from error
+
+
+def _printable(reason: bytes) -> str:
+    """A reason that is not signed, for a person: at most 64 characters."""
+    return "".join(chr(c) if 32 <= c < 127 else "?" for c in reason[:64])
 
 
 def _contract_status(entry: bytes) -> ContractStatus:
