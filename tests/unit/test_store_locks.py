@@ -12,12 +12,13 @@ from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools
 from plugvault.pools import contracts, cps
 from plugvault.pools.contracts import SignedContract
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import ISO2, Endpoint, Provisioning, Status
+from plugvault.pools.records import ISO2, Endpoint, Provisioning, Root, Status
 from plugvault.store import SqlStore
 from world import PCID, World
 
 VEHICLE = Provisioning("V", ISO2, "v", b"c", b"sub2", b"sub1", b"root", not_after=9)
 ENDPOINT = Endpoint("hook", "me", "Me", "OEM", "AAA", "https://example.com/", "x", 1)
+ROOT = Root("id", "V2G", b"der", "ab" * 32)
 REVOKED = Status("ca", "2", "CN=It", 9, revoked=7, reason="superseded")
 
 
@@ -48,6 +49,27 @@ def test_a_revocation_is_seen_by_the_transaction_that_enters_it(store: SqlStore)
         records.statuses.put(REVOKED)
         assert not records.statuses.revoked([("ca", "1")])
         assert records.statuses.revoked([("ca", "2")])
+
+
+def test_a_transaction_reads_the_roots_again_after_each_change_of_its_own(store: SqlStore):
+    with store.write() as records:
+        assert list(records.roots.all()) == []
+        records.roots.put(ROOT)
+        assert list(records.roots.all()) == [ROOT]
+        second = replace(ROOT, root_id="second", fingerprint="cd" * 32)
+        records.roots.put(second)
+        assert list(records.roots.all()) == [ROOT, second]
+        records.roots.delete("id")
+        assert list(records.roots.all()) == [second]
+
+
+def test_a_lock_shows_a_root_that_another_writer_has_added_meanwhile(server: SqlStore):
+    with server.write() as records:
+        assert list(records.roots.all()) == []
+        with server.write() as others:
+            others.roots.put(ROOT)
+        records.lock("V")
+        assert list(records.roots.all()) == [ROOT]
 
 
 def test_a_lock_shows_a_record_that_another_writer_has_changed_meanwhile(server: SqlStore):

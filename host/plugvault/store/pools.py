@@ -35,7 +35,7 @@ _VERSION = select(_version.number).where(_version.name == _ROOTS)
 
 class Roots(Rows[records.Root]):
     """The cache of the process holds all roots with their version; a transaction reads the
-    version, again after each lock or write."""
+    version, again after each lock and after its own changes."""
 
     table, record = tables.roots, records.Root
 
@@ -44,7 +44,7 @@ class Roots(Rows[records.Root]):
         self._cache = cache
         self._changed = False
         self._roots: tuple[records.Root, ...] = ()
-        self._read_after = -1  # changes of the transaction
+        self._read_after = -1  # locks of the transaction
 
     def all(self, kind: str | None = None) -> Sequence[records.Root]:
         roots = self._all()
@@ -65,7 +65,7 @@ class Roots(Rows[records.Root]):
         self._delete(root_id=root_id)
 
     def _all(self) -> tuple[records.Root, ...]:
-        if self._read_after == self._transaction.changes:
+        if self._read_after == self._transaction.locks:
             return self._roots
         rows = self._transaction.rows(_VERSION, {})
         version = rows[0][0] if rows else 0
@@ -75,13 +75,14 @@ class Roots(Rows[records.Root]):
             if version != self._cache.roots[0]:
                 self._cache.roots = version, tuple(super().all())
             self._roots = self._cache.roots[1]
-        self._read_after = self._transaction.changes
+        self._read_after = self._transaction.locks
         return self._roots
 
     def _change(self) -> None:
         if not self._changed:
             self._transaction.run(_next_version(self._transaction.database), {})
             self._changed = True
+        self._read_after = -1
 
 
 @cache

@@ -34,7 +34,6 @@ class _Compiled:
     text: str
     names: tuple[str, ...]
     constants: Mapping[str, Any]
-    is_select: bool
 
     def row(self, values: Values) -> tuple[Any, ...]:
         if isinstance(values, tuple):
@@ -52,7 +51,7 @@ def compiled(dialect: Dialect, statement: Any) -> _Compiled:
         text = statement.compile(dialect=dialect)
         constants = {name: value for name, value in text.params.items() if value is not None}
         names = tuple(text.positiontup or ())
-        statements[statement] = _Compiled(str(text), names, constants, statement.is_select)
+        statements[statement] = _Compiled(str(text), names, constants)
     return statements[statement]
 
 
@@ -63,8 +62,8 @@ class Transaction:
         self.connection, self._dialect, self._write = connection, dialect, write
         self.database = dialect.name
         self._locked: set[str] = set()
-        # Counts the moments after which a row may be another one than was read before.
-        self.changes = 0
+        # After the wait for a lock, rows may be other ones than were read before.
+        self.locks = 0
         self.on_commit: list[Callable[[], None]] = []
 
     def begin(self) -> None:
@@ -78,8 +77,6 @@ class Transaction:
     def run(self, statement: Executable, values: Values) -> Any:
         """The driver's cursor: `fetchall()`, and `rowcount` for the number of changed rows."""
         prepared = compiled(self._dialect, statement)
-        if not prepared.is_select:
-            self.changes += 1
         return self.connection.execute(prepared.text, prepared.row(values))
 
     def rows(self, statement: Executable, values: Values) -> list[Row]:
@@ -90,8 +87,6 @@ class Transaction:
         """The same statement once for each of `values`."""
         prepared = compiled(self._dialect, statement)
         rows = [prepared.row(row) for row in values]
-        if rows:
-            self.changes += 1
         if len(rows) == 1:  # psycopg enters its pipeline mode for more, which costs round trips
             self.connection.execute(prepared.text, rows[0])
         elif rows:
@@ -103,7 +98,7 @@ class Transaction:
         if not self._write or self.database == "sqlite" or self._locked.issuperset(names):
             return
         self._locked.update(names)
-        self.changes += 1  # those of the writer that held a name before
+        self.locks += 1
         numbers = sorted(
             int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
             for name in names
