@@ -363,6 +363,25 @@ def test_service_surveys_custody_at_its_start_and_in_no_installation(
         assert log.read_text() == "survey\n"
 
 
+def test_service_starts_on_a_library_that_crashes_in_the_survey(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with car_token.service() as running:
+        point = running.client().generate_provisioning_key()
+    code = car_token.folder / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "if 'plugvault.vault_service.server' in sys.orig_argv:\n"
+        "    from evcc.vault import custody\n"
+        "    custody.survey = lambda backend: os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
+    with car_token.service() as running:
+        vault, digest = running.client(), bytes(range(32))
+        assert vault.verify(point, digest, vault.sign(PROVISIONING, digest))
+
+
 def test_service_ends_with_its_supervisor(car_token: CarToken) -> None:
     script = (
         "import sys, time\n"

@@ -62,7 +62,8 @@ def main() -> int:
     try:
         vault = location.open(pin, orders["minimum_custody"], orders["provisioning"])
         signal.alarm(_HANG)
-        survey_custody(vault)
+        if orders["survey"]:
+            survey_custody(vault)
         records = records_of(vault, location, orders["state"])
         handler = RequestHandler(vault, records)
     except VaultError as error:

@@ -162,7 +162,8 @@ class ServiceProcess(Supervised):
         token: TokenConfiguration,
     ) -> None:
         self.failure: VaultError | None = None
-        self.lines = json.dumps(orders, default=str).encode() + b"\n" + token.pin.encode()
+        self.lines = _lines({**orders, "survey": True}, token)
+        self._lines_without_survey = _lines({**orders, "survey": False}, token)
         self._listeners = listeners
         location = token.location
         self._login = (token.pin, str(location.module), str(location.conf or ""), location.label)
@@ -186,9 +187,21 @@ class ServiceProcess(Supervised):
     def _begin(self) -> None:
         with one_attempt(*self._login):
             try:
-                super()._begin()
+                self._begin_with_survey()
             except ProcessError as error:
                 raise _vault_error(error) from None
+
+    def _begin_with_survey(self) -> None:
+        """A library that hangs or crashes in the survey can still use the keys that it has, so
+        the next process starts without the survey."""
+        try:
+            super()._begin()
+        except ProcessError as error:
+            if error.answer or self._orders == self._lines_without_survey:
+                raise
+            self._orders = self._lines_without_survey
+            self._process = self._spawn()
+            super()._begin()
 
     def _ends_within(self, seconds: float, error: Exception | None) -> bool:
         """As `Supervised` has it; after a failure for good it waits without end, and clients that
@@ -212,6 +225,10 @@ class ServiceProcess(Supervised):
                     return True
                 with contextlib.suppress(OSError):
                     _refuse(listeners[fd], cast(VaultError, reason))
+
+
+def _lines(orders: Mapping[str, Any], token: TokenConfiguration) -> bytes:
+    return json.dumps(orders, default=str).encode() + b"\n" + token.pin.encode()
 
 
 def _vault_error(error: ProcessError) -> VaultError:
