@@ -7,7 +7,7 @@
     telematics    the maker's channel
     contracts, envelopes, identity, trust, revocation, timekeeper   what the car stores
     signature, exi/   XML signatures over EXI, and the EXI codec
-    x509, chain   certificates and paths
+    x509, chain, verified   certificates, paths, and the signatures known to be good
     der, p256, csr, ids, record, utf8, errors   used by all of these
     vault/        the only way to a private key
     link/         frames, channels, V2GTP

@@ -148,7 +148,7 @@ def _odd_multiples(point, width, pause):
     multiples: list = [(0, 2, 0), affine + (1,)]
     for n in range(2, 1 << width - 1):
         if n & 1:
-            multiples.append(_add(*multiples[n - 1], *affine))
+            multiples.append(_add(*(multiples[n - 1] + affine)))
         else:
             multiples.append(_double(*multiples[n // 2]))
         pause()

@@ -9,6 +9,7 @@ from . import chain, x509
 from .errors import EvccError
 from .record import RecordError, pack, text, unpack
 from .revocation import Revocation
+from .verified import Verified
 
 KINDS = ("V2G", "MO", "OEM")
 MAX_ANCHORS = 16
@@ -25,13 +26,14 @@ class TrustError(EvccError):
 class Trust:
     """files: a `ports.files.Files`; verify: (point, digest, r‖s) -> bool.
 
-    `revocation`: the revoked certificates below the anchors.
+    `revocation`: the revoked certificates below the anchors. `verify`: the same function for
+    certificates; it remembers what it found good.
     Raises: TrustError("damaged"); StoreError.
     """
 
     def __init__(self, files, verify) -> None:
         self._files = files
-        self._verify = verify
+        self.verify = Verified(verify)
         self.revocation = Revocation(files)
         self._region = ""
         self._anchors: list = []  # [(kind, Certificate)]
@@ -68,7 +70,7 @@ class Trust:
         fields = [region.encode()]
         for kind, certificate in parsed:
             try:
-                chain.is_anchor(certificate, now, self._verify)
+                chain.is_anchor(certificate, now, self.verify)
             except x509.CertificateError as e:
                 raise TrustError("not-an-anchor", str(e))
             fields += [kind.encode(), certificate.der]

@@ -177,7 +177,7 @@ def _cps_path(attempt: _Attempt) -> None:
             attempt.trust.anchors("V2G"),
             chain.CPS,
             attempt.now,
-            attempt.vault.verify,
+            attempt.trust.verify,
             is_revoked=attempt.trust.revocation.includes,
         )
     except x509.CertificateError as e:
@@ -216,7 +216,7 @@ def _contract_path(attempt: _Attempt) -> None:
             anchors,
             chain.CONTRACT,
             attempt.now,
-            attempt.vault.verify,
+            attempt.trust.verify,
             transitive=True,
             is_revoked=attempt.trust.revocation.includes,
         )
