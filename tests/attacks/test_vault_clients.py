@@ -15,8 +15,8 @@ from evcc import p256
 from evcc.ports import tcp, unix
 from evcc.vault import PROVISIONING, VaultError, service
 from fixtures.tokens import CarToken
-from plugvault.vault_service.callers import RIGHTS, Caller
-from plugvault.vault_service.envelopes import Records
+from plugvault.vault_service.callers import RIGHTS, VaultCaller
+from plugvault.vault_service.envelopes import EnvelopeRecords
 from plugvault.vault_service.handlers import RequestHandler, TokenLost
 from plugvault.vault_service.service import VaultService, status_of
 
@@ -150,11 +150,11 @@ def test_a_temporary_failure_of_the_token_costs_no_provisioning_key(
 
     vault = each_token.open()
     point = vault.generate_provisioning_key()
-    answers = RequestHandler(vault, Records(each_token.folder / "records"))
+    answers = RequestHandler(vault, EnvelopeRecords(each_token.folder / "records"))
     with monkeypatch.context() as failing:
         failing.setattr(vault._backend, "sign", fail)
         with pytest.raises(TokenLost):
-            answers.answer(Caller(), service.pack(1, make, [b""])[2:])
+            answers.answer(VaultCaller(), service.pack(1, make, [b""])[2:])
     assert vault.public(PROVISIONING) == point
     assert p256.verify(point, DIGEST, vault.sign(PROVISIONING, DIGEST))
     vault.close()
@@ -271,7 +271,7 @@ def test_board_cannot_claim_keys_of_another_board_or_of_the_user(car_token: CarT
     with car_token.service(tcp=LOCAL, keys=KEYS) as running:
         named(running, "one").generate_provisioning_key()
         running.client().generate_provisioning_key()
-        for claimed in (b"", Caller(b"one").owner(b"")):
+        for claimed in (b"", VaultCaller(b"one").owner(b"")):
             board = named(running, "other")
             board.claim(claimed)
             assert board.keys() == []
@@ -279,11 +279,11 @@ def test_board_cannot_claim_keys_of_another_board_or_of_the_user(car_token: CarT
 
 def test_names_and_claims_run_into_each_other_nowhere() -> None:
     names, claims = (b"a", b"ab", b"a12345678"), (b"", b"12345678")
-    meant = {Caller(name).owner(claimed) for name in names for claimed in claims}
+    meant = {VaultCaller(name).owner(claimed) for name in names for claimed in claims}
     assert len(meant) == len(names) * len(claims)
     assert all(len(owner) == 8 for owner in meant)
     with pytest.raises(VaultError, match=r"^refused"):
-        Caller(b"a").owner(b"12345678b")
+        VaultCaller(b"a").owner(b"12345678b")
 
 
 def test_board_sees_its_own_envelopes_only(car_token: CarToken) -> None:

@@ -18,7 +18,7 @@ from evcc.ports import tcp
 from evcc.vault import PROVISIONING, VaultError, service
 from fixtures.tokens import CarToken, restarts
 from oracle import Envelope, recover
-from plugvault.vault_service.callers import Caller
+from plugvault.vault_service.callers import VaultCaller
 from plugvault.vault_service.handlers import RequestHandler
 from plugvault.vault_service.service import VaultService, status_of
 
@@ -50,7 +50,11 @@ class InProcess:
     """A stream with `answers` as its peer."""
 
     def __init__(self, answers: RequestHandler) -> None:
-        self._answers, self._caller, self._said = answers, Caller(rate=1e6, openings=None), b""
+        self._answers, self._caller, self._said = (
+            answers,
+            VaultCaller(rate=1e6, openings=None),
+            b"",
+        )
 
     def write(self, data: bytes) -> None:
         self._said += self._answers.answer(self._caller, data[2:])

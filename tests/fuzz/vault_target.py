@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from evcc.vault import PROVISIONING, VaultError
 from evcc.vault import service as codec
 from evcc.vault.seal import Seal
-from plugvault.vault_service.callers import Caller
+from plugvault.vault_service.callers import VaultCaller
 from plugvault.vault_service.handlers import RequestHandler
 
-_CALLER = Caller(rate=1e12, openings=None)
+_CALLER = VaultCaller(rate=1e12, openings=None)
 
 
 class _NoKeys:

@@ -22,7 +22,7 @@ from evcc.x509 import CertificateError
 from fixtures.pools import Pools
 from plugvault.contract.iso15118_2 import response
 from plugvault.pools import envelopes
-from plugvault.store import SqlStore, StoreError, migrate, tables
+from plugvault.store import NewerDatabaseError, SqlStore, migrate, tables
 from world import World
 
 Open = Callable[[str], SqlStore]
@@ -120,7 +120,7 @@ def test_a_database_of_a_later_plugvault_is_refused_and_left(empty_url: str, ope
     open_store(empty_url)
     with engine(empty_url).begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match="later plugvault") as caught:
+    with pytest.raises(NewerDatabaseError, match="later plugvault") as caught:
         SqlStore.open(empty_url)
     assert caught.value.reason == "newer"
     with engine(empty_url).begin() as connection:

@@ -14,7 +14,7 @@ import envelopes
 import world
 from fixtures.tokens import CarToken
 from plugvault import runtimes
-from plugvault.vault_service.callers import Caller
+from plugvault.vault_service.callers import VaultCaller
 
 BOTH = Path(__file__).parents[1] / "both"
 sys.path.append(str(BOTH))
@@ -40,7 +40,7 @@ def cases(static: envelopes.ec.EllipticCurvePrivateKey) -> dict:
     }
 
 
-def prepare(token: CarToken, client: Caller = Caller()) -> Path:  # noqa: B008 - never changed
+def prepare(token: CarToken, client: VaultCaller = VaultCaller()) -> Path:  # noqa: B008 - never changed
     """Give it the known provisioning key, each owner of this client its own, and an empty token
     beside it; the file of cases."""
     static = envelopes.private_key(envelopes.KNOWN_STATIC)
@@ -90,7 +90,7 @@ def test_vault_service_on_tcp(
     car_token: CarToken,
     record_property: Callable[[str, object], None],
 ) -> None:
-    file, key = prepare(car_token, Caller(b"car")), secrets.token_bytes(32)
+    file, key = prepare(car_token, VaultCaller(b"car")), secrets.token_bytes(32)
     with ExitStack() as stack:
         services = [
             stack.enter_context(car_token.service(label, tcp=("127.0.0.1", 0), keys={"car": key}))

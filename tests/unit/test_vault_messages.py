@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from evcc.ports.stream import PortError
 from evcc.vault import VaultError
 from evcc.vault import service as codec
-from plugvault.vault_service.callers import Caller
-from plugvault.vault_service.envelopes import Records
+from plugvault.vault_service.callers import VaultCaller
+from plugvault.vault_service.envelopes import EnvelopeRecords
 from plugvault.vault_service.handlers import RequestHandler, TokenLost
 
 DIGEST = bytes(range(32))
 SIGN = codec.OPERATIONS.index(("sign", 3))
 KEYS = codec.OPERATIONS.index(("keys", 1))
-CALLER = Caller(rate=1e9)
+CALLER = VaultCaller(rate=1e9)
 
 
 def answers_of(vault: Any) -> RequestHandler:
     CALLER.owned.clear()
-    return RequestHandler(vault, Records(Path("/nowhere")))
+    return RequestHandler(vault, EnvelopeRecords(Path("/nowhere")))
 
 
 class NoKeys:

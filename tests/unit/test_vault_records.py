@@ -18,7 +18,7 @@ from fixtures.tokens import CarToken
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service import envelopes as records
-from plugvault.vault_service.envelopes import Record, Records, records_of
+from plugvault.vault_service.envelopes import EnvelopeRecords, Record, records_of
 from plugvault.vault_service.service import VaultService, status_of
 
 COMMAND = [sys.executable, "-m", "plugvault.cli.app", "vault"]
@@ -169,9 +169,9 @@ def test_no_client_can_lift_a_lock() -> None:
 
 
 def test_request_is_on_the_disk_before_the_token_is_called(short_dir: Path) -> None:
-    record = Records(short_dir / "r").of(b"")
+    record = EnvelopeRecords(short_dir / "r").of(b"")
     record.ask(CAR, point(1), b"w", b"leaf")
-    again = Records(short_dir / "r").of(b"")
+    again = EnvelopeRecords(short_dir / "r").of(b"")
     with pytest.raises(VaultError, match=r"^seen"):
         again.ask(CAR, point(1), b"other", b"leaf")
 
@@ -195,10 +195,10 @@ def test_record_has_room_for_a_thousand_envelopes_in_one_file(short_dir: Path) -
     for n in range(records.ROOM):
         full.add(CAR, point(n << 256), b"w", b"leaf")
     (short_dir / "envelopes").write_bytes(records.pack([full.packed()]))
-    record = Records(short_dir).of(b"")
+    record = EnvelopeRecords(short_dir).of(b"")
     assert record.status() == {"envelopes": 1024, "mismatches": 0, "locked": False}
     record.mismatched(point(5 << 256))
-    assert Records(short_dir).of(b"").status()["mismatches"] == 1
+    assert EnvelopeRecords(short_dir).of(b"").status()["mismatches"] == 1
 
 
 def test_record_that_another_process_keeps_to_itself_is_not_waited_for_without_end(
@@ -209,15 +209,15 @@ def test_record_that_another_process_keeps_to_itself_is_not_waited_for_without_e
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with pytest.raises(VaultError, match=r"^unavailable: another process"):
-            Records(short_dir).of(b"").ask(CAR, point(1), b"w", b"leaf")
+            EnvelopeRecords(short_dir).of(b"").ask(CAR, point(1), b"w", b"leaf")
     finally:
         os.close(descriptor)
-    Records(short_dir).of(b"").ask(CAR, point(1), b"w", b"leaf")
+    EnvelopeRecords(short_dir).of(b"").ask(CAR, point(1), b"w", b"leaf")
 
 
 def test_write_that_fails_is_no_write(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token is not asked then; and the next time it is written."""
-    record = Records(short_dir).of(b"")
+    record = EnvelopeRecords(short_dir).of(b"")
     record.ask(CAR, point(1 << 256), b"w", b"leaf")
     write, tries = records.Files.write, [0]
 
@@ -230,15 +230,15 @@ def test_write_that_fails_is_no_write(short_dir: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(records.Files, "write", fails)
     with pytest.raises(VaultError, match=r"^full"):
         record.ask(CAR, point(2 << 256), b"w", b"leaf")
-    assert Records(short_dir).of(b"").status()["envelopes"] == 1
+    assert EnvelopeRecords(short_dir).of(b"").status()["envelopes"] == 1
     record.ask(CAR, point(2 << 256), b"w", b"leaf")
-    assert Records(short_dir).of(b"").status()["envelopes"] == 2
+    assert EnvelopeRecords(short_dir).of(b"").status()["envelopes"] == 2
 
 
 def test_owners_are_listed_by_their_files(short_dir: Path) -> None:
-    stored = Records(short_dir / "none")
+    stored = EnvelopeRecords(short_dir / "none")
     assert stored.owners() == []
-    stored = Records(short_dir)
+    stored = EnvelopeRecords(short_dir)
     for owner in (b"", b"neighbor"):
         stored.of(owner).ask(CAR, point(1), b"w", b"leaf")
     (short_dir / "envelopes-12").touch()

@@ -14,8 +14,8 @@ import pytest
 from evcc.vault import VaultError
 from evcc.vault import service as codec
 from plugvault.vault_service import server as serving
-from plugvault.vault_service.callers import Caller
-from plugvault.vault_service.envelopes import Records
+from plugvault.vault_service.callers import VaultCaller
+from plugvault.vault_service.envelopes import EnvelopeRecords
 from plugvault.vault_service.handlers import RequestHandler, TokenLost
 from plugvault.vault_service.server import Server
 
@@ -43,8 +43,8 @@ class Script:
 
 def serve(listener: socket.socket, vault: Script) -> None:
     try:
-        answers = RequestHandler(vault, Records(Path("/nowhere")))
-        Server([listener], answers, {b"": (b"", Caller(rate=1e6))}).serve(vault.ended)
+        answers = RequestHandler(vault, EnvelopeRecords(Path("/nowhere")))
+        Server([listener], answers, {b"": (b"", VaultCaller(rate=1e6))}).serve(vault.ended)
     finally:
         os.close(vault.ended)
 

@@ -20,7 +20,7 @@ from plugvault.pools.repositories import Records
 REFUSED, GONE = (400, 409), 410
 
 
-class Settings(Protocol):
+class DeliverySettings(Protocol):
     """`networks`: see `plugvault.net`; `retries`: attempts after the first; `retry_after`: seconds
     until the first retry, doubled before each further one."""
 
@@ -36,7 +36,7 @@ def settle(
     records: Records,
     leased: Delivery,
     event: Event,
-    settings: Settings,
+    settings: DeliverySettings,
     now: float,
     status: int,
     outcome: str,

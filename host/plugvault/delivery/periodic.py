@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from evcc.errors import EvccError
-from plugvault.delivery.outcome import Settings
+from plugvault.delivery.outcome import DeliverySettings
 from plugvault.delivery.worker import Worker
 from plugvault.pools import termination
 from plugvault.pools.cleansing import cleanse
@@ -61,7 +61,7 @@ class PurgeEvents:
 def run(
     store: Store,
     secret: Callable[[str], str],
-    settings: Settings,
+    settings: DeliverySettings,
     clock: Callable[[], float],
     stop: threading.Event,
     tasks: Sequence[PeriodicTask] = TASKS,

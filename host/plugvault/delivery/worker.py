@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from evcc.errors import EvccError
 from plugvault.delivery import signature
-from plugvault.delivery.outcome import Settings, settle
+from plugvault.delivery.outcome import DeliverySettings, settle
 from plugvault.net import NetError, Outbound
 from plugvault.pools.errors import PoolError
 from plugvault.pools.events import envelope
@@ -49,7 +49,7 @@ class Worker:
         self,
         store: Store,
         secret: Callable[[str], str],
-        settings: Settings,
+        settings: DeliverySettings,
         clock: Callable[[], float],
     ) -> None:
         self._store, self._secret, self._settings, self._clock = store, secret, settings, clock

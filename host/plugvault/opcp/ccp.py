@@ -41,7 +41,7 @@ SessionId = Annotated[str | None, Query(alias="sessionID")]
 AskedFingerprint = Annotated[Fingerprint | None, Query(alias="cpsV2GRootCertificateFingerprint")]
 
 
-class InstallationRequest(Wire):
+class CertificateInstallationBody(Wire):
     certificate_installation_req: str
     xsd_msg_def_namespace: Namespace
     metadata: Metadata = None
@@ -61,7 +61,7 @@ class SignedContractRequest(Wire):
 def install(
     _: Annotated[Caller, Depends(may("ccp.install"))],
     services: AppServices,
-    body: InstallationRequest,
+    body: CertificateInstallationBody,
     always_exi: Annotated[bool, Header(alias="alwaysReturnEXI")] = True,
     broadcast: Broadcast = False,
 ) -> JSONResponse:

@@ -17,7 +17,7 @@ from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.service import ServiceVault
 from plugvault.cryptoki.hsm import close_library
 from plugvault.tokens.lease import exclusive_lease
-from plugvault.tokens.providers import PROVIDERS, Provider
+from plugvault.tokens.providers import PROVIDERS, TokenProvider
 from plugvault.tokens.selection import Selection, TokenConfiguration
 from plugvault.vault_service.service import VaultService
 
@@ -32,7 +32,7 @@ class ThrowAway:
     token's own; files and sockets of the test may be put there.
     """
 
-    def __init__(self, provider: Provider, folder: Path, label: str = LABEL) -> None:
+    def __init__(self, provider: TokenProvider, folder: Path, label: str = LABEL) -> None:
         self.folder = folder
         self.provider = provider
         self.pin = secrets.token_hex(8)
@@ -56,7 +56,7 @@ class ThrowAway:
         )
 
 
-def module_of(provider: Provider) -> Path:
+def module_of(provider: TokenProvider) -> Path:
     """The provider's library. Without one the test is skipped; under CI it fails."""
     try:
         return provider.find_module()

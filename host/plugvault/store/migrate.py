@@ -22,14 +22,14 @@ _LOCK = {
 }
 
 
-class StoreError(EvccError):
+class NewerDatabaseError(EvccError):
     """A database that this version of plugvault must not use."""
 
     REASONS = ("newer",)
 
 
 def migrate(engine: Engine) -> None:
-    """Raises StoreError("newer")."""
+    """Raises NewerDatabaseError("newer")."""
     with engine.connect() as connection:
         if _revision(connection) == LATEST:
             return
@@ -39,7 +39,7 @@ def migrate(engine: Engine) -> None:
         revision = _revision(connection)  # another process may just have migrated it
         revisions = {step.revision for step in ScriptDirectory(_scripts()).walk_revisions()}
         if revision is not None and revision not in revisions:
-            raise StoreError(
+            raise NewerDatabaseError(
                 "newer", f"The database was last used by a later plugvault ({revision})."
             )
         config = Config(attributes={"connection": connection})

@@ -32,7 +32,7 @@ EVERYONE = "*"
 _LIMIT: BindParameter[int] = bindparam("limit")
 
 
-class Endpoints(Rows[records.Endpoint]):
+class SqlEndpoints(Rows[records.Endpoint]):
     table, record = tables.endpoints, records.Endpoint
 
     def get(self, endpoint_id: str) -> records.Endpoint | None:
@@ -118,7 +118,7 @@ _LAST_LINE = select(tables.audit.c.digest).where(
 )
 
 
-class Events(Rows[records.Event]):
+class SqlEvents(Rows[records.Event]):
     table, record = tables.events, records.Event
 
     def __init__(self, transaction: Transaction, outbox: Outbox) -> None:
@@ -179,7 +179,7 @@ _LATER_FOR = _LATER.where(_event.audience == bindparam("audience"))
 _DELETE_EVENT = tables.events.delete().where(_event.sequence == bindparam("number"))
 
 
-class Deliveries(Rows[records.Delivery]):
+class SqlDeliveries(Rows[records.Delivery]):
     table, record = tables.deliveries, records.Delivery
 
     def __init__(self, transaction: Transaction, outbox: Outbox) -> None:
@@ -201,7 +201,7 @@ class Deliveries(Rows[records.Delivery]):
 
     def due(self, now: float) -> Sequence[records.Endpoint]:
         self._outbox.flush()
-        return Endpoints(self._transaction)._rows(_WITH_DUE, now=now)
+        return SqlEndpoints(self._transaction)._rows(_WITH_DUE, now=now)
 
     def claim(
         self, endpoint_id: str, now: float, until: float, limit: int
@@ -326,7 +326,7 @@ def _put_delivery(database: str) -> Executable:
     return statement
 
 
-class Audit(Rows[records.AuditEntry]):
+class SqlAudit(Rows[records.AuditEntry]):
     """An append-only table: the database refuses to change or delete a line."""
 
     table, record = tables.audit, records.AuditEntry
@@ -352,7 +352,7 @@ _LINES = (
 )
 
 
-class Jobs(Rows[records.Job]):
+class SqlJobs(Rows[records.Job]):
     table, record = tables.jobs, records.Job
 
     def get(self, job_id: str) -> records.Job | None:

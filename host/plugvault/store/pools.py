@@ -33,7 +33,7 @@ _ROOTS: ColumnElement[str] = literal_column("'roots'")
 _VERSION = select(_version.number).where(_version.name == _ROOTS)
 
 
-class Roots(Rows[records.Root]):
+class SqlRoots(Rows[records.Root]):
     """The cache of the process holds all roots with their version; a transaction reads the
     version, again after each lock and after its own changes."""
 
@@ -106,7 +106,7 @@ class _Chained(Rows[T]):
         at = {"now": int(now), "limit": limit}
         ended = self._rows(_expired(self.table), **at)
         ended += self._rows(_revoked(self.table), **at)
-        statuses = Statuses(self._transaction)
+        statuses = SqlStatuses(self._transaction)
         for (number,) in self._transaction.rows(_CHAINS, {}):  # some hundred
             if statuses.revoked(self._chains.identities(number)):
                 ended += self._rows(_under(self.table), chain=number, limit=limit)
@@ -164,7 +164,7 @@ _AFTER = tables.vehicles.select().where(_vehicle > bindparam("vehicle")).order_b
 _AFTER = _AFTER.limit(_LIMIT)
 
 
-class Vehicles(_Chained[records.Provisioning]):
+class SqlVehicles(_Chained[records.Provisioning]):
     table, record = tables.vehicles, records.Provisioning
 
     def after(self, vehicle: str, limit: int) -> Sequence[records.Provisioning]:
@@ -186,7 +186,7 @@ class Vehicles(_Chained[records.Provisioning]):
         return {**vars(record), "chain": chain}
 
 
-class Contracts(_Chained[records.Contract]):
+class SqlContracts(_Chained[records.Contract]):
     table, record = tables.contracts, records.Contract
 
     def get(self, emaid: str, namespace: str) -> records.Contract | None:
@@ -241,7 +241,7 @@ _OF_PROVIDER = (
 )
 
 
-class Statuses(Rows[records.Status]):
+class SqlStatuses(Rows[records.Status]):
     table, record = tables.statuses, records.Status
 
     def get(self, issuer: str, serial: str) -> records.Status | None:

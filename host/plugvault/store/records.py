@@ -7,18 +7,25 @@ from sqlalchemy import and_, bindparam, select
 from plugvault.pools.records import Contract, Provisioning
 from plugvault.store import tables
 from plugvault.store.chains import StoreCache
-from plugvault.store.outbox import Audit, Deliveries, Endpoints, Events, Jobs, Outbox
-from plugvault.store.pools import Contracts, Roots, Statuses, Vehicles
-from plugvault.store.rows import (
-    Clients,
-    EndEntities,
-    FailedAttempts,
-    Peers,
-    Providers,
-    Registry,
-    RootChanges,
+from plugvault.store.outbox import (
+    Outbox,
+    SqlAudit,
+    SqlDeliveries,
+    SqlEndpoints,
+    SqlEvents,
+    SqlJobs,
 )
-from plugvault.store.seen import SeenMarks
+from plugvault.store.pools import SqlContracts, SqlRoots, SqlStatuses, SqlVehicles
+from plugvault.store.rows import (
+    SqlClients,
+    SqlEndEntities,
+    SqlFailedAttempts,
+    SqlPeers,
+    SqlProviders,
+    SqlRegistry,
+    SqlRootChanges,
+)
+from plugvault.store.seen import SqlSeenMarks
 from plugvault.store.transaction import Transaction
 
 _vehicle, _contract = tables.vehicles.c, tables.contracts.c
@@ -62,69 +69,69 @@ class SqlRecords:
         return self.vehicles._read(rows[0][:_VEHICLE_COLUMNS]), contracts
 
     @cached_property
-    def roots(self) -> Roots:
-        return Roots(self._transaction, self._cache)
+    def roots(self) -> SqlRoots:
+        return SqlRoots(self._transaction, self._cache)
 
     @cached_property
-    def vehicles(self) -> Vehicles:
-        return Vehicles(self._transaction, self._cache)
+    def vehicles(self) -> SqlVehicles:
+        return SqlVehicles(self._transaction, self._cache)
 
     @cached_property
-    def contracts(self) -> Contracts:
-        return Contracts(self._transaction, self._cache)
+    def contracts(self) -> SqlContracts:
+        return SqlContracts(self._transaction, self._cache)
 
     @cached_property
-    def statuses(self) -> Statuses:
-        return Statuses(self._transaction)
+    def statuses(self) -> SqlStatuses:
+        return SqlStatuses(self._transaction)
 
     @cached_property
-    def seen(self) -> SeenMarks:
-        return SeenMarks(self._transaction)
+    def seen(self) -> SqlSeenMarks:
+        return SqlSeenMarks(self._transaction)
 
     @cached_property
-    def clients(self) -> Clients:
-        return Clients(self._transaction)
+    def clients(self) -> SqlClients:
+        return SqlClients(self._transaction)
 
     @cached_property
-    def endpoints(self) -> Endpoints:
-        return Endpoints(self._transaction)
+    def endpoints(self) -> SqlEndpoints:
+        return SqlEndpoints(self._transaction)
 
     @cached_property
-    def events(self) -> Events:
-        return Events(self._transaction, self._outbox)
+    def events(self) -> SqlEvents:
+        return SqlEvents(self._transaction, self._outbox)
 
     @cached_property
-    def deliveries(self) -> Deliveries:
-        return Deliveries(self._transaction, self._outbox)
+    def deliveries(self) -> SqlDeliveries:
+        return SqlDeliveries(self._transaction, self._outbox)
 
     @cached_property
-    def audit(self) -> Audit:
-        return Audit(self._transaction, self._outbox)
+    def audit(self) -> SqlAudit:
+        return SqlAudit(self._transaction, self._outbox)
 
     @cached_property
-    def changes(self) -> RootChanges:
-        return RootChanges(self._transaction)
+    def changes(self) -> SqlRootChanges:
+        return SqlRootChanges(self._transaction)
 
     @cached_property
-    def entities(self) -> EndEntities:
-        return EndEntities(self._transaction)
+    def entities(self) -> SqlEndEntities:
+        return SqlEndEntities(self._transaction)
 
     @cached_property
-    def registry(self) -> Registry:
-        return Registry(self._transaction)
+    def registry(self) -> SqlRegistry:
+        return SqlRegistry(self._transaction)
 
     @cached_property
-    def failed_attempts(self) -> FailedAttempts:
-        return FailedAttempts(self._transaction)
+    def failed_attempts(self) -> SqlFailedAttempts:
+        return SqlFailedAttempts(self._transaction)
 
     @cached_property
-    def providers(self) -> Providers:
-        return Providers(self._transaction)
+    def providers(self) -> SqlProviders:
+        return SqlProviders(self._transaction)
 
     @cached_property
-    def peers(self) -> Peers:
-        return Peers(self._transaction)
+    def peers(self) -> SqlPeers:
+        return SqlPeers(self._transaction)
 
     @cached_property
-    def jobs(self) -> Jobs:
-        return Jobs(self._transaction)
+    def jobs(self) -> SqlJobs:
+        return SqlJobs(self._transaction)

@@ -112,21 +112,21 @@ def upsert(table: Table, database: str) -> Executable:
     return statement
 
 
-class Clients(Rows[records.Client]):
+class SqlClients(Rows[records.Client]):
     table, record = tables.clients, records.Client
 
     def get(self, client_id: str) -> records.Client | None:
         return self._one(client_id=client_id)
 
 
-class RootChanges(Rows[records.RootChange]):
+class SqlRootChanges(Rows[records.RootChange]):
     table, record = tables.changes, records.RootChange
 
     def get(self, change_id: str) -> records.RootChange | None:
         return self._one(change_id=change_id)
 
 
-class EndEntities(Rows[records.EndEntity]):
+class SqlEndEntities(Rows[records.EndEntity]):
     table, record = tables.entities, records.EndEntity
 
     def get(self, common_name: str) -> records.EndEntity | None:
@@ -136,7 +136,7 @@ class EndEntities(Rows[records.EndEntity]):
         return self._where(owner=owner)
 
 
-class Registry(Rows[records.RegisteredVehicle]):
+class SqlRegistry(Rows[records.RegisteredVehicle]):
     table, record = tables.registry, records.RegisteredVehicle
 
     def by_vin(self, vin: str) -> records.RegisteredVehicle | None:
@@ -149,7 +149,7 @@ class Registry(Rows[records.RegisteredVehicle]):
         return self._one(pcid=pcid)
 
 
-class FailedAttempts(Rows[records.FailedAttemptCount]):
+class SqlFailedAttempts(Rows[records.FailedAttemptCount]):
     table, record = tables.guesses, records.FailedAttemptCount
 
     def get(self, who: str, subject: str) -> records.FailedAttemptCount | None:
@@ -159,14 +159,14 @@ class FailedAttempts(Rows[records.FailedAttemptCount]):
         self._delete(who=who, subject=subject)
 
 
-class Providers(Rows[records.Provider]):
+class SqlProviders(Rows[records.Provider]):
     table, record = tables.providers, records.Provider
 
     def get(self, provider: str) -> records.Provider | None:
         return self._one(provider=provider)
 
 
-class Peers(Rows[records.Peer]):
+class SqlPeers(Rows[records.Peer]):
     table, record = tables.peers, records.Peer
 
     def get(self, name: str) -> records.Peer | None:

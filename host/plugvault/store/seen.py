@@ -30,7 +30,7 @@ _ENDED = (
 _FORGET = tables.seen.delete().where(_seen.until < _NOW, _seen.mark.in_(_ENDED))
 
 
-class SeenMarks(Rows[records.Seen]):
+class SqlSeenMarks(Rows[records.Seen]):
     table, record = tables.seen, records.Seen
 
     def known(self, marks: Sequence[bytes]) -> Sequence[records.Seen]:

@@ -77,7 +77,7 @@ class SqlStore:
         """`url`: sqlite:///FILE or postgresql://USER@HOST/DATABASE, as libpq takes it.
 
         Makes its tables or brings them up. Raises ValueError when it is neither,
-        PoolError("unavailable") when it cannot be used, StoreError("newer").
+        PoolError("unavailable") when it cannot be used, NewerDatabaseError("newer").
         """
         try:
             parsed = make_url(url)

@@ -18,7 +18,7 @@ ProviderName = Literal["softhsm", "nss"]
 
 
 @dataclass(frozen=True)
-class Provider:
+class TokenProvider:
     """title: for people.
 
     make(folder, label, pin): an empty token in a store of its own at `folder`. A store can hold
@@ -48,21 +48,21 @@ def _make_nss(folder: Path, label: str, pin: str) -> TokenLocation:
     return TokenLocation(store.module, label, options=store.options)
 
 
-SOFTHSM = Provider(
+SOFTHSM = TokenProvider(
     name="softhsm",
     title="SoftHSM",
     find_module=softhsm.find_module,
     make=_make_softhsm,
     files_folder=lambda location, label, serial: softhsm.files_folder(location.conf, serial),
 )
-NSS = Provider(
+NSS = TokenProvider(
     name="nss",
     title="NSS softoken",
     find_module=nss.find_module,
     make=_make_nss,
     files_folder=lambda location, label, serial: nss.files_folder(location.options, label),
 )
-PROVIDERS: dict[str, Provider] = {provider.name: provider for provider in (SOFTHSM, NSS)}
+PROVIDERS: dict[str, TokenProvider] = {provider.name: provider for provider in (SOFTHSM, NSS)}
 
 
 def files_folder(location: TokenLocation, label: str, serial: bytes) -> Path | None:

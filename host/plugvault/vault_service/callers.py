@@ -18,7 +18,7 @@ RIGHTS = frozenset(("make", "sign", "open", "delete"))
 _HOUR = 3600.0
 
 
-class Caller:
+class VaultCaller:
     """name: of the caller's key; b"" for the service's own user. rights: of `RIGHTS`. rate:
     private operations a second. openings: contract keys an hour for each owner, None for any
     number.

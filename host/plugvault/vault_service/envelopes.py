@@ -106,7 +106,7 @@ class Record:
         return self._envelopes
 
 
-class Records:
+class EnvelopeRecords:
     """The records of all owners in one token. folder: of their files; made when missing."""
 
     def __init__(self, folder: Path) -> None:
@@ -126,13 +126,13 @@ class Records:
 
 def records_of(
     vault: TokenVault, location: TokenLocation, state: Path | str | None = None
-) -> Records:
+) -> EnvelopeRecords:
     """The records of an open token. state: a folder for them; None: see the module."""
     token: Any = vault._backend._token.session.token
     if state is None:
         token_folder = files_folder(location, token.label, token.serial)
         if token_folder:
-            return Records(token_folder / _FOLDER)
+            return EnvelopeRecords(token_folder / _FOLDER)
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(state) if state else Path(home) / _FOLDER
     # Not by the serial number alone: some libraries give all their tokens the same.
@@ -144,7 +144,7 @@ def records_of(
     except OSError as error:
         detail = f"no place for the record of envelopes: {error.strerror}: {folder}; say state="
         raise VaultError("unavailable", detail) from error
-    return Records(folder)
+    return EnvelopeRecords(folder)
 
 
 def unlock(

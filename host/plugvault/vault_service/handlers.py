@@ -14,7 +14,7 @@ from evcc.vault import PROVISIONING, VaultError
 from evcc.vault.pkcs11 import check_envelope, for_owner, is_working
 from evcc.vault.possession import proves_possession
 from evcc.vault.service import AGAIN, MAX_ANSWER, OPERATIONS, SEAL, pack, unpack
-from plugvault.vault_service.callers import Caller, admit_opening
+from plugvault.vault_service.callers import VaultCaller, admit_opening
 
 # The right that an operation needs. The others use no private key and change nothing.
 _RIGHTS = {
@@ -47,7 +47,7 @@ class OwnerState:
     """The state of one owner of keys: the vault for them, the keys seen, the record of envelopes,
     and the limit of contract keys."""
 
-    def __init__(self, vault: Any, caller: Caller, record: Any) -> None:
+    def __init__(self, vault: Any, caller: VaultCaller, record: Any) -> None:
         self.vault, self.caller, self.record = vault, caller, record
         self.seen: set[bytes] = set()
         self.openings = caller.openings()
@@ -62,7 +62,7 @@ class RequestHandler:
 
     def __init__(self, vault: Any, records: Any) -> None:
         self._vault, self._records = vault, records
-        self._without_owner = OwnerState(vault, Caller(), records.of(b""))
+        self._without_owner = OwnerState(vault, VaultCaller(), records.of(b""))
         self._opened = 0
         # By code: number of fields, right, whether of a key, whether of an owner, method.
         self._operations: list[tuple[int, str, bool, bool, _Operation]] = [
@@ -76,7 +76,7 @@ class RequestHandler:
             for name, fields in OPERATIONS
         ]
 
-    def answer(self, caller: Caller, body: bytes) -> bytes:
+    def answer(self, caller: VaultCaller, body: bytes) -> bytes:
         """The frame that answers the body of a request's frame. The body may be any bytes.
 
         Raises: TokenLost.
@@ -109,7 +109,7 @@ class RequestHandler:
             raise TokenLost(answer)
         return answer
 
-    def _new_owner(self, caller: Caller, claimed: bytes) -> OwnerState:
+    def _new_owner(self, caller: VaultCaller, claimed: bytes) -> OwnerState:
         name = caller.owner(claimed)
         if len(caller.owned) >= _OWNERS:
             # Owners with recent openings stay: a caller cannot reset a limit by naming others.

@@ -32,7 +32,7 @@ from typing import Any
 from evcc.vault import VaultError
 from evcc.vault.seal import NONCE, Seal
 from evcc.vault.service import HELLO, MAX_REQUEST, frame_size, pack, unpack
-from plugvault.vault_service.callers import Caller
+from plugvault.vault_service.callers import VaultCaller
 from plugvault.vault_service.handlers import RequestHandler, TokenLost, refusal
 
 CLIENTS = 64
@@ -81,10 +81,10 @@ def main() -> int:
     return 0
 
 
-def _clients(clients: Any) -> dict[bytes, tuple[bytes, Caller]]:
+def _clients(clients: Any) -> dict[bytes, tuple[bytes, VaultCaller]]:
     """(shared key, caller) by name."""
     return {
-        name.encode(): (bytes.fromhex(fields.pop("key")), Caller(name.encode(), **fields))
+        name.encode(): (bytes.fromhex(fields.pop("key")), VaultCaller(name.encode(), **fields))
         for name, fields in clients.items()
     }
 
@@ -117,7 +117,7 @@ class _Client:
         self.pending = self.unsent = b""
         self.name = b""  # that it claims
         self.seal: Seal | None = None
-        self.caller: Caller | None = None  # None: not authenticated
+        self.caller: VaultCaller | None = None  # None: not authenticated
 
     def request(self) -> bytes | None:
         """The body of the next request, if it is complete and can be answered.
@@ -138,7 +138,7 @@ class Server:
         self,
         listeners: list[socket.socket],
         handler: RequestHandler,
-        callers: Mapping[bytes, tuple[bytes, Caller]],
+        callers: Mapping[bytes, tuple[bytes, VaultCaller]],
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._handler, self._callers = handler, callers
