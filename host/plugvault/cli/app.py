@@ -16,11 +16,13 @@ import plugvault
 
 # name: (module, attribute, help). A Typer is a group of commands; a function is one command.
 COMMANDS = {
+    "board": ("plugvault.cli.board", "app", "use a board: contracts, sessions, its log"),
     "customer": ("plugvault.cli.customer", "customer", "show a vehicle's contracts"),
     "demo": ("plugvault.cli.demo", "demo", "show Plug & Charge, every key in a token"),
     "doctor": ("plugvault.cli.doctor", "doctor", "check this machine, and give advice"),
     "ecosystem": ("plugvault.cli.ecosystem", "app", "examine and change an ecosystem"),
     "exi": ("plugvault.cli.exi", "app", "convert EXI to JSON and back"),
+    "flash": ("plugvault.cli.flash", "flash", "put the module on a board"),
     "requests": ("plugvault.cli.requests", "requests", "carry out files of HTTP requests"),
     "sandbox": ("plugvault.cli.sandbox", "sandbox", "run the whole ecosystem on one port"),
     "vault": ("plugvault.cli.vault", "app", "list, test and prepare tokens"),

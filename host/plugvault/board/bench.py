@@ -1,0 +1,95 @@
+"""A flashed board on its link: the test bench, and the vault service with the board's keys.
+
+    with BoardBench(board) as bench:
+        print(bench.status())
+
+The board's keys are in a token on this computer, and the service answers the board alone, by the
+key that `flash` gave both. It is the place of a secure element, and as safe as this computer.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evcc.ports.stream import PortError
+from plugvault.board.errors import BoardError
+from plugvault.board.folder import Board
+from plugvault.board.ports import explain_refusal
+from plugvault.contexts import Startable
+from plugvault.link.bench import Bench, BenchError
+from plugvault.link.endpoint import open_serial
+from plugvault.telematics import Maker
+from plugvault.telematics.maker import Key
+from plugvault.vault_service.service import VaultService
+
+ANSWER = 90.0  # seconds: a module that has just started loads its tables and its keys first
+REQUEST = 120.0  # seconds for a request of the maker: a board verifies each signature in seconds
+_TRY = 5.0
+_UNANSWERED = (
+    "the module does not answer. Is the adapter's RX at the board's TX, its TX at RX, and ground"
+    " at ground? `plugvault board reset` starts the module again, `plugvault board log` shows it"
+)
+
+
+class BoardBench(Startable):
+    """The bench of one board, while the context lasts. Its methods are `Bench`'s.
+
+    observe: see `Bench`. answer: seconds to wait for the module at the start, 0 not at all.
+    Raises: BoardError, VaultError, on entry.
+    """
+
+    bench: Bench
+
+    def __init__(
+        self,
+        board: Board,
+        observe: Callable[[str, str], None] = lambda channel, text: None,
+        answer: float = ANSWER,
+    ) -> None:
+        self.board = board
+        self._observe = observe
+        self._answer = answer
+
+    def _start(self) -> None:
+        board = self.board
+        if not board.link:
+            raise BoardError("port", f"which port is the link of {board.uid}? --link PORT")
+        self._stack.enter_context(board.locked())
+        # The path of a socket must be short; the board's folder may be long.
+        short = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-"))
+        service = VaultService(
+            board.configuration(),
+            Path(short) / "vault",
+            keys={board.uid: bytes.fromhex(board.key)},
+            state=board.folder / "vault",
+        )
+        self._stack.enter_context(service)
+        try:
+            stream = open_serial(board.link, board.baud)
+        except PortError as error:
+            raise explain_refusal(board.link) from error
+        bench = Bench(stream, self._observe, service.socket_path)
+        self.bench = self._stack.enter_context(bench)
+        self.request, self.charge = bench.request, bench.charge
+        self.bridge_session, self.traffic = bench.bridge_session, bench.traffic
+        if self._answer:
+            self.status(self._answer)
+
+    def status(self, timeout: float = ANSWER) -> dict[str, Any]:
+        """The module's status, asked again until it answers. Raises: BoardError("silent")."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self.bench.status(_TRY)
+            except BenchError as error:
+                if error.reason != "timeout":
+                    raise
+                if time.monotonic() > deadline:
+                    last = f". Its last line: {self.bench.log[-1]}" if self.bench.log else ""
+                    raise BoardError("silent", f"{self.board.link}: {_UNANSWERED}{last}") from None
+
+    def maker(self, key: Key, car: bytes | None = None, timeout: float = REQUEST) -> Maker:
+        """The maker's end of the channel: see `Bench.maker`."""
+        return self.bench.maker(key, car, timeout)

@@ -1,0 +1,105 @@
+"""config.json of a board: its link, its vault on this computer, its store, its maker.
+
+`PINS` says where each kind of board has a UART besides that of its prompt; another choice is the
+user's (`--uart`, `--tx`, `--rx`).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evcc import config
+from plugvault.board.errors import BoardError
+from plugvault.board.facts import Facts
+
+FILE, KEY_FILE, STORE = "config.json", "vault-key", "/store"
+BAUD = 115200
+
+# (a word of `sys.platform` or of the machine's description, number, tx, rx); the first that fits.
+# None: the port's own pins, which its documentation names.
+PINS: tuple[tuple[str, int, int | None, int | None], ...] = (
+    ("rp2", 1, 4, 5),
+    ("ESP32S3", 1, 17, 18),
+    ("ESP32S2", 1, 17, 18),
+    ("ESP32C3", 1, 4, 5),
+    ("ESP32C6", 1, 4, 5),
+    ("esp32", 2, 17, 16),
+    ("PYBD", 1, None, None),  # X9, X10
+    ("PYBv1", 6, None, None),  # Y1, Y2
+    ("pyboard", 6, None, None),
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A UART of the board. tx, rx: its pins, None for the port's own."""
+
+    number: int
+    tx: int | None = None
+    rx: int | None = None
+    baud: int = BAUD
+
+    def as_config(self) -> dict[str, Any]:
+        pins = {"tx": self.tx, "rx": self.rx}
+        return {
+            "kind": "uart",
+            "number": self.number,
+            "baud": self.baud,
+            **{name: pin for name, pin in pins.items() if pin is not None},
+        }
+
+
+def default_link(facts: Facts) -> Link | None:
+    """The UART for the link on this kind of board; None for an unknown kind."""
+    for word, number, tx, rx in PINS:
+        if word == facts.platform or word in facts.machine:
+            return Link(number, tx, rx)
+    return None
+
+
+def make(link: Link, name: str, maker: bytes, store: str = STORE) -> bytes:
+    """The bytes of config.json. name: of the board at its vault service; maker: 65 bytes.
+
+    Raises: BoardError("config").
+    """
+    settings = {
+        "link": link.as_config(),
+        "vault": {"kind": "link", "name": name, "key_file": f"/{KEY_FILE}"},
+        "store": store,
+        "maker": maker.hex(),
+    }
+    return checked(json.dumps(settings, indent=1).encode())
+
+
+def of_file(path: Path) -> bytes:
+    """A configuration of the user's own. Raises: BoardError("config")."""
+    try:
+        return checked(path.read_bytes())
+    except OSError as error:
+        raise BoardError("config", f"{path}: {error.strerror}") from error
+
+
+def checked(data: bytes) -> bytes:
+    """The same bytes, after the module's own checks."""
+    settings = read(data)
+    if settings["link"]["kind"] != "uart":
+        raise BoardError("config", "a board's link is of kind uart")
+    return data
+
+
+def read(data: bytes) -> dict[str, Any]:
+    """The settings in the bytes of config.json. Raises: BoardError("config")."""
+    try:
+        settings: dict[str, Any] = config.parse(data)
+    except config.ConfigError as error:
+        raise BoardError("config", error.detail) from error
+    return settings
+
+
+def maker_key(text: str) -> bytes:
+    """The maker's telematics key of its 130 hexadecimal digits. Raises: BoardError("config")."""
+    point = config.unhex(text, 65)
+    if point is None or point[0] != 4:
+        raise BoardError("config", "--maker takes 65 bytes as hexadecimal digits, 04 first")
+    return point

@@ -1,0 +1,344 @@
+"""The module onto a board, from the port to the first answer over the link.
+
+The order protects the board: nothing is written before everything is known and refused that can
+be; the new files lie beside the old ones until all are checked (`copying`); the start comes last.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from plugvault.board import bytecode, configuration, copying, facts, firmware, ports
+from plugvault.board.bench import BoardBench
+from plugvault.board.configuration import Link
+from plugvault.board.errors import BoardError
+from plugvault.board.facts import Facts
+from plugvault.board.folder import Board, Boards
+from plugvault.board.maker import BoardMaker, ecosystem
+from plugvault.board.ports import ESPRESSIF_USB, SerialPort
+from plugvault.board.repl import Repl, wait_for_port
+from plugvault.ecosystem import Ecosystem
+
+_CLOCK = "import machine\nmachine.RTC().datetime(%r)"
+_ERASE = """
+import os
+n = 0
+try:
+    names = os.listdir(%r)
+except OSError:
+    names = []
+for name in names:
+    if name == "contracts" or name.startswith("chain-"):
+        os.remove(%r + "/" + name)
+        n += 1
+print(n)
+"""
+
+
+class Reporter(Protocol):
+    """What a person or a script sees of the work, and is asked."""
+
+    def step(self, name: str, text: str) -> None:
+        """A finished step."""
+
+    def file(self, path: str, done: int, total: int) -> None:
+        """A copied file; bytes so far and in total."""
+
+    def agree(self, question: str) -> bool:
+        """Whether the user agrees."""
+
+    def choose_port(self, question: str, found: list[SerialPort]) -> str | None:
+        """The user's choice of a port; None without one."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user wants. port, link: devices, None to find them. uart: pins of the link, None
+    for those of this kind of board. config: a config.json of the user's own; maker: another
+    maker's key, 65 bytes. Without both, the ecosystem in the folder of the boards is the maker."""
+
+    port: str | None = None
+    link: str | None = None
+    uart: Link | None = None
+    config: Path | None = None
+    maker: bytes | None = None
+    firmware: Path | None = None
+    erase_contracts: bool = False
+    dry_run: bool = False
+    store: str = configuration.STORE
+
+
+class Flash:
+    """One run, while the context lasts. opened(port, soft_reset): the board's prompt.
+
+    `result`: the record of the work, as `--json` prints it.
+    """
+
+    def __init__(
+        self,
+        boards: Boards,
+        wishes: Wishes,
+        report: Reporter,
+        opened: Callable[[str, bool], Repl] = Repl,
+    ) -> None:
+        self.boards = boards
+        self.wishes = wishes
+        self.report = report
+        self.result: dict[str, Any] = {}
+        self._opened = opened
+        self._stack = contextlib.ExitStack()
+        self._world: Ecosystem | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def run(self) -> None:
+        """The whole work. Raises: BoardError, VaultError; the board has its old files, or the new.
+
+        Whatever happens, the board's main.py runs again afterwards.
+        """
+        self._agree_to_erase()
+        self._write_firmware()
+        found = ports.find()
+        port = ports.choose_prompt(self.wishes.port, found)
+        with self._opened(port.device, port.vid != ESPRESSIF_USB) as repl:
+            try:
+                board = self._at_the_prompt(repl, port, found)
+            except BaseException:
+                with contextlib.suppress(BoardError):
+                    repl.recover()
+                    self._restart(repl, port)
+                raise
+            self._restart(repl, port)
+        if board is not None:
+            self._answer(board)
+
+    def _at_the_prompt(
+        self, repl: Repl, port: SerialPort, found: list[SerialPort]
+    ) -> Board | None:
+        """Everything that needs the prompt; None for a dry run."""
+        described = self._look(repl)
+        if self.wishes.dry_run:
+            known = self.boards.get(described.uid)
+            self._compare(repl, described, self._files(described, known))
+            return None
+        board = self._prepare(described, port, found)
+        copying.switch(repl)
+        self._copy(repl, described, self._files(described, board))
+        if self.wishes.erase_contracts:
+            self._erase(repl)
+        self._set_clock(repl)
+        return board
+
+    def _agree_to_erase(self) -> None:
+        if self.wishes.erase_contracts and not self.report.agree(
+            "Erase the board's contracts? They are lost, and their operators must make new ones"
+        ):
+            raise BoardError("config", "nothing was erased, and nothing flashed")
+
+    # -- firmware --
+
+    def _write_firmware(self) -> None:
+        """Write MicroPython itself, if the user wants it, and wait for its prompt's port."""
+        path = self.wishes.firmware
+        if path is None:
+            return
+        image = firmware.read(path)
+        machine = self._machine()
+        firmware.check(image, machine)
+        self.report.step("firmware", f"{path.name} is for {image.chip}")
+        self.result["firmware"] = {"file": str(path), "chip": image.chip}
+        if self.wishes.dry_run:
+            return
+        if image.kind == "bin":
+            port = ports.choose_prompt(self.wishes.port, ports.find()).device
+            firmware.write_bin(image, port, erase=self.wishes.erase_contracts)
+            wait_for_port(port)
+        else:
+            if machine:
+                self._enter_boot_drive()
+            firmware.write_uf2(image)
+            _wait_for_prompt(self.wishes.port)
+        self.report.step("firmware", f"{path.name} is on the board")
+
+    def _machine(self) -> str:
+        """What the board says it is, "" if no MicroPython answers."""
+        try:
+            port = ports.choose_prompt(self.wishes.port, ports.find())
+            with self._opened(port.device, False) as repl:
+                return facts.ask(repl).machine
+        except BoardError as error:
+            if error.reason in ("permission", "busy"):
+                raise
+            return ""
+
+    def _enter_boot_drive(self) -> None:
+        port = ports.choose_prompt(self.wishes.port, ports.find())
+        with self._opened(port.device, False) as repl:
+            repl.start("import machine\nmachine.bootloader()")
+
+    # -- before anything is written --
+
+    def _look(self, repl: Repl) -> Facts:
+        described = facts.ask(repl)
+        self.result["board"] = described.as_data()
+        self.report.step(
+            "board",
+            f"{described.machine}, MicroPython {described.text_version}, at {described.port}:"
+            f" {described.heap_free // 1024} KiB of heap and {described.flash_free // 1024} KiB"
+            f" of flash free{', the module is frozen' if described.frozen else ''}",
+        )
+        facts.require(described)
+        return described
+
+    def _prepare(self, described: Facts, port: SerialPort, found: list[SerialPort]) -> Board:
+        """The board in this computer's folder, with its ports and its maker."""
+        board = self.boards.make(described)
+        link = ports.choose_link(self.wishes.link or board.link or None, found, port.device)
+        if link is None:
+            link = self.report.choose_port("Which port is the board's link?", found)
+        if link is None:
+            raise BoardError("port", "which port is the board's link? --link PORT")
+        numbers = {other.device: other.serial_number for other in found}
+        return board.save(
+            prompt=port.device,
+            serial_number=port.serial_number,
+            link=link,
+            link_number=numbers.get(link, ""),
+            baud=self._uart(described).baud,
+            maker=self._maker().hex(),
+        )
+
+    def _maker(self) -> bytes:
+        """The key that the board obeys."""
+        if self.wishes.config:
+            settings = configuration.read(configuration.of_file(self.wishes.config))
+            return bytes(settings["maker"])
+        if self.wishes.maker:
+            return self.wishes.maker
+        self._world = self._stack.enter_context(ecosystem(self.boards.data))
+        return self._world.telematics_key.point
+
+    def _uart(self, described: Facts) -> Link:
+        if self.wishes.config:
+            link = configuration.read(configuration.of_file(self.wishes.config))["link"]
+            return Link(link["number"], link.get("tx"), link.get("rx"), link.get("baud", 115200))
+        link = self.wishes.uart or configuration.default_link(described)
+        if link is None:
+            raise BoardError(
+                "config",
+                f"which UART of {described.machine} is free for the link? --uart NUMBER, and"
+                " --tx PIN --rx PIN where the port lets you choose",
+            )
+        return link
+
+    def _files(self, described: Facts, board: Board | None) -> dict[str, bytes]:
+        """Every file that the board is to have; without its own two before it is known here."""
+        files = bytecode.module(described)
+        if board is None:
+            return files
+        if self.wishes.config:
+            config = configuration.of_file(self.wishes.config)
+        else:
+            uart, maker = self._uart(described), bytes.fromhex(board.maker)
+            config = configuration.make(uart, board.uid, maker, self.wishes.store)
+        return {**files, configuration.FILE: config, configuration.KEY_FILE: board.key.encode()}
+
+    # -- on the board --
+
+    def _compare(self, repl: Repl, described: Facts, files: dict[str, bytes]) -> copying.Changes:
+        changes = copying.compare(repl, files)
+        copying.require_room(changes, described)
+        self.result["files"] = {
+            "changed": sorted(changes.changed),
+            "removed": list(changes.removed),
+            "unchanged": changes.unchanged,
+            "bytes": changes.size,
+        }
+        self.report.step(
+            "files",
+            f"{len(changes.changed)} to copy ({changes.size:,} bytes), {len(changes.removed)} to"
+            f" remove, {changes.unchanged} are there already",
+        )
+        return changes
+
+    def _copy(self, repl: Repl, described: Facts, files: dict[str, bytes]) -> None:
+        changes = self._compare(repl, described, files)
+        if configuration.FILE in changes.changed:
+            self._agree_to_other_maker(repl, changes.changed[configuration.FILE])
+        done = 0
+
+        def copied(path: str, size: int) -> None:
+            nonlocal done
+            done += size
+            self.report.file(path, done, changes.size)
+
+        copying.copy(repl, changes, copied)
+        if changes:
+            self.report.step("copied", "every file is there, checked by its SHA-256")
+
+    def _agree_to_other_maker(self, repl: Repl, config: bytes) -> None:
+        """Ask before a board that obeys another maker changes hands."""
+        old = copying.read(repl, configuration.FILE)
+        try:
+            before = configuration.read(old)["maker"] if old else None
+        except BoardError:
+            before = None  # a file of something else
+        if before in (None, configuration.read(config)["maker"]):
+            return
+        question = "The board obeys another maker's key. Give it the new one?"
+        if not self.report.agree(question):
+            raise BoardError("config", "the board keeps its maker: nothing was changed")
+
+    def _erase(self, repl: Repl) -> None:
+        store = self.wishes.store
+        count = repl.run(_ERASE % (store, store))
+        self.result["erased"] = count
+        self.report.step("erased", f"{count} files of contracts")
+
+    def _set_clock(self, repl: Repl) -> None:
+        now = time.gmtime()
+        stamp = (now.tm_year, now.tm_mon, now.tm_mday, now.tm_wday)
+        repl.run(_CLOCK % ((*stamp, now.tm_hour, now.tm_min, now.tm_sec, 0),))
+        self.report.step("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", now))
+
+    def _restart(self, repl: Repl, port: SerialPort) -> None:
+        if port.vid == ESPRESSIF_USB:
+            repl.reset()
+        else:
+            repl.restart()
+
+    # -- over the link --
+
+    def _answer(self, board: Board) -> None:
+        """Wait for the module; give it the time over the maker's channel, which keeps it."""
+        with BoardBench(board) as bench:
+            status = bench.status()
+            self.report.step("answer", f"{status['runtime']} at {board.link}")
+            if self._world is not None:
+                maker = BoardMaker(self._world, board, bench)
+                maker.set_time()
+                if self.wishes.erase_contracts:
+                    maker.connect().discard_keys()
+                self.report.step("time", "given by the maker, who authenticated")
+            self.result["status"] = bench.status()
+        self.result["uid"], self.result["link"] = board.uid, board.link
+
+
+def _wait_for_prompt(port: str | None, seconds: float = 40.0) -> None:
+    """Wait until a board that has restarted shows its prompt's port."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            wait_for_port(ports.choose_prompt(port, ports.find()).device, 5.0)
+            return
+        except BoardError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)

@@ -1,0 +1,189 @@
+"""What this computer keeps of its boards, in the folder of `--data`.
+
+    …                      an ecosystem, as `plugvault sandbox --data` keeps it: the boards' maker
+    boards/UID/board.json  0600: its ports, the key it shares with its vault, its token's PIN
+    boards/UID/token/      its SoftHSM token, unless a token is configured (PLUGVAULT_TOKEN …)
+    boards/UID/vault/      the vault service's records of envelopes
+
+UID is the number of the board's chip. One command at a time uses a board.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from plugvault import file_lock
+from plugvault.board.errors import BoardError
+from plugvault.board.facts import Facts
+from plugvault.board.ports import SerialPort, named, with_serial_number
+from plugvault.ecosystem.folder import write
+from plugvault.tokens import providers
+from plugvault.tokens.location import TokenLocation
+from plugvault.tokens.selection import TokenConfiguration, choose
+
+_FILE = "board.json"
+
+
+def default_folder() -> Path:
+    """The folder without --data and PLUGVAULT_DATA."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
+    return Path(base) / "plugvault" / "boards"
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board that was flashed from here.
+
+    prompt, link: devices; serial_number, link_number: of their USB, to find them under another
+    name. key: 32 bytes as hex, shared with the vault service. token: a description of a token of
+    the user's own, "" for one made here; location, pin: of that one. maker: the maker's key, hex.
+    """
+
+    uid: str
+    folder: Path = field(repr=False)
+    machine: str = ""
+    prompt: str = ""
+    serial_number: str = ""
+    link: str = ""
+    link_number: str = ""
+    baud: int = 115200
+    maker: str = ""
+    pcid: str = ""
+    token: str = ""
+    location: dict[str, Any] = field(default_factory=dict, repr=False)
+    key: str = field(default="", repr=False)
+    pin: str = field(default="", repr=False)
+
+    def save(self, **changes: Any) -> "Board":
+        """The board with these changes, stored."""
+        board = replace(self, **changes)
+        data = {name: value for name, value in asdict(board).items() if name != "folder"}
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write(self.folder / _FILE, json.dumps(data, indent=1).encode())
+        return board
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One command at a time. Raises: BoardError("state")."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            descriptor = file_lock.acquire(self.folder, timeout=0)
+        except TimeoutError as error:
+            raise BoardError("state", f"another command uses the board {self.uid}") from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def configuration(self) -> TokenConfiguration:
+        """The token with the board's keys. Raises: VaultError, BoardError("state")."""
+        chosen = choose().vault
+        described = _description(chosen)
+        if described != self.token:
+            where = self.token or "a token made here"
+            raise BoardError(
+                "state", f"the board's keys are in {where}, not in {described or 'one made here'}"
+            )
+        if chosen is not None:
+            return chosen
+        fields = {"conf": None, "options": "", **self.location}
+        return TokenConfiguration(
+            TokenLocation.from_json(fields), self.pin, choose().minimum_custody
+        )
+
+    def ports(self, found: list[SerialPort]) -> "Board":
+        """The board with the names that its ports have now."""
+        prompt = with_serial_number(self.serial_number, found)
+        link = with_serial_number(self.link_number, found)
+        return replace(
+            self,
+            prompt=prompt.device if prompt else self.prompt,
+            link=link.device if link else self.link,
+        )
+
+
+def _description(chosen: TokenConfiguration | None) -> str:
+    return f"{chosen.location.label} of {chosen.location.module}" if chosen else ""
+
+
+class Boards:
+    """The boards in the folder of `--data`."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self._folder = data / "boards"
+
+    def all(self) -> list[Board]:
+        """Every board that was flashed from here, by its number."""
+        if not self._folder.is_dir():
+            return []
+        folders = sorted(folder for folder in self._folder.iterdir() if (folder / _FILE).exists())
+        return [self._read(folder) for folder in folders]
+
+    def get(self, uid: str) -> Board | None:
+        """The board of this chip's number; None for one that is unknown here."""
+        if not re.fullmatch(r"[0-9a-f]{4,64}", uid):
+            raise BoardError("state", f"{uid!r} is no number of a chip")
+        folder = self._folder / uid
+        return self._read(folder) if (folder / _FILE).exists() else None
+
+    def find(self, port: str | None, found: list[SerialPort]) -> Board:
+        """The board with this prompt, link or number; without one the only board.
+
+        Raises: BoardError("port" | "state").
+        """
+        boards = [board.ports(found) for board in self.all()]
+        if port is None:
+            if len(boards) == 1:
+                return boards[0]
+            if not boards:
+                raise BoardError(
+                    "state", f"no board in {self.data}: `plugvault flash` comes first"
+                )
+            names = "; ".join(f"{board.uid} at {board.prompt}" for board in boards)
+            raise BoardError("port", f"several boards: name one as PORT. There are: {names}")
+        devices = {port, port if port in [b.uid for b in boards] else named(port, found).device}
+        for board in boards:
+            if devices & {board.uid, board.prompt, board.link}:
+                return board
+        raise BoardError(
+            "state", f"{port} is no board of {self.data}: `plugvault flash {port}` comes first"
+        )
+
+    def make(self, facts: Facts) -> Board:
+        """The board of these facts, with its token and keys, made when missing.
+
+        Raises: VaultError, BoardError("state").
+        """
+        known = self.get(facts.uid)
+        if known is not None:
+            known.configuration()
+            return known.save(machine=facts.machine)
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        board = Board(facts.uid, self._folder / facts.uid, machine=facts.machine)
+        chosen = choose().vault
+        key = secrets.token_bytes(32).hex()
+        if chosen is not None:
+            return board.save(key=key, token=_description(chosen))
+        pin = secrets.token_hex(8)
+        folder = board.folder / f"token-{secrets.token_hex(2)}"  # not that of an interrupted start
+        board.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        location = providers.SOFTHSM.make(folder, "board", pin)
+        fields = {name: str(value) for name, value in asdict(location).items() if value}
+        return board.save(key=key, pin=pin, location=fields)
+
+    def _read(self, folder: Path) -> Board:
+        try:
+            data = json.loads((folder / _FILE).read_text())
+            board = Board(folder=folder, **data)
+            if len(bytes.fromhex(board.key)) != 32 or board.uid != folder.name:
+                raise ValueError("not the file of this board")
+        except (OSError, ValueError, TypeError) as error:
+            raise BoardError("state", f"{folder / _FILE}: {error}") from error
+        return board

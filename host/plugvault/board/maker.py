@@ -1,0 +1,163 @@
+"""The boards' maker: an ecosystem on this computer, and the work of its companies for one board.
+
+The ecosystem is the one that `plugvault sandbox --data` runs; a board's command runs it in its own
+process as long as the command takes. What the demo does with a car in a process is done here with
+a board.
+"""
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from plugvault.board.bench import BoardBench
+from plugvault.board.errors import BoardError
+from plugvault.board.folder import Board
+from plugvault.ecosystem import EVSE, WMI, Ecosystem
+from plugvault.ecosystem.folder import sandbox_lock
+from plugvault.roles import regions
+from plugvault.roles.backend import Backend
+from plugvault.roles.work_queue import DONE
+from plugvault.station import Offer, Station
+from plugvault.telematics import ContractStatus, Maker
+
+REGION = "EU"
+_COUNTRY, _ORGANISATION = "DE", "Example Cars"
+_INSTALLATION = 180.0  # seconds: a board that verifies by itself takes some 20
+
+
+@contextlib.contextmanager
+def ecosystem(data: Path) -> Iterator[Ecosystem]:
+    """The ecosystem in this folder, made when missing. Raises: BoardError("state"), VaultError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(sandbox_lock(data))
+        except OSError as error:
+            raise BoardError("state", f"{data}: {error.strerror or error}") from error
+        yield stack.enter_context(Ecosystem(data))
+
+
+class BoardMaker:
+    """The maker's side of one board. `board`: changed by `provision`."""
+
+    def __init__(self, world: Ecosystem, board: Board, bench: BoardBench) -> None:
+        if board.maker != world.telematics_key.point.hex():
+            raise BoardError("state", f"the board {board.uid} obeys another maker's key")
+        self._world = world
+        self.board = board
+        self._bench = bench
+
+    def connect(self) -> Maker:
+        """The maker's channel, after both ends have authenticated."""
+        maker = self._bench.maker(self._world.telematics_key)
+        maker.connect()
+        return maker
+
+    def set_time(self) -> int:
+        """Give the board this computer's time, unix seconds."""
+        now = int(time.time())
+        self.connect().set_time(now)
+        return now
+
+    def provision(self) -> dict[str, Any]:
+        """Trust anchors, the entry in PCP, and a certificate for the board's key.
+
+        A board with a certificate keeps it.
+        """
+        maker = self.connect()
+        maker.set_time(int(time.time()))
+        status = maker.status()
+        if status.certified:
+            self.board = self.board.save(pcid=status.pcid)
+            return {"pcid": status.pcid, "region": status.region, "anchors": status.anchors}
+        oem = self._world.oem
+        pcid = WMI + "P" + "".join(secrets.choice("0123456789") for _ in range(13))
+        leaf, subs = oem.enrol(maker.csr(pcid, _ORGANISATION, _COUNTRY))
+        anchors = oem.anchors(REGION, leaf, subs)
+        # The pool first: a board that is cut off now has no certificate, and is asked again.
+        oem.register(leaf, subs, [self._world.v2g_root])
+        maker.install_trust(REGION, anchors)
+        maker.install_certificate([leaf, *subs])
+        self.board = self.board.save(pcid=pcid)
+        return {"pcid": pcid, "region": REGION, "anchors": len(anchors)}
+
+    def trust(self, region: str) -> dict[str, Any]:
+        """Replace the trust anchors by those of a sales region. Raises: BoardError("config")."""
+        roots = self._world.oem.client.roots_by_kind()
+        try:
+            anchors = regions.anchors(region, roots, self._world.oem_root)
+        except ValueError as error:
+            raise BoardError("config", str(error)) from error
+        maker = self.connect()
+        maker.set_time(int(time.time()))
+        maker.install_trust(region, anchors)
+        return {"region": region, "anchors": len(anchors)}
+
+    def contracts(self) -> list[ContractStatus]:
+        return self.connect().contracts()
+
+    def choose(self, emaid: str) -> None:
+        self.connect().choose_contract(emaid)
+
+    def remove(self, emaid: str) -> None:
+        self.connect().remove_contract(emaid)
+
+    def install(self) -> dict[str, Any]:
+        """A new contract of operator B, over the air: from the pool's event to the board."""
+        pcid = self._pcid()
+        emaid = self._world.mo_v2g.new_emaid()
+        with Backend(self._world.oem, self.board.folder / "maker.sqlite") as backend:
+            backend.follow()
+            seen = len(self._bench.bench.events)
+            key = self._world.telematics_key
+            backend.arrives(pcid, lambda point: self._bench.maker(key, point))
+            self._world.mo_v2g.contract(pcid, emaid)
+            self._bench.bench.wait_event("installed", seen, _INSTALLATION)
+            backend.leaves(pcid)
+            work = backend.queue.history(pcid)[-1]
+        if (work.emaid, work.state) != (emaid, DONE):
+            raise BoardError("state", f"{work.emaid} is {work.state}, and not installed")
+        custody = {held.emaid: held.custody for held in self.contracts()}[emaid]
+        return {"emaid": emaid, "custody": custody, "path": "over the air"}
+
+    def install_at_station(self) -> dict[str, Any]:
+        """A new contract of operator A, installed in a charging session."""
+        emaid = self._world.mo.contract(self._pcid())
+        self._world.oem.choose(self._pcid(), emaid)
+        events = self._charge(None, want_contract=True)
+        _require(("installed", emaid), events)
+        custody = {held.emaid: held.custody for held in self.contracts()}[emaid]
+        return {"emaid": emaid, "custody": custody, "path": "at the station"}
+
+    def authorize(self, emaid: str | None) -> dict[str, Any]:
+        """A charging session up to authorization, at a station on this computer."""
+        events = self._charge(emaid)
+        name, text = _require(("authorized", None), events)
+        return {"event": name, "emaid": text, "evse": EVSE}
+
+    def _charge(self, emaid: str | None, want_contract: bool = False) -> list[tuple[str, str]]:
+        station = Station(
+            Offer(evseid=EVSE), self._world.cpo.roots(), self._world.cpo.fetch_contract
+        )
+        with station.in_thread() as address:
+            events = self._bench.charge(*address, want_contract=want_contract, emaid=emaid)
+            for record in station.records:
+                events.append(("billed", record.emaid))
+        return events
+
+    def _pcid(self) -> str:
+        status = self._bench.status()
+        if not status["certified"]:
+            raise BoardError("state", "no provisioning certificate: `plugvault board provision`")
+        return str(status["pcid"])
+
+
+def _require(event: tuple[str, str | None], events: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """The event of this name (and text). Raises: BoardError("state") with what came instead."""
+    for name, text in events:
+        if name == event[0] and event[1] in (None, text):
+            return name, text
+    instead = ", ".join(f"{name} {text}".strip() for name, text in events if name != "check")
+    raise BoardError("state", f"no {event[0]!r} of the module; its events: {instead or 'none'}")

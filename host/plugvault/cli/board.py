@@ -1,0 +1,277 @@
+"""`plugvault board`: everything that can be done with a flashed board."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plugvault.board import ports
+from plugvault.board.bench import BoardBench
+from plugvault.board.folder import Board, Boards, default_folder
+from plugvault.board.maker import BoardMaker, ecosystem
+from plugvault.board.repl import Repl
+from plugvault.cli import table
+from plugvault.cli.flash import AsJson, Data, LinkPort, reported
+from plugvault.cli.folders import stoppable
+
+app = typer.Typer(
+    help="Use a board that `plugvault flash` has made. PORT is its prompt's port, its link's, or"
+    " the number of its chip; with one board it need not be said. --data as for `flash`.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+Port = Annotated[str | None, typer.Argument(show_default="the only board")]
+_CUSTODY = (
+    "The board's keys are in a token on this computer, over the link: a bench, and no car. A"
+    " secure element on the board is their place in one."
+)
+_STATUS = ("pcid", "certified", "custody", "region", "anchors", "charging", "locked", "revocation")
+_CONTRACT = ("emaid", "operator", "not_after", "custody", "active", "lost")
+
+
+def _board(port: str | None, link: str | None, data: Path | None) -> Board:
+    """The board that is meant, with the link that is there now."""
+    found = ports.find()
+    board = Boards(data or default_folder()).find(port, found)
+    if link is None:
+        return board
+    device = ports.named(link, found)
+    return board.save(link=device.device, link_number=device.serial_number)
+
+
+@contextlib.contextmanager
+def _bench(
+    port: str | None, link: str | None, data: Path | None, as_json: bool
+) -> Iterator[BoardBench]:
+    with stoppable(), reported(as_json), BoardBench(_board(port, link, data)) as bench:
+        yield bench
+
+
+@contextlib.contextmanager
+def _maker(
+    port: str | None, link: str | None, data: Path | None, as_json: bool
+) -> Iterator[BoardMaker]:
+    """The board's maker: the ecosystem in the folder runs as long as the command."""
+    folder = data or default_folder()
+    with stoppable(), reported(as_json):
+        board = _board(port, link, data)
+        with ecosystem(folder) as world, BoardBench(board) as bench:
+            yield BoardMaker(world, board, bench)
+
+
+def _show(as_json: bool, data: Any, text: str) -> None:
+    typer.echo(json.dumps(data, indent=1) if as_json else text)
+
+
+def _rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], none: str) -> None:
+    if not rows:
+        typer.echo(none)
+        return
+    cells = ([table.printable(_cell(name, row.get(name))) for name in columns] for row in rows)
+    table.show(columns, cells)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in ("not_before", "not_after", "time") and isinstance(value, int):
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value in (None, "") else str(value)
+
+
+@app.command("list")
+def list_(data: Data = None, as_json: AsJson = False) -> None:
+    """List the boards that were flashed from here, and the serial ports of this computer.
+
+    JSON: {"boards": [{"uid", "machine", "prompt", "link", "pcid", "here"}], "ports": [{"device",
+    "kind", "description", "serial_number"}]}; `here`: its prompt's port is plugged in.
+    """
+    with reported(as_json):
+        found = ports.find()
+        boards = [board.ports(found) for board in Boards(data or default_folder()).all()]
+        rows = [
+            {
+                **{name: getattr(board, name) for name in ("uid", "machine", "prompt", "link")},
+                "pcid": board.pcid,
+                "here": Path(board.prompt).exists(),
+            }
+            for board in boards
+        ]
+        names = ("device", "kind", "description", "serial_number")
+        listed = [{name: getattr(port, name) for name in names} for port in found]
+        if as_json:
+            typer.echo(json.dumps({"boards": rows, "ports": listed}, indent=1))
+            return
+        columns = ("uid", "machine", "prompt", "link", "pcid", "here")
+        _rows(columns, rows, "No board yet: `plugvault flash`")
+        _rows(names, listed, "No USB serial port here")
+
+
+@app.command()
+def status(
+    port: Port = None, link: LinkPort = None, data: Data = None, as_json: AsJson = False
+) -> None:
+    """Ask the module what it is and what it holds.
+
+    JSON: {"runtime", "pcid", "certified", "custody", "region", "anchors", "contracts": [{"emaid",
+    "operator", "not_before", "not_after", "custody", "active", "lost"}], "charging", "locked",
+    "unnamed_keys", "time", "revocation"}.
+    """
+    with _bench(port, link, data, as_json) as bench:
+        answer = bench.status()
+        if as_json:
+            typer.echo(json.dumps(answer, indent=1))
+            return
+        typer.echo(f"{answer['runtime']} on {bench.board.machine}")
+        for name in (*_STATUS, "time"):
+            typer.echo(f"{name:<11} {_cell(name, answer.get(name))}")
+        _rows(_CONTRACT, answer["contracts"], "no contract yet")
+        typer.echo(_CUSTODY)
+
+
+@app.command()
+def provision(
+    port: Port = None, link: LinkPort = None, data: Data = None, as_json: AsJson = False
+) -> None:
+    """Make the board a car: a key, a certificate, trust anchors, and its entry in the pool.
+
+    A board that has a certificate keeps it. JSON: {"pcid", "region", "anchors"}.
+    """
+    with _maker(port, link, data, as_json) as maker:
+        made = maker.provision()
+        _show(as_json, made, f"It is {made['pcid']}, with {made['anchors']} trust anchors")
+
+
+@app.command()
+def trust(
+    port: Port = None,
+    region: Annotated[str, typer.Option(help="The sales region: EU or NA.")] = "EU",
+    link: LinkPort = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace the trust anchors by those of a sales region. JSON: {"region", "anchors"}."""
+    with _maker(port, link, data, as_json) as maker:
+        made = maker.trust(region)
+        _show(as_json, made, f"{made['anchors']} trust anchors of {made['region']}")
+
+
+@app.command()
+def contracts(
+    port: Port = None,
+    choose: Annotated[
+        str | None, typer.Option(help="Pay with this contract from now on.", metavar="EMAID")
+    ] = None,
+    remove: Annotated[
+        str | None, typer.Option(help="Remove this contract and its key.", metavar="EMAID")
+    ] = None,
+    link: LinkPort = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the contracts in the board; choose or remove one first.
+
+    JSON: [{"emaid", "operator", "not_before", "not_after", "custody", "active", "lost"}].
+    """
+    with _maker(port, link, data, as_json) as maker:
+        if choose:
+            maker.choose(choose)
+        if remove:
+            maker.remove(remove)
+        rows = [vars(contract) for contract in maker.contracts()]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            _rows(_CONTRACT, rows, "no contract yet: `plugvault board install`")
+
+
+@app.command()
+def install(
+    port: Port = None,
+    at_station: Annotated[
+        bool, typer.Option("--at-station", help="In a charging session, not over the air.")
+    ] = False,
+    link: LinkPort = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a contract for the board and install it, over the air or at a station.
+
+    JSON: {"emaid", "custody", "path"}.
+    """
+    with _maker(port, link, data, as_json) as maker:
+        made = maker.install_at_station() if at_station else maker.install()
+        text = f"{made['emaid']} is installed {made['path']}, custody {made['custody']}"
+        _show(as_json, made, text)
+
+
+@app.command()
+def authorize(
+    port: Port = None,
+    emaid: Annotated[
+        str | None, typer.Option(help="The contract to pay with. Default: the active one.")
+    ] = None,
+    link: LinkPort = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plug the board in at a station on this computer, up to authorization.
+
+    JSON: {"event", "emaid", "evse"}.
+    """
+    with _maker(port, link, data, as_json) as maker:
+        made = maker.authorize(emaid)
+        _show(as_json, made, f"authorized and billed: {made['emaid']} at {made['evse']}")
+
+
+@app.command()
+def log(
+    port: Port = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="End after so long. Default: at Ctrl-C.", min=0)
+    ] = None,
+    link: LinkPort = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the module's events and log lines as they come.
+
+    JSON: a line each, {"channel": "event" or "log", "text"}.
+    """
+
+    def show(channel: str, text: str) -> None:
+        line = json.dumps({"channel": channel, "text": text})
+        typer.echo(line if as_json else f"{channel:<6} {table.printable(text)}")
+
+    with stoppable(), reported(as_json):
+        board = _board(port, link, data)
+        with BoardBench(board, show, answer=0):
+            _wait(seconds)
+
+
+def _wait(seconds: float | None, done: Callable[[], bool] = lambda: False) -> None:
+    end = None if seconds is None else time.monotonic() + seconds
+    while not done() and (end is None or time.monotonic() < end):
+        time.sleep(0.1 if end is None else max(0.0, min(0.1, end - time.monotonic())))
+
+
+@app.command()
+def reset(
+    port: Port = None, link: LinkPort = None, data: Data = None, as_json: AsJson = False
+) -> None:
+    """Reset the board by its prompt, and wait until the module answers. JSON: its status."""
+    with stoppable(), reported(as_json):
+        board = _board(port, link, data)
+        with board.locked(), Repl(board.prompt, soft_reset=False) as repl:
+            repl.reset()
+        with BoardBench(board) as bench:
+            answer = bench.status()
+            _show(as_json, answer, f"{answer['runtime']} answers at {board.link}")
