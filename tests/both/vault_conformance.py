@@ -202,6 +202,7 @@ def on_car_offers_no_raw_ecdh_and_no_secret(vault, cases):
         "generate_provisioning_key",
         "keys",
         "open_contract_key",
+        "pause",
         "public",
         "random",
         "sign",
