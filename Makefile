@@ -42,7 +42,7 @@ mypy: ready
 	.venv/bin/mypy
 pyright: ready
 	@tools/setup/stubs
-	.venv/bin/pyright
+	$(PYTHON) tools/pyright_ports.py
 
 format: ready ## repair style, as far as ruff can
 	.venv/bin/ruff check --fix

@@ -1,13 +1,16 @@
-"""Runs before main.py: finish a switch to new files, and collect garbage early, so that a small
-heap does not fragment."""
+"""Runs before main.py: it collects garbage early, so that a small heap does not fragment, and
+gives the board's owner a way out: Ctrl-C or a pin holds main.py back (`evcc.ports.board`)."""
 
 import gc
 import sys
 
-if sys.platform not in ("linux", "darwin"):
-    import switch
-
-    switch.finish()
-
+held = False
 if hasattr(gc, "mem_alloc"):  # MicroPython; CPython's threshold counts objects
     gc.threshold(16384)
+if sys.platform in ("rp2", "esp32", "pyboard"):
+    try:
+        from evcc.ports import board
+
+        held = board.is_held()
+    except ImportError as error:  # without the module there is nothing to hold back
+        print("boot.py:", error)

@@ -7,6 +7,7 @@ The configuration is JSON:
     "link":  {"kind": "tty", "path": ..., "baud": 115200}
              {"kind": "uart", "number": 1, "baud": 115200, "tx": 4, "rx": 5}     (boards)
              {"kind": "tcp", "host": ..., "port": ...}
+              "ssid": ..., "password_file": ...      on a board: the Wi-Fi network to join first
     "vault": {"kind": "pkcs11", "module": ..., "token": label, "pin_file": ...,  (needs ffi)
               "serial": where two tokens have one label,
               "options": for NSS, "minimum_custody": refuse a weaker token,
@@ -19,9 +20,13 @@ The configuration is JSON:
     "store": folder for contracts and trust anchors
     "maker": the maker's telematics key: 65 bytes, 0x04 | X | Y, as hex
     "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
+    "watchdog": on a board: milliseconds without a turn of the loop after which it is reset
 
 An unknown key, or a value of another type, is an error. A PIN file and a key file hold one line
 and have mode 0600.
+
+A module that cannot start tells the reason over the link. A board then tries again, after
+`_RETRY_MS`, until its owner holds it back: see `boot.py`.
 
 Exit status: 1 after a failure; 78 (EX_CONFIG) after a failure that a restart would repeat: a wrong
 PIN, which the token counts, a token that is too weak, a wrong configuration.
@@ -30,46 +35,104 @@ PIN, which the token counts, a token that is too weak, a wrong configuration.
 import os
 import sys
 
-import boot  # noqa: F401 - a board has run it already; elsewhere it is run here
-from evcc import config
-from evcc.errors import EvccError
+if "held" not in globals():  # a board has run boot.py, whose globals main.py shares
+    from boot import held
+from evcc import config, unable
+from evcc.errors import EvccError, reason_of, text_of
 from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import VAULT, Mux
 from evcc.module import Module
 from evcc.ports import clock
-from evcc.ports.files import Files
+from evcc.ports.files import open_folder
 from evcc.ports.stream import PortError
 
 _BAUD = 115200
 _FINAL = ("pin", "pin-locked", "custody", "config")
+_BOARDS = ("rp2", "esp32", "pyboard")
+_RETRY_MS = 10000  # of a board
+_TELL_MS = 2000  # elsewhere, at most: for a bench that comes after the module
 
 
 def main(path: str) -> None:
-    """Run until the line is closed. Raises: EvccError for what the ports or stores refuse."""
-    settings = _configuration(path)
-    link, vault = settings["link"], settings["vault"]
-    line = Line(_LINKS[link["kind"]](link), Mux(_epoch()), clock.ticks_ms)
-    module = Module(
-        line,
-        settings["maker"],
-        _VAULTS[vault["kind"]](vault, line),
-        Files(settings["store"]),
-        clock.now,
-        settings.get("legacy_emaid", False),
-    )
+    """Run until the line is closed. Raises: EvccError for what the ports or stores refuse, after
+    telling it over the line."""
+    is_board = sys.platform in _BOARDS
+    line = None
+    try:
+        settings = _configuration(path)
+        line = _line(settings)
+        module = _module(settings, line, is_board)
+    except Exception as error:
+        if isinstance(error, config.ConfigError) and line is None:
+            line = _line_without_settings(path, is_board)
+        if line is not None:
+            _tell(line, error, is_board)
+        raise
     module.run()
 
 
-def _configuration(path: str) -> dict:
+def _line(settings: dict) -> Line:
+    link = settings["link"]
+    return Line(_LINKS[link["kind"]](link), Mux(_epoch()), clock.ticks_ms)
+
+
+def _module(settings: dict, line: Line, is_board: bool) -> Module:
+    vault = settings["vault"]
+    set_clock = None
+    if is_board:
+        from evcc.ports import board
+
+        set_clock = board.set_clock
+        if "watchdog" in settings:
+            line.feed = board.watchdog(settings["watchdog"])
+    return Module(
+        line,
+        settings["maker"],
+        _VAULTS[vault["kind"]](vault, line),
+        open_folder(settings["store"]),
+        clock.now,
+        settings.get("legacy_emaid", False),
+        set_clock,
+        vault["kind"],
+    )
+
+
+def _line_without_settings(path: str, is_board: bool) -> "Line | None":
+    """The line of a wrong configuration, as far as it says one; of a board its first UART."""
+    link = config.link(_read(path) or b"")
+    if link is None and is_board:
+        from evcc.ports import board
+
+        link = board.default_link()
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as e:
-        raise config.ConfigError("config", "%s cannot be read (errno %d)" % (path, e.errno))
+        return None if link is None else _line({"link": link})
+    except EvccError:
+        return None
+
+
+def _tell(line: Line, error: Exception, is_board: bool) -> None:
+    try:
+        unable.tell(line, error, _RETRY_MS if is_board else _TELL_MS, is_board)
+    except EvccError:
+        pass  # the line is gone: the first error is the one to report
+
+
+def _configuration(path: str) -> dict:
+    data = _read(path)
+    if data is None:
+        raise config.ConfigError("config", path + " cannot be read")
     try:
         return config.parse(data)
     except config.ConfigError as e:
         raise config.ConfigError("config", path + ": " + e.detail)
+
+
+def _read(path: str) -> "bytes | None":
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def _epoch() -> int:
@@ -83,6 +146,11 @@ def _epoch() -> int:
 def _open_tcp(link: dict):
     from evcc.ports import tcp
 
+    if "ssid" in link:
+        from evcc.ports import board
+        from evcc.vault import pin
+
+        board.join(link["ssid"], pin.of_file(link["password_file"], "password"))
     return tcp.connect(link["host"], link["port"])
 
 
@@ -93,10 +161,10 @@ def _open_tty(link: dict):
 
 
 def _open_uart(link: dict):
-    from evcc.ports import serial
+    from evcc.ports import board
 
     pins = {name: link[name] for name in ("tx", "rx") if name in link}
-    return serial.open_uart(link["number"], link.get("baud", _BAUD), **pins)
+    return board.open_uart(link["number"], link.get("baud", _BAUD), **pins)
 
 
 def _open_token(vault: dict, line: Line):
@@ -149,10 +217,24 @@ _LINKS = {"tcp": _open_tcp, "tty": _open_tty, "uart": _open_uart}
 _VAULTS = {"pkcs11": _open_token, "service": _connect_service, "link": _connect_link}
 
 
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1] if len(sys.argv) > 1 else "config.json")
-    except EvccError as e:
-        if not isinstance(e, PortError) or e.reason != "closed":
-            sys.stderr.write(str(e) + "\n")
-            sys.exit(78 if e.reason in _FINAL else 1)
+def _start(path: str) -> int:
+    """Run; the exit status. On a board: run again and again."""
+    while True:
+        try:
+            main(path)
+        except Exception as e:
+            is_board = sys.platform in _BOARDS
+            if not is_board and not isinstance(e, EvccError):
+                raise
+            is_closed = isinstance(e, PortError) and e.reason == "closed"
+            if not is_closed:
+                sys.stderr.write(text_of(e) + "\n")
+            if not is_board:
+                return 0 if is_closed else 78 if reason_of(e) in _FINAL else 1
+            clock.sleep_ms(1000)
+
+
+if __name__ == "__main__" and not held:
+    status = _start(sys.argv[1] if len(sys.argv) > 1 else "config.json")
+    if status:
+        sys.exit(status)

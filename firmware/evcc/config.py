@@ -18,6 +18,7 @@ _SETTINGS = {
     "store": (_TEXT, True),
     "maker": (_TEXT, True),
     "legacy_emaid": (_TRUTH, False),
+    "watchdog": (_NUMBER, False),
 }
 _LINKS = {
     "tty": {"path": (_TEXT, True), "baud": (_NUMBER, False)},
@@ -27,7 +28,12 @@ _LINKS = {
         "tx": (_NUMBER, False),
         "rx": (_NUMBER, False),
     },
-    "tcp": {"host": (_TEXT, True), "port": (_NUMBER, True)},
+    "tcp": {
+        "host": (_TEXT, True),
+        "port": (_NUMBER, True),
+        "ssid": (_TEXT, False),
+        "password_file": (_TEXT, False),
+    },
 }
 _SHARED = {"name": (_TEXT, False), "key_file": (_TEXT, False)}
 _VAULTS = {
@@ -74,7 +80,7 @@ def checked(settings) -> dict:
     if type(settings) is not dict:
         raise ConfigError("config", "it is not an object")
     _check("", settings, _SETTINGS)
-    _check_kind("link", settings["link"], _LINKS)
+    _check_link(settings["link"])
     _check_kind("vault", settings["vault"], _VAULTS)
     _check_vault(settings["vault"])
     maker = unhex(settings["maker"], _POINT)
@@ -83,6 +89,16 @@ def checked(settings) -> dict:
     result = dict(settings)
     result["maker"] = maker
     return result
+
+
+def link(data: bytes) -> "dict | None":
+    """The "link" of a configuration that may be wrong elsewhere; None: it is wrong itself."""
+    try:
+        table = json.loads(utf8.decode(data))["link"]
+        _check_link(table)
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return table
 
 
 def unhex(text: str, length: int) -> "bytes | None":
@@ -113,6 +129,12 @@ def token(vault: dict) -> tuple:
             raise ConfigError("config", "vault: %s is missing" % key)
         paths.append(own or of_uri)
     return paths[0], name, paths[1]
+
+
+def _check_link(table: dict) -> None:
+    _check_kind("link", table, _LINKS)
+    if ("ssid" in table) != ("password_file" in table):
+        raise ConfigError("config", "link: ssid and password_file, or neither")
 
 
 def _check_kind(where: str, table: dict, kinds: dict) -> None:

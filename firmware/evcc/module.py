@@ -62,7 +62,7 @@ class Module:
     maker: the 65-byte point of the maker's telematics key. vault: see `evcc.vault`. files:
     `evcc.ports.files.Files`. now: () -> unix seconds. legacy_emaid: accept the peers' other coding
     of the signed eMAID (reported when used). set_clock: sets the board's clock, unix seconds.
-    feed: called in every turn of the loop, for a watchdog. kind: of vault, for the status.
+    kind: of vault, for the status.
     Raises: the errors of the stores and the vault, for stored data that cannot be used.
     """
 
@@ -75,12 +75,10 @@ class Module:
         now,
         legacy_emaid=False,
         set_clock=None,
-        feed=None,
         kind: str = "",
     ) -> None:
         self._line = line
         self._legacy_emaid = legacy_emaid
-        self._feed = feed
         self._paused_ms = 0
         vault.pause = self._pause
         self._kind = kind
@@ -109,8 +107,6 @@ class Module:
         """Wait for a message or a deadline, and handle it. Raises: PortError."""
         line = self._line
         line.pump(0 if line.inbox else self._until_deadline())
-        if self._feed is not None:
-            self._feed()
         while line.inbox:
             channel, data = line.inbox.pop(0)
             if channel in _HANDLERS:
@@ -157,8 +153,6 @@ class Module:
         """Serve the link while the vault computes: messages are taken, and handled afterwards."""
         if self._line.ticks_ms() - self._paused_ms >= _PAUSE_MS:
             self._line.pump(0)
-            if self._feed is not None:
-                self._feed()
             self._paused_ms = self._line.ticks_ms()
 
     def _handle_dropped(self) -> None:

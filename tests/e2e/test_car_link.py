@@ -88,8 +88,8 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [sys.executable, SIZES, "--keep", folder], check=True, stdout=subprocess.DEVNULL
     )
-    for name in ("boot.py", "main.py"):
-        shutil.copy(runtimes.firmware() / name, folder)
+    for name in ("boot.py", "main.py", "evcc/ports/serial.py"):  # here a tty is the board's UART
+        shutil.copy(runtimes.firmware() / name, folder / name)
     return folder
 
 

@@ -15,7 +15,7 @@ from unit.test_import_rule import EVCC, ROOT, imports
 
 FIRMWARE = ROOT / "firmware"
 # No board can use these, and `main.py` imports them only for a configuration of Linux.
-LINUX_ONLY = ("evcc.vault.pkcs11", "evcc.vault.uri", "evcc.ports.unix")
+LINUX_ONLY = ("evcc.vault.pkcs11", "evcc.vault.uri", "evcc.ports.unix", "evcc.ports.serial")
 
 
 def listed() -> list[str]:

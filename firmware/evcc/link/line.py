@@ -6,11 +6,16 @@ with the same limits by channel as for sending; more are dropped and counted.
 
 from evcc.link.mux import weight
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
 
 class Line:
     """stream: read(n, timeout_ms) -> bytes, write(bytes). mux: `evcc.link.mux.Mux`.
     ticks_ms: steady milliseconds. `inbox`: messages for the owner to take, (channel, data).
-    `dropped`: by channel, the number of messages without room in `inbox`; the owner clears it."""
+    `dropped`: by channel, the number of messages without room in `inbox`; the owner clears it.
+    `feed`: called by each `pump`, for a watchdog; None: there is none."""
 
     def __init__(self, stream, mux, ticks_ms) -> None:
         self.stream = stream
@@ -18,6 +23,7 @@ class Line:
         self.ticks_ms = ticks_ms
         self.inbox: list = []
         self.dropped: dict = {}
+        self.feed: "Callable[[], None] | None" = None
 
     def send(self, channel: int, data: bytes) -> None:
         """Queue a message; the next `pump` sends it. Raises: LinkError."""
@@ -25,6 +31,8 @@ class Line:
 
     def pump(self, wait_ms: int) -> None:
         """Write what is due; wait up to `wait_ms` for bytes and take them. Raises: PortError."""
+        if self.feed is not None:
+            self.feed()
         self.flush()
         wait_ms = min(wait_ms, self.mux.wait_ms(self.ticks_ms()))
         data = self.stream.read(1024, wait_ms)

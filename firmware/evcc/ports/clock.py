@@ -1,8 +1,7 @@
 """Two clocks: the time of day, for certificates, and a steady one, for timeouts.
 
-Both are plain integers that never wrap, so that the protocol code can subtract them. Does not set
-the time: a board without a clock chip starts in the past, where no certificate is valid yet. That
-is the safe side.
+Both are plain integers that never wrap, so that the protocol code can subtract them. A board
+without a clock chip starts in the past: `evcc.timekeeper` notices that.
 """
 
 import time
@@ -14,6 +13,11 @@ _EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
 def now() -> int:
     """Time of day: seconds since 1970-01-01 UTC."""
     return int(time.time()) + _EPOCH
+
+
+def sleep_ms(duration: int) -> None:
+    """Wait. Serves no line and feeds no watchdog."""
+    time.sleep(duration / 1000)
 
 
 if hasattr(time, "ticks_ms"):

@@ -3,8 +3,8 @@
 A write goes to a temporary name, is flushed to the medium, takes its name by `rename`, and the
 folder is flushed too: a power cut at any point leaves the old bytes or the new ones. Flushing is
 `os.fsync` on CPython; MicroPython's Unix port does the same inside `flush()`, of a folder as
-well; a board's littlefs commits at `close()` and replaces atomically in `rename`. On a board
-with FAT `rename` is two steps, so littlefs is the file system to use there.
+well; a board's littlefs commits at `close()` and replaces atomically in `rename`. On FAT `rename`
+is two steps: `open_folder` takes `evcc.ports.slots` there.
 
 Not for secrets: keys live in the token.
 """
@@ -34,6 +34,28 @@ class StoreError(EvccError):
     REASONS = ("name", "full", "read-only", "io")
 
 
+def open_folder(folder: str) -> "Files":
+    """The store in `folder`, in the way that its file system can commit. Raises: StoreError."""
+    files = Files(folder)
+    if not _ignores_case(folder):
+        return files
+    from evcc.ports.slots import SlotFiles
+
+    return SlotFiles(folder)
+
+
+def _ignores_case(folder: str) -> bool:
+    """Whether the folder's file system is a FAT: it finds the folder under another spelling."""
+    parent, _, name = folder.rstrip("/").rpartition("/")
+    other = name.upper() if name.upper() != name else name.lower()
+    try:
+        if other == name or not _is_folder(parent + "/" + other if parent else other):
+            return False
+        return other not in os.listdir(parent or ("/" if folder[0] == "/" else "."))
+    except OSError:
+        return False
+
+
 class Files:
     """The folder `folder`, made if it is missing. Half-written files are removed.
 
@@ -53,7 +75,7 @@ class Files:
             # what it reads now.
             flush_path(folder)
         except OSError as error:
-            raise _store_error(error, folder)
+            raise store_error(error, folder)
 
     def read(self, name: str) -> "bytes | None":
         """The bytes of `name`, or None when there is no such file. Raises: StoreError."""
@@ -63,7 +85,7 @@ class Files:
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return None
-            raise _store_error(error, name)
+            raise store_error(error, name)
 
     def write(self, name: str, data: bytes) -> None:
         """Replace `name` by `data`, atomically; durable on return. Raises: StoreError."""
@@ -73,11 +95,11 @@ class Files:
             with open(temporary, "wb") as file:
                 if file.write(data) != len(data):
                     raise OSError(_ENOSPC, "short write")
-                _flush(file)
+                flush(file)
             os.rename(temporary, path)
         except OSError as error:
-            _discard(temporary)
-            raise _store_error(error, name)
+            discard(temporary)
+            raise store_error(error, name)
         flush_path(self._folder)
 
     def delete(self, name: str) -> None:
@@ -87,7 +109,7 @@ class Files:
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return
-            raise _store_error(error, name)
+            raise store_error(error, name)
         flush_path(self._folder)
 
     def names(self) -> "list[str]":
@@ -95,7 +117,7 @@ class Files:
         try:
             return sorted(n for n in os.listdir(self._folder) if not n.endswith(_TEMPORARY))
         except OSError as error:
-            raise _store_error(error, self._folder)
+            raise store_error(error, self._folder)
 
     def _path(self, name: str) -> str:
         """Refuses names outside the folder, and names of temporary files."""
@@ -109,7 +131,8 @@ class Files:
         return self._folder + "/" + name
 
 
-def _flush(file) -> None:
+def flush(file) -> None:
+    """Flush a file to the medium."""
     file.flush()
     if hasattr(os, "fsync"):
         os.fsync(file.fileno())
@@ -144,12 +167,14 @@ def _is_folder(path: str) -> bool:
         raise
 
 
-def _discard(path: str) -> None:
+def discard(path: str) -> None:
+    """Remove a file that need not exist."""
     try:
         os.remove(path)
     except OSError:
-        pass  # it may not exist; the next start removes it otherwise
+        pass  # the next start removes it
 
 
-def _store_error(error: OSError, name: str) -> StoreError:
+def store_error(error: OSError, name: str) -> StoreError:
+    """The error of this boundary for one of the system."""
     return StoreError(_REASONS.get(error.errno or 0, "io"), name + ": errno " + str(error.errno))

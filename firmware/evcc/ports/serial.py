@@ -1,11 +1,9 @@
-"""A serial line: a UART of the board, or a tty on Linux (a USB adapter, a PTY).
+"""A serial line on Linux: a USB adapter, a PTY. `board` has the UART of a board.
 
 8 data bits, no parity, one stop bit, no flow control: `evcc.link` repeats lost frames.
 """
 
 from evcc.ports.stream import PortError, Stream
-
-_BOARD_BUFFER = 4096  # bytes: a window of frames while the module computes
 
 
 def open_tty(path: str, baud: int = 115200) -> Stream:
@@ -21,14 +19,6 @@ def open_tty(path: str, baud: int = 115200) -> Stream:
     except (OSError, getattr(termios, "error", OSError)) as error:
         raise PortError("unavailable", path + ": " + str(error))
     return Stream(tty, tty.read, tty.write)
-
-
-def open_uart(number: int, baud: int = 115200, **pins) -> Stream:
-    """The board's UART `number`; `pins` as `machine.UART` has them (tx, rx)."""
-    import machine
-
-    uart = machine.UART(number, baud, rxbuf=_BOARD_BUFFER, timeout=0, **pins)
-    return Stream(uart, uart.read, uart.write)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _make_raw(termios, descriptor: int, speed: int) -> None:

@@ -107,6 +107,19 @@ def _text(field: bytes) -> str:
         raise VaultError("protocol", "not UTF-8")
 
 
+def _unsigned(body: bytes) -> str:
+    """The service's reason in an answer for any request. Not authenticated: for a person only."""
+    try:
+        tag, code, fields = unpack(body)
+        if tag or not fields:
+            return ""
+        hint = ": is its name or its key_file another one?"
+        text = "it says " + VaultError.REASONS[code - 1] + ", " + _text(fields[0])
+        return text + (hint if VaultError.REASONS[code - 1] == "refused" else "")
+    except (VaultError, IndexError):
+        return ""
+
+
 def connect(stream: "Any", name: str = "", key: bytes = b"") -> "ServiceVault":
     """The vault at the other end of `stream`: write(bytes), read(n, timeout_ms) -> bytes, close().
 
@@ -267,7 +280,7 @@ class ServiceVault(Vault):
         except VaultError as error:
             if self._open is None:  # a restarted service answers, and has no seal yet
                 self._disconnect()
-                raise _LostError(str(error))
+                raise _LostError(_unsigned(body) or str(error))
             raise
 
     def _connect(self) -> None:

@@ -20,7 +20,7 @@ from evcc.errors import EvccError
 from evcc.link.mux import CONTROL, LOG, NAMES, SESSION, TELEMATICS, VAULT, LinkError
 from evcc.ports.stream import PortError, Stream
 from plugvault import bounded
-from plugvault.link.bridges import StationBridge, VaultBridge
+from plugvault.link.bridges import StationBridge, VaultBridge, no_vault
 from plugvault.link.endpoint import LinkEndpoint, Receive
 from plugvault.telematics import Maker, TelematicsError
 from plugvault.telematics.maker import Key
@@ -42,7 +42,7 @@ class CarEvent(NamedTuple):
 class BenchError(EvccError):
     """A request that the module did not carry out."""
 
-    REASONS = ("lost", "timeout", "refused", "station")
+    REASONS = ("lost", "timeout", "refused", "station", "vault")
 
 
 class Bench:
@@ -79,6 +79,7 @@ class Bench:
             CONTROL: self._control,
             LOG: self._logged,
             TELEMATICS: self._to_maker,
+            VAULT: self._no_vault,
         }
         self.endpoint = LinkEndpoint(stream, self._receivers, self._lost)
         self._station = StationBridge(self.endpoint)
@@ -86,8 +87,11 @@ class Bench:
 
     def __enter__(self) -> Self:
         if self._vault is not None:
-            bridge = self._stack.enter_context(VaultBridge(self.endpoint, self._vault))
-            self._receivers[VAULT] = bridge.send
+            try:
+                bridge = VaultBridge(self.endpoint, self._vault, self._vault_trouble)
+            except OSError as error:
+                raise BenchError("vault", f"{self._vault}: {error.strerror}") from error
+            self._receivers[VAULT] = self._stack.enter_context(bridge).send
         self._stack.enter_context(self.endpoint)
         return self
 
@@ -253,6 +257,21 @@ class Bench:
             return
         if event is not None:
             self._observe("event", " ".join(event).strip())
+
+    def _vault_trouble(self, text: str) -> None:
+        """Note an event and a line of the log of the bench's own end."""
+        with self._changed:
+            bounded.append(self.events, _EVENTS, CarEvent("unable", "vault"))
+            self._changed.notify_all()
+        self._observe("event", "unable vault")
+        self._logged(f"bench: {text}".encode())
+
+    def _no_vault(self, data: bytes) -> None:
+        """Answer a module that has its vault over the link, so that it need not wait."""
+        self._vault_trouble(
+            "the module asks for its vault, and this bench has none: Bench(vault=…)"
+        )
+        threading.Thread(target=self.endpoint.send, args=(VAULT, no_vault()), daemon=True).start()
 
     def _events_of(self, session: int | None) -> list[CarEvent]:
         events = self._session_events.get(session)

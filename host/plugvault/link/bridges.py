@@ -3,10 +3,12 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from evcc.link.mux import SESSION, VAULT, LinkError
+from evcc.vault import VaultError
+from evcc.vault import service as vault_frames
 from plugvault.link.endpoint import LinkEndpoint
 
 UNACKNOWLEDGED = 65_536  # bytes of a station that may be on their way to the module
@@ -71,11 +73,16 @@ class StationBridge:
 
 class VaultBridge:
     """Carries the bytes of VAULT to the vault service at a Unix socket and back, while the context
-    lasts. It connects again when the service restarts."""
+    lasts. It connects again when the service restarts.
 
-    def __init__(self, endpoint: LinkEndpoint, path: Path) -> None:
+    tell: called with a sentence when the service refuses the module's connection, and when it is
+    gone. Raises: OSError, when there is no service.
+    """
+
+    def __init__(self, endpoint: LinkEndpoint, path: Path, tell: Callable[[str], None]) -> None:
         self._endpoint = endpoint
         self._path = path
+        self._tell = tell
         self._service = _connect(path)
         self._closing = threading.Event()
 
@@ -97,13 +104,35 @@ class VaultBridge:
         while True:
             with self._service, contextlib.suppress(OSError, LinkError):
                 while data := self._service.recv(_PIECE):
+                    if why := _refusal(data):
+                        self._tell(f"the vault service refuses the module: {why}")
                     self._endpoint.send(VAULT, data)
+            is_told = False
             while not self._closing.wait(_REDIAL):
-                with contextlib.suppress(OSError):
+                try:
                     self._service = _connect(self._path)
                     break
+                except OSError as error:
+                    if not is_told:
+                        self._tell(f"the vault service is gone: {error.strerror}")
+                    is_told = True
             else:
                 return
+
+
+def no_vault() -> bytes:
+    """The answer to a module that asks for its vault where there is none."""
+    code = VaultError.REASONS.index("token-missing") + 1
+    return vault_frames.pack(0, code, [b"this bench has no vault service"])
+
+
+def _refusal(data: bytes) -> str:
+    """The reason in an answer for any request, which ends a connection; "" for other bytes."""
+    with contextlib.suppress(VaultError, IndexError):
+        tag, code, fields = vault_frames.unpack(data[2:])
+        if tag == 0 and code:
+            return f"{VaultError.REASONS[code - 1]}: {b' '.join(fields).decode(errors='replace')}"
+    return ""
 
 
 def _connect(path: Path) -> socket.socket:

@@ -1,0 +1,128 @@
+"""A board: its UART, clock, watchdog, Wi-Fi and the way out of `main.py`. MicroPython only.
+
+`PORTS` is the map of pins. Every other name of hardware is MicroPython's own, and the same on all
+ports unless a row says otherwise. Not imported on Linux.
+"""
+
+import sys
+import time
+
+import machine
+
+from evcc.ports.stream import PortError, Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# By `sys.platform`: the UART to use without a configuration, the pins (tx, rx) of each UART (None:
+# the board's own, which cannot be chosen), the pin that holds `main.py` back when it is low, the
+# longest time of the watchdog in milliseconds, and the number of Monday in the clock chip.
+PORTS = {
+    "rp2": (1, {0: (0, 1), 1: (4, 5)}, 22, 8388, 0),
+    "esp32": (1, {1: (17, 18), 2: (17, 16)}, 0, 60000, 0),  # 0: the button BOOT
+    "pyboard": (None, None, None, 32000, 1),  # every STM32
+}
+_BUFFER = 4096  # bytes: a window of frames while the module computes
+_WINDOW_MS = 1000
+_WINDOW_AFTER_WATCHDOG_MS = 10000
+_JOIN_MS = 20000
+
+
+def default_link() -> "dict | None":
+    """The "link" for a board whose configuration cannot be read; None: there is none."""
+    number = PORTS[sys.platform][0]
+    return None if number is None else {"kind": "uart", "number": number}
+
+
+def open_uart(number: int, baud: int = 115200, **pins: "Any") -> Stream:
+    """UART `number`. pins: tx and rx, by default those of `PORTS`.
+
+    8 data bits, no parity, one stop bit, no flow control: `evcc.link` repeats lost frames.
+    Raises: PortError("unavailable") for a UART or a pin that the board does not have.
+    """
+    known = PORTS[sys.platform][1]
+    if known is None and pins:
+        raise PortError("unavailable", "this port chooses no pins for a UART: leave out tx and rx")
+    if known is not None:
+        tx, rx = known.get(number, (None, None))
+        wanted = {"tx": pins.get("tx", tx), "rx": pins.get("rx", rx)}
+        pins = {name: machine.Pin(pin) for name, pin in wanted.items() if pin is not None}
+    try:
+        uart = machine.UART(number, baud, rxbuf=_BUFFER, timeout=0, **pins)
+    except (OSError, ValueError, TypeError) as error:
+        raise PortError("unavailable", "UART %s: %s" % (number, error))
+    return Stream(uart, uart.read, uart.write)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def set_clock(now: int) -> None:
+    """Set the clock chip, unix seconds. It is lost with the power where no battery keeps it."""
+    day = time.gmtime(now - time_of_epoch())
+    weekday = day[6] + PORTS[sys.platform][4]
+    try:
+        machine.RTC().datetime((day[0], day[1], day[2], weekday, day[3], day[4], day[5], 0))
+    except (OSError, ValueError):
+        pass  # the module counts on without it
+
+
+def time_of_epoch() -> int:
+    """Unix seconds of this board's time 0: in 2000 on some boards."""
+    return 946684800 if time.gmtime(0)[0] == 2000 else 0
+
+
+def watchdog(timeout_ms: int):
+    """Start the watchdog; the function that feeds it. It cannot be stopped again.
+
+    Raises: PortError("unavailable").
+    """
+    if not 5000 <= timeout_ms <= PORTS[sys.platform][3]:
+        limit = PORTS[sys.platform][3]
+        raise PortError("unavailable", "watchdog: 5000 to %d milliseconds" % limit)
+    return machine.WDT(timeout=timeout_ms).feed
+
+
+def join(name: str, password: str) -> None:
+    """Join a Wi-Fi network. Raises: PortError("unavailable")."""
+    try:
+        import network
+
+        station: "Any" = network.WLAN(network.STA_IF)  # pyright: ignore
+        station.active(True)
+        if not station.isconnected():
+            station.connect(name, password)
+    except (ImportError, AttributeError, OSError) as error:
+        raise PortError("unavailable", "Wi-Fi: " + str(error))
+    start = time.ticks_ms()
+    while not station.isconnected():
+        if time.ticks_diff(time.ticks_ms(), start) > _JOIN_MS:
+            raise PortError("unavailable", "Wi-Fi: no connection to " + name)
+        time.sleep_ms(50)
+
+
+def is_held() -> bool:
+    """Whether the owner holds `main.py` back, by Ctrl-C or the pin, within a second of a reset.
+
+    After a reset by the watchdog it is ten seconds: such a board may reset itself again and again.
+    """
+    pin = _hold_pin()
+    by_watchdog = machine.reset_cause() == getattr(machine, "WDT_RESET", -1)
+    end = time.ticks_add(time.ticks_ms(), _WINDOW_AFTER_WATCHDOG_MS if by_watchdog else _WINDOW_MS)
+    print("main.py starts soon; Ctrl-C now holds it back")
+    try:
+        while time.ticks_diff(end, time.ticks_ms()) > 0:
+            if pin is not None and not pin.value():
+                break
+            time.sleep_ms(20)
+        else:
+            return False
+    except KeyboardInterrupt:
+        pass
+    print("main.py is held back; a reset starts it")
+    return True
+
+
+def _hold_pin():
+    number = PORTS[sys.platform][2]
+    if number is None:
+        return None
+    return machine.Pin(number, machine.Pin.IN, machine.Pin.PULL_UP)

@@ -1,0 +1,42 @@
+"""The voice of a module that cannot start: it tells the reason over the link, before it ends or
+the board tries again. So the bench sees a reason instead of a line that does not answer.
+
+The event is "unable" with the text "start: REASON: DETAIL", as in `evcc.module`; LOG has the same.
+"""
+
+import json
+
+from .errors import text_of
+from .link.mux import CONTROL, LOG, LinkError
+
+
+def tell(line, error: Exception, wait_ms: int, answers: bool) -> None:
+    """Tell it, and return after `wait_ms`; without `answers` as soon as the peer has it.
+
+    answers: give every request on CONTROL an answer with the reason. Raises: PortError.
+    """
+    text = "start: " + text_of(error)
+    _send(line, CONTROL, {"event": "unable", "text": text, "session": None})
+    line.send(LOG, text.encode()[:500])
+    end = line.ticks_ms() + wait_ms
+    while line.ticks_ms() < end and (answers or not line.mux.idle()):
+        line.pump(min(end - line.ticks_ms(), 200))
+        inbox, line.inbox = line.inbox, []
+        for channel, data in inbox:
+            if channel == CONTROL and answers:
+                _refuse(line, data, text)
+
+
+def _refuse(line, data: bytes, text: str) -> None:
+    try:
+        ident = json.loads(data)["id"]
+    except (ValueError, KeyError, TypeError):
+        return  # not a request
+    _send(line, CONTROL, {"id": ident, "error": text})
+
+
+def _send(line, channel: int, message: dict) -> None:
+    try:
+        line.send(channel, json.dumps(message).encode())
+    except LinkError:
+        pass  # the peer reads nothing

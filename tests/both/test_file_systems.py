@@ -1,0 +1,134 @@
+"""The store on real FAT and littlefs: a power cut at any write leaves the old bytes or the new."""
+
+from evcc.ports import files
+from evcc.ports.slots import SlotFiles
+from helpers import raises, skip
+from ram_disk import AFTER, BEFORE, HALF, RamDisk, file_systems, mounted
+
+OLD, NEW = b"old " * 150, b"new " * 300
+OTHER = b"another file"
+_TOO_MANY = 200  # writes for one change
+
+
+def _kinds():
+    kinds = file_systems()
+    if not kinds:
+        skip("no file systems in this interpreter")
+    return kinds.items()
+
+
+def _formatted(kind, *writes):
+    disk = RamDisk()
+    kind.mkfs(disk)
+
+    def fill(folder):
+        store = files.open_folder(folder + "/store")
+        for name, data in writes:
+            store.write(name, data)
+
+    mounted(kind, disk, fill)
+    return disk
+
+
+def _write(folder, data):
+    files.open_folder(folder + "/store").write("index", data)
+
+
+def _delete(folder, data):
+    files.open_folder(folder + "/store").delete("index")
+
+
+def _stored(folder):
+    store = files.open_folder(folder + "/store")
+    return store.read("index"), store.read("other"), store.names()
+
+
+def _sweep(kind, before, change, after):
+    """Cut the power at each write of a change, in each way. before: the file's bytes, or None."""
+    writes = [("other", OTHER)] + ([] if before is None else [("index", before)])
+    cuts, at, done = 0, 0, False
+    while not done:
+        for part in (BEFORE, HALF, AFTER):
+            disk = _formatted(kind, *writes)
+            mounted(kind, disk, _stored)
+            disk.cut(at, part)
+            is_cut = False
+            try:
+                mounted(kind, disk, change, after)
+                done = True
+            except (files.StoreError, OSError):
+                is_cut = True
+                cuts += 1
+            disk = disk.after()
+            stored, other, names = mounted(kind, disk, _stored)
+            assert stored in (before, after), (at, part, stored)
+            assert other == OTHER
+            assert ("index" in names) == (stored is not None)
+            mounted(kind, disk, _write, b"next")
+            assert mounted(kind, disk, _stored)[0] == b"next"
+            if not is_cut:
+                assert stored == after
+        at += 1
+        assert at < _TOO_MANY
+    assert cuts >= 3
+    return cuts
+
+
+def test_a_power_cut_at_any_write_of_a_replacement_leaves_the_old_or_the_new():
+    for name, kind in _kinds():
+        print("   ", name, _sweep(kind, OLD, _write, NEW), "cuts")
+
+
+def test_a_power_cut_at_any_write_of_a_new_file_leaves_none_or_all_of_it():
+    for _, kind in _kinds():
+        _sweep(kind, None, _write, NEW)
+
+
+def test_a_power_cut_at_any_write_of_a_deletion_leaves_the_file_or_none():
+    for _, kind in _kinds():
+        _sweep(kind, OLD, _delete, None)
+
+
+def test_fat_has_slots_and_littlefs_has_not_whatever_else_lies_there():
+    for name, kind in _kinds():
+        disk = _formatted(kind, ("index", OLD))
+
+        def look(folder):
+            return type(files.open_folder(folder + "/store"))
+
+        assert (mounted(kind, disk, look) is SlotFiles) == (name == "VfsFat")
+        if name != "VfsFat":
+            mounted(kind, disk, lambda folder: files.Files(folder + "/STORE"))
+            assert mounted(kind, disk, look) is files.Files
+
+
+def test_a_full_disk_keeps_the_old_file_and_says_full():
+    for _, kind in _kinds():
+        disk = _formatted(kind, ("index", OLD))
+
+        def fill(folder):
+            store = files.open_folder(folder + "/store")
+            raises(files.StoreError, "full", store.write, "index", bytes(60000))
+            assert store.read("index") == OLD
+            store.write("index", NEW)
+            assert store.read("index") == NEW
+
+        mounted(kind, disk, fill)
+
+
+def test_slots_that_are_torn_do_not_count():
+    kind = dict(_kinds()).get("VfsFat")
+    if kind is None:
+        skip("no FAT in this interpreter")
+    disk = _formatted(kind, ("index", OLD), ("index", NEW))
+
+    def tear(folder, content):
+        with open(folder + "/store/index.b", "wb") as file:
+            file.write(content)
+        return files.open_folder(folder + "/store").read("index")
+
+    whole = mounted(kind, disk, lambda folder: open(folder + "/store/index.b", "rb").read())
+    assert mounted(kind, disk, tear, whole) == NEW
+    huge = b"\xff" * 9
+    for torn in (b"", whole[:8], whole[:-1], whole + b"\0", whole[:20] + b"?" + whole[21:], huge):
+        assert mounted(kind, disk, tear, torn) == OLD, torn
