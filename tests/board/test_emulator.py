@@ -1,20 +1,24 @@
 """The emulated board does what is known of a Raspberry Pi Pico, seen from its two lines."""
 
 import hashlib
+import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import serial
 
 from fixtures.board import StartBoard, mpremote
-from plugvault.emulated_board import BoardError, EmulatedBoard
+from plugvault.emulated_board import BoardError, EmulatedBoard, node
 
+ROOT = Path(__file__).parents[2]
 TIMEOUT = 600.0  # seconds, for a board that hangs
 pytestmark = pytest.mark.xdist_group("board")
 
 
 @pytest.fixture(scope="module")
-def board(empty_flash: Path, tmp_path_factory: pytest.TempPathFactory):
+def board(empty_flash: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedBoard]:
     flash = tmp_path_factory.mktemp("emulator") / "flash.bin"
     flash.write_bytes(empty_flash.read_bytes())
     with EmulatedBoard(flash) as board:
@@ -66,3 +70,11 @@ def test_emulator_that_ends_is_an_error_with_its_reason(
     with pytest.raises(BoardError) as error:
         board.counters()
     assert error.value.reason == "died"
+
+
+def test_translated_instruction_does_what_the_interpreter_does(emulator: None) -> None:
+    """Every instruction with random operands, and by hand where the interpreter is wrong."""
+    check = ROOT / "tools/board/emulator/check_translation.mjs"
+    ended = subprocess.run([node(), check], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert json.loads(ended.stdout)["compared"] > 40_000

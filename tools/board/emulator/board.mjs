@@ -1,5 +1,6 @@
 // The board: an RP2040 with its flash, its UART and its USB port, its power and its time.
 import { ConsoleLogger, LogLevel, RP2040 } from 'rp2040js';
+import { Processor } from './core.mjs';
 import { Flash, FlashFile, QspiPads } from './flash.mjs';
 import { addRegisters } from './registers.mjs';
 import { Stack } from './stack.mjs';
@@ -7,26 +8,37 @@ import { Uart } from './uart.mjs';
 import { UsbSerial } from './usb.mjs';
 
 const FLASH_START = 0x10000000;
+const MAPPED_FLASH = 16 * 1024 * 1024;
+const RAM_BYTES = 264 * 1024;
 const CYCLE_NS = 8; // 125 MHz
 const UART0_IRQ = 20;
 const UART1_IRQ = 21;
 const SLICE_MS = 8; // of this machine, between two looks at its sockets
-const LOOK = 1024; // instructions between two looks at the clock of this machine
+const LOOK = 10000; // instructions between two looks at the clock of this machine
 const IDLE_NS = 1e6; // the longest step of an idle core
 const AHEAD_NS = 1e6; // how far the board's time may be ahead of this machine's
-const CYCLES_PER_TICK = 48; // the peripherals see time in steps of 0.4 µs
+const CYCLES_PER_TICK = 64; // the peripherals see time in steps of half a microsecond
 
-/** `parts`: {bootrom: Uint32Array, flash: path, stack: limits}.
+/** `parts`: {bootrom: Uint32Array, flash: path, symbols: the addresses that the build wrote}.
  * `events`: {usbUp(), usbData(data), usbDown(), uartData(byte), power(on)}. */
 export class Board {
   constructor(parts, events) {
     this.bootrom = parts.bootrom;
     this.flashFile = new FlashFile(parts.flash);
-    this.stack = new Stack(parts.stack);
+    this.stack = new Stack(parts.symbols);
+    this.memory = {
+      rom: new Uint8Array(parts.bootrom.buffer),
+      flash: new Uint8Array(MAPPED_FLASH),
+      ram: new Uint8Array(RAM_BYTES),
+    };
+    this.memory.flash.set(this.flashFile.bytes);
+    this.processor = new Processor(this.memory, {
+      flash: Number(parts.symbols.code_end) - FLASH_START,
+      ram: [Number(parts.symbols.data_start), Number(parts.symbols.data_end)],
+    });
     this.events = events;
     this.powered = false;
     this.resetWanted = false;
-    this.instructions = 0;
     this.resets = 0;
     this.uartCounters = { received: 0, sent: 0, lost: 0 };
     this.usbCounters = { received: 0, sent: 0 };
@@ -38,6 +50,7 @@ export class Board {
 
   powerOn() {
     if (this.powered) return;
+    this.flashFile.powerOn();
     this.boot(0);
     this.events.power(true);
   }
@@ -45,7 +58,7 @@ export class Board {
   powerOff() {
     if (!this.powered) return;
     this.powered = false;
-    this.flashFile.cutAt(0, 0);
+    this.cut = false;
     this.events.usbDown();
     this.events.power(false);
   }
@@ -61,15 +74,28 @@ export class Board {
     const chip = (this.chip = new RP2040());
     chip.logger = new ConsoleLogger(LogLevel.Error + 1, false);
     chip.loadBootrom(this.bootrom);
-    chip.flash.set(before ? before.flash.subarray(0, this.flashFile.bytes.length) : this.flashFile.bytes);
     if (before) chip.clock.nanosCounter = before.clock.nanosCounter;
-    if (before && this.powered) chip.sram.set(before.sram);
+    if (!this.powered) this.memory.ram.fill(0);
+    this.share(chip);
     this.connect(chip, watchdogReason);
+    this.processor.attach(chip);
     chip.core.PC = FLASH_START; // the second stage of the boot loader; the first is not run
     this.powered = true;
     this.resetWanted = false;
     this.resets++;
     this.stack.mark(chip);
+  }
+
+  /** Let the chip use this board's memory, which is there before and after it. */
+  share(chip) {
+    const { flash, ram } = this.memory;
+    Object.assign(chip, {
+      flash,
+      flash16: new Uint16Array(flash.buffer),
+      flashView: new DataView(flash.buffer),
+      sram: ram,
+      sramView: new DataView(ram.buffer),
+    });
   }
 
   connect(chip, watchdogReason) {
@@ -99,7 +125,6 @@ export class Board {
     if (!this.powered) return SLICE_MS;
     const end = performance.now() + SLICE_MS;
     while (this.powered && this.step() && performance.now() < end);
-    this.usb.feed();
     const ahead = this.chip.clock.nanos - this.elapsed();
     if (ahead < 0) this.start -= ahead;
     return ahead > AHEAD_NS ? Math.min(ahead / 1e6, SLICE_MS) : 0;
@@ -115,11 +140,8 @@ export class Board {
     let working = true;
     if (chip.core.waiting) working = this.idle();
     else this.execute();
-    this.usb.feed();
-    if (this.cut) {
-      this.cut = false;
-      this.powerOff();
-    } else if (this.resetWanted) this.reset();
+    if (this.cut) this.powerOff();
+    else if (this.resetWanted) this.reset();
     return working;
   }
 
@@ -131,19 +153,13 @@ export class Board {
   }
 
   execute() {
-    const { core, clock } = this.chip;
-    let cycles = 0;
-    let count = 0;
-    while (count < LOOK && !core.waiting && !this.resetWanted && !this.cut) {
-      cycles += core.executeInstruction();
-      count++;
-      if (cycles >= CYCLES_PER_TICK) {
-        clock.tick(cycles * CYCLE_NS);
-        cycles = 0;
-      }
-    }
-    clock.tick(cycles * CYCLE_NS);
-    this.instructions += count;
+    const { clock } = this.chip;
+    this.processor.run(
+      LOOK,
+      CYCLES_PER_TICK,
+      (cycles) => clock.tick(cycles * CYCLE_NS),
+      () => this.resetWanted || this.cut,
+    );
   }
 
   // -- figures --
@@ -151,7 +167,7 @@ export class Board {
   counters() {
     return {
       powered: this.powered,
-      instructions: this.instructions,
+      instructions: this.processor.instructions,
       nanoseconds: Math.round(this.chip.clock.nanos),
       resets: this.resets,
       flash: { ...this.flashFile.counters },

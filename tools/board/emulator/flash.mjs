@@ -51,6 +51,7 @@ export class FlashFile {
     if (known.length < FLASH_BYTES) fs.writeSync(this.file, this.bytes, 0, FLASH_BYTES, 0);
     this.cutAfter = 0; // operations until the power fails; 0: it does not
     this.cutPart = 0;
+    this.lost = false; // the power, until it comes back
     this.counters = { operations: 0, erases: 0, programs: 0 };
   }
 
@@ -61,13 +62,21 @@ export class FlashFile {
     this.cutPart = part;
   }
 
+  /** Begin again after a power cut. */
+  powerOn() {
+    this.cutAt(0, 0);
+    this.lost = false;
+  }
+
   /** Erase or program; `bytes` are what the chip holds. Returns whether the power is still there. */
   change(bytes, address, length, change) {
+    if (this.lost) return false;
     this.counters.operations++;
     const cut = this.cutAfter > 0 && --this.cutAfter === 0;
     const done = cut ? Math.floor(length * this.cutPart) : length;
     for (let i = 0; i < done; i++) change(bytes, i);
     fs.writeSync(this.file, bytes, address, length, address);
+    this.lost = cut;
     return !cut;
   }
 }

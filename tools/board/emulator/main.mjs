@@ -12,7 +12,7 @@ import { Board } from './board.mjs';
 const UART_QUEUE = 4096; // bytes of the host that wait for the line, as in a serial driver
 const USB_QUEUE = 16; // pieces
 const [bootrom, symbols, flash, usbDescriptor, uartDescriptor] = process.argv.slice(2);
-const words = fs.readFileSync(bootrom);
+const rom = fs.readFileSync(bootrom);
 
 const say = (message) => process.stdout.write(JSON.stringify(message) + '\n');
 const usb = new net.Socket({ fd: Number(usbDescriptor), readable: true, writable: true });
@@ -21,9 +21,9 @@ const uart = new net.Socket({ fd: Number(uartDescriptor), readable: true, writab
 let sentByUart = []; // bytes of the board, written once in a slice
 const board = new Board(
   {
-    bootrom: new Uint32Array(words.buffer, words.byteOffset, words.length / 4),
+    bootrom: new Uint32Array(new Uint8Array(rom).buffer),
     flash,
-    stack: JSON.parse(fs.readFileSync(symbols, 'utf8')),
+    symbols: JSON.parse(fs.readFileSync(symbols, 'utf8')),
   },
   {
     usbUp: () => say({ event: 'usb-up' }),

@@ -3,15 +3,23 @@
 import { USBCDC } from 'rp2040js';
 
 export class UsbSerial {
-  /** `counters`: {received, sent}, which outlive a reset, as the board counts. `events`: {up, data}. */
+  /** `counters`: {received, sent}, as the board counts. `events`: {up, data}. */
   constructor(chip, counters, events) {
     this.counters = counters;
+    this.controller = chip.usbCtrl;
     this.waiting = []; // pieces from the host
+    this.room = 0; // bytes that the firmware is ready to receive
     this.device = new USBCDC(chip.usbCtrl);
     this.device.onDeviceConnected = events.up;
     this.device.onSerialData = (data) => {
       counters.sent += data.length;
       events.data(Buffer.from(data));
+    };
+    // rp2040js would send an empty packet, and the firmware would be busy with those.
+    this.controller.onEndpointRead = (endpoint, size) => {
+      if (endpoint !== this.device.outEndpoint) return;
+      this.room = size;
+      this.feed();
     };
   }
 
@@ -21,20 +29,15 @@ export class UsbSerial {
     this.feed();
   }
 
-  /** Move waiting bytes into the controller; returns whether all are there. */
+  /** One packet, if there are bytes for it and the firmware is ready. */
   feed() {
-    const { waiting, device } = this;
-    while (waiting.length) {
-      const piece = waiting[0];
-      let taken = 0;
-      while (taken < piece.length && !device.txFIFO.full) device.sendSerialByte(piece[taken++]);
-      this.counters.received += taken;
-      if (taken < piece.length) {
-        waiting[0] = piece.subarray(taken);
-        return false;
-      }
-      waiting.shift();
-    }
-    return true;
+    if (!this.room || !this.waiting.length) return;
+    const piece = this.waiting[0];
+    const packet = piece.subarray(0, this.room);
+    if (packet.length < piece.length) this.waiting[0] = piece.subarray(packet.length);
+    else this.waiting.shift();
+    this.room = 0;
+    this.counters.received += packet.length;
+    this.controller.endpointReadDone(this.device.outEndpoint, Uint8Array.from(packet));
   }
 }
