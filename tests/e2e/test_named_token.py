@@ -1,4 +1,4 @@
-"""The whole story with the car's keys in the token that this machine's owner has named.
+"""The whole life of a contract with the car's keys in the token that this machine's owner has named.
 
     PLUGVAULT_CONFIG=FILE .venv/bin/pytest tests/e2e/test_named_token.py
 

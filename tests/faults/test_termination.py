@@ -19,7 +19,7 @@ from world import EMAID, NOW, World
 
 COUNT = 300
 KILLS = 3
-PATIENCE = 30.0  # seconds until a worker has done something
+WAIT_TIMEOUT = 30.0  # seconds until a worker has done something
 
 WORKER = """
 import sys
@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_the_next_goes_on(
     for _ in range(KILLS):
         before = now(store, job)[0].done
         with subprocess.Popen([sys.executable, "-c", WORKER, store_url, str(moment)]) as worker:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + WAIT_TIMEOUT
             while now(store, job)[0].done == before:
                 assert time.monotonic() < deadline
                 time.sleep(0.005)

@@ -15,7 +15,7 @@ from plugvault.pools.repositories import Store
 from plugvault.store import SqlStore
 
 MINE, OTHER = "PVT", "XXX"
-PATIENCE = 20.0
+WAIT_TIMEOUT = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ async def collect(
     async with source.listening() as last:
         position = last if start is None else start
         while len(events_) < count:
-            position, page = await source.after(position, audiences, PATIENCE)
+            position, page = await source.after(position, audiences, WAIT_TIMEOUT)
             events_ += page
     return events_
 
@@ -118,7 +118,7 @@ def test_a_slow_listener_misses_nothing_and_memory_stays_bounded(
     async def run() -> list[Event]:
         async with source.listening() as last:
             await asyncio.to_thread(tell, store, MINE, 60)
-            deadline = asyncio.get_running_loop().time() + PATIENCE
+            deadline = asyncio.get_running_loop().time() + WAIT_TIMEOUT
             while source._known < last + 60:
                 assert asyncio.get_running_loop().time() < deadline
                 await asyncio.sleep(0.01)
@@ -126,7 +126,7 @@ def test_a_slow_listener_misses_nothing_and_memory_stays_bounded(
             received: list[Event] = []
             position = last
             while len(received) < 60:
-                position, page = await source.after(position, None, PATIENCE)
+                position, page = await source.after(position, None, WAIT_TIMEOUT)
                 assert len(page) <= 8
                 received += page
             return received
@@ -151,7 +151,7 @@ def test_a_burst_larger_than_memory_reaches_a_waiting_listener(
             waiting = asyncio.create_task(collect(source, 30, None, last))
             await asyncio.sleep(0.05)
             await asyncio.to_thread(tell_at_once)
-            return await asyncio.wait_for(waiting, PATIENCE)
+            return await asyncio.wait_for(waiting, WAIT_TIMEOUT)
 
     assert [event.sequence for event in asyncio.run(run())] == list(range(1, 31))
 

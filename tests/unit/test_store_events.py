@@ -15,7 +15,7 @@ from plugvault.store import SqlStore
 from plugvault.store.records import SqlRecords
 
 Open = Callable[[str], SqlStore]
-PATIENCE = 20.0
+WAIT_TIMEOUT = 20.0
 
 
 def event(name: str, vehicle: str = "", audience: str = "PVT") -> Event:
@@ -53,16 +53,16 @@ def test_events_are_numbered_in_the_order_transactions_end(store: SqlStore):
         with store.write() as records:
             records.events.add(event("slow"))
             began.set()
-            assert may_end.wait(PATIENCE)
+            assert may_end.wait(WAIT_TIMEOUT)
 
     if store._engine.dialect.name == "sqlite":
         may_end.set()  # it has one writer at a time
     thread = threading.Thread(target=slow)
     thread.start()
-    assert began.wait(PATIENCE)
+    assert began.wait(WAIT_TIMEOUT)
     add(store, "quick")
     may_end.set()
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     order = ["slow", "quick"] if store._engine.dialect.name == "sqlite" else ["quick", "slow"]
     assert names(store) == order
 
@@ -289,7 +289,7 @@ def test_lines_of_several_writers_make_one_chain(store: SqlStore):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(WAIT_TIMEOUT)
     with store.read() as records:
         verdict = audit.verify(records)
         assert (verdict.lines, verdict.broken) == (80, None)
