@@ -1,4 +1,4 @@
-"""The whole life of a contract with the car's keys in the token that this machine's owner has named.
+"""A contract, from order to charging, with the car's keys in the token that the owner named.
 
     PLUGVAULT_CONFIG=FILE .venv/bin/pytest tests/e2e/test_named_token.py
 
