@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: setup ready demo test soak sweeps releases bench lint ruff mypy pyright format clean
+.PHONY: setup ready demo test soak sweeps releases bench size lint ruff mypy pyright format clean
 .DEFAULT_GOAL := setup
 
 setup: ## install the missing parts, then report the state of this machine
@@ -32,6 +32,10 @@ releases: ready ## make demo and make test on the other releases of Debian; need
 
 bench: ready ## speed, size and memory, beside their budgets
 	@$(PYTHON) tools/benchmarks/run.py $(ARGS)
+
+size: ready ## bytecode and heap of the module on a board, beside their budgets
+	@$(PYTHON) tools/sizes.py
+	@$(PYTHON) tools/benchmarks/run.py memory
 
 lint: ruff mypy pyright ## style and types, as CI checks them
 

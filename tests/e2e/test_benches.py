@@ -41,6 +41,14 @@ def test_a_benchmark_has_its_figures(name: str):
         assert row["value"] > 0
 
 
+def test_heap_of_a_board_is_within_its_budgets():
+    if runtimes.get("debian32") is None:
+        pytest.skip("MicroPython debian32 is not here")
+    ended = run("memory")  # bytes, which a busy machine does not change
+    over = [row["name"] for row in json.loads(ended.stdout) if not row["within"]]
+    assert (over, ended.returncode) == ([], 0)
+
+
 def test_a_failing_benchmark_does_not_stop_the_others():
     ended = run("nothing", "exi")
     failed, *rows = json.loads(ended.stdout)

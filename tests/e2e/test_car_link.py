@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -94,6 +95,7 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SIZES = Path(__file__).parents[2] / "tools/sizes.py"
+BUDGETS = json.loads((runtimes.firmware() / "budgets.json").read_text())
 
 WAYS = [
     ("cpython", "serial", "service", 0),
@@ -128,7 +130,7 @@ def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
     station = Station(Offer(), [today.v2g_root.der, today.mo_root.der], fetch)
     how: dict[str, Any] = {"vault": vault, "noise": noise(per_thousand) if per_thousand else None}
     if name == "debian32":  # as wide as a board, so with a board's heap, files and vault
-        how |= {"code": bytecode, "heap": "232k"}
+        how |= {"code": bytecode, "heap": str(BUDGETS["heap_of_a_life"])}
     with (
         station.in_thread() as (host, port),
         Car(runtime(name), link, tmp_path / "car", maker=key.point, token=car_token, **how) as car,
