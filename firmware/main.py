@@ -53,20 +53,22 @@ _RETRY_MS = 10000  # of a board
 _TELL_MS = 2000  # elsewhere, at most: for a bench that comes after the module
 
 
-def main(path: str) -> None:
-    """Run until the line is closed. Raises: EvccError for what the ports or stores refuse, after
-    telling it over the line."""
+def main(path: str, lines: list) -> None:
+    """Run until the line is closed. lines: keeps the line for the next attempt.
+
+    Raises: EvccError for what the ports or stores refuse, after telling it over the line.
+    """
     is_board = sys.platform in _BOARDS
-    line = None
     try:
         settings = _configuration(path)
-        line = _line(settings)
-        module = _module(settings, line, is_board)
+        if not lines:
+            lines.append(_line(settings))
+        module = _module(settings, lines[0], is_board)
     except Exception as error:
-        if isinstance(error, config.ConfigError) and line is None:
-            line = _line_without_settings(path, is_board)
-        if line is not None:
-            _tell(line, error, is_board)
+        if not lines and isinstance(error, config.ConfigError):
+            lines.extend(_line_without_settings(path, is_board))
+        if lines:
+            _tell(lines[0], error, is_board)
         raise
     module.run()
 
@@ -97,17 +99,17 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
     )
 
 
-def _line_without_settings(path: str, is_board: bool) -> "Line | None":
-    """The line of a wrong configuration, as far as it says one; of a board its first UART."""
+def _line_without_settings(path: str, is_board: bool) -> list:
+    """[the line of a wrong configuration], as far as it says one; of a board its first UART."""
     link = config.link(_read(path) or b"")
     if link is None and is_board:
         from evcc.ports import board
 
         link = board.default_link()
     try:
-        return None if link is None else _line({"link": link})
+        return [] if link is None else [_line({"link": link})]
     except EvccError:
-        return None
+        return []
 
 
 def _tell(line: Line, error: Exception, is_board: bool) -> None:
@@ -219,9 +221,10 @@ _VAULTS = {"pkcs11": _open_token, "service": _connect_service, "link": _connect_
 
 def _start(path: str) -> int:
     """Run; the exit status. On a board: run again and again."""
+    lines: list = []
     while True:
         try:
-            main(path)
+            main(path, lines)
         except Exception as e:
             is_board = sys.platform in _BOARDS
             if not is_board and not isinstance(e, EvccError):
@@ -229,6 +232,8 @@ def _start(path: str) -> int:
             is_closed = isinstance(e, PortError) and e.reason == "closed"
             if not is_closed:
                 sys.stderr.write(text_of(e) + "\n")
+            if isinstance(e, PortError):
+                lines.clear()
             if not is_board:
                 return 0 if is_closed else 78 if reason_of(e) in _FINAL else 1
             clock.sleep_ms(1000)

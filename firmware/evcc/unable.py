@@ -13,13 +13,16 @@ from .link.mux import CONTROL, LOG, LinkError
 def tell(line, error: Exception, wait_ms: int, answers: bool) -> None:
     """Tell it, and return after `wait_ms`; without `answers` as soon as the peer has it.
 
-    answers: give every request on CONTROL an answer with the reason. Raises: PortError.
+    answers: give every request on CONTROL an answer with the reason; and return when a new peer
+    has the reason, because the module may have failed for the lack of it. Raises: PortError.
     """
+    mux = line.mux
+    peers = mux.generation
     text = "start: " + text_of(error)
     _send(line, CONTROL, {"event": "unable", "text": text, "session": None})
     line.send(LOG, text.encode()[:500])
     end = line.ticks_ms() + wait_ms
-    while line.ticks_ms() < end and (answers or not line.mux.idle()):
+    while line.ticks_ms() < end and not (mux.idle() and (not answers or mux.generation > peers)):
         line.pump(min(end - line.ticks_ms(), 200))
         inbox, line.inbox = line.inbox, []
         for channel, data in inbox:

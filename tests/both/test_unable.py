@@ -64,15 +64,46 @@ def test_a_module_without_a_bench_does_not_wait_for_ever():
 
 
 def test_a_board_answers_every_request_with_the_reason_until_it_tries_again():
-    bench = Mux(2)
+    time, bench = Time(), Mux(2)
+    port = Port(time, bench)
+    line = Line(port, Mux(1), time.ms)
+    while not line.mux.generation:
+        line.pump(10)  # the bench is there before the module fails
     bench.send(CONTROL, b'{"id": 7, "do": "status"}')
     bench.send(CONTROL, b"not json")
     bench.send(CONTROL, b"[]")
-    heard, duration = _tell(bench, 5000, True)
-    assert 5000 <= duration < 6000
-    answers = [json.loads(data) for channel, data in heard if channel == CONTROL]
+    start = time.now
+    unable.tell(line, FAULT, 5000, True)
+    assert 5000 <= time.now - start < 6000
+    answers = [json.loads(data) for channel, data in port.heard if channel == CONTROL]
     assert {"id": 7, "error": TEXT} in answers
     assert len(answers) == 2
+
+
+def test_a_board_tries_again_when_a_bench_comes_and_answers_one_that_was_there():
+    time = Time()
+    port = Port(time, None)
+    line = Line(port, Mux(1), time.ms)
+
+    class Late:
+        """A bench that comes after two seconds."""
+
+        def __init__(self):
+            self.mux = Mux(2)
+
+        def feed(self, data, now):
+            return self.mux.feed(data, now) if now > 2000 else []
+
+        def poll(self, now):
+            return self.mux.poll(now) if now > 2000 else b""
+
+    port.bench = Late()
+    unable.tell(line, FAULT, 10000, True)
+    assert 2000 < time.now < 4000
+    assert (LOG, TEXT.encode()) in port.heard
+    start = time.now
+    unable.tell(line, FAULT, 10000, True)
+    assert time.now - start >= 10000
 
 
 def test_a_bug_is_told_without_its_text():
