@@ -1,5 +1,6 @@
-"""Runs before main.py: it collects garbage early, so that a small heap does not fragment, and
-gives the board's owner a way out: Ctrl-C or a pin holds main.py back (`evcc.ports.board`)."""
+"""Runs before main.py: it collects garbage early, so that a small heap does not fragment, finishes
+a switch to new files (`switch`), and gives the board's owner a way out: Ctrl-C or a pin holds
+main.py back (`evcc.ports.board`)."""
 
 import gc
 import sys
@@ -9,6 +10,9 @@ if hasattr(gc, "mem_alloc"):  # MicroPython; CPython's threshold counts objects
     gc.threshold(16384)
 if sys.platform in ("rp2", "esp32", "pyboard"):
     try:
+        import switch
+
+        switch.finish()  # before the first import of the module, which may be half new
         from evcc.ports import board
 
         held = board.is_held()

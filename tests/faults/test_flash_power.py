@@ -10,7 +10,7 @@ import pytest
 from fixtures.unix_board import UnixBoard
 from plugvault import runtimes
 from plugvault.board import copying
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 
 OLD = {
     "switch.py": (runtimes.program() / "switch.py").read_bytes(),
@@ -46,7 +46,7 @@ def test_power_cut_leaves_the_old_files_or_the_new(
     outcomes = set()
     for at in some(range(1, count + 1), 10):
         unix_board.flash.write_bytes(before)
-        with pytest.raises(BoardError, match="gone"):
+        with pytest.raises(DeviceError, match="gone"):
             flash(unix_board, at, torn)
         unix_board.boot()
         files = unix_board.files()

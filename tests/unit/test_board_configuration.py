@@ -11,14 +11,14 @@ import pytest
 from evcc import config
 from fixtures.unix_board import PICO
 from plugvault.board import configuration
-from plugvault.board.configuration import Link
-from plugvault.board.errors import BoardError
+from plugvault.board.configuration import BoardUart
+from plugvault.board.errors import DeviceError
 
 MAKER = b"\x04" + bytes(64)
 
 
 def test_configuration_passes_the_checks_of_the_module() -> None:
-    data = configuration.make(Link(1, 4, 5), PICO.uid, MAKER)
+    data = configuration.make(BoardUart(1, 4, 5), PICO.uid, MAKER)
     settings = config.parse(data)
     assert settings["link"] == {"kind": "uart", "number": 1, "baud": 115200, "tx": 4, "rx": 5}
     assert settings["vault"] == {"kind": "link", "name": PICO.uid, "key_file": "/vault-key"}
@@ -26,23 +26,23 @@ def test_configuration_passes_the_checks_of_the_module() -> None:
 
 
 def test_pins_of_the_port_itself_are_left_out() -> None:
-    settings = json.loads(configuration.make(Link(6), PICO.uid, MAKER))
+    settings = json.loads(configuration.make(BoardUart(6), PICO.uid, MAKER))
     assert settings["link"] == {"kind": "uart", "number": 6, "baud": 115200}
 
 
 @pytest.mark.parametrize(
     "platform, machine, link",
     [
-        ("rp2", "Raspberry Pi Pico with RP2040", Link(1, 4, 5)),
-        ("rp2", "Raspberry Pi Pico2 with RP2350", Link(1, 4, 5)),
-        ("esp32", "Generic ESP32S3 module with Octal-SPIRAM with ESP32S3", Link(1, 17, 18)),
-        ("esp32", "Generic ESP32 module with ESP32", Link(2, 17, 16)),
-        ("pyboard", "PYBv1.1 with STM32F405RG", Link(6)),
+        ("rp2", "Raspberry Pi Pico with RP2040", BoardUart(1, 4, 5)),
+        ("rp2", "Raspberry Pi Pico2 with RP2350", BoardUart(1, 4, 5)),
+        ("esp32", "Generic ESP32S3 module with Octal-SPIRAM with ESP32S3", BoardUart(1, 17, 18)),
+        ("esp32", "Generic ESP32 module with ESP32", BoardUart(1, 17, 18)),
+        ("pyboard", "PYBv1.1 with STM32F405RG", BoardUart(6)),
         ("mimxrt", "Teensy 4.0 with MIMXRT1062DVJ6A", None),
     ],
 )
 def test_link_has_pins_for_each_kind_of_board(
-    platform: str, machine: str, link: Link | None
+    platform: str, machine: str, link: BoardUart | None
 ) -> None:
     described = dataclasses.replace(PICO, platform=platform, machine=machine)
     assert configuration.default_link(described) == link
@@ -60,27 +60,27 @@ def test_link_has_pins_for_each_kind_of_board(
 def test_wrong_file_is_refused(tmp_path: Path, data: bytes, words: str) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(data)
-    with pytest.raises(BoardError, match="config") as caught:
+    with pytest.raises(DeviceError, match="config") as caught:
         configuration.of_file(path)
     assert words in caught.value.detail
 
 
 def test_link_that_no_board_has_is_refused(tmp_path: Path) -> None:
-    settings = json.loads(configuration.make(Link(1), PICO.uid, MAKER))
+    settings = json.loads(configuration.make(BoardUart(1), PICO.uid, MAKER))
     settings["link"] = {"kind": "tty", "path": "/dev/ttyS0"}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(settings))
-    with pytest.raises(BoardError, match="uart"):
+    with pytest.raises(DeviceError, match="uart"):
         configuration.of_file(path)
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BoardError, match="config"):
+    with pytest.raises(DeviceError, match="config"):
         configuration.of_file(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize("text", ["", "04", "05" + "00" * 64, "04" + "0g" * 64, "04" * 66])
 def test_text_that_is_no_key_is_refused(text: str) -> None:
-    with pytest.raises(BoardError, match="--maker"):
+    with pytest.raises(DeviceError, match="--maker"):
         configuration.maker_key(text)
     assert configuration.maker_key(MAKER.hex()) == MAKER

@@ -7,7 +7,7 @@ import pytest
 from fixtures.unix_board import UnixBoard
 from plugvault import runtimes
 from plugvault.board import copying, facts
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 
 SWITCH = runtimes.program() / "switch.py"
 BOOT = b"import switch\nswitch.finish()\n"
@@ -107,7 +107,7 @@ def test_changed_bytes_on_the_way_are_noticed_and_the_old_files_stay(
     with unix_board.repl() as repl:
         write = repl.write
         monkeypatch.setattr(repl, "write", lambda path, data: write(path, data[:-1] + b"?"))
-        with pytest.raises(BoardError, match=r"copy: .*evcc/a\.mpy"):
+        with pytest.raises(DeviceError, match=r"copy: .*evcc/a\.mpy"):
             copying.copy(repl, copying.compare(repl, NEW))
     board = {
         path: data for path, data in unix_board.files().items() if not path.endswith(copying.NEW)
@@ -119,6 +119,6 @@ def test_full_board_is_refused_before_a_byte_is_written(unix_board: UnixBoard) -
     with unix_board.repl() as repl:
         described = facts.ask(repl)
         files = {"evcc/large.mpy": bytes(described.flash_free)}
-        with pytest.raises(BoardError, match="unfit: the new files take"):
+        with pytest.raises(DeviceError, match="unfit: the new files take"):
             copying.require_room(copying.compare(repl, files), described)
         assert unix_board.operations(repl) == 0

@@ -11,7 +11,7 @@ import pytest
 
 from fixtures.unix_board import PICO, UID, UnixBoard
 from plugvault.board import bytecode, facts
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 
 
 def test_interpreter_describes_itself(unix_board: UnixBoard) -> None:
@@ -52,7 +52,7 @@ def test_pico_with_bytecode_6_3_is_accepted() -> None:
 def test_board_is_refused_with_the_reason(change: dict[str, object], reason: str) -> None:
     described = dataclasses.replace(PICO, **change)  # type: ignore[arg-type]
     assert len(facts.refusals(described)) == 1
-    with pytest.raises(BoardError, match="unfit") as caught:
+    with pytest.raises(DeviceError, match="unfit") as caught:
         facts.require(described)
     assert reason in caught.value.detail
 
@@ -73,7 +73,7 @@ def test_identifier_that_is_no_number_is_refused(
     with unix_board.repl() as repl:
         run = repl.run
         monkeypatch.setattr(repl, "run", lambda script: {**run(script), "uid": uid})
-        with pytest.raises(BoardError, match="unfit"):
+        with pytest.raises(DeviceError, match="unfit"):
             facts.ask(repl)
 
 
@@ -82,12 +82,12 @@ def test_answer_without_a_field_is_refused(
 ) -> None:
     with unix_board.repl() as repl:
         monkeypatch.setattr(repl, "run", lambda script: {"name": "micropython"})
-        with pytest.raises(BoardError, match="script"):
+        with pytest.raises(DeviceError, match="script"):
             facts.ask(repl)
 
 
 def test_error_of_a_script_has_its_traceback(unix_board: UnixBoard) -> None:
-    with unix_board.repl() as repl, pytest.raises(BoardError, match="ZeroDivisionError"):
+    with unix_board.repl() as repl, pytest.raises(DeviceError, match="ZeroDivisionError"):
         repl.run("1 // 0")
 
 
@@ -119,7 +119,7 @@ def test_bytecode_of_another_version_is_refused(tmp_path: Path) -> None:
     old = tmp_path / "a.mpy"
     archive[0].chmod(0o755)
     subprocess.run([archive[0], "-o", old, source], check=True)
-    with pytest.raises(BoardError, match="unfit"):
+    with pytest.raises(DeviceError, match="unfit"):
         bytecode.check_header("a.py", old.read_bytes())
     bytecode.check_header("a.py", bytecode.compile_file(source, "a.py", tmp_path))
 
@@ -127,5 +127,5 @@ def test_bytecode_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_source_with_an_error_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "a.py"
     source.write_text("def\n")
-    with pytest.raises(BoardError, match=r"state: mpy-cross: a\.py"):
+    with pytest.raises(DeviceError, match=r"state: mpy-cross: a\.py"):
         bytecode.compile_file(source, "a.py", tmp_path)

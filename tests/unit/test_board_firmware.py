@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plugvault.board import firmware
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 
 RP2040, RP2350, ABSOLUTE = 0xE48BFF56, 0xE48BFF59, 0xE48BFF57
 PICO = "Raspberry Pi Pico with RP2040"
@@ -82,13 +82,13 @@ def test_esp_image_names_its_chip(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_or_unknown_file_is_refused(tmp_path: Path, data: bytes, words: str) -> None:
-    with pytest.raises(BoardError, match="firmware") as caught:
+    with pytest.raises(DeviceError, match="firmware") as caught:
         image(tmp_path, data)
     assert words in caught.value.detail
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BoardError, match="firmware"):
+    with pytest.raises(DeviceError, match="firmware"):
         firmware.read(tmp_path / "none.uf2")
 
 
@@ -113,12 +113,12 @@ def test_image_is_compared_with_the_board(
     if fits:
         firmware.check(read, machine)
         return
-    with pytest.raises(BoardError, match=f"is for {read.chip}"):
+    with pytest.raises(DeviceError, match=f"is for {read.chip}"):
         firmware.check(read, machine)
 
 
 def test_stm32_firmware_is_refused_with_the_command_for_it(tmp_path: Path) -> None:
-    with pytest.raises(BoardError, match="dfu-util"):
+    with pytest.raises(DeviceError, match="dfu-util"):
         firmware.check(image(tmp_path, uf2(0x57755A57)), "PYBv1.1 with STM32F405RG")
 
 
@@ -133,14 +133,14 @@ def test_uf2_is_copied_to_the_drive_of_its_chip(tmp_path: Path) -> None:
 
 def test_drive_of_another_chip_stays_as_it_was(tmp_path: Path) -> None:
     pico_2 = drive(tmp_path, "RP2350")
-    with pytest.raises(BoardError, match="no boot drive of an RP2040"):
+    with pytest.raises(DeviceError, match="no boot drive of an RP2040"):
         firmware.write_uf2(image(tmp_path, uf2(RP2040)), [(pico_2, "RP2350")])
     assert [path.name for path in pico_2.iterdir()] == ["INFO_UF2.TXT"]
 
 
 def test_two_drives_of_one_chip_are_refused(tmp_path: Path) -> None:
     drives = [(tmp_path, "RP2040"), (tmp_path, "RP2040")]
-    with pytest.raises(BoardError, match="plug in one board"):
+    with pytest.raises(DeviceError, match="plug in one board"):
         firmware.write_uf2(image(tmp_path, uf2(RP2040)), drives)
 
 

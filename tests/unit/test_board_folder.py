@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.unix_board import PICO
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.folder import Board, Boards
 from plugvault.board.ports import BRIDGE, PROMPT, SerialPort
 
@@ -56,7 +56,7 @@ def test_secrets_are_in_no_text_of_a_board(boards: Boards) -> None:
 
 def test_second_command_on_a_board_is_refused(boards: Boards) -> None:
     board = boards.make(PICO)
-    with board.locked(), pytest.raises(BoardError, match="another command"), board.locked():
+    with board.locked(), pytest.raises(DeviceError, match="another command"), board.locked():
         pass
     with board.locked():
         pass
@@ -70,18 +70,18 @@ def test_board_is_found_by_its_ports_and_its_number(boards: Boards) -> None:
 
 
 def test_only_board_needs_no_name_and_two_do(boards: Boards) -> None:
-    with pytest.raises(BoardError, match="plugvault flash"):
+    with pytest.raises(DeviceError, match="plugvault flash"):
         boards.find(None, [])
     board = boards.make(PICO)
     assert boards.find(None, []) == board
     other(boards)
-    with pytest.raises(BoardError, match=f"several boards.*{board.uid}"):
+    with pytest.raises(DeviceError, match=f"several boards.*{board.uid}"):
         boards.find(None, [])
 
 
 def test_unknown_port_is_told_to_be_flashed_first(boards: Boards) -> None:
     boards.make(PICO)
-    with pytest.raises(BoardError, match="plugvault flash /dev/full"):
+    with pytest.raises(DeviceError, match="plugvault flash /dev/full"):
         boards.find("/dev/full", [])
 
 
@@ -102,13 +102,13 @@ def test_damaged_file_is_refused_with_its_path(boards: Boards, change: object) -
     file = boards.make(PICO).folder / "board.json"
     data = json.loads(file.read_text())
     file.write_text(json.dumps({**data, **change}) if isinstance(change, dict) else "{")
-    with pytest.raises(BoardError, match=r"state: .*board\.json"):
+    with pytest.raises(DeviceError, match=r"state: .*board\.json"):
         boards.all()
 
 
 @pytest.mark.parametrize("uid", ["", "..", "a/b", "E661"])
 def test_number_that_is_no_folder_name_is_refused(boards: Boards, uid: str) -> None:
-    with pytest.raises(BoardError, match="state"):
+    with pytest.raises(DeviceError, match="state"):
         boards.get(uid)
 
 
@@ -125,7 +125,7 @@ def test_another_token_than_before_is_refused(
     pin.touch(mode=0o600)
     pin.write_text(first.pin)
     monkeypatch.setenv("PLUGVAULT_PIN", f"file:{pin}")
-    with pytest.raises(BoardError, match="a token made here"):
+    with pytest.raises(DeviceError, match="a token made here"):
         boards.make(PICO)
     second = other(boards)
     assert second.pin == ""

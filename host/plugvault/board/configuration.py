@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evcc import config
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.facts import Facts
 
 FILE, KEY_FILE, STORE = "config.json", "vault-key", "/store"
@@ -20,11 +20,9 @@ BAUD = 115200
 # None: the port's own pins, which its documentation names.
 PINS: tuple[tuple[str, int, int | None, int | None], ...] = (
     ("rp2", 1, 4, 5),
-    ("ESP32S3", 1, 17, 18),
-    ("ESP32S2", 1, 17, 18),
     ("ESP32C3", 1, 4, 5),
     ("ESP32C6", 1, 4, 5),
-    ("esp32", 2, 17, 16),
+    ("esp32", 1, 17, 18),
     ("PYBD", 1, None, None),  # X9, X10
     ("PYBv1", 6, None, None),  # Y1, Y2
     ("pyboard", 6, None, None),
@@ -32,7 +30,7 @@ PINS: tuple[tuple[str, int, int | None, int | None], ...] = (
 
 
 @dataclass(frozen=True)
-class Link:
+class BoardUart:
     """A UART of the board. tx, rx: its pins, None for the port's own."""
 
     number: int
@@ -50,18 +48,18 @@ class Link:
         }
 
 
-def default_link(facts: Facts) -> Link | None:
+def default_link(facts: Facts) -> BoardUart | None:
     """The UART for the link on this kind of board; None for an unknown kind."""
     for word, number, tx, rx in PINS:
         if word == facts.platform or word in facts.machine:
-            return Link(number, tx, rx)
+            return BoardUart(number, tx, rx)
     return None
 
 
-def make(link: Link, name: str, maker: bytes, store: str = STORE) -> bytes:
+def make(link: BoardUart, name: str, maker: bytes, store: str = STORE) -> bytes:
     """The bytes of config.json. name: of the board at its vault service; maker: 65 bytes.
 
-    Raises: BoardError("config").
+    Raises: DeviceError("config").
     """
     settings = {
         "link": link.as_config(),
@@ -73,33 +71,33 @@ def make(link: Link, name: str, maker: bytes, store: str = STORE) -> bytes:
 
 
 def of_file(path: Path) -> bytes:
-    """A configuration of the user's own. Raises: BoardError("config")."""
+    """A configuration of the user's own. Raises: DeviceError("config")."""
     try:
         return checked(path.read_bytes())
     except OSError as error:
-        raise BoardError("config", f"{path}: {error.strerror}") from error
+        raise DeviceError("config", f"{path}: {error.strerror}") from error
 
 
 def checked(data: bytes) -> bytes:
     """The same bytes, after the module's own checks."""
     settings = read(data)
     if settings["link"]["kind"] != "uart":
-        raise BoardError("config", "a board's link is of kind uart")
+        raise DeviceError("config", "a board's link is of kind uart")
     return data
 
 
 def read(data: bytes) -> dict[str, Any]:
-    """The settings in the bytes of config.json. Raises: BoardError("config")."""
+    """The settings in the bytes of config.json. Raises: DeviceError("config")."""
     try:
         settings: dict[str, Any] = config.parse(data)
     except config.ConfigError as error:
-        raise BoardError("config", error.detail) from error
+        raise DeviceError("config", error.detail) from error
     return settings
 
 
 def maker_key(text: str) -> bytes:
-    """The maker's telematics key of its 130 hexadecimal digits. Raises: BoardError("config")."""
+    """The maker's telematics key of its 130 hexadecimal digits. Raises: DeviceError("config")."""
     point = config.unhex(text, 65)
     if point is None or point[0] != 4:
-        raise BoardError("config", "--maker takes 65 bytes as hexadecimal digits, 04 first")
+        raise DeviceError("config", "--maker takes 65 bytes as hexadecimal digits, 04 first")
     return point

@@ -8,11 +8,11 @@ module, from then on the new one, wherever power or cable end.
 
 import ast
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from plugvault import runtimes
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.facts import Facts
 from plugvault.board.repl import Repl
 
@@ -100,12 +100,14 @@ class Changes:
         return sum(len(data) for path, data in self.changed.items() if path not in self.staged)
 
 
-def compare(repl: Repl, files: Mapping[str, bytes]) -> Changes:
-    """What to change so that the board has these files, and no others in their folders.
+def compare(
+    repl: Repl, files: Mapping[str, bytes], folders: Collection[str] = ("evcc",)
+) -> Changes:
+    """What to change so that the board has these files, and no others in these folders.
 
-    A switch that was interrupted must be finished before (`switch`). Raises: BoardError.
+    A switch that was interrupted must be finished before (`switch`). Raises: DeviceError.
     """
-    places = {path.split("/")[0] for path in files} | {"evcc"}
+    places = {path.split("/")[0] for path in files} | set(folders)
     hashes = _hashes(repl, sorted({*places, *(place + NEW for place in places), _PLAN + NEW}))
     beside = {path.removesuffix(NEW): hashes.pop(path) for path in list(hashes) if _is_new(path)}
     changed = {path: data for path, data in files.items() if hashes.get(path) != digest(data)}
@@ -128,12 +130,12 @@ def digest(data: bytes) -> str:
 
 
 def require_room(changes: Changes, facts: Facts) -> None:
-    """Raises: BoardError("unfit") if the new files find no room beside the old ones."""
+    """Raises: DeviceError("unfit") if the new files find no room beside the old ones."""
     block = max(facts.block, 1)
     sizes = [len(data) for path, data in changes.changed.items() if path not in changes.staged]
     blocks = sum(-(-size // block) for size in sizes) + _SPARE
     if blocks * block > facts.flash_free:
-        raise BoardError(
+        raise DeviceError(
             "unfit",
             f"the new files take {blocks * block // 1024} KiB beside the old ones, and"
             f" {facts.flash_free // 1024} KiB are free: remove files of your own from the board",
@@ -145,7 +147,7 @@ def copy(
 ) -> None:
     """Put the new files beside the old ones, check each, and switch.
 
-    on_file: called with path and bytes after each copied file. Raises: BoardError; the board then
+    on_file: called with path and bytes after each copied file. Raises: DeviceError; the board then
     has its old files, or after a break in the last step finishes the switch in boot.py.
     """
     if changes.stray:
@@ -167,7 +169,7 @@ def copy(
 
 
 def read(repl: Repl, path: str) -> bytes | None:
-    """The bytes of a small file on the board; None if there is none. Raises: BoardError."""
+    """The bytes of a small file on the board; None if there is none. Raises: DeviceError."""
     data: bytes | None = repl.run(_READ % f"/{path}")
     return data
 
@@ -203,14 +205,14 @@ def _pair(line: str) -> tuple[str, str]:
     try:
         path, sha256 = ast.literal_eval(line)
     except (ValueError, SyntaxError, TypeError) as error:
-        raise BoardError("script", f"not a file's hash: {line[:200]!r}") from error
+        raise DeviceError("script", f"not a file's hash: {line[:200]!r}") from error
     return str(path), str(sha256)
 
 
 def _check(hashes: Mapping[str, str], files: Mapping[str, bytes], suffix: str = "") -> None:
     wrong = [path for path, data in files.items() if hashes.get(path + suffix) != digest(data)]
     if wrong:
-        raise BoardError(
+        raise DeviceError(
             "copy",
             f"{', '.join(wrong[:5])}: not the bytes that were sent. Try another cable or port;"
             " the board has its old files",

@@ -3,7 +3,7 @@
 from evcc.errors import EvccError
 
 
-class BoardError(EvccError):
+class DeviceError(EvccError):
     """`detail` says what to do next.
 
     "port": none, or several to choose from; "permission", "busy": the port cannot be opened;

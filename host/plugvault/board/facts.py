@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.repl import Repl
 
 OLDEST = (1, 24)  # MicroPython
@@ -142,7 +142,7 @@ class Facts:
 
 
 def ask(repl: Repl) -> Facts:
-    """Ask a board at its prompt. Raises: BoardError."""
+    """Ask a board at its prompt. Raises: DeviceError."""
     answer = repl.run(_PROBE % (MODULES,))
     try:
         return Facts(
@@ -155,13 +155,13 @@ def ask(repl: Repl) -> Facts:
             },
         )
     except (TypeError, KeyError) as error:
-        raise BoardError("script", f"the board describes itself as {answer!r:.200}") from error
+        raise DeviceError("script", f"the board describes itself as {answer!r:.200}") from error
 
 
 def _identifier(uid: str) -> str:
     """It becomes a folder's name and a name on the wire, so nothing but its digits."""
     if not re.fullmatch(r"[0-9a-f]{4,64}", uid):
-        raise BoardError("unfit", "machine.unique_id() gives no number to tell this board by")
+        raise DeviceError("unfit", "machine.unique_id() gives no number to tell this board by")
     return uid
 
 
@@ -228,7 +228,7 @@ def refusals(facts: Facts) -> list[str]:
 
 
 def require(facts: Facts) -> None:
-    """Raises: BoardError("unfit") with all reasons."""
+    """Raises: DeviceError("unfit") with all reasons."""
     reasons = refusals(facts)
     if reasons:
-        raise BoardError("unfit", "; ".join(reasons))
+        raise DeviceError("unfit", "; ".join(reasons))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 
 _UF2_BLOCK = 512
 _UF2_MAGIC = (0x0A324655, 0x9E5D5157, 0x0AB16F30)
@@ -54,28 +54,28 @@ class Image:
 
 
 def read(path: Path) -> Image:
-    """What a firmware file is for. Raises: BoardError("firmware")."""
+    """What a firmware file is for. Raises: DeviceError("firmware")."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BoardError("firmware", f"{path}: {error.strerror}") from error
+        raise DeviceError("firmware", f"{path}: {error.strerror}") from error
     if data[:4] == struct.pack("<I", _UF2_MAGIC[0]):
         return Image(path, "uf2", _uf2_chip(path, data))
     if data[:1] == bytes([_ESP_MAGIC]):
         return Image(path, "bin", _esp_chip(path))
-    raise BoardError("firmware", f"{path} is neither a UF2 nor an ESP image")
+    raise DeviceError("firmware", f"{path} is neither a UF2 nor an ESP image")
 
 
 def _uf2_chip(path: Path, data: bytes) -> str:
     """The chip of a UF2 whose every block is well formed."""
     if len(data) % _UF2_BLOCK:
-        raise BoardError("firmware", f"{path} is cut off: a UF2 consists of blocks of 512 bytes")
+        raise DeviceError("firmware", f"{path} is cut off: a UF2 consists of blocks of 512 bytes")
     families, numbers = set(), []
     for start in range(0, len(data), _UF2_BLOCK):
         one, two, flags, _, size, number, total, family = struct.unpack_from("<8I", data, start)
         (end,) = struct.unpack_from("<I", data, start + _UF2_BLOCK - 4)
         if (one, two, end) != _UF2_MAGIC or size > 476:
-            raise BoardError("firmware", f"{path}: block {start // _UF2_BLOCK} is damaged")
+            raise DeviceError("firmware", f"{path}: block {start // _UF2_BLOCK} is damaged")
         families.add(family if flags & _FAMILY_FLAG else 0)
         if FAMILIES.get(family) != "":
             numbers.append((number, total))
@@ -83,9 +83,11 @@ def _uf2_chip(path: Path, data: bytes) -> str:
     unknown = [family for family in families if family not in FAMILIES]
     if unknown or len(chips) != 1:
         known = ", ".join(sorted(chips)) or f"family 0x{min(families):08x}"
-        raise BoardError("firmware", f"{path} is for no one chip that is known here: {known}")
+        raise DeviceError("firmware", f"{path} is for no one chip that is known here: {known}")
     if len({total for _, total in numbers}) != 1 or len(numbers) != numbers[0][1]:
-        raise BoardError("firmware", f"{path} is cut off: it has {len(numbers)} blocks of its own")
+        raise DeviceError(
+            "firmware", f"{path} is cut off: it has {len(numbers)} blocks of its own"
+        )
     return chips.pop()
 
 
@@ -96,35 +98,35 @@ def _esp_chip(path: Path) -> str:
     with path.open("rb") as file:
         header = file.read(24)
     if len(header) < 24:
-        raise BoardError("firmware", f"{path} is cut off")
+        raise DeviceError("firmware", f"{path} is cut off")
     number = int.from_bytes(header[12:14], "little")
     chip = ""
     for name, rom in CHIP_DEFS.items():
         if number == rom.IMAGE_CHIP_ID:
             chip = name
     if not chip:
-        raise BoardError("firmware", f"{path} is for the ESP chip number {number}, unknown here")
+        raise DeviceError("firmware", f"{path} is for the ESP chip number {number}, unknown here")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             image = bin_image.LoadFirmwareImage(chip, str(path))
             damaged = image.checksum != image.calculate_checksum()
     except Exception as error:  # esptool raises many kinds for a damaged file
-        raise BoardError("firmware", f"{path}: {error}") from error
+        raise DeviceError("firmware", f"{path}: {error}") from error
     if damaged:
-        raise BoardError("firmware", f"{path} is damaged: its checksum is wrong")
+        raise DeviceError("firmware", f"{path} is damaged: its checksum is wrong")
     return chip
 
 
 def check(image: Image, machine: str) -> None:
     """Compare an image with the board as it describes itself ("Raspberry Pi Pico with RP2040").
 
-    Raises: BoardError("firmware").
+    Raises: DeviceError("firmware").
     """
     described = machine.upper().replace("-", "")
     if image.kind == "uf2" and image.chip.startswith("STM32"):
-        raise BoardError("firmware", _DFU)
+        raise DeviceError("firmware", _DFU)
     if described and image.chip.upper().replace("-", "") not in described.split():
-        raise BoardError(
+        raise DeviceError(
             "firmware", f"{image.path.name} is for {image.chip}, and the board is: {machine}"
         )
 
@@ -158,21 +160,21 @@ def _mounts() -> Iterator[Path]:
 def write_uf2(image: Image, drives: list[tuple[Path, str]] | None = None) -> Path:
     """Copy a UF2 onto the one boot drive of its chip. The drive's folder.
 
-    Raises: BoardError("firmware") before anything is written, if there is no such drive.
+    Raises: DeviceError("firmware") before anything is written, if there is no such drive.
     """
     if drives is None:
         drives = _wait_for_drive()
     fitting = [folder for folder, chip in drives if chip == image.chip]
     if not fitting:
         others = ", ".join(f"{folder} ({chip or 'unknown'})" for folder, chip in drives)
-        raise BoardError(
+        raise DeviceError(
             "firmware",
             f"no boot drive of an {image.chip}: hold BOOTSEL, plug the board in, and mount the"
             f" drive if your desktop does not. There is: {others or 'none'}. A UF2 for another"
             " chip would be copied, and nothing would happen",
         )
     if len(fitting) > 1:
-        raise BoardError("firmware", "several boot drives: plug in one board")
+        raise DeviceError("firmware", "several boot drives: plug in one board")
     try:
         with image.path.open("rb") as source, (fitting[0] / image.path.name).open("wb") as target:
             shutil.copyfileobj(source, target)
@@ -180,7 +182,7 @@ def write_uf2(image: Image, drives: list[tuple[Path, str]] | None = None) -> Pat
             os.fsync(target.fileno())
     except OSError as error:  # the board may restart before the last write is acknowledged
         if error.errno not in (5, 19):  # EIO, ENODEV
-            raise BoardError("firmware", f"{fitting[0]}: {error.strerror}") from error
+            raise DeviceError("firmware", f"{fitting[0]}: {error.strerror}") from error
     return fitting[0]
 
 
@@ -197,7 +199,7 @@ def _wait_for_drive() -> list[tuple[Path, str]]:
 def write_bin(image: Image, port: str, erase: bool = False) -> None:
     """Flash an image by esptool, after the chip on the port was compared with the image's.
 
-    erase: all of the flash first, the board's files included. Raises: BoardError("firmware").
+    erase: all of the flash first, the board's files included. Raises: DeviceError("firmware").
     """
     import esptool
 
@@ -205,7 +207,7 @@ def write_bin(image: Image, port: str, erase: bool = False) -> None:
         with esptool.detect_chip(port) as chip:
             found = chip.CHIP_NAME.lower().replace("-", "")
             if found != image.chip:
-                raise BoardError(
+                raise DeviceError(
                     "firmware", f"{image.path.name} is for {image.chip}, and {port} has a {found}"
                 )
             stub = esptool.run_stub(chip)
@@ -215,7 +217,7 @@ def write_bin(image: Image, port: str, erase: bool = False) -> None:
             esptool.write_flash(stub, [(stub.BOOTLOADER_FLASH_OFFSET, str(image.path))])
             esptool.reset_chip(stub, "hard-reset")
     except (esptool.FatalError, OSError) as error:
-        raise BoardError(
+        raise DeviceError(
             "firmware",
             f"{port}: {error}. Hold BOOT, press RESET, release BOOT, and try again",
         ) from error

@@ -13,8 +13,8 @@ from typing import Any, Protocol, Self
 
 from plugvault.board import bytecode, configuration, copying, facts, firmware, ports
 from plugvault.board.bench import BoardBench
-from plugvault.board.configuration import Link
-from plugvault.board.errors import BoardError
+from plugvault.board.configuration import BoardUart
+from plugvault.board.errors import DeviceError
 from plugvault.board.facts import Facts
 from plugvault.board.folder import Board, Boards
 from plugvault.board.maker import BoardMaker, ecosystem
@@ -22,7 +22,7 @@ from plugvault.board.ports import ESPRESSIF_USB, SerialPort
 from plugvault.board.repl import Repl, wait_for_port
 from plugvault.ecosystem import Ecosystem
 
-_CLOCK = "import machine\nmachine.RTC().datetime(%r)"
+_CLOCK = "from evcc.ports import board\nboard.set_clock(%d)"
 _ERASE = """
 import os
 n = 0
@@ -62,7 +62,7 @@ class Wishes:
 
     port: str | None = None
     link: str | None = None
-    uart: Link | None = None
+    uart: BoardUart | None = None
     config: Path | None = None
     maker: bytes | None = None
     firmware: Path | None = None
@@ -99,25 +99,38 @@ class Flash:
         self._stack.close()
 
     def run(self) -> None:
-        """The whole work. Raises: BoardError, VaultError; the board has its old files, or the new.
+        """The whole work. Raises: DeviceError, VaultError.
 
-        Whatever happens, the board's main.py runs again afterwards.
+        Whatever happens, the board has its old files or the new ones, and runs them.
         """
         self._agree_to_erase()
         self._write_firmware()
         found = ports.find()
         port = ports.choose_prompt(self.wishes.port, found)
+        try:
+            board = self._with_prompt(port, found)
+        except DeviceError as error:
+            if error.reason != "gone":
+                raise
+            # A watchdog has reset the board, or a contact was loose: once more, from there on.
+            self.report.step("again", str(error))
+            wait_for_port(port.device)
+            board = self._with_prompt(port, found)
+        if board is not None:
+            self._answer(board)
+
+    def _with_prompt(self, port: SerialPort, found: list[SerialPort]) -> Board | None:
+        """The work at the prompt; then, whatever has happened, the start of the board's module."""
         with self._opened(port.device, port.vid != ESPRESSIF_USB) as repl:
             try:
                 board = self._at_the_prompt(repl, port, found)
             except BaseException:
-                with contextlib.suppress(BoardError):
+                with contextlib.suppress(DeviceError):
                     repl.recover()
                     self._restart(repl, port)
                 raise
             self._restart(repl, port)
-        if board is not None:
-            self._answer(board)
+        return board
 
     def _at_the_prompt(
         self, repl: Repl, port: SerialPort, found: list[SerialPort]
@@ -140,7 +153,7 @@ class Flash:
         if self.wishes.erase_contracts and not self.report.agree(
             "Erase the board's contracts? They are lost, and their operators must make new ones"
         ):
-            raise BoardError("config", "nothing was erased, and nothing flashed")
+            raise DeviceError("config", "nothing was erased, and nothing flashed")
 
     # -- firmware --
 
@@ -173,7 +186,7 @@ class Flash:
             port = ports.choose_prompt(self.wishes.port, ports.find())
             with self._opened(port.device, False) as repl:
                 return facts.ask(repl).machine
-        except BoardError as error:
+        except DeviceError as error:
             if error.reason in ("permission", "busy"):
                 raise
             return ""
@@ -204,7 +217,7 @@ class Flash:
         if link is None:
             link = self.report.choose_port("Which port is the board's link?", found)
         if link is None:
-            raise BoardError("port", "which port is the board's link? --link PORT")
+            raise DeviceError("port", "which port is the board's link? --link PORT")
         numbers = {other.device: other.serial_number for other in found}
         return board.save(
             prompt=port.device,
@@ -222,16 +235,19 @@ class Flash:
             return bytes(settings["maker"])
         if self.wishes.maker:
             return self.wishes.maker
-        self._world = self._stack.enter_context(ecosystem(self.boards.data))
+        if self._world is None:
+            self._world = self._stack.enter_context(ecosystem(self.boards.data))
         return self._world.telematics_key.point
 
-    def _uart(self, described: Facts) -> Link:
+    def _uart(self, described: Facts) -> BoardUart:
         if self.wishes.config:
             link = configuration.read(configuration.of_file(self.wishes.config))["link"]
-            return Link(link["number"], link.get("tx"), link.get("rx"), link.get("baud", 115200))
+            return BoardUart(
+                link["number"], link.get("tx"), link.get("rx"), link.get("baud", 115200)
+            )
         link = self.wishes.uart or configuration.default_link(described)
         if link is None:
-            raise BoardError(
+            raise DeviceError(
                 "config",
                 f"which UART of {described.machine} is free for the link? --uart NUMBER, and"
                 " --tx PIN --rx PIN where the port lets you choose",
@@ -288,13 +304,13 @@ class Flash:
         old = copying.read(repl, configuration.FILE)
         try:
             before = configuration.read(old)["maker"] if old else None
-        except BoardError:
+        except DeviceError:
             before = None  # a file of something else
         if before in (None, configuration.read(config)["maker"]):
             return
         question = "The board obeys another maker's key. Give it the new one?"
         if not self.report.agree(question):
-            raise BoardError("config", "the board keeps its maker: nothing was changed")
+            raise DeviceError("config", "the board keeps its maker: nothing was changed")
 
     def _erase(self, repl: Repl) -> None:
         store = self.wishes.store
@@ -303,10 +319,9 @@ class Flash:
         self.report.step("erased", f"{count} files of contracts")
 
     def _set_clock(self, repl: Repl) -> None:
-        now = time.gmtime()
-        stamp = (now.tm_year, now.tm_mon, now.tm_mday, now.tm_wday)
-        repl.run(_CLOCK % ((*stamp, now.tm_hour, now.tm_min, now.tm_sec, 0),))
-        self.report.step("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", now))
+        now = time.time()
+        repl.run(_CLOCK % now)
+        self.report.step("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
 
     def _restart(self, repl: Repl, port: SerialPort) -> None:
         if port.vid == ESPRESSIF_USB:
@@ -338,7 +353,7 @@ def _wait_for_prompt(port: str | None, seconds: float = 40.0) -> None:
         try:
             wait_for_port(ports.choose_prompt(port, ports.find()).device, 5.0)
             return
-        except BoardError:
+        except DeviceError:
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.5)

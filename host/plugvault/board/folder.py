@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from plugvault import file_lock
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.facts import Facts
 from plugvault.board.ports import SerialPort, named, with_serial_number
 from plugvault.ecosystem.folder import write
@@ -70,24 +70,24 @@ class Board:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One command at a time. Raises: BoardError("state")."""
+        """One command at a time. Raises: DeviceError("state")."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             descriptor = file_lock.acquire(self.folder, timeout=0)
         except TimeoutError as error:
-            raise BoardError("state", f"another command uses the board {self.uid}") from error
+            raise DeviceError("state", f"another command uses the board {self.uid}") from error
         try:
             yield
         finally:
             os.close(descriptor)
 
     def configuration(self) -> TokenConfiguration:
-        """The token with the board's keys. Raises: VaultError, BoardError("state")."""
+        """The token with the board's keys. Raises: VaultError, DeviceError("state")."""
         chosen = choose().vault
         described = _description(chosen)
         if described != self.token:
             where = self.token or "a token made here"
-            raise BoardError(
+            raise DeviceError(
                 "state", f"the board's keys are in {where}, not in {described or 'one made here'}"
             )
         if chosen is not None:
@@ -129,37 +129,37 @@ class Boards:
     def get(self, uid: str) -> Board | None:
         """The board of this chip's number; None for one that is unknown here."""
         if not re.fullmatch(r"[0-9a-f]{4,64}", uid):
-            raise BoardError("state", f"{uid!r} is no number of a chip")
+            raise DeviceError("state", f"{uid!r} is no number of a chip")
         folder = self._folder / uid
         return self._read(folder) if (folder / _FILE).exists() else None
 
     def find(self, port: str | None, found: list[SerialPort]) -> Board:
         """The board with this prompt, link or number; without one the only board.
 
-        Raises: BoardError("port" | "state").
+        Raises: DeviceError("port" | "state").
         """
         boards = [board.ports(found) for board in self.all()]
         if port is None:
             if len(boards) == 1:
                 return boards[0]
             if not boards:
-                raise BoardError(
+                raise DeviceError(
                     "state", f"no board in {self.data}: `plugvault flash` comes first"
                 )
             names = "; ".join(f"{board.uid} at {board.prompt}" for board in boards)
-            raise BoardError("port", f"several boards: name one as PORT. There are: {names}")
+            raise DeviceError("port", f"several boards: name one as PORT. There are: {names}")
         devices = {port, port if port in [b.uid for b in boards] else named(port, found).device}
         for board in boards:
             if devices & {board.uid, board.prompt, board.link}:
                 return board
-        raise BoardError(
+        raise DeviceError(
             "state", f"{port} is no board of {self.data}: `plugvault flash {port}` comes first"
         )
 
     def make(self, facts: Facts) -> Board:
         """The board of these facts, with its token and keys, made when missing.
 
-        Raises: VaultError, BoardError("state").
+        Raises: VaultError, DeviceError("state").
         """
         known = self.get(facts.uid)
         if known is not None:
@@ -185,5 +185,5 @@ class Boards:
             if len(bytes.fromhex(board.key)) != 32 or board.uid != folder.name:
                 raise ValueError("not the file of this board")
         except (OSError, ValueError, TypeError) as error:
-            raise BoardError("state", f"{folder / _FILE}: {error}") from error
+            raise DeviceError("state", f"{folder / _FILE}: {error}") from error
         return board

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plugvault.board.bench import BoardBench
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.folder import Board
 from plugvault.ecosystem import EVSE, WMI, Ecosystem
 from plugvault.ecosystem.folder import sandbox_lock
@@ -30,12 +30,15 @@ _INSTALLATION = 180.0  # seconds: a board that verifies by itself takes some 20
 
 @contextlib.contextmanager
 def ecosystem(data: Path) -> Iterator[Ecosystem]:
-    """The ecosystem in this folder, made when missing. Raises: BoardError("state"), VaultError."""
+    """The ecosystem in this folder, made when missing.
+
+    Raises: DeviceError("state") while a sandbox uses the folder, VaultError.
+    """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(sandbox_lock(data))
         except OSError as error:
-            raise BoardError("state", f"{data}: {error.strerror or error}") from error
+            raise DeviceError("state", f"{data}: {error.strerror or error}") from error
         yield stack.enter_context(Ecosystem(data))
 
 
@@ -44,7 +47,7 @@ class BoardMaker:
 
     def __init__(self, world: Ecosystem, board: Board, bench: BoardBench) -> None:
         if board.maker != world.telematics_key.point.hex():
-            raise BoardError("state", f"the board {board.uid} obeys another maker's key")
+            raise DeviceError("state", f"the board {board.uid} obeys another maker's key")
         self._world = world
         self.board = board
         self._bench = bench
@@ -84,12 +87,12 @@ class BoardMaker:
         return {"pcid": pcid, "region": REGION, "anchors": len(anchors)}
 
     def trust(self, region: str) -> dict[str, Any]:
-        """Replace the trust anchors by those of a sales region. Raises: BoardError("config")."""
+        """Replace the trust anchors by those of a sales region. Raises: DeviceError("config")."""
         roots = self._world.oem.client.roots_by_kind()
         try:
             anchors = regions.anchors(region, roots, self._world.oem_root)
         except ValueError as error:
-            raise BoardError("config", str(error)) from error
+            raise DeviceError("config", str(error)) from error
         maker = self.connect()
         maker.set_time(int(time.time()))
         maker.install_trust(region, anchors)
@@ -118,7 +121,7 @@ class BoardMaker:
             backend.leaves(pcid)
             work = backend.queue.history(pcid)[-1]
         if (work.emaid, work.state) != (emaid, DONE):
-            raise BoardError("state", f"{work.emaid} is {work.state}, and not installed")
+            raise DeviceError("state", f"{work.emaid} is {work.state}, and not installed")
         custody = {held.emaid: held.custody for held in self.contracts()}[emaid]
         return {"emaid": emaid, "custody": custody, "path": "over the air"}
 
@@ -150,14 +153,14 @@ class BoardMaker:
     def _pcid(self) -> str:
         status = self._bench.status()
         if not status["certified"]:
-            raise BoardError("state", "no provisioning certificate: `plugvault board provision`")
+            raise DeviceError("state", "no provisioning certificate: `plugvault board provision`")
         return str(status["pcid"])
 
 
 def _require(event: tuple[str, str | None], events: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """The event of this name (and text). Raises: BoardError("state") with what came instead."""
+    """The event of this name (and text). Raises: DeviceError("state") with what came instead."""
     for name, text in events:
         if name == event[0] and event[1] in (None, text):
             return name, text
     instead = ", ".join(f"{name} {text}".strip() for name, text in events if name != "check")
-    raise BoardError("state", f"no {event[0]!r} of the module; its events: {instead or 'none'}")
+    raise DeviceError("state", f"no {event[0]!r} of the module; its events: {instead or 'none'}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from serial.tools import list_ports
 
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 
 PROMPT, BRIDGE, OTHER = "prompt", "bridge", "other"
 _PROMPTS = {  # USB vendor and product of MicroPython's own serial port
@@ -64,7 +64,7 @@ def find() -> list[SerialPort]:
 def choose_prompt(wanted: str | None, ports: Sequence[SerialPort]) -> SerialPort:
     """The port of a board's prompt: the named one, or the only one that can be it.
 
-    Raises: BoardError("port") with the list of ports.
+    Raises: DeviceError("port") with the list of ports.
     """
     if wanted:
         return named(wanted, ports)
@@ -73,12 +73,12 @@ def choose_prompt(wanted: str | None, ports: Sequence[SerialPort]) -> SerialPort
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise BoardError(
+        raise DeviceError(
             "port",
             "no board on USB. Is the cable a data cable? A Pico without MicroPython is a drive:"
             " --firmware FILE.uf2 writes it. Another port: name it as PORT",
         )
-    raise BoardError("port", f"several boards: name one as PORT. {_listed(candidates)}")
+    raise DeviceError("port", f"several boards: name one as PORT. {_listed(candidates)}")
 
 
 def choose_link(wanted: str | None, ports: Sequence[SerialPort], prompt: str) -> str | None:
@@ -91,13 +91,13 @@ def choose_link(wanted: str | None, ports: Sequence[SerialPort], prompt: str) ->
 
 
 def named(device: str, ports: Sequence[SerialPort]) -> SerialPort:
-    """The port of this name; it need not be USB. Raises: BoardError("port") if it is not there."""
+    """The port of this name, which need not be USB. Raises: DeviceError("port") for none."""
     real = os.path.realpath(device)
     for port in ports:
         if device == port.device or real == os.path.realpath(port.device):
             return port
     if "://" not in device and not Path(device).exists():
-        raise BoardError("port", f"{device} is not there. {_listed(ports)}")
+        raise DeviceError("port", f"{device} is not there. {_listed(ports)}")
     return SerialPort(device, OTHER, "named port")
 
 
@@ -106,14 +106,14 @@ def with_serial_number(number: str, ports: Sequence[SerialPort]) -> SerialPort |
     return next((port for port in ports if number and port.serial_number == number), None)
 
 
-def explain_refusal(device: str) -> BoardError:
+def explain_refusal(device: str) -> DeviceError:
     """The reason for which a port cannot be opened, after an attempt failed."""
     path = Path(device)
     if not path.exists():
-        return BoardError("gone", f"{device} has disappeared: is the cable still plugged in?")
+        return DeviceError("gone", f"{device} has disappeared: is the cable still plugged in?")
     if not os.access(path, os.R_OK | os.W_OK):
         group = _group(path)
-        return BoardError(
+        return DeviceError(
             "permission",
             f"{device} belongs to the group {group}: `sudo usermod -a -G {group} $USER`,"
             " then log in again",
@@ -124,7 +124,7 @@ def explain_refusal(device: str) -> BoardError:
     else:
         remedy = "close the program that has it open"
     by = f" by {', '.join(holders[:_HOLDERS])}" if holders else ""
-    return BoardError("busy", f"{device} is in use{by}: {remedy}")
+    return DeviceError("busy", f"{device} is in use{by}: {remedy}")
 
 
 def _listed(ports: Sequence[SerialPort]) -> str:

@@ -16,7 +16,7 @@ import serial
 from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 
-from plugvault.board.errors import BoardError
+from plugvault.board.errors import DeviceError
 from plugvault.board.ports import explain_refusal
 
 _ATTEMPTS = 4  # an ESP may reset when its port is opened, and then not listen at first
@@ -62,7 +62,7 @@ class Transport(Protocol):
 
 
 def open_transport(device: str) -> Transport:
-    """Raises: BoardError("permission" | "busy" | "gone")."""
+    """Raises: DeviceError("permission" | "busy" | "gone")."""
     try:
         transport: Transport = SerialTransport(device, timeout=_READ_TIMEOUT)
     except (TransportError, OSError) as error:
@@ -110,7 +110,7 @@ class Repl:
                     if self._soft_reset:
                         self._transport.enter_raw_repl(True, _PROMPT_TIMEOUT)
                 return
-            except BoardError as error:
+            except DeviceError as error:
                 if error.reason != "silent" or attempt == self._attempts - 1:
                     raise
 
@@ -124,7 +124,7 @@ class Repl:
     def run(self, script: str, on_line: Callable[[str], None] | None = None) -> Any:
         """Run a script on the board. Returns the Python literal in its last line, or None.
 
-        on_line: gets each line before the last as it comes. Raises: BoardError("script") with the
+        on_line: gets each line before the last as it comes. Raises: DeviceError("script") with the
         board's traceback; "gone"; "silent".
         """
         lines = _Lines(on_line)
@@ -132,11 +132,11 @@ class Repl:
             self._transport.exec_raw_no_follow(script)
             _, errors = self._transport.follow(_READ_TIMEOUT, lines.take)
         if errors:
-            raise BoardError("script", errors.decode(errors="replace").strip())
+            raise DeviceError("script", errors.decode(errors="replace").strip())
         return lines.result()
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a file on the board, in an existing folder. Raises: BoardError, OSError."""
+        """Write a file on the board, in an existing folder. Raises: DeviceError, OSError."""
         with _translated(self.device):
             self._transport.fs_writefile(path, data, _CHUNK)
 
@@ -187,11 +187,11 @@ class _Lines:
         try:
             return ast.literal_eval(self._last) if self._last else None
         except (ValueError, SyntaxError) as error:
-            raise BoardError("script", f"not an answer: {self._last[:200]!r}") from error
+            raise DeviceError("script", f"not an answer: {self._last[:200]!r}") from error
 
 
 def wait_for_port(device: str, seconds: float = _REPLUG_TIMEOUT) -> None:
-    """Wait until a port can be opened again after a reset. Raises: BoardError."""
+    """Wait until a port can be opened again after a reset. Raises: DeviceError."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -205,12 +205,12 @@ def wait_for_port(device: str, seconds: float = _REPLUG_TIMEOUT) -> None:
 
 @contextlib.contextmanager
 def _translated(device: str) -> Iterator[None]:
-    """mpremote's errors, and those of a port that ends, as BoardError."""
+    """mpremote's errors, and those of a port that ends, as DeviceError."""
     try:
         yield
     except TransportExecError as error:
-        raise BoardError("script", error.error_output.strip()) from error
+        raise DeviceError("script", error.error_output.strip()) from error
     except (OSError, serial.SerialException) as error:
-        raise BoardError("gone", f"{device}: {error}. Plug the board in again") from error
+        raise DeviceError("gone", f"{device}: {error}. Plug the board in again") from error
     except (TransportError, struct.error, IndexError) as error:  # a short answer
-        raise BoardError("silent", f"{device}: {_SILENT}") from error
+        raise DeviceError("silent", f"{device}: {_SILENT}") from error

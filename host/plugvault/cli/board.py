@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +13,12 @@ import typer
 
 from plugvault.board import ports
 from plugvault.board.bench import BoardBench
+from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Board, Boards, default_folder
 from plugvault.board.maker import BoardMaker, ecosystem
 from plugvault.board.repl import Repl
 from plugvault.cli import table
-from plugvault.cli.flash import AsJson, Data, LinkPort, reported
+from plugvault.cli.flash import AsJson, Data, FlashTerminal, LinkPort, reported
 from plugvault.cli.folders import stoppable
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ _CUSTODY = (
     " secure element on the board is their place in one."
 )
 _STATUS = ("pcid", "certified", "custody", "region", "anchors", "charging", "locked", "revocation")
+_FOREVER = 1e7  # seconds
 _CONTRACT = ("emaid", "operator", "not_after", "custody", "active", "lost")
 
 
@@ -257,10 +259,9 @@ def log(
             _wait(seconds)
 
 
-def _wait(seconds: float | None, done: Callable[[], bool] = lambda: False) -> None:
-    end = None if seconds is None else time.monotonic() + seconds
-    while not done() and (end is None or time.monotonic() < end):
-        time.sleep(0.1 if end is None else max(0.0, min(0.1, end - time.monotonic())))
+def _wait(seconds: float | None) -> None:
+    """For so long, or without end."""
+    time.sleep(_FOREVER if seconds is None else seconds)
 
 
 @app.command()
@@ -275,3 +276,40 @@ def reset(
         with BoardBench(board) as bench:
             answer = bench.status()
             _show(as_json, answer, f"{answer['runtime']} answers at {board.link}")
+
+
+@app.command()
+def simulate(
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Without the module, for `plugvault flash` to try.")
+    ] = False,
+    new: Annotated[bool, typer.Option("--new", help="With a new flash: nothing on it.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Be a board: an emulated Pico with the module on it, as two serial ports, until Ctrl-C.
+
+    It keeps its flash in the folder of --data. The other commands find it there, in another
+    terminal. JSON, as soon as it is ready: {"prompt", "link", "uid"}.
+    """
+    from plugvault.board import simulated
+
+    folder = data or default_folder()
+    flash_file = folder / "simulated-pico.bin"
+    with stoppable(), reported(as_json), simulated.board(flash_file, new or empty) as emulated:
+        ready = {"prompt": emulated.serial_port, "link": emulated.uart}
+        if not empty:
+            wishes = Wishes(port=ready["prompt"], link=ready["link"])
+            report = FlashTerminal(as_json, agrees=True)
+            with Flash(Boards(folder), wishes, report) as run:
+                run.run()
+            ready["uid"] = run.result["uid"]
+        if as_json:
+            typer.echo(json.dumps(ready))
+        else:
+            then = f"flash {ready['prompt']} --link {ready['link']}" if empty else "board status"
+            option = f" --data {data}" if data else ""
+            typer.echo(f"prompt  {ready['prompt']}\nlink    {ready['link']}")
+            typer.echo(f"In another terminal: plugvault {then}{option}. Ctrl-C ends the board.")
+        with contextlib.suppress(KeyboardInterrupt):
+            _wait(None)

@@ -47,6 +47,18 @@ def demo(
     link: Annotated[LinkName, typer.Option(help="Wire between the car and the host.")] = (
         LinkName.serial
     ),
+    board: Annotated[
+        str | None,
+        typer.Option(
+            help="Tell it with a board: the port of its prompt, or `simulated` for an emulated"
+            " Pico. It gets its own configuration and contracts back.",
+            metavar="PORT",
+        ),
+    ] = None,
+    board_link: Annotated[
+        str | None,
+        typer.Option(help="The port of the board's link.", metavar="PORT"),
+    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(help="Keep tokens, database and captured messages in this new folder."),
@@ -63,7 +75,8 @@ def demo(
         keep = _new_folder(keep)
     console = Console(stderr=as_json)
     record = DemoRecord(None if as_json else show.Terminal(console, verbose))
-    error = _run(record, runtime, link, keep, token_options)
+    ports = (board, board_link) if board else None
+    error = _run(record, (runtime, link, ports), keep, token_options)
     data = record.as_data()
     if keep:
         data["kept"] = str(keep)
@@ -80,12 +93,12 @@ def demo(
 
 def _run(
     record: DemoRecord,
-    runtime: RuntimeName | None,
-    link: LinkName,
+    car: tuple[RuntimeName | None, LinkName, tuple[str, str | None] | None],
     keep: Path | None,
     token_options: TokenOptions,
 ) -> str | None:
     """Run the demo into `record`. The text of its error, if any."""
+    runtime, link, board = car
     try:
         interpreter = choose_runtime(runtime.value if runtime else None)
         with (
@@ -94,7 +107,9 @@ def _run(
         ):
             folder = keep or Path(temporary)
             selection = choose(*token_options)
-            Walkthrough(record, interpreter, link.value, folder, bool(keep), selection).run()
+            Walkthrough(
+                record, interpreter, link.value, folder, bool(keep), selection, board
+            ).run()
     except Exception as e:  # noqa: BLE001 - `--json` prints data after any error
         if not isinstance(e, DemoError | EvccError | OSError):
             traceback.print_exc()

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from evcc.errors import EvccError
 from plugvault.board import configuration
-from plugvault.board.configuration import BAUD, Link
-from plugvault.board.errors import BoardError
+from plugvault.board.configuration import BAUD, BoardUart
+from plugvault.board.errors import DeviceError
 from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Boards, default_folder
 from plugvault.board.ports import SerialPort
@@ -51,7 +51,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Agree to every question.")]
 
 
 @dataclass(frozen=True)
-class Options:
+class FlashOptions:
     """The options of the command."""
 
     port: Port = None
@@ -86,15 +86,15 @@ class Options:
     as_json: AsJson = False
 
     def wishes(self) -> Wishes:
-        """Raises: BoardError("config")."""
+        """Raises: DeviceError("config")."""
         if self.uart is None and (self.tx is not None or self.rx is not None):
-            raise BoardError("config", "--tx and --rx are pins of a UART: say --uart too")
+            raise DeviceError("config", "--tx and --rx are pins of a UART: say --uart too")
         if self.config and (self.maker or self.uart is not None):
-            raise BoardError("config", "--config says everything: no --maker, --uart with it")
+            raise DeviceError("config", "--config says everything: no --maker, --uart with it")
         return Wishes(
             port=self.port,
             link=self.link,
-            uart=None if self.uart is None else Link(self.uart, self.tx, self.rx, self.baud),
+            uart=None if self.uart is None else BoardUart(self.uart, self.tx, self.rx, self.baud),
             config=self.config,
             maker=configuration.maker_key(self.maker) if self.maker else None,
             firmware=self.firmware,
@@ -103,7 +103,7 @@ class Options:
         )
 
 
-class Terminal:
+class FlashTerminal:
     """The progress for a person, on stderr if the result is JSON."""
 
     def __init__(self, as_json: bool, agrees: bool) -> None:
@@ -122,7 +122,7 @@ class Terminal:
         if self._agrees:
             return True
         if not sys.stdin.isatty():
-            raise BoardError("config", f"{question} There is no terminal to ask: say --yes")
+            raise DeviceError("config", f"{question} There is no terminal to ask: say --yes")
         return typer.confirm(question, err=True)
 
     def choose_port(self, question: str, found: list[SerialPort]) -> str | None:
@@ -134,8 +134,8 @@ class Terminal:
         return found[number - 1].device if 1 <= number <= len(found) else None
 
 
-@options_from(Options)
-def flash(options: Options) -> None:
+@options_from(FlashOptions)
+def flash(options: FlashOptions) -> None:
     """Put the module on a board: find it, check it, copy, configure, start, and ask it.
 
     The board is connected by two serial ports: MicroPython's prompt (USB on most boards) and the
@@ -149,7 +149,7 @@ def flash(options: Options) -> None:
 
         plugvault flash /dev/ttyACM0 --link /dev/ttyUSB0
     """
-    report = Terminal(options.as_json, options.yes)
+    report = FlashTerminal(options.as_json, options.yes)
     with stoppable(), reported(options.as_json):
         boards = Boards(options.data or default_folder())
         with Flash(boards, options.wishes(), report) as run:

@@ -31,10 +31,12 @@ from plugvault.tokens import providers
 from plugvault.tokens.lease import exclusive_lease
 from plugvault.tokens.selection import NO_SELECTION, Selection, TokenConfiguration
 
+from .board import DemoBoard
 from .record import DemoError, DemoRecord, Step
 
 REGION = "EU"
 COUNTRY, MAKER = "DE", "Example Cars"
+_INSTALLATION = 180.0  # seconds: a board verifies each signature in some seconds
 INSTALLED = [*(name for name, _ in installation.CHECKS), "key-opened", "committed"]
 
 
@@ -64,17 +66,21 @@ class Walkthrough:
         folder: Path,
         keep: bool = False,
         selection: Selection = NO_SELECTION,
+        board: tuple[str, str | None] | None = None,
     ) -> None:
         """folder: for all files of the run. keep: store the tokens' PINs in it (`pins.json`, mode
         0600) and the roots, to examine the run afterwards. selection: the user's own token for
-        the car; it must hold no car's keys, and holds none after the run."""
+        the car; it must hold no car's keys, and holds none after the run. board: the ports of a
+        board in place of the car's process, see `DemoBoard`."""
         self.record = record
         self.keep = keep
         self._selection = selection
         self.runtime = runtime
-        self.link = link
+        self.link = DemoBoard.link if board else link
+        self._board = board
         self.folder = folder
         self.pcid = WMI + "P" + "".join(secrets.choice("0123456789") for _ in range(13))
+        self.car: Car | DemoBoard
         self.paths: dict[str, str] = {}  # by EMAID: the path of the contract into the car
         self._captures = 0
         self._station_bytes = {"in": 0, "out": 0}
@@ -86,9 +92,8 @@ class Walkthrough:
 
     def run(self) -> None:
         """Run all steps. Raises the error of a step, DemoError for a wrong claim."""
-        self.record.facts.update(
-            runtime=f"{self.runtime.name} {self.runtime.version}", link=self.link, pcid=self.pcid
-        )
+        runtime = "board" if self._board else f"{self.runtime.name} {self.runtime.version}"
+        self.record.facts.update(runtime=runtime, link=self.link, pcid=self.pcid)
         with self._stack:
             try:
                 self._start_ecosystem()
@@ -159,19 +164,11 @@ class Walkthrough:
         )
 
     def _make_car(self) -> None:
+        if self._board:
+            self._flash_board(*self._board)
         with self._new_step("factory", "A car is born: key, certificate, trust anchors") as step:
-            token = self._car_token()
-            self.car = Car(
-                self.runtime,
-                self.link,
-                self.folder / "car",
-                maker=self.world.telematics_key.point,
-                token=token,
-                observe=self._observe_car,
-            )
-            self._stack.enter_context(self.car)
-            if self.keep:
-                self._store_pins_and_roots(token.pin)
+            if not self._board:
+                self._start_car()
             self.maker: Maker = self.car.maker(self.world.telematics_key)
             point = self.maker.connect()
             step.check("car and maker have authenticated, each by a key in its token", True)
@@ -187,8 +184,40 @@ class Walkthrough:
                 "an operator finds it in the pool and checks its path", vehicle.certificate == leaf
             )
 
+    def _start_car(self) -> None:
+        token = self._car_token()
+        self.car = Car(
+            self.runtime,
+            self.link,
+            self.folder / "car",
+            maker=self.world.telematics_key.point,
+            token=token,
+            observe=self._observe_car,
+        )
+        self._stack.enter_context(self.car)
+        if self.keep:
+            self._store_pins_and_roots(token.pin)
+
+    def _flash_board(self, port: str, link: str | None) -> None:
+        with self._new_step("flash", "The module goes onto the board") as step:
+            maker = self.world.telematics_key.point
+            steps: list[str] = []
+            board = DemoBoard(
+                port, link, self.folder / "board", maker, steps.append, self._observe_car
+            )
+            self.car = self._stack.enter_context(board)
+            for text in steps:
+                step.check(text, True)
+            status = board.status()
+            self.record.facts["runtime"] = f"board {status['runtime']}"
+            step.result = f"{board.board.machine} answers, with {status['runtime']}"
+            step.check(step.result, status["contracts"] == [], status["contracts"])
+            if self.keep:
+                self._store_pins_and_roots(board.pin)
+
     def _provision(self, step: Step) -> bytes:
         """Enrol and register the car. Its provisioning certificate."""
+        self.maker.set_time(int(time.time()))
         oem = self.world.oem
         csr = self.maker.csr(self.pcid, MAKER, COUNTRY)
         step.move("car", "maker", "signing request", len(csr), self._line)
@@ -243,7 +272,7 @@ class Walkthrough:
             emaid = self.world.mo_v2g.new_emaid()
             self.paths[emaid] = "over the air"
             self.world.mo_v2g.contract(self.pcid, emaid)
-            self.car.bench.wait_event("installed", seen)
+            self.car.bench.wait_event("installed", seen, _INSTALLATION)
             backend.leaves(self.pcid)
             work = backend.queue.history(self.pcid)[-1]
             step.check(
@@ -295,9 +324,12 @@ class Walkthrough:
         custody = {"provisioning": self.maker.status().custody}
         custody.update({f"contract {held.emaid}": held.custody for held in contracts})
         return [
-            {"owner": "car", "key": key, "where": "the car's token", "custody": level}
+            {"owner": "car", "key": key, "where": self._token_of_car(), "custody": level}
             for key, level in custody.items()
         ]
+
+    def _token_of_car(self) -> str:
+        return "token of the bench, over the link" if self._board else "the car's token"
 
     def _company_keys(self) -> list[dict[str, str]]:
         return [

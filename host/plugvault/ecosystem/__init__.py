@@ -10,6 +10,7 @@ the services together, `server` serves them. The server listens on loopback only
 a port that the system gives.
 """
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -127,10 +128,10 @@ class Ecosystem(Startable):
         self._open_folder().make_tokens(*LABELS)
 
     def _start(self) -> None:
-        listener = self._stack.enter_context(server.listen())
+        folder = self._open_folder()
+        listener = self._stack.enter_context(_listen(folder))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with self._step("tokens", f"{len(LABELS)} tokens, each with its own PIN"):
-            folder = self._open_folder()
             tokens = folder.tokens(self._stack, *LABELS)
             own = [label for label in LABELS if label not in self._role_tokens]
             self.pins = {label: folder.pin(label) for label in own}
@@ -177,3 +178,21 @@ class Ecosystem(Startable):
         )
         self.mo_v2g = Operator(self.client(MO_HUBJECT_PKI), PROVIDER_V2G, clock=clock)
         self.cpo = ChargePointOperator(self.client(CPO))
+
+
+def _listen(folder: Folder) -> socket.socket:
+    """A listening socket at the port of the folder's first start, which is in its certificates as
+    the address for OCSP; at a free port while another process has that one."""
+    new: list[socket.socket] = []
+
+    def choose() -> int:
+        new.append(server.listen())
+        return int(new[0].getsockname()[1])
+
+    port = folder.secret("server", "port", choose)
+    if new:
+        return new[0]
+    try:
+        return server.listen(port=port)
+    except OSError:
+        return server.listen()
