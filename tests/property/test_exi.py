@@ -65,12 +65,12 @@ def content(draw: st.DrawFn, tables: g.Grammar, state: Any) -> dict[str, Any]:
             tables.event(state[2], code) if isinstance(at, int) else at
             for code, at in enumerate(state[2])
         ]
-        events = [event for event in events if event[0] != g.REFUSED]
+        events = [event for event in events if event[0] & g.KIND != g.REFUSED]
         event = events[-1] if step > LONG else draw(st.sampled_from(events[::-1]))
-        kind, name, detail, state, _, most, full = event
+        kind, name, detail, state, most, full = event
         if kind == g.STOP:
             return element
-        item = value(draw, tables, kind, detail)
+        item = value(draw, tables, kind & g.KIND, detail)
         if not most:
             element[name] = item
         else:

@@ -51,11 +51,15 @@ UNSIGNED = 7
 INTEGER = 8
 STOP = 9
 REFUSED = 10
+KIND = 15
+# Flags of a kind: the value has an element of its own; it is the text beside attributes.
+IN_ELEMENT = 16
+IS_TEXT = 32
 
 MOST = 1024  # items of a list without a bound in the schema
 
-_STOP = (STOP, "", None, None, 0, 0, None)
-_REFUSED = (REFUSED, "", None, None, 0, 0, None)
+_STOP = (STOP, "", None, None, 0, None)
+_REFUSED = (REFUSED, "", None, None, 0, None)
 
 
 class Grammar:
@@ -63,8 +67,8 @@ class Grammar:
 
     State: `[16 - width of its event codes, mask of that width, events, key]`, events None until
     `fill`, which sets them last: threads may fill a state twice, but never see half of one.
-    Event: a place in CODE until `event` makes it the tuple (kind, member name, datatype, next
-    state, opcode, maximum, state after the maximum); maximum 0: the member is no list.
+    Event: a place in CODE until `event` makes it the tuple (kind and its flags, member name,
+    datatype, next state, maximum, state after the maximum); maximum 0: the member is no list.
     Datatype: the start state for COMPLEX, else (first, count, width) for ENUM, (low, span, width)
     for BITS, (low, high) for integers.
     """
@@ -204,11 +208,17 @@ class Grammar:
         most = 0
         if op & LIST:
             most = (self.u16(at + 5) if len(after) > 1 else 0) or MOST
-        name = "value" if op & OP == TEXT else self.name(self.u16(at + 1))
         if op & ABSTRACT:
             kind = REFUSED
+        if op & OP == TEXT:
+            name = "value"
+            kind |= IS_TEXT
+        else:
+            name = self.name(self.u16(at + 1))
+            if op & OP == SIMPLE:
+                kind |= IN_ELEMENT
         full = after[1] if len(after) > 1 else None
-        event = (kind, name, datatype, after[0], op & OP, most, full)
+        event = (kind, name, datatype, after[0], most, full)
         events[index] = event
         return event
 

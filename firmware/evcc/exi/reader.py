@@ -8,6 +8,17 @@ IndexError.
 
 from evcc.exi import grammar as g
 from evcc.exi.errors import ExiError, Fault
+from evcc.exi.grammar import (
+    ABSTRACT,
+    BASE64,
+    COMPLEX,
+    HEX,
+    IN_ELEMENT,
+    IS_TEXT,
+    KIND,
+    STOP,
+    STRING,
+)
 
 _PAD = b"\0\0\0\0"
 _MOST_OCTETS = 256  # of one integer: far above any serial number, and a bound of the work
@@ -46,12 +57,12 @@ def _document(grammar, d: bytes, end: int) -> tuple:
     if code >= len(roots):
         raise Fault("event", "no root element of the schema")
     flags, place = grammar.element(roots[code])
-    if flags & g.ABSTRACT:
+    if flags & ABSTRACT:
         raise Fault("event", "abstract root element")
     name = grammar.name(roots[code])
     kind, datatype = grammar.type(flags, place)
     try:
-        if kind == g.COMPLEX:
+        if kind == COMPLEX:
             value, p = _content(grammar, datatype, d, end, p)
         else:
             value, p = _simple(grammar, kind, datatype, d, end, p)
@@ -83,20 +94,20 @@ def _content(grammar, state: list, d: bytes, end: int, p: int) -> tuple:
                 event = events[code]
                 if type(event) is int:
                     event = grammar.event(events, code)
-                kind, name, datatype, state, op, most, full = event
-                if op == g.SIMPLE:
-                    value, p = _simple(grammar, kind, datatype, d, end, p)
-                elif kind == g.COMPLEX:
+                kind, name, datatype, state, most, full = event
+                if kind & IN_ELEMENT:
+                    value, p = _simple(grammar, kind & KIND, datatype, d, end, p)
+                elif kind == COMPLEX:
                     outer.append((out, name, state, most, full))
                     out, state = {}, datatype
                     continue
-                elif kind != g.STOP:
-                    value, p = _READ[kind](grammar, datatype, d, end, p)
+                elif kind != STOP:
+                    value, p = _READ[kind & KIND](grammar, datatype, d, end, p)
             else:
-                kind = g.STOP
+                kind = STOP
                 name, value, p = _undeclared(grammar, events, code, d, p)
                 out[name] = value
-            if kind == g.STOP:
+            if kind == STOP:
                 if not outer:
                     return out, p
                 value = out
@@ -130,9 +141,9 @@ def _undeclared(grammar, events: list, code: int, d: bytes, p: int) -> tuple:
     last = events[-1]
     if type(last) is int:
         last = grammar.event(events, len(events) - 1)
-    if last[4] != g.TEXT:
+    if not last[0] & IS_TEXT:
         raise Fault("unsupported", "undeclared event")
-    value, p = _empty(last[0], d, p)
+    value, p = _empty(last[0] & KIND, d, p)
     return last[1], value, p
 
 
@@ -151,9 +162,9 @@ def _empty(kind: int, d: bytes, p: int) -> tuple:
     code, p = _code(d, p, 3)
     if code:
         raise Fault("unsupported" if code < 7 else "event", "undeclared event")
-    if kind == g.STRING:
+    if kind == STRING:
         return "", p
-    if kind in (g.BASE64, g.HEX):
+    if kind in (BASE64, HEX):
         return b"", p
     raise Fault("value", "empty")
 

@@ -6,6 +6,19 @@ octets move to the output. No member is dropped: one without a place in the gram
 
 from evcc.exi import grammar as g
 from evcc.exi.errors import ExiError, Fault
+from evcc.exi.grammar import (
+    ABSTRACT,
+    COMPLEX,
+    ELEMENT,
+    IN_ELEMENT,
+    KIND,
+    OPTIONAL,
+    RELAXED,
+    SIMPLE,
+    STOP,
+    STRING,
+    TEXT,
+)
 
 
 def encode(message: dict, schema: str = "iso2") -> bytes:
@@ -21,7 +34,7 @@ def encode(message: dict, schema: str = "iso2") -> bytes:
     if index < 0:
         raise ExiError("unknown", "root element %s" % (name,))
     flags, place = grammar.element(index)
-    if flags & g.ABSTRACT:
+    if flags & ABSTRACT:
         raise ExiError("unsupported", name + ": abstract element")
     width = g.bits(len(roots))
     bits = _Bits(0x80 << width | roots.index(index), 8 + width)
@@ -43,10 +56,10 @@ def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
     width = g.bits(count + 1)
     flags, place = grammar.element(index)
     bits = _Bits(0x80 << width | index, 8 + width)
-    if flags & g.RELAXED:
+    if flags & RELAXED:
         simple = not isinstance(value, dict)
         place = grammar.u16(place + 2 * simple)
-        flags = (g.SIMPLE if simple else g.ELEMENT) | (0 if typed else g.RELAXED)
+        flags = (SIMPLE if simple else ELEMENT) | (0 if typed else RELAXED)
     _root(bits, grammar, index, flags, place, value)
     bits.put(count + 1, width)
     return bits.end()
@@ -71,11 +84,11 @@ class _Bits:
 
 def _root(bits: _Bits, grammar, index: int, flags: int, place: int, value) -> None:
     try:
-        if flags & g.RELAXED:
+        if flags & RELAXED:
             _relaxed(bits, grammar, place, value)
             return
         kind, datatype = grammar.type(flags, place)
-        if kind == g.COMPLEX:
+        if kind == COMPLEX:
             _content(bits, grammar, datatype, value)
         else:
             bits.put(0, 1)
@@ -100,8 +113,8 @@ def _content(bits: _Bits, grammar, state: list, value) -> None:
             if events is None:
                 shift, _, events, _ = grammar.fill(state)
             code, event = _choose(grammar, events, remaining)
-            kind, name, datatype, state, op, most, full = event
-            if kind == g.STOP:
+            kind, name, datatype, state, most, full = event
+            if kind == STOP:
                 if remaining:
                     name = str(next(iter(remaining)))
                     _surplus(remaining)
@@ -116,20 +129,21 @@ def _content(bits: _Bits, grammar, state: list, value) -> None:
                 item, last = _item(value, remaining, name, most)
                 if last and full is not None:
                     state = full
+            if kind & IN_ELEMENT:
+                bits.pending = (bits.pending << 16 - shift | code) << 1
+                bits.count += 17 - shift
+                _WRITE[kind & KIND](bits, grammar, datatype, item)
+                bits.pending <<= 1
+                bits.count += 1
+                continue
             bits.pending = bits.pending << 16 - shift | code
             bits.count += 16 - shift
-            if op == g.SIMPLE:
-                bits.pending <<= 1
-                bits.count += 1
-                _WRITE[kind](bits, grammar, datatype, item)
-                bits.pending <<= 1
-                bits.count += 1
-            elif kind == g.COMPLEX:
+            if kind == COMPLEX:
                 outer.append((value, remaining, name, state))
                 name, value, state = "", item, datatype
                 remaining = _members(value)
             else:
-                _WRITE[kind](bits, grammar, datatype, item)
+                _WRITE[kind & KIND](bits, grammar, datatype, item)
     except Fault as fault:
         fault.under(name)
         while outer:
@@ -150,12 +164,12 @@ def _choose(grammar, events: list, remaining: dict) -> tuple:
         event = grammar.event(events, code) if type(place) is int else place
         name = event[1]
         if name in remaining:
-            if not event[5] or remaining[name]:
+            if not event[4] or remaining[name]:
                 return code, event
             if not isinstance(remaining[name], list):
                 raise _at(name, "type", "not a list")
             del remaining[name]  # an empty list counts as absent
-        if event[0] == g.STOP:
+        if event[0] == STOP:
             return code, event
     names = [event[1] for event in events if event[1]]
     raise _at(" or ".join(names), "missing", "required" if names else "content of a wildcard")
@@ -200,15 +214,15 @@ def _relaxed(bits: _Bits, grammar, place: int, value) -> None:
     attributes, elements = grammar.tables.ATTRIBUTES, grammar.count()
     first = attributes + elements + 4
     remaining = dict(value) if isinstance(value, dict) else {"value": value}
-    members = grammar.members(place) if isinstance(value, dict) else [(-1, g.TEXT, place)]
+    members = grammar.members(place) if isinstance(value, dict) else [(-1, TEXT, place)]
     for index, op, type_at in members:
         name = "value" if index < 0 else grammar.name(index)
         if name not in remaining:
-            if op & g.OPTIONAL:
+            if op & OPTIONAL:
                 continue
             raise _at(name, "missing", "required")
         kind, datatype = grammar.type(op, type_at)
-        if kind != g.STRING:
+        if kind != STRING:
             raise _at(name, "unsupported", "no string, in the relaxed grammar")
         bits.put(first - 1 if index < 0 else index - elements, g.bits(first))
         _string(bits, grammar, datatype, remaining.pop(name))
