@@ -19,6 +19,14 @@ const IDLE_NS = 1e6; // the longest step of an idle core
 const AHEAD_NS = 1e6; // how far the board's time may be ahead of this machine's
 const CYCLES_PER_TICK = 64; // the peripherals see time in steps of half a microsecond
 
+/** The level of a pin to which nothing is connected: rp2040js has it low, pulled up or not. */
+const openPin = {
+  get() {
+    return this.pullupEnabled;
+  },
+  set() {},
+};
+
 /** `parts`: {bootrom: Uint32Array, flash: path, symbols: the addresses that the build wrote}.
  * `events`: {usbUp(), usbData(data), usbDown(), uartData(byte), power(on)}. */
 export class Board {
@@ -103,6 +111,7 @@ export class Board {
     chip.peripherals[0x18000] = flash;
     chip.peripherals[0x40018] = new QspiPads(chip, flash);
     addRegisters(chip);
+    for (const pin of chip.gpio) Object.defineProperty(pin, 'rawInputValue', openPin);
     const watchdog = chip.peripherals[0x40058];
     watchdog.reason = watchdogReason;
     watchdog.onWatchdogTrigger = () => (this.resetWanted = true);
