@@ -79,7 +79,8 @@ class _Bits:
 
     def end(self) -> bytes:
         pad = -self.count % 8
-        return bytes(self.octets) + (self.pending << pad).to_bytes((self.count + pad) // 8, "big")
+        self.octets += (self.pending << pad).to_bytes((self.count + pad) // 8, "big")
+        return bytes(self.octets)
 
 
 def _root(bits: _Bits, grammar, index: int, flags: int, place: int, value) -> None:
