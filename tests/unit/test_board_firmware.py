@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,14 @@ def test_uf2_names_its_chip(tmp_path: Path) -> None:
 def test_esp_image_names_its_chip(tmp_path: Path) -> None:
     assert image(tmp_path, esp(9), "a.bin").chip == "esp32s3"
     assert image(tmp_path, esp(0), "b.bin").chip == "esp32"
+
+
+def test_esp_image_without_esptool_names_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "esptool", None)
+    with pytest.raises(DeviceError, match=r"pip install 'plugvault\[esp\]'"):
+        image(tmp_path, esp(9), "a.bin")
 
 
 @pytest.mark.parametrize(

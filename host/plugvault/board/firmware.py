@@ -6,6 +6,7 @@ their firmware by DFU, which stays the user's own command.
 """
 
 import contextlib
+import importlib
 import io
 import os
 import shutil
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from plugvault.board.errors import DeviceError
 
@@ -92,29 +94,37 @@ def _uf2_chip(path: Path, data: bytes) -> str:
 
 
 def _esp_chip(path: Path) -> str:
-    from esptool import bin_image
-    from esptool.targets import CHIP_DEFS
-
+    esptool = _esptool()
     with path.open("rb") as file:
         header = file.read(24)
     if len(header) < 24:
         raise DeviceError("firmware", f"{path} is cut off")
     number = int.from_bytes(header[12:14], "little")
     chip = ""
-    for name, rom in CHIP_DEFS.items():
+    for name, rom in esptool.targets.CHIP_DEFS.items():
         if number == rom.IMAGE_CHIP_ID:
             chip = name
     if not chip:
         raise DeviceError("firmware", f"{path} is for the ESP chip number {number}, unknown here")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            image = bin_image.LoadFirmwareImage(chip, str(path))
+            image = esptool.bin_image.LoadFirmwareImage(chip, str(path))
             damaged = image.checksum != image.calculate_checksum()
     except Exception as error:  # esptool raises many kinds for a damaged file
         raise DeviceError("firmware", f"{path}: {error}") from error
     if damaged:
         raise DeviceError("firmware", f"{path} is damaged: its checksum is wrong")
     return chip
+
+
+def _esptool() -> ModuleType:
+    """esptool, which the extra `esp` installs. Raises: DeviceError("firmware")."""
+    try:
+        return importlib.import_module("esptool")
+    except ImportError as error:
+        raise DeviceError(
+            "firmware", "a .bin is written by esptool: pip install 'plugvault[esp]'"
+        ) from error
 
 
 def check(image: Image, machine: str) -> None:
@@ -201,8 +211,7 @@ def write_bin(image: Image, port: str, erase: bool = False) -> None:
 
     erase: all of the flash first, the board's files included. Raises: DeviceError("firmware").
     """
-    import esptool
-
+    esptool = _esptool()
     try:
         with esptool.detect_chip(port) as chip:
             found = chip.CHIP_NAME.lower().replace("-", "")
