@@ -63,7 +63,9 @@ def _verify(point, digest, signature, pause):
         _g_multiples.extend(_odd_multiples(_G, _G_WIDTH, pause))
     w = _inverse(s, N, pause)
     u1 = _naf(int.from_bytes(digest, "big") * w % N, _G_WIDTH)
+    pause()
     u2 = _naf(r * w % N, _Q_WIDTH)
+    pause()
     x, _, z = _sum_of_products(u1, _g_multiples, u2, _odd_multiples(q, _Q_WIDTH, pause), pause)
     # x/z^2 mod P, then mod N, must be r. N < P, so r + N may be the coordinate too. Infinity is
     # (1, 2, 0), which no r fits.
