@@ -29,6 +29,14 @@ def test_interpreter_describes_itself(unix_board: UnixBoard) -> None:
     assert not described.frozen
 
 
+def test_module_that_boot_py_has_imported_from_a_file_is_not_frozen(unix_board: UnixBoard) -> None:
+    with unix_board.repl() as repl:
+        repl.run("import os\nos.mkdir('/evcc')\nopen('/evcc/__init__.py', 'w').close()")
+        repl.run("import sys\nsys.path[:] = ['/', '.frozen']\nimport evcc")
+        assert not facts.ask(repl).frozen
+        assert repl.run("print('evcc' in sys.modules)") is True
+
+
 def test_pico_with_bytecode_6_3_is_accepted() -> None:
     assert PICO.mpy_version == (6, 3)
     assert PICO.architecture == "armv6m"

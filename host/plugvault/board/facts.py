@@ -53,11 +53,14 @@ def uid():
     return "".join("%%02x" %% b for b in machine.unique_id())
 def frozen():
     path = sys.path[:]
+    loaded = sys.modules.pop("evcc", None)  # boot.py imports it, from wherever it is
     sys.path[:] = [".frozen"]
     try:
         return has("evcc")
     finally:
         sys.path[:] = path
+        if loaded:
+            sys.modules["evcc"] = loaded
 def medium():
     block = bytearray(512)
     if sys.platform == "rp2":
