@@ -24,11 +24,35 @@ def test_every_case_is_judged_as_openssl_does():
 
 def test_verification_pauses_at_even_intervals():
     _, point, digest, signature, _ = next(_cases())
-    pauses = []
-    p256.verify(point, digest, signature)
-    assert p256.verify(point, digest, signature, lambda: pauses.append(1))
-    # 256 doublings, additions for two scalars, two inversions of some 150 steps
-    assert 550 < len(pauses) < 800
+    pauses, counts = [], []
+    del p256._tables[:]
+    for _ in range(2):
+        before = len(pauses)
+        assert p256.verify(point, digest, signature, lambda: pauses.append(1))
+        counts.append(len(pauses) - before)
+    # Twice 128 doublings, some 95 additions, three inversions of some 150 steps, for a new key.
+    assert 750 < counts[0] < 950
+    assert 330 < counts[1] < 430  # the tables of a known key are there
+
+
+def test_known_key_gets_the_verdicts_of_a_new_one():
+    cases = list(_cases())
+    del p256._tables[:]
+    for name, point, digest, signature, ok in cases:
+        for _ in range(2):
+            assert p256.verify(point, digest, signature) is ok, name
+        assert len(p256._tables) <= 4
+
+
+def test_tables_of_the_last_four_keys_are_kept():
+    points = []
+    for _, point, digest, signature, ok in _cases():
+        if ok and point not in points:
+            points.append(point)
+            p256.verify(point, digest, signature)
+            if len(points) == 6:
+                break
+    assert [key for key, _ in p256._tables] == points[2:]
 
 
 def test_collection_of_garbage_is_set_back_after_a_verification():

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evcc import p256
+from evcc import p256, p256_base
 from plugvault.pki.verify import verify_p256
 
 BYTES_32 = st.binary(min_size=32, max_size=32)
@@ -76,3 +76,14 @@ def test_on_curve_is_openssls_word(x: bytes, y: bytes) -> None:
         assert not p256.on_curve(point)
     else:
         assert p256.on_curve(point)
+
+
+def test_tables_of_the_base_point_are_its_odd_multiples() -> None:
+    for start, table in zip((1, 1 << 128), p256_base.TABLES, strict=True):
+        assert len(table) == 8 * 64
+        for i in range(8):
+            k = (2 * i + 1) * start
+            numbers = ec.derive_private_key(k, ec.SECP256R1()).public_key().public_numbers()
+            x, twice_y = table[64 * i : 64 * i + 32], table[64 * i + 32 : 64 * i + 64]
+            assert int.from_bytes(x) == numbers.x
+            assert int.from_bytes(twice_y) == 2 * numbers.y % p256.P

@@ -1,8 +1,8 @@
 """Verifies on a board that has `evcc/p256.mpy`; `verification.py` starts this.
 
-That file puts CASE (key, digest and signature as hex) and COUNT in front of it. Prints one line of
-JSON: microseconds of the board's time, of the longest stretch between two pauses and of one
-collection of garbage.
+That file puts CASE (key, digest and signature as hex), NEW and KNOWN in front of it: how often to
+verify with a new and with a known key. Prints one line of JSON: microseconds of the board's time,
+of the longest stretch between two pauses and of one collection of garbage.
 """
 
 import gc
@@ -29,12 +29,14 @@ class Pauses:
         self.last = now
 
 
-def main(case, count):
+def main(case, new, known):
     kept = [bytes(PIECE) for _ in range(BALLAST // (PIECE + BLOCK))]
     gc.threshold(16384)  # as boot.py sets it
     assert p256.verify(*case)
     longest = 0
-    for _ in range(count):
+    for i in range(new + known):
+        if i < new:
+            del p256._tables[:]
         pauses = Pauses()
         assert p256.verify(*case, pauses)
         longest = max(longest, pauses.longest)
@@ -44,4 +46,4 @@ def main(case, count):
     print(json.dumps({"longest": longest, "collection": collection, "kept": len(kept)}))
 
 
-main([bytes.fromhex(text) for text in CASE], COUNT)  # noqa: F821
+main([bytes.fromhex(text) for text in CASE], NEW, KNOWN)  # noqa: F821
