@@ -16,16 +16,16 @@ demo: ready ## run the demo; ARGS="--runtime cpython --json" are handed on
 	@.venv/bin/plugvault demo $(ARGS)
 
 test: ready ## the whole suite on two cores; ARGS="-k name" are handed on
-	@.venv/bin/pytest -n 2 $(ARGS)
+	@.venv/bin/pytest -n 2 --dist loadgroup $(ARGS)
 
-SOAKED := tests/faults tests/attacks/test_secrecy.py tests/e2e/test_pytest_plugin.py \
+SOAKED := tests/faults tests/board tests/attacks/test_secrecy.py tests/e2e/test_pytest_plugin.py \
 	tests/unit/test_custody.py tests/unit/test_custody_leaves_nothing.py \
 	tests/unit/test_vault_conformance.py
 
 soak: sweeps releases ## all long tests; `make -k soak` goes on after a failure
 
 sweeps: ready ## the complete sweeps of the fault tests and of the token tests: about an hour
-	@PLUGVAULT_SOAK=1 .venv/bin/pytest -n 2 -rP $(SOAKED) $(ARGS)
+	@PLUGVAULT_SOAK=1 .venv/bin/pytest -n 2 --dist loadgroup -rP $(SOAKED) $(ARGS)
 
 releases: ready ## make demo and make test on the other releases of Debian; needs root
 	@$(PYTHON) tools/other_releases

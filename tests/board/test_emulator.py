@@ -48,6 +48,7 @@ def test_reset_hangs_up_the_serial_port_and_keeps_the_files(board: EmulatedBoard
         with pytest.raises(serial.SerialException):
             port.read(1_000_000)
     assert board.counters()["resets"] == resets + 1
+    assert mpremote(board, "exec", "import machine; print(machine.reset_cause())") == "3\n"
     assert mpremote(board, "exec", "print(open('kept').read())") == "here\n"
 
 

@@ -107,7 +107,10 @@ export class Board {
   }
 
   connect(chip, watchdogReason) {
-    const flash = new Flash(chip, this.flashFile, () => (this.cut = true));
+    const flash = new Flash(chip, this.flashFile, {
+      powerLost: () => (this.cut = true),
+      waited: (nanoseconds) => (this.start -= nanoseconds), // this machine does not wait for it as well
+    });
     chip.peripherals[0x18000] = flash;
     chip.peripherals[0x40018] = new QspiPads(chip, flash);
     addRegisters(chip);
@@ -145,9 +148,8 @@ export class Board {
 
   /** A number of instructions, or a wait. Returns false when the core waits and is ahead. */
   step() {
-    const { chip } = this;
     let working = true;
-    if (chip.core.waiting) working = this.idle();
+    if (this.processor.waits()) working = this.idle();
     else this.execute();
     if (this.cut) this.powerOff();
     else if (this.resetWanted) this.reset();

@@ -37,6 +37,18 @@ export class Processor {
     this.core.registers = new Uint32Array(this.state.buffer, 0, 16);
     this.core.registers.set(registers);
     this.flagsFromCore();
+    const take = this.core.checkForInterrupts.bind(this.core);
+    this.core.checkForInterrupts = () => {
+      this.flagsToCore(); // an exception saves them
+      return this.core.PM ? this.wakes() : take();
+    };
+  }
+
+  /** With interrupts masked, one that is pending ends a wait and is not taken; rp2040js takes it. */
+  wakes() {
+    const { core } = this;
+    core.interruptsUpdated = false;
+    return (core.pendingInterrupts & core.enabledInterrupts) !== 0;
   }
 
   // The flags N and Z are the sign and the zero of a number here, four booleans in rp2040js.
@@ -81,8 +93,13 @@ export class Processor {
     tick(cycles);
   }
 
+  /** Whether the core waits, after a look at what is pending. */
+  waits() {
+    if (this.core.waiting && this.core.checkForInterrupts()) this.core.waiting = false;
+    return this.core.waiting;
+  }
+
   takeInterrupt() {
-    this.flagsToCore();
     if (this.core.checkForInterrupts()) this.core.waiting = false;
   }
 

@@ -81,12 +81,13 @@ export class FlashFile {
   }
 }
 
-/** SSI and flash. `powerLost` is called when the power fails at an operation. */
+/** SSI and flash. `events`: {powerLost(), waited(nanoseconds)}: the power failed at an operation; the
+ * core stood still for one. */
 export class Flash extends BasePeripheral {
-  constructor(chip, file, powerLost) {
+  constructor(chip, file, events) {
     super(chip, 'SSI');
     this.file = file;
-    this.powerLost = powerLost;
+    this.events = events;
     this.registers = new Map();
     this.received = [];
     this.command = []; // bytes since the chip was selected
@@ -187,7 +188,8 @@ export class Flash extends BasePeripheral {
     // The flash cannot be read meanwhile, so the core waits in a loop in RAM with interrupts off.
     // Everything else goes on: bytes arrive at the UART.
     this.rp2040.clock.tick(nanoseconds);
-    if (!powered) this.powerLost();
+    this.events.waited(nanoseconds);
+    if (!powered) this.events.powerLost();
   }
 }
 
