@@ -1,10 +1,10 @@
-"""Identifiers: EMAID (contract) and PCID (vehicle): parse, normalise, check digit.
+"""Identifiers: EMAID (contract) and PCID (vehicle): parse, normalise.
 
 EMAID: ISO 15118-2 Annex H: country (2 letters), provider (3), instance (9), optional check
 digit; hyphens between the parts may be left out. PCID: WMI (3) and 14 or 15 more characters.
 
-`emaid_check_digit` computes a check digit for the caller to compare. `parse_emaid` does not refuse
-a wrong one: the ecosystem's own published samples have wrong ones.
+`parse_emaid` does not refuse a wrong check digit (`evcc.check_digit`): the ecosystem's own
+published samples have wrong ones.
 """
 
 from evcc.errors import EvccError
@@ -13,9 +13,6 @@ _ALNUM = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UPPER_CASE = frozenset(_ALNUM)
 _EITHER_CASE = frozenset(_ALNUM + _ALNUM[10:].lower())
 _HYPHEN_AFTER = (2, 5, 14)
-
-# Annex H.1: each character as q1 + 2*q2 + 4*r1 + 16*r2, in the order of _ALNUM.
-_CODE = bytes.fromhex("0010200414240818280212220616260a1a2a0111210515250919290313230717270b1b2b")
 
 
 class IdError(EvccError):
@@ -52,25 +49,6 @@ def parse_emaid(text: str) -> str:
     return out
 
 
-def emaid_check_digit(emaid: str) -> str:
-    """The check digit of an EMAID's first 14 characters (normalised; a 15th is ignored).
-
-    Two sums of (a, b)*M^i over i = 1..14, by Horner's rule from the last character.
-    Raises: IdError.
-    """
-    emaid = parse_emaid(emaid)
-    q1 = q2 = r1 = r2 = 0
-    for i in range(13, -1, -1):
-        code = _CODE[_ALNUM.index(emaid[i])]
-        q1, q2 = q1 + (code & 1), q2 + (code >> 1 & 1)
-        r1, r2 = r1 + (code >> 2 & 3), r2 + (code >> 4)
-        q1, q2 = q2, q1 + q2
-        r1, r2 = r2, r1 + 2 * r2
-    r1, r2 = 2 * r2, 2 * r1 + r2
-    code = q1 % 2 + 2 * (q2 % 2) + 4 * (r1 % 3) + 16 * (r2 % 3)
-    return _ALNUM[_CODE.index(bytes([code]))]
-
-
 def parse_pcid(text: str) -> str:
     """A PCID, 17 or 18 letters and digits, in the case it is written in.
 
@@ -81,11 +59,3 @@ def parse_pcid(text: str) -> str:
     if not _EITHER_CASE.issuperset(text):
         raise IdError("character", "in a PCID")
     return text
-
-
-def provider(emaid: str) -> str:
-    """Country and provider of an EMAID: its first five characters, as in `DEABC`.
-
-    Raises: IdError.
-    """
-    return parse_emaid(emaid)[:5]

@@ -123,3 +123,34 @@ class Station:
             if request[0] == name:
                 return request[1:]
         raise AssertionError(name + " was not sent")
+
+
+# responseCodeType, in the schema's order
+RESPONSE_CODES = (
+    "OK",
+    "OK_NewSessionEstablished",
+    "OK_OldSessionJoined",
+    "OK_CertificateExpiresSoon",
+    "FAILED",
+    "FAILED_SequenceError",
+    "FAILED_ServiceIDInvalid",
+    "FAILED_UnknownSession",
+    "FAILED_ServiceSelectionInvalid",
+    "FAILED_PaymentSelectionInvalid",
+    "FAILED_CertificateExpired",
+    "FAILED_SignatureError",
+    "FAILED_NoCertificateAvailable",
+    "FAILED_CertChainError",
+    "FAILED_ChallengeInvalid",
+    "FAILED_ContractCanceled",
+    "FAILED_WrongChargeParameter",
+    "FAILED_PowerDeliveryNotApplied",
+    "FAILED_TariffSelectionInvalid",
+    "FAILED_ChargingProfileInvalid",
+    "FAILED_MeteringSignatureNotValid",
+    "FAILED_NoChargeServiceSelected",
+    "FAILED_WrongEnergyTransferMode",
+    "FAILED_ContactorError",
+    "FAILED_CertificateNotAllowedAtThisEVSE",
+    "FAILED_CertificateRevoked",
+)

@@ -1,6 +1,7 @@
 """evcc.ids: EMAID and PCID. The check digit vectors are those that mobilityid publishes."""
 
 from evcc import ids
+from evcc.check_digit import emaid_check_digit
 from helpers import raises
 
 CHECK_DIGITS = (
@@ -20,11 +21,11 @@ CHECK_DIGITS = (
 
 def test_check_digit_matches_published_vectors():
     for emaid, digit in CHECK_DIGITS:
-        assert ids.emaid_check_digit(emaid) == digit, emaid
+        assert emaid_check_digit(emaid) == digit, emaid
 
 
 def test_check_digit_ignores_the_one_that_is_there():
-    assert ids.emaid_check_digit("GBOCTC1234ABCDZ") == "J"
+    assert emaid_check_digit("GBOCTC1234ABCDZ") == "J"
 
 
 def test_emaid_spellings_are_one():
@@ -59,11 +60,6 @@ def test_emaid_refuses():
         ("hyphen", "DE-ABC-123456789-"),
     ):
         raises(ids.IdError, reason, ids.parse_emaid, text)
-
-
-def test_provider_is_the_first_five():
-    assert ids.provider("de-abc-123456789") == "DEABC"
-    raises(ids.IdError, "length", ids.provider, "DEABC")
 
 
 def test_pcid_keeps_its_case():

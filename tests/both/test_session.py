@@ -3,14 +3,13 @@
 from evcc import exi, signature
 from evcc.contracts import Contract, ContractError, Contracts
 from evcc.errors import EvccError
-from evcc.iso15118_2.messages import RESPONSE_CODES
 from evcc.iso15118_2.session import NEXT, PAIRS, Session
 from evcc.link import v2gtp
 from evcc.session_engine import CLOSED, START, SessionError, UsageError
 from evcc.vault import PROVISIONING, VaultError
 from helpers import raises
 from memory import MemoryFiles
-from scripted import CHALLENGE, OFFERED, SESSION_ID, Station, answer, but
+from scripted import CHALLENGE, OFFERED, RESPONSE_CODES, SESSION_ID, Station, answer, but
 from softvault import SoftVault
 
 NOW = 1790000000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from evcc import ids
+from evcc.check_digit import emaid_check_digit
 from fixtures.receiver import Receiver
 from fixtures.sandbox import Running, alive, children, eventually
 from plugvault.contract.iso15118_2.bundle import ISO2
@@ -108,7 +108,7 @@ def test_a_webhook_is_called_although_every_process_was_killed(softhsm: Path, re
         created = running.http.post("/v1/webhook/endpoints", json=webhook, headers=maker)
         assert created.status_code == 201, created.text
         pcid, emaid = running.said["vehicles"][1]["pcid"], "DEPVBC12345678"
-        emaid += ids.emaid_check_digit(emaid)
+        emaid += emaid_check_digit(emaid)
         order = {
             "contractBegins": timestamp(time.time() - 3600),
             "contractEnds": timestamp(time.time() + 86_400),

@@ -1,7 +1,7 @@
 """The ISO 15118-2 messages of a session up to authorization, as plain values for the EXI codec.
 
 Builders make the vehicle's request bodies, readers take values from the station's responses. Both
-ends share the envelope, the response codes and the service numbers. ISO 15118-2:2014, 8.3 (message
+ends share the envelope and the service numbers. ISO 15118-2:2014, 8.3 (message
 frame), 8.4.3 (bodies), 8.6.3 table 105 (services). Encoding, signatures and the checks against a
 session are elsewhere: see `exi`, `signature` and `session`.
 """
@@ -13,39 +13,8 @@ NAMESPACE = SCHEMES["iso2"].namespace
 VERSION = (2, 0)
 
 CERTIFICATE_SERVICE = 2  # ServiceID of the contract certificate service
-INSTALLATION = 1  # its ParameterSetID for CertificateInstallation (2 would be the update)
 
 NO_SESSION = b"\0"  # the SessionID of a SessionSetupReq that begins a new session
-
-# responseCodeType, in the schema's order
-RESPONSE_CODES = (
-    "OK",
-    "OK_NewSessionEstablished",
-    "OK_OldSessionJoined",
-    "OK_CertificateExpiresSoon",
-    "FAILED",
-    "FAILED_SequenceError",
-    "FAILED_ServiceIDInvalid",
-    "FAILED_UnknownSession",
-    "FAILED_ServiceSelectionInvalid",
-    "FAILED_PaymentSelectionInvalid",
-    "FAILED_CertificateExpired",
-    "FAILED_SignatureError",
-    "FAILED_NoCertificateAvailable",
-    "FAILED_CertChainError",
-    "FAILED_ChallengeInvalid",
-    "FAILED_ContractCanceled",
-    "FAILED_WrongChargeParameter",
-    "FAILED_PowerDeliveryNotApplied",
-    "FAILED_TariffSelectionInvalid",
-    "FAILED_ChargingProfileInvalid",
-    "FAILED_MeteringSignatureNotValid",
-    "FAILED_NoChargeServiceSelected",
-    "FAILED_WrongEnergyTransferMode",
-    "FAILED_ContactorError",
-    "FAILED_CertificateNotAllowedAtThisEVSE",
-    "FAILED_CertificateRevoked",
-)
 
 
 def envelope(session_id: bytes, name: str, body: dict, signature=None) -> dict:

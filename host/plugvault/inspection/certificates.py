@@ -12,6 +12,7 @@ from cryptography import x509 as reference
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc import chain, ids, x509
+from evcc.check_digit import emaid_check_digit
 from evcc.errors import EvccError
 from evcc.vault.schemes import SCHEMES
 from evcc.x509 import Certificate
@@ -227,7 +228,7 @@ def check_digit(report: Report, emaid: str) -> None:
     except ids.IdError as error:
         report.add(name, False, f"{emaid!r} is no EMAID: {error}")
         return
-    digit = ids.emaid_check_digit(parsed)
+    digit = emaid_check_digit(parsed)
     if len(parsed) == 14:
         report.add(name, None, f"{parsed} has none; it would be {digit}")
     else:

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from evcc import csr, exi, ids, signature, x509
+from evcc import csr, exi, signature, x509
+from evcc.check_digit import emaid_check_digit
 from evcc.iso15118_2 import messages
 from plugvault.pki.issue import der, root
 from plugvault.pki.keys import raw_signer
@@ -142,7 +143,7 @@ def _pcid() -> str:
 
 def _emaid(provider: str) -> str:
     base = f"{provider}C{secrets.randbelow(10**8):08}"
-    return base + ids.emaid_check_digit(base)
+    return base + emaid_check_digit(base)
 
 
 def _key(inputs: Inputs, pcid: str, which: str) -> TokenKey:

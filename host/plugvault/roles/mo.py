@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from evcc import chain, ids
+from evcc.check_digit import emaid_check_digit
 from evcc.errors import EvccError
 from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import ISO2
@@ -212,7 +213,7 @@ def with_check_digit(emaid: str) -> str:
     Raises IdError, also for a wrong check digit.
     """
     normal = ids.parse_emaid(emaid)
-    complete = normal[:14] + ids.emaid_check_digit(normal)
+    complete = normal[:14] + emaid_check_digit(normal)
     if normal not in (complete, complete[:14]):
         raise ids.IdError("character", "the check digit is wrong")
     return complete

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 
 from evcc.iso15118_2.messages import (
     CERTIFICATE_SERVICE,
-    INSTALLATION,
     NAMESPACE,
-    RESPONSE_CODES,
     VERSION,
 )
 from plugvault.station.engine import Body
@@ -19,6 +17,37 @@ from plugvault.station.engine import Body
 CHARGE_SERVICE = 1
 CONTRACT = "Contract"
 EXTERNAL = "ExternalPayment"
+INSTALLATION = 1  # the ParameterSetID of CertificateInstallation (2 would be the update)
+
+# responseCodeType, in the schema's order
+RESPONSE_CODES = (
+    "OK",
+    "OK_NewSessionEstablished",
+    "OK_OldSessionJoined",
+    "OK_CertificateExpiresSoon",
+    "FAILED",
+    "FAILED_SequenceError",
+    "FAILED_ServiceIDInvalid",
+    "FAILED_UnknownSession",
+    "FAILED_ServiceSelectionInvalid",
+    "FAILED_PaymentSelectionInvalid",
+    "FAILED_CertificateExpired",
+    "FAILED_SignatureError",
+    "FAILED_NoCertificateAvailable",
+    "FAILED_CertChainError",
+    "FAILED_ChallengeInvalid",
+    "FAILED_ContractCanceled",
+    "FAILED_WrongChargeParameter",
+    "FAILED_PowerDeliveryNotApplied",
+    "FAILED_TariffSelectionInvalid",
+    "FAILED_ChargingProfileInvalid",
+    "FAILED_MeteringSignatureNotValid",
+    "FAILED_NoChargeServiceSelected",
+    "FAILED_WrongEnergyTransferMode",
+    "FAILED_ContactorError",
+    "FAILED_CertificateNotAllowedAtThisEVSE",
+    "FAILED_CertificateRevoked",
+)
 
 
 @dataclass(frozen=True)
