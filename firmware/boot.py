@@ -13,6 +13,9 @@ if sys.platform in ("rp2", "esp32", "pyboard"):
         import switch
 
         switch.finish()  # before the first import of the module, which may be half new
+    except ImportError:
+        pass  # the files were copied by hand
+    try:
         from evcc.ports import board
 
         held = board.is_held()

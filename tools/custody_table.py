@@ -13,14 +13,14 @@ import tempfile
 from pathlib import Path
 
 from plugvault.tokens import Hsm, selftest
-from plugvault.tokens.providers import PROVIDERS, Provider
+from plugvault.tokens.providers import PROVIDERS, TokenProvider
 
 DOCUMENT = Path(__file__).parents[1] / "host/docs/vault.md"
 HEAD = "| library | scheme | reaches | why no more |\n|---|---|---|---|\n"
 _BLOCK = re.compile(r"(?<=<!-- reports -->\n).*?(?=<!-- /reports -->)", re.DOTALL)
 
 
-def rows_of(provider: Provider, folder: Path) -> list[str]:
+def rows_of(provider: TokenProvider, folder: Path) -> list[str]:
     """The rows of a provider's tokens. Raises: VaultError("module-missing")."""
     pin = secrets.token_hex(8)
     location = provider.make(folder / provider.name, "self-test", pin)

@@ -24,7 +24,7 @@ PORTS = {
     "pyboard": (None, None, None, 32000, 1),  # every STM32
 }
 _BUFFER = 4096  # bytes: a window of frames while the module computes
-_WINDOW_MS = 1000
+_WINDOW_MS = 1000  # Ctrl-C ends main.py later, too, unless that resets the board
 _WINDOW_AFTER_WATCHDOG_MS = 10000
 _JOIN_MS = 20000
 

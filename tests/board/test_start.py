@@ -1,0 +1,98 @@
+"""The module's start on a board: the way out, the voice before it runs, the clock."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import serial
+
+from fixtures.board import mpremote
+from plugvault import runtimes
+from plugvault.emulated_board import EmulatedBoard
+from plugvault.link.bench import Bench, BenchError
+from plugvault.link.endpoint import open_serial
+
+SIZES = Path(__file__).parents[2] / "tools/sizes.py"
+TIMEOUT = 600.0  # seconds, for a board that hangs
+pytestmark = pytest.mark.xdist_group("board")
+
+
+@pytest.fixture(scope="module")
+def board(empty_flash: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedBoard]:
+    """A board with the module, and without a configuration."""
+    folder = tmp_path_factory.mktemp("module")
+    code, flash = folder / "code", folder / "flash.bin"
+    subprocess.run([sys.executable, SIZES, "--keep", code], check=True, capture_output=True)
+    for name in ("boot.py", "main.py"):
+        shutil.copy(runtimes.firmware() / name, code)
+    flash.write_bytes(empty_flash.read_bytes())
+    with EmulatedBoard(flash) as board:
+        mpremote(board, "cp", "-r", *map(str, sorted(code.iterdir())), ":")
+        yield board
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def hold(board: EmulatedBoard) -> str:
+    """Press Ctrl-C on the prompt until it is there. Returns the board's output."""
+    output = b""
+    with serial.Serial(board.wait_for_serial_port(), timeout=0.2) as port:
+
+        def is_there() -> bool:
+            nonlocal output
+            port.write(b"\x03")
+            output += port.read(1000)
+            return b">>> " in output
+
+        wait(is_there)
+    return output.decode()
+
+
+def test_board_without_a_configuration_tells_it_on_its_first_uart(board: EmulatedBoard) -> None:
+    text = "start: config: config.json cannot be read"
+    with Bench(open_serial(board.uart)) as bench:
+        board.reset()
+        assert bench.wait_event("unable", timeout=TIMEOUT) == text
+        assert text in bench.log
+        with pytest.raises(BenchError, match=f"refused: {text}"):
+            bench.status(TIMEOUT)
+
+
+def test_ctrl_c_gives_the_prompt_before_and_after_main_py_starts(board: EmulatedBoard) -> None:
+    board.reset()
+    output = hold(board)
+    assert "KeyboardInterrupt" in output or "main.py is held back" in output
+
+
+def test_clock_chip_takes_a_time_and_counts_on(board: EmulatedBoard) -> None:
+    code = (
+        "from evcc.ports import board, clock; before = clock.now(); board.set_clock(1790000000);"
+        "print(before < 1767225600, clock.now() - 1790000000)"
+    )
+    assert mpremote(board, "exec", code) in ("True 0\n", "True 1\n")
+
+
+def test_watchdog_and_uart_that_the_board_does_not_have_are_refused(board: EmulatedBoard) -> None:
+    code = """
+from evcc.ports import board
+from evcc.ports.stream import PortError
+for attempt in (
+    lambda: board.watchdog(60000), lambda: board.open_uart(7), lambda: board.open_uart(1, tx=1),
+    lambda: board.join('network', 'password'),
+):
+    try:
+        attempt()
+        print('no error')
+    except PortError as error:
+        print(error.reason)
+"""
+    assert mpremote(board, "exec", code) == "unavailable\n" * 4
