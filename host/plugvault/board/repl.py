@@ -19,8 +19,11 @@ from mpremote.transport_serial import SerialTransport
 from plugvault.board.errors import DeviceError
 from plugvault.board.ports import explain_refusal
 
-_ATTEMPTS = 4  # an ESP may reset when its port is opened, and then not listen at first
-_PROMPT_TIMEOUT = 8.0  # seconds, for one attempt
+_ATTEMPTS = (
+    8  # an ESP may reset when its port is opened; a program may swallow what follows Ctrl-C
+)
+_PROMPT_TIMEOUT = 4.0  # seconds, for one attempt
+_RESTART_TIMEOUT = 30.0  # seconds; after a reset by the watchdog boot.py waits for ten
 _READ_TIMEOUT = 30.0  # seconds of silence in the middle of an exchange
 _REPLUG_TIMEOUT = 30.0
 _CHUNK = 512  # bytes of a file in one script, four characters each at most
@@ -74,7 +77,7 @@ class Repl:
     """A board's prompt while the context lasts; main.py is interrupted.
 
     `opened(device)`: opens the transport. soft_reset: begin with an empty heap; not for a board
-    whose USB disappears in a soft reset. attempts: to get the prompt, of 8 s each.
+    whose USB disappears in a soft reset. attempts: to get the prompt, of 4 s each.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class Repl:
                     # First without a reset: a board that resets itself is not interrupted twice.
                     self._transport.enter_raw_repl(False, _PROMPT_TIMEOUT)
                     if self._soft_reset:
-                        self._transport.enter_raw_repl(True, _PROMPT_TIMEOUT)
+                        self._transport.enter_raw_repl(True, _RESTART_TIMEOUT)
                 return
             except DeviceError as error:
                 if error.reason != "silent" or attempt == self._attempts - 1:

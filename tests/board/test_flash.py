@@ -1,0 +1,231 @@
+"""`plugvault flash` and `plugvault board` on the emulated Pico: from empty to a session."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugvault.board import copying
+from plugvault.board.bench import BoardBench
+from plugvault.board.errors import DeviceError
+from plugvault.board.flash import Flash, Wishes
+from plugvault.board.folder import Boards
+from plugvault.board.ports import SerialPort
+from plugvault.board.repl import Repl
+from plugvault.emulated_board import EmulatedBoard
+
+TIMEOUT = 600  # seconds, for a board that hangs
+pytestmark = pytest.mark.xdist_group("board")
+
+
+class Record:
+    """The reporter of a run: it agrees, and calls `copied` for each file."""
+
+    def __init__(self, copied: Callable[[str], None] = lambda path: None) -> None:
+        self.steps: list[str] = []
+        self.files: list[str] = []
+        self.questions: list[str] = []
+        self._copied = copied
+
+    def step(self, name: str, text: str) -> None:
+        self.steps.append(name)
+
+    def file(self, path: str, done: int, total: int) -> None:
+        self.files.append(path)
+        self._copied(path)
+
+    def agree(self, question: str) -> bool:
+        self.questions.append(question)
+        return True
+
+    def choose_port(self, question: str, found: list[SerialPort]) -> str | None:
+        return None
+
+
+class Bench:
+    """An emulated board, and the folder of this computer for it."""
+
+    def __init__(self, board: EmulatedBoard, data: Path) -> None:
+        self.board = board
+        self.boards = Boards(data)
+
+    def flash(self, record: Record | None = None, **wishes: Any) -> dict[str, Any]:
+        """The record of one run."""
+        port, link = self.board.wait_for_serial_port(), self.board.uart
+        chosen = Wishes(port=port, link=link, **wishes)
+        with Flash(self.boards, chosen, record or Record()) as run:
+            run.run()
+        return run.result
+
+    def command(self, *arguments: str) -> Any:
+        """The JSON of `plugvault board …`."""
+        name, *rest = arguments
+        command = [sys.executable, "-m", "plugvault.cli.app", "board", name, "--json"]
+        ended = subprocess.run(
+            [*command, "--data", str(self.boards.data), *rest],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return json.loads(ended.stdout)
+
+    def status(self) -> dict[str, Any]:
+        """The module's own answer over the link."""
+        with BoardBench(self.boards.find(None, [])) as bench:
+            return bench.status()
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Change a file on the board."""
+        with Repl(self.board.wait_for_serial_port()) as repl:
+            repl.write(path, data)
+
+    def append(self, path: str, text: str) -> None:
+        """Append to a file on the board."""
+        with Repl(self.board.wait_for_serial_port()) as repl:
+            repl.run(f"f = open({path!r}, 'a')\nn = f.write({text!r})\nf.close()")
+
+
+@pytest.fixture(scope="module")
+def flashed(
+    empty_flash: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Bench, dict[str, Any]]]:
+    """A board that was empty and has been flashed, and the record of that run."""
+    folder = tmp_path_factory.mktemp("flashed")
+    flash = shutil.copyfile(empty_flash, folder / "flash.bin")
+    with EmulatedBoard(flash) as board:
+        bench = Bench(board, folder / "data")
+        yield bench, bench.flash()
+
+
+@pytest.fixture
+def bench(flashed: tuple[Bench, dict[str, Any]]) -> Bench:
+    return flashed[0]
+
+
+def test_empty_board_is_flashed_and_answers_over_the_link(
+    flashed: tuple[Bench, dict[str, Any]],
+) -> None:
+    _, record = flashed
+    assert record["board"]["machine"] == "Raspberry Pi Pico with RP2040"
+    assert record["board"]["file_system"] == "littlefs"
+    assert not record["board"]["frozen"]
+    changed = record["files"]["changed"]
+    assert {"boot.py", "main.py", "switch.py", "config.json", "vault-key"} <= set(changed)
+    assert "evcc/module.mpy" in changed
+    assert record["files"]["unchanged"] == 0
+    assert record["status"]["runtime"].startswith("micropython")
+    assert record["status"]["time"] > 1_700_000_000
+
+
+def test_second_flash_copies_nothing(bench: Bench) -> None:
+    record = Record()
+    files = bench.flash(record)["files"]
+    assert files["changed"] == files["removed"] == record.files == []
+    assert files["bytes"] == 0
+
+
+def test_changed_file_alone_is_copied_and_a_foreign_one_removed(bench: Bench) -> None:
+    bench.replace("/evcc/ids.mpy", b"damaged")
+    bench.replace("/evcc/old.mpy", b"of an earlier version")
+    record = Record()
+    files = bench.flash(record)["files"]
+    assert files["changed"] == record.files == ["evcc/ids.mpy"]
+    assert files["removed"] == ["evcc/old.mpy"]
+
+
+def test_dry_run_writes_nothing_and_the_module_goes_on(bench: Bench) -> None:
+    bench.replace("/evcc/old.mpy", b"of an earlier version")
+    record = Record()
+    before = bench.board.counters()["flash"]["operations"]
+    result = bench.flash(record, dry_run=True)
+    assert bench.board.counters()["flash"]["operations"] == before
+    assert result["files"]["removed"] == ["evcc/old.mpy"]
+    assert record.steps == ["board", "files"]
+    assert bench.status()["runtime"].startswith("micropython")
+
+
+def test_interrupt_in_the_middle_of_copying_leaves_the_old_module_running(bench: Bench) -> None:
+    bench.append("/main.py", "# another version\n")
+    bench.replace("/evcc/old.mpy", b"of an earlier version")
+
+    def interrupt(path: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.flash(Record(interrupt))
+    assert bench.status()["runtime"].startswith("micropython")
+    with Repl(bench.board.wait_for_serial_port()) as repl:
+        main = copying.read(repl, "main.py")
+        assert main is not None
+        assert main.endswith(b"# another version\n")
+    files = bench.flash()["files"]
+    assert (files["changed"], files["removed"]) == (["main.py"], ["evcc/old.mpy"])
+    assert files["bytes"] == 0  # it was there already, from before the interrupt
+
+
+def test_power_cut_while_flashing_leaves_a_module_that_answers(
+    bench: Bench, some: Callable[[Sequence[int], int], list[int]]
+) -> None:
+    for operation in some([1, 12, 30], 1):
+        bench.replace("/evcc/old.mpy", b"of an earlier version")
+        bench.append("/boot.py", "# changed\n")
+        bench.append("/main.py", "# changed\n")
+        bench.board.cut_power(operation)
+        try:
+            with pytest.raises(DeviceError, match="gone"):
+                bench.flash(Cutting(bench.board))
+        finally:
+            bench.board.keep_power()
+            bench.board.power_on()
+        assert bench.status()["runtime"].startswith("micropython")
+    bench.flash()
+    assert bench.flash()["files"]["changed"] == []
+
+
+class Cutting(Record):
+    """A reporter of a run whose board loses its power: the second attempt finds it without."""
+
+    def __init__(self, board: EmulatedBoard) -> None:
+        super().__init__()
+        self._board = board
+
+    def step(self, name: str, text: str) -> None:
+        super().step(name, text)
+        if name == "again":
+            raise DeviceError("gone", text)
+
+
+def test_life_of_a_board_by_commands(bench: Bench) -> None:
+    car = bench.command("provision")
+    assert car["pcid"].startswith("PVTP")
+    assert car["anchors"] == 3
+    assert bench.command("provision")["pcid"] == car["pcid"]
+    assert bench.command("trust", "--region", "EU")["anchors"] == 3
+    air = bench.command("install")
+    station = bench.command("install", "--at-station")
+    assert {air["custody"], station["custody"]} == {"L1+"}
+    assert bench.command("authorize", "--emaid", air["emaid"])["emaid"] == air["emaid"]
+    contracts = bench.command("contracts", "--choose", station["emaid"])
+    assert {c["emaid"]: c["active"] for c in contracts} == {
+        air["emaid"]: False,
+        station["emaid"]: True,
+    }
+    assert bench.command("reset")["pcid"] == car["pcid"]
+    assert bench.command("authorize")["emaid"] == station["emaid"]
+    (left,) = bench.command("contracts", "--remove", station["emaid"])
+    assert left["emaid"] == air["emaid"]
+    assert bench.command("list")["boards"][0]["pcid"] == car["pcid"]
+    erased = bench.flash(erase_contracts=True)
+    assert erased["erased"] > 0
+    assert erased["status"]["contracts"] == []
+    assert erased["status"]["unnamed_keys"] == 0
+    assert erased["status"]["pcid"] == car["pcid"]
