@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from evcc import exi, x509
-from fixtures.board_car import PATIENCE, BoardCar, StartCar, Surroundings
+from fixtures.board_car import (
+    INSTALLATION_OPERATIONS,
+    PATIENCE,
+    TRUST_OPERATIONS,
+    BoardCar,
+    StartCar,
+    Surroundings,
+)
 from plugvault.station import Offer, Station
 from world import EMAID, PCID
 
@@ -57,18 +64,21 @@ def test_provisioned_car_keeps_its_identity_and_its_anchors(
 
 
 def test_installation_over_the_air_fits_into_the_board(
-    provisioned_flash: Path, start_car: StartCar, record_property: Record
+    provisioned_flash: Path, start_car: StartCar, around: Surroundings, record_property: Record
 ) -> None:
     car = start_car(provisioned_flash)
     maker = car.maker()
+    trust = counted(car, lambda: maker.install_trust("US", around.world.anchors))
     first = counted(car, lambda: car.install(maker))
     second = counted(car, lambda: car.install(maker, SECOND))
-    for name, figures in (("first", first), ("second", second)):
+    for name, figures in (("first", first), ("second", second), ("trust", trust)):
         for what, value in figures.items():
-            record_property(f"board {name} installation, {what}", value)
+            record_property(f"board installation ({name}), {what}", value)
     assert sorted(car.emaids()) == sorted([EMAID, SECOND])
     assert second["instructions"] <= INSTALLATION_BUDGET
     assert first["lost"] == second["lost"] == 0
+    assert 0 < second["operations"] <= INSTALLATION_OPERATIONS
+    assert 0 < trust["operations"] <= TRUST_OPERATIONS
 
 
 @pytest.mark.xfail(reason="an installation takes 7,092 bytes of the stack", strict=True)
