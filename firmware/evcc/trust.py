@@ -27,13 +27,14 @@ class Trust:
     """files: a `ports.files.Files`; verify: (point, digest, r‖s) -> bool.
 
     `revocation`: the revoked certificates below the anchors. `verify`: the same function for
-    certificates; it remembers what it found good.
+    certificates; `verified` remembers what it found good.
     Raises: TrustError("damaged"); StoreError.
     """
 
     def __init__(self, files, verify) -> None:
         self._files = files
-        self.verify = Verified(verify)
+        self.verified = Verified(verify)
+        self.verify = self.verified.check
         self.revocation = Revocation(files)
         self._region = ""
         self._anchors: list = []  # [(kind, Certificate)]

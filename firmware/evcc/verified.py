@@ -18,7 +18,7 @@ class Verified:
         self._verify = verify
         self._good: list = []  # SHA-256 of key, digest and signature, the last used at the end
 
-    def __call__(self, point: bytes, digest: bytes, signature: bytes) -> bool:
+    def check(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         """Whether the signature is right. point: 65 bytes. digest: 32 bytes. signature: r‖s."""
         if len(point) != 65 or len(digest) != 32:  # else two triples could have one name
             return self._verify(point, digest, signature)

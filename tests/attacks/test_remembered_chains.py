@@ -26,7 +26,7 @@ class OwnVerification(Spy):
 def verifications(car: Car, **changes: Any) -> int:
     """Signatures that the vault verifies in one installation."""
     spy = Spy(car.vault)
-    car.trust.verify._verify = spy.verify
+    car.trust.verified._verify = spy.verify
     car.installs(car.world.response(car.point, **changes), vault=spy)
     return spy.calls.count("verify")
 
@@ -45,14 +45,14 @@ def test_vault_that_verifies_leaves_no_verification_to_the_car(
         raise AssertionError("the car computed")
 
     monkeypatch.setattr(p256, "verify", never)
-    car.trust.verify._good.clear()
+    car.trust.verified._good.clear()
     assert verifications(car) == 7
 
 
 def test_car_with_a_vault_that_cannot_verify_computes_by_itself(car: Car) -> None:
     vault = OwnVerification(car.vault)
-    car.trust.verify._good.clear()
-    car.trust.verify._verify = vault.verify
+    car.trust.verified._good.clear()
+    car.trust.verified._verify = vault.verify
     response = car.world.response(car.point, edit=other_signature)
     car.rejects("signature", "signature", response, vault=vault)
     car.installs(car.world.response(car.point), vault=vault)

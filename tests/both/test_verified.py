@@ -27,7 +27,7 @@ def changed(data, at=1):
 
 def test_good_signature_is_verified_once():
     judge = Judge()
-    verify = Verified(judge)
+    verify = Verified(judge).check
     for _ in range(3):
         assert verify(POINT, DIGEST, SIGNATURE) is True
     assert judge.asked == [(POINT, DIGEST, SIGNATURE)]
@@ -35,7 +35,7 @@ def test_good_signature_is_verified_once():
 
 def test_another_key_digest_or_signature_is_verified_by_itself():
     judge = Judge()
-    verify = Verified(judge)
+    verify = Verified(judge).check
     verify(POINT, DIGEST, SIGNATURE)
     judge.verdict = False
     for point, digest, signature in (
@@ -53,7 +53,7 @@ def test_another_key_digest_or_signature_is_verified_by_itself():
 
 def test_the_same_bytes_divided_otherwise_are_verified_by_themselves():
     judge = Judge()
-    verify = Verified(judge)
+    verify = Verified(judge).check
     verify(POINT, DIGEST, SIGNATURE)
     judge.verdict = False
     together = POINT + DIGEST + SIGNATURE
@@ -63,7 +63,7 @@ def test_the_same_bytes_divided_otherwise_are_verified_by_themselves():
 
 def test_bad_signature_is_not_remembered():
     judge = Judge(False)
-    verify = Verified(judge)
+    verify = Verified(judge).check
     for _ in range(2):
         assert verify(POINT, DIGEST, SIGNATURE) is False
     assert len(judge.asked) == 2
@@ -75,20 +75,21 @@ def test_signature_that_the_vault_could_not_judge_is_not_remembered():
     def gone(*_):
         raise VaultError("unavailable")
 
-    verify = Verified(gone)
+    verified = Verified(gone)
     for _ in range(2):
-        raises(VaultError, "unavailable", verify, POINT, DIGEST, SIGNATURE)
-    assert verify._good == []
+        raises(VaultError, "unavailable", verified.check, POINT, DIGEST, SIGNATURE)
+    assert verified._good == []
 
 
 def test_memory_is_bounded_and_keeps_the_last_used():
     judge = Judge()
-    verify = Verified(judge)
+    verified = Verified(judge)
+    verify = verified.check
     for i in range(ROOM):
         verify(POINT, DIGEST, bytes([i]) * 64)
     verify(POINT, DIGEST, bytes(64))  # used again: the second oldest is now the oldest
     verify(POINT, DIGEST, SIGNATURE)
-    assert len(verify._good) == ROOM == 32
+    assert len(verified._good) == ROOM == 32
     judge.asked = []
     verify(POINT, DIGEST, bytes(64))
     assert judge.asked == []

@@ -120,6 +120,17 @@ def _unsigned(body: bytes) -> str:
         return ""
 
 
+def _fields(operation: int, code: int, fields: list) -> list:
+    """The fields of an answer. Raises: VaultError, with the answer's reason."""
+    if code == 0:
+        if not fields and OPERATIONS[operation][0] not in ("delete", "keys"):
+            raise VaultError("protocol", "an empty answer")
+        return fields
+    if code > len(VaultError.REASONS):
+        raise VaultError("protocol", "answer code %d" % code)
+    raise VaultError(VaultError.REASONS[code - 1], _text(fields[0]) if fields else "")
+
+
 def connect(stream: "Any", name: str = "", key: bytes = b"") -> "ServiceVault":
     """The vault at the other end of `stream`: write(bytes), read(n, timeout_ms) -> bytes, close().
 
@@ -189,53 +200,45 @@ class ServiceVault(Vault):
             self._stream = None
 
     def _request(self, operation: int, *fields: bytes) -> list:
-        code, answer = self._request_with_retries(operation, fields)
-        if code == 0:
-            if not answer and OPERATIONS[operation][0] not in ("delete", "keys"):
-                raise VaultError("protocol", "an empty answer")
-            return answer
-        if code > len(VaultError.REASONS):
-            raise VaultError("protocol", "answer code %d" % code)
-        raise VaultError(VaultError.REASONS[code - 1], _text(answer[0]) if answer else "")
+        """Fields of the answer; the request is repeated where its answer is lost.
 
-    def _request_with_retries(self, code: int, fields: tuple) -> tuple:
-        """(code, fields) of the answer; the request is repeated where its answer is lost."""
-        attempts = _ATTEMPTS
-        while True:
-            attempts -= 1
-            try:
-                if self._stream is None or (self._key and self._seal is None):
-                    self._connect()
-                return self._exchange(code, fields)
-            except _LostError as error:
-                if not attempts:
-                    raise VaultError("unavailable", "vault service: " + str(error))
-                code |= AGAIN
-
-    def _exchange(self, code: int, fields: tuple) -> tuple:
-        """(code, fields) of the answer to one request; any failure ends the connection."""
-        self._tag = self._tag % 255 + 1
+        Connects, sends and receives from here, and not each from the one before: the port below
+        needs the rest of a small board's stack.
+        """
         size = 4 + sum([2 + len(field) for field in fields])
         if size + SEAL > MAX_REQUEST:
             raise VaultError("refused", "request of %d bytes" % size)
+        attempts, code = _ATTEMPTS, operation
+        while True:
+            try:
+                if self._stream is None or (self._key and self._seal is None):
+                    self._connect()
+                self._send(code, fields)
+                answer = self._receive()
+                break
+            except VaultError:
+                self._disconnect()
+                raise
+            except (_LostError, EvccError, OSError) as error:  # of the port
+                self._disconnect()
+                attempts -= 1
+                is_lost = isinstance(error, _LostError) or self._open is not None
+                if not attempts or not is_lost:
+                    raise VaultError("unavailable", "vault service: " + str(error))
+                code = operation | AGAIN
+        return _fields(operation, *answer)
+
+    def _send(self, code: int, fields: tuple) -> None:
+        self._tag = self._tag % 255 + 1
         request = pack(self._tag, code, fields)
         if self._seal is not None:
             request = self._seal.seal(request)
+        if self._open is None:
+            self._skip_stale()
         try:
-            if self._open is None:
-                self._skip_stale()
-            try:
-                self._stream.write(request)
-            except (EvccError, OSError):
-                pass  # broken: reading reports it, or the service's last answer, which says why
-            return self._receive()
-        except (EvccError, OSError) as error:  # of the port, or of the answer
-            self._disconnect()
-            if isinstance(error, VaultError):
-                raise
-            if self._open is None:
-                raise VaultError("unavailable", "vault service: " + str(error))
-            raise _LostError(str(error))
+            self._stream.write(request)
+        except (EvccError, OSError):
+            pass  # broken: reading reports it, or the service's last answer, which says why
 
     def _receive(self) -> tuple:
         """(code, fields) of the next answer that is not a late one."""
@@ -297,7 +300,8 @@ class ServiceVault(Vault):
         from . import seal
 
         nonce = os.urandom(seal.NONCE)
-        code, fields = self._exchange(HELLO, (self._name, nonce))
+        self._send(HELLO, (self._name, nonce))
+        code, fields = self._receive()
         if code or len(fields) != 1 or len(fields[0]) != seal.NONCE:
             self._disconnect()  # the sender has not proved to be the service
             raise VaultError("unavailable", "vault service: no greeting")
