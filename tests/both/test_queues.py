@@ -219,6 +219,23 @@ def test_a_vault_behind_a_line_that_takes_nothing_is_unavailable():
     bench.bounded()
 
 
+def test_messages_that_come_while_the_vault_computes_are_taken_and_handled_afterwards():
+    bench = Bench()
+    ticks = [0]
+    bench.line.ticks_ms = lambda: ticks[0]
+    bench.take(5)
+    bench.heard = []
+    bench.mux.send(CONTROL, b'{"id": 1, "do": "status"}')
+    for _ in range(20):
+        bench.port.coming += bench.mux.poll(bench.now)
+        ticks[0] += 1
+        bench.vault.pause()
+    assert bench.line.inbox == [(CONTROL, b'{"id": 1, "do": "status"}')]
+    assert bench.heard == []
+    bench.take()
+    assert len(bench.told(CONTROL)) == 1
+
+
 def test_one_session_at_a_time():
     bench = Bench()
     bench.deaf(CONTROL, plug())

@@ -111,6 +111,20 @@ def test_a_contract_for_a_locked_car_waits_until_that_is_lifted(yard: Yard):
     until(lambda: yard.seen() == [(INSTALL, "done")], "it is lifted")
 
 
+@pytest.mark.parametrize("reason, words", [("resources", "ran out"), ("clock", "the time")])
+def test_a_contract_waits_while_the_car_lacks_memory_or_the_time(
+    yard: Yard, reason: str, words: str
+):
+    yard.car.says["install_contract"] = TelematicsError("refused", reason)
+    yard.add(INSTALL)
+    yard.arrives()
+    until(lambda: words in yard.reasons()[0], "the car says so")
+    assert yard.seen() == [(INSTALL, "waiting")]
+    del yard.car.says["install_contract"]
+    yard.fleet.wake(PCID)
+    until(lambda: yard.seen() == [(INSTALL, "done")], "it has passed")
+
+
 def test_a_contract_that_cannot_be_checked_now_waits_and_delays_nothing(yard: Yard):
     yard.unchecked = OpcpError("unreachable", "OCSP")
     yard.add(INSTALL)

@@ -125,7 +125,7 @@ def status(
 
     JSON: {"runtime", "pcid", "certified", "custody", "region", "anchors", "contracts": [{"emaid",
     "operator", "not_before", "not_after", "custody", "active", "lost"}], "charging", "locked",
-    "unnamed_keys", "time", "revocation"}.
+    "unnamed_keys", "time", "clock": "maker", "clock" or "unknown", "vault", "revocation"}.
     """
     with _bench(port, link, data, as_json) as bench:
         answer = bench.status()
@@ -133,7 +133,7 @@ def status(
             typer.echo(json.dumps(answer, indent=1))
             return
         typer.echo(f"{answer['runtime']} on {bench.board.machine}")
-        for name in (*_STATUS, "time"):
+        for name in (*_STATUS, "time", "clock"):
             typer.echo(f"{name:<11} {_cell(name, answer.get(name))}")
         _rows(_CONTRACT, answer["contracts"], "no contract yet")
         typer.echo(_CUSTODY)

@@ -185,10 +185,8 @@ class Fleet:
         """The work's new state after a refusal with this reason."""
         if reason == "not-found" and work.action == REMOVE:
             return DONE, "was not in the vehicle"
-        if reason == "locked":
-            return WAITING, "the vehicle is locked, until its maker lifts that"
-        if reason == "full":
-            return WAITING, "no room in the vehicle: its customer must remove a contract"
+        if reason in _PASSING:
+            return WAITING, _PASSING[reason]
         if reason == "not-found" and self._is_coming(work):
             return WAITING, "comes with the contract"
         return REJECTED, f"the vehicle refuses it ({reason})"
@@ -200,6 +198,13 @@ class Fleet:
         )
 
 
+# By the vehicle's reason: what must change before the work can be done.
+_PASSING = {
+    "locked": "the vehicle is locked, until its maker lifts that",
+    "full": "no room in the vehicle: its customer must remove a contract",
+    "resources": "the vehicle's memory or flash ran out: see its log",
+    "clock": "the vehicle does not know the time, which it gets at each connection",
+}
 _ACTIONS = {INSTALL: Fleet._install, REMOVE: Fleet._remove, CHOOSE: Fleet._choose}
 
 
