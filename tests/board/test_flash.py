@@ -12,41 +12,17 @@ from typing import Any
 
 import pytest
 
+from fixtures.flashing import Record
 from plugvault.board import copying
 from plugvault.board.bench import BoardBench
 from plugvault.board.errors import DeviceError
 from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Boards
-from plugvault.board.ports import SerialPort
 from plugvault.board.repl import Repl
 from plugvault.emulated_board import EmulatedBoard
 
 TIMEOUT = 600  # seconds, for a board that hangs
 pytestmark = pytest.mark.xdist_group("board")
-
-
-class Record:
-    """The reporter of a run: it agrees, and calls `copied` for each file."""
-
-    def __init__(self, copied: Callable[[str], None] = lambda path: None) -> None:
-        self.steps: list[str] = []
-        self.files: list[str] = []
-        self.questions: list[str] = []
-        self._copied = copied
-
-    def step(self, name: str, text: str) -> None:
-        self.steps.append(name)
-
-    def file(self, path: str, done: int, total: int) -> None:
-        self.files.append(path)
-        self._copied(path)
-
-    def agree(self, question: str) -> bool:
-        self.questions.append(question)
-        return True
-
-    def choose_port(self, question: str, found: list[SerialPort]) -> str | None:
-        return None
 
 
 class Bench:

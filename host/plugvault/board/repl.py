@@ -19,9 +19,8 @@ from mpremote.transport_serial import SerialTransport
 from plugvault.board.errors import DeviceError
 from plugvault.board.ports import explain_refusal
 
-_ATTEMPTS = (
-    8  # an ESP may reset when its port is opened; a program may swallow what follows Ctrl-C
-)
+# An ESP may reset when its port is opened, and a program may swallow the bytes after a Ctrl-C.
+_ATTEMPTS = 8
 _PROMPT_TIMEOUT = 4.0  # seconds, for one attempt
 _RESTART_TIMEOUT = 30.0  # seconds; after a reset by the watchdog boot.py waits for ten
 _READ_TIMEOUT = 30.0  # seconds of silence in the middle of an exchange

@@ -1,0 +1,64 @@
+"""The other two ways of the module onto a board: mip from its sources, and frozen in firmware."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fixtures.board import StartBoard, mpremote
+from fixtures.flashing import Record
+from plugvault.board import facts
+from plugvault.board.flash import Flash, Wishes
+from plugvault.board.folder import Boards
+from plugvault.board.repl import Repl
+from plugvault.emulated_board import EmulatedBoard
+
+ROOT = Path(__file__).parents[2]
+FIRMWARE = ROOT / "firmware"
+TOOL = ROOT / "tools" / "board"
+pytestmark = pytest.mark.xdist_group("board")
+
+
+def test_mip_installs_the_module_from_its_sources(
+    empty_flash: Path, start_board: StartBoard
+) -> None:
+    board = start_board(empty_flash)
+    mpremote(board, "mip", "install", str(FIRMWARE / "package.json"))
+    # boot.py collects garbage early, without which the sources find no room to be compiled.
+    mpremote(board, "cp", str(FIRMWARE / "switch.py"), str(FIRMWARE / "boot.py"), ":")
+    output = mpremote(board, "exec", "import evcc.module; print(evcc.module.__file__)")
+    assert output.endswith("/lib/evcc/module.py\n")
+
+
+@pytest.fixture(scope="module")
+def frozen_firmware(emulator: None, whole: bool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MicroPython with the module in it, by `firmware/manifest.py`."""
+    if not whole:
+        pytest.skip("a minute of building: in make soak")
+    folder = tmp_path_factory.mktemp("frozen")
+    manifest = folder / "manifest.py"
+    manifest.write_text(
+        f'include("{TOOL / "firmware" / "manifest.py"}")\ninclude("{FIRMWARE / "manifest.py"}")\n'
+    )
+    home = (TOOL / ".cache" / "firmware").resolve().parent
+    build = [str(TOOL / "firmware" / "build"), str(home), str(folder / "build"), str(manifest)]
+    subprocess.run(build, check=True, capture_output=True)
+    return folder / "build" / "firmware.bin"
+
+
+def test_frozen_module_runs_and_flash_copies_only_the_boards_own_files(
+    frozen_firmware: Path, tmp_path: Path
+) -> None:
+    with EmulatedBoard(tmp_path / "flash.bin", frozen_firmware) as board:
+        port = board.wait_for_serial_port()
+        with Repl(port) as repl:
+            described = facts.ask(repl)
+        assert described.frozen
+        boards = Boards(tmp_path / "data")
+        with Flash(boards, Wishes(port=port, link=board.uart), Record()) as run:
+            run.run()
+    own = ["boot.py", "config.json", "main.py", "switch.py", "vault-key"]
+    assert run.result["files"]["changed"] == own
+    assert run.result["status"]["runtime"].startswith("micropython")
