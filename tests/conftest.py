@@ -42,14 +42,21 @@ def shared() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many evcc tests ran on each interpreter: test_runtimes.py leaves the numbers behind."""
+    """How many evcc tests ran on each interpreter, and the figures of the emulated board: tests
+    leave both behind as properties."""
     ran: Counter[str] = Counter()
+    figures = []
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", None) == "call":
                 for name, value in report.user_properties:
                     if name.startswith("evcc "):
                         ran[name.removeprefix("evcc ")] += int(value)
+                    elif name.startswith("board "):
+                        figures.append(f"{name}: {value:,}")
     if ran:
-        counts = ", ".join(f"{name} {ran[name]}" for name in runtimes.NAMES if name in ran)
+        names = [*runtimes.NAMES, "board"]
+        counts = ", ".join(f"{name} {ran[name]}" for name in names if name in ran)
         terminalreporter.write_line(f"evcc tests: {counts}")
+    for line in figures:
+        terminalreporter.write_line(line)
