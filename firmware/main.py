@@ -53,8 +53,8 @@ _RETRY_MS = 10000  # of a board
 _TELL_MS = 2000  # elsewhere, at most: for a bench that comes after the module
 
 
-def main(path: str, lines: list) -> None:
-    """Run until the line is closed. lines: keeps the line for the next attempt.
+def main(path: str, lines: list) -> Module:
+    """The module, ready to run. lines: keeps the line for the next attempt.
 
     Raises: EvccError for what the ports or stores refuse, after telling it over the line.
     """
@@ -63,14 +63,13 @@ def main(path: str, lines: list) -> None:
         settings = _configuration(path)
         if not lines:
             lines.append(_line(settings))
-        module = _module(settings, lines[0], is_board)
+        return _module(settings, lines[0], is_board)
     except Exception as error:
         if not lines and isinstance(error, config.ConfigError):
             lines.extend(_line_without_settings(path, is_board))
         if lines:
             _tell(lines[0], error, is_board)
         raise
-    module.run()
 
 
 def _line(settings: dict) -> Line:
@@ -224,7 +223,9 @@ def _start(path: str) -> int:
     lines: list = []
     while True:
         try:
-            main(path, lines)
+            module = main(path, lines)
+            while True:  # not in a function of its own: the stack of a board is small
+                module.step()
         except Exception as e:
             is_board = sys.platform in _BOARDS
             if not is_board and not isinstance(e, EvccError):

@@ -90,9 +90,7 @@ class Module:
         removed = contracts.recover(vault)  # claims the car's keys: no use of the vault before it
         trust = Trust(files, vault.verify)
         self._car = CarContext(vault, Identity(files, vault), trust, contracts, time)
-        self._vehicle = Vehicle(
-            maker, self._car, self._install_over_the_air, self._log, self._event
-        )
+        self._vehicle = Vehicle(maker, self._car, self._install, self._log, self._event)
         for sentence in removed:
             self._log(sentence)
         if not time.source():
@@ -282,16 +280,13 @@ class Module:
     # -- contracts --
 
     def _install_at_station(self, response: dict, session_id: bytes):
-        request = installation.InstallationRequest.at_station(session_id)
-        return self._install(response, request, self._number)
+        return self._install(response, None, session_id, self._number)
 
-    def _install_over_the_air(self, response: bytes, emaid, session_id):
+    def _install(self, response, emaid, session_id, session=None):
+        """Install an answer to the open request, if there is one. session: of the station."""
         request = None
-        if emaid:
-            request = installation.InstallationRequest.over_the_air(emaid, session_id)
-        return self._install(response, request, None)
-
-    def _install(self, response, request, session):
+        if session_id is not None:
+            request = installation.InstallationRequest(session_id, emaid)
         envelopes = self._car.contracts.envelopes
         was_locked = envelopes.locked
         try:

@@ -234,7 +234,7 @@ def test_power_cut_after_a_start_that_followed_a_kill(
             assert_complete(Contracts(Files(str(tmp_path / "cut"))), {steps[removed][1]})
 
 
-@pytest.mark.parametrize("forgotten", ["_flush", "flush_path"])
+@pytest.mark.parametrize("forgotten", ["flush", "flush_path"])
 def test_a_store_that_does_not_flush_is_found_out(
     car: Car,
     recorder: Recorder,

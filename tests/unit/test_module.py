@@ -356,6 +356,4 @@ def test_an_installation_starts_from_the_top_of_the_loop(
     wired.module._vehicle._session = bytes(32)
     wired.bench.endpoint.send(TELEMATICS, b"")
     wired.bench.wait_event("rejected")
-    assert callers == [
-        ["_install", "_install_over_the_air", "_install_contract", "carry_out", "_carry_out_due"]
-    ]
+    assert callers == [["_install", "_install_contract", "carry_out", "_carry_out_due"]]
