@@ -65,7 +65,6 @@ def test_first_installation_loses_no_byte(
     assert 0 < figures["operations"] <= INSTALLATION_OPERATIONS
 
 
-@pytest.mark.xfail(reason="an installation takes 7,092 bytes of the stack", strict=True)
 def test_installation_leaves_a_quarter_of_the_stack(
     first_installation: tuple[Path, Figures],
 ) -> None:
