@@ -20,7 +20,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bundles import PUBLISHED_NEGATIVE, opened
-from evcc import exi, ids
+from evcc import exi
+from evcc.check_digit import emaid_check_digit
 from fixtures.backend import Backend
 from fixtures.pools import OPERATOR, OTHER_OPERATOR, Pools, authority
 from plugvault.contract.iso15118_2 import issue as contract_issue
@@ -101,7 +102,7 @@ def test_mo_of_other_provider_cannot_update_emaid(pools: Pools) -> None:
 
 def spellings(emaid: str) -> list[str]:
     """The 14 characters in every way that people, and other machines, write them."""
-    digit = ids.emaid_check_digit(emaid)
+    digit = emaid_check_digit(emaid)
     wrong = "0" if digit != "0" else "1"  # of others' check digits nothing is known
     joined = [emaid, emaid + digit, emaid + wrong]
     parted = [

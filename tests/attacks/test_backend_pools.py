@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from evcc import ids
+from evcc.check_digit import emaid_check_digit
 from fixtures.pools import MAKER, OPERATOR, OTHER_MAKER, Pools
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pools import pcp
@@ -24,7 +24,7 @@ UNKNOWN = "PVTP9999999999999"
 
 
 def second_emaid() -> str:
-    return "DEPVT000000002" + ids.emaid_check_digit("DEPVT000000002")
+    return "DEPVT000000002" + emaid_check_digit("DEPVT000000002")
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def ends(text: str) -> None:
 
 def noted(metadata: str) -> None:
     request = {"certificateInstallationReq": "", "xsdMsgDefNamespace": ISO2, "metaData": metadata}
-    opcp_ccp.InstallationRequest.model_validate(request)
+    opcp_ccp.CertificateInstallationBody.model_validate(request)
 
 
 def long_pcid(text: str) -> None:

@@ -22,7 +22,8 @@ from urllib.request import Request, urlopen
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Table
 
-from evcc import exi, ids, signature, x509
+from evcc import exi, signature, x509
+from evcc.check_digit import emaid_check_digit
 from evcc.iso15118_2 import messages
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.contract.iso15118_2.issue import issue_contract
@@ -194,7 +195,7 @@ class Fleet:
     def put(self, car: Car, number: int) -> Call:
         """PUT contractData/signed, for a new contract."""
         base = f"DEPVAC{number:08}"
-        emaid = base + ids.emaid_check_digit(base)
+        emaid = base + emaid_check_digit(base)
         data = issue_contract(emaid, car.leaf, self._pki.operator, self.now)
         sub2, sub1 = data.subs
         body = {

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from evcc import ids
+from evcc.check_digit import emaid_check_digit
 from opcp_world import Call, Fleet, Server, multiply, percentile, serving
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import responder
@@ -55,7 +55,7 @@ def fill(server: Server, fleet: Fleet) -> None:
     order = {
         "contractBegins": timestamp(fleet.now),
         "contractEnds": timestamp(fleet.now + 86_400 * 365),
-        "emaid": emaid + ids.emaid_check_digit(emaid),
+        "emaid": emaid + emaid_check_digit(emaid),
         "pcid": car.pcid,
         "xsdMsgDefNamespace": ISO2,
     }

@@ -15,6 +15,8 @@ from xsd import UNBOUNDED, Complex, Element, Particle, Schema, SchemaError, Simp
 
 from evcc.exi import grammar as g
 
+_NAMED = (g.ELEMENT, g.SIMPLE, g.ATTRIBUTE)
+
 _KINDS = {
     "string": g.STRING,
     "base64": g.BASE64,
@@ -136,7 +138,7 @@ class Tables:
                 continue
             seen.add(key)
             events = grammar.closure(key)
-            names = [self._member(p) for p in events if self.code[p] & g.OP in g.NAMED]
+            names = [self._member(p) for p in events if self.code[p] & g.OP in _NAMED]
             if len(set(names)) != len(names):
                 raise SchemaError("ambiguous content model: " + ", ".join(names))
             waiting += [k for p in events for k in grammar.after(p)]
