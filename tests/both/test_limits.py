@@ -494,7 +494,8 @@ def bounded_types(tables):
         if state[2] is None:
             tables.fill(state)
         for code in range(len(state[2])):
-            kind, _, detail, after, _, _, full = tables.event(state[2], code)
+            flagged, _, detail, after, _, full = tables.event(state[2], code)
+            kind = flagged & g.KIND
             waiting += [s for s in (after, full) if s is not None]
             if kind == g.COMPLEX:
                 waiting.append(detail)
