@@ -65,7 +65,7 @@ class EmulatedBoard(Startable):
 
     @staticmethod
     def missing() -> str | None:
-        """What this machine lacks for the emulator, as a sentence; None if all is there."""
+        """The part that the emulator lacks on this machine, as a sentence; None for none."""
         if not _TOOL.is_dir():
             return "the emulated board is a tool of a clone of the project, not of the package"
         if node() is None:

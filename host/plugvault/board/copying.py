@@ -103,7 +103,7 @@ class Changes:
 def compare(
     repl: Repl, files: Mapping[str, bytes], folders: Collection[str] = ("evcc",)
 ) -> Changes:
-    """What to change so that the board has these files, and no others in these folders.
+    """The changes that give the board these files, and no others in these folders.
 
     A switch that was interrupted must be finished before (`switch`). Raises: DeviceError.
     """

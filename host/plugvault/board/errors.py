@@ -1,4 +1,4 @@
-"""What a board, its cable or its files refuse."""
+"""The refusals of a board, its cable and its files."""
 
 from evcc.errors import EvccError
 

@@ -1,4 +1,4 @@
-"""What a board is, asked at its prompt, and whether the module can run there.
+"""The facts of a board, asked at its prompt, and whether the module can run there.
 
 `REQUIREMENTS` has a row for each reason to refuse a board. Bytes are of the board's own answer:
 heap of `gc`, flash of `os.statvfs`.

@@ -56,7 +56,7 @@ class Image:
 
 
 def read(path: Path) -> Image:
-    """What a firmware file is for. Raises: DeviceError("firmware")."""
+    """The chip that a firmware file is for. Raises: DeviceError("firmware")."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -1,7 +1,7 @@
 """The module onto a board, from the port to the first answer over the link.
 
-The order protects the board: nothing is written before everything is known and refused that can
-be; the new files lie beside the old ones until all are checked (`copying`); the start comes last.
+The order protects the board. Nothing is written before all checks have passed. The new files lie
+beside the old ones until each has its hash (`copying`). The start comes last.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ print(n)
 
 
 class Reporter(Protocol):
-    """What a person or a script sees of the work, and is asked."""
+    """Shows the work to a person or a script, and asks."""
 
     def step(self, name: str, text: str) -> None:
         """A finished step."""
@@ -56,7 +56,7 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user wants. port, link: devices, None to find them. uart: pins of the link, None
+    """The user's options. port, link: devices, None to find them. uart: pins of the link, None
     for those of this kind of board. config: a config.json of the user's own; maker: another
     maker's key, 65 bytes. Without both, the ecosystem in the folder of the boards is the maker."""
 
@@ -181,7 +181,7 @@ class Flash:
         self.report.step("firmware", f"{path.name} is on the board")
 
     def _machine(self) -> str:
-        """What the board says it is, "" if no MicroPython answers."""
+        """The board's own description, "" if no MicroPython answers."""
         try:
             port = ports.choose_prompt(self.wishes.port, ports.find())
             with self._opened(port.device, False) as repl:

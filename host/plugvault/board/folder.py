@@ -1,4 +1,4 @@
-"""What this computer keeps of its boards, in the folder of `--data`.
+"""The records of this computer about its boards, in the folder of `--data`.
 
     …                      an ecosystem, as `plugvault sandbox --data` keeps it: the boards' maker
     boards/UID/board.json  0600: its ports, the key it shares with its vault, its token's PIN
