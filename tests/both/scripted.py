@@ -7,6 +7,7 @@
 """
 
 from evcc import exi
+from evcc.exi import grammar
 from evcc.iso15118_2.messages import envelope, opened
 from evcc.link import v2gtp
 
@@ -125,32 +126,12 @@ class Station:
         raise AssertionError(name + " was not sent")
 
 
-# responseCodeType, in the schema's order
-RESPONSE_CODES = (
-    "OK",
-    "OK_NewSessionEstablished",
-    "OK_OldSessionJoined",
-    "OK_CertificateExpiresSoon",
-    "FAILED",
-    "FAILED_SequenceError",
-    "FAILED_ServiceIDInvalid",
-    "FAILED_UnknownSession",
-    "FAILED_ServiceSelectionInvalid",
-    "FAILED_PaymentSelectionInvalid",
-    "FAILED_CertificateExpired",
-    "FAILED_SignatureError",
-    "FAILED_NoCertificateAvailable",
-    "FAILED_CertChainError",
-    "FAILED_ChallengeInvalid",
-    "FAILED_ContractCanceled",
-    "FAILED_WrongChargeParameter",
-    "FAILED_PowerDeliveryNotApplied",
-    "FAILED_TariffSelectionInvalid",
-    "FAILED_ChargingProfileInvalid",
-    "FAILED_MeteringSignatureNotValid",
-    "FAILED_NoChargeServiceSelected",
-    "FAILED_WrongEnergyTransferMode",
-    "FAILED_ContactorError",
-    "FAILED_CertificateNotAllowedAtThisEVSE",
-    "FAILED_CertificateRevoked",
-)
+def _response_codes():
+    """All values of responseCodeType, from the tables of the schema."""
+    tables = grammar.load("iso2")
+    flags, place = tables.element(tables.only("ResponseCode"))
+    _, (first, count, _) = tables.type(flags, place)
+    return tuple([tables.name(first + number) for number in range(count)])
+
+
+RESPONSE_CODES = _response_codes()
