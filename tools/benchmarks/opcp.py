@@ -12,6 +12,10 @@ moments, at 80 % of the rate that the round reached.
 
 Databases and tokens are in memory (/dev/shm) where the machine has that folder, to leave the disk
 out. PostgreSQL is a private cluster with flushes on, and two processes answer.
+
+The budgets are those of the plain code, a fifth below what two slow cores reach. The waiting time
+is counted in service times (processes / rate): at 80 % of its load a perfect single server with
+requests at random moments has a p99 of 10 (M/D/1 queue).
 """
 
 import statistics
@@ -27,8 +31,9 @@ from typing import Any
 
 from opcp_world import HERE, Call, Fleet, Server, percentile, rate, serving
 
-AT_LEAST = 0.25  # of the bare loop
-MOST_P99 = 50.0  # milliseconds
+AT_LEAST = {"put": 0.065, "post": 0.075}  # of the bare loop
+POSTGRESQL_AT_LEAST = {"put": 0.75, "post": 0.55}  # of SQLite: more of a POST is round trips
+MOST_P99 = 20.0  # service times
 LOAD = 0.8
 WARM, ROUNDS, CALLS, PACED = 600, 10, 400, 150
 CARS = WARM + ROUNDS * (CALLS + PACED)
@@ -94,6 +99,8 @@ class Side:
     def rows(self) -> list[Row]:
         title = f"{KINDS[self._kind]} on {self.title}, of its bare cryptography"
         sender = statistics.median(result["cpu"] for result in self._paced)
+        p99 = percentile(self._paced, 0.99)
+        service_time = 1000 * self._processes / statistics.median(self.reached)
         return [
             {
                 "name": title,
@@ -113,10 +120,15 @@ class Side:
             },
             {
                 "name": "  p99 at 80 % of that load",
-                "value": percentile(self._paced, 0.99),
+                "value": p99,
                 "unit": "ms",
-                "budget": MOST_P99,
                 "note": f"sender: {sender:.0%} of a core",
+            },
+            {
+                "name": "  the same in service times",
+                "value": p99 / service_time,
+                "unit": "×",
+                "budget": MOST_P99,
             },
         ]
 
@@ -164,10 +176,12 @@ def bench() -> list[Row]:
 def compared(kind: str, sides: list[Side]) -> list[Row]:
     first, *slower = sides
     rows = first.rows()
-    rows[0]["at_least"] = AT_LEAST
+    rows[0]["at_least"] = AT_LEAST[kind]
     for side in slower:
         rows += side.rows()
         ratio = statistics.median(map(truediv, side.reached, first.reached))
         name = f"{KINDS[kind]}, PostgreSQL of SQLite"
-        rows.append({"name": name, "value": ratio, "unit": "×", "at_least": 1.0})
+        rows.append(
+            {"name": name, "value": ratio, "unit": "×", "at_least": POSTGRESQL_AT_LEAST[kind]}
+        )
     return rows
