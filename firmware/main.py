@@ -20,6 +20,7 @@ The configuration is JSON:
     "store": folder for contracts and trust anchors
     "maker": the maker's telematics key: 65 bytes, 0x04 | X | Y, as hex
     "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
+    "insecure_contract": true to use a contract where the connection is not TLS (default false)
     "watchdog": on a board: milliseconds without a turn of the loop after which it is reset
 
 An unknown key, or a value of another type, is an error. A PIN file and a key file hold one line
@@ -92,7 +93,7 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
         _VAULTS[vault["kind"]](vault, line),
         open_folder(settings["store"]),
         clock.now,
-        settings.get("legacy_emaid", False),
+        settings,
         set_clock,
         vault["kind"],
     )

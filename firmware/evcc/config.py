@@ -18,6 +18,7 @@ _SETTINGS = {
     "store": (_TEXT, True),
     "maker": (_TEXT, True),
     "legacy_emaid": (_TRUTH, False),
+    "insecure_contract": (_TRUTH, False),
     "watchdog": (_NUMBER, False),
 }
 _LINKS = {

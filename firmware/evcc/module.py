@@ -4,6 +4,8 @@ The computer at the other end of the link is the bench. On CONTROL it sends JSON
 message. A request has an "id", which the answer repeats:
 
     {"id": 1, "do": "plug", "want_contract": true, "emaid": "..."}   start a charging session
+        "secure": true              the bench's connection to the station is TLS
+        "insecure_contract": true   it is not; use a contract all the same (as the configuration)
     {"id": 2, "do": "unplug"}                                        end it
     {"id": 3, "do": "status"}
 
@@ -60,8 +62,8 @@ class Module:
     """The module at its end of the link.
 
     maker: the 65-byte point of the maker's telematics key. vault: see `evcc.vault`. files:
-    `evcc.ports.files.Files`. now: () -> unix seconds. legacy_emaid: accept the peers' other coding
-    of the signed eMAID (reported when used). set_clock: sets the board's clock, unix seconds.
+    `evcc.ports.files.Files`. now: () -> unix seconds. settings: of `evcc.config`; here
+    "legacy_emaid" and "insecure_contract" count. set_clock: sets the board's clock, unix seconds.
     kind: of vault, for the status.
     Raises: the errors of the stores and the vault, for stored data that cannot be used.
     """
@@ -73,12 +75,12 @@ class Module:
         vault,
         files,
         now,
-        legacy_emaid=False,
+        settings=None,
         set_clock=None,
         kind: str = "",
     ) -> None:
         self._line = line
-        self._legacy_emaid = legacy_emaid
+        self._settings = settings or {}
         self._paused_ms = 0
         vault.pause = self._pause
         self._kind = kind
@@ -219,12 +221,18 @@ class Module:
             want_contract=bool(request.get("want_contract")),
             emaid=None if emaid is None else parse_emaid(str(emaid)),
             installer=self._install_at_station if self._car.identity.certificate else None,
+            secure=request.get("secure") is True,
+            insecure_contract=self._allows_insecure(request),
         )
         if not self._send_frames(session.start(self._line.ticks_ms())):
             return {"error": "the bench reads no frames of the session"}
         self._session = session
         self._number += 1
         return {"session": self._number}
+
+    def _allows_insecure(self, request: dict) -> bool:
+        name = "insecure_contract"
+        return request.get(name) is True or self._settings.get(name, False)
 
     def _unplug(self, request: dict) -> dict:
         self._session = None
@@ -297,7 +305,7 @@ class Module:
                 self._car.contracts,
                 self._car.vault,
                 self._car.time.trusted(),
-                self._legacy_emaid,
+                self._settings.get("legacy_emaid", False),
                 lambda name: self._event("check", name, session),
             )
         finally:

@@ -48,6 +48,7 @@ class SessionError(EvccError):
         "contract",  # the stored chain cannot be read
         "vault",
         "clock",  # a contract is wanted, and the time is not known
+        "insecure",  # the connection is not TLS, and the owner allows no contract without it
     )
     # the station's violation: the car closes the connection
     REASONS = UNABLE + (

@@ -105,7 +105,7 @@ def test_key_mismatch_and_bad_signature_are_indistinguishable_on_the_wire(car: C
         identity = type("Identity", (), {"certificate": b""})
         clock = SimpleNamespace(now=lambda: NOW, source=lambda: "clock")
         context = CarContext(car.vault, identity, car.trust, car.contracts, clock)
-        session = Session(context, True, installer=installer)
+        session = Session(context, True, installer=installer, secure=True)
         session.session_id = SESSION_ID
         session.state = "CertificateInstallation"
         PAIRS[session.state].read(session, {}, b"")

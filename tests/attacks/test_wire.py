@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ import pytest
 from evcc.car import CarContext
 from evcc.identity import Identity
 from evcc.iso15118_2 import installation
+from evcc.iso15118_2.session import Session
 from evcc.link import frame, v2gtp
 from evcc.link.mux import CONTROL, LIMITS, LOG, SESSION, Mux
 from evcc.telematics import Vehicle
 from evcc.timekeeper import Timekeeper
 from fixtures.cars import STORED, Car
+from plugvault.station import Offer
+from plugvault.station.iso15118_2.secc import Secc
 from plugvault.telematics import Maker, TelematicsError
 from plugvault.tokens import Token
 from world import EMAID, NOW, SESSION_ID
@@ -313,6 +317,20 @@ def test_4100_byte_response_accepted() -> None:
     assert v2gtp.PayloadReader().feed(message) == [bytes(4100)]
 
 
-def test_pnc_refused_without_tls() -> None:
-    """Only the owner of the connection knows whether it is protected by TLS."""
-    pytest.skip("not yet: TLS")
+def test_pnc_refused_without_tls(car: Car) -> None:
+    """An attacker who keeps TLS away gets no contract chain and no signature, from either end."""
+    for secure_car, secure_station in ((False, True), (True, False)):
+        clock = SimpleNamespace(now=lambda: NOW, source=lambda: "clock")
+        identity = SimpleNamespace(certificate=b"")
+        context = CarContext(car.vault, identity, car.trust, car.contracts, clock)
+        session = Session(context, secure=secure_car)
+        secc = Secc(Offer(), [], lambda: NOW, 0, secure=secure_station)
+        requests, events = [], []
+        frames = session.start(0)
+        while frames:
+            requests += frames
+            answers, _ = secc.receive(b"".join(frames), 0)
+            frames, more = session.receive(b"".join(answers), 0)
+            events += more
+        assert events[0][1] == ("no-contract-payment" if secure_car else "insecure")
+        assert len(requests) == 4  # the fourth is the SessionStopReq

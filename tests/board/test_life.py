@@ -83,10 +83,16 @@ def test_board_charges_gets_a_contract_at_the_station_and_removes_one(
 
     car = start_car(installed_flash)
     maker = car.maker()
-    station = Station(Offer(), [world.v2g_root.der, world.mo_root.der], fetch)
+    station = Station(
+        Offer(), [world.v2g_root.der, world.mo_root.der], fetch, insecure_contract=True
+    )
     with station.in_thread() as (host, port):
-        assert car.bench.charge(host, port, timeout=PATIENCE) == [("authorized", EMAID)]
-        events = car.bench.charge(host, port, want_contract=True, timeout=PATIENCE)
+        assert car.bench.charge(host, port, timeout=PATIENCE, insecure_contract=True) == [
+            ("authorized", EMAID)
+        ]
+        events = car.bench.charge(
+            host, port, want_contract=True, timeout=PATIENCE, insecure_contract=True
+        )
     assert [event for event in events if event[0] != "check"] == [
         ("installed", SECOND),
         ("authorized", SECOND),

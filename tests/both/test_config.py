@@ -28,6 +28,7 @@ def but(table, **changes):
 GOOD = (
     configuration(),
     configuration(legacy_emaid=True),
+    configuration(insecure_contract=True),
     configuration(link={"kind": "tty", "path": "/dev/ttyS0"}),
     configuration(link={"kind": "uart", "number": 1, "baud": 9600, "tx": 4, "rx": 5}),
     configuration(vault={"kind": "link"}),
@@ -47,6 +48,7 @@ BAD = (
     (configuration(stroe="store"), "stroe: unknown key"),
     (configuration(store=1), "store is a text"),
     (configuration(legacy_emaid=1), "legacy_emaid is true or false"),
+    (configuration(insecure_contract="no"), "insecure_contract is true or false"),
     (configuration(legacy_emaid="false"), "legacy_emaid is true or false"),
     (configuration(link=[]), "link is an object"),
     (configuration(link={}), "link: kind is one of"),

@@ -90,7 +90,7 @@ class Car:
         return self.add(EMAID)
 
     def session(self, **changes):
-        args = {"installer": self.install, "evccid": b"\2\0\0\0\0\1"}
+        args = {"installer": self.install, "evccid": b"\2\0\0\0\0\1", "secure": True}
         args.update(changes)
         return Session(self, **args)
 
@@ -291,6 +291,22 @@ def test_a_station_without_contract_payment_is_left():
     requests, events = Station(script).serve(Car(EMAID).session())
     assert requests == SETUP + ["SessionStopReq"]
     assert events == [("failed", "no-contract-payment")] + CLOSED_EVENT
+
+
+def test_pnc_refused_without_tls():
+    for emaids in ((), (EMAID,)):
+        for want_contract in (False, True):
+            car = Car(*emaids)
+            session = car.session(want_contract=want_contract, secure=False)
+            requests, events = Station(OFFERED).serve(session)
+            assert requests == SETUP + ["SessionStopReq"]
+            assert events == [("failed", "insecure")] + CLOSED_EVENT
+            assert car.vault.signed == 0
+
+
+def test_a_contract_is_used_without_tls_where_the_owner_says_so():
+    session = Car(EMAID).session(secure=False, insecure_contract=True)
+    assert Station(OFFERED).serve(session)[1][0] == ("authorized", EMAID)
 
 
 def test_rejects_res_for_another_session_id():

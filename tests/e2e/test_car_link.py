@@ -127,7 +127,9 @@ def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
         leaf = x509.parse(body["OEMProvisioningCert"])
         return today.response(leaf.point, contract=today.new_contract(SECOND))
 
-    station = Station(Offer(), [today.v2g_root.der, today.mo_root.der], fetch)
+    station = Station(
+        Offer(), [today.v2g_root.der, today.mo_root.der], fetch, insecure_contract=True
+    )
     how: dict[str, Any] = {"vault": vault, "noise": noise(per_thousand) if per_thousand else None}
     if name == "debian32":  # as wide as a board, so with a board's heap, files and vault
         how |= {"code": bytecode, "heap": str(BUDGETS["heap_of_a_life"])}
@@ -137,9 +139,9 @@ def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
     ):
         maker = provision(car, key, today)
         assert over_the_air(maker, today) == "L1+"
-        events = car.charge(host, port)
+        events = car.charge(host, port, insecure_contract=True)
         assert events == [("authorized", EMAID)]
-        events = car.charge(host, port, want_contract=True)
+        events = car.charge(host, port, want_contract=True, insecure_contract=True)
         assert [event for event in events if event[0] != "check"] == [
             ("installed", SECOND),
             ("authorized", SECOND),
@@ -264,7 +266,7 @@ def test_the_bench_reports_impossible_requests(
         with pytest.raises(BenchError, match="station"):
             car.charge("127.0.0.1", 1)
         with station.in_thread() as (host, port):
-            assert car.charge(host, port)[-1] == ("failed", "no-contract")
+            assert car.charge(host, port)[-1] == ("failed", "insecure")
         assert car.status()["charging"] is False
 
 

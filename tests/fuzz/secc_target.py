@@ -31,7 +31,7 @@ _REQUESTS = {
 
 def reach(state: str) -> Secc:
     """A station in `state`, as far as what it remembers goes."""
-    secc = Secc(Offer(), [], lambda: 0.0, 0, bytes)
+    secc = Secc(Offer(), [], lambda: 0.0, 0, bytes, secure=True)
     secc.state = state
     secc.session_id = SESSION_ID
     secc.services = [1, 2]

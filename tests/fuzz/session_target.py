@@ -36,7 +36,7 @@ def _refuse(response: bytes, session_id: bytes) -> None:
 
 def reach(state: str) -> Session:
     """A session that waits for the response of `state`."""
-    session = Session(_CAR, True, None, lambda *_: _CONTRACT)
+    session = Session(_CAR, True, None, lambda *_: _CONTRACT, secure=True)
     session.start(0)
     while session.state != state:
         session.receive(answer(session.state, OFFERED[session.state]), 0)

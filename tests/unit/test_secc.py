@@ -33,7 +33,8 @@ class Vehicle:
         offer = changes.pop("offer", Offer())
         anchors = [world.v2g_root.der, world.mo_root.der]
         self.now = NOW
-        self.secc = Secc(offer, anchors, lambda: self.now, 0, random, **changes)
+        how = {"secure": True, **changes}
+        self.secc = Secc(offer, anchors, lambda: self.now, 0, random, **how)
         self.world = world
         self.events: list[Any] = []
 
@@ -206,6 +207,46 @@ def test_external_payment_needs_no_contract_and_bills_no_contract(vehicle: Vehic
     vehicle.select("ExternalPayment", [(1, None)])
     assert vehicle.say("AuthorizationReq", {})["ResponseCode"] == "OK"
     assert not vehicle.of(Authorized)
+
+
+def without_tls(world: World, **changes: Any) -> Vehicle:
+    vehicle = Vehicle(world, secure=False, **changes)
+    vehicle.set_up()
+    return vehicle
+
+
+def test_pnc_refused_without_tls(world: World) -> None:
+    vehicle = without_tls(world)
+    body = vehicle.say("ServiceDiscoveryReq", {})
+    assert body["PaymentOptionList"]["PaymentOption"] == ["ExternalPayment"]
+    assert messages.services(body) == []
+    body = vehicle.select(services=[(1, None)])
+    refused(vehicle, body, "FAILED_PaymentSelectionInvalid")
+
+    vehicle = without_tls(world)
+    vehicle.say("ServiceDiscoveryReq", {})
+    body = vehicle.say("ServiceDetailReq", {"ServiceID": 2})
+    refused(vehicle, body, "FAILED_ServiceIDInvalid")
+
+    for ask in (Vehicle.details, installation):
+        vehicle = without_tls(world)
+        vehicle.say("ServiceDiscoveryReq", {})
+        assert vehicle.select("ExternalPayment", [(1, None)])["ResponseCode"] == "OK"
+        refused(vehicle, ask(vehicle), "FAILED_SequenceError")
+        assert not vehicle.of(Fetch)
+
+
+def test_a_station_without_tls_takes_other_payment_even_if_it_offers_none(world: World) -> None:
+    vehicle = without_tls(world, offer=Offer(payment=["Contract"]))
+    body = vehicle.say("ServiceDiscoveryReq", {})
+    assert body["PaymentOptionList"]["PaymentOption"] == ["ExternalPayment"]
+
+
+def test_a_station_offers_a_contract_without_tls_where_its_owner_says_so(world: World) -> None:
+    vehicle = without_tls(world, insecure_contract=True)
+    body = vehicle.say("ServiceDiscoveryReq", {})
+    assert "Contract" in body["PaymentOptionList"]["PaymentOption"]
+    assert messages.services(body) == [2]
 
 
 def test_payment_not_offered_is_refused(world: World) -> None:

@@ -29,7 +29,14 @@ class Session(SessionEngine):
     """One session: see `SessionEngine`."""
 
     def __init__(
-        self, car, want_contract: bool = False, emaid=None, installer=None, evccid=None
+        self,
+        car,
+        want_contract: bool = False,
+        emaid=None,
+        installer=None,
+        evccid=None,
+        secure: bool = False,
+        insecure_contract: bool = False,
     ) -> None:
         """car: `evcc.car.CarContext`.
 
@@ -37,12 +44,15 @@ class Session(SessionEngine):
         None: the installed one, else the active one.
         installer: (CertificateInstallationRes, decoded, session id) -> Contract, raises EvccError;
         None: never request one. evccid: 6 bytes; None: random, so that the car cannot be tracked.
+        secure: the connection is TLS. insecure_contract: use a contract without TLS too; anyone on
+        the line can then read it and change what is said.
         """
         SessionEngine.__init__(self, messages, PAIRS, NEXT)
         self.car = car
         self.installer = installer
         self.evccid = evccid
         self.emaid = emaid
+        self.allows_contract = secure or insecure_contract
         self.response = None  # the CertificateInstallationRes that is due
         self.knows_time = bool(car.time.source())
         try:
@@ -90,6 +100,8 @@ def _build_service_discovery(session) -> tuple:
 
 
 def _read_service_discovery(session, body: dict, message: dict) -> str:
+    if not session.allows_contract:
+        raise SessionError("insecure", "a contract is used over TLS only")
     if "Contract" not in body["PaymentOptionList"]["PaymentOption"]:
         raise SessionError("no-contract-payment")
     session.services = [(body["ChargeService"]["ServiceID"], None)]

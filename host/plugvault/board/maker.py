@@ -142,10 +142,15 @@ class BoardMaker:
 
     def _charge(self, emaid: str | None, want_contract: bool = False) -> list[tuple[str, str]]:
         station = Station(
-            Offer(evseid=EVSE), self._world.cpo.roots(), self._world.cpo.fetch_contract
+            Offer(evseid=EVSE),
+            self._world.cpo.roots(),
+            self._world.cpo.fetch_contract,
+            insecure_contract=True,  # the station is in this process
         )
         with station.in_thread() as address:
-            events = self._bench.charge(*address, want_contract=want_contract, emaid=emaid)
+            events = self._bench.charge(
+                *address, want_contract=want_contract, emaid=emaid, insecure_contract=True
+            )
             for record in station.records:
                 events.append(("billed", record.emaid))
         return events

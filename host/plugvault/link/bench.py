@@ -182,15 +182,18 @@ class Bench:
         want_contract: bool = False,
         emaid: str | None = None,
         timeout: float = _SESSION_TIMEOUT,
+        insecure_contract: bool = False,
     ) -> list[tuple[str, str]]:
         """A whole charging session at the station `host`:`port`.
 
         want_contract: request a contract even if there is one. emaid: the contract to pay with.
+        insecure_contract: the module uses a contract though the connection is not TLS.
         Returns its events, (name, text), without the last one, "closed".
         Raises: BenchError("station") when no connection is accepted; "timeout"; "refused"; "lost".
         """
         with self.bridge_session(host, port):
-            number = self.request("plug", want_contract=want_contract, emaid=emaid)["session"]
+            wishes = {"want_contract": want_contract, "insecure_contract": insecure_contract}
+            number = self.request("plug", emaid=emaid, **wishes)["session"]
             with self._changed:
                 events, closed = self._events_of(number), CarEvent("closed", "")
             try:

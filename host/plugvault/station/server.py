@@ -38,6 +38,7 @@ class Station:
     observe: (direction "in" or "out", message name, bytes on the wire, milliseconds since the
     message before it on this connection), called for each message.
     bill: called with the record of each authorization. clock: unix seconds.
+    insecure_contract: payment by contract and the certificate service though there is no TLS.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Station:
         clock: Callable[[], float] = time.time,
         fetch_seconds: float = FETCH_SECONDS,
         sequence_timeout_ms: int = SEQUENCE_TIMEOUT_MS,
+        insecure_contract: bool = False,
     ) -> None:
         self.offer = offer
         self.anchors = tuple(anchors)
@@ -64,6 +66,7 @@ class Station:
         self._clock = clock
         self._fetch_seconds = fetch_seconds
         self._sequence_timeout_ms = sequence_timeout_ms
+        self._insecure_contract = insecure_contract
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
 
@@ -122,6 +125,7 @@ class Station:
             self._clock,
             _ms(),
             sequence_timeout_ms=self._sequence_timeout_ms,
+            insecure_contract=self._insecure_contract,
         )
         meter = _Meter(self._observe)
         while secc.state != CLOSED:

@@ -5,7 +5,7 @@ the vehicle reads the ResponseCode first.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evcc.iso15118_2.messages import (
     CERTIFICATE_SERVICE,
@@ -58,6 +58,12 @@ class Offer:
     certificate_service: bool = True
     payment: Sequence[str] = (CONTRACT, EXTERNAL)
     energy_transfer: Sequence[str] = field(default=("DC_extended", "AC_three_phase_core"))
+
+
+def without_contract(offer: Offer) -> Offer:
+    """The offer over a connection that is not TLS: neither a contract nor its certificates."""
+    payment = tuple(option for option in offer.payment if option != CONTRACT) or (EXTERNAL,)
+    return replace(offer, certificate_service=False, payment=payment)
 
 
 def supported_app_protocol(request: Body) -> Body:

@@ -40,11 +40,15 @@ class Secc(SeccEngine):
         now_ms: int,
         random: Callable[[int], bytes] = os.urandom,
         sequence_timeout_ms: int = SEQUENCE_TIMEOUT_MS,
+        secure: bool = False,
+        insecure_contract: bool = False,
     ) -> None:
         """anchors: DER of the MO and V2G roots that contracts may lead to. clock: unix seconds.
-        now_ms: steady milliseconds, as in every call. random: n -> n unpredictable bytes."""
+        now_ms: steady milliseconds, as in every call. random: n -> n unpredictable bytes.
+        secure: the connection is TLS. insecure_contract: offer payment by contract and the
+        certificate service without TLS too."""
         super().__init__(messages, answers.refusal, ALLOWED, NEXT, now_ms, sequence_timeout_ms)
-        self.offer = offer
+        self.offer = offer if secure or insecure_contract else answers.without_contract(offer)
         self.anchors = tuple(anchors)
         self.clock = clock
         self.random = random
