@@ -55,7 +55,8 @@ BELOW = {
     "foreign_revocation": {"pools", "pki", "net"},
     "delivery": {"pools", "net"},
     "roles": {"contexts", "contract", "pki", "net", "telematics"},
-    "inspection": {"contract", "pki", "exi_json", "pools"},  # it runs the pools' checks
+    "capture": set(),
+    "inspection": {"capture", "contract", "pki", "exi_json", "pools"},  # the pools' checks
     "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "speed"},
     "station": {"bounded", "pools", "roles", "contract", "pki"},
     "telematics": {"pki"},

@@ -1,0 +1,111 @@
+"""Captures for tests: TLS 1.2 as ISO 15118-2 wants it, over memory, recorded by `Capture`."""
+
+import contextlib
+import ssl
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from plugvault.capture import Capture
+
+CAR, STATION = ("fe80::2%car0", 51000, 0, 7), ("fe80::1%car0", 49152, 0, 7)
+ISO_SUITE = "ECDHE-ECDSA-AES128-SHA256"
+
+
+def own_certificate() -> tuple[bytes, bytes]:
+    """(certificate, private key) of a station, PEM, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "SECC")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1))
+    certificate = builder.not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), private
+
+
+class TlsPair:
+    """Car and station with TLS between them, in memory. Each record is written to the capture,
+    which is the station's unless `by_car`."""
+
+    def __init__(
+        self,
+        capture: Capture,
+        *,
+        suite: str = ISO_SUITE,
+        version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+        chain: tuple[bytes, bytes] | None = None,
+        by_car: bool = False,
+        keys: bool = True,
+        port: int = CAR[1],
+    ) -> None:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.verify_mode = ssl.CERT_NONE
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        for context in (client, server):
+            context.minimum_version = context.maximum_version = version
+            if version == ssl.TLSVersion.TLSv1_2:
+                context.set_ciphers(suite)
+        with tempfile.TemporaryDirectory() as folder:
+            for file, pem in zip(("chain", "key"), chain or own_certificate(), strict=True):
+                (Path(folder) / file).write_bytes(pem)
+            server.load_cert_chain(f"{folder}/chain", f"{folder}/key")
+        if keys:
+            (client if by_car else server).keylog_filename = capture.keys
+        car = (CAR[0], port)
+        ends = (car, STATION) if by_car else (STATION, car)
+        self.connection = capture.connection(*ends)
+        self._directions = {True: "out", False: "in"} if by_car else {True: "in", False: "out"}
+        self._bios = {is_car: (ssl.MemoryBIO(), ssl.MemoryBIO()) for is_car in (True, False)}
+        self._ends = {
+            True: client.wrap_bio(*self._bios[True]),
+            False: server.wrap_bio(*self._bios[False], server_side=True),
+        }
+        self._shake_hands()
+
+    def send(self, data: bytes, *, by_car: bool) -> bytes:
+        """What arrives at the other end."""
+        self._ends[by_car].write(data)
+        self._carry(by_car)
+        return self._ends[not by_car].read(len(data)) if data else b""
+
+    def close(self) -> None:
+        for is_car in (True, False):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._ends[is_car].unwrap()
+            self._carry(is_car)
+        self.connection.close(self._directions[True])
+
+    def _shake_hands(self) -> None:
+        waiting = {True, False}
+        while waiting:
+            for is_car in (True, False):
+                try:
+                    self._ends[is_car].do_handshake()
+                    waiting.discard(is_car)
+                except ssl.SSLWantReadError:
+                    pass
+                self._carry(is_car)
+
+    def _carry(self, by_car: bool) -> None:
+        data = self._bios[by_car][1].read()
+        if data:
+            self.connection.wire(self._directions[by_car], data)
+            self._bios[not by_car][0].write(data)
+
+
+def converse(pair: TlsPair, messages: Iterable[tuple[bool, bytes]]) -> None:
+    """Send each (by the car?, bytes)."""
+    for by_car, data in messages:
+        pair.send(data, by_car=by_car)
