@@ -58,7 +58,8 @@ BELOW = {
     "capture": set(),
     "inspection": {"capture", "contract", "pki", "exi_json", "pools"},  # the pools' checks
     "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "speed"},
-    "station": {"bounded", "pools", "roles", "contract", "pki"},
+    "station": {"bounded", "contract", "pki", "pools", "roles", "tls", "token_bucket"},
+    "tls": {"contexts", "pki"},
     "telematics": {"pki"},
     "link": {"bounded", "telematics"},
     "car": {"contexts", "cryptoki", "tokens", "vault_service", "link", "runtimes", "telematics"},
