@@ -37,7 +37,7 @@ def validate(
     subs: "Sequence[Certificate]",
     anchors: "Sequence[Certificate]",
     role: str,
-    now: int,
+    now: "int | None",
     verify: "Callable[[bytes, bytes, bytes], bool]",
     transitive: bool = False,
     is_revoked: "Callable[[Certificate], bool] | None" = None,
@@ -45,7 +45,8 @@ def validate(
     """The trust anchor that `leaf` chains up to.
 
     subs: the message's other certificates, in any order, at most four. anchors: from the trust
-    store only. role: CPS, CPO, CONTRACT or PROVISIONING. now: seconds since 1970.
+    store only. role: CPS, CPO, CONTRACT or PROVISIONING. now: seconds since 1970;
+    None: the time is not known, and no date is judged.
     verify(point, digest, signature): see p256.verify.
     transitive: accept a chain that ends below no known anchor if its own links verify, and return
     None: for the operator's chain, which the CPS signature covers. Its leaf must have a sub-CA in
@@ -142,11 +143,13 @@ def _issuers(cert, candidates):
     return keyed or named
 
 
-def check_current(cert: "Certificate", now: int) -> None:
-    """Check the dates, and that no critical extension is unknown to this module."""
-    if now < cert.not_before:
+def check_current(cert: "Certificate", now: "int | None") -> None:
+    """Check the dates, and that no critical extension is unknown to this module.
+
+    now: None: no date is judged."""
+    if now is not None and now < cert.not_before:
         raise CertificateError("not-yet-valid", _title(cert))
-    if now > cert.not_after:
+    if now is not None and now > cert.not_after:
         raise CertificateError("expired", _title(cert))
     if cert.unknown_critical:
         raise CertificateError("critical-extension", _title(cert))
