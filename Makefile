@@ -2,12 +2,15 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: setup ready demo test soak sweeps releases bench size lint ruff mypy pyright format clean
+.PHONY: setup peers ready demo test soak sweeps releases bench size lint ruff mypy pyright format clean
 .DEFAULT_GOAL := setup
 
 setup: ## install the missing parts, then report the state of this machine
 	@tools/setup/all --again
 	@.venv/bin/plugvault doctor
+
+peers: ## the stacks of other makers that tests/peers talks to; the tests fetch them on first use
+	@tools/setup/peers --again
 
 ready: # install the missing parts, without a retry of those that failed before
 	@tools/setup/all
@@ -18,7 +21,7 @@ demo: ready ## run the demo; ARGS="--runtime cpython --json" are handed on
 test: ready ## the whole suite on two cores; ARGS="-k name" are handed on
 	@.venv/bin/pytest -n 2 --dist loadgroup $(ARGS)
 
-SOAKED := tests/faults tests/board tests/attacks/test_secrecy.py tests/e2e/test_pytest_plugin.py \
+SOAKED := tests/faults tests/board tests/peers tests/attacks/test_secrecy.py tests/e2e/test_pytest_plugin.py \
 	tests/unit/test_custody.py tests/unit/test_custody_leaves_nothing.py \
 	tests/unit/test_vault_conformance.py
 

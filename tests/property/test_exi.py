@@ -12,81 +12,13 @@ from hypothesis import strategies as st
 
 from evcc import exi
 from evcc.exi import grammar as g
+from exi_messages import ROOTS, documents
 from plugvault import exi_json
 
 CORPUS = json.loads((Path(__file__).parents[1] / "vectors/exi_corpus.json").read_text())["vectors"]
 DOCUMENTS = [
     (bytes.fromhex(row["exi"]), row["schema"]) for row in CORPUS if row["form"] == "document"
 ]
-ROOTS = [
-    (schema, tables.name(index))
-    for schema in ("iso2", "sap", "xmldsig")
-    for tables in [g.load(schema)]
-    for index in tables.roots()
-    if not tables.element(index)[0] & g.ABSTRACT
-    # an element that must contain a foreign one cannot be written
-    if not tables.name(index).startswith("SignatureProp")
-]
-LONG = 12  # events of one element, after which it ends as soon as it may
-
-TEXT = st.text(max_size=30) | st.text(alphabet="aZ#/:.", min_size=100, max_size=200)
-
-
-def numbers(low: int | None, high: int | None) -> st.SearchStrategy[int]:
-    ends = [value for value in (low, high, 0, 127, 128) if value is not None]
-    inside = [v for v in ends if (low is None or v >= low) and (high is None or v <= high)]
-    return st.sampled_from(inside) | st.integers(low, high)
-
-
-def value(draw: st.DrawFn, tables: g.Grammar, kind: int, detail: Any) -> Any:
-    if kind == g.COMPLEX:
-        return content(draw, tables, detail)
-    if kind == g.STRING:
-        return draw(TEXT)
-    if kind in (g.BASE64, g.HEX):
-        return draw(st.binary(max_size=20) | st.binary(min_size=100, max_size=300))
-    if kind == g.BOOLEAN:
-        return draw(st.booleans())
-    if kind == g.ENUM:
-        return tables.name(detail[0] + draw(st.integers(0, detail[1] - 1)))
-    if kind == g.BITS:
-        return draw(numbers(detail[0], detail[0] + detail[1]))
-    low = -(1 << 200) if detail[0] is None else detail[0]
-    return draw(numbers(low, 1 << 200 if detail[1] is None else detail[1]))
-
-
-def content(draw: st.DrawFn, tables: g.Grammar, state: Any) -> dict[str, Any]:
-    """A walk through the grammar, writing down what it passes; the way out is the simplest."""
-    element: dict[str, Any] = {}
-    for step in range(1000):
-        if state[2] is None:
-            tables.fill(state)
-        events = [
-            tables.event(state[2], code) if isinstance(at, int) else at
-            for code, at in enumerate(state[2])
-        ]
-        events = [event for event in events if event[0] & g.KIND != g.REFUSED]
-        event = events[-1] if step > LONG else draw(st.sampled_from(events[::-1]))
-        kind, name, detail, state, most, full = event
-        if kind == g.STOP:
-            return element
-        item = value(draw, tables, kind & g.KIND, detail)
-        if not most:
-            element[name] = item
-        else:
-            items = element.setdefault(name, [])
-            items.append(item)
-            if full is not None and len(items) == most:
-                state = full
-    raise AssertionError("an element without end")
-
-
-@st.composite
-def documents(draw: st.DrawFn, schema: str, root: str) -> dict[str, Any]:
-    tables = g.load(schema)
-    index = next(i for i in tables.roots() if tables.name(i) == root)
-    kind, detail = tables.type(*tables.element(index))
-    return {root: value(draw, tables, kind, detail)}
 
 
 @pytest.mark.parametrize(("schema", "root"), ROOTS)
