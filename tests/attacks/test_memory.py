@@ -206,10 +206,9 @@ def test_a_station_keeps_its_latest_billing_records(monkeypatch: pytest.MonkeyPa
     billed: list[Authorized] = []
     offer: Any = None
     station = Station(offer, (), lambda _: b"", bill=billed.append)
-    meter = server._Meter(None)
     for _ in range(100):
         record: Any = object.__new__(Authorized)
-        station._handle([record], meter)
+        station._keep(record)
     assert len(billed) == 100
     assert 5 <= len(station.records) <= 10
     assert station.records[-1] is billed[-1]

@@ -7,91 +7,18 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from evcc import exi, signature, x509
-from evcc.car import CarContext
-from evcc.contracts import Contracts
-from evcc.iso15118_2 import messages
-from evcc.iso15118_2.installation import InstallationRequest, install
-from evcc.iso15118_2.session import Session
 from evcc.link import v2gtp
-from evcc.ports.files import Files
-from evcc.trust import Trust
-from plugvault.pki.verify import verify_p256
+from fixtures.vehicle import Vehicle, operator
 from plugvault.roles.customers import CustomerError, Customers
 from plugvault.station import Offer, Station
 from plugvault.station.events import Authorized
 from world import EMAID, NOW, PCID, World
-
-
-def ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
-class Vehicle:
-    """The parts of the module without its loop: token, stores, a socket."""
-
-    def __init__(self, world: World, vault: Any, folder: Path) -> None:
-        self.vault = vault
-        files = Files(str(folder))
-        self.trust = Trust(files, vault.verify)
-        self.trust.install("EU", world.anchors, NOW)
-        self.contracts = Contracts(files)
-        self.certificate = world.provisioning(vault.generate_provisioning_key()).der
-        clock = SimpleNamespace(now=lambda: NOW, source=lambda: "clock")
-        self.context = CarContext(vault, self, self.trust, self.contracts, clock)
-
-    def install(self, response: bytes, session_id: bytes) -> Any:
-        request = InstallationRequest.at_station(session_id)
-        return install(response, request, self.trust, self.contracts, self.vault, NOW)
-
-    def charge(self, address: tuple[str, int], **wishes: Any) -> list[tuple[str, str]]:
-        """One session over TCP; its events."""
-        session = Session(self.context, installer=self.install, insecure_contract=True, **wishes)
-        with socket.create_connection(address, timeout=10) as connection:
-            events_: list[tuple[str, str]] = []
-            frames = session.start(ms())
-            while session.state != "CLOSED":
-                for frame in frames:
-                    connection.sendall(frame)
-                connection.settimeout(max(session.deadline() - ms(), 1) / 1000)
-                try:
-                    data = connection.recv(1000)
-                except TimeoutError:
-                    frames, events = session.timeout(ms())
-                else:
-                    if not data:
-                        return [*events_, ("lost", "")]
-                    frames, events = session.receive(data, ms())
-                events_ += events
-            return events_
-
-
-@pytest.fixture
-def vehicle(world: World, car_token: Any, tmp_path: Path) -> Iterator[Vehicle]:
-    vault = car_token.open()
-    yield Vehicle(world, vault, tmp_path / "store")
-    vault.close()
-
-
-def operator(world: World) -> Any:
-    """Return a fetch function that checks the vehicle like the pool and answers for its key."""
-
-    def fetch(request: bytes) -> bytes:
-        _, name, body, signed = messages.opened(exi.decode(request))
-        provisioning = x509.parse(body["OEMProvisioningCert"])
-        assert provisioning.names["CN"] == PCID
-        signature.verify(signed, [(body["Id"], name, body)], provisioning.point, verify_p256)
-        return world.response(provisioning.point, session_id=b"\0")
-
-    return fetch
 
 
 def station(world: World, fetch: Any = None, **changes: Any) -> Station:
@@ -248,13 +175,22 @@ def test_slow_drip_sender_times_out(world: World, caplog: pytest.LogCaptureFixtu
     assert "sequence timeout" in caplog.text
 
 
-def test_more_connections_than_a_station_has_cables_are_refused(world: World) -> None:
-    with station(world).in_thread() as address:
-        connections = [socket.create_connection(address, timeout=5) for _ in range(8)]
+@pytest.mark.parametrize("places", [8, 20])
+def test_more_connections_than_a_station_takes_are_turned_away_and_logged(
+    world: World, places: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with station(world, max_clients=places).in_thread() as address, ExitStack() as stack:
+        for _ in range(places):
+            stack.enter_context(socket.create_connection(address, timeout=5))
         with socket.create_connection(address, timeout=5) as one_more:
             assert one_more.recv(1) == b""
-        for connection in connections:
-            connection.close()
+            port = one_more.getsockname()[1]
+    assert f"127.0.0.1:{port} is turned away" in caplog.text
+
+
+def test_a_station_listens_where_every_vehicle_connects(world: World) -> None:
+    with station(world).in_thread() as (_, port):
+        assert port >= 49152
 
 
 def test_a_taken_port_is_reported_at_once(world: World) -> None:

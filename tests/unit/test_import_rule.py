@@ -62,7 +62,7 @@ BELOW = {
     "capture": set(),
     "inspection": {"capture", "contract", "pki", "exi_json", "pools"},  # the pools' checks
     "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "speed"},
-    "station": {"bounded", "contract", "pki", "pools", "roles", "tls", "token_bucket"},
+    "station": {"bounded", "capture", "contract", "pki", "pools", "roles", "tls", "token_bucket"},
     "tls": {"contexts", "pki"},
     "telematics": {"pki"},
     "link": {"bounded", "telematics"},

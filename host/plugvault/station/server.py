@@ -1,32 +1,41 @@
-"""The station's TCP server: one `Secc` per connection, limits, the clock and the contract fetch.
+"""The station's TCP server: TLS or plain TCP, one `Connection` for each vehicle, and the limits.
 
-The messages and their order are `secc`'s. A client's error ends at most its own connection. No SDP
-and no TLS yet: the package's docstring says where they go.
+A client's error ends at most its own connection. SDP is `discovery`'s.
 """
 
 import asyncio
 import contextlib
-import inspect
+import itertools
 import logging
+import random
+import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 from plugvault import bounded
-from plugvault.station.engine import CLOSED, SEQUENCE_TIMEOUT_MS
-from plugvault.station.events import Authorized, Closed, Event, Fetch, Message, Step
+from plugvault.capture import Capture, CapturedConnection
+from plugvault.station.connection import Connection, FetchContract, Observe, Surroundings
+from plugvault.station.engine import SEQUENCE_TIMEOUT_MS
+from plugvault.station.events import Authorized
+from plugvault.station.faults import NO_FAULTS, Faults
 from plugvault.station.iso15118_2.answers import Offer
 from plugvault.station.iso15118_2.secc import Secc
+from plugvault.station.reports import Connected, Ended, Listener, Report, Secured, TurnedAway
+from plugvault.station.streams import PlainStream, TlsStream
+from plugvault.tls import StationTls, TlsError
 
 FETCH_SECONDS = 4.5  # the vehicle waits 5 s for a CertificateInstallationRes
+HANDSHAKE_SECONDS = 10.0
 MAX_CLIENTS = 8
+PORTS = range(49152, 65536)  # some vehicles refuse an SDP answer with a lower port
 RECORDS = 10_000  # the latest authorizations, kept in memory; `bill` gets each one
-_READ_BYTES = 4096
+_FETCHES = 64  # at once, at most
+_HANDSHAKES = 4  # threads: a token signs one after the other
 
 _log = logging.getLogger(__name__)
-
-FetchContract = Callable[[bytes], bytes | Awaitable[bytes]]
-Observe = Callable[[str, str, int, float], None]
 
 
 class Station:
@@ -35,8 +44,12 @@ class Station:
     fetch_contract: CertificateInstallationReq (EXI as received) -> CertificateInstallationRes
     (EXI); a coroutine function, or a plain one, which then runs in a thread. Any exception, and no
     result within `fetch_seconds`, becomes ResponseCode FAILED.
-    observe: (direction "in" or "out", message name, bytes on the wire, milliseconds since the
-    message before it on this connection), called for each message.
+    host: an address of this machine, with its scope if it is link-local. port: 0 takes a free one
+    of `PORTS`. tls: its own TLS; None: plain TCP.
+    max_clients: sessions at once, and as many handshakes; further vehicles are turned away.
+    observe: (direction "in" or "out", message name, bytes of V2GTP, milliseconds since the message
+    before it on this connection), called for each message. report: gets all that happens, see
+    `reports`. capture: gets the bytes of every connection and the keys of TLS.
     bill: called with the record of each authorization. clock: unix seconds.
     insecure_contract: payment by contract and the certificate service though there is no TLS.
     """
@@ -49,39 +62,66 @@ class Station:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        tls: StationTls | None = None,
+        max_clients: int = MAX_CLIENTS,
         observe: Observe | None = None,
         bill: Callable[[Authorized], object] | None = None,
+        report: Listener | None = None,
+        capture: Capture | None = None,
         clock: Callable[[], float] = time.time,
         fetch_seconds: float = FETCH_SECONDS,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
         sequence_timeout_ms: int = SEQUENCE_TIMEOUT_MS,
         insecure_contract: bool = False,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         self.offer = offer
         self.anchors = tuple(anchors)
         self.host, self.port = host, port
         self.records: list[Authorized] = []
-        self._fetch_contract = fetch_contract
-        self._observe = observe
+        self._tls = tls
+        self._max_clients = max_clients
         self._bill = bill
+        self._report = report
+        self._capture = capture
         self._clock = clock
-        self._fetch_seconds = fetch_seconds
+        self._handshake_seconds = handshake_seconds
         self._sequence_timeout_ms = sequence_timeout_ms
         self._insecure_contract = insecure_contract
+        self._faults = faults
+        self._fetches = ThreadPoolExecutor(min(max_clients, _FETCHES), "contract")
+        self._handshakes = ThreadPoolExecutor(_HANDSHAKES, "handshake")
+        self._around = Surroundings(
+            secc=self._new_session,
+            bill=self._keep,
+            fetch_contract=fetch_contract,
+            fetch_seconds=fetch_seconds,
+            write_seconds=sequence_timeout_ms / 1000,
+            observe=observe,
+            faults=faults,
+            threads=self._fetches,
+        )
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
+        self._waiting: set[asyncio.Task[Any]] = set()  # their handshake is not complete
+        self._clients: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Listen; `port` is then the actual one."""
-        self._server = await asyncio.start_server(self._client, self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        """Listen; `port` is then the actual one. Raises OSError."""
+        listener = _listen(self.host, self.port)
+        self._server = await asyncio.start_server(self._client, sock=listener)
+        self.port = listener.getsockname()[1]
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
         if self._server is not None:
             self._server.close()
-        for client in tuple(self._clients):
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        connections = self._waiting | self._clients
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        for threads in (self._fetches, self._handshakes):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[tuple[str, int]]:
@@ -101,114 +141,120 @@ class Station:
             loop.close()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._clients) >= MAX_CLIENTS:
-            writer.close()
-            return
-        self._clients.add(task)
+        """A new connection: its handshake, then its session."""
+        number, peer = next(self._numbers), _shown(writer.get_extra_info("peername"))
+        captured = self._captured(writer)
         try:
-            await self._session(reader, writer)
-        except OSError as error:
-            _log.info("connection lost: %s", error)
+            with self._place(self._waiting, number, peer):
+                self._tell(number, Connected(peer))
+                stream = await self._secured(reader, writer, captured, number)
+            with self._place(self._clients, number, peer):
+                session = Connection(stream, self._around, lambda it: self._tell(number, it))
+                await session.run()
+            await stream.close()
+        except (OSError, TlsError) as error:
+            _log.info("connection of %s: %s", peer, error)
         except Exception:  # noqa: BLE001 - one client's failure must not end the server
             _log.exception("a session failed; the station goes on")
         finally:
-            self._clients.discard(task)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+            if captured is not None:
+                captured.close()
 
-    async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        secc = Secc(
+    @contextlib.contextmanager
+    def _place(self, places: set[asyncio.Task[Any]], number: int, peer: str) -> Iterator[None]:
+        """One of the places, while the context lasts. Raises ConnectionRefusedError."""
+        if len(places) >= self._max_clients:
+            _log.warning("%s is turned away: %d vehicles are connected", peer, len(places))
+            self._tell(number, TurnedAway(peer, self._max_clients))
+            raise ConnectionRefusedError("turned away")
+        task = cast(asyncio.Task[Any], asyncio.current_task())  # each client has one
+        places.add(task)
+        try:
+            yield
+        finally:
+            places.discard(task)
+
+    async def _secured(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        captured: CapturedConnection | None,
+        number: int,
+    ) -> PlainStream:
+        """The stream of a connection, its handshake complete. Raises TlsError, OSError."""
+        wire = captured.wire if captured is not None else None
+        bandwidth = self._faults.bandwidth
+        if self._tls is None:
+            return PlainStream(reader, writer, wire, bandwidth)
+        connection = self._tls.connection()
+        stream = TlsStream(reader, writer, connection, wire, bandwidth)
+        try:
+            handshake = await asyncio.wait_for(
+                stream.handshake(self._handshakes), self._handshake_seconds
+            )
+        except (TlsError, OSError, TimeoutError) as error:
+            text = str(error) or f"no TLS handshake within {self._handshake_seconds} s"
+            self._tell(number, Ended(text, False))
+            raise
+        finally:
+            if captured is not None:
+                for line in connection.facts.keys:
+                    captured.keylog(line)
+        self._tell(number, Secured(handshake))
+        return stream
+
+    def _captured(self, writer: asyncio.StreamWriter) -> CapturedConnection | None:
+        if self._capture is None:
+            return None
+        ends = (writer.get_extra_info(name) for name in ("sockname", "peername"))
+        return self._capture.connection(*ends)
+
+    def _new_session(self, secure: bool, now_ms: int) -> Secc:
+        return Secc(
             self.offer,
             self.anchors,
             self._clock,
-            _ms(),
+            now_ms,
             sequence_timeout_ms=self._sequence_timeout_ms,
+            secure=secure,
             insecure_contract=self._insecure_contract,
         )
-        meter = _Meter(self._observe)
-        while secc.state != CLOSED:
-            step = await self._read(secc, reader, meter)
-            if step is None:
-                return
-            request = await self._carry_out(step, writer, meter)
-            if request is not None:
-                response = await self._fetch(request)
-                await self._carry_out(secc.fetched(response, _ms()), writer, meter)
 
-    async def _carry_out(
-        self, step: Step, writer: asyncio.StreamWriter, meter: "_Meter"
-    ) -> bytes | None:
-        """Handle the events, then send the frames. Returns the request of a `Fetch`, or None."""
-        frames, events = step
-        request = self._handle(events, meter)  # an authorization is billed before it is sent
-        for frame in frames:
-            writer.write(frame)
-        # a client that does not read must not block the station or fill its memory
-        await asyncio.wait_for(writer.drain(), self._sequence_timeout_ms / 1000)
-        return request
+    def _keep(self, record: Authorized) -> None:
+        bounded.append(self.records, RECORDS, record)
+        if self._bill is not None:
+            self._bill(record)
 
-    async def _read(
-        self, secc: Secc, reader: asyncio.StreamReader, meter: "_Meter"
-    ) -> Step | None:
-        """The next step of the session; None when the vehicle has gone."""
-        deadline = secc.deadline
-        seconds = None if deadline is None else max(deadline - _ms(), 0) / 1000
+    def _tell(self, number: int, report: Report) -> None:
+        if self._report is not None:
+            self._report(number, report)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0: a free one of `PORTS`. Raises OSError."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    ports = [port] if port else random.sample(PORTS, 100)
+    for last, number in enumerate(ports, 1 - len(ports)):
+        listener = socket.socket(family, socket.SOCK_STREAM)
         try:
-            data = await asyncio.wait_for(reader.read(_READ_BYTES), seconds)
-        except TimeoutError:
-            return secc.timeout(_ms())
-        meter.arrived = time.monotonic()
-        return secc.receive(data, _ms()) if data else None
-
-    def _handle(self, events: list[Event], meter: "_Meter") -> bytes | None:
-        """The request to fetch a contract for, or None."""
-        request = None
-        for event in events:
-            match event:
-                case Message():
-                    meter.count(event)
-                case Fetch():
-                    request = event.request
-                case Authorized():
-                    bounded.append(self.records, RECORDS, event)
-                    if self._bill is not None:
-                        self._bill(event)
-                case Closed() if event.reason:
-                    _log.info("session closed: %s", event.reason)
-        return request
-
-    async def _fetch(self, request: bytes) -> bytes | None:
-        try:
-            return await asyncio.wait_for(self._fetched(request), self._fetch_seconds)
-        except TimeoutError:
-            _log.warning("no contract within %s s", self._fetch_seconds)
-        except Exception:  # noqa: BLE001 - the vehicle gets an answer after any failure
-            _log.exception("the contract could not be fetched")
-        return None
-
-    async def _fetched(self, request: bytes) -> bytes:
-        if inspect.iscoroutinefunction(self._fetch_contract):
-            response: bytes = await self._fetch_contract(request)
-            return response
-        answer = await asyncio.to_thread(self._fetch_contract, request)
-        return await answer if inspect.isawaitable(answer) else answer
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address[0], number, *address[2:]))
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            if last == 0:
+                raise
+        else:
+            return listener
+    raise AssertionError("no port was tried")
 
 
-class _Meter:
-    """Reports one connection's messages to the observer, with the time between them."""
-
-    def __init__(self, observe: Observe | None) -> None:
-        self._observe = observe
-        self.arrived = self._last = time.monotonic()
-
-    def count(self, message: Message) -> None:
-        now = self.arrived if message.direction == "in" else time.monotonic()
-        if self._observe is not None:
-            self._observe(message.direction, message.name, message.size, (now - self._last) * 1000)
-        self._last = now
-
-
-def _ms() -> int:
-    return time.monotonic_ns() // 1_000_000
+def _shown(peer: Any) -> str:
+    """An address and its port, as people write them."""
+    if peer is None:
+        return "a vehicle"
+    host, port = peer[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

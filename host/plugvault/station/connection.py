@@ -1,0 +1,174 @@
+"""One vehicle's connection: the TLS handshake, the session, its clock and the contract fetch.
+
+Faults and observers take effect here; the messages and their order are `secc`'s.
+"""
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+from plugvault.station.engine import CLOSED
+from plugvault.station.events import Authorized, Closed, Event, Fetch, Message, Step
+from plugvault.station.faults import Faults
+from plugvault.station.iso15118_2.secc import Secc
+from plugvault.station.reports import Ended, Report
+from plugvault.station.streams import PlainStream
+
+_log = logging.getLogger(__name__)
+
+FetchContract = Callable[[bytes], bytes | Awaitable[bytes]]
+Observe = Callable[[str, str, int, float], None]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every connection of a station has: see `server.Station`.
+
+    secc: (whether the connection is secure, steady milliseconds) -> a new session. bill: called
+    with the record of an authorization. threads: for fetches that are plain functions.
+    write_seconds: how long a vehicle may not read.
+    """
+
+    secc: Callable[[bool, int], Secc]
+    bill: Callable[[Authorized], object]
+    fetch_contract: FetchContract
+    fetch_seconds: float
+    write_seconds: float
+    observe: Observe | None
+    faults: Faults
+    threads: Executor
+
+
+class Connection:
+    """See the module. report: gets what a display may show."""
+
+    def __init__(
+        self,
+        stream: PlainStream,
+        around: Surroundings,
+        report: Callable[[Report], object],
+    ) -> None:
+        self._stream = stream
+        self._around = around
+        self._report = report
+        self._meter = Meter(around.observe)
+        self._end = "the vehicle closed the connection"
+        self._authorized = False
+
+    async def run(self) -> None:
+        """Carry the session to its end. Raises OSError, TlsError."""
+        secc = self._around.secc(self._stream.is_secure, now_ms())
+        try:
+            while secc.state != CLOSED:
+                step = await self._read(secc)
+                if step is None:
+                    return
+                request = await self._carry_out(secc, step)
+                if request is not None:
+                    response = await self._fetch(request)
+                    await self._carry_out(secc, secc.fetched(response, now_ms()))
+        except Exception as error:
+            self._end = str(error) or type(error).__name__
+            raise
+        finally:
+            self._report(Ended(self._end, self._authorized))
+
+    async def _read(self, secc: Secc) -> Step | None:
+        """The next step of the session; None when the vehicle has gone."""
+        deadline = secc.deadline
+        seconds = None if deadline is None else max(deadline - now_ms(), 0) / 1000
+        try:
+            data = await asyncio.wait_for(self._stream.read(), seconds)
+        except TimeoutError:
+            return secc.timeout(now_ms())
+        self._meter.arrived = time.monotonic()
+        return secc.receive(data, now_ms()) if data else None
+
+    async def _carry_out(self, secc: Secc, step: Step) -> bytes | None:
+        """Handle the events, then send the frames. Returns the request of a `Fetch`, or None."""
+        frames, events = step
+        faults = self._around.faults
+        # An authorization is billed before it is sent.
+        request, responses = self._handle(events, iter(frames))
+        for name, frame in responses:
+            await asyncio.sleep(faults.seconds(name))
+            if faults.drops(name):
+                self._stream.abort()
+                raise ConnectionAbortedError(f"dropped in place of {name}: a fault")
+            # A vehicle that does not read must not block the station or fill its memory.
+            await asyncio.wait_for(self._stream.write(frame), self._around.write_seconds)
+            if (faults.code(name) or "").upper().startswith("FAILED") and secc.state != CLOSED:
+                secc.close(f"{name} with {faults.code(name)}: a fault")
+                self._handle(secc.step([])[1], iter(()))
+        return request
+
+    def _handle(
+        self, events: list[Event], frames: Iterator[bytes]
+    ) -> tuple[bytes | None, list[tuple[str, bytes]]]:
+        """(the request to fetch a contract for, or None; the responses, with their names)."""
+        request, responses = None, []
+        for event in events:
+            match event:
+                case Message(direction="out"):
+                    frame = self._around.faults.changed(event.name, next(frames))
+                    responses.append((event.name, frame))
+                    self._count(replace(event, size=len(frame)))
+                case Message():
+                    self._count(event)
+                case Fetch():
+                    request = event.request
+                case Authorized():
+                    self._authorized = True
+                    self._around.bill(event)
+                    self._report(event)
+                case Closed():
+                    self._end = event.reason
+                    if event.reason:
+                        _log.info("session closed: %s", event.reason)
+        return request, responses
+
+    def _count(self, message: Message) -> None:
+        self._meter.count(message)
+        self._report(message)
+
+    async def _fetch(self, request: bytes) -> bytes | None:
+        seconds = self._around.fetch_seconds
+        try:
+            return await asyncio.wait_for(self._fetched(request), seconds)
+        except TimeoutError:
+            _log.warning("no contract within %s s", seconds)
+        except Exception:  # noqa: BLE001 - the vehicle gets an answer after any failure
+            _log.exception("the contract could not be fetched")
+        return None
+
+    async def _fetched(self, request: bytes) -> bytes:
+        fetch = self._around.fetch_contract
+        if inspect.iscoroutinefunction(fetch):
+            response: bytes = await fetch(request)
+            return response
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(self._around.threads, fetch, request)
+        return await answer if inspect.isawaitable(answer) else answer
+
+
+class Meter:
+    """Reports one connection's messages to the observer, with the time between them."""
+
+    def __init__(self, observe: Observe | None) -> None:
+        self._observe = observe
+        self.arrived = self._last = time.monotonic()
+
+    def count(self, message: Message) -> None:
+        now = self.arrived if message.direction == "in" else time.monotonic()
+        if self._observe is not None:
+            self._observe(message.direction, message.name, message.size, (now - self._last) * 1000)
+        self._last = now
+
+
+def now_ms() -> int:
+    """Steady milliseconds."""
+    return time.monotonic_ns() // 1_000_000

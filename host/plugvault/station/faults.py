@@ -1,0 +1,104 @@
+"""Faults on demand, so that a vehicle can be tested with a station that is not well.
+
+A fault changes one thing of a session that is otherwise as it should be. Messages are named by
+their pair: "Authorization" is AuthorizationRes, too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from evcc import exi
+from evcc.link import v2gtp
+from plugvault.station.iso15118_2.answers import RESPONSE_CODES
+from plugvault.station.large_bundle import enlarged
+
+PAIRS = (
+    "supportedAppProtocol",
+    "SessionSetup",
+    "ServiceDiscovery",
+    "ServiceDetail",
+    "PaymentServiceSelection",
+    "CertificateInstallation",
+    "CertificateUpdate",
+    "PaymentDetails",
+    "Authorization",
+    "ChargeParameterDiscovery",
+    "CableCheck",
+    "PreCharge",
+    "PowerDelivery",
+    "ChargingStatus",
+    "MeteringReceipt",
+    "CurrentDemand",
+    "WeldingDetection",
+    "SessionStop",
+)
+_BY_LOWER_NAME = {pair.lower(): pair for pair in PAIRS}
+_APP_PROTOCOL_CODES = (
+    "OK_SuccessfulNegotiation",
+    "OK_SuccessfulNegotiationWithMinorDeviation",
+    "Failed_NoNegotiation",
+)
+
+
+def pair_of(name: str) -> str:
+    """The pair of a message: "authorizationreq" -> "Authorization". Raises ValueError."""
+    for end in ("req", "res", ""):
+        if name.lower().endswith(end):
+            pair = _BY_LOWER_NAME.get(name[: len(name) - len(end)].lower())
+            if pair is not None:
+                return pair
+    raise ValueError(f"no message {name!r}; there are {', '.join(PAIRS)}")
+
+
+def checked_code(pair: str, code: str) -> str:
+    """A ResponseCode that the pair's response may have. Raises ValueError."""
+    codes = _APP_PROTOCOL_CODES if pair == PAIRS[0] else RESPONSE_CODES
+    if code not in codes:
+        raise ValueError(f"no ResponseCode {code!r} of {pair}; there are {', '.join(codes)}")
+    return code
+
+
+@dataclass(frozen=True)
+class Faults:
+    """The faults of a station; none by default.
+
+    delay: seconds before a response. drop: the connection ends in place of the response. answer:
+    the ResponseCode of a response; after a FAILED one the station closes the connection.
+    bandwidth: bytes a second that the station sends. large_bundle: bytes that a
+    CertificateInstallationRes has at least [`large_bundle`].
+    """
+
+    delay: Mapping[str, float] = field(default_factory=dict)
+    drop: frozenset[str] = frozenset()
+    answer: Mapping[str, str] = field(default_factory=dict)
+    bandwidth: int | None = None
+    large_bundle: int = 0
+
+    def seconds(self, name: str) -> float:
+        """The delay of a response, by its name on the wire."""
+        return self.delay.get(name.removesuffix("Res"), 0.0)
+
+    def drops(self, name: str) -> bool:
+        return name.removesuffix("Res") in self.drop
+
+    def code(self, name: str) -> str | None:
+        """The ResponseCode in place of the response's own."""
+        return self.answer.get(name.removesuffix("Res"))
+
+    def changed(self, name: str, frame: bytes) -> bytes:
+        """A response's V2GTP frame as this station sends it."""
+        code = self.code(name)
+        enlarge = self.large_bundle and name == "CertificateInstallationRes"
+        if code is None and not enlarge:
+            return frame
+        schema = "sap" if name == "supportedAppProtocolRes" else "iso2"
+        message = exi.decode(frame[v2gtp.HEADER_BYTES :], schema)
+        body = message if schema == "sap" else message["V2G_Message"]["Body"]
+        if code is not None:
+            body[name]["ResponseCode"] = code
+        if enlarge and body[name]["ResponseCode"] == "OK":
+            return v2gtp.encode(enlarged(message, self.large_bundle))
+        return v2gtp.encode(exi.encode(message, schema))
+
+
+NO_FAULTS = Faults()

@@ -1,0 +1,57 @@
+"""A CertificateInstallationRes that is larger than it needs to be, and still valid.
+
+Nothing that is signed can grow. The chain of the provisioning service is not signed by the message
+(its certificates are, by their issuers), and ISO 15118-2 allows four sub-CA certificates of 800
+bytes in it: certificates of no use fill its free places. A vehicle finds its path by the issuers'
+names, and ignores them.
+"""
+
+import datetime as dt
+import secrets
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from evcc import exi
+
+LARGEST = 800  # bytes of a certificate [certificateType]
+_PLACES = 4  # sub-CA certificates in a chain [SubCertificatesType]
+_OID = x509.ObjectIdentifier("2.25.329800735698586629295641978511506172918")  # a random one
+
+
+def enlarged(message: dict[str, Any], size: int) -> bytes:
+    """The message as EXI of `size` bytes or some more; as large as possible where the standard
+    ends before that. The message itself is changed."""
+    body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    chain = body["SAProvisioningCertificateChain"]
+    subs = chain.setdefault("SubCertificates", {"Certificate": []})["Certificate"]
+    encoded = exi.encode(message)
+    while len(encoded) < size and len(subs) < _PLACES:
+        subs.append(_certificate(size - len(encoded)))
+        encoded = exi.encode(message)
+    return encoded
+
+
+def _certificate(size: int) -> bytes:
+    """A certificate of `size` bytes or a few more, `LARGEST` at most."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    smallest = len(_padded(key, 0))
+    room = max(min(size, LARGEST - 8) - smallest, 0)  # a longer padding has longer lengths, too
+    return _padded(key, room)
+
+
+def _padded(key: ec.EllipticCurvePrivateKey, padding: int) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Padding of a test")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=30))
+        .add_extension(x509.UnrecognizedExtension(_OID, secrets.token_bytes(padding)), False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(Encoding.DER)

@@ -1,0 +1,42 @@
+"""What a station tells of its connections: for a display, a log, another program."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from plugvault.station.events import Authorized, Message
+from plugvault.tls import Handshake
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A vehicle has opened a connection. peer: its address and port."""
+
+    peer: str
+
+
+@dataclass(frozen=True)
+class TurnedAway:
+    """A connection was closed at once: there are as many as the station takes."""
+
+    peer: str
+    limit: int
+
+
+@dataclass(frozen=True)
+class Secured:
+    """The TLS handshake is complete."""
+
+    handshake: Handshake
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The connection is over. reason: "" after a SessionStop; authorized: whether the session
+    was."""
+
+    reason: str
+    authorized: bool
+
+
+Report = Connected | TurnedAway | Secured | Message | Authorized | Ended
+Listener = Callable[[int, Report], object]  # (number of the connection, from 1 on; the report)
