@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import httpx
@@ -10,10 +11,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc import exi
+from evcc.iso15118_2 import messages
 from fixtures.backend import ISO2, Backend, Json, Vehicle, b64, refused
+from plugvault.contract.iso15118_2 import response
+from plugvault.opcp import ccp as opcp_ccp
+from plugvault.opcp.budget import Budget
 from plugvault.pki import path
 from plugvault.pools import termination
 from plugvault.pools.caller import CPS, MO_EXTERNAL_PKI, MO_HUBJECT_PKI, OEM, Caller
+from plugvault.pools.events import ADMINISTRATORS
+from plugvault.pools.refusals import CAUSES
 
 POOL = "/v1/ccp/signedContractData"
 MISSING = r"^The contract for the given EMAID not found\.$"
@@ -236,6 +243,84 @@ def test_without_a_contract_the_caller_chooses_the_form_of_the_answer(
         assert (answer.status_code, negative(answer)) == (404, "FAILED_NoCertificateAvailable")
     else:
         refused(answer, 404, r"^Contract or Vehicle not found\.$")
+
+
+def told(backend: Backend, vehicle: Vehicle) -> list[Json]:
+    """The causes that the administrators were told about this vehicle."""
+    with backend.ecosystem.store.read() as records:
+        every = records.events.since(0, [ADMINISTRATORS], 10_000)
+    return [json.loads(event.payload) for event in every if event.vehicle == vehicle.pcid]
+
+
+def test_every_cause_has_the_same_answer_and_only_the_administrators_learn_it(
+    backend: Backend, vehicle: Vehicle, caplog: pytest.LogCaptureFixture
+):
+    root = backend.ecosystem.v2g_root
+    unknown, without_root = backend.vehicle(), backend.vehicle()
+    gone = backend.ask(OEM, "DELETE", f"/v1/oem/provCerts/{unknown.pcid}")
+    assert gone.status_code == 200
+    stored(backend, without_root)
+    answers = {
+        "no-contract": (vehicle, backend.install(vehicle.request(root))),
+        "unknown-vehicle": (unknown, backend.install(unknown.request(root))),
+        "root-not-listed": (
+            without_root,
+            backend.install(without_root.request(backend.ecosystem.mo_root)),
+        ),
+    }
+    assert {answer.status_code for _, answer in answers.values()} == {404}
+    assert len({answer.content for _, answer in answers.values()}) == 1
+    for cause, (car, _) in answers.items():
+        (payload,) = told(backend, car)
+        assert (payload["cause"], payload["pcid"]) == (cause, car.pcid)
+        assert payload["remedy"] == CAUSES[cause].remedy
+        assert f"no contract for {car.pcid}: {cause}: {CAUSES[cause].meaning}" in caplog.text
+
+
+def test_a_flood_of_refusals_is_a_bounded_number_of_events(
+    backend: Backend, vehicle: Vehicle, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(opcp_ccp, "_REFUSALS", Budget(at_once=2, per_second=0.001))
+    request = vehicle.request(backend.ecosystem.v2g_root)
+    assert {backend.install(request).status_code for _ in range(4)} == {404}
+    assert len(told(backend, vehicle)) == 2
+
+
+def test_a_partner_that_asks_for_an_unknown_vehicle_is_no_event(
+    backend: Backend, vehicle: Vehicle
+):
+    request = vehicle.request(backend.ecosystem.v2g_root)
+    backend.ask(OEM, "DELETE", f"/v1/oem/provCerts/{vehicle.pcid}")
+    assert backend.install(request, headers={"broadcast": "true"}).status_code == 404
+    assert told(backend, vehicle) == []
+
+
+def update_request(session_id: bytes) -> str:
+    body = {
+        "Id": "id1",
+        "ContractSignatureCertChain": {"Certificate": b"leaf"},
+        "eMAID": "DEPVAC00000000",
+        "ListOfRootCertificateIDs": {
+            "RootCertificateID": [{"X509IssuerName": "CN=Root", "X509SerialNumber": 1}]
+        },
+    }
+    return b64(exi.encode(messages.envelope(session_id, "CertificateUpdateReq", body)))
+
+
+@pytest.mark.parametrize("length", [1, 8])
+def test_an_update_is_answered_as_an_update_that_is_not_available(backend: Backend, length: int):
+    session_id = b"\x07" * length
+    answer = backend.install(update_request(session_id))
+    assert answer.status_code == 404
+    (content,) = answer.json()["CCPResponse"]["emaidContent"]
+    raw = base64.b64decode(content["messageDef"]["certificateInstallationRes"])
+    assert raw == response.negative_update(session_id)
+
+
+def test_an_update_is_refused_in_words_where_no_exi_is_wanted(backend: Backend):
+    answer = backend.install(update_request(b"1"), headers={"alwaysReturnEXI": "false"})
+    refused(answer, 404, r"^A contract is not updated here: .* CertificateInstallationReq\.$")
+    refused(backend.install(update_request(bytes(9))), 400, "EXI format is invalid!")
 
 
 @pytest.mark.parametrize("header", ["true", "false"])

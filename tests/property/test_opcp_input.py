@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from bundles import VEHICLE, signed
 from evcc import csr
-from evcc.iso15118_2.messages import distinguished_name
 from plugvault.contract.iso15118_2 import xml
 from plugvault.contract.iso15118_2.bundle import to_exi
 from plugvault.contract.iso15118_2.response import ResponseError, with_session_id
 from plugvault.contract.iso15118_2.xml import XmlError
 from plugvault.pki import request
 from plugvault.pki.keys import raw_signer
-from plugvault.pki.names import attributes
 from plugvault.pki.request import RequestError
 from plugvault.pools.errors import PoolError
 from plugvault.pools.installation import BAD_EXI, read_request
@@ -76,23 +74,3 @@ def test_any_message_gets_the_session_id_or_an_error(data: bytes, session_id: by
     except ResponseError:
         return
     assert with_session_id(changed, session_id) == changed
-
-
-@given(st.text(max_size=200))
-@example("CN=" + "\\" * 200)
-def test_any_text_is_read_as_a_name(text: str):
-    for name, value in attributes(text):
-        assert name in {"CN", "OU", "O", "C", "DC"}
-        assert value == value.strip()
-
-
-NAMES = st.dictionaries(
-    st.sampled_from(["CN", "OU", "O", "C", "DC"]),
-    st.text('AZaz09 ,+=\\"<>;#.', min_size=1, max_size=20).filter(lambda t: t == t.strip()),
-    min_size=1,
-)
-
-
-@given(NAMES)
-def test_a_name_as_vehicles_write_it_is_read_back(names: dict[str, str]):
-    assert attributes(distinguished_name(names)) == frozenset(names.items())

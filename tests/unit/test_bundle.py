@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,9 +13,14 @@ from evcc import exi, signature
 from fixtures.pools import authority
 from plugvault.contract.iso15118_2 import issue as contract_issue
 from plugvault.contract.iso15118_2 import response
-from plugvault.contract.iso15118_2.bundle import NO_SESSION, to_exi
+from plugvault.contract.iso15118_2.bundle import NO_SESSION, SIGNED, to_exi
 from plugvault.contract.iso15118_2.issue import issue_contract
-from plugvault.contract.iso15118_2.response import ResponseError, negative, with_session_id
+from plugvault.contract.iso15118_2.response import (
+    ResponseError,
+    negative,
+    negative_update,
+    with_session_id,
+)
 from plugvault.pki.verify import verify_p256
 from world import EMAID, NOW
 
@@ -65,14 +72,36 @@ def test_only_a_v2g_message_gets_a_session_id(data: bytes):
         with_session_id(data, b"12345678")
 
 
-def test_the_negative_response_is_the_published_one():
-    assert negative(bytes.fromhex("2a3dc6d75411f647")) == PUBLISHED_NEGATIVE
+def negative_body(message: bytes, name: str) -> dict[str, Any]:
+    body: dict[str, Any] = exi.decode(message)["V2G_Message"]["Body"][name]
+    assert body["ResponseCode"] == "FAILED_NoCertificateAvailable"
+    return body
+
+
+NAMES = {"CertificateInstallationRes": negative, "CertificateUpdateRes": negative_update}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_negative_response_has_the_lengths_and_ids_of_the_schema(name: str):
+    """The published one has an eMAID of one character and Ids that are no NCName."""
+    message = NAMES[name](b"12345678")
+    assert exi.decode(message)["V2G_Message"]["Header"]["SessionID"] == b"12345678"
+    body = negative_body(message, name)
+    assert 14 <= len(body["eMAID"]["value"]) <= 15
+    ids = [body[element]["Id"] for _, element in SIGNED]
+    assert ids == ["id1", "id2", "id3", "id4"]
+    assert body.get("RetryCounter") == (None if name == "CertificateInstallationRes" else -1)
+
+
+def test_the_published_negative_response_is_still_read():
+    assert negative_body(PUBLISHED_NEGATIVE, "CertificateInstallationRes")["eMAID"]["value"] == "0"
     assert len(PUBLISHED_NEGATIVE) == 58
 
 
-def test_a_negative_response_is_not_taken_for_a_contract():
+@pytest.mark.parametrize("message", [PUBLISHED_NEGATIVE, negative(b"\0")])
+def test_a_negative_response_is_not_taken_for_a_contract(message: bytes):
     with pytest.raises(ResponseError, match="FAILED_NoCertificateAvailable"):
-        response.read(exi.decode(PUBLISHED_NEGATIVE))
+        response.read(exi.decode(message))
 
 
 def test_the_plain_key_is_overwritten_when_it_is_sealed(monkeypatch: pytest.MonkeyPatch):

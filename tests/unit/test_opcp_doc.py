@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
-from plugvault.pools import ccp, cps
+from plugvault.pki.issuer_names import TOLERANCES
+from plugvault.pools import ccp, cps, installation
 from plugvault.pools.authorization import EVERYONE
 from plugvault.pools.caller import OPERATORS, Caller
 
@@ -99,11 +100,22 @@ def nameless(call: str) -> str:
 
 def listed_checks(heading: str) -> list[str]:
     """The rows of the table of checks below a heading."""
-    section = DOCUMENT.read_text().partition(f"### {heading}")[2].partition("\n### ")[0]
-    return re.findall(r"^\| `([a-z-]+)`(?: to `[a-z-]+`)? \|", section, re.M)
+    section = DOCUMENT.read_text().partition(f"### {heading}")[2].partition("\n###")[0]
+    return re.findall(r"^\| `([a-z0-9-]+)`(?: to `[a-z0-9-]+`)? \|", section, re.M)
+
+
+def test_tolerances_of_names_are_those_of_the_table():
+    section = (
+        DOCUMENT.read_text().partition("spells the name of its root")[2].partition("\n###")[0]
+    )
+    cells = re.findall(r"^\| (`.*?) \|", section, re.M)
+    listed = [name for cell in cells for name in re.findall("`([a-z-]+)`", cell)]
+    assert set(listed) == set(TOLERANCES)
 
 
 def test_rows_of_the_checks_are_those_of_the_tables():
+    at_a_station = [name for name, _ in installation.REQUEST + installation.INSTALL]
+    assert listed_checks("CCP: the contract of a vehicle") == at_a_station
     sign, store = ([name for name, _ in table] for table in (cps.SIGN, ccp.STORE))
     assert listed_checks("CPS: contract data") == sign
     *listed, shared = listed_checks("CCP: signed contracts")

@@ -1,5 +1,6 @@
 """CCP: signed contracts for stations and makers [OPCP 1.0.0, ccp.v1]."""
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -8,6 +9,7 @@ from pydantic import Field
 
 from plugvault.contract.iso15118_2 import response, xml
 from plugvault.contract.iso15118_2.bundle import ISO2, NO_SESSION
+from plugvault.opcp.budget import Budget
 from plugvault.opcp.contract_data import Fingerprint, Metadata, RootFingerprint
 from plugvault.opcp.execution import asks_partners, local
 from plugvault.opcp.fields import (
@@ -25,14 +27,20 @@ from plugvault.opcp.fields import (
     encode,
 )
 from plugvault.opcp.rights import may
-from plugvault.opcp.services import Bundle
+from plugvault.opcp.services import Bundle, Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
 from plugvault.pools import ccp, installation, pcp
 from plugvault.pools.caller import Caller
-from plugvault.pools.errors import PoolError
+from plugvault.pools.errors import PoolError, WithheldError
+from plugvault.pools.installation import UpdateError, VehicleRequest
 from plugvault.pools.records import Contract
+from plugvault.pools.refusals import CAUSES
 from plugvault.pools.repositories import Records
+
+log = logging.getLogger("plugvault.opcp")
+
+_REFUSALS = Budget(at_once=100, per_second=1.0)  # events of refusals, for each caller
 
 router = APIRouter(prefix="/v1/ccp", tags=["CCP: signed contracts"])
 Maker = Annotated[Caller, Depends(may("ccp.vehicle"))]
@@ -59,7 +67,7 @@ class SignedContractRequest(Wire):
 @router.post("/signedContractData", summary="Get the contract of a vehicle at a station")
 @local(unless=asks_partners)
 def install(
-    _: Annotated[Caller, Depends(may("ccp.install"))],
+    caller: Annotated[Caller, Depends(may("ccp.install"))],
     services: AppServices,
     body: CertificateInstallationBody,
     always_exi: Annotated[bool, Header(alias="alwaysReturnEXI")] = True,
@@ -70,11 +78,15 @@ def install(
 
     Without a contract the status is 404, with the negative response as EXI for the vehicle, or
     with an error body when `alwaysReturnEXI` is false. A published example has 200; a caller that
-    does not decode the EXI would take that for an installation. A request without the vehicle's
-    signature always gets an error body.
+    does not decode the EXI would take that for an installation. A CertificateUpdateReq always gets
+    a negative CertificateUpdateRes. A request without the vehicle's signature always gets an error
+    body.
     """
     raw = checked(body.certificate_installation_req, installation.BAD_EXI)
-    request = installation.read_request(raw)
+    try:
+        request = installation.read_request(raw)
+    except UpdateError as error:
+        return _refusal(error, always_exi, response.negative_update(error.session_id))
     pcid = installation.check_signature(request)
     if services.peers:  # the copy of a partner's vehicle may be out of date
         services.peers.refresh_vehicle(pcid)
@@ -82,17 +94,14 @@ def install(
     try:
         with services.store.write() as records:
             contract = installation.install(records, request, pcid, now)
-    except PoolError as error:
-        if error.reason != "not-found":
-            raise
+    except WithheldError as error:
         peers = None if broadcast else services.peers
         foreign = peers.install(raw, request.roots) if peers else None
         if foreign:
             return _positive(foreign, request.session_id)
-        if not always_exi:
-            raise
-        negative = response.negative(request.session_id)
-        return JSONResponse(_answer({"certificateInstallationRes": encode(negative)}), 404)
+        if not (broadcast and error.cause == "unknown-vehicle"):  # partners ask for any vehicle
+            _tell_refused(services, caller, request, error)
+        return _refusal(error, always_exi, response.negative(request.session_id))
     return _positive(contract, request.session_id)
 
 
@@ -203,6 +212,31 @@ def set_default(
     with services.store.write() as records:
         ccp.set_default(records, caller, pcid, emaid)
     return Response()
+
+
+def _refusal(error: PoolError, always_exi: bool, negative: bytes) -> JSONResponse:
+    """The same for every cause. Raises the error where the caller wants no EXI."""
+    if not always_exi:
+        raise error
+    return JSONResponse(_answer({"certificateInstallationRes": encode(negative)}), 404)
+
+
+def _tell_refused(
+    services: Services, caller: Caller, request: VehicleRequest, error: WithheldError
+) -> None:
+    """Tell the operator of the ecosystem why: in the log, and within limits by an event."""
+    within_limits = not _REFUSALS.wait(caller.client_id)
+    level = logging.WARNING if within_limits else logging.INFO
+    cause = CAUSES[error.cause]
+    text = "no contract for %s: %s: %s %r %s"
+    log.log(
+        level, text, request.pcid, error.cause, cause.meaning, error.circumstances, cause.remedy
+    )
+    if not within_limits:
+        return
+    _REFUSALS.spend(caller.client_id)
+    with services.store.write() as records:
+        installation.tell_refused(records, request, error, caller.signature, services.clock())
 
 
 def _positive(bundle: Bundle | Contract, session_id: bytes) -> JSONResponse:

@@ -177,12 +177,12 @@ def _root(provision: _Provision) -> None:
         fingerprint = provision.contract.root_fingerprint
         root = provision.records.roots.by_fingerprint(fingerprint)
         if provision.fingerprint.lower() not in (fingerprint, root and root.root_id):
-            provision.refuse()
+            provision.refuse("other-root", fingerprint)
 
 
 def _vehicle(provision: _Provision) -> None:
     if provision.contract.vehicle != provision.pcid.upper():
-        provision.refuse()
+        provision.refuse("other-vehicle", provision.contract.emaid)
 
 
 # A contract, before its data are shown; and before its maker gets it.

@@ -19,10 +19,11 @@ from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2 import response
 from plugvault.contract.iso15118_2.bundle import ISO2, Message
 from plugvault.pki import path
+from plugvault.pki.names import timestamp
 from plugvault.pki.verify import verify_p256
 from plugvault.pools import certificates, contracts, envelopes, pcp
 from plugvault.pools.caller import read_emaid, read_pcid
-from plugvault.pools.errors import PoolError, UnknownRootError
+from plugvault.pools.errors import PoolError, UnknownRootError, WithheldError
 from plugvault.pools.records import Contract, Provisioning
 from plugvault.pools.repositories import Records
 
@@ -249,33 +250,40 @@ DESTINATION: Table[PoolSubmission] = (
 @dataclass(kw_only=True)
 class Provision:
     """A contract on its way out of CCP. `stored`: the contract in CCP, None without one;
-    `refusal`: the sentence of every refusal, so that none tells what exists."""
+    `absence`: the cause of a refusal without one; `refusal`: the sentence of every refusal, so
+    that none tells what exists."""
 
     records: Records
     now: float
     stored: Contract | None
+    absence: str = "no-contract"
     refusal: str = contracts.MISSING
     contract: Contract = field(init=False)
 
-    def refuse(self) -> NoReturn:
-        raise PoolError("not-found", self.refusal)
+    def refuse(self, cause: str, circumstances: str = "") -> NoReturn:
+        """`cause`: of `refusals.CAUSES`; with `circumstances` for the operator alone."""
+        raise WithheldError(self.refusal, cause, circumstances)
 
 
 def _contract(provision: Provision) -> None:
     if provision.stored is None:
-        provision.refuse()
+        provision.refuse(provision.absence)
     provision.contract = provision.stored
 
 
 def _is_current(provision: Provision) -> None:
-    contract = provision.contract
-    if not contract.not_before <= provision.now <= contract.not_after:
-        provision.refuse()
+    contract, now = provision.contract, provision.now
+    if now < contract.not_before:
+        begins = timestamp(contract.not_before)
+        provision.refuse("contract-not-yet-valid", f"{contract.emaid} from {begins}")
+    if contract.not_after < now:
+        ended = timestamp(contract.not_after)
+        provision.refuse("contract-expired", f"{contract.emaid} until {ended}")
 
 
 def _is_unrevoked(provision: Provision) -> None:
     if contracts.is_revoked(provision.records, provision.contract):
-        provision.refuse()
+        provision.refuse("contract-revoked", provision.contract.emaid)
 
 
 USABLE: Table[Provision] = (

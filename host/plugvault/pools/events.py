@@ -16,11 +16,12 @@ from pydantic_core import to_json
 from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, serial_hex, timestamp
-from plugvault.pools.caller import ANY, Caller
+from plugvault.pools.caller import ADMIN, ANY, Caller
 from plugvault.pools.records import Contract, Delivery, Event, Root
 from plugvault.pools.repositories import Records
 
 EVERYONE = "*"
+ADMINISTRATORS = "@admin"  # neither a WMI nor a provider identifier
 CURVE = "secp256r1"  # of contracts, which are of ISO 15118-2; OPCP calls it their algorithm
 
 ROOT_EVENTS = ("root.cert.added", "root.cert.expired", "root.cert.revoked")
@@ -37,7 +38,11 @@ MO_EVENTS = (
     "mo.contract.queued.to.oem",
 )
 OEM_EVENTS = ("oem.contract.created", "oem.contract.updated", "oem.contract.deleted")
-KINDS = (*ROOT_EVENTS, *MO_EVENTS, *OEM_EVENTS)
+KINDS = (*ROOT_EVENTS, *MO_EVENTS, *OEM_EVENTS)  # a webhook can subscribe to these
+# For administrators, in the stream and in `plugvault ecosystem events`. OPCP has none of them.
+REFUSED = "ccp.installation.refused"
+TOLERATED = "ccp.installation.tolerated"
+ADMIN_EVENTS = (REFUSED, TOLERATED)
 
 
 def publish(
@@ -51,10 +56,10 @@ def publish(
 ) -> Event:
     """Write an event and its deliveries; they are sent after the transaction of `records`.
 
-    `audience`: a WMI, a provider, or EVERYONE; `vehicle`: PCID in upper case, for events that
-    must arrive in order.
+    `audience`: a WMI, a provider, EVERYONE or ADMINISTRATORS; `vehicle`: PCID in upper case, for
+    events that must arrive in order.
     """
-    if kind not in KINDS:
+    if kind not in KINDS + ADMIN_EVENTS:
         raise ValueError(kind)
     written = to_json(payload).decode()
     event = Event(_new_id(), kind, int(now), audience, written, vehicle, namespace)
@@ -90,7 +95,9 @@ def envelope(event: Event) -> dict[str, Any]:
 def audiences(caller: Caller) -> frozenset[str] | None:
     """The audiences of a caller; None: all events."""
     scopes = caller.wmis | caller.providers
-    return None if ANY in scopes else scopes | {EVERYONE}
+    if ANY in scopes:
+        return None
+    return scopes | {EVERYONE} | ({ADMINISTRATORS} if ADMIN in caller.roles else set())
 
 
 def contract_payload(records: Records, contract: Contract) -> dict[str, Any]:

@@ -5,24 +5,43 @@ certificate that PCP holds now. The vehicle gets its default contract, if the re
 root above the contract's CPS.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from evcc import exi, signature
+from evcc.iso15118_2 import messages
 from evcc.x509 import Certificate, CertificateError
 from plugvault.contract.iso15118_2.bundle import ISO2, NO_SESSION, Message
-from plugvault.pki import names, path
+from plugvault.pki import path
+from plugvault.pki.names import distinguished_name, serial_hex, timestamp
 from plugvault.pki.verify import verify_p256
-from plugvault.pools import checks, contracts, pcp
+from plugvault.pools import checks, contracts, events, listed_roots, pcp
 from plugvault.pools.caller import read_pcid
-from plugvault.pools.errors import PoolError
+from plugvault.pools.errors import PoolError, WithheldError
+from plugvault.pools.listed_roots import AmbiguousError, ListedRoot
 from plugvault.pools.records import Contract, Provisioning
+from plugvault.pools.refusals import CAUSES
 from plugvault.pools.repositories import Records
+
+log = logging.getLogger("plugvault.pools")
 
 SESSION_ID = 8  # bytes at most
 NOTHING = "Contract or Vehicle not found."
 BAD_EXI = "EXI format is invalid!"
 BAD_SIGNATURE = "The signature of the certificateInstallationReq is invalid."
+NO_UPDATE = (
+    "A contract is not updated here: the vehicle installs it with a CertificateInstallationReq."
+)
+_LONGEST_LIST = 1000  # characters of a vehicle's list of roots in an event
+
+
+class UpdateError(PoolError):
+    """A CertificateUpdateReq: its answer is the same for every vehicle and contract."""
+
+    def __init__(self, session_id: bytes) -> None:
+        super().__init__("not-found", NO_UPDATE)
+        self.session_id = session_id
 
 
 @dataclass
@@ -86,28 +105,50 @@ REQUEST: checks.Table[VehicleRequest] = (
 
 @dataclass(kw_only=True)
 class _Installation(checks.Provision):
-    """A vehicle's default contract on its way to a station."""
+    """A vehicle's default contract on its way to a station. `listed_root`: the vehicle's name of
+    the V2G root above the CPS."""
 
     request: VehicleRequest
     vehicle: Provisioning | None
+    listed_root: ListedRoot = field(init=False)
 
 
 def _vehicle(installation: _Installation) -> None:
-    vehicle = installation.vehicle
-    if vehicle is None or vehicle.certificate != installation.request.certificate:
-        installation.refuse()
+    vehicle, request = installation.vehicle, installation.request
+    if vehicle is None:
+        installation.refuse("unknown-vehicle", request.pcid)
+    if vehicle.certificate != request.certificate:
+        stored = path.read(vehicle.certificate)
+        installation.refuse(
+            "other-certificate",
+            f"in PCP: serial number {serial_hex(stored.serial)} of {timestamp(stored.not_before)};"
+            f" in the request: {serial_hex(request.leaf.serial)}"
+            f" of {timestamp(request.leaf.not_before)}",
+        )
 
 
 def _vehicle_path(installation: _Installation) -> None:
     vehicle = installation.vehicle
-    if vehicle is None or not pcp.is_good(installation.records, vehicle, installation.now):
-        installation.refuse()
+    problem = vehicle and pcp.problem(installation.records, vehicle, installation.now)
+    if problem:
+        installation.refuse("vehicle-not-valid", problem)
 
 
 def _v2g_root(installation: _Installation) -> None:
-    fingerprint = installation.contract.root_fingerprint
-    if not is_listed(installation.records, fingerprint, installation.request.roots):
-        installation.refuse()
+    records, fingerprint = installation.records, installation.contract.root_fingerprint
+    root = records.roots.by_fingerprint(fingerprint)
+    if root is None:
+        installation.refuse("root-missing", fingerprint)
+    try:
+        listed = listed_roots.find(records, root, installation.request.roots)
+    except AmbiguousError as error:
+        installation.refuse("root-ambiguous", str(error))
+    if listed is None:
+        names = "; ".join(f"{name} {serial_hex(n)}" for name, n in installation.request.roots)
+        certificate = path.read(root.certificate)
+        wanted = f"{distinguished_name(certificate.names)} {serial_hex(certificate.serial)}"
+        installation.refuse("root-not-listed", f"{wanted} is none of: {names[:_LONGEST_LIST]}")
+    installation.listed_root = listed
 
 
 # The default contract of a vehicle, before a station gets it.
@@ -120,12 +161,18 @@ INSTALL: checks.Table[_Installation] = (
 
 
 def read_request(raw: bytes) -> VehicleRequest:
-    """Decode a vehicle's request (EXI). Raises PoolError("invalid", "EXI format is invalid!")."""
+    """Decode a vehicle's request (EXI).
+
+    Raises PoolError("invalid", "EXI format is invalid!"), UpdateError for a CertificateUpdateReq.
+    """
     try:
-        request = VehicleRequest(exi.decode(raw))
+        message = exi.decode(raw)
     except exi.ExiError as error:
         raise PoolError("invalid", BAD_EXI) from error
-    return checks.run(REQUEST[:1], request)
+    session_id, name, _, _ = messages.opened(message)
+    if name == "CertificateUpdateReq" and len(session_id) <= SESSION_ID:
+        raise UpdateError(session_id or NO_SESSION)
+    return checks.run(REQUEST[:1], VehicleRequest(message))
 
 
 def check_signature(request: VehicleRequest) -> str:
@@ -139,29 +186,71 @@ def check_signature(request: VehicleRequest) -> str:
 def install(records: Records, request: VehicleRequest, pcid: str, now: float) -> Contract:
     """The contract for a vehicle at a station, and its operator is told.
 
-    `pcid`: from `check_signature`. Raises PoolError("not-found", "Contract or Vehicle not found.")
-    when a check of `INSTALL` fails.
+    `pcid`: from `check_signature`. Raises WithheldError("Contract or Vehicle not found.") when a
+    check of `INSTALL` fails.
     """
-    name = pcid.upper()
-    records.lock(name)
-    vehicle, its_contracts = records.vehicle_with_contracts(name, ISO2)
-    installation = _Installation(
+    records.lock(pcid.upper())
+    installation = checks.run(INSTALL, prepare(records, request, pcid, now))
+    contract, listed_root = installation.contract, installation.listed_root
+    if listed_root.tolerances:
+        log.info("%s: tolerated %s in %r", pcid, _joined(listed_root), listed_root.name)
+        if contract.delivered is None:
+            _tell_tolerated(records, installation, now)
+    contracts.deliver(records, contract, now)
+    return contract
+
+
+def prepare(records: Records, request: VehicleRequest, pcid: str, now: float) -> _Installation:
+    """What the checks of `INSTALL` run on."""
+    vehicle, its_contracts = records.vehicle_with_contracts(pcid.upper(), ISO2)
+    return _Installation(
         records=records,
         now=now,
         stored=next((contract for contract in its_contracts if contract.default), None),
+        absence="no-default" if its_contracts else "no-contract",
         refusal=NOTHING,
         request=request,
         vehicle=vehicle,
     )
-    contract = checks.run(INSTALL, installation).contract
-    contracts.deliver(records, contract, now)
-    return contract
+
+
+def tell_refused(
+    records: Records, request: VehicleRequest, error: WithheldError, who: str, now: float
+) -> None:
+    """Tell the administrators why a vehicle got no contract. `who`: the caller."""
+    payload = {
+        "pcid": request.pcid,
+        "cause": error.cause,
+        "meaning": CAUSES[error.cause].meaning,
+        "circumstances": error.circumstances,
+        "remedy": CAUSES[error.cause].remedy,
+        "caller": who,
+    }
+    vehicle = request.pcid.upper()
+    events.publish(records, events.REFUSED, events.ADMINISTRATORS, payload, now, vehicle)
+
+
+def _tell_tolerated(records: Records, installation: _Installation, now: float) -> None:
+    contract, listed_root = installation.contract, installation.listed_root
+    payload = {
+        "pcid": contract.pcid,
+        "emaid": contract.emaid,
+        "rootName": listed_root.name,
+        "tolerances": sorted(listed_root.tolerances),
+    }
+    events.publish(
+        records, events.TOLERATED, events.ADMINISTRATORS, payload, now, contract.vehicle
+    )
+
+
+def _joined(listed_root: ListedRoot) -> str:
+    return ", ".join(sorted(listed_root.tolerances))
 
 
 def is_listed(records: Records, fingerprint: str, roots: Sequence[tuple[str, int]]) -> bool:
     """Whether a V2G root of RCP is among the roots that a vehicle's request lists."""
     root = records.roots.by_fingerprint(fingerprint)
-    if root is None:
+    try:
+        return root is not None and listed_roots.find(records, root, roots) is not None
+    except AmbiguousError:
         return False
-    certificate = path.read(root.certificate)
-    return any(names.is_root_of(certificate, name, serial) for name, serial in roots)

@@ -101,11 +101,16 @@ def find(records: Records, pcid: str, now: float) -> Provisioning | None:
 
 def is_good(records: Records, vehicle: Provisioning, now: float) -> bool:
     """Whether a vehicle's path is valid now and no certificate on it is revoked."""
+    return problem(records, vehicle, now) is None
+
+
+def problem(records: Records, vehicle: Provisioning, now: float) -> str | None:
+    """The reason why a vehicle's certificate is not valid now, in OPCP's words; None: it is."""
     try:
         _check(records, vehicle.certificate, vehicle.sub2, vehicle.sub1, now)
-    except PoolError:
-        return False
-    return True
+    except PoolError as error:
+        return error.detail
+    return None
 
 
 def delete(records: Records, caller: Caller, pcid: str, now: float) -> None:

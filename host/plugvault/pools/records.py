@@ -160,9 +160,9 @@ class Endpoint:
 class Event:
     """An event of a pool; key: `event_id`. `kind`: such as "oem.contract.created".
 
-    `audience`: a WMI, a provider, or "*" for everyone; `vehicle`: upper-case PCID, or empty;
-    the events of a vehicle keep their order; `payload`: JSON; `sequence`: from the store, it
-    grows in the order in which transactions end.
+    `audience`: a WMI, a provider, "*" for everyone, or "@admin"; `vehicle`: upper-case PCID, or
+    empty; the events of a vehicle keep their order; `payload`: JSON; `sequence`: from the store,
+    it grows in the order in which transactions end.
     """
 
     event_id: str

@@ -1,4 +1,4 @@
-"""CertificateInstallationRes: set its SessionID, parse it, and make the negative response.
+"""CertificateInstallationRes: set its SessionID, parse it, and make the negative responses.
 
 `read` parses only; the callers check (pools, roles, vehicle).
 """
@@ -12,6 +12,8 @@ from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import SIGNED, Message
 
 _START = b"\x80\x98"  # EXI header, V2G_Message, Header: 18 bits, the rest of them zero
+NO_RETRY = -1  # RetryCounter
+_SHORTEST_EMAID = 14
 _SHIFT = 2  # bits of the third byte that belong to them
 
 
@@ -79,35 +81,35 @@ def read(message: Message) -> Response:
 
 
 def negative(session_id: bytes) -> bytes:
-    """A pool's response without a contract: FAILED_NoCertificateAvailable, unsigned, 58 bytes.
+    """A pool's CertificateInstallationRes without a contract: FAILED_NoCertificateAvailable.
 
-    The mandatory elements hold dummies and the header names the sender, in the form of the
-    published pool.
+    Unsigned; the mandatory elements hold dummies that are valid by the schema. The published pool
+    has the same message with an eMAID of one character, which some vehicles cannot read.
     """
-    dummy: dict[str, Any] = {"Id": "0", "value": b"\x00"}
-    return exi.encode(
-        {
-            "V2G_Message": {
-                "Header": {
-                    "SessionID": session_id,
-                    "Notification": {
-                        "FaultCode": "UnknownError",
-                        "FaultMsg": "CPO certInstall status",
-                    },
-                },
-                "Body": {
-                    "CertificateInstallationRes": {
-                        "ResponseCode": "FAILED_NoCertificateAvailable",
-                        "SAProvisioningCertificateChain": {"Certificate": b"\x00"},
-                        "ContractSignatureCertChain": {"Certificate": b"\x00"},
-                        "ContractSignatureEncryptedPrivateKey": dummy,
-                        "DHpublickey": dummy,
-                        "eMAID": {"Id": "0", "value": "0"},
-                    }
-                },
-            }
-        }
-    )
+    return _negative(session_id, "CertificateInstallationRes", "certificate installation", {})
+
+
+def negative_update(session_id: bytes) -> bytes:
+    """A pool's CertificateUpdateRes without a contract, as `negative`. RetryCounter -1: the
+    vehicle need not try again."""
+    members = {"RetryCounter": NO_RETRY}
+    return _negative(session_id, "CertificateUpdateRes", "certificate update", members)
+
+
+def _negative(session_id: bytes, name: str, subject: str, members: dict[str, Any]) -> bytes:
+    chain = {"Certificate": b"\x00"}
+    notification = {"FaultCode": "UnknownError", "FaultMsg": f"no {subject}"}
+    body = {
+        "ResponseCode": "FAILED_NoCertificateAvailable",
+        "SAProvisioningCertificateChain": chain,
+        "ContractSignatureCertChain": {"Id": "id1", **chain},
+        "ContractSignatureEncryptedPrivateKey": {"Id": "id2", "value": b"\x00"},
+        "DHpublickey": {"Id": "id3", "value": b"\x00"},
+        "eMAID": {"Id": "id4", "value": "0" * _SHORTEST_EMAID},
+        **members,
+    }
+    header = {"SessionID": session_id, "Notification": notification}
+    return exi.encode({"V2G_Message": {"Header": header, "Body": {name: body}}})
 
 
 def _chain(value: Message) -> tuple[bytes, tuple[bytes, ...]]:
