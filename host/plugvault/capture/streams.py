@@ -1,0 +1,170 @@
+"""TCP connections put together again from their segments: reordered, retransmitted, lost.
+
+A segment counts once, at the time when the bytes before it were there. Bytes that the capture has
+lost leave a gap, which the next `Chunk` of that direction names.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from plugvault.capture.layers import Segment
+from plugvault.capture.packets import ACK, FIN, RST, SYN, Endpoint
+
+CONNECTIONS = 10_000  # followed at most; further ones are counted
+_EARLY = 256  # segments of a direction that wait for an earlier one
+_WRAP = 1 << 32
+
+
+class Chunk(NamedTuple):
+    """Bytes in order. time: nanoseconds since 1970. lost: bytes missing before them."""
+
+    time: int
+    by_client: bool
+    data: bytes
+    lost: int = 0
+
+
+@dataclass
+class _Direction:
+    next: int | None = None  # sequence number of the next byte
+    time: int = 0  # of the last byte
+    early: dict[int, Segment] = field(default_factory=dict)
+
+
+@dataclass
+class Connection:
+    """client: the end that opened it, or, if the capture began later, that sent first. end: "" or
+    how it ended: "closed by" or "reset by" and "client" or "server"."""
+
+    client: Endpoint
+    server: Endpoint
+    began: int
+    has_start: bool
+    end: str = ""
+    repeated: int = 0  # segments that were sent again
+    chunks: list[Chunk] = field(default_factory=list)
+    _directions: dict[bool, _Direction] = field(
+        default_factory=lambda: {True: _Direction(), False: _Direction()}
+    )
+
+    @property
+    def lost(self) -> int:
+        """Bytes that the capture has not."""
+        return sum(chunk.lost for chunk in self.chunks)
+
+    def feed(self, segment: Segment) -> None:
+        by_client = segment.source == self.client
+        direction = self._directions[by_client]
+        if segment.flags & SYN:
+            direction.next = (segment.sequence + 1) % _WRAP
+            return
+        if direction.next is None:
+            direction.next = segment.sequence
+        if segment.data or segment.lost:
+            self._take(by_client, direction, segment)
+        if not self.end and segment.flags & (FIN | RST):
+            verb = "reset" if segment.flags & RST else "closed"
+            self.end = f"{verb} by {'client' if by_client else 'server'}"
+
+    def finish(self) -> None:
+        """No segment follows: what waits for lost ones is taken as it is."""
+        for by_client, direction in self._directions.items():
+            while direction.early:
+                self._skip(by_client, direction)
+        self.chunks.sort(key=lambda chunk: chunk.time)
+
+    def _take(self, by_client: bool, direction: _Direction, segment: Segment) -> None:
+        ahead = _ahead(direction, segment)
+        if ahead > 0:
+            known = direction.early.get(segment.sequence)
+            if known is None or len(known.data) < len(segment.data):
+                direction.early[segment.sequence] = segment
+            if len(direction.early) > _EARLY:
+                self._skip(by_client, direction)
+            return
+        self._append(by_client, direction, segment, -ahead)
+        self._drain(by_client, direction)
+
+    def _append(
+        self, by_client: bool, direction: _Direction, segment: Segment, known: int, lost: int = 0
+    ) -> None:
+        """Add the bytes of a segment after the `known` first ones."""
+        data = segment.data[known:]
+        if not data and known >= len(segment.data) + segment.lost:
+            self.repeated += 1
+            return
+        direction.time = max(direction.time, segment.time)
+        if data or lost:
+            self.chunks.append(Chunk(direction.time, by_client, data, lost))
+        cut = segment.lost - max(known - len(segment.data), 0)
+        if cut > 0:
+            self.chunks.append(Chunk(direction.time, by_client, b"", cut))
+        direction.next = (segment.sequence + len(segment.data) + segment.lost) % _WRAP
+
+    def _drain(self, by_client: bool, direction: _Direction) -> None:
+        """Take what waited and is no longer early."""
+        while direction.early:
+            nearest = min(direction.early.values(), key=lambda early: _ahead(direction, early))
+            ahead = _ahead(direction, nearest)
+            if ahead > 0:
+                return
+            del direction.early[nearest.sequence]
+            self._append(by_client, direction, nearest, -ahead)
+
+    def _skip(self, by_client: bool, direction: _Direction) -> None:
+        """Go on behind a gap, with the nearest segment that waits."""
+        nearest = min(direction.early.values(), key=lambda early: _ahead(direction, early))
+        del direction.early[nearest.sequence]
+        lost = max(_ahead(direction, nearest), 0)
+        self._append(by_client, direction, nearest, 0, lost)
+        self._drain(by_client, direction)
+
+
+class Connections:
+    """All TCP connections of a capture, in the order of their beginnings."""
+
+    def __init__(self) -> None:
+        self.unfollowed = 0  # segments of connections above the limit
+        self._open: dict[tuple[Endpoint, Endpoint], Connection] = {}
+        self._all: list[Connection] = []
+
+    def feed(self, segment: Segment) -> None:
+        key = _key(segment)
+        connection = self._open.get(key)
+        is_start = segment.flags & (SYN | ACK) == SYN
+        if is_start and connection is not None and (connection.chunks or connection.end):
+            connection = None  # the ports are used again
+        if connection is None:
+            if segment.flags & RST or not (segment.data or segment.lost or segment.flags & SYN):
+                return  # the last words of a connection from before the capture
+            if len(self._all) >= CONNECTIONS:
+                self.unfollowed += 1
+                return
+            connection = self._begin(segment)
+            self._open[key] = connection
+            self._all.append(connection)
+        connection.feed(segment)
+
+    def finished(self) -> Iterator[Connection]:
+        """The connections, each complete."""
+        for connection in self._all:
+            connection.finish()
+            yield connection
+
+    def _begin(self, segment: Segment) -> Connection:
+        answers = segment.flags & (SYN | ACK) == SYN | ACK
+        ends = segment.source, segment.destination
+        client, server = reversed(ends) if answers else ends
+        return Connection(client, server, segment.time, bool(segment.flags & SYN))
+
+
+def _key(segment: Segment) -> tuple[Endpoint, Endpoint]:
+    first, second = sorted((segment.source, segment.destination))
+    return first, second
+
+
+def _ahead(direction: _Direction, segment: Segment) -> int:
+    """Bytes between the next expected one and the segment; negative: it begins before."""
+    distance = (segment.sequence - (direction.next or 0)) % _WRAP
+    return distance - _WRAP if distance >= _WRAP // 2 else distance
