@@ -1,18 +1,27 @@
 """Captures for tests: TLS 1.2 as ISO 15118-2 wants it, over memory, recorded by `Capture`."""
 
 import contextlib
+import itertools
 import ssl
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from evcc import exi, signature
+from evcc import x509 as parsed
+from evcc.iso15118_2 import messages
+from evcc.link import v2gtp
 from plugvault.capture import Capture
+from plugvault.station import Offer
+from plugvault.station.iso15118_2.secc import Secc
+from world import EMAID, World, point, sign
 
 CAR, STATION = ("fe80::2%car0", 51000, 0, 7), ("fe80::1%car0", 49152, 0, 7)
 ISO_SUITE = "ECDHE-ECDSA-AES128-SHA256"
@@ -48,12 +57,14 @@ class TlsPair:
         by_car: bool = False,
         keys: bool = True,
         port: int = CAR[1],
+        options: int = 0,
     ) -> None:
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = False
         client.verify_mode = ssl.CERT_NONE
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         for context in (client, server):
+            context.options |= options
             context.minimum_version = context.maximum_version = version
             if version == ssl.TLSVersion.TLSv1_2:
                 context.set_ciphers(suite)
@@ -109,3 +120,75 @@ def converse(pair: TlsPair, messages: Iterable[tuple[bool, bytes]]) -> None:
     """Send each (by the car?, bytes)."""
     for by_car, data in messages:
         pair.send(data, by_car=by_car)
+
+
+def station_chain(world: World) -> tuple[bytes, bytes]:
+    """(chain, private key) of the station in `world`, PEM."""
+    issued = (world.cpo, world.cpo_sub2, world.cpo_sub1)
+    pem = b"".join(each.cert.public_bytes(serialization.Encoding.PEM) for each in issued)
+    assert world.cpo.key is not None
+    key = world.cpo.key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return pem, key
+
+
+def steady_clock(start: int, step: int = 3_000_000) -> Callable[[], int]:
+    """Nanoseconds that go on by `step` with each call."""
+    times = itertools.count(start * 1_000_000_000, step)
+    return lambda: next(times)
+
+
+def session(world: World) -> list[tuple[bool, bytes]]:
+    """(by the car?, V2GTP message) of a whole session with a live installation: our station's
+    answers to requests that keys of `world` have signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = world.provisioning(point(key))
+    dialogue = _Dialogue(world)
+    dialogue.ask("supportedAppProtocolReq", messages.supported_app_protocol_req())
+    dialogue.ask("SessionSetupReq", messages.session_setup_req(bytes(6)))
+    dialogue.ask("ServiceDiscoveryReq", messages.service_discovery_req())
+    dialogue.ask("ServiceDetailReq", messages.service_detail_req(2))
+    services = [(1, None), (2, 1)]
+    selection = messages.payment_service_selection_req("Contract", services)
+    dialogue.ask("PaymentServiceSelectionReq", selection)
+    root = parsed.parse(world.v2g_root.der)
+    request = messages.certificate_installation_req("id1", leaf.der, [root])
+    dialogue.ask("CertificateInstallationReq", request, key)
+    dialogue.answer(world.response(point(key), session_id=dialogue.secc.session_id))
+    dialogue.ask("PaymentDetailsReq", messages.payment_details_req(EMAID, world.contract.chain))
+    body = messages.authorization_req("id1", dialogue.secc.challenge)
+    dialogue.ask("AuthorizationReq", body, world.contract_key)
+    dialogue.ask("SessionStopReq", messages.session_stop_req())
+    return dialogue.frames
+
+
+class _Dialogue:
+    def __init__(self, world: World) -> None:
+        anchors = [world.v2g_root.der, world.mo_root.der]
+        self.secc = Secc(Offer(), anchors, lambda: world.now, 0, secure=True)
+        self.frames: list[tuple[bool, bytes]] = []
+
+    def ask(self, name: str, body: Any, key: ec.EllipticCurvePrivateKey | None = None) -> None:
+        signed = None
+        if key is not None:
+            info = signature.sign([(body["Id"], name, body)], lambda _: b"")["SignedInfo"]
+            value = sign(key, exi.fragment("SignedInfo", info, "xmldsig"))
+            signed = {"SignedInfo": info, "SignatureValue": {"value": value}}
+        payload = (
+            exi.encode({name: body}, "sap")
+            if name.startswith("supported")
+            else exi.encode(messages.envelope(self.secc.session_id, name, body, signed))
+        )
+        frame = v2gtp.encode(payload)
+        self.frames.append((True, frame))
+        self._keep(self.secc.receive(frame, 1)[0])
+
+    def answer(self, response: bytes) -> None:
+        """The operator's answer to a request for a contract."""
+        self._keep(self.secc.fetched(response, 1)[0])
+
+    def _keep(self, frames: list[bytes]) -> None:
+        self.frames += [(False, frame) for frame in frames]

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any
 
-from evcc import exi
+from evcc import exi, protocols
 from evcc.exi import ExiError, grammar
 
 _MESSAGE = 0x4C  # event code of V2G_Message among the roots of iso2, in 7 bits
@@ -37,6 +37,16 @@ def detect(data: bytes) -> str:
             exi.decode(data, schema)
             return schema
     return likely
+
+
+def name_of_foreign(data: bytes) -> str:
+    """What bytes are that no schema decodes, in a few words; "" for unknown ones."""
+    if data[:2] == b"\x01\xfe":
+        name = protocols.of_payload(int.from_bytes(data[2:4], "big"))
+        if name.startswith(protocols.ISO20):
+            return f"a message of {name}: {protocols.LATER}"
+        return "a V2GTP frame: `plugvault inspect` reads it"
+    return f"a message of {protocols.DIN}: {protocols.LATER}" if protocols.is_din(data) else ""
 
 
 def detect_root(document: object) -> str:

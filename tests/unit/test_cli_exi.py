@@ -172,6 +172,19 @@ def test_a_bad_message_is_one_clear_line() -> None:
     refused(run("encode", document=b'{"V2G_Message": {}, "V2G_Message": {}}'), "value")
 
 
+@pytest.mark.parametrize(
+    ("octets", "name"),
+    [
+        ("01fe800200000002801000", "ISO 15118-20 (common messages): not supported (yet)"),
+        ("01fe800400000002801000", "ISO 15118-20 (DC): not supported (yet)"),
+        ("809a0011d020", "DIN 70121: not supported (yet)"),
+        ("01fe8001000000028098", "a V2GTP frame: `plugvault inspect` reads it"),
+    ],
+)
+def test_other_protocols_are_called_by_their_names(octets: str, name: str) -> None:
+    assert name in run("decode", "--hex", document=octets.encode()).stderr
+
+
 @pytest.mark.parametrize("session", ["0", "zz", "0 0", "é", "00 "])
 def test_bad_hexadecimal_names_its_place(session: str) -> None:
     document = {"V2G_Message": {"Header": {"SessionID": session}, "Body": {}}}

@@ -453,7 +453,7 @@ def test_v2gtp_frames() -> None:
     both = inspect(frame + frame, Scope(NOW))
     assert (both.kind, len(both.content["frames"])) == ("V2GTP frames", 2)
     assert "frame 2 (SessionSetupReq): V2GTP length" in verdicts(both, OK)
-    other_type = b"\x01\xfe\x80\x02" + frame[4:]
+    other_type = b"\x01\xfe\x70\x02" + frame[4:]
     assert failed(inspect(other_type, Scope(NOW))) == ["V2GTP payload type"]
     assert failed(inspect(frame + b"garbage!", Scope(NOW))) == ["frame 2 (broken): V2GTP header"]
 

@@ -4,6 +4,7 @@ A segment counts once, at the time when the bytes before it were there. Bytes th
 lost leave a gap, which the next `Chunk` of that direction names.
 """
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,9 +28,20 @@ class Chunk(NamedTuple):
 
 @dataclass
 class _Direction:
-    next: int | None = None  # sequence number of the next byte
+    """Places count from the first byte of the direction; sequence numbers wrap around."""
+
+    sequence: int | None = None  # of the byte at `place`
+    place: int = 0  # of the next byte
     time: int = 0  # of the last byte
-    early: dict[int, Segment] = field(default_factory=dict)
+    early: list[tuple[int, int, Segment]] = field(default_factory=list)  # a heap, by place
+
+    def start(self, sequence: int) -> None:
+        self.sequence = sequence % _WRAP
+
+    def ahead(self, segment: Segment) -> int:
+        """Bytes between the next expected one and the segment; negative: it begins before."""
+        distance = (segment.sequence - (self.sequence or 0)) % _WRAP
+        return distance - _WRAP if distance >= _WRAP // 2 else distance
 
 
 @dataclass
@@ -57,10 +69,11 @@ class Connection:
         by_client = segment.source == self.client
         direction = self._directions[by_client]
         if segment.flags & SYN:
-            direction.next = (segment.sequence + 1) % _WRAP
+            if direction.sequence is None:
+                direction.start(segment.sequence + 1)
             return
-        if direction.next is None:
-            direction.next = segment.sequence
+        if direction.sequence is None:
+            direction.start(segment.sequence)
         if segment.data or segment.lost:
             self._take(by_client, direction, segment)
         if not self.end and segment.flags & (FIN | RST):
@@ -75,49 +88,45 @@ class Connection:
         self.chunks.sort(key=lambda chunk: chunk.time)
 
     def _take(self, by_client: bool, direction: _Direction, segment: Segment) -> None:
-        ahead = _ahead(direction, segment)
-        if ahead > 0:
-            known = direction.early.get(segment.sequence)
-            if known is None or len(known.data) < len(segment.data):
-                direction.early[segment.sequence] = segment
+        place = direction.place + direction.ahead(segment)
+        if place > direction.place:
+            heapq.heappush(direction.early, (place, len(direction.early), segment))
             if len(direction.early) > _EARLY:
                 self._skip(by_client, direction)
             return
-        self._append(by_client, direction, segment, -ahead)
+        self._append(by_client, direction, segment, place)
         self._drain(by_client, direction)
 
     def _append(
-        self, by_client: bool, direction: _Direction, segment: Segment, known: int, lost: int = 0
+        self, by_client: bool, direction: _Direction, segment: Segment, place: int, lost: int = 0
     ) -> None:
-        """Add the bytes of a segment after the `known` first ones."""
-        data = segment.data[known:]
-        if not data and known >= len(segment.data) + segment.lost:
+        """Add the bytes of a segment that begins at `place`, less the known ones."""
+        end = place + len(segment.data) + segment.lost
+        if end <= direction.place:
             self.repeated += 1
             return
         direction.time = max(direction.time, segment.time)
+        data = segment.data[direction.place - place :]
         if data or lost:
             self.chunks.append(Chunk(direction.time, by_client, data, lost))
-        cut = segment.lost - max(known - len(segment.data), 0)
-        if cut > 0:
+        cut = min(segment.lost, end - direction.place)
+        if cut:
             self.chunks.append(Chunk(direction.time, by_client, b"", cut))
-        direction.next = (segment.sequence + len(segment.data) + segment.lost) % _WRAP
+        direction.place = end
+        direction.start(segment.sequence + len(segment.data) + segment.lost)
 
     def _drain(self, by_client: bool, direction: _Direction) -> None:
         """Take what waited and is no longer early."""
-        while direction.early:
-            nearest = min(direction.early.values(), key=lambda early: _ahead(direction, early))
-            ahead = _ahead(direction, nearest)
-            if ahead > 0:
-                return
-            del direction.early[nearest.sequence]
-            self._append(by_client, direction, nearest, -ahead)
+        while direction.early and direction.early[0][0] <= direction.place:
+            place, _, segment = heapq.heappop(direction.early)
+            self._append(by_client, direction, segment, place)
 
     def _skip(self, by_client: bool, direction: _Direction) -> None:
         """Go on behind a gap, with the nearest segment that waits."""
-        nearest = min(direction.early.values(), key=lambda early: _ahead(direction, early))
-        del direction.early[nearest.sequence]
-        lost = max(_ahead(direction, nearest), 0)
-        self._append(by_client, direction, nearest, 0, lost)
+        place, _, segment = heapq.heappop(direction.early)
+        lost = place - direction.place
+        direction.place = place
+        self._append(by_client, direction, segment, place, lost)
         self._drain(by_client, direction)
 
 
@@ -162,9 +171,3 @@ class Connections:
 def _key(segment: Segment) -> tuple[Endpoint, Endpoint]:
     first, second = sorted((segment.source, segment.destination))
     return first, second
-
-
-def _ahead(direction: _Direction, segment: Segment) -> int:
-    """Bytes between the next expected one and the segment; negative: it begins before."""
-    distance = (segment.sequence - (direction.next or 0)) % _WRAP
-    return distance - _WRAP if distance >= _WRAP // 2 else distance

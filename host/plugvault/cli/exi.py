@@ -69,7 +69,11 @@ def decode(
 
     def convert(data: bytes) -> dict[str, Any]:
         name = schema.value if schema else exi_json.detect(data)
-        return exi_json.to_json(exi.decode(data, name), name)
+        try:
+            return exi_json.to_json(exi.decode(data, name), name)
+        except exi.ExiError as e:
+            words = (e.detail, exi_json.name_of_foreign(data))
+            raise exi.ExiError(e.reason, "; ".join(filter(None, words))) from None
 
     _check_form(hex_, base64_)
     read = _unbase64 if base64_ else _unhex if hex_ or lines else bytes

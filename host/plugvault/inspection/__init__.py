@@ -1,12 +1,13 @@
 """Explanation of an artefact of Plug & Charge: its content, and every check with its verdict.
 
 `inspect(data, scope)` detects the format: EXI, V2GTP, certificates (DER, PEM, PKCS#7), certificate
-requests, OPCP JSON, XML of a bundle, each also in hexadecimal or base64. It uses no network and no
-private key.
+requests, OPCP JSON, XML of a bundle, each also in hexadecimal or base64; and captures of network
+traffic. It uses no network and no private key.
 """
 
 import base64
 import binascii
+import io
 import re
 
 from cryptography import x509 as reference
@@ -15,6 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from evcc import chain, der, x509
 from evcc.errors import EvccError
 from plugvault import exi_json
+from plugvault.capture.files import is_capture
+from plugvault.inspection.capture import LIMIT as CAPTURE_LIMIT
+from plugvault.inspection.capture import inspect_capture
 from plugvault.inspection.certificates import inspect_certificates
 from plugvault.inspection.messages import inspect_exi
 from plugvault.inspection.opcp import inspect_json, inspect_xml
@@ -23,7 +27,7 @@ from plugvault.inspection.v2gtp import VERSION, inspect_v2gtp
 from plugvault.pki import request
 from plugvault.pki.verify import verify_p256
 
-LIMIT = 1_000_000  # bytes of a file: the largest real one is a list of roots
+LIMIT = 1_000_000  # bytes of a file: the largest real one, but for a capture, is a list of roots
 _MARKUP = (b"{", b"[", b"<")  # JSON and XML, which may hold any UTF-8
 _WRAPPERS = 3  # base64 of PEM of base64 exists in the field
 _PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \\1-----", re.DOTALL)
@@ -33,9 +37,19 @@ _BASE64 = re.compile(b"[A-Za-z0-9+/]+={0,2}")
 
 def inspect(data: bytes, scope: Scope) -> Report:
     """The report of one artefact. Raises UnreadableError."""
-    if len(data) > LIMIT:
-        raise UnreadableError(f"{len(data)} bytes; no known artefact has more than {LIMIT}")
+    if len(data) > limit_of(data):
+        raise UnreadableError(
+            f"more than {limit_of(data):,} bytes, which no known artefact has;"
+            " `editcap` cuts a capture into parts"
+        )
+    if is_capture(data):
+        return inspect_capture(io.BytesIO(data), scope)
     return _unwrap(data, scope, [])
+
+
+def limit_of(head: bytes) -> int:
+    """The most bytes of a file that begins so."""
+    return CAPTURE_LIMIT if is_capture(head) else LIMIT
 
 
 def _unwrap(data: bytes, scope: Scope, wrappers: list[str]) -> Report:
@@ -49,7 +63,9 @@ def _unwrap(data: bytes, scope: Scope, wrappers: list[str]) -> Report:
     else:
         report = _binary(data, scope)
     if report is None:
-        raise UnreadableError("unknown format: neither EXI, V2GTP, certificate, JSON nor XML")
+        raise UnreadableError(
+            "unknown format: neither EXI, V2GTP, certificate, JSON, XML nor capture"
+        )
     if wrappers and "form" not in report.content:
         report.content = {"form": ", ".join(wrappers), **report.content}
     return report

@@ -7,7 +7,7 @@ The checks have the order of `evcc.iso15118_2.installation`. A check that only t
 from collections.abc import Callable
 from typing import Any
 
-from evcc import chain, exi, ids, p256, signature
+from evcc import chain, exi, ids, p256, protocols, signature
 from evcc.errors import EvccError
 from evcc.x509 import Certificate
 from plugvault import exi_json
@@ -42,6 +42,9 @@ def inspect_exi(data: bytes, scope: Scope) -> Report:
     try:
         message = exi.decode(data, schema)
     except EvccError as error:
+        if protocols.is_din(data):
+            name = f"a message of {protocols.DIN}: {protocols.LATER}"
+            raise UnreadableError(name) from error
         raise UnreadableError(f"begins like EXI, but: {error}") from error
     report = inspect_message(message, schema, scope)
     report.content = {"bytes": len(data), **report.content}
@@ -197,7 +200,7 @@ def _signed_elsewhere(report: Report, header: Message, body: Message, scope: Sco
         report.add("signature", None, "external payment: nothing is signed")
         return
     where = "the contract certificate is in the session's PaymentDetailsReq"
-    _signature(report, header, body, None, where)
+    _signature(report, header, body, scope.contract_point, where)
 
 
 _CHECKS: dict[str, Callable[[Report, Message, Message, Scope], None]] = {

@@ -20,10 +20,15 @@ class Scope:
     """The assumptions of an inspection.
 
     at: the time of the checks, seconds since 1970. anchors: the roots that the user trusts.
+    is_now: `at` is the present, which a capture replaces by its own time. keylog: the text of a
+    TLS key log. contract_point: the public key of the contract that the session has named.
     """
 
     at: int
     anchors: tuple[Certificate, ...] = ()
+    is_now: bool = False
+    keylog: bytes = b""
+    contract_point: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -68,3 +73,8 @@ class Report:
 
 def listed(items: Iterable[str]) -> str:
     return ", ".join(items)
+
+
+def printable(text: str) -> str:
+    """Without control characters: what a file says must not steer the terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from plugvault.inspection.report import FAILED, NOT_CHECKED, OK, Report
+from plugvault.inspection.report import FAILED, NOT_CHECKED, OK, Report, printable
+from plugvault.inspection.story import tell
 
 _LONG = 64  # characters of one value on the screen
 _MARKS = {OK: ("✓", "green"), FAILED: ("✗", "bold red"), NOT_CHECKED: ("–", "yellow")}
@@ -19,10 +20,13 @@ _MARKS = {OK: ("✓", "green"), FAILED: ("✗", "bold red"), NOT_CHECKED: ("–"
 
 def show(console: Console, file: str, report: Report) -> None:
     """Print one report."""
-    console.print(Text(f"{_printable(file)}: {_printable(report.kind)}", style="bold"))
-    tree = Tree(Text(report.kind), hide_root=True)
-    _grow(tree, report.content)
-    console.print(tree)
+    console.print(Text(f"{printable(file)}: {printable(report.kind)}", style="bold"))
+    if report.kind == "capture":
+        tell(console, report.content)
+    else:
+        tree = Tree(Text(report.kind), hide_root=True)
+        _grow(tree, report.content)
+        console.print(tree)
     if report.checks:
         console.print(_table(report))
     console.print(_verdict(report))
@@ -31,7 +35,7 @@ def show(console: Console, file: str, report: Report) -> None:
 
 def show_unreadable(console: Console, file: str, why: str) -> None:
     """Print that one file is nothing known."""
-    console.print(Text(f"{_printable(file)}: unreadable: {_printable(why)}", style="bold red"))
+    console.print(Text(f"{printable(file)}: unreadable: {printable(why)}", style="bold red"))
 
 
 def _verdict(report: Report) -> Text:
@@ -43,12 +47,12 @@ def _verdict(report: Report) -> Text:
 def _grow(tree: Tree, content: Any, inside_message: bool = False) -> None:
     pairs = content.items() if isinstance(content, dict) else enumerate(content, 1)
     for key, value in pairs:
-        name = Text(_printable(str(key)), style="cyan")
+        name = Text(printable(str(key)), style="cyan")
         line = _line(str(key), value, inside_message)
         if line is None:
             _grow(tree.add(name), value, inside_message or "message" in content)
         else:
-            tree.add(name.append(": ", "default").append(_printable(line), "default"))
+            tree.add(name.append(": ", "default").append(printable(line), "default"))
 
 
 def _line(key: str, value: Any, inside_message: bool) -> str | None:
@@ -74,11 +78,6 @@ def _short(text: str) -> str:
     return f"{text[:24]}… ({len(text)} characters)"
 
 
-def _printable(text: str) -> str:
-    """Without control characters: what a file says must not steer the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
 def _table(report: Report) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(width=1)
@@ -90,13 +89,13 @@ def _table(report: Report) -> Table:
         head, colon, tail = check.check.partition(": ")
         name = tail if colon else head
         if colon and head != part:
-            table.add_row("", Text(_printable(head), style="bold"))
+            table.add_row("", Text(printable(head), style="bold"))
         part = head if colon else ""
         mark, style = _MARKS[check.verdict]
         table.add_row(
             Text(mark, style=style),
-            Text(("  " if colon else "") + _printable(name)),
+            Text(("  " if colon else "") + printable(name)),
             Text(check.verdict, style=style),
-            Text(_printable(check.detail)),
+            Text(printable(check.detail)),
         )
     return table

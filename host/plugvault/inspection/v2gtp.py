@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from evcc import protocols
 from evcc.link.v2gtp import EXI, HEADER_BYTES
 from plugvault.inspection.messages import inspect_exi
 from plugvault.inspection.report import Report, Scope, UnreadableError
@@ -37,7 +38,10 @@ def _frame(data: bytes, at: int, scope: Scope) -> tuple[Report, int]:
         return report, len(data)
     payload_type, length = int.from_bytes(head[2:4], "big"), int.from_bytes(head[4:], "big")
     payload = data[at + HEADER_BYTES : at + HEADER_BYTES + length]
-    name = _TYPES.get(payload_type, "unknown payload")
+    foreign = "" if payload_type in _TYPES else protocols.of_payload(payload_type)
+    if foreign:
+        foreign = f"{foreign}, {protocols.LATER}"
+    name = _TYPES.get(payload_type) or foreign or "unknown payload"
     inner, why = None, f"not an {name}"
     try:
         inner = _payload(payload_type, payload, scope)
@@ -49,7 +53,8 @@ def _frame(data: bytes, at: int, scope: Scope) -> tuple[Report, int]:
         **(inner.content if inner else {"payload": payload.hex()}),
     }
     report = Report(kind, content)
-    report.add("V2GTP payload type", payload_type in _TYPES, f"{payload_type:04x}, {name}")
+    is_known = None if foreign else payload_type in _TYPES
+    report.add("V2GTP payload type", is_known, f"{payload_type:04x}, {name}")
     is_complete = len(payload) == length
     report.add(
         "V2GTP length",
