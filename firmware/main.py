@@ -22,6 +22,8 @@ The configuration is JSON:
     "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
     "insecure_contract": true to use a contract where the connection is not TLS (default false)
     "watchdog": on a board: milliseconds without a turn of the loop after which it is reset
+    "network": {"interface": ...}    the module finds a station by itself (Linux only): see
+             evcc/network_settings.py
 
 An unknown key, or a value of another type, is an error. A PIN file and a key file hold one line
 and have mode 0600.
@@ -87,7 +89,8 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
         set_clock = board.set_clock
         if "watchdog" in settings:
             line.feed = board.watchdog(settings["watchdog"])
-    return Module(
+    make = _networked if "network" in settings else Module
+    return make(
         line,
         settings["maker"],
         _VAULTS[vault["kind"]](vault, line),
@@ -97,6 +100,17 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
         set_clock,
         vault["kind"],
     )
+
+
+def _networked(*arguments) -> Module:
+    """A module that finds a station by itself: Linux only."""
+    from evcc import networked
+    from evcc.ports import network, trace
+
+    module = networked.NetworkedModule(*arguments)
+    path = arguments[5]["network"].get("trace")
+    module.connect_by(network, trace.Trace(path) if path else None)
+    return module
 
 
 def _line_without_settings(path: str, is_board: bool) -> list:

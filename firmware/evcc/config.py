@@ -20,6 +20,7 @@ _SETTINGS = {
     "legacy_emaid": (_TRUTH, False),
     "insecure_contract": (_TRUTH, False),
     "watchdog": (_NUMBER, False),
+    "network": (_TABLE, False),
 }
 _LINKS = {
     "tty": {"path": (_TEXT, True), "baud": (_NUMBER, False)},
@@ -80,10 +81,16 @@ def checked(settings) -> dict:
     """The settings after all checks, "maker" as bytes. Raises: ConfigError."""
     if type(settings) is not dict:
         raise ConfigError("config", "it is not an object")
-    _check("", settings, _SETTINGS)
+    check("", settings, _SETTINGS)
     _check_link(settings["link"])
     _check_kind("vault", settings["vault"], _VAULTS)
     _check_vault(settings["vault"])
+    if "network" in settings:
+        try:
+            from . import network_settings
+        except ImportError:
+            raise ConfigError("config", "network: a board has none")
+        network_settings.check(settings["network"])
     maker = unhex(settings["maker"], _POINT)
     if maker is None or maker[0] != 4:
         raise ConfigError("config", "maker: 65 bytes as hexadecimal digits, 04 first")
@@ -144,10 +151,11 @@ def _check_kind(where: str, table: dict, kinds: dict) -> None:
         raise ConfigError("config", "%s: kind is one of %s" % (where, ", ".join(sorted(kinds))))
     schema = dict(kinds[kind])
     schema["kind"] = (_TEXT, True)
-    _check(where + ": ", table, schema)
+    check(where + ": ", table, schema)
 
 
-def _check(where: str, table: dict, schema: dict) -> None:
+def check(where: str, table: dict, schema: dict) -> None:
+    """Check a table's keys and types. where: its name and ": ". Raises: ConfigError."""
     for key, value in table.items():
         if key not in schema:
             raise ConfigError("config", "%s%s: unknown key" % (where, key))

@@ -183,7 +183,7 @@ class Module:
         action = _ACTIONS.get(str(request.get("do")))
         answer: dict
         try:
-            answer = action(self, request) if action else {"error": "not a request"}
+            answer = getattr(self, action)(request) if action else {"error": "not a request"}
         except Exception as e:  # noqa: BLE001 - every request gets its answer
             answer = {"error": text_of(e)}
             if not isinstance(e, EvccError):
@@ -215,20 +215,26 @@ class Module:
     def _plug(self, request: dict) -> dict:
         if self._session is not None:
             return {"error": "a session is running"}
+        if not self._begin(request, request.get("secure") is True):
+            return {"error": "the bench reads no frames of the session"}
+        self._number += 1
+        return {"session": self._number}
+
+    def _begin(self, request: dict, secure: bool) -> bool:
+        """Start a session; False: its first frame found no room."""
         emaid = request.get("emaid")
         session = Session(
             self._car,
             want_contract=bool(request.get("want_contract")),
             emaid=None if emaid is None else parse_emaid(str(emaid)),
             installer=self._install_at_station if self._car.identity.certificate else None,
-            secure=request.get("secure") is True,
+            secure=secure,
             insecure_contract=self._allows_insecure(request),
         )
         if not self._send_frames(session.start(self._line.ticks_ms())):
-            return {"error": "the bench reads no frames of the session"}
+            return False
         self._session = session
-        self._number += 1
-        return {"session": self._number}
+        return True
 
     def _allows_insecure(self, request: dict) -> bool:
         name = "insecure_contract"
@@ -368,7 +374,8 @@ def _revocation_status(revocation, now: int) -> str:
     return "stale" if revocation.is_stale(now) else "checked"
 
 
-_ACTIONS = {"status": Module._status, "plug": Module._plug, "unplug": Module._unplug}
+# By name, for a subclass.
+_ACTIONS = {"status": "_status", "plug": "_plug", "unplug": "_unplug"}
 _DEADLINE = -1  # of the session, beside the channels
 _HANDLERS = {
     CONTROL: Module._control,

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from evcc.errors import EvccError
@@ -51,7 +51,8 @@ class Car(Startable):
     `minimum_custody`. vault: "token" (needs ffi), "service", "link" (the service, reached over the
     link as a board does); None: the first one possible. noise: of the cable, see `NullModem`.
     heap: of a MicroPython, e.g. "256k". code: the folder to run instead of the firmware's, such as
-    .mpy beside `main.py` and `boot.py`. observe: see `Bench`.
+    .mpy beside `main.py` and `boot.py`. network: "network" of the module's configuration, with which
+    it finds a station by itself. observe: see `Bench`.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Car(Startable):
         noise: Noise | None = None,
         heap: str | None = None,
         code: Path | None = None,
+        network: Mapping[str, object] | None = None,
         observe: Callable[[str, str], None] = lambda channel, text: None,
     ) -> None:
         if link not in ("serial", "tcp"):
@@ -79,6 +81,7 @@ class Car(Startable):
         self._noise = noise
         self._heap = heap
         self._code = code or program()
+        self._network = network
         self._observe = observe
         self._vault_socket: Path | None = None  # of the service that the bench connects
 
@@ -96,6 +99,7 @@ class Car(Startable):
         # The bench's methods are the car's.
         self.status, self.request = self.bench.status, self.bench.request
         self.maker, self.charge = self.bench.maker, self.bench.charge
+        self.find_and_charge = self.bench.find_and_charge
         self.bridge_session, self.traffic = self.bench.bridge_session, self.bench.traffic
 
     @property
@@ -160,12 +164,14 @@ class Car(Startable):
         raise CarError("start", "the module does not connect")
 
     def _configure(self, link: dict[str, object], vault: dict[str, str]) -> None:
-        config = {
+        config: dict[str, object] = {
             "link": link,
             "vault": vault,
             "store": str(self.folder / "store"),
             "maker": self._maker.hex(),
         }
+        if self._network is not None:
+            config["network"] = dict(self._network)
         _write_private(self.folder / "config.json", json.dumps(config, indent=1))
 
     def _start_module(self) -> subprocess.Popen[bytes]:

@@ -9,6 +9,7 @@ from helpers import raises
 MAKER = "04" + "5a" * 64
 TCP = {"kind": "tcp", "host": "127.0.0.1", "port": 5000}
 TOKEN = {"kind": "pkcs11", "module": "/x.so", "token": "car", "pin_file": "pin"}
+NETWORK = {"interface": "eth1"}
 URI = "pkcs11:token=car?module-path=/x.so&pin-source=file:/p"
 
 
@@ -29,6 +30,9 @@ GOOD = (
     configuration(),
     configuration(legacy_emaid=True),
     configuration(insecure_contract=True),
+    configuration(network=NETWORK),
+    configuration(network=but(NETWORK, tls="required", ocsp=True, trace="trace")),
+    configuration(network=but(NETWORK, tls="none", address="fe80::1", port=49152)),
     configuration(link={"kind": "tty", "path": "/dev/ttyS0"}),
     configuration(link={"kind": "uart", "number": 1, "baud": 9600, "tx": 4, "rx": 5}),
     configuration(vault={"kind": "link"}),
@@ -77,6 +81,17 @@ BAD = (
     (configuration(maker="05" + MAKER[2:]), "maker: 65 bytes"),
     (configuration(maker=MAKER[:-1] + "g"), "maker: 65 bytes"),
     (configuration(maker=" " + MAKER[1:]), "maker: 65 bytes"),
+    (configuration(network={}), "network: interface is missing"),
+    (configuration(network=NETWORK["interface"]), "network is an object"),
+    (configuration(network=but(NETWORK, tsl="none")), "network: tsl: unknown key"),
+    (configuration(network=but(NETWORK, tls=True)), "network: tls is a text"),
+    (configuration(network=but(NETWORK, tls="maybe")), "network: tls is required, optional"),
+    (configuration(network=but(NETWORK, tls="none", ocsp=True)), "ocsp needs tls: required"),
+    (configuration(network=but(NETWORK, interface="")), "network: interface is 1 to 15"),
+    (configuration(network=but(NETWORK, interface="../eth1")), "network: interface is 1 to 15"),
+    (configuration(network=but(NETWORK, port=1)), "network: address and port, or neither"),
+    (configuration(network=but(NETWORK, address="a.b", port=1)), "network: address is IPv6"),
+    (configuration(network=but(NETWORK, address="::1", port=0)), "network: port is 1 to 65535"),
 )
 
 

@@ -15,7 +15,16 @@ from unit.test_import_rule import EVCC, ROOT, imports
 
 FIRMWARE = ROOT / "firmware"
 # No board can use these, and `main.py` imports them only for a configuration of Linux.
-LINUX_ONLY = ("evcc.vault.pkcs11", "evcc.vault.uri", "evcc.ports.unix", "evcc.ports.serial")
+LINUX_ONLY = (
+    "evcc.vault.pkcs11",
+    "evcc.vault.uri",
+    "evcc.ports.unix",
+    "evcc.ports.serial",
+    "evcc.ports.network",
+    "evcc.ports.trace",
+    "evcc.network_settings",
+    "evcc.networked",
+)
 
 
 def listed() -> list[str]:

@@ -192,16 +192,41 @@ class Bench:
         Raises: BenchError("station") when no connection is accepted; "timeout"; "refused"; "lost".
         """
         with self.bridge_session(host, port):
-            wishes = {"want_contract": want_contract, "insecure_contract": insecure_contract}
-            number = self.request("plug", emaid=emaid, **wishes)["session"]
-            with self._changed:
-                events, closed = self._events_of(number), CarEvent("closed", "")
-            try:
-                self._wait(lambda: closed in events, timeout, "the session has not ended")
-            except BenchError:
-                with contextlib.suppress(EvccError):
-                    self.request("unplug")
-                raise
+            return self._session(
+                timeout,
+                want_contract=want_contract,
+                emaid=emaid,
+                insecure_contract=insecure_contract,
+            )
+
+    def find_and_charge(
+        self,
+        want_contract: bool = False,
+        emaid: str | None = None,
+        timeout: float = _SESSION_TIMEOUT,
+        insecure_contract: bool = False,
+    ) -> list[tuple[str, str]]:
+        """A whole charging session at the station that the module finds by itself, at the network
+        of its configuration. As `charge`."""
+        return self._session(
+            timeout,
+            network=True,
+            want_contract=want_contract,
+            emaid=emaid,
+            insecure_contract=insecure_contract,
+        )
+
+    def _session(self, timeout: float, **wishes: Any) -> list[tuple[str, str]]:
+        """The events of a session from its "plug" to its end."""
+        number = self.request("plug", **wishes)["session"]
+        with self._changed:
+            events, closed = self._events_of(number), CarEvent("closed", "")
+        try:
+            self._wait(lambda: closed in events, timeout, "the session has not ended")
+        except BenchError:
+            with contextlib.suppress(EvccError):
+                self.request("unplug")
+            raise
         return [(name, text) for name, text in events if (name, text) != closed]
 
     @contextlib.contextmanager
