@@ -89,6 +89,11 @@ class NetworkedModule(Module):
         if channel != SESSION or self._station is None or self._is_from_station:
             Module._guarded(self, channel, data)
 
+    def _status(self, request: dict) -> dict:
+        answer = Module._status(self, request)
+        answer["charging"] = answer["charging"] or self._station is not None
+        return answer
+
     def _plug(self, request: dict) -> dict:
         if self._station is not None:
             return {"error": "a session is running"}

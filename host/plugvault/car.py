@@ -51,8 +51,8 @@ class Car(Startable):
     `minimum_custody`. vault: "token" (needs ffi), "service", "link" (the service, reached over the
     link as a board does); None: the first one possible. noise: of the cable, see `NullModem`.
     heap: of a MicroPython, e.g. "256k". code: the folder to run instead of the firmware's, such as
-    .mpy beside `main.py` and `boot.py`. network: "network" of the module's configuration, with which
-    it finds a station by itself. observe: see `Bench`.
+    .mpy beside `main.py` and `boot.py`. network: "network" of the module's configuration, with
+    which it finds a station by itself. observe: see `Bench`.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 from e2e.test_car_link import over_the_air, provision, runtime
 from evcc import exi, sdp, x509
 from fixtures import tls_stations
 from fixtures.namespaces import Cable
 from plugvault.car import Car
+from plugvault.link.bench import BenchError
 from plugvault.station import Offer, Station
+from plugvault.tls import Identity, StationTls
 from plugvault.tokens import Token, TokenKey
-from world import EMAID, World
+from world import World
 
 SECOND = "DEPVT0000000X19"
 RUNTIMES = ("cpython", "debian", "wheel", "debian32")
-UNCHECKED = "revocation: not checked"
 
 
 @pytest.fixture(scope="module")
@@ -40,37 +44,43 @@ def key(makers: Token) -> TokenKey:
 
 @dataclass
 class Bay:
-    """A charging station at the cable's end, and the certificate of its TLS."""
+    """A charging station at the cable's end."""
 
     cable: Cable
     world: World
     folder: Path
 
-    def context(self, leaf: Any = None, **settings: Any) -> ssl.SSLContext:
-        return tls_stations.context(self.folder, leaf or self.world.cpo, **settings)
-
     @contextlib.contextmanager
-    def open(
-        self, server: ssl.SSLContext | None, before: tuple[bytes, ...] = ()
-    ) -> Iterator[tls_stations.Sdp]:
-        """server: None: a station without TLS."""
+    def open(self, staple: bytes | None = None, secure: bool = True) -> Iterator[tls_stations.Sdp]:
+        """The station, and its answers to searches. staple: an OCSP answer."""
 
         def fetch(request: bytes) -> bytes:
             body = exi.decode(request)["V2G_Message"]["Body"]["CertificateInstallationReq"]
             leaf = x509.parse(body["OEMProvisioningCert"])
             return self.world.response(leaf.point, contract=self.world.new_contract(SECOND))
 
-        roots = [self.world.v2g_root.der, self.world.mo_root.der]
+        cpo, root = self.world.cpo, self.world.v2g_root.der
+        assert cpo.key is not None
+        sign = functools.partial(_sign, cpo.key)
+        identity = Identity(cpo.der, cpo.chain[1:], root, sign, lambda: staple)
+        tls = StationTls([identity]) if secure else None
+        roots = [root, self.world.mo_root.der]
         end = self.cable.station
-        security = sdp.NO_TLS if server is None else sdp.TLS
-        with contextlib.ExitStack() as stack, end.entered():
-            station = Station(Offer(), roots, fetch, insecure_contract=True)
-            target = stack.enter_context(station.in_thread())
-            gate = stack.enter_context(tls_stations.Gate(server, end.scoped, target))
-            yield stack.enter_context(tls_stations.Sdp(end, gate.port, security, before))
+        with end.entered():
+            station = Station(Offer(), roots, fetch, host=end.scoped, tls=tls)
+            with station.in_thread() as (_, port), self.found(port, secure) as searches:
+                yield searches
+
+    @contextlib.contextmanager
+    def found(self, port: int, secure: bool = True) -> Iterator[tls_stations.Sdp]:
+        """Answers to searches that name this port."""
+        security = sdp.TLS if secure else sdp.NO_TLS
+        with tls_stations.Sdp(self.cable.station, port, security) as searches:
+            yield searches
 
     @contextlib.contextmanager
     def car(self, name: str, key: TokenKey, token: Any, **network: Any) -> Iterator[Car]:
+        """A car that has left the factory, at its end of the cable."""
         network = {"interface": self.cable.car.interface, **network}
         with self.cable.car.entered():
             car = Car(
@@ -83,7 +93,14 @@ class Bay:
                 vault="link" if name == "debian32" else None,  # no token for 32 bits here
             )
             with car:
+                self.maker = provision(car, key, self.world)
                 yield car
+
+
+def _sign(key: ec.EllipticCurvePrivateKey, digest: bytes) -> bytes:
+    """As a key in a token signs: r and s, 32 bytes each."""
+    r, s = decode_dss_signature(key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256()))))
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 @pytest.fixture
@@ -101,21 +118,65 @@ def test_a_car_finds_a_station_installs_a_contract_and_pays_through_tls(
 ) -> None:
     status = tls_stations.answer(bay.world.cpo, int(time.time()))
     verdict = "good" if name in ("cpython", "debian") else "not checked"
-    with (
-        bay.open(bay.context(staple=status)) as searches,
-        bay.car(name, key, car_token) as car,
-    ):
-        provision(car, key, bay.world)
+    with bay.open(status) as searches, bay.car(name, key, car_token) as car:
         events = but_checks(car.find_and_charge(want_contract=True))
-        assert [event for event, _ in events] == [
-            "station",
-            "secured",
-            "installed",
-            "authorized",
-        ], car.bench.log
+        names = [event for event, _ in events]
+        assert names == ["station", "secured", "installed", "authorized"], car.bench.log
         assert events[0][1].startswith("fe80:0:0:0:0:0:0:57a%car0, port ")
         assert f"DE*PVT*E0001; revocation: {verdict}" in events[1][1]
         assert events[-1] == ("authorized", SECOND)
         assert searches.asked[0] == sdp.TLS
         assert car.find_and_charge()[-1] == ("authorized", SECOND)
         assert car.stderr == ""
+
+
+def test_a_station_with_a_wrong_certificate_gets_no_message(
+    bay: Bay, key: TokenKey, car_token: Any
+) -> None:
+    end = bay.cable.station
+    with contextlib.ExitStack() as stack:
+        car = stack.enter_context(bay.car("debian", key, car_token))
+        over_the_air(bay.maker, bay.world)
+        stack.enter_context(end.entered())
+        server = tls_stations.context(bay.folder, bay.world.cps)
+        station = tls_stations.TlsStation(server, end.scoped)
+        station.start()
+        stack.callback(station.close)
+        stack.enter_context(bay.found(station.port))
+        (_, *events) = car.find_and_charge()
+        assert events == [("failed", "tls")]
+        assert "role" in car.bench.log[-1]
+        assert station.received == []
+        assert car.status()["charging"] is False
+
+
+def test_a_station_without_tls_is_used_only_as_the_settings_say(
+    bay: Bay, key: TokenKey, car_token: Any
+) -> None:
+    with bay.open(secure=False), bay.car("debian", key, car_token, tls="optional") as car:
+        over_the_air(bay.maker, bay.world)
+        assert car.find_and_charge()[1:] == [("failed", "insecure")]
+        # The station does not take a contract either; the car's setting alone is not enough.
+        events = car.find_and_charge(insecure_contract=True)
+        assert events[1:] == [("failed", "no-contract-payment")]
+
+
+def test_the_link_is_served_while_the_module_searches(
+    bay: Bay, key: TokenKey, car_token: Any
+) -> None:
+    with bay.car("cpython", key, car_token) as car:
+        number = car.request("plug", network=True)["session"]
+        with pytest.raises(BenchError, match="a session is running"):
+            car.request("plug", network=True)
+        assert car.status()["charging"] is True
+        car.request("unplug")
+        assert car.status()["charging"] is False
+        assert car.request("plug", network=True)["session"] == number + 1
+        car.request("unplug")
+        assert "failed" not in [name for name, _ in car.bench.events]
+
+
+def test_a_port_that_refuses_is_unreachable(bay: Bay, key: TokenKey, car_token: Any) -> None:
+    at = {"address": bay.cable.station.address, "port": 49152}
+    with bay.car("debian", key, car_token, **at) as car:
+        assert car.find_and_charge()[1:] == [("failed", "unreachable")]
