@@ -61,6 +61,7 @@ BELOW = {
     "delivery": {"pools", "net"},
     "roles": {"contexts", "contract", "pki", "net", "telematics"},
     "capture": set(),
+    "cases": set(),
     "inspection": {"capture", "contract", "pki", "exi_json", "pools"},  # the pools' checks
     "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "speed"},
     "station": {

@@ -2,10 +2,8 @@
 
 import json
 import sys
-import time
 import warnings
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -14,6 +12,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from rich.console import Console
 
 from evcc.x509 import Certificate
+from plugvault.cli.times import seconds
 from plugvault.inspection import inspect as inspect_bytes
 from plugvault.inspection import limit_of, read_anchors
 from plugvault.inspection.report import Report, Scope, UnreadableError
@@ -65,7 +64,7 @@ def inspect(
     # A check reports the faults of a certificate; a library's warning would be a second report.
     warnings.filterwarnings("ignore", category=CryptographyDeprecationWarning)
     keys = b"\n".join(_read_option(file, "--keylog") for file in keylog or [])
-    scope = Scope(_seconds(at), _anchors(trust or []), is_now=at is None, keylog=keys)
+    scope = Scope(seconds(at), _anchors(trust or []), is_now=at is None, keylog=keys)
     console, errors = Console(highlight=False), Console(highlight=False, stderr=True)
     status = 0
     captures: list[tuple[str, Report]] = []
@@ -152,16 +151,3 @@ def _anchors(files: list[Path]) -> tuple[Certificate, ...]:
         except UnreadableError as error:
             raise typer.BadParameter(f"{file}: {error}", param_hint="--trust") from error
     return tuple(anchors)
-
-
-def _seconds(text: str | None) -> int:
-    """Unix seconds of a time; a time without a zone is UTC."""
-    if text is None:
-        return int(time.time())
-    if text.isdigit() and len(text) > 8:
-        return int(text)
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a time: {error}", param_hint="--at") from error
-    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())

@@ -1,0 +1,84 @@
+"""A test case: one message, what a module must do with it, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from plugvault.cases.scene import Scene
+
+ACCEPT, REFUSE, EITHER = "accept", "refuse", "either"
+
+# The steps of a module between the message and the stored contract, in their usual order. A
+# refusal names the step that should refuse.
+STAGES = {
+    "decode": "the message is read: V2GTP, EXI, its schema",
+    "response-code": "the ResponseCode is OK",
+    "session": "the message answers the request that is open",
+    "cps-path": "the path of the CPS certificate, to a V2G root",
+    "signature": "the four references and the signature of the CPS",
+    "contract-path": "the path of the contract certificate",
+    "emaid": "the EMAID",
+    "admitted": "there is room, and the contract is new",
+    "key-transport": "DH point, ciphertext, key agreement",
+    "key": "the opened key is that of the certificate",
+}
+
+Change = Callable[[Scene], dict[str, Any]]
+"""A scene -> the arguments of `Scene.response` that make this case."""
+
+
+def _no_messages(scene: Scene) -> list[bytes]:
+    return []
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case. The texts are sentences for an engineer who has to believe a verdict.
+
+    id: group and number, for ever the same. must: ACCEPT, REFUSE or EITHER. requirement: of the
+    standard ("V2G2-823"), of another document, or "house" where only reason asks for it. because:
+    why it must be so. gain: what an attacker gains where a module does otherwise. stage: a key of
+    STAGES, the step that should refuse. change: makes the message; or `message`, for a message
+    that is more than a change. before: messages that the module gets and must accept first.
+    asked: whether a request of the module is open. announced: whether the request names the EMAID.
+    editions: of ISO 15118.
+    """
+
+    id: str
+    title: str
+    must: str
+    requirement: str
+    because: str
+    gain: str = ""
+    stage: str = ""
+    change: Change | None = None
+    message: Callable[[Scene], bytes] | None = None
+    before: Callable[[Scene], list[bytes]] = _no_messages
+    asked: bool = True
+    announced: bool = False
+    editions: tuple[str, ...] = ("2",)
+    tags: tuple[str, ...] = field(default=())
+
+    @property
+    def group(self) -> str:
+        return self.id.split("-")[0]
+
+    def build(self, scene: Scene) -> Built:
+        """The messages of this case. The same scene gives the same bytes."""
+        before = self.before(scene)
+        if self.message is not None:
+            return Built(before, self.message(scene), scene.unchanged)
+        changes = self.change(scene) if self.change else {}
+        return Built(before, scene.response(**changes), scene.unchanged)
+
+
+@dataclass(frozen=True)
+class Built:
+    """The messages of a case, EXI. before: to be accepted first, in this order. unchanged: the
+    case's message without its change; None where the message is no change of a good one."""
+
+    before: list[bytes]
+    message: bytes
+    unchanged: bytes | None

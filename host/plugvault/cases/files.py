@@ -1,0 +1,145 @@
+"""Test cases as files: one folder with the messages, the trust anchors and a manifest.
+
+    manifest.json        the vehicle, the time, and for each case what the module must do
+    trust/V2G.der …      the roots that the vehicle trusts, and no others
+    messages/ID.exi      the case's message
+    messages/ID.1.exi …  messages that the module gets and accepts before
+
+The same vehicle, seed and time give the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from evcc.errors import EvccError
+from plugvault.cases import catalogue
+from plugvault.cases.case import Built, Case
+from plugvault.cases.difference import difference
+from plugvault.cases.pki import CasePki, point
+from plugvault.cases.scene import EMAID, Scene
+from plugvault.cases.seed import Seed
+
+FORMAT, VERSION = "plugvault-cases", 1
+
+
+class CasesError(EvccError):
+    """Cases that cannot be made; the text says what to do."""
+
+    REASONS = ("vehicle", "folder")
+
+
+def vehicle_of(chain: bytes) -> x509.Certificate:
+    """The provisioning certificate: the first one of a chain, PEM or DER.
+
+    Raises CasesError("vehicle").
+    """
+    try:
+        if b"-----BEGIN" in chain:
+            certificate = x509.load_pem_x509_certificates(chain)[0]
+        else:
+            certificate = x509.load_der_x509_certificate(chain)
+    except ValueError as error:
+        raise CasesError("vehicle", f"no certificate in the vehicle's file: {error}") from error
+    _provisioning(certificate)
+    return certificate
+
+
+def _provisioning(vehicle: x509.Certificate) -> bytes:
+    """The provisioning key, 65 bytes. Raises CasesError("vehicle") for another curve."""
+    key = vehicle.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise CasesError(
+            "vehicle", "the first certificate's key is not on P-256: the leaf comes first"
+        )
+    return point(key)
+
+
+def make(
+    folder: Path, vehicle: x509.Certificate, cases: Sequence[Case], seed: int, at: int
+) -> dict[str, Any]:
+    """Write the cases into `folder`, which is made, and return the manifest.
+
+    vehicle: the provisioning certificate, on P-256. seed: 0 to 2^128 - 1. at: the time of the
+    cases, Unix seconds. Raises CasesError("folder") for a folder with other files in it.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").exists():
+        raise CasesError("folder", f"{folder} holds other files; choose a new folder")
+    provisioning = _provisioning(vehicle)
+    pki = CasePki(Seed(seed), at)
+    for name in ("trust", "messages"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "seed": seed,
+        "at": at,
+        "vehicle": {
+            "subject": vehicle.subject.rfc4514_string(),
+            "sha256": hashlib.sha256(provisioning).hexdigest(),
+        },
+        "trust": [_write_anchor(folder, kind, der) for kind, der in pki.anchors],
+        "cases": [
+            _write_case(folder, case, Scene(pki, provisioning, case.id, catalogue.SLOTS[case.id]))
+            for case in cases
+        ],
+    }
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+def described(case: Case) -> dict[str, Any]:
+    """What a case is, without its messages."""
+    return {
+        "id": case.id,
+        "title": case.title,
+        "must": case.must,
+        "requirement": case.requirement,
+        "because": case.because,
+        "gain": case.gain,
+        "stage": case.stage,
+        "editions": list(case.editions),
+    }
+
+
+def _write_anchor(folder: Path, kind: str, der: bytes) -> dict[str, str]:
+    name = f"trust/{kind}.der"
+    (folder / name).write_bytes(der)
+    return {"kind": kind, "file": name}
+
+
+def _write_case(folder: Path, case: Case, scene: Scene) -> dict[str, Any]:
+    built = case.build(scene)
+    return {
+        **described(case),
+        "changed": _changed(built),
+        "session": scene.session.hex() if case.asked else None,
+        "emaid": EMAID if case.announced else None,
+        "before": [
+            _write_message(folder, f"{case.id}.{number}", message)
+            for number, message in enumerate(built.before, 1)
+        ],
+        "message": _write_message(folder, case.id, built.message),
+    }
+
+
+def _changed(built: Built) -> list[dict[str, str]]:
+    if built.unchanged is None:
+        return []
+    return [change._asdict() for change in difference(built.unchanged, built.message)]
+
+
+def _write_message(folder: Path, name: str, message: bytes) -> dict[str, Any]:
+    path = f"messages/{name}.exi"
+    (folder / path).write_bytes(message)
+    return {
+        "file": path,
+        "bytes": len(message),
+        "sha256": hashlib.sha256(message).hexdigest(),
+    }

@@ -1,0 +1,1 @@
+"""The cases by group: EN, RC, SE, PA, SG, EM, KT, ST."""

@@ -1,0 +1,20 @@
+"""A time as an option of a command."""
+
+import time
+from datetime import UTC, datetime
+
+import typer
+
+
+def seconds(text: str | None) -> int:
+    """Unix seconds of `--at`: 2026-01-31[T12:00:00Z] or Unix seconds; None: now. A time without a
+    zone is UTC. Raises typer.BadParameter."""
+    if text is None:
+        return int(time.time())
+    if text.isdigit() and len(text) > 8:
+        return int(text)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a time: {error}", param_hint="--at") from error
+    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
