@@ -10,6 +10,7 @@ setup: ## install the missing parts, then report the state of this machine
 	@.venv/bin/plugvault doctor
 
 peers: ## the stacks of other makers that tests/peers talks to; the tests fetch them on first use
+	@tools/setup/tshark || true
 	@tools/setup/peers --again
 
 ready: # install the missing parts, without a retry of those that failed before

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[1]
 sys.path.extend([str(FOLDER / "both"), str(FOLDER / "fuzz")])
 from noise import Chance, spoil  # noqa: E402
 
-TARGETS = ("record", "sdp", "text", "vault")
+TARGETS = ("capture", "record", "sdp", "text", "vault")
 
 
 @pytest.mark.parametrize("name", TARGETS)
