@@ -99,7 +99,7 @@ class Car(Startable):
         # The bench's methods are the car's.
         self.status, self.request = self.bench.status, self.bench.request
         self.maker, self.charge = self.bench.maker, self.bench.charge
-        self.find_and_charge = self.bench.find_and_charge
+        self.charge_by, self.find_and_charge = self.bench.charge_by, self.bench.find_and_charge
         self.bridge_session, self.traffic = self.bench.bridge_session, self.bench.traffic
 
     @property

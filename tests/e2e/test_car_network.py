@@ -21,6 +21,7 @@ from fixtures import tls_stations
 from fixtures.namespaces import Cable
 from plugvault.car import Car
 from plugvault.link.bench import BenchError
+from plugvault.link.station_socket import Way
 from plugvault.station import Offer, Station
 from plugvault.tls import Identity, StationTls
 from plugvault.tokens import Token, TokenKey
@@ -80,7 +81,8 @@ class Bay:
 
     @contextlib.contextmanager
     def car(self, name: str, key: TokenKey, token: Any, **network: Any) -> Iterator[Car]:
-        """A car that has left the factory, at its end of the cable."""
+        """A car that has left the factory, at its end of the cable. network: its settings; with
+        interface=None the module has no network."""
         network = {"interface": self.cable.car.interface, **network}
         with self.cable.car.entered():
             car = Car(
@@ -89,7 +91,7 @@ class Bay:
                 self.folder / "car",
                 maker=key.point,
                 token=token,
-                network=network,
+                network=network if network["interface"] else None,
                 vault="link" if name == "debian32" else None,  # no token for 32 bits here
             )
             with car:
@@ -180,3 +182,19 @@ def test_a_port_that_refuses_is_unreachable(bay: Bay, key: TokenKey, car_token: 
     at = {"address": bay.cable.station.address, "port": 49152}
     with bay.car("debian", key, car_token, **at) as car:
         assert car.find_and_charge()[1:] == [("failed", "unreachable")]
+
+
+def test_a_vehicle_computer_does_sdp_and_tls_for_a_module_that_has_only_a_line(
+    bay: Bay, key: TokenKey, car_token: Any
+) -> None:
+    root, interface = bay.world.v2g_root.der, bay.cable.car.interface
+    car_end = bay.cable.car
+    with bay.open(), bay.car("wheel", key, car_token, interface=None) as car, car_end.entered():
+        events = but_checks(car.charge_by(Way([root], interface), want_contract=True))
+        assert events == [("installed", SECOND), ("authorized", SECOND)]
+        stranger = Way([bay.world.mo_root.der], interface)
+        with pytest.raises(BenchError, match="station: tls: certificate: untrusted"):
+            car.charge_by(stranger)
+        assert car.status()["charging"] is False
+        with pytest.raises(BenchError, match="tls: revocation: the station sends no OCSP"):
+            car.charge_by(Way([root], interface, needs_ocsp=True))

@@ -77,7 +77,7 @@ BELOW = {
     },
     "tls": {"contexts", "pki"},
     "telematics": {"pki"},
-    "link": {"bounded", "telematics"},
+    "link": {"bounded", "pki", "telematics"},
     "car": {"contexts", "cryptoki", "tokens", "vault_service", "link", "runtimes", "telematics"},
     "emulated_board": {"contexts", "pty_line"},
     "pty_line": {"contexts"},

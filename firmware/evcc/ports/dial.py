@@ -26,11 +26,11 @@ class Dialled:
     """A connection to host:port, from the first moment on. `source`: for `wait`."""
 
     def __init__(self, host: str, port: int) -> None:
-        """host: an IPv6 address, a link-local one with "%" and its interface.
+        """host: an IP address, a link-local one with "%" and its interface.
         Raises: PortError("unavailable")."""
         self._name = "%s, port %d" % (host, port)
         try:
-            address = socket.getaddrinfo(host, port, socket.AF_INET6, socket.SOCK_STREAM)[0]
+            address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
             self.source = socket.socket(address[0], address[1])
         except OSError as error:
             raise PortError("unavailable", "%s: %s" % (self._name, error))

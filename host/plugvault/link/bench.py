@@ -9,19 +9,20 @@ The stream leads to a module in a process here (`plugvault.car`), or to a board 
 import contextlib
 import json
 import queue
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from evcc.errors import EvccError
 from evcc.link.mux import CONTROL, LOG, NAMES, SESSION, TELEMATICS, VAULT, LinkError
+from evcc.network_settings import NONE, REQUIRED
 from evcc.ports.stream import PortError, Stream
 from plugvault import bounded
 from plugvault.link.bridges import StationBridge, VaultBridge, no_vault
 from plugvault.link.endpoint import LinkEndpoint, Receive
+from plugvault.link.station_socket import StationSocket, Way, connect
 from plugvault.telematics import Maker, TelematicsError
 from plugvault.telematics.maker import Key
 
@@ -50,7 +51,8 @@ class Bench:
 
     vault: the Unix socket of a vault service, for a module that has its vault over the link.
     explain: turns the loss of the line into the error that callers get.
-    observe: called with (channel name, text) for each event and log line on arrival.
+    observe: called with (channel name, text) for each event and log line on arrival, and with
+    "station" and what this computer has found and checked for the module.
     `events`, `log`: the module's events and log lines, the latest 10,000 of each.
     """
 
@@ -183,17 +185,33 @@ class Bench:
         emaid: str | None = None,
         timeout: float = _SESSION_TIMEOUT,
         insecure_contract: bool = False,
+        roots: Sequence[bytes] = (),
     ) -> list[tuple[str, str]]:
         """A whole charging session at the station `host`:`port`.
 
         want_contract: request a contract even if there is one. emaid: the contract to pay with.
-        insecure_contract: the module uses a contract though the connection is not TLS.
+        insecure_contract: the module uses a contract though the connection is not TLS. roots: V2G
+        roots, DER: this computer does TLS for the module, with a station below one of them.
         Returns its events, (name, text), without the last one, "closed".
-        Raises: BenchError("station") when no connection is accepted; "timeout"; "refused"; "lost".
+        Raises: BenchError("station") when no connection is made; "timeout"; "refused"; "lost".
         """
-        with self.bridge_session(host, port):
+        way = Way(roots, address=(host, port), tls=REQUIRED if roots else NONE)
+        return self.charge_by(way, want_contract, emaid, timeout, insecure_contract)
+
+    def charge_by(
+        self,
+        way: Way,
+        want_contract: bool = False,
+        emaid: str | None = None,
+        timeout: float = _SESSION_TIMEOUT,
+        insecure_contract: bool = False,
+    ) -> list[tuple[str, str]]:
+        """A whole charging session: this computer finds the station, does TLS, and relays. As
+        `charge`."""
+        with self._bridged(way) as station:
             return self._session(
                 timeout,
+                secure=station.secure,
                 want_contract=want_contract,
                 emaid=emaid,
                 insecure_contract=insecure_contract,
@@ -231,13 +249,21 @@ class Bench:
 
     @contextlib.contextmanager
     def bridge_session(self, host: str, port: int) -> Iterator[None]:
-        """Carry the session's bytes to a station's TCP port and back."""
-        try:
-            station = socket.create_connection((host, port), timeout=10)
-        except OSError as error:
-            raise BenchError("station", f"{host}:{port}: {error}") from error
-        with self._station.to(station):
+        """Carry the session's bytes to a station's TCP port and back, without TLS."""
+        with self._bridged(Way(address=(host, port), tls=NONE)):
             yield
+
+    @contextlib.contextmanager
+    def _bridged(self, way: Way) -> Iterator[StationSocket]:
+        try:
+            station = connect(way)
+        except EvccError as error:
+            where = "{}:{}: ".format(*way.address) if way.address else ""
+            raise BenchError("station", f"{where}{error}") from error
+        for text in filter(None, (station.found, station.checked)):
+            self._observe("station", text)
+        with self._station.to(station):
+            yield station
 
     # -- events, log, counters --
 

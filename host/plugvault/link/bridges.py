@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from evcc.errors import EvccError
 from evcc.link.mux import SESSION, VAULT, LinkError
 from evcc.vault import VaultError
 from evcc.vault import service as vault_frames
 from plugvault.link.endpoint import LinkEndpoint
+from plugvault.link.station_socket import StationSocket
 
 UNACKNOWLEDGED = 65_536  # bytes of a station that may be on their way to the module
 _SETTLE_TIMEOUT = 5.0
@@ -18,17 +20,15 @@ _PIECE = 1024  # a board buffers each piece twice while it arrives
 
 
 class StationBridge:
-    """Carries the bytes of SESSION to a station's TCP connection and back, one at a time."""
+    """Carries the bytes of SESSION to a station's connection and back, one at a time."""
 
     def __init__(self, endpoint: LinkEndpoint) -> None:
         self._endpoint = endpoint
-        self._station: socket.socket | None = None
+        self._station: StationSocket | None = None
 
     @contextlib.contextmanager
-    def to(self, station: socket.socket) -> Iterator[None]:
+    def to(self, station: StationSocket) -> Iterator[None]:
         """Carry bytes to and from this connection while the context lasts; then close it."""
-        station.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        station.settimeout(None)
         self._station = station
         reader = threading.Thread(target=self._forward, args=(station,), daemon=True)
         reader.start()
@@ -45,22 +45,21 @@ class StationBridge:
         """Bytes from the module to the station, if one is connected."""
         station = self._station
         if station is not None:
-            with contextlib.suppress(OSError):  # `_forward` reports a closed connection
+            with contextlib.suppress(EvccError):  # `_forward` reports a closed connection
                 station.sendall(data)
 
     def close(self) -> None:
         station, self._station = self._station, None
         if station is not None:
-            with contextlib.suppress(OSError):
-                station.shutdown(socket.SHUT_RDWR)
             station.close()
 
-    def _forward(self, station: socket.socket) -> None:
+    def _forward(self, station: StationSocket) -> None:
         """Bytes from the station to the module, until either side ends."""
         unacknowledged = 0
-        with contextlib.suppress(OSError, LinkError):  # LinkError: the module reads nothing
-            while data := station.recv(_PIECE):
-                self._endpoint.send(SESSION, data)
+        with contextlib.suppress(LinkError):  # the module reads nothing
+            while data := station.recv():
+                for at in range(0, len(data), _PIECE):
+                    self._endpoint.send(SESSION, data[at : at + _PIECE])
                 unacknowledged += len(data)
                 if unacknowledged >= UNACKNOWLEDGED:  # the station is faster than the line
                     if not self._endpoint.settle(_SETTLE_TIMEOUT):
