@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from typer.testing import CliRunner
 
+from evcc.link import v2gtp
 from fixtures.pools import Pools
 from plugvault.cli.ecosystem import app
 from plugvault.ecosystem.links import Links
@@ -19,6 +21,7 @@ from plugvault.federation.peers import Link
 from plugvault.pki import path
 from plugvault.pools import clients
 from plugvault.pools.records import Delivery, Endpoint
+from plugvault.pools.refusals import CAUSES
 from plugvault.store import SqlStore
 from world import EMAID, NOW, PCID, World
 from world import root as new_root
@@ -85,6 +88,56 @@ def test_a_vehicle_is_shown_reset_and_removed(ecosystem: Tell):
     kinds = [event["kind"] for event in ecosystem("events", "list")]
     assert "mo.prov.cert.factory.reset" in kinds
     assert done(ecosystem("audit"))[-2:] == ["factory reset", "vehicle deleted"]
+
+
+def forms(raw: bytes) -> dict[str, bytes]:
+    """A request in each form in which a file may have it."""
+    text = base64.b64encode(raw)
+    body = json.dumps({"certificateInstallationReq": text.decode(), "xsdMsgDefNamespace": "urn"})
+    return {
+        "EXI": raw,
+        "hexadecimal": raw.hex(" ").encode() + b"\n",
+        "base64": text[:40] + b"\n" + text[40:],
+        "frame": v2gtp.encode(raw),
+        "JSON": body.encode(),
+    }
+
+
+def test_a_request_is_explained_in_every_form(ecosystem: Tell, pools: Pools, tmp_path: Path):
+    for form, data in forms(pools.request(pools.provisioning_der())).items():
+        file = tmp_path / "request"
+        file.write_bytes(data)
+        explained = ecosystem("explain-request", str(file), "--at", str(NOW), "--json")
+        assert explained["provided"], (form, explained)
+        assert (explained["pcid"], explained["emaid"]) == (PCID, EMAID)
+
+
+def test_a_request_that_gets_nothing_is_explained_with_a_remedy(
+    ecosystem: Tell, pools: Pools, tmp_path: Path
+):
+    file = tmp_path / "request.exi"
+    file.write_bytes(pools.request(pools.provisioning_der()))
+    at = str(NOW + 4000 * 86_400)
+    explained = ecosystem("explain-request", str(file), "--at", at, status=1)
+    assert (explained["provided"], explained["cause"]) == (False, "vehicle-not-valid")
+    assert explained["remedy"] == CAUSES["vehicle-not-valid"].remedy
+    arguments = ["--data", str(tmp_path), "explain-request", str(file), "--at", at]
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 1
+    assert f"{PCID} gets nothing: vehicle-not-valid" in ended.stdout
+    assert CAUSES["vehicle-not-valid"].remedy in ended.stdout
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"{", b"text", b"\xff" * 70_000])
+def test_a_file_without_a_request_is_an_error(ecosystem: Tell, tmp_path: Path, data: bytes):
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    if 0 < len(data) < 65_536:
+        explained = ecosystem("explain-request", str(file), status=1)
+        assert explained["cause"] == "bad-message"
+    else:
+        assert "empty, or over" in ecosystem("explain-request", str(file), status=2)
+    assert "No such file" in ecosystem("explain-request", str(tmp_path / "none"), status=2)
 
 
 def test_contracts_are_listed_by_provider_and_vehicle_and_removed(ecosystem: Tell):

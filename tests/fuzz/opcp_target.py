@@ -15,7 +15,7 @@ from plugvault.contract.iso15118_2.response import ResponseError, with_session_i
 from plugvault.pki import request
 from plugvault.pki.keys import raw_signer
 from plugvault.pools.errors import PoolError
-from plugvault.pools.installation import read_request
+from plugvault.pools.vehicle_request import read_request
 from world import PCID, point
 
 

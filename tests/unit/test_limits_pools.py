@@ -31,6 +31,7 @@ from plugvault.pools import (
     rcp,
     registry,
     termination,
+    vehicle_request,
 )
 from plugvault.pools.caller import ADMIN, Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
@@ -108,7 +109,7 @@ LENGTHS: dict[str, tuple[Reads, Callable[[int], Any], int, int]] = {
         4096,
     ),
     "XML": (in_utf8, lambda n: max(7, n), 0, xml.LIMIT),
-    "SessionID of a request": (installation.read_request, a_session, 0, 8),
+    "SessionID of a request": (vehicle_request.read_request, a_session, 0, 8),
     "SessionID given to a bundle": (
         lambda session: response.with_session_id(NEGATIVE, session),
         bytes,
@@ -217,7 +218,7 @@ def provides(pools: Pools, now: float) -> None:
 
 def installs(pools: Pools, now: float) -> None:
     keeps_contract(pools)
-    request = installation.read_request(pools.request(pools.provisioning_der()))
+    request = vehicle_request.read_request(pools.request(pools.provisioning_der()))
     with pools.store.write() as records:
         installation.install(records, request, PCID, now)
 

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Settings
 from plugvault.pki.issuer_names import TOLERANCES
-from plugvault.pools import ccp, cps, installation
+from plugvault.pools import ccp, cps, installation, vehicle_request
 from plugvault.pools.authorization import EVERYONE
 from plugvault.pools.caller import OPERATORS, Caller
 
@@ -114,7 +114,7 @@ def test_tolerances_of_names_are_those_of_the_table():
 
 
 def test_rows_of_the_checks_are_those_of_the_tables():
-    at_a_station = [name for name, _ in installation.REQUEST + installation.INSTALL]
+    at_a_station = [name for name, _ in vehicle_request.REQUEST + installation.INSTALL]
     assert listed_checks("CCP: the contract of a vehicle") == at_a_station
     sign, store = ([name for name, _ in table] for table in (cps.SIGN, ccp.STORE))
     assert listed_checks("CPS: contract data") == sign

@@ -30,6 +30,7 @@ from plugvault.pools import (
     peers,
     rcp,
     registry,
+    vehicle_request,
 )
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.errors import PoolError
@@ -84,7 +85,7 @@ class Scene:
         cps.generate(records, OPERATOR, signers, mo, SECOND, PCID, NOW, begins=begins, ends=ends)
 
     def installs(self, records: Records) -> None:
-        request = installation.read_request(self.pools.request(self.vehicle.certificate))
+        request = vehicle_request.read_request(self.pools.request(self.vehicle.certificate))
         installation.install(records, request, PCID, NOW)
 
     def guesses(self, records: Records) -> None:

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc import x509
+from evcc.link import v2gtp
 from fixtures.pools import MAKER, Pools
 from plugvault.contract.iso15118_2.bundle import ISO2
-from plugvault.pools import ccp, installation, pcp
-from plugvault.pools.errors import WithheldError
+from plugvault.pools import ccp, installation, pcp, vehicle_request
+from plugvault.pools.errors import PoolError, WithheldError
+from plugvault.pools.explanation import FAILED, NOT_CHECKED, OK, Explanation, explain
 from plugvault.pools.records import Contract, Status
-from plugvault.pools.refusals import CAUSES
+from plugvault.pools.refusals import CAUSES, REQUEST_CAUSES, Cause
 from world import EMAID, NOW, PCID, root
 
 SECOND = "DEPVTC00000002"
@@ -105,6 +108,96 @@ def test_a_vehicle_at_a_station_gets_nothing_for_a_cause(filled: Pools, cause: s
     assert error.cause == cause
     assert words in error.circumstances
     assert str(error) == f"not-found: {installation.NOTHING}"
+
+
+def explained(pools: Pools, raw: bytes) -> Explanation:
+    with pools.store.read() as records:
+        return explain(records, raw, pools.now)
+
+
+def verdicts(explanation: Explanation) -> list[str]:
+    return [check.verdict for check in explanation.checks]
+
+
+ROWS = [name for name, _ in vehicle_request.REQUEST + installation.INSTALL]
+
+
+def test_an_explanation_of_a_contract_has_every_check(filled: Pools):
+    explanation = explained(
+        filled, filled.request(filled.provisioning_der(), root_name="V2G Root")
+    )
+    assert [check.check for check in explanation.checks] == ROWS
+    assert set(verdicts(explanation)) == {OK}
+    assert (explanation.pcid, explanation.emaid, explanation.cause) == (PCID, EMAID, "")
+    assert explanation.tolerances == ["no-type", "partial"]
+    contract = filled.contract()
+    assert contract
+    assert contract.delivered is None  # an explanation delivers nothing
+
+
+@pytest.mark.parametrize("cause", STATION)
+def test_an_explanation_has_the_cause_of_the_refusal(filled: Pools, cause: str):
+    raw = filled.request(filled.provisioning_der())
+    happens, words = STATION[cause]
+    happens(filled)
+    explanation = explained(filled, raw)
+    assert (explanation.cause, explanation.emaid) == (cause, None)
+    assert (explanation.meaning, explanation.remedy) == vars_of(CAUSES[cause])
+    failed = verdicts(explanation).index(FAILED)
+    assert words in explanation.checks[failed].detail
+    assert verdicts(explanation)[:failed] == [OK] * failed
+    assert set(verdicts(explanation)[failed + 1 :]) <= {NOT_CHECKED}
+
+
+def vars_of(cause: Cause) -> tuple[str, str]:
+    return cause.meaning, cause.remedy
+
+
+def other_key(pools: Pools) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return pools.request(pools.provisioning_der(), key=key)
+
+
+REQUESTS: dict[str, tuple[Callable[[Pools], bytes], str]] = {
+    "bad-message": (lambda _: b"\x80", vehicle_request.BAD_EXI),
+    "bad-certificate": (lambda pools: pools.request(b"leaf"), "OEMProvisioningCert"),
+    "bad-signature": (other_key, vehicle_request.BAD_SIGNATURE),
+}
+
+
+@pytest.mark.parametrize("cause", REQUEST_CAUSES)
+def test_an_explanation_has_the_fault_of_the_request(filled: Pools, cause: str):
+    make, words = REQUESTS[cause]
+    explanation = explained(filled, make(filled))
+    assert explanation.cause == cause
+    assert (explanation.meaning, explanation.remedy) == vars_of(REQUEST_CAUSES[cause])
+    failed = verdicts(explanation).index(FAILED)
+    assert explanation.checks[failed].check == cause.removeprefix("bad-")
+    assert words in explanation.checks[failed].detail
+
+
+# The first bytes of the request in each edition; ISO 15118-20 also by its payload type.
+PROTOCOLS = {
+    "ISO 15118-20": b"\x80\x1c" + bytes(40),
+    "ISO 15118-20 (common messages)": v2gtp.encode(b"\x80\x1c", 0x8002),
+    "DIN 70121": b"\x80\x9a" + bytes(40),
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_request_of_another_protocol_is_called_by_its_name(filled: Pools, protocol: str):
+    with pytest.raises(PoolError) as caught:
+        filled.install(PROTOCOLS[protocol])
+    first, second = caught.value.detail.splitlines()
+    assert first == vehicle_request.BAD_EXI
+    assert second == f"It is a message of {protocol}: not supported (yet)."
+    assert second in explained(filled, PROTOCOLS[protocol]).checks[0].detail
+
+
+def test_a_request_in_a_frame_is_called_one(filled: Pools):
+    frame = v2gtp.encode(filled.request(filled.provisioning_der()))
+    with pytest.raises(PoolError, match="V2GTP frame"):
+        filled.install(frame)
 
 
 def test_a_vehicle_without_the_cps_root_gets_nothing_and_both_names_are_told(filled: Pools):

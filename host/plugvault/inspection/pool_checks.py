@@ -9,11 +9,11 @@ from typing import Any
 from evcc.x509 import CertificateError
 from plugvault.contract.data import ContractData
 from plugvault.inspection.report import Report, Scope
-from plugvault.pools import ccp, checks, cps, installation
+from plugvault.pools import ccp, checks, cps, installation, vehicle_request
 from plugvault.pools.errors import PoolError
 
 Row = tuple[str, Callable[..., None]]
-_PUBLIC: tuple[Row, ...] = (*checks.BUNDLE, *checks.CONTRACT_DATA, *installation.REQUEST)
+_PUBLIC: tuple[Row, ...] = (*checks.BUNDLE, *checks.CONTRACT_DATA, *vehicle_request.REQUEST)
 
 
 def check_bundle(report: Report, message: dict[str, Any], scope: Scope) -> None:
@@ -30,8 +30,8 @@ def check_contract_data(report: Report, data: ContractData, scope: Scope) -> Non
 
 def check_request(report: Report, message: dict[str, Any]) -> None:
     """A decoded CertificateInstallationReq, as CCP checks it before it gives out a contract."""
-    rows: list[Row] = [*installation.REQUEST, *installation.INSTALL]
-    _run(report, "CCP", rows, installation.VehicleRequest(message))
+    rows: list[Row] = [*vehicle_request.REQUEST, *installation.INSTALL]
+    _run(report, "CCP", rows, vehicle_request.VehicleRequest(message))
 
 
 def _submission(scope: Scope, message: dict[str, Any] | None) -> checks.Submission:

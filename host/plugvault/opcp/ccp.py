@@ -30,13 +30,13 @@ from plugvault.opcp.rights import may
 from plugvault.opcp.services import Bundle, Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
-from plugvault.pools import ccp, installation, pcp
+from plugvault.pools import ccp, installation, pcp, vehicle_request
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError, WithheldError
-from plugvault.pools.installation import UpdateError, VehicleRequest
 from plugvault.pools.records import Contract
 from plugvault.pools.refusals import CAUSES
 from plugvault.pools.repositories import Records
+from plugvault.pools.vehicle_request import UpdateError, VehicleRequest
 
 log = logging.getLogger("plugvault.opcp")
 
@@ -82,12 +82,12 @@ def install(
     a negative CertificateUpdateRes. A request without the vehicle's signature always gets an error
     body.
     """
-    raw = checked(body.certificate_installation_req, installation.BAD_EXI)
+    raw = checked(body.certificate_installation_req, vehicle_request.BAD_EXI)
     try:
-        request = installation.read_request(raw)
+        request = vehicle_request.read_request(raw)
     except UpdateError as error:
         return _refusal(error, always_exi, response.negative_update(error.session_id))
-    pcid = installation.check_signature(request)
+    pcid = vehicle_request.check_signature(request)
     if services.peers:  # the copy of a partner's vehicle may be out of date
         services.peers.refresh_vehicle(pcid)
     now = services.clock()

@@ -5,7 +5,7 @@ the request with its PoolError. `BUNDLE` and `CONTRACT_DATA` need the message an
 so `plugvault.inspection` runs the same rows. The other rows need the pools.
 
 The tables: `cps.SIGN`, `cps.GENERATE`, `ccp.STORE`, `ccp.FORWARD`, `ccp.PROVIDE`,
-`installation.REQUEST`, `installation.INSTALL`.
+`vehicle_request.REQUEST`, `installation.INSTALL`.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
-"""The contract of a vehicle at a station, on its CertificateInstallationReq.
+"""The contract of a vehicle at a station [ISO 15118-2; OPCP 1.0.0, ccp.v1].
 
-[ISO 15118-2; OPCP 1.0.0, ccp.v1]. The request must be signed with the key of the provisioning
+The vehicle's request (`pools.vehicle_request`) must be signed with the key of the provisioning
 certificate that PCP holds now. The vehicle gets its default contract, if the request lists the V2G
 root above the contract's CPS.
 """
@@ -9,98 +9,21 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evcc import exi, signature
-from evcc.iso15118_2 import messages
-from evcc.x509 import Certificate, CertificateError
-from plugvault.contract.iso15118_2.bundle import ISO2, NO_SESSION, Message
+from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, serial_hex, timestamp
-from plugvault.pki.verify import verify_p256
 from plugvault.pools import checks, contracts, events, listed_roots, pcp
-from plugvault.pools.caller import read_pcid
-from plugvault.pools.errors import PoolError, WithheldError
+from plugvault.pools.errors import WithheldError
 from plugvault.pools.listed_roots import AmbiguousError, ListedRoot
 from plugvault.pools.records import Contract, Provisioning
 from plugvault.pools.refusals import CAUSES
 from plugvault.pools.repositories import Records
+from plugvault.pools.vehicle_request import VehicleRequest
 
 log = logging.getLogger("plugvault.pools")
 
-SESSION_ID = 8  # bytes at most
 NOTHING = "Contract or Vehicle not found."
-BAD_EXI = "EXI format is invalid!"
-BAD_SIGNATURE = "The signature of the certificateInstallationReq is invalid."
-NO_UPDATE = (
-    "A contract is not updated here: the vehicle installs it with a CertificateInstallationReq."
-)
 _LONGEST_LIST = 1000  # characters of a vehicle's list of roots in an event
-
-
-class UpdateError(PoolError):
-    """A CertificateUpdateReq: its answer is the same for every vehicle and contract."""
-
-    def __init__(self, session_id: bytes) -> None:
-        super().__init__("not-found", NO_UPDATE)
-        self.session_id = session_id
-
-
-@dataclass
-class VehicleRequest:
-    """A CertificateInstallationReq on its way through `REQUEST`. `roots`: (issuer name, serial
-    number) of each V2G root in the vehicle."""
-
-    message: Message
-    session_id: bytes = field(init=False)
-    roots: tuple[tuple[str, int], ...] = field(init=False)
-    signature: Message | None = field(init=False)
-    body: Message = field(init=False)
-    certificate: bytes = field(init=False)
-    leaf: Certificate = field(init=False)
-    pcid: str = field(init=False)
-
-
-def _message(request: VehicleRequest) -> None:
-    try:
-        header = request.message["V2G_Message"]["Header"]
-        request.body = request.message["V2G_Message"]["Body"]["CertificateInstallationReq"]
-        listed = request.body["ListOfRootCertificateIDs"]["RootCertificateID"]
-        request.roots = tuple(
-            (root["X509IssuerName"], root["X509SerialNumber"]) for root in listed
-        )
-        request.session_id = header["SessionID"] or NO_SESSION
-        request.signature = header.get("Signature")
-        request.certificate = request.body["OEMProvisioningCert"]
-    except (KeyError, TypeError) as error:
-        raise PoolError("invalid", BAD_EXI) from error
-    # The EXI schema states no length, and the signature does not cover the session ID.
-    if len(request.session_id) > SESSION_ID:
-        raise PoolError("invalid", BAD_EXI)
-
-
-def _certificate(request: VehicleRequest) -> None:
-    try:
-        request.leaf = path.read(request.certificate)
-    except CertificateError as error:
-        raise PoolError("invalid", "Invalid certificate format on OEMProvisioningCert") from error
-    request.pcid = read_pcid(request.leaf.names.get("CN", ""))
-
-
-def _signature(request: VehicleRequest) -> None:
-    if request.signature is None:
-        raise PoolError("invalid", BAD_SIGNATURE)
-    signed = request.body["Id"], "CertificateInstallationReq", request.body
-    try:
-        signature.verify(request.signature, [signed], request.leaf.point, verify_p256)
-    except signature.SignatureError as error:
-        raise PoolError("invalid", BAD_SIGNATURE) from error
-
-
-# A vehicle's request, before any pool or partner is asked about the vehicle.
-REQUEST: checks.Table[VehicleRequest] = (
-    ("message", _message),
-    ("certificate", _certificate),
-    ("signature", _signature),
-)
 
 
 @dataclass(kw_only=True)
@@ -160,34 +83,11 @@ INSTALL: checks.Table[_Installation] = (
 )
 
 
-def read_request(raw: bytes) -> VehicleRequest:
-    """Decode a vehicle's request (EXI).
-
-    Raises PoolError("invalid", "EXI format is invalid!"), UpdateError for a CertificateUpdateReq.
-    """
-    try:
-        message = exi.decode(raw)
-    except exi.ExiError as error:
-        raise PoolError("invalid", BAD_EXI) from error
-    session_id, name, _, _ = messages.opened(message)
-    if name == "CertificateUpdateReq" and len(session_id) <= SESSION_ID:
-        raise UpdateError(session_id or NO_SESSION)
-    return checks.run(REQUEST[:1], VehicleRequest(message))
-
-
-def check_signature(request: VehicleRequest) -> str:
-    """The PCID of a request that the key of its own certificate has signed.
-
-    Raises PoolError("invalid"). No pool and no partner is asked about a vehicle before this.
-    """
-    return checks.run(REQUEST[1:], request).pcid
-
-
 def install(records: Records, request: VehicleRequest, pcid: str, now: float) -> Contract:
     """The contract for a vehicle at a station, and its operator is told.
 
-    `pcid`: from `check_signature`. Raises WithheldError("Contract or Vehicle not found.") when a
-    check of `INSTALL` fails.
+    `pcid`: from `vehicle_request.check_signature`. Raises WithheldError("Contract or Vehicle not
+    found.") when a check of `INSTALL` fails.
     """
     records.lock(pcid.upper())
     installation = checks.run(INSTALL, prepare(records, request, pcid, now))

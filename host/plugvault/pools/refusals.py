@@ -16,6 +16,22 @@ class Cause:
     remedy: str
 
 
+# CCP answers these with 400 and words, before it asks any pool about the vehicle.
+REQUEST_CAUSES = {
+    "bad-message": Cause(
+        "The bytes are no CertificateInstallationReq of ISO 15118-2 in EXI.",
+        "`plugvault inspect FILE` says what they are.",
+    ),
+    "bad-certificate": Cause(
+        "The provisioning certificate in the request cannot be read, or its CN is no PCID.",
+        "The maker gives the vehicle a certificate of ISO 15118-2: P-256, at most 800 bytes.",
+    ),
+    "bad-signature": Cause(
+        "The key of the certificate in the request has not signed the request.",
+        "The vehicle signs with its provisioning key, over the request as an EXI fragment.",
+    ),
+}
+
 CAUSES = {
     "unknown-vehicle": Cause(
         "PCP has no vehicle with this PCID.",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from plugvault.cli.ecosystem import contracts, events, partners, roots, trail, vehicles
+from plugvault.cli.ecosystem import contracts, events, explain, partners, roots, trail, vehicles
 from plugvault.cli.ecosystem.common import EcosystemLocation
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for name, area in (
     app.add_typer(area.app, name=name)
 app.command("audit")(trail.audit)
 app.command("jobs")(trail.jobs)
+app.command("explain-request")(explain.explain_request)
 
 
 @app.callback()
