@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from evcc import sdp
+from evcc.ports.trace import Trace
 from plugvault.capture import Capture, packets
+from plugvault.capture.trace import convert
 from plugvault.capture.writer import KEY_ROOM
 
 CAR, STATION = ("fe80::2%car0", 51000, 0, 7), ("fe80::1%car0", 49152, 0, 7)
@@ -144,3 +147,39 @@ def test_a_capture_ends_at_its_limit(tmp_path: Path) -> None:
 def test_a_capture_that_cannot_begin_says_so(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         Capture(tmp_path / "absent/c.pcapng")
+
+
+@pytest.mark.parametrize("first", ["in", "out"])
+def test_the_end_that_closes_first_is_in_the_capture(tmp_path: Path, first: str) -> None:
+    with Capture(tmp_path / "c.pcapng") as capture:
+        connection = capture.connection(STATION, CAR)
+        connection.wire("in", b"request")
+        connection.wire(first, b"")
+        connection.close()
+    ends = [
+        port for port, _, _, flags, _ in segments(tmp_path / "c.pcapng") if flags & packets.FIN
+    ]
+    assert ends[0] == {"in": 51000, "out": 49152}[first]
+
+
+def test_the_trace_of_a_module_becomes_a_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "umask", lambda mask: mask)  # of the module's process, not of this one
+    trace = Trace(str(tmp_path / "trace"))
+    trace.datagram(True, sdp.request(sdp.TLS))
+    trace.datagram(False, sdp.response(bytes.fromhex("fe80") + bytes(13) + b"1", 50000, sdp.TLS))
+    trace.ends("fe80::31%car0", 50000)
+    trace.keys(KEY.decode())
+    trace.wire(True, b"request")
+    trace.wire(False, b"response")
+    with (tmp_path / "trace").open("a") as lines:
+        lines.write(
+            'no JSON\n{"at": 1e400, "kind": "wire"}\n{"at": 1, "kind": "wire", "out": true}\n'
+        )
+        lines.write('{"at": 1, "kind": "wi')
+    assert convert(tmp_path / "trace", tmp_path / "c.pcapng", "fe80::2") == ""
+    found = segments(tmp_path / "c.pcapng")
+    assert [data for _, _, _, _, data in found if data] == [b"request", b"response"]
+    assert len([kind for kind, _ in blocks(tmp_path / "c.pcapng") if kind == 6]) == len(found) + 2
+    assert KEY in (tmp_path / "c.pcapng").read_bytes()

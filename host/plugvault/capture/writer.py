@@ -216,10 +216,17 @@ class CapturedConnection:
     def __init__(self, capture: Capture, local: Endpoint, peer: Endpoint) -> None:
         self._capture = capture
         self._ends = {"out": (local, peer), "in": (peer, local)}
+        self._first_end = ""
         self._next: dict[str, int] = {}  # sequence number of each direction's next byte
 
     def wire(self, direction: str, data: bytes) -> None:
-        """Bytes of TCP as they were on the wire: TLS records, or V2GTP where there is no TLS."""
+        """Bytes of TCP as they were on the wire: TLS records, or V2GTP where there is no TLS.
+
+        b"": this direction has ended, as `recv` says it.
+        """
+        if not data:
+            self._first_end = self._first_end or direction
+            return
         segments = [] if self._next else self._open(direction)
         for at in range(0, len(data), _MSS):
             piece = data[at : at + _MSS]
@@ -230,10 +237,12 @@ class CapturedConnection:
         """A line of a TLS key log; see `Capture.keylog`."""
         self._capture.keylog(line)
 
-    def close(self, direction: str = "out") -> None:
-        """The connection has ended. direction: "out" when this end closed it first."""
+    def close(self, direction: str = "") -> None:
+        """The connection has ended. direction: "in" when the peer closed it first, "out" when this
+        end did; by default as `wire` was told, else "out"."""
         if not self._next:
             return
+        direction = direction or self._first_end or "out"
         fin = packets.FIN | packets.ACK
         segments = [self._segment(direction, fin), self._segment(_back(direction), fin)]
         segments.append(self._segment(direction, packets.ACK))

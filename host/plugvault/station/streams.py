@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 
 from plugvault.tls import Connection, Handshake, TlsError
 
-Wire = Callable[[str, bytes], object]  # ("in" or "out", the payload of TCP)
+Wire = Callable[[str, bytes], object]  # ("in" or "out", the payload of TCP; b"" at its end)
 
 _READ_BYTES = 4096
 _PIECES_PER_SECOND = 20  # of a slow line
@@ -52,7 +52,7 @@ class PlainStream:
 
     async def _receive(self) -> bytes:
         data = await self._reader.read(_READ_BYTES)
-        if data and self._wire is not None:
+        if self._wire is not None:
             self._wire("in", data)
         return data
 
