@@ -28,6 +28,7 @@ from plugvault.link.bench import Bench
 from plugvault.link.endpoint import of_connection, open_serial
 from plugvault.link.nullmodem import Noise, NullModem
 from plugvault.runtimes import Runtime, program
+from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration
 from plugvault.vault_service.service import VaultService
 
@@ -74,13 +75,13 @@ class Car(Startable):
             raise ValueError(f"link {link!r}")
         self.runtime = runtime
         self.link = link
-        self.folder = folder
+        self.folder = folder.absolute()  # the working directory of the module's process
         self.vault = vault or ("token" if runtime.has_ffi else "service")
         self._maker = maker
         self._token = token
         self._noise = noise
         self._heap = heap
-        self._code = code or program()
+        self._code = (code or program()).absolute()
         self._network = network
         self._observe = observe
         self._vault_socket: Path | None = None  # of the service that the bench connects
@@ -113,9 +114,14 @@ class Car(Startable):
         path = self.folder / "stderr.txt"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    @property
+    def _location(self) -> TokenLocation:
+        """Of the token, for the module's process, which runs in the car's folder."""
+        return self._token.location.absolute()
+
     def _start_vault(self, stack: contextlib.ExitStack) -> dict[str, str]:
         """Start the vault service if one is needed. Returns "vault" of the configuration."""
-        token, location = self._token, self._token.location
+        token, location = self._token, self._location
         if self.vault == "token":
             pin_file = self.folder / "pin"
             stack.callback(pin_file.unlink, missing_ok=True)  # after a failed start too
@@ -181,7 +187,7 @@ class Car(Startable):
             return subprocess.Popen(
                 [*runtime.argv, *heap, str(self._code / "main.py"), "config.json"],
                 cwd=self.folder,
-                env={**runtime.env(self._code), **self._token.location.env()},
+                env={**runtime.env(self._code), **self._location.env()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

@@ -89,7 +89,7 @@ def program() -> Path:
 def cache() -> Path:
     """The folder into which set-up installs interpreters."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "plugvault"
+    return Path(base).absolute() / "plugvault"  # processes with other folders use it
 
 
 def run_folder() -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from evcc import exi, x509
+from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.car import Car, CarError
 from plugvault.link.bench import BenchError
@@ -25,6 +26,8 @@ from plugvault.link.nullmodem import NullModem
 from plugvault.station import Offer, Station
 from plugvault.telematics import TelematicsError
 from plugvault.tokens import Token, TokenKey
+from plugvault.tokens.location import TokenLocation
+from plugvault.tokens.selection import TokenConfiguration
 from world import EMAID, PCID, World
 
 SECOND = "DEPVT0000000X19"
@@ -177,6 +180,34 @@ def test_the_same_car_after_a_restart(
         assert maker.connect() == point
         assert over_the_air(maker, today) == "L1+"
         assert maker.status().pcid == PCID
+
+
+def relative(location: TokenLocation) -> TokenLocation:
+    """The same location, as seen from the working directory."""
+    here = Path.cwd()
+    module = Path(os.path.relpath(location.module, here))
+    conf = Path(os.path.relpath(location.conf, here)) if location.conf else None
+    return dataclasses.replace(location, module=module, conf=conf)
+
+
+@pytest.mark.parametrize("name", ["cpython", "debian"])
+def test_paths_from_the_working_directory_are_good_in_the_cars_folder(
+    tmp_path: Path,
+    car_token: CarToken,
+    key: TokenKey,
+    today: World,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = Path(os.path.relpath(runtimes.program()))
+    token = TokenConfiguration(relative(car_token.location), car_token.pin)
+    with Car(
+        runtime(name), "tcp", Path("cars/one"), maker=key.point, token=token, code=code
+    ) as car:
+        maker = provision(car, key, today)
+        assert over_the_air(maker, today) == "L1+"
+    assert (tmp_path / "cars/one/config.json").is_file()
 
 
 def test_a_killed_module_is_reported_at_once_with_its_last_output(

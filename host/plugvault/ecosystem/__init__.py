@@ -79,8 +79,8 @@ class Ecosystem(Startable):
         """`directory`, `module`, `tokens`, `role_tokens`: see `Folder`. `on_step(name, detail,
         milliseconds)`: called after each step of the start. `pool`: the company that runs the
         ecosystem."""
-        self.directory = directory
-        self._open_folder = partial(Folder, directory, module, tokens, role_tokens)
+        self.directory = directory.absolute()
+        self._open_folder = partial(Folder, self.directory, module, tokens, role_tokens)
         self._role_tokens = role_tokens
         self._on_step = on_step
         self._clock = clock

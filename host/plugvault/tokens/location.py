@@ -1,7 +1,7 @@
 """The location of a token: its library, its name there, and how the library is initialised."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,16 @@ class TokenLocation:
             fields["label"],
             Path(conf) if conf else None,
             fields["options"],
+        )
+
+    def absolute(self) -> Self:
+        """The same location for a process with another working directory. A library named without
+        a folder stays as it is: the system's loader searches for it."""
+        has_folder = self.module.parent != Path()
+        return replace(
+            self,
+            module=self.module.absolute() if has_folder else self.module,
+            conf=self.conf.absolute() if self.conf else None,
         )
 
     def env(self) -> dict[str, str]:
