@@ -6,12 +6,16 @@ message. A request has an "id", which the answer repeats:
     {"id": 1, "do": "plug", "want_contract": true, "emaid": "..."}   start a charging session
         "secure": true              the bench's connection to the station is TLS
         "insecure_contract": true   it is not; use a contract all the same (as the configuration)
+        "charge": {"mode": "DC", "loops": 3, ...}   the wishes of `iso15118_2.charging`; without
+                                    them the session stops after authorization
+        "resume": true              go on with the session that ended "paused"
     {"id": 2, "do": "unplug"}                                        end it
     {"id": 3, "do": "status"}
 
 The module sends events without a request: {"event": name, "text": ..., "session": number}.
 
-    "installed", "rejected", "authorized", "failed", "unavailable", "closed"
+    "installed", "rejected", "authorized", "failed", "unavailable", "resumed", "charging",
+    "charged", "paused", "closed"
                   of the charging session; its number is in the answer to "plug"
     "provisioned", "trusted", "installed", "rejected"
                   of the maker's channel, without a number
@@ -85,6 +89,7 @@ class Module:
         vault.pause = self._pause
         self._kind = kind
         self._session = None
+        self._paused = None  # the session that can be resumed
         self._number = 0  # of the latest session
         self._missed = {CONTROL: 0, LOG: 0}  # lost messages since the last one that was sent
         time = Timekeeper(files, now, line.ticks_ms, set_clock, self._unable)
@@ -230,7 +235,10 @@ class Module:
             installer=self._install_at_station if self._car.identity.certificate else None,
             secure=secure,
             insecure_contract=self._allows_insecure(request),
+            charge=request.get("charge"),
         )
+        if request.get("resume"):
+            session.resume(self._paused)
         if not self._send_frames(session.start(self._line.ticks_ms())):
             return False
         self._session = session
@@ -270,6 +278,7 @@ class Module:
             if event.name in ("failed", "rejected") and self._session is not None:
                 self._log("session: " + event.name + ": " + text_of(self._session.error))
             if event.name == "closed":
+                self._paused = self._session and self._session.paused
                 self._session = None
             self._event(event.name, event.text, self._number)
         if not sent and self._session is not None:

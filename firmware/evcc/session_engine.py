@@ -32,7 +32,8 @@ SESSION_SETUP = "SessionSetup"
 
 # name: "unavailable", text: why: a contract was requested and this station provides none;
 # "installed", EMAID; "rejected", reason of the installer's error; "authorized", EMAID;
-# "failed", reason of a SessionError; "closed", "": always the last one.
+# "resumed", ""; "charging", the EnergyTransferMode; "charged", the number of exchanges;
+# "paused", ""; "failed", reason of a SessionError; "closed", "": always the last one.
 Event = namedtuple("Event", ("name", "text"))
 
 
@@ -48,6 +49,7 @@ class SessionError(EvccError):
         "contract",  # the stored chain cannot be read
         "vault",
         "clock",  # a contract is wanted, and the time is not known
+        "charge",  # the station's modes, limits or isolation do not allow the wanted charge
         "insecure",  # the connection is not TLS, and the owner allows no contract without it
     )
     # the station's violation: the car closes the connection
@@ -65,9 +67,9 @@ class SessionError(EvccError):
 
 
 class UsageError(EvccError):
-    """The owner called the session in the wrong order."""
+    """The owner called the session in the wrong order, or wants what no session does."""
 
-    REASONS = ("started", "not-started")
+    REASONS = ("started", "not-started", "charge", "resume")
 
 
 def _read_nothing(session, body: dict, message: dict) -> str:
@@ -78,11 +80,15 @@ class Pair:
     """One request and its response.
 
     timeout_ms: for the response. build: session -> (body, Signature or None). read: (session,
-    body, message) -> outcome, a key of the transitions. codes: the good response codes.
+    body, message) -> outcome, a key of the transitions; or "ongoing", which repeats the pair for
+    at most `ongoing_ms`, or "again", which repeats it. codes: the good response codes.
     """
 
-    def __init__(self, timeout_ms, build, read=_read_nothing, codes=("OK",)) -> None:
+    def __init__(
+        self, timeout_ms, build, read=_read_nothing, codes=("OK",), ongoing_ms=ONGOING_MS
+    ) -> None:
         self.timeout_ms = timeout_ms
+        self.ongoing_ms = ongoing_ms
         self.build = build
         self.read = read
         self.codes = codes
@@ -93,8 +99,11 @@ class SessionEngine:
     "closed".
 
     Upon "closed" the owner closes the connection. `error`: the cause of a failure or rejection.
-    `due`: whether a message waits for `carry_out`.
+    `due`: whether a message waits for `carry_out`. `time_factor`: the station gets as many times
+    the standard's time, for slow peers; set it before `start`. `now_ms`: the time of this step.
     """
+
+    time_factor = 1
 
     def __init__(self, messages, pairs: dict, transitions: dict) -> None:
         """messages: the edition's module, with `SCHEMA`, `NO_SESSION`, `envelope` and `opened`.
@@ -111,6 +120,7 @@ class SessionEngine:
         self._deadline = None
         self._repeat_at = None
         self._ongoing_until = None
+        self.now_ms = 0
         self.due = False
         self._data = self._payload = b""
 
@@ -170,6 +180,7 @@ class SessionEngine:
 
     def _step(self, step, now_ms: int) -> tuple:
         """Run one step; a SessionError ends the session."""
+        self.now_ms = now_ms
         try:
             frames = step(now_ms)
         except SessionError as e:
@@ -183,7 +194,7 @@ class SessionEngine:
     def _expire(self, now_ms: int) -> list:
         if self._repeat_at is None:
             raise SessionError("timeout", "no " + self.state + "Res")
-        return self._request(self._transitions[self.state, "ongoing"], now_ms)
+        return self._request(self.state, now_ms)
 
     def _take(self, now_ms: int) -> list:
         data, self._data = self._data, b""
@@ -217,8 +228,11 @@ class SessionEngine:
         if outcome == "due":
             self.due = True
             return []
-        if outcome == "ongoing":
-            self._wait(now_ms)
+        if outcome in ("ongoing", "again"):
+            if outcome == "ongoing":
+                self._limit(now_ms)
+            self._deadline = None
+            self._repeat_at = now_ms + REPEAT_MS
             return []
         return self._request(self._transitions[self.state, outcome], now_ms)
 
@@ -255,18 +269,18 @@ class SessionEngine:
             return []
         pair = self._pairs[state]
         body, signature = pair.build(self)  # a failure leaves the session in the old state
+        if state != self.state:
+            self._ongoing_until = None
         self.state = state
         message = {state + "Req": body}
         if state != APP_PROTOCOL:
             message = self._messages.envelope(self.session_id, state + "Req", body, signature)
-        self._deadline = now_ms + pair.timeout_ms
+        self._deadline = now_ms + pair.timeout_ms * self.time_factor
         return [v2gtp.encode(exi.encode(message, self._schema()))]
 
-    def _wait(self, now_ms: int) -> None:
-        """The station is not done: repeat the request later, but not for ever."""
+    def _limit(self, now_ms: int) -> None:
+        """The station is not done: the request is repeated, but not for ever."""
         if self._ongoing_until is None:
-            self._ongoing_until = now_ms + ONGOING_MS
+            self._ongoing_until = now_ms + self._pairs[self.state].ongoing_ms * self.time_factor
         if now_ms >= self._ongoing_until:
             raise SessionError("ongoing-timeout", self.state)
-        self._deadline = None
-        self._repeat_at = now_ms + REPEAT_MS

@@ -10,6 +10,7 @@ from evcc import exi
 from evcc.exi import grammar
 from evcc.iso15118_2.messages import envelope, opened
 from evcc.link import v2gtp
+from evcc.session_engine import CLOSED
 
 SESSION_ID = bytes(range(0xA0, 0xA8))
 CHALLENGE = bytes(range(16))
@@ -61,14 +62,84 @@ OFFERED = {
 }
 
 
-def but(pair, **changes):
-    """OFFERED with some members of one answer changed; None removes one."""
-    body = dict(OFFERED[pair])
+def value(unit, number, multiplier=0):
+    return {"Multiplier": multiplier, "Unit": unit, "Value": number}
+
+
+AC_STATUS = {"NotificationMaxDelay": 0, "EVSENotification": "None", "RCD": False}
+DC_STATUS = {
+    "NotificationMaxDelay": 0,
+    "EVSENotification": "None",
+    "EVSEIsolationStatus": "Valid",
+    "EVSEStatusCode": "EVSE_Ready",
+}
+_ENTRY = {"RelativeTimeInterval": {"start": 0}, "PMax": value("W", 1100, 1)}
+_SCHEDULE = {"SAScheduleTupleID": 7, "PMaxSchedule": {"PMaxScheduleEntry": [_ENTRY]}}
+_PARAMETERS = {
+    "ResponseCode": "OK",
+    "EVSEProcessing": "Finished",
+    "SAScheduleList": {"SAScheduleTuple": [_SCHEDULE]},
+}
+METER = {"MeterID": "M1", "MeterReading": 42}
+_AC_PARAMETERS = {
+    "AC_EVSEStatus": AC_STATUS,
+    "EVSENominalVoltage": value("V", 230),
+    "EVSEMaxCurrent": value("A", 10),
+}
+_DC_PARAMETERS = {
+    "DC_EVSEStatus": DC_STATUS,
+    "EVSEMaximumCurrentLimit": value("A", 100),
+    "EVSEMaximumPowerLimit": value("W", 5000, 1),
+    "EVSEMaximumVoltageLimit": value("V", 500),
+    "EVSEMinimumCurrentLimit": value("A", 0),
+    "EVSEMinimumVoltageLimit": value("V", 0),
+    "EVSEPeakCurrentRipple": value("A", 1),
+}
+AC_CHARGE = dict(OFFERED)
+AC_CHARGE["ServiceDiscovery"] = dict(OFFERED["ServiceDiscovery"])
+AC_CHARGE["ServiceDiscovery"]["ChargeService"] = dict(_CHARGE)
+AC_CHARGE["ServiceDiscovery"]["ChargeService"]["SupportedEnergyTransferMode"] = {
+    "EnergyTransferMode": ["AC_three_phase_core"]
+}
+AC_CHARGE["ChargeParameterDiscovery"] = dict(_PARAMETERS)
+AC_CHARGE["ChargeParameterDiscovery"]["AC_EVSEChargeParameter"] = _AC_PARAMETERS
+for _pair in ("PowerDelivery", "MeteringReceipt"):
+    AC_CHARGE[_pair] = {"ResponseCode": "OK", "AC_EVSEStatus": AC_STATUS}
+AC_CHARGE["ChargingStatus"] = {
+    "ResponseCode": "OK",
+    "EVSEID": "DE*PVT*E1",
+    "SAScheduleTupleID": 7,
+    "AC_EVSEStatus": AC_STATUS,
+}
+DC_CHARGE = dict(OFFERED)
+DC_CHARGE["ChargeParameterDiscovery"] = dict(_PARAMETERS)
+DC_CHARGE["ChargeParameterDiscovery"]["DC_EVSEChargeParameter"] = _DC_PARAMETERS
+for _pair in ("PowerDelivery", "MeteringReceipt", "CableCheck", "PreCharge", "WeldingDetection"):
+    DC_CHARGE[_pair] = {"ResponseCode": "OK", "DC_EVSEStatus": DC_STATUS}
+DC_CHARGE["CableCheck"]["EVSEProcessing"] = "Finished"
+DC_CHARGE["PreCharge"]["EVSEPresentVoltage"] = value("V", 390)
+DC_CHARGE["WeldingDetection"]["EVSEPresentVoltage"] = value("V", 0)
+DC_CHARGE["CurrentDemand"] = {
+    "ResponseCode": "OK",
+    "DC_EVSEStatus": DC_STATUS,
+    "EVSEPresentVoltage": value("V", 400),
+    "EVSEPresentCurrent": value("A", 16),
+    "EVSECurrentLimitAchieved": False,
+    "EVSEVoltageLimitAchieved": False,
+    "EVSEPowerLimitAchieved": False,
+    "EVSEID": "DE*PVT*E1",
+    "SAScheduleTupleID": 7,
+}
+
+
+def but(pair, of=OFFERED, **changes):
+    """A script with some members of one answer changed; None removes one."""
+    body = dict(of[pair])
     for name, value in changes.items():
         body[name] = value
         if value is None:
             del body[name]
-    script = dict(OFFERED)
+    script = dict(of)
     script[pair] = body
     return script
 
@@ -116,6 +187,10 @@ class Station:
             reply = answer(pair, self.script[pair], self.session_id)
             frames, new_events = session.receive(reply, now)
             events += new_events
+            if not frames and session.state != CLOSED:  # the car waits before it asks again
+                now = session.deadline()
+                frames, new_events = session.timeout(now)
+                events += new_events
         return [request[0] for request in self.requests], events
 
     def request(self, name):

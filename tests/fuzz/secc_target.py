@@ -1,32 +1,25 @@
 """Fuzz target: the station's half of a session, in any state, on any bytes from the vehicle."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from evcc import exi
 from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
+from iso2_requests import REQUESTS
 from plugvault.station import Authorized, Offer
 from plugvault.station.engine import APP_PROTOCOL, CLOSED, FETCHING
 from plugvault.station.events import Closed
+from plugvault.station.iso15118_2.charging import Delivery
 from plugvault.station.iso15118_2.secc import ALLOWED, EXTERNAL, Secc
 
 SESSION_ID = bytes(range(8))
 _STATES = [*sorted(ALLOWED), FETCHING]
 _CONTRACT = SimpleNamespace(names={"CN": "DEPVT0000000012"}, point=b"\x04" + bytes(64), serial=1)
-_ROOT = SimpleNamespace(names={"CN": "R"}, serial=1)
-_REQUESTS = {
-    "SessionSetupReq": messages.session_setup_req(bytes(6)),
-    "ServiceDiscoveryReq": messages.service_discovery_req(),
-    "ServiceDetailReq": messages.service_detail_req(2),
-    "PaymentServiceSelectionReq": messages.payment_service_selection_req(
-        "Contract", [(1, None), (2, 1)]
-    ),
-    "CertificateInstallationReq": messages.certificate_installation_req("i", b"leaf", [_ROOT]),
-    "PaymentDetailsReq": messages.payment_details_req("DEPVT0000000012", [b"leaf", b"sub"]),
-    "AuthorizationReq": messages.authorization_req("id1", bytes(16)),
-    "SessionStopReq": messages.session_stop_req(),
-}
 
 
 def reach(state: str) -> Secc:
@@ -37,6 +30,10 @@ def reach(state: str) -> Secc:
     secc.services = [1, 2]
     secc.contract = _CONTRACT
     secc.challenge = bytes(16)
+    if state == FETCHING:
+        secc.fetching = "CertificateInstallation"
+    if "AC" in state or "DC" in state:
+        secc.delivery = Delivery("DC_extended" if "DC" in state else "AC_three_phase_core")
     return secc
 
 
@@ -45,7 +42,7 @@ def seeds() -> Iterator[bytes]:
     offer = {"supportedAppProtocolReq": messages.supported_app_protocol_req()}
     yield bytes([_STATES.index(APP_PROTOCOL), 1]) + exi.encode(offer, "sap")
     for number, state in enumerate(_STATES):
-        for name, body in _REQUESTS.items():
+        for name, body in REQUESTS.items():
             if name in ALLOWED.get(state, {}):
                 payload = exi.encode(messages.envelope(SESSION_ID, name, body))
                 yield bytes([number, 1]) + payload

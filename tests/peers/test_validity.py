@@ -15,7 +15,7 @@ from hypothesis import given
 from evcc import exi
 from evcc.car import CarContext
 from evcc.exi import grammar as g
-from evcc.iso15118_2 import messages
+from evcc.iso15118_2 import messages, response_codes
 from evcc.iso15118_2.session import Session
 from evcc.link import v2gtp
 from exi_messages import XML, cases, elements
@@ -26,7 +26,6 @@ from plugvault.contract.iso15118_2.response import negative
 from plugvault.station import Offer
 from plugvault.station.engine import APP_PROTOCOL, FETCHING, Refusal
 from plugvault.station.events import Fetch
-from plugvault.station.iso15118_2.answers import RESPONSE_CODES
 from plugvault.station.iso15118_2.secc import ALLOWED, Secc
 from world import NOW, SESSION_ID, World
 
@@ -41,30 +40,6 @@ REQUESTS = {
     TABLES.name(index): index for index in TABLES.roots() if TABLES.name(index).endswith("Req")
 }
 STATES = [state for state in ALLOWED if state != APP_PROTOCOL]
-
-# What is known to be wrong: it passes as soon as it is mended, and then has no place here.
-UNANSWERED = dict.fromkeys(
-    (
-        "CableCheckReq",
-        "CertificateUpdateReq",
-        "ChargeParameterDiscoveryReq",
-        "ChargingStatusReq",
-        "CurrentDemandReq",
-        "MeteringReceiptReq",
-        "PowerDeliveryReq",
-        "PreChargeReq",
-        "WeldingDetectionReq",
-    ),
-    "the station has no such response yet",
-)
-INVALID = {"CertificateInstallationReq": "Id=0 is no xs:ID"}
-NEGATIVE = pytest.mark.xfail(reason="Id=0 is no xs:ID, and an eMAID has 14 characters or 15")
-
-
-def known(name: str, reasons: dict[str, str]) -> Any:
-    """A parameter, expected to fail where there is a reason."""
-    marks = [pytest.mark.xfail(reason=reasons[name])] if name in reasons else []
-    return pytest.param(name, marks=marks)
 
 
 def payload(frame: bytes) -> bytes:
@@ -87,7 +62,7 @@ def answer_to(state: str, request: str, body: Any) -> tuple[str, bytes] | None:
     return name, payload(frame)
 
 
-@pytest.mark.parametrize("request_name", [known(n, UNANSWERED | INVALID) for n in REQUESTS])
+@pytest.mark.parametrize("request_name", REQUESTS)
 def test_every_request_gets_its_own_valid_response_in_every_state(
     validator: Validator, whole: bool, request_name: str
 ) -> None:
@@ -104,12 +79,13 @@ def test_every_request_gets_its_own_valid_response_in_every_state(
     test()
 
 
-@pytest.mark.parametrize("request_name", [known(n, UNANSWERED | INVALID) for n in REQUESTS])
+@pytest.mark.parametrize("request_name", REQUESTS)
 def test_every_refusal_is_valid(validator: Validator, request_name: str) -> None:
-    for code in RESPONSE_CODES:
+    pair = request_name.removesuffix("Req")
+    for code in response_codes.allowed(pair):
         if code.startswith("FAILED"):
             secc = secc_target.reach(STATES[-1])
-            (frame,) = secc.refuse(request_name.removesuffix("Req"), Refusal(code, ""), 1)
+            (frame,) = secc.refuse(pair, Refusal(code, ""), {}, 1)
             assert validator.problems(payload(frame)) == [], code
 
 
@@ -161,14 +137,13 @@ def test_every_message_of_a_session_is_valid(validator: Validator, car: Car, wor
         assert validator.problems(message, schema) == [], name
 
 
-@NEGATIVE
 def test_a_pools_refusal_is_valid_as_the_station_hands_it_on(validator: Validator) -> None:
     secc = secc_target.reach(FETCHING)
     (frame,), _ = secc.fetched(negative(b""), 1)
     assert validator.problems(payload(frame)) == []
 
 
-@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=NEGATIVE) for n in (1, 2))])
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_published_answers_are_valid_as_the_station_hands_them_on(
     validator: Validator, shared: Path, number: int
 ) -> None:
@@ -178,7 +153,7 @@ def test_published_answers_are_valid_as_the_station_hands_them_on(
     assert validator.problems(payload(frame)) == []
 
 
-@pytest.mark.parametrize("has_contract", [True, pytest.param(False, marks=NEGATIVE)])
+@pytest.mark.parametrize("has_contract", [True, False])
 def test_the_pools_answers_are_valid(
     validator: Validator, backend: Backend, has_contract: bool
 ) -> None:

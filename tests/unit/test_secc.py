@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evcc import exi, signature
-from evcc.iso15118_2 import messages
+from evcc.iso15118_2 import charging, messages, response_codes, session
 from evcc.link import v2gtp
-from plugvault.contract.iso15118_2.response import negative
+from iso2_requests import REQUESTS
+from plugvault.contract.iso15118_2 import response as pool_response
 from plugvault.station import Authorized, Offer
 from plugvault.station.engine import CLOSED, FETCHING
 from plugvault.station.events import Closed, Fetch, Message
-from plugvault.station.iso15118_2.answers import supported_app_protocol
+from plugvault.station.iso15118_2.answers import negative, supported_app_protocol
 from plugvault.station.iso15118_2.secc import ALLOWED, NEXT, Secc
 from world import DAY, EMAID, NOW, World, sign
+
+sys.path.append(str(Path(__file__).parents[1] / "both"))
+
+from scripted import RESPONSE_CODES
 
 SESSION = bytes(range(0x10, 0x18))
 CHALLENGE = bytes(range(16))
@@ -400,29 +407,66 @@ def test_unknown_session_is_refused_in_every_state(world: World) -> None:
         refused(vehicle, vehicle.say(name, body, unknown), "FAILED_UnknownSession")
 
 
-def test_a_request_out_of_turn_is_a_sequence_error(world: World) -> None:
-    root = type("Root", (), {"names": {"CN": "R"}, "serial": 1})()
-    install = messages.certificate_installation_req("id1", b"\0", [root])
-    selection = messages.payment_service_selection_req("Contract", [(1, None)])
-    requests = {
-        "SessionSetupReq": messages.session_setup_req(bytes(6)),
-        "ServiceDiscoveryReq": {},
-        "ServiceDetailReq": {"ServiceID": 2},
-        "PaymentServiceSelectionReq": selection,
-        "CertificateInstallationReq": install,
-        "PaymentDetailsReq": messages.payment_details_req(EMAID, world.contract.chain),
-        "AuthorizationReq": {},
-        "SessionStopReq": messages.session_stop_req(),
-    }
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_out_of_turn_is_a_sequence_error(world: World, name: str) -> None:
     for state in ALLOWED:
-        if state == "app protocol":
+        if state == "app protocol" or name in ALLOWED[state]:
             continue
-        for name, body in requests.items():
-            if name not in ALLOWED[state]:
-                vehicle = Vehicle(world)
-                vehicle.secc.state, vehicle.secc.session_id = state, SESSION
-                refused(vehicle, vehicle.say(name, body), "FAILED_SequenceError")
-                assert vehicle.answered == name.replace("Req", "Res")
+        vehicle = Vehicle(world)
+        vehicle.secc.state, vehicle.secc.session_id = state, SESSION
+        refused(vehicle, vehicle.say(name, REQUESTS[name]), "FAILED_SequenceError")
+        assert vehicle.answered == name.replace("Req", "Res")
+
+
+@pytest.mark.parametrize("pair", response_codes.REQUESTS)
+def test_every_refusal_has_what_the_schema_demands(pair: str) -> None:
+    """Lengths, too, which EXI does not check: EVSEID, EMAID, challenge, and each Id once."""
+    offer = Offer()
+    for kind in ("ac", "dc"):
+        for code in response_codes.allowed(pair):
+            for request in ({}, REQUESTS[pair + "Req"]):
+                body = negative(pair, code, request, offer, kind)
+                assert body is not None
+                message = messages.envelope(SESSION, pair + "Res", body)
+                assert exi.decode(exi.encode(message)) == message
+                assert 7 <= len(body.get("EVSEID", offer.evseid)) <= 37
+                assert len(body.get("GenChallenge", CHALLENGE)) == 16
+                assert 14 <= len(body.get("eMAID", {"value": EMAID})["value"]) <= 15
+                idents = [item["Id"] for item in body.values() if "Id" in _members(item)]
+                assert len(set(idents)) == len(idents)
+                assert all(ident[0].isalpha() for ident in idents)
+
+
+def _members(item: Any) -> Any:
+    return item if isinstance(item, dict) else {}
+
+
+def test_a_refusal_repeats_what_the_request_names() -> None:
+    body = negative("ServiceDetail", "FAILED", {"ServiceID": 77}, Offer(), "ac")
+    assert body == {"ResponseCode": "FAILED", "ServiceID": 77}
+    request = {"eMAID": "DEPVT0000000028"}
+    body = negative("CertificateUpdate", "FAILED", request, Offer(), "ac")
+    assert body is not None
+    assert body["eMAID"]["value"] == "DEPVT0000000028"
+    request = {"RequestedEnergyTransferMode": "AC_single_phase_core"}
+    body = negative("ChargeParameterDiscovery", "FAILED", request, Offer(), "dc")
+    assert body is not None
+    assert "AC_EVSEChargeParameter" in body
+
+
+def test_a_code_stands_only_in_the_responses_that_may_have_it() -> None:
+    with pytest.raises(ValueError, match="FAILED_ContactorError in AuthorizationRes"):
+        negative("Authorization", "FAILED_ContactorError", {}, Offer(), "ac")
+    assert negative("Fly", "FAILED", {}, Offer(), "ac") is None
+
+
+def test_the_codes_are_the_schemas_and_the_cars_good_ones_are_among_them() -> None:
+    assert tuple(response_codes.RESPONSE_CODES) == RESPONSE_CODES
+    assert set(REQUESTS) == {pair + "Req" for pair in response_codes.REQUESTS}
+    for name, pair in {**session.PAIRS, **charging.PAIRS}.items():
+        if name != "supportedAppProtocol":
+            good = [code for code in response_codes.allowed(name) if code.startswith("OK")]
+            assert sorted(pair.codes) == sorted(good), name
 
 
 def test_installation_needs_the_service_to_be_selected(vehicle: Vehicle) -> None:
@@ -432,10 +476,10 @@ def test_installation_needs_the_service_to_be_selected(vehicle: Vehicle) -> None
     refused(vehicle, installation(vehicle), "FAILED_SequenceError")
 
 
-def test_an_unsolicited_message_gets_no_answer(vehicle: Vehicle) -> None:
+def test_a_message_that_is_no_request_fails_the_request_that_is_due(vehicle: Vehicle) -> None:
     vehicle.set_up()
-    assert vehicle.say("ServiceDiscoveryRes", SERVICES) is None
-    assert vehicle.of(Closed)
+    refused(vehicle, vehicle.say("ServiceDiscoveryRes", SERVICES), "FAILED")
+    assert vehicle.answered == "ServiceDiscoveryRes"
 
 
 SERVICES = {
@@ -462,12 +506,46 @@ SERVICES = {
     ],
     ids=["http", "sdp", "too long", "empty", "not EXI", "a body without its message"],
 )
-def test_garbage_closes_without_an_answer(vehicle: Vehicle, data: bytes) -> None:
+def test_garbage_before_a_session_closes_without_an_answer(vehicle: Vehicle, data: bytes) -> None:
     vehicle.negotiate()
     frames, events = vehicle.secc.receive(data, 1)
     assert frames == []
     assert [event for event in events if isinstance(event, Closed)]
     assert vehicle.secc.receive(data, 1) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\n", "version: 4745"),
+        (b"\x01\xfe\x80\x03\x00\x00\x00\x00", "ISO 15118-20 (AC), not supported (yet)"),
+        (v2gtp.encode(b"\x80\x9a\x00\x00"), "DIN 70121: not supported (yet)"),
+        (v2gtp.encode(exi.encode({"SessionSetupReq": {"EVCCID": bytes(6)}})), "is no request"),
+    ],
+    ids=["http", "-20", "DIN", "a body without its message"],
+)
+def test_garbage_in_a_session_fails_the_request_that_is_due(
+    vehicle: Vehicle, data: bytes, reason: str
+) -> None:
+    vehicle.to_payment()
+    refused(vehicle, vehicle.step(vehicle.secc.receive(data, 1)), "FAILED")
+    assert vehicle.answered == "PaymentDetailsRes"
+    assert reason in vehicle.of(Closed)[0].reason
+
+
+def test_a_refused_negotiation_tells_what_was_offered(vehicle: Vehicle) -> None:
+    first = messages.supported_app_protocol_req()["AppProtocol"][0]
+    names = ("urn:iso:std:iso:15118:-20:AC", "urn:din:70121:2012:MsgDef", "urn:unheard-of")
+    offers = [{**first, "ProtocolNamespace": name} for name in names]
+    offers.append({**first, "VersionNumberMajor": 1})
+    payload = exi.encode({"supportedAppProtocolReq": {"AppProtocol": offers}}, "sap")
+    vehicle.step(vehicle.secc.receive(v2gtp.encode(payload), 1))
+    assert vehicle.of(Closed) == [
+        Closed(
+            "no common protocol: the vehicle offers ISO 15118-20: not supported (yet), "
+            "DIN 70121: not supported (yet), urn:unheard-of, ISO 15118-2 version 1"
+        )
+    ]
 
 
 def test_two_requests_at_once_are_one_too_many(vehicle: Vehicle) -> None:
@@ -530,7 +608,7 @@ def test_the_operators_answer_gets_the_sessions_id_and_nothing_else(vehicle: Veh
 def test_the_operators_no_is_relayed_and_ends_the_session(vehicle: Vehicle) -> None:
     vehicle.to_payment()
     installation(vehicle)
-    body = vehicle.step(vehicle.secc.fetched(negative(b"\0"), 5))
+    body = vehicle.step(vehicle.secc.fetched(pool_response.negative(b"\0"), 5))
     refused(vehicle, body, "FAILED_NoCertificateAvailable")
 
 
@@ -555,9 +633,9 @@ def test_without_a_usable_answer_installation_fails(
 def test_nothing_may_come_while_the_contract_is_fetched(vehicle: Vehicle) -> None:
     vehicle.to_payment()
     installation(vehicle)
-    assert vehicle.details() is None
-    assert vehicle.of(Closed)
-    assert vehicle.secc.fetched(negative(b"\0"), 5) == ([], [])
+    refused(vehicle, vehicle.details(), "FAILED_SequenceError")
+    assert vehicle.answered == "CertificateInstallationRes"
+    assert vehicle.secc.fetched(pool_response.negative(b"\0"), 5) == ([], [])
 
 
 def test_every_transition_leads_somewhere() -> None:

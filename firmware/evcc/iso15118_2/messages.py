@@ -99,8 +99,8 @@ def authorization_req(ident: str, challenge: bytes) -> dict:
     return {"Id": ident, "GenChallenge": challenge}
 
 
-def session_stop_req() -> dict:
-    return {"ChargingSession": "Terminate"}
+def session_stop_req(pause: bool = False) -> dict:
+    return {"ChargingSession": "Pause" if pause else "Terminate"}
 
 
 def certificate_chain(ders: list) -> dict:

@@ -1,11 +1,13 @@
-"""A charging session of ISO 15118-2 from the car's side, from the first message to authorization.
+"""A charging session of ISO 15118-2 from the car's side.
 
-ISO 15118-2:2014, 8.8.3: `PAIRS` and `NEXT` are the tables of `session_engine.SessionEngine`.
-Charging itself would come between Authorization and SessionStop.
+ISO 15118-2:2014, 8.8.3: `PAIRS` and `NEXT` are the tables of `session_engine.SessionEngine`, up to
+the authorization and from the end of the charge. The rows of the charge itself are in `charging`.
 
 The reason of a rejected installation stays in the car: on the wire every rejection is the same
 SessionStopReq.
 """
+
+from collections import namedtuple
 
 from evcc import signature
 from evcc.errors import EvccError, reason_of
@@ -17,12 +19,16 @@ from evcc.session_engine import (
     Pair,
     SessionEngine,
     SessionError,
+    UsageError,
 )
 from evcc.vault import PROVISIONING
 
 from . import messages
 
 SIGNED_ID = "id1"  # Id of the one signed element of a request
+
+# A session that ended with a pause: what another session needs to go on with it.
+Paused = namedtuple("Paused", ("session_id", "evccid", "emaid", "mode"))
 
 
 class Session(SessionEngine):
@@ -37,6 +43,7 @@ class Session(SessionEngine):
         evccid=None,
         secure: bool = False,
         insecure_contract: bool = False,
+        charge=None,
     ) -> None:
         """car: `evcc.car.CarContext`.
 
@@ -45,9 +52,23 @@ class Session(SessionEngine):
         installer: (CertificateInstallationRes, decoded, session id) -> Contract, raises EvccError;
         None: never request one. evccid: 6 bytes; None: random, so that the car cannot be tracked.
         secure: the connection is TLS. insecure_contract: use a contract without TLS too; anyone on
-        the line can then read it and change what is said.
+        the line can then read it and change what is said. charge: the wishes of `charging.Charge`;
+        None: the session stops after authorization. `paused`: a `Paused` after the event "paused".
+
+        Raises: UsageError("charge").
         """
-        SessionEngine.__init__(self, messages, PAIRS, NEXT)
+        pairs, following = PAIRS, NEXT
+        if charge is not None:
+            from . import charging
+
+            charge = charging.Charge(charge)
+            pairs, following = dict(PAIRS), dict(NEXT)
+            pairs.update(charging.PAIRS)
+            following.update(charging.NEXT)
+        SessionEngine.__init__(self, messages, pairs, following)
+        self.charge = charge
+        self.paused = None
+        self._resumes = None  # the id of the session to be resumed
         self.car = car
         self.installer = installer
         self.evccid = evccid
@@ -63,6 +84,21 @@ class Session(SessionEngine):
         self.services: list = []  # selected at this station: [(ServiceID, ParameterSetID or None)]
         self.challenge = b""
         self.authorization_sent = False  # the challenge of this session is answered
+
+    def resume(self, paused) -> None:
+        """Go on with a `Paused` session: with its id, EVCCID, contract and energy transfer mode.
+
+        The station may begin a new session instead. Call it before `start`.
+        Raises: UsageError("resume") if this session cannot be the same.
+        """
+        if self.state != START or self.charge is None or paused is None:
+            raise UsageError("resume", "a paused session, before the start of a charge")
+        if self.contract is None or self.contract.emaid != paused.emaid:
+            raise UsageError("resume", paused.emaid + " is not the contract")
+        self.session_id = self._resumes = paused.session_id
+        self.evccid = paused.evccid
+        self.charge.wishes["mode"] = paused.mode
+        self.wants_contract = False
 
     def carry_out(self, now_ms: int) -> tuple:
         """As `SessionEngine.carry_out`; the installation is a step of its own, for it is the
@@ -95,6 +131,15 @@ def _build_session_setup(session) -> tuple:
     return messages.session_setup_req(session.evccid), None
 
 
+def _read_session_setup(session, body: dict, message: dict) -> str:
+    is_old = session.session_id == session._resumes
+    if is_old != (body["ResponseCode"] == OLD_SESSION):
+        raise SessionError("session-id", body["ResponseCode"])
+    if is_old:
+        session.emit("resumed")
+    return "done"
+
+
 def _build_service_discovery(session) -> tuple:
     return messages.service_discovery_req(), None
 
@@ -104,7 +149,10 @@ def _read_service_discovery(session, body: dict, message: dict) -> str:
         raise SessionError("insecure", "a contract is used over TLS only")
     if "Contract" not in body["PaymentOptionList"]["PaymentOption"]:
         raise SessionError("no-contract-payment")
-    session.services = [(body["ChargeService"]["ServiceID"], None)]
+    service = body["ChargeService"]
+    if session.charge is not None:
+        session.charge.agree(service["SupportedEnergyTransferMode"]["EnergyTransferMode"])
+    session.services = [(service["ServiceID"], None)]
     offered = messages.CERTIFICATE_SERVICE in messages.services(body)
     if session.wants_contract and session.installer is not None and offered:
         if session.knows_time:
@@ -152,7 +200,7 @@ def _build_installation(session) -> tuple:
     if not roots:
         raise SessionError("no-anchor")
     body = messages.certificate_installation_req(SIGNED_ID, certificate, roots)
-    return body, _sign(session, CERTIFICATE_INSTALLATION + "Req", body, PROVISIONING)
+    return body, sign(session, CERTIFICATE_INSTALLATION + "Req", body, PROVISIONING)
 
 
 def _read_installation(session, body: dict, message: dict) -> str:
@@ -193,7 +241,7 @@ def _build_authorization(session) -> tuple:
     if session.authorization_sent:  # only the first request carries challenge and signature
         return {}, None
     body = messages.authorization_req(SIGNED_ID, session.challenge)
-    signed = _sign(session, AUTHORIZATION + "Req", body, session.contract.key)
+    signed = sign(session, AUTHORIZATION + "Req", body, session.contract.key)
     session.authorization_sent = True
     return body, signed
 
@@ -202,14 +250,28 @@ def _read_authorization(session, body: dict, message: dict) -> str:
     if body["EVSEProcessing"] != "Finished":
         return "ongoing"
     session.emit("authorized", session.contract.emaid)
-    return "authorized"
+    return "authorized" if session.charge is None else "charge"
+
+
+def _pauses(session) -> bool:
+    """Whether the charge ends with a pause: only after it went well."""
+    charge = session.charge
+    return session.error is None and charge is not None and charge.wishes["pause"]
 
 
 def _build_session_stop(session) -> tuple:
-    return messages.session_stop_req(), None
+    return messages.session_stop_req(_pauses(session)), None
 
 
-def _sign(session, name: str, body: dict, key: bytes) -> dict:
+def _read_session_stop(session, body: dict, message: dict) -> str:
+    if _pauses(session):
+        emaid = session.contract.emaid
+        session.paused = Paused(session.session_id, session.evccid, emaid, session.charge.mode)
+        session.emit("paused")
+    return "done"
+
+
+def sign(session, name: str, body: dict, key: bytes) -> dict:
     """The `Signature` over the one element of the body, made in the vault."""
     parts = [(body["Id"], name, body)]
     vault = session.car.vault
@@ -225,20 +287,22 @@ AUTHORIZATION = "Authorization"
 SESSION_STOP = "SessionStop"
 
 NEGOTIATED = ("OK_SuccessfulNegotiation", "OK_SuccessfulNegotiationWithMinorDeviation")
-NEW_SESSION = ("OK_NewSessionEstablished",)  # the car never resumes an old session
+OLD_SESSION = "OK_OldSessionJoined"
 DETAILS_OK = ("OK", "OK_CertificateExpiresSoon")
 
 # V2G_EVCC_Msg_Timeout of ISO 15118-2:2014, 8.7.3 table 109
 PAIRS = {
     APP_PROTOCOL: Pair(2000, _build_app_protocol, codes=NEGOTIATED),
-    SESSION_SETUP: Pair(2000, _build_session_setup, codes=NEW_SESSION),
+    SESSION_SETUP: Pair(
+        2000, _build_session_setup, _read_session_setup, ("OK_NewSessionEstablished", OLD_SESSION)
+    ),
     SERVICE_DISCOVERY: Pair(2000, _build_service_discovery, _read_service_discovery),
     SERVICE_DETAIL: Pair(5000, _build_service_detail, _read_service_detail),
     PAYMENT_SERVICE_SELECTION: Pair(2000, _build_payment_selection, _read_payment_selection),
     CERTIFICATE_INSTALLATION: Pair(5000, _build_installation, _read_installation),
     PAYMENT_DETAILS: Pair(5000, _build_payment_details, _read_payment_details, DETAILS_OK),
     AUTHORIZATION: Pair(2000, _build_authorization, _read_authorization),
-    SESSION_STOP: Pair(2000, _build_session_stop),
+    SESSION_STOP: Pair(2000, _build_session_stop, _read_session_stop),
 }
 
 # (pair just answered, outcome) -> the next pair. A failure without a row ends in CLOSED.
@@ -260,7 +324,6 @@ NEXT = {
     (CERTIFICATE_INSTALLATION, "unable"): SESSION_STOP,
     (PAYMENT_DETAILS, "pay"): AUTHORIZATION,
     (PAYMENT_DETAILS, "unable"): SESSION_STOP,
-    (AUTHORIZATION, "ongoing"): AUTHORIZATION,
-    (AUTHORIZATION, "authorized"): SESSION_STOP,  # ChargeParameterDiscovery will go here
+    (AUTHORIZATION, "authorized"): SESSION_STOP,
     (SESSION_STOP, "done"): CLOSED,
 }

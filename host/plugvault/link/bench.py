@@ -186,17 +186,20 @@ class Bench:
         timeout: float = _SESSION_TIMEOUT,
         insecure_contract: bool = False,
         roots: Sequence[bytes] = (),
+        **wishes: Any,
     ) -> list[tuple[str, str]]:
         """A whole charging session at the station `host`:`port`.
 
         want_contract: request a contract even if there is one. emaid: the contract to pay with.
         insecure_contract: the module uses a contract though the connection is not TLS. roots: V2G
         roots, DER: this computer does TLS for the module, with a station below one of them.
+        wishes: `charge` and `resume` of `evcc.module`; without `charge` the session stops after
+        authorization.
         Returns its events, (name, text), without the last one, "closed".
         Raises: BenchError("station") when no connection is made; "timeout"; "refused"; "lost".
         """
         way = Way(roots, address=(host, port), tls=REQUIRED if roots else NONE)
-        return self.charge_by(way, want_contract, emaid, timeout, insecure_contract)
+        return self.charge_by(way, want_contract, emaid, timeout, insecure_contract, **wishes)
 
     def charge_by(
         self,
@@ -205,6 +208,7 @@ class Bench:
         emaid: str | None = None,
         timeout: float = _SESSION_TIMEOUT,
         insecure_contract: bool = False,
+        **wishes: Any,
     ) -> list[tuple[str, str]]:
         """A whole charging session: this computer finds the station, does TLS, and relays. As
         `charge`."""
@@ -215,6 +219,7 @@ class Bench:
                 want_contract=want_contract,
                 emaid=emaid,
                 insecure_contract=insecure_contract,
+                **wishes,
             )
 
     def find_and_charge(
@@ -223,6 +228,7 @@ class Bench:
         emaid: str | None = None,
         timeout: float = _SESSION_TIMEOUT,
         insecure_contract: bool = False,
+        **wishes: Any,
     ) -> list[tuple[str, str]]:
         """A whole charging session at the station that the module finds by itself, at the network
         of its configuration. As `charge`."""
@@ -232,6 +238,7 @@ class Bench:
             want_contract=want_contract,
             emaid=emaid,
             insecure_contract=insecure_contract,
+            **wishes,
         )
 
     def _session(self, timeout: float, **wishes: Any) -> list[tuple[str, str]]:

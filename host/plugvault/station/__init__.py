@@ -9,8 +9,10 @@
     engine.py        a session of any edition, sans-I/O: order, times, refusals
     events.py        the events of a session
     iso15118_2/      secc.py      the tables of the states, and a handler for each request
-                     payment.py   the check of a contract and of the signed challenge
-                     answers.py   the bodies of the responses
+                     payment.py   the check of a contract and of its signatures
+                     charging.py  the charge: a handler for each request, the simulated supply
+                     paused.py    the sessions that vehicles may go on with
+                     answers.py   the bodies of the responses, the negative ones too
 
     station = Station(Offer(evseid="DE*PVT*E0001"), mo_and_v2g_roots, fetch_contract, tls=tls)
     with station.in_thread() as (host, port): ...
@@ -21,6 +23,7 @@ Another edition is a folder beside `iso15118_2`.
 from plugvault.station.events import Authorized
 from plugvault.station.faults import Faults
 from plugvault.station.iso15118_2.answers import Offer
+from plugvault.station.iso15118_2.charging import Supply
 from plugvault.station.server import Station
 
-__all__ = ["Authorized", "Faults", "Offer", "Station"]
+__all__ = ["Authorized", "Faults", "Offer", "Station", "Supply"]

@@ -2,16 +2,17 @@
 
 An edition's `Secc` is a subclass with its messages, the bodies of its refusals and two tables:
 `allowed` says which requests each state accepts and which handler answers them, `transitions` what
-follows. A request at the wrong time, of another session or not to be granted gets its FAILED
-ResponseCode and ends the session; bytes that are no request get no answer. Sans-I/O: bytes and a
-clock in, frames and events out.
+follows. Every request gets the response of its own type: one at the wrong time, of another session
+or not to be granted gets a FAILED ResponseCode, which ends the session. Bytes that are no request
+get the response to the request that is due, with FAILED; before there is a session they get none.
+Sans-I/O: bytes and a clock in, frames and events out.
 """
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from evcc import exi
+from evcc import exi, protocols
 from evcc.link import v2gtp
 from plugvault.station.events import Closed, Event, Fetch, Message, Step
 
@@ -45,26 +46,32 @@ class SeccEngine:
     def __init__(
         self,
         messages: ModuleType,
-        refusal: Callable[[str, str], Body | None],
         allowed: Mapping[str, Mapping[str, Handler]],
         transitions: Mapping[tuple[str, str], str],
         now_ms: int,
         timeout_ms: int = SEQUENCE_TIMEOUT_MS,
     ) -> None:
         """messages: the edition's module of `evcc`, with `SCHEMA`, `NO_SESSION`, `envelope` and
-        `opened`. refusal: (pair, ResponseCode) -> body, None for an unknown pair. allowed: {state:
-        {request: Handler}}. transitions: {(state, outcome): next state}. now_ms: steady
-        milliseconds."""
+        `opened`. allowed: {state: {request: Handler}}, the request that is due first. transitions:
+        {(state, outcome): next state}. now_ms: steady milliseconds."""
         self.state = APP_PROTOCOL
         self.session_id: bytes = messages.NO_SESSION
+        self.asked_id: bytes = messages.NO_SESSION  # the SessionID of the latest request
+        self.detail = ""  # of an end that a handler has chosen
+        self.fetching = ""  # the message pair that waits for the operator
         self._messages = messages
-        self._refusal = refusal
         self._allowed = allowed
         self._transitions = transitions
         self._frames = v2gtp.PayloadReader(MAX_REQUEST)
         self._timeout_ms = timeout_ms
         self._deadline = now_ms + timeout_ms
         self._events: list[Event] = []
+
+    def negative(self, pair: str, code: str, request: Body) -> Body | None:
+        """The body of the edition's negative response; None if `pair` is no message pair.
+
+        request: the body of the request, {} where there is none."""
+        raise NotImplementedError
 
     @property
     def deadline(self) -> int | None:
@@ -90,13 +97,13 @@ class SeccEngine:
         try:
             requests = self._frames.feed(data)
         except v2gtp.V2gtpError as error:
-            self.close(str(error))
-            return self.step([])
+            return self.step(self._fail(_named(error), now_ms))
         if data and self.state == FETCHING:
-            self.close("a request before the last one is answered")
-        elif len(requests) > 1 or (requests and self._frames.pending):
-            self.close("more than one request at a time")
-        elif requests:
+            refusal = Refusal("FAILED_SequenceError", "a request before the last one is answered")
+            return self.step(self.refuse(self.fetching, refusal, {}, now_ms))
+        if len(requests) > 1 or (requests and self._frames.pending):
+            return self.step(self._refuse_first(requests[0], now_ms))
+        if requests:
             return self.step(self._answer(requests[0], now_ms))
         return self.step([])
 
@@ -120,34 +127,62 @@ class SeccEngine:
         self._report("out", name, payload)
         return [v2gtp.encode(payload)]
 
-    def refuse(self, pair: str, refusal: Refusal, now_ms: int) -> list[bytes]:
+    def refuse(self, pair: str, refusal: Refusal, request: Body, now_ms: int) -> list[bytes]:
         """The frame of a negative response, if the edition has one; the session ends."""
-        body = self._refusal(pair, refusal.code)
+        body = self.negative(pair, refusal.code, request)
         frames = [] if body is None else self._respond(pair, body, now_ms)
         self.close(str(refusal))
         return frames
 
+    def _fail(self, reason: str, now_ms: int) -> list[bytes]:
+        """End the session after bytes that are no request: FAILED to the request that is due."""
+        if self.state in (APP_PROTOCOL, SESSION_SETUP):
+            self.close(reason)
+            return []
+        due = self.fetching
+        if self.state != FETCHING:
+            due = next(iter(self._allowed[self.state])).removesuffix("Req")
+        return self.refuse(due, Refusal("FAILED", reason), {}, now_ms)
+
+    def _refuse_first(self, request: bytes, now_ms: int) -> list[bytes]:
+        """End the session of a vehicle that does not wait for the response."""
+        reason = "more than one request at a time"
+        if self.state == APP_PROTOCOL:
+            self.close(reason)
+            return []
+        try:
+            name, body, _, _ = self._decode(request)
+        except exi.ExiError:
+            return self._fail(reason, now_ms)
+        refusal = Refusal("FAILED_SequenceError", reason)
+        return self.refuse(name.removesuffix("Req"), refusal, body, now_ms)
+
     def _answer(self, request: bytes, now_ms: int) -> list[bytes]:
         try:
-            name, body, session_id, signature = self._decode(request)
+            name, body, self.asked_id, signature = self._decode(request)
         except exi.ExiError as error:
             self._report("in", "?", request)
-            self.close(str(error))
-            return []
+            is_din = self.state != APP_PROTOCOL and protocols.is_din(request)
+            text = f"{protocols.DIN}: {protocols.LATER}" if is_din else str(error)
+            return self._fail(text, now_ms)
         self._report("in", name, request)
         pair = name.removesuffix("Req")
+        if self.state != APP_PROTOCOL and self.negative(pair, "FAILED", body) is None:
+            return self._fail(f"{name or 'an empty body'} is no request", now_ms)
         try:
-            handler = self._handler(name, session_id)
+            handler = self._handler(name)
             response, outcome = handler(self, body, signature)
         except Refusal as refusal:
-            return self.refuse(pair, refusal, now_ms)
+            return self.refuse(pair, refusal, body, now_ms)
         self.state = self._transitions[self.state, outcome]
         if response is None:
+            self.fetching = pair
             self.emit(Fetch(request))
             return []
         frames = self._respond(pair, response, now_ms)
         if self.state == CLOSED:
-            self.close("" if outcome == "stop" else outcome)
+            end = f"{outcome}: {self.detail}" if self.detail else outcome
+            self.close("" if outcome == "stop" else end)
         return frames
 
     def _decode(self, request: bytes) -> tuple[str, Body, bytes, Signature]:
@@ -159,13 +194,14 @@ class SeccEngine:
         session_id, name, body, signature = self._messages.opened(message)
         return name, body, session_id, signature
 
-    def _handler(self, name: str, session_id: bytes) -> Handler:
+    def _handler(self, name: str) -> Handler:
         """The handler of a request that this state and this session allow. Raises Refusal."""
         handler = self._allowed[self.state].get(name)
         if handler is None:
             raise Refusal("FAILED_SequenceError", f"{name} in {self.state}")
-        if self.state not in (APP_PROTOCOL, SESSION_SETUP) and session_id != self.session_id:
-            raise Refusal("FAILED_UnknownSession", session_id.hex())
+        in_session = self.state not in (APP_PROTOCOL, SESSION_SETUP)
+        if in_session and self.asked_id != self.session_id:
+            raise Refusal("FAILED_UnknownSession", self.asked_id.hex())
         return handler
 
     def _respond(self, pair: str, body: Body, now_ms: int) -> list[bytes]:
@@ -177,3 +213,11 @@ class SeccEngine:
 
     def _report(self, direction: str, name: str, payload: bytes) -> None:
         self.emit(Message(direction, name, v2gtp.HEADER_BYTES + len(payload)))
+
+
+def _named(error: v2gtp.V2gtpError) -> str:
+    """The text of an error, with the name of a protocol that is not spoken here."""
+    known = ""
+    if error.reason == "payload-type":
+        known = protocols.of_payload(int(error.detail, 16))
+    return f"{error}: {known}, {protocols.LATER}" if known else str(error)

@@ -33,11 +33,37 @@ class Authorized:
 
 
 @dataclass(frozen=True)
+class Charging:
+    """The energy flows. mode: the EnergyTransferMode."""
+
+    session_id: bytes
+    mode: str
+
+
+@dataclass(frozen=True)
+class Charged:
+    """The energy has stopped. emaid: "" where no contract pays; energy: Wh; exchanges: the number
+    of status requests."""
+
+    session_id: bytes
+    emaid: str
+    energy: int
+    exchanges: int
+
+
+@dataclass(frozen=True)
+class Paused:
+    """The vehicle may go on with this session later."""
+
+    session_id: bytes
+
+
+@dataclass(frozen=True)
 class Closed:
     """The session is over; the connection is to be closed. reason: "" after a regular end."""
 
     reason: str = ""
 
 
-Event = Message | Fetch | Authorized | Closed
+Event = Message | Fetch | Authorized | Charging | Charged | Paused | Closed
 Step = tuple[list[bytes], list[Event]]  # frames to send, events

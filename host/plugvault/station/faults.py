@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from evcc import exi
+from evcc.iso15118_2 import response_codes
 from evcc.link import v2gtp
-from plugvault.station.iso15118_2.answers import RESPONSE_CODES
 from plugvault.station.large_bundle import enlarged
 
 PAIRS = (
@@ -52,7 +52,7 @@ def pair_of(name: str) -> str:
 
 def checked_code(pair: str, code: str) -> str:
     """A ResponseCode that the pair's response may have. Raises ValueError."""
-    codes = _APP_PROTOCOL_CODES if pair == PAIRS[0] else RESPONSE_CODES
+    codes = _APP_PROTOCOL_CODES if pair == PAIRS[0] else response_codes.allowed(pair)
     if code not in codes:
         raise ValueError(f"no ResponseCode {code!r} of {pair}; there are {', '.join(codes)}")
     return code

@@ -22,6 +22,7 @@ from plugvault.station.engine import SEQUENCE_TIMEOUT_MS
 from plugvault.station.events import Authorized
 from plugvault.station.faults import NO_FAULTS, Faults
 from plugvault.station.iso15118_2.answers import Offer
+from plugvault.station.iso15118_2.paused import PausedSessions
 from plugvault.station.iso15118_2.secc import Secc
 from plugvault.station.reports import Connected, Ended, Listener, Report, Secured, TurnedAway
 from plugvault.station.streams import PlainStream, TlsStream
@@ -101,6 +102,7 @@ class Station:
             faults=faults,
             threads=self._fetches,
         )
+        self._paused = PausedSessions()
         self._server: asyncio.Server | None = None
         self._numbers = itertools.count(1)
         self._waiting: set[asyncio.Task[Any]] = set()  # their handshake is not complete
@@ -213,7 +215,7 @@ class Station:
         return self._capture.connection(*ends)
 
     def _new_session(self, secure: bool, now_ms: int) -> Secc:
-        return Secc(
+        secc = Secc(
             self.offer,
             self.anchors,
             self._clock,
@@ -222,6 +224,8 @@ class Station:
             secure=secure,
             insecure_contract=self._insecure_contract,
         )
+        secc.paused = self._paused
+        return secc
 
     def _keep(self, record: Authorized) -> None:
         bounded.append(self.records, RECORDS, record)

@@ -4,7 +4,7 @@ A refusal carries every mandatory element too, filled with a dummy: the schema r
 the vehicle reads the ResponseCode first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from evcc.iso15118_2.messages import (
@@ -12,52 +12,30 @@ from evcc.iso15118_2.messages import (
     NAMESPACE,
     VERSION,
 )
+from evcc.iso15118_2.response_codes import RESPONSE_CODES
 from plugvault.station.engine import Body
+from plugvault.station.iso15118_2 import charging
+from plugvault.station.iso15118_2.charging import Supply
 
 CHARGE_SERVICE = 1
 CONTRACT = "Contract"
 EXTERNAL = "ExternalPayment"
-INSTALLATION = 1  # the ParameterSetID of CertificateInstallation (2 would be the update)
-
-# responseCodeType, in the schema's order
-RESPONSE_CODES = (
-    "OK",
-    "OK_NewSessionEstablished",
-    "OK_OldSessionJoined",
-    "OK_CertificateExpiresSoon",
-    "FAILED",
-    "FAILED_SequenceError",
-    "FAILED_ServiceIDInvalid",
-    "FAILED_UnknownSession",
-    "FAILED_ServiceSelectionInvalid",
-    "FAILED_PaymentSelectionInvalid",
-    "FAILED_CertificateExpired",
-    "FAILED_SignatureError",
-    "FAILED_NoCertificateAvailable",
-    "FAILED_CertChainError",
-    "FAILED_ChallengeInvalid",
-    "FAILED_ContractCanceled",
-    "FAILED_WrongChargeParameter",
-    "FAILED_PowerDeliveryNotApplied",
-    "FAILED_TariffSelectionInvalid",
-    "FAILED_ChargingProfileInvalid",
-    "FAILED_MeteringSignatureNotValid",
-    "FAILED_NoChargeServiceSelected",
-    "FAILED_WrongEnergyTransferMode",
-    "FAILED_ContactorError",
-    "FAILED_CertificateNotAllowedAtThisEVSE",
-    "FAILED_CertificateRevoked",
-)
+INSTALLATION, UPDATE = 1, 2  # ParameterSetIDs of the certificate service
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A station's name and its services."""
+    """A station's name, its services and its supply.
+
+    certificate_update: the certificate service has CertificateUpdate too.
+    """
 
     evseid: str = "DE*PVT*E0001"
     certificate_service: bool = True
     payment: Sequence[str] = (CONTRACT, EXTERNAL)
     energy_transfer: Sequence[str] = field(default=("DC_extended", "AC_three_phase_core"))
+    supply: Supply = field(default=Supply())
+    certificate_update: bool = False
 
 
 def without_contract(offer: Offer) -> Offer:
@@ -76,8 +54,8 @@ def supported_app_protocol(request: Body) -> Body:
     return {"ResponseCode": "Failed_NoNegotiation"}
 
 
-def session_setup(offer: Offer, now: int) -> Body:
-    code = "OK_NewSessionEstablished"
+def session_setup(offer: Offer, now: int, is_old: bool) -> Body:
+    code = "OK_OldSessionJoined" if is_old else "OK_NewSessionEstablished"
     return {"ResponseCode": code, "EVSEID": offer.evseid, "EVSETimeStamp": now}
 
 
@@ -103,14 +81,19 @@ def service_discovery(offer: Offer) -> Body:
     return body
 
 
-def service_detail() -> Body:
-    """The certificate service offers installation only: the pools have no update."""
-    parameter = {"Name": "Service", "stringValue": "Installation"}
-    parameters = {"ParameterSetID": INSTALLATION, "Parameter": [parameter]}
+def service_detail(offer: Offer) -> Body:
+    """The certificate service: the installation of a contract, and its update where offered."""
+    offered = [(INSTALLATION, "Installation")]
+    if offer.certificate_update:
+        offered.append((UPDATE, "Update"))
+    parameters = [
+        {"ParameterSetID": ident, "Parameter": [{"Name": "Service", "stringValue": name}]}
+        for ident, name in offered
+    ]
     return {
         "ResponseCode": "OK",
         "ServiceID": CERTIFICATE_SERVICE,
-        "ServiceParameterList": {"ParameterSet": [parameters]},
+        "ServiceParameterList": {"ParameterSet": parameters},
     }
 
 
@@ -126,31 +109,107 @@ def ok() -> Body:
     return {"ResponseCode": "OK"}
 
 
-_EMPTY: Body = {"Id": "0", "value": b"\x00"}
-_DUMMIES: dict[str, Body] = {
-    "SessionSetup": {"EVSEID": "ZZ00000"},
-    "ServiceDiscovery": service_discovery(Offer(certificate_service=False)),
-    "ServiceDetail": {"ServiceID": CERTIFICATE_SERVICE},
-    "PaymentServiceSelection": {},
-    "CertificateInstallation": {
+def _session_setup(offer: Offer, kind: str, request: Body) -> Body:
+    return {"EVSEID": offer.evseid}
+
+
+def _service_discovery(offer: Offer, kind: str, request: Body) -> Body:
+    return service_discovery(offer)
+
+
+def _service_detail(offer: Offer, kind: str, request: Body) -> Body:
+    return {"ServiceID": request.get("ServiceID", CHARGE_SERVICE)}
+
+
+def _code_alone(offer: Offer, kind: str, request: Body) -> Body:
+    return {}
+
+
+def _contract(offer: Offer, kind: str, request: Body) -> Body:
+    """Four elements with different Ids, as the schema wants, and an EMAID of the right length."""
+    emaid = request.get("eMAID", "ZZ000000000000")
+    return {
         "SAProvisioningCertificateChain": {"Certificate": b"\x00"},
-        "ContractSignatureCertChain": {"Id": "0", "Certificate": b"\x00"},
-        "ContractSignatureEncryptedPrivateKey": _EMPTY,
-        "DHpublickey": _EMPTY,
-        "eMAID": {"Id": "0", "value": "0" * 14},
-    },
-    "PaymentDetails": {"GenChallenge": bytes(16), "EVSETimeStamp": 0},
-    "Authorization": {"EVSEProcessing": "Finished"},
-    "SessionStop": {},
+        "ContractSignatureCertChain": {"Id": "id1", "Certificate": b"\x00"},
+        "ContractSignatureEncryptedPrivateKey": {"Id": "id2", "value": b"\x00"},
+        "DHpublickey": {"Id": "id3", "value": b"\x00"},
+        "eMAID": {"Id": "id4", "value": emaid if 14 <= len(emaid) <= 15 else "ZZ000000000000"},
+    }
+
+
+def _payment_details(offer: Offer, kind: str, request: Body) -> Body:
+    return {"GenChallenge": bytes(16), "EVSETimeStamp": 0}
+
+
+def _finished(offer: Offer, kind: str, request: Body) -> Body:
+    return {"EVSEProcessing": "Finished"}
+
+
+def _parameters(offer: Offer, kind: str, request: Body) -> Body:
+    asked = request.get("RequestedEnergyTransferMode", kind)[:2].lower()
+    return {"EVSEProcessing": "Finished", **charging.limits(asked, offer.supply)}
+
+
+def _status(offer: Offer, kind: str, request: Body) -> Body:
+    return charging.status(charging.DC if "DC_EVPowerDeliveryParameter" in request else kind)
+
+
+def _charging_status(offer: Offer, kind: str, request: Body) -> Body:
+    schedule = {"SAScheduleTupleID": charging.SCHEDULE}
+    return {"EVSEID": offer.evseid, **schedule, **charging.status(charging.AC)}
+
+
+def _voltage(offer: Offer, kind: str, request: Body) -> Body:
+    return {**charging.status(charging.DC), "EVSEPresentVoltage": charging.value("V", 0)}
+
+
+def _cable_check(offer: Offer, kind: str, request: Body) -> Body:
+    return {**charging.status(charging.DC), "EVSEProcessing": "Finished"}
+
+
+def _current_demand(offer: Offer, kind: str, request: Body) -> Body:
+    return {
+        **_voltage(offer, kind, request),
+        "EVSEPresentCurrent": charging.value("A", 0),
+        "EVSECurrentLimitAchieved": False,
+        "EVSEVoltageLimitAchieved": False,
+        "EVSEPowerLimitAchieved": False,
+        "EVSEID": offer.evseid,
+        "SAScheduleTupleID": charging.SCHEDULE,
+    }
+
+
+# message pair -> the mandatory elements of its response beside the ResponseCode
+_NEGATIVE: dict[str, Callable[[Offer, str, Body], Body]] = {
+    "SessionSetup": _session_setup,
+    "ServiceDiscovery": _service_discovery,
+    "ServiceDetail": _service_detail,
+    "PaymentServiceSelection": _code_alone,
+    "PaymentDetails": _payment_details,
+    "Authorization": _finished,
+    "ChargeParameterDiscovery": _parameters,
+    "PowerDelivery": _status,
+    "SessionStop": _code_alone,
+    "CertificateUpdate": _contract,
+    "CertificateInstallation": _contract,
+    "ChargingStatus": _charging_status,
+    "MeteringReceipt": _status,
+    "CableCheck": _cable_check,
+    "PreCharge": _voltage,
+    "CurrentDemand": _current_demand,
+    "WeldingDetection": _voltage,
 }
 
 
-def refusal(pair: str, code: str) -> Body | None:
+def negative(pair: str, code: str, request: Body, offer: Offer, kind: str) -> Body | None:
     """The negative response of a message pair ("Authorization"); None for an unknown pair.
 
-    Raises ValueError for a code that ISO 15118-2 does not have.
+    request: the body of the request, of which it repeats what the schema has in both. kind: "ac"
+    or "dc", of the session. Raises ValueError for a code that may not stand in this response.
     """
-    if code not in RESPONSE_CODES:
-        raise ValueError("not a ResponseCode: " + code)
-    dummy = _DUMMIES.get(pair)
-    return None if dummy is None else {**dummy, "ResponseCode": code}
+    elements = _NEGATIVE.get(pair)
+    if elements is None:
+        return None
+    if pair not in RESPONSE_CODES[code][1]:
+        raise ValueError(f"{code} in {pair}Res")
+    return {**elements(offer, kind, request), "ResponseCode": code}

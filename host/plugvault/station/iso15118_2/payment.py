@@ -46,10 +46,18 @@ def check_authorization(body: Body, signed: Signature, challenge: bytes, point: 
     """
     if body.get("GenChallenge") != challenge:
         raise Refusal("FAILED_ChallengeInvalid", "not the challenge of this session")
+    check_signature("AuthorizationReq", body, signed, point)
+
+
+def check_signature(name: str, body: Body, signed: Signature, point: bytes) -> None:
+    """Check the signature of the contract's key over the one signed element, the body itself.
+
+    name: of the body element. Raises Refusal("FAILED_SignatureError").
+    """
     if signed is None or not body.get("Id"):
         raise Refusal("FAILED_SignatureError", "not signed")
     try:
-        parts = [(body["Id"], "AuthorizationReq", body)]
+        parts = [(body["Id"], name, body)]
         signature.verify(signed, parts, point, verify_p256)
     except signature.SignatureError as error:
         raise Refusal("FAILED_SignatureError", str(error)) from error
