@@ -3,16 +3,21 @@
     python tests/fuzz/run.py [SECONDS] [NAME...]        30 s each; every target if none is named
 
 A target is `NAME_target.py` beside this file: `seeds()` gives bytes to start from, `target(data)`
-raises for what must not happen. Any coverage-guided fuzzer may call `target` as well.
+raises for what must not happen, `SLOW` is how many seconds one input may take. Any coverage-guided
+fuzzer may call `target` as well. The process must not grow meanwhile.
 """
 
+import gc
 import importlib
+import os
 import random
 import sys
 import time
 from pathlib import Path
 
 SLOW = 1.0  # seconds for one input
+WARM = 500  # inputs before memory and open files are counted
+MAY_GROW = (32 << 20, 20)  # bytes, files
 
 
 def mutate(rng: random.Random, data: bytes, second: bytes) -> bytes:
@@ -37,23 +42,48 @@ def mutate(rng: random.Random, data: bytes, second: bytes) -> bytes:
     return bytes(out)
 
 
-def fuzz(name: str, seconds: float) -> None:
+def fuzz(
+    name: str, seconds: float, *, inputs: int | None = None, rng: random.Random | None = None
+) -> int:
+    """Until the time is up, or for so many inputs. Returns how many there were."""
     module = importlib.import_module(f"{name}_target")
-    rng = random.Random()
+    slow = getattr(module, "SLOW", SLOW)
+    rng = rng or random.Random()
     pool = list(module.seeds()) or [b""]
-    runs, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
+    for seed in pool:  # what the target makes once is there before anything is measured
+        module.target(seed)
+    runs, warm, end = 0, None, time.monotonic() + seconds
+    while time.monotonic() < end and (inputs is None or runs < inputs):
         data = mutate(rng, rng.choice(pool), rng.choice(pool))
         began = time.monotonic()
         try:
             module.target(data)
-            if time.monotonic() - began > SLOW:
+            if time.monotonic() - began > slow:
                 raise TimeoutError("slower than it may be")
         except Exception:
             print("broken by", data.hex())
             raise
         runs += 1
+        if runs == WARM:
+            warm = used()
+    check_growth(name, warm, used())
     print(f"{name}: {runs} inputs in {seconds:g} s, none broke it")
+    return runs
+
+
+def used() -> tuple[int, int]:
+    """(bytes of memory, open files) of this process."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(list(Path("/proc/self/fd").iterdir()))
+
+
+def check_growth(name: str, before: tuple[int, int] | None, after: tuple[int, int]) -> None:
+    if before is None:
+        return
+    for what, first, last, may in zip(("bytes", "files"), before, after, MAY_GROW, strict=True):
+        if last - first > may:
+            raise MemoryError(f"{name} grows: from {first} to {last} {what}")
 
 
 def main(arguments: list[str]) -> None:

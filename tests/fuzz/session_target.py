@@ -34,9 +34,14 @@ def _refuse(response: bytes, session_id: bytes) -> None:
     raise RefusedError("signature")
 
 
+def fresh() -> Session:
+    """A session before its start."""
+    return Session(_CAR, True, None, lambda *_: _CONTRACT, secure=True)
+
+
 def reach(state: str) -> Session:
     """A session that waits for the response of `state`."""
-    session = Session(_CAR, True, None, lambda *_: _CONTRACT, secure=True)
+    session = fresh()
     session.start(0)
     while session.state != state:
         session.receive(answer(session.state, OFFERED[session.state]), 0)
