@@ -45,8 +45,9 @@ class LinkLocal:
 
     @property
     def scoped(self) -> str:
-        """As text with its scope: fe80::1%eth0."""
-        return f"{ipaddress.IPv6Address(self.address)}%{self.interface}"
+        """As text with its scope: fe80::1%eth0; ::1 has none."""
+        address = ipaddress.IPv6Address(self.address)
+        return str(address) if address.is_loopback else f"{address}%{self.interface}"
 
 
 def link_local(interface: str) -> LinkLocal:

@@ -26,6 +26,7 @@ COMMANDS = {
     "flash": ("plugvault.cli.flash", "flash", "put the module on a board"),
     "requests": ("plugvault.cli.requests", "requests", "carry out files of HTTP requests"),
     "sandbox": ("plugvault.cli.sandbox", "sandbox", "run the whole ecosystem on one port"),
+    "station": ("plugvault.cli.station", "station", "run a charging station for any vehicle"),
     "vault": ("plugvault.cli.vault", "app", "list, test and prepare tokens"),
     "inspect": ("plugvault.cli.inspect", "inspect", "explain files, and check them"),
 }

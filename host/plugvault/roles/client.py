@@ -45,7 +45,8 @@ class OpcpError(EvccError):
 class OpcpClient(Closeable):
     """Calls of one role. Safe to use from several threads. `close()` when done.
 
-    `trust`: the roots of an HTTPS server, if they are not this machine's own.
+    `credentials`: None for an ecosystem in open mode. `trust`: the roots of an HTTPS server, if
+    they are not this machine's own.
 
     `observe`: called for each call with (method and path, body bytes sent, body bytes received).
     """
@@ -53,7 +54,7 @@ class OpcpClient(Closeable):
     observe: Callable[[str, int, int], None] | None = None
 
     def __init__(
-        self, url: str, credentials: Credentials, trust: ssl.SSLContext | None = None
+        self, url: str, credentials: Credentials | None, trust: ssl.SSLContext | None = None
     ) -> None:
         self._credentials = credentials
         self._http = httpx.Client(
@@ -71,7 +72,7 @@ class OpcpClient(Closeable):
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Make a call with an access token. The answer, with any status."""
-        headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._access()}"}
+        headers = {**options.pop("headers", {}), **self._authorization()}
         return self._send(method, path, headers=headers, **options)
 
     def call(self, method: str, path: str, **options: Any) -> Any:
@@ -91,7 +92,7 @@ class OpcpClient(Closeable):
     ) -> Iterator[httpx.Response]:
         """Make a call and read its answer as it comes, until `silence` seconds pass without data.
         Raises OpcpError, also while the answer is read."""
-        headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self._access()}"}
+        headers = {**options.pop("headers", {}), **self._authorization()}
         timeout = httpx.Timeout(TIMEOUT, read=silence)
         try:
             with self._http.stream(
@@ -120,12 +121,18 @@ class OpcpClient(Closeable):
                 roots.setdefault(root["rootType"], []).append(der)
         return roots
 
-    def _access(self) -> str:
+    def _authorization(self) -> dict[str, str]:
+        """The header of a call."""
+        if self._credentials is None:
+            return {}
+        return {"Authorization": f"Bearer {self._access(self._credentials)}"}
+
+    def _access(self, credentials: Credentials) -> str:
         if time.monotonic() > self._expires:
             request = {
-                "client_id": self._credentials.client_id,
-                "client_secret": self._credentials.client_secret,
-                "audience": self._credentials.audience,
+                "client_id": credentials.client_id,
+                "client_secret": credentials.client_secret,
+                "audience": credentials.audience,
                 "grant_type": "client_credentials",
             }
             answer = _json(_accepted(self._send("POST", "/oauth/token", json=request)))

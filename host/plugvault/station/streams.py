@@ -6,6 +6,8 @@ A TLS handshake works in threads, so that a slow token does not hold up the othe
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import Callable
 from concurrent.futures import Executor
 
@@ -48,6 +50,9 @@ class PlainStream:
 
     def abort(self) -> None:
         """Drop the connection (a TCP reset), without the end of TLS."""
+        connection = self._writer.get_extra_info("socket")
+        at_once = struct.pack("ii", 1, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         self._writer.transport.abort()
 
     async def _receive(self) -> bytes:

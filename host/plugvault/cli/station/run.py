@@ -1,0 +1,101 @@
+"""SDP and the servers of `plugvault station`, from the start to the end."""
+
+import asyncio
+import signal
+import time
+
+from evcc import sdp
+from plugvault.capture import Capture
+from plugvault.cli.station.options import Options, Security
+from plugvault.cli.station.supply import Supply
+from plugvault.cli.station.view import View
+from plugvault.interfaces import LinkLocal
+from plugvault.station import Faults, Offer, Station
+from plugvault.station.discovery import Discovery
+from plugvault.station.engine import SEQUENCE_TIMEOUT_MS
+from plugvault.station.reports import Ended, Report
+from plugvault.station.server import FETCH_SECONDS, HANDSHAKE_SECONDS
+from plugvault.tls import StationTls
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Run:
+    """One run of the command. Raises what `StationTls` raises."""
+
+    def __init__(
+        self,
+        options: Options,
+        faults: Faults,
+        local: LinkLocal,
+        supplied: Supply,
+        view: View,
+        capture: Capture | None,
+    ) -> None:
+        self._options, self._faults, self._local = options, faults, local
+        self._supplied, self._view, self._capture = supplied, view, capture
+        self._numbers: dict[tuple[int, int], int] = {}
+        kinds = {
+            Security.ON: (sdp.TLS,),
+            Security.OFF: (sdp.NO_TLS,),
+            Security.BOTH: (sdp.TLS, sdp.NO_TLS),
+        }
+        self._stations = {kind: self._station(kind) for kind in kinds[options.tls]}
+
+    def _station(self, kind: int) -> Station:
+        options, supplied = self._options, self._supplied
+        tls = None
+        if kind == sdp.TLS:
+            supplied.identity.check(time.time())
+            tls = StationTls([supplied.identity])
+        return Station(
+            Offer(options.evse, certificate_service=not options.no_certificate_service),
+            supplied.anchors,
+            supplied.fetch,
+            host=self._local.scoped,
+            tls=tls,
+            max_clients=options.clients,
+            report=lambda number, report: self._report(kind, number, report),
+            capture=self._capture,
+            fetch_seconds=FETCH_SECONDS * options.timeouts,
+            handshake_seconds=HANDSHAKE_SECONDS * options.timeouts,
+            sequence_timeout_ms=int(SEQUENCE_TIMEOUT_MS * options.timeouts),
+            insecure_contract=options.insecure_contract,
+            faults=self._faults,
+        )
+
+    async def until_the_end(self) -> None:
+        """Serve until a signal, or with --once until the first session has ended."""
+        self._over = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._over.set)
+        discovery = None
+        try:
+            for station in self._stations.values():
+                await station.start()
+            ports = {kind: station.port for kind, station in self._stations.items()}
+            discovery = Discovery(self._local, ports, self._view.searched, self._capture)
+            await discovery.start()
+            self._view.ready(
+                {
+                    "evseid": self._options.evse,
+                    "interface": self._options.interface,
+                    "address": self._local.scoped,
+                    "ports": {"tls" if k == sdp.TLS else "tcp": ports[k] for k in ports},
+                    "v2g_root": str(self._supplied.v2g_root),
+                }
+            )
+            await self._over.wait()
+        finally:
+            if discovery is not None:
+                discovery.close()
+            for station in self._stations.values():
+                await station.close()
+
+    def _report(self, kind: int, number: int, report: Report) -> None:
+        """The sessions of both servers are numbered together."""
+        shared = self._numbers.setdefault((kind, number), len(self._numbers) + 1)
+        self._view.report(shared, report)
+        if isinstance(report, Ended) and self._options.once:
+            self._over.set()

@@ -1,0 +1,142 @@
+"""What a station has from its operator: a certificate, the roots of contracts, the contracts."""
+
+import os
+import ssl
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from evcc import chain, exi
+from evcc.iso15118_2 import messages
+from evcc.x509 import CertificateError
+from plugvault.cli.folders import memory
+from plugvault.cli.station.options import Options
+from plugvault.contract.iso15118_2.response import with_session_id
+from plugvault.ecosystem import Ecosystem
+from plugvault.ecosystem.companies import CHARGE_POINTS
+from plugvault.ecosystem.folder import Folder
+from plugvault.pki import path
+from plugvault.roles.client import Credentials, OpcpClient, OpcpError
+from plugvault.roles.cpo import ChargePointOperator, StationEntry
+from plugvault.station.connection import FetchContract
+from plugvault.tls import Identity, Staple, openssl
+from plugvault.tokens import TokenKey
+from plugvault.tokens.selection import choose_roles
+
+LARGEST = 8192  # bytes of EXI that are sent from a file
+_OCSP = {"Content-Type": "application/ocsp-request"}
+
+
+@dataclass(frozen=True)
+class Supply:
+    """fetch: CertificateInstallationReq -> CertificateInstallationRes. anchors: MO and V2G roots,
+    DER. v2g_root: the file that vehicles must trust, PEM."""
+
+    identity: Identity
+    fetch: FetchContract
+    anchors: list[bytes]
+    v2g_root: Path
+
+
+def find(stack: ExitStack, options: Options) -> Supply:
+    """What the options name, until `stack` ends. Raises EvccError, OSError, ValueError."""
+    if sum(map(bool, (options.sandbox, options.data, options.serve))) > 1:
+        raise ValueError("one of --sandbox, --data and --serve")
+    folder = options.data or _temporary(stack)
+    message = None if options.serve is None else _response(options.serve)
+    if options.sandbox is not None:
+        supplied = _from_sandbox(stack, options, options.sandbox, folder)
+    else:
+        supplied = _from_folder(stack, options, folder)
+    if message is None:
+        return supplied
+    return Supply(supplied.identity, lambda _: message, supplied.anchors, supplied.v2g_root)
+
+
+def _temporary(stack: ExitStack) -> Path:
+    return Path(
+        stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()))
+    )
+
+
+def _response(file: Path) -> bytes:
+    """The message of a file. Raises OSError, ValueError."""
+    with file.open("rb") as stream:
+        message = stream.read(LARGEST + 1)
+    try:
+        _, name, _, _ = messages.opened(exi.decode(with_session_id(message, bytes(8))))
+    except Exception as error:
+        raise ValueError(f"{file} is no CertificateInstallationRes in EXI: {error}") from error
+    if name != "CertificateInstallationRes" or len(message) > LARGEST:
+        raise ValueError(f"{file} has {name}, {len(message)} bytes")
+    return message
+
+
+def _from_folder(stack: ExitStack, options: Options, folder: Path) -> Supply:
+    """The ecosystem of a folder, made there when it is missing, runs in this process."""
+    world = stack.enter_context(Ecosystem(folder, role_tokens=choose_roles(options.config)))
+    leaf = world.station
+    identity = _identity(
+        stack, leaf.certificate, leaf.subs, world.v2g_root, leaf.key, world.cpo.client
+    )
+    root = folder / "certificates" / "v2g-root.pem"
+    return Supply(identity, world.cpo.fetch_contract, world.cpo.roots(), root)
+
+
+def _from_sandbox(stack: ExitStack, options: Options, url: str, folder: Path) -> Supply:
+    """A running ecosystem certifies a new key of this station, in a token of its own."""
+    name, secret = (os.environ.get(f"PLUGVAULT_CLIENT_{end}", "") for end in ("ID", "SECRET"))
+    credentials = Credentials(name, secret, url) if name else None
+    openssl.clear_errors()
+    trust = ssl.create_default_context(cafile=str(options.trust)) if options.trust else None
+    client = stack.enter_context(OpcpClient(url.rstrip("/"), credentials, trust))
+    cpo = ChargePointOperator(client)
+    store = Folder(folder, role_tokens=choose_roles(options.config))
+    key = store.tokens(stack, "cpo")["cpo"].generate("cpo-leaf")
+    cpo.announce(StationEntry(options.evse, (options.evse,)))
+    leaf, subs = cpo.enrol(_signing_request(options.evse, key))
+    roots = client.roots_by_kind()
+    v2g = roots.get("V2G", [])
+    root = _root_of(leaf, subs, v2g)
+    store.store_certificate("v2g-root", root)
+    identity = _identity(stack, leaf, tuple(subs), root, key, client)
+    file = folder / "certificates" / "v2g-root.pem"
+    return Supply(identity, cpo.fetch_contract, [*roots.get("MO", []), *v2g], file)
+
+
+def _identity(
+    stack: ExitStack,
+    leaf: bytes,
+    subs: tuple[bytes, ...],
+    root: bytes,
+    key: TokenKey,
+    client: OpcpClient,
+) -> Identity:
+    """With the OCSP answers of the ecosystem's responder."""
+    ask = partial(client.content, "POST", "/ocsp", headers=_OCSP)
+    staple = stack.enter_context(Staple(leaf, subs[0], lambda request: ask(content=request)))
+    return Identity(leaf, subs, root, key.sign_digest, staple)
+
+
+def _signing_request(evse: str, key: TokenKey) -> bytes:
+    named = ((NameOID.ORGANIZATION_NAME, CHARGE_POINTS), (NameOID.COMMON_NAME, evse))
+    subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in named])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def _root_of(leaf: bytes, subs: list[bytes], roots: list[bytes]) -> bytes:
+    """The V2G root above a new certificate. Raises OpcpError."""
+    try:
+        return path.validate(leaf, subs, roots, chain.CPO, time.time()).der
+    except CertificateError as error:
+        text = f"no V2G root of the pool is above the new certificate: {error}"
+        raise OpcpError("answer", text) from error
