@@ -224,7 +224,7 @@ class World:
         self.cps = self.cps_sub2.issue("CPS Leaf", dc="CPS")
         self.cpo_sub1 = self.v2g_root.sub("CPO Sub1", path_length=1)
         self.cpo_sub2 = self.cpo_sub1.sub("CPO Sub2")
-        self.cpo = self.cpo_sub2.issue("DE*PVT*E0001", dc="CPO", key_usage=_AGREE)
+        self.cpo = self.cpo_sub2.issue("DE*PVT*E0001", dc="CPO", key_usage=AGREEMENT)
         self.mo_root = root("MO Root", now, dc="MO")
         self.mo_sub1 = self.mo_root.sub("MO Sub1", path_length=1, dc="MO")
         self.mo_sub2 = self.mo_sub1.sub("MO Sub2", dc="MO")
@@ -252,7 +252,7 @@ class World:
     def provisioning(self, public: bytes, pcid: str = PCID, **changes) -> Issued:
         """The provisioning certificate of a vehicle whose key stays in its token."""
         return self.oem_sub2.issue(
-            pcid, **{"dc": "OEM", "public_key": public, "key_usage": _AGREE, **changes}
+            pcid, **{"dc": "OEM", "public_key": public, "key_usage": AGREEMENT, **changes}
         )
 
     def response(
@@ -379,5 +379,5 @@ def seal(scalar: bytes, ephemeral: ec.EllipticCurvePrivateKey, recipient: bytes)
     return iv + encryptor.update(scalar) + encryptor.finalize()
 
 
-_AGREE = usage("digital_signature", "key_agreement")
+AGREEMENT = usage("digital_signature", "key_agreement")
 _CONTRACT = usage("digital_signature", "content_commitment", "key_encipherment", "key_agreement")

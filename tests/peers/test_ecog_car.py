@@ -100,7 +100,6 @@ CHARGING = {
 }
 
 
-@pytest.mark.xfail(reason="the station does not charge yet")
 @pytest.mark.xdist_group("exificient")  # not many Java processes at once
 @pytest.mark.parametrize("energy", CHARGING)
 def test_ecogs_car_installs_pays_and_charges(
