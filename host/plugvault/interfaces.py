@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import struct
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def link_local(interface: str) -> LinkLocal:
         remedy = f"sudo ip link set {interface} multicast on"
         raise InterfaceError("multicast", f"{interface} has no multicast", remedy)
     return LinkLocal(interface, _address(interface), index)
+
+
+def all_usable() -> list[LinkLocal]:
+    """Every interface that a vehicle can be reached over; not the loopback."""
+    usable = []
+    for _, name in socket.if_nameindex():
+        with suppress(InterfaceError):
+            local = link_local(name)
+            if not ipaddress.IPv6Address(local.address).is_loopback:
+                usable.append(local)
+    return usable
 
 
 def wait(interface: str, seconds: float = WAIT) -> LinkLocal:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import plugvault
+from plugvault import interfaces
 from plugvault.cli import app, doctor
+from plugvault.station import discovery
 from plugvault.tokens import nss, softhsm
 
 HEAVY = ("fastapi", "sqlalchemy", "uvicorn", "httpx", "pkcs11", "joserfc")
@@ -105,6 +107,25 @@ def test_doctor_without_nss_names_the_remedy_and_lets_the_main_job_run(
     (missing,) = doctor.strong_token()
     assert (missing.good, missing.needed) == (False, False)
     assert "apt-get install libnss3" in missing.mend
+
+
+def test_doctor_says_what_to_do_for_an_interface_that_a_station_cannot_use(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app.main(["doctor", "--interface", "eth77"])
+    assert ended.value.code == 1
+    output = capsys.readouterr().out
+    assert "there is no interface 'eth77'" in output
+    assert "use one of: lo" in output
+    assert "a station at eth77 cannot run yet" in output
+
+
+def test_doctor_finds_the_port_of_sdp_in_use() -> None:
+    assert doctor.interface("lo").good
+    with discovery.listen(interfaces.link_local("lo")):
+        finding = doctor.interface("lo")
+    assert (finding.good, "port 15118" in finding.found) == (False, True)
 
 
 def test_doctor_without_postgresql_names_the_remedy_and_lets_the_main_job_run(

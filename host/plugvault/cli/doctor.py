@@ -177,6 +177,34 @@ def serial_ports() -> Iterator[Finding]:
     yield Finding("serial ports", not denied, text, remedy, needed=False)
 
 
+def networks() -> Iterator[Finding]:
+    """The interfaces over which `station` and `vehicle` could work."""
+    from plugvault import interfaces
+
+    usable = [local.scoped for local in interfaces.all_usable()]
+    text = ", ".join(usable) or "none: no interface has a cable and a link-local address"
+    remedy = "plugvault doctor --interface IF says what to do for one"
+    yield Finding("network interfaces", bool(usable), text, remedy, needed=False)
+
+
+def interface(name: str) -> Finding:
+    """Whether `station` can work on this interface."""
+    from plugvault import interfaces
+    from plugvault.station import discovery
+
+    what = f"interface {name}"
+    try:
+        local = interfaces.wait(name)
+    except interfaces.InterfaceError as error:
+        return Finding(what, False, error.found, error.remedy)
+    try:
+        discovery.listen(local).close()
+    except OSError as error:
+        text = f"{local.scoped}, but port 15118 for SDP: {error.strerror}"
+        return Finding(what, False, text, "end the other station on this machine")
+    return Finding(what, True, f"{local.scoped}, multicast, SDP can be answered")
+
+
 def disk() -> Iterator[Finding]:
     from plugvault import runtimes
 
@@ -201,6 +229,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     interpreters,
     postgresql,
     serial_ports,
+    networks,
     disk,
 )
 
@@ -212,12 +241,18 @@ def examine() -> list[Finding]:
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    interface_name: Annotated[
+        str | None,
+        typer.Option("--interface", help="Check this interface for `station`.", metavar="IF"),
+    ] = None,
 ) -> None:
     """Show what this machine has, what is missing, and the command that installs it.
 
-    Exits 0 when the demo and the sandbox can run.
+    Exits 0 when the demo and the sandbox can run, and with --interface a station there, too.
     """
     findings = examine()
+    if interface_name is not None:
+        findings.append(interface(interface_name))
     well = all(finding.good for finding in findings if finding.needed)
     if as_json:
         rows = [asdict(finding) for finding in findings]
@@ -225,11 +260,10 @@ def doctor(
     else:
         for finding in findings:
             _show(finding)
-        typer.echo(
-            "The demo and the sandbox can run."
-            if well
-            else "The demo and the sandbox cannot run yet."
-        )
+        parts = "The demo and the sandbox"
+        if interface_name is not None:
+            parts = f"The demo, the sandbox and a station at {interface_name}"
+        typer.echo(f"{parts} can run." if well else f"{parts} cannot run yet.")
     raise typer.Exit(0 if well else 1)
 
 

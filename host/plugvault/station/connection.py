@@ -12,7 +12,17 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from plugvault.station.engine import CLOSED
-from plugvault.station.events import Authorized, Closed, Event, Fetch, Message, Step
+from plugvault.station.events import (
+    Authorized,
+    Charged,
+    Charging,
+    Closed,
+    Event,
+    Fetch,
+    Message,
+    Paused,
+    Step,
+)
 from plugvault.station.faults import Faults
 from plugvault.station.iso15118_2.secc import Secc
 from plugvault.station.reports import Ended, Report
@@ -124,6 +134,9 @@ class Connection:
                 case Authorized():
                     self._authorized = True
                     self._around.bill(event)
+                    self._report(event)
+                case Charging() | Charged() | Paused():
+                    self._authorized = True
                     self._report(event)
                 case Closed():
                     self._end = event.reason

@@ -29,6 +29,22 @@ Searched = Callable[[str, bool, bool], object]
 """(address of the vehicle, it asks for TLS, it is told TLS)."""
 
 
+def listen(local: LinkLocal) -> socket.socket:
+    """The socket of the vehicles' searches. Raises OSError when another program has it."""
+    listener = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    try:
+        # Bound to the group, the socket gets no datagram of another interface or address.
+        listener.bind((sdp.GROUP, sdp.PORT, 0, local.index))
+        group = socket.inet_pton(socket.AF_INET6, sdp.GROUP)
+        member = group + struct.pack("@I", local.index)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
 class Answers:
     """What a station answers, sans-I/O.
 
@@ -88,15 +104,8 @@ class Discovery(asyncio.DatagramProtocol):
 
     async def start(self) -> None:
         """Answer from now on. Raises OSError when another program answers on this interface."""
-        listener = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        loop, listener = asyncio.get_running_loop(), listen(self._local)
         try:
-            # Bound to the group, the socket gets no datagram of another interface or address.
-            listener.bind((sdp.GROUP, sdp.PORT, 0, self._local.index))
-            group = socket.inet_pton(socket.AF_INET6, sdp.GROUP)
-            member = group + struct.pack("@I", self._local.index)
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
-            listener.setblocking(False)
-            loop = asyncio.get_running_loop()
             self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=listener)
         except BaseException:
             listener.close()

@@ -33,6 +33,7 @@ PAIRS = (
     "SessionStop",
 )
 _BY_LOWER_NAME = {pair.lower(): pair for pair in PAIRS}
+_BUNDLES = ("CertificateInstallationRes", "CertificateUpdateRes")
 _APP_PROTOCOL_CODES = (
     "OK_SuccessfulNegotiation",
     "OK_SuccessfulNegotiationWithMinorDeviation",
@@ -64,8 +65,8 @@ class Faults:
 
     delay: seconds before a response. drop: the connection ends in place of the response. answer:
     the ResponseCode of a response; after a FAILED one the station closes the connection.
-    bandwidth: bytes a second that the station sends. large_bundle: bytes that a
-    CertificateInstallationRes has at least [`large_bundle`].
+    bandwidth: bytes a second that the station sends. large_bundle: bytes that a response with a
+    contract has at least [`large_bundle`].
     """
 
     delay: Mapping[str, float] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class Faults:
     def changed(self, name: str, frame: bytes) -> bytes:
         """A response's V2GTP frame as this station sends it."""
         code = self.code(name)
-        enlarge = self.large_bundle and name == "CertificateInstallationRes"
+        enlarge = self.large_bundle and name in _BUNDLES
         if code is None and not enlarge:
             return frame
         schema = "sap" if name == "supportedAppProtocolRes" else "iso2"
@@ -97,7 +98,7 @@ class Faults:
         if code is not None:
             body[name]["ResponseCode"] = code
         if enlarge and body[name]["ResponseCode"] == "OK":
-            return v2gtp.encode(enlarged(message, self.large_bundle))
+            return v2gtp.encode(enlarged(message, name, self.large_bundle))
         return v2gtp.encode(exi.encode(message, schema))
 
 

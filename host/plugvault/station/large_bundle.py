@@ -1,4 +1,4 @@
-"""A CertificateInstallationRes that is larger than it needs to be, and still valid.
+"""A response with a contract that is larger than it needs to be, and still valid.
 
 Nothing that is signed can grow. The chain of the provisioning service is not signed by the message
 (its certificates are, by their issuers), and ISO 15118-2 allows four sub-CA certificates of 800
@@ -23,10 +23,10 @@ _PLACES = 4  # sub-CA certificates in a chain [SubCertificatesType]
 _OID = x509.ObjectIdentifier("2.25.329800735698586629295641978511506172918")  # a random one
 
 
-def enlarged(message: dict[str, Any], size: int) -> bytes:
+def enlarged(message: dict[str, Any], name: str, size: int) -> bytes:
     """The message as EXI of `size` bytes or some more; as large as possible where the standard
-    ends before that. The message itself is changed."""
-    body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    ends before that. name: of the response in it. The message itself is changed."""
+    body = message["V2G_Message"]["Body"][name]
     chain = body["SAProvisioningCertificateChain"]
     subs = chain.setdefault("SubCertificates", {"Certificate": []})["Certificate"]
     encoded = exi.encode(message)

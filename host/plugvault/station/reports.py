@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from plugvault.station.events import Authorized, Message
+from plugvault.station.events import Authorized, Charged, Charging, Message, Paused
 from plugvault.tls import Handshake
 
 
@@ -32,11 +32,13 @@ class Secured:
 @dataclass(frozen=True)
 class Ended:
     """The connection is over. reason: "" after a SessionStop; authorized: whether the session
-    was."""
+    was, by a contract or by other payment."""
 
     reason: str
     authorized: bool
 
 
-Report = Connected | TurnedAway | Secured | Message | Authorized | Ended
+Report = (
+    Connected | TurnedAway | Secured | Message | Authorized | Charging | Charged | Paused | Ended
+)
 Listener = Callable[[int, Report], object]  # (number of the connection, from 1 on; the report)

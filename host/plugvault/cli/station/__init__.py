@@ -44,7 +44,8 @@ def station(options: Options) -> None:
     `--large-bundle`. A message is named with or without Req or Res.
 
     With --json each event is a line: {"event": "ready" | "search" | "connected" | "tls" |
-    "message" | "authorized" | "ended" | "turned-away" | "over", …}.
+    "message" | "authorized" | "charging" | "charged" | "paused" | "ended" | "turned-away" |
+    "over", …}.
 
     Exits 0 when every session was authorized and ended by the vehicle's SessionStop; 1 when one
     was not, or the station cannot start; 2 for wrong options. Ctrl-C ends it.

@@ -1,7 +1,7 @@
 """The options of `plugvault station`."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -10,6 +10,7 @@ import typer
 
 from plugvault.cli.tokens import Config
 from plugvault.ecosystem.companies import EVSE
+from plugvault.station import Offer
 from plugvault.station.faults import Faults, checked_code, pair_of
 from plugvault.station.server import MAX_CLIENTS
 
@@ -22,6 +23,17 @@ class Security(StrEnum):
     ON = "on"
     OFF = "off"
     BOTH = "both"
+
+
+class Energy(StrEnum):
+    """EnergyTransferMode of ISO 15118-2."""
+
+    AC_1 = "AC_single_phase_core"
+    AC_3 = "AC_three_phase_core"
+    DC_CORE = "DC_core"
+    DC_EXTENDED = "DC_extended"
+    DC_COMBO = "DC_combo_core"
+    DC_UNIQUE = "DC_unique"
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,10 @@ class Options:
     ] = None
     config: Config = None
     evse: Annotated[str, typer.Option(help="The EVSEID.", metavar="ID")] = EVSE
+    energy: Annotated[
+        list[Energy] | None,
+        typer.Option(help="An energy transfer mode to offer. Default: DC and AC."),
+    ] = None
     tls: Annotated[Security, typer.Option(help="on, off, or both: as a vehicle asks.")] = (
         Security.ON
     )
@@ -122,6 +138,13 @@ class Options:
             metavar="BYTES",
         ),
     ] = 0
+
+    @property
+    def offer(self) -> Offer:
+        offer = Offer(self.evse, certificate_service=not self.no_certificate_service)
+        if not self.energy:
+            return offer
+        return replace(offer, energy_transfer=tuple(mode.value for mode in self.energy))
 
     @property
     def warning(self) -> str:

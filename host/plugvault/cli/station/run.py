@@ -10,7 +10,7 @@ from plugvault.cli.station.options import Options, Security
 from plugvault.cli.station.supply import Supply
 from plugvault.cli.station.view import View
 from plugvault.interfaces import LinkLocal
-from plugvault.station import Faults, Offer, Station
+from plugvault.station import Faults, Station
 from plugvault.station.discovery import Discovery
 from plugvault.station.engine import SEQUENCE_TIMEOUT_MS
 from plugvault.station.reports import Ended, Report
@@ -49,7 +49,7 @@ class Run:
             supplied.identity.check(time.time())
             tls = StationTls([supplied.identity])
         return Station(
-            Offer(options.evse, certificate_service=not options.no_certificate_service),
+            options.offer,
             supplied.anchors,
             supplied.fetch,
             host=self._local.scoped,

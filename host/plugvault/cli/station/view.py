@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-from plugvault.station.events import Authorized, Message
+from plugvault.station.events import Authorized, Charged, Charging, Message, Paused
 from plugvault.station.reports import Connected, Ended, Report, Secured, TurnedAway
 
 SHOWN = 12  # sessions in the table
@@ -107,6 +107,16 @@ def _event(number: int, report: Report) -> dict[str, Any]:
                 "session_id": report.session_id.hex(),
                 "time": report.time,
             }
+        case Charging():
+            return {"event": "charging", "session": number, "mode": report.mode}
+        case Charged():
+            return {"event": "charged", "session": number, "energy_wh": report.energy}
+        case Paused():
+            return {
+                "event": "paused",
+                "session": number,
+                "session_id": report.session_id.hex(),
+            }
         case Ended():
             return {
                 "event": "ended",
@@ -125,6 +135,7 @@ class _Row:
     tls: str = "-"
     message: str = ""
     contract: str = ""
+    energy: str = ""
     end: str = ""
 
 
@@ -175,6 +186,8 @@ class LiveView(View):
                 row.message = report.name
             case Authorized():
                 row.contract = report.emaid
+            case Charged():
+                row.energy = f"{report.energy} Wh"
             case Ended():
                 seconds = f"{time.monotonic() - row.started:.1f} s"
                 good = report.authorized and not report.reason
@@ -192,8 +205,10 @@ class LiveView(View):
         self._console.print(f"[{colour}]{'✓' if good else '✗'} {text}[/]")
 
     def _table(self) -> Table:
-        table = Table("", "vehicle", "TLS", "message", "contract", "end", box=box.SIMPLE_HEAD)
+        table = Table(
+            "", "vehicle", "TLS", "message", "contract", "energy", "end", box=box.SIMPLE_HEAD
+        )
         for number, row in list(self._rows.items()):
-            cells = (row.vehicle, row.tls, row.message, row.contract, row.end)
+            cells = (row.vehicle, row.tls, row.message, row.contract, row.energy, row.end)
             table.add_row(str(number), *cells)
         return table
