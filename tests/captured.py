@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import ssl
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -192,3 +193,25 @@ class _Dialogue:
 
     def _keep(self, frames: list[bytes]) -> None:
         self.frames += [(False, frame) for frame in frames]
+
+
+def tshark(*arguments: str) -> str:
+    """What Wireshark's `tshark` prints."""
+    ended = subprocess.run(
+        ["tshark", *arguments], capture_output=True, text=True, check=True, timeout=120
+    )
+    return ended.stdout
+
+
+def followed(path: Path, layer: str) -> list[tuple[bool, bytes]]:
+    """(by the client?, bytes) of the first stream, pieces of one direction joined."""
+    found: list[tuple[bool, bytes]] = []
+    lines = tshark("-r", str(path), "-q", "-z", f"follow,{layer},raw,0").splitlines()
+    for line in lines:
+        if set(line.strip()) <= set("0123456789abcdef") and line.strip():
+            by_client = not line.startswith("\t")
+            data = bytes.fromhex(line.strip())
+            if found and found[-1][0] == by_client:
+                data = found.pop()[1] + data
+            found.append((by_client, data))
+    return found

@@ -2,12 +2,11 @@
 
 import shutil
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from captured import CAR, ISO_SUITE, STATION, TlsPair, converse
+from captured import CAR, ISO_SUITE, STATION, TlsPair, converse, followed, tshark
 from evcc import exi
 from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
@@ -23,27 +22,6 @@ MESSAGES = [
     (False, v2gtp.encode(bytes(4416))),
     (True, v2gtp.encode(b"\x80\x98")),
 ]
-
-
-def tshark(*arguments: str) -> str:
-    ended = subprocess.run(
-        ["tshark", *arguments], capture_output=True, text=True, check=True, timeout=120
-    )
-    return ended.stdout
-
-
-def followed(path: Path, layer: str) -> list[tuple[bool, bytes]]:
-    """(by the client?, bytes) of the first stream, pieces of one direction joined."""
-    found: list[tuple[bool, bytes]] = []
-    lines = tshark("-r", str(path), "-q", "-z", f"follow,{layer},raw,0").splitlines()
-    for line in lines:
-        if set(line.strip()) <= set("0123456789abcdef") and line.strip():
-            by_client = not line.startswith("\t")
-            data = bytes.fromhex(line.strip())
-            if found and found[-1][0] == by_client:
-                data = found.pop()[1] + data
-            found.append((by_client, data))
-    return found
 
 
 @pytest.mark.parametrize("by_car", [True, False])

@@ -25,13 +25,17 @@ from captured import (
 from evcc import exi, sdp, x509
 from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
-from plugvault.capture import Capture
+from plugvault import inspection
+from plugvault.capture import Capture, packets, streams
 from plugvault.capture.files import Frame, records
+from plugvault.capture.layers import Segment, packet
 from plugvault.cli.app import main
-from plugvault.inspection import inspect
+from plugvault.inspection import capture as story_of_capture
+from plugvault.inspection import conversation, inspect
 from plugvault.inspection.report import FAILED, NOT_CHECKED, OK, Report, Scope, UnreadableError
 from plugvault.inspection.sequence import draw
 from plugvault.inspection.show import show
+from plugvault.inspection.story import folded
 from world import NOW, World
 
 NAMES = [
@@ -609,3 +613,112 @@ def test_a_picture_of_no_capture_is_refused(
     (tmp_path / "frame").write_bytes(v2gtp.encode(b"\x80\x12", 0x8003))
     assert run(capsys, str(tmp_path / "frame"), "--svg", str(tmp_path / "x.svg"))[0] == 2
     assert not (tmp_path / "x.svg").exists()
+
+
+# -- limits -------------------------------------------------------------------------------------
+
+
+def segment(number: int, sequence: int, data: bytes, flags: int = packets.ACK) -> Frame:
+    """A packet of the car's connection from port 10,000 + number."""
+    car = (CAR_ADDRESS, 10_000 + number)
+    station = (CAR_ADDRESS, 49_152)
+    return Frame(NOW * 10**9, 101, packets.tcp(car, station, sequence, 0, flags, data))
+
+
+CAR_ADDRESS = ipaddress.ip_address("fe80::2").packed
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack("<IIII", 0, 0, 0xFFFFFFFF, 0xFFFFFFFF),  # pcap
+        struct.pack("<II", 6, 0xFFFFFFFC),  # pcapng
+        struct.pack("<II", 6, 8),
+        struct.pack("<II", 6, 14),
+    ],
+)
+def test_a_length_in_a_file_is_not_believed(
+    tmp_path: Path, header: bytes, frames: list[Frame], scope: Scope
+) -> None:
+    data = pcap(frames)
+    if len(header) == 8:
+        data = plain(tmp_path / "c", [(True, b"x")])
+    report = inspect(data + header + bytes(100), scope)
+    assert "capture readable to its end" in of(report, FAILED)
+
+
+def test_a_length_of_v2gtp_is_not_believed(tmp_path: Path, spoken: Messages, scope: Scope) -> None:
+    evil = (True, b"\x01\xfe\x80\x01\xff\xff\xff\xff")
+    report = inspect(plain(tmp_path / "c", [*spoken[:2], evil, *spoken[2:4]]), scope)
+    assert names(report) == NAMES[:4]
+    problem = detail(report, "session 1: every byte is there and readable")
+    assert problem == "the client: 8 bytes that are no V2GTP"
+
+
+def test_segments_that_wait_for_a_lost_one_are_not_kept_for_ever() -> None:
+    connections = streams.Connections()
+    for number in range(1000):
+        frame = segment(0, 100 + 2 * number, b"x")  # each second byte is lost
+        layer = packet(frame)
+        assert isinstance(layer, Segment)
+        connections.feed(layer)
+    (connection,) = connections._all
+    assert len(connection._directions[True].early) <= streams._EARLY
+    (connection,) = connections.finished()
+    assert connection.lost == 999
+
+
+def test_connections_above_the_limit_are_counted(
+    monkeypatch: pytest.MonkeyPatch, scope: Scope
+) -> None:
+    monkeypatch.setattr(streams, "CONNECTIONS", 5)
+    report = inspect(pcap([segment(number, 1, b"x") for number in range(9)]), scope)
+    assert report.content["otherConnections"] == 5
+    assert detail(report, "capture readable to its end") == "4 segments of further connections"
+
+
+def test_messages_above_the_limit_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoken: Messages, scope: Scope
+) -> None:
+    monkeypatch.setattr(story_of_capture, "MESSAGES", 6)
+    report = inspect(plain(tmp_path / "c", spoken), scope)
+    assert names(report) == NAMES[:6]
+    assert report.content["sessions"][0]["furtherMessages"] == 12
+    monkeypatch.setattr(conversation, "SPOKEN", 2)
+    report = inspect(plain(tmp_path / "d", spoken), scope)
+    assert len(names(report)) == 4
+    problem = detail(report, "session 1: every byte is there and readable")
+    assert "messages after the first 2" in problem
+
+
+def test_a_handshake_message_without_an_end_is_not_collected(tmp_path: Path, scope: Scope) -> None:
+    record = b"\x16\x03\x03\x40\x00" + b"\x0b\xff\xff\xff" + bytes(0x4000 - 4)
+    begin = b"\x16\x03\x03\x00\x05\x01\x00\x00\x01\x00"
+    with Capture(tmp_path / "c", clock=steady_clock(NOW)) as capture:
+        search(capture)
+        connection = capture.connection(STATION, CAR)
+        connection.wire("in", begin)
+        for _ in range(20):
+            connection.wire("out", record)
+    report = inspect((tmp_path / "c").read_bytes(), scope)
+    problem = detail(report, "session 1: every byte is there and readable")
+    assert "a handshake message without an end" in problem
+
+
+def test_a_capture_above_its_limit_is_refused(
+    monkeypatch: pytest.MonkeyPatch, frames: list[Frame], scope: Scope
+) -> None:
+    data = pcap(frames)
+    monkeypatch.setattr(inspection, "CAPTURE_LIMIT", len(data) - 1)
+    with pytest.raises(UnreadableError, match="editcap"):
+        inspect(data, scope)
+
+
+def test_a_pair_that_repeats_for_long_is_shown_by_its_ends(scope: Scope) -> None:
+    def message(number: int, code: str = "OK") -> dict[str, Any]:
+        name = "CurrentDemandRes" if number % 2 else "CurrentDemandReq"
+        return {"name": name, "at": float(number), "responseCode": code}
+
+    loop = [message(number, "FAILED" if number == 51 else "OK") for number in range(100)]
+    rows = folded([{"name": "PowerDeliveryRes"}, *loop, {"name": "PowerDeliveryReq"}])
+    assert [row.get("at", row.get("folded")) for row in rows] == [None, 0, 1, 51, 95, 98, 99, None]

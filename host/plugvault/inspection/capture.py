@@ -32,7 +32,7 @@ from plugvault.pki import ocsp
 
 LIMIT = 64 << 20  # bytes of a capture file
 SESSIONS = 100
-MESSAGES = 5000  # of one session
+MESSAGES = 20_000  # of one capture; a message takes about a millisecond
 _MS = 1_000_000  # nanoseconds
 _LAST_DATE = 253_402_300_799  # 9999-12-31, in seconds
 _ISO_SUITES = (0xC023, 0xC025)
@@ -50,9 +50,9 @@ def inspect_capture(stream: BinaryIO, scope: Scope) -> Report:
     report = Report("capture")
     if contents.problems:
         report.add("capture readable to its end", False, listed(contents.problems))
-    used: set[int] = set()
+    telling = _Telling(report, contents.searches)
     sessions = [
-        _session(report, number, conversation, contents.searches, used, scope)
+        telling.session(number, conversation, scope)
         for number, conversation in enumerate(contents.conversations[:SESSIONS], 1)
     ]
     report.content = {
@@ -63,7 +63,7 @@ def inspect_capture(stream: BinaryIO, scope: Scope) -> Report:
         "searches": [
             _search(search)
             for number, search in enumerate(contents.searches[:SESSIONS])
-            if number not in used
+            if number not in telling.used
         ],
     }
     if not sessions:
@@ -80,48 +80,55 @@ def _left_out(contents: Contents) -> dict[str, int]:
     return {name: count for name, count in left_out.items() if count}
 
 
-def _session(
-    report: Report,
-    number: int,
-    conversation: Conversation,
-    searches: list[Search],
-    used: set[int],
-    scope: Scope,
-) -> dict[str, Any]:
-    """The content of one session; its checks go into the report."""
-    _put_car_first(conversation)
-    connection = conversation.connection
-    part = Report("session")
-    found = _searches_of(conversation, searches)
-    used.update(found)
-    began = min([connection.began, *(searches[at].time for at in found)])
-    if scope.is_now:
-        scope = replace(scope, at=_seconds(began))
-    content: dict[str, Any] = {
-        "car": shown(connection.client),
-        "station": shown(connection.server),
-        "began": _date(began),
-    }
-    if found:
-        content["sdp"] = [_search(searches[at], began) for at in found]
-        _check_security(part, searches[found[-1]], conversation)
-    if conversation.handshake is not None:
-        content["tls"] = _tls(part, conversation.handshake, scope, began)
-    told, story = _messages(part, conversation, scope, began)
-    content["messages"] = story
-    content["seconds"] = _duration(conversation, began)
-    content["end"] = _end(conversation)
-    if len(conversation.spoken) > MESSAGES:
-        content["furtherMessages"] = len(conversation.spoken) - MESSAGES
-    _check_connection(part, conversation)
-    has_tls = conversation.handshake is not None
-    check_session(part, told, is_whole=connection.has_start, has_tls=has_tls)
-    head = f"session {number}"
-    part.checks.sort(key=lambda check: check.check.startswith(_MESSAGE))  # the session's first
-    for check in part.checks:
-        joint = ", " if check.check.startswith(_MESSAGE) else ": "
-        report.checks.append(Check(head + joint + check.check, check.verdict, check.detail))
-    return content
+class _Telling:
+    """One session after another. used: the places of the searches that belong to one. left: how
+    many messages may still be told."""
+
+    def __init__(self, report: Report, searches: list[Search]) -> None:
+        self.used: set[int] = set()
+        self.left = MESSAGES
+        self._report = report
+        self._searches = searches
+
+    def session(self, number: int, conversation: Conversation, scope: Scope) -> dict[str, Any]:
+        """The content of one session; its checks go into the report."""
+        _put_car_first(conversation)
+        connection = conversation.connection
+        part = Report("session")
+        found = _searches_of(conversation, self._searches)
+        self.used.update(found)
+        began = min([connection.began, *(self._searches[at].time for at in found)])
+        if scope.is_now:
+            scope = replace(scope, at=_seconds(began))
+        content: dict[str, Any] = {
+            "car": shown(connection.client),
+            "station": shown(connection.server),
+            "began": _date(began),
+        }
+        if found:
+            content["sdp"] = [_search(self._searches[at], began) for at in found]
+            _check_security(part, self._searches[found[-1]], conversation)
+        if conversation.handshake is not None:
+            content["tls"] = _tls(part, conversation.handshake, scope, began)
+        told, story = _messages(part, conversation.spoken[: self.left], scope, began)
+        self.left -= len(story)
+        content["messages"] = story
+        if len(story) < len(conversation.spoken):
+            content["furtherMessages"] = len(conversation.spoken) - len(story)
+        content["seconds"] = _duration(conversation, began)
+        content["end"] = _end(conversation)
+        _check_connection(part, conversation)
+        has_tls = conversation.handshake is not None
+        check_session(part, told, is_whole=connection.has_start, has_tls=has_tls)
+        self._add(f"session {number}", part.checks)
+        return content
+
+    def _add(self, head: str, checks: list[Check]) -> None:
+        """Add the checks of a session: first its own, then those of its messages."""
+        for check in sorted(checks, key=lambda check: check.check.startswith(_MESSAGE)):
+            joint = ", " if check.check.startswith(_MESSAGE) else ": "
+            name = head + joint + check.check
+            self._report.checks.append(Check(name, check.verdict, check.detail))
 
 
 def _put_car_first(conversation: Conversation) -> None:
@@ -286,13 +293,13 @@ def _issuer(ders: list[bytes], scope: Scope) -> bytes | None:
 
 
 def _messages(
-    part: Report, conversation: Conversation, scope: Scope, began: int
+    part: Report, everything: list[Spoken], scope: Scope, began: int
 ) -> tuple[list[Told], list[dict[str, Any]]]:
     """The messages that the rules understand, and all of them for the story."""
     told: list[Told] = []
     story: list[dict[str, Any]] = []
     plain = 0
-    for number, spoken in enumerate(conversation.spoken[:MESSAGES], 1):
+    for number, spoken in enumerate(everything, 1):
         row: dict[str, Any] = {
             "at": _at(spoken.time, began),
             "from": "car" if spoken.by_client else "station",

@@ -18,6 +18,7 @@ from plugvault.capture.packets import Endpoint
 from plugvault.capture.streams import Chunk, Connection, Connections
 from plugvault.inspection.certificates import role_of
 
+SPOKEN = 100_000  # messages of one direction that are kept
 LONGEST = 1 << 20  # bytes of one V2GTP message; a longer length is no header
 DATAGRAMS = 10_000
 _VERSION = b"\x01\xfe"
@@ -156,9 +157,9 @@ def _is_station(
 def _messages(chunks: list[Chunk], by_client: bool, problems: list[str]) -> Iterator[Spoken]:
     """The V2GTP messages of one direction. Behind bytes that are none it looks for the next."""
     name = "the client" if by_client else "the server"
-    buffer, skipped = bytearray(), 0
+    buffer, skipped, count = bytearray(), 0, 0
     for chunk in chunks:
-        if chunk.by_client != by_client:
+        if chunk.by_client != by_client or count >= SPOKEN:
             continue
         if chunk.lost:
             problems.append(f"{name}: the capture has lost {chunk.lost} bytes")
@@ -175,8 +176,11 @@ def _messages(chunks: list[Chunk], by_client: bool, problems: list[str]) -> Iter
             if len(buffer) < HEADER_BYTES + length:
                 break
             payload = bytes(buffer[HEADER_BYTES : HEADER_BYTES + length])
+            count += 1
             yield Spoken(chunk.time, by_client, int.from_bytes(buffer[2:4], "big"), payload)
             del buffer[: HEADER_BYTES + length]
+    if count >= SPOKEN:
+        problems.append(f"{name}: messages after the first {SPOKEN:,}")
     if skipped:
         problems.append(f"{name}: {skipped} bytes that are no V2GTP")
     if buffer:

@@ -7,7 +7,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from plugvault.inspection.report import printable
-from plugvault.inspection.story import search_line, session_line, tls_lines
+from plugvault.inspection.story import folded, search_line, session_line, tls_lines
 
 Json = dict[str, Any]
 
@@ -89,6 +89,10 @@ def _row(parts: list[str], y: int, row: Json) -> None:
     time = row["at"]
     if isinstance(time, float):
         parts.append(_text(_MARGIN, y + 4, f"{time:.3f} s", "dim"))
+    if "folded" in row:
+        words = f"… {row['folded']} further {row['name']} …"
+        parts.append(_text(_WIDTH // 2, y, words, "dim", middle=True))
+        return
     if row["from"] == "both":
         x, width = _CAR - 60, _STATION - _CAR + 120
         parts.append(
@@ -122,7 +126,10 @@ def _rows(session: Json) -> list[Json]:
         time = session["tls"].get("completed")
         details = "; ".join(others)
         rows.append({"at": time, "from": "both", "name": first, "words": details, "bad": False})
-    for message in session["messages"]:
+    for message in folded(session["messages"]):
+        if "folded" in message:
+            rows.append({"at": None, "from": "", "name": "", "words": "", **message})
+            continue
         code = message.get("responseCode", "")
         words = [code, message.get("note", ""), f"{message['bytes']} bytes"]
         if "afterMs" in message:

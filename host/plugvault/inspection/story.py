@@ -1,5 +1,6 @@
 """The sessions of a capture for a person: search, TLS, and a line for each message."""
 
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +10,8 @@ from rich.text import Text
 from plugvault.inspection.report import printable
 
 Json = dict[str, Any]
+
+_REPEATED = 12  # messages of one pair after another that are all shown
 
 
 def tell(console: Console, content: Json) -> None:
@@ -45,6 +48,26 @@ def tls_lines(handshake: Json) -> list[str]:
     return lines + [f"alert of the {alert}" for alert in alerts]
 
 
+def folded(messages: list[Json]) -> list[Json]:
+    """The messages, but of a pair that repeats for long only the first and the last exchange, and
+    every refusal; between them {"folded": how many are left out, "name": of the pair}."""
+    rows: list[Json] = []
+    for name, group in groupby(messages, key=lambda message: message["name"][:-3]):
+        run = list(group)
+        if len(run) <= _REPEATED:
+            rows += run
+            continue
+        rows += run[:2]
+        left_out = 0
+        for message in run[2:-2]:
+            if message.get("responseCode", "").startswith("FAILED"):
+                rows.append(message)
+            else:
+                left_out += 1
+        rows += [{"folded": left_out, "name": name}, *run[-2:]]
+    return rows
+
+
 def _head(content: Json) -> str:
     counts = {
         "packets": "packets",
@@ -77,7 +100,10 @@ def _table(session: Json) -> Table:
         suite, *others = tls_lines(handshake)
         details = "; ".join([suite.partition(", ")[2], *others])
         _row(table, handshake.get("completed", ""), "both", handshake["version"], "", "", details)
-    for message in session["messages"]:
+    for message in folded(session["messages"]):
+        if "folded" in message:
+            _row(table, "", "", f"{message['folded']} further {message['name']}", "", "", "")
+            continue
         after = f"{message['afterMs']:.1f} ms" if "afterMs" in message else ""
         words = [message[name] for name in ("responseCode", "note") if name in message]
         size = f"{message['bytes']} B"
