@@ -28,7 +28,8 @@ from plugvault.pty_line import PtyLine
 _TOOL = Path(__file__).parents[2] / "tools" / "board"
 _BUILT = _TOOL / ".cache"  # links of the set-up: firmware, emulator
 FLASH_BYTES = 2 * 1024 * 1024
-_FIRMWARE = [_BUILT / "firmware" / name for name in ("firmware.bin", "symbols.json")]
+_FIRMWARE = _BUILT / "firmware" / "firmware.bin"
+_SYMBOLS = "symbols.json"  # beside it: addresses that the emulator needs
 _BOOTROM = _BUILT / "emulator" / "bootrom.bin"
 _ANSWER_TIMEOUT = 60.0  # seconds, for an answer of the emulator itself, not of the board
 _END_TIMEOUT = 5.0
@@ -45,7 +46,8 @@ class EmulatedBoard(Startable):
 
     flash: the file with the flash of 2 MiB, every change of which is on disk at once. Made of the
     firmware, with an empty file system, when there is none. A copy of the file is a copy of the
-    board. firmware: a firmware.bin instead of the cached one, for a new flash file.
+    board. firmware: a firmware.bin instead of the cached one, of which the flash file is made;
+    symbols.json lies beside it.
 
     `serial_port`: path of the USB serial port, for pyserial and mpremote. It hangs up and
     disappears at a reset and when the power goes, like a Pico's, and comes back when the firmware
@@ -61,7 +63,7 @@ class EmulatedBoard(Startable):
 
     def __init__(self, flash: Path, firmware: Path | None = None) -> None:
         self.flash = flash
-        self._firmware = firmware
+        self._firmware = firmware or _FIRMWARE
 
     @staticmethod
     def missing() -> str | None:
@@ -70,7 +72,7 @@ class EmulatedBoard(Startable):
             return "the emulated board is a tool of a clone of the project, not of the package"
         if node() is None:
             return "node is missing: install nodejs, or run make in the clone"
-        if not all(path.exists() for path in (*_FIRMWARE, _BOOTROM)):
+        if not all(path.exists() for path in (_FIRMWARE, _FIRMWARE.with_name(_SYMBOLS), _BOOTROM)):
             return "the emulated board is not set up: tools/setup/board says why"
         return None
 
@@ -78,8 +80,7 @@ class EmulatedBoard(Startable):
         if reason := self.missing():
             raise BoardError("missing", reason)
         if not self.flash.exists():
-            firmware = (self._firmware or _FIRMWARE[0]).read_bytes()
-            self.flash.write_bytes(firmware.ljust(FLASH_BYTES, b"\xff"))
+            self.flash.write_bytes(self._firmware.read_bytes().ljust(FLASH_BYTES, b"\xff"))
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-")))
         self._usb = self._stack.enter_context(PtyLine(folder / "usb"))
         self._uart = self._stack.enter_context(PtyLine(folder / "uart"))
@@ -94,7 +95,8 @@ class EmulatedBoard(Startable):
 
     def _start_emulator(self, stderr: Path) -> None:
         lines = [self._usb.peer.fileno(), self._uart.peer.fileno()]
-        arguments = [_TOOL / "emulator" / "main.mjs", _BOOTROM, _FIRMWARE[1], self.flash, *lines]
+        symbols = self._firmware.with_name(_SYMBOLS)
+        arguments = [_TOOL / "emulator" / "main.mjs", _BOOTROM, symbols, self.flash, *lines]
         self._control, emulators_end = socket.socketpair()
         self._stderr = stderr
         try:

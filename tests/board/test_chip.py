@@ -1,6 +1,7 @@
 """The emulated board against what is known of the real chip: the data sheets of the RP2040, of the
 PL011 and of the flash W25Q16JV say each figure here."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -109,6 +110,22 @@ def test_flash_only_clears_bits_until_it_is_erased(board: EmulatedBoard) -> None
         "flash.ioctl(6, last)\nflash.readblocks(last, read, 0)\nprint(read[0])\n"
     )
     assert run(board, script) == [str(0xF0 & 0x3C)] * 2 + ["255"]
+
+
+def test_watchdog_resets_a_busy_board_once_and_is_the_reason(board: EmulatedBoard) -> None:
+    resets = board.counters()["resets"]
+    script = "import machine\nmachine.WDT(timeout=500)\nwhile True: pass"
+    mpremote(board, "exec", "--no-follow", script)
+    deadline = time.monotonic() + TIMEOUT
+    while board.counters()["resets"] == resets:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    scratch = "hex(machine.mem32[0x4005801c])"  # the SDK's mark of a watchdog, data sheet 4.7
+    output = mpremote(board, "exec", f"import machine; print(machine.reset_cause(), {scratch})")
+    assert output == "3 0x6ab73121\n"
+    assert board.counters()["resets"] == resets + 1
+    board.reset()  # by the button, which forgets the watchdog
+    assert mpremote(board, "exec", "import machine; print(machine.reset_cause())") == "1\n"
 
 
 def test_stack_mark_is_as_deep_as_the_recursion(board: EmulatedBoard) -> None:

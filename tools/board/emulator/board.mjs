@@ -6,6 +6,7 @@ import { addRegisters } from './registers.mjs';
 import { Stack } from './stack.mjs';
 import { Uart } from './uart.mjs';
 import { UsbSerial } from './usb.mjs';
+import { connectWatchdog } from './watchdog.mjs';
 
 const FLASH_START = 0x10000000;
 const MAPPED_FLASH = 16 * 1024 * 1024;
@@ -50,6 +51,7 @@ export class Board {
     this.resets = 0;
     this.uartCounters = { received: 0, sent: 0, lost: 0 };
     this.usbCounters = { received: 0, sent: 0 };
+    this.flashNanoseconds = 0; // in which the core stood still for the flash
     this.start = 0; // this machine's nanoseconds at the board's time 0
     this.powerOn();
   }
@@ -59,7 +61,7 @@ export class Board {
   powerOn() {
     if (this.powered) return;
     this.flashFile.powerOn();
-    this.boot(0);
+    this.boot();
     this.events.power(true);
   }
 
@@ -71,13 +73,19 @@ export class Board {
     this.events.power(false);
   }
 
-  /** What `machine.reset` and the watchdog do: everything restarts, RAM keeps its contents. */
+  /** The reset button: everything restarts, RAM keeps its contents. */
   reset() {
     this.events.usbDown();
-    this.boot(this.chip.peripherals[0x40058].reason);
+    this.boot();
   }
 
-  boot(watchdogReason) {
+  /** The same by the watchdog, which `machine.reset` uses too. */
+  resetByWatchdog() {
+    this.events.usbDown();
+    this.boot(true);
+  }
+
+  boot(byWatchdog = false) {
     const before = this.chip;
     const chip = (this.chip = new RP2040());
     chip.logger = new ConsoleLogger(LogLevel.Error + 1, false);
@@ -85,7 +93,8 @@ export class Board {
     if (before) chip.clock.nanosCounter = before.clock.nanosCounter;
     if (!this.powered) this.memory.ram.fill(0);
     this.share(chip);
-    this.connect(chip, watchdogReason);
+    this.connect(chip);
+    connectWatchdog(chip, byWatchdog ? before : null, () => (this.resetWanted = true));
     this.processor.attach(chip);
     chip.core.PC = FLASH_START; // the second stage of the boot loader; the first is not run
     this.powered = true;
@@ -106,18 +115,21 @@ export class Board {
     });
   }
 
-  connect(chip, watchdogReason) {
+  connect(chip) {
     const flash = new Flash(chip, this.flashFile, {
       powerLost: () => (this.cut = true),
-      waited: (nanoseconds) => (this.start -= nanoseconds), // this machine does not wait for it as well
+      waited: (nanoseconds) => {
+        this.flashNanoseconds += nanoseconds;
+        this.start -= nanoseconds; // this machine does not wait for it as well
+      },
     });
     chip.peripherals[0x18000] = flash;
     chip.peripherals[0x40018] = new QspiPads(chip, flash);
-    addRegisters(chip);
+    addRegisters(chip, {
+      instructions: () => this.processor.instructions,
+      flashMicroseconds: () => this.flashNanoseconds / 1000,
+    });
     for (const pin of chip.gpio) Object.defineProperty(pin, 'rawInputValue', openPin);
-    const watchdog = chip.peripherals[0x40058];
-    watchdog.reason = watchdogReason;
-    watchdog.onWatchdogTrigger = () => (this.resetWanted = true);
     const unused = { received: 0, sent: 0, lost: 0 };
     chip.peripherals[0x40034] = new Uart(chip, 'UART0', UART0_IRQ, unused, () => {});
     this.uart = new Uart(chip, 'UART1', UART1_IRQ, this.uartCounters, (byte) => this.events.uartData(byte));
@@ -152,7 +164,7 @@ export class Board {
     if (this.processor.waits()) working = this.idle();
     else this.execute();
     if (this.cut) this.powerOff();
-    else if (this.resetWanted) this.reset();
+    else if (this.resetWanted) this.resetByWatchdog();
     return working;
   }
 

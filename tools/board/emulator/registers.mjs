@@ -1,5 +1,5 @@
 // Registers of the RP2040 that MicroPython reads or writes at its start, and whose effect is not
-// modelled: values are kept.
+// modelled: values are kept. And the meter, which no real chip has.
 import { BasePeripheral } from 'rp2040js';
 import { randomInt } from 'node:crypto';
 
@@ -30,8 +30,24 @@ class RingOscillator extends Kept {
   }
 }
 
-/** Put them into `chip`. */
-export function addRegisters(chip) {
+const METER_BITS = 0x3fffffff; // a small integer of MicroPython: reading it takes no heap
+
+/** For a program that measures itself. Offset 0: instructions, 4: microseconds in which the core
+ * stood still for the flash; the lower 30 bits of each. */
+class Meter extends BasePeripheral {
+  constructor(chip, name, meter) {
+    super(chip, name);
+    this.readings = { 0: meter.instructions, 4: meter.flashMicroseconds };
+  }
+
+  readUint32(offset) {
+    return Math.floor(this.readings[offset]?.() ?? 0) & METER_BITS;
+  }
+}
+
+/** Put them into `chip`. `meter`: {instructions, flashMicroseconds}, functions. */
+export function addRegisters(chip, meter) {
+  chip.peripherals[0x400f0] = new Meter(chip, 'METER', meter);
   chip.peripherals[0x14000] = new Kept(chip, 'XIP_CTRL');
   chip.peripherals[0x40060] = new RingOscillator(chip, 'ROSC');
   chip.peripherals[0x40064] = new Kept(chip, 'VREG_AND_CHIP_RESET');
