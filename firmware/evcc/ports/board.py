@@ -1,7 +1,7 @@
 """A board: its UART, clock, watchdog, Wi-Fi and the way out of `main.py`. MicroPython only.
 
-`PORTS` is the map of pins. Every other name of hardware is MicroPython's own, and the same on all
-ports unless a row says otherwise. Not imported on Linux.
+`PORTS` has the differences between the ports, `pins` the pins of the link. Every other name of
+hardware is MicroPython's own. Not imported on Linux.
 """
 
 import sys
@@ -9,56 +9,59 @@ import time
 
 import machine
 
+from evcc.ports import pins
 from evcc.ports.stream import PortError, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# By `sys.platform`: the UART to use without a configuration, the pins (tx, rx) of each UART (None:
-# the board's own, which cannot be chosen), the pin that holds `main.py` back when it is low, the
-# longest time of the watchdog in milliseconds, and the number of Monday in the clock chip.
+# By `sys.platform`: the pin that holds `main.py` back when it is low, the longest time of the
+# watchdog in milliseconds, and the number of Monday in the clock chip.
 PORTS = {
-    "rp2": (1, {0: (0, 1), 1: (4, 5)}, 22, 8388, 0),
-    "esp32": (1, {1: (17, 18), 2: (17, 16)}, 0, 60000, 0),  # 0: the button BOOT
-    "pyboard": (None, None, None, 32000, 1),  # every STM32
+    "rp2": (22, 8388, 0),
+    "esp32": (0, 60000, 0),  # 0: the button BOOT
+    "pyboard": (None, 32000, 1),  # every STM32
 }
 _BUFFER = 4096  # bytes: a window of frames while the module computes
 _WINDOW_MS = 1000  # Ctrl-C ends main.py later, too, unless that resets the board
-_WINDOW_AFTER_WATCHDOG_MS = 10000
+_WINDOW_AFTER_WATCHDOG_MS = 5000  # mpremote waits ten seconds for the prompt
 _JOIN_MS = 20000
 
 
 def default_link() -> "dict | None":
     """The "link" for a board whose configuration cannot be read; None: there is none."""
-    number = PORTS[sys.platform][0]
-    return None if number is None else {"kind": "uart", "number": number}
+    link = _link_of_board()
+    return None if link is None else {"kind": "uart", "number": link[0]}
 
 
-def open_uart(number: int, baud: int = 115200, **pins: "Any") -> Stream:
-    """UART `number`. pins: tx and rx, by default those of `PORTS`.
+def open_uart(number: int, baud: int = 115200, **chosen: "Any") -> Stream:
+    """UART `number`. chosen: its pins tx and rx, by default those of `pins`, else the port's own.
 
     8 data bits, no parity, one stop bit, no flow control: `evcc.link` repeats lost frames.
     Raises: PortError("unavailable") for a UART or a pin that the board does not have.
     """
-    known = PORTS[sys.platform][1]
-    if known is None and pins:
-        raise PortError("unavailable", "this port chooses no pins for a UART: leave out tx and rx")
-    if known is not None:
-        tx, rx = known.get(number, (None, None))
-        wanted = {"tx": pins.get("tx", tx), "rx": pins.get("rx", rx)}
-        pins = {name: machine.Pin(pin) for name, pin in wanted.items() if pin is not None}
+    link = _link_of_board()
+    tx, rx = link[1:] if link is not None and link[0] == number else (None, None)
+    wanted = {"tx": chosen.get("tx", tx), "rx": chosen.get("rx", rx)}
+    options: "dict[str, Any]" = {
+        name: machine.Pin(pin) for name, pin in wanted.items() if pin is not None
+    }
     try:
-        uart = machine.UART(number, baud, rxbuf=_BUFFER, timeout=0, **pins)
+        uart = machine.UART(number, baud, rxbuf=_BUFFER, timeout=0, **options)
     except (OSError, ValueError, TypeError) as error:
         raise PortError("unavailable", "UART %s: %s" % (number, error))
     return Stream(uart, uart.read, uart.write)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def _link_of_board():
+    return pins.of_board(sys.platform, sys.implementation._machine)
+
+
 def set_clock(now: int) -> None:
     """Set the clock chip, unix seconds. It is lost with the power where no battery keeps it."""
     day = time.gmtime(now - time_of_epoch())
-    weekday = day[6] + PORTS[sys.platform][4]
+    weekday = day[6] + PORTS[sys.platform][2]
     try:
         machine.RTC().datetime((day[0], day[1], day[2], weekday, day[3], day[4], day[5], 0))
     except (OSError, ValueError):
@@ -75,8 +78,8 @@ def watchdog(timeout_ms: int):
 
     Raises: PortError("unavailable").
     """
-    if not 5000 <= timeout_ms <= PORTS[sys.platform][3]:
-        limit = PORTS[sys.platform][3]
+    if not 5000 <= timeout_ms <= PORTS[sys.platform][1]:
+        limit = PORTS[sys.platform][1]
         raise PortError("unavailable", "watchdog: 5000 to %d milliseconds" % limit)
     return machine.WDT(timeout=timeout_ms).feed
 
@@ -102,7 +105,7 @@ def join(name: str, password: str) -> None:
 def is_held() -> bool:
     """Whether the owner holds `main.py` back, by Ctrl-C or the pin, within a second of a reset.
 
-    After a reset by the watchdog it is ten seconds: such a board may reset itself again and again.
+    After a reset by the watchdog it is five seconds: such a board may reset itself again.
     """
     pin = _hold_pin()
     by_watchdog = machine.reset_cause() == getattr(machine, "WDT_RESET", -1)
@@ -122,7 +125,7 @@ def is_held() -> bool:
 
 
 def _hold_pin():
-    number = PORTS[sys.platform][2]
+    number = PORTS[sys.platform][0]
     if number is None:
         return None
     return machine.Pin(number, machine.Pin.IN, machine.Pin.PULL_UP)

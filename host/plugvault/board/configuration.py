@@ -1,7 +1,7 @@
 """config.json of a board: its link, its vault on this computer, its store, its maker.
 
-`PINS` says where each kind of board has a UART besides that of its prompt; another choice is the
-user's (`--uart`, `--tx`, `--rx`).
+`evcc.ports.pins` says where each kind of board has a UART besides that of its prompt; another
+choice is the user's (`--uart`, `--tx`, `--rx`).
 """
 
 import json
@@ -10,23 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from evcc import config
+from evcc.ports import pins
 from plugvault.board.errors import DeviceError
 from plugvault.board.facts import Facts
 
 FILE, KEY_FILE, STORE = "config.json", "vault-key", "/store"
 BAUD = 115200
-
-# (a word of `sys.platform` or of the machine's description, number, tx, rx); the first that fits.
-# None: the port's own pins, which its documentation names.
-PINS: tuple[tuple[str, int, int | None, int | None], ...] = (
-    ("rp2", 1, 4, 5),
-    ("ESP32C3", 1, 4, 5),
-    ("ESP32C6", 1, 4, 5),
-    ("esp32", 1, 17, 18),
-    ("PYBD", 1, None, None),  # X9, X10
-    ("PYBv1", 6, None, None),  # Y1, Y2
-    ("pyboard", 6, None, None),
-)
 
 
 @dataclass(frozen=True)
@@ -50,10 +39,8 @@ class BoardUart:
 
 def default_link(facts: Facts) -> BoardUart | None:
     """The UART for the link on this kind of board; None for an unknown kind."""
-    for word, number, tx, rx in PINS:
-        if word == facts.platform or word in facts.machine:
-            return BoardUart(number, tx, rx)
-    return None
+    link = pins.of_board(facts.platform, facts.machine)
+    return None if link is None else BoardUart(*link)
 
 
 def make(link: BoardUart, name: str, maker: bytes, store: str = STORE) -> bytes:

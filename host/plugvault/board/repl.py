@@ -22,7 +22,7 @@ from plugvault.board.ports import explain_refusal
 # An ESP may reset when its port is opened, and a program may swallow the bytes after a Ctrl-C.
 _ATTEMPTS = 8
 _PROMPT_TIMEOUT = 4.0  # seconds, for one attempt
-_RESTART_TIMEOUT = 30.0  # seconds; after a reset by the watchdog boot.py waits for ten
+_RESTART_TIMEOUT = 30.0  # seconds; after a reset by the watchdog boot.py waits for five
 _READ_TIMEOUT = 30.0  # seconds of silence in the middle of an exchange
 _REPLUG_TIMEOUT = 30.0
 _CHUNK = 512  # bytes of a file in one script, four characters each at most
