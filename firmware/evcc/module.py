@@ -321,12 +321,16 @@ class Module:
                 self._car.vault,
                 self._car.time.trusted(),
                 self._settings.get("legacy_emaid", False),
-                lambda name: self._event("check", name, session),
+                lambda name: self._checked(name, session),
             )
         finally:
             if envelopes.locked and not was_locked:
                 self._log("installation is locked: too many keys did not match their certificates")
                 self._event("locked", "", session)
+
+    def _checked(self, name: str, session) -> None:
+        self._event("check", name, session)
+        self._pause()  # the checks take seconds on a board
 
     # -- the maker --
 

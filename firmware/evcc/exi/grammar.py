@@ -121,11 +121,14 @@ class Grammar:
         if not all(0 < ord(character) < 0x80 for character in text):
             return -1
         at = self.tables.NAMES.find(b"\0" + self._pack(text.encode()) + b"\0") + 1
-        for index in range(first, first + count):
-            if self._place(index) == at:
-                self._indexes[text, first] = index
-                return index
-        return -1
+        place, offsets = bytes((at >> 8, at & 0xFF)), self.tables.OFFSETS
+        found = offsets.find(place, 2 * first, 2 * (first + count))
+        while found > 0 and found & 1:  # the halves of two neighbours
+            found = offsets.find(place, found + 1, 2 * (first + count))
+        if found < 0:
+            return -1
+        index = self._indexes[text, first] = found // 2
+        return index
 
     def after(self, at: int) -> list:
         """Keys of the states after an event: the next one, and the one after the maximum."""
