@@ -39,9 +39,10 @@ def listen(local: LinkLocal) -> socket.socket:
         member = group + struct.pack("@I", local.index)
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
         listener.setblocking(False)
-    except BaseException:
+    except OSError as error:
         listener.close()
-        raise
+        text = f"SDP at {local.interface}: {error.strerror}; another station there must end first"
+        raise OSError(error.errno, text) from error
     return listener
 
 

@@ -25,7 +25,7 @@ from plugvault.station.iso15118_2.answers import Offer
 from plugvault.station.iso15118_2.paused import PausedSessions
 from plugvault.station.iso15118_2.secc import Secc
 from plugvault.station.reports import Connected, Ended, Listener, Report, Secured, TurnedAway
-from plugvault.station.streams import PlainStream, TlsStream
+from plugvault.station.streams import PlainStream, TlsStream, close
 from plugvault.tls import StationTls, TlsError
 
 FETCH_SECONDS = 4.5  # the vehicle waits 5 s for a CertificateInstallationRes
@@ -146,6 +146,7 @@ class Station:
         """A new connection: its handshake, then its session."""
         number, peer = next(self._numbers), _shown(writer.get_extra_info("peername"))
         captured = self._captured(writer)
+        writer.transport.set_write_buffer_limits(0)  # `drain` waits until all is sent
         try:
             with self._place(self._waiting, number, peer):
                 self._tell(number, Connected(peer))
@@ -153,15 +154,16 @@ class Station:
             with self._place(self._clients, number, peer):
                 session = Connection(stream, self._around, lambda it: self._tell(number, it))
                 await session.run()
-            await stream.close()
+            stream.say_end()
         except (OSError, TlsError) as error:
             _log.info("connection of %s: %s", peer, error)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         except Exception:  # noqa: BLE001 - one client's failure must not end the server
             _log.exception("a session failed; the station goes on")
         finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            await close(writer)
             if captured is not None:
                 captured.close()
 

@@ -5,7 +5,6 @@ A TLS handshake works in threads, so that a slow token does not hold up the othe
 """
 
 import asyncio
-import contextlib
 import socket
 import struct
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from plugvault.tls import Connection, Handshake, TlsError
 
 Wire = Callable[[str, bytes], object]  # ("in" or "out", the payload of TCP; b"" at its end)
 
+CLOSE_SECONDS = 5.0
 _READ_BYTES = 4096
 _PIECES_PER_SECOND = 20  # of a slow line
 
@@ -43,10 +43,8 @@ class PlainStream:
         """Send, and wait until the vehicle reads. Raises OSError, TlsError."""
         await self._send(data)
 
-    async def close(self) -> None:
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+    def say_end(self) -> None:
+        """Tell the vehicle that nothing more is sent, before `close`."""
 
     def abort(self) -> None:
         """Drop the connection (a TCP reset), without the end of TLS."""
@@ -117,8 +115,18 @@ class TlsStream(PlainStream):
         self._tls.write(data)
         await self._send(self._tls.take())
 
-    async def close(self) -> None:
+    def say_end(self) -> None:
         self._tls.close()
-        with contextlib.suppress(OSError):
-            self._writer.write(self._tls.take())
-        await super().close()
+        farewell = self._tls.take()
+        if self._wire is not None:
+            self._wire("out", farewell)
+        self._writer.write(farewell)
+
+
+async def close(writer: asyncio.StreamWriter, seconds: float = CLOSE_SECONDS) -> None:
+    """Close a connection; one whose vehicle does not read is dropped after `seconds`."""
+    writer.close()
+    try:
+        await asyncio.wait_for(writer.wait_closed(), seconds)
+    except (OSError, TimeoutError):
+        writer.transport.abort()

@@ -1,6 +1,7 @@
 """SDP and the servers of `plugvault station`, from the start to the end."""
 
 import asyncio
+import itertools
 import signal
 import time
 
@@ -13,7 +14,7 @@ from plugvault.interfaces import LinkLocal
 from plugvault.station import Faults, Station
 from plugvault.station.discovery import Discovery
 from plugvault.station.engine import SEQUENCE_TIMEOUT_MS
-from plugvault.station.reports import Ended, Report
+from plugvault.station.reports import Ended, Report, TurnedAway
 from plugvault.station.server import FETCH_SECONDS, HANDSHAKE_SECONDS
 from plugvault.tls import StationTls
 
@@ -34,7 +35,8 @@ class Run:
     ) -> None:
         self._options, self._faults, self._local = options, faults, local
         self._supplied, self._view, self._capture = supplied, view, capture
-        self._numbers: dict[tuple[int, int], int] = {}
+        self._count = itertools.count(1)
+        self._numbers: dict[tuple[int, int], int] = {}  # of the open connections
         kinds = {
             Security.ON: (sdp.TLS,),
             Security.OFF: (sdp.NO_TLS,),
@@ -95,7 +97,10 @@ class Run:
 
     def _report(self, kind: int, number: int, report: Report) -> None:
         """The sessions of both servers are numbered together."""
-        shared = self._numbers.setdefault((kind, number), len(self._numbers) + 1)
-        self._view.report(shared, report)
+        if (kind, number) not in self._numbers:
+            self._numbers[kind, number] = next(self._count)
+        self._view.report(self._numbers[kind, number], report)
+        if isinstance(report, Ended | TurnedAway):
+            del self._numbers[kind, number]
         if isinstance(report, Ended) and self._options.once:
             self._over.set()

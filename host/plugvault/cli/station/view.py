@@ -16,6 +16,7 @@ from rich.table import Table
 from plugvault.station.events import Authorized, Charged, Charging, Message, Paused
 from plugvault.station.reports import Connected, Ended, Report, Secured, TurnedAway
 
+_TLS = {"": "yes", "sent": "yes, OCSP", "none": "yes, no OCSP"}  # by `Handshake.ocsp`
 SHOWN = 12  # sessions in the table
 _SAME_SEARCH = 5.0  # seconds in which a vehicle's further searches are not shown again
 
@@ -181,7 +182,9 @@ class LiveView(View):
             case Connected():
                 row.vehicle = report.peer
             case Secured():
-                row.tls = {"": "yes", "sent": "yes, OCSP"}.get(report.handshake.ocsp, "no OCSP")
+                row.tls = _TLS[report.handshake.ocsp]
+                if report.handshake.trusted_ca_keys == "unmatched":
+                    self._console.print(f"{row.vehicle} names V2G roots, and not the station's")
             case Message():
                 row.message = report.name
             case Authorized():
