@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from captured import followed
 from e2e.test_car_link import provision, runtime
 from e2e.test_car_network import _sign
 from evcc import exi, x509
+from fixtures import tls_stations
 from plugvault.capture import Capture
 from plugvault.capture.trace import convert
 from plugvault.car import Car
@@ -30,11 +32,18 @@ def test_a_session_is_told_alike_from_the_captures_of_both_ends(
 ) -> None:
     world = World(now=int(time.time()))
     with Capture(tmp_path / "station.pcapng") as capture:
-        station = _station(world, capture)
+        station = _station(world, capture, tls_stations.answer(world.cpo, world.now))
         with station.in_thread() as (_, port):
-            _charge(name, world, port, tmp_path, makers, car_token)
+            events = _charge(name, world, port, tmp_path, makers, car_token)
+    assert ("authorized", EMAID) in events
     assert convert(tmp_path / "trace", tmp_path / "car.pcapng", "::1") == ""
-    told = [_told(tmp_path / f"{end}.pcapng", world) for end in ("station", "car")]
+    told = []
+    for end in ("station", "car"):
+        report = _report(tmp_path / f"{end}.pcapng", world)
+        assert [check for check in report.checks if check.verdict == FAILED] == []
+        told += report.content["sessions"]
+        assert told[-1]["tls"]["ocsp"] == "good"
+        assert told[-1]["tls"]["trustedCaKeys"] is True
     names = [[message["name"] for message in session["messages"]] for session in told]
     assert names[0] == names[1]
     assert "CertificateInstallationRes" in names[0]
@@ -46,7 +55,24 @@ def test_a_session_is_told_alike_from_the_captures_of_both_ends(
             assert [len(data) for _, data in followed_bytes] == sizes[0]
 
 
-def _station(world: World, capture: Capture) -> Station:
+def test_a_station_that_is_revoked_and_the_cars_alert_are_told(
+    tmp_path: Path, makers: Token, car_token: Any
+) -> None:
+    world = World(now=int(time.time()))
+    revoked = tls_stations.answer(world.cpo, world.now, tls_stations.REVOKED)
+    with (
+        Capture(tmp_path / "c.pcapng") as capture,
+        _station(world, capture, revoked).in_thread() as (_, port),
+    ):
+        events = _charge("cpython", world, port, tmp_path, makers, car_token)
+    assert events[-1] == ("failed", "tls")
+    report = _report(tmp_path / "c.pcapng", world)
+    failed = {check.check: check.detail for check in report.checks if check.verdict == FAILED}
+    assert failed["session 1: TLS: OCSP answer of the station"] == "revoked"
+    assert failed["session 1: TLS: no alert"].startswith("car: ")
+
+
+def _station(world: World, capture: Capture, status: bytes) -> Station:
     def fetch(request: bytes) -> bytes:
         body = exi.decode(request)["V2G_Message"]["Body"]["CertificateInstallationReq"]
         leaf = x509.parse(body["OEMProvisioningCert"])
@@ -54,9 +80,9 @@ def _station(world: World, capture: Capture) -> Station:
 
     assert world.cpo.key is not None
     key, root = world.cpo.key, world.v2g_root.der
-    identity = Identity(
-        world.cpo.der, tuple(world.cpo.chain[1:]), root, lambda digest: _sign(key, digest)
-    )
+    subs = tuple(world.cpo.chain[1:])
+    sign = functools.partial(_sign, key)
+    identity = Identity(world.cpo.der, subs, root, sign, lambda: status)
     roots = [root, world.mo_root.der]
     tls = StationTls([identity])
     return Station(Offer(), roots, fetch, host="::1", tls=tls, capture=capture)
@@ -64,8 +90,8 @@ def _station(world: World, capture: Capture) -> Station:
 
 def _charge(
     name: str, world: World, port: int, folder: Path, makers: Token, car_token: Any
-) -> None:
-    """One session of a new car, with a live installation; its module writes a trace."""
+) -> list[tuple[str, str]]:
+    """The events of one session of a new car that wants a contract. Its module writes a trace."""
     key = makers.generate("telematics")
     network = {
         "interface": "lo",
@@ -78,14 +104,11 @@ def _charge(
     )
     with car:
         provision(car, key, world)
-        events = car.find_and_charge(want_contract=True)
-        assert ("authorized", EMAID) in events, car.bench.log
+        return car.find_and_charge(want_contract=True)
 
 
-def _told(path: Path, world: World) -> dict[str, Any]:
-    """The one session of a capture, in which no check fails."""
+def _report(path: Path, world: World) -> Report:
     anchors = tuple(x509.parse(der) for _, der in world.anchors)
-    report: Report = inspect(path.read_bytes(), Scope(world.now, anchors))
-    assert [check for check in report.checks if check.verdict == FAILED] == []
-    (session,) = report.content["sessions"]
-    return session
+    report = inspect(path.read_bytes(), Scope(world.now, anchors))
+    assert len(report.content["sessions"]) == 1
+    return report

@@ -274,6 +274,26 @@ def test_a_wrong_key_is_told_and_nothing_is_invented(
     assert "does not verify" in detail(report, "session 1: every byte is there and readable")
 
 
+@pytest.mark.parametrize("suite", ["ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"])
+@pytest.mark.parametrize("options", [0, NO_ENCRYPT_THEN_MAC])
+def test_a_record_that_was_changed_ends_its_direction(
+    tmp_path: Path, world: World, spoken: Messages, scope: Scope, suite: str, options: int
+) -> None:
+    with Capture(tmp_path / "c", clock=steady_clock(NOW)) as capture:
+        pair = TlsPair(capture, chain=station_chain(world), suite=suite, options=options)
+        converse(pair, spoken[:4])
+        before = (tmp_path / "c").stat().st_size
+        converse(pair, spoken[4:])
+    data = bytearray((tmp_path / "c").read_bytes())
+    at = data.index(b"\x17\x03\x03", before) + 5 + 20  # of the car: ServiceDiscoveryReq
+    data[at] ^= 1
+    report = inspect(bytes(data), scope)
+    assert NAMES[4] not in names(report)
+    assert set(NAMES[1::2]) <= set(names(report))  # the station's messages are all there
+    problem = detail(report, "session 1: every byte is there and readable")
+    assert problem.startswith("the client: encrypted record 4 does not verify")
+
+
 # -- files and packets of other programs ---------------------------------------------------------
 
 
