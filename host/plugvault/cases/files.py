@@ -4,6 +4,8 @@
     trust/V2G.der …      the roots that the vehicle trusts, and no others
     messages/ID.exi      the case's message
     messages/ID.1.exi …  messages that the module gets and accepts before
+    messages/ID.twin.exi a good message, accepted before all of these
+    messages/ID.after.exi  one more, accepted afterwards
 
 The same vehicle, seed and time give the same bytes.
 """
@@ -22,7 +24,7 @@ from plugvault.cases import catalogue
 from plugvault.cases.case import Built, Case
 from plugvault.cases.difference import difference
 from plugvault.cases.pki import CasePki, point
-from plugvault.cases.scene import EMAID, Scene
+from plugvault.cases.scene import AFTER, EMAID, TWIN, Scene
 from plugvault.cases.seed import Seed
 
 FORMAT, VERSION = "plugvault-cases", 1
@@ -84,10 +86,7 @@ def make(
             "sha256": hashlib.sha256(provisioning).hexdigest(),
         },
         "trust": [_write_anchor(folder, kind, der) for kind, der in pki.anchors],
-        "cases": [
-            _write_case(folder, case, Scene(pki, provisioning, case.id, catalogue.SLOTS[case.id]))
-            for case in cases
-        ],
+        "cases": [_write_case(folder, case, pki, provisioning) for case in cases],
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
@@ -114,18 +113,28 @@ def _write_anchor(folder: Path, kind: str, der: bytes) -> dict[str, str]:
     return {"kind": kind, "file": name}
 
 
-def _write_case(folder: Path, case: Case, scene: Scene) -> dict[str, Any]:
+def _write_case(folder: Path, case: Case, pki: CasePki, vehicle: bytes) -> dict[str, Any]:
+    slot = catalogue.SLOTS[case.id]
+    scene = Scene(pki, vehicle, case.id, slot)
     built = case.build(scene)
+    good = {}
+    for name, age in (("twin", TWIN), ("after", AFTER)):
+        other = Scene(pki, vehicle, f"{case.id} {name}", slot, age)
+        file = f"{case.id}.{name}"
+        good[name] = _write_message(folder, file, other.response(), other.session)
     return {
         **described(case),
         "changed": _changed(built),
-        "session": scene.session.hex() if case.asked else None,
         "emaid": EMAID if case.announced else None,
+        "twin": good["twin"],
         "before": [
-            _write_message(folder, f"{case.id}.{number}", message)
+            _write_message(folder, f"{case.id}.{number}", message, scene.session)
             for number, message in enumerate(built.before, 1)
         ],
-        "message": _write_message(folder, case.id, built.message),
+        "message": _write_message(
+            folder, case.id, built.message, scene.session if case.asked else None
+        ),
+        "after": good["after"],
     }
 
 
@@ -135,11 +144,14 @@ def _changed(built: Built) -> list[dict[str, str]]:
     return [change._asdict() for change in difference(built.unchanged, built.message)]
 
 
-def _write_message(folder: Path, name: str, message: bytes) -> dict[str, Any]:
+def _write_message(
+    folder: Path, name: str, message: bytes, session: bytes | None
+) -> dict[str, Any]:
     path = f"messages/{name}.exi"
     (folder / path).write_bytes(message)
     return {
         "file": path,
         "bytes": len(message),
         "sha256": hashlib.sha256(message).hexdigest(),
+        "session": None if session is None else session.hex(),
     }

@@ -34,20 +34,24 @@ OTHER_INFO = b"\x01\x55\x56"  # AlgorithmID, PartyUInfo 'U', PartyVInfo 'V' [V2G
 EMAID = "DEPVT0000000012"  # with its check digit
 OTHER_EMAID = "DEPVT0000000Z27"
 _SPACING = 600  # seconds between the contracts of two cases
+TWIN, MESSAGE, AFTER = 0, 100, 500  # seconds from the first contract of a case
 
 
 class Scene:
     """One case's own contract, ephemeral key and session, and what all cases share.
 
-    vehicle: the 65-byte point of the provisioning key. slot: the number of the case. Contracts of
-    a higher slot are newer, so that a module takes each as a renewal, without a reset in between.
+    vehicle: the 65-byte point of the provisioning key. slot: the number of the case. age: TWIN,
+    MESSAGE or AFTER. Contracts of a higher slot, and within it of a later age, are newer, so that
+    a module takes each as a renewal, without a reset in between.
     """
 
-    def __init__(self, pki: CasePki, vehicle: bytes, case: str, slot: int) -> None:
+    def __init__(
+        self, pki: CasePki, vehicle: bytes, case: str, slot: int, age: int = MESSAGE
+    ) -> None:
         self.pki, self.vehicle, self.case = pki, vehicle, case
         self.unchanged: bytes | None = None
         self._plain: list[Issued] = []  # contracts without a change
-        self.slot, self._contracts = slot, 0
+        self.slot, self._contracts = slot, age
         pki.begin(case)
         self.session = pki.seed.bytes(f"{case} session", 8)
 

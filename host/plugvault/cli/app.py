@@ -17,6 +17,7 @@ import plugvault
 # name: (module, attribute, help). A Typer is a group of commands; a function is one command.
 COMMANDS = {
     "board": ("plugvault.cli.board", "app", "use a board: contracts, sessions, its log"),
+    "campaign": ("plugvault.cli.campaign", "app", "test a vehicle of your own, and report"),
     "cases": ("plugvault.cli.cases", "app", "make test cases for a vehicle of your own"),
     "customer": ("plugvault.cli.customer", "customer", "show a vehicle's contracts"),
     "demo": ("plugvault.cli.demo", "demo", "show Plug & Charge, every key in a token"),

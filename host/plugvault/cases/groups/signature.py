@@ -89,6 +89,16 @@ def _wrapped(scene: Scene) -> dict[str, Any]:
     return {"edit": edit}
 
 
+def _all_replaced(scene: Scene) -> dict[str, Any]:
+    """All four signed elements are those of another contract, under the old signature."""
+    other = scene.body(scene.contract(), ephemeral=scene.key("other ephemeral"))
+
+    def edit(message: Message) -> None:
+        body_of(message).update(other)
+
+    return {"edit": edit}
+
+
 def _doubled(info: Message) -> None:
     info["Reference"][3] = dict(info["Reference"][0])
 
@@ -185,6 +195,8 @@ _REFUSED: tuple[tuple[int, str, str, str, Change], ...] = (
     (13, "another EMAID under the signed Id", _DIGEST, _SWAP, _swapped(
         "eMAID", lambda scene: OTHER_EMAID
     )),
+    (14, "another contract whole, under the signature of the first", _DIGEST, _SWAP,
+     _all_replaced),
     (20, "a digest by SHA-1", _FORM, _WEAK, _info(
         _set(("Reference", 1, "DigestMethod", "Algorithm"), _W3 + "2000/09/xmldsig#sha1")
     )),

@@ -1,0 +1,262 @@
+"""The ways to a module: `--module KIND:ADDRESS`.
+
+    exec:./install {message} {trust} {at} {session}   a command for each message: 0 accepted,
+                                                      1 refused, anything else a crash
+    lines:COMMAND            a process that speaks `vocabulary` on its standard input and output
+    tcp:HOST:PORT            the same over TCP
+    serial:DEVICE[:BAUD]     the same on a serial port
+    http:URL                 the same: each request is a POST, its answer the response's body
+    py:PACKAGE:FUNCTION      a function of Python: request (dict) -> answer (dict)
+
+A new way is a row of `KINDS`.
+"""
+
+import importlib
+import json
+import os
+import shlex
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from plugvault.campaign import vocabulary
+from plugvault.campaign.cases import CampaignError
+from plugvault.campaign.lines import LinesModule
+from plugvault.campaign.vocabulary import (
+    ACCEPTED,
+    REFUSED,
+    Answer,
+    Begin,
+    Hello,
+    Json,
+    ModuleError,
+)
+
+_END_SECONDS = 2.0
+_BAUD = 115_200
+
+
+class Module(Protocol):
+    """A module under test. Each call raises ModuleError."""
+
+    def hello(self) -> Hello:
+        """What the module is, and what it can."""
+
+    def begin(self, begin: Begin) -> None:
+        """Set the state in which the next message comes."""
+
+    def install(self, message: bytes) -> Answer:
+        """Give it a message, EXI."""
+
+    def sign(self, emaid: str, digest: bytes) -> bytes:
+        """Have it sign with a contract's key: r | s, 64 bytes."""
+
+    def state(self) -> str:
+        """A text that is the same for the same state."""
+
+    def close(self) -> None:
+        """End the module, or the way to it."""
+
+
+class ExecModule:
+    """A command for each message. It can nothing but install."""
+
+    def __init__(self, command: str, seconds: float) -> None:
+        self._words, self._seconds = shlex.split(command), seconds
+        if not any("{message}" in word for word in self._words):
+            raise CampaignError("module", "exec: the command has no {message}")
+        self._folder = tempfile.TemporaryDirectory(prefix="plugvault-")
+        self._begin: Begin | None = None
+
+    def hello(self) -> Hello:
+        return Hello(Path(self._words[0]).name)
+
+    def begin(self, begin: Begin) -> None:
+        folder = Path(self._folder.name) / "trust"
+        folder.mkdir(exist_ok=True)
+        for kind, der in begin.trust:
+            (folder / f"{kind}.der").write_bytes(der)
+        self._begin = begin
+
+    def install(self, message: bytes) -> Answer:
+        file = Path(self._folder.name) / "message.exi"
+        file.write_bytes(message)
+        command = [self._filled(word, file) for word in self._words]
+        try:
+            ended = subprocess.run(
+                command,
+                timeout=self._seconds,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ModuleError("timeout", f"no end within {self._seconds:g} s") from None
+        except OSError as error:
+            raise CampaignError("module", f"{command[0]}: {error.strerror}") from error
+        said = ended.stderr.decode(errors="replace").strip()[-300:]
+        if ended.returncode not in (0, 1):
+            raise ModuleError("crash", f"exit status {ended.returncode}: {said or 'no output'}")
+        return Answer(REFUSED if ended.returncode else ACCEPTED, reason=said)
+
+    def sign(self, emaid: str, digest: bytes) -> bytes:
+        raise ModuleError("unable", "a command for each message does not sign")
+
+    def state(self) -> str:
+        raise ModuleError("unable", "a command for each message has no state")
+
+    def close(self) -> None:
+        self._folder.cleanup()
+
+    def _filled(self, word: str, message: Path) -> str:
+        begin = self._begin
+        session = b"" if begin is None or begin.session is None else begin.session
+        values = {
+            "{message}": str(message),
+            "{trust}": str(Path(self._folder.name) / "trust"),
+            "{at}": str(begin.at if begin else 0),
+            "{session}": session.hex(),
+        }
+        for name, value in values.items():
+            word = word.replace(name, value)
+        return word
+
+
+class CalledModule:
+    """A module behind one call: request -> answer."""
+
+    def __init__(self, call: Callable[[Json], Json], end: Callable[[], object]) -> None:
+        self._call, self._end = call, end
+
+    def hello(self) -> Hello:
+        return vocabulary.hello_of(self._call(vocabulary.hello_request()))
+
+    def begin(self, begin: Begin) -> None:
+        self._call(vocabulary.begin_request(begin))
+
+    def install(self, message: bytes) -> Answer:
+        return vocabulary.answer_of(self._call(vocabulary.install_request(message)))
+
+    def sign(self, emaid: str, digest: bytes) -> bytes:
+        return vocabulary.signature_of(self._call(vocabulary.sign_request(emaid, digest)))
+
+    def state(self) -> str:
+        return vocabulary.state_of(self._call(vocabulary.state_request()))
+
+    def close(self) -> None:
+        self._end()
+
+
+def _of_command(command: str, seconds: float) -> Module:
+    try:
+        process = subprocess.Popen(
+            shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    except (OSError, ValueError, IndexError) as error:
+        raise CampaignError("module", f"lines:{command}: {error}") from error
+    if process.stdin is None or process.stdout is None:
+        raise CampaignError("module", f"lines:{command}: no standard input or output")
+
+    def explain() -> str:
+        try:
+            return f"the module has ended: exit status {process.wait(_END_SECONDS)}"
+        except subprocess.TimeoutExpired:
+            return ""
+
+    def end() -> None:
+        process.terminate()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    return LinesModule(process.stdout, process.stdin, explain, end, seconds)  # type: ignore[arg-type]
+
+
+def _of_tcp(address: str, seconds: float) -> Module:
+    host, _, port = address.rpartition(":")
+    try:
+        connection = socket.create_connection((host.strip("[]"), int(port)), seconds)
+    except (OSError, ValueError) as error:
+        raise CampaignError("module", f"tcp:{address}: {error}; HOST:PORT is wanted") from error
+    connection.settimeout(None)
+    file = connection.makefile("rwb")
+
+    def end() -> None:
+        connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+    return LinesModule(file, file, str, end, seconds)  # type: ignore[arg-type]
+
+
+def _of_serial(address: str, seconds: float) -> Module:
+    import serial
+
+    device, _, baud = address.partition(":")
+    try:
+        port = serial.Serial(device, int(baud or _BAUD))
+    except (OSError, ValueError) as error:
+        raise CampaignError("module", f"serial:{address}: {error}") from error
+    return LinesModule(port, port, str, port.close, seconds)  # type: ignore[arg-type]
+
+
+def _of_http(address: str, seconds: float) -> Module:
+    client = httpx.Client(timeout=seconds)
+    url = address if address.startswith("http") else f"http:{address}"
+
+    def call(request: Json) -> Json:
+        try:
+            response = client.post(url, json=request)
+        except httpx.TimeoutException:
+            raise ModuleError("timeout", f"no answer within {seconds:g} s") from None
+        except httpx.HTTPError as error:
+            raise ModuleError("crash", str(error)) from error
+        if response.status_code != httpx.codes.OK:
+            raise ModuleError("crash", f"HTTP status {response.status_code}")
+        return vocabulary.parse(response.content)
+
+    return CalledModule(call, client.close)
+
+
+def _of_python(address: str, seconds: float) -> Module:
+    package, _, name = address.partition(":")
+    try:
+        function: Callable[[Json], Json] = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CampaignError("module", f"py:{address}: {error}") from error
+
+    def call(request: Json) -> Json:
+        try:
+            answer = function(request)
+        except Exception as error:
+            raise ModuleError("crash", f"{type(error).__name__}: {error}") from error
+        return vocabulary.parse(json.dumps(answer).encode())
+
+    return CalledModule(call, os.getpid)
+
+
+KINDS: dict[str, Callable[[str, float], Module]] = {
+    "exec": ExecModule,
+    "lines": _of_command,
+    "tcp": _of_tcp,
+    "serial": _of_serial,
+    "http": _of_http,
+    "https": lambda address, seconds: _of_http(f"https:{address}", seconds),
+    "py": _of_python,
+}
+
+
+def open_module(text: str, seconds: float) -> Module:
+    """The module of `--module`. seconds: for one answer. Raises CampaignError("module")."""
+    kind, colon, address = text.partition(":")
+    if not colon or kind not in KINDS:
+        raise CampaignError(
+            "module", f"{text!r} is no way to a module: {', '.join(KINDS)}, then a colon"
+        )
+    return KINDS[kind](address, seconds)

@@ -1,0 +1,113 @@
+"""The cases of a folder, as `plugvault.cases.files` writes it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from evcc.errors import EvccError
+
+FORMAT, VERSION = "plugvault-cases", 1
+
+
+class CampaignError(EvccError):
+    """The campaign itself cannot go on; the text says what to do."""
+
+    REASONS = ("cases", "module", "known")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a case. session: of the open request, 8 bytes; None: no request is open."""
+
+    name: str
+    exi: bytes
+    session: bytes | None
+
+
+@dataclass(frozen=True)
+class CampaignCase:
+    """One case. `facts`: its row of the manifest, with title, reason and change."""
+
+    id: str
+    must: str
+    stage: str
+    emaid: str | None
+    twin: Message
+    before: tuple[Message, ...]
+    message: Message
+    after: Message
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """All cases of a folder. trust: [(kind, DER)]. at: Unix seconds. sha256: of the manifest, as
+    the name of exactly these cases."""
+
+    cases: tuple[CampaignCase, ...]
+    trust: tuple[tuple[str, bytes], ...]
+    at: int
+    seed: int
+    vehicle: str
+    sha256: str
+
+
+def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
+    """The cases of a folder; patterns: of ids, none: all.
+
+    Raises CampaignError("cases") for a folder without a manifest, for another format, for a
+    message that is not the one of the manifest, and when no case matches.
+    """
+    try:
+        text = (folder / "manifest.json").read_bytes()
+        manifest = json.loads(text)
+        if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
+            raise CampaignError("cases", f"{folder}: a manifest of another version")
+        rows = [row for row in manifest["cases"] if _matches(row["id"], patterns)]
+        campaign = Campaign(
+            cases=tuple(_case(folder, row) for row in rows),
+            trust=tuple(
+                (anchor["kind"], (folder / anchor["file"]).read_bytes())
+                for anchor in manifest["trust"]
+            ),
+            at=manifest["at"],
+            seed=manifest["seed"],
+            vehicle=manifest["vehicle"]["subject"],
+            sha256=hashlib.sha256(text).hexdigest(),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CampaignError(
+            "cases", f"{folder} holds no cases ({error}); `plugvault cases make` makes them"
+        ) from error
+    if not campaign.cases:
+        raise CampaignError("cases", f"no case of {folder} matches {', '.join(patterns)}")
+    return campaign
+
+
+def _matches(ident: str, patterns: tuple[str, ...]) -> bool:
+    return not patterns or any(fnmatchcase(ident, pattern) for pattern in patterns)
+
+
+def _case(folder: Path, row: dict[str, Any]) -> CampaignCase:
+    return CampaignCase(
+        id=row["id"],
+        must=row["must"],
+        stage=row["stage"],
+        emaid=row["emaid"],
+        twin=_message(folder, row["twin"]),
+        before=tuple(_message(folder, entry) for entry in row["before"]),
+        message=_message(folder, row["message"]),
+        after=_message(folder, row["after"]),
+        facts=row,
+    )
+
+
+def _message(folder: Path, entry: dict[str, Any]) -> Message:
+    exi = (folder / entry["file"]).read_bytes()
+    if hashlib.sha256(exi).hexdigest() != entry["sha256"]:
+        raise CampaignError("cases", f"{entry['file']} is not the message of the manifest")
+    session = entry["session"]
+    return Message(entry["file"], exi, None if session is None else bytes.fromhex(session))

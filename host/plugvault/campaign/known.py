@@ -1,0 +1,49 @@
+"""Failures that are known: a TOML file, each with a reason and a last day.
+
+    [[known]]
+    case = "KT-043"
+    reason = "the library reduces the scalar"
+    ticket = "ACME-1234"
+    until = 2027-03-31
+
+A case that passes although it is known to fail, and an entry after its last day, are deviations:
+the file stays true.
+"""
+
+import datetime as dt
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from plugvault.campaign.cases import CampaignError
+
+
+@dataclass(frozen=True)
+class Known:
+    """One entry. ticket: may be ""."""
+
+    case: str
+    reason: str
+    ticket: str
+    until: dt.date
+
+    def is_over(self, today: dt.date) -> bool:
+        return today > self.until
+
+
+def read(path: Path) -> dict[str, Known]:
+    """{case: its entry}. Raises CampaignError("known")."""
+    try:
+        with path.open("rb") as file:
+            rows = tomllib.load(file).get("known", [])
+        entries = [
+            Known(row["case"], row["reason"], row.get("ticket", ""), row["until"]) for row in rows
+        ]
+    except (OSError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
+        raise CampaignError("known", f"{path}: {error}") from error
+    except KeyError as error:
+        raise CampaignError("known", f"{path}: an entry without {error}") from error
+    for entry in entries:
+        if not isinstance(entry.until, dt.date) or isinstance(entry.until, dt.datetime):
+            raise CampaignError("known", f"{path}: until of {entry.case} is a date: 2027-03-31")
+    return {entry.case: entry for entry in entries}

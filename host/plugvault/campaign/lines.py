@@ -1,0 +1,81 @@
+"""An adapter for everything that carries lines: a command, a TCP connection, a serial port."""
+
+import json
+import queue
+import threading
+from collections.abc import Callable
+from typing import BinaryIO
+
+from plugvault.campaign import vocabulary
+from plugvault.campaign.vocabulary import Answer, Begin, Hello, Json, ModuleError
+
+
+class LinesModule:
+    """A module behind two byte streams.
+
+    receive, send: its answers and requests. explain: () -> text, why the stream has ended. end:
+    ends what carries the lines. seconds: for one answer.
+    """
+
+    def __init__(
+        self,
+        receive: BinaryIO,
+        send: BinaryIO,
+        explain: Callable[[], str],
+        end: Callable[[], object],
+        seconds: float,
+    ) -> None:
+        self._send, self._explain, self._end, self._seconds = send, explain, end, seconds
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        self._hello: Hello | None = None
+        threading.Thread(target=self._read, args=(receive,), daemon=True).start()
+
+    def hello(self) -> Hello:
+        """Raises ModuleError."""
+        if self._hello is None:
+            self._hello = vocabulary.hello_of(self._ask(vocabulary.hello_request()))
+        return self._hello
+
+    def begin(self, begin: Begin) -> None:
+        """Raises ModuleError."""
+        self._ask(vocabulary.begin_request(begin))
+
+    def install(self, message: bytes) -> Answer:
+        """Raises ModuleError."""
+        return vocabulary.answer_of(self._ask(vocabulary.install_request(message)))
+
+    def sign(self, emaid: str, digest: bytes) -> bytes:
+        """r | s. Raises ModuleError."""
+        return vocabulary.signature_of(self._ask(vocabulary.sign_request(emaid, digest)))
+
+    def state(self) -> str:
+        """Raises ModuleError."""
+        return vocabulary.state_of(self._ask(vocabulary.state_request()))
+
+    def close(self) -> None:
+        self._end()
+
+    def _ask(self, request: Json) -> Json:
+        try:
+            self._send.write(json.dumps(request).encode() + b"\n")
+            self._send.flush()
+        except (OSError, ValueError) as error:
+            raise ModuleError("crash", self._explain() or str(error)) from error
+        try:
+            line = self._lines.get(timeout=self._seconds)
+        except queue.Empty:
+            raise ModuleError("timeout", f"no answer within {self._seconds:g} s") from None
+        if not line.endswith(b"\n"):
+            self._lines.put(b"")  # it stays ended
+            raise ModuleError("crash", self._explain() or "the connection has ended")
+        return vocabulary.parse(line)
+
+    def _read(self, receive: BinaryIO) -> None:
+        """Take the answers; a line without its end is the end of the stream, or too long."""
+        line = b"\n"
+        while line.endswith(b"\n"):
+            try:
+                line = receive.readline(vocabulary.MAX_LINE)
+            except (OSError, ValueError):
+                line = b""
+            self._lines.put(line)

@@ -1,0 +1,126 @@
+"""The result of a campaign as values, and as JSON."""
+
+import datetime as dt
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from plugvault.campaign.known import Known
+from plugvault.campaign.verdicts import (
+    FAIL,
+    INCONCLUSIVE,
+    NOT_APPLICABLE,
+    PASSED,
+    VERDICTS,
+    WEAK,
+    Outcome,
+)
+from plugvault.campaign.vocabulary import ACCEPTED
+
+FORMAT, VERSION = "plugvault-campaign", 1
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case's verdict. facts: the case's row of the manifest. deviation: in words; "" when the
+    verdict is as expected."""
+
+    id: str
+    verdict: str
+    why: str
+    deviation: str
+    known: Known | None
+    facts: dict[str, Any]
+    message: Outcome | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A whole campaign. command: the line that reproduces it."""
+
+    module: str
+    version: str
+    can: tuple[str, ...]
+    vehicle: str
+    at: int
+    seed: int
+    cases_sha256: str
+    command: str
+    begun: str
+    seconds: float
+    cases: list[CaseResult] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """{verdict: cases}, in the order of VERDICTS."""
+        counted = Counter(case.verdict for case in self.cases)
+        return {verdict: counted[verdict] for verdict in VERDICTS}
+
+    @property
+    def deviations(self) -> list[CaseResult]:
+        return [case for case in self.cases if case.deviation]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict of the whole campaign."""
+        counts, number = self.counts, len(self.cases)
+        name = f"{self.module} {self.version}".strip()
+        good = counts[PASSED] + counts[WEAK]
+        details = [
+            f"{counts[verdict]} {verdict}"
+            for verdict in (WEAK, FAIL, INCONCLUSIVE, NOT_APPLICABLE)
+            if counts[verdict]
+        ]
+        text = f"{name} does as it must in {good} of {number} cases"
+        if details:
+            text += f" ({', '.join(details)})"
+        if not self.deviations:
+            return text + ": as expected."
+        return f"{text}: {len(self.deviations)} deviations."
+
+
+def deviation_of(verdict: str, why: str, known: Known | None, today: dt.date) -> str:
+    """How a verdict differs from what is expected; "" when it does not."""
+    if known is None:
+        return why or verdict if verdict in (FAIL, INCONCLUSIVE) else ""
+    if known.is_over(today):
+        return f"the known failure ended on {known.until}"
+    if verdict not in (FAIL, INCONCLUSIVE):
+        return "an unexpected pass: the known failure is gone, take its entry out"
+    return ""
+
+
+def milliseconds_by_stage(cases: list[CaseResult]) -> dict[str, list[float]]:
+    """{stage that should refuse: milliseconds of the refusals}. A difference between the stages
+    before the key and after it tells a sender which one refused."""
+    times: dict[str, list[float]] = {}
+    for case in cases:
+        if case.message is not None and case.facts["stage"] and case.message.kind != ACCEPTED:
+            times.setdefault(case.facts["stage"], []).append(case.message.milliseconds)
+    return times
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """The whole result; dates as text."""
+    document = asdict(result)
+    for case in document["cases"]:
+        if case["known"] is not None:
+            case["known"]["until"] = str(case["known"]["until"])
+    return {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "sentence": result.sentence,
+        "counts": result.counts,
+        **document,
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """[(case, old verdict, new verdict)] of two results as JSON; "" where one lacks the case."""
+    verdicts = [{case["id"]: case["verdict"] for case in result["cases"]} for result in (old, new)]
+    before, after = verdicts
+    return [
+        (ident, before.get(ident, ""), after.get(ident, ""))
+        for ident in sorted({*before, *after})
+        if before.get(ident) != after.get(ident)
+    ]

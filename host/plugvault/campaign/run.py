@@ -1,0 +1,170 @@
+"""The campaign itself: each case in its order, and what was seen in it.
+
+begin, good twin             accepted, or the case proves nothing
+messages before              accepted likewise
+begin, the case's message    the answer
+sign, state                  the key inside; after a refusal, nothing has changed
+begin, one more good message accepted: the module still works
+"""
+
+import datetime as dt
+import hashlib
+import os
+import time
+from collections.abc import Callable
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from cryptography.x509 import load_der_x509_certificate
+
+from evcc import exi
+from plugvault.campaign.adapters import Module
+from plugvault.campaign.cases import Campaign, CampaignCase, Message
+from plugvault.campaign.known import Known
+from plugvault.campaign.result import CaseResult, Result, deviation_of
+from plugvault.campaign.verdicts import Observation, Outcome, judge
+from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Begin, Hello, ModuleError
+
+
+class Runner:
+    """A module and the cases it gets. open_module: opens it, anew after a crash."""
+
+    def __init__(self, campaign: Campaign, open_module: Callable[[], Module]) -> None:
+        self._campaign, self._open = campaign, open_module
+        self._module = open_module()
+        self.hello = self._hello()
+
+    def close(self) -> None:
+        self._module.close()
+
+    def observe(self, case: CampaignCase) -> Observation:
+        """Carry out one case."""
+        seen = Observation(self._installed(case, case.twin, reset=True))
+        if seen.twin.kind != ACCEPTED:
+            return seen
+        for message in case.before:
+            seen.before.append(self._installed(case, message))
+            if seen.before[-1].kind != ACCEPTED:
+                return seen
+        latest = (case.before or (case.twin,))[-1]
+        state = self._state()
+        seen.message = self._installed(case, case.message)
+        if seen.message.kind == ACCEPTED:
+            seen.signs = self._signs(case.message)
+        if seen.message.kind == REFUSED:
+            seen.earlier_signs = self._signs(latest)
+            now = self._state()
+            seen.unchanged = None if None in (state, now) else state == now
+        seen.after = self._installed(case, case.after)
+        return seen
+
+    def _hello(self) -> Hello:
+        try:
+            return self._module.hello()
+        except ModuleError as error:
+            if error.reason != "unable":
+                raise
+            return Hello()  # it can install, and no more
+
+    def _installed(self, case: CampaignCase, message: Message, reset: bool = False) -> Outcome:
+        """The end of one message. After a crash or a time-out the module is opened anew."""
+        begun = time.perf_counter()
+        try:
+            self._begin(case, message, reset and "reset" in self.hello.can)
+            begun = time.perf_counter()
+            answer = self._module.install(message.exi)
+        except ModuleError as error:
+            if error.reason in ("crash", "timeout"):
+                self._module.close()
+                self._module = self._open()
+                self._hello()
+            return Outcome(error.reason, reason=error.detail, milliseconds=_since(begun))
+        return Outcome(answer.verdict, answer.stage, answer.reason, _since(begun), answer.trace)
+
+    def _begin(self, case: CampaignCase, message: Message, reset: bool) -> None:
+        campaign = self._campaign
+        begin = Begin(case.id, reset, campaign.at, campaign.trust, message.session, case.emaid)
+        try:
+            self._module.begin(begin)
+        except ModuleError as error:
+            if error.reason != "unable":
+                raise
+
+    def _state(self) -> str | None:
+        if "state" not in self.hello.can:
+            return None
+        try:
+            return self._module.state()
+        except ModuleError:
+            return None
+
+    def _signs(self, message: Message) -> bool | None:
+        """Whether the module signs with the key of this message's contract."""
+        if "sign" not in self.hello.can:
+            return None
+        body = exi.decode(message.exi)["V2G_Message"]["Body"]["CertificateInstallationRes"]
+        certificate = load_der_x509_certificate(body["ContractSignatureCertChain"]["Certificate"])
+        digest = hashlib.sha256(os.urandom(32)).digest()
+        try:
+            signature = self._module.sign(body["eMAID"]["value"], digest)
+        except ModuleError:
+            return False
+        return _verifies(certificate.public_key(), digest, signature)
+
+
+def _verifies(key: object, digest: bytes, signature: bytes) -> bool:
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
+    try:
+        key.verify(encode_dss_signature(r, s), digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _since(begun: float) -> float:
+    return round((time.perf_counter() - begun) * 1000, 3)
+
+
+def run(
+    campaign: Campaign,
+    open_module: Callable[[], Module],
+    *,
+    known: dict[str, Known] | None = None,
+    command: str = "",
+    report: Callable[[CaseResult], object] = lambda case: None,
+) -> Result:
+    """Carry out all cases. report: gets each result. Raises ModuleError when the module does not
+    say hello, CampaignError when it cannot be opened."""
+    now = dt.datetime.now(dt.UTC)
+    begun = time.monotonic()
+    runner = Runner(campaign, open_module)
+    results = []
+    try:
+        for case in campaign.cases:
+            seen = runner.observe(case)
+            verdict, why = judge(case, runner.hello, seen)
+            entry = (known or {}).get(case.id)
+            deviation = deviation_of(verdict, why, entry, now.date())
+            results.append(
+                CaseResult(case.id, verdict, why, deviation, entry, case.facts, seen.message)
+            )
+            report(results[-1])
+    finally:
+        runner.close()
+    return Result(
+        module=runner.hello.module,
+        version=runner.hello.version,
+        can=tuple(sorted(runner.hello.can)),
+        vehicle=campaign.vehicle,
+        at=campaign.at,
+        seed=campaign.seed,
+        cases_sha256=campaign.sha256,
+        command=command,
+        begun=now.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - begun, 3),
+        cases=results,
+    )

@@ -1,0 +1,94 @@
+"""What was observed in a case -> its verdict.
+
+A refusal proves something only where a good message in its place is accepted: each case has a good
+twin. An acceptance proves something only where the contract's key then signs.
+"""
+
+from dataclasses import dataclass, field
+
+from plugvault.campaign.cases import CampaignCase
+from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Hello
+
+PASSED = "pass"  # as the case wants it
+WEAK = "weak pass"  # as the case wants it, without the proof, or at another stage
+FAIL = "fail"
+INCONCLUSIVE = "inconclusive"  # the good twin was not accepted
+NOT_APPLICABLE = "not applicable"  # the module says that it cannot
+VERDICTS = (PASSED, WEAK, FAIL, INCONCLUSIVE, NOT_APPLICABLE)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one message. kind: ACCEPTED, REFUSED, or a reason of `ModuleError`."""
+
+    kind: str
+    stage: str = ""
+    reason: str = ""
+    milliseconds: float = 0.0
+    trace: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Observation:
+    """All that was seen in one case; None: not tried, or the module cannot.
+
+    signs: the contract of an accepted message signs. earlier_signs: so does that of the twin,
+    after a refusal. unchanged: the module's state is the same after a refusal.
+    """
+
+    twin: Outcome
+    before: list[Outcome] = field(default_factory=list)
+    message: Outcome | None = None
+    signs: bool | None = None
+    earlier_signs: bool | None = None
+    unchanged: bool | None = None
+    after: Outcome | None = None
+
+
+def judge(case: CampaignCase, hello: Hello, seen: Observation) -> tuple[str, str]:
+    """(verdict, the reason in words; "" for a plain pass)."""
+    if not set(case.facts["editions"]) & set(hello.editions):
+        return NOT_APPLICABLE, "another edition of ISO 15118"
+    for outcome, name in ((seen.twin, "good twin"), *((o, "message before") for o in seen.before)):
+        if outcome.kind != ACCEPTED:
+            return INCONCLUSIVE, f"the {name} was not accepted: {_said(outcome)}"
+    message = seen.message
+    if message is None or message.kind == "unable":
+        return NOT_APPLICABLE, "the module cannot take this message"
+    if message.kind not in (ACCEPTED, REFUSED):
+        return FAIL, f"{message.kind}: {message.reason}"
+    if case.must not in ("either", _MUST[message.kind]):
+        return FAIL, f"{message.kind}: {_said(message)}" if message.reason else message.kind
+    broken = _broken(seen)
+    if broken:
+        return FAIL, broken
+    return _strength(case, message, seen)
+
+
+_MUST = {ACCEPTED: "accept", REFUSED: "refuse"}
+
+
+def _broken(seen: Observation) -> str:
+    """A fault beside the module's answer; "" for none."""
+    if seen.signs is False:
+        return "accepted, but the contract's key does not sign"
+    if seen.earlier_signs is False:
+        return "refused, and the earlier contract does not sign any more"
+    if seen.unchanged is False:
+        return "refused, and the module's state is another"
+    if seen.after is not None and seen.after.kind != ACCEPTED:
+        return f"afterwards a good message is not accepted: {_said(seen.after)}"
+    return ""
+
+
+def _strength(case: CampaignCase, message: Outcome, seen: Observation) -> tuple[str, str]:
+    if message.kind == ACCEPTED and seen.signs is None:
+        return WEAK, "accepted; the module does not sign, so its key is not proved"
+    if message.kind == REFUSED and case.stage and message.stage not in ("", case.stage):
+        return WEAK, f"refused at {message.stage!r}, not at {case.stage!r}"
+    return PASSED, ""
+
+
+def _said(outcome: Outcome) -> str:
+    words = [outcome.kind, outcome.stage, outcome.reason]
+    return ", ".join(word for word in words if word)

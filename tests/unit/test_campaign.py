@@ -1,0 +1,274 @@
+"""A campaign: its verdicts, its reports, and modules with the mistakes of the field."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from importlib.resources import files as files_of
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from jsonschema_rs import validator_for
+
+import wrong_modules
+from plugvault import runtimes
+from plugvault.campaign import cases as campaign_cases
+from plugvault.campaign.adapters import Module, open_module
+from plugvault.campaign.cases import CampaignError
+from plugvault.campaign.html import to_html
+from plugvault.campaign.junit import to_junit
+from plugvault.campaign.known import Known
+from plugvault.campaign.result import Result, differences, to_json
+from plugvault.campaign.run import run
+from plugvault.campaign.verdicts import PASSED
+from plugvault.cases import catalogue, files
+from plugvault.cases.pki import CasePki
+from plugvault.cases.seed import Seed
+from plugvault.cli.app import main
+
+NOW = 1_790_000_000
+BOTH = Path(__file__).parents[1] / "both"
+
+
+def vehicle_certificate(provisioning: bytes) -> x509.Certificate:
+    """A provisioning certificate for a key, 65 bytes."""
+    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), provisioning)
+    pki = CasePki(Seed(9), NOW)
+    return pki.oem_sub2.issue("PVTP0000000000001", dc="OEM", public_key=public).certificate
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("debian", "pkcs11"), ("cpython", "service"), ("wheel", "service")]
+)
+def test_our_module_passes_the_campaign(
+    name: str,
+    kind: str,
+    car_token: Any,
+    some: Callable[[Any, int], list[Any]],
+    record_property: Callable[[str, object], None],
+) -> None:
+    """On every interpreter, with a real token, in its own process."""
+    runtime = runtimes.get(name)
+    if runtime is None:
+        pytest.skip(f"no interpreter {name!r} here; make says why")
+    vault = car_token.open()
+    certificate = vehicle_certificate(vault.generate_provisioning_key())
+    vault.close()
+    folder = car_token.folder / "cases"
+    chosen = catalogue.CASES if name == "debian" else some(catalogue.CASES, 40)
+    files.make(folder, certificate, chosen, 1, NOW)
+    pin = car_token.folder / "pin"
+    pin.touch(mode=0o600)
+    pin.write_text(car_token.pin)
+    command = [*runtime.argv, *runtime.heap("4M"), BOTH / "campaign_run.py", pin]
+    command += [car_token.folder / "store", kind]
+    environment = {**runtime.env(BOTH), **car_token.store.env()}
+    words = ["env", *(f"{key}={value}" for key, value in environment.items()), *map(str, command)]
+    if kind == "pkcs11":
+        result = campaign_of(folder, [*words, str(car_token.module), car_token.label])
+    else:
+        with car_token.service() as service:
+            result = campaign_of(folder, [*words, str(service.socket_path)])
+    assert [(case.id, case.verdict, case.why) for case in result.deviations] == []
+    weak = [(case.id, case.why) for case in result.cases if case.verdict != PASSED]
+    assert weak == []
+    record_property("cases", len(result.cases))
+
+
+def campaign_of(folder: Path, command: list[str]) -> Result:
+    adapter = f"lines:{shlex.join(command)}"
+    return run(campaign_cases.read(folder), lambda: open_module(adapter, 20))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A folder with the cases of a pattern, for the vehicle of the wrong modules."""
+    key = ec.derive_private_key(wrong_modules.PROVISIONING_SCALAR, ec.SECP256R1())
+    certificate = CasePki(Seed(9), NOW).oem_sub2.issue("PVTP0000000000001", dc="OEM", key=key)
+
+    def make(pattern: str) -> Path:
+        folder = tmp_path_factory.mktemp("cases")
+        files.make(folder, certificate.certificate, catalogue.select(pattern), 1, NOW)
+        return folder
+
+    return make
+
+
+def in_process(answer: Callable[[dict[str, Any]], Any]) -> Module:
+    """The module of a function, as `py:` has it."""
+    sys.modules["module_under_test"] = ModuleType("module_under_test")
+    sys.modules["module_under_test"].answer = answer  # type: ignore[attr-defined]
+    return open_module("py:module_under_test:answer", 5)
+
+
+def campaign_with(
+    mistake: str, folder: Path, tmp_path: Path, known: dict[str, Known] | None = None
+) -> Result:
+    with wrong_modules.working(mistake, tmp_path) as answer:
+        cases = campaign_cases.read(folder)
+        return run(cases, lambda: in_process(answer), known=known, command="plugvault campaign")
+
+
+@pytest.mark.parametrize("mistake", wrong_modules.MISTAKES)
+def test_a_mistake_of_the_field_is_found(
+    mistake: str, made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    _, pattern, cases = wrong_modules.MISTAKES[mistake]
+    folder = made(pattern)
+    result = campaign_with(mistake, folder, tmp_path)
+    assert cases <= {case.id for case in result.deviations}, result.sentence
+    without_mistake = campaign_with("", folder, tmp_path / "right")
+    assert without_mistake.deviations == [], without_mistake.sentence
+
+
+def test_the_forms_of_a_result_say_the_same(made: Callable[[str], Path], tmp_path: Path) -> None:
+    result = campaign_with("the EMAID is that of the certificate", made("EM-01*"), tmp_path)
+    failed = {case.id for case in result.deviations}
+    document = json.loads(json.dumps(to_json(result)))
+    assert {case["id"] for case in document["cases"] if case["deviation"]} == failed
+    suites = ET.fromstring(to_junit(result))
+    assert {test.get("name", "")[:6] for test in suites.iter("testcase") if len(test)} == failed
+    page = to_html(result)
+    for case in result.deviations:
+        assert f"<h3>{case.id} " in page
+    assert "<mark>" in page
+    assert "<script" not in page
+    assert result.sentence in page
+    other = campaign_with("", made("EM-01*"), tmp_path / "right")
+    changes = differences(document, json.loads(json.dumps(to_json(other))))
+    assert {change[0] for change in changes} == failed
+
+
+def test_a_report_escapes_all_that_a_module_says(
+    made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    def hostile(request: dict[str, Any]) -> dict[str, Any]:
+        if request["op"] == "hello":
+            return {"v": 1, "module": "<script>alert(1)</script>", "can": []}
+        return {"verdict": "refused", "reason": "</td><script>\x00 & \ud800"}
+
+    result = run(campaign_cases.read(made("EN-001")), lambda: in_process(hostile))
+    assert "<script" not in to_html(result)
+    ET.fromstring(to_junit(result))
+
+
+def test_a_known_failure_is_no_deviation_until_its_end(
+    made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder, mistake = made("EM-01*"), "the EMAID is that of the certificate"
+    failed = {case.id for case in campaign_with(mistake, folder, tmp_path / "a").deviations}
+    until = dt.date(2999, 12, 31)
+    entries = {ident: Known(ident, "a reason", "T-1", until) for ident in failed}
+    assert campaign_with(mistake, folder, tmp_path / "b", entries).deviations == []
+    ended = {ident: Known(ident, "a reason", "", dt.date(2020, 1, 1)) for ident in failed}
+    late = campaign_with(mistake, folder, tmp_path / "c", ended).deviations
+    assert {case.id for case in late} == failed
+    repaired = campaign_with("", folder, tmp_path / "d", entries).deviations
+    assert {case.id for case in repaired} == failed
+    assert all("unexpected pass" in case.deviation for case in repaired)
+
+
+def test_an_acceptance_without_a_signature_is_a_weak_pass(
+    made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with wrong_modules.working("", tmp_path) as answer:
+
+        def silent(request: dict[str, Any]) -> dict[str, Any]:
+            reply = answer(request)
+            return {**reply, "can": ["reset", "trust"]} if request["op"] == "hello" else reply
+
+        result = run(campaign_cases.read(made("EN-001")), lambda: in_process(silent))
+    assert [case.verdict for case in result.cases] == ["weak pass"]
+    assert "does not sign" in to_html(result)
+
+
+CRASHING = """import sys
+for line in sys.stdin:
+    if '"install"' in line:
+        sys.exit(3)
+    print('{"v": 1}' if '"hello"' in line else "{}", flush=True)
+"""
+SILENT = CRASHING.replace("sys.exit(3)", "continue")
+
+
+@pytest.mark.parametrize(("program", "words"), [(CRASHING, "crash"), (SILENT, "timeout")])
+def test_a_module_that_ends_or_says_nothing_is_opened_anew(
+    program: str, words: str, made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(program)
+    adapter = f"lines:{shlex.join([sys.executable, str(file)])}"
+    result = run(campaign_cases.read(made("EN-00[12]")), lambda: open_module(adapter, 1.0))
+    assert [case.verdict for case in result.cases] == ["inconclusive"] * 2
+    assert all(words in case.why for case in result.cases)
+
+
+def test_the_command_ends_with_the_status_of_its_result(
+    made: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made("EN-01[01]")
+    status = {"accepts": 0, "refuses": 1, "crashes": 3}
+    for name, code in status.items():
+        script = tmp_path / name
+        script.write_text(f"#!/bin/sh\ntest -s $1 || exit 1\nexit {code}\n")
+        script.chmod(0o755)
+    report = tmp_path / "report.html"
+    for name, ended in (("accepts", 1), ("refuses", 1), ("crashes", 1)):
+        adapter = f"exec:{tmp_path / name} {{message}}"
+        assert command("campaign", folder, "--module", adapter, "--html", report) == ended, name
+    assert command("campaign", folder, "--module", "radio:1") == 2
+    assert "no way to a module" in capsys.readouterr().err
+    assert command("campaign", tmp_path, "--module", "py:json:loads") == 2
+    assert "cases make" in capsys.readouterr().err
+    assert "deviations" in report.read_text()
+
+
+def command(*arguments: object) -> int:
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_a_message_that_was_changed_on_the_disk_ends_the_campaign(
+    made: Callable[[str], Path],
+) -> None:
+    folder = made("EN-001")
+    file = folder / "messages/EN-001.exi"
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(CampaignError, match="not the message"):
+        campaign_cases.read(folder)
+
+
+def test_our_modules_lines_follow_the_published_schema(
+    made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    text = files_of("plugvault.campaign").joinpath("schema.json").read_text()
+    definitions = json.loads(text)["$defs"]
+    validators = {
+        name: validator_for({"$defs": definitions, "$ref": f"#/$defs/{name}"})
+        for name in ("request", "answer")
+    }
+    tried: set[str] = set()
+    with wrong_modules.working("", tmp_path) as answer:
+
+        def validated(request: dict[str, Any]) -> dict[str, Any]:
+            validators["request"].validate(request)
+            reply: dict[str, Any] = answer(request)
+            validators["answer"].validate(reply)
+            tried.add(request["op"])
+            return reply
+
+        result = run(campaign_cases.read(made("KT-08*")), lambda: in_process(validated))
+    assert result.deviations == []
+    assert tried == {"hello", "begin", "install", "sign", "state"}
+    assert not validators["request"].is_valid({"op": "install", "message": "", "more": 1})
+    assert not validators["answer"].is_valid({"verdict": "perhaps"})
