@@ -485,7 +485,36 @@ def test_a_refusal_is_named(tmp_path: Path, spoken: Messages, scope: Scope) -> N
     refusal = {"ResponseCode": "FAILED_SequenceError", "EVSEID": "ZZ00000"}
     spoken = [*spoken[:3], (False, envelope("SessionSetupRes", refusal))]
     report = inspect(plain(tmp_path / "c", spoken), scope)
-    assert detail(report, "session 1: response codes") == "4 SessionSetupRes: FAILED_SequenceError"
+    told = detail(report, "session 1: response codes")
+    assert told.startswith("4 SessionSetupRes: FAILED_SequenceError (")
+
+
+def test_a_response_code_of_another_message_is_named(
+    tmp_path: Path, spoken: Messages, scope: Scope
+) -> None:
+    wrong = {"ResponseCode": "OK_CertificateExpiresSoon", "EVSEID": "ZZ00000"}
+    spoken = [*spoken[:3], (False, envelope("SessionSetupRes", wrong))]
+    report = inspect(plain(tmp_path / "c", spoken), scope)
+    told = detail(report, "session 1: each response code is one of its message")
+    assert told == "4 SessionSetupRes: OK_CertificateExpiresSoon"
+
+
+def test_a_station_that_says_ongoing_for_too_long_is_named(
+    tmp_path: Path, spoken: Messages, scope: Scope
+) -> None:
+    request = envelope("AuthorizationReq", {})
+    waiting = {"ResponseCode": "OK", "EVSEProcessing": "Ongoing"}
+    response = envelope("AuthorizationRes", waiting)
+    now = [NOW * 10**9]
+    with Capture(tmp_path / "c", clock=lambda: now[0]) as capture:
+        connection = capture.connection(STATION, CAR)
+        for _ in range(4):
+            connection.wire("in", request)
+            connection.wire("out", response)
+            now[0] += 25 * 10**9
+    report = inspect((tmp_path / "c").read_bytes(), scope)
+    told = detail(report, "session 1: no response is Ongoing for too long")
+    assert told == "8 AuthorizationRes, since 75.000 s"
 
 
 def test_a_challenge_of_another_session_is_named(

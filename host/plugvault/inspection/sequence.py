@@ -7,6 +7,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from plugvault.inspection.report import printable
+from plugvault.inspection.session_rules import is_refusal
 from plugvault.inspection.story import folded, search_line, session_line, tls_lines
 
 Json = dict[str, Any]
@@ -140,7 +141,7 @@ def _rows(session: Json) -> list[Json]:
                 "from": message["from"],
                 "name": message["name"],
                 "words": ", ".join(word for word in words if word),
-                "bad": code.startswith("FAILED"),
+                "bad": is_refusal(code),
             }
         )
     return rows

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from evcc.iso15118_2.session import PAIRS
-from evcc.session_engine import ONGOING_MS
+from evcc.iso15118_2 import charging, session
+from evcc.iso15118_2.response_codes import RESPONSE_CODES
 from plugvault.inspection.report import Report, listed
 
 SEQUENCE_MS = 60_000  # V2G_SECC_Sequence_Timeout: the station's patience with the car
@@ -53,9 +53,8 @@ _FOLLOWING: dict[str, tuple[str, ...]] = {
     "SessionStop": (),
 }
 _NO_STOP = ("", _START, "SessionStop")  # no session is there that could be stopped
-# Times of responses that the car's own tables do not have; the others take 2 s.
-_TIMES_MS = {"CertificateUpdate": 5000, "PowerDelivery": 5000, "CurrentDemand": 250}
-_OTHER_MS = 2000
+_PAIRS = {**session.PAIRS, **charging.PAIRS}  # the car's own rows: times of each message pair
+_UPDATE_MS = 5000  # of CertificateUpdate, which this car does not ask for
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ def check_session(report: Report, told: list[Told], *, is_whole: bool, has_tls: 
     _add(report, "each request has its response", _wrong_pairs(told))
     _add(report, "order of the requests", _wrong_order(requests, is_whole))
     _add(report, "response codes", _refusals(told))
+    _add(report, "each response code is one of its message", _wrong_codes(told))
     _add(report, "one session, one SessionID", _wrong_session_ids(told))
     _add(report, "responses in time", _late_responses(told))
     _add(report, f"requests within {SEQUENCE_MS // 1000} s", _late_requests(told))
@@ -146,10 +146,23 @@ def _wrong_order(requests: list[Told], is_whole: bool) -> Iterator[str]:
         before = request.pair
 
 
+def is_refusal(code: str) -> bool:
+    """Also of SupportedAppProtocol, which spells it Failed_NoNegotiation."""
+    return code.upper().startswith("FAILED")
+
+
 def _refusals(told: list[Told]) -> Iterator[str]:
     for message in told:
         code = str(message.body.get("ResponseCode", ""))
-        if code.startswith("FAILED"):
+        if is_refusal(code):
+            meaning = RESPONSE_CODES[code][0] if code in RESPONSE_CODES else "no common protocol"
+            yield f"{message}: {code} ({meaning})"
+
+
+def _wrong_codes(told: list[Told]) -> Iterator[str]:
+    for message in told:
+        code = message.body.get("ResponseCode")
+        if code in RESPONSE_CODES and message.pair not in RESPONSE_CODES[code][1]:
             yield f"{message}: {code}"
 
 
@@ -177,8 +190,7 @@ def response_times(told: list[Told]) -> dict[int, float]:
 
 def _late_responses(told: list[Told]) -> Iterator[str]:
     for request, response in _pairs(told):
-        row = PAIRS.get(request.pair)
-        limit = row.timeout_ms if row else _TIMES_MS.get(request.pair, _OTHER_MS)
+        limit = _PAIRS[request.pair].timeout_ms if request.pair in _PAIRS else _UPDATE_MS
         if response.time - request.time > limit:
             yield f"{response} after {_seconds(response.time - request.time)} of {_seconds(limit)}"
 
@@ -196,8 +208,10 @@ def _ongoing(told: list[Told]) -> Iterator[str]:
             continue
         if message.body.get("EVSEProcessing", "Finished") == "Finished":
             began.pop(message.pair, None)
-        elif message.time - began.setdefault(message.pair, message.time) > ONGOING_MS:
-            yield f"{message}, since {_seconds(message.time - began[message.pair])}"
+            continue
+        since = began.setdefault(message.pair, message.time)
+        if message.pair in _PAIRS and message.time - since > _PAIRS[message.pair].ongoing_ms:
+            yield f"{message}, since {_seconds(message.time - since)}"
             began[message.pair] = message.time
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plugvault.inspection.report import printable
+from plugvault.inspection.session_rules import is_refusal
 
 Json = dict[str, Any]
 
@@ -60,7 +61,7 @@ def folded(messages: list[Json]) -> list[Json]:
         rows += run[:2]
         left_out = 0
         for message in run[2:-2]:
-            if message.get("responseCode", "").startswith("FAILED"):
+            if is_refusal(message.get("responseCode", "")):
                 rows.append(message)
             else:
                 left_out += 1
@@ -115,6 +116,6 @@ def _table(session: Json) -> Table:
 
 def _row(table: Table, time: float | str, *cells: str) -> None:
     when = f"{time:.3f}" if isinstance(time, float) else str(time)
-    is_bad = "FAILED" in cells[-1]
+    is_bad = is_refusal(cells[-1])
     style = "bold red" if is_bad else ""
     table.add_row(when, *(Text(printable(cell), style=style) for cell in cells))
