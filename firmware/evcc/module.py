@@ -8,6 +8,7 @@ message. A request has an "id", which the answer repeats:
         "insecure_contract": true   it is not; use a contract all the same (as the configuration)
         "charge": {"mode": "DC", "loops": 3, ...}   the wishes of `iso15118_2.charging`; without
                                     them the session stops after authorization
+        "time_factor": 3            give the station as many times the standard's time
         "resume": true              go on with the session that ended "paused"
     {"id": 2, "do": "unplug"}                                        end it
     {"id": 3, "do": "status"}
@@ -59,6 +60,7 @@ from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
 
 _IDLE_MS = 1000
+_PATIENCE = 60  # the largest time_factor
 _PAUSE_MS = 8  # between two looks at the link while the vault computes
 
 
@@ -237,6 +239,7 @@ class Module:
             insecure_contract=self._allows_insecure(request),
             charge=request.get("charge"),
         )
+        session.time_factor = min(max(int(request.get("time_factor", 1)), 1), _PATIENCE)
         if request.get("resume"):
             session.resume(self._paused)
         if not self._send_frames(session.start(self._line.ticks_ms())):

@@ -287,6 +287,41 @@ def test_another_car_is_noticed_by_the_maker(
         assert caught.value.reason == "stranger"
 
 
+@pytest.mark.parametrize(
+    ("name", "vault"), [("cpython", "service"), ("debian", "token"), ("debian32", "link")]
+)
+def test_a_car_charges_pauses_and_goes_on(
+    name: str,
+    vault: str,
+    tmp_path: Path,
+    car_token: Any,
+    key: TokenKey,
+    today: World,
+    bytecode: Path,
+) -> None:
+    station = Station(
+        Offer(), [today.v2g_root.der, today.mo_root.der], lambda _: b"", insecure_contract=True
+    )
+    how: dict[str, Any] = {"vault": vault}
+    if name == "debian32":
+        how |= {"code": bytecode, "heap": str(BUDGETS["heap_of_a_charge"])}
+    with (
+        station.in_thread() as (host, port),
+        Car(
+            runtime(name), "serial", tmp_path / "car", maker=key.point, token=car_token, **how
+        ) as car,
+    ):
+        over_the_air(provision(car, key, today), today)
+        wishes: dict[str, Any] = {"insecure_contract": True, "time_factor": 20}
+        charge = {"mode": "DC", "loops": 2, "pause": True}
+        events = car.charge(host, port, charge=charge, **wishes)
+        charged = [("charging", "DC_extended"), ("charged", "2 exchanges")]
+        assert events == [("authorized", EMAID), *charged, ("paused", "")]
+        events = car.charge(host, port, charge={"loops": 1}, resume=True, **wishes)
+        assert events[:2] == [("resumed", ""), ("authorized", EMAID)]
+    assert [record.emaid for record in station.records] == [EMAID, EMAID]
+
+
 def test_the_bench_reports_impossible_requests(
     tmp_path: Path, car_token: Any, key: TokenKey, today: World
 ) -> None:

@@ -4,18 +4,23 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "both"))
 
 from evcc.car import CarContext
 from evcc.errors import EvccError
+from evcc.iso15118_2 import charging
 from evcc.iso15118_2.session import PAIRS, Session
 from evcc.link import v2gtp
 from evcc.session_engine import CLOSED
-from scripted import OFFERED, answer
+from scripted import AC_CHARGE, DC_CHARGE, METER, answer, but
 
 EMAID = "DEPVT0000000012"
-_STATES = sorted(PAIRS)
+_STATES = sorted({**PAIRS, **charging.PAIRS})
+_RECEIPTS = {"MeterInfo": METER, "ReceiptRequired": True}
+_AC = but("ChargingStatus", AC_CHARGE, **_RECEIPTS)
+_DC = but("CurrentDemand", DC_CHARGE, **_RECEIPTS)
 _CONTRACT = SimpleNamespace(emaid=EMAID, key=bytes(16))
 _ROOT = SimpleNamespace(names={"CN": "R"}, serial=1)
 _VAULT = SimpleNamespace(sign=lambda key, digest: bytes(64), random=bytes)
@@ -36,7 +41,7 @@ def _refuse(response: bytes, session_id: bytes) -> None:
 
 def fresh() -> Session:
     """A session before its start."""
-    return Session(_CAR, True, None, lambda *_: _CONTRACT, secure=True)
+    return Session(_CAR, True, None, lambda *_: _CONTRACT, secure=True, charge={"loops": 1})
 
 
 def reach(state: str) -> Session:
@@ -44,15 +49,20 @@ def reach(state: str) -> Session:
     session = fresh()
     session.start(0)
     while session.state != state:
-        session.receive(answer(session.state, OFFERED[session.state]), 0)
+        session.receive(answer(session.state, _script(state)[session.state]), 0)
     session.installer = _refuse
     return session
+
+
+def _script(state: str) -> dict[str, Any]:
+    """The answers of a station on the way to this state and in it."""
+    return _AC if state == "ChargingStatus" else _DC
 
 
 def seeds() -> Iterator[bytes]:
     """Which state, whether to put a header before it, and what the station says."""
     for number, state in enumerate(_STATES):
-        frame = answer(state, OFFERED[state])
+        frame = answer(state, _script(state)[state])
         yield bytes([number, 0]) + frame
         yield bytes([number, 1]) + frame[v2gtp.HEADER_BYTES :]
 

@@ -217,6 +217,18 @@ def test_one_session_at_a_time_and_unplugged_at_will(wired: Wired) -> None:
     assert wired.bench.status()["charging"] is True
 
 
+def test_a_charge_and_a_resumption_are_checked_before_the_session_begins(wired: Wired) -> None:
+    for wishes in ({"charge": {"fly": 1}}, {"charge": 3}, {"charge": {}, "resume": True}):
+        with pytest.raises(BenchError, match="refused"):
+            wired.bench.request("plug", want_contract=True, **wishes)
+    with pytest.raises(BenchError, match="refused"):
+        wired.bench.request("plug", time_factor="long")
+    assert wired.bench.status()["charging"] is False
+    assert wired.bench.request("plug", charge={"mode": "AC"}, time_factor=3)["session"] == 1
+    session: Any = wired.module._session
+    assert session.time_factor == 3
+
+
 def test_an_emaid_to_pay_with_may_have_hyphens_and_must_be_one(wired: Wired) -> None:
     for bad in (3, [], "X", "DE-PVT-000000001234567"):
         with pytest.raises(BenchError, match="refused"):
