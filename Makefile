@@ -22,8 +22,8 @@ demo: ready ## run the demo; ARGS="--runtime cpython --json" are handed on
 test: ready ## the whole suite on two cores; ARGS="-k name" are handed on
 	@.venv/bin/pytest -n 2 --dist loadgroup $(ARGS)
 
-SOAKED := tests/faults tests/board tests/peers tests/attacks/test_secrecy.py tests/e2e/test_pytest_plugin.py \
-	tests/unit/test_custody.py tests/unit/test_custody_leaves_nothing.py \
+SOAKED := tests/faults tests/board tests/peers tests/attacks/test_secrecy.py tests/e2e/test_many_cars.py \
+	tests/e2e/test_pytest_plugin.py tests/unit/test_custody.py tests/unit/test_custody_leaves_nothing.py \
 	tests/unit/test_vault_conformance.py
 
 soak: sweeps releases ## all long tests; `make -k soak` goes on after a failure

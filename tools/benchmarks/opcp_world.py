@@ -150,7 +150,7 @@ class Car:
 class Fleet:
     """Vehicles and contracts of a sandbox's own maker and operator, made with its keys.
 
-    `hosted`: the CA that issues for operators without a PKI.
+    `hosted`: the CA that issues for operators without a PKI. `anchors`: (kind, DER) of the roots.
     """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
@@ -159,6 +159,11 @@ class Fleet:
         self._pki = Authorities(data, data.tokens(stack, *LABELS), self.now, "http://localhost")
         self._v2g = x509.parse(self._pki.v2g.root)
         self.hosted = self._pki.hosted
+        self.anchors = [
+            ("V2G", self._pki.v2g.root),
+            ("OEM", self._pki.oem.root),
+            ("MO", self._pki.mo.root),
+        ]
 
     def car(self, number: int) -> Car:
         key, pcid = ec.generate_private_key(ec.SECP256R1()), f"PVTB{number:013}"

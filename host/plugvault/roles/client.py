@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import BoundedSemaphore
 from typing import Any
 
 import httpx
@@ -16,7 +17,11 @@ from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import ISO2
 
 TIMEOUT = 10.0  # seconds for one request, and again for the body of its answer
+AT_ONCE = 32  # requests of one client; more callers wait for their turn
 LIMIT = 4_194_304  # bytes of an answer: some hundred roots have half a million
+# The turns are the limit. With one of httpx, threads that wait for a connection take most of the
+# processor, and it may close an idle connection that another thread has just taken.
+_NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 _EARLY = 60  # seconds before its end a token is renewed
 
 
@@ -60,10 +65,12 @@ class OpcpClient(Closeable):
         self._http = httpx.Client(
             base_url=url,
             timeout=TIMEOUT,
+            limits=_NO_LIMITS,
             trust_env=False,
             verify=trust or True,
             headers={"Accept-Encoding": "identity"},
         )
+        self._turns = BoundedSemaphore(AT_ONCE)
         self._token = ""
         self._expires = 0.0
 
@@ -142,7 +149,7 @@ class OpcpClient(Closeable):
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            with self._http.stream(method, path, **options) as stream:
+            with self._turns, self._http.stream(method, path, **options) as stream:
                 answer = _read(stream, options.get("timeout", TIMEOUT))
         except httpx.HTTPError as error:
             raise OpcpError("unreachable", f"{method} {path}: {type(error).__name__}") from error

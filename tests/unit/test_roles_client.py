@@ -1,0 +1,87 @@
+"""A client of OPCP in many threads, as an operator with many stations uses it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from plugvault.roles.client import AT_ONCE, Credentials, OpcpClient
+
+CALLERS = 3 * AT_ONCE
+
+
+class Server(ThreadingHTTPServer):
+    """Answers slowly, and counts. `most`: requests at the same time; `connections`: in all."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.lock = threading.Lock()
+        self.open = self.most = self.connections = 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server.lock:
+            self.server.connections += 1
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer({"access_token": "token", "expires_in": 3600})
+
+    def do_GET(self) -> None:
+        server = self.server
+        with server.lock:
+            server.open += 1
+            server.most = max(server.most, server.open)
+        time.sleep(0.02)
+        with server.lock:
+            server.open -= 1
+        self.answer({"path": self.path})
+
+    def answer(self, members: dict[str, Any]) -> None:
+        body = json.dumps(members).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_more_callers_than_turns_get_their_own_answers_over_few_connections(server: Server):
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    paths = [f"/{number}" for number in range(CALLERS)]
+    with (
+        OpcpClient(url, Credentials("id", "secret", url)) as client,
+        ThreadPoolExecutor(CALLERS) as threads,
+    ):
+        client.call("GET", "/first")
+        answers = list(threads.map(lambda path: client.call("GET", path), paths))
+    assert [answer["path"] for answer in answers] == paths
+    assert server.most <= AT_ONCE
+    assert server.connections <= AT_ONCE

@@ -1,0 +1,85 @@
+"""200 and 1,000 cars that ask for their contracts at the same moment.
+
+`plugvault sandbox`, the stations with their operator, and the cars are three processes on the same
+two cores. Eight cars are at each station. All cars have their requests ready before any is sent
+(`tests/many_cars.py`), so the slowest answer is that of a queue with all cars in it. A car waits 5
+seconds for it, and its station waits 4.5 [ISO 15118-2:2014, 8.7.3].
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from opcp_world import HERE, Fleet, Server, serving
+
+sys.path.append(str(HERE.parents[1] / "tests"))
+from many_cars import Car, charge_together
+
+WARM, AT_ONE_STATION = 80, 8
+SLOWEST = {200: 1000.0, 1000: 4500.0}  # milliseconds
+
+
+@contextmanager
+def stations(server: Server, count: int) -> Iterator[list[tuple[str, int]]]:
+    """The addresses of so many stations."""
+    url, role = server.report["url"], server.report["roles"]["CPO"]
+    orders = {"url": url, "credentials": role, "stations": count}
+    command = [sys.executable, HERE / "cars_at_once_stations.py"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps(orders) + "\n")
+        process.stdin.flush()
+        yield [("127.0.0.1", port) for port in json.loads(process.stdout.readline())]
+        process.stdin.close()
+
+
+def fleet(server: Server, folder: Path, count: int) -> list[Car]:
+    """Cars in the pools, with a contract for each."""
+    with ExitStack() as stack:
+        company = Fleet(server.folder, stack)
+        vehicles = [company.car(number) for number in range(count)]
+        company.register(server.database, (company.record(v.pcid, v.leaf) for v in vehicles))
+        server.send([company.put(vehicle, number) for number, vehicle in enumerate(vehicles)])
+        anchors, now = company.anchors, int(time.time())
+    return [Car(v.pcid, v.key, v.leaf, anchors, folder / v.pcid, now) for v in vehicles]
+
+
+def rows(cars: Sequence[Car], count: int) -> list[dict[str, Any]]:
+    waits = sorted(car.waited * 1000 for car in cars)
+    unbilled = sum(not car.billed for car in cars)
+    name = f"{count:,} cars at once"
+    return [
+        {"name": f"{name}: without a contract", "value": unbilled, "unit": "", "budget": 0},
+        {"name": "  the slowest", "value": waits[-1], "unit": "ms", "budget": SLOWEST[count]},
+        {"name": "  p50", "value": waits[len(waits) // 2], "unit": "ms"},
+        {"name": "  answers", "value": count / waits[-1] * 1000, "unit": "/s"},
+    ]
+
+
+def bench() -> list[dict[str, Any]]:
+    memory = Path("/dev/shm")
+    result = []
+    with ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(
+            prefix="pv-", dir=memory if memory.is_dir() else None
+        )
+        folder = Path(stack.enter_context(temporary))
+        server = stack.enter_context(serving(folder / "sandbox"))
+        cars = iter(fleet(server, folder / "cars", WARM + sum(SLOWEST)))
+        most = stack.enter_context(stations(server, max(SLOWEST) // AT_ONE_STATION))
+        for count in (WARM, *SLOWEST):
+            group = [next(cars) for _ in range(count)]
+            asyncio.run(charge_together(group, most[: count // AT_ONE_STATION]))
+            if count in SLOWEST:
+                result += rows(group, count)
+    return result
