@@ -5,6 +5,7 @@ import json
 import ssl
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -656,12 +657,37 @@ def test_the_command_reads_a_key_log(
     assert run(capsys, str(tmp_path / "b.pcap"), "--keylog", str(tmp_path / "keys"))[0] == 0
 
 
+def test_a_capture_without_tls_is_made_for_tools_that_have_no_keys(
+    tmp_path: Path, sealed: tuple[bytes, bytes], spoken: Messages, scope: Scope,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    source, out = tmp_path / "a.pcap", tmp_path / "plain.pcapng"
+    source.write_bytes(sealed[0])
+    (tmp_path / "a.pcap.keys").write_bytes(sealed[1])
+    assert run(capsys, str(source), "--plain", str(out))[0] == 0
+    before = inspect(sealed[0], replace(scope, keylog=sealed[1])).content["sessions"][0]
+    report = inspect(out.read_bytes(), scope)
+    (after,) = report.content["sessions"]
+    assert names(report) == NAMES
+    assert after["messages"] == [
+        {**message, "at": moved["at"]}
+        for message, moved in zip(before["messages"], after["messages"], strict=True)
+    ]
+    assert [after[end] for end in ("car", "station")] == [
+        before[end] for end in ("car", "station")
+    ]
+    assert len(after["sdp"]) == 2
+    assert not (tmp_path / "plain.pcapng.keys").exists()
+    assert b"".join(data for _, data in spoken[:1]) in out.read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--svg", "--plain"])
 def test_a_picture_of_no_capture_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "frame").write_bytes(v2gtp.encode(b"\x80\x12", 0x8003))
-    assert run(capsys, str(tmp_path / "frame"), "--svg", str(tmp_path / "x.svg"))[0] == 2
-    assert not (tmp_path / "x.svg").exists()
+    assert run(capsys, str(tmp_path / "frame"), option, str(tmp_path / "x"))[0] == 2
+    assert not (tmp_path / "x").exists()
 
 
 # -- limits -------------------------------------------------------------------------------------

@@ -44,8 +44,13 @@ class Datagram(NamedTuple):
 
 def shown(end: Endpoint) -> str:
     """[address]:port, as a person writes it."""
-    host = str(ipaddress.ip_address(end[0]))
-    return f"[{host}]:{end[1]}" if ":" in host else f"{host}:{end[1]}"
+    name = host(end)
+    return f"[{name}]:{end[1]}" if ":" in name else f"{name}:{end[1]}"
+
+
+def host(end: Endpoint) -> str:
+    """The address alone."""
+    return str(ipaddress.ip_address(end[0]))
 
 
 def packet(frame: Frame) -> Segment | Datagram | None:

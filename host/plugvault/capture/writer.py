@@ -36,8 +36,9 @@ _log = logging.getLogger(__name__)
 class Capture:
     """One capture file, for any number of connections; any thread may write to it.
 
-    path: pcapng, written anew; `path` + ".keys" likewise. limit: bytes of the file. clock:
-    nanoseconds since 1970. Raises OSError when a file cannot be written at the start.
+    path: pcapng, written anew; `path` + ".keys" likewise, unless has_keys is False: then there are
+    no keys anywhere. limit: bytes of the file. clock: nanoseconds since 1970. Raises OSError when
+    a file cannot be written at the start.
 
     Later no method raises: a full disk and the limit end the capture, never the session, and
     `ended` then says why.
@@ -55,6 +56,7 @@ class Capture:
         self,
         path: str | Path,
         *,
+        has_keys: bool = True,
         limit: int = LIMIT,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -67,7 +69,9 @@ class Capture:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._keys_read = self._keys_written = self._keys_at = 0
-        os.close(_new_file(self.keys))
+        self._has_keys = has_keys
+        if has_keys:
+            os.close(_new_file(self.keys))
         self._file: int | None = _new_file(self.path)
         self._size = 0
         try:
@@ -97,6 +101,8 @@ class Capture:
     def keylog(self, line: str) -> None:
         """A line of a TLS key log: "CLIENT_RANDOM …". For TLS stacks that write to no file: an
         `ssl.SSLContext` writes to `keys` itself."""
+        if not self._has_keys:
+            return
         with self._lock:
             try:
                 with self.keys.open("ab") as stream:
@@ -135,6 +141,8 @@ class Capture:
         self._append(
             file, _block(_INTERFACE, struct.pack("<HHI", _LINKTYPE_RAW, 0, 0) + nanoseconds)
         )
+        if not self._has_keys:
+            return
         self._keys_at = self._size + 16
         room = b"#\n" * (KEY_ROOM // 2)  # comments, until keys are written over them
         self._append(file, _block(_SECRETS, struct.pack("<II", _TLS_KEY_LOG, KEY_ROOM) + room))
@@ -183,7 +191,7 @@ class Capture:
     def _collect_keys(self) -> None:
         """Copy new lines of the key log into the capture."""
         file = self._file
-        if file is None:
+        if file is None or not self._has_keys:
             return
         try:
             if self.keys.stat().st_size <= self._keys_read:

@@ -3,9 +3,10 @@
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, NamedTuple
 
 import typer
 from cryptography.utils import CryptographyDeprecationWarning
@@ -15,6 +16,7 @@ from evcc.x509 import Certificate
 from plugvault.cli.times import seconds
 from plugvault.inspection import inspect as inspect_bytes
 from plugvault.inspection import limit_of, read_anchors
+from plugvault.inspection.plain import write_plain
 from plugvault.inspection.report import Report, Scope, UnreadableError
 from plugvault.inspection.sequence import draw
 from plugvault.inspection.show import show, show_unreadable
@@ -48,6 +50,13 @@ def inspect(
         Path | None,
         typer.Option(help="Draw the sessions of a capture into this file.", metavar="FILE"),
     ] = None,
+    plain: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the messages of a capture into this capture, without TLS.",
+            metavar="FILE",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per file.")
     ] = False,
@@ -65,12 +74,34 @@ def inspect(
     warnings.filterwarnings("ignore", category=CryptographyDeprecationWarning)
     keys = b"\n".join(_read_option(file, "--keylog") for file in keylog or [])
     scope = Scope(seconds(at), _anchors(trust or []), is_now=at is None, keylog=keys)
+    status, captures = _report_each(files, scope, as_json)
+    if svg is not None:
+        capture = _only(captures, "--svg")
+        picture = draw(Path(capture.file).name, capture.report.content)
+        _write("--svg", svg, lambda: svg.write_text(picture, encoding="utf-8"))
+    if plain is not None:
+        capture = _only(captures, "--plain")
+        _write("--plain", plain, lambda: write_plain(capture.data, capture.scope.keylog, plain))
+    raise typer.Exit(status)
+
+
+class _Read(NamedTuple):
+    """A file that was read."""
+
+    file: str
+    data: bytes
+    scope: Scope
+    report: Report
+
+
+def _report_each(files: list[str], scope: Scope, as_json: bool) -> tuple[int, list[_Read]]:
+    """Print the report of each file. Returns the exit status, and the captures among them."""
     console, errors = Console(highlight=False), Console(highlight=False, stderr=True)
-    status = 0
-    captures: list[tuple[str, Report]] = []
+    status, captures = 0, list[_Read]()
     for file in files:
         try:
-            report = inspect_bytes(_read(file), _with_own_keys(scope, file))
+            data, own = _read(file), _with_own_keys(scope, file)
+            report = inspect_bytes(data, own)
         except UnreadableError as error:
             status = _UNREADABLE
             if as_json:
@@ -81,24 +112,27 @@ def inspect(
         if not report.ok:
             status = max(status, _FAILED)
         if report.kind == "capture":
-            captures.append((file, report))
+            captures.append(_Read(file, data, own, report))
         if as_json:
             _print_json(file, report, ok=report.ok)
         else:
             show(console, file, report)
-    if svg is not None:
-        _draw(svg, captures)
-    raise typer.Exit(status)
+    return status, captures
 
 
-def _draw(svg: Path, captures: list[tuple[str, Report]]) -> None:
+def _only(captures: list[_Read], option: str) -> _Read:
     if len(captures) != 1:
-        raise typer.BadParameter(f"{len(captures)} captures are given; a picture has one")
-    ((file, report),) = captures
+        text = f"{len(captures)} readable captures are given; this option takes one"
+        raise typer.BadParameter(text, param_hint=option)
+    return captures[0]
+
+
+def _write(option: str, path: Path, write: Callable[[], object]) -> None:
+    """Carry out the writing of a file; its error names the option."""
     try:
-        svg.write_text(draw(Path(file).name, report.content), encoding="utf-8")
+        write()
     except OSError as error:
-        raise typer.BadParameter(f"{svg}: {error.strerror}", param_hint="--svg") from error
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from error
 
 
 def _print_json(file: str, report: Report, *, ok: bool) -> None:
