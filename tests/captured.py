@@ -56,7 +56,6 @@ class TlsPair:
         version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
         chain: tuple[bytes, bytes] | None = None,
         by_car: bool = False,
-        keys: bool = True,
         port: int = CAR[1],
         options: int = 0,
     ) -> None:
@@ -73,8 +72,7 @@ class TlsPair:
             for file, pem in zip(("chain", "key"), chain or own_certificate(), strict=True):
                 (Path(folder) / file).write_bytes(pem)
             server.load_cert_chain(f"{folder}/chain", f"{folder}/key")
-        if keys:
-            (client if by_car else server).keylog_filename = capture.keys
+        (client if by_car else server).keylog_filename = capture.keys
         car = (CAR[0], port)
         ends = (car, STATION) if by_car else (STATION, car)
         self.connection = capture.connection(*ends)

@@ -155,33 +155,58 @@ def _is_station(
 
 
 def _messages(chunks: list[Chunk], by_client: bool, problems: list[str]) -> Iterator[Spoken]:
-    """The V2GTP messages of one direction. Behind bytes that are none it looks for the next."""
-    name = "the client" if by_client else "the server"
-    buffer, skipped, count = bytearray(), 0, 0
+    """The V2GTP messages of one direction."""
+    side = _Side(by_client)
     for chunk in chunks:
-        if chunk.by_client != by_client or count >= SPOKEN:
-            continue
+        if chunk.by_client == by_client:
+            yield from side.feed(chunk)
+    problems += side.problems()
+
+
+class _Side:
+    """What one end says. Behind bytes that are no V2GTP it looks for the next message."""
+
+    def __init__(self, by_client: bool) -> None:
+        self._by_client = by_client
+        self._buffer = bytearray()
+        self._count = self._skipped = 0
+        self._lost: list[int] = []  # bytes, of each gap
+
+    def feed(self, chunk: Chunk) -> Iterator[Spoken]:
+        """The messages that are complete now."""
         if chunk.lost:
-            problems.append(f"{name}: the capture has lost {chunk.lost} bytes")
-            buffer.clear()
-        buffer += chunk.data
-        while len(buffer) >= HEADER_BYTES:
-            length = int.from_bytes(buffer[4:8], "big")
-            if buffer[:2] != _VERSION or length > LONGEST:
-                at = buffer.find(_VERSION, 1)
-                at = len(buffer) - 1 if at < 0 else at
-                skipped += at
-                del buffer[:at]
+            self._lost.append(chunk.lost)
+            self._buffer.clear()
+        self._buffer += chunk.data
+        while len(self._buffer) >= HEADER_BYTES and self._count < SPOKEN:
+            end = HEADER_BYTES + int.from_bytes(self._buffer[4:8], "big")
+            if self._buffer[:2] != _VERSION or end > LONGEST:
+                self._skip()
                 continue
-            if len(buffer) < HEADER_BYTES + length:
-                break
-            payload = bytes(buffer[HEADER_BYTES : HEADER_BYTES + length])
-            count += 1
-            yield Spoken(chunk.time, by_client, int.from_bytes(buffer[2:4], "big"), payload)
-            del buffer[: HEADER_BYTES + length]
-    if count >= SPOKEN:
-        problems.append(f"{name}: messages after the first {SPOKEN:,}")
-    if skipped:
-        problems.append(f"{name}: {skipped} bytes that are no V2GTP")
-    if buffer:
-        problems.append(f"{name}: its last message is not complete")
+            if len(self._buffer) < end:
+                return
+            self._count += 1
+            payload_type = int.from_bytes(self._buffer[2:4], "big")
+            payload = bytes(self._buffer[HEADER_BYTES:end])
+            yield Spoken(chunk.time, self._by_client, payload_type, payload)
+            del self._buffer[:end]
+        if self._count >= SPOKEN:
+            self._buffer.clear()
+
+    def problems(self) -> Iterator[str]:
+        """What was wrong, when nothing follows."""
+        name = "the client" if self._by_client else "the server"
+        yield from (f"{name}: the capture has lost {size} bytes" for size in self._lost)
+        if self._count >= SPOKEN:
+            yield f"{name}: messages after the first {SPOKEN:,}"
+        if self._skipped:
+            yield f"{name}: {self._skipped} bytes that are no V2GTP"
+        if self._buffer:
+            yield f"{name}: its last message is not complete"
+
+    def _skip(self) -> None:
+        """Go on at the next bytes that begin like a message."""
+        at = self._buffer.find(_VERSION, 1)
+        at = len(self._buffer) - 1 if at < 0 else at
+        self._skipped += at
+        del self._buffer[:at]
