@@ -63,6 +63,7 @@ BELOW = {
     "capture": set(),
     "cases": set(),
     "campaign": {"cases"},
+    "explanation": {"cases", "pki"},
     "inspection": {"capture", "contract", "pki", "exi_json", "pools"},  # the pools' checks
     "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "speed"},
     "station": {

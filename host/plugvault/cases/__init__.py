@@ -5,6 +5,7 @@
     groups/        the cases, one file a group: a row for each
     scene.py       the pieces of one case's messages, and the message of a change
     pki.py         the certificates around a vehicle, made from a seed
+    derivations.py the wrong key derivations of the field
     seed.py        keys and bytes that a seed gives again and again
     difference.py  the difference between a message and its unchanged form
     files.py       the cases as files: messages, trust anchors and a manifest

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
 from evcc import exi
+from plugvault.cases.derivations import OTHER_INFO
 from plugvault.cases.pki import CONTRACT_USAGE, CasePki, Issued, Key, point, sign
 
 Message = dict[str, Any]
@@ -30,7 +31,6 @@ SIGNED = (
 CANONICAL_EXI = "http://www.w3.org/TR/canonical-exi/"
 ECDSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"
 SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
-OTHER_INFO = b"\x01\x55\x56"  # AlgorithmID, PartyUInfo 'U', PartyVInfo 'V' [V2G2-818]
 EMAID = "DEPVT0000000012"  # with its check digit
 OTHER_EMAID = "DEPVT0000000Z27"
 _SPACING = 600  # seconds between the contracts of two cases

@@ -24,6 +24,11 @@ COMMANDS = {
     "doctor": ("plugvault.cli.doctor", "doctor", "check this machine, and give advice"),
     "ecosystem": ("plugvault.cli.ecosystem", "app", "examine and change an ecosystem"),
     "exi": ("plugvault.cli.exi", "app", "convert EXI to JSON and back"),
+    "explain": (
+        "plugvault.cli.explain",
+        "explain",
+        "explain a contract message, step by step",
+    ),
     "flash": ("plugvault.cli.flash", "flash", "put the module on a board"),
     "requests": ("plugvault.cli.requests", "requests", "carry out files of HTTP requests"),
     "sandbox": ("plugvault.cli.sandbox", "sandbox", "run the whole ecosystem on one port"),

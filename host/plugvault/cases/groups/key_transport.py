@@ -1,6 +1,5 @@
 """KT: DH point, ciphertext, key derivation, and the key inside."""
 
-import hashlib
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -13,9 +12,10 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
 from evcc.p256 import N
 from plugvault.cases.case import ACCEPT, EITHER, REFUSE, Case, Change
+from plugvault.cases.derivations import OTHER_INFO, WRONG
 from plugvault.cases.groups.bits import flipped
 from plugvault.cases.pki import Issued, Key, point
-from plugvault.cases.scene import OTHER_INFO, Scene, public_key, scalar_of
+from plugvault.cases.scene import Scene, public_key, scalar_of
 
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
 _B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
@@ -140,10 +140,6 @@ def _kdf(derive: Callable[[bytes], bytes]) -> Change:
     return change
 
 
-def _sha256(*parts: bytes) -> bytes:
-    return hashlib.sha256(b"".join(parts)).digest()
-
-
 def _ecb(scene: Scene) -> dict[str, Any]:
     contract = scene.contract()
     secret = scene.key("ephemeral").exchange(ec.ECDH(), public_key(scene.vehicle))
@@ -253,19 +249,6 @@ _LENGTHS: tuple[tuple[int, str, Change], ...] = (
         "contract": (contract := scene.contract()), "encrypted": scalar_of(contract)
     }),
 )  # fmt: skip
-_DERIVATIONS: tuple[tuple[int, str, Change], ...] = (
-    (70, "the order of X9.63: Z before the counter",
-     _kdf(lambda z: _sha256(z, b"\0\0\0\1", OTHER_INFO)[:16])),
-    (71, "no counter", _kdf(lambda z: _sha256(z, OTHER_INFO)[:16])),
-    (72, "the counter 0", _kdf(lambda z: _sha256(bytes(4), z, OTHER_INFO)[:16])),
-    (73, "OtherInfo reversed", _kdf(lambda z: _sha256(b"\0\0\0\1", z, OTHER_INFO[::-1])[:16])),
-    (74, "OtherInfo as text", _kdf(lambda z: _sha256(b"\0\0\0\1", z, b"01UV")[:16])),
-    (75, "no OtherInfo", _kdf(lambda z: _sha256(b"\0\0\0\1", z)[:16])),
-    (76, "the last 16 bytes of the hash",
-     _kdf(lambda z: _sha256(b"\0\0\0\1", z, OTHER_INFO)[16:])),
-    (77, "Z itself as the key", _kdf(lambda z: z[:16])),
-    (78, "SHA-1", _kdf(lambda z: ConcatKDFHash(hashes.SHA1(), 16, OTHER_INFO).derive(z))),  # noqa: S303
-)  # fmt: skip
 
 CASES = [
     *(
@@ -320,8 +303,8 @@ CASES = [
         for number, title, change in _LENGTHS
     ),
     *(
-        _refused(number, title, "V2G2-818", _KDF, _NO_USE, "key", change)
-        for number, title, change in _DERIVATIONS
+        _refused(number, title, "V2G2-818", _KDF, _NO_USE, "key", _kdf(derive))
+        for number, (title, derive) in enumerate(WRONG, 70)
     ),
     Case(
         "KT-080",

@@ -1,0 +1,50 @@
+"""A step of the explanation, and the message that is explained."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from evcc import exi
+from evcc.errors import EvccError
+from evcc.link import v2gtp
+
+Message = dict[str, Any]
+
+
+class ExplainError(EvccError):
+    """The input is no message that can be explained, or no key."""
+
+    REASONS = ("message", "key", "theirs")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One value of the computation.
+
+    value: bytes, or a text. good: whether it is right; None: there is nothing to compare it with.
+    note: in words. secret: it gives the contract key away.
+    """
+
+    name: str
+    value: bytes | str
+    good: bool | None = None
+    note: str = ""
+    secret: bool = False
+
+
+def message_of(data: bytes) -> Message:
+    """A CertificateInstallationRes or CertificateUpdateRes: {"header": …, "body": …}.
+
+    data: EXI, or V2GTP with EXI in it. Raises ExplainError("message").
+    """
+    try:
+        if data.startswith(b"\x01\xfe"):
+            (data,) = v2gtp.PayloadReader().feed(data)
+        message = exi.decode(data)["V2G_Message"]
+        (name,) = message["Body"]
+    except (EvccError, ValueError, KeyError) as error:
+        raise ExplainError("message", f"it is no message of ISO 15118-2: {error}") from error
+    if name not in ("CertificateInstallationRes", "CertificateUpdateRes"):
+        raise ExplainError(
+            "message", f"a {name} carries no contract; `plugvault inspect` reads it"
+        )
+    return {"header": message["Header"], "body": message["Body"][name]}
