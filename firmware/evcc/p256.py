@@ -13,9 +13,8 @@ private key. There is no signing and no key agreement here, and there must never
 
 import gc
 
-P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
-N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+from evcc.p256_curve import N, P, coordinates
+
 _G_WIDTH = 5  # of the non-adjacent form: 2^(width - 2) multiples in a table
 _Q_WIDTH = 4  # 5 would cost as much for its tables as it saves
 _HALF = 128  # bits
@@ -24,11 +23,6 @@ _KEYS = 4  # so that an installation still has the key of the CPS from the one b
 _tables = []  # (public key, its tables), the last used at the end: 600 bytes of heap for each
 
 _gc_threshold = getattr(gc, "threshold", None)  # not on CPython
-
-
-def on_curve(point: bytes) -> bool:
-    """True when `point` is 65 bytes, 0x04‖X‖Y, on the curve, coordinates reduced, not infinity."""
-    return _decode(point) is not None
 
 
 def verify(point: bytes, digest: bytes, signature: bytes, pause=None) -> bool:
@@ -51,7 +45,7 @@ def verify(point: bytes, digest: bytes, signature: bytes, pause=None) -> bool:
 
 
 def _verify(point, digest, signature, pause):
-    q = _decode(point)
+    q = coordinates(point)
     if q is None or len(digest) != 32 or len(signature) != 64:
         return False
     r = int.from_bytes(signature[:32], "big")
@@ -73,17 +67,6 @@ def _verify(point, digest, signature, pause):
 
 def _go_on():
     """Do not pause."""
-
-
-def _decode(point):
-    """(X, Y) of an uncompressed point on the curve, else None."""
-    if len(point) != 65 or point[0] != 4:
-        return None
-    x = int.from_bytes(point[1:33], "big")
-    y = int.from_bytes(point[33:], "big")
-    if x >= P or y >= P or (y * y - (x * x - 3) * x - _B) % P:
-        return None
-    return x, y
 
 
 def _inverse(a, m, pause):

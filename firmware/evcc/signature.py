@@ -12,7 +12,7 @@ import hashlib
 
 from . import exi
 from .errors import EvccError
-from .p256 import N
+from .p256_curve import N
 
 CANONICAL_EXI = "http://www.w3.org/TR/canonical-exi/"
 ECDSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"

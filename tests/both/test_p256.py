@@ -3,7 +3,7 @@
 import gc
 import json
 
-from evcc import p256
+from evcc import p256, p256_curve
 from evcc.vault import Vault
 from helpers import raises, skip, vector
 
@@ -107,23 +107,23 @@ def test_lengths_other_than_the_right_ones_are_no():
 
 def test_on_curve_takes_uncompressed_points_only():
     _, point, _, _, _ = next(_cases())
-    assert p256.on_curve(point)
+    assert p256_curve.on_curve(point)
     compressed = bytes([2 + (point[64] & 1)])
-    assert not p256.on_curve(compressed + point[1:33])
-    assert not p256.on_curve(compressed + point[1:])
-    assert not p256.on_curve(b"\x06" + point[1:])
-    assert not p256.on_curve(b"\0")
-    assert not p256.on_curve(b"")
-    assert not p256.on_curve(b"\4" + bytes(64))
-    assert not p256.on_curve(b"\4" + point[33:] + point[1:33])
+    assert not p256_curve.on_curve(compressed + point[1:33])
+    assert not p256_curve.on_curve(compressed + point[1:])
+    assert not p256_curve.on_curve(b"\x06" + point[1:])
+    assert not p256_curve.on_curve(b"\0")
+    assert not p256_curve.on_curve(b"")
+    assert not p256_curve.on_curve(b"\4" + bytes(64))
+    assert not p256_curve.on_curve(b"\4" + point[33:] + point[1:33])
 
 
 def test_on_curve_refuses_coordinates_beyond_the_field():
     # Two points with one small coordinate: that coordinate plus P is the same number modulo P.
-    b = (p256._B + 5 * 5 * 5 - 3 * 5) % p256.P
+    b = (p256_curve._B + 5 * 5 * 5 - 3 * 5) % p256.P
     small_x = (5, pow(b, (p256.P + 1) // 4, p256.P))
     small_y = (0xD7325D7646CD60D80A92738CEB345F844CFFAF35841022CAB176F692DE8DE1D7, 5)
     for (x, y), dx, dy in ((small_x, p256.P, 0), (small_y, 0, p256.P)):
-        assert p256.on_curve(b"\4" + x.to_bytes(32, "big") + y.to_bytes(32, "big"))
+        assert p256_curve.on_curve(b"\4" + x.to_bytes(32, "big") + y.to_bytes(32, "big"))
         beyond = (x + dx).to_bytes(32, "big") + (y + dy).to_bytes(32, "big")
-        assert not p256.on_curve(b"\4" + beyond)
+        assert not p256_curve.on_curve(b"\4" + beyond)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from evcc.vault import VaultError
-from evcc.vault.pin import tries_left
+from evcc.vault.cryptoki import tries_left
 from fixtures.tokens import CarToken
 from plugvault import runtimes
 from plugvault.cryptoki import pin_attempts

@@ -46,7 +46,8 @@ def bench() -> list[dict[str, object]]:
         raise RuntimeError(reason)
     with tempfile.TemporaryDirectory(prefix="pv-") as name:
         folder = Path(name)
-        compile_to(folder / "mpy", ["evcc/__init__.py", "evcc/p256.py", "evcc/p256_base.py"])
+        names = ("__init__", "p256", "p256_base", "p256_curve")
+        compile_to(folder / "mpy", [f"evcc/{name}.py" for name in names])
         with EmulatedBoard(folder / "flash.bin") as board:
             mpremote(board, "exec", "print()")  # the first start makes the file system
             mpremote(board, "cp", "-r", str(folder / "mpy/evcc"), ":")

@@ -35,6 +35,13 @@ REASONS = {
     0x110: "refused",  # WRAPPED_KEY_INVALID
 }
 
+# A user PIN in the flags of CK_TOKEN_INFO. A token does not tell the number of tries left.
+_PIN_FLAGS = (
+    (0x40000, "locked, the security officer must set a new one"),
+    (0x20000, "one try left: the next wrong PIN locks the token"),
+    (0x10000, "wrong at least once since it was last right"),
+)
+
 USES = (CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP, CKA_SIGN, CKA_VERIFY, CKA_DERIVE)
 
 
@@ -109,3 +116,11 @@ def octet_string(point: bytes) -> bytes:
     """CKA_EC_POINT as PKCS#11 2.40 has it: the point in a DER octet string."""
     length = len(point)
     return (b"\x04" if length < 128 else b"\x04\x81") + bytes((length,)) + bytes(point)
+
+
+def tries_left(flags: int) -> str:
+    """A sentence for a person; "" where the token gives no warning."""
+    for flag, words in _PIN_FLAGS:
+        if flags & flag:
+            return words
+    return ""

@@ -16,8 +16,7 @@ from cryptolib import aes
 
 from . import VaultError, uri
 from .backend import CryptokiBackend, token_files
-from .cryptoki import CKM_ECDH1_DERIVE, REASONS, session_public_key
-from .pin import tries_left
+from .cryptoki import CKM_ECDH1_DERIVE, REASONS, session_public_key, tries_left
 from .schemes import SCHEMES
 
 # name: (index in CK_FUNCTION_LIST, its arguments). L: CK_ULONG, P: pointer, B: CK_BBOOL.

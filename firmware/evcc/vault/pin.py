@@ -1,7 +1,7 @@
-"""A user PIN: its file, and a token's flags about it [PKCS#11 2.40, CK_TOKEN_INFO].
+"""A user PIN, or another secret, in a file.
 
 A token counts wrong PINs and locks itself, so an ambiguous file is refused before its PIN is
-tried. A token does not tell the number of tries left.
+tried.
 """
 
 import os
@@ -10,11 +10,6 @@ from evcc import utf8
 
 from . import VaultError
 
-_FLAGS = (
-    (0x40000, "locked, the security officer must set a new one"),
-    (0x20000, "one try left: the next wrong PIN locks the token"),
-    (0x10000, "wrong at least once since it was last right"),
-)
 _MARK = b"\xef\xbb\xbf"  # a byte order mark, which some editors write
 
 
@@ -72,11 +67,3 @@ def _line(data: bytes) -> bytes:
         if data[-1:] == b"\r":
             data = data[:-1]
     return data
-
-
-def tries_left(flags: int) -> str:
-    """A sentence for a person; "" where the token gives no warning."""
-    for flag, words in _FLAGS:
-        if flags & flag:
-            return words
-    return ""

@@ -8,7 +8,7 @@ The host's tables (`plugvault.pki.schemes`) take their rows from here. `pkcs11` 
 import hashlib
 from collections import namedtuple
 
-from evcc.p256 import on_curve
+from evcc.p256_curve import on_curve
 
 Scheme = namedtuple(
     "Scheme",

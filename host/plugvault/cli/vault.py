@@ -19,9 +19,9 @@ from typing import Annotated, Any
 import typer
 
 from evcc.vault import VaultError, uri
+from evcc.vault.cryptoki import tries_left
 from evcc.vault.custody import at_least
 from evcc.vault.levels import LEVELS
-from evcc.vault.pin import tries_left
 from plugvault.cli import table
 from plugvault.cli.folders import memory
 from plugvault.cli.tokens import Conf, Module, Options, TokenOptions, names_a_token

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pkcs11
 
 from evcc.vault import VaultError, uri
-from evcc.vault.pin import tries_left
+from evcc.vault.cryptoki import tries_left
 from plugvault.cryptoki.attributes import MAPPER
 from plugvault.cryptoki.direct_calls import DirectCalls
 from plugvault.cryptoki.driver import Driver

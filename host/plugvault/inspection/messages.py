@@ -7,7 +7,7 @@ The checks have the order of `evcc.iso15118_2.installation`. A check that only t
 from collections.abc import Callable
 from typing import Any
 
-from evcc import chain, exi, ids, p256, protocols, signature
+from evcc import chain, exi, ids, p256_curve, protocols, signature
 from evcc.errors import EvccError
 from evcc.x509 import Certificate
 from plugvault import exi_json
@@ -159,7 +159,7 @@ def check_sealed(report: Report, point: bytes, wrapped: bytes) -> None:
     form = "uncompressed" if point[:1] == b"\4" and len(point) == 65 else "not uncompressed"
     report.add(
         "DH public key is an uncompressed point of the curve",
-        p256.on_curve(point),
+        p256_curve.on_curve(point),
         f"{len(point)} bytes, {form}",
     )
     report.add("encrypted private key has 48 bytes", len(wrapped) == 48, f"{len(wrapped)} bytes")

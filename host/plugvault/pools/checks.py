@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn, TypeAlias, TypeVar
 
 from evcc import chain, exi, signature
-from evcc.p256 import on_curve
+from evcc.p256_curve import on_curve
 from evcc.x509 import Certificate, CertificateError
 from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2 import response

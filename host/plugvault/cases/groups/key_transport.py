@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
-from evcc.p256 import N
+from evcc.p256_curve import N
 from plugvault.cases.case import ACCEPT, EITHER, REFUSE, Case, Change
 from plugvault.cases.derivations import OTHER_INFO, WRONG
 from plugvault.cases.groups.bits import flipped

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from evcc import exi
 from evcc import signature as xml_signature
-from evcc.p256 import N
+from evcc.p256_curve import N
 from plugvault.cases.case import ACCEPT, REFUSE, Case, Change
 from plugvault.cases.pki import Key, sign
 from plugvault.cases.scene import (
