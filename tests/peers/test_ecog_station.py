@@ -1,0 +1,150 @@
+"""Our module, on CPython and on MicroPython, at EcoG's station, unmodified: it finds the station
+by SDP, checks its TLS, pays with a contract of ours or installs one of EcoG's, and charges."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from e2e.test_car_link import over_the_air, runtime
+from fixtures.ecog import Ecog
+from fixtures.ecog_ends import EcogStation, Pki, ecog_station
+from fixtures.namespaces import Cable, plugged
+from plugvault.car import Car
+from plugvault.link.bench import BenchError
+from plugvault.tokens import Token, TokenKey
+from world import AGREEMENT, EMAID, PCID, Issued, World
+
+PATIENCE = 20  # times the standard's time: a Java process that has just started is slow
+AC = {"mode": "AC", "loops": 2}
+# EcoG's simulated station has at most 40 V, and always tells a present voltage of 1 V.
+DC = {"mode": "DC", "loops": 2, "voltage": 20}
+STOPPED = "EV requested to terminate the communication session\n"  # EcoG's log, once a session
+RESUMED = "UDP server has been resumed"  # it answers searches again
+
+
+class EcogPki:
+    """The PKI that EcoG's own script makes."""
+
+    def __init__(self, ecog: Ecog, folder: Path) -> None:
+        shutil.copytree(ecog.python.parent / "lib/iso15118/shared/pki", folder)
+        subprocess.run(
+            ["bash", "create_certs.sh", "-v", "iso-2"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+        self.folder = folder
+        self.pki = Pki(folder)
+
+    def der(self, name: str) -> bytes:
+        return (self.pki.certificates / f"{name}.der").read_bytes()
+
+    @property
+    def anchors(self) -> list[tuple[str, bytes]]:
+        roots = (("V2G", "v2gRootCACert"), ("MO", "moRootCACert"), ("OEM", "oemRootCACert"))
+        return [(kind, self.der(name)) for kind, name in roots]
+
+    @property
+    def emaid(self) -> str:
+        """Of its one contract."""
+        contract = x509.load_der_x509_certificate(self.der("contractLeafCert"))
+        (name,) = contract.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        return str(name.value)
+
+    def provision(self, point: bytes) -> list[bytes]:
+        """A provisioning certificate for a key, with its path. EcoG's station seals contracts for
+        the key of the certificate in its folder: this one, from now on."""
+        pem = (self.pki.keys / "oemSubCA2.key").read_bytes()
+        password = (self.pki.keys / "oemLeafPassword.txt").read_text().strip().encode()
+        key = load_pem_private_key(pem, password)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        authority = x509.load_der_x509_certificate(self.der("oemSubCA2Cert"))
+        world = World(int(time.time()))
+        issuer = Issued(authority, key, None, world.now)
+        leaf = issuer.issue(PCID, dc="OEM", public_key=point, key_usage=AGREEMENT)
+        self.pki.certificate("oemLeafCert", leaf.der)
+        return [leaf.der, self.der("oemSubCA2Cert"), self.der("oemSubCA1Cert")]
+
+
+@pytest.fixture(scope="module")
+def ecog_pki(ecog: Ecog, tmp_path_factory: pytest.TempPathFactory) -> EcogPki:
+    return EcogPki(ecog, tmp_path_factory.mktemp("ecog") / "pki")
+
+
+@pytest.fixture(scope="module")
+def cable(namespaces: None) -> Iterator[Cable]:
+    """One cable for this file, as there is one station."""
+    with plugged() as cable_:
+        yield cable_
+
+
+@pytest.fixture(scope="module")
+def station(ecog: Ecog, ecog_pki: EcogPki, cable: Cable) -> Iterator[EcogStation]:
+    with ecog_station(ecog, cable.station, ecog_pki.folder) as station_:
+        yield station_
+
+
+@contextmanager
+def our_car(
+    name: str, cable: Cable, folder: Path, key: TokenKey, token: Any, pki: EcogPki, world: World
+) -> Iterator[tuple[Car, Any]]:
+    """A car of EcoG's PKI that also trusts the operator of ours; and its maker's channel."""
+    network = {"interface": cable.car.interface}
+    with cable.car.entered():
+        car = Car(runtime(name), "tcp", folder, maker=key.point, token=token, network=network)
+        with car:
+            maker = car.maker(key)
+            point = maker.connect()
+            maker.csr(PCID, "Plug Test", "DE")
+            maker.install_trust("EU", [*pki.anchors, *world.anchors])
+            maker.install_certificate(pki.provision(point))
+            yield car, maker
+
+
+def charge(car: Car, station: EcogStation, **wishes: Any) -> dict[str, str]:
+    """One session from the search to the stop that the car asked for: its events."""
+    resumed, ended = (station.log.count(text) for text in (RESUMED, STOPPED))
+    try:
+        events = car.find_and_charge(time_factor=PATIENCE, **wishes)
+    except BenchError as error:
+        raise AssertionError(f"{car.bench.events} {station.log[-6000:]}") from error
+    assert "failed" not in dict(events), (events, car.bench.log, station.log[-3000:])
+    assert station.log.count(STOPPED) == ended + 1, station.log[-3000:]
+    station.wait_for(RESUMED, resumed + 1)
+    return dict(events)
+
+
+@pytest.mark.xdist_group("exificient")  # not many Java processes at once
+@pytest.mark.parametrize(("name", "energy"), [("cpython", AC), ("debian", DC)])
+def test_a_car_pays_with_our_contract_and_installs_one_of_ecogs(
+    name: str,
+    energy: dict[str, Any],
+    cable: Cable,
+    station: EcogStation,
+    ecog_pki: EcogPki,
+    makers: Token,
+    car_token: Any,
+    tmp_path: Path,
+) -> None:
+    world, key = World(int(time.time())), makers.generate("telematics")
+    with our_car(name, cable, tmp_path / "car", key, car_token, ecog_pki, world) as (car, maker):
+        over_the_air(maker, world)
+        events = charge(car, station, charge=energy)
+        assert (events["authorized"], events["charged"]) == (EMAID, "2 exchanges")
+        assert "SECCCert" in events["secured"]
+        events = charge(car, station, charge=energy, want_contract=True)
+        assert (events["installed"], events["authorized"]) == (ecog_pki.emaid,) * 2
+        assert events["charging"].startswith(energy["mode"])
+        assert events["charged"] == "2 exchanges"
+        assert car.stderr == ""
