@@ -239,7 +239,7 @@ class Module:
             insecure_contract=self._allows_insecure(request),
             charge=request.get("charge"),
         )
-        session.time_factor = min(max(int(request.get("time_factor", 1)), 1), _PATIENCE)
+        session.time_factor = time_factor(request)
         if request.get("resume"):
             session.resume(self._paused)
         if not self._send_frames(session.start(self._line.ticks_ms())):
@@ -388,6 +388,11 @@ def _revocation_status(revocation, now: int) -> str:
     if not revocation.issued:
         return "not checked"
     return "stale" if revocation.is_stale(now) else "checked"
+
+
+def time_factor(request: dict) -> int:
+    """The "time_factor" of a request, 1 to `_PATIENCE`. Raises ValueError or TypeError."""
+    return min(max(int(request.get("time_factor", 1)), 1), _PATIENCE)
 
 
 # By name, for a subclass.

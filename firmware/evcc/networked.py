@@ -14,7 +14,7 @@ from evcc import station
 from evcc.errors import EvccError, text_of
 from evcc.ids import parse_emaid
 from evcc.link.mux import SESSION
-from evcc.module import Module
+from evcc.module import Module, time_factor
 from evcc.session_engine import APP_PROTOCOL, SESSION_SETUP, START
 from evcc.tls.peer import Peer
 
@@ -113,7 +113,7 @@ class NetworkedModule(Module):
         )
         self._station = station.Station(self._ports, settings, peer, "", self._trace)
         self._wishes = request
-        self._setup_until = self._line.ticks_ms() + SETUP_MS
+        self._setup_until = self._line.ticks_ms() + SETUP_MS * time_factor(request)
         self._number += 1
         return {"session": self._number}
 

@@ -42,8 +42,8 @@ class Wired:
         with contextlib.suppress(PortError):
             self.module.run()
 
-    def plug(self) -> None:
-        self.bench.request("plug", network=True)
+    def plug(self, **wishes: Any) -> None:
+        self.bench.request("plug", network=True, **wishes)
 
     def ends(self) -> str:
         """The reason of the session's failure."""
@@ -125,6 +125,14 @@ def test_a_station_that_is_silent_in_the_handshake_times_out(plugged: Plugged) -
     wired, station = plugged("required")
     assert station.recv(4096)[:1] == b"\x16"
     assert wired.ends() == "setup-timeout"
+
+
+def test_a_slow_station_gets_more_time_to_set_up(plugged: Plugged) -> None:
+    wired, _ = plugged("required")
+    standard = wired.module._setup_until - wired.module._line.ticks_ms()
+    wired.bench.request("unplug")
+    wired.plug(time_factor=10)
+    assert wired.module._setup_until - wired.module._line.ticks_ms() > 9 * standard
 
 
 def test_an_end_by_the_bench_closes_the_connection(plugged: Plugged) -> None:
