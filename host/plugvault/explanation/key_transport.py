@@ -8,7 +8,7 @@ import hashlib
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from evcc import p256, x509
+from evcc import p256_curve, x509
 from plugvault.cases.derivations import OTHER_INFO
 from plugvault.explanation.steps import Message, Step
 
@@ -24,7 +24,7 @@ def explain_envelope(message: Message, key: ec.EllipticCurvePrivateKey | None) -
     body = message["body"]
     point = body["DHpublickey"]["value"]
     wrapped = body["ContractSignatureEncryptedPrivateKey"]["value"]
-    good = len(point) == 65 and p256.on_curve(point)
+    good = len(point) == 65 and p256_curve.on_curve(point)
     steps = [Step("DHpublickey", point, good, "" if good else _point_fault(point))]
     right_length = len(wrapped) == 48
     steps.append(
@@ -74,7 +74,7 @@ def _compared(
 ) -> list[Step]:
     scalar = decrypted(key_of(z_of(point, key)), wrapped[:16], wrapped[16:])
     number = int.from_bytes(scalar, "big")
-    in_range = 0 < number < p256.N
+    in_range = 0 < number < p256_curve.N
     steps = [
         Step("d, the scalar", scalar, in_range, _range(number) or _zeros(scalar), secret=True)
     ]
@@ -109,7 +109,7 @@ def _point_fault(point: bytes) -> str:
 def _range(number: int) -> str:
     if number == 0:
         return "d is 0"
-    return "" if number < p256.N else "d is not below n"
+    return "" if number < p256_curve.N else "d is not below n"
 
 
 def _zeros(value: bytes) -> str:
