@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 import ssl
 import struct
 from collections.abc import Callable, Iterable
@@ -719,7 +720,28 @@ def test_a_length_in_a_file_is_not_believed(
     if len(header) == 8:
         data = plain(tmp_path / "c", [(True, b"x")])
     report = inspect(data + header + bytes(100), scope)
-    assert "capture readable to its end" in of(report, FAILED)
+    why = detail(report, "capture readable to its end")
+    assert re.search(r"a (packet|block) of \d+ bytes$", why)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda packet: packet[:30],  # inside the addresses
+        lambda packet: packet[:50],  # inside the header of TCP
+        lambda packet: packet[:52] + b"\x10" + packet[53:],  # a header of 4 bytes
+        lambda packet: packet[:6] + b"\x2c" + packet[7:40] + b"\x06\x00\x01\x00" + packet[40:],
+        lambda packet: b"\x44" + bytes(8) + b"\x06" + packet[10:],  # IPv4 with 16 bytes
+        lambda packet: b"\x95" + packet[1:],
+    ],
+    ids=["addresses", "cut", "offset", "fragment", "ipv4", "version"],
+)
+def test_a_packet_with_a_wrong_header_is_left_out(
+    change: Callable[[bytes], bytes],
+) -> None:
+    good = segment(0, 1, b"\x01\xfe\x80\x01\x00\x00\x00\x00")
+    assert packet(good) is not None
+    assert packet(good._replace(data=change(good.data))) is None
 
 
 def test_a_length_of_v2gtp_is_not_believed(tmp_path: Path, spoken: Messages, scope: Scope) -> None:

@@ -112,8 +112,6 @@ def _transport(
     time: int, source: bytes, destination: bytes, protocol: int, packet: bytes, at: int, end: int
 ) -> Segment | Datagram | None:
     """at, end: where the segment begins and ends, by the IP header."""
-    if len(source) != len(destination) or len(source) not in (4, 16):
-        return None
     segment = packet[at:end]
     if protocol == UDP:
         source_port, port, size = struct.unpack_from(">HHH", segment)
