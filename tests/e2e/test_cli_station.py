@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from evcc import sdp
+from both.softvault import SoftVault
+from evcc import csr, sdp
+from evcc.vault import PROVISIONING
 from fixtures.namespaces import Cable
-from fixtures.sandbox import Running, eventually
+from fixtures.sandbox import eventually
 from fixtures.station_process import StationProcess
 from fixtures.station_tls import TlsClient
+from fixtures.tokens import CarToken
 from fixtures.vehicle import Vehicle
 from plugvault.cli.app import main
+from plugvault.ecosystem import Ecosystem
+from plugvault.ecosystem.companies import MAKER, OPERATOR_V2G, PROVIDER_V2G
+from plugvault.opcp.services import Settings
 from plugvault.pki import ocsp, path
 from plugvault.pki.request import read_certs_only
+from plugvault.pools.caller import CPO
+from plugvault.roles.client import Credentials, OpcpClient
+from plugvault.roles.mo import Operator
+from plugvault.roles.oem import VehicleMaker
 from world import EMAID, World
 
 
 def trusted(station: StationProcess) -> bytes:
     """The V2G root that the station names, DER."""
     return ssl.PEM_cert_to_DER_cert(Path(station.ready["v2g_root"]).read_text())
-
-
-def response_file(world: World, vehicle: Vehicle, folder: Path) -> Path:
-    """A CertificateInstallationRes for the vehicle."""
-    file = folder / "response.exi"
-    file.write_bytes(world.response(vehicle.vault.public(b"provisioning"), session_id=b"\0"))
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -68,26 +74,54 @@ def test_a_vehicle_finds_the_station_and_begins_a_session_over_tls(
     assert "CLIENT_RANDOM" in Path(f"{capture}.keys").read_text()
 
 
+class Companies:
+    """The maker and an operator of the ecosystem in a folder, over HTTP."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        secrets = json.loads((folder / "secrets.json").read_text())
+        url = f"http://127.0.0.1:{secrets['server']['port']}"
+        maker, operator = (
+            stack.enter_context(OpcpClient(url, Credentials(*secrets["clients"][name], url)))
+            for name in (MAKER, OPERATOR_V2G)
+        )
+        self.maker, self.operator = VehicleMaker(maker), Operator(operator, PROVIDER_V2G)
+
+    def vehicle(self, vault: Any, folder: Path) -> Vehicle:
+        """A new vehicle of the maker, registered."""
+        point, sign = vault.generate_provisioning_key(), partial(vault.sign, PROVISIONING)
+        leaf, subs = self.maker.enrol(csr.build("PVTP0000000000077", MAKER, "DE", point, sign))
+        self.maker.register(leaf, subs)
+        anchors = self.maker.anchors("EU", leaf, subs)
+        return Vehicle(vault, folder, anchors, leaf, int(time.time()))
+
+
+def test_a_vehicle_installs_its_contract_from_the_pool_pays_and_the_station_ends_well(
+    car_token: CarToken, folder: Path, tmp_path: Path
+) -> None:
+    options = ("--interface", "lo", "--data", folder, "--once", "--large-bundle", "6000")
+    with StationProcess(*options) as station, ExitStack() as stack:
+        companies = Companies(stack, folder)
+        vault = stack.enter_context(closing(car_token.open()))
+        vehicle = companies.vehicle(vault, tmp_path)
+        emaid = companies.operator.contract("PVTP0000000000077")
+        client = TlsClient(trusted(station))
+        address = (station.host, station.ready["ports"]["tls"])
+        events = vehicle.charge(address, client.context)
+        assert events[:2] == [("installed", emaid), ("authorized", emaid)]
+        assert station.end(None) == 0
+    (authorized,) = station.of("authorized")
+    assert (authorized["emaid"], authorized["evseid"]) == (emaid, "DE*PVC*E000001")
+    (bundle,) = [it for it in station.events if it.get("name") == "CertificateInstallationRes"]
+    assert bundle["bytes"] > 5000
+    assert station.events[-1] == {"event": "over", "sessions": 1, "authorized": 1}
+
+
 def search(cable: Cable) -> sdp.Found:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as searcher:
         searcher.settimeout(10)
         index = socket.if_nametoindex(cable.car.interface)
         searcher.sendto(sdp.request(sdp.TLS), (sdp.GROUP, sdp.PORT, 0, index))
         return sdp.read_response(searcher.recv(100))
-
-
-def test_a_served_file_gets_the_id_of_the_session_and_installs(
-    world: World, vehicle: Vehicle, tmp_path: Path
-) -> None:
-    file = response_file(world, vehicle, tmp_path)
-    with StationProcess("--interface", "lo", "--serve", file) as station:
-        client = TlsClient(trusted(station))
-        events = vehicle.charge((station.host, station.ready["ports"]["tls"]), client.context)
-        assert events[0] == ("installed", EMAID)
-        eventually(lambda: station.of("ended"))
-        assert station.end() == 1  # the contract's operator is not one of the station's
-    assert station.of("ended")[0]["authorized"] is False
-    assert "FAILED_CertChainError" in station.of("ended")[0]["reason"]
 
 
 def test_both_kinds_of_connection_are_served_side_by_side(
@@ -106,30 +140,24 @@ def test_both_kinds_of_connection_are_served_side_by_side(
     assert station.of("ended")[0]["reason"] == "SessionSetupRes with FAILED: a fault"
 
 
-def test_a_station_that_no_vehicle_visits_ends_well(folder: Path) -> None:
-    with StationProcess("--interface", "lo", "--data", folder) as station:
+def test_a_station_that_no_vehicle_visits_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
+    with StationProcess("--interface", "lo", TMPDIR=str(tmp_path)) as station:
+        assert Path(station.ready["v2g_root"]).is_relative_to(tmp_path)
         assert station.end() == 0
         assert station.events[-1] == {"event": "over", "sessions": 0, "authorized": 0}
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
-def open_sandbox(softhsm: Path) -> Iterator[Running]:
-    running = Running("--port", "0", "--open", PLUGVAULT_PKCS11_MODULE=str(softhsm))
-    yield running
-    running.end()
+def open_ecosystem(tmp_path_factory: pytest.TempPathFactory, softhsm: Path) -> Iterator[Ecosystem]:
+    folder, settings = tmp_path_factory.mktemp("open") / "world", Settings(open=True)
+    with Ecosystem(folder, softhsm, settings=settings) as ecosystem:
+        yield ecosystem
 
 
-@pytest.mark.parametrize("has_credentials", [True, False])
-def test_a_sandbox_certifies_the_stations_own_key(
-    open_sandbox: Running, has_credentials: bool
-) -> None:
-    url = open_sandbox.said["url"]
-    credentials = open_sandbox.said["roles"]["CPO"] if has_credentials else {}
-    environment = {
-        "PLUGVAULT_CLIENT_ID": credentials.get("client_id", ""),
-        "PLUGVAULT_CLIENT_SECRET": credentials.get("client_secret", ""),
-    }
-    with StationProcess("--interface", "lo", "--sandbox", url, **environment) as station:
+def test_an_open_ecosystem_certifies_the_stations_own_key(open_ecosystem: Ecosystem) -> None:
+    url = open_ecosystem.url
+    with StationProcess("--interface", "lo", "--sandbox", url) as station:
         client = TlsClient(trusted(station), ocsp=True)
         address = (station.host, station.ready["ports"]["tls"])
         with (
@@ -142,6 +170,30 @@ def test_a_sandbox_certifies_the_stations_own_key(
         answer = ocsp.read(client.answer, leaf, issuer_of(leaf, url), time.time())
         assert answer.status == "good"
         assert station.end() == 1  # a connection without a session
+
+
+def test_a_served_file_gets_the_id_of_the_session_and_installs(
+    open_ecosystem: Ecosystem, tmp_path: Path
+) -> None:
+    world, vault = World(), SoftVault()
+    certificate = world.provisioning(vault.generate_provisioning_key()).der
+    vehicle = Vehicle(vault, tmp_path / "store", world.anchors, certificate)
+    file = tmp_path / "response.exi"
+    file.write_bytes(world.response(vault.public(PROVISIONING), session_id=b"\0"))
+    credentials = open_ecosystem.credentials(CPO)
+    options = ("--interface", "lo", "--sandbox", open_ecosystem.url, "--serve", file)
+    with StationProcess(
+        *options,
+        PLUGVAULT_CLIENT_ID=credentials.client_id,
+        PLUGVAULT_CLIENT_SECRET=credentials.client_secret,
+    ) as station:
+        client = TlsClient(trusted(station))
+        events = vehicle.charge((station.host, station.ready["ports"]["tls"]), client.context)
+        assert events[0] == ("installed", EMAID)
+        eventually(lambda: station.of("ended"))
+        assert station.end() == 1  # the contract's operator is not one of the station's
+    assert station.of("ended")[0]["authorized"] is False
+    assert "FAILED_CertChainError" in station.of("ended")[0]["reason"]
 
 
 def issuer_of(leaf: bytes, url: str) -> bytes:
@@ -199,4 +251,4 @@ def test_two_sources_of_contracts_are_refused(
         capsys, "--interface", "lo", "--data", tmp_path, "--sandbox", "http://[::1]"
     )
     assert status == 1
-    assert "one of --sandbox, --data and --serve" in text
+    assert "--sandbox or --data, not both" in text

@@ -32,7 +32,7 @@ def station(options: Options) -> None:
 
     A vehicle finds it by SDP, connects over TLS 1.2, and goes through its session. Its contract
     comes from the pool of an ecosystem: of a running sandbox (--sandbox), of the folder of one
-    (--data), or of a new one that ends with this command; or --serve sends a file.
+    (--data), or of a new one that ends with this command. --serve sends a file in its place.
 
     The key of the station's certificate stays in the CPO's token. Vehicles must trust the V2G root
     that is shown first.

@@ -48,8 +48,8 @@ class Supply:
 
 def find(stack: ExitStack, options: Options) -> Supply:
     """What the options name, until `stack` ends. Raises EvccError, OSError, ValueError."""
-    if sum(map(bool, (options.sandbox, options.data, options.serve))) > 1:
-        raise ValueError("one of --sandbox, --data and --serve")
+    if options.sandbox and options.data:
+        raise ValueError("--sandbox or --data, not both")
     folder = options.data or _temporary(stack)
     message = None if options.serve is None else _response(options.serve)
     if options.sandbox is not None:
