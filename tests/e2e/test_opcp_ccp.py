@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from typing import Any
 
 import httpx
@@ -482,3 +483,18 @@ def test_a_termination_is_refused_to_other_callers(backend: Backend, rival: str)
     refused(backend.ask("ADMIN", "POST", "/v1/ccp/terminate/DEP"), 400, "^provider : must match")
     nothing = "/v1/ccp/terminate/DEPVA/00000000-0000-0000-0000-000000000000"
     refused(backend.ask("ADMIN", "GET", nothing), 404, "no such termination")
+
+
+def test_the_log_has_the_cause_for_a_maker_that_gets_nothing(
+    backend: Backend, vehicle: Vehicle, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    emaid, other = stored(backend, vehicle), backend.vehicle()
+    pull = f"/v1/ccp/provideSignedContractData/{emaid}/{other.pcid}"
+    answer = backend.ask(OEM, "GET", pull)
+    refused(answer, 404, MISSING)
+    (line,) = [
+        r.getMessage() for r in caplog.records if answer.json()["traceId"] in r.getMessage()
+    ]
+    assert line.endswith(f"other-vehicle '{emaid}'")
+    assert "other-vehicle" not in answer.text

@@ -1,4 +1,5 @@
-"""Fuzz target: what reads text: identifiers, the JSON form of a message, access tokens."""
+"""Fuzz target: what reads text: identifiers, names of roots, the JSON form of a message, access
+tokens."""
 
 import atexit
 import contextlib
@@ -11,8 +12,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from evcc import exi, ids
+from evcc.iso15118_2.messages import distinguished_name
 from plugvault import exi_json
 from plugvault.opcp.tokens import TokenError, Tokens
+from plugvault.pki import issuer_names
 from plugvault.pools import clients
 from plugvault.pools.caller import OEM, Caller
 from plugvault.store import SqlStore
@@ -42,7 +45,19 @@ def seeds() -> Iterator[bytes]:
     yield _tokens().issue(*client, "http://pool").encode()
     yield json.dumps(_MESSAGE).encode()
     yield b"DE-PVT-C0000000-1"
+    yield b'C=DE;O="Maker, Inc.",OID.2.5.4.3=#0c03414243+commonName=V2G\\ Root \\C3\\A4'
+    yield b"/C=DE/O=A/B\\+C/CN=V2G Root \\xC3\\xA4/DC=V2G"
+    yield b"<Name(C=DE,O=Maker\\, Inc.,CN=V2G Root CA,DC=V2G)>"
     yield "PVTP000000000000\u0661".encode()
+
+
+def check_name(text: str) -> None:
+    """A name in any spelling is the same name in that of RFC 4514, which needs no tolerance."""
+    attributes = issuer_names.read(text).attributes
+    if attributes and len(dict(attributes)) == len(attributes):
+        again = issuer_names.read(distinguished_name(dict(attributes)))
+        if again.attributes != attributes or again.tolerances:
+            raise AssertionError("two forms of one name")
 
 
 def target(data: bytes) -> None:
@@ -55,6 +70,7 @@ def target(data: bytes) -> None:
             continue
         if read(value) != value or not value.isascii():
             raise AssertionError("two forms of one identifier")
+    check_name(text)
     try:
         message = exi_json.from_json(exi_json.loads(data.decode("utf-8", "surrogateescape")))
         exi.encode(message)

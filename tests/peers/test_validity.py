@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from exi_messages import XML, cases, elements
 from fixtures.backend import Backend
 from fixtures.cars import Car
 from fixtures.ecog import Validator
-from plugvault.contract.iso15118_2.response import negative
+from plugvault.contract.iso15118_2.response import negative, negative_update
 from plugvault.station import Offer
 from plugvault.station.engine import APP_PROTOCOL, FETCHING, Refusal
 from plugvault.station.events import Fetch
@@ -141,6 +142,13 @@ def test_a_pools_refusal_is_valid_as_the_station_hands_it_on(validator: Validato
     secc = secc_target.reach(FETCHING)
     (frame,), _ = secc.fetched(negative(b""), 1)
     assert validator.problems(payload(frame)) == []
+
+
+@pytest.mark.parametrize("refusal", [negative, negative_update])
+def test_a_pools_refusal_is_valid_as_it_is(
+    validator: Validator, refusal: Callable[[bytes], bytes]
+) -> None:
+    assert validator.problems(refusal(SESSION_ID)) == []
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from plugvault.roles.client import AT_ONCE, Credentials, OpcpClient
+from plugvault.roles.client import AT_ONCE, Credentials, OpcpClient, OpcpError
 
 CALLERS = 3 * AT_ONCE
 
 
 class Server(ThreadingHTTPServer):
-    """Answers slowly, and counts. `most`: requests at the same time; `connections`: in all."""
+    """Answers slowly, while `answers` is set, and counts: `most` requests at the same time,
+    `connections` in all."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -27,6 +28,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock = threading.Lock()
         self.open = self.most = self.connections = 0
+        self.answers = threading.Event()
+        self.answers.set()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -47,6 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.open += 1
             server.most = max(server.most, server.open)
+        server.answers.wait(30)
         time.sleep(0.02)
         with server.lock:
             server.open -= 1
@@ -85,3 +89,21 @@ def test_more_callers_than_turns_get_their_own_answers_over_few_connections(serv
     assert [answer["path"] for answer in answers] == paths
     assert server.most <= AT_ONCE
     assert server.connections <= AT_ONCE
+
+
+def test_a_caller_whose_turn_does_not_come_is_told(server: Server):
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    with (
+        OpcpClient(url, Credentials("id", "secret", url)) as client,
+        ThreadPoolExecutor(AT_ONCE) as threads,
+    ):
+        client.call("GET", "/first")
+        server.answers.clear()
+        waiting = [threads.submit(client.call, "GET", "/slow") for _ in range(AT_ONCE)]
+        while server.open < AT_ONCE:
+            time.sleep(0.01)
+        with pytest.raises(OpcpError, match="32 other requests are not answered yet"):
+            client.call("GET", "/late", timeout=0.05)
+        server.answers.set()
+        assert {call.result()["path"] for call in waiting} == {"/slow"}
+        assert client.call("GET", "/late")["path"] == "/late"

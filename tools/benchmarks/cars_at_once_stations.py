@@ -8,6 +8,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 import threading
 from typing import Any
@@ -39,6 +40,7 @@ async def run(orders: dict[str, Any], operator: ChargePointOperator) -> None:
 
 
 def main() -> None:
+    logging.disable(logging.WARNING)  # the rows say how many cars got nothing
     orders = json.loads(sys.stdin.readline())
     with OpcpClient(orders["url"], Credentials(**orders["credentials"])) as client:
         asyncio.run(run(orders, ChargePointOperator(client)))

@@ -86,6 +86,7 @@ def install(
     try:
         request = vehicle_request.read_request(raw)
     except UpdateError as error:
+        log.info("a CertificateUpdateReq from %s", caller.signature)
         return _refusal(error, always_exi, response.negative_update(error.session_id))
     pcid = vehicle_request.check_signature(request)
     if services.peers:  # the copy of a partner's vehicle may be out of date

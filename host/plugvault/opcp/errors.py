@@ -14,7 +14,7 @@ from evcc.vault import VaultError
 from plugvault.opcp.fields import Wire
 from plugvault.pki.issue import IssueError
 from plugvault.pki.request import RequestError
-from plugvault.pools.errors import PoolError
+from plugvault.pools.errors import PoolError, WithheldError
 
 log = logging.getLogger("plugvault.opcp")
 
@@ -48,16 +48,18 @@ def answer(
     headers: dict[str, str] | None = None,
     cause: Exception | None = None,
     members: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> JSONResponse:
     """The error body, with each message once, and a log line with its id. `members`: further
-    members that another protocol wants."""
+    members that another protocol wants; `note`: for the log alone."""
     body = {
         **(members or {}),
         "errorMessages": list(dict.fromkeys(messages)),
         "traceId": str(uuid.uuid4()),
     }
     level = logging.ERROR if status >= 500 else logging.INFO
-    log.log(level, "%s %s %r", body["traceId"], status, body["errorMessages"], exc_info=cause)
+    line = "%s %s %r %s"
+    log.log(level, line, body["traceId"], status, body["errorMessages"], note, exc_info=cause)
     return JSONResponse(body, status, headers)
 
 
@@ -66,7 +68,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(PoolError)
     async def _pool(_: Request, error: PoolError) -> JSONResponse:
-        return answer(STATUS[error.reason], error.detail.splitlines())
+        note = ""
+        if isinstance(error, WithheldError):
+            note = f"{error.cause} {error.circumstances!r}"
+        return answer(STATUS[error.reason], error.detail.splitlines(), note=note)
 
     @app.exception_handler(RequestError)
     @app.exception_handler(IssueError)

@@ -148,11 +148,17 @@ class OpcpClient(Closeable):
         return self._token
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        timeout = options.get("timeout", TIMEOUT)
+        if not self._turns.acquire(timeout=timeout):
+            detail = f"{method} {path}: {AT_ONCE} other requests are not answered yet"
+            raise OpcpError("unreachable", detail)
         try:
-            with self._turns, self._http.stream(method, path, **options) as stream:
-                answer = _read(stream, options.get("timeout", TIMEOUT))
+            with self._http.stream(method, path, **options) as stream:
+                answer = _read(stream, timeout)
         except httpx.HTTPError as error:
             raise OpcpError("unreachable", f"{method} {path}: {type(error).__name__}") from error
+        finally:
+            self._turns.release()
         if self.observe is not None:
             self.observe(f"{method} {path}", len(answer.request.content), len(answer.content))
         return answer
