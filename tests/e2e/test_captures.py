@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import ipaddress
+import json
 import shutil
+import signal
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +18,10 @@ import pytest
 
 from captured import followed
 from e2e.test_car_link import provision, runtime
-from e2e.test_car_network import _sign
+from e2e.test_car_network import Bay, _sign
 from evcc import exi, x509
 from fixtures import tls_stations
+from fixtures.namespaces import Cable
 from plugvault.capture import Capture
 from plugvault.capture.trace import convert
 from plugvault.car import Car
@@ -76,6 +83,57 @@ def test_a_station_that_is_revoked_and_the_cars_alert_are_told(
     failed = {check.check: check.detail for check in report.checks if check.verdict == FAILED}
     assert failed["session 1: TLS: OCSP answer of the station"] == "revoked"
     assert failed["session 1: TLS: no alert"].startswith("car: ")
+
+
+def test_the_capture_of_another_program_is_told_from_the_search_on(
+    cable: Cable, tmp_path: Path, makers: Token, car_token: Any
+) -> None:
+    """Ethernet frames of a real network stack, by Wireshark's `dumpcap`."""
+    world, trace = World(now=int(time.time())), tmp_path / "trace"
+    bay, key = Bay(cable, world, tmp_path), makers.generate("telematics")
+    with (
+        dumpcap(cable, tmp_path / "c.pcapng"),
+        bay.open(tls_stations.answer(world.cpo, world.now)),
+        bay.car("cpython", key, car_token, trace=str(trace)) as car,
+    ):
+        events = car.find_and_charge(want_contract=True)
+        assert events[-1][0] == "authorized", car.bench.log
+        entries = [json.loads(line) for line in trace.read_text().splitlines()]
+        keys = "\n".join(entry["data"] for entry in entries if entry["kind"] == "keys")
+        session = _until_closed(tmp_path / "c.pcapng", world, keys.encode())
+    assert [search["security"] for search in session["sdp"]] == ["TLS", "TLS"]
+    assert session["car"].startswith(f"[{ipaddress.ip_address(cable.car.address)}]:")
+    assert session["messages"][-1]["name"] == "SessionStopRes"
+    assert session["end"].startswith("closed by ")
+
+
+def _until_closed(path: Path, world: World, keylog: bytes) -> dict[str, Any]:
+    """The session, once the capture that is being written has its end."""
+    deadline = time.monotonic() + 60
+    while True:
+        sessions = inspect(path.read_bytes(), Scope(world.now, keylog=keylog)).content["sessions"]
+        if sessions and sessions[0]["end"].startswith("closed"):
+            (session,) = sessions
+            return dict(session)
+        assert time.monotonic() < deadline, sessions
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def dumpcap(cable: Cable, path: Path) -> Iterator[None]:
+    """A capture of the cable's station end, complete when the context ends."""
+    if shutil.which("dumpcap") is None:
+        pytest.skip("no dumpcap here: `apt-get install tshark`")
+    command = cable.station.command("dumpcap", "-q", "-i", cable.station.interface, "-w", path)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            while "File:" not in (line := process.stderr.readline()):
+                assert line, "dumpcap has not started"
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate()
 
 
 def _station(world: World, capture: Capture, status: bytes) -> Station:
