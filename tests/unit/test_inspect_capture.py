@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterable
@@ -819,3 +820,40 @@ def test_a_pair_that_repeats_for_long_is_shown_by_its_ends(scope: Scope) -> None
     loop = [message(number, "FAILED" if number == 51 else "OK") for number in range(100)]
     rows = folded([{"name": "PowerDeliveryRes"}, *loop, {"name": "PowerDeliveryReq"}])
     assert [row.get("at", row.get("folded")) for row in rows] == [None, 0, 1, 51, 95, 98, 99, None]
+
+
+# -- the document -------------------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[2] / "host/docs/captures.md"
+
+
+def test_options_in_the_document_are_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    _, inspects = run(capsys, "--help")
+    with pytest.raises(SystemExit):
+        main(["station", "--help"])
+    serves = capsys.readouterr().out
+    named = set(re.findall(r"(?<!\S)`?(--[a-z]+)", DOCUMENT.read_text()))
+    assert {"--keylog", "--svg", "--plain", "--pcap"} <= named
+    assert [option for option in named if option not in inspects + serves] == []
+
+
+def test_the_program_in_the_document_writes_a_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: Scope
+) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    offer = exi.encode({"supportedAppProtocolReq": messages.supported_app_protocol_req()}, "sap")
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        peer = socket.create_connection(server.getsockname()[:2])
+        sock, _ = server.accept()
+        with peer, sock:
+            words = {
+                "sock": sock,
+                "context": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+                "received": v2gtp.encode(offer),
+                "sent": v2gtp.encode(offer),
+            }
+            exec(program, words)
+    report = inspect((tmp_path / "session.pcapng").read_bytes(), scope)
+    (told,) = report.content["sessions"]
+    assert (len(told["messages"]), told["end"]) == (2, "closed by the car")
