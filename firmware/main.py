@@ -21,6 +21,7 @@ The configuration is JSON:
     "maker": the maker's telematics key: 65 bytes, 0x04 | X | Y, as hex
     "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
     "insecure_contract": true to use a contract where the connection is not TLS (default false)
+    "renew_days": ask a station for the next contract as many days before the end of this one
     "watchdog": on a board: milliseconds without a turn of the loop after which it is reset
     "network": {"interface": ...}    the module finds a station by itself (Linux only): see
              evcc/network_settings.py

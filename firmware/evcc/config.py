@@ -19,6 +19,7 @@ _SETTINGS = {
     "maker": (_TEXT, True),
     "legacy_emaid": (_TRUTH, False),
     "insecure_contract": (_TRUTH, False),
+    "renew_days": (_NUMBER, False),
     "watchdog": (_NUMBER, False),
     "network": (_TABLE, False),
 }

@@ -8,6 +8,7 @@ message. A request has an "id", which the answer repeats:
         "insecure_contract": true   it is not; use a contract all the same (as the configuration)
         "charge": {"mode": "DC", "loops": 3, ...}   the wishes of `iso15118_2.charging`; without
                                     them the session stops after authorization
+        "update": true              ask for an update of the contract (`iso15118_2.update`)
         "time_factor": 3            give the station as many times the standard's time
         "resume": true              go on with the session that ended "paused"
     {"id": 2, "do": "unplug"}                                        end it
@@ -60,6 +61,7 @@ from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
 
 _IDLE_MS = 1000
+_DAY = 86400
 _PATIENCE = 60  # the largest time_factor
 _PAUSE_MS = 8  # between two looks at the link while the vault computes
 
@@ -69,8 +71,8 @@ class Module:
 
     maker: the 65-byte point of the maker's telematics key. vault: see `evcc.vault`. files:
     `evcc.ports.files.Files`. now: () -> unix seconds. settings: of `evcc.config`; here
-    "legacy_emaid" and "insecure_contract" count. set_clock: sets the board's clock, unix seconds.
-    kind: of vault, for the status.
+    "legacy_emaid", "insecure_contract" and "renew_days" count. set_clock: sets the board's clock,
+    unix seconds. kind: of vault, for the status.
     Raises: the errors of the stores and the vault, for stored data that cannot be used.
     """
 
@@ -92,6 +94,8 @@ class Module:
         self._kind = kind
         self._session = None
         self._paused = None  # the session that can be resumed
+        self._updates: dict = {}  # of `iso15118_2.update`
+        self._renewal_at = 0  # unix seconds: when the car last asked for a contract by itself
         self._number = 0  # of the latest session
         self._missed = {CONTROL: 0, LOG: 0}  # lost messages since the last one that was sent
         time = Timekeeper(files, now, line.ticks_ms, set_clock, self._unable)
@@ -232,19 +236,34 @@ class Module:
         emaid = request.get("emaid")
         session = Session(
             self._car,
-            want_contract=bool(request.get("want_contract")),
+            want_contract=bool(request.get("want_contract")) or self._renews(emaid),
             emaid=None if emaid is None else parse_emaid(str(emaid)),
             installer=self._install_at_station if self._car.identity.certificate else None,
             secure=secure,
             insecure_contract=self._allows_insecure(request),
             charge=request.get("charge"),
         )
+        if request.get("update"):
+            from evcc.iso15118_2 import update  # not on a board
+
+            update.prepare(session, self._updates)
         session.time_factor = time_factor(request)
         if request.get("resume"):
             session.resume(self._paused)
         if not self._send_frames(session.start(self._line.ticks_ms())):
             return False
         self._session = session
+        return True
+
+    def _renews(self, emaid) -> bool:
+        """Whether the contract nears its end; true once a day, for a refusal costs a session."""
+        contract, now = self._car.contracts.active(), self._car.time.now()
+        near = self._settings.get("renew_days", 0) * _DAY
+        if emaid is not None or contract is None or not self._car.time.source():
+            return False
+        if contract.not_after - now >= near or now - self._renewal_at < _DAY:
+            return False
+        self._renewal_at = now
         return True
 
     def _allows_insecure(self, request: dict) -> bool:

@@ -69,7 +69,7 @@ class SessionError(EvccError):
 class UsageError(EvccError):
     """The owner called the session in the wrong order, or wants what no session does."""
 
-    REASONS = ("started", "not-started", "charge", "resume")
+    REASONS = ("started", "not-started", "charge", "resume", "update")
 
 
 def _read_nothing(session, body: dict, message: dict) -> str:
@@ -123,6 +123,13 @@ class SessionEngine:
         self.now_ms = 0
         self.due = False
         self._data = self._payload = b""
+
+    def add_rows(self, pairs: dict, transitions: dict) -> None:
+        """More rows for this session's tables."""
+        self._pairs = dict(self._pairs)
+        self._pairs.update(pairs)
+        self._transitions = dict(self._transitions)
+        self._transitions.update(transitions)
 
     def start(self, now_ms: int) -> list:
         """The frames to send first. now_ms: milliseconds of a clock that never goes back."""

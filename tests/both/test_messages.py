@@ -79,13 +79,13 @@ def test_only_the_installation_parameter_set_is_taken():
 
     update = (1, "Service", "stringValue", "Update")
     installation = (7, "Service", "stringValue", "Installation")
-    assert messages.installation_parameter_set(OFFERED["ServiceDetail"]) == 1
-    assert messages.installation_parameter_set(offered(update, installation)) == 7
-    assert messages.installation_parameter_set(offered(update)) is None
-    assert messages.installation_parameter_set(offered((1, "Service", "intValue", 1))) is None
+    assert messages.parameter_set(OFFERED["ServiceDetail"], "Installation") == 1
+    assert messages.parameter_set(offered(update, installation), "Installation") == 7
+    assert messages.parameter_set(offered(update), "Installation") is None
+    assert messages.parameter_set(offered((1, "Service", "intValue", 1)), "Installation") is None
     other_set = (1, "Other", "stringValue", "Installation")
-    assert messages.installation_parameter_set(offered(other_set)) is None
-    assert messages.installation_parameter_set({}) is None
+    assert messages.parameter_set(offered(other_set), "Installation") is None
+    assert messages.parameter_set({}, "Installation") is None
 
 
 def test_names_are_written_in_one_order_and_escaped():

@@ -229,6 +229,30 @@ def test_a_charge_and_a_resumption_are_checked_before_the_session_begins(wired: 
     assert session.time_factor == 3
 
 
+def test_a_contract_near_its_end_is_renewed_once_a_day() -> None:
+    contract = SimpleNamespace(not_after=NOW + 10 * 86400)
+    time = SimpleNamespace(now=lambda: NOW, source=lambda: "clock")
+    contracts = SimpleNamespace(active=lambda: contract)
+    car = SimpleNamespace(contracts=contracts, time=time)
+    module: Any = SimpleNamespace(_car=car, _settings={}, _renewal_at=0)
+    assert not Module._renews(module, None)
+    module._settings = {"renew_days": 10}
+    assert not Module._renews(module, None)
+    module._settings = {"renew_days": 11}
+    assert not Module._renews(module, "DEPVT0000000012")  # the driver has named a contract
+    assert Module._renews(module, None)
+    assert not Module._renews(module, None)
+    time.now = lambda: NOW + 86400
+    assert Module._renews(module, None)
+    time.now, time.source = lambda: NOW + 3 * 86400, lambda: ""
+    assert not Module._renews(module, None)
+
+
+def test_an_update_needs_a_contract(wired: Wired) -> None:
+    with pytest.raises(BenchError, match="update"):
+        wired.bench.request("plug", want_contract=True, update=True)
+
+
 def test_an_emaid_to_pay_with_may_have_hyphens_and_must_be_one(wired: Wired) -> None:
     for bad in (3, [], "X", "DE-PVT-000000001234567"):
         with pytest.raises(BenchError, match="refused"):

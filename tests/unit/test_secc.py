@@ -168,7 +168,7 @@ def test_the_certificate_service_is_offered_with_installation(vehicle: Vehicle) 
     assert messages.services(body) == [2]
     assert body["PaymentOptionList"]["PaymentOption"] == ["Contract", "ExternalPayment"]
     detail = vehicle.say("ServiceDetailReq", {"ServiceID": 2})
-    assert messages.installation_parameter_set(detail) == 1
+    assert messages.parameter_set(detail, "Installation") == 1
 
 
 def test_the_certificate_service_can_be_switched_off(world: World) -> None:
@@ -636,6 +636,63 @@ def test_nothing_may_come_while_the_contract_is_fetched(vehicle: Vehicle) -> Non
     refused(vehicle, vehicle.details(), "FAILED_SequenceError")
     assert vehicle.answered == "CertificateInstallationRes"
     assert vehicle.secc.fetched(pool_response.negative(b"\0"), 5) == ([], [])
+
+
+def update_response(code: str = "OK", **elements: Any) -> bytes:
+    body = {
+        "ResponseCode": code,
+        "SAProvisioningCertificateChain": {"Certificate": b"\1"},
+        "ContractSignatureCertChain": {"Id": "id1", "Certificate": b"\1"},
+        "ContractSignatureEncryptedPrivateKey": {"Id": "id2", "value": b"\1"},
+        "DHpublickey": {"Id": "id3", "value": b"\1"},
+        "eMAID": {"Id": "id4", "value": EMAID},
+        **elements,
+    }
+    return exi.encode(messages.envelope(b"\0", "CertificateUpdateRes", body))
+
+
+def to_update(world: World) -> Vehicle:
+    """A vehicle whose CertificateUpdateReq the operator has."""
+    vehicle = Vehicle(world, offer=Offer(certificate_update=True))
+    vehicle.set_up()
+    vehicle.say("ServiceDiscoveryReq", {})
+    detail = vehicle.say("ServiceDetailReq", {"ServiceID": 2})
+    assert messages.parameter_set(detail, "Update") == 2
+    vehicle.select(services=[(1, None), (2, 2)])
+    assert vehicle.say("CertificateUpdateReq", REQUESTS["CertificateUpdateReq"]) is None
+    (fetch,) = vehicle.of(Fetch)
+    assert messages.opened(exi.decode(fetch.request))[1] == "CertificateUpdateReq"
+    return vehicle
+
+
+def test_an_update_goes_to_the_operator_and_its_answer_to_the_vehicle(world: World) -> None:
+    vehicle = to_update(world)
+    body = vehicle.step(vehicle.secc.fetched(update_response(RetryCounter=4), 5))
+    assert (vehicle.answered, body["ResponseCode"]) == ("CertificateUpdateRes", "OK")
+    assert body["RetryCounter"] == 4
+    assert vehicle.details()["ResponseCode"] == "OK"
+
+
+def test_a_refused_update_keeps_the_operators_code_and_retry_counter(world: World) -> None:
+    vehicle = to_update(world)
+    response = update_response(
+        "FAILED_ContractCanceled", RetryCounter=-1, eMAID={"Id": "0", "value": "0"}
+    )
+    body = vehicle.step(vehicle.secc.fetched(response, 5))
+    refused(vehicle, body, "FAILED_ContractCanceled")
+    assert body["RetryCounter"] == -1
+    assert len(body["eMAID"]["value"]) == 14
+
+
+def test_an_installation_is_no_answer_to_an_update(world: World) -> None:
+    vehicle = to_update(world)
+    response = world.response(world.cpo.point, session_id=b"\0")
+    refused(vehicle, vehicle.step(vehicle.secc.fetched(response, 5)), "FAILED")
+
+
+def test_an_update_that_is_not_offered_is_refused(vehicle: Vehicle) -> None:
+    body = vehicle.to_payment().say("CertificateUpdateReq", REQUESTS["CertificateUpdateReq"])
+    refused(vehicle, body, "FAILED_SequenceError")
 
 
 def test_every_transition_leads_somewhere() -> None:

@@ -14,8 +14,9 @@ import pytest
 from unit.test_import_rule import EVCC, ROOT, imports
 
 FIRMWARE = ROOT / "firmware"
-# No board can use these, and `main.py` imports them only for a configuration of Linux.
+# No board can use these, or needs to; they are imported where they are used.
 LINUX_ONLY = (
+    "evcc.iso15118_2.update",
     "evcc.vault.pkcs11",
     "evcc.vault.uri",
     "evcc.ports.unix",

@@ -78,15 +78,20 @@ def payment_service_selection_req(option: str, services: list) -> dict:
 def certificate_installation_req(ident: str, certificate: bytes, roots: list) -> dict:
     """ident: the Id for the signature. certificate: the provisioning leaf, DER, at most 800 bytes.
     roots: 1..20 x509.Certificate (a trust store holds fewer), the V2G roots of the car."""
+    return {
+        "Id": ident,
+        "OEMProvisioningCert": certificate,
+        "ListOfRootCertificateIDs": root_certificate_ids(roots),
+    }
+
+
+def root_certificate_ids(roots: list) -> dict:
+    """ListOfRootCertificateIDs of 1..20 x509.Certificate."""
     ids = [
         {"X509IssuerName": distinguished_name(root.names), "X509SerialNumber": root.serial}
         for root in roots
     ]
-    return {
-        "Id": ident,
-        "OEMProvisioningCert": certificate,
-        "ListOfRootCertificateIDs": {"RootCertificateID": ids},
-    }
+    return {"RootCertificateID": ids}
 
 
 def payment_details_req(emaid: str, chain: list) -> dict:
@@ -123,13 +128,13 @@ def services(body: dict) -> list:
     return [service["ServiceID"] for service in offered.get("Service", [])]
 
 
-def installation_parameter_set(body: dict):
-    """The ParameterSetID of a ServiceDetailRes that means installation, or None."""
+def parameter_set(body: dict, service: str):
+    """The ParameterSetID of a ServiceDetailRes that means "Installation" or "Update"; or None."""
     offered = body.get("ServiceParameterList", {})
-    for parameter_set in offered.get("ParameterSet", []):
-        for parameter in parameter_set["Parameter"]:
-            if parameter["Name"] == "Service" and parameter.get("stringValue") == "Installation":
-                return parameter_set["ParameterSetID"]
+    for row in offered.get("ParameterSet", []):
+        for parameter in row["Parameter"]:
+            if parameter["Name"] == "Service" and parameter.get("stringValue") == service:
+                return row["ParameterSetID"]
     return None
 
 

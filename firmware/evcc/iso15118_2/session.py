@@ -25,6 +25,7 @@ from evcc.vault import PROVISIONING
 
 from . import messages
 
+INSTALLATION = "Installation"
 SIGNED_ID = "id1"  # Id of the one signed element of a request
 
 # A session that ended with a pause: what another session needs to go on with it.
@@ -57,16 +58,13 @@ class Session(SessionEngine):
 
         Raises: UsageError("charge").
         """
-        pairs, following = PAIRS, NEXT
+        SessionEngine.__init__(self, messages, PAIRS, NEXT)
+        self.charge = None
         if charge is not None:
             from . import charging
 
-            charge = charging.Charge(charge)
-            pairs, following = dict(PAIRS), dict(NEXT)
-            pairs.update(charging.PAIRS)
-            following.update(charging.NEXT)
-        SessionEngine.__init__(self, messages, pairs, following)
-        self.charge = charge
+            self.charge = charging.Charge(charge)
+            self.add_rows(charging.PAIRS, charging.NEXT)
         self.paused = None
         self._resumes = None  # the id of the session to be resumed
         self.car = car
@@ -81,6 +79,7 @@ class Session(SessionEngine):
         except EvccError:
             self.contract = None
         self.wants_contract = want_contract or (self.contract is None and emaid is None)
+        self.service = INSTALLATION  # of the certificate services the one that is wanted
         self.services: list = []  # selected at this station: [(ServiceID, ParameterSetID or None)]
         self.challenge = b""
         self.authorization_sent = False  # the challenge of this session is answered
@@ -166,7 +165,7 @@ def _build_service_detail(session) -> tuple:
 
 
 def _read_service_detail(session, body: dict, message: dict) -> str:
-    parameter_set = messages.installation_parameter_set(body)
+    parameter_set = messages.parameter_set(body, session.service)
     if parameter_set is None:
         return _pay_with_stored_contract(session)
     session.services.append((messages.CERTIFICATE_SERVICE, parameter_set))
@@ -179,7 +178,7 @@ def _pay_with_stored_contract(session, why: str = "") -> str:
     if session.contract is None:
         raise SessionError(why or "no-contract")
     if session.wants_contract:
-        session.emit("unavailable", why or "no contract certificate service")
+        session.emit("unavailable", why or "no certificate service: " + session.service)
         session.wants_contract = False
     return "pay"
 
@@ -189,7 +188,7 @@ def _build_payment_selection(session) -> tuple:
 
 
 def _read_payment_selection(session, body: dict, message: dict) -> str:
-    return "install" if session.wants_contract else "pay"
+    return session.service if session.wants_contract else "pay"
 
 
 def _build_installation(session) -> tuple:
@@ -220,7 +219,7 @@ def _installed(session, contract) -> str:
     return "pay"
 
 
-def _build_payment_details(session) -> tuple:
+def build_payment_details(session) -> tuple:
     emaid = session.contract.emaid
     try:
         chain = session.car.contracts.chain(emaid)
@@ -300,7 +299,7 @@ PAIRS = {
     SERVICE_DETAIL: Pair(5000, _build_service_detail, _read_service_detail),
     PAYMENT_SERVICE_SELECTION: Pair(2000, _build_payment_selection, _read_payment_selection),
     CERTIFICATE_INSTALLATION: Pair(5000, _build_installation, _read_installation),
-    PAYMENT_DETAILS: Pair(5000, _build_payment_details, _read_payment_details, DETAILS_OK),
+    PAYMENT_DETAILS: Pair(5000, build_payment_details, _read_payment_details, DETAILS_OK),
     AUTHORIZATION: Pair(2000, _build_authorization, _read_authorization),
     SESSION_STOP: Pair(2000, _build_session_stop, _read_session_stop),
 }
@@ -316,7 +315,7 @@ NEXT = {
     (SERVICE_DETAIL, "install"): PAYMENT_SERVICE_SELECTION,
     (SERVICE_DETAIL, "pay"): PAYMENT_SERVICE_SELECTION,
     (SERVICE_DETAIL, "unable"): SESSION_STOP,
-    (PAYMENT_SERVICE_SELECTION, "install"): CERTIFICATE_INSTALLATION,
+    (PAYMENT_SERVICE_SELECTION, INSTALLATION): CERTIFICATE_INSTALLATION,
     (PAYMENT_SERVICE_SELECTION, "pay"): PAYMENT_DETAILS,
     (PAYMENT_SERVICE_SELECTION, "unable"): SESSION_STOP,
     (CERTIFICATE_INSTALLATION, "pay"): PAYMENT_DETAILS,

@@ -32,12 +32,13 @@ becomes a `Fetch`. Raises Refusal."""
 
 
 class Refusal(Exception):
-    """A request that is not granted. code: the ResponseCode for the vehicle. The text is for the
-    station's own log."""
+    """A request that is not granted. code: the ResponseCode for the vehicle; elements: more ones
+    of the response. The text is for the station's own log."""
 
-    def __init__(self, code: str, reason: str) -> None:
+    def __init__(self, code: str, reason: str, elements: Body | None = None) -> None:
         super().__init__(f"{code}: {reason}")
         self.code = code
+        self.elements = elements or {}
 
 
 class SeccEngine:
@@ -130,7 +131,9 @@ class SeccEngine:
     def refuse(self, pair: str, refusal: Refusal, request: Body, now_ms: int) -> list[bytes]:
         """The frame of a negative response, if the edition has one; the session ends."""
         body = self.negative(pair, refusal.code, request)
-        frames = [] if body is None else self._respond(pair, body, now_ms)
+        frames = []
+        if body is not None:
+            frames = self._respond(pair, {**body, **refusal.elements}, now_ms)
         self.close(str(refusal))
         return frames
 

@@ -110,7 +110,8 @@ def _relay(response: bytes, pair: str, session_id: bytes) -> bytes:
     code = body["ResponseCode"]
     if code != "OK":
         known = code if code in allowed_codes(pair) else "FAILED"
-        raise Refusal(known, "the operator answered " + code)
+        elements = {name: body[name] for name in ("RetryCounter",) if name in body}
+        raise Refusal(known, "the operator answered " + code, elements)
     return relayed
 
 
