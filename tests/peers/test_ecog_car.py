@@ -3,11 +3,12 @@ token, gets a contract from our pools, pays with it and charges."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -15,17 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
-from evcc import sdp
 from fixtures.backend import Backend, Clock
 from fixtures.ecog import Ecog
 from fixtures.ecog_ends import ENDED, Pki, ecog_car
 from fixtures.namespaces import Cable
 from plugvault.contract.data import ContractData
 from plugvault.ecosystem import Ecosystem
-from plugvault.interfaces import link_local
-from plugvault.station import Offer, Station
-from plugvault.station.discovery import Discovery
-from plugvault.tls import Identity, StationTls
 
 
 def opened(data: ContractData, key: ec.EllipticCurvePrivateKey) -> ec.EllipticCurvePrivateKey:
@@ -59,39 +55,33 @@ def equip(backend: Backend, folder: Path) -> str:
     return data.emaid
 
 
-@contextmanager
-def our_station(world: Ecosystem, interface: str) -> Iterator[Station]:
-    """The CPO's station on an interface, with SDP."""
-    leaf = world.station
-    identity = Identity(leaf.certificate, leaf.subs, world.v2g_root, leaf.key.sign_digest)
-    local = link_local(interface)
-    station = Station(
-        Offer(),
-        [world.mo_root, world.v2g_root],
-        world.cpo.fetch_contract,
-        host=local.scoped,
-        tls=StationTls([identity]),
-    )
+class OurStation:
+    """`plugvault station` on an interface, for one session."""
 
-    async def serve(stop: asyncio.Event, started: threading.Event) -> None:
-        await station.start()
-        discovery = Discovery(local, {sdp.TLS: station.port})
-        await discovery.start()
-        started.set()
-        await stop.wait()
-        discovery.close()
-        await station.close()
+    def __init__(self, interface: str, world: Path) -> None:
+        options = ["--interface", interface, "--data", world, "--once", "--json"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "plugvault.cli.app", "station", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        self.events = [json.loads(self._process.stdout.readline() or "{}")]
+        assert self.events[0].get("event") == "ready", self.end()
 
-    loop, stop, started = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve(stop, started)))
-    thread.start()
-    assert started.wait(20)
-    try:
-        yield station
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    def end(self) -> tuple[int, str]:
+        """(its exit status, its stderr) when it has ended; all its events are in `events`."""
+        out, errors = self._process.communicate(timeout=60)
+        self.events += map(json.loads, out.splitlines())
+        return self._process.returncode, errors
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def said(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == name]
 
 
 CHARGING = {
@@ -106,14 +96,19 @@ def test_ecogs_car_installs_pays_and_charges(
     ecog: Ecog, cable: Cable, softhsm: Path, tmp_path: Path, energy: str
 ) -> None:
     clock, folder = Clock(), tmp_path / "ecog"
-    with cable.station.entered(), ExitStack() as stack:
-        world = stack.enter_context(Ecosystem(tmp_path / "world", softhsm, clock=clock))
+    with Ecosystem(tmp_path / "world", softhsm, clock=clock) as world:
         emaid = equip(Backend(world, clock), folder)
-        station = stack.enter_context(our_station(world, cable.station.interface))
+    with ExitStack() as stack:
+        with cable.station.entered():
+            station = OurStation(cable.station.interface, tmp_path / "world")
+        stack.callback(station.kill)
         car = stack.enter_context(ecog_car(ecog, cable.car, folder, **CHARGING[energy]))
         status = car.wait()
+        ended = station.end()
     states = car.states()
     assert (states[5], states[7]) == ("CertificateInstallation", "Authorization"), states
-    assert [record.emaid for record in station.records] == [emaid]
     assert states[-1] == "SessionStop", car.log[-3000:]
     assert (status, ENDED in car.log) == (0, True), car.log[-3000:]
+    assert [event["emaid"] for event in station.said("authorized")] == [emaid]
+    assert len(station.said("charged")) == 1
+    assert ended == (0, "")
