@@ -84,7 +84,7 @@ def test_a_client_that_never_completes_its_handshake_is_dropped(
     ] * 2
 
 
-def test_a_slow_drip_handshake_is_dropped(world: World, station_tls: StationTls) -> None:
+def test_slow_drip_sender_times_out(world: World, station_tls: StationTls) -> None:
     from_server, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     hello = TlsClient().context.wrap_bio(from_server, to_server)
     with pytest.raises(ssl.SSLWantReadError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
 import ssl
@@ -106,7 +107,7 @@ def test_bytes_that_are_no_tls_end_the_handshake(station_tls: StationTls) -> Non
     assert caught.value.reason == "handshake"
 
 
-def test_a_connection_cannot_be_resumed_or_renegotiated(station_tls: StationTls) -> None:
+def test_a_connection_cannot_be_resumed(station_tls: StationTls) -> None:
     client = TlsClient()
     first, _ = client.handshake(station_tls)
     assert not first.session.has_ticket
@@ -121,6 +122,41 @@ def test_a_connection_cannot_be_resumed_or_renegotiated(station_tls: StationTls)
         from_server.write(connection.take())
     again.do_handshake()
     assert not again.session_reused
+
+
+def test_a_client_cannot_renegotiate(today: World, cpo_key: TokenKey) -> None:
+    signed: list[bytes] = []
+
+    def sign(digest: bytes) -> bytes:
+        signed.append(digest)
+        return cpo_key.sign_digest(digest)
+
+    leaf = station_leaf(today, cpo_key)
+    tls = StationTls([Identity(leaf.der, tuple(leaf.chain[1:]), today.v2g_root.der, sign)])
+    tls_client = TlsClient()
+    client, connection = tls_client.handshake(tls)
+    before = len(signed)
+    head = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)  # then comes the SSL
+    ssl_pointer = ctypes.c_void_p.from_address(id(client._sslobj) + head)
+    assert openssl._library().SSL_renegotiate(ssl_pointer) == 1
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    connection.feed(tls_client.to_server.read())
+    assert connection.read(10) is None
+    assert len(connection.take()) < 100  # an alert, no ServerHello
+    assert len(signed) == before
+
+
+def test_a_token_signs_only_digests_of_sha_256(station_tls: StationTls) -> None:
+    for algorithms in (b"ECDSA+SHA512:ECDSA+SHA256", b"ECDSA+SHA384:ECDSA+SHA256"):
+        client = TlsClient()
+        client.set_signature_algorithms(algorithms)
+        client.handshake(station_tls)
+    client = TlsClient()
+    client.set_signature_algorithms(b"ECDSA+SHA512")
+    with pytest.raises(TlsError) as caught:
+        client.handshake(station_tls)
+    assert caught.value.reason == "handshake"
 
 
 # -- the key ------------------------------------------------------------------------------------
@@ -213,10 +249,25 @@ def test_a_python_with_openssl_inside_gets_a_clear_error(
     assert caught.value.reason == "library"
 
 
-def test_errors_of_a_token_library_are_not_taken_for_ssls(today: World) -> None:
-    openssl._library().d2i_X509(None, None, 0)  # leaves an error in this thread's queue
+def test_errors_of_a_token_library_are_not_taken_for_ssls(
+    today: World, station_tls: StationTls
+) -> None:
+    library, garbage = openssl._library(), ctypes.c_char_p(b"no certificate")
+
+    def leave_an_error() -> None:
+        """As SoftHSM does in the queue of the thread that initialises it."""
+        library.d2i_X509(None, ctypes.byref(garbage), 14)
+        assert library.ERR_peek_error() != 0
+
+    leave_an_error()
     openssl.clear_errors()
+    assert library.ERR_peek_error() == 0
     ssl.create_default_context(cadata=today.v2g_root.der)
+    _, connection = TlsClient().handshake(station_tls)
+    leave_an_error()
+    assert connection.read(10) is None
+    leave_an_error()
+    connection.write(b"response")
 
 
 # -- trusted_ca_keys ----------------------------------------------------------------------------
