@@ -101,13 +101,16 @@ class VaultBridge:
 
     def _forward(self) -> None:
         while True:
+            delay = _REDIAL
             with self._service, contextlib.suppress(OSError, LinkError):
                 while data := self._service.recv(_PIECE):
+                    delay = 0.0  # the module goes on at once, and its bytes must find a service
                     if why := _refusal(data):
                         self._tell(f"the vault service refuses the module: {why}")
                     self._endpoint.send(VAULT, data)
             is_told = False
-            while not self._closing.wait(_REDIAL):
+            while not self._closing.wait(delay):
+                delay = _REDIAL
                 try:
                     self._service = _connect(self._path)
                     break
