@@ -72,9 +72,9 @@ class StationTls:
     def _context(self, identity: Identity) -> ssl.SSLContext:
         openssl.clear_errors()
         context = _tls12(ssl.PROTOCOL_TLS_SERVER)
-        # A renegotiation would sign outside of `Connection.handshake`; a ticket resumes a session,
-        # and a resumed one shows the client no certificate.
-        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+        # A ticket resumes a session, and a resumed one shows the client no certificate. OpenSSL 3
+        # itself refuses a client's renegotiation.
+        context.options |= ssl.OP_NO_TICKET
         context.set_ecdh_curve("prime256v1")
         openssl.restrict(context)
         openssl.use_key(context, (identity.leaf, *identity.subs), _reporting(identity.sign))
