@@ -70,6 +70,14 @@ def test_a_connection_has_its_bytes_in_order_between_its_start_and_its_end(tmp_p
         assert acknowledged == following.get(other, 0)
 
 
+def test_addresses_of_two_families_are_written_as_ipv6(tmp_path: Path) -> None:
+    with Capture(tmp_path / "c.pcapng") as capture:
+        capture.datagram(("127.0.0.1", 1), STATION, b"x")
+        capture.connection(("127.0.0.1", 51000), STATION).wire("out", b"request")
+    found = segments(tmp_path / "c.pcapng")
+    assert [data for _, _, _, _, data in found if data] == [b"request"]
+
+
 def test_the_end_that_sends_first_has_opened_the_connection(tmp_path: Path) -> None:
     with Capture(tmp_path / "c.pcapng") as capture:
         capture.connection(STATION, CAR).wire("in", b"request")

@@ -393,6 +393,16 @@ def test_a_capture_that_begins_later_knows_the_car_by_its_requests(
     assert "session 1: order of the requests" in of(report, OK)
 
 
+def test_a_capture_that_begins_inside_a_message_is_read_from_the_next_one(
+    frames: list[Frame], scope: Scope
+) -> None:
+    start = next(at for at, frame in enumerate(frames) if len(frame.data) == 1500)
+    report = inspect(pcap(frames[start + 1 :]), scope)
+    assert names(report) == NAMES[12:]
+    problem = detail(report, "session 1: every byte is there and readable")
+    assert "bytes that are no V2GTP" in problem
+
+
 def test_ports_that_are_used_again_are_another_session(frames: list[Frame], scope: Scope) -> None:
     again = [Frame(frame.time + 10**12, frame.link, frame.data) for frame in frames]
     report = inspect(pcap(frames + again), scope)

@@ -55,7 +55,7 @@ def udp(source: Endpoint, destination: Endpoint, data: bytes) -> bytes:
 def _packet(source: bytes, destination: bytes, protocol: int, segment: bytes, at: int) -> bytes:
     """at: the place of the checksum in the segment."""
     if len(source) != len(destination):
-        raise ValueError("one address of IPv4 and one of IPv6")
+        source, destination = _mapped(source), _mapped(destination)
     pseudo = source + destination + struct.pack(">II", len(segment), protocol)
     total = checksum(pseudo + segment) or 0xFFFF  # 0 would mean "no checksum" in UDP
     segment = segment[:at] + total.to_bytes(2, "big") + segment[at + 2 :]
@@ -65,6 +65,11 @@ def _packet(source: bytes, destination: bytes, protocol: int, segment: bytes, at
     head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0x4000, _HOPS, protocol, 0)
     head += source + destination
     return head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + segment
+
+
+def _mapped(address: bytes) -> bytes:
+    """An IPv4 address as one of IPv6, for the other end's sake."""
+    return bytes(10) + b"\xff\xff" + address if len(address) == 4 else address
 
 
 def checksum(data: bytes) -> int:

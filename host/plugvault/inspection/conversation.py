@@ -22,6 +22,7 @@ SPOKEN = 100_000  # messages of one direction that are kept
 LONGEST = 1 << 20  # bytes of one V2GTP message; a longer length is no header
 DATAGRAMS = 10_000
 _VERSION = b"\x01\xfe"
+_EARLY = 64  # segments in which a V2GTP message has to begin
 _KEY_DATAGRAM = b"CLIENT_RANDOM "  # some tools send the keys of TLS over UDP
 
 
@@ -140,7 +141,8 @@ def _conversation(
 
 
 def _is_v2gtp(chunks: list[Chunk]) -> bool:
-    return any(chunk.data[:2] == _VERSION for chunk in chunks[:4])
+    """Whether a message begins early, though the capture may begin inside another one."""
+    return any(chunk.data[:2] == _VERSION for chunk in chunks[:_EARLY])
 
 
 def _is_station(
