@@ -36,4 +36,11 @@ def test_other_versions_and_payload_types_are_refused():
     raises(V2gtpError, "version", v2gtp.PayloadReader().feed, bytes.fromhex("02fd800100000000"))
     raises(V2gtpError, "version", v2gtp.PayloadReader().feed, bytes.fromhex("01ff800100000000"))
     raises(V2gtpError, "payload-type", v2gtp.PayloadReader().feed, v2gtp.encode(b"", 0x9000))
-    raises(V2gtpError, "payload-type", v2gtp.PayloadReader().feed, v2gtp.encode(b"", 0x8002))
+    for number in (0x8002, 0x8003, 0x8004):
+        try:
+            v2gtp.PayloadReader().feed(v2gtp.encode(b"", number))
+        except V2gtpError as error:
+            assert error.reason == "payload-type"
+            assert "%04x, ISO 15118-20: not supported (yet)" % number in str(error)
+        else:
+            raise AssertionError(number)

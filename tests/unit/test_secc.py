@@ -518,7 +518,7 @@ def test_garbage_before_a_session_closes_without_an_answer(vehicle: Vehicle, dat
     ("data", "reason"),
     [
         (b"GET / HTTP/1.1\r\n", "version: 4745"),
-        (b"\x01\xfe\x80\x03\x00\x00\x00\x00", "ISO 15118-20 (AC), not supported (yet)"),
+        (b"\x01\xfe\x80\x03\x00\x00\x00\x00", "8003, ISO 15118-20: not supported (yet)"),
         (v2gtp.encode(b"\x80\x9a\x00\x00"), "DIN 70121: not supported (yet)"),
         (v2gtp.encode(exi.encode({"SessionSetupReq": {"EVCCID": bytes(6)}})), "is no request"),
     ],

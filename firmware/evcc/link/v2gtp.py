@@ -11,6 +11,7 @@ EXI = 0x8001
 HEADER_BYTES = 8
 LIMIT = 8192  # bytes of payload: real installation responses have 4416
 _VERSION = b"\x01\xfe"
+_EDITION_20 = (b"\x80\x02", b"\x80\x03", b"\x80\x04")  # its common messages, AC and DC
 
 
 class V2gtpError(EvccError):
@@ -67,7 +68,8 @@ class PayloadReader:
         if header[:2] != _VERSION:
             raise V2gtpError("version", header[:2].hex())
         if header[2:4] != b"\x80\x01":
-            raise V2gtpError("payload-type", header[2:4].hex())
+            edition = ", ISO 15118-20: not supported (yet)" if header[2:4] in _EDITION_20 else ""
+            raise V2gtpError("payload-type", header[2:4].hex() + edition)
         length = int.from_bytes(header[4:], "big")
         if length > self._limit:
             raise V2gtpError("too-long", str(length) + " bytes")

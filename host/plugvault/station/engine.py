@@ -98,7 +98,7 @@ class SeccEngine:
         try:
             requests = self._frames.feed(data)
         except v2gtp.V2gtpError as error:
-            return self.step(self._fail(_named(error), now_ms))
+            return self.step(self._fail(str(error), now_ms))
         if data and self.state == FETCHING:
             refusal = Refusal("FAILED_SequenceError", "a request before the last one is answered")
             return self.step(self.refuse(self.fetching, refusal, {}, now_ms))
@@ -216,11 +216,3 @@ class SeccEngine:
 
     def _report(self, direction: str, name: str, payload: bytes) -> None:
         self.emit(Message(direction, name, v2gtp.HEADER_BYTES + len(payload)))
-
-
-def _named(error: v2gtp.V2gtpError) -> str:
-    """The text of an error, with the name of a protocol that is not spoken here."""
-    known = ""
-    if error.reason == "payload-type":
-        known = protocols.of_payload(int(error.detail, 16))
-    return f"{error}: {known}, {protocols.LATER}" if known else str(error)
