@@ -28,7 +28,7 @@ SOAKED := tests/faults tests/board tests/peers tests/attacks/test_secrecy.py tes
 
 soak: sweeps releases ## all long tests; `make -k soak` goes on after a failure
 
-sweeps: ready ## the complete sweeps of the fault tests and of the token tests: about an hour
+sweeps: ready ## all points of the fault tests and of the token tests, an hour; the ports, three hours
 	@PLUGVAULT_SOAK=1 .venv/bin/pytest -n 2 --dist loadgroup -rP $(SOAKED) $(ARGS)
 
 releases: ready ## make demo and make test on the other releases of Debian; needs root
