@@ -116,6 +116,7 @@ BELOW = {
         "store",
         "cryptoki",
         "tokens",
+        "tls",
     },
 }
 TOP = {"cli", "pytest_plugin", "demo"}  # these put the world together; nothing below imports them

@@ -145,11 +145,12 @@ class BoardMaker:
             Offer(evseid=EVSE),
             self._world.cpo.roots(),
             self._world.cpo.fetch_contract,
-            insecure_contract=True,  # the station is in this process
+            tls=self._world.station_tls(),
         )
+        roots = [self._world.v2g_root]
         with station.in_thread() as address:
             events = self._bench.charge(
-                *address, want_contract=want_contract, emaid=emaid, insecure_contract=True
+                *address, want_contract=want_contract, emaid=emaid, roots=roots
             )
             for record in station.records:
                 events.append(("billed", record.emaid))

@@ -89,6 +89,7 @@ class Walkthrough:
         self._step: Step | None = None
         self._stack = ExitStack()
         self._log: list[str] = []
+        self._station_checks: list[str] = []  # of the latest session: the station, and its TLS
 
     def run(self) -> None:
         """Run all steps. Raises the error of a step, DemoError for a wrong claim."""
@@ -250,11 +251,12 @@ class Walkthrough:
             self.world.cpo.roots(),
             self._fetch_contract,
             observe=self._observe_station,
-            insecure_contract=True,  # on the loopback of this computer
+            tls=self.world.station_tls(),
         )
         self.address = self._stack.enter_context(self.station.in_thread())
         with self._new_step("station", "Plugged in: installed live, and authorized") as step:
-            events = self.car.charge(*self.address, want_contract=True, insecure_contract=True)
+            events = self._charge(want_contract=True)
+            step.check(f"TLS 1.2 to {self._station_checks[-1]}", len(self._station_checks) == 2)
             self._check_installed(step, events, emaid)
             self._check_authorized(step, events, emaid)
             step.result = f"{emaid} installed in the session, then authorized and billed"
@@ -297,7 +299,7 @@ class Walkthrough:
                 self.maker.choose_contract(emaid)
                 step.move("maker", "car", f"choose {emaid}", len(emaid), self._line)
                 billed = len(self.station.records)
-                events = self.car.charge(*self.address, insecure_contract=True)
+                events = self._charge()
                 self._check_authorized(step, events, emaid)
                 step.check("one session billed", len(self.station.records) == billed + 1)
 
@@ -350,7 +352,7 @@ class Walkthrough:
             f"car, {self.link} link (framing included)": traffic["wire"],
             "  of it: charging session": traffic["session"],
             "  of it: telematics": traffic["telematics"],
-            "station, V2GTP over TCP": self._station_bytes,
+            "station, V2GTP over TLS": self._station_bytes,
             "pools, OPCP over HTTP (bodies)": self._http_bytes,
         }
         return [
@@ -383,6 +385,13 @@ class Walkthrough:
                 yield step
             finally:
                 self._step = None
+
+    def _charge(self, want_contract: bool = False) -> list[tuple[str, str]]:
+        """A session over TLS, which this computer does for the module."""
+        self._station_checks.clear()
+        return self.car.charge(
+            *self.address, want_contract=want_contract, roots=[self.world.v2g_root]
+        )
 
     def _check_installed(self, step: Step, events: Sequence[tuple[str, str]], emaid: str) -> None:
         passed = [text for name, text in events if name == "check"]
@@ -428,6 +437,8 @@ class Walkthrough:
     def _observe_car(self, channel: str, text: str) -> None:
         if channel == "log":
             self._log.append(text)
+        if channel == "station":
+            self._station_checks.append(text)
 
     def _observe_station(self, direction: str, name: str, size: int, milliseconds: float) -> None:
         ends = ("car", "station") if direction == "in" else ("station", "car")

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import httpx
+
 from plugvault.contexts import Startable
 from plugvault.ecosystem import assembly, background, server
 from plugvault.ecosystem.authorities import LABELS, AnyKey, Authorities, Leaf
@@ -34,6 +36,7 @@ from plugvault.roles.mo import Operator
 from plugvault.roles.oem import VehicleMaker
 from plugvault.roles.revocation import Responders
 from plugvault.store import SqlStore
+from plugvault.tls import Identity, Staple, StationTls
 from plugvault.tokens import TokenKey
 from plugvault.tokens.selection import TokenConfiguration
 
@@ -104,6 +107,21 @@ class Ecosystem(Startable):
     def client(self, role: str) -> OpcpClient:
         """A new client with the role's credentials; it is closed with the ecosystem."""
         return self._stack.enter_context(OpcpClient(self.url, self.credentials(role)))
+
+    def station_tls(self) -> StationTls:
+        """TLS for a charging station: the key stays in the CPO's token, and the pools' OCSP answer
+        is stapled. It ends with the ecosystem. Raises TlsError."""
+        leaf = self.station
+
+        def ask(request: bytes) -> bytes:
+            headers = {"content-type": "application/ocsp-request"}
+            answer = httpx.post(f"{self.url}/ocsp", content=request, headers=headers)
+            return answer.raise_for_status().content
+
+        staple = Staple(leaf.certificate, leaf.subs[0], ask, self._clock)
+        self._stack.enter_context(staple)
+        sign = leaf.key.sign_digest
+        return StationTls([Identity(leaf.certificate, leaf.subs, self.v2g_root, sign, staple)])
 
     def deliver(self) -> None:
         """Deliver events to webhooks and clean the pools from now on, in a thread. Without it

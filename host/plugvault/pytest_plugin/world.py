@@ -42,7 +42,8 @@ class PlugAndCharge(Startable):
         self._make_car()
         roots = self.ecosystem.cpo.roots()
         fetch = self.ecosystem.cpo.fetch_contract
-        self.station = Station(Offer(evseid=EVSE), roots, fetch, insecure_contract=True)
+        tls = self.ecosystem.station_tls()
+        self.station = Station(Offer(evseid=EVSE), roots, fetch, tls=tls)
         self.address = self._stack.enter_context(self.station.in_thread())
 
     def contract(self) -> str:
@@ -53,7 +54,8 @@ class PlugAndCharge(Startable):
         """One session at the station; the EMAID it bills, "" if it authorizes none.
         want_contract: the car asks for its contract first, as a car without one does."""
         billed = len(self.station.records)
-        self.car.charge(*self.address, want_contract=want_contract, insecure_contract=True)
+        roots = [self.ecosystem.v2g_root]
+        self.car.charge(*self.address, want_contract=want_contract, roots=roots)
         return "".join(record.emaid for record in self.station.records[billed:])
 
     def _make_car(self) -> None:
