@@ -226,13 +226,13 @@ class Module:
     def _plug(self, request: dict) -> dict:
         if self._session is not None:
             return {"error": "a session is running"}
-        if not self._begin(request, request.get("secure") is True):
+        if not self._begin(self._new_session(request, request.get("secure") is True)):
             return {"error": "the bench reads no frames of the session"}
         self._number += 1
         return {"session": self._number}
 
-    def _begin(self, request: dict, secure: bool) -> bool:
-        """Start a session; False: its first frame found no room."""
+    def _new_session(self, request: dict, secure: bool) -> Session:
+        """The session that a "plug" asks for, not yet started. Raises: EvccError."""
         emaid = request.get("emaid")
         session = Session(
             self._car,
@@ -250,6 +250,10 @@ class Module:
         session.time_factor = time_factor(request)
         if request.get("resume"):
             session.resume(self._paused)
+        return session
+
+    def _begin(self, session: Session) -> bool:
+        """Start a session; False: its first frame found no room."""
         if not self._send_frames(session.start(self._line.ticks_ms())):
             return False
         self._session = session

@@ -12,7 +12,6 @@ The link is served meanwhile: one loop waits for both. A computer's: no board's 
 
 from evcc import station
 from evcc.errors import EvccError, text_of
-from evcc.ids import parse_emaid
 from evcc.link.mux import SESSION
 from evcc.module import Module, time_factor
 from evcc.session_engine import APP_PROTOCOL, SESSION_SETUP, START
@@ -99,8 +98,7 @@ class NetworkedModule(Module):
             return {"error": "a session is running"}
         if request.get("network") is not True or self._session is not None:
             return Module._plug(self, request)
-        if request.get("emaid") is not None:
-            parse_emaid(str(request["emaid"]))  # raises now, not when the station is found
+        self._new_session(request, False)  # wrong wishes are refused now, not at the station
         settings = self._settings["network"]
         car = self._car
         now = car.time.now() if car.time.source() else None
@@ -155,7 +153,7 @@ class NetworkedModule(Module):
         self._event("secured", text, self._number)
 
     def _opened(self, secure: bool) -> None:
-        self._begin(self._wishes, secure)
+        self._begin(self._new_session(self._wishes, secure))
 
     def _arrived(self, data: bytes) -> None:
         self._guarded(SESSION, data)

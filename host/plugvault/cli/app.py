@@ -33,6 +33,7 @@ COMMANDS = {
     "requests": ("plugvault.cli.requests", "requests", "carry out files of HTTP requests"),
     "sandbox": ("plugvault.cli.sandbox", "sandbox", "run the whole ecosystem on one port"),
     "station": ("plugvault.cli.station", "station", "run a charging station for any vehicle"),
+    "vehicle": ("plugvault.cli.vehicle", "vehicle", "plug a vehicle into a charging station"),
     "vault": ("plugvault.cli.vault", "app", "list, test and prepare tokens"),
     "inspect": ("plugvault.cli.inspect", "inspect", "explain files, and check them"),
 }

@@ -256,9 +256,10 @@ class Walkthrough:
         self.address = self._stack.enter_context(self.station.in_thread())
         with self._new_step("station", "Plugged in: installed live, and authorized") as step:
             events = self._charge(want_contract=True)
-            step.check(f"TLS 1.2 to {self._station_checks[-1]}", len(self._station_checks) == 2)
             self._check_installed(step, events, emaid)
             self._check_authorized(step, events, emaid)
+            checks = self._station_checks
+            step.check(f"it was TLS 1.2, with {''.join(checks[1:])}", len(checks) == 2, checks)
             step.result = f"{emaid} installed in the session, then authorized and billed"
 
     def _install_over_the_air(self) -> str:

@@ -1,0 +1,138 @@
+"""`plugvault vehicle`: the car's module, its keys in a token, at a real charging station.
+
+options.py   the options of the command, and their checks
+garage.py    the vehicle: its token, its maker, its contract
+view.py      what is shown
+"""
+
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from evcc.errors import EvccError
+from plugvault import runtimes
+from plugvault.capture.trace import convert
+from plugvault.cli.folders import stoppable
+from plugvault.cli.options import options_from
+from plugvault.cli.vehicle import garage
+from plugvault.cli.vehicle.options import Options, RuntimeName
+from plugvault.cli.vehicle.view import JsonView, TerminalView, View
+from plugvault.demo.record import DemoError
+from plugvault.demo.walkthrough import choose_runtime
+from plugvault.interfaces import LinkLocal, wait
+from plugvault.runtimes import Runtime
+
+__all__ = ["vehicle"]
+
+_SHOWN = 5.0  # seconds
+
+
+@options_from(Options)
+def vehicle(options: Options) -> None:
+    """Plug a vehicle (EVCC) into a charging station of ISO 15118-2, for one session.
+
+    The module finds the station by SDP, checks its TLS certificate, and goes through the session:
+    it installs a contract when it has none, and authorizes with it. Every key of the vehicle is in
+    a token.
+
+    The vehicle is made by the maker of an ecosystem: of a running sandbox (--sandbox), of the
+    folder of one (--data), or of a new one. It gets a contract there; at a --sandbox with
+    credentials only with those of an operator in PLUGVAULT_MO_CLIENT_ID and
+    PLUGVAULT_MO_CLIENT_SECRET. --keep makes it the same vehicle in the next session.
+
+    A station of a PKI that the ecosystem does not know needs --trust with its V2G root.
+
+    With --json each event is a line: {"event": "ready", "pcid", "runtime", "address", "contract"},
+    {"event": "station" | "secured" | "check" | "installed" | "rejected" | "authorized" | "charged"
+    | "failed" | … | "log", "text"}, and {"event": "over", "ok", "authorized", "reason", "log"}.
+
+    Exits 0 when the session was authorized and ended well, 1 when not, 2 for wrong options.
+    """
+    options.network(None)
+    console = Console(stderr=options.as_json, highlight=False)
+    view: View = JsonView(sys.stdout)
+    if not options.as_json:
+        view = TerminalView(console, options.verbose, options.warning)
+    with ExitStack() as stack:
+        stack.enter_context(stoppable())
+        try:
+            ok = _run(stack, options, view, console)
+        except (EvccError, DemoError, OSError, ValueError) as error:
+            console.print(f"The vehicle does not charge: {error}", style="red", soft_wrap=True)
+            raise typer.Exit(1) from error
+    raise typer.Exit(0 if ok else 1)
+
+
+def _run(stack: ExitStack, options: Options, view: View, console: Console) -> bool:
+    """One session. Whether it was authorized and ended well."""
+    runtime = _runtime(options.runtime)
+    local = wait(options.interface)
+    trace = None
+    if options.pcap is not None:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-"))
+        trace = Path(folder) / "trace"
+        stack.callback(_capture, trace, options.pcap, local, console)
+    is_plugged, closed = False, threading.Event()
+
+    def observe(channel: str, text: str) -> None:
+        if is_plugged:
+            name, _, rest = text.partition(" ") if channel == "event" else (channel, "", text)
+            view.observe(channel, name, rest)
+            if name == "closed":
+                closed.set()
+
+    with console.status("Starting"):
+        parked = garage.park(stack, options, runtime, trace, observe)
+    view.ready(
+        {
+            "pcid": parked.pcid,
+            "runtime": f"{runtime.name} {runtime.version}",
+            "address": local.scoped,
+            "contract": parked.contract,
+        }
+    )
+    is_plugged = True
+    wishes: dict[str, Any] = {"charge": {"mode": options.charge.value}} if options.charge else {}
+    events = parked.car.find_and_charge(
+        options.install, options.emaid, insecure_contract=options.insecure_contract, **wishes
+    )
+    closed.wait(_SHOWN)  # the last event is shown a little later than the session's end
+    is_plugged = False
+    facts = _outcome(events)
+    view.over({**facts, "log": parked.car.bench.log[-10:]})
+    return bool(facts["ok"])
+
+
+def _runtime(name: RuntimeName | None) -> Runtime:
+    """Raises: DemoError for an interpreter that is not here."""
+    if name in (None, RuntimeName.micropython, RuntimeName.cpython):
+        return choose_runtime(name.value if name else None)
+    runtime = runtimes.get(name.value)
+    if runtime is None:
+        raise DemoError(f"no interpreter {name.value!r} here: `plugvault doctor` says why")
+    return runtime
+
+
+def _outcome(events: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """authorized: the EMAID, or "". reason: of a failure, or ""."""
+    texts = dict(events)
+    reason = texts.get("failed", "")
+    authorized = texts.get("authorized", "")
+    return {"ok": bool(authorized) and not reason, "authorized": authorized, "reason": reason}
+
+
+def _capture(trace: Path, path: Path, local: LinkLocal, console: Console) -> None:
+    """The module's trace as a capture; a failure is told, and does not change the outcome."""
+    try:
+        if trace.exists():
+            ended = convert(trace, path, local.scoped.partition("%")[0])
+            console.print(f"captured in [cyan]{path}[/]; {ended or 'complete'}", soft_wrap=True)
+    except OSError as error:
+        console.print(f"no capture: {error}", style="red")

@@ -1,0 +1,204 @@
+"""The vehicle of `plugvault vehicle`: its token, its maker, and its contract.
+
+The maker is a role of an ecosystem: in a folder, which then runs in this process, or a running
+sandbox, over OPCP. A vehicle that is kept has its files in one folder:
+
+    vehicle.json   0600: its PCID and certificates, its token and the PIN
+    token/         its SoftHSM token, unless --config names another
+    car/           the module's configuration and contracts
+    maker/         the maker's telematics key, for a vehicle of a sandbox
+"""
+
+import json
+import os
+import secrets
+import ssl
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from evcc.errors import EvccError
+from plugvault.car import Car
+from plugvault.cli.folders import memory
+from plugvault.cli.vehicle.options import REGION, Options
+from plugvault.demo.walkthrough import COUNTRY, MAKER
+from plugvault.ecosystem import PROVIDER_V2G, WMI, Ecosystem
+from plugvault.ecosystem.folder import Folder, sandbox_lock, write
+from plugvault.roles.client import Credentials, OpcpClient
+from plugvault.roles.mo import Operator
+from plugvault.roles.oem import VehicleMaker
+from plugvault.runtimes import Runtime
+from plugvault.telematics import Maker
+from plugvault.tls import openssl
+from plugvault.tokens import TokenKey, VaultError, providers
+from plugvault.tokens.location import TokenLocation
+from plugvault.tokens.selection import TokenConfiguration, choose
+
+_FILE = "vehicle.json"
+
+
+class GarageError(EvccError):
+    """Options that lead to no vehicle."""
+
+    REASONS = ("folder", "trust")
+
+
+@dataclass(frozen=True)
+class World:
+    """The companies around the vehicle. operator: None where no contract can be made from here."""
+
+    key: TokenKey  # of the maker, for the telematics channel
+    maker: VehicleMaker
+    operator: Operator | None
+
+
+@dataclass
+class Vehicle:
+    """A vehicle that has left the factory. contract: the one that waits in the pool, or ""."""
+
+    car: Car
+    pcid: str
+    contract: str = ""
+
+
+def world(stack: ExitStack, options: Options, folder: Path) -> World:
+    """The ecosystem that the options name, until `stack` ends. Raises EvccError, OSError."""
+    if options.sandbox is None:
+        data = options.data or folder / "ecosystem"
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stack.enter_context(sandbox_lock(data))
+        ecosystem = stack.enter_context(Ecosystem(data))
+        return World(ecosystem.telematics_key, ecosystem.oem, ecosystem.mo)
+    if options.data is not None:
+        raise GarageError("folder", "one of --sandbox and --data")
+    token = Folder(folder / "maker").tokens(stack, "oem")["oem"]
+    openssl.clear_errors()
+    cafile = options.sandbox_trust
+    trust = ssl.create_default_context(cafile=cafile) if cafile else None
+    url = options.sandbox.rstrip("/")
+
+    def client(variable: str) -> OpcpClient:
+        name, secret = (os.environ.get(f"{variable}_{end}", "") for end in ("ID", "SECRET"))
+        credentials = Credentials(name, secret, url) if name else None
+        return stack.enter_context(OpcpClient(url, credentials, trust))
+
+    is_open = "PLUGVAULT_CLIENT_ID" not in os.environ  # then each role needs none
+    operator = None
+    if is_open or "PLUGVAULT_MO_CLIENT_ID" in os.environ:
+        operator = Operator(client("PLUGVAULT_MO_CLIENT"), PROVIDER_V2G)
+    return World(_telematics_key(token), VehicleMaker(client("PLUGVAULT_CLIENT")), operator)
+
+
+def _telematics_key(token: Any) -> TokenKey:
+    try:
+        key: TokenKey = token.key("telematics")
+    except VaultError as error:
+        if error.reason != "not-found":
+            raise
+        key = token.generate("telematics")
+    return key
+
+
+def folder_of(stack: ExitStack, options: Options) -> Path:
+    """The vehicle's folder. Raises OSError."""
+    if options.keep is None:
+        made = tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory())
+        return Path(stack.enter_context(made))
+    options.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return options.keep.resolve()
+
+
+def park(
+    stack: ExitStack,
+    options: Options,
+    runtime: Runtime,
+    trace: Path | None,
+    observe: Callable[[str, str], None],
+) -> Vehicle:
+    """The vehicle, running, until `stack` ends. Raises EvccError, OSError, ValueError."""
+    folder = folder_of(stack, options)
+    around = world(stack, options, folder)
+    car = Car(
+        runtime,
+        "serial",
+        folder / "car",
+        maker=around.key.point,
+        token=_token(folder, options),
+        vault="link" if runtime.name == "debian32" else None,  # tokens here have 64 bits
+        network=options.network(trace),
+        observe=observe,
+    )
+    stack.enter_context(car)
+    maker = car.maker(around.key)
+    maker.connect()
+    maker.set_time(int(time.time()))
+    vehicle = Vehicle(car, _provision(maker, around, options, folder))
+    if around.operator is not None and (options.install or not maker.contracts()):
+        vehicle.contract = around.operator.contract(vehicle.pcid)
+        around.maker.choose(vehicle.pcid, vehicle.contract)
+    return vehicle
+
+
+def _token(folder: Path, options: Options) -> TokenConfiguration:
+    """The token of --config, or a SoftHSM token of the vehicle's own. Raises: VaultError."""
+    selection = choose({}, options.config)
+    if selection.vault is not None:
+        return selection.vault
+    kept = _kept(folder)
+    if "location" in kept:
+        location = TokenLocation.from_json(kept["location"])
+    else:
+        kept["pin"] = secrets.token_hex(8)
+        location = providers.SOFTHSM.make(folder / "token", "car", kept["pin"])
+        kept["location"] = asdict(location)
+        _keep(folder, kept)
+    return TokenConfiguration(location, kept["pin"], selection.minimum_custody)
+
+
+def _provision(maker: Maker, around: World, options: Options, folder: Path) -> str:
+    """Its certificate, made when it is missing, and its trust anchors. The PCID."""
+    kept = _kept(folder)
+    status = maker.status()
+    if not status.certified:
+        pcid = WMI + "P" + "".join(secrets.choice("0123456789") for _ in range(13))
+        leaf, subs = around.maker.enrol(maker.csr(pcid, MAKER, COUNTRY))
+        around.maker.register(leaf, subs, around.maker.client.roots_by_kind().get("V2G", []))
+        kept.update(pcid=pcid, chain=[der.hex() for der in (leaf, *subs)])
+        _keep(folder, kept)
+    elif status.pcid != kept.get("pcid"):
+        raise GarageError("folder", f"the token's vehicle is {status.pcid}: name its own folder")
+    leaf, *subs = [bytes.fromhex(der) for der in kept["chain"]]
+    anchors = around.maker.anchors(REGION, leaf, subs)
+    maker.install_trust(REGION, list(dict.fromkeys([*anchors, *_trusted(options)])))
+    if not status.certified:
+        maker.install_certificate([leaf, *subs])
+    return str(kept["pcid"])
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    file = folder / _FILE
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return kept
+
+
+def _keep(folder: Path, kept: dict[str, Any]) -> None:
+    write(folder / _FILE, json.dumps(kept, indent=1, default=str).encode())
+
+
+def _trusted(options: Options) -> list[tuple[str, bytes]]:
+    """The roots of --trust, as anchors. Raises: GarageError, OSError."""
+    anchors = []
+    for file in options.trust or ():
+        try:
+            roots = x509.load_pem_x509_certificates(file.read_bytes())
+        except ValueError as error:
+            raise GarageError("trust", f"{file} has no certificates in PEM") from error
+        anchors += [("V2G", root.public_bytes(Encoding.DER)) for root in roots]
+    return anchors

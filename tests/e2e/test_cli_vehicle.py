@@ -1,0 +1,137 @@
+"""`plugvault vehicle` as a real process, at `plugvault station`, with one ecosystem for both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures.namespaces import Cable
+from fixtures.sandbox import Running
+from fixtures.station_process import StationProcess
+from plugvault import runtimes
+from plugvault.cli.app import main
+
+Json = dict[str, Any]
+NETWORK = "fd00:57a::"  # of the cable, for the two companies' ecosystem
+
+
+def drive(
+    *options: str | Path, command: Sequence[str] = (), **environment: str
+) -> tuple[int, list[Json]]:
+    """Exit status and events of one session."""
+    arguments = [sys.executable, "-m", "plugvault.cli.app", "vehicle", "--json"]
+    ended = subprocess.run(
+        [*command, *arguments, *map(str, options)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=200,
+        check=False,
+    )
+    return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+def texts(events: Sequence[Json], name: str) -> list[str]:
+    return [event["text"] for event in events if event["event"] == name]
+
+
+@pytest.fixture
+def sandbox(cable: Cable) -> Iterator[str]:
+    """The address of an ecosystem in open mode, at the station's end of the cable."""
+    for end, number in ((cable.car, 1), (cable.station, 2)):
+        address = (f"{NETWORK}{number}/64", "dev", end.interface, "nodad")
+        subprocess.run(["ip", "-n", end.name, "address", "add", *address], check=True)
+    with cable.station.entered():
+        running = Running("--open", "--port", "0", "--host", f"{NETWORK}2")
+    try:
+        port = running.said["url"].rpartition(":")[2].rstrip("/")
+        yield f"http://[{NETWORK}2]:{port}"
+    finally:
+        running.end()
+
+
+def test_a_vehicle_finds_a_station_installs_its_contract_and_charges(
+    cable: Cable, sandbox: str, tmp_path: Path
+) -> None:
+    at_station = ["--interface", cable.station.interface, "--sandbox", sandbox]
+    in_car = ["--interface", cable.car.interface, "--sandbox", sandbox, "--keep", tmp_path / "v"]
+    capture = tmp_path / "session.pcapng"
+    with StationProcess(*at_station, command=cable.station.command()) as station:
+        car = cable.car.command()
+        status, events = drive(*in_car, "--ocsp", "--pcap", capture, command=car)
+        assert status == 0, events
+        (emaid,) = texts(events, "installed")
+        assert texts(events, "authorized") == [emaid]
+        assert "%car0, port " in texts(events, "station")[0]
+        assert "revocation: " in texts(events, "secured")[0]
+        ready, over = events[0], events[-1]
+        assert ready["contract"] == emaid
+        assert (over["event"], over["ok"], over["authorized"]) == ("over", True, emaid)
+        assert "CLIENT_RANDOM" in Path(f"{capture}.keys").read_text()
+        # The same vehicle again: it has its contract, and charges with it.
+        status, events = drive(*in_car, "--charge", "DC", command=car)
+        assert status == 0, events
+        assert events[0]["pcid"] == ready["pcid"]
+        assert texts(events, "installed") == []
+        assert texts(events, "authorized") == [emaid]
+        assert texts(events, "charged") != []
+        assert station.end() == 0
+
+
+def test_a_station_of_another_pki_is_refused_unless_its_root_is_trusted(
+    cable: Cable, tmp_path: Path
+) -> None:
+    at_station = ["--interface", cable.station.interface, "--data", tmp_path / "station"]
+    in_car = ["--interface", cable.car.interface, "--keep", tmp_path / "vehicle"]
+    with StationProcess(*at_station, command=cable.station.command()) as station:
+        car = cable.car.command()
+        status, events = drive(*in_car, command=car)
+        assert status == 1
+        assert texts(events, "failed") == ["tls"]
+        assert events[-1]["ok"] is False
+        assert "tls: certificate: " in events[-1]["log"][-1]
+        status, events = drive(*in_car, "--trust", station.ready["v2g_root"], command=car)
+        assert texts(events, "secured") != []
+        assert status == 1  # that station's operator does not know this vehicle's contract
+        assert texts(events, "authorized") == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--station", "fe80::1"),
+        ("--station", "[::1]:0"),
+        ("--ocsp", "--tls", "none"),
+        ("--runtime", "quickjs"),
+    ],
+)
+def test_a_wrong_option_is_refused_at_once(
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main(["vehicle", "--interface", "lo", *options]))
+    assert ended.value.code == 2
+    assert options[0] in capsys.readouterr().err
+
+
+def test_an_interface_that_is_not_here_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main(["vehicle", "--interface", "nowhere7"]))
+    assert ended.value.code == 1
+    assert "nowhere7" in capsys.readouterr().out
+
+
+def test_a_port_without_a_station_ends_the_command(tmp_path: Path) -> None:
+    if runtimes.get("wheel") is None:
+        pytest.skip("no interpreter 'wheel' here; make says why")
+    options = ("--station", "[::1]:9", "--runtime", "wheel", "--keep", tmp_path / "vehicle")
+    status, events = drive("--interface", "lo", *options)
+    assert status == 1
+    assert texts(events, "failed") == ["unreachable"]
