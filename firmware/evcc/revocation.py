@@ -1,10 +1,11 @@
 """The revocation list: the certificates that the maker has told the car not to trust any more.
 
-A car asks no OCSP responder: at a charging station it has no connection to one, and a station can
-staple an answer only with TLS. So the maker, which can ask, sends the list over the authenticated
-channel: CPS, sub-CA and contract certificates, by issuer and serial number. A list says when it is
-out of date; after that no contract is installed before a new list arrives. Without a list no
-certificate is looked up, and the status says so.
+A car asks no OCSP responder: at a charging station it has no connection to one, and the answer
+that a station staples in TLS is about the station alone. So the maker, which can ask, sends the
+list over the authenticated channel: CPS, sub-CA and contract certificates, by issuer and serial
+number; a station's are looked up in it too. A list says when it is out of date; after that no
+contract is installed before a new list arrives. Without a list no certificate is looked up, and
+the status says so.
 """
 
 import hashlib

@@ -32,6 +32,7 @@ from plugvault.runtimes import Runtime
 __all__ = ["vehicle"]
 
 _SHOWN = 5.0  # seconds
+_LONGEST = 300.0  # seconds of a session
 
 
 @options_from(Options)
@@ -99,9 +100,15 @@ def _run(stack: ExitStack, options: Options, view: View, console: Console) -> bo
         }
     )
     is_plugged = True
-    wishes: dict[str, Any] = {"charge": {"mode": options.charge.value}} if options.charge else {}
+    wishes: dict[str, Any] = {"time_factor": options.timeouts}
+    if options.charge:
+        wishes["charge"] = {"mode": options.charge.value}
     events = parked.car.find_and_charge(
-        options.install, options.emaid, insecure_contract=options.insecure_contract, **wishes
+        options.install,
+        options.emaid,
+        _LONGEST * options.timeouts,
+        options.insecure_contract,
+        **wishes,
     )
     closed.wait(_SHOWN)  # the last event is shown a little later than the session's end
     is_plugged = False

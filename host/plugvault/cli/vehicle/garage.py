@@ -30,7 +30,7 @@ from plugvault.cli.folders import memory
 from plugvault.cli.vehicle.options import REGION, Options
 from plugvault.demo.walkthrough import COUNTRY, MAKER
 from plugvault.ecosystem import PROVIDER_V2G, WMI, Ecosystem
-from plugvault.ecosystem.folder import Folder, sandbox_lock, write
+from plugvault.ecosystem.folder import Folder, write
 from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.mo import Operator
 from plugvault.roles.oem import VehicleMaker
@@ -71,10 +71,7 @@ class Vehicle:
 def world(stack: ExitStack, options: Options, folder: Path) -> World:
     """The ecosystem that the options name, until `stack` ends. Raises EvccError, OSError."""
     if options.sandbox is None:
-        data = options.data or folder / "ecosystem"
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stack.enter_context(sandbox_lock(data))
-        ecosystem = stack.enter_context(Ecosystem(data))
+        ecosystem = stack.enter_context(Ecosystem(options.data or folder / "ecosystem"))
         return World(ecosystem.telematics_key, ecosystem.oem, ecosystem.mo)
     if options.data is not None:
         raise GarageError("folder", "one of --sandbox and --data")

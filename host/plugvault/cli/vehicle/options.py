@@ -70,7 +70,8 @@ class Options:
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Be a vehicle of the ecosystem in this folder, the one of `sandbox --data`.",
+            help="Be a vehicle of the ecosystem in this folder, the one of `sandbox --data`; a"
+            " station of this computer may use it, too.",
             metavar="FOLDER",
         ),
     ] = None
@@ -113,6 +114,15 @@ class Options:
         Mode | None,
         typer.Option(help="Charge for a moment after authorization, instead of a stop."),
     ] = None
+    timeouts: Annotated[
+        int,
+        typer.Option(
+            help="Multiply the vehicle's time-outs, for slow stations.",
+            min=1,
+            max=100,
+            metavar="FACTOR",
+        ),
+    ] = 1
     pcap: Annotated[
         Path | None,
         typer.Option(
