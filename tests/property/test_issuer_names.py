@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evcc import x509 as strict
 from evcc.iso15118_2.messages import distinguished_name
+from plugvault.pki import path
 from plugvault.pki.issuer_names import TOLERANCES, match, read
+from world import root
 
 Pairs = list[tuple[str, str]]
 Spelling = Callable[[Pairs], str]
@@ -189,6 +195,33 @@ def test_a_common_name_alone_is_part_of_its_roots_name(spelling: str):
 )
 def test_names_as_they_were_met(text: str, tolerances: set[str] | None):
     assert needed(text, Root(V2G)) == tolerances
+
+
+# -nameopt of `openssl x509`: what its output needs to be known again.
+OPENSSL = {
+    "": {"quotes"},  # because of the comma in the name
+    "compat": {"oneline"},
+    "RFC2253": set(),
+    "RFC2253,dump_all,dump_der": set(),
+    "lname,utf8": {"type-name", "unescaped"},
+    "oid,sep_comma_plus,utf8": {"unescaped"},
+    "sname,sep_semi_plus_space,utf8": {"semicolon", "unescaped"},
+}
+
+
+@pytest.mark.parametrize("option", OPENSSL)
+def test_a_name_as_openssl_prints_it_is_that_of_its_root(tmp_path: Path, option: str):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl on this machine")
+    issued = root("V2G Root/2", organisation="Söhne, Inc.")
+    file = tmp_path / "root.pem"
+    file.write_bytes(issued.cert.public_bytes(Encoding.PEM))
+    command = [openssl, "x509", "-noout", "-issuer", "-in", str(file)]
+    command += ["-nameopt", option] if option else []
+    printed = subprocess.run(command, capture_output=True, check=True).stdout
+    text = printed.decode().partition("issuer=")[2].strip()
+    assert needed(text, path.read(issued.der)) == OPENSSL[option]
 
 
 def test_a_slash_in_a_value_of_an_old_openssl_is_part_of_it():

@@ -22,7 +22,7 @@ from plugvault.pools.caller import (
     Caller,
 )
 from plugvault.pools.errors import PoolError
-from plugvault.pools.events import KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
+from plugvault.pools.events import ADMIN_EVENTS, KINDS, MO_EVENTS, OEM_EVENTS, ROOT_EVENTS
 from plugvault.pools.records import Delivery, Endpoint, Event
 from plugvault.pools.webhooks import EndpointChange
 from plugvault.store import SqlStore
@@ -190,6 +190,20 @@ def test_event_goes_to_the_enabled_subscribed_endpoints_of_its_audience(store: S
     event = tell(store)
     assert [delivery.event_id for delivery in of(store, wants)] == [event.event_id]
     assert [of(store, endpoint) for endpoint in other_endpoints] == [[]] * 4
+
+
+@pytest.mark.parametrize("kind", ADMIN_EVENTS)
+def test_an_event_for_administrators_reaches_nobody_else(store: SqlStore, kind: str):
+    administrator = Caller("admin", frozenset({ADMIN}), client_id="a")
+    for caller in (MAKER, OPERATOR, Caller("station", frozenset({CPO}))):
+        assert events.ADMINISTRATORS not in (events.audiences(caller) or ())
+    event = tell(store, kind, events.ADMINISTRATORS)
+    with store.read() as records:
+        of_admin = records.events.since(0, sorted(events.audiences(administrator) or ()), 10)
+    assert [event.event_id for event in of_admin] == [event.event_id]
+    for caller in (MAKER, administrator):
+        with pytest.raises(PoolError, match="is not an event"):
+            create(store, caller, [kind])
 
 
 def test_ids_of_events_are_uuids_that_begin_with_the_time(sqlite_store: SqlStore):

@@ -8,12 +8,13 @@ seconds for it, and its station waits 4.5 [ISO 15118-2:2014, 8.7.3].
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,20 @@ WARM, AT_ONE_STATION = 80, 8
 SLOWEST = {200: 1000.0, 1000: 4500.0}  # milliseconds
 
 
+def processor(*parents: int) -> float:
+    """Seconds of processor of these processes and their children so far."""
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            if int(file.parent.name) in parents or int(fields[1]) in parents:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def stations(server: Server, count: int) -> Iterator[list[tuple[str, int]]]:
-    """The addresses of so many stations."""
+def stations(server: Server, count: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+    """The process of so many stations, and their addresses."""
     url, role = server.report["url"], server.report["roles"]["CPO"]
     orders = {"url": url, "credentials": role, "stations": count}
     command = [sys.executable, HERE / "cars_at_once_stations.py"]
@@ -39,7 +51,8 @@ def stations(server: Server, count: int) -> Iterator[list[tuple[str, int]]]:
         assert process.stdout
         process.stdin.write(json.dumps(orders) + "\n")
         process.stdin.flush()
-        yield [("127.0.0.1", port) for port in json.loads(process.stdout.readline())]
+        ports = json.loads(process.stdout.readline())
+        yield process.pid, [("127.0.0.1", port) for port in ports]
         process.stdin.close()
 
 
@@ -54,7 +67,8 @@ def fleet(server: Server, folder: Path, count: int) -> list[Car]:
     return [Car(v.pcid, v.key, v.leaf, anchors, folder / v.pcid, now) for v in vehicles]
 
 
-def rows(cars: Sequence[Car], count: int) -> list[dict[str, Any]]:
+def rows(cars: Sequence[Car], count: int, used: Mapping[str, float]) -> list[dict[str, Any]]:
+    """`used`: seconds of processor, by the name of the processes."""
     waits = sorted(car.waited * 1000 for car in cars)
     unbilled = sum(not car.billed for car in cars)
     name = f"{count:,} cars at once"
@@ -62,7 +76,14 @@ def rows(cars: Sequence[Car], count: int) -> list[dict[str, Any]]:
         {"name": f"{name}: without a contract", "value": unbilled, "unit": "", "budget": 0},
         {"name": "  the slowest", "value": waits[-1], "unit": "ms", "budget": SLOWEST[count]},
         {"name": "  p50", "value": waits[len(waits) // 2], "unit": "ms"},
-        {"name": "  answers", "value": count / waits[-1] * 1000, "unit": "/s"},
+        *(
+            {
+                "name": f"  processor for a car: {name}",
+                "value": 1000 * seconds / count,
+                "unit": "ms",
+            }
+            for name, seconds in used.items()
+        ),
     ]
 
 
@@ -76,10 +97,13 @@ def bench() -> list[dict[str, Any]]:
         folder = Path(stack.enter_context(temporary))
         server = stack.enter_context(serving(folder / "sandbox"))
         cars = iter(fleet(server, folder / "cars", WARM + sum(SLOWEST)))
-        most = stack.enter_context(stations(server, max(SLOWEST) // AT_ONE_STATION))
+        pid, most = stack.enter_context(stations(server, max(SLOWEST) // AT_ONE_STATION))
+        processes = {"stations and operator": pid, "pools": server.pid}
         for count in (WARM, *SLOWEST):
             group = [next(cars) for _ in range(count)]
+            before = {name: processor(parent) for name, parent in processes.items()}
             asyncio.run(charge_together(group, most[: count // AT_ONE_STATION]))
+            used = {n: processor(parent) - before[n] for n, parent in processes.items()}
             if count in SLOWEST:
-                result += rows(group, count)
+                result += rows(group, count, used)
     return result

@@ -49,6 +49,7 @@ class Server:
         command = [Path(sys.executable).with_name("plugvault"), "sandbox", "--json", "--port=0"]
         command += [f"--data={folder}", f"--database={database}", f"--processes={processes}"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.pid = self._process.pid
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
