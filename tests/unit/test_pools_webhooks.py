@@ -193,7 +193,7 @@ def test_event_goes_to_the_enabled_subscribed_endpoints_of_its_audience(store: S
 
 
 @pytest.mark.parametrize("kind", ADMIN_EVENTS)
-def test_an_event_for_administrators_reaches_nobody_else(store: SqlStore, kind: str):
+def test_an_event_for_administrators_reaches_no_other_client(store: SqlStore, kind: str):
     administrator = Caller("admin", frozenset({ADMIN}), client_id="a")
     for caller in (MAKER, OPERATOR, Caller("station", frozenset({CPO}))):
         assert events.ADMINISTRATORS not in (events.audiences(caller) or ())

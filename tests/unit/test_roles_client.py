@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from plugvault.roles import cpo
 from plugvault.roles.client import AT_ONCE, Credentials, OpcpClient, OpcpError
+from plugvault.roles.cpo import ChargePointOperator
 
 CALLERS = 3 * AT_ONCE
 
@@ -89,6 +91,21 @@ def test_more_callers_than_turns_get_their_own_answers_over_few_connections(serv
     assert [answer["path"] for answer in answers] == paths
     assert server.most <= AT_ONCE
     assert server.connections <= AT_ONCE
+
+
+def test_a_contract_is_not_fetched_for_a_vehicle_that_waits_no_longer(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cpo, "FETCH_TIMEOUT", 0.05)
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    with OpcpClient(url, Credentials("id", "secret", url)) as client:
+        client.call("GET", "/first")
+        for _ in range(AT_ONCE):
+            client._turns.acquire()
+        with pytest.raises(OpcpError, match="other requests are not answered yet"):
+            ChargePointOperator(client).fetch_contract(b"request")
+        for _ in range(AT_ONCE):
+            client._turns.release()
 
 
 def test_a_caller_whose_turn_does_not_come_is_told(server: Server):

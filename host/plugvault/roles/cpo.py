@@ -12,6 +12,7 @@ from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.roles import enrolment
 from plugvault.roles.client import OpcpClient, OpcpError, encode
 
+FETCH_TIMEOUT = 4.5  # seconds: a later answer is useless to a vehicle, which waits for 5
 _ENTITIES = "/v1/vra/cpo/endEntities"
 _ENTITY = {  # the field here, and its spelling by live clients
     "name": "commonName",
@@ -85,6 +86,7 @@ class ChargePointOperator:
             "/v1/ccp/signedContractData",
             json={"certificateInstallationReq": encode(request), "xsdMsgDefNamespace": ISO2},
             headers={"alwaysReturnEXI": "true"},
+            timeout=FETCH_TIMEOUT,
         )
         try:
             return base64.b64decode(_message(answer.json()))
