@@ -3,12 +3,8 @@ token, gets a contract from our pools, pays with it and charges."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -20,6 +16,7 @@ from fixtures.backend import Backend, Clock
 from fixtures.ecog import Ecog
 from fixtures.ecog_ends import ENDED, Pki, ecog_car
 from fixtures.namespaces import Cable
+from fixtures.station_process import StationProcess
 from plugvault.contract.data import ContractData
 from plugvault.ecosystem import Ecosystem
 
@@ -55,35 +52,6 @@ def equip(backend: Backend, folder: Path) -> str:
     return data.emaid
 
 
-class OurStation:
-    """`plugvault station` on an interface, for one session."""
-
-    def __init__(self, interface: str, world: Path) -> None:
-        options = ["--interface", interface, "--data", world, "--once", "--json"]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "plugvault.cli.app", "station", *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout
-        self.events = [json.loads(self._process.stdout.readline() or "{}")]
-        assert self.events[0].get("event") == "ready", self.end()
-
-    def end(self) -> tuple[int, str]:
-        """(its exit status, its stderr) when it has ended; all its events are in `events`."""
-        out, errors = self._process.communicate(timeout=60)
-        self.events += map(json.loads, out.splitlines())
-        return self._process.returncode, errors
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def said(self, name: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] == name]
-
-
 CHARGING = {
     "AC": {"supportedEnergyServices": ["AC"], "energyTransferMode": "AC_three_phase_core"},
     "DC": {"supportedEnergyServices": ["DC"], "energyTransferMode": "DC_extended"},
@@ -99,16 +67,15 @@ def test_ecogs_car_installs_pays_and_charges(
     with Ecosystem(tmp_path / "world", softhsm, clock=clock) as world:
         emaid = equip(Backend(world, clock), folder)
     with ExitStack() as stack:
-        with cable.station.entered():
-            station = OurStation(cable.station.interface, tmp_path / "world")
-        stack.callback(station.kill)
+        options = ["--interface", cable.station.interface, "--data", tmp_path / "world", "--once"]
+        station = stack.enter_context(StationProcess(*options, command=cable.station.command()))
         car = stack.enter_context(ecog_car(ecog, cable.car, folder, **CHARGING[energy]))
         status = car.wait()
-        ended = station.end()
+        ended = station.end(None)
     states = car.states()
     assert (states[5], states[7]) == ("CertificateInstallation", "Authorization"), states
     assert states[-1] == "SessionStop", car.log[-3000:]
     assert (status, ENDED in car.log) == (0, True), car.log[-3000:]
-    assert [event["emaid"] for event in station.said("authorized")] == [emaid]
-    assert len(station.said("charged")) == 1
-    assert ended == (0, "")
+    assert [event["emaid"] for event in station.of("authorized")] == [emaid]
+    assert len(station.of("charged")) == 1
+    assert ended == 0

@@ -3,8 +3,6 @@ by SDP, checks its TLS, pays with a contract of ours or installs one of EcoG's, 
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from e2e.test_car_link import over_the_air, runtime
 from fixtures.ecog import Ecog
-from fixtures.ecog_ends import EcogStation, Pki, ecog_station
+from fixtures.ecog_ends import EcogPki, EcogStation, ecog_station
 from fixtures.namespaces import Cable, plugged
 from plugvault.car import Car
 from plugvault.link.bench import BenchError
 from plugvault.tokens import Token, TokenKey
-from world import AGREEMENT, EMAID, PCID, Issued, World
+from world import EMAID, PCID, World
 
 PATIENCE = 20  # times the standard's time: a Java process that has just started is slow
 AC = {"mode": "AC", "loops": 2}
@@ -31,50 +26,6 @@ AC = {"mode": "AC", "loops": 2}
 DC = {"mode": "DC", "loops": 2, "voltage": 20}
 STOPPED = "EV requested to terminate the communication session\n"  # EcoG's log, once a session
 RESUMED = "UDP server has been resumed"  # it answers searches again
-
-
-class EcogPki:
-    """The PKI that EcoG's own script makes."""
-
-    def __init__(self, ecog: Ecog, folder: Path) -> None:
-        shutil.copytree(ecog.python.parent / "lib/iso15118/shared/pki", folder)
-        subprocess.run(
-            ["bash", "create_certs.sh", "-v", "iso-2"],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-        )
-        self.folder = folder
-        self.pki = Pki(folder)
-
-    def der(self, name: str) -> bytes:
-        return (self.pki.certificates / f"{name}.der").read_bytes()
-
-    @property
-    def anchors(self) -> list[tuple[str, bytes]]:
-        roots = (("V2G", "v2gRootCACert"), ("MO", "moRootCACert"), ("OEM", "oemRootCACert"))
-        return [(kind, self.der(name)) for kind, name in roots]
-
-    @property
-    def emaid(self) -> str:
-        """Of its one contract."""
-        contract = x509.load_der_x509_certificate(self.der("contractLeafCert"))
-        (name,) = contract.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        return str(name.value)
-
-    def provision(self, point: bytes) -> list[bytes]:
-        """A provisioning certificate for a key, with its path. EcoG's station seals contracts for
-        the key of the certificate in its folder: this one, from now on."""
-        pem = (self.pki.keys / "oemSubCA2.key").read_bytes()
-        password = (self.pki.keys / "oemLeafPassword.txt").read_text().strip().encode()
-        key = load_pem_private_key(pem, password)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        authority = x509.load_der_x509_certificate(self.der("oemSubCA2Cert"))
-        world = World(int(time.time()))
-        issuer = Issued(authority, key, None, world.now)
-        leaf = issuer.issue(PCID, dc="OEM", public_key=point, key_usage=AGREEMENT)
-        self.pki.certificate("oemLeafCert", leaf.der)
-        return [leaf.der, self.der("oemSubCA2Cert"), self.der("oemSubCA1Cert")]
 
 
 @pytest.fixture(scope="module")
