@@ -60,7 +60,10 @@ def sandbox(cable: Cable) -> Iterator[str]:
 def test_a_vehicle_finds_a_station_installs_its_contract_and_charges(
     cable: Cable, sandbox: str, tmp_path: Path
 ) -> None:
-    at_station = ["--interface", cable.station.interface, "--sandbox", sandbox]
+    # 6 kB over 20 kB/s, 300 ms late: the car waits 5 s for it.
+    slow = ["--large-bundle", "6000", "--bandwidth", "20000", "--delay"]
+    slow.append("CertificateInstallation=0.3")
+    at_station = ["--interface", cable.station.interface, "--sandbox", sandbox, *slow]
     in_car = ["--interface", cable.car.interface, "--sandbox", sandbox, "--keep", tmp_path / "v"]
     capture = tmp_path / "session.pcapng"
     with StationProcess(*at_station, command=cable.station.command()) as station:

@@ -11,6 +11,7 @@ from cryptography.x509.oid import NameOID
 
 from evcc import chain
 from fixtures.backend import Backend
+from plugvault.cli.app import main
 from plugvault.pki import path
 from plugvault.pools.caller import CPO, Caller
 from plugvault.roles.client import OpcpClient, OpcpError
@@ -69,3 +70,14 @@ def test_an_operator_sees_its_own_stations_only(backend: Backend):
     rival = Caller("Rival CPO", frozenset({CPO}), operators=frozenset({"DEXXX"}))
     with OpcpClient(world.url, world.register(rival)) as client:
         assert ChargePointOperator(client).stations() == []
+
+
+def test_a_station_without_credentials_is_told_which_ones_it_needs(
+    backend: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PLUGVAULT_CLIENT_ID", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(["station", "--interface", "lo", "--sandbox", backend.ecosystem.url])
+    assert ended.value.code == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "set PLUGVAULT_CLIENT_ID and PLUGVAULT_CLIENT_SECRET to the CPO's credentials" in text

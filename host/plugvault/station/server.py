@@ -31,6 +31,7 @@ from plugvault.tls import StationTls, TlsError
 FETCH_SECONDS = 4.5  # the vehicle waits 5 s for a CertificateInstallationRes
 HANDSHAKE_SECONDS = 10.0
 MAX_CLIENTS = 8
+BACKLOG = 1024  # connections that wait to be accepted
 PORTS = range(49152, 65536)  # some vehicles refuse an SDP answer with a lower port
 RECORDS = 10_000  # the latest authorizations, kept in memory; `bill` gets each one
 _FETCHES = 64  # at once, at most
@@ -111,7 +112,7 @@ class Station:
     async def start(self) -> None:
         """Listen; `port` is then the actual one. Raises OSError."""
         listener = _listen(self.host, self.port)
-        self._server = await asyncio.start_server(self._client, sock=listener)
+        self._server = await asyncio.start_server(self._client, sock=listener, backlog=BACKLOG)
         self.port = listener.getsockname()[1]
 
     async def close(self) -> None:
@@ -248,7 +249,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((address[0], number, *address[2:]))
-            listener.listen(128)
+            listener.listen(BACKLOG)
         except OSError:
             listener.close()
             if last == 0:

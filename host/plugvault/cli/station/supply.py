@@ -21,6 +21,7 @@ from plugvault.cli.folders import memory
 from plugvault.cli.station.options import Options
 from plugvault.contract.iso15118_2.response import with_session_id
 from plugvault.ecosystem import Ecosystem
+from plugvault.ecosystem.authorities import find_or_make
 from plugvault.ecosystem.companies import CHARGE_POINTS
 from plugvault.ecosystem.folder import Folder
 from plugvault.pki import path
@@ -94,14 +95,18 @@ def _from_folder(stack: ExitStack, options: Options, folder: Path) -> Supply:
 def _from_sandbox(stack: ExitStack, options: Options, url: str, folder: Path) -> Supply:
     """A running ecosystem certifies a new key of this station, in a token of its own."""
     name, secret = (os.environ.get(f"PLUGVAULT_CLIENT_{end}", "") for end in ("ID", "SECRET"))
+    url = url.rstrip("/")
     credentials = Credentials(name, secret, url) if name else None
     openssl.clear_errors()
     trust = ssl.create_default_context(cafile=str(options.trust)) if options.trust else None
-    client = stack.enter_context(OpcpClient(url.rstrip("/"), credentials, trust))
+    client = stack.enter_context(OpcpClient(url, credentials, trust))
     cpo = ChargePointOperator(client)
+    _announce(cpo, options.evse, credentials)
     store = Folder(folder, role_tokens=choose_roles(options.config))
-    key = store.tokens(stack, "cpo")["cpo"].generate("cpo-leaf")
-    cpo.announce(StationEntry(options.evse, (options.evse,)))
+    tokens = store.tokens(stack, "cpo")
+    key = find_or_make(
+        lambda: tokens["cpo"].key("cpo-leaf"), lambda: tokens["cpo"].generate("cpo-leaf")
+    )
     leaf, subs = cpo.enrol(_signing_request(options.evse, key))
     roots = client.roots_by_kind()
     v2g = roots.get("V2G", [])
@@ -110,6 +115,17 @@ def _from_sandbox(stack: ExitStack, options: Options, url: str, folder: Path) ->
     identity = _identity(stack, leaf, tuple(subs), root, key, client)
     file = folder / "certificates" / "v2g-root.pem"
     return Supply(identity, cpo.fetch_contract, [*roots.get("MO", []), *v2g], file)
+
+
+def _announce(cpo: ChargePointOperator, evse: str, credentials: Credentials | None) -> None:
+    """Put the station into the ecosystem's registry. Raises OpcpError."""
+    try:
+        cpo.announce(StationEntry(evse, (evse,)))
+    except OpcpError as error:
+        if error.status != 401 or credentials is not None:
+            raise
+        advice = "set PLUGVAULT_CLIENT_ID and PLUGVAULT_CLIENT_SECRET to the CPO's credentials"
+        raise OpcpError("refused", f"{error.detail}; {advice}", error.status) from error
 
 
 def _identity(
