@@ -20,7 +20,7 @@ _SSL = {  # name: (result, arguments)
     "SSL_CTX_free": ("v", "P"),
     "SSL_CTX_ctrl": ("l", "PilP"),
     "SSL_CTX_callback_ctrl": ("l", "PiP"),
-    "SSL_CTX_set_options": ("L", "PL"),
+    "SSL_CTX_set_options": ("Q", "PQ"),
     "SSL_CTX_set_cipher_list": ("i", "Ps"),
     "SSL_CTX_set_verify": ("v", "PiP"),
     "SSL_CTX_set_cert_verify_callback": ("v", "PPP"),

@@ -68,7 +68,7 @@ class TerminalView:
             if self._verbose:
                 self._console.print(f"  {escape(text)}", style="dim", soft_wrap=True)
             return
-        if name == "check" and not self._verbose:
+        if name == "closed" or (name == "check" and not self._verbose):
             return
         colour = "red" if name in _BAD else "green" if name in _GOOD else "default"
         words = _WORDS.get(name, name)
