@@ -10,6 +10,7 @@ from pathlib import Path
 from fixtures.backend import Backend
 from many_cars import Car, charge_together
 from plugvault.station import Offer, Station
+from plugvault.station.limits import Limits
 
 IN_TEST, IN_SOAK = 16, 200
 AT_ONE_STATION = 8
@@ -36,7 +37,7 @@ def test_many_cars_at_once_get_each_its_own_contract(
     roots, fetch = backend.ecosystem.cpo.roots(), backend.ecosystem.cpo.fetch_contract
     with ExitStack() as stack:
         stations = [
-            Station(Offer(), roots, fetch, insecure_contract=True, fetch_seconds=60)
+            Station(Offer(), roots, fetch, insecure_contract=True, limits=Limits(fetch_seconds=60))
             for _ in range(len(cars) // AT_ONE_STATION)
         ]
         addresses = [stack.enter_context(station.in_thread()) for station in stations]

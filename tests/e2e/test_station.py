@@ -18,6 +18,7 @@ from fixtures.vehicle import Vehicle, operator
 from plugvault.roles.customers import CustomerError, Customers
 from plugvault.station import Offer, Station
 from plugvault.station.events import Authorized
+from plugvault.station.limits import Limits
 from world import EMAID, NOW, PCID, World
 
 
@@ -98,7 +99,7 @@ def test_an_asynchronous_operator_will_do(world: World, vehicle: Vehicle) -> Non
 
 def test_a_slow_operator_is_a_failed_installation_in_time(world: World, vehicle: Vehicle) -> None:
     over = threading.Event()
-    station_ = station(world, lambda _: over.wait(30) and b"", fetch_seconds=0.2)
+    station_ = station(world, lambda _: over.wait(30) and b"", limits=Limits(fetch_seconds=0.2))
     with station_.in_thread() as address:
         assert vehicle.charge(address) == [("failed", "response-code"), ("closed", "")]
         assert not over.is_set()  # and the operator is still at it
@@ -160,7 +161,7 @@ def test_bad_clients_never_take_the_station_down(
 def test_slow_drip_sender_times_out(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with (
-        station(world, sequence_timeout_ms=300).in_thread() as address,
+        station(world, limits=Limits(sequence_timeout_ms=300)).in_thread() as address,
         socket.create_connection(address, timeout=5) as connection,
     ):
         try:
@@ -179,7 +180,7 @@ def test_slow_drip_sender_times_out(world: World, caplog: pytest.LogCaptureFixtu
 def test_more_connections_than_a_station_takes_are_turned_away_and_logged(
     world: World, places: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with station(world, max_clients=places).in_thread() as address, ExitStack() as stack:
+    with station(world, limits=Limits(places)).in_thread() as address, ExitStack() as stack:
         for _ in range(places):
             stack.enter_context(socket.create_connection(address, timeout=5))
         with socket.create_connection(address, timeout=5) as one_more:

@@ -14,8 +14,8 @@ from fixtures.vehicle import Vehicle, operator
 from plugvault.contract.iso15118_2.response import negative
 from plugvault.station import Faults, Offer, Station, large_bundle
 from plugvault.station.faults import checked_code, pair_of
+from plugvault.station.limits import FETCH_SECONDS
 from plugvault.station.reports import Ended, Report
-from plugvault.station.server import FETCH_SECONDS
 from world import EMAID, NOW, World
 
 INSTALLED_AND_PAID = [("installed", EMAID), ("authorized", EMAID), ("closed", "")]

@@ -19,6 +19,7 @@ from fixtures.station_tls import TlsClient, identity, station_leaf
 from fixtures.vehicle import Vehicle, operator
 from plugvault.capture import Capture
 from plugvault.station import Offer, Station
+from plugvault.station.limits import Limits
 from plugvault.station.reports import Connected, Ended, Listener, Report, Secured
 from plugvault.tls import Identity, StationTls
 from plugvault.tokens import TokenKey
@@ -33,7 +34,7 @@ def station(world: World, tls: StationTls, **changes: Any) -> Station:
 
 
 class Reports(list[tuple[int, Report]]):
-    """What a station reports."""
+    """The reports of a station."""
 
     @property
     def listener(self) -> Listener:
@@ -71,7 +72,7 @@ def test_a_client_that_never_completes_its_handshake_is_dropped(
 ) -> None:
     reports = Reports()
     station_ = station(
-        world, station_tls, report=reports.listener, handshake_seconds=0.3, max_clients=2
+        world, station_tls, report=reports.listener, limits=Limits(2, handshake_seconds=0.3)
     )
     with station_.in_thread() as address, ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(address)) for _ in range(2)]
@@ -90,7 +91,7 @@ def test_slow_drip_sender_times_out(world: World, station_tls: StationTls) -> No
     with pytest.raises(ssl.SSLWantReadError):
         hello.do_handshake()
     with (
-        station(world, station_tls, handshake_seconds=0.3).in_thread() as address,
+        station(world, station_tls, limits=Limits(handshake_seconds=0.3)).in_thread() as address,
         socket.create_connection(address, timeout=5) as connection,
     ):
         try:
@@ -107,7 +108,7 @@ def test_slow_drip_sender_times_out(world: World, station_tls: StationTls) -> No
 def test_half_open_connections_take_no_place_of_a_session(
     world: World, station_tls: StationTls, vehicle: Vehicle
 ) -> None:
-    station_ = station(world, station_tls, max_clients=2)
+    station_ = station(world, station_tls, limits=Limits(2))
     with station_.in_thread() as address, ExitStack() as stack:
         session = stack.enter_context(
             TlsClient().context.wrap_socket(stack.enter_context(socket.create_connection(address)))
@@ -131,7 +132,10 @@ def test_a_slow_token_does_not_hold_up_a_running_session(
     leaf = station_leaf(today, cpo_key)
     slow = Identity(leaf.der, tuple(leaf.chain[1:]), today.v2g_root.der, sign)
     tls = StationTls([slow])
-    with station(world, tls, sequence_timeout_ms=200).in_thread() as address, ExitStack() as stack:
+    with (
+        station(world, tls, limits=Limits(sequence_timeout_ms=200)).in_thread() as address,
+        ExitStack() as stack,
+    ):
         first = stack.enter_context(socket.create_connection(address, timeout=60))
         session = stack.enter_context(TlsClient().context.wrap_socket(first))
         may_sign.clear()

@@ -32,6 +32,7 @@ from evcc.station import Station as CarConnection
 from evcc.tls.peer import Peer
 from evcc.x509 import parse
 from plugvault.station import Offer, Station
+from plugvault.station.limits import Limits
 from scripted import OFFERED, answer
 from world import EMAID, NOW, World
 
@@ -75,9 +76,7 @@ def station(tls: Any = None) -> int:
         host=HOST,
         tls=tls,
         clock=lambda: NOW,
-        fetch_seconds=1.0,
-        handshake_seconds=5.0,
-        sequence_timeout_ms=5000,
+        limits=Limits(fetch_seconds=1.0, handshake_seconds=5.0, sequence_timeout_ms=5000),
         insecure_contract=True,
     )
     stack = contextlib.ExitStack()

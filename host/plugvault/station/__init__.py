@@ -1,6 +1,7 @@
 """A charging station (SECC) of ISO 15118-2, with which any vehicle (EVCC) can talk.
 
-    server.py        the TCP server: TLS or plain TCP, and the limits
+    server.py        the TCP server: TLS or plain TCP
+    limits.py        the limits of its vehicles and times
     discovery.py     SDP: the answer to the vehicles' search
     connection.py    one vehicle's connection: clock, contract fetch, faults
     streams.py       TCP and TLS with the same interface

@@ -25,6 +25,7 @@ from plugvault.station.events import (
 )
 from plugvault.station.faults import Faults
 from plugvault.station.iso15118_2.secc import Secc
+from plugvault.station.limits import Limits
 from plugvault.station.reports import Ended, Report
 from plugvault.station.streams import PlainStream
 
@@ -36,25 +37,23 @@ Observe = Callable[[str, str, int, float], None]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What every connection of a station has: see `server.Station`.
+    """The common things of a station's connections: see `server.Station`.
 
     secc: (whether the connection is secure, steady milliseconds) -> a new session. bill: called
     with the record of an authorization. threads: for fetches that are plain functions.
-    write_seconds: how long a vehicle may not read.
     """
 
     secc: Callable[[bool, int], Secc]
     bill: Callable[[Authorized], object]
     fetch_contract: FetchContract
-    fetch_seconds: float
-    write_seconds: float
+    limits: Limits
     observe: Observe | None
     faults: Faults
     threads: Executor
 
 
 class Connection:
-    """See the module. report: gets what a display may show."""
+    """See the module. report: gets all that a display may show."""
 
     def __init__(
         self,
@@ -110,7 +109,8 @@ class Connection:
                 self._stream.abort()
                 raise ConnectionAbortedError(f"dropped in place of {name}: a fault")
             # A vehicle that does not read must not block the station or fill its memory.
-            await asyncio.wait_for(self._stream.write(frame), self._around.write_seconds)
+            seconds = self._around.limits.sequence_timeout_ms / 1000
+            await asyncio.wait_for(self._stream.write(frame), seconds)
             if (faults.code(name) or "").upper().startswith("FAILED") and secc.state != CLOSED:
                 secc.close(f"{name} with {faults.code(name)}: a fault")
                 self._handle(secc.step([])[1], iter(()))
@@ -149,7 +149,7 @@ class Connection:
         self._report(message)
 
     async def _fetch(self, request: bytes) -> bytes | None:
-        seconds = self._around.fetch_seconds
+        seconds = self._around.limits.fetch_seconds
         try:
             return await asyncio.wait_for(self._fetched(request), seconds)
         except TimeoutError:

@@ -47,7 +47,7 @@ def listen(local: LinkLocal) -> socket.socket:
 
 
 class Answers:
-    """What a station answers, sans-I/O.
+    """The answers of a station, sans-I/O.
 
     ports: TCP ports of the station by their security, `sdp.TLS`, `sdp.NO_TLS` or both. A request
     for the other one is answered with the one there is: the vehicle decides.

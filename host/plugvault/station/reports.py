@@ -1,4 +1,4 @@
-"""What a station tells of its connections: for a display, a log, another program."""
+"""The reports of a station on its connections: for a display, a log, another program."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

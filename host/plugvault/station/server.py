@@ -18,19 +18,16 @@ from typing import Any, cast
 from plugvault import bounded
 from plugvault.capture import Capture, CapturedConnection
 from plugvault.station.connection import Connection, FetchContract, Observe, Surroundings
-from plugvault.station.engine import SEQUENCE_TIMEOUT_MS
 from plugvault.station.events import Authorized
 from plugvault.station.faults import NO_FAULTS, Faults
 from plugvault.station.iso15118_2.answers import Offer
 from plugvault.station.iso15118_2.paused import PausedSessions
 from plugvault.station.iso15118_2.secc import Secc
+from plugvault.station.limits import LIMITS, Limits
 from plugvault.station.reports import Connected, Ended, Listener, Report, Secured, TurnedAway
 from plugvault.station.streams import PlainStream, TlsStream, close
 from plugvault.tls import StationTls, TlsError
 
-FETCH_SECONDS = 4.5  # the vehicle waits 5 s for a CertificateInstallationRes
-HANDSHAKE_SECONDS = 10.0
-MAX_CLIENTS = 8
 BACKLOG = 1024  # connections that wait to be accepted
 PORTS = range(49152, 65536)  # some vehicles refuse an SDP answer with a lower port
 RECORDS = 10_000  # the latest authorizations, kept in memory; `bill` gets each one
@@ -45,10 +42,9 @@ class Station:
 
     fetch_contract: CertificateInstallationReq (EXI as received) -> CertificateInstallationRes
     (EXI); a coroutine function, or a plain one, which then runs in a thread. Any exception, and no
-    result within `fetch_seconds`, becomes ResponseCode FAILED.
+    result in time, becomes ResponseCode FAILED.
     host: an address of this machine, with its scope if it is link-local. port: 0 takes a free one
     of `PORTS`. tls: its own TLS; None: plain TCP.
-    max_clients: sessions at once, and as many handshakes; further vehicles are turned away.
     observe: (direction "in" or "out", message name, bytes of V2GTP, milliseconds since the message
     before it on this connection), called for each message. report: gets all that happens, see
     `reports`. capture: gets the bytes of every connection and the keys of TLS.
@@ -65,15 +61,12 @@ class Station:
         host: str = "127.0.0.1",
         port: int = 0,
         tls: StationTls | None = None,
-        max_clients: int = MAX_CLIENTS,
         observe: Observe | None = None,
         bill: Callable[[Authorized], object] | None = None,
         report: Listener | None = None,
         capture: Capture | None = None,
         clock: Callable[[], float] = time.time,
-        fetch_seconds: float = FETCH_SECONDS,
-        handshake_seconds: float = HANDSHAKE_SECONDS,
-        sequence_timeout_ms: int = SEQUENCE_TIMEOUT_MS,
+        limits: Limits = LIMITS,
         insecure_contract: bool = False,
         faults: Faults = NO_FAULTS,
     ) -> None:
@@ -82,23 +75,20 @@ class Station:
         self.host, self.port = host, port
         self.records: list[Authorized] = []
         self._tls = tls
-        self._max_clients = max_clients
         self._bill = bill
         self._report = report
         self._capture = capture
         self._clock = clock
-        self._handshake_seconds = handshake_seconds
-        self._sequence_timeout_ms = sequence_timeout_ms
+        self._limits = limits
         self._insecure_contract = insecure_contract
         self._faults = faults
-        self._fetches = ThreadPoolExecutor(min(max_clients, _FETCHES), "contract")
+        self._fetches = ThreadPoolExecutor(min(limits.max_clients, _FETCHES), "contract")
         self._handshakes = ThreadPoolExecutor(_HANDSHAKES, "handshake")
         self._around = Surroundings(
             secc=self._new_session,
             bill=self._keep,
             fetch_contract=fetch_contract,
-            fetch_seconds=fetch_seconds,
-            write_seconds=sequence_timeout_ms / 1000,
+            limits=limits,
             observe=observe,
             faults=faults,
             threads=self._fetches,
@@ -171,9 +161,9 @@ class Station:
     @contextlib.contextmanager
     def _place(self, places: set[asyncio.Task[Any]], number: int, peer: str) -> Iterator[None]:
         """One of the places, while the context lasts. Raises ConnectionRefusedError."""
-        if len(places) >= self._max_clients:
+        if len(places) >= self._limits.max_clients:
             _log.warning("%s is turned away: %d vehicles are connected", peer, len(places))
-            self._tell(number, TurnedAway(peer, self._max_clients))
+            self._tell(number, TurnedAway(peer, self._limits.max_clients))
             raise ConnectionRefusedError("turned away")
         task = cast(asyncio.Task[Any], asyncio.current_task())  # each client has one
         places.add(task)
@@ -198,10 +188,10 @@ class Station:
         stream = TlsStream(reader, writer, connection, wire, bandwidth)
         try:
             handshake = await asyncio.wait_for(
-                stream.handshake(self._handshakes), self._handshake_seconds
+                stream.handshake(self._handshakes), self._limits.handshake_seconds
             )
         except (TlsError, OSError, TimeoutError) as error:
-            text = str(error) or f"no TLS handshake within {self._handshake_seconds} s"
+            text = str(error) or f"no TLS handshake within {self._limits.handshake_seconds} s"
             self._tell(number, Ended(text, False))
             raise
         finally:
@@ -223,7 +213,7 @@ class Station:
             self.anchors,
             self._clock,
             now_ms,
-            sequence_timeout_ms=self._sequence_timeout_ms,
+            sequence_timeout_ms=self._limits.sequence_timeout_ms,
             secure=secure,
             insecure_contract=self._insecure_contract,
         )

@@ -1,6 +1,6 @@
 """TLS of a charging station: TLS 1.2 of ISO 15118-2, its key in a token.
 
-openssl.py      what Python's `ssl` lacks, by ctypes on the OpenSSL that `ssl` uses
+openssl.py      functions that `ssl` lacks, by ctypes on the OpenSSL that `ssl` uses
 station.py      a station's certificates, the choice between them, the test at the start
 connection.py   one connection, sans-I/O
 stapling.py     the OCSP answer that is sent in the handshake, always a current one

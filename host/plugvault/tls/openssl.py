@@ -1,4 +1,4 @@
-"""What Python's `ssl` lacks, by ctypes on the OpenSSL that `ssl` itself uses.
+"""Functions that Python's `ssl` lacks, by ctypes on the OpenSSL that `ssl` itself uses.
 
 Every private door is in this file, with its reason:
 
@@ -236,7 +236,7 @@ def _on_sign(
 ) -> int:
     """ECDSA_sign of the method: `signature` has room for the largest DER of the key's curve."""
     library = _library()
-    library.ERR_set_mark()  # what the token's library adds to the queue is not the handshake's
+    library.ERR_set_mark()  # errors of the token's library are not the handshake's
     try:
         raw = _signers[ec_key](ctypes.string_at(digest, digest_size))
         half = len(raw) // 2

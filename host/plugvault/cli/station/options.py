@@ -12,7 +12,7 @@ from plugvault.cli.tokens import Config
 from plugvault.ecosystem.companies import EVSE
 from plugvault.station import Offer
 from plugvault.station.faults import Faults, checked_code, pair_of
-from plugvault.station.server import MAX_CLIENTS
+from plugvault.station.limits import Limits
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class Options:
     clients: Annotated[
         int,
         typer.Option(help="Vehicles at once; further ones are turned away.", min=1, max=10_000),
-    ] = MAX_CLIENTS
+    ] = Limits.max_clients
     timeouts: Annotated[
         float,
         typer.Option(
@@ -148,7 +148,7 @@ class Options:
 
     @property
     def warning(self) -> str:
-        """What a person must know of the security; "" for nothing."""
+        """A warning about the security; "" for none."""
         if self.insecure_contract and self.tls != Security.ON:
             return "INSECURE: contracts without TLS; anyone on the line reads and changes them"
         if self.tls == Security.OFF:

@@ -13,16 +13,15 @@ from plugvault.cli.station.view import View
 from plugvault.interfaces import LinkLocal
 from plugvault.station import Faults, Station
 from plugvault.station.discovery import Discovery
-from plugvault.station.engine import SEQUENCE_TIMEOUT_MS
+from plugvault.station.limits import Limits
 from plugvault.station.reports import Ended, Report, TurnedAway
-from plugvault.station.server import FETCH_SECONDS, HANDSHAKE_SECONDS
 from plugvault.tls import StationTls
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Run:
-    """One run of the command. Raises what `StationTls` raises."""
+    """One run of the command. Raises TlsError."""
 
     def __init__(
         self,
@@ -56,12 +55,9 @@ class Run:
             supplied.fetch,
             host=self._local.scoped,
             tls=tls,
-            max_clients=options.clients,
             report=lambda number, report: self._report(kind, number, report),
             capture=self._capture,
-            fetch_seconds=FETCH_SECONDS * options.timeouts,
-            handshake_seconds=HANDSHAKE_SECONDS * options.timeouts,
-            sequence_timeout_ms=int(SEQUENCE_TIMEOUT_MS * options.timeouts),
+            limits=Limits(options.clients).scaled(options.timeouts),
             insecure_contract=options.insecure_contract,
             faults=self._faults,
         )

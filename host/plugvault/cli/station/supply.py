@@ -1,4 +1,4 @@
-"""What a station has from its operator: a certificate, the roots of contracts, the contracts."""
+"""A station's supply from its operator: certificate, roots of contracts, contracts."""
 
 import os
 import ssl
@@ -48,7 +48,7 @@ class Supply:
 
 
 def find(stack: ExitStack, options: Options) -> Supply:
-    """What the options name, until `stack` ends. Raises EvccError, OSError, ValueError."""
+    """The supply of the options, until `stack` ends. Raises EvccError, OSError, ValueError."""
     if options.sandbox and options.data:
         raise ValueError("--sandbox or --data, not both")
     folder = options.data or _temporary(stack)

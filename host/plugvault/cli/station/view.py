@@ -1,4 +1,4 @@
-"""What `plugvault station` shows: a live table of the sessions, or a line of JSON an event."""
+"""The display of `plugvault station`: a live table, or a line of JSON for each event."""
 
 import json
 import time
