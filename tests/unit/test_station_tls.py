@@ -249,6 +249,18 @@ def test_a_python_with_openssl_inside_gets_a_clear_error(
     assert caught.value.reason == "library"
 
 
+def test_a_python_that_hides_its_ssl_ctx_gets_a_clear_error() -> None:
+    class OtherLayout(ssl.SSLContext):
+        """Its options are not those at the pointer."""
+
+        @property
+        def options(self) -> ssl.Options:
+            return ssl.OP_NO_TICKET
+
+    with pytest.raises(TlsError, match="hides its SSL_CTX"):
+        openssl.restrict(OtherLayout(ssl.PROTOCOL_TLS_SERVER))
+
+
 def test_errors_of_a_token_library_are_not_taken_for_ssls(
     today: World, station_tls: StationTls
 ) -> None:

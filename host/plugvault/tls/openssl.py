@@ -18,6 +18,7 @@ import ctypes
 import functools
 import logging
 import ssl
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {  # the result's type, the arguments' 
     "SSL_CTX_add_custom_ext": (_int, _pointer, _uint, _uint, *[_pointer] * 5),
     "SSL_CTX_callback_ctrl": (_long, _pointer, _int, _pointer),
     "SSL_CTX_ctrl": (_long, _pointer, _int, _long, _pointer),
+    "SSL_CTX_get_options": (ctypes.c_uint64, _pointer),
     "SSL_CTX_set_keylog_callback": (None, _pointer, _pointer),
     "SSL_CTX_use_PrivateKey": (_int, _pointer, _pointer),
     "SSL_CTX_use_certificate": (_int, _pointer, _pointer),
@@ -176,9 +178,11 @@ def call(context: ssl.SSLContext, hooks: Hooks) -> None:
 
 
 def _ssl_context(context: ssl.SSLContext) -> int:
+    """Raises TlsError("library") when the pointer leads elsewhere in this Python."""
     pointer = _pointer.from_address(id(context) + object.__basicsize__).value
-    if pointer is None:
-        raise TlsError("library", "a context without its SSL_CTX")
+    options = context.options & 0xFFFF_FFFF_FFFF_FFFF
+    if pointer is None or _library().SSL_CTX_get_options(pointer) != options:
+        raise TlsError("library", f"Python {sys.version.split()[0]} hides its SSL_CTX")
     return pointer
 
 

@@ -2,7 +2,7 @@
 
 options.py   the options of the command, and their checks
 supply.py    certificates, roots and contracts: of a sandbox, a folder or a file
-view.py      what is shown: a live table, or a line of JSON for each event
+view.py      the display: a live table, or a line of JSON for each event
 run.py       SDP and the servers, until the end
 """
 
