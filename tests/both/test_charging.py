@@ -104,6 +104,7 @@ def test_a_vault_that_fails_during_the_charge_stops_the_power_first():
     script = but("CurrentDemand", DC_CHARGE, MeterInfo=METER, ReceiptRequired=True)
     requests, events, station = charge(script, {}, car)
     assert requests[-4:] == ["CurrentDemandReq", POWER, "WeldingDetectionReq", "SessionStopReq"]
+    assert requests.count("CurrentDemandReq") == 1
     assert ("failed", "vault") in events and events[-1] == ("closed", "")
     body = [request[2] for request in station.requests if request[0] == POWER][-1]
     assert body["ChargeProgress"] == "Stop"
@@ -174,6 +175,20 @@ def test_a_precharge_has_seven_seconds_and_a_cable_check_forty():
                 session.timeout(now)
         assert events == [("failed", "ongoing-timeout")] + CLOSED_EVENT
         assert 1000 * seconds <= now - 100 < 1000 * seconds + 500, (pair, now)
+
+
+def test_each_message_may_be_ongoing_for_its_own_time():
+    session, now = reach("Authorization", DC_CHARGE), 100
+    for pair in ("Authorization", "ChargeParameterDiscovery"):
+        started = now
+        ongoing = answer(pair, but(pair, DC_CHARGE, EVSEProcessing="Ongoing")[pair])
+        while now < started + 50000:
+            assert session.receive(ongoing, now) == ([], [])
+            now = session.deadline()
+            session.timeout(now)
+        frames, events = session.receive(answer(pair, DC_CHARGE[pair]), now)
+        assert frames and ("failed", "ongoing-timeout") not in events
+    assert session.state == "CableCheck"
 
 
 def test_each_pair_of_the_charge_has_its_time():

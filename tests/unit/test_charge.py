@@ -162,10 +162,12 @@ def edited(frame: bytes, edit: Callable[[dict[str, Any]], object]) -> bytes:
     return v2gtp.encode(exi.encode(message))
 
 
-@pytest.mark.parametrize("field", ["reading", "session", "signature"])
+@pytest.mark.parametrize("field", ["signed reading", "reading", "session", "signature"])
 def test_a_receipt_over_anything_else_ends_the_charge(world: World, field: str) -> None:
     def change(direction: str, name: str, frame: bytes) -> bytes:
-        if (direction, name) != ("in", "MeteringReceipt"):
+        if field == "signed reading" and (direction, name) == ("out", "ChargingStatus"):
+            return edited(frame, lambda body: body["MeterInfo"].update(MeterReading=999))
+        if field == "signed reading" or (direction, name) != ("in", "MeteringReceipt"):
             return frame
         if field == "reading":
             return edited(frame, lambda body: body["MeterInfo"].update(MeterReading=999))
