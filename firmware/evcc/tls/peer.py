@@ -93,10 +93,8 @@ class Peer:
         """(leaf, its issuer). Raises: CertificateError, VaultError."""
         if not 0 < len(chain_der) <= MAX_CERTIFICATES:
             raise x509.CertificateError("too-long", "%d certificates" % len(chain_der))
-        certificates = [x509.parse(der, LIMIT) for der in chain_der]
-        leaf = certificates[0]
-        # A station may send its root too: it gives no trust, and is no sub-CA.
-        subs = [cert for cert in certificates[1:] if cert.subject != cert.issuer]
+        # A root among them gives no trust: the path is built to the roots of the store.
+        leaf, *subs = [x509.parse(der, LIMIT) for der in chain_der]
         is_revoked = None if self._revocation is None else self._revocation.includes
         root = chain.validate(
             leaf, subs, self._roots, chain.CPO, self._now, self._verify, is_revoked=is_revoked
