@@ -201,6 +201,18 @@ def test_a_capture_gets_the_wire_and_the_keys_of_tls(
     assert b"\x01\xfe\x80\x01" not in wire
 
 
+def test_a_vehicle_that_names_other_roots_is_logged(
+    world: World, today: World, station_tls: StationTls, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    other_root = b"\x00\x15\x03" + bytes(20)
+    client = TlsClient(today.v2g_root.der, trusted_ca_keys=other_root)
+    with station(world, station_tls).in_thread() as address:  # noqa: SIM117 - the socket is the client's
+        with socket.create_connection(address, timeout=5) as connection:
+            client.context.wrap_socket(connection).close()
+    assert "names V2G roots, and none is above" in caplog.text
+
+
 def test_a_stapled_answer_is_sent_over_the_socket(
     world: World, today: World, cpo_key: TokenKey
 ) -> None:

@@ -198,6 +198,8 @@ class Station:
             if captured is not None:
                 for line in connection.facts.keys:
                     captured.keylog(line)
+        if handshake.trusted_ca_keys == "unmatched":
+            _log.info("a vehicle names V2G roots, and none is above the station's certificate")
         self._tell(number, Secured(handshake))
         return stream
 
