@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _P = ctypes.c_void_p
 _FUNCTIONS = {  # name: (result, arguments)
     "SSL_CTX_ctrl": (ctypes.c_long, (_P, ctypes.c_int, ctypes.c_long, _P)),
+    "SSL_CTX_get_options": (ctypes.c_uint64, (_P,)),
     "SSL_CTX_callback_ctrl": (ctypes.c_long, (_P, ctypes.c_int, _P)),
     "SSL_CTX_set_cert_verify_callback": (None, (_P, _P, _P)),
     "SSL_CTX_set_keylog_callback": (None, (_P, _P)),
@@ -82,8 +83,7 @@ class SslClient(Client):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.options |= openssl.NO_TICKET | openssl.NO_RENEGOTIATION
         context.set_ciphers(SUITE)
-        # The first member of the object after its head is the SSL_CTX.
-        pointer = _P.from_address(id(context) + object.__basicsize__).value
+        pointer = _ssl_ctx(context)
         control = _function("SSL_CTX_ctrl")
         done = [
             control(pointer, openssl.SET_GROUPS, 0, openssl.GROUPS),
@@ -189,6 +189,16 @@ class SslClient(Client):
             self._tls.unwrap()
         except (ssl.SSLError, ValueError):
             pass  # the station's half is not waited for
+
+
+def _ssl_ctx(context) -> int:
+    """The address of OpenSSL's SSL_CTX, the first member of the object after its head. Raises:
+    TlsError("unavailable") where it is not: its options must be those that `ssl` states."""
+    pointer = _P.from_address(id(context) + object.__basicsize__).value
+    options = context.options & 0xFFFFFFFFFFFFFFFF
+    if not pointer or _function("SSL_CTX_get_options")(pointer) != options:
+        raise TlsError("unavailable", "this Python hides its SSL_CTX")
+    return pointer
 
 
 def _der(certificate: int) -> bytes:
