@@ -46,7 +46,7 @@ one, lost lines of LOG in front of the next one.
 import json
 import sys
 
-from evcc import utf8
+from evcc import exi, utf8
 from evcc.car import CarContext
 from evcc.contracts import Contracts
 from evcc.errors import EvccError, reason_of, text_of
@@ -254,6 +254,7 @@ class Module:
 
     def _begin(self, session: Session) -> bool:
         """Start a session; False: its first frame found no room."""
+        exi.forget()  # the states of an installation
         if not self._send_frames(session.start(self._line.ticks_ms())):
             return False
         self._session = session
@@ -275,8 +276,12 @@ class Module:
         return request.get(name) is True or self._settings.get(name, False)
 
     def _unplug(self, request: dict) -> dict:
-        self._session = None
+        self._close_session()
         return {}
+
+    def _close_session(self) -> None:
+        self._session = None
+        exi.forget()
 
     # -- the station --
 
@@ -293,7 +298,7 @@ class Module:
             self._report(*self._session.timeout(self._line.ticks_ms()))
 
     def _end_session(self, reason: str) -> None:
-        self._session = None
+        self._close_session()
         self._event("failed", reason, self._number)
         self._event("closed", "", self._number)
 
@@ -303,9 +308,11 @@ class Module:
         for event in events:
             if event.name in ("failed", "rejected") and self._session is not None:
                 self._log("session: " + event.name + ": " + text_of(self._session.error))
+            if event.name == "authorized":
+                exi.forget()  # the charge has other messages
             if event.name == "closed":
                 self._paused = self._session and self._session.paused
-                self._session = None
+                self._close_session()
             self._event(event.name, event.text, self._number)
         if not sent and self._session is not None:
             self._end_session("stalled")

@@ -495,3 +495,14 @@ def test_relaxed_fragment_drops_nothing_either():
     raises(ExiError, "unknown", exi.fragment, "eMAID", {"Id": "a", "value": "b", "Foo": 1})
     raises(ExiError, "missing", exi.fragment, "eMAID", {"value": "b"})
     raises(ExiError, "type", exi.fragment, "eMAID", {"Id": "a", "value": 1})
+
+
+def test_states_are_forgotten_and_made_again():
+    """So a small heap keeps the states of one session at most."""
+    value = message({"SessionStopReq": {"ChargingSession": "Terminate"}})
+    data = exi.encode(value)
+    assert grammar.load("iso2")._states
+    exi.forget()
+    assert not grammar.load("iso2")._states
+    assert exi.decode(data) == value
+    assert exi.encode(value) == data

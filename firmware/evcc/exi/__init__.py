@@ -12,6 +12,7 @@ values are errors), undeclared content, length facets, which the users of the va
 """
 
 from evcc.exi.errors import ExiError as ExiError
+from evcc.exi.grammar import forget as forget
 from evcc.exi.reader import decode as decode
 from evcc.exi.writer import encode as encode
 from evcc.exi.writer import fragment as fragment

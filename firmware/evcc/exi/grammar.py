@@ -305,6 +305,11 @@ def bits(value: int) -> int:
 _loaded: dict = {}
 
 
+def forget() -> None:
+    """Drop all states, which the next messages make again: some 20 KB of heap after a session."""
+    _loaded.clear()
+
+
 def load(schema: str) -> Grammar:
     """The grammars of a schema by its name; its tables are imported on first use."""
     grammar = _loaded.get(schema)
