@@ -6,11 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from fixtures.flashing import Record
 from plugvault.board import copying
@@ -19,6 +21,7 @@ from plugvault.board.errors import DeviceError
 from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Boards
 from plugvault.board.repl import Repl
+from plugvault.cli.board import app
 from plugvault.emulated_board import EmulatedBoard
 
 TIMEOUT = 600  # seconds, for a board that hangs
@@ -43,15 +46,8 @@ class Bench:
     def command(self, *arguments: str) -> Any:
         """The JSON of `plugvault board …`."""
         name, *rest = arguments
-        command = [sys.executable, "-m", "plugvault.cli.app", "board", name, "--json"]
-        ended = subprocess.run(
-            [*command, "--data", str(self.boards.data), *rest],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        ended = CliRunner().invoke(app, [name, "--json", "--data", str(self.boards.data), *rest])
+        assert ended.exit_code == 0, ended.output
         return json.loads(ended.stdout)
 
     def status(self) -> dict[str, Any]:
@@ -146,6 +142,27 @@ def test_interrupt_in_the_middle_of_copying_leaves_the_old_module_running(bench:
     files = bench.flash()["files"]
     assert (files["changed"], files["removed"]) == (["main.py"], ["evcc/old.mpy"])
     assert files["bytes"] == 0  # it was there already, from before the interrupt
+
+
+def test_both_ends_restart_in_the_middle_of_flashing(bench: Bench) -> None:
+    """The process of `plugvault flash` is killed, and the board is reset at once."""
+    bench.append("/boot.py", "# another version\n")
+    bench.append("/main.py", "# another version\n")
+    before = bench.board.counters()["flash"]["operations"]
+    command = [sys.executable, "-m", "plugvault.cli.app", "flash", "--json", "--yes"]
+    ports = ["--link", bench.board.uart, "--data", str(bench.boards.data)]
+    with subprocess.Popen(
+        [*command, bench.board.wait_for_serial_port(), *ports], stdout=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + TIMEOUT
+        while bench.board.counters()["flash"]["operations"] == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    bench.board.reset()
+    assert bench.status()["runtime"].startswith("micropython")
+    assert bench.flash()["files"]["changed"] == ["boot.py", "main.py"]
+    assert bench.flash()["files"]["changed"] == []
 
 
 def test_power_cut_while_flashing_leaves_a_module_that_answers(

@@ -1,8 +1,6 @@
 """The module's start on a board: the way out, the voice before it runs, the clock."""
 
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,27 +9,23 @@ import pytest
 import serial
 
 from fixtures.board import mpremote
-from plugvault import runtimes
 from plugvault.emulated_board import EmulatedBoard
 from plugvault.link.bench import Bench, BenchError
 from plugvault.link.endpoint import open_serial
 
-SIZES = Path(__file__).parents[2] / "tools/sizes.py"
 TIMEOUT = 600.0  # seconds, for a board that hangs
 pytestmark = pytest.mark.xdist_group("board")
 
 
 @pytest.fixture(scope="module")
-def board(empty_flash: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedBoard]:
+def board(
+    evcc_flash: Path, module_files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmulatedBoard]:
     """A board with the module, and without a configuration."""
-    folder = tmp_path_factory.mktemp("module")
-    code, flash = folder / "code", folder / "flash.bin"
-    subprocess.run([sys.executable, SIZES, "--keep", code], check=True, capture_output=True)
-    for name in ("boot.py", "main.py"):
-        shutil.copy(runtimes.firmware() / name, code)
-    flash.write_bytes(empty_flash.read_bytes())
+    flash = tmp_path_factory.mktemp("module") / "flash.bin"
+    shutil.copyfile(evcc_flash, flash)
     with EmulatedBoard(flash) as board:
-        mpremote(board, "cp", "-r", *map(str, sorted(code.iterdir())), ":")
+        mpremote(board, "cp", str(module_files / "boot.py"), str(module_files / "main.py"), ":")
         yield board
 
 

@@ -26,6 +26,7 @@ from plugvault.telematics import ContractStatus, Maker
 REGION = "EU"
 _COUNTRY, _ORGANISATION = "DE", "Example Cars"
 _INSTALLATION = 180.0  # seconds: a board that verifies by itself takes some 20
+_SESSION = 300.0  # the same; an emulated board on a busy computer takes minutes
 
 
 @contextlib.contextmanager
@@ -150,7 +151,11 @@ class BoardMaker:
         roots = [self._world.v2g_root]
         with station.in_thread() as address:
             events = self._bench.charge(
-                *address, want_contract=want_contract, emaid=emaid, roots=roots
+                *address,
+                want_contract=want_contract,
+                emaid=emaid,
+                timeout=_SESSION,
+                roots=roots,
             )
             for record in station.records:
                 events.append(("billed", record.emaid))

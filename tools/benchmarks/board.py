@@ -1,0 +1,119 @@
+"""A whole life on an emulated Pico, with the module as .mpy files and frozen into the firmware.
+
+Counted, not timed: the heap with which a life passes, the longest pause of the loop, the first
+import, 4,424 bytes over the link at 115,200 baud. Times are the board's own, at 125 MHz, without
+the cache of a real Pico's flash (tools/board). A pause does not include the time of the flash, in
+which the core stands still. The firmware with the module is built once, which takes a minute.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import board_life
+from evcc.errors import EvccError
+from plugvault.emulated_board import EmulatedBoard
+from sizes import budgets
+
+TOOL = Path(__file__).parents[1] / "board"
+HEAP_STEP = 4096
+LEAST_HEAP = 64 * 1024  # with less than this no life has passed
+# What is reached; the aims are 20 ms, 1 s and, for the heap of a frozen module, 96 KiB.
+MOST_PAUSE_MS = {"frozen": 350.0, ".mpy": 560.0}
+MOST_IMPORT_MS = {"frozen": 400.0, ".mpy": 1800.0}
+MOST_LINK_MS = 500.0
+BITS_OF_BYTE = 10  # with start and stop bit
+
+
+def frozen_firmware() -> Path:
+    """The firmware with the module in it, built anew as far as the module has changed."""
+    out = (TOOL / ".cache/firmware").resolve().parent / "frozen"
+    subprocess.run([TOOL / "firmware/build_frozen", out], check=True, stdout=subprocess.DEVNULL)
+    return out / "firmware.bin"
+
+
+def smallest_heap(made: board_life.FlashedBoard, most: int) -> int:
+    """The smallest heap, in steps, with which a life passes. Raises if `most` is not enough."""
+
+    def passes(heap: int) -> bool:
+        try:
+            one_life(made, heap)
+        except EvccError:
+            return False
+        return True
+
+    if not passes(most):
+        raise MemoryError(f"a life does not pass with {most} bytes of heap")
+    low, high = LEAST_HEAP, most
+    while high - low > HEAP_STEP:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(middle) else (middle, high)
+    return high
+
+
+def one_life(made: board_life.FlashedBoard, heap: int | None = None) -> dict[str, Any]:
+    """One life of a copy of the board."""
+    with tempfile.TemporaryDirectory(prefix="pv-") as name:
+        copy = Path(name) / "copy"
+        shutil.copytree(made.folder, copy)
+        return board_life.live(board_life.FlashedBoard(copy, made.firmware), heap)
+
+
+def rows_of_a_life(kind: str, report: dict[str, Any]) -> list[dict[str, object]]:
+    return [
+        {
+            "name": f"{kind}: longest pause of the loop in a life",
+            "value": report["longest"] / 1000,
+            "unit": "ms",
+            "budget": MOST_PAUSE_MS[kind],
+            "note": "aim 20",
+        },
+        {
+            "name": "  its instructions",
+            "value": report["instructions"] / 1e6,
+            "unit": "million instructions",
+        },
+        {
+            "name": "  the longest with the time of the flash in it",
+            "value": report["with_flash"] / 1000,
+            "unit": "ms",
+        },
+        {
+            "name": "  first import, to the first look at the link",
+            "value": report["start"] / 1000,
+            "unit": "ms",
+            "budget": MOST_IMPORT_MS[kind],
+            "note": "aim 1,000",
+        },
+        {
+            "name": f"  {board_life.LINK_BYTES:,} bytes at 115,200 baud, time on the wire",
+            "value": report["wire"] * BITS_OF_BYTE / 115.2,
+            "unit": "ms",
+            "budget": MOST_LINK_MS,
+        },
+    ]
+
+
+def bench() -> list[dict[str, object]]:
+    reason = EmulatedBoard.missing()
+    if reason is not None:
+        raise RuntimeError(reason)
+    firmware = frozen_firmware()
+    with tempfile.TemporaryDirectory(prefix="pv-") as name:
+        folder = Path(name)
+        frozen = board_life.flashed(folder / "frozen", firmware)
+        rows = rows_of_a_life("frozen", one_life(frozen))
+        most = budgets()["heap_of_a_frozen_life"]
+        rows.append(
+            {
+                "name": "  smallest heap of a life",
+                "value": smallest_heap(frozen, most),
+                "unit": "bytes",
+                "budget": most,
+                "note": "aim 98,304",
+            }
+        )
+        compiled = board_life.flashed(folder / "mpy")
+        return rows + rows_of_a_life(".mpy", one_life(compiled))
