@@ -24,7 +24,7 @@ from fixtures.backend import Backend
 from fixtures.cars import Car
 from fixtures.ecog import Validator
 from plugvault.contract.iso15118_2.response import negative, negative_update
-from plugvault.station import Offer
+from plugvault.station import Offer, Supply
 from plugvault.station.engine import APP_PROTOCOL, FETCHING, Refusal
 from plugvault.station.events import Fetch
 from plugvault.station.iso15118_2.secc import ALLOWED, Secc
@@ -99,7 +99,7 @@ def test_a_refused_protocol_is_told_in_a_valid_message(validator: Validator) -> 
     assert validator.problems(payload(frame), "sap") == []
 
 
-def session(car: Car, world: World) -> list[tuple[str, bytes]]:
+def session(car: Car, world: World, mode: str) -> list[tuple[str, bytes]]:
     """All messages of a whole session with an installation: (schema, EXI)."""
     identity = SimpleNamespace(certificate=world.provisioning(car.point).der)
     clock = SimpleNamespace(now=lambda: NOW, source=lambda: "clock")
@@ -108,9 +108,12 @@ def session(car: Car, world: World) -> list[tuple[str, bytes]]:
     def installed(response: Any, session_id: bytes) -> Any:
         return car.install(response)
 
-    evcc = Session(context, want_contract=True, installer=installed, secure=True)
+    evcc = Session(
+        context, want_contract=True, installer=installed, secure=True, charge={"mode": mode}
+    )
     anchors = [world.v2g_root.der, world.mo_root.der]
-    secc = Secc(Offer(), anchors, lambda: NOW, 0, lambda n: SESSION_ID * (n // 8), secure=True)
+    offer = Offer(supply=Supply(receipts=True, ongoing=1, notices={2: "ReNegotiation"}))
+    secc = Secc(offer, anchors, lambda: NOW, 0, lambda n: SESSION_ID * (n // 8), secure=True)
     said: list[tuple[str, bytes]] = []
     now, requests = 0, evcc.start(0)
     while requests:
@@ -130,10 +133,13 @@ def session(car: Car, world: World) -> list[tuple[str, bytes]]:
     return said
 
 
-def test_every_message_of_a_session_is_valid(validator: Validator, car: Car, world: World) -> None:
-    said = session(car, world)
+@pytest.mark.parametrize("mode", ["AC", "DC"])
+def test_every_message_of_a_session_is_valid(
+    validator: Validator, car: Car, world: World, mode: str
+) -> None:
+    said = session(car, world, mode)
     names = [messages.opened(exi.decode(message))[1] for schema, message in said[2:]]
-    assert {"CertificateInstallationRes", "AuthorizationRes", "SessionStopRes"} <= set(names)
+    assert {"CertificateInstallationRes", "MeteringReceiptReq", "SessionStopRes"} <= set(names)
     for name, (schema, message) in zip(["", "", *names], said, strict=True):
         assert validator.problems(message, schema) == [], name
 
