@@ -24,7 +24,7 @@ The configuration is JSON:
     "renew_days": ask a station for the next contract as many days before the end of this one
     "watchdog": on a board: milliseconds without a turn of the loop after which it is reset
     "network": {"interface": ...}    the module finds a station by itself (Linux only): see
-             evcc/network_settings.py
+             evcc/network/settings.py
 
 An unknown key, or a value of another type, is an error. A PIN file and a key file hold one line
 and have mode 0600.
@@ -105,7 +105,7 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
 
 def _networked(*arguments) -> Module:
     """A module that finds a station by itself: Linux only."""
-    from evcc import networked
+    from evcc.network import module as networked
     from evcc.ports import network, trace
 
     module = networked.NetworkedModule(*arguments)

@@ -88,7 +88,7 @@ def checked(settings) -> dict:
     _check_vault(settings["vault"])
     if "network" in settings:
         try:
-            from . import network_settings
+            from .network import settings as network_settings
         except ImportError:
             raise ConfigError("config", "network: a board has none")
         network_settings.check(settings["network"])

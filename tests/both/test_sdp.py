@@ -1,7 +1,7 @@
 """SDP, ISO 15118-2 section 7.10.1: the datagrams of both ends, and the car's search."""
 
-from evcc import sdp
-from evcc.sdp import NO_TLS, TLS, SdpError
+from evcc.network import sdp
+from evcc.network.sdp import NO_TLS, TLS, SdpError
 from helpers import raises
 
 STATION = bytes.fromhex("fe80000000000000020000fffe000001")

@@ -1,8 +1,8 @@
 """The car's own connection to a station, with ports that a test plays: order, time, every end."""
 
-from evcc import sdp, station
+from evcc.network import sdp, station
+from evcc.network.station import DATA, FAILED, FOUND, OPEN, Station
 from evcc.ports.stream import PortError
-from evcc.station import DATA, FAILED, FOUND, OPEN, Station
 
 LINK_LOCAL = bytes.fromhex("fe80000000000000000000000000057a")
 GLOBAL = bytes.fromhex("20010db8000000000000000000000001")

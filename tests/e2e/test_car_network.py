@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 from e2e.test_car_link import over_the_air, provision, runtime
-from evcc import exi, sdp, x509
+from evcc import exi, x509
+from evcc.network import sdp
 from fixtures import tls_stations
 from fixtures.namespaces import Cable
 from plugvault.car import Car

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from both.softvault import SoftVault
-from evcc import csr, sdp
+from evcc import csr
+from evcc.network import sdp
 from evcc.vault import PROVISIONING
 from fixtures.namespaces import Cable
 from fixtures.sandbox import eventually

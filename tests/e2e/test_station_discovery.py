@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from evcc import sdp
+from evcc.network import sdp
 from fixtures.namespaces import Cable
 from plugvault import interfaces
 from plugvault.interfaces import InterfaceError

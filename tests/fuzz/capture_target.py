@@ -24,7 +24,7 @@ from plugvault.inspection.story import tell
 
 sys.path.append(str(Path(__file__).parents[1]))
 from captured import CAR, STATION, TlsPair, session, steady_clock
-from evcc import sdp
+from evcc.network import sdp
 from world import NOW, World
 
 FILE, MESSAGES = b"F", b"M"

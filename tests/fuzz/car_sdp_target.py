@@ -10,10 +10,10 @@ from typing import Any
 
 from port_ends import HANGS, HOST
 
-from evcc import sdp
+from evcc.network import sdp
+from evcc.network.station import FAILED, FOUND, Station
 from evcc.ports import network
 from evcc.ports.stream import PortError
-from evcc.station import FAILED, FOUND, Station
 
 SLOW = HANGS
 ADDRESS = bytes.fromhex("fe80000000000000020000fffe000001")

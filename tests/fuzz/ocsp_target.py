@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from evcc import ocsp
 from evcc import x509 as car_x509
+from evcc.tls import ocsp
 from fixtures.tls_stations import GOOD, REVOKED, answer
 from world import NOW, World
 

@@ -24,11 +24,11 @@ from captured import own_certificate, station_chain
 from evcc import exi
 from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
+from evcc.network.station import DATA, FAILED, OPEN
+from evcc.network.station import Station as CarConnection
 from evcc.p256 import verify
 from evcc.ports import network
 from evcc.session_engine import CLOSED
-from evcc.station import DATA, FAILED, OPEN
-from evcc.station import Station as CarConnection
 from evcc.tls.peer import Peer
 from evcc.x509 import parse
 from plugvault.station import Offer, Station

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from evcc import sdp
+from evcc.network import sdp
 
 STATION = bytes.fromhex("fe80000000000000020000fffe000001")
 

@@ -8,7 +8,7 @@ from socket import AF_INET6, SOCK_DGRAM, socket
 
 from port_ends import HANGS, HOST, check
 
-from evcc import sdp
+from evcc.network import sdp
 from plugvault.interfaces import link_local
 from plugvault.station.discovery import Discovery
 

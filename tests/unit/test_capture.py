@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evcc import sdp
+from evcc.network import sdp
 from evcc.ports.trace import Trace
 from plugvault.capture import Capture, packets
 from plugvault.capture.trace import convert

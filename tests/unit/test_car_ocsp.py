@@ -10,9 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from evcc import ocsp, p256
+from evcc import p256
 from evcc import x509 as car_x509
-from evcc.ocsp import OcspError
+from evcc.tls import ocsp
+from evcc.tls.ocsp import OcspError
 from fixtures.tls_stations import GOOD, REVOKED, UNKNOWN, answer
 from plugvault.pki import ocsp as host
 from world import DAY, NOW, Issued, World, root

@@ -23,7 +23,7 @@ PURE = {
 # What stands in an effectful package and is pure itself.
 PLAIN = (
     "evcc.vault.schemes", "evcc.vault.levels", "evcc.vault.possession", "evcc.vault.uri",
-    "evcc.tls.peer", "evcc.tls.openssl",
+    "evcc.tls.ocsp", "evcc.tls.peer", "evcc.tls.openssl",
 )  # fmt: skip
 EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 

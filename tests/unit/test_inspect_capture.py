@@ -25,9 +25,10 @@ from captured import (
     station_chain,
     steady_clock,
 )
-from evcc import exi, sdp, x509
+from evcc import exi, x509
 from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
+from evcc.network import sdp
 from plugvault import inspection
 from plugvault.capture import Capture, packets, streams
 from plugvault.capture.files import Frame, records

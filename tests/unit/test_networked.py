@@ -14,7 +14,7 @@ import pytest
 from evcc.link import v2gtp
 from evcc.link.line import Line
 from evcc.link.mux import SESSION, Mux
-from evcc.networked import NetworkedModule
+from evcc.network.module import NetworkedModule
 from evcc.ports import clock, network
 from evcc.ports.files import Files
 from evcc.ports.stream import PortError, of_socket

@@ -23,8 +23,9 @@ LINUX_ONLY = (
     "evcc.ports.serial",
     "evcc.ports.network",
     "evcc.ports.trace",
-    "evcc.network_settings",
-    "evcc.networked",
+    "evcc.network",
+    "evcc.network.settings",
+    "evcc.network.module",
 )
 
 

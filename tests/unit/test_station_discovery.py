@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from evcc import sdp
+from evcc.network import sdp
 from plugvault.interfaces import LinkLocal
 from plugvault.station import discovery
 from plugvault.station.discovery import Answers

@@ -8,8 +8,9 @@ accepted, unless `needs_ocsp`: then the revocation is not checked, and `findings
 
 import hashlib
 
-from evcc import chain, ocsp, x509
+from evcc import chain, x509
 from evcc.errors import EvccError
+from evcc.tls import ocsp
 
 from . import TlsError
 

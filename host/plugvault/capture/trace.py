@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evcc import sdp
+from evcc.network import sdp
 from plugvault.capture.packets import Address
 from plugvault.capture.writer import Capture, CapturedConnection
 

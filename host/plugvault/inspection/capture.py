@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from evcc import chain, exi, protocols, sdp, x509
+from evcc import chain, exi, protocols, x509
 from evcc.errors import EvccError
 from evcc.iso15118_2 import messages
+from evcc.network import sdp
 from plugvault import exi_json
 from plugvault.capture import tls
 from plugvault.capture.files import CaptureError

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from evcc import chain, sdp, x509
+from evcc import chain, x509
 from evcc.errors import EvccError
 from evcc.link.v2gtp import HEADER_BYTES
+from evcc.network import sdp
 from plugvault.capture import tls
 from plugvault.capture.files import Broken, Frame, Keys, records
 from plugvault.capture.layers import LINKS, Datagram, Segment, packet

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 from evcc.errors import EvccError
 from evcc.link.mux import CONTROL, LOG, NAMES, SESSION, TELEMATICS, VAULT, LinkError
-from evcc.network_settings import NONE, REQUIRED
+from evcc.network.settings import NONE, REQUIRED
 from evcc.ports.stream import PortError, Stream
 from plugvault import bounded
 from plugvault.link.bridges import StationBridge, VaultBridge, no_vault

@@ -1,7 +1,7 @@
 """A vehicle computer's connection to a charging station, for a module that has no network.
 
 The computer finds the station by SDP or goes to an address, and does TLS with the module's own
-code (`evcc.station`, `evcc.tls`); `bridges` then carries the session's bytes over the link.
+code (`evcc.network`, `evcc.tls`); `bridges` then carries the session's bytes over the link.
 
     way = Way(roots=[v2g_root], interface="eth1")           # by SDP, TLS required
     with connect(way) as station: …                          # a `StationSocket`
@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from evcc import station, x509
+from evcc import x509
 from evcc.errors import EvccError
-from evcc.network_settings import REQUIRED
+from evcc.network import station
+from evcc.network.settings import REQUIRED
 from evcc.ports import network
 from evcc.tls.peer import Peer
 from plugvault.pki.verify import verify_p256
@@ -26,7 +27,7 @@ _TURN_MS = 100  # how soon a reader notices that its connection was closed
 
 
 class StationSocketError(EvccError):
-    """No connection to a station: a failure of `evcc.station`, or the time has run out."""
+    """No connection to a station: a failure of `evcc.network.station`, or the time has run out."""
 
     REASONS = (*station.FAILURES, "setup-timeout")
 

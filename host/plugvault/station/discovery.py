@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from evcc import sdp
+from evcc.network import sdp
 from plugvault.capture import Capture
 from plugvault.interfaces import LinkLocal
 from plugvault.token_bucket import TokenBucket

@@ -5,7 +5,7 @@ import itertools
 import signal
 import time
 
-from evcc import sdp
+from evcc.network import sdp
 from plugvault.capture import Capture
 from plugvault.cli.station.options import Options, Security
 from plugvault.cli.station.supply import Supply

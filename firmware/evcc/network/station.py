@@ -6,9 +6,10 @@ reports. The ports come from the owner: this file opens nothing by itself.
 A computer's: no board's list has this file. The bench of a board uses it for the board.
 """
 
-from evcc import sdp, tls
+from evcc import tls
 from evcc.errors import EvccError, text_of
-from evcc.network_settings import NONE, OPTIONAL, REQUIRED
+from evcc.network import sdp
+from evcc.network.settings import NONE, OPTIONAL, REQUIRED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _REASON = {_SEARCHING: "unreachable", _CONNECTING: "unreachable", _SECURING: "tl
 
 class Station:
     """One connection. ports: with the classes `Udp` and `Dialled` of `evcc.ports.udp` and `dial`.
-    settings: see `network_settings`. peer: `tls.peer.Peer`. library: see `tls.client`. trace:
+    settings: see `settings`. peer: `tls.peer.Peer`. library: see `tls.client`. trace:
     `ports.trace.Trace`, or None.
 
     `secure`: whether it is TLS.

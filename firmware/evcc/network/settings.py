@@ -9,7 +9,7 @@
 A computer's: no board's list has this file.
 """
 
-from . import config
+from evcc import config
 
 REQUIRED, OPTIONAL, NONE = "required", "optional", "none"  # values of "tls"
 _NETWORK = {

@@ -10,10 +10,10 @@ and events tell the rest. They are those of `evcc.module`, and
 The link is served meanwhile: one loop waits for both. A computer's: no board's list has this file.
 """
 
-from evcc import station
 from evcc.errors import EvccError, text_of
 from evcc.link.mux import SESSION
 from evcc.module import Module, time_factor
+from evcc.network import station
 from evcc.session_engine import APP_PROTOCOL, SESSION_SETUP, START
 from evcc.tls.peer import Peer
 
