@@ -11,9 +11,9 @@
 A new way is a row of `KINDS`.
 """
 
+import contextlib
 import importlib
 import json
-import os
 import shlex
 import socket
 import subprocess
@@ -189,10 +189,11 @@ def _of_tcp(address: str, seconds: float) -> Module:
     file = connection.makefile("rwb")
 
     def end() -> None:
-        connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # the module has closed it
+            connection.shutdown(socket.SHUT_RDWR)
         connection.close()
 
-    return LinesModule(file, file, str, end, seconds)  # type: ignore[arg-type]
+    return LinesModule(file, file, _nothing, end, seconds)  # type: ignore[arg-type]
 
 
 def _of_serial(address: str, seconds: float) -> Module:
@@ -203,7 +204,7 @@ def _of_serial(address: str, seconds: float) -> Module:
         port = serial.Serial(device, int(baud or _BAUD))
     except (OSError, ValueError) as error:
         raise CampaignError("module", f"serial:{address}: {error}") from error
-    return LinesModule(port, port, str, port.close, seconds)  # type: ignore[arg-type]
+    return LinesModule(port, port, _nothing, port.close, seconds)  # type: ignore[arg-type]
 
 
 def _of_http(address: str, seconds: float) -> Module:
@@ -238,7 +239,12 @@ def _of_python(address: str, seconds: float) -> Module:
             raise ModuleError("crash", f"{type(error).__name__}: {error}") from error
         return vocabulary.parse(json.dumps(answer).encode())
 
-    return CalledModule(call, os.getpid)
+    return CalledModule(call, _nothing)
+
+
+def _nothing() -> str:
+    """No explanation, and nothing to end."""
+    return ""
 
 
 KINDS: dict[str, Callable[[str, float], Module]] = {

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -108,6 +108,6 @@ def _print(step: Step) -> None:
         print(f"    {step.note}")
 
 
-def _fail(text: str) -> None:
+def _fail(text: str) -> NoReturn:
     print(f"plugvault explain: {text}", file=sys.stderr)
     raise typer.Exit(2)
