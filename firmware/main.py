@@ -46,6 +46,7 @@ from evcc.errors import EvccError, reason_of, text_of
 from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import VAULT, Mux
 from evcc.module import Module
+from evcc.pause import set_pause
 from evcc.ports import clock
 from evcc.ports.files import open_folder
 from evcc.ports.stream import PortError
@@ -91,7 +92,7 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
         if "watchdog" in settings:
             line.feed = board.watchdog(settings["watchdog"])
     make = _networked if "network" in settings else Module
-    return make(
+    module = make(
         line,
         settings["maker"],
         _VAULTS[vault["kind"]](vault, line),
@@ -101,6 +102,9 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
         set_clock,
         vault["kind"],
     )
+    if is_board:
+        set_pause(module.pause)
+    return module
 
 
 def _networked(*arguments) -> Module:

@@ -90,7 +90,7 @@ class Module:
         self._line = line
         self._settings = settings or {}
         self._paused_ms = 0
-        vault.pause = self._pause
+        vault.pause = self.pause
         self._kind = kind
         self._session = None
         self._paused = None  # the session that can be resumed
@@ -160,8 +160,8 @@ class Module:
         self._log("storage: " + str(error))
         self._event("unable", "storage")
 
-    def _pause(self) -> None:
-        """Serve the link while the vault computes: messages are taken, and handled afterwards."""
+    def pause(self) -> None:
+        """Serve the link within a long computation: messages are taken, and handled afterwards."""
         if self._line.ticks_ms() - self._paused_ms >= _PAUSE_MS:
             self._line.pump(0)
             self._paused_ms = self._line.ticks_ms()
@@ -363,7 +363,7 @@ class Module:
 
     def _checked(self, name: str, session) -> None:
         self._event("check", name, session)
-        self._pause()  # the checks take seconds on a board
+        self.pause()  # the checks take seconds on a board
 
     # -- the maker --
 

@@ -10,6 +10,7 @@ import hashlib
 
 from evcc import der, utf8
 from evcc.errors import EvccError
+from evcc.pause import pause
 from evcc.vault.schemes import SCHEMES
 
 TYPE_CHECKING = False
@@ -131,6 +132,7 @@ def parse(data: bytes, limit: int = SCHEMES["iso2"].certificate_limit) -> Certif
     """
     if not 0 < len(data) <= limit:
         raise CertificateError("size", "%d bytes, at most %d" % (len(data), limit))
+    pause()
     try:
         return _parse(bytes(data))
     except der.DerError as e:

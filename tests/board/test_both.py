@@ -29,13 +29,18 @@ NOT_HERE = {
     "test_files": _FOLDER,
     "test_ids": _LINUX,
     "test_pin_file": _FOLDER,
+    "test_protocols": _LINUX,
+    "test_sdp": _LINUX,
     "test_softhsm_files": _LINUX,
+    "test_station": _LINUX,
+    "test_update": _LINUX,
     "test_uri": _LINUX,
     "test_utf8": _LARGE,
 }
 # Minutes each, most of them for a vault in plain Python: only in a soak.
 LONG = (
     "test_chain",
+    "test_charging",
     "test_contracts",
     "test_csr",
     "test_envelopes",

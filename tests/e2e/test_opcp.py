@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from bundles import PUBLISHED_NEGATIVE
 from evcc import csr, exi
 from evcc.check_digit import emaid_check_digit
 from fixtures.backend import ISO2, SESSION, Backend, Json, Vehicle, b64, certificates, refused
@@ -533,7 +532,14 @@ def test_a_vehicle_without_contract_gets_the_negative_response(backend: Backend)
     assert answer.status_code == 404
     (content,) = answer.json()["CCPResponse"]["emaidContent"]
     assert set(content["messageDef"]) == {"certificateInstallationRes"}
-    assert content["messageDef"]["certificateInstallationRes"] == b64(PUBLISHED_NEGATIVE)
+    message = base64.b64decode(content["messageDef"]["certificateInstallationRes"])
+    body = exi.decode(message)["V2G_Message"]["Body"]["CertificateInstallationRes"]
+    assert body["ResponseCode"] == "FAILED_NoCertificateAvailable"
+    assert body["eMAID"]["value"] == "0" * 14, "valid by the schema, and no contract's"
+    other = backend.vehicle()
+    again = backend.install(other.request(backend.ecosystem.v2g_root)).json()
+    (other_content,) = again["CCPResponse"]["emaidContent"]
+    assert other_content == content, "the same bytes, whatever the cause"
     answer = backend.install(request, headers={"alwaysReturnEXI": "false"})
     refused(answer, 404, r"^Contract or Vehicle not found\.$")
 

@@ -21,6 +21,7 @@ it has events, the escape to undeclared events. EXI does not check length facets
 """
 
 from evcc.exi.errors import ExiError
+from evcc.pause import pause
 
 END = 0
 ELEMENT = 1
@@ -184,6 +185,7 @@ class Grammar:
 
     def fill(self, state: list) -> list:
         """Give a state its events; returns it."""
+        pause()
         places = self.closure(state[3])
         ops = [self.code[p] for p in places]
         events: list = list(places)
@@ -201,6 +203,7 @@ class Grammar:
 
     def event(self, events: list, index: int) -> tuple:
         """Make one event of a state from its place."""
+        pause()
         at = events[index]
         if type(at) is not int:  # another thread was faster
             return at

@@ -19,6 +19,7 @@ from evcc.exi.grammar import (
     STOP,
     STRING,
 )
+from evcc.pause import pause
 
 _PAD = b"\0\0\0\0"
 _MOST_OCTETS = 256  # of one integer: far above any serial number, and a bound of the work
@@ -98,6 +99,7 @@ def _content(grammar, state: list, d: bytes, end: int, p: int) -> tuple:
                 if kind & IN_ELEMENT:
                     value, p = _simple(grammar, kind & KIND, datatype, d, end, p)
                 elif kind == COMPLEX:
+                    pause()
                     outer.append((out, name, state, most, full))
                     out, state = {}, datatype
                     continue

@@ -19,6 +19,7 @@ from evcc.exi.grammar import (
     STRING,
     TEXT,
 )
+from evcc.pause import pause
 
 
 def encode(message: dict, schema: str = "iso2") -> bytes:
@@ -50,6 +51,7 @@ def fragment(name, value, schema: str = "iso2", typed: bool = False) -> bytes:
     the relaxed grammar of 8.5.3; `typed=True` codes it by its own type instead, as libcbv2g does.
     Raises ExiError.
     """
+    pause()
     grammar = g.load(schema)
     count = grammar.count()
     index = grammar.only(name) if isinstance(name, str) else name
@@ -140,6 +142,7 @@ def _content(bits: _Bits, grammar, state: list, value) -> None:
             bits.pending = bits.pending << 16 - shift | code
             bits.count += 16 - shift
             if kind == COMPLEX:
+                pause()
                 outer.append((value, remaining, name, state))
                 name, value, state = "", item, datatype
                 remaining = _members(value)
