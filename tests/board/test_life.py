@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("board")
 
 SECOND = "DEPVT0000000X19"
 STACK_BUDGET = 8192 * 3 // 4  # bytes: a quarter of the board's C stack is a margin
-INSTALLATION_BUDGET = 260e6  # instructions, with chains that are known; the aim is 250e6
+INSTALLATION_BUDGET = 280e6  # instructions, with chains that are known; the aim is 250e6
 
 Record = Callable[[str, object], None]
 

@@ -63,7 +63,9 @@ def test_our_module_passes_the_campaign(
     certificate = vehicle_certificate(vault.generate_provisioning_key())
     vault.close()
     folder = car_token.folder / "cases"
-    chosen = catalogue.CASES if name == "debian" else some(catalogue.CASES, 40)
+    chosen = catalogue.CASES
+    if kind == "service":  # it locks itself after five keys that are not their certificates'
+        chosen = tuple(some([case for case in chosen if case.stage != "key"], 40))
     files.make(folder, certificate, chosen, 1, NOW)
     pin = car_token.folder / "pin"
     pin.touch(mode=0o600)

@@ -109,16 +109,12 @@ def test_doctor_without_nss_names_the_remedy_and_lets_the_main_job_run(
     assert "apt-get install libnss3" in missing.mend
 
 
-def test_doctor_says_what_to_do_for_an_interface_that_a_station_cannot_use(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        app.main(["doctor", "--interface", "eth77"])
-    assert ended.value.code == 1
-    output = capsys.readouterr().out
-    assert "there is no interface 'eth77'" in output
-    assert "use one of: lo" in output
-    assert "a station at eth77 cannot run yet" in output
+def test_doctor_says_what_to_do_for_an_interface_that_a_station_cannot_use() -> None:
+    ended = run("doctor", "--interface", "eth77")
+    assert ended.returncode == 1
+    assert "there is no interface 'eth77'" in ended.stdout
+    assert "use one of: lo" in ended.stdout
+    assert "a station at eth77 cannot run yet" in ended.stdout
 
 
 def test_doctor_finds_the_port_of_sdp_in_use() -> None:

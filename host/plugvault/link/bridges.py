@@ -100,26 +100,42 @@ class VaultBridge:
             self._service.sendall(data)
 
     def _forward(self) -> None:
+        refusal = b""
         while True:
-            delay = _REDIAL
             with self._service, contextlib.suppress(OSError, LinkError):
-                while data := self._service.recv(_PIECE):
-                    delay = 0.0  # the module goes on at once, and its bytes must find a service
-                    if why := _refusal(data):
-                        self._tell(f"the vault service refuses the module: {why}")
-                    self._endpoint.send(VAULT, data)
-            is_told = False
-            while not self._closing.wait(delay):
-                delay = _REDIAL
-                try:
-                    self._service = _connect(self._path)
-                    break
-                except OSError as error:
-                    if not is_told:
-                        self._tell(f"the vault service is gone: {error.strerror}")
-                    is_told = True
-            else:
+                self._send(refusal)
+                refusal = self._forward_answers()
+            if not self._dial_again(0.0 if refusal else _REDIAL):
                 return
+
+    def _forward_answers(self) -> bytes:
+        """Carry answers until the connection ends. Returns a refusal, with which the service ends
+        it: the module gets it once the service is reached again, for it goes on at once."""
+        while data := self._service.recv(_PIECE):
+            if why := _refusal(data):
+                self._tell(f"the vault service refuses the module: {why}")
+                return data
+            self._send(data)
+        return b""
+
+    def _send(self, data: bytes) -> None:
+        if data:
+            self._endpoint.send(VAULT, data)
+
+    def _dial_again(self, delay: float) -> bool:
+        """Connect to the service, however long that takes; False: the bridge closes."""
+        is_told = False
+        while not self._closing.wait(delay):
+            delay = _REDIAL
+            try:
+                self._service = _connect(self._path)
+            except OSError as error:
+                if not is_told:
+                    self._tell(f"the vault service is gone: {error.strerror}")
+                is_told = True
+            else:
+                return True
+        return False
 
 
 def no_vault() -> bytes:
