@@ -40,7 +40,7 @@ def detect(data: bytes) -> str:
 
 
 def name_of_foreign(data: bytes) -> str:
-    """What bytes are that no schema decodes, in a few words; "" for unknown ones."""
+    """The kind of bytes that no schema decodes, in a few words; "" for an unknown one."""
     if data[:2] == b"\x01\xfe":
         name = protocols.of_payload(int.from_bytes(data[2:4], "big"))
         if name.startswith(protocols.ISO20):

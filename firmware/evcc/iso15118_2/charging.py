@@ -22,7 +22,7 @@ _FAULTS = (
 
 
 class Charge:
-    """What the car wants of a charge, and what the station has granted.
+    """The car's wishes for a charge, and the grants of the station.
 
     wishes: a part of `WISHES`. Raises UsageError("charge") for another key or value.
     """

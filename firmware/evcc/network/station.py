@@ -193,7 +193,7 @@ class Station:
         return [(DATA, data)] if data else []
 
     def _receive(self):
-        """What has arrived: None, or bytes; with TLS they go to the library."""
+        """The bytes that have arrived, or None; with TLS they go to the library."""
         data = self._tcp.receive(_PIECE)
         if data:
             self._note("wire", False, data)

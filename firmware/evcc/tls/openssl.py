@@ -1,4 +1,4 @@
-"""What the two ways to OpenSSL share: the numbers of its interface, and what is asked of it.
+"""The common part of the two ways to OpenSSL: the numbers of its interface, and the settings.
 
 From its public headers, the same in OpenSSL 1.1.1 and 3. Both ways replace its check of the
 certificate path: `Peer` decides.

@@ -5,7 +5,7 @@ vocabulary.py   the messages between a campaign and a module, JSON lines, versio
 adapters.py     the ways to a module: a command, a stream, HTTP, a Python package
 lines.py        the adapter for all that carries lines
 run.py          the order of a case: good twin, message, proof, one more good message
-verdicts.py     what was observed -> pass, weak pass, fail, inconclusive, not applicable
+verdicts.py     an observation -> pass, weak pass, fail, inconclusive, not applicable
 known.py        failures that are known, each with a reason and an end
 result.py       the result as values, and as JSON
 junit.py, html.py  the two other forms of the same result

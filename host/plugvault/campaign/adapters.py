@@ -45,7 +45,7 @@ class Module(Protocol):
     """A module under test. Each call raises ModuleError."""
 
     def hello(self) -> Hello:
-        """What the module is, and what it can."""
+        """The module's name, version and abilities."""
 
     def begin(self, begin: Begin) -> None:
         """Set the state in which the next message comes."""

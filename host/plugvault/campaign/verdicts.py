@@ -1,4 +1,4 @@
-"""What was observed in a case -> its verdict.
+"""The verdict of a case, from the observation of it.
 
 A refusal proves something only where a good message in its place is accepted: each case has a good
 twin. An acceptance proves something only where the contract's key then signs.

@@ -48,7 +48,7 @@ class ModuleError(EvccError):
 
 @dataclass(frozen=True)
 class Hello:
-    """What a module says of itself."""
+    """A module's own account of itself."""
 
     module: str = "a module without a name"
     version: str = ""

@@ -79,7 +79,7 @@ class RecordError(Exception):
 
 @dataclass
 class Handshake:
-    """What both ends said in the open. Numbers are those of the protocol; 0: not seen.
+    """The open values of a handshake. Numbers are those of the protocol; 0: not seen.
 
     chain: the server's certificates, DER. ocsp: the stapled answer, DER, or b"". alerts: (by the
     client?, number), in their order. problems: what could not be read, and why.
@@ -124,7 +124,7 @@ def read(chunks: Iterable[Chunk], keys: Mapping[bytes, bytes]) -> tuple[Handshak
 
 
 class _Side:
-    """What one end has sent, so far."""
+    """The messages of one end, so far."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -275,7 +275,7 @@ def _certificates(body: bytes) -> list[bytes]:
 def _opener(
     handshake: Handshake, suite: Suite, master: bytes, *, is_client: bool
 ) -> Callable[[int, bytes], bytes]:
-    """What decrypts the records of one side, in their order."""
+    """The decryption of one side's records, in their order."""
     iv = 0 if suite.mac else 4
     sizes = [suite.mac, suite.mac, suite.key, suite.key, iv, iv]
     seed = b"key expansion" + handshake.server_random + handshake.random

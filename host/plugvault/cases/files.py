@@ -94,7 +94,7 @@ def make(
 
 
 def described(case: Case) -> dict[str, Any]:
-    """What a case is, without its messages."""
+    """The texts of a case, without its messages."""
     return {
         "id": case.id,
         "title": case.title,

@@ -167,7 +167,7 @@ def _messages(chunks: list[Chunk], by_client: bool, problems: list[str]) -> Iter
 
 
 class _Side:
-    """What one end says. Behind bytes that are no V2GTP it looks for the next message."""
+    """The messages of one end. Behind bytes that are no V2GTP it looks for the next message."""
 
     def __init__(self, by_client: bool) -> None:
         self._by_client = by_client
@@ -197,7 +197,7 @@ class _Side:
             self._buffer.clear()
 
     def problems(self) -> Iterator[str]:
-        """What was wrong, when nothing follows."""
+        """The fault at the end, when nothing follows."""
         name = "the client" if self._by_client else "the server"
         yield from (f"{name}: the capture has lost {size} bytes" for size in self._lost)
         if self._count >= SPOKEN:

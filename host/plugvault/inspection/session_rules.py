@@ -263,7 +263,7 @@ _NOTES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 def note(name: str, body: dict[str, Any]) -> str:
-    """What is worth a few words in this message; "" for nothing."""
+    """The most useful values of this message, in a few words; "" for none."""
     try:
         return str(_NOTES[name](body)) if name in _NOTES else ""
     except (KeyError, TypeError):  # an optional element is not there

@@ -39,7 +39,7 @@ def search_line(search: Json) -> str:
 
 
 def tls_lines(handshake: Json) -> list[str]:
-    """What is worth telling about a handshake: its suite, then the rest."""
+    """The facts of a handshake for a reader: its suite, then the rest."""
     lines = [f"{handshake['version']}, {handshake['suite']}", f"OCSP: {handshake['ocsp']}"]
     chain = handshake.get("chain", [])
     if chain:

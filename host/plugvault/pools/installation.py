@@ -101,7 +101,7 @@ def install(records: Records, request: VehicleRequest, pcid: str, now: float) ->
 
 
 def prepare(records: Records, request: VehicleRequest, pcid: str, now: float) -> _Installation:
-    """What the checks of `INSTALL` run on."""
+    """The values that the checks of `INSTALL` examine."""
     vehicle, its_contracts = records.vehicle_with_contracts(pcid.upper(), ISO2)
     return _Installation(
         records=records,

@@ -139,7 +139,7 @@ class Options:
 
     @property
     def warning(self) -> str:
-        """What a person must know of the security; "" for nothing."""
+        """The warning about the security, for a person; "" for none."""
         if self.insecure_contract:
             return "INSECURE: contracts without TLS; anyone on the line reads and changes them"
         if self.tls != Security.required:

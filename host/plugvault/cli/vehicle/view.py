@@ -1,4 +1,4 @@
-"""What `plugvault vehicle` shows: the session as it happens, or a line of JSON for each event."""
+"""The output of `plugvault vehicle`: the session as it happens, or JSON lines of its events."""
 
 import json
 from typing import Any, Protocol, TextIO

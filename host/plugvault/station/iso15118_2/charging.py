@@ -26,7 +26,7 @@ _LARGEST = 32_767  # of a PhysicalValue
 
 @dataclass(frozen=True)
 class Supply:
-    """What a station can give, and how it behaves during a charge.
+    """The limits of a station, and its behaviour during a charge.
 
     voltage: V, the highest (DC); nominal: V (AC); current: A; power: W. ongoing: how many times it
     says "Ongoing" to ChargeParameterDiscovery and to CableCheck before it is done. receipts: each
