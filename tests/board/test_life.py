@@ -14,6 +14,7 @@ from fixtures.board_car import (
     StartCar,
     Surroundings,
 )
+from plugvault.board.repl import Repl
 from plugvault.station import Offer, Station
 from world import EMAID, PCID
 
@@ -41,6 +42,15 @@ def test_module_starts_and_answers_over_its_uart(
     counters = car.board.counters()
     record_property("board start, instructions", counters["instructions"])
     assert counters["stack"]["deepest"] <= STACK_BUDGET
+
+
+def test_board_serves_its_link_within_a_message(module_flash: Path, start_car: StartCar) -> None:
+    """A board sets the function of `evcc.pause`; `tests/both` shows that a message calls it."""
+    car = start_car(module_flash)
+    car.wait()
+    with Repl(car.board.wait_for_serial_port(), soft_reset=False) as repl:
+        code = "import evcc.pause\nprint(repr(evcc.pause._function is not None))"
+        assert repl.run(code) is True
 
 
 def test_provisioned_car_keeps_its_identity_and_changes_its_region(
