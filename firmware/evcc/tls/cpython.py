@@ -9,7 +9,7 @@ import _ssl
 import ctypes
 import ssl
 
-from . import SUITE, Client, TlsError, openssl
+from . import SUITE, TlsError, openssl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,8 +63,14 @@ def _function(name: str):
     return _functions[name]
 
 
-class SslClient(Client):
+class SslClient(openssl.OpensslClient):
     """See `Client`."""
+
+    def _function(self, name: str):
+        return _function(name)
+
+    def _der(self, certificate: int) -> bytes:
+        return _der(certificate)
 
     def __init__(self, peer, keylog=None) -> None:
         self._peer = peer
@@ -115,29 +121,11 @@ class SslClient(Client):
         self._kept.append(callback)
         return ctypes.cast(callback, _P)
 
-    def _verify(self, store, _) -> int:
-        accepted = openssl.judged(self._peer, self._judge_chain, store)
-        if not accepted:
-            _function("X509_STORE_CTX_set_error")(store, openssl.CHAIN_REFUSED)
-        return accepted
-
-    def _judge_chain(self, store) -> bool:
-        stack = _function("X509_STORE_CTX_get0_untrusted")(store)
-        count = _function("OPENSSL_sk_num")(stack)
-        value = _function("OPENSSL_sk_value")
-        return self._peer.accepts_chain([_der(value(stack, i)) for i in range(count)])
-
-    def _judge_answer(self, connection, _) -> int:
-        accepted = openssl.judged(self._peer, self._accepts_answer, connection)
-        _function("ERR_clear_error")()
-        return accepted
-
-    def _accepts_answer(self, connection) -> bool:
+    def _answer(self, connection) -> "bytes | None":
         pointer = _P()
         place = ctypes.addressof(pointer)
         size = _function("SSL_ctrl")(connection, openssl.GET_STATUS_ANSWER, 0, place)
-        answer = ctypes.string_at(pointer.value, size) if size > 0 and pointer.value else None
-        return self._peer.accepts_answer(answer)
+        return ctypes.string_at(pointer.value, size) if size > 0 and pointer.value else None
 
     def _add_extension(self, connection, kind, data, size, alert, _) -> int:
         data[0] = ctypes.addressof(self._extension)

@@ -11,7 +11,7 @@ import struct
 import ffi
 import uctypes
 
-from . import SUITE, Client, TlsError, openssl
+from . import SUITE, TlsError, openssl
 
 _LIBRARIES = (("libssl.so.3", "libcrypto.so.3"), ("libssl.so.1.1", "libcrypto.so.1.1"))
 _SSL = {  # name: (result, arguments)
@@ -84,8 +84,14 @@ def _open() -> None:
     raise TlsError("unavailable", "no libssl.so.3 of this interpreter's kind: install libssl3")
 
 
-class LibsslClient(Client):
+class LibsslClient(openssl.OpensslClient):
     """See `Client`."""
+
+    def _function(self, name: str):
+        return _function(name)
+
+    def _der(self, certificate: int) -> bytes:
+        return _der(certificate)
 
     def __init__(self, peer, keylog=None) -> None:
         self._peer = peer
@@ -141,29 +147,11 @@ class LibsslClient(Client):
         self._kept.append(callback)
         return callback.cfun()
 
-    def _verify(self, store, _) -> int:
-        accepted = openssl.judged(self._peer, self._judge_chain, store)
-        if not accepted:
-            _function("X509_STORE_CTX_set_error")(store, openssl.CHAIN_REFUSED)
-        return accepted
-
-    def _judge_chain(self, store) -> bool:
-        stack = _function("X509_STORE_CTX_get0_untrusted")(store)
-        count = _function("OPENSSL_sk_num")(stack)
-        value = _function("OPENSSL_sk_value")
-        return self._peer.accepts_chain([_der(value(stack, i)) for i in range(count)])
-
-    def _judge_answer(self, connection, _) -> int:
-        accepted = openssl.judged(self._peer, self._accepts_answer, connection)
-        _function("ERR_clear_error")()
-        return accepted
-
-    def _accepts_answer(self, connection) -> bool:
+    def _answer(self, connection) -> "bytes | None":
         pointer = bytearray(_WORD)
         size = _function("SSL_ctrl")(connection, openssl.GET_STATUS_ANSWER, 0, pointer)
         address = struct.unpack("P", pointer)[0]
-        answer = uctypes.bytes_at(address, size) if size > 0 and address else None
-        return self._peer.accepts_answer(answer)
+        return uctypes.bytes_at(address, size) if size > 0 and address else None
 
     def _add_extension(self, connection, kind, data, size, alert, _) -> int:
         _write(data, struct.pack("P", uctypes.addressof(self._extension)))
