@@ -49,7 +49,10 @@ class StateFile:
         """A transaction; the function that runs statements in it."""
 
         def run(statement: str, values: Values) -> int:
-            return self._database.execute(statement, values).rowcount
+            # Python's own `rowcount` is -1 for an INSERT under a Turkish locale.
+            before = self._database.total_changes
+            self._database.execute(statement, values)
+            return self._database.total_changes - before
 
         with self._lock:
             self._database.execute("BEGIN IMMEDIATE")

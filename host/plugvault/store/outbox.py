@@ -220,8 +220,8 @@ class SqlDeliveries(Rows[records.Delivery]):
 
     def settle(self, taken: records.Delivery, after: records.Delivery) -> bool:
         values = {**vars(after), "of_event": taken.event_id, "of_endpoint": taken.endpoint_id}
-        cursor = self._transaction.run(_SETTLE, {**values, "claimed_lease": taken.lease})
-        return bool(cursor.rowcount)
+        settled = {**values, "claimed_lease": taken.lease}
+        return bool(self._transaction.change(_SETTLE, settled))
 
     def of_endpoint(
         self, endpoint_id: str, state: str | None, limit: int

@@ -43,8 +43,7 @@ class SqlSeenMarks(Rows[records.Seen]):
         self._transaction.run(_EXTEND, {"of_mark": mark, "later": until})
 
     def forget(self, now: float, limit: int) -> int:
-        cursor = self._transaction.run(_FORGET, {"now": int(now), "limit": limit})
-        return int(cursor.rowcount)
+        return self._transaction.change(_FORGET, {"now": int(now), "limit": limit})
 
 
 @cache

@@ -75,9 +75,18 @@ class Transaction:
             call()
 
     def run(self, statement: Executable, values: Values) -> Any:
-        """The driver's cursor: `fetchall()`, and `rowcount` for the number of changed rows."""
+        """The driver's cursor, for `fetchall()`."""
         prepared = compiled(self._dialect, statement)
         return self.connection.execute(prepared.text, prepared.row(values))
+
+    def change(self, statement: Executable, values: Values) -> int:
+        """Run an INSERT, UPDATE or DELETE; the number of changed rows."""
+        if self.database == "postgresql":
+            return int(self.run(statement, values).rowcount)
+        # Python's own `rowcount` is -1 for an INSERT under a Turkish locale.
+        before = self.connection.total_changes
+        self.run(statement, values)
+        return int(self.connection.total_changes) - int(before)
 
     def rows(self, statement: Executable, values: Values) -> list[Row]:
         rows: list[Row] = self.run(statement, values).fetchall()
