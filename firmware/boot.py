@@ -6,7 +6,7 @@ import gc
 import sys
 
 held = False
-# A board's heap is collected each 16 KiB. In a computer's, that would be most of the module's work.
+# A board's heap is collected each 16 KiB; in a computer's, that would be most of all work.
 if hasattr(gc, "mem_alloc"):  # MicroPython; CPython's threshold counts objects
     gc.threshold(max(16384, (gc.mem_alloc() + gc.mem_free()) // 16))
 if sys.platform in ("rp2", "esp32", "pyboard"):
