@@ -30,6 +30,7 @@ COMMANDS = {
         "explain a contract message, step by step",
     ),
     "flash": ("plugvault.cli.flash", "flash", "put the module on a board"),
+    "pki": ("plugvault.cli.pki", "app", "take over a test PKI of your own"),
     "requests": ("plugvault.cli.requests", "requests", "carry out files of HTTP requests"),
     "sandbox": ("plugvault.cli.sandbox", "sandbox", "run the whole ecosystem on one port"),
     "station": ("plugvault.cli.station", "station", "run a charging station for any vehicle"),

@@ -8,7 +8,15 @@ import hmac
 from typing import Any
 
 import pkcs11
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from pkcs11.util.ec import decode_ec_private_key, decode_ec_public_key
 
 from evcc.vault import VaultError
 from plugvault.cryptoki.attributes import MAPPER
@@ -61,6 +69,46 @@ class Token:
                 for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
                     for half in self.find(key_id, kind):
                         half.destroy()
+                raise
+            return self.key(label)
+
+    def bring(
+        self,
+        label: str,
+        key: ec.EllipticCurvePrivateKey,
+        usage: tuple[str, ...] = ("sign",),
+    ) -> "TokenKey":
+        """Write a key pair from outside into the token, which keeps it from now on. usage: of
+        "sign", "derive".
+
+        Raises: VaultError("exists" | "refused": another curve | "full" | "unavailable"); no half
+        of a pair is left then.
+        """
+        if key.curve.name not in CURVES:
+            raise VaultError("refused", f"{label} is on {key.curve.name}, which is not used here")
+        key_id = label.encode()
+        public, private = templates(label, usage)
+        form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        halves = (
+            {**decode_ec_public_key(key.public_key().public_bytes(*form)), **public},
+            {
+                **decode_ec_private_key(
+                    key.private_bytes(
+                        Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()
+                    )
+                ),
+                **private,
+            },
+        )
+        with self.call():
+            if self.find(key_id, ObjectClass.PRIVATE_KEY):
+                raise VaultError("exists", label)
+            self.files.check_room()
+            public_half = self.session.create_object(halves[0])
+            try:
+                self.session.create_object(halves[1])
+            except pkcs11.PKCS11Error:
+                public_half.destroy()
                 raise
             return self.key(label)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
+from plugvault.ecosystem import imported
 from plugvault.ecosystem.authorities import Authorities
 from plugvault.ecosystem.companies import CALLERS
 from plugvault.ecosystem.folder import Folder
@@ -77,6 +78,9 @@ def seed(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[str
         for kind, authority in roots + [("V2G", newer) for newer in pki.newer]:
             if not records.roots.by_fingerprint(path.fingerprint(authority.root)):
                 rcp.put(records, authority.root, kind, now)
+        for kind, root in imported.trusted(folder):
+            if not records.roots.by_fingerprint(path.fingerprint(root)):
+                rcp.put(records, root, kind, now)
         for certificate in pki.certificates:
             if not certificates.is_ours(records, *path.identity(path.read_any(certificate))):
                 certificates.record(records, certificate)

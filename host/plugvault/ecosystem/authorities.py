@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evcc.vault import VaultError
 from plugvault.cryptoki import ed448, rsa, secret
@@ -113,7 +114,7 @@ class Authorities:
         key = self._ca_key(kind, label, curve)
         names = {**company(owner), "CN": name}
         certificate = self._certificate(
-            f"{kind}-{label}", lambda: der(root(kind, names, key, self._now).certificate)
+            f"{kind}-{label}", key, lambda: der(root(kind, names, key, self._now).certificate)
         )
         return self._listed(Authority(x509.load_der_x509_certificate(certificate), key))
 
@@ -139,7 +140,7 @@ class Authorities:
         def make() -> bytes:
             return der(subordinate(profile, names, key, above, self._now, self._ocsp).certificate)
 
-        encoded = self._certificate(label, make)
+        encoded = self._certificate(label, key, make)
         self.certificates.append(encoded)
         certificate = x509.load_der_x509_certificate(encoded)
         return self._listed(Authority(certificate, key, (above.certificate, *above.issuers)))
@@ -149,6 +150,7 @@ class Authorities:
         names = {**company(owner), "CN": name}
         certificate = self._certificate(
             f"{profile}-leaf",
+            key,
             lambda: issue(profile, names, key.public_key(), above, self._now, ocsp=self._ocsp),
         )
         self.certificates.append(certificate)
@@ -177,14 +179,24 @@ class Authorities:
         self.keys.setdefault(token, []).append(key)
         return key
 
-    def _certificate(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """The stored certificate, or a new one when it is missing or ends soon."""
+    def _certificate(self, name: str, key: AnyKey, make: Callable[[], bytes]) -> bytes:
+        """The stored certificate, or a new one when it is missing or ends soon. Raises VaultError,
+        "refused" for one of another key, which could sign nothing that others accept."""
         certificate = self._folder.certificate(name)
+        if certificate is not None and not _is_for(certificate, key):
+            advice = f"put its key back, or remove certificates/{name}.pem for a new one"
+            raise VaultError("refused", f"{name} is not for the key in its token: {advice}")
         if certificate is None or path.read_any(certificate).not_after < self._now + SOON:
             certificate = make()
             self._folder.store_certificate(name, certificate)
             self.issued.append(certificate)
         return certificate
+
+
+def _is_for(certificate: bytes, key: AnyKey) -> bool:
+    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    public = x509.load_der_x509_certificate(certificate).public_key()
+    return public.public_bytes(*form) == key.public_key().public_bytes(*form)
 
 
 def find_or_make(find: Callable[[], T], make: Callable[[], T]) -> T:

@@ -128,6 +128,10 @@ class Folder:
             return None
         return x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(Encoding.DER)
 
+    def names(self, pattern: str) -> list[str]:
+        """The names of the stored certificates that match a pattern such as "trusted-*"."""
+        return sorted(file.stem for file in self._certificates.glob(f"{pattern}.pem"))
+
     def store_certificate(self, name: str, certificate: bytes) -> None:
         pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
         write(self._certificates / f"{name}.pem", pem)

@@ -76,8 +76,15 @@ class Authority:
 
     @cached_property
     def identifier(self) -> bytes:
-        """The key identifier, which is the authority key identifier of its certificates."""
-        return key_identifier(self.key.public_key())
+        """The key identifier, which is the authority key identifier of its certificates: the one
+        in its own certificate, where a CA that was not made here may have another form."""
+        try:
+            extension = self.certificate.extensions.get_extension_for_class(
+                x509.SubjectKeyIdentifier
+            )
+        except x509.ExtensionNotFound:
+            return key_identifier(self.key.public_key())
+        return extension.value.digest
 
     @cached_property
     def scheme(self) -> Scheme:

@@ -1,0 +1,445 @@
+"""`plugvault pki import`: every layout finds its places, whatever its files are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import struct
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
+
+from evcc import der
+from plugvault.cases.pki import CasePki, Issued
+from plugvault.cases.seed import Seed
+from plugvault.cli.app import main
+from plugvault.ecosystem import Ecosystem, imported
+from plugvault.ecosystem.folder import Folder
+from plugvault.pki import keystore, layout
+from plugvault.pki.collection import CollectionError, read
+from plugvault.pki.layout import SLOTS, Layout
+
+NOW = int(time.time())
+PCID, EMAID = "PVTP0000000000001", "DEPVT0000000012"
+
+
+class Pki(CasePki):
+    """A whole PKI, with a vehicle and a contract."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(Seed(seed or secrets.randbits(64)), NOW)
+        self.vehicle = self.oem_sub2.issue(PCID, dc="OEM")
+        self.contract = self.mo_sub2.issue(EMAID, dc="MO")
+        self.by_slot = {
+            "v2g-root": self.v2g_root,
+            "prov-sub1": self.cps_sub1,
+            "prov-sub2": self.cps_sub2,
+            "cps-leaf": self.cps,
+            "cpo-sub1": above(self.cpo_sub2),
+            "cpo-sub2": self.cpo_sub2,
+            "cpo-leaf": self.cpo,
+            "oem-root": self.oem_root,
+            "oem-sub1": above(self.oem_sub2),
+            "oem-sub2": self.oem_sub2,
+            "mo-root": self.mo_root,
+            "mo-sub1": self.mo_sub1,
+            "mo-sub2": self.mo_sub2,
+        }
+        self.everything = [*self.by_slot.values(), self.vehicle, self.contract]
+
+
+def above(issued: Issued) -> Issued:
+    assert issued.issuer is not None
+    return issued.issuer
+
+
+@pytest.fixture(scope="module")
+def pki() -> Pki:
+    return Pki()
+
+
+def pem(issued: Issued) -> bytes:
+    return issued.certificate.public_bytes(Encoding.PEM)
+
+
+def key_pem(issued: Issued, password: str = "") -> bytes:
+    encryption = BestAvailableEncryption(password.encode()) if password else NoEncryption()
+    return issued.private_key.private_bytes(
+        Encoding.PEM, PrivateFormat.TraditionalOpenSSL, encryption
+    )
+
+
+def pkcs8(issued: Issued) -> bytes:
+    return issued.private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def as_meaningless_pems(pki: Pki, folder: Path) -> list[str]:
+    """Every certificate and key in a file of its own, named by a number."""
+    for number, issued in enumerate(pki.everything):
+        text = b"# made for a test\r\n" + pem(issued).replace(b"\n", b"\r\n")
+        (folder / f"{number}.txt").write_bytes(text)
+        (folder / f"{len(pki.everything) - number}.dat").write_bytes(key_pem(issued))
+    return []
+
+
+def as_ecog(pki: Pki, folder: Path) -> list[str]:
+    """EcoG's: DER, chains in PEM and PKCS#12, encrypted keys with the password beside them."""
+    password = secrets.token_hex(4)
+    certs, keys = folder / "iso15118_2/certs", folder / "iso15118_2/private_keys"
+    for made in (certs, keys):
+        made.mkdir(parents=True)
+    for number, issued in enumerate(pki.everything):
+        (certs / f"{number}Cert.der").write_bytes(issued.der)
+        (keys / f"{number}.key").write_bytes(key_pem(issued, password))
+    (keys / "seccLeafPassword.txt").write_text(password + "\n")
+    (certs / "cpoCertChain.pem").write_bytes(pem(pki.cpo) + pem(pki.cpo_sub2))
+    return []
+
+
+def as_everest(pki: Pki, folder: Path) -> list[str]:
+    """EVerest's: folders `ca` and `client`, keys of leaves encrypted, the password known apart."""
+    password = secrets.token_hex(4)
+    for slot, issued in pki.by_slot.items():
+        place = folder / ("client" if slot.endswith("leaf") else "ca") / slot.split("-")[0]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{slot.upper()}.pem").write_bytes(pem(issued))
+        (place / f"{slot.upper()}.key").write_bytes(key_pem(issued, password))
+    for name, issued in (("oem", pki.vehicle), ("mo", pki.contract)):
+        place = folder / "client" / name
+        place.mkdir(parents=True, exist_ok=True)
+        chain = [issued, above(issued), above(above(issued))]
+        (place / "CERT_CHAIN.pem").write_bytes(b"".join(map(pem, chain)))
+        (place / "LEAF.key").write_bytes(key_pem(issued, password))
+    return [password]
+
+
+def as_rise_v2g(pki: Pki, folder: Path) -> list[str]:
+    """RISE-V2G's: Java key stores for both ends, PKCS#12 chains, keys of CAs as PKCS#8 in DER."""
+    password = secrets.token_hex(4)
+    (folder / "passphrase.txt").write_text(password)
+    trusted = [pki.v2g_root, pki.mo_root, pki.oem_root]
+    (folder / "evccKeystore.jks").write_bytes(
+        jks([(pki.vehicle, [pki.oem_sub2, above(pki.oem_sub2)])], [], password)
+    )
+    (folder / "seccKeystore.jks").write_bytes(
+        jks([(pki.cpo, [pki.cpo_sub2]), (pki.cps, [pki.cps_sub2])], [], password)
+    )
+    (folder / "truststore.jks").write_bytes(jks([], trusted, password))
+    (folder / "moCertChain.p12").write_bytes(p12(pki.contract, password))
+    for slot, issued in pki.by_slot.items():
+        if not slot.endswith("leaf"):
+            (folder / f"{slot}.pkcs8.der").write_bytes(pkcs8(issued))
+            (folder / f"{slot}.der").write_bytes(issued.der)
+    return []
+
+
+def p12(issued: Issued, password: str) -> bytes:
+    cas = [above(issued).certificate, above(above(issued)).certificate]
+    return pkcs12.serialize_key_and_certificates(
+        b"leaf",
+        issued.private_key,
+        issued.certificate,
+        cas,
+        BestAvailableEncryption(password.encode()),
+    )
+
+
+def jks(keys: list[tuple[Issued, list[Issued]]], trusted: list[Issued], password: str) -> bytes:
+    """A key store as Java before 9 writes it."""
+
+    def octets(form: str, data: bytes) -> bytes:
+        return struct.pack(form, len(data)) + data
+
+    def certificate(issued: Issued) -> bytes:
+        return octets(">H", b"X.509") + octets(">I", issued.der)
+
+    secret = password.encode("utf-16-be")
+    entries = []
+    for number, (issued, chain) in enumerate(keys):
+        head = struct.pack(">I", 1) + octets(">H", b"key %d" % number) + struct.pack(">Q", 0)
+        certificates = b"".join(map(certificate, [issued, *chain]))
+        masked = octets(">I", mask(pkcs8(issued), secret))
+        entries.append(head + masked + struct.pack(">I", 1 + len(chain)) + certificates)
+    for number, issued in enumerate(trusted):
+        head = struct.pack(">I", 2) + octets(">H", b"ca %d" % number) + struct.pack(">Q", 0)
+        entries.append(head + certificate(issued))
+    content = keystore.MAGIC + struct.pack(">II", 2, len(entries)) + b"".join(entries)
+    return content + hashlib.sha1(secret + b"Mighty Aphrodite" + content).digest()
+
+
+def mask(key: bytes, secret: bytes) -> bytes:
+    salt = os.urandom(20)
+    stream, block = b"", salt
+    while len(stream) < len(key):
+        block = hashlib.sha1(secret + block).digest()
+        stream += block
+    masked = bytes(a ^ b for a, b in zip(key, stream, strict=False))
+    octets = salt + masked + hashlib.sha1(secret + key).digest()
+    algorithm = bytes.fromhex("300e060a2b060104012a021101010500")
+    return der.tlv(der.SEQUENCE, algorithm + der.tlv(der.OCTET_STRING, octets))
+
+
+LAYOUTS = {
+    "meaningless names": as_meaningless_pems,
+    "EcoG": as_ecog,
+    "EVerest": as_everest,
+    "RISE-V2G": as_rise_v2g,
+}
+
+
+def places(arranged: Layout) -> dict[str, bytes]:
+    return {slot: member.der for slot, member in arranged.slots.items()}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_certificate_and_key_finds_its_place(pki: Pki, tmp_path: Path, name: str) -> None:
+    passwords = LAYOUTS[name](pki, tmp_path)
+    collection = read(tmp_path, passwords)
+    assert collection.problems == []
+    arranged = layout.arranged(collection, NOW)
+    assert places(arranged) == {slot: issued.der for slot, issued in pki.by_slot.items()}
+    assert arranged.missing == []
+    assert [*arranged.vehicles, *arranged.contracts] == [PCID, EMAID]
+    assert all(m.key for m in (*arranged.vehicles.values(), *arranged.contracts.values()))
+    assert arranged.vehicles[PCID].subs == tuple(pki.vehicle.chain[1:])
+    assert arranged.others == []
+
+
+def test_cas_without_leaves_are_placed_by_their_subjects(pki: Pki, tmp_path: Path) -> None:
+    for number, (slot, issued) in enumerate(pki.by_slot.items()):
+        if not slot.endswith("leaf"):
+            (tmp_path / str(number)).write_bytes(pem(issued))
+    arranged = layout.arranged(read(tmp_path), NOW)
+    cas = {slot: i.der for slot, i in pki.by_slot.items() if not slot.endswith("leaf")}
+    assert places(arranged) == cas
+    assert "cps-leaf: no certificate" in arranged.missing
+    assert "v2g-root: no private key" in arranged.missing
+
+
+def test_of_two_certificates_the_valid_one_with_a_key_is_taken(pki: Pki, tmp_path: Path) -> None:
+    old = pki.cps_sub2.issue("CPS Leaf", dc="CPS", not_after=NOW - 60)
+    keyless = pki.cps_sub2.issue("CPS Leaf", dc="CPS", not_after=NOW + 86_400 * 2000)
+    as_meaningless_pems(pki, tmp_path)
+    (tmp_path / "a").write_bytes(pem(old) + key_pem(old) + pem(keyless))
+    arranged = layout.arranged(read(tmp_path), NOW)
+    assert arranged.slots["cps-leaf"].der == pki.cps.der
+    assert len(arranged.others) == 2
+
+
+def test_a_stranger_of_the_same_name_is_no_issuer(pki: Pki, tmp_path: Path) -> None:
+    """The links are those of the signatures: another PKI of the same names stands aside."""
+    stranger = Pki()
+    as_meaningless_pems(pki, tmp_path)
+    (tmp_path / "stranger").write_bytes(
+        pem(stranger.cps_sub2) + pem(stranger.v2g_root) + key_pem(stranger.v2g_root)
+    )
+    arranged = layout.arranged(read(tmp_path), NOW)
+    assert places(arranged)["prov-sub2"] == pki.cps_sub2.der
+    assert places(arranged)["v2g-root"] == pki.v2g_root.der
+
+
+@pytest.fixture
+def files(pki: Pki, tmp_path: Path) -> Path:
+    folder = tmp_path / "pki"
+    folder.mkdir()
+    as_meaningless_pems(pki, folder)
+    return folder
+
+
+def run(*arguments: object) -> int:
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_an_ecosystem_works_with_the_imported_pki(
+    pki: Pki, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    assert run("pki", "import", files, "--data", data, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["missing"] == []
+    assert sorted(document["imported"]["used"]) == sorted(SLOTS)
+    with Ecosystem(data) as world:
+        assert world.v2g_root == pki.v2g_root.der
+        assert (world.cps.certificate, world.station.certificate) == (pki.cps.der, pki.cpo.der)
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf, subs = world.oem.enrol(request(key))
+        assert subs == pki.vehicle.chain[1:]
+        world.oem.register(leaf, subs, [world.v2g_root])
+        assert world.mo.contract("PVTP0000000000002")
+        certificate = x509.load_der_x509_certificate(leaf)
+        issuer_key = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+        own = pki.oem_sub2.certificate.extensions.get_extension_for_class(
+            x509.SubjectKeyIdentifier
+        )
+        assert issuer_key.value.key_identifier == own.value.digest
+    assert run("pki", "import", files, "--data", data, "--json") == 0  # nothing changes
+    again = json.loads(capsys.readouterr().out)
+    assert again["imported"] == document["imported"]
+
+
+def request(key: ec.EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    names = [
+        x509.NameAttribute(x509.NameOID.COMMON_NAME, "PVTP0000000000002"),
+        x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Example Cars"),
+    ]
+    builder = x509.CertificateSigningRequestBuilder(x509.Name(names))
+    return builder.sign(key, SHA256()).public_bytes(Encoding.DER)
+
+
+def test_imported_keys_are_in_the_tokens_and_nowhere_else(
+    pki: Pki, files: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    assert run("pki", "import", files, "--data", data) == 0
+    scalars = [i.private_key.private_numbers().private_value for i in pki.everything]
+    written = b"".join(f.read_bytes() for f in data.rglob("*") if f.is_file())
+    assert b"PRIVATE KEY" not in written
+    assert not any(scalar.to_bytes(32, "big") in written for scalar in scalars)
+    with ExitStack() as stack:
+        members = imported.members(stack, Folder(data))
+        assert {slot: m.der for slot, m in members.items() if slot in SLOTS} == {
+            slot: issued.der for slot, issued in pki.by_slot.items()
+        }
+        assert all(member.key is not None for member in members.values())
+        assert f"vehicle-{PCID}" in members
+
+
+def test_a_root_whose_key_stays_elsewhere_is_trusted_alone(
+    pki: Pki, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in files.glob("*.dat"):
+        if file.read_bytes() == key_pem(pki.v2g_root):
+            file.unlink()
+    data = tmp_path / "data"
+    assert run("pki", "import", files, "--data", data, "--json") == 0
+    report = json.loads(capsys.readouterr().out)["imported"]
+    assert report["trusted"] == ["v2g-root"]
+    assert "prov-sub1" in report["left"]
+    assert "mo-sub2" in report["used"]
+    with Ecosystem(data) as world:
+        assert world.v2g_root != pki.v2g_root.der
+        assert world.mo_root == pki.mo_root.der
+        assert pki.v2g_root.der in world.oem.client.roots_by_kind()["V2G"]
+
+
+def test_a_certificate_without_its_key_stops_the_start(
+    pki: Pki, files: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    assert run("pki", "import", files, "--data", data) == 0
+    (data / "certificates/mo-sub1.pem").write_bytes(pem(Pki().mo_sub1))
+    with (
+        pytest.raises(Exception, match="mo-sub1 is not for the key in its token"),
+        Ecosystem(data),
+    ):
+        pass
+
+
+def test_a_second_pki_is_refused_where_one_is(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    other.mkdir()
+    as_meaningless_pems(Pki(), other)
+    assert run("pki", "import", files, "--data", data) == 0
+    before = {f: f.read_bytes() for f in (data / "certificates").iterdir()}
+    assert run("pki", "import", other, "--data", data) == 1
+    assert "new folder" in capsys.readouterr().err
+    assert {f: f.read_bytes() for f in (data / "certificates").iterdir()} == before
+
+
+WRONG: dict[str, tuple[bytes, str]] = {
+    "empty.pem": (b"", "no certificate"),
+    "text.pem": (b"hello", "no certificate"),
+    "cut.pem": (b"-----BEGIN CERTIFICATE-----\nAAAA", "cut off"),
+    "store.jks": (keystore.MAGIC + bytes(40), "password"),
+    "store.jceks": (b"\xce\xce\xce\xce" + bytes(40), "keytool"),
+    "der.der": (b"\x30\x03\x02\x01\x05", "no certificate"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_file_is_named_with_the_next_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    content, words = WRONG[name]
+    (tmp_path / name).write_bytes(content)
+    assert run("pki", "import", tmp_path / name) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert name in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_file_with_another_password_is_named(pki: Pki, tmp_path: Path) -> None:
+    for name, content in (
+        ("store.p12", p12(pki.contract, "right")),
+        ("store.jks", jks([(pki.cps, [])], [], "right")),
+        ("key.pem", pem(pki.cps) + key_pem(pki.cps, "right")),
+    ):
+        file = tmp_path / name
+        file.write_bytes(content)
+        for passwords in ([], ["wrong"]):
+            with pytest.raises(CollectionError, match="--password-file"):
+                read(file, passwords)
+        assert len(read(file, ["wrong", "right"]).certificates) >= 1
+
+
+@pytest.fixture
+def keytool(tmp_path: Path) -> Path:
+    tool = shutil.which("keytool")
+    if tool is None:
+        pytest.skip("no keytool: Debian's package default-jre-headless has it")
+    store = tmp_path / "store.jks"
+    names = ("-keystore", str(store), "-storetype", "JKS", "-storepass", "changeit")
+    for alias in ("one", "two"):
+        subprocess.run(
+            [tool, "-genkeypair", "-alias", alias, "-keyalg", "EC", "-groupname", "secp256r1",
+             "-dname", f"CN={alias}", "-keypass", "changeit", *names],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+    return store
+
+
+def test_a_key_store_of_java_is_read(keytool: Path) -> None:
+    collection = read(keytool, ["changeit"])
+    assert len(collection.certificates) == 2
+    assert all(key is not None for key in collection.certificates.values())
+    assert collection.lost_keys == []
+
+
+def test_a_damaged_key_store_is_refused(pki: Pki) -> None:
+    whole = jks([(pki.cps, [pki.cps_sub2])], [pki.v2g_root], "right")
+    assert len(keystore.read(whole, "right")) == 2
+    for at in range(0, len(whole), 37):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        with pytest.raises(keystore.KeystoreError):
+            keystore.read(bytes(damaged), "right")
+    secret = "right".encode("utf-16-be")
+    for length in range(8, len(whole) - 20, 41):  # cut off, and signed again
+        content = whole[:length]
+        trailer = hashlib.sha1(secret + b"Mighty Aphrodite" + content).digest()
+        with pytest.raises(keystore.KeystoreError):
+            keystore.read(content + trailer, "right")
