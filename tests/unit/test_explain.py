@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+import wrong_modules
 from evcc.link import v2gtp
-from plugvault.cases import catalogue
+from fixtures.tokens import CarToken
+from plugvault.cases import catalogue, files
 from plugvault.cases.derivations import WRONG
 from plugvault.cases.pki import CasePki, point
 from plugvault.cases.scene import Scene
@@ -154,3 +156,136 @@ def test_wrong_inputs_say_what_is_wrong(
     ):
         assert run("explain", *arguments) == 2
         assert words in capsys.readouterr().err
+
+
+# the mistake of a wrong module: words of the explanation of each case that finds it
+NAMED = {
+    "the ResponseCode is not read": {"RC-010": "negative response"},
+    "the session is not compared": {
+        "SE-001": "another session's",
+        "SE-003": "another session's",
+        "SE-004": "no request is open",
+        "SE-005": "no request is open",
+    },
+    "any leaf below a V2G root is a CPS": {"PA-040": "role: ", "PA-043": "role: "},
+    "dates are not compared": {"PA-001": "expired", "PA-002": "not-yet-valid"},
+    "digests are not computed": {"SG-014": "changed after it was signed"},
+    "the signature is not verified": {
+        "SG-049": "another key signed",
+        "SG-052": "only the CPS may sign",
+        "SG-053": "another key signed",
+    },
+    "the EMAID is that of the certificate": {"EM-010": "the certificate is of"},
+    "the opened key is not compared": {"KT-040": "d is 0", "KT-045": "another contract"},
+    "the scalar is read as a signed number": {"KT-002": "top bit", "KT-004": "top bit"},
+    "leading zeros of Z are lost": {"KT-005": "leading zero bytes, which stay"},
+    "leading zeros of the scalar are refused": {"KT-001": "leading zero bytes, which stay"},
+    "the key derivation of X9.63": {"KT-006": "X9.63"},
+    "replays are taken": {"SE-012": "a replay", "SE-013": "older than the contract"},
+    "a DH point may come again": {"KT-080": "a DH point comes once"},
+    "a buffer that is too short": {"EN-006": "buffers"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cases that find the wrong modules."""
+    made = tmp_path_factory.mktemp("cases")
+    vehicle = CasePki(Seed(9), NOW).oem_sub2.issue("PVTP0000000000001", dc="OEM", key=VEHICLE)
+    idents = [ident for cases in NAMED.values() for ident in cases]
+    files.make(made, vehicle.certificate, catalogue.select(*idents, "EN-001"), 1, NOW)
+    (made / "key.pem").write_bytes(
+        VEHICLE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return made
+
+
+def explained(
+    folder: Path, name: str, capsys: pytest.CaptureFixture[str], *more: object
+) -> tuple[int, list[dict[str, Any]]]:
+    """(exit status, steps) of the command for one message of the cases."""
+    file, key = folder / "messages" / name, folder / "key.pem"
+    status = run("explain", file, "--test-key", key, "--json", *more)
+    return status, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("mistake", wrong_modules.MISTAKES)
+def test_the_mistake_of_a_wrong_module_is_named(
+    mistake: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ident, words in NAMED[mistake].items():
+        more = theirs(folder, ident) if mistake == "the key derivation of X9.63" else []
+        status, steps = explained(folder, f"{ident}.exi", capsys, *more)
+        matching = [step for step in steps if words in step["note"]]
+        assert matching, [step["note"] for step in steps]
+        must = catalogue.BY_ID[ident].must
+        assert status == (1 if must == "refuse" or more else 0)
+        if must == "refuse":
+            assert matching[0]["good"] is False
+            first = next(step for step in steps if step["good"] is False)
+            assert words in first["note"], first  # and no other fault comes before it
+
+
+def theirs(folder: Path, ident: str) -> list[str]:
+    """The K of a module that derives as X9.63 has it."""
+    body = message_of((folder / f"messages/{ident}.exi").read_bytes())["body"]
+    z = z_of(body["DHpublickey"]["value"], VEHICLE)
+    return ["--theirs", f"k={dict(WRONG)['the order of X9.63: Z before the counter'](z).hex()}"]
+
+
+def test_good_messages_of_a_case_are_right_in_its_circumstances(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("EN-001.exi", "EN-001.twin.exi", "SE-012.1.exi", "SE-012.2.exi"):
+        status, steps = explained(folder, name, capsys)
+        assert (status, [step for step in steps if step["good"] is False]) == (0, [])
+        assert "V2G Root (DC=V2G)" in [step["value"] for step in steps]
+
+
+def test_roots_and_time_of_the_options_are_judged(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, own = tmp_path / "message.exi", folder / "trust/V2G.der"
+    file.write_bytes((folder / "messages/EN-001.exi").read_bytes())
+    stranger = tmp_path / "stranger.pem"
+    root = CasePki(Seed(77), NOW).v2g_root.certificate
+    stranger.write_bytes(b"Bag Attributes: none\n" + root.public_bytes(Encoding.PEM))
+
+    def notes(*options: object) -> list[str]:
+        run("explain", file, "--json", *options)
+        steps = json.loads(capsys.readouterr().out)
+        return [step["note"] for step in steps if step["good"] is False]
+
+    assert notes() == []
+    assert notes("--trust", own, "--at", NOW) == []
+    assert "CPS Leaf" in notes("--trust", own, "--at", NOW + 10_000 * 86_400)[0]
+    (fault,) = notes("--trust", stranger, "--at", NOW)
+    assert "wrong-issuer-key" in fault
+
+
+def test_the_key_may_be_in_a_token(
+    each_token: CarToken, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vault = each_token.open()
+    provisioning = vault.generate_provisioning_key()
+    vault.close()
+    case, pin, file = catalogue.BY_ID["EN-001"], tmp_path / "pin", tmp_path / "message.exi"
+    scene = Scene(CasePki(Seed(1), NOW), provisioning, case.id, catalogue.SLOTS[case.id])
+    file.write_bytes(case.build(scene).message)
+    pin.touch(mode=0o600)
+    pin.write_text(each_token.pin)
+    uri = f"pkcs11:token={each_token.label}?pin-source=file:{pin}"
+    location = each_token.location
+    words = ["--module", location.module, "--json"]
+    words += ["--conf", location.conf] if location.conf else []
+    words += ["--options", location.options] if location.options else []
+    status = run("explain", file, "--token", uri, *words)
+    captured = capsys.readouterr()
+    if status == 2:  # NSS softoken gives out no secret
+        assert "keeps Z to itself" in captured.err
+        assert each_token.pin not in captured.err
+    else:
+        steps = {step["name"]: step for step in json.loads(captured.out)}
+        assert (status, steps["the contract certificate's key"]["good"]) == (0, True)
+    assert run("explain", file, "--token", uri.replace("?", ";object=nothing?"), *words) == 2
+    assert run("explain", file, "--token", uri, "--test-key", pin, *words) == 2

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,29 +14,54 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from evcc import x509
+from evcc.errors import EvccError
+from plugvault.campaign import cases
+from plugvault.cli.times import seconds
+from plugvault.cli.tokens import TokenOptions, names_a_token
 from plugvault.explanation import (
+    UNKNOWN,
+    Circumstances,
     ExplainError,
+    KeyAgreement,
     Step,
-    explain_envelope,
-    explain_signature,
     message_of,
 )
+from plugvault.explanation import explain as steps_of
 from plugvault.explanation.deviation import first_deviation, parse_theirs
+from plugvault.pki import forms
+from plugvault.pki.layout import word_of
+from plugvault.tokens import VaultError, agreement
+from plugvault.tokens.selection import choose
 
 _MOST = 96  # bytes of a value on one line
+_KINDS = {"oem": "OEM", "mo": "MO"}  # of a root by the word in its subject; any other: V2G
 
 
+@names_a_token
 def explain(
     message: Annotated[
         Path,
         typer.Argument(metavar="MESSAGE", help="A CertificateInstallationRes: EXI or V2GTP."),
     ],
+    token_options: TokenOptions,
     test_key: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="The vehicle's provisioning key, PEM or DER: for a key that is no secret.",
         ),
+    ] = None,
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A root that the vehicle trusts, in any form of `inspect`; may be repeated.",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="The vehicle's clock: 2026-01-31[T12:00:00Z] or Unix seconds."),
     ] = None,
     theirs: Annotated[
         list[str] | None,
@@ -49,24 +76,33 @@ def explain(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Explain a contract message: every digest, the signature, the key agreement.
+    """Explain a contract message: paths, every digest, the signature, the key agreement.
 
-    Exit status: 0 when every step is right, 1 when one is not, 2 when the message or the key
-    cannot be read.
+    With --token the provisioning key is one in a token: a pkcs11: URI names both, as in
+    "pkcs11:token=car;object=key?pin-source=file:/run/pin". The token must give out the secret Z of
+    the agreement, as SoftHSM does.
+
+    A message of `plugvault cases make`, in its folder, brings the roots, the clock, the open
+    request and the earlier messages of its case.
+
+    Exit status: 0 when every step is right, 1 when one is not, 2 when the message, a root or the
+    key cannot be read.
     """
-    try:
-        parts = message_of(message.read_bytes())
-        key = None if test_key is None else _private_key(test_key.read_bytes())
-        values = parse_theirs(theirs or [])
-        if values and key is None:
-            raise ExplainError("theirs", "--theirs needs --test-key")
-        steps = [*explain_signature(parts), *explain_envelope(parts, key)]
-        if values and key is not None:
-            steps.append(first_deviation(parts, key, values))
-    except ExplainError as error:
-        _fail(error.detail)
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
+    with ExitStack() as stack:
+        try:
+            data = message.read_bytes()
+            key = _key(stack, test_key, token_options)
+            values = parse_theirs(theirs or [])
+            if values and key is None:
+                raise ExplainError("theirs", "--theirs needs --test-key or --token")
+            circumstances = _circumstances(message, trust or [], at)
+            steps = steps_of(data, circumstances, key)
+            if values and key is not None:
+                steps.append(_deviation(data, steps, key, values))
+        except EvccError as error:
+            _fail(error.detail or str(error))
+        except OSError as error:
+            _fail(f"{error.filename}: {error.strerror}")
     if as_json:
         print(json.dumps([_document(step, secrets) for step in steps], indent=1))
     else:
@@ -75,14 +111,81 @@ def explain(
     raise typer.Exit(1 if any(step.good is False for step in steps) else 0)
 
 
-def _private_key(data: bytes) -> ec.EllipticCurvePrivateKey:
+def _deviation(
+    data: bytes, steps: list[Step], key: KeyAgreement, theirs: dict[str, bytes]
+) -> Step:
+    formed = {step.name: step.good for step in steps}
+    for name in ("DHpublickey", "ContractSignatureEncryptedPrivateKey"):
+        if formed[name] is False:
+            raise ExplainError("theirs", f"no value can be compared: {name} is wrong itself")
+    return first_deviation(message_of(data), key, theirs)
+
+
+def _key(stack: ExitStack, file: Path | None, token_options: TokenOptions) -> KeyAgreement | None:
+    """The provisioning key of --test-key or --token. Raises ExplainError, VaultError, OSError."""
+    options, config = token_options
+    if not options.get("token"):
+        return None if file is None else _private_key(file)
+    if file is not None:
+        raise ExplainError("key", "--test-key or --token, not both")
+    token, key = agreement.split(options["token"])
+    selection = choose({**options, "token": token}, config)
+    if selection.vault is None:
+        raise VaultError("refused", "--token names no token")
+    vault, opened = agreement.open_agreement(selection.vault, key)
+    stack.callback(vault.close)
+    return opened
+
+
+def _circumstances(message: Path, trust: list[Path], at: str | None) -> Circumstances:
+    """Those of the message's case, if it is one, with the roots and the time of the options."""
+    circumstances = _of_case(message)
+    if trust:
+        anchors = tuple(anchor for file in trust for anchor in _anchors(file))
+        circumstances = replace(circumstances, anchors=anchors)
+    if at is not None or (trust and circumstances.at is None):
+        circumstances = replace(circumstances, at=seconds(at))
+    return circumstances
+
+
+def _anchors(file: Path) -> list[tuple[str, x509.Certificate]]:
+    try:
+        roots = [x509.parse(der) for der in forms.certificates(file.read_bytes())]
+    except EvccError as error:
+        raise ExplainError("trust", f"{file}: {error.detail or error}") from error
+    return [(_KINDS.get(word_of(root) or "", "V2G"), root) for root in roots]
+
+
+def _of_case(file: Path) -> Circumstances:
+    """The circumstances of a message in a folder of `cases make`; unknown ones for any other."""
+    folder = file.absolute().parent.parent
+    if file.absolute().parent.name != "messages" or not (folder / "manifest.json").is_file():
+        return UNKNOWN
+    campaign = cases.read(folder, (file.name.partition(".")[0],))
+    case = campaign.cases[0]
+    order = [case.twin, *case.before, case.message]
+    names = [Path(entry.name).name for entry in order]
+    at = names.index(file.name) if file.name in names else len(order) - 1
+    current = order[at]
+    return Circumstances(
+        anchors=tuple((kind, x509.parse(der)) for kind, der in campaign.trust),
+        at=campaign.at,
+        is_asked=current.session is not None,
+        session=current.session,
+        emaid=case.emaid,
+        earlier=tuple((entry.name, message_of(entry.exi)) for entry in order[:at]),
+    )
+
+
+def _private_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    data = file.read_bytes()
     try:
         load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
         key = load(data, None)
     except (ValueError, TypeError) as error:
-        raise ExplainError("key", f"no private key without a password: {error}") from error
+        raise ExplainError("key", f"{file}: no private key without a password: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise ExplainError("key", "the test key is not on P-256")
+        raise ExplainError("key", f"{file}: the test key is not on P-256")
     return key
 
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from plugvault.cases.derivations import WRONG
-from plugvault.explanation.key_transport import decrypted, key_of, z_of
+from plugvault.explanation.key_transport import KeyAgreement, decrypted, key_of, z_of
 from plugvault.explanation.steps import ExplainError, Message, Step
 
 NAMES = ("z", "k", "iv", "scalar")
@@ -26,9 +24,7 @@ def parse_theirs(words: list[str]) -> dict[str, bytes]:
     return theirs
 
 
-def first_deviation(
-    message: Message, key: ec.EllipticCurvePrivateKey, theirs: dict[str, bytes]
-) -> Step:
+def first_deviation(message: Message, key: KeyAgreement, theirs: dict[str, bytes]) -> Step:
     """The first value of `theirs` that is not the right one, with the mistake that gives it.
 
     message: whose DH point and ciphertext are well formed.

@@ -4,9 +4,11 @@ ISO 15118-2:2014 [V2G2-814..823].
 """
 
 import hashlib
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evcc import p256_curve, x509
 from plugvault.cases.derivations import OTHER_INFO
@@ -16,7 +18,17 @@ COUNTER = b"\0\0\0\1"
 _CURVE = ec.SECP256R1()
 
 
-def explain_envelope(message: Message, key: ec.EllipticCurvePrivateKey | None) -> list[Step]:
+class KeyAgreement(Protocol):
+    """A provisioning key that may be used for an explanation: of a file, or in a token."""
+
+    def exchange(self, algorithm: ec.ECDH, peer: ec.EllipticCurvePublicKey, /) -> bytes:
+        """Z, 32 bytes."""
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """Its public half."""
+
+
+def explain_envelope(message: Message, key: KeyAgreement | None) -> list[Step]:
     """The steps from DHpublickey to d*G. key: the provisioning key; None: the public steps alone.
 
     The last step is the first that fails, when one does.
@@ -25,7 +37,7 @@ def explain_envelope(message: Message, key: ec.EllipticCurvePrivateKey | None) -
     point = body["DHpublickey"]["value"]
     wrapped = body["ContractSignatureEncryptedPrivateKey"]["value"]
     good = len(point) == 65 and p256_curve.on_curve(point)
-    steps = [Step("DHpublickey", point, good, "" if good else _point_fault(point))]
+    steps = [Step("DHpublickey", point, good, "" if good else point_fault(point))]
     right_length = len(wrapped) == 48
     steps.append(
         Step(
@@ -37,10 +49,13 @@ def explain_envelope(message: Message, key: ec.EllipticCurvePrivateKey | None) -
     )
     if key is None or not (good and right_length):
         return steps
+    if point == _encoded(key.public_key()):
+        note = "the vehicle's own provisioning key: Z would be known to all"
+        steps[0] = Step("DHpublickey", point, False, note)
     return [*steps, *_opened(point, wrapped, key), *_compared(message, point, wrapped, key)]
 
 
-def z_of(point: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
+def z_of(point: bytes, key: KeyAgreement) -> bytes:
     """Z: the x-coordinate of the shared point, 32 bytes."""
     return key.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, point))
 
@@ -56,7 +71,7 @@ def decrypted(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
     return decryptor.update(ciphertext) + decryptor.finalize()
 
 
-def _opened(point: bytes, wrapped: bytes, key: ec.EllipticCurvePrivateKey) -> list[Step]:
+def _opened(point: bytes, wrapped: bytes, key: KeyAgreement) -> list[Step]:
     z = z_of(point, key)
     return [
         Step("Z, the x-coordinate of the shared point", z, note=_zeros(z), secret=True),
@@ -69,14 +84,12 @@ def _opened(point: bytes, wrapped: bytes, key: ec.EllipticCurvePrivateKey) -> li
     ]  # fmt: skip
 
 
-def _compared(
-    message: Message, point: bytes, wrapped: bytes, key: ec.EllipticCurvePrivateKey
-) -> list[Step]:
+def _compared(message: Message, point: bytes, wrapped: bytes, key: KeyAgreement) -> list[Step]:
     scalar = decrypted(key_of(z_of(point, key)), wrapped[:16], wrapped[16:])
     number = int.from_bytes(scalar, "big")
     in_range = 0 < number < p256_curve.N
     steps = [
-        Step("d, the scalar", scalar, in_range, _range(number) or _zeros(scalar), secret=True)
+        Step("d, the scalar", scalar, in_range, _range(number) or _traps(scalar), secret=True)
     ]
     if not in_range:
         return steps
@@ -92,11 +105,16 @@ def _compared(
 
 
 def _public(scalar: int) -> bytes:
-    numbers = ec.derive_private_key(scalar, _CURVE).public_key().public_numbers()
-    return b"\x04" + numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+    return _encoded(ec.derive_private_key(scalar, _CURVE).public_key())
 
 
-def _point_fault(point: bytes) -> str:
+def _encoded(key: ec.EllipticCurvePublicKey) -> bytes:
+    """65 bytes, 0x04 | X | Y."""
+    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def point_fault(point: bytes) -> str:
+    """What is wrong with a point that is no uncompressed point of the curve, in words."""
     if len(point) == 33 and point[0] in (2, 3):
         return "compressed; the standard wants 04 | X | Y"
     if len(point) == 67 and point[:2] == b"\x04\x41":
@@ -110,6 +128,13 @@ def _range(number: int) -> str:
     if number == 0:
         return "d is 0"
     return "" if number < p256_curve.N else "d is not below n"
+
+
+def _traps(scalar: bytes) -> str:
+    """The property of a good scalar by which stacks in the field fail."""
+    if scalar[0] & 0x80:
+        return "its top bit is set: as a signed number it would be negative"
+    return _zeros(scalar)
 
 
 def _zeros(value: bytes) -> str:

@@ -13,7 +13,7 @@ Message = dict[str, Any]
 class ExplainError(EvccError):
     """The input is no message that can be explained, or no key."""
 
-    REASONS = ("message", "key", "theirs")
+    REASONS = ("message", "key", "theirs", "trust")
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,34 @@ class Step:
     secret: bool = False
 
 
+def document_of(data: bytes) -> bytes:
+    """The EXI document of some bytes: themselves, or the content of their one V2GTP frame.
+
+    Raises ExplainError("message").
+    """
+    if not data.startswith(b"\x01\xfe"):
+        return data
+    try:
+        documents = v2gtp.PayloadReader().feed(data)
+    except (EvccError, ValueError) as error:
+        raise ExplainError("message", f"it is no V2GTP frame: {error}") from error
+    if len(documents) != 1:
+        raise ExplainError(
+            "message", f"{len(documents)} whole V2GTP frames; `plugvault inspect` reads them all"
+        )
+    return bytes(documents[0])
+
+
 def message_of(data: bytes) -> Message:
     """A CertificateInstallationRes or CertificateUpdateRes: {"header": …, "body": …}.
 
     data: EXI, or V2GTP with EXI in it. Raises ExplainError("message").
     """
     try:
-        if data.startswith(b"\x01\xfe"):
-            (data,) = v2gtp.PayloadReader().feed(data)
-        message = exi.decode(data)["V2G_Message"]
+        message = exi.decode(document_of(data))["V2G_Message"]
         (name,) = message["Body"]
+    except ExplainError:
+        raise
     except (EvccError, ValueError, KeyError) as error:
         raise ExplainError("message", f"it is no message of ISO 15118-2: {error}") from error
     if name not in ("CertificateInstallationRes", "CertificateUpdateRes"):
