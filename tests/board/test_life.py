@@ -15,12 +15,13 @@ from fixtures.board_car import (
     Surroundings,
 )
 from plugvault.board.repl import Repl
-from plugvault.station import Offer, Station
+from plugvault.station import Offer, Station, StationSettings
 from world import EMAID, PCID
 
 pytestmark = pytest.mark.xdist_group("board")
 
 SECOND = "DEPVT0000000X19"
+INSECURE = StationSettings(insecure_contract=True)
 STACK_BUDGET = 8192 * 3 // 4  # bytes: a quarter of the board's C stack is a margin
 INSTALLATION_BUDGET = 280e6  # instructions, with chains that are known; the aim is 250e6
 
@@ -94,7 +95,10 @@ def test_board_charges_gets_a_contract_at_the_station_and_removes_one(
     car = start_car(installed_flash)
     maker = car.maker()
     station = Station(
-        Offer(), [world.v2g_root.der, world.mo_root.der], fetch, insecure_contract=True
+        Offer(),
+        [world.v2g_root.der, world.mo_root.der],
+        fetch,
+        INSECURE,
     )
     with station.in_thread() as (host, port):
         assert car.bench.charge(host, port, timeout=PATIENCE, insecure_contract=True) == [

@@ -27,7 +27,7 @@ from plugvault.capture.trace import convert
 from plugvault.car import Car
 from plugvault.inspection import inspect
 from plugvault.inspection.report import FAILED, Report, Scope
-from plugvault.station import Offer, Station, Supply
+from plugvault.station import Offer, Station, StationSettings, Supply
 from plugvault.tls import Identity, StationTls
 from plugvault.tokens import Token
 from world import EMAID, World
@@ -151,7 +151,7 @@ def _station(world: World, capture: Capture, status: bytes) -> Station:
     tls = StationTls([identity])
     supply = Supply(ongoing=1, receipts=True, notices={2: "ReNegotiation"})
     offer = Offer(supply=supply)
-    return Station(offer, roots, fetch, host="::1", tls=tls, capture=capture)
+    return Station(offer, roots, fetch, StationSettings(host="::1", tls=tls, capture=capture))
 
 
 def _charge(

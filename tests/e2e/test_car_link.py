@@ -23,7 +23,7 @@ from plugvault.car import Car, CarError
 from plugvault.link.bench import BenchError
 from plugvault.link.endpoint import LinkEndpoint, open_serial
 from plugvault.link.nullmodem import NullModem
-from plugvault.station import Offer, Station
+from plugvault.station import Offer, Station, StationSettings
 from plugvault.telematics import TelematicsError
 from plugvault.tokens import Token, TokenKey
 from plugvault.tokens.location import TokenLocation
@@ -31,6 +31,7 @@ from plugvault.tokens.selection import TokenConfiguration
 from world import EMAID, PCID, World
 
 SECOND = "DEPVT0000000X19"
+INSECURE = StationSettings(insecure_contract=True)
 MAKER = b"\4" + bytes(64)  # a point without a private key
 SESSION_ID = bytes(range(8))
 
@@ -131,7 +132,10 @@ def test_a_car_is_made_gets_two_contracts_and_pays_with_each(
         return today.response(leaf.point, contract=today.new_contract(SECOND))
 
     station = Station(
-        Offer(), [today.v2g_root.der, today.mo_root.der], fetch, insecure_contract=True
+        Offer(),
+        [today.v2g_root.der, today.mo_root.der],
+        fetch,
+        INSECURE,
     )
     how: dict[str, Any] = {"vault": vault, "noise": noise(per_thousand) if per_thousand else None}
     if name == "debian32":  # as wide as a board, so with a board's heap, files and vault
@@ -300,7 +304,10 @@ def test_a_car_charges_pauses_and_goes_on(
     bytecode: Path,
 ) -> None:
     station = Station(
-        Offer(), [today.v2g_root.der, today.mo_root.der], lambda _: b"", insecure_contract=True
+        Offer(),
+        [today.v2g_root.der, today.mo_root.der],
+        lambda _: b"",
+        INSECURE,
     )
     how: dict[str, Any] = {"vault": vault}
     if name == "debian32":

@@ -23,7 +23,7 @@ from fixtures.namespaces import Cable
 from plugvault.car import Car
 from plugvault.link.bench import BenchError
 from plugvault.link.station_socket import Way
-from plugvault.station import Offer, Station
+from plugvault.station import Offer, Station, StationSettings
 from plugvault.tls import Identity, StationTls
 from plugvault.tokens import Token, TokenKey
 from world import World
@@ -69,7 +69,7 @@ class Bay:
         roots = [root, self.world.mo_root.der]
         end = self.cable.station
         with end.entered():
-            station = Station(Offer(), roots, fetch, host=end.scoped, tls=tls)
+            station = Station(Offer(), roots, fetch, StationSettings(host=end.scoped, tls=tls))
             with station.in_thread() as (_, port), self.found(port, secure) as searches:
                 yield searches
 

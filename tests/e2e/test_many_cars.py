@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fixtures.backend import Backend
 from many_cars import Car, charge_together
-from plugvault.station import Offer, Station
+from plugvault.station import Offer, Station, StationSettings
 from plugvault.station.limits import Limits
 
 IN_TEST, IN_SOAK = 16, 200
@@ -35,10 +35,10 @@ def test_many_cars_at_once_get_each_its_own_contract(
 ):
     cars, emaids = fleet(backend, IN_SOAK if whole else IN_TEST, tmp_path)
     roots, fetch = backend.ecosystem.cpo.roots(), backend.ecosystem.cpo.fetch_contract
+    settings = StationSettings(insecure_contract=True, limits=Limits(fetch_seconds=60))
     with ExitStack() as stack:
         stations = [
-            Station(Offer(), roots, fetch, insecure_contract=True, limits=Limits(fetch_seconds=60))
-            for _ in range(len(cars) // AT_ONE_STATION)
+            Station(Offer(), roots, fetch, settings) for _ in range(len(cars) // AT_ONE_STATION)
         ]
         addresses = [stack.enter_context(station.in_thread()) for station in stations]
         asyncio.run(charge_together(cars, addresses))

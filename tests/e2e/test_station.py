@@ -15,17 +15,16 @@ import pytest
 
 from evcc.link import v2gtp
 from fixtures.vehicle import Vehicle, operator
+from fixtures.vehicle import station as station_of
 from plugvault.roles.customers import CustomerError, Customers
-from plugvault.station import Offer, Station
+from plugvault.station import Station
 from plugvault.station.events import Authorized
 from plugvault.station.limits import Limits
 from world import EMAID, NOW, PCID, World
 
 
 def station(world: World, fetch: Any = None, **changes: Any) -> Station:
-    roots = [world.v2g_root.der, world.mo_root.der]
-    fetch = fetch or operator(world)
-    return Station(Offer(), roots, fetch, clock=lambda: NOW, insecure_contract=True, **changes)
+    return station_of(world, fetch, insecure_contract=True, **changes)
 
 
 PAID = [("authorized", EMAID), ("closed", "")]

@@ -11,30 +11,20 @@ from evcc import exi
 from evcc.iso15118_2 import messages
 from evcc.link import v2gtp
 from fixtures.vehicle import Vehicle, operator
+from fixtures.vehicle import station as station_of
 from plugvault.contract.iso15118_2.response import negative
 from plugvault.station import Faults, Offer, Station, large_bundle
 from plugvault.station.faults import checked_code, pair_of
 from plugvault.station.limits import FETCH_SECONDS
 from plugvault.station.reports import Ended, Report
-from world import EMAID, NOW, World
+from world import EMAID, World
 
 INSTALLED_AND_PAID = [("installed", EMAID), ("authorized", EMAID), ("closed", "")]
 Seen = list[tuple[str, str, int, float]]
 
 
 def station(world: World, faults: Faults, **changes: Any) -> Station:
-    roots = [world.v2g_root.der, world.mo_root.der]
-    fetch = changes.pop("fetch", operator(world))
-    offer = changes.pop("offer", Offer())
-    return Station(
-        offer,
-        roots,
-        fetch,
-        clock=lambda: NOW,
-        insecure_contract=True,
-        faults=faults,
-        **changes,
-    )
+    return station_of(world, insecure_contract=True, faults=faults, **changes)
 
 
 def ends(reports: list[tuple[int, Report]]) -> list[str]:

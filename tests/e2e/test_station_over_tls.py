@@ -16,21 +16,21 @@ import pytest
 from evcc.link import v2gtp
 from evcc.vault import VaultError
 from fixtures.station_tls import TlsClient, identity, station_leaf
-from fixtures.vehicle import Vehicle, operator
+from fixtures.vehicle import Vehicle
+from fixtures.vehicle import station as station_of
 from plugvault.capture import Capture
-from plugvault.station import Offer, Station
+from plugvault.station import Station
 from plugvault.station.limits import Limits
 from plugvault.station.reports import Connected, Ended, Listener, Report, Secured
 from plugvault.tls import Identity, StationTls
 from plugvault.tokens import TokenKey
-from world import EMAID, NOW, World
+from world import EMAID, World
 
 PAID = [("authorized", EMAID), ("closed", "")]
 
 
 def station(world: World, tls: StationTls, **changes: Any) -> Station:
-    roots = [world.v2g_root.der, world.mo_root.der]
-    return Station(Offer(), roots, operator(world), clock=lambda: NOW, tls=tls, **changes)
+    return station_of(world, tls=tls, **changes)
 
 
 class Reports(list[tuple[int, Report]]):

@@ -31,7 +31,7 @@ from evcc.ports import network
 from evcc.session_engine import CLOSED
 from evcc.tls.peer import Peer
 from evcc.x509 import parse
-from plugvault.station import Offer, Station
+from plugvault.station import Offer, Station, StationSettings
 from plugvault.station.limits import Limits
 from scripted import OFFERED, answer
 from world import EMAID, NOW, World
@@ -73,11 +73,13 @@ def station(tls: Any = None) -> int:
         Offer(),
         [WORLD.v2g_root.der, WORLD.mo_root.der],
         lambda request: WORLD.response(b"\x04" + request[:64].ljust(64)),
-        host=HOST,
-        tls=tls,
-        clock=lambda: NOW,
-        limits=Limits(fetch_seconds=1.0, handshake_seconds=5.0, sequence_timeout_ms=5000),
-        insecure_contract=True,
+        StationSettings(
+            host=HOST,
+            tls=tls,
+            insecure_contract=True,
+            limits=Limits(fetch_seconds=1.0, handshake_seconds=5.0, sequence_timeout_ms=5000),
+            clock=lambda: NOW,
+        ),
     )
     stack = contextlib.ExitStack()
     _, port = stack.enter_context(serving.in_thread())

@@ -15,13 +15,13 @@ from typing import Any
 
 from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.cpo import ChargePointOperator
-from plugvault.station import Offer, Station
+from plugvault.station import Offer, Station, StationSettings
 
 
 async def run(orders: dict[str, Any], operator: ChargePointOperator) -> None:
-    roots = operator.roots()
+    roots, settings = operator.roots(), StationSettings(insecure_contract=True)
     stations = [
-        Station(Offer(), roots, operator.fetch_contract, insecure_contract=True)
+        Station(Offer(), roots, operator.fetch_contract, settings)
         for _ in range(orders["stations"])
     ]
     for station in stations:

@@ -18,7 +18,7 @@ from typing import Any
 from plugvault import runtimes
 from plugvault.car import Car
 from plugvault.ecosystem import Ecosystem
-from plugvault.station import Offer, Station
+from plugvault.station import Offer, Station, StationSettings
 from plugvault.tls import Identity, StationTls
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration
@@ -81,8 +81,7 @@ def chain(folder: Path) -> Iterator[Chain]:
             Offer(),
             world.cpo.roots(),
             world.cpo.fetch_contract,
-            host="::1",
-            tls=StationTls([identity]),
+            StationSettings(host="::1", tls=StationTls([identity])),
             observe=observe,
         )
         _, port = stack.enter_context(station.in_thread())

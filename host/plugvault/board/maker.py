@@ -20,7 +20,7 @@ from plugvault.ecosystem.folder import sandbox_lock
 from plugvault.roles import regions
 from plugvault.roles.backend import Backend
 from plugvault.roles.work_queue import DONE
-from plugvault.station import Offer, Station
+from plugvault.station import Offer, Station, StationSettings
 from plugvault.telematics import ContractStatus, Maker
 
 REGION = "EU"
@@ -146,7 +146,7 @@ class BoardMaker:
             Offer(evseid=EVSE),
             self._world.cpo.roots(),
             self._world.cpo.fetch_contract,
-            tls=self._world.station_tls(),
+            StationSettings(tls=self._world.station_tls()),
         )
         roots = [self._world.v2g_root]
         with station.in_thread() as address:

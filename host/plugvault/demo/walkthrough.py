@@ -25,7 +25,7 @@ from plugvault.pki import path
 from plugvault.roles.backend import Backend
 from plugvault.roles.work_queue import DONE
 from plugvault.runtimes import Runtime
-from plugvault.station import Authorized, Offer, Station
+from plugvault.station import Authorized, Offer, Station, StationSettings
 from plugvault.telematics import ContractStatus, Maker
 from plugvault.tokens import providers
 from plugvault.tokens.lease import exclusive_lease
@@ -250,8 +250,8 @@ class Walkthrough:
             Offer(evseid=EVSE),
             self.world.cpo.roots(),
             self._fetch_contract,
+            StationSettings(tls=self.world.station_tls()),
             observe=self._observe_station,
-            tls=self.world.station_tls(),
         )
         self.address = self._stack.enter_context(self.station.in_thread())
         with self._new_step("station", "Plugged in: installed live, and authorized") as step:

@@ -9,7 +9,7 @@ from plugvault import runtimes
 from plugvault.car import Car
 from plugvault.contexts import Startable
 from plugvault.ecosystem import EVSE, WMI, Ecosystem
-from plugvault.station import Offer, Station
+from plugvault.station import Offer, Station, StationSettings
 from plugvault.tokens.selection import TokenConfiguration
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class PlugAndCharge(Startable):
         roots = self.ecosystem.cpo.roots()
         fetch = self.ecosystem.cpo.fetch_contract
         tls = self.ecosystem.station_tls()
-        self.station = Station(Offer(evseid=EVSE), roots, fetch, tls=tls)
+        self.station = Station(Offer(evseid=EVSE), roots, fetch, StationSettings(tls=tls))
         self.address = self._stack.enter_context(self.station.in_thread())
 
     def contract(self) -> str:

@@ -1,6 +1,7 @@
 """A charging station (SECC) of ISO 15118-2, with which any vehicle (EVCC) can talk.
 
     server.py        the TCP server: TLS or plain TCP
+    settings.py      its address, TLS, limits and faults
     limits.py        the limits of its vehicles and times
     discovery.py     SDP: the answer to the vehicles' search
     connection.py    one vehicle's connection: clock, contract fetch, faults
@@ -15,7 +16,8 @@
                      paused.py    the sessions that vehicles may go on with
                      answers.py   the bodies of the responses, the negative ones too
 
-    station = Station(Offer(evseid="DE*PVT*E0001"), mo_and_v2g_roots, fetch_contract, tls=tls)
+    station = Station(Offer(evseid="DE*PVT*E0001"), mo_and_v2g_roots, fetch_contract,
+                      StationSettings(tls=tls))
     with station.in_thread() as (host, port): ...
 
 Another edition is a folder beside `iso15118_2`.
@@ -26,5 +28,6 @@ from plugvault.station.faults import Faults
 from plugvault.station.iso15118_2.answers import Offer
 from plugvault.station.iso15118_2.charging import Supply
 from plugvault.station.server import Station
+from plugvault.station.settings import StationSettings
 
-__all__ = ["Authorized", "Faults", "Offer", "Station", "Supply"]
+__all__ = ["Authorized", "Faults", "Offer", "Station", "StationSettings", "Supply"]

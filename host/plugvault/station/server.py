@@ -10,23 +10,21 @@ import logging
 import random
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from plugvault import bounded
-from plugvault.capture import Capture, CapturedConnection
+from plugvault.capture import CapturedConnection
 from plugvault.station.connection import Connection, FetchContract, Observe, Surroundings
 from plugvault.station.events import Authorized
-from plugvault.station.faults import NO_FAULTS, Faults
 from plugvault.station.iso15118_2.answers import Offer
 from plugvault.station.iso15118_2.paused import PausedSessions
 from plugvault.station.iso15118_2.secc import Secc
-from plugvault.station.limits import LIMITS, Limits
 from plugvault.station.reports import Connected, Ended, Listener, Report, Secured, TurnedAway
+from plugvault.station.settings import SETTINGS, StationSettings
 from plugvault.station.streams import PlainStream, TlsStream, close
-from plugvault.tls import StationTls, TlsError
+from plugvault.tls import TlsError
 
 BACKLOG = 1024  # connections that wait to be accepted
 PORTS = range(49152, 65536)  # some vehicles refuse an SDP answer with a lower port
@@ -43,13 +41,10 @@ class Station:
     fetch_contract: CertificateInstallationReq (EXI as received) -> CertificateInstallationRes
     (EXI); a coroutine function, or a plain one, which then runs in a thread. Any exception, and no
     result in time, becomes ResponseCode FAILED.
-    host: an address of this machine, with its scope if it is link-local. port: 0 takes a free one
-    of `PORTS`. tls: its own TLS; None: plain TCP.
+    settings: see `StationSettings`.
     observe: (direction "in" or "out", message name, bytes of V2GTP, milliseconds since the message
-    before it on this connection), called for each message. report: gets all that happens, see
-    `reports`. capture: gets the bytes of every connection and the keys of TLS.
-    bill: called with the record of each authorization. clock: unix seconds.
-    insecure_contract: payment by contract and the certificate service though there is no TLS.
+    before it on this connection), called for each message. bill: called with the record of each
+    authorization. report: gets all that happens, see `reports`.
     """
 
     def __init__(
@@ -57,40 +52,29 @@ class Station:
         offer: Offer,
         anchors: Iterable[bytes],
         fetch_contract: FetchContract,
+        settings: StationSettings = SETTINGS,
         *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        tls: StationTls | None = None,
         observe: Observe | None = None,
         bill: Callable[[Authorized], object] | None = None,
         report: Listener | None = None,
-        capture: Capture | None = None,
-        clock: Callable[[], float] = time.time,
-        limits: Limits = LIMITS,
-        insecure_contract: bool = False,
-        faults: Faults = NO_FAULTS,
     ) -> None:
         self.offer = offer
         self.anchors = tuple(anchors)
-        self.host, self.port = host, port
+        self.settings = settings
+        self.host, self.port = settings.host, settings.port
         self.records: list[Authorized] = []
-        self._tls = tls
         self._bill = bill
         self._report = report
-        self._capture = capture
-        self._clock = clock
-        self._limits = limits
-        self._insecure_contract = insecure_contract
-        self._faults = faults
-        self._fetches = ThreadPoolExecutor(min(limits.max_clients, _FETCHES), "contract")
+        max_clients = settings.limits.max_clients
+        self._fetches = ThreadPoolExecutor(min(max_clients, _FETCHES), "contract")
         self._handshakes = ThreadPoolExecutor(_HANDSHAKES, "handshake")
         self._around = Surroundings(
             secc=self._new_session,
             bill=self._keep,
             fetch_contract=fetch_contract,
-            limits=limits,
+            limits=settings.limits,
             observe=observe,
-            faults=faults,
+            faults=settings.faults,
             threads=self._fetches,
         )
         self._paused = PausedSessions()
@@ -161,9 +145,9 @@ class Station:
     @contextlib.contextmanager
     def _place(self, places: set[asyncio.Task[Any]], number: int, peer: str) -> Iterator[None]:
         """One of the places, while the context lasts. Raises ConnectionRefusedError."""
-        if len(places) >= self._limits.max_clients:
+        if len(places) >= (limit := self.settings.limits.max_clients):
             _log.warning("%s is turned away: %d vehicles are connected", peer, len(places))
-            self._tell(number, TurnedAway(peer, self._limits.max_clients))
+            self._tell(number, TurnedAway(peer, limit))
             raise ConnectionRefusedError("turned away")
         task = cast(asyncio.Task[Any], asyncio.current_task())  # each client has one
         places.add(task)
@@ -181,17 +165,16 @@ class Station:
     ) -> PlainStream:
         """The stream of a connection, its handshake complete. Raises TlsError, OSError."""
         wire = captured.wire if captured is not None else None
-        bandwidth = self._faults.bandwidth
-        if self._tls is None:
+        settings = self.settings
+        bandwidth, seconds = settings.faults.bandwidth, settings.limits.handshake_seconds
+        if settings.tls is None:
             return PlainStream(reader, writer, wire, bandwidth)
-        connection = self._tls.connection()
+        connection = settings.tls.connection()
         stream = TlsStream(reader, writer, connection, wire, bandwidth)
         try:
-            handshake = await asyncio.wait_for(
-                stream.handshake(self._handshakes), self._limits.handshake_seconds
-            )
+            handshake = await asyncio.wait_for(stream.handshake(self._handshakes), seconds)
         except (TlsError, OSError, TimeoutError) as error:
-            text = str(error) or f"no TLS handshake within {self._limits.handshake_seconds} s"
+            text = str(error) or f"no TLS handshake within {seconds} s"
             self._tell(number, Ended(text, False))
             raise
         finally:
@@ -204,20 +187,21 @@ class Station:
         return stream
 
     def _captured(self, writer: asyncio.StreamWriter) -> CapturedConnection | None:
-        if self._capture is None:
+        if self.settings.capture is None:
             return None
         ends = (writer.get_extra_info(name) for name in ("sockname", "peername"))
-        return self._capture.connection(*ends)
+        return self.settings.capture.connection(*ends)
 
     def _new_session(self, secure: bool, now_ms: int) -> Secc:
-        secc = Secc(
+        settings = self.settings
+        secc = settings.secc(
             self.offer,
             self.anchors,
-            self._clock,
+            settings.clock,
             now_ms,
-            sequence_timeout_ms=self._limits.sequence_timeout_ms,
+            sequence_timeout_ms=settings.limits.sequence_timeout_ms,
             secure=secure,
-            insecure_contract=self._insecure_contract,
+            insecure_contract=settings.insecure_contract,
         )
         secc.paused = self._paused
         return secc

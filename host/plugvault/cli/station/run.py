@@ -11,7 +11,7 @@ from plugvault.cli.station.options import Options, Security
 from plugvault.cli.station.supply import Supply
 from plugvault.cli.station.view import View
 from plugvault.interfaces import LinkLocal
-from plugvault.station import Faults, Station
+from plugvault.station import Faults, Station, StationSettings
 from plugvault.station.discovery import Discovery
 from plugvault.station.limits import Limits
 from plugvault.station.reports import Ended, Report, TurnedAway
@@ -53,13 +53,15 @@ class Run:
             options.offer,
             supplied.anchors,
             supplied.fetch,
-            host=self._local.scoped,
-            tls=tls,
+            StationSettings(
+                host=self._local.scoped,
+                tls=tls,
+                insecure_contract=options.insecure_contract,
+                limits=Limits(options.clients).scaled(options.timeouts),
+                faults=self._faults,
+                capture=self._capture,
+            ),
             report=lambda number, report: self._report(kind, number, report),
-            capture=self._capture,
-            limits=Limits(options.clients).scaled(options.timeouts),
-            insecure_contract=options.insecure_contract,
-            faults=self._faults,
         )
 
     async def until_the_end(self) -> None:
