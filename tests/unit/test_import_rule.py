@@ -62,7 +62,7 @@ BELOW = {
     "roles": {"contexts", "contract", "pki", "net", "telematics"},
     "capture": set(),
     "cases": set(),
-    "campaign": {"cases"},
+    "campaign": {"cases", "interfaces", "station", "tls"},
     "explanation": {"cases", "pki"},
     "inspection": {"capture", "contract", "pki", "exi_json", "pools"},  # the pools' checks
     "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "speed"},

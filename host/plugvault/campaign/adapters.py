@@ -7,6 +7,7 @@
     serial:DEVICE[:BAUD]     the same on a serial port
     http:URL                 the same: each request is a POST, its answer the response's body
     py:PACKAGE:FUNCTION      a function of Python: request (dict) -> answer (dict)
+    station:IF[:COMMAND]     this computer is the vehicle's charging station [`station_adapter`]
 
 A new way is a row of `KINDS`.
 """
@@ -25,7 +26,7 @@ from typing import Protocol
 import httpx
 
 from plugvault.campaign import vocabulary
-from plugvault.campaign.cases import CampaignError
+from plugvault.campaign.cases import Campaign, CampaignError
 from plugvault.campaign.lines import LinesModule
 from plugvault.campaign.vocabulary import (
     ACCEPTED,
@@ -258,11 +259,17 @@ KINDS: dict[str, Callable[[str, float], Module]] = {
 }
 
 
-def open_module(text: str, seconds: float) -> Module:
-    """The module of `--module`. seconds: for one answer. Raises CampaignError("module")."""
+def open_module(text: str, seconds: float, campaign: Campaign | None = None) -> Module:
+    """The module of `--module`. seconds: for one answer. campaign: for `station:` alone.
+
+    Raises CampaignError("module").
+    """
     kind, colon, address = text.partition(":")
+    if kind == "station" and colon and campaign is not None:
+        from plugvault.campaign.station_adapter import open_station  # it loads the TLS library
+
+        return open_station(address, seconds, campaign)
     if not colon or kind not in KINDS:
-        raise CampaignError(
-            "module", f"{text!r} is no way to a module: {', '.join(KINDS)}, then a colon"
-        )
+        kinds = ", ".join([*KINDS, "station"])
+        raise CampaignError("module", f"{text!r} is no way to a module: {kinds}, then a colon")
     return KINDS[kind](address, seconds)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evcc.errors import EvccError
+from plugvault.cases.case import Timing
 
 FORMAT, VERSION = "plugvault-cases", 1
 
@@ -39,13 +40,14 @@ class CampaignCase:
     before: tuple[Message, ...]
     message: Message
     after: Message
+    timing: Timing | None
     facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Campaign:
     """All cases of a folder. trust: [(kind, DER)]. at: Unix seconds. sha256: of the manifest, as
-    the name of exactly these cases."""
+    the name of exactly these cases. station: certificate chain and key of a station, PEM."""
 
     cases: tuple[CampaignCase, ...]
     trust: tuple[tuple[str, bytes], ...]
@@ -53,6 +55,7 @@ class Campaign:
     seed: int
     vehicle: str
     sha256: str
+    station: bytes = b""
 
 
 def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
@@ -77,6 +80,7 @@ def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
             seed=manifest["seed"],
             vehicle=manifest["vehicle"]["subject"],
             sha256=hashlib.sha256(text).hexdigest(),
+            station=_station(folder, manifest),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CampaignError(
@@ -85,6 +89,11 @@ def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
     if not campaign.cases:
         raise CampaignError("cases", f"no case of {folder} matches {', '.join(patterns)}")
     return campaign
+
+
+def _station(folder: Path, manifest: dict[str, Any]) -> bytes:
+    """b"" in cases of an earlier version."""
+    return (folder / manifest["station"]).read_bytes() if "station" in manifest else b""
 
 
 def _matches(ident: str, patterns: tuple[str, ...]) -> bool:
@@ -101,6 +110,7 @@ def _case(folder: Path, row: dict[str, Any]) -> CampaignCase:
         before=tuple(_message(folder, entry) for entry in row["before"]),
         message=_message(folder, row["message"]),
         after=_message(folder, row["after"]),
+        timing=Timing(**row["timing"]) if row.get("timing") else None,
         facts=row,
     )
 

@@ -24,7 +24,7 @@ from plugvault.campaign.adapters import Module
 from plugvault.campaign.cases import Campaign, CampaignCase, Message
 from plugvault.campaign.known import Known
 from plugvault.campaign.result import CaseResult, Result, deviation_of
-from plugvault.campaign.verdicts import Observation, Outcome, judge
+from plugvault.campaign.verdicts import NOT_APPLICABLE, Observation, Outcome, inapplicable, judge
 from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Begin, Hello, ModuleError
 
 
@@ -52,9 +52,9 @@ class Runner:
         state = self._state()
         seen.message = self._installed(case, case.message)
         if seen.message.kind == ACCEPTED:
-            seen.signs = self._signs(case.message)
+            seen.signs = self._signs(case.message, seen.message)
         if seen.message.kind == REFUSED:
-            seen.earlier_signs = self._signs(latest)
+            seen.earlier_signs = self._signs(latest, seen.message)
             now = self._state()
             seen.unchanged = None if None in (state, now) else state == now
         seen.after = self._installed(case, case.after)
@@ -81,11 +81,22 @@ class Runner:
                 self._module = self._open()
                 self._hello()
             return Outcome(error.reason, reason=error.detail, milliseconds=_since(begun))
-        return Outcome(answer.verdict, answer.stage, answer.reason, _since(begun), answer.trace)
+        milliseconds = _since(begun) if answer.milliseconds is None else answer.milliseconds
+        return Outcome(
+            answer.verdict,
+            answer.stage,
+            answer.reason,
+            milliseconds,
+            answer.trace,
+            answer.signs,
+        )
 
     def _begin(self, case: CampaignCase, message: Message, reset: bool) -> None:
         campaign = self._campaign
-        begin = Begin(case.id, reset, campaign.at, campaign.trust, message.session, case.emaid)
+        timing = case.timing if message is case.message else None
+        begin = Begin(
+            case.id, reset, campaign.at, campaign.trust, message.session, case.emaid, timing
+        )
         try:
             self._module.begin(begin)
         except ModuleError as error:
@@ -100,8 +111,10 @@ class Runner:
         except ModuleError:
             return None
 
-    def _signs(self, message: Message) -> bool | None:
+    def _signs(self, message: Message, outcome: Outcome) -> bool | None:
         """Whether the module signs with the key of this message's contract."""
+        if outcome.signs is not None:
+            return outcome.signs
         if "sign" not in self.hello.can:
             return None
         body = exi.decode(message.exi)["V2G_Message"]["Body"]["CertificateInstallationRes"]
@@ -129,6 +142,15 @@ def _since(begun: float) -> float:
     return round((time.perf_counter() - begun) * 1000, 3)
 
 
+def _tried(runner: Runner, case: CampaignCase, known: Known | None, today: dt.date) -> CaseResult:
+    message, verdict, why = None, NOT_APPLICABLE, inapplicable(case, runner.hello)
+    if not why:
+        seen = runner.observe(case)
+        message, (verdict, why) = seen.message, judge(case, seen)
+    deviation = deviation_of(verdict, why, known, today)
+    return CaseResult(case.id, verdict, why, deviation, known, case.facts, message)
+
+
 def run(
     campaign: Campaign,
     open_module: Callable[[], Module],
@@ -145,13 +167,7 @@ def run(
     results = []
     try:
         for case in campaign.cases:
-            seen = runner.observe(case)
-            verdict, why = judge(case, runner.hello, seen)
-            entry = (known or {}).get(case.id)
-            deviation = deviation_of(verdict, why, entry, now.date())
-            results.append(
-                CaseResult(case.id, verdict, why, deviation, entry, case.facts, seen.message)
-            )
+            results.append(_tried(runner, case, (known or {}).get(case.id), now.date()))
             report(results[-1])
     finally:
         runner.close()

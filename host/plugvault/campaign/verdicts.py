@@ -7,7 +7,7 @@ twin. An acceptance proves something only where the contract's key then signs.
 from dataclasses import dataclass, field
 
 from plugvault.campaign.cases import CampaignCase
-from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Hello
+from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, STATION, Hello
 
 PASSED = "pass"  # as the case wants it
 WEAK = "weak pass"  # as the case wants it, without the proof, or at another stage
@@ -26,6 +26,7 @@ class Outcome:
     reason: str = ""
     milliseconds: float = 0.0
     trace: dict[str, str] = field(default_factory=dict)
+    signs: bool | None = None  # as `vocabulary.Answer`
 
 
 @dataclass
@@ -45,23 +46,34 @@ class Observation:
     after: Outcome | None = None
 
 
-def judge(case: CampaignCase, hello: Hello, seen: Observation) -> tuple[str, str]:
-    """(verdict, the reason in words; "" for a plain pass)."""
+def inapplicable(case: CampaignCase, hello: Hello) -> str:
+    """Why this module cannot be tried with this case; "" when it can."""
     if not set(case.facts["editions"]) & set(hello.editions):
-        return NOT_APPLICABLE, "another edition of ISO 15118"
+        return "another edition of ISO 15118"
+    if case.timing is not None and STATION not in hello.can:
+        return "only a station decides when the bytes come: --module station:IF"
+    if case.emaid is not None and STATION in hello.can:
+        return "a request at a station names no contract"
+    return ""
+
+
+def judge(case: CampaignCase, seen: Observation) -> tuple[str, str]:
+    """(verdict, the reason in words; "" for a plain pass)."""
     for outcome, name in ((seen.twin, "good twin"), *((o, "message before") for o in seen.before)):
         if outcome.kind != ACCEPTED:
             return INCONCLUSIVE, f"the {name} was not accepted: {_said(outcome)}"
     message = seen.message
     if message is None or message.kind == "unable":
         return NOT_APPLICABLE, "the module cannot take this message"
+    if message.kind == "no-request":
+        return INCONCLUSIVE, message.reason
     if message.kind not in (ACCEPTED, REFUSED):
         return FAIL, f"{message.kind}: {message.reason}"
     if case.must not in ("either", _MUST[message.kind]):
         return FAIL, f"{message.kind}: {_said(message)}" if message.reason else message.kind
     broken = _broken(seen)
     if broken:
-        return FAIL, broken
+        return FAIL, f"{broken}: {message.reason}" if seen.signs is False else broken
     return _strength(case, message, seen)
 
 

@@ -26,9 +26,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evcc.errors import EvccError
+from plugvault.cases.case import Timing
 
 VERSION = 1
 ABILITIES = ("reset", "clock", "trust", "sign", "state", "trace")
+STATION = "station"  # the ability of `station:` alone: it decides when which byte is sent
 ACCEPTED, REFUSED = "accepted", "refused"
 MAX_LINE = 1 << 20  # bytes of an answer
 
@@ -43,6 +45,7 @@ class ModuleError(EvccError):
         "timeout",
         "answer",  # not JSON, or not an answer to the request
         "unable",  # it says that it cannot
+        "no-request",  # at a station: no vehicle came, or it asked for no contract
     )
 
 
@@ -67,17 +70,24 @@ class Begin:
     trust: tuple[tuple[str, bytes], ...]
     session: bytes | None
     emaid: str | None
+    timing: Timing | None = None  # of the message's bytes, at a station
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A module's answer to a message."""
+    """A module's answer to a message.
+
+    signs: at a station, whether the contract that the vehicle pays with has signed. milliseconds:
+    measured by the adapter; None: by the campaign, around the call.
+    """
 
     verdict: str
     stage: str = ""
     reason: str = ""
     emaid: str = ""
     trace: dict[str, str] = field(default_factory=dict)
+    signs: bool | None = None
+    milliseconds: float | None = None
 
 
 def hello_request() -> Json:

@@ -13,6 +13,7 @@ ACCEPT, REFUSE, EITHER = "accept", "refuse", "either"
 # The steps of a module between the message and the stored contract, in their usual order. A
 # refusal names the step that should refuse.
 STAGES = {
+    "time": "the response is there in time, and whole",
     "decode": "the message is read: V2GTP, EXI, its schema",
     "response-code": "the ResponseCode is OK",
     "session": "the message answers the request that is open",
@@ -24,6 +25,23 @@ STAGES = {
     "key-transport": "DH point, ciphertext, key agreement",
     "key": "the opened key is that of the certificate",
 }
+
+SILENCE, CLOSE, RESET = "silence", "close", "reset"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The times of a message's bytes, where this project is the station.
+
+    delay: seconds before the first byte. seconds: from the first byte to the last one. part: of
+    the bytes, 0 to 1, after which no more come; end: what follows them, SILENCE, CLOSE or RESET.
+    """
+
+    delay: float = 0.0
+    seconds: float = 0.0
+    part: float = 1.0
+    end: str = SILENCE
+
 
 Change = Callable[[Scene], dict[str, Any]]
 """A scene -> the arguments of `Scene.response` that make this case."""
@@ -43,7 +61,7 @@ class Case:
     STAGES, the step that should refuse. change: makes the message; or `message`, for a message
     that is more than a change. before: messages that the module gets and must accept first.
     asked: whether a request of the module is open. announced: whether the request names the EMAID.
-    editions: of ISO 15118.
+    timing: only a station can send the message so. editions: of ISO 15118.
     """
 
     id: str
@@ -58,6 +76,7 @@ class Case:
     before: Callable[[Scene], list[bytes]] = _no_messages
     asked: bool = True
     announced: bool = False
+    timing: Timing | None = None
     editions: tuple[str, ...] = ("2",)
     tags: tuple[str, ...] = field(default=())
 

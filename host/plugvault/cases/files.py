@@ -2,6 +2,7 @@
 
     manifest.json        the vehicle, the time, and for each case what the module must do
     trust/V2G.der …      the roots that the vehicle trusts, and no others
+    station.pem          a station's key and certificates, for `campaign --module station:`
     messages/ID.exi      the case's message
     messages/ID.1.exi …  messages that the module gets and accepts before
     messages/ID.twin.exi a good message, accepted before all of these
@@ -13,11 +14,13 @@ The same vehicle, seed and time give the same bytes.
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from evcc.errors import EvccError
 from plugvault.cases import catalogue
@@ -85,6 +88,7 @@ def make(
             "subject": vehicle.subject.rfc4514_string(),
             "sha256": hashlib.sha256(provisioning).hexdigest(),
         },
+        "station": _write_station(folder, pki),
         "trust": [_write_anchor(folder, kind, der) for kind, der in pki.anchors],
         "cases": [_write_case(folder, case, pki, provisioning) for case in cases],
     }
@@ -104,6 +108,7 @@ def described(case: Case) -> dict[str, Any]:
         "gain": case.gain,
         "stage": case.stage,
         "editions": list(case.editions),
+        "timing": None if case.timing is None else asdict(case.timing),
     }
 
 
@@ -111,6 +116,17 @@ def _write_anchor(folder: Path, kind: str, der: bytes) -> dict[str, str]:
     name = f"trust/{kind}.der"
     (folder / name).write_bytes(der)
     return {"kind": kind, "file": name}
+
+
+def _write_station(folder: Path, pki: CasePki) -> str:
+    key = pki.cpo.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    certificates = [x509.load_der_x509_certificate(der) for der in pki.cpo.chain]
+    chain = [certificate.public_bytes(Encoding.PEM) for certificate in certificates]
+    file = folder / "station.pem"
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_bytes(b"".join([key, *chain]))
+    return file.name
 
 
 def _write_case(folder: Path, case: Case, pki: CasePki, vehicle: bytes) -> dict[str, Any]:

@@ -56,7 +56,9 @@ def run_campaign(
         typer.Option(
             metavar="ADAPTER",
             help="The way to the module: exec:COMMAND with {message}, lines:COMMAND, "
-            "tcp:HOST:PORT, serial:DEVICE, http:URL, py:PACKAGE:FUNCTION.",
+            "tcp:HOST:PORT, serial:DEVICE, http:URL, py:PACKAGE:FUNCTION, or "
+            "station:IF[:COMMAND]: a charging station for the vehicle itself, which COMMAND plugs "
+            "in; DIR/trust must be in the vehicle.",
         ),
     ],
     folder: Annotated[
@@ -95,7 +97,7 @@ def run_campaign(
         ):
             ended = run(
                 campaign,
-                lambda: open_module(module, timeout),
+                lambda: open_module(module, timeout, campaign),
                 known=expected,
                 command=shlex.join(["plugvault", *sys.argv[1:]]),
                 report=report,

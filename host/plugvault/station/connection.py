@@ -4,6 +4,7 @@ Faults and observers take effect here; the messages and their order are `secc`'s
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
@@ -23,13 +24,15 @@ from plugvault.station.events import (
     Paused,
     Step,
 )
-from plugvault.station.faults import Faults
+from plugvault.station.faults import RESET, SILENCE, Faults, Pace
 from plugvault.station.iso15118_2.secc import Secc
 from plugvault.station.limits import Limits
 from plugvault.station.reports import Ended, Report
 from plugvault.station.streams import PlainStream
 
 _log = logging.getLogger(__name__)
+
+_PIECES = 20  # of a response that comes slowly
 
 FetchContract = Callable[[bytes], bytes | Awaitable[bytes]]
 Observe = Callable[[str, str, int, float], None]
@@ -100,31 +103,58 @@ class Connection:
     async def _carry_out(self, secc: Secc, step: Step) -> bytes | None:
         """Handle the events, then send the frames. Returns the request of a `Fetch`, or None."""
         frames, events = step
-        faults = self._around.faults
+        faults = secc.faults or self._around.faults
         # An authorization is billed before it is sent.
-        request, responses = self._handle(events, iter(frames))
+        request, responses = self._handle(events, iter(frames), faults)
         for name, frame in responses:
             await asyncio.sleep(faults.seconds(name))
             if faults.drops(name):
                 self._stream.abort()
                 raise ConnectionAbortedError(f"dropped in place of {name}: a fault")
-            # A vehicle that does not read must not block the station or fill its memory.
-            seconds = self._around.limits.sequence_timeout_ms / 1000
-            await asyncio.wait_for(self._stream.write(frame), seconds)
+            if (pace := faults.pace_of(name)) is not None:
+                await self._send_slowly(name, frame, pace)
+            else:
+                await self._send(frame)
             if (faults.code(name) or "").upper().startswith("FAILED") and secc.state != CLOSED:
                 secc.close(f"{name} with {faults.code(name)}: a fault")
-                self._handle(secc.step([])[1], iter(()))
+                self._handle(secc.step([])[1], iter(()), faults)
         return request
 
+    async def _send(self, data: bytes) -> None:
+        # A vehicle that does not read must not block the station or fill its memory.
+        await asyncio.wait_for(self._stream.write(data), self._silence)
+
+    async def _send_slowly(self, name: str, frame: bytes, pace: Pace) -> None:
+        """Send a response, or a part of it, in pieces. Raises ConnectionAbortedError after a
+        part."""
+        data = frame[: int(len(frame) * pace.part)]
+        size = max(len(data) // _PIECES, 1)
+        for start in range(0, len(data), size):
+            await self._send(data[start : start + size])
+            await asyncio.sleep(pace.seconds / _PIECES)
+        if len(data) == len(frame):
+            return
+        if pace.end == SILENCE:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stream.read(), self._silence)
+        elif pace.end == RESET:
+            self._stream.abort()
+        raise ConnectionAbortedError(f"{name} was not sent whole: a fault")
+
+    @property
+    def _silence(self) -> float:
+        """Seconds in which a vehicle has to read, or to send its next request."""
+        return self._around.limits.sequence_timeout_ms / 1000
+
     def _handle(
-        self, events: list[Event], frames: Iterator[bytes]
+        self, events: list[Event], frames: Iterator[bytes], faults: Faults
     ) -> tuple[bytes | None, list[tuple[str, bytes]]]:
         """(the request to fetch a contract for, or None; the responses, with their names)."""
         request, responses = None, []
         for event in events:
             match event:
                 case Message(direction="out"):
-                    frame = self._around.faults.changed(event.name, next(frames))
+                    frame = faults.changed(event.name, next(frames))
                     responses.append((event.name, frame))
                     self._count(replace(event, size=len(frame)))
                 case Message():

@@ -68,6 +68,15 @@ class SeccEngine:
         self._deadline = now_ms + timeout_ms
         self._events: list[Event] = []
 
+    def add_rows(
+        self,
+        allowed: Mapping[str, Mapping[str, Handler]],
+        transitions: Mapping[tuple[str, str], str],
+    ) -> None:
+        """Replace rows of this session's tables, and add others."""
+        self._allowed = {**self._allowed, **allowed}
+        self._transitions = {**self._transitions, **transitions}
+
     def negative(self, pair: str, code: str, request: Body) -> Body | None:
         """The body of the edition's negative response; None if `pair` is no message pair.
 

@@ -34,6 +34,7 @@ PAIRS = (
 )
 _BY_LOWER_NAME = {pair.lower(): pair for pair in PAIRS}
 _BUNDLES = ("CertificateInstallationRes", "CertificateUpdateRes")
+SILENCE, CLOSE, RESET = ENDS = ("silence", "close", "reset")
 _APP_PROTOCOL_CODES = (
     "OK_SuccessfulNegotiation",
     "OK_SuccessfulNegotiationWithMinorDeviation",
@@ -60,13 +61,23 @@ def checked_code(pair: str, code: str) -> str:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """A response that comes slowly, or not whole. seconds: from its first byte to its last one.
+    part: of its bytes, 0 to 1, after which no more come. end: after them, one of `ENDS`."""
+
+    seconds: float = 0.0
+    part: float = 1.0
+    end: str = SILENCE
+
+
+@dataclass(frozen=True)
 class Faults:
     """The faults of a station; none by default.
 
     delay: seconds before a response. drop: the connection ends in place of the response. answer:
     the ResponseCode of a response; after a FAILED one the station closes the connection.
     bandwidth: bytes a second that the station sends. large_bundle: bytes that a response with a
-    contract has at least [`large_bundle`].
+    contract has at least [`large_bundle`]. pace: how slowly a response comes.
     """
 
     delay: Mapping[str, float] = field(default_factory=dict)
@@ -74,6 +85,7 @@ class Faults:
     answer: Mapping[str, str] = field(default_factory=dict)
     bandwidth: int | None = None
     large_bundle: int = 0
+    pace: Mapping[str, Pace] = field(default_factory=dict)
 
     def seconds(self, name: str) -> float:
         """The delay of a response, by its name on the wire."""
@@ -81,6 +93,9 @@ class Faults:
 
     def drops(self, name: str) -> bool:
         return name.removesuffix("Res") in self.drop
+
+    def pace_of(self, name: str) -> Pace | None:
+        return self.pace.get(name.removesuffix("Res"))
 
     def code(self, name: str) -> str | None:
         """The ResponseCode in place of the response's own."""

@@ -27,6 +27,7 @@ from plugvault.station.engine import (
     Signature,
 )
 from plugvault.station.events import Authorized, Paused, Step
+from plugvault.station.faults import Faults
 from plugvault.station.iso15118_2 import answers, charging, paused, payment
 from plugvault.station.iso15118_2.answers import Offer
 from plugvault.station.iso15118_2.charging import Delivery
@@ -65,6 +66,7 @@ class Secc(SeccEngine):
         self.evccid = b""
         self.emaid = ""  # of the contract that is authorized
         self.delivery: Delivery | None = None  # the charge, from its parameters on
+        self.faults: Faults | None = None  # of this session, in place of the station's
 
     @property
     def resumed(self) -> str | None:
