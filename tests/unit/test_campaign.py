@@ -138,6 +138,7 @@ def test_the_forms_of_a_result_say_the_same(made: Callable[[str], Path], tmp_pat
     assert {case["id"] for case in document["cases"] if case["deviation"]} == failed
     suites = ET.fromstring(to_junit(result))
     assert {test.get("name", "")[:6] for test in suites.iter("testcase") if len(test)} == failed
+    assert document["oracle"]["sentence"] == result.oracle.sentence
     page = to_html(result)
     for case in result.deviations:
         assert f"<h3>{case.id} " in page

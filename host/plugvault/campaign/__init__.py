@@ -6,6 +6,7 @@ adapters.py     the ways to a module: a command, a stream, HTTP, a Python packag
 lines.py        the adapter for all that carries lines
 run.py          the order of a case: good twin, message, proof, one more good message
 verdicts.py     an observation -> pass, weak pass, fail, inconclusive, not applicable
+oracle.py       refusals before and after the key: the difference that a sender could see
 known.py        failures that are known, each with a reason and an end
 result.py       the result as values, and as JSON
 junit.py, html.py  the two other forms of the same result

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ class CampaignCase:
 @dataclass(frozen=True)
 class Campaign:
     """All cases of a folder. trust: [(kind, DER)]. at: Unix seconds. sha256: of the manifest, as
-    the name of exactly these cases. station: certificate chain and key of a station, PEM."""
+    the name of exactly these cases. station: certificate chain and key of a station, PEM.
+    left_out: {case that was not made: the reason}."""
 
     cases: tuple[CampaignCase, ...]
     trust: tuple[tuple[str, bytes], ...]
@@ -56,6 +57,7 @@ class Campaign:
     vehicle: str
     sha256: str
     station: bytes = b""
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
@@ -81,6 +83,11 @@ def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
             vehicle=manifest["vehicle"]["subject"],
             sha256=hashlib.sha256(text).hexdigest(),
             station=_station(folder, manifest),
+            left_out={
+                row["id"]: row["why"]
+                for row in manifest.get("left_out", [])
+                if _matches(row["id"], patterns)
+            },
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CampaignError(

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from plugvault.campaign import oracle
 from plugvault.campaign.known import Known
 from plugvault.campaign.verdicts import (
     FAIL,
@@ -36,7 +37,8 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Result:
-    """A whole campaign. command: the line that reproduces it."""
+    """A whole campaign. command: the line that reproduces it. left_out: {case that was not made:
+    the reason}, for a PKI without some of its keys."""
 
     module: str
     version: str
@@ -49,6 +51,7 @@ class Result:
     begun: str
     seconds: float
     cases: list[CaseResult] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -59,6 +62,12 @@ class Result:
     @property
     def deviations(self) -> list[CaseResult]:
         return [case for case in self.cases if case.deviation]
+
+    @property
+    def oracle(self) -> oracle.Oracle:
+        """Refusals after the key was opened, beside those before it."""
+        outcomes = ((case.id, case.facts["stage"], case.message) for case in self.cases)
+        return oracle.compare([(ident, stage, one) for ident, stage, one in outcomes if one])
 
     @property
     def sentence(self) -> str:
@@ -111,6 +120,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "format_version": VERSION,
         "sentence": result.sentence,
         "counts": result.counts,
+        "oracle": result.oracle.to_json(),
         **document,
     }
 

@@ -183,4 +183,5 @@ def run(
         begun=now.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - begun, 3),
         cases=results,
+        left_out=campaign.left_out,
     )
