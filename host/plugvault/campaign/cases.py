@@ -99,8 +99,8 @@ def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
 
 
 def _station(folder: Path, manifest: dict[str, Any]) -> bytes:
-    """b"" in cases of an earlier version."""
-    return (folder / manifest["station"]).read_bytes() if "station" in manifest else b""
+    """b"" in cases of an earlier version, or of a PKI without a station's key."""
+    return (folder / manifest["station"]).read_bytes() if manifest.get("station") else b""
 
 
 def _matches(ident: str, patterns: tuple[str, ...]) -> bool:

@@ -23,10 +23,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from evcc.errors import EvccError
+from evcc.vault import VaultError
 from plugvault.cases import catalogue
 from plugvault.cases.case import Built, Case
 from plugvault.cases.difference import difference
-from plugvault.cases.pki import CasePki, point
+from plugvault.cases.pki import CasePki, Given, NoKeyError, PkiError, point
 from plugvault.cases.scene import AFTER, EMAID, TWIN, Scene
 from plugvault.cases.seed import Seed
 
@@ -36,7 +37,7 @@ FORMAT, VERSION = "plugvault-cases", 1
 class CasesError(EvccError):
     """Cases that cannot be made; the text says what to do."""
 
-    REASONS = ("vehicle", "folder")
+    REASONS = ("vehicle", "folder", "pki")
 
 
 def vehicle_of(chain: bytes) -> x509.Certificate:
@@ -66,19 +67,30 @@ def _provisioning(vehicle: x509.Certificate) -> bytes:
 
 
 def make(
-    folder: Path, vehicle: x509.Certificate, cases: Sequence[Case], seed: int, at: int
+    folder: Path,
+    vehicle: x509.Certificate,
+    cases: Sequence[Case],
+    seed: int,
+    at: int,
+    given: Given | None = None,
 ) -> dict[str, Any]:
     """Write the cases into `folder`, which is made, and return the manifest.
 
     vehicle: the provisioning certificate, on P-256. seed: 0 to 2^128 - 1. at: the time of the
-    cases, Unix seconds. Raises CasesError("folder") for a folder with other files in it.
+    cases, Unix seconds. given: a PKI in place of the seed's; a case for which it lacks a private
+    key is left out, with the reason. Raises CasesError: "folder" for one with other files in it,
+    "pki" for a given PKI that is not whole, or not valid at that time.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").exists():
         raise CasesError("folder", f"{folder} holds other files; choose a new folder")
     provisioning = _provisioning(vehicle)
-    pki = CasePki(Seed(seed), at)
+    try:
+        pki = CasePki(Seed(seed), at, given)
+    except PkiError as error:
+        raise CasesError("pki", str(error)) from error
     for name in ("trust", "messages"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    rows, left_out = _write_cases(folder, cases, pki, provisioning)
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -90,7 +102,8 @@ def make(
         },
         "station": _write_station(folder, pki),
         "trust": [_write_anchor(folder, kind, der) for kind, der in pki.anchors],
-        "cases": [_write_case(folder, case, pki, provisioning) for case in cases],
+        "cases": rows,
+        "left_out": left_out,
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
@@ -118,8 +131,12 @@ def _write_anchor(folder: Path, kind: str, der: bytes) -> dict[str, str]:
     return {"kind": kind, "file": name}
 
 
-def _write_station(folder: Path, pki: CasePki) -> str:
-    key = pki.cpo.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _write_station(folder: Path, pki: CasePki) -> str | None:
+    """None where the PKI has no station whose key can be written."""
+    try:
+        key = pki.cpo.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    except (NoKeyError, VaultError):
+        return None
     certificates = [x509.load_der_x509_certificate(der) for der in pki.cpo.chain]
     chain = [certificate.public_bytes(Encoding.PEM) for certificate in certificates]
     file = folder / "station.pem"
@@ -127,6 +144,19 @@ def _write_station(folder: Path, pki: CasePki) -> str:
     file.touch(mode=0o600)
     file.write_bytes(b"".join([key, *chain]))
     return file.name
+
+
+def _write_cases(
+    folder: Path, cases: Sequence[Case], pki: CasePki, vehicle: bytes
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """The rows of the cases; of those for which the PKI lacks a private key, the cause."""
+    rows, left_out = [], []
+    for case in cases:
+        try:
+            rows.append(_write_case(folder, case, pki, vehicle))
+        except NoKeyError as error:
+            left_out.append({"id": case.id, "why": str(error)})
+    return rows, left_out
 
 
 def _write_case(folder: Path, case: Case, pki: CasePki, vehicle: bytes) -> dict[str, Any]:

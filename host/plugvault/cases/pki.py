@@ -5,16 +5,19 @@
     pki.cps_sub2.issue("CPS Leaf", dc="CPO")          # any other certificate, in one call
 
 Profiles: ISO 15118-2:2014, Annex F. The same seed and time give the same bytes: serial numbers
-come from the seed, and signatures are deterministic (RFC 6979).
+come from the seed, and signatures are deterministic (RFC 6979). A given PKI [`Given`] stands in
+place of the seed's; keys in a token sign it with other bytes at every call.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -27,6 +30,22 @@ DAY = 86_400
 _YEAR = 365 * DAY
 Extension = tuple[x509.ExtensionType, bool]
 Key = ec.EllipticCurvePrivateKey
+Given = Mapping[str, tuple[x509.Certificate, Key | None]]
+"""Certificates of a PKI that is there, with their private keys as far as these are there.
+
+The names are those of an ecosystem's folder: "v2g-root", "mo-root", "oem-root"; "prov-sub1" and
+"prov-sub2" of the CPS, likewise "cpo-sub1", "mo-sub1", "oem-sub1" and the lower ones; "cps-leaf",
+"cpo-leaf". A missing certificate is made where the CA above it has its key. A branch with one
+sub-CA has it as "…-sub1".
+"""
+
+
+class PkiError(ValueError):
+    """A given PKI that cannot have cases; the text says what it lacks."""
+
+
+class NoKeyError(PkiError):
+    """A certificate that the case needs cannot be issued: the CA's private key is not here."""
 
 
 def point(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> bytes:
@@ -73,7 +92,7 @@ class Issued:
         certificate: x509.Certificate,
         key: Key | None,
         issuer: Issued | None,
-        pki: CasePki,
+        pki: Pki,
     ) -> None:
         self.certificate, self.key, self.issuer = certificate, key, issuer
         self.der = certificate.public_bytes(Encoding.DER)
@@ -81,9 +100,9 @@ class Issued:
 
     @property
     def private_key(self) -> Key:
-        """The key. Raises ValueError where it is not here."""
+        """The key. Raises NoKeyError where it is not here."""
         if self.key is None:
-            raise ValueError(f"{self.common_name} has no private key here")
+            raise NoKeyError(f"the private key of {self.common_name!r} is not here")
         return self.key
 
     @property
@@ -93,7 +112,7 @@ class Issued:
     @property
     def point(self) -> bytes:
         """65 bytes, of a certificate on P-256."""
-        return point(self.private_key)
+        return point(self.certificate.public_key())  # type: ignore[arg-type]
 
     @property
     def chain(self) -> list[bytes]:
@@ -108,82 +127,53 @@ class Issued:
         ca: bool | None = False,
         path_length: int | None = None,
         key: Key | None = None,
-        public_key: ec.EllipticCurvePublicKey | None = None,
+        public_key: ec.EllipticCurvePublicKey | bytes | None = None,
         not_before: int | None = None,
         not_after: int | None = None,
         key_usage: x509.KeyUsage | None = None,
-        organisation: str = "Plugvault test cases",
+        organisation: str | None = None,
         country: str | None = "DE",
+        serial: int | None = None,
         extensions: Sequence[Extension] = (),
     ) -> Issued:
         """A certificate under this one.
 
         ca: None leaves BasicConstraints out. key: in place of one from the seed; public_key: the
-        same where the private key is not here. not_before, not_after: Unix seconds. extensions:
-        [(extension, critical)].
+        same where the private key is not here, a key or the 65 bytes of one on P-256. not_before,
+        not_after: Unix seconds. extensions: [(extension, critical)].
         """
         pki = self._pki
+        if isinstance(public_key, bytes):
+            public_key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_key)
         if key is None and public_key is None:
             key = pki.next_key()
         certificate = _certificate(
-            subject=_name(common_name, dc, organisation, country),
+            subject=_name(common_name, dc, organisation or pki.organisation, country),
             public_key=key.public_key() if key else public_key,  # type: ignore[arg-type]
             issuer=self.certificate.subject,
             issuer_key=self.private_key,
-            serial=pki.next_serial(),
-            validity=(
-                pki.now - 120 * DAY if not_before is None else not_before,
-                pki.now + _YEAR if not_after is None else not_after,
-            ),
+            serial=pki.next_serial() if serial is None else serial,
+            validity=pki.dates(not_before, not_after),
             extensions=_extensions(ca, path_length, key_usage, extensions),
         )
         return Issued(certificate, key, self, pki)
 
     def sub(
-        self,
-        common_name: str,
-        path_length: int | None = 0,
-        *,
-        dc: str = "V2G",
-        not_after: int | None = None,
-        key_usage: x509.KeyUsage | None = None,
+        self, common_name: str, path_length: int | None = 0, *, dc: str = "V2G", **changes: Any
     ) -> Issued:
-        """A sub-CA under this one."""
-        return self.issue(
-            common_name,
-            dc=dc,
-            ca=True,
-            path_length=path_length,
-            not_after=not_after,
-            key_usage=key_usage,
-        )
+        """A sub-CA under this one. changes: see `issue`."""
+        return self.issue(common_name, dc=dc, ca=True, path_length=path_length, **changes)
 
 
-class CasePki:
-    """Three roots and everything below them, valid at `now` (Unix seconds)."""
+class Pki:
+    """A seed and a time: it makes roots, and names the keys of all that is issued below them."""
+
+    organisation = "Plugvault test cases"
+    past, future = 120 * DAY, _YEAR  # the validity of a certificate, before `now` and after it
 
     def __init__(self, seed: Seed, now: int) -> None:
         self.seed, self.now = seed, now
         self._prefix, self._number = "pki", 0
-        self.v2g_root = self.root("V2G Root")
-        self.cps_sub1 = self.v2g_root.sub("Prov Sub1", path_length=1)
-        self.cps_sub2 = self.cps_sub1.sub("Prov Sub2")
-        self.cps = self.cps_sub2.issue("CPS Leaf", dc="CPS")
-        self.cpo_sub2 = self.v2g_root.sub("CPO Sub1", path_length=1).sub("CPO Sub2")
-        self.cpo = self.cpo_sub2.issue("DE*PVT*E0001", dc="CPO", key_usage=LEAF_USAGE)
-        self.mo_root = self.root("MO Root", dc="MO")
-        self.mo_sub1 = self.mo_root.sub("MO Sub1", path_length=1, dc="MO")
-        self.mo_sub2 = self.mo_sub1.sub("MO Sub2", dc="MO")
-        self.oem_root = self.root("OEM Root", dc="OEM")
-        self.oem_sub2 = self.oem_root.sub("OEM Sub1", path_length=1, dc="OEM").sub(
-            "OEM Sub2", dc="OEM"
-        )
-
-    @property
-    def anchors(self) -> list[tuple[str, bytes]]:
-        """[(kind, DER)] of the roots that the vehicle trusts."""
-        roots = (("V2G", self.v2g_root), ("MO", self.mo_root), ("OEM", self.oem_root))
-        return [(kind, issued.der) for kind, issued in roots]
 
     def begin(self, prefix: str) -> None:
         """Name the keys and serial numbers from here on: each case has its own, whatever other
@@ -200,20 +190,130 @@ class CasePki:
         number = self.seed.bytes(f"{self._prefix} serial {self._number}", 8)
         return int.from_bytes(number, "big") >> 1 | 1 << 62
 
-    def root(self, common_name: str, dc: str = "V2G", not_after: int | None = None) -> Issued:
-        """A self-signed root."""
-        key = self.next_key()
-        subject = _name(common_name, dc, "Plugvault test cases", "DE")
+    def dates(self, not_before: int | None, not_after: int | None) -> tuple[int, int]:
+        """Both ends of a validity, Unix seconds; None: as usual."""
+        return (
+            self.now - self.past if not_before is None else not_before,
+            self.now + self.future if not_after is None else not_after,
+        )
+
+    def root(
+        self,
+        common_name: str,
+        dc: str = "V2G",
+        *,
+        key: Key | None = None,
+        ca: bool = True,
+        organisation: str | None = None,
+        not_before: int | None = None,
+        not_after: int | None = None,
+        serial: int | None = None,
+    ) -> Issued:
+        """A self-signed root. Arguments: see `Issued.issue`."""
+        key = key or self.next_key()
+        subject = _name(common_name, dc, organisation or self.organisation, "DE")
         certificate = _certificate(
             subject=subject,
             public_key=key.public_key(),
             issuer=subject,
             issuer_key=key,
-            serial=self.next_serial(),
-            validity=(self.now - _YEAR, self.now + 40 * _YEAR if not_after is None else not_after),
-            extensions=_extensions(True, None, None, ()),
+            serial=self.next_serial() if serial is None else serial,
+            validity=(
+                self.now - _YEAR if not_before is None else not_before,
+                self.now + 40 * _YEAR if not_after is None else not_after,
+            ),
+            extensions=_extensions(ca, None, CA_USAGE, ()),
         )
         return Issued(certificate, key, None, self)
+
+
+class CasePki(Pki):
+    """Three roots and everything below them, valid at `now` (Unix seconds).
+
+    given: certificates to use in place of the seed's. Raises PkiError where it is no whole PKI.
+    """
+
+    def __init__(self, seed: Seed, now: int, given: Given | None = None) -> None:
+        super().__init__(seed, now)
+        self._given = given or {}
+        self.v2g_root = self._of_given("v2g-root", None) or self.root("V2G Root")
+        self.cps_sub1, self.cps_sub2 = self._branch(self.v2g_root, "prov", "Prov")
+        self.cps = self._leaf("cps-leaf", self.cps_sub2, "CPS Leaf", dc="CPS")
+        self.cpo_sub1, self.cpo_sub2 = self._branch(self.v2g_root, "cpo", "CPO")
+        self.cpo = self._leaf(
+            "cpo-leaf", self.cpo_sub2, "DE*PVT*E0001", dc="CPO", key_usage=LEAF_USAGE
+        )
+        self.mo_root = self._of_given("mo-root", None) or self.root("MO Root", dc="MO")
+        self.mo_sub1, self.mo_sub2 = self._branch(self.mo_root, "mo", "MO", "MO")
+        self.oem_root = self._of_given("oem-root", None) or self.root("OEM Root", dc="OEM")
+        self.oem_sub1, self.oem_sub2 = self._branch(self.oem_root, "oem", "OEM", "OEM")
+        for signer, name in ((self.cps, "the CPS"), (self.mo_sub2, "the mobility operator")):
+            if signer.key is None:
+                raise PkiError(
+                    f"{name} cannot sign: no CA on its path has a private key here. Give the key, "
+                    "or leave that root out: then cases have one of their own"
+                )
+
+    def _of_given(self, name: str, issuer: Issued | None) -> Issued | None:
+        """The given certificate of this name below its issuer; a root where that is None."""
+        if name not in self._given:
+            return None
+        certificate, key = self._given[name]
+        public = certificate.public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
+            raise PkiError(f"the key of {name} is not on P-256, as ISO 15118-2 wants it")
+        if key is not None and key.public_key() != public:
+            raise PkiError(f"the private key of {name} is not that of its certificate")
+        above = certificate if issuer is None else issuer.certificate
+        try:
+            certificate.verify_directly_issued_by(above)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            above_name = "itself" if issuer is None else issuer.common_name
+            raise PkiError(f"{name} is not issued by {above_name}") from error
+        ends = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+        if not ends[0] <= datetime.fromtimestamp(self.now, UTC) <= ends[1]:
+            raise PkiError(f"{name} is valid from {ends[0]} to {ends[1]}: choose a time between")
+        return Issued(certificate, key, issuer, self)
+
+    def _branch(self, root: Issued, prefix: str, name: str, dc: str = "V2G") -> tuple[Issued, ...]:
+        """The upper and the lower sub-CA below a root."""
+        upper = self._of_given(f"{prefix}-sub1", root)
+        lower = self._of_given(f"{prefix}-sub2", upper or root)
+        if upper is not None and lower is None and not _may_have_cas(upper.certificate):
+            upper, lower = None, upper
+        upper = upper or _made(lambda: root.sub(f"{name} Sub1", path_length=1, dc=dc), root)
+        lower = lower or _made(lambda: upper.sub(f"{name} Sub2", dc=dc), upper)
+        return upper, lower
+
+    def _leaf(self, given: str, issuer: Issued, name: str, **profile: Any) -> Issued:
+        """A leaf of the seed's, or where its issuer has no key, the given one."""
+        try:
+            return issuer.issue(name, **profile)
+        except NoKeyError:
+            return self._of_given(given, issuer) or issuer
+
+    @property
+    def anchors(self) -> list[tuple[str, bytes]]:
+        """[(kind, DER)] of the roots that the vehicle trusts."""
+        roots = (("V2G", self.v2g_root), ("MO", self.mo_root), ("OEM", self.oem_root))
+        return [(kind, issued.der) for kind, issued in roots]
+
+
+def _may_have_cas(certificate: x509.Certificate) -> bool:
+    """Whether a CA may have CAs below it."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    return constraints.path_length is None or constraints.path_length > 0
+
+
+def _made(make: Callable[[], Issued], otherwise: Issued) -> Issued:
+    """A sub-CA; where its issuer has no key, a CA without a key in its place."""
+    try:
+        return make()
+    except NoKeyError:
+        return otherwise
 
 
 def _name(common_name: str, dc: str | None, organisation: str, country: str | None) -> x509.Name:

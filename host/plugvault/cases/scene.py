@@ -96,19 +96,27 @@ class Scene:
 
         derive: Z (32 bytes) -> key (16 bytes), for another key derivation than the standard's.
         """
-        ephemeral = ephemeral or self.key("ephemeral")
-        secret = ephemeral.exchange(ec.ECDH(), public_key(recipient or self.vehicle))
-        key = (derive or derived)(secret)
         iv = self.octets("iv", 16) if iv is None else iv
-        encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
-        return iv + encryptor.update(scalar) + encryptor.finalize()
+        ephemeral = ephemeral or self.key("ephemeral")
+        return seal(scalar, ephemeral, recipient or self.vehicle, iv, derive or derived)
 
     # -- messages --
 
-    def response(
+    def response(self, *, contract: Issued | None = None, **changes: Any) -> bytes:
+        """A CertificateInstallationRes, EXI. Without arguments: a good one.
+
+        changes: see `message`. `unchanged` is afterwards the message of the same pieces without
+        changes.
+        """
+        contract = contract or self.contract()
+        good = contract if contract in self._plain else self.contract(key=contract.key)
+        self.unchanged = self.message(good)
+        return self.message(contract, **changes)
+
+    def message(
         self,
+        contract: Issued,
         *,
-        contract: Issued | None = None,
         cps: Issued | None = None,
         session: bytes | None = None,
         references: Sequence[str] = SIGNED,
@@ -119,20 +127,14 @@ class Scene:
         raw: Callable[[bytes], bytes] | None = None,
         **body: Any,
     ) -> bytes:
-        """A CertificateInstallationRes, EXI. Without arguments: a good one.
+        """A CertificateInstallationRes for this contract, EXI.
 
         references: the signed elements, in this order. edit_body: changes the body before it is
         signed; edit_signed_info: SignedInfo before its signature is made; edit: the whole message
         after that. sign_as: (CPS key, SignedInfo) -> SignatureValue. raw: changes the bytes.
-        body: see `body`. `unchanged` is afterwards the message of the same pieces without changes.
+        body: see `body`.
         """
-        contract = contract or self.contract()
-        good = contract if contract in self._plain else self.contract(key=contract.key)
         signer = cps or self.pki.cps
-        nothing = (None, None)
-        self.unchanged = exi.encode(
-            self._signed(self.body(good), self.pki.cps, SIGNED, nothing, None)
-        )
         message = self._signed(
             self.body(contract, **{"cps_chain": signer.chain, **body}),
             signer,
@@ -197,6 +199,20 @@ class Scene:
                 "Body": {"CertificateInstallationRes": body},
             }
         }
+
+
+def seal(
+    scalar: bytes,
+    ephemeral: Key,
+    recipient: bytes,
+    iv: bytes,
+    derive: Callable[[bytes], bytes],
+) -> bytes:
+    """IV and AES-128-CBC of `scalar` under the key that `derive` makes of Z [V2G2-814..822].
+    recipient: the point of the provisioning key, 65 bytes."""
+    key = derive(ephemeral.exchange(ec.ECDH(), public_key(recipient)))
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
+    return iv + encryptor.update(scalar) + encryptor.finalize()
 
 
 def sign_signed_info(key: Key, info: Message) -> bytes:

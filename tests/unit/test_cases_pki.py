@@ -1,0 +1,161 @@
+"""Cases of a PKI that is there: its roots and CAs in place of the seed's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from evcc import exi
+from plugvault.cases import catalogue, files
+from plugvault.cases.pki import CasePki, Given, Issued
+from plugvault.cases.scene import body_of
+from plugvault.cases.seed import Seed
+from plugvault.cli.app import main
+from plugvault.ecosystem.authorities import LABELS, Authorities
+from plugvault.ecosystem.folder import Folder
+
+NOW = 1_790_000_000
+DAY = 86_400
+OWN = CasePki(Seed(77), NOW)  # a PKI of someone's own
+ALL = {
+    "v2g-root": OWN.v2g_root,
+    "prov-sub1": OWN.cps_sub1,
+    "prov-sub2": OWN.cps_sub2,
+    "mo-root": OWN.mo_root,
+    "mo-sub1": OWN.mo_sub1,
+    "mo-sub2": OWN.mo_sub2,
+}
+VEHICLE = OWN.oem_sub2.issue("PVTP0000000000001", dc="OEM").certificate
+
+
+def given(without_keys: tuple[str, ...] = (), **more: Issued) -> Given:
+    """The PKI, without some private keys; more: other certificates by name, with `_` for `-`."""
+    issued = {**ALL, **{name.replace("_", "-"): other for name, other in more.items()}}
+    return {
+        name: (one.certificate, None if name in without_keys else one.key)
+        for name, one in issued.items()
+    }
+
+
+def made(folder: Path, pki: Given, *patterns: str) -> dict[str, Any]:
+    return files.make(folder, VEHICLE, catalogue.select(*patterns), 1, NOW, pki)
+
+
+def chains(folder: Path, case: str) -> tuple[list[bytes], list[bytes]]:
+    """The chains of the CPS and of the contract in a case's message."""
+    body = body_of(exi.decode((folder / f"messages/{case}.exi").read_bytes()))
+    elements = (body["SAProvisioningCertificateChain"], body["ContractSignatureCertChain"])
+    cps, contract = (
+        [one["Certificate"], *one.get("SubCertificates", {}).get("Certificate", [])]
+        for one in elements
+    )
+    return cps, contract
+
+
+def test_cases_stand_below_the_given_roots(tmp_path: Path) -> None:
+    manifest = made(tmp_path, given())
+    assert manifest["left_out"] == []
+    assert len(manifest["cases"]) == len(catalogue.CASES)
+    trusted = {row["kind"]: (tmp_path / row["file"]).read_bytes() for row in manifest["trust"]}
+    assert trusted["V2G"] == OWN.v2g_root.der
+    assert trusted["MO"] == OWN.mo_root.der
+    assert trusted["OEM"] != OWN.oem_root.der  # none was given
+    cps, contract = chains(tmp_path, "EN-001")
+    assert cps[1:] == [OWN.cps_sub2.der, OWN.cps_sub1.der]
+    assert contract[1:] == [OWN.mo_sub2.der, OWN.mo_sub1.der]
+
+
+def test_a_case_beyond_the_given_keys_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    manifest = made(tmp_path, given(("v2g-root", "mo-root")), "EN-001", "PA-*")
+    left_out = {row["id"]: row["why"] for row in manifest["left_out"]}
+    assert left_out["PA-004"] == "the private key of 'V2G Root' is not here"
+    assert set(left_out) == {f"PA-{number:03}" for number in (4, 8, 14, 40, 54, 58, 64)}
+    assert len(manifest["cases"]) == 1 + len(catalogue.select("PA-*")) - len(left_out)
+
+
+def test_a_cps_leaf_stands_in_for_a_ca_without_its_key(tmp_path: Path) -> None:
+    cas = ("v2g-root", "prov-sub1", "prov-sub2")
+    manifest = made(tmp_path, given(cas, cps_leaf=OWN.cps), "EN-001", "PA-041")
+    assert chains(tmp_path, "EN-001")[0] == OWN.cps.chain
+    assert [row["id"] for row in manifest["left_out"]] == ["PA-041"]
+
+
+def test_a_branch_may_have_one_sub_ca(tmp_path: Path) -> None:
+    only = OWN.v2g_root.sub("Prov only", path_length=0)
+    pki = {name: row for name, row in given(prov_sub1=only).items() if name != "prov-sub2"}
+    made(tmp_path, pki, "EN-001", "PA-00*")
+    assert chains(tmp_path, "EN-001")[0][1:] == [only.der]
+
+
+OTHER = CasePki(Seed(78), NOW)
+P384 = OWN.v2g_root.issue(
+    "Prov Sub1", ca=True, public_key=ec.derive_private_key(5, ec.SECP384R1()).public_key()
+)
+WRONG: dict[str, tuple[Given, str]] = {
+    "no private key at all": (given(tuple(ALL)), "the CPS cannot sign"),
+    "no key of the operator": (given(("mo-root", "mo-sub1", "mo-sub2")), "operator cannot sign"),
+    "a sub-CA of another root": (given(prov_sub1=OTHER.cps_sub1), "is not issued by V2G Root"),
+    "a sub-CA as the root": (given(mo_root=OWN.mo_sub1), "is not issued by itself"),
+    "another curve": (given(prov_sub1=P384), "not on P-256"),
+    "another certificate's key": (
+        {**given(), "mo-sub2": (OWN.mo_sub2.certificate, OWN.mo_sub1.key)},
+        "is not that of its certificate",
+    ),
+    "an expired CA": (
+        given(prov_sub1=OWN.v2g_root.sub("Prov Sub1", 1, not_after=NOW - 1)),
+        "choose a time",
+    ),
+    "a CA of the future": (
+        given(mo_sub1=OWN.mo_root.sub("MO Sub1", 1, dc="MO", not_before=NOW + 1)),
+        "choose a time",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_pki_that_is_not_whole_is_refused_with_the_cause(name: str, tmp_path: Path) -> None:
+    pki, words = WRONG[name]
+    with pytest.raises(files.CasesError, match=words) as caught:
+        made(tmp_path, pki, "EN-001")
+    assert caught.value.reason == "pki"
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def command(*arguments: object) -> int:
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_the_folder_of_an_ecosystem_is_such_a_pki(
+    softhsm: Path, short_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its keys sign in their tokens, in the CLI's own process."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        folder = Folder(short_dir / "eco", softhsm)
+        tokens = folder.tokens(stack, *LABELS)
+        authorities = Authorities(folder, tokens, NOW, "http://127.0.0.1/ocsp")
+        root = authorities.v2g.certificate.public_bytes(Encoding.DER)
+    vehicle = short_dir / "vehicle.pem"
+    vehicle.write_bytes(VEHICLE.public_bytes(Encoding.PEM))
+    out = short_dir / "cases"
+    arguments = ("cases", "make", "--vehicle", vehicle, "--out", out, "--only", "EN-00[123]")
+    status = command(*arguments, "--at", NOW + DAY, "--pki", short_dir / "eco", "--json")
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    assert (out / "trust/V2G.der").read_bytes() == root
+    assert [row["id"] for row in json.loads(said.out)["cases"]] == ["EN-001", "EN-002", "EN-003"]
+    cps, _ = chains(out, "EN-001")
+    leaf, issuer = (x509.load_der_x509_certificate(der) for der in cps[:2])
+    leaf.verify_directly_issued_by(issuer)
+    assert command(*arguments, "--pki", short_dir) == 2
+    assert "certificates/*.pem" in capsys.readouterr().err
