@@ -13,12 +13,18 @@ import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
+import wrong_modules
+from plugvault.cases import catalogue, files
+from plugvault.cases.pki import CasePki
+from plugvault.cases.seed import Seed
 from plugvault.tokens import probes, subprocess_probe
 from plugvault.tokens.providers import NSS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "host/examples/own-tests"
-FIXTURES = ("softhsm_token", "nss_token", "vault", "plug_and_charge")
+FIXTURES = ("softhsm_token", "nss_token", "vault", "plug_and_charge", "installation_case")
 
 
 def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -233,6 +239,64 @@ def test_other_pytest_runs_load_nothing_of_it(tmp_path: Path) -> None:
     ended = run(folder, "-p", "no:plugvault", "--fixtures")
     assert ended.returncode == 0
     assert not [name for name in FIXTURES if re.search(rf"^{name}\b", ended.stdout, re.M)]
+
+
+CASES = """
+import sys
+
+sys.path.insert(0, {tests!r})
+import wrong_modules
+
+def test_by_hand(installation_case):
+    assert len(installation_case.trust) == 3
+    assert all(message.session for message in installation_case.good)
+    installation_case.check(is_accepted=installation_case.must == "accept")
+
+def test_whole(installation_case, tmp_path):
+    with wrong_modules.working({mistake!r}, tmp_path) as answer:
+        installation_case.run(answer)
+"""
+
+
+def test_each_case_of_a_folder_is_a_test_with_its_id(tmp_path: Path) -> None:
+    key = ec.derive_private_key(wrong_modules.PROVISIONING_SCALAR, ec.SECP256R1())
+    pki = CasePki(Seed(9), 1_790_000_000)
+    vehicle = pki.oem_sub2.issue("PVTP0000000000001", dc="OEM", key=key).certificate
+    chosen = catalogue.select("EM-010", "KT-00[12]")
+    files.make(tmp_path / "cases", vehicle, chosen, 1, pki.now)
+    arguments = ("--plugvault-cases", str(tmp_path / "cases"), "-v")
+    tests = str(ROOT / "tests")
+    folder = project(tmp_path / "own", CASES.format(tests=tests, mistake=""))
+    ended = run(folder, *arguments)
+    passed(ended, 6)
+    assert "test_whole[EM-010] PASSED" in ended.stdout
+    mistake = "the EMAID is that of the certificate"
+    ended = run(project(folder, CASES.format(tests=tests, mistake=mistake)), *arguments)
+    assert "1 failed, 5 passed" in ended.stdout, ended.stdout
+    assert "EM-010 another EMAID in the message than in the certificate: fail" in ended.stdout
+
+
+def test_a_case_that_was_taken_otherwise_says_why(tmp_path: Path) -> None:
+    pki = CasePki(Seed(9), 1_790_000_000)
+    vehicle = pki.oem_sub2.issue("PVTP0000000000001", dc="OEM").certificate
+    files.make(tmp_path / "cases", vehicle, catalogue.select("EM-00[13]", "EM-010"), 1, pki.now)
+    tests = "def test_all_taken(installation_case): installation_case.check(True)\n"
+    folder = project(tmp_path / "own", tests)
+    (folder / "pytest.ini").write_text(f"[pytest]\nplugvault_cases = {tmp_path / 'cases'}\n")
+    ended = run(folder)
+    assert "1 failed, 2 passed" in ended.stdout, ended.stdout
+    assert catalogue.BY_ID["EM-010"].gain in ended.stdout
+
+
+def test_without_a_folder_the_cases_are_skipped_but_fail_in_ci(tmp_path: Path) -> None:
+    folder = project(tmp_path / "own", "def test_one(installation_case): pass\n")
+    ended = run(folder)
+    assert "1 skipped" in ended.stdout
+    assert "cases make" in ended.stdout
+    assert run(folder, CI="1").returncode == 1
+    ended = run(folder, "--plugvault-cases", str(tmp_path / "nothing"))
+    assert ended.returncode == 2  # no test was collected
+    assert "cases make" in ended.stdout
 
 
 def test_its_fixtures_have_descriptions(tmp_path: Path) -> None:

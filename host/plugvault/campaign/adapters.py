@@ -232,6 +232,11 @@ def _of_python(address: str, seconds: float) -> Module:
         function: Callable[[Json], Json] = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise CampaignError("module", f"py:{address}: {error}") from error
+    return of_function(function)
+
+
+def of_function(function: Callable[[Json], Json]) -> Module:
+    """The module of a function in this process: request -> answer. An exception is a crash."""
 
     def call(request: Json) -> Json:
         try:

@@ -142,7 +142,10 @@ def _since(begun: float) -> float:
     return round((time.perf_counter() - begun) * 1000, 3)
 
 
-def _tried(runner: Runner, case: CampaignCase, known: Known | None, today: dt.date) -> CaseResult:
+def tried(
+    runner: Runner, case: CampaignCase, known: Known | None = None, today: dt.date = dt.date.min
+) -> CaseResult:
+    """Carry out one case, where the module can be tried with it. today: for `known`."""
     message, verdict, why = None, NOT_APPLICABLE, inapplicable(case, runner.hello)
     if not why:
         seen = runner.observe(case)
@@ -167,7 +170,7 @@ def run(
     results = []
     try:
         for case in campaign.cases:
-            results.append(_tried(runner, case, (known or {}).get(case.id), now.date()))
+            results.append(tried(runner, case, (known or {}).get(case.id), now.date()))
             report(results[-1])
     finally:
         runner.close()

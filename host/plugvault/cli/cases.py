@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc.errors import EvccError
 from plugvault.cases import catalogue, files
@@ -142,9 +143,13 @@ def _given(pki: str) -> Iterator[Given]:
     with ExitStack() as stack:
         members = imported.members(stack, Folder(Path(pki)))
         yield {
-            slot: (x509.load_der_x509_certificate(member.der), member.key)
+            slot: (x509.load_der_x509_certificate(member.der), _on_a_curve(member.key))
             for slot, member in members.items()
         }
+
+
+def _on_a_curve(key: object) -> ec.EllipticCurvePrivateKey | None:
+    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
 
 
 def _today(given: Given) -> int:

@@ -4,6 +4,7 @@
     nss_token        an empty token of NSS
     vault            the key store of a car, as `evcc.vault` has it, in a process of its own
     plug_and_charge  an ecosystem and a car that is made, certified and plugged in  [`world`]
+    installation_case  a case of `--plugvault-cases DIR`, for a vehicle of yours  [`cases`]
 
 Each test has its own token, which is removed after it. No port, folder or label is fixed, so tests
 may run in parallel (xdist). With a configured token [`plugvault.tokens.selection`], `vault` is on
@@ -18,6 +19,7 @@ the rest when a fixture is used. `-p no:plugvault` disables it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,9 +27,47 @@ import pytest
 
 if TYPE_CHECKING:
     from evcc.vault.service import ServiceVault
+    from plugvault.pytest_plugin.cases import InstallationCase
     from plugvault.pytest_plugin.tokens import ThrowAway
     from plugvault.pytest_plugin.world import PlugAndCharge
     from plugvault.tokens.selection import Selection
+
+
+_CASES = "plugvault_cases"
+_CASE = "installation_case"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "the folder that `plugvault cases make` wrote, for the fixture installation_case"
+    parser.getgroup("plugvault").addoption("--plugvault-cases", metavar="DIR", help=text)
+    parser.addini(_CASES, text, default="")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with the fixture `installation_case` runs once for each case."""
+    if _CASE not in metafunc.fixturenames:
+        return
+    folder = metafunc.config.getoption("--plugvault-cases") or metafunc.config.getini(_CASES)
+    if not folder:
+        metafunc.parametrize(_CASE, [None], ids=["no cases"], indirect=True)
+        return
+    from plugvault.pytest_plugin import cases
+
+    chosen = cases.read(folder)
+    metafunc.parametrize(_CASE, chosen, ids=[case.id for case in chosen], indirect=True)
+
+
+@pytest.fixture
+def installation_case(request: pytest.FixtureRequest) -> InstallationCase:
+    """A case of `--plugvault-cases DIR`: messages, `trust`, `at`. `check(accepted)` fails the test
+    of a vehicle that did otherwise; `run(module)` carries out the whole case."""
+    case: InstallationCase | None = request.param
+    if case is None:
+        text = "no cases: --plugvault-cases DIR names the folder that `plugvault cases make` wrote"
+        if os.environ.get("CI"):
+            pytest.fail(text, pytrace=False)
+        pytest.skip(text)
+    return case
 
 
 @pytest.fixture
