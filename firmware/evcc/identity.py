@@ -82,29 +82,6 @@ class Identity:
             raise
         return point
 
-    def adopt(self, ders: list, now: int) -> None:
-        """Take an adopted key with its certificate, and the PCID from that certificate.
-
-        Raises as `install`.
-        """
-        before = self.pcid
-        try:
-            name = parse_pcid(x509.parse(ders[0]).names.get("CN", ""))
-        except (IndexError, x509.CertificateError) as e:
-            raise IdentityError("certificate", str(e))
-        except IdError as e:
-            raise IdentityError("pcid", str(e))
-        if before not in ("", name):
-            raise IdentityError("pcid", "this car is " + before)
-        self.pcid = name
-        try:
-            self.install(ders, [], now)
-        except Exception:
-            self.pcid = before
-            raise
-        vault = self._vault
-        self._note(vault.public(PROVISIONING), vault.custody(PROVISIONING))
-
     def custody(self) -> str:
         """The custody of the car's key, from the vault's word and the car's note [`vault.levels`];
         "" if there is no key. Raises: VaultError; StoreError."""

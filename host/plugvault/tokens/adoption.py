@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from evcc.identity import Identity
+from evcc import x509 as car_x509
+from evcc.identity import Identity, IdentityError
+from evcc.ids import IdError, parse_pcid
 from evcc.ports import clock
 from evcc.ports.files import Files
 from evcc.vault import PROVISIONING, VaultError, uri
@@ -84,7 +86,7 @@ def adopt(
     pcid = ""
     if chain:
         ders = _certificates(chain)
-        identity = Identity(Files(str(store)) if store else _NoFiles(), adopted)
+        identity = _AdoptedIdentity(Files(str(store)) if store else _NoFiles(), adopted)
         identity.adopt(ders, clock.now())
         pcid = identity.pcid
     return {
@@ -93,6 +95,40 @@ def adopt(
         "point": point.hex(),
         "pcid": pcid,
     }
+
+
+class _AdoptedIdentity(Identity):
+    """The identity of a car whose key is adopted: its PCID is in the key's certificate."""
+
+    def adopt(self, ders: list[bytes], now: int) -> None:
+        """Take the certificate of the adopted key, and the PCID from it. ders: leaf first.
+
+        Raises as `install`.
+        """
+        before = self.pcid
+        name = _pcid_of(ders)
+        if before not in ("", name):
+            raise IdentityError("pcid", f"this car is {before}")
+        self.pcid = name
+        try:
+            self.install(ders, [], now)
+        except Exception:
+            self.pcid = before
+            raise
+        vault = self._vault
+        self._note(vault.public(PROVISIONING), vault.custody(PROVISIONING))
+
+
+def _pcid_of(ders: list[bytes]) -> str:
+    """The PCID in the first of these certificates. Raises: IdentityError."""
+    if not ders:
+        raise IdentityError("certificate", "there is none")
+    try:
+        return str(parse_pcid(car_x509.parse(ders[0]).names.get("CN", "")))
+    except car_x509.CertificateError as error:
+        raise IdentityError("certificate", str(error)) from None
+    except IdError as error:
+        raise IdentityError("pcid", str(error)) from None
 
 
 class _NoFiles:
