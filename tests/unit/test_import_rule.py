@@ -42,7 +42,7 @@ BELOW = {
     "speed": set(),
     "exi_json": set(),
     "cryptoki": {"contexts"},
-    "tokens": {"cryptoki", "runtimes", "file_lock"},
+    "tokens": {"cryptoki", "runtimes", "file_lock", "pki"},
     "vault_service": {
         "cryptoki",
         "tokens",
@@ -64,7 +64,14 @@ BELOW = {
     "cases": set(),
     "campaign": {"cases", "interfaces", "station", "tls"},
     "explanation": {"cases", "pki"},
-    "inspection": {"capture", "contract", "pki", "exi_json", "pools"},  # the pools' checks
+    "inspection": {
+        "capture",
+        "contract",
+        "pki",
+        "exi_json",
+        "explanation",
+        "pools",
+    },  # the pools' checks
     "opcp": {"bounded", "token_bucket", "pools", "roles", "contract", "pki", "net", "speed"},
     "station": {
         "bounded",

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    load_der_private_key,
-    load_pem_private_key,
-)
 
 from evcc import x509
 from evcc.errors import EvccError
 from plugvault.campaign import cases
+from plugvault.cli import key_file
 from plugvault.cli.times import seconds
 from plugvault.cli.tokens import TokenOptions, names_a_token
 from plugvault.explanation import (
@@ -125,7 +121,7 @@ def _key(stack: ExitStack, file: Path | None, token_options: TokenOptions) -> Ke
     """The provisioning key of --test-key or --token. Raises ExplainError, VaultError, OSError."""
     options, config = token_options
     if not options.get("token"):
-        return None if file is None else _private_key(file)
+        return None if file is None else key_file.read(file)
     if file is not None:
         raise ExplainError("key", "--test-key or --token, not both")
     token, key = agreement.split(options["token"])
@@ -175,18 +171,6 @@ def _of_case(file: Path) -> Circumstances:
         emaid=case.emaid,
         earlier=tuple((entry.name, message_of(entry.exi)) for entry in order[:at]),
     )
-
-
-def _private_key(file: Path) -> ec.EllipticCurvePrivateKey:
-    data = file.read_bytes()
-    try:
-        load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
-        key = load(data, None)
-    except (ValueError, TypeError) as error:
-        raise ExplainError("key", f"{file}: no private key without a password: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise ExplainError("key", f"{file}: the test key is not on P-256")
-    return key
 
 
 def _document(step: Step, secrets: bool) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from cryptography.utils import CryptographyDeprecationWarning
 from rich.console import Console
 
 from evcc.x509 import Certificate
+from plugvault.cli import key_file
 from plugvault.cli.times import seconds
+from plugvault.explanation import ExplainError, KeyAgreement
 from plugvault.inspection import inspect as inspect_bytes
 from plugvault.inspection import limit_of, read_anchors
 from plugvault.inspection.plain import write_plain
@@ -57,6 +59,13 @@ def inspect(
             metavar="FILE",
         ),
     ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="The provisioning key of a test vehicle, PEM or DER: sealed keys are opened.",
+            metavar="FILE",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per file.")
     ] = False,
@@ -64,8 +73,8 @@ def inspect(
     """Explain the content of files, with the result of every check.
 
     It reads EXI and V2GTP messages, certificates and chains (DER, PEM, PKCS#7), certificate
-    requests, OPCP requests and answers (JSON), and bundles as XML; each also in hexadecimal or
-    base64. It reads captures of network traffic (pcap, pcapng), and tells each session in them.
+    requests, OCSP, OPCP requests and answers (JSON), and bundles as XML; each also in hexadecimal
+    or base64. It reads captures of network traffic (pcap, pcapng), and tells each session in them.
 
     Exit status: 0 when all files are readable and no check failed, 1 when a check failed, 2 when
     a file is unreadable.
@@ -73,7 +82,9 @@ def inspect(
     # A check reports the faults of a certificate; a library's warning would be a second report.
     warnings.filterwarnings("ignore", category=CryptographyDeprecationWarning)
     keys = b"\n".join(_read_option(file, "--keylog") for file in keylog or [])
-    scope = Scope(seconds(at), _anchors(trust or []), is_now=at is None, keylog=keys)
+    scope = Scope(
+        seconds(at), _anchors(trust or []), is_now=at is None, keylog=keys, key=_key(key)
+    )
     status, captures = _report_each(files, scope, as_json)
     if svg is not None:
         capture = _only(captures, "--svg")
@@ -175,6 +186,15 @@ def _read_option(file: Path, option: str) -> bytes:
         return _read(str(file))
     except UnreadableError as error:
         raise typer.BadParameter(f"{file}: {error}", param_hint=option) from error
+
+
+def _key(file: Path | None) -> KeyAgreement | None:
+    try:
+        return None if file is None else key_file.read(file)
+    except ExplainError as error:
+        raise typer.BadParameter(error.detail, param_hint="--key") from error
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--key") from error
 
 
 def _anchors(files: list[Path]) -> tuple[Certificate, ...]:

@@ -38,7 +38,7 @@ def explain_signature(message: Message) -> list[Step]:
         Step("SHA-256 of SignedInfo", digest),
         *_halves(raw),
     ]
-    return [*steps, _verdict(signed["SignedInfo"], raw, message["body"])]
+    return [*steps, signer_step(signed["SignedInfo"], raw, message["body"])]
 
 
 def _digests(info: Message, body: Message) -> Iterator[Step]:
@@ -57,16 +57,16 @@ def _digests(info: Message, body: Message) -> Iterator[Step]:
         if expected is None:
             yield Step(f"{name}, digest signed", "", False, "no reference names its Id")
             continue
-        note = "" if digest == expected else _other_digest(name, element, expected)
+        note = "" if digest == expected else other_digest(name, element, expected)
         yield Step(f"{name}, digest signed", expected, digest == expected, note)
     for uri, digest in by_uri.items():
         yield Step(f"reference {uri}", digest, False, "it names none of the four elements")
 
 
-def _other_digest(name: str, element: Message, expected: bytes) -> str:
-    """The form of a digest that a peer's stack computes; a plain word for none."""
+def other_digest(name: str, element: Message, expected: bytes) -> str:
+    """The form in which a peer's stack computes the `expected` digest; a plain word for none."""
     forms = {
-        "of the fragment by the element's own type, not by the element-fragment grammar": (
+        "of the form some peers use, by the element's own type and not by the fragment grammar": (
             xml_signature.digest(name, element, True)
         ),
         "of the value alone": hashlib.sha256(_value(element)).digest(),
@@ -99,8 +99,10 @@ def _halves(raw: bytes) -> list[Step]:
     return [Step("r", raw[:32], good), Step("s", raw[32:], good)]
 
 
-def _verdict(info: Message, raw: bytes, body: Message) -> Step:
-    """The signer, and what the signature is over."""
+def signer_step(info: Message, raw: bytes, body: Message) -> Step:
+    """The step of the signer, and of the form that the signature is over.
+
+    info: SignedInfo; raw: SignatureValue; body: with the chains of CPS and contract."""
     for form, signature in _signatures(raw).items():
         for over, digest in _signed_info_digests(info).items():
             for name, point in _signers(body).items():

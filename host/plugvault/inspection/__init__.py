@@ -11,9 +11,8 @@ import io
 import re
 
 from cryptography import x509 as reference
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from evcc import chain, der, x509
+from evcc import chain, x509
 from evcc.errors import EvccError
 from plugvault import exi_json
 from plugvault.capture.files import is_capture
@@ -21,16 +20,19 @@ from plugvault.inspection.capture import LIMIT as CAPTURE_LIMIT
 from plugvault.inspection.capture import inspect_capture
 from plugvault.inspection.certificates import inspect_certificates
 from plugvault.inspection.messages import inspect_exi
+from plugvault.inspection.ocsp import inspect_ocsp
 from plugvault.inspection.opcp import inspect_json, inspect_xml
 from plugvault.inspection.report import Report, Scope, UnreadableError
 from plugvault.inspection.v2gtp import VERSION, inspect_v2gtp
-from plugvault.pki import request
+from plugvault.pki import collection, forms, keystore, request
 from plugvault.pki.verify import verify_p256
 
 LIMIT = 1_000_000  # bytes of a file: the largest real one, but for a capture, is a list of roots
 _MARKUP = (b"{", b"[", b"<")  # JSON and XML, which may hold any UTF-8
 _WRAPPERS = 3  # base64 of PEM of base64 exists in the field
-_PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \\1-----", re.DOTALL)
+_PEM = b"-----BEGIN "
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_STORE = "`plugvault pki import FILE` shows its certificates, with their passwords in a file"
 _HEX = re.compile(b"(?:[0-9A-Fa-f]{2})+")
 _BASE64 = re.compile(b"[A-Za-z0-9+/]+={0,2}")
 
@@ -54,12 +56,14 @@ def limit_of(head: bytes) -> int:
 
 def _unwrap(data: bytes, scope: Scope, wrappers: list[str]) -> Report:
     text = data.removeprefix(b"\xef\xbb\xbf").strip()
+    if data[:2] in _UTF16:
+        text = forms.text_of(data)
     if not text:
         raise UnreadableError("empty")
     if len(wrappers) > _WRAPPERS:
         raise UnreadableError("wrapped too often: " + " in ".join(reversed(wrappers)))
-    if text.isascii() or text[:1] in _MARKUP:
-        report = _text(text, scope, wrappers)
+    if text.isascii() or text[:1] in _MARKUP or _PEM in text:
+        report = _text(text, scope, wrappers) or _binary(data, scope)  # short DER may be ASCII
     else:
         report = _binary(data, scope)
     if report is None:
@@ -78,10 +82,10 @@ def _text(text: bytes, scope: Scope, wrappers: list[str]) -> Report | None:
         except EvccError as error:
             raise UnreadableError(str(error)) from error
     if text[:1] == b'"' and text[-1:] == b'"':
-        return _unwrap(text[1:-1], scope, [*wrappers, "JSON string"])
+        return _unwrap(forms.text_of(text), scope, [*wrappers, "JSON string"])
     if text[:1] == b"<":
         return inspect_xml(text, scope)
-    if text.startswith(b"-----BEGIN"):
+    if _PEM in text:
         return _pem(text, scope)
     joined = b"".join(text.split())
     digits = joined.removeprefix(b"0x").replace(b":", b"")
@@ -96,21 +100,23 @@ def _text(text: bytes, scope: Scope, wrappers: list[str]) -> Report | None:
 
 
 def _pem(text: bytes, scope: Scope) -> Report:
-    if b"PRIVATE KEY" in text:
-        raise UnreadableError(
-            "a private key: this tool reads none, and no file should contain one"
-        )
     try:
-        blocks = [(m[1], base64.b64decode(m[2])) for m in _PEM.finditer(text)]
-    except binascii.Error as error:
-        raise UnreadableError(f"PEM, but: {error}") from error
-    ders = [content for label, content in blocks if label == b"CERTIFICATE" and content]
+        blocks = forms.blocks(text)
+    except forms.FormError as error:
+        raise UnreadableError(error.detail) from error
+    if any(block.label.endswith("PRIVATE KEY") for block in blocks):
+        raise UnreadableError(
+            "a private key: this tool reads none; `plugvault pki import` puts it into a token"
+        )
+    ders = [forms.first_value(b.content) for b in blocks if "CERTIFICATE" in b.label.split()
+            and not b.label.endswith("REQUEST") and b.content]  # fmt: skip
     if ders:
         report = inspect_certificates(ders, scope)
     else:
-        content = _binary(blocks[0][1], scope) if blocks else None
+        content = _binary(blocks[0].content, scope) if blocks else None
         if content is None:
-            raise UnreadableError("PEM without a certificate or a request")
+            labels = ", ".join(block.label for block in blocks)
+            raise UnreadableError(f"PEM of {labels}: no certificate and no request")
         report = content
     report.content = {"form": "PEM", **report.content}
     return report
@@ -123,49 +129,25 @@ def _binary(data: bytes, scope: Scope) -> Report | None:
         return _der(data, scope)
     if data[:1] == b"\x80":
         return inspect_exi(data, scope)
+    if data[:4] in (keystore.MAGIC, b"\xce\xce\xce\xce"):
+        raise UnreadableError(f"a Java key store: {_STORE}")
     return None
 
 
 def _der(data: bytes, scope: Scope) -> Report | None:
-    """Certificates after one another, certs-only PKCS#7, or a certificate request."""
-    ders = _split(data)
-    try:
-        bundled = pkcs7.load_der_pkcs7_certificates(data)
-        certs = [cert.public_bytes(Encoding.DER) for cert in bundled]
-        if certs:
-            report = inspect_certificates(certs, scope)
-            report.content = {"form": "PKCS#7", **report.content}
-            return report
-    except Exception:  # noqa: BLE001, S110 - any error means: no PKCS#7
-        pass
-    request = _request(data)
-    if request is not None:
-        return request
+    """Certificates after one another, PKCS#7, a certificate request, or OCSP."""
+    bundled = forms.of_pkcs7(data)
+    if bundled:
+        report = inspect_certificates(bundled, scope)
+        report.content = {"form": "PKCS#7", **report.content}
+        return report
+    other = _request(data) or inspect_ocsp(data, scope)
+    if other is not None:
+        return other
+    if collection.is_pkcs12(data):
+        raise UnreadableError(f"a PKCS#12 key store: {_STORE}")
+    ders = forms.split(data)
     return inspect_certificates(ders, scope) if ders else None
-
-
-def _split(data: bytes) -> list[bytes]:
-    ders, at = [], 0
-    try:
-        while at < len(data):
-            _, stop = der.expect(data, at, len(data), der.SEQUENCE)
-            ders.append(data[at:stop])
-            at = stop
-    except EvccError:
-        return []
-    return ders if all(map(_is_certificate, ders)) else []
-
-
-def _is_certificate(data: bytes) -> bool:
-    """Whether the outline is that of a certificate. Errors inside become failed checks."""
-    try:
-        at, end = der.whole(data, der.SEQUENCE)
-        _, at = der.expect(data, at, end, der.SEQUENCE)
-        _, at = der.expect(data, at, end, der.SEQUENCE)
-        der.expect(data, at, end, der.BIT_STRING)
-    except EvccError:
-        return False
-    return True
 
 
 def _request(data: bytes) -> Report | None:

@@ -17,6 +17,7 @@ from evcc.errors import EvccError
 from evcc.vault.schemes import SCHEMES
 from evcc.x509 import Certificate
 from plugvault.inspection.report import Report, Scope, listed
+from plugvault.pki.layout import role_of
 from plugvault.pki.names import distinguished_name, serial_hex, timestamp
 from plugvault.pki.verify import verify_p256
 
@@ -45,22 +46,6 @@ ROLES = {
 
 def title(cert: Certificate) -> str:
     return cert.names.get("CN") or "certificate without CN"
-
-
-def role_of(cert: Certificate) -> str | None:
-    """The role in a leaf's subject, or None."""
-    if cert.is_ca:
-        return None
-    by_dc = {"CPS": chain.CPS, "CPO": chain.CPO, "MO": chain.CONTRACT, "OEM": chain.PROVISIONING}
-    if cert.names.get("DC") in by_dc:
-        return by_dc[cert.names["DC"]]
-    for role, parse in ((chain.CONTRACT, ids.parse_emaid), (chain.PROVISIONING, ids.parse_pcid)):
-        try:
-            parse(cert.names.get("CN", ""))
-        except ids.IdError:
-            continue
-        return role
-    return None
 
 
 def describe(der: bytes) -> dict[str, Any]:
@@ -181,8 +166,9 @@ def check_path(
     if len(path) != len(certs):
         strays = [title(c) for c in certs if c not in path]
         report.add("every certificate is on the path", False, "not on it: " + listed(strays))
-    sizes = [len(c.der) for c in path]
-    report.add(f"sizes of at most {LIMIT} bytes", max(sizes) <= LIMIT, listed(map(str, sizes)))
+    sizes = listed(str(len(c.der)) for c in path)
+    large = listed(f"{title(c)} has {len(c.der)}" for c in path if len(c.der) > LIMIT)
+    report.add(f"sizes of at most {LIMIT} bytes", not large, large or sizes)
     _check_dates(report, path, scope.at)
     critical = [title(c) for c in path if c.unknown_critical]
     report.add("no unknown critical extension", not critical, listed(critical))
@@ -232,7 +218,11 @@ def check_digit(report: Report, emaid: str) -> None:
     if len(parsed) == 14:
         report.add(name, None, f"{parsed} has none; it would be {digit}")
     else:
-        report.add(name, parsed[14] == digit, f"{parsed}: {digit} by Annex H")
+        # A wrong digit is a remark: the car and the pools take it, as published samples have it.
+        is_right = parsed[14] == digit
+        by_annex = f"{parsed}: {digit} by Annex H"
+        detail = by_annex if is_right else f"{by_annex}; car and pools take {parsed[14]} too"
+        report.add(name, True if is_right else None, detail)
 
 
 def _check_cas(report: Report, path: Sequence[Certificate], first: int) -> None:

@@ -17,7 +17,7 @@ from plugvault.capture.files import Broken, Frame, Keys, records
 from plugvault.capture.layers import LINKS, Datagram, Segment, packet
 from plugvault.capture.packets import Endpoint
 from plugvault.capture.streams import Chunk, Connection, Connections
-from plugvault.inspection.certificates import role_of
+from plugvault.pki.layout import role_of
 
 SPOKEN = 100_000  # messages of one direction that are kept
 LONGEST = 1 << 20  # bytes of one V2GTP message; a longer length is no header

@@ -11,6 +11,9 @@ from evcc import chain, exi, ids, p256_curve, protocols, signature
 from evcc.errors import EvccError
 from evcc.x509 import Certificate
 from plugvault import exi_json
+from plugvault.explanation import explain_envelope
+from plugvault.explanation.key_transport import point_fault
+from plugvault.explanation.signature import other_digest, signer_step
 from plugvault.inspection.certificates import check_path, describe, read_all
 from plugvault.inspection.pool_checks import check_bundle, check_request
 from plugvault.inspection.report import Report, Scope, UnreadableError, listed
@@ -134,9 +137,7 @@ def _installation_res(report: Report, header: Message, body: Message, scope: Sco
     )  # fmt: skip
     emaid = body["eMAID"]["value"]
     check_emaid(report, emaid, leaf)
-    check_sealed(
-        report, body["DHpublickey"]["value"], body["ContractSignatureEncryptedPrivateKey"]["value"]
-    )
+    _check_opened(report, header, body, scope)
 
 
 def check_emaid(report: Report, emaid: str, leaf: Certificate | None) -> None:
@@ -156,18 +157,43 @@ def check_emaid(report: Report, emaid: str, leaf: Certificate | None) -> None:
 
 def check_sealed(report: Report, point: bytes, wrapped: bytes) -> None:
     """Ephemeral point and sealed key, as far as this is possible without the vehicle's key."""
-    form = "uncompressed" if point[:1] == b"\4" and len(point) == 65 else "not uncompressed"
+    _check_point(report, point)
+    good = len(wrapped) == 48
+    report.add(
+        "encrypted private key has 48 bytes",
+        good,
+        "IV and two blocks" if good else f"{len(wrapped)} bytes; IV and two blocks are 48",
+    )
+    report.add(_SEALED, None, "only the vehicle's provisioning key opens it: --key")
+
+
+_SEALED = "private key belongs to the contract certificate"
+
+
+def _check_point(report: Report, point: bytes) -> None:
+    good = len(point) == 65 and p256_curve.on_curve(point)
     report.add(
         "DH public key is an uncompressed point of the curve",
-        p256_curve.on_curve(point),
-        f"{len(point)} bytes, {form}",
+        good,
+        "65 bytes, uncompressed" if good else point_fault(point),
     )
-    report.add("encrypted private key has 48 bytes", len(wrapped) == 48, f"{len(wrapped)} bytes")
-    report.add(
-        "private key belongs to the contract certificate",
-        None,
-        "only the vehicle's provisioning key opens it",
-    )
+
+
+def _check_opened(report: Report, header: Message, body: Message, scope: Scope) -> None:
+    """The sealed key, with the vehicle's key where it is given."""
+    point = body["DHpublickey"]["value"]
+    wrapped = body["ContractSignatureEncryptedPrivateKey"]["value"]
+    check_sealed(report, point, wrapped)
+    if scope.key is None:
+        return
+    report.checks.pop()
+    wrong = [
+        step
+        for step in explain_envelope({"header": header, "body": body}, scope.key)
+        if step.good is False
+    ]
+    detail = f"{wrong[0].name}: {wrong[0].note}" if wrong else "opened with --key"
+    report.add(_SEALED, not wrong, detail)
 
 
 def _installation_req(report: Report, header: Message, body: Message, scope: Scope) -> None:
@@ -256,11 +282,23 @@ def _signature(
         return
     try:
         good = verify_p256(point, signature.signed_info_digest(info), value)
-        report.add("signature of SignedInfo", good, f"{len(value)} bytes")
+        signer = "" if good else _signed_instead(info, value, body)
+        report.add("signature of SignedInfo", good, signer or f"{len(value)} bytes")
         signature.verify(header["Signature"], parts, point, verify_p256)
         report.add("signature as the vehicle checks it", True, "all of the above in one")
     except EvccError as error:
         report.add("signature as the vehicle checks it", False, str(error))
+
+
+def _signed_instead(info: Message, value: bytes, body: Message) -> str:
+    """The signer or the form of a signature that fails, as far as one is known."""
+    if len(value) == 64 and not signature.in_range(value):
+        return "r or s is out of range"
+    if "SAProvisioningCertificateChain" not in body:
+        return "SignedInfo was changed, or another key signed"
+    step = signer_step(info, value, body)
+    name = step.value if isinstance(step.value, str) else step.value.hex()
+    return f"{name}: {step.note}" if step.note else name
 
 
 def _parts(name: str, body: Message) -> list[Part]:
@@ -302,11 +340,15 @@ def _check_digest(report: Report, part: Part, references: list[Message]) -> None
     if len(stated) != 1:
         report.add(check, False, f"{len(stated)} references to {ident!r}")
         return
+    signed = stated[0] or b""
     try:
-        good = stated[0] == signature.digest(name, value)
-        typed = not good and name == "eMAID" and stated[0] == signature.digest(name, value, True)
+        computed = signature.digest(name, value)
+        why = "" if signed == computed else other_digest(name, value, signed)
     except EvccError as error:
         report.add(check, False, f"cannot be encoded: {error}")
         return
-    why = "of the form some peers use, by eMAID's own type: vehicles refuse it" if typed else ""
-    report.add(check, good, why or f"#{ident}" if good or typed else f"#{ident}: another value")
+    if signed == computed:
+        report.add(check, True, f"#{ident}, {signed.hex()}")
+    else:
+        values = f"signed {signed.hex()}, computed {computed.hex()}"
+        report.add(check, False, f"#{ident}: {why}; {values}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evcc.x509 import Certificate
+from plugvault.explanation import KeyAgreement
 
 OK = "ok"
 FAILED = "failed"
@@ -21,7 +22,8 @@ class Scope:
 
     at: the time of the checks, seconds since 1970. anchors: the roots that the user trusts.
     is_now: `at` is the present, which a capture replaces by its own time. keylog: the text of a
-    TLS key log. contract_point: the public key of the contract that the session has named.
+    TLS key log. contract_point: the public key of the contract that the session has named. key:
+    the vehicle's provisioning key, of a vehicle for tests.
     """
 
     at: int
@@ -29,6 +31,7 @@ class Scope:
     is_now: bool = False
     keylog: bytes = b""
     contract_point: bytes | None = None
+    key: KeyAgreement | None = None
 
 
 @dataclass(frozen=True)

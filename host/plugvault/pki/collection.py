@@ -183,7 +183,7 @@ def _key(load: object, data: bytes, passwords: Sequence[str]) -> PrivateKey:
 
 def _of_pkcs12(data: bytes, passwords: Sequence[str]) -> _Content:
     """Raises _PasswordError, also for other DER: PKCS#12 tells it by its MAC alone."""
-    if not _is_pkcs12(data):
+    if not is_pkcs12(data):
         return [], []
     for password in (None, "", *passwords):
         secret = None if password is None else password.encode()
@@ -197,7 +197,7 @@ def _of_pkcs12(data: bytes, passwords: Sequence[str]) -> _Content:
     raise _PasswordError
 
 
-def _is_pkcs12(data: bytes) -> bool:
+def is_pkcs12(data: bytes) -> bool:
     """PFX: a SEQUENCE that begins with the INTEGER 3."""
     return b"\x02\x01\x03\x30" in data[:12]
 

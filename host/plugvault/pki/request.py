@@ -5,7 +5,6 @@ caller decides whether a client may request a subject.
 """
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 
 from evcc.errors import EvccError
+from plugvault.pki import forms
 from plugvault.pki.schemes import EDITION2, SCHEMES, PublicKey, scheme_of
-
-_PEM = b"-----BEGIN"
 
 
 class RequestError(EvccError):
@@ -38,21 +36,18 @@ class SigningRequest:
 
 
 def read(body: bytes, edition: str = EDITION2) -> SigningRequest:
-    """A PKCS#10 request as clients send it: base64 of DER; PEM and base64 of PEM are tolerated.
+    """A PKCS#10 request as clients send it: base64 of DER; the other forms of `forms` are
+    tolerated.
 
     Raises RequestError.
     """
     try:
-        text = body.strip()
-        if not text.startswith(_PEM):
-            text = base64.b64decode(b"".join(text.split()), validate=True)
-        if text.startswith(_PEM):
-            csr = x509.load_pem_x509_csr(text)
-        else:
-            csr = x509.load_der_x509_csr(text)
+        csr = x509.load_der_x509_csr(forms.request(body))
         key = csr.public_key()
         names = {attribute.oid: str(attribute.value) for attribute in csr.subject}
-    except (ValueError, TypeError, binascii.Error, UnsupportedAlgorithm) as error:
+    except forms.FormError as error:
+        raise RequestError("format", error.detail) from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RequestError("format", "not a PKCS#10 request in base64") from error
     scheme = scheme_of(key)
     if not isinstance(key, PublicKey) or scheme is None or scheme.edition != edition:
@@ -78,8 +73,6 @@ def certs_only(certificates: Sequence[bytes]) -> bytes:
 def read_certs_only(body: bytes) -> list[bytes]:
     """The DER certificates of a certs-only answer. Raises RequestError("format")."""
     try:
-        content = base64.b64decode(b"".join(body.split()), validate=True)
-        certificates = pkcs7.load_der_pkcs7_certificates(content)
-    except (ValueError, binascii.Error, UnsupportedAlgorithm) as error:
-        raise RequestError("format", "not a certs-only PKCS#7 in base64") from error
-    return [certificate.public_bytes(Encoding.DER) for certificate in certificates]
+        return forms.certificates(body)
+    except forms.FormError as error:
+        raise RequestError("format", f"not a certs-only PKCS#7: {error.detail}") from error

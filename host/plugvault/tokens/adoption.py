@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -33,6 +32,7 @@ from evcc.vault.custody import DIALECTS
 from evcc.vault.pkcs11 import TokenVault, with_adopted_key
 from evcc.vault.possession import proves_possession
 from evcc.vault.schemes import SCHEMES
+from plugvault.pki import forms
 
 _CURVE = SCHEMES["iso2"]
 _RESERVED = "plugvault-"  # begins the labels of the car's own keys
@@ -240,9 +240,8 @@ def _prove(vault: TokenVault, point: bytes) -> None:
 def _certificates(file: Path) -> list[bytes]:
     """DER, leaf first."""
     try:
-        chain = x509.load_pem_x509_certificates(file.read_bytes())
+        return forms.certificates(file.read_bytes())
     except OSError as error:
         raise VaultError("refused", f"{file}: {error.strerror}") from None
-    except ValueError:
-        raise VaultError("refused", f"{file} holds no certificates in PEM") from None
-    return [certificate.public_bytes(Encoding.DER) for certificate in chain]
+    except forms.FormError as error:
+        raise VaultError("refused", f"{file}: {error.detail}; give PEM or DER") from None

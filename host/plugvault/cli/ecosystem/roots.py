@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from plugvault.cli.ecosystem import common
-from plugvault.pki import path
+from plugvault.pki import forms, path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools import changes, rcp
 from plugvault.pools.records import Root, RootChange
@@ -139,14 +137,12 @@ def _waiting(change: RootChange) -> str:
 def _read(file: Path) -> bytes:
     """The one certificate in a file, DER. RCP checks whether it is a root."""
     try:
-        content = file.read_bytes()
-        if b"-----BEGIN" in content:
-            (certificate,) = x509.load_pem_x509_certificates(content)
-        else:
-            certificate = x509.load_der_x509_certificate(content)
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{file}: not one certificate, PEM or DER ({error})") from error
-    return certificate.public_bytes(Encoding.DER)
+        return forms.certificate(file.read_bytes())
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="FILE") from error
+    except forms.FormError as error:
+        text = f"{file}: {error.detail}; give a file with one root, PEM or DER"
+        raise typer.BadParameter(text, param_hint="FILE") from error
 
 
 def _show(root: Root) -> dict[str, Any]:

@@ -21,9 +21,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from evcc.errors import EvccError
 from plugvault.car import Car
 from plugvault.cli.folders import memory
@@ -31,6 +28,7 @@ from plugvault.cli.vehicle.options import REGION, Options
 from plugvault.demo.walkthrough import COUNTRY, MAKER
 from plugvault.ecosystem import PROVIDER_V2G, WMI, Ecosystem
 from plugvault.ecosystem.folder import Folder, write
+from plugvault.pki import forms
 from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.mo import Operator
 from plugvault.roles.oem import VehicleMaker
@@ -194,8 +192,8 @@ def _trusted(options: Options) -> list[tuple[str, bytes]]:
     anchors = []
     for file in options.trust or ():
         try:
-            roots = x509.load_pem_x509_certificates(file.read_bytes())
-        except ValueError as error:
-            raise GarageError("trust", f"{file} has no certificates in PEM") from error
-        anchors += [("V2G", root.public_bytes(Encoding.DER)) for root in roots]
+            roots = forms.certificates(file.read_bytes())
+        except forms.FormError as error:
+            raise GarageError("trust", f"{file}: {error.detail}; give PEM or DER") from error
+        anchors += [("V2G", root) for root in roots]
     return anchors
