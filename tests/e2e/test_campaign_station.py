@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,11 +18,13 @@ from evcc.iso15118_2.session import Session
 from evcc.network import sdp
 from fixtures.station_tls import TlsClient
 from fixtures.vehicle import Vehicle
+from plugvault.campaign import adapters
 from plugvault.campaign import cases as campaign_cases
+from plugvault.campaign.adapters import open_module
 from plugvault.campaign.cases import Campaign
 from plugvault.campaign.result import Result
 from plugvault.campaign.run import run
-from plugvault.campaign.station_adapter import StationModule, identity
+from plugvault.campaign.station_adapter import StationModule, Times, identity
 from plugvault.cases import catalogue, files
 from plugvault.cases.pki import CasePki
 from plugvault.cases.seed import Seed
@@ -54,7 +56,7 @@ def over_tcp(vehicle: Vehicle, station: StationModule, root: bytes) -> None:
     vehicle.charge(("::1", station.ports[sdp.NO_TLS]), want_contract=True)
 
 
-def tried(campaign: Campaign, folder: Path, charge: Charge = over_tcp) -> Result:
+def tried(campaign: Campaign, folder: Path, charge: Charge = over_tcp, **times: float) -> Result:
     """The result of a vehicle that is plugged in for each message."""
     certificate = CasePki(Seed(9), NOW).oem_sub2.issue("PVTP0000000000001", dc="OEM")
     anchors = list(campaign.trust)
@@ -64,10 +66,14 @@ def tried(campaign: Campaign, folder: Path, charge: Charge = over_tcp) -> Result
         with suppress(ConnectionError):
             charge(vehicle, station, dict(anchors)["V2G"])
 
-    station = StationModule(
-        link_local("lo"), identity(campaign), plug, arrival=0.5, seconds=2.0, discovers=False
-    )
-    return run(campaign, lambda: station)
+    def opened() -> StationModule:
+        nonlocal station
+        seconds = Times(**{"arrival": 0.5, "silence": 20.0, **times})
+        station = StationModule(link_local("lo"), identity(campaign), plug, seconds, False)
+        return station
+
+    station: StationModule
+    return run(campaign, opened)
 
 
 def verdicts(result: Result) -> dict[str, str]:
@@ -148,3 +154,72 @@ def test_a_request_at_a_station_names_no_contract(
 ) -> None:
     result = tried(made("SE-007"), tmp_path / "store", lambda *_: None)
     assert verdicts(result) == {"SE-007": "not applicable"}
+
+
+@contextmanager
+def waiting(seconds: float) -> Iterator[None]:
+    """Vehicles give an installation this time, and all else the standard's."""
+    pair = evcc_session.PAIRS[evcc_session.CERTIFICATE_INSTALLATION]
+    with patch.object(pair, "timeout_ms", int(seconds * 1000)):
+        yield
+
+
+def impatient(seconds: float) -> Charge:
+    """A vehicle that gives the message of the case, the second one, less time than others."""
+    sessions: list[int] = []
+
+    def charge(vehicle: Vehicle, station: StationModule, root: bytes) -> None:
+        sessions.append(1)
+        with waiting(seconds if len(sessions) % 3 == 2 else 60):
+            over_tcp(vehicle, station, root)
+
+    return charge
+
+
+def test_a_response_in_its_time_is_accepted_however_slow_it_is(
+    made: Callable[..., Campaign], tmp_path: Path
+) -> None:
+    with waiting(60):
+        result = tried(made("TI-00[12]", "TI-010"), tmp_path / "store", factor=0.05)
+    assert verdicts(result) == {"TI-001": "pass", "TI-002": "pass", "TI-010": "pass"}
+    outcome = result.cases[1].message
+    assert outcome is not None
+    assert outcome.milliseconds >= 4500 * 0.05
+
+
+def test_a_late_or_incomplete_response_is_refused(
+    made: Callable[..., Campaign], tmp_path: Path
+) -> None:
+    """The vehicle waits 0.1 s; late bytes come after 0.3 s or more."""
+    campaign = made("TI-003", "TI-011", "TI-02*", "TI-030")
+    result = tried(campaign, tmp_path / "store", impatient(0.1), factor=0.05)
+    assert [(case.id, case.verdict, case.why) for case in result.cases if case.why] == []
+    assert len(result.cases) == 11
+
+
+def test_a_vehicle_that_takes_a_late_response_fails(
+    made: Callable[..., Campaign], tmp_path: Path
+) -> None:
+    with waiting(60):
+        result = tried(made("TI-003", "TI-011"), tmp_path / "store", factor=0.01)
+    assert verdicts(result) == {"TI-003": "fail", "TI-011": "fail"}
+
+
+def test_a_vehicle_that_waits_for_the_rest_for_ever_fails(
+    made: Callable[..., Campaign], tmp_path: Path
+) -> None:
+    with waiting(60):
+        result = tried(made("TI-024"), tmp_path / "store", hang=0.2)
+    assert verdicts(result) == {"TI-024": "fail"}
+    assert "still waits after 0.2 s" in result.cases[0].why
+
+
+def test_the_times_of_a_response_are_not_tried_without_a_station(
+    made: Callable[..., Campaign], tmp_path: Path
+) -> None:
+    campaign, asked = made("TI-003"), []
+    with patch.object(adapters, "importlib") as importlib:
+        importlib.import_module.return_value.answer = lambda it: asked.append(it) or {"v": 1}
+        result = run(campaign, lambda: open_module("py:module:answer", 5))
+    assert verdicts(result) == {"TI-003": "not applicable"}
+    assert [request["op"] for request in asked] == ["hello"]

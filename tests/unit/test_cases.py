@@ -56,7 +56,7 @@ def pki() -> CasePki:
 
 
 def test_a_case_says_all_that_a_reader_needs() -> None:
-    assert len(catalogue.BY_ID) == len(catalogue.CASES) == 242  # the documents say so
+    assert len(catalogue.BY_ID) == len(catalogue.CASES) == 256  # the documents say so
     for case in catalogue.CASES:
         assert case.group in catalogue.GROUPS
         assert case.must in (ACCEPT, REFUSE, EITHER)
@@ -80,7 +80,8 @@ def test_a_refused_message_differs_from_its_good_form(pki: CasePki) -> None:
     for case in catalogue.CASES:
         built = case.build(scene(pki, case, point(VEHICLE)))
         if case.must == REFUSE and case.asked and built.unchanged is not None and not built.before:
-            assert difference(built.unchanged, built.message), case.id
+            is_changed = difference(built.unchanged, built.message) != []
+            assert is_changed or case.timing is not None, case.id
 
 
 def test_an_accepted_envelope_opens_with_another_implementation(pki: CasePki) -> None:
@@ -132,7 +133,7 @@ def module(car_token: Any, tmp_path: Path, pki: CasePki) -> Iterator[Module]:
     opened_module.close()
 
 
-@pytest.mark.parametrize("group", catalogue.GROUPS)
+@pytest.mark.parametrize("group", [group for group in catalogue.GROUPS if group != "TI"])
 def test_our_module_passes_every_case(
     group: str, module: Module, pki: CasePki, record_property: Callable[[str, object], None]
 ) -> None:
@@ -222,6 +223,8 @@ def test_a_case_is_shown_with_its_change(capsys: pytest.CaptureFixture[str]) -> 
     assert [change["element"].split("/")[-2:] for change in case["changed"]] == [
         ["eMAID", "value"]
     ]
+    assert run("cases", "show", "TI-011") == 0
+    assert "seconds 8.0, part 1.0" in capsys.readouterr().out
     assert run("cases", "list", "--group", "KT") == 0
     assert "KT-080" in capsys.readouterr().out
 

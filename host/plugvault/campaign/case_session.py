@@ -29,7 +29,8 @@ class Attempt:
     """One message at a vehicle, and what the vehicle does with it.
 
     session: the SessionID, 8 bytes; None: a random one. is_asked: whether the message answers a
-    request; it comes without one otherwise. given: whether the
+    request; it comes without one otherwise. hang: seconds in which the vehicle must end a session
+    whose response is not whole. given: whether the
     vehicle has got it. paid_with: DER of the contract that it pays with then. verified: whether
     its AuthorizationReq is signed by that contract; None: there was none. note: the reason why it
     got no message. end: the end of the session, in words. seconds: from the message to the
@@ -40,6 +41,7 @@ class Attempt:
     session: bytes | None
     is_asked: bool
     timing: Timing
+    hang: float
     given: bool = False
     paid_with: bytes | None = None
     verified: bool | None = None
@@ -67,11 +69,10 @@ class Attempt:
     @property
     def faults(self) -> Faults:
         timing = self.timing
-        pace = Pace(timing.seconds, timing.part, timing.end)
-        return Faults(
-            delay={_INSTALLATION: timing.delay},
-            pace={_INSTALLATION: pace} if pace != Pace() else {},
-        )
+        pace = {}
+        if timing.seconds or timing.part < 1:
+            pace[_INSTALLATION] = Pace(timing.seconds, timing.part, timing.end, self.hang)
+        return Faults(delay={_INSTALLATION: timing.delay}, pace=pace)
 
 
 class CaseSecc(Secc):

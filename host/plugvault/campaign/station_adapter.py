@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from cryptography import x509
@@ -41,6 +42,7 @@ from plugvault.campaign.vocabulary import (
 from plugvault.cases.case import Timing
 from plugvault.interfaces import InterfaceError, LinkLocal, wait
 from plugvault.station import Offer, Station, StationSettings
+from plugvault.station.connection import STILL_WAITING
 from plugvault.station.discovery import Discovery
 from plugvault.station.events import Message
 from plugvault.station.limits import Limits
@@ -53,12 +55,23 @@ _END_SECONDS = 10.0
 _REACTIONS = ("SessionStopReq", "CertificateInstallationReq")
 
 
+@dataclass(frozen=True)
+class Times:
+    """Seconds. arrival: until a vehicle must be there. silence: of a vehicle in its session.
+    hang: after a response that ends too early, until a vehicle must have ended its session.
+    factor: of the times of the TI cases."""
+
+    arrival: float
+    silence: float
+    hang: float = 12.0
+    factor: float = 1.0
+
+
 class StationModule:
     """A vehicle at this computer's station.
 
     local: the interface. identity: of the station's TLS. plug: called before each message with
-    the id of its case; the vehicle comes while it runs, or afterwards. arrival: seconds until a
-    vehicle must be there. seconds: of a vehicle's silence in its session. discovers: answer SDP.
+    the id of its case; the vehicle comes while it runs, or afterwards. discovers: answer SDP.
     Raises TlsError, OSError.
     """
 
@@ -67,11 +80,10 @@ class StationModule:
         local: LinkLocal,
         identity: Identity,
         plug: Callable[[str], object],
-        arrival: float,
-        seconds: float,
+        times: Times,
         discovers: bool = True,
     ) -> None:
-        self._plug, self._arrival, self._seconds = plug, arrival, seconds
+        self._plug, self._times = plug, times
         self._interface = local.interface
         self._attempt: Attempt | None = None
         self._session: tuple[int, int] | None = None  # the connection of the attempt's session
@@ -108,7 +120,7 @@ class StationModule:
             host=local.scoped,
             tls=tls,
             insecure_contract=True,
-            limits=Limits(1, sequence_timeout_ms=int(self._seconds * 1000)),
+            limits=Limits(1, sequence_timeout_ms=int(self._times.silence * 1000)),
             secc=self._secc,
         )
         return Station(
@@ -156,19 +168,22 @@ class StationModule:
             message,
             begin.session or header,
             begin.session is not None,
-            begin.timing or Timing(),
+            _scaled(begin.timing or Timing(), self._times.factor),
+            self._times.hang,
         )
         self._attempt = attempt
         try:
             self._plug(begin.case)
-            if not attempt.over.wait(self._arrival) and attempt.given:
-                timing = attempt.timing
-                attempt.over.wait(timing.delay + timing.seconds + _ANSWERS * self._seconds)
+            times, timing = self._times, attempt.timing
+            if not attempt.over.wait(times.arrival) and attempt.given:
+                attempt.over.wait(timing.delay + timing.seconds + _ANSWERS * times.silence)
         finally:
             self._attempt = None
         if not attempt.given:
-            text = attempt.note or f"no vehicle within {self._arrival:g} s"
+            text = attempt.note or f"no vehicle within {self._times.arrival:g} s"
             raise ModuleError("no-request", text)
+        if attempt.end == STILL_WAITING:
+            raise ModuleError("timeout", f"{STILL_WAITING} after {self._times.hang:g} s")
         answer = self._judged(attempt, contract)
         self._offered |= {contract} if contract else set()
         return answer
@@ -254,9 +269,9 @@ def open_station(address: str, seconds: float, campaign: Campaign) -> StationMod
         local = wait(interface)
         words = shlex.split(command)
         if not words:
-            return StationModule(local, identity(campaign), _ask, BY_HAND, seconds)
+            return StationModule(local, identity(campaign), _ask, Times(BY_HAND, seconds))
         plug = Command(words)
-        module = StationModule(local, identity(campaign), plug, BY_COMMAND, seconds)
+        module = StationModule(local, identity(campaign), plug, Times(BY_COMMAND, seconds))
     except (InterfaceError, TlsError, OSError, ValueError) as error:
         raise CampaignError("module", f"station:{address}: {error}") from error
     module.ends_with(plug.close)
@@ -285,6 +300,10 @@ def identity(campaign: Campaign) -> Identity:
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
     return Identity(leaf, tuple(subs), root, sign)
+
+
+def _scaled(timing: Timing, factor: float) -> Timing:
+    return replace(timing, delay=timing.delay * factor, seconds=timing.seconds * factor)
 
 
 def _read(message: bytes) -> tuple[bytes | None, bytes | None]:

@@ -12,6 +12,7 @@ from plugvault.cases.groups import (
     session,
     signature,
     storage,
+    timing,
 )
 
 # id: the title of the group
@@ -24,6 +25,7 @@ GROUPS = {
     "EM": "the EMAID",
     "KT": "key transport",
     "ST": "several contracts, and a full store",
+    "TI": "slow, late and incomplete responses, at `station:` alone",
 }
 
 CASES: tuple[Case, ...] = tuple(
@@ -37,6 +39,7 @@ CASES: tuple[Case, ...] = tuple(
         identifiers,
         key_transport,
         storage,
+        timing,
     )
     for case in group.CASES
 )

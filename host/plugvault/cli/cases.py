@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -203,6 +204,9 @@ def _lines(case: Case) -> list[str]:
         lines.append(f"  otherwise    {case.gain}")
     if case.stage:
         lines.append(f"  stage        {case.stage}: {STAGES[case.stage]}")
+    if case.timing is not None:
+        times = asdict(case.timing).items()
+        lines.append("  timing       " + ", ".join(f"{name} {value}" for name, value in times))
     for change in _difference(case):
         lines.append(f"  changed      {change.element}")
         lines += [

@@ -65,4 +65,5 @@ def read(folder: str) -> list[InstallationCase]:
         campaign = campaign_cases.read(Path(folder))
     except CampaignError as error:
         raise pytest.UsageError(f"--plugvault-cases: {error.detail}") from error
-    return [InstallationCase(campaign, case) for case in campaign.cases]
+    cases = [case for case in campaign.cases if case.timing is None]  # those are a station's
+    return [InstallationCase(campaign, case) for case in cases]

@@ -4,7 +4,6 @@ Faults and observers take effect here; the messages and their order are `secc`'s
 """
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import time
@@ -32,6 +31,7 @@ from plugvault.station.streams import PlainStream
 
 _log = logging.getLogger(__name__)
 
+STILL_WAITING = "the vehicle still waits"  # for the rest of a response that stays incomplete
 _PIECES = 20  # of a response that comes slowly
 
 FetchContract = Callable[[bytes], bytes | Awaitable[bytes]]
@@ -135,8 +135,10 @@ class Connection:
         if len(data) == len(frame):
             return
         if pace.end == SILENCE:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stream.read(), self._silence)
+            try:
+                await asyncio.wait_for(self._stream.read(), pace.silence)
+            except TimeoutError as error:
+                raise ConnectionAbortedError(STILL_WAITING) from error
         elif pace.end == RESET:
             self._stream.abort()
         raise ConnectionAbortedError(f"{name} was not sent whole: a fault")

@@ -63,11 +63,13 @@ def checked_code(pair: str, code: str) -> str:
 @dataclass(frozen=True)
 class Pace:
     """A response that comes slowly, or not whole. seconds: from its first byte to its last one.
-    part: of its bytes, 0 to 1, after which no more come. end: after them, one of `ENDS`."""
+    part: of its bytes, 0 to 1, after which no more come. end: after them, one of `ENDS`.
+    silence: seconds in which the vehicle must end a session that has got silent."""
 
     seconds: float = 0.0
     part: float = 1.0
     end: str = SILENCE
+    silence: float = 60.0
 
 
 @dataclass(frozen=True)
