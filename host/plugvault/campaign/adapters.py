@@ -1,7 +1,7 @@
 """The ways to a module: `--module KIND:ADDRESS`.
 
-    exec:./install {message} {trust} {at} {session}   a command for each message: 0 accepted,
-                                                      1 refused, anything else a crash
+    exec:./install {message} {trust} {at}   a command for each message (`command.py`): 0 accepted,
+                             1 refused, anything else a crash
     lines:COMMAND            a process that speaks `vocabulary` on its standard input and output
     tcp:HOST:PORT            the same over TCP
     serial:DEVICE[:BAUD]     the same on a serial port
@@ -18,25 +18,16 @@ import json
 import shlex
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 import httpx
 
 from plugvault.campaign import vocabulary
 from plugvault.campaign.cases import Campaign, CampaignError
+from plugvault.campaign.command import CommandModule
 from plugvault.campaign.lines import LinesModule
-from plugvault.campaign.vocabulary import (
-    ACCEPTED,
-    REFUSED,
-    Answer,
-    Begin,
-    Hello,
-    Json,
-    ModuleError,
-)
+from plugvault.campaign.vocabulary import Answer, Begin, Hello, Json, ModuleError
 
 _END_SECONDS = 2.0
 _BAUD = 115_200
@@ -62,70 +53,6 @@ class Module(Protocol):
 
     def close(self) -> None:
         """End the module, or the way to it."""
-
-
-class ExecModule:
-    """A command for each message. It can nothing but install."""
-
-    def __init__(self, command: str, seconds: float) -> None:
-        self._words, self._seconds = shlex.split(command), seconds
-        if not any("{message}" in word for word in self._words):
-            raise CampaignError("module", "exec: the command has no {message}")
-        self._folder = tempfile.TemporaryDirectory(prefix="plugvault-")
-        self._begin: Begin | None = None
-
-    def hello(self) -> Hello:
-        return Hello(Path(self._words[0]).name)
-
-    def begin(self, begin: Begin) -> None:
-        folder = Path(self._folder.name) / "trust"
-        folder.mkdir(exist_ok=True)
-        for kind, der in begin.trust:
-            (folder / f"{kind}.der").write_bytes(der)
-        self._begin = begin
-
-    def install(self, message: bytes) -> Answer:
-        file = Path(self._folder.name) / "message.exi"
-        file.write_bytes(message)
-        command = [self._filled(word, file) for word in self._words]
-        try:
-            ended = subprocess.run(
-                command,
-                timeout=self._seconds,
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise ModuleError("timeout", f"no end within {self._seconds:g} s") from None
-        except OSError as error:
-            raise CampaignError("module", f"{command[0]}: {error.strerror}") from error
-        said = ended.stderr.decode(errors="replace").strip()[-300:]
-        if ended.returncode not in (0, 1):
-            raise ModuleError("crash", f"exit status {ended.returncode}: {said or 'no output'}")
-        return Answer(REFUSED if ended.returncode else ACCEPTED, reason=said)
-
-    def sign(self, emaid: str, digest: bytes) -> bytes:
-        raise ModuleError("unable", "a command for each message does not sign")
-
-    def state(self) -> str:
-        raise ModuleError("unable", "a command for each message has no state")
-
-    def close(self) -> None:
-        self._folder.cleanup()
-
-    def _filled(self, word: str, message: Path) -> str:
-        begin = self._begin
-        session = b"" if begin is None or begin.session is None else begin.session
-        values = {
-            "{message}": str(message),
-            "{trust}": str(Path(self._folder.name) / "trust"),
-            "{at}": str(begin.at if begin else 0),
-            "{session}": session.hex(),
-        }
-        for name, value in values.items():
-            word = word.replace(name, value)
-        return word
 
 
 class CalledModule:
@@ -254,7 +181,7 @@ def _nothing() -> str:
 
 
 KINDS: dict[str, Callable[[str, float], Module]] = {
-    "exec": ExecModule,
+    "exec": CommandModule,
     "lines": _of_command,
     "tcp": _of_tcp,
     "serial": _of_serial,

@@ -1,0 +1,122 @@
+"""`exec:`, a command for each message: its exit status is the answer.
+
+In the command, these words stand for:
+
+    {message}    a file with the message, EXI
+    {elements}   a folder with its elements, decoded (`elements.py`)
+    {trust}      a folder with the roots: V2G.der, MO.der, OEM.der
+    {at}         the time, Unix seconds
+    {session}    the SessionID of the open request, hexadecimal digits; empty: none is open
+    {emaid}      the EMAID that this request names; empty: none
+    {store}      the module's own folder, empty when a case begins. It is the module's state, but
+                 for files whose names begin with a dot
+"""
+
+import hashlib
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from plugvault.campaign import elements
+from plugvault.campaign.cases import CampaignError
+from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Answer, Begin, Hello, ModuleError
+
+# word of the command: what the module can with it
+_ABILITIES = {
+    "{trust}": ("trust",),
+    "{at}": ("clock",),
+    "{store}": ("reset", "state"),
+}
+
+
+class CommandModule:
+    """A command for each message. seconds: for one. Each call raises ModuleError."""
+
+    def __init__(self, command: str, seconds: float) -> None:
+        self._seconds = seconds
+        try:
+            self._words = shlex.split(command)
+        except ValueError as error:
+            raise CampaignError("module", f"exec:{command}: {error}") from error
+        if not self._has("{message}") and not self._has("{elements}"):
+            raise CampaignError("module", "exec: the command has no {message} and no {elements}")
+        self._temporary = tempfile.TemporaryDirectory(prefix="plugvault-")
+        self._folder = Path(self._temporary.name)
+        self._store = self._folder / "store"
+        self._store.mkdir()
+        self._begin: Begin | None = None
+
+    def hello(self) -> Hello:
+        can = (ability for word, able in _ABILITIES.items() if self._has(word) for ability in able)
+        return Hello(Path(self._words[0]).name, can=frozenset(can))
+
+    def begin(self, begin: Begin) -> None:
+        trust = self._folder / "trust"
+        trust.mkdir(exist_ok=True)
+        for kind, der in begin.trust:
+            (trust / f"{kind}.der").write_bytes(der)
+        if begin.reset:
+            shutil.rmtree(self._store)
+            self._store.mkdir()
+        self._begin = begin
+
+    def install(self, message: bytes) -> Answer:
+        (self._folder / "message.exi").write_bytes(message)
+        if self._has("{elements}"):
+            try:
+                elements.write(self._folder / "elements", message)
+            except elements.ElementsError as error:
+                raise ModuleError("unable", error.detail) from error
+        command = [self._filled(word) for word in self._words]
+        try:
+            ended = subprocess.run(
+                command,
+                timeout=self._seconds,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ModuleError("timeout", f"no end within {self._seconds:g} s") from None
+        except OSError as error:
+            raise CampaignError("module", f"{command[0]}: {error.strerror}") from error
+        said = ended.stderr.decode(errors="replace").strip()[-300:]
+        if ended.returncode not in (0, 1):
+            raise ModuleError("crash", f"exit status {ended.returncode}: {said or 'no output'}")
+        return Answer(REFUSED if ended.returncode else ACCEPTED, reason=said)
+
+    def sign(self, emaid: str, digest: bytes) -> bytes:
+        raise ModuleError("unable", "a command for each message does not sign")
+
+    def state(self) -> str:
+        """A digest over the files of `{store}`."""
+        state = hashlib.sha256()
+        for file in sorted(self._store.rglob("[!.]*")):
+            if file.is_file():
+                content = hashlib.sha256(file.read_bytes()).hexdigest()
+                state.update(f"{file.relative_to(self._store)} {content}\n".encode())
+        return state.hexdigest()
+
+    def close(self) -> None:
+        self._temporary.cleanup()
+
+    def _has(self, word: str) -> bool:
+        return any(word in part for part in self._words)
+
+    def _filled(self, word: str) -> str:
+        begin = self._begin
+        session = b"" if begin is None or begin.session is None else begin.session
+        values = {
+            "{message}": str(self._folder / "message.exi"),
+            "{elements}": str(self._folder / "elements"),
+            "{trust}": str(self._folder / "trust"),
+            "{store}": str(self._store),
+            "{at}": str(begin.at if begin else 0),
+            "{session}": session.hex(),
+            "{emaid}": (begin.emaid or "") if begin else "",
+        }
+        for name, value in values.items():
+            word = word.replace(name, value)
+        return word
