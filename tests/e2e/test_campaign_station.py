@@ -21,13 +21,14 @@ from fixtures.vehicle import Vehicle
 from plugvault.campaign import adapters
 from plugvault.campaign import cases as campaign_cases
 from plugvault.campaign.adapters import open_module
-from plugvault.campaign.cases import Campaign
+from plugvault.campaign.cases import Campaign, CampaignError
 from plugvault.campaign.result import Result
 from plugvault.campaign.run import run
-from plugvault.campaign.station_adapter import StationModule, Times, identity
+from plugvault.campaign.station_adapter import Command, StationModule, Times, identity
 from plugvault.cases import catalogue, files
 from plugvault.cases.pki import CasePki
 from plugvault.cases.seed import Seed
+from plugvault.cli.app import main
 from plugvault.interfaces import link_local
 
 DAY = 86_400
@@ -223,3 +224,29 @@ def test_the_times_of_a_response_are_not_tried_without_a_station(
         result = run(campaign, lambda: open_module("py:module:answer", 5))
     assert verdicts(result) == {"TI-003": "not applicable"}
     assert [request["op"] for request in asked] == ["hello"]
+
+
+def test_the_command_says_what_a_station_needs(
+    made: Callable[..., Campaign], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made("EN-001")
+    folder = str(tmp_path / "cases")
+    for arguments, words in (
+        ((folder, "--module", "station:none0"), "there is no interface 'none0'"),
+        (("--vehicle", "chain.pem", "--module", "station:lo"), "the roots in DIR/trust first"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["campaign", *arguments])
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_command_plugs_the_vehicle_in(tmp_path: Path) -> None:
+    file = tmp_path / "plugged"
+    plug = Command(["sh", "-c", f"echo x >> {file}"])
+    plug("EN-001")
+    plug("EN-002")
+    plug.close()
+    assert file.read_text() == "x\nx\n"
+    with pytest.raises(CampaignError, match="No such file"):
+        Command(["./no-command"])("EN-001")

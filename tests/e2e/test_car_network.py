@@ -20,7 +20,12 @@ from evcc import exi, x509
 from evcc.network import sdp
 from fixtures import tls_stations
 from fixtures.namespaces import Cable
+from plugvault import interfaces
+from plugvault.campaign import cases as campaign_cases
+from plugvault.campaign.run import run
+from plugvault.campaign.station_adapter import StationModule, Times, identity
 from plugvault.car import Car
+from plugvault.cases import catalogue, files
 from plugvault.link.bench import BenchError
 from plugvault.link.station_socket import Way
 from plugvault.station import Offer, Station, StationSettings
@@ -199,3 +204,27 @@ def test_a_vehicle_computer_does_sdp_and_tls_for_a_module_that_has_only_a_line(
         assert car.status()["charging"] is False
         with pytest.raises(BenchError, match="tls: revocation: the station sends no OCSP"):
             car.charge_by(Way([root], interface, needs_ocsp=True))
+
+
+def test_a_module_passes_cases_at_the_station_of_a_campaign(
+    bay: Bay, key: TokenKey, car_token: Any
+) -> None:
+    """The module as it is, with its token: SDP, TLS, installation, authorization."""
+    today, folder = int(time.time()) // 86_400 * 86_400, bay.folder / "cases"
+    with bay.car("debian", key, car_token) as car:
+        leaf = files.vehicle_of(bay.world.provisioning(bay.maker.car).der)
+        files.make(folder, leaf, catalogue.select("EN-001", "PA-040", "SE-004"), 1, today)
+        campaign = campaign_cases.read(folder)
+        bay.maker.install_trust("EU", list(campaign.trust))
+        end = bay.cable.station
+        with end.entered():
+            local = interfaces.wait(end.interface)
+            station = StationModule(
+                local,
+                identity(campaign),
+                lambda case: car.find_and_charge(want_contract=True),
+                Times(arrival=20.0, silence=20.0),
+            )
+        result = run(campaign, lambda: station)
+    assert [(case.id, case.verdict, case.why) for case in result.cases if case.why] == []
+    assert result.counts["pass"] == 3
