@@ -114,7 +114,7 @@ class Contracts:
         Raises ContractError("not-found" | "expired" | "key-lost").
         """
         contract = self.active() if emaid is None else self.get(emaid)
-        if contract is None:
+        if not contract:
             raise ContractError("not-found", emaid or "no contract is active")
         if not contract.valid(now if is_known else max(now, contract.not_before)):
             raise ContractError("expired", contract.emaid)
@@ -136,20 +136,22 @@ class Contracts:
         except RecordError as e:
             raise ContractError("damaged", "the chain of " + emaid + ": " + str(e))
 
-    def admit(self, emaid: str, fingerprint: bytes, not_before: int) -> None:
+    def admit(self, emaid: str, fingerprint: bytes, not_before: int, offered=None) -> None:
         """Check that such a contract may be installed now, before a private key is used.
 
+        offered: the EMAID that the maker has announced, else None. The maker may bring back a
+        contract that is not in the car any more; a message from a station may not.
         Raises ContractError("full" | "replayed" | "older").
         """
         current = self.get(emaid)
         is_replay = self.envelopes.opened(fingerprint)
-        if current is not None and current.fingerprint == fingerprint:
+        if current and current.fingerprint == fingerprint:
             is_replay = not current.lost  # the same contract again repairs a lost one
-        if is_replay:
+        if is_replay and (current or not offered):
             raise ContractError("replayed", emaid)
-        if current is None and len(self._contracts) >= self._slots:
-            raise ContractError("full", "%d of %d slots in use" % (self._slots, self._slots))
-        if current is not None and not_before < current.not_before:
+        if not current and len(self._contracts) >= self._slots:
+            raise ContractError("full", "all %d slots in use" % self._slots)
+        if current and not_before < current.not_before:
             raise ContractError("older", emaid)
 
     def begin(self, vault, dh_point: bytes, wrapped: bytes, fingerprint: bytes) -> bytes:
@@ -199,7 +201,7 @@ class Contracts:
         old = self.get(contract.emaid)
         contract.active = old.active if old else not self._contracts
         contracts = [contract if c is old else c for c in self._contracts]
-        if old is None:
+        if not old:
             contracts.append(contract)
         journal = [key for key in self._journal if key != contract.key]
         name = _chain_file(contract.key)
@@ -212,24 +214,25 @@ class Contracts:
             self.envelopes = Envelopes(ROOM, before)
             self._discard(name)
             raise
-        if old is None:
+        if not old:
             return None
         self._discard(_chain_file(old.key))
         return old.key
 
     def choose(self, emaid: str) -> None:
-        """Make this contract the active one. Raises ContractError("not-found")."""
-        chosen = self._named(emaid)
+        """Make this contract the active one; "": none. Raises ContractError("not-found")."""
+        chosen = self._named(emaid) if emaid else None
         before = self.active()
-        for contract in self._contracts:
-            contract.active = contract is chosen
         try:
+            self._activate(chosen)
             self._store(self._contracts, self._journal)
         except Exception:
-            chosen.active = False
-            if before is not None:
-                before.active = True
+            self._activate(before)
             raise
+
+    def _activate(self, chosen) -> None:
+        for contract in self._contracts:
+            contract.active = contract is chosen
 
     def delete(self, emaid: str) -> bytes:
         """Remove a contract. No other becomes active: the car's owner chooses the one to pay with.
@@ -341,7 +344,7 @@ class Contracts:
 
     def _named(self, emaid: str) -> Contract:
         contract = self.get(emaid)
-        if contract is None:
+        if not contract:
             raise ContractError("not-found", emaid)
         return contract
 

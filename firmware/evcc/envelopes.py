@@ -80,13 +80,13 @@ class Envelopes:
         if _hash(provisioning) != self._key:
             return  # another provisioning key: it opens none of the former envelopes
         entry = self._find(dh_point)
-        if entry is not None and entry[1:3] != [_hash(wrapped), _hash(leaf)]:
+        if entry and entry[1:3] != [_hash(wrapped), _hash(leaf)]:
             raise EnvelopeError("seen", "the ephemeral key came with another envelope")
-        if entry is not None and entry[3] == MISMATCHED:
+        if entry and entry[3] == MISMATCHED:
             raise EnvelopeError("mismatched", "not the key of its certificate, as before")
         if self.locked:
             raise EnvelopeError("locked", "%d keys were not their certificates'" % self.mismatches)
-        if entry is None and len(self._entries) >= self._room:
+        if not entry and len(self._entries) >= self._room:
             raise EnvelopeError("full", "%d envelopes" % len(self._entries))
 
     def add(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
@@ -101,13 +101,13 @@ class Envelopes:
             self._key = _hash(provisioning)
             self._entries = []
             self.mismatches = 0
-        if self._find(dh_point) is None:
+        if not self._find(dh_point):
             self._entries.append([_x(dh_point), _hash(wrapped), _hash(leaf), ASKED])
 
     def settle(self, dh_point: bytes, is_match: bool) -> None:
         """Note the outcome of an envelope that was added."""
         entry = self._find(dh_point)
-        if entry is None:
+        if not entry:
             return
         if not is_match:
             self.mismatches += 1

@@ -23,12 +23,12 @@ class EvccError(Exception):
 
 def reason_of(error: Exception) -> str:
     """The reason to tell of any error: an EvccError's own; "resources" where heap, stack or flash
-    ran out; "internal" for a bug."""
+    ran out; "limited" for a vault that opens no more keys now; "internal" for a bug."""
     if isinstance(error, EvccError):
-        cause = getattr(error, "cause", None)
-        if error.reason == "storage" and isinstance(cause, EvccError) and cause.reason == "full":
+        cause = getattr(getattr(error, "cause", None), "reason", "")
+        if error.reason == "storage" and cause == "full":
             return "resources"
-        return error.reason
+        return cause if cause == "limited" else error.reason
     is_stack = isinstance(error, RuntimeError) and "recursion" in str(error)
     return "resources" if is_stack or isinstance(error, MemoryError) else "internal"
 

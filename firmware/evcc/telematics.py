@@ -15,9 +15,9 @@ provisioning key.
 A payload is a list of byte strings (`evcc.record`). The first is the name of the request, or of
 the answer: "ok", "refused" with a reason, or "rejected". A failed installation is "rejected" for
 every reason that depends on the message: the reason is in the car's own log. (Its duration is not
-hidden.) It is "refused" while the time is not known ("clock"), and where heap, stack or flash ran
-out ("resources"). A request longer than a record is sent in pieces, announced with its length and
-SHA-256.
+hidden.) It is "refused" while the time is not known ("clock"), where heap, stack or flash ran out
+("resources"), and while the vault opens no more keys ("limited"). A request longer than a record
+is sent in pieces, announced with its length and SHA-256.
 
 A car that cannot answer, because its vault fails, sends 06 and the reason. This is not signed: the
 maker may take it as the end of its waiting, as it takes a cut line, and as nothing more.
@@ -226,7 +226,7 @@ class Vehicle:
         self._log("telematics: " + (_text(name[:24]) or "record") + ": " + text_of(error))
         is_text = isinstance(error, UnicodeError)
         reason = "request" if is_text else reason_of(error)
-        is_own = reason in ("clock", "resources")
+        is_own = reason in ("clock", "resources", "limited")
         if name == b"contract.install":
             self._event("rejected", reason if is_own else "")
             if not is_own:
@@ -336,7 +336,8 @@ class Vehicle:
         return [b"ok", contract.custody.encode()]
 
     def _choose_contract(self, emaid: bytes) -> list:
-        self._car.contracts.choose(ids.parse_emaid(utf8.decode(emaid)))
+        """Make a contract the active one; an empty EMAID: none."""
+        self._car.contracts.choose(emaid and ids.parse_emaid(utf8.decode(emaid)))
         return [b"ok"]
 
     def _remove_contract(self, emaid: bytes) -> list:

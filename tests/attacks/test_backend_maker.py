@@ -87,7 +87,7 @@ class Car:
         """Every car hears it first."""
 
     def status(self) -> Any:
-        return SimpleNamespace(locked=False)
+        return SimpleNamespace(locked=False, envelopes=0)
 
     def contracts(self) -> list[Any]:
         return []

@@ -57,8 +57,8 @@ def install(contracts, n, vault=None):
     return c
 
 
-def admit(contracts, c):
-    contracts.admit(c.emaid, c.fingerprint, c.not_before)
+def admit(contracts, c, offered=None):
+    contracts.admit(c.emaid, c.fingerprint, c.not_before, offered)
 
 
 def test_a_contract_survives_a_restart_whole():
@@ -91,6 +91,18 @@ def test_choosing_survives_a_restart():
     files = MemoryFiles()
     filled(3, files).choose("DEABCC000000002")
     assert Contracts(files).active().emaid == "DEABCC000000002"
+
+
+def test_the_choice_of_none_survives_a_restart():
+    files = MemoryFiles()
+    contracts = filled(2, files)
+    contracts.choose("")
+    assert contracts.active() is None
+    assert Contracts(files).active() is None
+    contracts.choose("")
+    files.budget = 0
+    raises(StoreError, "full", contracts.choose, "DEABCC000000001")
+    assert contracts.active() is None
 
 
 def test_choosing_an_unknown_contract_is_refused():
@@ -136,6 +148,18 @@ def test_an_installed_or_removed_contract_cannot_be_installed_again():
         raises(ContractError, "replayed", admit, contracts, contract(0, "DEABCC000000000"))
     contracts.delete("DEABCC000000000")
     raises(ContractError, "replayed", admit, contracts, contract(7, "DEABCC000000000"))
+
+
+def test_only_the_maker_brings_a_removed_contract_back():
+    contracts = Contracts(MemoryFiles())
+    removed = contract(0, "DEABCC000000000")
+    install(contracts, 0)
+    raises(ContractError, "replayed", admit, contracts, removed, removed.emaid)
+    contracts.delete(removed.emaid)
+    raises(ContractError, "replayed", admit, contracts, removed)
+    admit(contracts, removed, removed.emaid)
+    install(contracts, 7)
+    raises(ContractError, "replayed", admit, contracts, removed, removed.emaid)
 
 
 def test_a_removed_contract_stays_out_after_any_number_of_others():

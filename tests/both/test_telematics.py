@@ -421,6 +421,8 @@ def test_the_driver_chooses_and_removes_contracts():
     assert car.contracts.active() is first
     assert maker.ask(car, b"contract.choose", b"DEPVT0000000023") == [b"ok"]
     assert car.contracts.active() is second
+    assert maker.ask(car, b"contract.choose", b"") == [b"ok"]
+    assert car.contracts.active() is None
     assert maker.ask(car, b"contract.remove", b"DEPVT0000000023") == [b"ok"]
     keys = [key for key, point in list(car.vault.keys())]
     assert sorted(keys) == sorted([PROVISIONING, first.key])
@@ -552,6 +554,16 @@ def test_resources_that_ran_out_are_told_at_once_and_the_car_goes_on():
         assert car.state() == before
         car.refuse = None
         assert maker.ask(car, b"contract.install", b"x") == [b"ok", b"L1+"]
+
+
+def test_a_limited_vault_is_told_and_not_a_rejection():
+    maker, car = _pair()
+    car.refuse = RefusalError("storage")
+    car.refuse.cause = VaultError("limited", "too many contract keys: ask again in 300 s")
+    assert maker.ask(car, b"contract.install", b"x") == [b"refused", b"limited"]
+    assert car.events == [("rejected", "limited")]
+    car.refuse = None
+    assert maker.ask(car, b"contract.install", b"x") == [b"ok", b"L1+"]
 
 
 def test_resources_that_ran_out_in_any_request_are_told():

@@ -59,7 +59,7 @@ BELOW = {
     "pools": {"contract", "pki", "net"},
     "foreign_revocation": {"pools", "pki", "net"},
     "delivery": {"pools", "net"},
-    "roles": {"contexts", "contract", "pki", "net", "telematics"},
+    "roles": {"bounded", "contexts", "contract", "pki", "net", "telematics"},
     "capture": set(),
     "cases": set(),
     "campaign": {"cases", "interfaces", "station", "tls"},

@@ -12,11 +12,16 @@ import pytest
 from bundles import signed
 from evcc import exi
 from fixtures.fleet import until
+from plugvault.contract.iso15118_2 import response
+from plugvault.pki import path
+from plugvault.roles import fleet
 from plugvault.roles.backend import Backend
 from plugvault.roles.client import OpcpError
 from plugvault.roles.fleet import Fleet
+from plugvault.roles.health import Health
+from plugvault.roles.state_file import StateError
 from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WorkQueue
-from plugvault.telematics import TelematicsError
+from plugvault.telematics import ContractStatus, TelematicsError
 from world import EMAID, NOW, PCID
 
 OTHER = "DEPVT0000000X19"
@@ -33,6 +38,7 @@ class Car:
         self.says: dict[str, Exception] = {}
         self.heard: list[tuple[str, str]] = []
         self.room = ""  # the request that makes room
+        self.held: list[Any] = []
 
     def connect(self) -> bytes:
         if "connect" in self.says:
@@ -40,7 +46,7 @@ class Car:
         return b""
 
     def contracts(self) -> list[Any]:
-        return []
+        return self.held
 
     def __getattr__(self, name: str) -> Any:
         def ask(first: Any = None, *_: Any) -> None:
@@ -54,19 +60,39 @@ class Car:
 
 
 class Yard:
+    """`channels`: the number of channels made; `compared`: the outcome of each comparison."""
+
     def __init__(self, folder: Path) -> None:
         self.queue = WorkQueue(folder / "backend.sqlite")
         self.unchecked: Exception | None = None
-        self.fleet = Fleet(self.queue, self._check)
+        self.health = Health()
+        self.compared: list[bool | Exception] = []
+        self.comparisons = 0
+        self.fleet = Fleet(self.queue, self._check, compare=self._compare, health=self.health)
         self.car = Car()
+        self.channels = 0
 
     def _check(self, message: bytes, emaid: str) -> None:
         if self.unchecked:
             raise self.unchecked
 
+    def _compare(self, pcid: str, link: Any) -> bool:
+        self.comparisons += 1
+        outcome = self.compared.pop(0) if self.compared else False
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
     def arrives(self) -> None:
-        car: Any = self.car
-        self.fleet.arrives(PCID, b"", lambda point: car)
+        def connect(_: bytes) -> Any:
+            self.channels += 1
+            return self.car
+
+        self.fleet.arrives(PCID, b"", connect)
+
+    def told(self) -> list[str]:
+        """The names of the events."""
+        return [event.name for event in self.health.events]
 
     def add(self, action: str, emaid: str = EMAID) -> None:
         self.queue.add(PCID, emaid, action, BUNDLE if action == INSTALL else b"")
@@ -162,17 +188,108 @@ def test_a_refusal_without_a_reason_is_final(yard: Yard):
     until(lambda: yard.seen() == [(INSTALL, "rejected")], "rejected")
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between attempts that a test need not wait for."""
+    monkeypatch.setattr(fleet, "RECONNECT", 0.01)
+    monkeypatch.setattr(fleet, "LONGEST_RECONNECT", 0.05)
+    monkeypatch.setattr(fleet, "RETRY", 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("when", ["connect", "offer_contract", "install_contract"])
-def test_a_car_that_falls_silent_gets_its_contract_when_it_is_back(yard: Yard, when: str):
-    yard.car.says[when] = TelematicsError("timeout")
+def test_a_car_that_falls_silent_is_told_and_comes_back_by_itself(yard: Yard, when: str):
+    yard.car.says[when] = TelematicsError("timeout", "the car does not answer")
+    yard.add(INSTALL)
+    assert not yard.fleet.is_there(PCID)
+    yard.arrives()
+    until(lambda: yard.channels > 3, "it is called again")
+    assert yard.health.events[0] == ("gone", PCID, "timeout: the car does not answer")
+    assert yard.seen() == [(INSTALL, "waiting")]
+    yard.car.says.clear()
+    until(lambda: yard.seen() == [(INSTALL, "done")], "installed")
+    until(lambda: yard.fleet.is_there(PCID), "it is back")
+    assert yard.told()[-1] == "back"
+    assert len(yard.told()) == 2 or when != "connect"
+    yard.fleet.leaves(PCID)
+    assert not yard.fleet.is_there(PCID)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_absent_car_has_no_contracts_to_show_and_delays_nobody(yard: Yard):
+    yard.car.says["connect"] = TelematicsError("timeout")
+    yard.arrives()
+    until(lambda: "gone" in yard.told(), "told")
+    assert yard.fleet.held(PCID) is None
+    assert not yard.fleet.ask(PCID, lambda link: None)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), StateError("unavailable", "disk full")])
+def test_no_error_ends_the_service_of_a_car(
+    yard: Yard, error: Exception, monkeypatch: pytest.MonkeyPatch
+):
+    errors = [error] * 3
+    finish = yard.queue.finish
+
+    def failing(*arguments: Any) -> None:
+        if errors:
+            raise errors.pop()
+        finish(*arguments)
+
+    monkeypatch.setattr(yard.queue, "finish", failing)
     yard.add(INSTALL)
     yard.arrives()
-    until(lambda: not yard.fleet._cars, "it is gone")
-    assert yard.seen() == [(INSTALL, "waiting")]
-    assert yard.fleet.held(PCID) is None
-    yard.car.says.clear()
+    until(lambda: yard.seen() == [(INSTALL, "done")], "it goes on")
+    until(lambda: yard.told() == ["failing", "works"], "and was told once")
+    assert yard.health.failing == {}
+    assert yard.fleet.is_there(PCID)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_car_is_compared_until_it_needs_nothing_and_again_after_a_change(yard: Yard):
+    yard.compared = [OpcpError("unreachable"), True, True, False]
+    yard.arrives()
+    until(lambda: yard.comparisons == 4, "compared")
+    yard.add(INSTALL)
+    until(lambda: yard.seen() == [(INSTALL, "done")], "installed")
+    until(lambda: yard.comparisons > 4, "and compared again")
+
+
+def test_a_comparison_without_end_does_not_spin(yard: Yard):
+    yard.compared = [True] * 100
+    yard.arrives()
+    until(lambda: yard.comparisons == fleet._ROUNDS, "compared")
+    yard.fleet.leaves(PCID)
+    assert yard.comparisons == fleet._ROUNDS
+
+
+def test_a_removal_that_must_wait_does_not_spin(yard: Yard):
+    yard.car.says["remove_contract"] = TelematicsError("refused", "resources")
+    yard.add(REMOVE)
+    yard.arrives()
+    until(lambda: yard.comparisons == 1, "tried")
+    yard.fleet.leaves(PCID)
+    assert [name for name, _ in yard.car.heard] == ["remove_contract"]
+
+
+def test_a_bundle_whose_key_is_lost_in_the_car_is_installed_again(yard: Yard):
+    contract = response.read(exi.decode(BUNDLE)).contract
+    leaf = path.read(contract.certificate)
+    held = ContractStatus(EMAID, "", leaf.not_before, leaf.not_after, "L1+", True, True)
+    yard.car.held = [held]
+    yard.add(INSTALL)
     yard.arrives()
     until(lambda: yard.seen() == [(INSTALL, "done")], "installed")
+    assert ("install_contract", "") in yard.car.heard
+
+
+def test_a_car_whose_token_is_limited_gets_its_contract_later(yard: Yard):
+    yard.car.says["install_contract"] = TelematicsError("refused", "limited")
+    yard.add(INSTALL)
+    yard.arrives()
+    until(lambda: "token" in yard.reasons()[0], "it waits")
+    assert yard.seen() == [(INSTALL, "waiting")]
 
 
 class Told(Car):
@@ -183,12 +300,14 @@ class Told(Car):
         self.locked = True
 
     def status(self) -> Any:
-        return SimpleNamespace(locked=self.locked)
+        return SimpleNamespace(locked=self.locked, envelopes=3)
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
-    maker: Any = SimpleNamespace(check=lambda *_: None, point=lambda pcid: b"point")
+    maker: Any = SimpleNamespace(
+        check=lambda *_: None, point=lambda pcid: b"point", contracts=lambda pcid: []
+    )
     with Backend(maker, tmp_path / "backend.sqlite", lambda: NOW) as opened:
         yield opened
 

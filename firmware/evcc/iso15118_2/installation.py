@@ -240,7 +240,9 @@ def _emaid(attempt: _Attempt) -> None:
 def _admitted(attempt: _Attempt) -> None:
     attempt.fingerprint = hashlib.sha256(attempt.leaf.der).digest()[:16]
     try:
-        attempt.contracts.admit(attempt.emaid, attempt.fingerprint, attempt.leaf.not_before)
+        attempt.contracts.admit(
+            attempt.emaid, attempt.fingerprint, attempt.leaf.not_before, attempt.request.emaid
+        )
     except ContractError as e:
         raise RejectedError("not-admitted", cause=e)
 

@@ -7,23 +7,27 @@
 CCP sends the maker an event for each contract. The backend pulls the contract, performs the checks
 that CCP leaves to the maker [V2G2-894], and stores it until the vehicle is reachable. A contract
 that fails a check never reaches a vehicle. A deleted contract is removed from the vehicle. The
-events seen and the waiting work are in a file, so the backend continues after a stop.
+events seen and the waiting work are in a file, so the backend continues after a stop. Pool and
+vehicle are compared too, because an event may be lost [`comparison`].
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evcc import ids
+from evcc import envelopes, ids
 from plugvault.contexts import Closeable
 from plugvault.roles.client import OpcpError
+from plugvault.roles.comparison import Comparison
 from plugvault.roles.customer import CustomerView, view
 from plugvault.roles.fleet import Connect, Fleet
 from plugvault.roles.follower import Follower
+from plugvault.roles.health import FULL, LOCKED, Health, HealthEvent
 from plugvault.roles.oem import ForwardError, VehicleMaker
-from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WorkQueue
+from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WAITING, Work, WorkQueue
 from plugvault.telematics import Maker as Channel
 
 log = logging.getLogger("plugvault.roles.backend")
@@ -36,19 +40,24 @@ Event = Mapping[str, Any]
 
 class Backend(Closeable):
     """`maker`: its calls of the pools; `file`: its state, made when missing; `clock()`: Unix
-    seconds, the time that vehicles get.
+    seconds, the time that vehicles get; `observe(event)`: called for each event of `health`.
 
-    `locked`: the PCIDs of vehicles that were locked when they connected: see `unlock`.
+    `health`: which vehicles are gone, locked or have lost keys, and which loops fail.
     """
 
     def __init__(
-        self, maker: VehicleMaker, file: Path, clock: Callable[[], float] = time.time
+        self,
+        maker: VehicleMaker,
+        file: Path,
+        clock: Callable[[], float] = time.time,
+        observe: Callable[[HealthEvent], None] = lambda event: None,
     ) -> None:
         self._maker = maker
         self._clock = clock
         self.queue = WorkQueue(file)
-        self.locked: set[str] = set()
-        self._fleet = Fleet(self.queue, maker.check, self._greet)
+        self.health = Health(observe)
+        self._comparison = Comparison(maker, self.queue, self.health)
+        self._fleet = Fleet(self.queue, maker.check, self._greet, self._compare, self.health)
         self._follower: Follower | None = None
 
     def close(self) -> None:
@@ -80,6 +89,8 @@ class Backend(Closeable):
         reason = ""
         if kind == _GONE:
             self.queue.settle(event_id, "", (pcid.upper(), emaid, REMOVE, b""))
+        elif emaid in self.queue.unwanted(pcid.upper()):
+            self.queue.settle(event_id)
         else:
             reason = self._new(event_id, pcid, emaid)
         self._fleet.wake(pcid.upper())
@@ -102,7 +113,13 @@ class Backend(Closeable):
 
     def follow(self) -> None:
         """Read the maker's events from the stream, in a thread, from the last position on."""
-        self._follower = Follower(self._maker.client, self.queue.state_file, self.take)
+        self._follower = Follower(
+            self._maker.client,
+            self.queue.state_file,
+            self.take,
+            self.health,
+            self._send_choices,
+        )
 
     # -- vehicles --
 
@@ -126,21 +143,37 @@ class Backend(Closeable):
         """A vehicle is no longer reachable, or its channel is needed for something else."""
         self._fleet.leaves(pcid)
 
+    def is_there(self, pcid: str) -> bool:
+        """Whether a vehicle is reachable, and has answered last. `health` has an event when one is
+        gone, and when it is back."""
+        return self._fleet.is_there(pcid)
+
     def _greet(self, vehicle: str, link: Channel) -> None:
-        """Send the time and the revoked certificates, and read whether the vehicle is locked."""
+        """Send the time and the revoked certificates, and read whether the vehicle can install."""
         link.set_time(int(self._clock()))
         if revoked := self.queue.revoked():
             link.install_revoked(revoked, int(self._clock()))
-        if link.status().locked:
-            log.warning("%s is locked: too many keys were not their certificates'", vehicle)
-            self.locked.add(vehicle)
+        status = link.status()
+        locked = "too many keys were not their certificates'" if status.locked else ""
+        self.health.tell_change(LOCKED, vehicle, locked)
+        full = f"{status.envelopes} envelopes" if status.envelopes >= envelopes.ROOM else ""
+        self.health.tell_change(FULL, vehicle, full)
+
+    def _compare(self, vehicle: str, link: Channel) -> bool:
+        self._send_choices(vehicle)  # else the pool's old default would win
+        return self._comparison.run(vehicle, link)
+
+    @property
+    def locked(self) -> set[str]:
+        """The PCIDs of vehicles that are locked: see `unlock`."""
+        return self.health.lasting(LOCKED)
 
     def unlock(self, pcid: str) -> bool:
         """Let a locked vehicle install again, after the sender of the wrong keys is known. False
         when the vehicle is not reachable. Raises TelematicsError."""
         unlocked = self._fleet.ask(pcid, lambda link: link.unlock())
         if unlocked:
-            self.locked.discard(pcid.upper())
+            self.health.tell_change(LOCKED, pcid.upper(), "")
             self._fleet.wake(pcid.upper())
         return unlocked
 
@@ -152,12 +185,49 @@ class Backend(Closeable):
 
     def choose(self, pcid: str, emaid: str) -> None:
         """Make a contract the customer's default: stations install it, and it becomes active in
-        the vehicle as soon as that is reachable. Raises OpcpError."""
-        self._maker.choose(pcid, emaid)
-        self.queue.add(pcid.upper(), ids.parse_emaid(emaid), CHOOSE)
-        self._fleet.wake(pcid.upper())
+        the vehicle as soon as that is reachable. The choice is stored first: while the pool is not
+        reachable, it waits. Raises OpcpError when the pool refuses it."""
+        vehicle, emaid = ids.parse_pcid(pcid).upper(), ids.parse_emaid(emaid)
+        self.queue.intend(vehicle, emaid)
+        try:
+            self._send_choice(vehicle, emaid)
+        except OpcpError as error:
+            if 400 <= error.status < 500:
+                raise
+            log.warning("the choice of %s waits for the pool: %s", emaid, error)
+        self._fleet.wake(vehicle)
+
+    def remove(self, pcid: str, emaid: str) -> None:
+        """Take a contract out of the vehicle, as its customer wants, and keep it out until the
+        customer chooses it. The pool keeps it, and stations may install it."""
+        vehicle = ids.parse_pcid(pcid).upper()
+        self.queue.exclude(vehicle, ids.parse_emaid(emaid))
+        self._fleet.wake(vehicle)
+
+    def _send_choices(self, only: str | None = None) -> None:
+        """Send the choices that the pool may not have, of one vehicle or of all: the process was
+        stopped between the two, or the pool was not reachable."""
+        for vehicle, emaid in self.queue.intended():
+            if only in (None, vehicle):
+                with contextlib.suppress(OpcpError):  # who needs the pool next tells that
+                    self._send_choice(vehicle, emaid)
+                    self._fleet.wake(vehicle)
+
+    def _send_choice(self, vehicle: str, emaid: str) -> None:
+        try:
+            self._maker.choose(vehicle, emaid)
+        except OpcpError as error:
+            if 400 <= error.status < 500:
+                self.queue.end_intention(vehicle, emaid, is_chosen=False)
+            raise
+        self.queue.end_intention(vehicle, emaid, is_chosen=True)
 
     def customer_view(self, pcid: str) -> CustomerView:
         """The customer's view of a vehicle. Raises OpcpError."""
-        waiting = self.queue.waiting(pcid.upper())
+        vehicle = pcid.upper()
+        waiting = self.queue.waiting(vehicle) + [
+            Work(0, vehicle, emaid, CHOOSE, b"", WAITING, "waits for the pool")
+            for chooser, emaid in self.queue.intended()
+            if chooser == vehicle
+        ]
         return view(pcid, self._maker.contracts(pcid), self._fleet.held(pcid), waiting)

@@ -11,8 +11,9 @@ from plugvault.telematics import ContractStatus
 @dataclass(frozen=True)
 class CustomerContract:
     """`provider`: country and provider, as in "DEPVA"; `valid_to`: RFC 3339, "" when only the
-    vehicle has the contract; `default`: stations install it; `in_vehicle`, `active`: None while
-    the vehicle is not reachable; `waiting`: work that waits for the vehicle."""
+    vehicle has the contract; `default`: stations install it; `in_vehicle`: with its key; `active`:
+    the vehicle pays with it; `lost`: the vehicle has lost its key, and gets it again; these are
+    None while the vehicle is not reachable. `waiting`: work that waits for the vehicle."""
 
     emaid: str
     provider: str
@@ -20,6 +21,7 @@ class CustomerContract:
     default: bool
     in_vehicle: bool | None
     active: bool | None
+    lost: bool | None
     waiting: tuple[str, ...]
 
 
@@ -40,6 +42,7 @@ def view(
     when it is not reachable; `waiting`: the backend's work for it."""
     pool = {str(entry["emaid"]): entry for entry in listed}
     inside = {contract.emaid: contract for contract in held or ()}
+    whole = {emaid: contract.active for emaid, contract in inside.items() if not contract.lost}
 
     def contract(emaid: str) -> CustomerContract:
         entry = pool.get(emaid, {})
@@ -48,8 +51,9 @@ def view(
             emaid[:5],
             entry.get("certValidTo", ""),
             entry.get("defaultContract", False),
-            None if held is None else emaid in inside,
-            None if held is None else emaid in inside and inside[emaid].active,
+            None if held is None else emaid in whole,
+            None if held is None else whole.get(emaid, False),
+            None if held is None else emaid in inside and emaid not in whole,
             tuple(work.reason or work.action for work in waiting if work.emaid == emaid),
         )
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from plugvault.contexts import Closeable
@@ -26,13 +26,20 @@ class EventStream(Closeable):
 
     Yields each event's position, and the event as a webhook has it. `since`: the position of the
     last processed event; "0" is the beginning, "" the next event. A broken connection is opened
-    again at the same position.
+    again at the same position. `connected(error)`: called for each attempt to connect that failed,
+    and with None for each that succeeded.
     Iterating raises OpcpError("refused") when the ecosystem refuses the client.
     """
 
-    def __init__(self, client: OpcpClient, since: str = "") -> None:
+    def __init__(
+        self,
+        client: OpcpClient,
+        since: str = "",
+        connected: Callable[[OpcpError | None], None] = lambda error: None,
+    ) -> None:
         self._client = client
         self._since = since
+        self._tell = connected
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -47,6 +54,7 @@ class EventStream(Closeable):
                 if 400 <= error.status < 500 and (error.status != 401 or self._failures):
                     raise
                 self._failures += 1
+                self._tell(error)
             self._closed.wait(_WAITS[min(self._failures, len(_WAITS) - 1)])
 
     def close(self) -> None:
@@ -61,6 +69,7 @@ class EventStream(Closeable):
         with self._client.stream("GET", "/v1/events", SILENCE, headers=headers) as answer:
             with self._lock:
                 self._socket = answer.extensions["network_stream"].get_extra_info("socket")
+            self._tell(None)
             try:
                 for fields in _blocks(answer.iter_lines()):
                     if self._closed.is_set():

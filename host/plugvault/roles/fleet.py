@@ -1,23 +1,30 @@
-"""The maker's vehicles that are reachable now, and the work that waits for them.
+"""The maker's vehicles that are reachable, and the work that waits for them.
 
-Each reachable vehicle has a thread that does its waiting work over the telematics channel, in
-order and one task at a time. Unfinished work waits for the vehicle's next connection. A contract
-is checked again right before it is forwarded, because it may have waited for long.
+Each vehicle has a thread that does its waiting work over the telematics channel, in order and one
+task at a time, and compares the vehicle with the pool: when it comes, after each change, and every
+`COMPARE` seconds. Unfinished work waits. A vehicle that does not answer is "gone"; the thread
+connects again, after growing pauses, until it is "back". No error ends the thread. A contract is
+checked again right before it is forwarded, because it may have waited for long.
 """
 
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evcc import exi
 from evcc.errors import EvccError
+from evcc.vault import VaultError
 from plugvault.contract.iso15118_2 import response
 from plugvault.pki import path
 from plugvault.roles.client import OpcpError
+from plugvault.roles.health import BACK, GONE, LOCKED, REFUSED, Backoff, Health
 from plugvault.roles.oem import ForwardError
+from plugvault.roles.state_file import StateError
 from plugvault.roles.work_queue import (
+    BY_VEHICLE,
     CHOOSE,
     DONE,
     INSTALL,
@@ -31,47 +38,63 @@ from plugvault.telematics import ContractStatus, Maker, TelematicsError
 
 log = logging.getLogger("plugvault.roles.fleet")
 
-RETRY = 30.0  # seconds until waiting work is tried again
+RETRY, LONGEST_RETRY = 30.0, 300.0  # seconds until waiting work is tried again
+RECONNECT, LONGEST_RECONNECT = 1.0, 60.0  # seconds until a vehicle that is gone is called again
+COMPARE = 300.0  # seconds between two comparisons with the pool
+_ROUNDS = 8  # of work and comparison in one turn: a vehicle that never gets right must not spin
 _END = 25.0  # seconds a vehicle may take to finish its current task
 
 Connect = Callable[[bytes], Maker]
 Check = Callable[[bytes, str], None]
-Greet = Callable[[str, Maker], None]
+Visit = Callable[[str, Maker], object]
 
 
 @dataclass
 class _Car:
     vehicle: str
-    link: Maker
+    connect: Callable[[], Maker]
     wake: threading.Event = field(default_factory=threading.Event)
     gone: threading.Event = field(default_factory=threading.Event)
     busy: threading.Lock = field(default_factory=threading.Lock)  # one request at a time
-    connected: bool = False
+    link: Maker | None = None  # None: it does not answer
+    is_silent: bool = False  # and this has been told
+    compare_at: float = 0.0  # of the monotonic clock
     thread: threading.Thread | None = None
+    reconnects: Backoff = field(default_factory=lambda: Backoff(RECONNECT, LONGEST_RECONNECT))
+    retries: Backoff = field(default_factory=lambda: Backoff(RETRY, LONGEST_RETRY))
 
 
 class Fleet:
     """`check(message, emaid)`: raises ForwardError for a contract that must not reach a vehicle,
-    OpcpError when it cannot be checked now. `greet(pcid, link)`: called first on each connection,
-    raises TelematicsError. `close()` when done."""
+    OpcpError when it cannot be checked now. `greet(pcid, link)`: called first on each connection.
+    `compare(pcid, link)`: puts the work that the vehicle needs into the queue; whether there is
+    any. Both raise TelematicsError, OpcpError or StateError. `close()` when done."""
 
     def __init__(
-        self, queue: WorkQueue, check: Check, greet: Greet = lambda pcid, link: None
+        self,
+        queue: WorkQueue,
+        check: Check,
+        greet: Visit = lambda pcid, link: None,
+        compare: Visit = lambda pcid, link: False,
+        health: Health | None = None,
     ) -> None:
         self._queue = queue
         self._check = check
         self._greet = greet
+        self._compare = compare
+        self._health = health or Health()
         self._cars: dict[str, _Car] = {}
         self._lock = threading.Lock()
 
     def arrives(self, pcid: str, point: bytes, connect: Connect) -> None:
-        """A vehicle is reachable: authenticate to it, and do its waiting work.
+        """A vehicle is reachable: authenticate to it, and do its waiting work, until it leaves.
 
         `point`: of its provisioning key, 65 bytes; `connect(point)`: the maker's end of a channel
-        to the vehicle with this key, not yet connected.
+        to the vehicle with this key, not yet connected. It is called again for each attempt to
+        reach a vehicle that does not answer.
         """
         self.leaves(pcid)
-        car = _Car(pcid.upper(), connect(point))
+        car = _Car(pcid.upper(), lambda: connect(point))
         car.thread = threading.Thread(
             target=self._serve, args=(car,), name=f"vehicle {car.vehicle}", daemon=True
         )
@@ -87,67 +110,124 @@ class Fleet:
             car.gone.set()
             car.wake.set()
             car.thread.join(_END)
+            self._health.ends(car.vehicle)
+
+    def is_there(self, pcid: str) -> bool:
+        """Whether a vehicle is reachable, and has answered last."""
+        car = self._car(pcid)
+        return car is not None and car.link is not None
 
     def wake(self, vehicle: str) -> None:
-        """Start new work for a vehicle, if it is reachable."""
-        with self._lock:
-            car = self._cars.get(vehicle)
+        """Start new work for a vehicle, if it is reachable, and compare it with the pool."""
+        car = self._car(vehicle)
         if car is not None:
+            car.compare_at = 0.0
+            car.retries.reset()
             car.wake.set()
 
     def held(self, pcid: str) -> list[ContractStatus] | None:
         """The contracts in a vehicle; None when it is not reachable."""
-        with self._lock:
-            car = self._cars.get(pcid.upper())
-        if car is None:
+        held: list[ContractStatus] = []
+        try:
+            is_there = self.ask(pcid, lambda link: held.extend(link.contracts()))
+        except EvccError as error:
+            log.info("%s: %s", pcid, error)
             return None
-        with car.busy:
-            try:
-                return car.link.contracts() if car.connected else None
-            except EvccError as error:
-                log.info("%s: %s", car.vehicle, error)
-                return None
+        return held if is_there else None
 
     def ask(self, pcid: str, request: Callable[[Maker], None]) -> bool:
         """Send a request to a vehicle; False when it is not reachable. Raises TelematicsError."""
-        with self._lock:
-            car = self._cars.get(pcid.upper())
-        if car is None:
+        car = self._car(pcid)
+        if car is None or not self.is_there(pcid):  # does not wait for an attempt to connect
             return False
         with car.busy:
-            if car.connected:
-                request(car.link)
-            return car.connected
+            if car.link is None:
+                return False
+            request(car.link)
+            return True
 
     def close(self) -> None:
         for vehicle in list(self._cars):
             self.leaves(vehicle)
 
+    def _car(self, pcid: str) -> _Car | None:
+        with self._lock:
+            return self._cars.get(pcid.upper())
+
+    # -- the thread of a vehicle --
+
     def _serve(self, car: _Car) -> None:
-        try:
+        while not car.gone.is_set():
+            car.wake.clear()
+            try:
+                self._turn(car, car.link or self._connect(car))
+            except Exception as error:  # noqa: BLE001 - the vehicle must not be forgotten
+                pause = self._failed(car, error)
+            else:
+                self._health.works(car.vehicle)
+                car.reconnects.reset()
+                due = max(0.0, car.compare_at - time.monotonic())
+                pause = min(due, car.retries.pause())
+            car.wake.wait(pause)
+        car.link = None
+
+    def _connect(self, car: _Car) -> Maker:
+        with car.busy:
+            link = car.connect()
+            link.connect()
+            self._greet(car.vehicle, link)
+            car.link = link
+        car.compare_at = 0.0
+        if car.is_silent:
+            car.is_silent = False
+            self._health.tell(BACK, car.vehicle)
+        return link
+
+    def _failed(self, car: _Car, error: Exception) -> float:
+        """Tell of an error; the seconds until the next turn."""
+        is_answer = isinstance(error, TelematicsError) and error.reason in _ANSWERS
+        is_ours = isinstance(error, _OWN) or not isinstance(error, EvccError)
+        if is_answer or is_ours:
+            self._health.fails(car.vehicle, error)
+        else:  # no longer reachable, or another vehicle
+            car.link = None
+            if not car.is_silent:
+                car.is_silent = True
+                self._health.tell(GONE, car.vehicle, str(error))
+        return car.reconnects.pause()
+
+    def _turn(self, car: _Car, link: Maker) -> None:
+        """Do the waiting work and compare, until there is no work that can be done now."""
+        for _ in range(_ROUNDS):
+            if self._work(car, link):
+                car.compare_at = 0.0
+            if car.gone.is_set() or time.monotonic() < car.compare_at:
+                return
             with car.busy:
-                car.link.connect()
-                self._greet(car.vehicle, car.link)
-                car.connected = True
-            while not car.gone.is_set():
-                car.wake.clear()
-                for work in self._queue.waiting(car.vehicle):
-                    if car.gone.is_set():
-                        return
-                    with car.busy:
-                        state, reason = self._carry_out(car.link, work)
-                    self._queue.finish(work, state, reason)
-                    log.info("%s %s: %s %s", work.action, work.emaid, state, reason)
-                    if work.action == REMOVE:
-                        car.wake.set()  # there may be room now for earlier work
-                car.wake.wait(RETRY)
-        except EvccError as error:  # no longer reachable, or another vehicle: the work waits
-            log.info("%s: %s", car.vehicle, error)
-        finally:
-            car.connected = False
-            with self._lock:
-                if self._cars.get(car.vehicle) is car:
-                    del self._cars[car.vehicle]
+                has_work = self._compare(car.vehicle, link)
+            if not has_work:
+                car.compare_at = time.monotonic() + COMPARE
+                return
+        car.compare_at = time.monotonic() + RETRY
+
+    def _work(self, car: _Car, link: Maker) -> bool:
+        """Try all waiting work. Whether the vehicle has changed."""
+        has_changed = False
+        for work in self._queue.waiting(car.vehicle):
+            if car.gone.is_set():
+                break
+            with car.busy:
+                state, reason = self._carry_out(link, work)
+            self._queue.finish(work, state, reason)
+            log.info("%s %s: %s %s", work.action, work.emaid, state, reason)
+            if state == REJECTED:
+                self._health.tell(REFUSED, car.vehicle, f"{work.emaid}: {reason}")
+            if state == DONE:
+                has_changed = True
+                car.retries.reset()
+                if work.action == REMOVE:
+                    car.wake.set()  # there may be room now for earlier work
+        return has_changed
 
     def _carry_out(self, link: Maker, work: Work) -> tuple[str, str]:
         """The work's new state and its reason. Raises EvccError when the vehicle is gone."""
@@ -161,7 +241,7 @@ class Fleet:
             if error.reason == "refused":
                 return self._refused(work, error.detail)
             if error.reason == "rejected":  # the vehicle does not send its reason
-                return REJECTED, "the vehicle does not accept it"
+                return REJECTED, f"{BY_VEHICLE}does not accept it"
             raise
 
     def _install(self, link: Maker, work: Work) -> tuple[str, str]:
@@ -185,11 +265,13 @@ class Fleet:
         """The work's new state after a refusal with this reason."""
         if reason == "not-found" and work.action == REMOVE:
             return DONE, "was not in the vehicle"
+        if reason == "locked":
+            self._health.tell_change(LOCKED, work.vehicle, _PASSING[reason])
         if reason in _PASSING:
             return WAITING, _PASSING[reason]
         if reason == "not-found" and self._is_coming(work):
             return WAITING, "comes with the contract"
-        return REJECTED, f"the vehicle refuses it ({reason})"
+        return REJECTED, f"{BY_VEHICLE}refuses it ({reason})"
 
     def _is_coming(self, work: Work) -> bool:
         return any(
@@ -202,17 +284,22 @@ class Fleet:
 _PASSING = {
     "locked": "the vehicle is locked, until its maker lifts that",
     "full": "no room in the vehicle: its customer must remove a contract",
+    "limited": "the vehicle's token gives out no more keys for now: see the limits of its service",
     "resources": "the vehicle's memory or flash ran out: see its log",
     "clock": "the vehicle does not know the time, which it gets at each connection",
 }
+_ANSWERS = ("refused", "rejected", "protocol")  # of a vehicle that is there
+_OWN = (OpcpError, StateError, VaultError)  # of the pool, the backend's disk and its token
 _ACTIONS = {INSTALL: Fleet._install, REMOVE: Fleet._remove, CHOOSE: Fleet._choose}
 
 
 def _is_in(work: Work, held: list[ContractStatus]) -> bool:
-    """Whether the vehicle has this very bundle: the EMAID and the dates identify it."""
+    """Whether the vehicle has this very bundle and its key: EMAID and dates identify it."""
     contract = response.read(exi.decode(work.message)).contract
     leaf = path.read(contract.certificate)
     bundle = (work.emaid, leaf.not_before, leaf.not_after)
     return bundle in [
-        (contract.emaid, contract.not_before, contract.not_after) for contract in held
+        (contract.emaid, contract.not_before, contract.not_after)
+        for contract in held
+        if not contract.lost
     ]

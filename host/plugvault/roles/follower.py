@@ -5,25 +5,38 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from plugvault.roles.client import OpcpClient, OpcpError
+from plugvault.roles.client import OpcpClient
 from plugvault.roles.events import EventStream
+from plugvault.roles.health import Backoff, Health
 from plugvault.roles.state_file import StateFile
 
 log = logging.getLogger("plugvault.roles.follower")
 
-RETRY = 1.0  # seconds until an event that could not be processed is tried again
+STREAM, EVENTS = "stream", "events"  # names in `Health`: the connection, the events' processing
+RETRY, LONGEST_RETRY = 1.0, 60.0  # seconds until an event that could not be processed comes again
 
 Take = Callable[[Mapping[str, Any]], object]
 
 
 class Follower:
-    """`take(event)` processes one event. After OpcpError the event comes again; after ValueError
-    it is skipped. `close()` when done."""
+    """`take(event)` processes one event. After ValueError it is skipped; after any other error it
+    comes again, and `health` tells. `prepare()`: called before each connection. `close()` when
+    done."""
 
-    def __init__(self, client: OpcpClient, state_file: StateFile, take: Take) -> None:
+    def __init__(
+        self,
+        client: OpcpClient,
+        state_file: StateFile,
+        take: Take,
+        health: Health | None = None,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
         self._state_file = state_file
         self._take = take
+        self._health = health or Health()
+        self._prepare = prepare
+        self._backoff = Backoff(RETRY, LONGEST_RETRY)
         self._stop = threading.Event()
         self._stream: EventStream | None = None
         self._thread = threading.Thread(target=self._follow, name="events", daemon=True)
@@ -38,22 +51,41 @@ class Follower:
 
     def _follow(self) -> None:
         while not self._stop.is_set():
-            with EventStream(self._client, self._state_file.position()) as stream:
-                self._stream = stream
-                if self._stop.is_set():  # `close` may have missed it
-                    return
-                try:
-                    for position, event in stream:
-                        if self._stop.is_set():
-                            return
-                        self._process(event)
-                        self._state_file.set_position(position)
-                except OpcpError as error:
-                    log.warning("events: %s", error)
-            self._stop.wait(RETRY)
+            try:
+                self._prepare()
+                self._read()
+            except Exception as error:  # noqa: BLE001 - the next event must not be lost
+                self._health.fails(STREAM, error)
+            self._stop.wait(self._backoff.pause())
 
-    def _process(self, event: Mapping[str, Any]) -> None:
+    def _read(self) -> None:
+        """Process events until the stream is closed, or one fails."""
+        since = self._state_file.position()
+        with EventStream(self._client, since, self._connected) as stream:
+            self._stream = stream
+            if self._stop.is_set():  # `close` may have missed it
+                return
+            for position, event in stream:
+                if self._stop.is_set() or not self._process(position, event):
+                    return
+                self._backoff.reset()
+
+    def _connected(self, error: Exception | None) -> None:
+        if error is None:
+            self._health.works(STREAM)
+        else:
+            self._health.fails(STREAM, error)
+
+    def _process(self, position: str, event: Mapping[str, Any]) -> bool:
+        """Whether the event is done; it comes again otherwise."""
         try:
-            self._take(event)
-        except ValueError as error:
-            log.warning("%s", error)
+            try:
+                self._take(event)
+            except ValueError as error:
+                log.warning("%s", error)
+            self._state_file.set_position(position)
+        except Exception as error:  # noqa: BLE001
+            self._health.fails(EVENTS, error)
+            return False
+        self._health.works(EVENTS)
+        return True

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from plugvault.roles.client import OpcpError
+from evcc.errors import EvccError
 
 log = logging.getLogger("plugvault.roles.receiver")
 
@@ -44,7 +44,7 @@ def answer(take: Take, secret: str, body: bytes, headers: Mapping[str, str]) -> 
         reason = take(json.loads(body))
     except (ValueError, TypeError, RecursionError) as error:
         return 400, f"Not an event: {type(error).__name__}."
-    except OpcpError as error:
+    except EvccError as error:  # of the pool, or of the receiver's own disk
         return 503, f"Try again: {error}"
     return (409, reason) if reason else (200, "")
 

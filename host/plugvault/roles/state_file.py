@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evcc.errors import EvccError
+
 SEEN = 1_000_000  # latest events that are recognised when they come again
 _LONGEST_ID = 100  # characters of an event's id: the ids are UUIDs
 
 Values = tuple[object, ...] | dict[str, object]
-Run = Callable[[str, Values], int]  # a statement and its values: the number of changed rows
+# A statement and its values: the number of rows that it has changed, or that a query has.
+Run = Callable[[str, Values], int]
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS seen (event_id TEXT PRIMARY KEY, reason TEXT NOT NULL);
@@ -22,26 +25,36 @@ CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), last 
 """
 
 
+class StateError(EvccError):
+    """The state cannot be read or stored now: nothing has changed. `detail`: the file, and the
+    reason of SQLite."""
+
+    REASONS = ("unavailable",)
+
+
 class StateFile:
     """`file`: made when missing, for its owner only; `tables`: SQL that makes missing tables.
 
-    Safe to use from several threads of one process. `close()` when done.
+    Safe to use from several threads of one process. `close()` when done. Every method raises
+    StateError, for a full disk above all; the same call may succeed later.
     """
 
     def __init__(self, file: Path, tables: str) -> None:
-        file.touch(mode=0o600)
+        self._file = file
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-        self._database.executescript(
-            f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES} {tables}"
-        )
+        with self._translated():
+            file.touch(mode=0o600)
+            self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+            self._database.executescript(
+                f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES} {tables}"
+            )
 
     def close(self) -> None:
         with self._lock:
             self._database.close()
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._translated():
             return self._database.execute(query, values).fetchall()
 
     @contextmanager
@@ -51,17 +64,27 @@ class StateFile:
         def run(statement: str, values: Values) -> int:
             # Python's own `rowcount` is -1 for an INSERT under a Turkish locale.
             before = self._database.total_changes
-            self._database.execute(statement, values)
+            cursor = self._database.execute(statement, values)
+            if cursor.description:
+                return len(cursor.fetchall())
             return self._database.total_changes - before
 
-        with self._lock:
+        with self._lock, self._translated():
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield run
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # SQLite may have rolled back by itself
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StateError("unavailable", f"{self._file}: {error}") from error
 
     def outcome(self, event_id: str) -> str | None:
         """The reason an event was rejected for, "" for an accepted event, None for a new one.

@@ -1,10 +1,11 @@
-"""The work that waits for the maker's vehicles, in a small SQLite file.
+"""The work that waits for the maker's vehicles, and its customers' wishes, in a small SQLite file.
 
 An event and its work are written in one transaction, so that a backend which stops anywhere loses
 no event and does the work of a repeated event once. The file holds no keys: a contract's key is
 sealed to its vehicle.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from plugvault.roles.state_file import Run, StateFile, Values, is_new_event
 
 INSTALL, REMOVE, CHOOSE = "install", "remove", "choose"
 WAITING, DONE, REJECTED, REPLACED = "waiting", "done", "rejected", "replaced"
+BY_VEHICLE = "the vehicle "  # the reason of a rejection that is not the maker's begins with this
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS vehicles (vehicle TEXT PRIMARY KEY, point BLOB NOT NULL);
@@ -21,15 +23,18 @@ CREATE TABLE IF NOT EXISTS work (
     state TEXT NOT NULL, reason TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS revoked (certificate BLOB PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS listed (vehicle TEXT, emaid TEXT, PRIMARY KEY (vehicle, emaid));
+CREATE TABLE IF NOT EXISTS unwanted (vehicle TEXT, emaid TEXT, PRIMARY KEY (vehicle, emaid));
+CREATE TABLE IF NOT EXISTS choices (vehicle TEXT PRIMARY KEY, emaid TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS work_waiting ON work (vehicle, state, number);
 """
 
 
 @dataclass(frozen=True)
 class Work:
-    """One task for a vehicle. `vehicle`: PCID in upper case; `message`: the
-    CertificateInstallationRes in EXI for INSTALL, else empty; `reason`: of its state, or of its
-    waiting."""
+    """One task for a vehicle. `vehicle`: PCID in upper case; `emaid`: "" for the choice of no
+    contract; `message`: the CertificateInstallationRes in EXI for INSTALL, else empty; `reason`:
+    of its state, or of its waiting."""
 
     number: int
     vehicle: str
@@ -54,17 +59,36 @@ class WorkQueue:
 
     def settle(self, event_id: str, reason: str = "", *work: tuple[str, str, str, bytes]) -> None:
         """Store the outcome of an event. `reason`: of its rejection; `work`: its tasks, each
-        (vehicle, EMAID, action, message). Waiting work on the same EMAID is replaced."""
+        (vehicle, EMAID, action, message). Waiting work on the same EMAID is replaced. A bundle
+        whose installation waits or is done makes no work: a comparison was faster."""
         with self.state_file.transaction() as run:
             if not is_new_event(run, event_id, reason):
                 return
             for vehicle, emaid, action, message in work:
-                _add(run, vehicle, emaid, action, message)
+                if action == REMOVE:  # the contract has ended, and with it the wish
+                    run("DELETE FROM unwanted WHERE vehicle = ? AND emaid = ?", (vehicle, emaid))
+                if not run(_HANDLED, (vehicle, emaid, message)):
+                    _add(run, vehicle, emaid, action, message)
 
     def add(self, vehicle: str, emaid: str, action: str, message: bytes = b"") -> None:
         """Add work without an event."""
         with self.state_file.transaction() as run:
             _add(run, vehicle, emaid, action, message)
+
+    def last(self, vehicle: str) -> int:
+        """The number of the vehicle's newest work, 0 without any."""
+        rows = self.state_file.rows("SELECT MAX(number) FROM work WHERE vehicle = ?", vehicle)
+        return int(rows[0][0] or 0)
+
+    def add_after(self, last: int, vehicle: str, work: Sequence[tuple[str, str, bytes]]) -> bool:
+        """Add work, each (action, EMAID, message), unless the vehicle got other work after that
+        with the number `last`. Whether it was added."""
+        with self.state_file.transaction() as run:
+            if run("SELECT 1 FROM work WHERE vehicle = ? AND number > ?", (vehicle, last)):
+                return False
+            for action, emaid, message in work:
+                _add(run, vehicle, emaid, action, message)
+        return True
 
     def waiting(self, vehicle: str) -> list[Work]:
         """The vehicle's waiting work, oldest first."""
@@ -81,12 +105,68 @@ class WorkQueue:
                 (state, reason, work.number, WAITING),
             )  # fmt: skip
 
+    def is_refused(self, vehicle: str, emaid: str, message: bytes) -> bool:
+        """Whether the vehicle itself has refused this very bundle."""
+        query = (
+            "SELECT 1 FROM work WHERE vehicle = ? AND emaid = ? AND message = ? AND state = ?"
+            " AND reason LIKE ? LIMIT 1"
+        )
+        by_vehicle = f"{BY_VEHICLE}%"
+        return bool(self.state_file.rows(query, vehicle, emaid, message, REJECTED, by_vehicle))
+
     def history(self, vehicle: str) -> list[Work]:
         """All work for a vehicle, in any state."""
         rows = self.state_file.rows(
             "SELECT * FROM work WHERE vehicle = ? ORDER BY number", vehicle
         )
         return [Work(*row) for row in rows]
+
+    # -- the customers' wishes, and the pool's contracts --
+
+    def intend(self, vehicle: str, emaid: str) -> None:
+        """Store a choice before the pool gets it."""
+        with self.state_file.transaction() as run:
+            run("DELETE FROM unwanted WHERE vehicle = ? AND emaid = ?", (vehicle, emaid))
+            run("INSERT OR REPLACE INTO choices VALUES (?, ?)", (vehicle, emaid))
+
+    def intended(self) -> list[tuple[str, str]]:
+        """(vehicle, EMAID) of each choice that the pool may not have."""
+        return [(row[0], row[1]) for row in self.state_file.rows("SELECT * FROM choices")]
+
+    def end_intention(self, vehicle: str, emaid: str, is_chosen: bool) -> None:
+        """The pool has this choice, and the vehicle is to follow; or the pool has refused it."""
+        with self.state_file.transaction() as run:
+            query = "DELETE FROM choices WHERE vehicle = ? AND emaid = ?"
+            if run(query, (vehicle, emaid)) and is_chosen:
+                _add(run, vehicle, emaid, CHOOSE, b"")
+
+    def exclude(self, vehicle: str, emaid: str) -> None:
+        """Take a contract out of a vehicle and keep it out until it is chosen."""
+        with self.state_file.transaction() as run:
+            run("INSERT OR IGNORE INTO unwanted VALUES (?, ?)", (vehicle, emaid))
+            _add(run, vehicle, emaid, REMOVE, b"")
+
+    def unwanted(self, vehicle: str) -> set[str]:
+        """The EMAIDs that the customer does not want in the vehicle."""
+        return self._emaids("SELECT emaid FROM unwanted WHERE vehicle = ?", vehicle)
+
+    def note_listed(self, vehicle: str, emaids: set[str]) -> None:
+        """Store that the pool has, or had, these contracts for a vehicle."""
+        if new := emaids - self.listed(vehicle):
+            with self.state_file.transaction() as run:
+                for emaid in new:
+                    run("INSERT OR IGNORE INTO listed VALUES (?, ?)", (vehicle, emaid))
+
+    def listed(self, vehicle: str) -> set[str]:
+        """The EMAIDs that the pool has, or had, for a vehicle: by its lists and its events."""
+        return self._emaids("SELECT emaid FROM listed WHERE vehicle = ?", vehicle) | self._emaids(
+            "SELECT DISTINCT emaid FROM work WHERE vehicle = ?", vehicle
+        )
+
+    def _emaids(self, query: str, vehicle: str) -> set[str]:
+        return {str(row[0]) for row in self.state_file.rows(query, vehicle)}
+
+    # -- the vehicles' keys, and revoked certificates --
 
     def set_point(self, vehicle: str, point: bytes) -> None:
         """Store the 65-byte point of a vehicle's provisioning key."""
@@ -117,6 +197,13 @@ UPDATE work SET state = :replaced WHERE vehicle = :vehicle AND state = :waiting 
     WHEN 'choose' THEN action = 'choose'
     WHEN 'remove' THEN emaid = :emaid
     ELSE emaid = :emaid AND action <> 'choose' END
+"""
+# An installation of this bundle that waits or is done, without newer work on the contract.
+_HANDLED = """
+SELECT 1 FROM (
+    SELECT action, message, state FROM work
+    WHERE vehicle = ? AND emaid = ? AND action <> 'choose' ORDER BY number DESC LIMIT 1
+) WHERE action = 'install' AND message = ? AND state IN ('waiting', 'done')
 """
 _INSERT = """
 INSERT INTO work (vehicle, emaid, action, message, state, reason)

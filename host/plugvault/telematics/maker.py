@@ -25,9 +25,9 @@ class TelematicsError(EvccError):
     """A request that the car did not carry out.
 
     "refused": `detail` has the car's reason: "clock", until the car knows the time; "resources",
-    where its heap, stack or flash ran out. "rejected": a failed installation, without a reason on
-    the wire. "stranger": the peer is not this car. "unable": the car does not answer, and says why
-    without a signature.
+    where its heap, stack or flash ran out; "limited", while its vault opens no more keys.
+    "rejected": a failed installation, without a reason on the wire. "stranger": the peer is not
+    this car. "unable": the car does not answer, and says why without a signature.
     """
 
     REASONS = ("not-connected", "timeout", "stranger", "refused", "rejected", "protocol", "unable")
@@ -156,6 +156,7 @@ class Maker:
             return custody.decode()
 
     def choose_contract(self, emaid: str) -> None:
+        """Make a contract the one that the car pays with; "": it pays with none."""
         self._ask("contract.choose", emaid.encode())
 
     def remove_contract(self, emaid: str) -> None:

@@ -18,6 +18,14 @@ RIGHTS = frozenset(("make", "sign", "open", "delete"))
 _HOUR = 3600.0
 
 
+class OverRate(Exception):
+    """An operation over the rate, which is admitted soon. `seconds`: until then."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
 class VaultCaller:
     """name: of the caller's key; b"" for the service's own user. rights: of `RIGHTS`. rate:
     private operations a second. openings: contract keys an hour for each owner, None for any
@@ -37,11 +45,17 @@ class VaultCaller:
         self.owned: dict[bytes, Any] = {}
         self._operations = TokenBucket(rate, max(1.0, 2 * rate))
 
-    def admit(self, right: str) -> None:
-        """Count one private operation. Raises: VaultError("refused" | "limited")."""
+    def admit(self, right: str, patience: float = 0.0) -> None:
+        """Count one private operation. `patience`: seconds that it may wait.
+
+        Raises: VaultError("refused" | "limited"), OverRate.
+        """
         if right not in self.rights:
             raise VaultError("refused", f"this client has no right to {right}")
         if not self._operations.take():
+            seconds = self._operations.wait()
+            if seconds <= patience:
+                raise OverRate(seconds)
             raise _limited("operations", self._operations)
 
     def openings(self) -> TokenBucket | None:

@@ -76,10 +76,11 @@ class RequestHandler:
             for name, fields in OPERATIONS
         ]
 
-    def answer(self, caller: VaultCaller, body: bytes) -> bytes:
+    def answer(self, caller: VaultCaller, body: bytes, patience: float = 0.0) -> bytes:
         """The frame that answers the body of a request's frame. The body may be any bytes.
+        `patience`: seconds that a request over the rate may wait.
 
-        Raises: TokenLost.
+        Raises: OverRate before anything is done, TokenLost.
         """
         tag = body[0] if body else 0
         key, again, owner = PROVISIONING, False, self._without_owner
@@ -98,7 +99,7 @@ class RequestHandler:
             if is_of_a_key:
                 key = fields[0]
             if right:
-                caller.admit(right)
+                caller.admit(right, patience)
             answer = pack(tag, 0, perform(owner, fields, again))
         except VaultError as error:
             answer = refusal(tag, error)

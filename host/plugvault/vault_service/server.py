@@ -6,7 +6,8 @@ saved.
 
 The server answers its clients one request each in turn. Unsent answers wait with their connection.
 When there are too many connections, the peer with the most of them loses the one that was silent
-longest. A call that does not return ends the process, and its supervisor starts another.
+longest. A request over its caller's rate waits, at most `_LONGEST_WAIT`, and its connection is not
+read meanwhile. A call that does not return ends the process, and its supervisor starts another.
 
 The first line of stdin is {"location": a `TokenLocation`, "minimum_custody", "provisioning",
 "state": a folder or null, "clients": {name: {"key": hex, and arguments of `Caller`}}}, with the
@@ -32,7 +33,7 @@ from typing import Any
 from evcc.vault import VaultError
 from evcc.vault.seal import NONCE, Seal
 from evcc.vault.service import HELLO, MAX_REQUEST, frame_size, pack, unpack
-from plugvault.vault_service.callers import VaultCaller
+from plugvault.vault_service.callers import OverRate, VaultCaller
 from plugvault.vault_service.handlers import RequestHandler, TokenLost, refusal
 
 CLIENTS = 64
@@ -40,6 +41,8 @@ _UNAUTHENTICATED = 16  # of them, without proof of their name
 _AUTHENTICATION = 5.0  # seconds for that proof
 _HANG = 10  # seconds; no request takes that long
 _REARM = 1  # seconds between two settings of the alarm for that
+_PATIENCE = 0.25  # seconds to the next operation of a caller's rate for which a request waits
+_LONGEST_WAIT = 2.0  # seconds of that in all; a client on a line waits 2.5 for its answer
 _SPIN = 60e-6  # seconds of polling for the next request before sleep
 _PR_SET_DUMPABLE = 4
 _UNKNOWN = ""  # the peer of an unauthenticated client
@@ -118,12 +121,14 @@ class _Client:
         self.name = b""  # that it claims
         self.seal: Seal | None = None
         self.caller: VaultCaller | None = None  # None: not authenticated
+        self.held = b""  # the body of a request over the rate
+        self.due = self.until = 0.0  # when it is tried again, and when it waits no longer
 
     def request(self) -> bytes | None:
         """The body of the next request, if it is complete and can be answered.
         Raises: VaultError."""
         pending = self.pending
-        size = 0 if self.unsent else frame_size(pending, MAX_REQUEST)
+        size = 0 if self.unsent or self.held else frame_size(pending, MAX_REQUEST)
         if not 0 < size <= len(pending):
             return None
         self.pending = pending[size:]
@@ -144,6 +149,7 @@ class Server:
         self._handler, self._callers = handler, callers
         self._clients: dict[int, _Client] = {}
         self._unauthenticated: list[_Client] = []  # oldest first
+        self._held: list[_Client] = []  # with a request over the rate
         self._poll = select.epoll()
         self._armed = 0.0  # when the alarm was set
 
@@ -170,18 +176,25 @@ class Server:
                         return
                     if fd in self._listeners:
                         self._accept(self._listeners[fd])
+                elif client.held:
+                    self._drop(client)  # only its end is reported now
                 elif not ready or client not in ready:
                     if client.unsent:
                         self._send(client, b"")
                     else:
                         self._receive(client)
                     ready.append(client)
-            batch, ready, busy = ready, [], False
+            batch, ready, busy = ready + self._due(), [], False
             for client in batch:
                 if self._serve(client):
                     busy = True
                     if client.pending:
                         ready.append(client)
+
+    def _due(self) -> list[_Client]:
+        """The clients whose request has waited long enough to be tried again."""
+        now = time.monotonic() if self._held else 0.0
+        return [client for client in self._held if client.due <= now]
 
     def _wait(self) -> list[tuple[int, int]]:
         """The next events. Sleep and wake-up can cost more than a signature, so it polls that long
@@ -194,11 +207,18 @@ class Server:
                 return events
             os.sched_yield()
         self._disarm()
-        events = self._poll.poll(_AUTHENTICATION / 5 if self._unauthenticated else -1)
+        events = self._poll.poll(self._sleep())
         late = time.monotonic() - _AUTHENTICATION
         for client in [client for client in self._unauthenticated if client.at < late]:
             self._drop(client)
         return events
+
+    def _sleep(self) -> float:
+        """Seconds until there is work without an event; -1: never."""
+        times = [client.due - time.monotonic() for client in self._held]
+        if self._unauthenticated:
+            times.append(_AUTHENTICATION / 5)
+        return max(0.0, min(times)) if times else -1
 
     # -- connections --
 
@@ -237,6 +257,7 @@ class Server:
             return
         del self._clients[client.socket.fileno()]
         client.pending = b""
+        self._release(client)
         self._mark_authenticated(client)
         client.socket.close()  # which removes it from epoll
 
@@ -276,14 +297,23 @@ class Server:
     def _serve(self, client: _Client) -> bool:
         """Answer the next request of a client; False if there is none."""
         try:
-            body = client.request()
+            body = client.held or client.request()
             if body is None:
                 return False
             client.at = now = time.monotonic()
             if now - self._armed >= _REARM:
                 signal.alarm(_HANG + _REARM)
                 self._armed = now
-            self._send(client, self._answer(client, body))
+            if client.held:
+                answer = self._handled(client, body)
+            elif body[1:2] == _HELLO:
+                answer = self._greet(client, body)
+            else:
+                client.until = now + _LONGEST_WAIT
+                answer = self._handled(client, self._opened(client, body))
+            if not answer:
+                return False
+            self._send(client, answer)
         except VaultError as error:  # of the connection: its next bytes cannot be trusted
             self._send(client, refusal(0, error))
             self._drop(client)
@@ -297,18 +327,38 @@ class Server:
         signal.alarm(0)
         self._armed = 0.0
 
-    def _answer(self, client: _Client, body: bytes) -> bytes:
-        """The answer's frame. Raises: VaultError: the connection is broken; TokenLost."""
-        if body[1:2] == _HELLO:
-            return self._greet(client, body)
+    def _opened(self, client: _Client, body: bytes) -> bytes:
+        """The request in a frame's body. Raises: VaultError: the connection is broken."""
         if client.seal is not None:
             body = client.seal.unseal(body)
             if client.caller is None or client.caller.name != client.name:  # the seal proves it
                 client.caller, client.peer = self._callers[client.name][1], client.name.decode()
                 self._mark_authenticated(client)
-        elif client.caller is None:
+        return body
+
+    def _handled(self, client: _Client, body: bytes) -> bytes:
+        """The answer's frame; b"" while the request waits. Raises: TokenLost."""
+        if client.caller is None:
             raise VaultError("refused", "the client is not authenticated")
-        return self._sealed(client, self._handler.answer(client.caller, body))
+        patience = min(_PATIENCE, client.until - client.at)
+        try:
+            answer = self._sealed(client, self._handler.answer(client.caller, body, patience))
+        except OverRate as over:
+            client.due = client.at + over.seconds
+            if not client.held:
+                client.held = body
+                self._held.append(client)
+                self._poll.modify(client.socket, 0)
+            return b""
+        self._release(client)
+        return answer
+
+    def _release(self, client: _Client) -> None:
+        """Read the connection again, after its request has waited."""
+        if client.held:
+            client.held = b""
+            self._held.remove(client)
+            self._poll.modify(client.socket, select.EPOLLIN)
 
     def _greet(self, client: _Client, body: bytes) -> bytes:
         """Begin sealed frames. For an unknown name the key is random, so its requests fail."""

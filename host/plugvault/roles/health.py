@@ -1,0 +1,119 @@
+"""The health of a backend: what its loops and its vehicles do, as events and as a state.
+
+A loop that fails goes on: it waits, longer after each failure, and tries again. The first failure
+and the first success after it are events; the same failure again is none.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from evcc.errors import EvccError
+from plugvault import bounded
+
+log = logging.getLogger("plugvault.roles.health")
+
+EVENTS = 1000  # latest events that are kept
+
+GONE, BACK = "gone", "back"  # a vehicle does not answer; it answers again
+LOCKED = "locked"  # a vehicle installs nothing until `Backend.unlock`
+FULL = "full"  # a vehicle has no room for another envelope: see `evcc.envelopes`
+LOST = "lost"  # a vehicle has lost the keys of contracts
+UNKNOWN = "unknown"  # a vehicle has contracts that the pool never had
+REFUSED = "refused"  # a vehicle, or the maker for it, refuses a contract
+FAILING, WORKS = "failing", "works"  # a loop fails; it works again
+
+
+class HealthEvent(NamedTuple):
+    """`name`: a constant above; `subject`: the PCID of a vehicle, or the name of a loop; `text`:
+    the reason, for a person."""
+
+    name: str
+    subject: str
+    text: str
+
+
+class Health:
+    """Safe to use from several threads. `observe(event)`: called for each event, from the thread
+    in which it occurs. `events`: the latest ones."""
+
+    def __init__(self, observe: Callable[[HealthEvent], None] = lambda event: None) -> None:
+        self._observe = observe
+        self._lock = threading.Lock()
+        self._failing: dict[str, str] = {}
+        self._told: dict[tuple[str, str], str] = {}
+        self.events: list[HealthEvent] = []
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """The reason of each loop that fails now, by its name."""
+        with self._lock:
+            return dict(self._failing)
+
+    def fails(self, loop: str, error: Exception) -> None:
+        """A turn of a loop has failed. An error that no code expects is logged with its place."""
+        reason = str(error) or type(error).__name__
+        if not isinstance(error, EvccError):
+            log.error("%s", loop, exc_info=error)
+        with self._lock:
+            is_known = loop in self._failing
+            self._failing[loop] = reason
+        if not is_known:
+            self.tell(FAILING, loop, reason)
+
+    def works(self, loop: str) -> None:
+        """A turn of a loop has succeeded."""
+        with self._lock:
+            was_failing = self._failing.pop(loop, None) is not None
+        if was_failing:
+            self.tell(WORKS, loop)
+
+    def ends(self, loop: str) -> None:
+        """A loop has ended, because its owner wants that."""
+        with self._lock:
+            self._failing.pop(loop, None)
+
+    def tell(self, name: str, subject: str, text: str = "") -> None:
+        """An event, for the log and for `observe`."""
+        event = HealthEvent(name, subject, text)
+        with self._lock:
+            bounded.append(self.events, EVENTS, event)
+        level = logging.INFO if name in (BACK, WORKS) else logging.WARNING
+        log.log(level, "%s: %s", subject, f"{name}: {text}" if text else name)
+        try:
+            self._observe(event)
+        except Exception:  # an observer must not end the loop that it observes
+            log.exception("the observer of the events")
+
+    def tell_change(self, name: str, subject: str, text: str) -> None:
+        """An event about a lasting state: none while its text stays the same; "" ends the state
+        without an event."""
+        with self._lock:
+            is_news = self._told.pop((name, subject), "") != text
+            if text:
+                self._told[name, subject] = text
+        if is_news and text:
+            self.tell(name, subject, text)
+
+    def lasting(self, name: str) -> set[str]:
+        """The subjects of a lasting state."""
+        with self._lock:
+            return {subject for told, subject in self._told if told == name}
+
+
+class Backoff:
+    """Growing pauses: doubled with each one, from `first` to `longest` seconds, until `reset`."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first, self._longest = first, longest
+        self._next = first
+
+    def reset(self) -> None:
+        self._next = self._first
+
+    def pause(self) -> float:
+        """The seconds to wait now."""
+        pause = self._next
+        self._next = min(2 * self._next, self._longest)
+        return pause
