@@ -24,13 +24,14 @@ from .vault.possession import proves_possession
 
 SLOTS = 5
 INDEX = "contracts"
-_VERSION = 1
-_JOURNAL = 16  # keys at most: a failing token leaves some that cannot be destroyed yet
-_KEY = 16  # bytes of a key's id
-_GENERATION = 4  # bytes of it
-_FIRST = 4  # of the index's fields is a contract's
-_FIELDS = 7  # of a contract, in the index
-_ATTEMPTS = 3  # of a request to a vault whose process died of another request
+const = int  # MicroPython's compiler puts such a number in the place of its name
+_VERSION = const(1)
+_JOURNAL = const(16)  # keys at most: a failing token leaves some that cannot be destroyed yet
+_KEY = const(16)  # bytes of a key's id
+_GENERATION = const(4)  # bytes of it
+_FIRST = const(4)  # of the index's fields is a contract's
+_FIELDS = const(7)  # of a contract, in the index
+_ATTEMPTS = const(3)  # of a request to a vault whose process died of another request
 
 
 class ContractError(EvccError):

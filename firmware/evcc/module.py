@@ -60,10 +60,11 @@ from evcc.telematics import Vehicle, unable
 from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
 
-_IDLE_MS = 1000
-_DAY = 86400
-_PATIENCE = 60  # the largest time_factor
-_PAUSE_MS = 8  # between two looks at the link while the vault computes
+const = int  # MicroPython's compiler puts such a number in the place of its name
+_IDLE_MS = const(1000)
+_DAY = const(86400)
+_PATIENCE = const(60)  # the largest time_factor
+_PAUSE_MS = const(8)  # between two looks at the link while the vault computes
 
 
 class Module:

@@ -31,33 +31,39 @@ def spoil(data, chance, per_thousand):
 
 
 class Wire:
-    """One direction: at most `rate` bytes come out in a millisecond."""
+    """One direction: at most `rate` bytes come out in a millisecond, `delay_ms` after they could
+    have come out."""
 
-    def __init__(self, chance, per_thousand=0, rate=11):
+    def __init__(self, chance, per_thousand=0, rate=11, delay_ms=0):
         self.chance = chance
         self.per_thousand = per_thousand
         self.rate = rate
         self.waiting = b""
         self.carried = 0
+        self.far = [b""] * delay_ms
 
     def put(self, data):
         self.carried += len(data)
-        self.waiting += spoil(data, self.chance, self.per_thousand)
+        if data:
+            self.waiting += spoil(data, self.chance, self.per_thousand)
 
     def take(self):
         data = self.waiting[: self.rate]
         self.waiting = self.waiting[self.rate :]
+        if self.far:
+            self.far.append(data)
+            data = self.far.pop(0)
         return data
 
 
 class Line:
     """Two ends and the wires between them. `got`: what came out at each end, in order."""
 
-    def __init__(self, a, b, seed=1, per_thousand=0, rate=11):
+    def __init__(self, a, b, seed=1, per_thousand=0, rate=11, delay_ms=0):
         self.ends = [a, b]
         self.wires = [
-            Wire(Chance(seed), per_thousand, rate),
-            Wire(Chance(seed + 1), per_thousand, rate),
+            Wire(Chance(seed), per_thousand, rate, delay_ms),
+            Wire(Chance(seed + 1), per_thousand, rate, delay_ms),
         ]
         self.got = [[], []]
         self.now = 0

@@ -347,7 +347,7 @@ MOST = (  # what, the most there may be, how to try it, what one more is refused
     ("characters of a file's name", 64, file_name, StoreError, "name"),
     ("bytes of a socket's path", 107, socket_path, PortError, "unavailable"),
     ("bytes of a frame's body", 300, frame_body, mux.LinkError, "too-long"),
-    ("numbers ahead of the one missing", 15, numbered_ahead, mux.LinkError, "full"),
+    ("numbers ahead of the one missing", 31, numbered_ahead, mux.LinkError, "full"),
 )
 
 LEAST = (  # what, the least there must be, how to try it, what one less is refused with

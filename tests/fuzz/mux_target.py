@@ -17,6 +17,8 @@ def seeds() -> Iterator[bytes]:
     yield b"\x00" + peer.poll(0)
     yield b"\x01\x05\x02\x00\x00\x00\x00"
     yield b"\x01\x0b\xe0\x00\x01\x00\x00\x00\x00\x00\x00\x01x"
+    first_piece = b"\xd0\xff\x01\x00\x00\x00\x00\x00\x05\x00\x00"
+    yield b"\x01\x0b" + first_piece + b"\x0b\xf0\xff\x02\x00\x00\x00\x00\x02\x05\x01x"
     yield b"\x01\x0b\xc0\x00\x01\x00\x00\x00\x00\x00\x00\x02a\x08\xa0\x01\x02\x00\x00\x00\x00b"
 
 
@@ -41,7 +43,7 @@ def target(data: bytes) -> None:
             if len(message) > LIMITS[channel]:
                 raise AssertionError("over the limit")
         mux.poll(now)
-        if len(mux._early) > 16 or len(mux._flight) > 16 or len(mux._parts) > 16:
+        if max(len(mux._early), len(mux._flight), len(mux._parts)) > 32 or len(mux._pieces) > 510:
             raise AssertionError("keeps more than its window")
     new = Mux(3)
     new.send(CONTROL, _MARK)

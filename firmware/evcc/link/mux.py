@@ -3,8 +3,14 @@
 Frames (`evcc.link.frame`) carry numbered fragments of messages. The receiver acknowledges what it
 has (a cumulative number, and a bitmap of the sixteen after it) and echoes the stamp of the last
 transmission it saw. A line does not reorder, so every frame sent before that one and not
-acknowledged is lost, and is sent again at once. A timer covers a lost acknowledgement. Fragments
-get shorter while the line is noisy: a short frame is damaged less often.
+acknowledged is lost, and is sent again at once. Each transmission has a stamp of its own, so the
+echo of a repeated frame is timed correctly (Karn's rule), and the time-out follows RFC 6298.
+
+Fragments get shorter while frames are lost, because a short frame is damaged less often, and
+longer while frames arrive. A fragment keeps its length: when noise sets in, it may be too long to
+arrive. Such a fragment, and the first missing one after a time-out, is sent in pieces, one after
+the other. A piece carries the number of the fragment before it; an older peer takes it for a
+repeated frame, echoes its stamp, and gets the whole fragment again.
 
 Each end has an epoch, a random number of its start. A HELLO frame carries it; the CRC of all other
 frames includes both epochs, so frames of a peer before its restart count as noise. When the peer
@@ -15,9 +21,12 @@ Sans-I/O: the caller moves the bytes and gives the time. Does not authenticate t
 """
 
 import binascii
+from array import array
 
 from evcc.errors import EvccError
 from evcc.link import frame
+
+const = int  # MicroPython's compiler puts such a number in the place of its name
 
 CONTROL = 0
 SESSION = 1
@@ -41,27 +50,32 @@ QUEUES = {CONTROL: 9216, SESSION: 9216, TELEMATICS: 9216, VAULT: 5120, LOG: 4096
 EACH = 32
 
 _HELLO = b"\x01PV1"
-_ACK = 0x02
-_DATA = 0x80
-_FIRST = 0x40
-_LAST = 0x20
-_CHANNEL = 0x0F
-_ACK_BYTES = 5
-_DATA_BYTES = 7
-_TOTAL_BYTES = 3
+_ACK = const(0x02)
+_DATA = const(0x80)
+_FIRST = const(0x40)
+_LAST = const(0x20)
+_PIECE = const(0x10)
+_CHANNEL = const(0x0F)
+_ACK_BYTES = const(5)
+_DATA_BYTES = const(7)
+_TOTAL_BYTES = const(3)  # of a message, in front of its first fragment
+_PLACE_BYTES = const(2)  # of a piece in its fragment: bytes before it, bytes of the fragment
 
-_WINDOW = 16  # the bitmap's size
-_LONGEST = 240  # bytes of a message in one frame
-_INITIAL = 60
-_SHORTEST = 30
-_CLEAN_RUN = 16  # frames in a row without a loss before fragments grow again
-_FRAME_LIMIT = _DATA_BYTES + _TOTAL_BYTES + _LONGEST
+_BITMAP = const(16)
+_WINDOW = const(32)  # frames in flight, for 5,000 bytes a second at one second to an echo
+_NEAR_WINDOW = const(16)  # long frames on a near line: a board's UART buffers as many
+_NEAR_MS = const(500)  # to an echo
+_LONGEST = const(240)  # bytes of a message in one frame
+_INITIAL = const(40)
+_SHORTEST = const(15)  # of one byte in twenty spoiled, one frame in four arrives
+_TOO_LONG = const(4)  # times the length of new fragments
 
-_HELLO_MS = 200
-_TIMEOUT_MS = 500  # until the first answer has been timed
-_TIMEOUT_MIN_MS = 10
-_TIMEOUT_MAX_MS = 1000
-_BACKOFF_MAX = 2
+_HELLO_MS = const(200)
+_IDLE_MS = const(1000)
+_TIMEOUT_MS = const(500)  # until the first answer has been timed
+_TIMEOUT_MIN_MS = const(10)
+_TIMEOUT_MAX_MS = const(10000)
+_COPIES_MAX = const(4)
 
 
 class LinkError(EvccError):
@@ -76,14 +90,13 @@ def weight(messages: "list[bytes]") -> int:
 
 
 class _Fragment:
-    """One numbered frame in flight. `due`: to be sent, or sent again."""
+    """One numbered frame in flight. `stamp`: of its last transmission, -1 before it. `due`: to be
+    sent, or sent again."""
 
-    def __init__(self, number: int, head: int, payload: bytes) -> None:
-        self.number = number
+    def __init__(self, head: int, payload: bytes) -> None:
         self.head = head
         self.payload = payload
-        self.stamp = 0
-        self.sent_at = -1  # never
+        self.stamp = -1
         self.due = True
         self.arrived = False
 
@@ -105,7 +118,7 @@ class Mux:
         self._epoch = epoch
         self._limits = limits
         self.queues = queues
-        self._reader = frame.FrameReader(_FRAME_LIMIT)
+        self._reader = frame.FrameReader(_DATA_BYTES + _TOTAL_BYTES + _LONGEST)
         self._messages = []  # complete, not yet returned to the caller
         self._peer = 0
         self._confirmed = False
@@ -153,26 +166,23 @@ class Mux:
 
     def poll(self, now_ms: int) -> bytes:
         """The bytes to write to the line now."""
-        out = bytearray()
-        if not self._confirmed and (self._hello_at is None or now_ms >= self._hello_at):
-            self._hello_at = now_ms + _HELLO_MS
-            self._hello_due = True
-        if self._hello_due:
-            self._hello_due = False
-            hello = _HELLO + self._epoch.to_bytes(4, "big") + self._peer.to_bytes(4, "big")
-            out.extend(b"\x00")  # ends a noise frame that the peer may be reading
-            out.extend(frame.encode(hello))
+        out = bytearray(self._greeting(now_ms))
         if not self._peer:
             return bytes(out)
-        self._probe(now_ms)
-        while len(self._flight) < _WINDOW:
-            fragment = self._next_fragment()
-            if fragment is None:
-                break
-            self._flight.append(fragment)
-        for fragment in self._flight:
+        if self._flight and now_ms >= self._timer_end():
+            self._time_out()
+        self._fill_window()
+        for place in range(len(self._flight)):
+            fragment = self._flight[place]
             if fragment.due:
-                out.extend(self._transmit(fragment, now_ms))
+                sealed = self._transmit(fragment.head, place, fragment.payload, now_ms)
+                is_awaited = place == 0 and fragment.stamp >= 0  # all others wait for it
+                out.extend(sealed * 2 if is_awaited else sealed)
+                fragment.stamp = self._stamp
+                fragment.due = False
+        if self._piece_due:
+            self._piece_due = False
+            out.extend(self._next_piece(now_ms))
         if self._ack_due:
             self._ack_due = False
             out.extend(frame.encode(bytes([_ACK]) + self._ack(), self._seal_out))
@@ -180,19 +190,18 @@ class Mux:
 
     def wait_ms(self, now_ms: int) -> int:
         """Milliseconds until `poll` has something to send, if no bytes arrive before."""
-        waits = [_TIMEOUT_MAX_MS]
+        waits = [_IDLE_MS]
         if self._ack_due or self._hello_due:
             return 0
         if not self._confirmed:
             waits.append((self._hello_at or now_ms) - now_ms)
         if self._peer:
-            if any(f.due for f in self._flight):
+            if self._piece_due or any(f.due for f in self._flight):
                 return 0
-            if len(self._flight) < _WINDOW and any(self._queues.values()):
+            if len(self._flight) < self._window() and any(self._queues.values()):
                 return 0
-            sent = [f.sent_at for f in self._flight if not f.arrived]
-            if sent:
-                waits.append(max(sent) + self._timeout * self._backoff - now_ms)
+            if self._flight:
+                waits.append(self._timer_end() - now_ms)
         return max(min(waits), 0)
 
     # -- the connection --
@@ -209,14 +218,24 @@ class Mux:
         self._turn = 0  # the channel of the next fragment, or the first after it
         self._offset = {}  # by channel: bytes of its first message in fragments so far
         self._flight = []  # sent fragments from the first unacknowledged one on, in order
-        self._number = 0
-        self._stamp = 0
-        self._timeout = _TIMEOUT_MS
-        self._backoff = 1  # grows while there is no answer
+        self._base = 0  # the number of the first of them
+        self._is_near = False
         self._longest = _INITIAL
-        self._clean = 0
+        self._calm = 8
+        self._stamp = 0
+        self._timer = 0  # when something was last sent or has arrived
+        self._sent_at = array("H", bytes(512))  # by stamp: milliseconds, modulo 65536
+        self._heard = 0  # the latest echo
+        self._mean = 0  # milliseconds to an echo, and their deviation
+        self._deviation = _TIMEOUT_MS // 4
+        self._silent = 0  # time-outs since something arrived
+        self._piece_due = False
+        self._piece_start = 0  # bytes of the first fragment that have arrived in pieces
+        self._piece_stop = 0
+        self._piece_stamp = -1  # of the piece that is under way
         self._expected = 0
         self._early = {}  # by number: frames after a missing one
+        self._pieces = b""  # of the fragment that is expected
         self._parts = {}  # by channel: [bytes so far, buffer of the message]
         self._echo = 0
         self._ack_due = False
@@ -239,7 +258,25 @@ class Mux:
         else:
             self._hello_due = True
 
+    def _greeting(self, now_ms: int) -> bytes:
+        """The HELLO frame that is due, or b""."""
+        if not self._confirmed and (self._hello_at is None or now_ms >= self._hello_at):
+            self._hello_at = now_ms + _HELLO_MS
+            self._hello_due = True
+        if not self._hello_due:
+            return b""
+        self._hello_due = False
+        hello = _HELLO + self._epoch.to_bytes(4, "big") + self._peer.to_bytes(4, "big")
+        return b"\x00" + frame.encode(hello)  # the zero ends noise that the peer may be reading
+
     # -- sending --
+
+    def _fill_window(self) -> None:
+        while len(self._flight) < self._window():
+            fragment = self._next_fragment()
+            if fragment is None:
+                return
+            self._flight.append(fragment)
 
     def _next_fragment(self) -> "_Fragment | None":
         """The next fragment, round-robin over the channels."""
@@ -262,84 +299,122 @@ class Mux:
             head |= _LAST
             self._offset[channel] = 0
             self._queues[channel].pop(0)
-        fragment = _Fragment(self._number, head, payload)
-        self._number = (self._number + 1) & 0xFF
-        return fragment
+        return _Fragment(head, payload)
 
-    def _transmit(self, fragment: _Fragment, now_ms: int) -> bytes:
+    def _transmit(self, head: int, place: int, payload: bytes, now_ms: int) -> bytes:
+        """A frame for this place of the flight, with the next stamp."""
         self._stamp = (self._stamp + 1) & 0xFF
-        if fragment.sent_at >= 0:
-            self.resent += 1
-        fragment.stamp = self._stamp
-        fragment.sent_at = now_ms
-        fragment.due = False
+        self._sent_at[self._stamp] = now_ms & 0xFFFF
+        self._timer = now_ms
         self._ack_due = False
-        head = bytes([fragment.head, fragment.number, self._stamp])
-        return frame.encode(head + self._ack() + fragment.payload, self._seal_out)
+        header = bytes([head, (self._base + place) & 0xFF, self._stamp])
+        return frame.encode(header + self._ack() + payload, self._seal_out)
 
-    def _probe(self, now_ms: int) -> None:
-        """After a timeout, send the oldest fragment again; its echo reports on the others."""
-        waiting = [f for f in self._flight if not f.arrived]
-        if not waiting or any(f.due for f in waiting):
-            return
-        if now_ms - max(f.sent_at for f in waiting) >= self._timeout * self._backoff:
-            self._backoff = min(self._backoff * 2, _BACKOFF_MAX)
-            waiting[0].due = True
-            self._shrink()
+    def _next_piece(self, now_ms: int) -> bytes:
+        """The frame of the next piece of the first fragment, more than once on a silent line."""
+        self.resent += 1
+        first = self._flight[0]
+        whole, start = first.payload, self._piece_start
+        self._piece_stop = min(start + self._longest, len(whole))
+        payload = bytes([start, len(whole)]) + whole[start : self._piece_stop]
+        sealed = self._transmit(first.head | _PIECE, -1, payload, now_ms)
+        self._piece_stamp = self._stamp
+        return sealed * min(self._silent + 1, _COPIES_MAX)
 
-    def _shrink(self) -> None:
-        self._longest = max(self._longest // 2, _SHORTEST)
-        self._clean = 0
+    def _window(self) -> int:
+        return _NEAR_WINDOW if self._is_near and self._longest > _LONGEST // 2 else _WINDOW
+
+    def _timer_end(self) -> int:
+        timeout = self._mean + max(4 * self._deviation, _TIMEOUT_MIN_MS)
+        return self._timer + min(timeout * min(1 + self._silent // 4, 4), _TIMEOUT_MAX_MS)
+
+    def _time_out(self) -> None:
+        """Have a piece sent, because no echo comes: its echo will report on all frames."""
+        self._silent += 1
+        self._piece_due = True
+        for fragment in self._flight:  # else stamps would go round while the line is cut
+            fragment.stamp = self._stamp
 
     def _acknowledged(self, answer: bytes, now_ms: int) -> None:
         upto, bitmap, echo = answer[0], answer[1] << 8 | answer[2], answer[3]
-        flight = self._flight
-        count = (upto - flight[0].number) & 0xFF if flight else 0
-        if count > len(flight):
+        count = (upto - self._base) & 0xFF
+        if count > len(self._flight):
             return  # an old acknowledgement
-        for i in range(len(flight)):
-            fragment = flight[i]
-            if not fragment.arrived:
-                if fragment.stamp == echo and not fragment.due:
-                    self._timed(now_ms - fragment.sent_at)
-                behind = i - count - 1
-                fragment.arrived = i < count or (behind >= 0 and bool(bitmap >> behind & 1))
-                if fragment.arrived:
-                    fragment.due = False
-                    self._clean += 1
-        self._flight = flight[count:]
-        lost = False
-        for fragment in self._flight:
-            if not fragment.arrived and not fragment.due:
-                fragment.due = 0 < ((echo - fragment.stamp) & 0xFF) < 128
-                lost = lost or fragment.due
-        if lost:
-            self._shrink()
-        elif self._clean >= _CLEAN_RUN:
-            self._longest = min(self._longest * 2, _LONGEST)
-            self._clean = 0
+        if echo != self._heard:
+            self._heard = echo
+            self._time((now_ms - self._sent_at[echo]) & 0xFFFF)
+        for i in range(min(len(self._flight), count + 1 + _BITMAP)):
+            fragment = self._flight[i]
+            behind = i - count - 1  # the first missing one
+            if fragment.arrived:
+                continue
+            if behind < -1 or (behind >= 0 and bitmap >> behind & 1):
+                fragment.arrived = True
+                fragment.due = False
+                self._timer = now_ms
+                self._silent = 0
+                self._longest = min(self._longest + 1 + self._longest // self._calm, _LONGEST)
+            elif not fragment.due and _is_later(echo, fragment.stamp):
+                self._lost(fragment)
+        self._flight = self._flight[count:]
+        self._base = upto
+        if count:
+            self._piece_start = 0
+            self._piece_stamp = -1
+            self._piece_due = False
+        if self._flight:
+            self._consider_piece(echo)
 
-    def _timed(self, elapsed_ms: int) -> None:
-        """Adapt the timeout to a measured answer: upwards at once, downwards slowly."""
-        self._backoff = 1
-        target = elapsed_ms * 3 // 2 + _TIMEOUT_MIN_MS
-        self._timeout = min(max(target, (self._timeout * 7 + target) // 8), _TIMEOUT_MAX_MS)
+    def _lost(self, fragment: _Fragment) -> None:
+        """Send it again, unless it is too long for the line of now."""
+        if len(fragment.payload) <= self._longest * _TOO_LONG:
+            fragment.due = True
+            self.resent += 1
+            self._longest = max(self._longest * 7 // 8, _SHORTEST)
+            self._calm = _LONGEST
+
+    def _consider_piece(self, echo: int) -> None:
+        """Decide whether the first fragment, which is missing, goes on in pieces."""
+        first = self._flight[0]
+        if self._piece_stamp >= 0:
+            if _is_later(self._piece_stamp, echo):
+                return  # the piece is under way
+            if echo == self._piece_stamp:
+                self._piece_start = self._piece_stop
+            self._piece_stamp = -1
+            if self._piece_start == len(first.payload):  # an older peer takes no pieces
+                self._piece_start = 0
+                first.due = True
+        self._piece_due = not first.due and _is_later(echo, first.stamp)
+
+    def _time(self, elapsed_ms: int) -> None:
+        """Adapt the time-out to the time until an echo, as RFC 6298 does."""
+        error = elapsed_ms - self._mean
+        self._mean += error // 8
+        self._deviation += (abs(error) - self._deviation) // 4
+        self._is_near = elapsed_ms < _NEAR_MS
 
     # -- receiving --
 
     def _ack(self) -> bytes:
         bitmap = 0
-        for i in range(_WINDOW):
+        for i in range(_BITMAP):
             if (self._expected + 1 + i) & 0xFF in self._early:
                 bitmap |= 1 << i
         return bytes([self._expected, bitmap >> 8, bitmap & 0xFF, self._echo])
 
     def _arrived(self, body: bytes) -> None:
         number = body[1]
+        if body[0] & _PIECE and (number + 1) & 0xFF == self._expected:
+            number = self._expected
+            body = self._joined(body)
+            if not body:
+                return
         if (number - self._expected) & 0xFF >= _WINDOW:
             return  # a repeated frame, whose acknowledgement was lost
         self._early[number] = body
         while self._expected in self._early:
+            self._pieces = b""
             body = self._early.pop(self._expected)
             try:
                 self._collect(body)
@@ -347,6 +422,16 @@ class Mux:
                 self._parts.pop(body[0] & _CHANNEL, None)
                 self.refused += 1
             self._expected = (self._expected + 1) & 0xFF
+
+    def _joined(self, body: bytes) -> bytes:
+        """The frame of the whole fragment, when this is its last missing piece; else b""."""
+        piece = body[_DATA_BYTES + _PLACE_BYTES :]
+        if not piece:
+            return b""
+        start, total = body[_DATA_BYTES], body[_DATA_BYTES + 1]
+        if start <= len(self._pieces) < start + len(piece):
+            self._pieces = self._pieces[:start] + piece
+        return body[:_DATA_BYTES] + self._pieces if len(self._pieces) == total else b""
 
     def _collect(self, body: bytes) -> None:
         """Add one fragment, in its order, to its message."""
@@ -375,3 +460,8 @@ class Mux:
             del self._parts[channel]
             if stop == len(part[1]):
                 self._messages.append((channel, bytes(part[1])))
+
+
+def _is_later(stamp: int, other: int) -> bool:
+    """Whether the first of two stamps is of a later transmission."""
+    return 0 < (stamp - other) & 0xFF < 128

@@ -46,15 +46,16 @@ HELLO = 0x7F
 AGAIN = 0x80  # in a request's code: its answer was lost, it may have been carried out
 MAX_REQUEST = 1024  # bytes of a frame; the longest request has 298
 MAX_ANSWER = 8192
-_HEAD = 2
+const = int  # MicroPython's compiler puts such a number in the place of its name
+_HEAD = const(2)
 SEAL = 18  # bytes a seal adds
-_PIECE = 512  # bytes per read
-_STALE_PIECES = 16  # more than any answer has
-_TIMEOUT_MS = 5000
-_LINE_TIMEOUT_MS = 2500  # on a line, which does not report that its other end is gone
-_POLLS = 100  # for an answer, before going to sleep: some 0.3 ms
+_PIECE = const(512)  # bytes per read
+_STALE_PIECES = const(16)  # more than any answer has
+_TIMEOUT_MS = const(5000)
+_LINE_TIMEOUT_MS = const(2500)  # on a line, which does not report that its other end is gone
+_POLLS = const(100)  # for an answer, before going to sleep: some 0.3 ms
 _yield = getattr(os, "sched_yield", None)  # not on MicroPython
-_ATTEMPTS = 3  # of a request: it may be the cause of the service's death
+_ATTEMPTS = const(3)  # of a request: it may be the cause of the service's death
 
 
 class _LostError(Exception):
