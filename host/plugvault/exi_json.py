@@ -14,10 +14,11 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from evcc import exi, protocols
 from evcc.exi import ExiError, grammar
+from evcc.link import v2gtp
 
 _MESSAGE = 0x4C  # event code of V2G_Message among the roots of iso2, in 7 bits
 
@@ -39,13 +40,30 @@ def detect(data: bytes) -> str:
     return likely
 
 
+def unframed(data: bytes) -> bytes:
+    """The EXI of some bytes: themselves, or the payload of their one V2GTP frame.
+
+    Raises ExiError for a broken frame, and for a frame of another protocol.
+    """
+    if data[:2] != b"\x01\xfe":
+        return data
+    if data[2:4] != v2gtp.EXI.to_bytes(2, "big"):
+        name = name_of_foreign(data) or f"payload type {data[2:4].hex()}, not 8001"
+        raise ExiError("unsupported", f"a V2GTP frame of {name}")
+    length, payload = int.from_bytes(data[4:8], "big"), data[v2gtp.HEADER_BYTES :]
+    if len(data) < v2gtp.HEADER_BYTES or len(payload) < length:
+        raise ExiError("truncated", f"a V2GTP frame of {length} bytes has {len(payload)}")
+    if payload[length : length + 2] == b"\x01\xfe":
+        raise ExiError("trailing", "several V2GTP frames: `plugvault inspect` reads them all")
+    return payload
+
+
 def name_of_foreign(data: bytes) -> str:
     """The kind of bytes that no schema decodes, in a few words; "" for an unknown one."""
     if data[:2] == b"\x01\xfe":
         name = protocols.of_payload(int.from_bytes(data[2:4], "big"))
         if name.startswith(protocols.ISO20):
             return f"a message of {name}: {protocols.LATER}"
-        return "a V2GTP frame: `plugvault inspect` reads it"
     return f"a message of {protocols.DIN}: {protocols.LATER}" if protocols.is_din(data) else ""
 
 
@@ -53,7 +71,7 @@ def detect_root(document: object) -> str:
     """The schema of a JSON document, from the name of its root."""
     if isinstance(document, dict) and len(document) == 1:
         for schema in ("iso2", "sap", "xmldsig"):
-            if _root(next(iter(document)), schema) is not None:
+            if root_index(next(iter(document)), schema) is not None:
                 return schema
     return "iso2"
 
@@ -80,7 +98,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def to_json(message: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
     """A decoded message as a JSON document."""
     return {
-        name: _convert(_OUT, value, _row(name, schema), name) for name, value in message.items()
+        name: _convert(_OUT, value, row_of_root(name, schema), name)
+        for name, value in message.items()
     }
 
 
@@ -89,7 +108,8 @@ def from_json(document: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
     if not isinstance(document, dict) or len(document) != 1:
         raise ExiError("type", "a message is an object of one root element")
     return {
-        name: _convert(_IN, value, _row(name, schema), name) for name, value in document.items()
+        name: _convert(_IN, value, row_of_root(name, schema), name)
+        for name, value in document.items()
     }
 
 
@@ -115,11 +135,11 @@ def _find(document: Any, element: str, schema: str | None) -> tuple[int | None, 
         return None, document, schema
     root = next(iter(document))
     message_schema = schema or detect_root(document)
-    root_index = _root(root, message_schema)
-    if root_index is None:
+    index_of_root = root_index(root, message_schema)
+    if index_of_root is None:
         return None, document[root] if root == element else document, schema
-    row = _row(root, message_schema)
-    elements = list(_search(element, root_index, document[root], row))
+    row = row_of_root(root, message_schema)
+    elements = list(_search(element, index_of_root, document[root], row))
     if len(elements) > 1:
         places = f"in {len(elements)} places of the message: give one alone"
         raise ExiError("value", f"{element}: {places}")
@@ -133,23 +153,35 @@ def _find(document: Any, element: str, schema: str | None) -> tuple[int | None, 
 
 # -- types ------------------------------------------------------------------------------------
 
-_Row = tuple[int, bool, int, str]  # kind, list?, place of a complex type, schema
-_NONE: _Row = (grammar.STRING, False, 0, "")
+
+class Row(NamedTuple):
+    """The type of a member. kind: of `grammar`; many: whether it is a list; place: of a complex
+    type in the tables of `schema`."""
+
+    kind: int
+    many: bool
+    place: int
+    schema: str
+
+
+_NONE = Row(grammar.STRING, False, 0, "")
 
 
 @lru_cache(256)
-def _root(name: str, schema: str) -> int | None:
+def root_index(name: str, schema: str) -> int | None:
+    """The index of a root element's name; None for no root."""
     tables = grammar.load(schema)
     return next((i for i in tables.roots() if tables.name(i) == name), None)
 
 
 @lru_cache(256)
-def _row(root: str, schema: str) -> _Row:
-    index = _root(root, schema)
+def row_of_root(root: str, schema: str) -> Row:
+    """The type of a root element."""
+    index = root_index(root, schema)
     return _NONE if index is None else _element(index, schema, None)
 
 
-def _element(index: int, schema: str, value: object) -> _Row:
+def _element(index: int, schema: str, value: object) -> Row:
     """The type of an element by its name; for a name with two types, `value` decides."""
     tables = grammar.load(schema)
     flags, place = tables.element(index)
@@ -158,22 +190,28 @@ def _element(index: int, schema: str, value: object) -> _Row:
         flags = grammar.SIMPLE if simple else grammar.ELEMENT
         place = tables.u16(place + 2 * simple)
     kind, _ = tables.type(flags, place)
-    return kind, False, place, schema
+    return Row(kind, False, place, schema)
+
+
+def members_of(row: Row) -> dict[str, tuple[int, Row]]:
+    """The members of a complex type: name to (index of the name, type); the text beside attributes
+    is "value", with an index below 0."""
+    return _members(row.place, row.schema)
 
 
 @cache
-def _members(place: int, schema: str) -> dict[str, tuple[int, _Row]]:
+def _members(place: int, schema: str) -> dict[str, tuple[int, Row]]:
     """The members of a complex type: name to (index of the name, type)."""
     tables = grammar.load(schema)
     members = {}
     for index, op, at in tables.members(place):
         kind, _ = tables.type(op, at)
         many = bool(op & grammar.LIST)
-        members["value" if index < 0 else tables.name(index)] = index, (kind, many, at, schema)
+        members["value" if index < 0 else tables.name(index)] = index, Row(kind, many, at, schema)
     return members
 
 
-def _search(name: str, index: int, value: Any, row: _Row) -> Iterator[tuple[int, Any]]:
+def _search(name: str, index: int, value: Any, row: Row) -> Iterator[tuple[int, Any]]:
     """Every element of a name in a document, with the name's index."""
     kind, _, place, schema = row
     if grammar.load(schema).name(index) == name:
@@ -192,12 +230,12 @@ def _search(name: str, index: int, value: Any, row: _Row) -> Iterator[tuple[int,
 _Leaves = dict[int, Callable[[Any, str], Any]]
 
 
-def _convert(leaves: _Leaves, value: Any, row: _Row, path: str) -> Any:
+def _convert(leaves: _Leaves, value: Any, row: Row, path: str) -> Any:
     kind, many, place, schema = row
     if many:
         if not isinstance(value, list):
             return value
-        item_row: _Row = (kind, False, place, schema)
+        item_row = Row(kind, False, place, schema)
         return [_convert(leaves, item, item_row, path) for item in value]
     if kind == grammar.COMPLEX:
         if not isinstance(value, dict):

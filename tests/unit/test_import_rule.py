@@ -41,6 +41,8 @@ BELOW = {
     "net": set(),
     "speed": set(),
     "exi_json": set(),
+    "exi_names": set(),
+    "exi_xml": {"exi_json", "exi_names"},
     "cryptoki": {"contexts"},
     "tokens": {"cryptoki", "runtimes", "file_lock", "pki"},
     "vault_service": {
@@ -61,7 +63,7 @@ BELOW = {
     "delivery": {"pools", "net"},
     "roles": {"bounded", "contexts", "contract", "pki", "net", "telematics"},
     "capture": set(),
-    "cases": set(),
+    "cases": {"pki"},
     "campaign": {"cases", "interfaces", "station", "tls"},
     "explanation": {"cases", "pki"},
     "inspection": {

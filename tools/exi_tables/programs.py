@@ -29,7 +29,7 @@ _KINDS = {
 
 class Tables:
     """The finished tables of one schema: `elements`, `attributes`, `offsets`, `code`, `names`,
-    `pairs`."""
+    `pairs`. uris: the namespace of each element and attribute, in the order of the names."""
 
     def __init__(self, schema: Schema) -> None:
         self.code = bytearray()
@@ -42,6 +42,7 @@ class Tables:
         attributes = sorted({(a.local, a.uri) for a in schema.attributes})
         self._attributes = {q: len(declared) + i for i, q in enumerate(attributes)}
         self._strings = [q[0] for q in [*self._elements, *attributes]]
+        self.uris = [q[1] for q in [*self._elements, *attributes]]
         self._enums: dict[tuple[str, ...], int] = {}
         self.attributes = len(attributes)
         self.elements = b"".join(

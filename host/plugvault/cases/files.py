@@ -30,6 +30,7 @@ from plugvault.cases.difference import difference
 from plugvault.cases.pki import CasePki, Given, NoKeyError, PkiError, point
 from plugvault.cases.scene import AFTER, EMAID, TWIN, Scene
 from plugvault.cases.seed import Seed
+from plugvault.pki import forms
 
 FORMAT, VERSION = "plugvault-cases", 1
 
@@ -41,16 +42,13 @@ class CasesError(EvccError):
 
 
 def vehicle_of(chain: bytes) -> x509.Certificate:
-    """The provisioning certificate: the first one of a chain, PEM or DER.
+    """The provisioning certificate: the first one of a chain, in any form of `forms`.
 
     Raises CasesError("vehicle").
     """
     try:
-        if b"-----BEGIN" in chain:
-            certificate = x509.load_pem_x509_certificates(chain)[0]
-        else:
-            certificate = x509.load_der_x509_certificate(chain)
-    except ValueError as error:
+        certificate = x509.load_der_x509_certificate(forms.certificates(chain)[0])
+    except (EvccError, ValueError) as error:
         raise CasesError("vehicle", f"no certificate in the vehicle's file: {error}") from error
     _provisioning(certificate)
     return certificate

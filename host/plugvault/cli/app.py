@@ -23,7 +23,7 @@ COMMANDS = {
     "demo": ("plugvault.cli.demo", "demo", "show Plug & Charge, every key in a token"),
     "doctor": ("plugvault.cli.doctor", "doctor", "check this machine, and give advice"),
     "ecosystem": ("plugvault.cli.ecosystem", "app", "examine and change an ecosystem"),
-    "exi": ("plugvault.cli.exi", "app", "convert EXI to JSON and back"),
+    "exi": ("plugvault.cli.exi", "app", "convert EXI to JSON or XML, and back"),
     "explain": (
         "plugvault.cli.explain",
         "explain",

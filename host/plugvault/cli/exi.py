@@ -1,7 +1,8 @@
-"""`plugvault exi`: EXI to JSON and back, for one message or one message per line.
+"""`plugvault exi`: EXI to JSON or XML and back, for one message or one message per line.
 
-`plugvault.exi_json` describes the JSON. A bad message gives one line on standard error and exit
-status 1; with `--lines` the answer to a bad line is `{"error": {"reason": …, "detail": …}}`.
+`plugvault.exi_json` describes the JSON, `plugvault.exi_xml` the XML. A bad message gives one line
+on standard error and exit status 1; with `--lines` the answer to a bad line is
+`{"error": {"reason": …, "detail": …}}`.
 """
 
 import base64
@@ -16,10 +17,10 @@ from typing import Annotated, Any, BinaryIO, NoReturn, TypeVar
 import typer
 
 from evcc import exi
-from plugvault import exi_json
+from plugvault import exi_json, exi_xml
 
 app = typer.Typer(
-    help="Convert EXI to JSON and back.",
+    help="Convert EXI to JSON or XML, and back.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -47,6 +48,7 @@ Which = Annotated[
 Lines = Annotated[
     bool, typer.Option("--lines", help="Read a message per line, and write an answer per line.")
 ]
+AsXml = Annotated[bool, typer.Option("--xml", help="Write XML in place of JSON.")]
 Element = Annotated[str, typer.Option("--element", help="Name of the element to be signed.")]
 Typed = Annotated[
     bool, typer.Option("--typed", help="Encode eMAID in the other form that peers sign.")
@@ -60,27 +62,36 @@ def decode(
     base64_: InBase64 = False,
     schema: Which = None,
     lines: Lines = False,
+    as_xml: AsXml = False,
 ) -> None:
-    """Convert EXI to JSON.
+    """Convert EXI, also in a V2GTP frame, to JSON or XML.
 
-    With --lines each line is a hexadecimal (or --base64) message, and its answer a line of JSON.
-    The answer to a bad message is {"error": {"reason", "detail"}}; the next lines are read.
+    With --lines each line is a hexadecimal (or --base64) message, and its answer a line of JSON
+    (or XML). The answer to a bad message is {"error": {"reason", "detail"}}; the next lines are
+    read.
     """
 
-    def convert(data: bytes) -> dict[str, Any]:
+    def convert(data: bytes) -> str:
+        data = exi_json.unframed(data)
         name = schema.value if schema else exi_json.detect(data)
         try:
-            return exi_json.to_json(exi.decode(data, name), name)
+            message = exi.decode(data, name)
         except exi.ExiError as e:
             words = (e.detail, exi_json.name_of_foreign(data))
             raise exi.ExiError(e.reason, "; ".join(filter(None, words))) from None
+        if as_xml:
+            text = exi_xml.to_xml(message, name, indent=not lines)
+            return text.replace("?>\n", "?>", 1) if lines else text
+        document = exi_json.to_json(message, name)
+        form: Any = {"separators": (",", ":")} if lines else {"indent": 1}
+        return json.dumps(document, **form)
 
     _check_form(hex_, base64_)
     read = _unbase64 if base64_ else _unhex if hex_ or lines else bytes
     if lines:
-        _answer(file, lambda line: json.dumps(convert(read(line)), separators=(",", ":")))
+        _answer(file, lambda line: convert(read(line)))
     else:
-        print(json.dumps(_single(file, lambda data: convert(read(data))), indent=1))
+        print(_single(file, lambda data: convert(read(data))))
 
 
 @app.command()
@@ -91,13 +102,16 @@ def encode(
     schema: Which = None,
     lines: Lines = False,
 ) -> None:
-    """Convert JSON, in the form that `decode` writes, to EXI.
+    """Convert JSON or XML, in the forms that `decode` writes, to EXI.
 
-    With --lines each line is a JSON document, and its answer a hexadecimal (or --base64) message.
+    With --lines each line is a document, and its answer a hexadecimal (or --base64) message.
     The answer to a bad document is {"error": {"reason", "detail"}}; the next lines are read.
     """
 
     def convert(text: bytes) -> bytes:
+        if _is_xml(text):
+            message, name = exi_xml.from_xml(text, schema and schema.value)
+            return exi.encode(message, name)
         document = exi_json.loads(text)
         name = schema.value if schema else exi_json.detect_root(document)
         return exi.encode(exi_json.from_json(document, name), name)
@@ -115,7 +129,8 @@ def fragment(
     lines: Lines = False,
     typed: Typed = False,
 ) -> None:
-    """Convert JSON of a message or an element to the EXI fragment that a signature digests.
+    """Convert JSON of a message or an element, or XML of a message, to the EXI fragment that a
+    signature digests.
 
     Signed elements: ContractSignatureCertChain,
     ContractSignatureEncryptedPrivateKey, DHpublickey, eMAID,
@@ -125,11 +140,18 @@ def fragment(
 
     def convert(text: bytes) -> bytes:
         name = schema.value if schema else None
-        document = exi_json.loads(text)
+        if _is_xml(text):
+            document: Any = exi_json.to_json(*exi_xml.from_xml(text, name))
+        else:
+            document = exi_json.loads(text)
         index, value, grammar = exi_json.fragment_arguments(document, element, name)
         return exi.fragment(index, value, grammar, typed)
 
     _write(file, convert, hex_, base64_, lines)
+
+
+def _is_xml(text: bytes) -> bool:
+    return text.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<"
 
 
 def _write(

@@ -24,6 +24,7 @@ from plugvault.inspection.messages import (
 )
 from plugvault.inspection.pool_checks import check_contract_data
 from plugvault.inspection.report import Report, Scope, UnreadableError
+from plugvault.pki import forms
 from plugvault.pki.names import serial_hex
 from plugvault.pki.schemes import EDITIONS
 from plugvault.pki.verify import verify_p256
@@ -52,9 +53,14 @@ def inspect_json(document: Any, scope: Scope) -> Report:
 
 
 def decode(text: Any, name: str) -> bytes:
-    """Bytes of a base64 member. Raises UnreadableError."""
+    """Bytes of a base64 member; of a PEM block, where a member has one. Raises UnreadableError."""
     if not isinstance(text, str):
         raise UnreadableError(f"{name} is not a string")
+    if "-----BEGIN" in text:
+        try:
+            return forms.blocks(text.encode())[0].content
+        except forms.FormError as error:
+            raise UnreadableError(f"{name}: {error.detail}") from error
     try:
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error) as error:
