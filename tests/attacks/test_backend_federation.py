@@ -29,7 +29,7 @@ from plugvault.pki.names import distinguished_name
 from plugvault.pools import pcp, peers
 from plugvault.pools.caller import PEER, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.roles import client
+from plugvault.roles import connections
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError
 from world import EMAID, PCID, Issued, World, point, root
 
@@ -407,7 +407,7 @@ def test_a_body_of_too_many_bytes_is_no_answer(monkeypatch: pytest.MonkeyPatch, 
     """However fast they come."""
     partner.answers["GET /"] = b" " * 1001
     partner.answers["GET /some"] = b" " * 1000
-    monkeypatch.setattr(client, "LIMIT", 1000)
+    monkeypatch.setattr(connections, "LIMIT", 1000)
     with serve(partner) as url, OpcpClient(url, Credentials("c", "s", url)) as link:
         assert link.request("GET", "/some").content == b" " * 1000
         with pytest.raises(OpcpError, match="without end"):

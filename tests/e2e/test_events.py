@@ -160,8 +160,8 @@ def test_client_loses_nothing_when_its_connection_breaks(backend: Backend, clien
             places.append(place)
             if len(places) == 3:
                 break
-            assert followed._socket
-            followed._socket.shutdown(2)
+            assert followed._stream
+            followed._stream.close()
             tell(backend, "oem.contract.created", MAKER)
     assert places == [str(first + number) for number in range(3)]
 
@@ -179,9 +179,9 @@ def test_client_cut_off_before_the_first_event_misses_none(backend: Backend, cli
     while not followed._since:
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    before = followed._socket
+    before = followed._stream
     assert before
-    before.shutdown(2)
+    before.close()
     place = tell(backend, "oem.contract.created", MAKER)
     thread.join(20)
     assert positions == [str(place)]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from typing import Any
 
 import pytest
 
 from plugvault.roles import cpo
-from plugvault.roles.client import AT_ONCE, Credentials, OpcpClient, OpcpError
+from plugvault.roles.client import Credentials, OpcpClient, OpcpError
+from plugvault.roles.connections import AT_ONCE
 from plugvault.roles.cpo import ChargePointOperator
 
 CALLERS = 3 * AT_ONCE
@@ -79,13 +83,18 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def test_more_callers_than_turns_get_their_own_answers_over_few_connections(server: Server):
+@pytest.fixture
+def client(server: Server) -> Iterator[OpcpClient]:
     url = f"http://127.0.0.1:{server.server_address[1]}"
+    with OpcpClient(url, Credentials("id", "secret", url)) as opened:
+        yield opened
+
+
+def test_more_callers_than_turns_get_their_own_answers_over_few_connections(
+    server: Server, client: OpcpClient
+):
     paths = [f"/{number}" for number in range(CALLERS)]
-    with (
-        OpcpClient(url, Credentials("id", "secret", url)) as client,
-        ThreadPoolExecutor(CALLERS) as threads,
-    ):
+    with ThreadPoolExecutor(CALLERS) as threads:
         client.call("GET", "/first")
         answers = list(threads.map(lambda path: client.call("GET", path), paths))
     assert [answer["path"] for answer in answers] == paths
@@ -93,34 +102,106 @@ def test_more_callers_than_turns_get_their_own_answers_over_few_connections(serv
     assert server.connections <= AT_ONCE
 
 
-def test_a_contract_is_not_fetched_for_a_vehicle_that_waits_no_longer(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(cpo, "FETCH_TIMEOUT", 0.05)
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    with OpcpClient(url, Credentials("id", "secret", url)) as client:
-        client.call("GET", "/first")
-        for _ in range(AT_ONCE):
-            client._turns.acquire()
-        with pytest.raises(OpcpError, match="other requests are not answered yet"):
-            ChargePointOperator(client).fetch_contract(b"request")
-        for _ in range(AT_ONCE):
-            client._turns.release()
-
-
-def test_a_caller_whose_turn_does_not_come_is_told(server: Server):
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    with (
-        OpcpClient(url, Credentials("id", "secret", url)) as client,
-        ThreadPoolExecutor(AT_ONCE) as threads,
-    ):
-        client.call("GET", "/first")
+@contextmanager
+def all_turns_taken(server: Server, client: OpcpClient) -> Iterator[list[Future[Any]]]:
+    """While as many requests as the client may have at once are not answered."""
+    with ThreadPoolExecutor(AT_ONCE) as threads:
         server.answers.clear()
         waiting = [threads.submit(client.call, "GET", "/slow") for _ in range(AT_ONCE)]
         while server.open < AT_ONCE:
             time.sleep(0.01)
-        with pytest.raises(OpcpError, match="32 other requests are not answered yet"):
-            client.call("GET", "/late", timeout=0.05)
-        server.answers.set()
-        assert {call.result()["path"] for call in waiting} == {"/slow"}
-        assert client.call("GET", "/late")["path"] == "/late"
+        try:
+            yield waiting
+        finally:
+            server.answers.set()
+
+
+def test_a_contract_is_not_fetched_for_a_vehicle_that_waits_no_longer(
+    server: Server, client: OpcpClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cpo, "FETCH_TIMEOUT", 0.05)
+    client.call("GET", "/first")
+    late = pytest.raises(OpcpError, match="other requests are not answered yet")
+    with all_turns_taken(server, client), late:
+        ChargePointOperator(client).fetch_contract(b"request")
+
+
+def test_a_caller_whose_turn_does_not_come_is_told(server: Server, client: OpcpClient):
+    client.call("GET", "/first")
+    late = pytest.raises(OpcpError, match="32 other requests are not answered yet")
+    with all_turns_taken(server, client) as waiting, late:
+        client.call("GET", "/late", timeout=0.05)
+    assert {call.result()["path"] for call in waiting} == {"/slow"}
+    assert client.call("GET", "/late")["path"] == "/late"
+
+
+@contextmanager
+def raw_server(*connections: Sequence[bytes]) -> Iterator[tuple[str, list[str]]]:
+    """A server of so many connections, one after the other; each sends its answers, one for a
+    request, reads one more request and closes. Gives its URL and the requests' first lines."""
+    seen: list[str] = []
+
+    def serve() -> None:
+        for answers in connections:
+            taken, _ = listener.accept()
+            with taken, taken.makefile("rb") as requests:
+                for answer in (*answers, b""):
+                    lines = list(takewhile(str.strip, map(bytes.decode, requests)))
+                    if not lines:  # the client has closed it
+                        break
+                    seen.append(lines[0].rpartition(" ")[0])
+                    taken.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", seen
+        thread.join()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def test_a_request_on_a_connection_that_just_ended_is_sent_once_more():
+    with raw_server([OK], [OK, OK]) as (url, seen), OpcpClient(url, None) as client:
+        for path in ("/first", "/second", "/third"):
+            assert client.call("GET", path) == {}
+        with pytest.raises(OpcpError, match="unreachable"):
+            client.request("POST", "/once", content=b"")
+    assert seen == ["GET /first", "GET /second", "GET /second", "GET /third", "POST /once"]
+
+
+def test_a_server_that_never_answers_is_asked_twice_and_no_more():
+    unreachable = pytest.raises(OpcpError, match="unreachable: POST /v1/ccp")
+    with raw_server([], []) as (url, seen), OpcpClient(url, None) as client, unreachable:
+        ChargePointOperator(client).fetch_contract(b"")
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("answer", [OK[:-1], OK.replace(b": 2", b": x"), b"SMTP 2.0\r\n\r\n"])
+def test_a_broken_answer_is_none(answer: bytes):
+    broken = pytest.raises(OpcpError, match=r"unreachable|answer")
+    with raw_server([answer]) as (url, _), OpcpClient(url, None) as client, broken:
+        client.call("POST", "/once", timeout=0.5)
+
+
+def test_the_rest_of_an_answer_is_not_the_next_answer():
+    """The reader of a stream leaves in the middle of it."""
+    stream = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nid: 1\n\n"
+    with raw_server([stream], [OK]) as (url, _), OpcpClient(url, None) as client:
+        with client.stream("GET", "/v1/events", 5.0) as lines:
+            assert next(iter(lines)) == "id: 1"
+        assert client.call("GET", "/next") == {}
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8080", "http://", "http://a:b"])
+def test_an_address_that_is_not_of_http_is_refused(url: str):
+    with pytest.raises(OpcpError, match="no URL of HTTP"):
+        OpcpClient(url, None)
+
+
+def test_a_path_of_the_url_comes_before_each_call():
+    with raw_server([OK]) as (url, seen), OpcpClient(f"{url}/below/", None) as client:
+        client.call("GET", "/v1/root/rootCerts")
+    assert seen[0] == "GET /below/v1/root/rootCerts"

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
 
-import httpx
-
 from evcc import exi
 from evcc.x509 import CertificateError
 from plugvault.contract.data import ContractData
@@ -328,9 +326,7 @@ class Federation:
 def _json(client: OpcpClient, method: str, path: str, **options: Any) -> Any:
     """The answer, or None for 404. Raises OpcpError for any other refusal."""
     headers = {**NO_BROADCAST, **options.pop("headers", {})}
-    answer: httpx.Response = client.request(
-        method, path, headers=headers, timeout=TIMEOUT, **options
-    )
+    answer = client.request(method, path, headers=headers, timeout=TIMEOUT, **options)
     if answer.status_code == 404:
         return None
     if not answer.is_success:

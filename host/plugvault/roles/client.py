@@ -1,27 +1,21 @@
 """An OPCP client: it gets access tokens, sends and reads JSON, and raises OpcpError."""
 
 import base64
+import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from threading import BoundedSemaphore
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import httpx
-
-from evcc.errors import EvccError
 from plugvault.contexts import Closeable
 from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import ISO2
+from plugvault.roles.connections import Answer, Connections, OpcpError, Request, Stream
 
-TIMEOUT = 10.0  # seconds for one request, and again for the body of its answer
-AT_ONCE = 32  # requests of one client; more callers wait for their turn
-LIMIT = 4_194_304  # bytes of an answer: some hundred roots have half a million
-# The turns are the limit. With one of httpx, threads that wait for a connection take most of the
-# processor, and it may close an idle connection that another thread has just taken.
-_NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+__all__ = ["Credentials", "OpcpClient", "OpcpError", "contract_data", "encode"]
+
 _EARLY = 60  # seconds before its end a token is renewed
 
 
@@ -32,19 +26,6 @@ class Credentials:
     client_id: str
     client_secret: str = field(repr=False)
     audience: str
-
-
-class OpcpError(EvccError):
-    """A call that was refused, or that had no usable answer.
-
-    `status`: the HTTP status, 0 without an answer; `detail`: the server's messages.
-    """
-
-    REASONS = ("refused", "unreachable", "answer")
-
-    def __init__(self, reason: str, detail: str = "", status: int = 0) -> None:
-        super().__init__(reason, detail)
-        self.status = status
 
 
 class OpcpClient(Closeable):
@@ -62,25 +43,20 @@ class OpcpClient(Closeable):
         self, url: str, credentials: Credentials | None, trust: ssl.SSLContext | None = None
     ) -> None:
         self._credentials = credentials
-        self._http = httpx.Client(
-            base_url=url,
-            timeout=TIMEOUT,
-            limits=_NO_LIMITS,
-            trust_env=False,
-            verify=trust or True,
-            headers={"Accept-Encoding": "identity"},
-        )
-        self._turns = BoundedSemaphore(AT_ONCE)
+        self._connections = Connections(url, trust)
         self._token = ""
         self._expires = 0.0
 
     def close(self) -> None:
-        self._http.close()
+        self._connections.close()
 
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Make a call with an access token. The answer, with any status."""
-        headers = {**options.pop("headers", {}), **self._authorization()}
-        return self._send(method, path, headers=headers, **options)
+    def request(self, method: str, path: str, **options: Any) -> Answer:
+        """Make a call with an access token. The answer, with any status.
+
+        options: `json` or `content`, the body; `headers`; `timeout`, seconds; `repeatable`, for a
+        POST that may be sent twice.
+        """
+        return self._send(self._request(method, path, **options))
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Make a call that must succeed. Its JSON, or None without a body.
@@ -94,24 +70,18 @@ class OpcpClient(Closeable):
         return _accepted(self.request(method, path, **options)).content
 
     @contextmanager
-    def stream(
-        self, method: str, path: str, silence: float, **options: Any
-    ) -> Iterator[httpx.Response]:
+    def stream(self, method: str, path: str, silence: float, **options: Any) -> Iterator[Stream]:
         """Make a call and read its answer as it comes, until `silence` seconds pass without data.
         Raises OpcpError, also while the answer is read."""
-        headers = {**options.pop("headers", {}), **self._authorization()}
-        timeout = httpx.Timeout(TIMEOUT, read=silence)
-        try:
-            with self._http.stream(
-                method, path, headers=headers, timeout=timeout, **options
-            ) as answer:
-                if not answer.is_success:
-                    answer.read()
-                if answer.status_code == 401:
-                    self._expires = 0.0  # the next call asks for a new one
-                yield _accepted(answer)
-        except httpx.HTTPError as error:
-            raise OpcpError("unreachable", f"{method} {path}: {type(error).__name__}") from error
+        request = self._request(method, path, **options)
+        with self._connections.stream(request, silence) as answer:
+            if isinstance(answer, Stream):
+                yield answer
+                return
+            if answer.status_code == 401:
+                self._expires = 0.0  # the next call asks for a new one
+            _accepted(answer)
+            raise OpcpError("answer", f"{request}: {answer.status_code} in place of a stream")
 
     def roots(self, *kinds: str) -> list[bytes]:
         """DER of the RCP's roots of these kinds ("V2G", "MO", "OEM")."""
@@ -128,57 +98,42 @@ class OpcpClient(Closeable):
                 roots.setdefault(root["rootType"], []).append(der)
         return roots
 
-    def _authorization(self) -> dict[str, str]:
-        """The header of a call."""
+    def _request(self, method: str, path: str, **options: Any) -> Request:
+        """The request with the access token."""
+        request = _request(method, path, **options)
         if self._credentials is None:
-            return {}
-        return {"Authorization": f"Bearer {self._access(self._credentials)}"}
+            return request
+        bearer = f"Bearer {self._access(self._credentials)}"
+        return replace(request, headers={**request.headers, "Authorization": bearer})
 
     def _access(self, credentials: Credentials) -> str:
         if time.monotonic() > self._expires:
-            request = {
+            body = {
                 "client_id": credentials.client_id,
                 "client_secret": credentials.client_secret,
                 "audience": credentials.audience,
                 "grant_type": "client_credentials",
             }
-            answer = _json(_accepted(self._send("POST", "/oauth/token", json=request)))
+            request = _request("POST", "/oauth/token", json=body, repeatable=True)
+            answer = _json(_accepted(self._send(request)))
             self._token = answer["access_token"]
             self._expires = time.monotonic() + answer["expires_in"] - _EARLY
         return self._token
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        timeout = options.get("timeout", TIMEOUT)
-        if not self._turns.acquire(timeout=timeout):
-            detail = f"{method} {path}: {AT_ONCE} other requests are not answered yet"
-            raise OpcpError("unreachable", detail)
-        try:
-            with self._http.stream(method, path, **options) as stream:
-                answer = _read(stream, timeout)
-        except httpx.HTTPError as error:
-            raise OpcpError("unreachable", f"{method} {path}: {type(error).__name__}") from error
-        finally:
-            self._turns.release()
+    def _send(self, request: Request) -> Answer:
+        answer = self._connections.send(request)
         if self.observe is not None:
-            self.observe(f"{method} {path}", len(answer.request.content), len(answer.content))
+            self.observe(str(request), len(request.body or b""), len(answer.content))
         return answer
 
 
-def _read(answer: httpx.Response, timeout: float) -> httpx.Response:
-    """The answer with its body. Raises OpcpError when the body is too large or takes too long.
-
-    An encoded body is refused: a small one could become large when it is decoded.
-    """
-    if "content-encoding" in answer.headers:
-        raise OpcpError("answer", "an encoded body")
-    deadline, body = time.monotonic() + timeout, bytearray()
-    for part in answer.iter_raw():
-        body += part
-        if len(body) > LIMIT or time.monotonic() > deadline:
-            raise OpcpError("answer", "a body without end")
-    return httpx.Response(
-        answer.status_code, headers=answer.headers, content=bytes(body), request=answer.request
-    )
+def _request(method: str, path: str, **options: Any) -> Request:
+    headers = {"Accept-Encoding": "identity", **options.pop("headers", {})}
+    body = options.pop("content", None)
+    if "json" in options:
+        body = json.dumps(options.pop("json"), separators=(",", ":")).encode()
+        headers["Content-Type"] = "application/json"
+    return Request(method, path, headers, body, **options)
 
 
 def encode(data: bytes) -> str:
@@ -198,7 +153,7 @@ def contract_data(data: ContractData) -> dict[str, str]:
     }
 
 
-def _accepted(answer: httpx.Response) -> httpx.Response:
+def _accepted(answer: Answer) -> Answer:
     if answer.is_success:
         return answer
     try:
@@ -206,15 +161,15 @@ def _accepted(answer: httpx.Response) -> httpx.Response:
         messages = body.get("errorMessages") or [body.get("error_description", "")]
     except (ValueError, AttributeError):
         messages = []
-    where = f"{answer.request.method} {answer.request.url.path}"
     text = " ".join(str(message) for message in messages)
-    raise OpcpError("refused", f"{answer.status_code} {where}: {text}", answer.status_code)
+    detail = f"{answer.status_code} {answer.request}: {text}"
+    raise OpcpError("refused", detail, answer.status_code)
 
 
-def _json(answer: httpx.Response) -> Any:
+def _json(answer: Answer) -> Any:
     if not answer.content:
         return None
     try:
         return answer.json()
     except ValueError as error:
-        raise OpcpError("answer", f"not JSON: {answer.request.url.path}") from error
+        raise OpcpError("answer", f"not JSON: {answer.request.path}") from error

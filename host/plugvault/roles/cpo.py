@@ -87,6 +87,7 @@ class ChargePointOperator:
             json={"certificateInstallationReq": encode(request), "xsdMsgDefNamespace": ISO2},
             headers={"alwaysReturnEXI": "true"},
             timeout=FETCH_TIMEOUT,
+            repeatable=True,
         )
         try:
             return base64.b64decode(_message(answer.json()))

@@ -7,15 +7,14 @@
 [WHATWG HTML, 9.2, as far as an ecosystem uses it.]
 """
 
-import contextlib
 import json
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from plugvault.contexts import Closeable
 from plugvault.roles.client import OpcpClient, OpcpError
+from plugvault.roles.connections import Stream
 
 SILENCE = 20.0  # seconds without data after which the stream is opened again
 _WAITS = (0.2, 1.0, 5.0)  # seconds before each further attempt; the last one for all that follow
@@ -42,7 +41,7 @@ class EventStream(Closeable):
         self._tell = connected
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
+        self._stream: Stream | None = None
         self._failures = 0
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -60,18 +59,17 @@ class EventStream(Closeable):
     def close(self) -> None:
         self._closed.set()
         with self._lock:
-            if self._socket:
-                with contextlib.suppress(OSError):  # it may have ended by itself
-                    self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads it
+            if self._stream:
+                self._stream.close()
 
     def _connected(self) -> Iterator[tuple[str, dict[str, Any]]]:
         headers = {"Last-Event-ID": self._since} if self._since else {}
-        with self._client.stream("GET", "/v1/events", SILENCE, headers=headers) as answer:
+        with self._client.stream("GET", "/v1/events", SILENCE, headers=headers) as stream:
             with self._lock:
-                self._socket = answer.extensions["network_stream"].get_extra_info("socket")
+                self._stream = stream
             self._tell(None)
             try:
-                for fields in _blocks(answer.iter_lines()):
+                for fields in _blocks(stream):
                     if self._closed.is_set():
                         return
                     self._failures = 0
@@ -80,7 +78,7 @@ class EventStream(Closeable):
                         yield self._since, _body(fields["data"])
             finally:
                 with self._lock:
-                    self._socket = None
+                    self._stream = None
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[dict[str, str]]:
