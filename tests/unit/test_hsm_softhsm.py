@@ -1,5 +1,7 @@
 """SoftHSM token stores: private to their owner, with PINs that no other user can read."""
 
+import _ssl
+import ctypes
 import fcntl
 import stat
 import subprocess
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from fixtures.tokens import CarToken
+from plugvault import openssl_errors
 from plugvault.tokens import Hsm, TokenStore, VaultError, find_module
 
 
@@ -29,6 +32,17 @@ def test_store_opened_again_has_its_tokens(car_token: CarToken) -> None:
     again = TokenStore(car_token.store.directory)
     with Hsm(again.module, again.conf) as hsm:
         assert hsm.token(car_token.label, car_token.pin).label == car_token.label
+
+
+def test_a_library_leaves_no_errors_to_ssl(car_token: CarToken) -> None:
+    """`ssl` would report them as the failure of the next connection of this thread."""
+    first_error = ctypes.CDLL(_ssl.__file__).ERR_peek_error
+    first_error.restype = ctypes.c_ulong
+    openssl_errors.clear()
+    with Hsm(car_token.module, car_token.conf) as hsm:
+        assert first_error() == 0
+        assert hsm.token(car_token.label, car_token.pin).label == car_token.label
+        assert first_error() == 0
 
 
 def test_pins_of_a_new_token_are_on_no_command_line_and_in_no_environment(

@@ -43,7 +43,8 @@ BELOW = {
     "exi_json": set(),
     "exi_names": set(),
     "exi_xml": {"exi_json", "exi_names"},
-    "cryptoki": {"contexts"},
+    "openssl_errors": set(),
+    "cryptoki": {"contexts", "openssl_errors"},
     "tokens": {"cryptoki", "runtimes", "file_lock", "pki"},
     "vault_service": {
         "cryptoki",

@@ -13,6 +13,7 @@ import pkcs11
 
 from evcc.vault import VaultError, uri
 from evcc.vault.cryptoki import tries_left
+from plugvault import openssl_errors
 from plugvault.cryptoki.attributes import MAPPER
 from plugvault.cryptoki.direct_calls import DirectCalls
 from plugvault.cryptoki.driver import Driver
@@ -47,6 +48,7 @@ class ExclusiveCall:
         self._lock.acquire()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        openssl_errors.clear()
         self._lock.release()
         if error is None:
             return
@@ -73,6 +75,8 @@ class Library:
             # A PKCS11Error itself: the file could not be loaded. A subclass: a return code.
             reason = "module-missing" if type(error) is pkcs11.PKCS11Error else "unavailable"
             raise VaultError(reason, f"{path} does not start: {error!r}") from error
+        finally:
+            openssl_errors.clear()
         self.direct_calls = DirectCalls(path)
 
     def call(self) -> ExclusiveCall:
