@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -41,29 +41,40 @@ def texts(events: Sequence[Json], name: str) -> list[str]:
     return [event["text"] for event in events if event["event"] == name]
 
 
+class Served(NamedTuple):
+    """An ecosystem's HTTPS address, and the file with its root."""
+
+    url: str
+    root: Path
+
+
 @pytest.fixture
-def sandbox(cable: Cable) -> Iterator[str]:
-    """The address of an ecosystem in open mode, at the station's end of the cable."""
+def sandbox(cable: Cable, tmp_path: Path) -> Iterator[Served]:
+    """An ecosystem in open mode, at the station's end of the cable."""
     for end, number in ((cable.car, 1), (cable.station, 2)):
         address = (f"{NETWORK}{number}/64", "dev", end.interface, "nodad")
         subprocess.run(["ip", "-n", end.name, "address", "add", *address], check=True)
     with cable.station.entered():
-        running = Running("--open", "--port", "0", "--host", f"{NETWORK}2")
+        options = ("--open", "--tls", "--data", str(tmp_path / "world"), "--port", "0")
+        running = Running(*options, "--host", f"{NETWORK}2")
     try:
         port = running.said["url"].rpartition(":")[2].rstrip("/")
-        yield f"http://[{NETWORK}2]:{port}"
+        root = tmp_path / "world" / "certificates" / "v2g-root.pem"
+        yield Served(f"https://[{NETWORK}2]:{port}", root)
     finally:
         running.end()
 
 
 def test_a_vehicle_finds_a_station_installs_its_contract_and_charges(
-    cable: Cable, sandbox: str, tmp_path: Path
+    cable: Cable, sandbox: Served, tmp_path: Path
 ) -> None:
     # 6 kB over 20 kB/s, 300 ms late: the car waits 5 s for it.
     slow = ["--large-bundle", "6000", "--bandwidth", "20000", "--delay"]
     slow.append("CertificateInstallation=0.3")
-    at_station = ["--interface", cable.station.interface, "--sandbox", sandbox, *slow]
-    in_car = ["--interface", cable.car.interface, "--sandbox", sandbox, "--keep", tmp_path / "v"]
+    slow += ["--certificate-update", "--trust", sandbox.root]
+    at_station = ["--interface", cable.station.interface, "--sandbox", sandbox.url, *slow]
+    in_car = ["--interface", cable.car.interface, "--keep", tmp_path / "v"]
+    in_car += ["--sandbox", sandbox.url, "--sandbox-trust", sandbox.root]
     capture = tmp_path / "session.pcapng"
     with StationProcess(*at_station, command=cable.station.command()) as station:
         car = cable.car.command()
@@ -78,16 +89,21 @@ def test_a_vehicle_finds_a_station_installs_its_contract_and_charges(
         assert (over["event"], over["ok"], over["authorized"]) == ("over", True, emaid)
         assert "CLIENT_RANDOM" in Path(f"{capture}.keys").read_text()
         # The same vehicle again, without a search and with another interpreter: it has its
-        # contract, and charges with it.
+        # contract, and charges with it, twice.
         at = f"[{cable.station.address}]:{station.ready['ports']['tls']}"
-        again = ["--charge", "DC", "--station", at, "--runtime", "cpython"]
+        again = ["--charge", "DC", "--station", at, "--runtime", "cpython", "--sessions", "2"]
         status, events = drive(*in_car, *again, command=car)
         assert status == 0, events
         assert events[0]["pcid"] == ready["pcid"]
         assert texts(events, "installed") == []
-        assert texts(events, "authorized") == [emaid]
-        assert texts(events, "charged") != []
-        assert station.end() == 0
+        assert texts(events, "authorized") == [emaid] * 2
+        assert len(texts(events, "charged")) == 2
+        # The pool has no update for it, and the vehicle says so.
+        status, events = drive(*in_car, "--update", "--station", at, command=car)
+        assert status == 1
+        assert texts(events, "failed") == ["response-code"]
+        assert "CertificateUpdateReq" in [event["name"] for event in station.of("message")]
+        assert station.end() == 1
 
 
 def test_a_station_of_another_pki_is_talked_to_when_its_root_is_trusted(

@@ -13,6 +13,7 @@ from itertools import zip_longest
 
 from plugvault.campaign.result import CaseResult, Result, milliseconds_by_stage
 from plugvault.campaign.verdicts import FAIL, INCONCLUSIVE, NOT_APPLICABLE, VERDICTS, WEAK
+from plugvault.campaign.vocabulary import STATION
 
 _MOST_BYTES = 96  # of a value that is shown
 
@@ -192,12 +193,14 @@ def _times(cases: list[CaseResult]) -> str:
 
 def _not_tried(result: Result) -> str:
     rows = [(case.id, case.why) for case in result.cases if case.verdict == NOT_APPLICABLE]
-    for ability, text in _UNPROVED.items():
+    at_station = {"sign": _EARLIER} if STATION in result.can else {}
+    for ability, text in {**_UNPROVED, **at_station}.items():
         if ability not in result.can:
             rows.append((f"without {ability}", text))
     return _list(rows) if rows else "<p>Nothing: every case was tried, with every proof.</p>"
 
 
+_EARLIER = "that an earlier contract goes on signing, where a refusal ends the session"
 _UNPROVED = {
     "sign": "the key of an accepted contract, and that earlier contracts go on signing",
     "state": "that nothing in the module changes with a refusal",

@@ -128,6 +128,12 @@ class Options:
     no_certificate_service: Annotated[
         bool, typer.Option("--no-certificate-service", help="Offer no contract installation.")
     ] = False
+    certificate_update: Annotated[
+        bool,
+        typer.Option(
+            "--certificate-update", help="Offer the update of a contract, too (CertificateUpdate)."
+        ),
+    ] = False
     large_bundle: Annotated[
         int,
         typer.Option(
@@ -141,7 +147,11 @@ class Options:
 
     @property
     def offer(self) -> Offer:
-        offer = Offer(self.evse, certificate_service=not self.no_certificate_service)
+        offer = Offer(
+            self.evse,
+            certificate_service=not self.no_certificate_service,
+            certificate_update=self.certificate_update,
+        )
         if not self.energy:
             return offer
         return replace(offer, energy_transfer=tuple(mode.value for mode in self.energy))

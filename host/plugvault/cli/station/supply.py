@@ -28,7 +28,7 @@ from plugvault.pki import path
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError
 from plugvault.roles.cpo import ChargePointOperator, StationEntry
 from plugvault.station.connection import FetchContract
-from plugvault.tls import Identity, Staple, openssl
+from plugvault.tls import Identity, Staple
 from plugvault.tokens import TokenKey
 from plugvault.tokens.selection import choose_roles
 
@@ -97,7 +97,6 @@ def _from_sandbox(stack: ExitStack, options: Options, url: str, folder: Path) ->
     name, secret = (os.environ.get(f"PLUGVAULT_CLIENT_{end}", "") for end in ("ID", "SECRET"))
     url = url.rstrip("/")
     credentials = Credentials(name, secret, url) if name else None
-    openssl.clear_errors()
     trust = ssl.create_default_context(cafile=str(options.trust)) if options.trust else None
     client = stack.enter_context(OpcpClient(url, credentials, trust))
     cpo = ChargePointOperator(client)

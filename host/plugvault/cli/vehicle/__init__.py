@@ -19,6 +19,7 @@ from rich.console import Console
 from evcc.errors import EvccError
 from plugvault import runtimes
 from plugvault.capture.trace import convert
+from plugvault.car import Car
 from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
 from plugvault.cli.vehicle import garage
@@ -37,7 +38,7 @@ _LONGEST = 300.0  # seconds of a session
 
 @options_from(Options)
 def vehicle(options: Options) -> None:
-    """Plug a vehicle (EVCC) into a charging station of ISO 15118-2, for one session.
+    """Plug a vehicle (EVCC) into a charging station of ISO 15118-2, for one session or several.
 
     The module finds the station by SDP, checks its TLS certificate, and goes through the session:
     it installs a contract when it has none, and authorizes with it. Every key of the vehicle is in
@@ -54,7 +55,8 @@ def vehicle(options: Options) -> None:
     {"event": "station" | "secured" | "check" | "installed" | "rejected" | "authorized" | "charged"
     | "failed" | … | "log", "text"}, and {"event": "over", "ok", "authorized", "reason", "log"}.
 
-    Exits 0 when the session was authorized and ended well, 1 when not, 2 for wrong options.
+    Exits 0 when every session was authorized and ended well, 1 when one was not, 2 for wrong
+    options. --sessions goes on after a session that was not.
     """
     options.network(None)
     console = Console(stderr=options.as_json, highlight=False)
@@ -72,7 +74,7 @@ def vehicle(options: Options) -> None:
 
 
 def _run(stack: ExitStack, options: Options, view: View, console: Console) -> bool:
-    """One session. Whether it was authorized and ended well."""
+    """The sessions. Whether each was authorized and ended well."""
     runtime = _runtime(options.runtime)
     local = wait(options.interface)
     trace = None
@@ -80,17 +82,9 @@ def _run(stack: ExitStack, options: Options, view: View, console: Console) -> bo
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-"))
         trace = Path(folder) / "trace"
         stack.callback(_capture, trace, options.pcap, local, console)
-    is_plugged, closed = False, threading.Event()
-
-    def observe(channel: str, text: str) -> None:
-        if is_plugged:
-            name, _, rest = text.partition(" ") if channel == "event" else (channel, "", text)
-            view.observe(channel, name, rest)
-            if name == "closed":
-                closed.set()
-
+    shown = _Shown(view)
     with console.status("Starting"):
-        parked = garage.park(stack, options, runtime, trace, observe)
+        parked = garage.park(stack, options, runtime, trace, shown.observe)
     view.ready(
         {
             "pcid": parked.pcid,
@@ -99,21 +93,51 @@ def _run(stack: ExitStack, options: Options, view: View, console: Console) -> bo
             "contract": parked.contract,
         }
     )
-    is_plugged = True
+    sessions = [_session(options, parked.car, view, shown) for _ in range(options.sessions)]
+    return all(sessions)
+
+
+class _Shown:
+    """The events of a session that is running, for the display; others are not shown."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._is_running, self._closed = False, threading.Event()
+
+    def observe(self, channel: str, text: str) -> None:
+        if not self._is_running:
+            return
+        name, _, rest = text.partition(" ") if channel == "event" else (channel, "", text)
+        self._view.observe(channel, name, rest)
+        if name == "closed":
+            self._closed.set()
+
+    def __enter__(self) -> None:
+        self._closed.clear()
+        self._is_running = True
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.wait(_SHOWN)  # the last event is shown a little later than the end
+        self._is_running = False
+
+
+def _session(options: Options, car: Car, view: View, shown: _Shown) -> bool:
+    """One session. Whether it was authorized and ended well."""
     wishes: dict[str, Any] = {"time_factor": options.timeouts}
     if options.charge:
         wishes["charge"] = {"mode": options.charge.value}
-    events = parked.car.find_and_charge(
-        options.install,
-        options.emaid,
-        _LONGEST * options.timeouts,
-        options.insecure_contract,
-        **wishes,
-    )
-    closed.wait(_SHOWN)  # the last event is shown a little later than the session's end
-    is_plugged = False
+    if options.update:
+        wishes["update"] = True
+    with shown:
+        events = car.find_and_charge(
+            options.install,
+            options.emaid,
+            _LONGEST * options.timeouts,
+            options.insecure_contract,
+            **wishes,
+        )
     facts = _outcome(events)
-    view.over({**facts, "log": parked.car.bench.log[-10:]})
+    view.over({**facts, "log": car.bench.log[-10:]})
     return bool(facts["ok"])
 
 

@@ -34,7 +34,6 @@ from plugvault.roles.mo import Operator
 from plugvault.roles.oem import VehicleMaker
 from plugvault.runtimes import Runtime
 from plugvault.telematics import Maker
-from plugvault.tls import openssl
 from plugvault.tokens import TokenKey, VaultError, providers
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration, choose
@@ -74,7 +73,6 @@ def world(stack: ExitStack, options: Options, folder: Path) -> World:
     if options.data is not None:
         raise GarageError("folder", "one of --sandbox and --data")
     token = Folder(folder / "maker").tokens(stack, "oem")["oem"]
-    openssl.clear_errors()
     cafile = options.sandbox_trust
     trust = ssl.create_default_context(cafile=cafile) if cafile else None
     url = options.sandbox.rstrip("/")

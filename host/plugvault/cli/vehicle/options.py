@@ -107,6 +107,21 @@ class Options:
     install: Annotated[
         bool, typer.Option("--install", help="Ask for a contract even if there is one.")
     ] = False
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Ask for an update of the contract (CertificateUpdate) where the station offers"
+            " it. A token's contract key only signs: the vehicle refuses what comes, and keeps"
+            " its contract.",
+        ),
+    ] = False
+    sessions: Annotated[
+        int,
+        typer.Option(
+            help="Go through this many sessions, one after the other.", min=1, metavar="NUMBER"
+        ),
+    ] = 1
     emaid: Annotated[
         str | None, typer.Option(help="The contract to pay with.", metavar="EMAID")
     ] = None
