@@ -1,7 +1,8 @@
-"""The link: how long a real response takes on a serial line, clean and noisy, and size it costs.
+"""The link: how long a real response takes on a serial line, clean and noisy, what such a line
+carries by its delay and its noise, and how long the computing takes.
 
 Times on the line are on a simulated clock, 115,200 bits a second each way, so they are the same on
-every machine. Noise is one byte in a hundred changed, dropped or repeated.
+every machine. A spoiled byte is changed, dropped or repeated.
 """
 
 import statistics
@@ -18,9 +19,10 @@ from evcc.link.mux import SESSION, Mux  # noqa: E402
 from noise import Line  # noqa: E402
 
 RESPONSE = 4416 + 8  # bytes, with its V2GTP header
+MESSAGE = 4000
 RUNS = 20
 
-# Both ends in one process, through a line without limits: size the computing alone takes.
+# Both ends in one process, through a line without limits: what the computing alone takes.
 BOTH_ENDS = f"""
 import time
 from noise import Line
@@ -50,6 +52,43 @@ def on_the_line(per_thousand: int) -> float:
     return statistics.median(took)
 
 
+def bytes_a_second(delay_ms: int, per_thousand: int, seconds: int) -> float:
+    """Of messages of 4,000 bytes, one after the other, on a line whose delay is known.
+
+    delay_ms: there and back. seconds: of the line's time.
+    """
+    line = Line(Mux(1), Mux(2), 5, per_thousand, delay_ms=delay_ms // 2)
+    line.ends[0].send(SESSION, b"first")
+    line.run()
+    line.got[1] = []
+    for _ in range(seconds * 1000):
+        while line.ends[0].room(SESSION) >= MESSAGE:
+            line.ends[0].send(SESSION, bytes(MESSAGE))
+        line.tick()
+    return sum(len(message) for _, message in line.got[1]) / seconds
+
+
+def throughput() -> list[dict[str, object]]:
+    """Rows: what a line of 115,200 bit/s carries, by its delay and its noise."""
+    return [
+        {
+            "name": f"long messages, {name}",
+            "value": bytes_a_second(delay_ms, per_thousand, seconds),
+            "unit": "B/s",
+            "at_least": at_least,
+        }
+        for name, delay_ms, per_thousand, seconds, at_least in (
+            ("clean", 0, 0, 20, 10_000),
+            ("0.3 s there and back", 300, 0, 20, 9_000),
+            ("1 s there and back", 1000, 0, 30, 5_000),
+            ("3 s there and back", 3000, 0, 60, 1_000),
+            ("1 byte in 100 spoiled", 0, 10, 20, 3_000),
+            ("3 bytes in 100 spoiled", 0, 30, 40, 500),
+            ("5 bytes in 100 spoiled", 0, 50, 120, 50),
+        )
+    ]
+
+
 def bench() -> list[dict[str, object]]:
     size = f"{RESPONSE:,} bytes at 115,200 bit/s"
     rows: list[dict[str, object]] = [
@@ -62,6 +101,7 @@ def bench() -> list[dict[str, object]]:
             "note": "the installation's timer",
         },
     ]
+    rows += throughput()
     for runtime in runtimes.find():
         done = subprocess.run(
             [*runtime.argv, "-c", BOTH_ENDS],

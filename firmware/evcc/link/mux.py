@@ -330,6 +330,8 @@ class Mux:
 
     def _time_out(self) -> None:
         """Have a piece sent, because no echo comes: its echo will report on all frames."""
+        if self._silent:
+            self._shrink()
         self._silent += 1
         self._piece_due = True
         for fragment in self._flight:  # else stamps would go round while the line is cut
@@ -370,8 +372,11 @@ class Mux:
         if len(fragment.payload) <= self._longest * _TOO_LONG:
             fragment.due = True
             self.resent += 1
-            self._longest = max(self._longest * 7 // 8, _SHORTEST)
             self._calm = _LONGEST
+            self._shrink()
+
+    def _shrink(self) -> None:
+        self._longest = max(self._longest * 7 // 8, _SHORTEST)
 
     def _consider_piece(self, echo: int) -> None:
         """Decide whether the first fragment, which is missing, goes on in pieces."""
