@@ -124,7 +124,7 @@ def converse(pair: TlsPair, messages: Iterable[tuple[bool, bytes]]) -> None:
 def station_chain(world: World) -> tuple[bytes, bytes]:
     """(chain, private key) of the station in `world`, PEM."""
     issued = (world.cpo, world.cpo_sub2, world.cpo_sub1)
-    pem = b"".join(each.cert.public_bytes(serialization.Encoding.PEM) for each in issued)
+    pem = b"".join(each.certificate.public_bytes(serialization.Encoding.PEM) for each in issued)
     assert world.cpo.key is not None
     key = world.cpo.key.private_bytes(
         serialization.Encoding.PEM,

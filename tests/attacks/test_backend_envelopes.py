@@ -32,8 +32,7 @@ from plugvault.pools.cleansing import cleanse
 from plugvault.pools.contracts import SignedContract
 from plugvault.pools.errors import PoolError
 from plugvault.pools.repositories import Records
-from world import _CONTRACT as CONTRACT_USAGE
-from world import DAY, EMAID, NOW, PCID, point, root
+from world import CONTRACT_USAGE, DAY, EMAID, NOW, PCID, point, root
 
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
 RIVALS = "FRXYZC00000001"

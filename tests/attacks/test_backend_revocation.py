@@ -23,7 +23,7 @@ from plugvault.pki import path, responder
 from plugvault.pki.responder import RevocationEntry
 from plugvault.pools import ccp, certificates, cps, rcp
 from plugvault.pools.errors import PoolError
-from world import CA_USAGE, EMAID, NOW, PCID, Issued, name, root, usage
+from world import CA_USAGE, EMAID, NOW, PCID, Issued, issued, root, subject_name, usage
 
 
 def forged(
@@ -39,10 +39,12 @@ def forged(
     `identifier` a CA that says to have the key of that name."""
     assert issuer.key
     key = ec.generate_private_key(ec.SECP256R1())
-    above = victim.cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    above = victim.certificate.extensions.get_extension_for_class(
+        x509.AuthorityKeyIdentifier
+    ).value
     now = datetime.fromtimestamp(NOW, UTC)
     builder = (
-        x509.CertificateBuilder(issuer.cert.subject, names, key.public_key())
+        x509.CertificateBuilder(issuer.certificate.subject, names, key.public_key())
         .serial_number(serial or x509.random_serial_number() >> 33)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=90))
@@ -62,11 +64,11 @@ def forged(
         place = x509.UniformResourceIdentifier(url)
         access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, place)
         builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
-    return Issued(builder.sign(issuer.key, SHA256()), key, issuer, NOW)
+    return issued(builder.sign(issuer.key, SHA256()), key, issuer)
 
 
 def _above(issuer: Issued) -> x509.AuthorityKeyIdentifier:
-    own = issuer.cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    own = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return x509.AuthorityKeyIdentifier(own.digest, None, None)
 
 
@@ -78,9 +80,9 @@ def test_a_contract_cannot_take_anothers_certificate_along_when_it_ends(pools: P
         certificates.record(records, victim.der)
     attack = forged(
         pools.world.mo_sub2,
-        name(EMAID, "MO", "Plug Test", "DE"),
+        subject_name(EMAID, "MO", "Plug Test", "DE"),
         victim,
-        serial=victim.cert.serial_number,
+        serial=victim.certificate.serial_number,
     )
     assert path.identity(path.read(attack.der)) == path.identity(path.read(victim.der))
     data = replace(pools.data(), certificate=attack.der)
@@ -105,8 +107,10 @@ def test_a_ca_cannot_revoke_certificates_of_another(pools: Pools, place: Listene
     hostile = root("Hostile Root", dc="OEM")
     with pools.store.write() as records:
         rcp.put(records, hostile.der, "OEM", NOW)
-    above = victim.cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-    names = name("Sub CA", "OEM", "H", "DE")
+    above = victim.certificate.extensions.get_extension_for_class(
+        x509.AuthorityKeyIdentifier
+    ).value
+    names = subject_name("Sub CA", "OEM", "H", "DE")
     sub = (
         forged(hostile, names, victim, identifier=above.key_identifier)
         if ca.startswith("the victim")
@@ -114,9 +118,9 @@ def test_a_ca_cannot_revoke_certificates_of_another(pools: Pools, place: Listene
     )
     leaf = forged(
         sub,
-        name("XXXP0000000000001", "OEM", "H", "DE"),
+        subject_name("XXXP0000000000001", "OEM", "H", "DE"),
         victim,
-        serial=victim.cert.serial_number,
+        serial=victim.certificate.serial_number,
         url=place.url,
     )
     requested_serials: list[int] = []
@@ -139,7 +143,7 @@ def test_the_address_in_a_forged_certificate_is_not_called(pools: Pools, place: 
     forged_ca = replace_key(pools.world.oem_sub2)
     leaf = forged(
         forged_ca,
-        name(PCID, "OEM", "H", "DE"),
+        subject_name(PCID, "OEM", "H", "DE"),
         pools.provisioning(),
         url=place.url,
     )
@@ -150,4 +154,4 @@ def test_the_address_in_a_forged_certificate_is_not_called(pools: Pools, place: 
 
 def replace_key(issuer: Issued) -> Issued:
     """What is of the same name and has another key."""
-    return Issued(issuer.cert, ec.generate_private_key(ec.SECP256R1()), issuer.issuer, NOW)
+    return issued(issuer.certificate, ec.generate_private_key(ec.SECP256R1()), issuer.issuer)

@@ -159,7 +159,7 @@ def test_an_operator_is_terminated_by_a_job(ecosystem: Tell):
 def test_a_root_is_added_from_a_file_and_removed(ecosystem: Tell, tmp_path: Path):
     new = new_root("Another Root")
     file = tmp_path / "root.pem"
-    file.write_bytes(new.cert.public_bytes(Encoding.PEM))
+    file.write_bytes(new.certificate.public_bytes(Encoding.PEM))
     added = ecosystem("roots", "add", str(file), "--kind", "v2g")
     row = ecosystem("roots", "show", added["root_id"])
     assert (row["kind"], row["fingerprint"]) == ("V2G", path.fingerprint(new.der))

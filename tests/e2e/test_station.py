@@ -48,7 +48,7 @@ def test_a_contract_is_installed_and_pays_then_pays_again(world: World, vehicle:
         "DE*PVT*E0001",
         NOW,
     )
-    assert first_record.contract_serial == world.contract.cert.serial_number
+    assert first_record.contract_serial == world.contract.certificate.serial_number
     assert first_record.session_id != second_record.session_id
 
 

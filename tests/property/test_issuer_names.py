@@ -216,7 +216,7 @@ def test_a_name_as_openssl_prints_it_is_that_of_its_root(tmp_path: Path, option:
         pytest.skip("no openssl on this machine")
     issued = root("V2G Root/2", organisation="Söhne, Inc.")
     file = tmp_path / "root.pem"
-    file.write_bytes(issued.cert.public_bytes(Encoding.PEM))
+    file.write_bytes(issued.certificate.public_bytes(Encoding.PEM))
     command = [openssl, "x509", "-noout", "-issuer", "-in", str(file)]
     command += ["-nameopt", option] if option else []
     printed = subprocess.run(command, capture_output=True, check=True).stdout

@@ -20,7 +20,7 @@ from evcc import chain
 from evcc.x509 import Certificate, CertificateError
 from plugvault.pki import path
 from plugvault.pki.verify import verify_p256
-from world import DAY, EMAID, NOW, name
+from world import DAY, EMAID, NOW, subject_name
 
 DER = Encoding.DER
 VECTORS = Path(__file__).parents[1] / "vectors/certificates.json"
@@ -97,9 +97,9 @@ def without_key_identifiers(
 
 def test_two_roots_of_one_name_without_key_identifiers_each_have_their_leaf() -> None:
     root_keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    root_name = name("Root", "MO", "Example", "DE")
+    root_name = subject_name("Root", "MO", "Example", "DE")
     roots = [without_key_identifiers(root_name, key, root_name, key) for key in root_keys]
-    leaf_name, leaf_key = name(EMAID, "MO", "Example", None), root_keys[0]
+    leaf_name, leaf_key = subject_name(EMAID, "MO", "Example", None), root_keys[0]
     for root, root_key in zip(roots, root_keys, strict=True):
         leaf = without_key_identifiers(leaf_name, leaf_key, root_name, root_key)
         assert validated(leaf, [], roots, chain.CONTRACT, NOW) == root

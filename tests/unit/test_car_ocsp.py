@@ -58,7 +58,7 @@ def test_an_answer_about_another_certificate_is_refused(world: World) -> None:
     other = world.cpo_sub2.issue("DE*PVT*E0002", dc="CPO")
     refused("certificate", answer(other, NOW), world.cpo)
     sister = root("V2G Root", NOW).sub("CPO Sub2")  # the same name, another key
-    twin = sister.issue("DE*PVT*E0001", dc="CPO", serial=world.cpo.cert.serial_number)
+    twin = sister.issue("DE*PVT*E0001", dc="CPO", serial=world.cpo.certificate.serial_number)
     refused("certificate", answer(twin, NOW), world.cpo)
 
 

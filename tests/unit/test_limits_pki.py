@@ -25,8 +25,7 @@ from plugvault.pki import ocsp, path, responder
 from plugvault.pki.issue import BACKDATE, IssueError, der, issue, subordinate
 from plugvault.pki.responder import NONCE
 from plugvault.pki.schemes import SCHEMES
-from world import _CONTRACT as CONTRACT_USAGE
-from world import DAY, EMAID, NOW, World, root
+from world import CONTRACT_USAGE, DAY, EMAID, NOW, World, root
 
 WORLD = World()
 SOON = NOW + 100

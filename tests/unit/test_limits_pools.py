@@ -36,8 +36,7 @@ from plugvault.pools import (
 from plugvault.pools.caller import ADMIN, Caller, read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
 from plugvault.store import SqlStore
-from world import _CONTRACT as CONTRACT_USAGE
-from world import DAY, EMAID, NOW, PCID, root
+from world import CONTRACT_USAGE, DAY, EMAID, NOW, PCID, root
 
 ANYBODY = Caller("anybody", frozenset({ADMIN}), client_id="anybody")
 REFUSALS = (EvccError, ValidationError)

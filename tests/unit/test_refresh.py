@@ -18,7 +18,7 @@ from plugvault.pki import path, responder
 from plugvault.pki.responder import CertificateStatus, RevocationEntry
 from plugvault.pools import certificates
 from plugvault.pools.errors import PoolError
-from world import NOW, PCID, Issued, root
+from world import NOW, PCID, Issued, issued, root
 
 
 class Foreign:
@@ -50,7 +50,7 @@ class Foreign:
         self.place.answers = answer
 
     def revoked(self, reason: str = "keyCompromise") -> RevocationEntry:
-        return RevocationEntry(self.leaf.cert.serial_number, int(NOW) - 60, reason)
+        return RevocationEntry(self.leaf.certificate.serial_number, int(NOW) - 60, reason)
 
     def status(self):
         with self.pools.store.read() as records:
@@ -151,7 +151,7 @@ def test_a_path_without_a_valid_signature_causes_no_call(pools: Pools):
     """A foreign CA with the name and key identifier of a real one, but its own key."""
     real = pools.world.oem_sub2
     with Listener() as place:
-        fake = Issued(real.cert, WORLD.cps.key, real.issuer, NOW)
+        fake = issued(real.certificate, WORLD.cps.key, real.issuer)
         attacker = Foreign(pools, place, fake)
         attacker.says(attacker.revoked())
         attacker.refresh([attacker.leaf.der, *real.chain])

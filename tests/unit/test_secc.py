@@ -135,7 +135,7 @@ def test_a_contract_is_authorized_and_billed_by_its_emaid(vehicle: Vehicle) -> N
     body = vehicle.to_authorization().authorize()
     assert body == {"ResponseCode": "OK", "EVSEProcessing": "Finished"}
     (record,) = vehicle.of(Authorized)
-    serial = vehicle.world.contract.cert.serial_number
+    serial = vehicle.world.contract.certificate.serial_number
     assert record == Authorized(EMAID, SESSION, "DE*PVT*E0001", NOW, serial)
     assert vehicle.say("SessionStopReq", messages.session_stop_req()) == {"ResponseCode": "OK"}
     assert vehicle.of(Closed) == [Closed("")]

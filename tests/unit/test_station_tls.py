@@ -372,7 +372,7 @@ def responder(world: World, clock: Clock, seconds: float = 1000) -> Any:
                 None,
                 None,
             )
-            .responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.cert)
+            .responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate)
             .sign(key_of(issuer), hashes.SHA256())
             .public_bytes(Encoding.DER)
         )

@@ -148,7 +148,7 @@ class Issued:
         if key is None and public_key is None:
             key = pki.next_key()
         certificate = _certificate(
-            subject=_name(common_name, dc, organisation or pki.organisation, country),
+            subject=subject_name(common_name, dc, organisation or pki.organisation, country),
             public_key=key.public_key() if key else public_key,  # type: ignore[arg-type]
             issuer=self.certificate.subject,
             issuer_key=self.private_key,
@@ -211,7 +211,7 @@ class Pki:
     ) -> Issued:
         """A self-signed root. Arguments: see `Issued.issue`."""
         key = key or self.next_key()
-        subject = _name(common_name, dc, organisation or self.organisation, "DE")
+        subject = subject_name(common_name, dc, organisation or self.organisation, "DE")
         certificate = _certificate(
             subject=subject,
             public_key=key.public_key(),
@@ -316,7 +316,10 @@ def _made(make: Callable[[], Issued], otherwise: Issued) -> Issued:
         return otherwise
 
 
-def _name(common_name: str, dc: str | None, organisation: str, country: str | None) -> x509.Name:
+def subject_name(
+    common_name: str, dc: str | None, organisation: str, country: str | None
+) -> x509.Name:
+    """C, O, CN, DC in this order, without those that are None."""
     parts = [
         (NameOID.COUNTRY_NAME, country),
         (NameOID.ORGANIZATION_NAME, organisation),
