@@ -1,6 +1,6 @@
 """Our module as a campaign's module under test, on one interpreter: `plugvault.campaign` says how.
 
-    INTERPRETER campaign_run.py PIN_FILE STORE pkcs11 MODULE LABEL
+    INTERPRETER campaign_run.py PIN_FILE STORE pkcs11 MODULE LABEL OPTIONS
     INTERPRETER campaign_run.py PIN_FILE STORE service SOCKET
 
 It speaks JSON lines on standard input and output.
@@ -92,7 +92,8 @@ def open_vault(pin_file, kind, *where):
     if kind == "pkcs11":
         from evcc.vault import pin, pkcs11
 
-        return pkcs11.open(*where, pin.of_file(pin_file))
+        module, label, options = where
+        return pkcs11.open(module, label, pin.of_file(pin_file), options)
     from evcc.ports import unix
     from evcc.vault import service
 

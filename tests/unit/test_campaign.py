@@ -14,12 +14,10 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from jsonschema_rs import validator_for
 
 import wrong_modules
-from plugvault import runtimes
 from plugvault.campaign import cases as campaign_cases
 from plugvault.campaign.adapters import Module, open_module
 from plugvault.campaign.cases import CampaignError
@@ -28,7 +26,6 @@ from plugvault.campaign.junit import to_junit
 from plugvault.campaign.known import Known
 from plugvault.campaign.result import Result, differences, to_json
 from plugvault.campaign.run import run
-from plugvault.campaign.verdicts import NOT_APPLICABLE, PASSED
 from plugvault.cases import catalogue, files
 from plugvault.cases.pki import CasePki
 from plugvault.cases.seed import Seed
@@ -36,60 +33,6 @@ from plugvault.cli.app import main
 
 NOW = 1_790_000_000
 BOTH = Path(__file__).parents[1] / "both"
-
-
-def vehicle_certificate(provisioning: bytes) -> x509.Certificate:
-    """A provisioning certificate for a key, 65 bytes."""
-    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), provisioning)
-    pki = CasePki(Seed(9), NOW)
-    return pki.oem_sub2.issue("PVTP0000000000001", dc="OEM", public_key=public).certificate
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("debian", "pkcs11"), ("cpython", "service"), ("wheel", "service")]
-)
-def test_our_module_passes_the_campaign(
-    name: str,
-    kind: str,
-    car_token: Any,
-    some: Callable[[Any, int], list[Any]],
-    record_property: Callable[[str, object], None],
-) -> None:
-    """On every interpreter, with a real token, in its own process."""
-    runtime = runtimes.get(name)
-    if runtime is None:
-        pytest.skip(f"no interpreter {name!r} here; make says why")
-    vault = car_token.open()
-    certificate = vehicle_certificate(vault.generate_provisioning_key())
-    vault.close()
-    folder = car_token.folder / "cases"
-    chosen = catalogue.CASES
-    if kind == "service":  # it locks itself after five keys that are not their certificates'
-        chosen = tuple(some([case for case in chosen if case.stage != "key"], 40))
-    files.make(folder, certificate, chosen, 1, NOW)
-    pin = car_token.folder / "pin"
-    pin.touch(mode=0o600)
-    pin.write_text(car_token.pin)
-    command = [*runtime.argv, *runtime.heap("4M"), BOTH / "campaign_run.py", pin]
-    command += [car_token.folder / "store", kind]
-    environment = {**runtime.env(BOTH), **car_token.store.env()}
-    words = ["env", *(f"{key}={value}" for key, value in environment.items()), *map(str, command)]
-    if kind == "pkcs11":
-        result = campaign_of(folder, [*words, str(car_token.module), car_token.label])
-    else:
-        with car_token.service() as service:
-            result = campaign_of(folder, [*words, str(service.socket_path)])
-    assert [(case.id, case.verdict, case.why) for case in result.deviations] == []
-    others = [case for case in result.cases if case.verdict != PASSED]
-    timed = {case.id for case in others if case.verdict == NOT_APPLICABLE}
-    assert timed <= {case.id for case in catalogue.select("TI-*")}
-    assert [(case.id, case.why) for case in others if case.id not in timed] == []
-    record_property("cases", len(result.cases))
-
-
-def campaign_of(folder: Path, command: list[str]) -> Result:
-    adapter = f"lines:{shlex.join(command)}"
-    return run(campaign_cases.read(folder), lambda: open_module(adapter, 20))
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,9 @@
-"""The test cases for a vehicle: complete, the same again from a seed, and passed by our module."""
+"""The test cases for a vehicle: complete, the same again from a seed, and written as files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,36 +12,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from bundles import opened
 from evcc import exi
-from evcc.contracts import Contracts
-from evcc.iso15118_2.installation import InstallationRequest, RejectedError, install
-from evcc.ports.files import Files
-from evcc.trust import Trust
-from evcc.vault import PROVISIONING
 from plugvault.cases import catalogue, files
 from plugvault.cases.case import ACCEPT, EITHER, REFUSE, STAGES, Case
 from plugvault.cases.difference import difference
 from plugvault.cases.pki import CasePki, point
-from plugvault.cases.scene import EMAID, Scene, body_of
+from plugvault.cases.scene import Scene, body_of
 from plugvault.cases.seed import Seed
 from plugvault.cli.app import main
 
 NOW = 1_790_000_000
 VEHICLE = ec.derive_private_key(0x1234567, ec.SECP256R1())
-STAGE_OF = {  # the reasons of our module
-    "message": "decode",
-    "response-code": "response-code",
-    "unsolicited": "session",
-    "session": "session",
-    "cps-path": "cps-path",
-    "signature": "signature",
-    "contract-path": "contract-path",
-    "emaid": "emaid",
-    "not-admitted": "admitted",
-    "dh-point": "key-transport",
-    "wrapped-length": "key-transport",
-    "envelope": "key-transport",
-    "vault": "key",
-}
 
 
 def scene(pki: CasePki, case: Case, vehicle: bytes) -> Scene:
@@ -93,63 +71,6 @@ def test_an_accepted_envelope_opens_with_another_implementation(pki: CasePki) ->
         key = ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1())
         leaf = x509.load_der_x509_certificate(body["ContractSignatureCertChain"]["Certificate"])
         assert key.public_key() == leaf.public_key(), case.id
-
-
-class Module:
-    """Our module with a real token, reset before each case."""
-
-    def __init__(self, token: Any, folder: Path, pki: CasePki) -> None:
-        self._vault, self._folder, self._pki = token.open(), folder, pki
-        self.vehicle = self._vault.generate_provisioning_key()
-        self._number = 0
-
-    def reset(self) -> None:
-        for key, _ in list(self._vault.keys()):
-            if key != PROVISIONING:
-                self._vault.delete(key)
-        self._number += 1
-        stores = Files(str(self._folder / f"store{self._number}"))
-        self._trust = Trust(stores, self._vault.verify)
-        self._trust.install("EU", self._pki.anchors, NOW)
-        self._contracts = Contracts(stores)
-
-    def install(self, message: bytes, session: bytes | None, emaid: str | None) -> str:
-        """ "" after an installation, else the stage that refused."""
-        request = None if session is None else InstallationRequest(session, emaid)
-        try:
-            install(message, request, self._trust, self._contracts, self._vault, NOW)
-        except RejectedError as error:
-            return STAGE_OF[error.reason]
-        return ""
-
-    def close(self) -> None:
-        self._vault.close()
-
-
-@pytest.fixture
-def module(car_token: Any, tmp_path: Path, pki: CasePki) -> Iterator[Module]:
-    opened_module = Module(car_token, tmp_path, pki)
-    yield opened_module
-    opened_module.close()
-
-
-@pytest.mark.parametrize("group", [group for group in catalogue.GROUPS if group != "TI"])
-def test_our_module_passes_every_case(
-    group: str, module: Module, pki: CasePki, record_property: Callable[[str, object], None]
-) -> None:
-    cases = catalogue.select(f"{group}-*")
-    for case in cases:
-        case_scene = scene(pki, case, module.vehicle)
-        built = case.build(case_scene)
-        emaid = EMAID if case.announced else None
-        module.reset()
-        for message in built.before:
-            assert module.install(message, case_scene.session, emaid) == "", case.id
-        session = case_scene.session if case.asked else None
-        stage = module.install(built.message, session, emaid)
-        if case.must != EITHER:
-            assert stage == case.stage, f"{case.id}: {case.title}"
-    record_property("cases", len(cases))
 
 
 @pytest.fixture

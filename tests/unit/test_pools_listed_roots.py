@@ -124,7 +124,7 @@ def test_a_name_of_the_standard_is_not_told(filled: Pools, caplog: pytest.LogCap
 
 
 def test_an_ambiguous_name_installs_nothing_and_the_cause_is_told(filled: Pools):
-    serial = filled.world.v2g_root.cert.serial_number
+    serial = filled.world.v2g_root.certificate.serial_number
     added(filled, "V2G Root", "Other", serial)
     with pytest.raises(WithheldError) as caught:
         filled.install(renamed(filled, "CN=V2G Root"))

@@ -78,7 +78,7 @@ def test_a_certificate_without_a_responder_is_not_asked_about(place: Place):
 
 def about_another(request: bytes) -> bytes:
     request_ = ocsp.OCSPRequestBuilder().add_certificate(
-        WORLD.mo_sub2.certificate, WORLD.mo_root.cert, hashes.SHA1()
+        WORLD.mo_sub2.certificate, WORLD.mo_root.certificate, hashes.SHA1()
     )
     return says("good")(request_.build().public_bytes(Encoding.DER))
 

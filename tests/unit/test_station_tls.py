@@ -308,7 +308,7 @@ def test_a_vehicle_gets_the_path_under_the_root_that_it_names(
 def test_a_root_may_be_named_by_its_key_or_its_name(two_roots: tuple[World, StationTls]) -> None:
     other, tls = two_roots
     root = other.v2g_root
-    subject = root.cert.subject.public_bytes()
+    subject = root.certificate.subject.public_bytes()
     by_key = b"\x01" + hashlib.sha1(root.point).digest()
     for entry in (by_key, b"\x00" + by_key):
         content = len(entry).to_bytes(2, "big") + entry

@@ -35,13 +35,13 @@ def bare(world: World, vehicle: x509.Certificate, signer: ec.EllipticCurvePrivat
     """Every primitive once, on prepared inputs."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = x509.CertificateBuilder(
-        world.mo_sub2.cert.subject,
-        world.contract.cert.subject,
+        world.mo_sub2.certificate.subject,
+        world.contract.certificate.subject,
         key.public_key(),
         x509.random_serial_number(),
         datetime.fromtimestamp(NOW, UTC),
         datetime.fromtimestamp(NOW, UTC) + timedelta(days=700),
-        list(world.contract.cert.extensions),
+        list(world.contract.certificate.extensions),
     )
     builder.sign(world.mo_sub2.key, SHA256()).public_bytes(Encoding.DER)
     ephemeral = ec.generate_private_key(ec.SECP256R1())
@@ -68,8 +68,8 @@ def timed(work: Callable[[], object]) -> float:
 def bench() -> list[dict[str, object]]:
     world = World()
     vehicle = world.provisioning(world.cpo.point)  # any point will do: the key is never opened
-    issuers = (world.mo_sub1.cert, world.mo_root.cert)
-    operator = Authority(world.mo_sub2.cert, world.mo_sub2.key, issuers)
+    issuers = (world.mo_sub1.certificate, world.mo_root.certificate)
+    operator = Authority(world.mo_sub2.certificate, world.mo_sub2.key, issuers)
     sign = raw_signer(world.cps.key)
 
     def ours() -> None:
@@ -82,7 +82,7 @@ def bench() -> list[dict[str, object]]:
 
     bare_times, our_times, exi_times = [], [], []
     for _ in range(ROUNDS):
-        bare_times.append(timed(lambda: bare(world, vehicle.cert, world.cps.key)))
+        bare_times.append(timed(lambda: bare(world, vehicle.certificate, world.cps.key)))
         our_times.append(timed(ours))
         exi_times.append(timed(with_exi))
     ratio = median(bare_times) / median(our_times)

@@ -25,6 +25,7 @@ SEED = 15_118
 AT = 1_767_225_600  # 2026-01-01
 PCID = "PVTP0000000000001"
 _CASES = [case for case in catalogue.CASES if case.timing is None]  # times are a station's
+CASES = [case for case in catalogue.CASES if case.timing is None]  # a file has no time
 RESULTS = {ACCEPT: "valid", REFUSE: "invalid", EITHER: "acceptable"}
 HEADER = (
     "A vehicle with this key, these roots and this time gets each message as an answer.",
