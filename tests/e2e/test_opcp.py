@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from evcc import csr, exi
 from evcc.check_digit import emaid_check_digit
 from fixtures.backend import ISO2, SESSION, Backend, Json, Vehicle, b64, certificates, refused
+from plugvault.opcp import health
 from plugvault.pki.keys import raw_signer
 from plugvault.pools.caller import CPS, MO_EXTERNAL_PKI, OEM, Caller
 from world import point
@@ -636,6 +637,37 @@ def test_an_announced_oversized_body_is_refused_before_it_is_sent(backend: Backe
 )
 def test_every_refusal_has_the_one_shape(backend: Backend, method: str, path: str, status: int):
     refused(backend.ask("OEM", method, path), status, ".")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "methods"),
+    [
+        ("PATCH", "/v1/oem/provCerts/PVTP9999999999999", "DELETE, GET, HEAD"),
+        ("PATCH", "/v1/ccp/signedContractData", "POST, PUT"),
+        ("PUT", "/v1/ccp/signedContractData/DEPVAC00000001", "DELETE, GET"),
+        ("DELETE", "/oauth/token", "POST"),
+        ("POST", "/v1/root/rootCerts", "GET, PUT"),
+        ("PATCH", "/v1/webhook/endpoints/x", "DELETE, GET, PUT"),
+        ("PUT", "/healthz", "GET, HEAD"),
+    ],
+)
+def test_allow_names_every_method_of_the_path(
+    backend: Backend, method: str, path: str, methods: str
+):
+    answer = backend.ask("OEM", method, path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+
+
+def test_health_is_told_without_a_token(backend: Backend, monkeypatch: pytest.MonkeyPatch):
+    answer = backend.ask(None, "GET", "/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert backend.ask(None, "HEAD", "/healthz").content == b""
+
+    def broken(_: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(health, "_ask", broken)
+    refused(backend.ask(None, "GET", "/healthz"), 503, "database does not answer")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"', b"\xff"])

@@ -110,6 +110,11 @@ def test_enrolment_answers_under_every_path_of_live_clients(office: Office, call
         assert len(certs(answer)) == 1
 
 
+def test_a_station_of_edition_2_may_have_a_seccid(office: Office):
+    answer = office.ask("CPO", "POST", "/cpo/simpleenroll/ISO15118-2", content=request(SECCID))
+    assert common_name(certs(answer)[0]) == SECCID
+
+
 @pytest.mark.parametrize("spelling", ["2020", "2022"])
 def test_the_namespace_may_name_the_edition(office: Office, spelling: str):
     query = {"xsdMsgDefNamespace": f"urn:iso:15118:20:{spelling}:MsgDef"}
@@ -149,7 +154,8 @@ def test_each_ca_is_for_its_role_alone(office: Office, kind: str, curve: str):
         ("cpo", "2", "DE*XXX*E000001", 403, "operator"),
         ("cpo", "2", "DE*PVC*X000001", 400, "EVSEID : must match"),
         ("cpo", "2", "DE*PVC*E", 400, "EVSEID : must match"),
-        ("cpo", "2", SECCID, 400, "EVSEID : must match"),
+        ("cpo", "2", SECCID.replace("PVC", "XXX"), 403, "operator"),
+        ("cpo", "2", SECCID + "!", 400, "EVSEID : must match"),
         ("cpo", "20", EVSEID, 400, "SECCID : must match"),
         ("cpo", "20", SECCID.replace("PVC", "XXX"), 403, "operator"),
         ("mo", "2", "DEXXX0000000012", 403, "provider"),

@@ -11,6 +11,7 @@ from plugvault.opcp import (
     deadletter,
     errors,
     est,
+    health,
     oauth,
     ocsp,
     pcp,
@@ -74,6 +75,7 @@ _ROUTERS = tuple(
         deadletter,
         stream,
         welcome,
+        health,
     )
 )
 
@@ -93,6 +95,7 @@ def create_app(services: Services) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
+    app.state.routes = [route for router in _ROUTERS for route in router.routes]
     errors.install(app)
     for router in _ROUTERS:
         app.include_router(router)

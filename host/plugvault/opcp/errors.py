@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from evcc.vault import VaultError
 from plugvault.opcp.fields import Wire
@@ -83,8 +84,11 @@ def install(app: FastAPI) -> None:
         return answer(400, [sentence(invalid) for invalid in error.errors()])
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        return answer(error.status_code, [str(error.detail)], dict(error.headers or {}))
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(request))
+        return answer(error.status_code, [str(error.detail)], headers)
 
     @app.exception_handler(VaultError)
     async def _vault(_: Request, error: VaultError) -> JSONResponse:
@@ -93,6 +97,15 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unexpected(_: Request, error: Exception) -> JSONResponse:
         return answer(500, ["Internal error."], cause=error)
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method of the request's path [RFC 9110, 15.5.6]: each route knows its own alone."""
+    methods = set[str]()
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] != Match.NONE:
+            methods |= route.methods
+    return sorted(methods)
 
 
 def sentence(error: dict[str, Any]) -> str:

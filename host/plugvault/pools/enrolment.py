@@ -44,7 +44,9 @@ def _operator(text: str, *forms: re.Pattern[str]) -> str:
 
 
 def _station(name: str, edition: str) -> dict[str, str]:
-    return {"operator": _operator(name, EVSEID if edition == EDITION2 else SECCID)}
+    # OPCP's table has EVSEIDs for ISO 15118-2; its text and live stations have SECCIDs too.
+    forms = (EVSEID, SECCID) if edition == EDITION2 else (SECCID,)
+    return {"operator": _operator(name, *forms)}
 
 
 def _vehicle(name: str, edition: str) -> dict[str, str]:
