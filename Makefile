@@ -9,8 +9,9 @@ setup: ## install the missing parts, then report the state of this machine
 	@tools/setup/all --again
 	@.venv/bin/plugvault doctor
 
-peers: ## the stacks of other makers that tests/peers talks to; the tests fetch them on first use
+peers: ## the stacks of other makers that tests/peers talks to, and other programs of tests
 	@tools/setup/tshark || true
+	@tools/setup/examples || true
 	@tools/setup/peers --again
 
 ready: # install the missing parts, without a retry of those that failed before

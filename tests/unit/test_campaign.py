@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from jsonschema_rs import validator_for
 
 import wrong_modules
@@ -82,11 +83,14 @@ def test_the_forms_of_a_result_say_the_same(made: Callable[[str], Path], tmp_pat
     document = json.loads(json.dumps(to_json(result)))
     assert {case["id"] for case in document["cases"] if case["deviation"]} == failed
     suites = ET.fromstring(to_junit(result))
+    assert [suite.get("name", "")[:3] for suite in suites] == ["EM:"]
+    requirements = {case.facts["requirement"] for case in result.cases}
+    assert {test.get("classname") for test in suites.iter("testcase")} == requirements
     assert {test.get("name", "")[:6] for test in suites.iter("testcase") if len(test)} == failed
     assert document["oracle"]["sentence"] == result.oracle.sentence
     page = to_html(result)
     for case in result.deviations:
-        assert f"<h3>{case.id} " in page
+        assert f'id="{case.id}"' in page
     assert "<mark>" in page
     assert "<script" not in page
     assert result.sentence in page
@@ -106,6 +110,46 @@ def test_a_report_escapes_all_that_a_module_says(
     result = run(campaign_cases.read(made("EN-001")), lambda: in_process(hostile))
     assert "<script" not in to_html(result)
     ET.fromstring(to_junit(result))
+
+
+def test_an_inconclusive_case_is_an_error_in_junit(made: Callable[[str], Path]) -> None:
+    def refuses(request: dict[str, Any]) -> dict[str, Any]:
+        return {"v": 1} if request["op"] == "hello" else {"verdict": "refused"}
+
+    result = run(campaign_cases.read(made("EN-00[12]")), lambda: in_process(refuses))
+    (suite,) = ET.fromstring(to_junit(result))
+    counts = [suite.get(name) for name in ("tests", "errors", "failures", "skipped")]
+    assert counts == ["2", "2", "0", "0"]
+    assert [[member.tag for member in test] for test in suite] == [["error"], ["error"]]
+    assert "takes no good message" in result.sentence
+
+
+def test_a_failure_is_explained_with_the_key_of_a_test_vehicle(
+    made: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, report, key = made("KT-041"), tmp_path / "report.html", tmp_path / "vehicle.key"
+    private = ec.derive_private_key(wrong_modules.PROVISIONING_SCALAR, ec.SECP256R1())
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    places = ("--html", report, "--json", tmp_path / "new.json")
+    takes_all = ("--module", "exec:/bin/true {message}", "--timeout", "9")
+    assert command("campaign", folder, *takes_all, "--test-key", key, *places) == 1
+    page = report.read_text()
+    assert "d is not below n" in page
+    assert f"campaign {folder} --module &#x27;exec:/bin/true {{message}}&#x27;" in page
+    assert "--timeout 9 --only KT-041</pre>" in page
+    (case,) = json.loads((tmp_path / "new.json").read_text())["cases"]
+    secret = [step for step in case["explanation"] if step["name"].startswith("d, the scalar")]
+    assert [(step["value"], step["bytes"]) for step in secret] == [(None, 32)]
+    missing = tmp_path / "missing" / "report.html"
+    assert command("campaign", folder, *takes_all, "--html", missing) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_campaign_as_expected_ends_with_0(made: Callable[[str], Path], tmp_path: Path) -> None:
+    junit = tmp_path / "junit.xml"
+    module = ("--module", "exec:/bin/true {message} {store}")
+    assert command("campaign", made("EN-001"), *module, "--junit", junit) == 0
+    assert ET.parse(junit).getroot().find("testsuite/testcase/failure") is None
 
 
 def test_a_known_failure_is_no_deviation_until_its_end(

@@ -65,7 +65,7 @@ BELOW = {
     "roles": {"bounded", "contexts", "contract", "pki", "net", "telematics"},
     "capture": set(),
     "cases": {"pki"},
-    "campaign": {"cases", "interfaces", "station", "tls"},
+    "campaign": {"cases", "explanation", "interfaces", "station", "tls"},
     "explanation": {"cases", "pki"},
     "inspection": {
         "capture",

@@ -10,5 +10,7 @@ verdicts.py     an observation -> pass, weak pass, fail, inconclusive, not appli
 oracle.py       refusals before and after the key: the difference that a sender could see
 known.py        failures that are known, each with a reason and an end
 result.py       the result as values, and as JSON
-junit.py, html.py  the two other forms of the same result
+explained.py    the explanation of a failure, with the key of a test vehicle
+junit.py, html.py  the two other forms of the same result; html_case.py, html_changes.py and
+                markup.py are parts of the page
 """

@@ -16,7 +16,6 @@ from plugvault.campaign.verdicts import (
     WEAK,
     Outcome,
 )
-from plugvault.campaign.vocabulary import ACCEPTED
 
 FORMAT, VERSION = "plugvault-campaign", 1
 
@@ -24,7 +23,7 @@ FORMAT, VERSION = "plugvault-campaign", 1
 @dataclass(frozen=True)
 class CaseResult:
     """One case's verdict. facts: the case's row of the manifest. deviation: in words; "" when the
-    verdict is as expected."""
+    verdict is as expected. explanation: of a deviation, with a test key; steps as JSON."""
 
     id: str
     verdict: str
@@ -33,11 +32,13 @@ class CaseResult:
     known: Known | None
     facts: dict[str, Any]
     message: Outcome | None
+    explanation: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A whole campaign. command: the line that reproduces it. left_out: {case that was not made:
+    """A whole campaign. command: the line that reproduces it. again: the line that tries a case of
+    it again, followed by `--only ID`. left_out: {case that was not made:
     the reason}, for a PKI without some of its keys."""
 
     module: str
@@ -52,6 +53,7 @@ class Result:
     seconds: float
     cases: list[CaseResult] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    again: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -83,6 +85,8 @@ class Result:
         text = f"{name} does as it must in {good} of {number} cases"
         if details:
             text += f" ({', '.join(details)})"
+        if counts[INCONCLUSIVE] == number:
+            return f"{text}: it takes no good message. Look at its roots, its clock and its key."
         if not self.deviations:
             return text + ": as expected."
         return f"{text}: {len(self.deviations)} deviations."
@@ -97,16 +101,6 @@ def deviation_of(verdict: str, why: str, known: Known | None, today: dt.date) ->
     if verdict not in (FAIL, INCONCLUSIVE):
         return "an unexpected pass: the known failure is gone, take its entry out"
     return ""
-
-
-def milliseconds_by_stage(cases: list[CaseResult]) -> dict[str, list[float]]:
-    """{stage that should refuse: milliseconds of the refusals}. A difference between the stages
-    before the key and after it tells a sender which one refused."""
-    times: dict[str, list[float]] = {}
-    for case in cases:
-        if case.message is not None and case.facts["stage"] and case.message.kind != ACCEPTED:
-            times.setdefault(case.facts["stage"], []).append(case.message.milliseconds)
-    return times
 
 
 def to_json(result: Result) -> dict[str, Any]:

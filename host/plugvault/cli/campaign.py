@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import os
 import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -18,16 +20,19 @@ from typer.core import TyperGroup
 from evcc.errors import EvccError
 from plugvault.campaign import cases, known, result
 from plugvault.campaign.adapters import open_module
+from plugvault.campaign.explained import with_explanations
 from plugvault.campaign.html import to_html
 from plugvault.campaign.junit import to_junit
 from plugvault.campaign.result import CaseResult, Result
 from plugvault.campaign.run import run
 from plugvault.campaign.vocabulary import ModuleError
 from plugvault.cases import catalogue, files
-from plugvault.cli import table
+from plugvault.cli import key_file, table
 
 _DEVIATIONS, _FAILED = 1, 2
 _DAY = 86_400
+_TIMEOUT = 5.0
+_SEED = 1  # of cases that are made for one campaign
 
 
 class _RunByDefault(TyperGroup):
@@ -78,7 +83,15 @@ def run_campaign(
         Path | None,
         typer.Option("--known", metavar="FILE", help="Known failures: TOML, each with an end."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 5.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = _TIMEOUT,
+    test_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The vehicle's provisioning key, of a test vehicle: the report then explains "
+            "each failure. The module does not get it.",
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="The report to read.")] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="JUnit XML.")] = None,
     json_file: Annotated[
@@ -95,6 +108,8 @@ def run_campaign(
         )
     try:
         expected = known.read(known_failures) if known_failures else {}
+        key = None if test_key is None else key_file.read(test_key)
+        _check_places(html, junit, json_file)
         with (
             _cases(folder, vehicle, tuple(only or ())) as campaign,
             _progress(len(campaign.cases)) as report,
@@ -106,6 +121,9 @@ def run_campaign(
                 command=shlex.join(["plugvault", *sys.argv[1:]]),
                 report=report,
             )
+            ended = replace(ended, again=_again(module, timeout, folder, vehicle, campaign))
+            if key is not None:
+                ended = with_explanations(ended, campaign, key)
         _write(ended, html, junit, json_file)
     except ModuleError as error:
         _fail(f"the module does not say hello: {error.reason}: {error.detail}")
@@ -175,8 +193,33 @@ def _cases(
     with tempfile.TemporaryDirectory(prefix="plugvault-") as made:
         chosen = catalogue.select(*patterns)
         certificate = files.vehicle_of(Path(str(vehicle)).read_bytes())
-        files.make(Path(made), certificate, chosen, 1, int(time.time()) // _DAY * _DAY)
+        files.make(Path(made), certificate, chosen, _SEED, int(time.time()) // _DAY * _DAY)
         yield cases.read(Path(made), patterns)
+
+
+def _again(
+    module: str,
+    timeout: float,
+    folder: Path | None,
+    vehicle: Path | None,
+    campaign: cases.Campaign,
+) -> str:
+    """The line that carries out this campaign again, but for --only."""
+    line = ["plugvault", "campaign", str(folder or "cases"), "--module", module]
+    if timeout != _TIMEOUT:
+        line += ["--timeout", f"{timeout:g}"]
+    if folder is not None:
+        return shlex.join(line)
+    make = ["plugvault", "cases", "make", "--vehicle", str(vehicle), "--out", "cases"]
+    make += ["--seed", str(campaign.seed), "--at", str(campaign.at)]
+    return f"{shlex.join(make)} && {shlex.join(line)}"
+
+
+def _check_places(*places: Path | None) -> None:
+    """Refuse a place for a report before the campaign, not after it."""
+    for place in places:
+        if place is not None and (place.is_dir() or not os.access(place.parent, os.W_OK)):
+            _fail(f"{place} cannot be written: name a file in a folder that is there")
 
 
 def _write(ended: Result, html: Path | None, junit: Path | None, json_file: Path | None) -> None:

@@ -5,13 +5,14 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from evcc import x509
 from evcc.errors import EvccError
 from plugvault.campaign import cases
+from plugvault.campaign.explained import circumstances_of, document_of
 from plugvault.cli import key_file
 from plugvault.cli.times import seconds
 from plugvault.cli.tokens import TokenOptions, names_a_token
@@ -100,7 +101,7 @@ def explain(
         except OSError as error:
             _fail(f"{error.filename}: {error.strerror}")
     if as_json:
-        print(json.dumps([_document(step, secrets) for step in steps], indent=1))
+        print(json.dumps([document_of(step, secrets) for step in steps], indent=1))
     else:
         for step in steps:
             _print(step)
@@ -159,29 +160,9 @@ def _of_case(file: Path) -> Circumstances:
         return UNKNOWN
     campaign = cases.read(folder, (file.name.partition(".")[0],))
     case = campaign.cases[0]
-    order = [case.twin, *case.before, case.message]
-    names = [Path(entry.name).name for entry in order]
-    at = names.index(file.name) if file.name in names else len(order) - 1
-    current = order[at]
-    return Circumstances(
-        anchors=tuple((kind, x509.parse(der)) for kind, der in campaign.trust),
-        at=campaign.at,
-        is_asked=current.session is not None,
-        session=current.session,
-        emaid=case.emaid,
-        earlier=tuple((entry.name, message_of(entry.exi)) for entry in order[:at]),
-    )
-
-
-def _document(step: Step, secrets: bool) -> dict[str, Any]:
-    value = step.value.hex() if isinstance(step.value, bytes) else step.value
-    return {
-        "name": step.name,
-        "value": None if step.secret and not secrets else value,
-        "bytes": len(step.value) if isinstance(step.value, bytes) else None,
-        "good": step.good,
-        "note": step.note,
-    }
+    names = [Path(entry.name).name for entry in (case.twin, *case.before, case.message)]
+    number = names.index(file.name) if file.name in names else len(names) - 1
+    return circumstances_of(campaign, case, number)
 
 
 def _print(step: Step) -> None:

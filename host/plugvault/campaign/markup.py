@@ -1,0 +1,48 @@
+"""The pieces of HTML that the report is made of. Each text is escaped here, and nowhere else."""
+
+from collections.abc import Iterable
+from html import escape
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def of(content: str) -> Html:
+    """The HTML of a text."""
+    return content if isinstance(content, Html) else Html(escape(content))
+
+
+def joined(contents: Iterable[str], separator: str = "\n") -> Html:
+    return Html(separator.join(map(of, contents)))
+
+
+def tag(name: str, *contents: str, kind: str = "", **attributes: str) -> Html:
+    """An element. kind: its class."""
+    named = {"class": kind, **attributes}
+    text = "".join(f' {key}="{escape(value)}"' for key, value in named.items() if value)
+    return Html(f"<{name}{text}>{joined(contents, '')}</{name}>")
+
+
+def section(title: str, ident: str, *contents: str) -> Html:
+    return tag("section", tag("h2", title), *contents, id=ident)
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Html:
+    """A list of names and texts; a pair without a text is left out."""
+    items = [tag("dt", name) + tag("dd", text) for name, text in rows if text]
+    return tag("dl", Html("\n".join(items)))
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> Html:
+    """rows: of cells; a cell of digits alone stands at the right."""
+    titles = tag("thead", tag("tr", *(tag("th", title) for title in head)))
+    body = joined(tag("tr", *map(_cell, row)) for row in rows)
+    return tag("div", tag("table", titles, tag("tbody", body), kind=kind), kind="wide")
+
+
+def _cell(content: str) -> Html:
+    number = content.replace(".", "", 1).isdigit()
+    return tag("td", content, kind="number" if number else "")
