@@ -1,21 +1,24 @@
 """Child processes that are started again when they end.
 
 A child reads its orders from its stdin, PINs and all, and never from a command line. It writes
-"ready" to its stdout and ends when its stdin does, so no child outlives this process. Its errors
-go to stderr, which is this process's own.
+"ready" to its stdout and ends when its stdin does, so no child outlives this process [`LifeLine`].
+Its errors go to stderr, which is this process's own; the end of a child is logged there too.
 """
 
 import contextlib
+import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, cast
 
-from evcc.errors import EvccError
+log = logging.getLogger("plugvault.processes")
 
+GRACE = 10.0  # seconds after the end of its supervisor in which a child ends by itself
 _STOP = 5.0  # seconds a child may take to end when it is asked to
 _STEADY = 10.0  # seconds a child must last before its end counts as its first again
 
@@ -27,6 +30,39 @@ class ProcessError(Exception):
         super().__init__(f"ended with {code} before it was ready")
         self.code = code
         self.answer = answer
+
+
+class LifeLine:
+    """The child's end: it ends this process after its supervisor, whatever the process does then.
+
+    Made as soon as the orders are read. `ready(stop)` tells the supervisor; `stop()` is called, in
+    a thread, when stdin ends. A process that is still there after `GRACE` is cut off: it hangs, or
+    has not finished its start.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_cut = False
+        self._stop: Callable[[], None] = lambda: None
+        threading.Thread(target=self._watch, name="life line", daemon=True).start()
+
+    def ready(self, stop: Callable[[], None]) -> None:
+        with self._lock:
+            self._stop = stop
+            if self._is_cut:
+                stop()
+        with contextlib.suppress(OSError):  # the supervisor has gone: stdin says so too
+            print("ready", flush=True)
+
+    def _watch(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while os.read(0, 1024):
+                pass
+        with self._lock:
+            self._is_cut = True
+            self._stop()
+        time.sleep(GRACE)
+        os._exit(1)
 
 
 class Supervised:
@@ -47,6 +83,7 @@ class Supervised:
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self.restarts = 0
+        self._name = module
         self._command = [sys.executable, "-m", module, *arguments]
         self._fds = tuple(pass_fds)
         self._environment = environment
@@ -114,7 +151,9 @@ class Supervised:
     def _supervise(self) -> None:
         while True:
             started = time.monotonic()
-            self._process.wait()
+            code = self._process.wait()
+            if not self._closing.is_set():
+                log.warning("%s (%d) %s", self._name, self.pid, _end(code))
             self._release()
             if time.monotonic() - started > _STEADY:
                 self._delay = 0.0
@@ -130,11 +169,14 @@ class Supervised:
             try:
                 self._process = self._spawn()
                 self._begin()
-            except (ProcessError, EvccError, OSError) as e:  # OSError: no room for a process
+            except Exception as e:  # noqa: BLE001 - no room for a process or a thread, for one
                 error = e
                 self._lengthen_delay()
+                if not self._closing.is_set():
+                    log.warning("%s does not start: %s", self._name, e)
             else:
                 self.restarts += 1
+                log.warning("%s (%d) is there again", self._name, self.pid)
                 return not self._closing.is_set()  # `ask_to_end` may have missed this child
         return False
 
@@ -155,3 +197,14 @@ class Supervised:
                 with contextlib.suppress(OSError):
                     pipe.close()
         return code
+
+
+def _end(code: int) -> str:
+    """The end of a process in words, by its exit code."""
+    if code >= 0:
+        return f"has ended with {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was ended by {name}"

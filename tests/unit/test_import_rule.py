@@ -34,6 +34,7 @@ BELOW = {
     "pki": set(),
     "runtimes": set(),
     "contexts": set(),
+    "temporary": set(),
     "file_lock": set(),
     "processes": set(),
     "token_bucket": set(),

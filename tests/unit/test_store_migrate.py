@@ -22,7 +22,7 @@ from evcc.x509 import CertificateError
 from fixtures.pools import Pools
 from plugvault.contract.iso15118_2 import response
 from plugvault.pools import envelopes
-from plugvault.store import NewerDatabaseError, SqlStore, migrate, tables
+from plugvault.store import NewerDatabaseError, SqlStore, UnknownDatabaseError, migrate, tables
 from world import World
 
 Open = Callable[[str], SqlStore]
@@ -138,11 +138,41 @@ def test_a_failing_step_leaves_the_database_unchanged(
         row |= dict.fromkeys(("certificate", "sub1", "root"), b"not a certificate")
         into = sa.table("vehicles", *map(sa.column, row))
         connection.execute(into.insert().values(row))
-    with pytest.raises(CertificateError):
+    with pytest.raises(UnknownDatabaseError, match="It is unchanged: use") as caught:
         SqlStore.open(empty_url)
+    assert isinstance(caught.value.__cause__, CertificateError)
     with engine(empty_url).begin() as connection:
         assert sorted(sa.inspect(connection).get_table_names()) == before
         assert connection.exec_driver_sql("SELECT count(*) FROM vehicles").scalar() == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE roots (identifier TEXT)",
+        "CREATE TABLE vehicles (pcid TEXT)",
+        "CREATE TABLE clients (name TEXT)",
+    ],
+)
+def test_a_database_of_no_known_layout_is_refused_with_words_and_left(
+    empty_url: str, open_store: Open, statement: str
+):
+    with engine(empty_url).begin() as connection:
+        connection.exec_driver_sql(statement)
+        before = sorted(sa.inspect(connection).get_table_names())
+    with pytest.raises(UnknownDatabaseError, match="of no known plugvault") as caught:
+        SqlStore.open(empty_url)
+    assert "--data" in caught.value.detail
+    with engine(empty_url).begin() as connection:
+        assert sorted(sa.inspect(connection).get_table_names()) == before
+
+
+def test_a_file_that_is_no_database_is_refused_with_words(tmp_path: Path):
+    file = tmp_path / "ecosystem.sqlite"
+    file.write_bytes(b"not a database" * 100)
+    with pytest.raises(UnknownDatabaseError, match="not a database"):
+        SqlStore.sqlite(file)
+    assert file.read_bytes() == b"not a database" * 100
 
 
 def test_several_processes_may_open_a_new_database_at_once(empty_url: str, open_store: Open):

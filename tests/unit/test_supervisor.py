@@ -30,6 +30,34 @@ with open(orders, "a") as file:
 """
 
 
+# Hangs in its start, or after it was asked to end, once its supervisor has gone.
+HANGING = """
+import sys, threading
+from plugvault import processes
+processes.GRACE = 0.2
+sys.stdin.buffer.readline()
+life = processes.LifeLine()
+if sys.argv[1] == "at work":
+    life.ready(lambda: None)
+threading.Event().wait()
+"""
+# Ends as the processes of an ecosystem do: its stop is called from the life line.
+OBEDIENT = """
+import sys, threading
+from plugvault import processes
+sys.stdin.buffer.readline()
+life = processes.LifeLine()
+open(sys.argv[1], "w").close()
+sys.stdin.buffer.read(0)
+stop = threading.Event()
+if sys.argv[2] == "late":
+    while not life._is_cut:
+        pass
+life.ready(stop.set)
+stop.wait()
+"""
+
+
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "plugvault_test_worker.py").write_text(WORKER)
@@ -60,6 +88,79 @@ def test_a_process_that_was_never_started_leaves_nothing_open(module: str):
     supervised.close()
     assert not alive(pid)
     assert open_files() <= before
+
+
+@pytest.mark.parametrize("when", ["in its start", "at work"])
+def test_a_process_that_hangs_does_not_outlive_its_supervisor(when: str):
+    child = subprocess.Popen(
+        [sys.executable, "-c", HANGING, when], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin
+    child.stdin.write(b"orders\n")
+    child.stdin.close()
+    assert child.wait(60) == 1
+    assert child.stdout
+    child.stdout.close()
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_a_process_ends_when_its_supervisor_was_killed_before_it_was_ready(
+    tmp_path: Path, when: str
+):
+    """Nothing reads its "ready" any more."""
+    mark = tmp_path / "started"
+    child = subprocess.Popen(
+        [sys.executable, "-c", OBEDIENT, mark, when],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdin
+    assert child.stdout
+    child.stdout.close()
+    child.stdin.write(b"orders\n")
+    child.stdin.flush()
+    eventually(mark.exists)
+    child.stdin.close()
+    assert child.wait(60) in (0, 120)  # 120: Python could not flush its stdout
+
+
+def test_the_ends_of_a_process_are_told(
+    module: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    file = tmp_path / "orders"
+    supervised = Supervised(module)
+    supervised.start(str(file).encode())
+    pid = supervised.pid
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: supervised.restarts == 1)
+    supervised.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{module} ({pid}) was ended by SIGKILL",
+        f"{module} ({supervised.pid}) is there again",
+    ]
+
+
+def test_a_process_that_cannot_be_started_again_is_told(
+    module: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    supervised = Supervised(module)
+    supervised.start(str(tmp_path / "orders").encode())
+    spawn, failures = supervised._spawn, [RuntimeError("can't start new thread"), OSError("full")]
+
+    def fails_first() -> subprocess.Popen[bytes]:
+        if failures:
+            raise failures.pop(0)
+        return spawn()
+
+    monkeypatch.setattr(supervised, "_spawn", fails_first)
+    os.kill(supervised.pid, signal.SIGKILL)
+    eventually(lambda: supervised.restarts == 1)
+    supervised.close()
+    told = [record.getMessage() for record in caplog.records][1:3]
+    assert told == [
+        f"{module} does not start: can't start new thread",
+        f"{module} does not start: full",
+    ]
 
 
 def test_work_under_way_is_finished(module: str, tmp_path: Path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import traceback
 from enum import StrEnum
 from pathlib import Path
@@ -13,11 +12,12 @@ import typer
 from rich.console import Console
 
 from evcc.errors import EvccError
-from plugvault.cli.folders import memory, stoppable
+from plugvault.cli.folders import stoppable
 from plugvault.cli.tokens import TokenOptions, names_a_token
 from plugvault.demo import show
 from plugvault.demo.record import DemoError, DemoRecord
 from plugvault.demo.walkthrough import Walkthrough, choose_runtime
+from plugvault.temporary import temporary_folder
 from plugvault.tokens.selection import choose
 
 
@@ -103,9 +103,9 @@ def _run(
         interpreter = choose_runtime(runtime.value if runtime else None)
         with (
             stoppable(),
-            tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as temporary,
+            temporary_folder() as temporary,
         ):
-            folder = keep or Path(temporary)
+            folder = keep or temporary
             selection = choose(*token_options)
             Walkthrough(
                 record, interpreter, link.value, folder, bool(keep), selection, board

@@ -5,7 +5,6 @@ import ipaddress
 import json
 import signal
 import socket
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from rich.table import Table
 
 from evcc.errors import EvccError
 from evcc.vault import VaultError
-from plugvault.cli.folders import memory, stoppable
+from plugvault.cli.folders import stoppable
 from plugvault.cli.options import options_from
 from plugvault.cli.tokens import Config
 from plugvault.ecosystem import server
@@ -30,6 +29,7 @@ from plugvault.ecosystem.sandbox import Plan, Sandbox
 from plugvault.opcp.open import WARNING
 from plugvault.opcp.services import Settings
 from plugvault.processes import ProcessError
+from plugvault.temporary import temporary_folder
 from plugvault.tokens.selection import choose_roles
 
 PORT = 8080
@@ -174,8 +174,7 @@ def sandbox(options: Options) -> None:
         stack.enter_context(stoppable())
         folder = options.data
         if folder is None:
-            temporary = tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory())
-            folder = Path(stack.enter_context(temporary))
+            folder = stack.enter_context(temporary_folder())
         listeners = [_listen(stack, options, index) for index in range(len(names))]
         try:
             plans = _plans(options, names, listeners, folder)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,8 +22,8 @@ from evcc.vault.cryptoki import tries_left
 from evcc.vault.custody import at_least
 from evcc.vault.levels import LEVELS
 from plugvault.cli import table
-from plugvault.cli.folders import memory
 from plugvault.cli.tokens import Conf, Module, Options, TokenOptions, names_a_token
+from plugvault.temporary import temporary_folder
 from plugvault.tokens import adoption, modules, pin, probes, subprocess_probe
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.providers import PROVIDERS, ProviderName
@@ -153,9 +152,9 @@ def _token(
         yield token.location, token.pin, token.minimum_custody
         return
     minimum = checked_level(token_options[0]["minimum_custody"] or "")
-    with tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()) as folder:
+    with temporary_folder() as folder:
         secret = secrets.token_hex(8)
-        location = PROVIDERS[provider].make(Path(folder) / "token", "self-test", secret)
+        location = PROVIDERS[provider].make(folder / "token", "self-test", secret)
         yield location, secret, minimum
 
 

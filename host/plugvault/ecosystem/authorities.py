@@ -1,7 +1,8 @@
 """The ecosystem's own PKI: its authorities and leaves, each key in a token.
 
 Keys and certificates of an earlier start are used again; missing ones are made. A certificate
-that ends within a week is issued again, for the same key.
+that ends within a week is issued again, for the same key; so is one that is not valid yet, from a
+start with a clock ahead.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evcc.vault import VaultError
+from evcc.x509 import Certificate
 from plugvault.cryptoki import ed448, rsa, secret
 from plugvault.cryptoki.ed448 import TokenEd448Key
 from plugvault.cryptoki.rsa import TokenRsaKey
@@ -180,13 +182,14 @@ class Authorities:
         return key
 
     def _certificate(self, name: str, key: AnyKey, make: Callable[[], bytes]) -> bytes:
-        """The stored certificate, or a new one when it is missing or ends soon. Raises VaultError,
-        "refused" for one of another key, which could sign nothing that others accept."""
+        """The stored certificate, or a new one when it is missing, ends soon or is not valid yet.
+        Raises VaultError, "refused" for one of another key, which could sign nothing that others
+        accept."""
         certificate = self._folder.certificate(name)
         if certificate is not None and not _is_for(certificate, key):
             advice = f"put its key back, or remove certificates/{name}.pem for a new one"
             raise VaultError("refused", f"{name} is not for the key in its token: {advice}")
-        if certificate is None or path.read_any(certificate).not_after < self._now + SOON:
+        if certificate is None or not _is_valid(path.read_any(certificate), self._now):
             certificate = make()
             self._folder.store_certificate(name, certificate)
             self.issued.append(certificate)
@@ -197,6 +200,10 @@ def _is_for(certificate: bytes, key: AnyKey) -> bool:
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     public = x509.load_der_x509_certificate(certificate).public_key()
     return public.public_bytes(*form) == key.public_key().public_bytes(*form)
+
+
+def _is_valid(certificate: Certificate, now: float) -> bool:
+    return bool(certificate.not_before <= now <= certificate.not_after - SOON)
 
 
 def find_or_make(find: Callable[[], T], make: Callable[[], T]) -> T:

@@ -23,6 +23,7 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from evcc.errors import EvccError
 from plugvault import file_lock
 from plugvault.tokens import Hsm, Token, TokenStore, VaultError
 from plugvault.tokens.selection import TokenConfiguration
@@ -30,8 +31,14 @@ from plugvault.tokens.selection import TokenConfiguration
 T = TypeVar("T")
 
 
+class FolderError(EvccError):
+    """A folder whose files are of no known plugvault, or damaged. It is unchanged."""
+
+    REASONS = ("unknown",)
+
+
 class Folder:
-    """One ecosystem's folder, made when missing.
+    """One ecosystem's folder, made when missing. Raises FolderError("unknown").
 
     `module`: the PKCS#11 library. `tokens`: a folder of tokens shared with other ecosystems,
     because a process can have only one open; the tokens' labels then begin with this folder's
@@ -54,7 +61,7 @@ class Folder:
         self._file = directory / "secrets.json"
         self._secrets: dict[str, dict[str, object]] = {}
         if self._file.exists():
-            self._secrets = json.loads(self._file.read_text())
+            self._secrets = _read(self._file)
         self._certificates = directory / "certificates"
         self._certificates.mkdir(mode=0o700, exist_ok=True)
 
@@ -135,6 +142,21 @@ class Folder:
     def store_certificate(self, name: str, certificate: bytes) -> None:
         pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
         write(self._certificates / f"{name}.pem", pem)
+
+
+def _read(file: Path) -> dict[str, dict[str, object]]:
+    """The sections of `secrets.json`. Raises FolderError("unknown")."""
+    try:
+        sections = json.loads(file.read_text())
+    except ValueError as error:
+        sections = error
+    is_known = isinstance(sections, dict) and all(
+        isinstance(section, dict) for section in sections.values()
+    )
+    if not is_known:
+        detail = "use the plugvault that made this folder, or another --data folder"
+        raise FolderError("unknown", f"{file} is of no known plugvault, or damaged: {detail}")
+    return dict(sections)
 
 
 def _description(configuration: TokenConfiguration) -> str:

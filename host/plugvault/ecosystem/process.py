@@ -22,6 +22,7 @@ from plugvault.ecosystem.folder import Folder
 from plugvault.ecosystem.links import Links
 from plugvault.opcp.app import create_app
 from plugvault.opcp.services import Services, Settings
+from plugvault.processes import LifeLine
 from plugvault.store import SqlStore
 from plugvault.tokens.selection import TokenConfiguration
 
@@ -66,6 +67,7 @@ def main() -> int:
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):  # the supervisor has ended, perhaps in the middle of the orders
         return 0
+    life = LifeLine()
     orders = Orders.read(line)
     with ExitStack() as stack:
         store = SqlStore.open(orders.database)
@@ -77,43 +79,41 @@ def main() -> int:
         services = assembly.open_services(
             stack, pki, store, orders.url, time.time, orders.settings, links
         )
-        WORK[orders.work](services, orders)
+        WORK[orders.work](services, orders, life)
     return 0
 
 
-def answer(services: Services, orders: Orders) -> None:
+def answer(services: Services, orders: Orders, life: LifeLine) -> None:
     """Serve HTTP until stdin ends."""
     tls_folder = Path(orders.tls_folder) if orders.tls_folder else None
     http_server = server.server(create_app(services), tls_folder, orders.shared)
 
-    def stop_at_the_end_of_stdin() -> None:
-        while not http_server.started and not http_server.should_exit:
-            time.sleep(0.005)
-        print("ready", flush=True)
-        sys.stdin.buffer.read()
+    def stop() -> None:
         http_server.should_exit = True
 
-    threading.Thread(target=stop_at_the_end_of_stdin, daemon=True).start()
+    def tell() -> None:
+        while not http_server.started:
+            time.sleep(0.005)
+        life.ready(stop)
+
+    threading.Thread(target=tell, daemon=True).start()
     gc.collect()
     gc.freeze()  # these objects stay; a full collection would go through them and delay requests
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         http_server.run(sockets=[listener])
 
 
-def deliver(services: Services, _: Orders) -> None:
+def deliver(services: Services, _: Orders, life: LifeLine) -> None:
     """Deliver events and run the periodic tasks until stdin ends."""
     stop = threading.Event()
-
-    def stop_at_the_end_of_stdin() -> None:
-        print("ready", flush=True)
-        sys.stdin.buffer.read()
-        stop.set()
-
-    threading.Thread(target=stop_at_the_end_of_stdin, daemon=True).start()
+    life.ready(stop.set)
     background.run(services, stop)
 
 
-WORK: dict[str, Callable[[Services, Orders], None]] = {"answer": answer, "deliver": deliver}
+WORK: dict[str, Callable[[Services, Orders, LifeLine], None]] = {
+    "answer": answer,
+    "deliver": deliver,
+}
 
 
 if __name__ == "__main__":

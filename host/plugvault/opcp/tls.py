@@ -90,10 +90,15 @@ def _with_certificate(app: Any, certificate: str) -> ASGIApp:
 def _is_valid(file: Path, hosts: Sequence[str], now: float) -> bool:
     if not file.exists():
         return False
-    certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
+    certificate, *above = x509.load_pem_x509_certificates(file.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     stated = {str(name.value) for name in names}
-    return stated == set(hosts) and certificate.not_valid_after_utc.timestamp() > now + RENEWAL
+    are_valid = all(
+        each.not_valid_before_utc.timestamp() <= now
+        and each.not_valid_after_utc.timestamp() > now + RENEWAL
+        for each in (certificate, *above)
+    )
+    return stated == set(hosts) and are_valid
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from evcc.vault import VaultError
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.service import ServiceVault
 from plugvault.cryptoki.hsm import close_library
+from plugvault.temporary import temporary_folder
 from plugvault.tokens.lease import exclusive_lease
 from plugvault.tokens.providers import PROVIDERS, TokenProvider
 from plugvault.tokens.selection import Selection, TokenConfiguration
@@ -103,12 +103,10 @@ def _service(token: TokenConfiguration, folder: Path, rate: float = _RATE) -> Va
 def short_folder() -> Iterator[Path]:
     """A folder with a short path: a socket's path has at most 107 bytes, and pytest's are longer.
 
-    In memory if possible: SoftHSM rewrites an object's file some thirty times.
+    In memory if there is room: SoftHSM rewrites an object's file some thirty times.
     """
-    memory = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
-    parent = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="pv-", dir=parent) as folder:
-        yield Path(folder)
+    with temporary_folder("pv-", despite_tmpdir=True) as folder:
+        yield folder
 
 
 @contextlib.contextmanager

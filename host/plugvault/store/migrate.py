@@ -2,7 +2,7 @@
 
 Several processes may open a new database at the same time: one of them migrates it, the others
 wait. A step is one transaction. There is no downgrade. A database from before the first step is
-migrated too; one of a later plugvault is refused.
+migrated too; one of a later plugvault is refused, and so is one that no step can read.
 """
 
 from pathlib import Path
@@ -11,10 +11,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from evcc.errors import EvccError
+from plugvault.store import tables
 
 LATEST = "0003"
+
+_CONTENT = ("SQLITE_ERROR", "SQLITE_NOTADB", "SQLITE_CORRUPT")  # SQLite's names: of a wrong layout
 
 _LOCK = {
     "sqlite": ("BEGIN IMMEDIATE",),
@@ -28,8 +32,37 @@ class NewerDatabaseError(EvccError):
     REASONS = ("newer",)
 
 
+class UnknownDatabaseError(EvccError):
+    """A database that no step can bring to this layout. It is unchanged."""
+
+    REASONS = ("unknown",)
+
+
 def migrate(engine: Engine) -> None:
-    """Raises NewerDatabaseError("newer")."""
+    """Raises NewerDatabaseError("newer"), UnknownDatabaseError("unknown"), and the errors of a
+    database that cannot be used now."""
+    try:
+        _migrate(engine)
+    except Exception as error:
+        if isinstance(error, NewerDatabaseError) or _is_unusable(error):
+            raise
+        cause = f"{type(error).__name__} {str(error).partition(chr(10))[0]}"
+        detail = (
+            f"The database {engine.url.render_as_string()} is of no known plugvault, or damaged"
+            f" ({cause}). It is unchanged: use the plugvault that made it, or another database or"
+            " --data folder."
+        )
+        raise UnknownDatabaseError("unknown", detail) from error
+
+
+def _is_unusable(error: Exception) -> bool:
+    """Whether the database cannot be used now, and its content is not the cause."""
+    if not isinstance(error, DBAPIError) or isinstance(error, ProgrammingError | IntegrityError):
+        return False
+    return getattr(error.orig, "sqlite_errorname", "") not in _CONTENT
+
+
+def _migrate(engine: Engine) -> None:
     with engine.connect() as connection:
         if _revision(connection) == LATEST:
             return
@@ -45,7 +78,17 @@ def migrate(engine: Engine) -> None:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", _scripts().replace("%", "%%"))
         command.upgrade(config, "head")
+        _check_columns(connection)
         connection.commit()
+
+
+def _check_columns(connection: Connection) -> None:
+    """A step leaves a table as it is that was there before under the same name."""
+    seen = inspect(connection)
+    for table in tables.metadata.sorted_tables:
+        there = {column["name"] for column in seen.get_columns(table.name)}
+        if missing := {column.name for column in table.columns} - there:
+            raise ValueError(f"its table {table.name} has no column {min(missing)}")
 
 
 def _scripts() -> str:

@@ -77,7 +77,8 @@ class SqlStore:
         """`url`: sqlite:///FILE or postgresql://USER@HOST/DATABASE, as libpq takes it.
 
         Makes its tables or brings them up. Raises ValueError when it is neither,
-        PoolError("unavailable") when it cannot be used, NewerDatabaseError("newer").
+        PoolError("unavailable") when it cannot be used, NewerDatabaseError("newer"),
+        UnknownDatabaseError("unknown").
         """
         try:
             parsed = make_url(url)

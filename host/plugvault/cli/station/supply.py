@@ -2,7 +2,6 @@
 
 import os
 import ssl
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from cryptography.x509.oid import NameOID
 from evcc import chain, exi
 from evcc.iso15118_2 import messages
 from evcc.x509 import CertificateError
-from plugvault.cli.folders import memory
 from plugvault.cli.station.options import Options
 from plugvault.contract.iso15118_2.response import with_session_id
 from plugvault.ecosystem import Ecosystem
@@ -28,6 +26,7 @@ from plugvault.pki import path
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError
 from plugvault.roles.cpo import ChargePointOperator, StationEntry
 from plugvault.station.connection import FetchContract
+from plugvault.temporary import temporary_folder
 from plugvault.tls import Identity, Staple
 from plugvault.tokens import TokenKey
 from plugvault.tokens.selection import choose_roles
@@ -63,9 +62,7 @@ def find(stack: ExitStack, options: Options) -> Supply:
 
 
 def _temporary(stack: ExitStack) -> Path:
-    return Path(
-        stack.enter_context(tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory()))
-    )
+    return stack.enter_context(temporary_folder())
 
 
 def _response(file: Path) -> bytes:

@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import ssl
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,7 +22,6 @@ from typing import Any
 
 from evcc.errors import EvccError
 from plugvault.car import Car
-from plugvault.cli.folders import memory
 from plugvault.cli.vehicle.options import REGION, Options
 from plugvault.demo.walkthrough import COUNTRY, MAKER
 from plugvault.ecosystem import PROVIDER_V2G, WMI, Ecosystem
@@ -34,6 +32,7 @@ from plugvault.roles.mo import Operator
 from plugvault.roles.oem import VehicleMaker
 from plugvault.runtimes import Runtime
 from plugvault.telematics import Maker
+from plugvault.temporary import temporary_folder
 from plugvault.tokens import TokenKey, VaultError, providers
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration, choose
@@ -102,8 +101,7 @@ def _telematics_key(token: Any) -> TokenKey:
 def folder_of(stack: ExitStack, options: Options) -> Path:
     """The vehicle's folder. Raises OSError."""
     if options.keep is None:
-        made = tempfile.TemporaryDirectory(prefix="plugvault-", dir=memory())
-        return Path(stack.enter_context(made))
+        return stack.enter_context(temporary_folder())
     options.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
     return options.keep.resolve()
 

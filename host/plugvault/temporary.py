@@ -1,0 +1,76 @@
+"""Temporary folders in memory, and the removal of those that killed processes have left.
+
+A folder names its process in a file: the process namespace, the id and the time of its start. So
+a folder whose process has ended is known, and a folder of a live process, of another user or of
+another container is left alone.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOM = 32 << 20  # bytes; a run needs a few
+_OWNER = ".owner"
+
+
+def memory(despite_tmpdir: bool = False) -> Path | None:
+    """A folder in memory for temporary files, because SoftHSM writes each object thirty times.
+
+    None when TMPDIR names another folder, or when there is no room.
+    """
+    if os.environ.get("TMPDIR") and not despite_tmpdir:
+        return None
+    folder = Path("/dev/shm")  # noqa: S108 - only TemporaryDirectory makes names in it
+    roomy = folder.is_dir() and shutil.disk_usage(folder).free > _ROOM
+    return folder if roomy and os.access(folder, os.W_OK) else None
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str = "plugvault-", despite_tmpdir: bool = False) -> Iterator[Path]:
+    """A folder for this user alone, in memory if possible, removed at the end.
+
+    First those with the same prefix are removed whose process was killed: they hold keys and PINs.
+    """
+    parent = memory(despite_tmpdir) or Path(tempfile.gettempdir())
+    remove_left(parent, prefix)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
+        folder = Path(name)
+        (folder / _OWNER).write_text(_identity(os.getpid()))
+        yield folder
+
+
+def remove_left(parent: Path, prefix: str) -> list[Path]:
+    """Remove the folders in `parent` that killed processes have left. The removed ones."""
+    removed = []
+    for folder in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError, ValueError):  # removed by another process meanwhile
+            owner = (folder / _OWNER).read_text()
+            is_ours = folder.stat().st_uid == os.geteuid() and not folder.is_symlink()
+            if is_ours and _has_ended(owner):
+                shutil.rmtree(folder)
+                removed.append(folder)
+    return removed
+
+
+def _has_ended(owner: str) -> bool:
+    """Whether the process of an `_identity` has ended, as far as this process can know it."""
+    namespace, pid, _ = owner.split()
+    if namespace != _namespace():
+        return False
+    try:
+        return _identity(int(pid)) != owner
+    except FileNotFoundError:
+        return True
+
+
+def _identity(pid: int) -> str:
+    """Process namespace, id, and start in clock ticks since the boot. Raises OSError."""
+    status = Path(f"/proc/{pid}/stat").read_text()
+    return f"{_namespace()} {pid} {status.rpartition(')')[2].split()[19]}"
+
+
+def _namespace() -> str:
+    return str(Path("/proc/self/ns/pid").stat().st_ino)

@@ -1,0 +1,82 @@
+"""Temporary folders: in memory where there is room, and removed also after a kill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plugvault import temporary
+
+HOLDER = """
+import sys
+from plugvault import temporary
+with temporary.temporary_folder() as folder:
+    (folder / "secrets.json").write_text("{}")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(temporary.tempfile, "tempdir", None)
+    return tmp_path
+
+
+def holder() -> tuple[subprocess.Popen[str], Path]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_the_folder_of_a_killed_process_is_removed_by_the_next_and_a_live_ones_is_not(
+    tmpdir: Path,
+):
+    killed, left = holder()
+    live, kept = holder()
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert (left / "secrets.json").exists()
+    with temporary.temporary_folder() as own:
+        assert own.parent == tmpdir
+        assert not left.exists()
+        assert (kept / "secrets.json").exists()
+    live.communicate("")
+    assert list(tmpdir.iterdir()) == []
+
+
+@pytest.mark.parametrize("owner", [None, "0 1 1", "words", f"{os.getpid()}"])
+def test_a_folder_of_an_unknown_process_is_left_alone(tmpdir: Path, owner: str | None):
+    """Of an older version, of another container, of something else."""
+    folder = tmpdir / "plugvault-other"
+    folder.mkdir()
+    if owner is not None:
+        (folder / ".owner").write_text(owner)
+    assert temporary.remove_left(tmpdir, "plugvault-") == []
+    assert folder.exists()
+
+
+def test_a_process_id_that_is_used_again_does_not_keep_a_folder(tmpdir: Path):
+    folder = tmpdir / "plugvault-left"
+    folder.mkdir()
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    (folder / ".owner").write_text(f"{namespace} {os.getpid()} 1")
+    assert temporary.remove_left(tmpdir, "plugvault-") == [folder]
+
+
+@pytest.mark.parametrize("free, expected", [(1 << 20, None), (1 << 30, Path("/dev/shm"))])
+def test_a_small_memory_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, free: int, expected: Path | None
+):
+    usage = shutil.disk_usage("/")._replace(free=free)
+    monkeypatch.setattr(temporary.shutil, "disk_usage", lambda folder: usage)
+    assert temporary.memory(despite_tmpdir=True) == expected
