@@ -27,6 +27,8 @@ from fixtures.station_tls import TlsClient
 from fixtures.tokens import CarToken
 from fixtures.vehicle import Vehicle
 from plugvault.cli.app import main
+from plugvault.cli.station import supply
+from plugvault.cli.station.options import Options
 from plugvault.ecosystem import Ecosystem
 from plugvault.ecosystem.companies import MAKER, OPERATOR_V2G, PROVIDER_V2G
 from plugvault.opcp.services import Settings
@@ -253,3 +255,15 @@ def test_two_sources_of_contracts_are_refused(
     )
     assert status == 1
     assert "--sandbox or --data, not both" in text
+
+
+def test_a_station_gets_its_next_certificate_for_the_same_key(folder: Path) -> None:
+    with ExitStack() as stack:
+        supplied = supply.find(stack, Options("lo", data=folder))
+        renewed = supplied.renew()
+        renewed.check(time.time())
+        before, after = path.read_any(supplied.identity.leaf), path.read_any(renewed.leaf)
+        assert after.point == before.point
+        assert after.serial != before.serial
+        assert renewed.root == supplied.identity.root
+        assert renewed.staple() not in (None, supplied.identity.staple())

@@ -59,6 +59,11 @@ class TokenKey(ec.EllipticCurvePrivateKey):
         self._curve = curve
         self._public = ec.EllipticCurvePublicKey.from_encoded_point(curve.curve, point)
 
+    @property
+    def token(self) -> "Token":
+        """The token that has it."""
+        return self._token
+
     def custody(self) -> str:
         """See `keys.custody`."""
         return keys.custody(self._token, self._private)

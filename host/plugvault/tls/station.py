@@ -58,16 +58,32 @@ class StationTls:
     """
 
     def __init__(self, identities: Sequence[Identity]) -> None:
-        if not identities:
-            raise ValueError("no identity")
-        self._choice = _Choice(identities)
-        self._contexts = [self._context(identity) for identity in identities]
-        for identity, context in zip(identities, self._contexts, strict=True):
-            _try(context, identity)
+        self._served = _Served(identities)
 
     def connection(self) -> Connection:
         """A new connection of a client."""
-        return Connection(self._contexts[0])
+        return Connection(self._served.contexts[0])
+
+    def replace(self, leaf: bytes, identity: Identity) -> None:
+        """Serve an identity in place of that with this leaf (DER) from the next connection on.
+
+        Raises as the constructor; the identities stay as they were then.
+        """
+        identities = [identity if it.leaf == leaf else it for it in self._served.identities]
+        self._served = _Served(identities)
+
+
+class _Served:
+    """Identities, and a context for each. Raises as `StationTls`."""
+
+    def __init__(self, identities: Sequence[Identity]) -> None:
+        if not identities:
+            raise ValueError("no identity")
+        self.identities = identities
+        self._choice = _Choice(identities)
+        self.contexts = [self._context(identity) for identity in identities]
+        for identity, context in zip(identities, self.contexts, strict=True):
+            _try(context, identity)
 
     def _context(self, identity: Identity) -> ssl.SSLContext:
         openssl.clear_errors()
@@ -86,7 +102,7 @@ class StationTls:
     def _switch(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
         """Called after the client's extensions are read, with and without a server name."""
         if identity := current().identity:
-            connection.context = self._contexts[identity]
+            connection.context = self.contexts[identity]
 
 
 class _Choice:

@@ -70,6 +70,15 @@ class Options:
             metavar="FILE",
         ),
     ] = None
+    identity: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A certificate of your own PKI: a PEM file with leaf, sub-CAs and root, and the"
+            " label of its key in the CPO's token (--config). A vehicle gets the path to a root"
+            " that it names, else that of the first one.",
+            metavar="FILE=LABEL",
+        ),
+    ] = None
     config: Config = None
     evse: Annotated[str, typer.Option(help="The EVSEID.", metavar="ID")] = EVSE
     energy: Annotated[

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import signal
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 from evcc.network import sdp
 from plugvault.capture import Capture
@@ -15,7 +16,7 @@ from plugvault.station import Faults, Station, StationSettings
 from plugvault.station.discovery import Discovery
 from plugvault.station.limits import Limits
 from plugvault.station.reports import Ended, Report, TurnedAway
-from plugvault.tls import StationTls
+from plugvault.tls import Renewal, StationTls
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -36,6 +37,7 @@ class Run:
         self._supplied, self._view, self._capture = supplied, view, capture
         self._count = itertools.count(1)
         self._numbers: dict[tuple[int, int], int] = {}  # of the open connections
+        self._renewal: AbstractContextManager[object] = nullcontext()
         kinds = {
             Security.ON: (sdp.TLS,),
             Security.OFF: (sdp.NO_TLS,),
@@ -47,8 +49,11 @@ class Run:
         options, supplied = self._options, self._supplied
         tls = None
         if kind == sdp.TLS:
-            supplied.identity.check(time.time())
-            tls = StationTls([supplied.identity])
+            identities = [*supplied.own, supplied.identity]
+            for identity in identities:
+                identity.check(time.time())
+            tls = StationTls(identities)
+            self._renewal = Renewal(tls, supplied.identity.leaf, supplied.renew)
         return Station(
             options.offer,
             supplied.anchors,
@@ -86,7 +91,8 @@ class Run:
                     "v2g_root": str(self._supplied.v2g_root),
                 }
             )
-            await self._over.wait()
+            with self._renewal:
+                await self._over.wait()
         finally:
             if discovery is not None:
                 discovery.close()

@@ -3,8 +3,9 @@
 import os
 import ssl
 import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from plugvault.roles.cpo import ChargePointOperator, StationEntry
 from plugvault.station.connection import FetchContract
 from plugvault.temporary import temporary_folder
 from plugvault.tls import Identity, Staple
-from plugvault.tokens import TokenKey
+from plugvault.tokens import Token, TokenKey
 from plugvault.tokens.selection import choose_roles
 
 LARGEST = 8192  # bytes of EXI that are sent from a file
@@ -37,10 +38,13 @@ _OCSP = {"Content-Type": "application/ocsp-request"}
 
 @dataclass(frozen=True)
 class Supply:
-    """fetch: CertificateInstallationReq -> CertificateInstallationRes. anchors: MO and V2G roots,
-    DER. v2g_root: the file that vehicles must trust, PEM."""
+    """identity: of the ecosystem; renew: its next certificate, for the same key. own: identities
+    of another PKI. fetch: CertificateInstallationReq -> CertificateInstallationRes. anchors: MO
+    and V2G roots, DER. v2g_root: the file that vehicles must trust, PEM."""
 
     identity: Identity
+    renew: Callable[[], Identity]
+    own: list[Identity]
     fetch: FetchContract
     anchors: list[bytes]
     v2g_root: Path
@@ -58,7 +62,7 @@ def find(stack: ExitStack, options: Options) -> Supply:
         supplied = _from_folder(stack, options, folder)
     if message is None:
         return supplied
-    return Supply(supplied.identity, lambda _: message, supplied.anchors, supplied.v2g_root)
+    return replace(supplied, fetch=lambda _: message)
 
 
 def _temporary(stack: ExitStack) -> Path:
@@ -81,12 +85,17 @@ def _response(file: Path) -> bytes:
 def _from_folder(stack: ExitStack, options: Options, folder: Path) -> Supply:
     """The ecosystem of a folder, made there when it is missing, runs in this process."""
     world = stack.enter_context(Ecosystem(folder, role_tokens=choose_roles(options.config)))
-    leaf = world.station
-    identity = _identity(
-        stack, leaf.certificate, leaf.subs, world.v2g_root, leaf.key, world.cpo.client
-    )
+    leaf, cpo = world.station, world.cpo
+    made = _Identities(stack, cpo, leaf.key, options.evse, [world.v2g_root])
     root = folder / "certificates" / "v2g-root.pem"
-    return Supply(identity, world.cpo.fetch_contract, world.cpo.roots(), root)
+    return Supply(
+        made.of(leaf.certificate, leaf.subs),
+        made.renewed,
+        own_identities(options.identity or (), leaf.key.token),
+        cpo.fetch_contract,
+        cpo.roots(),
+        root,
+    )
 
 
 def _from_sandbox(stack: ExitStack, options: Options, url: str, folder: Path) -> Supply:
@@ -108,9 +117,15 @@ def _from_sandbox(stack: ExitStack, options: Options, url: str, folder: Path) ->
     v2g = roots.get("V2G", [])
     root = _root_of(leaf, subs, v2g)
     store.store_certificate("v2g-root", root)
-    identity = _identity(stack, leaf, tuple(subs), root, key, client)
-    file = folder / "certificates" / "v2g-root.pem"
-    return Supply(identity, cpo.fetch_contract, [*roots.get("MO", []), *v2g], file)
+    made = _Identities(stack, cpo, key, options.evse, v2g)
+    return Supply(
+        made.of(leaf, subs),
+        made.renewed,
+        own_identities(options.identity or (), tokens["cpo"]),
+        cpo.fetch_contract,
+        [*roots.get("MO", []), *v2g],
+        folder / "certificates" / "v2g-root.pem",
+    )
 
 
 def _announce(cpo: ChargePointOperator, evse: str, credentials: Credentials | None) -> None:
@@ -124,18 +139,53 @@ def _announce(cpo: ChargePointOperator, evse: str, credentials: Credentials | No
         raise OpcpError("refused", f"{error.detail}; {advice}", error.status) from error
 
 
-def _identity(
-    stack: ExitStack,
-    leaf: bytes,
-    subs: tuple[bytes, ...],
-    root: bytes,
-    key: TokenKey,
-    client: OpcpClient,
-) -> Identity:
-    """With the OCSP answers of the ecosystem's responder."""
-    ask = partial(client.content, "POST", "/ocsp", headers=_OCSP)
-    staple = stack.enter_context(Staple(leaf, subs[0], lambda request: ask(content=request)))
-    return Identity(leaf, subs, root, key.sign_digest, staple)
+class _Identities:
+    """The identities of one key, one after the other. roots: V2G roots, DER."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        cpo: ChargePointOperator,
+        key: TokenKey,
+        evse: str,
+        roots: Sequence[bytes],
+    ) -> None:
+        self._stack, self._cpo, self._key, self._evse = stack, cpo, key, evse
+        self._roots = roots
+
+    def of(self, leaf: bytes, subs: Sequence[bytes]) -> Identity:
+        """With the OCSP answers of the ecosystem's responder. Raises OpcpError."""
+        ask = partial(self._cpo.client.content, "POST", "/ocsp", headers=_OCSP)
+        staple = Staple(leaf, subs[0], lambda request: ask(content=request))
+        root = _root_of(leaf, list(subs), list(self._roots))
+        sign = self._key.sign_digest
+        return Identity(leaf, tuple(subs), root, sign, self._stack.enter_context(staple))
+
+    def renewed(self) -> Identity:
+        """Raises OpcpError."""
+        return self.of(*self._cpo.renew(_signing_request(self._evse, self._key)))
+
+
+def own_identities(values: Iterable[str], token: Token) -> list[Identity]:
+    """The identities of --identity FILE=LABEL. Raises OSError, ValueError, VaultError."""
+    identities = []
+    for value in values:
+        file, _, label = value.rpartition("=")
+        if not file or not label:
+            raise ValueError(f"--identity {value}: FILE=LABEL is wanted")
+        try:
+            ders = [
+                certificate.public_bytes(Encoding.DER)
+                for certificate in x509.load_pem_x509_certificates(Path(file).read_bytes())
+            ]
+        except ValueError as error:
+            raise ValueError(f"{file} has no certificates in PEM") from error
+        if len(ders) < 2:
+            raise ValueError(f"{file}: a leaf, its sub-CAs and the root are wanted, in this order")
+        identities.append(
+            Identity(ders[0], tuple(ders[1:-1]), ders[-1], token.key(label).sign_digest)
+        )
+    return identities
 
 
 def _signing_request(evse: str, key: TokenKey) -> bytes:
