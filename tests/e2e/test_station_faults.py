@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from typing import Any
 
 import pytest
 
 from evcc import exi
-from evcc.iso15118_2 import messages
+from evcc.iso15118_2 import charging, messages, session, update
 from evcc.link import v2gtp
 from fixtures.vehicle import Vehicle, operator
 from fixtures.vehicle import station as station_of
 from plugvault.contract.iso15118_2.response import negative
 from plugvault.station import Faults, Offer, Station, large_bundle
-from plugvault.station.faults import checked_code, pair_of
+from plugvault.station.faults import PAIRS, checked_code, pair_of
+from plugvault.station.iso15118_2.performance import PERFORMANCE_MS
 from plugvault.station.limits import FETCH_SECONDS
 from plugvault.station.reports import Ended, Report
 from world import EMAID, World
@@ -180,6 +183,24 @@ def test_the_bandwidth_is_not_exceeded(world: World, vehicle: Vehicle) -> None:
 
 def test_the_operator_has_less_time_than_the_vehicle_waits() -> None:
     assert FETCH_SECONDS < 5.0  # CertificateInstallationReq's time-out in the vehicle
+
+
+def test_every_response_has_its_time_within_the_vehicles_time_out() -> None:
+    vehicle = {**session.PAIRS, **charging.PAIRS, **update.PAIRS}
+    assert set(PERFORMANCE_MS) == set(vehicle) == set(PAIRS)
+    for pair, performance in PERFORMANCE_MS.items():
+        margin = 225 if pair == "CurrentDemand" else 500
+        assert vehicle[pair].timeout_ms - performance == margin, pair
+
+
+def test_a_response_later_than_the_standard_has_it_is_logged(
+    world: World, vehicle: Vehicle, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    caplog.set_level(logging.INFO, "plugvault.station")
+    monkeypatch.setitem(PERFORMANCE_MS, "CertificateInstallation", 0)
+    with station(world, Faults()).in_thread() as address:
+        assert vehicle.charge(address) == INSTALLED_AND_PAID
+    assert re.search(r"CertificateInstallationRes after \d+ ms", caplog.text)
 
 
 @pytest.mark.parametrize(

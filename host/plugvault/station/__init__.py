@@ -14,6 +14,7 @@
                      payment.py   the check of a contract and of its signatures
                      charging.py  the charge: a handler for each request, the simulated supply
                      paused.py    the sessions that vehicles may go on with
+                     performance.py  the time for each response
                      answers.py   the bodies of the responses, the negative ones too
 
     station = Station(Offer(evseid="DE*PVT*E0001"), mo_and_v2g_roots, fetch_contract,

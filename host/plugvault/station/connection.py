@@ -24,6 +24,7 @@ from plugvault.station.events import (
     Step,
 )
 from plugvault.station.faults import RESET, SILENCE, Faults, Pace
+from plugvault.station.iso15118_2.performance import PERFORMANCE_MS
 from plugvault.station.iso15118_2.secc import Secc
 from plugvault.station.limits import Limits
 from plugvault.station.reports import Ended, Report
@@ -107,6 +108,7 @@ class Connection:
         # An authorization is billed before it is sent.
         request, responses = self._handle(events, iter(frames), faults)
         for name, frame in responses:
+            self._log_late(name)
             await asyncio.sleep(faults.seconds(name))
             if faults.drops(name):
                 self._stream.abort()
@@ -119,6 +121,13 @@ class Connection:
                 secc.close(f"{name} with {faults.code(name)}: a fault")
                 self._handle(secc.step([])[1], iter(()), faults)
         return request
+
+    def _log_late(self, name: str) -> None:
+        """A response that is later than the standard has it, without the delay of a fault."""
+        ms = (time.monotonic() - self._meter.arrived) * 1000
+        limit = PERFORMANCE_MS.get(name.removesuffix("Res"), ms)
+        if ms > limit:
+            _log.info("%s after %.0f ms; ISO 15118-2 has %d ms", name, ms, limit)
 
     async def _send(self, data: bytes) -> None:
         # A vehicle that does not read must not block the station or fill its memory.

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 
 from plugvault.station.engine import SEQUENCE_TIMEOUT_MS
+from plugvault.station.iso15118_2.performance import PERFORMANCE_MS
 
-FETCH_SECONDS = 4.5  # the vehicle waits 5 s for a CertificateInstallationRes
+FETCH_SECONDS = PERFORMANCE_MS["CertificateInstallation"] / 1000  # the vehicle waits 5 s
 
 
 @dataclass(frozen=True)
