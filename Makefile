@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: setup peers ready demo test soak sweeps releases bench size lint ruff mypy pyright format clean
+.PHONY: setup peers ready ready-for-tests demo test soak sweeps releases bench size lint ruff mypy pyright format clean
 .DEFAULT_GOAL := setup
 
 setup: ## install the missing parts, then report the state of this machine
@@ -14,13 +14,17 @@ peers: ## the stacks of other makers that tests/peers talks to, and other progra
 	@tools/setup/examples || true
 	@tools/setup/peers --again
 
-ready: # install the missing parts, without a retry of those that failed before
+ready: # install the missing parts, without a retry of those that failed within the last hour
 	@tools/setup/all
 
-demo: ready ## run the demo; ARGS="--runtime cpython --json" are handed on
+demo: ## run the demo, with the parts that it needs; ARGS="--runtime cpython --json" are handed on
+	@tools/setup/all demo
 	@.venv/bin/plugvault demo $(ARGS)
 
-test: ready ## the whole suite on two cores; ARGS="-k name" are handed on
+ready-for-tests: # and a PostgreSQL server in the cache
+	@tools/setup/all test
+
+test: ready-for-tests ## the whole suite on two cores; ARGS="-k name" are handed on
 	@.venv/bin/pytest -n 2 --dist loadgroup $(ARGS)
 
 SOAKED := tests/faults tests/board tests/peers tests/attacks/test_secrecy.py tests/e2e/test_many_cars.py \
@@ -29,13 +33,13 @@ SOAKED := tests/faults tests/board tests/peers tests/attacks/test_secrecy.py tes
 
 soak: sweeps releases ## all long tests; `make -k soak` goes on after a failure
 
-sweeps: ready ## all points of the fault tests and of the token tests, an hour; the ports, three hours
+sweeps: ready-for-tests ## all points of the fault tests and of the token tests, an hour; the ports, three hours
 	@PLUGVAULT_SOAK=1 .venv/bin/pytest -n 2 --dist loadgroup -rP $(SOAKED) $(ARGS)
 
 releases: ready ## make demo and make test on the other releases of Debian; needs root
 	@$(PYTHON) tools/other_releases
 
-bench: ready ## speed, size and memory, beside their budgets
+bench: ready-for-tests ## speed, size and memory, beside their budgets
 	@$(PYTHON) tools/benchmarks/run.py $(ARGS)
 
 size: ready ## bytecode and heap of the module on a board, beside their budgets

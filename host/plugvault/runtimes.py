@@ -12,6 +12,7 @@ import errno
 import functools
 import importlib.util
 import os
+import pwd
 import re
 import stat
 import subprocess
@@ -88,8 +89,16 @@ def program() -> Path:
 
 def cache() -> Path:
     """The folder into which set-up installs interpreters."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
     return Path(base).absolute() / "plugvault"  # processes with other folders use it
+
+
+def _home() -> Path:
+    """This user's folder, as `tools/setup` finds it; for a user without, one that is not there."""
+    try:
+        return Path(os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir or "/nonexistent")
+    except KeyError:
+        return Path("/nonexistent")
 
 
 def run_folder() -> Path:

@@ -2,14 +2,19 @@
 
 import json
 import os
+import pwd
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import plugvault
-from plugvault import interfaces
+from plugvault import interfaces, runtimes
 from plugvault.cli import app, doctor
 from plugvault.station import discovery
 from plugvault.tokens import nss, softhsm
@@ -96,7 +101,7 @@ def test_doctor_without_a_token_library_names_the_remedy(
         app.main(["doctor"])
     assert ended.value.code == 1
     output = capsys.readouterr().out
-    assert "administrator for: apt-get install softhsm2" in output
+    assert "sudo apt-get install softhsm2" in output
     assert "cannot run yet" in output
 
 
@@ -128,10 +133,72 @@ def test_doctor_without_postgresql_names_the_remedy_and_lets_the_main_job_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(doctor, "SERVERS", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     (missing,) = doctor.postgresql()
     assert (missing.good, missing.needed) == (False, False)
-    assert "apt-get install postgresql" in missing.mend
+    assert "`make test` unpacks one" in missing.mend
+
+
+def test_doctor_names_the_postgresql_that_the_set_up_has_unpacked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = tmp_path / "plugvault/postgresql/15.18-0+deb12u1/bin/postgres"
+    server.parent.mkdir(parents=True)
+    server.write_text("#!/bin/sh\necho PostgreSQL 15.18\n")
+    server.chmod(0o755)
+    monkeypatch.setattr(doctor, "SERVERS", tmp_path / "none")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (finding,) = doctor.postgresql()
+    assert (finding.good, finding.found) == (True, f"PostgreSQL 15.18, {server}")
+
+
+@pytest.fixture
+def wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """An installed package, without a checkout, a home, a cache or a token library."""
+    monkeypatch.setattr(doctor, "_ROOT", tmp_path)
+    for name in ("HOME", "XDG_CACHE_HOME", "PLUGVAULT_PKCS11_MODULE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # the user is in no list
+    for module in (nss, softhsm):
+        monkeypatch.setattr(module, "_MODULES", ())
+    monkeypatch.setattr(doctor, "SERVERS", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    runtimes.get.cache_clear()
+    yield
+    runtimes.get.cache_clear()
+
+
+def test_doctor_of_an_installed_package_names_commands_that_work_there(wheel: None) -> None:
+    findings = {finding.what: finding for finding in doctor.examine()}
+    assert [what for what, it in findings.items() if it.mend.startswith("`make`")] == []
+    assert findings["token library"].mend == "sudo apt-get install softhsm2"
+    assert not findings["cache"].needed
+
+
+def test_doctor_of_an_installed_package_names_pip_for_missing_packages(
+    wheel: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "rich" else "1")
+    (finding,) = doctor.packages()
+    assert (finding.found, finding.good) == ("not installed: rich", False)
+    assert finding.mend == f"{sys.executable} -m pip install rich"
+
+
+@pytest.mark.parametrize(("megabytes", "is_enough"), [(25, True), (15, False)])
+def test_doctor_demands_the_space_of_a_demo_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, megabytes: int, is_enough: bool
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=megabytes << 20))
+    temporary, cache = doctor.disk()
+    assert (temporary.what, temporary.good, temporary.needed) == (
+        "temporary files",
+        is_enough,
+        True,
+    )
+    assert not cache.needed
 
 
 def test_doctor_names_the_newest_postgresql(

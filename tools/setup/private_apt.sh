@@ -11,6 +11,18 @@ mirror() {
             $3 == "main" && ($2 == own || $2 == "stable" || $2 == "testing") { print $1; exit }'
 }
 
+# apt_folder: a new folder for apt's state, and its name; `downloads` in it is for `apt-get download`.
+# Below a home that is root's alone, apt could not fetch as its user without rights (_apt), and
+# would fetch as root.
+apt_folder() {
+    local folder
+    folder=$(mktemp -d "${TMPDIR:-/tmp}/plugvault-apt-XXXXXX")
+    mkdir "$folder/downloads"
+    chmod 755 "$folder"
+    [ "$(id -u)" != 0 ] || chown _apt "$folder/downloads" 2>/dev/null || true
+    echo "$folder"
+}
+
 # private_apt STATE STATUS ARCHITECTURE [SUITE]: let apt-get keep its lists and archives in the
 # folder STATE, and take the packages of the file STATUS for installed. SUITE: read Debian's archive
 # of this name, sources included; without it the system's own sources.
@@ -26,7 +38,6 @@ Dir::Cache::archives "archives";
 APT::Architecture "$architecture";
 APT::Architectures { "$architecture"; };
 APT::Install-Recommends "false";
-APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
 Acquire::Retries "2";
 #clear APT::Update::Post-Invoke;

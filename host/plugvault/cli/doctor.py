@@ -1,7 +1,8 @@
 """`plugvault doctor`: the requirements of this project on this machine, and remedies.
 
 It looks and tries, and changes nothing. Only requirements of the demo and the sandbox decide the
-verdict; the others are reported.
+verdict; the others are reported. The remedies are those of the installation that runs: `make` in a
+checkout, pip and apt for an installed package.
 """
 
 import importlib.metadata
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,8 @@ import typer
 
 OLDEST_PYTHON = (3, 11)
 SERVERS = Path("/usr/lib/postgresql")  # a folder for each version
-DISK_NEEDED = 200  # MB: tokens, databases and captures of a few demos
+DISK_NEEDED = 20  # MB: tokens, databases and captures of a demo have a fifth of it
+_ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,29 @@ class Finding:
     needed: bool = True
 
 
+def _is_checkout() -> bool:
+    return (_ROOT / "tools/setup/all").exists()
+
+
+def _pip(*names: str) -> str:
+    """The remedy for missing packages of Python."""
+    return "`make`" if _is_checkout() else f"{sys.executable} -m pip install {' '.join(names)}"
+
+
+def _apt(package: str) -> str:
+    """The remedy for a missing package of the system."""
+    command = f"sudo apt-get install {package}"
+    return f"`make` as root, or {command}" if _is_checkout() else command
+
+
 def python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding(
         "Python",
         sys.version_info >= OLDEST_PYTHON,
         f"{version}, {sys.executable}",
-        "install Python 3.11 or later, then `make`",
+        "install Python 3.11 or later, then "
+        + ("`make`" if _is_checkout() else "plugvault with that Python's pip"),
     )
 
 
@@ -54,16 +72,17 @@ def packages() -> Iterator[Finding]:
     try:
         needs = importlib.metadata.requires("plugvault") or []
     except importlib.metadata.PackageNotFoundError:
-        yield Finding("packages", False, "plugvault itself is not installed", "`make`")
+        yield Finding("packages", False, "plugvault itself is not installed", _pip("plugvault"))
         return
     names = [re.split(r"[^\w.-]", need)[0] for need in needs if "extra ==" not in need]
     versions = {name: _version(name) for name in names}
     missing = [name for name, version in versions.items() if version is None]
     if missing:
-        yield Finding("packages", False, f"not installed: {', '.join(missing)}", "`make`")
+        text = f"not installed: {', '.join(missing)}"
+        yield Finding("packages", False, text, _pip(*missing))
     else:
         installed = ", ".join(f"{name} {version}" for name, version in versions.items())
-        yield Finding("packages", True, installed, "`make`")
+        yield Finding("packages", True, installed)
 
 
 def _version(name: str) -> str | None:
@@ -75,13 +94,13 @@ def _version(name: str) -> str | None:
 
 def token() -> Iterator[Finding]:
     """The token library, tried with a throw-away token."""
-    remedy = "`make` as root, or ask an administrator for: apt-get install softhsm2"
+    remedy = _apt("softhsm2")
     if os.environ.get("PLUGVAULT_PKCS11_MODULE"):
         remedy = "PLUGVAULT_PKCS11_MODULE names that library: unset it, or name another"
     try:
         from plugvault.tokens import TokenStore, VaultError, find_module
     except ImportError as e:
-        yield Finding("token library", False, f"not tried: {e}", "`make`")
+        yield Finding("token library", False, f"not tried: {e}", _pip("python-pkcs11"))
         return
     try:
         module = find_module()
@@ -120,23 +139,19 @@ def strong_token() -> Iterator[Finding]:
     try:
         yield Finding("NSS softoken", True, str(nss.find_module()), needed=False)
     except VaultError as e:
-        remedy = "`make` as root, or ask an administrator for: apt-get install libnss3"
-        yield Finding("NSS softoken", False, e.detail, remedy, needed=False)
+        yield Finding("NSS softoken", False, e.detail, _apt("libnss3"), needed=False)
 
 
 def interpreters() -> Iterator[Finding]:
     from plugvault import runtimes
 
+    remedy = "`make`; when it cannot, it says why"
+    if not _is_checkout():
+        remedy = "sudo apt-get install micropython, in Debian 13 or later; or `make` in a checkout"
     for name in runtimes.NAMES[1:]:
         runtime = runtimes.get(name)
         if runtime is None:
-            yield Finding(
-                f"MicroPython {name}",
-                False,
-                "not here",
-                "`make`; when it cannot, it says why",
-                False,
-            )
+            yield Finding(f"MicroPython {name}", False, "not here", remedy, needed=False)
             continue
         features = ["opens a token itself (ffi)" if runtime.has_ffi else "uses the vault service"]
         features += ["has AES"] if runtime.has_cryptolib else []
@@ -144,18 +159,26 @@ def interpreters() -> Iterator[Finding]:
         yield Finding(f"MicroPython {name}", True, text, needed=False)
 
 
+def of_postgresql(program: str) -> str | None:
+    """A program of PostgreSQL's server: of the newest version that Debian has installed, off the
+    PATH; of the one that `make test` has unpacked into the cache; or of the PATH."""
+    from plugvault import runtimes
+
+    for servers in (SERVERS, runtimes.cache() / "postgresql"):
+        versions = [file.parts[-3] for file in servers.glob(f"[0-9]*/bin/{program}")]
+        if versions:
+            newest = max(versions, key=lambda version: [*map(int, re.findall(r"\d+", version))])
+            return str(servers / newest / "bin" / program)
+    return shutil.which(program)
+
+
 def postgresql() -> Iterator[Finding]:
-    """The server's program: the newest of Debian's, which are not on the PATH, or the PATH's."""
-    newest = sorted(SERVERS.glob("[0-9]*/bin/postgres"), key=lambda path: float(path.parts[-3]))
-    server = str(newest[-1]) if newest else shutil.which("postgres")
+    """The server's program, for the pools on PostgreSQL."""
+    server = of_postgresql("postgres")
     if server is None:
-        yield Finding(
-            "PostgreSQL",
-            False,
-            "no server here: the pools keep their records in SQLite, and its tests are skipped",
-            "`make` as root, or ask an administrator for: apt-get install postgresql",
-            needed=False,
-        )
+        text = "no server here: the pools keep their records in SQLite"
+        remedy = "`make test` unpacks one for its tests" if _is_checkout() else _apt("postgresql")
+        yield Finding("PostgreSQL", False, text, remedy, needed=False)
         return
     process = subprocess.run([server, "--version"], capture_output=True, text=True, check=False)
     version = (process.stdout or process.stderr).strip()
@@ -166,7 +189,7 @@ def serial_ports() -> Iterator[Finding]:
     try:
         from serial.tools import list_ports
     except ImportError as e:
-        yield Finding("serial ports", False, str(e), "`make`", needed=False)
+        yield Finding("serial ports", False, str(e), _pip("pyserial"), needed=False)
         return
     ports = [f"{port.device} ({port.description})" for port in list_ports.comports()]
     denied = [port.device for port in list_ports.comports() if not os.access(port.device, os.W_OK)]
@@ -206,19 +229,26 @@ def interface(name: str) -> Finding:
 
 
 def disk() -> Iterator[Finding]:
+    """The folder of temporary files, and the cache, which demo and sandbox can do without."""
     from plugvault import runtimes
+    from plugvault.cli.folders import memory
 
-    folders = (
-        ("cache", runtimes.cache(), "XDG_CACHE_HOME"),
-        ("temporary files", Path(tempfile.gettempdir()), "TMPDIR"),
-    )
-    for purpose, folder, variable in folders:
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(existing).free // 2**20
-        writable = os.access(existing, os.W_OK)
-        text = f"{folder}, {free} MB free" + ("" if writable else ", not writable")
-        remedy = f"free {DISK_NEEDED} MB there, or set {variable} to another folder"
-        yield Finding(purpose, writable and free >= DISK_NEEDED, text, remedy)
+    try:
+        folder = memory() or Path(tempfile.gettempdir())
+    except FileNotFoundError as error:  # no folder can be written
+        yield Finding("temporary files", False, str(error), "set TMPDIR to a folder of yours")
+    else:
+        yield _room("temporary files", folder, "TMPDIR")
+    yield replace(_room("cache", runtimes.cache(), "XDG_CACHE_HOME"), needed=False)
+
+
+def _room(purpose: str, folder: Path, variable: str) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free // 2**20
+    writable = os.access(existing, os.W_OK)
+    text = f"{folder}, {free} MB free" + ("" if writable else ", not writable")
+    remedy = f"free {DISK_NEEDED} MB there, or set {variable} to another folder"
+    return Finding(purpose, writable and free >= DISK_NEEDED, text, remedy)
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
