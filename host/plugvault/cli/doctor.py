@@ -231,7 +231,7 @@ def interface(name: str) -> Finding:
 def disk() -> Iterator[Finding]:
     """The folder of temporary files, and the cache, which demo and sandbox can do without."""
     from plugvault import runtimes
-    from plugvault.cli.folders import memory
+    from plugvault.temporary import memory
 
     try:
         folder = memory() or Path(tempfile.gettempdir())
