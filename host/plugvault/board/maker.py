@@ -19,7 +19,8 @@ from plugvault.ecosystem import EVSE, WMI, Ecosystem
 from plugvault.ecosystem.folder import sandbox_lock
 from plugvault.roles import regions
 from plugvault.roles.backend import Backend
-from plugvault.roles.work_queue import DONE
+from plugvault.roles.client import OpcpError
+from plugvault.roles.work_queue import DONE, INSTALL
 from plugvault.station import Offer, Station, StationSettings
 from plugvault.telematics import ContractStatus, Maker
 
@@ -103,28 +104,52 @@ class BoardMaker:
         return self.connect().contracts()
 
     def choose(self, emaid: str) -> None:
+        """Make a contract the customer's choice, in the pool and in the board. One that the pool
+        does not have is chosen in the board alone."""
+        with self._backend() as backend:
+            try:
+                backend.choose(self._pcid(), emaid)
+            except OpcpError as error:
+                if error.status != 404:
+                    raise
         self.connect().choose_contract(emaid)
 
     def remove(self, emaid: str) -> None:
+        """Take a contract out of the board, and keep it out until it is chosen."""
+        with self._backend() as backend:
+            backend.remove(self._pcid(), emaid)
         self.connect().remove_contract(emaid)
+
+    def _backend(self) -> Backend:
+        return Backend(self._world.oem, self.board.folder / "maker.sqlite")
 
     def install(self) -> dict[str, Any]:
         """A new contract of operator B, over the air: from the pool's event to the board."""
         pcid = self._pcid()
         emaid = self._world.mo_v2g.new_emaid()
-        with Backend(self._world.oem, self.board.folder / "maker.sqlite") as backend:
+        with self._backend() as backend:
             backend.follow()
             seen = len(self._bench.bench.events)
             key = self._world.telematics_key
             backend.arrives(pcid, lambda point: self._bench.maker(key, point))
             self._world.mo_v2g.contract(pcid, emaid)
-            self._bench.bench.wait_event("installed", seen, _INSTALLATION)
+            self._await_installed(emaid, seen)
             backend.leaves(pcid)
-            work = backend.queue.history(pcid)[-1]
-        if (work.emaid, work.state) != (emaid, DONE):
-            raise DeviceError("state", f"{work.emaid} is {work.state}, and not installed")
+            history = backend.queue.history(pcid)
+            states = [
+                work.state for work in history if (work.action, work.emaid) == (INSTALL, emaid)
+            ]
+        if DONE not in states:
+            raise DeviceError("state", f"{emaid} is {', '.join(states)}, and not installed")
         custody = {held.emaid: held.custody for held in self.contracts()}[emaid]
         return {"emaid": emaid, "custody": custody, "path": "over the air"}
+
+    def _await_installed(self, emaid: str, seen: int) -> None:
+        """Wait for this contract; others that the board lacks may be installed before it."""
+        bench = self._bench.bench
+        while bench.wait_event("installed", seen, _INSTALLATION) != emaid:
+            names = [event.name for event in bench.events]
+            seen = names.index("installed", seen) + 1
 
     def install_at_station(self) -> dict[str, Any]:
         """A new contract of operator A, installed in a charging session."""

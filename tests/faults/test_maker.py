@@ -1,0 +1,264 @@
+"""Pool and car after anything that parts them: a stop, a lost key, a full disk, a lost event.
+
+A real car with a real token, and the maker's backend, which is stopped at every step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures.disks import object_files, token_folder
+from fixtures.fleet import PCID, Garage, until
+from fixtures.tokens import CarToken
+from plugvault.roles import fleet, follower
+from plugvault.roles.backend import Backend
+from plugvault.roles.client import OpcpError
+from plugvault.telematics import ContractStatus
+
+Some = Callable[..., list[Any]]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses that a test need not wait for."""
+    monkeypatch.setattr(follower, "RETRY", 0.05)
+    monkeypatch.setattr(fleet, "RECONNECT", 0.05)
+    monkeypatch.setattr(fleet, "COMPARE", 0.5)
+
+
+def pool(garage: Garage) -> dict[str, bool]:
+    """The contracts in the pool, and whether each is the default."""
+    return {entry["emaid"]: entry["defaultContract"] for entry in garage.world.oem.contracts(PCID)}
+
+
+def car(garage: Garage) -> dict[str, ContractStatus]:
+    held = garage.backend._fleet.held(PCID)
+    return {contract.emaid: contract for contract in held or ()}
+
+
+def agree(garage: Garage) -> bool:
+    """Whether the car has the pool's contracts, whole, and pays with the pool's default."""
+    listed, held = pool(garage), car(garage)
+    whole = {emaid for emaid, contract in held.items() if not contract.lost}
+    active = [emaid for emaid, contract in held.items() if contract.active]
+    return whole == set(listed) and active == [emaid for emaid in listed if listed[emaid]]
+
+
+def two(garage: Garage) -> tuple[str, str]:
+    """Two contracts in the car, the first one the default."""
+    first = garage.world.mo.contract(PCID)
+    second = garage.world.mo_v2g.contract(PCID)
+    garage.arrives()
+    until(lambda: len(car(garage)) == 2 and agree(garage), "both are installed")
+    return first, second
+
+
+def restarted(garage: Garage, follow: bool = True) -> Backend:
+    garage.stop()
+    return garage.start(follow=follow)
+
+
+# What happens between two looks of the backend at the car. `garage` is without its backend.
+
+
+def _removed_in_the_car(garage: Garage, first: str, second: str) -> None:
+    own_channel(garage).remove_contract(second)
+
+
+def _chosen_in_the_car(garage: Garage, first: str, second: str) -> None:
+    own_channel(garage).choose_contract(second)
+
+
+def _default_removed_in_the_car(garage: Garage, first: str, second: str) -> None:
+    own_channel(garage).remove_contract(first)
+
+
+def _chosen_in_the_pool(garage: Garage, first: str, second: str) -> None:
+    garage.world.oem.choose(PCID, second)
+
+
+def _default_ended(garage: Garage, first: str, second: str) -> None:
+    garage.world.mo.terminate(first)
+
+
+def _renewed(garage: Garage, first: str, second: str) -> None:
+    garage.world.mo.contract(PCID, first)
+
+
+def _added(garage: Garage, first: str, second: str) -> None:
+    garage.world.mo.contract(PCID)
+
+
+DIFFERENCES = (
+    _removed_in_the_car, _chosen_in_the_car, _default_removed_in_the_car, _chosen_in_the_pool,
+    _default_ended, _renewed, _added,
+)  # fmt: skip
+
+
+def own_channel(garage: Garage) -> Any:
+    maker = garage.car.maker(garage.world.telematics_key, garage.world.oem.point(PCID))
+    maker.connect()
+    return maker
+
+
+def test_every_difference_is_mended_without_an_event(garage: Garage, some: Some):
+    """The backend reads no events from here on: the lists alone must do."""
+    first, second = two(garage)
+    for difference in some(DIFFERENCES, 4):
+        garage.leaves()
+        restarted(garage, follow=False)
+        difference(garage, first, second)
+        garage.arrives()
+        until(lambda: agree(garage), difference.__name__)
+        if difference is _default_ended:  # for the differences after it
+            first = garage.world.mo.contract(PCID)
+            garage.backend.choose(PCID, first)
+            until(lambda: agree(garage), "as before")
+
+
+def test_after_the_default_has_ended_none_pays_wherever_the_car_was(garage: Garage):
+    first, second = two(garage)
+    garage.world.mo.terminate(first)
+    until(lambda: list(car(garage)) == [second] and agree(garage), "only the second")
+    assert not car(garage)[second].active
+    garage.backend.choose(PCID, second)
+    until(lambda: car(garage)[second].active, "it was chosen")
+    garage.leaves()
+    third = garage.world.mo.contract(PCID)
+    garage.world.mo_v2g.terminate(second)
+    garage.arrives()
+    until(lambda: list(car(garage)) == [third] and agree(garage), "only the third")
+    assert not car(garage)[third].active
+
+
+def test_a_lost_key_is_told_and_mended(garage: Garage, car_token: CarToken):
+    before = set(object_files(car_token))
+    first, _ = two(garage)
+    garage.leaves()
+    garage.car.close()
+    for name in set(object_files(car_token)) - before:
+        (token_folder(car_token) / name).unlink()  # the contract keys, behind the car's back
+    garage.car.__enter__()
+    garage.arrives()
+    until(lambda: agree(garage), "mended")
+    assert "lost" in [event.name for event in garage.backend.health.events]
+    view = {contract.emaid: contract for contract in garage.backend.customer_view(PCID).contracts}
+    assert (view[first].in_vehicle, view[first].active, view[first].lost) == (True, True, False)
+
+
+# A choice, at each of its steps.
+
+
+class Stop(Exception):
+    """The process dies here."""
+
+
+def test_a_choice_survives_a_stop_at_any_step(garage: Garage, monkeypatch: pytest.MonkeyPatch):
+    first, second = two(garage)
+    choose = garage.world.oem.choose
+
+    def before_the_pool(pcid: str, emaid: str) -> None:
+        raise Stop
+
+    def after_the_pool(pcid: str, emaid: str) -> None:
+        choose(pcid, emaid)
+        raise Stop
+
+    for emaid, at in ((second, before_the_pool), (first, after_the_pool), (second, choose)):
+        garage.leaves()
+        with monkeypatch.context() as patch, contextlib.suppress(Stop):
+            patch.setattr(garage.world.oem, "choose", at)
+            garage.backend.choose(PCID, emaid)
+        restarted(garage)
+        until(lambda emaid=emaid: pool(garage)[emaid], "the pool has it, without the car")
+        garage.arrives()
+        until(lambda emaid=emaid: agree(garage) and car(garage)[emaid].active, "and the car")
+
+
+def test_a_choice_waits_for_a_pool_that_is_away_and_a_refused_one_does_not(
+    garage: Garage, monkeypatch: pytest.MonkeyPatch
+):
+    _, second = two(garage)
+
+    def away(pcid: str, emaid: str) -> None:
+        raise OpcpError("unreachable", "no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(garage.world.oem, "choose", away)
+        garage.backend.choose(PCID, second)
+        waiting = {c.emaid: c.waiting for c in garage.backend.customer_view(PCID).contracts}
+        assert waiting[second] == ("waits for the pool",)
+    until(lambda: agree(garage) and car(garage)[second].active, "chosen")
+    with pytest.raises(OpcpError, match="refused"):
+        garage.backend.choose(PCID, "DEPVA0000000012")
+    assert garage.backend.queue.intended() == []
+
+
+def test_a_contract_that_its_customer_took_out_stays_out(garage: Garage):
+    first, second = two(garage)
+    garage.backend.remove(PCID, second)
+    until(lambda: list(car(garage)) == [first], "removed")
+    garage.world.mo_v2g.contract(PCID, second)  # renewed
+    garage.leaves()
+    restarted(garage)
+    garage.arrives()
+    until(lambda: garage.backend.is_there(PCID), "it is there")
+    assert list(car(garage)) == [first]
+    garage.backend.choose(PCID, second)
+    until(lambda: agree(garage) and car(garage)[second].active, "wanted again")
+
+
+# The maker's own disk.
+
+
+def test_a_full_disk_of_the_backend_loses_no_contract(garage: Garage):
+    """Every write fails for a while, as on a full disk; the threads go on, and tell it."""
+    garage.arrives()
+    until(lambda: garage.backend.is_there(PCID), "it is there")
+    database = garage.backend.queue.state_file._database
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    emaids = {garage.world.mo.contract(PCID) for _ in range(2)}
+    failing = garage.backend.health
+    until(lambda: failing.failing, "told")
+    assert "full" in " ".join(failing.failing.values())
+    database.execute("PRAGMA max_page_count = 1000000")
+    until(lambda: set(car(garage)) == emaids and agree(garage), "installed")
+    until(lambda: failing.failing == {}, "and works")
+    assert {"failing", "works"} <= {event.name for event in failing.events}
+
+
+def test_a_lost_state_file_is_made_from_the_pool_again(garage: Garage):
+    """As after a restore of an older backup: the position is behind, or there is none."""
+    first, second = two(garage)
+    garage.stop()
+    for file in garage.folder.glob("backend.sqlite*"):
+        file.unlink()
+    garage.world.mo.terminate(first)
+    garage.start()
+    garage.arrives()
+    until(lambda: list(car(garage)) == [second] and agree(garage), "as in the pool")
+
+
+def test_a_transaction_that_failed_leaves_a_file_that_works(tmp_path: Path):
+    from plugvault.roles.state_file import StateError
+    from plugvault.roles.work_queue import INSTALL, WorkQueue
+
+    queue = WorkQueue(tmp_path / "backend.sqlite")
+    database = queue.state_file._database
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StateError, match="full") as caught:
+        queue.add(PCID, "DEPVT0000000012", INSTALL, bytes(100_000))
+    assert isinstance(caught.value.__cause__, sqlite3.Error)
+    assert queue.history(PCID) == []
+    database.execute("PRAGMA max_page_count = 1000000")
+    queue.add(PCID, "DEPVT0000000012", INSTALL, bytes(100_000))
+    assert len(queue.history(PCID)) == 1
+    queue.close()
