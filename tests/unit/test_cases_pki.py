@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -91,6 +92,25 @@ def test_a_branch_may_have_one_sub_ca(tmp_path: Path) -> None:
     pki = {name: row for name, row in given(prov_sub1=only).items() if name != "prov-sub2"}
     made(tmp_path, pki, "EN-001", "PA-00*")
     assert chains(tmp_path, "EN-001")[0][1:] == [only.der]
+
+
+def test_a_certificate_names_the_identifier_that_its_given_issuer_has(tmp_path: Path) -> None:
+    """OpenSSL finds no path otherwise; EcoG's CAs have identifiers of 20 bytes."""
+    given_id, sub = b"\x5a" * 20, OWN.cps_sub2
+    builder = (
+        x509.CertificateBuilder(OWN.cps_sub1.certificate.subject, sub.certificate.subject)
+        .public_key(sub.private_key.public_key())
+        .serial_number(7)
+        .not_valid_before(sub.certificate.not_valid_before_utc)
+        .not_valid_after(sub.certificate.not_valid_after_utc)
+        .add_extension(x509.SubjectKeyIdentifier(given_id), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    )
+    certificate = builder.sign(OWN.cps_sub1.private_key, hashes.SHA256())
+    made(tmp_path, {**given(), "prov-sub2": (certificate, sub.key)}, "EN-001")
+    leaf = x509.load_der_x509_certificate(chains(tmp_path, "EN-001")[0][0])
+    named = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    assert named.key_identifier == given_id
 
 
 OTHER = CasePki(Seed(78), NOW)

@@ -38,7 +38,7 @@ def to_html(case: CaseResult, again: str) -> Html:
 def _rows(case: CaseResult) -> list[tuple[str, str]]:
     facts, message, known = case.facts, case.message, case.known
     said = "" if message is None else " ".join(w for w in (message.stage, message.reason) if w)
-    stage = f", at {facts['stage']}" if facts["stage"] else ""
+    stage = f", at the step {facts['stage']}" if facts["stage"] else ""
     return [
         ("must be", {"accept": "accepted", "refuse": f"refused{stage}"}.get(facts["must"], "")),
         ("was", case.why or case.verdict),

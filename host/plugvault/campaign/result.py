@@ -89,7 +89,8 @@ class Result:
             return f"{text}: it takes no good message. Look at its roots, its clock and its key."
         if not self.deviations:
             return text + ": as expected."
-        return f"{text}: {len(self.deviations)} deviations."
+        many = len(self.deviations)
+        return f"{text}: {many} deviation{'' if many == 1 else 's'}."
 
 
 def deviation_of(verdict: str, why: str, known: Known | None, today: dt.date) -> str:

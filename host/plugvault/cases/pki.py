@@ -152,6 +152,7 @@ class Issued:
             public_key=key.public_key() if key else public_key,  # type: ignore[arg-type]
             issuer=self.certificate.subject,
             issuer_key=self.private_key,
+            issuer_id=_identifier(self.certificate),
             serial=pki.next_serial() if serial is None else serial,
             validity=pki.dates(not_before, not_after),
             extensions=_extensions(ca, path_length, key_usage, extensions),
@@ -217,6 +218,7 @@ class Pki:
             public_key=key.public_key(),
             issuer=subject,
             issuer_key=key,
+            issuer_id=_key_id(key.public_key()),
             serial=self.next_serial() if serial is None else serial,
             validity=(
                 self.now - _YEAR if not_before is None else not_before,
@@ -347,6 +349,7 @@ def _certificate(
     public_key: ec.EllipticCurvePublicKey,
     issuer: x509.Name,
     issuer_key: Key,
+    issuer_id: bytes,
     serial: int,
     validity: tuple[int, int],
     extensions: Sequence[Extension],
@@ -358,14 +361,21 @@ def _certificate(
         .not_valid_before(begins)
         .not_valid_after(ends)
         .add_extension(x509.SubjectKeyIdentifier(_key_id(public_key)), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier(_key_id(issuer_key.public_key()), None, None),
-            critical=False,
-        )
+        .add_extension(x509.AuthorityKeyIdentifier(issuer_id, None, None), critical=False)
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
+
+
+def _identifier(issuer: x509.Certificate) -> bytes:
+    """An issuer's own identifier: path building compares it [RFC 5280, 4.2.1.1]."""
+    try:
+        kind = x509.SubjectKeyIdentifier
+        return issuer.extensions.get_extension_for_class(kind).value.digest
+    except x509.ExtensionNotFound:
+        key = issuer.public_key()
+        return _key_id(key) if isinstance(key, ec.EllipticCurvePublicKey) else b""
 
 
 def _key_id(public_key: ec.EllipticCurvePublicKey) -> bytes:

@@ -131,7 +131,7 @@ def run_campaign(
         _fail(error.detail or str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}")
-    print(ended.sentence)
+    print(table.printable(ended.sentence))
     raise typer.Exit(_DEVIATIONS if ended.deviations else 0)
 
 
@@ -165,7 +165,8 @@ def _progress(number: int) -> Iterator[Callable[[CaseResult], None]]:
         def report(case: CaseResult) -> None:
             progress.update(task, advance=1, description=case.id)
             if case.deviation:
-                progress.console.print(f"{case.id}  {case.deviation}", markup=False)
+                text = table.printable(f"{case.id}  {case.deviation}")
+                progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         yield report
 
