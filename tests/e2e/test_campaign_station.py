@@ -85,7 +85,7 @@ def verdicts(result: Result) -> dict[str, str]:
 def test_a_good_vehicle_passes_at_a_station(
     charge: Charge, made: Callable[..., Campaign], tmp_path: Path
 ) -> None:
-    campaign = made("EN-00[14]", "RC-010", "SE-00[1-5]", "SE-012", "KT-001", "KT-040")
+    campaign = made("EN-00[17]", "RC-010", "SE-00[1-5]", "SE-012", "KT-001", "KT-040")
     result = tried(campaign, tmp_path / "store", charge)
     assert [(case.id, case.verdict, case.why) for case in result.cases if case.why] == []
     assert len(result.cases) == 11

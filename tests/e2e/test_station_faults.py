@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from evcc import exi
+from evcc import exi, x509
 from evcc.iso15118_2 import charging, messages, session, update
 from evcc.link import v2gtp
 from fixtures.vehicle import Vehicle, operator
 from fixtures.vehicle import station as station_of
+from plugvault.cases import catalogue
+from plugvault.cases.scene import Scene
 from plugvault.contract.iso15118_2.response import negative
 from plugvault.station import Faults, Offer, Station, large_bundle
 from plugvault.station.faults import PAIRS, checked_code, pair_of
@@ -138,6 +140,26 @@ def test_the_largest_bundle_that_the_standard_has_room_for_installs(
         assert vehicle.charge(address) == INSTALLED_AND_PAID
     (size,) = [size for _, name, size, _ in seen if name == "CertificateInstallationRes"]
     assert size - len(bundles[0]) > 2 * 780  # two certificates of 800 bytes
+
+
+def test_a_valid_response_of_more_than_six_kilobytes_installs(
+    world: World, vehicle: Vehicle
+) -> None:
+    """With certificates that have nearly 800 bytes themselves."""
+    case = catalogue.BY_ID["EN-007"]
+
+    def fetch(request: bytes) -> bytes:
+        _, _, body, _ = messages.opened(exi.decode(request))
+        scene = Scene(world, x509.parse(body["OEMProvisioningCert"]).point, case.id, 0)
+        return case.build(scene).message
+
+    seen: Seen = []
+    faults = Faults(large_bundle=8000)
+    observe = {"observe": lambda *message: seen.append(message)}
+    with station(world, faults, fetch=fetch, **observe).in_thread() as address:
+        assert vehicle.charge(address) == INSTALLED_AND_PAID
+    (size,) = [size for _, name, size, _ in seen if name == "CertificateInstallationRes"]
+    assert size > 6500
 
 
 def test_a_negative_answer_is_not_enlarged(world: World) -> None:

@@ -9,6 +9,7 @@ from cryptography.x509.oid import ObjectIdentifier
 from evcc import exi
 from plugvault.cases.case import ACCEPT, EITHER, REFUSE, Case, Change
 from plugvault.cases.groups.bits import length_of, overwritten
+from plugvault.cases.pki import Issued
 from plugvault.cases.scene import Scene, body_of
 
 _EXI = "ISO 15118-2, 7.9.1 (EXI)"
@@ -18,10 +19,26 @@ _MEMORY = "A length without an upper bound lets any sender exhaust the module's 
 
 
 def _big(scene: Scene) -> dict[str, Any]:
-    """Every certificate filled up to nearly 800 bytes, the most that the schema allows."""
+    """Both leaves filled up to nearly 800 bytes, the most that the schema allows."""
     filler = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), bytes(230))
     contract = scene.contract(extensions=[(filler, False)])
     return {"contract": contract, "cps": scene.cps(extensions=[(filler, False)])}
+
+
+def _longest(scene: Scene) -> dict[str, Any]:
+    """Every certificate filled up to nearly 800 bytes."""
+
+    def filled(size: int) -> dict[str, Any]:
+        filler = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), bytes(size))
+        return {"extensions": [(filler, False)]}
+
+    def sub_ca(root: Issued, name: str, dc: str) -> Issued:
+        first = root.issue(f"{name} Sub1", dc=dc, ca=True, path_length=1, **filled(260))
+        return first.issue(f"{name} Sub2", dc=dc, ca=True, path_length=0, **filled(260))
+
+    contract = scene.contract_under(sub_ca(scene.pki.mo_root, "MO", "MO"), **filled(280))
+    provisioning = sub_ca(scene.pki.v2g_root, "Prov", "V2G")
+    return {"contract": contract, "cps": provisioning.issue("CPS Leaf", dc="CPS", **filled(280))}
 
 
 def _one_sub(scene: Scene) -> dict[str, Any]:
@@ -95,6 +112,14 @@ CASES = [
         "ISO 15118-2, certificateType",
         "Operators send such certificates; a buffer of 2 or 4 kB loses the message.",
         change=_big,
+    ),
+    Case(
+        "EN-007",
+        "every certificate near the longest that the schema allows: 5.4 kB in all",
+        ACCEPT,
+        "ISO 15118-2, certificateType",
+        "The schema allows it; a buffer of 4 kB loses the message.",
+        change=_longest,
     ),
     Case(
         "EN-003",
