@@ -17,7 +17,8 @@ PICTURE = ROOT / "host/docs/report.png"
 EXAMPLE = ROOT / "host/examples/validate"
 MODULE = "exec:./install.sh vehicle.key {elements} {trust} {store} {at} {session} {emaid}"
 PATTERNS = ("EN-001", "RC-010", "SG-040", "KT-04[01]", "KT-080")
-SIZE = "700,1300"
+SIZE = "760,1500"
+SMALLER = "--force-device-scale-factor=0.85"
 BROWSERS = ("chromium-headless-shell", "chromium")
 VEHICLE = (
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 400 "
@@ -49,7 +50,7 @@ def main() -> None:
         reports = ("--test-key", "vehicle.key", "--html", "report.html", "--timeout", "30")
         run(folder, "plugvault", "campaign", "cases", "--module", MODULE, *reports)
         picture = (f"--screenshot={folder / 'report.png'}", f"--window-size={SIZE}")
-        run(folder, browser, "--headless", "--no-sandbox", "--hide-scrollbars", *picture,
+        run(folder, browser, "--headless", "--no-sandbox", "--hide-scrollbars", *picture, SMALLER,
             (folder / "report.html").as_uri())  # fmt: skip
         shutil.copy(folder / "report.png", PICTURE)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size:,} bytes")
