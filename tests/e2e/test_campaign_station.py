@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,11 +22,13 @@ from fixtures.vehicle import Vehicle
 from plugvault.campaign import adapters
 from plugvault.campaign import cases as campaign_cases
 from plugvault.campaign.adapters import open_module
+from plugvault.campaign.case_session import Attempt
 from plugvault.campaign.cases import Campaign, CampaignError
 from plugvault.campaign.result import Result
 from plugvault.campaign.run import run
-from plugvault.campaign.station_adapter import Command, StationModule, Times, identity
+from plugvault.campaign.station_adapter import Command, StationModule, Times, identity, judged
 from plugvault.cases import catalogue, files
+from plugvault.cases.case import Timing
 from plugvault.cases.pki import CasePki
 from plugvault.cases.seed import Seed
 from plugvault.cli.app import main
@@ -250,3 +253,52 @@ def test_a_command_plugs_the_vehicle_in(tmp_path: Path) -> None:
     assert file.read_text() == "x\nx\n"
     with pytest.raises(CampaignError, match="No such file"):
         Command(["./no-command"])("EN-001")
+
+
+@pytest.mark.parametrize(
+    ("paid", "verified", "answer"),
+    [
+        (None, None, ("refused", None)),
+        (b"old", True, ("refused", True)),
+        (b"new", True, ("accepted", True)),
+        (b"new", False, ("accepted", False)),
+        (b"new", None, ("accepted", False)),  # it ended before its AuthorizationReq
+    ],
+)
+@pytest.mark.parametrize("contract", [b"new", None])
+def test_the_contract_that_pays_says_whether_a_message_was_taken(
+    paid: bytes | None, verified: bool | None, answer: tuple[str, bool | None], contract: bytes
+) -> None:
+    """contract: of the message; None: it cannot be read, and a lenient vehicle reads it."""
+    attempt = Attempt(b"", None, True, Timing(), 1.0, True, paid, verified)
+    said = judged(attempt, contract, {b"old"})
+    assert (said.verdict, said.signs) == answer
+
+
+def test_a_vehicle_that_does_not_trust_the_station_proves_nothing(
+    made: Callable[..., Campaign], tmp_path: Path
+) -> None:
+    def distrustful(vehicle: Vehicle, station: StationModule, root: bytes) -> None:
+        with suppress(ssl.SSLError):
+            over_tls(vehicle, station, CasePki(Seed(5), NOW).v2g_root.der)
+
+    result = tried(made("EN-001"), tmp_path / "store", distrustful)
+    assert verdicts(result) == {"EN-001": "inconclusive"}
+    assert "handshake: tlsv1 alert unknown ca" in result.cases[0].why
+
+
+def test_a_vehicle_between_two_cases_gets_no_session(
+    made: Callable[..., Campaign], tmp_path: Path
+) -> None:
+    ends: list[object] = []
+
+    def eager(vehicle: Vehicle, station: StationModule, root: bytes) -> None:
+        over_tcp(vehicle, station, root)
+        try:
+            ends.append(vehicle.charge(("::1", station.ports[sdp.NO_TLS]), want_contract=True))
+        except ConnectionError:  # the end came before the request
+            ends.append([("lost", "")])
+
+    result = tried(made("EN-001"), tmp_path / "store", eager)
+    assert verdicts(result) == {"EN-001": "pass"}
+    assert ends == [[("lost", "")]] * 3

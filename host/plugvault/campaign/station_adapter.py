@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -184,23 +184,9 @@ class StationModule:
             raise ModuleError("no-request", text)
         if attempt.end == STILL_WAITING:
             raise ModuleError("timeout", f"{STILL_WAITING} after {self._times.hang:g} s")
-        answer = self._judged(attempt, contract)
+        answer = judged(attempt, contract, self._offered)
         self._offered |= {contract} if contract else set()
         return answer
-
-    def _judged(self, attempt: Attempt, contract: bytes | None) -> Answer:
-        """contract: of the message; None where it cannot be read."""
-        paid = attempt.paid_with
-        is_new = paid == contract if contract else paid not in self._offered
-        milliseconds = round(attempt.seconds * 1000, 3)
-        if paid is None:
-            return Answer(REFUSED, reason=attempt.end, milliseconds=milliseconds)
-        if not is_new:
-            reason, signs = "it pays with an earlier contract", attempt.verified
-            return Answer(REFUSED, reason=reason, signs=signs, milliseconds=milliseconds)
-        reason = "" if attempt.verified else f"it pays with this contract, then: {attempt.end}"
-        signs = attempt.verified is True
-        return Answer(ACCEPTED, reason=reason, signs=signs, milliseconds=milliseconds)
 
     def sign(self, emaid: str, digest: bytes) -> bytes:
         raise ModuleError("unable", "a vehicle at a station signs no other message")
@@ -214,6 +200,22 @@ class StationModule:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def judged(attempt: Attempt, contract: bytes | None, offered: Set[bytes]) -> Answer:
+    """The vehicle's answer to a message. contract: of the message; None where it cannot be read,
+    and then a contract that no message has `offered` before is that of this one."""
+    paid = attempt.paid_with
+    milliseconds = round(attempt.seconds * 1000, 3)
+    if paid is None:
+        return Answer(REFUSED, reason=attempt.end, milliseconds=milliseconds)
+    is_new = paid == contract if contract else paid not in offered
+    if not is_new:
+        reason, signs = "it pays with an earlier contract", attempt.verified
+        return Answer(REFUSED, reason=reason, signs=signs, milliseconds=milliseconds)
+    reason = "" if attempt.verified else f"it pays with this contract, then: {attempt.end}"
+    signs = attempt.verified is True
+    return Answer(ACCEPTED, reason=reason, signs=signs, milliseconds=milliseconds)
 
 
 class Command:
