@@ -189,7 +189,8 @@ def test_client_cut_off_before_the_first_event_misses_none(backend: Backend, cli
 
 def test_closing_the_client_ends_its_wait(client: OpcpClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream, "HEARTBEAT", 600.0)
-    followed = EventStream(client)
+    told: list[OpcpError | None] = []
+    followed = EventStream(client, connected=told.append)
     thread = threading.Thread(target=lambda: list(followed))
     thread.start()
     deadline = time.monotonic() + 20
@@ -199,6 +200,7 @@ def test_closing_the_client_ends_its_wait(client: OpcpClient, monkeypatch: pytes
     followed.close()
     thread.join(20)
     assert not thread.is_alive()
+    assert told == [None]  # its end is no failure
 
 
 def test_client_takes_a_new_token_when_the_old_one_ends(backend: Backend, client: OpcpClient):

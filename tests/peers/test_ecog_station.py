@@ -3,21 +3,30 @@ by SDP, checks its TLS, pays with a contract of ours or installs one of EcoG's, 
 
 from __future__ import annotations
 
+import base64
+import secrets
+import shutil
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
 from typing import Any
 
 import pytest
 
 from e2e.test_car_link import over_the_air, runtime
+from fixtures.backend import Backend
 from fixtures.ecog import Ecog
-from fixtures.ecog_ends import EcogPki, EcogStation, ecog_station
+from fixtures.ecog_ends import EcogPki, EcogStation, Pki, ecog_station
 from fixtures.namespaces import Cable, plugged
 from plugvault.car import Car
 from plugvault.link.bench import BenchError
 from plugvault.tokens import Token, TokenKey
+from plugvault.tokens.location import TokenLocation
+from plugvault.tokens.selection import TokenConfiguration
+from plugvault.tokens.softhsm import TokenStore
 from world import EMAID, PCID, World
 
 PATIENCE = 20  # times the standard's time: a Java process that has just started is slow
@@ -99,3 +108,64 @@ def test_a_car_pays_with_our_contract_and_installs_one_of_ecogs(
         assert events["charging"].startswith(energy["mode"])
         assert events["charged"] == "2 exchanges"
         assert car.stderr == ""
+
+
+@contextmanager
+def operator(file: Path, fetch: Callable[[bytes], bytes]) -> Iterator[None]:
+    """A Unix socket that answers vehicles' requests; a network namespace does not separate it."""
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            answer = fetch(base64.b64decode(self.rfile.readline()))
+            self.wfile.write(base64.b64encode(answer) + b"\n")
+
+    with ThreadingUnixStreamServer(str(file), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.xdist_group("exificient")  # not many Java processes at once
+def test_a_car_installs_from_our_pools_through_ecogs_station(
+    ecog: Ecog,
+    ecog_pki: EcogPki,
+    backend: Backend,
+    tmp_path: Path,
+) -> None:
+    """The station's own hook hands the car's request on to our operator, and our answer back."""
+    world, pcid = backend.ecosystem, "PVTPECOGSTATION01"
+    store, pin = TokenStore(tmp_path / "hsm"), secrets.token_hex(8)
+    store.init_token("car", pin, secrets.token_hex(8))
+    token = TokenConfiguration(TokenLocation(store.module, "car", store.conf), pin)
+    folder = shutil.copytree(ecog_pki.folder, tmp_path / "pki")
+    settings = {"USE_CPO_BACKEND": "true", "OPERATOR": str(tmp_path / "operator")}
+    with ExitStack() as stack:
+        stack.enter_context(operator(tmp_path / "operator", world.cpo.fetch_contract))
+        cable = stack.enter_context(plugged())
+        with cable.car.entered():
+            car = Car(
+                runtime("cpython"),
+                "tcp",
+                tmp_path / "car",
+                maker=world.telematics_key.point,
+                token=token,
+                network={"interface": cable.car.interface},
+            )
+            stack.enter_context(car)
+        maker = car.maker(world.telematics_key)
+        maker.connect()
+        leaf, subs = world.oem.enrol(maker.csr(pcid, "Plug Test", "DE"))
+        maker.install_trust("EU", [*ecog_pki.anchors[:1], *world.oem.anchors("EU", leaf, subs)])
+        maker.install_certificate([leaf, *subs])
+        world.oem.register(leaf, subs, [world.v2g_root])
+        emaid = world.mo.contract(pcid)
+        pki = Pki(folder)  # by which the station checks the signature of the car's request
+        for name, der in zip(("oemSubCA2Cert", "oemSubCA1Cert"), subs, strict=True):
+            pki.certificate(name, der)
+        pki.certificate("oemRootCACert", world.oem_root)
+        station = stack.enter_context(ecog_station(ecog, cable.station, folder, settings))
+        events = charge(car, station, charge=AC, want_contract=True)
+    assert (events["installed"], events["authorized"]) == (emaid, emaid)
+    assert "Using CPO backend" in station.log

@@ -23,7 +23,7 @@ import typer
 
 OLDEST_PYTHON = (3, 11)
 SERVERS = Path("/usr/lib/postgresql")  # a folder for each version
-DISK_NEEDED = 20  # MB: tokens, databases and captures of a demo have a fifth of it
+DISK_NEEDED = 20  # MB: a demo, with its tokens, databases and captures, needs 5
 _ROOT = Path(__file__).resolve().parents[3]
 
 

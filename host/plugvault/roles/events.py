@@ -49,6 +49,8 @@ class EventStream(Closeable):
             try:
                 yield from self._connected()
             except OpcpError as error:
+                if self._closed.is_set():  # `close` has broken the connection
+                    return
                 # An expired token is replaced once; any other refusal is final.
                 if 400 <= error.status < 500 and (error.status != 401 or self._failures):
                     raise
