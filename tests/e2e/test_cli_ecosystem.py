@@ -84,7 +84,7 @@ def test_a_vehicle_is_shown_reset_and_removed(ecosystem: Tell):
     assert ecosystem("vehicles", "reset", PCID)["contracts"] == 1
     assert ecosystem("vehicles", "show", PCID)["contracts"] == []
     ecosystem("vehicles", "remove", PCID)
-    assert "No vehicle is known" in ecosystem("vehicles", "show", PCID, status=1)
+    assert "no vehicle is known" in ecosystem("vehicles", "show", PCID, status=1)
     kinds = [event["kind"] for event in ecosystem("events", "list")]
     assert "mo.prov.cert.factory.reset" in kinds
     assert done(ecosystem("audit"))[-2:] == ["factory reset", "vehicle deleted"]

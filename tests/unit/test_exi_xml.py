@@ -76,6 +76,23 @@ def test_a_bundle_is_read_by_the_pools_and_the_pools_bundle_is_read_here() -> No
     assert from_xml(bundles.write(message))[0] == message
 
 
+def test_the_pools_refuse_elements_in_another_order() -> None:
+    row = next(
+        row
+        for row in CORPUS
+        if row["schema"] == "iso2"
+        and row["form"] == "document"
+        and "CertificateInstallationRes" in str(exi.decode(bytes.fromhex(row["exi"])))
+    )
+    text = bundles.write(exi.decode(bytes.fromhex(row["exi"]))).decode()
+    code = text[text.index("<v2gci_b:ResponseCode>") : text.index("<v2gci_b:SAProv")]
+    moved = text.replace(code, "").replace(
+        "</v2gci_b:CertificateInstallationRes>", code + "</v2gci_b:CertificateInstallationRes>"
+    )
+    with pytest.raises(bundles.XmlError, match="ResponseCode stands behind"):
+        bundles.read(moved.encode())
+
+
 GOOD = to_xml(exi_json.from_json(REQUEST))
 
 

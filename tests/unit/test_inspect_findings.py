@@ -87,6 +87,17 @@ def test_digests_are_shown_as_signed_and_as_computed() -> None:
     assert len(detail.partition("computed ")[2]) == 64
 
 
+def test_sub_cas_in_another_order_fail_and_a_file_has_no_order() -> None:
+    scene = Scene(PKI, point(VEHICLE), "order", 1)
+    leaf, sub2, sub1 = scene.contract().chain
+    name = "contract chain: order of the certificates"
+    swapped = inspect(scene.response(contract_chain=[leaf, sub1, sub2]), SCOPE)
+    assert name in failed(swapped)
+    assert "MO Sub1" in detail_of(swapped, name)
+    assert name not in failed(inspect(message("EN-001"), SCOPE))
+    assert failed(inspect(sub1 + leaf + sub2, SCOPE)) == []
+
+
 def test_a_wrong_check_digit_is_a_remark() -> None:
     scene = Scene(PKI, point(VEHICLE), "digit", 1)
     report = inspect(scene.response(contract=scene.contract("DEPVT0000000013")), SCOPE)

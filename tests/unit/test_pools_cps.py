@@ -56,6 +56,12 @@ def test_a_contract_under_an_oem_root_is_refused(pools: Pools):
     refused(pools, "invalid", "chain is not valid", data=data, pcid=None)
 
 
+def test_sub_cas_in_another_order_are_refused(pools: Pools):
+    data = pools.data()
+    swapped = replace(data, subs=data.subs[::-1])
+    refused(pools, "invalid", "the order is leaf, Sub2, Sub1", data=swapped, pcid=None)
+
+
 def test_an_expired_contract_is_refused(pools: Pools):
     data = pools.data(begins=NOW - 20, ends=NOW - 10)
     refused(pools, "invalid", "expired", data=data, pcid=None)

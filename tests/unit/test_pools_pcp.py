@@ -118,6 +118,15 @@ def test_a_chain_to_no_oem_or_v2g_root_is_refused(pools: Pools):
     refused(pools, "invalid", "leads to no root", leaf)
 
 
+def test_sub_cas_in_each_others_place_are_refused(pools: Pools):
+    leaf, sub2, sub1 = pools.provisioning().chain
+    with (
+        pools.store.write() as records,
+        pytest.raises(PoolError, match=r"subCa2Certificate : .* the order is leaf"),
+    ):
+        pcp.put(records, MAKER, leaf, sub1, sub2, pools.now)
+
+
 def test_a_cn_that_is_no_pcid_is_refused(pools: Pools):
     refused(pools, "invalid", r'pcid : must match "\^\[a-zA-Z0-9\]', pools.provisioning("PVT1"))
 

@@ -96,6 +96,8 @@ def run(name: str, arguments: list[str]) -> int:
     try:
         import typer
 
+        # The base of all errors of a command line; newer versions have it in a private module.
+        command_error: Any = typer.BadParameter.__mro__[2]
         command: Any = getattr(importlib.import_module(module), attribute)
     except ImportError as e:
         return refuse(f"`{name}` cannot start: {e}. `make` installs what is missing.")
@@ -105,8 +107,25 @@ def run(name: str, arguments: list[str]) -> int:
             add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
         )
         app.command()(command)
-    app(args=arguments, prog_name=f"plugvault {name}")
-    return 0
+    try:
+        status = app(args=arguments, prog_name=f"plugvault {name}", standalone_mode=False)
+    except command_error as error:
+        status = _refuse_command(name, error)
+    except typer.Abort:
+        status = refuse("ended: the question was not answered with yes")
+    raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _refuse_command(name: str, error: Any) -> int:
+    """One line for a wrong command line, with its next step. Without any argument the help has
+    been printed."""
+    text = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    if text:
+        path = context.command_path if context is not None else f"plugvault {name}"
+        more = f"{text.rstrip('.')}; `{path} --help` says more"
+        print(f"plugvault {name}: {more}", file=sys.stderr)
+    return int(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -181,8 +181,9 @@ def _single(file: str, convert: Callable[[bytes], _T]) -> _T:
     try:
         return convert(data)
     except exi.ExiError as e:
-        text = e.reason == "header" and data.isascii()
-        _fail(f"{e}; text? then say --hex or --base64" if text else str(e))
+        is_text = e.reason == "header" and data.isascii()
+        where = "" if file == "-" else f"{file}: "
+        _fail(f"{where}{e}" + ("; text? then say --hex or --base64" if is_text else ""))
 
 
 def _fail(text: str) -> NoReturn:

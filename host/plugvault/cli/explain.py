@@ -97,7 +97,8 @@ def explain(
             if values and key is not None:
                 steps.append(_deviation(data, steps, key, values))
         except EvccError as error:
-            _fail(error.detail or str(error))
+            is_message = error.reason == "message"
+            _fail((f"{message}: " if is_message else "") + (error.detail or str(error)))
         except OSError as error:
             _fail(f"{error.filename}: {error.strerror}")
     if as_json:

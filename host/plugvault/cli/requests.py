@@ -47,13 +47,16 @@ def requests(
     raise typer.Exit(1 if unexpected else 0)
 
 
+_MAKE = "`plugvault sandbox --requests DIR` writes such files"
+
+
 def _read(file: Path) -> str:
     try:
         return file.read_text()
-    except (OSError, ValueError) as error:
-        raise RequestsError(
-            "file", f"{file}: {getattr(error, 'strerror', None) or error}"
-        ) from error
+    except OSError as error:
+        raise RequestsError("file", f"{file}: {error.strerror}") from error
+    except ValueError as error:
+        raise RequestsError("file", f"{file} is no text; {_MAKE}") from error
 
 
 def _print(file: Path, outcome: Outcome, as_json: bool) -> None:

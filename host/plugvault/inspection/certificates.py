@@ -132,7 +132,7 @@ def check_paths(certs: Sequence[Certificate], scope: Scope) -> Report:
         start = next((c for c in unsorted if c.subject not in issuers), unsorted[0])
         path = _follow(start, unsorted)
         unsorted = [c for c in unsorted if c not in path]
-        part = check_path(path, role_of(path[0]), scope)
+        part = check_path(path, role_of(path[0]), scope)  # sorted here: a file has no order
         report.include(part, title(path[0]) if len(certs) != len(path) else "")
     return report
 
@@ -166,6 +166,8 @@ def check_path(
     if len(path) != len(certs):
         strays = [title(c) for c in certs if c not in path]
         report.add("every certificate is on the path", False, "not on it: " + listed(strays))
+    if role is not None and len(certs) > 2:
+        _check_order(report, certs)
     sizes = listed(str(len(c.der)) for c in path)
     large = listed(f"{title(c)} has {len(c.der)}" for c in path if len(c.der) > LIMIT)
     report.add(f"sizes of at most {LIMIT} bytes", not large, large or sizes)
@@ -182,6 +184,16 @@ def check_path(
         _check_link(report, below, above)
     _check_top(report, path, role, scope, vouched)
     return report
+
+
+def _check_order(report: Report, certs: Sequence[Certificate]) -> None:
+    """Each sub-CA stands behind the certificate that it issued, as the schema lists them."""
+    misplaced = [
+        f"{title(above)} behind {title(below)}"
+        for below, above in pairwise(certs)
+        if above.subject != below.issuer
+    ]
+    report.add("order of the certificates", not misplaced, listed(misplaced))
 
 
 def _check_dates(report: Report, path: Sequence[Certificate], at: int) -> None:

@@ -35,7 +35,8 @@ def show(console: Console, file: str, report: Report) -> None:
 
 def show_unreadable(console: Console, file: str, why: str) -> None:
     """Print that one file is nothing known."""
-    console.print(Text(f"{printable(file)}: unreadable: {printable(why)}", style="bold red"))
+    text = Text(f"{printable(file)}: unreadable: {printable(why)}", style="bold red")
+    console.print(text, soft_wrap=True)
 
 
 def _verdict(report: Report) -> Text:

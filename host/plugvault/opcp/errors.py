@@ -118,4 +118,6 @@ def sentence(error: dict[str, Any]) -> str:
         return f"{where or 'body'} : must be given"
     if kind == "json_invalid":
         return "The body is not JSON."
-    return f"{where} : {error['msg']}"
+    if not where and kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "The body is no JSON object."
+    return f"{where or 'body'} : {error['msg']}"

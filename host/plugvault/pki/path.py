@@ -91,6 +91,24 @@ def _validate(
     return anchor
 
 
+def check_order(leaf: bytes, subs: Sequence[bytes]) -> None:
+    """Check that each sub-CA stands behind the certificate that it issued, as the schema of
+    ISO 15118-2 lists them: leaf, Sub2, Sub1. A vehicle may sort them; a pool passes them on.
+
+    Raises CertificateError("untrusted").
+    """
+    below = read_any(leaf)
+    for der in subs:
+        above = read_any(der)
+        if above.subject != below.issuer:
+            names = [cert.names.get("CN", "") for cert in (above, below)]
+            raise CertificateError("untrusted", "{} stands behind {}".format(*names) + _ORDER)
+        below = above
+
+
+_ORDER = ", which it did not issue: the order is leaf, Sub2, Sub1"
+
+
 def check_root(der: bytes, now: float) -> Certificate:
     """Read a certificate of either edition that may be an anchor: a CA, signed by its own key."""
     certificate = read_any(der)

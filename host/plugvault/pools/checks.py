@@ -112,6 +112,7 @@ def _cps_path(submission: Submission) -> None:
         submission.root = path.validate(
             bundle.cps, bundle.cps_subs, submission.anchors("V2G"), chain.CPS, submission.now
         )
+        path.check_order(bundle.cps, bundle.cps_subs)
     except CertificateError as error:
         raise _invalid(error) from error
 
@@ -152,6 +153,7 @@ def _contract_path(submission: Submission) -> None:
     data, anchors = submission.data, submission.anchors("MO", "V2G")
     try:
         path.validate(data.certificate, data.subs, anchors, chain.CONTRACT, submission.now)
+        path.check_order(data.certificate, data.subs)
     except CertificateError as error:
         raise UnknownRootError(
             "invalid", f"The contract certificate chain is not valid under RCP ({error})."

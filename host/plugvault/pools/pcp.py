@@ -66,7 +66,12 @@ def check(
     authorization.check(caller, "pcp.write", pcid=pcid)
     if previous_pcid is not None:
         authorization.check(caller, "pcp.write", pcid=read_pcid(previous_pcid))
-    return _check(records, certificate, sub2, sub1, now)
+    anchor = _check(records, certificate, sub2, sub1, now)
+    try:
+        path.check_order(certificate, [sub for sub in (sub2, sub1) if sub is not None])
+    except CertificateError as error:
+        raise PoolError("invalid", f"subCa2Certificate : {error.detail}") from error
+    return anchor
 
 
 def get(records: Records, caller: Caller, pcid: str, now: float) -> Provisioning:

@@ -94,7 +94,8 @@ def read_values(file: Path) -> dict[str, str]:
         environment = next(iter(environments.values()))
         return {str(name): str(value) for name, value in environment.items()}
     except (OSError, ValueError, KeyError, StopIteration, AttributeError) as error:
-        raise RequestsError("file", f"{file}: no environment in it ({error})") from error
+        text = f"{file} holds no environment; `plugvault sandbox --requests DIR` writes one"
+        raise RequestsError("file", text) from error
 
 
 def _trust(file: Path | None) -> ssl.SSLContext:

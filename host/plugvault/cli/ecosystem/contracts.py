@@ -33,7 +33,7 @@ def list_contracts(
         if vehicle is not None:
             listed = records.contracts.of_vehicle(read_pcid(vehicle).upper(), ISO2)
         else:
-            identifier = str(provider).replace("-", "").upper()
+            identifier = _registered(records, str(provider))
             listed = records.contracts.of_provider(identifier, limit)
     common.print_rows(
         context,
@@ -82,11 +82,28 @@ def terminate(
     common.print_done(context, f"job {job.job_id} is {job.state}", job=job.job_id)
 
 
+def _registered(records: Records, provider: str) -> str:
+    """The provider identifier, which is in the registry. Raises PoolError."""
+    identifier = provider.replace("-", "").upper()
+    if records.providers.get(identifier) is None:
+        text = f"{provider} is no provider here; `plugvault ecosystem partners identifiers` lists"
+        raise PoolError("not-found", f"{text} them, such as DEPVA")
+    return identifier
+
+
 def _find(records: Records, emaid: str) -> Contract:
-    contract = contracts.find(records, read_emaid(emaid))
+    try:
+        contract = contracts.find(records, read_emaid(emaid))
+    except PoolError:
+        raise PoolError(
+            "invalid", f"{emaid} is no EMAID, such as DEPVAC000000012; {_LIST}"
+        ) from None
     if contract is None:
-        raise PoolError("not-found", contracts.MISSING)
+        raise PoolError("not-found", f"there is no contract {emaid}; {_LIST}")
     return contract
+
+
+_LIST = "`contracts list --provider ID` shows those that are here"
 
 
 def _show(contract: Contract) -> dict[str, Any]:

@@ -10,10 +10,13 @@ from plugvault.cli.ecosystem import common
 from plugvault.pki import forms, path
 from plugvault.pki.names import distinguished_name
 from plugvault.pools import changes, rcp
+from plugvault.pools.errors import PoolError
 from plugvault.pools.records import Root, RootChange
+from plugvault.pools.repositories import Records
 
 app = common.new_group("List and change the roots in RCP, alone or with a second administrator.")
 Ask = Annotated[bool, typer.Option("--ask", help="Let another administrator approve the change.")]
+_KINDS = ("V2G", "OEM", "MO", "PE")
 Change = Annotated[str, typer.Argument(metavar="CHANGE")]
 
 
@@ -23,6 +26,8 @@ def list_roots(
     kind: Annotated[str | None, typer.Option(help="Kind of root: V2G, OEM, MO or PE.")] = None,
 ) -> None:
     """List all roots, or those of one kind."""
+    if kind is not None:
+        _check_kind(kind)
     with common.reading(context) as records:
         roots = records.roots.all(kind.upper() if kind else None)
     common.print_rows(
@@ -37,7 +42,7 @@ def list_roots(
 def show(context: typer.Context, root_id: str) -> None:
     """Show a root."""
     with common.reading(context) as records:
-        root = rcp.get(records, root_id.lower())
+        root = _find(records, root_id)
     common.print_members(context, {**_show(root), "fingerprint": root.fingerprint})
 
 
@@ -49,6 +54,7 @@ def add(
     ask: Ask = False,
 ) -> None:
     """Trust a root. Compare its fingerprint with the one from its owner first."""
+    _check_kind(kind)
     root, user, now = _read(file), common.local_user(), time.time()
     with common.writing(context) as records:
         if ask:
@@ -70,6 +76,7 @@ def remove(context: typer.Context, root_id: str, ask: Ask = False) -> None:
     """Stop trusting a root. Records under it stay, and are refused when they are read."""
     user, now = common.local_user(), time.time()
     with common.writing(context) as records:
+        _find(records, root_id)
         if ask:
             change = changes.ask_delete(records, user, root_id.lower(), now)
         else:
@@ -132,6 +139,19 @@ def refuse(context: typer.Context, change_id: Change) -> None:
 
 def _waiting(change: RootChange) -> str:
     return f"change {change.change_id} waits for another administrator"
+
+
+def _check_kind(kind: str) -> None:
+    if kind.upper() not in _KINDS:
+        raise typer.BadParameter(f"{kind} is none of {', '.join(_KINDS)}", param_hint="--kind")
+
+
+def _find(records: Records, root_id: str) -> Root:
+    try:
+        return rcp.get(records, root_id.lower())
+    except PoolError:
+        text = f"there is no root {root_id}; `plugvault ecosystem roots list` shows the root ids"
+        raise PoolError("not-found", text) from None
 
 
 def _read(file: Path) -> bytes:

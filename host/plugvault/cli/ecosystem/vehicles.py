@@ -82,7 +82,9 @@ def _find(records: Records, text: str) -> Provisioning:
     except PoolError:
         stored = None
     if stored is None:
-        raise PoolError("not-found", f"No vehicle is known as {text}.")
+        raise PoolError(
+            "not-found", f"no vehicle is known as {text}; `vehicles list` shows those here"
+        )
     return stored
 
 

@@ -189,10 +189,14 @@ def _read(element: Element, node: _Node) -> Any:
         text = _read_text(element, node.text[0])
         return {**value, _SIMPLE_WITH_ATTRIBUTES: text} if node.attributes else text
     expected = {f"{{{ns}}}{name}": (name, inner, many) for ns, name, inner, many in node.children}
+    order, last = list(expected), 0
     for child in element:
         if child.tag not in expected:
             raise XmlError("element", f"unexpected {child.tag} in {element.tag}")
         name, inner, many = expected[child.tag]
+        if order.index(child.tag) < last:
+            raise XmlError("element", f"{name} stands behind elements that follow it")
+        last = order.index(child.tag)
         if many:
             value.setdefault(name, []).append(_read(child, inner))
         elif name in value:

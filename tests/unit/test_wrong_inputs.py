@@ -1,0 +1,147 @@
+"""Wrong inputs at the command line: status 1 or 2, and one line with input and next step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from plugvault.cases import catalogue
+from plugvault.cases.pki import CasePki, point
+from plugvault.cases.scene import Scene
+from plugvault.cases.seed import Seed
+from plugvault.cli.app import main
+from plugvault.store import SqlStore
+
+NOW = 1_790_000_000
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with wrong files, and an ecosystem without records."""
+    folder = tmp_path_factory.mktemp("wrong")
+    pki = CasePki(Seed(1), NOW)
+    case = catalogue.BY_ID["EN-001"]
+    vehicle = point(Seed(1).key("vehicle"))
+    files = {
+        "random.bin": os.urandom(64) + b"\xff\xfe",
+        "text.txt": b"this is no certificate\n",
+        "empty": b"",
+        "cut.pem": b"-----BEGIN CERTIFICATE-----\nMIIB\n",
+        "broken.json": b'{"a":',
+        "list.json": b"[1]",
+        "root.der": pki.v2g_root.der,
+        "leaf.der": pki.cps.der,
+        "message.exi": case.build(Scene(pki, vehicle, case.id, 1)).message,
+        "request.exi": b"\x80\x98\x02",
+        "wrong.toml": b"module = [",
+        "broken.xml": b"<a>",
+        "din.exi": bytes.fromhex("809a0011d020"),
+        "frame20.bin": bytes.fromhex("01fe800200000002801000"),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / "folder").mkdir()
+    (folder / "eco").mkdir()
+    SqlStore.sqlite(folder / "eco/ecosystem.sqlite").close()
+    return folder
+
+
+ECO = "ecosystem --data {0}/eco "
+HELP = "--help` says more"
+# the command line: words of its one line, the input and the next step
+WRONG: dict[str, tuple[str, ...]] = {
+    # the command itself
+    "inspekt": ("inspekt", "did you mean `inspect`"),
+    "exi decod": ("decod", HELP),
+    "inspect": ("FILE", HELP),
+    "inspect --at yesterday {0}/message.exi": ("yesterday", "--at", HELP),
+    "inspect --trust": ("--trust", HELP),
+    "cases list --editions 3": ("--editions", HELP),
+    "vault test --custody L4": ("--custody", HELP),
+    "exi decode --schema din {0}/message.exi": ("din", "iso2"),
+    # files that are not there, or of another kind
+    "inspect {0}/nothing": ("nothing", "No such file"),
+    "inspect {0}/random.bin": ("random.bin", "unknown format"),
+    "inspect {0}/empty": ("empty", "unreadable"),
+    "inspect {0}/cut.pem": ("cut.pem", "no END line"),
+    "inspect {0}/broken.json": ("broken.json", "not JSON"),
+    "inspect {0}/din.exi": ("din.exi", "DIN 70121"),
+    "inspect {0}/folder": ("folder", "directory"),
+    "inspect {0}/message.exi --trust {0}/text.txt": ("text.txt", "--trust"),
+    "inspect {0}/message.exi --trust {0}/leaf.der": ("leaf.der", "trust anchor"),
+    "inspect {0}/message.exi --trust {0}/nothing": ("nothing", "No such file"),
+    "inspect {0}/message.exi --key {0}/root.der": ("root.der", "no private key"),
+    "inspect {0}/message.exi --key {0}/nothing": ("nothing", "No such file"),
+    "inspect {0}/message.exi --svg {0}/a.svg": ("--svg", "captures"),
+    "exi decode {0}/nothing": ("nothing", "No such file"),
+    "exi decode {0}/text.txt": ("text.txt", "header", "--hex or --base64"),
+    "exi decode {0}/frame20.bin": ("frame20.bin", "ISO 15118-20", "not supported"),
+    "exi encode {0}/broken.json": ("broken.json", "not JSON"),
+    "exi encode {0}/broken.xml": ("broken.xml", "not XML"),
+    "exi encode {0}/list.json": ("list.json", "one root element",),
+    "exi fragment --element Nothing {0}/broken.json": ("broken.json", "not JSON"),
+    "explain {0}/nothing": ("nothing", "No such file"),
+    "explain {0}/random.bin": ("random.bin", "no message of ISO 15118-2",),
+    "explain {0}/message.exi --theirs k=00": ("--theirs", "--test-key or --token"),
+    "explain {0}/message.exi --test-key {0}/root.der --theirs x=00": ("root.der", "private key"),
+    "explain {0}/message.exi --trust {0}/text.txt": ("text.txt", "no certificate"),
+    "explain {0}/message.exi --token car": ("car", "--pin"),
+    "explain {0}/message.exi --token pkcs11:tokn=car": ("known attributes",),
+    "pki import {0}/nothing": ("nothing", "No such file"),
+    "pki import {0}/folder": ("folder", "no certificate"),
+    "pki import {0}/text.txt": ("text.txt", "no certificate"),
+    "pki import {0}/root.der --password-file {0}/nothing": ("nothing", "No such file"),
+    "cases show KT-999": ("KT-999", "plugvault cases list"),
+    "cases list --group XX": ("groups are",),
+    "cases make --vehicle {0}/nothing --out {0}/out": ("nothing", "No such file"),
+    "cases make --vehicle {0}/text.txt --out {0}/out": ("vehicle's file", "no certificate"),
+    "cases make --vehicle {0}/leaf.der --out {0}/eco": ("eco", "choose a new folder"),
+    "cases make --vehicle {0}/leaf.der --out {0}/out --only XX-*": ("cases list",),
+    "cases make --vehicle {0}/leaf.der --out {0}/out --pki {0}/eco": ("eco", "pki import"),
+    "campaign {0}/folder --module exec:true": ("folder", "plugvault cases make"),
+    "requests {0}/random.bin": ("random.bin", "--requests DIR"),
+    "requests {0}/nothing": ("nothing", "No such file"),
+    "requests {0}/text.txt --env {0}/text.txt": ("text.txt", "--requests DIR"),
+    # the ecosystem
+    "ecosystem vehicles list": ("--data",),
+    "ecosystem --data {0}/folder vehicles list": ("ecosystem.sqlite",),
+    ECO + "roots add {0}/text.txt --kind V2G": ("text.txt", "PEM or DER"),
+    ECO + "roots add {0}/nothing --kind V2G": ("nothing", "No such file"),
+    ECO + "roots add {0}/root.der --kind X": ("X is none of V2G, OEM, MO, PE",),
+    ECO + "roots list --kind X": ("X is none of V2G, OEM, MO, PE",),
+    ECO + "roots remove x": ("no root x", "roots list"),
+    ECO + "roots show x": ("no root x", "roots list"),
+    ECO + "contracts list --provider x": ("x is no provider", "partners identifiers"),
+    ECO + "contracts list --vehicle x": ("pcid", "match"),
+    ECO + "contracts show x": ("x is no EMAID", "contracts list"),
+    ECO + "contracts show DEPVAC000000012": ("DEPVAC000000012", "contracts list"),
+    ECO + "vehicles show x": ("x", "vehicles list"),
+    ECO + "events list --limit 0": ("--limit", HELP),
+    # tokens
+    "vault test --conf {0}/nothing": ("--token LABEL",),
+    "vault status --token car --pin 1234": ("PIN", "file:PATH"),
+    "vault status --config {0}/wrong.toml": ("wrong.toml", "TOML"),
+    "vault status --config {0}/nothing": ("nothing", "No such file"),
+}  # fmt: skip
+
+
+def run(*arguments: str) -> int:
+    try:
+        return main(list(arguments))
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_input_is_one_line_with_the_next_step(
+    line: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PLUGVAULT_CONFIG", "PLUGVAULT_TOKEN", "PLUGVAULT_PIN"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(*(word.format(place) for word in line.split())) in (1, 2)
+    error = capfd.readouterr().err
+    assert len(error.strip().splitlines()) == 1, error
+    for words in WRONG[line]:
+        assert words in error
