@@ -1,5 +1,6 @@
 """`plugvault ecosystem contracts`: the contracts in CCP."""
 
+import re
 import time
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from plugvault.contract.iso15118_2.bundle import ISO2
 from plugvault.pools import audit, checks, contracts, termination
 from plugvault.pools.caller import read_emaid, read_pcid
 from plugvault.pools.errors import PoolError
+from plugvault.pools.providers import PROVIDER_PATTERN
 from plugvault.pools.records import Contract
 from plugvault.pools.repositories import Records
 
@@ -33,7 +35,7 @@ def list_contracts(
         if vehicle is not None:
             listed = records.contracts.of_vehicle(read_pcid(vehicle).upper(), ISO2)
         else:
-            identifier = _registered(records, str(provider))
+            identifier = _identifier(str(provider))
             listed = records.contracts.of_provider(identifier, limit)
     common.print_rows(
         context,
@@ -82,13 +84,12 @@ def terminate(
     common.print_done(context, f"job {job.job_id} is {job.state}", job=job.job_id)
 
 
-def _registered(records: Records, provider: str) -> str:
-    """The provider identifier, which is in the registry. Raises PoolError."""
-    identifier = provider.replace("-", "").upper()
-    if records.providers.get(identifier) is None:
-        text = f"{provider} is no provider here; `plugvault ecosystem partners identifiers` lists"
-        raise PoolError("not-found", f"{text} them, such as DEPVA")
-    return identifier
+def _identifier(provider: str) -> str:
+    """A provider identifier without hyphens. Raises PoolError."""
+    if not re.fullmatch(PROVIDER_PATTERN, provider):
+        text = f"{provider} is no provider, such as DEPVA; `partners identifiers` lists those here"
+        raise PoolError("invalid", text)
+    return provider.replace("-", "").upper()
 
 
 def _find(records: Records, emaid: str) -> Contract:
