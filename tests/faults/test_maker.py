@@ -6,6 +6,8 @@ A real car with a real token, and the maker's backend, which is stopped at every
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +18,14 @@ import pytest
 from fixtures.disks import object_files, token_folder
 from fixtures.fleet import PCID, Garage, until
 from fixtures.tokens import CarToken
+from plugvault import runtimes
+from plugvault.car import Car
 from plugvault.roles import fleet, follower
 from plugvault.roles.backend import Backend
 from plugvault.roles.client import OpcpError
-from plugvault.telematics import ContractStatus
+from plugvault.roles.state_file import StateError, StateFile
+from plugvault.roles.work_queue import INSTALL, WorkQueue
+from plugvault.telematics import ContractStatus, Maker
 
 Some = Callable[..., list[Any]]
 
@@ -214,6 +220,119 @@ def test_a_contract_that_its_customer_took_out_stays_out(garage: Garage):
     until(lambda: agree(garage) and car(garage)[second].active, "wanted again")
 
 
+class Steps:
+    """Counts what the backend does: a transaction, a call of the pool, a request to the car. At
+    the step `stop_at` it dies, before the step or after it, and does nothing more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, client: Any) -> None:
+        self.count, self.stop_at, self.is_dead = 0, -1, False
+        for owner, name in (
+            (StateFile, "set_position"), (WorkQueue, "settle"), (WorkQueue, "finish"),
+            (WorkQueue, "intend"), (WorkQueue, "end_intention"), (WorkQueue, "add_after"),
+            (Maker, "_exchange"), (client, "call"),
+        ):  # fmt: skip
+            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **named: Any) -> Any:
+            self._die_at()
+            result = real(*arguments, **named)
+            self._die_at()
+            return result
+
+        return step
+
+    def _die_at(self) -> None:
+        self.is_dead = self.is_dead or self.count == self.stop_at
+        self.count += 1
+        if self.is_dead:
+            raise Stop
+
+
+def live(garage: Garage, steps: Steps) -> None:
+    """Contracts come, are chosen and end. A backend that dies is started again."""
+
+    def settled() -> None:
+        until(lambda: steps.is_dead or agrees(garage, steps), "alive")
+        if steps.is_dead:
+            steps.is_dead, steps.stop_at = False, -1
+            garage.leaves()
+            restarted(garage)
+            garage.arrives()
+            until(lambda: agree(garage), "after the restart")
+
+    first = garage.world.mo.contract(PCID)
+    second = garage.world.mo_v2g.contract(PCID)
+    with contextlib.suppress(Stop):
+        garage.arrives()
+    settled()
+    with contextlib.suppress(Stop):
+        garage.backend.choose(PCID, second)
+    settled()
+    garage.world.mo_v2g.terminate(second)
+    settled()
+    with contextlib.suppress(Stop):
+        garage.backend.choose(PCID, first)
+    settled()
+    garage.world.mo.terminate(first)
+    settled()
+
+
+def agrees(garage: Garage, steps: Steps) -> bool:
+    with contextlib.suppress(Stop):
+        return agree(garage)
+    return False
+
+
+def test_a_backend_that_dies_at_any_step_ends_with_pool_and_car_alike(
+    garage: Garage, some: Some, monkeypatch: pytest.MonkeyPatch
+):
+    steps = Steps(monkeypatch, garage.world.oem.client)
+    live(garage, steps)
+    count = steps.count
+    points = some(range(count), 2)
+    for point in points:
+        steps.count, steps.stop_at = 0, point
+        live(garage, steps)
+    print(f"the backend stopped at {len(points)} of {count} steps")
+
+
+# Two cars.
+
+OTHER = "PVTP0891448460943"
+
+
+def test_a_car_that_dies_holds_up_no_other_and_comes_back_by_itself(
+    garage: Garage, car_token: CarToken
+):
+    world, folder = garage.world, garage.folder / "other"
+    key = world.telematics_key
+    token = car_token.configuration()
+    with Car(runtimes.cpython(), "tcp", folder, maker=key.point, token=token) as other:
+        maker = other.maker(key)
+        maker.connect()
+        leaf, subs = world.oem.enrol(maker.csr(OTHER, "Example Cars", "DE"))
+        maker.install_trust("EU", world.oem.anchors("EU", leaf, subs))
+        maker.install_certificate([leaf, *subs])
+        world.oem.register(leaf, subs, [world.v2g_root])
+        garage.backend.arrives(OTHER, lambda point: other.maker(key, point))
+        garage.arrives()
+        until(lambda: garage.backend.is_there(OTHER), "both are there")
+        os.kill(other.pid, signal.SIGKILL)
+        theirs, ours = world.mo.contract(OTHER), world.mo.contract(PCID)
+        until(lambda: list(car(garage)) == [ours], "the first car has its contract")
+        until(lambda: not garage.backend.is_there(OTHER), "the other one is gone")
+        other.close()
+        other.__enter__()
+        until(lambda: garage.backend.is_there(OTHER), "it is back")
+        done = ("install", theirs, "done")
+        history = garage.backend.queue.history
+        until(lambda: done in [(w.action, w.emaid, w.state) for w in history(OTHER)], "installed")
+        garage.backend.leaves(OTHER)
+    told = [event.name for event in garage.backend.health.events if event.subject == OTHER]
+    assert told == ["gone", "back"]
+
+
 # The maker's own disk.
 
 
@@ -247,9 +366,6 @@ def test_a_lost_state_file_is_made_from_the_pool_again(garage: Garage):
 
 
 def test_a_transaction_that_failed_leaves_a_file_that_works(tmp_path: Path):
-    from plugvault.roles.state_file import StateError
-    from plugvault.roles.work_queue import INSTALL, WorkQueue
-
     queue = WorkQueue(tmp_path / "backend.sqlite")
     database = queue.state_file._database
     pages = database.execute("PRAGMA page_count").fetchone()[0]
