@@ -220,6 +220,19 @@ def test_a_contract_that_its_customer_took_out_stays_out(garage: Garage):
     until(lambda: agree(garage) and car(garage)[second].active, "wanted again")
 
 
+class Story:
+    """Pool, car and work at the time of a failure, for its message."""
+
+    def __init__(self, garage: Garage, point: int) -> None:
+        self._garage, self._point = garage, point
+
+    def __repr__(self) -> str:
+        backend = self._garage.backend
+        work = [(w.action, w.emaid, w.state, w.reason) for w in backend.queue.history(PCID)]
+        lists = f"{pool(self._garage)} {car(self._garage)} {work} {backend.queue.intended()}"
+        return f"stopped at step {self._point}: {lists} {backend.health.events}"
+
+
 class Steps:
     """Counts what the backend does: a transaction, a call of the pool, a request to the car. At
     the step `stop_at` it dies, before the step or after it, and does nothing more."""
@@ -255,11 +268,12 @@ def live(garage: Garage, steps: Steps) -> None:
     def settled() -> None:
         until(lambda: steps.is_dead or agrees(garage, steps), "alive")
         if steps.is_dead:
-            steps.is_dead, steps.stop_at = False, -1
+            point, steps.is_dead, steps.stop_at = steps.stop_at, False, -1
             garage.leaves()
             restarted(garage)
             garage.arrives()
-            until(lambda: agree(garage), "after the restart")
+            what: Any = Story(garage, point)
+            until(lambda: agree(garage), what)
 
     first = garage.world.mo.contract(PCID)
     second = garage.world.mo_v2g.contract(PCID)
@@ -290,8 +304,13 @@ def test_a_backend_that_dies_at_any_step_ends_with_pool_and_car_alike(
     steps = Steps(monkeypatch, garage.world.oem.client)
     live(garage, steps)
     count = steps.count
-    points = some(range(count), 2)
-    for point in points:
+    points = some(range(0, count, 4), 2)  # a car opens 128 envelopes in its life
+    for number, point in enumerate(points):
+        if number % 4 == 3:  # and its token twelve in an hour, which a new process counts anew
+            garage.leaves()
+            garage.car.close()
+            garage.car.__enter__()
+            garage.arrives()
         steps.count, steps.stop_at = 0, point
         live(garage, steps)
     print(f"the backend stopped at {len(points)} of {count} steps")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from evcc.check_digit import emaid_check_digit
 from fixtures.receiver import Receiver
@@ -124,6 +128,67 @@ def test_a_webhook_is_called_although_every_process_was_killed(softhsm: Path, re
         assert (event["eventType"], event["payload"]["emaid"]) == ("oem.contract.created", emaid)
     finally:
         running.end()
+
+
+def marked(folder: Path) -> list[int]:
+    """The processes of a sandbox with this mark in its environment."""
+    mark, pids = f"PLUGVAULT_TEST={folder}", []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in environment.read_bytes() and alive(int(environment.parent.name)):
+                pids.append(int(environment.parent.name))
+    return pids
+
+
+@pytest.fixture
+def marking(tmp_path: Path, softhsm: Path) -> dict[str, str]:
+    """The environment of sandboxes whose processes are known by it."""
+    return {
+        "TMPDIR": str(tmp_path),
+        "PLUGVAULT_TEST": str(tmp_path),
+        "PLUGVAULT_PKCS11_MODULE": str(softhsm),
+    }
+
+
+def begun(marking: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "plugvault.cli.app", "sandbox", "--json", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **marking},
+    )
+
+
+def test_a_sandbox_killed_while_its_processes_start_leaves_none(
+    tmp_path: Path, marking: dict[str, str]
+):
+    process = begun(marking)
+    eventually(lambda: len(marked(tmp_path)) > 2)
+    process.kill()
+    process.communicate()
+    eventually(lambda: not marked(tmp_path))
+
+
+def test_a_sandbox_killed_at_any_moment_of_its_start_leaves_nothing(
+    tmp_path: Path, marking: dict[str, str], whole: bool
+):
+    """No process, on its port or elsewhere; and no folder with secrets after the next start."""
+    if not whole:
+        pytest.skip("a sweep of minutes: make soak")
+    started = time.monotonic()
+    Running("--port", "0", **marking).end(signal.SIGKILL)
+    duration = time.monotonic() - started
+    for point in range(40):
+        process = begun(marking)
+        time.sleep(point / 40 * duration)
+        process.kill()
+        process.communicate()
+        eventually(lambda: not marked(tmp_path))
+    running = Running("--port", "0", **marking)
+    folders = [folder for folder in tmp_path.glob("plugvault-*") if (folder / ".owner").exists()]
+    running.end()
+    assert len(folders) == 1
+    print(f"a sandbox killed at 40 moments of its start of {duration:.1f} s")
 
 
 def test_processes_do_not_outlive_a_killed_parent(tmp_path: Path, softhsm: Path):

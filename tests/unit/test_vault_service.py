@@ -12,6 +12,7 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from plugvault.vault_service.service import VaultService
 
 DIGEST = bytes(range(32))
 RANDOM = codec.OPERATIONS.index(("random", 1))
+SIGN = codec.OPERATIONS.index(("sign", 3))
 
 
 def sealed(running: VaultService, name: str, key: bytes) -> codec.ServiceVault:
@@ -150,6 +152,44 @@ def test_private_operations_are_limited_and_public_ones_are_not(car_token: CarTo
             assert vault.public(PROVISIONING) == point
         time.sleep(1.1)
         vault.sign(PROVISIONING, DIGEST)
+
+
+@pytest.mark.parametrize("clients", [1, 8])
+def test_requests_over_the_rate_wait_for_their_turn(car_token: CarToken, clients: int) -> None:
+    """Twice the rate at once, and then one after the other: none is refused or left out."""
+    with car_token.service(rate=20) as running:
+        running.client().generate_provisioning_key()
+
+        def sign(_: int) -> list[bytes]:
+            vault = running.client()
+            return [vault.sign(PROVISIONING, DIGEST) for _ in range(56 // clients)]
+
+        with ThreadPoolExecutor(clients) as threads:
+            signatures = [each for some in threads.map(sign, range(clients)) for each in some]
+    assert {len(signature) for signature in signatures} == {64}
+    assert len(signatures) == 56
+
+
+def test_a_named_client_over_the_rate_waits_too(car_token: CarToken) -> None:
+    key = bytes(range(32))
+    with car_token.service(rate=20, tcp=("127.0.0.1", 0), keys={"car": key}) as running:
+        vault = sealed(running, "car", key)
+        vault.generate_provisioning_key()
+        assert len({len(vault.sign(PROVISIONING, DIGEST)) for _ in range(50)}) == 1
+        vault.close()
+
+
+def test_a_client_that_leaves_while_its_request_waits_harms_nobody(car_token: CarToken) -> None:
+    request = codec.pack(7, SIGN, [b"", PROVISIONING, DIGEST])
+    with car_token.service(rate=10) as running:
+        running.client().generate_provisioning_key()
+        for _ in range(3):
+            for _ in range(20):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(str(running.socket_path))
+                    client.sendall(request)
+            assert len(running.client().random(16)) == 16
+        assert running.restarts == 0
 
 
 def test_request_over_the_limit_ends_the_connection(running: VaultService) -> None:
