@@ -18,7 +18,7 @@ from plugvault.cases import catalogue
 from plugvault.cases.scene import Scene
 from plugvault.contract.iso15118_2.response import negative
 from plugvault.station import Faults, Offer, Station, large_bundle
-from plugvault.station.faults import PAIRS, checked_code, pair_of
+from plugvault.station.faults import CLOSE, PAIRS, RESET, SILENCE, Pace, checked_code, pair_of
 from plugvault.station.iso15118_2.performance import PERFORMANCE_MS
 from plugvault.station.limits import FETCH_SECONDS
 from plugvault.station.reports import Ended, Report
@@ -160,6 +160,21 @@ def test_a_valid_response_of_more_than_six_kilobytes_installs(
         assert vehicle.charge(address) == INSTALLED_AND_PAID
     (size,) = [size for _, name, size, _ in seen if name == "CertificateInstallationRes"]
     assert size > 6500
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"), [(CLOSE, ("lost", "")), (RESET, ("reset", "")), (SILENCE, ("closed", ""))]
+)
+def test_a_response_that_is_not_whole_ends_as_asked_for(
+    end: str, outcome: tuple[str, str], world: World, vehicle: Vehicle
+) -> None:
+    pace = {"ServiceDiscovery": Pace(part=0.5, end=end)}
+    with station(world, Faults(pace=pace)).in_thread() as address:
+        try:
+            last = vehicle.charge(address)[-1]
+        except ConnectionResetError:
+            last = ("reset", "")
+    assert last == outcome
 
 
 def test_a_negative_answer_is_not_enlarged(world: World) -> None:

@@ -4,6 +4,7 @@ cases.py        the cases of a folder that `plugvault cases make` wrote
 vocabulary.py   the messages between a campaign and a module, JSON lines, version 1
 adapters.py     the ways to a module: a command, a stream, HTTP, a Python package
 command.py      the adapter for a command for each message; elements.py: the message in parts
+station_adapter.py, case_session.py  the vehicle itself, at this computer's charging station
 lines.py        the adapter for all that carries lines
 run.py          the order of a case: good twin, message, proof, one more good message
 verdicts.py     an observation -> pass, weak pass, fail, inconclusive, not applicable
