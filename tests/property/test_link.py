@@ -23,9 +23,15 @@ MESSAGES = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(MESSAGES, st.integers(0, 1000), st.integers(0, 12), st.sampled_from([3, 11, 200]))
-def test_whole_in_order_exactly_once(messages, seed, per_thousand, rate):
-    line = Line(Mux(1), Mux(2), seed, per_thousand, rate)
+@given(
+    MESSAGES,
+    st.integers(0, 1000),
+    st.integers(0, 20),
+    st.sampled_from([3, 11, 200]),
+    st.sampled_from([0, 0, 30, 400]),
+)
+def test_whole_in_order_exactly_once(messages, seed, per_thousand, rate, delay_ms):
+    line = Line(Mux(1), Mux(2), seed, per_thousand, rate, delay_ms)
     for end, channel, data in messages:
         line.ends[end].send(channel, data)
     line.run(limit_ms=120_000)
@@ -33,6 +39,34 @@ def test_whole_in_order_exactly_once(messages, seed, per_thousand, rate):
         for channel in LIMITS:
             sent = [data for e, c, data in messages if (e, c) == (end, channel)]
             assert [data for c, data in line.got[1 - end] if c == channel] == sent
+
+
+def test_restarts_with_delay_and_noise_double_and_reorder_nothing(some):
+    for seed in some(range(60), 4):
+        chance = Chance(seed)
+        noise = (0, 5, 20, 40)[seed % 4]
+        delay_ms = (0, 20, 150, 700)[chance.below(4)]
+        line = Line(Mux(1), Mux(2), seed, noise, delay_ms=delay_ms)
+        sent = [[], []]
+        for life in range(3, 9):
+            restarted = chance.below(2)
+            line.ends[restarted] = Mux(life)
+            line.ends[restarted].send(0, b"first of life %d" % life)
+            sent[restarted].append(b"first of life %d" % life)
+            for number in range(6):
+                end = chance.below(2)
+                message = b"%d %d " % (life, number) + chance.bytes(chance.below(700))
+                line.ends[end].send(0, message)
+                sent[end].append(message)
+            for _ in range(chance.below(4000)):
+                line.tick()
+        line.run(600_000)
+        for end in (0, 1):
+            received = [sent[end].index(data) for _, data in line.got[1 - end]]
+            assert received == sorted(set(received)), seed
+        last = sent[restarted].index(b"first of life 8")
+        received = [data for _, data in line.got[1 - restarted]]
+        assert received[-len(sent[restarted][last:]) :] == sent[restarted][last:], seed
 
 
 @given(st.binary(min_size=1, max_size=700), st.integers(0, 2**32 - 1))
