@@ -17,7 +17,7 @@ The configuration is JSON:
              {"kind": "service", "socket": path}     or "host": ..., "port": ..., with a key
              {"kind": "link"}                        the bench computer's vault, over the link
               "name": ..., "key_file": ...           for these two: shared with the service
-    "store": folder for contracts and trust anchors
+    "store": folder for contracts and trust anchors, for one module at a time
     "maker": the maker's telematics key: 65 bytes, 0x04 | X | Y, as hex
     "legacy_emaid": true to accept the other coding of the signed eMAID (default false)
     "insecure_contract": true to use a contract where the connection is not TLS (default false)
@@ -96,7 +96,7 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
         line,
         settings["maker"],
         _VAULTS[vault["kind"]](vault, line),
-        open_folder(settings["store"]),
+        _store(settings["store"], is_board),
         clock.now,
         settings,
         set_clock,
@@ -105,6 +105,16 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
     if is_board:
         set_pause(module.pause)
     return module
+
+
+def _store(folder: str, is_board: bool):
+    """The car's files. Two modules would each undo what the other writes."""
+    files = open_folder(folder)
+    if not is_board:
+        from evcc.ports import exclusive
+
+        exclusive.hold_folder(folder)
+    return files
 
 
 def _networked(*arguments) -> Module:

@@ -29,6 +29,7 @@ NOT_HERE = {
     "test_files": _FOLDER,
     "test_ids": _LINUX,
     "test_pin_file": _FOLDER,
+    "test_poor_lines": _LARGE,
     "test_protocols": _LINUX,
     "test_sdp": _LINUX,
     "test_softhsm_files": _LINUX,

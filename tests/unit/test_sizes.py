@@ -20,6 +20,7 @@ LINUX_ONLY = (
     "evcc.vault.pkcs11",
     "evcc.vault.uri",
     "evcc.ports.unix",
+    "evcc.ports.exclusive",
     "evcc.ports.serial",
     "evcc.ports.network",
     "evcc.ports.trace",

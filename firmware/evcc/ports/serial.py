@@ -3,11 +3,15 @@
 8 data bits, no parity, one stop bit, no flow control: `evcc.link` repeats lost frames.
 """
 
+from evcc.ports import exclusive
 from evcc.ports.stream import PortError, Stream
 
 
 def open_tty(path: str, baud: int = 115200) -> Stream:
-    """The tty at `path`, raw, at `baud` bits a second. Raises: PortError("unavailable")."""
+    """The tty at `path`, raw, at `baud` bits a second, for this process alone.
+
+    Raises: PortError("unavailable").
+    """
     import termios
 
     speed = getattr(termios, "B" + str(baud), None)
@@ -15,7 +19,14 @@ def open_tty(path: str, baud: int = 115200) -> Stream:
         raise PortError("unavailable", "no such speed: " + str(baud))
     try:
         tty = open(path, "r+b", buffering=0)
+    except OSError as error:
+        raise PortError("unavailable", path + ": " + str(error))
+    try:
+        exclusive.hold(tty.fileno(), path)
         _make_raw(termios, tty.fileno(), speed)
+    except PortError:
+        tty.close()
+        raise
     except (OSError, getattr(termios, "error", OSError)) as error:
         raise PortError("unavailable", path + ": " + str(error))
     return Stream(tty, tty.read, tty.write)

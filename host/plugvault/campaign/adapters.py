@@ -125,11 +125,11 @@ def _of_tcp(address: str, seconds: float) -> Module:
 
 
 def _of_serial(address: str, seconds: float) -> Module:
-    import serial
+    from plugvault import serial_port
 
     device, _, baud = address.partition(":")
     try:
-        port = serial.Serial(device, int(baud or _BAUD))
+        port = serial_port.open_alone(device, int(baud or _BAUD))
     except (OSError, ValueError) as error:
         raise CampaignError("module", f"serial:{address}: {error}") from error
     return LinesModule(port, port, _nothing, port.close, seconds)  # type: ignore[arg-type]

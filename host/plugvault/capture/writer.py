@@ -6,6 +6,8 @@ Each packet is written at once: memory stays constant, and a killed program leav
 Both files are readable by their owner alone.
 """
 
+import errno
+import fcntl
 import itertools
 import logging
 import os
@@ -70,11 +72,11 @@ class Capture:
         self._numbers = itertools.count(1)
         self._keys_read = self._keys_written = self._keys_at = 0
         self._has_keys = has_keys
-        if has_keys:
-            os.close(_new_file(self.keys))
         self._file: int | None = _new_file(self.path)
         self._size = 0
         try:
+            if has_keys:
+                os.close(_new_file(self.keys))
             self._begin(self._file)
         except OSError:
             self._close()
@@ -287,7 +289,16 @@ def _block(kind: int, body: bytes) -> bytes:
 
 
 def _new_file(path: str | Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with suppress(OSError):  # /dev/full and its like have no mode of ours
+    """An empty file, which no other program captures to. Raises OSError."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise OSError(errno.EBUSY, "another program captures to it", str(path)) from None
+    except OSError:  # a file system without locks
+        pass
+    with suppress(OSError):  # /dev/full and its like have no mode and no length of ours
         os.fchmod(file, 0o600)
+        os.ftruncate(file, 0)
     return file

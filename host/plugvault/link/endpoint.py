@@ -16,10 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-import serial
-
 from evcc.link.mux import EACH, LIMITS, QUEUES, LinkError, Mux, weight
 from evcc.ports.stream import PortError, Stream, of_socket
+from plugvault import serial_port
 
 Receive = Callable[[bytes], None]
 _READ_BYTES = 4096
@@ -27,10 +26,13 @@ _SEND_TIMEOUT = 5.0  # seconds for which `send` waits for room
 
 
 def open_serial(path: Path | str, baud: int = 115200) -> Stream:
-    """A serial port, or a pseudo-terminal, as a stream. Raises: PortError("unavailable")."""
+    """A serial port, or a pseudo-terminal, as a stream, for this process alone.
+
+    Raises: PortError("unavailable").
+    """
     try:
-        port = serial.Serial(str(path), baud, timeout=0)
-    except (serial.SerialException, ValueError) as error:
+        port = serial_port.open_alone(path, baud, timeout=0)
+    except serial_port.SerialPortError as error:
         raise PortError("unavailable", f"{path}: {error}") from error
     return Stream(port, port.read, port.write)
 

@@ -29,6 +29,7 @@ from typing import Any, Self, cast
 from evcc.ports import unix
 from evcc.vault import VaultError
 from evcc.vault.service import OPERATIONS, ServiceVault, connect
+from plugvault import file_lock
 from plugvault.cryptoki.pin_attempts import one_attempt
 from plugvault.processes import ProcessError, Supervised
 from plugvault.runtimes import ALLOCATOR
@@ -37,6 +38,7 @@ from plugvault.vault_service.callers import OPENINGS, RATE, RIGHTS
 from plugvault.vault_service.handlers import refusal
 
 _BACKLOG = 64
+_LOCK_TIMEOUT = 5.0  # seconds for another service that is starting
 _FINAL = {"pin", "pin-locked", "refused", "custody"}  # no other start would end otherwise
 
 
@@ -264,6 +266,16 @@ def _listen(path: Path) -> socket.socket:
     status = folder.stat()
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise VaultError("refused", f"{folder} must belong to its user alone (mode 0700)")
+    try:
+        # Two services that start at once would both take over the socket of a killed one.
+        with file_lock.locked(path.with_name(f".{path.name}.lock"), _LOCK_TIMEOUT):
+            return _take_over(path)
+    except OSError as error:
+        raise VaultError("unavailable", f"{path}: {error.strerror or error}") from error
+
+
+def _take_over(path: Path) -> socket.socket:
+    """A listening socket at `path`, where no other service listens. Raises OSError, VaultError."""
     if path.is_socket():
         with socket.socket(socket.AF_UNIX) as other, contextlib.suppress(OSError):
             other.connect(str(path))
@@ -274,9 +286,9 @@ def _listen(path: Path) -> socket.socket:
         listener.bind(str(path))
         path.chmod(0o600)
         listener.listen(_BACKLOG)
-    except OSError as error:
+    except BaseException:
         listener.close()
-        raise VaultError("unavailable", f"{path}: {error.strerror or error}") from error
+        raise
     return listener
 
 

@@ -1,0 +1,57 @@
+"""One process at a time for a folder or a tty, as the system's flock(2) keeps it. Linux only.
+
+CPython has flock in `fcntl`, MicroPython reaches it through `ffi`; an interpreter with neither
+locks nothing. The system releases the lock when the process ends, however it ends.
+"""
+
+from evcc.ports.stream import PortError
+
+_EXCLUSIVE = 2  # LOCK_EX
+_AT_ONCE = 4  # LOCK_NB
+
+
+def hold_folder(path: str) -> None:
+    """Keep a folder to this process until it ends. Raises: PortError("unavailable")."""
+    try:
+        import os
+
+        descriptor = os.open(path, os.O_RDONLY)  # pyright: ignore[reportAttributeAccessIssue]
+    except AttributeError:  # MicroPython
+        library = _library()
+        descriptor = -1 if library is None else library.func("i", "open", "si")(path, 0)
+    if descriptor >= 0:
+        hold(descriptor, path)
+
+
+def hold(descriptor: int, name: str) -> None:
+    """Keep an open file to this process until it is closed. Raises: PortError("unavailable")."""
+    if not _lock(descriptor):
+        raise PortError("unavailable", name + ": another process uses it")
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether the file is locked now, or cannot be locked at all."""
+    try:
+        import fcntl
+    except ImportError:
+        library = _library()
+        if library is None:
+            return True
+        return library.func("i", "flock", "ii")(descriptor, _EXCLUSIVE | _AT_ONCE) == 0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
+
+
+def _library():
+    """The C library; None where the interpreter has no `ffi`."""
+    try:
+        import ffi
+
+        return ffi.open("libc.so.6")
+    except (ImportError, OSError):
+        return None

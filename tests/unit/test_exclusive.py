@@ -1,0 +1,143 @@
+"""What a program opens for itself alone: a second user gets a clear word, and the end frees it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from evcc.ports import exclusive, serial
+from evcc.ports.stream import PortError
+from evcc.vault import VaultError
+from plugvault import runtimes
+from plugvault.campaign.adapters import _of_serial
+from plugvault.campaign.cases import CampaignError
+from plugvault.capture.writer import Capture
+from plugvault.ecosystem import server
+from plugvault.ecosystem.folder import sandbox_lock
+from plugvault.link.endpoint import open_serial
+from plugvault.station.server import _listen
+from plugvault.vault_service import service
+
+
+@pytest.fixture
+def tty() -> Iterator[str]:
+    master, slave = pty.openpty()
+    yield os.ttyname(slave)
+    os.close(master)
+    os.close(slave)
+
+
+def in_use(port: str) -> None:
+    """Each opener refuses the port."""
+    for opener in (open_serial, serial.open_tty):
+        with pytest.raises(PortError, match=f"unavailable: {port}: another pro"):
+            opener(port)
+    with pytest.raises(CampaignError, match=f"{port}: another program uses it"):
+        _of_serial(port, 1.0)
+
+
+@pytest.mark.parametrize("opener", [open_serial, serial.open_tty])
+def test_serial_port_has_one_user_until_it_is_closed(opener: object, tty: str) -> None:
+    assert callable(opener)
+    port = opener(tty)
+    in_use(tty)
+    port.close()
+    opener(tty).close()
+
+
+def test_serial_port_of_a_campaign_has_one_user(tty: str) -> None:
+    module = _of_serial(tty, 1.0)
+    in_use(tty)
+    module.close()
+    open_serial(tty).close()
+
+
+def holder(path: Path) -> str:
+    """Python for any runtime: hold a folder, say the outcome, and wait for the end of stdin."""
+    return (
+        "import sys\nfrom evcc.ports import exclusive\n"
+        f"try:\n    exclusive.hold_folder({str(path)!r})\n    print('held')\n"
+        "except Exception as e:\n    print(e)\n"
+        "sys.stdin.read()\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["cpython", "debian", "debian32"])
+def test_store_of_a_car_has_one_module_until_that_ends(name: str, tmp_path: Path) -> None:
+    runtime = {runtime.name: runtime for runtime in runtimes.find()}.get(name)
+    if runtime is None:
+        pytest.skip(f"{name} is not set up")
+    command = [*runtime.argv, "-c", holder(tmp_path)]
+    with subprocess.Popen(
+        command, env=runtime.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as module:
+        assert module.stdout is not None
+        assert module.stdout.readline() == b"held\n"
+        with pytest.raises(PortError, match="another process uses it"):
+            exclusive.hold_folder(str(tmp_path))
+        second = subprocess.run(
+            command, env=runtime.env(), input=b"", stdout=subprocess.PIPE, check=True
+        )
+        assert second.stdout.startswith(b"unavailable: " + os.fsencode(tmp_path))
+        module.kill()
+    third = subprocess.run(
+        command, env=runtime.env(), input=b"", stdout=subprocess.PIPE, check=True
+    )
+    assert third.stdout == b"held\n"
+
+
+def test_capture_file_has_one_writer_and_keeps_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "session.pcapng"
+    with Capture(path) as capture:
+        capture.keylog("CLIENT_RANDOM " + "0" * 64 + " " + "1" * 96)
+        written = path.read_bytes(), capture.keys.read_bytes()
+        with pytest.raises(OSError, match="another program captures to it"):
+            Capture(path)
+        assert (path.read_bytes(), capture.keys.read_bytes()) == written
+    Capture(path).close()
+
+
+def test_tcp_port_has_one_listener() -> None:
+    for listen in (_listen, server.listen):
+        with listen("127.0.0.1", 0) as first:
+            for other in (_listen, server.listen):
+                with pytest.raises(OSError, match="Address already in use"):
+                    other("127.0.0.1", first.getsockname()[1])
+
+
+def test_data_folder_has_one_sandbox(tmp_path: Path) -> None:
+    with sandbox_lock(tmp_path), pytest.raises(OSError, match="another sandbox is using it"):  # noqa: SIM117
+        with sandbox_lock(tmp_path):
+            pass
+
+
+def test_services_that_start_at_once_take_over_a_socket_once(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    for _ in range(20):
+        path = folder / "vault"
+        with service._listen(path):
+            pass  # closed, as by a kill: the socket's file stays
+        listeners, refused, start = [], [], threading.Barrier(4)
+
+        def begin() -> None:
+            start.wait()  # noqa: B023
+            try:
+                listeners.append(service._listen(path))  # noqa: B023
+            except VaultError as error:
+                refused.append(error.detail)  # noqa: B023
+
+        threads = [threading.Thread(target=begin) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(listeners), len(refused)) == (1, 3)
+        assert all("another service listens" in text for text in refused)
+        listeners[0].close()
