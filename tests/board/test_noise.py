@@ -31,7 +31,7 @@ def spoiled(stream: Stream, per_thousand: int) -> Stream:
     return Stream(stream.source, receive, send)
 
 
-def test_board_answers_long_requests_through_noise(
+def test_board_answers_a_long_request_through_noise(
     module_flash: Path, start_car: StartCar, record_property: Callable[[str, object], None]
 ) -> None:
     car = start_car(module_flash)
@@ -39,8 +39,7 @@ def test_board_answers_long_requests_through_noise(
     car.disconnect_bench()
     vault = car.around.service.socket_path
     with Bench(spoiled(open_serial(car.board.uart), 10), vault=vault) as bench:
-        for length in (0, 2000):
-            status = bench.request("status", PATIENCE, ignored="x" * length)
-            assert (status["pcid"], status["contracts"]) == (clean["pcid"], clean["contracts"])
+        status = bench.request("status", PATIENCE, ignored="x" * 2000)
+        assert (status["pcid"], status["contracts"]) == (clean["pcid"], clean["contracts"])
         assert bench.endpoint.resent > 0
         record_property("board link with noise, frames sent again", bench.endpoint.resent)
