@@ -93,7 +93,8 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [sys.executable, SIZES, "--keep", folder], check=True, stdout=subprocess.DEVNULL
     )
-    for name in ("boot.py", "main.py", "evcc/ports/serial.py"):  # here a tty is the board's UART
+    of_linux = ("evcc/ports/exclusive.py", "evcc/ports/serial.py")  # here a tty is a board's UART
+    for name in ("boot.py", "main.py", *of_linux):
         shutil.copy(runtimes.firmware() / name, folder / name)
     return folder
 

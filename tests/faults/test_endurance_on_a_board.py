@@ -54,7 +54,8 @@ def code(tmp_path: Path) -> Path:
     """The module as bytecode, and HEAD in front of its main.py."""
     folder = tmp_path / "mpy"
     subprocess.run([sys.executable, SIZES, "--keep", folder], check=True, capture_output=True)
-    for name in ("boot.py", "evcc/ports/serial.py"):  # here a tty is the board's UART
+    of_linux = ("evcc/ports/exclusive.py", "evcc/ports/serial.py")  # here a tty is a board's UART
+    for name in ("boot.py", *of_linux):
         shutil.copy(runtimes.firmware() / name, folder / name)
     (folder / "main.py").write_text(HEAD + (runtimes.firmware() / "main.py").read_text())
     return folder
