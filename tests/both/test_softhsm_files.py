@@ -5,7 +5,7 @@ import struct
 
 from evcc.vault import VaultError
 from evcc.vault.backend import TokenFiles, token_files
-from evcc.vault.softhsm import SoftHsmFiles
+from evcc.vault.softhsm import SoftHsmFiles, trouble
 
 
 def attribute(value, length=None, kind=0x80005349):
@@ -175,3 +175,7 @@ def test_without_softhsm_there_is_nothing_to_do():
     files.repair()
     files.back_up("car")
     SoftHsmFiles("/no/such/folder").repair()
+
+
+def test_the_cause_of_a_start_that_fails_is_named():
+    assert "cannot be read: /nowhere/conf; SOFTHSM2_CONF" in trouble("/nowhere/conf")

@@ -161,6 +161,51 @@ def test_every_test_has_its_own_and_leaves_nothing(softhsm: Path, tmp_path: Path
     assert [folder for folder, _, _ in rows if Path(folder).exists()] == []
 
 
+BESIDE = """
+import ctypes, os, pkcs11, pytest
+
+def objects(path, token, pin=None):
+    found = pkcs11.lib(path).get_token(token_label=token.label)
+    with found.open(rw=True, user_pin=pin) as session:
+        return len(list(session.get_objects()))
+
+@pytest.mark.parametrize("n", range(2))
+def test_open_and_left_open(softhsm_token, n):
+    softhsm_token.open().generate_provisioning_key()
+
+@pytest.mark.parametrize("path", [str, os.path.realpath])
+def test_own_library_first(softhsm_token, path):
+    own = path(softhsm_token.module)
+    assert objects(own, softhsm_token, softhsm_token.pin) == 0
+    vault = softhsm_token.open()
+    vault.generate_provisioning_key()
+    assert objects(own, softhsm_token) == 2
+
+def test_own_library_afterwards(softhsm_token):
+    vault = softhsm_token.open()
+    vault.generate_provisioning_key()
+    assert objects(str(softhsm_token.module), softhsm_token) == 2
+    assert vault.keys()
+
+def test_library_that_is_initialised_by_hand(softhsm_token):
+    assert ctypes.CDLL(str(softhsm_token.module)).C_Initialize(None) == 0
+    with pytest.raises(Exception, match="refused: .*service"):
+        softhsm_token.open()
+    with softhsm_token.service() as service:
+        client = service.client()
+        client.generate_provisioning_key()
+        client.close()
+
+def test_the_next_has_a_token_again(softhsm_token, nss_token):
+    for token in (softhsm_token, nss_token):
+        token.open().generate_provisioning_key()
+"""
+
+
+def test_a_test_s_own_use_of_the_library_ends_with_the_test(softhsm: Path, tmp_path: Path) -> None:
+    passed(run(project(tmp_path / "own", BESIDE)), 7)
+
+
 NAMED = """
 import pytest
 

@@ -106,7 +106,7 @@ def test_library_in_use_by_other_code_is_not_taken_over(
     """Finalizing or reusing the library would break its other user in this process."""
     foreign = NssLibrary(os.path.realpath(store.module), store.options)
     try:
-        with pytest.raises(VaultError, match="something else in this process uses it"):
+        with pytest.raises(VaultError, match="other code in this process"):
             nss_car.open()
     finally:
         foreign.close()

@@ -51,6 +51,7 @@ _FUNCTIONS = {
     "GenerateRandom": (64, "LPL"),
 }
 _ALREADY_INITIALIZED = 0x191
+_CONF = "/etc/softhsm/softhsm2.conf"  # of a SoftHSM without SOFTHSM2_CONF
 _SIGNATURE_INVALID = (0xC0, 0xC1)
 _RW_SERIAL_SESSION = 2 | 4
 _CKU_USER = 1
@@ -152,7 +153,11 @@ class FfiBackend(CryptokiBackend):
             arguments = struct.pack("PPPPLPP", 0, 0, 0, 0, _CKF_OS_LOCKING_OK, address, 0)
         code = self._functions["Initialize"](arguments)
         if code not in (0, _ALREADY_INITIALIZED):
-            raise _error("Initialize", code)
+            from .softhsm import trouble
+
+            error = _error("Initialize", code)
+            text = "" if options else trouble(os.getenv("SOFTHSM2_CONF") or _CONF)
+            raise VaultError(error.reason, error.detail + (text and ": " + text))
 
     def _find_slot(self, name: "uri.Name") -> tuple:
         """(slot, CK_TOKEN_INFO) of the token. Slot numbers are not stable, names are."""

@@ -57,6 +57,23 @@ def token_folder(conf) -> "str | None":
     return None
 
 
+def trouble(conf) -> str:
+    """Why SoftHSM does not start with the configuration file `conf`; "" where it is in order."""
+    try:
+        with open(conf or ""):
+            pass
+    except OSError:
+        return "its configuration cannot be read: %s; SOFTHSM2_CONF names the file" % conf
+    folder = token_folder(conf)
+    if not folder:
+        return "%s has no line directories.tokendir" % conf
+    try:
+        os.listdir(folder)
+    except OSError:
+        return "its folder of tokens cannot be read: %s, named in %s" % (folder, conf)
+    return ""
+
+
 class SoftHsmFiles(TokenFiles):
     """folder: of all tokens."""
 
@@ -99,9 +116,9 @@ class SoftHsmFiles(TokenFiles):
     def check_room(self) -> None:
         disk = os.statvfs(self._folder)  # fragment size at 1, blocks available at 4, flags at 8
         if disk[8] & 1:
-            raise VaultError("full", "the disk of the token is read-only")
+            raise VaultError("full", "the disk of the token is read-only: " + self._folder)
         if disk[1] * disk[4] < _ROOM:
-            raise VaultError("full", "no room on the disk of the token")
+            raise VaultError("full", "no room on the disk of the token: " + self._folder)
 
     def flush(self, label: str) -> None:
         for token in self._tokens(label):

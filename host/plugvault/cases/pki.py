@@ -160,7 +160,7 @@ class Issued:
         return Issued(certificate, key, self, pki)
 
     def sub(
-        self, common_name: str, path_length: int | None = 0, *, dc: str = "V2G", **changes: Any
+        self, common_name: str, path_length: int | None = 0, dc: str = "V2G", **changes: Any
     ) -> Issued:
         """A sub-CA under this one. changes: see `issue`."""
         return self.issue(common_name, dc=dc, ca=True, path_length=path_length, **changes)

@@ -3,11 +3,17 @@
 `Driver` is for a library without any. `softhsm` and `nss` have the drivers of those two.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pkcs11
 
+from evcc.vault import softhsm
 from evcc.vault.backend import TokenFiles
+
+# The files of a SoftHSM that is told of none, in the order in which it looks.
+_SOFTHSM_CONFS = ("~/.config/softhsm2/softhsm2.conf", "/etc/softhsm/softhsm2.conf")
 
 
 class Driver:
@@ -21,4 +27,12 @@ class Driver:
         return pkcs11.lib(path)
 
     def unload(self, path: str, library: Any) -> None:
-        pkcs11.unload(path)
+        library.unload()
+
+    def trouble(self, path: str) -> str:
+        """Why the library does not start, where this driver knows; "" otherwise."""
+        if "softhsm" not in path:
+            return ""
+        files = [Path(name).expanduser() for name in _SOFTHSM_CONFS]
+        conf = next((file for file in files if file.exists()), files[-1])
+        return softhsm.trouble(os.environ.get("SOFTHSM2_CONF") or str(conf))

@@ -39,8 +39,11 @@ class Hsm(Closeable):
             library = _libraries.get(path)
             if library is None:
                 library = _libraries[path] = Library(path, conf, options)
+                library.add_name(str(module))
             elif (library.conf, library.options) != (conf, options):
-                raise VaultError("refused", "this process has the library open on another store")
+                text = "this process has the library open on another store: close that, or use "
+                text += "`service()`, which opens the token in a process of its own"
+                raise VaultError("refused", text)
             library.users += 1
         self._library: Library | None = library
 

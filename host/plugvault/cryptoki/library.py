@@ -14,6 +14,7 @@ import pkcs11
 from evcc.vault import VaultError, uri
 from evcc.vault.cryptoki import tries_left
 from plugvault import openssl_errors
+from plugvault.cryptoki import loaded
 from plugvault.cryptoki.attributes import MAPPER
 from plugvault.cryptoki.direct_calls import DirectCalls
 from plugvault.cryptoki.driver import Driver
@@ -61,7 +62,8 @@ class ExclusiveCall:
 
 class Library:
     """path, conf, options: what identifies it. tokens: the open ones, by their names. users: the
-    number of `Hsm` objects that share it."""
+    number of `Hsm` objects that share it. is_shared: other code of this process has opened it by
+    python-pkcs11, and ends it; then it is on that code's store."""
 
     def __init__(self, path: str, conf: str | None, options: str) -> None:
         self.path, self.conf, self.options, self.users = path, conf, options, 0
@@ -69,26 +71,48 @@ class Library:
         self.tokens: dict[str, Token] = {}
         self.driver = driver_of(conf, options)
         self._call = ExclusiveCall(self.lock)
+        self.lib: Any = loaded.find(path)
+        self.is_shared = self.lib is not None
+        if not self.is_shared:
+            self.lib = self._load()
+            self.add_name(path)
+        self.direct_calls = DirectCalls(path)
+
+    def add_name(self, path: str) -> None:
+        """Have other code that opens this path share the library. NSS's is not shared: only this
+        package can initialise it."""
+        if not self.options:
+            loaded.add(path, self.lib)
+
+    def _load(self) -> Any:
+        # Asked first: python-pkcs11 would crash later for an object that it has half made.
+        if not self.options and loaded.is_initialised(self.path):
+            text = "other code in this process has initialised it. `service()`, or "
+            text += "`plugvault.vault_service`, opens the token in a process of its own"
+            raise VaultError("refused", f"{self.path}: {text}")
         try:
-            self.lib: Any = self.driver.load(path)
+            return self.driver.load(self.path)
         except (RuntimeError, OSError) as error:
             # A PKCS11Error itself: the file could not be loaded. A subclass: a return code.
             reason = "module-missing" if type(error) is pkcs11.PKCS11Error else "unavailable"
-            raise VaultError(reason, f"{path} does not start: {error!r}") from error
+            cause = self.driver.trouble(self.path) or repr(error)
+            raise VaultError(reason, f"{self.path} does not start: {cause}") from error
         finally:
             openssl_errors.clear()
-        self.direct_calls = DirectCalls(path)
 
     def call(self) -> ExclusiveCall:
         """The context of one operation on the library."""
         return self._call
 
     def unload(self) -> None:
-        self.driver.unload(self.path, self.lib)
+        """End the library, unless it is other code's."""
+        if not self.is_shared:
+            loaded.remove(self.lib)
+            self.driver.unload(self.path, self.lib)
 
     def find_token(self, name: str) -> Any:
         with self.call():
-            if not self.tokens:
+            if not self.tokens and not self.is_shared:
                 self.lib.reinitialize()  # to see new tokens; no handle is open that could be lost
             return self._find(name)
 
@@ -98,7 +122,14 @@ class Library:
                 (token, self.direct_calls.token_info(token.slot.slot_id))
                 for token in self.lib.get_tokens()
             ]
-            return uri.Name(name).pick(tokens)
+            try:
+                return uri.Name(name).pick(tokens)
+            except VaultError as error:
+                if not self.is_shared:
+                    raise
+                text = f"{error.detail}: {self.path} is open by other code of this process, which "
+                text += "has another store or older tokens; `service()` has a process of its own"
+                raise VaultError(error.reason, text) from error
 
     def open_by_another_name(self, name: str) -> "Token | None":
         """The token of that name, if it is open under another one: a process can log in to a
@@ -120,6 +151,10 @@ class Library:
                 session = token.open(rw=True, attribute_mapper=MAPPER)
                 try:
                     self.direct_calls.login(session, secret)
+                except pkcs11.UserAlreadyLoggedIn:
+                    if not self.is_shared:  # else the other code has logged in
+                        session.close()
+                        raise
                 except pkcs11.PKCS11Error:
                     session.close()
                     raise

@@ -20,7 +20,7 @@ _CALL = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
 _PROBLEMS = {
     0x07: "it does not take these options",  # ARGUMENTS_BAD
     0xE2: "its database cannot be written",  # TOKEN_WRITE_PROTECTED
-    0x191: "something else in this process uses it",  # CRYPTOKI_ALREADY_INITIALIZED
+    0x191: "other code in this process has initialised it: `service()` has a process of its own",
 }
 
 

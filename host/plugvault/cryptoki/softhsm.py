@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from evcc.vault.backend import token_files
+from evcc.vault.softhsm import trouble
 from plugvault.cryptoki.driver import Driver
 
 
@@ -18,3 +19,6 @@ class SoftHsmDriver(Driver):
         os.environ["SOFTHSM2_CONF"] = self._conf
         self.files.repair()
         return super().load(path)
+
+    def trouble(self, path: str) -> str:
+        return trouble(self._conf)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from evcc.vault import VaultError
 from evcc.vault.pkcs11 import TokenVault
 from evcc.vault.service import ServiceVault
+from plugvault.cryptoki import loaded
 from plugvault.cryptoki.hsm import close_library
 from plugvault.temporary import temporary_folder
 from plugvault.tokens.lease import exclusive_lease
@@ -72,7 +72,10 @@ def throw_away(provider: str, label: str = LABEL) -> Iterator[ThrowAway]:
     module_of(kind)
     with short_folder() as folder:
         token = ThrowAway(kind, folder, label)
-        with pytest.MonkeyPatch.context() as environment, closed_library(token.module):
+        with (
+            pytest.MonkeyPatch.context() as environment,
+            closed_library(token.module, bool(token.conf)),
+        ):
             for name, value in token.env().items():
                 environment.setenv(name, value)
             yield token
@@ -110,17 +113,17 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def closed_library(module: Path) -> Iterator[None]:
+def closed_library(module: Path, is_softhsm: bool = True) -> Iterator[None]:
     """Close the library at the end, also for a test that failed before it closed its own, or that
-    loaded the library by python-pkcs11: the next test has another store."""
+    initialised the library itself: the next test has another store. A library that was initialised
+    before the test is left to the code that did it. (NSS: only this package can initialise it.)"""
+    path = str(module)
+    is_anothers = is_softhsm and loaded.is_initialised(path)
     try:
         yield
     finally:
         close_library(module)
-        _unload(module)
-
-
-def _unload(module: Path) -> None:
-    pkcs11 = sys.modules.get("pkcs11")
-    if pkcs11 is not None and str(module) in pkcs11._loaded:
-        pkcs11.unload(str(module))
+        if not is_anothers:
+            loaded.end(path)
+            if is_softhsm:
+                loaded.finalize(path)

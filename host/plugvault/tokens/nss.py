@@ -42,8 +42,10 @@ class NssStore:
     def __init__(self, directory: Path | str, module: Path | str | None = None) -> None:
         self.module = Path(module) if module else find_module()
         self.directory = Path(directory).resolve()
-        if _QUOTES & set(str(self.directory)):
-            raise VaultError("refused", f"NSS cannot be told of a folder named {self.directory}")
+        if _QUOTES & set(str(self.directory)) or not str(self.directory).isprintable():
+            raise VaultError(
+                "refused", f"NSS cannot be told of a folder named {str(self.directory)!r}"
+            )
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
 
@@ -64,7 +66,12 @@ class NssStore:
         Raises: VaultError("exists" | "refused" | "pin" | "full" | "unavailable").
         """
         folder = self.directory / label
-        if folder.parent != self.directory or _QUOTES & set(label) or label.startswith("."):
+        if (
+            folder.parent != self.directory
+            or _QUOTES & set(label)
+            or not label.isprintable()
+            or label.startswith(".")
+        ):
             raise VaultError("refused", f"NSS tokens are not named {label!r}")
         try:
             folder.mkdir(mode=0o700)

@@ -6,6 +6,7 @@ first, then open them.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,17 @@ def find_module() -> Path:
     raise VaultError("module-missing", "no SoftHSM here: apt-get install softhsm2")
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _check_name(folder: Path) -> None:
+    """Refuse a folder that SoftHSM would read as another one: a line ends at "#" or a line break,
+    and begins and ends without spaces. Raises VaultError("refused")."""
+    name = str(folder)
+    if "#" in name or not name.isprintable() or name != name.strip():
+        raise VaultError("refused", f"SoftHSM cannot be told of a folder named {name!r}")
+
+
 class TokenStore:
     """A directory of SoftHSM tokens with its own configuration, readable by its owner only.
 
@@ -63,8 +75,17 @@ class TokenStore:
     def __init__(self, directory: Path | str, module: Path | str | None = None) -> None:
         self.module = Path(module) if module else find_module()
         self.directory = Path(directory).resolve()
+        _check_name(self.directory)
         self.tokens = self.directory / "tokens"
         self.conf = self.directory / "softhsm2.conf"
+        try:
+            self._make()
+        except OSError as error:
+            reason = "full" if error.errno in _FULL else "refused"
+            text = f"no store of tokens in {self.directory}: {error.strerror}"
+            raise VaultError(reason, text) from error
+
+    def _make(self) -> None:
         for folder in (self.directory, self.tokens):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
