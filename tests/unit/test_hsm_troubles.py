@@ -12,6 +12,7 @@ import pkcs11
 import pytest
 
 from evcc.vault import VaultError
+from fixtures.disks import fill
 from fixtures.tokens import CarToken
 from plugvault.cryptoki import loaded
 from plugvault.pytest_plugin import tokens
@@ -89,7 +90,7 @@ def test_a_disk_without_room_for_a_store_is_named(
 
 
 def test_a_token_on_a_full_disk_names_its_folder(small_disk: CarToken) -> None:
-    (small_disk.folder / "filler").write_bytes(bytes(900_000))
+    fill(small_disk.folder)
     with pytest.raises(VaultError, match=rf"^full: .*{small_disk.store.tokens}"):
         small_disk.add("another")
 
