@@ -34,7 +34,8 @@ def temporary_folder(prefix: str = "plugvault-", despite_tmpdir: bool = False) -
 
     First those with the same prefix are removed whose process was killed: they hold keys and PINs.
     """
-    parent = memory(despite_tmpdir) or Path(tempfile.gettempdir())
+    in_memory = memory(despite_tmpdir)
+    parent = in_memory or Path(tempfile.gettempdir())
     remove_left(parent, prefix)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
         folder = Path(name)
