@@ -60,7 +60,8 @@ def run_campaign(
         str,
         typer.Option(
             metavar="ADAPTER",
-            help="The way to the module: exec:COMMAND with {message}, lines:COMMAND, "
+            help="The way to the module: exec:COMMAND with {message} or {elements}, "
+            "lines:COMMAND, "
             "tcp:HOST:PORT, serial:DEVICE, http:URL, py:PACKAGE:FUNCTION, or "
             "station:IF[:COMMAND]: a charging station for the vehicle itself, which COMMAND plugs "
             "in; DIR/trust must be in the vehicle.",

@@ -134,7 +134,8 @@ def _show_next(data: Path | None, report: imported.Imported | None) -> None:
     count = len(report.used) + len(report.leaves)
     print(
         f"\n{count} private keys are in the tokens of {data}, {len(report.trusted)} roots are"
-        f" trusted there.\nNext: plugvault sandbox --data {data}"
+        f" trusted there.\nNext: plugvault sandbox --data {data}, or"
+        f" plugvault cases make --pki {data}"
     )
 
 
