@@ -6,12 +6,14 @@ The clients and the start of the server are in tests/fixtures/backend.py.
 from __future__ import annotations
 
 import base64
+import json
 import re
 import socket
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from evcc import csr, exi
 from evcc.check_digit import emaid_check_digit
 from fixtures.backend import ISO2, SESSION, Backend, Json, Vehicle, b64, certificates, refused
-from plugvault.opcp import health
+from plugvault.opcp import health, openapi
 from plugvault.pki.keys import raw_signer
 from plugvault.pools.caller import CPS, MO_EXTERNAL_PKI, OEM, Caller
 from world import point
@@ -656,6 +658,33 @@ def test_allow_names_every_method_of_the_path(
 ):
     answer = backend.ask("OEM", method, path)
     assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+
+
+def test_every_success_answer_has_a_schema_and_every_call_its_name(backend: Backend):
+    paths = backend.http.get("/openapi.json").json()["paths"]
+    calls = {(method, path): call for path, row in paths.items() for method, call in row.items()}
+    names = [call["operationId"] for call in calls.values()]
+    assert len(set(names)) == len(names)
+    assert openapi.IDS.items() <= {key: call["operationId"] for key, call in calls.items()}.items()
+    assert set(openapi.BODIES) <= set(calls)
+    for key, call in calls.items():
+        answers = [row for code, row in call["responses"].items() if code.startswith("2")]
+        assert answers, key
+        bodies = [body for row in answers for body in row.get("content", {}).values()]
+        assert all(body.get("schema") for body in bodies), key
+        assert bodies or openapi.BODIES[key] == openapi.NO_BODY, key
+
+
+def test_the_operation_ids_are_the_published_ones(shared: Path):
+    published = {}
+    for file in (shared / "opcp-1.0.0").glob("*.json"):
+        for path, row in json.loads(file.read_text())["paths"].items():
+            for method, call in row.items():
+                if isinstance(call, dict) and "operationId" in call:
+                    published[method, re.sub("{[^}]*}", "{}", path)] = call["operationId"]
+    for (method, path), name in openapi.IDS.items():
+        key = method, re.sub("{[^}]*}", "{}", path)
+        assert published.get(key, name) == name
 
 
 def test_health_is_told_without_a_token(backend: Backend, monkeypatch: pytest.MonkeyPatch):

@@ -14,6 +14,7 @@ from plugvault.opcp import (
     health,
     oauth,
     ocsp,
+    openapi,
     pcp,
     rcp,
     registry,
@@ -99,6 +100,7 @@ def create_app(services: Services) -> FastAPI:
     errors.install(app)
     for router in _ROUTERS:
         app.include_router(router)
+    openapi.complete(app)
     if ENABLED:
         routing.add(app, _ROUTERS)
     # The last one added is the outermost.
