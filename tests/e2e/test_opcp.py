@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from jsonschema_rs import validator_for
 
 from evcc import csr, exi
 from evcc.check_digit import emaid_check_digit
@@ -673,6 +674,32 @@ def test_every_success_answer_has_a_schema_and_every_call_its_name(backend: Back
         bodies = [body for row in answers for body in row.get("content", {}).values()]
         assert all(body.get("schema") for body in bodies), key
         assert bodies or openapi.BODIES[key] == openapi.NO_BODY, key
+
+
+def test_the_answers_that_endpoints_write_are_those_of_their_schemas(backend: Backend):
+    vehicle = backend.vehicle()
+    assert backend.sign(backend.contract_data(vehicle), vehicle.pcid).status_code == 201
+    hook = {"url": "https://example.com/", "enabledEvents": ["root.cert.added"]}
+    created = backend.ask("OEM", "POST", "/v1/webhook/endpoints", json=hook)
+    one = f"/v1/webhook/endpoints/{created.json().get('id')}"
+    generic = "/v1/webhook/endpoints/{id}"
+    answers = {
+        ("post", "/oauth/token"): backend.login("OEM"),
+        ("post", "/v1/ccp/signedContractData"): backend.install(
+            vehicle.request(backend.ecosystem.v2g_root)
+        ),
+        ("post", "/v1/webhook/endpoints"): created,
+        ("get", "/v1/webhook/endpoints"): backend.ask("OEM", "GET", "/v1/webhook/endpoints"),
+        ("get", generic): backend.ask("OEM", "GET", one),
+        ("get", f"{generic}/deliveries"): backend.ask("OEM", "GET", f"{one}/deliveries"),
+        ("post", f"{generic}/deliveries/replay"): backend.ask(
+            "OEM", "POST", f"{one}/deliveries/replay"
+        ),
+    }
+    for key, answer in answers.items():
+        assert answer.status_code in (200, 201), (key, answer.text)
+        judge = validator_for(openapi.BODIES[key]["application/json"])
+        assert [error.message for error in judge.iter_errors(answer.json())] == [], key
 
 
 def test_the_operation_ids_are_the_published_ones(shared: Path):
