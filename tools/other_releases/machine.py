@@ -51,7 +51,9 @@ def environment() -> dict[str, str]:
     """The environment of the commands. CI=1: tests fail, not skip, where a part is missing."""
     passed = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {**passed, "PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "CI": "1"}
+    # PostgreSQL runs as another user, who must reach its programs.
+    folders = {"PATH": path, "HOME": "/root", "XDG_CACHE_HOME": "/var/cache"}
+    return {**passed, **folders, "LANG": "C.UTF-8", "CI": "1"}
 
 
 def put_settings(root: Path) -> list[Path]:
