@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from evcc.ports import exclusive, serial
 from evcc.ports.stream import PortError
 from evcc.vault import VaultError
-from plugvault import runtimes
+from plugvault import file_lock, runtimes
 from plugvault.campaign.adapters import _of_serial
 from plugvault.campaign.cases import CampaignError
 from plugvault.capture.writer import Capture
@@ -117,27 +117,22 @@ def test_data_folder_has_one_sandbox(tmp_path: Path) -> None:
             pass
 
 
-def test_services_that_start_at_once_take_over_a_socket_once(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir(mode=0o700)
-    for _ in range(20):
-        path = folder / "vault"
-        with service._listen(path):
-            pass  # closed, as by a kill: the socket's file stays
-        listeners, refused, start = [], [], threading.Barrier(4)
+def test_only_one_service_at_a_time_looks_for_a_dead_ones_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that looked at once would both find it dead, and remove each other's."""
+    take_over = service._take_over
 
-        def begin() -> None:
-            start.wait()  # noqa: B023
-            try:
-                listeners.append(service._listen(path))  # noqa: B023
-            except VaultError as error:
-                refused.append(error.detail)  # noqa: B023
+    def looking(path: Path) -> socket.socket:
+        with pytest.raises(TimeoutError):
+            file_lock.acquire(path.with_name(".vault.lock"), timeout=0)
+        return take_over(path)
 
-        threads = [threading.Thread(target=begin) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert (len(listeners), len(refused)) == (1, 3)
-        assert all("another service listens" in text for text in refused)
-        listeners[0].close()
+    monkeypatch.setattr(service, "_take_over", looking)
+    path = tmp_path / "run" / "vault"
+    service._listen(path).close()  # as after a kill: the socket's file stays
+    with (
+        service._listen(path),
+        pytest.raises(VaultError, match=f"another service listens at {path}"),
+    ):
+        service._listen(path)

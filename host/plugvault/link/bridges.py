@@ -15,6 +15,7 @@ from plugvault.link.station_socket import StationSocket
 
 UNACKNOWLEDGED = 65_536  # bytes of a station that may be on their way to the module
 _SETTLE_TIMEOUT = 5.0
+_DRAIN_TIMEOUT = 60.0  # a line with seconds of delay carries 2,000 bytes a second
 _REDIAL = 0.05  # seconds between attempts to reach a vault service that restarts
 _PIECE = 1024  # a board buffers each piece twice while it arrives
 
@@ -62,7 +63,7 @@ class StationBridge:
                     self._endpoint.send(SESSION, data[at : at + _PIECE])
                 unacknowledged += len(data)
                 if unacknowledged >= UNACKNOWLEDGED:  # the station is faster than the line
-                    if not self._endpoint.settle(_SETTLE_TIMEOUT):
+                    if not self._endpoint.settle(_DRAIN_TIMEOUT):
                         break
                     unacknowledged = 0
         if self._station is station:  # closed by the station
