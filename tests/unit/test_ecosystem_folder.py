@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from plugvault.ecosystem.authorities import LABELS, SOON, Authorities
-from plugvault.ecosystem.folder import Folder
+from plugvault.ecosystem.folder import Folder, FolderError
 from plugvault.pki import path
 from world import DAY, NOW
 
@@ -106,3 +106,16 @@ def test_secrets_are_for_the_owner_alone(tmp_path: Path, softhsm: Path):
 def has(file: Path, words: list[bytes]) -> bool:
     content = file.read_bytes()
     return any(word in content for word in words)
+
+
+@pytest.mark.parametrize("content", ["", "not JSON", "[]", '{"pins": "1234"}'])
+def test_a_folder_of_no_known_plugvault_is_refused_with_words_and_left(
+    tmp_path: Path, content: str
+):
+    file = tmp_path / "secrets.json"
+    file.write_text(content)
+    with pytest.raises(FolderError, match="of no known plugvault, or damaged") as caught:
+        Folder(tmp_path)
+    assert str(file) in caught.value.detail
+    assert "1234" not in str(caught.value)
+    assert file.read_text() == content

@@ -128,7 +128,7 @@ class Ecosystem(Startable):
         events wait in the store, and only the stream of events has them."""
         stop = threading.Event()
         thread = threading.Thread(
-            target=background.run,
+            target=background.keep_running,
             args=(self._services, stop),
             name="plugvault-deliver",
             daemon=True,

@@ -1,13 +1,44 @@
 """The background work of an ecosystem: deliver events, purge old ones, clean the pools, end
 operators, and ask foreign CAs for revoked certificates."""
 
+import logging
 import threading
 
 from plugvault import delivery
 from plugvault.opcp.services import Services
 
+log = logging.getLogger("plugvault.ecosystem.background")
+
+RESTART = 1.0  # seconds after an error until the work begins again
 RECHECK_INTERVAL = 3600.0  # seconds between two rounds of requests to foreign CAs
 PURGE_INTERVAL = 600.0  # seconds between two searches for old events
+
+
+def keep_running(services: Services, stop: threading.Event) -> None:
+    """`run` in a thread that nothing supervises: after an error of any kind it begins again."""
+    while not stop.is_set():
+        _turn(services, stop)
+        stop.wait(RESTART)
+
+
+def _turn(services: Services, stop: threading.Event) -> None:
+    """Work until `stop`, or until an error, which is logged."""
+    ended = threading.Event()  # `run` sets it when it fails, and the owner's must stay
+    watch = threading.Thread(target=_hand_on, args=(stop, ended), daemon=True)
+    watch.start()
+    try:
+        run(services, ended)
+    except Exception:
+        log.exception("the deliveries and periodic tasks begin again")
+    finally:
+        ended.set()
+        watch.join()
+
+
+def _hand_on(stop: threading.Event, ended: threading.Event) -> None:
+    while not ended.is_set() and not stop.wait(0.05):
+        pass
+    ended.set()
 
 
 def run(services: Services, stop: threading.Event) -> None:

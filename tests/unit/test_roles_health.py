@@ -1,0 +1,55 @@
+"""The health of a maker's backend: each change is told once, and an observer does no harm."""
+
+from __future__ import annotations
+
+import pytest
+
+from plugvault.roles.health import BACK, GONE, LOST, Backoff, Health, HealthEvent
+
+
+def test_a_failing_loop_is_told_once_and_again_when_it_works():
+    seen: list[HealthEvent] = []
+    health = Health(seen.append)
+    health.works("events")
+    for number in range(3):
+        health.fails("events", RuntimeError(f"disk full {number}"))
+    assert health.failing == {"events": "disk full 2"}
+    health.works("events")
+    health.works("events")
+    assert health.failing == {}
+    assert seen == [("failing", "events", "disk full 0"), ("works", "events", "")]
+    assert health.events == seen
+
+
+def test_an_error_that_no_code_expects_is_logged_with_its_place(caplog: pytest.LogCaptureFixture):
+    try:
+        raise KeyError("a bug")
+    except KeyError as error:
+        Health().fails("events", error)
+    assert [bool(record.exc_info) for record in caplog.records] == [True, False]
+
+
+def test_an_observer_that_fails_does_not_stop_the_loop(caplog: pytest.LogCaptureFixture):
+    def observe(event: HealthEvent) -> None:
+        raise RuntimeError("the observer's own")
+
+    health = Health(observe)
+    health.tell(GONE, "PVT")
+    health.tell(BACK, "PVT")
+    assert [event.name for event in health.events] == ["gone", "back"]
+    assert "the observer of the events" in caplog.text
+
+
+def test_a_lasting_state_is_told_when_it_begins_and_when_it_changes():
+    health = Health()
+    for text in ("A", "A", "A, B", "", "", "A"):
+        health.tell_change(LOST, "PVT", text)
+    assert [event.text for event in health.events] == ["A", "A, B", "A"]
+    assert health.lasting(LOST) == {"PVT"}
+
+
+def test_pauses_grow_to_a_limit_and_begin_anew_after_a_success():
+    backoff = Backoff(1.0, 5.0)
+    assert [backoff.pause() for _ in range(5)] == [1, 2, 4, 5, 5]
+    backoff.reset()
+    assert backoff.pause() == 1
