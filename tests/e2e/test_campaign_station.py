@@ -17,6 +17,7 @@ import wrong_modules
 from evcc.iso15118_2 import session as evcc_session
 from evcc.iso15118_2.session import Session
 from evcc.network import sdp
+from evcc.vault import PROVISIONING
 from fixtures.station_tls import TlsClient
 from fixtures.vehicle import Vehicle
 from plugvault.campaign import adapters
@@ -302,3 +303,17 @@ def test_a_vehicle_between_two_cases_gets_no_session(
     result = tried(made("EN-001"), tmp_path / "store", eager)
     assert verdicts(result) == {"EN-001": "pass"}
     assert ends == [[("lost", "")]] * 3
+
+
+def test_a_vehicle_whose_contract_signs_wrongly_fails_though_it_took_the_message(
+    made: Callable[..., Campaign], tmp_path: Path
+) -> None:
+    signed = wrong_modules.Vault.sign
+
+    def sign(vault: wrong_modules.Vault, key: bytes, digest: bytes) -> bytes:
+        return bytes(signed(vault, key, digest if key == PROVISIONING else bytes(32)))
+
+    with patch.object(wrong_modules.Vault, "sign", sign):
+        result = tried(made("EN-001"), tmp_path / "store")
+    assert verdicts(result) == {"EN-001": "fail"}
+    assert "the contract's key does not sign" in result.cases[0].why
