@@ -6,6 +6,7 @@ never from the message: a root in a chain is ignored. The caller knows the revok
 """
 
 from evcc.ids import IdError, parse_emaid, parse_pcid
+from evcc.pause import pause
 from evcc.x509 import DIGITAL_SIGNATURE, KEY_AGREEMENT, KEY_CERT_SIGN, CertificateError
 
 TYPE_CHECKING = False
@@ -81,6 +82,7 @@ def _check_path(path, now, is_revoked):
     for below, cert in enumerate(path[1:]):
         _check_ca(cert, below, now)
     for cert in path:
+        pause()
         if is_revoked is not None and is_revoked(cert):
             raise CertificateError("revoked", _title(cert))
 
@@ -124,6 +126,7 @@ def build(
     """(path from the leaf to the last sub-CA, the anchors that may have issued that sub-CA)."""
     path = [leaf]
     while True:
+        pause()
         top = path[-1]
         issuers = _issuers(top, anchors)
         if issuers:

@@ -18,6 +18,7 @@ import struct
 from .chain import MAX_SUBS
 from .envelopes import ROOM, Envelopes
 from .errors import EvccError
+from .pause import pause
 from .record import RecordError, pack, text, unpack
 from .vault import OWNER, PROVISIONING, VaultError, levels
 from .vault.possession import proves_possession
@@ -208,7 +209,9 @@ class Contracts:
         name = _chain_file(contract.key)
         before = self.envelopes.packed()
         try:
+            pause()
             self._files.write(name, pack(chain))
+            pause()  # the last one: an error of the link after the commit point would undo half
             self.envelopes.settle(dh_point, True)
             self._store(contracts, journal + [old.key] if old else journal)
         except Exception:

@@ -2,7 +2,9 @@ import hashlib
 
 from evcc.contracts import Contract, ContractError, Contracts
 from evcc.envelopes import MISMATCHES, ROOM, EnvelopeError
+from evcc.pause import set_pause
 from evcc.ports.files import StoreError
+from evcc.ports.stream import PortError
 from evcc.record import pack, unpack
 from evcc.vault import PROVISIONING, VaultError
 from helpers import raises
@@ -74,6 +76,36 @@ def test_a_contract_survives_a_restart_whole():
         hashlib.sha256(leaf(1)).digest()[:16],
     )
     assert again.chain(c.emaid) == chain(1)
+
+
+def test_a_link_lost_in_a_pause_of_a_commit_leaves_the_old_contracts():
+    files = MemoryFiles()
+    contracts, stored = filled(1, files), []
+
+    def lose_link():
+        stored.append(files.read("contracts"))
+        if len(stored) == 2:
+            raise PortError("closed", "the other end is gone")
+
+    set_pause(lose_link)
+    try:
+        raises(PortError, "closed", contracts.commit, contract(1), chain(1))
+    finally:
+        set_pause(None)
+    for held in (contracts, Contracts(files)):
+        assert [c.emaid for c in held.all()] == ["DEABCC000000000"]
+
+
+def test_no_pause_of_a_commit_comes_after_its_commit_point():
+    files = MemoryFiles()
+    contracts, stored = filled(1, files), []
+    before = files.read("contracts")
+    set_pause(lambda: stored.append(files.read("contracts")))
+    try:
+        contracts.commit(contract(1), chain(1))
+    finally:
+        set_pause(None)
+    assert stored == [before] * 2
 
 
 def test_a_date_of_the_year_9999_is_kept():

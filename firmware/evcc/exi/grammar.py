@@ -121,6 +121,7 @@ class Grammar:
             return index
         if not all(0 < ord(character) < 0x80 for character in text):
             return -1
+        pause()
         at = self.tables.NAMES.find(b"\0" + self._pack(text.encode()) + b"\0") + 1
         place, offsets = bytes((at >> 8, at & 0xFF)), self.tables.OFFSETS
         found = offsets.find(place, 2 * first, 2 * (first + count))
