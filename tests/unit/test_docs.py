@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from plugvault.cli.app import COMMANDS
 
@@ -48,6 +51,29 @@ def test_every_part_of_the_package_is_on_the_map():
 def test_every_command_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
     assert [name for name in COMMANDS if f"plugvault {name}" not in text] == []
+
+
+def hardware_commands() -> list[str]:
+    """The commands in the list for real hardware, without the program's name."""
+    text = (ROOT / "host/docs/board.md").read_text().partition("## Checklist for real hardware")[2]
+    return re.findall(r"`plugvault ([^`]+)`", text)
+
+
+@pytest.mark.parametrize("line", hardware_commands())
+def test_command_line_of_the_list_for_real_hardware_is_accepted(line: str):
+    """The parser takes it; nothing is carried out."""
+    name, *arguments = line.split()
+    module, attribute, _ = COMMANDS[name]
+    app = getattr(importlib.import_module(module), attribute)
+    if not isinstance(app, typer.Typer):
+        alone = typer.Typer()
+        alone.command()(app)
+        app = alone
+    command: Any = typer.main.get_command(app)
+    context = command.make_context(name, arguments)
+    if hasattr(command, "commands"):
+        name, command, arguments = command.resolve_command(context, arguments)
+        command.make_context(name, arguments)
 
 
 def test_readme_says_where_to_look_within_its_first_fifty_lines():

@@ -27,6 +27,8 @@ from plugvault.telematics import ContractStatus, Maker
 REGION = "EU"
 _COUNTRY, _ORGANISATION = "DE", "Example Cars"
 _INSTALLATION = 180.0  # seconds: a board that verifies by itself takes some 20
+_OF_A_CHARGE = ("charging", "charged", "paused", "resumed")  # events of the module
+_Wishes = tuple[dict[str, Any], str]  # wishes of a session, and the event that it must have
 _SESSION = 300.0  # the same; an emulated board on a busy computer takes minutes
 
 
@@ -160,28 +162,57 @@ class BoardMaker:
         custody = {held.emaid: held.custody for held in self.contracts()}[emaid]
         return {"emaid": emaid, "custody": custody, "path": "at the station"}
 
-    def authorize(self, emaid: str | None) -> dict[str, Any]:
-        """A charging session up to authorization, at a station on this computer."""
-        events = self._charge(emaid)
-        name, text = _require(("authorized", None), events)
-        return {"event": name, "emaid": text, "evse": EVSE}
+    def authorize(
+        self, emaid: str | None, charge: str | None = None, pause: bool = False, timeouts: int = 1
+    ) -> dict[str, Any]:
+        """A charging session at a station on this computer.
 
-    def _charge(self, emaid: str | None, want_contract: bool = False) -> list[tuple[str, str]]:
+        charge: "AC" or "DC", a charge of a few messages after authorization; None: the session
+        stops. pause: end that charge with a pause, and go on with it in a second session.
+        timeouts: the factor of the module's time-outs.
+        Returns {"event", "emaid", "evse"}; with a charge, "charge" too: its events in their order.
+        """
+        sessions: list[_Wishes] = [({}, "authorized")]
+        if charge is not None:
+            wishes = {"mode": charge, "pause": pause}
+            sessions = [({"charge": wishes}, "paused" if pause else "charged")]
+        if charge is not None and pause:
+            sessions.append(({"charge": {"mode": charge}, "resume": True}, "charged"))
+        for wish, _ in sessions:
+            wish["time_factor"] = timeouts
+        events = self._charge(emaid, sessions=sessions)
+        name, text = _require(("authorized", None), events)
+        answer: dict[str, Any] = {"event": name, "emaid": text, "evse": EVSE}
+        if charge is not None:
+            answer["charge"] = [name for name, _ in events if name in _OF_A_CHARGE]
+        return answer
+
+    def _charge(
+        self,
+        emaid: str | None,
+        want_contract: bool = False,
+        sessions: Sequence[_Wishes] = (({}, "authorized"),),
+    ) -> list[tuple[str, str]]:
+        """The events of some sessions at one station. Raises: DeviceError("state")."""
         station = Station(
             Offer(evseid=EVSE),
             self._world.cpo.roots(),
             self._world.cpo.fetch_contract,
             StationSettings(tls=self._world.station_tls()),
         )
-        roots = [self._world.v2g_root]
+        roots, events = [self._world.v2g_root], []
         with station.in_thread() as address:
-            events = self._bench.charge(
-                *address,
-                want_contract=want_contract,
-                emaid=emaid,
-                timeout=_SESSION,
-                roots=roots,
-            )
+            for wishes, expected in sessions:
+                seen = self._bench.charge(
+                    *address,
+                    want_contract=want_contract,
+                    emaid=emaid,
+                    timeout=_SESSION,
+                    roots=roots,
+                    **wishes,
+                )
+                _require((expected, None), seen)
+                events += seen
             for record in station.records:
                 events.append(("billed", record.emaid))
         return events

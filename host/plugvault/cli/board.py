@@ -20,6 +20,7 @@ from plugvault.board.repl import Repl
 from plugvault.cli import table
 from plugvault.cli.flash import AsJson, Data, FlashTerminal, LinkPort, reported
 from plugvault.cli.folders import stoppable
+from plugvault.cli.vehicle.options import Mode
 
 app = typer.Typer(
     help="Use a board that `plugvault flash` has made. PORT is its prompt's port, its link's, or"
@@ -221,17 +222,37 @@ def authorize(
     emaid: Annotated[
         str | None, typer.Option(help="The contract to pay with. Default: the active one.")
     ] = None,
+    charge: Annotated[
+        Mode | None,
+        typer.Option(help="Charge for a moment after authorization, instead of a stop."),
+    ] = None,
+    pause: Annotated[
+        bool,
+        typer.Option("--pause", help="Pause that charge, and go on in a second session."),
+    ] = False,
+    timeouts: Annotated[
+        int,
+        typer.Option(
+            help="Multiply the board's time-outs, for a computer with other work to do.",
+            min=1,
+            max=100,
+            metavar="FACTOR",
+        ),
+    ] = 1,
     link: LinkPort = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Plug the board in at a station on this computer, up to authorization.
+    """Plug the board in at a station on this computer, up to authorization, or for a charge.
 
-    JSON: {"event", "emaid", "evse"}.
+    JSON: {"event", "emaid", "evse"}, and with --charge "charge": its events in their order.
     """
+    if pause and charge is None:
+        raise typer.BadParameter("there is no charge to pause: say --charge AC or DC, too")
     with _maker(port, link, data, as_json) as maker:
-        made = maker.authorize(emaid)
-        _show(as_json, made, f"authorized and billed: {made['emaid']} at {made['evse']}")
+        made = maker.authorize(emaid, charge and charge.value, pause, timeouts)
+        events = "".join(f", {event}" for event in made.get("charge", []))
+        _show(as_json, made, f"authorized and billed: {made['emaid']} at {made['evse']}{events}")
 
 
 @app.command()
