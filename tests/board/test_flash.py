@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from fixtures.flashing import Record
+from fixtures.flashing import FirstFlash, Record, patience
 from plugvault.board import copying
 from plugvault.board.bench import BoardBench
 from plugvault.board.errors import DeviceError
@@ -67,26 +67,18 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def flashed(
-    empty_flash: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Bench, dict[str, Any]]]:
-    """A board that was empty and has been flashed, and the record of that run."""
-    folder = tmp_path_factory.mktemp("flashed")
-    flash = shutil.copyfile(empty_flash, folder / "flash.bin")
-    with EmulatedBoard(flash) as board:
-        bench = Bench(board, folder / "data")
-        yield bench, bench.flash()
+def bench(first_flash: FirstFlash, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A flashed board, for all tests of this file."""
+    flash = shutil.copyfile(first_flash.flash, tmp_path_factory.mktemp("bench") / "flash.bin")
+    with patience(), EmulatedBoard(flash) as board:
+        flashed = Bench(board, first_flash.data)
+        known = flashed.boards.find(None, [])
+        known.save(prompt=board.wait_for_serial_port(), link=board.uart)
+        yield flashed
 
 
-@pytest.fixture
-def bench(flashed: tuple[Bench, dict[str, Any]]) -> Bench:
-    return flashed[0]
-
-
-def test_empty_board_is_flashed_and_answers_over_the_link(
-    flashed: tuple[Bench, dict[str, Any]],
-) -> None:
-    _, record = flashed
+def test_empty_board_is_flashed_and_answers_over_the_link(first_flash: FirstFlash) -> None:
+    record = first_flash.result
     assert record["board"]["machine"] == "Raspberry Pi Pico with RP2040"
     assert record["board"]["file_system"] == "littlefs"
     assert not record["board"]["frozen"]
@@ -213,7 +205,10 @@ def test_life_of_a_board_by_commands(bench: Bench) -> None:
         station["emaid"]: True,
     }
     assert bench.command("reset")["pcid"] == car["pcid"]
-    assert bench.command("authorize")["emaid"] == station["emaid"]
+    charged = bench.command("authorize", "--charge", "DC", "--pause", "--timeouts", "50")
+    assert charged["emaid"] == station["emaid"]
+    parts = ["charging", "charged", "paused", "resumed", "charging", "charged"]
+    assert charged["charge"] == parts
     (left,) = bench.command("contracts", "--remove", station["emaid"])
     assert left["emaid"] == air["emaid"]
     assert bench.command("list")["boards"][0]["pcid"] == car["pcid"]

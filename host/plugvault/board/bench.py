@@ -36,7 +36,8 @@ _UNANSWERED = (
 class BoardBench(Startable):
     """The bench of one board, while the context lasts. Its methods are `Bench`'s.
 
-    observe: see `Bench`. answer: seconds to wait for the module at the start, 0 not at all.
+    observe: see `Bench`. answer: seconds to wait for the module at the start, 0 not at all; None:
+    `ANSWER`.
     Raises: DeviceError, VaultError, on entry.
     """
 
@@ -46,11 +47,11 @@ class BoardBench(Startable):
         self,
         board: Board,
         observe: Callable[[str, str], None] = lambda channel, text: None,
-        answer: float = ANSWER,
+        answer: float | None = None,
     ) -> None:
         self.board = board
         self._observe = observe
-        self._answer = answer
+        self._answer = ANSWER if answer is None else answer
 
     def _start(self) -> None:
         board = self.board
@@ -77,9 +78,12 @@ class BoardBench(Startable):
         if self._answer:
             self.status(self._answer)
 
-    def status(self, timeout: float = ANSWER) -> dict[str, Any]:
-        """The module's status, asked again until it answers. Raises: DeviceError("silent")."""
-        deadline = time.monotonic() + timeout
+    def status(self, timeout: float | None = None) -> dict[str, Any]:
+        """The module's status, asked again until it answers, `ANSWER` seconds for None.
+
+        Raises: DeviceError("silent").
+        """
+        deadline = time.monotonic() + (ANSWER if timeout is None else timeout)
         while True:
             try:
                 return self.bench.status(_TRY)
@@ -92,6 +96,6 @@ class BoardBench(Startable):
                         "silent", f"{self.board.link}: {_UNANSWERED}{last}"
                     ) from None
 
-    def maker(self, key: Key, car: bytes | None = None, timeout: float = REQUEST) -> Maker:
+    def maker(self, key: Key, car: bytes | None = None) -> Maker:
         """The maker's end of the channel: see `Bench.maker`."""
-        return self.bench.maker(key, car, timeout)
+        return self.bench.maker(key, car, REQUEST)
