@@ -25,6 +25,7 @@ from plugvault.emulated_board import EmulatedBoard
 from plugvault.link.bench import BenchError
 
 HERE = Path(__file__).parent
+_FAILURES = ("unable", "rejected", "failed")  # events of the module
 LINK_BYTES = 4424  # an installation response with its V2GTP header
 # Runs before everything else of main.py: leaves so many bytes of heap, the used ones included.
 LIMIT = "import gc\ngc.collect()\n_held = bytearray(gc.mem_free() + gc.mem_alloc() - {})\n"
@@ -104,7 +105,8 @@ def _live(made: FlashedBoard, emulated: EmulatedBoard) -> int:
     """Live. Returns the bytes on the wire for LINK_BYTES to the board over the link."""
     known = made.boards.find(None, [])
     known = known.save(prompt=emulated.serial_port, link=emulated.uart)
-    with ecosystem(made.boards.data) as world, BoardBench(known) as bench:
+    bench = BoardBench(known, lambda channel, text: _end_at_a_failure(bench, text))
+    with ecosystem(made.boards.data) as world, bench:
         maker = BoardMaker(world, known, bench)
         maker.provision()
         over_the_air = maker.install()["emaid"]
@@ -114,6 +116,12 @@ def _live(made: FlashedBoard, emulated: EmulatedBoard) -> int:
         maker.authorize(None)
         maker.remove(over_the_air)
         return min(_transfer(bench, emulated) for _ in range(3))
+
+
+def _end_at_a_failure(bench: BoardBench, text: str) -> None:
+    """Let no request wait for a module that has told of a failure. text: its event, or a line."""
+    if text.startswith(_FAILURES):
+        bench.bench.fail(BenchError("lost", text))
 
 
 def _transfer(bench: BoardBench, emulated: EmulatedBoard) -> int:
