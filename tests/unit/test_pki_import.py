@@ -243,14 +243,12 @@ def test_of_two_certificates_the_valid_one_with_a_key_is_taken(pki: Pki, tmp_pat
 
 def test_a_stranger_of_the_same_name_is_no_issuer(pki: Pki, tmp_path: Path) -> None:
     """The links are those of the signatures: another PKI of the same names stands aside."""
-    stranger = Pki()
+    stranger = Pki().cps_sub1.sub("Prov Sub2", not_after=NOW + 900 * 86_400)
     as_meaningless_pems(pki, tmp_path)
-    (tmp_path / "stranger").write_bytes(
-        pem(stranger.cps_sub2) + pem(stranger.v2g_root) + key_pem(stranger.v2g_root)
-    )
+    (tmp_path / "stranger").write_bytes(pem(stranger) + key_pem(stranger))
     arranged = layout.arranged(read(tmp_path), NOW)
     assert places(arranged)["prov-sub2"] == pki.cps_sub2.der
-    assert places(arranged)["v2g-root"] == pki.v2g_root.der
+    assert [member.der for member, _ in arranged.others] == [stranger.der]
 
 
 @pytest.fixture
