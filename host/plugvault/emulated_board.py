@@ -130,7 +130,7 @@ class EmulatedBoard(Startable):
         return self.serial_port
 
     def counters(self) -> dict[str, Any]:
-        """What the board has done since the start of the emulator, resets included.
+        """The counts of the board since the start of the emulator, resets included.
 
         "instructions"; "nanoseconds" of the board's time; "resets", the first start included;
         "powered"; "flash": {"operations", "erases", "programs"}; "uart": bytes {"received",

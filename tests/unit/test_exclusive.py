@@ -1,4 +1,4 @@
-"""What a program opens for itself alone: a second user gets a clear word, and the end frees it."""
+"""Ports, folders and files of one program alone: a second user gets a clear word."""
 
 from __future__ import annotations
 

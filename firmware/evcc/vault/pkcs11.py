@@ -91,7 +91,7 @@ def _share_token(vault: "TokenVault", adopted) -> "TokenVault":
 
 
 def check_envelope(vault: "TokenVault", *envelope) -> None:
-    """What `open_contract_key` refuses before it uses a private key. envelope: its arguments.
+    """The refusals of `open_contract_key` before it uses a private key. envelope: its arguments.
 
     Raises: VaultError("scheme" | "point" | "wrapped-length" | "not-found").
     """

@@ -231,7 +231,7 @@ class Sandbox(Startable):
 
 
 def _partner_credentials(plan: Plan, partner: str) -> Credentials:
-    """What `partner` calls this ecosystem with, kept in this ecosystem's folder."""
+    """The credentials of `partner` at this ecosystem, kept in this ecosystem's folder."""
     folder = Folder(plan.folder)
     return Credentials(*folder.secret("partners", partner, clients.new_credentials), plan.url)
 

@@ -114,7 +114,7 @@ def _encoded(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 def point_fault(point: bytes) -> str:
-    """What is wrong with a point that is no uncompressed point of the curve, in words."""
+    """The fault of a point that is no uncompressed point of the curve, in words."""
     if len(point) == 33 and point[0] in (2, 3):
         return "compressed; the standard wants 04 | X | Y"
     if len(point) == 67 and point[:2] == b"\x04\x41":

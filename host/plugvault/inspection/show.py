@@ -57,7 +57,7 @@ def _grow(tree: Tree, content: Any, inside_message: bool = False) -> None:
 
 
 def _line(key: str, value: Any, inside_message: bool) -> str | None:
-    """What stands on one line for this value, or None if it grows a branch."""
+    """The one line of this value, or None if it grows a branch."""
     if key == "Signature" and isinstance(value, dict):
         references = value.get("SignedInfo", {}).get("Reference", [])
         return "over " + ", ".join(str(r.get("URI")) for r in references)

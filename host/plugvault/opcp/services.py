@@ -1,4 +1,4 @@
-"""What the HTTP face needs from outside, handed over once."""
+"""The services that the HTTP face gets from outside, handed over once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -59,7 +59,7 @@ def scheme_of(key: object) -> Scheme | None:
 
 
 def public_bits(key: PublicKey) -> bytes:
-    """What the certificate's public key bit string holds: 0x04 | X | Y, or Ed448's 57 bytes."""
+    """The bytes of the certificate's public key bit string: 0x04 | X | Y, or Ed448's 57 bytes."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     return key.public_bytes_raw()

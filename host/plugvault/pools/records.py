@@ -85,7 +85,7 @@ class Contract:
 
 @dataclass(frozen=True)
 class Status:
-    """What is known of a certificate that was issued here, or that is revoked; key: `issuer` and
+    """The record of a certificate that was issued here, or that is revoked; key: `issuer` and
     `serial`. `revoked`: when, None while it is good; `reason`: as in OPNC ("superseded", …)."""
 
     issuer: str

@@ -7,7 +7,7 @@ backend compares the lists themselves. The pool's list is the truth:
 - A contract that the pool had and has no longer is removed. A contract that the pool never had
   stays: a station may have installed it from a partner's pool.
 - The pool's default pays, as soon as its key is in the vehicle. Without a default none of the
-  pool's contracts pays: the customer chooses, and nobody pays with a contract not chosen.
+  pool's contracts pays: the customer chooses, and no contract pays that was not chosen.
 """
 
 import base64
@@ -42,8 +42,8 @@ class Listed:
 
 @dataclass(frozen=True)
 class Customer:
-    """What the backend knows of a customer's contracts. `listed`: EMAIDs that the pool has or had;
-    `unwanted`: taken out of the vehicle by the customer."""
+    """A customer's contracts. `listed`: EMAIDs that the pool has or had; `unwanted`: taken out of
+    the vehicle by the customer."""
 
     listed: Collection[str]
     unwanted: Collection[str]

@@ -1,4 +1,4 @@
-"""What alembic runs: the steps, on the connection and in the transaction of `store.migrate`."""
+"""The entry point of alembic: the steps, in the connection's transaction of `store.migrate`."""
 
 from alembic import context
 
