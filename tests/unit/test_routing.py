@@ -68,6 +68,7 @@ async def post_raw(request: Request) -> dict[str, Any]:
 def app(short: bool, is_local: bool = True) -> TestClient:
     made = FastAPI()
     made.state.services = SimpleNamespace(store=SimpleNamespace(is_local=is_local))
+    made.state.routes = router.routes
     install(made)
     made.include_router(router)
     if short:

@@ -54,7 +54,11 @@ def test_the_folder_of_a_killed_process_is_removed_by_the_next_and_a_live_ones_i
     assert list(tmpdir.iterdir()) == []
 
 
-@pytest.mark.parametrize("owner", [None, "0 1 1", "words", f"{os.getpid()}"])
+@pytest.mark.parametrize(
+    "owner",
+    [None, "0 1 1", "words", f"{os.getpid()}"],
+    ids=["none", "another process", "words", "a process without its start"],
+)
 def test_a_folder_of_an_unknown_process_is_left_alone(tmpdir: Path, owner: str | None):
     """Of an older version, of another container, of something else."""
     folder = tmpdir / "plugvault-other"
