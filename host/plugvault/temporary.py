@@ -8,6 +8,7 @@ another container is left alone.
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,12 +49,16 @@ def remove_left(parent: Path, prefix: str) -> list[Path]:
     removed = []
     for folder in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError, ValueError):  # removed by another process meanwhile
-            owner = (folder / _OWNER).read_text()
-            is_ours = folder.stat().st_uid == os.geteuid() and not folder.is_symlink()
-            if is_ours and _has_ended(owner):
+            # Another user's `.owner` is not opened: a FIFO in its place would block for ever.
+            if _is_ours(folder) and _has_ended((folder / _OWNER).read_text()):
                 shutil.rmtree(folder)
                 removed.append(folder)
     return removed
+
+
+def _is_ours(folder: Path) -> bool:
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _has_ended(owner: str) -> bool:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,22 @@ def test_a_folder_of_an_unknown_process_is_left_alone(tmpdir: Path, owner: str |
     if owner is not None:
         (folder / ".owner").write_text(owner)
     assert temporary.remove_left(tmpdir, "plugvault-") == []
+    assert folder.exists()
+
+
+def test_a_file_in_the_folder_of_another_user_is_not_opened(
+    tmpdir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmpdir / "plugvault-other"
+    folder.mkdir()
+    os.mkfifo(folder / ".owner")  # a reader would wait for ever
+    monkeypatch.setattr(temporary.os, "geteuid", lambda: os.getuid() + 1)
+    looking = threading.Thread(
+        target=temporary.remove_left, args=(tmpdir, "plugvault-"), daemon=True
+    )
+    looking.start()
+    looking.join(10)
+    assert not looking.is_alive()
     assert folder.exists()
 
 

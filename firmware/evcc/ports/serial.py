@@ -28,6 +28,7 @@ def open_tty(path: str, baud: int = 115200) -> Stream:
         tty.close()
         raise
     except (OSError, getattr(termios, "error", OSError)) as error:
+        tty.close()
         raise PortError("unavailable", path + ": " + str(error))
     return Stream(tty, tty.read, tty.write)
 
