@@ -205,3 +205,19 @@ def test_a_path_of_the_url_comes_before_each_call():
     with raw_server([OK]) as (url, seen), OpcpClient(f"{url}/below/", None) as client:
         client.call("GET", "/v1/root/rootCerts")
     assert seen[0] == "GET /below/v1/root/rootCerts"
+
+
+def answer(status: str, body: dict[str, Any]) -> bytes:
+    text = json.dumps(body).encode()
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
+
+
+def test_client_gets_a_new_token_after_a_refused_one():
+    token = answer("200 OK", {"access_token": "token", "expires_in": 3600})
+    server = raw_server([token, answer("401 Unauthorized", {}), token, OK])
+    with server as (url, seen), OpcpClient(url, Credentials("id", "secret", url)) as client:
+        with pytest.raises(OpcpError, match="401"):
+            client.call("GET", "/first")
+        assert client.call("GET", "/second") == {}
+    requests = [line.rpartition("}")[2] for line in seen]  # after the body of the one before
+    assert requests == ["POST /oauth/token", "GET /first", "POST /oauth/token", "GET /second"]

@@ -11,8 +11,8 @@ events seen and the waiting work are in a file, so the backend continues after a
 vehicle are compared too, because an event may be lost [`comparison`].
 """
 
-import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ from plugvault.roles.comparison import Comparison
 from plugvault.roles.customer import CustomerView, view
 from plugvault.roles.fleet import Connect, Fleet
 from plugvault.roles.follower import Follower
-from plugvault.roles.health import FULL, LOCKED, Health, HealthEvent
+from plugvault.roles.health import FULL, LOCKED, REFUSED, Health, HealthEvent
 from plugvault.roles.oem import ForwardError, VehicleMaker
 from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WAITING, Work, WorkQueue
 from plugvault.telematics import Maker as Channel
@@ -34,6 +34,9 @@ log = logging.getLogger("plugvault.roles.backend")
 
 _NEW = ("oem.contract.created", "oem.contract.updated")
 _GONE = "oem.contract.deleted"
+# The statuses with which the pool refuses a choice itself; another one may pass.
+_REFUSALS = (400, 404, 409, 410, 422)
+_FORBIDDEN = 403  # about one vehicle; any other passing error is about the pool
 
 Event = Mapping[str, Any]
 
@@ -56,6 +59,7 @@ class Backend(Closeable):
         self._clock = clock
         self.queue = WorkQueue(file)
         self.health = Health(observe)
+        self._sending: dict[str, threading.Lock] = {}  # by vehicle: its choices keep their order
         self._comparison = Comparison(maker, self.queue, self.health)
         self._fleet = Fleet(self.queue, maker.check, self._greet, self._compare, self.health)
         self._follower: Follower | None = None
@@ -186,13 +190,14 @@ class Backend(Closeable):
     def choose(self, pcid: str, emaid: str) -> None:
         """Make a contract the customer's default: stations install it, and it becomes active in
         the vehicle as soon as that is reachable. The choice is stored first: while the pool is not
-        reachable, it waits. Raises OpcpError when the pool refuses it."""
+        reachable, or does not accept this backend, it waits. Raises OpcpError when the pool
+        refuses it."""
         vehicle, emaid = ids.parse_pcid(pcid).upper(), ids.parse_emaid(emaid)
         self.queue.intend(vehicle, emaid)
         try:
             self._send_choice(vehicle, emaid)
         except OpcpError as error:
-            if 400 <= error.status < 500:
+            if error.status in _REFUSALS:
                 raise
             log.warning("the choice of %s waits for the pool: %s", emaid, error)
         self._fleet.wake(vehicle)
@@ -206,21 +211,33 @@ class Backend(Closeable):
 
     def _send_choices(self, only: str | None = None) -> None:
         """Send the choices that the pool may not have, of one vehicle or of all: the process was
-        stopped between the two, or the pool was not reachable."""
+        stopped between the two, or the pool was not reachable. Health has an event for a choice
+        that the pool refuses."""
         for vehicle, emaid in self.queue.intended():
-            if only in (None, vehicle):
-                with contextlib.suppress(OpcpError):  # who needs the pool next tells that
-                    self._send_choice(vehicle, emaid)
-                    self._fleet.wake(vehicle)
+            if only not in (None, vehicle):
+                continue
+            try:
+                self._send_choice(vehicle, emaid)
+            except OpcpError as error:
+                if error.status in _REFUSALS:
+                    self.health.tell(REFUSED, vehicle, f"the choice of {emaid}: {error}")
+                elif error.status != _FORBIDDEN:
+                    return  # the pool would answer the same to the others
+            else:
+                self._fleet.wake(vehicle)
 
     def _send_choice(self, vehicle: str, emaid: str) -> None:
-        try:
-            self._maker.choose(vehicle, emaid)
-        except OpcpError as error:
-            if 400 <= error.status < 500:
-                self.queue.end_intention(vehicle, emaid, is_chosen=False)
-            raise
-        self.queue.end_intention(vehicle, emaid, is_chosen=True)
+        """Send one choice, unless a newer one has replaced it. Raises OpcpError."""
+        with self._sending.setdefault(vehicle, threading.Lock()):
+            if not self.queue.is_intended(vehicle, emaid):
+                return
+            try:
+                self._maker.choose(vehicle, emaid)
+            except OpcpError as error:
+                if error.status in _REFUSALS:
+                    self.queue.end_intention(vehicle, emaid, is_chosen=False)
+                raise
+            self.queue.end_intention(vehicle, emaid, is_chosen=True)
 
     def customer_view(self, pcid: str) -> CustomerView:
         """The customer's view of a vehicle. Raises OpcpError."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 
 from plugvault.contexts import Closeable
@@ -56,7 +57,10 @@ class OpcpClient(Closeable):
         options: `json` or `content`, the body; `headers`; `timeout`, seconds; `repeatable`, for a
         POST that may be sent twice.
         """
-        return self._send(self._request(method, path, **options))
+        answer = self._send(self._request(method, path, **options))
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:
+            self._expires = 0.0  # the next call asks for a new token
+        return answer
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Make a call that must succeed. Its JSON, or None without a body.
@@ -78,8 +82,8 @@ class OpcpClient(Closeable):
             if isinstance(answer, Stream):
                 yield answer
                 return
-            if answer.status_code == 401:
-                self._expires = 0.0  # the next call asks for a new one
+            if answer.status_code == HTTPStatus.UNAUTHORIZED:
+                self._expires = 0.0  # the next call asks for a new token
             _accepted(answer)
             raise OpcpError("answer", f"{request}: {answer.status_code} in place of a stream")
 

@@ -126,23 +126,31 @@ class WorkQueue:
     def intend(self, vehicle: str, emaid: str) -> None:
         """Store a choice before the pool gets it."""
         with self.state_file.transaction() as run:
-            run("DELETE FROM unwanted WHERE vehicle = ? AND emaid = ?", (vehicle, emaid))
             run("INSERT OR REPLACE INTO choices VALUES (?, ?)", (vehicle, emaid))
 
     def intended(self) -> list[tuple[str, str]]:
         """(vehicle, EMAID) of each choice that the pool may not have."""
         return [(row[0], row[1]) for row in self.state_file.rows("SELECT * FROM choices")]
 
+    def is_intended(self, vehicle: str, emaid: str) -> bool:
+        """Whether this is the vehicle's latest choice, and the pool may not have it."""
+        query = "SELECT 1 FROM choices WHERE vehicle = ? AND emaid = ?"
+        return bool(self.state_file.rows(query, vehicle, emaid))
+
     def end_intention(self, vehicle: str, emaid: str, is_chosen: bool) -> None:
-        """The pool has this choice, and the vehicle is to follow; or the pool has refused it."""
+        """The pool has this choice, and the vehicle is to follow, with the contract inside; or the
+        pool has refused the choice."""
         with self.state_file.transaction() as run:
             query = "DELETE FROM choices WHERE vehicle = ? AND emaid = ?"
             if run(query, (vehicle, emaid)) and is_chosen:
+                run("DELETE FROM unwanted WHERE vehicle = ? AND emaid = ?", (vehicle, emaid))
+                run(_KEEP, (REPLACED, vehicle, emaid, REMOVE, WAITING))
                 _add(run, vehicle, emaid, CHOOSE, b"")
 
     def exclude(self, vehicle: str, emaid: str) -> None:
         """Take a contract out of a vehicle and keep it out until it is chosen."""
         with self.state_file.transaction() as run:
+            run("DELETE FROM choices WHERE vehicle = ? AND emaid = ?", (vehicle, emaid))
             run("INSERT OR IGNORE INTO unwanted VALUES (?, ?)", (vehicle, emaid))
             _add(run, vehicle, emaid, REMOVE, b"")
 
@@ -197,6 +205,10 @@ UPDATE work SET state = :replaced WHERE vehicle = :vehicle AND state = :waiting 
     WHEN 'choose' THEN action = 'choose'
     WHEN 'remove' THEN emaid = :emaid
     ELSE emaid = :emaid AND action <> 'choose' END
+"""
+# A waiting removal ends when its customer chooses the contract.
+_KEEP = """
+UPDATE work SET state = ? WHERE vehicle = ? AND emaid = ? AND action = ? AND state = ?
 """
 # An installation of this bundle that waits or is done, without newer work on the contract.
 _HANDLED = """
