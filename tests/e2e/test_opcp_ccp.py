@@ -358,7 +358,9 @@ def test_an_expired_contract_is_never_handed_out(backend: Backend, vehicle: Vehi
         assert contract
         ended = {**vars(contract), "not_after": int(backend.clock()) - 1}
         records.contracts.put(type(contract)(**ended))
-    assert listed(backend, vehicle) == []
+    assert [entry["emaid"] for entry in listed(backend, vehicle)] == [emaid]  # until it is deleted
+    pull = f"/v1/ccp/provideSignedContractData/{emaid}/{vehicle.pcid}"
+    refused(backend.ask(OEM, "GET", pull), 404, MISSING)
     refused(backend.ask(MO_HUBJECT_PKI, "GET", path_of_it), 404, MISSING)
 
 

@@ -186,7 +186,7 @@ def of_vehicle(
     caller: Maker, services: AppServices, pcid: PcidPath, namespace: AskedNamespace = ISO2
 ) -> dict[str, Any]:
     with services.store.read() as records:
-        contracts = ccp.of_vehicle(records, caller, pcid, services.clock())
+        contracts = ccp.of_vehicle(records, caller, pcid)
         return {"XMLContracts": [_show(records, contract) for contract in contracts]}
 
 

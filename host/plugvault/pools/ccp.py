@@ -241,12 +241,16 @@ def provide(
     return checks.run(PROVIDE, provision).contract
 
 
-def of_vehicle(records: Records, caller: Caller, pcid: str, now: float) -> Sequence[Contract]:
-    """The usable contracts of a vehicle, for its maker."""
+def of_vehicle(records: Records, caller: Caller, pcid: str) -> Sequence[Contract]:
+    """The contracts of a vehicle that have not ended, for its maker.
+
+    A contract outside its dates is listed until it is deleted, because the maker takes a contract
+    that is not listed out of the vehicle. With a wrong clock here it would take out every one.
+    """
     pcid = read_pcid(pcid)
     authorization.check(caller, "ccp.vehicle", pcid=pcid)
     stored = records.contracts.of_vehicle(pcid.upper(), ISO2)
-    return [contract for contract in stored if checks.is_usable(records, contract, now)]
+    return [contract for contract in stored if not contracts.is_revoked(records, contract)]
 
 
 def delete(
