@@ -20,6 +20,7 @@ from jsonschema_rs import validator_for
 
 import wrong_modules
 from plugvault.campaign import cases as campaign_cases
+from plugvault.campaign import vocabulary
 from plugvault.campaign.adapters import Module, open_module
 from plugvault.campaign.cases import CampaignError
 from plugvault.campaign.html import to_html
@@ -31,6 +32,7 @@ from plugvault.cases import catalogue, files
 from plugvault.cases.pki import CasePki
 from plugvault.cases.seed import Seed
 from plugvault.cli.app import main
+from plugvault.explanation import message_of
 
 NOW = 1_790_000_000
 BOTH = Path(__file__).parents[1] / "both"
@@ -75,6 +77,57 @@ def test_a_mistake_of_the_field_is_found(
     assert cases <= {case.id for case in result.deviations}, result.sentence
     without_mistake = campaign_with("", folder, tmp_path / "right")
     assert without_mistake.deviations == [], without_mistake.sentence
+
+
+class SmallStore:
+    """Our module behind a store with room for three contracts. full: its answer to a fourth one:
+    refuses; replaces the oldest whole; or mixes, so that the oldest signs with the new key."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], Any], full: str) -> None:
+        self._answer, self._full = answer, full
+        self._held: list[str] = []
+        self.was_full = False
+
+    def __call__(self, request: dict[str, Any]) -> Any:
+        if request.get("reset"):
+            self._held = []
+        if request["op"] == "install":
+            return self._install(request)
+        if request["op"] != "sign":
+            return self._answer(request)
+        emaid = request["emaid"]
+        if emaid not in self._held and self._full == "replaces":
+            return {"error": "no such contract"}
+        if emaid not in self._held and self._full == "mixes":
+            request = {**request, "emaid": self._held[-1]}
+        return self._answer(request)
+
+    def _install(self, request: dict[str, Any]) -> Any:
+        emaid = message_of(vocabulary.decoded(request, "message"))["body"]["eMAID"]["value"]
+        others = [held for held in self._held if held != emaid]
+        if len(others) == 3:
+            self.was_full = True
+            if self._full == "refuses":
+                return {"verdict": "refused", "stage": "admitted", "reason": "full"}
+            others.pop(0)
+        self._held = [*others, emaid]
+        return self._answer(request)
+
+
+@pytest.mark.parametrize(
+    ("full", "failed"),
+    [("refuses", []), ("replaces", []), ("mixes", ["ST-013", "ST-014"])],
+)
+def test_a_full_store_keeps_each_earlier_contract_or_none_of_it(
+    full: str, failed: list[str], made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = made("ST-01[1-4]")
+    with wrong_modules.working("", tmp_path) as answer:
+        store = SmallStore(answer, full)
+        result = run(campaign_cases.read(folder), lambda: in_process(store))
+    assert store.was_full
+    assert [case.id for case in result.deviations] == failed, result.deviations
+    assert all("signs with a wrong key" in case.why for case in result.deviations)
 
 
 def test_the_forms_of_a_result_say_the_same(made: Callable[[str], Path], tmp_path: Path) -> None:
@@ -143,6 +196,22 @@ def test_a_failure_is_explained_with_the_key_of_a_test_vehicle(
     missing = tmp_path / "missing" / "report.html"
     assert command("campaign", folder, *takes_all, "--html", missing) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_an_installed_contract_that_cannot_be_read_is_explained(
+    made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder, report, key = made("PA-076"), tmp_path / "new.json", tmp_path / "vehicle.key"
+    private = ec.derive_private_key(wrong_modules.PROVISIONING_SCALAR, ec.SECP256R1())
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    takes_all = ("--module", "exec:/bin/true {message}")
+    assert command("campaign", folder, *takes_all, "--test-key", key, "--json", report) == 1
+    (case,) = json.loads(report.read_text())["cases"]
+    (last,) = [step for step in case["explanation"] if "certificate's key" in step["name"]]
+    assert (last["good"], "the certificate cannot be read" in last["note"]) == (False, True)
+    message = folder / "messages/PA-076.exi"
+    assert command("explain", message, "--test-key", key) == 1
+    assert command("inspect", message, "--key", key) == 1
 
 
 def test_a_campaign_as_expected_ends_with_0(made: Callable[[str], Path], tmp_path: Path) -> None:

@@ -155,3 +155,17 @@ def test_files_names_a_leaf_on_another_curve(pki: CasePki) -> None:
     leaf = pki.oem_sub2.issue("PVTP0000000000001", dc="OEM", public_key=key.public_key())
     with pytest.raises(files.CasesError, match="P-256"):
         files.vehicle_of(leaf.der)
+
+
+@pytest.mark.parametrize(
+    ("ident", "chain"),
+    [("PA-002", "SAProvisioningCertificateChain"), ("PA-052", "ContractSignatureCertChain")],
+)
+def test_a_leaf_that_is_not_valid_yet_stays_so_by_a_real_clock(
+    pki: CasePki, ident: str, chain: str
+) -> None:
+    case = catalogue.BY_ID[ident]
+    built = case.build(scene(pki, case, point(VEHICLE)))
+    der = body_of(exi.decode(built.message))[chain]["Certificate"]
+    begins = x509.load_der_x509_certificate(der).not_valid_before_utc.timestamp()
+    assert begins - NOW >= 2 * 86_400

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evcc.errors import EvccError
-from plugvault.cases.case import Timing
+from plugvault.cases.case import EITHER, Timing
 
 FORMAT, VERSION = "plugvault-cases", 1
 
@@ -21,11 +21,13 @@ class CampaignError(EvccError):
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a case. session: of the open request, 8 bytes; None: no request is open."""
+    """One message of a case. session: of the open request, 8 bytes; None: no request is open.
+    may_be_refused: a message before that of the case, for which the store may have no room."""
 
     name: str
     exi: bytes
     session: bytes | None
+    may_be_refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,4 +129,9 @@ def _message(folder: Path, entry: dict[str, Any]) -> Message:
     if hashlib.sha256(exi).hexdigest() != entry["sha256"]:
         raise CampaignError("cases", f"{entry['file']} is not the message of the manifest")
     session = entry["session"]
-    return Message(entry["file"], exi, None if session is None else bytes.fromhex(session))
+    return Message(
+        entry["file"],
+        exi,
+        None if session is None else bytes.fromhex(session),
+        entry.get("must") == EITHER,
+    )

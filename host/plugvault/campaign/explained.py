@@ -8,7 +8,7 @@ from evcc.errors import EvccError
 from plugvault.campaign.cases import Campaign, CampaignCase
 from plugvault.campaign.result import CaseResult, Result
 from plugvault.campaign.verdicts import Outcome
-from plugvault.explanation import Circumstances, ExplainError, KeyAgreement, Step, message_of
+from plugvault.explanation import Circumstances, KeyAgreement, Step, message_of
 from plugvault.explanation import explain as steps_of
 from plugvault.explanation.deviation import NAMES, first_deviation
 
@@ -33,8 +33,8 @@ def explanation(
     order = [case.twin, *case.before, case.message]
     try:
         steps = steps_of(case.message.exi, circumstances_of(campaign, case, len(order) - 1), key)
-    except ExplainError as error:
-        return [Step("message", "", False, error.detail)]
+    except EvccError as error:
+        return [Step("message", "", False, error.detail or str(error))]
     if outcome is not None and outcome.trace:
         steps += _of_trace(case.message.exi, outcome.trace, key)
     return steps

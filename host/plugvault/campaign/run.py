@@ -1,9 +1,10 @@
 """The campaign itself: each case in its order, and what was seen in it.
 
 begin, good twin             accepted, or the case proves nothing
-messages before              accepted likewise
+messages before              accepted likewise, but where a full store may refuse
 begin, the case's message    the answer
-sign, state                  the key inside; after a refusal, nothing has changed
+sign, state                  the key inside; after a refusal, nothing has changed; the contracts of
+                             other EMAIDs sign, or after an acceptance are gone
 begin, one more good message accepted: the module still works
 """
 
@@ -12,6 +13,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -24,7 +26,14 @@ from plugvault.campaign.adapters import Module
 from plugvault.campaign.cases import Campaign, CampaignCase, Message
 from plugvault.campaign.known import Known
 from plugvault.campaign.result import CaseResult, Result, deviation_of
-from plugvault.campaign.verdicts import NOT_APPLICABLE, Observation, Outcome, inapplicable, judge
+from plugvault.campaign.verdicts import (
+    NOT_APPLICABLE,
+    Observation,
+    Outcome,
+    inapplicable,
+    is_as_wanted,
+    judge,
+)
 from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, Begin, Hello, ModuleError
 
 
@@ -44,17 +53,25 @@ class Runner:
         seen = Observation(self._installed(case, case.twin, reset=True))
         if seen.twin.kind != ACCEPTED:
             return seen
+        installed = [case.twin]
         for message in case.before:
             seen.before.append(self._installed(case, message))
-            if seen.before[-1].kind != ACCEPTED:
+            if seen.before[-1].kind == ACCEPTED:
+                installed.append(message)
+            elif not is_as_wanted(message, seen.before[-1]):
                 return seen
-        latest = (case.before or (case.twin,))[-1]
+        latest = installed.pop()
+        earlier = [message for message in installed if self._holds(message)]
         state = self._state()
         seen.message = self._installed(case, case.message)
         if seen.message.kind == ACCEPTED:
             seen.signs = self._signs(case.message, seen.message)
+            kept = [m for m in (*earlier, latest) if not _is_of_one_contract(m, case.message)]
+            seen.earlier_are_whole = all(self._holds(message) is not False for message in kept)
         if seen.message.kind == REFUSED:
             seen.earlier_signs = self._signs(latest, seen.message)
+            if not all(self._holds(message) for message in earlier):
+                seen.earlier_signs = False
             now = self._state()
             seen.unchanged = None if None in (state, now) else state == now
         seen.after = self._installed(case, case.after)
@@ -117,14 +134,35 @@ class Runner:
             return outcome.signs
         if "sign" not in self.hello.can:
             return None
-        body = exi.decode(message.exi)["V2G_Message"]["Body"]["CertificateInstallationRes"]
+        return self._holds(message) or False
+
+    def _holds(self, message: Message) -> bool | None:
+        """Whether the module signs with the key of this message's contract. None: it has no such
+        contract, or signs with none; False: it signs with another key, or fails."""
+        if "sign" not in self.hello.can:
+            return None
+        body = _body(message)
         certificate = load_der_x509_certificate(body["ContractSignatureCertChain"]["Certificate"])
         digest = hashlib.sha256(os.urandom(32)).digest()
         try:
             signature = self._module.sign(body["eMAID"]["value"], digest)
-        except ModuleError:
-            return False
+        except ModuleError as error:
+            return None if error.reason == "unable" else False
         return _verifies(certificate.public_key(), digest, signature)
+
+
+def _body(message: Message) -> dict[str, Any]:
+    body: dict[str, Any] = exi.decode(message.exi)["V2G_Message"]["Body"]
+    return body["CertificateInstallationRes"]  # type: ignore[no-any-return]
+
+
+def _is_of_one_contract(one: Message, other: Message) -> bool:
+    """Whether the EMAIDs are the same, with or without hyphens and check digit."""
+    first, second = (
+        str(_body(message)["eMAID"]["value"]).replace("-", "").upper()[:14]
+        for message in (one, other)
+    )
+    return first == second
 
 
 def _verifies(key: object, digest: bytes, signature: bytes) -> bool:

@@ -6,7 +6,7 @@ twin. An acceptance proves something only where the contract's key then signs.
 
 from dataclasses import dataclass, field
 
-from plugvault.campaign.cases import CampaignCase
+from plugvault.campaign.cases import CampaignCase, Message
 from plugvault.campaign.vocabulary import ACCEPTED, REFUSED, STATION, Hello
 
 PASSED = "pass"  # as the case wants it
@@ -34,7 +34,8 @@ class Observation:
     """All that was seen in one case; None: not tried, or the module cannot.
 
     signs: the contract of an accepted message signs. earlier_signs: so does that of the twin,
-    after a refusal. unchanged: the module's state is the same after a refusal.
+    after a refusal. earlier_are_whole: after an acceptance, each contract of another EMAID signs,
+    or is gone. unchanged: the module's state is the same after a refusal.
     """
 
     twin: Outcome
@@ -42,6 +43,7 @@ class Observation:
     message: Outcome | None = None
     signs: bool | None = None
     earlier_signs: bool | None = None
+    earlier_are_whole: bool | None = None
     unchanged: bool | None = None
     after: Outcome | None = None
 
@@ -59,9 +61,11 @@ def inapplicable(case: CampaignCase, hello: Hello) -> str:
 
 def judge(case: CampaignCase, seen: Observation) -> tuple[str, str]:
     """(verdict, the reason in words; "" for a plain pass)."""
-    for outcome, name in ((seen.twin, "good twin"), *((o, "message before") for o in seen.before)):
-        if outcome.kind != ACCEPTED:
-            return INCONCLUSIVE, f"the {name} was not accepted: {_said(outcome)}"
+    if seen.twin.kind != ACCEPTED:
+        return INCONCLUSIVE, f"the good twin was not accepted: {_said(seen.twin)}"
+    for before, outcome in zip(case.before, seen.before, strict=False):
+        if not is_as_wanted(before, outcome):
+            return INCONCLUSIVE, f"the message before was not accepted: {_said(outcome)}"
     message = seen.message
     if message is None or message.kind == "unable":
         return NOT_APPLICABLE, "the module cannot take this message"
@@ -77,6 +81,11 @@ def judge(case: CampaignCase, seen: Observation) -> tuple[str, str]:
     return _strength(case, message, seen)
 
 
+def is_as_wanted(before: Message, outcome: Outcome) -> bool:
+    """Whether a case goes on after this end of a message before its own."""
+    return outcome.kind == ACCEPTED or (before.may_be_refused and outcome.kind == REFUSED)
+
+
 _MUST = {ACCEPTED: "accept", REFUSED: "refuse"}
 
 
@@ -86,6 +95,8 @@ def _broken(seen: Observation) -> str:
         return "accepted, but the contract's key does not sign"
     if seen.earlier_signs is False:
         return "refused, and the earlier contract does not sign any more"
+    if seen.earlier_are_whole is False:
+        return "accepted, and a contract of another EMAID signs with a wrong key"
     if seen.unchanged is False:
         return "refused, and the module's state is another"
     if seen.after is not None and seen.after.kind != ACCEPTED:

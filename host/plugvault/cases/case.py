@@ -59,9 +59,10 @@ class Case:
     standard ("V2G2-823"), of another document, or "house" where only reason asks for it. because:
     why it must be so. gain: what an attacker gains where a module does otherwise. stage: a key of
     STAGES, the step that should refuse. change: makes the message; or `message`, for a message
-    that is more than a change. before: messages that the module gets and must accept first.
-    asked: whether a request of the module is open. announced: whether the request names the EMAID.
-    timing: only a station can send the message so. editions: of ISO 15118.
+    that is more than a change. before: messages that the module gets first; before_must: ACCEPT,
+    or EITHER where its store may be full. asked: whether a request of the module is open.
+    announced: whether the request names the EMAID. timing: only a station can send the message so.
+    editions: of ISO 15118.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Case:
     change: Change | None = None
     message: Callable[[Scene], bytes] | None = None
     before: Callable[[Scene], list[bytes]] = _no_messages
+    before_must: str = ACCEPT
     asked: bool = True
     announced: bool = False
     timing: Timing | None = None

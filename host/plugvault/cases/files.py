@@ -4,7 +4,7 @@
     trust/V2G.der …      the roots that the vehicle trusts, and no others
     station.pem          a station's key and certificates, for `campaign --module station:`
     messages/ID.exi      the case's message
-    messages/ID.1.exi …  messages that the module gets and accepts before
+    messages/ID.1.exi …  messages that the module gets before
     messages/ID.twin.exi a good message, accepted before all of these
     messages/ID.after.exi  one more, accepted afterwards
 
@@ -172,7 +172,10 @@ def _write_case(folder: Path, case: Case, pki: CasePki, vehicle: bytes) -> dict[
         "emaid": EMAID if case.announced else None,
         "twin": good["twin"],
         "before": [
-            _write_message(folder, f"{case.id}.{number}", message, scene.session)
+            {
+                **_write_message(folder, f"{case.id}.{number}", message, scene.session),
+                "must": case.before_must,
+            }
             for number, message in enumerate(built.before, 1)
         ],
         "message": _write_message(

@@ -94,14 +94,20 @@ def _compared(message: Message, point: bytes, wrapped: bytes, key: KeyAgreement)
     if not in_range:
         return steps
     public = _public(number)
-    certified = x509.parse(message["body"]["ContractSignatureCertChain"]["Certificate"]).point
+    return [*steps, Step("d*G", public), _certified(message, public)]
+
+
+def _certified(message: Message, public: bytes) -> Step:
+    """The certificate's key beside that of the envelope."""
+    name = "the contract certificate's key"
+    certificate = message["body"]["ContractSignatureCertChain"]["Certificate"]
+    try:
+        certified = x509.parse(certificate).point
+    except x509.CertificateError as error:
+        return Step(name, certificate, False, f"the certificate cannot be read: {error}")
     same = public == certified
     note = "" if same else "the envelope is of another contract or vehicle, or was changed"
-    return [
-        *steps,
-        Step("d*G", public),
-        Step("the contract certificate's key", certified, same, note),
-    ]
+    return Step(name, certified, same, note)
 
 
 def _public(scalar: int) -> bytes:

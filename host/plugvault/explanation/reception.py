@@ -78,9 +78,8 @@ def _earlier(message: Message, circumstances: Circumstances) -> Iterator[Step]:
         is_last = name == circumstances.earlier[-1][0]
         if leaf.der == installed.der:
             note = "the installed contract again" if is_last else "a replay: it was replaced since"
-            yield Step(
-                f"contract, as in {name}", leaf.names["CN"], None if is_last else False, note
-            )
+            emaid = leaf.names.get("CN", "")
+            yield Step(f"contract, as in {name}", emaid, None if is_last else False, note)
         elif _is_older(leaf, installed):
             note = f"older than the contract of {name}: a renewal is newer"
             yield Step("contract, notBefore", leaf.names.get("CN", ""), False, note)

@@ -13,6 +13,7 @@ from plugvault.cases.groups.bits import flipped
 from plugvault.cases.pki import CA_USAGE, DAY, Issued, usage
 from plugvault.cases.scene import EMAID, Scene
 
+_SOON = 30 * DAY  # from the time of the cases: no valid date by a real clock while they are used
 _UNKNOWN = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00")
 _PATH = "RFC 5280, 6.1"
 
@@ -165,7 +166,7 @@ _MINT = "The owner of one certificate makes others, and is any {} he likes."
 # number, title, because, gain, the path's change
 _LEAVES: tuple[tuple[int, str, str, str, Any], ...] = (
     (1, "an expired leaf", _EXPIRY, _OLD_KEY, _under(not_after=-1)),
-    (2, "a leaf that is not valid yet", _EXPIRY, _OLD_KEY, _under(not_before=60)),
+    (2, "a leaf that is not valid yet", _EXPIRY, _OLD_KEY, _under(not_before=_SOON)),
     (3, "an expired lower sub-CA", _EXPIRY, _OLD_KEY, _under_sub(not_after=-1)),
     (4, "an expired upper sub-CA", _EXPIRY, _OLD_KEY, _old_upper_sub),
     (
