@@ -132,6 +132,10 @@ def test_wrong_inputs_of_the_commands_say_what_to_do(
         (("make", "--vehicle", empty, "--out", tmp_path / "out"), "no certificate"),
         (("make", "--vehicle", tmp_path / "nothing", "--out", tmp_path / "out"), "No such file"),
         (("make", "--vehicle", vehicle_file, "--out", used), "choose a new folder"),
+        (
+            ("make", "--vehicle", vehicle_file, "--out", used, "--seed", 2**128),
+            "value for '--seed'",
+        ),
     ):
         assert run("cases", *arguments) == 2
         assert text in capsys.readouterr().err

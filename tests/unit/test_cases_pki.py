@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from evcc import exi
 from plugvault.cases import catalogue, files
-from plugvault.cases.pki import CasePki, Given, Issued
+from plugvault.cases.pki import CasePki, Given, Issued, Pki
 from plugvault.cases.scene import body_of
 from plugvault.cases.seed import Seed
 from plugvault.cli.app import main
@@ -23,6 +25,7 @@ from plugvault.ecosystem.folder import Folder
 
 NOW = 1_790_000_000
 DAY = 86_400
+KINDS = ("V2G", "MO")
 OWN = CasePki(Seed(77), NOW)  # a PKI of someone's own
 ALL = {
     "v2g-root": OWN.v2g_root,
@@ -92,6 +95,58 @@ def test_a_branch_may_have_one_sub_ca(tmp_path: Path) -> None:
     pki = {name: row for name, row in given(prov_sub1=only).items() if name != "prov-sub2"}
     made(tmp_path, pki, "EN-001", "PA-00*")
     assert chains(tmp_path, "EN-001")[0][1:] == [only.der]
+
+
+def test_a_namesake_has_the_whole_subject_of_the_given_ca(tmp_path: Path) -> None:
+    class Operator(Pki):
+        organisation = "Another operator"
+
+    v2g, mo = (Operator(Seed(79), NOW).root(f"Given {kind} Root", dc=kind) for kind in KINDS)
+    cps_sub, mo_sub = v2g.sub("Given Prov Sub1", 1), mo.sub("Given MO Sub1", 1, dc="MO")
+    pki = given(
+        v2g_root=v2g,
+        mo_root=mo,
+        prov_sub1=cps_sub,
+        mo_sub1=mo_sub,
+        prov_sub2=cps_sub.sub("Given Prov Sub2"),
+        mo_sub2=mo_sub.sub("Given MO Sub2", dc="MO"),
+    )
+    cases = {"PA-015": (0, v2g.certificate), "PA-065": (1, mo.certificate)}
+    cases |= {"PA-021": (0, pki["prov-sub2"][0]), "PA-071": (1, pki["mo-sub2"][0])}
+    made(tmp_path, pki, *cases)
+    for case, (path, good) in cases.items():
+        chain = [x509.load_der_x509_certificate(der) for der in chains(tmp_path, case)[path]]
+        last = chain[0] if case in ("PA-021", "PA-071") else chain[-1]
+        assert last.issuer == good.subject, case
+        with pytest.raises(InvalidSignature):
+            last.verify_directly_issued_by(good)
+
+
+@pytest.mark.parametrize("root_key", [True, False])
+def test_a_case_with_two_sub_cas_is_left_out_where_the_pki_has_one(
+    root_key: bool, tmp_path: Path
+) -> None:
+    short = {
+        "prov_sub1": OWN.v2g_root.sub("Prov only", path_length=0),
+        "mo_sub1": OWN.mo_root.sub("MO only", path_length=0, dc="MO"),
+    }
+    without = () if root_key else ("v2g-root", "mo-root")
+    pki = {k: row for k, row in given(without, **short).items() if not k.endswith("sub2")}
+    manifest = made(tmp_path, pki)
+    left_out = {row["id"]: row["why"] for row in manifest["left_out"]}
+    assert {ident for ident, why in left_out.items() if "one sub-CA" in why} == {
+        "PA-046",
+        "PA-093",
+    }
+    assert len(manifest["cases"]) + len(left_out) == len(catalogue.CASES)
+
+
+def test_a_given_root_may_have_no_common_name(tmp_path: Path) -> None:
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "No name")])
+    root = Pki(Seed(80), NOW).root("", subject=name)
+    made(tmp_path, {"v2g-root": (root.certificate, root.key)}, "EN-001", "PA-*")
+    chain = [x509.load_der_x509_certificate(der) for der in chains(tmp_path, "PA-015")[0]]
+    assert chain[-1].issuer == name
 
 
 def test_a_certificate_names_the_identifier_that_its_given_issuer_has(tmp_path: Path) -> None:

@@ -127,6 +127,32 @@ def run(*arguments: object) -> int:
         return int(end.code or 0)
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_secrets_are_printed_on_request_alone(
+    form: tuple[str, ...], pki: CasePki, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, key = tmp_path / "message.exi", tmp_path / "key.pem"
+    file.write_bytes(message(pki, "EN-001"))
+    key.write_bytes(VEHICLE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    steps = explain_envelope(message_of(message(pki, "EN-001")), VEHICLE)
+    secret = [step.value.hex() for step in steps if step.secret and isinstance(step.value, bytes)]
+    assert len(secret) == 5
+    for more, is_shown in (((), False), (("--secrets",), True)):
+        assert run("explain", file, "--test-key", key, *form, *more) == 0
+        shown = capsys.readouterr().out
+        assert [value in shown for value in secret] == [is_shown] * 5
+
+
+def test_control_characters_of_a_message_do_not_reach_the_terminal(
+    pki: CasePki, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, scene = tmp_path / "message.exi", Scene(pki, point(VEHICLE), "EN-001", 1)
+    file.write_bytes(scene.message(scene.contract(), emaid="\x1b[31mDEPVT"))
+    assert run("explain", file) == 1
+    shown = capsys.readouterr().out
+    assert ("\x1b" in shown, "\\x1b[31mDEPVT" in shown) == (False, True)
+
+
 def test_secrets_are_printed_as_json_on_request_alone(
     pki: CasePki, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

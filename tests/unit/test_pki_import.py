@@ -291,6 +291,8 @@ def test_an_ecosystem_works_with_the_imported_pki(
     assert run("pki", "import", files, "--data", data, "--json") == 0  # nothing changes
     again = json.loads(capsys.readouterr().out)
     assert again["imported"] == document["imported"]
+    assert run("pki", "import", files, "--data", data) == 0
+    assert "3 roots are trusted there" in capsys.readouterr().out
 
 
 def request(key: ec.EllipticCurvePrivateKey) -> bytes:

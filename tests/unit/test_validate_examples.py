@@ -137,9 +137,9 @@ def test_ecog_s_car_takes_contracts_of_any_operator(
     monkeypatch.setenv("PKI_PATH", str(tmp_path))
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", LITTLE_CPU)
     module = f"lines:{ecog.python} {EXAMPLES / 'ecog_evcc.py'}"
-    cases = catalogue.select("SE-001", "PA-065", "KT-045")
+    cases = catalogue.select("SE-001", "PA-051", "KT-045")
     result = vehicle.campaign(module, cases, at=int(time.time()))  # EcoG has no other clock
-    assert deviations(result) == {"PA-065", "KT-045"}
+    assert deviations(result) == {"PA-051", "KT-045"}
 
 
 def test_a_message_s_elements_are_files(tmp_path: Path) -> None:

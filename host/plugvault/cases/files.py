@@ -27,7 +27,7 @@ from evcc.vault import VaultError
 from plugvault.cases import catalogue
 from plugvault.cases.case import Built, Case
 from plugvault.cases.difference import difference
-from plugvault.cases.pki import CasePki, Given, NoKeyError, PkiError, point
+from plugvault.cases.pki import CasePki, Given, NoKeyError, PkiError, UnsuitedError, point
 from plugvault.cases.scene import AFTER, EMAID, TWIN, Scene
 from plugvault.cases.seed import Seed
 from plugvault.pki import forms
@@ -76,8 +76,8 @@ def make(
 
     vehicle: the provisioning certificate, on P-256. seed: 0 to 2^128 - 1. at: the time of the
     cases, Unix seconds. given: a PKI in place of the seed's; a case for which it lacks a private
-    key is left out, with the reason. Raises CasesError: "folder" for one with other files in it,
-    "pki" for a given PKI that is not whole, or not valid at that time.
+    key or a sub-CA is left out, with the reason. Raises CasesError: "folder" for one with other
+    files in it, "pki" for a given PKI that is not whole, or not valid at that time.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").exists():
         raise CasesError("folder", f"{folder} holds other files; choose a new folder")
@@ -147,12 +147,12 @@ def _write_station(folder: Path, pki: CasePki) -> str | None:
 def _write_cases(
     folder: Path, cases: Sequence[Case], pki: CasePki, vehicle: bytes
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """The rows of the cases; of those for which the PKI lacks a private key, the cause."""
+    """The rows of the cases; the cause of each that cannot be made of this PKI."""
     rows, left_out = [], []
     for case in cases:
         try:
             rows.append(_write_case(folder, case, pki, vehicle))
-        except NoKeyError as error:
+        except UnsuitedError as error:
             left_out.append({"id": case.id, "why": str(error)})
     return rows, left_out
 

@@ -44,7 +44,11 @@ class PkiError(ValueError):
     """A given PKI that cannot have cases; the text says what it lacks."""
 
 
-class NoKeyError(PkiError):
+class UnsuitedError(PkiError):
+    """One case cannot be made of the given PKI; the text says why."""
+
+
+class NoKeyError(UnsuitedError):
     """A certificate that the case needs cannot be issued: the CA's private key is not here."""
 
 
@@ -107,7 +111,10 @@ class Issued:
 
     @property
     def common_name(self) -> str:
-        return str(self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+        """The whole subject for a given certificate without a CN."""
+        subject = self.certificate.subject
+        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(names[0].value) if names else subject.rfc4514_string()
 
     @property
     def point(self) -> bytes:
@@ -123,6 +130,7 @@ class Issued:
         self,
         common_name: str,
         *,
+        subject: x509.Name | None = None,
         dc: str | None = None,
         ca: bool | None = False,
         path_length: int | None = None,
@@ -138,7 +146,8 @@ class Issued:
     ) -> Issued:
         """A certificate under this one.
 
-        ca: None leaves BasicConstraints out. key: in place of one from the seed; public_key: the
+        subject: the whole of it, in place of one with the common name. ca: None leaves
+        BasicConstraints out. key: in place of one from the seed; public_key: the
         same where the private key is not here, a key or the 65 bytes of one on P-256. not_before,
         not_after: Unix seconds. extensions: [(extension, critical)].
         """
@@ -148,7 +157,8 @@ class Issued:
         if key is None and public_key is None:
             key = pki.next_key()
         certificate = _certificate(
-            subject=subject_name(common_name, dc, organisation or pki.organisation, country),
+            subject=subject
+            or subject_name(common_name, dc, organisation or pki.organisation, country),
             public_key=key.public_key() if key else public_key,  # type: ignore[arg-type]
             issuer=self.certificate.subject,
             issuer_key=self.private_key,
@@ -203,6 +213,7 @@ class Pki:
         common_name: str,
         dc: str = "V2G",
         *,
+        subject: x509.Name | None = None,
         key: Key | None = None,
         ca: bool = True,
         organisation: str | None = None,
@@ -212,7 +223,7 @@ class Pki:
     ) -> Issued:
         """A self-signed root. Arguments: see `Issued.issue`."""
         key = key or self.next_key()
-        subject = subject_name(common_name, dc, organisation or self.organisation, "DE")
+        subject = subject or subject_name(common_name, dc, organisation or self.organisation, "DE")
         certificate = _certificate(
             subject=subject,
             public_key=key.public_key(),

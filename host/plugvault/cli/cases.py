@@ -91,7 +91,12 @@ def make(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the cases.")],
     seed: Annotated[
-        int, typer.Option(min=0, help="All keys come from it: the same seed, the same bytes.")
+        int,
+        typer.Option(
+            min=0,
+            max=2**128 - 1,
+            help="All keys come from it: the same seed, the same bytes.",
+        ),
     ] = 1,
     at: Annotated[
         str | None,

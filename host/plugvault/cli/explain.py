@@ -13,7 +13,7 @@ from evcc import x509
 from evcc.errors import EvccError
 from plugvault.campaign import cases
 from plugvault.campaign.explained import circumstances_of, document_of
-from plugvault.cli import key_file
+from plugvault.cli import key_file, table
 from plugvault.cli.times import seconds
 from plugvault.cli.tokens import TokenOptions, names_a_token
 from plugvault.explanation import (
@@ -69,7 +69,8 @@ def explain(
         ),
     ] = None,
     secrets: Annotated[
-        bool, typer.Option(help="With --json: print Z, K and the scalar too.")
+        bool,
+        typer.Option(help="Print Z, K and the scalar too, which give the contract key away."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -105,7 +106,7 @@ def explain(
         print(json.dumps([document_of(step, secrets) for step in steps], indent=1))
     else:
         for step in steps:
-            _print(step)
+            _print(step, secrets)
     raise typer.Exit(1 if any(step.good is False for step in steps) else 0)
 
 
@@ -166,17 +167,19 @@ def _of_case(file: Path) -> Circumstances:
     return circumstances_of(campaign, case, number)
 
 
-def _print(step: Step) -> None:
+def _print(step: Step, secrets: bool) -> None:
     sign = {True: "✓", False: "✗", None: "·"}[step.good]
     length = f"  ({len(step.value)} bytes)" if isinstance(step.value, bytes) else ""
-    print(f"{sign} {step.name}{length}")
-    text = step.value.hex() if isinstance(step.value, bytes) else step.value
+    print(f"{sign} {table.printable(step.name)}{length}")
+    text = step.value.hex() if isinstance(step.value, bytes) else table.printable(step.value)
+    if step.secret and not secrets:
+        text = "not shown without --secrets"
     if text:
         print(f"    {text if len(text) <= 2 * _MOST else text[: 2 * _MOST] + '…'}")
     if step.note:
-        print(f"    {step.note}")
+        print(f"    {table.printable(step.note)}")
 
 
 def _fail(text: str) -> NoReturn:
-    print(f"plugvault explain: {text}", file=sys.stderr)
+    print(f"plugvault explain: {table.printable(text)}", file=sys.stderr)
     raise typer.Exit(2)

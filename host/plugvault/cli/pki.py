@@ -109,20 +109,21 @@ def _places(arranged: Layout) -> list[tuple[str, str, Member]]:
 
 def _show(place: Path, found: Collection, arranged: Layout) -> None:
     keys = sum(key is not None for key in found.certificates.values())
-    print(f"{place}: {len(found.certificates)} certificates, {keys} with their private keys")
+    count = len(found.certificates)
+    print(f"{table.printable(place)}: {count} certificates, {keys} with their private keys")
     rows = [
         (slot, what, member.name, "private key" if member.key else "no key", member.source)
         for slot, what, member in _places(arranged)
     ]
     table.show(("place", "meaning", "subject", "key", "file"), rows)
     for member, reason in arranged.others:
-        print(f"not placed  {member.source}: {reason}")
+        print(table.printable(f"not placed  {member.source}: {reason}"))
     for file in found.lost_keys:
-        print(f"not placed  {file}: a private key without its certificate")
+        print(table.printable(f"not placed  {file}: a private key without its certificate"))
     for problem in found.problems:
-        print(f"not read    {problem}")
+        print(table.printable(f"not read    {problem}"))
     for lacking in arranged.missing:
-        print(f"missing     {lacking}")
+        print(table.printable(f"missing     {lacking}"))
 
 
 def _show_next(data: Path | None, report: imported.Imported | None) -> None:
@@ -130,10 +131,11 @@ def _show_next(data: Path | None, report: imported.Imported | None) -> None:
         print("\nNothing is written: name the folder of an ecosystem with --data DIR.")
         return
     for name, reason in report.left.items():
-        print(f"not used    {name}: {reason}")
+        print(table.printable(f"not used    {name}: {reason}"))
     count = len(report.used) + len(report.leaves)
+    roots = sum(slot.endswith("-root") for slot in (*report.used, *report.trusted))
     print(
-        f"\n{count} private keys are in the tokens of {data}, {len(report.trusted)} roots are"
+        f"\n{count} private keys are in the tokens of {data}, {roots} roots are"
         f" trusted there.\nNext: plugvault sandbox --data {data}, or"
         f" plugvault cases make --pki {data}"
     )
@@ -161,5 +163,5 @@ def _document(
 
 
 def _fail(status: int, text: str) -> NoReturn:
-    print(f"plugvault pki: {text}", file=sys.stderr)
+    print(f"plugvault pki: {table.printable(text)}", file=sys.stderr)
     raise typer.Exit(status)

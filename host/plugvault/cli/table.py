@@ -18,7 +18,7 @@ def show(titles: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
     for title in titles:  # folded and not cut, so that every value can be copied
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
     width = None if sys.stdout.isatty() else _WIDE
     Console(highlight=False, width=width).print(table)
 

@@ -22,9 +22,10 @@ class InstallationCase:
 
     id, title, must ("accept", "refuse", "either"): of the case. trust: [(kind, DER)], the roots
     that the vehicle trusts. at: its time, Unix seconds. emaid: that its request names, or None.
-    good: messages that it must accept first, in this order; message: the case's own; after: a good
-    one that it must accept afterwards. Each message has `exi` and `session`, the SessionID of the
-    open request; None: no request is open.
+    good: messages that it must accept first, in this order, but for one with `may_be_refused`, for
+    which its store may have no room; message: the case's own; after: a good one that it must
+    accept afterwards. Each message has `exi` and `session`, the SessionID of the open request;
+    None: no request is open.
     """
 
     def __init__(self, campaign: Campaign, case: CampaignCase) -> None:

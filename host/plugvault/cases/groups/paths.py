@@ -1,6 +1,7 @@
 """PA: the two certificate paths, that of the CPS and that of the contract."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from cryptography.x509.oid import ObjectIdentifier
 
 from plugvault.cases.case import ACCEPT, EITHER, REFUSE, Case, Change
 from plugvault.cases.groups.bits import flipped
-from plugvault.cases.pki import CA_USAGE, DAY, Issued, usage
+from plugvault.cases.pki import CA_USAGE, DAY, Issued, UnsuitedError, usage
 from plugvault.cases.scene import EMAID, Scene
 
 _SOON = 30 * DAY  # from the time of the cases: no valid date by a real clock while they are used
@@ -99,14 +100,16 @@ def _leaf_as_ca(path: _Path, scene: Scene) -> Issued:
 
 
 def _twin_of_the_root(path: _Path, scene: Scene) -> Issued:
-    twin = scene.pki.root(path.root(scene).common_name, path.ca_dc)
+    good = path.root(scene)
+    twin = scene.pki.root(good.common_name, subject=good.certificate.subject)
     return path.leaf(scene, twin.sub("Sub2 of the twin", dc=path.ca_dc))
 
 
 def _twin_of_the_sub(path: _Path, scene: Scene) -> dict[str, Any]:
     """A leaf of a sub-CA with the good one's name, beside the good sub-CAs."""
     good = path.sub2(scene)
-    twin = scene.pki.root("Evil Root", path.ca_dc).sub(good.common_name, dc=path.ca_dc)
+    evil = scene.pki.root("Evil Root", path.ca_dc)
+    twin = evil.sub(good.common_name, subject=good.certificate.subject)
     leaf = path.leaf(scene, twin)
     return {**path.message(leaf), **path.chain([leaf.der, *good.chain])}
 
@@ -130,8 +133,10 @@ def _without_lower_sub(path: _Path, scene: Scene) -> dict[str, Any]:
 
 def _subs_turned_round(path: _Path, scene: Scene) -> dict[str, Any]:
     leaf = path.leaf(scene, path.sub2(scene))
-    der, sub2, sub1 = leaf.chain
-    return {**path.message(leaf), **path.chain([der, sub1, sub2])}
+    der, *subs = leaf.chain
+    if len(subs) < 2:
+        raise UnsuitedError("this path of the given PKI has one sub-CA, none to turn round")
+    return {**path.message(leaf), **path.chain([der, *reversed(subs)])}
 
 
 def _damaged(path: _Path, scene: Scene, at: int) -> dict[str, Any]:
@@ -156,6 +161,10 @@ def _on_p384(path: _Path, scene: Scene) -> dict[str, Any]:
     return {"contract": leaf, "scalar": bytes(31) + b"\1"}
 
 
+_NEW_ROOT_KEY = (
+    "An operator's root may get a new key under its old name: a vehicle that goes by the key does "
+    "not have that root, and the CPS vouches for it (PA-090)."
+)
 _EXPIRY = "A certificate holds from its first to its last second."
 _CA = "Only a CA certificate, with CA flag and keyCertSign, issues certificates."
 _ANCHOR = "Trust comes from the roots in the vehicle, never from the message."
@@ -254,6 +263,9 @@ def _both(path: _Path, first: int, role: str) -> list[Case]:
         case(number, title, because, gain, path.change(make))
         for number, title, because, gain, make in _LEAVES
     ]
+    if not path.is_cps:
+        either = {"must": EITHER, "requirement": "house", "because": _NEW_ROOT_KEY}
+        cases[-1] = replace(cases[-1], **either, gain="", stage="")
     for number, title, because, gain, change in _MESSAGES:
         if path.is_cps or number != 20:  # the root of an operator need not be known
             cases.append(case(number, title, because, gain, partial(change, path)))
