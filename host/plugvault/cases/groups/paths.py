@@ -264,8 +264,14 @@ def _both(path: _Path, first: int, role: str) -> list[Case]:
         for number, title, because, gain, make in _LEAVES
     ]
     if not path.is_cps:
-        either = {"must": EITHER, "requirement": "house", "because": _NEW_ROOT_KEY}
-        cases[-1] = replace(cases[-1], **either, gain="", stage="")
+        cases[-1] = replace(
+            cases[-1],
+            must=EITHER,
+            requirement="house",
+            because=_NEW_ROOT_KEY,
+            gain="",
+            stage="",
+        )
     for number, title, because, gain, change in _MESSAGES:
         if path.is_cps or number != 20:  # the root of an operator need not be known
             cases.append(case(number, title, because, gain, partial(change, path)))
