@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from plugvault.roles import fleet
 from plugvault.roles.backend import Backend
 from plugvault.roles.client import OpcpError
 from plugvault.roles.fleet import Fleet
-from plugvault.roles.health import Health
+from plugvault.roles.health import Health, HealthEvent
 from plugvault.roles.state_file import StateError
 from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WorkQueue
 from plugvault.telematics import ContractStatus, TelematicsError
@@ -62,10 +63,10 @@ class Car:
 class Yard:
     """`channels`: the number of channels made; `compared`: the outcome of each comparison."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, health: Health | None = None) -> None:
         self.queue = WorkQueue(folder / "backend.sqlite")
         self.unchecked: Exception | None = None
-        self.health = Health()
+        self.health = health or Health()
         self.compared: list[bool | Exception] = []
         self.comparisons = 0
         self.fleet = Fleet(self.queue, self._check, compare=self._compare, health=self.health)
@@ -292,6 +293,91 @@ def test_a_car_whose_token_is_limited_gets_its_contract_later(yard: Yard):
     assert yard.seen() == [(INSTALL, "waiting")]
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("error", [ConnectionResetError("the line"), RuntimeError("a bug")])
+def test_link_with_an_unknown_error_is_replaced(yard: Yard, error: Exception):
+    """The transport belongs to the caller, and its errors may be of any type."""
+    first, yard.car = yard.car, Car()
+    first.says["remove_contract"] = error
+    links = [first]
+
+    def connect(_: bytes) -> Any:
+        return links.pop() if links else yard.car
+
+    yard.add(REMOVE)
+    yard.fleet.arrives(PCID, b"", connect)
+    until(lambda: yard.seen() == [(REMOVE, "done")], "done on another link")
+    until(lambda: yard.told() == ["failing", "works"], "told")
+    assert first.heard == [("remove_contract", EMAID)]
+
+
+def test_arrivals_at_the_same_time_leave_one_thread(yard: Yard):
+    before = set(threading.enumerate())
+    arrivals = [threading.Thread(target=yard.arrives) for _ in range(8)]
+    for arrival in arrivals:
+        arrival.start()
+    for arrival in arrivals:
+        arrival.join()
+    until(lambda: yard.fleet.is_there(PCID), "it is there")
+    until(lambda: len(set(threading.enumerate()) - before) == 1, "one thread")
+    yard.fleet.leaves(PCID)
+    assert set(threading.enumerate()) - before == set()
+
+
+def test_car_that_arrives_again_finishes_its_task_first(yard: Yard):
+    """Two threads on one channel would break both."""
+    started, goes_on = threading.Event(), threading.Event()
+
+    def connect_slowly(_: bytes) -> Any:
+        started.set()
+        goes_on.wait(30)
+        return yard.car
+
+    yard.fleet.arrives(PCID, b"", connect_slowly)
+    assert started.wait(30)
+    yard.arrives()
+    assert yard.channels == 0
+    goes_on.set()
+    until(lambda: yard.channels == 1, "the new channel")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_work_that_the_car_refuses_is_tried_once_in_a_turn(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+):
+    """The comparison wants the same removal each time."""
+    monkeypatch.setattr(fleet, "RETRY", 30.0)
+
+    def compare(pcid: str, link: Any) -> bool:
+        yard.comparisons += 1
+        yard.queue.add(PCID, EMAID, REMOVE)
+        return True
+
+    monkeypatch.setattr(yard.fleet, "_compare", compare)
+    yard.car.says["remove_contract"] = TelematicsError("refused", "storage")
+    yard.arrives()
+    until(lambda: yard.told() == ["refused"], "refused")
+    yard.fleet.leaves(PCID)
+    assert (yard.comparisons, yard.seen()) == (1, [(REMOVE, "rejected")])
+
+
+def test_observer_may_call_a_car_while_its_work_is_under_way(tmp_path: Path):
+    answers: list[bool] = []
+
+    def observe(event: HealthEvent) -> None:
+        answers.append(yard.fleet.ask(PCID, lambda link: link.unlock()))
+
+    yard = Yard(tmp_path, Health(observe))
+    yard.car.says["offer_contract"] = LOCKED
+    yard.add(INSTALL)
+    yard.arrives()
+    until(lambda: answers == [True], "the car got it")
+    assert yard.told() == ["locked"]
+    yard.fleet.close()
+    yard.health.close()
+    yard.queue.close()
+
+
 class Told(Car):
     """A car that says whether it is locked."""
 
@@ -334,3 +420,19 @@ def test_a_locked_car_is_reported_and_unlocked_while_it_is_connected(backend: Ba
     until(lambda: backend.locked == {PCID}, "it was greeted")
     until(lambda: backend.unlock(PCID), "it is there")
     assert backend.locked == set()
+
+
+def test_observer_unlocks_a_car_as_soon_as_it_is_told(tmp_path: Path):
+    unlocked: list[bool] = []
+
+    def observe(event: HealthEvent) -> None:
+        unlocked.append(opened.unlock(event.subject))
+
+    maker: Any = SimpleNamespace(
+        point=lambda pcid: b"point", contracts=lambda pcid: [], check=None
+    )
+    car: Any = Told()
+    with Backend(maker, tmp_path / "backend.sqlite", lambda: NOW, observe) as opened:
+        opened.arrives(PCID, lambda point: car)
+        until(lambda: unlocked == [True], "unlocked")
+        assert opened.locked == set()

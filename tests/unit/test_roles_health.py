@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from plugvault.roles import health as health_module
 from plugvault.roles.health import BACK, GONE, LOST, Backoff, Health, HealthEvent
 
 
 def test_a_failing_loop_is_told_once_and_again_when_it_works():
     seen: list[HealthEvent] = []
-    health = Health(seen.append)
-    health.works("events")
-    for number in range(3):
-        health.fails("events", RuntimeError(f"disk full {number}"))
-    assert health.failing == {"events": "disk full 2"}
-    health.works("events")
-    health.works("events")
-    assert health.failing == {}
+    with Health(seen.append) as health:
+        health.works("events")
+        for number in range(3):
+            health.fails("events", RuntimeError(f"disk full {number}"))
+        assert health.failing == {"events": "disk full 2"}
+        health.works("events")
+        health.works("events")
+        assert health.failing == {}
     assert seen == [("failing", "events", "disk full 0"), ("works", "events", "")]
     assert health.events == seen
 
@@ -33,11 +36,33 @@ def test_an_observer_that_fails_does_not_stop_the_loop(caplog: pytest.LogCapture
     def observe(event: HealthEvent) -> None:
         raise RuntimeError("the observer's own")
 
-    health = Health(observe)
-    health.tell(GONE, "PVT")
-    health.tell(BACK, "PVT")
+    with Health(observe) as health:
+        health.tell(GONE, "PVT")
+        health.tell(BACK, "PVT")
     assert [event.name for event in health.events] == ["gone", "back"]
     assert "the observer of the events" in caplog.text
+
+
+def test_observer_that_is_too_slow_loses_events_and_stops_no_loop(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(health_module, "EVENTS", 2)
+    begun, goes_on = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def observe(event: HealthEvent) -> None:
+        begun.set()
+        goes_on.wait(30)
+        seen.append(event.subject)
+
+    with Health(observe) as health:
+        health.tell(GONE, "0")
+        begun.wait(30)
+        for number in range(1, 5):
+            health.tell(GONE, str(number))
+        goes_on.set()
+    assert seen == ["0", "1", "2"]
+    assert "too slow" in caplog.text
 
 
 def test_a_lasting_state_is_told_when_it_begins_and_when_it_changes():

@@ -10,6 +10,7 @@ import pytest
 from plugvault.roles.work_queue import (
     CHOOSE,
     DONE,
+    FINISHED,
     INSTALL,
     REJECTED,
     REMOVE,
@@ -134,3 +135,15 @@ def test_waiting_work_may_hold_a_reason(queue: WorkQueue):
     queue.add(CAR, EMAID, INSTALL)
     queue.finish(queue.waiting(CAR)[0], WAITING, "no room")
     assert queue.waiting(CAR)[0].reason == "no room"
+
+
+def test_old_finished_work_is_deleted_and_its_contracts_stay_listed(queue: WorkQueue):
+    queue.add(CAR, SECOND, INSTALL, b"waits")
+    for number in range(FINISHED + 3):
+        queue.add(CAR, f"E{number}", REMOVE)
+        queue.finish(queue.waiting(CAR)[-1], REJECTED)
+    queue.add(OTHER, EMAID, INSTALL)
+    newest = [f"E{number}" for number in range(2, FINISHED + 3)]  # the next task deletes E2
+    assert [work.emaid for work in queue.history(CAR)] == [SECOND, *newest]
+    assert queue.listed(CAR) == {SECOND, "E0", "E1", *newest}
+    assert queue.listed(OTHER) == {EMAID}

@@ -43,7 +43,8 @@ Event = Mapping[str, Any]
 
 class Backend(Closeable):
     """`maker`: its calls of the pools; `file`: its state, made when missing; `clock()`: Unix
-    seconds, the time that vehicles get; `observe(event)`: called for each event of `health`.
+    seconds, the time that vehicles get; `observe(event)`: called for each event of `health`, from
+    a thread of its own; it may call the backend.
 
     `health`: which vehicles are gone, locked or have lost keys, and which loops fail.
     """
@@ -53,7 +54,7 @@ class Backend(Closeable):
         maker: VehicleMaker,
         file: Path,
         clock: Callable[[], float] = time.time,
-        observe: Callable[[HealthEvent], None] = lambda event: None,
+        observe: Callable[[HealthEvent], None] | None = None,
     ) -> None:
         self._maker = maker
         self._clock = clock
@@ -69,6 +70,7 @@ class Backend(Closeable):
         if self._follower is not None:
             self._follower.close()
         self._fleet.close()
+        self.health.close()
         self.queue.close()
 
     # -- events --
@@ -152,16 +154,16 @@ class Backend(Closeable):
         gone, and when it is back."""
         return self._fleet.is_there(pcid)
 
-    def _greet(self, vehicle: str, link: Channel) -> None:
-        """Send the time and the revoked certificates, and read whether the vehicle can install."""
+    def _greet(self, vehicle: str, link: Channel) -> tuple[HealthEvent, ...]:
+        """Send the time and the revoked certificates. Whether the vehicle can install: its lasting
+        states, for `Health.tell_change`."""
         link.set_time(int(self._clock()))
         if revoked := self.queue.revoked():
             link.install_revoked(revoked, int(self._clock()))
         status = link.status()
         locked = "too many keys were not their certificates'" if status.locked else ""
-        self.health.tell_change(LOCKED, vehicle, locked)
         full = f"{status.envelopes} envelopes" if status.envelopes >= envelopes.ROOM else ""
-        self.health.tell_change(FULL, vehicle, full)
+        return HealthEvent(LOCKED, vehicle, locked), HealthEvent(FULL, vehicle, full)
 
     def _compare(self, vehicle: str, link: Channel) -> bool:
         self._send_choices(vehicle)  # else the pool's old default would win

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from evcc import exi
@@ -20,7 +20,7 @@ from evcc.vault import VaultError
 from plugvault.contract.iso15118_2 import response
 from plugvault.pki import path
 from plugvault.roles.client import OpcpError
-from plugvault.roles.health import BACK, GONE, LOCKED, REFUSED, Backoff, Health
+from plugvault.roles.health import BACK, GONE, LOCKED, REFUSED, Backoff, Health, HealthEvent
 from plugvault.roles.oem import ForwardError
 from plugvault.roles.state_file import StateError
 from plugvault.roles.work_queue import (
@@ -46,7 +46,8 @@ _END = 25.0  # seconds a vehicle may take to finish its current task
 
 Connect = Callable[[bytes], Maker]
 Check = Callable[[bytes, str], None]
-Visit = Callable[[str, Maker], object]
+Greet = Callable[[str, Maker], Sequence[HealthEvent]]
+Compare = Callable[[str, Maker], bool]
 
 
 @dataclass
@@ -66,16 +67,17 @@ class _Car:
 
 class Fleet:
     """`check(message, emaid)`: raises ForwardError for a contract that must not reach a vehicle,
-    OpcpError when it cannot be checked now. `greet(pcid, link)`: called first on each connection.
-    `compare(pcid, link)`: puts the work that the vehicle needs into the queue; whether there is
-    any. Both raise TelematicsError, OpcpError or StateError. `close()` when done."""
+    OpcpError when it cannot be checked now. `greet(pcid, link)`: called first on each connection;
+    gives the vehicle's lasting states, for `Health.tell_change`. `compare(pcid, link)`: puts the
+    work that the vehicle needs into the queue; whether there is any. Both raise TelematicsError,
+    OpcpError or StateError. `close()` when done."""
 
     def __init__(
         self,
         queue: WorkQueue,
         check: Check,
-        greet: Visit = lambda pcid, link: None,
-        compare: Visit = lambda pcid, link: False,
+        greet: Greet = lambda pcid, link: (),
+        compare: Compare = lambda pcid, link: False,
         health: Health | None = None,
     ) -> None:
         self._queue = queue
@@ -93,24 +95,32 @@ class Fleet:
         to the vehicle with this key, not yet connected. It is called again for each attempt to
         reach a vehicle that does not answer.
         """
-        self.leaves(pcid)
         car = _Car(pcid.upper(), lambda: connect(point))
-        car.thread = threading.Thread(
-            target=self._serve, args=(car,), name=f"vehicle {car.vehicle}", daemon=True
-        )
         with self._lock:
+            previous = self._cars.get(car.vehicle)
             self._cars[car.vehicle] = car
-        car.thread.start()
+            car.thread = threading.Thread(
+                target=self._serve,
+                args=(car, previous),
+                name=f"vehicle {car.vehicle}",
+                daemon=True,
+            )
+            car.thread.start()
 
     def leaves(self, pcid: str) -> None:
         """A vehicle is no longer reachable, or will not be: wait for its current task."""
         with self._lock:
             car = self._cars.pop(pcid.upper(), None)
-        if car is not None and car.thread is not None:
-            car.gone.set()
-            car.wake.set()
+        if car is not None:
+            self._end(car)
+
+    def _end(self, car: _Car) -> None:
+        """Wait for the car's current task."""
+        car.gone.set()
+        car.wake.set()
+        if car.thread is not None:
             car.thread.join(_END)
-            self._health.ends(car.vehicle)
+        self._health.ends(car.vehicle)
 
     def is_there(self, pcid: str) -> bool:
         """Whether a vehicle is reachable, and has answered last."""
@@ -156,7 +166,9 @@ class Fleet:
 
     # -- the thread of a vehicle --
 
-    def _serve(self, car: _Car) -> None:
+    def _serve(self, car: _Car, previous: _Car | None) -> None:
+        if previous is not None:  # the vehicle has arrived again: one thread at a time calls it
+            self._end(previous)
         while not car.gone.is_set():
             car.wake.clear()
             try:
@@ -175,32 +187,37 @@ class Fleet:
         with car.busy:
             link = car.connect()
             link.connect()
-            self._greet(car.vehicle, link)
+            states = self._greet(car.vehicle, link)
             car.link = link
         car.compare_at = 0.0
         if car.is_silent:
             car.is_silent = False
             self._health.tell(BACK, car.vehicle)
+        for state in states:
+            self._health.tell_change(*state)
         return link
 
     def _failed(self, car: _Car, error: Exception) -> float:
         """Tell of an error; the seconds until the next turn."""
         is_answer = isinstance(error, TelematicsError) and error.reason in _ANSWERS
-        is_ours = isinstance(error, _OWN) or not isinstance(error, EvccError)
-        if is_answer or is_ours:
-            self._health.fails(car.vehicle, error)
-        else:  # no longer reachable, or another vehicle
+        is_told = is_answer or isinstance(error, _OWN)
+        if not is_told:
             car.link = None
-            if not car.is_silent:
-                car.is_silent = True
-                self._health.tell(GONE, car.vehicle, str(error))
+        if is_told or not isinstance(error, EvccError):  # also an error of the transport, or a bug
+            self._health.fails(car.vehicle, error)
+        elif not car.is_silent:  # no longer reachable, or another vehicle
+            car.is_silent = True
+            self._health.tell(GONE, car.vehicle, str(error))
         return car.reconnects.pause()
 
     def _turn(self, car: _Car, link: Maker) -> None:
         """Do the waiting work and compare, until there is no work that can be done now."""
-        for _ in range(_ROUNDS):
-            if self._work(car, link):
+        for number in range(_ROUNDS):
+            states = self._work(car, link)
+            if DONE in states:
                 car.compare_at = 0.0
+            elif REJECTED in states and number:  # the next comparison would want the same again
+                break
             if car.gone.is_set() or time.monotonic() < car.compare_at:
                 return
             with car.busy:
@@ -208,26 +225,26 @@ class Fleet:
             if not has_work:
                 car.compare_at = time.monotonic() + COMPARE
                 return
-        car.compare_at = time.monotonic() + RETRY
+        car.compare_at = time.monotonic() + car.retries.pause()
 
-    def _work(self, car: _Car, link: Maker) -> bool:
-        """Try all waiting work. Whether the vehicle has changed."""
-        has_changed = False
+    def _work(self, car: _Car, link: Maker) -> set[str]:
+        """Try all waiting work. The states after it."""
+        states: set[str] = set()
         for work in self._queue.waiting(car.vehicle):
             if car.gone.is_set():
                 break
             with car.busy:
                 state, reason = self._carry_out(link, work)
             self._queue.finish(work, state, reason)
+            states.add(state)
             log.info("%s %s: %s %s", work.action, work.emaid, state, reason)
             if state == REJECTED:
                 self._health.tell(REFUSED, car.vehicle, f"{work.emaid}: {reason}")
             if state == DONE:
-                has_changed = True
                 car.retries.reset()
                 if work.action == REMOVE:
                     car.wake.set()  # there may be room now for earlier work
-        return has_changed
+        return states
 
     def _carry_out(self, link: Maker, work: Work) -> tuple[str, str]:
         """The work's new state and its reason. Raises EvccError when the vehicle is gone."""

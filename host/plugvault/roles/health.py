@@ -1,20 +1,23 @@
 """The health of a backend: what its loops and its vehicles do, as events and as a state.
 
 A loop that fails goes on: it waits, longer after each failure, and tries again. The first failure
-and the first success after it are events; the same failure again is none.
+and the first success after it are events; the same failure again is none. An observer gets the
+events from a thread of its own, because the loops hold locks: the observer may call the backend.
 """
 
 import logging
+import queue
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
 from evcc.errors import EvccError
 from plugvault import bounded
+from plugvault.contexts import Closeable
 
 log = logging.getLogger("plugvault.roles.health")
 
-EVENTS = 1000  # latest events that are kept
+EVENTS = 1000  # latest events that are kept; those that wait for the observer
 
 GONE, BACK = "gone", "back"  # a vehicle does not answer; it answers again
 LOCKED = "locked"  # a vehicle installs nothing until `Backend.unlock`
@@ -34,16 +37,29 @@ class HealthEvent(NamedTuple):
     text: str
 
 
-class Health:
-    """Safe to use from several threads. `observe(event)`: called for each event, from the thread
-    in which it occurs. `events`: the latest ones."""
+class Health(Closeable):
+    """Safe to use from several threads. `observe(event)`: called for each event, in order, from a
+    thread of its own. `events`: the latest ones. `close()` when done: the observer gets the events
+    that still wait for it."""
 
-    def __init__(self, observe: Callable[[HealthEvent], None] = lambda event: None) -> None:
-        self._observe = observe
+    def __init__(self, observe: Callable[[HealthEvent], None] | None = None) -> None:
+        self._unobserved: queue.Queue[HealthEvent | None] = queue.Queue(EVENTS)
+        self._observer: threading.Thread | None = None
+        if observe is not None:
+            self._observer = threading.Thread(
+                target=self._deliver, args=(observe,), name="health", daemon=True
+            )
+            self._observer.start()
         self._lock = threading.Lock()
         self._failing: dict[str, str] = {}
         self._told: dict[tuple[str, str], str] = {}
         self.events: list[HealthEvent] = []
+
+    def close(self) -> None:
+        observer = self._observer
+        if observer is not None and observer is not threading.current_thread():
+            self._unobserved.put(None)
+            observer.join()
 
     @property
     def failing(self) -> dict[str, str]:
@@ -81,10 +97,18 @@ class Health:
             bounded.append(self.events, EVENTS, event)
         level = logging.INFO if name in (BACK, WORKS) else logging.WARNING
         log.log(level, "%s: %s", subject, f"{name}: {text}" if text else name)
-        try:
-            self._observe(event)
-        except Exception:  # an observer must not end the loop that it observes
-            log.exception("the observer of the events")
+        if self._observer is not None:
+            try:
+                self._unobserved.put_nowait(event)
+            except queue.Full:
+                log.error("the observer is too slow, and does not get the event")
+
+    def _deliver(self, observe: Callable[[HealthEvent], None]) -> None:
+        while (event := self._unobserved.get()) is not None:
+            try:
+                observe(event)
+            except Exception:  # the next event must not be lost
+                log.exception("the observer of the events")
 
     def tell_change(self, name: str, subject: str, text: str) -> None:
         """An event about a lasting state: none while its text stays the same; "" ends the state

@@ -13,6 +13,7 @@ from plugvault.roles.state_file import Run, StateFile, Values, is_new_event
 
 INSTALL, REMOVE, CHOOSE = "install", "remove", "choose"
 WAITING, DONE, REJECTED, REPLACED = "waiting", "done", "rejected", "replaced"
+FINISHED = 100  # tasks of a vehicle that are kept when they are finished, the newest ones
 BY_VEHICLE = "the vehicle "  # the reason of a rejection that is not the maker's begins with this
 
 _TABLES = """
@@ -115,7 +116,7 @@ class WorkQueue:
         return bool(self.state_file.rows(query, vehicle, emaid, message, REJECTED, by_vehicle))
 
     def history(self, vehicle: str) -> list[Work]:
-        """All work for a vehicle, in any state."""
+        """The work for a vehicle: all that waits, and the newest FINISHED of the rest."""
         rows = self.state_file.rows(
             "SELECT * FROM work WHERE vehicle = ? ORDER BY number", vehicle
         )
@@ -206,6 +207,18 @@ UPDATE work SET state = :replaced WHERE vehicle = :vehicle AND state = :waiting 
     WHEN 'remove' THEN emaid = :emaid
     ELSE emaid = :emaid AND action <> 'choose' END
 """
+# The finished work that is older than the newest FINISHED is deleted; its contracts stay listed.
+_LIST_OLD = """
+INSERT OR IGNORE INTO listed SELECT vehicle, emaid FROM work
+WHERE vehicle = :vehicle AND state <> :waiting
+ORDER BY number DESC LIMIT -1 OFFSET :finished
+"""
+_DELETE_OLD = """
+DELETE FROM work WHERE number IN (
+    SELECT number FROM work WHERE vehicle = :vehicle AND state <> :waiting
+    ORDER BY number DESC LIMIT -1 OFFSET :finished
+)
+"""
 # A waiting removal ends when its customer chooses the contract.
 _KEEP = """
 UPDATE work SET state = ? WHERE vehicle = ? AND emaid = ? AND action = ? AND state = ?
@@ -226,7 +239,9 @@ VALUES (:vehicle, :emaid, :action, :message, :waiting, '')
 def _add(run: Run, vehicle: str, emaid: str, action: str, message: bytes) -> None:
     values: Values = {
         "vehicle": vehicle, "emaid": emaid, "action": action, "message": message,
-        "waiting": WAITING, "replaced": REPLACED,
+        "waiting": WAITING, "replaced": REPLACED, "finished": FINISHED,
     }  # fmt: skip
     run(_REPLACE, values)
     run(_INSERT, values)
+    run(_LIST_OLD, values)
+    run(_DELETE_OLD, values)
