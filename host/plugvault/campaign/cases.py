@@ -11,6 +11,8 @@ from evcc.errors import EvccError
 from plugvault.cases.case import EITHER, Timing
 
 FORMAT, VERSION = "plugvault-cases", 1
+ROOTS = ("V2G", "MO", "OEM")
+_FACTS = ("title", "requirement", "because", "gain", "changed", "editions")  # of a report
 
 
 class CampaignError(EvccError):
@@ -65,8 +67,9 @@ class Campaign:
 def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
     """The cases of a folder; patterns: of ids, none: all.
 
-    Raises CampaignError("cases") for a folder without a manifest, for another format, for a
-    message that is not the one of the manifest, and when no case matches.
+    Raises CampaignError("cases") for a folder without a manifest, for another format, for a file
+    that is not below the folder, for a message that is not the one of the manifest, and when no
+    case matches.
     """
     try:
         text = (folder / "manifest.json").read_bytes()
@@ -76,10 +79,7 @@ def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
         rows = [row for row in manifest["cases"] if _matches(row["id"], patterns)]
         campaign = Campaign(
             cases=tuple(_case(folder, row) for row in rows),
-            trust=tuple(
-                (anchor["kind"], (folder / anchor["file"]).read_bytes())
-                for anchor in manifest["trust"]
-            ),
+            trust=tuple(_root(folder, anchor) for anchor in manifest["trust"]),
             at=manifest["at"],
             seed=manifest["seed"],
             vehicle=manifest["vehicle"]["subject"],
@@ -102,7 +102,23 @@ def read(folder: Path, patterns: tuple[str, ...] = ()) -> Campaign:
 
 def _station(folder: Path, manifest: dict[str, Any]) -> bytes:
     """b"" in cases of an earlier version, or of a PKI without a station's key."""
-    return (folder / manifest["station"]).read_bytes() if manifest.get("station") else b""
+    return _content(folder, manifest["station"]) if manifest.get("station") else b""
+
+
+def _root(folder: Path, anchor: dict[str, Any]) -> tuple[str, bytes]:
+    """(kind, DER). The kind becomes the name of a file."""
+    if anchor["kind"] not in ROOTS:
+        kinds = ", ".join(ROOTS)
+        raise CampaignError("cases", f"{anchor['kind']!r} is no kind of root: {kinds}")
+    return anchor["kind"], _content(folder, anchor["file"])
+
+
+def _content(folder: Path, name: str) -> bytes:
+    """The content of a file below the folder: the manifest may be another's."""
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise CampaignError("cases", f"{name!r} of the manifest is not below {folder}")
+    return file.read_bytes()
 
 
 def _matches(ident: str, patterns: tuple[str, ...]) -> bool:
@@ -110,6 +126,8 @@ def _matches(ident: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _case(folder: Path, row: dict[str, Any]) -> CampaignCase:
+    if missing := [name for name in _FACTS if name not in row]:
+        raise CampaignError("cases", f"a case of the manifest has no {missing[0]}")
     return CampaignCase(
         id=row["id"],
         must=row["must"],
@@ -125,7 +143,7 @@ def _case(folder: Path, row: dict[str, Any]) -> CampaignCase:
 
 
 def _message(folder: Path, entry: dict[str, Any]) -> Message:
-    exi = (folder / entry["file"]).read_bytes()
+    exi = _content(folder, entry["file"])
     if hashlib.sha256(exi).hexdigest() != entry["sha256"]:
         raise CampaignError("cases", f"{entry['file']} is not the message of the manifest")
     session = entry["session"]

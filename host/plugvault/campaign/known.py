@@ -6,8 +6,8 @@
     ticket = "ACME-1234"
     until = 2027-03-31
 
-A case that passes although it is known to fail, and an entry after its last day, are deviations:
-the file stays true.
+A case that passes although it is known to fail, and an entry after its last day, are deviations;
+an entry for a case that does not exist is refused: the file stays true.
 """
 
 import datetime as dt
@@ -15,7 +15,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugvault.campaign.cases import CampaignError
+from plugvault.campaign.cases import Campaign, CampaignError
+from plugvault.cases import catalogue
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,20 @@ def read(path: Path) -> dict[str, Known]:
         entries = [
             Known(row["case"], row["reason"], row.get("ticket", ""), row["until"]) for row in rows
         ]
-    except (OSError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CampaignError("known", f"{path}: {error}") from error
     except KeyError as error:
         raise CampaignError("known", f"{path}: an entry without {error}") from error
     for entry in entries:
+        if not all(isinstance(t, str) for t in (entry.case, entry.reason, entry.ticket)):
+            raise CampaignError("known", f"{path}: case, reason and ticket of an entry are texts")
         if not isinstance(entry.until, dt.date) or isinstance(entry.until, dt.datetime):
             raise CampaignError("known", f"{path}: until of {entry.case} is a date: 2027-03-31")
     return {entry.case: entry for entry in entries}
+
+
+def check(entries: dict[str, Known], campaign: Campaign) -> None:
+    """Refuse entries for cases that do not exist: CampaignError("known")."""
+    ids = {case.id for case in catalogue.CASES} | {case.id for case in campaign.cases}
+    if unknown := sorted(set(entries) - ids - set(campaign.left_out)):
+        raise CampaignError("known", f"--known: there is no case {', '.join(unknown)}")

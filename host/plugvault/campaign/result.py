@@ -99,7 +99,7 @@ def deviation_of(verdict: str, why: str, known: Known | None, today: dt.date) ->
         return why or verdict if verdict in (FAIL, INCONCLUSIVE) else ""
     if known.is_over(today):
         return f"the known failure ended on {known.until}"
-    if verdict not in (FAIL, INCONCLUSIVE):
+    if verdict in (PASSED, WEAK):
         return "an unexpected pass: the known failure is gone, take its entry out"
     return ""
 
@@ -120,10 +120,14 @@ def to_json(result: Result) -> dict[str, Any]:
     }
 
 
+def verdicts_of(document: dict[str, Any]) -> dict[str, str]:
+    """{case: verdict} of a result as JSON. Raises KeyError, TypeError for another document."""
+    return {str(case["id"]): str(case["verdict"]) for case in document["cases"]}
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, str]]:
     """[(case, old verdict, new verdict)] of two results as JSON; "" where one lacks the case."""
-    verdicts = [{case["id"]: case["verdict"] for case in result["cases"]} for result in (old, new)]
-    before, after = verdicts
+    before, after = verdicts_of(old), verdicts_of(new)
     return [
         (ident, before.get(ident, ""), after.get(ident, ""))
         for ident in sorted({*before, *after})
