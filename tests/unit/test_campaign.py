@@ -248,7 +248,7 @@ def test_an_acceptance_without_a_signature_is_a_weak_pass(
 
         result = run(campaign_cases.read(made("EN-001")), lambda: in_process(silent))
     assert [case.verdict for case in result.cases] == ["weak pass"]
-    assert "does not sign" in to_html(result)
+    assert "no signature proves the key" in to_html(result)
 
 
 CRASHING = """import sys

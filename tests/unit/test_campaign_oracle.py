@@ -60,3 +60,16 @@ def test_two_refusals_are_too_few_for_times() -> None:
     compared = oracle.compare([*refusals("signature", 1, 2), *refusals("key", 5, 6)])
     assert compared.by_time is None
     assert compared.by_answer is False
+
+
+def test_one_crash_among_refusals_is_another_answer() -> None:
+    crash = refusals("key", 1, kind="crash")
+    compared = oracle.compare([*refusals("signature", 1, 2), *refusals("key", 1, 2), *crash])
+    assert compared.by_answer
+
+
+@pytest.mark.parametrize("kind", ["no-request", "not-given", "unable"])
+def test_a_message_that_did_not_reach_the_module_is_no_refusal(kind: str) -> None:
+    compared = oracle.compare([*refusals("signature", 1, kind=kind), *refusals("key", 1)])
+    assert compared.before.cases == ()
+    assert compared.by_answer is None

@@ -6,6 +6,7 @@ adapters.py     the ways to a module: a command, a stream, HTTP, a Python packag
 command.py      the adapter for a command for each message; elements.py: the message in parts
 station_adapter.py, case_session.py  the vehicle itself, at this computer's charging station
 lines.py        the adapter for all that carries lines
+function.py     the adapter for a function of Python
 run.py          the order of a case: good twin, message, proof, one more good message
 verdicts.py     an observation -> pass, weak pass, fail, inconclusive, not applicable
 oracle.py       refusals before and after the key: the difference that a sender could see

@@ -1,7 +1,7 @@
 """The ways to a module: `--module KIND:ADDRESS`.
 
     exec:./install {message} {trust} {at}   a command for each message (`command.py`): 0 accepted,
-                             1 refused, anything else a crash
+                             1 refused, anything else a crash, and so is a report of one
     lines:COMMAND            a process that speaks `vocabulary` on its standard input and output
     tcp:HOST:PORT            the same over TCP
     serial:DEVICE[:BAUD]     the same on a serial port
@@ -14,7 +14,6 @@ A new way is a row of `KINDS`.
 
 import contextlib
 import importlib
-import json
 import shlex
 import socket
 import subprocess
@@ -25,7 +24,8 @@ import httpx
 
 from plugvault.campaign import vocabulary
 from plugvault.campaign.cases import Campaign, CampaignError
-from plugvault.campaign.command import CommandModule
+from plugvault.campaign.command import CommandModule, end_group
+from plugvault.campaign.function import Function, Limited, answered, end_of
 from plugvault.campaign.lines import LinesModule
 from plugvault.campaign.vocabulary import Answer, Begin, Hello, Json, ModuleError
 
@@ -83,7 +83,10 @@ class CalledModule:
 def _of_command(command: str, seconds: float) -> Module:
     try:
         process = subprocess.Popen(
-            shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            shlex.split(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
     except (OSError, ValueError, IndexError) as error:
         raise CampaignError("module", f"lines:{command}: {error}") from error
@@ -98,11 +101,9 @@ def _of_command(command: str, seconds: float) -> Module:
 
     def end() -> None:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_group(process)
 
     return LinesModule(process.stdout, process.stdin, explain, end, seconds)  # type: ignore[arg-type]
 
@@ -111,7 +112,7 @@ def _of_tcp(address: str, seconds: float) -> Module:
     host, _, port = address.rpartition(":")
     try:
         connection = socket.create_connection((host.strip("[]"), int(port)), seconds)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise CampaignError("module", f"tcp:{address}: {error}; HOST:PORT is wanted") from error
     connection.settimeout(None)
     file = connection.makefile("rwb")
@@ -136,15 +137,18 @@ def _of_serial(address: str, seconds: float) -> Module:
 
 
 def _of_http(address: str, seconds: float) -> Module:
+    try:
+        url = httpx.URL(address if address.startswith("http") else f"http:{address}")
+    except (httpx.InvalidURL, ValueError) as error:
+        raise CampaignError("module", f"http:{address}: {error}") from error
     client = httpx.Client(timeout=seconds)
-    url = address if address.startswith("http") else f"http:{address}"
 
     def call(request: Json) -> Json:
         try:
             response = client.post(url, json=request)
         except httpx.TimeoutException:
             raise ModuleError("timeout", f"no answer within {seconds:g} s") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OverflowError, ValueError) as error:
             raise ModuleError("crash", str(error)) from error
         if response.status_code != httpx.codes.OK:
             raise ModuleError("crash", f"HTTP status {response.status_code}")
@@ -156,23 +160,17 @@ def _of_http(address: str, seconds: float) -> Module:
 def _of_python(address: str, seconds: float) -> Module:
     package, _, name = address.partition(":")
     try:
-        function: Callable[[Json], Json] = getattr(importlib.import_module(package), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise CampaignError("module", f"py:{address}: {error}") from error
-    return of_function(function)
+        function: Function = getattr(importlib.import_module(package), name)
+    except (Exception, SystemExit) as error:  # the package may raise any of its own
+        text = vocabulary.clean(f"py:{address}: {type(error).__name__}: {error}")
+        raise CampaignError("module", text) from error
+    limited = Limited(function, seconds)
+    return CalledModule(limited.call, limited.close)
 
 
-def of_function(function: Callable[[Json], Json]) -> Module:
-    """The module of a function in this process: request -> answer. An exception is a crash."""
-
-    def call(request: Json) -> Json:
-        try:
-            answer = function(request)
-        except Exception as error:
-            raise ModuleError("crash", f"{type(error).__name__}: {error}") from error
-        return vocabulary.parse(json.dumps(answer).encode())
-
-    return CalledModule(call, _nothing)
+def of_function(function: Function) -> Module:
+    """The module of a function in this thread: request -> answer. It has no limit of time."""
+    return CalledModule(lambda request: answered(end_of(function, request)), _nothing)
 
 
 def _nothing() -> str:

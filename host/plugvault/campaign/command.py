@@ -1,4 +1,7 @@
-"""`exec:`, a command for each message: its exit status is the answer.
+"""`exec:`, a command for each message: its exit status is the answer, 0 accepted, 1 refused.
+
+Sanitizers and Python end a program that crashes with 1 too. So the sanitizers are told to end with
+another status, and a report of a crash on standard error counts as one at any status.
 
 In the command, these words stand for:
 
@@ -12,9 +15,12 @@ In the command, these words stand for:
                  for files whose names begin with a dot
 """
 
+import contextlib
 import hashlib
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -29,6 +35,10 @@ _ABILITIES = {
     "{at}": ("clock",),
     "{store}": ("reset", "state"),
 }
+_SANITIZERS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")
+_CRASH = "exitcode=99"  # in place of a sanitizer's 1
+_REPORTS = ("ERROR: AddressSanitizer", "runtime error:", "Traceback (most recent call last)")
+_MOST_SAID = 300  # characters of standard error
 
 
 class CommandModule:
@@ -68,24 +78,18 @@ class CommandModule:
             try:
                 elements.write(self._folder / "elements", message)
             except elements.ElementsError as error:
-                raise ModuleError("unable", error.detail) from error
+                raise ModuleError("not-given", error.detail) from error
         command = [self._filled(word) for word in self._words]
         try:
-            ended = subprocess.run(
-                command,
-                timeout=self._seconds,
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
+            status, text = _ended(command, self._seconds)
         except subprocess.TimeoutExpired:
             raise ModuleError("timeout", f"no end within {self._seconds:g} s") from None
         except OSError as error:
             raise CampaignError("module", f"{command[0]}: {error.strerror}") from error
-        said = ended.stderr.decode(errors="replace").strip()[-300:]
-        if ended.returncode not in (0, 1):
-            raise ModuleError("crash", f"exit status {ended.returncode}: {said or 'no output'}")
-        return Answer(REFUSED if ended.returncode else ACCEPTED, reason=said)
+        said = text[-_MOST_SAID:]
+        if status not in (0, 1) or any(report in text for report in _REPORTS):
+            raise ModuleError("crash", f"exit status {status}: {said or 'no output'}")
+        return Answer(REFUSED if status else ACCEPTED, reason=said)
 
     def sign(self, emaid: str, digest: bytes) -> bytes:
         raise ModuleError("unable", "a command for each message does not sign")
@@ -120,3 +124,40 @@ class CommandModule:
         for name, value in values.items():
             word = word.replace(name, value)
         return word
+
+
+def _ended(command: list[str], seconds: float) -> tuple[int, str]:
+    """(exit status, text of standard error) of a command in a process group of its own.
+
+    Raises OSError; TimeoutExpired, after the end of the whole group.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+        start_new_session=True,
+    )
+    try:
+        _, text = process.communicate(timeout=seconds)
+    except BaseException:  # the time-out, or the end of the campaign
+        end_group(process)
+        raise
+    return process.returncode, text.decode(errors="replace").strip()
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads its group, and all of the group."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
+
+
+def _environment() -> dict[str, str]:
+    options = {
+        name: ":".join(filter(None, (os.environ.get(name), _CRASH))) for name in _SANITIZERS
+    }
+    return {**os.environ, **options}

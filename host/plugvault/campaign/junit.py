@@ -11,13 +11,13 @@ from plugvault.cases.catalogue import GROUPS
 
 def to_junit(result: Result) -> bytes:
     """UTF-8. classname: the requirement; name: id and title."""
-    suites = ET.Element("testsuites", name=f"{result.module} {result.version}".strip())
+    suites = ET.Element("testsuites", name=_printable(f"{result.module} {result.version}".strip()))
     for group, members in groupby(result.cases, lambda case: case.id.split("-")[0]):
         cases = list(members)
         suite = ET.SubElement(
             suites,
             "testsuite",
-            name=f"{group}: {GROUPS.get(group, '')}",
+            name=_printable(f"{group}: {GROUPS.get(group, '')}"),
             tests=str(len(cases)),
             failures=str(sum(_element(case) == "failure" for case in cases)),
             errors=str(sum(_element(case) == "error" for case in cases)),
@@ -44,8 +44,8 @@ def _add(suite: ET.Element, case: CaseResult) -> None:
     test = ET.SubElement(
         suite,
         "testcase",
-        classname=case.facts["requirement"],
-        name=f"{case.id} {case.facts['title']}",
+        classname=_printable(case.facts["requirement"]),
+        name=_printable(f"{case.id} {case.facts['title']}"),
         time=f"{seconds:.3f}",
     )
     if name := _element(case):
@@ -55,5 +55,6 @@ def _add(suite: ET.Element, case: CaseResult) -> None:
 
 
 def _printable(text: str) -> str:
-    """The text without characters that XML does not have: a module may have written it."""
+    """The text without characters that XML does not have: a module, or the maker of the cases, may
+    have written it."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

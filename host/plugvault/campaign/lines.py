@@ -56,6 +56,7 @@ class LinesModule:
         self._end()
 
     def _ask(self, request: Json) -> Json:
+        self._forget_unasked()
         try:
             self._send.write(json.dumps(request).encode() + b"\n")
             self._send.flush()
@@ -69,6 +70,14 @@ class LinesModule:
             self._lines.put(b"")  # it stays ended
             raise ModuleError("crash", self._explain() or "the connection has ended")
         return vocabulary.parse(line)
+
+    def _forget_unasked(self) -> None:
+        """Drop lines that answer no request, so that they do not stand for later answers."""
+        while not self._lines.empty():
+            line = self._lines.get()
+            if not line.endswith(b"\n"):
+                self._lines.put(line)  # it stays ended
+                return
 
     def _read(self, receive: BinaryIO) -> None:
         """Take the answers; a line without its end is the end of the stream, or too long."""

@@ -1,4 +1,8 @@
-"""The pieces of HTML that the report is made of. Each text is escaped here, and nowhere else."""
+"""The pieces of HTML that the report is made of. Each text is escaped here, and nowhere else.
+
+Characters that are not printable are shown by their number: control characters are not valid in
+HTML, and those of bidirectional writing change the order of the text around them.
+"""
 
 from collections.abc import Iterable
 from html import escape
@@ -12,7 +16,7 @@ class Html(str):
 
 def of(content: str) -> Html:
     """The HTML of a text."""
-    return content if isinstance(content, Html) else Html(escape(content))
+    return content if isinstance(content, Html) else Html(escape(_printable(content)))
 
 
 def joined(contents: Iterable[str], separator: str = "\n") -> Html:
@@ -22,7 +26,8 @@ def joined(contents: Iterable[str], separator: str = "\n") -> Html:
 def tag(name: str, *contents: str, kind: str = "", **attributes: str) -> Html:
     """An element. kind: its class."""
     named = {"class": kind, **attributes}
-    text = "".join(f' {key}="{escape(value)}"' for key, value in named.items() if value)
+    shown = {key: escape(_printable(value)) for key, value in named.items() if value}
+    text = "".join(f' {key}="{value}"' for key, value in shown.items())
     return Html(f"<{name}{text}>{joined(contents, '')}</{name}>")
 
 
@@ -41,6 +46,14 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
     titles = tag("thead", tag("tr", *(tag("th", title) for title in head)))
     body = joined(tag("tr", *map(_cell, row)) for row in rows)
     return tag("div", tag("table", titles, tag("tbody", body), kind=kind), kind="wide")
+
+
+def _printable(text: str) -> str:
+    """The text; spaces of all kinds and line ends stay."""
+    return "".join(c if c.isprintable() or c in _KEPT else ascii(c)[1:-1] for c in text)
+
+
+_KEPT = "\t\n\u00a0\u202f"
 
 
 def _cell(content: str) -> Html:

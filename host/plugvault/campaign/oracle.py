@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugvault.campaign.verdicts import Outcome
-from plugvault.campaign.vocabulary import ACCEPTED
+from plugvault.campaign.vocabulary import REFUSED
 
 AFTER = "key"  # the stage of `plugvault.cases.case.STAGES` that has used the provisioning key
 _CLEAR = 0.9  # of all pairs: such a difference shows in a handful of questions
+_ENDS = (REFUSED, "crash", "timeout", "answer")  # that a message has caused
 _FEWEST = 3  # refusals on each side, for a comparison of times
 
 
@@ -90,14 +91,14 @@ class Oracle:
 
 
 def compare(outcomes: Sequence[tuple[str, str, Outcome]]) -> Oracle:
-    """The comparison of all that was not accepted.
+    """The comparison of all that was refused, and of the faults in its place.
 
     outcomes: [(case, the stage that should refuse, outcome)]. The stage that a module names counts
     in place of the case's. Without any stage ("") an outcome is on no side.
     """
     sides: dict[bool, list[tuple[str, Outcome]]] = {False: [], True: []}
     for case, stage, outcome in outcomes:
-        if outcome.kind != ACCEPTED and stage:
+        if outcome.kind in _ENDS and stage:
             sides[(outcome.stage or stage) == AFTER].append((case, outcome))
     before, after = _refusals(sides[False]), _refusals(sides[True])
     if not before.cases or not after.cases:
@@ -105,7 +106,7 @@ def compare(outcomes: Sequence[tuple[str, str, Outcome]]) -> Oracle:
     return Oracle(
         before,
         after,
-        by_answer=not set(before.ends) & set(after.ends),
+        by_answer=set(before.ends) != set(after.ends),
         by_words=not set(before.words) & set(after.words),
         later=_later(before.milliseconds, after.milliseconds),
     )

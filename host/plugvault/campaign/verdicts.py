@@ -13,7 +13,7 @@ PASSED = "pass"  # as the case wants it
 WEAK = "weak pass"  # as the case wants it, without the proof, or at another stage
 FAIL = "fail"
 INCONCLUSIVE = "inconclusive"  # the good twin was not accepted
-NOT_APPLICABLE = "not applicable"  # the module says that it cannot
+NOT_APPLICABLE = "not applicable"  # the module cannot be tried with it
 VERDICTS = (PASSED, WEAK, FAIL, INCONCLUSIVE, NOT_APPLICABLE)
 
 
@@ -25,6 +25,7 @@ class Outcome:
     stage: str = ""
     reason: str = ""
     milliseconds: float = 0.0
+    emaid: str = ""  # of the installed contract, as the module names it
     trace: dict[str, str] = field(default_factory=dict)
     signs: bool | None = None  # as `vocabulary.Answer`
 
@@ -35,7 +36,8 @@ class Observation:
 
     signs: the contract of an accepted message signs. earlier_signs: so does that of the twin,
     after a refusal. earlier_are_whole: after an acceptance, each contract of another EMAID signs,
-    or is gone. unchanged: the module's state is the same after a refusal.
+    or is gone. unchanged: the module's state is the same after a refusal. fault: the text of a
+    request beside the messages to which the module has no answer; "" for none.
     """
 
     twin: Outcome
@@ -46,6 +48,7 @@ class Observation:
     earlier_are_whole: bool | None = None
     unchanged: bool | None = None
     after: Outcome | None = None
+    fault: str = ""
 
 
 def inapplicable(case: CampaignCase, hello: Hello) -> str:
@@ -67,8 +70,11 @@ def judge(case: CampaignCase, seen: Observation) -> tuple[str, str]:
         if not is_as_wanted(before, outcome):
             return INCONCLUSIVE, f"the message before was not accepted: {_said(outcome)}"
     message = seen.message
-    if message is None or message.kind == "unable":
-        return NOT_APPLICABLE, "the module cannot take this message"
+    if message is None:
+        return INCONCLUSIVE, "the message was not tried"
+    if message.kind == "not-given":
+        broken = _broken(seen)
+        return (FAIL, broken) if broken else (NOT_APPLICABLE, _NOT_GIVEN)
     if message.kind == "no-request":
         return INCONCLUSIVE, message.reason
     if message.kind not in (ACCEPTED, REFUSED):
@@ -86,11 +92,14 @@ def is_as_wanted(before: Message, outcome: Outcome) -> bool:
     return outcome.kind == ACCEPTED or (before.may_be_refused and outcome.kind == REFUSED)
 
 
+_NOT_GIVEN = "the adapter cannot give the module this message: it cannot be decoded"
 _MUST = {ACCEPTED: "accept", REFUSED: "refuse"}
 
 
 def _broken(seen: Observation) -> str:
     """A fault beside the module's answer; "" for none."""
+    if seen.fault:
+        return seen.fault
     if seen.signs is False:
         return "accepted, but the contract's key does not sign"
     if seen.earlier_signs is False:
@@ -106,7 +115,7 @@ def _broken(seen: Observation) -> str:
 
 def _strength(case: CampaignCase, message: Outcome, seen: Observation) -> tuple[str, str]:
     if message.kind == ACCEPTED and seen.signs is None:
-        return WEAK, "accepted; the module does not sign, so its key is not proved"
+        return WEAK, "accepted; no signature proves the key"
     if message.kind == REFUSED and case.stage and message.stage not in ("", case.stage):
         return WEAK, f"refused at {message.stage!r}, not at {case.stage!r}"
     return PASSED, ""

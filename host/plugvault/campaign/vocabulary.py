@@ -15,7 +15,8 @@
 
 A module needs `install` alone; `can` names the rest: "reset" (begin with "reset": true forgets all
 contracts), "clock" (it takes "at" as its time), "trust" (it takes "trust" as its roots), "sign",
-"state", "trace". An answer {"error": "text"} says that the module cannot carry out the request.
+"state", "trace". An answer {"error": "text"} says that the module cannot carry out the request; to
+`install` it is no answer, and fails the case: a message is accepted or refused.
 `schema.json` is the same as a JSON schema.
 """
 
@@ -45,6 +46,7 @@ class ModuleError(EvccError):
         "timeout",
         "answer",  # not JSON, or not an answer to the request
         "unable",  # it says that it cannot
+        "not-given",  # the adapter cannot give it the message
         "no-request",  # at a station: no vehicle came, or it asked for no contract
     )
 
@@ -127,23 +129,30 @@ def parse(line: bytes) -> Json:
     if not isinstance(answer, dict):
         raise ModuleError("answer", f"not an object: {line[:80]!r}")
     if "error" in answer:
-        raise ModuleError("unable", str(answer["error"])[:200])
+        raise ModuleError("unable", clean(answer["error"])[:200])
     return answer
 
 
 def hello_of(answer: Json) -> Hello:
     """Raises ModuleError("answer")."""
     if answer.get("v") != VERSION:
-        raise ModuleError("answer", f"the module speaks version {answer.get('v')}, not {VERSION}")
+        raise ModuleError(
+            "answer", f"the module speaks version {answer.get('v')!r}, not {VERSION}"
+        )
     abilities = answer.get("can", [])
-    unknown = set(abilities) - set(ABILITIES) if isinstance(abilities, list) else {"can"}
+    if not isinstance(abilities, list):
+        raise ModuleError("answer", f"can is a list, not {abilities!r}")
+    unknown = [ability for ability in abilities if ability not in ABILITIES]
     if unknown:
-        raise ModuleError("answer", f"unknown abilities: {', '.join(sorted(map(str, unknown)))}")
+        raise ModuleError("answer", f"unknown abilities: {', '.join(sorted(map(clean, unknown)))}")
+    editions = answer.get("editions", ["2"])
+    if not isinstance(editions, list):
+        raise ModuleError("answer", f"editions is a list, not {editions!r}")
     return Hello(
         _text(answer, "module") or Hello.module,
         _text(answer, "version"),
         frozenset(abilities),
-        tuple(map(str, answer.get("editions", ["2"]))),
+        tuple(map(clean, editions)),
     )
 
 
@@ -160,7 +169,7 @@ def answer_of(answer: Json) -> Answer:
         _text(answer, "stage"),
         _text(answer, "reason"),
         _text(answer, "emaid"),
-        {str(name): str(value) for name, value in trace.items()},
+        {clean(name): clean(value) for name, value in trace.items()},
     )
 
 
@@ -176,7 +185,9 @@ def signature_of(answer: Json) -> bytes:
 
 
 def state_of(answer: Json) -> str:
-    """A text that is the same for the same state."""
+    """A text that is the same for the same state. Raises ModuleError("answer")."""
+    if "contracts" not in answer and "hash" not in answer:
+        raise ModuleError("answer", "a state has contracts, or a hash")
     return json.dumps([answer.get("contracts"), answer.get("hash")], sort_keys=True)
 
 
@@ -193,4 +204,9 @@ def _base64(data: bytes) -> str:
 
 
 def _text(answer: Json, name: str) -> str:
-    return str(answer.get(name) or "")[:2000]
+    return clean(answer.get(name) or "")[:2000]
+
+
+def clean(value: object) -> str:
+    """The text of a value of a module, without lone surrogates: no report can hold them."""
+    return str(value).encode("utf-8", "backslashreplace").decode()

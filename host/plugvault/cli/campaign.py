@@ -25,13 +25,14 @@ from plugvault.campaign.html import to_html
 from plugvault.campaign.junit import to_junit
 from plugvault.campaign.result import CaseResult, Result
 from plugvault.campaign.run import run
-from plugvault.campaign.vocabulary import ModuleError
+from plugvault.campaign.vocabulary import ModuleError, clean
 from plugvault.cases import catalogue, files
 from plugvault.cli import key_file, table
 
 _DEVIATIONS, _FAILED = 1, 2
 _DAY = 86_400
 _TIMEOUT = 5.0
+_ESCAPED = "backslashreplace"  # a lone surrogate in another's text: it is valid in JSON so
 _SEED = 1  # of cases that are made for one campaign
 
 
@@ -115,14 +116,15 @@ def run_campaign(
             _cases(folder, vehicle, tuple(only or ())) as campaign,
             _progress(len(campaign.cases)) as report,
         ):
+            known.check(expected, campaign)
             ended = run(
                 campaign,
                 lambda: open_module(module, timeout, campaign),
                 known=expected,
-                command=shlex.join(["plugvault", *sys.argv[1:]]),
+                command=clean(shlex.join(["plugvault", *sys.argv[1:]])),
                 report=report,
             )
-            ended = replace(ended, again=_again(module, timeout, folder, vehicle, campaign))
+            ended = replace(ended, again=clean(_again(module, timeout, folder, vehicle, campaign)))
             if key is not None:
                 ended = with_explanations(ended, campaign, key)
         _write(ended, html, junit, json_file)
@@ -151,7 +153,7 @@ def diff(
         rows = [{"case": ident, "old": before, "new": after} for ident, before, after in changes]
         print(json.dumps(rows, indent=1))
     elif changes:
-        table.show(("case", "old", "new"), changes)
+        table.show(("case", "old", "new"), [map(table.printable, change) for change in changes])
     else:
         print("The same verdict in every case.")
     raise typer.Exit(_DEVIATIONS if changes else 0)
@@ -177,6 +179,7 @@ def _result(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(path.read_bytes())
         if document["format"] != result.FORMAT:
             raise KeyError("format")
+        result.verdicts_of(document)
     except (OSError, ValueError, KeyError, TypeError):
         _fail(f"{path} is no result of `plugvault campaign run --json`")
     return document
@@ -226,12 +229,12 @@ def _check_places(*places: Path | None) -> None:
 
 def _write(ended: Result, html: Path | None, junit: Path | None, json_file: Path | None) -> None:
     if html is not None:
-        html.write_text(to_html(ended), encoding="utf-8")
+        html.write_text(to_html(ended), encoding="utf-8", errors=_ESCAPED)
     if junit is not None:
         junit.write_bytes(to_junit(ended))
     if json_file is not None:
         document = json.dumps(result.to_json(ended), indent=1, ensure_ascii=False)
-        json_file.write_text(document + "\n", encoding="utf-8")
+        json_file.write_text(document + "\n", encoding="utf-8", errors=_ESCAPED)
 
 
 def _fail(text: str) -> NoReturn:

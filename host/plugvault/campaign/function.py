@@ -1,0 +1,63 @@
+"""`py:`, a function of Python in this process: request -> answer.
+
+With a limit of time the function is called in a thread of its own, the same for all requests. A
+function that does not return cannot be ended: its thread stays, and the next opening has another.
+"""
+
+import json
+import queue
+import threading
+from collections.abc import Callable
+
+from plugvault.campaign import vocabulary
+from plugvault.campaign.vocabulary import Json, ModuleError
+
+Function = Callable[[Json], Json]
+_End = tuple[object, BaseException | None]  # the answer, or the exception
+
+
+def answered(end: _End) -> Json:
+    """The answer of a call. Raises ModuleError: an exception is a crash, sys.exit too."""
+    answer, error = end
+    if error is not None:
+        text = f"{type(error).__name__}: {error}"
+        raise ModuleError("crash", vocabulary.clean(text)) from error
+    try:
+        line = json.dumps(answer).encode()
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise ModuleError("answer", f"not JSON: {problem}") from problem
+    return vocabulary.parse(line)
+
+
+def end_of(function: Function, request: Json) -> _End:
+    """The end of a call in this thread. A KeyboardInterrupt is the user's."""
+    try:
+        return function(request), None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the module may raise any
+        return None, error
+
+
+class Limited:
+    """A function with a limit for each call, in seconds."""
+
+    def __init__(self, function: Function, seconds: float) -> None:
+        self._function, self._seconds = function, seconds
+        self._requests: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
+        self._ends: queue.SimpleQueue[_End] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def call(self, request: Json) -> Json:
+        """Raises ModuleError."""
+        self._requests.put(request)
+        try:
+            end = self._ends.get(timeout=self._seconds)
+        except queue.Empty:
+            raise ModuleError("timeout", f"no answer within {self._seconds:g} s") from None
+        return answered(end)
+
+    def close(self) -> None:
+        self._requests.put(None)
+
+    def _work(self) -> None:
+        while (request := self._requests.get()) is not None:
+            self._ends.put(end_of(self._function, request))

@@ -1,0 +1,328 @@
+"""A campaign judges and reports all that a module may do: crashes, odd answers, late lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shlex
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+import wrong_modules
+from plugvault.campaign import cases as campaign_cases
+from plugvault.campaign import vocabulary
+from plugvault.campaign.adapters import of_function, open_module
+from plugvault.campaign.cases import CampaignError
+from plugvault.campaign.html import to_html
+from plugvault.campaign.junit import to_junit
+from plugvault.campaign.lines import LinesModule
+from plugvault.campaign.result import CaseResult, Result
+from plugvault.campaign.run import run
+from plugvault.campaign.vocabulary import Json, ModuleError
+from plugvault.cases import catalogue, files
+from plugvault.cases.pki import CasePki
+from plugvault.cases.seed import Seed
+
+NOW = 1_790_000_000
+Make = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """A folder with the cases of a pattern, for the vehicle of the wrong modules."""
+    key = ec.derive_private_key(wrong_modules.PROVISIONING_SCALAR, ec.SECP256R1())
+    certificate = CasePki(Seed(9), NOW).oem_sub2.issue("PVTP0000000000001", dc="OEM", key=key)
+
+    def make(pattern: str) -> Path:
+        folder = tmp_path_factory.mktemp("cases")
+        files.make(folder, certificate.certificate, catalogue.select(pattern), 1, NOW)
+        return folder
+
+    return make
+
+
+def tried(folder: Path, answer: Callable[[Json], Any]) -> Result:
+    return run(campaign_cases.read(folder), lambda: of_function(answer))
+
+
+def module(install: Callable[[int], Any], can: list[str] | None = None) -> Callable[[Json], Any]:
+    """A module. install: number of the message, from 1, -> answer."""
+    numbers = iter(range(1, 1000))
+
+    def answer(request: Json) -> Any:
+        if request["op"] == "hello":
+            return {"v": 1, "module": "wrong", "can": can or []}
+        return install(next(numbers)) if request["op"] == "install" else {}
+
+    return answer
+
+
+def program(tmp_path: Path, text: str) -> str:
+    file = tmp_path / "module.py"
+    file.write_text(text)
+    return shlex.join([sys.executable, str(file)])
+
+
+# -- exec: --
+
+SECOND = """import os, sys
+from pathlib import Path
+calls = Path(sys.argv[0] + ".calls")
+with calls.open("ab") as file:
+    file.write(b".")
+number = len(calls.read_bytes())
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "raise IndexError('parser')",
+        "sys.exit('==1==ERROR: AddressSanitizer: heap-buffer-overflow')",
+        "sys.exit('a.c:1:2: runtime error: shift')",
+        "sys.exit(int(os.environ['ASAN_OPTIONS'].rpartition('exitcode=')[2]))",
+    ],
+)
+def test_a_crash_with_status_1_is_no_refusal(
+    end: str, made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASAN_OPTIONS", "halt_on_error=1")
+    command = program(tmp_path, f"{SECOND}if number == 2:\n    {end}\n")
+    (case,) = run(
+        campaign_cases.read(made("KT-041")), lambda: open_module(f"exec:{command} {{message}}", 60)
+    ).cases
+    assert case.verdict == "fail"
+    assert case.why.startswith("crash: exit status")
+
+
+def test_each_sanitizer_is_told_another_status_than_1(tmp_path: Path) -> None:
+    text = "import os, sys\nnames = 'ASAN', 'UBSAN', 'LSAN'\nsys.exit(' '.join("
+    text += "os.environ[name + '_OPTIONS'] for name in names))\n"
+    opened = open_module(f"exec:{program(tmp_path, text)} {{message}}", 60)
+    assert opened.install(b"").reason == "exitcode=99 exitcode=99 exitcode=99"
+    opened.close()
+
+
+def test_a_time_out_ends_all_processes_of_the_command(tmp_path: Path) -> None:
+    life = tmp_path / "life"
+    os.mkfifo(life)
+    reader = os.open(life, os.O_RDONLY | os.O_NONBLOCK)
+    script = tmp_path / "module.sh"
+    script.write_text(f"#!/bin/sh\nexec 9>{life}\necho begun >&9\nsleep 600 &\nwait\n")
+    script.chmod(0o755)
+    opened = open_module(f"exec:{script} {{message}}", 4)
+    with pytest.raises(ModuleError, match="timeout"):
+        opened.install(b"")
+    assert os.read(reader, 100) == b"begun\n"
+    assert select.select([reader], [], [], 60)[0], "a process of the command lives"
+    assert os.read(reader, 100) == b""  # no writer is left
+    os.close(reader)
+    opened.close()
+
+
+# -- answers --
+
+
+def test_an_error_in_place_of_an_answer_fails_the_case(made: Make) -> None:
+    error = {"error": "IndexError: list index out of range"}
+    result = tried(made("KT-041"), module(lambda n: {"verdict": "accepted"} if n != 2 else error))
+    (case,) = result.cases
+    assert (case.verdict, case.why) == ("fail", f"unable: {error['error']}")
+
+
+@pytest.mark.parametrize(("refuses_from", "verdict"), [(9, "not applicable"), (2, "fail")])
+def test_a_message_that_the_adapter_cannot_give_is_judged_by_the_message_after(
+    refuses_from: int, verdict: str, made: Make, tmp_path: Path
+) -> None:
+    command = program(tmp_path, f"{SECOND}sys.exit(number >= {refuses_from})\n")
+    adapter = f"exec:{command} {{elements}}"
+    (case,) = run(campaign_cases.read(made("EN-012")), lambda: open_module(adapter, 60)).cases
+    assert case.verdict == verdict, case.why
+
+
+def test_the_acceptance_of_a_broken_message_is_judged(made: Make) -> None:
+    accepts = module(lambda n: {"verdict": "accepted"}, can=["sign"])
+    result = tried(made("EN-01*"), accepts)
+    assert {case.verdict for case in result.cases if case.facts["must"] == "refuse"} == {"fail"}
+    assert len(result.cases) > 3
+
+
+def test_a_signature_is_asked_for_by_the_emaid_that_the_module_answered(made: Make) -> None:
+    asked = []
+
+    def answer(request: Json) -> Any:
+        if request["op"] == "sign":
+            asked.append(request["emaid"])
+            return {"signature": "11" * 64}
+        return {"v": 1, "can": ["sign"], "verdict": "accepted", "emaid": "DE-OWN-FORM"}
+
+    tried(made("EN-001"), answer)
+    assert asked == ["DE-OWN-FORM"]
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_state_without_content_fails_the_case(is_refused: bool, made: Make) -> None:
+    refuse = {"verdict": "refused" if is_refused else "accepted"}
+    pattern = "KT-041" if is_refused else "EN-001"
+    accept = {"verdict": "accepted"}
+    wrong = module(lambda n: refuse if n == 2 else accept, can=["state"])
+    (case,) = tried(made(pattern), wrong).cases
+    assert case.verdict == "fail"
+    assert "no answer to state" in case.why
+
+
+def test_a_function_that_exits_has_crashed(made: Make) -> None:
+    result = tried(made("EN-00[12]"), module(lambda n: sys.exit(0)))
+    assert [case.verdict for case in result.cases] == ["inconclusive"] * 2
+    assert "SystemExit" in result.cases[0].why
+
+
+def test_a_function_has_a_limit_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hanging.py").write_text(
+        "import threading\nnever = threading.Event()\ndef answer(request): never.wait()\n"
+        "def prompt(request): return {'v': 1}\n"
+    )
+    (tmp_path / "exiting.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleError, match="timeout"):
+        open_module("py:hanging:answer", 0.1).hello()
+    assert open_module("py:hanging:prompt", 60).hello().editions == ("2",)
+    with pytest.raises(CampaignError, match="SystemExit"):
+        open_module("py:exiting:answer", 1)
+
+
+@pytest.mark.parametrize(
+    "answer", [{"v": 1, "editions": 2}, {"v": 1, "can": 2}, {"v": 1, "can": [[]]}, b"", {1, 2}]
+)
+def test_an_answer_of_another_form_is_an_answer_error(answer: Any) -> None:
+    with pytest.raises(ModuleError) as raised:
+        of_function(lambda request: answer).hello()
+    assert raised.value.reason == "answer"
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://x:999999", "tcp:localhost:99999999"])
+def test_an_address_that_is_none_is_a_clear_error(address: str) -> None:
+    with pytest.raises((CampaignError, ModuleError)):
+        open_module(address, 1).hello()
+
+
+# -- the way to the module --
+
+
+@contextlib.contextmanager
+def dying_server(last: int) -> Iterator[str]:
+    """A module on TCP: one connection, and no listener any more at its message number `last`."""
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        server.close()
+        installed = 0
+        with connection, connection.makefile("rwb") as file:
+            for line in file:
+                installed += json.loads(line)["op"] == "install"
+                if installed == last:
+                    return
+                file.write(b'{"v": 1, "verdict": "accepted"}\n')
+                file.flush()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"tcp:127.0.0.1:{port}"
+    thread.join()
+
+
+def test_a_module_that_does_not_come_back_loses_no_result(made: Make) -> None:
+    reported: list[CaseResult] = []
+    with dying_server(last=5) as address:
+        result = run(
+            campaign_cases.read(made("EN-01[0-2]")),
+            lambda: open_module(address, 10),
+            report=reported.append,
+        )
+    assert [case.verdict for case in result.cases] == ["fail", "fail", "inconclusive"]
+    assert result.cases[1].why.startswith("crash: ")
+    assert "does not come back" in result.cases[2].why
+    assert reported == result.cases
+
+
+# The first of all answers to `state` is sent with that to the next request.
+LATE = """import json, sys
+from pathlib import Path
+was_late = Path(sys.argv[0] + ".late")
+kept = ""
+for line in sys.stdin:
+    answer = json.dumps({"v": 1, "can": ["state"], "verdict": "accepted", "hash": "x"}) + "\\n"
+    if json.loads(line)["op"] == "state" and not was_late.exists():
+        was_late.touch()
+        kept = answer
+        continue
+    print(kept + answer, end="", flush=True)
+    kept = ""
+"""
+
+
+def test_a_late_answer_is_not_that_of_the_next_request(made: Make, tmp_path: Path) -> None:
+    opened = []
+
+    def open_anew() -> Any:
+        opened.append(open_module(f"lines:{program(tmp_path, LATE)}", 3))
+        return opened[-1]
+
+    cases = run(campaign_cases.read(made("EN-00[12]")), open_anew).cases
+    assert [case.verdict for case in cases] == ["fail", "weak pass"]
+    assert "no answer to state: timeout" in cases[0].why
+    assert len(opened) == 2
+
+
+def test_a_line_that_was_not_asked_for_is_no_answer(tmp_path: Path) -> None:
+    text = (
+        'import sys\nfor line in sys.stdin:\n    print(\'{"v": 1}\\n{"extra": 1}\', flush=True)\n'
+    )
+    opened = open_module(f"lines:{program(tmp_path, text)}", 60)
+    assert isinstance(opened, LinesModule)
+    lines = opened._lines
+    assert opened.hello().editions == ("2",)
+    assert lines.get(timeout=60) == b'{"extra": 1}\n'
+    lines.put(b'{"verdict": "refused"}\n')  # it has come since
+    with pytest.raises(ModuleError, match="not None"):
+        opened.install(b"")  # and is not taken for this answer
+    opened.close()
+
+
+# -- reports --
+
+
+def test_a_report_holds_all_that_a_module_may_say(made: Make, tmp_path: Path) -> None:
+    def hostile(request: Json) -> Any:
+        text = "\x01\ud800\u202e"
+        trace = {text: text}
+        return {"v": 1, "module": text, "verdict": "refused", "reason": text, "trace": trace}
+
+    result = tried(made("EN-001"), hostile)
+    ET.fromstring(to_junit(result))
+    page = to_html(result)
+    page.encode()
+    assert not {"\x01", "\u202e"} & set(page)
+    assert r"\u202e" in page
+
+
+def test_a_text_of_another_writing_stays(made: Make) -> None:
+    said = "refusé — 拒否\n"
+    result = tried(made("EN-001"), module(lambda n: {"verdict": "refused", "reason": said}))
+    assert said.strip() in to_html(result)
+
+
+def test_a_clean_text_has_no_lone_surrogate() -> None:
+    assert vocabulary.clean("a\ud800é") == r"a\ud800é"
