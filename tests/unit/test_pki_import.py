@@ -30,7 +30,7 @@ from plugvault.cases.seed import Seed
 from plugvault.cli.app import main
 from plugvault.ecosystem import Ecosystem, imported
 from plugvault.ecosystem.folder import Folder
-from plugvault.pki import keystore, layout
+from plugvault.pki import forms, key_work, keystore, layout
 from plugvault.pki.collection import CollectionError, read
 from plugvault.pki.layout import SLOTS, Layout
 
@@ -159,8 +159,10 @@ def p12(issued: Issued, password: str) -> bytes:
     )
 
 
-def jks(keys: list[tuple[Issued, list[Issued]]], trusted: list[Issued], password: str) -> bytes:
-    """A key store as Java before 9 writes it."""
+def jks(
+    keys: list[tuple[Issued, list[Issued]]], trusted: list[Issued], password: str, of_key: str = ""
+) -> bytes:
+    """A key store as Java before 9 writes it. of_key: the password of its keys."""
 
     def octets(form: str, data: bytes) -> bytes:
         return struct.pack(form, len(data)) + data
@@ -173,7 +175,7 @@ def jks(keys: list[tuple[Issued, list[Issued]]], trusted: list[Issued], password
     for number, (issued, chain) in enumerate(keys):
         head = struct.pack(">I", 1) + octets(">H", b"key %d" % number) + struct.pack(">Q", 0)
         certificates = b"".join(map(certificate, [issued, *chain]))
-        masked = octets(">I", mask(pkcs8(issued), secret))
+        masked = octets(">I", mask(pkcs8(issued), (of_key or password).encode("utf-16-be")))
         entries.append(head + masked + struct.pack(">I", 1 + len(chain)) + certificates)
     for number, issued in enumerate(trusted):
         head = struct.pack(">I", 2) + octets(">H", b"ca %d" % number) + struct.pack(">Q", 0)
@@ -403,6 +405,85 @@ def test_a_file_with_another_password_is_named(pki: Pki, tmp_path: Path) -> None
             with pytest.raises(CollectionError, match="--password-file"):
                 read(file, passwords)
         assert len(read(file, ["wrong", "right"]).certificates) >= 1
+
+
+def p12_hashed(count: int) -> bytes:
+    """A key store whose content is hashed so often, and its MAC 2,048 times."""
+    encryption = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(count).build(b"x")
+    key = ec.generate_private_key(ec.SECP256R1())
+    return pkcs12.serialize_key_and_certificates(None, key, None, None, encryption)
+
+
+def test_a_file_demands_no_more_work_than_any_real_one(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = pki.cps.private_key
+    sealed = BestAvailableEncryption(b"x")
+    hostile = p12_hashed(0x010203).replace(b"\x02\x03\x01\x02\x03", b"\x02\x03\x7f\xff\xff")
+    (tmp_path / "hostile.p12").write_bytes(hostile)
+    (tmp_path / "password").write_text("x")
+    (tmp_path / "good.pem").write_bytes(pem(pki.cps))
+    (problem,) = read(tmp_path).problems
+    assert "hostile.p12" in problem
+    assert "hashed 8,388,607 times; this tool takes 2,000,000" in problem
+    monkeypatch.setattr(key_work, "MOST", 2000)
+    for content in (
+        p12_hashed(2001),
+        p12_hashed(1000),  # and its MAC more often
+        key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, sealed),
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealed),
+    ):
+        (tmp_path / "hostile.p12").write_bytes(content)
+        assert ["is hashed" in problem for problem in read(tmp_path).problems] == [True]
+
+
+def test_a_file_that_cannot_be_read_ends_no_import(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a-password").write_text("x")
+    (tmp_path / "good.pem").write_bytes(pem(pki.cps))
+    whole = Path.read_bytes
+
+    def guarded(file: Path) -> bytes:
+        if file.name == "a-password":
+            raise PermissionError(13, "Permission denied", str(file))
+        return whole(file)
+
+    monkeypatch.setattr(Path, "read_bytes", guarded)
+    collection = read(tmp_path)
+    assert list(collection.certificates) == [pki.cps.der]
+    assert collection.problems == ["a-password: Permission denied"]
+    with pytest.raises(PermissionError):
+        read(tmp_path / "a-password")
+
+
+def test_a_key_of_java_may_have_a_password_of_its_own(pki: Pki, tmp_path: Path) -> None:
+    store = jks([(pki.cps, [])], [], "store", "key")
+    with pytest.raises(keystore.KeystoreError) as caught:
+        keystore.read(store, "store")
+    assert caught.value.reason == "password"
+    file = tmp_path / "store.jks"
+    file.write_bytes(store)
+    with pytest.raises(CollectionError, match="--password-file"):
+        read(file, ["store"])
+    assert read(file, ["store", "key"]).certificates[pki.cps.der] is not None
+
+
+def test_header_lines_are_read_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each header is one match in the text as it is, without a copy of the rest."""
+    texts = []
+
+    class Header:
+        def match(self, text: bytes, at: int = 0) -> object:
+            texts.append(text)
+            return header.match(text, at)
+
+    header = forms._HEADER
+    monkeypatch.setattr(forms, "_HEADER", Header())
+    text = b"-----BEGIN KEY-----\n" + b"a: b\n" * 50 + b"\nAAAA\n-----END KEY-----\n"
+    (block,) = forms.blocks(text)
+    assert (block.content, len(texts)) == (bytes(3), 51)
+    assert all(one is texts[0] for one in texts)
 
 
 @pytest.fixture

@@ -98,6 +98,28 @@ def test_the_module_in_c_does_as_it_must_in_every_case(
     assert set(result.can) == {"clock", "reset", "state", "trust"}
 
 
+def test_the_module_in_c_takes_no_point_that_it_cannot_remember(
+    installer: Path, tmp_path: Path
+) -> None:
+    vehicle, folder, store = Vehicle(tmp_path), tmp_path / "cases", tmp_path / "store"
+    manifest = files.make(folder, vehicle.certificate, catalogue.select("EN-001"), 1, NOW)
+    message = manifest["cases"][0]["message"]
+    elements.write(tmp_path / "elements", (folder / message["file"]).read_bytes())
+    store.mkdir()
+    places = (vehicle.key, tmp_path / "elements", folder / "trust", store)
+    install = [installer, *places, str(NOW), message["session"], ""]
+
+    def installed(points: int) -> tuple[int, str, int]:
+        (store / ".points").write_bytes(bytes(32 * points))
+        ended = subprocess.run(install, capture_output=True, text=True, check=False)
+        return ended.returncode, ended.stderr, (store / ".points").stat().st_size // 32
+
+    assert installed(511) == (1, "store: it has no room for a DH point\n", 511)
+    assert installed(510) == (0, "", 511)
+    ended = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert (ended.returncode, "has come before" in ended.stderr) == (1, True)
+
+
 def test_the_module_in_shell_fails_only_where_a_memory_is_needed(
     tmp_path: Path, whole: bool
 ) -> None:

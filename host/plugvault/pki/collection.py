@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from evcc.errors import EvccError
-from plugvault.pki import forms, keystore
+from plugvault.pki import forms, key_work, keystore
 from plugvault.pki.schemes import PrivateKey
 
 _MOST_FILES = 5000
@@ -81,6 +81,10 @@ def read(place: Path, passwords: Iterable[str] = ()) -> Collection:
             if file == place:
                 raise CollectionError("format", f"{place}: {error}") from error
             collection.problems.append(f"{name}: {error}")
+        except OSError as error:
+            if file == place:
+                raise
+            collection.problems.append(f"{name}: {error.strerror or error}")
     _match(collection, keys)
     if not collection.certificates:
         raise CollectionError("empty", f"{place} holds no certificate that can be read")
@@ -110,7 +114,10 @@ def _own_passwords(files: Iterable[Path]) -> Iterator[str]:
         if (
             "password" in name or "passphrase" in name
         ) and file.stat().st_size < _LONGEST_PASSWORD:
-            text = file.read_bytes().decode("utf-8", "replace").strip()
+            try:
+                text = file.read_bytes().decode("utf-8", "replace").strip()
+            except OSError:  # `read` names it as a problem
+                continue
             if text and "\n" not in text:
                 yield text
 
@@ -142,12 +149,15 @@ def _content(data: bytes, file: Path, passwords: Sequence[str]) -> _Content:
     if data[:4] == _JCEKS:
         raise CollectionError("format", "JCEKS; " + _CONVERT.format(file.name))
     if data[:1] == b"\x30":
+        key_work.check(data)
         return _of_der(data, passwords)
     blocks = forms.blocks(data)
     ders = forms.certificates(data) if any("CERT" in b.label or "PKCS7" in b.label for b in blocks
                                            if "REQUEST" not in b.label) else []  # fmt: skip
-    texts = [block.text for block in blocks if block.label.endswith("PRIVATE KEY")]
-    return ders, [_key(load_pem_private_key, text, passwords) for text in texts]
+    keys = [block for block in blocks if block.label.endswith("PRIVATE KEY")]
+    for block in keys:
+        key_work.check(block.content)
+    return ders, [_key(load_pem_private_key, block.text, passwords) for block in keys]
 
 
 def _of_der(data: bytes, passwords: Sequence[str]) -> _Content:
@@ -205,7 +215,7 @@ def is_pkcs12(data: bytes) -> bool:
 def _of_jks(data: bytes, passwords: Sequence[str]) -> _Content:
     for password in passwords:
         try:
-            entries = keystore.read(data, password)
+            entries = keystore.read(data, password, passwords)
         except keystore.KeystoreError as error:
             if error.reason == "password":
                 continue

@@ -101,10 +101,11 @@ def _blocks(text: bytes) -> Iterator[Block]:
             raise FormError("format", f"PEM that is cut off: no END line for BEGIN {name}")
         stop = end + len(_END + label + _MARK)
         content = text[start + len(_MARK) : end].lstrip()
-        while header := _HEADER.match(content):
-            content = content[header.end() :]
+        body = 0
+        while header := _HEADER.match(content, body):
+            body = header.end()
         try:
-            decoded = base64.b64decode(b"".join(content.split()), validate=True)
+            decoded = base64.b64decode(b"".join(content[body:].split()), validate=True)
         except binascii.Error as error:
             name = label.decode("ascii", "replace")
             raise FormError("format", f"PEM of a {name} that is no base64: {error}") from error

@@ -8,6 +8,7 @@ nothing, and is read here for test keys only.
 import hashlib
 import hmac
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from evcc import der
@@ -34,8 +35,11 @@ class Entry(NamedTuple):
     chain: list[bytes]
 
 
-def read(data: bytes, password: str) -> list[Entry]:
-    """The entries of a JKS. Raises KeystoreError."""
+def read(data: bytes, password: str, key_passwords: Sequence[str] = ()) -> list[Entry]:
+    """The entries of a JKS. key_passwords: of keys that have another one than the store.
+
+    Raises KeystoreError.
+    """
     secret = password.encode("utf-16-be")
     content, trailer = data[:-_TRAILER], data[-_TRAILER:]
     if not content.startswith(MAGIC):
@@ -43,14 +47,17 @@ def read(data: bytes, password: str) -> list[Entry]:
     if not hmac.compare_digest(_sha1(secret + _CONSTANT + content), trailer):
         raise KeystoreError("password", "the password is another one, or the file is damaged")
     try:
-        return _Reader(content, secret).entries()
+        secrets = [secret, *(other.encode("utf-16-be") for other in key_passwords)]
+        return _Reader(content, secrets).entries()
+    except KeystoreError:
+        raise
     except (struct.error, EvccError, UnicodeDecodeError) as error:
         raise KeystoreError("format", f"a damaged JKS: {error}") from error
 
 
 class _Reader:
-    def __init__(self, content: bytes, secret: bytes) -> None:
-        self._content, self._secret, self._at = content, secret, len(MAGIC)
+    def __init__(self, content: bytes, secrets: Sequence[bytes]) -> None:
+        self._content, self._secrets, self._at = content, secrets, len(MAGIC)
 
     def entries(self) -> list[Entry]:
         version, count = self._number(">I"), self._number(">I")
@@ -65,7 +72,7 @@ class _Reader:
             return Entry(alias, None, [self._certificate(version)])
         if tag != _KEY:
             raise KeystoreError("format", f"an entry of kind {tag}")
-        key = _unmasked(self._bytes(">I"), self._secret)
+        key = _unmasked(self._bytes(">I"), self._secrets)
         length = self._number(">I")
         if length > _MOST:
             raise KeystoreError("format", f"a chain of {length} certificates")
@@ -92,21 +99,26 @@ class _Reader:
         return int(number)
 
 
-def _unmasked(encrypted: bytes, secret: bytes) -> bytes:
+def _unmasked(encrypted: bytes, secrets: Sequence[bytes]) -> bytes:
     """The PKCS#8 of an EncryptedPrivateKeyInfo: salt, masked key, digest."""
     at, end = der.whole(encrypted, der.SEQUENCE)
     _, at = der.expect(encrypted, at, end, der.SEQUENCE)
     start, stop = der.expect(encrypted, at, end, der.OCTET_STRING)
     octets = encrypted[start:stop]
     salt, masked, digest = octets[:20], octets[20:-20], octets[-20:]
+    for secret in secrets:
+        key = _with_stream(masked, salt, secret)
+        if hmac.compare_digest(_sha1(secret + key), digest):
+            return key
+    raise KeystoreError("password", "a key in it has a password of its own")
+
+
+def _with_stream(masked: bytes, salt: bytes, secret: bytes) -> bytes:
     stream, block = bytearray(), salt
     while len(stream) < len(masked):
         block = _sha1(secret + block)
         stream += block
-    key = bytes(a ^ b for a, b in zip(masked, stream, strict=False))
-    if not hmac.compare_digest(_sha1(secret + key), digest):
-        raise KeystoreError("password", "a key in it has a password of its own")
-    return key
+    return bytes(a ^ b for a, b in zip(masked, stream, strict=False))
 
 
 def _sha1(data: bytes) -> bytes:

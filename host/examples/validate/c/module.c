@@ -222,18 +222,21 @@ static int is_key_of(const unsigned char scalar[SCALAR], X509 *subject)
 
 /* -- the store -- */
 
-/* Whether a DH point has come before. It is written down before its envelope is opened: with the
-   same key, CBC answers questions about the old envelope. The hidden file is no part of the state. */
-static int has_come(const char *store, const unsigned char *point)
+/* The fault of a DH point: it has come before, or cannot be written down. That happens before its
+   envelope is opened: with the same key, CBC answers questions about the old envelope. The hidden
+   file is no part of the state. A full one takes no point, as none is forgotten. */
+static const char *replay(const char *store, const unsigned char *point)
 {
     unsigned char seen[LARGEST];
     int length = content(store, ".points", seen);
     for (int at = 0; at + SCALAR <= length; at += SCALAR)
         if (memcmp(seen + at, point + 1, SCALAR) == 0) /* X alone: P and -P have one secret */
-            return 1;
+            return "key transport: the DH point has come before";
+    if (length + SCALAR >= LARGEST)
+        return "store: it has no room for a DH point";
     FILE *file = opened(store, ".points", "ab");
     int is_written = file && fwrite(point + 1, 1, SCALAR, file) == SCALAR;
-    return !(file && fclose(file) == 0 && is_written);
+    return file && fclose(file) == 0 && is_written ? NULL : "store: it cannot be written";
 }
 
 /* Whether the stored contract of this EMAID is newer. */
@@ -298,8 +301,9 @@ static const char *open_envelope(const struct installation *given, X509 *contrac
         return "key transport: DHpublickey is no point of the curve";
     if (content(given->elements, "encrypted.bin", sealed) != BLOCK + SCALAR)
         return "key transport: not 48 bytes";
-    if (has_come(given->store, point))
-        return "key transport: the DH point has come before";
+    const char *refusal = replay(given->store, point);
+    if (refusal)
+        return refusal;
     if (!agreed(given->key, peer, z) || !unsealed(z, sealed, scalar))
         return "key transport: no key agreement";
     return is_key_of(scalar, contract) ? NULL : "key: not that of the certificate";
