@@ -21,14 +21,18 @@ class EvccError(Exception):
         self.detail = detail
 
 
+# Reasons of troubles that pass by themselves: the same request may succeed later.
+PASSING = ("clock", "resources", "limited", "unavailable", "token-missing")
+
+
 def reason_of(error: Exception) -> str:
-    """The reason to tell of any error: an EvccError's own; "resources" where heap, stack or flash
-    ran out; "limited" for a vault that opens no more keys now; "internal" for a bug."""
+    """The reason to tell of any error: an EvccError's own, or the reason below it in PASSING;
+    "resources" where heap, stack, flash or token is full; "internal" for a bug."""
     if isinstance(error, EvccError):
         cause = getattr(getattr(error, "cause", None), "reason", "")
-        if error.reason == "storage" and cause == "full":
+        if error.reason in ("storage", "vault") and cause == "full":
             return "resources"
-        return cause if cause == "limited" else error.reason
+        return cause if cause in PASSING else error.reason
     is_stack = isinstance(error, RuntimeError) and "recursion" in str(error)
     return "resources" if is_stack or isinstance(error, MemoryError) else "internal"
 

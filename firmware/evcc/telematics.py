@@ -15,9 +15,10 @@ provisioning key.
 A payload is a list of byte strings (`evcc.record`). The first is the name of the request, or of
 the answer: "ok", "refused" with a reason, or "rejected". A failed installation is "rejected" for
 every reason that depends on the message: the reason is in the car's own log. (Its duration is not
-hidden.) It is "refused" while the time is not known ("clock"), where heap, stack or flash ran out
-("resources"), and while the vault opens no more keys ("limited"). A request longer than a record
-is sent in pieces, announced with its length and SHA-256.
+hidden.) It is "refused" while the time is not known ("clock"), where heap, stack, flash or token
+is full ("resources"), while the vault opens no more keys ("limited") and while it does not work
+("unavailable", "token-missing"). A request longer than a record is sent in pieces, announced with
+its length and SHA-256.
 
 A car that cannot answer, because its vault fails, sends 06 and the reason. This is not signed: the
 maker may take it as the end of its waiting, as it takes a cut line, and as nothing more.
@@ -33,7 +34,7 @@ to the car.
 import hashlib
 
 from . import ids, utf8
-from .errors import EvccError, reason_of, text_of
+from .errors import PASSING, EvccError, reason_of, text_of
 from .record import pack, unpack
 from .vault import PROVISIONING, VaultError
 
@@ -226,7 +227,7 @@ class Vehicle:
         self._log("telematics: " + (_text(name[:24]) or "record") + ": " + text_of(error))
         is_text = isinstance(error, UnicodeError)
         reason = "request" if is_text else reason_of(error)
-        is_own = reason in ("clock", "resources", "limited")
+        is_own = reason in PASSING
         if name == b"contract.install":
             self._event("rejected", reason if is_own else "")
             if not is_own:

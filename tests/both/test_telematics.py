@@ -556,14 +556,29 @@ def test_resources_that_ran_out_are_told_at_once_and_the_car_goes_on():
         assert maker.ask(car, b"contract.install", b"x") == [b"ok", b"L1+"]
 
 
-def test_a_limited_vault_is_told_and_not_a_rejection():
-    maker, car = _pair()
-    car.refuse = RefusalError("storage")
-    car.refuse.cause = VaultError("limited", "too many contract keys: ask again in 300 s")
-    assert maker.ask(car, b"contract.install", b"x") == [b"refused", b"limited"]
-    assert car.events == [("rejected", "limited")]
-    car.refuse = None
-    assert maker.ask(car, b"contract.install", b"x") == [b"ok", b"L1+"]
+def test_a_trouble_of_the_vault_that_passes_is_told_and_is_no_rejection():
+    for reason, told in (
+        ("limited", "limited"),
+        ("full", "resources"),
+        ("unavailable", "unavailable"),
+        ("token-missing", "token-missing"),
+    ):
+        maker, car = _pair()
+        car.refuse = RefusalError("vault")
+        car.refuse.cause = VaultError(reason, "it passes")
+        assert maker.ask(car, b"contract.install", b"x") == [b"refused", told.encode()]
+        assert car.events == [("rejected", told)]
+        car.refuse = None
+        assert maker.ask(car, b"contract.install", b"x") == [b"ok", b"L1+"]
+
+
+def test_a_key_that_the_vault_does_not_accept_is_rejected_without_a_reason():
+    for reason in ("refused", "key-mismatch", "point", "locked", "seen"):
+        maker, car = _pair()
+        car.refuse = RefusalError("vault")
+        car.refuse.cause = VaultError(reason, "it stays so")
+        assert maker.ask(car, b"contract.install", b"x") == [b"rejected"]
+        assert car.events == [("rejected", "")]
 
 
 def test_resources_that_ran_out_in_any_request_are_told():

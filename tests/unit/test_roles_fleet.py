@@ -138,8 +138,16 @@ def test_a_contract_for_a_locked_car_waits_until_that_is_lifted(yard: Yard):
     until(lambda: yard.seen() == [(INSTALL, "done")], "it is lifted")
 
 
-@pytest.mark.parametrize("reason, words", [("resources", "ran out"), ("clock", "the time")])
-def test_a_contract_waits_while_the_car_lacks_memory_or_the_time(
+@pytest.mark.parametrize(
+    "reason, words",
+    [
+        ("resources", "is full"),
+        ("clock", "the time"),
+        ("unavailable", "vault does not work"),
+        ("token-missing", "its token"),
+    ],
+)
+def test_a_contract_waits_while_the_car_lacks_memory_a_vault_or_the_time(
     yard: Yard, reason: str, words: str
 ):
     yard.car.says["install_contract"] = TelematicsError("refused", reason)

@@ -302,7 +302,9 @@ _PASSING = {
     "locked": "the vehicle is locked, until its maker lifts that",
     "full": "no room in the vehicle: its customer must remove a contract",
     "limited": "the vehicle's token gives out no more keys for now: see the limits of its service",
-    "resources": "the vehicle's memory or flash ran out: see its log",
+    "resources": "the vehicle's memory, flash or token is full: see its log",
+    "unavailable": "the vehicle's vault does not work for now: see its log",
+    "token-missing": "the vehicle's vault does not find its token for now: see its log",
     "clock": "the vehicle does not know the time, which it gets at each connection",
 }
 _ANSWERS = ("refused", "rejected", "protocol")  # of a vehicle that is there
