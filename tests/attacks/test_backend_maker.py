@@ -23,6 +23,7 @@ from plugvault.pki.keys import raw_signer
 from plugvault.roles.backend import Backend
 from plugvault.roles.client import OpcpError, encode
 from plugvault.roles.oem import VehicleMaker
+from plugvault.roles.state_file import EventError
 from world import EMAID, NOW, PCID, Issued, point, root
 
 DAY = 86_400
@@ -50,6 +51,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.bundle = b""
+        self.damaged = ""  # in place of the bundle's base64
         self.anchors = WORLD.anchors
         self.reachable = True
         self.gone = False
@@ -62,7 +64,7 @@ class Pool:
             self.pulled += 1
             if self.gone:
                 raise OpcpError("refused", "404", 404)
-            return {"certificateInstallationRes": encode(self.bundle)}
+            return {"certificateInstallationRes": self.damaged or encode(self.bundle)}
         assert path == f"/v1/oem/provCerts/{PCID}"
         return {"OEMMessage": {"vehicleCertificate": encode(PROVISIONING.der)}}
 
@@ -233,6 +235,17 @@ def test_an_uncheckable_bundle_is_neither_taken_nor_rejected(scene: Scene):
     assert scene.states() == ["waiting"]
 
 
+def test_damaged_answer_of_the_pool_is_no_damaged_event(scene: Scene):
+    scene.pool.damaged = "abc"
+    with pytest.raises(ValueError, match="padding") as caught:
+        scene.told(signed())
+    assert not isinstance(caught.value, EventError)
+    scene.pool.damaged = ""
+    scene._events = 0  # the same event again
+    assert scene.told(signed()) == ""
+    assert scene.states() == ["waiting"]
+
+
 @pytest.mark.parametrize("attack", ["expired", "no known MO"])
 def test_the_same_event_again_has_the_same_answer_and_no_other_effect(scene: Scene, attack: str):
     make, reason = BUNDLES[attack]
@@ -266,6 +279,6 @@ def test_a_deleted_contract_is_no_rejection(scene: Scene):
     ],
 )
 def test_a_malformed_event_is_refused(scene: Scene, event: dict[str, Any]):
-    with pytest.raises(ValueError, match="not an event"):
+    with pytest.raises(EventError, match="not an event"):
         scene.backend.take(event)
     assert scene.pool.pulled == 0

@@ -17,8 +17,10 @@ import pytest
 
 from plugvault.roles import cpo
 from plugvault.roles.client import Credentials, OpcpClient, OpcpError
-from plugvault.roles.connections import AT_ONCE
+from plugvault.roles.connections import AT_ONCE, Answer, Request
 from plugvault.roles.cpo import ChargePointOperator
+from plugvault.roles.mo import Operator
+from world import EMAID, PCID
 
 CALLERS = 3 * AT_ONCE
 
@@ -221,3 +223,32 @@ def test_client_gets_a_new_token_after_a_refused_one():
         assert client.call("GET", "/second") == {}
     requests = [line.rpartition("}")[2] for line in seen]  # after the body of the one before
     assert requests == ["POST /oauth/token", "GET /first", "POST /oauth/token", "GET /second"]
+
+
+def test_generation_of_a_contract_is_sent_once():
+    """A second one would make a second certificate, though it is a PUT."""
+    unreachable = pytest.raises(OpcpError, match="unreachable")
+    with raw_server([OK]) as (url, seen), OpcpClient(url, None) as client:
+        client.call("GET", "/first")
+        with unreachable:
+            Operator(client, "DEPVT").contract(PCID, EMAID)
+    assert seen == ["GET /first", "PUT /v1/cps/generate/signedContractData"]
+
+
+def test_deletion_that_was_carried_out_without_an_answer_is_done():
+    missing = answer("404 Not Found", {"errorMessages": ["not found"]})
+    with raw_server([OK], [missing, missing]) as (url, seen), OpcpClient(url, None) as client:
+        client.call("GET", "/first")
+        operator = Operator(client, "DEPVT")
+        operator.terminate(EMAID)
+        with pytest.raises(OpcpError, match="404"):  # there was nothing to delete
+            operator.terminate(EMAID)
+    assert seen == ["GET /first", *[f"DELETE /v1/ccp/signedContractData/{EMAID}"] * 3]
+
+
+def test_tokens_and_secrets_are_not_shown_with_a_request():
+    request = Request("POST", "/oauth/token", {"Authorization": "Bearer T0KEN"}, b"S3CRET")
+    shown = repr(Answer(request, 200, b"T0KEN"))
+    assert "/oauth/token" in shown
+    assert "T0KEN" not in shown
+    assert "S3CRET" not in shown

@@ -14,6 +14,7 @@ import pytest
 
 from plugvault.roles.client import OpcpError
 from plugvault.roles.receiver import LIMIT, answer, is_signed, receiving
+from plugvault.roles.state_file import EventError
 
 SECRET = "s3cret"
 EVENT = {"eventId": "1", "eventType": "oem.contract.created", "payload": {}}
@@ -79,7 +80,8 @@ def test_the_signature_is_over_every_byte_and_of_this_webhook():
         ("", 200),
         ("expired: a certificate of the bundle", 409),
         (OpcpError("unreachable", "GET"), 503),
-        (ValueError("not an event"), 400),
+        (EventError("not an event"), 400),
+        (ValueError("of a library"), 503),
     ],
 )
 def test_the_status_is_the_verdict(outcome: str | Exception, status: int):

@@ -27,6 +27,7 @@ from plugvault.roles.fleet import Connect, Fleet
 from plugvault.roles.follower import Follower
 from plugvault.roles.health import FULL, LOCKED, REFUSED, Health, HealthEvent
 from plugvault.roles.oem import ForwardError, VehicleMaker
+from plugvault.roles.state_file import EventError
 from plugvault.roles.work_queue import CHOOSE, INSTALL, REMOVE, WAITING, Work, WorkQueue
 from plugvault.telematics import Maker as Channel
 
@@ -80,7 +81,7 @@ class Backend(Closeable):
         or "".
 
         The same event again has the same answer and no other effect. Raises OpcpError when the
-        event cannot be processed now, ValueError when it is not an event.
+        event cannot be processed now, EventError when it is not an event.
         """
         try:
             event_id, kind, payload = event["eventId"], event["eventType"], event["payload"]
@@ -88,7 +89,7 @@ class Backend(Closeable):
                 return ""
             pcid, emaid = ids.parse_pcid(payload["pcid"]), ids.parse_emaid(payload["emaid"])
         except (KeyError, TypeError, ids.IdError) as error:
-            raise ValueError(f"not an event: {error}") from error
+            raise EventError(f"not an event: {error}") from error
         outcome = self.queue.state_file.outcome(event_id)
         if outcome is not None:
             return outcome

@@ -54,8 +54,8 @@ class OpcpClient(Closeable):
     def request(self, method: str, path: str, **options: Any) -> Answer:
         """Make a call with an access token. The answer, with any status.
 
-        options: `json` or `content`, the body; `headers`; `timeout`, seconds; `repeatable`, for a
-        POST that may be sent twice.
+        options: `json` or `content`, the body; `headers`; `timeout`, seconds; `repeatable`: see
+        `Request`.
         """
         answer = self._send(self._request(method, path, **options))
         if answer.status_code == HTTPStatus.UNAUTHORIZED:

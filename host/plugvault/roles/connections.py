@@ -42,14 +42,14 @@ class OpcpError(EvccError):
 @dataclass(frozen=True)
 class Request:
     """path: with its query. body: bytes, or None. timeout: seconds for a turn, for each wait and
-    for the body of the answer. repeatable: it may be sent twice, though its method is POST."""
+    for the body of the answer. repeatable: whether it may be sent twice; None: as its method."""
 
     method: str
     path: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # has the access token
+    body: bytes | None = field(default=None, repr=False)
     timeout: float = TIMEOUT
-    repeatable: bool = False
+    repeatable: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -61,7 +61,7 @@ class Answer:
 
     request: Request
     status_code: int
-    content: bytes
+    content: bytes = field(repr=False)  # may be an access token
 
     @property
     def is_success(self) -> bool:
@@ -124,23 +124,29 @@ class Connections:
 
     def send(self, request: Request) -> Answer:
         """Raises OpcpError without a usable answer."""
-        with self._response(request, request.timeout) as response:
-            return _read(request, response)
+        with self._response(request, request.timeout) as (response, is_second):
+            answer = _read(request, response)
+        is_gone = request.method == "DELETE" and answer.status_code == HTTPStatus.NOT_FOUND
+        if is_second and is_gone:  # the first request was carried out, without an answer
+            return Answer(request, HTTPStatus.NO_CONTENT, b"")
+        return answer
 
     @contextmanager
     def stream(self, request: Request, silence: float) -> Iterator[Stream | Answer]:
         """A successful answer as it comes, until `silence` seconds pass without data; any other
         one whole. Raises OpcpError, also while the stream is read."""
-        with self._response(request, silence) as response:
+        with self._response(request, silence) as (response, _):
             is_stream = response.status == HTTPStatus.OK
             yield Stream(response) if is_stream else _read(request, response)
 
     @contextmanager
-    def _response(self, request: Request, silence: float) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _response(
+        self, request: Request, silence: float
+    ) -> Iterator[tuple[urllib3.BaseHTTPResponse, bool]]:
         try:
-            response = self._opened(request, silence)
+            response, is_second = self._opened(request, silence)
             try:
-                yield response
+                yield response, is_second
             finally:
                 if not response.closed:
                     response.close()  # the rest of it must not be the next answer
@@ -151,12 +157,13 @@ class Connections:
         except HTTPError as error:
             raise OpcpError("unreachable", f"{request}: {type(error).__name__}") from error
 
-    def _opened(self, request: Request, silence: float) -> urllib3.BaseHTTPResponse:
-        """The answer's head. A request that found its connection closed is sent once more: the
-        server may end an idle connection in the moment in which it is used."""
-        for is_last in (False, True):
+    def _opened(self, request: Request, silence: float) -> tuple[urllib3.BaseHTTPResponse, bool]:
+        """The answer's head, and whether the request was sent twice. A request that found its
+        connection closed is sent once more: the server may end an idle connection in the moment in
+        which it is used."""
+        for is_second in (False, True):
             try:
-                return self._pool.urlopen(
+                response = self._pool.urlopen(
                     request.method,
                     self._prefix + request.path,
                     request.body,
@@ -168,10 +175,16 @@ class Connections:
                     decode_content=False,
                 )
             except ProtocolError as error:
-                may_repeat = request.repeatable or request.method in _IDEMPOTENT
-                if is_last or not may_repeat or not _found_closed(error):
+                if is_second or not _may_repeat(request) or not _found_closed(error):
                     raise
+            else:
+                return response, is_second
         raise AssertionError("the last attempt ends the loop")
+
+
+def _may_repeat(request: Request) -> bool:
+    is_idempotent = request.method in _IDEMPOTENT
+    return is_idempotent if request.repeatable is None else request.repeatable
 
 
 def _found_closed(error: ProtocolError) -> bool:

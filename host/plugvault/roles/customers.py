@@ -15,7 +15,7 @@ from evcc.errors import EvccError
 from plugvault.roles.client import OpcpError
 from plugvault.roles.follower import Follower
 from plugvault.roles.mo import Operator
-from plugvault.roles.state_file import Run, StateFile, is_new_event
+from plugvault.roles.state_file import EventError, Run, StateFile, is_new_event
 
 SIGNED, QUEUED, SENT, DELIVERED = "signed", "queued", "sent", "delivered"
 ASK, RESET, REJECTED, ENDED, DECLINED = "ask", "reset", "rejected", "ended", "declined"
@@ -97,14 +97,14 @@ class Customers:
 
     def take(self, event: Mapping[str, Any]) -> str:
         """Change the state of an event's contract. The same event again changes nothing. Always
-        "": no event is rejected. Raises ValueError when it is not an event."""
+        "": no event is rejected. Raises EventError when it is not an event."""
         try:
             event_id, state = str(event["eventId"]), _STATE_AFTER.get(event["eventType"])
             if state is None:
                 return ""
             emaid = ids.parse_emaid(event["payload"]["emaid"])
         except (KeyError, TypeError, ids.IdError) as error:
-            raise ValueError(f"not an event: {error}") from error
+            raise EventError(f"not an event: {error}") from error
         with self._state_file.transaction() as run:
             if is_new_event(run, event_id):
                 run(

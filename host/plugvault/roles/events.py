@@ -74,10 +74,11 @@ class EventStream(Closeable):
                 for fields in _blocks(stream):
                     if self._closed.is_set():
                         return
+                    body = _body(fields["data"]) if "data" in fields else None
                     self._failures = 0
-                    self._since = fields["id"]
-                    if "data" in fields:
-                        yield self._since, _body(fields["data"])
+                    self._since = fields["id"]  # not before: an event that is damaged comes again
+                    if body is not None:
+                        yield self._since, body
             finally:
                 with self._lock:
                     self._stream = None

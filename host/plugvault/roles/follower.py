@@ -8,7 +8,7 @@ from typing import Any
 from plugvault.roles.client import OpcpClient
 from plugvault.roles.events import EventStream
 from plugvault.roles.health import Backoff, Health
-from plugvault.roles.state_file import StateFile
+from plugvault.roles.state_file import EventError, StateFile
 
 log = logging.getLogger("plugvault.roles.follower")
 
@@ -19,7 +19,7 @@ Take = Callable[[Mapping[str, Any]], object]
 
 
 class Follower:
-    """`take(event)` processes one event. After ValueError it is skipped; after any other error it
+    """`take(event)` processes one event. After EventError it is skipped; after any other error it
     comes again, and `health` tells. `prepare()`: called before each connection. `close()` when
     done."""
 
@@ -81,7 +81,7 @@ class Follower:
         try:
             try:
                 self._take(event)
-            except ValueError as error:
+            except EventError as error:
                 log.warning("%s", error)
             self._state_file.set_position(position)
         except Exception as error:  # noqa: BLE001

@@ -204,6 +204,7 @@ class Operator:
                 "pcid": pcid,
                 "xsdMsgDefNamespace": ISO2,
             },
+            repeatable=False,  # a second request would make a second certificate
         )
 
 

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from evcc.errors import EvccError
+from plugvault.roles.state_file import EventError
 
 log = logging.getLogger("plugvault.roles.receiver")
 
@@ -41,11 +42,18 @@ def answer(take: Take, secret: str, body: bytes, headers: Mapping[str, str]) -> 
     if not is_signed(secret, body, headers):
         return 401, "The signature is not that of this webhook."
     try:
-        reason = take(json.loads(body))
-    except (ValueError, TypeError, RecursionError) as error:
+        event = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return 400, f"Not an event: {type(error).__name__}."
+    try:
+        reason = take(event)
+    except EventError as error:
         return 400, f"Not an event: {type(error).__name__}."
     except EvccError as error:  # of the pool, or of the receiver's own disk
         return 503, f"Try again: {error}"
+    except Exception:  # the delivery must not be lost
+        log.exception("a delivery")
+        return 503, "Try again: internal"
     return (409, reason) if reason else (200, "")
 
 

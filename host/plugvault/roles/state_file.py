@@ -32,6 +32,10 @@ class StateError(EvccError):
     REASONS = ("unavailable",)
 
 
+class EventError(ValueError):
+    """What is told is not an event: it would be none when it came again either."""
+
+
 class StateFile:
     """`file`: made when missing, for its owner only; `tables`: SQL that makes missing tables.
 
@@ -88,7 +92,7 @@ class StateFile:
 
     def outcome(self, event_id: str) -> str | None:
         """The reason an event was rejected for, "" for an accepted event, None for a new one.
-        Raises ValueError for a value that cannot be the id of an event."""
+        Raises EventError for a value that cannot be the id of an event."""
         rows = self.rows("SELECT reason FROM seen WHERE event_id = ?", _checked(event_id))
         return str(rows[0][0]) if rows else None
 
@@ -104,7 +108,7 @@ class StateFile:
 
 def is_new_event(run: Run, event_id: str, reason: str = "") -> bool:
     """Store an event in the transaction that processes it. False when it is stored already,
-    perhaps by another thread at the same time. Raises ValueError as `StateFile.outcome`."""
+    perhaps by another thread at the same time. Raises EventError as `StateFile.outcome`."""
     new = run("INSERT OR IGNORE INTO seen VALUES (?, ?)", (_checked(event_id), reason)) == 1
     if new:
         run("DELETE FROM seen WHERE rowid <= (SELECT MAX(rowid) FROM seen) - ?", (SEEN,))
@@ -113,5 +117,5 @@ def is_new_event(run: Run, event_id: str, reason: str = "") -> bool:
 
 def _checked(event_id: object) -> str:
     if not isinstance(event_id, str) or len(event_id) > _LONGEST_ID:
-        raise ValueError("not an event: its id is no text, or a long one")
+        raise EventError("not an event: its id is no text, or a long one")
     return event_id
