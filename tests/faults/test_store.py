@@ -15,6 +15,7 @@ from fixtures.store import Cluster, cluster
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import ISO2, Contract, Provider, Root
 from plugvault.store import SqlStore, sql
+from plugvault.store.migrate import UnknownDatabaseError
 
 Open = Callable[[str], SqlStore]
 
@@ -229,7 +230,7 @@ def test_the_wait_for_an_endless_writer_is_limited(
 def test_a_file_that_is_no_database_is_an_error(tmp_path: Path):
     file = tmp_path / "store.sqlite"
     file.write_bytes(b"something else " * 100)
-    with pytest.raises(PoolError, match="not available"):
+    with pytest.raises(UnknownDatabaseError, match="is of no known plugvault, or damaged"):
         SqlStore.open(f"sqlite:///{file}")
 
 
