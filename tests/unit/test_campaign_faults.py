@@ -8,6 +8,7 @@ import os
 import select
 import shlex
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 import wrong_modules
 from plugvault.campaign import cases as campaign_cases
 from plugvault.campaign import vocabulary
-from plugvault.campaign.adapters import of_function, open_module
+from plugvault.campaign.adapters import CalledModule, of_function, open_module
 from plugvault.campaign.cases import CampaignError
 from plugvault.campaign.html import to_html
 from plugvault.campaign.junit import to_junit
@@ -113,18 +114,26 @@ def test_each_sanitizer_is_told_another_status_than_1(tmp_path: Path) -> None:
     opened.close()
 
 
-def test_a_time_out_ends_all_processes_of_the_command(tmp_path: Path) -> None:
+def test_a_time_out_ends_all_processes_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     life = tmp_path / "life"
     os.mkfifo(life)
     reader = os.open(life, os.O_RDONLY | os.O_NONBLOCK)
+
+    def never_ends(process: Any, timeout: float) -> None:
+        assert select.select([reader], [], [], 60)[0]
+        raise subprocess.TimeoutExpired(process.args, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", never_ends)
     script = tmp_path / "module.sh"
-    script.write_text(f"#!/bin/sh\nexec 9>{life}\necho begun >&9\nsleep 600 &\nwait\n")
+    script.write_text(f"#!/bin/sh\nexec 9>{life}\nsleep 600 &\necho begun >&9\nwait\n")
     script.chmod(0o755)
-    opened = open_module(f"exec:{script} {{message}}", 4)
+    opened = open_module(f"exec:{script} {{message}}", 60)
     with pytest.raises(ModuleError, match="timeout"):
         opened.install(b"")
     assert os.read(reader, 100) == b"begun\n"
-    assert select.select([reader], [], [], 60)[0], "a process of the command lives"
+    assert select.select([reader], [], [], 10)[0], "a process of the command lives"
     assert os.read(reader, 100) == b""  # no writer is left
     os.close(reader)
     opened.close()
@@ -257,33 +266,39 @@ def test_a_module_that_does_not_come_back_loses_no_result(made: Make) -> None:
     assert reported == result.cases
 
 
-# The first of all answers to `state` is sent with that to the next request.
-LATE = """import json, sys
-from pathlib import Path
-was_late = Path(sys.argv[0] + ".late")
-kept = ""
-for line in sys.stdin:
-    answer = json.dumps({"v": 1, "can": ["state"], "verdict": "accepted", "hash": "x"}) + "\\n"
-    if json.loads(line)["op"] == "state" and not was_late.exists():
-        was_late.touch()
-        kept = answer
-        continue
-    print(kept + answer, end="", flush=True)
-    kept = ""
-"""
+class Failing(CalledModule):
+    """A module whose first `operation` ends with an error of the adapter."""
+
+    def __init__(self, operation: str, reason: str, is_first: bool) -> None:
+        def answer(request: Json) -> Json:
+            if is_first and request["op"] == operation:
+                raise ModuleError(reason, "none")
+            said = {"v": 1, "can": ["state", "sign"], "verdict": "accepted", "hash": "x"}
+            return {**said, "signature": "11" * 64}
+
+        self.was_closed = False
+        super().__init__(answer, self._close)
+
+    def _close(self) -> None:
+        self.was_closed = True
 
 
-def test_a_late_answer_is_not_that_of_the_next_request(made: Make, tmp_path: Path) -> None:
-    opened = []
+@pytest.mark.parametrize("reason", ["crash", "timeout", "answer"])
+@pytest.mark.parametrize("operation", ["state", "sign", "install"])
+def test_a_module_without_an_answer_is_opened_anew(
+    operation: str, reason: str, made: Make
+) -> None:
+    opened: list[Failing] = []
 
-    def open_anew() -> Any:
-        opened.append(open_module(f"lines:{program(tmp_path, LATE)}", 3))
+    def open_anew() -> Failing:
+        opened.append(Failing(operation, reason, is_first=not opened))
         return opened[-1]
 
-    cases = run(campaign_cases.read(made("EN-00[12]")), open_anew).cases
-    assert [case.verdict for case in cases] == ["fail", "weak pass"]
-    assert "no answer to state: timeout" in cases[0].why
-    assert len(opened) == 2
+    (case,) = run(campaign_cases.read(made("EN-001")), open_anew).cases
+    assert case.verdict == ("inconclusive" if operation == "install" else "fail")
+    assert (operation == "state") == ("no answer to state" in case.why)
+    assert len(opened) == (1 if operation == "install" else 2)  # a case ends with its good twin
+    assert opened[0].was_closed
 
 
 def test_a_line_that_was_not_asked_for_is_no_answer(tmp_path: Path) -> None:
