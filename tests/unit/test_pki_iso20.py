@@ -67,7 +67,7 @@ def test_a_whole_path_is_issued_and_validated(curve: str):
 def test_a_path_with_a_foreign_signature_is_refused(curve: str):
     real, foreign = branch(curve), branch(curve)
     forged = Authority(real.certificate, foreign.key, real.issuers)
-    with pytest.raises(CertificateError, match="wrong-issuer-key"):
+    with pytest.raises(CertificateError, match="signature"):
         path.validate(vehicle(forged, curve), real.path, [real.root], chain.PROVISIONING, NOW)
 
 
