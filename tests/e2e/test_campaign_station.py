@@ -35,6 +35,8 @@ from plugvault.cases.seed import Seed
 from plugvault.cli.app import main
 from plugvault.interfaces import link_local
 
+pytestmark = pytest.mark.xdist_group("sdp")  # one station alone answers on an interface
+
 DAY = 86_400
 NOW = int(time.time()) // DAY * DAY
 Charge = Callable[[Vehicle, StationModule, bytes], object]

@@ -40,6 +40,8 @@ from plugvault.roles.mo import Operator
 from plugvault.roles.oem import VehicleMaker
 from world import EMAID, World
 
+pytestmark = pytest.mark.xdist_group("sdp")  # one station alone answers on an interface
+
 
 def trusted(station: StationProcess) -> bytes:
     """The V2G root that the station names, DER."""

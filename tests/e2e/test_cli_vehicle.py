@@ -17,6 +17,8 @@ from fixtures.sandbox import Running
 from fixtures.station_process import StationProcess
 from plugvault.cli.app import main
 
+pytestmark = pytest.mark.xdist_group("sdp")  # one station alone answers on an interface
+
 Json = dict[str, Any]
 NETWORK = "fd00:57a::"  # of the cable, for the two companies' ecosystem
 

@@ -17,6 +17,8 @@ from plugvault import interfaces
 from plugvault.interfaces import InterfaceError
 from plugvault.station.discovery import Discovery
 
+pytestmark = pytest.mark.xdist_group("sdp")  # one station alone answers on an interface
+
 
 @contextmanager
 def answering(cable: Cable, ports: dict[int, int]) -> Iterator[None]:

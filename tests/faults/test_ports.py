@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("sdp")  # one station alone answers on an interface
+
 FUZZ = Path(__file__).parents[1] / "fuzz"
 sys.path.append(str(FUZZ))
 _spec = importlib.util.spec_from_file_location("fuzz_run", FUZZ / "run.py")  # `both` has one, too

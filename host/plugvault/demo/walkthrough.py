@@ -23,7 +23,7 @@ from plugvault.car import Car
 from plugvault.ecosystem import EVSE, LABELS, WMI, Ecosystem
 from plugvault.pki import path
 from plugvault.roles.backend import Backend
-from plugvault.roles.work_queue import DONE
+from plugvault.roles.work_queue import DONE, INSTALL
 from plugvault.runtimes import Runtime
 from plugvault.station import Authorized, Offer, Station, StationSettings
 from plugvault.telematics import ContractStatus, Maker
@@ -278,13 +278,18 @@ class Walkthrough:
             self.world.mo_v2g.contract(self.pcid, emaid)
             self.car.bench.wait_event("installed", seen, _INSTALLATION)
             backend.leaves(self.pcid)
-            work = backend.queue.history(self.pcid)[-1]
+            messages = [
+                work.message
+                for work in backend.queue.history(self.pcid)
+                if (work.action, work.emaid, work.state) == (INSTALL, emaid, DONE)
+            ]
             step.check(
                 "after the contract pool's event the maker's backend checked and forwarded it",
-                (work.emaid, work.state) == (emaid, DONE),
+                messages != [],
             )
-            self._capture("CertificateInstallationRes-over-the-air", work.message)
-            step.move("maker", "car", "CertificateInstallationRes", len(work.message), self._line)
+            message = messages[0]
+            self._capture("CertificateInstallationRes-over-the-air", message)
+            step.move("maker", "car", "CertificateInstallationRes", len(message), self._line)
             events = [(event[0], event[1]) for event in self.car.bench.events[seen:]]
             self._check_installed(step, events, emaid)
             self.maker.connect()

@@ -268,7 +268,7 @@ def _listen(path: Path) -> socket.socket:
         raise VaultError("refused", f"{folder} must belong to its user alone (mode 0700)")
     try:
         # Two services that start at once would both take over the socket of a killed one.
-        with file_lock.locked(path.with_name(f".{path.name}.lock"), _LOCK_TIMEOUT):
+        with file_lock.locked(folder, _LOCK_TIMEOUT):
             return _take_over(path)
     except OSError as error:
         raise VaultError("unavailable", f"{path}: {error.strerror or error}") from error
