@@ -85,7 +85,7 @@ class TlsPair:
         self._shake_hands()
 
     def send(self, data: bytes, *, by_car: bool) -> bytes:
-        """What arrives at the other end."""
+        """The bytes that arrive at the other end."""
         self._ends[by_car].write(data)
         self._carry(by_car)
         return self._ends[not by_car].read(len(data)) if data else b""
@@ -194,7 +194,7 @@ class _Dialogue:
 
 
 def tshark(*arguments: str) -> str:
-    """What Wireshark's `tshark` prints."""
+    """The output of Wireshark's `tshark`."""
     ended = subprocess.run(
         ["tshark", *arguments], capture_output=True, text=True, check=True, timeout=120
     )

@@ -1,4 +1,4 @@
-"""What every test may ask for. Fixtures of one area live in `tests/fixtures/AREA.py`."""
+"""The fixtures of every test. Fixtures of one area live in `tests/fixtures/AREA.py`."""
 
 import os
 import signal

@@ -78,7 +78,7 @@ def elsewhere(car: dict[str, Any], by: dict[str, Any], answer: str) -> None:
 
 
 def look(car: dict[str, Any]) -> dict[str, Any]:
-    """What a start finds and says; `again`: what the next one says; of each contract: EMAID,
+    """The findings and words of a start; `again`: what the next one says; of each contract: EMAID,
     serial number of the certificate, whether it is lost, whether it signs for its certificate;
     `keys`: the vault's, "" for what has no name."""
     try:

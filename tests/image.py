@@ -1,4 +1,4 @@
-"""What a process holds in its memory: for tests that look for a secret where none may be.
+"""The memory of a process: for tests that look for a secret where none may be.
 
 The vault service is not dumpable, so only root may read its memory, and only a test does.
 """

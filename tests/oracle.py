@@ -25,7 +25,7 @@ Point = tuple[int, int] | None  # None: infinity
 
 
 class Envelope(NamedTuple):
-    """What was recorded. dh_point, public: 65 bytes; wrapped: IV | C1 | C2, 16 bytes each."""
+    """The recorded values. dh_point, public: 65 bytes; wrapped: IV | C1 | C2, 16 bytes each."""
 
     dh_point: bytes
     wrapped: bytes

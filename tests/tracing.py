@@ -114,7 +114,7 @@ def _tables(arm: bool) -> dict[int, tuple[str, str, int]]:
 def _change(
     child: int, names: dict[int, tuple[str, str, int]], folder: Path
 ) -> tuple[str, str] | None:
-    """What the child is about to do to a file in the folder, or None."""
+    """The next operation of the child on a file in the folder, or None."""
     info = ctypes.create_string_buffer(88)
     _ptrace(_GET_SYSCALL_INFO, child, len(info), ctypes.addressof(info))
     if info.raw[0] != _ENTRY:

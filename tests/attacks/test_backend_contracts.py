@@ -52,7 +52,7 @@ def everything(pools: Pools) -> list[Contract]:
 
 
 def provision(pools: Pools, emaid: str, pcid: str = PCID) -> None:
-    """What `PUT /v1/cps/contractData/signed` does, with data made beforehand."""
+    """The work of `PUT /v1/cps/contractData/signed`, with data made beforehand."""
     data = pools.data(emaid)
     with pools.store.write() as records:
         signed = cps.sign(records, OPERATOR, [pools.signer], data, pcid, pools.now)
@@ -168,7 +168,7 @@ def test_a_signed_request_cannot_be_changed(pools: Pools) -> None:
 
 @pytest.fixture(scope="module")
 def sealed() -> list[Any]:
-    """What operators seal for one and the same vehicle, contract after contract."""
+    """The envelopes of operators for one and the same vehicle, contract after contract."""
     receiver = ec.generate_private_key(ec.SECP256R1()).public_key()
     return [contract_issue.seal(bytearray(range(32)), receiver) for _ in range(256)]
 

@@ -64,7 +64,7 @@ def flipped(wrapped: bytes, bit: int) -> bytes:
 
 
 def question(pools: Pools, victims: ContractData, bit: int, **changes: Any) -> ContractData:
-    """What the rival sends for one bit, with its own operator's certificate for P'."""
+    """The rival's request for one bit, with its own operator's certificate for P'."""
     to_match = moved(path.read(victims.certificate).point, 128 + bit)
     leaf = pools.world.new_contract(RIVALS, public_key=to_match, **changes)
     changed = {"emaid": RIVALS, "certificate": leaf.der, "wrapped": flipped(victims.wrapped, bit)}

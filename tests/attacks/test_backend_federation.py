@@ -42,7 +42,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 class Partner:
-    """What it says, by method and path; 404 for the rest. `asked`: everything it was asked."""
+    """Its answers, by method and path; 404 for the rest. `asked`: all requests to it."""
 
     def __init__(self) -> None:
         self.answers: Answers = {}

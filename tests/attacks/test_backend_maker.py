@@ -47,7 +47,7 @@ def changed(message: bytes) -> bytes:
 
 
 class Pool:
-    """What the maker's client is told: CCP's bundle, PCP's vehicle, RCP's roots."""
+    """The answers to the maker's client: CCP's bundle, PCP's vehicle, RCP's roots."""
 
     def __init__(self) -> None:
         self.bundle = b""
@@ -145,7 +145,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 STRANGER = root("V2G Root").sub("P1", 1).sub("P2").issue("CPS", dc="CPS")
 FOREIGN_MO = root("MO Root", dc="MO").sub("S1", 1, dc="MO").sub("S2", dc="MO")
 
-# What is handed out, and how the refusal begins.
+# The answer that is handed out, and the first words of the refusal.
 BUNDLES: dict[str, tuple[Callable[[], bytes], str]] = {
     "expired": (lambda: signed(begins=NOW - 2 * DAY, ends=NOW - DAY), "expired"),
     "not valid yet": (lambda: signed(begins=NOW + DAY), "path"),
@@ -168,7 +168,7 @@ def test_oem_performs_v2g2_894_before_forwarding(scene: Scene, attack: str):
     assert scene.states() == ["done"]
 
 
-# What happens while a good bundle waits for the car.
+# The events while a good bundle waits for the car.
 def expire(scene: Scene) -> None:
     scene.now += 400 * DAY
 

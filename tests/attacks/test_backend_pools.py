@@ -54,7 +54,7 @@ def told(pools: Pools, kind: str) -> int:
 
 
 def refused(pools: Pools, call: Callable[..., Any], pcid: str) -> PoolError:
-    """What another maker gets to hear."""
+    """The answer to another maker."""
     with pytest.raises(PoolError) as caught, pools.store.write() as records:
         call(records, OTHER_MAKER, pcid, pools.now)
     return caught.value

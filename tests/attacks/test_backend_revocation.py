@@ -153,5 +153,5 @@ def test_the_address_in_a_forged_certificate_is_not_called(pools: Pools, place: 
 
 
 def replace_key(issuer: Issued) -> Issued:
-    """What is of the same name and has another key."""
+    """An issuer of the same name with another key."""
     return issued(issuer.certificate, ec.generate_private_key(ec.SECP256R1()), issuer.issuer)

@@ -148,7 +148,7 @@ def protocols(world: World, folder: Path) -> Iterator[Case]:
 def results(
     runtime: runtimes.Runtime, library: str, made: list[Case], world: World, folder: Path
 ) -> tuple[list[dict[str, Any]], list[tls_stations.TlsStation]]:
-    """What the car reports of each case, and the stations."""
+    """The report of the car for each case, and the stations."""
     with tls_stations.running(*[case.server for case in made]) as stations:
         cases = [
             {

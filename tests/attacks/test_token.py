@@ -87,7 +87,7 @@ def test_older_contract_cannot_replace_newer(car: Car) -> None:
 
 
 def test_key_mismatch_and_bad_signature_are_indistinguishable_on_the_wire(car: Car) -> None:
-    """What a station sees of a rejection: the same bytes, private key used or not."""
+    """A rejection as a station sees it: the same bytes, private key used or not."""
     bad = {
         "signature": car.world.response(car.point, references=("DHpublickey", "eMAID")),
         "vault": car.world.response(car.point, scalar=bytes(31) + b"\1"),

@@ -68,7 +68,7 @@ class InProcess:
 
 
 class Attacker:
-    """What a client of the service can ask, and what it was told besides."""
+    """The questions of a client of the service, and all else that it was told."""
 
     def __init__(self, vault: service.ServiceVault) -> None:
         self.vault = vault
@@ -93,7 +93,7 @@ def recorded(vault: service.ServiceVault) -> tuple[int, dict[str, Any]]:
 
 
 def recovered(case: dict[str, Any], ask: Callable[[Envelope], bool]) -> int:
-    """What the attack reads out of the answers."""
+    """The bits that the attack reads out of the answers."""
     return recover(Envelope(case["dh"], case["wrapped"], case["public"]), ask)
 
 

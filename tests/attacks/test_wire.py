@@ -1,4 +1,4 @@
-"""What an attacker on the wire tries: frames, V2GTP lengths, and the maker's channel.
+"""The attempts of an attacker on the wire: frames, V2GTP lengths, and the maker's channel.
 
 The channel's attacks have the real ends: `plugvault.telematics` with its key in a token, the
 vehicle with a car that holds a contract, and between them an attacker who reads and changes.

@@ -1,4 +1,4 @@
-"""What of a contract key is ever outside of a token, for each way in, on every interpreter.
+"""The parts of a contract key that are ever outside of a token, by each way in.
 
     INTERPRETER custody_run.py MODULE LABEL OPTIONS CASE     < PIN
 

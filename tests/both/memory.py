@@ -5,7 +5,7 @@ from evcc.vault import VaultError
 
 
 def point(key):
-    """What `KeyList` has for the public half of a key."""
+    """The entry of `KeyList` for the public half of a key."""
     return b"\4" + key
 
 

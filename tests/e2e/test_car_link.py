@@ -88,7 +88,7 @@ def over_the_air(maker: Any, world: World, emaid: str = EMAID) -> str:
 
 @pytest.fixture(scope="module")
 def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What goes on a board that does not freeze the module: .mpy, and the two files beside."""
+    """The files of a board that does not freeze the module: .mpy, and the two files beside."""
     folder = tmp_path_factory.mktemp("mpy")
     subprocess.run(
         [sys.executable, SIZES, "--keep", folder], check=True, stdout=subprocess.DEVNULL

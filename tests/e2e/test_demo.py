@@ -39,7 +39,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def check(data: dict[str, Any]) -> None:
-    """What a run that says "ok" must have in it."""
+    """The parts of a run that says "ok"."""
     assert data["ok"], data.get("error")
     assert [step["name"] for step in data["steps"]] == STEPS
     assert all(step["verified"] and step["checks"] for step in data["steps"])

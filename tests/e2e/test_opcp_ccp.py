@@ -56,7 +56,7 @@ def generated(backend: Backend, vehicle: Vehicle) -> str:
 
 
 def signed(backend: Backend, vehicle: Vehicle, **changes: Any) -> Json:
-    """What a CPS brings."""
+    """The bundle of a CPS."""
     answer = backend.sign(backend.contract_data(vehicle), None).json()
     return {
         "xsdMsgDefNamespace": ISO2,

@@ -46,7 +46,7 @@ def test_killed_at_any_change_of_a_file(each_ground: Ground, some: Some, runtime
 
 
 def test_killed_while_it_recovers(ground: Ground, some: Some) -> None:
-    """What the second start finds is what the first one would have made."""
+    """The second start finds the state that the first one would have made."""
     calls = ground("install")["calls"]
     index = calls.index(["rename", "contracts.new"])
     count = 0

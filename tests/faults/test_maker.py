@@ -70,7 +70,7 @@ def restarted(garage: Garage, follow: bool = True) -> Backend:
     return garage.start(follow=follow)
 
 
-# What happens between two looks of the backend at the car. `garage` is without its backend.
+# The changes between two looks of the backend at the car. `garage` is without its backend.
 
 
 def _removed_in_the_car(garage: Garage, first: str, second: str) -> None:

@@ -65,7 +65,7 @@ except VaultError as e:
 def through_ffi(
     car_token: CarToken, module: str = "", pin: str = "", label: str = "car", case: str = ""
 ) -> str:
-    """What MicroPython's own vault says: "signed", or the reason, and -1 for "no PIN in it"."""
+    """MicroPython's own vault answers "signed", or the reason, and -1 for "no PIN in it"."""
     runtime = runtimes.get("debian")
     if runtime is None:
         pytest.skip("no interpreter 'debian' here; make says why")
@@ -145,7 +145,7 @@ def test_module_meets_a_full_disk(small_disk: CarToken) -> None:
     assert through_ffi(small_disk) == "signed"
 
 
-# What both ways to a token make of what its library says when it is asked to sign.
+# The reasons of both ways to a token, for each answer of its library to a signature.
 SAID = {
     0x02: "full",  # HOST_MEMORY
     0x06: "refused",  # FUNCTION_FAILED

@@ -325,8 +325,8 @@ def test_every_interpreter_flushes_in_this_order(tmp_path: Path, name: str) -> N
 
 
 def until_committed(ground: Ground, runtime: str) -> list[tuple[str, ...]]:
-    """What an installation does to files from the index that has the envelope on, up to the one
-    that names the new key."""
+    """The changes of files by an installation: from the index that has the envelope, up to the
+    one that names the new key."""
     calls = [tuple(call) for call in ground("install", **ground.on(runtime))["calls"]]
     begun, committed = (at for at, call in enumerate(calls) if call == ("rename", "contracts.new"))
     return calls[begun:committed]

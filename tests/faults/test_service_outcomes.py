@@ -68,7 +68,7 @@ class Killed:
         self.vault = service.client()
 
     def at(self, n: int, work: Callable[[], Any]) -> tuple[Any, bool]:
-        """What `work` gave, and whether it was killed meanwhile; if not it has no `n` points."""
+        """The result of `work`, and whether it was killed; if not, it has no `n` points."""
         self._armed.write_text(str(n))
         result = work()
         killed = not self._armed.exists()
@@ -101,7 +101,7 @@ def killed_each(each_token: CarToken, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def points(killed: Killed, work: Callable[[], Any], stride: int = 1) -> Iterator[Any]:
-    """What `work` gives, killed at its first point, at another one, and so on to its last."""
+    """The results of `work`, killed at its first point, at another one, and so on to its last."""
     n = 0
     while True:
         result, was_killed = killed.at(n, work)

@@ -41,7 +41,7 @@ def writer(url: str, name: str) -> subprocess.Popen[str]:
 
 
 def acknowledged(process: subprocess.Popen[str], enough: int) -> list[str]:
-    """What it said to have written, when it is killed after `enough` of it."""
+    """The records that it said to have written, when it is killed after `enough` of them."""
     assert process.stdout
     lines = [process.stdout.readline() for _ in range(enough)]
     process.kill()

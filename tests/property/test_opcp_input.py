@@ -1,4 +1,4 @@
-"""What the ecosystem reads from outside: any bytes give a value or the one typed error."""
+"""The input of the ecosystem from outside: any bytes give a value or the one typed error."""
 
 from __future__ import annotations
 

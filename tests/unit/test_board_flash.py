@@ -1,4 +1,4 @@
-"""What `flash` refuses before it writes, and how it leaves a board that it refused."""
+"""The refusals of `flash` before it writes, and the board after them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this computer keeps of its boards: private, one command at a time, found by any name."""
+"""The boards that this computer knows: private, one command at a time, found by any name."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def names_in(file: Path) -> frozenset[str]:
 
 
 def complaints(text: str, rows: int = ROWS) -> Iterator[str]:
-    """What is wrong with the rows of a checklist, in words."""
+    """The faults of the rows of a checklist, in words."""
     lines = [line.strip("|") for line in text.splitlines() if re.match(r"\| \d+ \|", line)]
     numbered = [[cell.strip() for cell in line.split("|")] for line in lines]
     if [int(row[0]) for row in numbered] != list(range(1, rows + 1)):

@@ -60,14 +60,14 @@ EXPECTED = {
     ("nss", "3", "cpython", "iso2"): ("L3", NOTHING),
     ("nss", "3", "debian", "iso2"): ("L3", NOTHING),
 }
-# What passes between this process and the token, or is decrypted here, at each level.
+# The values between this process and the token, or decrypted here, at each level.
 SEEN: dict[str, list[str]] = {
     "L3": [],
     "L2": ["content key"],
     "L1+": ["content key", "scalar"],
     "L1": ["content key", "scalar", "shared secret"],
 }
-# What a secret on the way may be used for: bits of `opening.USES`. Nothing may decrypt.
+# The uses of a secret on the way: bits of `opening.USES`. Nothing may decrypt.
 _WRAP, _UNWRAP, _DERIVE = 1 << 2, 1 << 3, 1 << 6
 _Z = ["derive", _DERIVE]
 USES: dict[str, list[list[Any]]] = {
@@ -120,7 +120,7 @@ def case(each_token: CarToken) -> dict[str, Any]:
 
 
 def told(runtime: str, token: CarToken, case: dict[str, Any]) -> dict[str, Any]:
-    """What tests/both/custody_run.py prints on that interpreter."""
+    """The output of tests/both/custody_run.py on that interpreter."""
     file = token.folder / "case.json"
     file.write_text(json.dumps(case, default=bytes.hex))
     if runtime == "cpython":

@@ -20,14 +20,14 @@ PURE = {
     "array", "binascii", "collections", "errno", "evcc", "gc", "hashlib", "json", "micropython",
     "struct", "sys", "typing",
 }  # fmt: skip
-# What stands in an effectful package and is pure itself.
+# Pure modules in an effectful package.
 PLAIN = (
     "evcc.vault.schemes", "evcc.vault.levels", "evcc.vault.possession", "evcc.vault.uri",
     "evcc.tls.ocsp", "evcc.tls.peer", "evcc.tls.openssl",
 )  # fmt: skip
 EFFECTFUL_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 
-# What each area of plugvault may import of plugvault, besides itself. Everyone may use `evcc`.
+# The areas that each area of plugvault may import, besides itself. All may use `evcc`.
 BELOW = {
     "bounded": set(),
     "contract": {"pki"},

@@ -195,7 +195,7 @@ def _info(message: dict[str, Any]) -> dict[str, Any]:
 VEHICLE = "signature as the vehicle checks it"
 SIGNED_INFO = "signature of SignedInfo"
 
-# What is done to a good response, and the checks that fail, all of them.
+# A change of a good response, and all checks that then fail.
 BENT: dict[str, tuple[Callable[[World], dict[str, Any]], list[str]]] = {
     "another DH key after signing": (
         lambda w: {"edit": _swap_dh},

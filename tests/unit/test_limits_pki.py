@@ -221,7 +221,7 @@ def test_dates_at_the_ends_of_their_range() -> None:
             made(**refused)
 
 
-# What an OCSP answer may say of its time: (this update, next update), seconds from now.
+# The times of an OCSP answer: (this update, next update), seconds from now.
 
 SKEW, AGE = int(ocsp.SKEW.total_seconds()), int(ocsp.AGE.total_seconds())
 OF_NOW = {

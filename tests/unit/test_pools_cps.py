@@ -151,7 +151,7 @@ def test_the_vehicles_own_key_is_no_contract_key(pools: Pools):
     refused(pools, "invalid", "key of its own", data=data)
 
 
-# What is revoked, and a CPS at fault
+# Revoked certificates, and a CPS at fault
 
 
 def revoke(pools: Pools, *ders: bytes) -> None:

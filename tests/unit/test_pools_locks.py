@@ -47,7 +47,7 @@ SOON = NOW + 100
 
 
 class Scene:
-    """What is there before: a vehicle with a contract, another without, a root that ends soon, and
+    """The records before: a vehicle with a contract, another without, a root that ends soon, and
     a change of RCP that waits for a second person."""
 
     def __init__(self, pools: Pools) -> None:
@@ -141,7 +141,7 @@ def ends_root(scene: Scene, records: Records) -> None:
     rcp.delete(records, scene.root.root_id, NOW, who="Ada")
 
 
-# What the first writer does, what the second does, and what has to come of the second.
+# The work of the first writer, that of the second, and the outcome of the second.
 CASES: dict[str, tuple[Act, Act, Check]] = {
     "pcp.put": (
         gives_another,

@@ -77,7 +77,7 @@ def unknown_root(pools: Pools) -> None:
     changed(pools, root_fingerprint="00" * 32)
 
 
-# What happened to the pools, the cause that is told, and words of its circumstances.
+# The change of the pools, the cause that is told, and words of its circumstances.
 STATION: dict[str, tuple[Callable[[Pools], None], str]] = {
     "unknown-vehicle": (deleted_vehicle, PCID),
     "other-certificate": (newer_certificate, "in PCP: serial number 4d of 2026-"),

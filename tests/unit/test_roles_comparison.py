@@ -1,4 +1,4 @@
-"""The work that makes a vehicle hold what the pool says, and the one rule for who pays."""
+"""The comparison of vehicle and pool, and the one rule for the contract that pays."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_the_pin_variable_names_the_source_of_the_pin(
 def test_another_library_is_not_taken_for_softhsm(
     softhsm: Path, pin_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was chosen for one token is not used where throw-away ones are made."""
+    """The choice of one token does not count where throw-away ones are made."""
     environ = {"PLUGVAULT_MODULE": "/usr/lib/vendor.so", "PLUGVAULT_TOKEN": "car"}
     monkeypatch.setenv("PLUGVAULT_MODULE", "/usr/lib/vendor.so")
     chosen = choose({"pin": f"file:{pin_file}"}, environ=environ).vault

@@ -1,4 +1,4 @@
-"""What the station refuses of a charge, and with which code."""
+"""The refusals of the station in a charge, and their codes."""
 
 from __future__ import annotations
 

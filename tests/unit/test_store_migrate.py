@@ -47,7 +47,7 @@ def steps() -> ScriptDirectory:
 
 
 def first_layout(connection: sa.Connection) -> None:
-    """What a plugvault from before the first step had made."""
+    """The tables of a plugvault from before the first step."""
     with Operations.context(MigrationContext.configure(connection)):
         steps().get_revision("0001").module.upgrade()
 

@@ -1,4 +1,4 @@
-"""What a vault leaves in its token and in memory: after success, and after every failure."""
+"""The traces of a vault in its token and in memory: after success, and after every failure."""
 
 from collections import Counter
 from typing import Any
@@ -57,7 +57,7 @@ class Spy:
         real = getattr(self.calls, name)
 
         def call(*args):
-            # What undoes must be let through, or the failure would be the test's own.
+            # Calls that undo are let through, or the failure would be the test's own.
             if name not in ("destroy", "find", "reload", "attribute", "close"):
                 self.fail_at -= 1
                 if self.fail_at == -1:

@@ -127,7 +127,7 @@ def test_service_gets_the_allocator_that_suits_its_token_unless_the_caller_has_s
     assert settings == [runtimes.ALLOCATOR["GLIBC_TUNABLES"], "the callers"]
 
 
-# What it limits
+# Its limits
 
 
 def test_token_bucket_is_refilled_with_time() -> None:

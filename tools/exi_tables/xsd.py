@@ -141,7 +141,7 @@ class Schema:
 
     @contextmanager
     def _inside(self, node: ET.Element) -> Iterator[None]:
-        """What contains itself would have no bound of depth."""
+        """A type that contains itself would have no bound of depth."""
         if node in self._open:
             raise SchemaError("recursive: " + node.attrib["name"])
         self._open.append(node)
@@ -295,7 +295,7 @@ class Schema:
 
 
 class _Document:
-    """What a schema document says about the names inside it."""
+    """The rules of a schema document for the names inside it."""
 
     def __init__(self, prefixes: dict[str, str], root: ET.Element) -> None:
         self.prefixes = prefixes

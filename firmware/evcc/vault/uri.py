@@ -16,7 +16,7 @@ _PATH = ("token", "serial", "manufacturer", "model", "object", "type", "id")
 _QUERY = ("module-path", "pin-source")
 _TYPES = (b"", b"private", b"public", b"cert", b"secret-key", b"data")
 _HEX = "0123456789abcdefABCDEF"
-# What may stand in a value without percent-encoding [RFC 7512, 2.3: pk11-pchar, pk11-qchar].
+# The characters of a value without percent-encoding [RFC 7512, 2.3: pk11-pchar, pk11-qchar].
 _PLAIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:[]@!$'()*+,="
 _ROOM = {"token": 32, "serial": 16, "manufacturer": 32, "model": 16}  # bytes of CK_TOKEN_INFO
 

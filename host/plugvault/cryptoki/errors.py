@@ -6,7 +6,7 @@ from pkcs11 import exceptions
 
 from evcc.vault.cryptoki import REASONS
 
-# What python-pkcs11 raises for an attribute that is not valid text, an unknown number, or of the
+# The errors of python-pkcs11 for an attribute that is not valid text, an unknown number, or of the
 # wrong length.
 DAMAGED = (ValueError, struct.error)
 

@@ -33,7 +33,7 @@ class StateError(EvccError):
 
 
 class EventError(ValueError):
-    """What is told is not an event: it would be none when it came again either."""
+    """A message that is no event. A repetition of it would be none either."""
 
 
 class StateFile:
