@@ -125,7 +125,7 @@ def test_only_one_service_at_a_time_looks_for_a_dead_ones_socket(
 
     def looking(path: Path) -> socket.socket:
         with pytest.raises(TimeoutError):
-            file_lock.acquire(path.with_name(".vault.lock"), timeout=0)
+            file_lock.acquire(path.parent, timeout=0)
         return take_over(path)
 
     monkeypatch.setattr(service, "_take_over", looking)

@@ -150,7 +150,11 @@ class Repl:
 
     def reset(self) -> None:
         """Reset the board, which then runs boot.py and main.py. The context is over."""
-        self.start("import machine\nmachine.reset()")
+        try:
+            self.start("import machine, time\ntime.sleep_ms(100)\nmachine.reset()")
+        except DeviceError as error:
+            if error.reason != "gone":  # the port may end before the board's answer is read
+                raise
 
     def recover(self) -> None:
         """Interrupt a script whose answer was not read, and get the prompt again."""

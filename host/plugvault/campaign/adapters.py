@@ -133,7 +133,7 @@ def _of_serial(address: str, seconds: float) -> Module:
         port = serial_port.open_alone(device, int(baud or _BAUD))
     except (OSError, ValueError) as error:
         raise CampaignError("module", f"serial:{address}: {error}") from error
-    return LinesModule(port, port, _nothing, port.close, seconds)  # type: ignore[arg-type]
+    return LinesModule(port, port, _nothing, port.cancel_read, seconds)  # type: ignore[arg-type]
 
 
 def _of_http(address: str, seconds: float) -> Module:

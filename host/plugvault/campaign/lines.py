@@ -1,5 +1,6 @@
 """An adapter for everything that carries lines: a command, a TCP connection, a serial port."""
 
+import contextlib
 import json
 import queue
 import threading
@@ -9,12 +10,14 @@ from typing import BinaryIO
 from plugvault.campaign import vocabulary
 from plugvault.campaign.vocabulary import Answer, Begin, Hello, Json, ModuleError
 
+_END_SECONDS = 5.0
+
 
 class LinesModule:
     """A module behind two byte streams.
 
-    receive, send: its answers and requests. explain: () -> text, why the stream has ended. end:
-    ends what carries the lines. seconds: for one answer.
+    receive, send: its answers and requests, closed with the module. explain: () -> text, why the
+    stream has ended. end: ends a read of `receive` that waits. seconds: for one answer.
     """
 
     def __init__(
@@ -25,10 +28,12 @@ class LinesModule:
         end: Callable[[], object],
         seconds: float,
     ) -> None:
+        self._streams = (receive, send)
         self._send, self._explain, self._end, self._seconds = send, explain, end, seconds
         self._lines: queue.Queue[bytes] = queue.Queue()
         self._hello: Hello | None = None
-        threading.Thread(target=self._read, args=(receive,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(receive,), daemon=True)
+        self._reader.start()
 
     def hello(self) -> Hello:
         """Raises ModuleError."""
@@ -54,6 +59,12 @@ class LinesModule:
 
     def close(self) -> None:
         self._end()
+        self._reader.join(_END_SECONDS)
+        if self._reader.is_alive():
+            return  # a stream must not be closed under a read
+        for stream in self._streams:
+            with contextlib.suppress(OSError):
+                stream.close()
 
     def _ask(self, request: Json) -> Json:
         self._forget_unasked()
