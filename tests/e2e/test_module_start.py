@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from evcc.ports.stream import of_socket
-from plugvault import runtimes
+from plugvault import file_lock, runtimes
 from plugvault.link.bench import Bench, BenchError
 from plugvault.link.endpoint import of_connection
 from plugvault.runtimes import program
@@ -84,6 +84,16 @@ def test_a_damaged_store_is_told_over_the_link(name: str, tmp_path: Path) -> Non
         text = start.bench.wait_event("unable", timeout=20)
         assert text.startswith("start: damaged: the latest time")
         assert start.ended()[0] == 1
+
+
+@pytest.mark.parametrize("name", ["cpython", "debian"])
+def test_a_store_that_another_module_uses_is_told_over_the_link(name: str, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    with file_lock.locked(store), starting(name, tmp_path) as start:
+        text = start.bench.wait_event("unable", timeout=20)
+        assert text == f"start: unavailable: {store}: another process uses it"
+        assert start.ended() == (1, f"unavailable: {store}: another process uses it\n")
 
 
 def test_a_vault_that_is_not_there_is_told_at_both_ends_at_once(tmp_path: Path) -> None:

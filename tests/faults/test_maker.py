@@ -28,6 +28,8 @@ from plugvault.roles.work_queue import INSTALL, WorkQueue
 from plugvault.telematics import ContractStatus, Maker
 
 Some = Callable[..., list[Any]]
+SOAK = bool(os.environ.get("PLUGVAULT_SOAK"))
+STRIDE = 4  # steps between two stops with one car, which opens 128 envelopes in its life
 
 
 @pytest.fixture(autouse=True)
@@ -298,13 +300,15 @@ def agrees(garage: Garage, steps: Steps) -> bool:
     return False
 
 
+@pytest.mark.parametrize("start", range(STRIDE) if SOAK else [0])
 def test_a_backend_that_dies_at_any_step_ends_with_pool_and_car_alike(
-    garage: Garage, some: Some, monkeypatch: pytest.MonkeyPatch
+    garage: Garage, some: Some, monkeypatch: pytest.MonkeyPatch, start: int
 ):
+    """Each start has a car of its own, and all starts together have every step."""
     steps = Steps(monkeypatch, garage.world.oem.client)
     live(garage, steps)
     count = steps.count
-    points = some(range(0, count, 4), 2)  # a car opens 128 envelopes in its life
+    points = some(range(start, count, STRIDE), 2)
     for number, point in enumerate(points):
         if number % 4 == 3:  # and its token twelve in an hour, which a new process counts anew
             garage.leaves()

@@ -70,7 +70,7 @@ def holder(path: Path) -> str:
 
 @pytest.mark.parametrize("name", ["cpython", "debian", "debian32"])
 def test_store_of_a_car_has_one_module_until_that_ends(name: str, tmp_path: Path) -> None:
-    runtime = {runtime.name: runtime for runtime in runtimes.find()}.get(name)
+    runtime = runtimes.get(name)
     if runtime is None:
         pytest.skip(f"{name} is not set up")
     command = [*runtime.argv, "-c", holder(tmp_path)]
@@ -90,6 +90,17 @@ def test_store_of_a_car_has_one_module_until_that_ends(name: str, tmp_path: Path
         command, env=runtime.env(), input=b"", stdout=subprocess.PIPE, check=True
     )
     assert third.stdout == b"held\n"
+
+
+@pytest.mark.parametrize("name", ["cpython", "debian", "debian32"])
+def test_a_file_that_cannot_be_locked_is_not_said_to_be_in_use(name: str) -> None:
+    runtime = runtimes.get(name)
+    if runtime is None:
+        pytest.skip(f"{name} is not set up")
+    script = "from evcc.ports import exclusive\nexclusive.hold(99, 'store')\nprint('goes on')"
+    command = [*runtime.argv, "-c", script]  # it has no file of this number
+    ended = subprocess.run(command, env=runtime.env(), capture_output=True, check=True)
+    assert ended.stdout == b"goes on\n"
 
 
 def test_capture_file_has_one_writer_and_keeps_its_bytes(tmp_path: Path) -> None:

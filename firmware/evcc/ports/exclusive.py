@@ -8,6 +8,7 @@ from evcc.ports.stream import PortError
 
 _EXCLUSIVE = 2  # LOCK_EX
 _AT_ONCE = 4  # LOCK_NB
+_HELD = 11  # EAGAIN; any other error is of a file system without locks
 
 
 def hold_folder(path: str) -> None:
@@ -37,7 +38,10 @@ def _lock(descriptor: int) -> bool:
         library = _library()
         if library is None:
             return True
-        return library.func("i", "flock", "ii")(descriptor, _EXCLUSIVE | _AT_ONCE) == 0
+        import os
+
+        failed = library.func("i", "flock", "ii")(descriptor, _EXCLUSIVE | _AT_ONCE) != 0
+        return not (failed and os.errno() == _HELD)  # pyright: ignore[reportAttributeAccessIssue]
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
