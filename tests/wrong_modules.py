@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from evcc import chain, signature
 from evcc.contracts import Contracts
 from evcc.envelopes import Envelopes
 from evcc.iso15118_2 import installation
 from evcc.vault import PROVISIONING, VaultError
+from plugvault.cases.pki import point
 from plugvault.pki.verify import verify_p256
 
 BOTH = str(Path(__file__).parent / "both")
@@ -31,11 +34,15 @@ PROVISIONING_SCALAR = 0x1234567890ABCDEF
 
 
 class Vault(softvault.SoftVault):
-    """A vault in plain Python, with a known provisioning key and a fast verification."""
+    """A vault in plain Python, with a known provisioning key. Points and signatures are OpenSSL's:
+    a campaign asks for every public key after each refusal."""
 
     def __init__(self) -> None:
         super().__init__()
         self.add(PROVISIONING_SCALAR, PROVISIONING)
+
+    def public(self, key: bytes) -> bytes:
+        return point(ec.derive_private_key(self._key(key), ec.SECP256R1()).public_key())
 
     def verify(self, point: bytes, digest: bytes, raw: bytes) -> bool:
         return verify_p256(point, digest, raw)
