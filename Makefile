@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: setup peers ready ready-for-tests demo test soak sweeps releases bench size lint ruff mypy pyright format clean
+.PHONY: setup peers ready ready-for-tests demo test soak sweeps releases dist bench size lint ruff mypy pyright format clean
 .DEFAULT_GOAL := setup
 
 setup: ## install the missing parts, then report the state of this machine
@@ -38,6 +38,9 @@ sweeps: ready-for-tests ## all points of the fault tests and of the token tests,
 
 releases: ready ## make demo and make test on the other releases of Debian; needs root
 	@$(PYTHON) tools/other_releases
+
+dist: ready ## the files of a release, of the last commit, in dist/
+	@$(PYTHON) tools/release.py $(ARGS)
 
 bench: ready-for-tests ## speed, size and memory, beside their budgets
 	@$(PYTHON) tools/benchmarks/run.py $(ARGS)

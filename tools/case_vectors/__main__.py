@@ -24,7 +24,6 @@ from plugvault.cases.seed import Seed
 SEED = 15_118
 AT = 1_767_225_600  # 2026-01-01
 PCID = "PVTP0000000000001"
-_CASES = [case for case in catalogue.CASES if case.timing is None]  # times are a station's
 CASES = [case for case in catalogue.CASES if case.timing is None]  # a file has no time
 RESULTS = {ACCEPT: "valid", REFUSE: "invalid", EITHER: "acceptable"}
 HEADER = (
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="the JSON file")
     out: Path = parser.parse_args().out
     out.write_text(json.dumps(vectors(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{len(_CASES)} tests in {out}, {out.stat().st_size:,} bytes")
+    print(f"{len(CASES)} tests in {out}, {out.stat().st_size:,} bytes")
 
 
 def vectors() -> Json:
@@ -53,7 +52,7 @@ def vectors() -> Json:
     vehicle = _vehicle()
     with tempfile.TemporaryDirectory(prefix="plugvault-") as made:
         folder = Path(made)
-        manifest = files.make(folder, vehicle.certificate, _CASES, SEED, AT)
+        manifest = files.make(folder, vehicle.certificate, CASES, SEED, AT)
         rows = enumerate(manifest["cases"], 1)
         groups = groupby(rows, lambda row: row[1]["id"].split("-")[0])
         return {
