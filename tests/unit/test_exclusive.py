@@ -74,20 +74,21 @@ def test_store_of_a_car_has_one_module_until_that_ends(name: str, tmp_path: Path
     if runtime is None:
         pytest.skip(f"{name} is not set up")
     command = [*runtime.argv, "-c", holder(tmp_path)]
+    environment = {**runtime.env(), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
-        command, env=runtime.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as module:
         assert module.stdout is not None
         assert module.stdout.readline() == b"held\n"
         with pytest.raises(PortError, match="another process uses it"):
             exclusive.hold_folder(str(tmp_path))
         second = subprocess.run(
-            command, env=runtime.env(), input=b"", stdout=subprocess.PIPE, check=True
+            command, env=environment, input=b"", stdout=subprocess.PIPE, check=True
         )
         assert second.stdout.startswith(b"unavailable: " + os.fsencode(tmp_path))
         module.kill()
     third = subprocess.run(
-        command, env=runtime.env(), input=b"", stdout=subprocess.PIPE, check=True
+        command, env=environment, input=b"", stdout=subprocess.PIPE, check=True
     )
     assert third.stdout == b"held\n"
 
