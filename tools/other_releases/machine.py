@@ -11,6 +11,7 @@ from pathlib import Path
 # A namespace of its own: its mounts and processes end with it.
 NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/apt/auth.conf")
+NPM = (Path.home() / ".npmrc", Path("/etc/npmrc"), Path("/usr/etc/npmrc"))
 _PASSED_ON = re.compile(r"PIP_\w+|(http|https|no|all)_proxy|TERM", re.IGNORECASE)
 _PATH = re.compile(r"(?:file://)?(/[^\s\"';:]+)")
 
@@ -57,13 +58,14 @@ def environment() -> dict[str, str]:
 
 
 def put_settings(root: Path) -> list[Path]:
-    """Write this machine's settings of apt, pip and the network into the system at `root`.
+    """Write this machine's settings of apt, pip, npm and the network into the system at `root`.
     Returns the folders that they name, which the system has to see too."""
-    pip, apt = _pip_settings(), _apt_settings()
+    pip, apt, npm = _pip_settings(), _apt_settings(), _npm_settings()
     (root / "etc/pip.conf").write_text(pip)
+    (root / "root/.npmrc").write_text(npm)
     (root / "etc/apt/apt.conf.d/90machine").write_text(apt)
     variables = [value for name, value in os.environ.items() if name.startswith("PIP_")]
-    named = {Path(path) for path in _PATH.findall("\n".join([pip, apt, *variables]))}
+    named = {Path(path) for path in _PATH.findall("\n".join([pip, apt, npm, *variables]))}
     for file in (path for path in {*named, *map(Path, NETWORK)} if path.is_file()):
         target = root / file.relative_to("/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +90,11 @@ def _pip_settings() -> str:
         f"[{section}]\n" + "".join(f"{name} = {value}\n" for name, value in names.items())
         for section, names in sections.items()
     )
+
+
+def _npm_settings() -> str:
+    """All of npm's configuration files as one; of two values for a name npm takes the later."""
+    return "\n".join(file.read_text() for file in reversed(NPM) if file.is_file())
 
 
 def _apt_settings() -> str:
