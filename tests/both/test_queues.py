@@ -183,9 +183,9 @@ def test_messages_that_come_too_fast_are_dropped_and_end_the_session():
     stream = ChannelStream(bench.line, VAULT)
     bench.take()
     seen = len(bench.heard)
-    ticks = iter(range(1000))
+    ticks = iter(range(2000))
     bench.line.ticks_ms = lambda: next(ticks)
-    for _ in range(100):  # while the module waits for its vault
+    for _ in range(200):  # while the module waits for its vault
         for channel in (CONTROL, SESSION, TELEMATICS):
             if bench.mux.room(channel) >= 1000:
                 bench.mux.send(channel, bytes(1000))

@@ -37,16 +37,19 @@ def unseal(raw: bytes, seed: int = 0) -> "bytes | None":
     `seed`: start value of the CRC. Both ends derive it from their connection, so that a frame of
     another connection counts as damaged.
     """
-    data = bytearray()
+    data = bytearray(raw)
+    extra = [0]  # places of length bytes that stand for no zero
     i = 0
     while i < len(raw):
-        stop = i + raw[i]
-        if stop > len(raw) or stop == i:
+        length = raw[i]
+        data[i] = 0
+        i += length
+        if i > len(raw) or not length:
             return None
-        data.extend(raw[i + 1 : stop])
-        if stop < len(raw) and raw[i] < 255:
-            data.append(0)
-        i = stop
+        if length == 255:
+            extra.append(i)
+    for place in reversed(extra):
+        data = data[:place] + data[place + 1 :]
     body = bytes(data[:-_CRC_BYTES])
     crc = int.from_bytes(data[-_CRC_BYTES:], "big")
     if len(data) <= _CRC_BYTES or binascii.crc32(body, seed) & 0xFFFFFFFF != crc:

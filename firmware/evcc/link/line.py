@@ -6,6 +6,9 @@ with the same limits by channel as for sending; more are dropped and counted.
 
 from evcc.link.mux import weight
 
+const = int  # MicroPython's compiler puts such a number in the place of its name
+_PIECE = const(256)  # bytes at a time, one long frame: a board computes milliseconds for them
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
@@ -30,12 +33,15 @@ class Line:
         self.mux.send(channel, data)
 
     def pump(self, wait_ms: int) -> None:
-        """Write what is due; wait up to `wait_ms` for bytes and take them. Raises: PortError."""
+        """Write a piece of what is due; wait up to `wait_ms` for bytes and take a piece of them.
+
+        Raises: PortError.
+        """
         if self.feed is not None:
             self.feed()
         self.flush()
         wait_ms = min(wait_ms, self.mux.wait_ms(self.ticks_ms()))
-        data = self.stream.read(1024, wait_ms)
+        data = self.stream.read(_PIECE, wait_ms)
         if not data:
             return
         try:
@@ -54,8 +60,8 @@ class Line:
             self.inbox.append((channel, message))
 
     def flush(self) -> None:
-        """Write what is due now. Raises: PortError."""
-        out = self.mux.poll(self.ticks_ms())
+        """Write the first piece of what is due now. Raises: PortError."""
+        out = self.mux.poll(self.ticks_ms(), _PIECE)
         if out:
             self.stream.write(out)
 

@@ -69,6 +69,7 @@ _LONGEST = const(240)  # bytes of a message in one frame
 _INITIAL = const(40)
 _SHORTEST = const(15)  # of one byte in twenty spoiled, one frame in four arrives
 _TOO_LONG = const(4)  # times the length of new fragments
+_ALL = const(1 << 20)  # more bytes than a window has
 
 _HELLO_MS = const(200)
 _IDLE_MS = const(1000)
@@ -164,15 +165,15 @@ class Mux:
         messages, self._messages = self._messages, []
         return messages
 
-    def poll(self, now_ms: int) -> bytes:
-        """The bytes to write to the line now."""
+    def poll(self, now_ms: int, most: int = _ALL) -> bytes:
+        """The bytes to write to the line now. most: after so many no other fragment follows."""
         out = bytearray(self._greeting(now_ms))
         if not self._peer:
             return bytes(out)
         if self._flight and now_ms >= self._timer_end():
             self._time_out()
-        self._fill_window()
-        for place in range(len(self._flight)):
+        place = 0
+        while len(out) < most and (place < len(self._flight) or self._take_fragment()):
             fragment = self._flight[place]
             if fragment.due:
                 sealed = self._transmit(fragment.head, place, fragment.payload, now_ms)
@@ -180,6 +181,7 @@ class Mux:
                 out.extend(sealed * 2 if is_awaited else sealed)
                 fragment.stamp = self._stamp
                 fragment.due = False
+            place += 1
         if self._piece_due:
             self._piece_due = False
             out.extend(self._next_piece(now_ms))
@@ -271,20 +273,16 @@ class Mux:
 
     # -- sending --
 
-    def _fill_window(self) -> None:
-        while len(self._flight) < self._window():
-            fragment = self._next_fragment()
-            if fragment is None:
-                return
-            self._flight.append(fragment)
-
-    def _next_fragment(self) -> "_Fragment | None":
-        """The next fragment, round-robin over the channels."""
-        channels = [channel for channel in self._queues if self._queues[channel]]
-        if not channels:
-            return None
-        later = [channel for channel in channels if channel >= self._turn]
-        channel = min(later or channels)
+    def _take_fragment(self) -> bool:
+        """Put the next fragment into flight, round-robin over the channels; False: there is none,
+        or the window is full."""
+        channel, nearest = 0, _CHANNEL + 1
+        for candidate in self._queues:
+            distance = (candidate - self._turn) & _CHANNEL
+            if self._queues[candidate] and distance < nearest:
+                channel, nearest = candidate, distance
+        if nearest > _CHANNEL or len(self._flight) >= self._window():
+            return False
         self._turn = channel + 1
         message = self._queues[channel][0]
         start = self._offset.get(channel, 0)
@@ -299,7 +297,8 @@ class Mux:
             head |= _LAST
             self._offset[channel] = 0
             self._queues[channel].pop(0)
-        return _Fragment(head, payload)
+        self._flight.append(_Fragment(head, payload))
+        return True
 
     def _transmit(self, head: int, place: int, payload: bytes, now_ms: int) -> bytes:
         """A frame for this place of the flight, with the next stamp."""
