@@ -103,7 +103,7 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
         vault["kind"],
     )
     if is_board:
-        set_pause(module.pause)
+        set_pause(module)
     return module
 
 

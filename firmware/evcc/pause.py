@@ -1,19 +1,19 @@
 """The moments within a long computation in which a slow board serves its link.
 
 EXI, certificates and the like call `pause` some hundred times a message. A board's `main.py` sets
-the function behind it; elsewhere there is none. Not for a process with threads.
+the module that serves its link; elsewhere there is none. Not for a process with threads.
 """
 
-_function = None
+_module = None
 
 
-def set_pause(function) -> None:
-    """function: without arguments, or None."""
-    global _function
-    _function = function
+def set_pause(module) -> None:
+    """module: `pause` calls its method of that name; None: it calls nothing."""
+    global _module
+    _module = module
 
 
 def pause() -> None:
     """A moment in which the link may be served."""
-    if _function is not None:
-        _function()
+    if _module is not None:
+        _module.pause()  # a method called by name takes less stack than a function kept

@@ -177,23 +177,16 @@ class SessionEngine:
         """Add an event."""
         self._events.append(Event(name, text))
 
-    def in_vault(self, call):
-        """The result of `call()`, a use of the vault. Raises: SessionError("vault")."""
-        try:
-            return call()
-        except VaultError as e:
-            self.error = e
-            raise SessionError("vault", str(e))
-
     def _step(self, step, now_ms: int) -> tuple:
-        """Run one step; a SessionError ends the session."""
+        """Run one step; a SessionError or a VaultError ends the session."""
         self.now_ms = now_ms
         try:
             frames = step(now_ms)
-        except SessionError as e:
+        except (SessionError, VaultError) as e:
+            reason = "vault" if isinstance(e, VaultError) else e.reason
             self.error = self.error or e
-            self.emit("failed", e.reason)
-            outcome = "unable" if e.reason in e.UNABLE else "violation"
+            self.emit("failed", reason)
+            outcome = "unable" if reason in SessionError.UNABLE else "violation"
             frames = self._request(self._transitions.get((self.state, outcome), CLOSED), now_ms)
         events, self._events = self._events, []
         return frames, events

@@ -40,18 +40,19 @@ def sign(parts: list, sign) -> dict:
     parts: [(id, element name, value)] in the order of the references.
     sign: digest (32 bytes) -> r‖s (64 bytes).
     """
+    references = []
+    for ident, name, value in parts:
+        reference = {
+            "URI": "#" + ident,
+            "Transforms": {"Transform": [{"Algorithm": CANONICAL_EXI}]},
+            "DigestMethod": {"Algorithm": SHA256},
+            "DigestValue": digest(name, value, False),
+        }
+        references.append(reference)
     info = {
         "CanonicalizationMethod": {"Algorithm": CANONICAL_EXI},
         "SignatureMethod": {"Algorithm": ECDSA_SHA256},
-        "Reference": [
-            {
-                "URI": "#" + ident,
-                "Transforms": {"Transform": [{"Algorithm": CANONICAL_EXI}]},
-                "DigestMethod": {"Algorithm": SHA256},
-                "DigestValue": digest(name, value, False),
-            }
-            for ident, name, value in parts
-        ],
+        "Reference": references,
     }
     value = sign(signed_info_digest(info))
     return {"SignedInfo": info, "SignatureValue": {"value": value}}

@@ -46,11 +46,11 @@ def test_module_starts_and_answers_over_its_uart(
 
 
 def test_board_serves_its_link_within_a_message(module_flash: Path, start_car: StartCar) -> None:
-    """A board sets the function of `evcc.pause`; `tests/both` shows that a message calls it."""
+    """A board sets the module of `evcc.pause`; `tests/both` shows that a message calls it."""
     car = start_car(module_flash)
     car.wait()
     with Repl(car.board.wait_for_serial_port(), soft_reset=False) as repl:
-        code = "import evcc.pause\nprint(repr(evcc.pause._function is not None))"
+        code = "import evcc.pause\nprint(repr(evcc.pause._module is not None))"
         assert repl.run(code) is True
 
 
@@ -83,7 +83,7 @@ def test_installation_leaves_a_quarter_of_the_stack(
 
 
 def test_board_charges_gets_a_contract_at_the_station_and_removes_one(
-    installed_flash: Path, start_car: StartCar, around: Surroundings
+    installed_flash: Path, start_car: StartCar, around: Surroundings, record_property: Record
 ) -> None:
     world = around.world
 
@@ -100,6 +100,7 @@ def test_board_charges_gets_a_contract_at_the_station_and_removes_one(
         fetch,
         INSECURE,
     )
+    car.board.mark_stack()
     with station.in_thread() as (host, port):
         assert car.bench.charge(host, port, timeout=PATIENCE, insecure_contract=True) == [
             ("authorized", EMAID)
@@ -107,6 +108,9 @@ def test_board_charges_gets_a_contract_at_the_station_and_removes_one(
         events = car.bench.charge(
             host, port, want_contract=True, timeout=PATIENCE, insecure_contract=True
         )
+    stack = car.board.counters()["stack"]["deepest"]
+    record_property("board sessions with an installation, stack", stack)
+    assert stack <= STACK_BUDGET
     assert [event for event in events if event[0] != "check"] == [
         ("installed", SECOND),
         ("authorized", SECOND),

@@ -23,6 +23,13 @@ def raises(error: type, reason, fn, *args, **kwargs):
     raise AssertionError("{} was not raised; got {!r}".format(error.__name__, result))
 
 
+class Pauses:
+    """For `evcc.pause.set_pause`: calls this function."""
+
+    def __init__(self, function) -> None:
+        self.pause = function
+
+
 def vector(name: str) -> bytes:
     """The bytes of `tests/vectors/NAME`."""
     with open(VECTORS + name, "rb") as file:

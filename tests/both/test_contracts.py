@@ -7,7 +7,7 @@ from evcc.ports.files import StoreError
 from evcc.ports.stream import PortError
 from evcc.record import pack, unpack
 from evcc.vault import PROVISIONING, VaultError
-from helpers import raises
+from helpers import Pauses, raises
 from memory import KeyList, MemoryFiles, point
 
 NOW = 1_800_000_000
@@ -87,7 +87,7 @@ def test_a_link_lost_in_a_pause_of_a_commit_leaves_the_old_contracts():
         if len(stored) == 2:
             raise PortError("closed", "the other end is gone")
 
-    set_pause(lose_link)
+    set_pause(Pauses(lose_link))
     try:
         raises(PortError, "closed", contracts.commit, contract(1), chain(1))
     finally:
@@ -100,7 +100,7 @@ def test_no_pause_of_a_commit_comes_after_its_commit_point():
     files = MemoryFiles()
     contracts, stored = filled(1, files), []
     before = files.read("contracts")
-    set_pause(lambda: stored.append(files.read("contracts")))
+    set_pause(Pauses(lambda: stored.append(files.read("contracts"))))
     try:
         contracts.commit(contract(1), chain(1))
     finally:

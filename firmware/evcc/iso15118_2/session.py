@@ -103,7 +103,7 @@ class Session(SessionEngine):
         """As `SessionEngine.carry_out`; the installation is a step of its own, for it is the
         deepest."""
         if self.response is None:
-            return SessionEngine.carry_out(self, now_ms)
+            return self._step(self._handle, now_ms) if self.due else ([], [])
         response, self.response = self.response, None
         contract = None
         try:
@@ -125,7 +125,7 @@ def _build_app_protocol(session) -> tuple:
 
 def _build_session_setup(session) -> tuple:
     if session.evccid is None:
-        address = session.in_vault(lambda: session.car.vault.random(6))
+        address = session.car.vault.random(6)
         session.evccid = bytes([address[0] & 0xFC | 2]) + address[1:]  # a local one, IEEE 802
     return messages.session_setup_req(session.evccid), None
 
@@ -274,7 +274,7 @@ def sign(session, name: str, body: dict, key: bytes) -> dict:
     """The `Signature` over the one element of the body, made in the vault."""
     parts = [(body["Id"], name, body)]
     vault = session.car.vault
-    return session.in_vault(lambda: signature.sign(parts, lambda digest: vault.sign(key, digest)))
+    return signature.sign(parts, lambda digest: vault.sign(key, digest))
 
 
 SERVICE_DISCOVERY = "ServiceDiscovery"
