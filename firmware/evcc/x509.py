@@ -144,6 +144,7 @@ def names(name: bytes) -> "dict[str, str]":
 
     Raises: CertificateError("name"), DerError.
     """
+    pause()
     out: "dict[str, str]" = {}
     for key, tag, start, stop in attributes(name):
         if key is None:
