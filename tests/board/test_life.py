@@ -14,6 +14,7 @@ from fixtures.board_car import (
     StartCar,
     Surroundings,
 )
+from fixtures.flashing import patience
 from plugvault.board.repl import Repl
 from plugvault.station import Offer, Station, StationSettings
 from world import EMAID, PCID
@@ -49,7 +50,7 @@ def test_board_serves_its_link_within_a_message(module_flash: Path, start_car: S
     """A board sets the module of `evcc.pause`; `tests/both` shows that a message calls it."""
     car = start_car(module_flash)
     car.wait()
-    with Repl(car.board.wait_for_serial_port(), soft_reset=False) as repl:
+    with patience(), Repl(car.board.wait_for_serial_port(), soft_reset=False) as repl:
         code = "import evcc.pause\nprint(repr(evcc.pause._module is not None))"
         assert repl.run(code) is True
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.board import StartBoard, mpremote
-from fixtures.flashing import Record
+from fixtures.flashing import Record, patience
 from plugvault.board import facts
 from plugvault.board.flash import Flash, Wishes
 from plugvault.board.folder import Boards
@@ -47,7 +47,7 @@ def frozen_firmware(emulator: None, whole: bool, tmp_path_factory: pytest.TempPa
 def test_frozen_module_runs_and_flash_copies_only_the_boards_own_files(
     frozen_firmware: Path, tmp_path: Path
 ) -> None:
-    with EmulatedBoard(tmp_path / "flash.bin", frozen_firmware) as board:
+    with patience(), EmulatedBoard(tmp_path / "flash.bin", frozen_firmware) as board:
         port = board.wait_for_serial_port()
         with Repl(port) as repl:
             described = facts.ask(repl)

@@ -196,9 +196,9 @@ class _Lines:
             raise DeviceError("script", f"not an answer: {self._last[:200]!r}") from error
 
 
-def wait_for_port(device: str, seconds: float = _REPLUG_TIMEOUT) -> None:
+def wait_for_port(device: str, seconds: float | None = None) -> None:
     """Wait until a port can be opened again after a reset. Raises: DeviceError."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + (_REPLUG_TIMEOUT if seconds is None else seconds)
     while True:
         try:
             serial.serial_for_url(device).close()
