@@ -87,9 +87,7 @@ def test_store_of_a_car_has_one_module_until_that_ends(name: str, tmp_path: Path
         )
         assert second.stdout.startswith(b"unavailable: " + os.fsencode(tmp_path))
         module.kill()
-    third = subprocess.run(
-        command, env=environment, input=b"", stdout=subprocess.PIPE, check=True
-    )
+    third = subprocess.run(command, env=environment, input=b"", stdout=subprocess.PIPE, check=True)
     assert third.stdout == b"held\n"
 
 
