@@ -30,7 +30,8 @@ COMMANDS = ("make", "make demo", "make test", CONTAINER)
 WORK = "/work"  # inside; it holds the clone, and `shared` if this checkout has one beside it
 _SCRIPTS = Path("/usr/share/debootstrap/scripts")
 _APT = "apt-get -q -y -o DPkg::Options::=--force-confold"
-_UP_TO_DATE = f"{_APT} update && {_APT} dist-upgrade && {_APT} clean"
+# An interrupted run may have left packages unconfigured.
+_UP_TO_DATE = f"dpkg --configure -a && {_APT} update && {_APT} dist-upgrade && {_APT} clean"
 
 # Its arguments: the root, pairs of folders, "--", a command. Needs `machine.NAMESPACE` before it.
 _ENTER = """
