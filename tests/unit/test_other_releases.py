@@ -82,3 +82,14 @@ def test_commands_in_the_other_release_fail_loudly(
     assert inside["PIP_FIND_LINKS"] == "/here"
     assert inside["https_proxy"] == "http://proxy"
     assert "PLUGVAULT_PIN" not in inside
+
+
+def test_the_way_npm_fetches_goes_along_and_its_folders_do_not(
+    machine: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of this machine would hide the other release's own."""
+    user, system = tmp_path / "user", tmp_path / "system"
+    user.write_text("registry=https://mirror.example/\nnodedir=/usr\n")
+    system.write_text("cafile=/etc/ca.pem\nprefix=/opt\n")
+    monkeypatch.setattr(machine, "NPM", (user, system, tmp_path / "missing"))
+    assert machine._npm_settings() == "cafile=/etc/ca.pem\nregistry=https://mirror.example/\n"

@@ -13,6 +13,7 @@ NAMESPACE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork"
 NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/apt/auth.conf")
 NPM = (Path.home() / ".npmrc", Path("/etc/npmrc"), Path("/usr/etc/npmrc"))
 _PASSED_ON = re.compile(r"PIP_\w+|(http|https|no|all)_proxy|TERM", re.IGNORECASE)
+_NPM_FETCHES = re.compile(r"(registry|cafile|proxy|https-proxy|noproxy|//\S*|@\S*)\s*=")
 _PATH = re.compile(r"(?:file://)?(/[^\s\"';:]+)")
 
 
@@ -62,6 +63,7 @@ def put_settings(root: Path) -> list[Path]:
     Returns the folders that they name, which the system has to see too."""
     pip, apt, npm = _pip_settings(), _apt_settings(), _npm_settings()
     (root / "etc/pip.conf").write_text(pip)
+    (root / "root").mkdir(exist_ok=True)
     (root / "root/.npmrc").write_text(npm)
     (root / "etc/apt/apt.conf.d/90machine").write_text(apt)
     variables = [value for name, value in os.environ.items() if name.startswith("PIP_")]
@@ -93,8 +95,11 @@ def _pip_settings() -> str:
 
 
 def _npm_settings() -> str:
-    """All of npm's configuration files as one; of two values for a name npm takes the later."""
-    return "\n".join(file.read_text() for file in reversed(NPM) if file.is_file())
+    """The way npm fetches, of all its configuration files; of two values the later counts."""
+    lines = [
+        line for file in reversed(NPM) if file.is_file() for line in file.read_text().splitlines()
+    ]
+    return "".join(f"{line}\n" for line in lines if _NPM_FETCHES.match(line))
 
 
 def _apt_settings() -> str:
