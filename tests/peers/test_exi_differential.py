@@ -175,7 +175,10 @@ def test_damaged_messages_are_read_alike(exificient: Exificient, whole: bool) ->
         try:
             xml = exificient.decode(octets, schema)
         except OracleError as error:
-            assert message is None, f"{case}: EXIficient refuses it: {error}"
+            # Newer versions of Java refuse characters that XML cannot hold.
+            assert message is None or not writable(message), (
+                f"{case}: EXIficient refuses it: {error}"
+            )
             continue
         if message is None:
             known = any(re.match(reason, refusal) for reason in LENIENT)

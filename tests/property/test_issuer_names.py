@@ -197,15 +197,15 @@ def test_names_as_they_were_met(text: str, tolerances: set[str] | None):
     assert needed(text, Root(V2G)) == tolerances
 
 
-# -nameopt of `openssl x509`: what its output needs to be known again.
+# -nameopt of `openssl x509`: the tolerances that its output needs to be known again.
 OPENSSL = {
-    "": {"quotes"},  # because of the comma in the name
-    "compat": {"oneline"},
-    "RFC2253": set(),
-    "RFC2253,dump_all,dump_der": set(),
-    "lname,utf8": {"type-name", "unescaped"},
-    "oid,sep_comma_plus,utf8": {"unescaped"},
-    "sname,sep_semi_plus_space,utf8": {"semicolon", "unescaped"},
+    "": [{"quotes"}, {"unescaped"}],  # OpenSSL 3.0, because of the comma in the name; and 3.5
+    "compat": [{"oneline"}],
+    "RFC2253": [set()],
+    "RFC2253,dump_all,dump_der": [set()],
+    "lname,utf8": [{"type-name", "unescaped"}],
+    "oid,sep_comma_plus,utf8": [{"unescaped"}],
+    "sname,sep_semi_plus_space,utf8": [{"semicolon", "unescaped"}],
 }
 
 
@@ -221,7 +221,7 @@ def test_a_name_as_openssl_prints_it_is_that_of_its_root(tmp_path: Path, option:
     command += ["-nameopt", option] if option else []
     printed = subprocess.run(command, capture_output=True, check=True).stdout
     text = printed.decode().partition("issuer=")[2].strip()
-    assert needed(text, path.read(issued.der)) == OPENSSL[option]
+    assert needed(text, path.read(issued.der)) in OPENSSL[option]
 
 
 def test_a_slash_in_a_value_of_an_old_openssl_is_part_of_it():

@@ -37,6 +37,7 @@ _UP_TO_DATE = f"dpkg --configure -a && {_APT} update && {_APT} dist-upgrade && {
 _ENTER = """
 set -e
 root=$1; shift
+mount --bind "$root" "$root"  # `ip netns` changes the mount at /
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
