@@ -41,7 +41,7 @@ class Case:
     name: str
     reason: str | None
     detail: str
-    server: ssl.SSLContext | None
+    server: tls_stations.Server
     without_ocsp: tuple[str | None, str] | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -199,3 +199,17 @@ def test_a_car_talks_to_a_cpo_of_its_roots_and_to_no_other_station(
             assert end["suite"] == SUITE
         else:
             assert station.received == [], f"{case.name}: a message was sent"
+
+
+@pytest.mark.parametrize(("name", "library"), WAYS)
+def test_a_station_without_the_key_of_its_chain_is_never_secured(
+    name: str, library: str, world: World, tmp_path: Path
+) -> None:
+    """Mbed TLS does not say when a handshake is done, and one version of it takes any order."""
+    runtime = runtimes.get(name)
+    if runtime is None:
+        pytest.skip(f"no interpreter {name!r} here; make says why")
+    server = tls_stations.WithoutKey(tls_stations.context(tmp_path, world.cpo))
+    case = Case("no key", None, "", server, options={"limit_ms": 500})
+    ((end,), _) = results(runtime, library, [case], world, tmp_path)
+    assert end["reason"] in ("handshake", "silence"), end

@@ -139,15 +139,17 @@ def test_a_notice_to_renegotiate_begins_at_the_parameters_again():
 
 
 def test_what_the_station_cannot_give_ends_before_the_power_is_on():
-    isolation = dict(DC_STATUS)
-    isolation["EVSEIsolationStatus"] = "Fault"
+    fault, unmonitored = dict(DC_STATUS), dict(DC_STATUS)
+    fault["EVSEIsolationStatus"] = "Fault"
+    unmonitored["EVSEIsolationStatus"] = "No_IMD"
     limits = dict(DC_CHARGE["ChargeParameterDiscovery"]["DC_EVSEChargeParameter"])
     limits["EVSEMaximumVoltageLimit"] = value("V", 200)
     pair = "ChargeParameterDiscovery"
     for script in (
         but(pair, DC_CHARGE, SAScheduleList=None),
         but(pair, DC_CHARGE, DC_EVSEChargeParameter=limits),
-        but("CableCheck", DC_CHARGE, DC_EVSEStatus=isolation),
+        but("CableCheck", DC_CHARGE, DC_EVSEStatus=fault),
+        but("CableCheck", DC_CHARGE, DC_EVSEStatus=unmonitored),
     ):
         requests, events, _ = charge(script)
         assert requests[-1] == "SessionStopReq" and POWER not in requests
@@ -157,6 +159,35 @@ def test_what_the_station_cannot_give_ends_before_the_power_is_on():
     assert requests == PAYING[:3] + ["SessionStopReq"]
     assert events == [("failed", "charge")] + CLOSED_EVENT
     assert isinstance(session.error, SessionError)
+
+
+def test_grants_below_zero_and_of_another_unit_end_before_the_power_is_on():
+    pair = "ChargeParameterDiscovery"
+    for number in (value("A", -1), value("A", -32768, 3), value("W", 16)):
+        limits = dict(DC_CHARGE[pair]["DC_EVSEChargeParameter"])
+        limits["EVSEMaximumCurrentLimit"] = number
+        parameter = dict(AC_CHARGE[pair]["AC_EVSEChargeParameter"])
+        parameter["EVSEMaxCurrent"] = number
+        refused(but(pair, DC_CHARGE, DC_EVSEChargeParameter=limits))
+        refused(but(pair, AC_CHARGE, AC_EVSEChargeParameter=parameter))
+    for number in (value("W", -1), value("W", -32768, 3), value("A", 16)):
+        entry = {"RelativeTimeInterval": {"start": 0}, "PMax": number}
+        schedule = {"SAScheduleTupleID": 7, "PMaxSchedule": {"PMaxScheduleEntry": [entry]}}
+        for of in (AC_CHARGE, DC_CHARGE):
+            refused(but(pair, of, SAScheduleList={"SAScheduleTuple": [schedule]}))
+
+
+def refused(script):
+    requests, events, _ = charge(script)
+    assert requests[-1] == "SessionStopReq" and POWER not in requests
+    assert events == [("failed", "charge")] + CLOSED_EVENT
+
+
+def test_a_voltage_of_another_unit_ends_a_precharge():
+    present = {"EVSEPresentVoltage": value("A", 400)}
+    requests, events, _ = charge(but("PreCharge", DC_CHARGE, **present))
+    assert POWER not in requests
+    assert events == [("failed", "charge")] + CLOSED_EVENT
 
 
 def test_a_precharge_has_seven_seconds_and_a_cable_check_forty():

@@ -63,6 +63,15 @@ def test_an_answer_names_one_host_and_a_port():
     raises(SdpError, "security", sdp.request, 1)
 
 
+def test_an_answer_does_not_lead_a_car_to_its_own_ports():
+    for tail in ("000000000001", "ffff7f000001", "00007f000001"):
+        answer = sdp.response(bytes(10) + bytes.fromhex(tail), 50000, TLS)
+        search = sdp.Search()
+        assert search.take(answer) is None
+        assert search.refused.reason == "address"
+        assert sdp.Search(loopback=True).take(answer).port == 50000
+
+
 def test_a_search_asks_each_quarter_of_a_second_at_most_50_times():
     search = sdp.Search()
     now, asked = 1000, []

@@ -84,8 +84,19 @@ def _value(unit: str, number: int) -> dict:
     return {"Multiplier": multiplier, "Unit": unit, "Value": number}
 
 
-def _number(value: dict) -> int:
+def _number(value: dict, unit: str) -> int:
+    """The whole number of a PhysicalValue. Raises: SessionError("charge") for another unit."""
+    if value["Unit"] != unit:
+        raise SessionError("charge", "%s, not %s" % (value["Unit"], unit))
     return int(value["Value"] * 10 ** value["Multiplier"])
+
+
+def _grant(value: dict, unit: str) -> int:
+    """A limit of the station. Raises: SessionError("charge"); below 0 it would turn the charge."""
+    number = _number(value, unit)
+    if number < 0:
+        raise SessionError("charge", "the station grants %d %s" % (number, unit))
+    return number
 
 
 def _build_parameters(session) -> tuple:
@@ -117,14 +128,14 @@ def _read_parameters(session, body: dict, message: dict) -> str:
     try:
         schedule = body["SAScheduleList"]["SAScheduleTuple"][0]
         powers = [
-            _number(entry["PMax"]) for entry in schedule["PMaxSchedule"]["PMaxScheduleEntry"]
+            _grant(entry["PMax"], "W") for entry in schedule["PMaxSchedule"]["PMaxScheduleEntry"]
         ]
         if kind == "dc":
             limits = body["DC_EVSEChargeParameter"]
-            current = _number(limits["EVSEMaximumCurrentLimit"])
-            highest = _number(limits["EVSEMaximumVoltageLimit"])
+            current = _grant(limits["EVSEMaximumCurrentLimit"], "A")
+            highest = _grant(limits["EVSEMaximumVoltageLimit"], "V")
         else:
-            current = _number(body["AC_EVSEChargeParameter"]["EVSEMaxCurrent"])
+            current = _grant(body["AC_EVSEChargeParameter"]["EVSEMaxCurrent"], "A")
             highest = voltage
     except LookupError:
         raise SessionError("charge", "no schedule, or no limits of " + charge.mode)
@@ -188,7 +199,7 @@ def _build_precharge(session) -> tuple:
 
 
 def _read_precharge(session, body: dict, message: dict) -> str:
-    difference = _number(body["EVSEPresentVoltage"]) - session.charge.wishes["voltage"]
+    difference = _number(body["EVSEPresentVoltage"], "V") - session.charge.wishes["voltage"]
     return "done" if abs(difference) <= _PRECHARGE_V else "ongoing"
 
 

@@ -85,9 +85,13 @@ class Search:
     `refused`: the SdpError of the last datagram that was not accepted, or None.
     """
 
-    def __init__(self, security: int = TLS, without_tls: bool = False) -> None:
-        """As for `read_response`."""
+    def __init__(
+        self, security: int = TLS, without_tls: bool = False, loopback: bool = False
+    ) -> None:
+        """As for `read_response`. loopback: the search is on the car's own computer; elsewhere an
+        answer must not lead the car to a port of its own."""
         self.refused = None
+        self._loopback = loopback
         self._security = security
         self._without_tls = without_tls
         self._sent = 0
@@ -104,7 +108,11 @@ class Search:
     def take(self, datagram: bytes) -> "Found | None":
         """The station that a datagram names; None: the search goes on."""
         try:
-            return read_response(datagram, self._security, self._without_tls)
+            found = read_response(datagram, self._security, self._without_tls)
+            # ::1, and the addresses of IPv4 in their two forms
+            if not (self._loopback or any(found.address[:10])):
+                raise SdpError("address", found.address.hex())
+            return found
         except SdpError as error:
             self.refused = error
             return None

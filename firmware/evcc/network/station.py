@@ -54,7 +54,11 @@ class Station:
         self._tls: "Any" = None
         self._to_send = b""
         wish = settings.get("tls", REQUIRED)
-        self._search = sdp.Search(sdp.NO_TLS if wish == NONE else sdp.TLS, wish == OPTIONAL)
+        self._search = sdp.Search(
+            sdp.NO_TLS if wish == NONE else sdp.TLS,
+            wish == OPTIONAL,
+            settings.get("interface") == "lo",
+        )
         self._steps = {
             _SEARCHING: self._search_on,
             _CONNECTING: self._connect,

@@ -25,7 +25,9 @@ _PIECE = 4096
 
 
 class _Records:
-    """Finds the end of the station's half of a handshake: the record after ChangeCipherSpec."""
+    """Finds the end of the station's half of a handshake: the record after ChangeCipherSpec.
+
+    A ChangeCipherSpec before the chain is judged is not the station's: anybody can send one."""
 
     def __init__(self) -> None:
         self.is_finished = False
@@ -33,7 +35,7 @@ class _Records:
         self._head = b""
         self._left = 0  # bytes of the record that are still to come
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes, is_judged: bool) -> None:
         at = 0
         while at < len(data) and not self.is_finished:
             missing = _RECORD_HEADER - len(self._head)
@@ -48,7 +50,7 @@ class _Records:
             self._left -= taken
             if not self._left:
                 self.is_finished = self._is_changed
-                self._is_changed = self._head[0] == _CHANGE_CIPHER_SPEC
+                self._is_changed = is_judged and self._head[0] == _CHANGE_CIPHER_SPEC
                 self._head = b""
 
 
@@ -121,7 +123,7 @@ class MbedtlsClient(Client):
 
     def incoming(self, data: bytes) -> None:
         if data:
-            self._records.add(data)
+            self._records.add(data, self._peer.leaf is not None)
             self._stream.received += data
         else:
             self._stream.is_ended = True
