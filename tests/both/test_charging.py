@@ -266,6 +266,17 @@ def test_a_pause_keeps_what_the_next_session_needs():
     assert events[0] == ("authorized", EMAID)
 
 
+def test_a_resumed_session_installs_no_contract():
+    car = Car(EMAID)
+    session = car.session(charge={"pause": True})
+    Station(DC_CHARGE).serve(session)
+    again = car.session(charge={}, want_contract=True)
+    again.resume(session.paused)
+    script = but("SessionSetup", DC_CHARGE, ResponseCode="OK_OldSessionJoined")
+    requests, _ = Station(script).serve(again)
+    assert "CertificateInstallationReq" not in requests
+
+
 def test_a_session_is_resumed_by_the_same_contract_before_its_start():
     car = Car(EMAID)
     session = car.session(charge={"pause": True})

@@ -16,7 +16,7 @@ from evcc.tls import ocsp
 from evcc.tls.ocsp import OcspError
 from fixtures.tls_stations import GOOD, REVOKED, UNKNOWN, answer
 from plugvault.pki import ocsp as host
-from world import DAY, NOW, Issued, World, root
+from world import CA_USAGE, DAY, NOW, Issued, World, root
 
 sys.path.append(str(Path(__file__).parents[1] / "both"))
 sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
@@ -84,6 +84,7 @@ def test_only_the_issuer_and_its_responders_are_believed(world: World) -> None:
     strangers = [
         sub2.issue("Responder"),
         sub2.issue("Responder", extensions=[(CLIENT, False)]),
+        sub2.issue("Responder", extensions=[(SIGNING, False)], key_usage=CA_USAGE),
         sub2.issue("Responder", extensions=[(SIGNING, False)], not_after=NOW - 1),
         sub2.issue("Responder", extensions=[(SIGNING, False)], not_before=NOW + 1),
         world.cps_sub2.issue("Responder", extensions=[(SIGNING, False)]),
