@@ -27,7 +27,7 @@ from plugvault.campaign.cases import CampaignError
 from plugvault.campaign.html import to_html
 from plugvault.campaign.junit import to_junit
 from plugvault.campaign.lines import LinesModule
-from plugvault.campaign.result import CaseResult, Result
+from plugvault.campaign.result import CaseResult, Result, to_json
 from plugvault.campaign.run import run
 from plugvault.campaign.vocabulary import Json, ModuleError
 from plugvault.cases import catalogue, files
@@ -316,7 +316,70 @@ def test_a_line_that_was_not_asked_for_is_no_answer(tmp_path: Path) -> None:
     opened.close()
 
 
+def test_nothing_is_asked_after_a_request_without_an_answer(tmp_path: Path) -> None:
+    """The answer may come late, and would stand for the next one."""
+    text = """import sys
+for line in sys.stdin:
+    if '"install"' in line:
+        continue
+    print('{"verdict": "accepted"}', flush=True)
+    print('{"v": 1, "signature": "00"}', flush=True)
+"""
+    opened = open_module(f"lines:{program(tmp_path, text)}", 0.1)
+    with pytest.raises(ModuleError, match="no answer within"):
+        opened.install(b"")
+    with pytest.raises(ModuleError, match="an earlier request had no answer in time"):
+        opened.install(b"")
+    opened.close()
+
+
+LATE = b'"cut off\n{"verdict": "accepted"}\n{}\n'  # as answers to what another opening has asked
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_late_answers_on_a_serial_port_are_dropped_before_hello(is_kept: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rwb") as file, theirs.makefile("rwb") as module:
+
+        def serve() -> None:
+            assert b"hello" in module.readline()
+            module.write(LATE + b'{"v": 1, "module": "M"}\n')
+            module.flush()
+            if is_kept:
+                assert b"install" in module.readline()
+                module.write(b'{"verdict": "refused"}\n')
+                module.flush()
+
+        def end() -> None:
+            ours.shutdown(socket.SHUT_RDWR)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        opened = LinesModule(file, file, lambda: "", end, 60, is_kept=is_kept)  # type: ignore[arg-type]
+        try:
+            if is_kept:
+                assert opened.hello().module == "M"
+                assert opened.install(b"").verdict == "refused"
+            else:
+                with pytest.raises(ModuleError, match="not JSON"):
+                    opened.hello()
+        finally:
+            opened.close()
+            thread.join()
+
+
 # -- reports --
+
+
+@pytest.mark.parametrize("secrets", [True, False])
+def test_the_values_that_open_a_message_are_written_when_asked_for(
+    secrets: bool, made: Make
+) -> None:
+    trace = {"z": "01", "k": "02", "iv": "03", "scalar": "04", "of their own": "05"}
+    result = tried(made("EN-001"), module(lambda n: {"verdict": "accepted", "trace": trace}))
+    (case,) = to_json(result, secrets)["cases"]
+    hidden = dict.fromkeys(trace) | {"iv": "03"}
+    assert case["message"]["trace"] == (trace if secrets else hidden)
 
 
 def test_a_report_holds_all_that_a_module_may_say(made: Make, tmp_path: Path) -> None:

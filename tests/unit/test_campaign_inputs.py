@@ -25,6 +25,8 @@ from plugvault.cases import catalogue, files
 from plugvault.cases.pki import CasePki
 from plugvault.cases.seed import Seed
 from plugvault.cli.app import main
+from plugvault.cli.campaign import Options
+from plugvault.cli.campaign import _again as again_of
 from plugvault.pytest_plugin import cases as plugin_cases
 
 NOW = 1_790_000_000
@@ -207,3 +209,26 @@ def test_the_example_for_pytest_passes_with_a_right_car(folder: Path, tmp_path: 
     for case in cases:
         with right_car(tmp_path / case.id) as car:
             example()(case, car)
+
+
+# -- the line that tries a case again --
+
+
+def test_the_line_that_tries_a_case_again_has_all_that_decides(folder: Path) -> None:
+    campaign = campaign_cases.read(folder)
+    options = Options("exec:m {message}", folder, known=Path("k.toml"), test_key=Path("v.key"))
+    again = f"plugvault campaign {folder} --module 'exec:m {{message}}'"
+    again += " --known k.toml --test-key v.key"
+    assert again_of(options, campaign) == again
+    made = Options("py:a:b", vehicle=Path("v.pem"), pki="own", timeout=1)
+    assert again_of(made, campaign) == (
+        f"plugvault cases make --vehicle v.pem --out cases --seed 1 --at {NOW} --pki own"
+        " && plugvault campaign cases --module py:a:b --timeout 1"
+    )
+
+
+def test_a_pki_beside_a_folder_of_cases_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("campaign", folder, "--module", ACCEPTS, "--pki", folder) == 2
+    assert "the cases in DIR have theirs" in capsys.readouterr().err

@@ -234,3 +234,10 @@ def test_the_folder_of_an_ecosystem_is_such_a_pki(
     leaf.verify_directly_issued_by(issuer)
     assert command(*arguments, "--pki", short_dir) == 2
     assert "certificates/*.pem" in capsys.readouterr().err
+    program = short_dir / "module"
+    program.write_text(f"#!/bin/sh\ncmp $1/V2G.der {out}/trust/V2G.der >&2\n")
+    program.chmod(0o755)
+    module = ("--module", f"exec:{program} {{trust}} {{message}}", "--only", "EN-001")
+    campaign = ("campaign", "--vehicle", vehicle, *module)
+    assert command(*campaign, "--pki", short_dir / "eco") == 0, capsys.readouterr().err
+    assert command(*campaign) == 1  # the roots of the seed

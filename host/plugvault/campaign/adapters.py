@@ -101,9 +101,11 @@ def _of_command(command: str, seconds: float) -> Module:
 
     def end() -> None:
         process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END_SECONDS)
-        end_group(process)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
+        finally:  # after a second Ctrl-C too
+            end_group(process)
 
     return LinesModule(process.stdout, process.stdin, explain, end, seconds)  # type: ignore[arg-type]
 
@@ -133,7 +135,8 @@ def _of_serial(address: str, seconds: float) -> Module:
         port = serial_port.open_alone(device, int(baud or _BAUD))
     except (OSError, ValueError) as error:
         raise CampaignError("module", f"serial:{address}: {error}") from error
-    return LinesModule(port, port, _nothing, port.cancel_read, seconds)  # type: ignore[arg-type]
+    end = port.cancel_read
+    return LinesModule(port, port, _nothing, end, seconds, is_kept=True)  # type: ignore[arg-type]
 
 
 def _of_http(address: str, seconds: float) -> Module:

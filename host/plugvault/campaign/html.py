@@ -57,12 +57,13 @@ def _head(result: Result, name: str) -> Html:
         tag("span", kind=kind_of(verdict), style=f"flex: {count} 0 4px")
         for verdict, count in counts
     ]
+    is_bad = result.deviations or result.not_tried
     legend = [tag("li", tag("b", str(count)), " ", badge(verdict)) for verdict, count in counts]
     return tag(
         "header",
         tag("p", "Campaign of test cases, ISO 15118-2: installation of contracts", kind="quiet"),
         tag("h1", name),
-        tag("p", result.sentence, kind="sentence bad" if result.deviations else "sentence"),
+        tag("p", result.sentence, kind="sentence bad" if is_bad else "sentence"),
         tag("div", *bar, kind="bar"),
         tag("ul", *legend, kind="legend"),
     )
@@ -184,6 +185,9 @@ def _not_tried(result: Result) -> Html:
     for ident, why in [*untried, *result.left_out.items()]:
         reasons.setdefault(why, []).append(ident)
     rows = [(why, ", ".join(idents)) for why, idents in reasons.items()]
+    if result.not_tried:
+        why = f"not tried: {len(result.not_tried)}, the user stopped the campaign"
+        rows.insert(0, (why, ", ".join(result.not_tried)))
     at_station = {"sign": _EARLIER} if STATION in result.can else {}
     rows += [
         (f"without {ability}", text)

@@ -26,6 +26,8 @@ def to_junit(result: Result) -> bytes:
         )
         for case in cases:
             _add(suite, case)
+    if result.not_tried:
+        _add_stop(suites, result)
     ET.indent(suites)
     text: bytes = ET.tostring(suites, "utf-8", xml_declaration=True)
     return text + b"\n"
@@ -52,6 +54,14 @@ def _add(suite: ET.Element, case: CaseResult) -> None:
         message = case.deviation or (case.known.reason if case.known else case.why)
         detail = ET.SubElement(test, name, message=_printable(message))
         detail.text = _printable(f"{case.verdict}. {case.facts['because']} {case.facts['gain']}")
+
+
+def _add_stop(suites: ET.Element, result: Result) -> None:
+    """An error, so that a campaign which its user stopped is no success."""
+    suite = ET.SubElement(suites, "testsuite", name="not tried", tests="1", errors="1")
+    test = ET.SubElement(suite, "testcase", classname="campaign", name="stopped by the user")
+    message = f"not tried: {len(result.not_tried)}"
+    ET.SubElement(test, "error", message=message).text = ", ".join(result.not_tried)
 
 
 def _printable(text: str) -> str:

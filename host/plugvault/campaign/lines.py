@@ -11,13 +11,18 @@ from plugvault.campaign import vocabulary
 from plugvault.campaign.vocabulary import Answer, Begin, Hello, Json, ModuleError
 
 _END_SECONDS = 5.0
+_MOST_LATE = 100  # lines that a serial port may have before the answer to hello
 
 
 class LinesModule:
     """A module behind two byte streams.
 
     receive, send: its answers and requests, closed with the module. explain: () -> text, why the
-    stream has ended. end: ends a read of `receive` that waits. seconds: for one answer.
+    stream has ended. end: ends a read of `receive` that waits. seconds: for one answer. is_kept:
+    the stream is the same after a new opening, so that answers to earlier requests may come.
+
+    An answer has no number. So no request follows one that had no answer in time, and on a kept
+    stream all that comes before the answer to hello is dropped.
     """
 
     def __init__(
@@ -27,7 +32,9 @@ class LinesModule:
         explain: Callable[[], str],
         end: Callable[[], object],
         seconds: float,
+        is_kept: bool = False,
     ) -> None:
+        self._is_kept, self._is_late = is_kept, False
         self._streams = (receive, send)
         self._send, self._explain, self._end, self._seconds = send, explain, end, seconds
         self._lines: queue.Queue[bytes] = queue.Queue()
@@ -38,7 +45,8 @@ class LinesModule:
     def hello(self) -> Hello:
         """Raises ModuleError."""
         if self._hello is None:
-            self._hello = vocabulary.hello_of(self._ask(vocabulary.hello_request()))
+            self._request(vocabulary.hello_request())
+            self._hello = vocabulary.hello_of(self._greeting(_MOST_LATE if self._is_kept else 0))
         return self._hello
 
     def begin(self, begin: Begin) -> None:
@@ -66,16 +74,39 @@ class LinesModule:
             with contextlib.suppress(OSError):
                 stream.close()
 
+    def _greeting(self, most_late: int) -> Json:
+        """The answer to hello, behind at most so many lines that are none."""
+        for _ in range(most_late):
+            try:
+                answer = self._next()
+            except ModuleError as error:
+                if error.reason != "answer":
+                    raise
+                continue
+            if "v" in answer:
+                return answer
+        return self._next()
+
     def _ask(self, request: Json) -> Json:
+        self._request(request)
+        return self._next()
+
+    def _request(self, request: Json) -> None:
+        if self._is_late:
+            raise ModuleError("crash", "an earlier request had no answer in time")
         self._forget_unasked()
         try:
             self._send.write(json.dumps(request).encode() + b"\n")
             self._send.flush()
         except (OSError, ValueError) as error:
             raise ModuleError("crash", self._explain() or str(error)) from error
+
+    def _next(self) -> Json:
+        """The next answer. Raises ModuleError."""
         try:
             line = self._lines.get(timeout=self._seconds)
         except queue.Empty:
+            self._is_late = True
             raise ModuleError("timeout", f"no answer within {self._seconds:g} s") from None
         if not line.endswith(b"\n"):
             self._lines.put(b"")  # it stays ended

@@ -18,6 +18,7 @@ from plugvault.campaign.verdicts import (
 )
 
 FORMAT, VERSION = "plugvault-campaign", 1
+_PUBLIC = {"iv"}  # of the values of a trace: it stands in the message
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class CaseResult:
 @dataclass(frozen=True)
 class Result:
     """A whole campaign. command: the line that reproduces it. again: the line that tries a case of
-    it again, followed by `--only ID`. left_out: {case that was not made:
-    the reason}, for a PKI without some of its keys."""
+    it again, followed by `--only ID`. left_out: {case that was not made: the reason}, for a PKI
+    without some of its keys. not_tried: the cases that a user's Ctrl-C has left."""
 
     module: str
     version: str
@@ -54,6 +55,7 @@ class Result:
     cases: list[CaseResult] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     again: str = ""
+    not_tried: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -85,10 +87,12 @@ class Result:
         text = f"{name} does as it must in {good} of {number} cases"
         if details:
             text += f" ({', '.join(details)})"
-        if counts[INCONCLUSIVE] == number:
+        if self.not_tried:
+            text = f"Stopped by the user, not tried: {len(self.not_tried)}. {text}"
+        elif counts[INCONCLUSIVE] == number:
             return f"{text}: it takes no good message. Look at its roots, its clock and its key."
         if not self.deviations:
-            return text + ": as expected."
+            return text + ("." if self.not_tried else ": as expected.")
         many = len(self.deviations)
         return f"{text}: {many} deviation{'' if many == 1 else 's'}."
 
@@ -104,12 +108,16 @@ def deviation_of(verdict: str, why: str, known: Known | None, today: dt.date) ->
     return ""
 
 
-def to_json(result: Result) -> dict[str, Any]:
-    """The whole result; dates as text."""
+def to_json(result: Result, secrets: bool = False) -> dict[str, Any]:
+    """The whole result; dates as text. secrets: with all values of a module's trace, which give
+    the contract key away; otherwise each is None but the IV."""
     document = asdict(result)
     for case in document["cases"]:
         if case["known"] is not None:
             case["known"]["until"] = str(case["known"]["until"])
+        if case["message"] is not None and not secrets:
+            trace = case["message"]["trace"]
+            trace.update(dict.fromkeys(trace.keys() - _PUBLIC))
     return {
         "format": FORMAT,
         "format_version": VERSION,

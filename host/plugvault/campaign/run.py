@@ -256,16 +256,19 @@ def run(
     command: str = "",
     report: Callable[[CaseResult], object] = lambda case: None,
 ) -> Result:
-    """Carry out all cases. report: gets each result. Raises ModuleError when the module does not
-    say hello, CampaignError when it cannot be opened."""
+    """Carry out all cases. report: gets each result. A KeyboardInterrupt ends the cases: those
+    without a result are `not_tried`. Raises ModuleError when the module does not say hello,
+    CampaignError when it cannot be opened."""
     now = dt.datetime.now(dt.UTC)
     begun = time.monotonic()
     runner = Runner(campaign, open_module)
-    results = []
+    results: list[CaseResult] = []
     try:
         for case in campaign.cases:
             results.append(tried(runner, case, (known or {}).get(case.id), now.date()))
             report(results[-1])
+    except KeyboardInterrupt:  # the user's; what has been tried is a result all the same
+        pass
     finally:
         runner.close()
     return Result(
@@ -281,4 +284,5 @@ def run(
         seconds=round(time.monotonic() - begun, 3),
         cases=results,
         left_out=campaign.left_out,
+        not_tried=tuple(case.id for case in campaign.cases[len(results) :]),
     )

@@ -6,9 +6,8 @@ import os
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -27,10 +26,10 @@ from plugvault.campaign.result import CaseResult, Result
 from plugvault.campaign.run import run
 from plugvault.campaign.vocabulary import ModuleError, clean
 from plugvault.cases import catalogue, files
-from plugvault.cli import key_file, table
+from plugvault.cli import case_pki, key_file, table
+from plugvault.cli.options import options_from
 
-_DEVIATIONS, _FAILED = 1, 2
-_DAY = 86_400
+_DEVIATIONS, _FAILED, _STOPPED = 1, 2, 130
 _TIMEOUT = 5.0
 _ESCAPED = "backslashreplace"  # a lone surrogate in another's text: it is valid in JSON so
 _SEED = 1  # of cases that are made for one campaign
@@ -55,37 +54,40 @@ app = typer.Typer(
 )
 
 
-@app.command("run")
-def run_campaign(
+@dataclass(frozen=True)
+class Options:
+    """The options of `run`."""
+
     module: Annotated[
         str,
         typer.Option(
             metavar="ADAPTER",
             help="The way to the module: exec:COMMAND with {message} or {elements}, "
             "lines:COMMAND, "
-            "tcp:HOST:PORT, serial:DEVICE, http:URL, py:PACKAGE:FUNCTION, or "
+            "tcp:HOST:PORT, serial:DEVICE, http:URL, py:PACKAGE_NAME:FUNCTION, or "
             "station:IF[:COMMAND]: a charging station for the vehicle itself, which COMMAND plugs "
             "in; DIR/trust must be in the vehicle.",
         ),
-    ],
+    ]
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Cases that `cases make` wrote.")
-    ] = None,
+    ] = None
     vehicle: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="Or make the cases now, for this provisioning certificate."
         ),
-    ] = None,
+    ] = None
+    pki: case_pki.Pki = case_pki.NEW
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only these ids, such as 'KT-*'; may be repeated."),
-    ] = None,
-    known_failures: Annotated[
+    ] = None
+    known: Annotated[
         Path | None,
-        typer.Option("--known", metavar="FILE", help="Known failures: TOML, each with an end."),
-    ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = _TIMEOUT,
+        typer.Option(metavar="FILE", help="Known failures: TOML, each with an end."),
+    ] = None
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = _TIMEOUT
     test_key: Annotated[
         Path | None,
         typer.Option(
@@ -93,49 +95,74 @@ def run_campaign(
             help="The vehicle's provisioning key, of a test vehicle: the report then explains "
             "each failure. The module does not get it.",
         ),
-    ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="The report to read.")] = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="JUnit XML.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="All of it, as JSON.")
-    ] = None,
-) -> None:
+    ] = None
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="The report to read.")] = None
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="JUnit XML.")] = None
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="All of it, as JSON.")] = None
+    secrets: Annotated[
+        bool,
+        typer.Option(
+            help="Write a module's Z, K and scalar too, which give the contract key away."
+        ),
+    ] = False
+
+
+@app.command("run")
+@options_from(Options)
+def run_campaign(options: Options) -> None:
     """Run a campaign.
 
-    Exit status: 0 as expected, 1 deviations, 2 the campaign failed.
+    After Ctrl-C the reports have what has been tried; a second one ends at once.
+
+    Exit status: 0 as expected, 1 deviations, 2 the campaign failed, 130 after Ctrl-C.
     """
-    if vehicle is not None and module.startswith("station:"):
-        _fail(
-            "station: wants the cases in DIR: the vehicle must have the roots in DIR/trust first"
-        )
+    _check(options)
     try:
-        expected = known.read(known_failures) if known_failures else {}
-        key = None if test_key is None else key_file.read(test_key)
-        _check_places(html, junit, json_file)
-        with (
-            _cases(folder, vehicle, tuple(only or ())) as campaign,
-            _progress(len(campaign.cases)) as report,
-        ):
-            known.check(expected, campaign)
-            ended = run(
-                campaign,
-                lambda: open_module(module, timeout, campaign),
-                known=expected,
-                command=clean(shlex.join(["plugvault", *sys.argv[1:]])),
-                report=report,
-            )
-            ended = replace(ended, again=clean(_again(module, timeout, folder, vehicle, campaign)))
-            if key is not None:
-                ended = with_explanations(ended, campaign, key)
-        _write(ended, html, junit, json_file)
+        ended = _ended(options)
+        _write(ended, options)
     except ModuleError as error:
         _fail(f"the module does not say hello: {error.reason}: {error.detail}")
     except EvccError as error:
         _fail(error.detail or str(error))
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     print(table.printable(ended.sentence))
-    raise typer.Exit(_DEVIATIONS if ended.deviations else 0)
+    raise typer.Exit(_STOPPED if ended.not_tried else _DEVIATIONS if ended.deviations else 0)
+
+
+def _check(options: Options) -> None:
+    """Refuse options that do not fit together, and places for reports that cannot be written."""
+    if (options.folder is None) == (options.vehicle is None):
+        _fail("either a folder that `plugvault cases make` wrote, or --vehicle FILE")
+    if options.vehicle is not None and options.module.startswith("station:"):
+        _fail(
+            "station: wants the cases in DIR: the vehicle must have the roots in DIR/trust first"
+        )
+    if options.folder is not None and options.pki != case_pki.NEW:
+        _fail("--pki is for --vehicle: the cases in DIR have theirs")
+    for place in (options.html, options.junit, options.json):
+        if place is not None and (place.is_dir() or not os.access(place.parent, os.W_OK)):
+            _fail(f"{place} cannot be written: name a file in a folder that is there")
+
+
+def _ended(options: Options) -> Result:
+    """The campaign. Raises EvccError, OSError."""
+    expected = known.read(options.known) if options.known else {}
+    key = None if options.test_key is None else key_file.read(options.test_key)
+    with _cases(options) as campaign:
+        known.check(expected, campaign)
+        with _progress(len(campaign.cases)) as report:
+            ended = run(
+                campaign,
+                lambda: open_module(options.module, options.timeout, campaign),
+                known=expected,
+                command=clean(shlex.join(["plugvault", *sys.argv[1:]])),
+                report=report,
+            )
+        if ended.not_tried:
+            print("stopped: what has been tried is written now", file=sys.stderr)
+        ended = replace(ended, again=clean(_again(options, campaign)))
+        return ended if key is None else with_explanations(ended, campaign, key)
 
 
 @app.command()
@@ -186,55 +213,46 @@ def _result(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _cases(
-    folder: Path | None, vehicle: Path | None, patterns: tuple[str, ...]
-) -> Iterator[cases.Campaign]:
+def _cases(options: Options) -> Iterator[cases.Campaign]:
     """The cases of a folder, or made now for a vehicle."""
-    if (folder is None) == (vehicle is None):
-        _fail("either a folder that `plugvault cases make` wrote, or --vehicle FILE")
-    if folder is not None:
-        yield cases.read(folder, patterns)
+    patterns = tuple(options.only or ())
+    if options.vehicle is None:
+        yield cases.read(Path(str(options.folder)), patterns)
         return
-    with tempfile.TemporaryDirectory(prefix="plugvault-") as made:
+    with (
+        tempfile.TemporaryDirectory(prefix="plugvault-") as made,
+        case_pki.given(options.pki) as given,
+    ):
         chosen = catalogue.select(*patterns)
-        certificate = files.vehicle_of(Path(str(vehicle)).read_bytes())
-        files.make(Path(made), certificate, chosen, _SEED, int(time.time()) // _DAY * _DAY)
+        certificate = files.vehicle_of(options.vehicle.read_bytes())
+        files.make(Path(made), certificate, chosen, _SEED, case_pki.today(given), given)
         yield cases.read(Path(made), patterns)
 
 
-def _again(
-    module: str,
-    timeout: float,
-    folder: Path | None,
-    vehicle: Path | None,
-    campaign: cases.Campaign,
-) -> str:
-    """The line that carries out this campaign again, but for --only."""
-    line = ["plugvault", "campaign", str(folder or "cases"), "--module", module]
-    if timeout != _TIMEOUT:
-        line += ["--timeout", f"{timeout:g}"]
-    if folder is not None:
+def _again(options: Options, campaign: cases.Campaign) -> str:
+    """The line that carries out this campaign again, but for --only and the reports."""
+    line = ["plugvault", "campaign", str(options.folder or "cases"), "--module", options.module]
+    if options.timeout != _TIMEOUT:
+        line += ["--timeout", f"{options.timeout:g}"]
+    for name, file in (("--known", options.known), ("--test-key", options.test_key)):
+        line += [name, str(file)] if file is not None else []
+    if options.vehicle is None:
         return shlex.join(line)
-    make = ["plugvault", "cases", "make", "--vehicle", str(vehicle), "--out", "cases"]
+    make = ["plugvault", "cases", "make", "--vehicle", str(options.vehicle), "--out", "cases"]
     make += ["--seed", str(campaign.seed), "--at", str(campaign.at)]
+    make += ["--pki", options.pki] if options.pki != case_pki.NEW else []
     return f"{shlex.join(make)} && {shlex.join(line)}"
 
 
-def _check_places(*places: Path | None) -> None:
-    """Refuse a place for a report before the campaign, not after it."""
-    for place in places:
-        if place is not None and (place.is_dir() or not os.access(place.parent, os.W_OK)):
-            _fail(f"{place} cannot be written: name a file in a folder that is there")
-
-
-def _write(ended: Result, html: Path | None, junit: Path | None, json_file: Path | None) -> None:
-    if html is not None:
-        html.write_text(to_html(ended), encoding="utf-8", errors=_ESCAPED)
-    if junit is not None:
-        junit.write_bytes(to_junit(ended))
-    if json_file is not None:
-        document = json.dumps(result.to_json(ended), indent=1, ensure_ascii=False)
-        json_file.write_text(document + "\n", encoding="utf-8", errors=_ESCAPED)
+def _write(ended: Result, options: Options) -> None:
+    if options.html is not None:
+        options.html.write_text(to_html(ended), encoding="utf-8", errors=_ESCAPED)
+    if options.junit is not None:
+        options.junit.write_bytes(to_junit(ended))
+    if options.json is not None:
+        document = result.to_json(ended, options.secrets)
+        text = json.dumps(document, indent=1, ensure_ascii=False)
+        options.json.write_text(text + "\n", encoding="utf-8", errors=_ESCAPED)
 
 
 def _fail(text: str) -> NoReturn:

@@ -2,25 +2,20 @@
 
 import json
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from evcc.errors import EvccError
 from plugvault.cases import catalogue, files
 from plugvault.cases.case import STAGES, Case
 from plugvault.cases.difference import difference
-from plugvault.cases.pki import CasePki, Given, point
+from plugvault.cases.pki import CasePki, point
 from plugvault.cases.scene import Scene
 from plugvault.cases.seed import Seed
-from plugvault.cli import table
+from plugvault.cli import case_pki, table
 from plugvault.cli.times import seconds
 
 app = typer.Typer(
@@ -35,8 +30,6 @@ _Only = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="Only these ids, such as 'KT-*'; may be repeated."),
 ]
-_DAY = 86_400
-_NEW = "new"
 
 
 @app.command("list")
@@ -105,14 +98,7 @@ def make(
             help="The time of the cases: 2026-01-31[T12:00:00Z] or Unix seconds; today 00:00 UTC.",
         ),
     ] = None,
-    pki: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR|new",
-            help="The PKI: the folder of `plugvault pki import` or of a sandbox's --data, so that "
-            "the vehicle keeps its roots; new: one from the seed.",
-        ),
-    ] = _NEW,
+    pki: case_pki.Pki = case_pki.NEW,
     only: _Only = None,
     as_json: _Json = False,
 ) -> None:
@@ -122,48 +108,14 @@ def make(
         _fail("no case matches; `plugvault cases list` has all ids")
     try:
         certificate = files.vehicle_of(vehicle.read_bytes())
-        with _given(pki) as given:
-            moment = _today(given) if at is None else int(seconds(at))
+        with case_pki.given(pki) as given:
+            moment = case_pki.today(given) if at is None else int(seconds(at))
             manifest = files.make(out, certificate, cases, seed, moment, given)
     except EvccError as error:
         _fail(error.detail or str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     print(json.dumps(manifest, indent=1) if as_json else _summary(manifest, out))
-
-
-@contextmanager
-def _given(pki: str) -> Iterator[Given]:
-    """The PKI of a folder, nothing for a new one. Its tokens are open in the context."""
-    if pki == _NEW:
-        yield {}
-        return
-    from plugvault.ecosystem import imported  # with all of an ecosystem: slow to import
-    from plugvault.ecosystem.folder import Folder
-
-    if not any(Path(pki, "certificates").glob("*.pem")):
-        _fail(
-            f"{pki} has no certificates/*.pem: `plugvault pki import` makes such a folder, and so "
-            "does `plugvault sandbox --data`"
-        )
-    with ExitStack() as stack:
-        members = imported.members(stack, Folder(Path(pki)))
-        yield {
-            slot: (x509.load_der_x509_certificate(member.der), _on_a_curve(member.key))
-            for slot, member in members.items()
-        }
-
-
-def _on_a_curve(key: object) -> ec.EllipticCurvePrivateKey | None:
-    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
-
-
-def _today(given: Given) -> int:
-    """Today at 00:00 UTC, or where a given certificate begins later, its first second."""
-    begins = [
-        int(certificate.not_valid_before_utc.timestamp()) for certificate, _ in given.values()
-    ]
-    return max(int(time.time()) // _DAY * _DAY, *begins, 0)
 
 
 def _summary(manifest: dict[str, Any], out: Path) -> str:
