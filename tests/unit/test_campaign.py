@@ -189,7 +189,7 @@ def test_a_failure_is_explained_with_the_key_of_a_test_vehicle(
     page = report.read_text()
     assert "d is not below n" in page
     assert f"campaign {folder} --module &#x27;exec:/bin/true {{message}}&#x27;" in page
-    assert "--timeout 9 --only KT-041</pre>" in page
+    assert f"--timeout 9 --test-key {key} --only KT-041</pre>" in page
     (case,) = json.loads((tmp_path / "new.json").read_text())["cases"]
     secret = [step for step in case["explanation"] if step["name"].startswith("d, the scalar")]
     assert [(step["value"], step["bytes"]) for step in secret] == [(None, 32)]

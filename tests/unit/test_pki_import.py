@@ -437,6 +437,38 @@ def test_a_file_demands_no_more_work_than_any_real_one(
         assert ["is hashed" in problem for problem in read(tmp_path).problems] == [True]
 
 
+def test_many_keys_in_a_file_demand_no_more_work_than_any_real_one(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = pki.cps.private_key.private_bytes(
+        Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")
+    )
+    (count,) = key_work._counts(sealed)
+    monkeypatch.setattr(key_work, "MOST", count)
+    key_work.check(sealed * 4)
+    with pytest.raises(key_work.KeyWorkError, match=f"hashed {5 * count:,} times"):
+        key_work.check(sealed * 5)
+
+
+def test_a_key_sealed_by_scrypt_demands_no_more_work_than_any_real_one(
+    pki: Pki, tmp_path: Path
+) -> None:
+    plain = pki.cps.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    line = "openssl pkcs8 -topk8 -scrypt -scrypt_N 1024 -outform DER -passout pass:x"
+    ended = subprocess.run(line.split(), input=plain, check=True, capture_output=True)
+    numbers = bytes.fromhex("02020400 020108 020101")  # N, r, p
+    assert ended.stdout.count(numbers) == 1
+    (tmp_path / "password").write_text("x")
+    (tmp_path / "good.pem").write_bytes(pem(pki.cps))
+    (tmp_path / "key.der").write_bytes(ended.stdout)
+    assert list(read(tmp_path).certificates.values()) != [None]
+    for hostile in ("02024000 020108 02017f", "02024000 02017f 020108"):
+        content = ended.stdout.replace(numbers, bytes.fromhex(hostile))
+        (tmp_path / "key.der").write_bytes(content)
+        (problem,) = read(tmp_path).problems
+        assert "is hashed 4,161,536 times" in problem
+
+
 def test_a_file_that_cannot_be_read_ends_no_import(
     pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,6 @@ for request in map(json.loads, sys.stdin):
             reason = str(car.stop_reason)
         except Exception as error:  # each of them ends EcoG's session
             reason = repr(error)
-        answer = {"verdict": "refused", "reason": reason}
-        if store.called:  # then it looks for files that its simulator alone has
-            answer = {"verdict": "accepted"}
+        refused = {"verdict": "refused", "reason": reason}
+        answer = {"verdict": "accepted"} if store.called else refused
     print(json.dumps(answer), flush=True)

@@ -1,9 +1,11 @@
 """The work that a file demands of a reader before a password can be tried.
 
 A key file says itself how often its password is hashed. A hostile one says two thousand million
-times, and holds the reader for an hour at each password.
+times, and holds the reader for an hour at each password; one with a thousand keys has a thousand
+counts. Counts inside encrypted content cannot be seen before it is opened.
 """
 
+import math
 from collections.abc import Iterator
 
 from evcc import der
@@ -12,6 +14,9 @@ from evcc.errors import EvccError
 MOST = (
     2_000_000  # iterations: OpenSSL writes 2,048, keytool 10,000, the most careful tools 1,300,000
 )
+MOST_IN_ALL = 4  # times MOST, for all counts of a file
+_BLOCKS = 4  # of scrypt, 128 bytes each, take as long as an iteration of PBKDF2, or longer
+_SCRYPT = bytes.fromhex("06092b06010401da47040b")  # RFC 7914
 _PBKDF2 = bytes.fromhex("06092a864886f70d01050c")  # RFC 8018
 _PKCS12 = bytes.fromhex("060a2a864886f70d010c01")  # RFC 7292, one more byte names the cipher
 
@@ -23,29 +28,38 @@ class KeyWorkError(EvccError):
 
 
 def check(data: bytes) -> None:
-    """Raises KeyWorkError for a PKCS#8 or PKCS#12 file in DER with more than `MOST` iterations.
-    Other bytes pass."""
+    """Raises KeyWorkError for a PKCS#8 or PKCS#12 file in DER with more than `MOST` iterations at
+    one place, or `MOST_IN_ALL` times as many in all. Other bytes pass."""
+    total = 0
     for count in _counts(data):
         if count > MOST:
             text = f"its password is hashed {count:,} times; this tool takes {MOST:,}"
             raise KeyWorkError("iterations", text)
+        total += count
+    if total > MOST_IN_ALL * MOST:
+        text = f"its passwords are hashed {total:,} times; this tool takes {MOST_IN_ALL * MOST:,}"
+        raise KeyWorkError("iterations", text)
 
 
 def _counts(data: bytes) -> Iterator[int]:
-    for oid, more in ((_PBKDF2, 0), (_PKCS12, 1)):
+    for oid, more in ((_PBKDF2, 0), (_PKCS12, 1), (_SCRYPT, 0)):
         at = data.find(oid)
         while at >= 0:
             after = at + len(oid) + more
-            yield from _after_salt(data, after)
+            yield from _after_salt(data, after, is_scrypt=oid == _SCRYPT)
             at = data.find(oid, after)
     yield from _of_mac(data)
 
 
-def _after_salt(data: bytes, at: int) -> Iterator[int]:
-    """The count in SEQUENCE { salt, count, … }."""
+def _after_salt(data: bytes, at: int, is_scrypt: bool) -> Iterator[int]:
+    """The count in SEQUENCE { salt, count, … }; of scrypt, SEQUENCE { salt, N, r, p, … }, one that
+    takes as long."""
     try:
         at, end = der.expect(data, at, len(data), der.SEQUENCE)
-        yield _second(data, at, end)
+        if is_scrypt:
+            yield math.prod(_behind_salt(data, at, end, 3)) // _BLOCKS
+        else:
+            yield from _behind_salt(data, at, end, 1)
     except EvccError:
         return
 
@@ -58,13 +72,16 @@ def _of_mac(data: bytes) -> Iterator[int]:
         _, at = der.expect(data, at, end, der.SEQUENCE)
         at, end = der.expect(data, at, end, der.SEQUENCE)
         _, at = der.expect(data, at, end, der.SEQUENCE)
-        yield _second(data, at, end)
+        yield from _behind_salt(data, at, end, 1)
     except EvccError:
         return
 
 
-def _second(data: bytes, at: int, end: int) -> int:
-    """The INTEGER behind an OCTET STRING."""
+def _behind_salt(data: bytes, at: int, end: int, number: int) -> list[int]:
+    """So many INTEGERs behind an OCTET STRING."""
     _, at = der.expect(data, at, end, der.OCTET_STRING)
-    start, stop = der.expect(data, at, end, der.INTEGER)
-    return int.from_bytes(data[start:stop], "big")
+    values = []
+    for _ in range(number):
+        start, at = der.expect(data, at, end, der.INTEGER)
+        values.append(int.from_bytes(data[start:at], "big"))
+    return values
