@@ -136,6 +136,26 @@ def test_bench_computer_cannot_answer_for_the_vault(ends: tuple[Any, Line], car_
             vault.public(PROVISIONING)
 
 
+def test_a_line_without_the_key_has_no_use_of_a_service_with_keys(
+    ends: tuple[Any, Line], car_token: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Not one operation, whatever owner it claims: the bench is the user's, the line is not."""
+    monkeypatch.setattr(service, "_LINE_TIMEOUT_MS", 60_000)
+    stream, line = ends
+    with (
+        car_token.service(keys={"board": os.urandom(32)}) as running,
+        Bench(stream, vault=running.socket_path) as bench,
+    ):
+        user = running.client()
+        user.generate_provisioning_key()
+        thief = service.connect(ChannelStream(line, VAULT))
+        for operation, count in service.OPERATIONS:
+            with pytest.raises(VaultError, match=r"^refused: .*not authenticated"):
+                thief._request(service.OPERATIONS.index((operation, count)), *[b""] * count)
+        assert len(user.sign(PROVISIONING, bytes(32))) == 64
+        assert ("unable", "vault") in bench.events
+
+
 def test_events_the_module_lost_are_counted_in_the_log(ends: tuple[Any, Line]):
     stream, line = ends
     with Bench(stream) as bench:

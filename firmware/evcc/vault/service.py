@@ -43,6 +43,7 @@ OPERATIONS = (  # name, number of fields in a request
     ("status", 1),  # the service's limits, for people; in no vault's interface
 )
 HELLO = 0x7F
+LINE = 0x7E  # from a bench: the next bytes are of its line, not of its user
 AGAIN = 0x80  # in a request's code: its answer was lost, it may have been carried out
 MAX_REQUEST = 1024  # bytes of a frame; the longest request has 298
 MAX_ANSWER = 8192

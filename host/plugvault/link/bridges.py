@@ -17,6 +17,7 @@ UNACKNOWLEDGED = 65_536  # bytes of a station that may be on their way to the mo
 _SETTLE_TIMEOUT = 5.0
 _DRAIN_TIMEOUT = 60.0  # a line with seconds of delay carries 2,000 bytes a second
 _REDIAL = 0.05  # seconds between attempts to reach a vault service that restarts
+_LINE = vault_frames.pack(0, vault_frames.LINE, [])
 _PIECE = 1024  # a board buffers each piece twice while it arrives
 
 
@@ -73,7 +74,8 @@ class StationBridge:
 
 class VaultBridge:
     """Carries the bytes of VAULT to the vault service at a Unix socket and back, while the context
-    lasts. It connects again when the service restarts.
+    lasts. It connects again when the service restarts. Each connection begins with `LINE`: the
+    socket trusts the bench's user, and a device on the line is not that user.
 
     tell: called with a sentence when the service refuses the module's connection, and when it is
     gone. Raises: OSError, when there is no service.
@@ -158,6 +160,8 @@ def _connect(path: Path) -> socket.socket:
     service = socket.socket(socket.AF_UNIX)
     try:
         service.connect(str(path))
+        with contextlib.suppress(BrokenPipeError):  # closed already, with the reason to be read
+            service.sendall(_LINE)
     except OSError:
         service.close()
         raise

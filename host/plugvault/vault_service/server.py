@@ -32,7 +32,7 @@ from typing import Any
 
 from evcc.vault import VaultError
 from evcc.vault.seal import NONCE, Seal
-from evcc.vault.service import HELLO, MAX_REQUEST, frame_size, pack, unpack
+from evcc.vault.service import HELLO, LINE, MAX_REQUEST, frame_size, pack, unpack
 from plugvault.vault_service.callers import OverRate, VaultCaller
 from plugvault.vault_service.handlers import RequestHandler, TokenLost, refusal
 
@@ -46,7 +46,7 @@ _LONGEST_WAIT = 2.0  # seconds of that in all; a client on a line waits 2.5 for 
 _SPIN = 60e-6  # seconds of polling for the next request before sleep
 _PR_SET_DUMPABLE = 4
 _UNKNOWN = ""  # the peer of an unauthenticated client
-_HELLO = bytes((HELLO,))
+_HELLO, _LINE = bytes((HELLO,)), bytes((LINE,))
 _LONGEST = 1 << 18  # bytes of the orders
 
 Peer = int | str  # the process id of a process of this user, or the name of a client with a key
@@ -308,6 +308,10 @@ class Server:
                 answer = self._handled(client, body)
             elif body[1:2] == _HELLO:
                 answer = self._greet(client, body)
+            elif body[1:2] == _LINE and client.seal is None:
+                if len(self._callers) > 1:  # a service without keys knows its user alone
+                    client.caller = None
+                return True
             else:
                 client.until = now + _LONGEST_WAIT
                 answer = self._handled(client, self._opened(client, body))
