@@ -22,7 +22,7 @@ class EvccError(Exception):
 
 
 # Reasons of troubles that pass by themselves: the same request may succeed later.
-PASSING = ("clock", "resources", "limited", "unavailable", "token-missing")
+PASSING = ("clock", "resources", "storage", "limited", "unavailable", "token-missing")
 
 
 def reason_of(error: Exception) -> str:

@@ -16,9 +16,9 @@ A payload is a list of byte strings (`evcc.record`). The first is the name of th
 the answer: "ok", "refused" with a reason, or "rejected". A failed installation is "rejected" for
 every reason that depends on the message: the reason is in the car's own log. (Its duration is not
 hidden.) It is "refused" while the time is not known ("clock"), where heap, stack, flash or token
-is full ("resources"), while the vault opens no more keys ("limited") and while it does not work
-("unavailable", "token-missing"). A request longer than a record is sent in pieces, announced with
-its length and SHA-256.
+is full ("resources"), where flash or disk cannot be written ("storage"), while the vault opens no
+more keys ("limited") and while it does not work ("unavailable", "token-missing"). A request longer
+than a record is sent in pieces, announced with its length and SHA-256.
 
 A car that cannot answer, because its vault fails, sends 06 and the reason. This is not signed: the
 maker may take it as the end of its waiting, as it takes a cut line, and as nothing more.

@@ -572,6 +572,17 @@ def test_a_trouble_of_the_vault_that_passes_is_told_and_is_no_rejection():
         assert maker.ask(car, b"contract.install", b"x") == [b"ok", b"L1+"]
 
 
+def test_a_disk_that_cannot_be_written_is_told_and_is_no_rejection():
+    for reason in ("io", "read-only"):
+        maker, car = _pair()
+        car.refuse = RefusalError("storage")
+        car.refuse.cause = StoreError(reason, "it passes")
+        assert maker.ask(car, b"contract.install", b"x") == [b"refused", b"storage"]
+        assert car.events == [("rejected", "storage")]
+        car.refuse = None
+        assert maker.ask(car, b"contract.install", b"x") == [b"ok", b"L1+"]
+
+
 def test_a_key_that_the_vault_does_not_accept_is_rejected_without_a_reason():
     for reason in ("refused", "key-mismatch", "point", "locked", "seen"):
         maker, car = _pair()

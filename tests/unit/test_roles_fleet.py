@@ -142,6 +142,7 @@ def test_a_contract_for_a_locked_car_waits_until_that_is_lifted(yard: Yard):
     "reason, words",
     [
         ("resources", "is full"),
+        ("storage", "cannot write"),
         ("clock", "the time"),
         ("unavailable", "vault does not work"),
         ("token-missing", "its token"),
@@ -158,6 +159,19 @@ def test_a_contract_waits_while_the_car_lacks_memory_a_vault_or_the_time(
     del yard.car.says["install_contract"]
     yard.fleet.wake(PCID)
     until(lambda: yard.seen() == [(INSTALL, "done")], "it has passed")
+
+
+@pytest.mark.parametrize(
+    "reason, words", [("full", "is full"), ("io", "cannot write"), ("read-only", "cannot write")]
+)
+def test_a_removal_waits_while_the_disk_of_the_car_takes_nothing(
+    yard: Yard, reason: str, words: str
+):
+    yard.car.says["remove_contract"] = TelematicsError("refused", reason)
+    yard.add(REMOVE)
+    yard.arrives()
+    until(lambda: words in yard.reasons()[0], "the car says so")
+    assert yard.seen() == [(REMOVE, "waiting")]
 
 
 def test_a_contract_that_cannot_be_checked_now_waits_and_delays_nothing(yard: Yard):
@@ -362,7 +376,7 @@ def test_work_that_the_car_refuses_is_tried_once_in_a_turn(
         return True
 
     monkeypatch.setattr(yard.fleet, "_compare", compare)
-    yard.car.says["remove_contract"] = TelematicsError("refused", "storage")
+    yard.car.says["remove_contract"] = TelematicsError("refused", "internal")
     yard.arrives()
     until(lambda: yard.told() == ["refused"], "refused")
     yard.fleet.leaves(PCID)

@@ -280,6 +280,8 @@ class Fleet:
 
     def _refused(self, work: Work, reason: str) -> tuple[str, str]:
         """The work's new state after a refusal with this reason."""
+        if reason == "full" and work.action != INSTALL:  # the disk; a contract more needs a place
+            reason = "resources"
         if reason == "not-found" and work.action == REMOVE:
             return DONE, "was not in the vehicle"
         if reason == "locked":
@@ -297,11 +299,15 @@ class Fleet:
         )
 
 
+_NOT_WRITTEN = "the vehicle cannot write its flash or disk for now: see its log"
 # By the vehicle's reason: what must change before the work can be done.
 _PASSING = {
     "locked": "the vehicle is locked, until its maker lifts that",
     "full": "no room in the vehicle: its customer must remove a contract",
     "limited": "the vehicle's token gives out no more keys for now: see the limits of its service",
+    "storage": _NOT_WRITTEN,
+    "read-only": _NOT_WRITTEN,
+    "io": _NOT_WRITTEN,
     "resources": "the vehicle's memory, flash or token is full: see its log",
     "unavailable": "the vehicle's vault does not work for now: see its log",
     "token-missing": "the vehicle's vault does not find its token for now: see its log",

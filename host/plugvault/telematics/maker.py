@@ -25,7 +25,8 @@ class TelematicsError(EvccError):
     """A request that the car did not carry out.
 
     "refused": `detail` has the car's reason: "clock", until the car knows the time; "resources",
-    where its heap, stack, flash or token is full; "limited", while its vault opens no more keys;
+    where its heap, stack, flash or token is full; "storage", where its flash or disk cannot be
+    written; "limited", while its vault opens no more keys;
     "unavailable" or "token-missing", while its vault does not work.
     "rejected": a failed installation, without a reason on the wire. "stranger": the peer is not
     this car. "unable": the car does not answer, and says why without a signature.
