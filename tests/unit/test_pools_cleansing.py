@@ -14,6 +14,7 @@ import pytest
 
 from fixtures.pools import Pools
 from plugvault.contract.iso15118_2.bundle import ISO2
+from plugvault.delivery import AtPlausibleTime, plausible
 from plugvault.pki import path
 from plugvault.pools import cleansing, rcp
 from plugvault.pools.cleansing import Counts, cleanse
@@ -272,3 +273,44 @@ def test_a_vehicle_renewed_while_it_was_looked_at_stays(pools: Pools):
 
         assert cleansing._vehicles(Raced(), LATER, 10) == 0
         assert records.vehicles.get(PCID, ISO2) == renewed
+
+
+class Ran:
+    """A cleansing of the pools, and the clock of its process that never goes back."""
+
+    def __init__(self, pools: Pools) -> None:
+        self._store, self.seconds = pools.store, 0.0
+        self.at = AtPlausibleTime("cleansing", cleanse, lambda: self.seconds)
+
+    def __call__(self, now: float) -> object:
+        return self.at(self._store, now)
+
+
+def test_a_clock_that_is_ahead_for_a_while_costs_no_contract(pools: Pools):
+    pools.register()
+    pools.put()
+    assert Ran(pools)(pools.now) == Counts(0, 0, 0)
+    process = Ran(pools)  # it starts with the clock ahead
+    for process.seconds in (0.0, 60.0, plausible.DOUBT - 1):
+        assert process(LATER) is None
+    assert process(pools.now + 60) == Counts(0, 0, 0)
+    assert pools.contract()
+
+
+def test_after_a_long_rest_the_clock_is_believed_in_the_end(pools: Pools):
+    pools.register()
+    assert Ran(pools)(pools.now) == Counts(0, 0, 0)
+    process = Ran(pools)
+    assert process(LATER) is None
+    process.seconds = plausible.DOUBT
+    assert process(LATER) == Counts(0, 1, 0)
+    assert Ran(pools)(LATER + plausible.LEAP) == Counts(0, 0, 0)
+
+
+def test_a_doubt_begins_anew_after_a_plausible_time(pools: Pools):
+    process = Ran(pools)
+    process(pools.now)
+    assert process(LATER) is None
+    process(pools.now)
+    process.seconds = plausible.DOUBT
+    assert process(LATER) is None

@@ -7,7 +7,16 @@ settles it in one transaction with the events that follow from its outcome.
 """
 
 from plugvault.delivery.periodic import TASKS, PeriodicTask, PurgeEvents, run
+from plugvault.delivery.plausible import AtPlausibleTime
 from plugvault.delivery.revocation import RecheckRevocation
 from plugvault.delivery.worker import Worker
 
-__all__ = ["TASKS", "PeriodicTask", "PurgeEvents", "RecheckRevocation", "Worker", "run"]
+__all__ = [
+    "TASKS",
+    "AtPlausibleTime",
+    "PeriodicTask",
+    "PurgeEvents",
+    "RecheckRevocation",
+    "Worker",
+    "run",
+]

@@ -14,7 +14,6 @@ from evcc.errors import EvccError
 from plugvault.delivery.outcome import DeliverySettings
 from plugvault.delivery.worker import Worker
 from plugvault.pools import termination
-from plugvault.pools.cleansing import cleanse
 from plugvault.pools.repositories import Store
 
 log = logging.getLogger("plugvault.delivery")
@@ -37,10 +36,7 @@ def _terminate(store: Store, now: float) -> bool:
     return termination.work(store, now) is not None
 
 
-TASKS = (
-    PeriodicTask("cleansing", 60.0, cleanse),
-    PeriodicTask("termination", 1.0, _terminate),
-)
+TASKS = (PeriodicTask("termination", 1.0, _terminate),)
 
 
 class PurgeEvents:

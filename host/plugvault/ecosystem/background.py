@@ -5,12 +5,15 @@ import logging
 import threading
 
 from plugvault import delivery
+from plugvault.delivery import AtPlausibleTime
 from plugvault.opcp.services import Services
+from plugvault.pools.cleansing import cleanse
 
 log = logging.getLogger("plugvault.ecosystem.background")
 
 RESTART = 1.0  # seconds after an error until the work begins again
 RECHECK_INTERVAL = 3600.0  # seconds between two rounds of requests to foreign CAs
+CLEANSING_INTERVAL = 60.0  # seconds between two searches for ended records
 PURGE_INTERVAL = 600.0  # seconds between two searches for old events
 
 
@@ -45,7 +48,7 @@ def run(services: Services, stop: threading.Event) -> None:
     """Work until `stop`. Any number of threads, processes and machines may do so together."""
     own = frozenset(authority.identifier.hex() for authority in services.authorities)
     recheck = delivery.RecheckRevocation(services.update_revocations, own)
-    purge = delivery.PurgeEvents(services.settings.keep_events)
+    purge = AtPlausibleTime("old events", delivery.PurgeEvents(services.settings.keep_events))
     delivery.run(
         services.store,
         services.webhook_secret,
@@ -54,6 +57,9 @@ def run(services: Services, stop: threading.Event) -> None:
         stop,
         (
             *delivery.TASKS,
+            delivery.PeriodicTask(
+                "cleansing", CLEANSING_INTERVAL, AtPlausibleTime("cleansing", cleanse)
+            ),
             delivery.PeriodicTask("revocation", RECHECK_INTERVAL, recheck),
             delivery.PeriodicTask("old events", PURGE_INTERVAL, purge),
         ),

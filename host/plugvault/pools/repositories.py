@@ -217,6 +217,13 @@ class Jobs(Repository[Job], Protocol):
         ...
 
 
+class Times(Protocol):
+    """The time of the last run of periodic tasks, Unix seconds, by their names."""
+
+    def get(self, name: str) -> int | None: ...
+    def put(self, name: str, time: int) -> None: ...
+
+
 class Records(Protocol):
     """One transaction over all repositories of the ecosystem."""
 
@@ -267,6 +274,8 @@ class Records(Protocol):
     def peers(self) -> Repository[Peer]: ...
     @property
     def jobs(self) -> Jobs: ...
+    @property
+    def times(self) -> Times: ...
 
 
 class Store(Protocol):

@@ -26,6 +26,7 @@ from plugvault.store.rows import (
     SqlRootChanges,
 )
 from plugvault.store.seen import SqlSeenMarks
+from plugvault.store.times import SqlTimes
 from plugvault.store.transaction import Transaction
 
 _vehicle, _contract = tables.vehicles.c, tables.contracts.c
@@ -135,3 +136,7 @@ class SqlRecords:
     @cached_property
     def jobs(self) -> SqlJobs:
         return SqlJobs(self._transaction)
+
+    @cached_property
+    def times(self) -> SqlTimes:
+        return SqlTimes(self._transaction)

@@ -2,8 +2,9 @@
 the record's fields; columns that only the store needs follow them.
 
 Further tables: `chains` stores each certificate chain once, `listeners` has the scopes of each
-webhook for an index, and `versions` tells whether a cached table is still current. A change here
-needs a step in `migrations/versions`; a test compares the two.
+webhook for an index, and `versions` tells whether a cached table is still current, and when a
+periodic task ran last. A change here needs a step in `migrations/versions`; a test compares the
+two.
 """
 
 from typing import Any
