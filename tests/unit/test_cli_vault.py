@@ -29,8 +29,10 @@ from evcc.vault import cryptoki as p11
 from evcc.vault.levels import LEVELS
 from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
+from plugvault.pytest_plugin.tokens import module_of
 from plugvault.tokens import adoption, subprocess_probe
 from plugvault.tokens.modules import known
+from plugvault.tokens.providers import NSS
 from world import PCID, World
 
 COMMAND = [sys.executable, "-m", "plugvault.cli.app", "vault"]
@@ -234,11 +236,21 @@ def test_list_knows_softhsm_and_names_a_library_that_does_not_answer(
     assert only["error"].startswith("module-missing")
 
 
+def test_list_names_the_options_that_nss_needs() -> None:
+    ((only),) = said("list", "--module", module_of(NSS), code=1)
+    assert "configdir='sql:" in only["error"]
+    ((only),) = said("list", "--options", "of no library", code=1)
+    assert "it does not take these options" in only["error"]
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["status"], "which token? --token LABEL"),
+        (["status"], "which token? --token LABEL: `plugvault vault list` shows"),
         (["test"], "--provider softhsm|nss"),
+        (["test", "--conf", "nope.conf"], "there is no file nope.conf"),
+        (["service", "--socket", "nope"], "no vault service answers at nope"),
+        (["service", "--socket", __file__], "give its `VaultService` this path"),
         (["status", "--token", "car"], "where is its PIN?"),
         (["status", "--token", "car", "--pin", "4711-0815"], "never the PIN: file:PATH"),
         (["init", "--token", "car"], "--provider and --folder, or --module"),

@@ -136,9 +136,13 @@ def self_test(
 
 
 def _configured(token_options: TokenOptions, alternative: str = "") -> TokenConfiguration:
+    conf = token_options[0]["conf"]
+    if conf and not Path(conf).is_file():
+        raise VaultError("refused", f"--conf is SoftHSM's configuration: there is no file {conf}")
     token = choose(*token_options).vault
     if token is None:
-        raise VaultError("refused", f"which token? --token LABEL{alternative}")
+        text = f"which token? --token LABEL{alternative}: `plugvault vault list` shows the labels"
+        raise VaultError("refused", text)
     return token
 
 
@@ -369,7 +373,13 @@ def service(
     from plugvault.vault_service.service import status_of
 
     with _explained():
-        status = status_of(socket)
+        try:
+            status = status_of(socket)
+        except VaultError as error:
+            if error.reason != "unavailable":
+                raise
+            text = f"no vault service answers at {socket}: give its `VaultService` this path"
+            raise VaultError("refused", text) from error
     owners = status.pop("owners")
     if as_json:
         typer.echo(json.dumps({**status, "owners": owners}, indent=1))

@@ -14,6 +14,7 @@ from evcc.vault.backend import TokenFiles
 
 # The files of a SoftHSM that is told of none, in the order in which it looks.
 _SOFTHSM_CONFS = ("~/.config/softhsm2/softhsm2.conf", "/etc/softhsm/softhsm2.conf")
+_NSS_OPTIONS = "NSS is told its database, such as options \"configdir='sql:/srv/nss'\""
 
 
 class Driver:
@@ -31,6 +32,8 @@ class Driver:
 
     def trouble(self, path: str) -> str:
         """Why the library does not start, where this driver knows; "" otherwise."""
+        if "softokn" in path:
+            return _NSS_OPTIONS
         if "softhsm" not in path:
             return ""
         files = [Path(name).expanduser() for name in _SOFTHSM_CONFS]

@@ -95,7 +95,7 @@ class Library:
         except (RuntimeError, OSError) as error:
             # A PKCS11Error itself: the file could not be loaded. A subclass: a return code.
             reason = "module-missing" if type(error) is pkcs11.PKCS11Error else "unavailable"
-            cause = self.driver.trouble(self.path) or repr(error)
+            cause = self.driver.trouble(self.path) or str(error) or repr(error)
             raise VaultError(reason, f"{self.path} does not start: {cause}") from error
         finally:
             openssl_errors.clear()

@@ -18,7 +18,8 @@ _CKF_OS_LOCKING_OK = 2
 _INITIALIZE, _FINALIZE = 1, 2  # indexes in CK_FUNCTION_LIST, whose first word is the version
 _CALL = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
 _PROBLEMS = {
-    0x07: "it does not take these options",  # ARGUMENTS_BAD
+    # ARGUMENTS_BAD
+    0x07: "it does not take these options; NSS wants such as configdir='sql:/srv/nss'",
     0xE2: "its database cannot be written",  # TOKEN_WRITE_PROTECTED
     0x191: "other code in this process has initialised it: `service()` has a process of its own",
 }
