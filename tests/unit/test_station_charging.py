@@ -21,11 +21,11 @@ SESSION = bytes(range(8))
 AC, DC = "AC_three_phase_core", "DC_extended"
 PARAMETERS = REQUESTS["ChargeParameterDiscoveryReq"]
 POWER = REQUESTS["PowerDeliveryReq"]
-PROFILE = {
-    "ProfileEntry": [
-        {"ChargingProfileEntryStart": 0, "ChargingProfileEntryMaxPower": value("W", 3001)}
-    ]
-}
+
+
+def profile(watts: int) -> dict[str, Any]:
+    entry = {"ChargingProfileEntryStart": 0, "ChargingProfileEntryMaxPower": value("W", watts)}
+    return {"ProfileEntry": [entry]}
 
 
 def station(state: str, mode: str | None, supply: Supply = Supply(power=3000)) -> Secc:  # noqa: B008 - it is frozen
@@ -85,7 +85,14 @@ REFUSED: list[tuple[str, str | None, str, dict[str, Any], str]] = [
         secc.READY,
         AC,
         "PowerDeliveryReq",
-        {**POWER, "ChargingProfile": PROFILE},
+        {**POWER, "ChargingProfile": profile(3001)},
+        "FAILED_ChargingProfileInvalid",
+    ),
+    (
+        secc.READY,
+        AC,
+        "PowerDeliveryReq",
+        {**POWER, "ChargingProfile": profile(-1)},
         "FAILED_ChargingProfileInvalid",
     ),
     (
@@ -153,6 +160,26 @@ def test_the_meter_counts_the_power_by_the_clock() -> None:
         readings.append(body["MeterInfo"]["MeterReading"])
         now[0] += 360  # a tenth of an hour at 400 V and 16 A
     assert readings == [0, 640, 1280]
+
+
+@pytest.mark.parametrize(("volts", "amperes"), [(-500, 200), (400, -200), (-500, -200)])
+def test_a_target_below_zero_is_zero_and_the_meter_stands(volts: int, amperes: int) -> None:
+    reached = station(secc.DC_CHARGE, DC, Supply())
+    now = [0.0]
+    reached.clock = lambda: now[0]
+    targets = {"EVTargetVoltage": value("V", volts), "EVTargetCurrent": value("A", amperes)}
+    for _ in range(2):
+        body = answer(reached, "CurrentDemandReq", {**REQUESTS["CurrentDemandReq"], **targets})
+        now[0] += 3600
+    assert body["EVSEPresentVoltage"] == value("V", max(volts, 0))
+    assert body["EVSEPresentCurrent"] == value("A", max(amperes, 0))
+    assert body["MeterInfo"]["MeterReading"] == 0
+
+
+def test_a_precharge_below_zero_gives_no_voltage() -> None:
+    reached = station(secc.PRECHARGE, DC)
+    body = {**REQUESTS["PreChargeReq"], "EVTargetVoltage": value("V", -500)}
+    assert answer(reached, "PreChargeReq", body)["EVSEPresentVoltage"] == value("V", 0)
 
 
 def test_a_pause_before_the_charge_is_an_end() -> None:

@@ -74,6 +74,11 @@ def number(physical: Body) -> float:
     return float(physical["Value"] * 10 ** physical["Multiplier"])
 
 
+def target(physical: Body, highest: float) -> int:
+    """The target of a vehicle within the limits: a target below zero would turn the meter back."""
+    return int(max(min(number(physical), highest), 0))
+
+
 def status(kind: str, notice: str = "None") -> Body:
     """The member with the station's status, of AC or of DC."""
     common: Body = {"NotificationMaxDelay": 0, "EVSENotification": notice}
@@ -155,7 +160,7 @@ def precharge(secc: "Secc", body: Body, _: Signature) -> Answer:
     if number(body["EVTargetCurrent"]) > _PRECHARGE_A:
         raise Refusal("FAILED", f"more than {_PRECHARGE_A} A before the contactors close")
     delivery = _delivery(secc)
-    delivery.voltage = int(min(number(body["EVTargetVoltage"]), secc.offer.supply.voltage))
+    delivery.voltage = target(body["EVTargetVoltage"], secc.offer.supply.voltage)
     present = value("V", delivery.voltage)
     return {"ResponseCode": "OK", **status(DC), "EVSEPresentVoltage": present}, "precharged"
 
@@ -201,7 +206,7 @@ def _check_profile(secc: "Secc", body: Body) -> None:
         raise Refusal("FAILED_TariffSelectionInvalid", f"schedule {body['SAScheduleTupleID']}")
     for entry in body.get("ChargingProfile", {}).get("ProfileEntry", ()):
         power = number(entry["ChargingProfileEntryMaxPower"])
-        if power > secc.offer.supply.power:
+        if not 0 <= power <= secc.offer.supply.power:
             raise Refusal("FAILED_ChargingProfileInvalid", f"{power:.0f} W")
 
 
@@ -211,17 +216,17 @@ def charging_status(secc: "Secc", body: Body, _: Signature) -> Answer:
 
 def demand_current(secc: "Secc", body: Body, _: Signature) -> Answer:
     delivery, supply = _delivery(secc), secc.offer.supply
-    target_voltage, target = number(body["EVTargetVoltage"]), number(body["EVTargetCurrent"])
+    voltage, current = number(body["EVTargetVoltage"]), number(body["EVTargetCurrent"])
     _measure(secc, delivery)
-    delivery.voltage = int(min(target_voltage, supply.voltage))
+    delivery.voltage = target(body["EVTargetVoltage"], supply.voltage)
     by_power = supply.power // max(delivery.voltage, 1)
-    delivery.current = int(max(min(target, supply.current, by_power), 0))
+    delivery.current = target(body["EVTargetCurrent"], min(supply.current, by_power))
     response = {
         "EVSEPresentVoltage": value("V", delivery.voltage),
         "EVSEPresentCurrent": value("A", delivery.current),
-        "EVSECurrentLimitAchieved": target > supply.current,
-        "EVSEVoltageLimitAchieved": target_voltage > supply.voltage,
-        "EVSEPowerLimitAchieved": target > by_power,
+        "EVSECurrentLimitAchieved": current > supply.current,
+        "EVSEVoltageLimitAchieved": voltage > supply.voltage,
+        "EVSEPowerLimitAchieved": current > by_power,
         "EVSEID": secc.offer.evseid,
         "SAScheduleTupleID": SCHEDULE,
     }
