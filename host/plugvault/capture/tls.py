@@ -128,8 +128,8 @@ class _Side:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.buffer = b""
-        self.messages = b""  # of the handshake, which records may cut
+        self.buffer = bytearray()
+        self.messages = bytearray()  # of the handshake, which records may cut
         self.is_encrypted = False
         self.open: Callable[[int, bytes], bytes] | None = None
         self.is_over = False  # nothing more can be read
@@ -158,7 +158,8 @@ class _Reader:
                     raise RecordError(f"a record of {length} bytes")
                 if len(side.buffer) < 5 + length:
                     break
-                body, side.buffer = side.buffer[5 : 5 + length], side.buffer[5 + length :]
+                body = bytes(side.buffer[5 : 5 + length])
+                del side.buffer[: 5 + length]
                 self._record(chunk, side, kind, body)
         except RecordError as error:
             side.is_over = True
@@ -201,8 +202,8 @@ class _Reader:
             length = int.from_bytes(side.messages[1:4], "big")
             if len(side.messages) < 4 + length:
                 return
-            kind, message = side.messages[0], side.messages[4 : 4 + length]
-            side.messages = side.messages[4 + length :]
+            kind, message = side.messages[0], bytes(side.messages[4 : 4 + length])
+            del side.messages[: 4 + length]
             try:
                 _read_message(self.handshake, kind, message, side.name == "the client")
             except (IndexError, struct.error) as error:
