@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ class Operator:
 
     def __init__(self) -> None:
         self.done: list[tuple[str, ...]] = []
+        self.pool: set[str] = set()
         self.fails: Exception | None = None
+        self.stops: BaseException | None = None  # after the pool's answer to the next call
 
     def identify(self, *proof: str) -> str:
         return PCID
@@ -28,14 +30,30 @@ class Operator:
     def new_emaid(self) -> str:
         return f"DEPVT{len(self.done):09}Z"
 
+    def is_taken(self, emaid: str) -> bool:
+        return emaid in self.pool
+
     def contract(self, pcid: str, emaid: str) -> str:
         if self.fails:
             raise self.fails
         self.done.append(("contract", emaid))
+        self.pool.add(emaid)
+        self._answered()
         return emaid
 
     def terminate(self, emaid: str) -> None:
+        if self.fails:
+            raise self.fails
+        if emaid not in self.pool:
+            raise OpcpError("refused", "404", 404)
         self.done.append(("terminate", emaid))
+        self.pool.remove(emaid)
+        self._answered()
+
+    def _answered(self) -> None:
+        stops, self.stops = self.stops, None
+        if stops:
+            raise stops
 
 
 @pytest.fixture
@@ -126,6 +144,107 @@ def test_renewing_keeps_the_emaid_and_replacing_does_not(customers: Customers, o
         (new, book.SIGNED),
     ]
     assert [customer.emaid for customer in customers.all(book.SIGNED, book.ASK)] == [new]
+
+
+class Killed(BaseException):
+    """The end of the process: no code after it is carried out."""
+
+
+STOPS = pytest.mark.parametrize("stop", [Killed(), OpcpError("unreachable")], ids=["kill", "lost"])
+
+
+@STOPS
+def test_an_end_without_an_answer_is_completed_and_nothing_lives_again(
+    customers: Customers, operator: Operator, stop: BaseException
+):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    operator.stops = stop
+    with pytest.raises(type(stop)):
+        customers.terminate(emaid)
+    assert [customer.emaid for customer in customers.all(book.ENDING)] == [emaid]
+    assert tell(customers, "mo.contract.delivered.to.oem", emaid) == book.ENDING
+    for act in (customers.renew, customers.replace):
+        with pytest.raises(CustomerError, match="ending"):
+            act(emaid)
+    customers.terminate(emaid)
+    assert customers.get(emaid).state == book.ENDED
+    assert operator.pool == set()
+
+
+def test_an_end_that_the_pool_refuses_stays_intended(customers: Customers, operator: Operator):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    operator.fails = OpcpError("refused", "403", 403)
+    with pytest.raises(OpcpError):
+        customers.terminate(emaid)
+    operator.fails = None
+    customers.terminate(emaid)
+    assert operator.pool == set()
+
+
+@STOPS
+@pytest.mark.parametrize("stops_in", ["contract", "terminate"])
+def test_a_replacement_that_was_stopped_makes_no_third_contract(
+    customers: Customers, operator: Operator, stops_in: str, stop: BaseException
+):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    if stops_in == "terminate":
+        operator.terminate = failing_once(operator, operator.terminate, stop)  # type: ignore[method-assign]
+    else:
+        operator.stops = stop
+    with pytest.raises(type(stop)):
+        customers.replace(emaid)
+    new = customers.replace(emaid)
+    assert operator.pool == {new}
+    assert operator.done[1:] == [("contract", new), ("terminate", emaid)]
+    assert [customer.emaid for customer in customers.all(book.SIGNED)] == [new]
+
+
+def failing_once(operator: Operator, call: Callable[[str], None], stop: BaseException) -> Any:
+    """The call, which has no answer at the first time."""
+
+    def terminate(emaid: str) -> None:
+        operator.stops, operator.terminate = stop, call  # type: ignore[method-assign]
+        call(emaid)
+
+    return terminate
+
+
+def test_after_a_factory_reset_no_replacement_is_completed(
+    customers: Customers, operator: Operator
+):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    operator.fails = OpcpError("unreachable")
+    with pytest.raises(OpcpError):
+        customers.replace(emaid)
+    operator.fails = None
+    tell(customers, "mo.prov.cert.factory.reset", emaid)
+    with pytest.raises(CustomerError, match="reset"):
+        customers.replace(emaid)
+    assert operator.pool == {emaid}
+
+
+def test_the_emaid_of_an_ended_replacement_is_not_used_again(
+    customers: Customers, operator: Operator
+):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    operator.stops = Killed()
+    with pytest.raises(Killed):
+        customers.replace(emaid)
+    (first,) = operator.pool - {emaid}
+    customers.terminate(first)
+    assert customers.replace(emaid) != first
+    assert customers.get(first).state == book.ENDED
+
+
+def test_a_replacement_refused_at_its_repetition_is_not_in_the_book(
+    customers: Customers, operator: Operator
+):
+    emaid = customers.onboard("plate", "AB12", "123456")
+    for fails in (OpcpError("unreachable"), OpcpError("refused", "400", 400)):
+        operator.fails = fails
+        with pytest.raises(OpcpError):
+            customers.replace(emaid)
+    assert [customer.emaid for customer in customers.all()] == [emaid]
 
 
 def test_a_contract_that_was_refused_is_not_in_the_book(customers: Customers, operator: Operator):

@@ -7,6 +7,7 @@ asks the customer before it makes a new contract, and after a factory reset it m
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from plugvault.roles.state_file import EventError, Run, StateFile, is_new_event
 
 SIGNED, QUEUED, SENT, DELIVERED = "signed", "queued", "sent", "delivered"
 ASK, RESET, REJECTED, ENDED, DECLINED = "ask", "reset", "rejected", "ended", "declined"
+ENDING = "ending"  # the operator has asked the pool for the end, and has no answer yet
 
 _OPEN = (SIGNED, QUEUED, SENT, DELIVERED)  # the states of an existing contract
 
@@ -44,6 +46,7 @@ CREATE TABLE IF NOT EXISTS sessions (
     PRIMARY KEY (evseid, session_id)
 );
 CREATE INDEX IF NOT EXISTS sessions_emaid ON sessions (emaid, at);
+CREATE TABLE IF NOT EXISTS successors (emaid TEXT PRIMARY KEY, successor TEXT NOT NULL);
 """
 
 
@@ -124,23 +127,39 @@ class Customers:
         self._operator.contract(customer.pcid, customer.emaid)
 
     def replace(self, emaid: str) -> str:
-        """Make a contract under a new EMAID and end this one. The new EMAID."""
-        customer = self._with(emaid, *_OPEN)
-        new = self._sign(self._operator.new_emaid(), customer.pcid)
+        """Make a contract under a new EMAID and end this one. The new EMAID.
+
+        It is stored first: a repetition after a stop or a lost answer makes no third contract.
+        """
+        customer = self._with(emaid, *_OPEN, ENDING)
+        new = self._successor(customer.emaid)
+        if new is None or not self._operator.is_taken(new):
+            self._with(customer.emaid, *_OPEN)
+            new = new or self._new_successor(customer.emaid)
+            self._sign(new, customer.pcid)
         self.terminate(customer.emaid)
         return new
 
     def terminate(self, emaid: str) -> None:
-        customer = self._with(emaid, *_OPEN)
-        self._operator.terminate(customer.emaid)
-        self._store(Customer(customer.emaid, customer.pcid, ENDED))
+        """End a contract. It is ENDING until the pool has confirmed that; after a stop or a lost
+        answer the call is to be repeated."""
+        customer = self._with(emaid, *_OPEN, ENDING)
+        self._store(Customer(customer.emaid, customer.pcid, ENDING))
+        try:
+            self._operator.terminate(customer.emaid)
+        except OpcpError as error:
+            if error.status != HTTPStatus.NOT_FOUND:  # else an earlier request has ended it
+                raise
+        with self._state_file.transaction() as run:
+            _put(run, Customer(customer.emaid, customer.pcid, ENDED))
+            run("DELETE FROM successors WHERE ? IN (emaid, successor)", (customer.emaid,))
 
     def answer(self, emaid: str, accepted: bool) -> None:
         """Store the customer's answer: the contract is made again for the vehicle's new key, or
         is declined."""
         customer = self._with(emaid, ASK)
         if accepted:
-            self._sign(customer.emaid, customer.pcid)
+            self._sign(customer.emaid, customer.pcid, before=customer)
         else:
             self._store(Customer(customer.emaid, customer.pcid, DECLINED))
 
@@ -180,9 +199,20 @@ class Customers:
             raise CustomerError("state", f"{customer.emaid}: {customer.state}")
         return customer
 
-    def _sign(self, emaid: str, pcid: str) -> str:
-        """Sign a contract that is stored first: its events may come before the pool's answer."""
-        before = self._state_file.rows("SELECT * FROM contracts WHERE emaid = ?", emaid)
+    def _successor(self, emaid: str) -> str | None:
+        """The EMAID of a replacement that was begun."""
+        rows = self._state_file.rows("SELECT successor FROM successors WHERE emaid = ?", emaid)
+        return str(rows[0][0]) if rows else None
+
+    def _new_successor(self, emaid: str) -> str:
+        new = self._operator.new_emaid()
+        with self._state_file.transaction() as run:
+            run("INSERT INTO successors VALUES (?, ?)", (emaid, new))
+        return new
+
+    def _sign(self, emaid: str, pcid: str, before: Customer | None = None) -> str:
+        """Sign a contract that is stored first: its events may come before the pool's answer.
+        `before`: the state to go back to when the pool refuses; None: the contract is new."""
         self._store(Customer(emaid, pcid, SIGNED))
         try:
             self._operator.contract(pcid, emaid)
@@ -191,8 +221,8 @@ class Customers:
                 raise  # the contract may exist; `renew` makes sure of it
             with self._state_file.transaction() as run:
                 run("DELETE FROM contracts WHERE emaid = ?", (emaid,))
-                for row in before:
-                    _put(run, Customer(*row))
+                if before is not None:
+                    _put(run, before)
             raise
         return emaid
 
