@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import json
 import os
+import queue
 import select
 import shlex
 import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import wrong_modules
 from plugvault.campaign import cases as campaign_cases
-from plugvault.campaign import vocabulary
+from plugvault.campaign import command, lines, vocabulary
 from plugvault.campaign.adapters import CalledModule, of_function, open_module
 from plugvault.campaign.cases import CampaignError
 from plugvault.campaign.html import to_html
@@ -98,9 +102,9 @@ def test_a_crash_with_status_1_is_no_refusal(
     end: str, made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASAN_OPTIONS", "halt_on_error=1")
-    command = program(tmp_path, f"{SECOND}if number == 2:\n    {end}\n")
+    address = program(tmp_path, f"{SECOND}if number == 2:\n    {end}\n")
     (case,) = run(
-        campaign_cases.read(made("KT-041")), lambda: open_module(f"exec:{command} {{message}}", 60)
+        campaign_cases.read(made("KT-041")), lambda: open_module(f"exec:{address} {{message}}", 60)
     ).cases
     assert case.verdict == "fail"
     assert case.why.startswith("crash: exit status")
@@ -121,11 +125,11 @@ def test_a_time_out_ends_all_processes_of_the_command(
     os.mkfifo(life)
     reader = os.open(life, os.O_RDONLY | os.O_NONBLOCK)
 
-    def never_ends(process: Any, timeout: float) -> None:
+    def never_ends(process: Any, deadline: float) -> None:
         assert select.select([reader], [], [], 60)[0]
-        raise subprocess.TimeoutExpired(process.args, timeout)
+        raise subprocess.TimeoutExpired(process.args, deadline)
 
-    monkeypatch.setattr(subprocess.Popen, "communicate", never_ends)
+    monkeypatch.setattr(command, "_said", never_ends)
     script = tmp_path / "module.sh"
     script.write_text(f"#!/bin/sh\nexec 9>{life}\nsleep 600 &\necho begun >&9\nwait\n")
     script.chmod(0o755)
@@ -136,6 +140,19 @@ def test_a_time_out_ends_all_processes_of_the_command(
     assert select.select([reader], [], [], 10)[0], "a process of the command lives"
     assert os.read(reader, 100) == b""  # no writer is left
     os.close(reader)
+    opened.close()
+
+
+def test_of_a_long_report_only_the_end_is_kept_and_the_crash_is_seen(tmp_path: Path) -> None:
+    text = "import sys\nsys.stderr.write('Traceback (most recent call last)\\n')\n"
+    text += "for _ in range(32): sys.stderr.write('x' * (1 << 20))\nsys.exit('the end')\n"
+    opened = open_module(f"exec:{program(tmp_path, text)} {{message}}", 60)
+    tracemalloc.start()
+    with pytest.raises(ModuleError, match=r"crash: exit status 1: x+the end$"):
+        opened.install(b"")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
     opened.close()
 
 
@@ -153,8 +170,8 @@ def test_an_error_in_place_of_an_answer_fails_the_case(made: Make) -> None:
 def test_a_message_that_the_adapter_cannot_give_is_judged_by_the_message_after(
     refuses_from: int, verdict: str, made: Make, tmp_path: Path
 ) -> None:
-    command = program(tmp_path, f"{SECOND}sys.exit(number >= {refuses_from})\n")
-    adapter = f"exec:{command} {{elements}}"
+    address = program(tmp_path, f"{SECOND}sys.exit(number >= {refuses_from})\n")
+    adapter = f"exec:{address} {{elements}}"
     (case,) = run(campaign_cases.read(made("EN-012")), lambda: open_module(adapter, 60)).cases
     assert case.verdict == verdict, case.why
 
@@ -307,10 +324,10 @@ def test_a_line_that_was_not_asked_for_is_no_answer(tmp_path: Path) -> None:
     )
     opened = open_module(f"lines:{program(tmp_path, text)}", 60)
     assert isinstance(opened, LinesModule)
-    lines = opened._lines
+    waiting = opened._lines
     assert opened.hello().editions == ("2",)
-    assert lines.get(timeout=60) == b'{"extra": 1}\n'
-    lines.put(b'{"verdict": "refused"}\n')  # it has come since
+    assert waiting.get(timeout=60) == b'{"extra": 1}\n'
+    waiting.put(b'{"verdict": "refused"}\n')  # it has come since
     with pytest.raises(ModuleError, match="not None"):
         opened.install(b"")  # and is not taken for this answer
     opened.close()
@@ -366,6 +383,92 @@ def test_late_answers_on_a_serial_port_are_dropped_before_hello(is_kept: bool) -
         finally:
             opened.close()
             thread.join()
+
+
+class Flood(io.BytesIO):
+    """A module's lines without a pause, and then its end."""
+
+    left = 1000
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        return b"{}\n" if self.left >= 0 else b""
+
+
+def test_a_flood_of_lines_is_not_kept() -> None:
+    opened = LinesModule(Flood(), io.BytesIO(), lambda: "ended", lambda: None, 60)
+    opened._reader.join()
+    assert opened._lines.qsize() == lines._WAITING + 1  # and its end
+    with pytest.raises(ModuleError, match="ended"):
+        opened.hello()
+    opened.close()
+
+
+class Refilled(queue.Queue[bytes]):
+    """The lines of a module that is as fast as their reader, 1000 of them."""
+
+    left = 1000
+
+    def get(self, block: bool = True, timeout: float | None = None) -> bytes:
+        self.left -= 1
+        if self.left >= 0:
+            self.put(b"{}\n")
+        return super().get(block, timeout)
+
+
+def test_a_flood_of_lines_delays_no_request() -> None:
+    opened = LinesModule(io.BytesIO(), io.BytesIO(), lambda: "ended", lambda: None, 60)
+    opened._reader.join()
+    opened._lines = Refilled()
+    opened._lines.put(b"{}\n")
+    with pytest.raises(ModuleError, match="version None"):
+        opened.hello()
+    assert opened._lines.left > 900
+    opened.close()
+
+
+@contextlib.contextmanager
+def chunked(parts: Callable[[threading.Event], Iterator[bytes]]) -> Iterator[str]:
+    """A module on HTTP, its answer in parts. parts: (the test is over) -> the parts."""
+    server, is_over = socket.create_server(("127.0.0.1", 0)), threading.Event()
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            request = b""
+            while not request.endswith(b"}"):  # a request left unread would reset the connection
+                request += connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for part in itertools.chain(parts(is_over), [b'{"v": 1}', b""]):
+                connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    is_over.set()
+    thread.join()
+    server.close()
+
+
+def test_the_limit_of_time_is_of_the_whole_answer() -> None:
+    def drop_by_drop(is_over: threading.Event) -> Iterator[bytes]:
+        for _ in range(300):
+            if not is_over.wait(0.1):
+                yield b" "
+
+    with chunked(drop_by_drop) as address:
+        opened = open_module(address, 0.5)
+        with pytest.raises(ModuleError, match="timeout: no answer within"):
+            opened.hello()
+        opened.close()
+
+
+def test_an_answer_without_end_is_not_collected() -> None:
+    with chunked(lambda _: iter([b" " * 4096] * 300)) as address:
+        opened = open_module(address, 60)
+        with pytest.raises(ModuleError, match="answer: more than 1048576 bytes"):
+            opened.hello()
+        opened.close()
 
 
 # -- reports --

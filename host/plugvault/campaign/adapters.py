@@ -144,20 +144,39 @@ def _of_http(address: str, seconds: float) -> Module:
         url = httpx.URL(address if address.startswith("http") else f"http:{address}")
     except (httpx.InvalidURL, ValueError) as error:
         raise CampaignError("module", f"http:{address}: {error}") from error
-    client = httpx.Client(timeout=seconds)
+    client = httpx.Client(timeout=seconds, headers={"Accept-Encoding": "identity"})
+    # The limit of httpx is for each read, and a module may send a byte at a time.
+    limited = Limited(lambda request: _posted(client, url, request), seconds)
 
     def call(request: Json) -> Json:
-        try:
-            response = client.post(url, json=request)
-        except httpx.TimeoutException:
-            raise ModuleError("timeout", f"no answer within {seconds:g} s") from None
-        except (httpx.HTTPError, OverflowError, ValueError) as error:
-            raise ModuleError("crash", str(error)) from error
-        if response.status_code != httpx.codes.OK:
-            raise ModuleError("crash", f"HTTP status {response.status_code}")
-        return vocabulary.parse(response.content)
+        body, error = limited.end(request)
+        if error is not None:
+            raise error
+        return vocabulary.parse(body)
 
-    return CalledModule(call, client.close)
+    def end() -> None:
+        limited.close()
+        client.close()
+
+    return CalledModule(call, end)
+
+
+def _posted(client: httpx.Client, url: httpx.URL, request: Json) -> bytes:
+    """The body of the answer. Raises ModuleError."""
+    body = bytearray()
+    try:
+        with client.stream("POST", url, json=request) as response:
+            if response.status_code != httpx.codes.OK:
+                raise ModuleError("crash", f"HTTP status {response.status_code}")
+            for part in response.iter_raw():  # decoded, a small body could become large
+                body += part
+                if len(body) > vocabulary.MAX_LINE:
+                    raise ModuleError("answer", f"more than {vocabulary.MAX_LINE} bytes")
+    except httpx.TimeoutException:
+        raise ModuleError("timeout", f"no answer within {client.timeout.read:g} s") from None
+    except (httpx.HTTPError, OverflowError, ValueError) as error:
+        raise ModuleError("crash", str(error)) from error
+    return bytes(body)
 
 
 def _of_python(address: str, seconds: float) -> Module:

@@ -18,12 +18,15 @@ In the command, these words stand for:
 import contextlib
 import hashlib
 import os
+import selectors
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
+from typing import IO, cast
 
 from plugvault.campaign import elements
 from plugvault.campaign.cases import CampaignError
@@ -37,8 +40,10 @@ _ABILITIES = {
 }
 _SANITIZERS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")
 _CRASH = "exitcode=99"  # in place of a sanitizer's 1
-_REPORTS = ("ERROR: AddressSanitizer", "runtime error:", "Traceback (most recent call last)")
+_REPORTS = (b"ERROR: AddressSanitizer", b"runtime error:", b"Traceback (most recent call last)")
 _MOST_SAID = 300  # characters of standard error
+_KEPT = 4096  # bytes of it, which hold those characters and each report that two reads cut
+_PART = 1 << 16
 
 
 class CommandModule:
@@ -81,13 +86,12 @@ class CommandModule:
                 raise ModuleError("not-given", error.detail) from error
         command = [self._filled(word) for word in self._words]
         try:
-            status, text = _ended(command, self._seconds)
+            status, said, has_report = _ended(command, self._seconds)
         except subprocess.TimeoutExpired:
             raise ModuleError("timeout", f"no end within {self._seconds:g} s") from None
         except OSError as error:
             raise CampaignError("module", f"{command[0]}: {error.strerror}") from error
-        said = text[-_MOST_SAID:]
-        if status not in (0, 1) or any(report in text for report in _REPORTS):
+        if status not in (0, 1) or has_report:
             raise ModuleError("crash", f"exit status {status}: {said or 'no output'}")
         return Answer(REFUSED if status else ACCEPTED, reason=said)
 
@@ -126,11 +130,13 @@ class CommandModule:
         return word
 
 
-def _ended(command: list[str], seconds: float) -> tuple[int, str]:
-    """(exit status, text of standard error) of a command in a process group of its own.
+def _ended(command: list[str], seconds: float) -> tuple[int, str, bool]:
+    """(exit status, the last characters of standard error, whether it holds a report of a crash)
+    of a command in a process group of its own.
 
     Raises OSError; TimeoutExpired, after the end of the whole group.
     """
+    deadline = time.monotonic() + seconds
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -140,11 +146,32 @@ def _ended(command: list[str], seconds: float) -> tuple[int, str]:
         start_new_session=True,
     )
     try:
-        _, text = process.communicate(timeout=seconds)
+        said, has_report = _said(process, deadline)
+        process.wait(max(deadline - time.monotonic(), 0))
     except BaseException:  # the time-out, or the end of the campaign
         end_group(process)
         raise
-    return process.returncode, text.decode(errors="replace").strip()
+    return process.returncode, said, has_report
+
+
+def _said(process: subprocess.Popen[bytes], deadline: float) -> tuple[str, bool]:
+    """Read standard error to its end and keep the last of it: it may be of any length.
+
+    Raises TimeoutExpired.
+    """
+    last, has_report = b"", False
+    with cast(IO[bytes], process.stderr) as stream, selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            if not selector.select(left):
+                continue
+            part = os.read(stream.fileno(), _PART)
+            if not part:
+                return last.decode(errors="replace").strip()[-_MOST_SAID:], has_report
+            last += part
+            has_report = has_report or any(report in last for report in _REPORTS)
+            last = last[-_KEPT:]
+    raise subprocess.TimeoutExpired(process.args, 0)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -152,8 +179,6 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    if process.stderr is not None:
-        process.stderr.close()
 
 
 def _environment() -> dict[str, str]:

@@ -8,12 +8,13 @@ import json
 import queue
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from plugvault.campaign import vocabulary
 from plugvault.campaign.vocabulary import Json, ModuleError
 
 Function = Callable[[Json], Json]
-_End = tuple[object, BaseException | None]  # the answer, or the exception
+_End = tuple[Any, BaseException | None]  # the answer, or the exception
 
 
 def answered(end: _End) -> Json:
@@ -29,7 +30,7 @@ def answered(end: _End) -> Json:
     return vocabulary.parse(line)
 
 
-def end_of(function: Function, request: Json) -> _End:
+def end_of(function: Callable[[Json], Any], request: Json) -> _End:
     """The end of a call in this thread. A KeyboardInterrupt is the user's."""
     try:
         return function(request), None
@@ -40,7 +41,7 @@ def end_of(function: Function, request: Json) -> _End:
 class Limited:
     """A function with a limit for each call, in seconds."""
 
-    def __init__(self, function: Function, seconds: float) -> None:
+    def __init__(self, function: Callable[[Json], Any], seconds: float) -> None:
         self._function, self._seconds = function, seconds
         self._requests: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
         self._ends: queue.SimpleQueue[_End] = queue.SimpleQueue()
@@ -48,12 +49,15 @@ class Limited:
 
     def call(self, request: Json) -> Json:
         """Raises ModuleError."""
+        return answered(self.end(request))
+
+    def end(self, request: Json) -> _End:
+        """Raises ModuleError("timeout")."""
         self._requests.put(request)
         try:
-            end = self._ends.get(timeout=self._seconds)
+            return self._ends.get(timeout=self._seconds)
         except queue.Empty:
             raise ModuleError("timeout", f"no answer within {self._seconds:g} s") from None
-        return answered(end)
 
     def close(self) -> None:
         self._requests.put(None)

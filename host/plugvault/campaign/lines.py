@@ -12,6 +12,7 @@ from plugvault.campaign.vocabulary import Answer, Begin, Hello, Json, ModuleErro
 
 _END_SECONDS = 5.0
 _MOST_LATE = 100  # lines that a serial port may have before the answer to hello
+_WAITING = _MOST_LATE + 1  # lines that are kept until they are read; further ones are dropped
 
 
 class LinesModule:
@@ -114,8 +115,9 @@ class LinesModule:
         return vocabulary.parse(line)
 
     def _forget_unasked(self) -> None:
-        """Drop lines that answer no request, so that they do not stand for later answers."""
-        while not self._lines.empty():
+        """Drop the lines that wait, so that they do not stand for later answers; not those that
+        come meanwhile, for a module may write without a pause."""
+        for _ in range(self._lines.qsize()):
             line = self._lines.get()
             if not line.endswith(b"\n"):
                 self._lines.put(line)  # it stays ended
@@ -129,4 +131,5 @@ class LinesModule:
                 line = receive.readline(vocabulary.MAX_LINE)
             except (OSError, ValueError):
                 line = b""
-            self._lines.put(line)
+            if self._lines.qsize() < _WAITING or not line.endswith(b"\n"):
+                self._lines.put(line)

@@ -242,7 +242,11 @@ class Command:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.terminate()
-            self._process.wait()
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()  # it may ignore the first signal
+                self._process.wait()
 
 
 class _Loop:
