@@ -137,6 +137,7 @@ class Module:
 
     def _carry_out_due(self, channel: int) -> None:
         """Carry out what the message has left to do."""
+        self.pause()
         try:
             if channel == TELEMATICS:
                 for answer in self._vehicle.carry_out():

@@ -3,7 +3,7 @@
 import json
 
 from evcc import exi, x509
-from evcc.exi.grammar import forget
+from evcc.exi.grammar import forget, load
 from evcc.iso15118_2 import messages
 from evcc.pause import set_pause
 from helpers import Pauses, vector
@@ -34,6 +34,12 @@ def test_reading_and_writing_a_message_pause():
     message = exi.encode(_message())
     assert counted(lambda: exi.decode(message)) >= 4, "known states too, at each element"
     assert counted(lambda: exi.fragment("DHpublickey", {"Id": "a", "value": b"b"})) >= 1
+
+
+def test_loading_the_tables_of_a_schema_pauses():
+    forget()
+    assert counted(lambda: load("iso2")) == 1
+    assert counted(lambda: load("iso2")) == 0
 
 
 def test_reading_a_certificate_pauses():

@@ -258,3 +258,16 @@ def test_a_bug_in_one_step_ends_that_session_only():
     assert bench.module._session is not None
     bench.take()
     assert not any(b"12345" in line for line in bench.told(LOG))
+
+
+def test_link_is_served_before_a_message_is_carried_out():
+    bench = Bench()
+    ticks, taken = [0], []
+    bench.line.ticks_ms = lambda: ticks[0]
+    bench.take(5)
+    bench.mux.send(CONTROL, b"{}")
+    bench.exchange()
+    ticks[0] = 1000
+    bench.module._vehicle.carry_out = lambda: taken.extend(bench.line.inbox) or []
+    bench.module._carry_out_due(TELEMATICS)
+    assert taken == [(CONTROL, b"{}")]

@@ -326,5 +326,6 @@ def load(schema: str) -> Grammar:
             from evcc.exi import xmldsig as tables
         else:
             raise ExiError("unknown", "schema " + schema)
+        pause()  # the tables took long to import
         grammar = _loaded[schema] = Grammar(tables)
     return grammar

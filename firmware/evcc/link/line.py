@@ -7,7 +7,8 @@ with the same limits by channel as for sending; more are dropped and counted.
 from evcc.link.mux import weight
 
 const = int  # MicroPython's compiler puts such a number in the place of its name
-_PIECE = const(256)  # bytes at a time, one long frame: a board computes milliseconds for them
+_READ = const(256)  # bytes at a time, one long frame: a board computes milliseconds for them
+_WRITTEN = const(128)  # after so many bytes no frame follows: a board's UART has room for 256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ class Line:
     def pump(self, wait_ms: int) -> None:
         """Write a piece of what is due; wait up to `wait_ms` for bytes and take a piece of them.
 
-        Raises: PortError.
+        The next call sends their acknowledgement. Raises: PortError.
         """
         if self.feed is not None:
             self.feed()
         self.flush()
         wait_ms = min(wait_ms, self.mux.wait_ms(self.ticks_ms()))
-        data = self.stream.read(_PIECE, wait_ms)
+        data = self.stream.read(_READ, wait_ms)
         if not data:
             return
         try:
@@ -50,7 +51,6 @@ class Line:
             messages = []  # these bytes are lost like noise, and the peer repeats them
         for channel, message in messages:
             self._take(channel, message)
-        self.flush()
 
     def _take(self, channel: int, message: bytes) -> None:
         waiting = [entry[1] for entry in self.inbox if entry[0] == channel]
@@ -61,7 +61,7 @@ class Line:
 
     def flush(self) -> None:
         """Write the first piece of what is due now. Raises: PortError."""
-        out = self.mux.poll(self.ticks_ms(), _PIECE)
+        out = self.mux.poll(self.ticks_ms(), _WRITTEN)
         if out:
             self.stream.write(out)
 
