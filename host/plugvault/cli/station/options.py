@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from plugvault.cli.session_options import INSECURE, EventLines, Pcap, SandboxTrust
 from plugvault.cli.tokens import Config
 from plugvault.ecosystem.companies import EVSE
 from plugvault.station import Offer
@@ -51,10 +52,7 @@ class Options:
             metavar="URL",
         ),
     ] = None
-    trust: Annotated[
-        Path | None,
-        typer.Option(help="Certificates (PEM) to trust for an HTTPS --sandbox.", metavar="FILE"),
-    ] = None
+    trust: SandboxTrust = None
     data: Annotated[
         Path | None,
         typer.Option(
@@ -109,16 +107,8 @@ class Options:
             metavar="FACTOR",
         ),
     ] = 1.0
-    pcap: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a capture (pcapng) and, beside it, the TLS keys (FILE.keys).",
-            metavar="FILE",
-        ),
-    ] = None
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print each event as a line of JSON.")
-    ] = False
+    pcap: Pcap = None
+    as_json: EventLines = False
     delay: Annotated[
         list[str] | None,
         typer.Option(help="Send the response this much later.", metavar="MESSAGE=SECONDS"),
@@ -169,7 +159,7 @@ class Options:
     def warning(self) -> str:
         """A warning about the security; "" for none."""
         if self.insecure_contract and self.tls != Security.ON:
-            return "INSECURE: contracts without TLS; anyone on the line reads and changes them"
+            return INSECURE
         if self.tls == Security.OFF:
             return "Without TLS: no payment by contract, and no contract"
         return ""

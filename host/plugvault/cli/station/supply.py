@@ -1,7 +1,5 @@
 """A station's supply from its operator: certificate, roots of contracts, contracts."""
 
-import os
-import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -17,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from evcc import chain, exi
 from evcc.iso15118_2 import messages
 from evcc.x509 import CertificateError
+from plugvault.cli.session_options import client_of
 from plugvault.cli.station.options import Options
 from plugvault.contract.iso15118_2.response import with_session_id
 from plugvault.ecosystem import Ecosystem
@@ -24,7 +23,7 @@ from plugvault.ecosystem.authorities import find_or_make
 from plugvault.ecosystem.companies import CHARGE_POINTS
 from plugvault.ecosystem.folder import Folder
 from plugvault.pki import path
-from plugvault.roles.client import Credentials, OpcpClient, OpcpError
+from plugvault.roles.client import Credentials, OpcpError
 from plugvault.roles.cpo import ChargePointOperator, StationEntry
 from plugvault.station.connection import FetchContract
 from plugvault.temporary import temporary_folder
@@ -100,12 +99,8 @@ def _from_folder(stack: ExitStack, options: Options, folder: Path) -> Supply:
 
 def _from_sandbox(stack: ExitStack, options: Options, url: str, folder: Path) -> Supply:
     """A running ecosystem certifies a new key of this station, in a token of its own."""
-    name, secret = (os.environ.get(f"PLUGVAULT_CLIENT_{end}", "") for end in ("ID", "SECRET"))
-    url = url.rstrip("/")
-    credentials = Credentials(name, secret, url) if name else None
-    trust = ssl.create_default_context(cafile=str(options.trust)) if options.trust else None
-    client = stack.enter_context(OpcpClient(url, credentials, trust))
-    cpo = ChargePointOperator(client)
+    client, credentials = client_of(url, options.trust)
+    cpo = ChargePointOperator(stack.enter_context(client))
     _announce(cpo, options.evse, credentials)
     store = Folder(folder, role_tokens=choose_roles(options.config))
     tokens = store.tokens(stack, "cpo")

@@ -10,9 +10,7 @@ sandbox, over OPCP. A vehicle that is kept has its files in one folder:
 """
 
 import json
-import os
 import secrets
-import ssl
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,12 +20,12 @@ from typing import Any
 
 from evcc.errors import EvccError
 from plugvault.car import Car
+from plugvault.cli.session_options import client_of
 from plugvault.cli.vehicle.options import REGION, Options
 from plugvault.demo.walkthrough import COUNTRY, MAKER
 from plugvault.ecosystem import PROVIDER_V2G, WMI, Ecosystem
 from plugvault.ecosystem.folder import Folder, write
 from plugvault.pki import forms
-from plugvault.roles.client import Credentials, OpcpClient
 from plugvault.roles.mo import Operator
 from plugvault.roles.oem import VehicleMaker
 from plugvault.runtimes import Runtime
@@ -72,20 +70,13 @@ def world(stack: ExitStack, options: Options, folder: Path) -> World:
     if options.data is not None:
         raise GarageError("folder", "one of --sandbox and --data")
     token = Folder(folder / "maker").tokens(stack, "oem")["oem"]
-    cafile = options.sandbox_trust
-    trust = ssl.create_default_context(cafile=cafile) if cafile else None
-    url = options.sandbox.rstrip("/")
-
-    def client(variable: str) -> OpcpClient:
-        name, secret = (os.environ.get(f"{variable}_{end}", "") for end in ("ID", "SECRET"))
-        credentials = Credentials(name, secret, url) if name else None
-        return stack.enter_context(OpcpClient(url, credentials, trust))
-
-    is_open = "PLUGVAULT_CLIENT_ID" not in os.environ  # then each role needs none
-    operator = None
-    if is_open or "PLUGVAULT_MO_CLIENT_ID" in os.environ:
-        operator = Operator(client("PLUGVAULT_MO_CLIENT"), PROVIDER_V2G)
-    return World(_telematics_key(token), VehicleMaker(client("PLUGVAULT_CLIENT")), operator)
+    maker, of_maker = client_of(options.sandbox, options.sandbox_trust)
+    stack.enter_context(maker)
+    other, of_operator = client_of(options.sandbox, options.sandbox_trust, "PLUGVAULT_MO_CLIENT")
+    stack.enter_context(other)
+    has_operator = of_maker is None or of_operator is not None  # in open mode no role needs any
+    operator = Operator(other, PROVIDER_V2G) if has_operator else None
+    return World(_telematics_key(token), VehicleMaker(maker), operator)
 
 
 def _telematics_key(token: Any) -> TokenKey:

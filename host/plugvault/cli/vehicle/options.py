@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plugvault.cli.session_options import INSECURE, EventLines, Pcap, SandboxTrust
 from plugvault.cli.tokens import Config
 
 REGION = "EU"
@@ -63,10 +64,7 @@ class Options:
             metavar="URL",
         ),
     ] = None
-    sandbox_trust: Annotated[
-        Path | None,
-        typer.Option(help="Certificates (PEM) to trust for an HTTPS --sandbox.", metavar="FILE"),
-    ] = None
+    sandbox_trust: SandboxTrust = None
     data: Annotated[
         Path | None,
         typer.Option(
@@ -138,16 +136,8 @@ class Options:
             metavar="FACTOR",
         ),
     ] = 1
-    pcap: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a capture (pcapng) and, beside it, the TLS keys (FILE.keys).",
-            metavar="FILE",
-        ),
-    ] = None
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print each event as a line of JSON.")
-    ] = False
+    pcap: Pcap = None
+    as_json: EventLines = False
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show each check and the module's log.")
     ] = False
@@ -156,7 +146,7 @@ class Options:
     def warning(self) -> str:
         """The warning about the security, for a person; "" for none."""
         if self.insecure_contract:
-            return "INSECURE: contracts without TLS; anyone on the line reads and changes them"
+            return INSECURE
         if self.tls != Security.required:
             return "Without TLS this vehicle uses no contract"
         return ""
