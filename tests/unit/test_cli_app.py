@@ -222,7 +222,11 @@ def test_doctor_names_the_variable_that_names_a_missing_library() -> None:
     assert "unset it" in ended.stdout
 
 
-@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"], ["exi", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--version"], ["doctor"], ["doctor", "--json"], ["exi", "--help"]],
+    ids=" ".join,
+)
 def test_output_that_cannot_be_written_is_one_clear_line(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(

@@ -30,13 +30,13 @@ COMMANDS = {
         "explain a contract message, step by step",
     ),
     "flash": ("plugvault.cli.flash", "flash", "put the module on a board"),
+    "inspect": ("plugvault.cli.inspect", "inspect", "explain files, and check them"),
     "pki": ("plugvault.cli.pki", "app", "take over a test PKI of your own"),
     "requests": ("plugvault.cli.requests", "requests", "carry out files of HTTP requests"),
     "sandbox": ("plugvault.cli.sandbox", "sandbox", "run the whole ecosystem on one port"),
     "station": ("plugvault.cli.station", "station", "run a charging station for any vehicle"),
-    "vehicle": ("plugvault.cli.vehicle", "vehicle", "plug a vehicle into a charging station"),
     "vault": ("plugvault.cli.vault", "app", "list, test and prepare tokens"),
-    "inspect": ("plugvault.cli.inspect", "inspect", "explain files, and check them"),
+    "vehicle": ("plugvault.cli.vehicle", "vehicle", "plug a vehicle into a charging station"),
 }
 
 
@@ -65,21 +65,12 @@ def _unknown(name: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name). Its exit status is returned or raised."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    first = arguments[0] if arguments else "--help"
-    if first in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if first in ("-V", "--version"):
-        print(f"plugvault {plugvault.__version__}")
-        return 0
-    if first not in COMMANDS:
-        return _unknown(first)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # some terminals lack our characters
             stream.reconfigure(errors="replace")
     try:
         try:
-            return run(first, arguments[1:])
+            return _dispatch(arguments)
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -89,6 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(e, BrokenPipeError):
             print(f"plugvault: {e.strerror or e}", file=sys.stderr)
         return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if first in ("-V", "--version"):
+        print(f"plugvault {plugvault.__version__}")
+        return 0
+    if first not in COMMANDS:
+        return _unknown(first)
+    return run(first, arguments[1:])
 
 
 def run(name: str, arguments: list[str]) -> int:

@@ -23,14 +23,19 @@ from plugvault.cli.folders import stoppable
 from plugvault.cli.vehicle.options import Mode
 
 app = typer.Typer(
-    help="Use a board that `plugvault flash` has made. PORT is its prompt's port, its link's, or"
-    " the number of its chip; with one board it need not be said. --data as for `flash`.",
+    help="Use a board that `plugvault flash` has set up. PORT is the serial port of its prompt or"
+    " of its link, or the number of its chip; a single board needs none. --data as for `flash`.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-Port = Annotated[str | None, typer.Argument(show_default="the only board")]
+Port = Annotated[
+    str | None,
+    typer.Argument(
+        help="The board: a port of it, or its chip's number.", show_default="the only board"
+    ),
+]
 _CUSTODY = (
     "The board's keys are in a token on this computer, over the link: a bench, and no car. A"
     " secure element on the board is their place in one."
@@ -259,7 +264,7 @@ def authorize(
 def log(
     port: Port = None,
     seconds: Annotated[
-        float | None, typer.Option(help="End after so long. Default: at Ctrl-C.", min=0)
+        float | None, typer.Option(help="End after this time. Default: at Ctrl-C.", min=0)
     ] = None,
     link: LinkPort = None,
     data: Data = None,

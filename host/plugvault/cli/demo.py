@@ -50,7 +50,7 @@ def demo(
     board: Annotated[
         str | None,
         typer.Option(
-            help="Tell it with a board: the port of its prompt, or `simulated` for an emulated"
+            help="Use a board as the car: the port of its prompt, or `simulated` for an emulated"
             " Pico. It gets its own configuration and contracts back.",
             metavar="PORT",
         ),

@@ -27,7 +27,11 @@ Options = Annotated[
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(help="A file with all of these.", envvar="PLUGVAULT_CONFIG", metavar="FILE"),
+    typer.Option(
+        help="A TOML file that names the token: host/docs/vault.md.",
+        envvar="PLUGVAULT_CONFIG",
+        metavar="FILE",
+    ),
 ]
 Minimum = Annotated[
     str | None,

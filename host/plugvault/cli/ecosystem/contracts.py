@@ -16,7 +16,7 @@ from plugvault.pools.records import Contract
 from plugvault.pools.repositories import Records
 
 app = common.new_group("List, delete and end contracts in CCP.")
-Emaid = Annotated[str, typer.Argument(metavar="EMAID")]
+Emaid = Annotated[str, typer.Argument(metavar="EMAID", help="The contract's EMAID.")]
 
 
 @app.command("list")

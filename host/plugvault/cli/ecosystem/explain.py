@@ -3,7 +3,6 @@
 import base64
 import json
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 from evcc.link import v2gtp
+from plugvault.cli import times
 from plugvault.cli.ecosystem import common
 from plugvault.pools import explanation
 from plugvault.pools.explanation import Explanation
@@ -26,7 +26,11 @@ def explain_request(
         str, typer.Argument(help="CertificateInstallationReq; `-` reads standard input.")
     ],
     at: Annotated[
-        float | None, typer.Option(help="Check at this time, Unix seconds. Default: now.")
+        str | None,
+        typer.Option(
+            help="Check at this time: 2026-01-31[T12:00:00Z] or Unix seconds. Default: now.",
+            metavar="TIME",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -37,7 +41,7 @@ def explain_request(
     """
     raw = _exi(_read(file))
     with common.reading(context) as records:
-        result = explanation.explain(records, raw, time.time() if at is None else at)
+        result = explanation.explain(records, raw, times.seconds(at))
     if as_json or context.obj.as_json:
         typer.echo(json.dumps({**asdict(result), "provided": result.emaid is not None}, indent=1))
     else:

@@ -16,7 +16,9 @@ from plugvault.pools.records import Client
 from plugvault.roles.client import OpcpError
 
 app = common.new_group("List and change clients, other ecosystems and provider identifiers.")
-ClientId = Annotated[str, typer.Argument(metavar="CLIENT_ID")]
+ClientId = Annotated[
+    str, typer.Argument(metavar="CLIENT_ID", help="Client id, as `partners list` lists it.")
+]
 Several = list[str] | None
 
 

@@ -17,7 +17,12 @@ from plugvault.pools.repositories import Records
 app = common.new_group("List and change the roots in RCP, alone or with a second administrator.")
 Ask = Annotated[bool, typer.Option("--ask", help="Let another administrator approve the change.")]
 _KINDS = ("V2G", "OEM", "MO", "PE")
-Change = Annotated[str, typer.Argument(metavar="CHANGE")]
+Change = Annotated[
+    str, typer.Argument(metavar="CHANGE", help="Id of a change, as `roots changes` lists it.")
+]
+RootId = Annotated[
+    str, typer.Argument(metavar="ROOT_ID", help="Id of a root, as `roots list` lists it.")
+]
 
 
 @app.command("list")
@@ -39,7 +44,7 @@ def list_roots(
 
 
 @app.command()
-def show(context: typer.Context, root_id: str) -> None:
+def show(context: typer.Context, root_id: RootId) -> None:
     """Show a root."""
     with common.reading(context) as records:
         root = _find(records, root_id)
@@ -72,7 +77,7 @@ def add(
 
 
 @app.command()
-def remove(context: typer.Context, root_id: str, ask: Ask = False) -> None:
+def remove(context: typer.Context, root_id: RootId, ask: Ask = False) -> None:
     """Stop trusting a root. Records under it stay, and are refused when they are read."""
     user, now = common.local_user(), time.time()
     with common.writing(context) as records:
