@@ -2,10 +2,11 @@
 
     recover(envelope, ask)     the contract key, where every question is answered
 
-Whoever opens envelopes says "opened" or not, for a certificate that the attacker chooses. Flip bit
-j of the IV: the key inside is d + 2^(128+j) if that bit of d was 0, so "opened" with a certificate
-for P + 2^(128+j) G tells it. With the upper half known, AES^-1(C1) is known too, and IV' | C2 | C1
-brings the lower half up, for 128 more questions. All of them have the recording's DH point.
+The device that opens envelopes says "opened" or not, for a certificate that the attacker chooses.
+Flip bit j of the IV: the key inside is d + 2^(128+j) if that bit of d was 0, so "opened" with a
+certificate for P + 2^(128+j) G tells it. With the upper half known, AES^-1(C1) is known too, and
+IV' | C2 | C1 brings the lower half up, for 128 more questions. All of them have the recording's DH
+point.
 """
 
 from __future__ import annotations

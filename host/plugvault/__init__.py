@@ -1,6 +1,6 @@
 """The ecosystem around the EV module: every role of Plug & Charge, each with its own keys.
 
-What an EV needs to be tested against: a maker, a mobility operator, the pools, the certificate
+The parties that an EV is tested against: a maker, a mobility operator, the pools, the certificate
 provisioning service, a charge point operator and a charging station. `evcc`, beside it in
 `firmware/`, is the car.
 """

@@ -37,7 +37,7 @@ from evcc.vault.cryptoki import (
 
 MAKERS = ("create", "copy", "derive", "unwrap", "generate_secret")
 DIGEST = bytes(range(32))
-LESS = (  # what a thief would ask of a copy
+LESS = (  # attributes that an attacker would give a copy
     [(CKA_SENSITIVE, False)],
     [(CKA_EXTRACTABLE, True)],
     [(CKA_SENSITIVE, False), (CKA_EXTRACTABLE, True)],
