@@ -138,6 +138,17 @@ def test_a_notice_to_renegotiate_begins_at_the_parameters_again():
     ] * 2 + ["ChargingStatusReq", POWER, "SessionStopReq"]
 
 
+def test_profile_has_the_stations_power_in_whatever_power_of_ten_it_came():
+    for power in (value("W", 11, 2), value("W", 1100), value("W", 11000, -1)):
+        entry = {"RelativeTimeInterval": {"start": 0}, "PMax": power}
+        schedule = {"SAScheduleTupleID": 7, "PMaxSchedule": {"PMaxScheduleEntry": [entry]}}
+        pair, tuples = "ChargeParameterDiscovery", {"SAScheduleTuple": [schedule]}
+        _, _, station = charge(but(pair, AC_CHARGE, SAScheduleList=tuples))
+        _, body, _ = station.request(POWER)
+        (entry,) = body["ChargingProfile"]["ProfileEntry"]
+        assert entry["ChargingProfileEntryMaxPower"] == value("W", 1100), power
+
+
 def test_what_the_station_cannot_give_ends_before_the_power_is_on():
     fault, unmonitored = dict(DC_STATUS), dict(DC_STATUS)
     fault["EVSEIsolationStatus"] = "Fault"

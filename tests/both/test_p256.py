@@ -119,11 +119,12 @@ def test_on_curve_takes_uncompressed_points_only():
 
 
 def test_on_curve_refuses_coordinates_beyond_the_field():
-    # Two points with one small coordinate: that coordinate plus P is the same number modulo P.
+    # Points with one small coordinate: that coordinate plus P is the same number modulo P.
     b = (p256_curve._B + 5 * 5 * 5 - 3 * 5) % p256.P
     small_x = (5, pow(b, (p256.P + 1) // 4, p256.P))
+    zero_x = (0, pow(p256_curve._B, (p256.P + 1) // 4, p256.P))
     small_y = (0xD7325D7646CD60D80A92738CEB345F844CFFAF35841022CAB176F692DE8DE1D7, 5)
-    for (x, y), dx, dy in ((small_x, p256.P, 0), (small_y, 0, p256.P)):
+    for (x, y), dx, dy in ((small_x, p256.P, 0), (zero_x, p256.P, 0), (small_y, 0, p256.P)):
         assert p256_curve.on_curve(b"\4" + x.to_bytes(32, "big") + y.to_bytes(32, "big"))
         beyond = (x + dx).to_bytes(32, "big") + (y + dy).to_bytes(32, "big")
         assert not p256_curve.on_curve(b"\4" + beyond)
