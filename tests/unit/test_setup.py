@@ -6,11 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from plugvault import file_lock
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -233,6 +236,70 @@ def canonical(name: str) -> str:
 
 def names(requirements: list[str]) -> set[str]:
     return {canonical(re.split(r"[^\w.-]", requirement)[0]) for requirement in requirements}
+
+
+POSTGRESQL = {
+    "dpkg": "echo amd64",
+    "apt-cache": 'echo "  Depends: postgresql-17"',
+    "apt-get": """echo "$*" >>"$CALLS"
+case "$*" in
+    -s*) printf 'Inst %s (17)\\n' postgresql-17 postgresql-common libpq5 libllvm19 libx-perl ;;
+    *download*) shift 2; for name in "$@"; do touch "${name}_17.deb"; done ;;
+esac""",
+    "dpkg-deb": """[ "$1" = -x ] || { echo 17.1-1; exit; }
+programs=$3/usr/lib/postgresql/17/bin
+mkdir -p "$programs" "$3/usr/lib/here"
+touch "$3/usr/lib/here/libpq.so.5"
+printf '#!/bin/sh\\necho "$LD_LIBRARY_PATH" "$@"\\n' >"$programs/postgres"
+chmod 700 "$programs/postgres" """,
+}
+
+
+def test_postgresql_is_unpacked_into_the_cache_and_not_installed(
+    checkout: Checkout, tmp_path: Path
+):
+    script, calls = checkout.setup / "postgresql", tmp_path / "calls"
+    text = script.read_text().replace("'/usr/lib/postgresql", "'/none")  # the system's own
+    script.write_text(text.replace("command -v postgres", "command -v none"))
+    for name, program in POSTGRESQL.items():
+        checkout.program(name, program)
+    ended = checkout.run(script, CALLS=str(calls))
+    assert ended.returncode == 0, ended.stderr
+    asked = calls.read_text().splitlines()
+    assert asked == ["-q update", "-s install postgresql-17", "-q download postgresql-17 libpq5"]
+    home = checkout.cache / "plugvault/postgresql/17.1-1"
+    assert list(home.parent.iterdir()) == [home]
+    server = checkout.run(home / "bin/postgres", "--version")
+    assert server.stdout == f"{home}/root/usr/lib/here --version\n"
+    calls.unlink()
+    assert checkout.run(script, CALLS=str(calls)).returncode == 0
+    assert not calls.exists()
+
+
+def test_a_second_set_up_waits_for_the_interpreter_of_the_first(
+    checkout: Checkout, tmp_path: Path
+):
+    calls, interpreters = tmp_path / "calls", checkout.cache / "plugvault/micropython"
+    base = checkout.program("base", "echo cp311")
+    script = f'[ "$1" = -c ] && echo {base} && exit; echo "$*" >>{calls}; exit 1'
+    checkout.program("python", script, checkout.root / ".venv/bin")
+    interpreters.mkdir(parents=True)
+    version = re.findall("unix==([0-9.]+)", (checkout.setup / "micropython-wheel.txt").read_text())
+    home = interpreters / f"wheel-{version[0]}-cp311"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(checkout.cache)}
+    with file_lock.locked(interpreters / ".wheel.lock"):
+        second = subprocess.Popen([checkout.setup / "wheel"], cwd=checkout.root, env=environment)
+        while second.poll() is None and not waits(second.pid):
+            time.sleep(0.01)
+        checkout.program("micropython", "echo 42", home)
+    assert second.wait() == 0
+    assert not calls.exists()
+
+
+def waits(pid: int) -> bool:
+    """Whether a process waits in `flock`."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return any(Path(f"/proc/{child}/comm").read_text() == "flock\n" for child in children)
 
 
 def test_every_requirement_is_in_its_lock():
