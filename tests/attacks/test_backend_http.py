@@ -1,5 +1,5 @@
-"""Attacks below the calls: silent connections, heads without end, JSON that cannot be written
-again, serial numbers that no certificate has.
+"""Attacks below the calls: silent and deaf connections, heads and trailers without end, JSON that
+cannot be written again, serial numbers that no certificate has.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -15,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from fixtures.backend import Backend, refused
 from plugvault.ecosystem import server
@@ -35,6 +36,10 @@ def connected(monkeypatch: pytest.MonkeyPatch, **limits: float) -> Iterator[sock
     @app.get("/")
     def here() -> str:
         return "here"
+
+    @app.post("/")
+    async def there(request: Request) -> int:
+        return len(await request.body())
 
     listener = server.listen()
     with server.in_thread(app, listener), closing(socket.socket()) as client:
@@ -76,6 +81,69 @@ def test_the_length_of_a_head_is_limited(monkeypatch: pytest.MonkeyPatch):
         with contextlib.suppress(ConnectionError):
             client.sendall(b"x: %s\r\n" % (b"y" * 50_000))
         assert is_ended(client)
+
+
+@pytest.mark.parametrize(
+    "trailers",
+    [b"x: y\r\n" * 10_000, b"x: %s" % (b"y" * 50_000)],
+    ids=["many", "one without end"],
+)
+def test_trailers_count_as_a_head(monkeypatch: pytest.MonkeyPatch, trailers: bytes):
+    with connected(monkeypatch, HEAD=4096) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        with contextlib.suppress(ConnectionError):
+            client.sendall(trailers)
+        assert is_ended(client)
+
+
+def test_a_body_in_chunks_does_not_count_as_a_head(monkeypatch: pytest.MonkeyPatch):
+    with connected(monkeypatch, HEAD=200) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(10):
+            client.sendall(b"1000\r\n%s\r\n" % bytes(4096))
+        client.sendall(b"0\r\n\r\n")
+        assert client.recv(4096).endswith(b"\r\n\r\n40960")
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["kept open", "to close"])
+@pytest.mark.parametrize("size", [20_000, 1 << 20])
+def test_a_client_that_never_reads_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, size: int, close: bytes
+):
+    app, sent = FastAPI(), bytes(size)
+    app.get("/")(lambda: Response(sent))
+    ended = threading.Event()
+    lost = protocol.HttpProtocol.connection_lost
+    monkeypatch.setattr(protocol, "WRITE_TIMEOUT", 0.3)
+    monkeypatch.setattr(protocol, "SLOWEST", 1e9)
+    monkeypatch.setattr(
+        protocol.HttpProtocol,
+        "connection_lost",
+        lambda connection, error: (lost(connection, error), ended.set()),
+    )
+    listener = server.listen()
+    # An accepted connection has the buffers of its listener.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with server.in_thread(app, listener), closing(socket.socket()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.connect(listener.getsockname())
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n%s\r\n" % close)
+        assert ended.wait(20)
+
+
+def test_a_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatch):
+    app, sent = FastAPI(), bytes(1 << 20)
+    app.get("/")(lambda: Response(sent))
+    monkeypatch.setattr(protocol, "WRITE_TIMEOUT", 0.0)
+    monkeypatch.setattr(protocol, "SLOWEST", 1e4)
+    listener = server.listen()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with server.in_thread(app, listener), closing(socket.socket()) as client:
+        client.settimeout(20)
+        client.connect(listener.getsockname())
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        with client.makefile("rb") as stream:
+            assert len(stream.read()) > len(sent)
 
 
 def test_a_client_with_requests_in_time_is_not_cut_off(monkeypatch: pytest.MonkeyPatch):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 import pytest
 from fastapi import FastAPI
 
 from fixtures.open_files import open_files
 from plugvault.ecosystem import server
+from plugvault.opcp.connections import Connections
 
 ASKED = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -48,6 +51,11 @@ async def taken(running: server.HttpServer, count: int) -> None:
     deadline = asyncio.get_running_loop().time() + 10
     while len(running.server_state.connections) < count:
         assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.001)
+
+
+async def left(running: server.HttpServer, count: int) -> None:
+    while len(running.server_state.connections) > count:  # noqa: ASYNC110 - uvicorn has no event
         await asyncio.sleep(0.001)
 
 
@@ -147,6 +155,85 @@ def test_a_request_under_way_is_answered_and_everything_closed():
     assert not [thread for thread in threading.enumerate() if thread.name == "plugvault-opcp"]
 
 
+def ended(client: socket.socket) -> bool:
+    client.settimeout(20)
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_a_connection_beyond_the_limit_is_closed_until_another_has_ended(listener: socket.socket):
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            async with up(listener) as running:
+                running._connections = Connections(2)
+                first, _ = clients(listener, stack, 2)
+                await taken(running, 2)
+                (third,) = clients(listener, stack, 1)
+                assert await loop.run_in_executor(None, ended, third)
+                first.close()
+                await left(running, 1)
+                clients(listener, stack, 1)
+                await taken(running, 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_handshake_makes_room(listener: socket.socket):
+    async def fails() -> None:
+        raise OSError
+
+    async def scenario() -> None:
+        async with up(listener) as running:
+            running._connections = Connections(1)
+            protocol = running._protocol()
+            protocol.at_end = lambda: running._connections.remove("127.0.0.1", protocol)
+            assert running._connections.add("127.0.0.1", protocol)
+            handshake = asyncio.create_task(fails())
+            await asyncio.wait([handshake])
+            running._end_handshake(protocol, handshake)
+            assert running._connections.add("127.0.0.1", object())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [["192.0.2.1"] * 3, ["2001:db8::1", "2001:db8::2", "2001:db8::3"]],
+    ids=["an address", "a network"],
+)
+def test_one_address_has_a_share_of_the_connections(hosts: list[str]):
+    connections, held = Connections(8), [object(), object(), object()]
+    assert [connections.add(*each) for each in zip(hosts, held, strict=True)] == [
+        True,
+        True,
+        False,
+    ]
+    assert connections.add("198.51.100.1", object())
+    for _ in range(2):
+        connections.remove(hosts[0], held[0])
+    assert connections.add(hosts[2], held[2])
+    assert not connections.add(hosts[2], object())
+
+
+def test_all_addresses_together_have_a_limit():
+    connections = Connections(8)
+    hosts = [f"192.0.2.{number // 2}" for number in range(10)]
+    assert [connections.add(host, object()) for host in hosts] == [True] * 8 + [False] * 2
+
+
+def test_the_loopback_has_no_share_of_its_own():
+    connections = Connections(8)
+    assert [connections.add("127.0.0.1", object()) for _ in range(9)] == [True] * 8 + [False]
+
+
+def test_connections_leave_half_of_the_descriptors(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    assert Connections().most == 512
+
+
 def test_a_server_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server.HttpServer, "run", lambda *_, **__: None)
     before = open_files()
@@ -174,7 +261,7 @@ def test_an_unfinished_handshake_does_not_outlive_its_server(listener: socket.so
                 never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 opening = asyncio.get_running_loop().create_task(_wait_for(never))
                 running._handshakes.add(opening)
-                opening.add_done_callback(running._end_handshake)
+                opening.add_done_callback(partial(running._end_handshake, running._protocol()))
                 clients(listener, stack, 1)
                 await taken(running, 1)
             await asyncio.sleep(0)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from plugvault.opcp import tls
+from plugvault.opcp.connections import Connections
 from plugvault.opcp.protocol import HttpProtocol
 
 _START = 10.0  # seconds the server may take to start, or to stop
@@ -52,6 +54,7 @@ class HttpServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, shared: bool) -> None:
         super().__init__(config)
         self._shared = shared
+        self._connections = Connections()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -80,27 +83,33 @@ class HttpServer(uvicorn.Server):
         """Accept one of the waiting connections, if there is any."""
         loop = asyncio.get_running_loop()
         try:
-            connection, _ = listener.accept()
+            connection, peer = listener.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
                 self._pause(listener, _EXHAUSTED_PAUSE)
             return  # or another process was faster, or the client has closed the connection
         if self._shared:
             self._pause(listener, _SHARED_PAUSE)
+        protocol = self._protocol()
+        if not self._connections.add(peer[0], protocol):
+            connection.close()
+            return
+        protocol.at_end = partial(self._connections.remove, peer[0], protocol)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         handshake = loop.create_task(
-            loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+            loop.connect_accepted_socket(lambda: protocol, connection, ssl=self.config.ssl)
         )
         self._handshakes.add(handshake)
-        handshake.add_done_callback(self._end_handshake)
+        handshake.add_done_callback(partial(self._end_handshake, protocol))
 
-    def _end_handshake(self, handshake: asyncio.Task[Any]) -> None:
+    def _end_handshake(self, protocol: HttpProtocol, handshake: asyncio.Task[Any]) -> None:
         self._handshakes.discard(handshake)
-        if not handshake.cancelled():
-            handshake.exception()  # read, or asyncio logs it; TLS has told the client
+        # The exception is read, or asyncio logs it; TLS has told the client.
+        if (handshake.cancelled() or handshake.exception()) and protocol.at_end:
+            protocol.at_end()
 
-    def _protocol(self) -> asyncio.Protocol:
-        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+    def _protocol(self) -> HttpProtocol:
+        protocol: HttpProtocol = self.config.http_protocol_class(  # type: ignore[call-arg, assignment]
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,

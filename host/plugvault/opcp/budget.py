@@ -53,11 +53,15 @@ def digest(*texts: str) -> bytes:
 
 
 def address(request: Request) -> str:
-    """Where a request comes from: an IPv4 address, or the network that an IPv6 host has.
+    """Where a request comes from: the `network` of the connection's other end.
 
-    Of the connection, for what a header says anybody can write: behind a proxy all are one.
+    Not of a header, for anybody can write one: behind a proxy all are one.
     """
-    host = request.client.host if request.client else ""
+    return network(request.client.host) if request.client else ""
+
+
+def network(host: str) -> str:
+    """An IPv4 address as it is, or the network that an IPv6 host has."""
     try:
         found = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
