@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fixtures.pools import MAKER, OPERATOR, SIGNING, Pools, authority
 from plugvault.contract.data import ContractData
 from plugvault.contract.iso15118_2.bundle import bundle
+from plugvault.net import Outbound
 from plugvault.pools import (
     ccp,
     changes,
@@ -31,10 +32,11 @@ from plugvault.pools import (
     rcp,
     registry,
     vehicle_request,
+    webhooks,
 )
 from plugvault.pools.caller import ADMIN, Caller
 from plugvault.pools.errors import PoolError
-from plugvault.pools.records import ISO2, Root, Seen
+from plugvault.pools.records import ISO2, Endpoint, Root, Seen
 from plugvault.pools.repositories import Records
 from plugvault.store import SqlStore
 from world import DAY, EMAID, NOW, PCID, World, root
@@ -44,6 +46,8 @@ SECOND = "DEPVTC00000017"
 ANN, BEN, CY = (Caller(name, frozenset({ADMIN}), client_id=name) for name in ("Ann", "Ben", "Cy"))
 LOOKING = replace(OPERATOR, client_id="operator")
 SOON = NOW + 100
+HOOK = webhooks.EndpointChange("https://old.example/", ["root.cert.added"])
+OUTBOUND = Outbound()
 
 
 class Scene:
@@ -61,6 +65,7 @@ class Scene:
             self.root = rcp.put(records, ending, "OEM", NOW)
             self.change = changes.ask_add(records, ANN, root("New").der, "V2G", NOW)
             peers.apply(records, "south", "https://south.example", "s", "Ann", NOW)
+            self.hook = webhooks.create(records, LOOKING, HOOK, OUTBOUND, NOW)
         self.wanted = root("Wanted").der
 
     def signed(self, data: ContractData) -> dict[str, Any]:
@@ -91,6 +96,22 @@ class Scene:
     def guesses(self, records: Records) -> None:
         for _ in range(registry.TRIES):
             registry._judge(records, LOOKING, "plate", "XY1", b"", NOW)
+
+    def hooks(self, records: Records) -> Endpoint:
+        return webhooks.create(records, LOOKING, HOOK, OUTBOUND, NOW)
+
+    def moves(self, records: Records, url: str = "https://new.example/") -> None:
+        change = replace(HOOK, url=url)
+        webhooks.update(records, LOOKING, self.hook.endpoint_id, change, OUTBOUND)
+
+    def is_gone(self, records: Records) -> None:
+        """What a delivery to the endpoint does when it has learnt that the receiver is gone."""
+        webhooks.lock(records, self.hook.endpoint_id)
+        webhooks.disable(records, self.hook.endpoint_id, HOOK.url)
+
+    def endpoint(self) -> Endpoint | None:
+        with self.store.read() as records:
+            return records.endpoints.get(self.hook.endpoint_id)
 
     def contracts(self) -> list[str]:
         with self.store.read() as records:
@@ -228,6 +249,31 @@ CASES: dict[str, tuple[Act, Act, Check]] = {
         lambda _, records: registry._judge(records, LOOKING, "plate", "XY1", b"", NOW),
         says("forbidden", "Too many"),
     ),
+    "webhooks.create": (
+        lambda scene, records: scene.hooks(records),
+        lambda scene, records: scene.hooks(records),
+        says("invalid", "endpoints already"),
+    ),
+    "webhooks.update": (
+        lambda scene, records: webhooks.delete(records, LOOKING, scene.hook.endpoint_id),
+        lambda scene, records: scene.moves(records),
+        says("not-found"),
+    ),
+    "webhooks.update and a gone receiver": (
+        lambda scene, records: scene.is_gone(records),
+        lambda scene, records: scene.moves(records),
+        lambda scene, _: getattr(scene.endpoint(), "url", "") == "https://new.example/",
+    ),
+    "webhooks.disable": (
+        lambda scene, records: scene.moves(records),
+        lambda scene, records: scene.is_gone(records),
+        lambda scene, _: getattr(scene.endpoint(), "enabled", False),
+    ),
+    "webhooks.disable of a deleted one": (
+        lambda scene, records: webhooks.delete(records, LOOKING, scene.hook.endpoint_id),
+        lambda scene, records: scene.is_gone(records),
+        lambda scene, _: scene.endpoint() is None,
+    ),
     "cleansing of vehicles": (
         lambda scene, records: scene.registers(records),
         lambda _, records: cleansing._vehicles(records, SOON + 1, 10),
@@ -264,6 +310,7 @@ def test_the_second_writer_decides_by_the_result_of_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(peers, "MOST", 1)
+    monkeypatch.setattr(webhooks, "MOST", 2)
     first, second, check = CASES[case]
     scene = Scene(Pools(open_store(postgresql_url), pool_world))
 

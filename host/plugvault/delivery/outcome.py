@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 from typing import Protocol
 
-from plugvault.pools import events
+from plugvault.pools import events, webhooks
 from plugvault.pools.events import OEM_EVENTS
 from plugvault.pools.records import Delivery, Event
 from plugvault.pools.repositories import Records
@@ -36,13 +36,15 @@ def settle(
     records: Records,
     leased: Delivery,
     event: Event,
+    url: str,
     settings: DeliverySettings,
     now: float,
     status: int,
     outcome: str,
 ) -> None:
-    """Record the outcome of an attempt, and publish the event that follows. `status`: HTTP's, 0
-    without an answer; `outcome`: a text for the owner of the webhook.
+    """Record the outcome of an attempt at `url`, and publish the event that follows.
+
+    `status`: HTTP's, 0 without an answer; `outcome`: a text for the owner of the webhook.
 
     Does nothing when another worker has leased the delivery meanwhile and will settle it.
     """
@@ -56,12 +58,12 @@ def settle(
         lease=0.0,
         outcome=outcome,
     )
+    if status == GONE:  # before the delivery's row, in the order of `webhooks.delete`
+        webhooks.lock(records, leased.endpoint_id)
     if not records.deliveries.settle(leased, settled):
         return
     if status == GONE:
-        endpoint = records.endpoints.get(leased.endpoint_id)
-        if endpoint:
-            records.endpoints.put(replace(endpoint, enabled=False))
+        webhooks.disable(records, leased.endpoint_id, url)
     if follow_up and event.kind in OEM_EVENTS:
         payload = json.loads(event.payload)
         kind = follow_up.format(event.kind.rpartition(".")[2])

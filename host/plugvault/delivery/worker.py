@@ -127,6 +127,7 @@ class Worker:
                         records,
                         lease.delivery,
                         lease.event,
+                        lease.endpoint.url,
                         self._settings,
                         self._clock(),
                         status,

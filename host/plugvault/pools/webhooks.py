@@ -40,6 +40,7 @@ def create(
 ) -> Endpoint:
     """Create an endpoint. Raises PoolError("invalid"): an unknown event or one of another role, a
     forbidden URL, too many endpoints."""
+    records.lock(f"endpoints {caller.client_id}")  # so that parallel requests all count
     if len(records.endpoints.of_owner(caller.client_id)) >= MOST:
         raise PoolError("invalid", f"There are {MOST} endpoints already; delete one first.")
     new = Endpoint(
@@ -59,6 +60,7 @@ def update(
     records: Records, caller: Caller, endpoint_id: str, change: EndpointChange, outbound: Outbound
 ) -> Endpoint:
     """Change an endpoint. Raises PoolError as `create` and `get`."""
+    lock(records, endpoint_id)
     return _put(records, caller, get(records, caller, endpoint_id), change, outbound)
 
 
@@ -71,6 +73,18 @@ def get(records: Records, caller: Caller, endpoint_id: str) -> Endpoint:
     return endpoint
 
 
+def lock(records: Records, endpoint_id: str) -> None:
+    """Hold an endpoint until the transaction ends: its owner and the deliveries both change it."""
+    records.lock(f"endpoint {endpoint_id}")
+
+
+def disable(records: Records, endpoint_id: str, url: str) -> None:
+    """Disable an endpoint that is gone from `url`, unless its owner has moved it meanwhile."""
+    endpoint = records.endpoints.get(endpoint_id)
+    if endpoint and endpoint.url == url:
+        records.endpoints.put(replace(endpoint, enabled=False))
+
+
 def listed(records: Records, caller: Caller) -> Sequence[Endpoint]:
     """The endpoints of the caller, the oldest first."""
     endpoints = records.endpoints.of_owner(caller.client_id)
@@ -79,6 +93,7 @@ def listed(records: Records, caller: Caller) -> Sequence[Endpoint]:
 
 def delete(records: Records, caller: Caller, endpoint_id: str) -> None:
     """Delete an endpoint with its deliveries."""
+    lock(records, endpoint_id)
     records.endpoints.delete(get(records, caller, endpoint_id).endpoint_id)
 
 
