@@ -3,11 +3,16 @@
 A certificate's responder is asked only when the path ends in a root of RCP and the issuer is not
 one of our own CAs, whose statuses are in the store. A revocation is entered into the store, where
 the pools look it up. An unusable answer is logged and nothing is entered: a contract does not wait
-for a foreign server. A responder is not asked again while its answer holds, nor within a minute
-after it failed.
+for a foreign server. A responder is not asked again while its answer holds. Within a minute after
+one failed, neither it nor any other address in certificates of the same issuer is asked: a company
+with a PKI of its own chooses the addresses. For the same reason only a few requests wait for
+responders at a time, and fewer of one caller; the others go on without, and the next recheck of
+all stored certificates asks.
 """
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 
@@ -21,7 +26,9 @@ from plugvault.pools.repositories import Store
 
 log = logging.getLogger("plugvault.foreign_revocation")
 
-TIMEOUT = 2.0  # seconds for one answer: a caller waits
+TIMEOUT = 2.0  # seconds for one answer, and until the last question about a path: a caller waits
+AT_ONCE = 16  # requests that wait for responders, of the 40 that have a thread
+PER_CALLER = 4  # of them
 RECHECK = 3600.0  # seconds until a good certificate is checked again, at the latest
 BACK_OFF = 60.0  # seconds in which a responder that failed is not asked
 MOST = 50_000  # certificates and responders whose next check is remembered
@@ -43,23 +50,53 @@ class ForeignRevocation:
     ) -> None:
         self._store, self._own, self._outbound = store, frozenset(own), outbound
         self._clock = clock
-        self._next: dict[str, float] = {}  # identity or URL -> Unix seconds of the next check
+        # Identity, URL or issuer -> Unix seconds of the next check.
+        self._next: dict[str, float] = {}
+        self._waiting: Counter[str] = Counter()  # requests by caller
         self._lock = Lock()
 
-    def __call__(self, certificates: Sequence[bytes]) -> None:
-        """`certificates`: DER, a leaf and its issuers, in any order."""
+    def __call__(self, certificates: Sequence[bytes], caller: str | None = None) -> None:
+        """`certificates`: DER, a leaf and its issuers, in any order; `caller`: the client_id of
+        the request that waits; None: our own work, which has no limit."""
         try:
             path_certificates = [path.read_any(der) for der in certificates]
         except CertificateError:
             return  # the pools refuse the path with a reason
         due = self._due(path_certificates)
-        if not due:
+        if not due or not self._begin(caller):
             return
+        try:
+            self._ask(due, path_certificates)
+        finally:
+            self._end(caller)
+
+    def _begin(self, caller: str | None) -> bool:
+        """Whether this request may wait for responders."""
+        if caller is None:
+            return True
+        with self._lock:
+            if self._waiting[caller] >= PER_CALLER or self._waiting.total() >= AT_ONCE:
+                return False
+            self._waiting[caller] += 1
+            return True
+
+    def _end(self, caller: str | None) -> None:
+        if caller is not None:
+            with self._lock:
+                self._waiting[caller] -= 1
+                if not self._waiting[caller]:
+                    del self._waiting[caller]
+
+    def _ask(self, due: Sequence[Certificate], subs: Sequence[Certificate]) -> None:
         with self._store.read() as records:
             roots = [path.read_any(root.certificate) for root in records.roots.all()]
-        for certificate in due:
-            issuer = _issuer(certificate, path_certificates, roots)
-            if issuer is not None and self._is_due(_key(certificate)):
+        last = time.monotonic() + TIMEOUT
+        # CAs first: a leaf's address must not use up the time in which they are asked about.
+        for certificate in sorted(due, key=lambda each: not each.is_ca):
+            if time.monotonic() > last:
+                return
+            issuer = _issuer(certificate, subs, roots)
+            if issuer is not None and self._may_ask(certificate):
                 self._check(certificate, issuer)
 
     def is_due(self, certificates: Sequence[bytes]) -> bool:
@@ -75,8 +112,12 @@ class ForeignRevocation:
             for certificate in certificates
             if certificate.ocsp
             and path.identity(certificate)[0] not in self._own
-            and self._is_due(_key(certificate))
+            and self._may_ask(certificate)
         ]
+
+    def _may_ask(self, certificate: Certificate) -> bool:
+        keys = _key(certificate), str(certificate.ocsp), _issuer_key(certificate)
+        return all(self._is_due(key) for key in keys)
 
     def _is_due(self, key: str) -> bool:
         with self._lock:
@@ -84,14 +125,13 @@ class ForeignRevocation:
 
     def _postpone(self, key: str, until: float) -> None:
         with self._lock:
+            self._next.pop(key, None)
             if len(self._next) >= MOST:
-                self._next.clear()
+                del self._next[next(iter(self._next))]  # the one that was entered first
             self._next[key] = until
 
     def _check(self, certificate: Certificate, issuer: Certificate) -> None:
         url, now = str(certificate.ocsp), self._clock()
-        if not self._is_due(url):
-            return
         identity = path.identity(certificate)
         try:
             response = self._outbound.request(
@@ -104,6 +144,7 @@ class ForeignRevocation:
         except (NetError, ocsp.OcspError) as error:
             log.warning("no status of %s %s from %s: %s", *identity, url, error)
             self._postpone(url, now + BACK_OFF)
+            self._postpone(_issuer_key(certificate), now + BACK_OFF)
             return
         if answer.status == "unknown":
             log.warning("%s does not know %s %s", url, *identity)
@@ -127,6 +168,10 @@ class ForeignRevocation:
 
 def _key(certificate: Certificate) -> str:
     return "/".join(path.identity(certificate))
+
+
+def _issuer_key(certificate: Certificate) -> str:
+    return f"issuer {path.identity(certificate)[0]}"
 
 
 def _issuer(

@@ -355,7 +355,7 @@ def lying_partner(pools: Pools, message: Any) -> Any:
     return SimpleNamespace(
         store=pools.store,
         clock=lambda: pools.now,
-        update_revocations=lambda _: None,
+        update_revocations=lambda _, __: None,
         signers=[],
         peers=SimpleNamespace(
             refresh_vehicle=lambda _: None, sign=lambda *_: message, roots=lambda: False

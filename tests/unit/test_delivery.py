@@ -220,6 +220,20 @@ def test_receiver_that_answers_gone_is_called_no_more(setup: Setup):
     assert setup.delivery(second).state == "sent"
 
 
+def test_receiver_gone_from_an_old_address_does_not_disable_the_new_one(setup: Setup):
+    def moved_meanwhile(_: object) -> int:
+        with setup.store.write() as records:
+            change = EndpointChange(f"{setup.receiver.url}/new")
+            webhooks.update(records, MAKER, setup.endpoint.endpoint_id, change, Outbound(HERE))
+        return 410
+
+    setup.receiver.answer = moved_meanwhile
+    setup.tell()
+    setup.worker.step()
+    with setup.store.read() as records:
+        assert webhooks.get(records, MAKER, setup.endpoint.endpoint_id).enabled
+
+
 def test_dead_letter_that_is_sent_again_arrives(quick: Setup):
     quick.receiver.answer = lambda _: 500
     settings = Settings(networks=HERE, retries=0)
@@ -542,3 +556,48 @@ def test_an_interrupted_round_starts_again(pools: Pools):
         ask(pools.store, NOW)
     failing.append(False)
     assert any(ask(pools.store, NOW) for _ in range(3))
+
+
+class SlowClock:
+    """Each recheck takes so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds = 0.0, seconds
+        self.checked: list[Sequence[bytes]] = []
+
+    def update(self, certificates: Sequence[bytes]) -> None:
+        self.checked.append(certificates)
+        self.now += self.seconds
+
+    def ask(self) -> RecheckRevocation:
+        return RecheckRevocation(self.update, clock=lambda: self.now)
+
+
+def test_an_issuer_with_slow_responders_waits_behind_the_others(pools: Pools):
+    for number in range(3):
+        pools.register(pools.provisioning(f"PVTP{number:013}"))
+    pools.put(pools.sign(pools.data()), PCID)
+    slow = SlowClock(revocation.STEP + 1)
+    ask = slow.ask()
+    assert ask(pools.store, NOW)
+    assert len({certificates[1:] for certificates in slow.checked}) == 2, "each issuer in turn"
+    assert len(slow.checked) == 2
+
+
+def test_an_issuer_with_slow_responders_goes_on_in_the_next_round(pools: Pools):
+    for number in range(3):
+        pools.register(pools.provisioning(f"PVTP{number:013}"))
+    slow = SlowClock(revocation.ROUND + 1)
+    ask = slow.ask()
+    for _ in range(3):
+        while ask(pools.store, NOW):
+            pass
+    assert len(set(slow.checked)) == len(slow.checked) == 3
+
+
+def test_a_silent_responder_of_one_issuer_delays_no_other(pools: Pools):
+    pools.register(pools.provisioning())
+    pools.put(pools.sign(pools.data()), PCID)
+    together = threading.Barrier(2)
+    ask = RecheckRevocation(lambda _: together.wait(20) and None)
+    assert ask(pools.store, NOW)

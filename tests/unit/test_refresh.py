@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
@@ -161,3 +163,46 @@ def test_a_path_without_a_valid_signature_causes_no_call(pools: Pools):
 def test_an_unreadable_certificate_causes_no_call(foreign: Foreign):
     foreign.refresh([foreign.leaf.der, b"0"])
     assert foreign.place.asked == []
+
+
+def test_a_silent_responder_pauses_every_address_of_its_issuer(pools: Pools):
+    with Listener() as silent, Listener() as other:
+        foreign = Foreign(pools, silent)
+        foreign.refresh(foreign.leaf.chain)
+        foreign.place = other
+        foreign.refresh(foreign.issue(serial=77).chain)
+        assert (len(silent.asked), len(other.asked)) == (1, 0)
+
+
+def test_a_few_requests_of_one_caller_wait_and_the_others_go_on(foreign: Foreign):
+    waiting, released = threading.Semaphore(0), threading.Event()
+
+    def answer(_: bytes) -> bytes:
+        waiting.release()
+        assert released.wait(20)
+        return b""
+
+    foreign.place.answers = answer
+    outbound = Outbound(("127.0.0.0/8",), 20)
+    refresh = ForeignRevocation(foreign.pools.store, (), outbound, lambda: foreign.pools.now)
+    with ThreadPoolExecutor(learn.PER_CALLER) as threads:
+        slow = [
+            threads.submit(refresh, foreign.leaf.chain, "one") for _ in range(learn.PER_CALLER)
+        ]
+        for _ in slow:
+            assert waiting.acquire(timeout=20)
+        refresh(foreign.leaf.chain, "one")
+        assert len(foreign.place.asked) == learn.PER_CALLER
+        released.set()
+    foreign.pools.now += int(learn.BACK_OFF)
+    refresh(foreign.leaf.chain, "one")
+    assert len(foreign.place.asked) == learn.PER_CALLER + 1
+
+
+def test_all_callers_together_leave_threads_for_other_requests(foreign: Foreign):
+    for number in range(learn.AT_ONCE):
+        assert foreign.refresh._begin(str(number))
+    foreign.refresh(foreign.leaf.chain, "another")
+    assert foreign.place.asked == []
+    foreign.refresh(foreign.leaf.chain)
+    assert len(foreign.place.asked) == 1

@@ -2,57 +2,98 @@
 
 `update` enters the revocations into the store; cleansing then removes the records. Certificates of
 our own CAs are not checked: their status is in the store already.
+
+Responders may be slow or silent, and an issuer chooses its own. So several issuers are checked at
+a time, each in turn for a short while, and for so long in a round; the next round goes on there.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 
 from plugvault.pools.repositories import Contracts, Records, Store, Vehicles
 
-PAGE = 100
+PAGE = 100  # records of one issuer in a step
+STEP = 10.0  # seconds of one issuer in a step
+ROUND = 300.0  # seconds of one issuer in a round
+AT_ONCE = 8  # issuers
 
-_POOLS: tuple[Callable[[Records], Vehicles | Contracts], ...] = (
-    lambda records: records.vehicles,
-    lambda records: records.contracts,
-)
+Pool = Callable[[Records], Vehicles | Contracts]
+
+_POOLS: tuple[Pool, ...] = (lambda records: records.vehicles, lambda records: records.contracts)
+
+
+@dataclass
+class _Progress:
+    """Of one issuer in one pool. `last`: serial number; `spent`: seconds of this round."""
+
+    pool: Pool
+    issuer: str
+    last: str = ""
+    spent: float = 0.0
+    is_complete: bool = False
 
 
 class RecheckRevocation:
-    """A periodic task in small steps: each call checks one page and returns whether more follow.
+    """A periodic task in small steps: each call checks a page of each of some issuers, and returns
+    whether more follow.
 
-    `update(certificates)`: `Services.update_revocations`; `own`: key identifiers of our CAs,
-    hexadecimal.
+    `update(certificates)`: as `Services.update_revocations`, called in several threads; `own`: key
+    identifiers of our CAs, hexadecimal; `clock()`: seconds of a clock that never goes back.
     """
 
     def __init__(
-        self, update: Callable[[Sequence[bytes]], None], own: Collection[str] = ()
+        self,
+        update: Callable[[Sequence[bytes]], None],
+        own: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._update = update
-        self._own = own
-        self._pages: Iterator[list[Sequence[bytes]]] | None = None
+        self._update, self._own, self._clock = update, own, clock
+        self._queue: deque[_Progress] | None = None
+        self._unfinished: dict[tuple[Pool, str], str] = {}  # last serial numbers of a round
 
     def __call__(self, store: Store, _now: float) -> bool:
-        if self._pages is None:
-            self._pages = _pages(store, self._own)
-        page = next(self._pages, None)
-        if page is None:
-            self._pages = None
+        if self._queue is None:
+            self._queue = deque(self._issuers(store))
+        queue, self._queue = self._queue, None  # after an error a round starts again
+        if not queue:
             return False
-        for certificates in page:
-            self._update(certificates)
+        turn = [queue.popleft() for _ in range(min(AT_ONCE, len(queue)))]
+        with ThreadPoolExecutor(AT_ONCE, "plugvault-recheck") as threads:
+            list(threads.map(partial(self._check, store), turn))
+        for progress in turn:
+            if progress.is_complete:
+                continue
+            if progress.spent < ROUND:
+                queue.append(progress)
+            else:
+                self._unfinished[progress.pool, progress.issuer] = progress.last
+        self._queue = queue
         return True
 
-
-def _pages(store: Store, own: Collection[str]) -> Iterator[list[Sequence[bytes]]]:
-    """Leaf and sub-CAs of each vehicle, then of each contract. Each page is a transaction."""
-    for pool in _POOLS:
+    def _issuers(self, store: Store) -> list[_Progress]:
+        unfinished, self._unfinished = self._unfinished, {}
         with store.read() as records:
-            issuers = [issuer for issuer in pool(records).issuers() if issuer not in own]
-        for issuer in issuers:
-            last = ""
-            while True:
-                with store.read() as records:
-                    page = pool(records).of_issuer(issuer, last, PAGE)
-                if not page:
-                    break
-                last = page[-1].serial
-                yield [(record.certificate, *record.subs) for record in page]
+            return [
+                _Progress(pool, issuer, unfinished.get((pool, issuer), ""))
+                for pool in _POOLS
+                for issuer in pool(records).issuers()
+                if issuer not in self._own
+            ]
+
+    def _check(self, store: Store, progress: _Progress) -> None:
+        """Leaf and sub-CAs of each record of a page, between two transactions."""
+        begin = self._clock()
+        with store.read() as records:
+            page = progress.pool(records).of_issuer(progress.issuer, progress.last, PAGE)
+        for record in page:
+            self._update((record.certificate, *record.subs))
+            progress.last = record.serial
+            if self._clock() - begin > STEP:
+                break
+        else:
+            progress.is_complete = len(page) < PAGE
+        progress.spent += self._clock() - begin

@@ -47,7 +47,9 @@ def _hand_on(stop: threading.Event, ended: threading.Event) -> None:
 def run(services: Services, stop: threading.Event) -> None:
     """Work until `stop`. Any number of threads, processes and machines may do so together."""
     own = frozenset(authority.identifier.hex() for authority in services.authorities)
-    recheck = delivery.RecheckRevocation(services.update_revocations, own)
+    recheck = delivery.RecheckRevocation(
+        lambda certificates: services.update_revocations(certificates, None), own
+    )
     purge = AtPlausibleTime("old events", delivery.PurgeEvents(services.settings.keep_events))
     delivery.run(
         services.store,

@@ -30,7 +30,7 @@ from plugvault.opcp.rights import may
 from plugvault.opcp.services import Bundle, Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
-from plugvault.pools import ccp, installation, pcp, vehicle_request
+from plugvault.pools import authorization, ccp, installation, pcp, vehicle_request
 from plugvault.pools.caller import Caller
 from plugvault.pools.errors import PoolError, WithheldError
 from plugvault.pools.records import Contract
@@ -124,7 +124,8 @@ def put(
     certificates = (contract.certificate, *contract.subs, bundle.cps, *bundle.cps_subs)
     for der in certificates:
         pcp.read_certificate(der, "signedContractDataXML")
-    services.update_revocations(certificates)
+    authorization.check(caller, "ccp.put", emaid=contract.emaid)  # before an address is called
+    services.update_revocations(certificates, caller.client_id)
     with services.store.write() as records:
         ccp.put(
             records,

@@ -26,7 +26,7 @@ from plugvault.opcp.rights import may
 from plugvault.opcp.services import Services
 from plugvault.pki import path
 from plugvault.pki.names import distinguished_name, timestamp
-from plugvault.pools import ccp, certificates, cps, envelopes, rcp
+from plugvault.pools import authorization, ccp, certificates, cps, envelopes, rcp
 from plugvault.pools.caller import Caller
 from plugvault.pools.contracts import SignedContract
 from plugvault.pools.errors import PoolError, UnknownRootError
@@ -144,7 +144,8 @@ def signers(
 
 def _sign(caller: Caller, services: Services, body: SignRequest, stored: bool) -> dict[str, Any]:
     data = body.data
-    services.update_revocations((data.certificate, *data.subs))
+    authorization.check(caller, "cps.sign", emaid=data.emaid)  # before an address of it is called
+    services.update_revocations((data.certificate, *data.subs), caller.client_id)
 
     def work(records: Records, now: float) -> SignedContract:
         return cps.sign(records, caller, services.signers, data, body.pcid, now, body.fingerprint)

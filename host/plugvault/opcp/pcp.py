@@ -70,7 +70,7 @@ def put(caller: Maker, services: AppServices, new: ProvisioningCertificate) -> d
     # certificates that passed all other checks.
     with services.store.read() as records:
         pcp.check(records, *arguments, services.clock(), new.previous_pcid)
-    services.update_revocations([der for der in (leaf, sub2, sub1) if der])
+    services.update_revocations([der for der in (leaf, sub2, sub1) if der], caller.client_id)
     with services.store.write() as records:
         stored = pcp.put(
             records,

@@ -84,7 +84,8 @@ class Services:
     operators without an own PKI. `ocsp`: the responder's address for certificates issued here.
     `authorities`: every CA whose certificates OCSP and CRLs speak of.
     `webhook_secret(endpoint_id)`: what its deliveries are signed with.
-    `update_revocations(certificates)`: enter what foreign CAs revoked of a path, DER;
+    `update_revocations(certificates, caller)`: enter what foreign CAs revoked of a path, DER, for
+    a client_id that waits for it, or None;
     `revocations_are_due(certificates)`: whether that would ask a responder.
     `clock()`: Unix seconds."""
 
@@ -97,7 +98,7 @@ class Services:
     clock: Callable[[], float]
     authorities: Sequence[Authority] = field(default=(), repr=False)
     webhook_secret: Callable[[str], str] = field(default=lambda _: "", repr=False)
-    update_revocations: Callable[[Sequence[bytes]], None] = lambda _: None
+    update_revocations: Callable[[Sequence[bytes], str | None], None] = lambda _, __: None
     revocations_are_due: Callable[[Sequence[bytes]], bool] = lambda _: False
     peers: Peers | None = None
     settings: Settings = Settings()
