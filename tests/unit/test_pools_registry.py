@@ -6,6 +6,7 @@ import pytest
 
 from plugvault.pools import clients, providers, registry
 from plugvault.pools.caller import ADMIN, MO_EXTERNAL_PKI, OEM, Caller
+from plugvault.pools.cleansing import cleanse
 from plugvault.pools.errors import PoolError
 from plugvault.pools.records import AuditEntry, Endpoint, RegisteredVehicle
 from plugvault.store import SqlStore
@@ -258,3 +259,38 @@ def test_a_withdrawn_identifier_is_lost_to_its_client(store: SqlStore):
         assert seen() == (frozenset(), 0)
         given(store)
         assert seen() == theirs
+
+
+def test_wrong_proofs_under_all_names_of_a_vehicle_count_together(store: SqlStore):
+    entered(store)
+    names = (("plate", PLATE), ("vin", VIN), ("pcid", PCID))
+    for number, (kind, text) in enumerate(names):
+        assert asked(store, kind, text, f"9999999{number}") == registry.REFUSED
+    assert [asked(store, kind, text) for kind, text in names] == [registry.REFUSED] * 3
+    assert asked(store, caller=OTHER) == PCID
+    assert asked(store, now=NOW + registry.LOCKED) == PCID
+
+
+def test_the_right_proof_ends_the_count_of_all_names(store: SqlStore):
+    entered(store)
+    for _ in range(2):
+        for kind, text in (("plate", PLATE), ("vin", VIN)):
+            assert asked(store, kind, text, "99999999") == registry.REFUSED
+        assert asked(store, "pcid", PCID) == PCID
+
+
+def test_counts_that_lock_nothing_any_more_are_forgotten(store: SqlStore):
+    for name in ("XX1", "XX2", "XX3"):
+        asked(store, text=name)
+    asked(store, text="XX4", now=NOW + 1)
+    with store.write() as records:
+        assert registry.forget(records, NOW + registry.LOCKED, 2) == 2
+        assert registry.forget(records, NOW + registry.LOCKED, 2) == 1
+        assert records.failed_attempts.get("a", "plate XX4")
+
+
+def test_the_cleansing_forgets_counts(store: SqlStore):
+    asked(store, text="XX1")
+    cleanse(store, NOW + registry.LOCKED)
+    with store.read() as records:
+        assert records.failed_attempts.get("a", "plate XX1") is None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from plugvault.pki import path
-from plugvault.pools import contracts, pcp, rcp
+from plugvault.pools import contracts, pcp, rcp, registry
 from plugvault.pools.records import Root
 from plugvault.pools.repositories import Records, Store
 
@@ -29,9 +29,10 @@ class Counts:
 def cleanse(store: Store, now: float, batch: int = BATCH) -> Counts:
     """Remove all that has ended at `now`. `batch`: vehicles or contracts in one transaction.
 
-    The contracts of a removed vehicle and the forgotten DH points are not counted.
+    The contracts of a removed vehicle, forgotten DH points and wrong proofs are not counted.
     """
     _batches(store, batch, lambda records: records.seen.forget(now, batch))
+    _batches(store, batch, lambda records: registry.forget(records, now, batch))
     return Counts(
         _roots(store, now),
         _batches(store, batch, lambda records: _vehicles(records, now, batch)),

@@ -4,7 +4,8 @@ OPCP has no such service; in the field a licensing authority or the maker answer
 the number of the registration document, which only the holder of the vehicle has. A slow digest
 of it is stored. Every question and every refusal is recorded in the audit trail, without the
 proof. There is no listing. An unknown vehicle and a wrong proof get the same refusal. After
-`TRIES` wrong proofs the caller cannot ask for that vehicle for `LOCKED` seconds.
+`TRIES` wrong proofs, under any of a vehicle's names, the caller cannot ask for that vehicle for
+`LOCKED` seconds.
 """
 
 import hashlib
@@ -75,7 +76,7 @@ def _judge(
     records: Records, caller: Caller, kind: str, name: str, digest: bytes, now: float
 ) -> RegisteredVehicle | PoolError:
     subject = f"{kind} {name}"
-    records.lock(f"guesses {caller.client_id} {subject}")  # so that parallel attempts all count
+    records.lock(f"guesses {caller.client_id}")  # so that parallel attempts all count
     failures = _failures(records, caller, subject, now)
 
     def refuse(message: str, detail: str) -> PoolError:
@@ -86,14 +87,26 @@ def _judge(
         return refuse(TOO_MANY, "locked")
     vehicle = _find(records, kind, name)
     expected_digest = vehicle.document_digest if vehicle else bytes(32)
-    if not hmac.compare_digest(digest, expected_digest) or vehicle is None:
-        records.failed_attempts.put(
-            FailedAttemptCount(caller.client_id, subject, failures + 1, int(now))
-        )
+    # A vehicle has several names, and the attempts under all of them count together. They get the
+    # refusal of an unknown vehicle: another one would tell that two names are of one vehicle.
+    subjects = [subject, f"vehicle {vehicle.vin}"] if vehicle else [subject]
+    is_locked = _failures(records, caller, subjects[-1], now) >= TRIES
+    if not hmac.compare_digest(digest, expected_digest) or vehicle is None or is_locked:
+        for counted in subjects[:1] if is_locked else subjects:
+            wrong = _failures(records, caller, counted, now) + 1
+            records.failed_attempts.put(
+                FailedAttemptCount(caller.client_id, counted, wrong, int(now))
+            )
         return refuse(REFUSED, f"wrong proof or unknown, {failures + 1} in a row")
-    records.failed_attempts.delete(caller.client_id, subject)
+    for counted in subjects:
+        records.failed_attempts.delete(caller.client_id, counted)
     audit.note(records, caller.signature, "vehicle looked up", subject, "", now)
     return vehicle
+
+
+def forget(records: Records, now: float, limit: int) -> int:
+    """Remove counts that lock nothing any more; their number."""
+    return records.failed_attempts.forget(now - LOCKED, limit)
 
 
 def _failures(records: Records, caller: Caller, subject: str, now: float) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import Boolean, Executable, Select, Table, bindparam
+from sqlalchemy import Boolean, Executable, Select, Table, bindparam, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from plugvault.pools import records
@@ -149,6 +149,16 @@ class SqlRegistry(Rows[records.RegisteredVehicle]):
         return self._one(pcid=pcid)
 
 
+_guesses = tables.guesses.c
+_PAST = _guesses.last <= bindparam("before")
+_FORGET_GUESSES = tables.guesses.delete().where(
+    _PAST,
+    tuple_(_guesses.who, _guesses.subject).in_(
+        select(_guesses.who, _guesses.subject).where(_PAST).limit(bindparam("limit"))
+    ),
+)
+
+
 class SqlFailedAttempts(Rows[records.FailedAttemptCount]):
     table, record = tables.guesses, records.FailedAttemptCount
 
@@ -157,6 +167,9 @@ class SqlFailedAttempts(Rows[records.FailedAttemptCount]):
 
     def delete(self, who: str, subject: str) -> None:
         self._delete(who=who, subject=subject)
+
+    def forget(self, before: float, limit: int) -> int:
+        return self._transaction.change(_FORGET_GUESSES, {"before": int(before), "limit": limit})
 
 
 class SqlProviders(Rows[records.Provider]):
