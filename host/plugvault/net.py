@@ -125,6 +125,8 @@ class Outbound:
         if not host:
             raise NetError("url", "the URL names no host")
         address = _literal(host)
+        if address is None and ":" in host:  # IPv6 in brackets with a zone, or malformed
+            raise NetError("refused", "the URL leads to an address that is not public")
         if address is not None and not is_permitted(address, self._networks):
             raise NetError("refused", "the URL leads to an address that is not public")
 

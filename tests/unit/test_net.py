@@ -102,6 +102,8 @@ def test_a_network_opens_itself_and_nothing_else():
         ("http://LOCALHOST./", "refused"),
         ("http://any.localhost/", "refused"),
         ("http://[fd00:ec2::254]/latest", "refused"),
+        ("http://[fe80::1%25eth0]/", "refused"),
+        ("http://[fe80::1%eth0]/", "refused"),
     ],
 )
 def test_url_that_cannot_be_called_is_refused_at_once(url: str, reason: str):

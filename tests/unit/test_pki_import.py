@@ -469,6 +469,14 @@ def test_a_key_sealed_by_scrypt_demands_no_more_work_than_any_real_one(
         assert "is hashed 4,161,536 times" in problem
 
 
+def test_a_certificate_of_an_unknown_version_ends_no_import(pki: Pki, tmp_path: Path) -> None:
+    version = bytes.fromhex("a003020102")
+    damaged = pki.cps.der.replace(version, version[:-1] + b"\x55", 1)
+    (tmp_path / "a.der").write_bytes(damaged)
+    (tmp_path / "good.pem").write_bytes(pem(pki.cps) + key_pem(pki.cps))
+    assert pki.cps.der in read(tmp_path).certificates
+
+
 def test_a_file_that_cannot_be_read_ends_no_import(
     pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -233,7 +233,7 @@ def _match(collection: Collection, keys: Sequence[tuple[str, PrivateKey]]) -> No
     for certificate in collection.certificates:
         try:
             public = _public(x509.load_der_x509_certificate(certificate).public_key())
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
             continue
         if public in by_public:
             collection.certificates[certificate] = by_public[public]

@@ -47,7 +47,7 @@ def read(body: bytes, edition: str = EDITION2) -> SigningRequest:
         names = {attribute.oid: str(attribute.value) for attribute in csr.subject}
     except forms.FormError as error:
         raise RequestError("format", error.detail) from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise RequestError("format", "not a PKCS#10 request in base64") from error
     scheme = scheme_of(key)
     if not isinstance(key, PublicKey) or scheme is None or scheme.edition != edition:
