@@ -80,10 +80,13 @@ def elsewhere(car: dict[str, Any], by: dict[str, Any], answer: str) -> None:
 def look(car: dict[str, Any]) -> dict[str, Any]:
     """The findings and words of a start; `again`: what the next one says; of each contract: EMAID,
     serial number of the certificate, whether it is lost, whether it signs for its certificate;
-    `keys`: the vault's, "" for what has no name."""
+    `keys`: the vault's, "" for what has no name; without that of an installation that ended
+    between its chain and its index, which stays until the maker has it destroyed."""
     try:
         keys = vault(car)
         _, contracts, found = start(car, keys)
+        if discard_cut_off(contracts, car, keys):
+            start(car, keys)
         _, again, later = start(car, keys)
     except EvccError as error:
         return {"error": str(error)}
@@ -96,6 +99,15 @@ def look(car: dict[str, Any]) -> dict[str, Any]:
         "objects": objects(keys),
         "files": sorted(one.name for one in Path(car["store"]).iterdir()),
     }
+
+
+def discard_cut_off(contracts: Contracts, car: dict[str, Any], keys: Any) -> bool:
+    """Destroy such a key; whether there was one."""
+    stored = [one.name for one in Path(car["store"]).iterdir()]
+    contracts.unnamed = [key for key in contracts.unnamed if f"chain-{key.hex()}" in stored]
+    cut_off = bool(contracts.unnamed)
+    contracts.discard_unnamed(keys)
+    return cut_off
 
 
 def contract(one: Any, contracts: Contracts, keys: Any) -> list[Any]:

@@ -9,7 +9,9 @@ the journal: the ids of keys to destroy. A new key is in the journal until its c
 committed, a replaced key from then on. `recover` destroys the keys that the journal names and no
 contract does. Any other key without a contract stays and is reported, for the index may be an
 older copy. Its generation shows that: it grows by one with every write, and the id of each new key
-begins with it. A contract whose key does not sign stays and is reported, never repaired silently.
+begins with it. The key of the last write stays too, if its chain is stored: the next write may
+have been the commit. A contract whose key does not sign stays and is reported, never repaired
+silently.
 """
 
 import hashlib
@@ -165,9 +167,8 @@ class Contracts:
         """
         before = self.envelopes.packed()
         self.envelopes.add(vault.public(PROVISIONING), dh_point, wrapped, fingerprint)
-        generation = (self._generation + 1) & 0xFFFFFFFF
         try:
-            key = generation.to_bytes(_GENERATION, "big") + vault.random(_KEY - _GENERATION)
+            key = _prefix(self._generation + 1) + vault.random(_KEY - _GENERATION)
             self._store(self._contracts, self._journal + [key])
         except Exception:
             self.envelopes = Envelopes(ROOM, before)
@@ -269,6 +270,13 @@ class Contracts:
             else:
                 contract.custody = _lower_custody(contract, vault)
         keys = [contract.key for contract in self._contracts]
+        files = self._files.names()
+        last = _prefix(self._generation)
+        self._journal = [
+            key
+            for key in self._journal
+            if key[:_GENERATION] != last or _chain_file(key) not in files
+        ]
         surplus = [key for key in points if key not in keys and key != PROVISIONING]
         log += [
             _remove("key", _hex(key) or "without a name", vault.delete, key)
@@ -280,7 +288,7 @@ class Contracts:
         names = [_chain_file(key) for key in keys + self.unnamed]
         log += [
             _remove("chain", name, self._files.delete, name)
-            for name in self._files.names()
+            for name in files
             if name.startswith("chain-") and name not in names
         ]
         return log
@@ -441,6 +449,11 @@ def _remove(kind: str, name: str, delete, item) -> str:
     except EvccError as e:
         return "a " + kind + " without a contract stays: " + name + ": " + str(e)
     return "removed a " + kind + " without a contract: " + name
+
+
+def _prefix(generation: int) -> bytes:
+    """The first bytes of a key's id."""
+    return (generation & 0xFFFFFFFF).to_bytes(_GENERATION, "big")
 
 
 def _chain_file(key: bytes) -> str:

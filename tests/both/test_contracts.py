@@ -372,6 +372,25 @@ def test_an_older_index_costs_no_key():
     assert Contracts(files).chain("DEABCC000000000") == chain(2)
 
 
+def test_an_index_from_within_an_installation_costs_no_key():
+    for n in (2, 1):  # a new contract, and the same one renewed
+        files = MemoryFiles()
+        contracts = Contracts(files)
+        first = install(contracts, 1)
+        new, sealed = begun(contracts, 2)
+        new.emaid = "DEABCC00000000" + str(n)
+        copy = files.content["contracts"]
+        contracts.commit(new, chain(2), sealed)
+        files.content["contracts"] = copy
+        vault = KeyList([first.key, new.key] if n == 2 else [new.key])
+        for _ in range(2):
+            again = Contracts(files)
+            assert any("stays" in sentence for sentence in again.recover(vault))
+            assert again.unnamed == [new.key] and new.key in vault.held
+            assert "chain-" + new.key.hex() in files.names()
+            again.choose("")  # writes the index
+
+
 def test_a_car_claims_its_keys_and_a_new_car_draws_its_owner_id():
     files = MemoryFiles()
 

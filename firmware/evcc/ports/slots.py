@@ -2,7 +2,9 @@
 
 FAT replaces a file in two steps, and a power cut between them loses it. Here each name has two
 slots, files of their own, that are written in turn. A slot holds its generation, its length, the
-data and a CRC-32: a torn one does not count, and the other one is the file. A deletion is a slot
+data and a CRC-32: a torn one does not count, and the other one is the file. FAT notes a file's
+length last, so a slot with its whole length was written. If its CRC-32 is wrong all the same, it
+was altered afterwards, and the file reads as empty, which is no record. A deletion is a slot
 without data that is newer than both; then both are removed, the older one first.
 
 Holds as long as the medium replaces a sector of 512 bytes as a whole or from its front. A flash
@@ -19,6 +21,7 @@ _SLOTS = (".a", ".b")
 _HEAD = ">IIB"  # generation, bytes of data, whether the file exists
 _HEAD_BYTES = 9
 _CRC_BYTES = 4
+_LAST = 0xFFFFFFFF  # a generation that no slot was written with
 
 
 class SlotFiles(Files):
@@ -57,6 +60,8 @@ class SlotFiles(Files):
         path = self._path(name)
         try:
             generation, slot, _ = _newest(path)
+            if generation == _LAST:
+                raise OSError(5, "altered")
             slot = _other(slot)
             head = struct.pack(_HEAD, generation + 1, len(data), exists)
             crc = binascii.crc32(data, binascii.crc32(head)) & 0xFFFFFFFF
@@ -72,7 +77,8 @@ class SlotFiles(Files):
 
 
 def _newest(path: str) -> tuple:
-    """(generation, slot's suffix, data) of the newest whole slot; data None: there is no file."""
+    """(generation, slot's suffix, data) of the newest whole slot; data None: there is no file;
+    b"": the slot was altered."""
     heads = []
     for suffix in _SLOTS:
         head = _read(path + suffix, 0, _HEAD_BYTES)
@@ -84,8 +90,9 @@ def _newest(path: str) -> tuple:
             continue
         data = _read(path + suffix, _HEAD_BYTES, length + _CRC_BYTES)
         crc = binascii.crc32(data[:length], binascii.crc32(head)) & 0xFFFFFFFF
-        if data[length:] == struct.pack(">I", crc):
-            return generation, suffix, data[:length] if exists else None
+        if data[length:] != struct.pack(">I", crc) or generation == _LAST:
+            return generation, suffix, b""
+        return generation, suffix, data[:length] if exists else None
     return 0, _SLOTS[1], None
 
 
