@@ -27,8 +27,22 @@ EXAMPLE = ROOT / "host/examples/own-tests"
 FIXTURES = ("softhsm_token", "nss_token", "vault", "plug_and_charge", "installation_case")
 
 
+# Hypothesis and Schemathesis would take most of the time of a run that needs neither.
+PLUGINS = ("-p", "plugvault.pytest_plugin", "-p", "xdist.plugin")
+
+
 def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest in `folder` with the environment of another project."""
+    """Run pytest in `folder` with the environment of another project, and the two plugins that
+    the tests here need."""
+    return run_with_all_plugins(
+        folder, *PLUGINS, *arguments, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **environ
+    )
+
+
+def run_with_all_plugins(
+    folder: Path, *arguments: str, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Likewise, with each plugin that is installed, as pytest finds it."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -64,7 +78,8 @@ def test_it_is_installed_with_the_package() -> None:
 
 
 def test_the_example_project_s_tests_pass(softhsm: Path, tmp_path: Path) -> None:
-    passed(run(EXAMPLE, "--basetemp", str(tmp_path / "t"), "-n", "2", CI="1"), 5)
+    ended = run_with_all_plugins(EXAMPLE, "--basetemp", str(tmp_path / "t"), "-n", "2", CI="1")
+    passed(ended, 5)
 
 
 def test_the_example_tests_pass_with_the_files_of_the_wheel(softhsm: Path, tmp_path: Path) -> None:
@@ -274,14 +289,8 @@ def test_nothing_is_loaded_that_was_not_asked_for():
 
 def test_other_pytest_runs_load_nothing_of_it(tmp_path: Path) -> None:
     folder = project(tmp_path / "own", LAZY)
-    # Plugins of others load what they like.
-    passed(
-        run(
-            folder, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS="-p plugvault.pytest_plugin"
-        ),
-        1,
-    )
-    ended = run(folder, "-p", "no:plugvault", "--fixtures")
+    passed(run(folder), 1)
+    ended = run_with_all_plugins(folder, "-p", "no:plugvault", "--fixtures")
     assert ended.returncode == 0
     assert not [name for name in FIXTURES if re.search(rf"^{name}\b", ended.stdout, re.M)]
 
