@@ -10,6 +10,7 @@ import os
 import queue
 import select
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import wrong_modules
 from plugvault.campaign import cases as campaign_cases
-from plugvault.campaign import command, lines, vocabulary
+from plugvault.campaign import command, lines, station_adapter, vocabulary
 from plugvault.campaign.adapters import CalledModule, of_function, open_module
 from plugvault.campaign.cases import CampaignError
 from plugvault.campaign.html import to_html
@@ -425,6 +426,22 @@ def test_a_flood_of_lines_delays_no_request() -> None:
         opened.hello()
     assert opened._lines.left > 900
     opened.close()
+
+
+def test_a_vehicle_s_command_that_ignores_its_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    text = "import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    text += "open(sys.argv[1], 'w').close()\ntime.sleep(20)\n"
+    monkeypatch.setattr(station_adapter, "_END_SECONDS", 0.1)
+    plug = station_adapter.Command([*shlex.split(program(tmp_path, text)), str(begun)])
+    plug("KT-001")
+    begun.read_text()
+    plug.close()
+    assert plug._process is not None
+    assert plug._process.returncode == -signal.SIGKILL
 
 
 @contextlib.contextmanager
