@@ -129,6 +129,19 @@ def on_car_keys_live_side_by_side(vault, cases):
             vault.delete(key)
 
 
+def on_car_id_of_another_owners_key_is_refused(vault, cases):
+    """NSS would put the new key in the place of the other owner's."""
+    first, second = cases["opens"][:2]
+    key = open_case(vault, first)
+    vault.claim(OWNERS[3])
+    try:
+        raises(VaultError, "exists", open_case, vault, second, key)
+    finally:
+        vault.claim(b"")
+    assert p256.verify(first["public"], DIGEST, vault.sign(key, DIGEST))
+    vault.delete(key)
+
+
 def on_car_deleted_key_is_gone(vault, cases):
     key = open_case(vault, cases["opens"][0])
     vault.sign(key, DIGEST)
@@ -241,9 +254,9 @@ def on_car_a_key_has_the_id_that_was_asked_for_once(vault, cases):
     vault.delete(b"sixteen bytes id")
 
 
-def open_case(vault, case) -> bytes:
+def open_case(vault, case, key=b"") -> bytes:
     return vault.open_contract_key(
-        case["scheme"], case["dh"], case["wrapped"], case["aad"], case["public"]
+        case["scheme"], case["dh"], case["wrapped"], case["aad"], case["public"], key
     )
 
 

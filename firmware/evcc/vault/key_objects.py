@@ -56,6 +56,23 @@ class KeyObjects:
             handles = self._search(kind, key)
         return handles
 
+    def _is_taken(self, key: bytes) -> bool:
+        """Whether any owner's object has this CKA_ID: NSS would put the new key in its place."""
+        self._backend.reload()
+        try:
+            return bool(self._backend.find([(CKA_ID, key)]))
+        except VaultError:  # a damaged object, as in `_search`
+            self._backend.reopen()
+            self._forget_handles()
+        handles = [handle for kind in KINDS for handle in list_keys(self._backend, kind)]
+        return any(self._has_id(handle, key) for handle in handles)
+
+    def _has_id(self, handle, key: bytes) -> bool:
+        try:
+            return self._backend.attribute(handle, CKA_ID) == key
+        except VaultError:
+            return False
+
     def _search(self, kind: int, key: bytes) -> list:
         handles = None
         if key and not self._id_search_fails:

@@ -191,7 +191,7 @@ class TokenVault(KeyObjects, Vault):
 
     def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public, key=b"") -> bytes:
         row = self._check_envelope(scheme, dh_point, wrapped, aad, expected_public)
-        if key and (len(key) != 16 or self._find(CKO_PRIVATE_KEY, key)):
+        if key and (len(key) != 16 or self._is_taken(key)):
             raise VaultError("exists", "a key's id has 16 bytes and is new")
         method = self._survey()[scheme]
         if not method.recipe:
