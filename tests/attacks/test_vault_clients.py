@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +15,19 @@ import envelopes
 from evcc import p256
 from evcc.ports import tcp, unix
 from evcc.vault import PROVISIONING, VaultError, service
+from evcc.vault import cryptoki as p11
+from evcc.vault.schemes import SCHEMES
 from fixtures.tokens import CarToken
-from plugvault.vault_service.callers import RIGHTS, VaultCaller
+from plugvault.vault_service import handlers
+from plugvault.vault_service.callers import RIGHTS, VaultCaller, take_opening
 from plugvault.vault_service.envelopes import EnvelopeRecords
-from plugvault.vault_service.handlers import RequestHandler, TokenLost
+from plugvault.vault_service.handlers import OwnerState, RequestHandler, TokenLost
 from plugvault.vault_service.service import VaultService, status_of
 
 pytestmark = pytest.mark.usefixtures("patient")
 DIGEST = bytes(range(32))
 KEYS = {"one": os.urandom(32), "other": os.urandom(32)}
+OPEN = service.OPERATIONS.index(("open_contract_key", 7))
 LOCAL = ("127.0.0.1", 0)
 
 
@@ -98,6 +103,48 @@ def test_openings_are_limited_to_a_cars_need_and_the_error_is_immediate(
         vault.claim(b"neighbor")  # another car of this user's has its own
         vault.generate_provisioning_key()
         assert len(opening(vault)) == 16
+
+
+def test_limit_of_openings_outlives_the_process(car_token: CarToken) -> None:
+    with car_token.service(openings_per_hour=1) as running:
+        vault = running.client()
+        vault.generate_provisioning_key()
+        opening(vault)
+        os.kill(running.pid, 9)
+        with pytest.raises(VaultError, match=r"^limited: .*contract keys"):
+            opening(vault)
+
+
+def test_stored_limit_fills_by_the_hour_and_not_by_a_clock_set_back() -> None:
+    state = take_opening(take_opening(b"", 2, 9000), 2, 9000)
+    for now in (9000, 9000 + 1799, 0):
+        with pytest.raises(VaultError, match=r"^limited"):
+            take_opening(state, 2, now)
+    state = take_opening(state, 2, 9000 + 1800)
+    with pytest.raises(VaultError, match=r"^limited"):
+        take_opening(state, 2, 9000 + 1801)
+
+
+def test_refused_openings_end_no_process(
+    car_token: CarToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process ends after many openings, because its library leaks; a refusal leaks nothing."""
+    monkeypatch.setattr(handlers, "_FRESH_AFTER", 3)
+    answers = RequestHandler(car_token.open(), EnvelopeRecords(car_token.folder / "records"))
+    fields = [b"", b"iso2", b"", b"", b"", b"", bytes(16)]
+    for _ in range(9):
+        answer = answers.answer(VaultCaller(), service.pack(1, OPEN, fields)[2:])
+        assert answer[3] == VaultError.REASONS.index("not-found") + 1
+
+
+def test_owners_beyond_those_that_have_opened_keys_lately_are_refused() -> None:
+    caller, records = VaultCaller(b"one"), EnvelopeRecords(Path("/nowhere"))
+    for number in range(64):
+        owner = caller.owned[bytes((number,)) * 8] = OwnerState(None, caller, None)
+        owner.opened_at = time.monotonic()
+    request = service.pack(1, service.OPERATIONS.index(("keys", 1)), [b"one more"])[2:]
+    answer = RequestHandler(None, records).answer(caller, request)
+    assert answer[3] == VaultError.REASONS.index("limited") + 1
 
 
 def test_many_owners_do_not_raise_the_limit_of_openings(car_token: CarToken) -> None:
@@ -264,6 +311,65 @@ def test_two_cars_on_one_token_leave_each_other_alone(
                 other_car.sign(key, DIGEST)
             assert p256.verify(point, DIGEST, car.sign(PROVISIONING, DIGEST))
             assert len(car.sign(key, DIGEST)) == 64
+
+
+@contextmanager
+def factory_key(token: CarToken, key: bytes) -> Iterator[str]:
+    """A key pair of another program in the token, and the URI that adopts it."""
+    vault = token.open()
+    common = [(p11.CKA_TOKEN, True), (p11.CKA_ID, key), (p11.CKA_LABEL, b"factory")]
+    curve = [(p11.CKA_VERIFY, True), (p11.CKA_EC_PARAMS, SCHEMES["iso2"].ec_params)]
+    vault._backend.generate(common + curve, common + p11.private_flags(derive=True))
+    vault.close()
+    yield "pkcs11:object=factory"
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_no_client_gives_its_key_the_id_of_a_key_that_is_there(
+    each_token: CarToken, adopted: bool
+) -> None:
+    """NSS would put the new key in the place of the other one."""
+    key = os.urandom(16)
+    with (
+        factory_key(each_token, key) as name,
+        each_token.service(tcp=LOCAL, keys=KEYS, provisioning=name * adopted) as running,
+    ):
+        rogue = victim = named(running, "one")
+        if not adopted:
+            victim = named(running, "other")
+            victim.generate_provisioning_key()
+            rogue.generate_provisioning_key()
+            key = opening(victim)
+        used = PROVISIONING if adopted else key
+        case = envelopes.envelope(rogue.public(PROVISIONING), 9)
+        for request in (OPEN, OPEN | service.AGAIN):
+            fields = [b"iso2", case["dh"], case["wrapped"], b"", case["public"], key]
+            with pytest.raises(VaultError, match=r"^exists"):
+                rogue._request(request, b"", *fields)
+        os.kill(running.pid, 9)
+        assert p256.verify(victim.public(used), DIGEST, victim.sign(used, DIGEST))
+
+
+def test_an_adopted_key_is_of_one_client_and_has_one_record(car_token: CarToken) -> None:
+    """Whichever claims it first in a new process, and by whatever owner's name."""
+    with factory_key(car_token, b"\1") as name:
+        with car_token.service(tcp=LOCAL, keys=KEYS, provisioning=name) as running:
+            car = named(running, "one")
+            case = envelopes.envelope(car.public(PROVISIONING), 7)
+            car.open_contract_key(*case.values())
+        with car_token.service(tcp=LOCAL, keys=KEYS, provisioning=name) as running:
+            rogue = named(running, "other")
+            for ask in (rogue.public, rogue.custody, lambda key: rogue.sign(key, DIGEST)):
+                with pytest.raises(VaultError, match=r"^refused: .*another client's"):
+                    ask(PROVISIONING)
+            assert len(named(running, "one").sign(PROVISIONING, DIGEST)) == 64
+        (binding,) = (car_token.folder / "hsm/tokens").glob("*/plugvault/client-*")
+        binding.unlink()
+        with car_token.service(tcp=LOCAL, keys=KEYS, provisioning=name) as running:
+            rogue = named(running, "other")
+            question = {**case, "public": envelopes.envelope(case["dh"], 8)["public"]}
+            with pytest.raises(VaultError, match=r"^seen"):
+                rogue.open_contract_key(*question.values())
 
 
 def test_board_cannot_claim_keys_of_another_board_or_of_the_user(car_token: CarToken) -> None:

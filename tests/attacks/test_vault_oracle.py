@@ -39,7 +39,10 @@ class NoRecords:
     def of(self, owner: bytes) -> "NoRecords":
         return self
 
-    def ask(self, *envelope: bytes) -> None:
+    def bind(self, client: bytes, uses: bool = True) -> None:
+        pass
+
+    def ask(self, *envelope: object) -> None:
         pass
 
     def mismatched(self, dh_point: bytes) -> None:

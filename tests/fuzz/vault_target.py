@@ -24,6 +24,9 @@ class _NoRecords:
     def of(self, owner: bytes) -> "_NoRecords":
         return self
 
+    def bind(self, client: bytes, uses: bool = True) -> None:
+        pass
+
     def owners(self) -> list[bytes]:
         raise VaultError("full")
 

@@ -6,6 +6,7 @@ share one limit. Every name with a key is another caller.
 
 import hashlib
 import math
+import struct
 from collections.abc import Collection
 from typing import Any
 
@@ -14,6 +15,7 @@ from plugvault.token_bucket import TokenBucket
 
 RATE = 100.0  # private operations a second for each caller; twice as many at once
 OPENINGS = 12.0  # contract keys an hour for each owner of a caller; as many at once
+LIMIT = 16  # bytes of the state of `take_opening`
 RIGHTS = frozenset(("make", "sign", "open", "delete"))
 _HOUR = 3600.0
 
@@ -56,12 +58,7 @@ class VaultCaller:
             seconds = self._operations.wait()
             if seconds <= patience:
                 raise OverRate(seconds)
-            raise _limited("operations", self._operations)
-
-    def openings(self) -> TokenBucket | None:
-        """The limit of contract keys for a new owner; None: there is none."""
-        hourly = self.openings_per_hour
-        return None if hourly is None else TokenBucket(hourly / _HOUR, max(1.0, hourly))
+            raise _limited("operations", self._operations.wait())
 
     def owner(self, claimed: bytes) -> bytes:
         """The owner in the token of the owner that the caller claims. Two callers with names
@@ -78,12 +75,21 @@ class VaultCaller:
         return hashlib.sha256(data).digest()[:OWNER]
 
 
-def admit_opening(openings: TokenBucket | None) -> None:
-    """Count one contract key. Raises: VaultError("limited")."""
-    if openings and not openings.take():
-        raise _limited("contract keys", openings)
+def take_opening(stored: bytes, hourly: float, now: float) -> bytes:
+    """Count one contract key: a token bucket that is stored. stored: its state, b"" when full;
+    returns the next one. now: the time of day, because it outlives the process; a clock that is
+    set back adds nothing.
+
+    Raises: VaultError("limited").
+    """
+    capacity = max(1.0, hourly)
+    level, at = struct.unpack(">dd", stored) if stored else (capacity, now)
+    level = min(capacity, level + max(0.0, now - at) * hourly / _HOUR)
+    if level < 1:
+        raise _limited("contract keys", (1 - level) * _HOUR / hourly)
+    return struct.pack(">dd", level - 1, now)
 
 
-def _limited(operations: str, bucket: TokenBucket) -> VaultError:
-    seconds = math.ceil(10 * bucket.wait()) / 10
+def _limited(operations: str, seconds: float) -> VaultError:
+    seconds = math.ceil(10 * seconds) / 10
     return VaultError("limited", f"too many {operations}: ask again in {seconds} s")

@@ -2,9 +2,12 @@
 
 There is one file for each owner of keys in the token, written and flushed before the token is
 asked, and read anew each time: two services on one token share it, and so does the command that
-lifts a lock. The files lie in a folder `plugvault` among the token's own files, where those are
-known [`providers.files_folder`], so that a backup of the token includes them; else in a folder
-named after the token. A damaged file is never replaced by an empty one.
+lifts a lock. It also has the limit of the owner's openings, which so outlives the process. An
+adopted provisioning key has one record, whichever owner claims it, and belongs to the first client
+that uses it: another client's record would begin empty. The files lie in a folder `plugvault`
+among the token's own files, where those are known [`providers.files_folder`], so that a backup of
+the token includes them; else in a folder named after the token. A damaged file is never replaced
+by an empty one.
 """
 
 import contextlib
@@ -12,6 +15,7 @@ import errno
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +23,12 @@ from typing import Any
 from evcc.envelopes import EnvelopeError, Envelopes
 from evcc.ports.files import Files, StoreError
 from evcc.record import RecordError, pack, unpack
-from evcc.vault import VaultError
+from evcc.vault import OWNER, PROVISIONING, VaultError
 from evcc.vault.pkcs11 import TokenVault
 from plugvault import file_lock
 from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.providers import files_folder
+from plugvault.vault_service.callers import LIMIT, take_opening
 
 ROOM = 1024  # envelopes of an owner, 37 bytes each
 _FOLDER, _NAME = "plugvault", "envelopes"
@@ -40,14 +45,26 @@ class Record:
         self._folder, self._name, self._room = folder, name, room
         self._stored: bytes | None = None
         self._envelopes = Envelopes(room)
+        self._openings = b""  # of `take_opening`
 
-    def ask(self, provisioning: bytes, dh_point: bytes, wrapped: bytes, leaf: bytes) -> None:
+    def ask(
+        self,
+        provisioning: bytes,
+        dh_point: bytes,
+        wrapped: bytes,
+        leaf: bytes,
+        hourly: float | None = None,
+    ) -> None:
         """Record an envelope before the token is asked to open it. The arguments are those of
-        `Envelopes.add`.
+        `Envelopes.add`. hourly: the openings an hour, None for any number; a refusal is none.
 
-        Raises: VaultError("seen" | "key-mismatch" | "locked" | "full" | "unavailable").
+        Raises: VaultError("seen" | "key-mismatch" | "locked" | "full" | "limited" |
+        "unavailable").
         """
         with self._open() as envelopes:
+            envelopes.check(provisioning, dh_point, wrapped, leaf)
+            if hourly is not None:
+                self._openings = take_opening(self._openings, hourly, time.time())
             envelopes.add(provisioning, dh_point, wrapped, leaf)
 
     def mismatched(self, dh_point: bytes) -> None:
@@ -78,26 +95,28 @@ class Record:
             with _lock(self._folder):
                 envelopes = self._read()
                 yield envelopes
-                packed = pack([envelopes.packed()])
+                packed = pack([envelopes.packed(), self._openings])
                 if packed != self._stored and len(envelopes):
                     self._files.write(self._name, packed)
                     self._stored = packed
         except EnvelopeError as error:
             raise VaultError(_REASONS[error.reason], _detail(error)) from None
         except StoreError as error:
-            reason = "full" if error.reason in ("full", "read-only") else "unavailable"
-            raise VaultError(reason, f"the record of envelopes: {error}") from error
+            raise _unstored(error) from error
 
     def _read(self) -> Envelopes:
         if self._stored is None:
             self._files = Files(str(self._folder))
         stored = self._files.read(self._name)
         if stored is None:
-            self._envelopes = Envelopes(self._room)
+            self._envelopes, self._openings = Envelopes(self._room), b""
         elif stored != self._stored:
             self._files = Files(str(self._folder))  # flushes what another process has written
             try:
-                (packed,) = unpack(stored)
+                packed, *limit = unpack(stored)
+                self._openings = limit[0] if limit else b""
+                if len(limit) > 1 or len(self._openings) not in (0, LIMIT):
+                    raise ValueError
                 self._envelopes = Envelopes(self._room, packed or b"\0")  # empty is damaged
             except (EnvelopeError, RecordError, ValueError) as error:
                 detail = f"{self._folder / self._name} is damaged: put back what was there"
@@ -107,13 +126,40 @@ class Record:
 
 
 class EnvelopeRecords:
-    """The records of all owners in one token. folder: of their files; made when missing."""
+    """The records of all owners in one token. folder: of their files; made when missing. adopted:
+    the point of an adopted provisioning key, or b""."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, adopted: bytes = b"") -> None:
         self.folder = folder
+        digest = hashlib.sha256(b"plugvault adopted\0" + adopted).digest()
+        self._adopted = digest[:OWNER] if adopted else b""
 
     def of(self, owner: bytes) -> Record:
-        return Record(self.folder, f"{_NAME}-{owner.hex()}" if owner else _NAME)
+        """The record of the owner's provisioning key."""
+        return self.named(self._adopted or owner)
+
+    def named(self, name: bytes) -> Record:
+        """The record with a name of `owners`."""
+        return Record(self.folder, f"{_NAME}-{name.hex()}" if name else _NAME)
+
+    def bind(self, client: bytes, uses: bool = True) -> None:
+        """Refuse an adopted key to every client but the first one that uses it.
+
+        Raises: VaultError("refused" | "full" | "unavailable").
+        """
+        if not self._adopted:
+            return
+        name = f"client-{self._adopted.hex()}"
+        try:
+            with _lock(self.folder):
+                files = Files(str(self.folder))
+                stored = files.read(name)
+                if stored is None and uses:
+                    files.write(name, pack([client]))
+        except StoreError as error:
+            raise _unstored(error) from error
+        if stored not in (None, pack([client])):
+            raise VaultError("refused", f"the adopted key is another client's, by {name}")
 
     def owners(self) -> list[bytes]:
         """The owners that have a record."""
@@ -129,10 +175,11 @@ def records_of(
 ) -> EnvelopeRecords:
     """The records of an open token. state: a folder for them; None: see the module."""
     token: Any = vault._backend._token.session.token
+    adopted = vault.public(PROVISIONING) if vault._adopted else b""
     if state is None:
         token_folder = files_folder(location, token.label, token.serial)
         if token_folder:
-            return EnvelopeRecords(token_folder / _FOLDER)
+            return EnvelopeRecords(token_folder / _FOLDER, adopted)
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(state) if state else Path(home) / _FOLDER
     # Not by the serial number alone: some libraries give all their tokens the same.
@@ -144,7 +191,7 @@ def records_of(
     except OSError as error:
         detail = f"no place for the record of envelopes: {error.strerror}: {folder}; say state="
         raise VaultError("unavailable", detail) from error
-    return EnvelopeRecords(folder)
+    return EnvelopeRecords(folder, adopted)
 
 
 def unlock(
@@ -161,7 +208,7 @@ def unlock(
         if owner is not None and owner not in owners:
             raise VaultError("not-found", f"{records.folder} has no record of {owner or 'nobody'}")
         return [
-            {"owner": each, "mismatches": records.of(bytes.fromhex(each)).unlock()}
+            {"owner": each, "mismatches": records.named(bytes.fromhex(each)).unlock()}
             for each in (owners if owner is None else [owner])
         ]
 
@@ -181,6 +228,11 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _unstored(error: StoreError) -> VaultError:
+    reason = "full" if error.reason in ("full", "read-only") else "unavailable"
+    return VaultError(reason, f"the record of envelopes: {error}")
 
 
 def _detail(error: EnvelopeError) -> str:

@@ -7,6 +7,7 @@ contradicts what this process has seen, the process ends instead.
 """
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from evcc.vault import PROVISIONING, VaultError
 from evcc.vault.pkcs11 import check_envelope, for_owner, is_working
 from evcc.vault.possession import proves_possession
 from evcc.vault.service import AGAIN, MAX_ANSWER, OPERATIONS, SEAL, pack, unpack
-from plugvault.vault_service.callers import VaultCaller, admit_opening
+from plugvault.vault_service.callers import VaultCaller
 
 # The right that an operation needs. The others use no private key and change nothing.
 _RIGHTS = {
@@ -31,6 +32,7 @@ _KEY_ID = 16
 _ROOM = MAX_ANSWER - SEAL - 4  # bytes of an answer's fields: some 96 keys
 _FRESH_AFTER = 1000  # contract keys opened: a library leaks one to ten KiB for each
 _Operation = Callable[["OwnerState", list[bytes], bool], list[bytes]]  # last: a repeated request
+_HOUR = 3600.0
 _CODES = {reason: code for code, reason in enumerate(VaultError.REASONS, 1)}
 
 
@@ -45,16 +47,18 @@ class TokenLost(Exception):
 
 class OwnerState:
     """The state of one owner of keys: the vault for them, the keys seen, the record of envelopes,
-    and the limit of contract keys."""
+    and when a contract key was last opened."""
 
     def __init__(self, vault: Any, caller: VaultCaller, record: Any) -> None:
         self.vault, self.caller, self.record = vault, caller, record
         self.seen: set[bytes] = set()
-        self.openings = caller.openings()
+        self.is_bound = False  # of an adopted key: to this caller
+        self.opened_at = 0.0
 
     def is_idle(self) -> bool:
-        """Whether a new state would have the same limit."""
-        return self.openings is None or self.openings.is_full()
+        """Whether the owner has opened nothing in the last hour, or may open any number."""
+        is_limited = self.opened_at and self.caller.openings_per_hour is not None
+        return not is_limited or time.monotonic() - self.opened_at > _HOUR
 
 
 class RequestHandler:
@@ -100,6 +104,9 @@ class RequestHandler:
                 key = fields[0]
             if right:
                 caller.admit(right, patience)
+                if not owner.is_bound:
+                    self._records.bind(caller.name)
+                    owner.is_bound = True
             answer = pack(tag, 0, perform(owner, fields, again))
         except VaultError as error:
             answer = refusal(tag, error)
@@ -113,12 +120,14 @@ class RequestHandler:
     def _new_owner(self, caller: VaultCaller, claimed: bytes) -> OwnerState:
         name = caller.owner(claimed)
         if len(caller.owned) >= _OWNERS:
-            # Owners with recent openings stay: a caller cannot reset a limit by naming others.
+            # Owners with recent openings stay: a caller cannot open more keys as many owners.
             caller.owned = {
                 claim: owner for claim, owner in caller.owned.items() if not owner.is_idle()
             }
             if len(caller.owned) >= _OWNERS:
                 raise VaultError("limited", f"{_OWNERS} owners have opened keys in the last hour")
+        if caller.name:
+            self._records.bind(caller.name, uses=False)
         vault = for_owner(self._vault, name) if name else self._vault
         owner = caller.owned[claimed] = OwnerState(vault, caller, self._records.of(name))
         return owner
@@ -187,9 +196,7 @@ class RequestHandler:
         *arguments, key = fields
         if len(key) != _KEY_ID:
             raise VaultError("protocol", "a key's id has 16 bytes")
-        self._opened += 1
         if not (again and self._is_made(owner, key, arguments[-1])):
-            admit_opening(owner.openings)
             self._open_once(owner, arguments, key)
         owner.seen.add(key)
         return [key]
@@ -200,7 +207,10 @@ class RequestHandler:
         scheme = name.decode("ascii", "replace")
         provisioning = owner.vault.public(PROVISIONING)
         check_envelope(owner.vault, scheme, dh_point, wrapped, aad, leaf)
-        owner.record.ask(provisioning, dh_point, wrapped, leaf)
+        hourly = owner.caller.openings_per_hour
+        owner.record.ask(provisioning, dh_point, wrapped, leaf, hourly)
+        owner.opened_at = time.monotonic()
+        self._opened += 1
         try:
             owner.vault.open_contract_key(scheme, dh_point, wrapped, aad, leaf, key=key)
         except VaultError as error:
@@ -265,7 +275,7 @@ class RequestHandler:
     def _record(self, owner: bytes) -> Any:
         """The status of an owner's record, or its error."""
         try:
-            return self._records.of(owner).status()
+            return self._records.named(owner).status()
         except VaultError as error:
             return {"error": str(error)}
 
