@@ -362,6 +362,36 @@ def test_unauthenticated_clients_do_not_displace_others(running: VaultService) -
             connection.close()
 
 
+def test_flood_of_connections_displaces_no_stranger_of_another_address(
+    running: VaultService,
+) -> None:
+    with raw(running) as first:
+        other = ("127.0.0.2", 0)
+        flood = [socket.create_connection(running.address, 10, other) for _ in range(50)]
+        try:
+            assert len(client(running).random(1)) == 1
+            first.sendall(greeting(b"car", bytes(NONCE)))
+            assert len(first.recv(100)) == 4 + 2 + NONCE
+        finally:
+            for connection in flood:
+                connection.close()
+
+
+def test_client_that_proves_another_name_is_that_client_from_then_on(car_token: CarToken) -> None:
+    keys = {"car": KEY, "bench": os.urandom(32)}
+    status = service.OPERATIONS.index(("status", 1))
+    with (
+        car_token.service(tcp=("127.0.0.1", 0), keys=keys) as running,
+        raw(running) as connection,
+    ):
+        for name, key in keys.items():
+            connection.sendall(greeting(name.encode(), bytes(NONCE)))
+            nonces = bytes(NONCE) + connection.recv(100)[6:]
+            seal = Seal(key, name.encode(), nonces, True)
+            connection.sendall(seal.seal(service.pack(2, status, [b""])))
+            assert f'"client": "{name}"'.encode() in connection.recv(1000)
+
+
 def is_closed(connection: socket.socket) -> bool:
     connection.setblocking(False)
     try:

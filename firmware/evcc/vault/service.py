@@ -23,6 +23,7 @@ import os
 import struct
 
 from evcc.errors import EvccError
+from evcc.ports import clock
 
 from . import OWNER, PROVISIONING, Vault, VaultError
 
@@ -54,6 +55,7 @@ _PIECE = const(512)  # bytes per read
 _STALE_PIECES = const(16)  # more than any answer has
 _TIMEOUT_MS = const(5000)
 _LINE_TIMEOUT_MS = const(2500)  # on a line, which does not report that its other end is gone
+_DEADLINE_MS = const(20000)  # of a request in all: no peer holds the module by a byte now and then
 _POLLS = const(100)  # for an answer, before going to sleep: some 0.3 ms
 _yield = getattr(os, "sched_yield", None)  # not on MicroPython
 _ATTEMPTS = const(3)  # of a request: it may be the cause of the service's death
@@ -211,6 +213,7 @@ class ServiceVault(Vault):
         if size + SEAL > MAX_REQUEST:
             raise VaultError("refused", "request of %d bytes" % size)
         attempts, code = _ATTEMPTS, operation
+        self._until = clock.ticks_ms() + _DEADLINE_MS
         while True:
             try:
                 if self._stream is None or (self._key and self._seal is None):
@@ -249,7 +252,10 @@ class ServiceVault(Vault):
         while True:
             size = frame_size(pending, MAX_ANSWER)
             if not size or len(pending) < size:
-                piece = self._poll() or self._stream.read(_PIECE, timeout)
+                left = self._until - clock.ticks_ms()
+                piece = b""
+                if left > 0:
+                    piece = self._poll() or self._stream.read(_PIECE, min(timeout, left))
                 if not piece:
                     self._time_out()
                 pending += piece

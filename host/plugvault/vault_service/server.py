@@ -115,8 +115,9 @@ def _orders(descriptor: int = 0) -> tuple[Any, bytearray]:
 class _Client:
     """A connection: its peer, the bytes it received and those it has not sent."""
 
-    def __init__(self, connection: socket.socket, peer: Peer) -> None:
+    def __init__(self, connection: socket.socket, peer: Peer, address: str) -> None:
         self.socket, self.peer, self.at = connection, peer, time.monotonic()
+        self.address = address  # of its computer; "" for a process of this one
         self.pending = self.unsent = b""
         self.name = b""  # that it claims
         self.seal: Seal | None = None
@@ -224,18 +225,19 @@ class Server:
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            connection = listener.accept()[0]
+            connection, source = listener.accept()
         except OSError:
             return  # the client has gone
         peer: Peer = _UNKNOWN
+        address = source[0] if source else ""
         if connection.family == socket.AF_UNIX:
             peer, uid = _credentials(connection)
             if uid != os.geteuid():
                 connection.close()
                 return
-        self._make_room(peer)
+        self._make_room(peer, address)
         connection.setblocking(False)
-        client = self._clients[connection.fileno()] = _Client(connection, peer)
+        client = self._clients[connection.fileno()] = _Client(connection, peer, address)
         if peer != _UNKNOWN:
             client.caller = self._callers[b""][1]
         else:
@@ -243,10 +245,13 @@ class Server:
             self._unauthenticated.append(client)
         self._poll.register(connection, select.EPOLLIN)
 
-    def _make_room(self, peer: Peer) -> None:
+    def _make_room(self, peer: Peer, address: str) -> None:
         """Close an old connection for a new one. Its client can connect again."""
         if peer == _UNKNOWN and len(self._unauthenticated) >= _UNAUTHENTICATED:
-            self._drop(self._unauthenticated[0])
+            # The address with the most loses its oldest: a flood displaces its own connections.
+            strangers = Counter(client.address for client in self._unauthenticated)
+            strangers[address] += 1
+            self._drop(max(self._unauthenticated, key=lambda c: strangers[c.address]))
         if len(self._clients) >= CLIENTS:
             count = Counter(client.peer for client in self._clients.values())
             count[peer] += 1
