@@ -11,6 +11,7 @@ import json
 import queue
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from evcc import x509 as strict
+from evcc.link.mux import QUEUES, VAULT, weight
 from evcc.ports.stream import of_socket
 from fixtures.office import URL, Office, branch
 from plugvault.link import bench as benches
@@ -167,6 +169,7 @@ def test_a_module_cannot_fill_memory_from_a_line(
     module: tuple[Bench, socket.socket], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(benches, "_EVENTS", 50)
+    monkeypatch.setattr(benches, "_SESSION_EVENTS", 5)
     bench, _ = module
     for number in range(200):
         event = {"event": "trusted", "text": "x" * 4000, "session": number}
@@ -177,10 +180,23 @@ def test_a_module_cannot_fill_memory_from_a_line(
     assert bench._answers == {}
     assert len(bench._session_events) <= benches._SESSIONS
     assert len(bench.events) <= 50
+    for _ in range(50):
+        bench._control(json.dumps({**event, "session": 1}).encode())
+    assert len(bench._session_events[1]) <= 5
     assert len(bench.log) <= 50
     assert bench._telematics.qsize() <= benches._TELEMATICS
     with pytest.raises(queue.Full):
         bench._telematics.put_nowait(b"")
+
+
+def test_a_module_without_a_vault_starts_no_threads(module: tuple[Bench, socket.socket]):
+    """It asks and takes no answer: the answers without room for them are dropped."""
+    bench, _ = module
+    before = threading.active_count()
+    for _ in range(300):
+        bench._no_vault(b"x")
+    assert threading.active_count() == before
+    assert weight(bench.endpoint._outbox[VAULT]) <= QUEUES[VAULT]
 
 
 def test_a_station_cannot_fill_memory(module: tuple[Bench, socket.socket]):

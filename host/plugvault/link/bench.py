@@ -29,6 +29,7 @@ from plugvault.telematics.maker import Key
 _ANSWER_TIMEOUT = 30.0
 _SESSION_TIMEOUT = 120.0
 _EVENTS = 10_000  # the latest events and log lines of a module
+_SESSION_EVENTS = 1000  # the latest of each session; one has 4 KB at most
 _SESSIONS = 16  # the latest sessions with a list of events of their own
 _TELEMATICS = 64  # unread messages to the maker; the oldest are dropped
 
@@ -308,7 +309,8 @@ class Bench:
                     self._stranger = event.text
             with self._changed:
                 if event is not None:
-                    bounded.append(self._events_of(message["session"]), _EVENTS, event)
+                    events = self._events_of(message["session"])
+                    bounded.append(events, _SESSION_EVENTS, event)
                     bounded.append(self.events, _EVENTS, event)
                 elif message["id"] in self._open_requests:
                     self._answers[message["id"]] = message
@@ -332,7 +334,8 @@ class Bench:
         self._vault_trouble(
             "the module asks for its vault, and this bench has none: Bench(vault=…)"
         )
-        threading.Thread(target=self.endpoint.send, args=(VAULT, no_vault()), daemon=True).start()
+        with contextlib.suppress(LinkError):  # a module that takes no answer gets none
+            self.endpoint.send(VAULT, no_vault(), timeout=0)
 
     def _events_of(self, session: int | None) -> list[CarEvent]:
         events = self._session_events.get(session)
