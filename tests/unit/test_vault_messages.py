@@ -130,6 +130,14 @@ def test_operation_with_too_few_or_too_many_fields_is_refused() -> None:
             assert codec.unpack(answer[2:])[1] == VaultError.REASONS.index("protocol") + 1
 
 
+@pytest.mark.parametrize("length", [0, 12, 15, 17])
+def test_contract_key_with_an_id_of_another_length_is_refused(length: int) -> None:
+    """By the service itself, before its vault is asked."""
+    request = codec.pack(1, 3, [b"", b"iso2", b"", b"", b"", b"", bytes(length)])[2:]
+    answer = answers_of(NoKeys()).answer(CALLER, request)
+    assert codec.unpack(answer[2:])[1] == VaultError.REASONS.index("protocol") + 1
+
+
 def test_answer_that_comes_too_late_is_not_taken_for_the_next() -> None:
     late, right = codec.pack(200, 0, [b"old"]), codec.pack(1, 0, [b"new"])
     assert codec.connect(Late(late + right)).sign(b"k", DIGEST) == b"new"
