@@ -48,7 +48,7 @@ from evcc.link.mux import VAULT, Mux
 from evcc.module import Module
 from evcc.pause import set_pause
 from evcc.ports import clock
-from evcc.ports.files import open_folder
+from evcc.ports.files import make_folder, open_folder
 from evcc.ports.stream import PortError
 
 _BAUD = 115200
@@ -109,12 +109,12 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
 
 def _store(folder: str, is_board: bool):
     """The car's files. Two modules would each undo what the other writes."""
-    files = open_folder(folder)
     if not is_board:
         from evcc.ports import exclusive
 
-        exclusive.hold_folder(folder)
-    return files
+        make_folder(folder)
+        exclusive.hold_folder(folder)  # `open_folder` removes what another module is writing
+    return open_folder(folder)
 
 
 def _networked(*arguments) -> Module:

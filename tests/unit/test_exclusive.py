@@ -92,6 +92,37 @@ def test_store_of_a_car_has_one_module_until_that_ends(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["cpython", "debian", "debian32"])
+def test_a_second_module_removes_nothing_that_the_first_is_writing(
+    name: str, tmp_path: Path
+) -> None:
+    runtime = runtimes.get(name)
+    if runtime is None:
+        pytest.skip(f"{name} is not set up")
+    store = tmp_path / "store"
+    script = f"import main\ntry:\n    main._store({str(store)!r}, False)\n"
+    script += "    print('opened')\nexcept Exception as e:\n    print(e)\n"
+    command = [*runtime.argv, "-c", script]
+
+    def second() -> bytes:
+        return subprocess.run(
+            command, env=runtime.env(), cwd=tmp_path, stdout=subprocess.PIPE, check=True
+        ).stdout
+
+    assert second() == b"opened\n"
+    half_written = store / "contracts.new"
+    half_written.write_bytes(b"half")
+    descriptor = os.open(store, os.O_RDONLY)
+    try:
+        exclusive.hold(descriptor, "store")
+        assert b"another process uses it" in second()
+        assert half_written.exists()
+    finally:
+        os.close(descriptor)
+    assert second() == b"opened\n"
+    assert not half_written.exists()
+
+
+@pytest.mark.parametrize("name", ["cpython", "debian", "debian32"])
 def test_a_file_that_cannot_be_locked_is_not_said_to_be_in_use(name: str) -> None:
     runtime = runtimes.get(name)
     if runtime is None:

@@ -56,6 +56,16 @@ def _ignores_case(folder: str) -> bool:
         return False
 
 
+def make_folder(folder: str) -> None:
+    """Make the folder, if it is missing. Raises: StoreError."""
+    try:
+        if not _is_folder(folder):
+            os.mkdir(folder)
+            flush_path(folder + "/..")
+    except OSError as error:
+        raise store_error(error, folder)
+
+
 class Files:
     """The folder `folder`, made if it is missing. Half-written files are removed.
 
@@ -64,10 +74,8 @@ class Files:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+        make_folder(folder)
         try:
-            if not _is_folder(folder):
-                os.mkdir(folder)
-                flush_path(folder + "/..")
             for name in os.listdir(folder):
                 if name.endswith(_TEMPORARY):
                     os.remove(folder + "/" + name)
