@@ -20,6 +20,7 @@ import struct
 from .chain import MAX_SUBS
 from .envelopes import ROOM, Envelopes
 from .errors import EvccError
+from .ids import INSTANCE_END, is_same_emaid
 from .pause import pause
 from .record import RecordError, pack, text, unpack
 from .vault import OWNER, PROVISIONING, VaultError, levels
@@ -34,6 +35,7 @@ _KEY = const(16)  # bytes of a key's id
 _GENERATION = const(4)  # bytes of it
 _FIRST = const(4)  # of the index's fields is a contract's
 _FIELDS = const(7)  # of a contract, in the index
+_OPERATOR = const(40)  # characters of its name: a status has room for five of any kind
 _ATTEMPTS = const(3)  # of a request to a vault whose process died of another request
 
 
@@ -45,9 +47,9 @@ class ContractError(EvccError):
 
 class Contract:
     """One contract. emaid: 14..15 characters; key: id in the vault; public: SHA-256 of its point;
-    custody: e.g. "L1+"; operator: O of the certificate; not_before, not_after: unix seconds;
-    fingerprint: the first 16 bytes of the leaf's SHA-256; active: whether the car pays with it;
-    lost: whether its key or its chain is gone."""
+    custody: e.g. "L1+"; operator: O of the certificate, at most 40 characters; not_before,
+    not_after: unix seconds; fingerprint: the first 16 bytes of the leaf's SHA-256; active: whether
+    the car pays with it; lost: whether its key or its chain is gone."""
 
     def __init__(
         self, emaid, key, public, custody, operator, not_before, not_after, fingerprint
@@ -56,7 +58,7 @@ class Contract:
         self.key = key
         self.public = public
         self.custody = custody
-        self.operator = operator
+        self.operator = operator[:_OPERATOR]
         self.not_before = not_before
         self.not_after = not_after
         self.fingerprint = fingerprint
@@ -81,6 +83,7 @@ class Contracts:
         self._contracts: list = []
         self._journal: list = []
         self._generation = 0
+        self._held = b""
         self.owner = b""
         self.envelopes = Envelopes()
         self.unnamed: list = []
@@ -97,9 +100,9 @@ class Contracts:
         return list(self._contracts)
 
     def get(self, emaid: str):
-        """The contract of this EMAID (normalised), or None."""
+        """The contract of this EMAID (normalised, with or without check digit), or None."""
         for contract in self._contracts:
-            if contract.emaid == emaid:
+            if is_same_emaid(contract.emaid, emaid):
                 return contract
         return None
 
@@ -162,22 +165,27 @@ class Contracts:
         """Note an envelope before the vault is asked to open it; returns the id of its key.
 
         dh_point, wrapped: the envelope. fingerprint: of its contract. On return both can be
-        recognised after a restart. Raises EnvelopeError, StoreError or VaultError, and changes
-        nothing then.
+        recognised after a restart. It is stored as a mismatch, which `failed` and `commit` take
+        back, so that a power cut does not evade the lock. Raises EnvelopeError, StoreError or
+        VaultError, and changes nothing then.
         """
         before = self.envelopes.packed()
         self.envelopes.add(vault.public(PROVISIONING), dh_point, wrapped, fingerprint)
         try:
             key = _prefix(self._generation + 1) + vault.random(_KEY - _GENERATION)
+            self.envelopes.mismatches += 1
             self._store(self._contracts, self._journal + [key])
         except Exception:
             self.envelopes = Envelopes(ROOM, before)
             raise
+        self.envelopes.mismatches -= 1
         return key
 
-    def mismatched(self, dh_point: bytes) -> None:
-        """Note that the key in an envelope is not its certificate's."""
-        self.envelopes.settle(dh_point, False)
+    def failed(self, dh_point: bytes, is_mismatch: bool) -> None:
+        """Note the end of an installation that was begun. is_mismatch: the key in the envelope is
+        not its certificate's."""
+        if is_mismatch:
+            self.envelopes.settle(dh_point, False)
         try:
             self._store(self._contracts, self._journal)
         except EvccError:
@@ -198,7 +206,8 @@ class Contracts:
 
         dh_point: of the envelope its key was in, as begun. It replaces the contract with the same
         EMAID, and is active if that was, or if it is the first.
-        Returns the key of the replaced contract, for the caller to delete, or None.
+        Returns the key of the replaced contract, for the caller to delete; None: there is none, or
+        a session holds it.
         Raises StoreError, and changes nothing then.
         """
         old = self.get(contract.emaid)
@@ -222,7 +231,25 @@ class Contracts:
         if not old:
             return None
         self._discard(_chain_file(old.key))
-        return old.key
+        return None if old.key == self._held else old.key
+
+    def hold(self, emaid: str):
+        """The contract of this EMAID, whose key a replacement leaves until `release`.
+
+        For a session that pays with it. Raises ContractError("not-found").
+        """
+        contract = self._named(emaid)
+        self._held = contract.key
+        return contract
+
+    def release(self, vault) -> None:
+        """After a session: destroy the key that was held, if its contract was replaced."""
+        key, self._held = self._held, b""
+        if key in self._journal:
+            try:
+                vault.delete(key)
+            except VaultError:
+                pass  # `recover` deletes it at the next start
 
     def choose(self, emaid: str) -> None:
         """Make this contract the active one; "": none. Raises ContractError("not-found")."""
@@ -386,7 +413,7 @@ class Contracts:
         if len(fields) < _FIRST or (len(fields) - _FIRST) % _FIELDS:
             raise RecordError("damaged", "%d fields" % len(fields))
         head, self.owner, journal, envelopes = fields[:_FIRST]
-        if len(head) != 9 or head[0] != _VERSION:
+        if len(head) != 9 or head[0] != _VERSION or head[1] > 127:  # no car writes 2**63 times
             raise RecordError("damaged", "of another version")
         if len(self.owner) not in (0, OWNER) or len(journal) % _KEY:
             raise RecordError("damaged", "owner or journal")
@@ -395,7 +422,7 @@ class Contracts:
         self.envelopes = Envelopes(ROOM, envelopes)
         for i in range(_FIRST, len(fields), _FIELDS):
             self._contracts.append(_contract(fields[i : i + _FIELDS]))
-        emaids = [contract.emaid for contract in self._contracts]
+        emaids = [contract.emaid[:INSTANCE_END] for contract in self._contracts]
         if len(set(emaids)) < len(emaids) or sum(c.active for c in self._contracts) > 1:
             raise RecordError("damaged", "a contract twice")
 

@@ -9,6 +9,7 @@ published samples have wrong ones.
 
 from evcc.errors import EvccError
 
+INSTANCE_END = 14  # characters of an EMAID before its check digit
 _ALNUM = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UPPER_CASE = frozenset(_ALNUM)
 _EITHER_CASE = frozenset(_ALNUM + _ALNUM[10:].lower())
@@ -47,6 +48,11 @@ def parse_emaid(text: str) -> str:
     if len(out) not in (14, 15):
         raise IdError("length", "an EMAID has 14 or 15 characters")
     return out
+
+
+def is_same_emaid(emaid: str, other: str) -> bool:
+    """Whether two parsed EMAIDs name one contract: the check digit may be left out."""
+    return emaid[:INSTANCE_END] == other[:INSTANCE_END]
 
 
 def parse_pcid(text: str) -> str:

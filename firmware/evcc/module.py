@@ -283,6 +283,7 @@ class Module:
 
     def _close_session(self) -> None:
         self._session = None
+        self._car.contracts.release(self._car.vault)
         exi.forget()
 
     # -- the station --

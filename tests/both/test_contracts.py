@@ -15,7 +15,7 @@ NOW = 1_800_000_000
 
 def contract(n, emaid=None, not_before=NOW - 10, not_after=NOW + 10):
     return Contract(
-        emaid or "DEABCC00000000" + str(n),
+        emaid or "DEABCC0000000%dX" % n,
         bytes([n]) * 16,
         hashlib.sha256(point(bytes([n]) * 16)).digest(),
         "L1+",
@@ -43,7 +43,7 @@ def filled(count=1, files=None):
 
 def begun(contracts, n, vault=None):
     """Contract n on its way in: (the contract, its envelope's point)."""
-    c = contract(n, "DEABCC000000000")
+    c = contract(n, "DEABCC00000000X")
     c.key = contracts.begin(vault or KeyList([]), sender(n), b"w" * 48, c.fingerprint)
     c.public = hashlib.sha256(point(c.key)).digest()
     return c, sender(n)
@@ -67,8 +67,8 @@ def test_a_contract_survives_a_restart_whole():
     files = MemoryFiles()
     filled(2, files)
     again = Contracts(files)
-    assert [c.emaid for c in again.all()] == ["DEABCC000000000", "DEABCC000000001"]
-    c = again.get("DEABCC000000001")
+    assert [c.emaid for c in again.all()] == ["DEABCC00000000X", "DEABCC00000001X"]
+    c = again.get("DEABCC00000001X")
     assert (c.key, c.custody, c.operator) == (b"\1" * 16, "L1+", "Operator")
     assert (c.not_before, c.not_after, c.fingerprint) == (
         NOW - 10,
@@ -93,7 +93,7 @@ def test_a_link_lost_in_a_pause_of_a_commit_leaves_the_old_contracts():
     finally:
         set_pause(None)
     for held in (contracts, Contracts(files)):
-        assert [c.emaid for c in held.all()] == ["DEABCC000000000"]
+        assert [c.emaid for c in held.all()] == ["DEABCC00000000X"]
 
 
 def test_no_pause_of_a_commit_comes_after_its_commit_point():
@@ -116,13 +116,13 @@ def test_a_date_of_the_year_9999_is_kept():
 
 def test_the_first_contract_is_active_and_a_second_changes_nothing():
     contracts = filled(2)
-    assert contracts.active().emaid == "DEABCC000000000"
+    assert contracts.active().emaid == "DEABCC00000000X"
 
 
 def test_choosing_survives_a_restart():
     files = MemoryFiles()
-    filled(3, files).choose("DEABCC000000002")
-    assert Contracts(files).active().emaid == "DEABCC000000002"
+    filled(3, files).choose("DEABCC00000002X")
+    assert Contracts(files).active().emaid == "DEABCC00000002X"
 
 
 def test_the_choice_of_none_survives_a_restart():
@@ -133,27 +133,27 @@ def test_the_choice_of_none_survives_a_restart():
     assert Contracts(files).active() is None
     contracts.choose("")
     files.budget = 0
-    raises(StoreError, "full", contracts.choose, "DEABCC000000001")
+    raises(StoreError, "full", contracts.choose, "DEABCC00000001X")
     assert contracts.active() is None
 
 
 def test_choosing_an_unknown_contract_is_refused():
-    raises(ContractError, "not-found", filled().choose, "DEABCC000000009")
+    raises(ContractError, "not-found", filled().choose, "DEABCC00000009X")
 
 
 def test_a_failed_choice_leaves_the_old_one():
     files = MemoryFiles()
     contracts = filled(2, files)
     files.budget = 0
-    raises(StoreError, "full", contracts.choose, "DEABCC000000001")
-    assert contracts.active().emaid == "DEABCC000000000"
-    assert Contracts(files).active().emaid == "DEABCC000000000"
+    raises(StoreError, "full", contracts.choose, "DEABCC00000001X")
+    assert contracts.active().emaid == "DEABCC00000000X"
+    assert Contracts(files).active().emaid == "DEABCC00000000X"
 
 
 def test_the_same_emaid_replaces_and_stays_active():
     files = MemoryFiles()
     contracts = filled(2, files)
-    old = contracts.commit(contract(7, "DEABCC000000000"), chain(7))
+    old = contracts.commit(contract(7, "DEABCC00000000X"), chain(7))
     assert old == b"\0" * 16
     again = Contracts(files)
     assert [c.key[0] for c in again.all()] == [7, 1]
@@ -164,12 +164,12 @@ def test_the_same_emaid_replaces_and_stays_active():
 def test_a_sixth_contract_is_refused_and_a_replacement_is_not():
     contracts = filled(5)
     raises(ContractError, "full", admit, contracts, contract(6))
-    admit(contracts, contract(6, "DEABCC000000000"))
+    admit(contracts, contract(6, "DEABCC00000000X"))
 
 
 def test_an_older_certificate_does_not_replace_a_newer():
     contracts = filled()
-    older = contract(6, "DEABCC000000000", NOW - 11)
+    older = contract(6, "DEABCC00000000X", NOW - 11)
     raises(ContractError, "older", admit, contracts, older)
 
 
@@ -177,14 +177,14 @@ def test_an_installed_or_removed_contract_cannot_be_installed_again():
     contracts = Contracts(MemoryFiles())
     for n in (0, 7):
         install(contracts, n)
-        raises(ContractError, "replayed", admit, contracts, contract(0, "DEABCC000000000"))
-    contracts.delete("DEABCC000000000")
-    raises(ContractError, "replayed", admit, contracts, contract(7, "DEABCC000000000"))
+        raises(ContractError, "replayed", admit, contracts, contract(0, "DEABCC00000000X"))
+    contracts.delete("DEABCC00000000X")
+    raises(ContractError, "replayed", admit, contracts, contract(7, "DEABCC00000000X"))
 
 
 def test_only_the_maker_brings_a_removed_contract_back():
     contracts = Contracts(MemoryFiles())
-    removed = contract(0, "DEABCC000000000")
+    removed = contract(0, "DEABCC00000000X")
     install(contracts, 0)
     raises(ContractError, "replayed", admit, contracts, removed, removed.emaid)
     contracts.delete(removed.emaid)
@@ -199,10 +199,10 @@ def test_a_removed_contract_stays_out_after_any_number_of_others():
     contracts = Contracts(files)
     for n in range(ROOM):
         install(contracts, n)
-    contracts.delete("DEABCC000000000")
+    contracts.delete("DEABCC00000000X")
     again = Contracts(files)
     for n in range(ROOM):
-        raises(ContractError, "replayed", admit, again, contract(n, "DEABCC000000000"))
+        raises(ContractError, "replayed", admit, again, contract(n, "DEABCC00000000X"))
     raises(EnvelopeError, "full", again.begin, KeyList([]), sender(ROOM), b"w" * 48, b"new")
 
 
@@ -227,7 +227,7 @@ def test_mismatches_are_counted_over_restarts_and_lifted_only_by_unlocking():
         contracts = Contracts(files)
         assert not contracts.envelopes.locked
         begun(contracts, n)
-        contracts.mismatched(sender(n))
+        contracts.failed(sender(n), True)
     contracts = Contracts(files)
     raises(EnvelopeError, "locked", begun, contracts, MISMATCHES)
     files.budget = 0
@@ -243,23 +243,86 @@ def test_a_mismatch_on_a_full_disk_counts_until_it_can_be_stored():
     contracts = Contracts(files)
     begun(contracts, 1)
     files.budget = 0
-    contracts.mismatched(sender(1))
+    contracts.failed(sender(1), True)
     assert contracts.envelopes.mismatches == 1
     raises(EnvelopeError, "mismatched", begun, contracts, 1)
 
 
+def test_a_power_cut_before_the_outcome_counts_as_a_mismatch():
+    files = MemoryFiles()
+    for n in range(MISMATCHES):
+        begun(Contracts(files), n)
+    raises(EnvelopeError, "locked", begun, Contracts(files), MISMATCHES)
+
+
+def test_an_outcome_that_is_no_mismatch_does_not_count():
+    files = MemoryFiles()
+    for n in range(2 * MISMATCHES):
+        contracts = Contracts(files)
+        begun(contracts, n)
+        contracts.failed(sender(n), False)
+    for n in range(2 * MISMATCHES, 4 * MISMATCHES):
+        install(Contracts(files), n)
+    assert Contracts(files).envelopes.mismatches == 0
+
+
+def test_an_envelope_in_the_vault_is_stored_as_a_mismatch_once():
+    files = MemoryFiles()
+    contracts = Contracts(files)
+    begun(contracts, 1)
+    assert Contracts(files).envelopes.mismatches == 1
+    contracts.failed(sender(1), True)
+    assert Contracts(files).envelopes.mismatches == 1
+
+
+def test_the_key_that_a_session_holds_is_destroyed_after_it():
+    contracts = Contracts(MemoryFiles())
+    old, other = install(contracts, 1), contract(7)
+    contracts.commit(other, chain(7))
+    assert contracts.hold(old.emaid) is old
+    new, sealed = begun(contracts, 2)
+    assert contracts.commit(new, chain(2), sealed) is None
+    vault = KeyList([old.key, other.key, new.key])
+    contracts.release(vault)
+    assert vault.held == [other.key, new.key]
+    contracts.hold(new.emaid)
+    contracts.release(vault)  # nothing has replaced it
+    assert vault.held == [other.key, new.key]
+    assert contracts.commit(contract(8, new.emaid), chain(8)) == new.key
+
+
+def test_an_emaid_with_and_without_its_check_digit_is_one_contract():
+    whole, plain = "DEABCC00000000X", "DEABCC00000000"
+    for first, second in ((whole, plain), (plain, whole), (whole, plain + "Z")):
+        files = MemoryFiles()
+        contracts = Contracts(files)
+        contracts.commit(contract(1, first), chain(1))
+        raises(ContractError, "older", admit, contracts, contract(2, second, NOW - 11))
+        assert contracts.commit(contract(3, second), chain(3)) == b"\1" * 16
+        assert [c.emaid for c in Contracts(files).all()] == [second]
+        assert Contracts(files).usable(NOW, first).emaid == second
+        fields = unpack(files.content["contracts"])
+        twin = [first.encode()] + fields[5:9] + [fields[9][:16] + b"\0", fields[10]]
+        files.content["contracts"] = pack(fields + twin)
+        raises(ContractError, "damaged", Contracts, files)
+
+
+def test_an_operators_name_is_cut_to_what_a_status_has_room_for():
+    assert Contract("", b"", b"", "", "o" * 41, 0, 0, b"").operator == "o" * 40
+
+
 def test_deleting_the_active_contract_chooses_no_other():
     contracts = filled(2)
-    assert contracts.delete("DEABCC000000000") == b"\0" * 16
+    assert contracts.delete("DEABCC00000000X") == b"\0" * 16
     assert contracts.active() is None
     raises(ContractError, "not-found", contracts.usable, NOW)
-    raises(ContractError, "not-found", contracts.delete, "DEABCC000000000")
+    raises(ContractError, "not-found", contracts.delete, "DEABCC00000000X")
 
 
 def test_an_expired_contract_is_not_used():
     contracts = filled()
-    assert contracts.usable(NOW).emaid == "DEABCC000000000"
-    assert contracts.usable(NOW + 10).emaid == "DEABCC000000000"
+    assert contracts.usable(NOW).emaid == "DEABCC00000000X"
+    assert contracts.usable(NOW + 10).emaid == "DEABCC00000000X"
     raises(ContractError, "expired", contracts.usable, NOW + 11)
     raises(ContractError, "expired", contracts.usable, NOW - 11)
 
@@ -270,7 +333,7 @@ def test_a_full_disk_at_any_write_leaves_the_old_contract():
         contracts = filled(1, files)
         before = dict(files.content)
         files.budget = budget
-        raises(StoreError, "full", contracts.commit, contract(7, "DEABCC000000000"), chain(7))
+        raises(StoreError, "full", contracts.commit, contract(7, "DEABCC00000000X"), chain(7))
         assert files.content == before
         assert contracts.all()[0].key[0] == 0
 
@@ -280,8 +343,8 @@ def test_a_commit_stays_when_the_old_chain_cannot_be_removed():
     files = MemoryFiles()
     contracts = filled(2, files)
     files.stuck = True
-    assert contracts.commit(contract(7, "DEABCC000000000"), chain(7)) == b"\0" * 16
-    assert contracts.delete("DEABCC000000001") == b"\1" * 16
+    assert contracts.commit(contract(7, "DEABCC00000000X"), chain(7)) == b"\0" * 16
+    assert contracts.delete("DEABCC00000001X") == b"\1" * 16
     assert [c.key[0] for c in Contracts(files).all()] == [7]
     files.stuck = False
     assert len(Contracts(files).recover(KeyList([b"\7" * 16]))) == 2
@@ -319,7 +382,7 @@ def test_a_restart_removes_the_key_of_a_contract_that_was_removed():
     files = MemoryFiles()
     contracts = Contracts(files)
     key = install(contracts, 1).key
-    contracts.delete("DEABCC000000000")
+    contracts.delete("DEABCC00000000X")
     vault = KeyList([key])
     assert len(Contracts(files).recover(vault)) == 1
     assert vault.held == []
@@ -369,7 +432,7 @@ def test_an_older_index_costs_no_key():
     assert vault.held == [second.key, third.key] and first.key not in vault.held
     assert len(messages) == 1 and "stays" in messages[0]  # the newest contract is newer than both
     files.content["contracts"] = newer
-    assert Contracts(files).chain("DEABCC000000000") == chain(2)
+    assert Contracts(files).chain("DEABCC00000000X") == chain(2)
 
 
 def test_an_index_from_within_an_installation_costs_no_key():
@@ -378,7 +441,7 @@ def test_an_index_from_within_an_installation_costs_no_key():
         contracts = Contracts(files)
         first = install(contracts, 1)
         new, sealed = begun(contracts, 2)
-        new.emaid = "DEABCC00000000" + str(n)
+        new.emaid = "DEABCC0000000%dX" % n
         copy = files.content["contracts"]
         contracts.commit(new, chain(2), sealed)
         files.content["contracts"] = copy
@@ -439,9 +502,9 @@ def test_a_contract_with_a_missing_or_wrong_key_is_named_and_not_used():
     ):
         contracts = filled(2)
         messages = contracts.recover(vault)
-        assert len(messages) == 1 and "DEABCC000000000" in messages[0]
+        assert len(messages) == 1 and "DEABCC00000000X" in messages[0]
         raises(ContractError, "key-lost", contracts.usable, NOW)
-        assert contracts.usable(NOW, "DEABCC000000001").key == second_key
+        assert contracts.usable(NOW, "DEABCC00000001X").key == second_key
         assert vault.held[-1] == second_key
 
 
@@ -451,9 +514,9 @@ def test_a_contract_with_a_missing_or_wrong_chain_is_named_and_not_used():
         contracts = filled(2, files)
         damage(files, "chain-" + "00" * 16)
         messages = contracts.recover(KeyList([b"\0" * 16, b"\1" * 16]))
-        assert len(messages) == 1 and "chain of DEABCC000000000" in messages[0]
+        assert len(messages) == 1 and "chain of DEABCC00000000X" in messages[0]
         raises(ContractError, "key-lost", contracts.usable, NOW)
-        assert contracts.usable(NOW, "DEABCC000000001").key == b"\1" * 16
+        assert contracts.usable(NOW, "DEABCC00000001X").key == b"\1" * 16
 
 
 def test_a_damaged_contract_may_be_installed_again_and_an_intact_one_may_not():
@@ -462,7 +525,7 @@ def test_a_damaged_contract_may_be_installed_again_and_an_intact_one_may_not():
         raises(ContractError, "replayed", admit, contracts, contract(0))
         contracts.recover(KeyList([]))
         admit(contracts, contract(0))
-        again = contract(n, "DEABCC000000000")
+        again = contract(n, "DEABCC00000000X")
         again.fingerprint = contract(0).fingerprint
         contracts.commit(again, chain(0))
         assert contracts.recover(KeyList([again.key])) == []
@@ -510,6 +573,7 @@ def test_an_index_with_impossible_fields_is_damaged():
         lambda fields: fields + fields[11:18],
         lambda fields: fields[:16] + [fields[9]] + fields[17:],  # as active as the first
         lambda fields: [b"\2" + fields[0][1:]] + fields[1:],
+        lambda fields: [b"\1\x80" + fields[0][2:]] + fields[1:],  # as many writes as none does
         lambda fields: fields[:3],
         lambda fields: fields[:1] + [b"seven b"] + fields[2:],
         lambda fields: fields[:2] + [b"a key cut off"] + fields[3:],
@@ -527,8 +591,8 @@ def test_a_damaged_index_or_chain_is_named():
     files = MemoryFiles()
     contracts = filled(1, files)
     files.content["chain-" + "00" * 16] = b"?"
-    raises(ContractError, "damaged", contracts.chain, "DEABCC000000000")
+    raises(ContractError, "damaged", contracts.chain, "DEABCC00000000X")
     del files.content["chain-" + "00" * 16]
-    raises(ContractError, "damaged", contracts.chain, "DEABCC000000000")
+    raises(ContractError, "damaged", contracts.chain, "DEABCC00000000X")
     files.content["contracts"] = files.content["contracts"][:-1]
     raises(ContractError, "damaged", Contracts, files)

@@ -289,7 +289,7 @@ CERTIFICATE = x509.CertificateError
 
 
 def slots(n):
-    filled(n - 1).admit("DEABCC000000009", b"new", NOW)
+    filled(n - 1).admit("DEABCC00000009X", b"new", NOW)
 
 
 def revoked(n):

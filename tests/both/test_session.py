@@ -122,6 +122,27 @@ def test_a_car_without_a_contract_installs_one_and_pays_with_it():
     assert body["CertificateInstallationRes"] == OFFERED["CertificateInstallation"]
 
 
+def test_a_contract_that_is_renewed_within_a_session_pays_to_its_end():
+    for renewed_at in ("PaymentServiceSelection", "PaymentDetails", "Authorization"):
+        car = Car(EMAID)
+        session = car.session()
+        session.start(100)
+        while session.state != renewed_at:
+            session.receive(answer(session.state, OFFERED[session.state]), 100)
+        replaced = car.contracts.get(EMAID).key
+        new = Contract(EMAID, car.vault.add(9), bytes(32), "L1+", "", 0, NOW + 1, b"renewed" * 2)
+        new.fingerprint += b"!!"
+        old = car.contracts.commit(new, [b"renewed leaf", b"sub2", b"sub1"])
+        if old:  # as an installation does
+            car.vault.delete(old)
+        while session.state != CLOSED:
+            session.receive(answer(session.state, OFFERED[session.state]), 100)
+        assert session.error is None, renewed_at
+        assert (old is None) == (renewed_at != "PaymentServiceSelection")
+        car.contracts.release(car.vault)
+        assert replaced not in dict(car.vault.keys()), renewed_at
+
+
 def test_a_contract_can_be_wanted_beside_the_one_there_is():
     requests, events = Station(OFFERED).serve(Car(OTHER).session(want_contract=True))
     assert requests == INSTALLING + PAYMENT

@@ -407,7 +407,7 @@ def test_pieces_cannot_hide_pieces():
 def test_a_full_car_refuses_the_offer_and_takes_a_replacement():
     maker, car = _pair()
     for i in range(5):
-        car.hold("DEPVT000000%d012"[:15] % i)
+        car.hold("DEPVT000000%d01" % (i + 1))
     before = car.state()
     assert maker.ask(car, b"contract.offer", EMAID.encode(), b"\x05" * 8) == [b"refused", b"full"]
     emaid = car.contracts.all()[0].emaid

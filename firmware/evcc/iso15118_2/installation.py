@@ -306,8 +306,7 @@ def _open_and_commit(attempt: _Attempt, report) -> Contract:
             attempt.scheme.name, attempt.dh_point, attempt.wrapped, b"", attempt.leaf.point, key
         )
     except VaultError as e:
-        if e.reason == "key-mismatch":
-            attempt.contracts.mismatched(attempt.dh_point)
+        attempt.contracts.failed(attempt.dh_point, e.reason == "key-mismatch")
         raise RejectedError("vault", cause=e)
     if report is not None:
         report("key-opened")
@@ -325,6 +324,7 @@ def _open_and_commit(attempt: _Attempt, report) -> Contract:
         replaced = attempt.contracts.commit(contract, attempt.ders, attempt.dh_point)
     except Exception as e:
         _discard(attempt.vault, key)
+        attempt.contracts.failed(attempt.dh_point, False)
         if not isinstance(e, EvccError):
             raise
         raise RejectedError("storage", cause=e)

@@ -9,7 +9,7 @@ SessionStopReq.
 
 from collections import namedtuple
 
-from evcc import signature
+from evcc import ids, signature
 from evcc.errors import EvccError, reason_of
 from evcc.session_engine import (
     APP_PROTOCOL,
@@ -214,15 +214,17 @@ def _installed(session, contract) -> str:
         session.emit("rejected", error.reason if isinstance(error, EvccError) else "resources")
         return "rejected"
     session.emit("installed", contract.emaid)
-    if session.emaid in (None, contract.emaid) or session.contract is None:
+    named = session.emaid or contract.emaid
+    if ids.is_same_emaid(named, contract.emaid) or session.contract is None:
         session.contract = contract
     return "pay"
 
 
 def build_payment_details(session) -> tuple:
-    emaid = session.contract.emaid
+    contracts, emaid = session.car.contracts, session.contract.emaid
     try:
-        chain = session.car.contracts.chain(emaid)
+        session.contract = contracts.hold(emaid)  # the maker may have renewed it meanwhile
+        chain = contracts.chain(emaid)
     except EvccError as e:
         session.error = e
         raise SessionError("contract", str(e))
