@@ -1,7 +1,8 @@
 """The EV module: one loop that joins the link, the charging session and the maker's channel.
 
 The computer at the other end of the link is the bench. On CONTROL it sends JSON, one object a
-message. A request has an "id", which the answer repeats:
+message. A request has an "id", a whole number or a text of 32 characters at most, which the answer
+repeats:
 
     {"id": 1, "do": "plug", "want_contract": true, "emaid": "..."}   start a charging session
         "secure": true              the bench's connection to the station is TLS
@@ -56,6 +57,7 @@ from evcc.iso15118_2 import installation
 from evcc.iso15118_2.session import Session
 from evcc.link.line import Line
 from evcc.link.mux import CONTROL, LIMITS, LOG, NAMES, SESSION, TELEMATICS, LinkError
+from evcc.session_engine import UsageError
 from evcc.telematics import Vehicle, unable
 from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
@@ -64,6 +66,7 @@ const = int  # MicroPython's compiler puts such a number in the place of its nam
 _IDLE_MS = const(1000)
 _DAY = const(86400)
 _PATIENCE = const(60)  # the largest time_factor
+_IDENT = const(32)  # characters of a request's "id"
 _PAUSE_MS = const(8)  # between two looks at the link while the vault computes
 
 
@@ -189,11 +192,11 @@ class Module:
             return
         try:
             request = json.loads(utf8.decode(data))
-        except ValueError:
+        except (ValueError, RuntimeError):  # nested too deep
             request = None
-        if not isinstance(request, dict):
+        if not isinstance(request, dict) or not _is_ident(request.get("id")):
             request = {}
-        action = _ACTIONS.get(str(request.get("do")))
+        action = _ACTIONS.get(_text(request.get("do")))
         answer: dict
         try:
             answer = getattr(self, action)(request) if action else {"error": "not a request"}
@@ -239,7 +242,7 @@ class Module:
         session = Session(
             self._car,
             want_contract=bool(request.get("want_contract")) or self._renews(emaid),
-            emaid=None if emaid is None else parse_emaid(str(emaid)),
+            emaid=None if emaid is None else parse_emaid(_text(emaid)),
             installer=self._install_at_station if self._car.identity.certificate else None,
             secure=secure,
             insecure_contract=self._allows_insecure(request),
@@ -423,9 +426,22 @@ def _revocation_status(revocation, now: int) -> str:
     return "stale" if revocation.is_stale(now) else "checked"
 
 
+def _text(value) -> str:
+    """A text in a request; "" for anything else, which may be nested too deep for `str`."""
+    return value if isinstance(value, str) else ""
+
+
+def _is_ident(ident) -> bool:
+    """Whether it fits into every answer: nothing, a whole number or a text."""
+    return ident is None or (type(ident) in (int, str) and len(str(ident)) <= _IDENT)
+
+
 def time_factor(request: dict) -> int:
-    """The "time_factor" of a request, 1 to `_PATIENCE`. Raises ValueError or TypeError."""
-    return min(max(int(request.get("time_factor", 1)), 1), _PATIENCE)
+    """The "time_factor" of a request, 1 to `_PATIENCE`. Raises UsageError("time_factor")."""
+    factor = request.get("time_factor", 1)
+    if type(factor) is not int:
+        raise UsageError("time_factor", "a whole number")
+    return min(max(factor, 1), _PATIENCE)
 
 
 # By name, for a subclass.

@@ -69,7 +69,7 @@ class SessionError(EvccError):
 class UsageError(EvccError):
     """The owner called the session in the wrong order, or wants what no session does."""
 
-    REASONS = ("started", "not-started", "charge", "resume", "update")
+    REASONS = ("started", "not-started", "charge", "resume", "update", "time_factor")
 
 
 def _read_nothing(session, body: dict, message: dict) -> str:

@@ -33,7 +33,7 @@ def tell(line, error: Exception, wait_ms: int, answers: bool) -> None:
 def _refuse(line, data: bytes, text: str) -> None:
     try:
         ident = json.loads(data)["id"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RuntimeError):
         return  # not a request
     _send(line, CONTROL, {"id": ident, "error": text})
 

@@ -2,6 +2,7 @@
 
 import json
 
+from evcc.contracts import Contract
 from evcc.link.line import ChannelStream, Line
 from evcc.link.mux import CONTROL, LIMITS, LOG, QUEUES, SESSION, TELEMATICS, VAULT, Mux, weight
 from evcc.module import Module
@@ -234,6 +235,76 @@ def test_messages_that_come_while_the_vault_computes_are_taken_and_handled_after
     assert bench.heard == []
     bench.take()
     assert len(bench.told(CONTROL)) == 1
+
+
+def _asked(request):
+    """The answer to a request on CONTROL, and the other messages about it."""
+    bench = Bench()
+    bench.take(6)
+    bench.heard = []
+    bench.mux.send(CONTROL, request)
+    bench.take()
+    told = [json.loads(data) for data in bench.told(CONTROL)]
+    answers = [message for message in told if "id" in message]
+    assert len(answers) == 1, (request[:60], told)
+    return answers[0], [message for message in told if "id" not in message] + bench.told(LOG)
+
+
+def test_a_malformed_request_gets_one_answer_and_is_no_bug():
+    deep = b"[" * 1900 + b"]" * 1900
+    for request in (
+        b"[" * 4000,
+        deep,
+        b'{"id": 1, "do": ' + deep + b"}",
+        b'{"id": ' + deep + b', "do": "status"}',
+        b'{"id": "' + b"a" * 33 + b'", "do": "status"}',
+        b'{"id": 1e999, "do": "status"}',
+    ):
+        answer_, others = _asked(request)
+        assert answer_["error"] == "not a request" and others == [], request[:60]
+
+
+def test_a_wrong_wish_is_named_and_is_no_bug():
+    deep = b"[" * 900 + b"]" * 900
+    for factor in (b"1e999", b'"x"', b"null", b"[]", b"true", b"2.5", deep):
+        answer_, others = _asked(b'{"id": 1, "do": "plug", "time_factor": ' + factor + b"}")
+        assert answer_["error"] == "time_factor: a whole number" and others == [], factor[:9]
+    answer_, others = _asked(b'{"id": 1, "do": "plug", "emaid": ' + deep + b"}")
+    assert answer_["error"].startswith("length") and others == []
+
+
+def test_a_status_of_five_long_names_fits_into_its_answer():
+    bench = Bench()
+    for n in range(5):
+        name = (b"\xf0\x9f\x94\x8c" * 330).decode()  # json.dumps makes 12 bytes of each
+        made = Contract("DEABC%010d" % n, bytes([n]) * 16, bytes(32), "L1+", name, 0, 2**40, b"")
+        bench.module._car.contracts._contracts.append(made)
+    bench.take(6)
+    bench.heard = []
+    longest = b'"' + b"\xf0\x9f\x94\x8c" * 32 + b'"'
+    bench.mux.send(CONTROL, b'{"id": ' + longest + b', "do": "status"}')
+    bench.take()
+    (told,) = bench.told(CONTROL)
+    assert len(json.loads(told)["contracts"]) == 5
+
+
+def test_the_end_of_a_session_releases_the_key_that_it_held():
+    for end in (b'{"id": 2, "do": "unplug"}', b"lost"):
+        bench = Bench()
+        contracts, keys = bench.module._car.contracts, bench.vault._vault
+        for n in (7, 8):
+            made = Contract(
+                "DEABC00000001X", keys.add(n), bytes(32), "L1+", "", 0, 2**40, bytes(16)
+            )
+            if n == 7:
+                contracts.commit(made, [b"leaf"])
+                bench.deaf(CONTROL, plug())
+                held = contracts.hold(made.emaid).key
+            else:
+                assert contracts.commit(made, [b"renewed"]) is None
+        assert held in dict(keys.keys())
+        bench.deaf(*((SESSION, b"") if end == b"lost" else (CONTROL, end)))
+        assert bench.module._session is None and held not in dict(keys.keys())
 
 
 def test_one_session_at_a_time():

@@ -71,6 +71,7 @@ def test_a_board_answers_every_request_with_the_reason_until_it_tries_again():
         line.pump(10)  # the bench is there before the module fails
     bench.send(CONTROL, b'{"id": 7, "do": "status"}')
     bench.send(CONTROL, b"not json")
+    bench.send(CONTROL, b"[" * 4000)
     bench.send(CONTROL, b"[]")
     start = time.now
     unable.tell(line, FAULT, 5000, True)
