@@ -135,6 +135,8 @@ def test_refused_openings_end_no_process(
     for _ in range(9):
         answer = answers.answer(VaultCaller(), service.pack(1, OPEN, fields)[2:])
         assert answer[3] == VaultError.REASONS.index("not-found") + 1
+    random = service.OPERATIONS.index(("random", 1))
+    assert answers.answer(VaultCaller(), service.pack(1, random, [b"\0\1"])[2:])[3] == 0
 
 
 def test_owners_beyond_those_that_have_opened_keys_lately_are_refused() -> None:
