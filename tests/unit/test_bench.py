@@ -110,7 +110,7 @@ def test_last_bytes_of_a_station_never_reach_the_next_session(ends: tuple[Any, L
 def test_restart_of_the_vault_is_not_noticed_over_the_link(
     ends: tuple[Any, Line], car_token: Any, key: bytes, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(service, "_LINE_TIMEOUT_MS", 1000)
+    monkeypatch.setattr(service, "_LINE_TIMEOUT_MS", 4000)
     stream, line = ends
     with (
         car_token.service(keys={"board": key} if key else {}) as running,
