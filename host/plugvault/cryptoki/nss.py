@@ -32,6 +32,9 @@ class NssDriver(Driver):
         super().__init__(NssFiles(options))
         self._options = options
 
+    def trouble(self, path: str) -> str:
+        return ""  # it has its options, and `_PROBLEMS` says the cause
+
     def load(self, path: str) -> Any:
         return NssLibrary(path, self._options)
 
