@@ -102,7 +102,8 @@ def test_a_signed_contract_is_brought(backend: Backend, vehicle: Vehicle, role: 
 def test_an_operator_brings_its_own_emaids_only(backend: Backend, vehicle: Vehicle, rival: str):
     refused(put(backend, signed(backend, vehicle), rival), 403, "provider")
     lying = signed(backend, vehicle, emaid="FRXYZC00000001")
-    refused(put(backend, lying, rival), 400, "emaid : must be the one in")
+    refused(put(backend, lying, rival), 403, "provider")
+    refused(put(backend, lying), 400, "emaid : must be the one in")
     assert listed(backend, vehicle) == []
 
 

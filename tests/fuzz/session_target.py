@@ -25,7 +25,9 @@ _CONTRACT = SimpleNamespace(emaid=EMAID, key=bytes(16))
 _ROOT = SimpleNamespace(names={"CN": "R"}, serial=1)
 _VAULT = SimpleNamespace(sign=lambda key, digest: bytes(64), random=bytes)
 _TRUST = SimpleNamespace(anchors=lambda *kinds: [_ROOT])
-_CONTRACTS = SimpleNamespace(usable=lambda *_: _CONTRACT, chain=lambda emaid: [b"leaf"])
+_CONTRACTS = SimpleNamespace(
+    usable=lambda *_: _CONTRACT, hold=lambda _: _CONTRACT, chain=lambda _: [b"leaf"]
+)
 _IDENTITY = SimpleNamespace(certificate=b"provisioning certificate")
 _CLOCK = SimpleNamespace(now=lambda: 0, source=lambda: "clock")
 _CAR = CarContext(_VAULT, _IDENTITY, _TRUST, _CONTRACTS, _CLOCK)

@@ -71,7 +71,9 @@ class Pair:
 
     def _car(self) -> CarContext:
         contract = SimpleNamespace(emaid=EMAID, key=b"key")
-        contracts = SimpleNamespace(usable=lambda *_: contract, chain=lambda _: self.chain)
+        contracts = SimpleNamespace(
+            usable=lambda *_: contract, hold=lambda _: contract, chain=lambda _: self.chain
+        )
         vault = SimpleNamespace(sign=lambda _, digest: signed(self.key, digest))
         clock = SimpleNamespace(now=lambda: NOW, source=lambda: "clock")
         return CarContext(vault, None, None, contracts, clock)
