@@ -185,7 +185,7 @@ def test_doctor_of_an_installed_package_names_pip_for_missing_packages(
     assert finding.mend == f"{sys.executable} -m pip install rich"
 
 
-@pytest.mark.parametrize(("megabytes", "is_enough"), [(25, True), (15, False)])
+@pytest.mark.parametrize(("megabytes", "is_enough"), [(5, True), (4, False)])
 def test_doctor_demands_the_space_of_a_demo_and_no_more(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, megabytes: int, is_enough: bool
 ) -> None:

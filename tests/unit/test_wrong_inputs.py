@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     ECO + "vehicles show x": ("x", "vehicles list"),
     ECO + "events list --limit 0": ("--limit", HELP),
     # tokens
-    "vault test --conf {0}/nothing": ("--token LABEL",),
+    "vault test --conf {0}/nothing": ("nothing", "SoftHSM's configuration"),
     "vault status --token car --pin 1234": ("PIN", "file:PATH"),
     "vault status --config {0}/wrong.toml": ("wrong.toml", "TOML"),
     "vault status --config {0}/nothing": ("nothing", "No such file"),
