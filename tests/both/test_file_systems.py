@@ -139,7 +139,7 @@ def test_slots_that_are_torn_do_not_count():
 
 
 def _slots(change=lambda content: content):
-    """What a store of slots reads of a file after a change in its newest slot, and after the next
+    """The file as a store of slots reads it after a change in its newest slot, and after the next
     write; None where that fails."""
     folder = (os.getenv("TMPDIR") or "/tmp") + "/plugvault-" + os.urandom(8).hex()
     store = SlotFiles(folder)

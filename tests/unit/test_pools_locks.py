@@ -105,7 +105,7 @@ class Scene:
         webhooks.update(records, LOOKING, self.hook.endpoint_id, change, OUTBOUND)
 
     def is_gone(self, records: Records) -> None:
-        """What a delivery to the endpoint does when it has learnt that the receiver is gone."""
+        """A delivery to the endpoint that has learnt that the receiver is gone."""
         webhooks.lock(records, self.hook.endpoint_id)
         webhooks.disable(records, self.hook.endpoint_id, HOOK.url)
 
