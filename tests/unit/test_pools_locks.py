@@ -267,12 +267,12 @@ CASES: dict[str, tuple[Act, Act, Check]] = {
     "webhooks.disable": (
         lambda scene, records: scene.moves(records),
         lambda scene, records: scene.is_gone(records),
-        lambda scene, _: getattr(scene.endpoint(), "enabled", False),
+        lambda scene, end: end is None and getattr(scene.endpoint(), "enabled", False),
     ),
     "webhooks.disable of a deleted one": (
         lambda scene, records: webhooks.delete(records, LOOKING, scene.hook.endpoint_id),
         lambda scene, records: scene.is_gone(records),
-        lambda scene, _: scene.endpoint() is None,
+        lambda scene, end: end is None and scene.endpoint() is None,
     ),
     "cleansing of vehicles": (
         lambda scene, records: scene.registers(records),
