@@ -1,13 +1,18 @@
-"""The background work of an ecosystem in one process goes on after an error of any kind."""
+"""The background work of an ecosystem in one process: errors, and deletion by date."""
 
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fixtures.pools import Pools
+from plugvault import delivery
+from plugvault.delivery import plausible
 from plugvault.ecosystem import background
+from world import NOW
 
 
 def test_an_error_of_the_background_work_is_told_and_it_begins_again(
@@ -29,3 +34,33 @@ def test_an_error_of_the_background_work_is_told_and_it_begins_again(
     background.keep_running(services, stop)
     assert turns == [services] * 3
     assert caplog.text.count("begin again") == 2
+
+
+def test_neither_records_nor_events_are_deleted_at_a_time_that_leaps(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+):
+    pools.register()
+    pools.put()
+    tasks: dict[str, delivery.PeriodicTask] = {}
+
+    def take(*arguments: Any) -> None:
+        tasks.update({task.name: task for task in arguments[-1]})
+
+    monkeypatch.setattr(delivery, "run", take)
+    services: Any = SimpleNamespace(
+        store=pools.store,
+        authorities=(),
+        settings=SimpleNamespace(keep_events=1.0),
+        webhook_secret=None,
+        clock=None,
+    )
+    background.run(services, threading.Event())
+    years = NOW + 1000 * plausible.LEAP
+    with pools.store.read() as records:
+        events = records.events.since(0, None, 100)
+    for name in ("cleansing", "old events"):
+        tasks[name].run(pools.store, NOW)
+        tasks[name].run(pools.store, years)
+    assert pools.contract()
+    with pools.store.read() as records:
+        assert records.events.since(0, None, 100) == events != []
