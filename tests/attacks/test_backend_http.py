@@ -8,7 +8,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 
 from fixtures.backend import Backend, refused
 from plugvault.ecosystem import server
@@ -106,12 +107,20 @@ def test_a_body_in_chunks_does_not_count_as_a_head(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["kept open", "to close"])
-@pytest.mark.parametrize("size", [20_000, 1 << 20])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: Response(bytes(20_000)),
+        lambda: Response(bytes(1 << 20)),
+        lambda: StreamingResponse(bytes(1 << 16) for _ in range(64)),  # it waits in the middle
+    ],
+    ids=["short", "long", "in parts"],
+)
 def test_a_client_that_never_reads_is_cut_off(
-    monkeypatch: pytest.MonkeyPatch, size: int, close: bytes
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Response], close: bytes
 ):
-    app, sent = FastAPI(), bytes(size)
-    app.get("/")(lambda: Response(sent))
+    app = FastAPI()
+    app.get("/", response_model=None)(answer)
     ended = threading.Event()
     lost = protocol.HttpProtocol.connection_lost
     monkeypatch.setattr(protocol, "WRITE_TIMEOUT", 0.3)
