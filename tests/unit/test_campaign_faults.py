@@ -405,6 +405,29 @@ def test_a_flood_of_lines_is_not_kept() -> None:
     opened.close()
 
 
+class Unread(io.BytesIO):
+    """Requests that the module does not read: writing waits until its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = threading.Event()
+
+    def write(self, data: Any, /) -> int:
+        assert self.ended.wait(60)
+        raise BrokenPipeError
+
+
+def test_a_module_that_does_not_read_has_the_limit_of_time_too() -> None:
+    send = Unread()
+    opened = LinesModule(io.BytesIO(), send, lambda: "", send.ended.set, 0.1)
+    for reason in ("timeout", "crash"):  # no request follows one that was not read
+        with pytest.raises(ModuleError) as refusal:
+            opened.hello()
+        assert refusal.value.reason == reason
+    assert not send.ended.is_set()
+    opened.close()
+
+
 class Refilled(queue.Queue[bytes]):
     """The lines of a module that is as fast as their reader, 1000 of them."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from plugvault.campaign import vocabulary
+from plugvault.campaign.function import Limited
 from plugvault.campaign.vocabulary import Answer, Begin, Hello, Json, ModuleError
 
 _END_SECONDS = 5.0
@@ -38,6 +39,7 @@ class LinesModule:
         self._is_kept, self._is_late = is_kept, False
         self._streams = (receive, send)
         self._send, self._explain, self._end, self._seconds = send, explain, end, seconds
+        self._writing = Limited(self._write, seconds)
         self._lines: queue.Queue[bytes] = queue.Queue()
         self._hello: Hello | None = None
         self._reader = threading.Thread(target=self._read, args=(receive,), daemon=True)
@@ -68,6 +70,7 @@ class LinesModule:
 
     def close(self) -> None:
         self._end()
+        self._writing.close()
         self._reader.join(_END_SECONDS)
         if self._reader.is_alive():
             return  # a stream must not be closed under a read
@@ -97,10 +100,16 @@ class LinesModule:
             raise ModuleError("crash", "an earlier request had no answer in time")
         self._forget_unasked()
         try:
-            self._send.write(json.dumps(request).encode() + b"\n")
-            self._send.flush()
-        except (OSError, ValueError) as error:
+            _, error = self._writing.end(request)
+        except ModuleError:  # it does not read
+            self._is_late = True
+            raise
+        if error is not None:
             raise ModuleError("crash", self._explain() or str(error)) from error
+
+    def _write(self, request: Json) -> None:
+        self._send.write(json.dumps(request).encode() + b"\n")
+        self._send.flush()
 
     def _next(self) -> Json:
         """The next answer. Raises ModuleError."""
