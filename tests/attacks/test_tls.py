@@ -180,6 +180,14 @@ def results(
     return [json.loads(line) for line in ended.stdout.splitlines()], stations
 
 
+def interpreter(name: str) -> runtimes.Runtime:
+    """Skips the test where it is not set up."""
+    runtime = runtimes.get(name)
+    if runtime is None:
+        pytest.skip(f"no interpreter {name!r} here; make says why")
+    return runtime
+
+
 @pytest.fixture(scope="module")
 def world() -> World:
     return World()
@@ -189,9 +197,7 @@ def world() -> World:
 def test_a_car_talks_to_a_cpo_of_its_roots_and_to_no_other_station(
     name: str, library: str, world: World, tmp_path: Path
 ) -> None:
-    runtime = runtimes.get(name)
-    if runtime is None:
-        pytest.skip(f"no interpreter {name!r} here; make says why")
+    runtime = interpreter(name)
     made = [*chains(world, tmp_path), *answers(world, tmp_path), *protocols(world, tmp_path)]
     ends, stations = results(runtime, library, made, world, tmp_path)
     assert [end["name"] for end in ends] == [case.name for case in made]
@@ -210,9 +216,7 @@ def test_a_station_without_the_key_of_its_chain_is_never_secured(
     name: str, library: str, world: World, tmp_path: Path
 ) -> None:
     """Mbed TLS does not say when a handshake is done, and one version of it takes any order."""
-    runtime = runtimes.get(name)
-    if runtime is None:
-        pytest.skip(f"no interpreter {name!r} here; make says why")
+    runtime = interpreter(name)
     server = tls_stations.WithoutKey(tls_stations.context(tmp_path, world.cpo))
     case = Case("no key", None, "", server, options={"limit_ms": 500})
     ((end,), _) = results(runtime, library, [case], world, tmp_path)
