@@ -154,6 +154,16 @@ def test_the_named_contract_pays_even_after_an_installation():
     assert Station(OFFERED).serve(session)[1][:2] == [("installed", EMAID), ("authorized", OTHER)]
 
 
+def test_a_named_contract_that_is_renewed_pays_with_and_without_its_check_digit():
+    for name in (EMAID, EMAID[:14]):
+        car = Car(name)
+        replaced = car.contracts.get(name).key
+        session = car.session(want_contract=True, emaid=name)
+        events = Station(OFFERED).serve(session)[1]
+        assert events[:2] == [("installed", EMAID), ("authorized", EMAID)]
+        assert session.contract.key == car.contracts.get(EMAID).key != replaced
+
+
 def test_an_expired_contract_does_not_pay():
     car = Car(OTHER)
     car.contracts.get(OTHER).not_after = NOW - 1

@@ -9,7 +9,7 @@ SessionStopReq.
 
 from collections import namedtuple
 
-from evcc import ids, signature
+from evcc import signature
 from evcc.errors import EvccError, reason_of
 from evcc.session_engine import (
     APP_PROTOCOL,
@@ -214,8 +214,7 @@ def _installed(session, contract) -> str:
         session.emit("rejected", error.reason if isinstance(error, EvccError) else "resources")
         return "rejected"
     session.emit("installed", contract.emaid)
-    named = session.emaid or contract.emaid
-    if ids.is_same_emaid(named, contract.emaid) or session.contract is None:
+    if session.emaid in (None, contract.emaid) or session.contract is None:
         session.contract = contract
     return "pay"
 
