@@ -24,6 +24,7 @@ pytestmark = pytest.mark.xdist_group("board")
 SECOND = "DEPVT0000000X19"
 INSECURE = StationSettings(insecure_contract=True)
 STACK_BUDGET = 8192 * 3 // 4  # bytes: a quarter of the board's C stack is a margin
+INTERRUPT = 256  # bytes of its frames: now and then one comes at the deepest call
 INSTALLATION_BUDGET = 280e6  # instructions, with chains that are known; the aim is 250e6
 
 Record = Callable[[str, object], None]
@@ -145,6 +146,6 @@ def test_installations_do_not_grow(
     assert second["instructions"] <= INSTALLATION_BUDGET
     assert last["instructions"] < second["instructions"] * 1.1
     assert last["operations"] <= second["operations"] + 2  # littlefs compacts now and then
-    assert last["stack"] <= second["stack"]
+    assert last["stack"] <= second["stack"] + INTERRUPT
     assert last["operations"] <= INSTALLATION_OPERATIONS
     assert sorted(car.emaids()) == sorted([EMAID, SECOND])

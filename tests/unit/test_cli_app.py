@@ -122,6 +122,7 @@ def test_doctor_says_what_to_do_for_an_interface_that_a_station_cannot_use() -> 
     assert "a station at eth77 cannot run yet" in ended.stdout
 
 
+@pytest.mark.xdist_group("sdp")  # one station alone answers on an interface
 def test_doctor_finds_the_port_of_sdp_in_use() -> None:
     assert doctor.interface("lo").good
     with discovery.listen(interfaces.link_local("lo")):
