@@ -1,134 +1,32 @@
-"""The station's half of a session: its grants, its refusals, and their response codes."""
+"""The station's half of a session: its offer, the order of the messages, the response codes."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evcc import exi, signature
+from evcc import exi
 from evcc.iso15118_2 import charging, messages, response_codes, session
 from evcc.link import v2gtp
 from iso2_requests import REQUESTS
-from plugvault.contract.iso15118_2 import response as pool_response
 from plugvault.station import Authorized, Offer
-from plugvault.station.engine import CLOSED, FETCHING
 from plugvault.station.events import Closed, Fetch, Message
 from plugvault.station.iso15118_2.answers import negative, supported_app_protocol
-from plugvault.station.iso15118_2.secc import ALLOWED, NEXT, Secc
-from world import DAY, EMAID, NOW, World, sign
+from plugvault.station.iso15118_2.secc import ALLOWED, Secc
+from world import EMAID, NOW, World
 
 sys.path.append(str(Path(__file__).parents[1] / "both"))
 
 from scripted import RESPONSE_CODES
-
-SESSION = bytes(range(0x10, 0x18))
-CHALLENGE = bytes(range(16))
-
-
-def random(n: int) -> bytes:
-    return SESSION if n == 8 else CHALLENGE
-
-
-class Vehicle:
-    """Builds requests, right ones unless told otherwise, and reads the answers."""
-
-    def __init__(self, world: World, **changes: Any) -> None:
-        offer = changes.pop("offer", Offer())
-        anchors = [world.v2g_root.der, world.mo_root.der]
-        self.now = NOW
-        how = {"secure": True, **changes}
-        self.secc = Secc(offer, anchors, lambda: self.now, 0, random, **how)
-        self.world = world
-        self.events: list[Any] = []
-
-    def step(self, result: tuple[list[bytes], list[Any]]) -> Any:
-        """The body of the one answer, or None; keeps the events."""
-        frames, events = result
-        self.events += events
-        if not frames:
-            return None
-        (frame,) = frames
-        (payload,) = v2gtp.PayloadReader().feed(frame)
-        if self.events and any(getattr(e, "name", "").startswith("supp") for e in events):
-            return exi.decode(payload, "sap")["supportedAppProtocolRes"]
-        session_id, self.answered, body, _ = messages.opened(exi.decode(payload))
-        assert session_id == self.secc.session_id
-        return body
-
-    def say(
-        self,
-        name: str,
-        body: dict[str, Any],
-        session_id: bytes = SESSION,
-        signed: dict[str, Any] | None = None,
-    ) -> Any:
-        message = messages.envelope(session_id, name, body, signed)
-        return self.step(self.secc.receive(v2gtp.encode(exi.encode(message)), 1))
-
-    def negotiate(self, **changes: Any) -> Any:
-        request = messages.supported_app_protocol_req()
-        request["AppProtocol"][0].update(changes)
-        payload = exi.encode({"supportedAppProtocolReq": request}, "sap")
-        return self.step(self.secc.receive(v2gtp.encode(payload), 1))
-
-    def set_up(self) -> None:
-        self.negotiate()
-        self.say("SessionSetupReq", messages.session_setup_req(b"\2\0\0\0\0\1"), b"\0")
-
-    def select(self, option: str = "Contract", services: Any = ((1, None), (2, 1))) -> Any:
-        body = messages.payment_service_selection_req(option, list(services))
-        return self.say("PaymentServiceSelectionReq", body)
-
-    def to_payment(self) -> Vehicle:
-        self.set_up()
-        self.say("ServiceDiscoveryReq", {})
-        self.select()
-        return self
-
-    def details(self, chain: list[bytes] | None = None, emaid: str = EMAID) -> Any:
-        chain = chain or self.world.contract.chain
-        return self.say("PaymentDetailsReq", messages.payment_details_req(emaid, chain))
-
-    def to_authorization(self) -> Vehicle:
-        self.to_payment().details()
-        return self
-
-    def authorize(
-        self, challenge: bytes = CHALLENGE, key: Any = None, edit: Any = None, ident: str = "id1"
-    ) -> Any:
-        body = messages.authorization_req(ident, challenge)
-        info = signature.sign([(ident, "AuthorizationReq", body)], lambda _: b"")["SignedInfo"]
-        if edit:
-            edit(info, body)
-        octets = exi.fragment("SignedInfo", info, "xmldsig")
-        value = sign(key or self.world.contract_key, octets)
-        signed = {"SignedInfo": info, "SignatureValue": {"value": value}}
-        return self.say("AuthorizationReq", body, signed=signed)
-
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
+from secc_vehicle import CHALLENGE, SERVICES, SESSION, Vehicle, installation, refused
 
 
 @pytest.fixture
 def vehicle(world: World) -> Vehicle:
     return Vehicle(world)
-
-
-def refused(vehicle: Vehicle, body: Any, code: str) -> None:
-    """Assert this refusal, the end of the session, and no billing."""
-    assert body["ResponseCode"] == code
-    assert vehicle.secc.state == CLOSED
-    assert len(vehicle.of(Closed)) == 1
-    assert not vehicle.of(Authorized)
 
 
 def test_a_contract_is_authorized_and_billed_by_its_emaid(vehicle: Vehicle) -> None:
@@ -270,127 +168,6 @@ def test_charging_must_be_among_the_services(vehicle: Vehicle) -> None:
     refused(vehicle, vehicle.select(services=[(2, 1)]), "FAILED_NoChargeServiceSelected")
 
 
-# The contract
-
-
-def test_rejects_a_contract_of_a_foreign_root(vehicle: Vehicle) -> None:
-    chain = World().contract.chain
-    refused(vehicle, vehicle.to_payment().details(chain), "FAILED_CertChainError")
-
-
-def test_rejects_a_root_the_vehicle_brought(vehicle: Vehicle) -> None:
-    foreign = World()
-    chain = [*foreign.contract.chain, foreign.mo_root.der]
-    refused(vehicle, vehicle.to_payment().details(chain), "FAILED_CertChainError")
-
-
-def test_rejects_a_chain_with_a_sub_ca_missing(vehicle: Vehicle) -> None:
-    leaf, sub2, _ = vehicle.world.contract.chain
-    refused(vehicle, vehicle.to_payment().details([leaf, sub2]), "FAILED_CertChainError")
-
-
-def test_rejects_a_contract_signed_by_another_contract(vehicle: Vehicle) -> None:
-    contract = vehicle.world.contract
-    leaf = contract.issue(EMAID, dc="MO")
-    refused(vehicle, vehicle.to_payment().details(leaf.chain), "FAILED_CertChainError")
-
-
-def test_rejects_a_leaf_that_is_no_contract(vehicle: Vehicle) -> None:
-    leaf = vehicle.world.cpo
-    refused(vehicle, vehicle.to_payment().details(leaf.chain), "FAILED_CertChainError")
-
-
-def test_rejects_a_chain_that_begins_with_a_sub_ca(vehicle: Vehicle) -> None:
-    _, sub2, sub1 = vehicle.world.contract.chain
-    refused(vehicle, vehicle.to_payment().details([sub2, sub1]), "FAILED_CertChainError")
-
-
-def test_accepts_sub_cas_in_any_order(vehicle: Vehicle) -> None:
-    leaf, sub2, sub1 = vehicle.world.contract.chain
-    assert vehicle.to_payment().details([leaf, sub1, sub2])["ResponseCode"] == "OK"
-
-
-@pytest.mark.parametrize("after", [-DAY, 10 * 365 * DAY], ids=["not yet valid", "expired"])
-def test_rejects_a_contract_out_of_its_dates(vehicle: Vehicle, after: int) -> None:
-    leaf = vehicle.world.new_contract(EMAID, not_before=NOW)
-    vehicle.now = NOW + after
-    refused(vehicle, vehicle.to_payment().details(leaf.chain), "FAILED_CertificateExpired")
-
-
-@pytest.mark.parametrize("emaid", ["DEPVT0000000028", "no EMAID at all"])
-def test_rejects_an_emaid_that_is_not_the_certificates(vehicle: Vehicle, emaid: str) -> None:
-    body = vehicle.to_payment().details(emaid=emaid)
-    refused(vehicle, body, "FAILED_CertChainError")
-
-
-def test_rejects_bytes_that_are_no_certificate(vehicle: Vehicle) -> None:
-    body = vehicle.to_payment().details([b"\x30\x03\x02\x01\x00"])
-    refused(vehicle, body, "FAILED_CertChainError")
-
-
-# The signed challenge
-
-
-def test_rejects_a_challenge_that_was_not_ours(vehicle: Vehicle) -> None:
-    body = vehicle.to_authorization().authorize(challenge=bytes(16))
-    refused(vehicle, body, "FAILED_ChallengeInvalid")
-
-
-def test_rejects_an_authorization_without_challenge(vehicle: Vehicle) -> None:
-    body = vehicle.to_authorization().say("AuthorizationReq", {"Id": "id1"})
-    refused(vehicle, body, "FAILED_ChallengeInvalid")
-
-
-def test_rejects_another_contracts_key(vehicle: Vehicle) -> None:
-    other_contract = vehicle.world.new_contract("DEPVT0000000028")
-    refused(
-        vehicle,
-        vehicle.to_authorization().authorize(key=other_contract.key),
-        "FAILED_SignatureError",
-    )
-
-
-def test_rejects_an_unsigned_authorization(vehicle: Vehicle) -> None:
-    body = messages.authorization_req("id1", CHALLENGE)
-    answer = vehicle.to_authorization().say("AuthorizationReq", body)
-    refused(vehicle, answer, "FAILED_SignatureError")
-
-
-def _second_reference(info: Any, body: Any) -> None:
-    info["Reference"].append({**info["Reference"][0], "URI": "#id2"})
-
-
-def _no_such_id(info: Any, body: Any) -> None:
-    info["Reference"][0]["URI"] = "#id2"
-
-
-def _digest(info: Any, body: Any) -> None:
-    info["Reference"][0]["DigestValue"] = hashlib.sha256(b"").digest()
-
-
-def _sha1(info: Any, body: Any) -> None:
-    method = {"Algorithm": "http://www.w3.org/2000/09/xmldsig#sha1"}
-    info["Reference"][0]["DigestMethod"] = method
-
-
-def _no_id(info: Any, body: Any) -> None:
-    del body["Id"]
-
-
-@pytest.mark.parametrize("edit", [_second_reference, _no_such_id, _digest, _sha1, _no_id])
-def test_rejects_a_signature_over_anything_else(vehicle: Vehicle, edit: Any) -> None:
-    body = vehicle.to_authorization().authorize(edit=edit)
-    refused(vehicle, body, "FAILED_SignatureError")
-
-
-def test_a_challenge_is_good_for_one_session_only(world: World) -> None:
-    vehicle = Vehicle(world)
-    vehicle.to_authorization()
-    assert vehicle.authorize()["ResponseCode"] == "OK"
-    refused_body = vehicle.authorize()
-    assert refused_body["ResponseCode"] == "FAILED_SequenceError"
-
-
 # Sequence and session
 
 
@@ -482,18 +259,6 @@ def test_a_message_that_is_no_request_fails_the_request_that_is_due(vehicle: Veh
     assert vehicle.answered == "ServiceDiscoveryRes"
 
 
-SERVICES = {
-    "ResponseCode": "OK",
-    "PaymentOptionList": {"PaymentOption": ["Contract"]},
-    "ChargeService": {
-        "ServiceID": 1,
-        "ServiceCategory": "EVCharging",
-        "FreeService": True,
-        "SupportedEnergyTransferMode": {"EnergyTransferMode": ["DC_core"]},
-    },
-}
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -571,131 +336,3 @@ def test_slow_drip_sender_times_out(vehicle: Vehicle) -> None:
     for i in range(5):
         assert vehicle.secc.receive(b"\x01\xfe\x80\x01\0"[i : i + 1], i * 10_000) == ([], [])
     assert vehicle.secc.receive(b"\0", 60_000) == ([], [Closed("sequence timeout")])
-
-
-# Installation
-
-
-def installation(vehicle: Vehicle) -> Any:
-    root = type("Root", (), {"names": {"CN": "R"}, "serial": 1})()
-    body = messages.certificate_installation_req("id1", b"\0", [root])
-    return vehicle.say("CertificateInstallationReq", body)
-
-
-def test_the_request_goes_to_the_operator_as_it_came(vehicle: Vehicle) -> None:
-    vehicle.to_payment()
-    assert installation(vehicle) is None
-    (fetch,) = vehicle.of(Fetch)
-    assert vehicle.secc.state == FETCHING
-    assert vehicle.secc.deadline is None
-    session_id, name, _, _ = messages.opened(exi.decode(fetch.request))
-    assert (session_id, name) == (SESSION, "CertificateInstallationReq")
-
-
-def test_the_operators_answer_gets_the_sessions_id_and_nothing_else(vehicle: Vehicle) -> None:
-    vehicle.to_payment()
-    installation(vehicle)
-    response = vehicle.world.response(vehicle.world.cpo.point, session_id=b"\0")
-    frames, _ = vehicle.secc.fetched(response, 5)
-    (payload,) = v2gtp.PayloadReader().feed(frames[0])
-    received, expected = exi.decode(payload), exi.decode(response)
-    assert received["V2G_Message"]["Header"]["SessionID"] == SESSION
-    expected["V2G_Message"]["Header"]["SessionID"] = SESSION
-    assert received == expected
-    assert vehicle.details()["ResponseCode"] == "OK"
-
-
-def test_the_operators_no_is_relayed_and_ends_the_session(vehicle: Vehicle) -> None:
-    vehicle.to_payment()
-    installation(vehicle)
-    body = vehicle.step(vehicle.secc.fetched(pool_response.negative(b"\0"), 5))
-    refused(vehicle, body, "FAILED_NoCertificateAvailable")
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        None,
-        b"",
-        b"\x80" * 100,
-        exi.encode(messages.envelope(bytes(8), "ServiceDiscoveryRes", SERVICES)),
-    ],
-    ids=["nothing", "empty", "garbage", "another message"],
-)
-def test_without_a_usable_answer_installation_fails(
-    vehicle: Vehicle, response: bytes | None
-) -> None:
-    vehicle.to_payment()
-    installation(vehicle)
-    refused(vehicle, vehicle.step(vehicle.secc.fetched(response, 5)), "FAILED")
-
-
-def test_nothing_may_come_while_the_contract_is_fetched(vehicle: Vehicle) -> None:
-    vehicle.to_payment()
-    installation(vehicle)
-    refused(vehicle, vehicle.details(), "FAILED_SequenceError")
-    assert vehicle.answered == "CertificateInstallationRes"
-    assert vehicle.secc.fetched(pool_response.negative(b"\0"), 5) == ([], [])
-
-
-def update_response(code: str = "OK", **elements: Any) -> bytes:
-    body = {
-        "ResponseCode": code,
-        "SAProvisioningCertificateChain": {"Certificate": b"\1"},
-        "ContractSignatureCertChain": {"Id": "id1", "Certificate": b"\1"},
-        "ContractSignatureEncryptedPrivateKey": {"Id": "id2", "value": b"\1"},
-        "DHpublickey": {"Id": "id3", "value": b"\1"},
-        "eMAID": {"Id": "id4", "value": EMAID},
-        **elements,
-    }
-    return exi.encode(messages.envelope(b"\0", "CertificateUpdateRes", body))
-
-
-def to_update(world: World) -> Vehicle:
-    """A vehicle whose CertificateUpdateReq the operator has."""
-    vehicle = Vehicle(world, offer=Offer(certificate_update=True))
-    vehicle.set_up()
-    vehicle.say("ServiceDiscoveryReq", {})
-    detail = vehicle.say("ServiceDetailReq", {"ServiceID": 2})
-    assert messages.parameter_set(detail, "Update") == 2
-    vehicle.select(services=[(1, None), (2, 2)])
-    assert vehicle.say("CertificateUpdateReq", REQUESTS["CertificateUpdateReq"]) is None
-    (fetch,) = vehicle.of(Fetch)
-    assert messages.opened(exi.decode(fetch.request))[1] == "CertificateUpdateReq"
-    return vehicle
-
-
-def test_an_update_goes_to_the_operator_and_its_answer_to_the_vehicle(world: World) -> None:
-    vehicle = to_update(world)
-    body = vehicle.step(vehicle.secc.fetched(update_response(RetryCounter=4), 5))
-    assert (vehicle.answered, body["ResponseCode"]) == ("CertificateUpdateRes", "OK")
-    assert body["RetryCounter"] == 4
-    assert vehicle.details()["ResponseCode"] == "OK"
-
-
-def test_a_refused_update_keeps_the_operators_code_and_retry_counter(world: World) -> None:
-    vehicle = to_update(world)
-    response = update_response(
-        "FAILED_ContractCanceled", RetryCounter=-1, eMAID={"Id": "0", "value": "0"}
-    )
-    body = vehicle.step(vehicle.secc.fetched(response, 5))
-    refused(vehicle, body, "FAILED_ContractCanceled")
-    assert body["RetryCounter"] == -1
-    assert len(body["eMAID"]["value"]) == 14
-
-
-def test_an_installation_is_no_answer_to_an_update(world: World) -> None:
-    vehicle = to_update(world)
-    response = world.response(world.cpo.point, session_id=b"\0")
-    refused(vehicle, vehicle.step(vehicle.secc.fetched(response, 5)), "FAILED")
-
-
-def test_an_update_that_is_not_offered_is_refused(vehicle: Vehicle) -> None:
-    body = vehicle.to_payment().say("CertificateUpdateReq", REQUESTS["CertificateUpdateReq"])
-    refused(vehicle, body, "FAILED_SequenceError")
-
-
-def test_every_transition_leads_somewhere() -> None:
-    for (state, _), following in NEXT.items():
-        assert state in ALLOWED
-        assert following in (*ALLOWED, FETCHING, CLOSED)
