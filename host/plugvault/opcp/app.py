@@ -46,7 +46,7 @@ A Plug & Charge ecosystem that speaks OPCP 1.0.0. Press *Authorize*, enter `clie
 Certificates are base64 of DER. Every refusal is `{"errorMessages": [...], "traceId": "..."}`.
 """
 
-# In the order in which a newcomer meets them.
+# A new client uses the services in this order.
 _TAGS = (
     "Access token",
     "RCP: root certificates",
@@ -82,7 +82,10 @@ _ROUTERS = tuple(
 
 
 def create_app(services: Services) -> FastAPI:
-    """The ASGI application over these services."""
+    """The ASGI application with every endpoint of the ecosystem.
+
+    In open mode every answer has a warning (`opcp.open`).
+    """
     opened = services.settings.open
     app = FastAPIOffline(  # its page works without the Internet
         redoc_url=None,

@@ -1,7 +1,7 @@
 """Rate limits for expensive requests: a token bucket for each caller.
 
-Of this process alone, in memory: each process of a server allows as much. A caller is kept as a
-digest, because the names that callers give may have any length.
+The buckets are in the memory of one process, so each process of a server allows the full rate. A
+caller is stored as a digest, because the names that callers give may have any length.
 """
 
 import hashlib
@@ -19,7 +19,11 @@ KNOWN = 10_000  # buckets kept; the one that was used longest ago is dropped fir
 
 
 class Budget:
-    """Safe to use from several threads. `clock()`: seconds of a clock that never goes back."""
+    """A token bucket for each caller, safe for several threads.
+
+    `at_once`: the capacity of a bucket, in requests; `per_second`: the requests by which a bucket
+    fills each second; `clock()`: seconds of a monotonic clock.
+    """
 
     def __init__(
         self, at_once: int, per_second: float, clock: Callable[[], float] = time.monotonic
@@ -29,12 +33,15 @@ class Budget:
         self._lock = threading.Lock()
 
     def wait(self, *caller: str) -> float:
-        """Seconds until the caller has something left to spend; 0.0 when it has."""
+        """The seconds until the caller's bucket allows a request; 0.0 when it allows one now. The
+        bucket does not change."""
         with self._lock:
             bucket = self._buckets.get(digest(*caller))
             return bucket.wait() if bucket else 0.0
 
     def spend(self, *caller: str) -> None:
+        """Take one request out of the caller's bucket, or the part of one that is left. `wait`
+        tells before whether the bucket has one."""
         key = digest(*caller)
         with self._lock:
             bucket = self._buckets.get(key)
@@ -48,20 +55,23 @@ class Budget:
 
 
 def digest(*texts: str) -> bytes:
-    """16 bytes by which texts are known again, whatever JSON can spell in them."""
+    """A digest of 16 bytes (BLAKE2b) by which texts are known again. The texts may contain any
+    character that JSON can spell, half of a surrogate pair included."""
     return hashlib.blake2b(ascii(texts).encode(), digest_size=16).digest()
 
 
 def address(request: Request) -> str:
-    """Where a request comes from: the `network` of the connection's other end.
+    """The address that a request is counted under: `network` of the connection's other end, or "".
 
-    Not of a header, for anybody can write one: behind a proxy all are one.
+    A header is not read, because every client can write one: all clients behind a proxy share one
+    address.
     """
     return network(request.client.host) if request.client else ""
 
 
 def network(host: str) -> str:
-    """An IPv4 address as it is, or the network that an IPv6 host has."""
+    """An IPv4 address unchanged; for an IPv6 address its /64 network, because a host has a whole
+    /64. A text that is no address is returned unchanged."""
     try:
         found = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -50,12 +50,18 @@ AskedFingerprint = Annotated[Fingerprint | None, Query(alias="cpsV2GRootCertific
 
 
 class CertificateInstallationBody(Wire):
+    """The request of a vehicle at a station. `certificateInstallationReq`: EXI in base64."""
+
     certificate_installation_req: str
     xsd_msg_def_namespace: Namespace
     metadata: Metadata = None
 
 
 class SignedContractRequest(Wire):
+    """A signed contract. `signedContractDataXML`: the XML of a CertificateInstallationRes, in
+    base64; `emaid`: optionally with hyphens; `cpsV2GRootCertificateFingerprint`: SHA-256 in
+    hexadecimal, or the UUID of the root in RCP."""
+
     xsd_msg_def_namespace: Namespace
     emaid: EmaidText
     pcid: PcidText
@@ -79,8 +85,8 @@ def install(
     Without a contract the status is 404, with the negative response as EXI for the vehicle, or
     with an error body when `alwaysReturnEXI` is false. A published example has 200; a caller that
     does not decode the EXI would take that for an installation. A CertificateUpdateReq always gets
-    a negative CertificateUpdateRes. A request without the vehicle's signature always gets an error
-    body.
+    a negative CertificateUpdateRes. A request that is not EXI, or that the vehicle has not signed,
+    gets 400 with an error body in every case.
     """
     raw = checked(body.certificate_installation_req, vehicle_request.BAD_EXI)
     try:
@@ -112,7 +118,9 @@ def put(
     services: AppServices,
     body: SignedContractRequest,
 ) -> Response:
-    """The signature and both paths are verified for every sender."""
+    """The signature and both certificate paths are verified for every sender. 400 for XML or
+    certificates that are not valid; 403 for an EMAID of another operator; 409 for a DH point or a
+    contract key that another contract has."""
     try:
         message = xml.read(decode(body.signed_contract_data))
         bundle = response.read(message)
@@ -124,7 +132,7 @@ def put(
     certificates = (contract.certificate, *contract.subs, bundle.cps, *bundle.cps_subs)
     for der in certificates:
         pcp.read_certificate(der, "signedContractDataXML")
-    authorization.check(caller, "ccp.put", emaid=contract.emaid)  # before an address is called
+    authorization.check(caller, "ccp.put", emaid=contract.emaid)  # before an OCSP call
     services.update_revocations(certificates, caller.client_id)
     with services.store.write() as records:
         ccp.put(
@@ -147,7 +155,8 @@ def delete(
     emaid: EmaidPath,
     skip: Annotated[bool, Header(alias="X-Skip-Revocation")] = False,
 ) -> Response:
-    """A certificate of the ecosystem's own MO CA is revoked first, unless the header says no."""
+    """A certificate that the ecosystem's own MO CA issued is revoked first, unless
+    `X-Skip-Revocation` is true. 404 for an unknown EMAID."""
     with services.store.write() as records:
         ccp.delete(records, caller, emaid, services.clock(), revoke=not skip)
     return Response()
@@ -166,7 +175,9 @@ def provide(
     namespace: AskedNamespace = ISO2,
     fingerprint: AskedFingerprint = None,
 ) -> dict[str, Any]:
-    """The maker checks dates and revocation before it forwards the contract [V2G2-894]."""
+    """The answer has the CertificateInstallationRes as EXI in base64, with the given `sessionID`
+    (1 to 8 bytes in hexadecimal) in its header. The maker checks dates and revocation before it
+    forwards the contract [V2G2-894]. 404 for a contract that may not be given out."""
     session = _session_id(session_id)
     now = services.clock()
     with services.store.read() as records:
@@ -186,6 +197,9 @@ def provide(
 def of_vehicle(
     caller: Maker, services: AppServices, pcid: PcidPath, namespace: AskedNamespace = ISO2
 ) -> dict[str, Any]:
+    """`XMLContracts` has the contracts that are stored and not revoked, also before their first
+    day and after their last. Another maker's vehicle gets 403; a vehicle without contracts an
+    empty list."""
     with services.store.read() as records:
         contracts = ccp.of_vehicle(records, caller, pcid)
         return {"XMLContracts": [_show(records, contract) for contract in contracts]}
@@ -199,6 +213,9 @@ def lookup(
     namespace: AskedNamespace = ISO2,
     fingerprint: AskedFingerprint = None,
 ) -> dict[str, Any]:
+    """`XMLContracts` has one contract, with its dates checked. The caller is the operator of the
+    EMAID, the maker of its vehicle or a charge point operator. 404 for a contract that the caller
+    may not see, as for an unknown one."""
     with services.store.read() as records:
         contract = ccp.lookup(records, caller, emaid, services.clock(), fingerprint)
         return {"XMLContracts": [_show(records, contract)]}
@@ -211,6 +228,7 @@ def lookup(
 def set_default(
     caller: Maker, services: AppServices, pcid: PcidPath, emaid: EmaidPath
 ) -> Response:
+    """The former default stays in CCP. 404 when the vehicle has no such contract."""
     with services.store.write() as records:
         ccp.set_default(records, caller, pcid, emaid)
     return Response()

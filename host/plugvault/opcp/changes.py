@@ -21,7 +21,8 @@ ChangeId = Annotated[str, Path(alias="changeId", pattern=UUID_PATTERN)]
 
 
 class Approval(Wire):
-    """`fingerprint`: SHA-256 of the root certificate, from its owner and not from this server."""
+    """`fingerprint`: SHA-256 of the root certificate in hexadecimal, with or without colons, as
+    the owner of the root published it. This server's own answers are no source for it."""
 
     fingerprint: str
 
@@ -32,6 +33,7 @@ def listed(
     services: AppServices,
     state: Annotated[str | None, Query(pattern="^(pending|done|refused)$")] = None,
 ) -> list[dict[str, Any]]:
+    """All changes, or those of one `state`."""
     with services.store.read() as records:
         changes_of_rcp = records.changes.all()
     return [show(change) for change in changes_of_rcp if state in (None, change.state)]
@@ -41,6 +43,8 @@ def listed(
 def approve(
     caller: Administrator, services: AppServices, change_id: ChangeId, approval: Approval
 ) -> dict[str, Any]:
+    """RCP changes with this call. 400 for a fingerprint that is not the root's, or for a change
+    that is decided; 403 for the administrator that requested the change."""
     with services.store.write() as records:
         change = changes.approve(
             records, caller, change_id.lower(), approval.fingerprint, services.clock()
@@ -50,12 +54,15 @@ def approve(
 
 @router.post("/{changeId}/refuse", summary="Refuse a change, or withdraw it")
 def refuse(caller: Administrator, services: AppServices, change_id: ChangeId) -> dict[str, Any]:
+    """The administrator that requested a change may withdraw it with the same call. 400 for a
+    change that is decided already."""
     with services.store.write() as records:
         return show(changes.refuse(records, caller, change_id.lower(), services.clock()))
 
 
 def show(change: RootChange) -> dict[str, Any]:
-    """The JSON of a change. The second person compares the fingerprint."""
+    """The JSON of a change. `fingerprint`: SHA-256 in hexadecimal; `caCertificate`: DER in
+    base64."""
     decided = {
         "rootCertificateId": change.root_id,
         "decidedBy": change.decided_by,

@@ -1,9 +1,9 @@
-"""How many connections a process has, in all and from one address.
+"""The limits of open connections of one process: in all, and from one address.
 
-Each connection takes a descriptor, and a process without descriptors serves nothing at all. So all
-connections together get half of the descriptors that the system allows (`ulimit -n`), and one
-address a quarter of that. The loopback has no share of its own: behind a proxy on this machine all
-clients have its address.
+Each connection takes a file descriptor, and a process without descriptors serves nothing at all.
+So all connections together get half of the descriptors that the system allows (`ulimit -n`), and
+one address a quarter of that. The loopback has no share of its own: behind a proxy on this machine
+all clients have its address.
 """
 
 import ipaddress
@@ -18,7 +18,8 @@ _SHARE = 4  # addresses that together take everything
 
 
 class Connections:
-    """The open connections, by address. `most`: in all; None: as the system allows."""
+    """The open connections, by address. `most`: the limit of all connections; None: half of the
+    descriptors that the system allows, 16,384 at most."""
 
     def __init__(self, most: int | None = None) -> None:
         self.most = _half_of_the_descriptors() if most is None else most
@@ -27,7 +28,8 @@ class Connections:
         self._open: defaultdict[str, set[object]] = defaultdict(set)
 
     def add(self, host: str, connection: object) -> bool:
-        """Whether there is room for one more; then it counts until `remove`."""
+        """Count a connection from `host`, an IP address. False, and nothing is counted, when a
+        limit is reached. `connection`: any hashable object that identifies the connection."""
         address, is_loopback = _read(host)
         if self._count >= self.most:
             return False
@@ -38,7 +40,8 @@ class Connections:
         return True
 
     def remove(self, host: str, connection: object) -> None:
-        """The connection has ended; a second call does nothing."""
+        """Stop counting a connection that has ended. A connection that is not counted changes
+        nothing."""
         address, _ = _read(host)
         connections = self._open.get(address, set())
         if connection in connections:
@@ -55,5 +58,5 @@ def _half_of_the_descriptors() -> int:
 
 @lru_cache(1024)
 def _read(host: str) -> tuple[str, bool]:
-    """Its `network`, and whether it is this machine."""
+    """The `network` of an IP address, and whether the address is the loopback's."""
     return network(host), ipaddress.ip_address(host.partition("%")[0]).is_loopback

@@ -55,11 +55,15 @@ class _Sealed(Wire):
 
 
 class SideBySide(_Sealed):
+    """Contract data with the certificates side by side, as the schema of the current call has it.
+    Each value is DER or ciphertext in base64."""
+
     contract_certificate: Base64
     contract_sub_ca2_certificate: Base64 | None = None
     contract_sub_ca1_certificate: Base64
 
     def chain(self) -> tuple[str, list[str]]:
+        """The leaf, then the sub-CAs with Sub2 first; base64 of DER each."""
         subs = (self.contract_sub_ca2_certificate, self.contract_sub_ca1_certificate)
         return self.contract_certificate, [sub for sub in subs if sub]
 
@@ -73,11 +77,13 @@ class _Chain(Wire):
 
 
 class Nested(_Sealed):
-    """The order of the sub-CAs: Sub2, Sub1."""
+    """Contract data with the sub-CAs in a list, Sub2 first. Each value is DER or ciphertext in
+    base64."""
 
     contract_signature_cert_chain: _Chain
 
     def chain(self) -> tuple[str, list[str]]:
+        """The leaf, then the sub-CAs with Sub2 first; base64 of DER each."""
         chain = self.contract_signature_cert_chain
         return (
             chain.contract_signature_cert_chain_certificate,
@@ -93,6 +99,10 @@ def _form(value: Any) -> str:
 
 
 class SignRequest(Wire):
+    """Contract data for a CPS to sign. `pcid`: of the vehicle that will get the contract; `emaid`:
+    if given, the CN of the contract certificate; `cpsV2GRootCertificateFingerprint`: SHA-256 in
+    hexadecimal, or the UUID of the root in RCP."""
+
     contract_data: Annotated[
         Annotated[SideBySide, Tag("flat")] | Annotated[Nested, Tag("nested")],
         Discriminator(_form),
@@ -105,7 +115,11 @@ class SignRequest(Wire):
 
     @cached_property
     def data(self) -> ContractData:
-        """The data with the EMAID of its certificate. Raises PoolError."""
+        """The decoded contract data, with the EMAID of its certificate.
+
+        Raises PoolError("invalid") for a certificate that cannot be read, and for a stated EMAID
+        that is not the certificate's CN.
+        """
         data = self.contract_data
         leaf, subs = data.chain()
         certificate = decode(leaf)
@@ -124,12 +138,15 @@ class SignRequest(Wire):
 
 
 class DeprecatedSignRequest(SignRequest):
+    """The body of the deprecated calls, where `pcid` and `emaid` are mandatory."""
+
     pcid: PcidText
     emaid: EmaidText
 
 
 class GenerateRequest(Wire):
-    """`subscription_url`: checked and not stored, because no call of OPCP returns it."""
+    """An order for a contract. `contractBegins`, `contractEnds`: ISO 8601 with a time zone;
+    `subscription_url`: checked and not stored, because no call of OPCP returns it."""
 
     contract_begins: AwareDatetime
     contract_ends: AwareDatetime
@@ -142,7 +159,11 @@ class GenerateRequest(Wire):
 
 
 async def generate_request(request: Request) -> GenerateRequest:
-    """The body, in the form that its Content-Type names."""
+    """The body, read in the form that its Content-Type names: JSON, XML or multipart.
+
+    Raises PoolError("invalid") for another type or a body that is not of its type, and
+    RequestValidationError for wrong members.
+    """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     read = READERS.get(kind.lower())
     if read is None:

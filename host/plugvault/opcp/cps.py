@@ -1,7 +1,7 @@
 """CPS: sign contract data, generate contracts, and list the signers [OPCP 1.0.0, cps.v1].
 
 The signature, the record of its DH point and the contract in CCP are one transaction. If no CPS of
-this ecosystem stands under a root of the vehicle, the partners are body. Their bundle is checked
+this ecosystem stands under a root of the vehicle, the partners are asked. Their bundle is checked
 as every other bundle is.
 """
 
@@ -52,6 +52,9 @@ def _asks_others(services: Services, body: SignRequest, **_: object) -> bool:
 )
 @local(unless=_asks_others)
 def sign(caller: Signing, services: AppServices, body: SignRequest) -> dict[str, Any]:
+    """`signedData` is the XML of the signed CertificateInstallationRes, in base64. 400 for
+    contract data that fail a check; 403 for an EMAID of another operator; 409 for a DH point or a
+    key of another contract; 503 when the CPS cannot sign."""
     return _sign(caller, services, body, body.pcid is not None)
 
 
@@ -61,6 +64,7 @@ def sign(caller: Signing, services: AppServices, body: SignRequest) -> dict[str,
 def sign_only(
     caller: Signing, services: AppServices, body: DeprecatedSignRequest
 ) -> dict[str, Any]:
+    """As `PUT /v1/cps/contractData/signed`, and the contract is never stored."""
     return _sign(caller, services, body, False)
 
 
@@ -73,6 +77,7 @@ def sign_only(
 def sign_and_store(
     caller: Signing, services: AppServices, body: DeprecatedSignRequest
 ) -> dict[str, Any]:
+    """As `PUT /v1/cps/contractData/signed` with a `pcid`; the answer is an empty object."""
     _sign(caller, services, body, True)
     return {}
 
@@ -96,7 +101,8 @@ def generate(
     services: AppServices,
     body: Annotated[GenerateRequest, Depends(generate_request)],
 ) -> Response:
-    """The ecosystem's MO CA issues the contract and seals its key for the vehicle."""
+    """The ecosystem's MO CA issues the contract certificate, seals its private key for the
+    vehicle, and the CPS signs both. 503 in an ecosystem without an MO CA."""
     operator = services.operator
     if operator is None:
         raise PoolError("unavailable", "This ecosystem has no MO CA.")
@@ -134,6 +140,7 @@ def generate(
 def signers(
     _: Annotated[Caller, Depends(may("cps.signers"))], services: AppServices
 ) -> dict[str, Any]:
+    """Each CPS with its certificates (DER in base64) and the V2G root above it."""
     with services.store.read() as records:
         return {
             "cpsCertificates": [
@@ -144,7 +151,7 @@ def signers(
 
 def _sign(caller: Caller, services: Services, body: SignRequest, stored: bool) -> dict[str, Any]:
     data = body.data
-    authorization.check(caller, "cps.sign", emaid=data.emaid)  # before an address of it is called
+    authorization.check(caller, "cps.sign", emaid=data.emaid)  # before its OCSP address is called
     services.update_revocations((data.certificate, *data.subs), caller.client_id)
 
     def work(records: Records, now: float) -> SignedContract:
@@ -176,7 +183,10 @@ def _provision(
     issued: bool = False,
 ) -> tuple[Message, Root]:
     """Sign contract data and, if `stored`, store the contract. Return the bundle and the root
-    above its CPS. `operation`: the caller's right; `issued`: our MO CA issued the contract."""
+    above its CPS.
+
+    `operation`: the caller's right; `issued`: the MO CA of this ecosystem issued the contract.
+    """
     if services.peers and pcid:
         services.peers.refresh_vehicle(pcid)
     now = services.clock()

@@ -29,8 +29,9 @@ def deliveries(
     endpoint_id: EndpointId,
     state: Annotated[State | None, Query()] = None,
 ) -> JSONResponse:
-    """`state`: "pending": on its way; "sent": arrived; "rejected": answered with 400 or 409;
-    "dead": no more attempts. `outcome`: the result of the last attempt."""
+    """`state`: "pending": another attempt follows; "sent": the receiver accepted the event;
+    "rejected": it answered with 400 or 409; "dead": all attempts failed. `outcome`: the result of
+    the last attempt; `nextAttempt`: a time for "pending" alone."""
     with services.store.read() as records:
         listed = webhooks.deliveries(records, caller, endpoint_id, state)
     return JSONResponse({"deliveries": [_show(delivery, event) for delivery, event in listed]})
@@ -38,6 +39,7 @@ def deliveries(
 
 @router.post("/replay", summary="Send all dead deliveries again")
 def replay_all(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> JSONResponse:
+    """`replayed`: the number of deliveries that are sent again."""
     return _replay(caller, services, endpoint_id, None)
 
 
@@ -48,6 +50,8 @@ def replay(
     endpoint_id: EndpointId,
     event_id: Annotated[str, Path(alias="eventId", max_length=64)],
 ) -> JSONResponse:
+    """A delivery that is "sent", "rejected" or "dead" is sent again. 404 for an event that was not
+    for this endpoint. A "pending" delivery is not touched, and `replayed` is 0."""
     return _replay(caller, services, endpoint_id, event_id)
 
 

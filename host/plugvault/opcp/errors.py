@@ -1,4 +1,8 @@
-"""Refusals in OPCP's form: {"errorMessages": [...], "traceId": uuid}."""
+"""Refusals in OPCP's form: {"errorMessages": [...], "traceId": uuid}.
+
+The statuses: PoolError by the table `STATUS`; 400 for a body or certificate request that is not
+valid; 503 for a key store that does not answer; 500 for every other exception.
+"""
 
 import logging
 import uuid
@@ -51,8 +55,11 @@ def answer(
     members: Mapping[str, str] | None = None,
     note: str = "",
 ) -> JSONResponse:
-    """The error body, with each message once, and a log line with its id. `members`: further
-    members that another protocol wants; `note`: for the log alone."""
+    """The error body, with each message once, and a line in the log with its id.
+
+    `status`: of HTTP; `cause`: an exception whose traceback the log gets; `members`: further
+    members that another protocol defines; `note`: for the log alone.
+    """
     body = {
         **(members or {}),
         "errorMessages": list(dict.fromkeys(messages)),
@@ -65,7 +72,8 @@ def answer(
 
 
 def install(app: FastAPI) -> None:
-    """Register the answer to every exception of an endpoint."""
+    """Register an answer for every exception of an endpoint, those of this package and all
+    others."""
 
     @app.exception_handler(PoolError)
     async def _pool(_: Request, error: PoolError) -> JSONResponse:
@@ -109,7 +117,7 @@ def _methods(request: Request) -> list[str]:
 
 
 def sentence(error: dict[str, Any]) -> str:
-    """An error of the validation in OPCP's form: `field : must ...`."""
+    """A validation error of pydantic as a message in OPCP's form: `field : must ...`."""
     where = ".".join(str(part) for part in error["loc"] if part not in _PARTS)
     kind, context = error["type"], error.get("ctx", {})
     if kind == "string_pattern_mismatch":

@@ -57,8 +57,10 @@ async def enroll(
     iso: str | None = None,
     namespace: Namespace = None,
 ) -> Response:
-    """Takes PKCS#10 (base64 of DER; PEM is tolerated) and returns a certs-only PKCS#7 with the
-    leaf."""
+    """Takes PKCS#10 (base64 of DER; PEM is tolerated) and returns a certs-only PKCS#7 (base64 of
+    DER) with the new leaf. `ca`: "oem", "mo", "cpo" …; `iso`: the edition. 400 for a request or a
+    common name that is not valid; 403 for an identifier of another company; 404 for a CA that is
+    not served."""
     body = await request.body()
     return await run_in_threadpool(_issue, services, caller, ca, _edition(iso, namespace), body)
 
@@ -72,7 +74,9 @@ async def reenroll(
     iso: str | None = None,
     namespace: Namespace = None,
 ) -> Response:
-    """As enrolment, for the subject of the client certificate of the TLS connection."""
+    """As enrolment, for the subject of the client certificate of the TLS connection; an access
+    token does as well. 403 for a client certificate that is revoked, not valid or from another
+    CA."""
     body = await request.body()
     return await run_in_threadpool(_issue, services, holder, ca, _edition(iso, namespace), body)
 
@@ -85,7 +89,8 @@ def cacerts(
     iso: str | None = None,
     algorithm: str | None = None,
 ) -> Response:
-    """Sub2, Sub1 and the root, as a certs-only PKCS#7."""
+    """Sub2, Sub1 and the root, as a certs-only PKCS#7 (base64 of DER). 404 for a CA or an
+    algorithm that is not served."""
     if algorithm is None and iso in SCHEMES:  # the edition may be left out before it
         iso, algorithm = SCHEMES[iso].edition, iso
     edition = _edition(iso, None)
@@ -146,7 +151,8 @@ def _edition(iso: str | None, namespace: str | None) -> str:
 
 
 def _authority(services: Services, ca: str, algorithm: str) -> Authority:
-    """`Services.enrolment` has P-256 under the kind alone, as in "oem"; others as "oem/ed448"."""
+    """The issuing CA of a kind for a key on a curve. `Services.enrolment` has P-256 under the kind
+    alone, as in "oem"; others as "oem/ed448"."""
     kind = _kind(ca)
     authority = services.enrolment.get(kind if algorithm == "secp256r1" else f"{kind}/{algorithm}")
     if authority is None:

@@ -20,15 +20,17 @@ Condition = Callable[..., bool]
 
 
 def asks_partners(services: Services, **_: object) -> bool:
-    """Whether this ecosystem has partners that it asks when it has no answer itself."""
+    """Whether this ecosystem has partners that it asks when it has no answer itself: a condition
+    for `local`."""
     return bool(services.peers and services.peers.linked)
 
 
 def local(unless: Condition = lambda **_: False) -> Callable[[Endpoint], Endpoint]:
-    """Declare that an endpoint waits for nothing but this machine's database and tokens.
+    """A decorator for an endpoint that waits for nothing but this machine's database and tokens:
+    it runs in the event loop.
 
-    `unless`: called with the endpoint's arguments, tells when it has to wait for others all the
-    same. With a database on another machine the endpoint runs in a thread, too.
+    `unless(**arguments)`: called with the endpoint's arguments, True when this request waits for
+    another system. Then, and with a database on another machine, the endpoint runs in a thread.
     """
 
     def declare(endpoint: Endpoint) -> Endpoint:

@@ -26,7 +26,8 @@ RECENT = 1000  # events kept in memory
 
 
 class Feed:
-    """For one event loop."""
+    """The events of one store, for all listeners of one event loop. `listeners`: the number of
+    listeners of each client_id."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -40,7 +41,11 @@ class Feed:
 
     @asynccontextmanager
     async def listening(self, client: str = "") -> AsyncIterator[int]:
-        """Poll the store within this context. Gives the sequence of the latest event."""
+        """Poll the store every `EVERY` seconds while this context is open. It gives the sequence
+        of the latest event. `client`: the client_id to count.
+
+        Raises PoolError("unavailable") when the database does not answer.
+        """
         self.listeners[client] += 1
         try:
             async with self._starting:
@@ -58,10 +63,12 @@ class Feed:
     async def after(
         self, position: int, audiences: frozenset[str] | None, seconds: float
     ) -> tuple[int, Sequence[Event]]:
-        """The next events for these audiences (None: all) and the position to continue from; no
-        events after so many seconds without a new one. For use inside `listening`.
+        """The next events after `position` for these audiences (None: all), and the position to
+        continue from.
 
-        Raises PoolError("unavailable")."""
+        It returns no events when `seconds` pass without a new event. To be called inside
+        `listening`. Raises PoolError("unavailable").
+        """
         if position < self._floor:
             known = self._known
             page = await run_in_threadpool(self._since, position, audiences)

@@ -1,4 +1,5 @@
-"""Fields of several services: base64, identifiers, and the form of values."""
+"""Fields of several services: base64, identifiers, namespaces, and the encoding of binary
+values."""
 
 from typing import Annotated
 
@@ -48,12 +49,13 @@ class Wire(BaseModel):
 
 
 def decode(text: str) -> bytes:
-    """The bytes of base64 text that was validated by its pattern."""
+    """The bytes of a text that the pattern of `Base64` has validated. Raises ValueError for
+    another text."""
     return pybase64.b64decode(text)
 
 
 def checked(text: str, words: str) -> bytes:
-    """The bytes of base64 text. Raises PoolError with the message `words`."""
+    """The bytes of a base64 text. Raises PoolError("invalid") with the message `words`."""
     try:
         return pybase64.b64decode(text, validate=True)
     except ValueError as error:
@@ -61,4 +63,5 @@ def checked(text: str, words: str) -> bytes:
 
 
 def encode(data: bytes) -> str:
+    """Base64 with padding and without line breaks [RFC 4648, 4]."""
     return pybase64.b64encode_as_string(data)

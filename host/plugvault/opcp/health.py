@@ -17,7 +17,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/healthz")
 @router.head("/healthz")
 async def health(services: AppServices) -> JSONResponse:
-    """200 {"status": "ok"}; 503 where the database does not answer."""
+    """200 {"status": "ok"}; 503 when the database does not answer."""
     try:
         await run_in_threadpool(_ask, services.store)
     except Exception as error:  # noqa: BLE001 - each database has errors of its own

@@ -1,4 +1,4 @@
-"""Refuse oversized bodies before they are read into memory."""
+"""Refuse bodies that are too large before they are read into memory."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -8,7 +8,8 @@ LIMIT = 65_536  # bytes: the largest body, a signed bundle as base64 of XML, has
 
 
 class BodyLimit:
-    """ASGI middleware: 413 for a body over LIMIT bytes, announced or not."""
+    """ASGI middleware: 413 for a body over LIMIT bytes, whether `Content-Length` states its length
+    or not. The application gets each body whole."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -25,19 +25,23 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class RefusalLimits:
-    """The waiting time after many refused requests. It is only a part of the refusal: the right
-    secret is always accepted, also after attempts of others with the same client_id or address.
-    A secret is too long to be guessed at any rate."""
+    """The waiting time after many refused requests for a token.
+
+    It changes the refusal alone: the right secret is always accepted, also after attempts of other
+    clients with the same client_id or address. A secret is too long to be guessed at any rate.
+    """
 
     def __init__(self) -> None:
         self._pairs = Budget(20, 1.0)  # of one client_id from one address
         self._addresses = Budget(1000, 100.0)
 
     def wait(self, client_id: str, at: str) -> int:
-        """Seconds to wait before the next request; 0 below the limit."""
+        """The seconds to wait before the next request; 0 below the limit. `at`: the client's
+        address."""
         return math.ceil(max(self._pairs.wait(client_id, at), self._addresses.wait(at)))
 
     def refused(self, client_id: str, at: str) -> None:
+        """Count a refused request."""
         self._pairs.spend(client_id, at)
         self._addresses.spend(at)
 
@@ -51,6 +55,9 @@ async def _refusal_limits(request: Request) -> RefusalLimits:
 
 
 class TokenRequest(BaseModel):
+    """Client credentials. `grant_type`: "client_credentials"; `audience`: the URL of this
+    ecosystem."""
+
     client_id: str
     client_secret: str
     audience: str
@@ -78,7 +85,9 @@ async def token(
     services: AppServices,
     limits: Annotated[RefusalLimits, Depends(_refusal_limits)],
 ) -> dict[str, Any] | JSONResponse:
-    """Exchanges client credentials for a bearer token that is valid for 24 hours."""
+    """Exchanges client credentials for a bearer token that is valid for 24 hours. 400 for a
+    malformed request; 401 for wrong credentials, a locked client or another audience, with
+    `Retry-After` after many refusals."""
     try:
         credentials = _read(request, await request.body(), services.tokens.audience)
     except ValidationError as error:
@@ -112,6 +121,7 @@ async def token(
 
 @router.get("/.well-known/jwks.json", summary="Get the public key of the access tokens")
 def key_set(services: AppServices) -> dict[str, Any]:
+    """A JSON Web Key Set [RFC 7517] with one RSA key."""
     return services.tokens.key_set
 
 
@@ -121,6 +131,8 @@ def key_set(services: AppServices) -> dict[str, Any]:
     summary="Get the metadata of the token endpoint (RFC 8414)",
 )
 def metadata(services: AppServices) -> dict[str, Any]:
+    """Authorization server metadata [RFC 8414]; OpenID clients find the same under their own
+    path."""
     at = services.tokens.audience
     return {
         "issuer": f"{at}/",

@@ -71,7 +71,8 @@ class _Signed:
 
 
 class Responder:
-    """The OCSP answers and CRLs of one application, for several threads."""
+    """The OCSP answers and CRLs of one application, with their caches; safe for several
+    threads."""
 
     def __init__(self, services: Services) -> None:
         self._services, self.clock = services, services.clock
@@ -85,8 +86,12 @@ class Responder:
         self._lock, self._making = threading.Lock(), threading.Lock()
 
     def ocsp(self, request: bytes, at: str) -> tuple[bytes, _Signed | None]:
-        """The response, DER; and its cache entry, None when it is not cacheable. `at`: the address
-        of the client."""
+        """The response to a request, DER each, and its cache entry; None when HTTP may not cache
+        it.
+
+        `at`: the client's address, for the rate limit. Raises nothing: a failure is an OCSP
+        response with a status, such as "malformedRequest" or "tryLater".
+        """
         try:
             status_request = responder.read(request)
             authority = self._by_request.get(status_request.issuer)
@@ -148,7 +153,9 @@ class Responder:
         return "good" if status.revoked is None else _revocation(status)
 
     def revocation_list(self, name: str) -> bytes:
-        """The CRL of a CA, DER. `name`: its key identifier, hexadecimal."""
+        """The CRL of a CA, DER. `name`: the CA's key identifier in hexadecimal. Raises PoolError:
+        "not-found" for an unknown name, "unavailable" without the database; VaultError when the
+        token does not sign."""
         authority = self._by_name.get(name.lower())
         if authority is None:
             raise PoolError("not-found", "There is no revocation list of this name.")
@@ -177,7 +184,7 @@ class Responder:
         return body
 
     def lists(self) -> list[dict[str, str]]:
-        """The CAs with a CRL."""
+        """The name, key identifier and URL of every CA with a CRL."""
         return [
             {
                 "distinguishedName": distinguished_name(
@@ -207,7 +214,8 @@ class OcspResponse(Response):
 
 @router.post("/ocsp", summary="Get the status of a certificate", response_class=OcspResponse)
 async def ocsp(answers: Answers, request: Request) -> Response:
-    """An OCSP request in DER; no token is needed."""
+    """An OCSP request in DER [RFC 6960]; no access token is needed. A failure is a status of the
+    OCSP response, with HTTP 200."""
     body, _ = await run_in_threadpool(answers.ocsp, await request.body(), address(request))
     return OcspResponse(body)
 
@@ -216,7 +224,8 @@ async def ocsp(answers: Answers, request: Request) -> Response:
     "/ocsp/{request:path}", summary="Get the status of a certificate", response_class=OcspResponse
 )
 def ocsp_get(answers: Answers, request: str, connection: Request) -> Response:
-    """The OCSP request is base64 in the address, so that HTTP caches can store the answer."""
+    """The OCSP request is DER in base64 in the path [RFC 6960, A.1], so that HTTP caches can store
+    the answer."""
     try:
         text = request.replace("-", "+").replace("_", "/").rstrip("=")
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -228,12 +237,15 @@ def ocsp_get(answers: Answers, request: str, connection: Request) -> Response:
 
 @router.get("/crl", summary="List the CAs with a revocation list")
 def crls(answers: Answers) -> list[dict[str, str]]:
+    """Each CA with its distinguished name, key identifier (hexadecimal) and the path of its
+    list."""
     return answers.lists()
 
 
 @router.get("/crl/{name}.crl", summary="Get the revocation list of a CA", response_class=Response)
 def crl(answers: Answers, name: str) -> Response:
-    """The certificates of this CA that are revoked and have not expired; DER."""
+    """A CRL in DER [RFC 5280, 5]: the certificates of this CA that are revoked and have not
+    expired. 404 for an unknown key identifier."""
     return Response(answers.revocation_list(name), media_type="application/pkix-crl")
 
 

@@ -14,7 +14,8 @@ _CREATED = ("PUT", "/v1/oem/provCerts")
 
 
 class OpenMode:
-    """ASGI middleware: a header on every answer, and the old prefix taken off paths."""
+    """ASGI middleware: a warning in a header of every answer, and the prefix of the old paths
+    removed."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,8 @@
-"""The parts of /openapi.json that FastAPI cannot see: the published operationIds of OPCP 1.0.0,
+"""The parts of /openapi.json that FastAPI cannot derive: the published operationIds of OPCP 1.0.0,
 and the bodies of answers that endpoints write themselves.
 
-Clients are generated from this document: an answer without a schema is lost to them.
+Clients are generated from this document: a generated client cannot read an answer without a
+schema.
 """
 
 from collections.abc import Mapping
@@ -124,7 +125,7 @@ BODIES: dict[tuple[str, str], Json] = {
 
 
 def complete(app: FastAPI) -> None:
-    """Let /openapi.json of an application have these parts."""
+    """Add these parts to the /openapi.json of an application."""
     generate = app.openapi
 
     def openapi() -> Json:

@@ -43,8 +43,9 @@ def _once(identifiers: list[str]) -> list[str]:
 
 
 class ProvisioningCertificate(Wire):
-    """Base64 of DER each. The key identifiers are of the V2G roots in the vehicle. The members of
-    older clients about the path's root are ignored: the root comes from RCP."""
+    """A vehicle's certificates, DER in base64 each. `v2gRootAuthorityKeyIdentifiers`: hexadecimal,
+    of the V2G roots in the vehicle. The members of older clients about the root of the path are
+    ignored: the root comes from RCP."""
 
     sub1: Annotated[str, Field(alias="subCA1Certificate")]
     sub2: Annotated[str | None, Field(alias="subCA2Certificate")] = None
@@ -61,7 +62,8 @@ class ProvisioningCertificate(Wire):
 @router.put("/provCerts", summary="Store or replace a vehicle's certificate")
 def put(caller: Maker, services: AppServices, new: ProvisioningCertificate) -> dict[str, Any]:
     """The PCID is the CN of the certificate. The same PCID replaces the certificate; a new key
-    deletes the vehicle's contracts."""
+    deletes the vehicle's contracts. 400 for a certificate that is not valid or whose path ends in
+    no root of RCP; 403 for a PCID of another maker."""
     leaf = _certificate(new.vehicle_certificate, "vehicleCertificate")
     sub2 = _certificate(new.sub2, "subCa2Certificate") if new.sub2 else None
     sub1 = _certificate(new.sub1, "subCa1Certificate")
@@ -86,6 +88,7 @@ def put(caller: Maker, services: AppServices, new: ProvisioningCertificate) -> d
 def lookup(
     caller: Reader, services: AppServices, pcid: PcidPath, broadcast: Broadcast = False
 ) -> Response:
+    """200 without a body for a vehicle with a valid certificate; 404 otherwise."""
     _read(caller, services, pcid, broadcast)
     return Response()
 
@@ -94,6 +97,7 @@ def lookup(
 def head(
     caller: Reader, services: AppServices, pcid: PcidPath, broadcast: Broadcast = False
 ) -> Response:
+    """200 for a vehicle with a valid certificate; 404 otherwise."""
     return lookup(caller, services, pcid, broadcast)
 
 
@@ -105,7 +109,8 @@ def get(
     broadcast: Broadcast = False,
     algorithm: Algorithm = None,
 ) -> dict[str, Any]:
-    """Path, dates and revocation are checked again. Partners are asked for an unknown vehicle."""
+    """Path, dates and revocation are checked again; 404 when one of them fails. Partners are asked
+    for an unknown vehicle, unless the header `broadcast` is true."""
     _available(algorithm)
     return {"OEMMessage": show(_read(caller, services, pcid, broadcast))}
 
@@ -115,6 +120,7 @@ def get(
     summary="List the algorithms of a vehicle's certificates",
 )
 def algorithms(caller: Reader, services: AppServices, pcid: PcidPath) -> list[str]:
+    """Always ["secp256r1"] for a vehicle that is known, because only ISO 15118-2 is served."""
     _read(caller, services, pcid, broadcast=False)
     return [ALGORITHM]
 
@@ -127,7 +133,8 @@ def delete(
     algorithm: Algorithm = None,
     namespace: Annotated[Namespace | None, Query(alias="xsdMsgDefNamespace")] = None,
 ) -> Response:
-    """Contracts that the ecosystem's own CAs issued are revoked. Their operators get an event."""
+    """Contract certificates that the ecosystem's own CAs issued are revoked. The operators of the
+    contracts get an event."""
     if algorithm and namespace:
         raise PoolError("invalid", "Give signatureAlgorithm or xsdMsgDefNamespace, not both.")
     _available(algorithm)
@@ -140,14 +147,16 @@ def delete(
     "/provCerts/{pcid}/factoryReset", summary="Delete the contracts of a vehicle that was wiped"
 )
 def reset(caller: Maker, services: AppServices, pcid: PcidPath) -> Response:
-    """An extension: OPCP has the event and no call. The certificate stays. The event tells the
-    operators not to make the contracts again."""
+    """An extension: OPCP has the event and no call. The provisioning certificate stays. The event
+    tells the operators not to make the contracts again."""
     with services.store.write() as records:
         pcp.reset(records, caller, pcid, services.clock())
     return Response()
 
 
 def show(stored: Provisioning) -> dict[str, Any]:
+    """The JSON of a vehicle's certificate: DER in base64, key identifiers in hexadecimal with
+    colons."""
     root = path.read(stored.root)
     optional = {
         "subCA2Certificate": encode(stored.sub2) if stored.sub2 else None,

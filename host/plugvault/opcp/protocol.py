@@ -1,7 +1,7 @@
-"""uvicorn's HTTP, with an end to how long a request may take to come, how much of it may be no
-body, and how long an answer waits until its peer reads it.
+"""uvicorn's HTTP with three more limits: the time to send a request, the bytes of a request
+outside its body, and the time to read an answer.
 
-uvicorn limits none of them: a client that opens connections and sends nothing, or sends slowly, or
+uvicorn limits none of them. A client that opens connections and sends nothing, or sends slowly, or
 sends a head or trailers without end, or never reads, would take all connections or all memory.
 Bodies have their limit in `plugvault.opcp.limits`; the number of connections has it in
 `plugvault.opcp.connections`; uvicorn itself closes a connection that is idle after a request.
@@ -19,8 +19,8 @@ HEAD = 65_536  # bytes: the longest address, an OCSP request in base64, has some
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Aborts a connection whose request is late or has too much beside its body, or whose peer
-    does not read. `at_end`: called once the connection has ended."""
+    """Aborts a connection whose request takes too long or has too many bytes beside its body, or
+    whose peer does not read. `at_end()`: called when the connection has ended."""
 
     at_end: Callable[[], None] | None = None
     _timeout: asyncio.TimerHandle | None = None

@@ -37,6 +37,9 @@ _WAITS: dict[int | str, dict[str, Any]] = {
 
 
 class NewRoot(Wire):
+    """A root certificate. `caCertificate`: DER in base64; `rootType`: "V2G", "MO", "OEM" or
+    "PE"."""
+
     ca_certificate: Base64
     root_type: Annotated[str, Field(pattern="^(V2G|MO|OEM|PE)$")]
 
@@ -50,7 +53,8 @@ def roots(
     ] = None,
     broadcast: Broadcast = False,
 ) -> dict[str, Any]:
-    """With `broadcast: true` only the roots of this ecosystem, without those of partners."""
+    """All roots, or those of one `rootType`. With the header `broadcast: true` without the roots
+    of partners."""
     with services.store.read() as records:
         listed = records.roots.all(root_type.upper() if root_type else None)
     if broadcast:
@@ -60,18 +64,22 @@ def roots(
 
 @router.get("/rootCerts/{rootCertificateId}", summary="Get a root certificate")
 def one(_: Reader, services: AppServices, root_id: RootId) -> dict[str, Any]:
+    """404 for an unknown identifier."""
     with services.store.read() as records:
         return {"RootResponse": show(rcp.get(records, root_id.lower()))}
 
 
 @router.get("/ctl", summary="Get the certificate trust list: there is none")
 def ctl(_: Reader) -> None:
-    """OPCP does not define its content. The roots are at /v1/root/rootCerts."""
+    """Always 404: OPCP does not define the content of the list. The roots are at
+    /v1/root/rootCerts."""
     raise PoolError("not-found", "There is no certificate trust list.")
 
 
 @router.put("/rootCerts", summary="Add a root certificate", responses=_WAITS)
 def put(caller: Writer, services: AppServices, root: NewRoot) -> Response:
+    """A root that is in RCP already stays as it is. 400 for a certificate that is not self-signed,
+    not a CA's, outside its dates or in RCP with another type."""
     der, now = decode(root.ca_certificate), services.clock()
     with services.store.write() as records:
         if services.settings.dual_control:
@@ -85,7 +93,8 @@ def put(caller: Writer, services: AppServices, root: NewRoot) -> Response:
     "/rootCerts/{rootCertificateId}", summary="Delete a root certificate", responses=_WAITS
 )
 def delete(caller: Writer, services: AppServices, root_id: RootId) -> Response:
-    """Every client gets an event. Certificates below the root stay, and reading them fails."""
+    """Every client gets an event. Certificates below the root stay, and reading them fails. 404
+    for an unknown identifier."""
     with services.store.write() as records:
         if services.settings.dual_control:
             change = changes.ask_delete(records, caller, root_id.lower(), services.clock())
@@ -95,6 +104,8 @@ def delete(caller: Writer, services: AppServices, root_id: RootId) -> Response:
 
 
 def show(root: Root) -> dict[str, Any]:
+    """The JSON of a root: the certificate and its key identifier in base64, fingerprints and
+    serial number in hexadecimal, times in ISO 8601."""
     certificate = path.read_any(root.certificate)
     identifier = certificate.ski or b""
     return {

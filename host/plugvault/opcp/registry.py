@@ -25,6 +25,9 @@ Country = Annotated[str | None, Query(pattern="^[A-Za-z]{2}$")]
 
 
 class Registration(Wire):
+    """A vehicle of the maker. `vin`: 17 characters [ISO 3779]; `registrationDocument`: the number
+    of the registration document, 6 to 40 letters and digits."""
+
     vin: Vin
     plate: Plate | None = None
     pcid: PcidText
@@ -32,7 +35,8 @@ class Registration(Wire):
 
 
 class Question(Wire):
-    """One of `pcid`, `vin` and `plate`, and the proof."""
+    """One of `pcid`, `vin` and `plate`, and the number of the registration document as the
+    proof."""
 
     pcid: PcidText | None = None
     vin: Vin | None = None
@@ -41,6 +45,9 @@ class Question(Wire):
 
 
 class Entry(Wire):
+    """The company of a provider identifier. `registry`: the issuer of the identifier; `active`:
+    false takes the identifier from its company."""
+
     name: Annotated[str, Field(min_length=1, max_length=100)]
     registry: Annotated[str | None, Field(max_length=100)] = None
     active: bool = True
@@ -52,7 +59,8 @@ def register(
     services: AppServices,
     body: Registration,
 ) -> dict[str, Any]:
-    """The number of the registration document is stored as a digest only."""
+    """The number of the registration document is stored as a digest only. 403 for a VIN or a PCID
+    of another maker; 400 for a plate or a PCID of another vehicle."""
     vehicle = registry.register(
         services.store, caller, body.vin, body.plate, body.pcid, body.registration_document
     )
@@ -76,12 +84,14 @@ def lookup(
 
 @router.get("/providers", summary="List the provider identifiers")
 def listed(_: Reader, services: AppServices, country: Country = None) -> dict[str, Any]:
+    """All identifiers, or those of a `country` (two letters)."""
     with services.store.read() as records:
         return {"providers": [_show(entry) for entry in providers.listed(records, country)]}
 
 
 @router.get("/providers/{provider}", summary="Get the company of a provider identifier")
 def get(_: Reader, services: AppServices, provider: ProviderPath) -> dict[str, Any]:
+    """404 for an identifier that is not in the registry."""
     with services.store.read() as records:
         return _show(providers.get(records, provider))
 
@@ -93,7 +103,8 @@ def enter(
     provider: ProviderPath,
     body: Entry,
 ) -> dict[str, Any]:
-    """`registry`: default: that of the country, EV Roam (GB) or Energy Codes & Services (DE)."""
+    """The default of `registry` is that of the country: EV Roam (GB) or Energy Codes & Services
+    (DE)."""
     with services.store.write() as records:
         return _show(
             providers.enter(

@@ -25,6 +25,8 @@ REASONS = (
 
 
 class RevocationRequest(Wire):
+    """A certificate (DER in base64) and the reason of its revocation."""
+
     certificate: Base64
     revocation_reason: Annotated[str, Field(pattern=f"^({'|'.join(REASONS)})$")]
 
@@ -37,8 +39,9 @@ def revoke(
     services: AppServices,
     body: RevocationRequest,
 ) -> None:
-    """For certificates that were issued here, by the owner of the subject or an administrator.
-    A second revocation changes nothing."""
+    """For certificates that this ecosystem issued. The owner of the subject may revoke a leaf, an
+    administrator also a CA with every certificate below it. A second revocation changes nothing.
+    404 for a certificate of another issuer."""
     certificate = decode(body.certificate)
     with services.store.write() as records:
         revocation.revoke(

@@ -29,9 +29,11 @@ access_token = OAuth2(
 
 
 def may(operation: str) -> Callable[..., Awaitable[Caller]]:
-    """A FastAPI dependency: the caller, after the check of its role. 401 or 403.
+    """A FastAPI dependency: the caller of the access token, after the check of its role.
 
-    In open mode a call without a token is accepted; a bad token is refused all the same.
+    `operation`: a row of `authorization.RIGHTS`. The request gets 401 without a valid token, and
+    403 when no role of the caller may call the operation. In open mode a call without a token has
+    every role; a token that is not valid is refused in open mode, too.
     """
 
     async def caller(

@@ -1,4 +1,4 @@
-"""The services that the HTTP face gets from outside, handed over once."""
+"""The services that the HTTP interface uses; the assembly of the ecosystem makes them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +19,13 @@ from plugvault.pools.repositories import Store
 class Settings:
     """The choices of an ecosystem's administrator.
 
-    `open`: anyone may play any role without a token; `dual_control`: a root changes only when a
-    second administrator agrees; `registered_stations`: a station's certificate is issued only
-    after `PUT /v1/vra/cpo/endEntities`; `hosts`: names of this server beside that of its address
-    and the loopback's; `networks`: as in "127.0.0.0/8", addresses that webhooks and revocation
-    checks may reach although they are not public; `retries` and `retry_after` (seconds): of a
-    webhook delivery; `keep_events`: seconds an event stays that was delivered.
+    `open`: a caller without a token has every role but a partner's; `dual_control`: a root changes
+    only when a second administrator agrees; `registered_stations`: a station's certificate is
+    issued only after `PUT /v1/vra/cpo/endEntities`; `hosts`: names of this server beside that of
+    its address and the loopback's; `networks`: as in "127.0.0.0/8", addresses that webhooks and
+    revocation checks may reach although they are not public; `retries` and `retry_after`
+    (seconds): of a webhook delivery; `keep_events`: seconds for which a delivered event stays in
+    the store.
     """
 
     open: bool = False
@@ -38,7 +39,8 @@ class Settings:
 
 
 class Bundle(Protocol):
-    """Another ecosystem's contract for a vehicle. `message`: EXI."""
+    """Another ecosystem's contract for a vehicle. `message`: the CertificateInstallationRes, EXI;
+    `root_fingerprint`: SHA-256 of the V2G root above its CPS, hexadecimal."""
 
     @property
     def message(self) -> bytes: ...
@@ -51,8 +53,10 @@ class Bundle(Protocol):
 
 
 class Peers(Protocol):
-    """The partner ecosystems, for requests that this one cannot answer. A partner that fails
-    counts as one without an answer, and raises nothing."""
+    """The partner ecosystems, for requests that this one cannot answer.
+
+    A partner that fails counts as a partner without an answer: no method raises for it.
+    """
 
     @property
     def linked(self) -> bool:
@@ -60,34 +64,38 @@ class Peers(Protocol):
         ...
 
     def refresh_vehicle(self, pcid: str) -> None:
-        """Update PCP's copy of a partner's vehicle; nothing for a vehicle of ours."""
+        """Update PCP's copy of a partner's vehicle. A vehicle of this ecosystem is not touched."""
         ...
 
     def install(self, request: bytes, roots: Sequence[tuple[str, int]]) -> Bundle | None:
         """A contract for a vehicle's CertificateInstallationReq (EXI), under one of the roots it
-        lists: (issuer name, serial number)."""
+        lists: (issuer name, serial number). None when no partner has one."""
         ...
 
     def sign(self, data: ContractData, vehicle: Provisioning) -> Message | None:
-        """Contract data signed under a root that this vehicle has."""
+        """Contract data that a partner's CPS signed under a root that this vehicle has. None when
+        no partner can sign."""
         ...
 
     def fetch_roots(self) -> bool:
-        """Fetch their roots into RCP; whether there were new ones."""
+        """Fetch the partners' roots into RCP. True when RCP has got a new root."""
         ...
 
 
 @dataclass(frozen=True)
 class Services:
-    """`signers`: the CPS under each V2G root. `enrolment`: the issuing CA for each name EST
-    serves: "oem", …, and on other curves than P-256 "oem/secp521r1", …. `operator`: the MO CA for
-    operators without an own PKI. `ocsp`: the responder's address for certificates issued here.
-    `authorities`: every CA whose certificates OCSP and CRLs speak of.
-    `webhook_secret(endpoint_id)`: what its deliveries are signed with.
-    `update_revocations(certificates, caller)`: enter what foreign CAs revoked of a path, DER, for
-    a client_id that waits for it, or None;
-    `revocations_are_due(certificates)`: whether that would ask a responder.
-    `clock()`: Unix seconds."""
+    """Everything that the endpoints use.
+
+    `signers`: the CPS under each V2G root; `enrolment`: the issuing CA for each name EST serves:
+    "oem", …, and on other curves than P-256 "oem/secp521r1", …; `operator`: the MO CA for
+    operators without an own PKI; `ocsp`: the URL of the OCSP responder in certificates issued
+    here; `authorities`: every CA whose certificates OCSP and CRLs cover;
+    `webhook_secret(endpoint_id)`: the HMAC key of the deliveries; `clock()`: Unix seconds.
+
+    `update_revocations(certificates, caller)`: ask the OCSP responders of foreign CAs about these
+    certificates (DER) and store what is revoked; `caller`: the client_id that waits for it, or
+    None. `revocations_are_due(certificates)`: whether that call would ask a responder.
+    """
 
     store: Store
     tokens: Tokens
@@ -105,6 +113,6 @@ class Services:
 
 
 async def services(request: Request) -> Services:
-    """The services of the running application (a FastAPI dependency)."""
+    """The services of the running application: a FastAPI dependency."""
     running: Services = request.app.state.services
     return running

@@ -45,8 +45,8 @@ async def follow(
     last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=_LARGEST)] = None,
     since: Annotated[int | None, Query(ge=0, le=_LARGEST)] = None,
 ) -> StreamingResponse:
-    """Starts now, or after the event with the id in `Last-Event-ID` or `since`. The stream ends
-    with the access token."""
+    """The stream starts now, or after the event with the id in `Last-Event-ID` or `since`. It ends
+    when the access token is no longer valid. 429 when the client has too many streams open."""
     if source.listeners[caller.client_id] >= MOST:
         raise HTTPException(429, f"There are {MOST} streams already; close one first.")
     start = since if last_event_id is None else last_event_id

@@ -23,8 +23,9 @@ ProviderPath = Annotated[str, Path(pattern=termination.PROVIDER_PATTERN)]
     summary="Extension: delete and revoke all contracts of an operator",
 )
 def begin(caller: Leaving, services: AppServices, provider: ProviderPath) -> JSONResponse:
-    """For administrators and the operator itself. The job runs in the background; `Location`
-    is the address of its progress."""
+    """For administrators and the operator itself. `provider`: as in "DEPVA". The job runs in the
+    background; the header `Location` has the address of its progress. A second call returns the
+    same job until it is done."""
     with services.store.write() as records:
         job = termination.begin(records, caller, provider, services.clock())
     where = f"{router.prefix}/{job.subject}/{job.job_id}"
@@ -38,6 +39,7 @@ def progress(
     provider: ProviderPath,
     job_id: Annotated[str, Path(alias="jobId", pattern=UUID_PATTERN)],
 ) -> dict[str, Any]:
+    """`state`: "waiting" or "done". 404 for an unknown job."""
     with services.store.read() as records:
         return _show(termination.progress(records, caller, provider, job_id.lower()))
 

@@ -1,9 +1,9 @@
-"""OAuth2 access tokens: RS256 JWTs with the claims OPCP's clients carry [RFC 6749, 4.4].
+"""OAuth2 access tokens: RS256 JWTs with the claims OPCP's clients carry [RFC 6749, 4.4; RFC 7519].
 
-Role, WMIs and providers are claims under the audience's name. The signing key is a parameter and
-may live in a PKCS#11 token. The clients are in the store, so that several processes agree. A token
-gives the rights that both its claims and its client have. The client is read again every LOOK
-seconds, so a locked client keeps its access for at most this time.
+Roles, WMIs and providers are claims whose names begin with the audience. The signing key is a
+parameter and may live in a PKCS#11 token. The clients are in the store, so that several processes
+agree. A token gives the rights that both its claims and its client have. The client is read again
+every LOOK seconds, so a locked client keeps its access for at most this time.
 """
 
 import time
@@ -44,8 +44,8 @@ class _Known:
 class Tokens:
     """Issues and reads access tokens.
 
-    audience: the URL of this ecosystem; clock: () -> Unix seconds; key: signs the tokens; store:
-    has the clients.
+    `audience`: the URL of this ecosystem; `clock()`: Unix seconds; `key`: RSA, signs the tokens;
+    `store`: has the clients.
     """
 
     def __init__(
@@ -63,11 +63,15 @@ class Tokens:
 
     @property
     def key_set(self) -> dict[str, Any]:
-        """The public key of the access tokens [RFC 7517]."""
+        """The public key of the access tokens as a JSON Web Key Set [RFC 7517]."""
         return {"keys": [{**self._public.as_dict(private=False), "kid": self._kid}]}
 
     def issue(self, client_id: str, client_secret: str, audience: str) -> str:
-        """An access token for credentials. Raises TokenError; PoolError without a store."""
+        """An access token (compact JWS) for credentials, valid for LIFETIME seconds.
+
+        Raises TokenError for wrong credentials, a locked client or another audience;
+        PoolError("unavailable") without the database.
+        """
         with self._store.read() as records:
             client = clients.authenticate(records, client_id, client_secret)
             caller = providers.current(records, client.caller) if client else None
@@ -100,14 +104,19 @@ class Tokens:
         return jwt.encode({"alg": "RS256", "typ": "JWT", "kid": self._kid}, claims, self._key)
 
     def known(self, token: str) -> Caller | None:
-        """The caller of a token that was read less than LOOK seconds ago, without the store."""
+        """The caller of a token that `read` accepted less than LOOK seconds ago; None for every
+        other token. The store is not asked."""
         entry = self._known.get(digest(token))
         if entry and entry.look > time.monotonic() and entry.expires > self._clock():
             return entry.caller
         return None
 
     def read(self, token: str) -> Caller:
-        """The caller of a token. Raises TokenError; PoolError without a store."""
+        """The caller of an access token, with the current rights of its client.
+
+        Raises TokenError for a token that is not valid or has expired, and for a locked client;
+        PoolError("unavailable") without the database.
+        """
         key = digest(token)
         verified = self._verified.get(key) or self._verify(token)
         bounded.put(self._verified, _KNOWN, key, verified)

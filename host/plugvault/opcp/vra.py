@@ -21,7 +21,8 @@ Text = Annotated[str | None, Field(max_length=255)]
 
 
 class Announcement(Wire):
-    """A station: the CN of its certificate, its charge points and what it is."""
+    """A station: `commonName` is the CN of its later certificate (EVSEID or SECCID), `evseID` its
+    charge points; the other members describe the device."""
 
     common_name: Name
     manufacture: Text = None
@@ -38,7 +39,8 @@ class Announcement(Wire):
 
 @router.put("/endEntities", summary="Announce a station", response_model=None)
 def put(caller: Operator, services: AppServices, announcement: Announcement) -> None:
-    """The EVSEIDs or SECCID must be of the caller's operator. The same name replaces the entry."""
+    """The EVSEIDs and the SECCID must be of the caller's operator; 403 otherwise. The same name
+    replaces the entry."""
     body = announcement.model_dump(by_alias=True, exclude_none=True)
     with services.store.write() as records:
         stations.announce(records, caller, body, services.clock())
@@ -46,5 +48,6 @@ def put(caller: Operator, services: AppServices, announcement: Announcement) -> 
 
 @router.get("/endEntities", summary="List the announced stations of the caller")
 def get(caller: Operator, services: AppServices) -> list[dict[str, Any]]:
+    """The announcements as they were sent."""
     with services.store.read() as records:
         return stations.announced(records, caller)

@@ -29,8 +29,8 @@ Kinds = Annotated[list[str], Field(max_length=64)]
 
 
 class EndpointUpdate(Wire):
-    """`url`: http or https, without credentials, of a public address. A missing member stays
-    unchanged."""
+    """An endpoint. `url`: http or https, without credentials, of a public address; `metadata`: at
+    most 4096 bytes of JSON. An optional member that is left out stays unchanged."""
 
     url: Annotated[str, Field(max_length=2048)]
     enabled_events: Kinds | None = None
@@ -41,6 +41,8 @@ class EndpointUpdate(Wire):
     status: Literal["enabled", "disabled"] | None = None
 
     def change(self) -> EndpointChange:
+        """The change for `pools.webhooks`. Raises PoolError("invalid") for two different lists of
+        events and for metadata that no answer could contain."""
         lists = [kinds for kinds in (self.enabled_events, self.events) if kinds is not None]
         if len(lists) == 2 and set(lists[0]) != set(lists[1]):
             raise PoolError("invalid", "events : must be the same as enabledEvents")
@@ -59,7 +61,8 @@ class EndpointUpdate(Wire):
 @router.post("", status_code=201, summary="Create an endpoint that gets events")
 def create(caller: Owner, services: AppServices, new: EndpointUpdate) -> JSONResponse:
     """Each delivery has an HMAC-SHA256 under the `secret` of the answer. The events are those of
-    the caller's role, about its own vehicles or contracts."""
+    the caller's role, about its own vehicles or contracts. 400 for an unknown event, a URL that is
+    not allowed, or too many endpoints."""
     change = new.change()
     if change.events is None:
         raise PoolError("invalid", "enabledEvents : must be given")
@@ -72,12 +75,14 @@ def create(caller: Owner, services: AppServices, new: EndpointUpdate) -> JSONRes
 
 @router.get("", summary="List the endpoints of the caller")
 def all_of_them(caller: Owner, services: AppServices) -> JSONResponse:
+    """Without their secrets."""
     with services.store.read() as records:
         return JSONResponse([show(endpoint) for endpoint in webhooks.listed(records, caller)])
 
 
 @router.get("/{id}", summary="Get an endpoint of the caller")
 def one(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> JSONResponse:
+    """With the `secret` of its deliveries. 404 for an endpoint of another client."""
     with services.store.read() as records:
         endpoint = webhooks.get(records, caller, endpoint_id)
     return JSONResponse({**show(endpoint), "secret": services.webhook_secret(endpoint_id)})
@@ -87,6 +92,7 @@ def one(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> JSONRe
 def update(
     caller: Owner, services: AppServices, endpoint_id: EndpointId, new: EndpointUpdate
 ) -> JSONResponse:
+    """Members that are left out stay unchanged. 404 for an endpoint of another client."""
     change = new.change()
     with services.store.write() as records:
         return JSONResponse(
@@ -96,11 +102,14 @@ def update(
 
 @router.delete("/{id}", summary="Delete an endpoint with its deliveries")
 def delete(caller: Owner, services: AppServices, endpoint_id: EndpointId) -> None:
+    """404 for an endpoint of another client."""
     with services.store.write() as records:
         webhooks.delete(records, caller, endpoint_id)
 
 
 def show(endpoint: Endpoint) -> dict[str, Any]:
+    """The JSON of an endpoint, without its secret. `wmis`, `providerIds`: the vehicles and
+    contracts whose events it gets."""
     events = endpoint.events.split(",")
     scopes = [scope for scope in endpoint.scopes.split(",") if scope]
     owned = {"wmis": [scope for scope in scopes if len(scope) == 3]}

@@ -52,7 +52,7 @@ credentials printed when this was started.</li>
 
 
 def page(services: Services, title: str) -> str:
-    """The page as HTML."""
+    """The page as HTML. `title`: plain text."""
     opened = services.settings.open
     steps = (_OPEN if opened else _CLOSED).format(url=escape(services.tokens.audience))
     banner = f'<strong class="open">{WARNING}</strong>' if opened else ""
@@ -61,4 +61,5 @@ def page(services: Services, title: str) -> str:
 
 @router.get("/")
 def welcome(request: Request) -> HTMLResponse:
+    """The page for a browser."""
     return HTMLResponse(page(request.app.state.services, request.app.title))
