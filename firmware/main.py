@@ -29,7 +29,7 @@ The configuration is JSON:
 An unknown key, or a value of another type, is an error. A PIN file and a key file hold one line
 and have mode 0600.
 
-A module that cannot start tells the reason over the link. A board then tries again, after
+A module that cannot start reports the reason over the link. A board then tries again, after
 `_RETRY_MS`, until its owner holds it back: see `boot.py`.
 
 Exit status: 1 after a failure; 78 (EX_CONFIG) after a failure that a restart would repeat: a wrong
@@ -59,9 +59,10 @@ _TELL_MS = 2000  # elsewhere, at most: for a bench that comes after the module
 
 
 def main(path: str, lines: list) -> Module:
-    """The module, ready to run. lines: keeps the line for the next attempt.
+    """The module, ready to run. path: of the configuration. lines: keeps the line for the next
+    attempt.
 
-    Raises: EvccError for what the ports or stores refuse, after telling it over the line.
+    Raises: the errors of configuration, ports, stores and vault, after their report on the line.
     """
     is_board = sys.platform in _BOARDS
     try:
@@ -108,7 +109,7 @@ def _module(settings: dict, line: Line, is_board: bool) -> Module:
 
 
 def _store(folder: str, is_board: bool):
-    """The car's files. Two modules would each undo what the other writes."""
+    """The car's files, held by one process: two modules would undo each other's writes."""
     if not is_board:
         from evcc.ports import exclusive
 
@@ -167,7 +168,7 @@ def _read(path: str) -> "bytes | None":
 
 
 def _epoch() -> int:
-    """Not secret, only new."""
+    """A number for `Mux` that is new at each start; it need not be secret."""
     return int.from_bytes(os.urandom(4), "big") or 1
 
 

@@ -17,7 +17,7 @@ NEW = ".new"
 
 
 def finish(root: str = "/") -> bool:
-    """Carry out the plan in `root`, which ends in "/". False if there is none."""
+    """Carry out the plan in `root`, which ends in "/". False if there is none. Raises: OSError."""
     try:
         with open(root + PLAN) as file:
             lines = file.read().split("\n")

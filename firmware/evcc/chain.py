@@ -53,7 +53,7 @@ def validate(
     None: for the operator's chain, which the CPS signature covers. Its leaf must have a sub-CA in
     the message; if an anchor has the name of the top's issuer, it must verify the top.
     is_revoked: called for the leaf and for each sub-CA above it.
-    Raises: CertificateError.
+    Raises: CertificateError with a reason of the group "chain"; the errors of `verify`.
     """
     if len(subs) > MAX_SUBS:
         raise CertificateError("too-long", "%d sub-CA certificates" % len(subs))
@@ -92,7 +92,8 @@ def is_anchor(
 ) -> None:
     """Check that `cert` may become a trust anchor: a CA, in date, signed with its own key.
 
-    Raises: CertificateError: "not-a-root" where it is something else.
+    now: unix seconds. Raises: CertificateError: "not-a-root" for a certificate that is no CA or is
+    signed with another key, else the reason of the failed check; the errors of `verify`.
     """
     if cert.issuer != cert.subject or not cert.is_ca:
         raise CertificateError("not-a-root", _title(cert))
@@ -104,7 +105,7 @@ def is_anchor(
 def check_role(leaf: "Certificate", role: str) -> None:
     """Check that `leaf` is a leaf of this role: no CA, its DC, its CN, its key usage.
 
-    Raises: CertificateError.
+    role: as in `validate`. Raises: CertificateError("leaf-is-ca" | "role" | "key-usage").
     """
     domains, parse_name, usage = _ROLES[role]
     names = leaf.names
@@ -123,7 +124,10 @@ def check_role(leaf: "Certificate", role: str) -> None:
 def build(
     leaf: "Certificate", subs: "Sequence[Certificate]", anchors: "Sequence[Certificate]"
 ) -> "tuple[list[Certificate], list[Certificate]]":
-    """(path from the leaf to the last sub-CA, the anchors that may have issued that sub-CA)."""
+    """(path from the leaf to the last sub-CA, the anchors that may have issued that sub-CA).
+
+    Built by names and key identifiers alone; self-issued certificates in `subs` are ignored.
+    """
     path = [leaf]
     while True:
         pause()
@@ -149,7 +153,9 @@ def _issuers(cert, candidates):
 def check_current(cert: "Certificate", now: "int | None") -> None:
     """Check the dates, and that no critical extension is unknown to this module.
 
-    now: None: no date is judged."""
+    now: unix seconds; None: no date is judged.
+    Raises: CertificateError("not-yet-valid" | "expired" | "critical-extension").
+    """
     if now is not None and now < cert.not_before:
         raise CertificateError("not-yet-valid", _title(cert))
     if now is not None and now > cert.not_after:
@@ -162,7 +168,7 @@ def _check_ca(cert, below, now):
     """Check an issuer with `below` CA certificates between it and the leaf."""
     signs = cert.key_usage is not None and cert.key_usage & KEY_CERT_SIGN
     if not cert.is_ca:
-        # Without either mark it is a leaf; with one mark it is a malformed CA certificate.
+        # keyCertSign without the CA flag is a malformed CA certificate; without both it is a leaf.
         raise CertificateError("no-ca-flag" if signs else "leaf-as-ca", _title(cert))
     if cert.key_usage is not None and not signs:
         raise CertificateError("key-usage", _title(cert))
@@ -172,7 +178,9 @@ def _check_ca(cert, below, now):
 
 
 def _usable(anchors, below, now):
-    """The anchors that pass, or the error of the last: a root and its renewal share one name."""
+    """The anchors that pass `_check_ca`, or the error of the last where none does.
+
+    A root and its renewal have one name, so several anchors may be candidates."""
     usable = []
     for cert in anchors:
         try:
@@ -189,7 +197,10 @@ def verify_link(
     issuers: "Sequence[Certificate]",
     verify: "Callable[[bytes, bytes, bytes], bool]",
 ) -> "Certificate":
-    """The issuer that signed `cert`."""
+    """The issuer that signed `cert`. issuers: one candidate at least.
+
+    Raises: CertificateError("wrong-issuer-key" | "signature"); the errors of `verify`.
+    """
     digest = cert.tbs_digest
     for issuer in issuers:
         if verify(issuer.point, digest, cert.signature):

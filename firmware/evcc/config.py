@@ -62,13 +62,16 @@ _POINT = 65
 
 
 class ConfigError(EvccError):
-    """A mistake in the configuration, described for a person."""
+    """A mistake in the configuration; `detail` names the key."""
 
     REASONS = ("config",)
 
 
 def parse(data: bytes) -> dict:
-    """The configuration in a file's bytes; "maker" is bytes. Raises: ConfigError."""
+    """The configuration in a file's bytes (JSON in UTF-8), as `checked` returns it.
+
+    Raises: ConfigError.
+    """
     try:
         settings = json.loads(utf8.decode(data))
     except UnicodeError:
@@ -79,7 +82,7 @@ def parse(data: bytes) -> dict:
 
 
 def checked(settings) -> dict:
-    """The settings after all checks, "maker" as bytes. Raises: ConfigError."""
+    """A copy of the settings after all checks, with "maker" as 65 bytes. Raises: ConfigError."""
     if type(settings) is not dict:
         raise ConfigError("config", "it is not an object")
     check("", settings, _SETTINGS)
@@ -101,7 +104,7 @@ def checked(settings) -> dict:
 
 
 def link(data: bytes) -> "dict | None":
-    """The "link" of a configuration that may be wrong elsewhere; None: it is wrong itself."""
+    """The "link" of a configuration whose other keys may be wrong; None: "link" is wrong too."""
     try:
         table = json.loads(utf8.decode(data))["link"]
         _check_link(table)
@@ -156,7 +159,11 @@ def _check_kind(where: str, table: dict, kinds: dict) -> None:
 
 
 def check(where: str, table: dict, schema: dict) -> None:
-    """Check a table's keys and types. where: its name and ": ". Raises: ConfigError."""
+    """Check a table's keys and types.
+
+    where: the beginning of an error's text, the table's name and ": ". schema: {key: (type,
+    whether it is required)}. Raises: ConfigError.
+    """
     for key, value in table.items():
         if key not in schema:
             raise ConfigError("config", "%s%s: unknown key" % (where, key))

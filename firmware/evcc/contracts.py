@@ -1,17 +1,16 @@
 """The contract store: the contracts in the car, which of them is active, and their chains.
 
-One index file is the truth, replaced atomically: writing it is the commit point of an
-installation. For each contract it names the key's id in the vault and the hash of its public half.
+One index file is authoritative and replaced atomically: its write is the commit point of an
+installation. For each contract it names the key's id in the vault and the hash of its public key.
 Chains lie in files of their own, written before the index names them.
 
-The index also holds the car's name to a token (`owner`), the opened envelopes (`envelopes`), and
-the journal: the ids of keys to destroy. A new key is in the journal until its contract is
-committed, a replaced key from then on. `recover` destroys the keys that the journal names and no
-contract does. Any other key without a contract stays and is reported, for the index may be an
-older copy. Its generation shows that: it grows by one with every write, and the id of each new key
-begins with it. The key of the last write stays too, if its chain is stored: the next write may
-have been the commit. A contract whose key does not sign stays and is reported, never repaired
-silently.
+The index also holds the owner (`owner`: the car's identifier in a shared token), the opened
+envelopes (`envelopes`), and the journal: the ids of keys to destroy. A new key is in the journal
+until its contract is committed, a replaced key from then on. `recover` destroys the keys that the
+journal names and no contract does. Any other key without a contract stays and is reported, because
+the index may be an older copy. The generation shows that: it grows by one with every write, and
+the id of each new key begins with it. The key of the last write stays too, if its chain is stored:
+the next write may have been the commit. A contract whose key does not sign stays and is reported.
 """
 
 import hashlib
@@ -28,28 +27,36 @@ from .vault.possession import proves_possession
 
 SLOTS = 5
 INDEX = "contracts"
-const = int  # MicroPython's compiler puts such a number in the place of its name
+const = int  # MicroPython's compiler replaces the name of a `const` by its number
 _VERSION = const(1)
 _JOURNAL = const(16)  # keys at most: a failing token leaves some that cannot be destroyed yet
 _KEY = const(16)  # bytes of a key's id
-_GENERATION = const(4)  # bytes of it
-_FIRST = const(4)  # of the index's fields is a contract's
-_FIELDS = const(7)  # of a contract, in the index
-_OPERATOR = const(40)  # characters of its name: a status has room for five of any kind
-_ATTEMPTS = const(3)  # of a request to a vault whose process died of another request
+_GENERATION = const(4)  # bytes of the generation, at the beginning of a key's id
+_FIRST = const(4)  # fields of the index before the first contract's
+_FIELDS = const(7)  # fields of a contract in the index
+_OPERATOR = const(40)  # characters of the longest name: a status has room for five contracts
+_ATTEMPTS = const(3)  # for a request whose vault process another client's request may have ended
 
 
 class ContractError(EvccError):
     """A request the contract store refuses."""
 
-    REASONS = ("full", "not-found", "expired", "replayed", "older", "damaged", "key-lost")
+    REASONS = (
+        "full",  # every slot holds a contract
+        "not-found",
+        "expired",
+        "replayed",  # the contract was installed before
+        "older",  # its validity begins before that of the installed contract
+        "damaged",  # the stored index or chain
+        "key-lost",  # its key or its chain is gone
+    )
 
 
 class Contract:
-    """One contract. emaid: 14..15 characters; key: id in the vault; public: SHA-256 of its point;
-    custody: e.g. "L1+"; operator: O of the certificate, at most 40 characters; not_before,
-    not_after: unix seconds; fingerprint: the first 16 bytes of the leaf's SHA-256; active: whether
-    the car pays with it; lost: whether its key or its chain is gone."""
+    """One contract. emaid: 14..15 characters; key: id in the vault, 16 bytes; public: SHA-256 of
+    the key's point, 32 bytes; custody: e.g. "L1+"; operator: O of the certificate, cut after 40
+    characters; not_before, not_after: unix seconds; fingerprint: the first 16 bytes of the leaf's
+    SHA-256; active: whether the car pays with it; lost: whether its key or its chain is gone."""
 
     def __init__(
         self, emaid, key, public, custody, operator, not_before, not_after, fingerprint
@@ -66,14 +73,16 @@ class Contract:
         self.lost = False
 
     def valid(self, now: int) -> bool:
+        """Whether `now`, in unix seconds, is within the certificate's dates, both included."""
         return self.not_before <= now <= self.not_after
 
 
 class Contracts:
     """files: a `ports.files.Files`. slots: how many contracts fit.
 
-    `owner`: claims the car's keys in the vault; b"" until `recover` has drawn it. `envelopes`: see
-    `evcc.envelopes`. `unnamed`: the car's keys that `recover` found and no contract names.
+    `owner`: 8 random bytes that the labels of the car's keys in the vault begin with; b"" until
+    `recover` has drawn them. `envelopes`: see `evcc.envelopes`. `unnamed`: the ids of the car's
+    keys that no contract names, as `recover` found them.
     Raises: ContractError("damaged"); StoreError.
     """
 
@@ -165,9 +174,9 @@ class Contracts:
         """Note an envelope before the vault is asked to open it; returns the id of its key.
 
         dh_point, wrapped: the envelope. fingerprint: of its contract. On return both can be
-        recognised after a restart. It is stored as a mismatch, which `failed` and `commit` take
-        back, so that a power cut does not evade the lock. Raises EnvelopeError, StoreError or
-        VaultError, and changes nothing then.
+        recognised after a restart. The envelope is stored as a mismatch, which `failed` and
+        `commit` take back, so that a power cut does not evade the lock. Raises EnvelopeError,
+        StoreError or VaultError, and changes nothing then.
         """
         before = self.envelopes.packed()
         self.envelopes.add(vault.public(PROVISIONING), dh_point, wrapped, fingerprint)
@@ -182,8 +191,9 @@ class Contracts:
         return key
 
     def failed(self, dh_point: bytes, is_mismatch: bool) -> None:
-        """Note the end of an installation that was begun. is_mismatch: the key in the envelope is
-        not its certificate's."""
+        """Note the failure of an installation that was begun. dh_point: as in `begin`.
+        is_mismatch: whether the envelope held another key than its certificate's. An index that
+        cannot be written is no error here."""
         if is_mismatch:
             self.envelopes.settle(dh_point, False)
         try:
@@ -204,10 +214,10 @@ class Contracts:
     def commit(self, contract: Contract, chain: list, dh_point: bytes = b""):
         """Add a contract: the commit point of an installation.
 
-        dh_point: of the envelope its key was in, as begun. It replaces the contract with the same
-        EMAID, and is active if that was, or if it is the first.
-        Returns the key of the replaced contract, for the caller to delete; None: there is none, or
-        a session holds it.
+        chain: DER, leaf first. dh_point: of the envelope that held its key, as in `begin`. The
+        contract replaces the one with the same EMAID, and is active if that was, or if it is the
+        first. Returns the key of the replaced contract, for the caller to delete; None: there is
+        none, or a session holds it.
         Raises StoreError, and changes nothing then.
         """
         old = self.get(contract.emaid)
@@ -221,7 +231,7 @@ class Contracts:
         try:
             pause()
             self._files.write(name, pack(chain))
-            pause()  # the last one: an error of the link after the commit point would undo half
+            pause()  # none after this one: a link error after the commit point would undo half
             self.envelopes.settle(dh_point, True)
             self._store(contracts, journal + [old.key] if old else journal)
         except Exception:
@@ -252,7 +262,10 @@ class Contracts:
                 pass  # `recover` deletes it at the next start
 
     def choose(self, emaid: str) -> None:
-        """Make this contract the active one; "": none. Raises ContractError("not-found")."""
+        """Make this contract the active one; "": none.
+
+        Raises ContractError("not-found"); StoreError, and changes nothing then.
+        """
         chosen = self._named(emaid) if emaid else None
         before = self.active()
         try:
@@ -269,7 +282,8 @@ class Contracts:
     def delete(self, emaid: str) -> bytes:
         """Remove a contract. No other becomes active: the car's owner chooses the one to pay with.
 
-        Returns its key, for the caller to delete. Raises ContractError("not-found").
+        Returns its key, for the caller to delete. Raises ContractError("not-found"); StoreError,
+        and changes nothing then.
         """
         contract = self._named(emaid)
         contracts = [c for c in self._contracts if c is not contract]
@@ -449,7 +463,7 @@ def _contract(fields: list) -> Contract:
 
 
 def _lower_custody(contract: Contract, vault) -> str:
-    """The lower of the token's word and the index's: either may have been altered."""
+    """The lower of the levels in the token and in the index: either may have been altered."""
     try:
         return levels.lower(vault.custody(contract.key), contract.custody)
     except VaultError:  # the next start asks again
@@ -457,8 +471,8 @@ def _lower_custody(contract: Contract, vault) -> str:
 
 
 def _retry(operation):
-    """The operation's result. A vault service has several clients: another client's request may
-    have ended its process, and with it the answer to this one."""
+    """The operation's result. A vault service has several clients: a request of another client may
+    have ended the service's process before it answered this one."""
     for _ in range(_ATTEMPTS - 1):
         try:
             return operation()

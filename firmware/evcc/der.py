@@ -29,7 +29,8 @@ class DerError(EvccError):
 def header(data: bytes, at: int, end: int) -> tuple[int, int, int]:
     """(tag, start, stop) of the element at `at`; its content is data[start:stop].
 
-    `end` is where the enclosing element stops, and at most len(data). Raises: DerError.
+    `end`: the offset behind the enclosing element, at most len(data).
+    Raises: DerError("truncated" | "tag" | "length").
     """
     if end - at < 2:
         raise DerError("truncated")
@@ -57,7 +58,8 @@ def header(data: bytes, at: int, end: int) -> tuple[int, int, int]:
 
 
 def expect(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
-    """(start, stop) of the element at `at`, which must have this tag. Raises: DerError."""
+    """(start, stop) of the element at `at`, which must have this tag. Raises: DerError, as
+    `header`."""
     actual, start, stop = header(data, at, end)
     if actual != tag:
         raise DerError("tag", "%02x where %02x belongs" % (actual, tag))
@@ -65,7 +67,8 @@ def expect(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
 
 
 def whole(data: bytes, tag: int) -> tuple[int, int]:
-    """(start, stop) of the one element that fills all of `data`. Raises: DerError."""
+    """(start, stop) of the one element that fills all of `data`. Raises: DerError: "trailing" for
+    bytes behind it."""
     start, stop = expect(data, 0, len(data), tag)
     if stop != len(data):
         raise DerError("trailing")
@@ -75,7 +78,7 @@ def whole(data: bytes, tag: int) -> tuple[int, int]:
 def check_integer(data: bytes, start: int, stop: int) -> None:
     """Check that data[start:stop] is a non-negative INTEGER in its shortest form.
 
-    Raises: DerError.
+    Raises: DerError("value").
     """
     if start == stop or data[start] > 0x7F:
         raise DerError("value", "empty or negative integer")
@@ -86,7 +89,7 @@ def check_integer(data: bytes, start: int, stop: int) -> None:
 def raw_signature(data: bytes, start: int, stop: int) -> bytes:
     """ECDSA-Sig-Value (RFC 3279) in data[start:stop] as r‖s, 64 bytes.
 
-    Raises: DerError, also when r or s needs more than 32 bytes.
+    Raises: DerError; "value" also for an r or s of more than 32 bytes. Their range is not checked.
     """
     out = bytearray(64)
     at, end = expect(data, start, stop, SEQUENCE)
@@ -106,7 +109,7 @@ def raw_signature(data: bytes, start: int, stop: int) -> bytes:
 
 
 def tlv(tag: int, *contents: bytes) -> bytes:
-    """One element with the joined `contents`."""
+    """One element with the joined `contents`. Raises: DerError("length") above 65,535 bytes."""
     content = b"".join(contents)
     size = len(content)
     if size < 0x80:

@@ -1,4 +1,4 @@
-"""The table of envelopes that a provisioning key was asked to open. It closes the envelope oracle.
+"""The table of envelopes that a provisioning key was asked to open, against a decryption oracle.
 
 ISO 15118-2 seals a contract key with AES-CBC, which has no integrity. An attacker can change a
 recorded envelope and send it again with a certificate of their choice. The answer, "opened" or
@@ -46,7 +46,8 @@ class Envelopes:
     """room: the number of entries. stored: of `packed`, or b"" for none.
 
     `mismatches`: the number of envelopes with another certificate's key, in the life of the
-    provisioning key or since the lock was lifted. Raises EnvelopeError("damaged").
+    provisioning key or since the lock was lifted; one byte of `packed`.
+    Raises EnvelopeError("damaged").
     """
 
     def __init__(self, room: int = ROOM, stored: bytes = b"") -> None:
@@ -62,6 +63,7 @@ class Envelopes:
 
     @property
     def locked(self) -> bool:
+        """Whether `MISMATCHES` is reached: no envelope is opened until `unlock`."""
         return self.mismatches >= MISMATCHES
 
     def unlock(self) -> None:
@@ -105,7 +107,9 @@ class Envelopes:
             self._entries.append([_x(dh_point), _hash(wrapped), _hash(leaf), ASKED])
 
     def settle(self, dh_point: bytes, is_match: bool) -> None:
-        """Note the outcome of an envelope that was added."""
+        """Note the outcome of an envelope that was added; another DH point changes nothing.
+
+        is_match: whether the opened key was its certificate's."""
         entry = self._find(dh_point)
         if not entry:
             return

@@ -21,13 +21,13 @@ class EvccError(Exception):
         self.detail = detail
 
 
-# Reasons of troubles that pass by themselves: the same request may succeed later.
+# Reasons of temporary failures: the same request may succeed later.
 PASSING = ("clock", "resources", "storage", "limited", "unavailable", "token-missing")
 
 
 def reason_of(error: Exception) -> str:
-    """The reason to tell of any error: an EvccError's own, or the reason below it in PASSING;
-    "resources" where heap, stack, flash or token is full; "internal" for a bug."""
+    """The reason to report for any error: an EvccError's own, or its cause's where that is in
+    PASSING; "resources" where heap, stack, flash or token is full; "internal" for a bug."""
     if isinstance(error, EvccError):
         cause = getattr(getattr(error, "cause", None), "reason", "")
         if error.reason in ("storage", "vault") and cause == "full":
@@ -38,5 +38,5 @@ def reason_of(error: Exception) -> str:
 
 
 def text_of(error: Exception) -> str:
-    """An error for the log. Of a bug only the type: its text may hold a secret."""
+    """The text of an error for the log; of a bug its type alone, as its text may hold a secret."""
     return str(error) if isinstance(error, EvccError) else type(error).__name__

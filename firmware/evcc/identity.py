@@ -32,7 +32,8 @@ class IdentityError(EvccError):
 class Identity:
     """files: a `ports.files.Files`. vault: has the certificate's key.
 
-    `pcid`: "" before the factory. `certificate`: DER, or None. `subs`: DER, leaf's issuer first.
+    `pcid`: "" before the first `request`. `certificate`: DER, or None. `subs`: DER, the leaf's
+    issuer first.
     Raises: IdentityError("damaged"); StoreError.
     """
 
@@ -59,7 +60,7 @@ class Identity:
         self._take(pcid, fields[1:])
 
     def point(self) -> bytes:
-        """The point of the car's key. A new car makes the key now, and notes its custody.
+        """The point of the car's key, 65 bytes. A new car makes the key, and notes its custody.
 
         Raises: VaultError; StoreError, and then deletes the key again, if the vault can.
         """
@@ -83,8 +84,8 @@ class Identity:
         return point
 
     def custody(self) -> str:
-        """The custody of the car's key, from the vault's word and the car's note [`vault.levels`];
-        "" if there is no key. Raises: VaultError; StoreError."""
+        """The custody of the car's key, of the level in the vault and the level that the car noted
+        (`vault.levels`); "" if there is no key. Raises: VaultError; StoreError."""
         try:
             custody = self._vault.custody(PROVISIONING)
             digest = hashlib.sha256(self._vault.public(PROVISIONING)).digest()
@@ -105,7 +106,8 @@ class Identity:
     def request(self, pcid: str, organisation: str, country: "str | None") -> bytes:
         """A signing request (PKCS#10, DER) for the provisioning key. Sets the car's PCID.
 
-        Raises: IdentityError("pcid"); VaultError; StoreError.
+        organisation, country: see `csr.build`. Raises: IdentityError("pcid"); VaultError;
+        StoreError.
         """
         try:
             pcid = parse_pcid(pcid)
@@ -120,10 +122,12 @@ class Identity:
         return csr
 
     def install(self, ders: list, anchors: list, now: int) -> None:
-        """Take the certificate and its sub-CAs. ders: DER, leaf first. anchors: OEM roots.
+        """Store the certificate and its sub-CAs. ders: DER, leaf first. anchors: OEM roots, as
+        `x509.Certificate`. now: unix seconds.
 
-        In a car without OEM roots the chain's own links must still hold; the authenticated maker
-        answers for its root. Raises: IdentityError; VaultError; StoreError.
+        In a car without OEM roots the chain's own links must still be valid; the authenticated
+        maker is responsible for its root. Raises: IdentityError("certificate" | "key" | "pcid");
+        VaultError; StoreError.
         """
         try:
             certificates = [x509.parse(der) for der in ders]

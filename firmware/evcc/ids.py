@@ -25,10 +25,10 @@ class IdError(EvccError):
 def parse_emaid(text: str) -> str:
     """An EMAID as 14 or 15 upper-case characters without hyphens.
 
-    Raises: IdError.
+    Raises: IdError("hyphen" | "character" | "length").
     """
     if len(text) in (14, 15) and _UPPER_CASE.issuperset(text) and min(text[:2]) > "9":
-        return text  # as certificates have it
+        return text  # the form in certificates needs no loop
     out = ""
     hyphen = False
     for c in text:
@@ -58,7 +58,7 @@ def is_same_emaid(emaid: str, other: str) -> bool:
 def parse_pcid(text: str) -> str:
     """A PCID, 17 or 18 letters and digits, in the case it is written in.
 
-    Compare two with `.upper()`: pools hold both cases. Raises: IdError.
+    Compare two with `.upper()`: pools hold both cases. Raises: IdError("length" | "character").
     """
     if len(text) not in (17, 18):
         raise IdError("length", "a PCID has 17 or 18 characters")

@@ -37,7 +37,7 @@ CPS has signed.
 A handler takes a message and returns. The loop then carries out what is due, so that an
 installation starts from the top of the stack: on a small board it needs most of that.
 
-An error in one session or one message does not end the loop, and is told. Memory stays bounded
+An error in one session or one message is reported and does not end the loop. Memory stays bounded
 when the bench reads nothing: a request on CONTROL or TELEMATICS is not carried out without room
 for its answer; a session ends ("failed", "stalled") when its frames find no room, or when its
 bytes arrive faster than they are read. Lost answers and events are counted in "missed" of the next
@@ -62,7 +62,7 @@ from evcc.telematics import Vehicle, unable
 from evcc.timekeeper import Timekeeper
 from evcc.trust import Trust
 
-const = int  # MicroPython's compiler puts such a number in the place of its name
+const = int  # MicroPython's compiler replaces the name of a `const` by its number
 _IDLE_MS = const(1000)
 _DAY = const(86400)
 _PATIENCE = const(60)  # the largest time_factor
@@ -74,9 +74,9 @@ class Module:
     """The module at its end of the link.
 
     maker: the 65-byte point of the maker's telematics key. vault: see `evcc.vault`. files:
-    `evcc.ports.files.Files`. now: () -> unix seconds. settings: of `evcc.config`; here
-    "legacy_emaid", "insecure_contract" and "renew_days" count. set_clock: sets the board's clock,
-    unix seconds. kind: of vault, for the status.
+    `evcc.ports.files.Files`. now: () -> unix seconds. settings: of `evcc.config`; the module reads
+    "legacy_emaid", "insecure_contract" and "renew_days". set_clock: (unix seconds) -> None, sets
+    the board's clock. kind: the kind of the vault, for the status.
     Raises: the errors of the stores and the vault, for stored data that cannot be used.
     """
 
@@ -114,12 +114,12 @@ class Module:
             self._log("the time is not known: no date is judged until the maker sends the time")
 
     def run(self) -> None:
-        """For ever. Raises: PortError, when the line is gone."""
+        """Repeat `step` until the line is gone. Raises: PortError."""
         while True:
             self.step()
 
     def step(self) -> None:
-        """Wait for a message or a deadline, and handle it. Raises: PortError."""
+        """Wait for a message or a deadline, at most a second, and handle it. Raises: PortError."""
         line = self._line
         line.pump(0 if line.inbox else self._until_deadline())
         while line.inbox:
@@ -132,10 +132,10 @@ class Module:
             self._guarded(_DEADLINE, b"")
 
     def _guarded(self, channel: int, data: bytes) -> None:
-        """Handle one message; an error is told and does not end the loop."""
+        """Handle one message; an error is reported and does not end the loop."""
         try:
             _HANDLERS[channel](self, data)
-        except Exception as e:  # noqa: BLE001 - the last line of defence
+        except Exception as e:  # noqa: BLE001 - a bug in one handler must not end the loop
             self._failed(channel, e)
 
     def _carry_out_due(self, channel: int) -> None:
@@ -151,7 +151,7 @@ class Module:
             self._failed(channel, e)
 
     def _failed(self, channel: int, error: Exception) -> None:
-        """Tell an error that no handler expects: log, event, and an answer on its channel."""
+        """Report an error that no handler expects: log, event, and an answer on its channel."""
         text = str(error) if isinstance(error, EvccError) else ""
         self._log("internal: " + type(error).__name__ + " " + text)
         reason = reason_of(error)
@@ -166,7 +166,7 @@ class Module:
         self._event("unable", "storage")
 
     def pause(self) -> None:
-        """Serve the link within a long computation: messages are taken, and handled afterwards."""
+        """Serve the link within a long computation: messages are received, and handled later."""
         if self._line.ticks_ms() - self._paused_ms >= _PAUSE_MS:
             self._line.pump(0)
             self._paused_ms = self._line.ticks_ms()
@@ -266,7 +266,8 @@ class Module:
         return True
 
     def _renews(self, emaid) -> bool:
-        """Whether the contract nears its end; true once a day, for a refusal costs a session."""
+        """Whether the contract ends within "renew_days"; true once a day at most, because the
+        refusal of a request costs a session."""
         contract, now = self._car.contracts.active(), self._car.time.now()
         near = self._settings.get("renew_days", 0) * _DAY
         if emaid is not None or contract is None or not self._car.time.source():
@@ -444,7 +445,7 @@ def time_factor(request: dict) -> int:
     return min(max(factor, 1), _PATIENCE)
 
 
-# By name, for a subclass.
+# By name, so that a subclass can replace a method.
 _ACTIONS = {"status": "_status", "plug": "_plug", "unplug": "_unplug"}
 _DEADLINE = -1  # of the session, beside the channels
 _HANDLERS = {

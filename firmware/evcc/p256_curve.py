@@ -14,7 +14,7 @@ def on_curve(point: bytes) -> bool:
 
 
 def coordinates(point: bytes) -> "tuple | None":
-    """(X, Y) of an uncompressed point on the curve, else None."""
+    """(X, Y) as integers of a point of 65 bytes, 0x04‖X‖Y; None if it is not on the curve."""
     if len(point) != 65 or point[0] != 4:
         return None
     x = int.from_bytes(point[1:33], "big")

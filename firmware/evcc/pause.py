@@ -1,19 +1,20 @@
-"""The moments within a long computation in which a slow board serves its link.
+"""The pauses within a long computation in which a slow board serves its link.
 
-EXI, certificates and the like call `pause` some hundred times a message. A board's `main.py` sets
-the module that serves its link; elsewhere there is none. Not for a process with threads.
+The EXI codec, `x509` and `chain` call `pause` some hundred times a message. A board's `main.py`
+sets the module that serves its link; a computer sets none. Not for a process with threads.
 """
 
 _module = None
 
 
 def set_pause(module) -> None:
-    """module: `pause` calls its method of that name; None: it calls nothing."""
+    """Set the object whose method `pause`, without arguments, serves the link; None: there is
+    none."""
     global _module
     _module = module
 
 
 def pause() -> None:
-    """A moment in which the link may be served."""
+    """Serve the link now, if a module is set. Raises: the errors of its link."""
     if _module is not None:
-        _module.pause()  # a method called by name takes less stack than a function kept
+        _module.pause()  # the call of a method takes less stack than that of a stored function

@@ -22,7 +22,8 @@ class RecordError(EvccError):
 
 
 def pack(fields: list) -> bytes:
-    """fields: byte strings of up to 65,535 bytes each."""
+    """The record with these fields: byte strings of up to 65,535 bytes each. Raises ValueError for
+    a longer one."""
     out = bytearray(MAGIC)
     out += struct.pack(">H", len(fields))
     for field in fields:
@@ -59,7 +60,7 @@ def unpack(data: bytes) -> list:
 
 
 def text(field: bytes) -> str:
-    """A field that is UTF-8. Raises RecordError("damaged")."""
+    """The text of a field in UTF-8. Raises RecordError("damaged")."""
     try:
         return utf8.decode(field)
     except UnicodeError:
@@ -67,9 +68,9 @@ def text(field: bytes) -> str:
 
 
 def numbers(layout: str, field: bytes) -> tuple:
-    """A field of exactly this `struct` layout. Raises RecordError("damaged").
+    """The values in a field of exactly this `struct` layout. Raises RecordError("damaged").
 
-    `struct` alone raises another error on each runtime, and MicroPython's takes more bytes.
+    `struct` alone raises another error on each runtime, and MicroPython's accepts a longer field.
     """
     if len(field) != struct.calcsize(layout):
         raise RecordError("damaged", "%d bytes where %s belongs" % (len(field), layout))

@@ -30,12 +30,16 @@ class RevocationError(EvccError):
 
 
 def name(issuer: bytes, serial: int) -> bytes:
-    """The 16 bytes that name a certificate. issuer: its DER Name."""
+    """The 16 bytes that name a certificate in a list: the first of the SHA-256 over `issuer`, its
+    DER Name, and `serial`, 20 bytes big-endian."""
     return hashlib.sha256(issuer + serial.to_bytes(20, "big")).digest()[:NAME]
 
 
 class Revocation:
-    """files: a `ports.files.Files`. Raises: RevocationError("damaged"); StoreError."""
+    """The car's list. files: a `ports.files.Files`.
+
+    Raises: RevocationError("damaged"); StoreError.
+    """
 
     def __init__(self, files) -> None:
         self._files = files
@@ -56,11 +60,12 @@ class Revocation:
         return name(certificate.issuer, certificate.serial) in self._names
 
     def is_stale(self, now: int) -> bool:
-        """Whether there is a list, and it is out of date."""
+        """Whether there is a list that is out of date. now: unix seconds."""
         return 0 < self.until < now
 
     def install(self, issued: int, until: int, names: list) -> None:
-        """Replace the list. issued, until: unix seconds; until: `NEVER` for no end.
+        """Replace the list. issued, until: unix seconds, 32 bits; until: `NEVER` for no end.
+        names: as `name` makes them, at most `ROOM`.
 
         Raises: RevocationError("list" | "older"); StoreError.
         """

@@ -38,7 +38,7 @@ Event = namedtuple("Event", ("name", "text"))
 
 
 class SessionError(EvccError):
-    """Why a session ended early."""
+    """The cause of a session's early end."""
 
     # the car's own failure: it sends a SessionStopReq
     UNABLE = (
@@ -67,7 +67,7 @@ class SessionError(EvccError):
 
 
 class UsageError(EvccError):
-    """The owner called the session in the wrong order, or wants what no session does."""
+    """A call of the owner in the wrong order, or with a value that no session accepts."""
 
     REASONS = ("started", "not-started", "charge", "resume", "update", "time_factor")
 
@@ -132,13 +132,14 @@ class SessionEngine:
         self._transitions.update(transitions)
 
     def start(self, now_ms: int) -> list:
-        """The frames to send first. now_ms: milliseconds of a clock that never goes back."""
+        """The frames to send first, each as bytes. now_ms: milliseconds of a clock that never goes
+        back. Raises: UsageError("started")."""
         if self.state != START:
             raise UsageError("started", self.state)
         return self._request(self._transitions[START, "start"], now_ms)
 
     def receive(self, data: bytes, now_ms: int) -> tuple:
-        """`take`, and `carry_out` at once: for an owner that has stack enough."""
+        """`take`, and `carry_out` at once: for an owner with a large stack."""
         frames, events = self.take(data, now_ms)
         while self.due:
             frames, more = self.carry_out(now_ms)
@@ -146,7 +147,9 @@ class SessionEngine:
         return frames, events
 
     def take(self, data: bytes, now_ms: int) -> tuple:
-        """Bytes from the station, in pieces of any size. Returns (frames to send, [Event])."""
+        """Accept bytes from the station, in pieces of any size. Returns (frames to send, [Event]).
+
+        Raises: UsageError("not-started")."""
         if self.state == START:
             raise UsageError("not-started")
         if self.state == CLOSED:
@@ -163,18 +166,18 @@ class SessionEngine:
         return self._step(self._handle, now_ms)
 
     def deadline(self):
-        """When to call `timeout`, on the clock of `now_ms`; None: no timer runs."""
+        """The time to call `timeout` at, in ms on the clock of `now_ms`; None: no timer runs."""
         return self._deadline if self._repeat_at is None else self._repeat_at
 
     def timeout(self, now_ms: int) -> tuple:
-        """Time has passed. Returns (frames to send, [Event]); does nothing before `deadline`."""
+        """Handle an expired timer. Returns (frames to send, [Event]); none before `deadline`."""
         deadline = self.deadline()
         if deadline is None or now_ms < deadline:
             return [], []
         return self._step(self._expire, now_ms)
 
     def emit(self, name: str, text: str = "") -> None:
-        """Add an event."""
+        """Add an event for the owner; `Event` lists the names."""
         self._events.append(Event(name, text))
 
     def _step(self, step, now_ms: int) -> tuple:
@@ -279,7 +282,7 @@ class SessionEngine:
         return [v2gtp.encode(exi.encode(message, self._schema()))]
 
     def _limit(self, now_ms: int) -> None:
-        """The station is not done: the request is repeated, but not for ever."""
+        """Limit the time for which a station may answer "Ongoing"."""
         if self._ongoing_until is None:
             self._ongoing_until = now_ms + self._pairs[self.state].ongoing_ms * self.time_factor
         if now_ms >= self._ongoing_until:

@@ -73,7 +73,7 @@ def verify(
     instead of the element-fragment grammar of EXI 1.0 section 8.5.3.
 
     Returns True when the legacy form was needed (to be reported), else False.
-    Raises SignatureError(reason).
+    Raises SignatureError with the failed step as its reason; the errors of `verify`.
     """
     _exactly(signature, _SIGNATURE)
     info = signature["SignedInfo"]
@@ -106,7 +106,8 @@ def signed_info_digest(info: dict) -> bytes:
 
 
 def in_range(raw: bytes) -> bool:
-    """Whether r‖s has 64 bytes and 1 <= r, s < n: not every library checks it."""
+    """Whether r‖s has 64 bytes and 1 <= r, s < n [FIPS 186-5, 6.4.2]: not every library checks
+    it."""
     if len(raw) != 64:
         return False
     r = int.from_bytes(raw[:32], "big")
@@ -115,7 +116,10 @@ def in_range(raw: bytes) -> bool:
 
 
 def referenced(info: dict) -> dict:
-    """{URI: digest} of a SignedInfo that conforms to [V2G2-767..771]. Raises: SignatureError."""
+    """{URI: digest} of a SignedInfo that conforms to [V2G2-767..771].
+
+    Raises: SignatureError("members" | "algorithm" | "references").
+    """
     _exactly(info, _SIGNED_INFO)
     _algorithm(info["CanonicalizationMethod"], CANONICAL_EXI)
     _algorithm(info["SignatureMethod"], ECDSA_SHA256)

@@ -63,34 +63,45 @@ _LABEL = b"plugvault telematics 1\x00"
 class RequestRefusedError(EvccError):
     """A request that the vehicle refuses."""
 
-    REASONS = ("request", "piece", "too-long", "locked", "late")
+    REASONS = (
+        "request",  # an unknown name, or fields of another number or length
+        "piece",  # not the next piece, or not of the announced request
+        "too-long",
+        "locked",  # no contract is installed until "contract.unlock"
+        "late",  # the maker's time took longer than `FRESH_MS`
+    )
 
 
 def transcript(kind: bytes, nonce_m: bytes, nonce_c: bytes, *points: bytes) -> bytes:
-    """SHA-256 over the handshake. kind: one letter, the purpose: TO_CAR, TO_MAKER or b"S"."""
+    """SHA-256 over the handshake, 32 bytes. kind: the purpose, one letter: TO_CAR and TO_MAKER for
+    a proof, b"S" for the session. points: the maker's key, then the car's."""
     return hashlib.sha256(_LABEL + kind + nonce_m + nonce_c + b"".join(points)).digest()
 
 
 def record_digest(session: bytes, direction: bytes, counter: int, payload: bytes) -> bytes:
-    """The digest that the sender of a record signs. session: `transcript(b"S", ...)`."""
+    """The SHA-256 that the sender of a record signs. session: `transcript(b"S", ...)`. direction:
+    TO_CAR or TO_MAKER."""
     head = _LABEL + b"R" + session + direction + counter.to_bytes(COUNTER_BYTES, "big")
     return hashlib.sha256(head + payload).digest()
 
 
 def unable(error: Exception) -> bytes:
-    """The message of a car that cannot answer: "vault", "resources" or "internal"."""
+    """The message of a car that cannot answer: 06 and the reason in ASCII, "vault" or that of
+    `errors.reason_of`."""
     reason = "vault" if isinstance(error, VaultError) else reason_of(error)
     return bytes([UNABLE]) + reason.encode()
 
 
 def seal(session: bytes, direction: bytes, counter: int, payload: bytes, sign) -> bytes:
-    """A record. sign: digest to 64 bytes."""
+    """A record: 05, counter (4 bytes, big-endian), payload, signature. sign: digest (32 bytes) to
+    r‖s (64 bytes)."""
     signature = sign(record_digest(session, direction, counter, payload))
     return bytes([RECORD]) + counter.to_bytes(COUNTER_BYTES, "big") + payload + signature
 
 
 def unseal(record: bytes, session: bytes, direction: bytes, counter: int, point, verify):
-    """The payload of a record with this counter and a valid signature, else None."""
+    """The payload of a record with this counter and a valid signature, else None. point: the
+    sender's key, 65 bytes. verify: (point, digest, r‖s) -> bool."""
     start = 1 + COUNTER_BYTES
     if len(record) < start + SIGNATURE_BYTES or record[0] != RECORD:
         return None
@@ -125,7 +136,7 @@ class Vehicle:
         self.due: "bytes | None" = None
 
     def receive(self, message: bytes) -> list:
-        """`take`, and `carry_out` at once: for an owner that has stack enough."""
+        """`take`, and `carry_out` at once: for an owner with a large stack."""
         return self.take(message) + self.carry_out()
 
     def take(self, message: bytes) -> list:
@@ -143,7 +154,7 @@ class Vehicle:
                 return self._prove(message[1:])
             if kind == RECORD:
                 self._accept(message)
-        except Exception as e:  # noqa: BLE001 - every failure is told
+        except Exception as e:  # noqa: BLE001 - every failure is reported
             return self._unable(e)
         return []
 
@@ -212,7 +223,7 @@ class Vehicle:
                 self.due = None  # the fields are copies: a board has no memory for both
                 name = fields[0] if fields else b""
                 answer = _handler(fields, requests)(self, *fields[1:])
-            except Exception as e:  # noqa: BLE001 - every failure is told
+            except Exception as e:  # noqa: BLE001 - every failure is reported
                 answer = self._refusal(name, e)
             requests = WHOLE_REQUESTS
         self.due = None

@@ -14,11 +14,13 @@ from .errors import EvccError
 from .record import RecordError, pack, unpack
 
 FILE = "time"
-STEP = 3600  # seconds; a board's flash bears a write an hour
+STEP = 3600  # seconds; a board's flash endures one write an hour
 RELEASE = 1767225600  # 2026-01-01: a clock before this software is wrong, in a new car too
 
 
 class TimeError(EvccError):
+    """The time cannot be read from its file, or is not known."""
+
     REASONS = (
         "damaged",
         "clock",  # the time is not known
@@ -82,7 +84,7 @@ class Timekeeper:
         return self._latest
 
     def set(self, now: int) -> None:
-        """Take the maker's time. Raises StoreError, and changes nothing then."""
+        """Take the maker's time, unix seconds. Raises StoreError, and changes nothing then."""
         self._store(now)
         self._latest = now
         self._makers_time = (now, self.ticks_ms())

@@ -27,7 +27,7 @@ class Trust:
     """files: a `ports.files.Files`; verify: (point, digest, r‖s) -> bool.
 
     `revocation`: the revoked certificates below the anchors. `verify`: the same function for
-    certificates; `verified` remembers what it found good.
+    certificates; `verified` remembers the valid signatures.
     Raises: TrustError("damaged"); StoreError.
     """
 
@@ -54,7 +54,7 @@ class Trust:
         self._region = region
 
     def region(self) -> str:
-        """The sales region of the installed set, e.g. "EU"; "" before the factory."""
+        """The sales region of the installed set, e.g. "EU"; "" before the first one."""
         return self._region
 
     def anchors(self, *kinds) -> list:
@@ -64,8 +64,8 @@ class Trust:
     def install(self, region: str, anchors: list, now: int) -> None:
         """Replace the whole set, or change nothing.
 
-        region: 1..16 characters. anchors: [(kind, DER)]. now: unix seconds.
-        Raises TrustError, with the cause in its `detail`.
+        region: 1..16 characters. anchors: [(kind, DER)], at most `MAX_ANCHORS`. now: unix seconds.
+        Raises TrustError, with the cause in its `detail`; StoreError; the errors of `verify`.
         """
         parsed = _parsed(region, anchors)
         fields = [region.encode()]

@@ -1,4 +1,4 @@
-"""The voice of a module that cannot start: it tells the reason over the link, before it ends or
+"""The report of a module that cannot start: it sends the reason over the link, before it ends or
 the board tries again. So the bench sees a reason instead of a line that does not answer.
 
 The event is "unable" with the text "start: REASON: DETAIL", as in `evcc.module`; LOG has the same.
@@ -11,10 +11,11 @@ from .link.mux import CONTROL, LOG, LinkError
 
 
 def tell(line, error: Exception, wait_ms: int, answers: bool) -> None:
-    """Tell it, and return after `wait_ms`; without `answers` as soon as the peer has it.
+    """Report `error`, and return after `wait_ms`; without `answers` as soon as the peer has it.
 
-    answers: give every request on CONTROL an answer with the reason; and return when a new peer
-    has the reason, because the module may have failed for the lack of it. Raises: PortError.
+    line: a `link.line.Line`. answers: give every request on CONTROL an answer with the reason; and
+    return when a new peer has the reason, because the module may have failed without that peer.
+    Raises: PortError.
     """
     mux = line.mux
     peers = mux.generation

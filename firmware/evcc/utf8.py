@@ -5,7 +5,7 @@ MicroPython's own `decode` also takes overlong forms, surrogates and numbers abo
 
 
 def decode(raw: "bytes | bytearray") -> str:
-    """Raises: UnicodeError."""
+    """The text of these bytes. Raises: UnicodeError for everything that is not UTF-8."""
     text = str(raw, "utf-8")
     if len(text) == len(raw):  # ASCII
         return text

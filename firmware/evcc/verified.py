@@ -1,9 +1,8 @@
 """The certificate signatures that were found good, so that a board verifies a chain only once.
 
-Remembered is one fact alone: this signature over this digest by this key is good. That never
+One fact alone is remembered: this signature over this digest by this key is good. That never
 changes. Dates, revocation, anchors and the rules of a path are judged at each use. A bad
-signature, and one that the vault could not judge, are not remembered. The memory ends with the
-module.
+signature, and one that the vault could not judge, are not remembered. No entry survives a restart.
 """
 
 import hashlib
@@ -19,8 +18,9 @@ class Verified:
         self._good: list = []  # SHA-256 of key, digest and signature, the last used at the end
 
     def check(self, point: bytes, digest: bytes, signature: bytes) -> bool:
-        """Whether the signature is right. point: 65 bytes. digest: 32 bytes. signature: r‖s."""
-        if len(point) != 65 or len(digest) != 32:  # else two triples could have one name
+        """Whether the signature is right. point: 65 bytes. digest: 32 bytes. signature: r‖s, 64
+        bytes. Raises: the errors of `verify`."""
+        if len(point) != 65 or len(digest) != 32:  # else two triples could have one hash
             return self._verify(point, digest, signature)
         name = hashlib.sha256(point + digest + signature).digest()
         if name in self._good:

@@ -126,7 +126,7 @@ def fingerprint(data: bytes) -> bytes:
 
 
 def parse(data: bytes, limit: int = SCHEMES["iso2"].certificate_limit) -> Certificate:
-    """Read one certificate; `limit` is its greatest size in bytes.
+    """Read one certificate, DER; `limit` is its greatest size in bytes.
 
     Raises: CertificateError, for any bytes that are not a certificate this module can use.
     """
@@ -157,8 +157,8 @@ def names(name: bytes) -> "dict[str, str]":
 
 
 def attributes(name: bytes) -> "Iterator[tuple[str | None, int, int, int]]":
-    """(CN, O, OU, C, DC or None; tag, start, stop of its value) of each attribute of a raw DER
-    Name. Raises: DerError."""
+    """(CN, O, OU, C, DC or None; tag, start, stop of its value in `name`) of each attribute of a
+    raw DER Name. Raises: DerError."""
     at, end = der.whole(name, der.SEQUENCE)
     while at < end:
         rdn, at = der.expect(name, at, end, der.SET)

@@ -4,7 +4,7 @@ from evcc.errors import EvccError
 
 
 class ExiError(EvccError):
-    """Bytes that are no message of the schema, or a message that it cannot write.
+    """Bytes that are no message of the schema, or a message that the schema cannot encode.
 
     `detail` starts with the path of the member, where there is one.
     """
@@ -21,12 +21,14 @@ class ExiError(EvccError):
         "missing",  # a required member is absent
         "unknown",  # an undeclared member, element or schema
         "unsupported",  # legal EXI that no V2G message uses (wildcards, xsi:type, mixed text)
-        "memory",
+        "memory",  # the heap is too small for the message
     )
 
 
 class Fault(Exception):
-    """An ExiError while the path of its member is gathered."""
+    """An ExiError while the path of its member is gathered, from the inner element outwards.
+
+    reason: of `ExiError`. text: for its `detail`, without the path."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__()
@@ -40,4 +42,5 @@ class Fault(Exception):
             self.path = name + "/" + self.path if self.path else name
 
     def error(self) -> ExiError:
+        """The ExiError with the path so far."""
         return ExiError(self.reason, self.path + ": " + self.text if self.path else self.text)

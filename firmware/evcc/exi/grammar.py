@@ -83,10 +83,11 @@ class Grammar:
         self._roots: list = []
 
     def u16(self, at: int) -> int:
+        """The number of 16 bits at a place in CODE."""
         return self.code[at] << 8 | self.code[at + 1]
 
     def name(self, index: int) -> str:
-        """Text of one name, made once."""
+        """The text of one name, decoded once."""
         text = self._names.get(index)
         if text is None:
             at, names, pairs = self._place(index), self.tables.NAMES, self.tables.PAIRS
@@ -115,7 +116,7 @@ class Grammar:
         return offsets[2 * index] << 8 | offsets[2 * index + 1]
 
     def find(self, text: str, first: int, count: int) -> int:
-        """Index of `text` among `count` names from `first` on, or -1."""
+        """The index of `text` among `count` names from `first` on, or -1."""
         index = self._indexes.get((text, first), -1)
         if index >= 0:
             return index
@@ -179,6 +180,7 @@ class Grammar:
         return 1 if op & OP in (ANY, END) else 7 if op & LIST else 5
 
     def state(self, key: int) -> list:
+        """The state of a key of `closure`, made at its first visit; its events may be None."""
         state = self._states.get(key)
         if state is None:
             state = self._states[key] = [0, 0, None, key]
@@ -206,7 +208,7 @@ class Grammar:
         """Make one event of a state from its place."""
         pause()
         at = events[index]
-        if type(at) is not int:  # another thread was faster
+        if type(at) is not int:  # another thread has made it
             return at
         op = self.code[at]
         kind, datatype = self.type(op, self.u16(at + 3))
@@ -229,7 +231,7 @@ class Grammar:
         return event
 
     def type(self, op: int, at: int) -> tuple:
-        """(kind, datatype) of the type at a place; `op` tells whether it is complex."""
+        """(kind, datatype) of the type at a place; `op` says whether it is complex."""
         if op & OP == ELEMENT:
             return COMPLEX, self.state(at)
         row = self._types.get(at)
@@ -266,7 +268,8 @@ class Grammar:
         return row[0], row[1] << 8 | row[2]
 
     def only(self, name: str) -> int:
-        """Index of the one element of this name. ExiError if there is none, or several."""
+        """The index of the one element of this name. Raises: ExiError("unknown") if there is none,
+        or several."""
         single = self._indexes.get((name, -1))
         if single is None:  # cached: the search for a second element takes long
             index, count = self.find(name, 0, self.count()), self.count()
@@ -315,7 +318,10 @@ def forget() -> None:
 
 
 def load(schema: str) -> Grammar:
-    """The grammars of a schema by its name; its tables are imported on first use."""
+    """The grammars of a schema: "iso2", "sap" or "xmldsig"; its tables are imported on first use.
+
+    Raises: ExiError("unknown").
+    """
     grammar = _loaded.get(schema)
     if grammar is None:
         if schema == "iso2":

@@ -23,7 +23,8 @@ from evcc.pause import pause
 
 
 def encode(message: dict, schema: str = "iso2") -> bytes:
-    """Encode `{root name: content}` as a document. Raises ExiError, naming the member's path."""
+    """Encode `{root name: content}` as a document, header included. Raises ExiError with the path
+    of the member."""
     grammar = g.load(schema)
     if not isinstance(message, dict) or len(message) != 1:
         raise ExiError("type", "a message is a dict of one root element")

@@ -51,16 +51,18 @@ class Charge:
                 raise UsageError("charge", name)
         if not (self.wishes["loops"] or self.wishes["seconds"]):
             raise UsageError("charge", "it has no end")
-        self.mode = ""  # the agreed one
+        self.mode = ""  # the agreed EnergyTransferMode
         self.schedule = 1  # SAScheduleTupleID
         self.power = self.current = 0  # granted, W and A
-        self.progress = "Start"
+        self.progress = "Start"  # the ChargeProgress of the next PowerDeliveryReq
         self.loops = 0
-        self.until = None  # milliseconds
+        self.until = None  # the end by "seconds", in ms on the session's clock
         self.meter = None  # the MeterInfo to be signed
 
     def agree(self, modes: list) -> None:
-        """Choose among the station's modes. Raises: SessionError("charge")."""
+        """Choose the first of the station's modes that begins with the wished one.
+
+        modes: EnergyTransferMode values. Raises: SessionError("charge") where none does."""
         for mode in modes:
             if mode.startswith(self.wishes["mode"]):
                 self.mode = mode
@@ -68,10 +70,11 @@ class Charge:
         raise SessionError("charge", "the station has only " + ", ".join(modes))
 
     def kind(self) -> str:
-        return self.mode[:2].lower()  # "ac" or "dc"
+        """ "ac" or "dc", by the agreed mode."""
+        return self.mode[:2].lower()
 
     def status(self) -> dict:
-        """DC_EVStatus."""
+        """The DC_EVStatus of the car's next request."""
         return {"EVReady": True, "EVErrorCode": "NO_ERROR", "EVRESSSOC": self.wishes["soc"]}
 
 
@@ -92,7 +95,8 @@ def _number(value: dict, unit: str) -> int:
 
 
 def _grant(value: dict, unit: str) -> int:
-    """A limit of the station. Raises: SessionError("charge"); below 0 it would turn the charge."""
+    """A limit of the station. Raises: SessionError("charge"), also below 0: such a limit would
+    reverse the charge."""
     number = _number(value, unit)
     if number < 0:
         raise SessionError("charge", "the station grants %d %s" % (number, unit))

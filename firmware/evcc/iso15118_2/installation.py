@@ -1,6 +1,6 @@
 """The installation of a contract: a CertificateInstallationRes is installed whole, or not at all.
 
-It is the same for a message from a charging station and for one from the maker over the air. The
+A message from a charging station and one from the maker over the air pass the same checks. The
 table `CHECKS` holds every check, in order: those on public data come first. Then the vault uses a
 private key, once; then one commit stores the contract. The first failed check ends the attempt.
 
@@ -28,7 +28,7 @@ MAX_MESSAGE = 8192  # bytes; a real response has 4,416
 
 
 class RejectedError(EvccError):
-    """An answer that was not installed. `cause`: the error below it, if there is one."""
+    """An answer that was not installed. `cause`: the exception that led to it, or None."""
 
     REASONS = (
         "message",  # too long, not EXI, or another message
@@ -54,7 +54,10 @@ class RejectedError(EvccError):
 
 
 class InstallationRequest:
-    """The car's open request. The first answer closes it, installed or not."""
+    """The car's open request. The first answer closes it, installed or not.
+
+    session_id: the SessionID that the answer must have, 1 to 8 bytes. emaid: the EMAID that the
+    answer must have, parsed; None: any."""
 
     def __init__(self, session_id: bytes, emaid=None) -> None:
         self.session_id = session_id
@@ -205,8 +208,8 @@ def _signature(attempt: _Attempt) -> None:
 
 
 def _contract_path(attempt: _Attempt) -> None:
-    # The car need not have the operator's root: the CPS checked the path, and its signature
-    # vouches for it. If the car has a root of that name, the path must end in it.
+    # The car need not have the operator's root: the CPS has checked the path and signed the chain.
+    # If the car has a root of that name, the path must end in it.
     try:
         attempt.leaf, subs, attempt.ders = _chain(attempt.body["ContractSignatureCertChain"])
         anchors = attempt.trust.anchors("V2G", "MO")
@@ -263,7 +266,7 @@ def _wrapped(attempt: _Attempt) -> None:
 
 def _envelope(attempt: _Attempt) -> None:
     # AES-CBC has no integrity: the result of a changed envelope with a chosen certificate would
-    # tell about the key in the original one. See `envelopes`.
+    # reveal a part of the key in the original one. See `envelopes`.
     try:
         attempt.contracts.envelopes.check(
             attempt.vault.public(PROVISIONING),

@@ -1,9 +1,9 @@
 """The ISO 15118-2 messages of a session up to authorization, as plain values for the EXI codec.
 
 Builders make the vehicle's request bodies, readers take values from the station's responses. Both
-ends share the envelope and the service numbers. ISO 15118-2:2014, 8.3 (message
-frame), 8.4.3 (bodies), 8.6.3 table 105 (services). Encoding, signatures and the checks against a
-session are elsewhere: see `exi`, `signature` and `session`.
+ends share the envelope and the service numbers. ISO 15118-2:2014, 8.3 (message frame), 8.4.3
+(bodies), 8.6.3 table 105 (services). Encoding, signatures and the checks against a session are
+elsewhere: see `exi`, `signature` and `session`.
 """
 
 from evcc.vault.schemes import SCHEMES
@@ -18,7 +18,8 @@ NO_SESSION = b"\0"  # the SessionID of a SessionSetupReq that begins a new sessi
 
 
 def envelope(session_id: bytes, name: str, body: dict, signature=None) -> dict:
-    """A V2G_Message with one body element. signature: the `Signature` element, or None."""
+    """A V2G_Message with one body element. session_id: 1 to 8 bytes. signature: the `Signature`
+    element, or None."""
     header = {"SessionID": session_id}
     if signature is not None:
         header["Signature"] = signature
@@ -52,20 +53,23 @@ def supported_app_protocol_req(schema_id: int = 1) -> dict:
 
 
 def session_setup_req(evccid: bytes) -> dict:
-    """evccid: 6 bytes, a MAC address."""
+    """The body of a SessionSetupReq. evccid: 6 bytes, a MAC address."""
     return {"EVCCID": evccid}
 
 
 def service_discovery_req() -> dict:
+    """The body of a ServiceDiscoveryReq without its optional filters."""
     return {}
 
 
 def service_detail_req(service_id: int) -> dict:
+    """The body of a ServiceDetailReq for the service with this ServiceID."""
     return {"ServiceID": service_id}
 
 
 def payment_service_selection_req(option: str, services: list) -> dict:
-    """option: "Contract" or "ExternalPayment". services: [(ServiceID, ParameterSetID or None)]."""
+    """The body of a PaymentServiceSelectionReq. option: "Contract" or "ExternalPayment".
+    services: [(ServiceID, ParameterSetID or None)]."""
     selected = []
     for service_id, parameter_set in services:
         service = {"ServiceID": service_id}
@@ -76,8 +80,9 @@ def payment_service_selection_req(option: str, services: list) -> dict:
 
 
 def certificate_installation_req(ident: str, certificate: bytes, roots: list) -> dict:
-    """ident: the Id for the signature. certificate: the provisioning leaf, DER, at most 800 bytes.
-    roots: 1..20 x509.Certificate (a trust store holds fewer), the V2G roots of the car."""
+    """The body of a CertificateInstallationReq. ident: the Id for the signature. certificate: the
+    provisioning leaf, DER, at most 800 bytes. roots: 1..20 x509.Certificate (a trust store holds
+    fewer), the V2G roots of the car."""
     return {
         "Id": ident,
         "OEMProvisioningCert": certificate,
@@ -95,21 +100,24 @@ def root_certificate_ids(roots: list) -> dict:
 
 
 def payment_details_req(emaid: str, chain: list) -> dict:
-    """emaid: 14..15 characters. chain: [leaf, sub-CA 2, sub-CA 1], DER."""
+    """The body of a PaymentDetailsReq. emaid: 14..15 characters. chain: [leaf, sub-CA 2, sub-CA
+    1], DER."""
     return {"eMAID": emaid, "ContractSignatureCertChain": certificate_chain(chain)}
 
 
 def authorization_req(ident: str, challenge: bytes) -> dict:
-    """challenge: the 16 bytes of the PaymentDetailsRes."""
+    """The body of an AuthorizationReq. ident: the Id for the signature. challenge: the 16 bytes of
+    the PaymentDetailsRes."""
     return {"Id": ident, "GenChallenge": challenge}
 
 
 def session_stop_req(pause: bool = False) -> dict:
+    """The body of a SessionStopReq. pause: whether a later session may resume this one."""
     return {"ChargingSession": "Pause" if pause else "Terminate"}
 
 
 def certificate_chain(ders: list) -> dict:
-    """CertificateChainType of [leaf, sub-CA 2, sub-CA 1]."""
+    """The CertificateChainType of [leaf, sub-CA 2, sub-CA 1], DER."""
     element = {"Certificate": ders[0]}
     if len(ders) > 1:
         element["SubCertificates"] = {"Certificate": list(ders[1:])}
@@ -123,7 +131,7 @@ def certificates(chain: dict) -> list:
 
 
 def services(body: dict) -> list:
-    """The ServiceIDs a ServiceDiscoveryRes offers beside charging."""
+    """The ServiceIDs that a ServiceDiscoveryRes offers beside charging."""
     offered = body.get("ServiceList", {})
     return [service["ServiceID"] for service in offered.get("Service", [])]
 

@@ -70,5 +70,5 @@ RESPONSE_CODES = {
 
 
 def allowed(pair: str) -> tuple:
-    """The response codes that the response of a message pair ("Authorization") may carry."""
+    """The response codes that the response of a message pair may carry. pair: of `REQUESTS`."""
     return tuple(code for code, (_, pairs) in RESPONSE_CODES.items() if pair in pairs)

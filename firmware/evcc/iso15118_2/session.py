@@ -28,7 +28,7 @@ from . import messages
 INSTALLATION = "Installation"
 SIGNED_ID = "id1"  # Id of the one signed element of a request
 
-# A session that ended with a pause: what another session needs to go on with it.
+# The values of a paused session with which a later session resumes it.
 Paused = namedtuple("Paused", ("session_id", "evccid", "emaid", "mode"))
 
 
@@ -52,9 +52,10 @@ class Session(SessionEngine):
         None: the installed one, else the active one.
         installer: (CertificateInstallationRes, decoded, session id) -> Contract, raises EvccError;
         None: never request one. evccid: 6 bytes; None: random, so that the car cannot be tracked.
-        secure: the connection is TLS. insecure_contract: use a contract without TLS too; anyone on
-        the line can then read it and change what is said. charge: the wishes of `charging.Charge`;
-        None: the session stops after authorization. `paused`: a `Paused` after the event "paused".
+        secure: the connection is TLS. insecure_contract: use a contract without TLS too; an
+        attacker on the line can then read it and change the messages. charge: the wishes of
+        `charging.Charge`; None: the session stops after authorization. `paused`: a `Paused` after
+        the event "paused".
 
         Raises: UsageError("charge").
         """
@@ -100,8 +101,8 @@ class Session(SessionEngine):
         self.wants_contract = False
 
     def carry_out(self, now_ms: int) -> tuple:
-        """As `SessionEngine.carry_out`; the installation is a step of its own, for it is the
-        deepest."""
+        """As `SessionEngine.carry_out`; the installation is a step of its own, because it takes
+        the most stack."""
         if self.response is None:
             return self._step(self._handle, now_ms) if self.due else ([], [])
         response, self.response = self.response, None
@@ -220,9 +221,13 @@ def _installed(session, contract) -> str:
 
 
 def build_payment_details(session) -> tuple:
+    """The PaymentDetailsReq with the session's contract: (body, None).
+
+    Raises: SessionError("contract") where the contract is gone or its chain is damaged.
+    """
     contracts, emaid = session.car.contracts, session.contract.emaid
     try:
-        session.contract = contracts.hold(emaid)  # the maker may have renewed it meanwhile
+        session.contract = contracts.hold(emaid)  # the maker may have renewed it since
         chain = contracts.chain(emaid)
     except EvccError as e:
         session.error = e
@@ -254,7 +259,7 @@ def _read_authorization(session, body: dict, message: dict) -> str:
 
 
 def _pauses(session) -> bool:
-    """Whether the charge ends with a pause: only after it went well."""
+    """Whether the session ends with a pause: only after a charge without an error."""
     charge = session.charge
     return session.error is None and charge is not None and charge.wishes["pause"]
 
@@ -272,7 +277,10 @@ def _read_session_stop(session, body: dict, message: dict) -> str:
 
 
 def sign(session, name: str, body: dict, key: bytes) -> dict:
-    """The `Signature` over the one element of the body, made in the vault."""
+    """The `Signature` over the body element `name`, made in the vault with `key`.
+
+    body: has an "Id". Raises: VaultError.
+    """
     parts = [(body["Id"], name, body)]
     vault = session.car.vault
     return signature.sign(parts, lambda digest: vault.sign(key, digest))

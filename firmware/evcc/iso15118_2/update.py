@@ -4,7 +4,7 @@ ISO 15118-2:2014, 8.4.3.10 [V2G2-821]: the request is signed with the key of the
 car has, and the key of the new contract is sealed to that one. A contract key in a token can only
 sign: ECDH with it would be a second way to use it. So the positive answer is refused ("rejected",
 "vault"), and the car keeps its contract; its next one comes by an installation, sealed to the
-provisioning key. What this pair is for is a station under test.
+provisioning key. The pair serves the test of stations.
 
 RetryCounter of the answer: -1, no further request; else the days to wait before the next one.
 """

@@ -11,7 +11,9 @@ _CRC_BYTES = 4
 
 
 def encode(body: bytes, seed: int = 0) -> bytes:
-    """The frame of `body`, with its closing zero. `seed`: as for `unseal`."""
+    """The frame of `body`, with its closing zero: 6 bytes longer than a body of at most 249 bytes.
+
+    `seed`: as for `unseal`."""
     crc = binascii.crc32(body, seed) & 0xFFFFFFFF
     data = body + crc.to_bytes(_CRC_BYTES, "big")
     out = bytearray()
@@ -71,7 +73,7 @@ class FrameReader:
         self.dropped = 0
 
     def feed(self, data: bytes) -> "list[bytes]":
-        """The frames completed by `data`, still sealed."""
+        """The frames completed by `data`, without their zeros, each for `unseal`."""
         frames = []
         start = 0
         while True:

@@ -1,14 +1,14 @@
-"""The line: a mux on a stream, where the link's bytes meet a port.
+"""The line: a mux on the byte stream of a port.
 
 Has no thread: the owner calls `pump`, from one thread only. Received messages wait in `inbox`,
-with the same limits by channel as for sending; more are dropped and counted.
+with the same limits by channel as for sending; further messages are dropped and counted.
 """
 
 from evcc.link.mux import weight
 
-const = int  # MicroPython's compiler puts such a number in the place of its name
+const = int  # MicroPython's compiler replaces the name of a `const` by its number
 _READ = const(256)  # bytes at a time, one long frame: a board computes milliseconds for them
-_WRITTEN = const(128)  # after so many bytes no frame follows: a board's UART has room for 256
+_WRITTEN = const(128)  # bytes after which no frame follows: a board's UART has room for 256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 class Line:
     """stream: read(n, timeout_ms) -> bytes, write(bytes). mux: `evcc.link.mux.Mux`.
-    ticks_ms: steady milliseconds. `inbox`: messages for the owner to take, (channel, data).
-    `dropped`: by channel, the number of messages without room in `inbox`; the owner clears it.
-    `feed`: called by each `pump`, for a watchdog; None: there is none."""
+    ticks_ms: () -> milliseconds of a clock that never goes back. `inbox`: received messages for
+    the owner, (channel, data). `dropped`: by channel, the number of messages without room in
+    `inbox`; the owner clears it. `feed`: called by each `pump`, for a watchdog; None: there is
+    none."""
 
     def __init__(self, stream, mux, ticks_ms) -> None:
         self.stream = stream
@@ -30,11 +31,11 @@ class Line:
         self.feed: "Callable[[], None] | None" = None
 
     def send(self, channel: int, data: bytes) -> None:
-        """Queue a message; the next `pump` sends it. Raises: LinkError."""
+        """Queue a message; the next `pump` sends it. Raises: LinkError, as `Mux.send`."""
         self.mux.send(channel, data)
 
     def pump(self, wait_ms: int) -> None:
-        """Write a piece of what is due; wait up to `wait_ms` for bytes and take a piece of them.
+        """Write the first due frames; wait up to `wait_ms` for bytes, and read 256 at most.
 
         The next call sends their acknowledgement. Raises: PortError.
         """
@@ -60,7 +61,7 @@ class Line:
             self.inbox.append((channel, message))
 
     def flush(self) -> None:
-        """Write the first piece of what is due now. Raises: PortError."""
+        """Write the first of the frames that are due now. Raises: PortError."""
         out = self.mux.poll(self.ticks_ms(), _WRITTEN)
         if out:
             self.stream.write(out)
@@ -79,7 +80,9 @@ class ChannelStream:
         self._line.send(self._channel, data)
 
     def read(self, n: int, timeout_ms: int) -> bytes:
-        """At most `n` bytes; b"" after `timeout_ms`. Messages of other channels stay queued."""
+        """At most `n` bytes; b"" after `timeout_ms`. Messages of other channels stay queued.
+
+        Raises: PortError."""
         line = self._line
         end = line.ticks_ms() + timeout_ms
         while not self._received:
@@ -94,4 +97,5 @@ class ChannelStream:
         return data
 
     def close(self) -> None:
+        """Drop the bytes that were received and not read; the line stays open."""
         self._received = b""

@@ -26,7 +26,7 @@ from array import array
 from evcc.errors import EvccError
 from evcc.link import frame
 
-const = int  # MicroPython's compiler puts such a number in the place of its name
+const = int  # MicroPython's compiler replaces the name of a `const` by its number
 
 CONTROL = 0
 SESSION = 1
@@ -67,7 +67,7 @@ _NEAR_WINDOW = const(16)  # long frames on a near line: a board's UART buffers a
 _NEAR_MS = const(500)  # to an echo
 _LONGEST = const(240)  # bytes of a message in one frame
 _INITIAL = const(40)
-_SHORTEST = const(15)  # of one byte in twenty spoiled, one frame in four arrives
+_SHORTEST = const(15)  # with one byte in twenty damaged, one such frame in four arrives
 _TOO_LONG = const(4)  # times the length of new fragments
 _ALL = const(1 << 20)  # more bytes than a window has
 
@@ -80,13 +80,17 @@ _COPIES_MAX = const(4)
 
 
 class LinkError(EvccError):
-    """A message that the link does not carry, or not now: "full"."""
+    """A message that the link does not carry."""
 
-    REASONS = ("channel", "too-long", "full")
+    REASONS = (
+        "channel",  # not one of this link
+        "too-long",  # for its channel: `LIMITS`
+        "full",  # the channel's queue has no room now: `QUEUES`
+    )
 
 
 def weight(messages: "list[bytes]") -> int:
-    """Bytes that waiting messages count for."""
+    """The bytes that waiting messages take of a queue: their lengths, and `EACH` for each one."""
     return sum([len(message) + EACH for message in messages])
 
 
@@ -108,7 +112,8 @@ class Mux:
     `epoch`: random, 1 to 2^32-1, new at each start. `limits`: message limit by channel, bytes.
     `queues`: limit of the waiting messages by channel, bytes.
     `generation`: number of peers so far; it changes when the peer has restarted.
-    `resent`: number of repeated frames; `refused`: number of messages over the limit.
+    `resent`: number of repeated frames; `refused`: number of received messages that were over
+    their limit, malformed, or without memory. Raises: ValueError for an epoch out of range.
     """
 
     def __init__(
@@ -148,7 +153,9 @@ class Mux:
         return not self._flight and not any(self._queues.values())
 
     def feed(self, data: bytes, now_ms: int) -> "list[tuple[int, bytes]]":
-        """The messages completed by these bytes of the line: (channel, data), in order."""
+        """The messages completed by these bytes of the line: (channel, data), in order.
+
+        now_ms: milliseconds of a clock that never goes back, here and below."""
         for raw in self._reader.feed(data):
             body = frame.unseal(raw, self._seal_in)
             if body is None or not self._peer:
@@ -166,7 +173,8 @@ class Mux:
         return messages
 
     def poll(self, now_ms: int, most: int = _ALL) -> bytes:
-        """The bytes to write to the line now. most: after so many no other fragment follows."""
+        """The bytes to write to the line now. most: the number of bytes after which no other
+        fragment follows."""
         out = bytearray(self._greeting(now_ms))
         if not self._peer:
             return bytes(out)
@@ -367,7 +375,7 @@ class Mux:
             self._consider_piece(echo)
 
     def _lost(self, fragment: _Fragment) -> None:
-        """Send it again, unless it is too long for the line of now."""
+        """Send a fragment again, unless it is too long for the line's present noise."""
         if len(fragment.payload) <= self._longest * _TOO_LONG:
             fragment.due = True
             self.resent += 1

@@ -2,7 +2,7 @@
 
 ISO 15118-2 section 7.8.3: version 01, its complement FE, a payload type of two bytes, a length
 of four. Carries only EXI messages of ISO 15118-2 (payload type 8001); SDP, which has payload types
-of its own, is not implemented. Sans-I/O.
+of its own, is in `evcc.network.sdp`. Sans-I/O.
 """
 
 from evcc.errors import EvccError
@@ -21,7 +21,7 @@ class V2gtpError(EvccError):
 
 
 def encode(payload: bytes, payload_type: int = EXI) -> bytes:
-    """Header and payload, one message."""
+    """One message: a header of 8 bytes, and the payload."""
     header = _VERSION + payload_type.to_bytes(2, "big") + len(payload).to_bytes(4, "big")
     return header + payload
 
@@ -41,9 +41,9 @@ class PayloadReader:
         return len(self._header) + self._filled
 
     def feed(self, data: bytes) -> "list[bytes]":
-        """The payloads completed by `data`.
+        """The payloads completed by `data`, in pieces of any size.
 
-        Raises: V2gtpError for a header, before its payload is collected.
+        Raises: V2gtpError for a wrong header, before its payload is collected.
         """
         payloads = []
         at = 0

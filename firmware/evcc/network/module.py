@@ -1,7 +1,7 @@
 """The module at a network: it finds a station and carries the session itself, without a bench.
 
 On CONTROL, `{"do": "plug", "network": true, …}` starts it; the answer has the session's number,
-and events tell the rest. They are those of `evcc.module`, and
+and events report its progress. They are those of `evcc.module`, and
 
     "station"     the station that was found
     "secured"     TLS: the station's name, and what was and was not checked
@@ -98,7 +98,7 @@ class NetworkedModule(Module):
             return {"error": "a session is running"}
         if request.get("network") is not True or self._session is not None:
             return Module._plug(self, request)
-        self._new_session(request, False)  # wrong wishes are refused now, not at the station
+        self._new_session(request, False)  # wrong values are refused now, not at the station
         settings = self._settings["network"]
         car = self._car
         now = car.time.now() if car.time.source() else None

@@ -43,20 +43,26 @@ class SdpError(EvccError):
 
 
 def request(security: int) -> bytes:
-    """The car's datagram. security: `TLS` or `NO_TLS`."""
+    """The car's datagram, 10 bytes. security: `TLS` or `NO_TLS`; else SdpError("security")."""
     return _REQUEST + bytes([_security(security), _TCP])
 
 
 def read_request(datagram: bytes) -> int:
-    """The security byte of a car's request. Raises: SdpError."""
+    """The security byte of a car's request.
+
+    Raises: SdpError("header" | "length" | "transport" | "security").
+    """
     body = _body(datagram, _REQUEST)
     _check_transport(body[1])
     return _security(body[0])
 
 
 def response(address: bytes, port: int, security: int) -> bytes:
-    """The station's datagram. address: 16 bytes, IPv6. port: of TCP, 49152 to 65535 by the
-    standard. security: `TLS` or `NO_TLS`. Raises: SdpError("address" | "port" | "security")."""
+    """The station's datagram, 28 bytes. address: 16 bytes, IPv6. port: of TCP, 49152 to 65535 by
+    the standard. security: `TLS` or `NO_TLS`.
+
+    Raises: SdpError("address" | "port" | "security").
+    """
     _check_host(address, port)
     tail = bytes([_security(security), _TCP])
     return _RESPONSE + address + port.to_bytes(2, "big") + tail
@@ -106,7 +112,7 @@ class Search:
         return request(self._security)
 
     def take(self, datagram: bytes) -> "Found | None":
-        """The station that a datagram names; None: the search goes on."""
+        """The station that a datagram names; None: it is refused, and the search goes on."""
         try:
             found = read_response(datagram, self._security, self._without_tls)
             # ::1, and the addresses of IPv4 in their two forms
@@ -118,11 +124,11 @@ class Search:
             return None
 
     def is_over(self, now_ms: int) -> bool:
-        """Whether the last request has had its time."""
+        """Whether `REPEAT_MS` has passed since the last of all requests."""
         return self._sent >= REPEATS and now_ms >= self.deadline(now_ms)
 
     def deadline(self, now_ms: int) -> int:
-        """When to call `due` or `is_over` again."""
+        """The time to call `due` or `is_over` again, on the clock of `now_ms`."""
         return now_ms if self._next_at is None else self._next_at
 
 

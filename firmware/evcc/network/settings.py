@@ -26,7 +26,7 @@ _ADDRESS = "0123456789abcdefABCDEF:."
 
 
 def check(table: dict) -> None:
-    """Raises: ConfigError."""
+    """Check the table's keys and values. Raises: ConfigError."""
     config.check("network: ", table, _NETWORK)
     name = table["interface"]
     if not 0 < len(name) < 16 or not all(letter in _NAME for letter in name):

@@ -38,7 +38,7 @@ class Station:
     settings: see `settings`. peer: `tls.peer.Peer`. library: see `tls.client`. trace:
     `ports.trace.Trace`, or None.
 
-    `secure`: whether it is TLS.
+    `secure`: whether the connection is TLS. No method raises an EvccError but `send`.
     """
 
     def __init__(self, ports, settings: dict, peer, library: str = "", trace=None) -> None:
@@ -67,7 +67,9 @@ class Station:
         }
 
     def step(self, now_ms: int) -> list:
-        """Go on as far as possible now. Returns [(name of the report, value)]."""
+        """Continue as far as possible without waiting. Returns [(name of the report, value)].
+
+        now_ms: milliseconds of a clock that never goes back."""
         if self._state == _CLOSED:
             return []
         try:
@@ -76,7 +78,9 @@ class Station:
             return self._fail(_REASON[self._state], text_of(error))
 
     def send(self, data: bytes) -> None:
-        """Bytes of the session, to send as soon as the network takes them."""
+        """Send bytes of the session as soon as the network takes them; nothing before `OPEN`.
+
+        Raises: TlsError; PortError("closed")."""
         if self._state != _OPEN:
             return
         if self._tls is not None:
@@ -94,7 +98,7 @@ class Station:
         return []
 
     def wait_ms(self, now_ms: int) -> int:
-        """When to call `step` although no source is ready."""
+        """Milliseconds after which to call `step` although no source is ready."""
         if self._state != _SEARCHING:
             return 60000
         if self._udp is None:
@@ -102,7 +106,7 @@ class Station:
         return max(self._search.deadline(now_ms) - now_ms, 0)
 
     def close(self) -> None:
-        """End the connection, with TLS's last alert where it takes it at once."""
+        """End the connection, with the last alert of TLS if the network takes it at once."""
         state, self._state = self._state, _CLOSED
         if self._udp is not None:
             self._udp.close()

@@ -1,4 +1,4 @@
-"""A board: its UART, clock, watchdog, Wi-Fi and the way out of `main.py`. MicroPython only.
+"""A board: its UART, clock, watchdog, Wi-Fi, and the hold of `main.py`. MicroPython only.
 
 `PORTS` has the differences between the ports, `pins` the pins of the link. Every other name of
 hardware is MicroPython's own. Not imported on Linux.
@@ -59,13 +59,14 @@ def _link_of_board():
 
 
 def set_clock(now: int) -> None:
-    """Set the clock chip, unix seconds. It is lost with the power where no battery keeps it."""
+    """Set the clock chip to `now`, unix seconds. Without a battery the chip loses the time with
+    the power. A chip that refuses the time is no error."""
     day = time.gmtime(now - time_of_epoch())
     weekday = day[6] + PORTS[sys.platform][2]
     try:
         machine.RTC().datetime((day[0], day[1], day[2], weekday, day[3], day[4], day[5], 0))
     except (OSError, ValueError):
-        pass  # the module counts on without it
+        pass  # the module counts the time without the chip
 
 
 def time_of_epoch() -> int:
@@ -74,9 +75,9 @@ def time_of_epoch() -> int:
 
 
 def watchdog(timeout_ms: int):
-    """Start the watchdog; the function that feeds it. It cannot be stopped again.
+    """Start the watchdog, which cannot be stopped again. Returns the function that feeds it.
 
-    Raises: PortError("unavailable").
+    timeout_ms: from 5000 to the port's limit in `PORTS`; else PortError("unavailable").
     """
     if not 5000 <= timeout_ms <= PORTS[sys.platform][1]:
         limit = PORTS[sys.platform][1]
@@ -85,7 +86,10 @@ def watchdog(timeout_ms: int):
 
 
 def join(name: str, password: str) -> None:
-    """Join a Wi-Fi network. Raises: PortError("unavailable")."""
+    """Join the Wi-Fi network with the SSID `name`; returns when connected.
+
+    Raises: PortError("unavailable"), at the latest after 20 s.
+    """
     try:
         import network
 

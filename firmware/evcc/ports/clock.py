@@ -16,7 +16,7 @@ def now() -> int:
 
 
 def sleep_ms(duration: int) -> None:
-    """Wait. Serves no line and feeds no watchdog."""
+    """Wait for `duration` milliseconds. Serves no line and feeds no watchdog."""
     time.sleep(duration / 1000)
 
 

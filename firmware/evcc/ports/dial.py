@@ -15,7 +15,8 @@ _CONNECTING = (errno.EINPROGRESS, errno.EAGAIN)
 
 
 def wait(sources: list, timeout_ms: int) -> None:
-    """Return when a source is ready, or after `timeout_ms`. sources: [(source, writes too)]."""
+    """Return when a source is ready, or after `timeout_ms`. sources: [(source, whether it is to be
+    written too)]."""
     poll = select.poll()
     for source, writes in sources:
         poll.register(source, select.POLLIN | select.POLLOUT if writes else select.POLLIN)
@@ -23,7 +24,7 @@ def wait(sources: list, timeout_ms: int) -> None:
 
 
 class Dialled:
-    """A connection to host:port, from the first moment on. `source`: for `wait`."""
+    """A connection to host:port, from its first SYN on. `source`: for `wait`."""
 
     def __init__(self, host: str, port: int) -> None:
         """host: an IP address, a link-local one with "%" and its interface.
@@ -59,7 +60,7 @@ class Dialled:
     def receive(self, size: int) -> "bytes | None":
         """At most `size` bytes; None: none yet; b"": the other end has closed.
 
-        Raises: PortError("closed")."""
+        Raises: PortError("closed") for a broken connection."""
         try:
             return self.source.recv(size)
         except OSError as error:
@@ -77,6 +78,7 @@ class Dialled:
             raise PortError("closed", "%s: errno %s" % (self._name, error.errno))
 
     def close(self) -> None:
+        """Close the socket."""
         self.source.close()
 
     def _unavailable(self, error: OSError) -> PortError:

@@ -1,4 +1,4 @@
-"""One process at a time for a folder or a tty, as the system's flock(2) keeps it. Linux only.
+"""Locks of a folder or a tty for one process, by the system's flock(2). Linux only.
 
 CPython has flock in `fcntl`, MicroPython reaches it through `ffi`; an interpreter with neither
 locks nothing. The system releases the lock when the process ends, however it ends.
@@ -12,7 +12,8 @@ _HELD = 11  # EAGAIN; any other error is of a file system without locks
 
 
 def hold_folder(path: str) -> None:
-    """Keep a folder to this process until it ends. Raises: PortError("unavailable")."""
+    """Lock a folder for this process until it ends. Raises: PortError("unavailable") where another
+    process holds the lock."""
     try:
         import os
 
@@ -25,7 +26,10 @@ def hold_folder(path: str) -> None:
 
 
 def hold(descriptor: int, name: str) -> None:
-    """Keep an open file to this process until it is closed. Raises: PortError("unavailable")."""
+    """Lock an open file for this process until it is closed. name: for the error's text.
+
+    Raises: PortError("unavailable") where another process holds the lock.
+    """
     if not _lock(descriptor):
         raise PortError("unavailable", name + ": another process uses it")
 

@@ -31,7 +31,12 @@ _REASONS = {
 class StoreError(EvccError):
     """A failed store operation; the stored files are as before."""
 
-    REASONS = ("name", "full", "read-only", "io")
+    REASONS = (
+        "name",  # not a name of this store
+        "full",
+        "read-only",
+        "io",  # every other error of the system
+    )
 
 
 def open_folder(folder: str) -> "Files":
@@ -67,9 +72,9 @@ def make_folder(folder: str) -> None:
 
 
 class Files:
-    """The folder `folder`, made if it is missing. Half-written files are removed.
+    """The files in `folder`, which is made if it is missing. Half-written files are removed.
 
-    Raises: StoreError.
+    name: 1 to 64 letters, digits, "-", "_" and ".", not beginning with ".". Raises: StoreError.
     """
 
     def __init__(self, folder: str) -> None:
@@ -140,7 +145,7 @@ class Files:
 
 
 def flush(file) -> None:
-    """Flush a file to the medium."""
+    """Flush an open file to the medium. Raises: OSError."""
     file.flush()
     if hasattr(os, "fsync"):
         os.fsync(file.fileno())
@@ -184,5 +189,5 @@ def discard(path: str) -> None:
 
 
 def store_error(error: OSError, name: str) -> StoreError:
-    """The error of this boundary for one of the system."""
+    """The StoreError for an error of the system. name: of the file or folder."""
     return StoreError(_REASONS.get(error.errno or 0, "io"), name + ": errno " + str(error.errno))

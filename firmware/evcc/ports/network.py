@@ -1,4 +1,4 @@
-"""The ports of `evcc.network.station`, as one value to hand on."""
+"""The ports of `evcc.network.station`, as one module that its owner passes."""
 
 from evcc.ports.dial import Dialled, wait
 from evcc.ports.udp import Udp

@@ -2,7 +2,7 @@
 
 FAT replaces a file in two steps, and a power cut between them loses it. Here each name has two
 slots, files of their own, that are written in turn. A slot holds its generation, its length, the
-data and a CRC-32: a torn one does not count, and the other one is the file. FAT notes a file's
+data and a CRC-32: a torn slot is ignored, and the other one is the file. FAT writes a file's
 length last, so a slot with its whole length was written. If its CRC-32 is wrong all the same, it
 was altered afterwards, and the file reads as empty, which is no record. A deletion is a slot
 without data that is newer than both; then both are removed, the older one first.
@@ -25,7 +25,7 @@ _LAST = 0xFFFFFFFF  # a generation that no slot was written with
 
 
 class SlotFiles(Files):
-    """As `evcc.ports.files.Files`. Raises: StoreError."""
+    """The files of a folder, with the interface and the errors of `evcc.ports.files.Files`."""
 
     def read(self, name: str) -> "bytes | None":
         path = self._path(name)

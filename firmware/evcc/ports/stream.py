@@ -15,7 +15,11 @@ _GONE = (errno.EIO, errno.ECONNRESET, errno.ENOTCONN, 32)  # 32: EPIPE, unnamed 
 class PortError(EvccError):
     """The other end is gone, cannot be reached, or takes no bytes."""
 
-    REASONS = ("closed", "unavailable", "timeout")
+    REASONS = (
+        "closed",  # by the other end
+        "unavailable",  # it cannot be opened or reached
+        "timeout",  # it takes no bytes
+    )
 
 
 class Stream:
@@ -74,7 +78,7 @@ class Stream:
 
 
 def of_socket(sock) -> Stream:
-    """The stream of a connected socket."""
+    """The stream of a connected socket, which it makes non-blocking."""
     sock.setblocking(False)
     return Stream(sock, sock.recv, sock.send)
 

@@ -12,7 +12,7 @@ _TCP_NODELAY = 1
 
 
 def connect(host: str, port: int) -> Stream:
-    """A stream to `host`:`port`. Raises: PortError("unavailable")."""
+    """A stream to `host`, a name or an address, and `port`. Raises: PortError("unavailable")."""
     sock = None
     try:
         address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]

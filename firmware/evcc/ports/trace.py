@@ -1,9 +1,9 @@
-"""A file with all that went over a network, and with TLS's keys: to make a capture from.
+"""The trace of a network connection: its bytes and its TLS keys, from which a capture is made.
 
-For tests: such a file opens every recorded session, and a car never writes one. Each line is JSON:
-{"at": unix seconds, "kind": "datagram" | "wire" | "keys" | "ends", "out": sent by the car, "data":
-hex or text}. "ends": {"address", "port"} of the station. A failure to write ends the trace, and
-never a session.
+For tests: such a file decrypts every recorded session, and a car never writes one. Each line is
+JSON: {"at": unix seconds, "kind": "datagram" | "wire" | "keys" | "ends", "out": sent by the car,
+"data": hex or text}. "ends": {"address", "port"} of the station. A failure to write ends the
+trace, and never a session.
 """
 
 import json
@@ -23,15 +23,19 @@ class Trace:
             os.umask(0o077)  # pyright: ignore[reportAttributeAccessIssue]
 
     def datagram(self, is_out: bool, data: bytes) -> None:
+        """Add a datagram of SDP. is_out: whether the car sent it."""
         self._add({"kind": "datagram", "out": is_out, "data": data.hex()})
 
     def ends(self, address: str, port: int) -> None:
+        """Add the station's address and TCP port, at the beginning of a connection."""
         self._add({"kind": "ends", "address": address, "port": port})
 
     def wire(self, is_out: bool, data: bytes) -> None:
+        """Add bytes of the TCP connection, as encrypted. is_out: whether the car sent them."""
         self._add({"kind": "wire", "out": is_out, "data": data.hex()})
 
     def keys(self, line: str) -> None:
+        """Add a line of TLS secrets in the format of SSLKEYLOGFILE."""
         self._add({"kind": "keys", "data": line})
 
     def _add(self, entry: dict) -> None:

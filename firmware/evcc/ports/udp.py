@@ -35,7 +35,9 @@ class Udp:
             raise PortError("unavailable", "%s: errno %s" % (self._host, error.errno))
 
     def receive(self) -> "bytes | None":
-        """A datagram that has arrived; None: there is none."""
+        """A datagram that has arrived, cut after `LIMIT` bytes; None: there is none.
+
+        Raises: PortError("unavailable")."""
         try:
             return self.source.recvfrom(LIMIT)[0]
         except OSError as error:
@@ -44,4 +46,5 @@ class Udp:
             raise PortError("unavailable", "%s: errno %s" % (self._host, error.errno))
 
     def close(self) -> None:
+        """Close the socket."""
         self.source.close()

@@ -20,10 +20,12 @@ LIBRARIES = ("cpython", "libssl", "mbedtls")
 
 
 class TlsError(EvccError):
+    """A connection that cannot be secured, or was closed."""
+
     REASONS = (
         "unavailable",  # no library here can do it
         "certificate",  # the station's chain is refused
-        "revocation",  # so is its OCSP answer, or the lack of it
+        "revocation",  # its OCSP answer is refused, or is missing and required
         "handshake",  # protocol, cipher suite, an alert of the station
         "closed",  # by the station, or by a broken record
     )
@@ -40,7 +42,7 @@ class Client:
     checks_revocation = True  # whether OCSP is possible
 
     def handshake(self) -> bool:
-        """Go on with the handshake; True when it is done and the station's chain is accepted."""
+        """Continue the handshake; True when it is done and the station's chain is accepted."""
         raise NotImplementedError
 
     def incoming(self, data: bytes) -> None:
@@ -52,7 +54,7 @@ class Client:
         raise NotImplementedError
 
     def write(self, data: bytes) -> None:
-        """Encrypt data; `outgoing` has it."""
+        """Encrypt `data`; `outgoing` returns the records."""
         raise NotImplementedError
 
     def read(self) -> bytes:
@@ -60,17 +62,17 @@ class Client:
         raise NotImplementedError
 
     def close(self) -> None:
-        """End the connection: `outgoing` has the last alert."""
+        """End the connection: `outgoing` returns the last alert."""
         raise NotImplementedError
 
     def free(self) -> None:
-        """Give up what the library holds; nothing else may be called after it."""
+        """Free the library's memory; no other method may be called after it."""
 
 
 def client(peer, library: str = "", keylog=None) -> Client:
     """A client for one connection. peer: `peer.Peer`. library: of `LIBRARIES`; "": the best one
-    that this interpreter has. keylog: called with each line of a key log [NSS's format], for a
-    capture; never in a car. Raises: TlsError("unavailable")."""
+    that this interpreter has. keylog: called with each line of a key log (the format of
+    SSLKEYLOGFILE), for a capture; never in a car. Raises: TlsError("unavailable")."""
     if library:
         return _OPEN[library](peer, keylog)
     if sys.implementation.name == "cpython":
@@ -100,7 +102,7 @@ def _open_mbedtls(peer, keylog):
         from . import mbedtls
     except ImportError:
         raise TlsError("unavailable", "this MicroPython has no TLS")
-    return mbedtls.MbedtlsClient(peer)  # it tells no keys
+    return mbedtls.MbedtlsClient(peer)  # it has no key log
 
 
 _OPEN = {"cpython": _open_cpython, "libssl": _open_libssl, "mbedtls": _open_mbedtls}

@@ -64,7 +64,7 @@ def _function(name: str):
 
 
 class SslClient(openssl.OpensslClient):
-    """See `Client`."""
+    """`Client` on `ssl`. peer, keylog: see `client`. Raises: TlsError("unavailable")."""
 
     def _function(self, name: str):
         return _function(name)
@@ -74,7 +74,7 @@ class SslClient(openssl.OpensslClient):
 
     def __init__(self, peer, keylog=None) -> None:
         self._peer = peer
-        self._kept: list = []  # what OpenSSL knows by address
+        self._kept: list = []  # the objects that OpenSSL has the addresses of
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         try:
             self._context = self._set_up(keylog)

@@ -85,7 +85,7 @@ def _open() -> None:
 
 
 class LibsslClient(openssl.OpensslClient):
-    """See `Client`."""
+    """`Client` on libssl. peer, keylog: see `client`. Raises: TlsError("unavailable")."""
 
     def _function(self, name: str):
         return _function(name)
@@ -95,7 +95,7 @@ class LibsslClient(openssl.OpensslClient):
 
     def __init__(self, peer, keylog=None) -> None:
         self._peer = peer
-        self._kept: list = []  # what OpenSSL knows by address
+        self._kept: list = []  # the objects that OpenSSL has the addresses of
         self._context = self._connection = None
         self._context = self._made(_function("SSL_CTX_new")(_function("TLS_client_method")()))
         self._set_up(keylog)
@@ -203,7 +203,7 @@ class LibsslClient(openssl.OpensslClient):
             _function("SSL_shutdown")(self._connection)
 
     def free(self) -> None:
-        """Give OpenSSL's memory back. Nothing else may be called after it."""
+        """Free OpenSSL's memory; no other method may be called after it."""
         if self._connection:
             _function("SSL_free")(self._connection)  # and both BIOs
         if self._context:

@@ -1,9 +1,9 @@
 """TLS by MicroPython's own `tls` (Mbed TLS).
 
 It has no OCSP and no trusted_ca_keys, and shows certificates only to `verify_callback`, root
-first. Its own path check needs a name that a car cannot know beforehand, so it is asked for an
-optional one, and `Peer` decides within the callback. It does not say when a handshake is done:
-that is read from the records of the station.
+first. Its own path check needs a name that a car cannot know beforehand, so it is set to
+CERT_OPTIONAL, and `Peer` decides within the callback. It does not report the end of a handshake:
+the module finds that in the records of the station.
 """
 
 import errno
@@ -27,7 +27,8 @@ _PIECE = 4096
 class _Records:
     """Finds the end of the station's half of a handshake: the record after ChangeCipherSpec.
 
-    A ChangeCipherSpec before the chain is judged is not the station's: anybody can send one."""
+    A ChangeCipherSpec counts only after the chain is judged: before that an attacker can send
+    one."""
 
     def __init__(self) -> None:
         self.is_finished = False
@@ -79,7 +80,7 @@ class _Ciphertext(io.IOBase):
 
 
 class MbedtlsClient(Client):
-    """See `Client`."""
+    """`Client` on MicroPython's `tls`. peer: see `client`. Raises: TlsError("unavailable")."""
 
     checks_revocation = False
 

@@ -1,9 +1,9 @@
 """OCSP answers [RFC 6960], as a station staples one to its certificate in TLS.
 
-An answer is believed when the certificate's issuer has signed it, or a responder whose certificate
+An answer is accepted when the certificate's issuer has signed it, or a responder whose certificate
 the same issuer has signed for that purpose; when it is about this certificate; and when it is
-current. P-256 and SHA-256 only. Reads no more than one answer needs: extensions are skipped, and
-so is a nonce, which a stapled answer cannot have.
+current. P-256 and SHA-256 only. Extensions are skipped, also a nonce, which a stapled answer
+cannot have.
 
 Not on a board: it has no TLS.
 """
@@ -32,7 +32,7 @@ _HASHES = {bytes.fromhex("2b0e03021a"): "sha1", bytes.fromhex("60864801650304020
 
 
 class OcspError(EvccError):
-    """An answer that says nothing about the certificate."""
+    """An answer that proves nothing about the certificate."""
 
     REASONS = (
         "format",
@@ -50,7 +50,7 @@ def read(answer: bytes, certificate, issuer, now, verify) -> str:
 
     answer: OCSPResponse, DER. certificate, issuer: `x509.Certificate`. now: unix seconds; None:
     the time is not known, and no date is judged. verify(point, digest, signature): see
-    `p256.verify`. Raises: OcspError.
+    `p256.verify`. Raises: OcspError; the errors of `verify`.
     """
     if len(answer) > LIMIT:
         raise OcspError("format", "%d bytes" % len(answer))

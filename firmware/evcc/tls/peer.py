@@ -1,9 +1,9 @@
 """The station at the other end of TLS: whether its certificate and its OCSP answer are accepted.
 
 The chain must lead to a V2G root of the car's trust store, and its leaf must be a CPO's [ISO
-15118-2, 7.7.3.3]. Dates are judged by the car's time, where it is known. Revoked is what the
-maker's list names, and what a stapled OCSP answer calls so. A station without an answer is
-accepted, unless `needs_ocsp`: then the revocation is not checked, and `findings` says so.
+15118-2, 7.7.3.3]. Dates are judged by the car's time, where it is known. A certificate is revoked
+if the maker's list names it, or a stapled OCSP answer says so. A station without an answer is
+accepted, unless `needs_ocsp`: its revocation is then not checked, and `findings` says so.
 """
 
 import hashlib
@@ -41,7 +41,8 @@ class Peer:
         self._status = ""  # of OCSP
 
     def accepts_chain(self, chain_der: list) -> bool:
-        """Judge the certificates that the station sent, leaf first. Raises nothing but bugs."""
+        """Judge the certificates that the station sent, DER, leaf first. An EvccError becomes
+        `error`."""
         self.leaf = None
         try:
             self.leaf, self._issuer = self._validated(chain_der)
@@ -50,7 +51,7 @@ class Peer:
         return self.leaf is not None
 
     def accepts_answer(self, answer: "bytes | None") -> bool:
-        """Judge the OCSP answer; None: there is none."""
+        """Judge the OCSP answer, DER; None: there is none. Call it after `accepts_chain`."""
         if self.leaf is None:
             return False
         try:

@@ -11,27 +11,30 @@ VaultError; "unavailable" may pass, "pin" is never tried again by the vault itse
 from evcc.errors import EvccError
 
 PROVISIONING = b"provisioning"
-OWNER = 8  # bytes
+OWNER = 8  # bytes: see `Vault.claim`
 
 
 class VaultError(EvccError):
+    """A request that the vault has not carried out. The order of the reasons is a wire format:
+    `service` sends their places."""
+
     REASONS = (
-        "pin",
+        "pin",  # wrong, or its file is not usable
         "pin-locked",
         "token-missing",
-        "module-missing",
-        "unavailable",
-        "exists",
-        "not-found",
-        "scheme",
-        "point",
+        "module-missing",  # the PKCS#11 library
+        "unavailable",  # a temporary failure, and every other one of the token
+        "exists",  # a key with this id
+        "not-found",  # a key with this id
+        "scheme",  # not a row of `schemes`
+        "point",  # not a point of the curve, or the provisioning key's own
         "wrapped-length",
-        "key-mismatch",
+        "key-mismatch",  # the envelope holds another key than its certificate's
         "digest-length",
-        "full",
-        "refused",
-        "protocol",
-        "custody",
+        "full",  # the token or its disk
+        "refused",  # the vault's rules, or its token, do not allow the request
+        "protocol",  # a malformed message of the service
+        "custody",  # the token does not reach the `minimum_custody`
         "limited",  # too many requests: `detail` says when to ask again
         "locked",  # too many envelopes whose key was not their certificate's
         "seen",  # the ephemeral key has come before, with another envelope or certificate
@@ -53,7 +56,8 @@ class Vault:
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         """Whether the signature is right: public data only.
 
-        This one computes for seconds on a board. A vault that can verify by itself replaces it.
+        This implementation computes for a second on a board. A vault that can verify by itself
+        replaces it.
         """
         from evcc import p256
 
@@ -62,7 +66,8 @@ class Vault:
     if __debug__:  # for readers and linters: `mpy-cross -O` leaves it out
 
         def claim(self, owner: bytes) -> None:
-            """Use the keys of this owner from now on: 8 random bytes of the car, or b"".
+            """Use the keys of this owner from now on: 8 random bytes of the car, or b"". "refused"
+            for another length, and for the owner of another car where the key is adopted.
 
             Each owner has a provisioning key and contract keys of its own; the vault neither shows
             nor touches another's. Before `claim`, and with b"", the keys are those that have no
@@ -76,7 +81,7 @@ class Vault:
             """The point of a key. "not-found"."""
 
         def sign(self, key: bytes, digest: bytes):
-            """An ECDSA signature over a finished SHA-256 digest."""
+            """An ECDSA signature over a finished SHA-256 digest. "not-found", "digest-length"."""
 
         def open_contract_key(self, scheme, dh_point, wrapped, aad, expected_public, key=b""):
             """Open an envelope into the vault; the key [V2G2-814..823].
@@ -105,7 +110,7 @@ class Vault:
             """The custody of a key, a word of `levels.WORDS`: the parts that were ever outside."""
 
         def random(self, n: int):
-            """Random bytes, 1 to 256."""
+            """`n` random bytes, n from 1 to 256. "refused" for another n."""
 
         def close(self) -> None:
             """Release the token or the connection."""

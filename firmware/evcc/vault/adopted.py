@@ -3,8 +3,8 @@ car never copies it and never destroys it.
 
 The configuration names the private key by `object` (CKA_LABEL), `id` (CKA_ID) or both, as in
 "pkcs11:object=car%2017;id=%01". The public half is the one with the same CKA_ID; where the private
-key has none, the one with the same label. Refused, because in doubt: two keys that match, half of
-a pair, another curve, a key that cannot both sign and derive.
+key has none, the one with the same label. Refused: two keys that match, half of a pair, another
+curve, a key that cannot both sign and derive.
 """
 
 from . import VaultError, uri
@@ -43,13 +43,17 @@ class Adopted:
         self._owner = b""
 
     def claim(self, owner: bytes) -> None:
-        """Raises VaultError("refused") for a second owner."""
+        """Bind the key to the first owner that is not b"". Raises VaultError("refused") for a
+        second one."""
         if owner and self._owner and owner != self._owner:
             raise VaultError("refused", "the adopted key is another car's")
         self._owner = owner or self._owner
 
     def pair(self, backend) -> tuple:
-        """(private object, point, public object). Raises VaultError("not-found" | "refused")."""
+        """(private object, point of 65 bytes, public object).
+
+        Raises VaultError("not-found" | "refused").
+        """
         private = self._only(backend, CKO_PRIVATE_KEY, self._template)
         if private is None:
             raise VaultError("not-found", "no private key is called " + self.name)

@@ -12,8 +12,8 @@ from .cryptoki import CKA_TOKEN, in_two_steps
 
 
 class TokenFiles:
-    """The care for a PKCS#11 library's token files. This base class is for a library without
-    files, such as a secure element's; see `softhsm` and `nss` for the others.
+    """The token files of a PKCS#11 library: repair, backup, durability. This base class is for a
+    library without files, such as a secure element's; see `softhsm` and `nss` for the others.
 
     label: of the token.
     """
@@ -21,13 +21,15 @@ class TokenFiles:
     creates_by_copy = False  # whether an object is stored as the copy of a session object
 
     def repair(self) -> None:
-        """Before the library is initialised. Raises VaultError("unavailable")."""
+        """Repair damaged files; called before the library is initialised.
+
+        Raises VaultError("unavailable")."""
 
     def back_up(self, label: str) -> None:
-        """After a login."""
+        """Copy the files that a login needs; called after each login."""
 
     def check_room(self) -> None:
-        """Raises VaultError("full") where there is no room for a key."""
+        """Check that there is room for a key. Raises VaultError("full")."""
 
     def flush(self, label: str) -> None:
         """Make durable what the library has written."""
@@ -37,8 +39,8 @@ class TokenFiles:
 
 
 def token_files(conf: "str | None", options: str) -> TokenFiles:
-    """The files of a library. conf: SoftHSM's configuration file; options: what C_Initialize is
-    given, which only NSS wants."""
+    """The files of a library. conf: the path of SoftHSM's configuration; options: the string for
+    C_Initialize, which only NSS needs; "" for another library."""
     if options:
         from .nss import NssFiles
 
@@ -57,7 +59,7 @@ class CryptokiBackend:
         self._label = label
 
     def create(self, template) -> "object":
-        """The object of the template."""
+        """The handle of a new object with this template."""
         if not (self._files.creates_by_copy and (CKA_TOKEN, True) in template):
             return self._create(template)
         first, later = in_two_steps(template)
@@ -68,12 +70,15 @@ class CryptokiBackend:
             self.destroy(session_object)
 
     def check_room(self) -> None:
+        """As `TokenFiles.check_room`."""
         self._files.check_room()
 
     def flush(self) -> None:
+        """As `TokenFiles.flush`, for this token."""
         self._files.flush(self._label)
 
     def reload(self) -> None:
+        """As `TokenFiles.reload`, for this token."""
         self._files.reload(self._label)
 
     if __debug__:  # for readers and linters: `mpy-cross -O` leaves it out
@@ -94,10 +99,10 @@ class CryptokiBackend:
             """C_GenerateKeyPair on P-256: (public object, private object)."""
 
         def generate_secret(self, template):
-            """C_GenerateKey: an AES key."""
+            """C_GenerateKey: the handle of an AES key."""
 
         def find(self, template):
-            """C_FindObjects: a list."""
+            """C_FindObjects: a list of handles."""
 
         def attribute(self, handle, kind):
             """C_GetAttributeValue: the value as bytes."""
@@ -106,30 +111,31 @@ class CryptokiBackend:
             """C_DestroyObject."""
 
         def sign(self, handle, digest):
-            """C_Sign with ECDSA: r | s."""
+            """C_Sign with ECDSA over a digest of 32 bytes: r | s, 64 bytes."""
 
         def verify(self, point, digest, signature):
             """Whether the ECDSA signature is right. Public data: in the token or outside."""
 
         def derive(self, mechanism, handle, data, template):
-            """C_DeriveKey. data: the peer's point for CKM_ECDH1_DERIVE, else the bytes that the
-            mechanism joins to the key, or None."""
+            """C_DeriveKey: the handle. data: the peer's point for CKM_ECDH1_DERIVE, else the bytes
+            that the mechanism joins to the key, or None."""
 
         def wrap(self, mechanism, handle, iv, wrapped):
             """C_WrapKey: the ciphertext of the object `wrapped`."""
 
         def unwrap(self, mechanism, handle, iv, data, template):
-            """C_UnwrapKey: the object."""
+            """C_UnwrapKey: the handle."""
 
         def digest(self, mechanism, parts):
             """C_Digest of bytes and of handles of secrets, as a bytearray for the caller to
             wipe."""
 
         def decrypt_cbc(self, key, iv, data, into):
-            """AES-CBC without padding, in this process, into a bytearray."""
+            """Decrypt `data` by AES-CBC without padding, in this process, into the bytearray
+            `into`."""
 
         def ecb(self, key, is_encryption, block):
-            """One AES block, in this process."""
+            """Encrypt or decrypt one AES block of 16 bytes, in this process."""
 
         def random(self, n):
-            """C_GenerateRandom."""
+            """C_GenerateRandom: `n` bytes."""

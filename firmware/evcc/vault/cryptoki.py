@@ -46,7 +46,7 @@ USES = (CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP, CKA_SIGN, CKA_VERIFY, CK
 
 
 def private_flags(derive: bool) -> list:
-    """A private key that signs, derives if `derive`, and cannot be allowed more later."""
+    """The flags of a private key that signs, derives if `derive`, and can never get more uses."""
     return [
         (CKA_PRIVATE, True),
         (CKA_SENSITIVE, True),
@@ -61,8 +61,8 @@ def private_flags(derive: bool) -> list:
 
 
 def imported_pair(scheme, key_id: bytes, label: bytes, point: bytes) -> tuple:
-    """(public, private) for a key pair from outside, without the private key's value. It can do
-    what a provisioning key can, and no more. scheme: of `schemes.SCHEMES`."""
+    """(public, private) templates for a key pair from outside, without the private key's value.
+    The key has the uses of a provisioning key, and no others. scheme: of `schemes.SCHEMES`."""
     common = [
         (CKA_TOKEN, True),
         (CKA_KEY_TYPE, CKK_EC),
@@ -76,7 +76,7 @@ def imported_pair(scheme, key_id: bytes, label: bytes, point: bytes) -> tuple:
 
 
 def session_public_key(scheme, point: bytes) -> list:
-    """A public key of the session, to verify with."""
+    """The template of a public key of the session, to verify with."""
     return [
         (CKA_CLASS, CKO_PUBLIC_KEY),
         (CKA_KEY_TYPE, CKK_EC),
@@ -91,7 +91,7 @@ def session_public_key(scheme, point: bytes) -> list:
 def secret_template(
     size, kind=CKK_GENERIC_SECRET, uses=(CKA_DERIVE,), sensitive=True, extractable=False
 ) -> tuple:
-    """A secret of the session, of `size` bytes."""
+    """The template of a secret of the session, of `size` bytes. kind: CKK_*. uses: of `USES`."""
     return (
         (CKA_VALUE_LEN, size),
         (CKA_CLASS, CKO_SECRET_KEY),
@@ -119,7 +119,7 @@ def octet_string(point: bytes) -> bytes:
 
 
 def tries_left(flags: int) -> str:
-    """A sentence for a person; "" where the token gives no warning."""
+    """The warning about the user PIN in the flags of CK_TOKEN_INFO, as text; "" for none."""
     for flag, words in _PIN_FLAGS:
         if flags & flag:
             return words

@@ -1,5 +1,5 @@
-"""The custody levels: what of a contract key is ever outside its token, and which level a token
-reaches.
+"""The custody levels: the parts of a contract key that are ever outside its token, and the level
+that a token reaches.
 
 L3: nothing leaves the token. L2: the content key K is in this process's memory, the scalar never.
 L1+: K and the scalar are, the ECDH secret Z is not. L1: all three are. Each is wiped after use.
@@ -54,7 +54,7 @@ def at_least(level: str, minimum: str) -> bool:
 
 
 def survey(backend) -> dict:
-    """{scheme: Method} of a token. Leaves nothing in it.
+    """{scheme: Method} of a token. Leaves no object in it.
 
     Raises VaultError where the token does not make the keys for a trial.
     """
@@ -62,7 +62,8 @@ def survey(backend) -> dict:
 
 
 def works(backend, row, method) -> bool:
-    """Whether a method from `survey` works now. Leaves nothing. Raises as `survey` does."""
+    """Whether a method from `survey` works now. row: of `schemes.SCHEMES`. Leaves no object in the
+    token. Raises as `survey` does."""
     return _Trial(backend, row).run(
         lambda trial: not trial.failed_step(method.level, method.recipe, method.dialect)[0]
     )

@@ -115,7 +115,8 @@ def _mechanism(kind: int, parameter=None) -> _Packed:
 
 
 class FfiBackend(CryptokiBackend):
-    """token: its name [`uri.Name`]; options: what C_Initialize is given, which only NSS wants."""
+    """A session on a token through `ffi`. module_path: of the PKCS#11 library; token: its name
+    [`uri.Name`]; options: the string for C_Initialize, which only NSS needs."""
 
     def __init__(self, module_path: str, token: str, pin: str, options: str = "") -> None:
         name = uri.Name(token)

@@ -23,11 +23,12 @@ from .schemes import SCHEMES
 
 CURVE = SCHEMES["iso2"]  # of the provisioning key, and of `verify`
 KINDS = (CKO_PRIVATE_KEY, CKO_PUBLIC_KEY)
-_CREATION = 1.0  # seconds: many times as long as a token takes to make a key
+_CREATION = 1.0  # seconds: many times the duration of a key's creation
 
 
 class KeyObjects:
-    """adopted: `adopted.Adopted`, or None. `_owner` is set by the vault."""
+    """The objects of one owner's keys. adopted: `adopted.Adopted`, or None. The vault sets
+    `_owner`."""
 
     def __init__(self, backend, adopted) -> None:
         self._backend = backend
@@ -125,6 +126,6 @@ class KeyObjects:
 
 
 def list_keys(backend, kind: int) -> list:
-    """All keys of a class. By attributes that no object lacks for long, and whose damage does not
-    hide an object from the token's search."""
+    """The handles of all EC keys of a class, CKO_*. The search uses attributes that no object
+    lacks for long, and whose damage does not hide an object from it."""
     return backend.find([(CKA_CLASS, kind), (CKA_KEY_TYPE, CKK_EC)])

@@ -13,10 +13,12 @@ _CONTRACT = b"plugvault-contract "  # the custody level, and " owner"
 
 
 def provisioning_key(owner: bytes) -> bytes:
+    """The label of an owner's provisioning key."""
     return _with_owner(_PROVISIONING, owner)
 
 
 def contract_key(level: str, owner: bytes) -> bytes:
+    """The label of an owner's contract key. level: of `levels.LEVELS`."""
     return _with_owner(_CONTRACT + level.encode(), owner)
 
 
@@ -34,7 +36,7 @@ def level_of(label: bytes) -> str:
 
 
 def owner_of(label: bytes):
-    """The owner in a label, or None for an object that is no vault's."""
+    """The owner in a label, 8 bytes or b""; None for an object that no vault has made."""
     for prefix, words in ((_CONTRACT, 2), (_PROVISIONING, 1)):
         if label.startswith(prefix):
             fields = label.split(b" ")[words:]

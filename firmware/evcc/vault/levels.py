@@ -1,10 +1,10 @@
-"""The words for custody, and which word holds where the token and the car's store disagree.
+"""The words for custody, and the valid word where the token and the car's store disagree.
 
 The token's word can be altered in the token's files, the store's in the car's files. So the car
-compares the two and takes the lower.
+compares the two and uses the lower.
 """
 
-LEVELS = ("L1", "L1+", "L2", "L3")  # what of a key was ever outside: `custody`
+LEVELS = ("L1", "L1+", "L2", "L3")  # the parts of a key that were ever outside: see `custody`
 # Below every level: former holders of the key are unknown.
 EXTRACTABLE = "extractable"  # it can leave its token, or could
 IMPORTED = "imported"  # written into the token from outside

@@ -19,7 +19,7 @@ DIALECT = Dialect(lambda point: [(CKA_NSS_DB, point)], (CKA_DERIVE,))
 
 
 class NssFiles(TokenFiles):
-    """options: what NSS is initialised with."""
+    """The database folder of an NSS token. options: the string for NSS's C_Initialize."""
 
     def __init__(self, options: str) -> None:
         self._options = options

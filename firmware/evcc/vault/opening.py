@@ -36,8 +36,8 @@ from .cryptoki import (
 COUNTER = b"\x00\x00\x00\x01"
 _BLOCK = 16  # bytes, of AES
 
-# How a library wants private keys. attributes: the ones a key needs for its public point, a
-# function; copied: the ones that an unwrapped key takes only when it is copied.
+# A library's rules for private keys. attributes: point -> the attributes that a key with this
+# point needs; copied: the attributes that an unwrapped key accepts only in a copy.
 Dialect = namedtuple("Dialect", ("attributes", "copied"))
 PLAIN = Dialect(lambda point: [], ())
 
@@ -65,9 +65,10 @@ class Opening:
     def run(self, recipe, inspect=None):
         """The object of the contract key, made by `recipe`, a method below. Can be run again.
 
-        inspect(objects): called with the intermediate objects and the key, before the former go.
-        Raises VaultError; "key-mismatch" for a scalar out of range, where the way can see it. If
-        `makes_key` is then true, the token did not or could not make a key of the scalar.
+        inspect(objects): called with the intermediate objects and the key, before the intermediate
+        ones are destroyed. Raises VaultError; "key-mismatch" for a scalar out of range, where the
+        recipe can see it. If `makes_key` is then true, the token did not or could not make a key
+        of the scalar.
         """
         self._objects, self._secrets, self.makes_key = [], [], False
         try:
@@ -80,6 +81,7 @@ class Opening:
             self._clean_up()
 
     def rewrap(self):
+        """L3: neither Z nor K nor the scalar leaves the token."""
         backend, row = self._backend, self._row
         size = len(row.order)
         z = self._z()
@@ -117,6 +119,7 @@ class Opening:
         return self._unwrap(w, iv, backend.wrap(CKM_AES_CBC_PAD, w, iv, structure))
 
     def splice(self):
+        """L2: K is read into this process, the scalar is not."""
         backend, row = self._backend, self._row
         key = self._content_key()
         self.step = "importing an unwrapping key"
@@ -134,9 +137,11 @@ class Opening:
         return self._unwrap(k, blocks[0], b"".join(blocks[1:]) + self._ciphertext + padding)
 
     def import_hashed(self):
+        """L1+: K and the scalar are in this process; Z is hashed inside the token."""
         return self._import(self._content_key())
 
     def import_read(self):
+        """L1: Z, K and the scalar are in this process."""
         row = self._row
         self.step = "reading the secret of ECDH1_DERIVE"
         z = self._backend.attribute(self._z(sensitive=False), CKA_VALUE)
@@ -230,4 +235,5 @@ def _ber(tag: int, start: bytes, size: int, extra=0) -> bytes:
 
 
 def xor(a, b) -> bytes:
+    """`a` XOR `b`, as long as the shorter of the two."""
     return bytes(x ^ y for x, y in zip(a, b))

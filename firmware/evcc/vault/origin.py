@@ -1,4 +1,4 @@
-"""Where a key came from, as far as its token attests it.
+"""The origin of a key, as far as its token attests it.
 
 CKA_LOCAL, CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE say that a key was made in its token and
 can never have been outside [PKCS#11 2.40, 4.4]. Which of them a library honours, and which a
@@ -36,8 +36,8 @@ _ATTESTING = (CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE)
 
 
 def attesting(backend, row) -> tuple:
-    """The attributes that prove an origin in the token: true of a key made there, and not of one
-    that was written into it with that claim. Leaves nothing in the token.
+    """The attributes (CKA_*) that prove an origin in the token: true of a key made there, and not
+    of one that was written into it with that claim. Leaves no object in the token.
 
     row: of `schemes.SCHEMES`. Raises VaultError when the token makes no key for the trial.
     """
@@ -53,7 +53,8 @@ def attesting(backend, row) -> tuple:
 
 
 def of_key(backend, private, attesting) -> str:
-    """ "L3", or one of this module's words, for a private key. attesting: of `attesting`."""
+    """The custody of a private key by its origin: "L3", or a word of `levels` below every level.
+    attesting: as the function `attesting` returns it."""
     if can_leave(backend, private):
         return EXTRACTABLE
     if not attesting:

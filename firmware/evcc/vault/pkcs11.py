@@ -1,7 +1,7 @@
-"""The vault on a PKCS#11 token: which objects it makes, in which order, and what it leaves behind.
+"""The vault on a PKCS#11 token: the objects that it makes, their order, and their removal.
 
-Written on a `CryptokiBackend` [`backend`]. How much of a contract key's opening happens inside the
-token, `custody` finds out; `opening` does it.
+Written on a `CryptokiBackend` [`backend`]. `custody` finds out how much of the opening of a
+contract key can happen inside the token; `opening` carries it out.
 """
 
 from . import OWNER, PROVISIONING, Vault, VaultError, custody, labels, levels, origin
@@ -38,9 +38,9 @@ def open(  # noqa: A001
 ) -> "TokenVault":
     """The vault in a token, through ffi. Tries the PIN once.
 
-    token: its label, or a URI [`uri.Name`]; options: what C_Initialize is given, for a library
-    that wants it (NSS); minimum_custody: of `levels.LEVELS`, or "" to take what the token can do;
-    provisioning: the URI of a key that is adopted [`adopted`], or "".
+    token: its label, or a URI [`uri.Name`]; options: the string for C_Initialize, which only NSS
+    needs; minimum_custody: of `levels.LEVELS`, or "" to accept every level; provisioning: the URI
+    of a key that is adopted [`adopted`], or "".
     Raises: VaultError("module-missing" | "token-missing" | "pin" | "pin-locked" | "custody" |
     "refused" | "unavailable").
     """
@@ -53,8 +53,8 @@ def open(  # noqa: A001
 
 
 def survey_custody(vault: "TokenVault") -> None:
-    """Try with throw-away keys what the token can do, before the first installation: the trial
-    takes longer than that. A token that fails now is tried again then."""
+    """Find the token's custody by throw-away keys, before the first installation: the trial takes
+    longer than that. A token that fails now is tried again then."""
     try:
         vault._survey()
     except VaultError:
@@ -62,14 +62,15 @@ def survey_custody(vault: "TokenVault") -> None:
 
 
 def custody_by_scheme(vault: "TokenVault") -> dict:
-    """{scheme: (level, missing)}: the custody this vault gives a contract key, and what the next
-    level lacks. The first call tries it with throw-away keys."""
+    """{scheme: (level, missing)}: the custody that this vault gives a contract key, and the step
+    that the next level lacks. The first call tries it with throw-away keys. Raises: VaultError."""
     methods = vault._survey()
     return {name: (method.level, method.missing) for name, method in methods.items()}
 
 
 def for_owner(vault: "TokenVault", owner: bytes) -> "TokenVault":
-    """The keys of another owner in the same token. Close only one of the two vaults."""
+    """The vault of another owner in the same token. owner: 8 bytes, or b"". Close only one of the
+    two vaults. Raises: VaultError("refused" | "custody")."""
     sibling = _share_token(vault, vault._adopted)
     sibling.claim(owner)
     return sibling
@@ -91,7 +92,7 @@ def _share_token(vault: "TokenVault", adopted) -> "TokenVault":
 
 
 def check_envelope(vault: "TokenVault", *envelope) -> None:
-    """The refusals of `open_contract_key` before it uses a private key. envelope: its arguments.
+    """The checks of `open_contract_key` before it uses a private key. envelope: its arguments.
 
     Raises: VaultError("scheme" | "point" | "wrapped-length" | "not-found").
     """
@@ -109,7 +110,7 @@ def is_working(vault: "TokenVault") -> bool:
 
 
 def owners(vault: "TokenVault") -> list:
-    """The owners of keys in the token; b"" for keys made without an owner."""
+    """The owners of keys in the token, sorted; b"" for keys made without an owner."""
     backend, names = vault._backend, set()
     backend.reload()
     for kind in KINDS:
@@ -252,7 +253,7 @@ class TokenVault(KeyObjects, Vault):
         if origin.can_leave(self._backend, private):
             return levels.EXTRACTABLE
         level = labels.level_of(self._backend.attribute(private, CKA_LABEL))
-        # Any program can write a label: the token has not done what it cannot do.
+        # Any program can write a label, so the level is at most the one that the token can reach.
         reached = [method.level for method in self._survey().values()]
         reached = [name for name in levels.LEVELS if name in reached]
         return levels.lower(level, reached[-1]) if level and reached else levels.IMPORTED
@@ -311,7 +312,7 @@ class TokenVault(KeyObjects, Vault):
         digest = possession_digest(self._backend.random(32))
         try:
             signature = self.sign(key, digest)
-        except VaultError:  # so does a token whose scalar is 0, or not below n
+        except VaultError:  # raised also by a token whose scalar is 0, or not below n
             if not _key_is_the_cause(
                 lambda: self.sign(PROVISIONING, digest), lambda: self.sign(key, digest)
             ):

@@ -21,7 +21,8 @@ _FIELD = b"\x00\x10"  # the length of a field that is a MAC
 
 
 class Seal:
-    """One end of one connection. key: shared; name: the client's; nonces: of this connection."""
+    """One end of one connection. key: the shared key, 32 bytes, else VaultError("refused"); name:
+    the client's; nonces: the client's and the service's of this connection, 16 bytes each."""
 
     def __init__(self, key: bytes, name: bytes, nonces: bytes, is_client: bool) -> None:
         if len(key) != _KEY:
@@ -34,19 +35,22 @@ class Seal:
         self._sent = self._received = 0
 
     def seal(self, frame: bytes) -> bytes:
-        """The frame with its MAC as the last field."""
+        """The frame, its length included, with its MAC as the last field: 18 bytes more."""
         body = frame[2:]
         size = (len(body) + len(_FIELD) + _MAC).to_bytes(2, "big")
         self._sent += 1
         return size + body + _FIELD + _mac(self._out, self._sent, body)
 
     def unseal(self, body: bytes) -> bytes:
-        """The body of a sealed frame without its MAC. Raises: VaultError("refused")."""
+        """The body of a sealed frame without its MAC. body: the frame without its length.
+
+        Raises: VaultError("refused").
+        """
         end = len(body) - len(_FIELD) - _MAC
         self._received += 1
         right = _mac(self._in, self._received, body[: max(end, 0)])
         differs = int(body[max(end, 0) : end + len(_FIELD)] != _FIELD)
-        for a, b in zip(right, body[-_MAC:]):  # all of it, wherever it differs
+        for a, b in zip(right, body[-_MAC:]):  # every byte, so that the time tells nothing
             differs |= a ^ b
         if end < 2 or differs:
             raise VaultError("refused", "not sealed with the key of this connection")

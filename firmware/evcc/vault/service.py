@@ -48,17 +48,17 @@ LINE = 0x7E  # from a bench: the next bytes are of its line, not of its user
 AGAIN = 0x80  # in a request's code: its answer was lost, it may have been carried out
 MAX_REQUEST = 1024  # bytes of a frame; the longest request has 298
 MAX_ANSWER = 8192
-const = int  # MicroPython's compiler puts such a number in the place of its name
+const = int  # MicroPython's compiler replaces the name of a `const` by its number
 _HEAD = const(2)
 SEAL = 18  # bytes a seal adds
 _PIECE = const(512)  # bytes per read
 _STALE_PIECES = const(16)  # more than any answer has
 _TIMEOUT_MS = const(5000)
 _LINE_TIMEOUT_MS = const(2500)  # on a line, which does not report that its other end is gone
-_DEADLINE_MS = const(20000)  # of a request in all: no peer holds the module by a byte now and then
-_POLLS = const(100)  # for an answer, before going to sleep: some 0.3 ms
+_DEADLINE_MS = const(20000)  # of a request in all: else a peer could hold it by single bytes
+_POLLS = const(100)  # for an answer, before the process sleeps: some 0.3 ms
 _yield = getattr(os, "sched_yield", None)  # not on MicroPython
-_ATTEMPTS = const(3)  # of a request: it may be the cause of the service's death
+_ATTEMPTS = const(3)  # of a request, which itself may end the service's process
 
 
 class _LostError(Exception):
@@ -66,7 +66,7 @@ class _LostError(Exception):
 
 
 def pack(tag: int, code: int, fields) -> bytes:
-    """One frame."""
+    """One frame. tag, code: one byte each. fields: byte strings."""
     if len(fields) == 1:  # almost every answer: this takes half the time
         size = len(fields[0])
         return struct.pack(">HBBH", size + 4, tag, code, size) + fields[0]
@@ -146,7 +146,9 @@ def connect(stream: "Any", name: str = "", key: bytes = b"") -> "ServiceVault":
 
 
 class ServiceVault(Vault):
-    """The vault interface over a stream."""
+    """The vault interface over a stream; the arguments are those of `connect`.
+
+    Every method raises VaultError; "unavailable" at the latest 20 s after its request."""
 
     def __init__(self, stream: "Any", name: str = "", key: bytes = b"") -> None:
         self._open = stream if callable(stream) else None

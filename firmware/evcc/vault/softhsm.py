@@ -21,7 +21,7 @@ SoftHSM flushes nothing: a power cut within seconds loses a key that it has ackn
 contract store, which flushes, would name a key that is not there. So its files are flushed.
 
 On a full disk SoftHSM may acknowledge a key that is in its memory only, and otherwise leaves empty
-files behind. So the disk is asked first.
+files behind. So the free space is checked first.
 """
 
 import os
@@ -58,7 +58,7 @@ def token_folder(conf) -> "str | None":
 
 
 def trouble(conf) -> str:
-    """Why SoftHSM does not start with the configuration file `conf`; "" where it is in order."""
+    """The fault in the configuration file `conf` that prevents SoftHSM's start; "" for none."""
     try:
         with open(conf or ""):
             pass
@@ -75,7 +75,7 @@ def trouble(conf) -> str:
 
 
 class SoftHsmFiles(TokenFiles):
-    """folder: of all tokens."""
+    """The files of SoftHSM's tokens. folder: of all tokens."""
 
     # SoftHSM writes the file of a created object some thirty times, half an object each time but
     # the last; of a copied object, three times.

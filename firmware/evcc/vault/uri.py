@@ -118,8 +118,7 @@ def file_of(source: str) -> str:
 
 def split(text: str) -> tuple:
     """(name of the token, path of its library, path of its PIN file). The paths are "" for a
-    label,
-    and where the URI has none. Raises: VaultError("refused" | "pin")."""
+    label, and where the URI has none. Raises: VaultError("refused" | "pin")."""
     if not is_uri(text):
         return text, "", ""
     values = parse(text)
@@ -196,9 +195,8 @@ def _field(title: str, text: str, room: int) -> bytes:
 
 
 def _fields(info: bytes) -> list:
-    """Label, serial number, manufacturer, model of a CK_TOKEN_INFO, without the padding: spaces,
-    or
-    zeros from some libraries."""
+    """Label, serial number, manufacturer, model of a CK_TOKEN_INFO, without the padding of spaces,
+    or of zeros from some libraries."""
     ends = ((0, 32), (80, 96), (32, 64), (64, 80))
     return [bytes(info[start:end]).rstrip(b"\0").rstrip(b" ") for start, end in ends]
 
