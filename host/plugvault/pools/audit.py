@@ -21,8 +21,8 @@ class Verdict:
     """The result of `verify`.
 
     `lines`: the number of valid lines; `head`: the digest of the last of them, to be noted outside
-    the database; `broken`: the sequence of the first changed line, or None; `cut`: the digest that
-    was noted earlier is not in the trail, so its end or all of it is lost.
+    the database; `broken`: the sequence of the first changed line, or None; `cut`: True when the
+    digest that was noted earlier is not in the trail, so that its end or all of it is lost.
     """
 
     lines: int
@@ -48,7 +48,8 @@ def digest(before: str, entry: AuditEntry) -> str:
 
 
 def verify(records: Records, head: str = "") -> Verdict:
-    """Check the whole trail. `head`: a digest noted earlier, which must still be in it."""
+    """Check the whole trail. `head`: a digest noted earlier, which must still be in it; "" for
+    none. Raises nothing for a broken trail: `Verdict` says it."""
     lines, before, seen, sequence = 0, "", not head, 0
     while page := records.audit.since(sequence, _PAGE):
         for entry in page:

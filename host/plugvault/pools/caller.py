@@ -27,9 +27,10 @@ ANY = "*"  # a scope of everything: only the open mode and the command line give
 class Caller:
     """The client of an access token.
 
-    `roles`: of the constants above; `wmis`: 3 characters each; `providers`: 5 each, as in
-    "DEPVA"; `operators`: of charge points, 5 each, as in "DEPVC". ANY in one of them is all.
-    `client_id`: of the client.
+    `roles`: of the constants above; `wmis`: 3 characters each; `providers`: 5 each, as in "DEPVA";
+    `operators`: of charge points, 5 each, as in "DEPVC". ANY in one of these sets stands for every
+    identifier. `client_id`: the client's identifier at the token endpoint, "" for the command
+    line.
     """
 
     name: str

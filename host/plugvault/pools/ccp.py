@@ -83,7 +83,8 @@ FORWARD: checks.Table[checks.PoolSubmission] = (
 def keep(
     records: Records, signed: SignedContract, now: float, metadata: str | None = None
 ) -> Contract | None:
-    """Store what our own CPS signed for a vehicle, in the transaction in which it was signed."""
+    """Store what this ecosystem's CPS signed for a vehicle, in the transaction in which it was
+    signed. None, and nothing is stored, for data that were signed for no vehicle."""
     if signed.destination is None:
         return None
     return contracts.store(records, signed, signed.destination, now, metadata)
@@ -131,7 +132,7 @@ def put(
 
 
 def check_bundle(records: Records, message: Message, now: float) -> checks.Submission:
-    """A bundle whose CPS path and signature are valid. Raises PoolError."""
+    """A bundle whose CPS path and signature are valid. Raises PoolError("invalid")."""
     return checks.run(_SIGNED, _of_partner(records, message, now))
 
 
@@ -204,8 +205,9 @@ def lookup(
 ) -> Contract:
     """One contract by EMAID, for its operator, its vehicle's maker or a charge point operator.
 
-    An EMAID does not name the vehicle, so a maker gets "not-found" for another maker's contract
-    as for a missing one.
+    An EMAID does not name the vehicle, so a maker gets "not-found" for another maker's contract as
+    for a missing one. Raises PoolError: "invalid" for a malformed EMAID, "forbidden" for another
+    operator's; WithheldError for a contract outside its dates, revoked or under another root.
     """
     emaid = read_emaid(emaid)
     provision = _Provision(
@@ -227,7 +229,8 @@ def provide(
     now: float,
     fingerprint: str | None = None,
 ) -> Contract:
-    """A contract for the vehicle's maker, default or not."""
+    """A contract for the vehicle's maker, the vehicle's default or not. Raises as `lookup`, and
+    WithheldError for a contract of another vehicle."""
     pcid, emaid = read_pcid(pcid), read_emaid(emaid)
     provision = _Provision(
         records=records,
@@ -242,10 +245,11 @@ def provide(
 
 
 def of_vehicle(records: Records, caller: Caller, pcid: str) -> Sequence[Contract]:
-    """The contracts of a vehicle that have not ended, for its maker.
+    """The contracts of a vehicle that are not revoked, for its maker.
 
     A contract outside its dates is listed until it is deleted, because the maker takes a contract
-    that is not listed out of the vehicle. With a wrong clock here it would take out every one.
+    that is not listed out of the vehicle. A wrong clock of this server would otherwise remove
+    every contract. Raises PoolError("forbidden") for another maker's vehicle.
     """
     pcid = read_pcid(pcid)
     authorization.check(caller, "ccp.vehicle", pcid=pcid)
@@ -256,7 +260,8 @@ def of_vehicle(records: Records, caller: Caller, pcid: str) -> Sequence[Contract
 def delete(
     records: Records, caller: Caller, emaid: str, now: float, revoke: bool = True
 ) -> Contract:
-    """Delete a contract of the caller's. `revoke`: see `contracts.remove`."""
+    """Delete a contract of the caller and return it. `revoke`: see `contracts.remove`. Raises
+    PoolError: "forbidden" for another operator's EMAID, "not-found"."""
     emaid = read_emaid(emaid)
     authorization.check(caller, "ccp.delete", emaid=emaid)
     contract = contracts.find(records, emaid)
@@ -272,7 +277,9 @@ def delete(
 
 
 def set_default(records: Records, caller: Caller, pcid: str, emaid: str) -> None:
-    """Make a contract of a vehicle its default, which stations install."""
+    """Make a contract of a vehicle its default, which stations install. Raises PoolError:
+    "forbidden" for another maker's vehicle, "not-found" for a contract that the vehicle does not
+    have."""
     pcid, emaid = read_pcid(pcid), read_emaid(emaid)
     authorization.check(caller, "ccp.vehicle", pcid=pcid)
     records.lock(pcid.upper())

@@ -40,7 +40,8 @@ def record(records: Records, der: bytes) -> Status:
 
 
 def is_ours(records: Records, issuer: str, serial: str) -> bool:
-    """Whether one of our own CAs issued it."""
+    """Whether the certificate has a status here: one of our own CAs issued it, or it is a foreign
+    one that is known to be revoked. `issuer`, `serial`: see `records`."""
     return records.statuses.get(issuer, serial) is not None
 
 
@@ -72,7 +73,8 @@ def check(records: Records, certificates: Iterable[bytes]) -> None:
 
 
 def check_new(records: Records, leaf: Certificate, above: Iterable[bytes]) -> None:
-    """As `check`, and raise for a leaf with the identity of a certificate of ours.
+    """As `check`, and raise PoolError("invalid") for a leaf with the identity of a certificate of
+    ours.
 
     A foreign CA can write the key identifier of our CA and one of its serial numbers into a leaf.
     A revocation of that leaf would revoke our certificate. One query.

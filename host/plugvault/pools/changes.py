@@ -24,13 +24,16 @@ MISSING = "There is no change of RCP with the given ID."
 def ask_add(
     records: Records, caller: Caller, certificate: bytes, kind: str, now: float
 ) -> RootChange:
-    """Request the addition of a root, once. Raises PoolError as `rcp.put`."""
+    """Request the addition of a root. The same request returns the pending change.
+
+    Raises PoolError as `rcp.put`, and "forbidden" for a caller without a client_id.
+    """
     rcp.check(records, certificate, kind, now)
     return _ask(records, caller, ADD, kind, certificate, "", now)
 
 
 def ask_delete(records: Records, caller: Caller, root_id: str, now: float) -> RootChange:
-    """Request the deletion of a root. Raises PoolError("not-found")."""
+    """Request the deletion of a root, as `ask_add`. Raises PoolError("not-found")."""
     root = rcp.get(records, root_id)
     return _ask(records, caller, DELETE, root.kind, root.certificate, root.root_id, now)
 
@@ -38,8 +41,13 @@ def ask_delete(records: Records, caller: Caller, root_id: str, now: float) -> Ro
 def approve(
     records: Records, caller: Caller, change_id: str, fingerprint: str, now: float
 ) -> RootChange:
-    """Approve another administrator's change and carry it out. `fingerprint`: SHA-256 of the root
-    in hexadecimal, in either case, with or without colons or spaces."""
+    """Approve another administrator's change and carry it out.
+
+    `fingerprint`: SHA-256 of the root in hexadecimal, in either case, with or without colons or
+    spaces. Raises PoolError: "not-found"; "forbidden" for the administrator that requested the
+    change; "invalid" for another fingerprint or a decided change; and as `rcp.put` and
+    `rcp.delete`.
+    """
     change = _pending(records, change_id)
     if not caller.client_id or caller.client_id == change.asked_by:
         raise PoolError("forbidden", SECOND_PERSON)
@@ -59,7 +67,8 @@ def approve(
 
 
 def refuse(records: Records, caller: Caller, change_id: str, now: float) -> RootChange:
-    """Refuse a change. The requesting administrator may withdraw it in the same way."""
+    """Refuse a change. The requesting administrator may withdraw it in the same way. Raises
+    PoolError: "not-found"; "invalid" for a decided change."""
     return _decide(records, _pending(records, change_id), caller, REFUSED, now)
 
 

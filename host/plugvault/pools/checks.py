@@ -47,10 +47,10 @@ def run(table: Table[S], subject: S) -> S:
 
 @dataclass(kw_only=True)
 class Submission:
-    """Contract data on its way through the checks.
+    """Contract data that a table of checks examines.
 
-    `anchors(kind, …)`: DER of the roots of these kinds; `message`: the signed bundle, where there
-    is one. The other values are set by a check or by the caller.
+    `anchors(kind, …)`: DER of the roots of these kinds; `now`: Unix seconds; `message`: the signed
+    bundle, where there is one. The other values are set by a check or by the caller.
     """
 
     anchors: Anchors
@@ -64,7 +64,8 @@ class Submission:
 
 @dataclass(kw_only=True)
 class PoolSubmission(Submission):
-    """Contract data for the pools. `pcid`: of the vehicle, None for no vehicle yet."""
+    """Contract data for the pools. `pcid`: of the vehicle, None for no vehicle yet; `replaced`:
+    the vehicle's contract of the same EMAID, set by a check."""
 
     records: Records
     emaid: str = ""
@@ -74,10 +75,12 @@ class PoolSubmission(Submission):
 
     @property
     def vehicle(self) -> Provisioning | None:
+        """The vehicle of the contract, None before the check "vehicle" and without a `pcid`."""
         return self.destination.vehicle if self.destination else None
 
     def require_destination(self) -> contracts.Destination:
-        """The destination, of a submission with a `pcid` after the check "vehicle"."""
+        """The destination, which the check "vehicle" sets for a `pcid`. Raises
+        PoolError("invalid") when there is none."""
         if self.destination is None:
             raise PoolError("invalid", NO_VEHICLE)
         return self.destination
@@ -195,13 +198,14 @@ CONTRACT_DATA: Table[Submission] = (
 
 
 def cps_revocation(submission: PoolSubmission) -> None:
-    """No certificate of the CPS that signed the bundle is revoked."""
+    """A check: no certificate of the CPS that signed the bundle is revoked."""
     bundle = submission.bundle
     certificates.check(submission.records, (bundle.cps, *bundle.cps_subs))
 
 
 def revocation(submission: PoolSubmission) -> None:
-    """No certificate of the contract is revoked, and its leaf is none that we issued to others."""
+    """A check: no certificate of the contract is revoked, and its leaf has no identity of a
+    certificate that our CAs issued."""
     certificates.check_new(submission.records, submission.leaf, submission.data.subs)
 
 
@@ -229,14 +233,15 @@ def _vehicle(submission: PoolSubmission) -> None:
 
 
 def contract_key(submission: PoolSubmission) -> None:
-    """The contract's key is not the vehicle's provisioning key."""
+    """A check: the contract's key is not the vehicle's provisioning key."""
     vehicle = submission.vehicle
     if vehicle and path.read(vehicle.certificate).point == submission.leaf.point:
         raise PoolError("invalid", VEHICLE_KEY)
 
 
 def envelope(submission: PoolSubmission) -> None:
-    """DH point and contract key were not used for anything else. Locks and records both."""
+    """A check: DH point and contract key were not used for anything else. It locks and records
+    both."""
     envelopes.take(submission.records, submission.data, submission.now)
 
 
@@ -251,9 +256,11 @@ DESTINATION: Table[PoolSubmission] = (
 
 @dataclass(kw_only=True)
 class Provision:
-    """A contract on its way out of CCP. `stored`: the contract in CCP, None without one;
-    `absence`: the cause of a refusal without one; `refusal`: the sentence of every refusal, so
-    that none tells what exists."""
+    """A contract that a caller asks CCP for.
+
+    `stored`: the contract in CCP, or None; `absence`: the cause of the refusal when it is None;
+    `refusal`: the sentence of every refusal, so that no refusal tells what exists.
+    """
 
     records: Records
     now: float
@@ -263,7 +270,8 @@ class Provision:
     contract: Contract = field(init=False)
 
     def refuse(self, cause: str, circumstances: str = "") -> NoReturn:
-        """`cause`: of `refusals.CAUSES`; with `circumstances` for the operator alone."""
+        """Raise WithheldError. `cause`: of `refusals.CAUSES`; `circumstances`: for the operator of
+        the ecosystem alone."""
         raise WithheldError(self.refusal, cause, circumstances)
 
 

@@ -19,7 +19,7 @@ WHO = "cleansing"
 
 @dataclass(frozen=True)
 class Counts:
-    """The numbers of removed records."""
+    """The numbers of removed records of each kind."""
 
     roots: int
     vehicles: int
@@ -27,9 +27,11 @@ class Counts:
 
 
 def cleanse(store: Store, now: float, batch: int = BATCH) -> Counts:
-    """Remove all that has ended at `now`. `batch`: vehicles or contracts in one transaction.
+    """Remove everything that has ended at `now` (Unix seconds). `batch`: vehicles or contracts in
+    one transaction.
 
     The contracts of a removed vehicle, forgotten DH points and wrong proofs are not counted.
+    Raises PoolError("unavailable") without the database.
     """
     _batches(store, batch, lambda records: records.seen.forget(now, batch))
     _batches(store, batch, lambda records: registry.forget(records, now, batch))

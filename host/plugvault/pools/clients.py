@@ -33,15 +33,20 @@ LOCKED = "This client is locked; ask the administrator."
 
 
 def new_credentials() -> tuple[str, str]:
-    """A random client_id and client_secret; neither begins as a command line option."""
+    """A random client_id (32 hexadecimal digits) and client_secret (48). Neither begins with a
+    hyphen, so a command line takes both as values."""
     return secrets.token_hex(16), secrets.token_hex(24)
 
 
 def register(
     records: Records, new: Caller, credentials: tuple[str, str], who: str, now: float
 ) -> Client:
-    """Register a client. `new.client_id` is ignored. Raises PoolError for an unknown role, a
-    malformed identifier or a provider identifier of another company."""
+    """Register a client. `new.client_id` is ignored; `credentials`: client_id and client_secret;
+    `who`: the actor for the audit trail.
+
+    Raises PoolError: "invalid" for an unknown role or a malformed identifier, "forbidden" for a
+    provider identifier of another company.
+    """
     unknown = new.roles - set(ROLES)
     if unknown or not new.roles:
         raise PoolError("invalid", f"roles : must be of {', '.join(ROLES)}")
@@ -79,7 +84,8 @@ def set_active(records: Records, client_id: str, active: bool, who: str, now: fl
 
 
 def authenticate(records: Records, client_id: str, secret: str) -> Client | None:
-    """The client with this secret, locked or not."""
+    """The client with this secret, locked or not. None for an unknown client_id and for another
+    secret."""
     # JSON can contain characters that a database refuses.
     is_plain = client_id.isascii() and client_id.isprintable()
     client = records.clients.get(client_id) if is_plain else None
@@ -88,7 +94,7 @@ def authenticate(records: Records, client_id: str, secret: str) -> Client | None
 
 
 def digest(secret: str) -> bytes:
-    """32 bytes."""
+    """SHA-256 of a client secret, 32 bytes."""
     # JSON can contain half of a surrogate pair, which UTF-8 cannot encode.
     return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 

@@ -67,11 +67,12 @@ def store(
     now: float,
     metadata: str | None = None,
 ) -> Contract:
-    """Store a checked bundle and tell the vehicle's maker. Vehicle and EMAID are locked.
+    """Store a checked bundle, with an event for the vehicle's maker. The caller has locked vehicle
+    and EMAID.
 
     The first contract of a vehicle becomes its default, and a contract that replaces the default
-    becomes the default. A vehicle with other contracts and no default gets none: its maker
-    chooses.
+    becomes the default. A vehicle with other contracts and no default keeps none: its maker
+    chooses. `metadata`: text of the operator, stored as it is.
     """
     data, vehicle, replaced = signed.data, destination.vehicle, destination.replaced
     emaid = read_emaid(data.emaid)
@@ -115,9 +116,10 @@ def _identities(subs: tuple[bytes, ...]) -> list[tuple[str, str]]:
 
 
 def deliver(records: Records, contract: Contract, now: float) -> None:
-    """Record that the vehicle or its maker got this bundle, and tell its operator once.
+    """Record that the vehicle or its maker got this bundle, with an event for its operator at the
+    first delivery alone.
 
-    The vehicle is locked since the contract was read.
+    The caller locked the vehicle before it read the contract.
     """
     if contract.delivered is not None:
         return
@@ -126,7 +128,8 @@ def deliver(records: Records, contract: Contract, now: float) -> None:
 
 
 def remove(records: Records, contract: Contract, now: float, revoke: bool = True) -> None:
-    """Delete a contract, tell its vehicle's maker, and revoke the certificate if it is ours.
+    """Delete a contract, with an event for its vehicle's maker, and revoke the certificate if one
+    of our CAs issued it.
 
     The contract is deleted only after the revocation succeeded. `revoke=False`: the certificate
     stays valid, as its operator asked. A deleted default has no successor.
@@ -138,12 +141,14 @@ def remove(records: Records, contract: Contract, now: float, revoke: bool = True
 
 
 def tell_maker(records: Records, kind: str, contract: Contract, now: float) -> None:
-    """`kind`: "oem.contract.created", ".updated" or ".deleted"."""
+    """Publish an event for the maker of the contract's vehicle. `kind`: "oem.contract.created",
+    "oem.contract.updated" or "oem.contract.deleted"."""
     _tell(records, kind, maker(contract.vehicle), contract, now)
 
 
 def maker(vehicle: str) -> str:
-    """The audience of events about the contracts of a vehicle: its WMI."""
+    """The WMI in a PCID, which is the audience of events about the vehicle's contracts. `vehicle`:
+    the PCID in upper case."""
     return vehicle[:3]
 
 

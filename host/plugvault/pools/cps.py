@@ -49,8 +49,8 @@ class Signer:
 
 
 class NoSignerError(PoolError):
-    """No CPS of ours stands under a root of the vehicle; a partner's may. `data`: checked and
-    not signed."""
+    """No CPS of this ecosystem stands under a root of the vehicle; a partner's may. Its reason is
+    "invalid". `data`: checked and not signed."""
 
     def __init__(self, data: ContractData, vehicle: Provisioning | None) -> None:
         super().__init__("invalid", NO_SIGNER)
@@ -234,7 +234,8 @@ def choose(
     vehicle: Provisioning | None,
     fingerprint: str | None,
 ) -> Signer | None:
-    """The first signer under the root that the caller names and that the vehicle has."""
+    """The first signer under the root that the caller names and that the vehicle has. None when no
+    signer fits."""
     root = rcp.by_fingerprint(records, fingerprint).fingerprint if fingerprint else None
     vehicle_roots = vehicle.v2g_roots.split(",") if vehicle and vehicle.v2g_roots else None
     for signer in signers:
@@ -247,7 +248,8 @@ def choose(
 
 
 def root_of(records: Records, signer: Signer) -> Root:
-    """The V2G root above a signer. Raises PoolError("unavailable") when RCP has lost it."""
+    """The V2G root above a signer. Raises PoolError("unavailable") when the root is no longer in
+    RCP."""
     root = records.roots.by_fingerprint(signer.root_fingerprint)
     if root is None:
         raise PoolError("unavailable", "The V2G root of the CPS is not in RCP.")

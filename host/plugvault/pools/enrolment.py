@@ -96,8 +96,13 @@ def enroll(
     ocsp: str | None = None,
     registered: bool = False,
 ) -> bytes:
-    """A certificate (DER) for a request. `kind`: of KINDS; `registered`: a station must have been
-    announced. Raises PoolError, `plugvault.pki.issue.IssueError`."""
+    """A certificate (DER) for a request.
+
+    `kind`: of KINDS; `ocsp`: the URL of the OCSP responder for the certificate; `registered`: True
+    when a station must have been announced. Raises PoolError: "invalid" for a malformed common
+    name, "forbidden" for an identifier of another company or a station that was not announced,
+    "unavailable" for a revoked CA; `plugvault.pki.issue.IssueError`.
+    """
     identifier = KINDS[kind].identifier(request.common_name, authority.scheme.edition)
     authorization.check(caller, f"est.{kind}", **identifier)
     if kind == "cpo" and registered and records.entities.get(request.common_name) is None:
@@ -115,10 +120,11 @@ def renew(
     *,
     ocsp: str | None = None,
 ) -> bytes:
-    """The next certificate for the holder of `current`: the same subject from the same CA.
+    """The next certificate (DER) for the holder of `current`: the same subject from the same CA.
 
-    `current`: DER; TLS has proved the possession of its key. Raises PoolError("forbidden") when
-    `current` is not from this CA, not valid or revoked.
+    `current`: DER; TLS has proved the possession of its key. Raises PoolError: "forbidden" when
+    `current` is not from this CA, not valid or revoked, and for another subject in the request;
+    "unavailable" for a revoked CA; `plugvault.pki.issue.IssueError`.
     """
     try:
         certificate = path.read_any(current)

@@ -1,4 +1,4 @@
-"""The used DH points and contract keys, so that no envelope serves as an oracle.
+"""The used DH points and contract keys, so that no envelope serves as a decryption oracle.
 
 ISO 15118-2 seals a contract key with AES-CBC, which has no integrity. An attacker could send the
 DH point of a victim's envelope again, with one bit of the envelope changed and a certificate for a
@@ -26,7 +26,8 @@ KEY_IN_USE = "contractCertificate : its public key was used for another EMAID"
 
 
 def seen(data: ContractData, until: int) -> tuple[Seen, Seen]:
-    """The marks of the DH point and of the contract key. The form of `data` is checked before."""
+    """The marks of the DH point and of the contract key, to be kept until `until` (Unix seconds).
+    The checks have validated the form of `data` before."""
     point, key = _marks(data.dh_point, data.certificate)
     envelope = sha256(data.dh_point + data.wrapped + data.certificate).digest()
     owner = sha256(contracts.key(data.emaid).encode()).digest()

@@ -5,8 +5,9 @@ from plugvault.pools.refusals import CAUSES
 
 
 class PoolError(EvccError):
-    """A refusal. `detail`: the messages for the caller, one in each line, in OPCP's own words
-    where OPCP has some."""
+    """A refusal. `reason`: "invalid", "forbidden", "not-found", "conflict" or "unavailable";
+    `detail`: the messages for the caller, one in each line, in OPCP's own words where OPCP has
+    some."""
 
     REASONS = ("invalid", "forbidden", "not-found", "conflict", "unavailable")
 

@@ -56,8 +56,9 @@ def publish(
 ) -> Event:
     """Write an event and its deliveries; they are sent after the transaction of `records`.
 
-    `audience`: a WMI, a provider, EVERYONE or ADMINISTRATORS; `vehicle`: PCID in upper case, for
-    events that must arrive in order.
+    `kind`: of KINDS or ADMIN_EVENTS, ValueError for another one; `audience`: a WMI, a provider,
+    EVERYONE or ADMINISTRATORS; `vehicle`: PCID in upper case, for events that must arrive in
+    order.
     """
     if kind not in KINDS + ADMIN_EVENTS:
         raise ValueError(kind)
@@ -82,7 +83,7 @@ def _new_id() -> str:
 
 
 def envelope(event: Event) -> dict[str, Any]:
-    """The JSON of an event for its receivers."""
+    """The JSON of an event for its receivers [OPCP 1.0.0, webhook.payload.v1]."""
     return {
         "timestamp": timestamp(event.at),
         "eventId": event.event_id,
@@ -93,7 +94,7 @@ def envelope(event: Event) -> dict[str, Any]:
 
 
 def audiences(caller: Caller) -> frozenset[str] | None:
-    """The audiences of a caller; None: all events."""
+    """The audiences whose events a caller gets; None for a caller that gets all events."""
     scopes = caller.wmis | caller.providers
     if ANY in scopes:
         return None
@@ -101,7 +102,7 @@ def audiences(caller: Caller) -> frozenset[str] | None:
 
 
 def contract_payload(records: Records, contract: Contract) -> dict[str, Any]:
-    """The payload of events about a contract."""
+    """The payload of events about a contract. `contractCert`: DER in base64."""
     root = records.roots.by_fingerprint(contract.root_fingerprint)
     name = path.read(root.certificate).names.get("CN", "") if root else ""
     return {

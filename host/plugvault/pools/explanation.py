@@ -28,9 +28,11 @@ class CheckResult:
 
 @dataclass
 class Explanation:
-    """`pcid`: as far as it could be read; `emaid`: of the contract that CCP gives, None without
-    one; `cause`: a key of `refusals`, "" with a contract; `tolerances`: of
-    `issuer_names.TOLERANCES`."""
+    """The result of the checks on one request.
+
+    `pcid`: as far as it could be read; `emaid`: of the contract that CCP gives, None without one;
+    `cause`: a key of `refusals`, "" with a contract; `tolerances`: of `issuer_names.TOLERANCES`.
+    """
 
     pcid: str = ""
     emaid: str | None = None
@@ -42,7 +44,8 @@ class Explanation:
 
 
 def explain(records: Records, raw: bytes, now: float) -> Explanation:
-    """Run every check on a CertificateInstallationReq (EXI), until one fails."""
+    """Run every check on a CertificateInstallationReq (EXI), until one fails. Raises no PoolError:
+    a check that fails is part of the result."""
     explanation = Explanation()
     passed: list[str] = []
     failed = ""  # the detail of the check that failed

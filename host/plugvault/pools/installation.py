@@ -84,7 +84,7 @@ INSTALL: checks.Table[_Installation] = (
 
 
 def install(records: Records, request: VehicleRequest, pcid: str, now: float) -> Contract:
-    """The contract for a vehicle at a station, and its operator is told.
+    """The contract for a vehicle at a station. Its operator gets an event at the first delivery.
 
     `pcid`: from `vehicle_request.check_signature`. Raises WithheldError("Contract or Vehicle not
     found.") when a check of `INSTALL` fails.
@@ -117,7 +117,8 @@ def prepare(records: Records, request: VehicleRequest, pcid: str, now: float) ->
 def tell_refused(
     records: Records, request: VehicleRequest, error: WithheldError, who: str, now: float
 ) -> None:
-    """Tell the administrators why a vehicle got no contract. `who`: the caller."""
+    """Publish an event for the administrators: why a vehicle got no contract. `who`: the
+    caller."""
     payload = {
         "pcid": request.pcid,
         "cause": error.cause,
@@ -148,7 +149,8 @@ def _joined(listed_root: ListedRoot) -> str:
 
 
 def is_listed(records: Records, fingerprint: str, roots: Sequence[tuple[str, int]]) -> bool:
-    """Whether a V2G root of RCP is among the roots that a vehicle's request lists."""
+    """Whether the V2G root of RCP with this SHA-256 is among the (issuer name, serial number) that
+    a vehicle's request lists. An ambiguous name counts as not listed."""
     root = records.roots.by_fingerprint(fingerprint)
     try:
         return root is not None and listed_roots.find(records, root, roots) is not None

@@ -19,7 +19,7 @@ Identifier = tuple[str, int]
 
 
 class AmbiguousError(Exception):
-    """A name that is lenient enough for several roots of RCP. `name`: as the vehicle wrote it."""
+    """A vehicle's name of a root that could be the name of several roots of RCP."""
 
     def __init__(self, name: str, roots: Sequence[str]) -> None:
         super().__init__(f"{name!r} may be any of {', '.join(roots)}")
@@ -28,16 +28,17 @@ class AmbiguousError(Exception):
 @dataclass(frozen=True)
 class ListedRoot:
     """A root that a request lists. `name`: as the vehicle wrote it; `tolerances`: of
-    `issuer_names.TOLERANCES`, empty for a name as RFC 4514 has it."""
+    `issuer_names.TOLERANCES`, empty for a name in the form of RFC 4514."""
 
     name: str
     tolerances: frozenset[str]
 
 
 def find(records: Records, root: Root, identifiers: Sequence[Identifier]) -> ListedRoot | None:
-    """The identifier of `root` in a vehicle's list, the one with the fewest tolerances.
+    """The identifier of `root` in a vehicle's list, the one with the fewest tolerances. None when
+    the list does not have it.
 
-    Raises AmbiguousError when the only names for it could be those of other roots in RCP.
+    Raises AmbiguousError when every name for it could as well be the name of another root in RCP.
     """
     certificate = path.read(root.certificate)
     candidates = [
@@ -79,7 +80,7 @@ def _unambiguous(
 
 
 def match(root: Certificate, name: str, serial: int) -> frozenset[str] | None:
-    """The tolerances under which an identifier is that of `root`; None: it is not."""
+    """The tolerances under which an identifier names `root`; None when it does not."""
     if root.serial != serial or len(name) > issuer_names.LONGEST:
         return None
     return issuer_names.match(issuer_names.read(name), root)

@@ -77,8 +77,9 @@ def check(
 def get(records: Records, caller: Caller, pcid: str, now: float) -> Provisioning:
     """A vehicle's certificate, with path, dates and revocation checked again.
 
-    A maker reads its own vehicles, an operator any vehicle by its PCID. Raises
-    PoolError("not-found"), with the reason when the stored certificate is not valid any more.
+    A maker reads its own vehicles, an operator any vehicle by its PCID. Raises PoolError:
+    "forbidden" for another maker's vehicle; "not-found", with the reason when the stored
+    certificate is no longer valid.
     """
     pcid = readable(caller, pcid)
     vehicle = records.vehicles.get(pcid.upper(), ISO2)
@@ -92,14 +93,16 @@ def get(records: Records, caller: Caller, pcid: str, now: float) -> Provisioning
 
 
 def readable(caller: Caller, pcid: str) -> str:
-    """The PCID, after the caller's right to read it was checked. The vehicle may not exist."""
+    """The PCID, for a caller with the right to read it; the vehicle may not exist. Raises
+    PoolError: "invalid", "forbidden"."""
     pcid = read_pcid(pcid)
     authorization.check(caller, "pcp.read", pcid=pcid)
     return pcid
 
 
 def find(records: Records, pcid: str, now: float) -> Provisioning | None:
-    """A vehicle with a valid path, for other pools and without a caller; None without one."""
+    """A vehicle whose path is valid, for other pools and without a caller. None for an unknown
+    PCID and for a path that is not valid."""
     vehicle = records.vehicles.get(pcid.upper(), ISO2)
     return vehicle if vehicle and is_good(records, vehicle, now) else None
 
@@ -110,7 +113,8 @@ def is_good(records: Records, vehicle: Provisioning, now: float) -> bool:
 
 
 def problem(records: Records, vehicle: Provisioning, now: float) -> str | None:
-    """The reason why a vehicle's certificate is not valid now, in OPCP's words; None: it is."""
+    """The reason why a vehicle's certificate is not valid now, in OPCP's words; None for a valid
+    one."""
     try:
         _check(records, vehicle.certificate, vehicle.sub2, vehicle.sub1, now)
     except PoolError as error:
@@ -119,7 +123,8 @@ def problem(records: Records, vehicle: Provisioning, now: float) -> str | None:
 
 
 def delete(records: Records, caller: Caller, pcid: str, now: float) -> None:
-    """Delete a vehicle of the caller's with its contracts, valid or not."""
+    """Delete a vehicle of the caller with its contracts, valid or not. Raises PoolError:
+    "forbidden", "not-found"."""
     vehicle = _own(records, caller, pcid)
     audit.note(records, caller.signature, "vehicle deleted", vehicle.pcid, "", now)
     remove(records, vehicle, now)
@@ -128,7 +133,8 @@ def delete(records: Records, caller: Caller, pcid: str, now: float) -> None:
 def reset(records: Records, caller: Caller, pcid: str, now: float) -> int:
     """Delete the contracts of a vehicle that was wiped or sold. Return their number.
 
-    OPCP has the event and no call. Operators learn not to make the contracts again.
+    OPCP has the event and no call. The event tells the operators not to make the contracts again.
+    Raises PoolError: "forbidden", "not-found".
     """
     vehicle = _own(records, caller, pcid)
     deleted = _delete_contracts(records, vehicle, "mo.prov.cert.factory.reset", now)
@@ -138,7 +144,7 @@ def reset(records: Records, caller: Caller, pcid: str, now: float) -> int:
 
 
 def remove(records: Records, vehicle: Provisioning, now: float) -> None:
-    """Delete a vehicle with its contracts, and tell their operators and its maker."""
+    """Delete a vehicle with its contracts, with events for their operators and its maker."""
     records.lock(vehicle.vehicle)
     _delete_contracts(records, vehicle, "mo.prov.cert.deleted", now)
     records.vehicles.delete(vehicle.vehicle, vehicle.namespace)
@@ -168,7 +174,8 @@ def adopt(
 
 
 def read_certificate(der: bytes, field: str) -> Certificate:
-    """A certificate of a request. Raises PoolError that names the request's `field`."""
+    """A certificate of a request. Raises PoolError("invalid") with the name of the request's
+    `field`."""
     try:
         return path.read(der)
     except CertificateError as error:

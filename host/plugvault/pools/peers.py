@@ -26,8 +26,10 @@ NEXT = {
 
 
 def apply(records: Records, name: str, url: str, client_id: str, who: str, now: float) -> Peer:
-    """Enter a partner that applies. `client_id`: of the partner's calls to this ecosystem; locked
-    until the partner is active. Raises PoolError for a used name or a malformed `url`.
+    """Enter a partner that applies. `client_id`: of the partner's calls to this ecosystem, which
+    stays locked until the partner is active. `who`: the actor for the audit trail.
+
+    Raises PoolError("invalid") for a used name or a malformed `url`.
     """
     records.lock(f"peer {name}")
     if records.peers.get(name):
@@ -43,7 +45,8 @@ def apply(records: Records, name: str, url: str, client_id: str, who: str, now: 
 
 
 def move(records: Records, name: str, state: str, who: str, now: float) -> Peer:
-    """Change a partner's state. Raises PoolError: unknown, or a state that cannot follow."""
+    """Change a partner's state. Raises PoolError: "not-found" for an unknown partner, "invalid"
+    for a state that cannot follow (`NEXT`)."""
     records.lock(f"peer {name}")
     peer = get(records, name)
     if state not in NEXT[peer.state]:
@@ -57,7 +60,7 @@ def move(records: Records, name: str, state: str, who: str, now: float) -> Peer:
 
 
 def get(records: Records, name: str) -> Peer:
-    """Raises PoolError("not-found")."""
+    """A partner by its name. Raises PoolError("not-found")."""
     peer = records.peers.get(name)
     if peer is None:
         raise PoolError("not-found", f"There is no partner named {name}.")
@@ -72,7 +75,8 @@ def active(records: Records) -> list[str]:
 def adopt_root(
     records: Records, peer: str, certificate: bytes, kind: str, now: float, ask: bool = False
 ) -> bool:
-    """Add a partner's root to RCP; False when it is there. Raises PoolError as `rcp.put`.
+    """Add a partner's root to RCP. False when it is in RCP already. Raises PoolError as `rcp.put`,
+    and "invalid" above `MOST` roots of one partner.
 
     `ask`: with dual control the partner requests the root, and an administrator approves it. The
     root is requested once; the result is False.

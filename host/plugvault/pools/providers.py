@@ -32,7 +32,8 @@ def enter(
     """Enter an identifier, or change its company or its state.
 
     A company that loses an identifier loses its rights and its events. `registry`: the issuer,
-    default: that of the country. Raises PoolError.
+    default: that of the country. Raises PoolError("invalid") for a malformed identifier, an empty
+    name, or a country without a default.
     """
     provider = read_provider(provider)
     registry = registry or REGISTRIES.get(provider[:2])
@@ -54,7 +55,7 @@ def enter(
 
 
 def get(records: Records, provider: str) -> Provider:
-    """Raises PoolError("not-found")."""
+    """The entry of an identifier. Raises PoolError: "invalid" for a malformed one, "not-found"."""
     provider = read_provider(provider)
     entry = records.providers.get(provider)
     if entry is None:
@@ -63,14 +64,15 @@ def get(records: Records, provider: str) -> Provider:
 
 
 def listed(records: Records, country: str | None = None) -> Sequence[Provider]:
-    """All identifiers, or those of one country."""
+    """All identifiers, or those of one country (two letters)."""
     entries = records.providers.all()
     prefix = country.upper() if country else ""
     return [entry for entry in entries if entry.provider.startswith(prefix)]
 
 
 def check(records: Records, company: str, identifiers: Iterable[str]) -> None:
-    """Raise PoolError("forbidden") unless all these identifiers are the company's."""
+    """Raise PoolError("forbidden") unless the registry has all these identifiers under the
+    company."""
     for provider in identifiers:
         if not _belongs(records, company, provider):
             raise PoolError(

@@ -37,9 +37,10 @@ def put(
     who: str = SETUP,
     origin: str = "",
 ) -> Root:
-    """Add a root, unless it is there. Only self-signed CA certificates.
+    """Add a root, unless it is in RCP already, and return it. Every client gets an event.
 
-    `kind`: of KINDS; `who`: the actor for the audit trail; `origin`: the partner it comes from.
+    `certificate`: of a CA, signed by its own key; `kind`: of KINDS; `who`: the actor for the audit
+    trail; `origin`: the partner it comes from. Raises PoolError("invalid").
     """
     check(records, certificate, kind, now)
     fingerprint = path.fingerprint(certificate)
@@ -70,14 +71,14 @@ def check(records: Records, certificate: bytes, kind: str, now: float) -> None:
 
 
 def delete(records: Records, root_id: str, now: float, *, who: str) -> None:
-    """Delete a root and tell every client. Raises PoolError("not-found")."""
+    """Delete a root, with an event for every client. Raises PoolError("not-found")."""
     records.lock(get(records, root_id).fingerprint)
     root = get(records, root_id)
     remove(records, root, now, who=who)
 
 
 def remove(records: Records, root: Root, now: float, *, who: str) -> None:
-    """Delete a stored root. Nothing else is deleted with it."""
+    """Delete a stored root, with an event for every client. Nothing else is deleted with it."""
     expired = read(root.certificate).not_after < now
     records.roots.delete(root.root_id)
     action = "root expired" if expired else "root deleted"
@@ -86,7 +87,7 @@ def remove(records: Records, root: Root, now: float, *, who: str) -> None:
 
 
 def get(records: Records, root_id: str) -> Root:
-    """Raises PoolError("not-found")."""
+    """A root by its UUID in lower case. Raises PoolError("not-found")."""
     root = records.roots.get(root_id)
     if root is None:
         raise PoolError("not-found", MISSING)
@@ -113,7 +114,7 @@ def by_fingerprint(records: Records, fingerprint: str) -> Root:
 
 
 def key_identifier(root: Root) -> str:
-    """The root's own key identifier, lower-case hexadecimal."""
+    """The subject key identifier of a root, lower-case hexadecimal; "" without one."""
     identifier = read(root.certificate).ski
     return identifier.hex() if identifier else ""
 

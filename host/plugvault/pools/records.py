@@ -86,7 +86,8 @@ class Contract:
 @dataclass(frozen=True)
 class Status:
     """The record of a certificate that was issued here, or that is revoked; key: `issuer` and
-    `serial`. `revoked`: when, None while it is good; `reason`: as in OPNC ("superseded", …)."""
+    `serial`. `revoked`: the time of revocation, None for a good certificate; `reason`: as in OPNC
+    ("superseded", …)."""
 
     issuer: str
     serial: str
@@ -124,6 +125,7 @@ class Client:
 
     @property
     def caller(self) -> Caller:
+        """The caller with the roles and identifiers of this client."""
         return Caller(
             self.name,
             _set(self.roles),
@@ -179,9 +181,9 @@ class Event:
 class Delivery:
     """An event on its way to one webhook; key: `event_id` and `endpoint_id`.
 
-    `state`: "pending", "sent", "rejected" (the receiver does not want it) or "dead" (given up);
-    `due`: when to try next; `lease`: until when a worker has it in hand; `outcome`: what the
-    last attempt came to, in words.
+    `state`: "pending", "sent", "rejected" (the receiver refused the event) or "dead" (no further
+    attempt); `due`: the time of the next attempt; `lease`: the time until which one worker has the
+    delivery; `outcome`: the result of the last attempt, in words.
     """
 
     event_id: str
@@ -227,8 +229,8 @@ class RootChange:
 
 @dataclass(frozen=True)
 class EndEntity:
-    """A charging station announced before its certificate is asked for; key: `common_name`.
-    `body`: JSON, as it was given; `owner`: client_id."""
+    """A charging station that was announced before its certificate was requested; key:
+    `common_name`. `body`: the JSON of the announcement; `owner`: client_id."""
 
     common_name: str
     owner: str
@@ -272,7 +274,7 @@ class Provider:
 @dataclass(frozen=True)
 class Peer:
     """Another ecosystem; key: `name`. `state`: "applied", "audited", "active" or "suspended".
-    `client_id`: what it calls this one with."""
+    `client_id`: of its calls to this ecosystem."""
 
     name: str
     url: str
@@ -284,7 +286,8 @@ class Peer:
 @dataclass(frozen=True)
 class Job:
     """Long work that a worker does in small steps; key: `job_id`. `kind`: such as "terminate";
-    `subject`: of what; `state`: "waiting" or "done"; `done`: how many so far."""
+    `subject`: the identifier it works on; `state`: "waiting" or "done"; `done`: the number of
+    finished items; `lease`: the time until which one worker has the job."""
 
     job_id: str
     kind: str

@@ -29,9 +29,11 @@ TOO_MANY = f"Too many wrong proofs for this vehicle; ask again in {LOCKED // 60}
 def register(
     store: Store, caller: Caller, vin: str, plate: str | None, pcid: str, document: str
 ) -> RegisteredVehicle:
-    """Enter a maker's vehicle, or replace its entry.
+    """Enter a maker's vehicle, or replace its entry. `document`: the number of the registration
+    document.
 
-    The VIN and the PCID begin with the maker's WMI. Raises PoolError.
+    The VIN and the PCID begin with the maker's WMI. Raises PoolError: "forbidden" for another
+    maker's; "invalid" for a malformed value, and for a plate or PCID of another vehicle.
     """
     vin, pcid = read_vin(vin), read_pcid(pcid).upper()
     for identifier in (vin, pcid):
@@ -55,8 +57,9 @@ def prove(
 ) -> RegisteredVehicle:
     """The vehicle, for a caller with the number of its registration document.
 
-    Raises PoolError: "invalid" for a malformed identification or document number; "forbidden" for
-    a wrong proof, after the attempt was counted.
+    `kind`: "pcid", "vin" or "plate"; `text`: the identifier of that kind. Raises PoolError:
+    "invalid" for a malformed identifier or document number; "forbidden" for a wrong proof, after
+    the attempt was counted.
     """
     name, document = READ[kind](text), read_document(document)
     subject = f"{kind} {name}"
@@ -105,7 +108,8 @@ def _judge(
 
 
 def forget(records: Records, now: float, limit: int) -> int:
-    """Remove counts that lock nothing any more; their number."""
+    """Remove counts of wrong proofs that lock no vehicle any more, `limit` at most. Return their
+    number."""
     return records.failed_attempts.forget(now - LOCKED, limit)
 
 
@@ -116,14 +120,15 @@ def _failures(records: Records, caller: Caller, subject: str, now: float) -> int
 
 
 def read_vin(text: str) -> str:
-    """A VIN in upper case."""
+    """A VIN (17 characters, ISO 3779) in upper case. Raises PoolError("invalid")."""
     if not re.fullmatch(VIN_PATTERN, text):
         raise PoolError("invalid", f'vin : must match "{VIN_PATTERN}"')
     return text.upper()
 
 
 def read_plate(text: str) -> str:
-    """A number plate in upper case, without spaces and hyphens: they are written in many ways."""
+    """A number plate in upper case, without spaces and hyphens, because both are optional. Raises
+    PoolError("invalid")."""
     plate = re.sub(r"[\s·-]", "", text).upper()
     if not plate.isalnum() or not 2 <= len(plate) <= 15:
         raise PoolError("invalid", "plate : must have 2 to 15 letters and digits")
@@ -131,7 +136,8 @@ def read_plate(text: str) -> str:
 
 
 def read_document(text: str) -> str:
-    """The number of a registration document, in upper case and without spaces and hyphens."""
+    """The number of a registration document, in upper case and without spaces and hyphens. Raises
+    PoolError("invalid")."""
     number = re.sub(r"[\s-]", "", text).upper()
     if not number.isalnum() or not 6 <= len(number) <= 40:
         raise PoolError("invalid", "registrationDocument : must have 6 to 40 letters and digits")
@@ -155,5 +161,6 @@ def _find(records: Records, kind: str, name: str) -> RegisteredVehicle | None:
 
 
 def _digest(vin: str, document: str) -> bytes:
-    """32 bytes. Slow, and salted with the vehicle: document numbers are short."""
+    """scrypt of a document number, 32 bytes. The digest is slow and has the VIN as its salt,
+    because document numbers are short."""
     return hashlib.scrypt(document.encode(), salt=vin.encode(), n=4096, r=8, p=1, dklen=32)

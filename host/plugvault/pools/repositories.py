@@ -1,7 +1,11 @@
-"""The interface of the store that the pools are given: one repository per kind of record.
+"""The interface of the store that the pools use: one repository per kind of record.
 
-`Records` is one transaction over all repositories: all of it happens or nothing. The one
-implementation is SQL (`plugvault.store`); the pools know only this interface.
+`Records` is one transaction over all repositories: either all of its changes take effect or none
+does. The one implementation is SQL (`plugvault.store`); the pools know only this interface.
+
+Every method that gets one record by its key returns None for an unknown key. `put` inserts a
+record or replaces the one with its key. Times are Unix seconds. `limit` is the largest number of
+records that a call returns or deletes.
 """
 
 from collections.abc import Sequence
@@ -40,6 +44,8 @@ class Repository(Protocol[Record]):
 
 
 class Roots(Protocol):
+    """The roots of RCP."""
+
     def get(self, root_id: str) -> Root | None: ...
     def all(self, kind: str | None = None) -> Sequence[Root]: ...
     def by_fingerprint(self, fingerprint: str) -> Root | None: ...
@@ -48,6 +54,8 @@ class Roots(Protocol):
 
 
 class Vehicles(Protocol):
+    """The vehicles of PCP. `vehicle`: the PCID in upper case."""
+
     def get(self, vehicle: str, namespace: str) -> Provisioning | None: ...
     def put(self, provisioning: Provisioning) -> None: ...
     def delete(self, vehicle: str, namespace: str) -> None: ...
@@ -70,6 +78,9 @@ class Vehicles(Protocol):
 
 
 class Contracts(Protocol):
+    """The contracts of CCP. `emaid`: as stored, with or without its check digit; `of_provider`: by
+    the five characters "DEPVA"."""
+
     def get(self, emaid: str, namespace: str) -> Contract | None: ...
     def of_vehicle(self, vehicle: str, namespace: str) -> Sequence[Contract]: ...
     def of_provider(self, provider: str, limit: int) -> Sequence[Contract]: ...
@@ -94,6 +105,8 @@ class Contracts(Protocol):
 
 
 class Statuses(Protocol):
+    """The statuses of certificates. `issuer`, `serial`: lower-case hexadecimal, see `records`."""
+
     def get(self, issuer: str, serial: str) -> Status | None: ...
     def put(self, status: Status) -> None: ...
     def known(self, certificates: Sequence[tuple[str, str]]) -> Sequence[Status]:
@@ -119,6 +132,8 @@ class Statuses(Protocol):
 
 
 class SeenMarks(Protocol):
+    """The marks of used DH points and contract keys (`pools.envelopes`)."""
+
     def known(self, marks: Sequence[bytes]) -> Sequence[Seen]:
         """The records of those marks that exist: one query."""
         ...
@@ -129,15 +144,17 @@ class SeenMarks(Protocol):
 
     def extend(self, mark: bytes, until: int) -> None: ...
     def forget(self, now: float, limit: int) -> int:
-        """Delete expired marks whose contract key has expired too; gives their number."""
+        """Delete expired marks whose contract key has expired too. Return their number."""
         ...
 
 
 class Endpoints(Repository[Endpoint], Protocol):
+    """The webhook endpoints."""
+
     def of_owner(self, owner: str) -> Sequence[Endpoint]: ...
     def listening(self, audience: str) -> Sequence[Endpoint]:
-        """The enabled endpoints with this audience among their scopes, whatever kinds of event
-        they subscribe to."""
+        """The enabled endpoints with this audience among their scopes. Their kinds of events are
+        not considered."""
         ...
 
     def delete(self, endpoint_id: str) -> None:
@@ -146,24 +163,32 @@ class Endpoints(Repository[Endpoint], Protocol):
 
 
 class Events(Protocol):
+    """The events, in the order of their sequence numbers."""
+
     def add(self, event: Event) -> None: ...
     def get(self, event_id: str) -> Event | None: ...
     def since(self, sequence: int, audiences: Sequence[str] | None, limit: int) -> Sequence[Event]:
-        """Later events for these audiences (None: all of them), in order."""
+        """The events after this sequence number for these audiences (None: all of them), in
+        order."""
         ...
 
     def last(self) -> int:
-        """The highest sequence so far, 0 when there is none."""
+        """The highest sequence number, 0 without an event."""
         ...
 
     def forget(self, after: int, before: float, limit: int) -> int | None:
         """Delete events from before that time, with their deliveries. Events with a pending or
-        dead delivery stay, and so does the latest event. Looks at `limit` events after the
-        sequence `after`; gives the sequence to continue after, or None at the end."""
+        dead delivery stay, and so does the latest event.
+
+        One call looks at `limit` events after the sequence `after`. It returns the sequence to
+        continue after, or None at the end.
+        """
         ...
 
 
 class Deliveries(Protocol):
+    """The deliveries of events to webhooks."""
+
     def get(self, event_id: str, endpoint_id: str) -> Delivery | None: ...
     def put(self, delivery: Delivery) -> None: ...
     def due(self, now: float) -> Sequence[Endpoint]:
@@ -173,32 +198,40 @@ class Deliveries(Protocol):
     def claim(
         self, endpoint_id: str, now: float, until: float, limit: int
     ) -> Sequence[tuple[Delivery, Event]]:
-        """Lease the deliveries that are due and not leased. Of each vehicle only the first
-        unfinished one, so that a vehicle's events arrive in order."""
+        """Lease the deliveries of an endpoint that are due and not leased, until the time `until`.
+        Of each vehicle only the first unfinished one, so that a vehicle's events arrive in
+        order."""
         ...
 
     def settle(self, taken: Delivery, after: Delivery) -> bool:
-        """Put the outcome `after` of a delivery that `claim` gave. False, and no change, when
-        its lease has passed to another worker."""
+        """Replace a delivery that `claim` returned by its outcome `after`. False, and no change,
+        when its lease has passed to another worker."""
         ...
 
     def of_endpoint(
         self, endpoint_id: str, state: str | None, limit: int
     ) -> Sequence[tuple[Delivery, Event]]:
-        """The latest first."""
+        """The deliveries to an endpoint with their events, the latest first. `state`: None for
+        all."""
         ...
 
 
 class Audit(Protocol):
+    """The audit trail. `add` writes a line; no method changes or deletes one."""
+
     def add(self, entry: AuditEntry) -> None: ...
     def since(self, sequence: int, limit: int) -> Sequence[AuditEntry]: ...
 
 
 class EndEntities(Repository[EndEntity], Protocol):
+    """The announced charging stations."""
+
     def of_owner(self, owner: str) -> Sequence[EndEntity]: ...
 
 
 class Registry(Protocol):
+    """The vehicle registry. All identifiers are in upper case."""
+
     def by_vin(self, vin: str) -> RegisteredVehicle | None: ...
     def by_plate(self, plate: str) -> RegisteredVehicle | None: ...
     def by_pcid(self, pcid: str) -> RegisteredVehicle | None: ...
@@ -206,17 +239,21 @@ class Registry(Protocol):
 
 
 class FailedAttempts(Protocol):
+    """The counts of wrong proofs."""
+
     def get(self, who: str, subject: str) -> FailedAttemptCount | None: ...
     def put(self, attempts: FailedAttemptCount) -> None: ...
     def delete(self, who: str, subject: str) -> None: ...
     def forget(self, before: float, limit: int) -> int:
-        """Delete counts whose latest attempt was not after `before`; their number."""
+        """Delete counts whose latest attempt was not after `before`. Return their number."""
         ...
 
 
 class Jobs(Repository[Job], Protocol):
+    """The jobs of workers."""
+
     def claim(self, now: float, until: float) -> Job | None:
-        """One waiting job that no worker has leased, leased until then."""
+        """One waiting job that no worker has leased, leased until `until`. None without one."""
         ...
 
 
@@ -231,16 +268,20 @@ class Records(Protocol):
     """One transaction over all repositories of the ecosystem."""
 
     def lock(self, *names: str) -> None:
-        """Hold these names until this transaction ends; another transaction that locks one of
-        them waits. Needed where a write depends on what was read. A vehicle's name is its PCID in
-        upper case. Lock several names in one call: two transactions that lock in different
-        orders would wait for each other, and both fail."""
+        """Hold these names until this transaction ends; another transaction that locks one of them
+        waits.
+
+        Needed where a write depends on what was read. A vehicle's name is its PCID in upper case.
+        Lock several names in one call: two transactions that lock in different orders would wait
+        for each other, and both fail.
+        """
         ...
 
     def vehicle_with_contracts(
         self, vehicle: str, namespace: str
     ) -> tuple[Provisioning | None, Sequence[Contract]]:
-        """`vehicles.get` and `contracts.of_vehicle`, of a vehicle that is there: one query."""
+        """The results of `vehicles.get` and `contracts.of_vehicle` in one query. An unknown
+        vehicle has no contracts."""
         ...
 
     @property
@@ -282,8 +323,11 @@ class Records(Protocol):
 
 
 class Store(Protocol):
-    """Opens transactions. `write` is atomic: an exception inside undoes all of it. `is_local`:
-    the database is a file of this machine, which answers without waiting for a server."""
+    """Opens transactions. `write` is atomic: an exception inside undoes all of it. `is_local`: the
+    database is a file of this machine, which answers without waiting for a server.
+
+    Both raise PoolError("unavailable") when the database cannot be used.
+    """
 
     @property
     def is_local(self) -> bool: ...

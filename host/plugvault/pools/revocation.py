@@ -34,10 +34,12 @@ def revoke(
     reason: str,
     now: float,
 ) -> Status:
-    """Revoke a certificate and, for a CA, everything below it.
+    """Revoke a certificate and, for a CA, every certificate below it.
 
-    `certificate`: DER; `authorities`: our CAs; `reason`: of `certificates.REASONS`.
-    Raises PoolError.
+    `certificate`: DER; `authorities`: the CAs of this ecosystem; `reason`: of
+    `certificates.REASONS`. A second revocation changes nothing. Raises PoolError: "invalid" for a
+    certificate that cannot be read, a root or an unknown reason; "not-found" for another issuer's;
+    "forbidden" for another owner's.
     """
     try:
         revoked = path.read_any(certificate)

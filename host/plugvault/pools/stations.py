@@ -16,10 +16,11 @@ from plugvault.pools.repositories import Records
 
 
 def announce(records: Records, caller: Caller, body: Mapping[str, Any], now: float) -> EndEntity:
-    """Store an announcement, or replace the one of the same name. Raises PoolError.
+    """Store an announcement, or replace the one of the same name.
 
     `body`: "commonName", the EVSEID or SECCID of the later certificate, and optionally "evseID",
-    those of its charge points. All must be the caller's.
+    the identifiers of its charge points. Raises PoolError: "invalid" for a malformed identifier,
+    "forbidden" for another operator's.
     """
     name = str(body["commonName"])
     for identifier in (name, *body.get("evseID", ())):

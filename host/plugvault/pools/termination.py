@@ -29,7 +29,11 @@ MISSING = "There is no such termination."
 
 
 def begin(records: Records, caller: Caller, provider: str, now: float) -> Job:
-    """Start the termination of a provider ("DEPVA"). Return its job, the same until it is done."""
+    """Start the termination of a provider ("DEPVA"). Return its job; until the job is done, every
+    call returns the same one.
+
+    Raises PoolError: "invalid" for a malformed identifier, "forbidden" for another operator's.
+    """
     provider = _own(caller, provider)
     records.lock(f"{KIND} {provider}")
     for job in records.jobs.all():
@@ -51,7 +55,8 @@ def progress(records: Records, caller: Caller, provider: str, job_id: str) -> Jo
 
 
 def step(store: Store, job: Job, now: float, batch: int = BATCH) -> Job:
-    """Do the next step of a job. Return the job after it; "done" when no contract was left."""
+    """Do the next step of a job: delete `batch` contracts at most. Return the job after it; its
+    state is "done" when no contract was left."""
     with store.write() as records:
         records.lock(job.job_id)
         current = records.jobs.get(job.job_id)
@@ -70,7 +75,8 @@ def step(store: Store, job: Job, now: float, batch: int = BATCH) -> Job:
 
 
 def work(store: Store, now: float, batch: int = BATCH) -> Job | None:
-    """Lease a waiting job and do steps of it for `WORK_TIME`; None when there is none.
+    """Lease a waiting job and do steps of it for `WORK_TIME` seconds. Return the job, or None when
+    no job waits.
 
     A worker calls this repeatedly. The remaining steps are free for the next call of any worker.
     """

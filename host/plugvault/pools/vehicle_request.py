@@ -31,7 +31,8 @@ _ISO20_REQUEST = 7
 
 
 class UpdateError(PoolError):
-    """A CertificateUpdateReq: its answer is the same for every vehicle and contract."""
+    """A CertificateUpdateReq. Its answer is the same for every vehicle and contract. `session_id`:
+    1 to 8 bytes, of the request."""
 
     def __init__(self, session_id: bytes) -> None:
         super().__init__("not-found", NO_UPDATE)
@@ -40,8 +41,11 @@ class UpdateError(PoolError):
 
 @dataclass
 class VehicleRequest:
-    """A CertificateInstallationReq on its way through `REQUEST`. `roots`: (issuer name, serial
-    number) of each V2G root in the vehicle."""
+    """A CertificateInstallationReq that the checks of `REQUEST` examine.
+
+    `session_id`: 1 to 8 bytes; `roots`: (issuer name, serial number) of each V2G root in the
+    vehicle; `certificate`: DER of the provisioning certificate, `leaf`: the same, parsed.
+    """
 
     message: Message
     session_id: bytes = field(init=False)

@@ -25,7 +25,7 @@ _VERSION = "v1"
 
 @dataclass(frozen=True)
 class EndpointChange:
-    """New values of an endpoint. None: unchanged, or the default of a new endpoint."""
+    """New values of an endpoint. None: the stored value, or the default of a new endpoint."""
 
     url: str
     events: Sequence[str] | None = None
@@ -38,8 +38,11 @@ class EndpointChange:
 def create(
     records: Records, caller: Caller, change: EndpointChange, outbound: Outbound, now: float
 ) -> Endpoint:
-    """Create an endpoint. Raises PoolError("invalid"): an unknown event or one of another role, a
-    forbidden URL, too many endpoints."""
+    """Create an endpoint. `outbound`: the addresses that a URL may have.
+
+    Raises PoolError("invalid"): an unknown event or one of another role, a URL that is not
+    allowed, more than MOST endpoints.
+    """
     records.lock(f"endpoints {caller.client_id}")  # so that parallel requests all count
     if len(records.endpoints.of_owner(caller.client_id)) >= MOST:
         raise PoolError("invalid", f"There are {MOST} endpoints already; delete one first.")
@@ -74,12 +77,14 @@ def get(records: Records, caller: Caller, endpoint_id: str) -> Endpoint:
 
 
 def lock(records: Records, endpoint_id: str) -> None:
-    """Hold an endpoint until the transaction ends: its owner and the deliveries both change it."""
+    """Hold an endpoint until the transaction ends, because its owner and the deliveries both
+    change it."""
     records.lock(f"endpoint {endpoint_id}")
 
 
 def disable(records: Records, endpoint_id: str, url: str) -> None:
-    """Disable an endpoint that is gone from `url`, unless its owner has moved it meanwhile."""
+    """Disable an endpoint whose URL does not exist any more, unless its owner has changed the
+    URL."""
     endpoint = records.endpoints.get(endpoint_id)
     if endpoint and endpoint.url == url:
         records.endpoints.put(replace(endpoint, enabled=False))
@@ -92,7 +97,7 @@ def listed(records: Records, caller: Caller) -> Sequence[Endpoint]:
 
 
 def delete(records: Records, caller: Caller, endpoint_id: str) -> None:
-    """Delete an endpoint with its deliveries."""
+    """Delete an endpoint with its deliveries. Raises PoolError as `get`."""
     lock(records, endpoint_id)
     records.endpoints.delete(get(records, caller, endpoint_id).endpoint_id)
 
@@ -100,7 +105,8 @@ def delete(records: Records, caller: Caller, endpoint_id: str) -> None:
 def deliveries(
     records: Records, caller: Caller, endpoint_id: str, state: str | None
 ) -> Sequence[tuple[Delivery, Event]]:
-    """The deliveries to an endpoint, the latest first, PAGE at most. `state`: see Delivery."""
+    """The deliveries to an endpoint, the latest first, PAGE at most. `state`: see Delivery, None
+    for all. Raises PoolError as `get`."""
     endpoint = get(records, caller, endpoint_id)
     return records.deliveries.of_endpoint(endpoint.endpoint_id, state, PAGE)
 
@@ -128,7 +134,7 @@ def replay(
 
 
 def concerning(roles: Collection[str]) -> tuple[str, ...]:
-    """The kinds of events that concern these roles."""
+    """The kinds of events that these roles may subscribe to."""
     kinds: tuple[str, ...] = ROOT_EVENTS
     if not OPERATORS.isdisjoint(roles):
         kinds += MO_EVENTS
