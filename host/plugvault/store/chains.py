@@ -30,13 +30,14 @@ _NUMBER = select(_table.chain).where(_table.digest == bindparam("digest"))
 @dataclass
 class StoreCache:
     """Committed rows of one database, for all transactions of one process: chains by number and
-    back, and `roots` with their version."""
+    numbers by chain, MOST at most; and `roots` with their version."""
 
     roots: tuple[int, tuple[Root, ...]] = (-1, ())
     numbers: dict[Chain, int] = field(default_factory=dict)
     chains: dict[int, Chain] = field(default_factory=dict)
 
     def add(self, number: int, chain: Chain) -> None:
+        """Add a chain. A full cache is emptied first."""
         if len(self.chains) >= MOST:
             self.numbers, self.chains = {}, {}
         self.numbers[chain] = number
@@ -44,12 +45,13 @@ class StoreCache:
 
 
 class Chains:
-    """The chains, within one transaction."""
+    """The chains, within one transaction. A chain is a tuple of DER certificates."""
 
     def __init__(self, transaction: Transaction, cache: StoreCache) -> None:
         self._transaction, self._cache = transaction, cache
 
     def get(self, number: int) -> Chain:
+        """The chain with a number that `number` gave."""
         cached = self._cache.chains.get(number)
         if cached is not None:
             return cached
@@ -59,7 +61,7 @@ class Chains:
         return chain
 
     def number(self, chain: Chain) -> int:
-        """The chain's number, given to it when it is new."""
+        """The number of a chain. A new chain gets one."""
         cached = self._cache.numbers.get(chain)
         if cached is not None:
             return cached
@@ -70,8 +72,8 @@ class Chains:
         return int(number)
 
     def identities(self, number: int) -> list[tuple[str, str]]:
-        """(issuer, serial) of the chain's sub-CAs. Roots are left out: a revoked root ends
-        nothing by itself, administrators decide that."""
+        """(issuer, serial) of the chain's sub-CAs. Roots are left out: a revoked root ends nothing
+        by itself, because an administrator decides about it."""
         try:
             certificates = [path.read_any(der) for der in self.get(number)]
         except CertificateError:
@@ -87,11 +89,14 @@ class Chains:
 
 
 def row_of(chain: Chain) -> dict[str, bytes]:
+    """The row of a chain: its certificates, each after its length in 4 bytes, and their
+    SHA-256."""
     packed = b"".join(len(der).to_bytes(4, "big") + der for der in chain)
     return {"digest": sha256(packed).digest(), "certificates": packed}
 
 
 def unpack(packed: bytes) -> Chain:
+    """The chain in the column `certificates` of a row: the inverse of `row_of`."""
     certificates, start = [], 0
     while start < len(packed):
         end = start + 4 + int.from_bytes(packed[start : start + 4], "big")

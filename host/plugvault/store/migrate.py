@@ -39,8 +39,11 @@ class UnknownDatabaseError(EvccError):
 
 
 def migrate(engine: Engine) -> None:
-    """Raises NewerDatabaseError("newer"), UnknownDatabaseError("unknown"), and the errors of a
-    database that cannot be used now."""
+    """Bring a database to the layout of this version.
+
+    Raises NewerDatabaseError("newer"), UnknownDatabaseError("unknown"), and the driver's error of
+    a database that cannot be used now.
+    """
     try:
         _migrate(engine)
     except Exception as error:

@@ -42,7 +42,8 @@ class SqlEndpoints(Rows[records.Endpoint]):
         return self._where(owner=owner)
 
     def listening(self, audience: str) -> Sequence[records.Endpoint]:
-        """An endpoint listens to EVERYONE and, with that as a scope, to everything."""
+        """An endpoint gets the events of EVERYONE. An endpoint with EVERYONE among its scopes gets
+        all events."""
         if audience == EVERYONE:
             return self._rows(_ENABLED)
         return self._rows(_LISTENING, audience=audience)
@@ -85,8 +86,8 @@ class Outbox:
         self.lines: list[records.AuditEntry] = []
 
     def flush(self) -> None:
-        """Write and number all of it. From here on, other transactions that number something wait
-        until this one has ended."""
+        """Write and number all of them. From this call on, other transactions that give numbers
+        wait until this transaction has ended."""
         if not (self.events or self.lines):
             return
         transaction = self._transaction

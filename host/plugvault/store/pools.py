@@ -34,8 +34,8 @@ _VERSION = select(_version.number).where(_version.name == _ROOTS)
 
 
 class SqlRoots(Rows[records.Root]):
-    """The cache of the process holds all roots with their version; a transaction reads the
-    version, again after each lock and after its own changes."""
+    """The roots of RCP. The cache of the process holds all of them with their version; a
+    transaction reads the version, again after each lock and after its own changes."""
 
     table, record = tables.roots, records.Root
 

@@ -24,7 +24,8 @@ INSERT: Mapping[str, Callable[[Table], Any]] = {
 
 
 class Rows(Generic[T]):
-    """Records of the type `record`, in `table`."""
+    """Records of the type `record`, in `table`. The columns have the names of the record's
+    fields."""
 
     table: ClassVar[Table]
     record: ClassVar[type]
@@ -74,11 +75,13 @@ class Rows(Generic[T]):
 
 @cache
 def names(table: Table) -> tuple[str, ...]:
+    """The names of a table's columns, in their order."""
     return tuple(column.name for column in table.columns)
 
 
 @cache
 def booleans(table: Table) -> list[str]:
+    """The names of a table's columns with truth values, which SQLite stores as 0 and 1."""
     return [column.name for column in table.columns if isinstance(column.type, Boolean)]
 
 
@@ -90,11 +93,14 @@ def by_columns(table: Table, names: tuple[str, ...]) -> Select[Any]:
 
 @cache
 def everything(table: Table) -> Select[Any]:
+    """All rows, in the order of the primary key."""
     return table.select().order_by(*table.primary_key)
 
 
 @cache
 def delete_by(table: Table, names: tuple[str, ...]) -> Executable:
+    """Delete the rows in which these columns have the values of the parameters of the same
+    names."""
     return table.delete().where(*(table.c[name] == bindparam(name) for name in names))
 
 

@@ -1,9 +1,9 @@
 """The ecosystem's store: one connection and one transaction per `read()` or `write()`.
 
-SQLite: WAL, so readers and one writer go on at once; a write takes its lock when it begins, so
-that it never has to give up half-way; an acknowledged write survives the end of the process.
-PostgreSQL: a reader sees one snapshot; writers go on at once, and wait for one another where they
-lock the same vehicle, contract or other name.
+SQLite: WAL, so readers and one writer work at the same time; a write takes its lock when it
+begins, so that it never has to give up before its end; an acknowledged write survives the end of
+the process. PostgreSQL: a reader sees one snapshot; writers work at the same time, and wait for
+one another where they lock the same vehicle, contract or other name.
 """
 
 import logging
@@ -56,7 +56,8 @@ _MISTAKES = (
 
 
 class SqlStore:
-    """Opens transactions over one database. `close()` when done."""
+    """Opens transactions over one database. `close()` when done. Safe to use from several
+    threads."""
 
     def __init__(self, url: URL) -> None:
         self._engine = _engine(url)
@@ -74,11 +75,11 @@ class SqlStore:
 
     @classmethod
     def open(cls, url: str) -> "SqlStore":
-        """`url`: sqlite:///FILE or postgresql://USER@HOST/DATABASE, as libpq takes it.
+        """Open a database, and create its tables or migrate them.
 
-        Makes its tables or brings them up. Raises ValueError when it is neither,
-        PoolError("unavailable") when it cannot be used, NewerDatabaseError("newer"),
-        UnknownDatabaseError("unknown").
+        `url`: sqlite:///FILE or postgresql://USER@HOST/DATABASE, as libpq takes it. Raises
+        ValueError for another URL, PoolError("unavailable") when the database cannot be used,
+        NewerDatabaseError("newer"), UnknownDatabaseError("unknown").
         """
         try:
             parsed = make_url(url)
@@ -92,7 +93,7 @@ class SqlStore:
 
     @classmethod
     def sqlite(cls, file: Path) -> "SqlStore":
-        """A database in one file, which its owner alone can read."""
+        """Open a database in one file, which only its owner can read. Raises as `open`."""
         return cls(URL.create("sqlite", database=str(file)))
 
     @property
@@ -101,16 +102,20 @@ class SqlStore:
 
     @contextmanager
     def read(self) -> Iterator[SqlRecords]:
-        """Raises PoolError("unavailable") when the database cannot be used."""
+        """A transaction that only reads. Raises PoolError("unavailable") when the database cannot
+        be used."""
         with self._transaction(write=False) as (transaction, records):
             yield records
             transaction.commit()
 
     @contextmanager
     def write(self) -> Iterator[SqlRecords]:
-        """As `read`. Raises PoolError("unavailable") also when the disk is full, when another
-        writer does not come to an end, or when another writer has changed the same at the same
-        moment: then the same call may succeed when made again."""
+        """A transaction that commits at its end; an exception inside undoes all of it.
+
+        Raises PoolError("unavailable") as `read`, and also when the disk is full, when another
+        writer does not end in time, or when another writer has changed the same rows at the same
+        moment: then the same call may succeed when it is repeated.
+        """
         with self._writer, self._transaction(write=True) as (transaction, records):
             yield records
             records.finish()

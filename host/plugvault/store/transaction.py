@@ -1,8 +1,8 @@
 """One transaction on one connection.
 
 Statements are SQLAlchemy's, so that both databases run the same ones. Each is compiled to text
-once and then goes straight to the driver: building and interpreting a statement for each request
-would take longer than running it.
+once and then goes directly to the driver, because building and interpreting a statement for each
+request would take longer than running it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,6 +46,7 @@ _statements: dict[str, dict[Executable, _Compiled]] = {"sqlite": {}, "postgresql
 
 
 def compiled(dialect: Dialect, statement: Any) -> _Compiled:
+    """The text of a statement in the dialect of a database, compiled once for the process."""
     statements = _statements[dialect.name]
     if statement not in statements:
         text = statement.compile(dialect=dialect)
@@ -56,7 +57,10 @@ def compiled(dialect: Dialect, statement: Any) -> _Compiled:
 
 
 class Transaction:
-    """Runs statements on a connection of the driver. `write`: whether it may write."""
+    """Runs statements on a connection of the driver. `write`: whether it may write.
+
+    `locks`: the number of locks taken so far; `on_commit`: functions to call after the commit.
+    """
 
     def __init__(self, connection: Any, dialect: Dialect, write: bool) -> None:
         self.connection, self._dialect, self._write = connection, dialect, write
@@ -75,12 +79,12 @@ class Transaction:
             call()
 
     def run(self, statement: Executable, values: Values) -> Any:
-        """The driver's cursor, for `fetchall()`."""
+        """Run a statement. Returns the driver's cursor, for `fetchall()`."""
         prepared = compiled(self._dialect, statement)
         return self.connection.execute(prepared.text, prepared.row(values))
 
     def change(self, statement: Executable, values: Values) -> int:
-        """Run an INSERT, UPDATE or DELETE; the number of changed rows."""
+        """Run an INSERT, UPDATE or DELETE. Returns the number of changed rows."""
         if self.database == "postgresql":
             return int(self.run(statement, values).rowcount)
         # Python's own `rowcount` is -1 for an INSERT under a Turkish locale.
@@ -93,7 +97,7 @@ class Transaction:
         return rows
 
     def many(self, statement: Executable, values: Iterable[Mapping[str, Any]]) -> None:
-        """The same statement once for each of `values`."""
+        """Run the same statement once for each of `values`."""
         prepared = compiled(self._dialect, statement)
         rows = [prepared.row(row) for row in values]
         if len(rows) == 1:  # psycopg enters its pipeline mode for more, which costs round trips
@@ -115,8 +119,8 @@ class Transaction:
         self.connection.execute(_LOCK_NAMES, [numbers])
 
     def lock_order(self) -> None:
-        """Let one transaction at a time pass from here to its end, so that the numbers it gives
-        grow in the order in which transactions commit."""
+        """Let one transaction at a time pass from this call to its end, so that the numbers it
+        gives grow in the order in which transactions commit."""
         if self.database == "postgresql":
             self.connection.execute(_LOCK_ORDER)
 

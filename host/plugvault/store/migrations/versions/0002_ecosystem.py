@@ -1,6 +1,6 @@
-"""Everything an ecosystem keeps, chains kept once, and a trail that nobody can edit.
+"""All records of an ecosystem, each chain stored once, and an audit trail that cannot be edited.
 
-What the first layout held is read whole: it never held more than a demonstration.
+The content of the first layout is read at once, because it never held more than a demonstration.
 """
 
 from collections.abc import Mapping
