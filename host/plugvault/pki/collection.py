@@ -1,11 +1,12 @@
-"""The certificates and private keys in a folder or file of somebody's test PKI.
+"""The certificates and private keys in a folder or file of a test PKI that another program made.
 
     collection = read(Path("pki"), passwords=["12345"])
     collection.certificates        # {DER: the private key or None}, whatever the files are called
 
 It reads PEM, DER, PKCS#7, PKCS#8, PKCS#12 and JKS by content, not by name. A folder is read with
-all below it; the passwords in its small files called *password* or *passphrase* are tried too, as
-EcoG, EVerest and RISE-V2G lay them beside their keys. `layout` says which certificate is which.
+all its subfolders. Small files whose names contain "password" or "passphrase" are passwords to
+try, because EcoG, EVerest and RISE-V2G store such files beside their keys. `layout` says which
+certificate is which.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ _CONVERT = (
 
 
 class CollectionError(EvccError):
-    """A folder or file that holds no PKI. The text says what to do."""
+    """A folder or file without a certificate that can be read. The text says what to do."""
 
     REASONS = ("empty", "password", "format")
 
@@ -45,9 +46,9 @@ class CollectionError(EvccError):
 class Collection:
     """The content of the files.
 
-    certificates: DER to the private key, None where it is not among the files. sources: DER to the
-    name of the file that had it first. lost_keys: files of keys without a certificate. problems:
-    "file: reason" of each file that could not be read.
+    certificates: DER to the private key, None where no file has the key. sources: DER to the name
+    of the first file with it. lost_keys: names of files with a key that belongs to no certificate.
+    problems: "file: reason" of each file that could not be read.
     """
 
     certificates: dict[bytes, PrivateKey | None] = field(default_factory=dict)
@@ -63,8 +64,9 @@ class _PasswordError(Exception):
 def read(place: Path, passwords: Iterable[str] = ()) -> Collection:
     """The certificates and keys of a folder or file.
 
-    passwords: tried one after another on each encrypted key. Raises CollectionError, for a single
-    file also where its password is not known; OSError.
+    passwords: tried one after another on each encrypted key. Raises CollectionError: "empty"
+    without a certificate; for a single file also "password" when no password opens it, and
+    "format". Raises OSError for a single file. A file of a folder that fails is in `problems`.
     """
     files = _files(place)
     known = list(dict.fromkeys([*passwords, *_own_passwords(files)]))
@@ -108,7 +110,8 @@ def _files(place: Path) -> list[Path]:
 
 
 def _own_passwords(files: Iterable[Path]) -> Iterator[str]:
-    """The passwords that lie beside the keys, in small files that are called so."""
+    """The passwords beside the keys, in small files with "password" or "passphrase" in their
+    names."""
     for file in files:
         name = file.name.lower()
         if (
@@ -208,7 +211,8 @@ def _of_pkcs12(data: bytes, passwords: Sequence[str]) -> _Content:
 
 
 def is_pkcs12(data: bytes) -> bool:
-    """PFX: a SEQUENCE that begins with the INTEGER 3."""
+    """Whether the bytes begin as a PFX of PKCS#12 does: a SEQUENCE that begins with the INTEGER 3
+    [RFC 7292, 4]."""
     return b"\x02\x01\x03\x30" in data[:12]
 
 

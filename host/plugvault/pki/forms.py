@@ -28,13 +28,14 @@ _REQUESTS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 
 
 class FormError(EvccError):
-    """Bytes that hold no certificate or no request. The text says what they hold instead."""
+    """Bytes without a certificate or without a request. The text says what they hold instead."""
 
     REASONS = ("format",)
 
 
 class Block(NamedTuple):
-    """One block of PEM. label: "CERTIFICATE"; content: its bytes; text: the whole block."""
+    """One block of PEM. label: such as "CERTIFICATE"; content: the decoded bytes; text: the whole
+    block."""
 
     label: str
     content: bytes
@@ -58,7 +59,7 @@ def certificate(data: bytes) -> bytes:
 
 
 def request(data: bytes) -> bytes:
-    """DER of a certificate request, whose content is not checked. Raises FormError."""
+    """DER of a certificate request (PKCS#10), whose content is not checked. Raises FormError."""
     for _ in range(_WRAPPERS):
         requests = [block for block in blocks(data) if block.label in _REQUESTS]
         if requests:
@@ -73,7 +74,8 @@ def request(data: bytes) -> bytes:
 
 
 def text_of(data: bytes) -> bytes:
-    """A text without its byte order mark, quotes and escaped line breaks; in UTF-8."""
+    """A text in UTF-8 with LF line breaks, without its byte order mark, quotes and escaped line
+    breaks."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as PowerShell writes it
         data = data.decode("utf-16", "replace").encode()
     text = data.removeprefix(b"\xef\xbb\xbf").strip()
@@ -86,7 +88,8 @@ def text_of(data: bytes) -> bytes:
 
 
 def blocks(data: bytes) -> list[Block]:
-    """The blocks of PEM in a text; [] for bytes without PEM. Raises FormError for a broken one."""
+    """The blocks of PEM in a text; [] for bytes without PEM. Raises FormError for a block without
+    its end."""
     return list(_blocks(text_of(data))) if _BEGIN in data or b"B\0E\0G\0I\0N" in data else []
 
 
@@ -129,7 +132,7 @@ def _certificates(data: bytes, wrappers: int) -> Iterator[bytes]:
 
 
 def from_base64(data: bytes) -> bytes | None:
-    """The content of a text that is base64 as a whole; None for any other bytes."""
+    """The decoded content of a text that is base64 as a whole; None for any other bytes."""
     joined = b"".join(text_of(data).split())
     if not _BASE64.fullmatch(joined):
         return None
@@ -140,8 +143,8 @@ def from_base64(data: bytes) -> bytes | None:
 
 
 def first_value(data: bytes) -> bytes:
-    """The first DER value of some bytes; all of them where they hold none. A TRUSTED CERTIFICATE
-    of OpenSSL has its settings behind it."""
+    """The first DER value of some bytes; all of the bytes where they do not begin with one.
+    OpenSSL's TRUSTED CERTIFICATE has trust settings after the certificate."""
     try:
         _, stop = der.expect(data, 0, len(data), der.SEQUENCE)
     except EvccError:
@@ -150,7 +153,7 @@ def first_value(data: bytes) -> bytes:
 
 
 def split(data: bytes) -> list[bytes]:
-    """DER certificates after one another; [] for any other bytes."""
+    """The DER certificates in a sequence of them without separators; [] for any other bytes."""
     ders, at = [], 0
     try:
         while at < len(data):
@@ -163,7 +166,8 @@ def split(data: bytes) -> list[bytes]:
 
 
 def is_certificate(data: bytes) -> bool:
-    """Whether the outline is that of a certificate. Its fields are the caller's to check."""
+    """Whether bytes have the outer structure of a certificate [RFC 5280, 4.1]. The caller checks
+    the fields."""
     try:
         at, end = der.whole(data, der.SEQUENCE)
         _, at = der.expect(data, at, end, der.SEQUENCE)
@@ -184,7 +188,7 @@ def of_pkcs7(data: bytes) -> list[bytes]:
 
 
 def kind(data: bytes) -> str:
-    """The kind of some bytes, in a few words, for an error."""
+    """The kind of some bytes, in a few words, for the text of an error."""
     if not data.strip():
         return "nothing"
     try:

@@ -80,7 +80,7 @@ class Iso20Certificate(P256Certificate):
 
 
 def read(der: bytes) -> Iso20Certificate:
-    """Parse one certificate of ISO 15118-20. Raises `evcc.x509.CertificateError`."""
+    """Parse one certificate of ISO 15118-20 (DER). Raises `evcc.x509.CertificateError`."""
     try:
         return Iso20Certificate(der, x509.load_der_x509_certificate(der))
     except (ValueError, TypeError, UnsupportedAlgorithm, DerError) as error:

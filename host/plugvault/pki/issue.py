@@ -59,7 +59,7 @@ class IssueError(EvccError):
 
 @dataclass(frozen=True)
 class Authority:
-    """A certification authority: its certificate, its key, and the path above it.
+    """A certification authority: its certificate, its private key, and the path above it.
 
     `issuers`: certificates above this one, nearest first, root last; empty for a root.
     """
@@ -76,8 +76,9 @@ class Authority:
 
     @cached_property
     def identifier(self) -> bytes:
-        """The key identifier, which is the authority key identifier of its certificates: the one
-        in its own certificate, where a CA that was not made here may have another form."""
+        """The key identifier of its certificate, which is the authority key identifier of the
+        certificates that it issues. An imported CA may have another length than the 8 bytes of
+        `key_identifier`."""
         try:
             extension = self.certificate.extensions.get_extension_for_class(
                 x509.SubjectKeyIdentifier
@@ -88,11 +89,12 @@ class Authority:
 
     @cached_property
     def scheme(self) -> Scheme:
-        """The scheme of its key. Raises IssueError("curve")."""
+        """The algorithms of its key. Raises IssueError("curve") for a key of no scheme."""
         return _scheme(self.key)
 
     def may_issue(self, row: Profile) -> bool:
-        """Whether this is a CA, and may have a CA below it if `row` is one."""
+        """Whether this certificate is a CA's, and allows a CA below it if `row` is the profile of
+        a CA."""
         return self._constraints.ca and not (row.ca and self._constraints.path_length == 0)
 
     @cached_property
@@ -106,17 +108,18 @@ class Authority:
 
 
 def der(certificate: x509.Certificate) -> bytes:
-    """The certificate as DER."""
+    """A certificate in DER."""
     return certificate.public_bytes(Encoding.DER)
 
 
 def point(key: ec.EllipticCurvePublicKey) -> bytes:
-    """65 bytes, 0x04 | X | Y."""
+    """A public key of P-256 as an uncompressed point: 65 bytes, 0x04 | X | Y."""
     return public_bits(key)
 
 
 def root(kind: str, names: Mapping[str, str], key: PrivateKey, now: float) -> Authority:
-    """A new self-signed root. `kind`: "v2g", "oem" or "mo"; `names`: C, O, CN."""
+    """A new self-signed root. `kind`: "v2g", "oem" or "mo"; `names`: C, O, CN; `now`: Unix
+    seconds. Raises IssueError as `issue`."""
     profile = PROFILES[f"{kind}-root"]
     certificate, _ = _build(profile, names, key.public_key(), key, None, now, _Options())
     return Authority(certificate, key)
@@ -130,7 +133,8 @@ def subordinate(
     now: float,
     ocsp: str | None = None,
 ) -> Authority:
-    """A new sub-CA below `above`, after a profile such as "v2g-sub1"."""
+    """A new sub-CA below `above`, after a profile such as "v2g-sub1". `names`, `now`, `ocsp` and
+    the errors: as for `issue`."""
     row = PROFILES[profile]
     options = _Options(ocsp=ocsp)
     certificate, _ = _build(row, names, key.public_key(), above.key, above, now, options)
@@ -153,12 +157,13 @@ def issue(
 
     `names`: C, O, CN (the DC is the profile's); `now`, `begins`, `ends`: Unix seconds. Without
     `begins` the certificate begins an hour before now, without `ends` it ends after the profile's
-    lifetime, but never after its issuer. `ocsp`: address of the responder, used where the profile
-    carries one; `hosts`: names and addresses of a server.
+    lifetime, but never after its issuer. `ocsp`: URL of the responder, used where the profile
+    carries one; `hosts`: DNS names and IP addresses of a server.
 
     Raises IssueError: "too-long" (DER over the scheme's limit), "curve" (of no scheme, or of
-    another edition than the issuer's), "validity" (empty, or `ends` after the issuer's end),
-    "not-a-ca" (the issuer may not sign this), "subject".
+    another edition than the issuer's), "validity" (empty, before 1970, or `ends` after the
+    issuer's end), "not-a-ca" (the issuer may not sign this), "subject" (a name that X.509 does not
+    allow).
     """
     row = PROFILES[profile]
     options = _Options(begins, ends, ocsp, hosts)
@@ -251,7 +256,8 @@ def _scheme(key: object) -> Scheme:
 
 
 def key_identifier(public_key: PublicKey) -> bytes:
-    """8 bytes [RFC 5280, 4.2.1.2, method 2]: the length ISO 15118-20 counts on."""
+    """A key identifier of 8 bytes [RFC 5280, 4.2.1.2, method 2], the length that ISO 15118-20
+    expects."""
     digest = bytearray(sha1(public_bits(public_key), usedforsecurity=False).digest()[-8:])
     digest[0] = 0x40 | digest[0] & 0x0F
     return bytes(digest)

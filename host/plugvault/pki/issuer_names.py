@@ -67,8 +67,8 @@ _STRINGS = {
 
 @dataclass(frozen=True)
 class IssuerName:
-    """A name as text, read. `attributes`: (type in RFC 4514, value); their order has no meaning.
-    `tolerances`: of `TOLERANCES`, that its spelling needs."""
+    """A name that was read from text. `attributes`: (type as in RFC 4514, value), without an
+    order; `tolerances`: of `TOLERANCES`, those that its spelling needs."""
 
     attributes: frozenset[tuple[str, str]]
     tolerances: frozenset[str]
@@ -76,7 +76,8 @@ class IssuerName:
 
 @lru_cache(maxsize=1024)  # every vehicle's request holds the names of the same few roots
 def read(text: str) -> IssuerName:
-    """Read any text: one that is no name has no attributes. At most LONGEST characters."""
+    """The attributes of any text of at most LONGEST characters. A text that is no name has
+    none."""
     tolerances: set[str] = set()
     inner = _unwrap(text.strip(), tolerances)
     if "=" not in inner:
@@ -92,8 +93,8 @@ def read(text: str) -> IssuerName:
 
 
 def match(name: IssuerName, root: Certificate) -> frozenset[str] | None:
-    """The tolerances that are needed to take `name` for the subject of `root`; None: it is that
-    of another root. The serial number is the caller's to compare."""
+    """The tolerances that are needed to take `name` for the subject of `root`; None for the name
+    of another root. The caller compares the serial numbers."""
     subjects = _subjects(root)
     if name.attributes in subjects:
         return name.tolerances
@@ -104,7 +105,8 @@ def match(name: IssuerName, root: Certificate) -> frozenset[str] | None:
 
 
 def looseness(tolerances: frozenset[str]) -> int:
-    """How far the attributes are from being equal: 0 when they are."""
+    """The distance of the compared attributes from equality: 0 for equal attributes, more for
+    weaker comparisons."""
     return sum(_COMPARISONS.get(tolerance, 0) for tolerance in tolerances)
 
 
@@ -120,8 +122,8 @@ def _partial(name: IssuerName, subject: frozenset[tuple[str, str]]) -> frozenset
 
 @lru_cache(maxsize=64)
 def _subjects(root: Certificate) -> tuple[frozenset[tuple[str, str]], ...]:
-    """The attributes of a root, all of them and, as our own vehicles write them, the first of
-    each type."""
+    """The attributes of a root: all of them, and the first of each type, which our own vehicles
+    write."""
     first = frozenset((kind, value.strip()) for kind, value in root.names.items())
     every = [
         (kind, _decoded(tag, root.subject[start:stop]).strip())

@@ -1,7 +1,7 @@
 """The work that a file demands of a reader before a password can be tried.
 
-A key file says itself how often its password is hashed. A hostile one says two thousand million
-times, and holds the reader for an hour at each password; one with a thousand keys has a thousand
+A key file states how often its password is hashed. A malicious file can state two thousand million
+times, and hold the reader for an hour at each password; a file with a thousand keys has a thousand
 counts. Counts inside encrypted content cannot be seen before it is opened.
 """
 
@@ -22,14 +22,17 @@ _PKCS12 = bytes.fromhex("060a2a864886f70d010c01")  # RFC 7292, one more byte nam
 
 
 class KeyWorkError(EvccError):
-    """A file that demands more work than any real one."""
+    """A file that demands more work than any file of a known tool."""
 
     REASONS = ("iterations",)
 
 
 def check(data: bytes) -> None:
-    """Raises KeyWorkError for a PKCS#8 or PKCS#12 file in DER with more than `MOST` iterations at
-    one place, or `MOST_IN_ALL` times as many in all. Other bytes pass."""
+    """Check the iterations that PKCS#8 or PKCS#12 in DER demands. Other bytes pass.
+
+    Raises KeyWorkError("iterations") for more than `MOST` at one place, or `MOST_IN_ALL` times as
+    many in all.
+    """
     total = 0
     for count in _counts(data):
         if count > MOST:

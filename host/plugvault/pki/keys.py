@@ -10,7 +10,8 @@ _DIGEST = ec.ECDSA(Prehashed(SHA256()))
 
 
 def raw_signer(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes], bytes]:
-    """sign(digest: 32 bytes) -> r | s, 64 bytes. The key may live in a token."""
+    """A function sign(digest: 32 bytes) -> r | s, 64 bytes, with a P-256 key. The key may live in
+    a token."""
 
     def sign(digest: bytes) -> bytes:
         r, s = decode_dss_signature(key.sign(digest, _DIGEST))

@@ -22,13 +22,13 @@ _MOST = 1000  # entries, far above any real store
 
 
 class KeystoreError(EvccError):
-    """Bytes that are no JKS, or another password."""
+    """Bytes that are no JKS ("format"), or a wrong password ("password")."""
 
     REASONS = ("format", "password")
 
 
 class Entry(NamedTuple):
-    """key: PKCS#8 in DER, None for a trusted certificate. chain: DER, leaf first."""
+    """One entry. key: PKCS#8 in DER, None for a trusted certificate; chain: DER, leaf first."""
 
     alias: str
     key: bytes | None
@@ -36,9 +36,10 @@ class Entry(NamedTuple):
 
 
 def read(data: bytes, password: str, key_passwords: Sequence[str] = ()) -> list[Entry]:
-    """The entries of a JKS. key_passwords: of keys that have another one than the store.
+    """The entries of a JKS. key_passwords: passwords of keys that differ from the store's.
 
-    Raises KeystoreError.
+    Raises KeystoreError: "password" when the digest of the file does not match, "format" for a
+    damaged file.
     """
     secret = password.encode("utf-16-be")
     content, trailer = data[:-_TRAILER], data[-_TRAILER:]

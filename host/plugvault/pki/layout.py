@@ -57,7 +57,7 @@ SLOTS = {
 
 @dataclass(frozen=True)
 class Member:
-    """A certificate in its place. key: its private key, None where the PKI has none; source: the
+    """A certificate with its place. key: its private key, None where the PKI has none; source: the
     name of its file; subs: DER of the CAs above a leaf without the root, nearest first."""
 
     der: bytes
@@ -67,14 +67,17 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Its subject as text."""
+        """The subject as text, as OPCP writes it."""
         return distinguished_name(path.read_any(self.der).names)
 
 
 @dataclass
 class Layout:
-    """slots: of SLOTS. vehicles, contracts: leaves by PCID or EMAID (their CN). others: those
-    without a place, each with its reason."""
+    """The places of a PKI's certificates.
+
+    slots: by the names in SLOTS. vehicles, contracts: leaves by PCID or EMAID (their CN). others:
+    certificates without a place, each with the reason.
+    """
 
     slots: dict[str, Member] = field(default_factory=dict)
     vehicles: dict[str, Member] = field(default_factory=dict)
@@ -83,15 +86,18 @@ class Layout:
 
     @property
     def missing(self) -> list[str]:
-        """The slots without a certificate, and those without a private key, in words."""
+        """A sentence for each slot without a certificate and for each certificate of a slot
+        without a private key."""
         lacking = [f"{slot}: no certificate" for slot in SLOTS if slot not in self.slots]
         keyless = [f"{slot}: no private key" for slot, m in self.slots.items() if m.key is None]
         return [*lacking, *keyless]
 
 
 def arranged(collection: Collection, now: float) -> Layout:
-    """The places of the certificates. now: Unix seconds; of two certificates for one place the
-    one that is valid then is taken, with a key before one without, the later before the earlier.
+    """The places of the certificates. now: Unix seconds.
+
+    Of two certificates for one place, one that is valid at `now` goes before one that is not, then
+    one with a private key before one without, then the one that ends later.
     """
     return _Arrangement(collection, now).layout
 
@@ -194,7 +200,8 @@ class _Arrangement:
 
 
 def role_of(certificate: Certificate) -> str | None:
-    """The role in a leaf's subject: its DC, or else the form of its CN; None for another."""
+    """The role that a leaf's subject states: by its DC, or else by the form of its CN. None for a
+    CA and for any other leaf."""
     if certificate.is_ca:
         return None
     by_dc = {"CPS": chain.CPS, "CPO": chain.CPO, "MO": chain.CONTRACT, "OEM": chain.PROVISIONING}

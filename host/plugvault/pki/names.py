@@ -10,12 +10,12 @@ _ORDER = ("CN", "OU", "DC", "O", "ST", "C")
 
 
 def distinguished_name(names: dict[str, str]) -> str:
-    """`CN=V2G Root, DC=V2G, O=Maker, C=DE`."""
+    """A subject as `CN=V2G Root, DC=V2G, O=Maker, C=DE`. `names`: values by attribute type."""
     return ", ".join(f"{name}={names[name]}" for name in _ORDER if names.get(name))
 
 
 def serial_hex(serial: int) -> str:
-    """Lower case, no separators, no leading 00."""
+    """A serial number in lower-case hexadecimal, without separators and without a leading 00."""
     return f"{serial:x}".rjust(2, "0")
 
 
@@ -25,5 +25,5 @@ def colons(identifier: bytes | None) -> str:
 
 
 def timestamp(seconds: float) -> str:
-    """RFC 3339 in UTC, whole seconds."""
+    """A time as RFC 3339 in UTC, whole seconds. `seconds`: Unix seconds."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

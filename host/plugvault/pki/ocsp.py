@@ -29,15 +29,16 @@ _STATUS = {
 
 
 class OcspError(EvccError):
-    """An answer that says nothing about the certificate, or fails a check."""
+    """An answer without a status of the certificate, or one that fails a check."""
 
     REASONS = ("format", "status", "certificate", "time", "signature")
 
 
 @dataclass(frozen=True)
 class OcspAnswer:
-    """`status`: "good", "revoked" or "unknown"; `until`: the end of its validity, Unix seconds;
-    `revoked`: the time of revocation, Unix seconds; `reason`: as RFC 5280 names it."""
+    """A checked answer. `status`: "good", "revoked" or "unknown"; `until`: the end of its
+    validity, Unix seconds; `revoked`: the time of revocation, Unix seconds; `reason`: as RFC 5280
+    names it."""
 
     status: str
     until: float
@@ -46,12 +47,16 @@ class OcspAnswer:
 
 
 def request(certificate: bytes, issuer: bytes) -> bytes:
-    """The request for one certificate; all DER."""
+    """The OCSP request for one certificate: DER, without a nonce. `certificate`, `issuer`: DER."""
     return _request(certificate, issuer).public_bytes(Encoding.DER)
 
 
 def read(answer: bytes, certificate: bytes, issuer: bytes, now: float) -> OcspAnswer:
-    """Check an answer (DER) about a certificate. Raises OcspError."""
+    """Check an answer about a certificate; all DER. `now`: Unix seconds.
+
+    Raises OcspError: "format"; "status" for an unsigned refusal; "certificate" for an answer about
+    another certificate; "time"; "signature".
+    """
     expected, above = _request(certificate, issuer), x509.load_der_x509_certificate(issuer)
     time = datetime.fromtimestamp(now, UTC)
     try:

@@ -32,7 +32,8 @@ _CUT_OUT = (
 
 @lru_cache(maxsize=512)
 def read(der: bytes) -> Certificate:
-    """`evcc.x509.parse`, in the limits of ISO 15118-2. Raises `evcc.x509.CertificateError`."""
+    """A certificate of ISO 15118-2 (DER, P-256, at most 800 bytes), parsed by `evcc.x509.parse`.
+    Raises `evcc.x509.CertificateError`."""
     certificate = x509.parse(der)
     for name in _CUT_OUT:
         setattr(certificate, name, getattr(certificate, name))
@@ -41,7 +42,7 @@ def read(der: bytes) -> Certificate:
 
 @lru_cache(maxsize=512)
 def read_any(der: bytes) -> Certificate:
-    """A certificate of either edition. Raises `evcc.x509.CertificateError`."""
+    """A certificate (DER) of either edition. Raises `evcc.x509.CertificateError`."""
     try:
         return read(der)
     except CertificateError as error:
@@ -59,7 +60,7 @@ def curve(certificate: Certificate) -> str:
 
 
 def verify(point: bytes, digest: bytes, signature: bytes) -> bool:
-    """The `verify` argument of `evcc.chain`, for both editions."""
+    """The `verify` argument of `evcc.chain`, for both editions: whether `signature` verifies."""
     check = verify_p256 if len(point) == 65 else iso20.verify
     return check(point, digest, signature)
 
@@ -110,7 +111,8 @@ _ORDER = ", which it did not issue: the order is leaf, Sub2, Sub1"
 
 
 def check_root(der: bytes, now: float) -> Certificate:
-    """Read a certificate of either edition that may be an anchor: a CA, signed by its own key."""
+    """A certificate (DER) of either edition that may be an anchor: a CA, valid at `now`, signed by
+    its own key. Raises `evcc.x509.CertificateError`."""
     certificate = read_any(der)
     chain.is_anchor(certificate, int(now), verify)
     return certificate

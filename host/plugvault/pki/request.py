@@ -19,14 +19,15 @@ from plugvault.pki.schemes import EDITION2, SCHEMES, PublicKey, scheme_of
 
 
 class RequestError(EvccError):
-    """A certificate request that is refused."""
+    """A certificate request, or an answer to one, that is refused."""
 
     REASONS = ("format", "proof-of-possession", "curve", "subject")
 
 
 @dataclass(frozen=True)
 class SigningRequest:
-    """The content of a request. `curve`: of its key, a name in `SCHEMES`."""
+    """The content of a request. `curve`: of its key, a name in `SCHEMES`; `country`: None without
+    a C."""
 
     common_name: str
     organisation: str
@@ -39,7 +40,8 @@ def read(body: bytes, edition: str = EDITION2) -> SigningRequest:
     """A PKCS#10 request as clients send it: base64 of DER; the other forms of `forms` are
     tolerated.
 
-    Raises RequestError.
+    `edition`: whose keys are accepted. Raises RequestError: "format"; "curve" for a key of another
+    edition; "proof-of-possession" for a wrong signature; "subject" without one CN and one O.
     """
     try:
         csr = x509.load_der_x509_csr(forms.request(body))
@@ -71,7 +73,7 @@ def certs_only(certificates: Sequence[bytes]) -> bytes:
 
 
 def read_certs_only(body: bytes) -> list[bytes]:
-    """The DER certificates of a certs-only answer. Raises RequestError("format")."""
+    """The DER certificates of a certs-only PKCS#7 in base64. Raises RequestError("format")."""
     try:
         return forms.certificates(body)
     except forms.FormError as error:

@@ -33,14 +33,15 @@ _STATUS = {"good": ocsp.OCSPCertStatus.GOOD, "unknown": ocsp.OCSPCertStatus.UNKN
 
 
 class ResponderError(EvccError):
-    """A request that gets an unsigned refusal: `failure(reason)`."""
+    """A request that gets an unsigned refusal. `failure(reason)` makes the refusal."""
 
     REASONS = tuple(_FAILURES)
 
 
 @dataclass(frozen=True)
 class StatusRequest:
-    """`issuer`: hash algorithm, hash of the issuer's name, hash of its key. `nonce`: as sent."""
+    """An OCSP request. `issuer`: name of the hash algorithm, hash of the issuer's name, hash of
+    its key; `nonce`: 1 to 32 bytes, as sent, or None."""
 
     issuer: tuple[str, bytes, bytes]
     serial: int
@@ -50,7 +51,8 @@ class StatusRequest:
 
 @dataclass(frozen=True)
 class RevocationEntry:
-    """`at`: Unix seconds; `reason`: as RFC 5280 names it, "superseded"."""
+    """A revoked certificate. `at`: Unix seconds; `reason`: as RFC 5280 names it, such as
+    "superseded"."""
 
     serial: int
     at: int
@@ -61,8 +63,11 @@ CertificateStatus = Literal["good", "unknown"] | RevocationEntry
 
 
 def read(request: bytes) -> StatusRequest:
-    """Parse an OCSP request, DER. Raises ResponderError: "malformed"; "unauthorized" for a well
-    formed request of a kind that is not answered here."""
+    """Parse an OCSP request (DER).
+
+    Raises ResponderError: "malformed"; "unauthorized" for a well-formed request of a kind that is
+    not answered here, such as one for several certificates.
+    """
     if len(request) > LIMIT:
         raise ResponderError("malformed", f"{len(request)} bytes, at most {LIMIT}")
     try:
@@ -90,7 +95,7 @@ def read(request: bytes) -> StatusRequest:
 
 
 def failure(reason: str) -> bytes:
-    """The unsigned refusal for a reason of ResponderError."""
+    """The unsigned refusal (DER) for a reason of ResponderError [RFC 6960, 4.2.1]."""
     return ocsp.OCSPResponseBuilder.build_unsuccessful(_FAILURES[reason]).public_bytes(
         Encoding.DER
     )
@@ -99,7 +104,8 @@ def failure(reason: str) -> bytes:
 def by_issuer_hash(
     authorities: Iterable[Authority],
 ) -> dict[tuple[str, bytes, bytes], Authority]:
-    """Each authority under every `StatusRequest.issuer` that identifies it."""
+    """Each authority under every `StatusRequest.issuer` that identifies it, with SHA-1 and
+    SHA-2."""
     index = {}
     for authority in authorities:
         name = authority.certificate.subject.public_bytes()
@@ -116,7 +122,7 @@ def answer(
     now: float,
     until: float,
 ) -> bytes:
-    """The signed response, DER. `until`: when there will be a newer one."""
+    """The signed response, DER. `now`, `until`: its thisUpdate and nextUpdate, Unix seconds."""
     entry = status if isinstance(status, RevocationEntry) else None
     builder = (
         ocsp.OCSPResponseBuilder()
@@ -141,7 +147,8 @@ def answer(
 def revocation_list(
     authority: Authority, revoked: Sequence[RevocationEntry], now: float, until: float
 ) -> bytes:
-    """The CRL of an authority, DER. Its number is its time, in Unix seconds."""
+    """The CRL of an authority, DER. `now`, `until`: its thisUpdate and nextUpdate, Unix seconds;
+    its number is `now`."""
     above = x509.AuthorityKeyIdentifier(authority.identifier, None, None)
     builder = x509.CertificateRevocationListBuilder(
         authority.certificate.subject,

@@ -23,8 +23,9 @@ EDITION2, EDITION20 = _ISO2.edition, "ISO15118-20"
 
 @dataclass(frozen=True)
 class Scheme:
-    """`name`: as OPCP names the curve; `edition`: as OPCP's paths do; `namespace`: as its bodies
-    do; `limit`: bytes of a certificate's DER; `hash`: None where the signature has its own."""
+    """The algorithms of one curve. `name`: the curve as OPCP names it; `edition`: as in OPCP's
+    paths; `namespace`: as in OPCP's bodies; `limit`: bytes of a certificate's DER; `hash`: None
+    for Ed448, which has its own."""
 
     name: str
     edition: str
@@ -59,7 +60,8 @@ def scheme_of(key: object) -> Scheme | None:
 
 
 def public_bits(key: PublicKey) -> bytes:
-    """The bytes of the certificate's public key bit string: 0x04 | X | Y, or Ed448's 57 bytes."""
+    """The bytes of a certificate's public key bit string: 0x04 | X | Y on a curve of NIST, or
+    Ed448's 57 bytes."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     return key.public_bytes_raw()
