@@ -30,7 +30,8 @@ def bundle(
     cps_subs: Sequence[bytes],
     sign: Callable[[bytes], bytes],
 ) -> Message:
-    """The signed message as a dict. `sign(digest: 32 bytes) -> r | s` with the CPS leaf's key.
+    """The signed message as a dict, as evcc's EXI codec has it. `sign(digest: 32 bytes) -> r | s,
+    64 bytes` with the CPS leaf's key.
 
     `cps`: DER of the CPS leaf; `cps_subs`: DER, Sub2 first.
     """
@@ -51,12 +52,13 @@ def bundle(
 
 
 def chain(leaf: bytes, subs: Sequence[bytes]) -> Message:
-    """A CertificateChainType; without sub-CAs the element is left out, as the schema wants."""
+    """A CertificateChainType. Without sub-CAs the element SubCertificates is left out, as the
+    schema requires."""
     if not subs:
         return {"Certificate": leaf}
     return {"Certificate": leaf, "SubCertificates": {"Certificate": list(subs)}}
 
 
 def to_exi(message: Message) -> bytes:
-    """The message as it goes over the wire."""
+    """The message in EXI, without a V2GTP header."""
     return exi.encode(message)

@@ -27,9 +27,10 @@ def issue_contract(
 ) -> ContractData:
     """A contract for `emaid` that only the vehicle of a provisioning certificate can use.
 
-    `vehicle`: DER of the provisioning certificate, its path already checked; `operator`: the
-    MO Sub2; `organisation`: the contract's O, that of `operator` when not given; `begins`,
-    `ends`: Unix seconds.
+    `vehicle`: DER of the provisioning certificate, its path already checked; `operator`: the MO
+    Sub2; `now`, `begins`, `ends`: Unix seconds; `ocsp`: URL of the responder; `organisation`: the
+    contract's O, that of `operator` when not given.
+
     Raises `plugvault.pki.issue.IssueError`; ValueError when the vehicle's key is not on P-256.
     """
     receiver = x509.load_der_x509_certificate(vehicle).public_key()

@@ -18,14 +18,15 @@ _SHIFT = 2  # bits of the third byte that belong to them
 
 
 class ResponseError(EvccError):
-    """Bytes or a message that is not a usable CertificateInstallationRes."""
+    """Bytes or a message that is no usable CertificateInstallationRes."""
 
     REASONS = ("format", "session-id")
 
 
 @dataclass(frozen=True)
 class Response:
-    """A parsed positive response. `signed`: (Id, name, value) of each signed element."""
+    """A parsed positive response. `cps`: DER of the CPS leaf; `cps_subs`: DER, Sub2 first;
+    `signed`: (Id, name, value) of each signed element."""
 
     contract: ContractData
     cps: bytes
@@ -38,7 +39,8 @@ def with_session_id(message: bytes, session_id: bytes) -> bytes:
     """The same EXI message with another SessionID (1 to 8 bytes); the signature stays valid.
 
     The SessionID is the first value of every V2G message and a whole number of bytes long, so that
-    the bits behind it keep their place within a byte. Raises ResponseError.
+    the bits after it keep their position within a byte. Raises ResponseError: "session-id" for
+    another length, "format" for other bytes.
     """
     if not 1 <= len(session_id) <= 8:
         raise ResponseError("session-id", "1 to 8 bytes")
@@ -55,7 +57,8 @@ def with_session_id(message: bytes, session_id: bytes) -> bytes:
 
 
 def read(message: Message) -> Response:
-    """Parse a decoded, positive message. Raises ResponseError("format")."""
+    """Parse a decoded, positive message. Raises ResponseError("format"), also for another
+    ResponseCode than OK."""
     try:
         header = message["V2G_Message"]["Header"]
         body = message["V2G_Message"]["Body"]["CertificateInstallationRes"]
@@ -81,16 +84,17 @@ def read(message: Message) -> Response:
 
 
 def negative(session_id: bytes) -> bytes:
-    """A pool's CertificateInstallationRes without a contract: FAILED_NoCertificateAvailable.
+    """A pool's CertificateInstallationRes without a contract, EXI: FAILED_NoCertificateAvailable.
+    `session_id`: 1 to 8 bytes.
 
-    Unsigned; the mandatory elements hold dummies that are valid by the schema. The published pool
-    has the same message with an eMAID of one character, which some vehicles cannot read.
+    It is unsigned; the mandatory elements hold dummies that are valid by the schema. The published
+    pool has the same message with an eMAID of one character, which some vehicles cannot read.
     """
     return _negative(session_id, "CertificateInstallationRes", "certificate installation", {})
 
 
 def negative_update(session_id: bytes) -> bytes:
-    """A pool's CertificateUpdateRes without a contract, as `negative`. RetryCounter -1: the
+    """A pool's CertificateUpdateRes without a contract, as `negative`. Its RetryCounter is -1: the
     vehicle need not try again."""
     members = {"RetryCounter": NO_RETRY}
     return _negative(session_id, "CertificateUpdateRes", "certificate update", members)

@@ -34,7 +34,7 @@ def seal(scalar: bytes | bytearray, vehicle: ec.EllipticCurvePublicKey) -> Seale
     """Encrypt `scalar` (32 bytes, big-endian, with leading zeros) so that only `vehicle` opens it.
 
     `vehicle`: the key of the provisioning certificate. The ephemeral key and the IV are new at
-    every call, and the private half is never stored. Raises ValueError on another length.
+    every call, and the private half is never stored. Raises ValueError for another length.
     """
     if len(scalar) != SCALAR:
         raise ValueError(f"a scalar of {SCALAR} bytes is needed, not {len(scalar)}")

@@ -161,7 +161,12 @@ def _prefixed(attribute: str) -> str:
 
 
 def read(document: bytes) -> Message:
-    """The message as a dict, as evcc's EXI codec has it. Raises XmlError."""
+    """The message of an XML document as a dict, as evcc's EXI codec has it.
+
+    Raises XmlError: "too-long" above LIMIT bytes; "format" for no XML, or XML with a DTD;
+    "element" for an unexpected, misplaced or repeated element; "value" for text that is not of its
+    type.
+    """
     if len(document) > LIMIT:
         raise XmlError("too-long", f"{len(document)} bytes, at most {LIMIT}")
     try:
