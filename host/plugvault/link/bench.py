@@ -35,7 +35,7 @@ _TELEMATICS = 64  # unread messages to the maker; the oldest are dropped
 
 
 class CarEvent(NamedTuple):
-    """An event of the module: see `evcc.module`."""
+    """An event of the module. `name`, `text`: see `evcc.module`."""
 
     name: str
     text: str
@@ -48,13 +48,15 @@ class BenchError(EvccError):
 
 
 class Bench:
-    """The link's host end and what runs over it, while the context lasts.
+    """The host's end of the link and its channels, while the context lasts.
 
     vault: the Unix socket of a vault service, for a module that has its vault over the link.
-    explain: turns the loss of the line into the error that callers get.
-    observe: called with (channel name, text) for each event and log line on arrival, and with
-    "station" and what this computer has found and checked for the module.
-    `events`, `log`: the module's events and log lines, the latest 10,000 of each.
+    explain: turns the loss of the line into the error that callers get. observe: called with
+    (channel name, text) for each event and log line on arrival, and with "station" and a text
+    about the station that this computer has found and checked for the module. `events`, `log`: the
+    module's events and log lines, the latest 10,000 of each.
+
+    The context raises BenchError("vault") when the service cannot be reached.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Bench:
         self._stack.close()
 
     def fail(self, error: EvccError) -> None:
-        """Make every waiting call raise `error`. The first failure stays."""
+        """Let every waiting and every later call raise `error`. A second error is ignored."""
         with self._changed:
             self._failure = self._failure or error
             self._changed.notify_all()
@@ -114,7 +116,7 @@ class Bench:
     # -- requests --
 
     def request(self, do: str, timeout: float = _ANSWER_TIMEOUT, **fields: Any) -> dict[str, Any]:
-        """One request on CONTROL (see `evcc.module`) and its answer.
+        """One request on CONTROL (see `evcc.module`) and its answer. timeout: seconds.
 
         Raises: BenchError("refused" | "timeout" | "lost").
         """
@@ -135,11 +137,12 @@ class Bench:
         return answer
 
     def status(self, timeout: float = _ANSWER_TIMEOUT) -> dict[str, Any]:
-        """The car's identity and contracts, and its runtime."""
+        """The module's identity, contracts and runtime, see `evcc.module`. Raises as `request`."""
         return self.request("status", timeout)
 
     def maker(self, key: Key, car: bytes | None = None, timeout: float = 20.0) -> Maker:
-        """The maker's end of the telematics channel, not yet connected. car: see `Maker`."""
+        """The maker's end of the telematics channel, not yet connected. car: see `Maker`. timeout:
+        seconds for each answer."""
         while not self._telematics.empty():
             self._telematics.get_nowait()
 
@@ -192,12 +195,13 @@ class Bench:
         """A whole charging session at the station `host`:`port`.
 
         want_contract: request a contract even if there is one. emaid: the contract to pay with.
-        insecure_contract: the module uses a contract though the connection is not TLS. roots: V2G
-        roots, DER: this computer does TLS for the module, with a station below one of them.
-        wishes: `charge` and `resume` of `evcc.module`; without `charge` the session stops after
-        authorization.
-        Returns its events, (name, text), without the last one, "closed".
-        Raises: BenchError("station") when no connection is made; "timeout"; "refused"; "lost".
+        timeout: seconds for the session. insecure_contract: the module uses a contract though the
+        connection is not TLS. roots: V2G roots, DER: this computer does TLS for the module, with a
+        station below one of them. wishes: `charge` and `resume` of `evcc.module`; without `charge`
+        the session stops after authorization.
+
+        Returns its events, (name, text), without the last one, "closed". Raises:
+        BenchError("station") when no connection is made; "timeout"; "refused"; "lost".
         """
         way = Way(roots, address=(host, port), tls=REQUIRED if roots else NONE)
         return self.charge_by(way, want_contract, emaid, timeout, insecure_contract, **wishes)
@@ -211,8 +215,8 @@ class Bench:
         insecure_contract: bool = False,
         **wishes: Any,
     ) -> list[tuple[str, str]]:
-        """A whole charging session: this computer finds the station, does TLS, and relays. As
-        `charge`."""
+        """A whole charging session for which this computer finds the station, does TLS and relays.
+        Parameters, result and errors as for `charge`."""
         with self._bridged(way) as station:
             return self._session(
                 timeout,
@@ -231,8 +235,8 @@ class Bench:
         insecure_contract: bool = False,
         **wishes: Any,
     ) -> list[tuple[str, str]]:
-        """A whole charging session at the station that the module finds by itself, at the network
-        of its configuration. As `charge`."""
+        """A whole charging session at the station that the module finds by itself, in the network
+        of its configuration. Parameters, result and errors as for `charge`."""
         return self._session(
             timeout,
             network=True,
@@ -257,7 +261,8 @@ class Bench:
 
     @contextlib.contextmanager
     def bridge_session(self, host: str, port: int) -> Iterator[None]:
-        """Carry the session's bytes to a station's TCP port and back, without TLS."""
+        """Carry the session's bytes to a station's TCP port and back, without TLS, while the
+        context lasts. Raises BenchError("station")."""
         with self._bridged(Way(address=(host, port), tls=NONE)):
             yield
 
@@ -276,7 +281,8 @@ class Bench:
     # -- events, log, counters --
 
     def wait_event(self, name: str, since: int = 0, timeout: float = _ANSWER_TIMEOUT) -> str:
-        """The text of the first event of this name from index `since` of `events`."""
+        """The text of the first event of this name from index `since` of `events`. timeout:
+        seconds. Raises: BenchError("timeout" | "lost")."""
 
         def texts() -> list[str]:
             return [text for event, text in self.events[since:] if event == name]
@@ -285,9 +291,10 @@ class Bench:
         return texts()[0]
 
     def traffic(self) -> dict[str, dict[str, int]]:
-        """Message bytes by channel, "in" from the car and "out" to it; and the wire's own.
+        """The bytes of messages by channel, "in" from the module and "out" to it, and the bytes on
+        the wire.
 
-        "wire" counts framing and repetition too; "resent" the host's frames sent again.
+        "wire" counts framing and repetition too; "resent" the host's frames that were sent again.
         """
         endpoint = self.endpoint
         counts = {

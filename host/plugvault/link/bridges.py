@@ -1,4 +1,5 @@
-"""Bridges from a channel of the link to a socket: a charging station's, and a vault service's."""
+"""Bridges from a channel of the link to a socket: to a charging station, and to a vault
+service."""
 
 import contextlib
 import socket
@@ -22,7 +23,8 @@ _PIECE = 1024  # a board buffers each piece twice while it arrives
 
 
 class StationBridge:
-    """Carries the bytes of SESSION to a station's connection and back, one at a time."""
+    """Carries the bytes of the channel SESSION to a station's connection and back, for one
+    connection at a time."""
 
     def __init__(self, endpoint: LinkEndpoint) -> None:
         self._endpoint = endpoint
@@ -44,7 +46,7 @@ class StationBridge:
             self._endpoint.settle(_SETTLE_TIMEOUT)
 
     def send(self, data: bytes) -> None:
-        """Bytes from the module to the station, if one is connected."""
+        """Send bytes of the module to the station. Without a connection they are dropped."""
         station = self._station
         if station is not None:
             with contextlib.suppress(EvccError):  # `_forward` reports a closed connection
@@ -74,11 +76,13 @@ class StationBridge:
 
 class VaultBridge:
     """Carries the bytes of VAULT to the vault service at a Unix socket and back, while the context
-    lasts. It connects again when the service restarts. Each connection begins with `LINE`: the
-    socket trusts the bench's user, and a device on the line is not that user.
+    lasts.
 
-    tell: called with a sentence when the service refuses the module's connection, and when it is
-    gone. Raises: OSError, when there is no service.
+    It connects again when the service restarts. Each connection begins with `LINE`: the service
+    trusts the user of a socket's process, and a device on the line is another user.
+
+    tell: called with a sentence when the service refuses the module's connection, and when the
+    service is gone. Raises: OSError, when there is no service.
     """
 
     def __init__(self, endpoint: LinkEndpoint, path: Path, tell: Callable[[str], None]) -> None:
@@ -98,7 +102,7 @@ class VaultBridge:
             self._service.shutdown(socket.SHUT_RDWR)
 
     def send(self, data: bytes) -> None:
-        """Bytes from the module to the service."""
+        """Send bytes of the module to the service. They are lost while the service restarts."""
         with contextlib.suppress(OSError):  # it restarts; the module times out
             self._service.sendall(data)
 
@@ -112,8 +116,9 @@ class VaultBridge:
                 return
 
     def _forward_answers(self) -> bytes:
-        """Carry answers until the connection ends. Returns a refusal, with which the service ends
-        it: the module gets it once the service is reached again, for it goes on at once."""
+        """Carry answers until the connection ends. Returns a refusal with which the service ends
+        it. The module gets the refusal only when the service is reached again, because it repeats
+        its request at once."""
         while data := self._service.recv(_PIECE):
             if why := _refusal(data):
                 self._tell(f"the vault service refuses the module: {why}")
@@ -142,7 +147,7 @@ class VaultBridge:
 
 
 def no_vault() -> bytes:
-    """The answer to a module that asks for its vault where there is none."""
+    """The answer to a module that asks for a vault over a link without one."""
     code = VaultError.REASONS.index("token-missing") + 1
     return vault_frames.pack(0, code, [b"this bench has no vault service"])
 

@@ -38,17 +38,17 @@ def open_serial(path: Path | str, baud: int = 115200) -> Stream:
 
 
 def of_connection(connection: socket.socket) -> Stream:
-    """An accepted TCP connection as a stream, without Nagle's delay."""
+    """An accepted TCP connection as a stream, without Nagle's algorithm."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return of_socket(connection)
 
 
 class LinkEndpoint:
-    """The link's host end on `stream` while the context lasts.
+    """The host's end of the link on `stream` while the context lasts.
 
     receivers: {channel: function of a message}. lost: called once when the stream is gone.
     `bytes_in`, `bytes_out`: message bytes by channel. `wire_in`, `wire_out`: bytes on the wire,
-    framing and repetition included. `resent`: frames sent more than once.
+    framing and repetition included. `resent`: the number of frames sent more than once.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LinkEndpoint:
         return self._mux.resent
 
     def send(self, channel: int, data: bytes, timeout: float = _SEND_TIMEOUT) -> None:
-        """Queue one message; does nothing once the line is gone.
+        """Queue one message. Does nothing once the line is gone.
 
         timeout: seconds to wait for room. Raises: LinkError("channel" | "too-long" | "full").
         """
@@ -115,9 +115,11 @@ class LinkEndpoint:
         self._wake()
 
     def settle(self, timeout: float) -> bool:
-        """Wait until every sent message has arrived, or the line is gone; False after `timeout`.
+        """Wait until the module has every sent message, or the line is gone. False after `timeout`
+        seconds.
 
-        It keeps the order of two messages on different channels, which may overtake each other.
+        A caller that needs the order of two messages on different channels calls it between them,
+        because one channel may overtake another.
         """
         return self._settled.wait(timeout)
 

@@ -23,7 +23,8 @@ Noise = Callable[[bytes], bytes]
 class NullModem:
     """The cable while the context lasts. `a` and `b`: the paths of its two ends.
 
-    noise: changes the bytes of each direction. `carried`: bytes from a to b, from b to a.
+    baud: bits a second, None for no delay. noise: changes the bytes of each direction. `carried`:
+    bytes from a to b, from b to a.
     """
 
     def __init__(self, noise: Noise | None = None, baud: int | None = None) -> None:

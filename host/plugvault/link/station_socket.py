@@ -27,7 +27,7 @@ _TURN_MS = 100  # how soon a reader notices that its connection was closed
 
 
 class StationSocketError(EvccError):
-    """No connection to a station: a failure of `evcc.network.station`, or the time has run out."""
+    """No connection to a station: a failure of `evcc.network.station`, or "setup-timeout"."""
 
     REASONS = (*station.FAILURES, "setup-timeout")
 
@@ -36,10 +36,10 @@ class StationSocketError(EvccError):
 class Way:
     """The way to a station.
 
-    roots: V2G roots, DER, to which the station's certificate must lead. interface: where to
-    search by SDP. address: (host, port) instead of a search. tls: "required", "optional" or
-    "none". needs_ocsp: refuse a station without a good OCSP answer. now: unix seconds. trace: gets
-    all that goes over the network, as `evcc.ports.trace.Trace` does.
+    roots: V2G roots, DER, to which the station's certificate must lead. interface: where to search
+    by SDP. address: (host, port) instead of a search. tls: "required", "optional" or "none".
+    needs_ocsp: refuse a station without a good OCSP answer. now: Unix seconds. trace: gets all
+    bytes on the network, as `evcc.ports.trace.Trace` does.
     """
 
     roots: Sequence[bytes] = ()
@@ -54,7 +54,8 @@ class Way:
 class StationSocket:
     """A connected station, with the methods of a blocking socket; closed by the context.
 
-    secure: whether it is TLS. found, checked: the station, and what was checked, for a person.
+    secure: whether the connection is TLS. found, checked: sentences about the station and about
+    its checks, for a display.
     """
 
     def __init__(self, machine: station.Station, reports: Sequence[tuple[str, Any]]) -> None:
@@ -100,7 +101,7 @@ class StationSocket:
 
 
 def connect(way: Way) -> StationSocket:
-    """The station at the end of a way. Raises: StationSocketError."""
+    """Find a station and connect to it, within SETUP_SECONDS. Raises: StationSocketError."""
     settings: dict[str, Any] = {"interface": way.interface, "tls": way.tls}
     if way.address is not None:
         settings["address"], settings["port"] = way.address
