@@ -41,10 +41,11 @@ Observe = Callable[[str, str, int, float], None]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The common things of a station's connections: see `server.Station`.
+    """What the connections of a station have in common: see `server.Station`.
 
-    secc: (whether the connection is secure, steady milliseconds) -> a new session. bill: called
-    with the record of an authorization. threads: for fetches that are plain functions.
+    secc: (whether the connection is secure, milliseconds of a monotonic clock) -> a new session.
+    bill: called with the record of an authorization. threads: for fetches that are plain
+    functions.
     """
 
     secc: Callable[[bool, int], Secc]
@@ -57,7 +58,8 @@ class Surroundings:
 
 
 class Connection:
-    """See the module. report: gets all that a display may show."""
+    """One vehicle's connection after its handshake. report: called with each report for a display,
+    see `reports`."""
 
     def __init__(
         self,
@@ -210,13 +212,15 @@ class Connection:
 
 
 class Meter:
-    """Reports one connection's messages to the observer, with the time between them."""
+    """Reports one connection's messages to the observer, with the time between them in
+    milliseconds."""
 
     def __init__(self, observe: Observe | None) -> None:
         self._observe = observe
         self.arrived = self._last = time.monotonic()
 
     def count(self, message: Message) -> None:
+        """Report a message, with the milliseconds since the message before it."""
         now = self.arrived if message.direction == "in" else time.monotonic()
         if self._observe is not None:
             self._observe(message.direction, message.name, message.size, (now - self._last) * 1000)
@@ -224,5 +228,5 @@ class Meter:
 
 
 def now_ms() -> int:
-    """Steady milliseconds."""
+    """Milliseconds of a monotonic clock."""
     return time.monotonic_ns() // 1_000_000

@@ -32,8 +32,8 @@ becomes a `Fetch`. Raises Refusal."""
 
 
 class Refusal(Exception):
-    """A request that is not granted. code: the ResponseCode for the vehicle; elements: more ones
-    of the response. The text is for the station's own log."""
+    """A request that is not granted. code: the ResponseCode for the vehicle; elements: further
+    elements of the response. The text is for the station's own log."""
 
     def __init__(self, code: str, reason: str, elements: Body | None = None) -> None:
         super().__init__(f"{code}: {reason}")
@@ -42,7 +42,8 @@ class Refusal(Exception):
 
 
 class SeccEngine:
-    """Feed `receive` and `timeout`; each returns (frames to send, events)."""
+    """A session, as the subclass of an edition completes it. `receive` and `timeout` return
+    (frames to send, events)."""
 
     def __init__(
         self,
@@ -54,7 +55,8 @@ class SeccEngine:
     ) -> None:
         """messages: the edition's module of `evcc`, with `SCHEMA`, `NO_SESSION`, `envelope` and
         `opened`. allowed: {state: {request: Handler}}, the request that is due first. transitions:
-        {(state, outcome): next state}. now_ms: steady milliseconds."""
+        {(state, outcome): next state}. now_ms: milliseconds of a monotonic clock. timeout_ms: the
+        longest time without a request."""
         self.state = APP_PROTOCOL
         self.session_id: bytes = messages.NO_SESSION
         self.asked_id: bytes = messages.NO_SESSION  # the SessionID of the latest request
@@ -73,7 +75,7 @@ class SeccEngine:
         allowed: Mapping[str, Mapping[str, Handler]],
         transitions: Mapping[tuple[str, str], str],
     ) -> None:
-        """Replace rows of this session's tables, and add others."""
+        """Replace rows of this session's tables, and add new ones."""
         self._allowed = {**self._allowed, **allowed}
         self._transitions = {**self._transitions, **transitions}
 
@@ -92,14 +94,15 @@ class SeccEngine:
         return None if self.state in (CLOSED, FETCHING) else self._deadline
 
     def timeout(self, now_ms: int) -> Step:
-        """Time has passed; does nothing before `deadline`."""
+        """End the session when `deadline` has passed. Does nothing before it."""
         deadline = self.deadline
         if deadline is not None and now_ms >= deadline:
             self.close("sequence timeout")
         return self.step([])
 
     def receive(self, data: bytes, now_ms: int) -> Step:
-        """Bytes from the vehicle, in pieces of any size."""
+        """Process bytes from the vehicle, in pieces of any size. Raises nothing for wrong bytes:
+        the result is a refusal."""
         if self.state == CLOSED:
             return [], []
         if self.deadline is not None and now_ms >= self.deadline:
@@ -122,17 +125,18 @@ class SeccEngine:
         self._events.append(event)
 
     def step(self, frames: list[bytes]) -> Step:
-        """The result of one step: its frames and the events so far."""
+        """The result of one step: its frames and the events since the last step."""
         events, self._events = self._events, []
         return frames, events
 
     def close(self, reason: str) -> None:
-        """End the session. reason: "" for a regular end."""
+        """End the session with the event `Closed`. reason: "" for a regular end."""
         self.state = CLOSED
         self.emit(Closed(reason))
 
     def send(self, name: str, payload: bytes, now_ms: int) -> list[bytes]:
-        """The frame of one response, EXI; the vehicle's time for its next request starts."""
+        """The frame of one response. payload: EXI. The vehicle's time for its next request starts
+        now."""
         self._deadline = now_ms + self._timeout_ms
         self._report("out", name, payload)
         return [v2gtp.encode(payload)]

@@ -53,14 +53,14 @@ class Charged:
 
 @dataclass(frozen=True)
 class Paused:
-    """The vehicle may go on with this session later."""
+    """The vehicle has paused the session and may continue it later."""
 
     session_id: bytes
 
 
 @dataclass(frozen=True)
 class Closed:
-    """The session is over; the connection is to be closed. reason: "" after a regular end."""
+    """The session has ended; its owner closes the connection. reason: "" after a regular end."""
 
     reason: str = ""
 

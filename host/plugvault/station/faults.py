@@ -1,4 +1,4 @@
-"""Faults on demand, so that a vehicle can be tested with a station that is not well.
+"""Faults on demand, to test a vehicle with a station that makes mistakes.
 
 A fault changes one thing of a session that is otherwise as it should be. Messages are named by
 their pair: "Authorization" is AuthorizationRes, too.
@@ -62,9 +62,10 @@ def checked_code(pair: str, code: str) -> str:
 
 @dataclass(frozen=True)
 class Pace:
-    """A response that comes slowly, or not whole. seconds: from its first byte to its last one.
-    part: of its bytes, 0 to 1, after which no more come. end: after them, one of `ENDS`.
-    silence: seconds in which the vehicle must end a session that has got silent."""
+    """A response that is sent slowly or not completely. seconds: from its first byte to its last
+    one. part: the sent part of its bytes, from 0 to 1. end: the end of the connection after a
+    part, one of `ENDS`. silence: seconds within which the vehicle must end a session without an
+    answer."""
 
     seconds: float = 0.0
     part: float = 1.0
@@ -76,10 +77,11 @@ class Pace:
 class Faults:
     """The faults of a station; none by default.
 
-    delay: seconds before a response. drop: the connection ends in place of the response. answer:
-    the ResponseCode of a response; after a FAILED one the station closes the connection.
-    bandwidth: bytes a second that the station sends. large_bundle: bytes that a response with a
-    contract has at least [`large_bundle`]. pace: how slowly a response comes.
+    Keys are message pairs. delay: seconds before a response. drop: pairs in place of whose
+    response the connection ends. answer: the ResponseCode of a response; after a FAILED one the
+    station closes the connection. bandwidth: bytes a second that the station sends, None for no
+    limit. large_bundle: bytes that a response with a contract has at least [`large_bundle`]. pace:
+    how slowly a response is sent.
     """
 
     delay: Mapping[str, float] = field(default_factory=dict)
@@ -90,21 +92,24 @@ class Faults:
     pace: Mapping[str, Pace] = field(default_factory=dict)
 
     def seconds(self, name: str) -> float:
-        """The delay of a response, by its name on the wire."""
+        """The delay of a response in seconds. name: of the response on the wire."""
         return self.delay.get(name.removesuffix("Res"), 0.0)
 
     def drops(self, name: str) -> bool:
+        """Whether the connection ends in place of this response."""
         return name.removesuffix("Res") in self.drop
 
     def pace_of(self, name: str) -> Pace | None:
+        """The pace of a response, None for its own one."""
         return self.pace.get(name.removesuffix("Res"))
 
     def code(self, name: str) -> str | None:
-        """The ResponseCode in place of the response's own."""
+        """The ResponseCode that replaces the response's own; None for none."""
         return self.answer.get(name.removesuffix("Res"))
 
     def changed(self, name: str, frame: bytes) -> bytes:
-        """A response's V2GTP frame as this station sends it."""
+        """A response's V2GTP frame as this station sends it, changed or not. name: of the response
+        on the wire."""
         code = self.code(name)
         enlarge = self.large_bundle and name in _BUNDLES
         if code is None and not enlarge:

@@ -1,9 +1,9 @@
-"""A response with a contract that is larger than it needs to be, and still valid.
+"""A response with a contract that is larger than necessary, and still valid.
 
-Nothing that is signed can grow. The chain of the provisioning service is not signed by the message
-(its certificates are, by their issuers), and ISO 15118-2 allows four sub-CA certificates of 800
-bytes in it: certificates of no use fill its free places. A vehicle finds its path by the issuers'
-names, and ignores them.
+Signed elements cannot grow. The message's signature does not cover the chain of the provisioning
+service (each certificate in it has its issuer's signature), and ISO 15118-2 allows four sub-CA
+certificates of 800 bytes in it. Certificates without a use fill the free places. A vehicle finds
+its path by the issuers' names, and ignores the others.
 """
 
 import datetime as dt
@@ -24,8 +24,8 @@ _OID = x509.ObjectIdentifier("2.25.329800735698586629295641978511506172918")  # 
 
 
 def enlarged(message: dict[str, Any], name: str, size: int) -> bytes:
-    """The message as EXI of `size` bytes or some more; as large as possible where the standard
-    ends before that. name: of the response in it. The message itself is changed."""
+    """The message as EXI of `size` bytes or some more, and less only where the standard's limits
+    end before. name: of the response in it. The dict itself is changed."""
     body = message["V2G_Message"]["Body"][name]
     chain = body["SAProvisioningCertificateChain"]
     subs = chain.setdefault("SubCertificates", {"Certificate": []})["Certificate"]

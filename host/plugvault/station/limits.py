@@ -10,9 +10,11 @@ FETCH_SECONDS = PERFORMANCE_MS["CertificateInstallation"] / 1000  # the vehicle 
 
 @dataclass(frozen=True)
 class Limits:
-    """max_clients: sessions at once, and as many handshakes; further vehicles are turned away.
-    fetch_seconds: for the operator's answer. handshake_seconds: for the whole TLS handshake.
-    sequence_timeout_ms: for the vehicle's next request.
+    """The limits of a station.
+
+    max_clients: sessions at the same time, and as many handshakes; the station closes further
+    connections. fetch_seconds: for the operator's answer. handshake_seconds: for the whole TLS
+    handshake. sequence_timeout_ms: for the vehicle's next request.
     """
 
     max_clients: int = 8
@@ -21,7 +23,7 @@ class Limits:
     sequence_timeout_ms: int = SEQUENCE_TIMEOUT_MS
 
     def scaled(self, factor: float) -> "Limits":
-        """With all times multiplied, for slow vehicles and operators."""
+        """These limits with all times multiplied by `factor`, for slow vehicles and operators."""
         return replace(
             self,
             fetch_seconds=self.fetch_seconds * factor,

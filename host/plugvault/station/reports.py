@@ -1,4 +1,4 @@
-"""The reports of a station on its connections: for a display, a log, another program."""
+"""The reports of a station about its connections: for a display, a log or another program."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ class Connected:
 
 @dataclass(frozen=True)
 class TurnedAway:
-    """A connection was closed at once: there are as many as the station takes."""
+    """A connection was closed at once, because the station has its greatest number of connections.
+    limit: that number."""
 
     peer: str
     limit: int

@@ -1,6 +1,6 @@
 """The station's TCP server: TLS or plain TCP, one `Connection` for each vehicle, and the limits.
 
-A client's error ends at most its own connection. SDP is `discovery`'s.
+A client's error ends at most its own connection. SDP is in `discovery`.
 """
 
 import asyncio
@@ -41,10 +41,11 @@ class Station:
     fetch_contract: CertificateInstallationReq (EXI as received) -> CertificateInstallationRes
     (EXI); a coroutine function, or a plain one, which then runs in a thread. Any exception, and no
     result in time, becomes ResponseCode FAILED.
-    settings: see `StationSettings`.
-    observe: (direction "in" or "out", message name, bytes of V2GTP, milliseconds since the message
-    before it on this connection), called for each message. bill: called with the record of each
-    authorization. report: gets all that happens, see `reports`.
+
+    anchors: DER of MO and V2G roots. settings: see `StationSettings`. observe: (direction "in" or
+    "out", message name, bytes of V2GTP, milliseconds since the message before it on this
+    connection), called for each message. bill: called with the record of each authorization.
+    report: called with (number of the connection, report), see `reports`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Station:
         self._clients: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Listen; `port` is then the actual one. Raises OSError."""
+        """Listen; afterwards `port` is the actual port. Raises OSError."""
         listener = _listen(self.host, self.port)
         self._server = await asyncio.start_server(self._client, sock=listener, backlog=BACKLOG)
         self.port = listener.getsockname()[1]
@@ -102,7 +103,8 @@ class Station:
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[tuple[str, int]]:
-        """Run the station in a thread, for callers without asyncio; gives (host, port)."""
+        """Run the station in a thread, for callers without asyncio. The context gives (host,
+        port). Raises OSError."""
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="station", daemon=True)
         thread.start()

@@ -13,9 +13,11 @@ from plugvault.tls import StationTls
 
 @dataclass(frozen=True)
 class StationSettings:
-    """host: an address of this machine, with its scope if it is link-local. port: 0 takes a free
-    one of `server.PORTS`. tls: the station's own TLS; None: plain TCP. insecure_contract: payment
-    by contract and the certificate service though there is no TLS. clock: Unix seconds. capture:
+    """The settings of a station.
+
+    host: an address of this machine, with its scope if it is link-local. port: 0 takes a free one
+    of `server.PORTS`. tls: the station's own TLS; None: plain TCP. insecure_contract: offer
+    payment by contract and the certificate service without TLS, too. clock: Unix seconds. capture:
     gets the bytes of every connection and the keys of TLS. secc: makes a session, with the
     arguments of `Secc`.
     """

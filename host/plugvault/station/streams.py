@@ -1,7 +1,7 @@
 """The two kinds of connection that a vehicle may open: TCP, and TLS over TCP.
 
-Both read and write V2GTP, pass the wire's bytes to a capture, and can be as slow as a poor line.
-A TLS handshake works in threads, so that a slow token does not hold up the other vehicles.
+Both read and write V2GTP, pass the wire's bytes to a capture, and can have a limited bandwidth. A
+TLS handshake works in threads, so that a slow token does not delay the other vehicles.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ _PIECES_PER_SECOND = 20  # of a slow line
 
 
 class PlainStream:
-    """V2GTP on TCP. bandwidth: bytes a second that are sent at most; None: no limit."""
+    """V2GTP on TCP. wire: called with ("in" or "out", the payload of TCP); bandwidth: bytes a
+    second that are sent at most; None: no limit."""
 
     is_secure = False
 
@@ -36,15 +37,16 @@ class PlainStream:
         self._bandwidth = bandwidth
 
     async def read(self) -> bytes:
-        """Some bytes; b"" when the vehicle has closed the connection. Raises OSError, TlsError."""
+        """The next bytes; b"" when the vehicle has closed the connection. Raises OSError,
+        TlsError."""
         return await self._receive()
 
     async def write(self, data: bytes) -> None:
-        """Send, and wait until the vehicle reads. Raises OSError, TlsError."""
+        """Send bytes, and wait until the vehicle reads. Raises OSError, TlsError."""
         await self._send(data)
 
     def say_end(self) -> None:
-        """Tell the vehicle that nothing more is sent, before `close`."""
+        """Send the end of the connection (close_notify with TLS), before `close`."""
 
     def abort(self) -> None:
         """Drop the connection (a TCP reset), without the end of TLS."""
@@ -73,7 +75,7 @@ class PlainStream:
 
 
 class TlsStream(PlainStream):
-    """V2GTP on TLS; `handshake` comes first."""
+    """V2GTP on TLS. `handshake` must come first."""
 
     is_secure = True
 
@@ -89,7 +91,8 @@ class TlsStream(PlainStream):
         self._tls = connection
 
     async def handshake(self, threads: Executor) -> Handshake:
-        """Raises TlsError, OSError."""
+        """Carry out the TLS handshake; its computations run in `threads`. Raises TlsError,
+        OSError."""
         loop, complete = asyncio.get_running_loop(), False
         while not complete:
             data = await self._receive()
@@ -124,7 +127,7 @@ class TlsStream(PlainStream):
 
 
 async def close(writer: asyncio.StreamWriter, seconds: float = CLOSE_SECONDS) -> None:
-    """Close a connection; one whose vehicle does not read is dropped after `seconds`."""
+    """Close a connection. A connection whose vehicle does not read is aborted after `seconds`."""
     writer.close()
     try:
         await asyncio.wait_for(writer.wait_closed(), seconds)

@@ -27,6 +27,7 @@ INSTALLATION, UPDATE = 1, 2  # ParameterSetIDs of the certificate service
 class Offer:
     """A station's name, its services and its supply.
 
+    payment, energy_transfer: the values of PaymentOption and EnergyTransferMode.
     certificate_update: the certificate service has CertificateUpdate too.
     """
 
@@ -82,7 +83,8 @@ def service_discovery(offer: Offer) -> Body:
 
 
 def service_detail(offer: Offer) -> Body:
-    """The certificate service: the installation of a contract, and its update where offered."""
+    """The parameters of the certificate service: the installation of a contract, and its update
+    where offered."""
     offered = [(INSTALLATION, "Installation")]
     if offer.certificate_update:
         offered.append((UPDATE, "Update"))

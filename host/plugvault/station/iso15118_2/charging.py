@@ -28,10 +28,10 @@ _LARGEST = 32_767  # of a PhysicalValue
 class Supply:
     """The limits of a station, and its behaviour during a charge.
 
-    voltage: V, the highest (DC); nominal: V (AC); current: A; power: W. ongoing: how many times it
-    says "Ongoing" to ChargeParameterDiscovery and to CableCheck before it is done. receipts: each
-    status asks for a signed receipt, where the vehicle pays by contract. notices: {number of the
-    status exchange, from 1: "StopCharging" | "ReNegotiation"}.
+    voltage: V, the highest (DC); nominal: V (AC); current: A; power: W. ongoing: the number of
+    answers "Ongoing" to ChargeParameterDiscovery and to CableCheck before "Finished". receipts:
+    each status asks for a signed receipt, where the vehicle pays by contract. notices: {number of
+    the status exchange, from 1: "StopCharging" | "ReNegotiation"}.
     """
 
     voltage: int = 500
@@ -45,7 +45,8 @@ class Supply:
 
 @dataclass
 class Delivery:
-    """One charge as far as it has come. voltage: V and current: A at the output; energy: Wh."""
+    """The state of one charge. mode: the EnergyTransferMode; voltage: V and current: A at the
+    output; energy: Wh."""
 
     mode: str
     asked: int = 0  # answers "Ongoing" to the request that is repeated
@@ -58,11 +59,12 @@ class Delivery:
 
     @property
     def kind(self) -> str:
+        """The kind of current: "ac" or "dc"."""
         return self.mode[:2].lower()
 
 
 def value(unit: str, number: float) -> Body:
-    """A PhysicalValue: 16 bits and a power of ten."""
+    """A number as PhysicalValue: an integer of 16 bits and a power of ten."""
     multiplier, rounded = 0, int(number)
     while rounded > _LARGEST:
         multiplier, rounded = multiplier + 1, rounded // 10
@@ -75,12 +77,13 @@ def number(physical: Body) -> float:
 
 
 def target(physical: Body, highest: float) -> int:
-    """The target of a vehicle within the limits: a target below zero would turn the meter back."""
+    """The target of a vehicle, between 0 and `highest`: a target below zero would turn the meter
+    back."""
     return int(max(min(number(physical), highest), 0))
 
 
 def status(kind: str, notice: str = "None") -> Body:
-    """The member with the station's status, of AC or of DC."""
+    """The element with the station's status. kind: "ac" or "dc"; notice: an EVSENotification."""
     common: Body = {"NotificationMaxDelay": 0, "EVSENotification": notice}
     if kind == DC:
         detail = {"EVSEIsolationStatus": "Valid", "EVSEStatusCode": "EVSE_Ready"}
@@ -89,7 +92,7 @@ def status(kind: str, notice: str = "None") -> Body:
 
 
 def limits(kind: str, supply: Supply) -> Body:
-    """The member with the station's limits, of AC or of DC."""
+    """The element with the station's limits. kind: "ac" or "dc"."""
     if kind == DC:
         return {
             "DC_EVSEChargeParameter": {
@@ -112,7 +115,7 @@ def limits(kind: str, supply: Supply) -> Body:
 
 
 def schedules(supply: Supply) -> Body:
-    """One schedule over one day."""
+    """The element with one schedule over one day, with the station's whole power."""
     interval = {"start": 0, "duration": _DAY}
     entry = {"RelativeTimeInterval": interval, "PMax": value("W", supply.power)}
     schedule = {

@@ -19,7 +19,8 @@ _EXPIRED = ("expired", "not-yet-valid")
 def check_contract(body: Body, anchors: Iterable[bytes], now: float) -> Certificate:
     """The contract leaf of a PaymentDetailsReq, if its path, dates and EMAID are good.
 
-    anchors: DER of MO and V2G roots. now: unix seconds. Raises Refusal.
+    anchors: DER of MO and V2G roots. now: Unix seconds. Raises Refusal:
+    "FAILED_CertificateExpired" or "FAILED_CertChainError".
     """
     ders = messages.certificates(body["ContractSignatureCertChain"])
     try:
@@ -41,8 +42,8 @@ def check_contract(body: Body, anchors: Iterable[bytes], now: float) -> Certific
 def check_authorization(body: Body, signed: Signature, challenge: bytes, point: bytes) -> None:
     """Check that an AuthorizationReq holds `challenge` and is signed by the contract's key.
 
-    signed: the message's Signature element. challenge: 16 bytes. point: of the contract leaf.
-    Raises Refusal.
+    signed: the message's Signature element. challenge: 16 bytes. point: of the contract leaf, 65
+    bytes. Raises Refusal: "FAILED_ChallengeInvalid" or "FAILED_SignatureError".
     """
     if body.get("GenChallenge") != challenge:
         raise Refusal("FAILED_ChallengeInvalid", "not the challenge of this session")

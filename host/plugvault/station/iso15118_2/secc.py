@@ -2,7 +2,7 @@
 
 ISO 15118-2:2014, 8.8.3 seen from the SECC. `ALLOWED` says which request each state accepts and
 which handler answers it, `NEXT` what follows; the handlers of the charge are in `charging`. Only
-fetching a contract takes time: it is an event, and the owner of the session hands the operator's
+fetching a contract takes time: it is an event, and the owner of the session passes the operator's
 answer to `fetched`.
 """
 
@@ -34,7 +34,8 @@ from plugvault.station.iso15118_2.charging import Delivery
 
 
 class Secc(SeccEngine):
-    """Feed `receive`, `fetched` and `timeout`; each returns (frames to send, events)."""
+    """A session of ISO 15118-2. `receive`, `fetched` and `timeout` return (frames to send,
+    events)."""
 
     def __init__(
         self,
@@ -47,12 +48,13 @@ class Secc(SeccEngine):
         secure: bool = False,
         insecure_contract: bool = False,
     ) -> None:
-        """anchors: DER of the MO and V2G roots that contracts may lead to. clock: unix seconds.
-        now_ms: steady milliseconds, as in every call. random: n -> n unpredictable bytes.
-        secure: the connection is TLS. insecure_contract: offer payment by contract and the
+        """anchors: DER of the MO and V2G roots that contracts may lead to. clock: Unix seconds.
+        now_ms: milliseconds of a monotonic clock, as in every call. random: n -> n unpredictable
+        bytes. secure: the connection is TLS. insecure_contract: offer payment by contract and the
         certificate service without TLS too.
 
-        `paused`: the sessions that may be joined again; the owner shares it among connections."""
+        `paused`: the sessions that may be joined again; the owner shares it among connections.
+        """
         super().__init__(messages, ALLOWED, NEXT, now_ms, sequence_timeout_ms)
         self.offer = offer if secure or insecure_contract else answers.without_contract(offer)
         self.anchors = tuple(anchors)
@@ -70,7 +72,8 @@ class Secc(SeccEngine):
 
     @property
     def resumed(self) -> str | None:
-        """The energy transfer mode of the old session that goes on."""
+        """The energy transfer mode of the paused session that continues; None for a new
+        session."""
         return None if self.joined is None else self.joined.mode
 
     def negative(self, pair: str, code: str, request: Body) -> Body | None:
@@ -78,7 +81,7 @@ class Secc(SeccEngine):
         return answers.negative(pair, code, request, self.offer, kind)
 
     def fetched(self, response: bytes | None, now_ms: int) -> Step:
-        """The operator's answer to `Fetch`, EXI; None when there was none in time.
+        """Pass on the operator's answer to `Fetch`, EXI; None when there was none in time.
 
         The vehicle gets it with another SessionID, which no signature covers.
         """
@@ -223,7 +226,7 @@ def _stop(secc: Secc, body: Body, _: Signature) -> Answer:
 
 
 def _stop_or_pause(secc: Secc, body: Body, _: Signature) -> Answer:
-    """The end after a charge: only then is there a session to go on with."""
+    """End or pause a session after a charge. Only a session with a charge can be continued."""
     delivery = secc.delivery
     if body["ChargingSession"] == "Pause" and delivery is not None:
         session = (secc.session_id, secc.evccid, secc.emaid, delivery.mode)
