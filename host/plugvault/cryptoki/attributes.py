@@ -1,4 +1,4 @@
-"""The coding of attributes: python-pkcs11's, and that of the attribute that only NSS has."""
+"""The encoding of attributes: python-pkcs11's, and that of the attribute that only NSS has."""
 
 from typing import cast
 

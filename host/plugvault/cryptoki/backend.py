@@ -42,10 +42,13 @@ def open_vault(
     minimum_custody: str = "",
     provisioning: str = "",
 ) -> TokenVault:
-    """The vault in the token `label`, in this process. label: or a URI [`uri.Name`];
-    minimum_custody: of `levels.LEVELS`; provisioning: the URI of a key that is adopted, or "".
+    """The vault in the token `label`, in this process.
 
-    Raises as `Hsm` and `Hsm.token` do, and VaultError("custody") for a weaker token.
+    label: the token's label, or a URI [`uri.Name`]; pin: a caller wipes its own bytearray;
+    options: the text for C_Initialize; minimum_custody: of `levels.LEVELS`; provisioning: the URI
+    of a key that is adopted, or "".
+
+    Raises as `Hsm` and `Hsm.token` do, and VaultError("custody") for a token that gives less.
     """
     adopted = Adopted(provisioning) if provisioning else None
     hsm = Hsm(module, conf, options)
@@ -97,8 +100,8 @@ class HostBackend(CryptokiBackend):
             )
 
     def find(self, template: Template) -> list[Any]:
-        """The matching objects, without those that are damaged or that another process has
-        destroyed meanwhile. `get_objects` would end at the first of them."""
+        """The matching objects, without damaged ones and without those that another process has
+        destroyed meanwhile. `get_objects` would end at the first of these."""
         objects: list[Any] = []
         with (
             self._call,
@@ -127,7 +130,7 @@ class HostBackend(CryptokiBackend):
             return bytes(sign(digest, mechanism=Mechanism.ECDSA))
 
     def verify(self, point: bytes, digest: bytes, signature: bytes) -> bool:
-        """By `cryptography`, which verifies faster than a token; all data is public."""
+        """Verify with `cryptography`, which is faster than a token; all data is public."""
         r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
         try:

@@ -18,7 +18,8 @@ _NSS_OPTIONS = "NSS is told its database, such as options \"configdir='sql:/srv/
 
 
 class Driver:
-    """Loads a library. files: its care for the files of its tokens."""
+    """Loads a library. files: the backup and the repair of the token's files
+    [`evcc.vault.backend.TokenFiles`]."""
 
     def __init__(self, files: TokenFiles | None = None) -> None:
         self.files = files or TokenFiles()
@@ -31,7 +32,8 @@ class Driver:
         library.unload()
 
     def trouble(self, path: str) -> str:
-        """Why the library does not start, where this driver knows; "" otherwise."""
+        """The reason why the library does not start, as far as this driver knows it; ""
+        otherwise."""
         if "softokn" in path:
             return _NSS_OPTIONS
         if "softhsm" not in path:

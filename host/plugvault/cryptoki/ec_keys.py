@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curve:
-    """parameters: CKA_EC_PARAMS; hash: the only one that its keys sign with."""
+    """A curve of role keys. parameters: CKA_EC_PARAMS, DER; hash: the only hash that its keys sign
+    with."""
 
     parameters: bytes
     curve: ec.EllipticCurve
@@ -28,7 +29,7 @@ class Curve:
 
     @property
     def size(self) -> int:
-        """Bytes of a coordinate."""
+        """The bytes of a coordinate."""
         return (self.curve.key_size + 7) // 8
 
 
@@ -61,11 +62,11 @@ class TokenKey(ec.EllipticCurvePrivateKey):
 
     @property
     def token(self) -> "Token":
-        """The token that has it."""
+        """The token with this key."""
         return self._token
 
     def custody(self) -> str:
-        """See `keys.custody`."""
+        """The custody of the key: see `keys.custody`."""
         return keys.custody(self._token, self._private)
 
     def sign_digest(self, digest: bytes) -> bytes:
@@ -81,7 +82,11 @@ class TokenKey(ec.EllipticCurvePrivateKey):
             return bytes(self._private.sign(digest, mechanism=Mechanism.ECDSA))
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        """DER signature. Only ECDSA with the curve's hash, the data or `Prehashed`."""
+        """A signature in DER. Only ECDSA with the curve's hash is supported, over the data or
+        `Prehashed`.
+
+        Raises: UnsupportedAlgorithm; VaultError as `sign_digest`.
+        """
         algorithm, curve_hash = signature_algorithm.algorithm, self._curve.hash
         digest = bytes(data)
         if isinstance(algorithm, type(curve_hash)):

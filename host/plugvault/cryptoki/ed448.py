@@ -46,7 +46,7 @@ def key(token: Token, label: str) -> "TokenEd448Key":
 
 
 class TokenEd448Key(ed448.Ed448PrivateKey):
-    """An Ed448 private key in a token. Signs; cannot be exported."""
+    """An Ed448 private key in a token. It signs and cannot be exported."""
 
     def __init__(self, token: Token, label: str, private: Any, point: bytes) -> None:
         self.label = label
@@ -55,11 +55,11 @@ class TokenEd448Key(ed448.Ed448PrivateKey):
         self._public = ed448.Ed448PublicKey.from_public_bytes(point)
 
     def custody(self) -> str:
-        """See `keys.custody`."""
+        """The custody of the key: see `keys.custody`."""
         return custody(self._token, self._private)
 
     def sign(self, data: Any) -> bytes:
-        """114 bytes."""
+        """A signature of 114 bytes [RFC 8032, 5.2.6]. Raises: VaultError."""
         with self._token.call():
             return cast(bytes, self._private.sign(bytes(data), mechanism=Mechanism.EDDSA))
 

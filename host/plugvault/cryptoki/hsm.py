@@ -23,8 +23,9 @@ class Hsm(Closeable):
     """A PKCS#11 library, opened for this process; `with` or close() releases it.
 
     module: the library's path; conf: the file for SOFTHSM2_CONF, where the library is SoftHSM;
-    options: the text for C_Initialize, for a library that wants it [`nss`].
-    Several may be open at once on the same module, conf and options, and share it.
+    options: the text for C_Initialize, for a library that needs one [`nss`]. Several objects may
+    be open at once on the same module, conf and options, and share the library.
+
     Raises: VaultError("module-missing" | "unavailable" | "refused": another store is open).
     """
 
@@ -71,7 +72,7 @@ class Hsm(Closeable):
 
     @property
     def version(self) -> str:
-        """MAJOR.MINOR of the library."""
+        """The version of the library, as "MAJOR.MINOR"."""
         return "{}.{}".format(*self._open_library().lib.library_version)
 
     def _open_library(self) -> Library:

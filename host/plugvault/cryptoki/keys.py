@@ -30,7 +30,8 @@ def templates(label: str, usage: tuple[str, ...] = ("sign",)) -> tuple[Attribute
 
 
 def custody(token: "Token", private: Any) -> str:
-    """ "L3" when the token attests that this key was made in it and can never leave; else ""."""
+    """The custody of a role's key: "L3" when the token attests that the key was made in it and can
+    never leave; else ""."""
     kinds = (Attribute.LOCAL, Attribute.ALWAYS_SENSITIVE, Attribute.NEVER_EXTRACTABLE)
     with token.call():
         return "L3" if all(private[kind] for kind in kinds) else ""

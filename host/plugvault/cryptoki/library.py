@@ -61,9 +61,14 @@ class ExclusiveCall:
 
 
 class Library:
-    """path, conf, options: what identifies it. tokens: the open ones, by their names. users: the
+    """An initialised library and its open tokens.
+
+    path, conf, options: what identifies it. tokens: the open ones, by their names. users: the
     number of `Hsm` objects that share it. is_shared: other code of this process has opened it by
-    python-pkcs11, and ends it; then it is on that code's store."""
+    python-pkcs11, and ends it; then it is on that code's store.
+
+    Raises: VaultError("module-missing" | "unavailable" | "refused").
+    """
 
     def __init__(self, path: str, conf: str | None, options: str) -> None:
         self.path, self.conf, self.options, self.users = path, conf, options, 0
@@ -79,7 +84,7 @@ class Library:
         self.direct_calls = DirectCalls(path)
 
     def add_name(self, path: str) -> None:
-        """Have other code that opens this path share the library. NSS's is not shared: only this
+        """Let other code that opens this path share the library. NSS's is not shared: only this
         package can initialise it."""
         if not self.options:
             loaded.add(path, self.lib)
@@ -105,12 +110,14 @@ class Library:
         return self._call
 
     def unload(self) -> None:
-        """End the library, unless it is other code's."""
+        """End the library, unless other code has opened it."""
         if not self.is_shared:
             loaded.remove(self.lib)
             self.driver.unload(self.path, self.lib)
 
     def find_token(self, name: str) -> Any:
+        """The token of that name, as python-pkcs11 describes it. Raises: VaultError as
+        `uri.Name.pick`."""
         with self.call():
             if not self.tokens and not self.is_shared:
                 self.lib.reinitialize()  # to see new tokens; no handle is open that could be lost

@@ -30,19 +30,19 @@ def find(path: str) -> Any | None:
 
 
 def add(path: str, library: Any) -> None:
-    """Give `pkcs11.lib(path)` this library."""
+    """Register a library under a path that has none, so that `pkcs11.lib(path)` returns it."""
     _loaded.setdefault(path, library)
 
 
 def remove(library: Any) -> None:
-    """Forget a library that ends."""
+    """Remove every path of a library that ends."""
     for name in [name for name, other in _loaded.items() if other is library]:
         del _loaded[name]
 
 
 def is_initialised(path: str) -> bool:
-    """Whether any code of this process has initialised the library. NSS does not tell: its answer
-    is always yes."""
+    """Whether any code of this process has initialised the library. For NSS the answer is always
+    True."""
     table = _functions(path)
     if table is None:
         return False
@@ -51,7 +51,7 @@ def is_initialised(path: str) -> bool:
 
 
 def end(path: str) -> None:
-    """End what other code has loaded of this file by python-pkcs11."""
+    """End a library of this file that other code has loaded by python-pkcs11."""
     for name in names(path):
         library = _loaded.pop(name)
         if library not in _loaded.values():

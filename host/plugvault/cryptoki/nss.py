@@ -26,7 +26,7 @@ _PROBLEMS = {
 
 
 class NssDriver(Driver):
-    """options: the text for C_Initialize."""
+    """The driver of NSS softoken. options: the text for C_Initialize."""
 
     def __init__(self, options: str) -> None:
         super().__init__(NssFiles(options))

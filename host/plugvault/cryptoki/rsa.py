@@ -47,7 +47,7 @@ def key(token: Token, label: str) -> "TokenRsaKey":
 
 
 class TokenRsaKey(rsa.RSAPrivateKey):
-    """An RSA private key in a token. Signs PKCS#1 v1.5 with SHA-256; cannot be exported."""
+    """An RSA private key in a token. It signs PKCS#1 v1.5 with SHA-256, and cannot be exported."""
 
     def __init__(self, token: Token, label: str, private: Any, public: rsa.RSAPublicKey) -> None:
         self.label = label
@@ -56,7 +56,7 @@ class TokenRsaKey(rsa.RSAPrivateKey):
         self._public = public
 
     def custody(self) -> str:
-        """See `keys.custody`."""
+        """The custody of the key: see `keys.custody`."""
         return custody(self._token, self._private)
 
     def sign(self, data: Any, padding_: Any, algorithm: Any) -> bytes:

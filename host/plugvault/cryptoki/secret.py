@@ -15,17 +15,15 @@ _BITS = 256
 
 
 class TokenSecret:
-    """A generic secret key in a token."""
+    """A generic secret key in a token, for HMAC-SHA256."""
 
     def __init__(self, token: Token, key: Any) -> None:
         self._token = token
         self._key = key
 
     def derive(self, name: str) -> str:
-        """The secret of this name: 64 hexadecimal characters, the same each time.
-
-        Raises VaultError("unavailable").
-        """
+        """The secret of this name: 64 hexadecimal characters, the same at each call. Raises
+        VaultError("unavailable")."""
         with self._token.call():
             digest = self._key.sign(name.encode(), mechanism=Mechanism.SHA256_HMAC)
         return cast(bytes, digest).hex()

@@ -9,7 +9,7 @@ from plugvault.cryptoki.driver import Driver
 
 
 class SoftHsmDriver(Driver):
-    """conf: the file for SOFTHSM2_CONF."""
+    """The driver of SoftHSM. conf: the file for SOFTHSM2_CONF."""
 
     def __init__(self, conf: str) -> None:
         super().__init__(token_files(conf, ""))

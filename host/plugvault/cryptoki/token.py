@@ -27,7 +27,8 @@ from plugvault.cryptoki.pin_attempts import fingerprint, one_attempt
 
 
 class Token:
-    """A logged-in token, with the keys of one role. Made by `Hsm.token`. name: see `uri.Name`."""
+    """A logged-in token, with the keys of one role. `Hsm.token` makes it. name: see `uri.Name`.
+    pin: the caller wipes a bytearray."""
 
     def __init__(self, library: Library, name: str, pin: str | bytearray) -> None:
         self.call = library.call
@@ -39,12 +40,13 @@ class Token:
         self.files.back_up(self.label)
 
     def reopen(self) -> None:
-        """Open another session, for one that the token left unusable. The old one stays open,
+        """Open another session, for one that the token left unusable. The old session stays open,
         because it holds the login."""
         with self.call():
             self.session = self.session.token.open(rw=True, attribute_mapper=MAPPER)
 
     def is_pin(self, pin: str | bytearray) -> bool:
+        """Whether the token was opened with this PIN."""
         return hmac.compare_digest(self._pin, fingerprint(pin))
 
     def generate(
@@ -78,8 +80,8 @@ class Token:
         key: ec.EllipticCurvePrivateKey,
         usage: tuple[str, ...] = ("sign",),
     ) -> "TokenKey":
-        """Write a key pair from outside into the token, which keeps it from now on. usage: of
-        "sign", "derive".
+        """Write an existing key pair on P-256 into the token, from which it never leaves again.
+        usage: of "sign", "derive".
 
         Raises: VaultError("exists" | "refused": another curve | "full" | "unavailable"); no half
         of a pair is left then.
@@ -115,8 +117,8 @@ class Token:
     def generate_pair(
         self, public: dict[Attribute, Any], private: dict[Attribute, Any]
     ) -> tuple[Any, Any]:
-        """C_GenerateKeyPair on the curve of `public` with exactly these flags, public half first;
-        for use within `call`."""
+        """C_GenerateKeyPair on the curve of `public` with exactly these flags. Returns the public
+        half first. For use within `call`."""
         curve = {Attribute.EC_PARAMS: public[Attribute.EC_PARAMS]}
         parameters = self.session.create_domain_parameters(KeyType.EC, curve, local=True)
         pair: tuple[Any, Any] = parameters.generate_keypair(
@@ -149,7 +151,7 @@ class Token:
         return private[0], public[0]
 
     def sign(self, label: str, digest: bytes) -> bytes:
-        """`self.key(label).sign_digest(digest)`."""
+        """The signature of the key of that label, as `TokenKey.sign_digest`: r | s."""
         return self.key(label).sign_digest(digest)
 
     def find(self, key_id: bytes, kind: ObjectClass) -> list[Any]:
