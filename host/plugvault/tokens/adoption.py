@@ -2,7 +2,7 @@
 
 The key's URI goes into the configuration [`evcc.vault.adopted`]. An adopted key is neither changed
 nor copied in the token. A key from a file is written into the token as the car's own would be, but
-its custody is "imported" for ever: earlier holders of the file may still have the key.
+its custody is always "imported", because earlier holders of the file may still have the key.
 """
 
 import contextlib
@@ -72,12 +72,12 @@ def _key_uri(label: bytes, key_id: bytes) -> str:
 def adopt(
     vault: TokenVault, text: str, chain: Path | None = None, store: Path | None = None
 ) -> dict[str, str]:
-    """Check that the key named `text` can be a provisioning key: {"provisioning": its URI,
-    "custody", "point", "pcid"}.
+    """Check that the key named `text` can be a provisioning key, and return {"provisioning": its
+    URI, "custody", "point", "pcid"}.
 
     chain: PEM, the provisioning certificate and its sub-CAs, which must be for this key; store:
-    the car's, which keeps them from now on. Leaves nothing in the token.
-    Raises: VaultError("not-found" | "refused" | "custody"); IdentityError; StoreError.
+    the car's folder, which then keeps them. Nothing is left in the token. Raises:
+    VaultError("not-found" | "refused" | "custody"); IdentityError; StoreError.
     """
     name = name_of(vault, text)
     adopted = with_adopted_key(vault, name)
@@ -101,10 +101,8 @@ class _AdoptedIdentity(Identity):
     """The identity of a car whose key is adopted: its PCID is in the key's certificate."""
 
     def adopt(self, ders: list[bytes], now: int) -> None:
-        """Take the certificate of the adopted key, and the PCID from it. ders: leaf first.
-
-        Raises as `install`.
-        """
+        """Store the certificate of the adopted key, and the PCID from it. ders: leaf first. Raises
+        as `install`."""
         before = self.pcid
         name = _pcid_of(ders)
         if before not in ("", name):
@@ -132,7 +130,7 @@ def _pcid_of(ders: list[bytes]) -> str:
 
 
 class _NoFiles:
-    """Files that store nothing, for a certificate that is only checked."""
+    """A store that keeps nothing, for a certificate that is only checked."""
 
     def read(self, name: str) -> None:
         return None
@@ -142,9 +140,10 @@ class _NoFiles:
 
 
 def read_key(file: Path) -> tuple[bytearray, bytes]:
-    """(scalar, point) of a private key in PEM: PKCS#8, or SEC 1. The caller wipes the scalar.
+    """(scalar, point) of a private key in PEM: PKCS#8, or SEC 1. scalar: 32 bytes, which the
+    caller wipes; point: 65 bytes.
 
-    Raises: VaultError("refused"), with nothing of the key in it.
+    Raises: VaultError("refused"); its text contains nothing of the key.
     """
     data = bytearray(_LARGEST + 1)
     try:
@@ -179,8 +178,8 @@ def _scalar(data: bytearray, file: Path) -> tuple[bytearray, bytes]:
 
 
 def wipe(data: bytes | bytearray) -> None:
-    """Overwrite the data in memory. Only for `bytes` without another reference: CPython shares
-    some."""
+    """Overwrite the data in memory. A `bytes` must have no other reference, because CPython shares
+    some objects."""
     if isinstance(data, bytearray):
         data[:] = bytes(len(data))
     else:
@@ -188,9 +187,11 @@ def wipe(data: bytes | bytearray) -> None:
 
 
 def bring(vault: TokenVault, scalar: bytearray, point: bytes, label: str) -> str:
-    """Write a key pair into the token, under a new CKA_ID; its URI. After a failure nothing stays.
+    """Write a key pair into the token, under a new CKA_ID. Returns its URI. After a failure the
+    token is as before.
 
-    Wipes the scalar. Raises: VaultError("exists": the label is taken | "refused" | "full" | …).
+    scalar: 32 bytes, wiped here. Raises: VaultError("exists": the label is in use | "refused" |
+    "full" | …).
     """
     backend, objects = vault._backend, []
     try:

@@ -1,7 +1,7 @@
 """The key agreement of a provisioning key in a token, for an explanation of its envelope.
 
 A vault gives out no ECDH secret. Here the token derives one that may leave it: for test vehicles,
-by a person with the PIN. A token that keeps every derived secret to itself refuses.
+and for a user with the PIN. A token that lets no derived secret leave refuses.
 """
 
 from typing import Any, cast
@@ -20,18 +20,19 @@ _OF_A_KEY = ("object", "id", "type")
 
 
 class TokenAgreement:
-    """The provisioning key of a vault, with the methods that an agreement needs."""
+    """The provisioning key of a vault, with the two methods that a key agreement needs."""
 
     def __init__(self, vault: TokenVault) -> None:
         self._vault = vault
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
-        """Raises VaultError("not-found")."""
+        """The public half. Raises VaultError("not-found")."""
         point = self._vault.public(PROVISIONING)
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
 
     def exchange(self, algorithm: ec.ECDH, peer: ec.EllipticCurvePublicKey, /) -> bytes:
-        """Z, 32 bytes. Raises VaultError("custody": the token keeps it to itself)."""
+        """The shared secret Z, 32 bytes. Raises VaultError("custody") when the token does not let
+        it leave."""
         point = peer.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         backend = self._vault._backend
         private = self._vault._pair(PROVISIONING)[0]
@@ -52,7 +53,8 @@ _KEPT = "this token keeps Z to itself: explain with --test-key and a vehicle mad
 
 
 def split(text: str) -> tuple[str, str]:
-    """(name of the token, name of its key) of one URI; the second is "" where it names no key.
+    """(name of the token, name of its key) of one URI [RFC 7512]; the second is "" where it names
+    no key.
 
     Raises VaultError("refused").
     """
@@ -69,7 +71,7 @@ def split(text: str) -> tuple[str, str]:
 
 def open_agreement(token: TokenConfiguration, key: str) -> tuple[TokenVault, TokenAgreement]:
     """The vault, which the caller closes, and the agreement of its key. key: a URI, or "" for the
-    vehicle's own provisioning key. Raises VaultError."""
+    vehicle's own provisioning key. Raises VaultError as `open_vault`, "not-found"."""
     vault = token.open()
     try:
         agreement = TokenAgreement(with_adopted_key(vault, key) if key else vault)

@@ -33,10 +33,11 @@ def create_tokens(
     options: str = "",
     keep: bool = False,
 ) -> None:
-    """env: added to the environment of the process; options: the text for C_Initialize; keep:
-    leave an existing token as it is.
+    """Make tokens in a library.
 
-    Raises: VaultError("exists" | "pin" | "full" | "refused" | "module-missing" | "unavailable").
+    env: added to the environment of the process; options: the text for C_Initialize; keep: leave
+    an existing token as it is. Raises: VaultError("exists" | "pin" | "full" | "refused" |
+    "module-missing" | "unavailable").
     """
     request = {
         "module": str(module),

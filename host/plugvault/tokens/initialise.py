@@ -43,6 +43,7 @@ REASONS = {0xA0: "pin", 0xA1: "pin", 0xA2: "pin", 0x31: "full", 0x02: "full"}
 
 
 def fail(reason: str, detail: str) -> NoReturn:
+    """End the script with "reason: detail" on stdout."""
     sys.stdout.write(f"{reason}: {detail}")
     raise SystemExit(1)
 
@@ -58,7 +59,7 @@ class Slot(NamedTuple):
 
 
 class TokenLibrary:
-    """The library at a path, and the functions of its list."""
+    """The library at a path, and the functions of its list. A failure ends the script."""
 
     def __init__(self, path: str) -> None:
         try:
@@ -69,12 +70,14 @@ class TokenLibrary:
         library.C_GetFunctionList(ctypes.byref(self._table))
 
     def call(self, name: str, *arguments: object) -> None:
+        """Call the function of this name; a return code other than CKR_OK ends the script."""
         # By the list: NSS exports no other function.
         code = FUNCTION(self._table[INDEXES[name]])(*arguments)
         if code:
             fail(REASONS.get(code, "unavailable"), f"{name} returned 0x{code:x}")
 
     def slots(self) -> list[Slot]:
+        """Every slot with a token, initialised or not."""
         count = ulong()
         self.call("C_GetSlotList", 1, None, ctypes.byref(count))
         numbers = (ulong * count.value)()
@@ -101,6 +104,7 @@ def main() -> None:
 
 
 def make(library: TokenLibrary, token: dict[str, str], is_nss: bool, keep: bool) -> None:
+    """Make one token in a free slot, unless `keep` is true and one of its label exists."""
     label = token["label"].encode()
     if not 1 <= len(label) <= 32:
         fail("refused", "a token label has 1 to 32 bytes")
@@ -119,6 +123,7 @@ def make(library: TokenLibrary, token: dict[str, str], is_nss: bool, keep: bool)
 def initialise(
     library: TokenLibrary, slot: Slot, label: bytes, token: dict[str, str], is_nss: bool
 ) -> None:
+    """Set label and PINs of the token in a slot."""
     so_pin, user_pin = token["so_pin"].encode(), token["user_pin"].encode()
     # Before the first change: a token whose user PIN is refused would be left without one.
     shortest, longest = max(slot.shortest_pin, 1), slot.longest_pin

@@ -11,8 +11,9 @@ from plugvault.cryptoki.backend import open_vault
 
 @dataclass(frozen=True)
 class TokenLocation:
-    """label: or a URI that names the token [`evcc.vault.uri.Name`]; conf: the file for
-    SOFTHSM2_CONF, of SoftHSM only; options: the text for C_Initialize, "" for none."""
+    """The location of a token. label: its label, or a URI that names it [`evcc.vault.uri.Name`];
+    conf: the file for SOFTHSM2_CONF, of SoftHSM only; options: the text for C_Initialize, "" for
+    none."""
 
     module: Path
     label: str
@@ -47,8 +48,8 @@ class TokenLocation:
     def open(
         self, pin: str | bytearray, minimum_custody: str = "", provisioning: str = ""
     ) -> TokenVault:
-        """The token's vault, in this process. The caller wipes a bytearray. Raises as `open_vault`
-        does."""
+        """The token's vault, in this process. The caller wipes a bytearray. Raises as
+        `open_vault`."""
         return open_vault(
             self.module, self.conf, self.label, pin, self.options, minimum_custody, provisioning
         )

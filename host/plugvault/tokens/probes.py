@@ -36,7 +36,7 @@ def report(location: TokenLocation, pin: str) -> dict[str, Any]:
 def list_keys(location: TokenLocation, pin: str, provisioning: str = "") -> list[dict[str, str]]:
     """The keys of every car in a token; an incomplete key has no custody.
 
-    provisioning: the URI of an adopted key, or "".
+    provisioning: the URI of an adopted key, or "". Raises as `TokenLocation.open`.
     """
     with closing(location.open(pin)) as vault:
         rows = []
@@ -63,7 +63,8 @@ def _name(key: bytes) -> str:
 
 
 def destroy_keys(location: TokenLocation, pin: str) -> int:
-    """Destroy the keys of every car in a token; the number of keys."""
+    """Destroy the keys of every car in a token. Returns their number. Raises as
+    `TokenLocation.open`."""
     count = 0
     with closing(location.open(pin)) as vault:
         for owner in {b"", *owners(vault)}:

@@ -19,11 +19,11 @@ ProviderName = Literal["softhsm", "nss"]
 
 @dataclass(frozen=True)
 class TokenProvider:
-    """title: for people.
+    """A kind of token. title: its name for users.
 
     make(folder, label, pin): an empty token in a store of its own at `folder`. A store can hold
-    more tokens: call `make` again with the same folder, before one of them is opened.
-    Raises: VaultError("module-missing" | "exists" | "pin" | ...).
+    more tokens: call `make` again with the same folder, before one of them is opened. Raises:
+    VaultError("module-missing" | "exists" | "pin" | ...).
 
     files_folder(location, label, serial): the folder of a token's files, None where the token is
     not of this provider.

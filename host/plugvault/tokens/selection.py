@@ -57,7 +57,7 @@ _OF_ALL = (*_OF_A_TOKEN, "minimum_custody", "provisioning")
 
 @dataclass(frozen=True)
 class TokenConfiguration:
-    """A token's location, its PIN, and what is demanded of it."""
+    """A token's location, its PIN, and the custody that it must give."""
 
     location: TokenLocation
     pin: str = field(repr=False)
@@ -76,7 +76,8 @@ class TokenConfiguration:
 
 @dataclass(frozen=True)
 class Selection:
-    """The token for a car's keys. `vault`: None where none is configured."""
+    """The token for a car's keys. `vault`: None where none is configured; `minimum_custody`: then
+    the one for a temporary token."""
 
     vault: TokenConfiguration | None = None
     minimum_custody: str = ""
@@ -137,7 +138,7 @@ def choose_roles(
 
 
 def checked_level(minimum: str) -> str:
-    """A `minimum_custody`, or "". Raises: VaultError("refused")."""
+    """A valid `minimum_custody`, or "". Raises: VaultError("refused")."""
     if minimum and minimum not in LEVELS:
         raise VaultError("refused", f"minimum_custody is one of {', '.join(LEVELS)}")
     return minimum

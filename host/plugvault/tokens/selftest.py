@@ -1,4 +1,4 @@
-"""The report of a token's custody, by a trial with throw-away keys."""
+"""The report of a token's custody, by a trial with temporary keys."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from plugvault.tokens.location import TokenLocation
 def report(location: TokenLocation, pin: str) -> dict[str, Any]:
     """{"module", "token", "schemes": {"iso2": {"level", "why"}}}.
 
-    level: of `evcc.vault.levels.LEVELS`, "" where no way works; why: the obstacle to the next one.
-    Leaves nothing in the token. Raises as `TokenLocation.open` does.
+    level: of `evcc.vault.levels.LEVELS`, "" where no way works; why: the obstacle to the next
+    level. Nothing is left in the token. Raises as `TokenLocation.open`.
     """
     vault = location.open(pin)
     try:

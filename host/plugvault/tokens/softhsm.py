@@ -99,7 +99,7 @@ class TokenStore:
         return {"SOFTHSM2_CONF": str(self.conf)}
 
     def init_token(self, label: str, user_pin: str, so_pin: str) -> None:
-        """Make an empty token, as `init_tokens` does. Raises VaultError, also "exists"."""
+        """Make one empty token. Raises VaultError as `init_tokens`, and "exists"."""
         self._create([NewToken(label, user_pin, so_pin)], keep=False)
 
     def init_tokens(self, pins: Mapping[str, tuple[str, str]]) -> None:

@@ -2,8 +2,9 @@
 
     python -m plugvault.tokens.subprocess_probe
 
-The process reads one line of JSON from stdin, {"function": "MODULE:NAME", "arguments": {…}}, PINs
-among them. It prints {"result": …}, or {"reason", "detail"} of an error. `run` is the other end.
+The process reads one line of JSON from stdin, {"function": "MODULE:NAME", "arguments": {…}};
+arguments may be PINs. It prints {"result": …}, or {"reason", "detail"} of an error. `run` is the
+other end.
 """
 
 import importlib

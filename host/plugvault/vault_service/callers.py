@@ -1,6 +1,6 @@
 """The callers of the vault service: the rights, the limits and the owners' names of each.
 
-All processes of the service's user are one caller. They come by the Unix socket, have no name and
+All processes of the service's user are one caller. They use the Unix socket, have no name and
 share one limit. Every name with a key is another caller.
 """
 
@@ -21,7 +21,7 @@ _HOUR = 3600.0
 
 
 class OverRate(Exception):
-    """An operation over the rate, which is admitted soon. `seconds`: until then."""
+    """An operation above the rate that will be admitted soon. `seconds`: the time until then."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -29,11 +29,13 @@ class OverRate(Exception):
 
 
 class VaultCaller:
-    """name: of the caller's key; b"" for the service's own user. rights: of `RIGHTS`. rate:
-    private operations a second. openings: contract keys an hour for each owner, None for any
-    number.
+    """A caller and its limits.
 
-    `owned`: the state that `handlers` keeps of this caller's owners, by the names it claims."""
+    name: of the caller's key; b"" for the service's own user. rights: of `RIGHTS`. rate: private
+    operations a second. openings: contract keys an hour for each owner, None for any number.
+
+    `owned`: the state that `handlers` keeps of this caller's owners, by the names it claims.
+    """
 
     def __init__(
         self,
@@ -48,9 +50,9 @@ class VaultCaller:
         self._operations = TokenBucket(rate, max(1.0, 2 * rate))
 
     def admit(self, right: str, patience: float = 0.0) -> None:
-        """Count one private operation. `patience`: seconds that it may wait.
+        """Count one private operation. `patience`: seconds that the operation may wait.
 
-        Raises: VaultError("refused" | "limited"), OverRate.
+        Raises: VaultError("refused": no right | "limited"); OverRate when it may wait.
         """
         if right not in self.rights:
             raise VaultError("refused", f"this client has no right to {right}")
@@ -61,8 +63,8 @@ class VaultCaller:
             raise _limited("operations", self._operations.wait())
 
     def owner(self, claimed: bytes) -> bytes:
-        """The owner in the token of the owner that the caller claims. Two callers with names
-        never get the same owner, whatever they claim.
+        """The owner of keys in the token for the owner that the caller claims, 8 bytes or none.
+        Callers of different names never get the same owner, whatever they claim.
 
         Raises: VaultError("refused").
         """
@@ -76,9 +78,11 @@ class VaultCaller:
 
 
 def take_opening(stored: bytes, hourly: float, now: float) -> bytes:
-    """Count one contract key: a token bucket that is stored. stored: its state, b"" when full;
-    returns the next one. now: the time of day, because it outlives the process; a clock that is
-    set back adds nothing.
+    """Count one contract key with a token bucket whose state is stored.
+
+    stored: the state, b"" for a full bucket. hourly: openings an hour. now: Unix seconds, because
+    the state outlives the process; a clock that is set back adds nothing. Returns the next state,
+    at most LIMIT bytes.
 
     Raises: VaultError("limited").
     """

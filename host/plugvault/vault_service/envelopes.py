@@ -39,7 +39,7 @@ _REASONS = {"seen": "seen", "mismatched": "key-mismatch", "locked": "locked", "f
 
 
 class Record:
-    """The envelopes of one owner. room: the most that it holds."""
+    """The envelopes of one owner, in a file. room: the greatest number of envelopes."""
 
     def __init__(self, folder: Path, name: str, room: int = ROOM) -> None:
         self._folder, self._name, self._room = folder, name, room
@@ -55,11 +55,11 @@ class Record:
         leaf: bytes,
         hourly: float | None = None,
     ) -> None:
-        """Record an envelope before the token is asked to open it. The arguments are those of
-        `Envelopes.add`. hourly: the openings an hour, None for any number; a refusal is none.
+        """Record an envelope before the token is asked to open it.
 
-        Raises: VaultError("seen" | "key-mismatch" | "locked" | "full" | "limited" |
-        "unavailable").
+        The arguments are those of `Envelopes.add`. hourly: the openings an hour, None for any
+        number; a refused opening is not counted. Raises: VaultError("seen" | "key-mismatch" |
+        "locked" | "full" | "limited" | "unavailable").
         """
         with self._open() as envelopes:
             envelopes.check(provisioning, dh_point, wrapped, leaf)
@@ -68,12 +68,14 @@ class Record:
             envelopes.add(provisioning, dh_point, wrapped, leaf)
 
     def mismatched(self, dh_point: bytes) -> None:
-        """Record that the key of an opened envelope was not its certificate's."""
+        """Record that the key of an opened envelope did not match its certificate. Raises as
+        `ask`."""
         with self._open() as envelopes:
             envelopes.settle(dh_point, False)
 
     def unlock(self) -> int:
-        """Lift the lock; the number of mismatches counted before. Seen envelopes stay seen."""
+        """Lift the lock. Returns the number of mismatches counted before. Recorded envelopes stay
+        recorded."""
         with self._open() as envelopes:
             count = envelopes.mismatches
             envelopes.unlock()
@@ -139,7 +141,7 @@ class EnvelopeRecords:
         return self.named(self._adopted or owner)
 
     def named(self, name: bytes) -> Record:
-        """The record with a name of `owners`."""
+        """The record with a name that `owners` returned."""
         return Record(self.folder, f"{_NAME}-{name.hex()}" if name else _NAME)
 
     def bind(self, client: bytes, uses: bool = True) -> None:
@@ -162,7 +164,7 @@ class EnvelopeRecords:
             raise VaultError("refused", f"the adopted key is another client's, by {name}")
 
     def owners(self) -> list[bytes]:
-        """The owners that have a record."""
+        """The owners with a record."""
         if not self.folder.is_dir():
             return []
         names = sorted(file.name for file in self.folder.glob(f"{_NAME}*"))

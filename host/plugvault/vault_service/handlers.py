@@ -1,9 +1,9 @@
 """The vault service's answers to requests: the vault's result, or the reason of its failure.
 
-A repeated request (`AGAIN`) gets the outcome of the first one, if there was one: the process may
-have died after the work and before the answer. A doubtful answer is not sent: SoftHSM whose folder
-was missing for a moment reports no keys until it is initialised again. So when an answer
-contradicts what this process has seen, the process ends instead.
+A repeated request (`AGAIN`) gets the outcome of the first one, if there was one, because the
+process may have ended after the work and before the answer. A doubtful answer is not sent: SoftHSM
+whose folder was missing for a moment reports no keys until it is initialised again. So when an
+answer contradicts what this process has seen, the process ends instead.
 """
 
 import json
@@ -37,8 +37,8 @@ _CODES = {reason: code for code, reason in enumerate(VaultError.REASONS, 1)}
 
 
 class TokenLost(Exception):
-    """The library is doubtful, or has leaked too much: this process must end. `answer`: a frame to
-    send before, or b""."""
+    """The library's state is doubtful, or it has leaked too much memory: this process must end.
+    `answer`: a frame to send before, or b""."""
 
     def __init__(self, answer: bytes = b"") -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class OwnerState:
 
 
 class RequestHandler:
-    """Answers the requests to one vault. records: `envelopes.Records` of its token."""
+    """Answers the requests to one vault. records: `EnvelopeRecords` of its token."""
 
     def __init__(self, vault: Any, records: Any) -> None:
         self._vault, self._records = vault, records
@@ -81,10 +81,11 @@ class RequestHandler:
         ]
 
     def answer(self, caller: VaultCaller, body: bytes, patience: float = 0.0) -> bytes:
-        """The frame that answers the body of a request's frame. The body may be any bytes.
-        `patience`: seconds that a request over the rate may wait.
+        """The frame that answers the body of a request's frame. The body may be any bytes: a
+        failure of the vault is a frame, too. `patience`: seconds that a request over the rate may
+        wait.
 
-        Raises: OverRate before anything is done, TokenLost.
+        Raises: OverRate before anything is done; TokenLost.
         """
         tag = body[0] if body else 0
         key, again, owner = PROVISIONING, False, self._without_owner
@@ -293,5 +294,5 @@ class RequestHandler:
 
 
 def refusal(tag: int, error: VaultError) -> bytes:
-    """The frame of an error; tag 0: it answers any request."""
+    """The frame of an error. tag: of the request; 0 for an answer to any request."""
     return pack(tag, _CODES[error.reason], [error.detail[:100].encode()])

@@ -45,15 +45,16 @@ _FINAL = {"pin", "pin-locked", "refused", "custody"}  # no other start would end
 class VaultService:
     """Runs the service for a token while the context lasts.
 
-    socket_path: of the Unix socket, at most 107 bytes, in a folder that only its owner may
-    enter (made when missing). tcp: (host, port) of a second listener, port 0 for any, see
-    `address`; keys: 32 random bytes for each client of it, by name. rate: private operations a
-    second, for each client. openings_per_hour: contract keys, for each owner of a client; None for
-    any number, in tests. rights: of `callers.RIGHTS`, by the client's name, "" for clients of the
-    Unix socket; all of them for other names. state: the folder for the records of envelopes;
-    None: see `envelopes`.
+    socket_path: of the Unix socket, at most 107 bytes, in a folder that only its owner may enter
+    (made when missing). rate: private operations a second, for each client. tcp: (host, port) of a
+    second listener, port 0 for any, see `address`; keys: 32 random bytes for each client of it, by
+    name. rights: of `callers.RIGHTS`, by the client's name, "" for clients of the Unix socket; all
+    of them for other names. openings_per_hour: contract keys, for each owner of a client; None for
+    any number, in tests. state: the folder for the records of envelopes; None: see `envelopes`.
+
     `restarts`: the number of restarts of the process; `failure`: the reason for the end of
     restarts, or None.
+
     Raises on entry: VaultError("pin" | "token-missing" | "module-missing" | "refused" | ...).
     """
 
@@ -131,12 +132,13 @@ class VaultService:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port of the TCP listener."""
+        """Host and port of the TCP listener. Only for a service with `tcp`."""
         host, port = self._listeners[1].getsockname()[:2]
         return str(host), int(port)
 
     def client(self) -> ServiceVault:
-        """A vault over this service. It connects again after a restart."""
+        """A vault over this service, through the Unix socket. It connects again after a
+        restart."""
         return connect(lambda: unix.connect(str(self.socket_path)))
 
     def __repr__(self) -> str:
