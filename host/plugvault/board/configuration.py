@@ -20,7 +20,8 @@ BAUD = 115200
 
 @dataclass(frozen=True)
 class BoardUart:
-    """A UART of the board. tx, rx: its pins, None for the port's own."""
+    """A UART of the board. number: of the port; tx, rx: its pins, None for the port's own; baud:
+    bits a second."""
 
     number: int
     tx: int | None = None
@@ -28,6 +29,7 @@ class BoardUart:
     baud: int = BAUD
 
     def as_config(self) -> dict[str, Any]:
+        """The member "link" of config.json."""
         pins = {"tx": self.tx, "rx": self.rx}
         return {
             "kind": "uart",
@@ -58,7 +60,7 @@ def make(link: BoardUart, name: str, maker: bytes, store: str = STORE) -> bytes:
 
 
 def of_file(path: Path) -> bytes:
-    """A configuration of the user's own. Raises: DeviceError("config")."""
+    """The bytes of a configuration that the user wrote. Raises: DeviceError("config")."""
     try:
         return checked(path.read_bytes())
     except OSError as error:
@@ -66,7 +68,7 @@ def of_file(path: Path) -> bytes:
 
 
 def checked(data: bytes) -> bytes:
-    """The same bytes, after the module's own checks."""
+    """The same bytes, after the module's own checks. Raises: DeviceError("config")."""
     settings = read(data)
     if settings["link"]["kind"] != "uart":
         raise DeviceError("config", "a board's link is of kind uart")
@@ -83,7 +85,8 @@ def read(data: bytes) -> dict[str, Any]:
 
 
 def maker_key(text: str) -> bytes:
-    """The maker's telematics key of its 130 hexadecimal digits. Raises: DeviceError("config")."""
+    """The maker's telematics key, 65 bytes, from its 130 hexadecimal digits. Raises:
+    DeviceError("config")."""
     point = config.unhex(text, 65)
     if point is None or point[0] != 4:
         raise DeviceError("config", "--maker takes 65 bytes as hexadecimal digits, 04 first")

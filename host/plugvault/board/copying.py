@@ -1,9 +1,9 @@
 """The files of a board: what differs there, new files beside the old ones, and the switch.
 
-A board's files are told by their SHA-256, taken on the board. A new file lies beside the old one,
-as PATH.new, where an interrupted copy is continued; each is checked by its hash again; then a plan
-makes them the board's files (`firmware/switch.py`). Until the plan is there the board has the old
-module, from then on the new one, wherever power or cable end.
+The board computes a SHA-256 of each of its files. A new file is stored beside the old one, as
+PATH.new, where an interrupted copy is continued; each is checked by its hash again; then a plan
+makes them the board's files (`firmware/switch.py`). Without the plan the board has the old module,
+with it the new one, at whatever point the power or the connection fails.
 """
 
 import ast
@@ -81,9 +81,12 @@ os.rename("/%s.new", "/%s")
 
 @dataclass(frozen=True)
 class Changes:
-    """changed: files that differ or are missing, by path; staged: those of them that an earlier,
-    interrupted copy left on the board; removed: files of ours that are needed no longer;
-    unchanged: number of equal files; stray: of the interrupted copy, and of no use now."""
+    """The difference between a board's files and the wanted ones.
+
+    changed: files that differ or are missing, by path; staged: those of them that an earlier,
+    interrupted copy left on the board; removed: files of the module that are no longer needed;
+    unchanged: the number of equal files; stray: files of an interrupted copy that are not wanted.
+    """
 
     changed: Mapping[str, bytes]
     staged: frozenset[str]
@@ -96,7 +99,7 @@ class Changes:
 
     @property
     def size(self) -> int:
-        """Bytes to copy."""
+        """The bytes to copy."""
         return sum(len(data) for path, data in self.changed.items() if path not in self.staged)
 
 
@@ -126,11 +129,12 @@ def _is_new(path: str) -> bool:
 
 
 def digest(data: bytes) -> str:
+    """SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def require_room(changes: Changes, facts: Facts) -> None:
-    """Raises: DeviceError("unfit") if the new files find no room beside the old ones."""
+    """Check that the new files have room beside the old ones. Raises: DeviceError("unfit")."""
     block = max(facts.block, 1)
     sizes = [len(data) for path, data in changes.changed.items() if path not in changes.staged]
     blocks = sum(-(-size // block) for size in sizes) + _SPARE
@@ -145,10 +149,10 @@ def require_room(changes: Changes, facts: Facts) -> None:
 def copy(
     repl: Repl, changes: Changes, on_file: Callable[[str, int], None] = lambda path, size: None
 ) -> None:
-    """Put the new files beside the old ones, check each, and switch.
+    """Store the new files beside the old ones, check each, and switch.
 
     on_file: called with path and bytes after each copied file. Raises: DeviceError; the board then
-    has its old files, or after a break in the last step finishes the switch in boot.py.
+    has its old files, or after a failure in the last step completes the switch in boot.py.
     """
     if changes.stray:
         repl.run(_REMOVE % (list(changes.stray),))
@@ -175,7 +179,7 @@ def read(repl: Repl, path: str) -> bytes | None:
 
 
 def switch(repl: Repl) -> None:
-    """Carry out the plan on the board, if there is one."""
+    """Carry out the plan on the board, if there is one. Raises: DeviceError."""
     source = (runtimes.program() / "switch.py").read_text()
     repl.run(source + "\nfinish()\n")
 

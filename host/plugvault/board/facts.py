@@ -90,8 +90,11 @@ print(repr({
 
 @dataclass(frozen=True)
 class Facts:
-    """A board as it describes itself. heap, flash: bytes in total; `block`: bytes that a file
-    takes at least; `frozen`: the module is part of the firmware; `uid`: of the chip, hexadecimal.
+    """A board as it describes itself.
+
+    heap, flash: bytes in total; heap_free, flash_free: bytes; `block`: the bytes that a file takes
+    at least; `frozen`: the module is part of the firmware; `uid`: of the chip, hexadecimal; `mpy`:
+    `sys.implementation._mpy`; `missing`: modules that the board lacks.
     """
 
     port: str
@@ -117,16 +120,17 @@ class Facts:
 
     @property
     def architecture(self) -> str:
-        """Of native code, as mpy-cross calls it; "" for none."""
+        """The architecture of native code, as mpy-cross names it; "" for none."""
         number = self.mpy >> 10 & 0x3F
         return _ARCHITECTURES[number] if number < len(_ARCHITECTURES) else ""
 
     @property
     def text_version(self) -> str:
+        """The version of MicroPython as text."""
         return ".".join(map(str, self.version))
 
     def as_data(self) -> dict[str, object]:
-        """For --json."""
+        """These facts as plain data, for --json."""
         return {
             "port": self.port,
             "uid": self.uid,
@@ -145,7 +149,7 @@ class Facts:
 
 
 def ask(repl: Repl) -> Facts:
-    """Ask a board at its prompt. Raises: DeviceError."""
+    """Ask a board for its facts at its prompt. Raises: DeviceError."""
     answer = repl.run(_PROBE % (MODULES,))
     try:
         return Facts(
@@ -162,7 +166,8 @@ def ask(repl: Repl) -> Facts:
 
 
 def _identifier(uid: str) -> str:
-    """It becomes a folder's name and a name on the wire, so nothing but its digits."""
+    """The chip's number, in digits alone, because it becomes a folder's name and a name on the
+    wire."""
     if not re.fullmatch(r"[0-9a-f]{4,64}", uid):
         raise DeviceError("unfit", "machine.unique_id() gives no number to tell this board by")
     return uid
@@ -231,7 +236,7 @@ def refusals(facts: Facts) -> list[str]:
 
 
 def require(facts: Facts) -> None:
-    """Raises: DeviceError("unfit") with all reasons."""
+    """Raise DeviceError("unfit") with the reasons of all refusals."""
     reasons = refusals(facts)
     if reasons:
         raise DeviceError("unfit", "; ".join(reasons))

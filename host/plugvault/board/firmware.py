@@ -56,7 +56,7 @@ class Image:
 
 
 def read(path: Path) -> Image:
-    """The chip that a firmware file is for. Raises: DeviceError("firmware")."""
+    """A firmware file, with the chip that it is for. Raises: DeviceError("firmware")."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -145,7 +145,7 @@ def check(image: Image, machine: str) -> None:
 
 
 def boot_drives() -> list[tuple[Path, str]]:
-    """(folder, chip) of every mounted boot drive; the chip is "" for one that is unknown."""
+    """(folder, chip) of every mounted boot drive; the chip is "" for an unknown one."""
     drives = []
     for folder in _mounts():
         try:
@@ -168,9 +168,10 @@ def _mounts() -> Iterator[Path]:
 
 
 def write_uf2(image: Image, drives: list[tuple[Path, str]] | None = None) -> Path:
-    """Copy a UF2 onto the one boot drive of its chip. The drive's folder.
+    """Copy a UF2 onto the one boot drive of its chip. Returns the drive's folder.
 
-    Raises: DeviceError("firmware") before anything is written, if there is no such drive.
+    Raises: DeviceError("firmware") without such a drive, before anything is written, and after a
+    failed copy.
     """
     if drives is None:
         drives = _wait_for_drive()
@@ -207,9 +208,9 @@ def _wait_for_drive() -> list[tuple[Path, str]]:
 
 
 def write_bin(image: Image, port: str, erase: bool = False) -> None:
-    """Flash an image by esptool, after the chip on the port was compared with the image's.
+    """Flash an image by esptool, after the chip at the port was compared with the image's.
 
-    erase: all of the flash first, the board's files included. Raises: DeviceError("firmware").
+    erase: erase the whole flash first, with the board's files. Raises: DeviceError("firmware").
     """
     esptool = _esptool()
     try:

@@ -1,7 +1,7 @@
 """The module onto a board, from the port to the first answer over the link.
 
-The order protects the board. Nothing is written before all checks have passed. The new files lie
-beside the old ones until each has its hash (`copying`). The start comes last.
+The order protects the board. Nothing is written before all checks have passed. The new files stay
+beside the old ones until the hash of each is checked (`copying`). The start comes last.
 """
 
 import contextlib
@@ -39,13 +39,13 @@ print(n)
 
 
 class Reporter(Protocol):
-    """Shows the work to a person or a script, and asks."""
+    """Shows the work to a user or a script, and asks questions."""
 
     def step(self, name: str, text: str) -> None:
-        """A finished step."""
+        """Report a finished step. name: a word; text: its result."""
 
     def file(self, path: str, done: int, total: int) -> None:
-        """A copied file; bytes so far and in total."""
+        """Report a copied file. done, total: bytes."""
 
     def agree(self, question: str) -> bool:
         """Whether the user agrees."""
@@ -56,9 +56,12 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Wishes:
-    """The user's options. port, link: devices, None to find them. uart: pins of the link, None
-    for those of this kind of board. config: a config.json of the user's own; maker: another
-    maker's key, 65 bytes. Without both, the ecosystem in the folder of the boards is the maker."""
+    """The user's options.
+
+    port, link: devices, None to find them. uart: pins of the link, None for those of this kind of
+    board. config: a config.json that the user wrote; maker: another maker's key, 65 bytes. Without
+    both, the ecosystem in the folder of the boards is the maker.
+    """
 
     port: str | None = None
     link: str | None = None
@@ -99,9 +102,9 @@ class Flash:
         self._stack.close()
 
     def run(self) -> None:
-        """The whole work. Raises: DeviceError, VaultError.
+        """Do the whole work. Raises: DeviceError, VaultError.
 
-        Whatever happens, the board has its old files or the new ones, and runs them.
+        After every failure the board has its old files or the new ones, and runs them.
         """
         self._agree_to_erase()
         self._write_firmware()
@@ -120,7 +123,7 @@ class Flash:
             self._answer(board)
 
     def _with_prompt(self, port: SerialPort, found: list[SerialPort]) -> Board | None:
-        """The work at the prompt; then, whatever has happened, the start of the board's module."""
+        """Do the work at the prompt, and then start the board's module, also after a failure."""
         with self._opened(port.device, port.vid != ESPRESSIF_USB) as repl:
             try:
                 board = self._at_the_prompt(repl, port, found)
@@ -300,7 +303,7 @@ class Flash:
             self.report.step("copied", "every file is there, checked by its SHA-256")
 
     def _agree_to_other_maker(self, repl: Repl, config: bytes) -> None:
-        """Ask before a board that obeys another maker changes hands."""
+        """Ask before a board that obeys another maker gets a new one."""
         old = copying.read(repl, configuration.FILE)
         try:
             before = configuration.read(old)["maker"] if old else None

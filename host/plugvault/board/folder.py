@@ -31,18 +31,19 @@ _FILE = "board.json"
 
 
 def default_folder() -> Path:
-    """The folder without --data and PLUGVAULT_DATA."""
+    """The folder of the boards without --data and PLUGVAULT_DATA."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
     return Path(base) / "plugvault" / "boards"
 
 
 @dataclass(frozen=True)
 class Board:
-    """A board that was flashed from here.
+    """A board that was flashed from this computer.
 
     prompt, link: devices; serial_number, link_number: of their USB, to find them under another
-    name. key: 32 bytes as hex, shared with the vault service. token: a description of a token of
-    the user's own, "" for one made here; location, pin: of that one. maker: the maker's key, hex.
+    name. key: 32 bytes as hex, shared with the vault service. token: the description of a token
+    that the user configured, "" for one made here; location, pin: of a token made here. maker: the
+    maker's key, hex.
     """
 
     uid: str
@@ -61,7 +62,7 @@ class Board:
     pin: str = field(default="", repr=False)
 
     def save(self, **changes: Any) -> "Board":
-        """The board with these changes, stored."""
+        """Store the board with these changes, and return it."""
         board = replace(self, **changes)
         data = {name: value for name, value in asdict(board).items() if name != "folder"}
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ class Board:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One command at a time. Raises: DeviceError("state")."""
+        """Let one command at a time use the board. Raises: DeviceError("state")."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             descriptor = file_lock.acquire(self.folder, timeout=0)
@@ -127,14 +128,15 @@ class Boards:
         return [self._read(folder) for folder in folders]
 
     def get(self, uid: str) -> Board | None:
-        """The board of this chip's number; None for one that is unknown here."""
+        """The board with this chip number, None for an unknown one. Raises: DeviceError("state")
+        for text that is no chip number, or a damaged file."""
         if not re.fullmatch(r"[0-9a-f]{4,64}", uid):
             raise DeviceError("state", f"{uid!r} is no number of a chip")
         folder = self._folder / uid
         return self._read(folder) if (folder / _FILE).exists() else None
 
     def find(self, port: str | None, found: list[SerialPort]) -> Board:
-        """The board with this prompt, link or number; without one the only board.
+        """The board with this prompt, link or number; without a `port` the only board.
 
         Raises: DeviceError("port" | "state").
         """
@@ -157,7 +159,7 @@ class Boards:
         )
 
     def make(self, facts: Facts) -> Board:
-        """The board of these facts, with its token and keys, made when missing.
+        """The stored board of these facts; a new one gets a token and a key.
 
         Raises: VaultError, DeviceError("state").
         """

@@ -47,7 +47,11 @@ def ecosystem(data: Path) -> Iterator[Ecosystem]:
 
 
 class BoardMaker:
-    """The maker's side of one board. `board`: changed by `provision`."""
+    """The maker's side of one board. `board`: changed by `provision`. The methods raise OpcpError
+    and TelematicsError.
+
+    Raises: DeviceError("state") for a board that obeys another maker's key.
+    """
 
     def __init__(self, world: Ecosystem, board: Board, bench: BoardBench) -> None:
         if board.maker != world.telematics_key.point.hex():
@@ -63,13 +67,14 @@ class BoardMaker:
         return maker
 
     def set_time(self) -> int:
-        """Give the board this computer's time, unix seconds."""
+        """Give the board this computer's time, and return it: Unix seconds."""
         now = int(time.time())
         self.connect().set_time(now)
         return now
 
     def provision(self) -> dict[str, Any]:
-        """Trust anchors, the entry in PCP, and a certificate for the board's key.
+        """Give the board a provisioning certificate, its entry in PCP, and trust anchors. Returns
+        {"pcid", "region", "anchors"}.
 
         A board with a certificate keeps it.
         """
@@ -103,11 +108,12 @@ class BoardMaker:
         return {"region": region, "anchors": len(anchors)}
 
     def contracts(self) -> list[ContractStatus]:
+        """The contracts in the board."""
         return self.connect().contracts()
 
     def choose(self, emaid: str) -> None:
-        """Make a contract the customer's choice, in the pool and in the board. One that the pool
-        does not have is chosen in the board alone."""
+        """Make a contract the customer's choice, in the pool and in the board. A contract that the
+        pool does not have is chosen in the board alone."""
         with self._backend() as backend:
             try:
                 backend.choose(self._pcid(), emaid)
@@ -117,7 +123,7 @@ class BoardMaker:
         self.connect().choose_contract(emaid)
 
     def remove(self, emaid: str) -> None:
-        """Take a contract out of the board, and keep it out until it is chosen."""
+        """Remove a contract from the board, until the customer chooses it again."""
         with self._backend() as backend:
             backend.remove(self._pcid(), emaid)
         self.connect().remove_contract(emaid)
@@ -154,7 +160,7 @@ class BoardMaker:
             seen = names.index("installed", seen) + 1
 
     def install_at_station(self) -> dict[str, Any]:
-        """A new contract of operator A, installed in a charging session."""
+        """Install a new contract of operator A in a charging session."""
         emaid = self._world.mo.contract(self._pcid())
         self._world.oem.choose(self._pcid(), emaid)
         events = self._charge(None, want_contract=True)

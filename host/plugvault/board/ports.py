@@ -38,7 +38,8 @@ _HOLDERS = 4  # processes that a message names
 
 @dataclass(frozen=True)
 class SerialPort:
-    """`kind`: PROMPT, BRIDGE or OTHER; `serial_number`: of the USB device, or ""."""
+    """A serial port. `kind`: PROMPT, BRIDGE or OTHER; `serial_number`: of the USB device, or "";
+    `vid`: USB vendor."""
 
     device: str
     kind: str
@@ -102,12 +103,14 @@ def named(device: str, ports: Sequence[SerialPort]) -> SerialPort:
 
 
 def with_serial_number(number: str, ports: Sequence[SerialPort]) -> SerialPort | None:
-    """The port of a USB device, under whatever name the system gave it now."""
+    """The port of a USB device with this serial number, under its present name; None without
+    one."""
     return next((port for port in ports if number and port.serial_number == number), None)
 
 
 def explain_refusal(device: str) -> DeviceError:
-    """The reason for which a port cannot be opened, after an attempt failed."""
+    """The DeviceError for a port that could not be opened: "permission", "busy" or "gone", with
+    the remedy."""
     path = Path(device)
     if not path.exists():
         return DeviceError("gone", f"{device} has disappeared: is the cable still plugged in?")

@@ -64,7 +64,7 @@ class Transport(Protocol):
 
 
 def open_transport(device: str) -> Transport:
-    """Raises: DeviceError("permission" | "busy" | "gone")."""
+    """Open a port as mpremote does. Raises: DeviceError("permission" | "busy" | "gone")."""
     try:
         transport: Transport = SerialTransport(device, timeout=_READ_TIMEOUT)
     except (TransportError, OSError) as error:
@@ -76,7 +76,8 @@ class Repl:
     """A board's prompt while the context lasts; main.py is interrupted.
 
     `opened(device)`: opens the transport. soft_reset: begin with an empty heap; not for a board
-    whose USB disappears in a soft reset. attempts: to get the prompt, of 4 s each.
+    whose USB disappears in a soft reset. attempts: to get the prompt, of 4 s each. Raises on
+    entry: DeviceError.
     """
 
     def __init__(
@@ -149,7 +150,8 @@ class Repl:
         self._transport.in_raw_repl = False
 
     def reset(self) -> None:
-        """Reset the board, which then runs boot.py and main.py. The context is over."""
+        """Reset the board, which then runs boot.py and main.py. The context cannot be used
+        afterwards."""
         try:
             self.start("import machine, time\ntime.sleep_ms(100)\nmachine.reset()")
         except DeviceError as error:
@@ -162,7 +164,8 @@ class Repl:
             self._transport.enter_raw_repl(False, _PROMPT_TIMEOUT)
 
     def restart(self) -> None:
-        """Run boot.py and main.py with an empty heap; the clock goes on. The context is over."""
+        """Run boot.py and main.py with an empty heap; the clock continues. The context cannot be
+        used afterwards."""
         with _translated(self.device):
             self._transport.exit_raw_repl()  # after a raw prompt main.py would not start
             self._transport.write_ctrl_d(lambda data: None)
@@ -197,7 +200,8 @@ class _Lines:
 
 
 def wait_for_port(device: str, seconds: float | None = None) -> None:
-    """Wait until a port can be opened again after a reset. Raises: DeviceError."""
+    """Wait until a port can be opened again after a reset. seconds: None for the usual time.
+    Raises: DeviceError."""
     deadline = time.monotonic() + (_REPLUG_TIMEOUT if seconds is None else seconds)
     while True:
         try:

@@ -17,7 +17,7 @@ WHERE = (
 
 
 def require() -> None:
-    """Raises: DeviceError("emulator") where the emulator is not complete."""
+    """Raise DeviceError("emulator") where a part of the emulator is missing."""
     reason = EmulatedBoard.missing()
     if reason:
         raise DeviceError("emulator", f"{reason}. {WHERE}")
@@ -25,9 +25,10 @@ def require() -> None:
 
 @contextlib.contextmanager
 def board(flash: Path, new: bool = False) -> Iterator[EmulatedBoard]:
-    """The emulated Pico whose flash is this file, until the context ends. Its prompt is there.
+    """The emulated Pico with this flash file, until the context ends. Its prompt can be opened.
 
-    new: with a new flash, MicroPython alone. Raises: DeviceError("emulator").
+    new: erase the file first, so that the flash has MicroPython alone. Raises:
+    DeviceError("emulator").
     """
     require()
     flash.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -26,29 +26,31 @@ class TelematicsError(EvccError):
 
     "refused": `detail` has the car's reason: "clock", until the car knows the time; "resources",
     where its heap, stack, flash or token is full; "storage", where its flash or disk cannot be
-    written; "limited", while its vault opens no more keys;
-    "unavailable" or "token-missing", while its vault does not work.
-    "rejected": a failed installation, without a reason on the wire. "stranger": the peer is not
-    this car. "unable": the car does not answer, and says why without a signature.
+    written; "limited", while its vault opens no more keys; "unavailable" or "token-missing", while
+    its vault does not work. "rejected": a failed installation, without a reason on the wire.
+    "stranger": the peer is not this car. "unable": the car does not answer, and sends the reason
+    without a signature. "timeout": no answer. "protocol": an authenticated answer that is
+    malformed. "not-connected": a request before `connect`.
     """
 
     REASONS = ("not-connected", "timeout", "stranger", "refused", "rejected", "protocol", "unable")
 
 
 class Key(Protocol):
-    """The maker's telematics key; `plugvault.tokens.TokenKey` is one."""
+    """The maker's telematics key; `plugvault.cryptoki.ec_keys.TokenKey` is one."""
 
     @property
     def point(self) -> bytes:
-        """65 bytes, 0x04‖X‖Y."""
+        """The public key: 65 bytes, 0x04‖X‖Y."""
 
     def sign_digest(self, digest: bytes) -> bytes:
-        """64 bytes, r‖s, over a SHA-256 digest."""
+        """An ECDSA signature of 64 bytes, r‖s, over a SHA-256 digest (32 bytes)."""
 
 
 @dataclass(frozen=True)
 class ContractStatus:
-    """A contract in the car. not_before, not_after: unix seconds. custody: of its key."""
+    """A contract in the car. not_before, not_after: Unix seconds. custody: of its key. active: the
+    car pays with it. lost: its key is no longer in the token."""
 
     emaid: str
     operator: str
@@ -61,10 +63,11 @@ class ContractStatus:
 
 @dataclass(frozen=True)
 class VehicleStatus:
-    """The state of a car. anchors: number of V2G roots. custody: of its provisioning key. locked:
-    no installation before `unlock`. envelopes: number of opened ones. unnamed_keys: in its token,
-    of no contract. time: the car's, 0 while it does not know the time; revoked: date of its list
-    of revoked certificates, 0 for none; both in unix seconds."""
+    """The state of a car. certified: it has a provisioning certificate. anchors: number of V2G
+    roots. custody: of its provisioning key. locked: no installation before `unlock`. envelopes:
+    number of opened ones. unnamed_keys: number of keys in its token that belong to no contract.
+    time: the car's, 0 while it does not know the time; revoked: date of its list of revoked
+    certificates, 0 for none; both in Unix seconds."""
 
     pcid: str
     certified: bool
@@ -82,9 +85,11 @@ class VehicleStatus:
 class Maker:
     """The maker's end of the channel.
 
-    send: sends one message to the car. receive: the next message from it within so many seconds,
-    or None. car: the point of the car's provisioning key; None in the factory, where `connect`
-    learns it.
+    send: sends one message to the car. receive(seconds): the next message from it, or None when
+    that time is over. car: the point of the car's provisioning key, 65 bytes; None in the factory,
+    where `connect` learns it. timeout: seconds for each answer.
+
+    Every method raises TelematicsError.
     """
 
     def __init__(
@@ -136,16 +141,18 @@ class Maker:
         return request
 
     def install_certificate(self, chain: Sequence[bytes]) -> None:
-        """The provisioning certificate and its sub-CAs: DER, leaf first."""
+        """Install the provisioning certificate and its sub-CAs: DER, leaf first."""
         self._ask("provision.install", *chain)
 
     def install_trust(self, region: str, anchors: Sequence[tuple[str, bytes]]) -> None:
-        """The trust anchors of a sales region: ("V2G" | "MO" | "OEM", DER). Replaces all."""
+        """Install the trust anchors of a sales region: ("V2G" | "MO" | "OEM", DER). They replace
+        all others."""
         flat = [part for kind, der in anchors for part in (kind.encode(), der)]
         self._ask("trust.install", region.encode(), *flat)
 
     def offer_contract(self, emaid: str, session_id: bytes) -> None:
-        """Announce a contract, sealed in a response with that session ID. Refused without room."""
+        """Announce a contract, sealed in a response with that session ID. The car refuses it when
+        it has no room."""
         self._ask("contract.offer", emaid.encode(), session_id)
 
     def install_contract(self, response: bytes) -> str:
@@ -158,17 +165,20 @@ class Maker:
             return custody.decode()
 
     def choose_contract(self, emaid: str) -> None:
-        """Make a contract the one that the car pays with; "": it pays with none."""
+        """Make a contract the one that the car pays with. "": the car pays with none."""
         self._ask("contract.choose", emaid.encode())
 
     def remove_contract(self, emaid: str) -> None:
+        """Remove a contract from the car."""
         self._ask("contract.remove", emaid.encode())
 
     def contracts(self) -> list[ContractStatus]:
+        """The contracts in the car."""
         with _well_formed():
             return [_contract_status(entry) for entry in self._ask("contract.list")]
 
     def status(self) -> VehicleStatus:
+        """The state of the car."""
         with _well_formed():
             texts = [field.decode() for field in self._ask("status")]
             pcid, certified, region, anchors, contracts, custody, locked, *numbers = texts
@@ -188,7 +198,8 @@ class Maker:
             )
 
     def set_time(self, now: int) -> None:
-        """Set the time by which the car checks certificates, forward or backward: unix seconds."""
+        """Set the time by which the car checks certificates, forward or backward. now: Unix
+        seconds."""
         start = time.monotonic()
         try:
             self._ask("time.set", now.to_bytes(4, "big"))
@@ -202,8 +213,11 @@ class Maker:
     def install_revoked(
         self, certificates: Iterable[bytes], issued: int, until: int = revocation.NEVER
     ) -> None:
-        """Replace the list of revoked certificates (DER). issued: unix seconds, not before that of
-        the last list. until: from then on the car installs nothing without a newer list."""
+        """Replace the list of revoked certificates (DER).
+
+        issued: Unix seconds, not before that of the last list. until: Unix seconds, after which
+        the car installs nothing without a newer list.
+        """
         parsed = [x509.parse(der) for der in certificates]
         names = [revocation.name(certificate.issuer, certificate.serial) for certificate in parsed]
         dates = [date.to_bytes(4, "big") for date in (issued, until)]
@@ -281,7 +295,7 @@ def _well_formed() -> Iterator[None]:
 
 
 def _printable(reason: bytes) -> str:
-    """A reason that is not signed, for a person: at most 64 characters."""
+    """An unsigned reason as text for a display: at most 64 characters."""
     return "".join(chr(c) if 32 <= c < 127 else "?" for c in reason[:64])
 
 
