@@ -44,9 +44,8 @@ def settle(
 ) -> None:
     """Record the outcome of an attempt at `url`, and publish the event that follows.
 
-    `status`: HTTP's, 0 without an answer; `outcome`: a text for the owner of the webhook.
-
-    Does nothing when another worker has leased the delivery meanwhile and will settle it.
+    `status`: HTTP's, 0 without an answer; `outcome`: a text for the owner of the webhook. Does
+    nothing when another worker has leased the delivery meanwhile and will settle it.
     """
     state, follow_up = _verdict(status, leased.attempts, settings.retries)
     retry_at = now + settings.retry_after * 2**leased.attempts

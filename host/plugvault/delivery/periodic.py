@@ -24,8 +24,8 @@ CHECK = 0.2  # seconds between two checks of the threads
 
 @dataclass(frozen=True)
 class PeriodicTask:
-    """`run(store, now)` every so many seconds, and again immediately when it returns True. An
-    EvccError is logged, and the task goes on."""
+    """A task. `run(store, now)` is called every `every` seconds, and again immediately when it
+    returns True. An EvccError is logged, and the task continues."""
 
     name: str
     every: float
@@ -41,7 +41,7 @@ TASKS = (PeriodicTask("termination", 1.0, _terminate),)
 
 class PurgeEvents:
     """Delete events that are older than `age` seconds, except those with a delivery that is still
-    pending or dead. A client of the event stream can be away this long without a gap."""
+    pending or dead. A client of the event stream that returns within this time misses no event."""
 
     def __init__(self, age: float) -> None:
         self._age = age

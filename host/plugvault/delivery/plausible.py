@@ -1,8 +1,9 @@
-"""Deletion by date, at a plausible time alone.
+"""Deletion by date, only at a plausible time.
 
 A clock that is years ahead for a while would delete every record. So each run stores its time. A
-time more than `LEAP` after the last run's is not believed until the process has seen it for
-`DOUBT`: a pool that was off for so long has expired records for another day, which no call uses.
+time more than `LEAP` after that of the last run is accepted only when the process has seen such a
+time for `DOUBT`. An ecosystem that was off for longer than `LEAP` keeps its expired records for
+`DOUBT`; no call uses them.
 """
 
 import logging
@@ -18,7 +19,8 @@ DOUBT = 86_400.0  # seconds of a process's life
 
 
 class AtPlausibleTime:
-    """`run(store, now)` unless the clock has leapt. `name`: of its time in the store."""
+    """A function (store, now) that calls `run(store, now)` at a plausible time, and else does
+    nothing. `name`: of its time in the store."""
 
     def __init__(
         self,
@@ -39,7 +41,7 @@ class AtPlausibleTime:
         return self._run(store, now)
 
     def _is_over(self) -> bool:
-        """Whether the doubt has lasted long enough. It begins with the first call."""
+        """Whether the time was implausible for long enough. The first call begins to measure."""
         if self._doubted_since is None:
             self._doubted_since = self._monotonic()
             log.warning("the clock is days after the last %s: nothing is deleted yet", self._name)

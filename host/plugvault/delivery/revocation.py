@@ -1,10 +1,12 @@
-"""Recheck the foreign certificates in the pools: their CAs may have revoked them meanwhile.
+"""Recheck the foreign certificates in the pools, because their CAs may have revoked them
+meanwhile.
 
-`update` enters the revocations into the store; cleansing then removes the records. Certificates of
-our own CAs are not checked: their status is in the store already.
+`update` stores the revocations; cleansing then removes the records. Certificates of our own CAs
+are not checked: their status is in the store already.
 
-Responders may be slow or silent, and an issuer chooses its own. So several issuers are checked at
-a time, each in turn for a short while, and for so long in a round; the next round goes on there.
+Responders may be slow or silent, and an issuer chooses the address of its responder. So several
+issuers are checked at the same time, each for a limited time in a step and in a round; the next
+round continues after the last certificate.
 """
 
 import time
@@ -42,7 +44,7 @@ class RecheckRevocation:
     whether more follow.
 
     `update(certificates)`: as `Services.update_revocations`, called in several threads; `own`: key
-    identifiers of our CAs, hexadecimal; `clock()`: seconds of a clock that never goes back.
+    identifiers of our CAs, hexadecimal; `clock()`: seconds of a monotonic clock.
     """
 
     def __init__(

@@ -42,7 +42,8 @@ class _Lease:
 class Worker:
     """Delivers events from one process; any number of processes may share a store.
 
-    `secret(endpoint_id)`: the secret that signs an endpoint's deliveries; `clock()`: Unix seconds.
+    `secret(endpoint_id)`: the secret that signs an endpoint's deliveries; `settings`: see
+    `DeliverySettings`; `clock()`: Unix seconds.
     """
 
     def __init__(

@@ -4,6 +4,7 @@
 has no answer itself; `mesh.connect` makes ecosystems partners of each other.
 `plugvault.pools.peers` decides which ecosystems are active partners.
 
-A request goes to all active partners concurrently, with `broadcast: true`: a partner does not
-forward it, so no request runs in circles. The answers are checked like those of an unknown client.
+A request goes to all active partners concurrently, with `broadcast: true`. A partner does not
+forward such a request, so no request returns to its sender. The answers are checked like those of
+an unknown client.
 """

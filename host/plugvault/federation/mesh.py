@@ -18,7 +18,7 @@ from plugvault.roles.client import Credentials
 @dataclass(frozen=True)
 class Partner:
     """One ecosystem. `register(caller)`: register a client there and return its credentials.
-    `trust`: PEM of the root above its HTTPS certificate, if it uses HTTPS."""
+    `trust`: PEM of the root above its HTTPS certificate, None without HTTPS."""
 
     name: str
     url: str

@@ -1,9 +1,9 @@
 """Requests to the partners of this ecosystem, and the checks of their answers.
 
-A partner that does not answer, is slow or sends a wrong answer counts as one without an answer,
-and is logged. PCP holds a vehicle of a partner as a copy with its origin, and the copy is
-refreshed before each use: a new key of the vehicle, or its deletion there, ends its contracts here
-too.
+A partner that does not answer, is slow or sends a wrong answer counts as a partner without an
+answer, and is logged. PCP holds a vehicle of a partner as a copy with its origin, and the copy is
+refreshed before each use: a new key of the vehicle, or its deletion there, deletes its contracts
+here too.
 """
 
 import base64
@@ -80,10 +80,11 @@ class Installed:
 
 
 class Federation:
-    """The partners of this ecosystem. Safe to use from several threads; close it.
+    """The partners of this ecosystem. Safe to use from several threads. `close()` when done.
 
     `links`: the link of each partner, by its name; the mapping may grow meanwhile. `clock()`: Unix
-    seconds. `dual_control`: an administrator has to agree to the partners' roots.
+    seconds. `dual_control`: an administrator must approve the partners' roots. The methods that
+    ask partners raise PoolError only for this ecosystem's own store and arguments.
     """
 
     def __init__(
@@ -111,10 +112,11 @@ class Federation:
 
     @property
     def linked(self) -> bool:
+        """Whether this ecosystem has a link to a partner."""
         return bool(self._links)
 
     def refresh_vehicle(self, pcid: str) -> None:
-        """Update PCP's copy of a partner's vehicle; nothing for a vehicle of ours."""
+        """Update PCP's copy of a partner's vehicle. A vehicle of this ecosystem is not touched."""
         if not self._links:
             return
         pcid = read_pcid(pcid)
