@@ -1,7 +1,7 @@
 """Capture files of any program: pcap and pcapng, of either byte order, as a stream of records.
 
-No length in a file is believed: a record has at most `RECORD` bytes, and a file that breaks off
-gives what was whole. Compressed captures are not read.
+Lengths in a file are checked before they are used: a record has at most `RECORD` bytes, and an
+incomplete file gives its complete records. Compressed captures are not read.
 """
 
 import struct
@@ -25,7 +25,7 @@ _SECOND = 1_000_000_000
 
 
 class CaptureError(Exception):
-    """A file that is no capture, or one that cannot be read on. The text says where."""
+    """A file that is no capture, or that cannot be read to its end. The text names the place."""
 
 
 class Frame(NamedTuple):
@@ -37,13 +37,13 @@ class Frame(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """A TLS key log inside the file."""
+    """A TLS key log inside the file. text: lines as in `SSLKEYLOGFILE`."""
 
     text: bytes
 
 
 class Broken(NamedTuple):
-    """The file cannot be read further; the last record of a stream. why: a few words."""
+    """The last record of a file that cannot be read further. why: the reason in a few words."""
 
     why: str
 
@@ -52,7 +52,8 @@ Record = Frame | Keys | Broken
 
 
 class Interface(NamedTuple):
-    """link: LINKTYPE; units: of its times in a second; snap: the most bytes of a packet."""
+    """An interface of a capture. link: LINKTYPE; units: time units per second; snap: the greatest
+    number of captured bytes of a packet."""
 
     link: int
     units: int

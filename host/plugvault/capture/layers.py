@@ -1,7 +1,7 @@
-"""A frame's layers: link, IPv6 or IPv4, TCP or UDP. Another frame gives None.
+"""The layers of a frame: link, IPv6 or IPv4, TCP or UDP. Another frame gives None.
 
-Checksums are not verified: network cards fill them in after the capture. IP fragments other than
-the first are left out; the messages of ISO 15118 never need them.
+Checksums are not verified, because network cards fill them in after the capture. IP fragments
+other than the first are left out; the messages of ISO 15118 never need them.
 """
 
 import ipaddress
@@ -22,7 +22,8 @@ _FRAGMENT = 44
 
 
 class Segment(NamedTuple):
-    """A TCP segment. time: nanoseconds since 1970. lost: bytes that the capture cut off."""
+    """A TCP segment. time: nanoseconds since 1970. lost: the number of bytes that the capture cut
+    off."""
 
     time: int
     source: Endpoint
@@ -34,7 +35,7 @@ class Segment(NamedTuple):
 
 
 class Datagram(NamedTuple):
-    """A UDP datagram."""
+    """A UDP datagram. time: nanoseconds since 1970."""
 
     time: int
     source: Endpoint
@@ -43,18 +44,18 @@ class Datagram(NamedTuple):
 
 
 def shown(end: Endpoint) -> str:
-    """[address]:port, as a person writes it."""
+    """An address with its port as text: [address]:port."""
     name = host(end)
     return f"[{name}]:{end[1]}" if ":" in name else f"{name}:{end[1]}"
 
 
 def host(end: Endpoint) -> str:
-    """The address alone."""
+    """The address of an endpoint as text, without its port."""
     return str(ipaddress.ip_address(end[0]))
 
 
 def packet(frame: Frame) -> Segment | Datagram | None:
-    """The TCP segment or UDP datagram of a frame."""
+    """The TCP segment or UDP datagram of a frame; None for any other frame."""
     try:
         packet = _network(frame.link, frame.data)
         if not packet:

@@ -17,7 +17,8 @@ Endpoint = tuple[bytes, int]  # the address in 4 or 16 bytes, the port
 
 
 def endpoint(address: Address) -> Endpoint:
-    """(address in 4 or 16 bytes, port). Raises ValueError for a host that is a name."""
+    """(address in 4 or 16 bytes, port) of an address of `socket`. Raises ValueError for a host
+    name."""
     host = str(address[0]).partition("%")[0]
     return ipaddress.ip_address(host).packed, int(address[1])
 
@@ -30,7 +31,7 @@ def tcp(
     flags: int,
     data: bytes,
 ) -> bytes:
-    """An IP packet with a TCP segment of 20 bytes of header."""
+    """An IP packet with a TCP segment, whose header has 20 bytes."""
     head = struct.pack(
         ">HHIIBBHHH",
         source[1],
@@ -68,7 +69,8 @@ def _packet(source: bytes, destination: bytes, protocol: int, segment: bytes, at
 
 
 def _mapped(address: bytes) -> bytes:
-    """An IPv4 address as one of IPv6, for the other end's sake."""
+    """An address in 16 bytes; an IPv4 address is mapped [RFC 4291, 2.5.5.2], because both ends of
+    a packet need the same family."""
     return bytes(10) + b"\xff\xff" + address if len(address) == 4 else address
 
 

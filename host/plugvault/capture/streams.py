@@ -1,7 +1,7 @@
-"""TCP connections put together again from their segments: reordered, retransmitted, lost.
+"""TCP connections put together from their segments, which may be reordered, retransmitted or lost.
 
-A segment counts once, at the time when the bytes before it were there. Bytes that the capture has
-lost leave a gap, which the next `Chunk` of that direction names.
+A segment counts once, at the time when all bytes before it were there. Bytes that the capture lost
+leave a gap, which the next `Chunk` of that direction names.
 """
 
 import heapq
@@ -18,7 +18,8 @@ _WRAP = 1 << 32
 
 
 class Chunk(NamedTuple):
-    """Bytes in order. time: nanoseconds since 1970. lost: bytes missing before them."""
+    """Bytes of one direction, in order. time: nanoseconds since 1970. lost: the number of bytes
+    missing before them."""
 
     time: int
     by_client: bool
@@ -46,8 +47,9 @@ class _Direction:
 
 @dataclass
 class Connection:
-    """client: the end that opened it, or, if the capture began later, that sent first. end: "" or
-    how it ended: "closed by" or "reset by" and "client" or "server"."""
+    """A TCP connection. client: the end that opened it, or, if the capture began later, the end
+    that sent first. began: nanoseconds since 1970. end: "" or how it ended: "closed by" or "reset
+    by" and "client" or "server"."""
 
     client: Endpoint
     server: Endpoint
@@ -62,10 +64,11 @@ class Connection:
 
     @property
     def lost(self) -> int:
-        """Bytes that the capture has not."""
+        """The number of bytes that the capture lost."""
         return sum(chunk.lost for chunk in self.chunks)
 
     def feed(self, segment: Segment) -> None:
+        """Add a segment of this connection."""
         by_client = segment.source == self.client
         direction = self._directions[by_client]
         if segment.flags & SYN:
@@ -81,7 +84,8 @@ class Connection:
             self.end = f"{verb} by {'client' if by_client else 'server'}"
 
     def finish(self) -> None:
-        """No segment follows: what waits for lost ones is taken as it is."""
+        """End the connection: segments that wait for lost ones are added with a gap before
+        them."""
         for by_client, direction in self._directions.items():
             while direction.early:
                 self._skip(by_client, direction)
@@ -139,6 +143,8 @@ class Connections:
         self._all: list[Connection] = []
 
     def feed(self, segment: Segment) -> None:
+        """Add a segment to its connection, which begins with its first segment. Above CONNECTIONS,
+        further connections are only counted."""
         key = _key(segment)
         connection = self._open.get(key)
         is_start = segment.flags & (SYN | ACK) == SYN
@@ -156,7 +162,7 @@ class Connections:
         connection.feed(segment)
 
     def finished(self) -> Iterator[Connection]:
-        """The connections, each complete."""
+        """All connections, each with its remaining segments."""
         for connection in self._all:
             connection.finish()
             yield connection

@@ -1,8 +1,8 @@
-"""TLS as a capture shows it [RFC 5246]: the handshake, and with the keys what was said inside.
+"""TLS in a capture [RFC 5246]: the handshake, and the application data if the keys are known.
 
 Decrypted is TLS 1.2 with the ECDHE suites of AES in CBC with SHA-256, and in GCM. The keys come
 from a key log, line "CLIENT_RANDOM": the master secret. Every record is authenticated; the first
-one that is not ends its direction.
+one that is not authentic ends its direction.
 """
 
 import hashlib
@@ -54,7 +54,8 @@ _KEY_LINE = re.compile(rb"CLIENT_RANDOM ([0-9a-fA-F]{64}) ([0-9a-fA-F]{96})")
 
 
 class Suite(NamedTuple):
-    """hash: of the key derivation. key: bytes. mac: bytes of the MAC key; 0 for GCM."""
+    """A cipher suite. hash: of the key derivation. key: bytes of the key. mac: bytes of the MAC
+    key; 0 for GCM."""
 
     name: str
     hash: str
@@ -74,15 +75,17 @@ SUITES = {
 
 
 class RecordError(Exception):
-    """A record that is none, or cannot be decrypted. The text says why."""
+    """Bytes that are no TLS record, or a record that cannot be decrypted. The text has the
+    reason."""
 
 
 @dataclass
 class Handshake:
-    """The open values of a handshake. Numbers are those of the protocol; 0: not seen.
+    """The unencrypted values of a handshake. Numbers are those of the protocol; 0: not seen.
 
     chain: the server's certificates, DER. ocsp: the stapled answer, DER, or b"". alerts: (by the
-    client?, number), in their order. problems: what could not be read, and why.
+    client?, number), in their order. problems: what could not be read, and why. completed:
+    nanoseconds since 1970, when both ends have switched to encryption.
     """
 
     version: int = 0
@@ -111,12 +114,12 @@ def key_log(*texts: bytes) -> dict[bytes, bytes]:
 
 
 def is_tls(data: bytes) -> bool:
-    """Whether a connection that begins so is TLS."""
+    """Whether the first bytes of a connection are those of a TLS handshake."""
     return len(data) > 5 and data[0] == _HANDSHAKE and data[1] == 3 and data[5] == _CLIENT_HELLO
 
 
 def read(chunks: Iterable[Chunk], keys: Mapping[bytes, bytes]) -> tuple[Handshake, list[Chunk]]:
-    """The handshake of a connection, and its contents as far as the keys open them."""
+    """The handshake of a connection, and its application data as far as the keys decrypt them."""
     reader = _Reader(keys)
     for chunk in chunks:
         reader.feed(chunk)
@@ -303,7 +306,7 @@ def _opener(
 
 
 def _prf(digest: str, secret: bytes, seed: bytes, size: int) -> bytes:
-    """P_hash [RFC 5246 section 5]."""
+    """The PRF of TLS 1.2 [RFC 5246, 5]."""
     output, a = b"", seed
     while len(output) < size:
         a = hmac.digest(secret, a, digest)

@@ -1,4 +1,4 @@
-"""The trace of a car's module as a capture: what `evcc.ports.trace` has written, line by line."""
+"""The trace of a car's module as a capture: the lines that `evcc.ports.trace` has written."""
 
 import json
 from contextlib import suppress
@@ -14,11 +14,11 @@ _LINE = 1 << 20  # bytes; a record of TLS has 16,640
 
 
 def convert(trace: Path, path: Path, car: str) -> str:
-    """Write the trace as a capture into `path`, keys included. Returns why the capture is not
-    complete, or "".
+    """Write the trace as a capture into `path`, keys included. Returns the reason why the capture
+    is not complete, or "".
 
-    car: the address of the car's interface. Raises OSError. Broken lines are left out: a killed
-    module ends its trace anywhere.
+    car: the address of the car's interface. Raises OSError. Broken lines are left out, because a
+    killed module can end its trace at any byte.
     """
     now = [0]
     with Capture(path, clock=lambda: now[0]) as capture, trace.open("rb") as lines:

@@ -2,8 +2,8 @@
 
 pcapng with IP packets (LINKTYPE_RAW). The TLS keys stand in a Decryption Secrets Block before the
 first packet, where Wireshark needs them, and in `FILE.keys`, a key log as `SSLKEYLOGFILE` has it.
-Each packet is written at once: memory stays constant, and a killed program leaves a whole file.
-Both files are readable by their owner alone.
+Each packet is written at once: memory stays constant, and a killed program leaves a complete file.
+Only their owner can read both files.
 """
 
 import errno
@@ -101,7 +101,7 @@ class Capture:
             self._write(packets.udp(packets.endpoint(source), packets.endpoint(destination), data))
 
     def keylog(self, line: str) -> None:
-        """A line of a TLS key log: "CLIENT_RANDOM …". For TLS stacks that write to no file: an
+        """Add a line of a TLS key log: "CLIENT_RANDOM …". For TLS stacks that write to no file; an
         `ssl.SSLContext` writes to `keys` itself."""
         if not self._has_keys:
             return
@@ -122,7 +122,7 @@ class Capture:
     # -- for a connection --------------------------------------------------------------------
 
     def segments(self, segments: list[bytes]) -> None:
-        """Write the IP packets of one connection."""
+        """Write TCP segments of one connection as IP packets."""
         with self._lock:
             self._collect_keys()
             for segment in segments:
@@ -176,7 +176,7 @@ class Capture:
         self._size += len(block)
 
     def _end(self, error: OSError) -> None:
-        """Give the capture up, once."""
+        """End the capture, and keep the reason of the first failure."""
         if self._file is not None:
             self.ended = f"{error.strerror or error}, after {self.packets} packets"
             _log.warning("%s: the capture ends here: %s", self.path, self.ended)
@@ -230,9 +230,10 @@ class CapturedConnection:
         self._next: dict[str, int] = {}  # sequence number of each direction's next byte
 
     def wire(self, direction: str, data: bytes) -> None:
-        """Bytes of TCP as they were on the wire: TLS records, or V2GTP where there is no TLS.
+        """Write bytes of TCP as they were on the wire: TLS records, or V2GTP where there is no
+        TLS.
 
-        b"": this direction has ended, as `recv` says it.
+        b"": this direction has ended, as `recv` reports it.
         """
         if not data:
             self._first_end = self._first_end or direction
@@ -248,8 +249,8 @@ class CapturedConnection:
         self._capture.keylog(line)
 
     def close(self, direction: str = "") -> None:
-        """The connection has ended. direction: "in" when the peer closed it first, "out" when this
-        end did; by default as `wire` was told, else "out"."""
+        """Write the end of the connection. direction: "in" when the peer closed it first, "out"
+        when this end did; by default the direction that `wire` reported, else "out"."""
         if not self._next:
             return
         direction = direction or self._first_end or "out"

@@ -1,10 +1,10 @@
-"""A collection of HTTP requests for each business process, for people and tests.
+"""A collection of HTTP requests for each business process, for users and tests.
 
-The `.http` files are in the format of VS Code's REST Client: requests between lines of `###`,
-`# @name` to refer to an answer, `{{variable}}`; the comment `# @expect STATUS` is this project's
-own. JetBrains' HTTP client refers to an answer in another way, which REST Client would send.
-`values` makes the values that a person cannot type: signed requests, sealed keys. `write` puts
-files and values into a folder, and `run` carries the files out.
+The `.http` files are in the format of VS Code's REST Client: requests between lines of `###`, `#
+@name` to refer to an answer, `{{variable}}`; the comment `# @expect STATUS` is this project's own.
+JetBrains' HTTP client refers to an answer in another way, which REST Client would send. `values`
+makes the values that a user cannot type: signed requests, sealed keys. `write` puts files and
+values into a folder, and `run` carries the files out.
 """
 
 from importlib.resources import files

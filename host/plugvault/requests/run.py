@@ -26,14 +26,14 @@ TIMEOUT = 30.0  # seconds for one request
 
 
 class RequestsError(EvccError):
-    """A file that cannot be carried out. `detail`: the wrong place in it."""
+    """A file that cannot be carried out. `detail`: the place of the mistake."""
 
     REASONS = ("file", "variable")
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """One request, with its variables unfilled. `expect`: a status, None for any success."""
+    """One request, before its variables have values. `expect`: a status, None for any success."""
 
     title: str
     name: str
@@ -46,7 +46,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer to a request. `status` and `text`: 0 and the error without an answer."""
+    """The answer to a request. Without an answer `status` is 0 and `text` the error."""
 
     request: HttpRequest
     status: int
@@ -54,6 +54,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
+        """Whether the status is the expected one."""
         if self.request.expect is None:
             return 200 <= self.status < 300
         return self.status == self.request.expect
@@ -69,7 +70,8 @@ def parse(text: str) -> list[HttpRequest]:
 def run(text: str, values: Mapping[str, str], trust: Path | None = None) -> Iterator[Outcome]:
     """Carry out a file's requests in order, to the end or to the first without an answer.
 
-    `trust`: a file with the roots of an HTTPS server.
+    `values`: the variables; `trust`: a file with the roots of an HTTPS server, PEM. Raises
+    RequestsError: "file", "variable".
     """
     answers: dict[str, httpx.Response] = {}
     with httpx.Client(timeout=TIMEOUT, trust_env=False, verify=_trust(trust)) as http:

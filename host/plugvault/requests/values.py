@@ -1,4 +1,4 @@
-"""The values of the collection that a person cannot type: signed, sealed and issued ones.
+"""The values of the collection that a user cannot type: signed, sealed and issued ones.
 
 They are made as the companies make them, over HTTP where a call exists, with the sample vehicles'
 keys in their token. The vehicles made here are not registered; the collection registers them.

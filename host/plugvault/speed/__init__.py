@@ -1,7 +1,7 @@
-"""Faster drop-ins for plain code that is there too.
+"""Faster replacements of plain code that is in the package, too.
 
-Nothing outside knows more of them than `create_app`'s one call. PLUGVAULT_SPEED=off in the
-environment turns all of them off; the test suite passes either way.
+Only `create_app` calls them, in one place. PLUGVAULT_SPEED=off in the environment turns all of
+them off; the test suite passes either way.
 """
 
 import os

@@ -29,11 +29,12 @@ _PASSED_ON = "plugvault.speed.routing"  # in the scope of a request that is Fast
 
 
 class Unusual(Exception):
-    """The request, or the endpoint, is one for FastAPI."""
+    """A request or an endpoint that FastAPI must process."""
 
 
 def add(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Give the simple endpoints of these routers, which `app` includes, the shorter way."""
+    """Let the simple endpoints of these routers, which `app` includes, be found and called
+    directly."""
     endpoints: dict[tuple[str, str], SimpleEndpoint] = {}
     for router in routers:
         for route in router.routes:
@@ -46,7 +47,8 @@ def add(app: FastAPI, routers: Iterable[APIRouter]) -> None:
 
 
 class SimpleEndpoint:
-    """An endpoint, and how each of its arguments is read. Raises Unusual."""
+    """An endpoint, and the reader of each of its arguments. Raises Unusual for an endpoint that is
+    not simple."""
 
     def __init__(self, route: APIRoute) -> None:
         if not inspect.iscoroutinefunction(route.endpoint) or route.dependencies:
@@ -62,7 +64,8 @@ class SimpleEndpoint:
                 self._readers[name] = _reader(parameter)
 
     async def respond(self, request: Request, body: bytes) -> Response:
-        """Raises what the endpoint raises; Unusual, and nothing was done."""
+        """The endpoint's response. Raises the exceptions of the endpoint; Unusual before the
+        endpoint is called."""
         headers = request.scope["headers"]
         if len(dict(headers)) < len(headers) or request.scope["query_string"]:
             raise Unusual
@@ -79,7 +82,7 @@ class SimpleEndpoint:
 
 
 class DirectRoute(BaseRoute):
-    """Stands for all simple endpoints. `endpoints`: by method and path."""
+    """One route for all simple endpoints. `endpoints`: by method and path."""
 
     def __init__(self, router: Any, endpoints: Mapping[tuple[str, str], SimpleEndpoint]) -> None:
         self._router, self._endpoints = router, endpoints

@@ -20,8 +20,8 @@ class Handshake:
 
     cipher: its suite, "" before the end. trusted_ca_keys: "" when the client sent none, else
     "matched" or "unmatched". ocsp: "" when the client asked for no answer, else "sent" or "none".
-    keys: the lines of the key log: with them a capture can be decrypted, so they are secret.
-    failure: the token's error.
+    identity: index of the served identity. keys: the lines of the key log; they are secret,
+    because they decrypt a capture. failure: the token's error.
     """
 
     cipher: str = ""
@@ -56,7 +56,7 @@ def working_on(handshake: Handshake) -> Iterator[None]:
 
 
 class Connection:
-    """See the module. facts: of its handshake."""
+    """One TLS connection. facts: those of its handshake."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.facts = Handshake()
@@ -64,19 +64,22 @@ class Connection:
         self._tls = context.wrap_bio(self._in, self._out, server_side=True)
 
     def feed(self, wire: bytes) -> None:
-        """Bytes from the client; b"" is the end of them."""
+        """Take bytes from the client. b"": the client has ended the connection."""
         if wire:
             self._in.write(wire)
         else:
             self._in.write_eof()
 
     def take(self) -> bytes:
-        """Bytes for the client; after each call of another method."""
+        """The bytes for the client. Call it after each call of another method."""
         return self._out.read()
 
     def handshake(self) -> bool:
-        """Go on with the handshake; True when it is complete. `take` may have an alert after an
-        error. Raises TlsError: "handshake", "key"."""
+        """Continue the handshake. True when it is complete. After an error `take` may have an
+        alert.
+
+        Raises TlsError: "handshake", "key".
+        """
         with working_on(self.facts):
             try:
                 self._tls.do_handshake()
@@ -104,7 +107,7 @@ class Connection:
             raise TlsError("handshake", _text(error)) from error
 
     def write(self, data: bytes) -> None:
-        """Send plain text: `take` then has its records. Raises TlsError("handshake")."""
+        """Encrypt plain text: `take` then has its records. Raises TlsError("handshake")."""
         openssl.clear_errors()
         try:
             self._tls.write(data)
@@ -112,7 +115,7 @@ class Connection:
             raise TlsError("handshake", _text(error)) from error
 
     def close(self) -> None:
-        """Send close_notify; the client's own is not waited for."""
+        """Send close_notify, without waiting for the client's."""
         openssl.clear_errors()
         try:
             self._tls.unwrap()

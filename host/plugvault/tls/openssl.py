@@ -1,6 +1,6 @@
 """Functions that Python's `ssl` lacks, by ctypes on the OpenSSL that `ssl` itself uses.
 
-Every private door is in this file, with its reason:
+Every use of an interface that is not public is in this file, with its reason:
 
 - The `SSL_CTX` of a context is the first field after the head of the Python object; `ssl` has no
   function that gives it.
@@ -10,8 +10,8 @@ Every private door is in this file, with its reason:
 - Stapled answers, trusted_ca_keys, the signature algorithms and the server's session cache have no
   functions in `ssl`.
 
-A process without these doors gets TlsError("library") at its start: `station.StationTls` makes a
-handshake in memory with every key before it is used.
+A process without these interfaces gets TlsError("library") at its start: `station.StationTls`
+makes a handshake in memory with every key before it is used.
 """
 
 import ctypes
@@ -115,13 +115,14 @@ def _library() -> Any:
 
 
 def clear_errors() -> None:
-    """Empty this thread's error queue: a token's library leaves errors in it, which `ssl` would
+    """Empty this thread's error queue. A token's library leaves errors in it, which `ssl` would
     report as its own. Raises TlsError("library")."""
     _library().ERR_clear_error()
 
 
 def use_key(context: ssl.SSLContext, chain: Sequence[bytes], sign: Sign) -> None:
-    """Give a context a certificate with its path (DER, leaf first) and a key that `sign` has.
+    """Give a context a certificate with its path (DER, leaf first) and a private key that signs by
+    `sign(digest: 32 bytes) -> r‖s`.
 
     Raises TlsError: "library", "certificate".
     """
@@ -146,8 +147,8 @@ def use_key(context: ssl.SSLContext, chain: Sequence[bytes], sign: Sign) -> None
 
 
 def restrict(context: ssl.SSLContext) -> None:
-    """Sign with ECDSA and SHA-256 alone, the only digest that a P-256 key of a token signs here,
-    and keep no sessions: a resumed one shows the client no certificate."""
+    """Allow only ECDSA with SHA-256, the only digest that a P-256 key of a token signs here, and
+    no stored sessions, because a resumed session shows the client no certificate."""
     library, ssl_context = _library(), _ssl_context(context)
     algorithms = ctypes.c_char_p(b"ECDSA+SHA256")
     pointer = ctypes.cast(algorithms, _pointer)
@@ -157,7 +158,7 @@ def restrict(context: ssl.SSLContext) -> None:
 
 
 def call(context: ssl.SSLContext, hooks: Hooks) -> None:
-    """Have a context call `hooks`. Raises TlsError("library")."""
+    """Let a context call `hooks`. Raises TlsError("library")."""
     library, ssl_context = _library(), _ssl_context(context)
     _hooks[ssl_context] = hooks
     weakref.finalize(context, _hooks.pop, ssl_context, None)

@@ -1,7 +1,7 @@
 """The renewal of a station's certificate while the station runs.
 
 A new certificate is fetched when a third of the old one's time is left, and served from the next
-connection on. The old one stays until then, and when the renewal fails.
+connection on. Until then, and when the renewal fails, the old certificate is served.
 """
 
 import logging
@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class Renewal(Startable):
     """The renewal of one certificate of `tls`, in a thread while the context lasts.
 
-    leaf: the certificate, DER. renew: gives the next identity; it may raise any exception. clock:
-    Unix seconds.
+    leaf: the certificate, DER. renew(): the next identity; it may raise any exception. clock: Unix
+    seconds.
     """
 
     def __init__(
@@ -43,13 +43,14 @@ class Renewal(Startable):
         self._stack.callback(self._ended.set)
 
     def wait(self) -> float:
-        """Seconds until the renewal is due; 0 when it is."""
+        """The seconds until the renewal is due; 0 when it is due now."""
         certificate = path.read_any(self._leaf)
         due = certificate.not_after - (certificate.not_after - certificate.not_before) / 3
         return max(due - self._clock(), 0.0)
 
     def step(self) -> float:
-        """Renew the certificate if that is due. Returns the seconds until the next step."""
+        """Renew the certificate if that is due. Returns the seconds until the next step. Raises
+        nothing for a failed renewal."""
         wait = self.wait()
         if wait > 0:
             return min(wait, LONGEST)

@@ -1,7 +1,7 @@
 """The OCSP answer that a station staples: fetched before it is needed, renewed before it ends.
 
-A handshake never waits for the responder. Without a current answer none is sent: whether a car
-goes on without one is the car's decision. An answer that says "revoked" is sent, and logged.
+A handshake never waits for the responder. Without a current answer none is sent: the vehicle
+decides whether it continues without one. An answer that says "revoked" is sent, and logged.
 """
 
 import logging
@@ -50,8 +50,8 @@ class Staple(Startable):
         return self._answer if self._clock() < self._until else None
 
     def renew(self) -> float:
-        """Fetch a new answer; the one before stays when that fails. Returns the seconds until the
-        next time: half of what is left of the answer."""
+        """Fetch a new answer; a failure leaves the old one. Returns the seconds until the next
+        fetch: half of the remaining validity."""
         now = self._clock()
         try:
             answer = self._ask(ocsp.request(self._certificate, self._issuer))

@@ -32,8 +32,8 @@ def _no_answer() -> None:
 class Identity:
     """A station's certificate with its path, and its key.
 
-    leaf, subs, root: DER, Sub2 first. sign: SHA-256 digest -> r‖s, `TokenKey.sign_digest`. staple:
-    the current OCSP answer about the leaf, DER, or None [`stapling.Staple`].
+    leaf, subs, root: DER, Sub2 first. sign: SHA-256 digest -> r‖s, as `TokenKey.sign_digest`.
+    staple(): the current OCSP answer about the leaf, DER, or None [`stapling.Staple`].
     """
 
     leaf: bytes
@@ -53,21 +53,22 @@ class Identity:
 class StationTls:
     """TLS for every connection of a station. Safe to use from several threads.
 
-    identities: the first one is for clients that name no root, or none of these. Each key signs a
-    handshake in memory here. Raises TlsError: "library", "certificate", "key".
+    identities: the first one is for clients that name no root, or no root of an identity. The
+    constructor makes a handshake in memory with each key. Raises TlsError: "library",
+    "certificate", "key".
     """
 
     def __init__(self, identities: Sequence[Identity]) -> None:
         self._served = _Served(identities)
 
     def connection(self) -> Connection:
-        """A new connection of a client."""
+        """A new connection, at the station's end."""
         return Connection(self._served.contexts[0])
 
     def replace(self, leaf: bytes, identity: Identity) -> None:
-        """Serve an identity in place of that with this leaf (DER) from the next connection on.
+        """Serve an identity in place of the one with this leaf (DER), from the next connection on.
 
-        Raises as the constructor; the identities stay as they were then.
+        Raises as the constructor; the old identities stay then.
         """
         identities = [identity if it.leaf == leaf else it for it in self._served.identities]
         self._served = _Served(identities)
