@@ -1,4 +1,4 @@
-"""Bounded memories of data that other parties send: the oldest entry is evicted."""
+"""Containers with a limit for data that other parties send: the oldest entry is evicted."""
 
 from threading import Lock
 from typing import Any, TypeVar
@@ -9,7 +9,8 @@ _lock = Lock()
 
 
 def put(entries: dict[Any, Any], most: int, key: Any, value: Any) -> None:
-    """Set `entries[key]`; with `most` entries, a new one replaces the oldest. From any thread."""
+    """Set `entries[key]`. With `most` entries a new key replaces the oldest. Safe from any
+    thread."""
     with _lock:
         if key not in entries and len(entries) >= most:
             del entries[next(iter(entries))]
@@ -17,7 +18,7 @@ def put(entries: dict[Any, Any], most: int, key: Any, value: Any) -> None:
 
 
 def append(items: list[T], most: int, item: T) -> None:
-    """Append to `items`; with more than `most`, the oldest `most // 2` are removed."""
+    """Append to `items`. With more than `most` items, the oldest `most // 2` are removed."""
     items.append(item)
     if len(items) > most:
         del items[: most // 2]

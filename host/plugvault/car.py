@@ -38,22 +38,24 @@ _NAME = "car"  # the module's name at a vault service that it reaches over the l
 
 
 class CarError(EvccError):
-    """The module's process did not start, or ended by itself; `detail` has its stderr."""
+    """The module's process did not start, or ended without a request; `detail` has its stderr."""
 
     REASONS = ("start", "died")
 
 
 class Car(Startable):
-    """The module and its bench, while the context lasts.
+    """The module and its bench, while the context lasts. The bench's methods are also the car's.
 
     runtime: the interpreter. link: "serial" or "tcp". folder: for the car's configuration and
-    contracts; a car entered again with its folder is the same car. maker: the 65-byte point of the
+    contracts; a later car with the same folder is the same car. maker: the 65-byte point of the
     maker's telematics key. token: the module does not start with a token below its
     `minimum_custody`. vault: "token" (needs ffi), "service", "link" (the service, reached over the
-    link as a board does); None: the first one possible. noise: of the cable, see `NullModem`.
+    link as a board does); None: the first possible one. noise: of the cable, see `NullModem`.
     heap: of a MicroPython, e.g. "256k". code: the folder to run instead of the firmware's, such as
     .mpy beside `main.py` and `boot.py`. network: "network" of the module's configuration, with
     which it finds a station by itself. observe: see `Bench`.
+
+    Raises on entry: CarError, VaultError, BenchError.
     """
 
     def __init__(
@@ -110,13 +112,13 @@ class Car(Startable):
 
     @property
     def stderr(self) -> str:
-        """The output of the module's interpreter; empty without errors."""
+        """The output of the module's interpreter to stderr; empty without errors."""
         path = self.folder / "stderr.txt"
         return path.read_text(errors="replace") if path.exists() else ""
 
     @property
     def _location(self) -> TokenLocation:
-        """Of the token, for the module's process, which runs in the car's folder."""
+        """The token's location, for the module's process, which runs in the car's folder."""
         return self._token.location.absolute()
 
     def _start_vault(self, stack: contextlib.ExitStack) -> dict[str, str]:

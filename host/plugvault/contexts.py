@@ -5,7 +5,7 @@ from typing import Self
 
 
 class Closeable:
-    """`with` calls `close()` at the end."""
+    """A base class: `with` calls `close()` at the end."""
 
     def close(self) -> None:
         raise NotImplementedError
@@ -18,8 +18,8 @@ class Closeable:
 
 
 class Startable(Closeable):
-    """`with` calls `_start()` first. The contents of `_stack` are closed at the end, and at once
-    when the start fails."""
+    """A base class: `with` calls `_start()` first. The contents of `_stack` are closed at the end,
+    and at once when the start fails."""
 
     _stack: ExitStack
 

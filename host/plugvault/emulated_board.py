@@ -44,19 +44,19 @@ class BoardError(EvccError):
 class EmulatedBoard(Startable):
     """The board while the context lasts, powered from the start.
 
-    flash: the file with the flash of 2 MiB, every change of which is on disk at once. Made of the
-    firmware, with an empty file system, when there is none. A copy of the file is a copy of the
-    board. firmware: a firmware.bin instead of the cached one, of which the flash file is made;
-    symbols.json lies beside it.
+    flash: the file with the flash of 2 MiB, every change of which is on disk at once. A missing
+    file is made of the firmware, with an empty file system. A copy of the file is a copy of the
+    board. firmware: a firmware.bin instead of the cached one, of which a missing flash file is
+    made; symbols.json must be beside it.
 
     `serial_port`: path of the USB serial port, for pyserial and mpremote. It hangs up and
-    disappears at a reset and when the power goes, like a Pico's, and comes back when the firmware
-    has started: see `wait_for_serial_port`. `uart`: path of the other end of UART1 (GPIO 4 and 5),
-    which stays. Both are pseudo-terminals; the UART's bytes travel at the baud rate that the board
-    has set, the other end may set any.
+    disappears at a reset and at a power loss, as a Pico's does, and appears again when the
+    firmware has started: see `wait_for_serial_port`. `uart`: path of the other end of UART1 (GPIO
+    4 and 5), which stays. Both are pseudo-terminals; the UART's bytes travel at the baud rate that
+    the board has set, the other end may set any.
 
-    The board's time never runs ahead of this machine's, and while the board computes it may be
-    slower: a test counts, and waits for what happens, never for seconds.
+    The board's time is never ahead of this machine's, and may be slower while the board computes.
+    So a test must count events and wait for them, not for seconds.
 
     Raises: BoardError("missing") with the command that helps, "start", "died", "timeout".
     """
@@ -125,7 +125,8 @@ class EmulatedBoard(Startable):
         return str(self._uart.path)
 
     def wait_for_serial_port(self, timeout: float = 120.0) -> str:
-        """Wait until the firmware's USB serial port is there. Returns `serial_port`."""
+        """Wait until the firmware's USB serial port exists. timeout: seconds. Returns
+        `serial_port`. Raises BoardError."""
         self._wait(lambda: self._usb.is_open, timeout, "the firmware has not opened its USB port")
         return self.serial_port
 
@@ -145,11 +146,11 @@ class EmulatedBoard(Startable):
         self._command("mark-stack")
 
     def cut_power(self, at_flash_operation: int = 0, done: float = 0.5) -> None:
-        """Take the power away.
+        """Cut the power.
 
         at_flash_operation: not now, but at the n-th erase or program of the flash from now, 1 for
-        the next one. done: the part of that operation that still happens: 0 for a cut before it,
-        1 for a cut after it. `wait_for_power_loss` waits for it.
+        the next one. done: the part of that operation that is still carried out: 0 for a cut
+        before it, 1 for a cut after it. `wait_for_power_loss` waits for it.
         """
         if at_flash_operation:
             self._command("cut-at", operation=at_flash_operation, part=done)
@@ -157,23 +158,23 @@ class EmulatedBoard(Startable):
             self._command("power-off")
 
     def keep_power(self) -> None:
-        """Forget a power cut at a flash operation that has not happened."""
+        """Cancel a power cut at a flash operation that has not happened."""
         self._command("cut-at", operation=0, part=0)
 
     def wait_for_power_loss(self, timeout: float = 120.0) -> None:
-        """Wait until a power cut has happened."""
+        """Wait until a power cut has happened. timeout: seconds. Raises BoardError."""
         self._wait(lambda: not self._powered, timeout, "the power is still there")
 
     def power_on(self) -> None:
-        """Give the power back; does nothing on a powered board."""
+        """Switch the power on; does nothing on a powered board."""
         self._command("power-on")
 
     def reset(self) -> None:
-        """The reset button; does nothing on a board without power."""
+        """Press the reset button; does nothing on a board without power."""
         self._command("reset")
 
     def stop(self) -> None:
-        """End the emulator; the flash file stays. The end of the context does it too."""
+        """End the emulator; the flash file stays. The end of the context does the same."""
         self.close()
 
     # -- the emulator's process --

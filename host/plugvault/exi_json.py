@@ -41,9 +41,10 @@ def detect(data: bytes) -> str:
 
 
 def unframed(data: bytes) -> bytes:
-    """The EXI of some bytes: themselves, or the payload of their one V2GTP frame.
+    """The EXI of some bytes: the bytes themselves, or the payload of their one V2GTP frame.
 
-    Raises ExiError for a broken frame, and for a frame of another protocol.
+    Raises ExiError: "unsupported" for a frame of another protocol, "truncated", "trailing" for
+    several frames.
     """
     if data[:2] != b"\x01\xfe":
         return data
@@ -77,7 +78,8 @@ def detect_root(document: object) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """Parse JSON; a member that occurs twice is an error, as one of the two would be lost."""
+    """Parse JSON. Raises ExiError for text that is no JSON, and for a member that occurs twice,
+    because one of the two would be lost."""
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
@@ -96,7 +98,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def to_json(message: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
-    """A decoded message as a JSON document."""
+    """A decoded message as a JSON document: base64Binary as base64, hexBinary as upper-case
+    hexadecimal."""
     return {
         name: _convert(_OUT, value, row_of_root(name, schema), name)
         for name, value in message.items()
@@ -104,7 +107,8 @@ def to_json(message: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
 
 
 def from_json(document: dict[str, Any], schema: str = "iso2") -> dict[str, Any]:
-    """A JSON document as `evcc.exi.encode` takes it. ExiError("value") for bad base64 or hex."""
+    """A JSON document as `evcc.exi.encode` takes it. Raises ExiError: "value" for bad base64 or
+    hexadecimal, "type" for another document than an object of one root."""
     if not isinstance(document, dict) or len(document) != 1:
         raise ExiError("type", "a message is an object of one root element")
     return {
@@ -119,8 +123,8 @@ def fragment_arguments(
     """The arguments of `evcc.exi.fragment`: (index of the name, value, schema).
 
     `document`: the JSON of a whole message that contains the element, or of the element itself,
-    with or without its name around it. SignedInfo is always of schema xmldsig. ExiError if the
-    message does not contain the element, or contains it more than once.
+    with or without its name around it. SignedInfo is always of schema xmldsig. Raises ExiError if
+    the message does not contain the element, or contains it more than once.
     """
     index, value, message_schema = _find(document, element, schema)
     schema = "xmldsig" if element == "SignedInfo" else message_schema or "iso2"
@@ -169,7 +173,7 @@ _NONE = Row(grammar.STRING, False, 0, "")
 
 @lru_cache(256)
 def root_index(name: str, schema: str) -> int | None:
-    """The index of a root element's name; None for no root."""
+    """The index of a root element's name; None for a name that is no root."""
     tables = grammar.load(schema)
     return next((i for i in tables.roots() if tables.name(i) == name), None)
 

@@ -40,8 +40,8 @@ _Row = exi_json.Row
 
 
 def to_xml(message: Mapping[str, Any], schema: str = "iso2", indent: bool = False) -> str:
-    """A decoded message as an XML document. Raises ExiError("value") for a character that XML
-    cannot hold."""
+    """A decoded message as an XML document. indent: one element per line. Raises ExiError: "value"
+    for a character that XML cannot hold, "unknown" for another root."""
     ((name, value),) = message.items()
     index = exi_json.root_index(name, schema)
     if index is None:
@@ -58,7 +58,8 @@ def to_xml(message: Mapping[str, Any], schema: str = "iso2", indent: bool = Fals
 def from_xml(document: bytes, schema: str | None = None) -> tuple[dict[str, Any], str]:
     """(message as `evcc.exi.encode` takes it, its schema) of an XML document.
 
-    schema: where a root is in several ones; the first that has it. Raises ExiError.
+    schema: the one to use where a root is in several; None for the first that has the root. Raises
+    ExiError: "length" above LIMIT bytes, "value" for no XML, and as the codec.
     """
     if len(document) > LIMIT:
         raise ExiError("length", f"XML of {len(document)} bytes, at most {LIMIT}")

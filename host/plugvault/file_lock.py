@@ -13,7 +13,7 @@ _LONGEST_INTERVAL = 0.05
 
 @contextlib.contextmanager
 def locked(path: Path, timeout: float | None = None) -> Iterator[None]:
-    """Hold the lock while the context lasts. See `acquire`."""
+    """Hold the lock while the context lasts. Raises as `acquire`."""
     descriptor = acquire(path, timeout)
     try:
         yield
@@ -22,10 +22,11 @@ def locked(path: Path, timeout: float | None = None) -> Iterator[None]:
 
 
 def acquire(path: Path, timeout: float | None = None) -> int:
-    """Lock a folder, or a file that is made when missing. Closing the descriptor unlocks it.
+    """Lock a folder, or a file that is made when missing. Closing the returned descriptor unlocks
+    it.
 
-    `timeout`: seconds to wait for another holder; None: without end, 0: not at all.
-    Raises TimeoutError, OSError.
+    `timeout`: seconds to wait for another holder; None: without a limit, 0: not at all. Raises
+    TimeoutError, OSError.
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o600)

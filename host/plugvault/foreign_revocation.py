@@ -1,13 +1,13 @@
 """Learn which certificates of foreign CAs are revoked, before the pools decide: OCSP over HTTP.
 
 A certificate's responder is asked only when the path ends in a root of RCP and the issuer is not
-one of our own CAs, whose statuses are in the store. A revocation is entered into the store, where
-the pools look it up. An unusable answer is logged and nothing is entered: a contract does not wait
-for a foreign server. A responder is not asked again while its answer holds. Within a minute after
-one failed, neither it nor any other address in certificates of the same issuer is asked: a company
+one of our own CAs, whose statuses are in the store. A revocation is stored, and the pools find it
+there. An unusable answer is logged and nothing is stored: a contract does not wait for a foreign
+server. A responder is not asked again while its answer holds. Within a minute after a failure,
+neither this responder nor any other address in certificates of the same issuer is asked: a company
 with a PKI of its own chooses the addresses. For the same reason only a few requests wait for
-responders at a time, and fewer of one caller; the others go on without, and the next recheck of
-all stored certificates asks.
+responders at a time, and fewer of one caller; the others continue without an answer, and the next
+recheck of all stored certificates asks.
 """
 
 import logging
@@ -35,7 +35,7 @@ MOST = 50_000  # certificates and responders whose next check is remembered
 
 
 class ForeignRevocation:
-    """`Services.update_revocations`. Safe to use from several threads.
+    """The function `Services.update_revocations`. Safe to use from several threads.
 
     `own`: key identifiers of our CAs, hexadecimal; `outbound`: the addresses that may be called;
     `clock()`: Unix seconds.
@@ -56,8 +56,12 @@ class ForeignRevocation:
         self._lock = Lock()
 
     def __call__(self, certificates: Sequence[bytes], caller: str | None = None) -> None:
-        """`certificates`: DER, a leaf and its issuers, in any order; `caller`: the client_id of
-        the request that waits; None: our own work, which has no limit."""
+        """Ask the responders that are due, and store the revocations. Raises PoolError of the
+        store alone.
+
+        `certificates`: DER, a leaf and its issuers, in any order; `caller`: the client_id of the
+        request that waits; None: our own work, which has no limit.
+        """
         try:
             path_certificates = [path.read_any(der) for der in certificates]
         except CertificateError:

@@ -26,7 +26,8 @@ _ADDRESSES = Path("/proc/thread-self/net/if_inet6")
 
 
 class InterfaceError(EvccError):
-    """An interface that a vehicle cannot be reached over. remedy: what to do."""
+    """An interface over which no vehicle can be reached. remedy: the command or the step that
+    helps."""
 
     REASONS = ("missing", "down", "cable", "multicast", "address", "tentative", "duplicate")
 
@@ -38,7 +39,8 @@ class InterfaceError(EvccError):
 
 @dataclass(frozen=True)
 class LinkLocal:
-    """A usable address. address: 16 bytes. index: of the interface, the scope of its addresses."""
+    """A usable link-local address. address: 16 bytes. index: of the interface, the scope of its
+    addresses."""
 
     interface: str
     address: bytes
@@ -46,13 +48,14 @@ class LinkLocal:
 
     @property
     def scoped(self) -> str:
-        """As text with its scope: fe80::1%eth0; ::1 has none."""
+        """The address as text with its scope: fe80::1%eth0; ::1 has none."""
         address = ipaddress.IPv6Address(self.address)
         return str(address) if address.is_loopback else f"{address}%{self.interface}"
 
 
 def link_local(interface: str) -> LinkLocal:
-    """The interface's address; the loopback interface has ::1. Raises InterfaceError."""
+    """The interface's usable link-local address; ::1 for the loopback interface. Raises
+    InterfaceError."""
     index, flags = _index(interface), _flags(interface)
     if not flags & _UP:
         raise InterfaceError("down", f"{interface} is down", f"sudo ip link set {interface} up")
@@ -68,7 +71,8 @@ def link_local(interface: str) -> LinkLocal:
 
 
 def all_usable() -> list[LinkLocal]:
-    """Every interface that a vehicle can be reached over; not the loopback."""
+    """The addresses of all interfaces over which a vehicle can be reached, without the
+    loopback."""
     usable = []
     for _, name in socket.if_nameindex():
         with suppress(InterfaceError):
@@ -79,8 +83,8 @@ def all_usable() -> list[LinkLocal]:
 
 
 def wait(interface: str, seconds: float = WAIT) -> LinkLocal:
-    """The interface's address, as soon as it is usable. Raises InterfaceError: at once where only
-    a person can help."""
+    """The interface's address, as soon as it is usable within `seconds`. Raises InterfaceError: at
+    once for a reason that time does not change."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,10 +1,10 @@
 """HTTP to URLs that other parties chose: webhooks, and OCSP responders of foreign certificates.
 
-Such a URL could make this machine call addresses that only it can reach: itself, its network, the
-metadata service of its cloud (server-side request forgery). So the host name is resolved here, an
-address that is not public is skipped, and the connection goes to the checked address itself: a
-name that resolves differently the second time gains nothing. Redirects are not followed, proxies
-of the environment are not used, and an exchange is limited in time and in size.
+Such a URL could make this machine call addresses that only this machine can reach: itself, its
+network, the metadata service of its cloud (server-side request forgery). So the host name is
+resolved here, an address that is not public is skipped, and the connection goes to the checked
+address itself, because a second resolution could give another address. Redirects are not followed,
+proxies of the environment are not used, and an exchange is limited in time and in size.
 """
 
 import ipaddress
@@ -62,7 +62,7 @@ class Outbound:
     """A client for such URLs. Safe to use from several threads.
 
     `networks`: not public, but permitted, as in "127.0.0.0/8"; `timeout`: seconds for a whole
-    exchange. Raises ValueError when one is not a network.
+    exchange. Raises ValueError for text that is no network.
     """
 
     def __init__(self, networks: Iterable[str] = (), timeout: float = TIMEOUT) -> None:
@@ -236,8 +236,8 @@ def _resolve_in_time(host: str, port: int, seconds: float) -> list[Address]:
 
 
 def _literal(host: str) -> Address | None:
-    """The address that a host is without a look-up. The system's resolver also reads octal and
-    hexadecimal notation and a single number."""
+    """The address that a host names without a look-up, or None. The system's resolver also reads
+    octal and hexadecimal notation and a single number."""
     if host.rstrip(".").endswith("localhost"):
         return ipaddress.IPv4Address("127.0.0.1")
     addresses = _resolve(host, None, socket.AI_NUMERICHOST)
@@ -245,7 +245,7 @@ def _literal(host: str) -> Address | None:
 
 
 def _ascii(url: str) -> str:
-    """The URL as it goes over the wire. Raises NetError("url")."""
+    """The URL in ASCII, as it is sent. Raises NetError("url")."""
     if not url.isascii() or any(character <= " " for character in url):
         raise NetError("url", "the URL must be written in ASCII, without spaces")
     return url

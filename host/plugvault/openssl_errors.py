@@ -1,7 +1,7 @@
 """The error queue of the OpenSSL that Python's `ssl` uses.
 
 A PKCS#11 library may use the same OpenSSL and leave errors in the queue of its thread; SoftHSM
-does. `ssl` reports them later as the failure of a connection that has none.
+does. `ssl` would report them later as the failure of a correct connection.
 """
 
 import ctypes
@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 
 def _function() -> Callable[[], object]:
-    """Nothing happens where this Python contains its OpenSSL: no other library uses that one."""
+    """The function that empties the queue. It does nothing where Python contains its own OpenSSL,
+    because no other library uses that one."""
     import _ssl
 
     file = getattr(_ssl, "__file__", None)

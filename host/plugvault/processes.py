@@ -24,7 +24,8 @@ _STEADY = 10.0  # seconds a child must last before its end counts as its first a
 
 
 class ProcessError(Exception):
-    """A child that did not become ready. `answer`: the line that it wrote instead."""
+    """A child that did not become ready. `code`: its exit code; `answer`: the line that it wrote
+    instead of "ready"."""
 
     def __init__(self, code: int, answer: str = "") -> None:
         super().__init__(f"ended with {code} before it was ready")
@@ -33,11 +34,11 @@ class ProcessError(Exception):
 
 
 class LifeLine:
-    """The child's end: it ends this process after its supervisor, whatever the process does then.
+    """In the child: ends this process after its supervisor, also when the process hangs.
 
-    Made as soon as the orders are read. `ready(stop)` tells the supervisor; `stop()` is called, in
-    a thread, when stdin ends. A process that is still there after `GRACE` is cut off: it hangs, or
-    has not finished its start.
+    Made as soon as the orders are read. `ready(stop)` reports to the supervisor; `stop()` is
+    called, in a thread, when stdin ends. A process that still runs `GRACE` seconds later is ended
+    by force.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class LifeLine:
         threading.Thread(target=self._watch, name="life line", daemon=True).start()
 
     def ready(self, stop: Callable[[], None]) -> None:
+        """Report to the supervisor that the child is ready. `stop()`: ends the child's work."""
         with self._lock:
             self._stop = stop
             if self._is_cut:
@@ -69,7 +71,7 @@ class Supervised:
     """One child, `python -m module arguments`. The constructor starts it, so that it loads its
     code meanwhile; `start` gives it its orders. `close()` when done.
 
-    restarts: how often the child was started again.
+    `restarts`: the number of starts after the first.
     """
 
     start_timeout = 60.0  # seconds a child may take to become ready
@@ -94,9 +96,10 @@ class Supervised:
         self._process = self._spawn()
 
     def start(self, orders: bytes) -> None:
-        """Give the child its orders and wait until it is ready. Raises ProcessError.
+        """Give the child its orders and wait until it is ready. From then on it is started again
+        when it ends.
 
-        `orders`: one or more lines, without the end of the last.
+        `orders`: one or more lines, without the end of the last. Raises ProcessError.
         """
         self._orders = orders
         self._begin()
@@ -105,6 +108,7 @@ class Supervised:
 
     @property
     def pid(self) -> int:
+        """The process id of the present child."""
         return self._process.pid
 
     def ask_to_end(self) -> None:

@@ -17,10 +17,11 @@ _UNREAD = 65_536  # bytes kept for a program that does not read; the oldest are 
 
 
 class PtyLine(Closeable):
-    """A line from `path`, a link to a pseudo-terminal while the line is open, to `peer`, a socket.
+    """A line between `path`, a link to a pseudo-terminal while the line is open, and `peer`, a
+    socket.
 
     A line that closes hangs up: programs that have it open read an error or the end of the file.
-    `unread`: bytes that were dropped because no program read them.
+    `unread`: the number of bytes that were dropped because no program read them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,6 +39,7 @@ class PtyLine(Closeable):
 
     @property
     def is_open(self) -> bool:
+        """Whether the link to a pseudo-terminal exists."""
         return self.path.is_symlink()
 
     def open(self) -> None:

@@ -57,6 +57,7 @@ class Runtime:
 
     @property
     def micropython(self) -> bool:
+        """Whether this is a MicroPython."""
         return self.name != "cpython"
 
     def heap(self, size: str) -> tuple[str, ...]:
@@ -82,7 +83,8 @@ def firmware() -> Path:
 
 def program() -> Path:
     """The folder of the module's `main.py` and `boot.py`: beside `evcc` in a clone; inside this
-    package when it is installed, because they are no top-level modules."""
+    package when it is installed, because they are no top-level modules. Raises
+    ModuleNotFoundError."""
     installed = Path(__file__).with_name("firmware")
     return installed if installed.is_dir() else firmware()
 
@@ -124,7 +126,8 @@ def find() -> list[Runtime]:
 
 @functools.cache
 def get(name: str) -> Runtime | None:
-    """The interpreter called `name`, one of `NAMES`, or None if it is not on this machine."""
+    """The interpreter called `name`, one of `NAMES`, or None if it is not on this machine. Raises
+    ValueError for another name."""
     if name not in NAMES:
         raise ValueError(f"no runtime is called {name!r}; there are {', '.join(NAMES)}")
     if name == "cpython":
@@ -134,7 +137,7 @@ def get(name: str) -> Runtime | None:
 
 
 def cpython() -> Runtime:
-    """The Python that runs this."""
+    """The Python that runs this program."""
     version = ".".join(map(str, sys.version_info[:3]))
     bits = 64 if sys.maxsize > 2**31 else 32
     return Runtime("cpython", (sys.executable,), version, bits, has_ffi=False, has_cryptolib=False)

@@ -7,13 +7,14 @@ import serial
 
 
 class SerialPortError(OSError):
-    """A port that is not opened; the text says why."""
+    """A port that could not be opened or locked. The text has the reason."""
 
 
 def open_alone(path: Path | str, baud: int, timeout: float | None = None) -> serial.Serial:
-    """The port, locked against other programs as pyserial and mpremote do it (flock).
+    """Open a port, locked against other programs as pyserial and mpremote do it (flock).
 
-    timeout: seconds for which a read waits; None: without end. Raises: SerialPortError.
+    baud: bits a second. timeout: seconds for which a read waits; None: without a limit. Raises:
+    SerialPortError.
     """
     try:
         return serial.Serial(str(path), baud, timeout=timeout, exclusive=True)

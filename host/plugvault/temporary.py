@@ -20,7 +20,7 @@ _OWNER = ".owner"
 def memory(despite_tmpdir: bool = False) -> Path | None:
     """A folder in memory for temporary files, because SoftHSM writes each object thirty times.
 
-    None when TMPDIR names another folder, or when there is no room.
+    None when TMPDIR names another folder, unless `despite_tmpdir`, and when there is no room.
     """
     if os.environ.get("TMPDIR") and not despite_tmpdir:
         return None
@@ -33,7 +33,8 @@ def memory(despite_tmpdir: bool = False) -> Path | None:
 def temporary_folder(prefix: str = "plugvault-", despite_tmpdir: bool = False) -> Iterator[Path]:
     """A folder for this user alone, in memory if possible, removed at the end.
 
-    First those with the same prefix are removed whose process was killed: they hold keys and PINs.
+    Folders of killed processes with the same prefix are removed first, because they hold keys and
+    PINs.
     """
     in_memory = memory(despite_tmpdir)
     parent = in_memory or Path(tempfile.gettempdir())
@@ -45,7 +46,8 @@ def temporary_folder(prefix: str = "plugvault-", despite_tmpdir: bool = False) -
 
 
 def remove_left(parent: Path, prefix: str) -> list[Path]:
-    """Remove the folders in `parent` that killed processes have left. The removed ones."""
+    """Remove the folders in `parent` that killed processes have left. Returns the removed
+    folders."""
     removed = []
     for folder in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError, ValueError):  # removed by another process meanwhile

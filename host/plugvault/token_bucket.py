@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 
 class TokenBucket:
-    """Refilled with `rate` tokens a second, up to `capacity`; full at first. Not thread-safe.
+    """A bucket that is filled with `rate` tokens a second, up to `capacity`; full at first. Not
+    safe for several threads.
 
-    clock: seconds of a clock that never goes back.
+    clock: seconds of a monotonic clock.
     """
 
     __slots__ = ("_at", "_capacity", "_clock", "_level", "_rate")
@@ -20,7 +21,7 @@ class TokenBucket:
         self._at = clock()
 
     def take(self) -> bool:
-        """Take one token; False if less than one is left, which then stays."""
+        """Take one token. False, and none is taken, when less than one is left."""
         self._refill()
         if self._level < 1:
             return False
@@ -33,12 +34,12 @@ class TokenBucket:
         self._level = max(0.0, self._level - 1)
 
     def wait(self) -> float:
-        """Seconds until there is a token; 0.0 when there is one."""
+        """The seconds until there is a token; 0.0 when there is one."""
         self._refill()
         return max(0.0, (1 - self._level) / self._rate)
 
     def is_full(self) -> bool:
-        """Whether a new bucket would be the same."""
+        """Whether the bucket is full, as a new one is."""
         self._refill()
         return self._level >= self._capacity
 

@@ -1,7 +1,7 @@
 """A board in place of the demo's car.
 
-The demo flashes it for its own maker, with a store of its own, and gives it back as it was: its
-configuration, its key, its contracts.
+The demo flashes the board for its own maker, with a store of its own. At the end it restores the
+board's configuration, key and contracts.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class DemoBoard(BoardBench):
 
     @property
     def pin(self) -> str:
-        """Of the token with the board's keys."""
+        """The PIN of the token with the board's keys."""
         return self.board.pin
 
     def _read(self, device: str) -> dict[str, bytes]:
@@ -95,7 +95,7 @@ class DemoBoard(BoardBench):
 
 
 class _Steps:
-    """The reporter of `Flash`: every question has been answered by the choice of a demo."""
+    """The reporter of `Flash`: the user of a demo has agreed to every question."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 
 class DemoError(Exception):
-    """A claim of a step that is wrong: the step, the claim, and the observed value."""
+    """A claim of a step that is wrong. The text has the step, the claim and the observed value."""
 
 
 @dataclass
 class Moved:
-    """One message between two parties, with its size and the wire it took."""
+    """One message between two parties. bytes: its size; over: the wire it took."""
 
     sender: str
     receiver: str
@@ -41,6 +41,7 @@ class Step:
     verified: bool = False
 
     def move(self, sender: str, receiver: str, message: str, size: int, over: str) -> None:
+        """Record a message. size: bytes."""
         self.moved.append(Moved(sender, receiver, message, size, over))
 
     def check(self, claim: str, holds: bool, seen: object = None) -> None:
@@ -53,7 +54,7 @@ class Step:
 
 
 class Watcher(Protocol):
-    """An observer of the steps, such as a terminal."""
+    """An observer of the steps, such as a terminal. `begin` and `end` get each step."""
 
     def begin(self, step: Step) -> None: ...
 
@@ -71,7 +72,8 @@ class DemoRecord:
 
     @contextmanager
     def step(self, name: str, title: str) -> Iterator[Step]:
-        """One step. It is verified when its block has checked a claim and raised no error."""
+        """One step, while the context lasts. It is verified when its block has checked a claim and
+        raised no error."""
         step = Step(name, title)
         self.steps.append(step)
         if self._watcher:

@@ -52,7 +52,8 @@ class Terminal:
 
 
 def summary(console: Console, data: dict[str, Any]) -> None:
-    """The end of a run: contracts, keys, wires."""
+    """Print the end of a run: tables of contracts, keys and wires. data: see
+    `DemoRecord.as_data`."""
     console.print()
     contracts = _table(
         "Contracts in the car", "EMAID", "operator", "valid until", "active", "path"

@@ -1,7 +1,7 @@
 """The steps of the demo: a car is made, gets two contracts in two ways, and charges with each.
 
-Each step is a function. Nothing is simulated: there are real tokens, HTTP, a module in a process
-of its own and bytes on a serial line. Each step checks its claims.
+Each step is a function. The tokens, HTTP, the module in a process of its own and the bytes on a
+serial line are real. Each step checks its claims.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Walkthrough:
         self._station_checks: list[str] = []  # of the latest session: the station, and its TLS
 
     def run(self) -> None:
-        """Run all steps. Raises the error of a step, DemoError for a wrong claim."""
+        """Run all steps. Raises the error of the step that fails; DemoError for a wrong claim."""
         runtime = "board" if self._board else f"{self.runtime.name} {self.runtime.version}"
         self.record.facts.update(runtime=runtime, link=self.link, pcid=self.pcid)
         with self._stack:

@@ -94,11 +94,13 @@ class Ecosystem(Startable):
         self.links: dict[str, Link] = {}
 
     def credentials(self, role: str) -> Credentials:
-        """The credentials of a role's client. `role`: as in OPCP's JWTs, or ADMIN."""
+        """The credentials of a role's client. `role`: as in OPCP's JWTs, or ADMIN. Raises KeyError
+        for another role."""
         return self._credentials[role]
 
     def register(self, caller: Caller) -> Credentials:
-        """Register one more client: a second maker, a rival operator."""
+        """Register one more client, such as a second maker or another operator. Raises PoolError
+        as `clients.register`."""
         credentials = clients.new_credentials()
         with self.store.write() as records:
             assembly.register_client(records, caller, credentials, self._clock())
@@ -109,8 +111,8 @@ class Ecosystem(Startable):
         return self._stack.enter_context(OpcpClient(self.url, self.credentials(role)))
 
     def station_tls(self) -> StationTls:
-        """TLS for a charging station: the key stays in the CPO's token, and the pools' OCSP answer
-        is stapled. It ends with the ecosystem. Raises TlsError."""
+        """TLS for a charging station: the key stays in the CPO's token, and the ecosystem's OCSP
+        answer is stapled. It ends with the ecosystem. Raises TlsError."""
         leaf = self.station
 
         def ask(request: bytes) -> bytes:
@@ -124,8 +126,8 @@ class Ecosystem(Startable):
         return StationTls([Identity(leaf.certificate, leaf.subs, self.v2g_root, sign, staple)])
 
     def deliver(self) -> None:
-        """Deliver events to webhooks and clean the pools from now on, in a thread. Without it
-        events wait in the store, and only the stream of events has them."""
+        """Deliver events to webhooks and clean the pools from now on, in a thread. Without this
+        call the events wait in the store, and only the stream of events sends them."""
         stop = threading.Event()
         thread = threading.Thread(
             target=background.keep_running,

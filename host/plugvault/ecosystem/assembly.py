@@ -34,7 +34,8 @@ def open_services(
 ) -> Services:
     """The services of an ecosystem, until `stack` ends.
 
-    `url`: the ecosystem's address; `links`: the credentials for its partners.
+    `url`: the ecosystem's address; `clock()`: Unix seconds; `links`: the credentials for its
+    partners.
     """
     peers = Federation(store, links, clock, settings.dual_control)
     stack.callback(peers.close)
@@ -68,9 +69,10 @@ def open_services(
 
 
 def seed(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[str, Pair]:
-    """Put roots, certificates and clients into the store; existing ones stay as they are.
+    """Store the first roots, certificates and clients; existing ones stay as they are. `now`: Unix
+    seconds.
 
-    The credentials of each role, which the folder stores.
+    Returns the credentials of each role, which the folder stores.
     """
     credentials: dict[str, Pair] = {}
     with store.write() as records:
@@ -93,7 +95,7 @@ def seed(store: Store, folder: Folder, pki: Authorities, now: float) -> dict[str
 
 
 def register_client(records: Records, caller: Caller, credentials: Pair, now: float) -> None:
-    """Register a client, after its company's provider identifiers."""
+    """Register a client, after the provider identifiers of its company. Raises PoolError."""
     for provider in caller.providers:
         if not records.providers.get(provider):
             providers.enter(records, SET_UP, provider, caller.name, now, registry="example")

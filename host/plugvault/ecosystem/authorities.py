@@ -41,13 +41,13 @@ class Leaf:
 
 
 class Authorities:
-    """See the module.
+    """The authorities and leaves, made or loaded.
 
     v2g, oem, mo: the roots. vehicles, operator, hosted: the Sub2 that issue provisioning
     certificates, the operator's contracts, and contracts for operators without a PKI. cps,
     station: leaves. telematics: the maker's key for the channel to its vehicles. access: signs
-    access tokens. webhooks: the key that webhook secrets are derived from. keys: every key, by
-    its token. issued: the certificates of this start, DER.
+    access tokens. webhooks: the key that webhook secrets are derived from. keys: every key, by its
+    token. issued: the certificates of this start, DER.
 
     enrolment: the Sub2 for each name of EST, see `opcp.services`. every: all CAs. certificates:
     all but the roots', DER. newer: the roots of ISO 15118-20, on P-521 and Ed448, with their
@@ -183,8 +183,8 @@ class Authorities:
 
     def _certificate(self, name: str, key: AnyKey, make: Callable[[], bytes]) -> bytes:
         """The stored certificate, or a new one when it is missing, ends soon or is not valid yet.
-        Raises VaultError, "refused" for one of another key, which could sign nothing that others
-        accept."""
+        Raises VaultError; "refused" for a stored certificate of another key, whose signatures no
+        other party would accept."""
         certificate = self._folder.certificate(name)
         if certificate is not None and not _is_for(certificate, key):
             advice = f"put its key back, or remove certificates/{name}.pem for a new one"

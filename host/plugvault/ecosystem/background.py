@@ -18,7 +18,8 @@ PURGE_INTERVAL = 600.0  # seconds between two searches for old events
 
 
 def keep_running(services: Services, stop: threading.Event) -> None:
-    """`run` in a thread that nothing supervises: after an error of any kind it begins again."""
+    """`run`, and again after an error of any kind, for a thread that nothing supervises. Returns
+    after `stop`."""
     while not stop.is_set():
         _turn(services, stop)
         stop.wait(RESTART)
@@ -45,7 +46,8 @@ def _hand_on(stop: threading.Event, ended: threading.Event) -> None:
 
 
 def run(services: Services, stop: threading.Event) -> None:
-    """Work until `stop`. Any number of threads, processes and machines may do so together."""
+    """Deliver events and run the periodic tasks until `stop`. Any number of threads, processes and
+    machines may do so at the same time. Raises as `delivery.run`."""
     own = frozenset(authority.identifier.hex() for authority in services.authorities)
     recheck = delivery.RecheckRevocation(
         lambda certificates: services.update_revocations(certificates, None), own

@@ -29,5 +29,5 @@ CALLERS = (
 
 
 def company(name: str) -> dict[str, str]:
-    """The subject of a company's certificate, without its CN."""
+    """The subject of a company's certificate, C and O, without its CN."""
     return {"C": "DE", "O": name}

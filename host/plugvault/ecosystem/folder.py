@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class FolderError(EvccError):
-    """A folder whose files are of no known plugvault, or damaged. It is unchanged."""
+    """A folder whose files are damaged or of no known plugvault. They are unchanged."""
 
     REASONS = ("unknown",)
 
@@ -66,7 +66,8 @@ class Folder:
         self._certificates.mkdir(mode=0o700, exist_ok=True)
 
     def secret(self, section: str, name: str, make: Callable[[], T]) -> T:
-        """The value of this name, plain JSON; made and stored when missing."""
+        """The value of this name in a section, plain JSON. A missing value is made by `make()` and
+        stored."""
         values = self._secrets.setdefault(section, {})
         if name not in values:
             values[name] = make()
@@ -74,7 +75,7 @@ class Folder:
         return values[name]  # type: ignore[return-value]  # `make` of this name once made it
 
     def pin(self, label: str) -> str:
-        """The PIN of a token of this ecosystem."""
+        """The PIN of a token of this ecosystem. A missing one is made."""
         return self.secret("pins", label, lambda: secrets.token_hex(8))
 
     def tokens(self, stack: ExitStack, *labels: str) -> dict[str, Token]:
@@ -116,7 +117,8 @@ class Folder:
 
     def make_tokens(self, *labels: str) -> None:
         """Make the missing tokens. A process that has tokens open does not see new ones: where
-        several folders share their tokens, make all of them before the first is opened."""
+        several folders share their tokens, make all of them before the first is opened. Raises
+        VaultError."""
         existing = {**self._secrets.get("made", {}), **self._role_tokens}
         missing = [label for label in labels if label not in existing]
         if not missing:
@@ -140,6 +142,7 @@ class Folder:
         return sorted(file.stem for file in self._certificates.glob(f"{pattern}.pem"))
 
     def store_certificate(self, name: str, certificate: bytes) -> None:
+        """Store a certificate (DER) as PEM under a name, or replace it."""
         pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
         write(self._certificates / f"{name}.pem", pem)
 
@@ -165,7 +168,8 @@ def _description(configuration: TokenConfiguration) -> str:
 
 @contextmanager
 def sandbox_lock(directory: Path) -> Iterator[None]:
-    """Keep a folder, made when missing, to one sandbox at a time. Raises OSError."""
+    """Hold the lock of a folder, made when missing, so that one sandbox at a time uses it. Raises
+    OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         descriptor = file_lock.acquire(directory, timeout=0)
@@ -178,7 +182,8 @@ def sandbox_lock(directory: Path) -> Iterator[None]:
 
 
 def write(file: Path, content: bytes) -> None:
-    """Replace a file, for its owner alone. A reader sees the old content or the new, whole."""
+    """Replace a file, readable by its owner alone. A reader sees either the old content or the new
+    content."""
     new = file.with_name(f".{file.name}.new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
         stream.write(content)

@@ -1,12 +1,12 @@
-"""Somebody's test PKI in the folder of an ecosystem, which works with it from then on.
+"""A test PKI of other programs in the folder of an ecosystem, which then uses it.
 
     report = store(folder, layout)       # once, before the ecosystem's first start
     members(stack, folder)               # {slot: certificate and key}, for other uses of the PKI
 
-A branch is taken over when its CAs are complete, with their private keys: `Authorities` finds keys
-and certificates where it would have made its own. A root whose key stays elsewhere is trusted by
-the root pool. Vehicles and contracts are kept beside them, their keys in the OEM's and the MO's
-token under their own names.
+A branch is taken over when its CAs are complete, with their private keys: `Authorities` then finds
+keys and certificates where it would have made its own. A root without its private key is trusted
+by the root pool. Vehicles and contracts are stored beside them, their keys in the OEM's and the
+MO's token under their own names.
 """
 
 import re
@@ -43,9 +43,9 @@ class ImportedError(EvccError):
 
 @dataclass
 class Imported:
-    """The outcome. used: slots that the ecosystem works with. trusted: slots of roots that are
-    trusted alone. leaves: names of vehicles and contracts with a key. left: {slot or name: why it
-    is not used}."""
+    """The result of an import. used: slots that the ecosystem works with. trusted: slots of roots
+    that are only trusted. leaves: names of vehicles and contracts with a key. left: {slot or name:
+    the reason why it is not used}."""
 
     used: list[str] = field(default_factory=list)
     trusted: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ def store(folder: Folder, layout: Layout) -> Imported:
     """Write the certificates into a folder and the keys into its tokens.
 
     Raises ImportedError("exists": the folder has other certificates for these places | "empty"),
-    VaultError. Nothing is written then, or the same import completes what is there.
+    VaultError. After an error nothing is written, or the same import completes what is there.
     """
     report = _planned(layout)
     if not (report.used or report.trusted or report.leaves):
@@ -103,7 +103,7 @@ def _members(folder: Folder, tokens: dict[str, Token]) -> Iterator[tuple[str, Me
 
 
 def trusted(folder: Folder) -> list[tuple[str, bytes]]:
-    """(kind, DER) of the roots that are trusted alone."""
+    """(kind, DER) of the roots that are only trusted. kind: "V2G", "OEM" or "MO"."""
     roots = []
     for name in folder.names("trusted-*"):
         matched, der = _TRUSTED.fullmatch(name), folder.certificate(name)

@@ -16,7 +16,8 @@ _FILE = "partners.json"
 
 
 class Links(Mapping[str, Link]):
-    """By the partners' names. `directory`: the ecosystem's folder."""
+    """The links by the partners' names; a changed file is read again at the next use. `directory`:
+    the ecosystem's folder."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / _FILE
@@ -32,7 +33,7 @@ class Links(Mapping[str, Link]):
         return len(self._current())
 
     def save(self, new: Mapping[str, Link]) -> None:
-        """Add these, or replace those of the same names. Raises OSError."""
+        """Add these links, or replace those of the same names. Raises OSError."""
         # One command at a time changes the file; the folder's own lock is a running sandbox's.
         with file_lock.locked(self._file.with_name(f".{_FILE}.lock")):
             links = {name: vars(link) for name, link in {**self._current(), **new}.items()}

@@ -29,7 +29,8 @@ from plugvault.tokens.selection import TokenConfiguration
 
 @dataclass(frozen=True)
 class Orders:
-    """One line of JSON on stdin. It may hold PINs: it goes through a pipe.
+    """The orders of a process: one line of JSON on stdin. They may hold PINs, so they go through a
+    pipe.
 
     work: a key of WORK. tls_folder: the files for HTTPS. shared: other processes answer on the
     same socket. role_tokens: see `Folder`.
@@ -46,10 +47,12 @@ class Orders:
     role_tokens: Mapping[str, TokenConfiguration] = field(default_factory=dict)
 
     def line(self) -> bytes:
+        """The orders as JSON, without a line break."""
         return json.dumps(asdict(self), default=str).encode()
 
     @classmethod
     def read(cls, line: bytes) -> "Orders":
+        """The orders in a line of JSON."""
         orders = json.loads(line)
         lists = {name: tuple(orders["settings"][name]) for name in ("hosts", "networks")}
         orders["settings"] = Settings(**{**orders["settings"], **lists})

@@ -22,7 +22,8 @@ TOKEN = "vehicles"  # noqa: S105 - the label of a token, not its PIN
 
 @dataclass(frozen=True)
 class Sample:
-    """`document`: the number of its registration document; `emaid`: of its contract, if any."""
+    """A sample vehicle. `document`: the number of its registration document; `emaid`: of its
+    contract, None without one."""
 
     pcid: str
     vin: str
@@ -31,6 +32,7 @@ class Sample:
     emaid: str | None = None
 
     def as_data(self) -> dict[str, str]:
+        """The values that are set, as plain data."""
         return {name: value for name, value in asdict(self).items() if value}
 
 

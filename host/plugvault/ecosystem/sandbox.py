@@ -1,9 +1,9 @@
-"""The ecosystem for people and their programs: real processes, one address, nothing to set up.
+"""The ecosystem for users and their programs: real processes, one address, no set-up.
 
 Each ecosystem has processes that answer, on one listening socket, and processes that deliver
 events. All are supervised [`plugvault.processes`] and share one folder and one database. This
-process prepares the folder, makes the sample vehicles over HTTP, and then has no key open.
-Several ecosystems become partners of each other.
+process prepares the folder, makes the sample vehicles over HTTP, and then has no key open. Several
+ecosystems become partners of each other.
 """
 
 import socket
@@ -46,9 +46,9 @@ _PROCESS = "plugvault.ecosystem.process"
 class Plan:
     """One ecosystem to run.
 
-    name: what its partners call it, and the company that runs it. listener: a listening socket;
-    local_url: its address on this machine. url: the address that clients use, which may lead to a
-    load balancer first. database: its URL. role_tokens: see `Folder`.
+    name: its name for its partners, and the company that runs it. listener: a listening socket;
+    local_url: its address on this machine. url: the address that clients use, which may be a load
+    balancer's. database: its URL. role_tokens: see `Folder`.
     """
 
     name: str
@@ -61,13 +61,16 @@ class Plan:
 
     @property
     def ocsp(self) -> str:
+        """The URL of the OCSP responder."""
         return f"{self.url}/ocsp"
 
     @property
     def tls_folder(self) -> Path:
+        """The folder with the files for HTTPS."""
         return self.folder / "tls"
 
     def open_store(self) -> closing[SqlStore]:
+        """The database, closed at the end of the context."""
         return closing(SqlStore.open(self.database))
 
     @contextmanager
@@ -96,9 +99,9 @@ class _Prepared:
 class Sandbox(Startable):
     """The ecosystems of `plans`, running while the context lasts.
 
-    report: what clients need to know, as `plugvault sandbox --help` says. Entering raises what
-    the preparation raises (VaultError, PoolError, OSError), ProcessError, and OpcpError when the
-    sample vehicles cannot be made.
+    report: the values that clients need, see `plugvault sandbox --help`. Entering raises the
+    errors of the preparation (VaultError, PoolError, OSError), ProcessError, and OpcpError when
+    the sample vehicles cannot be made.
     """
 
     report: dict[str, Any]

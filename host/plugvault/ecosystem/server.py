@@ -30,7 +30,7 @@ _SHARED_PAUSE = 0.001  # seconds in which another process accepts the next conne
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    """A listening socket. Raises OSError."""
+    """A listening TCP socket. port: 0 for any free one. Raises OSError."""
     # asyncio turns Nagle's delay off only for a socket with its protocol named.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -120,7 +120,7 @@ class HttpServer(uvicorn.Server):
 def server(app: FastAPI, tls_folder: Path | None = None, shared: bool = False) -> HttpServer:
     """A server without logs; run it with `run(sockets=[...])`.
 
-    `tls_folder`: serve HTTPS with the files that `tls.prepare` has put there; `shared`: see
+    `tls_folder`: serve HTTPS with the files that `tls.prepare` has written; `shared`: see
     `HttpServer`.
     """
     options: dict[str, Any] = {
@@ -150,7 +150,8 @@ def clear_openssl_errors() -> None:
 
 @contextmanager
 def in_thread(app: FastAPI, listener: socket.socket) -> Iterator[None]:
-    """Serve from a thread of this process. Raises RuntimeError when it does not start."""
+    """Serve from a thread of this process while the context lasts. Raises RuntimeError when the
+    server does not start."""
     http_server = server(app)
     thread = threading.Thread(
         target=http_server.run, args=([listener],), name="plugvault-opcp", daemon=True
