@@ -40,23 +40,24 @@ class Module(Protocol):
         """The module's name, version and abilities."""
 
     def begin(self, begin: Begin) -> None:
-        """Set the state in which the next message comes."""
+        """Set the state that the next message meets."""
 
     def install(self, message: bytes) -> Answer:
-        """Give it a message, EXI."""
+        """Give the module a message, EXI, and return its answer."""
 
     def sign(self, emaid: str, digest: bytes) -> bytes:
-        """Have it sign with a contract's key: r | s, 64 bytes."""
+        """A signature by the key of a contract: r | s, 64 bytes. digest: SHA-256, 32 bytes."""
 
     def state(self) -> str:
-        """A text that is the same for the same state."""
+        """A text that is the same for the same state of the module."""
 
     def close(self) -> None:
-        """End the module, or the way to it."""
+        """End the module, or the connection to it."""
 
 
 class CalledModule:
-    """A module behind one call: request -> answer."""
+    """A module with one function `call`: request -> answer, JSON objects. `end()`: called by
+    `close`."""
 
     def __init__(self, call: Callable[[Json], Json], end: Callable[[], object]) -> None:
         self._call, self._end = call, end
@@ -191,7 +192,8 @@ def _of_python(address: str, seconds: float) -> Module:
 
 
 def of_function(function: Function) -> Module:
-    """The module of a function in this thread: request -> answer. It has no limit of time."""
+    """The module of a Python function, called in this thread: request -> answer. It has no limit
+    of time."""
     return CalledModule(lambda request: answered(end_of(function, request)), _nothing)
 
 
@@ -212,9 +214,10 @@ KINDS: dict[str, Callable[[str, float], Module]] = {
 
 
 def open_module(text: str, seconds: float, campaign: Campaign | None = None) -> Module:
-    """The module of `--module`. seconds: for one answer. campaign: for `station:` alone.
+    """The module of `--module`.
 
-    Raises CampaignError("module").
+    text: KIND:ADDRESS. seconds: for one answer. campaign: for `station:` alone. Raises
+    CampaignError("module").
     """
     kind, colon, address = text.partition(":")
     if kind == "station" and colon and campaign is not None:

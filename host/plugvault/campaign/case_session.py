@@ -26,15 +26,14 @@ _INSTALLATION = "CertificateInstallation"
 
 @dataclass
 class Attempt:
-    """One message at a vehicle, and what the vehicle does with it.
+    """One message for a vehicle, and the vehicle's reaction.
 
     session: the SessionID, 8 bytes; None: a random one. is_asked: whether the message answers a
-    request; it comes without one otherwise. hang: seconds in which the vehicle must end a session
-    whose response is not whole. given: whether the
-    vehicle has got it. paid_with: DER of the contract that it pays with then. verified: whether
-    its AuthorizationReq is signed by that contract; None: there was none. note: the reason why it
-    got no message. end: the end of the session, in words. seconds: from the message to the
-    vehicle's reaction.
+    request; without one it is sent unasked. hang: seconds within which the vehicle must end a
+    session after an incomplete response. given: whether the message was sent. paid_with: DER of
+    the contract that the vehicle pays with afterwards. verified: whether its AuthorizationReq is
+    signed by that contract; None: there was none. note: the reason why the message was not sent.
+    end: the end of the session, in words. seconds: from the message to the vehicle's reaction.
     """
 
     message: bytes
@@ -52,22 +51,23 @@ class Attempt:
     _given_at: float = 0.0
 
     def give(self) -> None:
-        """The message is about to be sent."""
+        """Note that the message is sent now."""
         self.given, self._given_at = True, time.monotonic()
 
     def react(self) -> None:
-        """The vehicle does something for the first time since."""
+        """Note the vehicle's first reaction after the message."""
         if self.given and not self.seconds:
             self.seconds = time.monotonic() - self._given_at
 
     def finish(self, end: str) -> None:
-        """The session is over."""
+        """Note the end of the session. end: its reason, "" for a SessionStop."""
         self.react()
         self.end = end or "SessionStop"
         self.over.set()
 
     @property
     def faults(self) -> Faults:
+        """The station's faults that give the message its timing."""
         timing = self.timing
         pace = {}
         if timing.seconds or timing.part < 1:

@@ -16,7 +16,7 @@ _FACTS = ("title", "requirement", "because", "gain", "changed", "editions")  # o
 
 
 class CampaignError(EvccError):
-    """The campaign itself cannot go on; the text says what to do."""
+    """The campaign cannot continue. The text says what to do."""
 
     REASONS = ("cases", "module", "known")
 
@@ -24,7 +24,7 @@ class CampaignError(EvccError):
 @dataclass(frozen=True)
 class Message:
     """One message of a case. session: of the open request, 8 bytes; None: no request is open.
-    may_be_refused: a message before that of the case, for which the store may have no room."""
+    may_be_refused: True for a message before the case's own that a full store may refuse."""
 
     name: str
     exi: bytes

@@ -47,7 +47,8 @@ _PART = 1 << 16
 
 
 class CommandModule:
-    """A command for each message. seconds: for one. Each call raises ModuleError."""
+    """A module that is a command for each message. seconds: for one run of it. Each call raises
+    ModuleError; CampaignError when the command cannot be started."""
 
     def __init__(self, command: str, seconds: float) -> None:
         self._seconds = seconds
@@ -155,7 +156,8 @@ def _ended(command: list[str], seconds: float) -> tuple[int, str, bool]:
 
 
 def _said(process: subprocess.Popen[bytes], deadline: float) -> tuple[str, bool]:
-    """Read standard error to its end and keep the last of it: it may be of any length.
+    """The last part of standard error, read to its end, because a module may write any number of
+    bytes.
 
     Raises TimeoutExpired.
     """
@@ -175,7 +177,7 @@ def _said(process: subprocess.Popen[bytes], deadline: float) -> tuple[str, bool]
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads its group, and all of the group."""
+    """Kill a process that leads its group, and every process of the group."""
     with contextlib.suppress(ProcessLookupError):  # it has ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -36,7 +36,7 @@ SIGNED = (
 
 
 class ElementsError(EvccError):
-    """A message that cannot be decoded, or is none of these."""
+    """A message that cannot be decoded, or that is no CertificateInstallationRes."""
 
     REASONS = ("message",)
 

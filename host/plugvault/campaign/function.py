@@ -18,7 +18,8 @@ _End = tuple[Any, BaseException | None]  # the answer, or the exception
 
 
 def answered(end: _End) -> Json:
-    """The answer of a call. Raises ModuleError: an exception is a crash, sys.exit too."""
+    """The answer of a call. Raises ModuleError: "crash" for an exception, also for sys.exit;
+    "answer" and "unable" as `vocabulary.parse`."""
     answer, error = end
     if error is not None:
         text = f"{type(error).__name__}: {error}"
@@ -31,7 +32,7 @@ def answered(end: _End) -> Json:
 
 
 def end_of(function: Callable[[Json], Any], request: Json) -> _End:
-    """The end of a call in this thread. A KeyboardInterrupt is the user's."""
+    """The result or the exception of a call in this thread. A KeyboardInterrupt passes through."""
     try:
         return function(request), None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the module may raise any
@@ -39,7 +40,7 @@ def end_of(function: Callable[[Json], Any], request: Json) -> _End:
 
 
 class Limited:
-    """A function with a limit for each call, in seconds."""
+    """A function with a limit of `seconds` for each call. The calls run in one thread."""
 
     def __init__(self, function: Callable[[Json], Any], seconds: float) -> None:
         self._function, self._seconds = function, seconds
@@ -48,11 +49,11 @@ class Limited:
         threading.Thread(target=self._work, daemon=True).start()
 
     def call(self, request: Json) -> Json:
-        """Raises ModuleError."""
+        """The answer of a call. Raises ModuleError: "timeout", and as `answered`."""
         return answered(self.end(request))
 
     def end(self, request: Json) -> _End:
-        """Raises ModuleError("timeout")."""
+        """The result or the exception of a call. Raises ModuleError("timeout")."""
         self._requests.put(request)
         try:
             return self._ends.get(timeout=self._seconds)

@@ -1,7 +1,7 @@
-"""The result as one HTML file: offline, printable, for the person who signs it.
+"""The result as one HTML file: offline, printable, for the engineer who signs it.
 
-The page has no script and asks for nothing: its Content-Security-Policy forbids both, so that the
-words of a module can do no harm. `markup.py` escapes every text.
+The page has no script and requests nothing: its Content-Security-Policy forbids both, so a
+module's texts cannot do harm. `markup.py` escapes every text.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ _UNPROVED = {
 
 
 def to_html(result: Result) -> str:
-    """The page."""
+    """The page, as an HTML document."""
     name = f"{result.module} {result.version}".strip()
     title = f"Installation of contracts: {name}"
     sections = [part for part in _sections(result) if part]

@@ -11,7 +11,7 @@ _MOST = 96  # digits of an explained value
 
 
 def kind_of(verdict: str) -> str:
-    """The class of a verdict."""
+    """The CSS class of a verdict."""
     return verdict.replace(" ", "-")
 
 
@@ -20,7 +20,7 @@ def badge(verdict: str) -> Html:
 
 
 def to_html(case: CaseResult, again: str) -> Html:
-    """again: the line that tries this case once more."""
+    """The box of one case. again: the command line that carries out this case again."""
     facts = case.facts
     title = tag("h3", badge(case.verdict), " ", tag("b", case.id), " ", facts["title"])
     parts = [title, pairs(_rows(case))]

@@ -15,7 +15,8 @@ _DERIVED = ("/DigestValue", "/SignatureValue/value")  # they follow from another
 
 
 def to_html(changes: list[dict[str, str]]) -> Html:
-    """changes: of `plugvault.cases.difference`, as the manifest has them."""
+    """A table of changed values. changes: of `plugvault.cases.difference`, as the manifest has
+    them."""
     shown = [change for change in changes if not change["element"].endswith(_DERIVED)] or changes
     parts = [_change(change) for change in shown]
     if len(shown) < len(changes):

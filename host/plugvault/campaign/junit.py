@@ -10,7 +10,7 @@ from plugvault.cases.catalogue import GROUPS
 
 
 def to_junit(result: Result) -> bytes:
-    """UTF-8. classname: the requirement; name: id and title."""
+    """The XML in UTF-8. classname: the requirement; name: id and title."""
     suites = ET.Element("testsuites", name=_printable(f"{result.module} {result.version}".strip()))
     for group, members in groupby(result.cases, lambda case: case.id.split("-")[0]):
         cases = list(members)
@@ -65,6 +65,6 @@ def _add_stop(suites: ET.Element, result: Result) -> None:
 
 
 def _printable(text: str) -> str:
-    """The text without characters that XML does not have: a module, or the maker of the cases, may
+    """The text without characters that XML forbids, because a module or another maker of cases may
     have written it."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

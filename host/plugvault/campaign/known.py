@@ -7,7 +7,7 @@
     until = 2027-03-31
 
 A case that passes although it is known to fail, and an entry after its last day, are deviations;
-an entry for a case that does not exist is refused: the file stays true.
+an entry for a case that does not exist is refused. So the file cannot become outdated unnoticed.
 """
 
 import datetime as dt
@@ -21,7 +21,7 @@ from plugvault.cases import catalogue
 
 @dataclass(frozen=True)
 class Known:
-    """One entry. ticket: may be ""."""
+    """One entry. ticket: "" for none; until: the last day."""
 
     case: str
     reason: str
@@ -29,6 +29,7 @@ class Known:
     until: dt.date
 
     def is_over(self, today: dt.date) -> bool:
+        """Whether the last day has passed."""
         return today > self.until
 
 

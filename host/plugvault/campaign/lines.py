@@ -19,12 +19,13 @@ _WAITING = _MOST_LATE + 1  # lines that are kept until they are read; further on
 class LinesModule:
     """A module behind two byte streams.
 
-    receive, send: its answers and requests, closed with the module. explain: () -> text, why the
-    stream has ended. end: ends a read of `receive` that waits. seconds: for one answer. is_kept:
-    the stream is the same after a new opening, so that answers to earlier requests may come.
+    receive, send: the streams of its answers and of its requests, closed with the module.
+    explain(): the reason why the stream has ended, as text. end(): ends a read of `receive` that
+    waits. seconds: for one answer. is_kept: the stream is the same after a new opening, so that
+    answers to earlier requests may come.
 
-    An answer has no number. So no request follows one that had no answer in time, and on a kept
-    stream all that comes before the answer to hello is dropped.
+    An answer has no number. So no request follows one without an answer in time, and on a kept
+    stream everything before the answer to hello is dropped. Each call raises ModuleError.
     """
 
     def __init__(
@@ -46,26 +47,26 @@ class LinesModule:
         self._reader.start()
 
     def hello(self) -> Hello:
-        """Raises ModuleError."""
+        """The module's description. A second call returns the first answer."""
         if self._hello is None:
             self._request(vocabulary.hello_request())
             self._hello = vocabulary.hello_of(self._greeting(_MOST_LATE if self._is_kept else 0))
         return self._hello
 
     def begin(self, begin: Begin) -> None:
-        """Raises ModuleError."""
+        """Send the state for the next message."""
         self._ask(vocabulary.begin_request(begin))
 
     def install(self, message: bytes) -> Answer:
-        """Raises ModuleError."""
+        """The module's answer to a message, EXI."""
         return vocabulary.answer_of(self._ask(vocabulary.install_request(message)))
 
     def sign(self, emaid: str, digest: bytes) -> bytes:
-        """r | s. Raises ModuleError."""
+        """A signature by the key of a contract: r | s, 64 bytes."""
         return vocabulary.signature_of(self._ask(vocabulary.sign_request(emaid, digest)))
 
     def state(self) -> str:
-        """Raises ModuleError."""
+        """A text that is the same for the same state of the module."""
         return vocabulary.state_of(self._ask(vocabulary.state_request()))
 
     def close(self) -> None:
@@ -79,7 +80,7 @@ class LinesModule:
                 stream.close()
 
     def _greeting(self, most_late: int) -> Json:
-        """The answer to hello, behind at most so many lines that are none."""
+        """The answer to hello, after at most `most_late` lines that are no such answer."""
         for _ in range(most_late):
             try:
                 answer = self._next()

@@ -9,22 +9,23 @@ from html import escape
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """Text that is HTML and needs no escaping."""
 
     __slots__ = ()
 
 
 def of(content: str) -> Html:
-    """The HTML of a text."""
+    """A text as HTML: escaped, unless it is `Html`."""
     return content if isinstance(content, Html) else Html(escape(_printable(content)))
 
 
 def joined(contents: Iterable[str], separator: str = "\n") -> Html:
+    """Several texts as HTML, escaped where necessary."""
     return Html(separator.join(map(of, contents)))
 
 
 def tag(name: str, *contents: str, kind: str = "", **attributes: str) -> Html:
-    """An element. kind: its class."""
+    """An element with contents and attributes. kind: its CSS class."""
     named = {"class": kind, **attributes}
     shown = {key: escape(_printable(value)) for key, value in named.items() if value}
     text = "".join(f' {key}="{value}"' for key, value in shown.items())
@@ -32,6 +33,7 @@ def tag(name: str, *contents: str, kind: str = "", **attributes: str) -> Html:
 
 
 def section(title: str, ident: str, *contents: str) -> Html:
+    """A section with a title and an id."""
     return tag("section", tag("h2", title), *contents, id=ident)
 
 
@@ -42,7 +44,7 @@ def pairs(rows: Iterable[tuple[str, str]]) -> Html:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> Html:
-    """rows: of cells; a cell of digits alone stands at the right."""
+    """A table. rows: of cells; a cell with a number alone is aligned to the right."""
     titles = tag("thead", tag("tr", *(tag("th", title) for title in head)))
     body = joined(tag("tr", *map(_cell, row)) for row in rows)
     return tag("div", tag("table", titles, tag("tbody", body), kind=kind), kind="wide")

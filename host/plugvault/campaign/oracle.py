@@ -1,8 +1,8 @@
 """The oracle: how much a refusal tells its sender about the opened key.
 
-A sender that can tell a refusal after the key was opened from one before it learns, question by
-question, a contract key that was recorded: AES-CBC has no integrity. The comparison is a remark
-beside the verdicts, and changes none of them.
+A sender that can distinguish a refusal after the opening of the key from one before it can find a
+recorded contract key with many messages, because AES-CBC has no integrity [padding oracle]. The
+comparison is a remark beside the verdicts, and changes none of them.
 """
 
 import statistics
@@ -21,8 +21,8 @@ _FEWEST = 3  # refusals on each side, for a comparison of times
 
 @dataclass(frozen=True)
 class Refusals:
-    """The refusals on one side of the key. ends: the distinct kinds of `Outcome`. words: the
-    distinct texts of the module."""
+    """The refusals on one side of the key's opening. ends: the distinct kinds of `Outcome`. words:
+    the distinct texts of the module. milliseconds: of each refusal."""
 
     cases: tuple[str, ...]
     ends: tuple[str, ...]
@@ -30,6 +30,7 @@ class Refusals:
     milliseconds: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """The refusals as JSON, their times as median and maximum."""
         times = self.milliseconds
         return {
             "cases": list(self.cases),
@@ -44,9 +45,10 @@ class Refusals:
 class Oracle:
     """The comparison of both sides.
 
-    by_answer: whether the end itself differs, such as a crash beside a refusal. by_words: whether
-    the module's texts differ. later: the part of all pairs in which the refusal after the key
-    takes longer, 0.5 for no difference. Each is None where a side has too few refusals.
+    by_answer: whether the end itself differs, such as a crash instead of a refusal. by_words:
+    whether the module's texts differ. later: the part of all pairs in which the refusal after the
+    opening takes longer, from 0 to 1, 0.5 for no difference. Each is None where a side has too few
+    refusals.
     """
 
     before: Refusals
@@ -79,6 +81,7 @@ class Oracle:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """The comparison as JSON."""
         return {
             "sentence": self.sentence,
             "by_answer": self.by_answer,

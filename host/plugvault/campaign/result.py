@@ -38,9 +38,13 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Result:
-    """A whole campaign. command: the line that reproduces it. again: the line that tries a case of
-    it again, followed by `--only ID`. left_out: {case that was not made: the reason}, for a PKI
-    without some of its keys. not_tried: the cases that a user's Ctrl-C has left."""
+    """A whole campaign.
+
+    at: Unix seconds, the time of the cases. seconds: the duration. command: the line that
+    reproduces the campaign. again: the line that carries out one case again, followed by `--only
+    ID`. left_out: {case that was not made: the reason}, for a PKI without some of its keys.
+    not_tried: the cases that remained after a user's Ctrl-C.
+    """
 
     module: str
     version: str
@@ -65,11 +69,12 @@ class Result:
 
     @property
     def deviations(self) -> list[CaseResult]:
+        """The cases whose verdict is not as expected."""
         return [case for case in self.cases if case.deviation]
 
     @property
     def oracle(self) -> oracle.Oracle:
-        """Refusals after the key was opened, beside those before it."""
+        """The comparison of refusals after the opening of the key with those before it."""
         outcomes = ((case.id, case.facts["stage"], case.message) for case in self.cases)
         return oracle.compare([(ident, stage, one) for ident, stage, one in outcomes if one])
 
@@ -98,7 +103,8 @@ class Result:
 
 
 def deviation_of(verdict: str, why: str, known: Known | None, today: dt.date) -> str:
-    """How a verdict differs from what is expected; "" when it does not."""
+    """How a verdict differs from the expected one; "" when it does not. today: for the last day of
+    `known`."""
     if known is None:
         return why or verdict if verdict in (FAIL, INCONCLUSIVE) else ""
     if known.is_over(today):
@@ -109,8 +115,8 @@ def deviation_of(verdict: str, why: str, known: Known | None, today: dt.date) ->
 
 
 def to_json(result: Result, secrets: bool = False) -> dict[str, Any]:
-    """The whole result; dates as text. secrets: with all values of a module's trace, which give
-    the contract key away; otherwise each is None but the IV."""
+    """The whole result; dates as text. secrets: with all values of a module's trace, which reveal
+    the contract key; otherwise each is None except the IV."""
     document = asdict(result)
     for case in document["cases"]:
         if case["known"] is not None:

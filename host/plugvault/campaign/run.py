@@ -1,4 +1,4 @@
-"""The campaign itself: each case in its order, and what was seen in it.
+"""The campaign itself: the cases in their order, and the observation of each.
 
 begin, good twin             accepted, or the case proves nothing
 messages before              accepted likewise, but where a full store may refuse
@@ -41,7 +41,11 @@ _LOST = ("crash", "timeout", "answer")  # after these, the next answer may be th
 
 
 class Runner:
-    """A module and the cases it gets. open_module: opens it, anew after a crash."""
+    """A module and the cases for it. open_module(): opens the module, again after a crash.
+
+    Raises ModuleError when the module does not answer hello; CampaignError when it cannot be
+    opened.
+    """
 
     def __init__(self, campaign: Campaign, open_module: Callable[[], Module]) -> None:
         self._campaign, self._open = campaign, open_module
@@ -59,7 +63,8 @@ class Runner:
         self._module = None
 
     def observe(self, case: CampaignCase) -> Observation:
-        """Carry out one case."""
+        """Carry out one case. Raises CampaignError when the module's command cannot be started at
+        the first message."""
         seen = Observation(self._installed(case, case.twin, reset=True))
         if seen.twin.kind != ACCEPTED:
             return seen
@@ -88,7 +93,7 @@ class Runner:
         return seen
 
     def _opened(self) -> Module:
-        """The module, opened anew where it was lost. Raises ModuleError("crash")."""
+        """The module, opened again where it was closed. Raises ModuleError("crash")."""
         if self._module is None:
             try:
                 self._module = self._open()
@@ -256,9 +261,11 @@ def run(
     command: str = "",
     report: Callable[[CaseResult], object] = lambda case: None,
 ) -> Result:
-    """Carry out all cases. report: gets each result. A KeyboardInterrupt ends the cases: those
-    without a result are `not_tried`. Raises ModuleError when the module does not say hello,
-    CampaignError when it cannot be opened."""
+    """Carry out all cases. report: called with each result.
+
+    A KeyboardInterrupt ends the cases: those without a result are `not_tried`. Raises ModuleError
+    when the module does not answer hello, CampaignError when it cannot be opened.
+    """
     now = dt.datetime.now(dt.UTC)
     begun = time.monotonic()
     runner = Runner(campaign, open_module)

@@ -57,9 +57,9 @@ _REACTIONS = ("SessionStopReq", "CertificateInstallationReq")
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds. arrival: until a vehicle must be there. silence: of a vehicle in its session.
-    hang: after a response that ends too early, until a vehicle must have ended its session.
-    factor: of the times of the TI cases."""
+    """Times in seconds. arrival: until a vehicle must connect. silence: the longest pause of a
+    vehicle in its session. hang: after an incomplete response, until a vehicle must have ended its
+    session. factor: multiplies the times of the TI cases."""
 
     arrival: float
     silence: float
@@ -70,9 +70,9 @@ class Times:
 class StationModule:
     """A vehicle at this computer's station.
 
-    local: the interface. identity: of the station's TLS. plug: called before each message with
-    the id of its case; the vehicle comes while it runs, or afterwards. discovers: answer SDP.
-    Raises TlsError, OSError.
+    local: the interface. identity: of the station's TLS. plug: called before each message with the
+    id of its case; the vehicle connects while it runs, or afterwards. discovers: whether to answer
+    SDP. Raises TlsError, OSError.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class StationModule:
         raise ModuleError("unable", "a station does not see the vehicle's state")
 
     def ends_with(self, end: Callable[[], object]) -> None:
-        """Call `end` when the module is closed."""
+        """Register a function that `close` calls."""
         self._stack.callback(end)
 
     def close(self) -> None:
@@ -203,8 +203,11 @@ class StationModule:
 
 
 def judged(attempt: Attempt, contract: bytes | None, offered: Set[bytes]) -> Answer:
-    """The vehicle's answer to a message. contract: of the message; None where it cannot be read,
-    and then a contract that no message has `offered` before is that of this one."""
+    """The vehicle's answer to a message.
+
+    contract: the certificate in the message, DER; None where it cannot be read. Then a contract
+    that is not among `offered`, the contracts of earlier messages, counts as that of this message.
+    """
     paid = attempt.paid_with
     milliseconds = round(attempt.seconds * 1000, 3)
     if paid is None:
@@ -219,7 +222,7 @@ def judged(attempt: Attempt, contract: bytes | None, offered: Set[bytes]) -> Ans
 
 
 class Command:
-    """A command that plugs the vehicle in; it may last as long as the session."""
+    """A command that plugs the vehicle in; it may run as long as the session."""
 
     def __init__(self, words: list[str]) -> None:
         self._words = words
@@ -235,7 +238,7 @@ class Command:
             raise CampaignError("module", f"{self._words[0]}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Wait for its end, and end it when it takes too long."""
+        """Wait for the command's end, and end it when it takes too long."""
         if self._process is None:
             return
         try:
@@ -269,7 +272,8 @@ class _Loop:
 
 
 def open_station(address: str, seconds: float, campaign: Campaign) -> StationModule:
-    """address: IF[:COMMAND]. Raises CampaignError("module")."""
+    """The vehicle at a station on an interface. address: IF[:COMMAND]; seconds: of a vehicle's
+    silence. Raises CampaignError: "module", "cases"."""
     interface, _, command = address.partition(":")
     try:
         local = wait(interface)
@@ -289,7 +293,8 @@ def _ask(case: str) -> None:
 
 
 def identity(campaign: Campaign) -> Identity:
-    """The station's certificate and key, of the cases' folder. Raises CampaignError("cases")."""
+    """The station's certificate and key in the folder of the cases. Raises
+    CampaignError("cases")."""
     try:
         key = cast(ec.EllipticCurvePrivateKey, load_pem_private_key(campaign.station, None))
         leaf, *subs = (

@@ -19,7 +19,8 @@ VERDICTS = (PASSED, WEAK, FAIL, INCONCLUSIVE, NOT_APPLICABLE)
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of one message. kind: ACCEPTED, REFUSED, or a reason of `ModuleError`."""
+    """The end of one message. kind: ACCEPTED, REFUSED, or a reason of `ModuleError`; stage: as the
+    module names it."""
 
     kind: str
     stage: str = ""
@@ -32,12 +33,12 @@ class Outcome:
 
 @dataclass
 class Observation:
-    """All that was seen in one case; None: not tried, or the module cannot.
+    """All observations of one case. None: not tried, or not possible with this module.
 
-    signs: the contract of an accepted message signs. earlier_signs: so does that of the twin,
-    after a refusal. earlier_are_whole: after an acceptance, each contract of another EMAID signs,
-    or is gone. unchanged: the module's state is the same after a refusal. fault: the text of a
-    request beside the messages to which the module has no answer; "" for none.
+    signs: the contract of an accepted message signs. earlier_signs: after a refusal, the contract
+    of the twin signs. earlier_are_whole: after an acceptance, each contract of another EMAID
+    signs, or is gone. unchanged: the module's state is the same after a refusal. fault: the text
+    of another request to which the module gave no answer; "" for none.
     """
 
     twin: Outcome
@@ -52,7 +53,7 @@ class Observation:
 
 
 def inapplicable(case: CampaignCase, hello: Hello) -> str:
-    """Why this module cannot be tried with this case; "" when it can."""
+    """The reason why this case cannot be tried with this module; "" when it can."""
     if not set(case.facts["editions"]) & set(hello.editions):
         return "another edition of ISO 15118"
     if case.timing is not None and STATION not in hello.can:
@@ -63,7 +64,7 @@ def inapplicable(case: CampaignCase, hello: Hello) -> str:
 
 
 def judge(case: CampaignCase, seen: Observation) -> tuple[str, str]:
-    """(verdict, the reason in words; "" for a plain pass)."""
+    """(verdict, the reason in words). The reason is "" for a plain pass."""
     if seen.twin.kind != ACCEPTED:
         return INCONCLUSIVE, f"the good twin was not accepted: {_said(seen.twin)}"
     for before, outcome in zip(case.before, seen.before, strict=False):
@@ -88,7 +89,7 @@ def judge(case: CampaignCase, seen: Observation) -> tuple[str, str]:
 
 
 def is_as_wanted(before: Message, outcome: Outcome) -> bool:
-    """Whether a case goes on after this end of a message before its own."""
+    """Whether a case continues after this end of a message before the case's own."""
     return outcome.kind == ACCEPTED or (before.may_be_refused and outcome.kind == REFUSED)
 
 
@@ -97,7 +98,7 @@ _MUST = {ACCEPTED: "accept", REFUSED: "refuse"}
 
 
 def _broken(seen: Observation) -> str:
-    """A fault beside the module's answer; "" for none."""
+    """A fault beyond the module's answer; "" for none."""
     if seen.fault:
         return seen.fault
     if seen.signs is False:

@@ -39,7 +39,7 @@ Json = dict[str, Any]
 
 
 class ModuleError(EvccError):
-    """A module without an answer, or with one that is none."""
+    """A module that gave no answer, or an answer that is not valid."""
 
     REASONS = (
         "crash",  # its process ended, or its connection did
@@ -53,7 +53,7 @@ class ModuleError(EvccError):
 
 @dataclass(frozen=True)
 class Hello:
-    """A module's own account of itself."""
+    """A module's description of itself. can: its abilities; editions: of ISO 15118, "2"."""
 
     module: str = "a module without a name"
     version: str = ""
@@ -63,8 +63,9 @@ class Hello:
 
 @dataclass(frozen=True)
 class Begin:
-    """The state in which the next message comes. reset: forget all contracts first. at: Unix
-    seconds. session: of the open request; None: no request is open. emaid: that it names."""
+    """The state that the next message meets. case: its id. reset: forget all contracts first. at:
+    Unix seconds. trust: (kind, DER) of each root. session: of the open request, 8 bytes; None: no
+    request is open. emaid: the one that this request names, or None."""
 
     case: str
     reset: bool
@@ -93,10 +94,12 @@ class Answer:
 
 
 def hello_request() -> Json:
+    """The request for the module's description."""
     return {"op": "hello", "v": VERSION}
 
 
 def begin_request(begin: Begin) -> Json:
+    """The request that sets the state."""
     return {
         "op": "begin",
         "case": begin.case,
@@ -109,19 +112,23 @@ def begin_request(begin: Begin) -> Json:
 
 
 def install_request(message: bytes) -> Json:
+    """The request with a message, EXI."""
     return {"op": "install", "message": _base64(message)}
 
 
 def sign_request(emaid: str, digest: bytes) -> Json:
+    """The request for a signature. digest: 32 bytes."""
     return {"op": "sign", "emaid": emaid, "digest": digest.hex()}
 
 
 def state_request() -> Json:
+    """The request for the module's state."""
     return {"op": "state"}
 
 
 def parse(line: bytes) -> Json:
-    """An answer. Raises ModuleError: "answer", "unable"."""
+    """The answer in a line. Raises ModuleError: "answer" for no JSON object, "unable" for an error
+    of the module."""
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -134,7 +141,7 @@ def parse(line: bytes) -> Json:
 
 
 def hello_of(answer: Json) -> Hello:
-    """Raises ModuleError("answer")."""
+    """The description in an answer. Raises ModuleError("answer")."""
     if answer.get("v") != VERSION:
         raise ModuleError(
             "answer", f"the module speaks version {answer.get('v')!r}, not {VERSION}"
@@ -157,7 +164,7 @@ def hello_of(answer: Json) -> Hello:
 
 
 def answer_of(answer: Json) -> Answer:
-    """Raises ModuleError("answer")."""
+    """The verdict in an answer to `install`. Raises ModuleError("answer")."""
     verdict = answer.get("verdict")
     if verdict not in (ACCEPTED, REFUSED):
         raise ModuleError("answer", f"the verdict is {ACCEPTED} or {REFUSED}, not {verdict!r}")
@@ -174,7 +181,7 @@ def answer_of(answer: Json) -> Answer:
 
 
 def signature_of(answer: Json) -> bytes:
-    """r | s, 64 bytes. Raises ModuleError("answer")."""
+    """The signature in an answer: r | s, 64 bytes. Raises ModuleError("answer")."""
     try:
         signature = bytes.fromhex(str(answer.get("signature", "")))
     except ValueError as error:
@@ -185,7 +192,8 @@ def signature_of(answer: Json) -> bytes:
 
 
 def state_of(answer: Json) -> str:
-    """A text that is the same for the same state. Raises ModuleError("answer")."""
+    """The state in an answer, as a text that is the same for the same state. Raises
+    ModuleError("answer")."""
     if "contracts" not in answer and "hash" not in answer:
         raise ModuleError("answer", "a state has contracts, or a hash")
     return json.dumps([answer.get("contracts"), answer.get("hash")], sort_keys=True)
@@ -208,5 +216,5 @@ def _text(answer: Json, name: str) -> str:
 
 
 def clean(value: object) -> str:
-    """The text of a value of a module, without lone surrogates: no report can hold them."""
+    """The text of a module's value, without lone surrogates, which no report can contain."""
     return str(value).encode("utf-8", "backslashreplace").decode()

@@ -36,17 +36,18 @@ class InstallationCase:
         self.message, self.after = case.message, case.after
 
     def check(self, is_accepted: bool) -> None:
-        """Fail the test where the vehicle did otherwise than it must, with the reason."""
+        """Fail the test, with the reason of the case, where the vehicle did not do what it
+        must."""
         if self.must not in ("either", _MUST[is_accepted]):
             facts = self._case.facts
             reason = f"{facts['requirement']}: {facts['because']} {facts['gain']}".strip()
             pytest.fail(f"{self.id} {self.title}: must {self.must}. {reason}", pytrace=False)
 
     def run(self, answer: Callable[[Json], Json]) -> None:
-        """Carry out the whole case, as a campaign does, and fail the test for its verdict.
+        """Carry out the whole case, as a campaign does, and fail the test by its verdict.
 
-        answer: the module, request -> answer [`plugvault.campaign.vocabulary`]. What the module
-        says it cannot is skipped.
+        answer: the module, request -> answer [`plugvault.campaign.vocabulary`]. The test is
+        skipped where the module lacks an ability that the case needs.
         """
         runner = Runner(self._campaign, lambda: of_function(answer))
         result = tried(runner, self._case)

@@ -1,4 +1,4 @@
-"""Tokens for one test: a throw-away one, or an exclusive lease of the configured one."""
+"""Tokens for one test: a temporary one, or an exclusive lease of the configured one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ThrowAway:
         self.options = self.location.options
 
     def env(self) -> dict[str, str]:
-        """The environment variables of a process that opens it."""
+        """The environment variables of a process that opens the token."""
         return self.location.env()
 
     def open(self, minimum_custody: str = "") -> TokenVault:
@@ -68,6 +68,8 @@ def module_of(provider: TokenProvider) -> Path:
 
 @contextlib.contextmanager
 def throw_away(provider: str, label: str = LABEL) -> Iterator[ThrowAway]:
+    """An empty token of a provider, removed at the end of the context. The test is skipped without
+    its library."""
     kind = PROVIDERS[provider]
     module_of(kind)
     with short_folder() as folder:
@@ -83,7 +85,7 @@ def throw_away(provider: str, label: str = LABEL) -> Iterator[ThrowAway]:
 
 @contextlib.contextmanager
 def vault(selection: Selection) -> Iterator[ServiceVault]:
-    """See the fixture of this name."""
+    """The fixture `vault`: a car's key store on the configured token or a temporary one."""
     with contextlib.ExitStack() as stack:
         configured = selection.vault
         if configured:
@@ -114,9 +116,12 @@ def short_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def closed_library(module: Path, is_softhsm: bool = True) -> Iterator[None]:
-    """Close the library at the end, also for a test that failed before it closed its own, or that
-    initialised the library itself: the next test has another store. A library that was initialised
-    before the test is left to the code that did it. (NSS: only this package can initialise it.)"""
+    """Close the library at the end, because the next test has another store.
+
+    That includes a test that failed before it closed its own, or that initialised the library
+    itself. A library that was initialised before the test is left to the code that did it. (NSS:
+    only this package can initialise it.)
+    """
     path = str(module)
     is_anothers = is_softhsm and loaded.is_initialised(path)
     try:

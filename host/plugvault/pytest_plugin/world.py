@@ -47,12 +47,16 @@ class PlugAndCharge(Startable):
         self.address = self._stack.enter_context(self.station.in_thread())
 
     def contract(self) -> str:
-        """Put a contract for the car into the contract pool, sealed to the car; its EMAID."""
+        """Put a contract for the car into the contract pool, sealed to the car. Returns its
+        EMAID."""
         return self.ecosystem.mo.contract(self.pcid)
 
     def charge(self, want_contract: bool = True) -> str:
-        """One session at the station; the EMAID it bills, "" if it authorizes none.
-        want_contract: the car asks for its contract first, as a car without one does."""
+        """Carry out one session at the station. Returns the EMAID it bills, "" if it authorizes
+        none.
+
+        want_contract: the car asks for its contract first, as a car without one does.
+        """
         billed = len(self.station.records)
         roots = [self.ecosystem.v2g_root]
         self.car.charge(*self.address, want_contract=want_contract, roots=roots)
