@@ -2,8 +2,8 @@
 """Make a SoftHSM token for development: `softhsm/make_token.py FOLDER LABEL`.
 
 It asks for the PINs, or reads them as two lines from stdin (the user's, the security officer's).
-They are on no command line and in no file. Prints the line that makes the token visible to other
-tools.
+The PINs are on no command line and in no file. Prints the line that sets SOFTHSM2_CONF, by which
+other tools find the token.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from plugvault.tokens import TokenStore, VaultError
 
 
 def pins() -> tuple[str, str]:
+    """(user PIN, security officer's PIN). Exits where stdin has another number of lines."""
     if sys.stdin.isatty():
         return getpass.getpass("user PIN: "), getpass.getpass("security officer's PIN: ")
     lines = sys.stdin.read().splitlines()

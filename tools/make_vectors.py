@@ -3,7 +3,7 @@
     python tools/make_vectors.py
 
 Keys and nonces are random, so every run makes other files; the committed ones need no rerun. Only
-public values are written. Everything valid here is checked with `cryptography` before it is kept.
+public values are written. `cryptography` checks every valid vector before it is written.
 """
 
 import json
@@ -195,7 +195,7 @@ def certificates():
 
 
 def _add(a, b):
-    """Affine addition, the slow and plain way. None is infinity."""
+    """The sum of two affine points, (x, y) or None for infinity."""
     if a is None or b is None:
         return a or b
     if a[0] == b[0] and (a[1] + b[1]) % P == 0:
@@ -311,7 +311,7 @@ def ecdsa():
 
 
 def _judge(name, q, digest, signature, ok):
-    """Ask OpenSSL whether it sees the case the same way."""
+    """Check that OpenSSL comes to the same result as the vector. ok: the expected result."""
     r, s = int(signature[:64], 16), int(signature[64:], 16)
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes.fromhex(q))

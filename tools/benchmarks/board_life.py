@@ -1,5 +1,5 @@
-"""A whole life on an emulated Pico, measured: key, certificate, trust anchors, a contract over the
-air, another at a station, sessions, a contract chosen and one removed.
+"""A car's life cycle on an emulated Pico, measured: key, certificate, trust anchors, a contract
+over the air, another at a station, sessions, a contract chosen and one removed.
 
 The board is flashed as `plugvault flash` does it, its keys are in a token on this computer, its
 companies are an ecosystem in this process. `pauses_board.py` measures on the board.
@@ -47,7 +47,8 @@ class Silent:
 
 @dataclass(frozen=True)
 class FlashedBoard:
-    """A flashed board without a key. folder: its flash and this computer's files."""
+    """A flashed board without a key. folder: its flash and this computer's files. firmware: a
+    firmware.bin with the module, or None."""
 
     folder: Path
     firmware: Path | None
@@ -83,7 +84,7 @@ def _compiled(source: Path) -> bytes:
 
 
 def live(made: FlashedBoard, heap: int | None = None) -> dict[str, Any]:
-    """One life. heap: bytes that the board may use, None for all of them.
+    """One life cycle. heap: bytes that the board may use, None for all of them.
 
     Returns the report of `pauses_board.py`, and "wire": see `_live`. Raises: EvccError, also where
     the heap was too small.
@@ -102,7 +103,8 @@ def live(made: FlashedBoard, heap: int | None = None) -> dict[str, Any]:
 
 
 def _live(made: FlashedBoard, emulated: EmulatedBoard) -> int:
-    """Live. Returns the bytes on the wire for LINK_BYTES to the board over the link."""
+    """Run the life cycle. Returns the bytes on the wire for LINK_BYTES to the board over the
+    link."""
     known = made.boards.find(None, [])
     known = known.save(prompt=emulated.serial_port, link=emulated.uart)
     bench = BoardBench(known, lambda channel, text: _end_at_a_failure(bench, text))
@@ -119,13 +121,14 @@ def _live(made: FlashedBoard, emulated: EmulatedBoard) -> int:
 
 
 def _end_at_a_failure(bench: BoardBench, text: str) -> None:
-    """Let no request wait for a module that has told of a failure. text: its event, or a line."""
+    """End every waiting request after the module has reported a failure. text: its event, or a
+    line."""
     if text.startswith(_FAILURES):
         bench.bench.fail(BenchError("lost", text))
 
 
 def _transfer(bench: BoardBench, emulated: EmulatedBoard) -> int:
-    """Bytes on the wire for a message that the board ignores, for want of a session."""
+    """Bytes on the wire for a message that the board ignores, because it has no session."""
     endpoint = bench.bench.endpoint
     before = emulated.counters()["uart"]["received"]
     endpoint.send(SESSION, bytes(LINK_BYTES))

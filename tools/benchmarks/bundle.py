@@ -55,7 +55,7 @@ def bare(world: World, vehicle: x509.Certificate, signer: ec.EllipticCurvePrivat
 
 
 def median(seconds: list[float]) -> float:
-    """In microseconds."""
+    """The median of durations in seconds, in microseconds."""
     return statistics.median(seconds) * 1e6
 
 

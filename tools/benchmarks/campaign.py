@@ -30,7 +30,7 @@ Row = dict[str, object]
 
 
 def bench() -> list[Row]:
-    with short_folder() as folder:  # in memory: a disk's flushes are not the campaign's
+    with short_folder() as folder:  # in memory: the flushes of a disk are not to be measured
         key = ec.derive_private_key(wrong_modules.PROVISIONING_SCALAR, ec.SECP256R1())
         pki = CasePki(Seed(9), everywhere.NOW)
         vehicle = pki.oem_sub2.issue("PVTP0000000000001", dc="OEM", key=key).certificate
@@ -66,7 +66,9 @@ def _with_token() -> list[Row]:
 
 
 def _expected(result: Result) -> None:
-    """A figure of a campaign that ended early would be none."""
+    """Check that the campaign has no deviation: one that ended early would give a wrong figure.
+
+    Raises: RuntimeError."""
     if result.deviations:
         raise RuntimeError(result.sentence)
 

@@ -28,7 +28,7 @@ SLOWEST = {200: 1000.0, 1000: 4500.0}  # milliseconds
 
 
 def processor(*parents: int) -> float:
-    """Seconds of processor of these processes and their children so far."""
+    """The processor time of processes and their children so far, in seconds. parents: pids."""
     ticks = 0
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -40,7 +40,7 @@ def processor(*parents: int) -> float:
 
 @contextmanager
 def stations(server: Server, count: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-    """The process of so many stations, and their addresses."""
+    """(pid of the process of `count` stations, their addresses)."""
     url, role = server.report["url"], server.report["roles"]["CPO"]
     orders = {"url": url, "credentials": role, "stations": count}
     command = [sys.executable, HERE / "cars_at_once_stations.py"]
@@ -57,7 +57,7 @@ def stations(server: Server, count: int) -> Iterator[tuple[int, list[tuple[str, 
 
 
 def fleet(server: Server, folder: Path, count: int) -> list[Car]:
-    """Cars in the pools, with a contract for each."""
+    """`count` cars in the pools, with a contract for each. folder: for the cars' files."""
     with ExitStack() as stack:
         company = Fleet(server.folder, stack)
         vehicles = [company.car(number) for number in range(count)]
@@ -68,7 +68,7 @@ def fleet(server: Server, folder: Path, count: int) -> list[Car]:
 
 
 def rows(cars: Sequence[Car], count: int, used: Mapping[str, float]) -> list[dict[str, Any]]:
-    """`used`: seconds of processor, by the name of the processes."""
+    """The rows of a run. count: of cars. used: processor time in seconds, by processes' names."""
     waits = sorted(car.waited * 1000 for car in cars)
     unbilled = sum(not car.billed for car in cars)
     name = f"{count:,} cars at once"

@@ -40,7 +40,7 @@ async def run(orders: dict[str, Any], operator: ChargePointOperator) -> None:
 
 
 def main() -> None:
-    logging.disable(logging.WARNING)  # the rows say how many cars got nothing
+    logging.disable(logging.WARNING)  # the rows have the number of cars without a contract
     orders = json.loads(sys.stdin.readline())
     with OpcpClient(orders["url"], Credentials(**orders["credentials"])) as client:
         asyncio.run(run(orders, ChargePointOperator(client)))

@@ -14,7 +14,7 @@ NOW = 1767225600
 
 
 def fastest(work, repeats):
-    """µs of the quickest run: what disturbs it only ever adds."""
+    """The µs of the quickest of `repeats` runs: other load can only make a run longer."""
     best = None
     for _ in range(repeats):
         if hasattr(time, "ticks_us"):
@@ -48,5 +48,5 @@ TASKS = (
 )
 for at, task in enumerate(TASKS):
     task()
-    gc.collect()  # else the wheel searches the holes that reading JSON left, at twice the time
+    gc.collect()  # a heap that the JSON has fragmented takes twice the time
     print(fastest(task, int(sys.argv[2 + at])))

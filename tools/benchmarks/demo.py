@@ -1,4 +1,4 @@
-"""The time a person waits for `plugvault demo`, imports included."""
+"""The duration of `plugvault demo`, imports included."""
 
 import json
 import subprocess

@@ -25,7 +25,7 @@ _ECDSA = {"Algorithm": "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"}
 
 
 def response(size: int = SIZE) -> dict[str, Any]:
-    """A CertificateInstallationRes of that many bytes."""
+    """A decoded CertificateInstallationRes whose EXI has `size` bytes, always the same one."""
     rng = random.Random(15118)
 
     def message(last: int) -> dict[str, Any]:

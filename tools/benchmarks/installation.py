@@ -66,7 +66,7 @@ def bare(vault: Any, response: bytes, anchors: dict[str, bytes]) -> Callable[[],
     cps = x509.parse(body["SAProvisioningCertificateChain"]["Certificate"]).point
     info = signed_info_digest(signature["SignedInfo"])
     verified.append((cps, info, signature["SignatureValue"]["value"]))
-    verified.append(verified[-1])  # for the signature by which the contract key proves itself
+    verified.append(verified[-1])  # for the proof of possession of the contract key
     leaf = x509.parse(body["ContractSignatureCertChain"]["Certificate"]).point
     opening = bare_opening(vault, {"dh": body["DHpublickey"]["value"], "public": leaf})
 

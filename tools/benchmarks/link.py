@@ -1,5 +1,5 @@
-"""The link: how long a real response takes on a serial line, clean and noisy, what such a line
-carries by its delay and its noise, and how long the computing takes.
+"""The link: the duration of a real response on a serial line, clean and noisy, the throughput of
+such a line by its delay and its noise, and the computing time.
 
 Times on the line are on a simulated clock, 115,200 bits a second each way, so they are the same on
 every machine. A spoiled byte is changed, dropped or repeated.
@@ -22,7 +22,7 @@ RESPONSE = 4416 + 8  # bytes, with its V2GTP header
 MESSAGE = 4000
 RUNS = 20
 
-# Both ends in one process, through a line without limits: what the computing alone takes.
+# Both ends in one process, through a line without limits: the computing time alone.
 BOTH_ENDS = f"""
 import time
 from noise import Line
@@ -53,9 +53,10 @@ def on_the_line(per_thousand: int) -> float:
 
 
 def bytes_a_second(delay_ms: int, per_thousand: int, seconds: int) -> float:
-    """Of messages of 4,000 bytes, one after the other, on a line whose delay is known.
+    """The throughput of messages of 4,000 bytes, one after the other, in bytes a second.
 
-    delay_ms: there and back. seconds: of the line's time.
+    delay_ms: there and back; the link has measured it before. per_thousand: spoiled bytes.
+    seconds: of the line's time.
     """
     line = Line(Mux(1), Mux(2), 5, per_thousand, delay_ms=delay_ms // 2)
     line.ends[0].send(SESSION, b"first")
@@ -69,7 +70,7 @@ def bytes_a_second(delay_ms: int, per_thousand: int, seconds: int) -> float:
 
 
 def throughput() -> list[dict[str, object]]:
-    """Rows: what a line of 115,200 bit/s carries, by its delay and its noise."""
+    """The rows of the throughput of a line of 115,200 bit/s, by its delay and its noise."""
     return [
         {
             "name": f"long messages, {name}",

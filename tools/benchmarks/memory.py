@@ -26,11 +26,12 @@ from plugvault.vault_service.service import VaultService
 from sizes import all_files, board_files, budgets, compile_to
 
 HERE = Path(__file__).parent
-STEP = 1024  # how finely the smallest heap is searched
+STEP = 1024  # bytes between two heaps of the search
 
 
 def prepare(folder: Path, point: bytes, verify: Any) -> tuple[str, int]:
-    """A car with anchors, and an answer for it. Returns the answer's time and size in bytes."""
+    """Write a car with anchors, and an answer for it, into `folder`. Returns (the time of the
+    answer in unix seconds as text, its size in bytes). point, verify: of the car's vault."""
     world = World()
     (response,) = answers(world, point)
     (folder / "new").mkdir()
@@ -41,7 +42,10 @@ def prepare(folder: Path, point: bytes, verify: Any) -> tuple[str, int]:
 
 
 def attempt(argv: tuple[str, ...], env: dict[str, str], heap: int, *args: str) -> dict | None:
-    """The figures of one installation with `heap` bytes; None if the memory was too small."""
+    """The figures of one installation with a heap of `heap` bytes; None if that is too small.
+
+    argv, env: of the interpreter. args: of `memory_board.py`. Raises: RuntimeError for every other
+    failure."""
     script = str(HERE / "memory_board.py")
     ended = subprocess.run(
         [*argv, "-X", f"heapsize={heap}", script, *args],

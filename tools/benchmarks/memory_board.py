@@ -11,7 +11,7 @@ import gc
 import json
 import sys
 
-import boot  # sets how often to collect: without that, what stays is strewn all over the heap
+import boot  # sets the threshold of the collector, without which the heap fragments
 from evcc.contracts import Contracts
 from evcc.exi import iso2, xmldsig
 from evcc.iso15118_2.installation import InstallationRequest, install
@@ -20,10 +20,11 @@ from evcc.ports.files import Files
 from evcc.trust import Trust
 from evcc.vault import service
 
-USED = boot, iso2, xmldsig  # tables are code as well, which the first message would load
+USED = boot, iso2, xmldsig  # the tables count as code, which the first message would load
 
 
 def used() -> int:
+    """Bytes of heap in use, after a collection."""
     gc.collect()
     return gc.mem_alloc()
 

@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 
 def bare(folder: Path, kind: str, processes: int) -> float:
-    """Rounds per second of so many bare loops at once."""
+    """Rounds per second of `processes` bare loops at once. kind: a key of `KINDS`."""
     command = [sys.executable, HERE / "opcp_bare.py", folder, str(SECONDS), kind]
     with ExitStack() as stack:
         loops = [
@@ -67,7 +67,8 @@ def bare(folder: Path, kind: str, processes: int) -> float:
 
 
 class Side:
-    """An ecosystem on one database, and the results of its rounds. `processes` answer."""
+    """An ecosystem on one database, and the results of its rounds. processes: the number of its
+    server processes."""
 
     def __init__(self, title: str, server: Server, processes: int) -> None:
         self.title, self._server, self._processes = title, server, processes
@@ -81,6 +82,8 @@ class Side:
             fleet.register(server.database, (fleet.record(car.pcid, car.leaf) for car in cars))
 
     def begin(self, kind: str) -> None:
+        """Begin the rounds of a kind of request, a key of `KINDS`, with requests that do not
+        count."""
         self._kind, self._rest_of_calls = kind, iter(self._calls[kind])
         self.reached: list[float] = []
         self._bare: list[float] = []
@@ -88,6 +91,7 @@ class Side:
         self._server.send(self._next(WARM))
 
     def measure(self) -> None:
+        """One round: the bare loop, then requests without a pause, then requests at `LOAD`."""
         self._bare.append(bare(self._server.folder, self._kind, self._processes))
         reached = rate(self._server.send(self._next(CALLS)))
         self.reached.append(reached)

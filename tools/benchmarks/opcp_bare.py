@@ -8,9 +8,9 @@ SoftHSM token, and that signature verified before a vehicle would refuse it; SHA
 certificates, the four signed elements and SignedInfo. "post", a vehicle's request answered: the
 vehicle's key, new for each request, is taken from its point, and the signatures over its request
 and over its provisioning certificate are verified; SHA-256 of both, and of SignedInfo.
-Signatures that are the same for every request (of sub-CAs, of
-the access token) are not counted, and there is no ECDH in either: sealing is the operator's,
-opening the vehicle's. Keys of CAs and of the CPS are loaded beforehand. Prints rounds per second.
+Signatures that are the same for every request (of sub-CAs, of the access token) are not counted,
+and there is no ECDH in either: sealing is the operator's, opening the vehicle's. Keys of CAs and
+of the CPS are loaded beforehand. Prints rounds per second.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ def main() -> None:
         work = loop(Path(sys.argv[1]), sys.argv[3], stack)
         print("ready", flush=True)
         sys.stdin.readline()
-        rate(work, seconds / 4)  # to warm what is cold, as the requests beside it do
+        rate(work, seconds / 4)  # fills the caches, as the warm-up of the requests does
         print(rate(work, seconds))
 
 

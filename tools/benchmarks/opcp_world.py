@@ -1,8 +1,8 @@
 """The ecosystem as users run it, in processes of its own, and vehicles enough to ask it about.
 
-The server is `plugvault sandbox`; vehicles go into its pools through the store, for it is not
-their registration that is measured, and their requests are made before the clock runs. Requests
-are sent by `opcp_load.py`, in a process of its own, on the same two cores.
+The server is `plugvault sandbox`. Vehicles go into its pools through the store, because their
+registration is not measured, and their requests are made before the measurement. `opcp_load.py`
+sends the requests, in a process of its own, on the same two cores.
 """
 
 import json
@@ -42,7 +42,8 @@ BATCH, PART = 5_000, 20_000  # rows in one transaction, with `put` and as copies
 
 
 class Server:
-    """`folder`: its --data; `port`; `tokens`: an access token for each role."""
+    """A sandbox in processes of its own. `folder`: its --data; `database`: its URL; `processes`:
+    that answer; `port`: TCP; `tokens`: an access token by role; `pid`: of the first process."""
 
     def __init__(self, folder: Path, database: str, processes: int) -> None:
         self.folder, self.database = folder, database
@@ -71,14 +72,16 @@ class Server:
         self._process.communicate()
 
     def send(self, calls: Sequence["Call"], rate: float = 0.0) -> dict[str, Any]:
-        """The report of `opcp_load.py` on these calls. RuntimeError when one is refused."""
+        """The report of `opcp_load.py` on these calls. rate: requests a second; 0: no pauses.
+
+        Raises: RuntimeError when a call is refused."""
         with self.sending(calls, rate) as sent:
             pass
         return sent
 
     @contextmanager
     def sending(self, calls: Sequence["Call"], rate: float) -> Iterator[dict[str, Any]]:
-        """The same, beside other work; the report is filled in at the end of that work."""
+        """As `send`, beside the work of the block; the report is filled in at the block's end."""
         command = [sys.executable, HERE / "opcp_load.py", self.port, CONNECTIONS, rate]
         wire = marshal.dumps([call.wire(self.tokens) for call in calls])
         report: dict[str, Any] = {}
@@ -96,8 +99,9 @@ class Server:
 
 
 def multiply(file: Path, table: Table, count: int, changed: Mapping[str, str]) -> None:
-    """Fill a table of a SQLite database with copies of its last row. `changed`: SQL expressions
-    for columns in which they differ, by their number `i`, from 1 on."""
+    """Fill a table of a SQLite database with `count` copies of its last row. changed: SQL
+    expressions by column, for the columns in which the copies differ; `i` is a copy's number,
+    from 1 on."""
     names = ", ".join(f'"{name}"' for name in table.columns.keys())  # noqa: SIM118
     values = ", ".join(changed.get(name, f't."{name}"') for name in table.columns.keys())  # noqa: SIM118
     with closing(sqlite3.connect(file)) as database:
@@ -115,6 +119,7 @@ def multiply(file: Path, table: Table, count: int, changed: Mapping[str, str]) -
 
 @contextmanager
 def serving(folder: Path, database: str | None = None, processes: int = 1) -> Iterator[Server]:
+    """A `Server` for a block. database: a URL; None: SQLite in `folder`."""
     server = Server(folder, database or f"sqlite:///{folder / 'ecosystem.sqlite'}", processes)
     try:
         yield server
@@ -133,6 +138,7 @@ class Call:
     media: str = "application/json"
 
     def wire(self, tokens: dict[str, str]) -> bytes:
+        """The whole HTTP/1.1 request. tokens: access tokens by role."""
         head = (
             f"{self.method} {self.path} HTTP/1.1\r\nHost: localhost\r\n"
             f"Authorization: Bearer {tokens[self.role]}\r\n"
@@ -143,6 +149,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Car:
+    """A vehicle: its PCID, its provisioning key, and its provisioning certificate, DER."""
+
     pcid: str
     key: ec.EllipticCurvePrivateKey
     leaf: bytes
@@ -235,5 +243,5 @@ def percentile(sent: Sequence[dict[str, Any]], share: float) -> float:
 
 
 def rate(sent: dict[str, Any]) -> float:
-    """Requests per second."""
+    """The requests a second in a report of `opcp_load.py`."""
     return float(sent["rate"])

@@ -59,7 +59,8 @@ def codec(package: peer.Ecog) -> list[Row]:
 
 
 def seconds(car: EcogCar) -> float:
-    """The time of EcoG's session, by its car's log: from its first search on."""
+    """The seconds of EcoG's session by its car's log, from the first SDP request to the
+    authorization."""
 
     def when(text: str) -> datetime:
         line = next(line for line in car.log.splitlines() if text in line)

@@ -35,14 +35,14 @@ def within(row: Row) -> bool:
 
 
 def measure(name: str) -> list[Row]:
-    """The rows of one file."""
+    """The rows of one file, each with "file" and "within", whether it is within its budget."""
     rows = importlib.import_module(name).bench()
     return [{"file": name, **row, "within": within(row)} for row in rows]
 
 
 def in_own_process(name: str) -> list[Row]:
-    """The same in a process of its own, as many files need each a token library of theirs; one
-    that fails is a row that says so, for the others' figures are still arguments."""
+    """As `measure`, in a process of its own, because several files initialise a token library. A
+    file that fails gives one row that says so, and the other files are still measured."""
     print(f"{name} ...", file=sys.stderr, flush=True)
     ended = subprocess.run(
         [sys.executable, __file__, name, "--json"], stdout=subprocess.PIPE, check=False

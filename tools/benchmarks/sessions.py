@@ -1,4 +1,4 @@
-"""A session with an installation, over the whole chain, again and again: the slowest count.
+"""Sessions with an installation, over the whole chain: the slowest ones count.
 
 The module on MicroPython, its token through `ffi`; TLS by a key in the CPO's token; the station;
 the operator's call of CCP over HTTP; the pools with SQLite. All on the loopback, without SDP. Each
@@ -24,13 +24,13 @@ from plugvault.tokens.location import TokenLocation
 from plugvault.tokens.selection import TokenConfiguration
 from plugvault.tokens.softhsm import TokenStore
 
-CARS, SESSIONS_OF_CAR, WARM = 10, 100, 10  # a car remembers 128 envelopes, and takes no more
+CARS, SESSIONS_OF_CAR, WARM = 10, 100, 10  # a car remembers 128 envelopes, and accepts no more
 MOST_P99 = 100.0  # milliseconds of an installation
 PCID = "PVTBENCH000000001"
 
 
 class Chain:
-    """A car of this ecosystem at a station of it. `session` gives the milliseconds of one."""
+    """A car of this ecosystem at a station of it."""
 
     def __init__(self, world: Ecosystem, station: Station, car: Car) -> None:
         self._world, self._station, self._car = world, station, car
@@ -40,7 +40,8 @@ class Chain:
         self.times[name] = milliseconds
 
     def session(self) -> tuple[float, float]:
-        """(the installation, all from the plug to the authorization), in milliseconds."""
+        """One session: (duration of the installation, duration from the plug to the
+        authorization), in milliseconds."""
         self._world.mo.contract(PCID, self._emaid)
         self.times.clear()
         started = time.perf_counter()
@@ -52,7 +53,7 @@ class Chain:
         return sum(self.times[name] for name in parts), whole
 
     def provision(self) -> None:
-        """The factory, and the first contract."""
+        """Give the car its certificate and trust anchors, and its contracts an EMAID."""
         maker = self._car.maker(self._world.telematics_key)
         maker.connect()
         leaf, subs = self._world.oem.enrol(maker.csr(PCID, "Example Cars", "DE"))
@@ -64,7 +65,7 @@ class Chain:
 
 @contextmanager
 def chain(folder: Path) -> Iterator[Chain]:
-    """The whole chain, in `folder`."""
+    """The provisioned chain for a block, its files in `folder`."""
     runtime = runtimes.get("debian")
     if runtime is None:
         raise RuntimeError("no MicroPython with ffi here; `make` says why")
@@ -104,7 +105,8 @@ def chain(folder: Path) -> Iterator[Chain]:
 
 @contextmanager
 def in_memory() -> Iterator[Path]:
-    """A folder that is deleted. On a disk, all sides would mostly wait for it."""
+    """A temporary folder in memory, where the machine has one: on a disk, all sides would mostly
+    wait for the disk."""
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="pv-", dir=memory) as folder:
         yield Path(folder)

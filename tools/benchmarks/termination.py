@@ -48,7 +48,7 @@ def ask(server: Server, call: Call) -> bytes:
 
 
 def fill(server: Server, fleet: Fleet) -> None:
-    """A contract as an operator orders it, and its copies, each for another vehicle."""
+    """Store a contract as an operator orders it, and its copies, each for another vehicle."""
     car = fleet.car(1)
     fleet.register(server.database, iter([fleet.record(car.pcid, car.leaf)]))
     emaid = f"{PROVIDER}C00000000"

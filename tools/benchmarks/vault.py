@@ -212,7 +212,7 @@ def bench() -> list[dict[str, Any]]:
     from plugvault.tokens.providers import NSS, SOFTHSM
 
     budgets = {"sign": 60, "ECDH": 150}
-    memory = Path("/dev/shm")  # the store's files, not a secret's copy
+    memory = Path("/dev/shm")  # the token's files, no copy of a secret
     all_rows = []
     for provider in (SOFTHSM, NSS):
         with tempfile.TemporaryDirectory(

@@ -58,7 +58,7 @@ for seconds in sys.stdin:
 
 
 class Processes:
-    """Processes that run `code` with `arguments`, for a while at a time."""
+    """`count` processes that run `code` with `arguments`, for `SECONDS` at a time."""
 
     def __init__(self, count: int, code: str, *arguments: object) -> None:
         argv = [sys.executable, "-c", code, *map(str, arguments)]
@@ -73,7 +73,7 @@ class Processes:
             process.stdin.flush()
 
     def done(self) -> float:
-        """The calls of all of them in a second."""
+        """The calls of all processes in a second, after the end of their run."""
         return sum(int(process.stdout.readline()) for process in self._processes) / SECONDS
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Processes:
 def signatures_per_second(
     socket: Path, bare: Callable[[], object]
 ) -> tuple[dict[int, float], float]:
-    """Signatures per second: by number of clients, and of a bare loop in between."""
+    """(signatures a second by the number of clients, those of a bare loop between them)."""
     several = {count: Processes(count, CLIENT, socket) for count in CLIENTS}
     neighbour = Processes(1, NEIGHBOUR)
     best, of_bare = dict.fromkeys(CLIENTS, 0.0), 0.0
@@ -101,7 +101,7 @@ def signatures_per_second(
 
 
 def loop(work: Callable[[], object]) -> float:
-    """Calls a second of one loop."""
+    """The calls a second of one loop of `SECONDS`."""
     count, end = 0, time.monotonic() + SECONDS
     while time.monotonic() < end:
         work()
@@ -110,7 +110,8 @@ def loop(work: Callable[[], object]) -> float:
 
 
 def record_cost(client: Any, point: bytes) -> list[dict[str, Any]]:
-    """The cost of the service's record of each new envelope before it is opened."""
+    """The rows of the cost of the service's record of each new envelope. point: of the
+    provisioning key of `client`."""
     import envelopes
 
     new = iter([envelopes.envelope(point, envelopes.KNOWN_KEY) for _ in range(NEW)])
@@ -194,7 +195,7 @@ def bench() -> list[dict[str, Any]]:
     sys.path.append(str(Path(__file__).parents[2] / "tests"))
     from fixtures.tokens import CarToken
 
-    memory = Path("/dev/shm")  # the store's files, not a secret's copy
+    memory = Path("/dev/shm")  # the token's files, no copy of a secret
     with tempfile.TemporaryDirectory(
         prefix="pv-", dir=memory if memory.is_dir() else None
     ) as folder:

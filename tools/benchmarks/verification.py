@@ -1,4 +1,4 @@
-"""P-256 verification in Python on an emulated Pico: instructions, and how long it keeps the loop.
+"""P-256 verification in Python on an emulated Pico: instructions, and the longest pause.
 
 Counted, not timed: the instructions of a Cortex-M0+, and the board's own time. 100 KB of the heap
 are in use and `boot.py`'s threshold is set, as in a module that is not frozen. The instructions of

@@ -17,7 +17,7 @@ BLOCK = 16  # of the heap, for the head of each piece
 
 
 class Pauses:
-    """Called at each pause."""
+    """The `pause` of a verification: keeps the longest time between two calls, in µs."""
 
     def __init__(self):
         self.longest = 0

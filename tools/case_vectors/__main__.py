@@ -118,7 +118,7 @@ def _message(folder: Path, entry: Json) -> Json:
 
 
 def _parts(message: bytes) -> Json | None:
-    """The values of a message as they stand in it; None for one that cannot be read, or for
+    """The values of a message, unchanged; None for one that cannot be decoded, or for
     another message."""
     try:
         document = exi.decode(message)["V2G_Message"]

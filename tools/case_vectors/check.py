@@ -2,9 +2,9 @@
 
     python tools/case_vectors/check.py FILE.json
 
-Each valid message must open, and its signature must verify. A message that a vehicle refuses for
-its signature, its DH point, its ciphertext or its key must not. A test of anything else is left to
-the vehicle: certificate paths, order and EXI.
+The envelope of each valid message must open, and its signature must verify. A message that a
+vehicle refuses for its signature, its DH point, its ciphertext or its key must fail one of the
+two. Certificate paths, order and EXI are not checked here.
 """
 
 import hashlib
@@ -91,7 +91,7 @@ def is_in(value: str, message: bytes) -> bool:
 
 
 def problem(test: Json, vehicle: ec.EllipticCurvePrivateKey) -> str | None:
-    """The fault of a test; "" for none, None for a test that is about something else."""
+    """The fault of a test; "" for none, None for a test that is not checked here."""
     parts, stage = test["message"]["parts"], (test["flags"] or [""])[0]
     if parts is None:
         return None if test["result"] != "valid" else "a valid message without its parts"

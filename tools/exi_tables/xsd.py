@@ -1,9 +1,9 @@
-"""XML Schema documents to the few components EXI 1.0 section 8.5.4 looks at.
+"""The few components of XML Schema documents that EXI 1.0 section 8.5.4 uses.
 
 Reads a schema and its imports: element declarations, complex types (extension, simple and
-mixed content), simple types with the facets that change the coding, substitution groups. What
-the V2G schemas do not use (restriction of complex types, named groups, attribute wildcards,
-unions, lists, patterns, dates, floats, `nillable`) is refused aloud, never skipped.
+mixed content), simple types with the facets that change the coding, substitution groups. Features
+that the V2G schemas do not use (restriction of complex types, named groups, attribute wildcards,
+unions, lists, patterns, dates, floats, `nillable`) raise SchemaError, and none is skipped.
 """
 
 import xml.etree.ElementTree as ET
@@ -22,7 +22,7 @@ _IGNORED = {"length", "minLength", "maxLength", "whiteSpace", "annotation"}
 
 
 class SchemaError(Exception):
-    """The schema uses something this tool does not know."""
+    """The schema uses a feature that this tool does not know."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,8 @@ def _pip_settings() -> str:
 
 
 def _npm_settings() -> str:
-    """The way npm fetches, of all its configuration files; of two values the later counts."""
+    """npm's settings for downloads, of all its configuration files; of two values the later
+    counts."""
     lines = [
         line for file in reversed(NPM) if file.is_file() for line in file.read_text().splitlines()
     ]
@@ -103,7 +104,7 @@ def _npm_settings() -> str:
 
 
 def _apt_settings() -> str:
-    """The way apt fetches; not its sources, which differ between releases."""
+    """apt's settings for downloads, without its sources, which differ between releases."""
     lines = _output("apt-config", "dump").splitlines()
     passed_on = re.compile(r"Acquire::(?!IndexTargets|Languages|cdrom)")
     return "".join(f"{line}\n" for line in lines if passed_on.match(line))
