@@ -34,7 +34,8 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of published vectors beside the project; not part of it, so it may be absent."""
+    """The folder of published vectors beside the project; the folder is no part of it, and may be
+    absent."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
         pytest.skip("no ../shared beside the project: its published vectors are not here")
@@ -42,8 +43,8 @@ def shared() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many evcc tests ran on each interpreter, and the figures of the emulated board: tests
-    leave both behind as properties."""
+    """Print the number of evcc tests on each interpreter, and the figures of the emulated board:
+    the tests record both as properties."""
     ran: Counter[str] = Counter()
     figures = []
     for reports in terminalreporter.stats.values():

@@ -1,4 +1,4 @@
-"""Envelopes of contract keys that must open, and all the ways in which one must not.
+"""Envelopes of contract keys that must open, and those that must be refused, by their fault.
 
 Made with `cryptography`, so that the sender and the vault are two implementations.
 """
@@ -58,7 +58,7 @@ def envelope(
 
 
 def opening(recipient: bytes) -> dict[str, dict[str, Any]]:
-    """Envelopes that must open, by what is special about them."""
+    """Envelopes that must open, by their special property."""
     top_bit = next(k for k in _scalars() if k >> 255)
     small = next(k >> 9 for k in _scalars())
     return {
@@ -122,7 +122,7 @@ def refused(recipient: bytes) -> dict[str, tuple[str, dict[str, Any]]]:
             "key-mismatch",
             envelope(recipient, scalar.to_bytes(32, "big"), public),
         )
-    # Each with an ephemeral key that has not been there: who remembers them answers otherwise.
+    # Each with a new ephemeral key: a service that remembers one gives another reason.
     fresh = [envelope(recipient, next(_scalars())) for _ in range(4)]
     mismatch = {
         "another certificate": {**fresh[0], "public": public},
@@ -150,7 +150,8 @@ def refused(recipient: bytes) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def congruent(recipient: bytes) -> dict[str, Any]:
-    """n + 5 for the certificate of 5: a token that reduces the scalar even signs for it."""
+    """An envelope with the scalar n + 5, for the certificate of 5: a token that reduces the scalar
+    modulo n even signs for it."""
     over = (N + 5).to_bytes(32, "big")
     return envelope(recipient, over, world.point(private_key(5)))
 

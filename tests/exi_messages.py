@@ -1,6 +1,7 @@
 """Strategies of hypothesis: any message, and any element, of the EXI codec's schemas.
 
-A value is a walk through the codec's grammar: what the schema allows, without its length facets.
+A value is a walk through the codec's grammar, so it is all that the schema allows, without the
+length facets.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def _value(draw: st.DrawFn, tables: g.Grammar, kind: int, detail: Any, leaves: L
 
 
 def _content(draw: st.DrawFn, tables: g.Grammar, state: Any, leaves: Leaves) -> dict[str, Any]:
-    """A walk through the grammar, writing down what it passes; the way out is the simplest."""
+    """A value made by a walk through the grammar; hypothesis shrinks it to the shortest walk."""
     element: dict[str, Any] = {}
     for step in range(1000):
         if state[2] is None:

@@ -10,7 +10,7 @@ socket means that the vault is a service); each further line is a job, with the 
     {"do": "start", "before": 7, "victims": [0]}    only start
         for both: "by": {"command": [...], "env": {...}}, an interpreter that does it in its place
     {"do": "race", "after": 0.01, "victims": [0]}   start and install, killed after so many seconds
-    {"do": "look"}                                  start, and tell what is there
+    {"do": "look"}                                  start, and report the state
 
 Every job forks a process that has everything imported and nothing open. It is answered by a line:
 "calls" and "code" of an installation, the fields of `look`, or {"died": code}.
@@ -49,7 +49,7 @@ def vault(car: dict[str, Any]) -> Any:
 
 
 def start(car: dict[str, Any], keys: Any) -> tuple[Trust, Contracts, list[str]]:
-    """As `evcc.module` starts."""
+    """Start in the order of `evcc.module`. Returns (trust, contracts, sentences for the log)."""
     files = Files(car["store"])
     trust = Trust(files, keys.verify)
     contracts = Contracts(files)
@@ -68,7 +68,7 @@ def installs(car: dict[str, Any]) -> None:
 
 
 def elsewhere(car: dict[str, Any], by: dict[str, Any], answer: str) -> None:
-    """tests/both/start_run.py becomes this process."""
+    """Replace this process by tests/both/start_run.py on another interpreter."""
     reader, writer = os.pipe()
     os.write(writer, f"{car['pin']}\n{answer}\n".encode())
     os.close(writer)
@@ -102,7 +102,7 @@ def look(car: dict[str, Any]) -> dict[str, Any]:
 
 
 def discard_cut_off(contracts: Contracts, car: dict[str, Any], keys: Any) -> bool:
-    """Destroy such a key; whether there was one."""
+    """Destroy the key of such an installation. Returns whether there was one."""
     stored = [one.name for one in Path(car["store"]).iterdir()]
     contracts.unnamed = [key for key in contracts.unnamed if f"chain-{key.hex()}" in stored]
     cut_off = bool(contracts.unnamed)
@@ -120,7 +120,7 @@ def contract(one: Any, contracts: Contracts, keys: Any) -> list[Any]:
 
 
 def objects(keys: Any) -> int:
-    """Keys, public and private, of whomever; a service does not say."""
+    """The number of key objects, public and private, of all owners; 0 where a service hides it."""
     calls = getattr(keys, "_backend", None)
     kinds = (p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY)
     template = [[(p11.CKA_CLASS, kind), (p11.CKA_KEY_TYPE, p11.CKK_EC)] for kind in kinds]
@@ -128,7 +128,7 @@ def objects(keys: Any) -> int:
 
 
 def told(car: dict[str, Any]) -> dict[str, Any]:
-    """`look`, from a process that may not live to tell."""
+    """`look` in a process of its own, which the library may end: see {"died": code}."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:

@@ -1,6 +1,6 @@
-"""The memory of a process: for tests that look for a secret where none may be.
+"""The memory of a process, for tests that search it for secrets.
 
-The vault service is not dumpable, so only root may read its memory, and only a test does.
+The vault service is not dumpable, so only root may read its memory.
 """
 
 import os
@@ -19,7 +19,8 @@ def may_read(pid: int) -> bool:
 
 
 def search(pid: int, secrets: dict[str, bytes]) -> dict[str, list[str]]:
-    """Where each secret is, in any byte order: {name: [region]}, names that are nowhere left out.
+    """The regions that hold a secret, in either byte order: {name: [region]}, without the names of
+    secrets that are not found.
 
     Raises: AssertionError when little of the memory could be read.
     """

@@ -17,8 +17,8 @@ MADE = {
     name: bytes.fromhex(text)
     for name, text in json.loads((VECTORS / "certificates.json").read_text()).items()
 }
-MADE_AT = 1767225600  # inside the validity of what tests/vectors holds
-HUBJECT_AT = 1640995200  # 2022-01-01, inside that of most published samples
+MADE_AT = 1767225600  # within the validity of the certificates in tests/vectors
+HUBJECT_AT = 1640995200  # 2022-01-01, within the validity of most published samples
 VEHICLE = "signature as the vehicle checks it"
 SIGNED_INFO = "signature of SignedInfo"
 POOLS = ("CCP: ", "CPS: ")  # how the rows of the pools' tables begin

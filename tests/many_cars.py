@@ -37,7 +37,7 @@ from evcc.vault import PROVISIONING, VaultError
 from plugvault.pki.verify import verify_p256
 from world import point
 
-PATIENCE = 120.0  # seconds for anything, so that a test ends
+PATIENCE = 120.0  # seconds: ends a test that hangs
 
 
 class SoftwareVault:
@@ -126,21 +126,21 @@ class Car:
         return dict(self.events).get("authorized", "")
 
     async def plug_in(self, address: tuple[str, int]) -> None:
-        """The session, until the CertificateInstallationReq is ready to be sent."""
+        """Run the session until the CertificateInstallationReq is ready to be sent."""
         self._reader, self._writer = await asyncio.open_connection(*address)
         self._frames = self._session.start(0)
         while self._session.state not in (CERTIFICATE_INSTALLATION, "CLOSED"):
             await self._step()
 
     async def install(self) -> None:
-        """Send the request, and receive the response without reading it."""
+        """Send the request, and receive the response without decoding it."""
         began = time.perf_counter()
         await self._send()
         self._response = await self._receive()
         self.waited = time.perf_counter() - began
 
     async def charge(self) -> None:
-        """Install the contract of the response, and the rest of the session."""
+        """Install the contract of the response, and run the rest of the session."""
         self._take(self._response)
         while self._session.state != "CLOSED":
             await self._step()
@@ -156,7 +156,7 @@ class Car:
         await self._writer.drain()
 
     async def _receive(self) -> bytes:
-        """One V2GTP message; what came when the station has closed the connection."""
+        """One V2GTP message; a part of it if the station has closed the connection."""
         try:
             header = await self._reader.readexactly(v2gtp.HEADER_BYTES)
             length = int.from_bytes(header[4:], "big")
@@ -179,7 +179,7 @@ class Car:
 
 
 async def charge_together(cars: Sequence[Car], addresses: Sequence[tuple[str, int]]) -> None:
-    """Each car at its station; car number i is at addresses[i % len(addresses)]."""
+    """Run the sessions of all cars; car number i is at addresses[i % len(addresses)]."""
 
     async def all_of(steps: Any) -> None:
         await asyncio.wait_for(asyncio.gather(*steps), PATIENCE)

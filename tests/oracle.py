@@ -1,12 +1,12 @@
 """The attack on an envelope of ISO 15118-2 that AES-CBC's lack of integrity allows.
 
-    recover(envelope, ask)     the contract key, where every question is answered
+    recover(envelope, ask)     the contract key, if every question is answered
 
-The device that opens envelopes says "opened" or not, for a certificate that the attacker chooses.
-Flip bit j of the IV: the key inside is d + 2^(128+j) if that bit of d was 0, so "opened" with a
-certificate for P + 2^(128+j) G tells it. With the upper half known, AES^-1(C1) is known too, and
-IV' | C2 | C1 brings the lower half up, for 128 more questions. All of them have the recording's DH
-point.
+The device that opens envelopes answers "opened" or not, for a certificate that the attacker
+chooses. The attacker flips bit j of the IV: the key inside is d + 2^(128+j) if that bit of d was
+0, so "opened" with a certificate for P + 2^(128+j) G reveals the bit. With the upper half known,
+AES^-1(C1) is known too, and IV' | C2 | C1 has the lower half in the place of the upper one, for
+128 more questions. All questions have the recording's DH point.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ Ask = Callable[[Envelope], bool]  # whether an envelope is opened
 
 
 class Forgetful(Envelopes):
-    """No guard at all: every envelope is news to it."""
+    """A table without its guard: it remembers no envelope."""
 
     def check(self, *envelope: Any) -> None:
-        """Whatever it is."""
+        """Accept every envelope."""
 
     def add(self, *envelope: Any) -> None:
-        """Nothing is kept."""
+        """Keep no envelope."""
 
     def opened(self, leaf: bytes) -> bool:
         return False
 
 
 def recover(recorded: Envelope, ask: Ask) -> int:
-    """The contract key; a wrong number where the answers tell nothing."""
+    """The contract key; a wrong number if the answers reveal nothing."""
     iv, c1, c2 = (recorded.wrapped[at : at + 16] for at in (0, 16, 32))
     public = decoded(recorded.public)
     upper = 0
@@ -73,7 +73,7 @@ def recover(recorded: Envelope, ask: Ask) -> int:
 
 
 def first_question(recorded: Envelope, bit: int = 0) -> Envelope:
-    """One of the 256: of a bit of the upper half."""
+    """The first of the 256 questions, about `bit` of the upper half."""
     guess = add(decoded(recorded.public), multiply(1 << (_HALF + bit), _G))
     changed = xor(recorded.wrapped[:16], 1 << bit) + recorded.wrapped[16:]
     return Envelope(recorded.dh_point, changed, encoded(guess))

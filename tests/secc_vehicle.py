@@ -32,7 +32,8 @@ def random(n: int) -> bytes:
 
 
 class Vehicle:
-    """Builds requests, right ones unless told otherwise, and reads the answers."""
+    """Builds requests, correct ones by default, and reads the answers. changes: of the station's
+    settings."""
 
     def __init__(self, world: World, **changes: Any) -> None:
         offer = changes.pop("offer", Offer())

@@ -1,14 +1,13 @@
-"""Watch what a process does to files, and be there just before it does so.
+"""Trace the changes that a process makes to files, and kill it just before one of them.
 
     calls, code = follow(fork(function), folder)  # all of them: [("ftruncate", "a.object")]
     calls, code = follow(fork(function), folder, 7)  # killed (SIGKILL) before the 8th
 
     python tests/tracing.py FOLDER COMMAND...        # the calls of another program, as JSON
 
-By ptrace, so that nothing in the process has to help: C libraries and every interpreter are seen
-alike. What counts: calls that change what is below `folder`, `fsync` of what is there, and what is
-sent through a socket. Linux on amd64 or arm64, from one thread only; the process must have none of
-its own that write.
+By ptrace, which needs no help of the process: C libraries and every interpreter are traced alike.
+The traced calls change a file below `folder`, flush one (`fsync`), or send through a socket. Linux
+on amd64 or arm64, from one thread only; no other thread of the process may write.
 """
 
 import ctypes

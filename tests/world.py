@@ -79,7 +79,7 @@ def issued(
 
 
 class World(_Random, CasePki):
-    """Three roots and everybody under them. Every attribute is an `Issued`."""
+    """Three roots and all certificates below them. Every attribute is an `Issued`."""
 
     def __init__(self, now: int = NOW) -> None:
         super().__init__(Seed(secrets.randbits(128)), now)

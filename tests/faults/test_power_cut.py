@@ -189,7 +189,7 @@ def cut(car: Car, recorder: Recorder, folder: Path, operation: str) -> int:
             outcomes.add(state_ == new)
             checked += 1
         assert n or outcomes == {False}
-    assert outcomes == {True}, "what is done is done, and nothing left to the disk's goodwill"
+    assert outcomes == {True}, "a completed operation is durable"
     print(f"{operation}: {checked} states of a disk after {len(steps)} steps")
     return checked
 
@@ -202,7 +202,7 @@ def test_power_cut_at_every_write_leaves_old_or_new_contract(
 
 
 class Killed(BaseException):
-    """No handler of anybody's sees a kill."""
+    """A SIGKILL: no `except Exception` catches it."""
 
 
 def test_power_cut_after_a_start_that_followed_a_kill(
