@@ -41,6 +41,7 @@ COMMANDS = {
 
 
 def usage() -> str:
+    """The help text of `plugvault` without a command."""
     rows = "\n".join(f"  {name:<9} {text}" for name, (_, _, text) in COMMANDS.items())
     return (
         "Usage: plugvault COMMAND [ARGS]...\n\n"
@@ -52,6 +53,7 @@ def usage() -> str:
 
 
 def refuse(text: str) -> int:
+    """Print an error on stderr. Returns exit status 2."""
     print(f"plugvault: {text}", file=sys.stderr)
     return 2
 
@@ -63,7 +65,8 @@ def _unknown(name: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line (without the program's name). Its exit status is returned or raised."""
+    """Run one command line (without the program's name). The exit status is returned, or raised as
+    SystemExit."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # some terminals lack our characters
@@ -96,6 +99,8 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def run(name: str, arguments: list[str]) -> int:
+    """Run a command with its arguments. Returns exit status 2 for a command whose libraries are
+    missing; raises SystemExit for every other end."""
     module, attribute, _ = COMMANDS[name]
     try:
         import typer
@@ -121,8 +126,8 @@ def run(name: str, arguments: list[str]) -> int:
 
 
 def _refuse_command(name: str, error: Any) -> int:
-    """One line for a wrong command line, with its next step. Without any argument the help has
-    been printed."""
+    """Print one line for a wrong command line, with the next step. Without any argument the help
+    has been printed already."""
     text = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     if text:

@@ -46,7 +46,7 @@ _CONTRACT = ("emaid", "operator", "not_after", "custody", "active", "lost")
 
 
 def _board(port: str | None, link: str | None, data: Path | None) -> Board:
-    """The board that is meant, with the link that is there now."""
+    """The board of the options, with the names that its ports have now."""
     found = ports.find()
     board = Boards(data or default_folder()).find(port, found)
     if link is None:
@@ -67,7 +67,7 @@ def _bench(
 def _maker(
     port: str | None, link: str | None, data: Path | None, as_json: bool
 ) -> Iterator[BoardMaker]:
-    """The board's maker: the ecosystem in the folder runs as long as the command."""
+    """The board's maker. The ecosystem in the folder runs until the command ends."""
     folder = data or default_folder()
     with stoppable(), reported(as_json):
         board = _board(port, link, data)
@@ -127,7 +127,7 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
 def status(
     port: Port = None, link: LinkPort = None, data: Data = None, as_json: AsJson = False
 ) -> None:
-    """Ask the module what it is and what it holds.
+    """Show the module's identity, contracts and state.
 
     JSON: {"runtime", "pcid", "certified", "custody", "region", "anchors", "contracts": [{"emaid",
     "operator", "not_before", "not_after", "custody", "active", "lost"}], "charging", "locked",
@@ -286,7 +286,7 @@ def log(
 
 
 def _wait(seconds: float | None) -> None:
-    """For so long, or without end."""
+    """Wait so many seconds; None: without end."""
     time.sleep(_FOREVER if seconds is None else seconds)
 
 
@@ -313,9 +313,9 @@ def simulate(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Be a board: an emulated Pico with the module on it, as two serial ports, until Ctrl-C.
+    """Run an emulated Pico with the module on it, as two serial ports, until Ctrl-C.
 
-    It keeps its flash in the folder of --data. The other commands find it there, in another
+    Its flash is kept in the folder of --data. The other commands find the board there, in another
     terminal. JSON, as soon as it is ready: {"prompt", "link", "uid"}.
     """
     from plugvault.board import simulated

@@ -146,7 +146,7 @@ def _check(options: Options) -> None:
 
 
 def _ended(options: Options) -> Result:
-    """The campaign. Raises EvccError, OSError."""
+    """The result of the campaign. Raises EvccError, OSError."""
     expected = known.read(options.known) if options.known else {}
     key = None if options.test_key is None else key_file.read(options.test_key)
     with _cases(options) as campaign:

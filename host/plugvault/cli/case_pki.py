@@ -27,7 +27,8 @@ _DAY = 86_400
 
 @contextmanager
 def given(pki: str) -> Iterator[Given]:
-    """The PKI of a folder, nothing for a new one. Its tokens are open in the context.
+    """{slot: (certificate, private key or None)} of the PKI in a folder; {} for a new PKI. Its
+    tokens are open in the context.
 
     Raises CasesError("pki") for a folder without certificates, EvccError.
     """
@@ -52,7 +53,8 @@ def given(pki: str) -> Iterator[Given]:
 
 
 def today(pki: Given) -> int:
-    """Today at 00:00 UTC, or where a given certificate begins later, its first second."""
+    """Today at 00:00 UTC in Unix seconds; the first second of a given certificate that begins
+    later."""
     begins = [int(certificate.not_valid_before_utc.timestamp()) for certificate, _ in pki.values()]
     return max(int(time.time()) // _DAY * _DAY, *begins, 0)
 

@@ -64,7 +64,7 @@ def demo(
         typer.Option(help="Keep tokens, database and captured messages in this new folder."),
     ] = None,
 ) -> None:
-    """Make a car with two contracts, one for each way of the industry, and charge with each.
+    """Make a car with two contracts, one over the air and one at a station, and charge with each.
 
     Exits 0 when every step was verified, else 1.
 
@@ -97,7 +97,7 @@ def _run(
     keep: Path | None,
     token_options: TokenOptions,
 ) -> str | None:
-    """Run the demo into `record`. The text of its error, if any."""
+    """Run the demo into `record`. Returns the text of its error, or None."""
     runtime, link, board = car
     try:
         interpreter = choose_runtime(runtime.value if runtime else None)

@@ -1,4 +1,4 @@
-"""The clean end of a command after a signal."""
+"""The orderly end of a command after a signal."""
 
 import signal
 import sys
@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Clean up after `kill`, or when the terminal closes, as after Ctrl-C."""
+    """End the context by SystemExit after SIGTERM and SIGHUP, so that temporary files are
+    removed."""
     signals = (signal.SIGTERM, signal.SIGHUP)
     handlers = [
         signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in signals

@@ -13,7 +13,7 @@ from plugvault.pki import forms
 
 
 def read(file: Path) -> ec.EllipticCurvePrivateKey:
-    """A private key on P-256, PEM or DER, without a password; text around PEM is passed over.
+    """A private key on P-256, PEM or DER, without a password. Text around PEM is ignored.
 
     Raises ExplainError("key"), OSError.
     """

@@ -1,4 +1,4 @@
-"""`plugvault pki import`: a test PKI of somebody else's into the folder of an ecosystem."""
+"""`plugvault pki import`: a test PKI of another program, into the folder of an ecosystem."""
 
 import json
 import sys

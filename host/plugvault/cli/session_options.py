@@ -27,9 +27,11 @@ INSECURE = "INSECURE: contracts without TLS; anyone on the line reads and change
 def client_of(
     url: str, trust: Path | None, variables: str = "PLUGVAULT_CLIENT"
 ) -> tuple[OpcpClient, Credentials | None]:
-    """A client of the ecosystem at --sandbox, and its credentials: those in the environment, as
-    variables_ID and variables_SECRET, or None for open mode. Raises OSError: `trust` is unreadable
-    or no PEM."""
+    """A client of the ecosystem at --sandbox, and its credentials.
+
+    They are in the environment, as variables_ID and variables_SECRET; None for open mode. Raises
+    OSError when `trust` is unreadable or no PEM.
+    """
     url = url.rstrip("/")
     name, secret = (os.environ.get(f"{variables}_{end}", "") for end in ("ID", "SECRET"))
     credentials = Credentials(name, secret, url) if name else None

@@ -1,4 +1,4 @@
-"""Tables for people: as wide as the terminal, or as their rows without a terminal."""
+"""Tables on a terminal: as wide as the terminal, or as their rows where there is none."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _WIDE = 250  # columns without a terminal
 
 
 def show(titles: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table. A cell may have several lines."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for title in titles:  # folded and not cut, so that every value can be copied
         table.add_column(title, overflow="fold")
@@ -24,5 +25,6 @@ def show(titles: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
 
 
 def printable(value: object) -> str:
-    """The text of a value that other companies may have written, without control characters."""
+    """The text of a value, with control characters escaped, because another company may have
+    written it."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))

@@ -52,7 +52,7 @@ Command = Callable[..., None]
 
 
 def names_a_token(command: Command, but: str = "") -> Command:
-    """The command with these options after its own, all `but` one. Its parameter `token_options`
+    """Give a command these options after its own, all `but` one. Its parameter `token_options`
     gets their values, for `selection.choose`."""
     names = [name for name in _OPTIONS if name != but]
 

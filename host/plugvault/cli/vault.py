@@ -1,7 +1,7 @@
 """`plugvault vault`: the tokens of this machine, their custody, and their keys.
 
 A command that opens a token does so in a subprocess [`plugvault.tokens.subprocess_probe`]. The
-reported custody is measured, with throw-away keys.
+reported custody is measured, with temporary keys.
 """
 
 from __future__ import annotations

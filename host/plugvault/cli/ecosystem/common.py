@@ -31,7 +31,7 @@ class EcosystemLocation:
 
     @property
     def url(self) -> str:
-        """The database's URL."""
+        """The database's URL. Raises typer.BadParameter without a database."""
         if self.database is not None:
             return self.database
         if self.folder is None:
@@ -44,7 +44,7 @@ class EcosystemLocation:
 
 
 def new_group(text: str) -> typer.Typer:
-    """A group of commands with this help text."""
+    """A group of commands. text: its help."""
     return typer.Typer(
         help=text,
         add_completion=False,
@@ -55,7 +55,8 @@ def new_group(text: str) -> typer.Typer:
 
 
 def local_user() -> Caller:
-    """The user of this machine, with the rights of every role."""
+    """The user of this machine as a caller, with the roles of makers, operators and
+    administrators, for every identifier."""
     everything = frozenset({ANY})
     user = f"command line: {getpass.getuser()}"
     return Caller(
@@ -65,13 +66,16 @@ def local_user() -> Caller:
 
 @contextmanager
 def reading(context: typer.Context) -> Iterator[Records]:
+    """A transaction that reads, for one command. An error of the store ends the command with exit
+    status 1."""
     with _opened(context) as store, store.read() as records:
         yield records
 
 
 @contextmanager
 def writing(context: typer.Context) -> Iterator[Records]:
-    """One transaction for a command."""
+    """A transaction that writes, for one command. A refusal or an error of the store ends the
+    command with exit status 1."""
     with _opened(context) as store, store.write() as records:
         yield records
 
@@ -93,7 +97,8 @@ def _opened(context: typer.Context) -> Iterator[SqlStore]:
 def print_rows(
     context: typer.Context, rows: Sequence[Row], *columns: str, none: str = "none"
 ) -> None:
-    """Print a table, or with --json a list of objects. `columns`: of the table."""
+    """Print a table, or with --json a list of objects. `columns`: of the table; `none`: the text
+    for no rows."""
     if context.obj.as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -120,7 +125,7 @@ def print_done(context: typer.Context, text: str, **members: Any) -> None:
 
 
 def moment(seconds: float | None) -> str | None:
-    """A time as OPCP writes it."""
+    """A time in RFC 3339, UTC; None for no time. seconds: Unix seconds."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%FT%TZ") if seconds else None
 
 

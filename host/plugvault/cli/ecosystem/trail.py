@@ -1,4 +1,4 @@
-"""`plugvault ecosystem audit` and `jobs`: decisions of people, and long work."""
+"""`plugvault ecosystem audit` and `jobs`: the audit trail, and long work."""
 
 from typing import Annotated
 

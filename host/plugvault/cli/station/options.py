@@ -146,6 +146,7 @@ class Options:
 
     @property
     def offer(self) -> Offer:
+        """The station's services and supply by the options."""
         offer = Offer(
             self.evse,
             certificate_service=not self.no_certificate_service,
@@ -157,7 +158,7 @@ class Options:
 
     @property
     def warning(self) -> str:
-        """A warning about the security; "" for none."""
+        """A warning about missing security; "" for none."""
         if self.insecure_contract and self.tls != Security.ON:
             return INSECURE
         if self.tls == Security.OFF:
@@ -166,7 +167,7 @@ class Options:
 
     @property
     def faults(self) -> Faults:
-        """Raises typer.BadParameter."""
+        """The faults of the options. Raises typer.BadParameter."""
         return Faults(
             delay=_pairs("--delay", self.delay, lambda _, text: _seconds(text)),
             drop=frozenset(_pairs("--drop", self.drop, lambda pair, _: pair)),

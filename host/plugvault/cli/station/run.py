@@ -22,7 +22,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Run:
-    """One run of the command. Raises TlsError."""
+    """One run of the command. The constructor raises TlsError."""
 
     def __init__(
         self,

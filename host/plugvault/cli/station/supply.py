@@ -37,9 +37,10 @@ _OCSP = {"Content-Type": "application/ocsp-request"}
 
 @dataclass(frozen=True)
 class Supply:
-    """identity: of the ecosystem; renew: its next certificate, for the same key. own: identities
-    of another PKI. fetch: CertificateInstallationReq -> CertificateInstallationRes. anchors: MO
-    and V2G roots, DER. v2g_root: the file that vehicles must trust, PEM."""
+    """A station's supply. identity: of the ecosystem; renew: its next certificate, for the same
+    key. own: identities of another PKI. fetch: CertificateInstallationReq ->
+    CertificateInstallationRes. anchors: MO and V2G roots, DER. v2g_root: the PEM file that
+    vehicles must trust."""
 
     identity: Identity
     renew: Callable[[], Identity]
@@ -50,7 +51,8 @@ class Supply:
 
 
 def find(stack: ExitStack, options: Options) -> Supply:
-    """The supply of the options, until `stack` ends. Raises EvccError, OSError, ValueError."""
+    """The supply that the options select, until `stack` ends. Raises EvccError, OSError,
+    ValueError."""
     if options.sandbox and options.data:
         raise ValueError("--sandbox or --data, not both")
     folder = options.data or _temporary(stack)
@@ -149,7 +151,8 @@ class _Identities:
         self._roots = roots
 
     def of(self, leaf: bytes, subs: Sequence[bytes]) -> Identity:
-        """With the OCSP answers of the ecosystem's responder. Raises OpcpError."""
+        """The identity of a leaf, with OCSP answers of the ecosystem's responder. Raises
+        OpcpError."""
         ask = partial(self._cpo.client.content, "POST", "/ocsp", headers=_OCSP)
         staple = Staple(leaf, subs[0], lambda request: ask(content=request))
         root = _root_of(leaf, list(subs), list(self._roots))
@@ -157,7 +160,7 @@ class _Identities:
         return Identity(leaf, tuple(subs), root, sign, self._stack.enter_context(staple))
 
     def renewed(self) -> Identity:
-        """Raises OpcpError."""
+        """The identity with the next certificate. Raises OpcpError."""
         return self.of(*self._cpo.renew(_signing_request(self._evse, self._key)))
 
 

@@ -22,7 +22,7 @@ _SAME_SEARCH = 5.0  # seconds in which a vehicle's further searches are not show
 
 
 class View(AbstractContextManager["View"]):
-    """Counts the sessions; subclasses show them."""
+    """Counts the sessions; subclasses display them."""
 
     def __init__(self) -> None:
         self.sessions = self.authorized = 0
@@ -30,13 +30,16 @@ class View(AbstractContextManager["View"]):
 
     @property
     def all_authorized(self) -> bool:
+        """Whether every session was authorized and ended by a SessionStop."""
         return self.sessions == self.authorized
 
     def ready(self, facts: dict[str, Any]) -> None:
-        """The station answers now. facts: the fields of the event."""
+        """The station can be reached. facts: the fields of the event."""
         self.is_ready = True
 
     def searched(self, vehicle: str, asks_for_tls: bool, told_tls: bool) -> None:
+        """A vehicle has searched by SDP. asks_for_tls, told_tls: the security in its request and
+        in the answer."""
         raise NotImplementedError
 
     def report(self, number: int, report: Report) -> None:

@@ -74,7 +74,7 @@ def vehicle(options: Options) -> None:
 
 
 def _run(stack: ExitStack, options: Options, view: View, console: Console) -> bool:
-    """The sessions. Whether each was authorized and ended well."""
+    """Carry out the sessions. Returns whether each was authorized and ended without an error."""
     runtime = _runtime(options.runtime)
     local = wait(options.interface)
     trace = None
@@ -122,7 +122,7 @@ class _Shown:
 
 
 def _session(options: Options, car: Car, view: View, shown: _Shown) -> bool:
-    """One session. Whether it was authorized and ended well."""
+    """Carry out one session. Returns whether it was authorized and ended without an error."""
     wishes: dict[str, Any] = {"time_factor": options.timeouts}
     if options.charge:
         wishes["charge"] = {"mode": options.charge.value}
@@ -142,7 +142,7 @@ def _session(options: Options, car: Car, view: View, shown: _Shown) -> bool:
 
 
 def _runtime(name: RuntimeName | None) -> Runtime:
-    """Raises: DemoError for an interpreter that is not here."""
+    """The interpreter of this name. Raises: DemoError for one that is not on this machine."""
     if name in (None, RuntimeName.micropython, RuntimeName.cpython):
         return choose_runtime(name.value if name else None)
     runtime = runtimes.get(name.value)
@@ -160,7 +160,8 @@ def _outcome(events: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _capture(trace: Path, path: Path, local: LinkLocal, console: Console) -> None:
-    """The module's trace as a capture; a failure is told, and does not change the outcome."""
+    """Write the module's trace as a capture. A failure is shown, and does not change the
+    outcome."""
     try:
         if trace.exists():
             ended = convert(trace, path, local.scoped.partition("%")[0])

@@ -39,7 +39,7 @@ _FILE = "vehicle.json"
 
 
 class GarageError(EvccError):
-    """Options that lead to no vehicle."""
+    """Options from which no vehicle can be made."""
 
     REASONS = ("folder", "trust")
 
@@ -55,7 +55,7 @@ class World:
 
 @dataclass
 class Vehicle:
-    """A vehicle that has left the factory. contract: the one that waits in the pool, or ""."""
+    """A complete vehicle. contract: the EMAID of the one that waits in the pool, or ""."""
 
     car: Car
     pcid: str
@@ -63,7 +63,7 @@ class Vehicle:
 
 
 def world(stack: ExitStack, options: Options, folder: Path) -> World:
-    """The ecosystem that the options name, until `stack` ends. Raises EvccError, OSError."""
+    """The ecosystem that the options select, until `stack` ends. Raises EvccError, OSError."""
     if options.sandbox is None:
         ecosystem = stack.enter_context(Ecosystem(options.data or folder / "ecosystem"))
         return World(ecosystem.telematics_key, ecosystem.oem, ecosystem.mo)
@@ -90,7 +90,7 @@ def _telematics_key(token: Any) -> TokenKey:
 
 
 def folder_of(stack: ExitStack, options: Options) -> Path:
-    """The vehicle's folder. Raises OSError."""
+    """The vehicle's folder: that of --keep, or a temporary one. Raises OSError."""
     if options.keep is None:
         return stack.enter_context(temporary_folder())
     options.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -104,7 +104,8 @@ def park(
     trace: Path | None,
     observe: Callable[[str, str], None],
 ) -> Vehicle:
-    """The vehicle, running, until `stack` ends. Raises EvccError, OSError, ValueError."""
+    """Make or open the vehicle and run it until `stack` ends. Raises EvccError, OSError,
+    ValueError."""
     folder = folder_of(stack, options)
     around = world(stack, options, folder)
     car = Car(
@@ -145,7 +146,8 @@ def _token(folder: Path, options: Options) -> TokenConfiguration:
 
 
 def _provision(maker: Maker, around: World, options: Options, folder: Path) -> str:
-    """Its certificate, made when it is missing, and its trust anchors. The PCID."""
+    """Give the vehicle its certificate, unless it has one, and its trust anchors. Returns the
+    PCID."""
     kept = _kept(folder)
     status = maker.status()
     if not status.certified:

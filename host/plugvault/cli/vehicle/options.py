@@ -15,7 +15,8 @@ REGION = "EU"
 
 
 class RuntimeName(StrEnum):
-    """micropython: the best one here; else by name, see `plugvault doctor`."""
+    """The interpreter. micropython: the best one on this machine; others by name, see `plugvault
+    doctor`."""
 
     cpython = "cpython"
     micropython = "micropython"
@@ -144,7 +145,7 @@ class Options:
 
     @property
     def warning(self) -> str:
-        """The warning about the security, for a person; "" for none."""
+        """A warning about missing security; "" for none."""
         if self.insecure_contract:
             return INSECURE
         if self.tls != Security.required:
@@ -152,7 +153,8 @@ class Options:
         return ""
 
     def network(self, trace: Path | None) -> dict[str, Any]:
-        """ "network" of the module's configuration. Raises typer.BadParameter."""
+        """The member "network" of the module's configuration. trace: the file for the module's
+        trace. Raises typer.BadParameter."""
         settings: dict[str, Any] = {"interface": self.interface, "tls": self.tls.value}
         if self.ocsp:
             if self.tls != Security.required:

@@ -19,11 +19,13 @@ _WORDS = {
 
 
 class View(Protocol):
+    """The display of a session."""
+
     def ready(self, facts: dict[str, Any]) -> None:
-        """The vehicle is plugged in now."""
+        """The vehicle is plugged in. facts: the fields of the event."""
 
     def observe(self, channel: str, name: str, text: str) -> None:
-        """channel: "event", or "log" with the line as `text`."""
+        """An event or a line of the log. channel: "event", or "log" with the line as `text`."""
 
     def over(self, facts: dict[str, Any]) -> None:
         """The session has ended. facts: "authorized", and "reason" of a failure or ""."""
