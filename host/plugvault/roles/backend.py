@@ -7,8 +7,8 @@
 CCP sends the maker an event for each contract. The backend pulls the contract, performs the checks
 that CCP leaves to the maker [V2G2-894], and stores it until the vehicle is reachable. A contract
 that fails a check never reaches a vehicle. A deleted contract is removed from the vehicle. The
-events seen and the waiting work are in a file, so the backend continues after a stop. Pool and
-vehicle are compared too, because an event may be lost [`comparison`].
+processed events and the waiting work are in a file, so the backend continues after a stop. Pool
+and vehicle are compared too, because an event may be lost [`comparison`].
 """
 
 import logging
@@ -43,11 +43,14 @@ Event = Mapping[str, Any]
 
 
 class Backend(Closeable):
-    """`maker`: its calls of the pools; `file`: its state, made when missing; `clock()`: Unix
-    seconds, the time that vehicles get; `observe(event)`: called for each event of `health`, from
-    a thread of its own; it may call the backend.
+    """The backend of one maker. `close()` when done.
 
-    `health`: which vehicles are gone, locked or have lost keys, and which loops fail.
+    `maker`: its calls of the pools; `file`: its state, made when missing; `clock()`: Unix seconds,
+    the time that vehicles get; `observe(event)`: called for each event of `health`, in a thread of
+    its own; it may call the backend.
+
+    `health`: which vehicles do not answer, are locked or have lost keys, and which loops fail. A
+    method raises StateError when it cannot read or store the state.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Backend(Closeable):
         self._follower: Follower | None = None
 
     def close(self) -> None:
-        """Stop, after the work that vehicles are doing now."""
+        """Stop, after the current tasks of the vehicles."""
         if self._follower is not None:
             self._follower.close()
         self._fleet.close()
@@ -77,11 +80,11 @@ class Backend(Closeable):
     # -- events --
 
     def take(self, event: Event) -> str:
-        """Process an event, as OPCP's webhooks have it: the reason its contract is rejected for,
-        or "".
+        """Process an event as OPCP's webhooks have it. Returns the reason why its contract is
+        rejected, or "".
 
         The same event again has the same answer and no other effect. Raises OpcpError when the
-        event cannot be processed now, EventError when it is not an event.
+        event cannot be processed now, EventError when it is no event.
         """
         try:
             event_id, kind, payload = event["eventId"], event["eventType"], event["payload"]
@@ -119,7 +122,7 @@ class Backend(Closeable):
         return ""
 
     def follow(self) -> None:
-        """Read the maker's events from the stream, in a thread, from the last position on."""
+        """Read the maker's events from the stream, in a thread, from the stored position on."""
         self._follower = Follower(
             self._maker.client,
             self.queue.state_file,
@@ -131,10 +134,11 @@ class Backend(Closeable):
     # -- vehicles --
 
     def arrives(self, pcid: str, connect: Connect) -> None:
-        """A vehicle is reachable now. `connect`: see `Fleet.arrives`.
+        """Begin to serve a vehicle that is reachable now. `connect`: see `Fleet.arrives`.
 
         The vehicle must prove to have the key that PCP has for it, or had last: contracts are
-        still removed from a vehicle that PCP no longer has. Raises OpcpError for an unknown one.
+        still removed from a vehicle that PCP no longer has. Raises OpcpError for an unknown
+        vehicle.
         """
         try:
             point = self._maker.point(pcid)
@@ -147,17 +151,18 @@ class Backend(Closeable):
         self._fleet.arrives(pcid, point, connect)
 
     def leaves(self, pcid: str) -> None:
-        """A vehicle is no longer reachable, or its channel is needed for something else."""
+        """Stop serving a vehicle that is no longer reachable, or whose channel is needed for
+        another purpose."""
         self._fleet.leaves(pcid)
 
     def is_there(self, pcid: str) -> bool:
-        """Whether a vehicle is reachable, and has answered last. `health` has an event when one is
-        gone, and when it is back."""
+        """Whether a vehicle is reachable and gave the last answer that was expected. `health` has
+        an event when a vehicle stops answering, and when it answers again."""
         return self._fleet.is_there(pcid)
 
     def _greet(self, vehicle: str, link: Channel) -> tuple[HealthEvent, ...]:
-        """Send the time and the revoked certificates. Whether the vehicle can install: its lasting
-        states, for `Health.tell_change`."""
+        """Send the time and the revoked certificates. Returns the vehicle's lasting states that
+        prevent installations, for `Health.tell_change`."""
         link.set_time(int(self._clock()))
         if revoked := self.queue.revoked():
             link.install_revoked(revoked, int(self._clock()))
@@ -191,10 +196,13 @@ class Backend(Closeable):
     # -- its customers --
 
     def choose(self, pcid: str, emaid: str) -> None:
-        """Make a contract the customer's default: stations install it, and it becomes active in
-        the vehicle as soon as that is reachable. The choice is stored first: while the pool is not
-        reachable, or does not accept this backend, it waits. Raises OpcpError when the pool
-        refuses it."""
+        """Make a contract the customer's default: stations install it, and the vehicle pays with
+        it as soon as the vehicle is reachable.
+
+        The choice is stored first: while the pool is not reachable, or does not accept this
+        backend, the choice waits. Raises OpcpError when the pool refuses it; `ids.IdError` for a
+        malformed PCID or EMAID.
+        """
         vehicle, emaid = ids.parse_pcid(pcid).upper(), ids.parse_emaid(emaid)
         self.queue.intend(vehicle, emaid)
         try:
@@ -206,16 +214,18 @@ class Backend(Closeable):
         self._fleet.wake(vehicle)
 
     def remove(self, pcid: str, emaid: str) -> None:
-        """Take a contract out of the vehicle, as its customer wants, and keep it out until the
-        customer chooses it. The pool keeps it, and stations may install it."""
+        """Remove a contract from the vehicle, as its customer wants, until the customer chooses it
+        again. The pool keeps it, and stations may install it. Raises `ids.IdError`."""
         vehicle = ids.parse_pcid(pcid).upper()
         self.queue.exclude(vehicle, ids.parse_emaid(emaid))
         self._fleet.wake(vehicle)
 
     def _send_choices(self, only: str | None = None) -> None:
-        """Send the choices that the pool may not have, of one vehicle or of all: the process was
-        stopped between the two, or the pool was not reachable. Health has an event for a choice
-        that the pool refuses."""
+        """Send the choices that the pool may not have, of one vehicle or of all.
+
+        The process was stopped after such a choice was stored, or the pool was not reachable.
+        Health has an event for a choice that the pool refuses.
+        """
         for vehicle, emaid in self.queue.intended():
             if only not in (None, vehicle):
                 continue

@@ -22,7 +22,8 @@ _EARLY = 60  # seconds before its end a token is renewed
 
 @dataclass(frozen=True)
 class Credentials:
-    """The OAuth2 client credentials of a role."""
+    """The OAuth2 client credentials of a role [RFC 6749, 4.4]. audience: the URL of the
+    ecosystem."""
 
     client_id: str
     client_secret: str = field(repr=False)
@@ -30,12 +31,12 @@ class Credentials:
 
 
 class OpcpClient(Closeable):
-    """Calls of one role. Safe to use from several threads. `close()` when done.
+    """Calls of one role. Safe to use from several threads. `close()` when done. Every call raises
+    OpcpError.
 
     `credentials`: None for an ecosystem in open mode. `trust`: the roots of an HTTPS server, if
-    they are not this machine's own.
-
-    `observe`: called for each call with (method and path, body bytes sent, body bytes received).
+    they are not this machine's own. `observe`: called for each call with (method and path, body
+    bytes sent, body bytes received).
     """
 
     observe: Callable[[str, int, int], None] | None = None
@@ -52,10 +53,10 @@ class OpcpClient(Closeable):
         self._connections.close()
 
     def request(self, method: str, path: str, **options: Any) -> Answer:
-        """Make a call with an access token. The answer, with any status.
+        """Make a call with an access token. Returns the answer, with any status.
 
         options: `json` or `content`, the body; `headers`; `timeout`, seconds; `repeatable`: see
-        `Request`.
+        `Request`. Raises OpcpError without an answer.
         """
         answer = self._send(self._request(method, path, **options))
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
@@ -63,19 +64,20 @@ class OpcpClient(Closeable):
         return answer
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """Make a call that must succeed. Its JSON, or None without a body.
+        """Make a call that must succeed. Returns its JSON, or None without a body.
 
         Raises OpcpError with the server's own messages.
         """
         return _json(_accepted(self.request(method, path, **options)))
 
     def content(self, method: str, path: str, **options: Any) -> bytes:
-        """Make a call that must succeed. The bytes of its body."""
+        """Make a call that must succeed. Returns the bytes of its body. Raises OpcpError as
+        `call`."""
         return _accepted(self.request(method, path, **options)).content
 
     @contextmanager
     def stream(self, method: str, path: str, silence: float, **options: Any) -> Iterator[Stream]:
-        """Make a call and read its answer as it comes, until `silence` seconds pass without data.
+        """Make a call and read its answer line by line, until `silence` seconds pass without data.
         Raises OpcpError, also while the answer is read."""
         request = self._request(method, path, **options)
         with self._connections.stream(request, silence) as answer:
@@ -141,12 +143,12 @@ def _request(method: str, path: str, **options: Any) -> Request:
 
 
 def encode(data: bytes) -> str:
-    """Base64 as OPCP writes it."""
+    """Base64 with padding and without line breaks, as OPCP writes it."""
     return base64.b64encode(data).decode()
 
 
 def contract_data(data: ContractData) -> dict[str, str]:
-    """An operator's contract data in the form that the CPS signs."""
+    """An operator's contract data as JSON, in the form that the CPS signs."""
     *sub2, sub1 = data.subs
     return {
         "contractCertificate": encode(data.certificate),

@@ -1,7 +1,7 @@
 """Pool and vehicle compared: the work that makes the vehicle hold what the pool says.
 
 Events tell the maker of changes, and may be lost with a connection, a disk or a process. So the
-backend compares the lists themselves. The pool's list is the truth:
+backend compares the lists themselves. The pool's list decides:
 
 - The vehicle holds each contract of the pool, except those that its customer took out.
 - A contract that the pool had and has no longer is removed. A contract that the pool never had
@@ -42,8 +42,8 @@ class Listed:
 
 @dataclass(frozen=True)
 class Customer:
-    """A customer's contracts. `listed`: EMAIDs that the pool has or had; `unwanted`: taken out of
-    the vehicle by the customer."""
+    """A customer's contracts. `listed`: EMAIDs that the pool has or had; `unwanted`: EMAIDs that
+    the customer removed from the vehicle."""
 
     listed: Collection[str]
     unwanted: Collection[str]
@@ -64,8 +64,8 @@ def differences(
     held: Sequence[ContractStatus],
     customer: Customer,
 ) -> list[tuple[str, str]]:
-    """(action, EMAID) of the work that the vehicle needs, removals first: they make room. The
-    EMAID of CHOOSE is "" where no contract may pay. A choice comes alone, after the other work."""
+    """(action, EMAID) of the work that the vehicle needs: removals first, because they make room,
+    then installations."""
     inside = {contract.emaid: contract for contract in held}
     listed = {contract.emaid: contract for contract in pool}
     removals = [
@@ -84,7 +84,8 @@ def differences(
 def choice(
     pool: Sequence[Listed], held: Sequence[ContractStatus], customer: Customer
 ) -> str | None:
-    """The EMAID that is to pay, "" for none, or None where the vehicle is right as it is."""
+    """The EMAID with which the vehicle must pay from now on, "" for no contract; None when no
+    change is needed."""
     active = next((contract for contract in held if contract.active), None)
     default = next((contract.emaid for contract in pool if contract.default), None)
     usable = [contract.emaid for contract in held if not contract.lost]
@@ -96,7 +97,8 @@ def choice(
 
 
 def _is_whole(inside: Mapping[str, ContractStatus], contract: Listed) -> bool:
-    """Whether the vehicle has this very bundle, and its key: EMAID and dates identify it."""
+    """Whether the vehicle has exactly this bundle, and its key. EMAID and dates identify a
+    bundle."""
     held = inside.get(contract.emaid)
     return (
         held is not None and not held.lost and (held.not_before, held.not_after) == contract.dates
@@ -110,7 +112,7 @@ class Comparison:
         self._maker, self._queue, self._health = maker, queue, health
 
     def run(self, vehicle: str, link: Maker) -> bool:
-        """Compare one vehicle. Whether there is new work for it, or the comparison must be
+        """Compare one vehicle. Returns whether there is new work for it, or the comparison must be
         repeated. Raises OpcpError, StateError, TelematicsError."""
         last = self._queue.last(vehicle)
         pool = [_read(entry) for entry in self._maker.contracts(vehicle)]
@@ -132,7 +134,7 @@ class Comparison:
         return True
 
     def _tasks(self, vehicle: str, action: str, emaid: str) -> list[Task]:
-        """The task of one difference; none for a contract that the vehicle cannot have."""
+        """The task for one difference; no task for a contract that the vehicle cannot have."""
         if action == REMOVE:
             return [(action, emaid, b"")]
         try:

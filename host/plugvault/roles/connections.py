@@ -1,6 +1,6 @@
-"""The connections of an OPCP client to one server: HTTP/1.1, whole answers, and streams.
+"""The connections of an OPCP client to one server: HTTP/1.1, complete answers, and streams.
 
-By urllib3, because a request from 32 threads costs a third of what it costs with httpx.
+urllib3 carries them, because a request from 32 threads costs a third of what it costs with httpx.
 """
 
 import json
@@ -29,7 +29,8 @@ _IDEMPOTENT = ("GET", "PUT", "DELETE")
 class OpcpError(EvccError):
     """A call that was refused, or that had no usable answer.
 
-    `status`: the HTTP status, 0 without an answer; `detail`: the server's messages.
+    "refused": by the server; "unreachable": no connection or no HTTP; "answer": an unusable
+    answer. `status`: the HTTP status, 0 without an answer; `detail`: the server's messages.
     """
 
     REASONS = ("refused", "unreachable", "answer")
@@ -41,8 +42,9 @@ class OpcpError(EvccError):
 
 @dataclass(frozen=True)
 class Request:
-    """path: with its query. body: bytes, or None. timeout: seconds for a turn, for each wait and
-    for the body of the answer. repeatable: whether it may be sent twice; None: as its method."""
+    """One request. path: with its query. body: bytes, or None. timeout: seconds for a turn, for
+    each wait and for the body of the answer. repeatable: whether it may be sent twice; None: as
+    its method allows [RFC 9110, 9.2.2]."""
 
     method: str
     path: str
@@ -65,25 +67,28 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
+        """Whether the status is 2xx."""
         return HTTPStatus.OK <= self.status_code < HTTPStatus.MULTIPLE_CHOICES
 
     @property
     def text(self) -> str:
+        """The body as text."""
         return self.content.decode(errors="replace")
 
     def json(self) -> Any:
-        """Raises ValueError."""
+        """The body as JSON. Raises ValueError."""
         return json.loads(self.content)
 
 
 class Stream:
-    """The lines of an answer as they come. `close()` from any thread ends them."""
+    """The lines of an answer, one by one. `close()` from any thread ends the iteration."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
         self._response = response
 
     def __iter__(self) -> Iterator[str]:
-        """Raises urllib3's HTTPError when the connection breaks or is silent for too long."""
+        """Each line without its end. Raises urllib3's HTTPError when the connection breaks or is
+        silent for too long; OpcpError("answer") for a line above LIMIT bytes."""
         line = bytearray()
         while part := self._response.read1(_PART, decode_content=False):
             *complete, rest = part.split(b"\n")
@@ -123,7 +128,8 @@ class Connections:
         self._pool.close()
 
     def send(self, request: Request) -> Answer:
-        """Raises OpcpError without a usable answer."""
+        """Send a request, and read its answer of any status. Raises OpcpError without a usable
+        answer."""
         with self._response(request, request.timeout) as (response, is_second):
             answer = _read(request, response)
         is_gone = request.method == "DELETE" and answer.status_code == HTTPStatus.NOT_FOUND
@@ -133,8 +139,8 @@ class Connections:
 
     @contextmanager
     def stream(self, request: Request, silence: float) -> Iterator[Stream | Answer]:
-        """A successful answer as it comes, until `silence` seconds pass without data; any other
-        one whole. Raises OpcpError, also while the stream is read."""
+        """A successful answer as a `Stream`, until `silence` seconds pass without data; any other
+        answer complete, as an `Answer`. Raises OpcpError, also while the stream is read."""
         with self._response(request, silence) as (response, _):
             is_stream = response.status == HTTPStatus.OK
             yield Stream(response) if is_stream else _read(request, response)
@@ -158,9 +164,9 @@ class Connections:
             raise OpcpError("unreachable", f"{request}: {type(error).__name__}") from error
 
     def _opened(self, request: Request, silence: float) -> tuple[urllib3.BaseHTTPResponse, bool]:
-        """The answer's head, and whether the request was sent twice. A request that found its
-        connection closed is sent once more: the server may end an idle connection in the moment in
-        which it is used."""
+        """The head of the answer, and whether the request was sent twice. A request that found its
+        connection closed is sent once more, because the server may end an idle connection at any
+        time."""
         for is_second in (False, True):
             try:
                 response = self._pool.urlopen(

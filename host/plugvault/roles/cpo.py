@@ -1,7 +1,8 @@
 """The charge point operator: its stations' certificates, and the vehicles' requests to CCP.
 
-It announces a station before it asks for the station's certificate, and forwards EXI unchanged.
-It also gives its stations the roots of RCP, by which they check the vehicles' contracts.
+The operator announces a station before it requests the station's certificate, and forwards EXI
+unchanged. It also gives its stations the roots of RCP, with which they check the vehicles'
+contracts.
 """
 
 import base64
@@ -43,7 +44,7 @@ class StationEntry:
 
 
 class ChargePointOperator:
-    """A charge point operator's backend towards the pools."""
+    """A charge point operator's backend for the pools. Every call raises OpcpError."""
 
     def __init__(self, client: OpcpClient) -> None:
         self.client = client
@@ -72,7 +73,8 @@ class ChargePointOperator:
         return enrolment.enrol(self.client, "cpo", csr)
 
     def renew(self, csr: bytes) -> tuple[bytes, list[bytes]]:
-        """The station's next certificate, before the current one ends."""
+        """The station's next certificate, before the current one ends. Arguments, result and
+        errors as `enrol`."""
         return enrolment.enrol(self.client, "cpo", csr, renew=True)
 
     def fetch_contract(self, request: bytes) -> bytes:

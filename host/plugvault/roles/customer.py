@@ -10,10 +10,14 @@ from plugvault.telematics import ContractStatus
 
 @dataclass(frozen=True)
 class CustomerContract:
-    """`provider`: country and provider, as in "DEPVA"; `valid_to`: RFC 3339, "" when only the
-    vehicle has the contract; `default`: stations install it; `in_vehicle`: with its key; `active`:
-    the vehicle pays with it; `lost`: the vehicle has lost its key, and gets it again; these are
-    None while the vehicle is not reachable. `waiting`: work that waits for the vehicle."""
+    """A contract as the customer sees it.
+
+    `provider`: country and provider, as in "DEPVA"; `valid_to`: RFC 3339, "" when only the vehicle
+    has the contract; `default`: stations install it; `in_vehicle`: the vehicle has it with its
+    key; `active`: the vehicle pays with it; `lost`: the vehicle has lost its key, and gets it
+    again; these are None while the vehicle is not reachable. `waiting`: work that waits for the
+    vehicle.
+    """
 
     emaid: str
     provider: str
@@ -27,6 +31,8 @@ class CustomerContract:
 
 @dataclass(frozen=True)
 class CustomerView:
+    """The contracts of a vehicle. `reachable`: whether the vehicle answered."""
+
     pcid: str
     reachable: bool
     contracts: tuple[CustomerContract, ...]
@@ -38,8 +44,11 @@ def view(
     held: Sequence[ContractStatus] | None,
     waiting: Sequence[Work] = (),
 ) -> CustomerView:
-    """`listed`: CCP's XMLContracts of the vehicle; `held`: the contracts in the vehicle, None
-    when it is not reachable; `waiting`: the backend's work for it."""
+    """The customer's view of a vehicle.
+
+    `listed`: CCP's XMLContracts of the vehicle; `held`: the contracts in the vehicle, None when it
+    is not reachable; `waiting`: the backend's work for it.
+    """
     pool = {str(entry["emaid"]): entry for entry in listed}
     inside = {contract.emaid: contract for contract in held or ()}
     whole = {emaid: contract.active for emaid, contract in inside.items() if not contract.lost}

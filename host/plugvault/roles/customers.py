@@ -51,14 +51,16 @@ CREATE TABLE IF NOT EXISTS successors (emaid TEXT PRIMARY KEY, successor TEXT NO
 
 
 class CustomerError(EvccError):
-    """An operation that is not possible for an unknown customer, or in this state."""
+    """An operation that is not possible: "unknown" for an unknown customer, "state" in this state
+    of the contract."""
 
     REASONS = ("unknown", "state")
 
 
 @dataclass(frozen=True)
 class Customer:
-    """`state`: one of the constants above."""
+    """A customer's contract. `emaid`: normalised, without hyphens; `state`: one of the constants
+    above."""
 
     emaid: str
     pcid: str
@@ -81,7 +83,8 @@ class Charged(Protocol):
 class Customers:
     """An operator's customers. `file`: made when missing. `close()` when done.
 
-    Methods that call the pools raise OpcpError, as `Operator` does.
+    Methods that call the pools raise OpcpError, as `Operator` does. Methods for one contract raise
+    CustomerError: "unknown", "state".
     """
 
     def __init__(self, operator: Operator, file: Path) -> None:
@@ -95,12 +98,14 @@ class Customers:
         self._state_file.close()
 
     def follow(self) -> None:
-        """Read the operator's events from the stream, in a thread, from the last position on."""
+        """Read the operator's events from the stream, in a thread, from the stored position on."""
         self._follower = Follower(self._operator.client, self._state_file, self.take)
 
     def take(self, event: Mapping[str, Any]) -> str:
-        """Change the state of an event's contract. The same event again changes nothing. Always
-        "": no event is rejected. Raises EventError when it is not an event."""
+        """Change the state of an event's contract. The same event again changes nothing.
+
+        Always returns "", because no event is rejected. Raises EventError when it is no event.
+        """
         try:
             event_id, state = str(event["eventId"]), _STATE_AFTER.get(event["eventType"])
             if state is None:
@@ -117,7 +122,8 @@ class Customers:
         return ""
 
     def onboard(self, kind: str, text: str, document: str) -> str:
-        """See `Operator.onboard`. The EMAID is stored before anything is signed."""
+        """Make a contract for a new customer's vehicle. Returns its EMAID, which is stored before
+        anything is signed. Arguments and errors as `Operator.onboard`."""
         pcid = self._operator.identify(kind, text, document)
         return self._sign(self._operator.new_emaid(), pcid)
 
@@ -127,9 +133,10 @@ class Customers:
         self._operator.contract(customer.pcid, customer.emaid)
 
     def replace(self, emaid: str) -> str:
-        """Make a contract under a new EMAID and end this one. The new EMAID.
+        """Make a contract under a new EMAID and end this one. Returns the new EMAID.
 
-        It is stored first: a repetition after a stop or a lost answer makes no third contract.
+        The new EMAID is stored first: a repetition after a stop or a lost answer makes no third
+        contract.
         """
         customer = self._with(emaid, *_OPEN, ENDING)
         new = self._successor(customer.emaid)
@@ -141,8 +148,8 @@ class Customers:
         return new
 
     def terminate(self, emaid: str) -> None:
-        """End a contract. It is ENDING until the pool has confirmed that; after a stop or a lost
-        answer the call is to be repeated."""
+        """End a contract. Its state is ENDING until the pool has confirmed the end; after a stop
+        or a lost answer the call is to be repeated."""
         customer = self._with(emaid, *_OPEN, ENDING)
         self._store(Customer(customer.emaid, customer.pcid, ENDING))
         try:
@@ -155,8 +162,8 @@ class Customers:
             run("DELETE FROM successors WHERE ? IN (emaid, successor)", (customer.emaid,))
 
     def answer(self, emaid: str, accepted: bool) -> None:
-        """Store the customer's answer: the contract is made again for the vehicle's new key, or
-        is declined."""
+        """Store the customer's answer: either the contract is made again for the vehicle's new
+        key, or it is declined."""
         customer = self._with(emaid, ASK)
         if accepted:
             self._sign(customer.emaid, customer.pcid, before=customer)
@@ -164,9 +171,11 @@ class Customers:
             self._store(Customer(customer.emaid, customer.pcid, DECLINED))
 
     def bill(self, session: Charged) -> bool:
-        """Add a session to the contract's account, also after the contract's end. False when it
-        is there already, so that a repeated report is paid once. Raises CustomerError("unknown")
-        for the EMAID of another operator's customer."""
+        """Add a session to the contract's account, also after the contract's end.
+
+        False when the session is in the account already, so that a repeated report is paid once.
+        Raises CustomerError("unknown") for the EMAID of another operator's customer.
+        """
         customer = self.get(session.emaid)
         values = (session.evseid, session.session_id, customer.emaid, session.time)
         with self._state_file.transaction() as run:
@@ -179,7 +188,7 @@ class Customers:
         return [(at, evse) for at, evse in self._state_file.rows(query, self.get(emaid).emaid)]
 
     def get(self, emaid: str) -> Customer:
-        """Raises CustomerError("unknown")."""
+        """The customer with this EMAID. Raises CustomerError("unknown"); `ids.IdError`."""
         rows = self._state_file.rows(
             "SELECT * FROM contracts WHERE emaid = ?", ids.parse_emaid(emaid)
         )
@@ -188,7 +197,7 @@ class Customers:
         return Customer(*rows[0])
 
     def all(self, *states: str) -> list[Customer]:
-        """The customers in one of these states, or all."""
+        """The customers in one of these states, or all customers."""
         rows = self._state_file.rows("SELECT * FROM contracts ORDER BY rowid")
         customers = [Customer(*row) for row in rows]
         return [customer for customer in customers if not states or customer.state in states]
@@ -200,7 +209,7 @@ class Customers:
         return customer
 
     def _successor(self, emaid: str) -> str | None:
-        """The EMAID of a replacement that was begun."""
+        """The EMAID of a replacement that has begun, or None."""
         rows = self._state_file.rows("SELECT successor FROM successors WHERE emaid = ?", emaid)
         return str(rows[0][0]) if rows else None
 
@@ -211,8 +220,8 @@ class Customers:
         return new
 
     def _sign(self, emaid: str, pcid: str, before: Customer | None = None) -> str:
-        """Sign a contract that is stored first: its events may come before the pool's answer.
-        `before`: the state to go back to when the pool refuses; None: the contract is new."""
+        """Sign a contract that is stored first, because its events may come before the pool's
+        answer. `before`: the state to restore when the pool refuses; None: the contract is new."""
         self._store(Customer(emaid, pcid, SIGNED))
         try:
             self._operator.contract(pcid, emaid)

@@ -12,11 +12,10 @@ from plugvault.roles.client import OpcpClient
 def enrol(
     client: OpcpClient, ca: str, csr: bytes, renew: bool = False
 ) -> tuple[bytes, list[bytes]]:
-    """The leaf for a signing request (PKCS#10, DER), and [Sub2, Sub1].
+    """The leaf for a signing request (PKCS#10, DER), and [Sub2, Sub1], DER each.
 
-    `ca`: "oem", "cpo"; `renew`: the subject has a certificate already.
-
-    Raises OpcpError; RequestError or CertificateError when the answer is not usable.
+    `ca`: "oem", "cpo"; `renew`: the subject has a certificate already. Raises OpcpError;
+    RequestError or CertificateError when the answer is not usable.
     """
     answer = client.content(
         "POST",
@@ -29,7 +28,7 @@ def enrol(
 
 
 def issuers(client: OpcpClient, ca: str, leaf: bytes) -> list[bytes]:
-    """The sub-CAs above a leaf: [Sub2, Sub1]."""
+    """The sub-CAs above a leaf: [Sub2, Sub1], DER. Raises as `enrol`."""
     answer = client.content("GET", f"/{ca}/cacerts/{EDITION2}/secp256r1/")
     return _order(leaf, read_certs_only(answer))
 

@@ -21,12 +21,13 @@ _WAITS = (0.2, 1.0, 5.0)  # seconds before each further attempt; the last one fo
 
 
 class EventStream(Closeable):
-    """Iterate in one thread; `close()` from any thread ends the iteration.
+    """Events of one client. Iterate in one thread; `close()` from any thread ends the iteration.
 
-    Yields each event's position, and the event as a webhook has it. `since`: the position of the
-    last processed event; "0" is the beginning, "" the next event. A broken connection is opened
-    again at the same position. `connected(error)`: called for each attempt to connect that failed,
-    and with None for each that succeeded.
+    The iteration gives each event's position, and the event as a webhook has it. `since`: the
+    position of the last processed event; "0" for the beginning, "" for the next event. A broken
+    connection is opened again at the same position. `connected(error)`: called for each attempt to
+    connect that failed, and with None for each that succeeded.
+
     Iterating raises OpcpError("refused") when the ecosystem refuses the client.
     """
 
@@ -85,7 +86,8 @@ class EventStream(Closeable):
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[dict[str, str]]:
-    """The fields of each complete message; the unfinished end of a broken connection is none."""
+    """The fields of each complete message. The incomplete end of a broken connection is
+    dropped."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:

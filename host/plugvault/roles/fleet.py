@@ -1,10 +1,11 @@
 """The maker's vehicles that are reachable, and the work that waits for them.
 
 Each vehicle has a thread that does its waiting work over the telematics channel, in order and one
-task at a time, and compares the vehicle with the pool: when it comes, after each change, and every
-`COMPARE` seconds. Unfinished work waits. A vehicle that does not answer is "gone"; the thread
-connects again, after growing pauses, until it is "back". No error ends the thread. A contract is
-checked again right before it is forwarded, because it may have waited for long.
+task at a time, and compares the vehicle with the pool: at the beginning, after each change, and
+every `COMPARE` seconds. Unfinished work waits. A vehicle that does not answer is "gone"; the
+thread connects again, after growing pauses, until the vehicle is "back". No error ends the thread.
+A contract is checked again immediately before it is forwarded, because it may have waited for a
+long time.
 """
 
 import logging
@@ -41,7 +42,7 @@ log = logging.getLogger("plugvault.roles.fleet")
 RETRY, LONGEST_RETRY = 30.0, 300.0  # seconds until waiting work is tried again
 RECONNECT, LONGEST_RECONNECT = 1.0, 60.0  # seconds until a vehicle that is gone is called again
 COMPARE = 300.0  # seconds between two comparisons with the pool
-_ROUNDS = 8  # of work and comparison in one turn: a vehicle that never gets right must not spin
+_ROUNDS = 8  # of work and comparison in one turn, for a vehicle that always needs more work
 _END = 25.0  # seconds a vehicle may take to finish its current task
 
 Connect = Callable[[bytes], Maker]
@@ -66,11 +67,14 @@ class _Car:
 
 
 class Fleet:
-    """`check(message, emaid)`: raises ForwardError for a contract that must not reach a vehicle,
+    """The threads of all reachable vehicles. `close()` when done.
+
+    `check(message, emaid)`: raises ForwardError for a contract that must not reach a vehicle,
     OpcpError when it cannot be checked now. `greet(pcid, link)`: called first on each connection;
-    gives the vehicle's lasting states, for `Health.tell_change`. `compare(pcid, link)`: puts the
-    work that the vehicle needs into the queue; whether there is any. Both raise TelematicsError,
-    OpcpError or StateError. `close()` when done."""
+    returns the vehicle's lasting states, for `Health.tell_change`. `compare(pcid, link)`: puts the
+    work that the vehicle needs into the queue, and returns whether there is any. Both raise
+    TelematicsError, OpcpError or StateError.
+    """
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class Fleet:
         self._lock = threading.Lock()
 
     def arrives(self, pcid: str, point: bytes, connect: Connect) -> None:
-        """A vehicle is reachable: authenticate to it, and do its waiting work, until it leaves.
+        """Authenticate to a vehicle that is reachable now, and do its waiting work until `leaves`.
 
         `point`: of its provisioning key, 65 bytes; `connect(point)`: the maker's end of a channel
         to the vehicle with this key, not yet connected. It is called again for each attempt to
@@ -108,7 +112,7 @@ class Fleet:
             car.thread.start()
 
     def leaves(self, pcid: str) -> None:
-        """A vehicle is no longer reachable, or will not be: wait for its current task."""
+        """Stop serving a vehicle, after its current task."""
         with self._lock:
             car = self._cars.pop(pcid.upper(), None)
         if car is not None:
@@ -123,12 +127,13 @@ class Fleet:
         self._health.ends(car.vehicle)
 
     def is_there(self, pcid: str) -> bool:
-        """Whether a vehicle is reachable, and has answered last."""
+        """Whether a vehicle is reachable and gave the last answer that was expected."""
         car = self._car(pcid)
         return car is not None and car.link is not None
 
     def wake(self, vehicle: str) -> None:
-        """Start new work for a vehicle, if it is reachable, and compare it with the pool."""
+        """Start new work for a vehicle and compare it with the pool. Nothing happens for one that
+        is not reachable."""
         car = self._car(vehicle)
         if car is not None:
             car.compare_at = 0.0
@@ -136,7 +141,7 @@ class Fleet:
             car.wake.set()
 
     def held(self, pcid: str) -> list[ContractStatus] | None:
-        """The contracts in a vehicle; None when it is not reachable."""
+        """The contracts in a vehicle; None when it is not reachable or does not answer."""
         held: list[ContractStatus] = []
         try:
             is_there = self.ask(pcid, lambda link: held.extend(link.contracts()))
@@ -198,7 +203,7 @@ class Fleet:
         return link
 
     def _failed(self, car: _Car, error: Exception) -> float:
-        """Tell of an error; the seconds until the next turn."""
+        """Report an error. Returns the seconds until the next turn."""
         is_answer = isinstance(error, TelematicsError) and error.reason in _ANSWERS
         is_told = is_answer or isinstance(error, _OWN)
         if not is_told:
@@ -228,7 +233,7 @@ class Fleet:
         car.compare_at = time.monotonic() + car.retries.pause()
 
     def _work(self, car: _Car, link: Maker) -> set[str]:
-        """Try all waiting work. The states after it."""
+        """Try all waiting work. Returns the states after it."""
         states: set[str] = set()
         for work in self._queue.waiting(car.vehicle):
             if car.gone.is_set():
@@ -247,7 +252,8 @@ class Fleet:
         return states
 
     def _carry_out(self, link: Maker, work: Work) -> tuple[str, str]:
-        """The work's new state and its reason. Raises EvccError when the vehicle is gone."""
+        """Do one task. Returns the work's new state and its reason. Raises EvccError when the
+        vehicle does not answer."""
         try:
             return _ACTIONS[work.action](self, link, work)
         except ForwardError as error:
@@ -319,7 +325,8 @@ _ACTIONS = {INSTALL: Fleet._install, REMOVE: Fleet._remove, CHOOSE: Fleet._choos
 
 
 def _is_in(work: Work, held: list[ContractStatus]) -> bool:
-    """Whether the vehicle has this very bundle and its key: EMAID and dates identify it."""
+    """Whether the vehicle has exactly this bundle and its key. EMAID and dates identify a
+    bundle."""
     contract = response.read(exi.decode(work.message)).contract
     leaf = path.read(contract.certificate)
     bundle = (work.emaid, leaf.not_before, leaf.not_after)

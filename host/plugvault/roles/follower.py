@@ -19,9 +19,12 @@ Take = Callable[[Mapping[str, Any]], object]
 
 
 class Follower:
-    """`take(event)` processes one event. After EventError it is skipped; after any other error it
-    comes again, and `health` tells. `prepare()`: called before each connection. `close()` when
-    done."""
+    """A thread that processes the events of one role. `close()` when done.
+
+    `take(event)` processes one event. An event with EventError is skipped; after any other error
+    the event is processed again, and `health` has an event. `prepare()`: called before each
+    connection.
+    """
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class Follower:
             self._health.fails(STREAM, error)
 
     def _process(self, position: str, event: Mapping[str, Any]) -> bool:
-        """Whether the event is done; it comes again otherwise."""
+        """Process one event. False when it must be processed again."""
         try:
             try:
                 self._take(event)

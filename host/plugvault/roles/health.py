@@ -1,8 +1,9 @@
-"""The health of a backend: what its loops and its vehicles do, as events and as a state.
+"""The health of a backend: the state of its loops and of its vehicles, and events about them.
 
-A loop that fails goes on: it waits, longer after each failure, and tries again. The first failure
-and the first success after it are events; the same failure again is none. An observer gets the
-events from a thread of its own, because the loops hold locks: the observer may call the backend.
+A loop that fails continues: it waits, longer after each failure, and tries again. The first
+failure and the first success after it are events; the same failure again is none. An observer gets
+the events in a thread of its own, because the loops hold locks and the observer may call the
+backend.
 """
 
 import logging
@@ -29,8 +30,8 @@ FAILING, WORKS = "failing", "works"  # a loop fails; it works again
 
 
 class HealthEvent(NamedTuple):
-    """`name`: a constant above; `subject`: the PCID of a vehicle, or the name of a loop; `text`:
-    the reason, for a person."""
+    """An event. `name`: a constant above; `subject`: the PCID of a vehicle, or the name of a loop;
+    `text`: the reason in words."""
 
     name: str
     subject: str
@@ -38,9 +39,11 @@ class HealthEvent(NamedTuple):
 
 
 class Health(Closeable):
-    """Safe to use from several threads. `observe(event)`: called for each event, in order, from a
-    thread of its own. `events`: the latest ones. `close()` when done: the observer gets the events
-    that still wait for it."""
+    """The failing loops and the latest events. Safe to use from several threads.
+
+    `observe(event)`: called for each event, in order, in a thread of its own. `events`: the latest
+    ones. `close()` when done: the observer then gets the events that still wait for it.
+    """
 
     def __init__(self, observe: Callable[[HealthEvent], None] | None = None) -> None:
         self._unobserved: queue.Queue[HealthEvent | None] = queue.Queue(EVENTS)
@@ -68,7 +71,8 @@ class Health(Closeable):
             return dict(self._failing)
 
     def fails(self, loop: str, error: Exception) -> None:
-        """A turn of a loop has failed. An error that no code expects is logged with its place."""
+        """Note that a turn of a loop has failed. An unexpected error is logged with its
+        traceback."""
         reason = str(error) or type(error).__name__
         if not isinstance(error, EvccError):
             log.error("%s", loop, exc_info=error)
@@ -79,19 +83,19 @@ class Health(Closeable):
             self.tell(FAILING, loop, reason)
 
     def works(self, loop: str) -> None:
-        """A turn of a loop has succeeded."""
+        """Note that a turn of a loop has succeeded."""
         with self._lock:
             was_failing = self._failing.pop(loop, None) is not None
         if was_failing:
             self.tell(WORKS, loop)
 
     def ends(self, loop: str) -> None:
-        """A loop has ended, because its owner wants that."""
+        """Note that a loop has ended as intended."""
         with self._lock:
             self._failing.pop(loop, None)
 
     def tell(self, name: str, subject: str, text: str = "") -> None:
-        """An event, for the log and for `observe`."""
+        """Log an event and pass it to `observe`."""
         event = HealthEvent(name, subject, text)
         with self._lock:
             bounded.append(self.events, EVENTS, event)
@@ -111,8 +115,8 @@ class Health(Closeable):
                 log.exception("the observer of the events")
 
     def tell_change(self, name: str, subject: str, text: str) -> None:
-        """An event about a lasting state: none while its text stays the same; "" ends the state
-        without an event."""
+        """Report a lasting state. A repeated text is no event; "" ends the state without an
+        event."""
         with self._lock:
             is_news = self._told.pop((name, subject), "") != text
             if text:
@@ -121,23 +125,25 @@ class Health(Closeable):
             self.tell(name, subject, text)
 
     def lasting(self, name: str) -> set[str]:
-        """The subjects of a lasting state."""
+        """The subjects that have this lasting state."""
         with self._lock:
             return {subject for told, subject in self._told if told == name}
 
 
 class Backoff:
-    """Growing pauses: doubled with each one, from `first` to `longest` seconds, until `reset`."""
+    """Growing pauses: each is twice the one before, from `first` to `longest` seconds, until
+    `reset`."""
 
     def __init__(self, first: float, longest: float) -> None:
         self._first, self._longest = first, longest
         self._next = first
 
     def reset(self) -> None:
+        """Begin again with the first pause."""
         self._next = self._first
 
     def pause(self) -> float:
-        """The seconds to wait now."""
+        """The next pause in seconds. The one after it is longer."""
         pause = self._next
         self._next = min(2 * self._next, self._longest)
         return pause

@@ -27,15 +27,16 @@ _YEAR = 365 * 86_400
 
 
 class EntitlementError(EvccError):
-    """A customer without proof of a right to the vehicle. The error does not tell whether the
-    vehicle exists, nor its owner."""
+    """A customer without proof of a right to the vehicle ("not-entitled"). The error tells neither
+    whether the vehicle exists nor its owner."""
 
     REASONS = ("not-entitled",)
 
 
 @dataclass(frozen=True)
 class ProvisioningChain:
-    """A vehicle's provisioning certificate, with a path that the operator has checked."""
+    """A vehicle's provisioning certificate, whose path the operator has checked. certificate: DER;
+    subs: DER, Sub2 first."""
 
     pcid: str
     certificate: bytes
@@ -46,8 +47,9 @@ class Operator:
     """A mobility operator's backend. `provider`: country and provider, as in "DEABC".
 
     `authority`: the Sub2 of its own PKI, None for an operator that uses the ecosystem's;
-    `check_path`: check a vehicle's path again after PCP; `on_issue`: called with each certificate
-    (DER) that its own PKI issues, to record its status for the responder at `ocsp`.
+    `clock()`: Unix seconds; `check_path`: check a vehicle's path again after PCP; `on_issue`:
+    called with each certificate (DER) that its own PKI issues, to record its status for the
+    responder at `ocsp`.
     """
 
     def __init__(
@@ -105,25 +107,28 @@ class Operator:
         return pcid
 
     def onboard(self, kind: str, text: str, document: str) -> str:
-        """Make a contract for a new customer's vehicle. Its EMAID; arguments as `identify`."""
+        """Make a contract for a new customer's vehicle. Returns its EMAID. Arguments as
+        `identify`; errors as `identify` and `contract`."""
         return self.contract(self.identify(kind, text, document))
 
     def terminate(self, emaid: str) -> None:
-        """End a contract: CCP deletes it, the ecosystem revokes it if it has issued it, and the
-        maker removes it from the vehicle. Raises OpcpError."""
+        """End a contract: CCP deletes it, the ecosystem revokes it if one of its CAs issued it,
+        and the maker removes it from the vehicle. Raises OpcpError."""
         self.client.call("DELETE", f"/v1/ccp/signedContractData/{emaid}")
 
     def replace(self, emaid: str, pcid: str) -> str:
-        """Make a contract under a new EMAID and end the old one. The new EMAID."""
+        """Make a contract under a new EMAID and end the old one. Returns the new EMAID. Raises as
+        `contract`."""
         new = self.contract(pcid)
         self.terminate(emaid)
         return new
 
     def vehicle(self, pcid: str) -> ProvisioningChain:
-        """A vehicle's certificate from PCP. Its PCID is always checked, because the holder of its
-        key can open a contract that is sealed to it; its path only with `check_path`.
+        """A vehicle's certificate from PCP.
 
-        Raises OpcpError, `evcc.x509.CertificateError`.
+        Its PCID is always checked, because the holder of its key can open a contract that is
+        sealed to it; its path only with `check_path`. Raises OpcpError,
+        `evcc.x509.CertificateError`.
         """
         message = self.client.call("GET", f"/v1/oem/provCerts/{pcid}")["OEMMessage"]
         names = ("subCA2Certificate", "subCA1Certificate")
@@ -144,11 +149,11 @@ class Operator:
         begins: float | None = None,
         ends: float | None = None,
     ) -> str:
-        """Make a contract for a vehicle, signed and stored in CCP. Its EMAID.
+        """Make a contract for a vehicle, signed and stored in CCP. Returns its EMAID.
 
-        With the EMAID of an existing contract that is renewed: a new key and certificate replace
-        the old ones. `begins`, `ends`: Unix seconds; default: an hour ago, and a year after that.
-        Raises OpcpError; IssueError; `evcc.x509.CertificateError` when the vehicle's path fails.
+        With the EMAID of an existing contract, a new key and certificate replace the old ones.
+        `begins`, `ends`: Unix seconds; default: an hour ago, and a year after that. Raises
+        OpcpError; IssueError; `evcc.x509.CertificateError` when the vehicle's path fails.
         """
         emaid = emaid or self.new_emaid()
         if self._authority is None:
@@ -164,7 +169,11 @@ class Operator:
         begins: float | None = None,
         ends: float | None = None,
     ) -> ContractData:
-        """Issue and seal a contract with the own PKI. The plain key is not kept."""
+        """Issue and seal a contract with the operator's own PKI. The plain key is not kept.
+        `begins`, `ends`: Unix seconds.
+
+        Raises IssueError; ValueError for an operator without a PKI.
+        """
         if self._authority is None:
             raise ValueError("this operator has no PKI of its own")
         data = issue_contract(
@@ -180,7 +189,8 @@ class Operator:
         return data
 
     def sign(self, data: ContractData, pcid: str | None = None) -> bytes:
-        """The signed XML of contract data, from the CPS. With `pcid` CCP also stores it."""
+        """The signed XML of contract data, from the CPS. With `pcid` CCP also stores the contract.
+        Raises OpcpError."""
         answer = self.client.call(
             "PUT",
             "/v1/cps/contractData/signed",

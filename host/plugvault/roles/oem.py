@@ -1,6 +1,7 @@
-"""The vehicle maker: it enrols and registers vehicles, and pulls their contracts for the air.
+"""The vehicle maker: it enrols and registers vehicles, and gets their contracts for installation
+over the air.
 
-It checks a contract before it forwards it, because the pool does not [V2G2-894]: the CPS's
+The maker checks a contract before it forwards it, because the pool does not [V2G2-894]: the CPS's
 signature and path, the contract's path, every date, the revocation of each certificate, and the
 EMAID.
 """
@@ -23,7 +24,8 @@ from plugvault.roles.enrolment import enrol
 
 
 class ForwardError(EvccError):
-    """A bundle that the maker does not forward to its vehicle."""
+    """A bundle that the maker does not forward to its vehicle. The text has the check that
+    failed."""
 
     REASONS = ("format", "signature", "path", "expired", "revoked", "wrong-contract")
 
@@ -43,7 +45,7 @@ class Pulled:
 
 
 class VehicleMaker:
-    """A vehicle maker's backend towards the pools. `clock()`: Unix seconds; `revoked`: asks the
+    """A vehicle maker's backend for the pools. `clock()`: Unix seconds; `revoked`: asks the
     certificates' OCSP responders."""
 
     def __init__(
@@ -66,9 +68,10 @@ class VehicleMaker:
     def register(
         self, leaf: bytes, subs: Sequence[bytes], v2g_roots: Sequence[bytes] = ()
     ) -> dict[str, Any]:
-        """Put a vehicle into PCP. The pool's answer.
+        """Store a vehicle in PCP. Returns the pool's answer.
 
-        `subs`: [Sub2, Sub1] or [Sub1]; `v2g_roots`: of the vehicle, DER.
+        `leaf`: DER; `subs`: [Sub2, Sub1] or [Sub1]; `v2g_roots`: of the vehicle, DER. Raises
+        OpcpError.
         """
         *sub2, sub1 = subs
         identifiers = [(path.read(root).ski or b"").hex(":") for root in v2g_roots]
@@ -102,9 +105,10 @@ class VehicleMaker:
         return point
 
     def enter(self, vin: str, plate: str | None, pcid: str, document: str) -> None:
-        """Put a vehicle into the vehicle registry, where its customer's operator finds it.
+        """Store a vehicle in the vehicle registry, where its customer's operator finds it.
 
-        `document`: the number of its registration document. Raises OpcpError.
+        `plate`: None for a vehicle without one; `document`: the number of its registration
+        document. Raises OpcpError.
         """
         row = {"vin": vin, "pcid": pcid, "registrationDocument": document}
         self.client.call(
@@ -112,14 +116,14 @@ class VehicleMaker:
         )
 
     def contracts(self, pcid: str) -> list[dict[str, Any]]:
-        """The vehicle's contracts in CCP, as OPCP's XMLContracts."""
+        """The vehicle's contracts in CCP, as OPCP's XMLContracts. Raises OpcpError."""
         contracts: list[dict[str, Any]] = self.client.call(
             "GET", f"/v1/ccp/signedContractData/{pcid}"
         )["XMLContracts"]
         return contracts
 
     def choose(self, pcid: str, emaid: str) -> None:
-        """Make a contract the one that stations install."""
+        """Make a contract the one that stations install. Raises OpcpError."""
         self.client.call("POST", f"/v1/ccp/signedContractData/{pcid}/{emaid}/default")
 
     def pull(self, emaid: str, pcid: str) -> Pulled:
@@ -133,7 +137,8 @@ class VehicleMaker:
         return Pulled(emaid, pcid, message)
 
     def check(self, message: bytes, emaid: str) -> None:
-        """Check a bundle before it goes to a vehicle, with the pool's current roots: see `check`.
+        """Check a bundle (EXI) before it goes to a vehicle, with the pool's current roots: see
+        `check`.
 
         Raises ForwardError, and OpcpError when the pool gives no roots.
         """

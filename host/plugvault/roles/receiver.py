@@ -29,7 +29,7 @@ Take = Callable[[Mapping[str, Any]], str]
 def is_signed(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:
     """Whether one of the signature headers is right, and none of them wrong.
 
-    `headers`: by lower-case name.
+    `secret`: as the pool gave it; `headers`: by lower-case name.
     """
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
     values = [headers[name].removeprefix("sha256=") for name in HEADERS if name in headers]
@@ -38,7 +38,7 @@ def is_signed(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:
 
 
 def answer(take: Take, secret: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str]:
-    """The status and the message for one delivery. `take`: see `Backend.take`."""
+    """The HTTP status and the message for one delivery. `take`: see `Backend.take`."""
     if not is_signed(secret, body, headers):
         return 401, "The signature is not that of this webhook."
     try:
@@ -61,8 +61,8 @@ def answer(take: Take, secret: str, body: bytes, headers: Mapping[str, str]) -> 
 def receiving(
     take: Take, secret: Callable[[], str], host: str = "127.0.0.1", port: int = 0
 ) -> Iterator[str]:
-    """Receive deliveries in a thread. The URL to register; `secret()`: the secret that the pool
-    gave for it."""
+    """Receive deliveries in a thread. The context gives the URL to register. `secret()`: the
+    secret that the pool gave for this URL. Raises OSError."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = TIMEOUT

@@ -51,6 +51,7 @@ def is_served(region: str, root: bytes) -> bool:
 
 
 def provider_of(root: bytes) -> str | None:
-    """A key of PROVIDERS, or None."""
+    """The provider that the O of a root's subject names, a key of PROVIDERS; None for any
+    other."""
     words = re.findall(r"\w+", path.read(root).names.get("O", "").casefold())
     return next((provider for provider in PROVIDERS if provider in words), None)

@@ -19,8 +19,8 @@ TIMEOUT = 5.0  # seconds for one answer
 
 
 class Responders:
-    """The `revoked` of `VehicleMaker`: called with a path, DER, leaf first, root last. Raises
-    OpcpError.
+    """The `revoked` of `VehicleMaker`: called with a path, DER, leaf first, root last. Returns
+    whether a certificate of it is revoked. Raises OpcpError without a usable answer.
 
     `networks`: networks that it may call although they are not public; `clock()`: Unix seconds.
     """

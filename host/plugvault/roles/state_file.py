@@ -33,14 +33,15 @@ class StateError(EvccError):
 
 
 class EventError(ValueError):
-    """A message that is no event. A repetition of it would be none either."""
+    """A message that is no event. A repetition of it would be no event either."""
 
 
 class StateFile:
-    """`file`: made when missing, for its owner only; `tables`: SQL that makes missing tables.
+    """A SQLite file. `file`: made when missing, for its owner only; `tables`: SQL that makes
+    missing tables.
 
     Safe to use from several threads of one process. `close()` when done. Every method raises
-    StateError, for a full disk above all; the same call may succeed later.
+    StateError, mostly for a full disk; the same call may succeed later.
     """
 
     def __init__(self, file: Path, tables: str) -> None:
@@ -58,12 +59,14 @@ class StateFile:
             self._database.close()
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
         with self._lock, self._translated():
             return self._database.execute(query, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[Run]:
-        """A transaction; the function that runs statements in it."""
+        """A transaction. The context gives a function that runs a statement in it and returns the
+        number of rows."""
 
         def run(statement: str, values: Values) -> int:
             # Python's own `rowcount` is -1 for an INSERT under a Turkish locale.
@@ -91,8 +94,8 @@ class StateFile:
             raise StateError("unavailable", f"{self._file}: {error}") from error
 
     def outcome(self, event_id: str) -> str | None:
-        """The reason an event was rejected for, "" for an accepted event, None for a new one.
-        Raises EventError for a value that cannot be the id of an event."""
+        """The outcome of an event: the reason of its rejection, "" for an accepted event, None for
+        a new one. Raises EventError for a value that cannot be the id of an event."""
         rows = self.rows("SELECT reason FROM seen WHERE event_id = ?", _checked(event_id))
         return str(rows[0][0]) if rows else None
 
@@ -102,13 +105,14 @@ class StateFile:
         return str(rows[0][0]) if rows else "0"
 
     def set_position(self, last: str) -> None:
+        """Store the position of the last event that was processed."""
         with self.transaction() as run:
             run("INSERT INTO place VALUES (1, ?) ON CONFLICT DO UPDATE SET last = ?", (last, last))
 
 
 def is_new_event(run: Run, event_id: str, reason: str = "") -> bool:
-    """Store an event in the transaction that processes it. False when it is stored already,
-    perhaps by another thread at the same time. Raises EventError as `StateFile.outcome`."""
+    """Store an event in the transaction that processes it. False when it is stored already, for
+    example by another thread at the same time. Raises EventError as `StateFile.outcome`."""
     new = run("INSERT OR IGNORE INTO seen VALUES (?, ?)", (_checked(event_id), reason)) == 1
     if new:
         run("DELETE FROM seen WHERE rowid <= (SELECT MAX(rowid) FROM seen) - ?", (SEEN,))

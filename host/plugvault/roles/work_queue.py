@@ -1,8 +1,9 @@
-"""The work that waits for the maker's vehicles, and its customers' wishes, in a small SQLite file.
+"""The work that waits for the maker's vehicles, and its customers' choices, in a small SQLite
+file.
 
-An event and its work are written in one transaction, so that a backend which stops anywhere loses
-no event and does the work of a repeated event once. The file holds no keys: a contract's key is
-sealed to its vehicle.
+An event and its work are written in one transaction, so that a backend which stops at any point
+loses no event and does the work of a repeated event once. The file holds no keys: a contract's key
+is sealed to its vehicle.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ CREATE INDEX IF NOT EXISTS work_waiting ON work (vehicle, state, number);
 class Work:
     """One task for a vehicle. `vehicle`: PCID in upper case; `emaid`: "" for the choice of no
     contract; `message`: the CertificateInstallationRes in EXI for INSTALL, else empty; `reason`:
-    of its state, or of its waiting."""
+    why it has this state, or why it waits."""
 
     number: int
     vehicle: str
@@ -47,9 +48,11 @@ class Work:
 
 
 class WorkQueue:
-    """`state_file`: the position in the stream of events, and their outcomes.
+    """The work for all vehicles of a maker. `close()` when done. `vehicle` is always a PCID in
+    upper case.
 
-    `close()` when done.
+    `state_file`: the position in the stream of events, and their outcomes. Every method raises
+    StateError.
     """
 
     def __init__(self, file: Path) -> None:
@@ -59,14 +62,17 @@ class WorkQueue:
         self.state_file.close()
 
     def settle(self, event_id: str, reason: str = "", *work: tuple[str, str, str, bytes]) -> None:
-        """Store the outcome of an event. `reason`: of its rejection; `work`: its tasks, each
-        (vehicle, EMAID, action, message). Waiting work on the same EMAID is replaced. A bundle
-        whose installation waits or is done makes no work: a comparison was faster."""
+        """Store the outcome of an event.
+
+        `reason`: of its rejection; `work`: its tasks, each (vehicle, EMAID, action, message).
+        Waiting work on the same EMAID is replaced. A bundle whose installation waits or is done
+        makes no work, because a comparison has made it already.
+        """
         with self.state_file.transaction() as run:
             if not is_new_event(run, event_id, reason):
                 return
             for vehicle, emaid, action, message in work:
-                if action == REMOVE:  # the contract has ended, and with it the wish
+                if action == REMOVE:  # the contract has ended, and so has its exclusion
                     run("DELETE FROM unwanted WHERE vehicle = ? AND emaid = ?", (vehicle, emaid))
                 if not run(_HANDLED, (vehicle, emaid, message)):
                     _add(run, vehicle, emaid, action, message)
@@ -82,8 +88,8 @@ class WorkQueue:
         return int(rows[0][0] or 0)
 
     def add_after(self, last: int, vehicle: str, work: Sequence[tuple[str, str, bytes]]) -> bool:
-        """Add work, each (action, EMAID, message), unless the vehicle got other work after that
-        with the number `last`. Whether it was added."""
+        """Add work, each (action, EMAID, message). False, and nothing is added, when the vehicle
+        got other work after the one with the number `last`."""
         with self.state_file.transaction() as run:
             if run("SELECT 1 FROM work WHERE vehicle = ? AND number > ?", (vehicle, last)):
                 return False
@@ -107,7 +113,7 @@ class WorkQueue:
             )  # fmt: skip
 
     def is_refused(self, vehicle: str, emaid: str, message: bytes) -> bool:
-        """Whether the vehicle itself has refused this very bundle."""
+        """Whether the vehicle itself has refused exactly this bundle."""
         query = (
             "SELECT 1 FROM work WHERE vehicle = ? AND emaid = ? AND message = ? AND state = ?"
             " AND reason LIKE ? LIMIT 1"
@@ -116,16 +122,17 @@ class WorkQueue:
         return bool(self.state_file.rows(query, vehicle, emaid, message, REJECTED, by_vehicle))
 
     def history(self, vehicle: str) -> list[Work]:
-        """The work for a vehicle: all that waits, and the newest FINISHED of the rest."""
+        """The work for a vehicle: everything that waits, and the newest FINISHED tasks of the
+        rest."""
         rows = self.state_file.rows(
             "SELECT * FROM work WHERE vehicle = ? ORDER BY number", vehicle
         )
         return [Work(*row) for row in rows]
 
-    # -- the customers' wishes, and the pool's contracts --
+    # -- the customers' choices, and the pool's contracts --
 
     def intend(self, vehicle: str, emaid: str) -> None:
-        """Store a choice before the pool gets it."""
+        """Store a customer's choice before the pool gets it."""
         with self.state_file.transaction() as run:
             run("INSERT OR REPLACE INTO choices VALUES (?, ?)", (vehicle, emaid))
 
@@ -139,8 +146,9 @@ class WorkQueue:
         return bool(self.state_file.rows(query, vehicle, emaid))
 
     def end_intention(self, vehicle: str, emaid: str, is_chosen: bool) -> None:
-        """The pool has this choice, and the vehicle is to follow, with the contract inside; or the
-        pool has refused the choice."""
+        """Note the pool's answer to a choice. With `is_chosen` the vehicle must pay with the
+        contract, and has it again if the customer had removed it; otherwise the choice is
+        dropped."""
         with self.state_file.transaction() as run:
             query = "DELETE FROM choices WHERE vehicle = ? AND emaid = ?"
             if run(query, (vehicle, emaid)) and is_chosen:
@@ -149,7 +157,7 @@ class WorkQueue:
                 _add(run, vehicle, emaid, CHOOSE, b"")
 
     def exclude(self, vehicle: str, emaid: str) -> None:
-        """Take a contract out of a vehicle and keep it out until it is chosen."""
+        """Remove a contract from a vehicle until the customer chooses it again."""
         with self.state_file.transaction() as run:
             run("DELETE FROM choices WHERE vehicle = ? AND emaid = ?", (vehicle, emaid))
             run("INSERT OR IGNORE INTO unwanted VALUES (?, ?)", (vehicle, emaid))
@@ -160,7 +168,7 @@ class WorkQueue:
         return self._emaids("SELECT emaid FROM unwanted WHERE vehicle = ?", vehicle)
 
     def note_listed(self, vehicle: str, emaids: set[str]) -> None:
-        """Store that the pool has, or had, these contracts for a vehicle."""
+        """Note that the pool has, or had, these contracts for a vehicle."""
         if new := emaids - self.listed(vehicle):
             with self.state_file.transaction() as run:
                 for emaid in new:
@@ -186,14 +194,17 @@ class WorkQueue:
             )  # fmt: skip
 
     def revoke(self, certificate: bytes) -> None:
-        """Store a certificate (DER) that no vehicle may trust from now on."""
+        """Store a certificate (DER) that no vehicle may accept from now on."""
         with self.state_file.transaction() as run:
             run("INSERT OR IGNORE INTO revoked VALUES (?)", (certificate,))
 
     def revoked(self) -> list[bytes]:
+        """The stored revoked certificates, DER."""
         return [bytes(row[0]) for row in self.state_file.rows("SELECT certificate FROM revoked")]
 
     def point(self, vehicle: str) -> bytes | None:
+        """The stored point of a vehicle's provisioning key, 65 bytes; None for an unknown
+        vehicle."""
         rows = self.state_file.rows("SELECT point FROM vehicles WHERE vehicle = ?", vehicle)
         return bytes(rows[0][0]) if rows else None
 
