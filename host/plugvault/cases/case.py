@@ -31,10 +31,10 @@ SILENCE, CLOSE, RESET = "silence", "close", "reset"
 
 @dataclass(frozen=True)
 class Timing:
-    """The times of a message's bytes, where this project is the station.
+    """The times of a message's bytes, at a station of this project.
 
-    delay: seconds before the first byte. seconds: from the first byte to the last one. part: of
-    the bytes, 0 to 1, after which no more come; end: what follows them, SILENCE, CLOSE or RESET.
+    delay: seconds before the first byte. seconds: from the first byte to the last one. part: the
+    sent part of the bytes, from 0 to 1; end: what follows them, SILENCE, CLOSE or RESET.
     """
 
     delay: float = 0.0
@@ -53,16 +53,16 @@ def _no_messages(scene: Scene) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Case:
-    """One case. The texts are sentences for an engineer who has to believe a verdict.
+    """One case. Its texts are sentences for an engineer who has to check a verdict.
 
-    id: group and number, for ever the same. must: ACCEPT, REFUSE or EITHER. requirement: of the
-    standard ("V2G2-823"), of another document, or "house" where only reason asks for it. because:
-    why it must be so. gain: what an attacker gains where a module does otherwise. stage: a key of
-    STAGES, the step that should refuse. change: makes the message; or `message`, for a message
-    that is more than a change. before: messages that the module gets first; before_must: ACCEPT,
-    or EITHER where its store may be full. asked: whether a request of the module is open.
-    announced: whether the request names the EMAID. timing: only a station can send the message so.
-    editions: of ISO 15118.
+    id: group and number, which never change. must: ACCEPT, REFUSE or EITHER. requirement: of the
+    standard ("V2G2-823"), of another document, or "house" for a rule of this project alone.
+    because: the reason of the rule. gain: what an attacker gains where a module breaks it. stage:
+    a key of STAGES, the step that should refuse. change: makes the message; or `message`, for a
+    message that is more than a change. before: messages that the module gets first; before_must:
+    ACCEPT, or EITHER where its store may be full. asked: whether a request of the module is open.
+    announced: whether the request names the EMAID. timing: for a message that only a station can
+    send so. editions: of ISO 15118.
     """
 
     id: str
@@ -97,8 +97,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Built:
-    """The messages of a case, EXI. before: to be accepted first, in this order. unchanged: the
-    case's message without its change; None where the message is no change of a good one."""
+    """The messages of a case, EXI. before: messages that must be accepted first, in this order.
+    unchanged: the case's message without its change; None where the message is no change of a good
+    one."""
 
     before: list[bytes]
     message: bytes

@@ -1,4 +1,4 @@
-"""All test cases, in order, and the choice of some."""
+"""All test cases, in order, and the selection of some."""
 
 import fnmatch
 
@@ -48,7 +48,8 @@ SLOTS = {case.id: slot for slot, case in enumerate(CASES)}
 
 
 def select(*patterns: str) -> list[Case]:
-    """The cases whose id matches one of these patterns ("KT-*"); none: all. In order."""
+    """The cases whose id matches one of these patterns ("KT-*"), in order; without a pattern all
+    cases."""
     return [
         case
         for case in CASES

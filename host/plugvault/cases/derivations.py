@@ -1,6 +1,6 @@
 """Key derivations that stacks in the field use by mistake, in place of the standard's.
 
-Each row: the mistake in words, and Z (32 bytes) -> AES key (16 bytes). The right one is
+Each row: the mistake in words, and Z (32 bytes) -> AES key (16 bytes). The correct one is
 `scene.derived`: SHA-256(00000001 | Z | 01 55 56), the first 16 bytes [V2G2-818].
 """
 

@@ -9,7 +9,8 @@ from evcc import exi
 
 class Change(NamedTuple):
     """One changed value. element: its path in the message, or "byte N" of a message that cannot be
-    read. good, changed: the value, bytes as hexadecimal digits; "" where there is none."""
+    read. good, changed: the value before and after, bytes as hexadecimal digits; "" where there is
+    none."""
 
     element: str
     good: str

@@ -36,7 +36,7 @@ FORMAT, VERSION = "plugvault-cases", 1
 
 
 class CasesError(EvccError):
-    """Cases that cannot be made; the text says what to do."""
+    """Cases that cannot be made. The text says what to do."""
 
     REASONS = ("vehicle", "folder", "pki")
 
@@ -55,7 +55,8 @@ def vehicle_of(chain: bytes) -> x509.Certificate:
 
 
 def _provisioning(vehicle: x509.Certificate) -> bytes:
-    """The provisioning key, 65 bytes. Raises CasesError("vehicle") for another curve."""
+    """The provisioning key as a point of 65 bytes. Raises CasesError("vehicle") for another
+    curve."""
     key = vehicle.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise CasesError(
@@ -76,8 +77,10 @@ def make(
 
     vehicle: the provisioning certificate, on P-256. seed: 0 to 2^128 - 1. at: the time of the
     cases, Unix seconds. given: a PKI in place of the seed's; a case for which it lacks a private
-    key or a sub-CA is left out, with the reason. Raises CasesError: "folder" for one with other
-    files in it, "pki" for a given PKI that is not whole, or not valid at that time.
+    key or a sub-CA is left out, with the reason.
+
+    Raises CasesError: "folder" for one with other files in it, "pki" for a given PKI that is
+    incomplete or not valid at that time.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").exists():
         raise CasesError("folder", f"{folder} holds other files; choose a new folder")
@@ -109,7 +112,7 @@ def make(
 
 
 def described(case: Case) -> dict[str, Any]:
-    """The texts of a case, without its messages."""
+    """The texts of a case as JSON, without its messages."""
     return {
         "id": case.id,
         "title": case.title,

@@ -41,15 +41,16 @@ sub-CA has it as "…-sub1".
 
 
 class PkiError(ValueError):
-    """A given PKI that cannot have cases; the text says what it lacks."""
+    """A given PKI for which no cases can be made. The text says what is missing."""
 
 
 class UnsuitedError(PkiError):
-    """One case cannot be made of the given PKI; the text says why."""
+    """One case that cannot be made with the given PKI. The text has the reason."""
 
 
 class NoKeyError(UnsuitedError):
-    """A certificate that the case needs cannot be issued: the CA's private key is not here."""
+    """A certificate that the case needs cannot be issued, because the CA's private key is
+    missing."""
 
 
 def point(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> bytes:
@@ -59,7 +60,7 @@ def point(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> bytes:
 
 
 def sign(key: Key, data: bytes) -> bytes:
-    """ECDSA with SHA-256 over `data` (RFC 6979), as 64 bytes r | s."""
+    """ECDSA with SHA-256 over `data` [RFC 6979]: r | s, 64 bytes."""
     algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
     r, s = decode_dss_signature(key.sign(data, algorithm))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
@@ -89,7 +90,8 @@ CONTRACT_USAGE = usage(
 
 
 class Issued:
-    """A certificate and its key; `key` is None where the key is not on P-256 or not here."""
+    """A certificate and its private key; `key` is None where the key is not on P-256 or is
+    missing."""
 
     def __init__(
         self,
@@ -104,21 +106,21 @@ class Issued:
 
     @property
     def private_key(self) -> Key:
-        """The key. Raises NoKeyError where it is not here."""
+        """The private key. Raises NoKeyError where it is missing."""
         if self.key is None:
             raise NoKeyError(f"the private key of {self.common_name!r} is not here")
         return self.key
 
     @property
     def common_name(self) -> str:
-        """The whole subject for a given certificate without a CN."""
+        """The CN; the whole subject for a given certificate without a CN."""
         subject = self.certificate.subject
         names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         return str(names[0].value) if names else subject.rfc4514_string()
 
     @property
     def point(self) -> bytes:
-        """65 bytes, of a certificate on P-256."""
+        """The public key of a certificate on P-256: 65 bytes, 0x04 | X | Y."""
         return point(self.certificate.public_key())  # type: ignore[arg-type]
 
     @property
@@ -144,11 +146,11 @@ class Issued:
         serial: int | None = None,
         extensions: Sequence[Extension] = (),
     ) -> Issued:
-        """A certificate under this one.
+        """A certificate below this one. Raises NoKeyError.
 
-        subject: the whole of it, in place of one with the common name. ca: None leaves
-        BasicConstraints out. key: in place of one from the seed; public_key: the
-        same where the private key is not here, a key or the 65 bytes of one on P-256. not_before,
+        subject: the whole subject, in place of one with the common name. ca: None leaves
+        BasicConstraints out. key: in place of one from the seed; public_key: in place of a key
+        whose private half is missing, a key or the 65 bytes of one on P-256. not_before,
         not_after: Unix seconds. extensions: [(extension, critical)].
         """
         pki = self._pki
@@ -172,12 +174,13 @@ class Issued:
     def sub(
         self, common_name: str, path_length: int | None = 0, dc: str = "V2G", **changes: Any
     ) -> Issued:
-        """A sub-CA under this one. changes: see `issue`."""
+        """A sub-CA below this one. changes: see `issue`."""
         return self.issue(common_name, dc=dc, ca=True, path_length=path_length, **changes)
 
 
 class Pki:
-    """A seed and a time: it makes roots, and names the keys of all that is issued below them."""
+    """A seed and a time. It makes roots, and names the keys of all certificates that are issued
+    below them."""
 
     organisation = "Plugvault test cases"
     past, future = 120 * DAY, _YEAR  # the validity of a certificate, before `now` and after it
@@ -187,22 +190,23 @@ class Pki:
         self._prefix, self._number = "pki", 0
 
     def begin(self, prefix: str) -> None:
-        """Name the keys and serial numbers from here on: each case has its own, whatever other
-        cases are made beside it."""
+        """Set the prefix for the names of the following keys and serial numbers. So each case has
+        its own, independently of other cases."""
         self._prefix, self._number = prefix, 0
 
     def next_key(self) -> Key:
+        """The next key pair from the seed."""
         self._number += 1
         return self.seed.key(f"{self._prefix} key {self._number}")
 
     def next_serial(self) -> int:
-        """Positive, 8 bytes."""
+        """The next serial number from the seed: positive, 8 bytes."""
         self._number += 1
         number = self.seed.bytes(f"{self._prefix} serial {self._number}", 8)
         return int.from_bytes(number, "big") >> 1 | 1 << 62
 
     def dates(self, not_before: int | None, not_after: int | None) -> tuple[int, int]:
-        """Both ends of a validity, Unix seconds; None: as usual."""
+        """Begin and end of a validity, Unix seconds; None for the usual value."""
         return (
             self.now - self.past if not_before is None else not_before,
             self.now + self.future if not_after is None else not_after,
@@ -241,9 +245,9 @@ class Pki:
 
 
 class CasePki(Pki):
-    """Three roots and everything below them, valid at `now` (Unix seconds).
+    """Three roots and the certificates below them, valid at `now` (Unix seconds).
 
-    given: certificates to use in place of the seed's. Raises PkiError where it is no whole PKI.
+    given: certificates to use in place of the seed's. Raises PkiError where they are incomplete.
     """
 
     def __init__(self, seed: Seed, now: int, given: Given | None = None) -> None:
@@ -332,7 +336,7 @@ def _made(make: Callable[[], Issued], otherwise: Issued) -> Issued:
 def subject_name(
     common_name: str, dc: str | None, organisation: str, country: str | None
 ) -> x509.Name:
-    """C, O, CN, DC in this order, without those that are None."""
+    """A subject of C, O, CN, DC in this order; None leaves a part out."""
     parts = [
         (NameOID.COUNTRY_NAME, country),
         (NameOID.ORGANIZATION_NAME, organisation),
@@ -380,7 +384,8 @@ def _certificate(
 
 
 def _identifier(issuer: x509.Certificate) -> bytes:
-    """An issuer's own identifier: path building compares it [RFC 5280, 4.2.1.1]."""
+    """The key identifier in the issuer's own certificate, which path building compares [RFC 5280,
+    4.2.1.1]."""
     try:
         kind = x509.SubjectKeyIdentifier
         return issuer.extensions.get_extension_for_class(kind).value.digest

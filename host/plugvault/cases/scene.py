@@ -38,11 +38,11 @@ TWIN, MESSAGE, AFTER = 0, 100, 500  # seconds from the first contract of a case
 
 
 class Scene:
-    """One case's own contract, ephemeral key and session, and what all cases share.
+    """The contract, ephemeral key and session of one case, and what all cases share.
 
     vehicle: the 65-byte point of the provisioning key. slot: the number of the case. age: TWIN,
-    MESSAGE or AFTER. Contracts of a higher slot, and within it of a later age, are newer, so that
-    a module takes each as a renewal, without a reset in between.
+    MESSAGE or AFTER. Contracts of a higher slot, and within a slot of a later age, are newer, so
+    that a module takes each as a renewal, without a reset in between.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Scene:
     # -- pieces --
 
     def key(self, name: str) -> Key:
-        """A key pair of this case."""
+        """A key pair of this case. name: the same name gives the same key."""
         return self.pki.seed.key(f"{self.case} {name}")
 
     def octets(self, name: str, length: int) -> bytes:
-        """`length` bytes of this case."""
+        """`length` pseudo-random bytes of this case, the same for the same name."""
         return self.pki.seed.bytes(f"{self.case} {name}", length)
 
     def contract(self, emaid: str = EMAID, **changes: Any) -> Issued:
@@ -70,7 +70,7 @@ class Scene:
         return self.contract_under(self.pki.mo_sub2, emaid, **changes)
 
     def contract_under(self, issuer: Issued, emaid: str = EMAID, **changes: Any) -> Issued:
-        """The same under another CA."""
+        """A contract below another CA. Otherwise as `contract`."""
         self._contracts += 1
         begins = self.pki.now - 90 * 86_400 + _SPACING * self.slot + self._contracts
         standard = {"dc": "MO", "country": None, "key_usage": CONTRACT_USAGE, "not_before": begins}
@@ -163,8 +163,11 @@ class Scene:
         encrypted: bytes | None = None,
         ids: Sequence[str] = ("id1", "id2", "id3", "id4"),
     ) -> Message:
-        """The unsigned body. scalar: sealed in place of the contract's key. dh: the DHpublickey in
-        place of the ephemeral key's. encrypted: the ciphertext in place of the sealed one."""
+        """The unsigned body.
+
+        scalar: sealed in place of the contract's private key. dh: the DHpublickey in place of the
+        ephemeral key's. encrypted: the ciphertext in place of the sealed key's.
+        """
         ephemeral = ephemeral or self.key("ephemeral")
         if encrypted is None:
             encrypted = self.seal(scalar_of(contract) if scalar is None else scalar, ephemeral)
@@ -209,7 +212,9 @@ def seal(
     derive: Callable[[bytes], bytes],
 ) -> bytes:
     """IV and AES-128-CBC of `scalar` under the key that `derive` makes of Z [V2G2-814..822].
-    recipient: the point of the provisioning key, 65 bytes."""
+
+    scalar: 32 bytes; recipient: the point of the provisioning key, 65 bytes; iv: 16 bytes.
+    """
     key = derive(ephemeral.exchange(ec.ECDH(), public_key(recipient)))
     encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
     return iv + encryptor.update(scalar) + encryptor.finalize()
@@ -247,7 +252,7 @@ def chain(ders: Sequence[bytes], ident: str | None = None) -> Message:
 
 
 def derived(secret: bytes) -> bytes:
-    """The AES key of Z: SP 800-56A concatenation KDF with SHA-256 [V2G2-818]."""
+    """The AES key (16 bytes) of Z: SP 800-56A concatenation KDF with SHA-256 [V2G2-818]."""
     return ConcatKDFHash(hashes.SHA256(), 16, OTHER_INFO).derive(secret)
 
 
@@ -257,7 +262,7 @@ def scalar_of(contract: Issued) -> bytes:
 
 
 def public_key(encoded: bytes) -> ec.EllipticCurvePublicKey:
-    """Of a 65-byte point."""
+    """The key of a 65-byte point."""
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), encoded)
 
 

@@ -1,6 +1,6 @@
 """Keys and bytes from a seed: the same for the same seed and name, on every machine.
 
-For test cases only. A seed gives its keys to every reader of it.
+For test cases only: every reader of a seed has its keys.
 """
 
 from cryptography.hazmat.primitives import hashes
@@ -11,7 +11,7 @@ from evcc.p256_curve import N
 
 
 class Seed:
-    """A number, and the names under which it gives keys and bytes."""
+    """A number (below 2^128) from which named keys and bytes are derived."""
 
     def __init__(self, number: int) -> None:
         self.number = number

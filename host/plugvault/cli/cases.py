@@ -140,7 +140,7 @@ def _explained(case: Case) -> dict[str, Any]:
 
 
 def _difference(case: Case) -> list[Any]:
-    """The change, by the example of a vehicle of the seed's own."""
+    """The change of a case, for an example vehicle from the seed."""
     seed = Seed(1)
     pki = CasePki(seed, 1_767_225_600)
     vehicle = point(seed.key("vehicle"))

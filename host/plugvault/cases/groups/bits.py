@@ -1,4 +1,4 @@
-"""Changes of single bits: what no encoder writes, for EXI is not aligned to bytes."""
+"""Changes of single bits, which no encoder makes: EXI is not aligned to bytes."""
 
 from collections.abc import Callable
 
@@ -12,9 +12,9 @@ def overwritten(message: bytes, at: int, value: int, width: int) -> bytes:
 
 
 def bit_of(message: bytes, value: bytes) -> int:
-    """The first bit at which `value` (several bytes) stands in the message.
+    """The number of the first bit at which `value` (several bytes) begins in the message.
 
-    Raises ValueError where it does not.
+    Raises ValueError for a value that is not in the message.
     """
     number, wanted = int.from_bytes(message, "big"), int.from_bytes(value, "big")
     total, width = len(message) * 8, len(value) * 8
